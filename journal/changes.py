@@ -1,0 +1,218 @@
+"""The changes a job can go through, each checked against the index and put into a commit.
+
+Every function is called inside ``with log:``. A refused change raises and leaves the commit as
+it was, so that a batch can go on after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+from journal.errors import InvalidStateTransition, InvalidValueError, RowNotFoundError
+from journal.format import (
+    JobLevelRecord,
+    JobStatusRecord,
+    RowStatusRecord,
+    encode_row,
+    encode_value,
+)
+from journal.index import CODES, FAILED, NEEDS_REVIEW, PROCESSING, STATUSES, TERMINAL_STATUSES, Index, View
+from journal.log import Log
+from journal.model import VALID_ROW_TRANSITIONS, VALID_TRANSITIONS, JobRow, JobStatus, RowStatus
+from journal.rows import read_row, row_from_records
+from journal.validate import new_rows
+
+Policy = Literal["review", "retry", "fail"]
+
+_ALLOWED_CODES = tuple(
+    frozenset(CODES[target] for target in VALID_ROW_TRANSITIONS[status]) for status in STATUSES
+)
+_STARTING_CODES = frozenset((CODES[RowStatus.PROCESSING], CODES[RowStatus.PENDING]))
+
+_INTERRUPTED = "interrupted"
+_POLICIES: dict[str, tuple[RowStatus, str | None, str | None]] = {
+    "review": (
+        RowStatus.NEEDS_REVIEW,
+        _INTERRUPTED,
+        "the run ended while this row was in flight: whether it took effect is unknown",
+    ),
+    "retry": (RowStatus.PENDING, None, None),
+    "fail": (RowStatus.FAILED, _INTERRUPTED, "the run ended while this row was in flight"),
+}
+
+
+def check_policy(policy: str, where: str = "policy") -> None:
+    if policy not in _POLICIES:
+        raise InvalidValueError(where, policy, f"must be one of {', '.join(_POLICIES)}")
+
+
+def put_job_record(log: Log, record: JobLevelRecord) -> None:
+    """Add a record about the job itself."""
+    log.append(record)
+    log.index.set_job(record)
+
+
+def set_job_status(log: Log, target: JobStatus) -> None:
+    """Move the job to ``target``. Raises InvalidStateTransition."""
+    status = _state_status(log.index)
+    if target not in VALID_TRANSITIONS[status]:
+        hint = ""
+        if status in TERMINAL_STATUSES:
+            hint = "retry_job() makes a new job of its unfinished rows"
+        raise InvalidStateTransition(
+            status, target, VALID_TRANSITIONS[status], log.directory.name, hint
+        )
+    put_job_record(log, JobStatusRecord(status=target.value, at=log.now()))
+
+
+def _state_status(index: Index) -> JobStatus:
+    assert index.state is not None, "refresh() has refused a journal without a job record"
+    return index.state.status
+
+
+def change_row(log: Log, job_id: str, record: RowStatusRecord) -> JobRow:
+    """Give a row the status that ``record`` states; its ``at`` is filled in here.
+
+    Raises RowNotFoundError, InvalidStateTransition.
+    """
+    index = log.index
+    number = record.row
+    position = index.position_of(number)
+    if position is None:
+        raise RowNotFoundError(f"{job_id}:{number}")
+    columns = index.columns
+    code = CODES[record.status]
+    old = columns.statuses[position]
+    if code not in _ALLOWED_CODES[old]:
+        _refuse_row(job_id, number, old, code)
+    if code in _STARTING_CODES and _state_status(index) in TERMINAL_STATUSES:
+        _refuse_start(job_id, f"row {number}", _state_status(index), code)
+    record.at = log.now()
+    # Read before anything changes: a row that can't be read must not be half changed.
+    row = read_row(log.file, log.read_line, columns.row_at[position], number)
+    offset = log.append(record)
+    index.set_row(position, code, offset, record.cost_cents)
+    return row_from_records(job_id, row, record, index.columns.attempts[position])
+
+
+def _refuse_row(job_id: str, number: int, old: int, code: int) -> None:
+    current = STATUSES[old]
+    hint = ""
+    if current is RowStatus.COMPLETED:
+        hint = "what is completed is never done again; make a new row for new work"
+    elif current is RowStatus.NEEDS_REVIEW:
+        hint = "find out whether it took effect, then retry, complete, fail or skip it"
+    raise InvalidStateTransition(
+        current, STATUSES[code], VALID_ROW_TRANSITIONS[current], f"row {job_id}:{number}", hint
+    )
+
+
+def _refuse_start(job_id: str, what: str, status: JobStatus, code: int) -> None:
+    raise InvalidStateTransition(
+        status,
+        JobStatus.RUNNING,
+        VALID_TRANSITIONS[status],
+        f"job {job_id} ({what} to {STATUSES[code].value!r})",
+        "retry_job() makes a new job of its unfinished rows",
+    )
+
+
+def add_rows(log: Log, row_data: Any) -> View:
+    """Append pending rows in the order given, all of them or none; return a view of them.
+
+    Raises InvalidValueError, InvalidStateTransition (the job has ended), and whatever the
+    iterable raises.
+    """
+    index = log.index
+    status = _state_status(index)
+    if status in TERMINAL_STATUSES:
+        raise InvalidStateTransition(
+            status,
+            JobStatus.RUNNING,
+            VALID_TRANSITIONS[status],
+            f"job {log.directory.name}",
+            "an ended job takes no more rows: make a new job for them",
+        )
+    save = log.savepoint()
+    first = index.row_count
+    index.begin_rows()
+    at = log.now().encode()
+    try:
+        for row in new_rows(row_data, index.highest_number + 1):
+            if row.number <= index.highest_number and index.position_of(row.number) is not None:
+                raise InvalidValueError(
+                    f"row {row.number}",
+                    row.number,
+                    "this row number is taken: each must be unique within the job",
+                )
+            offset = log.append_line(encode_row(row.number, row.checksum, row.data, at))
+            index.add_row(row.number, offset)
+    except BaseException:
+        log.rollback_to(save)
+        raise
+    return index.view_of_new(first)
+
+
+def take_over_rows(log: Log, rows: Iterable[JobRow]) -> None:
+    """Append the unfinished ones of another job's rows, under their old numbers.
+
+    Rows whose outcome is unknown stay so: they need a review here as they did there.
+    """
+    log.index.begin_rows()
+    at = log.now()
+    for row in rows:
+        if row.status in (RowStatus.COMPLETED, RowStatus.SKIPPED):
+            continue
+        data = encode_value(row.data, f"row {row.row_number}: data")
+        line = encode_row(row.row_number, row.row_checksum, data, at.encode())
+        log.index.add_row(row.row_number, log.append_line(line))
+        if row.status in (RowStatus.PROCESSING, RowStatus.NEEDS_REVIEW):
+            record = RowStatusRecord(
+                row=row.row_number,
+                status="needs_review",
+                error_code=row.error_code or _INTERRUPTED,
+                error_message=row.error_message or _POLICIES["review"][2],
+                at=at,
+            )
+            position = log.index.row_count - 1
+            log.index.set_row(position, NEEDS_REVIEW, log.append(record), None)
+
+
+def settle_rows(log: Log, policy: Policy) -> int:
+    """Move every row in processing to where ``policy`` says; return how many there were."""
+    status, code, message = _POLICIES[policy]
+    return _move_all(log, PROCESSING, status, code, message)
+
+
+def retry_failed(log: Log) -> int:
+    """Move every failed row back to pending; return how many there were."""
+    status = _state_status(log.index)
+    if status in TERMINAL_STATUSES:
+        _refuse_start(log.directory.name, "failed rows", status, CODES[RowStatus.PENDING])
+    return _move_all(log, FAILED, RowStatus.PENDING, None, None)
+
+
+def _move_all(
+    log: Log, source: int, target: RowStatus, error_code: str | None, error_message: str | None
+) -> int:
+    index = log.index
+    save = log.savepoint()
+    moved = 0
+    position = index.columns.statuses.find(source)
+    try:
+        while position >= 0:
+            record = RowStatusRecord(
+                row=index.columns.number(position),
+                status=target.value,
+                error_code=error_code,
+                error_message=error_message,
+                at=log.now(),
+            )
+            index.set_row(position, CODES[target], log.append(record), None)
+            moved += 1
+            position = index.columns.statuses.find(source, position + 1)
+    except BaseException:
+        log.rollback_to(save)
+        raise
+    return moved

@@ -1,0 +1,316 @@
+"""Every public exception of the package.
+
+Each one derives from :class:`JournalError`, carries its values as attributes, pickles, and has
+a message that says what was wrong with which value and what to do next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike, fspath
+
+__all__ = [
+    "CommitOutcomeUnknownError",
+    "FormatVersionError",
+    "InvalidStateTransition",
+    "InvalidValueError",
+    "JobBusyError",
+    "JobExistsError",
+    "JobLockedError",
+    "JobMismatchError",
+    "JobNotFoundError",
+    "JournalDamagedError",
+    "JournalError",
+    "RowChangedError",
+    "RowNotFoundError",
+    "ServiceClosedError",
+    "StorageError",
+    "StoreError",
+]
+
+
+class JournalError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+    # The names of __init__'s parameters, which are attributes too: what pickling passes back.
+    __match_args__: tuple[str, ...] = ()
+
+    def __reduce__(self) -> tuple[type[JournalError], tuple[object, ...]]:
+        return type(self), tuple(getattr(self, name) for name in self.__match_args__)
+
+
+class InvalidValueError(JournalError, ValueError):
+    """A value that was passed in can't be recorded; nothing was written.
+
+    Attributes: ``where`` (the argument, or the path inside it, such as ``row 3: data.price``),
+    ``value`` (its repr, shortened), ``reason`` (what is wrong and what would be right).
+    """
+
+    __match_args__ = ("where", "value", "reason")
+
+    def __init__(self, where: str, value: object, reason: str) -> None:
+        text = value if isinstance(value, _Repr) else _Repr(_short_repr(value))
+        super().__init__(f"{where}: {reason} (got {text})")
+        self.where = where
+        self.value = text
+        self.reason = reason
+
+
+class _Repr(str):
+    """A repr already taken: passing it to ``InvalidValueError`` again changes nothing."""
+
+    __slots__ = ()
+
+
+def _short_repr(value: object, limit: int = 80) -> str:
+    if isinstance(value, (str, bytes)) and len(value) > limit:
+        value = value[:limit]  # the repr of a whole 64 MiB string would cost more than the check
+        return f"{value!r}..."
+    try:
+        text = repr(value)
+    except Exception:  # a broken __repr__, or one that recurses too deep
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= limit else text[:limit] + "..."
+
+
+class JobNotFoundError(JournalError, LookupError):
+    """There is no job of this id in the store. Attribute: ``job_id``."""
+
+    __match_args__ = ("job_id",)
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(
+            f"there is no job {job_id!r} here: `journal list` shows those that there are"
+        )
+        self.job_id = job_id
+
+
+class RowNotFoundError(JournalError, LookupError):
+    """The job has no row of this number. Attribute: ``row_id`` (``JOB_ID:ROW_NUMBER``)."""
+
+    __match_args__ = ("row_id",)
+
+    def __init__(self, row_id: str) -> None:
+        super().__init__(
+            f"there is no row {row_id!r}: a row id is JOB_ID:ROW_NUMBER, and the job must hold "
+            "a row of that number"
+        )
+        self.row_id = row_id
+
+
+class JobExistsError(JournalError):
+    """A job of this id is there already; it was not touched. Attribute: ``job_id``."""
+
+    __match_args__ = ("job_id",)
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"job {job_id!r} exists already: use it, or choose another id")
+        self.job_id = job_id
+
+
+class InvalidStateTransition(JournalError):
+    """A job or row was asked for a move that its state does not allow; nothing changed.
+
+    Attributes: ``current_state``, ``attempted_state`` (str), ``allowed_transitions`` (list of
+    str), ``subject`` (the job or row id, if known), ``hint`` (what to do instead, if known).
+    """
+
+    __match_args__ = (
+        "current_state",
+        "attempted_state",
+        "allowed_transitions",
+        "subject",
+        "hint",
+    )
+
+    def __init__(
+        self,
+        current_state: str,
+        attempted_state: str,
+        allowed_transitions: Sequence[str],
+        subject: str = "",
+        hint: str = "",
+    ) -> None:
+        self.current_state = str(current_state)
+        self.attempted_state = str(attempted_state)
+        self.allowed_transitions = [str(state) for state in allowed_transitions]
+        self.subject = subject
+        self.hint = hint
+        allowed = ", ".join(self.allowed_transitions) or "none, it is final"
+        super().__init__(
+            f"{subject + ': ' if subject else ''}cannot go from {self.current_state!r} to "
+            f"{self.attempted_state!r} (allowed: {allowed}){'; ' + hint if hint else ''}"
+        )
+
+
+class JobBusyError(JournalError):
+    """Another run works on the job. Attributes: ``job_id``, ``host``, ``pid``, ``started_at``.
+
+    ``started_at`` is ISO 8601 text, ``pid`` an int; both and ``host`` are empty (``""``, 0) for
+    the instant in which the holder has the lock and has not written its name yet.
+    """
+
+    __match_args__ = ("job_id", "host", "pid", "started_at")
+
+    def __init__(self, job_id: str, host: str, pid: int, started_at: str) -> None:
+        holder = f"process {pid} on {host}, since {started_at}" if pid else "another process"
+        super().__init__(
+            f"job {job_id!r} is being worked on by {holder}: wait for it, or pause or end that run"
+        )
+        self.job_id = job_id
+        self.host = host
+        self.pid = pid
+        self.started_at = started_at
+
+
+class JobLockedError(JournalError):
+    """The commit lock was not to be had in time; nothing changed.
+
+    Attributes: ``job_id``, ``timeout_s`` (seconds waited).
+    """
+
+    __match_args__ = ("job_id", "timeout_s")
+
+    def __init__(self, job_id: str, timeout_s: float) -> None:
+        super().__init__(
+            f"{job_id!r} stayed locked for {timeout_s:g} s: another process or thread holds a "
+            "batch open or writes many rows; try again, or open the service with a larger "
+            "lock_timeout_s"
+        )
+        self.job_id = job_id
+        self.timeout_s = timeout_s
+
+
+class JobMismatchError(JournalError):
+    """A directory holds the journal of a job with another id.
+
+    Attributes: ``path`` (the directory), ``job_id`` (the id inside).
+    """
+
+    __match_args__ = ("path", "job_id")
+
+    def __init__(self, path: str | PathLike[str], job_id: str) -> None:
+        super().__init__(
+            f"{fspath(path)} holds the journal of job {job_id!r}: row ids name their job, so "
+            f"the directory must be called {job_id!r}; rename it, or move the copy to another "
+            "store"
+        )
+        self.path = fspath(path)
+        self.job_id = job_id
+
+
+class JournalDamagedError(JournalError):
+    """The journal's history is not what was written; it is neither read on nor written to.
+
+    Attributes: ``path`` (str), ``line`` (1-based), ``offset`` (bytes from the start),
+    ``expected``, ``found`` (str).
+    """
+
+    __match_args__ = ("path", "line", "offset", "expected", "found")
+
+    def __init__(
+        self, path: str | PathLike[str], line: int, offset: int, expected: str, found: str
+    ) -> None:
+        name = fspath(path)
+        super().__init__(
+            f"{name} is damaged at line {line} (byte {offset}): expected {expected}, found "
+            f"{found}; nothing was changed: `journal verify` on its directory lists all of it, "
+            "and a copy from before the damage can be put in its place"
+        )
+        self.path = name
+        self.line = line
+        self.offset = offset
+        self.expected = expected
+        self.found = found
+
+
+class FormatVersionError(JournalError):
+    """The journal was written by a newer version of this package; it was left as it is.
+
+    Attributes: ``path`` (str), ``what`` (the format number or record type that is not known).
+    """
+
+    __match_args__ = ("path", "what")
+
+    def __init__(self, path: str | PathLike[str], what: str) -> None:
+        super().__init__(
+            f"{fspath(path)} was written by a newer version of rowjournal ({what}): upgrade "
+            "with `pip install -U rowjournal`"
+        )
+        self.path = fspath(path)
+        self.what = what
+
+
+class StorageError(JournalError):
+    """The system refused a read or write (disk full, no permission, ...).
+
+    For a commit: nothing changed. Attributes: ``path`` (str), ``operation`` (str), ``errno``
+    (int), ``reason`` (the system's words).
+    """
+
+    __match_args__ = ("path", "operation", "errno", "reason")
+
+    def __init__(
+        self, path: str | PathLike[str], operation: str, errno: int, reason: str
+    ) -> None:
+        super().__init__(f"could not {operation} {fspath(path)}: {reason}")
+        self.path = fspath(path)
+        self.operation = operation
+        self.errno = errno
+        self.reason = reason
+
+
+class CommitOutcomeUnknownError(StorageError):
+    """The commit was written and the system could not say that it is on the disk.
+
+    It may or may not survive a power cut; it is never retried here. The next use of the job
+    reads the file again: look there for what is recorded before doing anything a second time.
+    """
+
+    def __init__(
+        self, path: str | PathLike[str], operation: str, errno: int, reason: str
+    ) -> None:
+        super().__init__(path, operation, errno, reason)
+        self.args = (
+            f"{self.args[0]}; whether the last commit is on the disk is unknown: check the disk, "
+            "then read the job again before repeating anything",
+        )
+
+
+class StoreError(JournalError):
+    """The root can't be used as a store. Attributes: ``path`` (str), ``reason``."""
+
+    __match_args__ = ("path", "reason")
+
+    def __init__(self, path: str | PathLike[str], reason: str) -> None:
+        super().__init__(f"{fspath(path)} cannot be used as a store of jobs: {reason}")
+        self.path = fspath(path)
+        self.reason = reason
+
+
+class ServiceClosedError(JournalError):
+    """The service was closed, or a batch was carried into a forked process."""
+
+    __match_args__ = ("reason",)
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class RowChangedError(JournalError):
+    """The input of a run no longer holds the row that the job holds; nothing was changed.
+
+    Attributes: ``row_id``, ``expected`` and ``found`` (the data, as JSON text).
+    """
+
+    __match_args__ = ("row_id", "expected", "found")
+
+    def __init__(self, row_id: str, expected: str, found: str) -> None:
+        super().__init__(
+            f"row {row_id} has changed since the job was made: it was {expected} and is now "
+            f"{found}; put the row back as it was, or run the new input as a job of its own"
+        )
+        self.row_id = row_id
+        self.expected = expected
+        self.found = found

@@ -1,0 +1,308 @@
+"""The only code that touches the disk for a journal.
+
+Everything goes through this module's ``os``, so that a test can put a faulty one in its place.
+Descriptors are never inherited by programs that are started (Python opens them close-on-exec),
+and a forked child closes its copies at once: a lock taken with ``flock`` belongs to the open
+file, which parent and child share, so a child that kept it would keep the lock of a dead parent.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import time
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import lock_descriptor, unlock_descriptor
+
+from journal.errors import StorageError
+
+DIRECTORY_MODE = 0o700  # rows hold names and addresses
+FILE_MODE = 0o600
+
+_READ_ONLY_ERRNOS = frozenset({1, 13, 30})  # EPERM, EACCES, EROFS
+_LOCK_POLL_FIRST_S = 0.000_05
+_LOCK_POLL_LAST_S = 0.005
+
+_open_files: weakref.WeakSet[_Descriptor] = weakref.WeakSet()
+
+
+class _Descriptor:
+    """An open file that closes when it is no longer referenced, and in a forked child."""
+
+    def __init__(self, path: Path, flags: int) -> None:
+        self.path = path
+        self.fd = os.open(path, flags, FILE_MODE)
+        _open_files.add(self)
+
+    def close(self) -> None:
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        if getattr(self, "fd", -1) >= 0:
+            self.close()
+
+    def try_lock(self) -> bool:
+        """Take the exclusive lock of this open file, or say at once that it is taken."""
+        return lock_descriptor(self.fd, blocking=False)
+
+    def unlock(self) -> None:
+        unlock_descriptor(self.fd)
+
+
+def _close_in_child() -> None:
+    for file in list(_open_files):
+        file.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_in_child)
+
+
+class JournalFile(_Descriptor):
+    """``journal.jsonl`` held open: positional reads, appends, sync, truncation, the commit lock.
+
+    The commit lock is the lock of the journal itself, not of a file beside it: there is no
+    second file to be deleted under a writer, and whoever holds the lock of the file that the
+    path names is the only writer of it.
+
+    Raises ``OSError``; :mod:`journal.log` turns it into the package's errors.
+    """
+
+    def __init__(self, path: Path, *, create: bool = False) -> None:
+        flags = os.O_RDWR | os.O_APPEND | (os.O_CREAT | os.O_EXCL if create else 0)
+        self.writable = True
+        try:
+            super().__init__(path, flags)
+        except OSError as error:
+            if create or error.errno not in _READ_ONLY_ERRNOS:
+                raise
+            super().__init__(path, os.O_RDONLY)
+            self.writable = False
+        stat = os.fstat(self.fd)
+        self._identity = (stat.st_ino, stat.st_dev)
+
+    def size_bytes(self) -> int:
+        return os.fstat(self._live_fd()).st_size
+
+    def size_at_path(self) -> int | None:
+        """The size of this file if its path still names it, else None; one system call."""
+        try:
+            stat = os.stat(self.path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return stat.st_size if (stat.st_ino, stat.st_dev) == self._identity else None
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Up to ``length`` bytes from ``offset``; fewer only at the end of the file."""
+        data = os.pread(self._live_fd(), length, offset)
+        if len(data) == length or not data:
+            return data
+        parts = [data]  # a signal or a page that was not there may cut a read short
+        missing = length - len(data)
+        while missing and (more := os.pread(self.fd, missing, offset + length - missing)):
+            parts.append(more)
+            missing -= len(more)
+        return b"".join(parts)
+
+    def count_lines(self, end: int) -> int:
+        """How many LFs stand before ``end``: for error messages, which alone need it."""
+        lines = offset = 0
+        while offset < end and (chunk := self.read_at(offset, min(1 << 20, end - offset))):
+            lines += chunk.count(b"\n")
+            offset += len(chunk)
+        return lines
+
+    def append(self, data: bytes | bytearray) -> None:
+        """Write all of ``data`` at the end. On ``OSError`` a part of it may be there."""
+        written = os.write(self.fd, data)
+        while written < len(data):  # short: the next call says why (ENOSPC, EFBIG)
+            written += os.write(self.fd, memoryview(data)[written:])
+
+    def truncate(self, size: int) -> None:
+        os.ftruncate(self.fd, size)
+
+    def sync(self) -> None:
+        """Return when what was appended survives a power cut."""
+        _sync_data(self.fd)
+
+    def _live_fd(self) -> int:
+        if self.fd < 0:  # a forked child: open the same file again, not what took its place
+            fd = os.open(self.path, os.O_RDONLY)
+            stat = os.fstat(fd)
+            if (stat.st_ino, stat.st_dev) != self._identity:
+                os.close(fd)
+                raise StorageError(self.path, "read", 2, "it was replaced since it was opened")
+            self.fd = fd
+            self.writable = False
+        return self.fd
+
+
+if sys.platform == "darwin":
+    import fcntl
+
+    def _sync_data(fd: int) -> None:
+        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)  # fsync leaves the data in the drive's cache there
+else:
+
+    def _sync_data(fd: int) -> None:
+        os.fdatasync(fd)
+
+
+class LockFile(_Descriptor):
+    """A lock held for long, with the holder's name inside the file."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, os.O_RDWR | os.O_CREAT)
+
+    def acquire(self, timeout_s: float) -> bool:
+        """Hold the lock of the file that the path names, waiting up to ``timeout_s`` seconds."""
+        if not wait_for_lock(self, timeout_s):
+            return False
+        try:
+            current = os.stat(self.path)
+        except FileNotFoundError:
+            current = None
+        mine = os.fstat(self.fd)
+        if current and (current.st_ino, current.st_dev) == (mine.st_ino, mine.st_dev):
+            return True
+        self.close()  # the file was deleted while we waited: lock the one that is there now
+        self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT, FILE_MODE)
+        return self.acquire(timeout_s)
+
+    def write_holder(self, text: bytes) -> None:
+        os.ftruncate(self.fd, 0)
+        os.pwrite(self.fd, text, 0)
+
+
+def wait_for_lock(file: _Descriptor, timeout_s: float) -> bool:
+    """Take the file's lock within ``timeout_s`` seconds; False if it stayed taken."""
+    if file.try_lock():
+        return True
+    deadline_s = time.monotonic() + timeout_s
+    pause_s = _LOCK_POLL_FIRST_S
+    while time.monotonic() < deadline_s:
+        time.sleep(pause_s)
+        if file.try_lock():
+            return True
+        pause_s = min(pause_s * 2, _LOCK_POLL_LAST_S)
+    return False
+
+
+def read_lock_holder(path: Path) -> bytes | None:
+    """What the holder of the lock at ``path`` wrote there; None if nobody holds it.
+
+    Looking means trying the lock for an instant, so whoever wants it must try more than once.
+    """
+    try:
+        file = _ReadOnly(path)
+    except FileNotFoundError:
+        return None
+    try:
+        if file.try_lock():
+            file.unlock()
+            return None
+        return os.pread(file.fd, 4096, 0)
+    finally:
+        file.close()
+
+
+class _ReadOnly(_Descriptor):
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, os.O_RDONLY)
+
+
+def make_store(root: Path) -> None:
+    """Make ``root`` and its parents if they are missing; what is made is private."""
+    root.parent.mkdir(parents=True, exist_ok=True)
+    make_directory(root)
+
+
+def make_directory(path: Path) -> None:
+    """Make ``path``, private, unless it is there already."""
+    try:
+        os.mkdir(path, DIRECTORY_MODE)
+    except FileExistsError:
+        if not path.is_dir():
+            raise
+
+
+def sync_directory(path: Path) -> None:
+    """Return when the names in ``path`` survive a power cut."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def exists(path: Path) -> bool:
+    return os.path.lexists(path)
+
+
+def rename(source: Path, target: Path) -> None:
+    os.rename(source, target)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a directory and all in it, children first; what is gone already is fine."""
+    try:
+        entries = list(os.scandir(path))
+    except FileNotFoundError:
+        return
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            remove_tree(Path(entry.path))
+        else:
+            os.unlink(entry.path)
+    os.rmdir(path)
+
+
+def subdirectories(path: Path) -> Iterator[str]:
+    """The names of the directories in ``path``, hidden ones left out; none if it is missing."""
+    try:
+        entries = os.scandir(path)
+    except FileNotFoundError:
+        return
+    with entries:
+        for entry in entries:
+            if not entry.name.startswith(".") and entry.is_dir():
+                yield entry.name
+
+
+def save_copy(source: JournalFile, offset: int, end: int, target: Path, *, sync: bool) -> Path:
+    """Write the bytes from ``offset`` to ``end`` of ``source`` to a new private file.
+
+    It gets the first free name of ``target-1``, ``target-2``, ...; returned when it is synced.
+    """
+    for number in itertools.count(1):
+        path = target.with_name(f"{target.name}-{number}")
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
+            break
+        except FileExistsError:
+            continue
+    try:
+        while offset < end and (data := source.read_at(offset, min(1 << 20, end - offset))):
+            view = memoryview(data)
+            while view:
+                view = view[os.write(fd, view) :]
+            offset += len(data)
+        if sync:
+            os.fsync(fd)
+    finally:
+        os.close(fd)
+    return path
+
+
+def host_name() -> str:
+    return os.uname().nodename
+
+
+def process_id() -> int:
+    return os.getpid()

@@ -1,0 +1,424 @@
+"""The index of one job: columns, tallies and queries. No I/O.
+
+Some 21 bytes a row: a status byte, the offsets of the row's ``row`` record and of its latest
+``row_status`` record, and how often it was started (Bitcask's key directory, as columns). The
+rows themselves stay in the file.
+
+A view (:meth:`Index.view`) stays as it was at the call and costs nothing to take: the index
+copies its columns at the first change after it, and only while such a view is in use.
+"""
+
+from __future__ import annotations
+
+import weakref
+from array import array
+from bisect import bisect_left
+from typing import Any
+
+import msgspec
+
+from journal.format import (
+    DECODE_ERRORS,
+    MAX_DEPTH,
+    MAX_ROW_NUMBER,
+    JobCountsRecord,
+    JobErrorRecord,
+    JobLevelRecord,
+    JobRecord,
+    JobStatusRecord,
+    RowRecord,
+    RowStatusRecord,
+    UndecodableError,
+    UnknownRecordError,
+    decode_job_level,
+    decode_record,
+    decode_slim,
+    nests_deeper_than,
+)
+from journal.model import JobStatus, RowStatus
+
+STATUSES: tuple[RowStatus, ...] = tuple(RowStatus)
+CODES: dict[str, int] = {status.value: code for code, status in enumerate(STATUSES)}
+PENDING, PROCESSING, COMPLETED, FAILED, SKIPPED, NEEDS_REVIEW = range(len(STATUSES))
+
+TERMINAL_STATUSES = frozenset((JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED))
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """What ``update_counts`` has set, as the difference to the rows' tallies at that time."""
+
+    total: int = 0
+    processed: int = 0
+    successful: int = 0
+    failed: int = 0
+
+
+class JobState(msgspec.Struct, frozen=True):
+    """All that the index knows of the job itself; times as the records state them."""
+
+    header: JobRecord
+    status: JobStatus = JobStatus.PENDING
+    started_at: str | None = None
+    completed_at: str | None = None
+    error: tuple[str, str] | None = None
+    counts: Counts = Counts()
+
+
+class Columns:
+    """One entry a row, in the order in which the rows were made."""
+
+    __slots__ = ("__weakref__", "attempts", "numbers", "row_at", "status_at", "statuses")
+
+    def __init__(self) -> None:
+        self.statuses = bytearray()
+        self.row_at = array("Q")
+        self.status_at = array("Q")  # 0: no row_status record yet (offset 0 is the job record)
+        self.attempts = array("I")
+        self.numbers: array[int] | None = None  # None: row numbers are 1, 2, 3, ...
+
+    def copy(self) -> Columns:
+        new = Columns()
+        new.statuses = self.statuses[:]
+        new.row_at = self.row_at[:]
+        new.status_at = self.status_at[:]
+        new.attempts = self.attempts[:]
+        new.numbers = None if self.numbers is None else self.numbers[:]
+        return new
+
+    def cut(self, count: int) -> None:
+        """Forget all rows but the first ``count``."""
+        del self.statuses[count:], self.row_at[count:]
+        del self.status_at[count:], self.attempts[count:]
+        if self.numbers is not None:
+            del self.numbers[count:]
+
+    def number(self, position: int) -> int:
+        return position + 1 if self.numbers is None else self.numbers[position]
+
+
+class _Lease:
+    """Held by every view of one generation of columns; while it lives they must not change."""
+
+    __slots__ = ("__weakref__",)
+
+
+class View:
+    """Rows of one status (or all) as they were when the view was taken, by row number."""
+
+    __slots__ = ("_code", "_first", "_found", "_lease", "_next", "columns", "count")
+
+    def __init__(
+        self,
+        columns: Columns,
+        lease: _Lease,
+        code: int | None,
+        count: int,
+        *,
+        first: int = 0,
+        order: list[int] | None = None,
+    ) -> None:
+        self.columns = columns
+        self.count = count
+        self._first = first
+        self._lease = lease
+        self._code = code
+        self._next = 0
+        # Positions are found as they are asked for: the first of a million pending is free.
+        self._found: array[int] | None = None
+        if order is not None:
+            statuses = columns.statuses
+            self._found = array("Q", (p for p in order if code is None or statuses[p] == code))
+        elif code is not None and count < len(columns.statuses):
+            self._found = array("Q")
+
+    def position(self, number: int) -> int:
+        """The position of the view's row ``number`` (0-based, less than ``count``)."""
+        found = self._found
+        if found is None:
+            return number + self._first
+        while len(found) <= number:
+            at = self.columns.statuses.find(self._code or 0, self._next)
+            found.append(at)
+            self._next = at + 1
+        return found[number]
+
+
+class Index:
+    """See the module. Not thread-safe: its log holds a mutex around each use."""
+
+    def __init__(self) -> None:
+        self.state: JobState | None = None
+        self.last_at = ""
+        self.columns = Columns()
+        self.tallies = [0] * len(STATUSES)
+        self.cost_cents = 0
+        self.highest_number = 0
+        self._ascending = True
+        self._by_number: dict[int, int] | None = None
+        self._lease: weakref.ref[_Lease] | None = None
+        self._undo: list[tuple[Any, ...]] = []
+
+    # --- queries
+
+    @property
+    def row_count(self) -> int:
+        return len(self.columns.statuses)
+
+    def position_of(self, number: int) -> int | None:
+        """Where the row of this number stands in the columns; None if there is none."""
+        numbers = self.columns.numbers
+        if numbers is None:
+            return number - 1 if 0 < number <= len(self.columns.statuses) else None
+        if self._ascending:
+            position = bisect_left(numbers, number)
+            found = position < len(numbers) and numbers[position] == number
+            return position if found else None
+        if self._by_number is None:
+            self._by_number = {n: position for position, n in enumerate(numbers)}
+        return self._by_number.get(number)
+
+    def view(self, status: RowStatus | None) -> View:
+        """The rows of one status, or all, as they are now."""
+        code = None if status is None else CODES[status]
+        count = self.row_count if code is None else self.tallies[code]
+        order = None
+        if not self._ascending:
+            order = sorted(range(self.row_count), key=self.columns.number)
+        return View(self.columns, self._take_lease(), code, count, order=order)
+
+    def view_of_new(self, first: int) -> View:
+        """The rows from position ``first`` on, in the order in which they were made."""
+        return View(self.columns, self._take_lease(), None, self.row_count - first, first=first)
+
+    def _take_lease(self) -> _Lease:
+        lease = (self._lease and self._lease()) or _Lease()
+        self._lease = weakref.ref(lease)
+        return lease
+
+    # --- changes; each can be undone until ``forget_undo`` says that its commit is written
+
+    def mark(self) -> int:
+        """A place to which :meth:`rollback` can return."""
+        return len(self._undo)
+
+    def rollback(self, mark: int) -> None:
+        """Undo every change since ``mark``."""
+        self._detach()
+        while len(self._undo) > mark:
+            kind, *old = self._undo.pop()
+            if kind == "row":
+                position, code, status_at, attempts, self.cost_cents = old
+                columns = self.columns
+                self.tallies[columns.statuses[position]] -= 1
+                self.tallies[code] += 1
+                columns.statuses[position] = code
+                columns.status_at[position] = status_at
+                columns.attempts[position] = attempts
+            elif kind == "rows":
+                count, dense, self.highest_number, self._ascending = old
+                self.columns.cut(count)
+                if dense:
+                    self.columns.numbers = None
+                self._by_number = None
+                self.tallies[PENDING] = self.columns.statuses.count(PENDING)
+            else:
+                self.state, self.last_at = old
+
+    def forget_undo(self) -> None:
+        self._undo.clear()
+
+    def begin_rows(self) -> None:
+        """To be called before a run of :meth:`add_row`, so that the run can be undone."""
+        self._undo.append(
+            (
+                "rows",
+                self.row_count,
+                self.columns.numbers is None,
+                self.highest_number,
+                self._ascending,
+            )
+        )
+
+    def add_row(self, number: int, offset: int) -> None:
+        """A new pending row. Its number must not be taken (:meth:`position_of`)."""
+        if self._lease is not None:
+            self._detach()
+        columns = self.columns
+        if columns.numbers is None and number != len(columns.statuses) + 1:
+            columns.numbers = array("Q", range(1, len(columns.statuses) + 1))
+        if columns.numbers is not None:
+            if number <= self.highest_number:
+                self._ascending = False
+            if not self._ascending:
+                if self._by_number is None:
+                    self._by_number = {n: position for position, n in enumerate(columns.numbers)}
+                self._by_number[number] = len(columns.numbers)
+            columns.numbers.append(number)
+        if number > self.highest_number:
+            self.highest_number = number
+        columns.statuses.append(PENDING)
+        columns.row_at.append(offset)
+        columns.status_at.append(0)
+        columns.attempts.append(0)
+        self.tallies[PENDING] += 1
+
+    def set_row(self, position: int, code: int, offset: int, cost_cents: int | None) -> None:
+        """The row's latest status record is the one at ``offset``."""
+        if self._lease is not None:
+            self._detach()
+        columns = self.columns
+        old = columns.statuses[position]
+        self._undo.append(
+            (
+                "row",
+                position,
+                old,
+                columns.status_at[position],
+                columns.attempts[position],
+                self.cost_cents,
+            )
+        )
+        self.tallies[old] -= 1
+        self.tallies[code] += 1
+        columns.statuses[position] = code
+        columns.status_at[position] = offset
+        if code == PROCESSING:
+            columns.attempts[position] += 1
+        elif code == COMPLETED and cost_cents:
+            self.cost_cents += cost_cents
+
+    def set_job(self, record: JobLevelRecord) -> None:
+        """Take over what a record says of the job itself."""
+        self._undo.append(("job", self.state, self.last_at))
+        if isinstance(record, JobRecord):
+            if self.state is not None or self.row_count:
+                raise UndecodableError("a job record that is not on line 1")
+            self.state = JobState(record)
+            return
+        if self.state is None:
+            raise UndecodableError("no job record on line 1")
+        replace = msgspec.structs.replace
+        if isinstance(record, JobStatusRecord):
+            status = JobStatus(record.status)
+            started_at, completed_at = self.state.started_at, self.state.completed_at
+            if status is JobStatus.RUNNING and started_at is None:
+                started_at = record.at
+            if status in TERMINAL_STATUSES:
+                completed_at = record.at
+            self.state = replace(
+                self.state, status=status, started_at=started_at, completed_at=completed_at
+            )
+        elif isinstance(record, JobCountsRecord):
+            self.state = replace(self.state, counts=self._counts(record))
+        elif isinstance(record, JobErrorRecord):
+            self.state = replace(self.state, error=(record.code, record.message))
+
+    def _counts(self, record: JobCountsRecord) -> Counts:
+        assert self.state is not None
+        rows = self.row_counts()
+        shown = self.state.counts
+        return Counts(
+            *(
+                getattr(shown, name) if value is None else value - getattr(rows, name)
+                for name in Counts.__struct_fields__
+                for value in (getattr(record, name),)
+            )
+        )
+
+    def row_counts(self) -> Counts:
+        """The counts that follow from the rows alone."""
+        successful, failed = self.tallies[COMPLETED], self.tallies[FAILED]
+        return Counts(self.row_count, successful + failed, successful, failed)
+
+    def _detach(self) -> None:
+        """Leave the columns to the views that hold them, if any is still in use."""
+        if self._lease is not None:
+            if self._lease() is not None:
+                self.columns = self.columns.copy()
+            self._lease = None
+
+    # --- replay
+
+    def apply(self, offset: int, block: bytes) -> None:
+        """Take over a block of whole lines whose seals were checked; ``offset`` is its place.
+
+        Raises :class:`BadRecordError`; the index is of no use after that.
+        """
+        lines = block.split(b"\n")
+        lines.pop()
+        self._detach()
+        # Asked before msgspec sees them, for it recurses in C; no shorter line nests too deep.
+        too_deep = (
+            number
+            for number, line in enumerate(lines)
+            if len(line) > 2 * MAX_DEPTH and nests_deeper_than(line, MAX_DEPTH)
+        )
+        sane = next(too_deep, len(lines))
+        done = self._apply_lines(lines if sane == len(lines) else lines[:sane], offset)
+        try:
+            if done < len(lines):
+                self._refuse(lines[done])
+            if self.state is None:
+                raise UndecodableError("no job record on line 1")
+            self.last_at = decode_record(lines[-1]).at
+        except (UndecodableError, UnknownRecordError) as error:
+            at = offset + sum(map(len, lines[:done])) + done
+            raise BadRecordError(at, error) from None
+        self._undo.clear()
+
+    def _apply_lines(self, lines: list[bytes], offset: int) -> int:
+        """Apply lines up to the first that makes no sense; return how many.
+
+        The loop of replay, flat for speed: add_row and set_row without undo.
+        """
+        columns, tallies = self.columns, self.tallies
+        statuses, status_at, attempts = columns.statuses, columns.status_at, columns.attempts
+        done = 0
+        try:
+            for line, record in zip(lines, map(decode_slim, lines), strict=True):
+                kind, number = record.type, record.row
+                if kind == "row_status":
+                    position = number - 1
+                    if columns.numbers is not None or not 0 <= position < len(statuses):
+                        found = self.position_of(number)
+                        if found is None:
+                            return done
+                        position = found
+                    code = CODES[record.status]
+                    tallies[statuses[position]] -= 1
+                    tallies[code] += 1
+                    statuses[position] = code
+                    status_at[position] = offset
+                    if code == PROCESSING:
+                        attempts[position] += 1
+                    elif code == COMPLETED and record.cost_cents:
+                        self.cost_cents += record.cost_cents
+                elif kind == "row":
+                    if not 0 < number <= MAX_ROW_NUMBER or self.position_of(number) is not None:
+                        return done
+                    self.add_row(number, offset)
+                else:
+                    self.set_job(decode_job_level(line))
+                done += 1
+                offset += len(line) + 1
+        except (*DECODE_ERRORS, KeyError, UndecodableError, UnknownRecordError):
+            pass  # the caller looks at the line that was not counted, and says why
+        return done
+
+    def _refuse(self, line: bytes) -> None:
+        """Raise what is wrong with a line that :meth:`_apply_lines` did not take."""
+        record = decode_record(line)
+        if isinstance(record, RowStatusRecord):
+            raise UndecodableError(f"the status of row {record.row}, which no record has made")
+        if isinstance(record, RowRecord):
+            raise UndecodableError(f"row {record.row}: out of range, or made a second time")
+        raise UndecodableError(f"a record {type(record).__struct_config__.tag!r} out of place")
+
+
+class BadRecordError(Exception):
+    """A record with a good seal that makes no sense: ``offset``, and ``why``."""
+
+    def __init__(self, offset: int, why: UndecodableError | UnknownRecordError) -> None:
+        super().__init__(offset, why)
+        self.offset = offset
+        self.why = why

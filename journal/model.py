@@ -1,0 +1,183 @@
+"""Jobs, rows, their statuses, and the only two tables of what may follow what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any, TypedDict
+
+import msgspec
+
+from journal.errors import InvalidValueError
+
+
+class JobStatus(StrEnum):
+    """What a job is doing. ``completed``, ``failed`` and ``cancelled`` are final."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    PAUSED = "paused"
+
+
+class RowStatus(StrEnum):
+    """What happened to a row.
+
+    ``processing`` is an attempt under way; if its process died it becomes ``needs_review``:
+    whether the side effect happened is unknown. ``completed`` is final, so that nothing counts
+    twice.
+    """
+
+    PENDING = "pending"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    NEEDS_REVIEW = "needs_review"
+
+
+VALID_TRANSITIONS: Mapping[JobStatus, tuple[JobStatus, ...]] = MappingProxyType(
+    {
+        JobStatus.PENDING: (JobStatus.RUNNING,),
+        JobStatus.RUNNING: (
+            JobStatus.COMPLETED,
+            JobStatus.FAILED,
+            JobStatus.CANCELLED,
+            JobStatus.PAUSED,
+        ),
+        JobStatus.PAUSED: (JobStatus.RUNNING, JobStatus.CANCELLED),
+        JobStatus.COMPLETED: (),
+        JobStatus.FAILED: (),
+        JobStatus.CANCELLED: (),
+    }
+)
+
+VALID_ROW_TRANSITIONS: Mapping[RowStatus, tuple[RowStatus, ...]] = MappingProxyType(
+    {
+        RowStatus.PENDING: (
+            RowStatus.PROCESSING,
+            RowStatus.COMPLETED,
+            RowStatus.FAILED,
+            RowStatus.SKIPPED,
+        ),
+        RowStatus.PROCESSING: (
+            RowStatus.COMPLETED,
+            RowStatus.FAILED,
+            RowStatus.SKIPPED,
+            RowStatus.PENDING,
+            RowStatus.NEEDS_REVIEW,
+        ),
+        RowStatus.FAILED: (RowStatus.PROCESSING, RowStatus.PENDING, RowStatus.SKIPPED),
+        RowStatus.NEEDS_REVIEW: (
+            RowStatus.PENDING,
+            RowStatus.COMPLETED,
+            RowStatus.FAILED,
+            RowStatus.SKIPPED,
+        ),
+        RowStatus.SKIPPED: (RowStatus.PENDING,),
+        RowStatus.COMPLETED: (),
+    }
+)
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """A job as of one commit.
+
+    Times are aware datetimes in UTC. ``total_cost_cents`` is the sum over completed rows.
+    ``processed_rows`` is completed plus failed. ``retry_of`` is the id of the job whose
+    unfinished rows this one took over. ``metadata`` is the caller's own JSON object.
+    """
+
+    id: str
+    name: str
+    original_command: str = ""
+    description: str | None = None
+    mode: str = "confirm"
+    metadata: dict[str, Any] | None = None
+    retry_of: str | None = None
+    status: JobStatus = JobStatus.PENDING
+    total_rows: int = 0
+    processed_rows: int = 0
+    successful_rows: int = 0
+    failed_rows: int = 0
+    total_cost_cents: int = 0
+    error_code: str | None = None
+    error_message: str | None = None
+    created_at: datetime
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    updated_at: datetime
+
+
+class JobRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A row as of one commit.
+
+    ``id`` is ``JOB_ID:ROW_NUMBER`` and serves as an idempotency key. ``attempts`` counts how
+    often the row was started. ``processed_at`` is when it was completed, failed or skipped;
+    ``updated_at`` when its status last changed. ``label_path`` is as the caller gave it,
+    by custom relative to the job's directory. ``reason`` says why it was skipped.
+    """
+
+    id: str
+    job_id: str
+    row_number: int
+    row_checksum: str
+    data: dict[str, Any]
+    status: RowStatus = RowStatus.PENDING
+    attempts: int = 0
+    tracking_number: str | None = None
+    label_path: str | None = None
+    cost_cents: int | None = None
+    result: Any = None
+    error_code: str | None = None
+    error_message: str | None = None
+    reason: str | None = None
+    created_at: datetime
+    updated_at: datetime
+    processed_at: datetime | None = None
+
+
+class JobSummary(TypedDict):
+    """Counts, status and times of a job, ready for ``json.dumps``; times are ISO 8601 text."""
+
+    total_rows: int
+    processed_rows: int
+    successful_rows: int
+    failed_rows: int
+    pending_count: int
+    processing_count: int
+    skipped_count: int
+    needs_review_count: int
+    total_cost_cents: int
+    status: str
+    created_at: str
+    started_at: str | None
+    completed_at: str | None
+
+
+class RunHolder(msgspec.Struct, frozen=True):
+    """Who holds a job's run lock; ``started_at`` is ISO 8601 text."""
+
+    host: str = ""
+    pid: int = 0
+    started_at: str = ""
+
+
+def job_status(value: JobStatus | str, where: str = "status") -> JobStatus:
+    """The enum for a status given as itself or as its text."""
+    try:
+        return JobStatus(value)
+    except ValueError:
+        raise InvalidValueError(where, value, f"must be one of {', '.join(JobStatus)}") from None
+
+
+def row_status(value: RowStatus | str, where: str = "status") -> RowStatus:
+    """The enum for a row status given as itself or as its text."""
+    try:
+        return RowStatus(value)
+    except ValueError:
+        raise InvalidValueError(where, value, f"must be one of {', '.join(RowStatus)}") from None

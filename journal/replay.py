@@ -1,0 +1,285 @@
+"""From bytes to verified commits, and the verdict on what follows the last of them.
+
+Two readers of one grammar. :func:`verified_blocks` is the fast one, for a journal that is as it
+should be: it stops at the first commit that isn't. :func:`scan` is the thorough one, for telling
+why: it goes on past what is broken and finds every commit that can still be vouched for. The
+verdict on a tail is drawn from the second.
+
+Memory stays constant: a commit larger than a chunk is verified in one pass and read again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+from zlib import crc32
+
+from journal.format import (
+    MAX_LINE_BYTES,
+    SEAL_BYTES,
+    SEALED_LINE_END,
+    content_crc,
+    stated_crc,
+)
+
+CHUNK_BYTES = 1 << 20
+
+
+class Readable(Protocol):
+    """What replay needs of a file."""
+
+    def read_at(self, offset: int, length: int) -> bytes: ...
+
+
+class Position(NamedTuple):
+    """A place between two commits: ``offset`` in bytes, ``crc`` as the seal before it states."""
+
+    offset: int
+    crc: int
+
+
+START = Position(0, 0)
+
+
+def verified_blocks(
+    file: Readable, start: Position, size: int
+) -> Iterator[tuple[int, bytes, Position]]:
+    """Yield ``(offset, block, position after it)`` for the commits from ``start`` on.
+
+    A block is whole lines of commits whose seals are checked; all lines of a commit are checked
+    before the first is yielded. Ends before the first commit that doesn't match its seal, or
+    that isn't there whole within the first ``size`` bytes; the caller compares the last position
+    with ``size``. The position counts only once the commit's last block is yielded.
+    """
+    position = start
+    while position.offset < size:
+        chunk = file.read_at(position.offset, min(CHUNK_BYTES, size - position.offset))
+        end, crc = _verified_end(chunk, position.crc)
+        if end:
+            after = Position(position.offset + end, crc)
+            yield position.offset, chunk[:end], after
+        elif len(chunk) < CHUNK_BYTES or SEALED_LINE_END.search(chunk):
+            return
+        else:
+            found = _end_of_large_commit(file, position, size)
+            if found is None:
+                return
+            after = found
+            for offset, block in _line_blocks(file, position.offset, after.offset):
+                yield offset, block, after
+        position = after
+
+
+def _verified_end(chunk: bytes, crc: int) -> tuple[int, int]:
+    """Where the last commit that verifies ends within ``chunk``, and its crc."""
+    end = 0
+    view = memoryview(chunk)
+    for match in SEALED_LINE_END.finditer(chunk):
+        computed = crc32(view[end : match.start()], crc)
+        if b"%08x" % computed != match[1]:
+            break
+        crc = computed
+        end = match.end()
+    return end, crc
+
+
+def _end_of_large_commit(file: Readable, start: Position, size: int) -> Position | None:
+    """The end of the one commit at ``start``, which no chunk holds; None if it isn't whole."""
+    crc = start.crc
+    offset = start.offset
+    held = b""  # the last bytes of what was read: a seal may lie across two chunks
+    while offset < size:
+        chunk = file.read_at(offset, min(CHUNK_BYTES, size - offset))
+        if not chunk:
+            return None
+        offset += len(chunk)
+        held += chunk
+        match = SEALED_LINE_END.search(held)
+        if match:
+            crc = crc32(held[: match.start()], crc)
+            if b"%08x" % crc != match[1]:
+                return None
+            return Position(offset - len(held) + match.end(), crc)
+        crc = crc32(held[:-SEAL_BYTES], crc)
+        held = held[-SEAL_BYTES:]
+    return None
+
+
+def _line_blocks(file: Readable, offset: int, end: int) -> Iterator[tuple[int, bytes]]:
+    """Cut ``offset`` to ``end`` into blocks of whole lines, of a chunk each where lines allow."""
+    length = CHUNK_BYTES
+    while offset < end:
+        chunk = file.read_at(offset, min(length, end - offset))
+        cut = chunk.rfind(b"\n") + 1
+        if cut:
+            yield offset, chunk[:cut]
+            offset += cut
+            length = CHUNK_BYTES
+        elif len(chunk) < length or length > MAX_LINE_BYTES:
+            return  # shrank meanwhile, or a line over the bound: the caller sees it not reached
+        else:
+            length *= 2
+
+
+# --- the thorough reader ---------------------------------------------------------------------
+
+
+class Span(NamedTuple):
+    """A stretch of the file: a commit that its seal vouches for, or bytes that none does.
+
+    ``offset`` to ``end`` in bytes, ``line`` the number of its first line (1-based), ``lines``
+    how many, ``crc`` what its last seal states. For a bad one ``seals`` counts the lines in it
+    that end like a seal, and ``reason`` says what is wrong with it.
+    """
+
+    good: bool
+    offset: int
+    end: int
+    line: int
+    lines: int
+    crc: int
+    seals: int = 0
+    reason: str = ""
+
+
+class _Candidate(NamedTuple):
+    """A guess that a commit begins at ``offset``; ``crc`` continued up to the current line."""
+
+    offset: int
+    line: int
+    crc: int
+
+
+def scan(file: Readable, size: int, start: Position = START, line: int = 1) -> Iterator[Span]:
+    """Yield the spans of the file from ``start`` to ``size``, in order and without gaps.
+
+    A commit counts as good if its bytes match its seal when continued from what the commit
+    before it states, or, where that one is broken, from what it should have stated. So one
+    flipped bit, in a seal, in a frame or in an LF, doesn't hide the commit behind it.
+    """
+    candidates = [_Candidate(start.offset, line, start.crc)]
+    bad_from, bad_line, seals = start.offset, line, 0
+    bad_lines: list[bytes] = []  # the first line, for the reason
+    for offset, text, ended in _lines(file, start.offset, size):
+        end = offset + len(text) + ended
+        stated = stated_crc(text) if ended else None
+        good = None
+        if stated is not None:
+            good = next((c for c in candidates if content_crc(text, c.crc) == stated), None)
+            good = good or _after_a_lost_line_end(text, offset, line, stated)
+        if good and stated is not None:
+            if good.offset > bad_from:
+                reason = _reason(bad_lines)
+                count = good.line - bad_line
+                yield Span(False, bad_from, good.offset, bad_line, count, 0, seals, reason)
+            yield Span(True, good.offset, end, good.line, line - good.line + 1, stated)
+            candidates = [_Candidate(end, line + 1, stated)]
+            bad_from, bad_line, seals, bad_lines = end, line + 1, 0, []
+        else:
+            if not bad_lines:
+                bad_lines.append(text if ended else text + b"\0")
+            seals += stated is not None
+            candidates = _next_candidates(candidates, text, stated, end, line + 1)
+        line += 1
+    if bad_from < size:
+        yield Span(False, bad_from, size, bad_line, line - bad_line, 0, seals, _reason(bad_lines))
+
+
+def _next_candidates(
+    candidates: list[_Candidate], text: bytes, stated: int | None, end: int, line: int
+) -> list[_Candidate]:
+    """The guesses after a line that ended no good commit.
+
+    If the line has a seal, the next commit begins behind it. If only a part of a seal is there,
+    it may be a broken seal or an ordinary line: both are followed up.
+    """
+    digits = re.fullmatch(rb"[0-9a-f]{8}", text[-10:-2])
+    framed = re.fullmatch(rb',"crc":".{8}"}', text[-SEAL_BYTES:], re.DOTALL)
+    following = []
+    if digits:
+        following.append(_Candidate(end, line, int(digits[0], 16)))
+    if framed or digits:
+        following += [_Candidate(end, line, content_crc(text, c.crc)) for c in candidates]
+    if stated is None:
+        following += [
+            c._replace(crc=crc32(b"\n", crc32(text, c.crc))) for c in candidates
+        ]
+    return following[:8]  # hostile input must not make the guesses multiply
+
+
+def _after_a_lost_line_end(
+    text: bytes, offset: int, line: int, stated: int
+) -> _Candidate | None:
+    """A good commit within one line, behind a seal whose LF became something else."""
+    for match in list(re.finditer(rb',"crc":"([0-9a-f]{8})"}.(?={)', text, re.DOTALL))[-8:]:
+        if content_crc(text[match.end() :], int(match[1], 16)) == stated:
+            return _Candidate(offset + match.end(), line, 0)
+    return None
+
+
+def _reason(lines: list[bytes]) -> str:
+    first = lines[0] if lines else b""
+    if first.endswith(b"}\r"):
+        return "a CR before the LF: this copy was made in text mode"
+    if first.startswith(b"\xef\xbb\xbf"):
+        return "a byte order mark: an editor has saved this file"
+    if not first.strip(b"\0"):
+        return "NUL bytes"
+    if len(first) > MAX_LINE_BYTES:
+        return f"a line over {MAX_LINE_BYTES} bytes"
+    if first.endswith(b"\0"):
+        return "a line without its end"
+    if stated_crc(first) is not None:
+        return "a commit that does not match its seal"
+    return "lines without a seal that matches"
+
+
+def _lines(file: Readable, offset: int, end: int) -> Iterator[tuple[int, bytes, bool]]:
+    """Yield ``(offset, line without its LF, whether it had one)``; a line over the bound is cut."""
+    held = b""
+    while offset + len(held) < end:
+        at = offset + len(held)
+        chunk = file.read_at(at, min(CHUNK_BYTES, end - at))
+        if not chunk:
+            break
+        *lines, held = (held + chunk).split(b"\n")
+        for text in lines:
+            yield offset, text, True
+            offset += len(text) + 1
+        if len(held) > MAX_LINE_BYTES:
+            yield offset, held, False
+            offset += len(held)
+            held = b""
+    if held:
+        yield offset, held, False
+
+
+class TailVerdict(NamedTuple):
+    """What follows the last good commit: ``torn`` may be cut off, else it is damage.
+
+    ``span`` is the first stretch that no seal vouches for.
+    """
+
+    torn: bool
+    span: Span
+
+
+def judge_tail(file: Readable, size: int, last: Position, line: int) -> TailVerdict:
+    """Whether the bytes behind ``last`` are a commit that was never finished, or damage.
+
+    Torn is what one dying writer can leave: part of one commit, whatever a power cut made of
+    it. A good commit behind the bad bytes, or two lines that end like a seal, can't come from
+    that: something that was acknowledged has been changed.
+    """
+    first: Span | None = None
+    for span in scan(file, size, last, line):
+        if first is None:
+            first = span
+        if span.good:
+            return TailVerdict(False, first)
+    if first is None:  # the file shrank meanwhile: a writer has cut it off already
+        first = Span(False, last.offset, last.offset, line, 0, 0, 0, "nothing")
+    text_mode = "CR before" in first.reason
+    torn = first.seals < 2 and last.offset > 0 and not text_mode
+    return TailVerdict(torn, first)

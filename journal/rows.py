@@ -1,0 +1,205 @@
+"""Rows read back: from the offsets of a view to ``JobRow``, decoded as they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import overload
+
+from journal.errors import JournalDamagedError, ServiceClosedError
+from journal.files import JournalFile
+from journal.format import (
+    RowRecord,
+    RowStatusRecord,
+    UndecodableError,
+    UnknownRecordError,
+    decode_record,
+    decode_row,
+    parse_time,
+    read_error,
+)
+from journal.index import View
+from journal.log import Log, read_line
+from journal.model import JobRow, RowStatus
+
+READ_AHEAD_BYTES = 1 << 18
+
+_PROCESSED = frozenset((RowStatus.COMPLETED, RowStatus.FAILED, RowStatus.SKIPPED))
+
+
+def row_from_records(
+    job_id: str, row: RowRecord, latest: RowStatusRecord | None, attempts: int
+) -> JobRow:
+    """What the two records of a row say together."""
+    created_at = parse_time(row.at)
+    if latest is None:
+        return JobRow(
+            id=f"{job_id}:{row.row}",
+            job_id=job_id,
+            row_number=row.row,
+            row_checksum=row.checksum,
+            data=row.data,
+            attempts=attempts,
+            created_at=created_at,
+            updated_at=created_at,
+        )
+    status = RowStatus(latest.status)
+    updated_at = parse_time(latest.at)
+    return JobRow(
+        id=f"{job_id}:{row.row}",
+        job_id=job_id,
+        row_number=row.row,
+        row_checksum=row.checksum,
+        data=row.data,
+        status=status,
+        attempts=attempts,
+        tracking_number=latest.tracking_number,
+        label_path=latest.label_path,
+        cost_cents=latest.cost_cents,
+        result=latest.result,
+        error_code=latest.error_code,
+        error_message=latest.error_message,
+        reason=latest.reason,
+        created_at=created_at,
+        updated_at=updated_at,
+        processed_at=updated_at if status in _PROCESSED else None,
+    )
+
+
+def row_at(job_id: str, log: Log, position: int) -> JobRow:
+    """The row at a position of the log's index; the caller holds the mutex."""
+    columns = log.index.columns
+    number = columns.number(position)
+    row = read_row(log.file, log.read_line, columns.row_at[position], number)
+    latest = read_status(log.file, log.read_line, columns.status_at[position], number)
+    return row_from_records(job_id, row, latest, columns.attempts[position])
+
+
+Read = Callable[[int], bytes]  # the line at an offset, without its LF
+
+
+def read_row(file: JournalFile, read: Read, offset: int, number: int) -> RowRecord:
+    """The record of row ``number``, which an index says is at ``offset``."""
+    try:
+        record = decode_row(read(offset))
+    except (UndecodableError, UnknownRecordError) as error:
+        raise read_error(file.path, file.count_lines(offset) + 1, offset, error) from None
+    if record.row != number:
+        raise _moved(file, offset, f"row {number}")
+    return record
+
+
+def read_status(file: JournalFile, read: Read, offset: int, number: int) -> RowStatusRecord | None:
+    """The status record of row ``number`` at ``offset``; None for offset 0, no status yet."""
+    if not offset:
+        return None
+    try:
+        record = decode_record(read(offset))
+    except (UndecodableError, UnknownRecordError) as error:
+        raise read_error(file.path, file.count_lines(offset) + 1, offset, error) from None
+    if not isinstance(record, RowStatusRecord) or record.row != number:
+        raise _moved(file, offset, f"a status of row {number}")
+    return record
+
+
+def _moved(file: JournalFile, offset: int, expected: str) -> JournalDamagedError:
+    return JournalDamagedError(
+        file.path,
+        file.count_lines(offset) + 1,
+        offset,
+        f"{expected}, which was there when the job was opened",
+        "something else: the file was changed in place",
+    )
+
+
+class RowSequence(Sequence[JobRow]):
+    """Rows as they were at the call, however the job moves on; ``len`` is free.
+
+    Each row is read and decoded when it is asked for. The file stays open for as long as the
+    sequence is in use. Raises JournalDamagedError if the file no longer holds what it held.
+    """
+
+    def __init__(self, job_id: str, log: Log, view: View) -> None:
+        """The caller holds the log's mutex."""
+        self._job_id = job_id
+        self._file = log.file
+        self._view = view
+        self._log = log
+        self._fate = log.fate()
+
+    def __len__(self) -> int:
+        return self._view.count
+
+    @overload
+    def __getitem__(self, index: int) -> JobRow: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[JobRow]: ...
+    def __getitem__(self, index: int | slice) -> JobRow | list[JobRow]:
+        if isinstance(index, slice):
+            return list(self._rows(range(*index.indices(len(self)))))
+        number = index + len(self) if index < 0 else index
+        if not 0 <= number < len(self):
+            raise IndexError(f"row {index} of {len(self)}")
+        read = self._reader()
+        return self._row(number, read, read)
+
+    def __iter__(self) -> Iterator[JobRow]:
+        return self._rows(range(len(self)))
+
+    def __reversed__(self) -> Iterator[JobRow]:
+        return self._rows(range(len(self) - 1, -1, -1))
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} rows of job {self._job_id!r}>"
+
+    def _rows(self, numbers: range) -> Iterator[JobRow]:
+        # Neighbours stand close together in the file: rows with rows, outcomes with outcomes.
+        rows, statuses = self._reader(), self._reader()
+        for number in numbers:
+            yield self._row(number, rows, statuses)
+
+    def _reader(self) -> Read:
+        fate = self._fate
+        if fate is None:
+            return _Window(self._file).read
+        # Taken inside a batch: what it appended isn't in the file before it ends.
+        window = _Window(self._file)
+
+        def read(offset: int) -> bytes:
+            if fate.discarded:
+                raise ServiceClosedError("these rows were discarded together with their batch")
+            if fate.settled:
+                return window.read(offset)
+            with self._log.mutex:
+                return self._log.read_line(offset)
+
+        return read
+
+    def _row(self, number: int, rows: Read, statuses: Read) -> JobRow:
+        position = self._view.position(number)
+        columns = self._view.columns
+        row_number = columns.number(position)
+        row = read_row(self._file, rows, columns.row_at[position], row_number)
+        latest = read_status(self._file, statuses, columns.status_at[position], row_number)
+        return row_from_records(self._job_id, row, latest, columns.attempts[position])
+
+
+class _Window:
+    """Reads lines out of one stretch of the file, moved when a line lies outside of it."""
+
+    def __init__(self, file: JournalFile) -> None:
+        self._file = file
+        self._start = 0
+        self._data = b""
+        self._length = 1024  # grows while it serves its purpose: a single look stays cheap
+
+    def read(self, offset: int) -> bytes:
+        start = offset - self._start
+        if 0 <= start < len(self._data):
+            end = self._data.find(b"\n", start)
+            if end >= 0:
+                return self._data[start:end]
+            self._length = min(self._length * 4, READ_AHEAD_BYTES)
+        self._data = self._file.read_at(offset, self._length)
+        self._start = offset
+        end = self._data.find(b"\n")
+        return self._data[:end] if end >= 0 else read_line(self._file, offset)

@@ -1,0 +1,605 @@
+"""``JobService``: jobs and their rows by explicit calls, each of them one commit."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+from journal import files
+from journal.changes import (
+    Policy,
+    add_rows,
+    change_row,
+    check_policy,
+    put_job_record,
+    retry_failed,
+    set_job_status,
+    settle_rows,
+    take_over_rows,
+)
+from journal.errors import (
+    InvalidStateTransition,
+    InvalidValueError,
+    JobBusyError,
+    JobExistsError,
+    JobNotFoundError,
+    JournalError,
+    StorageError,
+)
+from journal.format import (
+    FORMAT,
+    JobCountsRecord,
+    JobErrorRecord,
+    JobRecord,
+    RowStatusRecord,
+    encode_value,
+    parse_time,
+)
+from journal.index import TERMINAL_STATUSES
+from journal.jobs import job_of, summary_of
+from journal.log import Log
+from journal.model import (
+    VALID_TRANSITIONS,
+    Job,
+    JobRow,
+    JobStatus,
+    JobSummary,
+    RowStatus,
+    RunHolder,
+    job_status,
+    row_status,
+)
+from journal.rows import RowSequence, row_at
+from journal.runlock import run_holder
+from journal.store import Store
+from journal.validate import (
+    check_count,
+    check_job_id,
+    check_label_path,
+    check_moment,
+    check_optional_text,
+    check_text,
+    new_job_id,
+    split_row_id,
+)
+
+
+class JobService:
+    """The jobs of one store, for one process and all of its threads.
+
+    A method that changes something is one commit: when it returns, the change is in the file
+    and, with ``sync="commit"``, on the disk; when it raises, nothing has changed, except after
+    :class:`CommitOutcomeUnknownError`, which says so. Within :meth:`batch` all changes of a job
+    become one commit. Getters read what other processes have committed up to the call.
+
+    Every method raises :class:`InvalidValueError` for arguments that can't be, and may raise
+    :class:`StorageError`, :class:`JournalDamagedError`, :class:`FormatVersionError` and (changes)
+    :class:`JobLockedError`. Changes of what isn't there raise :class:`JobNotFoundError` or
+    :class:`RowNotFoundError`; getters return ``None``. Statuses may be given as text.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str] = "jobs",
+        *,
+        sync: Literal["commit", "none"] = "commit",
+        lock_timeout_s: float = 10.0,
+    ) -> None:
+        """``root`` is made by the first :meth:`create_job`; a file there is a StoreError.
+
+        ``sync="commit"`` waits for the disk in every commit: it survives a power cut.
+        ``"none"`` leaves that to the system: it survives the death of the process, and a power
+        cut may take the last seconds or leave damage for ``journal verify`` to name.
+        ``lock_timeout_s`` (seconds) bounds the wait for another writer's commit or batch.
+        """
+        if sync not in ("commit", "none"):
+            raise InvalidValueError("sync", sync, "must be 'commit' or 'none'")
+        if not isinstance(root, (str, os.PathLike)) or not os.fspath(root):
+            raise InvalidValueError("root", root, "must be the path of a directory")
+        if not lock_timeout_s >= 0:
+            raise InvalidValueError("lock_timeout_s", lock_timeout_s, "must be 0 or more seconds")
+        # Absolute, so that a script that changes its directory goes on in the same store.
+        self.root = Path(root).absolute()
+        self._store = Store(self.root, sync=sync == "commit", lock_timeout_s=lock_timeout_s)
+
+    def __enter__(self) -> JobService:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of files and run locks; a job left running is then an interrupted one."""
+        self._store.close()
+
+    # --- jobs
+
+    def create_job(
+        self,
+        name: str,
+        original_command: str = "",
+        description: str | None = None,
+        mode: str = "confirm",
+        *,
+        job_id: str | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> Job:
+        """Make a pending job without rows. A crash leaves it whole or not there at all.
+
+        ``job_id`` defaults to ``DATE-slug-of-name-random``. ``metadata`` is any JSON object.
+        Raises JobExistsError, StoreError.
+        """
+        if not check_text(name, "name").strip():
+            raise InvalidValueError("name", name, "must not be empty")
+        if metadata is not None:
+            if not isinstance(metadata, dict):
+                raise InvalidValueError("metadata", metadata, "must be a dict or None")
+            encode_value(metadata, "metadata")
+        record = JobRecord(
+            format=FORMAT,
+            id="",
+            name=name,
+            original_command=check_text(original_command, "original_command"),
+            description=check_optional_text(description, "description"),
+            mode=check_text(mode, "mode"),
+            metadata=metadata,
+            at="",
+        )
+        return self._create(record, job_id)
+
+    def _create(
+        self, record: JobRecord, job_id: str | None, rows: Iterable[JobRow] = ()
+    ) -> Job:
+        made: list[Job] = []
+
+        def fill(log: Log) -> None:
+            with log:
+                record.id, record.at = log.directory.name, log.now()
+                put_job_record(log, record)
+                take_over_rows(log, rows)
+            made.append(job_of(log.index))
+
+        if job_id is not None:
+            self._store.create(check_job_id(job_id), fill)
+            return made[0]
+        while True:
+            try:
+                self._store.create(new_job_id(record.name, datetime.now(UTC)), fill)
+                return made[0]
+            except JobExistsError:
+                continue  # one in two thousand million: draw again
+
+    def get_job(self, job_id: str) -> Job | None:
+        """The job as of its last commit, or ``None``."""
+        with self._reading(job_id) as log:
+            return None if log is None else job_of(log.index)
+
+    def list_jobs(
+        self,
+        status: JobStatus | str | None = None,
+        limit: int | None = 50,
+        offset: int = 0,
+        *,
+        name: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        on_error: Callable[[JournalError], object] | None = None,
+    ) -> list[Job]:
+        """Jobs, newest first by creation; ``limit`` None for all.
+
+        ``name`` is a shell pattern for the whole name; ``since`` <= created < ``until``, both
+        aware. The first job that can't be read raises, unless ``on_error`` takes its error (as
+        in ``os.walk``): then the list goes on without it.
+        """
+        wanted = None if status is None else job_status(status)
+        if limit is None:
+            limit = 2**63
+        for value, where in ((limit, "limit"), (offset, "offset")):
+            check_count(value, where)
+        check_moment(since, "since")
+        check_moment(until, "until")
+        jobs: list[Job] = []
+        passed = 0
+        for job_id in self._ids_newest_first(name, since, until, on_error):
+            if len(jobs) >= limit:
+                break
+            if wanted is None and passed < offset:
+                passed += 1
+                continue
+            job = self._peek(job_id, on_error)
+            if job is None or (wanted is not None and job.status is not wanted):
+                continue
+            passed += 1
+            if passed > offset:
+                jobs.append(job)
+        return jobs
+
+    def _ids_newest_first(
+        self,
+        name: str | None,
+        since: datetime | None,
+        until: datetime | None,
+        on_error: Callable[[JournalError], object] | None,
+    ) -> list[str]:
+        found: list[tuple[str, str]] = []
+        for job_id in self._store.job_ids():
+            try:
+                header = self._store.header(job_id)
+            except JobNotFoundError:
+                continue  # deleted since its name was read
+            except JournalError as error:
+                if on_error is None:
+                    raise
+                on_error(error)
+                continue
+            created_at = parse_time(header.at)
+            if (
+                (name is None or fnmatchcase(header.name, name))
+                and (since is None or created_at >= since)
+                and (until is None or created_at < until)
+            ):
+                found.append((header.at, job_id))
+        return [job_id for _, job_id in sorted(found, reverse=True)]
+
+    def _peek(
+        self, job_id: str, on_error: Callable[[JournalError], object] | None
+    ) -> Job | None:
+        log = self._store.peek(job_id)
+        try:
+            with log.mutex:
+                return job_of(log.refresh())
+        except JobNotFoundError:
+            return None
+        except JournalError as error:
+            if on_error is None:
+                raise
+            on_error(error)
+            return None
+
+    def delete_job(self, job_id: str) -> bool:
+        """Remove the job and all its files; ``False`` if there is none.
+
+        Raises JobBusyError while a run holds it, in this process too.
+        """
+        return self._store.delete(check_job_id(job_id))
+
+    def can_transition(self, current: JobStatus | str, target: JobStatus | str) -> bool:
+        """Whether a job may go from ``current`` to ``target``."""
+        return job_status(target, "target") in VALID_TRANSITIONS[job_status(current, "current")]
+
+    def update_status(self, job_id: str, new_status: JobStatus | str) -> Job:
+        """Move the job; sets ``started_at`` at its first start, ``completed_at`` at its end.
+
+        To ``running`` takes the run lock if it is free, and writes its record either way: that
+        is how another terminal resumes a run that waits. Any other status lets go of the run
+        lock if this service holds it. Raises InvalidStateTransition.
+        """
+        target = job_status(new_status, "new_status")
+        taken = False
+        if target is JobStatus.RUNNING:
+            try:
+                taken = self._store.take_run(check_job_id(job_id))
+            except JobBusyError:
+                pass
+        try:
+            with self._log(job_id) as log:
+                set_job_status(log, target)
+                job = job_of(log.index)
+        except BaseException:
+            if taken:
+                self._store.release_run(job_id)
+            raise
+        if target is not JobStatus.RUNNING:
+            self._store.release_run(job_id)
+        return job
+
+    def update_counts(
+        self,
+        job_id: str,
+        total: int | None = None,
+        processed: int | None = None,
+        successful: int | None = None,
+        failed: int | None = None,
+    ) -> Job:
+        """Set counts by hand, for a script that keeps no rows; ``None`` leaves one as it is.
+
+        Rows need no such call: counts follow them, and later rows add to what is set here.
+        """
+        given = {"total": total, "processed": processed, "successful": successful, "failed": failed}
+        counts = {key: check_count(value, key) for key, value in given.items()}
+        with self._log(job_id) as log:
+            if any(value is not None for value in counts.values()):
+                put_job_record(log, JobCountsRecord(**counts, at=log.now()))
+            return job_of(log.index)
+
+    def set_error(self, job_id: str, error_code: str, error_message: str) -> Job:
+        """Record why the job as a whole is in trouble; its status stays."""
+        code = check_text(error_code, "error_code")
+        message = check_text(error_message, "error_message")
+        with self._log(job_id) as log:
+            put_job_record(log, JobErrorRecord(code=code, message=message, at=log.now()))
+            return job_of(log.index)
+
+    def get_job_summary(self, job_id: str) -> JobSummary:
+        """Counts by status, cost in cents, status and times; goes into ``json.dumps`` as it is.
+
+        ``processed_rows`` is completed plus failed; ``pending_count`` counts pending rows only.
+        Raises JobNotFoundError.
+        """
+        with self._reading(job_id) as log:
+            if log is None:
+                raise JobNotFoundError(job_id)
+            return summary_of(log.index)
+
+    # --- rows
+
+    def create_rows(
+        self, job_id: str, row_data: Iterable[Mapping[str, Any]]
+    ) -> Sequence[JobRow]:
+        """Add pending rows in one commit: all of them, or none if anything is wrong with one.
+
+        Each mapping may hold ``row_number`` (int from 1; default: the next one),
+        ``row_checksum`` (text; default: SHA-256 of the data as compact JSON with sorted keys)
+        and ``data`` (a dict of JSON values; tuples read back as lists). The iterable is taken
+        row by row and written as it goes, so that a generator of millions needs little memory.
+        Returns the new rows in the order given, decoded when they are asked for. Raises what
+        the iterable raises, and InvalidStateTransition for a job that has ended.
+        """
+        with self._log(job_id) as log:
+            return RowSequence(job_id, log, add_rows(log, row_data))
+
+    def get_row(self, row_id: str) -> JobRow | None:
+        """The row ``JOB_ID:ROW_NUMBER``, or ``None``."""
+        job_id, number = split_row_id(row_id)
+        with self._reading(job_id) as log:
+            position = None if log is None else log.index.position_of(number)
+            if log is None or position is None:
+                return None
+            return row_at(job_id, log, position)
+
+    def get_rows(self, job_id: str, status: RowStatus | str | None = None) -> Sequence[JobRow]:
+        """The job's rows, of one status or all, by row number; as they are now, for good.
+
+        ``len`` is free; a row is read from the file when it is asked for. Raises
+        JobNotFoundError.
+        """
+        wanted = None if status is None else row_status(status)
+        with self._reading(job_id) as log:
+            if log is None:
+                raise JobNotFoundError(job_id)
+            return RowSequence(job_id, log, log.index.view(wanted))
+
+    def get_pending_rows(self, job_id: str) -> Sequence[JobRow]:
+        """As :meth:`get_rows`, those that are pending."""
+        return self.get_rows(job_id, RowStatus.PENDING)
+
+    def get_failed_rows(self, job_id: str) -> Sequence[JobRow]:
+        """As :meth:`get_rows`, those that failed."""
+        return self.get_rows(job_id, RowStatus.FAILED)
+
+    def start_row(self, row_id: str) -> JobRow:
+        """Begin an attempt: to ``processing``. Commit this before the side effect begins.
+
+        Raises InvalidStateTransition, in a job that has ended too.
+        """
+        job_id, number = split_row_id(row_id)
+        return self._change(job_id, RowStatusRecord(row=number, status="processing", at=""))
+
+    def complete_row(
+        self,
+        row_id: str,
+        tracking_number: str | None = None,
+        label_path: str | os.PathLike[str] | None = None,
+        cost_cents: int | None = None,
+        *,
+        result: Any = None,
+    ) -> JobRow:
+        """Record that the row is done, whatever the job's status; final.
+
+        ``cost_cents`` (an int from 0) adds to the job's total. ``result`` is any JSON value.
+        A ``label_path`` inside the job's directory is kept relative to it. Raises
+        InvalidStateTransition, for a row that is completed already too.
+        """
+        job_id, number = split_row_id(row_id)
+        if result is not None:
+            encode_value(result, "result")
+        record = RowStatusRecord(
+            row=number,
+            status="completed",
+            tracking_number=check_optional_text(tracking_number, "tracking_number"),
+            label_path=check_label_path(label_path, self._store.directory(job_id)),
+            cost_cents=check_count(cost_cents, "cost_cents"),
+            result=result,
+            at="",
+        )
+        return self._change(job_id, record)
+
+    def fail_row(self, row_id: str, error_code: str, error_message: str) -> JobRow:
+        """Record that the attempt failed, whatever the job's status. InvalidStateTransition."""
+        job_id, number = split_row_id(row_id)
+        record = RowStatusRecord(
+            row=number,
+            status="failed",
+            error_code=check_text(error_code, "error_code"),
+            error_message=check_text(error_message, "error_message"),
+            at="",
+        )
+        return self._change(job_id, record)
+
+    def skip_row(self, row_id: str, reason: str | None = None) -> JobRow:
+        """Record that the row needs nothing done. Raises InvalidStateTransition."""
+        job_id, number = split_row_id(row_id)
+        record = RowStatusRecord(
+            row=number, status="skipped", reason=check_optional_text(reason, "reason"), at=""
+        )
+        return self._change(job_id, record)
+
+    def retry_row(self, row_id: str) -> JobRow:
+        """Put a failed, skipped, processing or needs_review row back to pending.
+
+        Raises InvalidStateTransition, in a job that has ended too: see :meth:`retry_job`.
+        """
+        job_id, number = split_row_id(row_id)
+        return self._change(job_id, RowStatusRecord(row=number, status="pending", at=""))
+
+    def _change(self, job_id: str, record: RowStatusRecord) -> JobRow:
+        with self._store.log(job_id) as log:
+            return change_row(log, job_id, record)
+
+    def retry_failed_rows(self, job_id: str) -> int:
+        """Put all failed rows back to pending in one commit; returns how many there were.
+
+        Raises InvalidStateTransition in a job that has ended: see :meth:`retry_job`.
+        """
+        with self._log(job_id) as log:
+            return retry_failed(log)
+
+    # --- runs
+
+    def retry_job(self, job_id: str) -> Job:
+        """Make the pending job that goes on with an ended job's unfinished rows.
+
+        It holds the pending and failed rows as pending, and those in processing or
+        needs_review as needs_review, by their old numbers; ``retry_of`` names the old job.
+        Raises InvalidStateTransition for a job that has not ended.
+        """
+        with self._reading(job_id) as log:
+            if log is None:
+                raise JobNotFoundError(job_id)
+            state = log.index.state
+            assert state is not None
+            if state.status not in TERMINAL_STATUSES:
+                raise InvalidStateTransition(
+                    state.status,
+                    JobStatus.PENDING,
+                    VALID_TRANSITIONS[state.status],
+                    f"job {job_id}",
+                    "only a job that has ended is retried as a new one; retry_failed_rows() "
+                    "puts failed rows of this one back",
+                )
+            rows = RowSequence(job_id, log, log.index.view(None))
+            header = state.header
+        record = JobRecord(
+            format=FORMAT,
+            id="",
+            name=header.name,
+            original_command=header.original_command,
+            description=header.description,
+            mode=header.mode,
+            metadata=header.metadata,
+            retry_of=job_id,
+            at="",
+        )
+        return self._create(record, None, rows)
+
+    def start_job(self, job_id: str, on_interrupted: Policy = "review") -> Job:
+        """Take the run lock and set a pending, paused or interrupted job running.
+
+        Rows left in processing by a run that died are settled by ``on_interrupted`` as in
+        :meth:`recover_job`, in the same commit. Raises JobBusyError while another run holds the
+        job, this service's own included, and InvalidStateTransition for a job that has ended.
+        """
+        check_policy(on_interrupted, "on_interrupted")
+        taken = self._store.take_run(check_job_id(job_id))
+        try:
+            with self._log(job_id) as log:
+                status = job_of(log.index).status
+                if status is JobStatus.RUNNING and not taken:
+                    holder = run_holder(log.directory) or RunHolder()
+                    raise JobBusyError(job_id, holder.host, holder.pid, holder.started_at)
+                if status is not JobStatus.RUNNING:
+                    set_job_status(log, JobStatus.RUNNING)
+                if taken:  # else they are in flight in this process
+                    settle_rows(log, on_interrupted)
+                return job_of(log.index)
+        except BaseException:
+            if taken:
+                self._store.release_run(job_id)
+            raise
+
+    def recover_job(self, job_id: str, policy: Policy = "review") -> int:
+        """Settle what a run that died left behind; returns how many rows were in processing.
+
+        ``review`` moves them to needs_review (nothing with a side effect is silently repeated),
+        ``retry`` to pending (for idempotent work), ``fail`` to failed. A job whose status is
+        running becomes paused, ready for :meth:`start_job`. Raises JobBusyError while a run
+        holds the job.
+        """
+        check_policy(policy)
+        if not self._store.take_run(check_job_id(job_id)):
+            holder = run_holder(self._store.directory(job_id)) or RunHolder()
+            raise JobBusyError(job_id, holder.host, holder.pid, holder.started_at)
+        try:
+            with self._log(job_id) as log:
+                settled = settle_rows(log, policy)
+                if job_of(log.index).status is JobStatus.RUNNING:
+                    set_job_status(log, JobStatus.PAUSED)
+                return settled
+        finally:
+            self._store.release_run(job_id)
+
+    def run_holder(self, job_id: str) -> RunHolder | None:
+        """Host, pid and start of the run that works on the job; ``None`` if none does.
+
+        A running job without a holder was interrupted: the system frees the lock of a dead run.
+        """
+        return run_holder(self._store.directory(check_job_id(job_id)))
+
+    def list_interrupted_jobs(self) -> list[Job]:
+        """Jobs whose status is running and whose run died, newest first."""
+        running = self.list_jobs(JobStatus.RUNNING, limit=None)
+        return [job for job in running if self.run_holder(job.id) is None]
+
+    @contextmanager
+    def batch(self, job_id: str) -> Iterator[None]:
+        """All changes of the job inside the block become one commit, at its end.
+
+        The block sees its own changes; other threads and processes see none of them and wait
+        with theirs. An exception discards all of them.
+        """
+        with self._log(job_id):
+            yield
+
+    def artifacts_dir(self, job_id: str) -> Path:
+        """The directory for the job's own files, such as labels; made if it is missing.
+
+        It moves with the job and goes when the job is deleted. Raises JobNotFoundError.
+        """
+        directory = self._store.directory(check_job_id(job_id)) / "artifacts"
+        try:
+            files.make_directory(directory)
+        except FileNotFoundError:
+            raise JobNotFoundError(job_id) from None
+        except OSError as error:
+            number = error.errno or 0
+            raise StorageError(directory, "make", number, os.strerror(number)) from error
+        return directory
+
+    # --- inside
+
+    def _log(self, job_id: str) -> Log:
+        return self._store.log(check_job_id(job_id))
+
+    @contextmanager
+    def _reading(self, job_id: str) -> Iterator[Log | None]:
+        """The job's log, up to date and still for the length of the block; None for no job."""
+        log = self._log(job_id)
+        with log.mutex:
+            try:
+                log.refresh()
+            except JobNotFoundError:
+                self._store.forget(job_id)
+                yield None
+                return
+            yield log
