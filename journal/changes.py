@@ -16,6 +16,7 @@ from journal.format import (
     RowStatusRecord,
     encode_row,
     encode_value,
+    time_text,
 )
 from journal.index import CODES, FAILED, NEEDS_REVIEW, PROCESSING, STATUSES, TERMINAL_STATUSES, Index, View
 from journal.log import Log
@@ -90,10 +91,10 @@ def change_row(log: Log, job_id: str, record: RowStatusRecord) -> JobRow:
         _refuse_start(job_id, f"row {number}", _state_status(index), code)
     record.at = log.now()
     # Read before anything changes: a row that can't be read must not be half changed.
-    row = read_row(log.file, log.read_line, columns.row_at[position], number)
-    offset = log.append(record)
-    index.set_row(position, code, offset, record.cost_cents)
-    return row_from_records(job_id, row, record, index.columns.attempts[position])
+    offset = columns.row_at[position]
+    row = read_row(log.file, log.read_line(offset), offset, number)
+    attempts = index.set_row(position, code, log.append(record), record.cost_cents)
+    return row_from_records(job_id, row, record, attempts)
 
 
 def _refuse_row(job_id: str, number: int, old: int, code: int) -> None:
@@ -137,7 +138,7 @@ def add_rows(log: Log, row_data: Any) -> View:
     save = log.savepoint()
     first = index.row_count
     index.begin_rows()
-    at = log.now().encode()
+    at = time_text(log.now()).encode()
     try:
         for row in new_rows(row_data, index.highest_number + 1):
             if row.number <= index.highest_number and index.position_of(row.number) is not None:
@@ -165,7 +166,7 @@ def take_over_rows(log: Log, rows: Iterable[JobRow]) -> None:
         if row.status in (RowStatus.COMPLETED, RowStatus.SKIPPED):
             continue
         data = encode_value(row.data, f"row {row.row_number}: data")
-        line = encode_row(row.row_number, row.row_checksum, data, at.encode())
+        line = encode_row(row.row_number, row.row_checksum, data, time_text(at).encode())
         log.index.add_row(row.row_number, log.append_line(line))
         if row.status in (RowStatus.PROCESSING, RowStatus.NEEDS_REVIEW):
             record = RowStatusRecord(

@@ -35,6 +35,7 @@ class _Descriptor:
 
     def __init__(self, path: Path, flags: int) -> None:
         self.path = path
+        self._path_text = os.fspath(path)  # a Path costs a stat half of its time again
         self.fd = os.open(path, flags, FILE_MODE)
         _open_files.add(self)
 
@@ -85,7 +86,7 @@ class JournalFile(_Descriptor):
             super().__init__(path, os.O_RDONLY)
             self.writable = False
         stat = os.fstat(self.fd)
-        self._identity = (stat.st_ino, stat.st_dev)
+        self._inode, self._device = stat.st_ino, stat.st_dev
 
     def size_bytes(self) -> int:
         return os.fstat(self._live_fd()).st_size
@@ -93,14 +94,20 @@ class JournalFile(_Descriptor):
     def size_at_path(self) -> int | None:
         """The size of this file if its path still names it, else None; one system call."""
         try:
-            stat = os.stat(self.path)
+            stat = os.stat(self._path_text)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        return stat.st_size if (stat.st_ino, stat.st_dev) == self._identity else None
+        if stat.st_ino == self._inode and stat.st_dev == self._device:
+            return stat.st_size
+        return None
+
+    def read_some(self, offset: int, length: int) -> bytes:
+        """Up to ``length`` bytes from ``offset`` in one system call; it may return fewer."""
+        return os.pread(self.fd if self.fd >= 0 else self._live_fd(), length, offset)
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Up to ``length`` bytes from ``offset``; fewer only at the end of the file."""
-        data = os.pread(self._live_fd(), length, offset)
+        data = self.read_some(offset, length)
         if len(data) == length or not data:
             return data
         parts = [data]  # a signal or a page that was not there may cut a read short
@@ -135,7 +142,7 @@ class JournalFile(_Descriptor):
         if self.fd < 0:  # a forked child: open the same file again, not what took its place
             fd = os.open(self.path, os.O_RDONLY)
             stat = os.fstat(fd)
-            if (stat.st_ino, stat.st_dev) != self._identity:
+            if (stat.st_ino, stat.st_dev) != (self._inode, self._device):
                 os.close(fd)
                 raise StorageError(self.path, "read", 2, "it was replaced since it was opened")
             self.fd = fd

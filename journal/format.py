@@ -71,10 +71,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from zlib import crc32
 
 import msgspec
@@ -92,6 +91,12 @@ SEAL_HEAD = b',"crc":"'
 SEALED_LINE_END = re.compile(rb',"crc":"([0-9a-f]{8})"}\n')
 
 
+UNSET_TIME = datetime.min.replace(tzinfo=UTC)  # in a record that the log has not stamped yet
+
+# Aware, in UTC, and with microseconds: see now().
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+
+
 class JobRecord(
     msgspec.Struct, tag_field="type", tag="job", kw_only=True, omit_defaults=True
 ):
@@ -103,14 +108,14 @@ class JobRecord(
     mode: str = "confirm"
     metadata: dict[str, Any] | None = None
     retry_of: str | None = None
-    at: str
+    at: Moment
 
 
 class RowRecord(msgspec.Struct, tag_field="type", tag="row", kw_only=True, frozen=True):
     row: int
     checksum: str
     data: dict[str, Any]
-    at: str
+    at: Moment
 
 
 class RowStatusRecord(
@@ -125,12 +130,12 @@ class RowStatusRecord(
     error_code: str | None = None
     error_message: str | None = None
     reason: str | None = None
-    at: str
+    at: Moment
 
 
 class JobStatusRecord(msgspec.Struct, tag_field="type", tag="job_status", kw_only=True):
     status: Literal["pending", "running", "completed", "failed", "cancelled", "paused"]
-    at: str
+    at: Moment
 
 
 class JobCountsRecord(
@@ -140,22 +145,26 @@ class JobCountsRecord(
     processed: int | None = None
     successful: int | None = None
     failed: int | None = None
-    at: str
+    at: Moment
 
 
 class JobErrorRecord(msgspec.Struct, tag_field="type", tag="job_error", kw_only=True):
     code: str
     message: str
-    at: str
+    at: Moment
 
 
 class LogRecord(msgspec.Struct, tag_field="type", tag="log", kw_only=True, omit_defaults=True):
     message: str
-    at: str
+    at: Moment
 
 
 JobLevelRecord = JobRecord | JobStatusRecord | JobCountsRecord | JobErrorRecord | LogRecord
 Record = JobLevelRecord | RowRecord | RowStatusRecord
+
+
+class _TimeRecord(msgspec.Struct):
+    at: Moment
 
 
 class SlimRecord(msgspec.Struct, gc=False):
@@ -174,6 +183,7 @@ RECORD_TYPES = frozenset(
 _encoder = msgspec.json.Encoder()
 _canonical_encoder = msgspec.json.Encoder(order="sorted")
 _decode_any = msgspec.json.Decoder().decode
+_decode_time = msgspec.json.Decoder(_TimeRecord).decode
 _decode_row = msgspec.json.Decoder(RowRecord).decode
 _decode_record = msgspec.json.Decoder(Record).decode
 
@@ -185,23 +195,16 @@ DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 # --- time ------------------------------------------------------------------------------------
 
-_second_text: tuple[int, str] = (-1, "")
+
+def now() -> datetime:
+    """The system's time in UTC, never on a whole second: msgspec would leave the fraction out."""
+    at = datetime.now(UTC)
+    return at if at.microsecond else at.replace(microsecond=1)
 
 
-def now_text() -> str:
-    """The time of the system's clock as a record states it."""
-    global _second_text  # most records fall in the same second as the one before: 3 times faster
-    second, rest_ns = divmod(time.time_ns(), 1_000_000_000)
-    cached, text = _second_text
-    if cached != second:
-        text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S.")
-        _second_text = (second, text)
-    return f"{text}{rest_ns // 1000:06d}Z"
-
-
-def parse_time(text: str) -> datetime:
-    """A record's ``at`` as an aware datetime; raises ``ValueError``."""
-    return datetime.fromisoformat(text)
+def time_text(at: datetime) -> str:
+    """A moment as records state it: ``YYYY-MM-DDTHH:MM:SS.ffffffZ``."""
+    return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 # --- seals -----------------------------------------------------------------------------------
@@ -261,12 +264,20 @@ def decode_record(line: bytes) -> Record:
         raise UndecodableError(f"nesting deeper than {MAX_DEPTH}")
     try:
         record: Record = _decode_record(line)
-        parse_time(record.at)
-    except (*DECODE_ERRORS, ValueError) as error:
+    except DECODE_ERRORS as error:
         raise _why_undecodable(line, error) from None
     if isinstance(record, JobRecord) and record.format > FORMAT:
         raise UnknownRecordError(f"format {record.format}; this version knows format {FORMAT}")
     return record
+
+
+def time_of(line: bytes) -> datetime:
+    """The ``at`` of a line that was decoded before. Raises as :func:`decode_record`."""
+    try:
+        at: datetime = _decode_time(line).at
+    except DECODE_ERRORS as error:
+        raise _why_undecodable(line, error) from None
+    return at
 
 
 def decode_row(line: bytes) -> RowRecord:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import weakref
 from array import array
 from bisect import bisect_left
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -21,6 +22,7 @@ from journal.format import (
     DECODE_ERRORS,
     MAX_DEPTH,
     MAX_ROW_NUMBER,
+    UNSET_TIME,
     JobCountsRecord,
     JobErrorRecord,
     JobLevelRecord,
@@ -34,6 +36,7 @@ from journal.format import (
     decode_record,
     decode_slim,
     nests_deeper_than,
+    time_of,
 )
 from journal.model import JobStatus, RowStatus
 
@@ -54,12 +57,12 @@ class Counts(msgspec.Struct, frozen=True):
 
 
 class JobState(msgspec.Struct, frozen=True):
-    """All that the index knows of the job itself; times as the records state them."""
+    """All that the index knows of the job itself."""
 
     header: JobRecord
     status: JobStatus = JobStatus.PENDING
-    started_at: str | None = None
-    completed_at: str | None = None
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
     error: tuple[str, str] | None = None
     counts: Counts = Counts()
 
@@ -148,7 +151,7 @@ class Index:
 
     def __init__(self) -> None:
         self.state: JobState | None = None
-        self.last_at = ""
+        self.last_at = UNSET_TIME
         self.columns = Columns()
         self.tallies = [0] * len(STATUSES)
         self.cost_cents = 0
@@ -157,6 +160,7 @@ class Index:
         self._by_number: dict[int, int] | None = None
         self._lease: weakref.ref[_Lease] | None = None
         self._undo: list[tuple[Any, ...]] = []
+        self.forget_undo = self._undo.clear  # to be called once a commit is written
 
     # --- queries
 
@@ -224,9 +228,6 @@ class Index:
             else:
                 self.state, self.last_at = old
 
-    def forget_undo(self) -> None:
-        self._undo.clear()
-
     def begin_rows(self) -> None:
         """To be called before a run of :meth:`add_row`, so that the run can be undone."""
         self._undo.append(
@@ -262,30 +263,26 @@ class Index:
         columns.attempts.append(0)
         self.tallies[PENDING] += 1
 
-    def set_row(self, position: int, code: int, offset: int, cost_cents: int | None) -> None:
-        """The row's latest status record is the one at ``offset``."""
+    def set_row(self, position: int, code: int, offset: int, cost_cents: int | None) -> int:
+        """The row's latest status record is the one at ``offset``; return its attempts."""
         if self._lease is not None:
             self._detach()
         columns = self.columns
         old = columns.statuses[position]
+        attempts = columns.attempts[position]
         self._undo.append(
-            (
-                "row",
-                position,
-                old,
-                columns.status_at[position],
-                columns.attempts[position],
-                self.cost_cents,
-            )
+            ("row", position, old, columns.status_at[position], attempts, self.cost_cents)
         )
         self.tallies[old] -= 1
         self.tallies[code] += 1
         columns.statuses[position] = code
         columns.status_at[position] = offset
         if code == PROCESSING:
-            columns.attempts[position] += 1
+            attempts += 1
+            columns.attempts[position] = attempts
         elif code == COMPLETED and cost_cents:
             self.cost_cents += cost_cents
+        return attempts
 
     def set_job(self, record: JobLevelRecord) -> None:
         """Take over what a record says of the job itself."""
@@ -339,13 +336,11 @@ class Index:
 
     # --- replay
 
-    def apply(self, offset: int, block: bytes) -> None:
-        """Take over a block of whole lines whose seals were checked; ``offset`` is its place.
+    def apply(self, offset: int, lines: list[bytes]) -> None:
+        """Take over lines (without LF) whose seals were checked; the first is at ``offset``.
 
         Raises :class:`BadRecordError`; the index is of no use after that.
         """
-        lines = block.split(b"\n")
-        lines.pop()
         self._detach()
         # Asked before msgspec sees them, for it recurses in C; no shorter line nests too deep.
         too_deep = (
@@ -360,7 +355,7 @@ class Index:
                 self._refuse(lines[done])
             if self.state is None:
                 raise UndecodableError("no job record on line 1")
-            self.last_at = decode_record(lines[-1]).at
+            self.last_at = time_of(lines[-1])
         except (UndecodableError, UnknownRecordError) as error:
             at = offset + sum(map(len, lines[:done])) + done
             raise BadRecordError(at, error) from None
@@ -373,18 +368,19 @@ class Index:
         """
         columns, tallies = self.columns, self.tallies
         statuses, status_at, attempts = columns.statuses, columns.status_at, columns.attempts
+        codes, row_count = CODES, len(statuses)
         done = 0
         try:
             for line, record in zip(lines, map(decode_slim, lines), strict=True):
                 kind, number = record.type, record.row
                 if kind == "row_status":
                     position = number - 1
-                    if columns.numbers is not None or not 0 <= position < len(statuses):
+                    if columns.numbers is not None or not 0 <= position < row_count:
                         found = self.position_of(number)
                         if found is None:
                             return done
                         position = found
-                    code = CODES[record.status]
+                    code = codes[record.status]
                     tallies[statuses[position]] -= 1
                     tallies[code] += 1
                     statuses[position] = code
@@ -394,9 +390,18 @@ class Index:
                     elif code == COMPLETED and record.cost_cents:
                         self.cost_cents += record.cost_cents
                 elif kind == "row":
-                    if not 0 < number <= MAX_ROW_NUMBER or self.position_of(number) is not None:
+                    if number == row_count + 1 and columns.numbers is None:
+                        statuses.append(PENDING)
+                        columns.row_at.append(offset)
+                        status_at.append(0)
+                        attempts.append(0)
+                        tallies[PENDING] += 1
+                        self.highest_number = number
+                    elif 0 < number <= MAX_ROW_NUMBER and self.position_of(number) is None:
+                        self.add_row(number, offset)
+                    else:
                         return done
-                    self.add_row(number, offset)
+                    row_count += 1
                 else:
                     self.set_job(decode_job_level(line))
                 done += 1

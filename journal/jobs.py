@@ -11,7 +11,7 @@ from journal.index import (
     Index,
     JobState,
 )
-from journal.format import parse_time
+from journal.format import time_text
 from journal.model import Job, JobSummary
 
 
@@ -37,10 +37,10 @@ def job_of(index: Index) -> Job:
         total_cost_cents=index.cost_cents,
         error_code=code,
         error_message=message,
-        created_at=parse_time(header.at),
-        started_at=parse_time(state.started_at) if state.started_at else None,
-        completed_at=parse_time(state.completed_at) if state.completed_at else None,
-        updated_at=parse_time(index.last_at),
+        created_at=header.at,
+        started_at=state.started_at,
+        completed_at=state.completed_at,
+        updated_at=index.last_at,
     )
 
 
@@ -59,9 +59,9 @@ def summary_of(index: Index) -> JobSummary:
         "needs_review_count": index.tallies[NEEDS_REVIEW],
         "total_cost_cents": index.cost_cents,
         "status": state.status.value,
-        "created_at": state.header.at,
-        "started_at": state.started_at,
-        "completed_at": state.completed_at,
+        "created_at": time_text(state.header.at),
+        "started_at": time_text(state.started_at) if state.started_at else None,
+        "completed_at": time_text(state.completed_at) if state.completed_at else None,
     }
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
@@ -32,12 +33,21 @@ from journal.errors import (
     StorageError,
 )
 from journal.files import JournalFile
-from journal.format import MAX_LINE_BYTES, Record, encode_into, now_text, read_error, seal
+from journal.format import (
+    MAX_LINE_BYTES,
+    SEAL_BYTES,
+    UNSET_TIME,
+    Record,
+    encode_into,
+    now,
+    read_error,
+)
 from journal.index import BadRecordError, Index
 from journal.replay import START, Position, TailVerdict, judge_tail, verified_blocks
 
 JOURNAL_NAME = "journal.jsonl"
 SPILL_BYTES = 1 << 20
+_LONGEST_BYTES = MAX_LINE_BYTES - SEAL_BYTES  # any record may get a seal
 
 _logs: weakref.WeakSet[Log] = weakref.WeakSet()
 
@@ -49,7 +59,7 @@ class Savepoint(NamedTuple):
     buffer_bytes: int
     crc: int
     undo: int
-    last_at: str
+    last_at: datetime
 
 
 class Fate:
@@ -80,7 +90,8 @@ class Log:
         self.index = Index()
         self._sync = sync
         self._lock_timeout_s = lock_timeout_s
-        self._position = START
+        self._end = 0  # of the last commit in the index: its offset in the file, and its crc
+        self._end_crc = 0
         self._file: JournalFile | None = None
         self._stale = False  # what we know may not be what the file holds: read all of it again
         self._unsynced = True  # the file may hold commits that no one has synced
@@ -89,7 +100,7 @@ class Log:
         self._buffer = bytearray()
         self._buffer_at = 0  # where in the file the buffer's first byte will stand
         self._crc = 0  # of the commit under way, up to the buffer
-        self._begin_at = ""
+        self._begin_at = UNSET_TIME
         self._fate: Fate | None = None
         self._failed: StorageError | None = None
         if create:
@@ -110,8 +121,9 @@ class Log:
     def close(self) -> None:
         """Let go of the file; views that still read from it keep it open for themselves."""
         with self.mutex:
-            self._file = None
-            self._stale = True
+            if not self._depth:  # a batch that is open in this thread ends as it would have
+                self._file = None
+                self._stale = True
 
     # --- reading
 
@@ -126,7 +138,7 @@ class Log:
         size = self._file.size_at_path() if self._file is not None else None
         if size is None:
             size = self._open().size_bytes()
-        if self._stale or size != self._position.offset:
+        if self._stale or size != self._end:
             self._catch_up(size, locked=False)
         return self.index
 
@@ -144,10 +156,10 @@ class Log:
 
     def _catch_up(self, size: int, *, locked: bool) -> None:
         """Take over what the file holds, ``size`` bytes, that the index doesn't."""
-        if self._stale or size < self._position.offset:
+        if self._stale or size < self._end:
             self._stale = True
             self._unsynced = True
-            self._position = START
+            self._end, self._end_crc = START
             self._torn_end = 0
             self.index = Index()
             self._replay(size, locked=locked)
@@ -164,12 +176,12 @@ class Log:
 
     def _replay(self, size: int, *, locked: bool) -> None:
         """Apply the commits from our position up to ``size``; judge what is left over."""
-        start = self._position
+        start = Position(self._end, self._end_crc)
         try:
-            for offset, block, after in verified_blocks(self.file, start, size):
-                self.index.apply(offset, block)
-                if offset + len(block) == after.offset:
-                    self._position = after
+            for block in verified_blocks(self.file, start, size):
+                self.index.apply(block.offset, block.lines)
+                if block.ends:
+                    self._end, self._end_crc = block.after
         except BadRecordError as error:
             self._stale = True
             line = self.file.count_lines(error.offset) + 1
@@ -181,7 +193,7 @@ class Log:
             self._stale = True  # half of a block may be in the index
             raise
         self._torn_end = 0
-        if self._position.offset < size:
+        if self._end < size:
             self._judge(size, start, locked=locked)
 
     def _judge(self, size: int, start: Position, *, locked: bool) -> None:
@@ -192,7 +204,7 @@ class Log:
             self._stale = True
             self._catch_up(size, locked=True)
             return
-        verdict = judge_tail(self.file, size, self._position, 1)
+        verdict = judge_tail(self.file, size, Position(self._end, self._end_crc), 1)
         if verdict.torn:
             self._torn_end = size
         elif locked:
@@ -203,7 +215,7 @@ class Log:
     def _look_again(self) -> None:
         """A reader may have read across a writer's truncation: look again with it locked out."""
         file = self.file
-        self._lock_file(file)
+        self._wait_for_lock(file)
         try:
             size = file.size_at_path()
             if size is not None:
@@ -221,7 +233,7 @@ class Log:
             self.path,
             self.file.count_lines(offset) + 1,
             offset,
-            f"a commit that continues crc {self._position.crc:08x}",
+            f"a commit that continues crc {self._end_crc:08x}",
             verdict.span.reason,
         )
 
@@ -230,20 +242,23 @@ class Log:
         if self._depth and offset >= self._buffer_at:
             start = offset - self._buffer_at
             return bytes(self._buffer[start : self._buffer.index(b"\n", start)])
-        return read_line(self.file, offset)
+        assert self._file is not None
+        data = self._file.read_some(offset, 1024)
+        end = data.find(b"\n")
+        return data[:end] if end >= 0 else read_line(self.file, offset)
 
     # --- committing
 
     def __enter__(self) -> Log:
-        if not self.mutex.acquire(timeout=self._lock_timeout_s):
+        if not self.mutex.acquire(True, self._lock_timeout_s):
             raise JobLockedError(self.directory.name, self._lock_timeout_s)
-        if not self._depth:
-            try:
+        try:
+            if not self._depth:
                 self._begin()
-            except BaseException:
-                self.mutex.release()
-                raise
-        self._depth += 1
+            self._depth += 1
+        except BaseException:
+            self.mutex.release()
+            raise
         return self
 
     def __exit__(
@@ -260,7 +275,7 @@ class Log:
             return
         try:
             if self._depth == 1:
-                self._end(discard=error is not None or self._failed is not None)
+                self._finish(error is not None or self._failed is not None)
         finally:
             self._depth -= 1
             self.mutex.release()
@@ -273,13 +288,17 @@ class Log:
         self._failed = None
         while True:
             file = self._file or self._open()
-            self._lock_file(file)
+            if not file.try_lock():
+                self._wait_for_lock(file)
             try:
                 size = file.size_at_path()
                 if size is not None:
-                    if self._stale or size != self._position.offset:
+                    if self._stale or size != self._end:
                         self._catch_up(size, locked=True)
-                    self._make_ready(file)
+                    if self._torn_end or self._unsynced or not file.writable:
+                        self._make_ready(file)
+                    self._buffer_at, self._crc = self._end, self._end_crc
+                    self._begin_at = self.index.last_at
                     return
             except BaseException:
                 self._unlock(file)
@@ -287,7 +306,7 @@ class Log:
             self._unlock(file)
             self._open()  # it was deleted or replaced between opening and locking
 
-    def _end(self, *, discard: bool) -> None:
+    def _finish(self, discard: bool) -> None:  # noqa: FBT001  (by position: it is on the hot path)
         file = self.file
         written = False
         try:
@@ -318,46 +337,46 @@ class Log:
         try:
             if self._torn_end:
                 self._cut_torn_tail(file)
-            if self._sync and self._unsynced:
+            if self._sync:
                 # After a power cut only the last commit may be damaged: so nothing is written
                 # behind commits of a writer that died between its write and its sync.
                 file.sync()
-                self._unsynced = False
+            self._unsynced = False
         except OSError as error:
             raise self._storage_error("recover", error) from error
-        self._buffer_at, self._crc = self._position
-        self._begin_at = self.index.last_at
 
     def _cut_torn_tail(self, file: JournalFile) -> None:
         """Save what a dead writer left behind the last commit, then cut it off."""
-        start = self._position.offset
+        start = self._end
         name = f"journal.torn-{start}"
         files.save_copy(file, start, self._torn_end, self.directory / name, sync=self._sync)
         file.truncate(start)
         self._torn_end = 0
         self._unsynced = True
 
-    def now(self) -> str:
+    def now(self) -> datetime:
         """The time for the next record: a clock that steps back is held, not followed."""
-        at = now_text()
-        if at < self.index.last_at:
-            return self.index.last_at
-        self.index.last_at = at
+        index, at = self.index, now()
+        if at < index.last_at:
+            return index.last_at
+        index.last_at = at
         return at
 
     def append(self, record: Record) -> int:
         """Encode a record into the commit under way; return the offset it will have."""
         buffer = self._buffer
-        if len(buffer) >= SPILL_BYTES:
-            self._spill()
         start = len(buffer)
+        if start >= SPILL_BYTES:
+            self._spill()
+            start = 0
         try:
             encode_into(record, buffer, start)
             buffer += b"\n"
         except BaseException:
             del buffer[start:]
             raise
-        self._check_length(start)
+        if len(buffer) - start > _LONGEST_BYTES:
+            self._refuse_length(start)
         return self._buffer_at + start
 
     def append_line(self, line: bytes) -> int:
@@ -366,16 +385,16 @@ class Log:
             self._spill()
         start = len(self._buffer)
         self._buffer += line
-        self._check_length(start)
+        if len(line) > _LONGEST_BYTES:
+            self._refuse_length(start)
         return self._buffer_at + start
 
-    def _check_length(self, start: int) -> None:
-        length = len(self._buffer) - start + 18  # it may get a seal
-        if length > MAX_LINE_BYTES:
-            del self._buffer[start:]
-            raise InvalidValueError(
-                "record", f"{length} bytes", f"must be at most {MAX_LINE_BYTES} bytes as JSON"
-            )
+    def _refuse_length(self, start: int) -> None:
+        length = len(self._buffer) - start
+        del self._buffer[start:]
+        raise InvalidValueError(
+            "record", f"{length} bytes", f"must be at most {_LONGEST_BYTES} bytes as JSON"
+        )
 
     def _spill(self) -> None:
         """Write the lines so far: none of them is the commit's last, so no reader sees them."""
@@ -421,7 +440,7 @@ class Log:
         buffer = self._buffer
         del buffer[-2:]  # the closing brace and LF of the last record
         crc = crc32(buffer, self._crc)
-        buffer += seal(crc) + b"\n"
+        buffer += b',"crc":"%08x"}\n' % crc  # the seal
         try:
             file.append(buffer)
         except OSError as error:
@@ -432,7 +451,7 @@ class Log:
             self._stale = True
             self._buffer.clear()
             raise
-        position = Position(self._buffer_at + len(buffer), crc)
+        end = self._buffer_at + len(buffer)
         buffer.clear()
         if self._sync:
             try:
@@ -447,9 +466,7 @@ class Log:
             except BaseException:
                 self._stale = True
                 raise
-        else:
-            self._unsynced = True
-        self._position = position
+        self._end, self._end_crc = end, crc
         self.index.forget_undo()
         return True
 
@@ -458,19 +475,19 @@ class Log:
         self._buffer.clear()
         self.index.rollback(0)
         self.index.last_at = self._begin_at
-        spilled = self._buffer_at > self._position.offset
+        spilled = self._buffer_at > self._end
         if spilled or self._failed is not None:
             try:
-                self.file.truncate(self._position.offset)
+                self.file.truncate(self._end)
             except OSError as error:
                 self._stale = True  # the next use finds a torn tail and saves it
                 self._failed = self._storage_error("take back a half-written commit of", error)
 
     # --- locks
 
-    def _lock_file(self, file: JournalFile) -> None:
+    def _wait_for_lock(self, file: JournalFile) -> None:
         try:
-            if file.try_lock() or files.wait_for_lock(file, self._lock_timeout_s):
+            if files.wait_for_lock(file, self._lock_timeout_s):
                 return
         except OSError as error:
             raise self._storage_error("lock", error) from error
@@ -497,7 +514,7 @@ class Log:
         self._failed = None
         self._fate = None
         self.index = Index()
-        self._position = START
+        self._end, self._end_crc = START
 
 
 def read_line(file: JournalFile, offset: int, length: int = 1024) -> bytes:

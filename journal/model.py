@@ -113,7 +113,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     updated_at: datetime
 
 
-class JobRow(msgspec.Struct, frozen=True, kw_only=True):
+class JobRow(msgspec.Struct, frozen=True):
     """A row as of one commit.
 
     ``id`` is ``JOB_ID:ROW_NUMBER`` and serves as an idempotency key. ``attempts`` counts how
@@ -127,6 +127,8 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=True):
     row_number: int
     row_checksum: str
     data: dict[str, Any]
+    created_at: datetime
+    updated_at: datetime
     status: RowStatus = RowStatus.PENDING
     attempts: int = 0
     tracking_number: str | None = None
@@ -136,8 +138,6 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=True):
     error_code: str | None = None
     error_message: str | None = None
     reason: str | None = None
-    created_at: datetime
-    updated_at: datetime
     processed_at: datetime | None = None
 
 

@@ -14,7 +14,6 @@ from journal.format import (
     UnknownRecordError,
     decode_record,
     decode_row,
-    parse_time,
     read_error,
 )
 from journal.index import View
@@ -23,6 +22,7 @@ from journal.model import JobRow, RowStatus
 
 READ_AHEAD_BYTES = 1 << 18
 
+_STATUS_OF = {status.value: status for status in RowStatus}
 _PROCESSED = frozenset((RowStatus.COMPLETED, RowStatus.FAILED, RowStatus.SKIPPED))
 
 
@@ -30,38 +30,31 @@ def row_from_records(
     job_id: str, row: RowRecord, latest: RowStatusRecord | None, attempts: int
 ) -> JobRow:
     """What the two records of a row say together."""
-    created_at = parse_time(row.at)
+    number, created_at = row.row, row.at
+    row_id = f"{job_id}:{number}"
     if latest is None:
-        return JobRow(
-            id=f"{job_id}:{row.row}",
-            job_id=job_id,
-            row_number=row.row,
-            row_checksum=row.checksum,
-            data=row.data,
-            attempts=attempts,
-            created_at=created_at,
-            updated_at=created_at,
-        )
-    status = RowStatus(latest.status)
-    updated_at = parse_time(latest.at)
+        return JobRow(row_id, job_id, number, row.checksum, row.data, created_at, created_at)
+    status = _STATUS_OF[latest.status]
+    updated_at = latest.at
+    # By position: naming seventeen members takes half as long again, for every row read.
     return JobRow(
-        id=f"{job_id}:{row.row}",
-        job_id=job_id,
-        row_number=row.row,
-        row_checksum=row.checksum,
-        data=row.data,
-        status=status,
-        attempts=attempts,
-        tracking_number=latest.tracking_number,
-        label_path=latest.label_path,
-        cost_cents=latest.cost_cents,
-        result=latest.result,
-        error_code=latest.error_code,
-        error_message=latest.error_message,
-        reason=latest.reason,
-        created_at=created_at,
-        updated_at=updated_at,
-        processed_at=updated_at if status in _PROCESSED else None,
+        row_id,
+        job_id,
+        number,
+        row.checksum,
+        row.data,
+        created_at,
+        updated_at,
+        status,
+        attempts,
+        latest.tracking_number,
+        latest.label_path,
+        latest.cost_cents,
+        latest.result,
+        latest.error_code,
+        latest.error_message,
+        latest.reason,
+        updated_at if status in _PROCESSED else None,
     )
 
 
@@ -69,7 +62,8 @@ def row_at(job_id: str, log: Log, position: int) -> JobRow:
     """The row at a position of the log's index; the caller holds the mutex."""
     columns = log.index.columns
     number = columns.number(position)
-    row = read_row(log.file, log.read_line, columns.row_at[position], number)
+    offset = columns.row_at[position]
+    row = read_row(log.file, log.read_line(offset), offset, number)
     latest = read_status(log.file, log.read_line, columns.status_at[position], number)
     return row_from_records(job_id, row, latest, columns.attempts[position])
 
@@ -77,10 +71,10 @@ def row_at(job_id: str, log: Log, position: int) -> JobRow:
 Read = Callable[[int], bytes]  # the line at an offset, without its LF
 
 
-def read_row(file: JournalFile, read: Read, offset: int, number: int) -> RowRecord:
-    """The record of row ``number``, which an index says is at ``offset``."""
+def read_row(file: JournalFile, line: bytes, offset: int, number: int) -> RowRecord:
+    """The record of row ``number``, from the line that an index says holds it."""
     try:
-        record = decode_row(read(offset))
+        record = decode_row(line)
     except (UndecodableError, UnknownRecordError) as error:
         raise read_error(file.path, file.count_lines(offset) + 1, offset, error) from None
     if record.row != number:
@@ -178,7 +172,8 @@ class RowSequence(Sequence[JobRow]):
         position = self._view.position(number)
         columns = self._view.columns
         row_number = columns.number(position)
-        row = read_row(self._file, rows, columns.row_at[position], row_number)
+        offset = columns.row_at[position]
+        row = read_row(self._file, rows(offset), offset, row_number)
         latest = read_status(self._file, statuses, columns.status_at[position], row_number)
         return row_from_records(self._job_id, row, latest, columns.attempts[position])
 

@@ -9,7 +9,7 @@ import msgspec
 
 from journal import files
 from journal.errors import JobBusyError, JobNotFoundError, StorageError
-from journal.format import now_text
+from journal.format import now, time_text
 from journal.model import RunHolder
 
 RUN_LOCK_NAME = "run.lock"
@@ -34,7 +34,7 @@ class RunLock:
                 file.close()
                 holder = run_holder(directory) or RunHolder()
                 raise JobBusyError(job_id, holder.host, holder.pid, holder.started_at)
-            holder = RunHolder(files.host_name(), files.process_id(), now_text())
+            holder = RunHolder(files.host_name(), files.process_id(), time_text(now()))
             file.write_holder(msgspec.json.encode(holder) + b"\n")
         except (FileNotFoundError, NotADirectoryError):
             raise JobNotFoundError(job_id) from None

@@ -39,7 +39,7 @@ from journal.format import (
     JobRecord,
     RowStatusRecord,
     encode_value,
-    parse_time,
+    UNSET_TIME,
 )
 from journal.index import TERMINAL_STATUSES
 from journal.jobs import job_of, summary_of
@@ -154,7 +154,7 @@ class JobService:
             description=check_optional_text(description, "description"),
             mode=check_text(mode, "mode"),
             metadata=metadata,
-            at="",
+            at=UNSET_TIME,
         )
         return self._create(record, job_id)
 
@@ -232,7 +232,7 @@ class JobService:
         until: datetime | None,
         on_error: Callable[[JournalError], object] | None,
     ) -> list[str]:
-        found: list[tuple[str, str]] = []
+        found: list[tuple[datetime, str]] = []
         for job_id in self._store.job_ids():
             try:
                 header = self._store.header(job_id)
@@ -243,7 +243,7 @@ class JobService:
                     raise
                 on_error(error)
                 continue
-            created_at = parse_time(header.at)
+            created_at = header.at
             if (
                 (name is None or fnmatchcase(header.name, name))
                 and (since is None or created_at >= since)
@@ -394,7 +394,7 @@ class JobService:
         Raises InvalidStateTransition, in a job that has ended too.
         """
         job_id, number = split_row_id(row_id)
-        return self._change(job_id, RowStatusRecord(row=number, status="processing", at=""))
+        return self._change(job_id, RowStatusRecord(row=number, status="processing", at=UNSET_TIME))
 
     def complete_row(
         self,
@@ -417,11 +417,19 @@ class JobService:
         record = RowStatusRecord(
             row=number,
             status="completed",
-            tracking_number=check_optional_text(tracking_number, "tracking_number"),
-            label_path=check_label_path(label_path, self._store.directory(job_id)),
-            cost_cents=check_count(cost_cents, "cost_cents"),
+            tracking_number=(
+                None
+                if tracking_number is None
+                else check_text(tracking_number, "tracking_number")
+            ),
+            label_path=(
+                None
+                if label_path is None
+                else check_label_path(label_path, self._store.directory(job_id))
+            ),
+            cost_cents=None if cost_cents is None else check_count(cost_cents, "cost_cents"),
             result=result,
-            at="",
+            at=UNSET_TIME,
         )
         return self._change(job_id, record)
 
@@ -433,7 +441,7 @@ class JobService:
             status="failed",
             error_code=check_text(error_code, "error_code"),
             error_message=check_text(error_message, "error_message"),
-            at="",
+            at=UNSET_TIME,
         )
         return self._change(job_id, record)
 
@@ -441,7 +449,7 @@ class JobService:
         """Record that the row needs nothing done. Raises InvalidStateTransition."""
         job_id, number = split_row_id(row_id)
         record = RowStatusRecord(
-            row=number, status="skipped", reason=check_optional_text(reason, "reason"), at=""
+            row=number, status="skipped", reason=check_optional_text(reason, "reason"), at=UNSET_TIME
         )
         return self._change(job_id, record)
 
@@ -451,7 +459,7 @@ class JobService:
         Raises InvalidStateTransition, in a job that has ended too: see :meth:`retry_job`.
         """
         job_id, number = split_row_id(row_id)
-        return self._change(job_id, RowStatusRecord(row=number, status="pending", at=""))
+        return self._change(job_id, RowStatusRecord(row=number, status="pending", at=UNSET_TIME))
 
     def _change(self, job_id: str, record: RowStatusRecord) -> JobRow:
         with self._store.log(job_id) as log:
@@ -499,7 +507,7 @@ class JobService:
             mode=header.mode,
             metadata=header.metadata,
             retry_of=job_id,
-            at="",
+            at=UNSET_TIME,
         )
         return self._create(record, None, rows)
 

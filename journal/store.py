@@ -53,6 +53,7 @@ class Store:
         self.lock_timeout_s = lock_timeout_s
         self._mutex = threading.Lock()
         self._logs: OrderedDict[str, Log] = OrderedDict()
+        self._latest: tuple[str, Log] | None = None  # most calls name the same job again
         self._runs: dict[str, RunLock] = {}
         self._closed = False
         _stores.add(self)
@@ -66,25 +67,29 @@ class Store:
 
     def log(self, job_id: str) -> Log:
         """The job's log, kept open for the next call; of a bounded number of jobs."""
+        latest = self._latest
+        if latest is not None and latest[0] == job_id:
+            return latest[1]
         with self._mutex:
-            if self._closed:
-                raise ServiceClosedError("this JobService is closed: open a new one")
-            log = self._logs.get(job_id)
-            if log is not None:
-                self._logs.move_to_end(job_id)
-                return log
-            log = self._new_log(job_id)
-            self._logs[job_id] = log
-            if len(self._logs) > MAX_OPEN_LOGS:
-                self._evict()
+            log = self._open_log(job_id)
+            if log is None:
+                log = self._new_log(job_id)
+                self._logs[job_id] = log
+                if len(self._logs) > MAX_OPEN_LOGS:
+                    self._evict()
+            self._logs.move_to_end(job_id)
+            self._latest = (job_id, log)
             return log
+
+    def _open_log(self, job_id: str) -> Log | None:
+        if self._closed:
+            raise ServiceClosedError("this JobService is closed: open a new one")
+        return self._logs.get(job_id)
 
     def peek(self, job_id: str) -> Log:
         """The job's log if it is open, else one that is not kept: for a look at many jobs."""
         with self._mutex:
-            if self._closed:
-                raise ServiceClosedError("this JobService is closed: open a new one")
-            return self._logs.get(job_id) or self._new_log(job_id)
+            return self._open_log(job_id) or self._new_log(job_id)
 
     def _new_log(self, job_id: str) -> Log:
         return Log(self.directory(job_id), sync=self.sync, lock_timeout_s=self.lock_timeout_s)
@@ -98,10 +103,12 @@ class Store:
     def forget(self, job_id: str) -> None:
         with self._mutex:
             self._logs.pop(job_id, None)
+            self._latest = None
 
     def close(self) -> None:
         with self._mutex:
             self._closed = True
+            self._latest = None
             logs, runs = list(self._logs.values()), list(self._runs.values())
             self._logs.clear()
             self._runs.clear()

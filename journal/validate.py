@@ -8,6 +8,7 @@ import secrets
 import unicodedata
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,11 @@ _RANDOM_ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 _SLUG_CHARACTERS = 40
 
 
-def is_job_id(text: object) -> bool:
+@lru_cache(maxsize=1024)  # a script names the same few jobs again and again
+def is_job_id(text: str) -> bool:
     """Whether ``text`` is one path component that every file system takes as it is."""
     return (
-        isinstance(text, str)
-        and _JOB_ID.fullmatch(text) is not None
+        _JOB_ID.fullmatch(text) is not None
         and not text.endswith(".")
         and text.split(".")[0] not in _WINDOWS_DEVICES
     )
@@ -61,8 +62,8 @@ def split_row_id(row_id: object) -> tuple[str, int]:
     """``JOB_ID:ROW_NUMBER`` as its two parts."""
     if isinstance(row_id, str):
         job_id, _, number = row_id.rpartition(":")
-        if number.isdecimal() and _ROW_NUMBER.fullmatch(number):
-            return check_job_id(job_id), int(number)
+        if _ROW_NUMBER.fullmatch(number) and is_job_id(job_id):
+            return job_id, int(number)
     raise InvalidValueError("row_id", row_id, "must be JOB_ID:ROW_NUMBER, such as 'my-job:12'")
 
 
@@ -100,10 +101,8 @@ def check_moment(value: datetime | None, where: str) -> datetime | None:
     return value
 
 
-def check_label_path(value: object, directory: Path) -> str | None:
+def check_label_path(value: object, directory: Path) -> str:
     """A path as text; one inside the job's directory is made relative, so that it moves along."""
-    if value is None:
-        return None
     if not isinstance(value, (str, os.PathLike)):
         raise InvalidValueError("label_path", value, "must be a path (str or PathLike)")
     text = check_text(os.fspath(value), "label_path")
