@@ -56,9 +56,7 @@ class SqliteJobs:
         )
         self.connection.execute("COMMIT")
 
-    def complete_row(
-        self, job_id: str, row_id: str, tracking_number: str, cost_cents: int
-    ) -> None:
+    def complete_row(self, job_id: str, row_id: str, tracking_number: str, cost_cents: int) -> None:
         """The guarded update of the row and of the job's counts, in one transaction."""
         execute = self.connection.execute
         now = datetime.now(UTC).isoformat()

@@ -18,7 +18,16 @@ from journal.format import (
     encode_value,
     time_text,
 )
-from journal.index import CODES, FAILED, NEEDS_REVIEW, PROCESSING, STATUSES, TERMINAL_STATUSES, Index, View
+from journal.index import (
+    CODES,
+    FAILED,
+    NEEDS_REVIEW,
+    PROCESSING,
+    STATUSES,
+    TERMINAL_STATUSES,
+    Index,
+    View,
+)
 from journal.log import Log
 from journal.model import VALID_ROW_TRANSITIONS, VALID_TRANSITIONS, JobRow, JobStatus, RowStatus
 from journal.rows import read_row, row_from_records

@@ -68,7 +68,7 @@ def _short_repr(value: object, limit: int = 80) -> str:
         return f"{value!r}..."
     try:
         text = repr(value)
-    except Exception:  # a broken __repr__, or one that recurses too deep
+    except Exception:  # noqa: BLE001  a broken __repr__, or one that recurses too deep
         text = f"<{type(value).__name__}>"
     return text if len(text) <= limit else text[:limit] + "..."
 
@@ -250,9 +250,7 @@ class StorageError(JournalError):
 
     __match_args__ = ("path", "operation", "errno", "reason")
 
-    def __init__(
-        self, path: str | PathLike[str], operation: str, errno: int, reason: str
-    ) -> None:
+    def __init__(self, path: str | PathLike[str], operation: str, errno: int, reason: str) -> None:
         super().__init__(f"could not {operation} {fspath(path)}: {reason}")
         self.path = fspath(path)
         self.operation = operation
@@ -267,14 +265,10 @@ class CommitOutcomeUnknownError(StorageError):
     reads the file again: look there for what is recorded before doing anything a second time.
     """
 
-    def __init__(
-        self, path: str | PathLike[str], operation: str, errno: int, reason: str
-    ) -> None:
+    def __init__(self, path: str | PathLike[str], operation: str, errno: int, reason: str) -> None:
         super().__init__(path, operation, errno, reason)
-        self.args = (
-            f"{self.args[0]}; whether the last commit is on the disk is unknown: check the disk, "
-            "then read the job again before repeating anything",
-        )
+        advice = "check the disk, then read the job again before repeating anything"
+        self.args = (f"{self}; whether the last commit is on the disk is unknown: {advice}",)
 
 
 class StoreError(JournalError):

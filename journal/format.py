@@ -70,6 +70,7 @@ Bounds: a line is at most 64 MiB with its LF, and nests at most 100 deep.
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -97,9 +98,7 @@ UNSET_TIME = datetime.min.replace(tzinfo=UTC)  # in a record that the log has no
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
-class JobRecord(
-    msgspec.Struct, tag_field="type", tag="job", kw_only=True, omit_defaults=True
-):
+class JobRecord(msgspec.Struct, tag_field="type", tag="job", kw_only=True, omit_defaults=True):
     format: int
     id: str
     name: str
@@ -301,9 +300,7 @@ def decode_job_level(line: bytes) -> JobLevelRecord:
     return record
 
 
-def _why_undecodable(
-    line: bytes, error: Exception
-) -> UndecodableError | UnknownRecordError:
+def _why_undecodable(line: bytes, error: Exception) -> UndecodableError | UnknownRecordError:
     """What to say of a line that msgspec refused: newer than this version, or no record."""
     try:
         kind = decode_slim(line).type
@@ -371,7 +368,7 @@ def refuse_value(value: Any, where: str, depth: int = 0) -> None:
         if any("\ud800" <= character <= "\udfff" for character in value):
             reason = "must be text without lone surrogates, which UTF-8 can't hold"
     elif type(value) is float:
-        if value != value or value in (float("inf"), float("-inf")):
+        if not math.isfinite(value):
             reason = "must be a finite number: JSON has no NaN or infinity; use None or text"
     elif isinstance(value, dict):
         for key, item in value.items():

@@ -255,8 +255,7 @@ class Index:
                     self._by_number = {n: position for position, n in enumerate(columns.numbers)}
                 self._by_number[number] = len(columns.numbers)
             columns.numbers.append(number)
-        if number > self.highest_number:
-            self.highest_number = number
+        self.highest_number = max(self.highest_number, number)
         columns.statuses.append(PENDING)
         columns.row_at.append(offset)
         columns.status_at.append(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from journal.format import time_text
 from journal.index import (
     NEEDS_REVIEW,
     PENDING,
@@ -11,7 +12,6 @@ from journal.index import (
     Index,
     JobState,
 )
-from journal.format import time_text
 from journal.model import Job, JobSummary
 
 

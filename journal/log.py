@@ -18,7 +18,7 @@ import weakref
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
+from typing import NamedTuple, Self
 from zlib import crc32
 
 from journal import files
@@ -204,7 +204,7 @@ class Log:
             self._stale = True
             self._catch_up(size, locked=True)
             return
-        verdict = judge_tail(self.file, size, Position(self._end, self._end_crc), 1)
+        verdict = judge_tail(self.file, size, Position(self._end, self._end_crc))
         if verdict.torn:
             self._torn_end = size
         elif locked:
@@ -249,7 +249,7 @@ class Log:
 
     # --- committing
 
-    def __enter__(self) -> Log:
+    def __enter__(self) -> Self:
         if not self.mutex.acquire(True, self._lock_timeout_s):
             raise JobLockedError(self.directory.name, self._lock_timeout_s)
         try:
@@ -306,7 +306,7 @@ class Log:
             self._unlock(file)
             self._open()  # it was deleted or replaced between opening and locking
 
-    def _finish(self, discard: bool) -> None:  # noqa: FBT001  (by position: it is on the hot path)
+    def _finish(self, discard: bool) -> None:
         file = self.file
         written = False
         try:
@@ -504,7 +504,7 @@ class Log:
         number = error.errno or 0
         return StorageError(self.path, operation, number, os.strerror(number))
 
-    def _reset_after_fork(self) -> None:
+    def reset_after_fork(self) -> None:
         """In a forked child: nothing of the parent's files, locks or open commit is ours."""
         self.mutex = threading.RLock()
         self._file = None
@@ -531,7 +531,7 @@ def read_line(file: JournalFile, offset: int, length: int = 1024) -> bytes:
 
 def _reset_logs_in_child() -> None:
     for log in list(_logs):
-        log._reset_after_fork()
+        log.reset_after_fork()
 
 
 if hasattr(os, "register_at_fork"):

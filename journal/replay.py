@@ -24,6 +24,8 @@ from journal.format import (
     stated_crc,
 )
 
+_TEXT_MODE = "a CR before the LF: this copy was made in text mode"
+
 CHUNK_BYTES = 1 << 16  # the fastest of 2^15 to 2^20: lines stay in the cache between passes
 
 
@@ -85,9 +87,8 @@ def _verified_lines(chunk: bytes, position: Position) -> tuple[list[bytes], Posi
     lines = chunk.split(b"\n")
     lines.pop()  # what follows the last LF
     crc = sealed_crc = position.crc
-    count = good = 0
-    for line in lines:
-        count += 1
+    good = 0
+    for count, line in enumerate(lines, 1):
         if line[-SEAL_BYTES:-10] == SEAL_HEAD:
             crc = crc32(line[:-SEAL_BYTES], crc)
             if line[-10:] != b'%08x"}' % crc:
@@ -179,7 +180,7 @@ def scan(file: Readable, size: int, start: Position = START, line: int = 1) -> I
     candidates = [_Candidate(start.offset, line, start.crc)]
     bad_from, bad_line, seals = start.offset, line, 0
     bad_lines: list[bytes] = []  # the first line, for the reason
-    for offset, text, ended in _lines(file, start.offset, size):
+    for offset, text, ended in lines_of(file, start.offset, size):
         end = offset + len(text) + ended
         stated = stated_crc(text) if ended else None
         good = None
@@ -220,15 +221,11 @@ def _next_candidates(
     if framed or digits:
         following += [_Candidate(end, line, content_crc(text, c.crc)) for c in candidates]
     if stated is None:
-        following += [
-            c._replace(crc=crc32(b"\n", crc32(text, c.crc))) for c in candidates
-        ]
+        following += [c._replace(crc=crc32(b"\n", crc32(text, c.crc))) for c in candidates]
     return following[:8]  # hostile input must not make the guesses multiply
 
 
-def _after_a_lost_line_end(
-    text: bytes, offset: int, line: int, stated: int
-) -> _Candidate | None:
+def _after_a_lost_line_end(text: bytes, offset: int, line: int, stated: int) -> _Candidate | None:
     """A good commit within one line, behind a seal whose LF became something else."""
     for match in list(re.finditer(rb',"crc":"([0-9a-f]{8})"}.(?={)', text, re.DOTALL))[-8:]:
         if content_crc(text[match.end() :], int(match[1], 16)) == stated:
@@ -239,7 +236,7 @@ def _after_a_lost_line_end(
 def _reason(lines: list[bytes]) -> str:
     first = lines[0] if lines else b""
     if first.endswith(b"}\r"):
-        return "a CR before the LF: this copy was made in text mode"
+        return _TEXT_MODE
     if first.startswith(b"\xef\xbb\xbf"):
         return "a byte order mark: an editor has saved this file"
     if not first.strip(b"\0"):
@@ -253,7 +250,7 @@ def _reason(lines: list[bytes]) -> str:
     return "lines without a seal that matches"
 
 
-def _lines(file: Readable, offset: int, end: int) -> Iterator[tuple[int, bytes, bool]]:
+def lines_of(file: Readable, offset: int, end: int) -> Iterator[tuple[int, bytes, bool]]:
     """Yield ``(offset, line without its LF, whether it had one)``; a line over the bound is cut."""
     held = b""
     while offset + len(held) < end:
@@ -283,21 +280,23 @@ class TailVerdict(NamedTuple):
     span: Span
 
 
-def judge_tail(file: Readable, size: int, last: Position, line: int) -> TailVerdict:
-    """Whether the bytes behind ``last`` are a commit that was never finished, or damage.
+def could_be_torn(span: Span) -> bool:
+    """Whether a bad span at the end of the file is what one dying writer can leave.
 
-    Torn is what one dying writer can leave: part of one commit, whatever a power cut made of
-    it. A good commit behind the bad bytes, or two lines that end like a seal, can't come from
-    that: something that was acknowledged has been changed.
+    That is: part of one commit, whatever a power cut made of it. Two lines that end like a
+    seal are two commits, so something that was acknowledged has been changed; and a journal
+    is made with its first commit in it.
     """
+    return span.seals < 2 and span.offset > 0 and span.reason != _TEXT_MODE
+
+
+def judge_tail(file: Readable, size: int, last: Position) -> TailVerdict:
+    """Whether the bytes behind ``last`` are a commit that was never finished, or damage."""
     first: Span | None = None
-    for span in scan(file, size, last, line):
-        if first is None:
-            first = span
-        if span.good:
+    for span in scan(file, size, last):
+        first = first or span
+        if span.good:  # a good commit behind bad bytes: history was changed
             return TailVerdict(False, first)
     if first is None:  # the file shrank meanwhile: a writer has cut it off already
-        first = Span(False, last.offset, last.offset, line, 0, 0, 0, "nothing")
-    text_mode = "CR before" in first.reason
-    torn = first.seals < 2 and last.offset > 0 and not text_mode
-    return TailVerdict(torn, first)
+        first = Span(False, last.offset, last.offset, 1, 0, 0, 0, "nothing")
+    return TailVerdict(could_be_torn(first), first)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from journal import files
 from journal.changes import (
@@ -34,12 +34,12 @@ from journal.errors import (
 )
 from journal.format import (
     FORMAT,
+    UNSET_TIME,
     JobCountsRecord,
     JobErrorRecord,
     JobRecord,
     RowStatusRecord,
     encode_value,
-    UNSET_TIME,
 )
 from journal.index import TERMINAL_STATUSES
 from journal.jobs import job_of, summary_of
@@ -108,7 +108,7 @@ class JobService:
         self.root = Path(root).absolute()
         self._store = Store(self.root, sync=sync == "commit", lock_timeout_s=lock_timeout_s)
 
-    def __enter__(self) -> JobService:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -158,9 +158,7 @@ class JobService:
         )
         return self._create(record, job_id)
 
-    def _create(
-        self, record: JobRecord, job_id: str | None, rows: Iterable[JobRow] = ()
-    ) -> Job:
+    def _create(self, record: JobRecord, job_id: str | None, rows: Iterable[JobRow] = ()) -> Job:
         made: list[Job] = []
 
         def fill(log: Log) -> None:
@@ -252,9 +250,7 @@ class JobService:
                 found.append((header.at, job_id))
         return [job_id for _, job_id in sorted(found, reverse=True)]
 
-    def _peek(
-        self, job_id: str, on_error: Callable[[JournalError], object] | None
-    ) -> Job | None:
+    def _peek(self, job_id: str, on_error: Callable[[JournalError], object] | None) -> Job | None:
         log = self._store.peek(job_id)
         try:
             with log.mutex:
@@ -288,10 +284,8 @@ class JobService:
         target = job_status(new_status, "new_status")
         taken = False
         if target is JobStatus.RUNNING:
-            try:
+            with suppress(JobBusyError):
                 taken = self._store.take_run(check_job_id(job_id))
-            except JobBusyError:
-                pass
         try:
             with self._log(job_id) as log:
                 set_job_status(log, target)
@@ -344,9 +338,7 @@ class JobService:
 
     # --- rows
 
-    def create_rows(
-        self, job_id: str, row_data: Iterable[Mapping[str, Any]]
-    ) -> Sequence[JobRow]:
+    def create_rows(self, job_id: str, row_data: Iterable[Mapping[str, Any]]) -> Sequence[JobRow]:
         """Add pending rows in one commit: all of them, or none if anything is wrong with one.
 
         Each mapping may hold ``row_number`` (int from 1; default: the next one),
@@ -418,9 +410,7 @@ class JobService:
             row=number,
             status="completed",
             tracking_number=(
-                None
-                if tracking_number is None
-                else check_text(tracking_number, "tracking_number")
+                None if tracking_number is None else check_text(tracking_number, "tracking_number")
             ),
             label_path=(
                 None
@@ -449,7 +439,10 @@ class JobService:
         """Record that the row needs nothing done. Raises InvalidStateTransition."""
         job_id, number = split_row_id(row_id)
         record = RowStatusRecord(
-            row=number, status="skipped", reason=check_optional_text(reason, "reason"), at=UNSET_TIME
+            row=number,
+            status="skipped",
+            reason=check_optional_text(reason, "reason"),
+            at=UNSET_TIME,
         )
         return self._change(job_id, record)
 
@@ -593,6 +586,10 @@ class JobService:
             number = error.errno or 0
             raise StorageError(directory, "make", number, os.strerror(number)) from error
         return directory
+
+    def job_ids(self) -> Iterator[str]:
+        """The ids of all jobs in the store, in no order, without reading their journals."""
+        return self._store.job_ids()
 
     # --- inside
 

@@ -100,6 +100,11 @@ class Store:
                 del self._logs[job_id]
                 return
 
+    def reset_after_fork(self) -> None:
+        """In a forked child: another thread may have held the mutex; run locks stay behind."""
+        self._mutex = threading.Lock()
+        self._runs = {}
+
     def forget(self, job_id: str) -> None:
         with self._mutex:
             self._logs.pop(job_id, None)
@@ -249,8 +254,7 @@ def _storage_error(path: Path, operation: str, error: OSError) -> StorageError:
 
 def _reset_stores_in_child() -> None:
     for store in list(_stores):
-        store._mutex = threading.Lock()  # another thread of the parent may have held it
-        store._runs = {}
+        store.reset_after_fork()
 
 
 if hasattr(os, "register_at_fork"):

@@ -30,7 +30,7 @@ def is_job_id(text: str) -> bool:
     return (
         _JOB_ID.fullmatch(text) is not None
         and not text.endswith(".")
-        and text.split(".")[0] not in _WINDOWS_DEVICES
+        and text.split(".", maxsplit=1)[0] not in _WINDOWS_DEVICES
     )
 
 

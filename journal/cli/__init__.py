@@ -1,0 +1,92 @@
+"""The command line. Each command's module is imported when the command is used."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import click
+
+from journal.cli.exits import (
+    EXIT_CLOSED_PIPE,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_UNEXPECTED,
+    exit_code_of,
+)
+from journal.cli.output import clean
+from journal.errors import JournalError
+
+_COMMANDS = {
+    "list": "journal.cli.inspect",
+    "retry": "journal.cli.run",
+    "rows": "journal.cli.inspect",
+    "run": "journal.cli.run",
+    "show": "journal.cli.inspect",
+    "verify": "journal.cli.verify",
+}
+
+
+class _Commands(click.Group):
+    """Finds commands by name, so that `journal list` needn't import what `run` needs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  (click's)
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        module = _COMMANDS.get(cmd_name)
+        if module is None:
+            return None
+        command = getattr(importlib.import_module(module), f"{cmd_name}_command")
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--root",
+    envvar="JOURNAL_ROOT",
+    default="jobs",
+    show_default=True,
+    help="Directory of the jobs; also JOURNAL_ROOT.",
+)
+@click.version_option(package_name="rowjournal", prog_name="journal")
+@click.pass_context
+def cli(ctx: click.Context, root: str) -> None:
+    """Push rows through something fragile, and see what happened to each.
+
+    JOB is a job's id, the beginning of one, or the path of a job's directory.
+
+    Exit codes: 0 all rows completed or skipped, 1 unexpected error, 2 usage or bad input, 3
+    ended with failed rows or rows that need review, 4 no such job or a refused transition, 5
+    locked or running elsewhere, 6 damage, 130 and 143 paused by Ctrl-C or SIGTERM.
+    """
+    ctx.obj = root
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit code; errors that a user can cause are one line."""
+    try:
+        code: Any = cli.main(arguments, standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone; what is left in the buffer must not raise at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_CLOSED_PIPE
+    except JournalError as error:
+        click.echo(f"journal: {clean(str(error))}", err=True)
+        return exit_code_of(error)
+    except OSError as error:
+        click.echo(f"journal: {clean(str(error))}", err=True)
+        return EXIT_UNEXPECTED
+    return code if isinstance(code, int) else EXIT_OK

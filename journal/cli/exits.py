@@ -1,0 +1,54 @@
+"""What the exit codes of the command mean."""
+
+from __future__ import annotations
+
+import signal
+
+from journal.errors import (
+    InvalidStateTransition,
+    InvalidValueError,
+    JobBusyError,
+    JobExistsError,
+    JobLockedError,
+    JobMismatchError,
+    JobNotFoundError,
+    JournalDamagedError,
+    JournalError,
+    RowChangedError,
+    RowNotFoundError,
+    StoreError,
+)
+
+EXIT_OK = 0
+EXIT_UNEXPECTED = 1
+EXIT_USAGE = 2
+EXIT_ROWS_OPEN = 3
+EXIT_REFUSED = 4
+EXIT_BUSY = 5
+EXIT_DAMAGED = 6
+EXIT_INTERRUPTED = 128 + signal.SIGINT
+EXIT_CLOSED_PIPE = 128 + signal.SIGPIPE
+
+_EXIT_CODES: tuple[tuple[tuple[type[JournalError], ...], int], ...] = (
+    ((InvalidValueError, RowChangedError, StoreError), EXIT_USAGE),
+    (
+        (
+            InvalidStateTransition,
+            JobExistsError,
+            JobMismatchError,
+            JobNotFoundError,
+            RowNotFoundError,
+        ),
+        EXIT_REFUSED,
+    ),
+    ((JobBusyError, JobLockedError), EXIT_BUSY),
+    ((JournalDamagedError,), EXIT_DAMAGED),
+)
+
+
+def exit_code_of(error: JournalError) -> int:
+    """The exit code that an error means; 1 for what only the system can have caused."""
+    for kinds, code in _EXIT_CODES:
+        if isinstance(error, kinds):
+            return code
+    return EXIT_UNEXPECTED

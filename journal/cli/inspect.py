@@ -1,0 +1,170 @@
+"""`journal list`, `show` and `rows`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+import msgspec
+
+from journal.cli.exits import EXIT_OK, exit_code_of
+from journal.cli.jobs import find_job, state_of
+from journal.cli.output import as_json, clean, echo_json_list, echo_table, shorten
+from journal.errors import JournalError
+from journal.model import Job, JobRow, JobStatus, RowStatus
+from journal.service import JobService
+
+_json_option = click.option("--json", "json_output", is_flag=True, help="JSON instead of a table.")
+
+
+@click.command("list")
+@click.option("--status", type=click.Choice([status.value for status in JobStatus]))
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True)
+@_json_option
+@click.pass_context
+def list_command(ctx: click.Context, status: str | None, limit: int, json_output: bool) -> int:
+    """List the jobs, newest first.
+
+    A job that can't be read is named on standard error and doesn't hide the others.
+
+    Example: journal list --status running
+    """
+    service = JobService(ctx.obj)
+    errors: list[JournalError] = []
+    jobs = service.list_jobs(status, limit, on_error=errors.append)
+    if json_output:
+        echo_json_list(_job_json(service, job) for job in jobs)
+    elif jobs:
+        header = ("JOB", "STATUS", "DONE", "FAILED", "REVIEW", "CREATED", "NAME")
+        echo_table(header, [_job_line(service, job) for job in jobs])
+    elif not service.root.exists():
+        click.echo(f"{clean(str(service.root))} does not exist: no job was made there", err=True)
+    for error in errors:
+        click.echo(f"journal: {clean(str(error))}", err=True)
+    return max(map(exit_code_of, errors), default=EXIT_OK)
+
+
+def _job_line(service: JobService, job: Job) -> tuple[str, ...]:
+    summary = service.get_job_summary(job.id)
+    done = summary["successful_rows"] + summary["skipped_count"]
+    return (
+        job.id,
+        state_of(service, job),
+        f"{done}/{job.total_rows}",
+        str(job.failed_rows),
+        str(summary["needs_review_count"]),
+        f"{job.created_at.astimezone():%Y-%m-%d %H:%M:%S}",
+        shorten(clean(job.name), 60),
+    )
+
+
+def _job_json(service: JobService, job: Job) -> dict[str, Any]:
+    fields: dict[str, Any] = msgspec.to_builtins(job)
+    return {**fields, "interrupted": state_of(service, job) == "interrupted"}
+
+
+@click.command("show")
+@click.argument("job")
+@_json_option
+@click.pass_context
+def show_command(ctx: click.Context, job: str, json_output: bool) -> None:
+    """Show one job: its summary, and what to do if it needs something.
+
+    Example: journal show hash-stdlib
+    """
+    service, job_id = find_job(ctx.obj, job)
+    found = service.get_job(job_id)
+    assert found is not None, "find_job has seen it"
+    summary = service.get_job_summary(job_id)
+    if json_output:
+        click.echo(as_json({**_job_json(service, found), **summary}))
+        return
+    state = state_of(service, found)
+    times = {
+        name: f"{at.astimezone():%Y-%m-%d %H:%M:%S %Z}" if at else ""
+        for name, at in (
+            ("created", found.created_at),
+            ("started", found.started_at),
+            ("ended", found.completed_at),
+        )
+    }
+    holder = service.run_holder(job_id)
+    facts = {
+        "job": found.id,
+        "name": found.name,
+        "description": found.description or "",
+        "status": state,
+        "run by": f"process {holder.pid} on {holder.host}" if holder else "",
+        "command": found.original_command,
+        "retry of": found.retry_of or "",
+        **times,
+        "error": f"{found.error_code}: {found.error_message}" if found.error_code else "",
+        "cost": f"{found.total_cost_cents / 100:.2f}" if found.total_cost_cents else "",
+    }
+    for name, value in facts.items():
+        if value:
+            click.echo(f"{name:<12}{clean(value)}")
+    counts = {
+        "rows": summary["total_rows"],
+        "completed": summary["successful_rows"],
+        "failed": summary["failed_rows"],
+        "skipped": summary["skipped_count"],
+        "pending": summary["pending_count"],
+        "processing": summary["processing_count"],
+        "needs_review": summary["needs_review_count"],
+    }
+    click.echo(f"{'counts':<12}" + "  ".join(f"{name} {n}" for name, n in counts.items()))
+    for advice in _advice(found, state, counts):
+        click.echo(f"{'next':<12}{advice}")
+
+
+def _advice(job: Job, state: str, counts: dict[str, int]) -> list[str]:
+    advice = []
+    if state == "interrupted":
+        advice.append(
+            f"its run died with {counts['processing']} rows in flight: run it again, with "
+            "--on-interrupted review (the default), retry or fail"
+        )
+    if counts["failed"]:
+        advice.append(f"journal rows {job.id} --status failed")
+    if counts["needs_review"]:
+        advice.append(f"journal rows {job.id} --status needs_review")
+    if job.status in (JobStatus.FAILED, JobStatus.CANCELLED):
+        advice.append(f"journal retry {job.id}   (a new job of its unfinished rows)")
+    return advice
+
+
+@click.command("rows")
+@click.argument("job")
+@click.option("--status", type=click.Choice([status.value for status in RowStatus]))
+@_json_option
+@click.pass_context
+def rows_command(ctx: click.Context, job: str, status: str | None, json_output: bool) -> None:
+    """List the rows of a job, by number.
+
+    Example: journal rows hash-stdlib --status failed
+    """
+    service, job_id = find_job(ctx.obj, job)
+    rows = service.get_rows(job_id, status)
+    if json_output:
+        echo_json_list(rows)
+        return
+    if rows:  # widths are fixed: a million rows are written as they are read
+        click.echo(f"{'ROW':>7}  {'STATUS':<12}  {'TRIES':>5}  {'OUTCOME':<40}  DATA")
+    for row in rows:
+        data = shorten(as_json(row.data), 80)
+        outcome = shorten(clean(_outcome(row)), 40)
+        line = f"{row.row_number:>7}  {row.status:<12}  {row.attempts:>5}  {outcome:<40}  {data}"
+        click.echo(line)
+
+
+def _outcome(row: JobRow) -> str:
+    if row.error_code is not None:
+        return f"{row.error_code}: {row.error_message}"
+    if row.reason is not None:
+        return row.reason
+    if row.tracking_number is not None:
+        return row.tracking_number
+    if row.result is not None:
+        return row.result if isinstance(row.result, str) else as_json(row.result)
+    return ""

@@ -1,0 +1,47 @@
+"""How a command names a job, and how a job's state is put into words."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from journal.errors import JobNotFoundError
+from journal.log import JOURNAL_NAME
+from journal.model import Job, JobStatus
+from journal.service import JobService
+from journal.validate import is_job_id
+
+
+def find_job(root: str, name: str) -> tuple[JobService, str]:
+    """The service and the id of the job that ``name`` means: an id, a unique prefix, a path."""
+    path = Path(name)
+    looks_like_path = os.sep in name or name in (os.curdir, os.pardir)
+    if looks_like_path:
+        directory = path.resolve()
+        if not is_job_id(directory.name) or not (directory / JOURNAL_NAME).exists():
+            raise JobNotFoundError(name)
+        return JobService(directory.parent), directory.name
+    service = JobService(root)
+    return service, expand_prefix(service, name)
+
+
+def expand_prefix(service: JobService, prefix: str) -> str:
+    """The one id in the store that is ``prefix`` or begins with it."""
+    if is_job_id(prefix) and (service.root / prefix / JOURNAL_NAME).exists():
+        return prefix
+    matches = sorted(job_id for job_id in service.job_ids() if prefix and job_id.startswith(prefix))
+    if not matches:
+        raise JobNotFoundError(prefix)
+    if len(matches) > 1:
+        some = ", ".join(matches[:5]) + (", ..." if len(matches) > 5 else "")
+        raise click.UsageError(f"{prefix!r} is the beginning of {len(matches)} jobs: {some}")
+    return matches[0]
+
+
+def state_of(service: JobService, job: Job) -> str:
+    """The job's status; "interrupted" for a running job whose run died."""
+    if job.status is JobStatus.RUNNING and service.run_holder(job.id) is None:
+        return "interrupted"
+    return job.status.value

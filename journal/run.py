@@ -1,0 +1,183 @@
+"""A run: rows matched with their job, and pushed through a handler until none is open.
+
+This is the part of a run that knows no command line: what is run on a row is a function that
+returns a :class:`~journal.command.CommandOutcome`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import msgspec
+
+from journal.changes import Policy
+from journal.command import CommandOutcome
+from journal.errors import (
+    InvalidStateTransition,
+    InvalidValueError,
+    JournalError,
+    RowChangedError,
+)
+from journal.index import TERMINAL_STATUSES
+from journal.model import Job, JobRow, JobStatus, JobSummary
+from journal.service import JobService
+
+Handler = Callable[[JobRow], CommandOutcome]
+
+
+class Matched(msgspec.Struct):
+    """How an input and a job compare: rows added to the job, and rows that left the input."""
+
+    added: int = 0
+    gone: int = 0
+
+
+def match_rows(service: JobService, job: Job, rows: Iterable[dict[str, Any]]) -> Matched:
+    """Check that the input's rows, by their place, are the job's; add those that are new.
+
+    Raises RowChangedError, and whatever reading the input raises; then nothing was added. A
+    retry job holds some of the rows of the job before it: rows that it doesn't hold are that
+    job's, and are left alone.
+    """
+    matched = Matched()
+    known = iter(service.get_rows(job.id))
+    row = next(known, None)
+    numbered = enumerate(rows, 1)
+    for number, data in numbered:
+        if row is None:
+            if job.retry_of is None:
+                rest = itertools.chain([(number, data)], numbered)
+                matched.added = len(service.create_rows(job.id, _new(rest)))
+                break
+            continue
+        if row.row_number != number and job.retry_of is None:
+            raise InvalidValueError(
+                f"input row {number}",
+                _json(data),
+                f"job {job.id!r} has no row {number} though it has later ones: it was not made "
+                "from such an input; run the input as a job of its own",
+            )
+        if row.row_number == number:
+            if row.data != data:
+                raise RowChangedError(row.id, _json(row.data), _json(data))
+            row = next(known, None)
+    while row is not None:
+        matched.gone += 1
+        row = next(known, None)
+    return matched
+
+
+def _new(rows: Iterable[tuple[int, dict[str, Any]]]) -> Iterator[dict[str, Any]]:
+    for number, data in rows:
+        yield {"row_number": number, "data": data}
+
+
+def _json(data: dict[str, Any]) -> str:
+    return msgspec.json.encode(data).decode()
+
+
+class Run:
+    """One pass over a job's pending rows, with ``workers`` threads.
+
+    Each start is committed before the work begins, each outcome after it has ended: if the
+    process dies between the two, the row is in processing and its outcome unknown.
+    """
+
+    def __init__(self, service: JobService, job_id: str, handler: Handler, workers: int) -> None:
+        self._service = service
+        self._job_id = job_id
+        self._handler = handler
+        self._workers = workers
+        self._stop = threading.Event()
+        self._taking = threading.Lock()
+        self._rows: Iterator[JobRow] = iter(())
+        self._failure: BaseException | None = None
+        self.problems: list[str] = []
+
+    def stop(self) -> None:
+        """Start no more rows; those in flight go on to their end. Safe in a signal handler."""
+        self._stop.set()
+
+    def work(self, on_interrupted: Policy) -> JobSummary:
+        """Start the job, work until no row is pending or :meth:`stop`, and end or pause it.
+
+        Raises JobBusyError, InvalidStateTransition, and the error of a commit that failed; the
+        job is paused then, if that can still be written.
+        """
+        service = self._service
+        service.start_job(self._job_id, on_interrupted)
+        self._rows = iter(service.get_pending_rows(self._job_id))
+        threads = [threading.Thread(target=self._worker) for _ in range(self._workers)]
+        try:
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            if self._failure is not None:
+                raise self._failure
+        except BaseException:
+            self._stop.set()
+            for thread in threads:
+                if thread.ident is not None:
+                    thread.join()
+            self._leave(JobStatus.PAUSED)
+            raise
+        summary = service.get_job_summary(self._job_id)
+        if summary["status"] != JobStatus.RUNNING:
+            return summary  # another process has paused or ended it: its word stands
+        if summary["pending_count"] or summary["processing_count"]:
+            self._leave(JobStatus.PAUSED)
+        elif summary["failed_rows"] or summary["needs_review_count"]:
+            self._leave(JobStatus.FAILED)
+        else:
+            self._leave(JobStatus.COMPLETED)
+        return service.get_job_summary(self._job_id)
+
+    def _leave(self, status: JobStatus) -> None:
+        try:
+            self._service.update_status(self._job_id, status)
+        except InvalidStateTransition:
+            pass  # another process was faster
+        except JournalError as error:
+            if self._failure is None:
+                raise
+            self.problems.append(f"could not set the job to {status}: {error}")
+
+    def _worker(self) -> None:
+        try:
+            while not self._stop.is_set():
+                with self._taking:
+                    row = next(self._rows, None)
+                if row is None or not self._still_running():
+                    return
+                self._do(row)
+        except BaseException as error:  # noqa: BLE001  (raised again by the thread that waits)
+            self._failure = self._failure or error
+            self._stop.set()
+
+    def _still_running(self) -> bool:
+        job = self._service.get_job(self._job_id)
+        return job is not None and job.status is JobStatus.RUNNING
+
+    def _do(self, row: JobRow) -> None:
+        try:
+            self._service.start_row(row.id)
+        except InvalidStateTransition:
+            return  # another process has settled it, or ended the job, since we looked
+        outcome = self._handler(row)
+        try:
+            if outcome.error_code is None:
+                self._service.complete_row(row.id, result=outcome.output)
+            else:
+                self._service.fail_row(row.id, outcome.error_code, outcome.error_message)
+        except InvalidStateTransition as error:
+            ended = outcome.error_code or "success"
+            self.problems.append(f"row {row.id} ended with {ended}, not recorded: {error}")
+
+
+def has_ended(job: Job) -> bool:
+    """Whether the job's status is final."""
+    return job.status in TERMINAL_STATUSES
