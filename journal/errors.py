@@ -50,7 +50,8 @@ class InvalidValueError(JournalError, ValueError):
 
     def __init__(self, where: str, value: object, reason: str) -> None:
         text = value if isinstance(value, _Repr) else _Repr(_short_repr(value))
-        super().__init__(f"{where}: {reason} (got {text})")
+        got = "" if text == "''" else f" (got {text})"
+        super().__init__(f"{where}: {reason}{got}")
         self.where = where
         self.value = text
         self.reason = reason

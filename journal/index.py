@@ -168,6 +168,11 @@ class Index:
     def row_count(self) -> int:
         return len(self.columns.statuses)
 
+    @property
+    def unfinished_count(self) -> int:
+        """How many rows are neither completed nor skipped."""
+        return self.row_count - self.tallies[COMPLETED] - self.tallies[SKIPPED]
+
     def position_of(self, number: int) -> int | None:
         """Where the row of this number stands in the columns; None if there is none."""
         numbers = self.columns.numbers

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import IO
 
 from journal.errors import InvalidValueError
@@ -29,7 +29,6 @@ class CsvInput:
         """Reads the header. Raises InvalidValueError for a header that can't be."""
         csv.field_size_limit(MAX_LINE_BYTES)  # its own default is 128 KiB
         self._name = name
-        self._encoding = encoding
         self._reader = csv.reader(_text(stream, name, encoding), strict=True)
         header = self._next()
         if header is None:
@@ -71,10 +70,6 @@ class CsvInput:
             raise InvalidValueError(
                 f"{self._name}, line {line}", str(error), "is not valid CSV"
             ) from None
-        except UnicodeError as error:
-            raise _decoding_error(
-                f"{self._name}, after line {self._reader.line_num}", self._encoding, error
-            ) from None
 
 
 class LineInput:
@@ -83,26 +78,21 @@ class LineInput:
     def __init__(self, stream: IO[bytes], name: str, encoding: str) -> None:
         self.columns = [LINE_COLUMN]
         self._name = name
-        self._encoding = encoding
         self._text = _text(stream, name, encoding)
 
     def __iter__(self) -> Iterator[dict[str, str]]:
-        number = rows = 0
-        try:
-            for number, line in enumerate(self._text, 1):  # noqa: B007  (named in the error)
-                text = line.removesuffix("\n").removesuffix("\r")
-                if text:
-                    rows += 1
-                    yield {LINE_COLUMN: text}
-        except UnicodeError as error:
-            where = f"{self._name}, after line {number}"
-            raise _decoding_error(where, self._encoding, error) from None
+        rows = 0
+        for line in self._text:
+            text = line.removesuffix("\n").removesuffix("\r")
+            if text:
+                rows += 1
+                yield {LINE_COLUMN: text}
         if not rows:
             raise InvalidValueError(self._name, "", "has no lines")
 
 
-def _text(stream: IO[bytes], name: str, encoding: str) -> io.TextIOWrapper:
-    """The stream as text, its line ends untouched. A byte order mark must be asked for."""
+def _text(stream: IO[bytes], name: str, encoding: str) -> Iterator[str]:
+    """The stream's lines as text with their line ends. A byte order mark must be asked for."""
     buffered = io.BufferedReader(stream) if isinstance(stream, io.RawIOBase) else stream
     start = buffered.peek(4)[:4] if isinstance(buffered, io.BufferedReader) else b""
     for bom, right in _BOMS:
@@ -111,18 +101,33 @@ def _text(stream: IO[bytes], name: str, encoding: str) -> io.TextIOWrapper:
                 name, bom, f"begins with a byte order mark: say --encoding {right}"
             )
     try:
-        codecs.lookup(encoding)
-        return io.TextIOWrapper(buffered, encoding=encoding, newline="\n")
-    except LookupError:
+        decoder = codecs.getincrementaldecoder(encoding)()
+        wide = len("\n\n".encode(encoding)) - len("\n".encode(encoding)) > 1
+    except (LookupError, TypeError):  # not known, or known and not for text
         raise InvalidValueError(
-            "--encoding", encoding, "is not an encoding that Python knows, such as cp1252"
+            "--encoding", encoding, "is not a text encoding that Python knows, such as cp1252"
         ) from None
+    # Bytes can be cut at LF only where LF is one byte; TextIOWrapper can't tell the line of an
+    # error, since it decodes ahead.
+    lines = io.TextIOWrapper(buffered, encoding, newline="\n") if wide else buffered
+    return _decoded(lines, decoder, name, encoding)
 
 
-def _decoding_error(where: str, encoding: str, error: UnicodeError) -> InvalidValueError:
-    value: object = ""
-    if isinstance(error, UnicodeDecodeError):
-        value = error.object[error.start : error.end]
-    return InvalidValueError(
-        where, value, f"is not {encoding}: name the file's encoding, as in --encoding cp1252"
-    )
+def _decoded(
+    lines: Iterable[str | bytes], decoder: codecs.IncrementalDecoder, name: str, encoding: str
+) -> Iterator[str]:
+    number = 0
+    try:
+        for line in lines:
+            number += 1
+            yield line if isinstance(line, str) else decoder.decode(line)
+        decoder.decode(b"", final=True)
+    except UnicodeError as error:
+        value: object = ""
+        if isinstance(error, UnicodeDecodeError):
+            value = error.object[error.start : error.end]
+        raise InvalidValueError(
+            f"{name}, line {number}",
+            value,
+            f"is not {encoding}: name the file's encoding, as in --encoding cp1252",
+        ) from None

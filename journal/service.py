@@ -473,7 +473,7 @@ class JobService:
 
         It holds the pending and failed rows as pending, and those in processing or
         needs_review as needs_review, by their old numbers; ``retry_of`` names the old job.
-        Raises InvalidStateTransition for a job that has not ended.
+        Raises InvalidStateTransition for a job that has not ended, or has no unfinished rows.
         """
         with self._reading(job_id) as log:
             if log is None:
@@ -488,6 +488,14 @@ class JobService:
                     f"job {job_id}",
                     "only a job that has ended is retried as a new one; retry_failed_rows() "
                     "puts failed rows of this one back",
+                )
+            if log.index.unfinished_count == 0:
+                raise InvalidStateTransition(
+                    state.status,
+                    JobStatus.PENDING,
+                    (),
+                    f"job {job_id}",
+                    "it has no unfinished rows",
                 )
             rows = RowSequence(job_id, log, log.index.view(None))
             header = state.header
