@@ -30,16 +30,16 @@ there, or isn't followed by LF, or doesn't match its seal, did not happen.
 
 Worked example (two commits; a test recomputes it)::
 
-    {"type":"job","format":1,"id":"demo","name":"Demo","at":"2026-11-24T13:35:00.000000Z","crc":"57ea0c2c"}
-    {"type":"row","row":1,"checksum":"44136fa355b3678a","data":{},"at":"2026-11-24T13:35:01.000000Z"}
-    {"type":"row","row":2,"checksum":"44136fa355b3678a","data":{},"at":"2026-11-24T13:35:01.000000Z","crc":"bbdc3de8"}
+    {"type":"job","format":1,"id":"demo","name":"Demo","at":"2026-11-24T13:35:00.000001Z","crc":"98d25860"}
+    {"type":"row","row":1,"checksum":"44136fa355b3678a","data":{},"at":"2026-11-24T13:35:01.000001Z"}
+    {"type":"row","row":2,"checksum":"44136fa355b3678a","data":{},"at":"2026-11-24T13:35:01.000001Z","crc":"1dc901fa"}
 
 Records
 =======
 
 Members stand in the order given here; those with their default value (in parentheses) are left
 out. ``at`` is the time of writing, ``YYYY-MM-DDTHH:MM:SS.ffffffZ``, UTC, never earlier than the
-record before. Unknown members are ignored. An unknown ``type``, or a ``format`` above 1, was
+record before: a clock that steps back is held. Unknown members are ignored. An unknown ``type``, or a ``format`` above 1, was
 written by a newer version: stop, do not repair.
 
 ``job``

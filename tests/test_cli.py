@@ -1,0 +1,294 @@
+"""`journal list`, `show`, `rows`, `verify`, `retry`: output and exit codes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from journal import JobService
+from journal.cli import main
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A store with a job that ended with a failed row, and a paused one."""
+    path = tmp_path / "store"
+    with JobService(path, sync="none") as service:
+        service.create_job("Ship CA", "ship --state CA", job_id="ship-ca")
+        service.create_rows("ship-ca", [{"data": {"order": f"A-{n}"}} for n in range(1, 4)])
+        service.start_job("ship-ca")
+        service.complete_row("ship-ca:1", "1Z999", cost_cents=1250)
+        service.fail_row("ship-ca:2", "E42", "no such \x1b[31mzip\x07\u202e")
+        service.skip_row("ship-ca:3", "a duplicate")
+        service.update_status("ship-ca", "failed")
+        service.create_job("Ship OR", job_id="ship-or")
+        service.start_job("ship-or")
+        service.update_status("ship-or", "paused")
+    return path
+
+
+def run(root: Path, *arguments: str) -> int:
+    return main(["--root", str(root), *arguments])
+
+
+def test_list_shows_the_newest_job_first(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(root, "list") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["JOB", "STATUS", "DONE", "FAILED", "REVIEW", "CREATED", "NAME"]
+    assert lines[1].split()[:5] == ["ship-or", "paused", "0/0", "0", "0"]
+    assert lines[2].split()[:5] == ["ship-ca", "failed", "2/3", "1", "0"]
+
+
+def test_list_can_be_limited_and_filtered(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(root, "list", "--limit", "1", "--json") == 0
+    assert [job["id"] for job in json.loads(capsys.readouterr().out)] == ["ship-or"]
+    assert run(root, "list", "--status", "failed", "--json") == 0
+    assert [job["id"] for job in json.loads(capsys.readouterr().out)] == ["ship-ca"]
+
+
+def test_list_of_a_store_that_is_not_there_says_so_and_makes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path / "none", "list") == 0
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "does not exist" in captured.err
+    assert not (tmp_path / "none").exists()
+
+
+def test_list_names_a_damaged_job_and_shows_the_others(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = root / "ship-ca" / "journal.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"A-2", b"A-9"))
+    assert run(root, "list") == 6
+    captured = capsys.readouterr()
+    assert "ship-or" in captured.out
+    assert "ship-ca" not in captured.out
+    assert str(path) in captured.err
+    assert "line 2" in captured.err
+
+
+def test_list_passes_over_directories_that_are_no_jobs(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (root / "notes").mkdir()
+    (root / "README").write_text("not a job")
+    assert run(root, "list") == 0
+    assert "notes" not in capsys.readouterr().out
+
+
+def test_a_running_job_without_a_run_is_shown_as_interrupted(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with JobService(root, sync="none") as service:
+        service.update_status("ship-or", "running")
+    assert run(root, "show", "ship-or") == 0
+    out = capsys.readouterr().out
+    assert "status      interrupted" in out
+    assert "run it again" in out
+    assert run(root, "list", "--json") == 0
+    assert json.loads(capsys.readouterr().out)[0]["interrupted"] is True
+
+
+def test_show_says_who_runs_a_job(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with JobService(root, sync="none") as service:
+        service.start_job("ship-or")
+        assert run(root, "show", "ship-or") == 0
+    out = capsys.readouterr().out
+    assert "status      running" in out
+    assert "run by      process " in out
+
+
+def test_show_tells_the_counts_and_what_to_do_next(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(root, "show", "ship-ca") == 0
+    out = capsys.readouterr().out
+    assert "rows 3  completed 1  failed 1  skipped 1  pending 0" in out
+    assert "cost        12.50" in out
+    assert "command     ship --state CA" in out
+    assert "journal rows ship-ca --status failed" in out
+    assert "journal retry ship-ca" in out
+
+
+def test_show_as_json_holds_the_job_and_its_summary(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(root, "show", "ship-ca", "--json") == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["id"] == "ship-ca"
+    assert shown["skipped_count"] == 1
+    assert shown["interrupted"] is False
+
+
+def test_rows_show_outcomes_without_terminal_control_characters(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(root, "rows", "ship-ca") == 0
+    out = capsys.readouterr().out
+    assert "1Z999" in out
+    assert r"E42: no such \x1b[31mzip\x07\u202e" in out
+    assert "a duplicate" in out
+    assert not set(out) & set("\x1b\x07\u202e")
+
+
+def test_rows_as_json_escape_control_characters_and_keep_their_value(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(root, "rows", "ship-ca", "--status", "failed", "--json") == 0
+    out = capsys.readouterr().out
+    assert not set(out) & set("\x1b\x07\u202e")
+    (row,) = json.loads(out)
+    assert row["error_message"] == "no such \x1b[31mzip\x07\u202e"
+    assert row["data"] == {"order": "A-2"}
+
+
+def test_rows_of_a_status_that_no_row_has_are_an_empty_list(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(root, "rows", "ship-ca", "--status", "needs_review", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == []
+
+
+def test_a_job_is_found_by_a_unique_prefix_and_by_path(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(root, "show", "ship-c") == 0
+    assert main(["show", str(root / "ship-ca")]) == 0
+    monkeypatch.chdir(root / "ship-ca")
+    assert main(["show", "."]) == 0
+    assert capsys.readouterr().out.count("job         ship-ca") == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "words"),
+    [
+        pytest.param("nope", 4, "no job 'nope'", id="unknown"),
+        pytest.param("", 4, "no job ''", id="empty"),
+        pytest.param("../x", 4, "no job '../x'", id="traversing"),
+        pytest.param("x" * 300, 4, "no job", id="over-long"),
+        pytest.param("con", 4, "no job 'con'", id="reserved"),
+        pytest.param("\x1b[31m", 4, r"\x1b", id="control characters"),
+        pytest.param("ship", 2, "ship-ca, ship-or", id="ambiguous prefix"),
+    ],
+)
+@pytest.mark.parametrize("command", ["show", "rows", "verify", "retry"])
+def test_a_job_that_cannot_be_found_is_named(
+    root: Path,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    name: str,
+    code: int,
+    words: str,
+) -> None:
+    assert run(root, command, name) == code
+    captured = capsys.readouterr()
+    assert words in captured.err
+    assert "\x1b" not in captured.err
+
+
+def test_a_root_that_is_a_file_is_a_usage_error(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(root / "ship-ca" / "journal.jsonl", "list") == 2
+    assert "not a directory" in capsys.readouterr().err
+
+
+def test_the_root_may_come_from_the_environment(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JOURNAL_ROOT", str(root))
+    assert main(["list"]) == 0
+    assert "ship-ca" in capsys.readouterr().out
+
+
+def test_verify_counts_what_it_has_read(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(root, "verify", "ship-ca") == 0
+    assert capsys.readouterr().out == "ok       ship-ca: 9 records in 7 commits, 3 rows\n"
+
+
+def test_verify_reports_every_damage_and_goes_on(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = root / "ship-ca" / "journal.jsonl"
+    damaged = path.read_bytes().replace(b"A-2", b"A-9").replace(b"1250", b"1251")
+    path.write_bytes(damaged)
+    assert run(root, "verify", "--all") == 6
+    out = capsys.readouterr().out
+    assert "DAMAGED  ship-ca" in out
+    assert "damage: line 2, bytes " in out
+    assert "damage: line 6, bytes " in out
+    assert "ok       ship-or" in out
+    assert path.read_bytes() == damaged
+
+
+def test_verify_reports_a_torn_tail_which_is_no_damage(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = root / "ship-ca" / "journal.jsonl"
+    torn = path.read_bytes() + b'{"type":"row_sta'
+    path.write_bytes(torn)
+    assert run(root, "verify", "ship-ca") == 0
+    out = capsys.readouterr().out
+    assert out.startswith("torn ")
+    assert "torn: line 10, bytes " in out
+    assert path.read_bytes() == torn
+
+
+def test_verify_names_text_mode(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = root / "ship-ca" / "journal.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    assert run(root, "verify", "ship-ca") == 6
+    assert "text mode" in capsys.readouterr().out
+
+
+def test_verify_wants_jobs_or_all(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(root, "verify") == 2
+    assert run(root, "verify", "ship-ca", "--all") == 2
+    assert "--all" in capsys.readouterr().err
+
+
+def test_retry_makes_a_job_of_the_unfinished_rows_and_prints_its_id(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(root, "retry", "ship-ca") == 0
+    job_id = capsys.readouterr().out.strip()
+    with JobService(root) as service:
+        job = service.get_job(job_id)
+        assert job is not None
+        assert job.retry_of == "ship-ca"
+        assert [row.row_number for row in service.get_pending_rows(job_id)] == [2]
+
+
+def test_retry_of_a_job_that_has_not_ended_is_refused(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(root, "retry", "ship-or") == 4
+    assert "ended" in capsys.readouterr().err
+
+
+def test_a_closed_pipe_ends_the_command_quietly(root: Path) -> None:
+    with JobService(root, sync="none") as service:
+        service.create_rows("ship-or", ({"data": {"n": "x" * 100}} for _ in range(5000)))
+    command = [sys.executable, "-m", "journal", "--root", str(root), "rows", "ship-or"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.read(10)
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 141
+
+
+@pytest.mark.parametrize("command", ["", "list", "show", "rows", "verify", "run", "retry"])
+def test_every_command_has_help_with_an_example(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command.split(), "--help"]) == 0
+    out = capsys.readouterr().out
+    assert "Usage:" in out
+    if command:
+        assert "Example: journal " + command in out

@@ -1,0 +1,102 @@
+"""The format's specification is what the code does."""
+
+import re
+from pathlib import Path
+from zlib import crc32
+
+import pytest
+
+import journal.format as format_module
+from journal import JobService
+from journal.format import (
+    MAX_DEPTH,
+    decode_record,
+    nests_deeper_than,
+    stated_crc,
+    time_text,
+)
+from journal.model import JobRow
+
+
+def worked_example() -> list[bytes]:
+    assert format_module.__doc__ is not None
+    return [
+        line.strip().encode()
+        for line in format_module.__doc__.splitlines()
+        if line.startswith('    {"type"')
+    ]
+
+
+def test_the_worked_example_of_the_specification_has_the_seals_it_states() -> None:
+    lines = worked_example()
+    assert len(lines) == 3
+    first = crc32(lines[0][:-18], 0)
+    assert lines[0].endswith(b',"crc":"%08x"}' % first)
+    second = crc32(lines[1] + b"\n" + lines[2][:-18], first)
+    assert lines[2].endswith(b',"crc":"%08x"}' % second)
+
+
+def test_a_file_made_of_the_worked_example_is_a_job(tmp_path: Path) -> None:
+    directory = tmp_path / "demo"
+    directory.mkdir()
+    (directory / "journal.jsonl").write_bytes(b"".join(line + b"\n" for line in worked_example()))
+    with JobService(tmp_path) as service:
+        assert [row.row_number for row in service.get_rows("demo")] == [1, 2]
+
+
+def test_every_line_of_a_journal_is_as_the_specification_says(tmp_path: Path) -> None:
+    with JobService(tmp_path, sync="none") as service:
+        service.create_job("Name", job_id="j", metadata={"deep": [1, {"x": None}]})
+        service.create_rows("j", [{"data": {"a": "\u2028\x00\x9b"}}, {"data": {"a": ',"crc":"'}}])
+        service.start_job("j")
+        service.complete_row("j:1", result=',"crc":"00000000"}\n')
+        service.set_error("j", "E", "text")
+        service.update_counts("j", total=5)
+    content = (tmp_path / "j" / "journal.jsonl").read_bytes()
+    assert content.endswith(b"\n")
+    crc, commit = 0, b""
+    moments = []
+    for line in content[:-1].split(b"\n"):
+        moments.append(decode_record(line).at)
+        assert re.search(
+            rb'"at":"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"(,"crc":"[0-9a-f]{8}")?}$', line
+        )
+        if stated_crc(line) is None:
+            commit += line + b"\n"
+        else:
+            crc = crc32(commit + line[:-18], crc)
+            assert stated_crc(line) == crc
+            commit = b""
+    assert commit == b""
+    assert moments == sorted(moments)
+
+
+def test_data_that_looks_like_a_seal_is_data(tmp_path: Path) -> None:
+    tricky = {"x": ',"crc":"00000000"}', "crc": "00000000"}
+    with JobService(tmp_path, sync="none") as service:
+        service.create_job("Name", job_id="j")
+        service.create_rows("j", [{"data": tricky}, {"data": {"y": [tricky, tricky]}}])
+    with JobService(tmp_path, sync="none") as service:
+        rows: list[JobRow] = list(service.get_rows("j"))
+    assert [row.data for row in rows] == [tricky, {"y": [tricky, tricky]}]
+
+
+@pytest.mark.parametrize(
+    ("text", "deeper"),
+    [
+        pytest.param(b"[" * MAX_DEPTH + b"]" * MAX_DEPTH, False, id="as deep as allowed"),
+        pytest.param(b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1), True, id="one deeper"),
+        pytest.param(b"[" + b"[]," * 500 + b"1]", False, id="wide"),
+        pytest.param(b'["' + b"[" * 500 + b'"]', False, id="brackets in a string"),
+        pytest.param(rb'["\"' + b"[" * 500 + b'"]', False, id="behind an escaped quote"),
+        pytest.param(b'{"a":' * 101 + b"1" + b"}" * 101, True, id="objects"),
+        pytest.param(b"[" * 100_000, True, id="hostile"),
+    ],
+)
+def test_nesting_is_measured_outside_of_strings(text: bytes, deeper: bool) -> None:
+    assert nests_deeper_than(text, MAX_DEPTH) is deeper
+
+
+def test_times_have_six_digits_of_a_second_always() -> None:
+    for _ in range(100):
+        assert len(time_text(format_module.now())) == len("2026-11-24T13:35:00.123456Z")

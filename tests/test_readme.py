@@ -1,0 +1,140 @@
+"""Every example in the README does what the README says of it."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from journal import JobService
+from journal.cli import _COMMANDS, cli
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+
+SHOP = """
+import json, os, pathlib
+
+def read_orders():
+    return [{"order": f"A-{n}", "zip": str(90000 + n)} for n in range(1, 8)]
+
+def ship(order, *, idempotency_key):
+    with open("shipped", "a") as file:
+        file.write(idempotency_key + "\\n")
+    if order["order"] == os.environ.get("DIE_AT"):
+        os.kill(os.getpid(), 9)
+    if order["order"] == os.environ.get("FAIL_AT"):
+        raise ConnectionError("carrier is down")
+    return "1Z" + order["zip"], 1250
+"""
+
+
+def example(name: str) -> str:
+    found = re.search(
+        rf"<!-- {re.escape(name)} -->\n```\w+\n(.*?)```\n<!-- end -->", README, re.DOTALL
+    )
+    assert found is not None
+    return found[1]
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("JOURNAL_ROOT", raising=False)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    (tmp_path / "shop.py").write_text(SHOP)
+    (tmp_path / "ship.py").write_text(example("python: ship.py"))
+    return tmp_path
+
+
+def ship(**environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "ship.py"],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_python_example_ships_every_order(shop: Path) -> None:
+    done = ship()
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "7 shipped for 8750 cents\n"
+
+
+def test_the_python_example_goes_on_after_it_was_killed_and_ships_nothing_twice(shop: Path) -> None:
+    assert ship(DIE_AT="A-4").returncode == -9
+    done = ship()
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "6 shipped for 7500 cents\n"
+    shipped = (shop / "shipped").read_text().split()
+    assert sorted(shipped) == [f"ship-ca:{n}" for n in range(1, 8)]
+    with JobService("jobs") as service:
+        assert [row.id for row in service.get_rows("ship-ca", "needs_review")] == ["ship-ca:4"]
+
+
+def test_the_python_example_records_why_an_order_failed(shop: Path) -> None:
+    done = ship(FAIL_AT="A-2")
+    assert done.returncode == 0, done.stderr
+    with JobService("jobs") as service:
+        (row,) = service.get_failed_rows("ship-ca")
+    assert (row.error_code, row.error_message) == ("ConnectionError", "carrier is down")
+
+
+def test_the_crash_story_ends_as_the_readme_says(shop: Path) -> None:
+    done = subprocess.run(
+        ["bash", "-c", example("crash") + "\necho end of story"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.stdout.endswith("end of story\n"), done.stderr
+    assert "status      interrupted" in done.stdout
+    with JobService("jobs") as service:
+        summary = service.get_job_summary("demo")
+        review = len(service.get_rows("demo", "needs_review"))
+        assert {row.attempts for row in service.get_rows("demo")} == {1}
+    assert summary["successful_rows"] + review == 120
+    assert summary["status"] == ("failed" if review else "completed")
+    assert done.stdout.count("  needs_review  ") == review
+
+
+def test_the_install_command_runs_its_job_on_a_few_files(shop: Path) -> None:
+    """The second half of the README's first command; .ci/run types the whole of it."""
+    command = (
+        example("install")
+        .replace(".venv/bin/", "")
+        .replace("python3 -m venv .venv && pip", ": pip")
+    )
+    command = command.replace("-name '*.py'", "-name 'a*.py'")
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    with JobService("jobs") as service:
+        rows = service.get_rows("hash-stdlib", "completed")
+        assert len(rows) == service.get_job_summary("hash-stdlib")["total_rows"] > 5
+        assert re.fullmatch(r"\d+ \d+ .*\.py", rows[0].result)
+
+
+def test_the_readme_names_every_command() -> None:
+    for command in _COMMANDS:
+        assert f"| `journal {command} " in README
+
+
+def test_the_readme_names_the_exit_codes_as_the_help_does() -> None:
+    def plain(text: str) -> str:
+        return " ".join(text.split())
+
+    start = "Exit codes: 0 all rows completed"
+    help_text = plain(cli.help or "")
+    stated = plain(README)[plain(README).index(start) :]
+    assert help_text[help_text.index(start) :].split(", 130")[0] == stated.split(", 130")[0]
+
+
+def test_ci_types_what_the_readme_says() -> None:
+    text = (Path(__file__).parent.parent / ".ci" / "run").read_text()
+    for name in ("install", "test"):
+        assert f"readme_command {name} " in text
+        assert example(name)

@@ -1,0 +1,403 @@
+"""`journal run` on real processes: the job is made, killed, gone on with, paused, refused."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from journal import JobService, RowStatus
+
+JOURNAL = [sys.executable, "-m", "journal"]
+# Announces its row in a file of its own, then waits until the gate is opened: no clock involved.
+HELD = """
+import pathlib, sys
+directory, row = pathlib.Path(sys.argv[1]), sys.argv[2]
+(directory / row).touch()
+try:
+    (directory / "gate").read_text()
+except FileNotFoundError:
+    pass
+print("done", row)
+"""
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("JOURNAL_ROOT", raising=False)
+    (tmp_path / "rows.csv").write_text("order,zip\n" + "".join(f"A-{n},{n}\n" for n in range(1, 6)))
+    return tmp_path
+
+
+def journal(*arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*JOURNAL, *arguments], input=text, capture_output=True, text=True, check=False
+    )
+
+
+def statuses(job_id: str) -> Counter[str]:
+    with JobService("jobs") as service:
+        return Counter(str(row.status) for row in service.get_rows(job_id))
+
+
+# --- the ordinary course of things
+
+
+def test_each_row_runs_the_command_with_its_own_values(work: Path) -> None:
+    done = journal(
+        "run", "rows.csv", "--job", "j", "-j", "3", "--", "echo", "{order}/{zip}", "{{}}"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "5 completed, 0 failed" in done.stderr
+    with JobService("jobs") as service:
+        rows = list(service.get_rows("j"))
+        job = service.get_job("j")
+    assert [row.result for row in rows] == [f"A-{n}/{n} {{}}" for n in range(1, 6)]
+    assert {row.attempts for row in rows} == {1}
+    assert job is not None
+    assert job.status == "completed"
+    assert job.original_command == "echo '{order}/{zip}' '{{}}'"
+
+
+def test_values_reach_the_command_without_a_shell(work: Path) -> None:
+    nasty = "$(touch pwned) `id` ; * \"'\\ | > x"
+    quoted = nasty.replace('"', '""')
+    (work / "rows.csv").write_text(f'v\n"{quoted}"\n')
+    assert journal("run", "rows.csv", "--job", "j", "--", "printf", "%s", "{v}").returncode == 0
+    with JobService("jobs") as service:
+        assert service.get_rows("j")[0].result == nasty
+    assert not (work / "pwned").exists()
+
+
+def test_lines_of_standard_input_are_rows(work: Path) -> None:
+    done = journal("run", "-", "--lines", "--job", "j", "--", "echo", "{line}", text="a b\n\nc\r\n")
+    assert done.returncode == 0, done.stderr
+    with JobService("jobs") as service:
+        assert [row.data for row in service.get_rows("j")] == [{"line": "a b"}, {"line": "c"}]
+
+
+def test_a_command_that_fails_fails_its_row_with_status_and_standard_error(work: Path) -> None:
+    script = 'test "$1" != A-3 || { echo "no $1" >&2; exit 7; }'.replace("{", "{{").replace(
+        "}", "}}"
+    )
+    done = journal("run", "rows.csv", "--job", "j", "--", "sh", "-c", script, "sh", "{order}")
+    assert done.returncode == 3
+    assert "4 completed, 1 failed" in done.stderr
+    assert "rows j --status failed" in done.stderr
+    with JobService("jobs") as service:
+        (row,) = service.get_failed_rows("j")
+        job = service.get_job("j")
+    assert (row.row_number, row.error_code, row.error_message) == (3, "7", "no A-3")
+    assert job is not None
+    assert job.status == "failed"
+
+
+def test_a_command_killed_by_a_signal_fails_its_row_with_the_signals_name(work: Path) -> None:
+    assert journal("run", "rows.csv", "--job", "j", "--", "sh", "-c", "kill -9 $$").returncode == 3
+    with JobService("jobs") as service:
+        assert {row.error_code for row in service.get_failed_rows("j")} == {"SIGKILL"}
+
+
+def test_a_program_named_by_the_row_that_is_not_there_fails_the_row(work: Path) -> None:
+    assert journal("run", "rows.csv", "--job", "j", "--", "./{order}").returncode == 3
+    with JobService("jobs") as service:
+        row = service.get_failed_rows("j")[0]
+    assert (row.error_code, row.error_message) == ("127", "./A-1: no such command")
+
+
+def test_output_that_is_not_text_is_kept_readable_and_a_flood_is_cut(work: Path) -> None:
+    (work / "rows.csv").write_text("n\n1\n")
+    flood = "import sys; sys.stdout.buffer.write(b'\\xff\\x00' + b'x' * 3_000_000)"
+    assert (
+        journal("run", "rows.csv", "--job", "j", "--", sys.executable, "-c", flood).returncode == 0
+    )
+    with JobService("jobs") as service:
+        result = service.get_rows("j")[0].result
+    assert result.startswith("\\xff\x00xxx")
+    assert result.endswith("\n[1951426 more bytes of output were not kept]")
+
+
+def test_a_job_that_is_done_is_not_done_again(work: Path) -> None:
+    assert journal("run", "rows.csv", "--job", "j", "--", "true").returncode == 0
+    before = Path("jobs/j/journal.jsonl").read_bytes()
+    again = journal("run", "rows.csv", "--job", "j", "--", "touch", "again")
+    assert again.returncode == 0
+    assert "nothing to do" in again.stderr
+    assert Path("jobs/j/journal.jsonl").read_bytes() == before
+    assert not (work / "again").exists()
+
+
+def test_failed_rows_go_on_in_a_retry_job_with_the_same_input(work: Path) -> None:
+    assert (
+        journal("run", "rows.csv", "--job", "j", "--", "test", "{order}", "!=", "A-2").returncode
+        == 3
+    )
+    retry = journal("retry", "j").stdout.strip()
+    done = journal("run", "rows.csv", "--job", retry, "--", "echo", "{order}")
+    assert done.returncode == 0, done.stderr
+    with JobService("jobs") as service:
+        assert [(row.row_number, row.result) for row in service.get_rows(retry)] == [(2, "A-2")]
+
+
+# --- killed and gone on with
+
+
+@pytest.fixture
+def held_run(work: Path) -> Iterator["HeldRun"]:
+    run = HeldRun(work)
+    yield run
+    run.stop()
+
+
+class HeldRun:
+    """A run of two at a time, stopped in the middle of its first two commands."""
+
+    def __init__(self, work: Path) -> None:
+        self.started = work / "started"
+        self.started.mkdir()
+        (work / "held.py").write_text(HELD)
+        os.mkfifo(self.started / "gate")
+        # Held open for writing, so that a command's read ends only when we close it.
+        self._gate = os.open(self.started / "gate", os.O_RDWR)
+        self.arguments = [
+            *("run", "rows.csv", "--job", "j", "-j", "2", "--"),
+            *(sys.executable, "held.py", "started", "{order}"),
+        ]
+        self.process = subprocess.Popen(
+            [*JOURNAL, *self.arguments], stderr=subprocess.PIPE, text=True
+        )
+        self.wait_for({"A-1", "A-2"})
+
+    def wait_for(self, names: set[str]) -> None:
+        while not names <= {path.name for path in self.started.iterdir()}:
+            assert self.process.poll() is None
+            os.sched_yield()
+
+    def open_gate(self) -> None:
+        if self._gate >= 0:
+            (self.started / "gate").unlink()
+            os.close(self._gate)
+            self._gate = -1
+
+    def stop(self) -> None:
+        self.open_gate()
+        self.process.kill()
+        self.process.wait()
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+
+
+def test_rows_in_flight_at_sigkill_need_review_and_the_rest_is_done_once(
+    held_run: HeldRun, work: Path
+) -> None:
+    held_run.process.kill()
+    held_run.process.wait()
+    assert "interrupted" in journal("show", "j").stdout
+    done = journal("run", "rows.csv", "--job", "j", "-j", "2", "--", "touch", "{order}")
+    assert done.returncode == 3
+    assert "2 rows were in flight" in done.stderr
+    with JobService("jobs") as service:
+        rows = list(service.get_rows("j"))
+    assert [row.status for row in rows] == [RowStatus.NEEDS_REVIEW] * 2 + [RowStatus.COMPLETED] * 3
+    assert [row.attempts for row in rows] == [1] * 5
+    assert not (work / "A-1").exists()
+    assert (work / "A-5").exists()
+
+
+def test_rows_in_flight_at_sigkill_run_again_if_told_so(held_run: HeldRun, work: Path) -> None:
+    held_run.process.kill()
+    held_run.process.wait()
+    done = journal(
+        *("run", "rows.csv", "--job", "j", "--on-interrupted", "retry", "--", "touch", "{order}")
+    )
+    assert done.returncode == 0, done.stderr
+    with JobService("jobs") as service:
+        rows = list(service.get_rows("j"))
+    assert [row.attempts for row in rows] == [2, 2, 1, 1, 1]
+    assert (work / "A-1").exists()
+
+
+def test_rows_in_flight_at_sigkill_fail_if_told_so(held_run: HeldRun) -> None:
+    held_run.process.kill()
+    held_run.process.wait()
+    done = journal(*("run", "rows.csv", "--job", "j", "--on-interrupted", "fail", "--", "true"))
+    assert done.returncode == 3
+    assert statuses("j") == {"failed": 2, "completed": 3}
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_a_signal_pauses_waits_for_what_is_in_flight_and_prints_how_to_resume(
+    held_run: HeldRun, number: signal.Signals, code: int
+) -> None:
+    held_run.process.send_signal(number)
+    assert held_run.process.stderr is not None
+    said = ""
+    while "waiting for 2 commands" not in said:
+        said += held_run.process.stderr.readline()
+    assert held_run.process.poll() is None
+    held_run.open_gate()
+    said += held_run.process.stderr.read()
+    assert held_run.process.wait() == code
+    assert statuses("j") == {"completed": 2, "pending": 3}
+    assert "paused" in journal("show", "j").stdout
+    (resume,) = [line for line in said.splitlines() if line.startswith("to go on: ")]
+    again = subprocess.run(
+        resume.removeprefix("to go on: "), shell=True, capture_output=True, check=False
+    )
+    assert again.returncode == 0, again.stderr
+    assert statuses("j") == {"completed": 5}
+
+
+def test_a_second_signal_terminates_what_is_in_flight(held_run: HeldRun) -> None:
+    held_run.process.send_signal(signal.SIGINT)
+    assert held_run.process.stderr is not None
+    while "waiting" not in held_run.process.stderr.readline():
+        pass
+    held_run.process.send_signal(signal.SIGINT)
+    held_run.process.communicate()
+    assert held_run.process.returncode == 130
+    assert statuses("j") == {"failed": 2, "pending": 3}
+    with JobService("jobs") as service:
+        assert {row.error_code for row in service.get_failed_rows("j")} == {"SIGTERM"}
+
+
+def test_a_second_run_of_the_same_job_is_refused_with_its_holder(held_run: HeldRun) -> None:
+    second = journal(*held_run.arguments)
+    assert second.returncode == 5
+    assert f"process {held_run.process.pid} on " in second.stderr
+
+
+def test_a_run_drains_and_leaves_when_another_process_cancels_the_job(held_run: HeldRun) -> None:
+    with JobService("jobs") as service:
+        service.update_status("j", "cancelled")
+    held_run.open_gate()
+    held_run.process.communicate()
+    assert held_run.process.returncode == 4
+    assert statuses("j") == {"completed": 2, "pending": 3}
+
+
+# --- the input changes between two runs
+
+
+def test_a_row_whose_data_changed_is_named_and_nothing_is_done(work: Path) -> None:
+    journal("run", "rows.csv", "--job", "j", "--", "test", "{order}", "!=", "A-2")
+    before = Path("jobs/j/journal.jsonl").read_bytes()
+    (work / "rows.csv").write_text((work / "rows.csv").read_text().replace("A-4,4", "A-4,9"))
+    done = journal("run", "rows.csv", "--job", "j", "--", "true")
+    assert done.returncode == 2
+    assert "row j:4 has changed" in done.stderr
+    assert '"zip":"4"' in done.stderr
+    assert '"zip":"9"' in done.stderr
+    assert Path("jobs/j/journal.jsonl").read_bytes() == before
+
+
+def test_new_rows_at_the_end_are_added_to_a_job_that_goes_on(held_run: HeldRun, work: Path) -> None:
+    held_run.process.kill()
+    held_run.process.wait()
+    with (work / "rows.csv").open("a") as file:
+        file.write("A-6,6\n")
+    done = journal("run", "rows.csv", "--job", "j", "--", "true")
+    assert "1 new rows added" in done.stderr
+    assert statuses("j") == {"needs_review": 2, "completed": 4}
+
+
+def test_rows_that_left_the_input_are_reported(held_run: HeldRun, work: Path) -> None:
+    held_run.process.kill()
+    held_run.process.wait()
+    (work / "rows.csv").write_text("order,zip\nA-1,1\nA-2,2\nA-3,3\n")
+    done = journal("run", "rows.csv", "--job", "j", "--", "true")
+    assert "2 rows of the job are no longer in the input" in done.stderr
+
+
+# --- bad input: an error of our own, exit code 2, no job made
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        pytest.param(b"", "is empty", id="empty"),
+        pytest.param(b"order\n", "no rows", id="header only"),
+        pytest.param(b"order,zip\n1,2\n3\n", "line 3: has 1 cells", id="short line"),
+        pytest.param(b"order,zip\n1,2\n3,4,5\n", "line 3: has 3 cells", id="long line"),
+        pytest.param(b"order,order\n1,2\n", "twice", id="repeated column"),
+        pytest.param(b"order,,zip\n1,2,3\n", "column 2 has no name", id="column without name"),
+        pytest.param(b"zip\n1\n", "no such column", id="missing column"),
+        pytest.param(b'order\n"x\n', "not valid CSV", id="open quote"),
+        pytest.param(b"\xef\xbb\xbforder\nx\n", "--encoding utf-8-sig", id="byte order mark"),
+        pytest.param("order\nx\n".encode("utf-16"), "--encoding utf-16", id="UTF-16"),
+        pytest.param(b"order\nx\ncaf\xe9\n", "line 3: is not utf-8", id="another encoding"),
+    ],
+)
+def test_a_bad_csv_is_named_and_makes_no_job(work: Path, content: bytes, words: str) -> None:
+    (work / "bad.csv").write_bytes(content)
+    done = journal("run", "bad.csv", "--job", "j", "--", "echo", "{order}")
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "bad.csv" in done.stderr or words == "no such column"
+    assert "Traceback" not in done.stderr
+    assert not Path("jobs/j").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        pytest.param(["none.csv", "--job", "j", "--", "true"], "none.csv", id="no such file"),
+        pytest.param(
+            ["rows.csv", "--job", "j", "--", "echo", "{nope}"], "{nope}", id="placeholder"
+        ),
+        pytest.param(["rows.csv", "--job", "j", "--", "echo", "{}"], "{}", id="empty placeholder"),
+        pytest.param(
+            ["rows.csv", "--job", "j", "--", "no-such-program"], "no-such-program", id="command"
+        ),
+        pytest.param(["rows.csv", "--job", "../j", "--", "true"], "../j", id="job id"),
+        pytest.param(["rows.csv", "--job", "j", "-j", "0", "--", "true"], "0", id="no workers"),
+        pytest.param(
+            ["rows.csv", "--job", "j", "--encoding", "klingon", "--", "true"],
+            "klingon",
+            id="encoding",
+        ),
+        pytest.param(["rows.csv", "--job", "j"], "COMMAND", id="no command"),
+        pytest.param(["rows.csv", "--", "true"], "--job", id="no job"),
+    ],
+)
+def test_bad_arguments_are_named_and_make_no_job(
+    work: Path, arguments: list[str], words: str
+) -> None:
+    done = journal("run", *arguments)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not Path("jobs/j").exists()
+
+
+def test_another_encoding_can_be_named(work: Path) -> None:
+    (work / "rows.csv").write_bytes("v\ncaf\xe9\n".encode("cp1252"))
+    assert (
+        journal(
+            *("run", "rows.csv", "--job", "j", "--encoding", "cp1252", "--", "echo", "{v}")
+        ).returncode
+        == 0
+    )
+    with JobService("jobs") as service:
+        assert service.get_rows("j")[0].data == {"v": "caf\xe9"}
+
+
+def test_a_value_that_no_argument_can_hold_fails_its_row(work: Path) -> None:
+    (work / "rows.csv").write_bytes(b"v\na\x00b\n")
+    assert journal("run", "rows.csv", "--job", "j", "--", "echo", "{v}").returncode == 3
+    with JobService("jobs") as service:
+        assert service.get_rows("j")[0].error_code == "126"
+
+
+def test_rows_as_json_from_the_command_line_hold_the_results(work: Path) -> None:
+    journal("run", "rows.csv", "--job", "j", "--", "echo", "{zip}")
+    rows = json.loads(journal("rows", "j", "--json").stdout)
+    assert [row["result"] for row in rows] == ["1", "2", "3", "4", "5"]

@@ -1,0 +1,98 @@
+"""The structure that the design asks for."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+import journal
+
+PACKAGE = Path(journal.__file__).parent
+
+# Each file imports only from floors below its own.
+FLOORS = {
+    "errors": 0,
+    "files": 0.5,  # it raises one of the errors
+    "model": 1,
+    "format": 2,
+    "validate": 3,
+    "replay": 3,
+    "index": 3,
+    "jobs": 4,
+    "reader": 4.5,
+    "runlock": 4,
+    "log": 5,
+    "rows": 5.2,
+    "changes": 5.4,
+    "store": 5.6,
+    "service": 6,
+    "command": 6.5,
+    "inputs": 6.5,
+    "run": 7,
+    "verify": 7,
+    "cli.exits": 8,
+    "cli.output": 8,
+    "cli.jobs": 8.2,
+    "cli.inspect": 8.4,
+    "cli.run": 8.4,
+    "cli.verify": 8.4,
+    "cli": 8.6,
+    "": 9,
+    "__main__": 9,
+}
+
+
+def module_name(path: Path) -> str:
+    name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+    return name.removesuffix("__init__").removesuffix(".")
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            if node.module == "journal":
+                found |= {f"journal.{alias.name}" for alias in node.names}
+                found.discard("journal")
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return found
+
+
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_name)
+def test_a_file_imports_only_from_floors_below(path: Path) -> None:
+    name = module_name(path)
+    own = {
+        i.removeprefix("journal").removeprefix(".")
+        for i in imports(path)
+        if i.startswith("journal")
+    }
+    too_high = {other for other in own if FLOORS[other] >= FLOORS[name]}
+    assert not too_high
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_name)
+def test_only_files_py_locks_or_opens_what_belongs_to_a_journal(path: Path) -> None:
+    if module_name(path) == "files":
+        return
+    assert not imports(path) & {"fcntl", "filelock", "shutil", "mmap"} - (
+        {"shutil"} if module_name(path) == "cli.run" else set()
+    )
+    calls = {
+        f"{node.value.id}.{node.attr}"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+    }
+    assert not calls & {"os.open", "os.write", "os.rename", "os.unlink", "os.replace"} - (
+        {"os.open", "os.write"} if module_name(path).startswith("cli") else set()
+    )
+
+
+def test_the_package_needs_nothing_but_its_three_libraries() -> None:
+    used = {i.split(".")[0] for path in SOURCES for i in imports(path)}
+    assert used - set(sys.stdlib_module_names) == {"journal", "click", "filelock", "msgspec"}
