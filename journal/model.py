@@ -88,7 +88,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """A job as of one commit.
 
     Times are aware datetimes in UTC. ``total_cost_cents`` is the sum over completed rows.
-    ``processed_rows`` is completed plus failed. ``retry_of`` is the id of the job whose
+    ``processed_rows`` is completed plus failed; each ``_count`` is the number of rows of that
+    status. ``retry_of`` is the id of the job whose
     unfinished rows this one took over. ``metadata`` is the caller's own JSON object.
     """
 
@@ -104,6 +105,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     processed_rows: int = 0
     successful_rows: int = 0
     failed_rows: int = 0
+    pending_count: int = 0
+    processing_count: int = 0
+    skipped_count: int = 0
+    needs_review_count: int = 0
     total_cost_cents: int = 0
     error_code: str | None = None
     error_message: str | None = None

@@ -10,7 +10,7 @@ import msgspec
 from journal.cli.exits import EXIT_OK, exit_code_of
 from journal.cli.jobs import find_job, state_of
 from journal.cli.output import as_json, clean, echo_json_list, echo_table, shorten
-from journal.errors import JournalError
+from journal.errors import JobNotFoundError, JournalError
 from journal.model import Job, JobRow, JobStatus, RowStatus
 from journal.service import JobService
 
@@ -45,14 +45,13 @@ def list_command(ctx: click.Context, status: str | None, limit: int, json_output
 
 
 def _job_line(service: JobService, job: Job) -> tuple[str, ...]:
-    summary = service.get_job_summary(job.id)
-    done = summary["successful_rows"] + summary["skipped_count"]
+    done = job.successful_rows + job.skipped_count
     return (
         job.id,
         state_of(service, job),
         f"{done}/{job.total_rows}",
         str(job.failed_rows),
-        str(summary["needs_review_count"]),
+        str(job.needs_review_count),
         f"{job.created_at.astimezone():%Y-%m-%d %H:%M:%S}",
         shorten(clean(job.name), 60),
     )
@@ -74,10 +73,10 @@ def show_command(ctx: click.Context, job: str, json_output: bool) -> None:
     """
     service, job_id = find_job(ctx.obj, job)
     found = service.get_job(job_id)
-    assert found is not None, "find_job has seen it"
-    summary = service.get_job_summary(job_id)
+    if found is None:  # deleted since it was found
+        raise JobNotFoundError(job_id)
     if json_output:
-        click.echo(as_json({**_job_json(service, found), **summary}))
+        click.echo(as_json(_job_json(service, found)))
         return
     state = state_of(service, found)
     times = {
@@ -105,29 +104,29 @@ def show_command(ctx: click.Context, job: str, json_output: bool) -> None:
         if value:
             click.echo(f"{name:<12}{clean(value)}")
     counts = {
-        "rows": summary["total_rows"],
-        "completed": summary["successful_rows"],
-        "failed": summary["failed_rows"],
-        "skipped": summary["skipped_count"],
-        "pending": summary["pending_count"],
-        "processing": summary["processing_count"],
-        "needs_review": summary["needs_review_count"],
+        "rows": found.total_rows,
+        "completed": found.successful_rows,
+        "failed": found.failed_rows,
+        "skipped": found.skipped_count,
+        "pending": found.pending_count,
+        "processing": found.processing_count,
+        "needs_review": found.needs_review_count,
     }
     click.echo(f"{'counts':<12}" + "  ".join(f"{name} {n}" for name, n in counts.items()))
-    for advice in _advice(found, state, counts):
+    for advice in _advice(found, state):
         click.echo(f"{'next':<12}{advice}")
 
 
-def _advice(job: Job, state: str, counts: dict[str, int]) -> list[str]:
+def _advice(job: Job, state: str) -> list[str]:
     advice = []
     if state == "interrupted":
         advice.append(
-            f"its run died with {counts['processing']} rows in flight: run it again, with "
+            f"its run died with {job.processing_count} rows in flight: run it again, with "
             "--on-interrupted review (the default), retry or fail"
         )
-    if counts["failed"]:
+    if job.failed_rows:
         advice.append(f"journal rows {job.id} --status failed")
-    if counts["needs_review"]:
+    if job.needs_review_count:
         advice.append(f"journal rows {job.id} --status needs_review")
     if job.status in (JobStatus.FAILED, JobStatus.CANCELLED):
         advice.append(f"journal retry {job.id}   (a new job of its unfinished rows)")
