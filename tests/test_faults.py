@@ -1,0 +1,589 @@
+"""A system that refuses to write, sync, truncate or read leaves a job as it was, and says so."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers_crash import (
+    Child,
+    FaultyOs,
+    fails,
+    journal_path,
+    read_all,
+    works,
+    writes_half,
+)
+
+import journal.files
+from journal import (
+    CommitOutcomeUnknownError,
+    JobRow,
+    JobService,
+    JournalError,
+    RowStatus,
+    StorageError,
+    StoreError,
+)
+
+JOB = "faulty"
+
+linux_sync = pytest.mark.skipif(sys.platform == "darwin", reason="F_FULLFSYNC is not in os there")
+
+
+@pytest.fixture(name="faulty")
+def fixture_faulty(monkeypatch: pytest.MonkeyPatch) -> FaultyOs:
+    """What ``journal.files`` calls instead of ``os``; works until it is told not to."""
+    faulty = FaultyOs()
+    monkeypatch.setattr(journal.files, "os", faulty)
+    return faulty
+
+
+@pytest.fixture(name="path")
+def fixture_path(tmp_path: Path) -> Path:
+    """The journal of a job of nine pending rows."""
+    with JobService(tmp_path, sync="none") as service:
+        service.create_job("Faulty", job_id=JOB)
+        service.create_rows(JOB, [{"data": {"n": number}} for number in range(1, 10)])
+    return journal_path(tmp_path, JOB)
+
+
+@pytest.fixture(name="service")
+def fixture_service(path: Path) -> Iterator[JobService]:
+    """A service that has the job open, and syncs."""
+    with JobService(path.parents[1]) as service:
+        service.skip_row(f"{JOB}:9")
+        yield service
+
+
+def big_rows(count: int) -> Iterator[dict[str, Any]]:
+    """Rows of 50 kB each: twenty-one of them are more than what is held back before a write."""
+    return ({"data": {"pad": "x" * 50_000}} for _ in range(count))
+
+
+def assert_unchanged(service: JobService, path: Path, before: bytes) -> None:
+    """Neither the file, nor what the open service says, nor what a fresh one says, is new."""
+    assert path.read_bytes() == before
+    rows = list(service.get_rows(JOB))
+    assert [row.status for row in rows] == [RowStatus.PENDING] * 8 + [RowStatus.SKIPPED]
+    assert service.get_job_summary(JOB)["pending_count"] == 8
+    job, fresh = read_all(service.root, JOB)
+    assert fresh == rows
+    assert service.get_job(JOB) == job
+
+
+def assert_works_again(service: JobService, path: Path, before: bytes) -> None:
+    service.complete_row(f"{JOB}:2", "T-2")
+    assert path.read_bytes().startswith(before)
+    rows = read_all(service.root, JOB)[1]
+    assert rows[1].tracking_number == "T-2"
+    assert rows == list(service.get_rows(JOB))
+
+
+# --- the kernel's own short writes -----------------------------------------------------------
+
+LIMITED = """
+import resource
+from pathlib import Path
+
+path = Path(root) / job_id / "journal.jsonl"
+service = JobService(root, sync=sys.argv[3])
+service.skip_row(f"{job_id}:9")
+before = path.read_bytes()
+hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+
+def big():
+    return ({"data": {"pad": "x" * 50_000}} for _ in range(90))
+
+def one():
+    service.complete_row(f"{job_id}:1", "T-1")
+
+def stream():
+    service.create_rows(job_id, big())
+
+def batch():
+    with service.batch(job_id):
+        for number in range(1, 9):
+            service.complete_row(f"{job_id}:{number}", "T")
+
+def batch_with_stream():
+    with service.batch(job_id):
+        service.complete_row(f"{job_id}:1", "T")
+        service.create_rows(job_id, big())
+
+def batch_that_goes_on_after_the_error():
+    with service.batch(job_id):
+        service.complete_row(f"{job_id}:1", "T")
+        try:
+            service.create_rows(job_id, big())
+        except StorageError:
+            pass
+        service.complete_row(f"{job_id}:2", "T")
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + int(sys.argv[5]), hard))
+told = {"raised": None}
+try:
+    globals()[sys.argv[4]]()
+except StorageError as error:
+    told["raised"] = [type(error).__name__, error.errno, error.path]
+told["unchanged"] = path.read_bytes() == before
+told["pending"] = service.get_job_summary(job_id)["pending_count"]
+told["rows"] = len(service.get_rows(job_id))
+resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+told["unchanged at the next use"] = path.read_bytes() == before
+service.complete_row(f"{job_id}:2", "T-2")
+told["grown"] = path.read_bytes().startswith(before) and path.stat().st_size > len(before)
+tell(json.dumps(told))
+"""
+
+
+@pytest.mark.parametrize("sync", ["none", "commit"])
+@pytest.mark.parametrize(
+    ("action", "room_bytes"),
+    [
+        ("one", 0),
+        ("one", 1),
+        ("one", 50),
+        ("batch", 100),
+        ("batch", 400),
+        ("stream", 0),
+        ("stream", 500_000),
+        ("stream", 2_500_000),
+        ("stream", 4_400_000),
+        ("batch_with_stream", 50),
+        ("batch_with_stream", 2_500_000),
+        ("batch_that_goes_on_after_the_error", 2_500_000),
+    ],
+)
+def test_a_file_size_limit_makes_a_commit_fail_whole_and_it_works_once_there_is_room(
+    tmp_path: Path, path: Path, sync: str, action: str, room_bytes: int
+) -> None:
+    with Child(LIMITED, tmp_path, JOB, sync, action, room_bytes) as child:
+        told = json.loads(child.hear())
+        child.end()
+    assert told == {
+        "raised": ["StorageError", errno.EFBIG, str(path)],
+        "unchanged": True,
+        "pending": 8,
+        "rows": 9,
+        "unchanged at the next use": True,
+        "grown": True,
+    }
+    rows = read_all(tmp_path, JOB)[1]
+    assert [row.tracking_number for row in rows] == [None, "T-2", *[None] * 7]
+    assert not list(path.parent.glob("journal.torn-*"))
+
+
+# --- writes ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
+@pytest.mark.parametrize("short", [False, True])
+def test_a_write_that_fails_raises_and_nothing_has_changed(
+    service: JobService, path: Path, faulty: FaultyOs, *, number: int, short: bool
+) -> None:
+    before = path.read_bytes()
+    faulty.plan("write", *[writes_half] * short, fails(number))
+    with pytest.raises(StorageError) as refused:
+        service.complete_row(f"{JOB}:1", "T-1")
+    assert not isinstance(refused.value, CommitOutcomeUnknownError)
+    assert (refused.value.errno, refused.value.path) == (number, str(path))
+    assert os.strerror(number) in str(refused.value)
+    assert_unchanged(service, path, before)
+    assert_works_again(service, path, before)
+
+
+def test_a_short_write_is_continued(service: JobService, path: Path, faulty: FaultyOs) -> None:
+    before = path.read_bytes()
+    faulty.plan("write", writes_half, writes_half, writes_half)
+    service.complete_row(f"{JOB}:1", "T-1")
+    assert faulty.count("write") == 4
+    assert read_all(service.root, JOB)[1][0].tracking_number == "T-1"
+    assert_works_again(service, path, before)
+
+
+@pytest.mark.parametrize("call", [1, 2, 3, 4])
+def test_a_write_that_fails_in_a_streamed_create_rows_takes_all_of_it_back(
+    service: JobService, path: Path, faulty: FaultyOs, call: int
+) -> None:
+    before = path.read_bytes()
+    faulty.plan("write", *[works] * (call - 1), fails(errno.ENOSPC))
+    with pytest.raises(StorageError) as refused:
+        service.create_rows(JOB, big_rows(80))
+    assert refused.value.errno == errno.ENOSPC
+    assert faulty.count("write") == call
+    assert_unchanged(service, path, before)
+    assert_works_again(service, path, before)
+
+
+def test_a_batch_whose_write_failed_does_not_commit_even_if_the_block_caught_the_error(
+    service: JobService, path: Path, faulty: FaultyOs
+) -> None:
+    before = path.read_bytes()
+    faulty.plan("write", works, fails(errno.ENOSPC))
+
+    def batch() -> None:
+        with service.batch(JOB):
+            service.complete_row(f"{JOB}:1", "T-1")
+            with pytest.raises(StorageError):
+                service.create_rows(JOB, big_rows(80))
+
+    with pytest.raises(StorageError):
+        batch()
+    assert_unchanged(service, path, before)
+    assert_works_again(service, path, before)
+
+
+def test_rows_returned_inside_a_batch_whose_write_failed_are_not_read_as_data(
+    service: JobService, path: Path, faulty: FaultyOs
+) -> None:
+    before = path.read_bytes()
+    faulty.plan("write", fails(errno.ENOSPC))
+    taken: list[Sequence[JobRow]] = []
+
+    def batch() -> None:
+        with service.batch(JOB):
+            taken.append(service.create_rows(JOB, [{"data": {"n": 10}}]))
+            assert taken[0][0].data == {"n": 10}
+
+    with pytest.raises(StorageError):
+        batch()
+    service.create_rows(JOB, [{"data": {"n": "another"}}])
+    with pytest.raises(JournalError):
+        list(taken[0])
+    assert path.read_bytes().startswith(before)
+
+
+@pytest.mark.parametrize("short", [False, True])
+def test_a_truncation_that_fails_after_a_failed_write_is_named_and_the_next_use_recovers(
+    service: JobService, path: Path, faulty: FaultyOs, *, short: bool
+) -> None:
+    before = path.read_bytes()
+    rows = list(service.get_rows(JOB))
+    faulty.plan("write", *[writes_half] * short, fails(errno.ENOSPC))
+    faulty.plan("ftruncate", fails(errno.EIO))
+    with pytest.raises(StorageError) as refused:
+        service.complete_row(f"{JOB}:1", "T-1")
+    assert "take back" in str(refused.value)
+    assert refused.value.errno == errno.EIO
+    left = path.read_bytes()
+    assert left.startswith(before)
+    assert list(service.get_rows(JOB)) == rows
+    assert path.read_bytes() == left
+    assert_works_again(service, path, before)
+    saved = [one.read_bytes() for one in path.parent.glob("journal.torn-*")]
+    assert saved == ([left[len(before) :]] if short else [])
+
+
+def test_a_truncation_that_fails_in_a_discarded_batch_does_not_hide_the_blocks_own_error(
+    service: JobService, path: Path, faulty: FaultyOs
+) -> None:
+    before = path.read_bytes()
+    rows = list(service.get_rows(JOB))
+    faulty.plan("ftruncate", fails(errno.EIO))
+
+    def batch() -> None:
+        with service.batch(JOB):
+            service.create_rows(JOB, big_rows(80))
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        batch()
+    assert list(service.get_rows(JOB)) == rows
+    assert_works_again(service, path, before)
+
+
+def test_a_torn_tail_that_cannot_be_saved_is_not_cut_off(
+    service: JobService, path: Path, faulty: FaultyOs
+) -> None:
+    with path.open("ab") as file:
+        file.write(b"torn")
+    before = path.read_bytes()
+    faulty.plan("write", fails(errno.ENOSPC))
+    with pytest.raises(StorageError):
+        service.complete_row(f"{JOB}:1")
+    assert path.read_bytes() == before
+    service.complete_row(f"{JOB}:1")
+    assert b"torn" in [one.read_bytes() for one in path.parent.glob("journal.torn-*")]
+    assert read_all(service.root, JOB)[1][0].status is RowStatus.COMPLETED
+
+
+# --- syncs -----------------------------------------------------------------------------------
+
+
+@linux_sync
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EDQUOT])
+def test_a_failed_sync_says_that_the_outcome_is_unknown_and_is_not_tried_again(
+    service: JobService, path: Path, faulty: FaultyOs, number: int
+) -> None:
+    before = path.read_bytes()
+    faulty.plan("fdatasync", fails(number))
+    with pytest.raises(CommitOutcomeUnknownError) as refused:
+        service.complete_row(f"{JOB}:1", "T-1")
+    assert (refused.value.errno, refused.value.path) == (number, str(path))
+    assert "unknown" in str(refused.value)
+    assert faulty.count("fdatasync") == 1
+    assert faulty.count("write") == 1
+    assert path.read_bytes().startswith(before)
+
+
+@linux_sync
+def test_the_next_use_after_a_failed_sync_reads_the_file_again_and_syncs_nothing_to_read(
+    service: JobService, path: Path, faulty: FaultyOs
+) -> None:
+    faulty.plan("fdatasync", fails(errno.EIO))
+    with pytest.raises(CommitOutcomeUnknownError):
+        service.complete_row(f"{JOB}:1", "T-1")
+    # What the kernel has dropped is not there when the file is read again.
+    content = path.read_bytes()
+    os.truncate(path, len(content) - 20)
+    faulty.calls.clear()
+    assert service.get_job_summary(JOB)["pending_count"] == 8
+    assert ("pread", 0) in [(name, arguments[-1]) for name, arguments in faulty.calls]
+    assert faulty.count("fdatasync") == 0
+    assert service.get_rows(JOB)[0].status is RowStatus.PENDING
+
+
+@linux_sync
+def test_a_commit_that_a_failed_sync_left_in_the_file_is_seen_and_built_upon(
+    service: JobService, path: Path, faulty: FaultyOs
+) -> None:
+    faulty.plan("fdatasync", fails(errno.EIO))
+    with pytest.raises(CommitOutcomeUnknownError):
+        service.complete_row(f"{JOB}:1", "T-1")
+    content = path.read_bytes()
+    assert service.get_rows(JOB)[0].tracking_number == "T-1"
+    assert_works_again(service, path, content)
+
+
+@linux_sync
+def test_a_failed_sync_of_a_batch_says_that_the_outcome_of_all_of_it_is_unknown(
+    service: JobService, path: Path, faulty: FaultyOs
+) -> None:
+    faulty.plan("fdatasync", fails(errno.EIO))
+
+    def batch() -> None:
+        with service.batch(JOB):
+            service.complete_row(f"{JOB}:1", "T-1")
+            service.complete_row(f"{JOB}:3", "T-3")
+
+    with pytest.raises(CommitOutcomeUnknownError):
+        batch()
+    assert faulty.count("fdatasync") == 1
+    assert_works_again(service, path, path.read_bytes())
+    assert service.get_job_summary(JOB)["successful_rows"] == 3
+
+
+@linux_sync
+def test_without_syncs_no_sync_is_called(path: Path, faulty: FaultyOs) -> None:
+    with JobService(path.parents[1], sync="none") as service:
+        service.complete_row(f"{JOB}:1")
+        service.create_job("Another", job_id="another")
+        service.delete_job("another")
+    assert faulty.count("write") > 0
+    assert faulty.count("fdatasync") == faulty.count("fsync") == 0
+
+
+@linux_sync
+def test_a_commit_is_written_only_after_one_that_another_writer_left_unsynced_is_on_the_disk(
+    service: JobService, path: Path, faulty: FaultyOs
+) -> None:
+    with JobService(path.parents[1], sync="none") as other:
+        other.complete_row(f"{JOB}:1")
+    faulty.calls.clear()
+    service.complete_row(f"{JOB}:2")
+    names = [name for name, _ in faulty.calls if name in {"write", "fdatasync"}]
+    assert names == ["fdatasync", "write", "fdatasync"]
+
+
+@linux_sync
+def test_a_commit_is_refused_while_what_is_before_it_cannot_be_synced(
+    service: JobService, path: Path, faulty: FaultyOs
+) -> None:
+    with JobService(path.parents[1], sync="none") as other:
+        other.complete_row(f"{JOB}:1", "T-1")
+    before = path.read_bytes()
+    faulty.plan("fdatasync", fails(errno.EIO))
+    with pytest.raises(StorageError) as refused:
+        service.complete_row(f"{JOB}:3", "T-3")
+    assert not isinstance(refused.value, CommitOutcomeUnknownError)
+    assert path.read_bytes() == before
+    assert_works_again(service, path, before)
+
+
+@linux_sync
+def test_a_job_whose_first_sync_fails_is_not_there(tmp_path: Path, faulty: FaultyOs) -> None:
+    with JobService(tmp_path) as service:
+        faulty.plan("fdatasync", fails(errno.EIO))
+        with pytest.raises(StorageError):
+            service.create_job("New", job_id="new")
+        assert service.get_job("new") is None
+        assert sorted(os.listdir(tmp_path / ".staging")) == ["lock"]
+        service.create_job("New", job_id="new")
+        assert read_all(tmp_path, "new")[1] == []
+
+
+@pytest.mark.parametrize("call", ["mkdir", "write", "rename"])
+def test_a_job_that_cannot_be_made_is_a_storage_error_and_not_there(
+    tmp_path: Path, faulty: FaultyOs, call: str
+) -> None:
+    with JobService(tmp_path, sync="none") as service:
+        service.create_job("First", job_id="first")
+        faulty.plan(call, *[works] * 2 * (call == "mkdir"), fails(errno.ENOSPC))
+        with pytest.raises(StorageError) as refused:
+            service.create_job("New", job_id="new")
+        assert refused.value.errno == errno.ENOSPC
+        faulty.heal()
+        assert [job.id for job in service.list_jobs()] == ["first"]
+        assert sorted(os.listdir(tmp_path / ".staging")) == ["lock"]
+        service.create_job("New", job_id="new")
+
+
+@pytest.mark.parametrize("call", ["rename", "unlink", "rmdir"])
+def test_a_job_that_cannot_be_deleted_is_a_storage_error_and_whole_or_gone(
+    service: JobService, faulty: FaultyOs, call: str
+) -> None:
+    rows = list(service.get_rows(JOB))
+    faulty.plan(call, fails(errno.EIO))
+    with pytest.raises(StorageError) as refused:
+        service.delete_job(JOB)
+    assert refused.value.errno == errno.EIO
+    if call == "rename":
+        assert read_all(service.root, JOB)[1] == rows
+        assert service.delete_job(JOB)
+    assert service.get_job(JOB) is None
+    service.create_job("Again", job_id=JOB)
+    assert len(service.get_rows(JOB)) == 0
+
+
+# --- reads -----------------------------------------------------------------------------------
+
+
+def uses(service: JobService) -> list[Any]:
+    return [
+        lambda: service.get_row(f"{JOB}:1"),
+        lambda: list(service.get_rows(JOB)),
+        lambda: service.get_rows(JOB)[3],
+        lambda: service.complete_row(f"{JOB}:1"),
+        lambda: service.start_row(f"{JOB}:1"),
+    ]
+
+
+@pytest.mark.parametrize("use", range(5))
+def test_a_row_that_cannot_be_read_is_a_storage_error_and_nothing_has_changed(
+    service: JobService, path: Path, faulty: FaultyOs, use: int
+) -> None:
+    before = path.read_bytes()
+    faulty.always("pread", fails(errno.EIO))
+    with pytest.raises(StorageError) as refused:
+        uses(service)[use]()
+    assert (refused.value.errno, refused.value.path) == (errno.EIO, str(path))
+    faulty.heal()
+    assert_unchanged(service, path, before)
+    assert_works_again(service, path, before)
+
+
+@pytest.mark.parametrize("use", range(5))
+@pytest.mark.parametrize("call", ["open", "fstat", "pread"])
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
+def test_a_journal_that_cannot_be_opened_or_read_is_a_storage_error_and_is_there_after_it(
+    path: Path, faulty: FaultyOs, use: int, call: str, number: int
+) -> None:
+    before = path.read_bytes()
+    with JobService(path.parents[1]) as service:
+        faulty.always(call, fails(number))
+        with pytest.raises(StorageError) as refused:
+            uses(service)[use]()
+        assert refused.value.errno == number
+        faulty.heal()
+        assert path.read_bytes() == before
+        assert len(service.get_pending_rows(JOB)) == 9
+        assert_works_again(service, path, before)
+
+
+@pytest.mark.parametrize("use", range(5))
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.ESTALE])
+def test_a_journal_whose_path_cannot_be_looked_at_is_a_storage_error(
+    service: JobService, path: Path, faulty: FaultyOs, use: int, number: int
+) -> None:
+    before = path.read_bytes()
+    faulty.always("stat", fails(number))
+    with pytest.raises(StorageError) as refused:
+        uses(service)[use]()
+    assert refused.value.errno == number
+    faulty.heal()
+    assert_unchanged(service, path, before)
+    assert_works_again(service, path, before)
+
+
+def test_a_read_cut_short_by_the_system_is_continued(
+    service: JobService, path: Path, faulty: FaultyOs
+) -> None:
+    def reads_half(real: Any, descriptor: int, length: int, offset: int) -> bytes:
+        data: bytes = real(descriptor, max(1, length // 2), offset)
+        return data
+
+    expected = list(service.get_rows(JOB))
+    faulty.always("pread", reads_half)
+    assert list(service.get_rows(JOB)) == expected
+    assert [service.get_row(row.id) for row in expected] == expected
+    assert read_all(path.parents[1], JOB)[1] == expected
+
+
+# --- a journal that can only be read ---------------------------------------------------------
+
+
+def read_only(number: int) -> Any:
+    """Opening for writing fails, as it does on a read-only file system or without permission."""
+
+    def opens(real: Any, path: Any, flags: int, *more: Any) -> Any:
+        if flags & (os.O_RDWR | os.O_WRONLY | os.O_CREAT):
+            raise OSError(number, os.strerror(number))
+        return real(path, flags, *more)
+
+    return opens
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EPERM])
+@pytest.mark.parametrize("tail", [b"", b'{"type":"log","mess', b"\0" * 70_000])
+def test_a_read_only_journal_is_read_and_refuses_every_change(
+    path: Path, faulty: FaultyOs, number: int, tail: bytes
+) -> None:
+    with path.open("ab") as file:
+        file.write(tail)
+    before = path.read_bytes()
+    faulty.always("open", read_only(number))
+    with JobService(path.parents[1]) as service:
+        job = service.get_job(JOB)
+        assert job is not None
+        assert service.list_jobs() == [job]
+        assert service.get_job_summary(JOB)["pending_count"] == 9
+        assert [row.data["n"] for row in service.get_rows(JOB)] == list(range(1, 10))
+        assert service.get_row(f"{JOB}:3") is not None
+        assert service.run_holder(JOB) is None
+        assert service.list_interrupted_jobs() == []
+        for change in (
+            lambda: service.complete_row(f"{JOB}:1"),
+            lambda: service.create_rows(JOB, [{"data": {}}]),
+            lambda: service.set_error(JOB, "E", "m"),
+            lambda: service.update_status(JOB, "running"),
+            lambda: service.start_job(JOB),
+            lambda: service.recover_job(JOB),
+        ):
+            with pytest.raises(StorageError):
+                change()
+        with pytest.raises(StorageError), service.batch(JOB):
+            pytest.fail("the batch began")
+        with pytest.raises((StorageError, StoreError)):
+            service.delete_job(JOB)
+        with pytest.raises(StoreError):
+            service.create_job("New")
+        assert [row.data["n"] for row in service.get_rows(JOB)] == list(range(1, 10))
+    assert path.read_bytes() == before
+    assert not list(path.parent.glob("journal.torn-*"))
