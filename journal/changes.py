@@ -53,7 +53,7 @@ _POLICIES: dict[str, tuple[RowStatus, str | None, str | None]] = {
 
 
 def check_policy(policy: str, where: str = "policy") -> None:
-    if policy not in _POLICIES:
+    if not isinstance(policy, str) or policy not in _POLICIES:
         raise InvalidValueError(where, policy, f"must be one of {', '.join(_POLICIES)}")
 
 
@@ -147,7 +147,8 @@ def add_rows(log: Log, row_data: Any) -> View:
     save = log.savepoint()
     first = index.row_count
     index.begin_rows()
-    at = time_text(log.now()).encode()
+    at = log.now()
+    at_text = time_text(at).encode()
     try:
         for row in new_rows(row_data, index.highest_number + 1):
             if row.number <= index.highest_number and index.position_of(row.number) is not None:
@@ -156,8 +157,8 @@ def add_rows(log: Log, row_data: Any) -> View:
                     row.number,
                     "this row number is taken: each must be unique within the job",
                 )
-            offset = log.append_line(encode_row(row.number, row.checksum, row.data, at))
-            index.add_row(row.number, offset)
+            line = encode_row(row.number, row.checksum, row.data, at_text)
+            index.add_row(row.number, log.append_row(row.number, line, at))
     except BaseException:
         log.rollback_to(save)
         raise
@@ -176,7 +177,7 @@ def take_over_rows(log: Log, rows: Iterable[JobRow]) -> None:
             continue
         data = encode_value(row.data, f"row {row.row_number}: data")
         line = encode_row(row.row_number, row.row_checksum, data, time_text(at).encode())
-        log.index.add_row(row.row_number, log.append_line(line))
+        log.index.add_row(row.row_number, log.append_row(row.row_number, line, at))
         if row.status in (RowStatus.PROCESSING, RowStatus.NEEDS_REVIEW):
             record = RowStatusRecord(
                 row=row.row_number,

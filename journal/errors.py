@@ -36,6 +36,8 @@ class JournalError(Exception):
     __match_args__: tuple[str, ...] = ()
 
     def __reduce__(self) -> tuple[type[JournalError], tuple[object, ...]]:
+        if not self.__match_args__:
+            return type(self), self.args
         return type(self), tuple(getattr(self, name) for name in self.__match_args__)
 
 

@@ -8,6 +8,7 @@ file, which parent and child share, so a child that kept it would keep the lock 
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import sys
@@ -23,7 +24,7 @@ from journal.errors import StorageError
 DIRECTORY_MODE = 0o700  # rows hold names and addresses
 FILE_MODE = 0o600
 
-_READ_ONLY_ERRNOS = frozenset({1, 13, 30})  # EPERM, EACCES, EROFS
+_READ_ONLY_ERRNOS = frozenset((errno.EPERM, errno.EACCES, errno.EROFS))
 _LOCK_POLL_FIRST_S = 0.000_05
 _LOCK_POLL_LAST_S = 0.005
 
@@ -50,10 +51,16 @@ class _Descriptor:
 
     def try_lock(self) -> bool:
         """Take the exclusive lock of this open file, or say at once that it is taken."""
-        return lock_descriptor(self.fd, blocking=False)
+        try:
+            return lock_descriptor(self.fd, blocking=False)
+        except OSError as error:
+            raise storage_error(self.path, "lock", error) from error
 
     def unlock(self) -> None:
-        unlock_descriptor(self.fd)
+        try:
+            unlock_descriptor(self.fd)
+        except OSError as error:
+            raise storage_error(self.path, "unlock", error) from error
 
 
 def _close_in_child() -> None:
@@ -72,10 +79,11 @@ class JournalFile(_Descriptor):
     second file to be deleted under a writer, and whoever holds the lock of the file that the
     path names is the only writer of it.
 
-    Raises ``OSError``; :mod:`journal.log` turns it into the package's errors.
+    Every method raises StorageError for what the system refuses.
     """
 
     def __init__(self, path: Path, *, create: bool = False) -> None:
+        """Raises ``OSError`` as it is: what a missing file means is for the caller to say."""
         flags = os.O_RDWR | os.O_APPEND | (os.O_CREAT | os.O_EXCL if create else 0)
         self.writable = True
         try:
@@ -89,7 +97,10 @@ class JournalFile(_Descriptor):
         self._inode, self._device = stat.st_ino, stat.st_dev
 
     def size_bytes(self) -> int:
-        return os.fstat(self._live_fd()).st_size
+        try:
+            return os.fstat(self._live_fd()).st_size
+        except OSError as error:
+            raise storage_error(self.path, "read", error) from error
 
     def size_at_path(self) -> int | None:
         """The size of this file if its path still names it, else None; one system call."""
@@ -97,25 +108,44 @@ class JournalFile(_Descriptor):
             stat = os.stat(self._path_text)
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            raise storage_error(self.path, "read", error) from error
         if stat.st_ino == self._inode and stat.st_dev == self._device:
             return stat.st_size
         return None
 
     def read_some(self, offset: int, length: int) -> bytes:
         """Up to ``length`` bytes from ``offset`` in one system call; it may return fewer."""
-        return os.pread(self.fd if self.fd >= 0 else self._live_fd(), length, offset)
+        try:
+            return os.pread(self.fd if self.fd >= 0 else self._live_fd(), length, offset)
+        except OSError as error:
+            raise storage_error(self.path, "read", error) from error
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Up to ``length`` bytes from ``offset``; fewer only at the end of the file."""
         data = self.read_some(offset, length)
         if len(data) == length or not data:
             return data
-        parts = [data]  # a signal or a page that was not there may cut a read short
+        parts = [data]  # a signal may cut a read short
         missing = length - len(data)
-        while missing and (more := os.pread(self.fd, missing, offset + length - missing)):
+        while missing and (more := self.read_some(offset + length - missing, missing)):
             parts.append(more)
             missing -= len(more)
         return b"".join(parts)
+
+    def read_line(self, offset: int) -> bytes:
+        """The line at ``offset`` without its LF; an unfinished one is a StorageError."""
+        length = 1024  # most lines, in one system call
+        data = self.read_some(offset, length)
+        end = data.find(b"\n")
+        while end < 0:
+            if len(data) < length or length > 1 << 30:
+                error = OSError(errno.EIO, f"no whole line at byte {offset}")
+                raise storage_error(self.path, "read", error)
+            length *= 8
+            data = self.read_at(offset, length)
+            end = data.find(b"\n")
+        return data[:end]
 
     def count_lines(self, end: int) -> int:
         """How many LFs stand before ``end``: for error messages, which alone need it."""
@@ -126,17 +156,41 @@ class JournalFile(_Descriptor):
         return lines
 
     def append(self, data: bytes | bytearray) -> None:
-        """Write all of ``data`` at the end. On ``OSError`` a part of it may be there."""
-        written = os.write(self.fd, data)
-        while written < len(data):  # short: the next call says why (ENOSPC, EFBIG)
-            written += os.write(self.fd, memoryview(data)[written:])
+        """Write all of ``data`` at the end. On StorageError a part of it may be there."""
+        try:
+            written = os.write(self.fd, data)
+            while written < len(data):  # short: the next call says why (ENOSPC, EFBIG)
+                written += os.write(self.fd, memoryview(data)[written:])
+        except OSError as error:
+            raise storage_error(self.path, "write", error) from error
 
     def truncate(self, size: int) -> None:
-        os.ftruncate(self.fd, size)
+        try:
+            os.ftruncate(self.fd, size)
+        except OSError as error:
+            raise storage_error(self.path, "truncate", error) from error
 
     def sync(self) -> None:
         """Return when what was appended survives a power cut."""
-        _sync_data(self.fd)
+        try:
+            _sync_data(self.fd)
+        except OSError as error:
+            raise storage_error(self.path, "sync", error) from error
+
+    def rewrite(self, offset: int, end: int) -> None:
+        """Write the bytes from ``offset`` to ``end`` over themselves, so that a sync writes them.
+
+        After a failed sync the kernel may take pages for clean that never reached the disk.
+        """
+        try:
+            fd = os.open(self.path, os.O_WRONLY)  # not this one: O_APPEND would write at the end
+            try:
+                while offset < end and (data := self.read_at(offset, min(1 << 20, end - offset))):
+                    offset += os.pwrite(fd, data, offset)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise storage_error(self.path, "write", error) from error
 
     def _live_fd(self) -> int:
         if self.fd < 0:  # a forked child: open the same file again, not what took its place
@@ -144,10 +198,16 @@ class JournalFile(_Descriptor):
             stat = os.fstat(fd)
             if (stat.st_ino, stat.st_dev) != (self._inode, self._device):
                 os.close(fd)
-                raise StorageError(self.path, "read", 2, "it was replaced since it was opened")
+                raise FileNotFoundError(errno.ENOENT, "it was replaced since it was opened")
             self.fd = fd
             self.writable = False
         return self.fd
+
+
+def storage_error(path: Path, operation: str, error: OSError) -> StorageError:
+    """The package's error for what the system has refused."""
+    number = error.errno or 0
+    return StorageError(path, operation, number, error.strerror or os.strerror(number))
 
 
 if sys.platform == "darwin":

@@ -166,6 +166,11 @@ class _TimeRecord(msgspec.Struct):
     at: Moment
 
 
+class _Kind(msgspec.Struct):
+    type: str
+    format: Any = None
+
+
 class SlimRecord(msgspec.Struct, gc=False):
     """The members that the index needs of every record: a third of the time of a whole one."""
 
@@ -182,6 +187,7 @@ RECORD_TYPES = frozenset(
 _encoder = msgspec.json.Encoder()
 _canonical_encoder = msgspec.json.Encoder(order="sorted")
 _decode_any = msgspec.json.Decoder().decode
+_decode_kind = msgspec.json.Decoder(_Kind).decode
 _decode_time = msgspec.json.Decoder(_TimeRecord).decode
 _decode_row = msgspec.json.Decoder(RowRecord).decode
 _decode_record = msgspec.json.Decoder(Record).decode
@@ -209,9 +215,9 @@ def time_text(at: datetime) -> str:
 # --- seals -----------------------------------------------------------------------------------
 
 
-def seal(crc: int) -> bytes:
-    """The 18 bytes that replace the last record's closing brace."""
-    return b',"crc":"%08x"}' % crc
+def sealed_end(crc: int) -> bytes:
+    """What replaces the closing brace and LF of a commit's last record: the seal, and LF."""
+    return b',"crc":"%08x"}\n' % crc
 
 
 def stated_crc(line: bytes) -> int | None:
@@ -265,8 +271,10 @@ def decode_record(line: bytes) -> Record:
         record: Record = _decode_record(line)
     except DECODE_ERRORS as error:
         raise _why_undecodable(line, error) from None
-    if isinstance(record, JobRecord) and record.format > FORMAT:
-        raise UnknownRecordError(f"format {record.format}; this version knows format {FORMAT}")
+    if isinstance(record, JobRecord) and record.format != FORMAT:
+        if record.format > FORMAT:
+            raise UnknownRecordError(_newer_format(record.format))
+        raise UndecodableError(f"format {record.format}, which there never was")
     return record
 
 
@@ -296,19 +304,25 @@ def decode_job_level(line: bytes) -> JobLevelRecord:
     """One line that is neither ``row`` nor ``row_status``. Raises as :func:`decode_record`."""
     record = decode_record(line)
     if isinstance(record, (RowRecord, RowStatusRecord)):
-        raise UndecodableError("a record whose type stands twice")
+        raise UndecodableError("a record of another type")
     return record
 
 
 def _why_undecodable(line: bytes, error: Exception) -> UndecodableError | UnknownRecordError:
     """What to say of a line that msgspec refused: newer than this version, or no record."""
     try:
-        kind = decode_slim(line).type
+        kind = _decode_kind(line)
     except DECODE_ERRORS:
         return UndecodableError(str(error))
-    if kind not in RECORD_TYPES:
-        return UnknownRecordError(f"record type {kind[:40]!r}")
+    if kind.type not in RECORD_TYPES:
+        return UnknownRecordError(f"record type {kind.type[:40]!r}")
+    if kind.type == "job" and isinstance(kind.format, int) and kind.format > FORMAT:
+        return UnknownRecordError(_newer_format(kind.format))
     return UndecodableError(str(error))
+
+
+def _newer_format(number: int) -> str:
+    return f"format {number}; this version knows format {FORMAT}"
 
 
 def read_error(

@@ -10,6 +10,7 @@ copies its columns at the first change after it, and only while such a view is i
 
 from __future__ import annotations
 
+import threading
 import weakref
 from array import array
 from bisect import bisect_left
@@ -108,7 +109,7 @@ class _Lease:
 class View:
     """Rows of one status (or all) as they were when the view was taken, by row number."""
 
-    __slots__ = ("_code", "_first", "_found", "_lease", "_next", "columns", "count")
+    __slots__ = ("_code", "_finding", "_first", "_found", "_lease", "_next", "columns", "count")
 
     def __init__(
         self,
@@ -126,6 +127,7 @@ class View:
         self._lease = lease
         self._code = code
         self._next = 0
+        self._finding = threading.Lock()  # threads may share a view
         # Positions are found as they are asked for: the first of a million pending is free.
         self._found: array[int] | None = None
         if order is not None:
@@ -139,10 +141,12 @@ class View:
         found = self._found
         if found is None:
             return number + self._first
-        while len(found) <= number:
-            at = self.columns.statuses.find(self._code or 0, self._next)
-            found.append(at)
-            self._next = at + 1
+        if len(found) <= number:
+            with self._finding:
+                while len(found) <= number:
+                    at = self.columns.statuses.find(self._code or 0, self._next)
+                    self._next = at + 1
+                    found.append(at)
         return found[number]
 
 
@@ -346,6 +350,12 @@ class Index:
         Raises :class:`BadRecordError`; the index is of no use after that.
         """
         self._detach()
+        if self.state is None:
+            self._apply_header(offset, lines[0])
+            offset += len(lines[0]) + 1
+            lines = lines[1:]
+            if not lines:
+                return
         # Asked before msgspec sees them, for it recurses in C; no shorter line nests too deep.
         too_deep = (
             number
@@ -357,12 +367,21 @@ class Index:
         try:
             if done < len(lines):
                 self._refuse(lines[done])
-            if self.state is None:
-                raise UndecodableError("no job record on line 1")
             self.last_at = time_of(lines[-1])
         except (UndecodableError, UnknownRecordError) as error:
             at = offset + sum(map(len, lines[:done])) + done
             raise BadRecordError(at, error) from None
+        self._undo.clear()
+
+    def _apply_header(self, offset: int, line: bytes) -> None:
+        try:
+            record = decode_record(line)
+            if not isinstance(record, JobRecord):
+                raise UndecodableError("another record than the job's on line 1")
+        except (UndecodableError, UnknownRecordError) as error:
+            raise BadRecordError(offset, error) from None
+        self.set_job(record)
+        self.last_at = record.at
         self._undo.clear()
 
     def _apply_lines(self, lines: list[bytes], offset: int) -> int:

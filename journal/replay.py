@@ -20,7 +20,10 @@ from journal.format import (
     SEAL_BYTES,
     SEAL_HEAD,
     SEALED_LINE_END,
+    UndecodableError,
+    UnknownRecordError,
     content_crc,
+    decode_record,
     stated_crc,
 )
 
@@ -149,7 +152,8 @@ class Span(NamedTuple):
 
     ``offset`` to ``end`` in bytes, ``line`` the number of its first line (1-based), ``lines``
     how many, ``crc`` what its last seal states. For a bad one ``seals`` counts the lines in it
-    that end like a seal, and ``reason`` says what is wrong with it.
+    that end like a seal, ``legible`` is whether each of its lines has its LF and is a record,
+    and ``reason`` says what is wrong with it.
     """
 
     good: bool
@@ -159,6 +163,7 @@ class Span(NamedTuple):
     lines: int
     crc: int
     seals: int = 0
+    legible: bool = False
     reason: str = ""
 
 
@@ -179,7 +184,8 @@ def scan(file: Readable, size: int, start: Position = START, line: int = 1) -> I
     """
     candidates = [_Candidate(start.offset, line, start.crc)]
     bad_from, bad_line, seals = start.offset, line, 0
-    bad_lines: list[bytes] = []  # the first line, for the reason
+    first_bad: bytes | None = None
+    legible = True
     for offset, text, ended in lines_of(file, start.offset, size):
         end = offset + len(text) + ended
         stated = stated_crc(text) if ended else None
@@ -189,20 +195,32 @@ def scan(file: Readable, size: int, start: Position = START, line: int = 1) -> I
             good = good or _after_a_lost_line_end(text, offset, line, stated)
         if good and stated is not None:
             if good.offset > bad_from:
-                reason = _reason(bad_lines)
                 count = good.line - bad_line
-                yield Span(False, bad_from, good.offset, bad_line, count, 0, seals, reason)
+                bad = (bad_from, good.offset, bad_line, count, 0, seals, legible)
+                yield Span(False, *bad, _reason(first_bad or text))
             yield Span(True, good.offset, end, good.line, line - good.line + 1, stated)
             candidates = [_Candidate(end, line + 1, stated)]
-            bad_from, bad_line, seals, bad_lines = end, line + 1, 0, []
+            bad_from, bad_line, seals, first_bad, legible = end, line + 1, 0, None, True
         else:
-            if not bad_lines:
-                bad_lines.append(text if ended else text + b"\0")
+            if first_bad is None:
+                first_bad = text if ended else text + b"\0"
             seals += stated is not None
+            legible = legible and ended and _is_record(text)
             candidates = _next_candidates(candidates, text, stated, end, line + 1)
         line += 1
     if bad_from < size:
-        yield Span(False, bad_from, size, bad_line, line - bad_line, 0, seals, _reason(bad_lines))
+        bad = (bad_from, size, bad_line, line - bad_line, 0, seals, legible)
+        yield Span(False, *bad, _reason(first_bad or b""))
+
+
+def _is_record(line: bytes) -> bool:
+    try:
+        decode_record(line)
+    except UndecodableError:
+        return False
+    except UnknownRecordError:
+        pass
+    return True
 
 
 def _next_candidates(
@@ -233,8 +251,7 @@ def _after_a_lost_line_end(text: bytes, offset: int, line: int, stated: int) -> 
     return None
 
 
-def _reason(lines: list[bytes]) -> str:
-    first = lines[0] if lines else b""
+def _reason(first: bytes) -> str:
     if first.endswith(b"}\r"):
         return _TEXT_MODE
     if first.startswith(b"\xef\xbb\xbf"):
@@ -252,22 +269,28 @@ def _reason(lines: list[bytes]) -> str:
 
 def lines_of(file: Readable, offset: int, end: int) -> Iterator[tuple[int, bytes, bool]]:
     """Yield ``(offset, line without its LF, whether it had one)``; a line over the bound is cut."""
-    held = b""
-    while offset + len(held) < end:
-        at = offset + len(held)
+    held: list[bytes] = []  # pieces of a line that spans chunks, joined once: it may be long
+    held_bytes = 0
+    while offset + held_bytes < end:
+        at = offset + held_bytes
         chunk = file.read_at(at, min(CHUNK_BYTES, end - at))
         if not chunk:
             break
-        *lines, held = (held + chunk).split(b"\n")
+        *lines, rest = chunk.split(b"\n")
+        if lines:
+            lines[0] = b"".join((*held, lines[0]))
+            held, held_bytes = [], 0
         for text in lines:
             yield offset, text, True
             offset += len(text) + 1
-        if len(held) > MAX_LINE_BYTES:
-            yield offset, held, False
-            offset += len(held)
-            held = b""
-    if held:
-        yield offset, held, False
+        held.append(rest)
+        held_bytes += len(rest)
+        if held_bytes > MAX_LINE_BYTES:
+            yield offset, b"".join(held), False
+            offset += held_bytes
+            held, held_bytes = [], 0
+    if held_bytes:
+        yield offset, b"".join(held), False
 
 
 class TailVerdict(NamedTuple):
@@ -283,11 +306,13 @@ class TailVerdict(NamedTuple):
 def could_be_torn(span: Span) -> bool:
     """Whether a bad span at the end of the file is what one dying writer can leave.
 
-    That is: part of one commit, whatever a power cut made of it. Two lines that end like a
-    seal are two commits, so something that was acknowledged has been changed; and a journal
-    is made with its first commit in it.
+    That is part of one commit, whatever a power cut made of it. It is not: two lines that end
+    like a seal, which are two commits; a commit that is legible to its last byte and doesn't
+    fit, for then something in or before it was changed; nor the first, for a journal is made
+    with its first commit in it.
     """
-    return span.seals < 2 and span.offset > 0 and span.reason != _TEXT_MODE
+    changed = span.seals > 1 or (span.seals == 1 and span.legible)
+    return not changed and span.offset > 0 and span.reason != _TEXT_MODE
 
 
 def judge_tail(file: Readable, size: int, last: Position) -> TailVerdict:
@@ -298,5 +323,5 @@ def judge_tail(file: Readable, size: int, last: Position) -> TailVerdict:
         if span.good:  # a good commit behind bad bytes: history was changed
             return TailVerdict(False, first)
     if first is None:  # the file shrank meanwhile: a writer has cut it off already
-        first = Span(False, last.offset, last.offset, 1, 0, 0, 0, "nothing")
+        first = Span(False, last.offset, last.offset, 1, 0, 0, reason="nothing")
     return TailVerdict(could_be_torn(first), first)

@@ -17,7 +17,7 @@ from journal.format import (
     read_error,
 )
 from journal.index import View
-from journal.log import Log, read_line
+from journal.log import Log
 from journal.model import JobRow, RowStatus
 
 READ_AHEAD_BYTES = 1 << 18
@@ -159,12 +159,12 @@ class RowSequence(Sequence[JobRow]):
         window = _Window(self._file)
 
         def read(offset: int) -> bytes:
-            if fate.discarded:
-                raise ServiceClosedError("these rows were discarded together with their batch")
-            if fate.settled:
-                return window.read(offset)
             with self._log.mutex:
-                return self._log.read_line(offset)
+                if fate.discarded:
+                    raise ServiceClosedError("these rows were discarded together with their batch")
+                if not fate.settled:
+                    return self._log.read_line(offset)
+            return window.read(offset)
 
         return read
 
@@ -197,4 +197,4 @@ class _Window:
         self._data = self._file.read_at(offset, self._length)
         self._start = offset
         end = self._data.find(b"\n")
-        return self._data[:end] if end >= 0 else read_line(self._file, offset)
+        return self._data[:end] if end >= 0 else self._file.read_line(offset)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import msgspec
 
 from journal import files
-from journal.errors import JobBusyError, JobNotFoundError, StorageError
+from journal.errors import JobBusyError, JobNotFoundError
 from journal.format import now, time_text
 from journal.model import RunHolder
 
@@ -39,8 +38,7 @@ class RunLock:
         except (FileNotFoundError, NotADirectoryError):
             raise JobNotFoundError(job_id) from None
         except OSError as error:
-            number = error.errno or 0
-            raise StorageError(path, "lock", number, os.strerror(number)) from error
+            raise files.storage_error(path, "lock", error) from error
         return cls(file)
 
     @property
@@ -58,8 +56,7 @@ def run_holder(directory: Path) -> RunHolder | None:
     try:
         text = files.read_lock_holder(path)
     except OSError as error:
-        number = error.errno or 0
-        raise StorageError(path, "read", number, os.strerror(number)) from error
+        raise files.storage_error(path, "read", error) from error
     if text is None:
         return None
     try:

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
+from threading import TIMEOUT_MAX
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -30,7 +31,6 @@ from journal.errors import (
     JobExistsError,
     JobNotFoundError,
     JournalError,
-    StorageError,
 )
 from journal.format import (
     FORMAT,
@@ -100,10 +100,12 @@ class JobService:
         """
         if sync not in ("commit", "none"):
             raise InvalidValueError("sync", sync, "must be 'commit' or 'none'")
-        if not isinstance(root, (str, os.PathLike)) or not os.fspath(root):
+        if not isinstance(root, (str, os.PathLike)) or "\0" in f"{root}" or not f"{root}":
             raise InvalidValueError("root", root, "must be the path of a directory")
-        if not lock_timeout_s >= 0:
+        number = isinstance(lock_timeout_s, (int, float)) and not isinstance(lock_timeout_s, bool)
+        if not number or not lock_timeout_s >= 0:
             raise InvalidValueError("lock_timeout_s", lock_timeout_s, "must be 0 or more seconds")
+        lock_timeout_s = min(lock_timeout_s, TIMEOUT_MAX)
         # Absolute, so that a script that changes its directory goes on in the same store.
         self.root = Path(root).absolute()
         self._store = Store(self.root, sync=sync == "commit", lock_timeout_s=lock_timeout_s)
@@ -201,16 +203,16 @@ class JobService:
         in ``os.walk``): then the list goes on without it.
         """
         wanted = None if status is None else job_status(status)
-        if limit is None:
-            limit = 2**63
-        for value, where in ((limit, "limit"), (offset, "offset")):
-            check_count(value, where)
+        check_count(limit, "limit")
+        if check_count(offset, "offset") is None:
+            raise InvalidValueError("offset", offset, "must be an int")
+        check_optional_text(name, "name")
         check_moment(since, "since")
         check_moment(until, "until")
         jobs: list[Job] = []
         passed = 0
         for job_id in self._ids_newest_first(name, since, until, on_error):
-            if len(jobs) >= limit:
+            if limit is not None and len(jobs) >= limit:
                 break
             if wanted is None and passed < offset:
                 passed += 1
@@ -253,8 +255,11 @@ class JobService:
     def _peek(self, job_id: str, on_error: Callable[[JournalError], object] | None) -> Job | None:
         log = self._store.peek(job_id)
         try:
-            with log.mutex:
+            log.acquire()
+            try:
                 return job_of(log.refresh())
+            finally:
+                log.mutex.release()
         except JobNotFoundError:
             return None
         except JournalError as error:
@@ -286,17 +291,9 @@ class JobService:
         if target is JobStatus.RUNNING:
             with suppress(JobBusyError):
                 taken = self._store.take_run(check_job_id(job_id))
-        try:
-            with self._log(job_id) as log:
-                set_job_status(log, target)
-                job = job_of(log.index)
-        except BaseException:
-            if taken:
-                self._store.release_run(job_id)
-            raise
-        if target is not JobStatus.RUNNING:
-            self._store.release_run(job_id)
-        return job
+        with self._committing_run(job_id, taken=taken) as log:
+            set_job_status(log, target)
+            return job_of(log.index)
 
     def update_counts(
         self,
@@ -521,21 +518,16 @@ class JobService:
         """
         check_policy(on_interrupted, "on_interrupted")
         taken = self._store.take_run(check_job_id(job_id))
-        try:
-            with self._log(job_id) as log:
-                status = job_of(log.index).status
-                if status is JobStatus.RUNNING and not taken:
-                    holder = run_holder(log.directory) or RunHolder()
-                    raise JobBusyError(job_id, holder.host, holder.pid, holder.started_at)
-                if status is not JobStatus.RUNNING:
-                    set_job_status(log, JobStatus.RUNNING)
-                if taken:  # else they are in flight in this process
-                    settle_rows(log, on_interrupted)
-                return job_of(log.index)
-        except BaseException:
-            if taken:
-                self._store.release_run(job_id)
-            raise
+        with self._committing_run(job_id, taken=taken) as log:
+            status = job_of(log.index).status
+            if status is JobStatus.RUNNING and not taken:
+                holder = run_holder(log.directory) or RunHolder()
+                raise JobBusyError(job_id, holder.host, holder.pid, holder.started_at)
+            if status is not JobStatus.RUNNING:
+                set_job_status(log, JobStatus.RUNNING)
+            if taken:  # else they are in flight in this process
+                settle_rows(log, on_interrupted)
+            return job_of(log.index)
 
     def recover_job(self, job_id: str, policy: Policy = "review") -> int:
         """Settle what a run that died left behind; returns how many rows were in processing.
@@ -575,10 +567,16 @@ class JobService:
         """All changes of the job inside the block become one commit, at its end.
 
         The block sees its own changes; other threads and processes see none of them and wait
-        with theirs. An exception discards all of them.
+        with theirs. An exception discards all of them; in a batch within a batch, those of the
+        inner one.
         """
-        with self._log(job_id):
-            yield
+        with self._log(job_id) as log:
+            save = log.savepoint()
+            try:
+                yield
+            except BaseException:
+                log.rollback_to(save)
+                raise
 
     def artifacts_dir(self, job_id: str) -> Path:
         """The directory for the job's own files, such as labels; made if it is missing.
@@ -586,13 +584,13 @@ class JobService:
         It moves with the job and goes when the job is deleted. Raises JobNotFoundError.
         """
         directory = self._store.directory(check_job_id(job_id)) / "artifacts"
+        self._store.check_open()
         try:
             files.make_directory(directory)
         except FileNotFoundError:
             raise JobNotFoundError(job_id) from None
         except OSError as error:
-            number = error.errno or 0
-            raise StorageError(directory, "make", number, os.strerror(number)) from error
+            raise files.storage_error(directory, "make", error) from error
         return directory
 
     def job_ids(self) -> Iterator[str]:
@@ -601,6 +599,31 @@ class JobService:
 
     # --- inside
 
+    @contextmanager
+    def _committing_run(self, job_id: str, *, taken: bool) -> Iterator[Log]:
+        """A commit that may move the job; its run lock follows once the commit is settled.
+
+        ``taken``: the lock was taken for this commit, and goes if the commit does.
+        """
+        registered = False
+
+        def settle(written: bool) -> None:
+            with log.mutex:
+                state = log.index.state
+                running = state is not None and state.status is JobStatus.RUNNING
+            if (not written and taken) or (written and not running):
+                self._store.release_run(job_id)
+
+        try:
+            with self._log(job_id) as log:
+                yield log
+                log.at_end(settle)
+                registered = True
+        except BaseException:
+            if taken and not registered:
+                self._store.release_run(job_id)
+            raise
+
     def _log(self, job_id: str) -> Log:
         return self._store.log(check_job_id(job_id))
 
@@ -608,7 +631,8 @@ class JobService:
     def _reading(self, job_id: str) -> Iterator[Log | None]:
         """The job's log, up to date and still for the length of the block; None for no job."""
         log = self._log(job_id)
-        with log.mutex:
+        log.acquire()
+        try:
             try:
                 log.refresh()
             except JobNotFoundError:
@@ -616,3 +640,5 @@ class JobService:
                 yield None
                 return
             yield log
+        finally:
+            log.mutex.release()

@@ -22,7 +22,6 @@ from journal.errors import (
     JobNotFoundError,
     JournalDamagedError,
     ServiceClosedError,
-    StorageError,
     StoreError,
 )
 from journal.format import (
@@ -34,7 +33,8 @@ from journal.format import (
     read_error,
     stated_crc,
 )
-from journal.log import JOURNAL_NAME, Log, read_line
+from journal.log import Log
+from journal.reader import JOURNAL_NAME
 from journal.runlock import RunLock
 from journal.validate import is_job_id
 
@@ -81,9 +81,13 @@ class Store:
             self._latest = (job_id, log)
             return log
 
-    def _open_log(self, job_id: str) -> Log | None:
+    def check_open(self) -> None:
+        """Raise ServiceClosedError if it isn't."""
         if self._closed:
             raise ServiceClosedError("this JobService is closed: open a new one")
+
+    def _open_log(self, job_id: str) -> Log | None:
+        self.check_open()
         return self._logs.get(job_id)
 
     def peek(self, job_id: str) -> Log:
@@ -126,6 +130,7 @@ class Store:
 
     def take_run(self, job_id: str) -> bool:
         """Hold the job's run lock; False if this store holds it already. Raises JobBusyError."""
+        self.check_open()
         if self.holds_run(job_id):
             return False
         lock = RunLock.take(self.directory(job_id), job_id)
@@ -153,17 +158,17 @@ class Store:
                 if is_job_id(name) and files.exists(self.root / name / JOURNAL_NAME):
                     yield name
         except OSError as error:
-            raise _storage_error(self.root, "list", error) from error
+            raise files.storage_error(self.root, "list", error) from error
 
     def header(self, job_id: str) -> JobRecord:
         """The job record alone, without replaying the journal."""
         path = self.directory(job_id) / JOURNAL_NAME
         try:
-            line = read_line(files.JournalFile(path), 0)
+            line = files.JournalFile(path).read_line(0)
         except (FileNotFoundError, NotADirectoryError):
             raise JobNotFoundError(job_id) from None
         except OSError as error:
-            raise _storage_error(path, "read", error) from error
+            raise files.storage_error(path, "read", error) from error
         stated = stated_crc(line)
         if stated is not None and content_crc(line, 0) != stated:
             raise JournalDamagedError(path, 1, 0, f"crc {content_crc(line, 0):08x}", "another")
@@ -199,13 +204,14 @@ class Store:
                 if self.sync:
                     files.sync_directory(self.root)
             except OSError as error:
-                raise _storage_error(self.directory(job_id), "create", error) from error
+                raise files.storage_error(self.directory(job_id), "create", error) from error
             finally:  # empty after the rename; else what there is of a job that was not to be
                 files.remove_tree(directory)
         self.forget(job_id)
 
     def delete(self, job_id: str) -> bool:
         """Remove a job and all its files; False if there is none. JobBusyError while it runs."""
+        self.check_open()
         directory = self.directory(job_id)
         if not files.exists(directory / JOURNAL_NAME):
             return False
@@ -219,7 +225,7 @@ class Store:
             except FileNotFoundError:
                 return False
             except OSError as error:
-                raise _storage_error(directory, "delete", error) from error
+                raise files.storage_error(directory, "delete", error) from error
             finally:
                 lock.release()
                 self.forget(job_id)
@@ -228,6 +234,7 @@ class Store:
     @contextmanager
     def _staging(self) -> Iterator[Path]:
         """The staging directory, locked and empty but for its lock."""
+        self.check_open()
         staging = self.root / STAGING_NAME
         try:
             files.make_store(self.root)
@@ -245,11 +252,6 @@ class Store:
             yield staging
         finally:
             lock.close()
-
-
-def _storage_error(path: Path, operation: str, error: OSError) -> StorageError:
-    number = error.errno or 0
-    return StorageError(path, operation, number, os.strerror(number))
 
 
 def _reset_stores_in_child() -> None:

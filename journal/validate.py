@@ -96,7 +96,7 @@ def check_count(value: object, where: str) -> int | None:
 
 
 def check_moment(value: datetime | None, where: str) -> datetime | None:
-    if value is not None and (not isinstance(value, datetime) or value.tzinfo is None):
+    if value is not None and (not isinstance(value, datetime) or value.utcoffset() is None):
         raise InvalidValueError(where, value, "must be an aware datetime, such as in UTC")
     return value
 
@@ -141,7 +141,7 @@ def new_rows(row_data: Any, next_number: int) -> Iterator[NewRow]:
         number = item.get("row_number")
         if number is None:
             number = next_number
-        elif isinstance(number, bool) or not isinstance(number, int):
+        if isinstance(number, bool) or not isinstance(number, int):
             raise InvalidValueError(
                 f"row_data, element {place}: row_number", number, "must be an int"
             )

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-from journal.errors import JobNotFoundError, StorageError
-from journal.files import JournalFile, wait_for_lock
+from journal.errors import JobNotFoundError
+from journal.files import JournalFile, storage_error, wait_for_lock
 from journal.format import UndecodableError, UnknownRecordError, decode_record
 from journal.index import BadRecordError, Index
-from journal.log import JOURNAL_NAME
+from journal.reader import JOURNAL_NAME
 from journal.replay import Span, could_be_torn, lines_of, scan
 
 
@@ -48,7 +47,7 @@ class Report(msgspec.Struct, frozen=True):
 def verify_job(directory: Path, lock_timeout_s: float = 10.0) -> Report:
     """Check every seal and decode every record of the job in ``directory``.
 
-    Raises JobNotFoundError, StorageError.
+    Raises JobNotFoundError.
     """
     path = directory / JOURNAL_NAME
     try:
@@ -62,8 +61,7 @@ def verify_job(directory: Path, lock_timeout_s: float = 10.0) -> Report:
     except (FileNotFoundError, NotADirectoryError):
         raise JobNotFoundError(directory.name) from None
     except OSError as error:
-        number = error.errno or 0
-        raise StorageError(path, "read", number, os.strerror(number)) from error
+        raise storage_error(path, "read", error) from error
     return report
 
 

@@ -419,7 +419,7 @@ def test_metadata_that_is_no_dict_is_refused(service: JobService, value: Any) ->
 
 def test_a_row_over_64_mib_is_refused_by_its_number(service: JobService) -> None:
     rows = after_good_rows({"data": {"text": TOO_LONG}})
-    refused(service, lambda: service.create_rows(JOB_ID, rows), "row 21")
+    refused(service, lambda: service.create_rows(JOB_ID, rows), "row ship:21")
 
 
 def test_a_result_over_64_mib_is_refused_by_its_row(service: JobService) -> None:

@@ -538,15 +538,14 @@ class JournalMachine(RuleBasedStateMachine):
                         self.do(who, job_id, op)
                 else:
                     self.do(who, job_id, op)
-            check(service, job_id, self.models[job_id])
+            check(service, job_id, self.models[job_id], sees_locks=False)  # they follow the commit
             check(self.services[1 - who], job_id, before, sees_locks=False)
             view = service.get_rows(job_id)
             inside = list(view)
             assert inside == list(self.models[job_id].seen_rows.values())
         self.keep(view, inside)
 
-    # The run lock is no part of a commit, so no status changes here: test_service has them.
-    @rule(who=whos, pick=job_picks, ops=st.lists(quiet_ops, max_size=8))
+    @rule(who=whos, pick=job_picks, ops=st.lists(quiet_ops | status_ops, max_size=8))
     def batch_that_is_discarded(self, who: int, pick: int, ops: list[tuple[Any, ...]]) -> None:
         job_id = self.pick(pick)
         service = self.services[who]
@@ -554,7 +553,7 @@ class JournalMachine(RuleBasedStateMachine):
         with suppress(Abandoned), service.batch(job_id):
             for op in ops:
                 self.do(who, job_id, op)
-            check(service, job_id, self.models[job_id])
+            check(service, job_id, self.models[job_id], sees_locks=False)
             view = service.get_rows(job_id)
             raise Abandoned
         if len(view):

@@ -1,0 +1,181 @@
+"""One job's journal held open for reading: its index, kept up with what writers append.
+
+Readers take no lock. They believe sealed commits only, and whatever follows the last of them is
+a writer at work or a torn tail: neither is theirs to touch.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from journal.errors import (
+    JobLockedError,
+    JobMismatchError,
+    JobNotFoundError,
+    JournalDamagedError,
+)
+from journal.files import JournalFile, storage_error, wait_for_lock
+from journal.format import SEALED_LINE_END, read_error, sealed_end
+from journal.index import BadRecordError, Index
+from journal.replay import START, Position, judge_tail, verified_blocks
+
+JOURNAL_NAME = "journal.jsonl"
+_SEALED_END_BYTES = len(sealed_end(0))
+
+
+class Reader:
+    """See the module. The caller holds ``mutex`` around what it does with the index."""
+
+    def __init__(self, directory: Path, lock_timeout_s: float) -> None:
+        self.directory = directory
+        self.path = directory / JOURNAL_NAME
+        self.mutex = threading.RLock()
+        self.index = Index()
+        self._lock_timeout_s = lock_timeout_s
+        self._file: JournalFile | None = None
+        self._stale = False  # what we know may not be what the file holds: read all of it again
+        self._end = 0  # of the last commit in the index: its offset, and the seal before it
+        self._end_crc = 0
+        self._end_seal = b""
+        self._torn_end = 0  # up to here the bytes behind the last commit were judged a torn tail
+        self._unsynced = True  # the file may hold commits that no one has synced
+
+    @property
+    def file(self) -> JournalFile:
+        """The open file, for reading what the index points to; call :meth:`refresh` first."""
+        assert self._file is not None
+        return self._file
+
+    def refresh(self) -> Index:
+        """The index as of the last commit in the file.
+
+        Raises JobNotFoundError, JobMismatchError, JournalDamagedError, FormatVersionError,
+        StorageError.
+        """
+        file = self._file
+        size = file.size_at_path() if file is not None else None
+        if file is None or size is None:
+            file = self._open()
+            size = file.size_bytes()
+        if not self._knows(file, size):
+            self._catch_up(size, locked=False)
+        return self.index
+
+    def _open(self) -> JournalFile:
+        """Open the journal that the path names now; what it holds is not known yet."""
+        self._file = None
+        self._stale = True
+        try:
+            self._file = JournalFile(self.path)
+        except (FileNotFoundError, NotADirectoryError):
+            raise JobNotFoundError(self.directory.name) from None
+        except OSError as error:
+            raise storage_error(self.path, "open", error) from error
+        return self._file
+
+    def _knows(self, file: JournalFile, size: int) -> bool:
+        """Whether the file ends with the last commit in the index.
+
+        The size alone doesn't say so: a copy that went another way, of the same length, may
+        have been written over it in place. The seal does, since it vouches for all before it.
+        """
+        return size == self._end and not self._stale and self._has_our_seal(file)
+
+    def _has_our_seal(self, file: JournalFile) -> bool:
+        if not self._end:
+            return True
+        return file.read_some(self._end - _SEALED_END_BYTES, _SEALED_END_BYTES) == self._end_seal
+
+    def _catch_up(self, size: int, *, locked: bool) -> None:
+        """Take over what the file holds, ``size`` bytes, that the index doesn't."""
+        file = self.file
+        if self._stale or size < self._end or not self._has_our_seal(file):
+            self._stale = True
+            self._set_end(START)
+            self._torn_end = 0
+            self.index = Index()
+            self._replay(size, locked=locked)
+            self._check_header()
+            self._stale = False
+        elif locked or size != self._torn_end or self._ends_with_seal(file, size):
+            self._replay(size, locked=locked)
+
+    def _ends_with_seal(self, file: JournalFile, size: int) -> bool:
+        """Whether a torn tail may have become a commit of the same length since it was judged."""
+        end = file.read_at(size - _SEALED_END_BYTES, _SEALED_END_BYTES)
+        return SEALED_LINE_END.fullmatch(end) is not None
+
+    def _check_header(self) -> None:
+        if self.index.state is None:
+            raise JournalDamagedError(self.path, 1, 0, "a job record", "an empty file")
+        if self.index.state.header.id != self.directory.name:
+            raise JobMismatchError(self.directory, self.index.state.header.id)
+
+    def _replay(self, size: int, *, locked: bool) -> None:
+        """Apply the commits from our position up to ``size``; judge what is left over."""
+        self._unsynced = True
+        begin = Position(self._end, self._end_crc)
+        try:
+            for block in verified_blocks(self.file, begin, size):
+                self.index.apply(block.offset, block.lines)
+                if block.ends:
+                    self._set_end(block.after)
+        except BadRecordError as error:
+            self._stale = True
+            line = self.file.count_lines(error.offset) + 1
+            raise read_error(self.path, line, error.offset, error.why) from None
+        except BaseException:
+            self._stale = True  # half of a block may be in the index
+            raise
+        self._torn_end = 0
+        if self._end < size:
+            self._judge_tail(size, locked=locked)
+
+    def _set_end(self, position: Position) -> None:
+        self._end, self._end_crc = position
+        self._end_seal = sealed_end(self._end_crc)
+
+    def _judge_tail(self, size: int, *, locked: bool) -> None:
+        """Decide what the bytes from our position to ``size`` are: torn tail, or damage."""
+        verdict = judge_tail(self.file, size, Position(self._end, self._end_crc))
+        if verdict.torn:
+            self._torn_end = size
+            return
+        if not locked:
+            self._look_again()
+            return
+        self._stale = True
+        offset = verdict.span.offset
+        raise JournalDamagedError(
+            self.path,
+            self.file.count_lines(offset) + 1,
+            offset,
+            f"a commit that continues crc {self._end_crc:08x}",
+            verdict.span.reason,
+        )
+
+    def _look_again(self) -> None:
+        """A reader may have read across a writer's truncation: look again with it locked out."""
+        file = self.file
+        self._lock(file)
+        try:
+            size = file.size_at_path()
+            if size is not None:
+                self._catch_up(size, locked=True)
+        finally:
+            self._unlock(file)
+        if size is None:  # replaced or deleted: look at what is there now
+            self._stale = True
+            self.refresh()
+
+    def _lock(self, file: JournalFile) -> None:
+        if not file.try_lock() and not wait_for_lock(file, self._lock_timeout_s):
+            raise JobLockedError(self.directory.name, self._lock_timeout_s)
+
+    def _unlock(self, file: JournalFile) -> None:
+        file.unlock()
+
+    def read_line(self, offset: int) -> bytes:
+        """The record at an offset that the index gave, without its LF."""
+        return self.file.read_line(offset)
