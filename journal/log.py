@@ -133,13 +133,15 @@ class Log(Reader):
     def __enter__(self) -> Self:
         if not self.mutex.acquire(True, self._lock_timeout_s):
             raise JobLockedError(self.directory.name, self._lock_timeout_s)
-        try:
-            if not self._depth:
-                self._begin()
+        if self._depth:
             self._depth += 1
+            return self
+        try:
+            self._begin()
         except BaseException:
             self.mutex.release()
             raise
+        self._depth = 1
         return self
 
     def __exit__(
@@ -250,7 +252,8 @@ class Log(Reader):
 
     def now(self) -> datetime:
         """The time for the next record: a clock that steps back is held, not followed."""
-        return max(now(), self.index.last_at)
+        at, last_at = now(), self.index.last_at
+        return at if at > last_at else last_at
 
     def append(self, record: Record) -> int:
         """Encode a record into the commit under way; return the offset it will have."""

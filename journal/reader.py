@@ -83,9 +83,10 @@ class Reader:
         return size == self._end and not self._stale and self._has_our_seal(file)
 
     def _has_our_seal(self, file: JournalFile) -> bool:
-        if not self._end:
+        end = self._end
+        if not end:
             return True
-        return file.read_some(self._end - _SEALED_END_BYTES, _SEALED_END_BYTES) == self._end_seal
+        return file.read_some(end - _SEALED_END_BYTES, _SEALED_END_BYTES) == self._end_seal
 
     def _catch_up(self, size: int, *, locked: bool) -> None:
         """Take over what the file holds, ``size`` bytes, that the index doesn't."""
