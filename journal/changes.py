@@ -1,7 +1,7 @@
 """The changes a job can go through, each checked against the index and put into a commit.
 
-Every function is called inside ``with log:``. A refused change raises and leaves the commit as
-it was, so that a batch can go on after it.
+Every function is called inside a ``with log:`` of its own. A refused change raises, and that block
+leaves the commit as it was, so that a batch around it can go on.
 """
 
 from __future__ import annotations
@@ -144,24 +144,19 @@ def add_rows(log: Log, row_data: Any) -> View:
             f"job {log.directory.name}",
             "an ended job takes no more rows: make a new job for them",
         )
-    save = log.savepoint()
     first = index.row_count
     index.begin_rows()
     at = log.now()
     at_text = time_text(at).encode()
-    try:
-        for row in new_rows(row_data, index.highest_number + 1):
-            if row.number <= index.highest_number and index.position_of(row.number) is not None:
-                raise InvalidValueError(
-                    f"row {row.number}",
-                    row.number,
-                    "this row number is taken: each must be unique within the job",
-                )
-            line = encode_row(row.number, row.checksum, row.data, at_text)
-            index.add_row(row.number, log.append_row(row.number, line, at))
-    except BaseException:
-        log.rollback_to(save)
-        raise
+    for row in new_rows(row_data, index.highest_number + 1):
+        if row.number <= index.highest_number and index.position_of(row.number) is not None:
+            raise InvalidValueError(
+                f"row {row.number}",
+                row.number,
+                "this row number is taken: each must be unique within the job",
+            )
+        line = encode_row(row.number, row.checksum, row.data, at_text)
+        index.add_row(row.number, log.append_row(row.number, line, at))
     return index.view_of_new(first)
 
 
@@ -208,22 +203,17 @@ def _move_all(
     log: Log, source: int, target: RowStatus, error_code: str | None, error_message: str | None
 ) -> int:
     index = log.index
-    save = log.savepoint()
     moved = 0
     position = index.columns.statuses.find(source)
-    try:
-        while position >= 0:
-            record = RowStatusRecord(
-                row=index.columns.number(position),
-                status=target.value,
-                error_code=error_code,
-                error_message=error_message,
-                at=log.now(),
-            )
-            index.set_row(position, CODES[target], log.append(record), None)
-            moved += 1
-            position = index.columns.statuses.find(source, position + 1)
-    except BaseException:
-        log.rollback_to(save)
-        raise
+    while position >= 0:
+        record = RowStatusRecord(
+            row=index.columns.number(position),
+            status=target.value,
+            error_code=error_code,
+            error_message=error_message,
+            at=log.now(),
+        )
+        index.set_row(position, CODES[target], log.append(record), None)
+        moved += 1
+        position = index.columns.statuses.find(source, position + 1)
     return moved

@@ -185,6 +185,8 @@ class JournalFile(_Descriptor):
         try:
             fd = os.open(self.path, os.O_WRONLY)  # not this one: O_APPEND would write at the end
             try:
+                if not os.path.samestat(os.fstat(fd), os.fstat(self.fd)):
+                    return  # replaced: what was in doubt is gone with the old file
                 while offset < end and (data := self.read_at(offset, min(1 << 20, end - offset))):
                     offset += os.pwrite(fd, data, offset)
             finally:

@@ -215,15 +215,15 @@ class Index:
         return len(self._undo)
 
     def rollback(self, mark: int) -> None:
-        """Undo every change since ``mark``."""
+        """Undo every change since ``mark``; one that an exception has cut short, too."""
+        if len(self._undo) <= mark:
+            return
         self._detach()
         while len(self._undo) > mark:
             kind, *old = self._undo.pop()
             if kind == "row":
                 position, code, status_at, attempts, self.cost_cents = old
                 columns = self.columns
-                self.tallies[columns.statuses[position]] -= 1
-                self.tallies[code] += 1
                 columns.statuses[position] = code
                 columns.status_at[position] = status_at
                 columns.attempts[position] = attempts
@@ -233,9 +233,9 @@ class Index:
                 if dense:
                     self.columns.numbers = None
                 self._by_number = None
-                self.tallies[PENDING] = self.columns.statuses.count(PENDING)
             else:
                 self.state, self.last_at = old
+        self.tallies[:] = map(self.columns.statuses.count, range(len(STATUSES)))
 
     def begin_rows(self) -> None:
         """To be called before a run of :meth:`add_row`, so that the run can be undone."""

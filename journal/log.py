@@ -6,8 +6,9 @@ A :class:`Log` is a context manager whose block is one commit::
         log.append(record)         # encoded now, written at the end
     # written, synced, indexed, lock released; an exception in the block undoes all of it
 
-Blocks nest: an inner one joins the outer one's commit. What is appended is in the index at once,
-so that a block sees its own changes; nobody else can look before it ends.
+Blocks nest: an inner one joins the outer one's commit, and an exception in it undoes what the
+inner one did, so that the outer one can go on. What is appended is in the index at once, so that a
+block sees its own changes; nobody else can look before it ends.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ _logs: weakref.WeakSet[Log] = weakref.WeakSet()
 
 
 class Savepoint(NamedTuple):
-    """A state within a commit that :meth:`Log.rollback_to` returns to."""
+    """How far a commit was when an inner block began: what an exception in it returns to."""
 
     buffer_at: int
     buffer_bytes: int
@@ -87,6 +88,7 @@ class Log(Reader):
         super().__init__(directory, lock_timeout_s)
         self._sync = sync
         self._depth = 0
+        self._saves: list[Savepoint] = []  # one for each inner block that is open
         self._buffer = bytearray()
         self._buffer_at = 0  # where in the file the buffer's first byte will stand
         self._crc = 0  # of the commit under way, up to the buffer
@@ -134,6 +136,7 @@ class Log(Reader):
         if not self.mutex.acquire(True, self._lock_timeout_s):
             raise JobLockedError(self.directory.name, self._lock_timeout_s)
         if self._depth:
+            self._saves.append(self._savepoint())
             self._depth += 1
             return self
         try:
@@ -156,15 +159,20 @@ class Log(Reader):
                     "this batch belongs to the process that forked: nothing was written here"
                 )
             return
-        try:
-            if self._depth == 1:
-                self._finish(error is not None or self._failed is not None)
-        finally:
+        if self._depth > 1:
             self._depth -= 1
+            save = self._saves.pop()
+            if error is not None:
+                self._rollback_to(save)
+            self.mutex.release()
+            return
+        try:
+            self._finish(error is not None or self._failed is not None)
+        finally:
+            self._depth = 0
             self.mutex.release()
         if error is None and self._failed is not None:
-            failed, self._failed = self._failed, None
-            raise failed
+            raise self._failed
 
     def _begin(self) -> None:
         """Lock the file that the path names, and know all that is in it."""
@@ -201,7 +209,11 @@ class Log(Reader):
                 self._doubtful_from = None
             # After a power cut only the last commit may be damaged: so nothing is written
             # behind commits of a writer that died between its write and its sync.
-            file.sync()
+            try:
+                file.sync()
+            except StorageError:
+                self._doubtful_from = 0  # whose commits it has lost isn't known
+                raise
         self._unsynced = False
 
     def _cut_torn_tail(self, file: JournalFile) -> None:
@@ -217,6 +229,9 @@ class Log(Reader):
     def _finish(self, discard: bool) -> None:
         file = self.file
         written = False
+        # Until the end is reached, whatever ends this early (a signal handler may raise anywhere)
+        # leaves it to the next use to read what has become of the file.
+        self._stale = True
         try:
             if discard:
                 self._abandon()
@@ -224,6 +239,7 @@ class Log(Reader):
                 written = self._write_commit(file)
             else:  # nothing was appended, so nothing happened
                 self.index.forget_undo()
+                self._stale = False
                 written = True
         finally:
             if self._fate is not None:
@@ -308,8 +324,7 @@ class Log(Reader):
         self._buffer_at += len(self._buffer)
         self._buffer.clear()
 
-    def savepoint(self) -> Savepoint:
-        """Where the commit under way stands, for :meth:`rollback_to`."""
+    def _savepoint(self) -> Savepoint:
         return Savepoint(
             self._buffer_at,
             len(self._buffer),
@@ -319,7 +334,7 @@ class Log(Reader):
             len(self._at_end),
         )
 
-    def rollback_to(self, save: Savepoint) -> None:
+    def _rollback_to(self, save: Savepoint) -> None:
         """Undo what was appended since ``save`` and keep what was before it."""
         self.index.rollback(save.undo)
         self.index.last_at = save.last_at
@@ -349,10 +364,6 @@ class Log(Reader):
             self._failed = error
             self._abandon()
             return False
-        except BaseException:
-            self._stale = True
-            self._buffer.clear()
-            raise
         end = self._buffer_at + len(buffer)
         buffer.clear()
         if self._sync:
@@ -361,16 +372,13 @@ class Log(Reader):
             except StorageError as error:
                 # Never again as they are: the kernel may have dropped these pages and would
                 # report success (https://wiki.postgresql.org/wiki/Fsync_Errors).
-                self._stale = True
                 self._doubtful_from = self._end
                 raise CommitOutcomeUnknownError(
                     error.path, error.operation, error.errno, error.reason
                 ) from error
-            except BaseException:
-                self._stale = True
-                raise
         self._end, self._end_crc, self._end_seal = end, crc, end_seal
         self.index.forget_undo()
+        self._stale = False
         return True
 
     def _abandon(self) -> None:
@@ -383,10 +391,12 @@ class Log(Reader):
             try:
                 self.file.truncate(self._end)
             except StorageError as error:
-                self._stale = True  # the next use finds a torn tail and saves it
+                # Stale as it is: the next use finds a torn tail and saves it.
                 self._failed = StorageError(
                     self.path, "take back a half-written commit of", error.errno, error.reason
                 )
+                return
+        self._stale = False
 
     def _unlock(self, file: JournalFile) -> None:
         try:
@@ -402,6 +412,7 @@ class Log(Reader):
         self._file = None
         self._stale = True
         self._depth = 0
+        self._saves = []
         self._buffer = bytearray()
         self._failed = None
         self._fate = None

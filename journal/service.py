@@ -570,13 +570,8 @@ class JobService:
         with theirs. An exception discards all of them; in a batch within a batch, those of the
         inner one.
         """
-        with self._log(job_id) as log:
-            save = log.savepoint()
-            try:
-                yield
-            except BaseException:
-                log.rollback_to(save)
-                raise
+        with self._log(job_id):
+            yield
 
     def artifacts_dir(self, job_id: str) -> Path:
         """The directory for the job's own files, such as labels; made if it is missing.
