@@ -6,8 +6,8 @@ A :class:`Log` is a context manager whose block is one commit::
         log.append(record)         # encoded now, written at the end
     # written, synced, indexed, lock released; an exception in the block undoes all of it
 
-Blocks nest: an inner one joins the outer one's commit, and an exception in it undoes what the
-inner one did, so that the outer one can go on. What is appended is in the index at once, so that a
+Inside of a :class:`Batch` blocks nest: an inner one joins the batch's commit, and an exception in it
+undoes what the inner one did, so that the batch can go on. What is appended is in the index at once, so that a
 block sees its own changes; nobody else can look before it ends.
 """
 
@@ -21,7 +21,7 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 from zlib import crc32
 
 from journal import files
@@ -88,6 +88,7 @@ class Log(Reader):
         super().__init__(directory, lock_timeout_s)
         self._sync = sync
         self._depth = 0
+        self._joinable: list[tuple[weakref.ref[Any], int]] = []  # open batches, and their depth
         self._saves: list[Savepoint] = []  # one for each inner block that is open
         self._buffer = bytearray()
         self._buffer_at = 0  # where in the file the buffer's first byte will stand
@@ -136,6 +137,8 @@ class Log(Reader):
         if not self.mutex.acquire(True, self._lock_timeout_s):
             raise JobLockedError(self.directory.name, self._lock_timeout_s)
         if self._depth:
+            self._unwind(self._living_depth())
+        if self._depth:
             self._saves.append(self._savepoint())
             self._depth += 1
             return self
@@ -167,6 +170,9 @@ class Log(Reader):
             self.mutex.release()
             return
         try:
+            # Until the end is reached, whatever ends this early (a signal handler may raise
+            # anywhere) leaves it to the next use to read what has become of the file.
+            self._stale = True
             self._finish(error is not None or self._failed is not None)
         finally:
             self._depth = 0
@@ -174,9 +180,43 @@ class Log(Reader):
         if error is None and self._failed is not None:
             raise self._failed
 
+    # A signal handler may raise in the very moment in which a block's __exit__ begins, before a
+    # single line of it has run. The block is then left and its commit still open: to join it
+    # would acknowledge what is never written. So whoever enters asks first which blocks live.
+
+    def let_join(self, block: weakref.ref[Any]) -> None:
+        """Let later blocks join the one that was just entered, while ``block`` lives."""
+        self._joinable.append((block, self._depth))
+
+    def stop_joining(self, block: weakref.ref[Any]) -> None:
+        """End what :meth:`let_join` began, and all that was left over inside of it."""
+        for number, (other, depth) in enumerate(self._joinable):
+            if other is block:
+                self._unwind(depth)
+                del self._joinable[number:]
+
+    def _living_depth(self) -> int:
+        while self._joinable and self._joinable[-1][0]() is None:
+            self._joinable.pop()
+        return self._joinable[-1][1] if self._joinable else 0
+
+    def _unwind(self, depth: int) -> None:
+        """Undo what blocks deeper than ``depth`` did: they have been left without their __exit__."""
+        while self._depth > max(depth, 1):
+            self._rollback_to(self._saves.pop())
+            self._depth -= 1
+            self.mutex.release()
+        if self._depth > depth:
+            self._stale = True
+            self._settle_fate(written=False)
+            self._call_at_end(0, written=False)
+            self._depth = 0
+            self.mutex.release()
+
     def _begin(self) -> None:
         """Lock the file that the path names, and know all that is in it."""
         self._failed = None
+        self._buffer.clear()
         while True:
             file = self._file or self._open()
             if not file.try_lock():
@@ -229,9 +269,6 @@ class Log(Reader):
     def _finish(self, discard: bool) -> None:
         file = self.file
         written = False
-        # Until the end is reached, whatever ends this early (a signal handler may raise anywhere)
-        # leaves it to the next use to read what has become of the file.
-        self._stale = True
         try:
             if discard:
                 self._abandon()
@@ -242,10 +279,7 @@ class Log(Reader):
                 self._stale = False
                 written = True
         finally:
-            if self._fate is not None:
-                self._fate.settled = True
-                self._fate.discarded = not written
-                self._fate = None
+            self._settle_fate(written)
             self._unlock(file)
             if self._at_end:
                 self._call_at_end(0, written)
@@ -255,6 +289,12 @@ class Log(Reader):
         if self._depth and self._fate is None:
             self._fate = Fate()
         return self._fate
+
+    def _settle_fate(self, written: bool) -> None:
+        if self._fate is not None:
+            self._fate.settled = True
+            self._fate.discarded = not written
+            self._fate = None
 
     def at_end(self, call: Callable[[bool], None]) -> None:
         """Have ``call`` told, once the commit under way is over, whether it was written."""
@@ -412,6 +452,7 @@ class Log(Reader):
         self._file = None
         self._stale = True
         self._depth = 0
+        self._joinable = []
         self._saves = []
         self._buffer = bytearray()
         self._failed = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from journal import files
+from journal.batch import Batch
 from journal.changes import (
     Policy,
     add_rows,
@@ -345,7 +346,7 @@ class JobService:
         Returns the new rows in the order given, decoded when they are asked for. Raises what
         the iterable raises, and InvalidStateTransition for a job that has ended.
         """
-        with self._log(job_id) as log:
+        with Batch(self._log(job_id)) as log:  # the iterable may change the job that it adds to
             return RowSequence(job_id, log, add_rows(log, row_data))
 
     def get_row(self, row_id: str) -> JobRow | None:
@@ -562,16 +563,14 @@ class JobService:
         running = self.list_jobs(JobStatus.RUNNING, limit=None)
         return [job for job in running if self.run_holder(job.id) is None]
 
-    @contextmanager
-    def batch(self, job_id: str) -> Iterator[None]:
+    def batch(self, job_id: str) -> AbstractContextManager[object]:
         """All changes of the job inside the block become one commit, at its end.
 
         The block sees its own changes; other threads and processes see none of them and wait
         with theirs. An exception discards all of them; in a batch within a batch, those of the
         inner one.
         """
-        with self._log(job_id):
-            yield
+        return Batch(self._log(job_id))
 
     def artifacts_dir(self, job_id: str) -> Path:
         """The directory for the job's own files, such as labels; made if it is missing.

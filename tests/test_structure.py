@@ -23,6 +23,7 @@ FLOORS = {
     "reader": 4.5,
     "runlock": 4,
     "log": 5,
+    "batch": 5.2,
     "rows": 5.2,
     "changes": 5.4,
     "store": 5.6,
