@@ -363,6 +363,24 @@ def test_a_commit_that_a_failed_sync_left_in_the_file_is_seen_and_built_upon(
 
 
 @linux_sync
+def test_what_a_failed_sync_may_have_dropped_is_written_again_before_anything_is_built_upon_it(
+    service: JobService, path: Path, faulty: FaultyOs
+) -> None:
+    before = path.read_bytes()
+    faulty.plan("fdatasync", fails(errno.EIO))
+    with pytest.raises(CommitOutcomeUnknownError):
+        service.complete_row(f"{JOB}:1", "T-1")
+    doubtful = path.read_bytes()[len(before) :]
+    faulty.calls.clear()
+    service.complete_row(f"{JOB}:3", "T-3")
+    wanted = {"write", "pwrite", "fdatasync"}
+    calls = [(name, arguments) for name, arguments in faulty.calls if name in wanted]
+    assert [name for name, _ in calls] == ["pwrite", "fdatasync", "write", "fdatasync"]
+    assert calls[0][1][1:] == (doubtful, len(before))
+    assert path.read_bytes().startswith(before + doubtful)
+
+
+@linux_sync
 def test_a_failed_sync_of_a_batch_says_that_the_outcome_of_all_of_it_is_unknown(
     service: JobService, path: Path, faulty: FaultyOs
 ) -> None:
