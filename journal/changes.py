@@ -7,6 +7,7 @@ leaves the commit as it was, so that a batch around it can go on.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any, Literal
 
 from journal.errors import InvalidStateTransition, InvalidValueError, RowNotFoundError
@@ -22,10 +23,12 @@ from journal.index import (
     CODES,
     FAILED,
     NEEDS_REVIEW,
+    PENDING,
     PROCESSING,
     STATUSES,
     TERMINAL_STATUSES,
     Index,
+    JobState,
     View,
 )
 from journal.log import Log
@@ -160,11 +163,44 @@ def add_rows(log: Log, row_data: Any) -> View:
     return index.view_of_new(first)
 
 
-def take_over_rows(log: Log, rows: Iterable[JobRow]) -> None:
+def check_retry(log: Log, policy: Policy) -> JobState:
+    """The job's state, if it has ended and a new job can go on with its unfinished rows.
+
+    Raises InvalidStateTransition.
+    """
+    state, tallies = log.index.state, log.index.tallies
+    assert state is not None
+    unknown = tallies[PROCESSING] + tallies[NEEDS_REVIEW]
+    to_do = tallies[PENDING] + tallies[FAILED]
+    if state.status not in TERMINAL_STATUSES:
+        hint = (
+            "only a job that has ended is retried as a new one; retry_failed_rows() puts failed "
+            "rows of this one back"
+        )
+    elif unknown + to_do == 0:
+        hint = "it has no unfinished rows"
+    elif to_do == 0 and policy == "review":
+        hint = (
+            "its unfinished rows all need a review: complete, fail or skip them here, or choose "
+            "the policy 'retry' or 'fail' for them"
+        )
+    else:
+        return state
+    raise InvalidStateTransition(
+        state.status,
+        JobStatus.PENDING,
+        VALID_TRANSITIONS[state.status],
+        f"job {log.directory.name}",
+        hint,
+    )
+
+
+def take_over_rows(log: Log, rows: Iterable[JobRow], policy: Policy) -> None:
     """Append the unfinished ones of another job's rows, under their old numbers.
 
-    Rows whose outcome is unknown stay so: they need a review here as they did there.
+    Where the outcome of one is unknown, ``policy`` decides.
     """
+    status, code, message = _POLICIES[policy]
     log.index.begin_rows()
     at = log.now()
     for row in rows:
@@ -173,21 +209,25 @@ def take_over_rows(log: Log, rows: Iterable[JobRow]) -> None:
         data = encode_value(row.data, f"row {row.row_number}: data")
         line = encode_row(row.row_number, row.row_checksum, data, time_text(at).encode())
         log.index.add_row(row.row_number, log.append_row(row.row_number, line, at))
-        if row.status in (RowStatus.PROCESSING, RowStatus.NEEDS_REVIEW):
-            record = RowStatusRecord(
-                row=row.row_number,
-                status="needs_review",
-                error_code=row.error_code or _INTERRUPTED,
-                error_message=row.error_message or _POLICIES["review"][2],
-                at=at,
+        unknown = row.status in (RowStatus.PROCESSING, RowStatus.NEEDS_REVIEW)
+        if unknown and status is not RowStatus.PENDING:
+            record = _moved(
+                row.row_number, status, row.error_code or code, row.error_message or message, at
             )
             position = log.index.row_count - 1
-            log.index.set_row(position, NEEDS_REVIEW, log.append(record), None)
+            log.index.set_row(position, CODES[status], log.append(record), None)
 
 
 def settle_rows(log: Log, policy: Policy) -> int:
     """Move every row in processing to where ``policy`` says; return how many there were."""
     status, code, message = _POLICIES[policy]
+    job_status = _state_status(log.index)
+    if (
+        status is RowStatus.PENDING
+        and job_status in TERMINAL_STATUSES
+        and log.index.tallies[PROCESSING]
+    ):
+        _refuse_start(log.directory.name, "rows", job_status, CODES[RowStatus.PENDING])
     return _move_all(log, PROCESSING, status, code, message)
 
 
@@ -199,6 +239,14 @@ def retry_failed(log: Log) -> int:
     return _move_all(log, FAILED, RowStatus.PENDING, None, None)
 
 
+def _moved(
+    row: int, target: RowStatus, code: str | None, message: str | None, at: datetime
+) -> RowStatusRecord:
+    return RowStatusRecord(
+        row=row, status=target.value, error_code=code, error_message=message, at=at
+    )
+
+
 def _move_all(
     log: Log, source: int, target: RowStatus, error_code: str | None, error_message: str | None
 ) -> int:
@@ -206,13 +254,8 @@ def _move_all(
     moved = 0
     position = index.columns.statuses.find(source)
     while position >= 0:
-        record = RowStatusRecord(
-            row=index.columns.number(position),
-            status=target.value,
-            error_code=error_code,
-            error_message=error_message,
-            at=log.now(),
-        )
+        number = index.columns.number(position)
+        record = _moved(number, target, error_code, error_message, log.now())
         index.set_row(position, CODES[target], log.append(record), None)
         moved += 1
         position = index.columns.statuses.find(source, position + 1)

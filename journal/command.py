@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import re
 import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import IO, Any
 
 import msgspec
 
 from journal.errors import InvalidValueError
+from journal.files import storage_error
 
 RESULT_BYTES = 1 << 20
 MESSAGE_BYTES = 4096
 
+_OUR_OWN_LIMITS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
 _PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
 
 
@@ -46,6 +51,10 @@ class Template:
         def value(match: re.Match[str]) -> str:
             if match[1] is None:
                 return match[0][0]
+            if match[1] not in data:
+                raise InvalidValueError(
+                    "COMMAND", match[0], f"this row has no such column: it holds {list(data)}"
+                )
             return str(data[match[1]])
 
         return [_PLACEHOLDER.sub(value, argument) for argument in self.argv]
@@ -61,24 +70,40 @@ class CommandOutcome(msgspec.Struct, frozen=True):
 
 def run_command(
     argv: list[str],
+    row_id: str,
     started: Callable[[subprocess.Popen[bytes]], object],
     ended: Callable[[subprocess.Popen[bytes]], object],
 ) -> CommandOutcome:
-    """Run ``argv`` to its end in a process group of its own; tell of its start and end.
+    """Run ``argv`` to its end in a session of its own; tell of its start and end.
 
-    So the terminal's Ctrl-C reaches only us, and a command in flight can finish. Its output
-    goes through files: a command may print more than memory holds, and a child that it leaves
-    behind doesn't keep us waiting.
+    So the terminal's Ctrl-C reaches only us, and a command in flight can finish; one that wants
+    to ask on the terminal fails at once instead of stopping. Its output goes through files: a
+    command may print more than memory holds, and a child that it leaves behind doesn't keep us
+    waiting. It finds its row's id, for use as an idempotency key, in JOURNAL_ROW_ID.
+
+    Raises StorageError if this process has no means left to start it; then it did not begin.
     """
-    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+    with contextlib.ExitStack() as files:
+        try:
+            output = files.enter_context(tempfile.TemporaryFile())
+            errors = files.enter_context(tempfile.TemporaryFile())
+        except OSError as error:
+            raise storage_error(Path(tempfile.gettempdir()), "use", error) from error
         try:
             process = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, process_group=0
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=errors,
+                env={**os.environ, "JOURNAL_ROW_ID": row_id},
+                start_new_session=True,
             )
-        except FileNotFoundError:
-            return CommandOutcome("", "127", f"{argv[0]}: no such command")
-        except OSError as error:  # not executable, or argument list too long
-            return CommandOutcome("", "126", f"{argv[0]}: {error.strerror}")
+        except OSError as error:
+            if error.errno in _OUR_OWN_LIMITS:
+                raise storage_error(Path(argv[0]), "start", error) from error
+            # No such program, or its interpreter; not executable; argument list too long.
+            code = "127" if isinstance(error, FileNotFoundError) else "126"
+            return CommandOutcome("", code, f"{argv[0]}: can't be started: {error.strerror}")
         except ValueError as error:  # a NUL byte in an argument
             return CommandOutcome("", "126", f"{argv[0]}: {error}")
         started(process)

@@ -261,17 +261,25 @@ class StorageError(JournalError):
         self.reason = reason
 
 
-class CommitOutcomeUnknownError(StorageError):
-    """The commit was written and the system could not say that it is on the disk.
+class CommitOutcomeUnknownError(JournalError):
+    """The change was made and the system could not say that it is on the disk.
 
     It may or may not survive a power cut; it is never retried here. The next use of the job
     reads the file again: look there for what is recorded before doing anything a second time.
+    Attributes as of :class:`StorageError`, which this is not: there nothing has changed.
     """
 
+    __match_args__ = ("path", "operation", "errno", "reason")
+
     def __init__(self, path: str | PathLike[str], operation: str, errno: int, reason: str) -> None:
-        super().__init__(path, operation, errno, reason)
-        advice = "check the disk, then read the job again before repeating anything"
-        self.args = (f"{self}; whether the last commit is on the disk is unknown: {advice}",)
+        super().__init__(
+            f"could not {operation} {fspath(path)}: {reason}; whether the last change is on the "
+            "disk is unknown: check the disk, then read the job again before repeating anything"
+        )
+        self.path = fspath(path)
+        self.operation = operation
+        self.errno = errno
+        self.reason = reason
 
 
 class StoreError(JournalError):

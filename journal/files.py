@@ -8,7 +8,9 @@ file, which parent and child share, so a child that kept it would keep the lock 
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import itertools
 import os
 import sys
@@ -19,7 +21,7 @@ from pathlib import Path
 
 from filelock import lock_descriptor, unlock_descriptor
 
-from journal.errors import StorageError
+from journal.errors import CommitOutcomeUnknownError, StorageError
 
 DIRECTORY_MODE = 0o700  # rows hold names and addresses
 FILE_MODE = 0o600
@@ -135,17 +137,27 @@ class JournalFile(_Descriptor):
 
     def read_line(self, offset: int) -> bytes:
         """The line at ``offset`` without its LF; an unfinished one is a StorageError."""
-        length = 1024  # most lines, in one system call
-        data = self.read_some(offset, length)
+        data = self.read_some(offset, 1024)  # most lines, in one system call
         end = data.find(b"\n")
-        while end < 0:
-            if len(data) < length or length > 1 << 30:
-                error = OSError(errno.EIO, f"no whole line at byte {offset}")
-                raise storage_error(self.path, "read", error)
-            length *= 8
+        if end >= 0:
+            return data[:end]
+        line = self.find_line(offset)
+        if line is None:
+            error = OSError(errno.EIO, f"no whole line at byte {offset}")
+            raise storage_error(self.path, "read", error)
+        return line
+
+    def find_line(self, offset: int) -> bytes | None:
+        """The line at ``offset`` without its LF; None if it has none within a GiB."""
+        length = 1024
+        while True:
             data = self.read_at(offset, length)
             end = data.find(b"\n")
-        return data[:end]
+            if end >= 0:
+                return data[:end]
+            if len(data) < length or length > 1 << 30:
+                return None
+            length *= 8
 
     def count_lines(self, end: int) -> int:
         """How many LFs stand before ``end``: for error messages, which alone need it."""
@@ -212,8 +224,12 @@ def storage_error(path: Path, operation: str, error: OSError) -> StorageError:
     return StorageError(path, operation, number, error.strerror or os.strerror(number))
 
 
+def outcome_unknown(error: StorageError) -> CommitOutcomeUnknownError:
+    """What a refusal means if it comes after the change was made."""
+    return CommitOutcomeUnknownError(error.path, error.operation, error.errno, error.reason)
+
+
 if sys.platform == "darwin":
-    import fcntl
 
     def _sync_data(fd: int) -> None:
         fcntl.fcntl(fd, fcntl.F_FULLFSYNC)  # fsync leaves the data in the drive's cache there
@@ -224,7 +240,7 @@ else:
 
 
 class LockFile(_Descriptor):
-    """A lock held for long, with the holder's name inside the file."""
+    """A file that is there to be locked."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, os.O_RDWR | os.O_CREAT)
@@ -244,9 +260,27 @@ class LockFile(_Descriptor):
         self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT, FILE_MODE)
         return self.acquire(timeout_s)
 
-    def write_holder(self, text: bytes) -> None:
-        os.ftruncate(self.fd, 0)
-        os.pwrite(self.fd, text, 0)
+
+class DirectoryLock(_Descriptor):
+    """The lock of a directory itself: it can't be deleted while what it guards is there."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, os.O_RDONLY | os.O_DIRECTORY)
+
+    def is_held(self) -> bool:
+        """Whether somebody holds the lock. Those who ask share it, and don't see each other."""
+        try:
+            fcntl.flock(self.fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
+
+    def is_at_path(self) -> bool:
+        """Whether the path still names this directory."""
+        try:
+            return os.path.samestat(os.stat(self.path), os.fstat(self.fd))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
 
 
 def wait_for_lock(file: _Descriptor, timeout_s: float) -> bool:
@@ -263,33 +297,36 @@ def wait_for_lock(file: _Descriptor, timeout_s: float) -> bool:
     return False
 
 
-def read_lock_holder(path: Path) -> bytes | None:
-    """What the holder of the lock at ``path`` wrote there; None if nobody holds it.
-
-    Looking means trying the lock for an instant, so whoever wants it must try more than once.
-    """
+def read_small(path: Path) -> bytes:
+    """The first 4 KiB of a file; empty if it is missing."""
     try:
-        file = _ReadOnly(path)
+        fd = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
-        return None
+        return b""
     try:
-        if file.try_lock():
-            file.unlock()
-            return None
-        return os.pread(file.fd, 4096, 0)
+        return os.read(fd, 4096)
     finally:
-        file.close()
+        os.close(fd)
 
 
-class _ReadOnly(_Descriptor):
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, os.O_RDONLY)
+def write_small(path: Path, text: bytes) -> None:
+    """Make ``text`` the content of a private file; nobody is promised that it survives."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE)
+    try:
+        os.write(fd, text)
+    finally:
+        os.close(fd)
 
 
-def make_store(root: Path) -> None:
-    """Make ``root`` and its parents if they are missing; what is made is private."""
+def make_store(root: Path, *, sync: bool) -> None:
+    """Make ``root``, private, and its parents if they are missing."""
+    if root.is_dir():
+        return
+    missing = [root, *itertools.takewhile(lambda path: not path.is_dir(), root.parents)]
     root.parent.mkdir(parents=True, exist_ok=True)
     make_directory(root)
+    for path in missing if sync else ():
+        sync_directory(path.parent)
 
 
 def make_directory(path: Path) -> None:
@@ -311,7 +348,14 @@ def sync_directory(path: Path) -> None:
 
 
 def exists(path: Path) -> bool:
-    return os.path.lexists(path)
+    """Whether the path names anything; what may not be looked at counts as being there."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def rename(source: Path, target: Path) -> None:
@@ -319,17 +363,17 @@ def rename(source: Path, target: Path) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a directory and all in it, children first; what is gone already is fine."""
-    try:
-        entries = list(os.scandir(path))
-    except FileNotFoundError:
+    """Remove a directory and all in it, or a link to one; what is gone already is fine."""
+    if path.is_symlink():
+        os.unlink(path)
         return
-    for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            remove_tree(Path(entry.path))
-        else:
-            os.unlink(entry.path)
-    os.rmdir(path)
+    with contextlib.suppress(FileNotFoundError):
+        for entry in list(os.scandir(path)):
+            if entry.is_dir(follow_symlinks=False):
+                remove_tree(Path(entry.path))
+            else:
+                os.unlink(entry.path)
+        os.rmdir(path)
 
 
 def subdirectories(path: Path) -> Iterator[str]:
@@ -364,6 +408,9 @@ def save_copy(source: JournalFile, offset: int, end: int, target: Path, *, sync:
             offset += len(data)
         if sync:
             os.fsync(fd)
+    except BaseException:
+        os.unlink(path)  # half a copy is no copy, and the disk may be full
+        raise
     finally:
         os.close(fd)
     return path

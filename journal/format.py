@@ -25,8 +25,12 @@ first commit starts from 0. In Python, for a commit of two lines after a commit 
     crc32(b'{"type":"row",...}' + b"\n" + b'{"type":"row",...', v)
 
 Since each seal continues the one before, the last seal vouches for the whole file: a line lost,
-repeated, moved or edited anywhere breaks a seal at that place. A commit whose last line isn't
-there, or isn't followed by LF, or doesn't match its seal, did not happen.
+repeated, moved or edited anywhere breaks a seal at that place.
+
+What follows the last good commit is a **torn tail**, left by a writer that died before it could
+promise anything, if no good commit is behind it, it has at most one line that ends like a seal, and,
+if it has one, not all of its lines are legible records. It did not happen: readers ignore it, the
+next writer saves it and cuts it off. Everything else that isn't a good commit is damage: stop.
 
 Worked example (two commits; a test recomputes it)::
 
@@ -63,6 +67,8 @@ written by a newer version: stop, do not repair.
     ``code``, ``message``.
 ``log``
     For people; no effect on the job. ``message``, and what else it likes.
+
+A ``status`` that isn't one of the model's is damage.
 
 Bounds: a line is at most 64 MiB with its LF, and nests at most 100 deep.
 """
@@ -319,6 +325,15 @@ def _why_undecodable(line: bytes, error: Exception) -> UndecodableError | Unknow
     if kind.type == "job" and isinstance(kind.format, int) and kind.format > FORMAT:
         return UnknownRecordError(_newer_format(kind.format))
     return UndecodableError(str(error))
+
+
+def newer_format(line: bytes) -> str | None:
+    """What to say of a line 1 whose format is above ours; None if it isn't."""
+    try:
+        number = _decode_kind(line).format
+    except DECODE_ERRORS:
+        return None
+    return _newer_format(number) if isinstance(number, int) and number > FORMAT else None
 
 
 def _newer_format(number: int) -> str:

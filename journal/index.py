@@ -172,11 +172,6 @@ class Index:
     def row_count(self) -> int:
         return len(self.columns.statuses)
 
-    @property
-    def unfinished_count(self) -> int:
-        """How many rows are neither completed nor skipped."""
-        return self.row_count - self.tallies[COMPLETED] - self.tallies[SKIPPED]
-
     def position_of(self, number: int) -> int | None:
         """Where the row of this number stands in the columns; None if there is none."""
         numbers = self.columns.numbers
@@ -363,10 +358,16 @@ class Index:
             if len(line) > 2 * MAX_DEPTH and nests_deeper_than(line, MAX_DEPTH)
         )
         sane = next(too_deep, len(lines))
-        done = self._apply_lines(lines if sane == len(lines) else lines[:sane], offset)
+        done = 0
         try:
-            if done < len(lines):
-                self._refuse(lines[done])
+            while done < len(lines):
+                at = offset + sum(map(len, lines[:done])) + done
+                done += self._apply_lines(
+                    lines[done:sane] if done or sane < len(lines) else lines, at
+                )
+                if done < len(lines):
+                    self._apply_other(lines[done])
+                    done += 1
             self.last_at = time_of(lines[-1])
         except (UndecodableError, UnknownRecordError) as error:
             at = offset + sum(map(len, lines[:done])) + done
@@ -433,14 +434,14 @@ class Index:
             pass  # the caller looks at the line that was not counted, and says why
         return done
 
-    def _refuse(self, line: bytes) -> None:
-        """Raise what is wrong with a line that :meth:`_apply_lines` did not take."""
+    def _apply_other(self, line: bytes) -> None:
+        """Take over a line that the fast loop has left, or raise what is wrong with it."""
         record = decode_record(line)
         if isinstance(record, RowStatusRecord):
             raise UndecodableError(f"the status of row {record.row}, which no record has made")
         if isinstance(record, RowRecord):
             raise UndecodableError(f"row {record.row}: out of range, or made a second time")
-        raise UndecodableError(f"a record {type(record).__struct_config__.tag!r} out of place")
+        self.set_job(record)  # with a member of its own by a name that the loop decodes
 
 
 class BadRecordError(Exception):

@@ -103,7 +103,7 @@ def _text(stream: IO[bytes], name: str, encoding: str) -> Iterator[str]:
     try:
         decoder = codecs.getincrementaldecoder(encoding)()
         wide = len("\n\n".encode(encoding)) - len("\n".encode(encoding)) > 1
-    except (LookupError, TypeError):  # not known, or known and not for text
+    except (LookupError, TypeError, UnicodeError):  # not known, or known and not for text
         raise InvalidValueError(
             "--encoding", encoding, "is not a text encoding that Python knows, such as cp1252"
         ) from None
@@ -127,7 +127,7 @@ def _decoded(
         if isinstance(error, UnicodeDecodeError):
             value = error.object[error.start : error.end]
         raise InvalidValueError(
-            f"{name}, line {number}",
+            f"{name}, line {max(1, number)}",
             value,
-            f"is not {encoding}: name the file's encoding, as in --encoding cp1252",
+            f"is not {encoding}: say what it is, as in --encoding cp1252",
         ) from None

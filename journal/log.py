@@ -26,13 +26,12 @@ from zlib import crc32
 
 from journal import files
 from journal.errors import (
-    CommitOutcomeUnknownError,
     InvalidValueError,
     JobLockedError,
     ServiceClosedError,
     StorageError,
 )
-from journal.files import JournalFile
+from journal.files import JournalFile, outcome_unknown
 from journal.format import (
     MAX_LINE_BYTES,
     SEAL_BYTES,
@@ -72,6 +71,10 @@ class Fate:
         self.settled = False
         self.discarded = False
 
+    def settle(self, written: bool) -> None:
+        self.discarded = not written
+        self.settled = True
+
 
 class Log(Reader):
     """See the module. Thread-safe; readers hold ``mutex`` around what they read of the index."""
@@ -96,7 +99,6 @@ class Log(Reader):
         self._begin_at = UNSET_TIME
         self._failed: StorageError | None = None  # of a write: the commit can't be kept
         self._doubtful_from: int | None = None  # from here a failed sync may have lost pages
-        self._fate: Fate | None = None
         self._at_end: list[Callable[[bool], None]] = []
         if create:
             self._file = JournalFile(self.path, create=True)
@@ -208,7 +210,6 @@ class Log(Reader):
             self.mutex.release()
         if self._depth > depth:
             self._stale = True
-            self._settle_fate(written=False)
             self._call_at_end(0, written=False)
             self._depth = 0
             self.mutex.release()
@@ -246,7 +247,6 @@ class Log(Reader):
         if self._sync:
             if self._doubtful_from is not None:
                 file.rewrite(self._doubtful_from, self._end)
-                self._doubtful_from = None
             # After a power cut only the last commit may be damaged: so nothing is written
             # behind commits of a writer that died between its write and its sync.
             try:
@@ -254,6 +254,7 @@ class Log(Reader):
             except StorageError:
                 self._doubtful_from = 0  # whose commits it has lost isn't known
                 raise
+            self._doubtful_from = None
         self._unsynced = False
 
     def _cut_torn_tail(self, file: JournalFile) -> None:
@@ -261,6 +262,8 @@ class Log(Reader):
         target = self.directory / f"journal.torn-{self._end}"
         try:
             files.save_copy(file, self._end, self._torn_end, target, sync=self._sync)
+            if self._sync:  # else a power cut might take the copy and leave the cut
+                files.sync_directory(self.directory)
         except OSError as error:
             raise files.storage_error(target, "save the torn tail in", error) from error
         file.truncate(self._end)
@@ -279,22 +282,17 @@ class Log(Reader):
                 self._stale = False
                 written = True
         finally:
-            self._settle_fate(written)
             self._unlock(file)
             if self._at_end:
                 self._call_at_end(0, written)
 
     def fate(self) -> Fate | None:
-        """The fate of the commit under way, which the calling thread is in; else None."""
-        if self._depth and self._fate is None:
-            self._fate = Fate()
-        return self._fate
-
-    def _settle_fate(self, written: bool) -> None:
-        if self._fate is not None:
-            self._fate.settled = True
-            self._fate.discarded = not written
-            self._fate = None
+        """The fate of what was appended so far, if the calling thread is in a commit; else None."""
+        if not self._depth:
+            return None
+        fate = Fate()
+        self.at_end(fate.settle)
+        return fate
 
     def at_end(self, call: Callable[[bool], None]) -> None:
         """Have ``call`` told, once the commit under way is over, whether it was written."""
@@ -413,9 +411,7 @@ class Log(Reader):
                 # Never again as they are: the kernel may have dropped these pages and would
                 # report success (https://wiki.postgresql.org/wiki/Fsync_Errors).
                 self._doubtful_from = self._end
-                raise CommitOutcomeUnknownError(
-                    error.path, error.operation, error.errno, error.reason
-                ) from error
+                raise outcome_unknown(error) from error
         self._end, self._end_crc, self._end_seal = end, crc, end_seal
         self.index.forget_undo()
         self._stale = False
@@ -456,7 +452,6 @@ class Log(Reader):
         self._saves = []
         self._buffer = bytearray()
         self._failed = None
-        self._fate = None
         self._at_end = []
         self.index = Index()
         self._set_end(START)

@@ -175,7 +175,7 @@ class RunHolder(msgspec.Struct, frozen=True):
 def job_status(value: JobStatus | str, where: str = "status") -> JobStatus:
     """The enum for a status given as itself or as its text."""
     try:
-        return JobStatus(value)
+        return JobStatus(value if isinstance(value, str) else "")
     except ValueError:
         raise InvalidValueError(where, value, f"must be one of {', '.join(JobStatus)}") from None
 
@@ -183,6 +183,6 @@ def job_status(value: JobStatus | str, where: str = "status") -> JobStatus:
 def row_status(value: RowStatus | str, where: str = "status") -> RowStatus:
     """The enum for a row status given as itself or as its text."""
     try:
-        return RowStatus(value)
+        return RowStatus(value if isinstance(value, str) else "")
     except ValueError:
         raise InvalidValueError(where, value, f"must be one of {', '.join(RowStatus)}") from None

@@ -10,13 +10,14 @@ import threading
 from pathlib import Path
 
 from journal.errors import (
+    FormatVersionError,
     JobLockedError,
     JobMismatchError,
     JobNotFoundError,
     JournalDamagedError,
 )
 from journal.files import JournalFile, storage_error, wait_for_lock
-from journal.format import SEALED_LINE_END, read_error, sealed_end
+from journal.format import SEALED_LINE_END, newer_format, read_error, sealed_end
 from journal.index import BadRecordError, Index
 from journal.replay import START, Position, judge_tail, verified_blocks
 
@@ -148,6 +149,11 @@ class Reader:
             return
         self._stale = True
         offset = verdict.span.offset
+        newer = None
+        if not self._end and not verdict.good_behind:  # a newer format may have other seals
+            newer = newer_format(self.file.find_line(0) or b"")
+        if newer is not None:
+            raise FormatVersionError(self.path, newer)
         raise JournalDamagedError(
             self.path,
             self.file.count_lines(offset) + 1,

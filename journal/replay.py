@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import NamedTuple, Protocol
 from zlib import crc32
 
@@ -108,9 +109,15 @@ def _end_of_large_commit(file: Readable, start: Position, size: int) -> Position
     crc = start.crc
     offset = start.offset
     held = b""  # the last bytes of what was read: a seal may lie across two chunks
+    line_bytes = 0
     while offset < size:
         chunk = file.read_at(offset, min(CHUNK_BYTES, size - offset))
         if not chunk:
+            return None
+        line_bytes = (
+            len(chunk) - chunk.rfind(b"\n") - 1 if b"\n" in chunk else line_bytes + len(chunk)
+        )
+        if line_bytes > MAX_LINE_BYTES:
             return None
         offset += len(chunk)
         held += chunk
@@ -152,8 +159,7 @@ class Span(NamedTuple):
 
     ``offset`` to ``end`` in bytes, ``line`` the number of its first line (1-based), ``lines``
     how many, ``crc`` what its last seal states. For a bad one ``seals`` counts the lines in it
-    that end like a seal, ``legible`` is whether each of its lines has its LF and is a record,
-    and ``reason`` says what is wrong with it.
+    that end like a seal, and ``reason`` says what is wrong with it.
     """
 
     good: bool
@@ -163,7 +169,6 @@ class Span(NamedTuple):
     lines: int
     crc: int
     seals: int = 0
-    legible: bool = False
     reason: str = ""
 
 
@@ -185,7 +190,6 @@ def scan(file: Readable, size: int, start: Position = START, line: int = 1) -> I
     candidates = [_Candidate(start.offset, line, start.crc)]
     bad_from, bad_line, seals = start.offset, line, 0
     first_bad: bytes | None = None
-    legible = True
     for offset, text, ended in lines_of(file, start.offset, size):
         end = offset + len(text) + ended
         stated = stated_crc(text) if ended else None
@@ -196,31 +200,20 @@ def scan(file: Readable, size: int, start: Position = START, line: int = 1) -> I
         if good and stated is not None:
             if good.offset > bad_from:
                 count = good.line - bad_line
-                bad = (bad_from, good.offset, bad_line, count, 0, seals, legible)
+                bad = (bad_from, good.offset, bad_line, count, 0, seals)
                 yield Span(False, *bad, _reason(first_bad or text))
             yield Span(True, good.offset, end, good.line, line - good.line + 1, stated)
             candidates = [_Candidate(end, line + 1, stated)]
-            bad_from, bad_line, seals, first_bad, legible = end, line + 1, 0, None, True
+            bad_from, bad_line, seals, first_bad = end, line + 1, 0, None
         else:
             if first_bad is None:
                 first_bad = text if ended else text + b"\0"
             seals += stated is not None
-            legible = legible and ended and _is_record(text)
             candidates = _next_candidates(candidates, text, stated, end, line + 1)
         line += 1
     if bad_from < size:
-        bad = (bad_from, size, bad_line, line - bad_line, 0, seals, legible)
+        bad = (bad_from, size, bad_line, line - bad_line, 0, seals)
         yield Span(False, *bad, _reason(first_bad or b""))
-
-
-def _is_record(line: bytes) -> bool:
-    try:
-        decode_record(line)
-    except UndecodableError:
-        return False
-    except UnknownRecordError:
-        pass
-    return True
 
 
 def _next_candidates(
@@ -296,14 +289,16 @@ def lines_of(file: Readable, offset: int, end: int) -> Iterator[tuple[int, bytes
 class TailVerdict(NamedTuple):
     """What follows the last good commit: ``torn`` may be cut off, else it is damage.
 
-    ``span`` is the first stretch that no seal vouches for.
+    ``span`` is the first stretch that no seal vouches for, ``good_behind`` whether there is a
+    good commit behind it.
     """
 
     torn: bool
     span: Span
+    good_behind: bool = False
 
 
-def could_be_torn(span: Span) -> bool:
+def could_be_torn(file: Readable, span: Span) -> bool:
     """Whether a bad span at the end of the file is what one dying writer can leave.
 
     That is part of one commit, whatever a power cut made of it. It is not: two lines that end
@@ -311,8 +306,22 @@ def could_be_torn(span: Span) -> bool:
     fit, for then something in or before it was changed; nor the first, for a journal is made
     with its first commit in it.
     """
-    changed = span.seals > 1 or (span.seals == 1 and span.legible)
-    return not changed and span.offset > 0 and span.reason != _TEXT_MODE
+    if span.seals > 1 or span.offset == 0 or span.reason == _TEXT_MODE:
+        return False
+    return span.seals == 0 or not _is_legible(file, span)
+
+
+def _is_legible(file: Readable, span: Span) -> bool:
+    """Whether each line of the span has its LF and is a record."""
+    for _, text, ended in lines_of(file, span.offset, span.end):
+        if not ended:
+            return False
+        with suppress(UnknownRecordError):
+            try:
+                decode_record(text)
+            except UndecodableError:
+                return False
+    return True
 
 
 def judge_tail(file: Readable, size: int, last: Position) -> TailVerdict:
@@ -321,7 +330,7 @@ def judge_tail(file: Readable, size: int, last: Position) -> TailVerdict:
     for span in scan(file, size, last):
         first = first or span
         if span.good:  # a good commit behind bad bytes: history was changed
-            return TailVerdict(False, first)
+            return TailVerdict(False, first, good_behind=True)
     if first is None:  # the file shrank meanwhile: a writer has cut it off already
         first = Span(False, last.offset, last.offset, 1, 0, 0, reason="nothing")
-    return TailVerdict(could_be_torn(first), first)
+    return TailVerdict(could_be_torn(file, first), first)

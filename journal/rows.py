@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from typing import overload
 
@@ -130,6 +131,7 @@ class RowSequence(Sequence[JobRow]):
     def __getitem__(self, index: int | slice) -> JobRow | list[JobRow]:
         if isinstance(index, slice):
             return list(self._rows(range(*index.indices(len(self)))))
+        index = operator.index(index)
         number = index + len(self) if index < 0 else index
         if not 0 <= number < len(self):
             raise IndexError(f"row {index} of {len(self)}")

@@ -6,6 +6,7 @@ returns a :class:`~journal.command.CommandOutcome`.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -18,12 +19,16 @@ from journal.command import CommandOutcome
 from journal.errors import (
     InvalidStateTransition,
     InvalidValueError,
+    JobLockedError,
     JournalError,
     RowChangedError,
+    StorageError,
 )
 from journal.index import TERMINAL_STATUSES
 from journal.model import Job, JobRow, JobStatus, JobSummary
 from journal.service import JobService
+
+_TICK_S = 0.1
 
 Handler = Callable[[JobRow], CommandOutcome]
 
@@ -50,7 +55,7 @@ def match_rows(service: JobService, job: Job, rows: Iterable[dict[str, Any]]) ->
         if row is None:
             if job.retry_of is None:
                 rest = itertools.chain([(number, data)], numbered)
-                matched.added = len(service.create_rows(job.id, _new(rest)))
+                matched.added = len(service.create_rows(job.id, numbered_rows(rest)))
                 break
             continue
         if row.row_number != number and job.retry_of is None:
@@ -70,7 +75,8 @@ def match_rows(service: JobService, job: Job, rows: Iterable[dict[str, Any]]) ->
     return matched
 
 
-def _new(rows: Iterable[tuple[int, dict[str, Any]]]) -> Iterator[dict[str, Any]]:
+def numbered_rows(rows: Iterable[tuple[int, dict[str, Any]]]) -> Iterator[dict[str, Any]]:
+    """Rows of an input and their places in it, as the service takes them."""
     for number, data in rows:
         yield {"row_number": number, "data": data}
 
@@ -101,29 +107,30 @@ class Run:
         """Start no more rows; those in flight go on to their end. Safe in a signal handler."""
         self._stop.set()
 
-    def work(self, on_interrupted: Policy) -> JobSummary:
+    def work(self, on_interrupted: Policy, tick: Callable[[], object] = lambda: None) -> JobSummary:
         """Start the job, work until no row is pending or :meth:`stop`, and end or pause it.
 
-        Raises JobBusyError, InvalidStateTransition, and the error of a commit that failed; the
-        job is paused then, if that can still be written.
+        ``tick`` is called some ten times a second meanwhile. Raises JobBusyError,
+        InvalidStateTransition, and the error of a commit that failed; the job is paused then, if
+        that can still be written, and ``problems`` may say more.
         """
         service = self._service
         service.start_job(self._job_id, on_interrupted)
-        self._rows = iter(service.get_pending_rows(self._job_id))
-        threads = [threading.Thread(target=self._worker) for _ in range(self._workers)]
+        threads: list[threading.Thread] = []
         try:
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
+            self._rows = iter(service.get_pending_rows(self._job_id))
+            for _ in range(self._workers):
+                threads.append(threading.Thread(target=self._worker))
+                threads[-1].start()
+            self._wait_for(threads, tick)
             if self._failure is not None:
                 raise self._failure
-        except BaseException:
+        except BaseException as error:
             self._stop.set()
-            for thread in threads:
-                if thread.ident is not None:
-                    thread.join()
+            self._wait_for([thread for thread in threads if thread.ident is not None], tick)
             self._leave(JobStatus.PAUSED)
+            if isinstance(error, RuntimeError):  # "can't start new thread"
+                raise StorageError("-j", "start a thread for", errno.EAGAIN, str(error)) from error
             raise
         summary = service.get_job_summary(self._job_id)
         if summary["status"] != JobStatus.RUNNING:
@@ -135,6 +142,15 @@ class Run:
         else:
             self._leave(JobStatus.COMPLETED)
         return service.get_job_summary(self._job_id)
+
+    @staticmethod
+    def _wait_for(threads: list[threading.Thread], tick: Callable[[], object]) -> None:
+        # With a timeout: the system may hand a signal to any thread, which doesn't wake this
+        # one from a wait, and only this one runs Python's signal handlers.
+        for thread in threads:
+            while thread.is_alive():
+                thread.join(_TICK_S)
+                tick()
 
     def _leave(self, status: JobStatus) -> None:
         try:
@@ -167,15 +183,35 @@ class Run:
             self._service.start_row(row.id)
         except InvalidStateTransition:
             return  # another process has settled it, or ended the job, since we looked
-        outcome = self._handler(row)
         try:
-            if outcome.error_code is None:
-                self._service.complete_row(row.id, result=outcome.output)
-            else:
-                self._service.fail_row(row.id, outcome.error_code, outcome.error_message)
+            outcome = self._handler(row)
+        except JournalError:
+            self._service.retry_row(row.id)  # it did not begin
+            raise
+        try:
+            self._record(row, outcome)
         except InvalidStateTransition as error:
-            ended = outcome.error_code or "success"
-            self.problems.append(f"row {row.id} ended with {ended}, not recorded: {error}")
+            self.problems.append(_unrecorded(row, outcome, error))
+        except JournalError as error:
+            self.problems.append(_unrecorded(row, outcome, error))
+            raise
+
+    def _record(self, row: JobRow, outcome: CommandOutcome) -> None:
+        while True:
+            try:
+                if outcome.error_code is None:
+                    self._service.complete_row(row.id, result=outcome.output)
+                else:
+                    self._service.fail_row(row.id, outcome.error_code, outcome.error_message)
+            except JobLockedError:
+                continue  # what has happened is worth any wait
+            return
+
+
+def _unrecorded(row: JobRow, outcome: CommandOutcome, error: JournalError) -> str:
+    what = "succeeded" if outcome.error_code is None else f"failed with {outcome.error_code}"
+    text = (outcome.output or outcome.error_message)[:1000]
+    return f"row {row.id} {what} and this could not be recorded ({error}); it said: {text!r}"
 
 
 def has_ended(job: Job) -> bool:

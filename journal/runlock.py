@@ -1,4 +1,7 @@
-"""The run lock: held for as long as one run works on a job, freed by the system when it dies."""
+"""The run lock: held for as long as one run works on a job, freed by the system when it dies.
+
+It is the lock of the job's directory. ``run.lock`` in there only names the holder, for people.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from journal.errors import JobBusyError, JobNotFoundError
 from journal.format import now, time_text
 from journal.model import RunHolder
 
+JOURNAL_NAME = "journal.jsonl"
 RUN_LOCK_NAME = "run.lock"
 
 # Looking who holds the lock takes it for an instant, so a try that fails is repeated for a while.
@@ -20,46 +24,63 @@ _PATIENCE_S = 0.25
 class RunLock:
     """Held from :meth:`take` to :meth:`release`."""
 
-    def __init__(self, file: files.LockFile) -> None:
-        self._file = file
+    def __init__(self, lock: files.DirectoryLock) -> None:
+        self._lock = lock
 
     @classmethod
     def take(cls, directory: Path, job_id: str) -> RunLock:
         """Hold the job's run lock, or raise JobBusyError with its holder."""
-        path = directory / RUN_LOCK_NAME
         try:
-            file = files.LockFile(path)
-            if not file.acquire(_PATIENCE_S):
-                file.close()
-                holder = run_holder(directory) or RunHolder()
-                raise JobBusyError(job_id, holder.host, holder.pid, holder.started_at)
+            lock = files.DirectoryLock(directory)
+            if not files.wait_for_lock(lock, _PATIENCE_S):
+                lock.close()
+                raise busy_error(directory, job_id)
+            if not lock.is_at_path() or not files.exists(directory / JOURNAL_NAME):  # deleted
+                lock.close()
+                raise JobNotFoundError(job_id)
             holder = RunHolder(files.host_name(), files.process_id(), time_text(now()))
-            file.write_holder(msgspec.json.encode(holder) + b"\n")
+            text = msgspec.json.encode(holder) + b"\n"
+            files.write_small(directory / RUN_LOCK_NAME, text)
         except (FileNotFoundError, NotADirectoryError):
             raise JobNotFoundError(job_id) from None
         except OSError as error:
-            raise files.storage_error(path, "lock", error) from error
-        return cls(file)
+            raise files.storage_error(directory, "lock", error) from error
+        return cls(lock)
 
     @property
     def held(self) -> bool:
         """False in a forked child: the lock stays with the parent."""
-        return self._file.fd >= 0
+        return self._lock.fd >= 0
 
     def release(self) -> None:
-        self._file.close()
+        if self.held:  # unlocked, not only closed: a command may be between its fork and exec
+            self._lock.unlock()
+        self._lock.close()
+
+
+def busy_error(directory: Path, job_id: str) -> JobBusyError:
+    """What to raise when another run holds the job."""
+    holder = _read_holder(directory)
+    return JobBusyError(job_id, holder.host, holder.pid, holder.started_at)
 
 
 def run_holder(directory: Path) -> RunHolder | None:
-    """Who works on the job in ``directory`` now; None if nobody does."""
-    path = directory / RUN_LOCK_NAME
+    """Who works on the job in ``directory`` now; None if nobody does. Raises StorageError."""
     try:
-        text = files.read_lock_holder(path)
-    except OSError as error:
-        raise files.storage_error(path, "read", error) from error
-    if text is None:
+        lock = files.DirectoryLock(directory)
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise files.storage_error(directory, "look at", error) from error
     try:
-        return msgspec.json.decode(text, type=RunHolder)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return RunHolder()  # it holds the lock and has not written its name yet
+        return _read_holder(directory) if lock.is_held() else None
+    finally:
+        lock.close()
+
+
+def _read_holder(directory: Path) -> RunHolder:
+    """Who wrote its name last; an empty name if nobody has, or it can't be read."""
+    try:
+        return msgspec.json.decode(files.read_small(directory / RUN_LOCK_NAME), type=RunHolder)
+    except (msgspec.MsgspecError, UnicodeDecodeError, OSError):
+        return RunHolder()

@@ -19,6 +19,7 @@ from journal.changes import (
     add_rows,
     change_row,
     check_policy,
+    check_retry,
     put_job_record,
     retry_failed,
     set_job_status,
@@ -30,6 +31,7 @@ from journal.errors import (
     InvalidValueError,
     JobBusyError,
     JobExistsError,
+    JobMismatchError,
     JobNotFoundError,
     JournalError,
 )
@@ -42,7 +44,6 @@ from journal.format import (
     RowStatusRecord,
     encode_value,
 )
-from journal.index import TERMINAL_STATUSES
 from journal.jobs import job_of, summary_of
 from journal.log import Log
 from journal.model import (
@@ -57,7 +58,7 @@ from journal.model import (
     row_status,
 )
 from journal.rows import RowSequence, row_at
-from journal.runlock import run_holder
+from journal.runlock import busy_error, run_holder
 from journal.store import Store
 from journal.validate import (
     check_count,
@@ -66,7 +67,9 @@ from journal.validate import (
     check_moment,
     check_optional_text,
     check_text,
+    is_job_id,
     new_job_id,
+    retry_id,
     split_row_id,
 )
 
@@ -80,9 +83,11 @@ class JobService:
     become one commit. Getters read what other processes have committed up to the call.
 
     Every method raises :class:`InvalidValueError` for arguments that can't be, and may raise
-    :class:`StorageError`, :class:`JournalDamagedError`, :class:`FormatVersionError` and (changes)
-    :class:`JobLockedError`. Changes of what isn't there raise :class:`JobNotFoundError` or
-    :class:`RowNotFoundError`; getters return ``None``. Statuses may be given as text.
+    :class:`StorageError`, :class:`JournalDamagedError`, :class:`FormatVersionError` and
+    :class:`JobLockedError` (getters only while another *thread* of this service has a batch
+    open). Changes of what isn't there raise :class:`JobNotFoundError` or
+    :class:`RowNotFoundError`; ``get_job`` and ``get_row`` return ``None``. Statuses may be given
+    as text.
     """
 
     def __init__(
@@ -101,14 +106,15 @@ class JobService:
         """
         if sync not in ("commit", "none"):
             raise InvalidValueError("sync", sync, "must be 'commit' or 'none'")
-        if not isinstance(root, (str, os.PathLike)) or "\0" in f"{root}" or not f"{root}":
+        text = os.fspath(root) if isinstance(root, (str, os.PathLike)) else None
+        if not isinstance(text, str) or not text or "\0" in text:
             raise InvalidValueError("root", root, "must be the path of a directory")
         number = isinstance(lock_timeout_s, (int, float)) and not isinstance(lock_timeout_s, bool)
         if not number or not lock_timeout_s >= 0:
             raise InvalidValueError("lock_timeout_s", lock_timeout_s, "must be 0 or more seconds")
         lock_timeout_s = min(lock_timeout_s, TIMEOUT_MAX)
         # Absolute, so that a script that changes its directory goes on in the same store.
-        self.root = Path(root).absolute()
+        self.root = Path(text).absolute()
         self._store = Store(self.root, sync=sync == "commit", lock_timeout_s=lock_timeout_s)
 
     def __enter__(self) -> Self:
@@ -137,11 +143,13 @@ class JobService:
         *,
         job_id: str | None = None,
         metadata: dict[str, Any] | None = None,
+        row_data: Iterable[Mapping[str, Any]] = (),
     ) -> Job:
-        """Make a pending job without rows. A crash leaves it whole or not there at all.
+        """Make a pending job. A crash leaves it whole, with its rows, or not there at all.
 
         ``job_id`` defaults to ``DATE-slug-of-name-random``. ``metadata`` is any JSON object.
-        Raises JobExistsError, StoreError.
+        ``row_data`` is as in :meth:`create_rows`. Raises JobExistsError, StoreError, and
+        JobBusyError while another process makes a job of this id.
         """
         if not check_text(name, "name").strip():
             raise InvalidValueError("name", name, "must not be empty")
@@ -159,27 +167,22 @@ class JobService:
             metadata=metadata,
             at=UNSET_TIME,
         )
-        return self._create(record, job_id)
+        if job_id is None:
+            job_id = new_job_id(name, datetime.now(UTC))
+        return self._create(record, job_id, lambda log: add_rows(log, row_data))
 
-    def _create(self, record: JobRecord, job_id: str | None, rows: Iterable[JobRow] = ()) -> Job:
+    def _create(self, record: JobRecord, job_id: str, add: Callable[[Log], object]) -> Job:
         made: list[Job] = []
 
         def fill(log: Log) -> None:
             with log:
-                record.id, record.at = log.directory.name, log.now()
+                record.id, record.at = job_id, log.now()
                 put_job_record(log, record)
-                take_over_rows(log, rows)
+                add(log)
             made.append(job_of(log.index))
 
-        if job_id is not None:
-            self._store.create(check_job_id(job_id), fill)
-            return made[0]
-        while True:
-            try:
-                self._store.create(new_job_id(record.name, datetime.now(UTC)), fill)
-                return made[0]
-            except JobExistsError:
-                continue  # one in two thousand million: draw again
+        self._store.create(check_job_id(job_id), fill)
+        return made[0]
 
     def get_job(self, job_id: str) -> Job | None:
         """The job as of its last commit, or ``None``."""
@@ -234,9 +237,12 @@ class JobService:
         on_error: Callable[[JournalError], object] | None,
     ) -> list[str]:
         found: list[tuple[datetime, str]] = []
-        for job_id in self._store.job_ids():
+        for job_id in self._store.directory_names():
+            if not is_job_id(job_id) and on_error is None:
+                continue
             try:
                 header = self._store.header(job_id)
+                self._check_name(job_id, header)
             except JobNotFoundError:
                 continue  # deleted since its name was read
             except JournalError as error:
@@ -342,7 +348,8 @@ class JobService:
         Each mapping may hold ``row_number`` (int from 1; default: the next one),
         ``row_checksum`` (text; default: SHA-256 of the data as compact JSON with sorted keys)
         and ``data`` (a dict of JSON values; tuples read back as lists). The iterable is taken
-        row by row and written as it goes, so that a generator of millions needs little memory.
+        row by row and written as it goes, so that a generator of millions needs little memory;
+        other writers wait meanwhile, and changes that it makes to this job itself join the commit.
         Returns the new rows in the order given, decoded when they are asked for. Raises what
         the iterable raises, and InvalidStateTransition for a job that has ended.
         """
@@ -466,35 +473,21 @@ class JobService:
 
     # --- runs
 
-    def retry_job(self, job_id: str) -> Job:
+    def retry_job(self, job_id: str, policy: Policy = "review") -> Job:
         """Make the pending job that goes on with an ended job's unfinished rows.
 
-        It holds the pending and failed rows as pending, and those in processing or
-        needs_review as needs_review, by their old numbers; ``retry_of`` names the old job.
-        Raises InvalidStateTransition for a job that has not ended, or has no unfinished rows.
+        It holds them by their old numbers: pending and failed ones as pending, those in
+        processing or needs_review by ``policy`` as in :meth:`recover_job`. ``retry_of`` names the
+        old job, and the new one's id is the old one's with ``-retry``, ``-retry-2``, ... behind
+        it, so that no job is retried twice. Raises InvalidStateTransition for a job that has not
+        ended, has nothing to go on with, or has such a job already; JobExistsError if another
+        job has the id.
         """
+        check_policy(policy)
         with self._reading(job_id) as log:
             if log is None:
                 raise JobNotFoundError(job_id)
-            state = log.index.state
-            assert state is not None
-            if state.status not in TERMINAL_STATUSES:
-                raise InvalidStateTransition(
-                    state.status,
-                    JobStatus.PENDING,
-                    VALID_TRANSITIONS[state.status],
-                    f"job {job_id}",
-                    "only a job that has ended is retried as a new one; retry_failed_rows() "
-                    "puts failed rows of this one back",
-                )
-            if log.index.unfinished_count == 0:
-                raise InvalidStateTransition(
-                    state.status,
-                    JobStatus.PENDING,
-                    (),
-                    f"job {job_id}",
-                    "it has no unfinished rows",
-                )
+            state = check_retry(log, policy)
             rows = RowSequence(job_id, log, log.index.view(None))
             header = state.header
         record = JobRecord(
@@ -508,7 +501,24 @@ class JobService:
             retry_of=job_id,
             at=UNSET_TIME,
         )
-        return self._create(record, None, rows)
+        new_id = retry_id(job_id)
+        try:
+            return self._create(record, new_id, lambda log: take_over_rows(log, rows, policy))
+        except JobExistsError:
+            if self._store.header(new_id).retry_of != job_id:
+                raise
+            raise InvalidStateTransition(
+                state.status,
+                JobStatus.PENDING,
+                (),
+                f"job {job_id}",
+                f"job {new_id} goes on with its unfinished rows already",
+            ) from None
+
+    def get_retry(self, job_id: str) -> Job | None:
+        """The job that :meth:`retry_job` has made of this one, or ``None``."""
+        job = self.get_job(retry_id(check_job_id(job_id)))
+        return job if job is not None and job.retry_of == job_id else None
 
     def start_job(self, job_id: str, on_interrupted: Policy = "review") -> Job:
         """Take the run lock and set a pending, paused or interrupted job running.
@@ -522,8 +532,7 @@ class JobService:
         with self._committing_run(job_id, taken=taken) as log:
             status = job_of(log.index).status
             if status is JobStatus.RUNNING and not taken:
-                holder = run_holder(log.directory) or RunHolder()
-                raise JobBusyError(job_id, holder.host, holder.pid, holder.started_at)
+                raise busy_error(log.directory, job_id)
             if status is not JobStatus.RUNNING:
                 set_job_status(log, JobStatus.RUNNING)
             if taken:  # else they are in flight in this process
@@ -540,16 +549,12 @@ class JobService:
         """
         check_policy(policy)
         if not self._store.take_run(check_job_id(job_id)):
-            holder = run_holder(self._store.directory(job_id)) or RunHolder()
-            raise JobBusyError(job_id, holder.host, holder.pid, holder.started_at)
-        try:
-            with self._log(job_id) as log:
-                settled = settle_rows(log, policy)
-                if job_of(log.index).status is JobStatus.RUNNING:
-                    set_job_status(log, JobStatus.PAUSED)
-                return settled
-        finally:
-            self._store.release_run(job_id)
+            raise busy_error(self._store.directory(job_id), job_id)
+        with self._committing_run(job_id, taken=True) as log:
+            settled = settle_rows(log, policy)
+            if job_of(log.index).status is JobStatus.RUNNING:
+                set_job_status(log, JobStatus.PAUSED)
+            return settled
 
     def run_holder(self, job_id: str) -> RunHolder | None:
         """Host, pid and start of the run that works on the job; ``None`` if none does.
@@ -577,8 +582,10 @@ class JobService:
 
         It moves with the job and goes when the job is deleted. Raises JobNotFoundError.
         """
-        directory = self._store.directory(check_job_id(job_id)) / "artifacts"
         self._store.check_open()
+        if not self._store.holds_job(check_job_id(job_id)):
+            raise JobNotFoundError(job_id)
+        directory = self._store.directory(job_id) / "artifacts"
         try:
             files.make_directory(directory)
         except FileNotFoundError:
@@ -586,6 +593,18 @@ class JobService:
         except OSError as error:
             raise files.storage_error(directory, "make", error) from error
         return directory
+
+    def directory_names(self) -> Iterator[str]:
+        """The names of all directories with a journal, also those that can't be a job's id."""
+        return self._store.directory_names()
+
+    def check_directory(self, name: str) -> None:
+        """Raise JobMismatchError if the directory's name isn't the id of the job in it."""
+        self._check_name(name, self._store.header(name))
+
+    def _check_name(self, name: str, header: JobRecord) -> None:
+        if header.id != name:
+            raise JobMismatchError(self._store.directory(name), header.id)
 
     def job_ids(self) -> Iterator[str]:
         """The ids of all jobs in the store, in no order, without reading their journals."""

@@ -1,18 +1,21 @@
 """A store: the directory that holds one directory a job. Creates, finds and deletes jobs.
 
-Below the root, ``.staging`` holds jobs that are being made or deleted. Both happen under the
-lock of ``.staging/lock``, so whatever else lies in there when the lock is free was left behind
-by a process that died, and the next writer removes it: a crash leaves no half job.
+Below the root, ``.staging`` holds jobs that are being made or deleted, each with its directory
+locked. So what lies in there with a free lock was left behind by a process that died, and the next
+writer removes it: a crash leaves no half job. ``.staging/lock`` is held to put something in, and to
+look.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+import secrets
 import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from journal import files
@@ -152,30 +155,40 @@ class Store:
     # --- the jobs there are
 
     def job_ids(self) -> Iterator[str]:
-        """The ids of the jobs in the store, in no order; other directories are passed over."""
+        """The ids of the jobs in the store, in no order."""
+        return filter(is_job_id, self.directory_names())
+
+    def directory_names(self) -> Iterator[str]:
+        """The names of all directories with a journal, also those that can't be a job's id."""
         try:
             for name in files.subdirectories(self.root):
-                if is_job_id(name) and files.exists(self.root / name / JOURNAL_NAME):
+                if files.exists(self.root / name / JOURNAL_NAME):
                     yield name
         except OSError as error:
             raise files.storage_error(self.root, "list", error) from error
+
+    def holds_job(self, job_id: str) -> bool:
+        """Whether there is a journal in the job's directory."""
+        return files.exists(self.directory(job_id) / JOURNAL_NAME)
 
     def header(self, job_id: str) -> JobRecord:
         """The job record alone, without replaying the journal."""
         path = self.directory(job_id) / JOURNAL_NAME
         try:
-            line = files.JournalFile(path).read_line(0)
+            line = files.JournalFile(path).find_line(0)
         except (FileNotFoundError, NotADirectoryError):
             raise JobNotFoundError(job_id) from None
         except OSError as error:
             raise files.storage_error(path, "read", error) from error
-        stated = stated_crc(line)
-        if stated is not None and content_crc(line, 0) != stated:
-            raise JournalDamagedError(path, 1, 0, f"crc {content_crc(line, 0):08x}", "another")
+        if line is None:
+            raise JournalDamagedError(path, 1, 0, "a job record", "no whole line")
         try:
             record = decode_record(line)
         except (UndecodableError, UnknownRecordError) as error:
             raise read_error(path, 1, 0, error) from None
+        stated = stated_crc(line)
+        if stated is not None and content_crc(line, 0) != stated:
+            raise JournalDamagedError(path, 1, 0, f"crc {content_crc(line, 0):08x}", "another")
         if not isinstance(record, JobRecord):
             raise JournalDamagedError(path, 1, 0, "a job record", "a record of another type")
         return record
@@ -187,27 +200,49 @@ class Store:
 
         On return the job is there and, with ``sync``, survives a power cut.
         """
-        with self._staging() as staging:
-            if files.exists(self.directory(job_id)):
-                raise JobExistsError(job_id)
-            directory = staging / job_id
-            try:
+        target = self.directory(job_id)
+        directory = self.root / STAGING_NAME / _staging_name(job_id)
+        try:
+            with self._staging():
+                self._check_free(target, job_id)
                 files.make_directory(directory)
-                log = Log(
-                    directory, sync=self.sync, lock_timeout_s=self.lock_timeout_s, create=True
-                )
-                fill(log)
-                log.close()
-                if self.sync:
-                    files.sync_directory(directory)
-                files.rename(directory, self.directory(job_id))
-                if self.sync:
-                    files.sync_directory(self.root)
-            except OSError as error:
-                raise files.storage_error(self.directory(job_id), "create", error) from error
-            finally:  # empty after the rename; else what there is of a job that was not to be
+                lock = files.DirectoryLock(directory)
+                lock.try_lock()
+        except OSError as error:
+            raise files.storage_error(target, "create", error) from error
+        try:
+            log = Log(directory, sync=self.sync, lock_timeout_s=self.lock_timeout_s, create=True)
+            fill(log)
+            log.close()
+            if self.sync:
+                files.sync_directory(directory)
+            self._check_free(target, job_id)
+            files.rename(directory, target)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):  # made since we looked
+                raise JobExistsError(job_id) from None
+            raise files.storage_error(target, "create", error) from error
+        finally:
+            with suppress(OSError):  # gone after the rename; else what there is of the job
                 files.remove_tree(directory)
+            lock.close()
         self.forget(job_id)
+        self._sync_names()
+
+    def _sync_names(self) -> None:
+        if self.sync:
+            try:
+                files.sync_directory(self.root)
+            except OSError as error:
+                refused = files.storage_error(self.root, "sync", error)
+                raise files.outcome_unknown(refused) from error
+
+    def _check_free(self, target: Path, job_id: str) -> None:
+        if not files.exists(target):
+            return
+        if files.exists(target / JOURNAL_NAME):
+            raise JobExistsError(job_id)
+        raise StoreError(target, "it is in the way and holds no journal: move it, or look for it")
 
     def delete(self, job_id: str) -> bool:
         """Remove a job and all its files; False if there is none. JobBusyError while it runs."""
@@ -215,43 +250,70 @@ class Store:
         directory = self.directory(job_id)
         if not files.exists(directory / JOURNAL_NAME):
             return False
-        with self._staging() as staging:
-            lock = RunLock.take(directory, job_id)
-            try:
-                files.rename(directory, staging / job_id)
-                if self.sync:
-                    files.sync_directory(self.root)
-                files.remove_tree(staging / job_id)
-            except FileNotFoundError:
-                return False
-            except OSError as error:
-                raise files.storage_error(directory, "delete", error) from error
-            finally:
-                lock.release()
-                self.forget(job_id)
+        leftover = self.root / STAGING_NAME / _staging_name(job_id)
+        try:
+            with self._staging():
+                run = RunLock.take(directory, job_id)
+                try:
+                    self._rename_unlocked(directory, leftover, job_id)
+                except BaseException:
+                    run.release()
+                    raise
+        except (FileNotFoundError, JobNotFoundError):
+            return False
+        except OSError as error:
+            raise files.storage_error(directory, "delete", error) from error
+        self.forget(job_id)
+        with suppress(OSError):  # deleted it is: what can't be removed now is a leftover
+            files.remove_tree(leftover)
+        run.release()
+        self._sync_names()
         return True
 
+    def _rename_unlocked(self, directory: Path, leftover: Path, job_id: str) -> None:
+        """Rename a job's directory away while no commit is under way."""
+        file = files.JournalFile(directory / JOURNAL_NAME)
+        try:
+            if not files.wait_for_lock(file, self.lock_timeout_s):
+                raise JobLockedError(job_id, self.lock_timeout_s)
+            files.rename(directory, leftover)
+        finally:
+            file.close()
+
     @contextmanager
-    def _staging(self) -> Iterator[Path]:
-        """The staging directory, locked and empty but for its lock."""
+    def _staging(self) -> Iterator[None]:
+        """The staging directory, locked; what is left in it belongs to a process at work."""
         self.check_open()
         staging = self.root / STAGING_NAME
         try:
-            files.make_store(self.root)
+            files.make_store(self.root, sync=self.sync)
             files.make_directory(staging)
             lock = files.LockFile(staging / "lock")
         except OSError as error:
-            raise StoreError(
-                self.root, f"{os.strerror(error.errno or 0)}; choose another root"
-            ) from error
+            reason = f"{os.strerror(error.errno or 0)}; choose another root"
+            raise StoreError(self.root, reason) from error
         try:
             if not lock.acquire(self.lock_timeout_s):
                 raise JobLockedError(str(self.root), self.lock_timeout_s)
             for name in files.subdirectories(staging):
-                files.remove_tree(staging / name)
-            yield staging
+                self._remove_leftover(staging / name)
+            yield
         finally:
             lock.close()
+
+    def _remove_leftover(self, directory: Path) -> None:
+        with suppress(OSError):  # what can't be removed must not keep others from their work
+            lock = files.DirectoryLock(directory)
+            try:
+                if lock.try_lock():
+                    files.remove_tree(directory)
+            finally:
+                lock.close()
+
+
+def _staging_name(job_id: str) -> str:
+    """A name that no other job being made or deleted has; it need not be a job's id."""
+    return f"{job_id}.{secrets.token_hex(6)}"
 
 
 def _reset_stores_in_child() -> None:

@@ -22,6 +22,7 @@ _WINDOWS_DEVICES = frozenset(
 )
 _RANDOM_ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 _SLUG_CHARACTERS = 40
+_JOB_ID_CHARACTERS = 128
 
 
 @lru_cache(maxsize=1024)  # a script names the same few jobs again and again
@@ -58,6 +59,17 @@ def new_job_id(name: str, today: datetime) -> str:
     return f"{today:%Y%m%d}-{slug(name)}-{random}"
 
 
+_RETRY_ID = re.compile(r"(.*)-retry(?:-([0-9]{1,9}))?")
+
+
+def retry_id(job_id: str) -> str:
+    """The id of the job that goes on with this one's unfinished rows."""
+    match = _RETRY_ID.fullmatch(job_id)
+    if match is None:
+        return f"{job_id[: _JOB_ID_CHARACTERS - 16]}-retry"
+    return f"{match[1]}-retry-{int(match[2] or 1) + 1}"
+
+
 def split_row_id(row_id: object) -> tuple[str, int]:
     """``JOB_ID:ROW_NUMBER`` as its two parts."""
     if isinstance(row_id, str):
@@ -70,6 +82,7 @@ def split_row_id(row_id: object) -> tuple[str, int]:
 def check_text(value: object, where: str) -> str:
     if not isinstance(value, str):
         raise InvalidValueError(where, value, "must be text (str)")
+    value = str.__str__(value)  # msgspec takes no subclass
     if not value.isascii():
         try:
             value.encode()

@@ -82,7 +82,7 @@ def _read_all(directory: Path, file: JournalFile) -> Report:
         records += span.lines
         rows += _check_records(file, span, index, findings)
     if bad is not None:
-        kind: Literal["torn", "damage"] = "torn" if could_be_torn(bad) else "damage"
+        kind: Literal["torn", "damage"] = "torn" if could_be_torn(file, bad) else "damage"
         findings.append(_finding(kind, bad, bad.reason))
     if size == 0:
         findings.append(Finding("damage", 1, 0, 0, "the file is empty"))

@@ -453,7 +453,7 @@ def test_a_job_that_cannot_be_made_is_a_storage_error_and_not_there(
 ) -> None:
     with JobService(tmp_path, sync="none") as service:
         service.create_job("First", job_id="first")
-        faulty.plan(call, *[works] * 2 * (call == "mkdir"), fails(errno.ENOSPC))
+        faulty.plan(call, *[works] * (call == "mkdir"), fails(errno.ENOSPC))
         with pytest.raises(StorageError) as refused:
             service.create_job("New", job_id="new")
         assert refused.value.errno == errno.ENOSPC
@@ -463,21 +463,63 @@ def test_a_job_that_cannot_be_made_is_a_storage_error_and_not_there(
         service.create_job("New", job_id="new")
 
 
-@pytest.mark.parametrize("call", ["rename", "unlink", "rmdir"])
-def test_a_job_that_cannot_be_deleted_is_a_storage_error_and_whole_or_gone(
-    service: JobService, faulty: FaultyOs, call: str
+def test_a_job_that_cannot_be_renamed_away_is_not_deleted(
+    service: JobService, faulty: FaultyOs
 ) -> None:
     rows = list(service.get_rows(JOB))
-    faulty.plan(call, fails(errno.EIO))
+    faulty.plan("rename", fails(errno.EIO))
     with pytest.raises(StorageError) as refused:
         service.delete_job(JOB)
     assert refused.value.errno == errno.EIO
-    if call == "rename":
-        assert read_all(service.root, JOB)[1] == rows
-        assert service.delete_job(JOB)
+    assert read_all(service.root, JOB)[1] == rows
+    assert service.delete_job(JOB)
     assert service.get_job(JOB) is None
+
+
+@pytest.mark.parametrize("call", ["unlink", "rmdir"])
+def test_a_deleted_job_whose_files_cannot_be_removed_is_a_leftover(
+    service: JobService, faulty: FaultyOs, call: str
+) -> None:
+    faulty.plan(call, fails(errno.EIO))
+    assert service.delete_job(JOB)
+    assert service.get_job(JOB) is None
+    assert len(os.listdir(service.root / ".staging")) == 2
     service.create_job("Again", job_id=JOB)
     assert len(service.get_rows(JOB)) == 0
+    assert os.listdir(service.root / ".staging") == ["lock"]
+
+
+@linux_sync
+@pytest.mark.parametrize("change", ["create", "delete"])
+def test_a_change_of_names_whose_sync_fails_has_an_unknown_outcome(
+    service: JobService, faulty: FaultyOs, change: str
+) -> None:
+    if change == "create":
+        faulty.plan("fsync", works, fails(errno.EIO))
+        with pytest.raises(CommitOutcomeUnknownError):
+            service.create_job("New", job_id="new")
+        assert service.get_job("new") is not None
+    else:
+        faulty.plan("fsync", fails(errno.EIO))
+        with pytest.raises(CommitOutcomeUnknownError):
+            service.delete_job(JOB)
+        assert service.get_job(JOB) is None
+
+
+@linux_sync
+def test_doubtful_pages_are_written_again_until_a_sync_succeeds(
+    service: JobService, faulty: FaultyOs
+) -> None:
+    faulty.plan("fdatasync", fails(errno.EIO), fails(errno.EIO))
+    with pytest.raises(CommitOutcomeUnknownError):
+        service.complete_row(f"{JOB}:1", "T-1")
+    with pytest.raises(StorageError):
+        service.complete_row(f"{JOB}:3", "T-3")
+    faulty.calls.clear()
+    service.complete_row(f"{JOB}:3", "T-3")
+    wanted = {"write", "pwrite", "fdatasync"}
+    names = [name for name, _ in faulty.calls if name in wanted]
+    assert names == ["pwrite", "fdatasync", "write", "fdatasync"]
 
 
 # --- reads -----------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -246,6 +246,8 @@ class ModelJob:
     def recover_job(self, policy: str) -> int:
         if self.holder is not None:
             raise Busy
+        if policy == "retry" and self.numbers(RowStatus.PROCESSING):
+            self._refuse_if_over()
         settled = self._settle(policy)
         if self.status is JobStatus.RUNNING:
             self._move(JobStatus.PAUSED)
@@ -562,24 +564,30 @@ class JournalMachine(RuleBasedStateMachine):
         self.models[job_id] = before
 
     @precondition(lambda self: len(self.models) < MAX_JOBS)
-    @rule(who=whos, pick=job_picks)
-    def retry_job(self, who: int, pick: int) -> None:
+    @rule(who=whos, pick=job_picks, policy=st.sampled_from(["review", "retry", "fail"]))
+    def retry_job(self, who: int, pick: int, policy: Literal["review", "retry", "fail"]) -> None:
         job_id = self.pick(pick)
         service, old = self.services[who], self.models[job_id]
-        done = len(old.numbers(RowStatus.COMPLETED)) + len(old.numbers(RowStatus.SKIPPED))
-        if not old.is_over or done == len(old.rows):
+        to_do = len(old.numbers(RowStatus.PENDING)) + len(old.numbers(RowStatus.FAILED))
+        if policy != "review":
+            to_do += len(old.numbers(RowStatus.PROCESSING))
+            to_do += len(old.numbers(RowStatus.NEEDS_REVIEW))
+        is_retried = any(model.header["retry_of"] == job_id for model in self.models.values())
+        if not old.is_over or not to_do or is_retried:
             refusal = refusal_of(lambda: service.retry_job(job_id))
             assert refusal == (old.status, "pending", list(VALID_TRANSITIONS[old.status]))
             return
-        job = service.retry_job(job_id)
+        job = service.retry_job(job_id, policy)
         new = self.models[job.id] = ModelJob({**old.header, "id": job.id, "retry_of": job_id})
         for number in old.numbers():
             row = old.rows[number]
             if row["status"] in (RowStatus.COMPLETED, RowStatus.SKIPPED):
                 continue
             new.create_rows([{**row, "row_number": number}])
-            if row["status"] in (RowStatus.PROCESSING, RowStatus.NEEDS_REVIEW):
-                new.rows[number]["status"] = RowStatus.NEEDS_REVIEW
+            is_unknown = row["status"] in (RowStatus.PROCESSING, RowStatus.NEEDS_REVIEW)
+            if is_unknown and policy != "retry":
+                status = RowStatus.NEEDS_REVIEW if policy == "review" else RowStatus.FAILED
+                new.rows[number]["status"] = status
                 new.settled.append(number)
         self.take_over_settled(service, job.id)
 

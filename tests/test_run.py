@@ -108,7 +108,10 @@ def test_a_program_named_by_the_row_that_is_not_there_fails_the_row(work: Path) 
     assert journal("run", "rows.csv", "--job", "j", "--", "./{order}").returncode == 3
     with JobService("jobs") as service:
         row = service.get_failed_rows("j")[0]
-    assert (row.error_code, row.error_message) == ("127", "./A-1: no such command")
+    assert (row.error_code, row.error_message) == (
+        "127",
+        "./A-1: can't be started: No such file or directory",
+    )
 
 
 def test_output_that_is_not_text_is_kept_readable_and_a_flood_is_cut(work: Path) -> None:

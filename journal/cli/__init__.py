@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from typing import Any
@@ -16,7 +17,7 @@ from journal.cli.exits import (
     EXIT_UNEXPECTED,
     exit_code_of,
 )
-from journal.cli.output import clean
+from journal.cli.output import tell
 from journal.errors import JournalError
 
 _COMMANDS = {
@@ -71,14 +72,16 @@ def cli(ctx: click.Context, root: str) -> None:
     JOB is a job's id, the beginning of one, or the path of a job's directory.
 
     Exit codes: 0 all rows completed or skipped, 1 unexpected error, 2 usage or bad input, 3
-    ended with failed rows or rows that need review, 4 no such job or a refused transition, 5
-    locked or running elsewhere, 6 damage, 130 and 143 paused by Ctrl-C or SIGTERM.
+    ended with failed rows or rows that need review, 4 no such job, a refused transition, or
+    paused or ended by another process, 5 locked or running elsewhere, 6 damage, 129, 130 and
+    143 paused by SIGHUP, Ctrl-C or SIGTERM, 141 the output's reader has gone.
     """
     ctx.obj = root
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code; errors that a user can cause are one line."""
+    _mend_standard_streams()
     try:
         code: Any = cli.main(arguments, standalone_mode=False)
     except click.ClickException as error:
@@ -87,12 +90,40 @@ def main(arguments: list[str] | None = None) -> int:
     except click.exceptions.Exit as error:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
+        tell("interrupted")
         return EXIT_INTERRUPTED
     except JournalError as error:
-        click.echo(f"journal: {clean(str(error))}", err=True)
+        tell(f"journal: {error}")
         return exit_code_of(error)
     except OSError as error:
-        click.echo(f"journal: {clean(str(error))}", err=True)
+        tell(f"journal: {error}")
+        return EXIT_UNEXPECTED
+    except Exception as error:
+        if os.environ.get("JOURNAL_TRACEBACK"):
+            raise
+        tell(
+            f"journal: unexpected {type(error).__name__}: {error}; JOURNAL_TRACEBACK=1 shows where"
+        )
         return EXIT_UNEXPECTED
     return code if isinstance(code, int) else EXIT_OK
+
+
+def _mend_standard_streams() -> None:
+    """Give closed standard streams to /dev/null, before a journal gets their descriptor.
+
+    A message to descriptor 2 would be written into it.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free one: this
+    for stream in (sys.stdout, sys.stderr):  # a terminal's encoding may lack what rows hold
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    if sys.stdin is None:
+        sys.stdin = open(0, closefd=False, encoding="utf-8")  # noqa: SIM115  (until we exit)
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False, encoding="utf-8")  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False, encoding="utf-8")  # noqa: SIM115

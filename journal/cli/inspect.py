@@ -9,7 +9,7 @@ import msgspec
 
 from journal.cli.exits import EXIT_OK, exit_code_of
 from journal.cli.jobs import find_job, state_of
-from journal.cli.output import as_json, clean, echo_json_list, echo_table, shorten
+from journal.cli.output import as_json, clean, echo_json_list, echo_table, shorten, tell
 from journal.errors import JobNotFoundError, JournalError
 from journal.model import Job, JobRow, JobStatus, RowStatus
 from journal.service import JobService
@@ -38,9 +38,9 @@ def list_command(ctx: click.Context, status: str | None, limit: int, json_output
         header = ("JOB", "STATUS", "DONE", "FAILED", "REVIEW", "CREATED", "NAME")
         echo_table(header, [_job_line(service, job) for job in jobs])
     elif not service.root.exists():
-        click.echo(f"{clean(str(service.root))} does not exist: no job was made there", err=True)
+        tell(f"{service.root} does not exist: no job was made there")
     for error in errors:
-        click.echo(f"journal: {clean(str(error))}", err=True)
+        tell(f"journal: {error}")
     return max(map(exit_code_of, errors), default=EXIT_OK)
 
 
@@ -113,11 +113,11 @@ def show_command(ctx: click.Context, job: str, json_output: bool) -> None:
         "needs_review": found.needs_review_count,
     }
     click.echo(f"{'counts':<12}" + "  ".join(f"{name} {n}" for name, n in counts.items()))
-    for advice in _advice(found, state):
+    for advice in _advice(found, state, service.get_retry(job_id)):
         click.echo(f"{'next':<12}{advice}")
 
 
-def _advice(job: Job, state: str) -> list[str]:
+def _advice(job: Job, state: str, successor: Job | None) -> list[str]:
     advice = []
     if state == "interrupted":
         advice.append(
@@ -129,7 +129,10 @@ def _advice(job: Job, state: str) -> list[str]:
     if job.needs_review_count:
         advice.append(f"journal rows {job.id} --status needs_review")
     if job.status in (JobStatus.FAILED, JobStatus.CANCELLED):
-        advice.append(f"journal retry {job.id}   (a new job of its unfinished rows)")
+        if successor is None:
+            advice.append(f"journal retry {job.id}   (a new job of its unfinished rows)")
+        else:
+            advice.append(f"journal show {successor.id}   (its unfinished rows went on there)")
     return advice
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from journal.errors import JobNotFoundError
+from journal.errors import JobNotFoundError, StorageError
 from journal.model import Job, JobStatus
 from journal.reader import JOURNAL_NAME
 from journal.service import JobService
@@ -20,9 +20,12 @@ def find_job(root: str, name: str) -> tuple[JobService, str]:
     looks_like_path = os.sep in name or name in (os.curdir, os.pardir)
     if looks_like_path:
         directory = path.resolve()
-        if not is_job_id(directory.name) or not (directory / JOURNAL_NAME).exists():
+        if not os.path.lexists(directory / JOURNAL_NAME):
             raise JobNotFoundError(name)
-        return JobService(directory.parent), directory.name
+        service = JobService(directory.parent)
+        if not is_job_id(directory.name):
+            service.check_directory(directory.name)
+        return service, directory.name
     service = JobService(root)
     return service, expand_prefix(service, name)
 
@@ -41,7 +44,10 @@ def expand_prefix(service: JobService, prefix: str) -> str:
 
 
 def state_of(service: JobService, job: Job) -> str:
-    """The job's status; "interrupted" for a running job whose run died."""
-    if job.status is JobStatus.RUNNING and service.run_holder(job.id) is None:
-        return "interrupted"
+    """The job's status; "interrupted" for a running job whose run died, "unknown" if hidden."""
+    try:
+        if job.status is JobStatus.RUNNING and service.run_holder(job.id) is None:
+            return "interrupted"
+    except StorageError:
+        return "unknown"  # it may not be looked at, and must not hide other jobs
     return job.status.value

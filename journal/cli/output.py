@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -20,6 +21,12 @@ def clean(text: str) -> str:
 
 def shorten(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def tell(text: str) -> None:
+    """A line to standard error; if nobody listens any more, what is done matters more."""
+    with contextlib.suppress(OSError):
+        click.echo(clean(text), err=True)
 
 
 def as_json(value: Any) -> str:

@@ -18,17 +18,28 @@ import click
 
 from journal.cli.exits import EXIT_OK, EXIT_REFUSED, EXIT_ROWS_OPEN
 from journal.cli.jobs import find_job
-from journal.cli.output import clean
+from journal.cli.output import tell
 from journal.command import Template
 from journal.command import run_command as run_process
-from journal.errors import InvalidValueError, JobBusyError
+from journal.errors import InvalidValueError, JobBusyError, JobExistsError, JournalError
 from journal.inputs import CsvInput, LineInput
-from journal.model import Job, JobStatus, JobSummary
-from journal.run import Matched, Run, has_ended, match_rows
+from journal.model import Job, JobRow, JobSummary
+from journal.run import Matched, Run, has_ended, match_rows, numbered_rows
 from journal.service import JobService
 from journal.validate import is_job_id, slug
 
+Policy = Literal["review", "retry", "fail"]
+
 _PAUSING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_PROGRESS_S = 10.0
+
+_on_interrupted = click.option(
+    "--on-interrupted",
+    type=click.Choice(["review", "retry", "fail"]),
+    default="review",
+    show_default=True,
+    help="What becomes of rows that were in flight when a run died.",
+)
 
 
 @click.command("run")
@@ -39,20 +50,14 @@ _PAUSING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     "-j",
     "--jobs",
     "workers",
-    type=click.IntRange(min=1),
+    type=click.IntRange(min=1, max=1000),
     default=1,
     show_default=True,
     help="How many commands run at a time.",
 )
 @click.option("--lines", is_flag=True, help="Each line of ROWS is a row, as {line}: no CSV.")
 @click.option("--encoding", default="utf-8", show_default=True, help="The encoding of ROWS.")
-@click.option(
-    "--on-interrupted",
-    type=click.Choice(["review", "retry", "fail"]),
-    default="review",
-    show_default=True,
-    help="What becomes of rows that were in flight when an earlier run died.",
-)
+@_on_interrupted
 @click.pass_context
 def run_command(
     ctx: click.Context,
@@ -62,24 +67,24 @@ def run_command(
     workers: int,
     lines: bool,
     encoding: str,
-    on_interrupted: Literal["review", "retry", "fail"],
+    on_interrupted: Policy,
 ) -> int:
     """Run COMMAND once for each row of a CSV file, and record what became of it.
 
     The first use makes the job, the next ones go on with it: completed rows are never run
-    again. {column} stands for the row's value, {{ and }} for braces; no shell is involved.
-    Exit status 0 completes the row with the command's output as its result; anything else
-    fails it, with the status as code and the end of standard error as message.
+    again. {column} stands for the row's value, {{ and }} for braces; no shell is involved. The
+    row's id, an idempotency key, is in JOURNAL_ROW_ID. Exit status 0 completes the row with the
+    command's output as its result; anything else fails it, with the status as code and the end
+    of standard error as message. Empty lines are no rows.
 
     Ctrl-C pauses: nothing new is started, and the commands in flight are waited for. A second
-    Ctrl-C terminates them, a third kills them.
+    Ctrl-C terminates them, a third kills them; their rows have failed then.
 
     Example: journal run orders.csv --job ship-orders -j 4 -- ./ship --zip {zip} {order}
     """
     if not is_job_id(job_id):
-        raise click.BadParameter(
-            f"{clean(job_id)!r} can't be a job's id: use a-z 0-9 . _ -, such as {slug(job_id)!r}",
-            param_hint="--job",
+        raise InvalidValueError(
+            "--job", job_id, f"can't be a job's id: use a-z 0-9 . _ -, such as {slug(job_id)!r}"
         )
     template = Template(command)
     _check_program(command[0])
@@ -88,11 +93,11 @@ def run_command(
         reader = LineInput if lines else CsvInput
         source = reader(stream, name, encoding)
         template.check(source.columns)
-        job = _prepare(service, job_id, command, source)
+        job = _prepare(service, job_id, shlex.join(command), source)
         if has_ended(job):
-            click.echo(f"{job_id}: {job.status} already, nothing to do", err=True)
+            tell(f"{job_id}: {job.status} already, nothing to do")
             return _finish(service, job, service.get_job_summary(job_id), 0.0)
-        return _work(service, job, template, workers, on_interrupted)
+        return _Session(service, job, template, workers).work(on_interrupted, _resume(ctx, service))
 
 
 def _check_program(program: str) -> None:
@@ -108,112 +113,140 @@ def _open_rows(rows: str) -> contextlib.AbstractContextManager[IO[bytes]]:
         return contextlib.nullcontext(sys.stdin.buffer)
     try:
         return open(rows, "rb")
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
         raise InvalidValueError(
-            "ROWS", rows, f"can't be read: {error.strerror}; name a CSV file, or - for stdin"
+            "ROWS", rows, f"can't be read: {reason}; name a CSV file, or - for stdin"
         ) from None
 
 
-def _prepare(
-    service: JobService, job_id: str, command: tuple[str, ...], rows: CsvInput | LineInput
-) -> Job:
-    """The job for these rows: made now, or found and compared with them."""
+def _prepare(service: JobService, job_id: str, command: str, rows: CsvInput | LineInput) -> Job:
+    """The job for these rows: made now together with them, or found and compared with them."""
     job = service.get_job(job_id)
-    made = job is None
+    holder = service.run_holder(job_id)
+    if holder is not None:  # said before the input is read; start_job decides
+        raise JobBusyError(job_id, holder.host, holder.pid, holder.started_at)
     if job is None:
-        job = service.create_job(job_id, shlex.join(command), mode="auto", job_id=job_id)
-    else:
-        holder = service.run_holder(job_id)
-        if holder is not None:  # said before the input is read; start_job decides
-            raise JobBusyError(job_id, holder.host, holder.pid, holder.started_at)
-    try:
-        matched = match_rows(service, job, rows)
-    except BaseException:
-        if made:  # bad input leaves nothing behind
-            service.delete_job(job_id)
-        raise
-    if not made:
-        _echo_differences(job, matched)
+        new_rows = numbered_rows(enumerate(rows, 1))
+        try:
+            return service.create_job(
+                job_id, command, mode="auto", job_id=job_id, row_data=new_rows
+            )
+        except JobExistsError:  # made since we looked; our input is read already
+            raise JobBusyError(job_id, "", 0, "") from None
+    _echo_differences(job, match_rows(service, job, rows), command)
     return service.get_job(job_id) or job
 
 
-def _echo_differences(job: Job, matched: Matched) -> None:
+def _echo_differences(job: Job, matched: Matched, command: str) -> None:
+    if command != job.original_command:
+        tell(f"{job.id}: the command was {job.original_command!r} when the job was made")
     if matched.added:
-        click.echo(f"{job.id}: {matched.added} new rows added", err=True)
+        tell(f"{job.id}: {matched.added} new rows added")
     if matched.gone:
-        click.echo(
+        tell(
             f"{job.id}: {matched.gone} rows of the job are no longer in the input; they stay in "
-            "the job, and run if they are pending",
-            err=True,
+            "the job, and run if they are pending"
         )
 
 
-def _work(
-    service: JobService,
-    job: Job,
-    template: Template,
-    workers: int,
-    on_interrupted: Literal["review", "retry", "fail"],
-) -> int:
-    children = _Children()
-    run = Run(
-        service,
-        job.id,
-        lambda row: run_process(template.fill(row.data), children.add, children.remove),
-        workers,
-    )
-    before = service.get_job_summary(job.id)
-    click.echo(
-        f"{job.id}: {before['total_rows']} rows, {before['pending_count']} pending, "
-        f"{workers} at a time",
-        err=True,
-    )
-    if before["processing_count"]:
-        click.echo(
-            f"{job.id}: {before['processing_count']} rows were in flight when an earlier run "
-            f"died; --on-interrupted {on_interrupted}",
-            err=True,
-        )
-    begin_s = time.monotonic()
-    with _Signals(run, children) as signals:
-        summary = run.work(on_interrupted)
-    for problem in run.problems:
-        click.echo(f"journal: {clean(problem)}", err=True)
-    job = service.get_job(job.id) or job
-    code = _finish(service, job, summary, time.monotonic() - begin_s)
-    if summary["status"] == JobStatus.PAUSED:
-        click.echo(f"to go on: {_resume_command()}", err=True)
-    if signals.received is not None and not has_ended(job):
-        return 128 + signals.received
-    return code
+class _Session:
+    """One run at a terminal: what is said, and what signals do."""
+
+    def __init__(self, service: JobService, job: Job, template: Template, workers: int) -> None:
+        self._service = service
+        self._job = job
+        self._template = template
+        self._children = _Children()
+        self._run = Run(service, job.id, self._handle, workers)
+        self._told_s = time.monotonic()
+
+    def _handle(self, row: JobRow) -> Any:
+        argv = self._template.fill(row.data)
+        return run_process(argv, row.id, self._children.add, self._children.remove)
+
+    def work(self, on_interrupted: Policy, resume: str) -> int:
+        job, service = self._job, self._service
+        tell(f"{job.id}: {job.total_rows} rows, {job.pending_count} pending")
+        if job.processing_count:
+            tell(
+                f"{job.id}: {job.processing_count} rows were in flight when an earlier run died; "
+                f"--on-interrupted {on_interrupted}"
+            )
+        begin_s = time.monotonic()
+        with _Signals(self._run, self._children) as signals:
+            try:
+                summary = self._run.work(on_interrupted, self._tell_progress)
+            except JournalError:
+                tell(resume)
+                raise
+            finally:
+                for problem in self._run.problems:
+                    tell(f"journal: {problem}")
+        job = service.get_job(job.id) or job
+        code = _finish(service, job, summary, time.monotonic() - begin_s)
+        if not has_ended(job):
+            tell(resume)
+            if signals.received is not None:
+                return 128 + signals.received
+        return code
+
+    def _tell_progress(self) -> None:
+        now_s = time.monotonic()
+        if now_s - self._told_s >= _PROGRESS_S:
+            self._told_s = now_s
+            job = self._service.get_job(self._job.id) or self._job
+            done = job.total_rows - job.pending_count - job.processing_count
+            tell(f"{job.id}: {done} of {job.total_rows} rows done, {job.failed_rows} failed")
 
 
 def _finish(service: JobService, job: Job, summary: JobSummary, seconds: float) -> int:
     """Say how the job stands, and how to go on with what is open; return the exit code."""
     took = f" in {seconds:.1f} s" if seconds else ""
-    click.echo(
+    tell(
         f"{job.id}: {summary['status']}{took}: {summary['successful_rows']} completed, "
         f"{summary['failed_rows']} failed, {summary['skipped_count']} skipped, "
-        f"{summary['needs_review_count']} need review, {summary['pending_count']} pending",
-        err=True,
+        f"{summary['needs_review_count']} need review, {summary['pending_count']} pending"
     )
+    journal = shlex.join([*_program(), "--root", str(service.root)])
+    if summary["failed_rows"]:
+        tell(f"see: {journal} rows {job.id} --status failed")
+    if summary["needs_review_count"]:
+        tell(f"see: {journal} rows {job.id} --status needs_review")
+    unfinished = summary["total_rows"] - summary["successful_rows"] - summary["skipped_count"]
+    if has_ended(job) and unfinished:
+        successor = service.get_retry(job.id)
+        if successor is not None:
+            tell(f"its unfinished rows went on in job {successor.id}")
+        else:
+            tell(f"to go on: {journal} retry {job.id}")
+            if summary["needs_review_count"]:
+                tell("  with --on-interrupted retry or fail, if that is right for those in review")
+    if not has_ended(job):
+        return EXIT_REFUSED  # paused by another process, unless a signal says otherwise
     if summary["failed_rows"] or summary["needs_review_count"]:
-        root = shlex.join(["--root", str(service.root)])
-        for status in ("failed", "needs_review"):
-            if summary["failed_rows" if status == "failed" else "needs_review_count"]:
-                click.echo(f"see: journal {root} rows {job.id} --status {status}", err=True)
-        if has_ended(job):
-            click.echo(f"to go on: journal {root} retry {job.id}", err=True)
         return EXIT_ROWS_OPEN
-    return EXIT_OK if summary["status"] == JobStatus.COMPLETED else EXIT_REFUSED
+    return EXIT_REFUSED if unfinished else EXIT_OK
 
 
-def _resume_command() -> str:
-    """What was typed, to be typed again."""
-    program = sys.argv[0]
-    if os.path.basename(program) == "__main__.py":
-        return shlex.join([sys.executable, "-m", "journal", *sys.argv[1:]])
-    return shlex.join(["journal", *sys.argv[1:]])
+def _program() -> list[str]:
+    """How this program was called, for commands that can be pasted."""
+    if os.path.basename(sys.argv[0]) == "__main__.py":
+        return [sys.executable, "-m", "journal"]
+    return [sys.argv[0] if os.sep in sys.argv[0] else "journal"]
+
+
+def _resume(ctx: click.Context, service: JobService) -> str:
+    """What was typed, to be typed again, with nothing left to the environment."""
+    given = ctx.params
+    words = [*_program(), "--root", str(service.root), "run", given["rows"]]
+    words += ["--job", given["job_id"], "-j", str(given["workers"])]
+    words += ["--lines"] * given["lines"]
+    if given["encoding"] != "utf-8":
+        words += ["--encoding", given["encoding"]]
+    words += ["--on-interrupted", given["on_interrupted"], "--", *given["command"]]
+    again = "with the same standard input, " if given["rows"] == "-" else ""
+    return f"to go on: {again}{shlex.join(words)}"
 
 
 class _Children:
@@ -235,9 +268,10 @@ class _Children:
         """Signal each command and what it has started; each leads a process group."""
         with self._lock:
             for process in self._processes:
-                if process.poll() is None:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.killpg(process.pid, number)
+                if process.returncode is not None:
+                    continue  # reaped: its number may be another's by now
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(process.pid, number)
 
     def __len__(self) -> int:
         return len(self._processes)
@@ -268,28 +302,31 @@ class _Signals:
         self._run.stop()
         if self._count == 1:
             self.received = number
-            _say(f"\npausing: waiting for {len(self._children)} commands in flight")
+            _say(f"pausing: waiting for {len(self._children)} commands in flight")
         elif self._count == 2:
-            _say("\nterminating the commands in flight; once more to kill them")
             self._children.send(signal.SIGTERM)
+            _say("terminating the commands in flight; once more to kill them")
         else:
             self._children.send(signal.SIGKILL)
 
 
 def _say(text: str) -> None:
-    os.write(2, f"{text}\n".encode())  # click.echo may be what the signal has interrupted
+    with contextlib.suppress(OSError):  # nothing may come out of a signal handler
+        os.write(2, f"\n{text}\n".encode())  # click.echo may be what the signal has interrupted
 
 
 @click.command("retry")
 @click.argument("job")
+@_on_interrupted
 @click.pass_context
-def retry_command(ctx: click.Context, job: str) -> None:
+def retry_command(ctx: click.Context, job: str, on_interrupted: Policy) -> None:
     """Make a new job of an ended job's unfinished rows, and print its id.
 
-    Pending and failed rows are pending in it, those that need review still do. Run it with the
-    same input: rows that it doesn't hold are left alone.
+    Pending and failed rows are pending in it; --on-interrupted decides about those that need a
+    review. Run it with the same input: rows that it doesn't hold are left alone. A job is
+    retried once; what is unfinished then is retried from the new job.
 
     Example: journal retry ship-orders
     """
     service, job_id = find_job(ctx.obj, job)
-    click.echo(service.retry_job(job_id).id)
+    click.echo(service.retry_job(job_id, on_interrupted).id)

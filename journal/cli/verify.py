@@ -6,7 +6,7 @@ import click
 
 from journal.cli.exits import EXIT_DAMAGED, EXIT_OK, EXIT_UNEXPECTED, exit_code_of
 from journal.cli.jobs import find_job
-from journal.cli.output import clean
+from journal.cli.output import clean, tell
 from journal.errors import JournalError
 from journal.service import JobService
 from journal.verify import Report, verify_job
@@ -30,7 +30,7 @@ def verify_command(ctx: click.Context, jobs: tuple[str, ...], all_jobs: bool) ->
         raise click.UsageError("name the jobs to verify, or say --all")
     if all_jobs:
         service = JobService(ctx.obj)
-        targets = [(service, job_id) for job_id in sorted(service.job_ids())]
+        targets = [(service, job_id) for job_id in sorted(service.directory_names())]
     else:
         targets = [find_job(ctx.obj, job) for job in jobs]
     code = EXIT_OK
@@ -38,7 +38,7 @@ def verify_command(ctx: click.Context, jobs: tuple[str, ...], all_jobs: bool) ->
         try:
             report = verify_job(service.root / job_id)
         except JournalError as error:
-            click.echo(f"journal: {clean(str(error))}", err=True)
+            tell(f"journal: {error}")
             code = max(code, exit_code_of(error))
             continue
         _echo_report(report)
