@@ -151,7 +151,8 @@ class JobService:
         ``row_data`` is as in :meth:`create_rows`. Raises JobExistsError, StoreError, and
         JobBusyError while another process makes a job of this id.
         """
-        if not check_text(name, "name").strip():
+        name = check_text(name, "name")
+        if not name.strip():
             raise InvalidValueError("name", name, "must not be empty")
         if metadata is not None:
             if not isinstance(metadata, dict):

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from journal import JobService, RowStatus
+from journal.command import CommandOutcome
+from journal.run import Run
 
 JOURNAL = [sys.executable, "-m", "journal"]
 # Announces its row in a file of its own, then waits until the gate is opened: no clock involved.
@@ -404,3 +407,145 @@ def test_rows_as_json_from_the_command_line_hold_the_results(work: Path) -> None
     journal("run", "rows.csv", "--job", "j", "--", "echo", "{zip}")
     rows = json.loads(journal("rows", "j", "--json").stdout)
     assert [row["result"] for row in rows] == ["1", "2", "3", "4", "5"]
+
+
+# --- what reviewers have found
+
+
+def test_a_command_finds_its_rows_id_in_the_environment(work: Path) -> None:
+    assert (
+        journal("run", "rows.csv", "--job", "j", "--", "printenv", "JOURNAL_ROW_ID").returncode == 0
+    )
+    with JobService("jobs") as service:
+        assert [row.result for row in service.get_rows("j")] == [f"j:{n}" for n in range(1, 6)]
+
+
+def test_the_resume_command_names_the_root_that_the_environment_gave(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JOURNAL_ROOT", str(work / "elsewhere"))
+    (work / "stop.sh").write_text("kill -TERM $PPID\nsleep 0.2\n")
+    (work / "rows.csv").write_text("n\n" + "".join(f"{n}\n" for n in range(50)))
+    done = journal("run", "rows.csv", "--job", "j", "--", "sh", "stop.sh")
+    assert done.returncode == 143
+    (resume,) = [line for line in done.stderr.splitlines() if line.startswith("to go on: ")]
+    assert f"--root {work / 'elsewhere'} run rows.csv --job j -j 1" in resume
+
+
+def test_a_signal_is_seen_at_once_whatever_thread_it_is_given_to(work: Path) -> None:
+    (work / "rows.csv").write_text("n\n" + "".join(f"{n}\n" for n in range(4000)))
+    for attempt in range(5):
+        with subprocess.Popen(
+            [*JOURNAL, "run", "rows.csv", "--job", f"j{attempt}", "-j", "4", "--", "true"],
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stderr is not None
+            process.stderr.readline()
+            process.send_signal(signal.SIGTERM)
+            process.stderr.read()
+        assert process.returncode == 143
+        assert statuses(f"j{attempt}")["pending"] > 0
+
+
+def test_messages_to_a_closed_standard_error_do_not_reach_the_journal(work: Path) -> None:
+    (work / "stop.sh").write_text("kill -TERM $PPID\nsleep 0.2\n")
+    command = [*JOURNAL, "run", "rows.csv", "--job", "j", "--", "sh", "stop.sh"]
+    done = subprocess.run(["sh", "-c", 'exec "$@" 2>&-', "sh", *command], check=False)
+    assert done.returncode == 143
+    assert b"pausing" not in Path("jobs/j/journal.jsonl").read_bytes()
+    assert not list(Path("jobs/j").glob("journal.torn-*"))
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
+@pytest.mark.parametrize("arguments", ["list", "run - --lines --job k -- true"])
+def test_closed_standard_streams_are_no_reason_for_a_traceback(
+    work: Path, closed: str, arguments: str
+) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$@" {closed}', "sh", *JOURNAL, *arguments.split()],
+        input="1\n",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+    assert done.returncode == (2 if closed == "<&-" and arguments != "list" else 0)
+
+
+def test_a_job_is_retried_once_and_then_names_its_successor(work: Path) -> None:
+    journal("run", "rows.csv", "--job", "j", "--", "false")
+    assert journal("retry", "j").stdout == "j-retry\n"
+    again = journal("retry", "j")
+    assert again.returncode == 4
+    assert "j-retry goes on with its unfinished rows already" in again.stderr
+    assert "journal show j-retry" in journal("show", "j").stdout
+    journal("run", "rows.csv", "--job", "j-retry", "--", "false")
+    assert journal("retry", "j-retry").stdout == "j-retry-2\n"
+
+
+def test_rows_in_review_go_on_in_a_retry_job_by_the_policy_that_is_given(
+    held_run: HeldRun, work: Path
+) -> None:
+    held_run.process.kill()
+    held_run.process.wait()
+    journal("run", "rows.csv", "--job", "j", "--", "true")
+    refused = journal("retry", "j")
+    assert refused.returncode == 4
+    assert "all need a review" in refused.stderr
+    assert journal("retry", "j", "--on-interrupted", "retry").stdout == "j-retry\n"
+    assert journal("run", "rows.csv", "--job", "j-retry", "--", "true").returncode == 0
+    assert statuses("j-retry") == {"completed": 2}
+
+
+def test_a_run_of_a_job_that_another_run_is_making_leaves_it_alone(work: Path) -> None:
+    script = "import sys; print('order,zip'); sys.stdout.flush(); sys.stdin.read(); print('A,1')"
+    with (
+        subprocess.Popen(
+            [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as slow,
+        subprocess.Popen(
+            [*JOURNAL, "run", "-", "--job", "j", "--", "true"],
+            stdin=slow.stdout,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as late,
+    ):
+        while not list(Path("jobs").glob(".staging/j.*")):
+            assert late.poll() is None
+            os.sched_yield()
+        assert journal("run", "rows.csv", "--job", "j", "--", "true").returncode == 0
+        before = Path("jobs/j/journal.jsonl").read_bytes()
+        assert slow.stdin is not None
+        assert slow.stdout is not None
+        slow.stdout.close()  # ours; the run has its own
+        slow.stdin.close()
+        late.communicate()
+        assert late.returncode == 5
+    assert Path("jobs/j/journal.jsonl").read_bytes() == before
+
+
+def test_an_outcome_waits_for_a_batch_that_is_longer_than_the_lock_timeout(
+    tmp_path: Path,
+) -> None:
+    locked = threading.Event()
+    with JobService(tmp_path, lock_timeout_s=0.05) as service, JobService(tmp_path) as other:
+        service.create_job("Waits", job_id="j", row_data=[{}])
+
+        def handler(_row: object) -> CommandOutcome:
+            locked.set()
+            hold.wait()
+            return CommandOutcome("kept")
+
+        def hold_a_batch() -> None:
+            locked.wait()
+            with other.batch("j"):
+                hold.set()
+                waited.wait(0.5)
+
+        hold, waited = threading.Event(), threading.Event()
+        thread = threading.Thread(target=hold_a_batch)
+        thread.start()
+        Run(service, "j", handler, 1).work("review")
+        thread.join()
+        assert service.get_rows("j")[0].result == "kept"

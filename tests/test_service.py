@@ -1848,3 +1848,76 @@ def test_an_error_from_the_service_pickles(service: JobService, job: Job) -> Non
     again = pickle.loads(pickle.dumps(caught.value))
     assert vars(again) == vars(caught.value)
     assert str(again) == str(caught.value)
+
+
+def test_a_sequence_taken_in_an_inner_batch_that_was_discarded_says_so(
+    service: JobService,
+) -> None:
+    service.create_job("Nested", job_id="nested")
+    with service.batch("nested"):
+        with suppress(ZeroDivisionError), service.batch("nested"):
+            discarded = service.create_rows("nested", [{"data": {"text": "discarded"}}])
+            raise ZeroDivisionError
+        kept = service.create_rows("nested", [{"data": {"text": "kept"}}])
+        with pytest.raises(ServiceClosedError):
+            discarded[0]
+        assert kept[0].data == {"text": "kept"}
+    with pytest.raises(ServiceClosedError):
+        discarded[0]
+    assert kept[0].data == {"text": "kept"}
+
+
+def test_a_link_to_a_directory_is_deleted_as_a_link(service: JobService, tmp_path: Path) -> None:
+    service.create_job("Linked", job_id="linked")
+    real = tmp_path / "bigger-disk"
+    (service.root / "linked").rename(real)
+    (service.root / "linked").symlink_to(real)
+    assert service.delete_job("linked")
+    assert (real / "journal.jsonl").exists()
+    service.create_job("Next", job_id="next")
+
+
+def test_a_job_is_not_deleted_under_a_batch_of_another_service(service: JobService) -> None:
+    service.create_job("Busy", job_id="busy")
+    with (
+        JobService(service.root, lock_timeout_s=0.05) as other,
+        service.batch("busy"),
+        pytest.raises(JobLockedError),
+    ):
+        other.delete_job("busy")
+    assert service.delete_job("busy")
+
+
+def test_those_who_look_for_a_holder_do_not_see_each_other(service: JobService) -> None:
+    service.create_job("Interrupted", job_id="looked-at")
+    service.start_job("looked-at")
+    service.close()
+    seen: list[object] = []
+
+    def look() -> None:
+        with JobService(service.root) as observer:
+            seen.extend(observer.run_holder("looked-at") for _ in range(500))
+
+    threads = [threading.Thread(target=look) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == [None] * 1500
+
+
+def test_a_job_can_be_made_whole_with_its_rows(service: JobService) -> None:
+    job = service.create_job("Whole", job_id="whole", row_data=[{"data": {"n": 1}}, {}])
+    assert (job.total_rows, job.pending_count) == (2, 2)
+    with pytest.raises(InvalidValueError, match="row 2"):
+        service.create_job("Not", job_id="not", row_data=[{}, {"data": {"x": float("nan")}}])
+    assert service.get_job("not") is None
+
+
+def test_text_of_a_subclass_of_str_is_recorded_as_text(service: JobService) -> None:
+    class Label(str):
+        __slots__ = ()
+
+    service.create_job(Label("Labelled"), job_id="labelled", row_data=[{}])
+    service.start_job("labelled")
+    assert service.complete_row("labelled:1", Label("1Z")).tracking_number == "1Z"
