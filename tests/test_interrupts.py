@@ -12,19 +12,37 @@ from journal import JobService, JournalError, RowStatus
 ROUNDS = 1500
 
 
-@pytest.fixture
-def alarms() -> Iterator[None]:
-    def interrupt(_number: int, _frame: object) -> None:
-        raise KeyboardInterrupt
+class Alarm:
+    """Raises KeyboardInterrupt out of a signal handler, once, at some moment while it is set."""
 
-    before = signal.signal(signal.SIGALRM, interrupt)
-    yield
-    signal.setitimer(signal.ITIMER_REAL, 0)
+    def __init__(self) -> None:
+        self._is_set = False
+
+    def set(self) -> None:
+        self._is_set = True
+        signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, 1e-4))
+
+    def clear(self) -> None:
+        self._is_set = False  # a signal that has come already may still be handled
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def handle(self, _number: int, _frame: object) -> None:
+        if self._is_set:
+            self._is_set = False
+            raise KeyboardInterrupt
+
+
+@pytest.fixture
+def alarm() -> Iterator[Alarm]:
+    alarm = Alarm()
+    before = signal.signal(signal.SIGALRM, alarm.handle)
+    yield alarm
+    alarm.clear()
     signal.signal(signal.SIGALRM, before)
 
 
 def test_what_returns_after_an_interrupt_is_written_and_what_was_cut_short_is_whole(
-    tmp_path: Path, alarms: None
+    tmp_path: Path, alarm: Alarm
 ) -> None:
     random.seed(20261124)
     acknowledged: set[int] = set()
@@ -35,7 +53,7 @@ def test_what_returns_after_an_interrupt_is_written_and_what_was_cut_short_is_wh
         service.start_job("j")
         for n in range(1, 3 * ROUNDS + 1, 3):
             try:
-                signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, 1e-4))
+                alarm.set()
                 service.start_row(f"j:{n}")
                 service.complete_row(f"j:{n}")
                 acknowledged.add(n)
@@ -43,7 +61,7 @@ def test_what_returns_after_an_interrupt_is_written_and_what_was_cut_short_is_wh
                     service.complete_row(f"j:{n + 1}")
                     service.get_rows("j", "completed")
                 acknowledged.add(n + 1)
-                signal.setitimer(signal.ITIMER_REAL, 0)
+                alarm.clear()
             except KeyboardInterrupt:
                 interrupts += 1
                 # As a script would: go on with the same service, inside the handler.
