@@ -87,6 +87,7 @@ import msgspec
 
 from journal.errors import FormatVersionError, InvalidValueError, JournalDamagedError
 
+JOURNAL_NAME = "journal.jsonl"
 FORMAT = 1
 MAX_LINE_BYTES = 64 << 20
 MAX_DEPTH = 100

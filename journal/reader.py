@@ -17,11 +17,10 @@ from journal.errors import (
     JournalDamagedError,
 )
 from journal.files import JournalFile, storage_error, wait_for_lock
-from journal.format import SEALED_LINE_END, newer_format, read_error, sealed_end
+from journal.format import JOURNAL_NAME, SEALED_LINE_END, newer_format, read_error, sealed_end
 from journal.index import BadRecordError, Index
 from journal.replay import START, Position, judge_tail, verified_blocks
 
-JOURNAL_NAME = "journal.jsonl"
 _SEALED_END_BYTES = len(sealed_end(0))
 
 

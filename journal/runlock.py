@@ -11,10 +11,9 @@ import msgspec
 
 from journal import files
 from journal.errors import JobBusyError, JobNotFoundError
-from journal.format import now, time_text
+from journal.format import JOURNAL_NAME, now, time_text
 from journal.model import RunHolder
 
-JOURNAL_NAME = "journal.jsonl"
 RUN_LOCK_NAME = "run.lock"
 
 # Looking who holds the lock takes it for an instant, so a try that fails is repeated for a while.

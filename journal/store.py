@@ -28,6 +28,7 @@ from journal.errors import (
     StoreError,
 )
 from journal.format import (
+    JOURNAL_NAME,
     JobRecord,
     UndecodableError,
     UnknownRecordError,
@@ -37,7 +38,6 @@ from journal.format import (
     stated_crc,
 )
 from journal.log import Log
-from journal.reader import JOURNAL_NAME
 from journal.runlock import RunLock
 from journal.validate import is_job_id
 

@@ -9,9 +9,8 @@ import msgspec
 
 from journal.errors import JobNotFoundError
 from journal.files import JournalFile, storage_error, wait_for_lock
-from journal.format import UndecodableError, UnknownRecordError, decode_record
+from journal.format import JOURNAL_NAME, UndecodableError, UnknownRecordError, decode_record
 from journal.index import BadRecordError, Index
-from journal.reader import JOURNAL_NAME
 from journal.replay import Span, could_be_torn, lines_of, scan
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from journal.errors import JobNotFoundError, StorageError
+from journal.format import JOURNAL_NAME
 from journal.model import Job, JobStatus
-from journal.reader import JOURNAL_NAME
 from journal.service import JobService
 from journal.validate import is_job_id
 
