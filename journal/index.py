@@ -359,19 +359,19 @@ class Index:
         )
         sane = next(too_deep, len(lines))
         done = 0
+
+        def place() -> int:
+            return offset + sum(map(len, lines[:done])) + done
+
         try:
             while done < len(lines):
-                at = offset + sum(map(len, lines[:done])) + done
-                done += self._apply_lines(
-                    lines[done:sane] if done or sane < len(lines) else lines, at
-                )
+                done += self._apply_lines(lines[done:sane], place())
                 if done < len(lines):
                     self._apply_other(lines[done])
                     done += 1
             self.last_at = time_of(lines[-1])
         except (UndecodableError, UnknownRecordError) as error:
-            at = offset + sum(map(len, lines[:done])) + done
-            raise BadRecordError(at, error) from None
+            raise BadRecordError(place(), error) from None
         self._undo.clear()
 
     def _apply_header(self, offset: int, line: bytes) -> None:

@@ -114,9 +114,8 @@ def _end_of_large_commit(file: Readable, start: Position, size: int) -> Position
         chunk = file.read_at(offset, min(CHUNK_BYTES, size - offset))
         if not chunk:
             return None
-        line_bytes = (
-            len(chunk) - chunk.rfind(b"\n") - 1 if b"\n" in chunk else line_bytes + len(chunk)
-        )
+        last_lf = chunk.rfind(b"\n")
+        line_bytes = line_bytes + len(chunk) if last_lf < 0 else len(chunk) - last_lf - 1
         if line_bytes > MAX_LINE_BYTES:
             return None
         offset += len(chunk)
@@ -199,9 +198,8 @@ def scan(file: Readable, size: int, start: Position = START, line: int = 1) -> I
             good = good or _after_a_lost_line_end(text, offset, line, stated)
         if good and stated is not None:
             if good.offset > bad_from:
-                count = good.line - bad_line
-                bad = (bad_from, good.offset, bad_line, count, 0, seals)
-                yield Span(False, *bad, _reason(first_bad or text))
+                reason, count = _reason(first_bad or text), good.line - bad_line
+                yield Span(False, bad_from, good.offset, bad_line, count, 0, seals, reason)
             yield Span(True, good.offset, end, good.line, line - good.line + 1, stated)
             candidates = [_Candidate(end, line + 1, stated)]
             bad_from, bad_line, seals, first_bad = end, line + 1, 0, None
@@ -212,8 +210,8 @@ def scan(file: Readable, size: int, start: Position = START, line: int = 1) -> I
             candidates = _next_candidates(candidates, text, stated, end, line + 1)
         line += 1
     if bad_from < size:
-        bad = (bad_from, size, bad_line, line - bad_line, 0, seals)
-        yield Span(False, *bad, _reason(first_bad or b""))
+        reason, count = _reason(first_bad or b""), line - bad_line
+        yield Span(False, bad_from, size, bad_line, count, 0, seals, reason)
 
 
 def _next_candidates(
