@@ -100,3 +100,19 @@ def test_nesting_is_measured_outside_of_strings(text: bytes, deeper: bool) -> No
 def test_times_have_six_digits_of_a_second_always() -> None:
     for _ in range(100):
         assert len(time_text(format_module.now())) == len("2026-11-24T13:35:00.123456Z")
+
+
+def test_members_that_only_people_read_may_have_any_name_and_type(tmp_path: Path) -> None:
+    with JobService(tmp_path, sync="none") as service:
+        service.create_job("Name", job_id="j", row_data=[{}, {}])
+    path = tmp_path / "j" / "journal.jsonl"
+    content = path.read_bytes()
+    crc = int(content[-11:-3], 16)
+    log = (
+        b'{"type":"log","message":"m","row":"three","status":[],"at":"2099-01-01T00:00:00.000001Z"'
+    )
+    path.write_bytes(content + log + b',"crc":"%08x"}\n' % crc32(log, crc))
+    with JobService(tmp_path, sync="none") as service:
+        service.complete_row("j:2")
+        assert [row.status for row in service.get_rows("j")] == ["pending", "completed"]
+        assert service.get_rows("j")[1].updated_at.year == 2099  # the clock is held
