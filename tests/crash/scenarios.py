@@ -1,0 +1,138 @@
+"""What a journal is put through while the disk is recorded, or while the system refuses calls.
+
+A scenario is prepared on a healthy disk, then acts. ``acknowledge`` is called whenever a call has
+returned: from then on, what it did must survive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from journal import JobService
+
+JOB = "proven"
+
+Acknowledge = Callable[[], None]
+
+
+class Scenario(NamedTuple):
+    """``prepare`` and ``act`` get the root of a store; ``act`` opens a service of its own."""
+
+    name: str
+    prepare: Callable[[Path], None]
+    act: Callable[[Path, Acknowledge], None]
+
+
+def nothing(root: Path) -> None:
+    """An empty disk: not even the root is there."""
+
+
+def some_rows(root: Path) -> None:
+    """A job of nine rows, the first three of them done."""
+    with JobService(root) as service:
+        service.create_job("Proven", job_id=JOB, row_data=({"data": {"n": n}} for n in range(9)))
+        service.start_job(JOB)
+        for number in (1, 2, 3):
+            service.complete_row(f"{JOB}:{number}", f"T-{number}", cost_cents=number)
+
+
+def big_rows(count: int) -> Iterator[dict[str, Any]]:
+    """Rows of 50 kB: twenty-one of them are more than is held back before a write."""
+    return ({"data": {"pad": chr(97 + n % 26) * 50_000}} for n in range(count))
+
+
+def create_job(root: Path, acknowledge: Acknowledge) -> None:
+    with JobService(root) as service:
+        service.create_job("Proven", job_id=JOB)
+        acknowledge()
+        service.create_job("Other", job_id="other", row_data=[{"data": {"n": 1}}])
+        acknowledge()
+
+
+def streamed_rows(root: Path, acknowledge: Acknowledge) -> None:
+    with JobService(root) as service:
+        service.create_rows(JOB, big_rows(50))
+        acknowledge()
+        service.skip_row(f"{JOB}:4")
+        acknowledge()
+
+
+def single_commits(root: Path, acknowledge: Acknowledge) -> None:
+    with JobService(root) as service:
+        for number in (4, 5, 6):
+            service.start_row(f"{JOB}:{number}")
+            acknowledge()
+            service.complete_row(f"{JOB}:{number}", f"T-{number}", cost_cents=number)
+            acknowledge()
+        service.fail_row(f"{JOB}:7", "E", "no such address" * 100)
+        acknowledge()
+        service.update_status(JOB, "paused")
+        acknowledge()
+
+
+def batches(root: Path, acknowledge: Acknowledge) -> None:
+    with JobService(root) as service:
+        with service.batch(JOB):
+            for number in range(4, 10):
+                service.complete_row(f"{JOB}:{number}", f"T-{number}" * 80, cost_cents=number)
+        acknowledge()
+        with service.batch(JOB):
+            service.create_rows(JOB, [{"data": {"n": n, "pad": "x" * 700}} for n in range(10)])
+            service.skip_row(f"{JOB}:10")
+        acknowledge()
+        service.skip_row(f"{JOB}:11")
+        acknowledge()
+
+
+def discarded_batch(root: Path, acknowledge: Acknowledge) -> None:
+    """A batch that has been spilled to the file already is taken back, then work goes on."""
+    with JobService(root) as service:
+        try:
+            with service.batch(JOB):
+                service.create_rows(JOB, big_rows(30))
+                raise KeyError
+        except KeyError:
+            acknowledge()
+        service.skip_row(f"{JOB}:4")
+        acknowledge()
+
+
+def delete_job(root: Path, acknowledge: Acknowledge) -> None:
+    with JobService(root) as service:
+        service.update_status(JOB, "paused")
+        acknowledge()
+        service.delete_job(JOB)
+        acknowledge()
+        service.create_job("Again", job_id=JOB)
+        acknowledge()
+
+
+def torn(root: Path) -> None:
+    """As ``some_rows``, and a writer died in the middle of a commit of several blocks."""
+    some_rows(root)
+    with (root / JOB / "journal.jsonl").open("ab") as file:
+        for number in range(4, 10):
+            file.write(b'{"type":"row_status","row":%d,"status":"failed","error' % number)
+            file.write(b'_code":"E","error_message":"%s"}\n' % (b"x" * 1500))
+        file.write(b'{"type":"row_status","row":4,"sta')
+
+
+def torn_tail_recovery(root: Path, acknowledge: Acknowledge) -> None:
+    with JobService(root) as service:
+        service.skip_row(f"{JOB}:4")
+        acknowledge()
+        service.skip_row(f"{JOB}:5")
+        acknowledge()
+
+
+SCENARIOS = [
+    Scenario("create job", nothing, create_job),
+    Scenario("streamed create_rows", some_rows, streamed_rows),
+    Scenario("single commits", some_rows, single_commits),
+    Scenario("batch", some_rows, batches),
+    Scenario("discarded batch", some_rows, discarded_batch),
+    Scenario("delete", some_rows, delete_job),
+    Scenario("torn-tail recovery", torn, torn_tail_recovery),
+]
