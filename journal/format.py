@@ -29,7 +29,7 @@ repeated, moved or edited anywhere breaks a seal at that place.
 
 What follows the last good commit is a **torn tail**, left by a writer that died before it could
 promise anything, if no good commit is behind it, it has at most one line that ends like a seal, and,
-if it has one, not all of its lines are legible records. It did not happen: readers ignore it, the
+if it has one, not all of its lines are legible records, and no single flipped bit makes it whole. It did not happen: readers ignore it, the
 next writer saves it and cuts it off. Everything else that isn't a good commit is damage: stop.
 
 Worked example (two commits; a test recomputes it)::
@@ -52,7 +52,8 @@ written by a newer version: stop, do not repair.
     any object), ``retry_of`` (null: a job id).
 ``row``
     ``row``: the row number, 1 to 2**63-1, each once. ``checksum``: text; by default SHA-256 in
-    hex over ``data`` as compact JSON with sorted keys. ``data``: any object.
+    hex over ``data`` as compact JSON with sorted keys; "lost" if the row's record was lost to
+    damage, and ``data`` then is empty. ``data``: any object.
 ``row_status``
     ``row``: a row that a record before has made. ``status``: see model.RowStatus; an attempt
     begins with "processing". Then, each null by default: ``tracking_number``, ``label_path``,
@@ -92,6 +93,7 @@ FORMAT = 1
 MAX_LINE_BYTES = 64 << 20
 MAX_DEPTH = 100
 MAX_ROW_NUMBER = 2**63 - 1
+LOST_CHECKSUM = "lost"  # of a row whose record was lost to damage: its data isn't known
 
 SEAL_BYTES = 18
 SEAL_HEAD = b',"crc":"'
@@ -370,6 +372,11 @@ def encode_value(value: Any, where: str) -> bytes:
     if nests_deeper_than(text, MAX_DEPTH - 1):  # the record around it is one level
         raise InvalidValueError(where, value, f"must nest at most {MAX_DEPTH - 1} deep")
     return text
+
+
+def encode_record(record: Record) -> bytes:
+    """A record without seal and LF."""
+    return _encoder.encode(record)
 
 
 def encode_row(number: int, checksum: str, data: bytes, at: bytes) -> bytes:

@@ -19,7 +19,8 @@ from journal.errors import (
 from journal.files import JournalFile, storage_error, wait_for_lock
 from journal.format import JOURNAL_NAME, SEALED_LINE_END, newer_format, read_error, sealed_end
 from journal.index import BadRecordError, Index
-from journal.replay import START, Position, judge_tail, verified_blocks
+from journal.replay import START, Position, verified_blocks
+from journal.scan import judge_tail
 
 _SEALED_END_BYTES = len(sealed_end(0))
 

@@ -11,7 +11,7 @@ from journal.errors import JobNotFoundError
 from journal.files import JournalFile, storage_error, wait_for_lock
 from journal.format import JOURNAL_NAME, UndecodableError, UnknownRecordError, decode_record
 from journal.index import BadRecordError, Index
-from journal.replay import Span, could_be_torn, lines_of, scan
+from journal.scan import Span, Stretch, lines_of, survey
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -65,25 +65,22 @@ def verify_job(directory: Path, lock_timeout_s: float = 10.0) -> Report:
 
 
 def _read_all(directory: Path, file: JournalFile) -> Report:
-    size = file.size_bytes()
+    return report_on(directory, file, survey(file, file.size_bytes()))
+
+
+def report_on(directory: Path, file: JournalFile, stretches: list[Stretch]) -> Report:
+    """What is wrong with a journal that was surveyed, its records decoded. Raises StorageError."""
     index = Index()
     findings: list[Finding] = []
     commits = records = rows = 0
-    bad: Span | None = None
-    for span in scan(file, size):
-        if not span.good:
-            bad = span
-            continue
-        if bad is not None:
-            findings.append(_finding("damage", bad, bad.reason))
-            bad = None
-        commits += 1
-        records += span.lines
-        rows += _check_records(file, span, index, findings)
-    if bad is not None:
-        kind: Literal["torn", "damage"] = "torn" if could_be_torn(file, bad) else "damage"
-        findings.append(_finding(kind, bad, bad.reason))
-    if size == 0:
+    for stretch in stretches:
+        if stretch.kind == "good":
+            commits += stretch.commits
+            records += stretch.span.lines
+            rows += _check_records(file, stretch.span, index, findings)
+        else:
+            findings.append(_finding(stretch))
+    if not stretches:
         findings.append(Finding("damage", 1, 0, 0, "the file is empty"))
     if index.state is not None and index.state.header.id != directory.name:
         message = f"this is job {index.state.header.id!r}, in a directory of another name"
@@ -92,7 +89,7 @@ def _read_all(directory: Path, file: JournalFile) -> Report:
 
 
 def _check_records(file: JournalFile, span: Span, index: Index, findings: list[Finding]) -> int:
-    """Decode the records of a good commit; return how many rows it made."""
+    """Decode the records of good commits; return how many rows they made."""
     rows = 0
     line = span.line
     broken = any(finding.kind != "torn" for finding in findings)
@@ -121,5 +118,10 @@ def _record_finding(
     return Finding(kind, line, offset, offset + len(text) + 1, str(error.args[0]))
 
 
-def _finding(kind: Literal["torn", "damage"], span: Span, message: str) -> Finding:
+def _finding(stretch: Stretch) -> Finding:
+    span, message = stretch.span, stretch.span.reason
+    if stretch.mended is not None:
+        at = span.offset + stretch.mended.at
+        message += f"; one bit was flipped in byte {at}: `journal repair` puts it back"
+    kind: Literal["torn", "damage"] = "torn" if stretch.kind == "torn" else "damage"
     return Finding(kind, span.line, span.offset, span.end, message)

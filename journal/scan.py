@@ -1,0 +1,328 @@
+"""Past what is broken: every commit that can still be vouched for, and the verdict on a tail.
+
+The thorough reader of the grammar that ``replay.py`` reads fast: for telling what is wrong with a
+journal, and for salvaging the rest of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from typing import Literal, NamedTuple
+from zlib import crc32
+
+from journal.format import (
+    MAX_LINE_BYTES,
+    SEAL_BYTES,
+    UndecodableError,
+    UnknownRecordError,
+    content_crc,
+    decode_record,
+    stated_crc,
+)
+from journal.mend import MEND_BYTES, Mended, mended
+from journal.replay import CHUNK_BYTES, START, Position, Readable
+
+TEXT_MODE = "a CR before the LF: this copy was made in text mode"
+BYTE_ORDER_MARK = "a byte order mark: an editor has saved this file"
+_JOB_RECORD = b'{"type":"job",'
+_FOREIGN = "lines that were put in: the commits before and behind them fit each other"
+
+
+class Span(NamedTuple):
+    """A stretch of the file: a commit that its seal vouches for, or bytes that none does.
+
+    ``offset`` to ``end`` in bytes, ``line`` the number of its first line (1-based), ``lines``
+    how many. Of a good one, ``start`` is the crc that it continues and ``crc`` its own. Of a bad
+    one both are what the last good seal before it states, ``seals`` counts the lines in it that
+    end like a seal, and ``reason`` says what is wrong with it.
+    """
+
+    good: bool
+    offset: int
+    end: int
+    line: int
+    lines: int
+    start: int
+    crc: int
+    seals: int = 0
+    reason: str = ""
+
+
+class _Candidate(NamedTuple):
+    """A guess that a commit begins at ``offset`` and continues ``start``.
+
+    ``crc`` is continued up to the current line.
+    """
+
+    offset: int
+    line: int
+    start: int
+    crc: int
+
+
+def scan(file: Readable, size: int, start: Position = START, line: int = 1) -> Iterator[Span]:
+    """Yield the spans of the file from ``start`` to ``size``, in order and without gaps.
+
+    A commit counts as good if its bytes match its seal when continued from what the commit
+    before it states, or, where that one is broken, from what it should have stated. So one
+    flipped bit, in a seal, in a frame or in an LF, doesn't hide the commit behind it. Nor does
+    what was put in between two commits: a good one may also continue the last one before any
+    stretch of bad bytes.
+    """
+    homes: list[int] = []  # what the last good seals before bad stretches state
+    last = start.crc
+    candidates = _beginnings(start.offset, line, [last])
+    bad_from, bad_line, seals = start.offset, line, 0
+    first_bad: bytes | None = None
+    for offset, text, ended in lines_of(file, start.offset, size):
+        end = offset + len(text) + ended
+        if text.startswith(_JOB_RECORD) and offset > start.offset:  # a copy behind another one
+            candidates += _beginnings(offset, line, [START.crc])
+        stated = stated_crc(text) if ended else None
+        good = None
+        if stated is not None:
+            good = next((c for c in candidates if content_crc(text, c.crc) == stated), None)
+            good = good or _after_a_lost_line_end(text, offset, line, stated)
+        if good and stated is not None:
+            if good.offset > bad_from:
+                reason, count = _reason(first_bad or text), good.line - bad_line
+                yield Span(False, bad_from, good.offset, bad_line, count, last, last, seals, reason)
+                homes = [*homes[-3:], last]
+            count = line - good.line + 1
+            yield Span(True, good.offset, end, good.line, count, good.start, stated)
+            last = stated
+            candidates = _beginnings(end, line + 1, [last, *homes])
+            bad_from, bad_line, seals, first_bad = end, line + 1, 0, None
+        else:
+            if first_bad is None:
+                first_bad = text if ended else text + b"\0"
+            seals += stated is not None
+            candidates = _next_candidates(candidates, text, stated, _Place(end, line + 1, last))
+        line += 1
+    if bad_from < size:
+        reason, count = _reason(first_bad or b""), line - bad_line
+        yield Span(False, bad_from, size, bad_line, count, last, last, seals, reason)
+
+
+class _Place(NamedTuple):
+    """Where the next line begins, and what the last good seal before it states."""
+
+    offset: int
+    line: int
+    last: int
+
+
+def _beginnings(offset: int, line: int, crcs: Iterable[int]) -> list[_Candidate]:
+    """The guesses that a commit begins at ``offset``, continuing each of ``crcs``."""
+    return [_Candidate(offset, line, crc, crc) for crc in dict.fromkeys(crcs)]
+
+
+def _next_candidates(
+    candidates: list[_Candidate], text: bytes, stated: int | None, place: _Place
+) -> list[_Candidate]:
+    """The guesses after a line that ended no good commit.
+
+    If the line has a seal, the next commit begins behind it. If only a part of a seal is there,
+    it may be a broken seal or an ordinary line: both are followed up. A line that is no record at
+    all may have been put in between two commits.
+    """
+    digits = re.fullmatch(rb"[0-9a-f]{8}", text[-10:-2])
+    framed = re.fullmatch(rb',"crc":".{8}"}', text[-SEAL_BYTES:], re.DOTALL)
+    crcs = []
+    if digits:
+        crcs.append(int(digits[0], 16))
+    if framed or digits:
+        crcs += [content_crc(text, c.crc) for c in candidates]
+    if stated is not None or not (text.startswith(b"{") and text.endswith(b"}")):
+        crcs.append(place.last)
+    following = _beginnings(place.offset, place.line, crcs)
+    if stated is None:
+        following += [c._replace(crc=crc32(b"\n", crc32(text, c.crc))) for c in candidates]
+    return following[:12]  # hostile input must not make the guesses multiply
+
+
+def _after_a_lost_line_end(text: bytes, offset: int, line: int, stated: int) -> _Candidate | None:
+    """A good commit within one line, behind a seal whose LF became something else."""
+    for match in list(re.finditer(rb',"crc":"([0-9a-f]{8})"}.(?={)', text, re.DOTALL))[-8:]:
+        if content_crc(text[match.end() :], int(match[1], 16)) == stated:
+            return _Candidate(offset + match.end(), line, int(match[1], 16), 0)
+    return None
+
+
+def _reason(first: bytes) -> str:
+    if first.endswith(b"}\r"):
+        return TEXT_MODE
+    if first.startswith(b"\xef\xbb\xbf"):
+        return BYTE_ORDER_MARK
+    if not first.strip(b"\0"):
+        return "NUL bytes"
+    if len(first) > MAX_LINE_BYTES:
+        return f"a line over {MAX_LINE_BYTES} bytes"
+    if first.endswith(b"\0"):
+        return "a line without its end"
+    if stated_crc(first) is not None:
+        return "a commit that does not match its seal"
+    return "lines without a seal that matches"
+
+
+# --- the whole of a journal ------------------------------------------------------------------
+
+
+class Stretch(NamedTuple):
+    """Neighbouring commits that are good (``span`` covers all of them), or what is not good.
+
+    ``kind``: "good"; "bad" is lost; "flipped" is lost but for ``mended``, the bytes as they were
+    before one bit was flipped; "foreign" was put in between two commits that fit each other;
+    "torn" is a commit that was never finished. ``commits`` counts those of a good one.
+    """
+
+    kind: Literal["good", "bad", "flipped", "foreign", "torn"]
+    span: Span
+    commits: int = 0
+    mended: Mended | None = None
+
+
+def survey(file: Readable, size: int) -> list[Stretch]:
+    """All of the first ``size`` bytes of a journal, in order and without gaps."""
+    found = _Survey()
+    for span in scan(file, size):
+        if span.good:
+            found.add_good(span)
+        else:
+            mended = mend(file, span)
+            found.add(Stretch("bad" if mended is None else "flipped", span, 0, mended))
+    last = found.stretches[-1] if found.stretches else None
+    if last and last.kind == "bad" and could_be_torn(file, last.span):
+        found.stretches[-1] = last._replace(kind="torn")
+    return found.stretches
+
+
+class _Survey:
+    """Stretches so far, and where those that are good end: others may go on there later."""
+
+    def __init__(self) -> None:
+        self.stretches: list[Stretch] = []
+        self._ends: dict[int, int] = {}  # by the crc of a good end: how many stretches lead to it
+
+    def add(self, stretch: Stretch) -> None:
+        if not self.stretches:
+            if stretch.kind != "good":
+                self._ends[START.crc] = 0
+        elif self.stretches[-1].kind == "good":
+            self._ends[self.stretches[-1].span.crc] = len(self.stretches)
+        self.stretches.append(stretch)
+
+    def add_good(self, span: Span) -> None:
+        last = self.stretches[-1] if self.stretches else None
+        if last and last.kind == "good" and last.span.crc == span.start:
+            merged = _merge(last.span, span)._replace(start=last.span.start)
+            self.stretches[-1] = Stretch("good", merged, last.commits + 1)
+        else:
+            self._go_on_from(span.start)
+            self.add(Stretch("good", span, 1))
+        if self._ends:  # a copy of older commits, which has come to where the original ended
+            self._go_on_from(span.crc)
+
+    def _go_on_from(self, crc: int) -> None:
+        """If an earlier good stretch ended with ``crc``, what came in between was put in."""
+        stretches = self.stretches
+        home = self._ends.get(crc)
+        if home is None or home >= len(stretches):
+            return
+        if home and (stretches[home - 1].kind != "good" or stretches[home - 1].span.crc != crc):
+            return  # that end is itself among what was put in
+        foreign = _merge(stretches[home].span, stretches[-1].span)
+        stretches[home:] = [Stretch("foreign", foreign._replace(good=False, reason=_FOREIGN))]
+
+
+def _merge(first: Span, last: Span) -> Span:
+    lines = last.line + last.lines - first.line
+    return last._replace(offset=first.offset, line=first.line, lines=lines)
+
+
+def lines_of(file: Readable, offset: int, end: int) -> Iterator[tuple[int, bytes, bool]]:
+    """Yield ``(offset, line without its LF, whether it had one)``; a line over the bound is cut."""
+    held: list[bytes] = []  # pieces of a line that spans chunks, joined once: it may be long
+    held_bytes = 0
+    while offset + held_bytes < end:
+        at = offset + held_bytes
+        chunk = file.read_at(at, min(CHUNK_BYTES, end - at))
+        if not chunk:
+            break
+        *lines, rest = chunk.split(b"\n")
+        if lines:
+            lines[0] = b"".join((*held, lines[0]))
+            held, held_bytes = [], 0
+        for text in lines:
+            yield offset, text, True
+            offset += len(text) + 1
+        held.append(rest)
+        held_bytes += len(rest)
+        if held_bytes > MAX_LINE_BYTES:
+            yield offset, b"".join(held), False
+            offset += held_bytes
+            held, held_bytes = [], 0
+    if held_bytes:
+        yield offset, b"".join(held), False
+
+
+class TailVerdict(NamedTuple):
+    """What follows the last good commit: ``torn`` may be cut off, else it is damage.
+
+    ``span`` is the first stretch that no seal vouches for, ``good_behind`` whether there is a
+    good commit behind it.
+    """
+
+    torn: bool
+    span: Span
+    good_behind: bool = False
+
+
+def could_be_torn(file: Readable, span: Span) -> bool:
+    """Whether a bad span at the end of the file is what one dying writer can leave.
+
+    That is part of one commit, whatever a power cut made of it. It is not: two lines that end
+    like a seal, which are two commits; a commit that is legible to its last byte and doesn't
+    fit, for then something in or before it was changed; a commit that is whole but for one
+    flipped bit; nor the first, for a journal is made with its first commit in it.
+    """
+    if span.seals > 1 or span.offset == 0 or span.reason == TEXT_MODE:
+        return False
+    if span.seals and _is_legible(file, span):
+        return False
+    return mend(file, span) is None
+
+
+def mend(file: Readable, span: Span) -> Mended | None:
+    """The bytes of a bad span with its one flipped bit put back; None if it isn't one."""
+    if span.end - span.offset > MEND_BYTES:
+        return None
+    return mended(file.read_at(span.offset, span.end - span.offset), span.start)
+
+
+def _is_legible(file: Readable, span: Span) -> bool:
+    """Whether each line of the span has its LF and is a record."""
+    for _, text, ended in lines_of(file, span.offset, span.end):
+        if not ended:
+            return False
+        with suppress(UnknownRecordError):
+            try:
+                decode_record(text)
+            except UndecodableError:
+                return False
+    return True
+
+
+def judge_tail(file: Readable, size: int, last: Position) -> TailVerdict:
+    """Whether the bytes behind ``last`` are a commit that was never finished, or damage."""
+    first: Span | None = None
+    for span in scan(file, size, last):
+        first = first or span
+        if span.good:  # a good commit behind bad bytes: history was changed
+            reason = first.reason or "one that continues another"
+            return TailVerdict(False, first._replace(reason=reason), good_behind=True)
+    if first is None:  # the file shrank meanwhile: a writer has cut it off already
+        first = Span(False, last.offset, last.offset, 1, 0, last.crc, last.crc, reason="nothing")
+    return TailVerdict(could_be_torn(file, first), first)
