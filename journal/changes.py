@@ -12,8 +12,10 @@ from typing import Any, Literal
 
 from journal.errors import InvalidStateTransition, InvalidValueError, RowNotFoundError
 from journal.format import (
+    LOST_CHECKSUM,
     JobLevelRecord,
     JobStatusRecord,
+    LogRecord,
     RowStatusRecord,
     encode_row,
     encode_value,
@@ -64,6 +66,11 @@ def put_job_record(log: Log, record: JobLevelRecord) -> None:
     """Add a record about the job itself."""
     log.append(record)
     log.index.set_job(record)
+
+
+def put_log_record(log: Log, message: str) -> None:
+    """Add a line for people."""
+    log.append(LogRecord(message=message, at=log.now()))
 
 
 def set_job_status(log: Log, target: JobStatus) -> None:
@@ -210,12 +217,15 @@ def take_over_rows(log: Log, rows: Iterable[JobRow], policy: Policy) -> None:
         line = encode_row(row.row_number, row.row_checksum, data, time_text(at).encode())
         log.index.add_row(row.row_number, log.append_row(row.row_number, line, at))
         unknown = row.status in (RowStatus.PROCESSING, RowStatus.NEEDS_REVIEW)
-        if unknown and status is not RowStatus.PENDING:
+        target = status if unknown else RowStatus.PENDING
+        if row.row_checksum == LOST_CHECKSUM and target is RowStatus.PENDING:
+            target = RowStatus.NEEDS_REVIEW  # there is no data to work on
+        if target is not RowStatus.PENDING:
             record = _moved(
-                row.row_number, status, row.error_code or code, row.error_message or message, at
+                row.row_number, target, row.error_code or code, row.error_message or message, at
             )
             position = log.index.row_count - 1
-            log.index.set_row(position, CODES[status], log.append(record), None)
+            log.index.set_row(position, CODES[target], log.append(record), None)
 
 
 def settle_rows(log: Log, policy: Policy) -> int:
@@ -229,6 +239,30 @@ def settle_rows(log: Log, policy: Policy) -> int:
     ):
         _refuse_start(log.directory.name, "rows", job_status, CODES[RowStatus.PENDING])
     return _move_all(log, PROCESSING, status, code, message)
+
+
+def review_open_rows(
+    log: Log, numbers: Iterable[int] | None, error_code: str, error_message: str
+) -> int:
+    """Move rows that are pending, processing or failed to needs_review; return how many.
+
+    ``numbers`` None for all of the job's.
+    """
+    review = RowStatus.NEEDS_REVIEW
+    if numbers is None:
+        return sum(
+            _move_all(log, source, review, error_code, error_message)
+            for source in (PENDING, PROCESSING, FAILED)
+        )
+    moved = 0
+    for number in numbers:
+        position = log.index.position_of(number)
+        assert position is not None
+        if log.index.columns.statuses[position] in (PENDING, PROCESSING, FAILED):
+            record = _moved(number, review, error_code, error_message, log.now())
+            log.index.set_row(position, CODES[review], log.append(record), None)
+            moved += 1
+    return moved
 
 
 def retry_failed(log: Log) -> int:

@@ -218,7 +218,7 @@ class JournalDamagedError(JournalError):
         super().__init__(
             f"{name} is damaged at line {line} (byte {offset}): expected {expected}, found "
             f"{found}; nothing was changed: `journal verify` on its directory lists all of it, "
-            "and a copy from before the damage can be put in its place"
+            "`journal repair` salvages what can be vouched for"
         )
         self.path = name
         self.line = line

@@ -16,7 +16,7 @@ import os
 import sys
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from filelock import lock_descriptor, unlock_descriptor
@@ -318,6 +318,23 @@ def write_small(path: Path, text: bytes) -> None:
         os.close(fd)
 
 
+def write_new(path: Path, chunks: Iterable[bytes]) -> Path:
+    """Make a private file of ``chunks``; nobody is promised that it survives."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
+    try:
+        for chunk in chunks:
+            _write_all(fd, chunk)
+    finally:
+        os.close(fd)
+    return path
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
 def make_store(root: Path, *, sync: bool) -> None:
     """Make ``root``, private, and its parents if they are missing."""
     if root.is_dir():
@@ -402,9 +419,7 @@ def save_copy(source: JournalFile, offset: int, end: int, target: Path, *, sync:
             continue
     try:
         while offset < end and (data := source.read_at(offset, min(1 << 20, end - offset))):
-            view = memoryview(data)
-            while view:
-                view = view[os.write(fd, view) :]
+            _write_all(fd, data)
             offset += len(data)
         if sync:
             os.fsync(fd)

@@ -24,6 +24,7 @@ from journal.errors import (
     RowChangedError,
     StorageError,
 )
+from journal.format import LOST_CHECKSUM
 from journal.index import TERMINAL_STATUSES
 from journal.model import Job, JobRow, JobStatus, JobSummary
 from journal.service import JobService
@@ -45,7 +46,7 @@ def match_rows(service: JobService, job: Job, rows: Iterable[dict[str, Any]]) ->
 
     Raises RowChangedError, and whatever reading the input raises; then nothing was added. A
     retry job holds some of the rows of the job before it: rows that it doesn't hold are that
-    job's, and are left alone.
+    job's, and are left alone. So is a row whose data was lost to damage: it is not compared.
     """
     matched = Matched()
     known = iter(service.get_rows(job.id))
@@ -66,7 +67,7 @@ def match_rows(service: JobService, job: Job, rows: Iterable[dict[str, Any]]) ->
                 "from such an input; run the input as a job of its own",
             )
         if row.row_number == number:
-            if row.data != data:
+            if row.data != data and row.row_checksum != LOST_CHECKSUM:
                 raise RowChangedError(row.id, _json(row.data), _json(data))
             row = next(known, None)
     while row is not None:

@@ -104,6 +104,19 @@ def test_the_crash_story_ends_as_the_readme_says(shop: Path) -> None:
     assert done.stdout.count("  needs_review  ") == review
 
 
+def test_the_repair_story_ends_as_the_readme_says(shop: Path) -> None:
+    done = subprocess.run(
+        ["bash", "-c", example("repair")], capture_output=True, text=True, check=False, timeout=120
+    )
+    damaged, *_, ok = [line for line in done.stdout.splitlines() if not line.startswith("  ")]
+    assert damaged.startswith("DAMAGED  hurt: "), done.stderr
+    assert ok.startswith("ok       hurt: ")
+    assert "converted: " in done.stdout
+    assert re.search(r"damaged at line 1 \(byte 0\).*text mode.*journal repair", done.stderr)
+    with JobService("jobs") as service:
+        assert service.get_job_summary("hurt")["successful_rows"] == 20
+
+
 def test_the_install_command_runs_its_job_on_a_few_files(shop: Path) -> None:
     """The second half of the README's first command; .ci/run types the whole of it."""
     command = (

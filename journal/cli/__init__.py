@@ -22,6 +22,7 @@ from journal.errors import JournalError
 
 _COMMANDS = {
     "list": "journal.cli.inspect",
+    "repair": "journal.cli.repair",
     "retry": "journal.cli.run",
     "rows": "journal.cli.inspect",
     "run": "journal.cli.run",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import click
 
 from journal.cli.exits import EXIT_DAMAGED, EXIT_OK, EXIT_UNEXPECTED, exit_code_of
 from journal.cli.jobs import find_job
-from journal.cli.output import clean, tell
+from journal.cli.output import clean, echo_json_list, tell
 from journal.errors import JournalError
 from journal.service import JobService
 from journal.verify import Report, verify_job
@@ -15,14 +17,17 @@ from journal.verify import Report, verify_job
 @click.command("verify")
 @click.argument("jobs", metavar="[JOB]...", nargs=-1)
 @click.option("--all", "all_jobs", is_flag=True, help="Every job in the store.")
+@click.option("--json", "json_output", is_flag=True, help="A JSON array, one object a job.")
 @click.pass_context
-def verify_command(ctx: click.Context, jobs: tuple[str, ...], all_jobs: bool) -> int:
+def verify_command(
+    ctx: click.Context, jobs: tuple[str, ...], all_jobs: bool, json_output: bool
+) -> int:
     """Read all of a job's journal and report all that is wrong with it; changes nothing.
 
     Goes on past a damaged job. A torn tail is what a writer left that died before it could
     promise anything: the next writer saves it beside the journal and cuts it off.
 
-    Exit code 6 if any job is damaged.
+    Exit code 6 if any job is damaged: `journal repair` makes it whole again.
 
     Example: journal verify --all
     """
@@ -34,19 +39,32 @@ def verify_command(ctx: click.Context, jobs: tuple[str, ...], all_jobs: bool) ->
     else:
         targets = [find_job(ctx.obj, job) for job in jobs]
     code = EXIT_OK
-    for service, job_id in targets:
-        try:
-            report = verify_job(service.root / job_id)
-        except JournalError as error:
-            tell(f"journal: {error}")
-            code = max(code, exit_code_of(error))
-            continue
-        _echo_report(report)
-        if report.damaged:
-            code = EXIT_DAMAGED
-        elif any(finding.kind == "newer" for finding in report.findings):
-            code = max(code, EXIT_UNEXPECTED)
+
+    def reports() -> Iterator[Report]:
+        nonlocal code
+        for service, job_id in targets:
+            try:
+                report = verify_job(service.root / job_id)
+            except JournalError as error:
+                tell(f"journal: {error}")
+                code = max(code, exit_code_of(error))
+                continue
+            code = max(code, _code_of(report))
+            yield report
+
+    if json_output:
+        echo_json_list(reports())
+    else:
+        for report in reports():
+            _echo_report(report)
     return code
+
+
+def _code_of(report: Report) -> int:
+    if report.damaged:
+        return EXIT_DAMAGED
+    newer = any(finding.kind == "newer" for finding in report.findings)
+    return EXIT_UNEXPECTED if newer else EXIT_OK
 
 
 def _echo_report(report: Report) -> None:

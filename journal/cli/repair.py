@@ -1,0 +1,76 @@
+"""`journal repair`."""
+
+from __future__ import annotations
+
+import click
+
+from journal.cli.exits import EXIT_OK, EXIT_ROWS_OPEN
+from journal.cli.jobs import find_job
+from journal.cli.output import as_json, clean, tell
+from journal.repair import Repair, repair_job
+from journal.salvage import OpenRows
+
+_ROWS_SHOWN = 100
+
+
+@click.command("repair")
+@click.argument("job")
+@click.option(
+    "--open-rows",
+    type=click.Choice(["review", "keep"]),
+    default="review",
+    show_default=True,
+    help="If lines are lost: rows that aren't done need a review, or stay as they are.",
+)
+@click.option("--json", "json_output", is_flag=True, help="One JSON object.")
+@click.pass_context
+def repair_command(ctx: click.Context, job: str, open_rows: OpenRows, json_output: bool) -> int:
+    """Make a damaged job whole again from all that its seals still vouch for.
+
+    The damaged journal is kept beside the new one as journal.damaged-N. Text mode, a byte order
+    mark, single flipped bits and lines that were put in are undone without loss. If lines are lost,
+    what happened to a row may be among them: rows that look open need a review then, unless
+    the work may be repeated (--open-rows keep).
+
+    Exit code 0 if nothing is lost, 3 if lines are.
+
+    Example: journal repair ship-ca
+    """
+    service, job_id = find_job(ctx.obj, job)
+    with service:
+        repair = repair_job(service.root / job_id, open_rows=open_rows)
+    click.echo(as_json(repair) if json_output else clean_lines(repair))
+    if repair.review_count:
+        tell(f"look at the rows with: journal rows {job} --status needs_review")
+    return EXIT_OK if repair.lossless else EXIT_ROWS_OPEN
+
+
+def clean_lines(repair: Repair) -> str:
+    """What was done, for people; a line for each stretch of the damaged file."""
+    if not repair.actions:
+        return f"ok       {repair.job_id}: nothing to repair"
+    word = "repaired" if repair.lossless else "LOSSES"
+    lines = [f"{word:<8} {repair.job_id}: holds {repair.records} records, {repair.rows} rows"]
+    for action in repair.actions:
+        last = action.line + action.lines - 1
+        where = f"lines {action.line} to {last}" if action.lines > 1 else f"line {action.line}"
+        rows = f"; rows {ranges(action.rows)}" if action.rows else ""
+        lines.append(f"  {action.kind}: {where}: {clean(action.message)}{rows}")
+    if repair.lost_rows:
+        lines.append(f"  the data of these rows is lost: {ranges(repair.lost_rows)}")
+    if repair.review_count:
+        lines.append(f"  {repair.review_count} rows need a review now")
+    if repair.damaged_copy:
+        lines.append(f"  the journal as it was: {repair.damaged_copy}")
+    return "\n".join(lines)
+
+
+def ranges(numbers: list[int]) -> str:
+    """Ascending numbers as text: ``1-3, 7``."""
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and parts[-1][1] == number - 1:
+            parts[-1][1] = number
+        else:
+            parts.append([number, number])
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in parts)

@@ -1,0 +1,642 @@
+"""A damaged journal is repaired: break it, confirm it is broken, repair, go on, read again."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers_crash import (
+    Child,
+    FaultyOs,
+    fails,
+    journal_path,
+    place_journal,
+    read_all,
+    seal_commits,
+    split_commits,
+)
+
+import journal.files
+from journal import (
+    FormatVersionError,
+    JobBusyError,
+    JobLockedError,
+    JobMismatchError,
+    JobNotFoundError,
+    JobRow,
+    JobService,
+    JobStatus,
+    JournalDamagedError,
+    JournalError,
+    RowStatus,
+)
+from journal.cli import main
+from journal.format import LOST_CHECKSUM
+from journal.repair import Repair, repair_job
+from journal.run import match_rows
+from journal.scan import survey
+from journal.verify import verify_job
+
+JOB = "broken"
+ROWS = 30
+
+
+def order(number: int) -> dict[str, Any]:
+    return {"order": f"A-{number}", "street": f"Street {number}"}
+
+
+@pytest.fixture(name="path")
+def fixture_path(tmp_path: Path) -> Path:
+    """The journal of a job: 30 rows with the job record, five done, one failed, one in flight."""
+    with JobService(tmp_path, sync="none") as service:
+        rows = [{"data": order(number)} for number in range(1, ROWS + 1)]
+        service.create_job("Broken", job_id=JOB, metadata={"who": "me"}, row_data=rows)
+        service.start_job(JOB)
+        for number in range(1, 6):
+            service.start_row(f"{JOB}:{number}")
+            service.complete_row(f"{JOB}:{number}", f"T-{number}", cost_cents=number)
+        service.start_row(f"{JOB}:6")
+        service.fail_row(f"{JOB}:6", "E", "no such street")
+        service.start_row(f"{JOB}:7")
+    return journal_path(tmp_path, JOB)
+
+
+def break_it(path: Path, content: bytes) -> None:
+    """Put a damaged journal in place, and confirm that it is refused."""
+    path.write_bytes(content)
+    assert verify_job(path.parent).damaged
+    with JobService(path.parents[1]) as service:
+        with pytest.raises(JournalDamagedError, match="journal repair"):
+            service.get_job(JOB)
+        with pytest.raises(JournalDamagedError):
+            service.skip_row(f"{JOB}:30")
+    assert path.read_bytes() == content
+
+
+def mend_it(path: Path, **options: Any) -> Repair:
+    """Repair; the file as it was is kept, verify is clean, and the job goes on."""
+    broken = path.read_bytes()
+    repair = repair_job(path.parent, **options)
+    assert repair.damaged_copy is not None
+    assert Path(repair.damaged_copy).read_bytes() == broken
+    assert Path(repair.damaged_copy).stat().st_mode & 0o777 == 0o600
+    repaired = path.read_bytes()
+    report = verify_job(path.parent)
+    assert (report.findings, report.records, report.rows) == ([], repair.records, repair.rows)
+    assert not (path.parent / ".repair").exists()
+    assert repair_job(path.parent, **options).actions == []
+    with JobService(path.parents[1]) as service:
+        service.skip_row(service.create_rows(JOB, [{"data": {"n": "new"}}])[0].id)
+    assert read_all(path.parents[1], JOB)[1][-1].status is RowStatus.SKIPPED
+    assert path.read_bytes().startswith(repaired)
+    path.write_bytes(repaired)
+    return repair
+
+
+def statuses(rows: list[JobRow]) -> dict[int, RowStatus]:
+    return {row.row_number: row.status for row in rows}
+
+
+def lost(repair: Repair) -> list[tuple[int, int, list[int]]]:
+    return [(a.line, a.lines, a.rows) for a in repair.actions if a.kind == "lost"]
+
+
+# --- without loss ----------------------------------------------------------------------------
+
+
+def replaced(old: bytes, new: bytes, count: int = -1) -> Callable[[bytes], bytes]:
+    return lambda content: content.replace(old, new, count)
+
+
+def inserted(at: int, junk: bytes) -> Callable[[bytes], bytes]:
+    def insert(content: bytes) -> bytes:
+        commits = split_commits(content)
+        return b"".join(commits[:at]) + junk + b"".join(commits[at:])
+
+    return insert
+
+
+def repeated(first: int, end: int, at: int) -> Callable[[bytes], bytes]:
+    def repeat(content: bytes) -> bytes:
+        commits = split_commits(content)
+        return b"".join(commits[:at] + commits[first:end] + commits[at:])
+
+    return repeat
+
+
+@pytest.mark.parametrize(
+    "breakage",
+    [
+        pytest.param(replaced(b"\n", b"\r\n"), id="text mode"),
+        pytest.param(replaced(b"\n", b"\r\n", 7), id="text mode in a part"),
+        pytest.param(lambda content: b"\xef\xbb\xbf" + content, id="a byte order mark"),
+        pytest.param(
+            lambda content: b"\xef\xbb\xbf" + content.replace(b"\n", b"\r\n"),
+            id="a byte order mark and text mode",
+        ),
+        pytest.param(inserted(0, b"# my notes\n"), id="a line put in front"),
+        pytest.param(inserted(4, b"<<<<<<< HEAD\n"), id="a line put in"),
+        pytest.param(inserted(4, b"\n\n\n"), id="empty lines put in"),
+        pytest.param(inserted(4, b'{"a":1,"crc":"01234567"}\n'), id="a sealed line put in"),
+        pytest.param(repeated(3, 4, 4), id="a commit repeated"),
+        pytest.param(repeated(2, 7, 7), id="five commits repeated"),
+        pytest.param(repeated(2, 4, 9), id="two commits repeated later"),
+        pytest.param(lambda content: content + content, id="the journal twice"),
+        pytest.param(
+            lambda content: b"".join(split_commits(content)[:5]) + content,
+            id="an older copy in front of it",
+        ),
+    ],
+)
+def test_damage_that_takes_nothing_away_is_undone_to_the_last_byte(
+    path: Path, breakage: Callable[[bytes], bytes]
+) -> None:
+    content = path.read_bytes()
+    break_it(path, breakage(content))
+    repair = mend_it(path)
+    assert path.read_bytes() == content
+    assert (repair.lossless, repair.review_count, repair.lost_rows) == (True, 0, [])
+    assert repair.actions
+
+
+def test_a_file_of_megabytes_is_converted_back_from_text_mode_to_the_last_byte(
+    path: Path,
+) -> None:
+    with JobService(path.parents[1], sync="none") as service:
+        service.create_rows(JOB, [{"data": {"pad": "x" * (n % 7919)}} for n in range(900)])
+    content = path.read_bytes()
+    break_it(path, content.replace(b"\n", b"\r\n"))
+    mend_it(path)
+    assert path.read_bytes() == content
+
+
+class _Memory:
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        return self.data[offset : offset + length]
+
+
+@pytest.fixture(name="small")
+def fixture_small(tmp_path: Path) -> Path:
+    """A journal of a few hundred bytes, with commits of one line and of several."""
+    with JobService(tmp_path, sync="none") as service:
+        service.create_job("S", job_id=JOB, row_data=[{"row_checksum": "J*", "data": {}}] * 2)
+        service.start_row(f"{JOB}:1")
+        with service.batch(JOB):
+            service.complete_row(f"{JOB}:1", "J*")
+            service.start_row(f"{JOB}:2")
+        service.complete_row(f"{JOB}:2")
+    return journal_path(tmp_path, JOB)
+
+
+def test_every_single_flipped_bit_is_damage_and_known_to_the_place(small: Path) -> None:
+    content = small.read_bytes()
+    for at in range(len(content)):
+        for bit in range(8):
+            flipped = bytearray(content)
+            flipped[at] ^= 1 << bit
+            stretches = survey(_Memory(bytes(flipped)), len(content))
+            (found,) = [one for one in stretches if one.kind != "good"]
+            assert found.kind == "flipped"
+            assert found.mended is not None
+            assert found.span.offset + found.mended.at == at
+            whole = found.mended.data
+            assert content[found.span.offset :].startswith(whole), (at, bit)
+
+
+@pytest.mark.parametrize("bit", range(8))
+def test_a_flipped_bit_is_put_back_to_the_last_byte(small: Path, bit: int) -> None:
+    content = small.read_bytes()
+    for at in range(bit, len(content), 53):
+        flipped = bytearray(content)
+        flipped[at] ^= 1 << bit
+        small.write_bytes(flipped)
+        assert verify_job(small.parent).damaged
+        with JobService(small.parents[1]) as service, pytest.raises(JournalDamagedError):
+            service.get_rows(JOB)
+        repair = repair_job(small.parent)
+        assert small.read_bytes() == content
+        assert repair.lossless
+
+
+def test_a_bit_flipped_in_the_last_commit_is_not_cut_off_as_a_torn_tail(small: Path) -> None:
+    content = small.read_bytes()
+    last = len(content) - len(split_commits(content)[-1])
+    for at in range(last, len(content)):
+        flipped = bytearray(content)
+        flipped[at] ^= 4
+        small.write_bytes(flipped)
+        with JobService(small.parents[1]) as service, pytest.raises(JournalDamagedError):
+            service.create_rows(JOB, [{"data": {}}])
+        assert small.read_bytes() == flipped
+
+
+def test_a_torn_tail_alone_is_saved_and_cut_off_as_a_writer_would(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content + b'{"type":"row_status","row":8,"sta')
+    repair = repair_job(path.parent)
+    assert path.read_bytes() == content
+    assert [action.kind for action in repair.actions] == ["torn"]
+    assert repair.damaged_copy is None
+    (saved,) = path.parent.glob("journal.torn-*")
+    assert saved.read_bytes() == b'{"type":"row_status","row":8,"sta'
+    assert verify_job(path.parent).findings == []
+
+
+def test_a_whole_journal_is_left_alone(path: Path) -> None:
+    before = path.stat()
+    assert repair_job(path.parent).actions == []
+    after = path.stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert {one.name for one in path.parent.iterdir()} == {"journal.jsonl", "run.lock"}
+
+
+# --- with loss -------------------------------------------------------------------------------
+
+
+def test_after_a_lost_line_every_row_that_looks_open_needs_a_review(path: Path) -> None:
+    commits = split_commits(path.read_bytes())
+    before = read_all(path.parents[1], JOB)[1]
+    at = 3  # row 1 completed; start of row 2 then can't be vouched for either
+    break_it(path, b"".join(commits[:at] + commits[at + 1 :]))
+    repair = mend_it(path)
+    line = b"".join(commits[:at]).count(b"\n") + 1
+    assert lost(repair) == [(line, 1, [2])]
+    assert not repair.lossless
+    rows = read_all(path.parents[1], JOB)[1]
+    assert [row.data for row in rows] == [row.data for row in before]
+    assert rows[2:5] == before[2:5]
+    done = dict.fromkeys((2, 3, 4, 5), RowStatus.COMPLETED)
+    review = dict.fromkeys({*range(1, ROWS + 1)} - set(done), RowStatus.NEEDS_REVIEW)
+    assert statuses(rows) == done | review
+    assert repair.review_count == len(review)
+    assert rows[0].error_code == "repaired"
+    assert "1 lines that were lost" in (rows[0].error_message or "")
+
+
+def spliced(content: bytes) -> bytes:
+    """Four commits of a job much like it, in the middle."""
+    commits = split_commits(content)
+    records = [commit.replace(b"T-", b"X-") for commit in commits]
+    stranger = split_commits(seal_commits([[one[:-19] + b"}"] for one in records]))
+    return b"".join(commits[:6] + stranger[4:8] + commits[6:])
+
+
+def test_the_outcomes_of_another_job_are_not_taken_for_ones_of_this_one(path: Path) -> None:
+    before = read_all(path.parents[1], JOB)[1]
+    break_it(path, spliced(path.read_bytes()))
+    repair = mend_it(path)
+    rows = read_all(path.parents[1], JOB)[1]
+    assert rows[:5] == before[:5]
+    assert set(statuses(rows[5:]).values()) == {RowStatus.NEEDS_REVIEW}
+    assert not repair.lossless
+
+
+def test_a_commit_that_was_moved_is_a_loss(path: Path) -> None:
+    commits = split_commits(path.read_bytes())
+    break_it(path, b"".join([*commits[:-2], commits[-1], commits[-2]]))
+    repair = mend_it(path)
+    assert [rows for *_, rows in lost(repair)] == [[7]]
+    assert statuses(read_all(path.parents[1], JOB)[1])[7] is RowStatus.NEEDS_REVIEW
+
+
+def test_rows_stay_open_after_a_loss_if_the_caller_says_so(path: Path) -> None:
+    commits = split_commits(path.read_bytes())
+    break_it(path, b"".join(commits[:3] + commits[4:]))
+    repair = mend_it(path, open_rows="keep")
+    assert (repair.lossless, repair.review_count) == (False, 0)
+    rows = statuses(read_all(path.parents[1], JOB)[1])
+    assert (rows[1], rows[6], rows[7], rows[8]) == (
+        RowStatus.PROCESSING,
+        RowStatus.FAILED,
+        RowStatus.PROCESSING,
+        RowStatus.PENDING,
+    )
+
+
+def test_a_broken_row_takes_no_other_row_of_its_commit_with_it(path: Path) -> None:
+    content = path.read_bytes()
+    before = read_all(path.parents[1], JOB)
+    break_it(path, content.replace(b"Street 9", b"Strasse9", 1))
+    repair = mend_it(path)
+    assert lost(repair) == [(10, 1, [9])]
+    assert (repair.lost_rows, repair.review_count) == ([9], 1)
+    job, rows = read_all(path.parents[1], JOB)
+    assert job is not None
+    assert before[0] is not None
+    assert job.metadata == {"who": "me"}
+    assert [one for one in rows if one.row_number != 9] == [
+        one for one in before[1] if one.row_number != 9
+    ]
+    stand_in = next(one for one in rows if one.row_number == 9)
+    assert (stand_in.data, stand_in.row_checksum) == ({}, LOST_CHECKSUM)
+    assert stand_in.status is RowStatus.NEEDS_REVIEW
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        pytest.param(b'"row":9,', b'"row":8,', id="the number of the row above"),
+        pytest.param(b'"row":9,', b'"row":77,', id="a number beyond the last"),
+        pytest.param(b'"row":9,', b'"row":0,', id="no number of a row"),
+        pytest.param(b"Street 9", b"Street 8", id="legible data that was never written"),
+        pytest.param(b'"row":9,', b'"row":9;', id="no JSON"),
+    ],
+)
+def test_a_row_that_was_never_written_is_never_read(path: Path, old: bytes, new: bytes) -> None:
+    content = path.read_bytes()
+    before = {row.row_number: row.data for row in read_all(path.parents[1], JOB)[1]}
+    # Another byte of the same line makes it more than one flipped bit.
+    start = content.index(b'{"type":"row","row":9,')
+    end = content.index(b"\n", start)
+    line = content[start:end].replace(old, new).replace(b"20", b"!0", 1)
+    break_it(path, content[:start] + line + content[end:])
+    repair = mend_it(path)
+    rows = {row.row_number: row.data for row in read_all(path.parents[1], JOB)[1]}
+    assert rows == before | {9: {}}
+    assert repair.lost_rows == [9]
+
+
+def test_of_rows_whose_commit_is_gone_what_was_worked_on_keeps_its_number_and_outcome(
+    tmp_path: Path, path: Path
+) -> None:
+    commits = split_commits(path.read_bytes())
+    before = read_all(tmp_path, JOB)[1]
+    break_it(path, commits[0].replace(b"T", b"\0").replace(b"S", b"\0") + b"".join(commits[1:]))
+    repair = mend_it(path)
+    job, rows = read_all(tmp_path, JOB)
+    assert job is not None
+    assert job.name == JOB
+    assert repair.lost_rows == [row.row_number for row in rows] == [1, 2, 3, 4, 5, 6, 7]
+    assert [row.data for row in rows] == [{}] * 7
+    assert [row.tracking_number for row in rows] == [row.tracking_number for row in before[:7]]
+    assert sum(row.cost_cents or 0 for row in rows) == 15
+    done = dict.fromkeys(range(1, 6), RowStatus.COMPLETED)
+    assert statuses(rows) == done | dict.fromkeys((6, 7), RowStatus.NEEDS_REVIEW)
+
+
+def test_a_row_of_which_only_the_outcome_is_left_keeps_it(path: Path) -> None:
+    """The row's own record is gone without a trace: a stand-in takes the outcome."""
+    with JobService(path.parents[1], sync="none") as service:
+        row = service.create_rows(JOB, [{"row_number": 500, "data": {"n": 1}}])[0]
+        service.skip_row(f"{JOB}:30")
+        service.complete_row(row.id, "T-500", cost_cents=500)
+    commits = split_commits(path.read_bytes())
+    break_it(path, b"".join(commits[:-3] + commits[-2:]))
+    repair = mend_it(path)
+    rows = read_all(path.parents[1], JOB)[1]
+    assert repair.lost_rows == [500]
+    assert (rows[-1].row_number, rows[-1].tracking_number) == (500, "T-500")
+    assert rows[-1].status is RowStatus.COMPLETED
+    assert rows[-1].data == {}
+
+
+def test_a_run_goes_on_after_a_repair_and_repeats_nothing(path: Path) -> None:
+    content = path.read_bytes()
+    break_it(path, content.replace(b"Street 9", b"Strasse9", 1))
+    repair_job(path.parent)
+    with JobService(path.parents[1]) as service:
+        job = service.get_job(JOB)
+        assert job is not None
+        matched = match_rows(service, job, (order(n) for n in range(1, ROWS + 2)))
+        assert (matched.added, matched.gone) == (1, 0)
+        service.start_job(JOB)
+        waiting = [row.row_number for row in service.get_pending_rows(JOB)]
+        assert waiting == [8, *range(10, ROWS + 2)]
+
+
+def test_a_row_without_data_is_not_taken_for_work_by_a_retry_of_its_job(path: Path) -> None:
+    break_it(path, path.read_bytes().replace(b"Street 9", b"Strasse9", 1))
+    repair_job(path.parent)
+    with JobService(path.parents[1]) as service:
+        service.start_job(JOB)
+        service.update_status(JOB, JobStatus.FAILED)
+        retry = service.retry_job(JOB, policy="retry")
+        rows = statuses(list(service.get_rows(retry.id)))
+    assert rows.pop(9) is RowStatus.NEEDS_REVIEW
+    assert set(rows.values()) == {RowStatus.PENDING}
+
+
+def test_an_open_service_goes_on_with_the_repaired_journal(path: Path) -> None:
+    with JobService(path.parents[1]) as service:
+        rows = list(service.get_rows(JOB))
+        content = path.read_bytes()
+        path.write_bytes(content.replace(b"\n", b"\r\n"))
+        with pytest.raises(JournalDamagedError):
+            service.get_rows(JOB)
+        repair_job(path.parent)
+        assert list(service.get_rows(JOB)) == rows
+        service.skip_row(f"{JOB}:30")
+
+
+# --- what can't be repaired ------------------------------------------------------------------
+
+
+def newer(content: bytes) -> bytes:
+    line = b'{"type":"vote","at":"2026-11-24T13:35:00.000001Z"}'
+    commits = [[commit[:-19] + b"}"] for commit in split_commits(content)]
+    return seal_commits([*commits[:4], [line], *commits[4:]])[:-30]
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        pytest.param(lambda _: b"", JournalDamagedError, id="an empty file"),
+        pytest.param(lambda _: b"id,name\n1,a\n2,b\n", JournalDamagedError, id="another file"),
+        pytest.param(lambda _: bytes(300_000), JournalDamagedError, id="NULs"),
+        pytest.param(lambda c: c.replace(b'"format":1', b'"format":2'), FormatVersionError, id="2"),
+        pytest.param(newer, FormatVersionError, id="a newer record"),
+        pytest.param(
+            lambda c: c.replace(b"broken", b"braken").replace(b"\n", b"\r\n"),
+            JobMismatchError,
+            id="another job's",
+        ),
+    ],
+)
+def test_what_cannot_be_repaired_is_refused_and_left_as_it_is(
+    path: Path, content: Callable[[bytes], bytes], error: type[JournalError]
+) -> None:
+    broken = content(path.read_bytes())
+    path.write_bytes(broken)
+    with pytest.raises(error):
+        repair_job(path.parent)
+    assert path.read_bytes() == broken
+    assert {one.name for one in path.parent.iterdir()} == {"journal.jsonl", "run.lock"}
+
+
+def test_the_journal_of_another_job_is_not_repaired(tmp_path: Path, path: Path) -> None:
+    other = place_journal(tmp_path, "other", path.read_bytes().replace(b"\n", b"\r\n"))
+    with pytest.raises(JobMismatchError):
+        repair_job(other.parent)
+    with pytest.raises(JobNotFoundError):
+        repair_job(tmp_path / "nothing")
+
+
+def test_a_job_that_somebody_works_on_is_not_repaired(path: Path) -> None:
+    holds = """
+    service = JobService(root)
+    service.start_job(job_id)
+    if sys.argv[3] == "commit":
+        service.update_status(job_id, "paused")
+        service.batch(job_id).__enter__()
+    tell("holds it")
+    hear()
+    """
+    for what, error in (("run", JobBusyError), ("commit", JobLockedError)):
+        with Child(holds, path.parents[1], JOB, what) as child:
+            assert child.hear() == "holds it"
+            content = path.read_bytes()
+            with pytest.raises(error):
+                repair_job(path.parent, lock_timeout_s=0.01)
+            child.kill()
+        assert path.read_bytes() == content
+
+
+# --- crashes and faults ----------------------------------------------------------------------
+
+DIES_IN_REPAIR = """
+import journal.files
+from pathlib import Path
+from journal.repair import repair_job
+
+calls_to_come = int(sys.argv[3])
+
+class DeadlyOs:
+    def __getattr__(self, name):
+        global calls_to_come
+        found = getattr(os, name)
+        if callable(found) and not isinstance(found, type):
+            calls_to_come -= 1
+            if calls_to_come < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return found
+
+journal.files.os = DeadlyOs()
+repair_job(Path(root) / job_id)
+tell("done")
+"""
+
+
+def test_a_repair_that_dies_at_any_moment_leaves_the_damaged_or_the_repaired_journal(
+    path: Path,
+) -> None:
+    broken = path.read_bytes().replace(b"Street 9", b"Strasse9", 1)
+    path.write_bytes(broken)
+    repair_job(path.parent)
+    repaired_rows = statuses(read_all(path.parents[1], JOB)[1])
+    seen = set()
+    for calls in range(0, 10_000, 7):
+        path.write_bytes(broken)
+        with Child(DIES_IN_REPAIR, path.parents[1], JOB, calls) as child:
+            try:
+                said = child.hear()
+            except AssertionError:
+                said = "died"
+        left = path.read_bytes()
+        seen.add((said, left == broken))
+        assert left == broken or verify_job(path.parent).findings == []
+        repair_job(path.parent)
+        assert statuses(read_all(path.parents[1], JOB)[1]) == repaired_rows
+        assert broken in [one.read_bytes() for one in path.parent.glob("journal.damaged-*")]
+        assert not (path.parent / ".repair").exists()
+        for one in path.parent.glob("journal.damaged-*"):
+            one.unlink()
+        if said == "done":
+            break
+    assert seen == {("died", True), ("died", False), ("done", False)}
+
+
+def test_a_repair_that_the_system_refuses_is_a_named_error_and_changes_nothing(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = path.read_bytes().replace(b"Street 9", b"Strasse9", 1)
+    path.write_bytes(broken)
+    refused = 0
+    for name in ("open", "write", "fdatasync", "fsync", "mkdir", "rename", "pread", "fstat"):
+        for call in range(1, 400):
+            faulty = FaultyOs()
+            monkeypatch.setattr(journal.files, "os", faulty)
+            faulty.plan(name, *[lambda real, *rest: real(*rest)] * (call - 1), fails(28))
+            try:
+                repair_job(path.parent)
+            except JournalError:
+                refused += 1
+            monkeypatch.undo()
+            left = path.read_bytes()
+            assert left == broken or verify_job(path.parent).findings == []
+            assert not (path.parent / ".repair").exists()
+            reached = faulty.count(name) >= call
+            path.write_bytes(broken)
+            for one in path.parent.glob("journal.damaged-*"):
+                one.unlink()
+            if not reached:
+                break
+    assert refused > 40
+
+
+# --- the command line ------------------------------------------------------------------------
+
+
+def run_cli(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = main(list(arguments))
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+def test_the_command_line_verifies_repairs_and_verifies_again(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = ["--root", str(path.parents[1])]
+    content = path.read_bytes()
+    break_it(path, content.replace(b"\n", b"\r\n"))
+    code, out, _ = run_cli(capsys, *root, "verify", JOB, "--json")
+    assert code == 6
+    (report,) = json.loads(out)
+    assert [one["kind"] for one in report["findings"]] == ["damage"]
+    assert (report["findings"][0]["line"], report["findings"][0]["offset"]) == (1, 0)
+    code, out, err = run_cli(capsys, *root, "repair", JOB)
+    assert (code, err) == (0, "")
+    assert "repaired" in out
+    assert "journal.damaged-1" in out
+    assert run_cli(capsys, *root, "verify", "--all")[0] == 0
+    code, out, _ = run_cli(capsys, *root, "repair", JOB)
+    assert (code, out) == (0, f"ok       {JOB}: nothing to repair\n")
+
+
+def test_the_command_line_lists_what_is_lost_and_exits_with_3(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = ["--root", str(path.parents[1])]
+    commits = split_commits(path.read_bytes())
+    broken = b"".join(commits[:3] + commits[4:]).replace(b"Street 9", b"Strasse9", 1)
+    break_it(path, broken)
+    code, out, err = run_cli(capsys, *root, "repair", JOB)
+    assert code == 3
+    assert "LOSSES" in out
+    assert "lost: line 10: lines without a seal that matches; rows 9\n" in out
+    assert "rows 2\n" in out
+    assert "the data of these rows is lost: 9\n" in out
+    assert "needs_review" in err
+    path.write_bytes(broken)
+    code, out, _ = run_cli(capsys, *root, "repair", JOB, "--open-rows", "keep", "--json")
+    assert code == 3
+    told = json.loads(out)
+    assert (told["lost_rows"], told["review_count"]) == ([9], 1)
+    assert os.path.samefile(told["path"], path)
+
+
+def test_the_command_line_refuses_to_repair_in_one_line(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = ["--root", str(path.parents[1])]
+    assert run_cli(capsys, *root, "repair", "nothing")[0] == 4
+    path.write_bytes(b"nothing of ours\n")
+    code, out, err = run_cli(capsys, *root, "repair", JOB)
+    assert (code, out, err.count("\n")) == (6, "", 1)
+    assert "nothing" in err or "none" in err
