@@ -1,0 +1,85 @@
+"""Take away what the promise rests on, thing by thing, and see that some test fails for each.
+
+    python tests/mutation/check.py              all of them, in some half an hour on two cores
+    python tests/mutation/check.py "a commit"   those whose name contains the text
+
+For each patch: first the tests that are the likeliest to fail, then, if they don't, all of them. Ends
+with the survivors, and with exit code 1 if there are any.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from patches import PATCHES, Patch
+
+TOP = Path(__file__).parents[2]
+TIMEOUT_S = 900
+
+
+def main(wanted: str) -> int:
+    chosen = [patch for patch in PATCHES if wanted in patch.name]
+    survivors = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for number, (patch, killer) in enumerate(
+            zip(chosen, pool.map(killer_of, chosen), strict=True), 1
+        ):
+            print(f"{number:3}/{len(chosen)} {patch.name}: {killer or 'SURVIVED'}", flush=True)
+            if killer is None:
+                survivors.append(patch.name)
+    print(f"{len(chosen) - len(survivors)} of {len(chosen)} killed")
+    for name in survivors:
+        print(f"survived: {name}")
+    return 1 if survivors else 0
+
+
+def killer_of(patch: Patch) -> str | None:
+    """The test that fails when the patch is applied; None if none does."""
+    with tempfile.TemporaryDirectory() as name:
+        copy = Path(name)
+        for part in ("journal", "tests", "pyproject.toml", "README.md", ".ci"):
+            source = TOP / part
+            if source.is_dir():
+                shutil.copytree(source, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(source, copy / part)
+        module = copy / "journal" / f"{patch.module}.py"
+        text = module.read_text()
+        if text.count(patch.old) != 1:
+            sys.exit(
+                f"{patch.name}: its text stands {text.count(patch.old)} times in {module.name}"
+            )
+        module.write_text(text.replace(patch.old, patch.new))
+        return first_failure(copy, patch.tests.split()) or first_failure(copy, ["tests"])
+
+
+def first_failure(copy: Path, tests: list[str]) -> str | None:
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
+    command += ["--hypothesis-profile", "no-shrinking", *tests]
+    environment = {**os.environ, "PYTHONPATH": str(copy)}
+    try:
+        done = subprocess.run(
+            command, cwd=copy, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S,
+            check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return "hangs"
+    if done.returncode == 0:
+        return None
+    found = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
+    if found is None:
+        sys.exit(
+            f"pytest ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+        )
+    return found[1]
+
+
+if __name__ == "__main__":
+    sys.exit(main(" ".join(sys.argv[1:])))

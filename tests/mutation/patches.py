@@ -1,0 +1,580 @@
+"""What the promise rests on, each thing taken away: some test has to fail for every one of them.
+
+A patch is the text of one place in the package and what it becomes. A test sees to it that each
+still applies; ``check.py`` runs the tests against them.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Patch(NamedTuple):
+    """``old`` stands exactly once in the module; ``tests`` are the likeliest to fail without it."""
+
+    name: str
+    module: str
+    old: str
+    new: str
+    tests: str
+
+
+EXPLORER = "tests/crash/test_explorer.py"
+FAULTS = "tests/test_faults.py tests/crash/test_fault_matrix.py"
+DAMAGE = "tests/test_damage.py tests/test_hostile.py tests/test_format.py"
+REPAIR = "tests/test_repair.py"
+KILLS = "tests/test_crash.py"
+PROCESSES = "tests/test_processes.py tests/test_hostile_moves.py"
+
+SYNCS = [
+    Patch(
+        "a commit is synced",
+        "log",
+        "        if self._sync:\n            try:\n                file.sync()",
+        "        if False:\n            try:\n                file.sync()",
+        f"{EXPLORER} {FAULTS}",
+    ),
+    Patch(
+        "a commit that another left unsynced is synced first",
+        "log",
+        "            try:\n                file.sync()\n            except StorageError:\n                self._doubtful_from = 0",
+        "            try:\n                pass\n            except StorageError:\n                self._doubtful_from = 0",
+        f"{FAULTS} {EXPLORER}",
+    ),
+    Patch(
+        "doubtful pages are written again",
+        "log",
+        "            if self._doubtful_from is not None:\n                file.rewrite",
+        "            if False:\n                file.rewrite",
+        FAULTS,
+    ),
+    Patch(
+        "a failed sync is an unknown outcome",
+        "log",
+        "                raise outcome_unknown(error) from error\n",
+        "                pass\n",
+        FAULTS,
+    ),
+    Patch(
+        "a new job's directory is synced before it gets its name",
+        "store",
+        "            if self.sync:\n                files.sync_directory(directory)\n",
+        "",
+        EXPLORER,
+    ),
+    Patch(
+        "the name of a new or deleted job is synced",
+        "store",
+        "                files.sync_directory(self.root)",
+        "                pass",
+        EXPLORER,
+    ),
+    Patch(
+        "the names of a new root's parents are synced",
+        "files",
+        "        sync_directory(path.parent)\n",
+        "        pass\n",
+        EXPLORER,
+    ),
+    Patch(
+        "a saved torn tail is synced before it is cut off",
+        "files",
+        "        if sync:\n            os.fsync(fd)\n",
+        "",
+        EXPLORER,
+    ),
+    Patch(
+        "the name of a saved torn tail is synced before it is cut off",
+        "log",
+        "            if self._sync:  # else a power cut might take the copy and leave the cut\n"
+        "                files.sync_directory(self.directory)\n",
+        "",
+        EXPLORER,
+    ),
+    Patch(
+        "a repaired journal is synced before it takes its place",
+        "repair",
+        "        log.file.sync()\n",
+        "",
+        f"{EXPLORER} {REPAIR}",
+    ),
+    Patch(
+        "the name of the damaged copy is synced before the journal is replaced",
+        "repair",
+        "sync=True)\n        files.sync_directory(directory)\n",
+        "sync=True)\n",
+        f"{EXPLORER} {REPAIR}",
+    ),
+    Patch(
+        "the name of a repaired journal is synced",
+        "repair",
+        "    try:\n        files.sync_directory(directory)\n",
+        "    try:\n        pass\n",
+        f"{EXPLORER} {REPAIR}",
+    ),
+]
+
+SEALS = [
+    Patch(
+        "replay compares each seal",
+        "replay",
+        "            if line[-10:] != b'%08x\"}' % crc:\n                break\n",
+        "",
+        DAMAGE,
+    ),
+    Patch(
+        "replay continues each crc from the one before",
+        "replay",
+        "            sealed_crc, good = crc, count",
+        "            sealed_crc, good, crc = crc, count, 0",
+        "tests/test_format.py tests/test_service.py",
+    ),
+    Patch(
+        "replay compares the seal of a large commit",
+        "replay",
+        '            if b"%08x" % crc != match[1]:\n                return None\n',
+        "",
+        f"{DAMAGE} {REPAIR}",
+    ),
+    Patch(
+        "a seal is lower case",
+        "format",
+        """SEALED_LINE_END = re.compile(rb',"crc":"([0-9a-f]{8})"}\\n')""",
+        """SEALED_LINE_END = re.compile(rb',"crc":"([0-9a-fA-F]{8})"}\\n')""",
+        f"{DAMAGE} {REPAIR}",
+    ),
+    Patch(
+        "the thorough reader compares each seal",
+        "scan",
+        "good = next((c for c in candidates if content_crc(text, c.crc) == stated), None)",
+        "good = next(iter(candidates), None)",
+        f"{DAMAGE} {REPAIR}",
+    ),
+    Patch(
+        "a writer looks whether its own seal still stands before it",
+        "reader",
+        "        return size == self._end and not self._stale and self._has_our_seal(file)",
+        "        return size == self._end and not self._stale",
+        PROCESSES,
+    ),
+    Patch(
+        "a reader that catches up looks whether its own seal still stands",
+        "reader",
+        "        if self._stale or size < self._end or not self._has_our_seal(file):",
+        "        if self._stale or size < self._end:",
+        f"{PROCESSES} {KILLS}",
+    ),
+    Patch(
+        "a tail that was torn is looked at again when it ends with a seal",
+        "reader",
+        "        elif locked or size != self._torn_end or self._ends_with_seal(file, size):",
+        "        elif locked or size != self._torn_end:",
+        f"{KILLS} {PROCESSES} tests/test_model_based.py",
+    ),
+    Patch(
+        "the header alone is checked against its seal",
+        "store",
+        "        if stated is not None and content_crc(line, 0) != stated:",
+        "        if False:",
+        DAMAGE,
+    ),
+    Patch(
+        "a tail with a good commit behind it is damage",
+        "scan",
+        "            return TailVerdict(False, first._replace(reason=reason), good_behind=True)",
+        "            return TailVerdict(True, first._replace(reason=reason), good_behind=True)",
+        DAMAGE,
+    ),
+    Patch(
+        "a tail of two seals is damage",
+        "scan",
+        "    if span.seals > 1 or span.offset == 0",
+        "    if span.offset == 0",
+        DAMAGE,
+    ),
+    Patch(
+        "a journal without its first commit is damage",
+        "scan",
+        " or span.offset == 0 or span.reason",
+        " or span.reason",
+        DAMAGE,
+    ),
+    Patch(
+        "a legible commit that doesn't fit is damage",
+        "scan",
+        "    if span.seals and _is_legible(file, span):\n        return False\n",
+        "",
+        f"{DAMAGE} {REPAIR}",
+    ),
+    Patch(
+        "a commit with one flipped bit is damage",
+        "scan",
+        "    return mend(file, span) is None",
+        "    return True",
+        REPAIR,
+    ),
+    Patch(
+        "what is mended is verified",
+        "mend",
+        "        if verified_lines(guess, Position(0, crc))[1].offset == len(data):",
+        "        if True:",
+        REPAIR,
+    ),
+    Patch(
+        "damage is looked at again under the lock before it is named",
+        "reader",
+        "        if not locked:\n            self._look_again()\n            return\n",
+        "",
+        PROCESSES,
+    ),
+    Patch(
+        "a journal in a directory of another name is refused",
+        "reader",
+        "        if self.index.state.header.id != self.directory.name:",
+        "        if False:",
+        DAMAGE,
+    ),
+    Patch(
+        "a salvaged row has to match its checksum",
+        "salvage",
+        "fits and record.checksum == checksum_of(record.data) and not",
+        "fits and not",
+        REPAIR,
+    ),
+    Patch(
+        "a salvaged row has to fit a neighbour",
+        "salvage",
+        "fits and record.checksum",
+        "record.checksum",
+        REPAIR,
+    ),
+    Patch(
+        "after a loss open rows need a review",
+        "salvage",
+        '            if open_rows == "review" and self._lost_outcomes:',
+        "            if False:",
+        REPAIR,
+    ),
+    Patch(
+        "a row whose data is lost needs a review",
+        "salvage",
+        '            moved = review_open_rows(log, self.stand_ins, "repaired", message)',
+        "            moved = 0",
+        REPAIR,
+    ),
+    Patch(
+        "commits that were moved count as lost",
+        "salvage",
+        '        if loss.lines:\n            self._note_loss(loss, "commits that are not',
+        '        if False:\n            self._note_loss(loss, "commits that are not',
+        REPAIR,
+    ),
+]
+
+LOCKS = [
+    Patch(
+        "a commit takes the commit lock",
+        "log",
+        "            if not file.try_lock():\n                self._lock(file)\n",
+        "",
+        PROCESSES,
+    ),
+    Patch(
+        "a commit lets go of the commit lock",
+        "log",
+        "        finally:\n            self._unlock(file)\n            if self._at_end:",
+        "        finally:\n            if self._at_end:",
+        PROCESSES,
+    ),
+    Patch(
+        "a writer checks that the path still names the file it locked",
+        "files",
+        "        if stat.st_ino == self._inode and stat.st_dev == self._device:",
+        "        if True:",
+        PROCESSES,
+    ),
+    Patch(
+        "a run takes the run lock",
+        "runlock",
+        "            if not files.wait_for_lock(lock, _PATIENCE_S):",
+        "            if False:",
+        PROCESSES,
+    ),
+    Patch(
+        "a run checks that its directory wasn't deleted while it waited",
+        "runlock",
+        "            if not lock.is_at_path() or not files.exists(directory / JOURNAL_NAME):",
+        "            if False:",
+        PROCESSES,
+    ),
+    Patch(
+        "a job is not deleted under a run",
+        "store",
+        "                run = RunLock.take(directory, job_id)\n                try:\n"
+        "                    self._rename_unlocked",
+        "                run = RunLock(files.DirectoryLock(directory))\n                try:\n"
+        "                    self._rename_unlocked",
+        f"tests/test_service.py {PROCESSES}",
+    ),
+    Patch(
+        "a job is not deleted under a commit",
+        "store",
+        "            if not files.wait_for_lock(file, self.lock_timeout_s):\n"
+        "                raise JobLockedError(job_id",
+        "            if False:\n                raise JobLockedError(job_id",
+        PROCESSES,
+    ),
+    Patch(
+        "a job that is being made is locked against the cleaning up of leftovers",
+        "store",
+        "                lock.try_lock()\n",
+        "",
+        f"tests/test_service.py {KILLS} {PROCESSES}",
+    ),
+    Patch(
+        "only leftovers that nobody works on are removed",
+        "store",
+        "                if lock.try_lock():\n                    files.remove_tree(directory)",
+        "                if True:\n                    files.remove_tree(directory)",
+        f"tests/test_service.py {PROCESSES}",
+    ),
+    Patch(
+        "the staging directory is locked",
+        "store",
+        "            if not lock.acquire(self.lock_timeout_s):",
+        "            if False:",
+        f"tests/test_service.py {PROCESSES}",
+    ),
+    Patch(
+        "a lock file that was deleted while it was waited for is not taken for the one there",
+        "files",
+        "        if current and (current.st_ino, current.st_dev) == (mine.st_ino, mine.st_dev):",
+        "        if True:",
+        PROCESSES,
+    ),
+    Patch(
+        "a repair takes the run lock",
+        "repair",
+        "    run = RunLock.take(directory, directory.name)",
+        "    run = RunLock(files.DirectoryLock(directory))",
+        REPAIR,
+    ),
+    Patch(
+        "a repair takes the commit lock",
+        "repair",
+        "        if not files.wait_for_lock(file, lock_timeout_s):",
+        "        if False:",
+        REPAIR,
+    ),
+    Patch(
+        "threads take turns in a commit",
+        "log",
+        "        if not self.mutex.acquire(True, self._lock_timeout_s):",
+        "        if False:",
+        PROCESSES,
+    ),
+    Patch(
+        "a forked child closes the parent's descriptors",
+        "files",
+        "    for file in list(_open_files):\n        file.close()\n",
+        "    pass\n",
+        PROCESSES,
+    ),
+    Patch(
+        "a forked child forgets the parent's open commit",
+        "log",
+        "    for log in list(_logs):\n        log.reset_after_fork()\n",
+        "    pass\n",
+        PROCESSES,
+    ),
+]
+
+WRITES = [
+    Patch(
+        "a short write is continued",
+        "files",
+        "            while written < len(data):",
+        "            while False:",
+        FAULTS,
+    ),
+    Patch(
+        "a commit that could not be written is cut off again",
+        "log",
+        "        if spilled or self._failed is not None:",
+        "        if False:",
+        FAULTS,
+    ),
+    Patch(
+        "what could not be written is taken out of the index",
+        "log",
+        "        self._buffer.clear()\n        self.index.rollback(0)\n",
+        "        self._buffer.clear()\n",
+        FAULTS,
+    ),
+    Patch(
+        "a torn tail is cut off",
+        "log",
+        "        if self._torn_end:\n            self._cut_torn_tail(file)\n",
+        "",
+        KILLS,
+    ),
+    Patch(
+        "a torn tail is saved before it is cut off",
+        "log",
+        "            files.save_copy(file, self._end, self._torn_end, target, sync=self._sync)\n",
+        "",
+        KILLS,
+    ),
+    Patch(
+        "whatever ends a commit early has the file read again",
+        "log",
+        "            self._stale = True\n            self._finish(",
+        "            self._finish(",
+        f"{FAULTS} tests/test_interrupts.py",
+    ),
+    Patch(
+        "a spilled write that failed fails the commit",
+        "log",
+        "            self._failed = error\n            raise\n        self._crc = crc32",
+        "            raise\n        self._crc = crc32",
+        FAULTS,
+    ),
+    Patch(
+        "a clock that steps back is held",
+        "log",
+        "        if at < last_at:\n            return last_at\n",
+        "",
+        "tests/test_service.py tests/test_model_based.py tests/test_hostile_moves.py",
+    ),
+    Patch(
+        "a completed row is final",
+        "model",
+        "        RowStatus.COMPLETED: (),",
+        "        RowStatus.COMPLETED: (RowStatus.PENDING, RowStatus.PROCESSING),",
+        "tests/test_service.py",
+    ),
+    Patch(
+        "a row in flight at a crash is not simply started again",
+        "changes",
+        '    "review": (\n        RowStatus.NEEDS_REVIEW,',
+        '    "review": (\n        RowStatus.PENDING,',
+        "tests/test_service.py tests/test_run.py",
+    ),
+]
+
+BOUNDS = [
+    Patch(
+        "a line of over 64 MiB is not decoded",
+        "format",
+        "    if len(line) >= MAX_LINE_BYTES:\n",
+        "    if False:\n",
+        DAMAGE,
+    ),
+    Patch(
+        "a line that nests too deep is not decoded",
+        "format",
+        "    if nests_deeper_than(line, MAX_DEPTH):\n",
+        "    if False:\n",
+        DAMAGE,
+    ),
+    Patch(
+        "replay looks at the depth of a line first",
+        "index",
+        "            if len(line) > 2 * MAX_DEPTH and nests_deeper_than(line, MAX_DEPTH)",
+        "            if False",
+        DAMAGE,
+    ),
+    Patch(
+        "a record of over 64 MiB is not written",
+        "log",
+        "        if len(buffer) - start > _LONGEST_BYTES:\n",
+        "        if False:\n",
+        "tests/test_bad_input.py",
+    ),
+    Patch(
+        "a row record of over 64 MiB is not written",
+        "log",
+        "        if len(line) > _LONGEST_BYTES:\n",
+        "        if False:\n",
+        "tests/test_bad_input.py",
+    ),
+    Patch(
+        "data that nests too deep is not written",
+        "format",
+        "    if nests_deeper_than(text, MAX_DEPTH - 1):",
+        "    if False:",
+        "tests/test_bad_input.py",
+    ),
+    Patch(
+        "what JSON would change is not written",
+        "format",
+        "    if not same:\n        refuse_value(value, where)\n",
+        "",
+        "tests/test_bad_input.py",
+    ),
+    Patch(
+        "a row number is in range and made once",
+        "index",
+        "                    elif 0 < number <= MAX_ROW_NUMBER and self.position_of(number) is None:",
+        "                    elif True:",
+        DAMAGE,
+    ),
+    Patch(
+        "a read of a row checks that the record is the row's",
+        "rows",
+        "    if record.row != number:\n",
+        "    if False:\n",
+        DAMAGE,
+    ),
+    Patch(
+        "a read of a status checks that the record is the row's",
+        "rows",
+        "    if not isinstance(record, RowStatusRecord) or record.row != number:\n",
+        "    if not isinstance(record, RowStatusRecord):\n",
+        DAMAGE,
+    ),
+    Patch(
+        "an unknown record type is a newer version",
+        "format",
+        "    if kind.type not in RECORD_TYPES:\n",
+        "    if False:\n",
+        DAMAGE,
+    ),
+    Patch(
+        "a newer format is a newer version",
+        "format",
+        "        if record.format > FORMAT:\n",
+        "        if False:\n",
+        DAMAGE,
+    ),
+    Patch(
+        "a line without end is held only up to its bound",
+        "scan",
+        "        if held_bytes > MAX_LINE_BYTES:\n",
+        "        if False:\n",
+        DAMAGE,
+    ),
+    Patch(
+        "a large commit's line is held only up to its bound",
+        "replay",
+        "        if line_bytes > MAX_LINE_BYTES:\n",
+        "        if False:\n",
+        DAMAGE,
+    ),
+    Patch(
+        "the thorough reader's guesses don't multiply",
+        "scan",
+        "    return following[:12]",
+        "    return following",
+        DAMAGE,
+    ),
+    Patch(
+        "a stand-in is made only where a lost record fits",
+        "salvage",
+        "            if 0 < number - 1 - highest <= self._lost_bytes // _SHORTEST_ROW_BYTES:",
+        "            if 0 < number - 1 - highest:",
+        REPAIR,
+    ),
+]
+
+PATCHES = [*SYNCS, *SEALS, *LOCKS, *WRITES, *BOUNDS]
