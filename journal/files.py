@@ -18,6 +18,7 @@ import time
 import weakref
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from stat import S_ISREG
 
 from filelock import lock_descriptor, unlock_descriptor
 
@@ -27,10 +28,17 @@ DIRECTORY_MODE = 0o700  # rows hold names and addresses
 FILE_MODE = 0o600
 
 _READ_ONLY_ERRNOS = frozenset((errno.EPERM, errno.EACCES, errno.EROFS))
+_LONGEST_LINE_BYTES = 64 << 20
 _LOCK_POLL_FIRST_S = 0.000_05
 _LOCK_POLL_LAST_S = 0.005
 
 _open_files: weakref.WeakSet[_Descriptor] = weakref.WeakSet()
+
+
+def _close(fd: int) -> None:
+    """Let go of a descriptor, which the system does whatever it says; what matters was synced."""
+    with contextlib.suppress(OSError):
+        os.close(fd)
 
 
 class _Descriptor:
@@ -45,7 +53,7 @@ class _Descriptor:
     def close(self) -> None:
         fd, self.fd = self.fd, -1
         if fd >= 0:
-            os.close(fd)
+            _close(fd)
 
     def __del__(self) -> None:
         if getattr(self, "fd", -1) >= 0:
@@ -62,6 +70,7 @@ class _Descriptor:
         try:
             unlock_descriptor(self.fd)
         except OSError as error:
+            self.close()  # which lets go of the lock, whatever the system says
             raise storage_error(self.path, "unlock", error) from error
 
 
@@ -96,6 +105,9 @@ class JournalFile(_Descriptor):
             super().__init__(path, os.O_RDONLY)
             self.writable = False
         stat = os.fstat(self.fd)
+        if not S_ISREG(stat.st_mode):  # a device may be endless, and a pipe silent
+            self.close()
+            raise OSError(errno.EINVAL, "it is not a regular file")
         self._inode, self._device = stat.st_ino, stat.st_dev
 
     def size_bytes(self) -> int:
@@ -148,16 +160,16 @@ class JournalFile(_Descriptor):
         return line
 
     def find_line(self, offset: int) -> bytes | None:
-        """The line at ``offset`` without its LF; None if it has none within a GiB."""
+        """The line at ``offset`` without its LF; None if it has none within what a line may be."""
         length = 1024
         while True:
             data = self.read_at(offset, length)
             end = data.find(b"\n")
             if end >= 0:
                 return data[:end]
-            if len(data) < length or length > 1 << 30:
+            if len(data) < length or length == _LONGEST_LINE_BYTES:
                 return None
-            length *= 8
+            length = min(length * 8, _LONGEST_LINE_BYTES)
 
     def count_lines(self, end: int) -> int:
         """How many LFs stand before ``end``: for error messages, which alone need it."""
@@ -202,7 +214,7 @@ class JournalFile(_Descriptor):
                 while offset < end and (data := self.read_at(offset, min(1 << 20, end - offset))):
                     offset += os.pwrite(fd, data, offset)
             finally:
-                os.close(fd)
+                _close(fd)
         except OSError as error:
             raise storage_error(self.path, "write", error) from error
 
@@ -211,7 +223,7 @@ class JournalFile(_Descriptor):
             fd = os.open(self.path, os.O_RDONLY)
             stat = os.fstat(fd)
             if (stat.st_ino, stat.st_dev) != (self._inode, self._device):
-                os.close(fd)
+                _close(fd)
                 raise FileNotFoundError(errno.ENOENT, "it was replaced since it was opened")
             self.fd = fd
             self.writable = False
@@ -273,6 +285,8 @@ class DirectoryLock(_Descriptor):
             fcntl.flock(self.fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
+        except OSError as error:
+            raise storage_error(self.path, "look at the lock of", error) from error
         return False
 
     def is_at_path(self) -> bool:
@@ -306,7 +320,7 @@ def read_small(path: Path) -> bytes:
     try:
         return os.read(fd, 4096)
     finally:
-        os.close(fd)
+        _close(fd)
 
 
 def write_small(path: Path, text: bytes) -> None:
@@ -315,7 +329,7 @@ def write_small(path: Path, text: bytes) -> None:
     try:
         os.write(fd, text)
     finally:
-        os.close(fd)
+        _close(fd)
 
 
 def write_new(path: Path, chunks: Iterable[bytes]) -> Path:
@@ -325,7 +339,7 @@ def write_new(path: Path, chunks: Iterable[bytes]) -> Path:
         for chunk in chunks:
             _write_all(fd, chunk)
     finally:
-        os.close(fd)
+        _close(fd)
     return path
 
 
@@ -336,14 +350,14 @@ def _write_all(fd: int, data: bytes) -> None:
 
 
 def make_store(root: Path, *, sync: bool) -> None:
-    """Make ``root``, private, and its parents if they are missing."""
-    if root.is_dir():
-        return
-    missing = [root, *itertools.takewhile(lambda path: not path.is_dir(), root.parents)]
-    root.parent.mkdir(parents=True, exist_ok=True)
-    make_directory(root)
-    for path in missing if sync else ():
-        sync_directory(path.parent)
+    """Make ``root``, private, and its parents if they are missing; sync their names."""
+    missing = itertools.takewhile(lambda path: not path.is_dir(), root.parents)
+    to_sync = [root.parent, *(path.parent for path in missing)]
+    if not root.is_dir():
+        root.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(root)
+    for path in to_sync if sync else ():
+        sync_directory(path)
 
 
 def make_directory(path: Path) -> None:
@@ -361,7 +375,7 @@ def sync_directory(path: Path) -> None:
     try:
         os.fsync(fd)
     finally:
-        os.close(fd)
+        _close(fd)
 
 
 def exists(path: Path) -> bool:
@@ -372,6 +386,8 @@ def exists(path: Path) -> bool:
         return False
     except PermissionError:
         pass
+    except OSError as error:
+        raise storage_error(path, "look at", error) from error
     return True
 
 
@@ -427,7 +443,7 @@ def save_copy(source: JournalFile, offset: int, end: int, target: Path, *, sync:
         os.unlink(path)  # half a copy is no copy, and the disk may be full
         raise
     finally:
-        os.close(fd)
+        _close(fd)
     return path
 
 

@@ -100,6 +100,7 @@ class Log(Reader):
         self._failed: StorageError | None = None  # of a write: the commit can't be kept
         self._doubtful_from: int | None = None  # from here a failed sync may have lost pages
         self._at_end: list[Callable[[bool], None]] = []
+        self._names_synced = create  # of a new job, whoever moves it to its place syncs them
         if create:
             self._file = JournalFile(self.path, create=True)
         _logs.add(self)
@@ -108,6 +109,11 @@ class Log(Reader):
     def in_commit(self) -> bool:
         """Whether a commit is under way; sure only for a thread that holds the mutex."""
         return self._depth > 0
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether a failed sync has left commits that have to be written again."""
+        return self._doubtful_from is not None
 
     def close(self) -> None:
         """Let go of the file; views that still read from it keep it open for themselves."""
@@ -128,6 +134,8 @@ class Log(Reader):
     def read_line(self, offset: int) -> bytes:
         """As :meth:`Reader.read_line`, of the commit under way too."""
         if self._depth and offset >= self._buffer_at:
+            if self._failed is not None:
+                raise self._failed
             start = offset - self._buffer_at
             return bytes(self._buffer[start : self._buffer.index(b"\n", start)])
         assert self._file is not None
@@ -179,8 +187,12 @@ class Log(Reader):
         finally:
             self._depth = 0
             self.mutex.release()
-        if error is None and self._failed is not None:
-            raise self._failed
+        failed, self._failed = self._failed, None
+        if error is None and failed is not None:
+            try:
+                raise failed
+            finally:
+                del failed  # it would keep this frame, and with it the file, alive
 
     # A signal handler may raise in the very moment in which a block's __exit__ begins, before a
     # single line of it has run. The block is then left and its commit still open: to join it
@@ -219,7 +231,9 @@ class Log(Reader):
         self._failed = None
         self._buffer.clear()
         while True:
-            file = self._file or self._open()
+            file = self._file
+            if file is None or not file.writable:  # it may have become writable since
+                file = self._open()
             if not file.try_lock():
                 self._lock(file)
             try:
@@ -249,6 +263,7 @@ class Log(Reader):
                 file.rewrite(self._doubtful_from, self._end)
             # After a power cut only the last commit may be damaged: so nothing is written
             # behind commits of a writer that died between its write and its sync.
+            self._sync_names()
             try:
                 file.sync()
             except StorageError:
@@ -256,6 +271,22 @@ class Log(Reader):
                 raise
             self._doubtful_from = None
         self._unsynced = False
+
+    def _sync_names(self) -> None:
+        """Whoever made or copied the job may not have waited until its name was on the disk."""
+        if self._names_synced:
+            return
+        root = self.directory.parent
+        for path in (self.directory, root, root.parent):
+            try:
+                files.sync_directory(path)
+            except OSError as error:
+                raise files.storage_error(path, "sync", error) from error
+        self._names_synced = True
+
+    def _open(self) -> JournalFile:
+        self._names_synced = False
+        return super()._open()
 
     def _cut_torn_tail(self, file: JournalFile) -> None:
         """Save what a dead writer left behind the last commit, then cut it off."""

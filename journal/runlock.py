@@ -5,12 +5,13 @@ It is the lock of the job's directory. ``run.lock`` in there only names the hold
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from journal import files
-from journal.errors import JobBusyError, JobNotFoundError
+from journal.errors import JobBusyError, JobNotFoundError, StorageError
 from journal.format import JOURNAL_NAME, now, time_text
 from journal.model import RunHolder
 
@@ -27,19 +28,22 @@ class RunLock:
         self._lock = lock
 
     @classmethod
-    def take(cls, directory: Path, job_id: str) -> RunLock:
+    def take(cls, directory: Path, job_id: str, *, sign: bool = True) -> RunLock:
         """Hold the job's run lock, or raise JobBusyError with its holder."""
         try:
             lock = files.DirectoryLock(directory)
-            if not files.wait_for_lock(lock, _PATIENCE_S):
+            try:
+                if not files.wait_for_lock(lock, _PATIENCE_S):
+                    raise busy_error(directory, job_id)
+                if not lock.is_at_path() or not files.exists(directory / JOURNAL_NAME):  # deleted
+                    raise JobNotFoundError(job_id)
+                if sign:
+                    holder = RunHolder(files.host_name(), files.process_id(), time_text(now()))
+                    text = msgspec.json.encode(holder) + b"\n"
+                    files.write_small(directory / RUN_LOCK_NAME, text)
+            except BaseException:  # the error may be kept, and the lock with it
                 lock.close()
-                raise busy_error(directory, job_id)
-            if not lock.is_at_path() or not files.exists(directory / JOURNAL_NAME):  # deleted
-                lock.close()
-                raise JobNotFoundError(job_id)
-            holder = RunHolder(files.host_name(), files.process_id(), time_text(now()))
-            text = msgspec.json.encode(holder) + b"\n"
-            files.write_small(directory / RUN_LOCK_NAME, text)
+                raise
         except (FileNotFoundError, NotADirectoryError):
             raise JobNotFoundError(job_id) from None
         except OSError as error:
@@ -53,7 +57,8 @@ class RunLock:
 
     def release(self) -> None:
         if self.held:  # unlocked, not only closed: a command may be between its fork and exec
-            self._lock.unlock()
+            with suppress(StorageError):
+                self._lock.unlock()
         self._lock.close()
 
 

@@ -625,7 +625,7 @@ class JobService:
             with log.mutex:
                 state = log.index.state
                 running = state is not None and state.status is JobStatus.RUNNING
-            if (not written and taken) or (written and not running):
+            if (not written and taken) or not running:
                 self._store.release_run(job_id)
 
         try:

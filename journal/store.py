@@ -59,8 +59,13 @@ class Store:
         self._latest: tuple[str, Log] | None = None  # most calls name the same job again
         self._runs: dict[str, RunLock] = {}
         self._closed = False
+        self._root_synced = False  # whether the root's own name is sure to survive a power cut
         _stores.add(self)
-        if root.exists() and not root.is_dir():
+        try:
+            in_the_way = root.exists() and not root.is_dir()
+        except OSError as error:  # it may not be looked at
+            raise StoreError(root, os.strerror(error.errno or 0)) from error
+        if in_the_way:
             raise StoreError(root, "it is not a directory; choose another root")
 
     def directory(self, job_id: str) -> Path:
@@ -103,7 +108,9 @@ class Store:
 
     def _evict(self) -> None:
         for job_id, log in self._logs.items():
-            if not log.in_commit:  # a batch holds its lock: a second log would wait for it
+            # A batch holds its lock: a second log would wait for it. And only the log whose sync
+            # has failed knows what has to be written again.
+            if not log.in_commit and not log.in_doubt:
                 del self._logs[job_id]
                 return
 
@@ -253,7 +260,7 @@ class Store:
         leftover = self.root / STAGING_NAME / _staging_name(job_id)
         try:
             with self._staging():
-                run = RunLock.take(directory, job_id)
+                run = RunLock.take(directory, job_id, sign=False)  # a full disk must not keep it
                 try:
                     self._rename_unlocked(directory, leftover, job_id)
                 except BaseException:
@@ -286,7 +293,8 @@ class Store:
         self.check_open()
         staging = self.root / STAGING_NAME
         try:
-            files.make_store(self.root, sync=self.sync)
+            files.make_store(self.root, sync=self.sync and not self._root_synced)
+            self._root_synced = True
             files.make_directory(staging)
             lock = files.LockFile(staging / "lock")
         except OSError as error:

@@ -72,8 +72,8 @@ SYNCS = [
     Patch(
         "the names of a new root's parents are synced",
         "files",
-        "        sync_directory(path.parent)\n",
-        "        pass\n",
+        "    for path in to_sync if sync else ():\n        sync_directory(path)\n",
+        "",
         EXPLORER,
     ),
     Patch(
@@ -111,6 +111,23 @@ SYNCS = [
         "    try:\n        files.sync_directory(directory)\n",
         "    try:\n        pass\n",
         f"{EXPLORER} {REPAIR}",
+    ),
+]
+
+SYNCS += [
+    Patch(
+        "the names that lead to a journal are synced before the first commit to it",
+        "log",
+        "            self._sync_names()\n",
+        "",
+        f"{FAULTS} {EXPLORER}",
+    ),
+    Patch(
+        "the name of a journal that took the place of another is synced",
+        "log",
+        "        self._names_synced = False\n        return super()._open()",
+        "        return super()._open()",
+        f"{FAULTS} {EXPLORER}",
     ),
 ]
 
@@ -310,10 +327,8 @@ LOCKS = [
     Patch(
         "a job is not deleted under a run",
         "store",
-        "                run = RunLock.take(directory, job_id)\n                try:\n"
-        "                    self._rename_unlocked",
-        "                run = RunLock(files.DirectoryLock(directory))\n                try:\n"
-        "                    self._rename_unlocked",
+        "run = RunLock.take(directory, job_id, sign=False)",
+        "run = RunLock(files.DirectoryLock(directory))",
         f"tests/test_service.py {PROCESSES}",
     ),
     Patch(
