@@ -15,7 +15,6 @@ from journal.format import (
     LOST_CHECKSUM,
     JobLevelRecord,
     JobStatusRecord,
-    LogRecord,
     RowStatusRecord,
     encode_row,
     encode_value,
@@ -66,11 +65,6 @@ def put_job_record(log: Log, record: JobLevelRecord) -> None:
     """Add a record about the job itself."""
     log.append(record)
     log.index.set_job(record)
-
-
-def put_log_record(log: Log, message: str) -> None:
-    """Add a line for people."""
-    log.append(LogRecord(message=message, at=log.now()))
 
 
 def set_job_status(log: Log, target: JobStatus) -> None:

@@ -21,6 +21,7 @@ __all__ = [
     "JobNotFoundError",
     "JournalDamagedError",
     "JournalError",
+    "NothingToSalvageError",
     "RowChangedError",
     "RowNotFoundError",
     "ServiceClosedError",
@@ -225,6 +226,23 @@ class JournalDamagedError(JournalError):
         self.offset = offset
         self.expected = expected
         self.found = found
+
+
+class NothingToSalvageError(JournalDamagedError):
+    """A repair has found nothing in the journal that could be vouched for; it was left as it is.
+
+    Attributes as of :class:`JournalDamagedError`.
+    """
+
+    __match_args__ = ("path",)
+
+    def __init__(self, path: str | PathLike[str]) -> None:
+        super().__init__(path, 1, 0, "a commit", "nothing that could be salvaged")
+        message = (
+            f"there is nothing in {self.path} that could be salvaged; it was left as it is: put a "
+            "copy from before the damage in its place"
+        )
+        self.args = (message,)
 
 
 class FormatVersionError(JournalError):

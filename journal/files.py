@@ -28,7 +28,7 @@ DIRECTORY_MODE = 0o700  # rows hold names and addresses
 FILE_MODE = 0o600
 
 _READ_ONLY_ERRNOS = frozenset((errno.EPERM, errno.EACCES, errno.EROFS))
-_LONGEST_LINE_BYTES = 64 << 20
+_LONGEST_LINE_BYTES = 128 << 20  # twice what the format allows: the reader sees that it's over
 _LOCK_POLL_FIRST_S = 0.000_05
 _LOCK_POLL_LAST_S = 0.005
 
@@ -201,6 +201,16 @@ class JournalFile(_Descriptor):
         except OSError as error:
             raise storage_error(self.path, "sync", error) from error
 
+    def take_owner_of(self, other: JournalFile) -> None:
+        """Belong to whom ``other`` does, with its permissions, as far as the system lets us."""
+        try:
+            stat = os.fstat(other.fd)
+            with contextlib.suppress(PermissionError):
+                os.fchown(self.fd, stat.st_uid, stat.st_gid)
+            os.fchmod(self.fd, stat.st_mode & 0o777)
+        except OSError as error:
+            raise storage_error(self.path, "set the owner of", error) from error
+
     def rewrite(self, offset: int, end: int) -> None:
         """Write the bytes from ``offset`` to ``end`` over themselves, so that a sync writes them.
 
@@ -295,6 +305,8 @@ class DirectoryLock(_Descriptor):
             return os.path.samestat(os.stat(self.path), os.fstat(self.fd))
         except (FileNotFoundError, NotADirectoryError):
             return False
+        except OSError as error:
+            raise storage_error(self.path, "look at", error) from error
 
 
 def wait_for_lock(file: _Descriptor, timeout_s: float) -> bool:
@@ -396,8 +408,8 @@ def rename(source: Path, target: Path) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a directory and all in it, or a link to one; what is gone already is fine."""
-    if path.is_symlink():
+    """Remove a directory and all in it, or a file or link; what is gone already is fine."""
+    if path.is_symlink() or path.is_file():
         os.unlink(path)
         return
     with contextlib.suppress(FileNotFoundError):

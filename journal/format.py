@@ -93,6 +93,7 @@ FORMAT = 1
 MAX_LINE_BYTES = 64 << 20
 MAX_DEPTH = 100
 MAX_ROW_NUMBER = 2**63 - 1
+REPAIRED = "repaired"  # error code of a job and of rows that a repair could not keep whole
 LOST_CHECKSUM = "lost"  # of a row whose record was lost to damage: its data isn't known
 
 SEAL_BYTES = 18
@@ -280,6 +281,7 @@ def decode_record(line: bytes) -> Record:
         record: Record = _decode_record(line)
     except DECODE_ERRORS as error:
         raise _why_undecodable(line, error) from None
+    _check_utc(record.at)
     if isinstance(record, JobRecord) and record.format != FORMAT:
         if record.format > FORMAT:
             raise UnknownRecordError(_newer_format(record.format))
@@ -293,14 +295,22 @@ def time_of(line: bytes) -> datetime:
         at: datetime = _decode_time(line).at
     except DECODE_ERRORS as error:
         raise _why_undecodable(line, error) from None
+    _check_utc(at)
     return at
+
+
+def _check_utc(at: datetime) -> None:
+    if at.tzinfo is not UTC:  # what msgspec makes of "Z": one object
+        raise UndecodableError("a time that is not in UTC")
 
 
 def decode_row(line: bytes) -> RowRecord:
     """As :func:`decode_record`, for a line that should be a ``row``; faster."""
     if len(line) <= 2 * MAX_DEPTH:
         try:
-            return _decode_row(line)
+            row: RowRecord = _decode_row(line)
+            if row.at.tzinfo is UTC:
+                return row
         except DECODE_ERRORS:
             pass
     record = decode_record(line)

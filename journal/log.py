@@ -40,6 +40,7 @@ from journal.format import (
     encode_into,
     now,
     sealed_end,
+    stated_crc,
 )
 from journal.index import Index
 from journal.reader import Reader
@@ -97,6 +98,8 @@ class Log(Reader):
         self._buffer_at = 0  # where in the file the buffer's first byte will stand
         self._crc = 0  # of the commit under way, up to the buffer
         self._begin_at = UNSET_TIME
+        self._took_long = False  # code of the caller's has run since the file was looked at
+        self._foreign = False  # somebody else wrote into the file meanwhile
         self._failed: StorageError | None = None  # of a write: the commit can't be kept
         self._doubtful_from: int | None = None  # from here a failed sync may have lost pages
         self._at_end: list[Callable[[bool], None]] = []
@@ -201,6 +204,7 @@ class Log(Reader):
     def let_join(self, block: weakref.ref[Any]) -> None:
         """Let later blocks join the one that was just entered, while ``block`` lives."""
         self._joinable.append((block, self._depth))
+        self._took_long = True
 
     def stop_joining(self, block: weakref.ref[Any]) -> None:
         """End what :meth:`let_join` began, and all that was left over inside of it."""
@@ -229,6 +233,7 @@ class Log(Reader):
     def _begin(self) -> None:
         """Lock the file that the path names, and know all that is in it."""
         self._failed = None
+        self._took_long = self._foreign = False
         self._buffer.clear()
         while True:
             file = self._file
@@ -239,7 +244,9 @@ class Log(Reader):
             try:
                 size = file.size_at_path()
                 if size is not None:
-                    if not self._knows(file, size):
+                    if self._knows(file, size):
+                        self._torn_end = 0  # a reader saw a commit under way that was taken back
+                    else:
                         self._catch_up(size, locked=True)
                     if self._torn_end or self._unsynced or not file.writable:
                         self._make_ready(file)
@@ -256,6 +263,8 @@ class Log(Reader):
         """Recover what a dead writer, or a failed sync, has left behind."""
         if not file.writable:
             raise StorageError(self.path, "write", errno.EROFS, "it may only be read")
+        if self._torn_end:
+            self._complete_line(file)
         if self._torn_end:
             self._cut_torn_tail(file)
         if self._sync:
@@ -287,6 +296,19 @@ class Log(Reader):
     def _open(self) -> JournalFile:
         self._names_synced = False
         return super()._open()
+
+    def _complete_line(self, file: JournalFile) -> None:
+        """A commit that lacks nothing but its LF has happened: an editor may have taken that."""
+        offset, seal, crc = self._end, self._torn_end - SEAL_BYTES, self._end_crc
+        stated = stated_crc(file.read_at(seal, SEAL_BYTES)) if seal > offset else None
+        if stated is None:
+            return
+        while offset < seal and (data := file.read_at(offset, min(1 << 20, seal - offset))):
+            crc = crc32(data, crc)
+            offset += len(data)
+        if crc == stated:
+            file.append(b"\n")
+            self._catch_up(self._torn_end + 1, locked=True)
 
     def _cut_torn_tail(self, file: JournalFile) -> None:
         """Save what a dead writer left behind the last commit, then cut it off."""
@@ -362,6 +384,7 @@ class Log(Reader):
 
     def append_row(self, number: int, line: bytes, at: datetime) -> int:
         """As :meth:`append`, for a ``row`` record that is encoded already, LF included."""
+        self._took_long = True  # rows come from the caller's iterable
         if len(self._buffer) >= SPILL_BYTES:
             self._spill()
         start = len(self._buffer)
@@ -385,6 +408,7 @@ class Log(Reader):
         if self._failed is not None:
             raise self._failed
         try:
+            self._check_end(self.file)
             self.file.append(self._buffer)
         except StorageError as error:
             self._failed = error
@@ -416,6 +440,8 @@ class Log(Reader):
         try:  # what was in the buffer then has been spilled since: take it back
             self._buffer[:] = self.file.read_at(save.buffer_at, save.buffer_bytes)
             self.file.truncate(save.buffer_at)
+            if self._sync:  # else blocks of it may show up inside of what is written next
+                self.file.sync()
         except StorageError as error:
             self._failed = error
         self._buffer_at, self._crc = save.buffer_at, save.crc
@@ -428,6 +454,8 @@ class Log(Reader):
         end_seal = sealed_end(crc)
         buffer += end_seal
         try:
+            if self._took_long:
+                self._check_end(file)
             file.append(buffer)
         except StorageError as error:
             self._failed = error
@@ -448,15 +476,26 @@ class Log(Reader):
         self._stale = False
         return True
 
+    def _check_end(self, file: JournalFile) -> None:
+        """Raise StorageError if the path no longer names this file, or it is not as we left it."""
+        size = file.size_at_path()
+        if size != self._buffer_at or not self._has_our_seal(file):
+            self._foreign = size is not None
+            reason = "it was moved, replaced or written over while this commit was open"
+            raise StorageError(self.path, "write", errno.ESTALE, reason)
+
     def _abandon(self) -> None:
         """Leave index and file as they were before the commit."""
         self._buffer.clear()
         self.index.rollback(0)
         self.index.last_at = self._begin_at
+        if self._foreign:
+            return  # stale as it is: what is in there now is not ours to cut
         spilled = self._buffer_at > self._end
         if spilled or self._failed is not None:
             try:
                 self.file.truncate(self._end)
+                self._unsynced = True  # blocks of it may show up inside of the next commit
             except StorageError as error:
                 # Stale as it is: the next use finds a torn tail and saves it.
                 self._failed = StorageError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,23 +16,26 @@ from journal.errors import (
     JobLockedError,
     JobNotFoundError,
     JournalDamagedError,
+    NothingToSalvageError,
 )
 from journal.files import JournalFile
 from journal.format import JOURNAL_NAME, newer_format
 from journal.log import Log
 from journal.runlock import RunLock
 from journal.salvage import Action, OpenRows, Salvage
-from journal.scan import BYTE_ORDER_MARK, TEXT_MODE, Stretch, survey
+from journal.scan import Stretch, lines_of, survey
 from journal.verify import Report, report_on
 
 DAMAGED_NAME = "journal.damaged"
 _STAGING_NAME = ".repair"
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class Repair(msgspec.Struct, frozen=True):
     """What :func:`repair_job` did; nothing if ``actions`` is empty.
 
     ``damaged_copy`` is the path of the journal as it was, None if it needed no salvaging.
+    ``lossless``: nothing is known to be gone that was acknowledged.
     ``records`` and ``rows`` count what the job holds now, ``lost_rows`` are the numbers of the
     rows whose data is gone, ``review_count`` counts the rows that need a review by the repair.
     """
@@ -39,16 +43,12 @@ class Repair(msgspec.Struct, frozen=True):
     job_id: str
     path: str
     damaged_copy: str | None
+    lossless: bool
     records: int
     rows: int
     actions: list[Action]
     lost_rows: list[int]
     review_count: int
-
-    @property
-    def lossless(self) -> bool:
-        """Whether nothing that was acknowledged is gone."""
-        return not any(action.kind == "lost" for action in self.actions)
 
 
 def repair_job(
@@ -62,23 +62,34 @@ def repair_job(
 
     Raises JobNotFoundError, JobBusyError (a run works on the job), JobLockedError,
     JobMismatchError, FormatVersionError (an older version repairs nothing), StorageError, and
-    JournalDamagedError if there is nothing that could be vouched for.
+    NothingToSalvageError.
     """
     if open_rows not in ("review", "keep"):
         raise InvalidValueError("open_rows", open_rows, "must be 'review' or 'keep'")
     run = RunLock.take(directory, directory.name)
     try:
         with _locked(directory, lock_timeout_s) as file:
+            files.remove_tree(directory / _STAGING_NAME)  # of a repair that died
             stretches = survey(file, file.size_bytes())
             report = report_on(directory, file, stretches)
-            _refuse_newer(file, report)
+            _refuse_newer(file, stretches, report)
             if report.damaged:
                 return _salvage(directory, file, stretches, open_rows)
         actions = [Action("torn", f.line, 0, [], f.message) for f in report.findings]
         if actions:
             with Log(directory, sync=True, lock_timeout_s=lock_timeout_s):
                 pass  # a writer saves the torn tail and cuts it off
-        return Repair(report.job_id, report.path, None, report.records, report.rows, actions, [], 0)
+        return Repair(
+            directory.name,
+            report.path,
+            damaged_copy=None,
+            lossless=True,
+            records=report.records,
+            rows=report.rows,
+            actions=actions,
+            lost_rows=[],
+            review_count=0,
+        )
     except OSError as error:
         raise files.storage_error(directory, "repair", error) from error
     finally:
@@ -100,9 +111,11 @@ def _locked(directory: Path, lock_timeout_s: float) -> Iterator[JournalFile]:
         file.close()
 
 
-def _refuse_newer(file: JournalFile, report: Report) -> None:
+def _refuse_newer(file: JournalFile, stretches: list[Stretch], report: Report) -> None:
     what = [finding.message for finding in report.findings if finding.kind == "newer"]
-    first = newer_format(file.find_line(0) or b"")
+    first = None
+    if stretches and stretches[0].kind == "bad":  # a newer format may have other seals
+        first = newer_format(file.find_line(0) or b"")
     if first is not None or what:
         raise FormatVersionError(file.path, first or what[0])
 
@@ -113,11 +126,10 @@ def _salvage(
     """Build the new journal beside the damaged one, save that one, and let the two change places."""
     size = file.size_bytes()
     staging = directory / _STAGING_NAME
-    files.remove_tree(staging)  # of a repair that died
     files.make_directory(staging)
     try:
         source, actions = file, []
-        if any(stretch.span.reason in (TEXT_MODE, BYTE_ORDER_MARK) for stretch in stretches):
+        if any(_has_cr(file, stretch) for stretch in stretches):
             source = JournalFile(files.write_new(staging / "converted.jsonl", _to_unix(file, size)))
             stretches = survey(source, source.size_bytes())
             actions = [Action("converted", 1, 0, [], "CR before LF or a byte order mark taken out")]
@@ -125,12 +137,18 @@ def _salvage(
         log = Log(staging, sync=False, lock_timeout_s=0, create=True)
         salvage = Salvage(directory, source, log)
         for stretch in stretches:
-            salvage.take(stretch)
+            salvage.take(stretch, last=stretch is stretches[-1])
         if log.index.state is None:
-            raise JournalDamagedError(file.path, 1, 0, "a commit", "none that could be salvaged")
+            raise NothingToSalvageError(file.path)
         reviewed = salvage.finish(open_rows)
-        records = log.file.count_lines(log.file.size_bytes())
-        log.file.sync()
+        new = log.file
+        report = report_on(directory, new, survey(new, new.size_bytes()))
+        if report.findings:  # never replace a damaged journal by another
+            raise JournalDamagedError(
+                file.path, 1, 0, "a repair that ends well", report.findings[0].message
+            )
+        new.take_owner_of(file)
+        new.sync()
         log.close()
         copy = files.save_copy(file, 0, size, directory / DAMAGED_NAME, sync=True)
         files.sync_directory(directory)
@@ -143,24 +161,38 @@ def _salvage(
     except OSError as error:
         refused = files.storage_error(directory, "sync", error)
         raise files.outcome_unknown(refused) from error
+    actions += salvage.actions
     return Repair(
         directory.name,
         str(file.path),
-        str(copy),
-        records,
-        log.index.row_count,
-        actions + salvage.actions,
-        sorted(salvage.stand_ins),
-        reviewed,
+        damaged_copy=str(copy),
+        lossless=not any(action.kind == "lost" for action in actions),
+        records=report.records,
+        rows=report.rows,
+        actions=actions,
+        lost_rows=sorted(salvage.stand_ins),
+        review_count=reviewed,
     )
+
+
+def _has_cr(file: JournalFile, stretch: Stretch) -> bool:
+    """Whether a part of the file went through an editor, or was copied in text mode.
+
+    No lawful line holds a CR: JSON escapes it within strings.
+    """
+    if stretch.kind == "good":
+        return False
+    lines = lines_of(file, stretch.span.offset, stretch.span.end)
+    return any(text.endswith(b"\r") or text.startswith(_BYTE_ORDER_MARK) for _, text, _ in lines)
 
 
 def _to_unix(file: JournalFile, size: int) -> Iterator[bytes]:
     """The file without a byte order mark and without the CR before each LF."""
     offset, held = 0, b""
     while offset < size and (chunk := file.read_at(offset, min(1 << 20, size - offset))):
-        text = held + (chunk if offset else chunk.removeprefix(b"\xef\xbb\xbf"))
+        text = held + (chunk if offset else chunk.removeprefix(_BYTE_ORDER_MARK))
         offset += len(chunk)
-        held = b"\r" if text.endswith(b"\r") else b""  # its LF may be in the next chunk
-        yield text.removesuffix(held).replace(b"\r\n", b"\n")
+        body = text.rstrip(b"\r")  # their LF may be in the next chunk
+        held = text[len(body) :]
+        yield re.sub(rb"\r+\n", b"\n", body)
     yield held

@@ -24,7 +24,7 @@ from journal.errors import (
     RowChangedError,
     StorageError,
 )
-from journal.format import LOST_CHECKSUM
+from journal.format import LOST_CHECKSUM, REPAIRED
 from journal.index import TERMINAL_STATUSES
 from journal.model import Job, JobRow, JobStatus, JobSummary
 from journal.service import JobService
@@ -35,10 +35,14 @@ Handler = Callable[[JobRow], CommandOutcome]
 
 
 class Matched(msgspec.Struct):
-    """How an input and a job compare: rows added to the job, and rows that left the input."""
+    """How an input and a job compare: rows added to the job, and rows that left the input.
+
+    ``lost`` counts rows that a repaired job doesn't have: they may be among what was lost.
+    """
 
     added: int = 0
     gone: int = 0
+    lost: int = 0
 
 
 def match_rows(service: JobService, job: Job, rows: Iterable[dict[str, Any]]) -> Matched:
@@ -46,20 +50,25 @@ def match_rows(service: JobService, job: Job, rows: Iterable[dict[str, Any]]) ->
 
     Raises RowChangedError, and whatever reading the input raises; then nothing was added. A
     retry job holds some of the rows of the job before it: rows that it doesn't hold are that
-    job's, and are left alone. So is a row whose data was lost to damage: it is not compared.
+    job's, and are left alone. So are rows that a repair has lost, or their data: they may be done.
     """
     matched = Matched()
+    repaired = job.error_code == REPAIRED
     known = iter(service.get_rows(job.id))
     row = next(known, None)
     numbered = enumerate(rows, 1)
     for number, data in numbered:
         if row is None:
-            if job.retry_of is None:
+            if repaired:
+                matched.lost += 1
+            elif job.retry_of is None:
                 rest = itertools.chain([(number, data)], numbered)
                 matched.added = len(service.create_rows(job.id, numbered_rows(rest)))
                 break
             continue
-        if row.row_number != number and job.retry_of is None:
+        if row.row_number != number and repaired:
+            matched.lost += 1
+        elif row.row_number != number and job.retry_of is None:
             raise InvalidValueError(
                 f"input row {number}",
                 _json(data),

@@ -55,6 +55,11 @@ class RunLock:
         """False in a forked child: the lock stays with the parent."""
         return self._lock.fd >= 0
 
+    @property
+    def at_path(self) -> bool:
+        """False if the job's directory was moved away: what is there now is another one."""
+        return self._lock.is_at_path()
+
     def release(self) -> None:
         if self.held:  # unlocked, not only closed: a command may be between its fork and exec
             with suppress(StorageError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections.abc import Iterable, Iterator
 from datetime import datetime
@@ -11,14 +12,16 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from journal.changes import put_log_record, review_open_rows
+from journal.changes import put_job_record, review_open_rows
 from journal.errors import FormatVersionError, JobMismatchError
 from journal.files import JournalFile
 from journal.format import (
     FORMAT,
     LOST_CHECKSUM,
     MAX_ROW_NUMBER,
+    REPAIRED,
     SEAL_BYTES,
+    JobErrorRecord,
     JobRecord,
     Record,
     RowRecord,
@@ -29,17 +32,17 @@ from journal.format import (
     decode_record,
     encode_record,
     encode_row,
-    now,
+    encode_value,
     stated_crc,
     time_text,
 )
 from journal.log import Log
-from journal.replay import Readable
+from journal.replay import START, Readable
 from journal.scan import Span, Stretch, lines_of
 
 OpenRows = Literal["review", "keep"]
 
-_SHORTEST_ROW_BYTES = len(encode_row(1, "", b"{}", time_text(now()).encode()))
+_SEEMS_ABOUT = re.compile(rb'.{0,40}"row":([0-9]{1,18}),', re.DOTALL)
 
 
 class Action(msgspec.Struct, frozen=True):
@@ -77,26 +80,44 @@ class _Line(NamedTuple):
         return record.row if isinstance(record, (RowRecord, RowStatusRecord)) else None
 
     @property
+    def about(self) -> int | None:
+        """The row that the line is about, or seems to be where it can't be read."""
+        if self.record is not None:
+            return self.row
+        found = _SEEMS_ABOUT.match(self.text)
+        return int(found[1]) if found else None
+
+    @property
     def made(self) -> int | None:
         """The row that the line makes."""
         return self.record.row if isinstance(self.record, RowRecord) else None
 
 
 class _Loss:
-    """Neighbouring lines that are lost."""
+    """Lines that are not kept. ``ours`` counts those that may be of this journal."""
 
     def __init__(self) -> None:
         self.line = 0
         self.lines = 0
+        self.ours = 0
         self.rows: set[int] = set()
-        self.last_made = 0
+        self.made: set[int] = set()
 
     def add(self, line: _Line) -> None:
         self.line = self.line or line.number
         self.lines += 1
-        if line.row is not None:
-            self.rows.add(line.row)
-        self.last_made = max(self.last_made, line.made or 0)
+        self.ours += line.record is not None or line.text.startswith(b'{"type":"')
+        if line.about is not None:
+            self.rows.add(line.about)
+        if line.made is not None:
+            self.made.add(line.made)
+
+    def join(self, other: _Loss) -> None:
+        self.line = self.line or other.line
+        self.lines += other.lines
+        self.ours += other.ours
+        self.rows |= other.rows
+        self.made |= other.made
 
 
 class _Bytes:
@@ -113,9 +134,11 @@ class Salvage:
     """Takes the stretches of a damaged journal, in order, and writes what is kept to ``log``.
 
     Kept is every commit that its seal vouches for, also one with a single flipped bit, which is put
-    back; and of a broken commit the rows whose own checksum and neighbours vouch for them.
+    back; and of a broken commit the rows whose own checksum and neighbours vouch for them. A
+    commit whose seal was kept already is a copy and left out; one that continues such a commit, but
+    not the last of them, is another history and lost.
 
-    A row of which only the outcome is left, or the number, gets a stand-in: no data, the checksum
+    A row of which only the number or the outcome is left gets a stand-in: no data, the checksum
     ``LOST_CHECKSUM``, and whatever is known of its status, else needs_review. So its number isn't
     given to another row, and what was done is not done again.
     """
@@ -124,31 +147,35 @@ class Salvage:
         self._directory = directory
         self._source = source
         self._log = log
-        self._lost_bytes = 0  # since the last row record: they may have been row records
-        self._lost_lines = 0
-        self._lost_outcomes = False  # whether what happened to a row may be among them
+        self._kept_crcs: set[int] = set()  # as the seals of the damaged file state them
+        self._last_crc = 0  # of the last of them
+        self._outcomes_lost = False  # whether what happened to a row may be lost
         self.actions: list[Action] = []
         self.stand_ins = array("Q")
 
-    def take(self, stretch: Stretch) -> None:
-        """Keep what can be kept of it, and note what was done.
+    def take(self, stretch: Stretch, *, last: bool) -> None:
+        """Keep what can be kept of it, and note what was done; ``last``: the file ends with it.
 
         Raises FormatVersionError, JobMismatchError and StorageError.
         """
         span = stretch.span
-        if stretch.kind == "good":
-            self._keep_commits(self._read(self._source, span.offset, span.end, span.line))
-        elif stretch.mended is not None:
-            whole = _Bytes(stretch.mended.data)
+        lines = self._read(self._source, span.offset, span.end, span.line)
+        if stretch.mended is not None:
             at = span.offset + stretch.mended.at
             self._note("mended", span, f"one flipped bit in byte {at} put back")
-            self._keep_commits(self._read(whole, 0, len(stretch.mended.data), span.line))
-        elif stretch.kind == "bad":
-            self._keep_rows(span)
-        elif stretch.kind == "foreign":
-            self._leave_out(span)
-        else:
+            data = stretch.mended.data
+            lines = self._read(_Bytes(data), 0, len(data), span.line)
+        if stretch.kind in ("good", "flipped"):
+            self._keep_commits(lines, span.start)
+        elif stretch.kind == "torn" and not self.actions:
             self._note("torn", span, span.reason)
+        else:
+            # Nothing can be lost before the first commit; before any other that is broken, one may be,
+            # and behind one that nothing follows.
+            alone = span.offset == 0 and span.seals == 1 and not last
+            for commit in _commits(lines):
+                with self._log:
+                    self._keep_rows(commit, stretch, alone=alone)
 
     def finish(self, open_rows: OpenRows) -> int:
         """Put rows in review whose outcome may be lost; return how many.
@@ -157,47 +184,50 @@ class Salvage:
         which have no data to work on, if nothing but rows is lost, or with "keep", for work that
         may be repeated.
         """
-        if not self._lost_lines:
+        if not any(action.kind == "lost" for action in self.actions):
             return 0
-        message = f"what happened to it may be among {self._lost_lines} lines that were lost"
+        message = "lines of the journal were lost: what happened to this row may be among them"
+        about_job = "lines of the journal were lost, and rows may be among them"
         with self._log as log:
-            put_log_record(log, f"repaired: {self._lost_lines} lines were lost")
-            moved = review_open_rows(log, self.stand_ins, "repaired", message)
-            if open_rows == "review" and self._lost_outcomes:
-                moved += review_open_rows(log, None, "repaired", message)
+            put_job_record(log, JobErrorRecord(code=REPAIRED, message=about_job, at=log.now()))
+            moved = review_open_rows(log, self.stand_ins, REPAIRED, message)
+            if open_rows == "review" and self._outcomes_lost:
+                moved += review_open_rows(log, None, REPAIRED, message)
         return moved
 
     # --- commits that are vouched for
 
-    def _keep_commits(self, lines: Iterator[_Line]) -> None:
-        """Keep commits that their seals vouch for, unless they are older than what is before."""
-        older = _Loss()
+    def _keep_commits(self, lines: Iterator[_Line], start: int) -> None:
+        """Keep commits that their seals vouch for, but not copies, and not another history."""
+        copies, forked = _Loss(), _Loss()
         for commit in _commits(lines):
-            with self._log as log:
+            known = start in self._kept_crcs or start == START.crc != self._last_crc
+            if forked.lines or (known and start != self._last_crc):
+                passed = _Loss()
                 for line in commit:
-                    last_at = log.index.last_at
-                    if older.lines or (line.record is not None and line.record.at < last_at):
-                        older.add(line)
-                    elif reason := self._keep(line):
-                        self._lose(line, reason)
-        self._note_loss(older, "commits that are older than those before them")
+                    passed.add(line)
+                    start = line.stated or 0
+                (copies if start in self._kept_crcs else forked).join(passed)
+            else:
+                start = self._last_crc = self._keep_commit(commit)
+                self._kept_crcs.add(start)
+        self._note_copies(copies)
+        self._outcomes_lost |= forked.lines > 0
+        self._note_loss(forked, "commits of another history of this job")
 
-    def _leave_out(self, span: Span) -> None:
-        """Note what was put in. If it isn't a copy of older commits, it may be ours and moved."""
-        lines = self._read(self._source, span.offset, span.end, span.line)
-        loss, last_at = _Loss(), self._log.index.last_at
-        for line in lines:
-            if line.record.at > last_at if line.record else line.text.startswith(b'{"type":"'):
-                loss.add(line)
-        if loss.lines:
-            self._note_loss(loss, "commits that are not where they were written")
-        else:
-            self._note("removed", span, span.reason)
-
-    def _lose(self, line: _Line, reason: str) -> None:
-        loss = _Loss()
-        loss.add(line)
-        self._note_loss(loss, reason)
+    def _keep_commit(self, commit: Iterator[_Line]) -> int:
+        """Keep one commit; return what its seal states."""
+        stated = 0
+        with self._log:
+            for line in commit:
+                stated = line.stated or 0
+                reason = self._keep(line)
+                if reason:
+                    loss = _Loss()
+                    loss.add(line)
+                    self._outcomes_lost = True
+                    self._note_loss(loss, reason)
+        return stated
 
     def _keep(self, line: _Line) -> str:
         """Write one line to the new journal; if it can't be kept, say why."""
@@ -213,16 +243,17 @@ class Salvage:
                 raise JobMismatchError(self._directory, record.id)
         elif index.state is None:
             self._stand_in_for_job(record.at)
-        if isinstance(record, RowRecord):
-            if not 0 < record.row <= MAX_ROW_NUMBER or index.position_of(record.row) is not None:
-                return f"row {record.row}: out of range, or made a second time"
-            self._fill_gap(record.row)
-        elif isinstance(record, RowStatusRecord) and index.position_of(record.row) is None:
-            if not 0 < record.row <= MAX_ROW_NUMBER:
+        if isinstance(record, RowRecord) and not self._is_free(record.row):
+            return f"row {record.row}: out of range, or made a second time"
+        if isinstance(record, RowStatusRecord) and index.position_of(record.row) is None:
+            if not self._is_free(record.row):
                 return f"row {record.row}: out of range"
             self._stand_in(record.row)
         self._write(line.text, record.at)
         return ""
+
+    def _is_free(self, row: int) -> bool:
+        return 0 < row <= MAX_ROW_NUMBER and self._log.index.position_of(row) is None
 
     def _write(self, text: bytes, at: datetime) -> None:
         offset = self._log.append_row(0, text + b"\n", at)
@@ -230,58 +261,95 @@ class Salvage:
 
     # --- what no seal vouches for
 
-    def _keep_rows(self, span: Span) -> None:
-        """Keep the rows of a bad stretch that vouch for themselves, as one commit."""
-        loss = _Loss()
+    def _keep_rows(self, commit: Iterator[_Line], stretch: Stretch, *, alone: bool) -> None:
+        """Keep the rows of a broken commit that vouch for themselves; note what is lost of it.
+
+        ``alone``: no other commit can be lost with it.
+        """
+        losses = [_Loss()]
+        stated, first, lines = None, 0, 0
         above: int | None = self._log.index.highest_number
-        with self._log:
-            lines = self._read(self._source, span.offset, span.end, span.line)
-            for line, below in _with_next(lines):
-                index = self._log.index
-                expected = index.highest_number + 1 - (index.state is None)  # or the job record
-                if self._keep_unsealed(line, above, below):
-                    missing = line.made - expected if line.made else 0
-                    self._note_loss(loss, span.reason, outcomes=loss.lines != missing)
-                    loss = _Loss()
-                else:
-                    loss.add(line)
-                    self._lost_bytes += len(line.text) + 1
-                above = line.made
-            self._note_loss(loss, span.reason)
+        for line, below in _with_next(commit):
+            if stretch.kind == "bad" and self._keep_unsealed(line, above, below):
+                losses.append(_Loss())
+            else:
+                losses[-1].add(line)
+            above, stated = line.made, line.stated
+            first, lines = first or line.number, lines + 1
+        if stated in self._kept_crcs or (stretch.kind == "foreign" and not losses[-1].ours):
+            self._note_copies(losses[-1])
+            return
+        for loss in losses:
+            self._note_loss(loss, stretch.span.reason)
+        self._outcomes_lost |= not alone
+        if any(loss.lines for loss in losses):
+            return
+        if alone:
+            message = "rows whose checksums match, though their seal does not"
+            self._add(Action("unsealed", first, lines, [], message))
+        else:
+            message = "a commit may be lost before one that does not match its seal"
+            self._add(Action("lost", first, 0, [], message))
 
     def _keep_unsealed(self, line: _Line, above: int | None, below: int | None) -> bool:
         """Keep a line that vouches for itself; ``above`` and ``below`` are its neighbours' rows."""
         record, index = line.record, self._log.index
         if isinstance(record, RowRecord):
-            # The checksum says nothing of the number: that has to fit one of the neighbours.
-            fits = above == record.row - 1 or below == record.row + 1
-            return fits and record.checksum == checksum_of(record.data) and not self._keep(line)
-        if isinstance(record, JobRecord) and index.state is None and not self._keep(line):
+            # The checksum says nothing of the number: that has to fit its neighbours.
+            fits = (above is None or above == record.row - 1) and (
+                below is None or below == record.row + 1
+            )
+            as_written = encode_row(
+                record.row,
+                record.checksum,
+                encode_value(record.data, "data"),
+                time_text(record.at).encode(),
+            )
+            if not fits or (above is None and below is None) or not self._is_free(record.row):
+                return False
+            if record.checksum != checksum_of(record.data) or as_written[:-1] != line.text:
+                return False
+            if index.state is None:
+                self._stand_in_for_job(record.at)
+            # Nothing vouches for the time: a wrong one would hold the clock of all that follows.
+            self._write(_at(line.text, index.last_at), index.last_at)
+            return True
+        if isinstance(record, JobRecord) and index.state is None:
+            if encode_record(record) != line.text or self._keep(line):
+                return False
             message = "the job's name and metadata are kept as they can be read: check them"
-            self.actions.append(Action("unsealed", line.number, 1, [], message))
+            self._add(Action("unsealed", line.number, 1, [], message))
             return True
         return False
 
-    def _note_loss(self, loss: _Loss, reason: str, *, outcomes: bool = True) -> None:
+    def _add(self, action: Action) -> None:
+        """Note an action; what is said of neighbouring lines is said once."""
+        before = self.actions[-1] if self.actions else None
+        if (
+            before is not None
+            and (before.kind, before.message) == (action.kind, action.message)
+            and before.line + before.lines == action.line
+        ):
+            rows = sorted({*before.rows, *action.rows})
+            lines = before.lines + action.lines
+            self.actions[-1] = msgspec.structs.replace(before, lines=lines, rows=rows)
+        else:
+            self.actions.append(action)
+
+    def _note_copies(self, copies: _Loss) -> None:
+        if copies.lines:
+            message = "copies of commits, or lines that are none"
+            self._add(Action("removed", copies.line, copies.lines, [], message))
+
+    def _note_loss(self, loss: _Loss, reason: str) -> None:
+        """Note lines that are lost; rows that they made get a stand-in."""
         if not loss.lines:
             return
-        self._lost_lines += loss.lines
-        self._lost_outcomes |= outcomes
-        self.actions.append(Action("lost", loss.line, loss.lines, sorted(loss.rows), reason))
-        if loss.last_made and self._log.in_commit:
-            self._fill_gap(loss.last_made + 1)
-
-    def _fill_gap(self, number: int) -> None:
-        """Stand-ins for the rows below ``number`` whose records are among the bytes that are lost.
-
-        If the gap is wider than as many as fit in there, the job's numbers have gaps of their own.
-        """
-        highest = self._log.index.highest_number
-        if self._log.index.state is not None:
-            if 0 < number - 1 - highest <= self._lost_bytes // _SHORTEST_ROW_BYTES:
-                for row in range(highest + 1, number):
+        self._add(Action("lost", loss.line, loss.lines, sorted(loss.rows), reason))
+        if self._log.in_commit and self._log.index.state is not None:
+            for row in sorted(loss.made):
+                if self._is_free(row):
                     self._stand_in(row)
-            self._lost_bytes = 0
 
     def _stand_in(self, row: int) -> None:
         at = self._log.index.last_at
@@ -294,10 +362,10 @@ class Salvage:
         record = JobRecord(format=FORMAT, id=job_id, name=job_id, at=at)
         self._write(encode_record(record), at)
         message = "the job record: its name, command and metadata are gone"
-        self.actions.append(Action("lost", 1, 0, [], message))
+        self._add(Action("lost", 1, 0, [], message))
 
-    def _note(self, kind: Literal["mended", "removed", "torn"], span: Span, message: str) -> None:
-        self.actions.append(Action(kind, span.line, span.lines, [], message))
+    def _note(self, kind: Literal["mended", "torn"], span: Span, message: str) -> None:
+        self._add(Action(kind, span.line, span.lines, [], message))
 
     def _read(self, file: Readable, offset: int, end: int, line: int) -> Iterator[_Line]:
         for number, (_, text, _) in enumerate(lines_of(file, offset, end), line):
@@ -307,6 +375,12 @@ class Salvage:
                 yield _Line(number, body, stated, decode_record(body), None)
             except (UndecodableError, UnknownRecordError) as error:
                 yield _Line(number, body, stated, None, error)
+
+
+def _at(text: bytes, at: datetime) -> bytes:
+    """A record, as our writer writes it, with another time."""
+    moment = time_text(at).encode()
+    return text[: -len(moment) - 2] + moment + b'"}'
 
 
 def _commits(lines: Iterable[_Line]) -> Iterator[Iterator[_Line]]:
@@ -323,7 +397,7 @@ def _commits(lines: Iterable[_Line]) -> Iterator[Iterator[_Line]]:
         yield commit
 
 
-def _with_next(lines: Iterator[_Line]) -> Iterator[tuple[_Line, int | None]]:
+def _with_next(lines: Iterable[_Line]) -> Iterator[tuple[_Line, int | None]]:
     """Each line, and the row that the one behind it makes."""
     held: _Line | None = None
     for line in lines:

@@ -7,6 +7,7 @@ journal, and for salvaging the rest of it.
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Literal, NamedTuple
@@ -24,9 +25,10 @@ from journal.format import (
 from journal.mend import MEND_BYTES, Mended, mended
 from journal.replay import CHUNK_BYTES, START, Position, Readable
 
-TEXT_MODE = "a CR before the LF: this copy was made in text mode"
-BYTE_ORDER_MARK = "a byte order mark: an editor has saved this file"
+_TEXT_MODE = "a CR before the LF: this copy was made in text mode"
+_BYTE_ORDER_MARK = "a byte order mark: an editor has saved this file"
 _JOB_RECORD = b'{"type":"job",'
+_MOST_MENDS = 100  # at 13 ms each: where more is broken, no single bits were flipped
 _FOREIGN = "lines that were put in: the commits before and behind them fit each other"
 
 
@@ -100,6 +102,11 @@ def scan(file: Readable, size: int, start: Position = START, line: int = 1) -> I
                 first_bad = text if ended else text + b"\0"
             seals += stated is not None
             candidates = _next_candidates(candidates, text, stated, _Place(end, line + 1, last))
+            if ended and stated is None:
+                candidates += [
+                    c._replace(crc=crc32(b"\n", crc32(rest, c.crc)))
+                    for c, rest in _lost_line_ends(text, offset, line)
+                ]
         line += 1
     if bad_from < size:
         reason, count = _reason(first_bad or b""), line - bad_line
@@ -145,17 +152,25 @@ def _next_candidates(
 
 def _after_a_lost_line_end(text: bytes, offset: int, line: int, stated: int) -> _Candidate | None:
     """A good commit within one line, behind a seal whose LF became something else."""
-    for match in list(re.finditer(rb',"crc":"([0-9a-f]{8})"}.(?={)', text, re.DOTALL))[-8:]:
-        if content_crc(text[match.end() :], int(match[1], 16)) == stated:
-            return _Candidate(offset + match.end(), line, int(match[1], 16), 0)
+    for candidate, rest in _lost_line_ends(text, offset, line):
+        if content_crc(rest, candidate.crc) == stated:
+            return candidate
     return None
+
+
+def _lost_line_ends(text: bytes, offset: int, line: int) -> Iterator[tuple[_Candidate, bytes]]:
+    """Where in a line a commit may begin, and what follows there; of a hostile line, the last few."""
+    matches = re.finditer(rb',"crc":"([0-9a-f]{8})"}.(?={)', text, re.DOTALL)
+    for match in deque(matches, maxlen=4):
+        crc = int(match[1], 16)
+        yield _Candidate(offset + match.end(), line, crc, crc), text[match.end() :]
 
 
 def _reason(first: bytes) -> str:
     if first.endswith(b"}\r"):
-        return TEXT_MODE
+        return _TEXT_MODE
     if first.startswith(b"\xef\xbb\xbf"):
-        return BYTE_ORDER_MARK
+        return _BYTE_ORDER_MARK
     if not first.strip(b"\0"):
         return "NUL bytes"
     if len(first) > MAX_LINE_BYTES:
@@ -184,14 +199,15 @@ class Stretch(NamedTuple):
     mended: Mended | None = None
 
 
-def survey(file: Readable, size: int) -> list[Stretch]:
-    """All of the first ``size`` bytes of a journal, in order and without gaps."""
-    found = _Survey()
-    for span in scan(file, size):
+def survey(file: Readable, size: int, start: Position = START, line: int = 1) -> list[Stretch]:
+    """All of a journal from ``start`` to ``size``, in order and without gaps."""
+    found = _Survey(start)
+    for span in scan(file, size, start, line):
         if span.good:
             found.add_good(span)
         else:
-            mended = mend(file, span)
+            mended = mend(file, span) if found.mends < _MOST_MENDS else None
+            found.mends += 1
             found.add(Stretch("bad" if mended is None else "flipped", span, 0, mended))
     last = found.stretches[-1] if found.stretches else None
     if last and last.kind == "bad" and could_be_torn(file, last.span):
@@ -200,41 +216,46 @@ def survey(file: Readable, size: int) -> list[Stretch]:
 
 
 class _Survey:
-    """Stretches so far, and where those that are good end: others may go on there later."""
+    """Stretches so far, and where those end that hang on the start: others may go on there."""
 
-    def __init__(self) -> None:
+    def __init__(self, start: Position) -> None:
         self.stretches: list[Stretch] = []
-        self._ends: dict[int, int] = {}  # by the crc of a good end: how many stretches lead to it
+        self.mends = 0
+        self._homes = {start.crc: 0}  # by the crc of such an end: how many stretches lead to it
 
     def add(self, stretch: Stretch) -> None:
-        if not self.stretches:
-            if stretch.kind != "good":
-                self._ends[START.crc] = 0
-        elif self.stretches[-1].kind == "good":
-            self._ends[self.stretches[-1].span.crc] = len(self.stretches)
         self.stretches.append(stretch)
 
     def add_good(self, span: Span) -> None:
-        last = self.stretches[-1] if self.stretches else None
+        stretches = self.stretches
+        last = stretches[-1] if stretches else None
         if last and last.kind == "good" and last.span.crc == span.start:
             merged = _merge(last.span, span)._replace(start=last.span.start)
-            self.stretches[-1] = Stretch("good", merged, last.commits + 1)
+            stretches[-1] = Stretch("good", merged, last.commits + 1)
+            if self._homes.pop(span.start, None) is not None:
+                self._homes[span.crc] = len(stretches)
         else:
-            self._go_on_from(span.start)
-            self.add(Stretch("good", span, 1))
-        if self._ends:  # a copy of older commits, which has come to where the original ended
+            at_home = self._go_on_from(span.start)
+            stretches.append(Stretch("good", span, 1))
+            if at_home:
+                self._homes[span.crc] = len(stretches)
+        if (
+            len(stretches) > 1
+        ):  # a copy of older commits, which has come to where the original ended
             self._go_on_from(span.crc)
 
-    def _go_on_from(self, crc: int) -> None:
-        """If an earlier good stretch ended with ``crc``, what came in between was put in."""
-        stretches = self.stretches
-        home = self._ends.get(crc)
-        if home is None or home >= len(stretches):
-            return
-        if home and (stretches[home - 1].kind != "good" or stretches[home - 1].span.crc != crc):
-            return  # that end is itself among what was put in
-        foreign = _merge(stretches[home].span, stretches[-1].span)
-        stretches[home:] = [Stretch("foreign", foreign._replace(good=False, reason=_FOREIGN))]
+    def _go_on_from(self, crc: int) -> bool:
+        """Whether stretches that hang on the start end with ``crc``: then what follows was put in."""
+        home = self._homes.get(crc)
+        if home is None:
+            return False
+        put_in = self.stretches[home:]
+        if put_in and home == 0 and put_in[0].kind == "good":
+            return False  # a second beginning, after a whole one
+        if put_in:
+            foreign = _merge(put_in[0].span, put_in[-1].span)._replace(good=False, reason=_FOREIGN)
+            self.stretches[home:] = [Stretch("foreign", foreign)]
+        return True
 
 
 def _merge(first: Span, last: Span) -> Span:
@@ -288,7 +309,7 @@ def could_be_torn(file: Readable, span: Span) -> bool:
     fit, for then something in or before it was changed; a commit that is whole but for one
     flipped bit; nor the first, for a journal is made with its first commit in it.
     """
-    if span.seals > 1 or span.offset == 0 or span.reason == TEXT_MODE:
+    if span.seals > 1 or span.offset == 0 or span.reason == _TEXT_MODE:
         return False
     if span.seals and _is_legible(file, span):
         return False
@@ -309,8 +330,9 @@ def _is_legible(file: Readable, span: Span) -> bool:
             return False
         with suppress(UnknownRecordError):
             try:
+                text.decode()  # which decode_record asks only of the members it knows
                 decode_record(text)
-            except UndecodableError:
+            except (UndecodableError, UnicodeDecodeError):
                 return False
     return True
 

@@ -25,6 +25,7 @@ from journal.errors import (
     JobNotFoundError,
     JournalDamagedError,
     ServiceClosedError,
+    StorageError,
     StoreError,
 )
 from journal.format import (
@@ -151,7 +152,7 @@ class Store:
     def holds_run(self, job_id: str) -> bool:
         with self._mutex:
             lock = self._runs.get(job_id)
-            return lock is not None and lock.held
+            return lock is not None and lock.held and lock.at_path
 
     def release_run(self, job_id: str) -> None:
         with self._mutex:
@@ -214,7 +215,9 @@ class Store:
                 self._check_free(target, job_id)
                 files.make_directory(directory)
                 lock = files.DirectoryLock(directory)
-                lock.try_lock()
+                if not lock.try_lock():  # the staging lock was deleted: taken for a leftover
+                    lock.close()
+                    raise JobLockedError(str(self.root), self.lock_timeout_s)
         except OSError as error:
             raise files.storage_error(target, "create", error) from error
         try:
@@ -233,6 +236,9 @@ class Store:
             with suppress(OSError):  # gone after the rename; else what there is of the job
                 files.remove_tree(directory)
             lock.close()
+        with suppress(StorageError):  # not to know is no reason to deny it
+            if not files.exists(target / JOURNAL_NAME):  # deleted while it was being made
+                raise JobNotFoundError(job_id)
         self.forget(job_id)
         self._sync_names()
 
@@ -271,10 +277,12 @@ class Store:
         except OSError as error:
             raise files.storage_error(directory, "delete", error) from error
         self.forget(job_id)
-        with suppress(OSError):  # deleted it is: what can't be removed now is a leftover
-            files.remove_tree(leftover)
-        run.release()
-        self._sync_names()
+        try:
+            self._sync_names()  # before its files go: else a power cut may leave an empty job
+            with suppress(OSError):  # deleted it is: what can't be removed now is a leftover
+                files.remove_tree(leftover)
+        finally:
+            run.release()
         return True
 
     def _rename_unlocked(self, directory: Path, leftover: Path, job_id: str) -> None:

@@ -9,8 +9,16 @@ import msgspec
 
 from journal.errors import JobNotFoundError
 from journal.files import JournalFile, storage_error, wait_for_lock
-from journal.format import JOURNAL_NAME, UndecodableError, UnknownRecordError, decode_record
+from journal.format import (
+    JOURNAL_NAME,
+    RowRecord,
+    UndecodableError,
+    UnknownRecordError,
+    decode_record,
+    newer_format,
+)
 from journal.index import BadRecordError, Index
+from journal.replay import START, Position
 from journal.scan import Span, Stretch, lines_of, survey
 
 
@@ -46,26 +54,27 @@ class Report(msgspec.Struct, frozen=True):
 def verify_job(directory: Path, lock_timeout_s: float = 10.0) -> Report:
     """Check every seal and decode every record of the job in ``directory``.
 
-    Raises JobNotFoundError.
+    Raises JobNotFoundError and StorageError.
     """
     path = directory / JOURNAL_NAME
     try:
         file = JournalFile(path)
-        report = _read_all(directory, file)
-        if report.findings and wait_for_lock(file, lock_timeout_s):
-            try:  # a writer may have been at work: look again with it locked out
-                report = _read_all(directory, file)
+        stretches = survey(file, file.size_bytes())
+        good = next((n for n, one in enumerate(stretches) if one.kind != "good"), len(stretches))
+        if good < len(stretches) and wait_for_lock(file, lock_timeout_s):
+            # A writer may have been at work: look again with it locked out, at no more than that.
+            try:
+                last = stretches[good - 1].span if good else None
+                start = Position(last.end, last.crc) if last else START
+                line = last.line + last.lines if last else 1
+                stretches[good:] = survey(file, file.size_bytes(), start, line)
             finally:
                 file.unlock()
+        return report_on(directory, file, stretches)
     except (FileNotFoundError, NotADirectoryError):
         raise JobNotFoundError(directory.name) from None
     except OSError as error:
         raise storage_error(path, "read", error) from error
-    return report
-
-
-def _read_all(directory: Path, file: JournalFile) -> Report:
-    return report_on(directory, file, survey(file, file.size_bytes()))
 
 
 def report_on(directory: Path, file: JournalFile, stretches: list[Stretch]) -> Report:
@@ -80,6 +89,9 @@ def report_on(directory: Path, file: JournalFile, stretches: list[Stretch]) -> R
             rows += _check_records(file, stretch.span, index, findings)
         else:
             findings.append(_finding(stretch))
+    newer = None if commits else newer_format(file.find_line(0) or b"")
+    if newer is not None and stretches[0].kind == "bad":  # a newer format may have other seals
+        findings[0] = msgspec.structs.replace(findings[0], kind="newer", message=newer)
     if not stretches:
         findings.append(Finding("damage", 1, 0, 0, "the file is empty"))
     if index.state is not None and index.state.header.id != directory.name:
@@ -95,7 +107,8 @@ def _check_records(file: JournalFile, span: Span, index: Index, findings: list[F
     broken = any(finding.kind != "torn" for finding in findings)
     for offset, text, _ in lines_of(file, span.offset, span.end):
         try:
-            decode_record(text)
+            rows += isinstance(decode_record(text), RowRecord)
+            _check_utf8(text)
             if not broken:  # behind damage, records may refer to what is lost
                 index.apply(offset, [text])
         except (UndecodableError, UnknownRecordError) as error:
@@ -104,9 +117,16 @@ def _check_records(file: JournalFile, span: Span, index: Index, findings: list[F
         except BadRecordError as error:
             findings.append(_record_finding(error.why, line, offset, text))
             broken = True
-        rows += text.startswith(b'{"type":"row",')
         line += 1
     return rows
+
+
+def _check_utf8(text: bytes) -> None:
+    """All of a line, also the members that decoding passes over."""
+    try:
+        text.decode()
+    except UnicodeDecodeError as error:
+        raise UndecodableError(str(error)) from None
 
 
 def _record_finding(

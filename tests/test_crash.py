@@ -2,182 +2,44 @@
 
 from __future__ import annotations
 
-import json
 import os
-import random
-import signal
-import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from helpers_crash import Child, journal_path, place_journal, read_all, split_commits
+from kills import kill_at_work, kill_in_making, kill_in_recovery
 
-from journal import JobExistsError, JobRow, JobService, RowStatus
+from journal import JobExistsError, JobRow, JobService
 
 JOB = "crashing"
-KILLS = 20  # a job; ten jobs
-
-# Forking a warm process is far quicker than starting Python two hundred times.
-SERVER = """
-import traceback
-
-def work(seed, sync):
-    draw = random.Random(seed)
-    service = JobService(root, sync=sync)
-    waiting = [row.row_number for row in service.get_pending_rows(job_id)]
-    highest = service.get_job_summary(job_id)["total_rows"]
-    for turn in range(10**9):
-        token = f"{seed}-{turn}"
-        kind = draw.choices(["complete", "batch", "create", "stream"], [66, 20, 10, 4])[0]
-        if len(waiting) < 10:
-            kind = "create"
-        if kind == "create" or kind == "stream":
-            count, pad = (draw.randrange(1, 20), 10) if kind == "create" else (160, 8000)
-            numbers = range(highest + 1, highest + 1 + count)
-            tell("try", json.dumps(["create", list(numbers), token, pad]))
-            data = ({"token": token, "pad": "x" * pad} for number in numbers)
-            service.create_rows(job_id, ({"data": one} for one in data))
-            waiting += numbers
-            highest += count
-        else:
-            count = 1 if kind == "complete" else draw.randrange(2, 6)
-            numbers, waiting = waiting[:count], waiting[count:]
-            tell("try", json.dumps(["complete", numbers, token, 0]))
-            if kind == "complete":
-                service.complete_row(f"{job_id}:{numbers[0]}", token, cost_cents=7)
-            else:
-                with service.batch(job_id):
-                    for number in numbers:
-                        service.complete_row(f"{job_id}:{number}", token, cost_cents=7)
-        tell("ack")
-
-def cycle(seed, sync):
-    service = JobService(root, sync=sync)
-    for turn in range(10**9):
-        name = f"job-{seed}-{turn}"
-        tell("try", name, "there")
-        service.create_job(name, job_id=name)
-        tell("ack", name, "there")
-        if turn % 3:
-            tell("try", name, "gone")
-            service.delete_job(name)
-            tell("ack", name, "gone")
-
-while True:
-    order = json.loads(hear())
-    pid = os.fork()
-    if not pid:
-        try:
-            globals()[order.pop("do")](**order)
-        except BaseException:
-            traceback.print_exc()
-        os._exit(1)
-    tell("pid", pid)
-    tell("dead", os.waitpid(pid, 0)[1])
-"""
-
-Rows = dict[int, tuple[Any, RowStatus, str | None]]
-
-
-def killed_while(server: Child, draw: random.Random, **order: object) -> list[list[str]]:
-    """Have a child do ``order``, kill it at a random moment; what it said, word by word."""
-    server.tell(json.dumps(order))
-    said: list[list[str]] = []
-    acks_to_come = draw.randrange(12)
-    pid = 0
-    while not pid or acks_to_come > 0:
-        words = server.hear().split(" ", 1)
-        if words[0] == "pid":
-            pid = int(words[1])
-            continue
-        assert words[0] != "dead", "the child failed by itself"
-        acks_to_come -= words[0] == "ack"
-        said.append(words)
-    # The moment of the kill is what is random here: there is no event to wait for.
-    time.sleep(draw.random() * 0.003)
-    os.kill(pid, signal.SIGKILL)
-    while (words := server.hear().split(" ", 1))[0] != "dead":
-        said.append(words)
-    assert int(words[1]) == signal.SIGKILL
-    return said
-
-
-def after(rows: Rows, attempt: str) -> Rows:
-    """The rows as they are when an attempt has succeeded."""
-    kind, numbers, token, pad = json.loads(attempt)
-    new = dict(rows)
-    for number in numbers:
-        if kind == "create":
-            new[number] = ({"token": token, "pad": "x" * pad}, RowStatus.PENDING, None)
-        else:
-            new[number] = (rows[number][0], RowStatus.COMPLETED, token)
-    return new
-
-
-def rows_in(service: JobService) -> Rows:
-    rows = service.get_rows(JOB)
-    return {row.row_number: (row.data, row.status, row.tracking_number) for row in rows}
+KILLS = 20  # in each of the tests that kill; tests/crash/kills.py is the full run
 
 
 @pytest.mark.parametrize("seed", range(10))
 def test_a_process_killed_at_any_moment_has_lost_nothing_acknowledged_and_adds_nothing_else(
     tmp_path: Path, seed: int
 ) -> None:
-    sync = "commit" if seed % 5 == 4 else "none"
-    draw = random.Random(seed)
-    rows: Rows = {}
-    with JobService(tmp_path, sync="none") as service:
-        service.create_job("Crashing", job_id=JOB)
-    with Child(SERVER, tmp_path, JOB) as server:
-        for kill in range(KILLS):
-            said = killed_while(server, draw, do="work", seed=seed * 1000 + kill, sync=sync)
-            attempts = [words[1] for words in said if words[0] == "try"]
-            acknowledged = sum(words[0] == "ack" for words in said)
-            assert len(attempts) - acknowledged in (0, 1)
-            for attempt in attempts[:acknowledged]:
-                rows = after(rows, attempt)
-            with JobService(tmp_path, sync="none") as service:
-                found = rows_in(service)
-                if found != rows:
-                    assert len(attempts) > acknowledged, "rows differ, and nothing was under way"
-                    rows = after(rows, attempts[-1])
-                assert found == rows
-                summary = service.get_job_summary(JOB)
-                done = sum(status is RowStatus.COMPLETED for _, status, _ in rows.values())
-                assert summary["total_rows"] == len(rows)
-                assert summary["successful_rows"] == done
-                assert summary["total_cost_cents"] == 7 * done
-                (new,) = service.create_rows(JOB, [{"data": {"kill": kill}}])
-            rows[new.row_number] = ({"kill": kill}, RowStatus.PENDING, None)
-            with JobService(tmp_path) as service:
-                assert rows_in(service) == rows
+    tally = kill_at_work(tmp_path, seed, KILLS)
+    assert tally.kills == KILLS
+    assert tally.acknowledged > 0
 
 
 @pytest.mark.parametrize("seed", range(2))
 def test_a_process_killed_while_it_makes_and_deletes_jobs_leaves_whole_jobs_or_none(
     tmp_path: Path, seed: int
 ) -> None:
-    draw = random.Random(seed)
-    expected: dict[str, str] = {}
-    with Child(SERVER, tmp_path, JOB) as server:
-        for kill in range(15):
-            said = killed_while(server, draw, do="cycle", seed=kill, sync="none")
-            open_attempt = None
-            for kind, words in said:
-                name, state = words.split()
-                open_attempt = (name, state) if kind == "try" else None
-                if kind == "ack":
-                    expected[name] = state
-            with JobService(tmp_path, sync="none") as service:
-                found = {job.id for job in service.list_jobs(limit=10_000)}
-                if open_attempt and (open_attempt[0] in found) == (open_attempt[1] == "there"):
-                    expected[open_attempt[0]] = open_attempt[1]
-                assert found == {name for name, state in expected.items() if state == "there"}
-                own = f"own-{kill}"
-                service.create_job(own, job_id=own)
-                expected[own] = "there"
-            assert sorted(os.listdir(tmp_path / ".staging")) == ["lock"]
+    tally = kill_in_making(tmp_path, seed, KILLS)
+    assert tally.kills == KILLS
+    assert tally.acknowledged > 0
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_process_killed_while_it_recovers_a_torn_tail_leaves_it_there_or_saved_whole(
+    tmp_path: Path, seed: int
+) -> None:
+    tally = kill_in_recovery(tmp_path, seed, KILLS)
+    assert tally.kills == KILLS
+    assert tally.torn_tails > 0
 
 
 # --- torn tails ------------------------------------------------------------------------------
@@ -231,9 +93,11 @@ def test_a_cut_at_any_byte_opens_with_the_commits_before_it_and_goes_on(
     for cut in range(min(states), len(content) + 1, step):
         torn = content[:cut] + tail
         path.write_bytes(torn)
-        end = max(offset for offset in states if offset <= cut)
+        end = before = max(offset for offset in states if offset <= cut)
+        if not tail and cut + 1 in states:
+            end = cut + 1  # a commit that lacks nothing but its LF is written out
         with JobService(root, sync="none") as service:
-            assert list(service.get_rows(JOB)) == states[end], cut
+            assert list(service.get_rows(JOB)) == states[before], cut
             assert path.read_bytes() == torn, cut
             new = service.skip_row(f"{JOB}:7", "after the crash")
         saved = list(path.parent.glob("journal.torn-*"))
@@ -341,6 +205,8 @@ tell("ready")
 journal.files.os = DeadlyOs()
 if sys.argv[4] == "delete":
     service.delete_job(job_id)
+elif sys.argv[4] == "recover":
+    service.skip_row(f"{job_id}:7")
 else:
     service.create_job("Doomed", job_id=job_id)
 tell("survived")
@@ -381,7 +247,7 @@ def test_what_a_death_in_create_or_delete_leaves_is_removed_by_the_next_create_j
 def test_a_death_right_after_the_rename_of_create_job_leaves_the_whole_job(
     tmp_path: Path,
 ) -> None:
-    with Child(DIES_IN, tmp_path, JOB, "fsync 2", "create") as child:
+    with Child(DIES_IN, tmp_path, JOB, "fsync 3", "create") as child:
         assert child.hear() == "ready"
         with pytest.raises(AssertionError, match="the child ended"):
             child.hear()
@@ -389,3 +255,41 @@ def test_a_death_right_after_the_rename_of_create_job_leaves_the_whole_job(
     assert job is not None
     assert job.name == "Doomed"
     assert rows == []
+
+
+# In the order in which they come: the copy is opened, written in pieces of 1 MiB, synced, then its
+# name; the tail is cut off, what is left is synced, and the commit itself is written.
+@pytest.mark.parametrize(
+    ("call", "saved_bytes", "cut"),
+    [
+        ("open 2", [], False),
+        ("write 1", [0], False),
+        ("write 2", [1 << 20], False),
+        ("fsync 1", [2_500_000], False),
+        ("fsync 2", [2_500_000], False),
+        ("ftruncate 1", [2_500_000], False),
+        ("fdatasync 1", [2_500_000], True),
+        ("write 4", [2_500_000], True),
+    ],
+)
+def test_a_death_in_a_recovery_leaves_the_torn_tail_where_it_was_until_it_is_saved_whole(
+    tmp_path: Path, call: str, saved_bytes: list[int], cut: bool
+) -> None:
+    make_history(tmp_path)
+    path = journal_path(tmp_path, JOB)
+    good = path.read_bytes()
+    tail = b"".join(b'{"type":"log","message":"line %d"}\n' % n for n in range(75_000))[:2_500_000]
+    path.write_bytes(good + tail)
+    before = read_all(tmp_path, JOB)[1]
+    with Child(DIES_IN, tmp_path, JOB, call, "recover") as child:
+        assert child.hear() == "ready"
+        with pytest.raises(AssertionError, match="the child ended"):
+            child.hear()
+    assert path.read_bytes() == (good if cut else good + tail)
+    saved = sorted(path.parent.glob("journal.torn-*"))
+    assert [one.read_bytes() for one in saved] == [tail[:count] for count in saved_bytes]
+    assert read_all(tmp_path, JOB)[1] == before
+    with JobService(tmp_path) as service:
+        new = service.skip_row(f"{JOB}:7")
+    assert read_all(tmp_path, JOB)[1] == [*before[:6], new]
+    assert tail in [one.read_bytes() for one in path.parent.glob("journal.torn-*")]

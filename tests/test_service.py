@@ -1799,6 +1799,7 @@ EXAMPLES: dict[str, tuple[object, ...]] = {
     "JobMismatchError": (Path("a/x"), "y"),
     "JobNotFoundError": ("x",),
     "JournalDamagedError": (Path("a/journal.jsonl"), 3, 210, "a record", "NULs"),
+    "NothingToSalvageError": (Path("a/journal.jsonl"),),
     "JournalError": ("anything",),
     "RowChangedError": ("x:1", '{"a":1}', '{"a":2}'),
     "RowNotFoundError": ("x:1",),

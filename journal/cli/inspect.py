@@ -9,7 +9,15 @@ import msgspec
 
 from journal.cli.exits import EXIT_OK, exit_code_of
 from journal.cli.jobs import find_job, state_of
-from journal.cli.output import as_json, clean, echo_json_list, echo_table, shorten, tell
+from journal.cli.output import (
+    as_json,
+    clean,
+    echo_json_list,
+    echo_table,
+    local_time,
+    shorten,
+    tell,
+)
 from journal.errors import JobNotFoundError, JournalError
 from journal.model import Job, JobRow, JobStatus, RowStatus
 from journal.service import JobService
@@ -52,7 +60,7 @@ def _job_line(service: JobService, job: Job) -> tuple[str, ...]:
         f"{done}/{job.total_rows}",
         str(job.failed_rows),
         str(job.needs_review_count),
-        f"{job.created_at.astimezone():%Y-%m-%d %H:%M:%S}",
+        f"{local_time(job.created_at):%Y-%m-%d %H:%M:%S}",
         shorten(clean(job.name), 60),
     )
 
@@ -80,7 +88,7 @@ def show_command(ctx: click.Context, job: str, json_output: bool) -> None:
         return
     state = state_of(service, found)
     times = {
-        name: f"{at.astimezone():%Y-%m-%d %H:%M:%S %Z}" if at else ""
+        name: f"{local_time(at):%Y-%m-%d %H:%M:%S %Z}" if at else ""
         for name, at in (
             ("created", found.created_at),
             ("started", found.started_at),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 import click
@@ -17,6 +18,14 @@ _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\
 def clean(text: str) -> str:
     """``text`` with characters that a terminal acts on shown as escapes."""
     return _UNPRINTABLE.sub(lambda match: ascii(match[0])[1:-1], text)
+
+
+def local_time(at: datetime) -> datetime:
+    """The moment in the local zone; in UTC where the calendar ends before that."""
+    try:
+        return at.astimezone()
+    except OverflowError:
+        return at
 
 
 def shorten(text: str, limit: int) -> str:

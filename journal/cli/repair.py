@@ -10,8 +10,6 @@ from journal.cli.output import as_json, clean, tell
 from journal.repair import Repair, repair_job
 from journal.salvage import OpenRows
 
-_ROWS_SHOWN = 100
-
 
 @click.command("repair")
 @click.argument("job")
@@ -39,13 +37,13 @@ def repair_command(ctx: click.Context, job: str, open_rows: OpenRows, json_outpu
     service, job_id = find_job(ctx.obj, job)
     with service:
         repair = repair_job(service.root / job_id, open_rows=open_rows)
-    click.echo(as_json(repair) if json_output else clean_lines(repair))
+    click.echo(as_json(repair) if json_output else text_of(repair))
     if repair.review_count:
         tell(f"look at the rows with: journal rows {job} --status needs_review")
     return EXIT_OK if repair.lossless else EXIT_ROWS_OPEN
 
 
-def clean_lines(repair: Repair) -> str:
+def text_of(repair: Repair) -> str:
     """What was done, for people; a line for each stretch of the damaged file."""
     if not repair.actions:
         return f"ok       {repair.job_id}: nothing to repair"
@@ -54,12 +52,12 @@ def clean_lines(repair: Repair) -> str:
     for action in repair.actions:
         last = action.line + action.lines - 1
         where = f"lines {action.line} to {last}" if action.lines > 1 else f"line {action.line}"
-        rows = f"; rows {ranges(action.rows)}" if action.rows else ""
+        rows = f"; about row {ranges(action.rows)}" if action.rows else ""
         lines.append(f"  {action.kind}: {where}: {clean(action.message)}{rows}")
     if repair.lost_rows:
         lines.append(f"  the data of these rows is lost: {ranges(repair.lost_rows)}")
     if repair.review_count:
-        lines.append(f"  {repair.review_count} rows need a review now")
+        lines.append(f"  rows that need a review by it: {repair.review_count}")
     if repair.damaged_copy:
         lines.append(f"  the journal as it was: {repair.damaged_copy}")
     return "\n".join(lines)

@@ -143,6 +143,11 @@ def _echo_differences(job: Job, matched: Matched, command: str) -> None:
         tell(f"{job.id}: the command was {job.original_command!r} when the job was made")
     if matched.added:
         tell(f"{job.id}: {matched.added} new rows added")
+    if matched.lost:
+        tell(
+            f"{job.id}: {matched.lost} rows of the input are not in the job, which was repaired: "
+            "they may be done, and are left alone; run those that aren't as a job of their own"
+        )
     if matched.gone:
         tell(
             f"{job.id}: {matched.gone} rows of the job are no longer in the input; they stay in "

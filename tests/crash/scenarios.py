@@ -7,10 +7,12 @@ returned: from then on, what it did must survive.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from journal import JobService
+from journal.repair import repair_job
 
 JOB = "proven"
 
@@ -119,11 +121,93 @@ def torn(root: Path) -> None:
         file.write(b'{"type":"row_status","row":4,"sta')
 
 
+def torn_and_sealed(root: Path) -> None:
+    """As ``torn``, by a power cut that kept the end of the commit and lost a block in the middle."""
+    torn(root)
+    with (root / JOB / "journal.jsonl").open("r+b") as file:
+        end = file.seek(0, 2)
+        file.write(b'tus":"skipped","at":"2026-11-24T13:35:00.000001Z","crc":"01234567"}\n')
+        file.seek(end - 3000)
+        file.write(bytes(512))
+
+
 def torn_tail_recovery(root: Path, acknowledge: Acknowledge) -> None:
     with JobService(root) as service:
         service.skip_row(f"{JOB}:4")
         acknowledge()
         service.skip_row(f"{JOB}:5")
+        acknowledge()
+
+
+def taking_over(root: Path, acknowledge: Acknowledge) -> None:
+    """The writer before died between its write and its sync: nobody knows if its commit is safe."""
+    with JobService(root, sync="none") as dead:
+        dead.fail_row(f"{JOB}:4", "E", "no such address" * 100)
+    with JobService(root) as service:
+        service.fail_row(f"{JOB}:5", "E", "no such address" * 100)
+        acknowledge()
+
+
+def small_stream(root: Path, acknowledge: Acknowledge) -> None:
+    with JobService(root) as service:
+        service.create_rows(JOB, ({"data": {"pad": "y" * 1500}} for _ in range(12)))
+        acknowledge()
+        service.skip_row(f"{JOB}:4")
+        acknowledge()
+
+
+def small_stream_taken_back(root: Path, acknowledge: Acknowledge) -> None:
+    with JobService(root) as service:
+        try:
+            with service.batch(JOB):
+                service.create_rows(JOB, ({"data": {"pad": "z" * 1500}} for _ in range(8)))
+                raise KeyError
+        except KeyError:
+            acknowledge()
+        with service.batch(JOB):
+            for number in (4, 5, 6):
+                service.fail_row(f"{JOB}:{number}", "E", "no such address" * 60)
+        acknowledge()
+
+
+def small_stream_taken_back_inside(root: Path, acknowledge: Acknowledge) -> None:
+    """Of a batch one call fails, after a part of it was written; the batch goes on without it."""
+
+    def breaks_off() -> Iterator[dict[str, Any]]:
+        for _ in range(8):
+            yield {"data": {"pad": "z" * 1500}}
+        raise KeyError
+
+    with JobService(root) as service:
+        with service.batch(JOB):
+            service.skip_row(f"{JOB}:9")
+            with suppress(KeyError):
+                service.create_rows(JOB, breaks_off())
+            for number in (4, 5, 6):
+                service.fail_row(f"{JOB}:{number}", "E", "no such address" * 60)
+        acknowledge()
+
+
+def in_text_mode(root: Path) -> None:
+    """As ``some_rows``, and copied in text mode."""
+    some_rows(root)
+    path = root / JOB / "journal.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+
+
+def with_a_line_lost(root: Path) -> None:
+    """As ``some_rows``, and the second outcome is gone."""
+    some_rows(root)
+    path = root / JOB / "journal.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(line for line in lines if b"T-2" not in line))
+
+
+def repair(root: Path, acknowledge: Acknowledge) -> None:
+    repair_job(root / JOB)
+    acknowledge()
+    with JobService(root) as service:
+        service.fail_row(f"{JOB}:9", "E", "no such address")
         acknowledge()
 
 
@@ -135,4 +219,19 @@ SCENARIOS = [
     Scenario("discarded batch", some_rows, discarded_batch),
     Scenario("delete", some_rows, delete_job),
     Scenario("torn-tail recovery", torn, torn_tail_recovery),
+    Scenario("recovery of a tail with a seal", torn_and_sealed, torn_tail_recovery),
+    Scenario("taking over", some_rows, taking_over),
+]
+
+# The journal is damaged, as it was, until it is repaired.
+REPAIRS = [
+    Scenario("repair without loss", in_text_mode, repair),
+    Scenario("repair with loss", with_a_line_lost, repair),
+]
+
+# Where a few kilobytes are more than is held back before a write: of less, more states fit a minute.
+SMALL_SPILLS = [
+    Scenario("small stream", some_rows, small_stream),
+    Scenario("small stream taken back", some_rows, small_stream_taken_back),
+    Scenario("small stream taken back inside", some_rows, small_stream_taken_back_inside),
 ]

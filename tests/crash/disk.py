@@ -1,0 +1,313 @@
+"""The states that a power cut may leave, built from a recording. The model of the disk:
+
+Files
+    A file's data and its size are durable when ``fsync`` or ``fdatasync`` of it has returned:
+    fdatasync(2) flushes the size too, since without it what was written can't be read back.
+    Until then each block of it, 512 bytes (what a drive writes whole) or 4 KiB (what the kernel
+    writes back), may be on the disk as it was at any moment since the last sync, whatever
+    became of the blocks beside it, and the size may be any that the file had meanwhile, grown
+    block by block by a long write. A block within the size that was never written is zeros, or
+    garbage: what a deleted file left there. So tails come zeroed, stale and with holes, a
+    truncation may be lost under a later write, and no block is ever older than the last sync.
+    (Pillai et al., "All File Systems Are Not Created Equal", OSDI 2014, found that each of these
+    happens on some file system in some mode. The default modes of ext4, XFS and btrfs don't show
+    the data of other files, which is why garbage is no journal's text here.)
+
+Names
+    A name is durable when ``fsync`` of its directory has returned; a sync of the file itself
+    says nothing about its name (fsync(2): "an explicit fsync() on a file descriptor for the
+    directory is also needed"), nor that of a directory about data. A directory and its own name
+    are two things in the same way: what can't be reached from the top is lost.
+    Until then names appear and disappear in any order, with two exceptions. A rename is atomic,
+    in both of its directories (rename(2), and one transaction in each journaling file system),
+    so a sync of either directory makes it durable. And changes to the same name in the same
+    directory happen in their order: none is there without those that came before it.
+
+Syncs do what they say, and a drive doesn't lie about them. What was on the disk before the scenario
+acted is durable.
+
+Every state that a cut at any moment may leave is one that a cut just before the next sync may
+leave too, for until then nothing becomes certain. So the cuts are taken there, and at the end.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import product
+from random import Random
+from typing import NamedTuple
+
+from recorder import (
+    Acknowledged,
+    Names,
+    Operation,
+    Recording,
+    Sync,
+    Tree,
+    Truncate,
+    View,
+    Write,
+)
+
+GRAINS_BYTES = (512, 4096)
+EXHAUSTIVE = 2048  # so many states of one cut are all tried; of more, a sample
+REGULAR = 64  # so many prefixes, and so many single blocks, of a long list; fewer for few draws
+GARBAGE = bytes(range(128, 256)) * (4096 // 128)  # no text, and no LF in it
+
+
+class Cut(NamedTuple):
+    """A power cut: after how many operations and acknowledgements, and what programs saw.
+
+    ``first`` is how the scenario began, ``views`` every moment from the last acknowledgement to
+    the cut.
+    """
+
+    after: int
+    acknowledged: int
+    first: Tree
+    views: list[Tree]
+
+
+def crash_states(recording: Recording, draw: Random, draws: int) -> Iterator[tuple[Cut, Tree]]:
+    """Each cut with each state that it may leave: all if they are few, else a sample.
+
+    The sample has every prefix, nothing, everything, everything but one block, one block alone,
+    each choice of names; and ``draws`` random ones at each grain. States may come twice.
+    """
+    seen = recording.before.copy()
+    sure = recording.before.copy()
+    first = seen.tree()
+    views = [first]
+    acknowledged = 0
+    pending: list[Operation] = []
+    for number, operation in enumerate([*recording.operations, Sync(-1)]):
+        if isinstance(operation, Sync):
+            cut = Cut(number, acknowledged, first, views)
+            for grain in GRAINS_BYTES:
+                for state in _states(sure, pending, grain, draw, draws):
+                    yield cut, state
+            pending = _settle(sure, pending, operation.node)
+        elif isinstance(operation, Acknowledged):
+            views = views[-1:]
+            acknowledged += 1
+        else:
+            pending.append(operation)
+            seen.apply(operation)
+            views.append(seen.tree())
+
+
+def _settle(sure: View, pending: list[Operation], node: int) -> list[Operation]:
+    """Make durable what a sync of ``node`` covers; return what it doesn't."""
+    names = [operation for operation in pending if isinstance(operation, Names)]
+    covered = {
+        number
+        for number, (changes,) in enumerate(names)
+        if any(directory == node for directory, _, _ in changes)
+    }
+    settled = [names[number] for number in sorted(_with_what_came_before(names, covered))]
+    left: list[Operation] = []
+    for operation in pending:
+        match operation:
+            case Names():
+                is_settled = any(operation is other for other in settled)
+            case _:
+                is_settled = isinstance(operation, (Write, Truncate)) and operation.file == node
+        if is_settled:
+            sure.apply(operation)
+        else:
+            left.append(operation)
+    return left
+
+
+def _with_what_came_before(names: Sequence[Names], chosen: set[int]) -> frozenset[int]:
+    """The chosen changes, and those before them that changed the same names."""
+    closed = set()
+    slots: set[tuple[int, str]] = set()
+    for number in reversed(range(len(names))):
+        touched = {(directory, name) for directory, name, _ in names[number].changes}
+        if number in chosen or touched & slots:
+            closed.add(number)
+            slots |= touched
+    return frozenset(closed)
+
+
+def _states(
+    sure: View, pending: list[Operation], grain: int, draw: Random, draws: int
+) -> Iterator[Tree]:
+    names = [operation for operation in pending if isinstance(operation, Names)]
+    data: dict[int, list[Write | Truncate]] = {}
+    for operation in pending:
+        if isinstance(operation, (Write, Truncate)):
+            data.setdefault(operation.file, []).append(operation)
+    files = {
+        file: _File(sure.contents.get(file, b""), operations, grain)
+        for file, operations in data.items()
+    }
+    choices = _name_choices(names, draw)
+    bare = [_named(sure, names, choice) for choice in choices]
+
+    def state(view: View, contents: Sequence[bytes]) -> Tree:
+        view = view.copy()
+        view.contents.update(zip(files, contents, strict=True))
+        return view.tree()
+
+    if len(bare) * math.prod(file.count() for file in files.values()) <= EXHAUSTIVE:
+        for view, contents in product(bare, product(*(file.every() for file in files.values()))):
+            yield state(view, contents)
+        return
+    whole = [file.at_step(file.steps) for file in files.values()]
+    absent = [file.at_step(0) for file in files.values()]
+    complete = bare[-1]
+    for view in bare:
+        yield state(view, whole)
+        yield state(view, absent)
+    for number, file in enumerate(files.values()):
+        for content in file.regular(draw, min(draws, REGULAR)):
+            for others in (whole, absent):
+                yield state(complete, [*others[:number], content, *others[number + 1 :]])
+    for _ in range(draws):
+        view = complete if draw.random() < 0.5 else draw.choice(bare)
+        yield state(view, [file.any(draw) for file in files.values()])
+
+
+def _name_choices(names: Sequence[Names], draw: Random) -> list[frozenset[int]]:
+    """Which changes of names are on the disk: none first, all last."""
+    count = len(names)
+    every = frozenset(range(count))
+    chosen: list[set[int]] = []
+    if 1 << count <= EXHAUSTIVE:
+        chosen += [{i for i in every if subset >> i & 1} for subset in range(1 << count)]
+    else:
+        chosen += [set(range(end)) for end in range(count)]
+        chosen += [{one} for one in every]
+        chosen += [set(every - {one}) for one in every]
+        chosen += [{i for i in every if draw.random() < 0.5} for _ in range(EXHAUSTIVE // 4)]
+    closed = dict.fromkeys(_with_what_came_before(names, one) for one in [set(), *chosen])
+    closed.pop(every, None)
+    return [*closed, every]
+
+
+def _named(sure: View, names: Sequence[Names], choice: frozenset[int]) -> View:
+    view = sure.copy()
+    for number in sorted(choice):
+        view.apply(names[number])
+    return view
+
+
+class _File:
+    """What the unsynced operations on one file may have left of it.
+
+    ``steps`` counts them, a write as one for each block that it touches. A block's options are
+    its contents in order: the durable one, or what it is when it was never written, come first.
+    """
+
+    def __init__(self, before: bytes, operations: Sequence[Write | Truncate], grain: int) -> None:
+        self._before = before
+        self._grain = grain
+        self._sizes = [len(before)]  # by step
+        self._options: dict[int, list[tuple[int, bytes]]] = {}  # by block: since which step
+        content = bytearray(before)
+        for operation in operations:
+            if isinstance(operation, Truncate):
+                self._truncate(content, operation.size)
+            else:
+                self._write(content, operation.offset, operation.data)
+        self.steps = len(self._sizes) - 1
+
+    def _write(self, content: bytearray, offset: int, data: bytes) -> None:
+        grain = self._grain
+        while data:
+            length = min(len(data), grain - offset % grain)
+            content.extend(bytes(max(0, offset - len(content))))
+            content[offset : offset + length] = data[:length]
+            self._note(content, offset // grain)
+            self._sizes.append(len(content))
+            offset, data = offset + length, data[length:]
+
+    def _truncate(self, content: bytearray, size: int) -> None:
+        first, end = size // self._grain, -(-len(content) // self._grain)
+        del content[size:]
+        content.extend(bytes(size - len(content)))
+        for block in range(first, end):
+            self._note(content, block)
+        self._sizes.append(size)
+
+    def _note(self, content: bytearray, block: int) -> None:
+        """A block has a new content, since the step under way."""
+        start, grain = block * self._grain, self._grain
+        if block not in self._options:
+            durable = self._before[start : start + grain].ljust(grain, b"\0")
+            self._options[block] = [(0, durable)]
+            if start >= len(self._before):
+                self._options[block].append((0, GARBAGE[:grain]))
+        now = bytes(content[start : start + grain]).ljust(grain, b"\0")
+        self._options[block].append((len(self._sizes), now))
+
+    def count(self) -> int:
+        """How many states :meth:`every` has, at most."""
+        return sum(
+            math.prod(len(self._options[block]) for block in self._within(size))
+            for size in set(self._sizes)
+        )
+
+    def _within(self, size: int) -> list[int]:
+        return [block for block in self._options if block * self._grain < size]
+
+    def every(self) -> Iterator[bytes]:
+        for size in dict.fromkeys(self._sizes):
+            within = self._within(size)
+            for contents in product(*(self._options[block] for block in within)):
+                blocks = {
+                    block: content for block, (_, content) in zip(within, contents, strict=True)
+                }
+                yield self._build(size, blocks)
+
+    def at_step(self, step: int) -> bytes:
+        """All that was done up to a step, and nothing later."""
+        return self._build(self._sizes[step], self._blocks_at(step))
+
+    def _blocks_at(self, step: int) -> dict[int, bytes]:
+        blocks = {}
+        for block, options in self._options.items():
+            blocks[block] = options[0][1]
+            for since, content in options[1:]:
+                if 0 < since <= step:
+                    blocks[block] = content
+        return blocks
+
+    def regular(self, draw: Random, most: int) -> Iterator[bytes]:
+        """Every prefix; everything but a block; a block alone, in a file that has grown."""
+        for step in _some(range(self.steps + 1), draw, most):
+            yield self.at_step(step)
+        size, whole, nothing = self._sizes[-1], self._blocks_at(self.steps), self._blocks_at(0)
+        for block in _some(list(self._options), draw, most):
+            for _, content in self._options[block]:
+                yield self._build(size, whole | {block: content})
+            yield self._build(size, nothing | {block: whole[block]})
+
+    def any(self, draw: Random) -> bytes:
+        size = self._sizes[-1] if draw.random() < 0.6 else draw.choice(self._sizes)
+        newest = draw.choice((0.1, 0.4, 0.8))
+        blocks = {
+            block: options[-1][1] if draw.random() < newest else draw.choice(options)[1]
+            for block, options in self._options.items()
+        }
+        return self._build(size, blocks)
+
+    def _build(self, size: int, blocks: dict[int, bytes]) -> bytes:
+        grain = self._grain
+        content = bytearray(self._before[:size].ljust(size, b"\0"))
+        for block, data in blocks.items():
+            if block * grain < size:
+                content[block * grain : (block + 1) * grain] = data
+        return bytes(content[:size])
+
+
+def _some(items: Sequence[int], draw: Random, most: int) -> Sequence[int]:
+    """All of a short list; of a long one a sample, with its ends."""
+    if len(items) <= most:
+        return items
+    end = max(1, most // 3)
+    middle = draw.sample(items[end:-end], most - 2 * end)
+    return [*items[:end], *sorted(middle), *items[-end:]]

@@ -1,0 +1,289 @@
+"""Opens what power cuts may leave, and checks that nothing promised is lost and all goes on.
+
+As a command it looks at more states than the tests do, each time others::
+
+    python tests/crash/explore.py --states 200000 --seed 7
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import lru_cache
+from hashlib import blake2b
+from pathlib import Path
+from random import Random
+from time import monotonic
+from typing import Any, NamedTuple
+from zlib import crc32
+
+import pytest
+from disk import Cut, crash_states
+from recorder import STORE, Recording, Tree, record
+from scenarios import JOB, REPAIRS, SCENARIOS, SMALL_SPILLS, Scenario
+
+import journal.log
+from journal import Job, JobRow, JobService
+from journal.repair import repair_job
+from journal.verify import verify_job
+
+JOURNAL_NAME = "journal.jsonl"
+SEAL_BYTES = 18
+SMALL_SPILL_BYTES = 4096  # so that a few small rows are more than is held back
+
+Check = Callable[[Path, Tree, Cut], None]
+Known = tuple[Job | None, Any, list[JobRow]]
+
+
+class Case(NamedTuple):
+    """A recorded scenario; what each state must stand is ``check``, called with it on the disk."""
+
+    name: str
+    recording: Recording
+    check: Check
+    draws: int  # random states of each cut at each grain
+
+
+def fast_directory() -> Path:
+    """A new directory in memory, if there is such a place: it sees thousands of small files."""
+    shared = Path("/dev/shm")
+    fast = os.access(shared, os.W_OK)
+    return Path(tempfile.mkdtemp(dir=shared if fast else None, prefix="crash-"))
+
+
+def record_all(base: Path, draws: int) -> list[Case]:
+    cases = []
+    for scenario in SCENARIOS:
+        few = scenario.name in {"streamed create_rows", "discarded batch"}  # of megabytes each
+        cases.append(_record(scenario, base, 10 if few else draws))
+    cases += [_record(scenario, base, draws, check_repair) for scenario in REPAIRS]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(journal.log, "SPILL_BYTES", SMALL_SPILL_BYTES)
+        cases += [_record(scenario, base, draws) for scenario in SMALL_SPILLS]
+    return cases
+
+
+def _record(scenario: Scenario, base: Path, draws: int, check: Check | None = None) -> Case:
+    directory = base / scenario.name
+    directory.mkdir()
+    return Case(scenario.name, record(scenario, directory), check or check_service, draws)
+
+
+def explore(case: Case, base: Path, seed: int, states: set[bytes]) -> None:
+    """Check each distinct state of the case; ``states`` has the digests of those that were."""
+    known = frozenset(states)
+    checked: set[tuple[int, bytes]] = set()  # more acknowledged is more to check
+    for cut, tree in crash_states(case.recording, Random(seed), case.draws):
+        digest = _digest(tree)
+        if digest in known or (cut.acknowledged, digest) in checked:
+            continue
+        place(base, tree)
+        try:
+            case.check(base, tree, cut)
+        except Exception as error:
+            error.add_note(_describe(case, tree, cut, seed))
+            raise
+        finally:
+            shutil.rmtree(base)
+        checked.add((cut.acknowledged, digest))
+        states.add(digest)
+
+
+def _digest(tree: Tree) -> bytes:
+    digest = blake2b(digest_size=16)
+    for path in sorted(tree):
+        content = tree[path]
+        length = -1 if content is None else len(content)
+        digest.update(f"{path}\0{length}\0".encode())
+        digest.update(content or b"")
+    return digest.digest()
+
+
+def place(base: Path, tree: Tree) -> None:
+    """Make ``base`` a directory that holds the tree."""
+    base.mkdir()
+    for path in sorted(tree):  # a directory comes before what is in it
+        content = tree[path]
+        if content is None:
+            (base / path).mkdir(mode=0o700)
+        else:
+            (base / path).write_bytes(content)
+
+
+def _describe(case: Case, tree: Tree, cut: Cut, seed: int) -> str:
+    operations = case.recording.operations
+    near = [str(operation)[:100] for operation in operations[max(0, cut.after - 6) : cut.after]]
+    lines = [f"{case.name!r}, seed {seed}: cut after operation {cut.after} of {len(operations)}:"]
+    lines += ["  ...", *(f"  {one}" for one in near), "which left:"]
+    for path, content in sorted(tree.items()):
+        lines.append(f"  {path}" + ("/" if content is None else f" {len(content)} bytes"))
+    return "\n".join(lines)
+
+
+# --- what each state must stand --------------------------------------------------------------
+
+
+@lru_cache(maxsize=256)
+def whole_commits(content: bytes) -> bytes:
+    """The commits at the beginning that are there whole: by the specification, not by our reader."""
+    crc = start = end = 0
+    while (lf := content.find(b"\n", start)) >= 0:
+        line = content[start:lf]
+        seal = line[-SEAL_BYTES:]
+        if seal.startswith(b',"crc":"') and seal.endswith(b'"}'):
+            crc = crc32(line[:-SEAL_BYTES], crc)
+            if seal[8:16] != b"%08x" % crc:
+                break
+            end = lf + 1
+        else:
+            crc = crc32(line + b"\n", crc)
+        start = lf + 1
+    return content[:end]
+
+
+def journals(tree: Tree) -> dict[str, bytes]:
+    """The content of each job's journal, by the job's id."""
+    found = {}
+    for path, content in tree.items():
+        directory, _, name = path.rpartition("/")
+        store, _, job_id = directory.rpartition("/")
+        if content is not None and name == JOURNAL_NAME and store == STORE:
+            found[job_id] = content
+    return found
+
+
+def expected(cut: Cut) -> dict[str, set[bytes | None]]:
+    """What each job may be: as it was at a moment between the last acknowledgement and the cut.
+
+    That is, the commits it then had; None if it wasn't there.
+    """
+    moments = [journals(view) for view in cut.views]
+    ids = {job_id for moment in moments for job_id in moment}
+    return {
+        job_id: {whole_commits(moment[job_id]) if job_id in moment else None for moment in moments}
+        for job_id in ids
+    }
+
+
+def check_service(base: Path, tree: Tree, cut: Cut) -> None:
+    """All acknowledged is there, nothing partial shows, and work goes on as if nothing had been."""
+    root = base / STORE
+    found = {job_id: whole_commits(content) for job_id, content in journals(tree).items()}
+    allowed = expected(cut)
+    assert not found.keys() - allowed.keys(), "a job is there that was deleted"
+    for job_id, contents in allowed.items():
+        assert found.get(job_id) in contents, (
+            f"{job_id}: {_length(found.get(job_id))} bytes of whole commits, and not one of "
+            f"{[_length(content) for content in contents]}"
+        )
+    with JobService(root, sync="none") as service:
+        assert set(service.job_ids()) == found.keys()
+        for job_id, content in found.items():
+            assert ask(service, job_id) == known_of(job_id, content)
+        for job_id in [*(allowed.keys() - found.keys()), "next"]:
+            assert service.get_job(job_id) is None
+            service.create_job("Next", job_id=job_id)
+        for job_id in found:
+            service.create_rows(job_id, [{"data": {"after": "the cut"}}])
+    assert {path.name for path in (root / ".staging").iterdir()} == {"lock"}
+    for job_id, content in found.items():
+        _check_went_on(root, job_id, content)
+    for job_id in {*allowed, "next"}:
+        assert verify_job(root / job_id).findings == []
+    _check_tails_are_kept(root, cut.first, tree)
+
+
+def check_repair(base: Path, tree: Tree, cut: Cut) -> None:
+    """The journal is the damaged one to the last byte, or the repaired one with that beside it."""
+    directory = base / STORE / JOB
+    path = f"{STORE}/{JOB}/{JOURNAL_NAME}"
+    damaged = cut.first[path]
+    if tree[path] == damaged:
+        assert not cut.acknowledged, "the repaired journal is gone"
+        assert verify_job(directory).damaged
+        repair_job(directory)
+        assert verify_job(directory).findings == []
+    else:
+        assert tree[f"{STORE}/{JOB}/journal.damaged-1"] == damaged
+        check_service(base, tree, cut._replace(first=tree))
+    assert {one.name for one in directory.iterdir() if one.name.startswith(".")} <= {".repair"}
+
+
+def _check_went_on(root: Path, job_id: str, content: bytes) -> None:
+    """The new commit follows what was there, byte by byte, and another service sees it."""
+    after = (root / job_id / JOURNAL_NAME).read_bytes()
+    assert after.startswith(content)
+    assert whole_commits(after) == after
+    assert len(after[len(content) :].splitlines()) == 1
+    with JobService(root, sync="none") as service:
+        _, summary, rows = ask(service, job_id)
+    _, summary_before, rows_before = known_of(job_id, content)
+    assert rows[:-1] == rows_before
+    assert rows[-1].data == {"after": "the cut"}
+    assert summary["total_rows"] == summary_before["total_rows"] + 1
+
+
+def _check_tails_are_kept(root: Path, before: Tree, tree: Tree) -> None:
+    """What followed the last whole commit, at first and after the cut, is in a file of its own."""
+    for moment in (before, tree):
+        for job_id, content in journals(moment).items():
+            tail = content[len(whole_commits(content)) :]
+            if tail and job_id in journals(tree):
+                saved = (root / job_id).glob("journal.torn-*")
+                assert tail in [path.read_bytes() for path in saved], f"{len(tail)} bytes are lost"
+
+
+def _length(content: bytes | None) -> int | None:
+    return None if content is None else len(content)
+
+
+def ask(service: JobService, job_id: str) -> Known:
+    """All that a service says of a job."""
+    rows = list(service.get_rows(job_id))
+    return service.get_job(job_id), service.get_job_summary(job_id), rows
+
+
+@lru_cache(maxsize=32)
+def known_of(job_id: str, content: bytes) -> Known:
+    """What a service says of a job that was never in danger."""
+    base = fast_directory()
+    try:
+        path = base / job_id / JOURNAL_NAME
+        path.parent.mkdir()
+        path.write_bytes(content)
+        with JobService(base, sync="none") as service:
+            return ask(service, job_id)
+    finally:
+        shutil.rmtree(base)
+
+
+# --- the command -----------------------------------------------------------------------------
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="See what the tests of crash states see, longer.")
+    parser.add_argument("--states", type=int, default=200_000, help="how many distinct states")
+    parser.add_argument("--seed", type=int, default=1, help="of the first round")
+    arguments = parser.parse_args()
+    began_s = monotonic()
+    seed, count = arguments.seed, 0
+    base = fast_directory()
+    try:
+        cases = [(case, set[bytes]()) for case in record_all(base, draws=1000)]
+        while count < arguments.states:
+            for case, states in cases:
+                explore(case, base / "state", seed, states)
+            count = sum(len(states) for _, states in cases)
+            spent_s = monotonic() - began_s
+            sys.stdout.write(f"seed {seed}: {count} distinct states, {spent_s:.0f} s\n")
+            seed += 1
+    finally:
+        shutil.rmtree(base)
+
+
+if __name__ == "__main__":
+    main()

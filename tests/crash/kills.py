@@ -1,0 +1,385 @@
+"""Processes that are killed at random moments, and what must be left of their work.
+
+The tests run some two hundred kills. The full run is a command of its own, which counts what it
+did and exits with 1 if anything was lost::
+
+    python tests/crash/kills.py --kills 2000 --seed 1
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # for the command; pytest has it there already
+
+from helpers_crash import Child, journal_path
+
+from journal import JobService, RowStatus
+from journal.verify import verify_job
+
+JOB = "crashing"
+SYNC = ["none", "none", "commit"]
+
+# Forking a warm process is far quicker than starting Python thousands of times.
+SERVER = """
+import traceback
+import journal.files
+
+def work(seed, sync):
+    draw = random.Random(seed)
+    service = JobService(root, sync=sync)
+    waiting = [row.row_number for row in service.get_pending_rows(job_id)]
+    highest = service.get_job_summary(job_id)["total_rows"]
+    for turn in range(10**9):
+        token = f"{seed}-{turn}"
+        kind = draw.choices(["complete", "batch", "create", "stream"], [66, 20, 10, 4])[0]
+        if len(waiting) < 10:
+            kind = "create"
+        if kind == "create" or kind == "stream":
+            count, pad = (draw.randrange(1, 20), 10) if kind == "create" else (160, 8000)
+            numbers = range(highest + 1, highest + 1 + count)
+            tell("try", json.dumps(["create", list(numbers), token, pad]))
+            data = ({"token": token, "pad": "x" * pad} for number in numbers)
+            service.create_rows(job_id, ({"data": one} for one in data))
+            waiting += numbers
+            highest += count
+        else:
+            count = 1 if kind == "complete" else draw.randrange(2, 6)
+            numbers, waiting = waiting[:count], waiting[count:]
+            tell("try", json.dumps(["complete", numbers, token, 0]))
+            if kind == "complete":
+                service.complete_row(f"{job_id}:{numbers[0]}", token, cost_cents=7)
+            else:
+                with service.batch(job_id):
+                    for number in numbers:
+                        service.complete_row(f"{job_id}:{number}", token, cost_cents=7)
+        tell("ack")
+
+class TellingOs:
+    def __getattr__(self, called):
+        if called in ("open", "write", "fsync", "fdatasync", "ftruncate"):
+            tell("step", called)
+        return getattr(os, called)
+
+def recover(seed, sync):
+    journal.files.os = TellingOs()
+    work(seed, sync)
+
+def cycle(seed, sync):
+    service = JobService(root, sync=sync)
+    for turn in range(10**9):
+        name = f"job-{seed}-{turn}"
+        tell("try", name, "there")
+        service.create_job(name, job_id=name, row_data=[{"data": {"name": name}}])
+        tell("ack", name, "there")
+        if turn % 3:
+            tell("try", name, "gone")
+            service.delete_job(name)
+            tell("ack", name, "gone")
+
+while True:
+    order = json.loads(hear())
+    pid = os.fork()
+    if not pid:
+        try:
+            globals()[order.pop("do")](**order)
+        except BaseException:
+            traceback.print_exc()
+        os._exit(1)
+    tell("pid", pid)
+    tell("dead", os.waitpid(pid, 0)[1])
+"""
+
+Rows = dict[int, tuple[Any, RowStatus, str | None]]
+
+
+class Loss(AssertionError):
+    """What was acknowledged isn't there, or something is that nobody did."""
+
+
+def expect(condition: bool, what: str) -> None:
+    if not condition:
+        raise Loss(what)
+
+
+@dataclass
+class Tally:
+    """What a number of kills has hit."""
+
+    kills: int = 0
+    acknowledged: int = 0  # calls that had returned
+    under_way: int = 0  # kills that hit a call before it returned
+    kept: int = 0  # of those calls, how many are there after all, whole
+    torn_tails: int = 0  # tails that were recovered
+    copying: int = 0  # kills that hit a recovery between the begin of its copy and its cut
+    leftovers: int = 0  # half jobs that a kill left in the staging directory
+
+    def add(self, other: Tally) -> None:
+        for field in fields(self):
+            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
+
+
+def killed_while(server: Child, draw: random.Random, **order: object) -> list[list[str]]:
+    """Have a child do ``order``, kill it at a random moment; what it said, word by word."""
+    server.tell(json.dumps(order))
+    said: list[list[str]] = []
+    marks_to_come = draw.randrange(12)
+    pid = 0
+    while not pid or marks_to_come > 0:
+        words = server.hear().split(" ", 1)
+        if words[0] == "pid":
+            pid = int(words[1])
+            continue
+        expect(words[0] != "dead", "the child failed by itself")
+        marks_to_come -= words[0] in {"ack", "step"}
+        said.append(words)
+    # The moment of the kill is what is random here: there is no event to wait for.
+    time.sleep(draw.choice([0, draw.random() * 0.003]))
+    os.kill(pid, signal.SIGKILL)
+    while (words := server.hear().split(" ", 1))[0] != "dead":
+        said.append(words)
+    expect(int(words[1]) == signal.SIGKILL, f"the child failed by itself: {words[1]}")
+    return said
+
+
+# --- one job ---------------------------------------------------------------------------------
+
+
+def after(rows: Rows, attempt: str) -> Rows:
+    """The rows as they are when an attempt has succeeded."""
+    kind, numbers, token, pad = json.loads(attempt)
+    new = dict(rows)
+    for number in numbers:
+        if kind == "create":
+            new[number] = ({"token": token, "pad": "x" * pad}, RowStatus.PENDING, None)
+        else:
+            new[number] = (rows[number][0], RowStatus.COMPLETED, token)
+    return new
+
+
+def rows_in(service: JobService) -> Rows:
+    rows = service.get_rows(JOB)
+    return {row.row_number: (row.data, row.status, row.tracking_number) for row in rows}
+
+
+class KilledJob:
+    """A job whose writers are killed, and the rows that must be in it."""
+
+    def __init__(self, root: Path, seed: int) -> None:
+        self.root = root
+        self.path = journal_path(root, JOB)
+        self.draw = random.Random(seed)
+        self.rows: Rows = {}
+        self.tally = Tally()
+        with JobService(root, sync="none") as service:
+            service.create_job("Crashing", job_id=JOB)
+
+    def learn(self, said: list[list[str]]) -> None:
+        """Compare the job with what a killed writer has said, and believe what is there."""
+        attempts = [words[1] for words in said if words[0] == "try"]
+        acknowledged = sum(words[0] == "ack" for words in said)
+        expect(len(attempts) - acknowledged in {0, 1}, f"it said {said}")
+        self.tally.kills += 1
+        self.tally.acknowledged += acknowledged
+        self.tally.under_way += len(attempts) - acknowledged
+        for attempt in attempts[:acknowledged]:
+            self.rows = after(self.rows, attempt)
+        with JobService(self.root, sync="none") as service:
+            found = rows_in(service)
+            if found != self.rows:
+                expect(len(attempts) > acknowledged, "rows differ, and nothing was under way")
+                self.rows = after(self.rows, attempts[-1])
+                self.tally.kept += 1
+            expect(found == self.rows, "rows are neither as before the last call nor as after it")
+            summary = service.get_job_summary(JOB)
+        done = sum(status is RowStatus.COMPLETED for _, status, _ in self.rows.values())
+        counts = (summary["total_rows"], summary["successful_rows"], summary["total_cost_cents"])
+        expect(counts == (len(self.rows), done, 7 * done), f"the counts are {counts}")
+
+    def commit(self, note: str) -> None:
+        """The next writer: it goes on without help."""
+        with JobService(self.root, sync="none") as service:
+            (new,) = service.create_rows(JOB, [{"data": {"note": note}}])
+        self.rows[new.row_number] = ({"note": note}, RowStatus.PENDING, None)
+        with JobService(self.root) as service:
+            expect(rows_in(service) == self.rows, "the commit of the next writer changed rows")
+
+    def end(self) -> Tally:
+        report = verify_job(self.path.parent)
+        expect(report.findings == [], f"verify finds {report.findings}")
+        return self.tally
+
+
+def kill_at_work(root: Path, seed: int, kills: int) -> Tally:
+    """Kill a writer of single commits, batches, rows and streams of rows, again and again."""
+    job = KilledJob(root, seed)
+    sync = job.draw.choice(SYNC)
+    with Child(SERVER, root, JOB) as server:
+        for kill in range(kills):
+            order = {"do": "work", "seed": seed * 1000 + kill, "sync": sync}
+            job.learn(killed_while(server, job.draw, **order))
+            job.commit(f"kill {kill}")
+    job.tally.torn_tails += len(list(job.path.parent.glob("journal.torn-*")))
+    return job.end()
+
+
+# --- the recovery of a torn tail -------------------------------------------------------------
+
+
+def torn_tail(draw: random.Random) -> bytes:
+    """Some MB of a commit that was never sealed, unlike any other, cut anywhere."""
+    line = (
+        b'{"type":"row","row":%d,"checksum":"c","data":{"pad":"%b"},"at":"2026-11-24T13:35:00.1Z"}'
+    )
+    lines = (line % (n, draw.randbytes(4000).hex().encode()) for n in range(10_000, 10_450))
+    return b"\n".join(lines)[: draw.randrange(1_000_000, 3_500_000)]
+
+
+class TornJob(KilledJob):
+    """The same with a torn tail, which every next writer has to save before it cuts it off."""
+
+    def __init__(self, root: Path, seed: int) -> None:
+        super().__init__(root, seed)
+        self.commit("before the first tail")
+        self.tail, self.tail_at, self.copies = b"", 0, 0
+
+    def tear(self) -> None:
+        """Give the journal a new tail, if the last one is cut off."""
+        if self.tail:
+            return
+        content = self.path.read_bytes()
+        findings = verify_job(self.path.parent).findings
+        # The killed writer may have left a tail of its own, which is a part of the new one then.
+        self.tail_at = findings[0].offset if findings else len(content)
+        self.tail = content[self.tail_at :] + torn_tail(self.draw)
+        self.path.write_bytes(content[: self.tail_at] + self.tail)
+
+    def check_copies(self) -> None:
+        """A tail that is cut off has been saved whole; what else was saved is a part of it."""
+        copies = list(self.path.parent.glob("journal.torn-*"))
+        saved = [copy.read_bytes() for copy in copies]
+        expect(all(map(self.tail.startswith, saved)), "what was saved was never in the journal")
+        if self.path.read_bytes()[self.tail_at :] == self.tail:
+            self.tally.copying += len(saved) > self.copies
+            self.copies = len(saved)
+            return
+        expect(self.tail in saved, "the torn tail was cut off and not saved")
+        self.tally.torn_tails += 1
+        self.tail, self.copies = b"", 0
+        for copy in copies:
+            copy.unlink()
+
+
+def kill_in_recovery(root: Path, seed: int, kills: int) -> Tally:
+    """Kill writers that find a torn tail of some MB while they save it and cut it off."""
+    job = TornJob(root, seed)
+    sync = job.draw.choice(SYNC)
+    with Child(SERVER, root, JOB) as server:
+        for kill in range(kills):
+            job.tear()
+            order = {"do": "recover", "seed": seed * 1000 + kill, "sync": sync}
+            job.learn(killed_while(server, job.draw, **order))
+            job.check_copies()
+    job.tear()
+    job.commit("after the last kill")
+    job.check_copies()
+    return job.end()
+
+
+# --- many jobs -------------------------------------------------------------------------------
+
+
+def kill_in_making(root: Path, seed: int, kills: int) -> Tally:
+    """Kill a process that makes and deletes jobs: each is there whole, or not at all."""
+    draw = random.Random(seed)
+    sync = draw.choice(SYNC)
+    tally = Tally()
+    expected: dict[str, str] = {}
+    with Child(SERVER, root, JOB) as server:
+        for kill in range(kills):
+            said = killed_while(server, draw, do="cycle", seed=kill, sync=sync)
+            under_way = None
+            for kind, words in said:
+                name, state = words.split()
+                under_way = (name, state) if kind == "try" else None
+                if kind == "ack":
+                    expected[name] = state
+                    tally.acknowledged += 1
+            tally.kills += 1
+            tally.under_way += under_way is not None
+            tally.leftovers += len(list((root / ".staging").glob("*.*")))
+            tally.kept += _check_jobs(root, expected, under_way)
+            with JobService(root, sync="none") as service:
+                own = f"own-{kill}"
+                service.create_job(own, job_id=own, row_data=[{"data": {"name": own}}])
+            expected[own] = "there"
+            left = sorted(os.listdir(root / ".staging"))
+            expect(left == ["lock"], f"the next create_job leaves {left}")
+    return tally
+
+
+def _check_jobs(root: Path, expected: dict[str, str], under_way: tuple[str, str] | None) -> bool:
+    """Whether the call that was under way took effect, which ``expected`` learns."""
+    with JobService(root, sync="none") as service:
+        found = {job.id for job in service.list_jobs(limit=None)}
+        kept = under_way is not None and (under_way[0] in found) == (under_way[1] == "there")
+        if under_way is not None and kept:
+            expected[under_way[0]] = under_way[1]
+        there = {name for name, state in expected.items() if state == "there"}
+        expect(found == there, f"found {found - there} too much, {there - found} too little")
+        for name in found:
+            data = [row.data for row in service.get_rows(name)]
+            expect(data == [{"name": name}], f"job {name} holds {data}")
+    return kept
+
+
+# --- the full run ----------------------------------------------------------------------------
+
+KILLS_A_ROUND = 20
+ROUNDS: list[Callable[[Path, int, int], Tally]] = [
+    *[kill_at_work] * 4,
+    kill_in_making,
+    *[kill_at_work] * 4,
+    kill_in_recovery,
+]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    total, losses, begin_s = Tally(), 0, time.monotonic()
+    for number in range(-(-options.kills // KILLS_A_ROUND)):
+        work = ROUNDS[number % len(ROUNDS)]
+        kills = min(KILLS_A_ROUND, options.kills - number * KILLS_A_ROUND)
+        with tempfile.TemporaryDirectory() as directory:
+            try:
+                total.add(work(Path(directory), options.seed * 10_000 + number, kills))
+            except Exception as error:  # noqa: BLE001  (an error is a loss like any other)
+                losses += 1
+                sys.stdout.write(f"LOST in round {number}, {work.__name__}: {error!r}\n")
+    sys.stdout.write(
+        f"{total.kills} kills, {total.acknowledged} acknowledgements, {losses} losses, "
+        f"{time.monotonic() - begin_s:.0f} s\n"
+        f"{total.under_way} kills hit a call before it returned; {total.kept} of those calls "
+        "took effect whole, the others not at all\n"
+        f"{total.torn_tails} torn tails were recovered, {total.copying} kills hit a recovery "
+        f"while it saved one; {total.leftovers} half jobs were removed\n"
+    )
+    return 1 if losses else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

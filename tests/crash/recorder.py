@@ -1,0 +1,270 @@
+"""Records what a scenario does to the disk: every write, truncation, name and sync, in order.
+
+A recording speaks of numbered files and directories, not of paths: a file that is renamed, or whose
+name is gone, is still the file it was. That is what a disk knows, and what :mod:`disk` builds
+the states from that a power cut may leave.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from scenarios import Scenario
+
+import journal.files
+
+BASE = 0  # the number of the directory that the recording is about
+STORE = "srv/jobs"  # the store's root below it; two levels, since a store makes its parents too
+
+_TOP = (BASE, "")  # where the base itself would stand
+
+Tree = dict[str, bytes | None]  # content by path below the base, None for a directory
+
+
+class Write(NamedTuple):
+    file: int
+    offset: int
+    data: bytes
+
+
+class Truncate(NamedTuple):
+    file: int
+    size: int
+
+
+class Names(NamedTuple):
+    """One call's changes to directories: ``(directory, name, what it names now)``, None for gone.
+
+    A rename has two of them, which happen together; whatever makes or removes a name has one.
+    """
+
+    changes: tuple[tuple[int, str, int | None], ...]
+
+
+class Sync(NamedTuple):
+    node: int
+
+
+class Acknowledged(NamedTuple):
+    """From here on, what the scenario has done so far must survive."""
+
+
+Operation = Write | Truncate | Names | Sync | Acknowledged
+
+
+class View:
+    """Files and directories at one moment. Contents are by number; a file not in there is empty."""
+
+    def __init__(self) -> None:
+        self.directories = {BASE}
+        self.contents: dict[int, bytes] = {}
+        self.names: dict[tuple[int, str], int] = {}
+
+    def copy(self) -> View:
+        view = View()
+        view.directories = self.directories  # a number never changes its kind: one set for all
+        view.contents = dict(self.contents)
+        view.names = dict(self.names)
+        return view
+
+    def apply(self, operation: Operation) -> None:
+        match operation:
+            case Write(file, offset, data):
+                before = self.contents.get(file, b"").ljust(offset, b"\0")
+                self.contents[file] = before[:offset] + data + before[offset + len(data) :]
+            case Truncate(file, size):
+                self.contents[file] = self.contents.get(file, b"")[:size].ljust(size, b"\0")
+            case Names(changes):
+                for directory, name, node in changes:
+                    if node is None:
+                        self.names.pop((directory, name), None)
+                    else:
+                        self.names[directory, name] = node
+
+    def tree(self) -> Tree:
+        """What can be reached from the base, by path."""
+        children: dict[int, list[tuple[str, int]]] = {}
+        for (directory, name), node in self.names.items():
+            children.setdefault(directory, []).append((name, node))
+        tree: Tree = {}
+        waiting = [("", BASE)]
+        while waiting:
+            prefix, directory = waiting.pop()
+            for name, node in children.get(directory, ()):
+                if node in self.directories:
+                    tree[prefix + name] = None
+                    waiting.append((f"{prefix}{name}/", node))
+                else:
+                    tree[prefix + name] = self.contents.get(node, b"")
+        return tree
+
+
+class Recording(NamedTuple):
+    """The disk before the scenario acted, all of it durable, and what it then did."""
+
+    before: View
+    operations: list[Operation]
+
+
+class _Open:
+    def __init__(self, node: int, flags: int) -> None:
+        self.node = node
+        self.appends = bool(flags & os.O_APPEND)
+        self.position = 0
+
+
+class Recorder:
+    """Stands in for ``journal.files.os``: each call is made, and what it changed is noted.
+
+    A call that isn't known to leave the disk as it is, and isn't recorded, is refused, so that
+    nothing changes the disk unnoticed.
+    """
+
+    _HARMLESS = frozenset((
+        "close", "fspath", "fstat", "getpid", "lstat", "pread", "read", "scandir", "stat",
+        "strerror", "uname", "fchown", "fchmod",
+    ))  # fmt: skip
+
+    def __init__(self, base: Path) -> None:
+        self.operations: list[Operation] = []
+        self._base = base
+        self._view = View()
+        self._open: dict[int, _Open] = {}
+        self._last = BASE
+        self._take_over(base, BASE)
+        self.before = self._view.copy()
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(os, name)
+        assert not callable(real) or isinstance(real, type) or name in self._HARMLESS, (
+            f"the recorder doesn't know what os.{name} does to the disk"
+        )
+        return real
+
+    def acknowledge(self) -> None:
+        self.operations.append(Acknowledged())
+
+    def _take_over(self, path: Path, directory: int) -> None:
+        """Number what is there already."""
+        for entry in os.scandir(path):
+            node = self._number(is_directory=entry.is_dir(follow_symlinks=False))
+            self._view.names[directory, entry.name] = node
+            if entry.is_dir(follow_symlinks=False):
+                self._take_over(Path(entry.path), node)
+            else:
+                self._view.contents[node] = Path(entry.path).read_bytes()
+
+    def _number(self, *, is_directory: bool) -> int:
+        self._last += 1
+        if is_directory:
+            self._view.directories.add(self._last)
+        return self._last
+
+    def _note(self, operation: Operation) -> None:
+        self.operations.append(operation)
+        self._view.apply(operation)
+
+    def _name(self, *changes: tuple[tuple[int, str], int | None]) -> None:
+        self._note(Names(tuple((*slot, node) for slot, node in changes)))
+
+    def _slot(self, path: str | Path) -> tuple[int, str]:
+        """The directory and the name in it that a path means.
+
+        Directories on the way that aren't known were made just now by ``Path.mkdir``, which
+        calls the real ``os``: they are noted here, before what is done in them.
+        """
+        *parents, name = Path(path).relative_to(self._base).parts or ("",)
+        directory = BASE
+        for parent in parents:
+            if (directory, parent) not in self._view.names:
+                self._name(((directory, parent), self._number(is_directory=True)))
+            directory = self._view.names[directory, parent]
+        return directory, name
+
+    # --- the calls that change the disk
+
+    def open(self, path: str | Path, flags: int, mode: int = 0o777) -> int:
+        fd = os.open(path, flags, mode)
+        slot = self._slot(path)
+        node = BASE if slot == _TOP else self._view.names.get(slot)
+        if node is None:
+            assert flags & os.O_CREAT, f"{path} was made past the recorder"
+            node = self._number(is_directory=False)
+            self._name((slot, node))
+        elif flags & os.O_TRUNC:
+            self._note(Truncate(node, 0))
+        self._open[fd] = _Open(node, flags)
+        return fd
+
+    def write(self, fd: int, data: bytes | bytearray | memoryview) -> int:
+        file = self._open[fd]
+        count = os.write(fd, data)
+        if file.appends:
+            file.position = len(self._view.contents.get(file.node, b""))
+        self._note(Write(file.node, file.position, bytes(data[:count])))
+        file.position += count
+        return count
+
+    def pwrite(self, fd: int, data: bytes | bytearray | memoryview, offset: int) -> int:
+        count = os.pwrite(fd, data, offset)
+        self._note(Write(self._open[fd].node, offset, bytes(data[:count])))
+        return count
+
+    def ftruncate(self, fd: int, size: int) -> None:
+        os.ftruncate(fd, size)
+        self._note(Truncate(self._open[fd].node, size))
+
+    def fsync(self, fd: int) -> None:
+        os.fsync(fd)
+        self._note(Sync(self._open[fd].node))
+
+    def fdatasync(self, fd: int) -> None:
+        os.fdatasync(fd)
+        self._note(Sync(self._open[fd].node))
+
+    def mkdir(self, path: str | Path, mode: int = 0o777) -> None:
+        os.mkdir(path, mode)
+        self._name((self._slot(path), self._number(is_directory=True)))
+
+    def rename(self, source: str | Path, target: str | Path) -> None:
+        self._rename(os.rename, source, target)
+
+    def replace(self, source: str | Path, target: str | Path) -> None:
+        self._rename(os.replace, source, target)
+
+    def _rename(
+        self, call: Callable[[Any, Any], None], source: str | Path, target: str | Path
+    ) -> None:
+        call(source, target)
+        slot = self._slot(source)
+        self._name((slot, None), (self._slot(target), self._view.names[slot]))
+
+    def link(self, source: str | Path, target: str | Path) -> None:
+        os.link(source, target)
+        self._name((self._slot(target), self._view.names[self._slot(source)]))
+
+    def unlink(self, path: str | Path) -> None:
+        os.unlink(path)
+        self._name((self._slot(path), None))
+
+    def rmdir(self, path: str | Path) -> None:
+        os.rmdir(path)
+        self._name((self._slot(path), None))
+
+
+def record(scenario: Scenario, base: Path) -> Recording:
+    """Put a store below ``base``, an empty directory, through the scenario."""
+    scenario.prepare(base / STORE)
+    recorder = Recorder(base)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(journal.files, "os", recorder)
+        scenario.act(base / STORE, recorder.acknowledge)
+    played = recorder.before.copy()
+    for operation in recorder.operations:
+        played.apply(operation)
+    assert played.tree() == Recorder(base).before.tree(), "something got past the recorder"
+    return Recording(recorder.before, recorder.operations)

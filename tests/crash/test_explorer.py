@@ -1,0 +1,199 @@
+"""After a power cut at any moment, everything acknowledged is there and work goes on.
+
+What a power cut may leave is built by :mod:`disk` from what :mod:`recorder` has seen; what each of
+these states must stand is in :mod:`explore`.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+from disk import GARBAGE, crash_states
+from explore import Case, explore, fast_directory, record_all
+from recorder import BASE, Names, Operation, Recorder, Recording, Sync, Tree, Write
+
+pytestmark = pytest.mark.skipif(sys.platform == "darwin", reason="F_FULLFSYNC is not in os there")
+
+SEED = 2024
+DRAWS = 4500
+LEAST_STATES = 20_000
+
+
+@pytest.fixture(name="base", scope="module")
+def fixture_base() -> Iterator[Path]:
+    base = fast_directory()
+    yield base
+    shutil.rmtree(base)
+
+
+@pytest.fixture(name="cases", scope="module")
+def fixture_cases(base: Path) -> dict[str, Case]:
+    return {case.name: case for case in record_all(base, DRAWS)}
+
+
+def test_no_state_that_a_power_cut_may_leave_has_lost_what_was_acknowledged(
+    cases: dict[str, Case], base: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    states: set[bytes] = set()
+    for case in cases.values():
+        explore(case, base / "state", SEED, states)
+    with capsys.disabled():  # to be seen in each run of the tests
+        sys.stdout.write(f"\npower cuts: {len(states)} distinct disk states\n")
+    assert len(states) >= LEAST_STATES
+
+
+# --- the explorer finds what it is there for --------------------------------------------------
+
+
+def without(case: Case, forgotten: Callable[[Operation], bool]) -> Case:
+    """The case on a disk that has forgotten some of what it was told."""
+    before, operations = case.recording
+    kept = [operation for operation in operations if not forgotten(operation)]
+    assert len(kept) < len(operations)
+    return case._replace(recording=Recording(before, kept))
+
+
+@pytest.mark.parametrize(
+    "name", ["single commits", "batch", "torn-tail recovery", "taking over", "small stream"]
+)
+def test_a_commit_that_is_not_synced_is_found_to_be_lost(
+    name: str, cases: dict[str, Case], base: Path
+) -> None:
+    case = without(cases[name], lambda operation: isinstance(operation, Sync))
+    with pytest.raises(Exception, match=r"and not one of|damaged|bytes are lost"):
+        explore(case, base / "state", SEED, set())
+
+
+@pytest.mark.parametrize("name", ["create job", "delete"])
+def test_a_name_that_is_not_synced_is_found_to_be_lost(
+    name: str, cases: dict[str, Case], base: Path
+) -> None:
+    directories = cases[name].recording.before.directories
+    case = without(
+        cases[name],
+        lambda operation: isinstance(operation, Sync) and operation.node in directories,
+    )
+    with pytest.raises(AssertionError, match=r"and not one of|that was deleted"):
+        explore(case, base / "state", SEED, set())
+
+
+def test_a_torn_tail_that_is_not_saved_is_found_to_be_lost(
+    cases: dict[str, Case], base: Path
+) -> None:
+    case = cases["torn-tail recovery"]
+    case = without(case, lambda operation: isinstance(operation, Write) and operation.offset == 0)
+    with pytest.raises(AssertionError, match="bytes are lost"):
+        explore(case, base / "state", SEED, set())
+
+
+# --- the model of the disk --------------------------------------------------------------------
+
+
+def states_after(base: Path, act: Callable[[Recorder, Path], None]) -> list[Tree]:
+    """What the last cut may leave of a directory that held ``old``, a file of three blocks."""
+    (base / "old").write_bytes(b"a" * 512 * 3)
+    recorder = Recorder(base)
+    act(recorder, base)
+    recording = Recording(recorder.before, recorder.operations)
+    end = len(recorder.operations)
+    return [tree for cut, tree in crash_states(recording, Random(1), 9) if cut.after == end]
+
+
+def write(disk: Recorder, path: Path, data: bytes, flags: int) -> int:
+    fd = disk.open(path, flags, 0o600)
+    disk.write(fd, data)
+    return fd
+
+
+def test_an_unsynced_write_may_be_there_in_any_part_with_zeros_and_garbage(
+    tmp_path: Path,
+) -> None:
+    def act(disk: Recorder, base: Path) -> None:
+        disk.close(write(disk, base / "old", b"b" * 512 * 2, disk.O_WRONLY | disk.O_APPEND))
+
+    a, b, zeros, garbage = b"a" * 512 * 3, b"b" * 512, bytes(512), GARBAGE[:512]
+    found = {tree["old"] for tree in states_after(tmp_path, act)}
+    blocks = [b, zeros, garbage]
+    at_4_kib = {a + b + b, a + b, a + bytes(512) + bytes(512), a + bytes(512)}
+    assert found == {a, *(a + x for x in blocks), *(a + x + y for x in blocks for y in blocks)}
+    assert found >= at_4_kib
+
+
+def test_a_truncation_may_be_lost_under_a_later_write(tmp_path: Path) -> None:
+    def act(disk: Recorder, base: Path) -> None:
+        fd = disk.open(base / "old", disk.O_WRONLY | disk.O_APPEND)
+        disk.ftruncate(fd, 512)
+        disk.write(fd, b"b" * 512)
+        disk.close(fd)
+
+    found = {tree["old"] for tree in states_after(tmp_path, act)}
+    for blocks in (b"aaa", b"a", b"ab", b"aba", b"aa", b"a\0", b"ab\0"):
+        assert b"".join(bytes([block]) * 512 for block in blocks) in found
+    assert not any(content.startswith(b"b") for content in found if content)
+
+
+def test_a_synced_write_is_in_every_state_and_its_name_need_not_be(tmp_path: Path) -> None:
+    def act(disk: Recorder, base: Path) -> None:
+        fd = write(disk, base / "new", b"new", disk.O_WRONLY | disk.O_CREAT)
+        disk.fsync(fd)
+        disk.close(fd)
+
+    assert {tree.get("new") for tree in states_after(tmp_path, act)} == {b"new", None}
+
+
+def test_a_rename_is_atomic_and_lost_unless_one_of_its_directories_is_synced(
+    tmp_path: Path,
+) -> None:
+    def act(disk: Recorder, base: Path) -> None:
+        disk.mkdir(base / "sub")
+        disk.rename(base / "old", base / "sub" / "moved")
+        disk.mkdir(base / "late")
+
+    def act_and_sync(disk: Recorder, base: Path) -> None:
+        act(disk, base)
+        fd = disk.open(base, disk.O_RDONLY)
+        disk.fsync(fd)
+        disk.close(fd)
+
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
+    found = {frozenset(tree) for tree in states_after(first, act)}
+    assert found == {
+        frozenset(names) | late
+        for names in (["old"], ["old", "sub"], [], ["sub", "sub/moved"])
+        for late in (frozenset(), frozenset(["late"]))
+    }
+    assert {frozenset(tree) for tree in states_after(second, act_and_sync)} == {
+        frozenset(["sub", "sub/moved", "late"])
+    }
+
+
+def test_changes_of_one_name_are_lost_from_the_last_on(tmp_path: Path) -> None:
+    def act(disk: Recorder, base: Path) -> None:
+        disk.close(write(disk, base / "new", b"new", disk.O_WRONLY | disk.O_CREAT))
+        disk.unlink(base / "old")
+        disk.rename(base / "new", base / "old")
+
+    found = {(tree.get("old"), "new" in tree) for tree in states_after(tmp_path, act)}
+    a = b"a" * 512 * 3
+    fresh = {b"new", b"", bytes(3), GARBAGE[:3]}
+    assert found == {(a, False), (a, True), (None, False), (None, True)} | {
+        (content, False) for content in fresh
+    }
+
+
+def test_the_recorder_refuses_what_it_does_not_know(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match=r"os\.truncate"):
+        Recorder(tmp_path).truncate(tmp_path, 0)
+
+
+def test_directories_that_were_made_past_the_recorder_are_recorded(cases: dict[str, Case]) -> None:
+    operations = cases["create job"].recording.operations
+    made = [operation for operation in operations if isinstance(operation, Names)]
+    assert [made[0].changes[0][:2], made[1].changes[0][1]] == [(BASE, "srv"), "jobs"]

@@ -1,0 +1,60 @@
+"""A bounded run of the fuzzer, the same each time; `python tests/fuzz/fuzz.py` runs on and on."""
+
+from __future__ import annotations
+
+import random
+import re
+import tempfile
+from pathlib import Path
+
+import fuzz
+import pytest
+from fuzz import GOOD, TARGETS
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from mutator import Mutant, mutate
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_no_mutant_of_a_journal_is_misread_or_breaks_anything(tmp_path: Path, target: str) -> None:
+    check = TARGETS[target](tmp_path)
+
+    @settings(
+        max_examples=400,
+        derandomize=True,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(st.randoms(use_true_random=False))
+    def try_mutant(rng: random.Random) -> None:
+        check(mutate(rng, GOOD))
+
+    try_mutant()
+
+
+def test_the_long_run_tries_the_cases_of_its_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert fuzz.main(["--seconds", "0.5", "--seed", "7"]) == 0
+    assert re.search(r"replay: [1-9]\d* cases, seed 7\n", capsys.readouterr().out)
+
+
+def test_a_case_that_fails_is_left_in_a_file_that_tries_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    seen: list[Mutant] = []
+
+    def check(mutant: Mutant) -> str:
+        seen.append(mutant)
+        raise AssertionError
+
+    monkeypatch.setitem(TARGETS, "replay", lambda _root: check)
+    assert fuzz.main(["--seconds", "60", "--seed", "7"]) == 1
+    found = re.search(r"failed with seed 7: the case is in (.*)\n", capsys.readouterr().out)
+    assert found
+    assert fuzz.main(["--file", found[1]]) == 1
+    one, again = seen
+    assert one == again

@@ -1,0 +1,140 @@
+"""Journals of hostile sizes: lines without an end, lines without number; memory stays bounded."""
+
+from __future__ import annotations
+
+import os
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers_crash import place_journal, seal_commits
+
+from journal import JobService, JournalDamagedError
+from journal.format import MAX_LINE_BYTES, SEAL_BYTES
+from journal.verify import Finding, verify_job
+
+JOB = "sized"
+AT = b'"at":"2026-11-24T13:35:00.000001Z"}'
+JOB_RECORD = b'{"type":"job","format":1,"id":"sized","name":"Sized",' + AT
+ROW = b'{"type":"row","row":1,"checksum":"c1","data":{},' + AT
+STATUS = b'{"type":"row_status","row":1,"status":"failed",' + AT
+LOG = b'{"type":"log","message":"",' + AT
+GOOD = seal_commits([[JOB_RECORD], [ROW]])
+LINES_BYTES = 5 * MAX_LINE_BYTES  # a line, the pieces that it was read in, and their copies
+
+
+def row_of(line_bytes: int) -> bytes:
+    """A row whose sealed line is so long, its LF included."""
+    head = b'{"type":"row","row":2,"checksum":"c2","data":{"pad":"'
+    tail = b'"},' + AT
+    return head + b"x" * (line_bytes - SEAL_BYTES - len(head) - len(tail)) + tail
+
+
+def peak_bytes(act: Callable[[], Any]) -> int:
+    tracemalloc.start()
+    try:
+        act()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def look(root: Path) -> int:
+    """How many rows there are, all of them read; and a listing."""
+    with JobService(root) as service:
+        assert len(service.list_jobs()) == 1
+        return len(list(service.get_rows(JOB)))
+
+
+def test_a_line_of_just_the_longest_length_is_read(tmp_path: Path) -> None:
+    content = seal_commits([[JOB_RECORD], [ROW], [row_of(MAX_LINE_BYTES)], [STATUS]])
+    path = place_journal(tmp_path, JOB, content)
+    assert max(map(len, content.splitlines(keepends=True))) == MAX_LINE_BYTES
+    rows: list[int] = []
+    assert peak_bytes(lambda: rows.append(look(tmp_path))) < LINES_BYTES
+    assert rows == [2]
+    assert verify_job(path.parent).findings == []
+
+
+@pytest.mark.parametrize("too_many", [1, 1 << 20])
+def test_a_longer_line_is_damage_at_its_place(tmp_path: Path, too_many: int) -> None:
+    line = row_of(MAX_LINE_BYTES + too_many)
+    path = place_journal(tmp_path, JOB, seal_commits([[JOB_RECORD], [ROW], [line], [STATUS]]))
+
+    def refused() -> None:
+        with pytest.raises(JournalDamagedError) as error:
+            look(tmp_path)
+        assert (error.value.line, error.value.offset) == (3, len(GOOD))
+
+    assert peak_bytes(refused) < LINES_BYTES
+    finding = verify_job(path.parent).findings[0]
+    assert (finding.kind, finding.line, finding.offset) == ("damage", 3, len(GOOD))
+
+
+def test_300_megabytes_without_a_line_end_behind_a_good_commit_are_a_torn_tail(
+    tmp_path: Path,
+) -> None:
+    path = place_journal(tmp_path, JOB, GOOD)
+    os.truncate(path, len(GOOD) + 300_000_000)
+    found: list[Finding] = []
+
+    def read() -> None:
+        assert look(tmp_path) == 1
+        found.extend(verify_job(path.parent).findings)
+
+    assert peak_bytes(read) < LINES_BYTES
+    (finding,) = found
+    place = (finding.kind, finding.line, finding.offset, finding.end)
+    assert place == ("torn", 3, len(GOOD), len(GOOD) + 300_000_000)
+
+
+def test_300_megabytes_without_a_line_end_in_place_of_a_journal_are_damage(tmp_path: Path) -> None:
+    path = place_journal(tmp_path, JOB, b"")
+    os.truncate(path, 300_000_000)
+    found: list[Finding] = []
+
+    def refused() -> None:
+        with JobService(tmp_path) as service:
+            for ask in (lambda: service.get_job(JOB), service.list_jobs):
+                with pytest.raises(JournalDamagedError) as error:
+                    ask()
+                assert (error.value.line, error.value.offset) == (1, 0)
+        found.extend(verify_job(path.parent).findings)
+
+    assert peak_bytes(refused) < LINES_BYTES
+    (finding,) = found
+    assert (finding.kind, finding.offset, finding.end) == ("damage", 0, 300_000_000)
+
+
+def test_what_looks_like_a_seal_again_and_again_within_a_line_takes_no_memory(
+    tmp_path: Path,
+) -> None:
+    line = b',"crc":"00000000"}x{' * 30_000
+    path = place_journal(tmp_path, JOB, GOOD + line + b',"crc":"00000000"}\n')
+    assert peak_bytes(lambda: look(tmp_path)) < 5 * len(line)
+    (finding,) = verify_job(path.parent).findings
+    assert (finding.line, finding.offset) == (3, len(GOOD))
+
+
+def test_a_million_records_in_one_commit_are_read(tmp_path: Path) -> None:
+    path = place_journal(tmp_path, JOB, seal_commits([[JOB_RECORD], [ROW], [STATUS] * 1_000_000]))
+    assert look(tmp_path) == 1
+    assert path.stat().st_size > 80_000_000
+
+
+@pytest.mark.parametrize(
+    "commits",
+    [
+        pytest.param([[STATUS] * 8_000], id="in one commit"),
+        pytest.param([[LOG]] * 8_000, id="a commit each"),
+    ],
+)
+def test_the_memory_to_read_tiny_records_does_not_grow_with_their_number(
+    tmp_path: Path, commits: list[list[bytes]]
+) -> None:
+    path = place_journal(tmp_path, JOB, seal_commits([[JOB_RECORD], [ROW], *commits]))
+    assert peak_bytes(lambda: look(tmp_path)) < 1_000_000
+    report = verify_job(path.parent)
+    assert (report.records, report.findings) == (8_002, [])
