@@ -8,11 +8,14 @@ can be told from the value.
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Iterator
+from contextlib import suppress
+from functools import cache
 from typing import NamedTuple
 from zlib import crc32
 
-from journal.format import SEAL_BYTES, SEALED_LINE_END
+from journal.format import SEAL_BYTES, SEALED_LINE_END, sealed_end
 from journal.replay import Position, verified_lines
 
 # CRC-32 has a Hamming distance of 4 up to 91,607 bits (Koopman, "32-Bit Cyclic Redundancy Codes
@@ -53,23 +56,27 @@ def _suspects(data: bytes, crc: int) -> Iterator[tuple[int, int]]:
     body = len(data) - _END_BYTES
     if body < 0:
         return
+    found = crc32(data[:body], crc)
+    end = int.from_bytes(data[body:]) ^ int.from_bytes(sealed_end(found))
+    if end.bit_count() == 1:
+        following = end.bit_length() - 1
+        yield len(data) - 1 - following // 8, 1 << following % 8
     seal = SEALED_LINE_END.fullmatch(data, body)
     if seal:
-        place = _place_of(int(seal[1], 16) ^ crc32(data[:body], crc), body)
-        if place is not None:
-            yield place
+        # The differences that single bits make, from the last bit on, are all different.
+        with suppress(ValueError):
+            following = _differences().index(int(seal[1], 16) ^ found, 0, 8 * body)
+            yield body - 1 - following // 8, 1 << (7 - following % 8)
     for match in _LOST_LF.finditer(data):
         yield match.start(1), data[match.start(1)] ^ 0x0A
-    for at in range(body, len(data)):
-        for bit in range(8):
-            yield at, 1 << bit
 
 
-def _place_of(difference: int, length: int) -> tuple[int, int] | None:
-    """The one bit, of ``length`` bytes, that changes their crc by ``difference``."""
-    value = _POLYNOMIAL  # of the last bit; one step for each bit that follows the flipped one
-    for following in range(8 * length):
-        if value == difference:
-            return length - 1 - following // 8, 1 << (7 - following % 8)
+@cache
+def _differences() -> array[int]:
+    """What a flipped bit changes a crc by, for each number of bits that follow it."""
+    differences = array("I")
+    value = _POLYNOMIAL
+    for _ in range(8 * MEND_BYTES):
+        differences.append(value)
         value = value >> 1 ^ (_POLYNOMIAL if value & 1 else 0)
-    return None
+    return differences

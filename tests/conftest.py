@@ -1,6 +1,34 @@
 """What all tests share by pytest's own rules."""
 
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
 from hypothesis import Phase, settings
 
 # For the mutation check: whether an example fails is all it asks, and shrinking takes minutes.
 settings.register_profile("no-shrinking", phases=[Phase.explicit, Phase.generate])
+
+
+@pytest.fixture(name="count")
+def fixture_count(request: pytest.FixtureRequest) -> Callable[[str, int], None]:
+    """``count("kills", 20)``: so many things of a kind were tried; the end of the run tells the sum."""
+
+    def count(what: str, number: int) -> None:
+        request.node.user_properties.append((f"count: {what}", number))
+
+    return count
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    sums: Counter[str] = Counter()
+    for report in terminalreporter.stats.get("passed", []):
+        for name, value in getattr(report, "user_properties", ()):
+            if name.startswith("count: ") and report.when == "call":
+                sums[name.removeprefix("count: ")] += value
+    if sums:
+        terminalreporter.section("tried")
+        for what, number in sorted(sums.items()):
+            terminalreporter.write_line(f"{number:>9,} {what}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,27 +18,30 @@ KILLS = 20  # in each of the tests that kill; tests/crash/kills.py is the full r
 
 @pytest.mark.parametrize("seed", range(10))
 def test_a_process_killed_at_any_moment_has_lost_nothing_acknowledged_and_adds_nothing_else(
-    tmp_path: Path, seed: int
+    tmp_path: Path, seed: int, count: Callable[[str, int], None]
 ) -> None:
     tally = kill_at_work(tmp_path, seed, KILLS)
+    count("kills at work", tally.kills)
     assert tally.kills == KILLS
     assert tally.acknowledged > 0
 
 
 @pytest.mark.parametrize("seed", range(2))
 def test_a_process_killed_while_it_makes_and_deletes_jobs_leaves_whole_jobs_or_none(
-    tmp_path: Path, seed: int
+    tmp_path: Path, seed: int, count: Callable[[str, int], None]
 ) -> None:
     tally = kill_in_making(tmp_path, seed, KILLS)
+    count("kills while jobs are made and deleted", tally.kills)
     assert tally.kills == KILLS
     assert tally.acknowledged > 0
 
 
 @pytest.mark.parametrize("seed", range(2))
 def test_a_process_killed_while_it_recovers_a_torn_tail_leaves_it_there_or_saved_whole(
-    tmp_path: Path, seed: int
+    tmp_path: Path, seed: int, count: Callable[[str, int], None]
 ) -> None:
     tally = kill_in_recovery(tmp_path, seed, KILLS)
+    count("kills while a torn tail is recovered", tally.kills)
     assert tally.kills == KILLS
     assert tally.torn_tails > 0
 

@@ -434,16 +434,18 @@ def test_the_resume_command_names_the_root_that_the_environment_gave(
 
 def test_a_signal_is_seen_at_once_whatever_thread_it_is_given_to(work: Path) -> None:
     (work / "rows.csv").write_text("n\n" + "".join(f"{n}\n" for n in range(4000)))
+    os.mkfifo(work / "at work")
     for attempt in range(5):
+        command = ["sh", "-c", ': > "at work"']
         with subprocess.Popen(
-            [*JOURNAL, "run", "rows.csv", "--job", f"j{attempt}", "-j", "4", "--", "true"],
+            [*JOURNAL, "run", "rows.csv", "--job", f"j{attempt}", "-j", "4", "--", *command],
             stderr=subprocess.PIPE,
             text=True,
         ) as process:
             assert process.stderr is not None
-            process.stderr.readline()
-            process.send_signal(signal.SIGTERM)
-            process.stderr.read()
+            with (work / "at work").open():  # returns when the first command opens it
+                process.send_signal(signal.SIGTERM)
+                process.stderr.read()
         assert process.returncode == 143
         assert statuses(f"j{attempt}")["pending"] > 0
 

@@ -397,7 +397,10 @@ def fixture_place() -> Iterator[Path]:
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 def test_whatever_call_fails_the_outcome_is_named_and_the_journal_whole(
-    place: Path, monkeypatch: pytest.MonkeyPatch, scenario: Scenario
+    place: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    scenario: Scenario,
+    count: Callable[[str, int], None],
 ) -> None:
     template, root = place / "template", place / "store"
     scenario.prepare(template)
@@ -432,5 +435,6 @@ def test_whatever_call_fails_the_outcome_is_named_and_the_journal_whole(
             more, wrong = faults_of(kind, mode, run)
             faults += more
             problems += wrong
+    count("faults", faults)
     assert not problems, f"{len(problems)} of {faults} faults:\n" + "\n".join(problems[:40])
     assert faults > 3 * healthy.calls, "each call failed in each mode, and in more than one way"
