@@ -2,47 +2,39 @@
 
 from __future__ import annotations
 
-import re
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
-from itertools import groupby
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import msgspec
 
 from journal.changes import put_job_record, review_open_rows
-from journal.errors import FormatVersionError, JobMismatchError
+from journal.errors import FormatVersionError, InvalidValueError, JobMismatchError
 from journal.files import JournalFile
 from journal.format import (
     FORMAT,
     LOST_CHECKSUM,
     MAX_ROW_NUMBER,
     REPAIRED,
-    SEAL_BYTES,
     JobErrorRecord,
     JobRecord,
-    Record,
     RowRecord,
     RowStatusRecord,
-    UndecodableError,
     UnknownRecordError,
     checksum_of,
-    decode_record,
     encode_record,
     encode_row,
     encode_value,
-    stated_crc,
     time_text,
 )
+from journal.lines import Line, Memory, PassedOver, commits_of, read_lines, with_next
 from journal.log import Log
-from journal.replay import START, Readable
-from journal.scan import Span, Stretch, lines_of
+from journal.replay import START
+from journal.scan import Span, Stretch
 
 OpenRows = Literal["review", "keep"]
-
-_SEEMS_ABOUT = re.compile(rb'.{0,40}"row":([0-9]{1,18}),', re.DOTALL)
 
 
 class Action(msgspec.Struct, frozen=True):
@@ -59,75 +51,6 @@ class Action(msgspec.Struct, frozen=True):
     lines: int
     rows: list[int]
     message: str
-
-
-class _Line(NamedTuple):
-    """A line of the damaged file without seal and LF, what its seal states, and its record.
-
-    ``error`` says why there is no record.
-    """
-
-    number: int
-    text: bytes
-    stated: int | None
-    record: Record | None
-    error: UndecodableError | UnknownRecordError | None
-
-    @property
-    def row(self) -> int | None:
-        """The row that the line is about."""
-        record = self.record
-        return record.row if isinstance(record, (RowRecord, RowStatusRecord)) else None
-
-    @property
-    def about(self) -> int | None:
-        """The row that the line is about, or seems to be where it can't be read."""
-        if self.record is not None:
-            return self.row
-        found = _SEEMS_ABOUT.match(self.text)
-        return int(found[1]) if found else None
-
-    @property
-    def made(self) -> int | None:
-        """The row that the line makes."""
-        return self.record.row if isinstance(self.record, RowRecord) else None
-
-
-class _Loss:
-    """Lines that are not kept. ``ours`` counts those that may be of this journal."""
-
-    def __init__(self) -> None:
-        self.line = 0
-        self.lines = 0
-        self.ours = 0
-        self.rows: set[int] = set()
-        self.made: set[int] = set()
-
-    def add(self, line: _Line) -> None:
-        self.line = self.line or line.number
-        self.lines += 1
-        self.ours += line.record is not None or line.text.startswith(b'{"type":"')
-        if line.about is not None:
-            self.rows.add(line.about)
-        if line.made is not None:
-            self.made.add(line.made)
-
-    def join(self, other: _Loss) -> None:
-        self.line = self.line or other.line
-        self.lines += other.lines
-        self.ours += other.ours
-        self.rows |= other.rows
-        self.made |= other.made
-
-
-class _Bytes:
-    """A commit in memory, to be read as a file."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-
-    def read_at(self, offset: int, length: int) -> bytes:
-        return self._data[offset : offset + length]
 
 
 class Salvage:
@@ -156,24 +79,24 @@ class Salvage:
     def take(self, stretch: Stretch, *, last: bool) -> None:
         """Keep what can be kept of it, and note what was done; ``last``: the file ends with it.
 
-        Raises FormatVersionError, JobMismatchError and StorageError.
+        Raises FormatVersionError, InvalidValueError, JobMismatchError and StorageError.
         """
         span = stretch.span
-        lines = self._read(self._source, span.offset, span.end, span.line)
+        lines = read_lines(self._source, span.offset, span.end, span.line)
         if stretch.mended is not None:
             at = span.offset + stretch.mended.at
             self._note("mended", span, f"one flipped bit in byte {at} put back")
             data = stretch.mended.data
-            lines = self._read(_Bytes(data), 0, len(data), span.line)
+            lines = read_lines(Memory(data), 0, len(data), span.line)
         if stretch.kind in ("good", "flipped"):
-            self._keep_commits(lines, span.start)
+            self._keepcommits_of(lines, span.start)
         elif stretch.kind == "torn" and not self.actions:
             self._note("torn", span, span.reason)
         else:
             # Nothing can be lost before the first commit; before any other that is broken, one may be,
             # and behind one that nothing follows.
             alone = span.offset == 0 and span.seals == 1 and not last
-            for commit in _commits(lines):
+            for commit in commits_of(lines):
                 with self._log:
                     self._keep_rows(commit, stretch, alone=alone)
 
@@ -197,13 +120,13 @@ class Salvage:
 
     # --- commits that are vouched for
 
-    def _keep_commits(self, lines: Iterator[_Line], start: int) -> None:
+    def _keepcommits_of(self, lines: Iterator[Line], start: int) -> None:
         """Keep commits that their seals vouch for, but not copies, and not another history."""
-        copies, forked = _Loss(), _Loss()
-        for commit in _commits(lines):
+        copies, forked = PassedOver(), PassedOver()
+        for commit in commits_of(lines):
             known = start in self._kept_crcs or start == START.crc != self._last_crc
             if forked.lines or (known and start != self._last_crc):
-                passed = _Loss()
+                passed = PassedOver()
                 for line in commit:
                     passed.add(line)
                     start = line.stated or 0
@@ -215,7 +138,7 @@ class Salvage:
         self._outcomes_lost |= forked.lines > 0
         self._note_loss(forked, "commits of another history of this job")
 
-    def _keep_commit(self, commit: Iterator[_Line]) -> int:
+    def _keep_commit(self, commit: Iterator[Line]) -> int:
         """Keep one commit; return what its seal states."""
         stated = 0
         with self._log:
@@ -223,13 +146,13 @@ class Salvage:
                 stated = line.stated or 0
                 reason = self._keep(line)
                 if reason:
-                    loss = _Loss()
+                    loss = PassedOver()
                     loss.add(line)
                     self._outcomes_lost = True
                     self._note_loss(loss, reason)
         return stated
 
-    def _keep(self, line: _Line) -> str:
+    def _keep(self, line: Line) -> str:
         """Write one line to the new journal; if it can't be kept, say why."""
         record, index = line.record, self._log.index
         if record is None:
@@ -261,17 +184,17 @@ class Salvage:
 
     # --- what no seal vouches for
 
-    def _keep_rows(self, commit: Iterator[_Line], stretch: Stretch, *, alone: bool) -> None:
+    def _keep_rows(self, commit: Iterator[Line], stretch: Stretch, *, alone: bool) -> None:
         """Keep the rows of a broken commit that vouch for themselves; note what is lost of it.
 
         ``alone``: no other commit can be lost with it.
         """
-        losses = [_Loss()]
+        losses = [PassedOver()]
         stated, first, lines = None, 0, 0
         above: int | None = self._log.index.highest_number
-        for line, below in _with_next(commit):
+        for line, below in with_next(commit):
             if stretch.kind == "bad" and self._keep_unsealed(line, above, below):
-                losses.append(_Loss())
+                losses.append(PassedOver())
             else:
                 losses[-1].add(line)
             above, stated = line.made, line.stated
@@ -291,7 +214,7 @@ class Salvage:
             message = "a commit may be lost before one that does not match its seal"
             self._add(Action("lost", first, 0, [], message))
 
-    def _keep_unsealed(self, line: _Line, above: int | None, below: int | None) -> bool:
+    def _keep_unsealed(self, line: Line, above: int | None, below: int | None) -> bool:
         """Keep a line that vouches for itself; ``above`` and ``below`` are its neighbours' rows."""
         record, index = line.record, self._log.index
         if isinstance(record, RowRecord):
@@ -299,15 +222,9 @@ class Salvage:
             fits = (above is None or above == record.row - 1) and (
                 below is None or below == record.row + 1
             )
-            as_written = encode_row(
-                record.row,
-                record.checksum,
-                encode_value(record.data, "data"),
-                time_text(record.at).encode(),
-            )
             if not fits or (above is None and below is None) or not self._is_free(record.row):
                 return False
-            if record.checksum != checksum_of(record.data) or as_written[:-1] != line.text:
+            if not _is_as_written(record, line.text):
                 return False
             if index.state is None:
                 self._stand_in_for_job(record.at)
@@ -315,7 +232,7 @@ class Salvage:
             self._write(_at(line.text, index.last_at), index.last_at)
             return True
         if isinstance(record, JobRecord) and index.state is None:
-            if encode_record(record) != line.text or self._keep(line):
+            if not _is_as_written(record, line.text) or self._keep(line):
                 return False
             message = "the job's name and metadata are kept as they can be read: check them"
             self._add(Action("unsealed", line.number, 1, [], message))
@@ -336,12 +253,12 @@ class Salvage:
         else:
             self.actions.append(action)
 
-    def _note_copies(self, copies: _Loss) -> None:
+    def _note_copies(self, copies: PassedOver) -> None:
         if copies.lines:
             message = "copies of commits, or lines that are none"
             self._add(Action("removed", copies.line, copies.lines, [], message))
 
-    def _note_loss(self, loss: _Loss, reason: str) -> None:
+    def _note_loss(self, loss: PassedOver, reason: str) -> None:
         """Note lines that are lost; rows that they made get a stand-in."""
         if not loss.lines:
             return
@@ -367,42 +284,21 @@ class Salvage:
     def _note(self, kind: Literal["mended", "torn"], span: Span, message: str) -> None:
         self._add(Action(kind, span.line, span.lines, [], message))
 
-    def _read(self, file: Readable, offset: int, end: int, line: int) -> Iterator[_Line]:
-        for number, (_, text, _) in enumerate(lines_of(file, offset, end), line):
-            stated = stated_crc(text)
-            body = text if stated is None else text[:-SEAL_BYTES] + b"}"
-            try:
-                yield _Line(number, body, stated, decode_record(body), None)
-            except (UndecodableError, UnknownRecordError) as error:
-                yield _Line(number, body, stated, None, error)
+
+def _is_as_written(record: RowRecord | JobRecord, text: bytes) -> bool:
+    """Whether our writer writes the record so, and, of a row, whether its checksum fits."""
+    try:
+        if isinstance(record, JobRecord):
+            return encode_record(record) == text
+        data = encode_value(record.data, "data")
+        at = time_text(record.at).encode()
+        line = encode_row(record.row, record.checksum, data, at)
+        return line == text + b"\n" and record.checksum == checksum_of(record.data)
+    except (InvalidValueError, OverflowError):  # it holds what can't be written
+        return False
 
 
 def _at(text: bytes, at: datetime) -> bytes:
     """A record, as our writer writes it, with another time."""
     moment = time_text(at).encode()
     return text[: -len(moment) - 2] + moment + b'"}'
-
-
-def _commits(lines: Iterable[_Line]) -> Iterator[Iterator[_Line]]:
-    """The lines of verified commits, commit by commit."""
-    number = 0
-
-    def number_of(line: _Line) -> int:
-        nonlocal number
-        own = number
-        number += line.stated is not None
-        return own
-
-    for _, commit in groupby(lines, number_of):
-        yield commit
-
-
-def _with_next(lines: Iterable[_Line]) -> Iterator[tuple[_Line, int | None]]:
-    """Each line, and the row that the one behind it makes."""
-    held: _Line | None = None
-    for line in lines:
-        if held is not None:
-            yield held, line.made
-        held = line
-    if held is not None:
-        yield held, None

@@ -34,6 +34,7 @@ FLOORS = {
     "inputs": 6.5,
     "run": 7,
     "verify": 7,
+    "lines": 3.6,
     "salvage": 7.2,
     "repair": 7.4,
     "cli.exits": 8,

@@ -254,8 +254,8 @@ SEALS = [
     Patch(
         "a salvaged row has to match its checksum",
         "salvage",
-        "            if record.checksum != checksum_of(record.data) or as_written",
-        "            if as_written",
+        " and record.checksum == checksum_of(record.data)\n",
+        "\n",
         REPAIR,
     ),
     Patch(
@@ -292,8 +292,8 @@ SEALS += [
     Patch(
         "a salvaged row has to be as our writer writes it",
         "salvage",
-        "checksum_of(record.data) or as_written[:-1] != line.text:",
-        "checksum_of(record.data):",
+        'return line == text + b"\\n" and record',
+        "return record",
         REPAIR,
     ),
     Patch(
