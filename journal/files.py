@@ -363,6 +363,7 @@ def _write_all(fd: int, data: bytes) -> None:
 
 def make_store(root: Path, *, sync: bool) -> None:
     """Make ``root``, private, and its parents if they are missing; sync their names."""
+    root = root.resolve()  # the parent of ".." is not "."
     missing = itertools.takewhile(lambda path: not path.is_dir(), root.parents)
     to_sync = [root.parent, *(path.parent for path in missing)]
     if not root.is_dir():
@@ -452,7 +453,8 @@ def save_copy(source: JournalFile, offset: int, end: int, target: Path, *, sync:
         if sync:
             os.fsync(fd)
     except BaseException:
-        os.unlink(path)  # half a copy is no copy, and the disk may be full
+        with contextlib.suppress(OSError):
+            os.unlink(path)  # half a copy is no copy, and the disk may be full
         raise
     finally:
         _close(fd)

@@ -23,6 +23,7 @@ from journal.format import (
     DECODE_ERRORS,
     MAX_DEPTH,
     MAX_ROW_NUMBER,
+    REPAIRED,
     UNSET_TIME,
     JobCountsRecord,
     JobErrorRecord,
@@ -65,6 +66,7 @@ class JobState(msgspec.Struct, frozen=True):
     started_at: datetime | None = None
     completed_at: datetime | None = None
     error: tuple[str, str] | None = None
+    repaired: bool = False  # with losses: rows may be missing
     counts: Counts = Counts()
 
 
@@ -311,7 +313,8 @@ class Index:
         elif isinstance(record, JobCountsRecord):
             self.state = replace(self.state, counts=self._counts(record))
         elif isinstance(record, JobErrorRecord):
-            self.state = replace(self.state, error=(record.code, record.message))
+            repaired = self.state.repaired or record.code == REPAIRED
+            self.state = replace(self.state, error=(record.code, record.message), repaired=repaired)
 
     def _counts(self, record: JobCountsRecord) -> Counts:
         assert self.state is not None

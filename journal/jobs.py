@@ -41,6 +41,7 @@ def job_of(index: Index) -> Job:
         total_cost_cents=index.cost_cents,
         error_code=code,
         error_message=message,
+        repaired=state.repaired,
         created_at=header.at,
         started_at=state.started_at,
         completed_at=state.completed_at,

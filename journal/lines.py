@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import NamedTuple
@@ -74,12 +75,9 @@ class PassedOver:
         if line.made is not None:
             self.made.add(line.made)
 
-    def join(self, other: PassedOver) -> None:
-        self.line = self.line or other.line
-        self.lines += other.lines
-        self.ours += other.ours
-        self.rows |= other.rows
-        self.made |= other.made
+    def add_all(self, lines: Iterable[Line]) -> None:
+        for line in lines:
+            self.add(line)
 
 
 class Memory:
@@ -90,6 +88,12 @@ class Memory:
 
     def read_at(self, offset: int, length: int) -> bytes:
         return self._data[offset : offset + length]
+
+
+def seals_of(file: Readable, offset: int, end: int) -> array[int]:
+    """What the seals from ``offset`` to ``end`` state."""
+    stated = (stated_crc(text) for _, text, _ in lines_of(file, offset, end))
+    return array("I", (crc for crc in stated if crc is not None))
 
 
 def read_lines(file: Readable, offset: int, end: int, line: int) -> Iterator[Line]:

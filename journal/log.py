@@ -285,10 +285,13 @@ class Log(Reader):
         """Whoever made or copied the job may not have waited until its name was on the disk."""
         if self._names_synced:
             return
-        root = self.directory.parent
+        root = self.directory.parent.resolve()
         for path in (self.directory, root, root.parent):
             try:
                 files.sync_directory(path)
+            except PermissionError as error:  # nor can we have made a name in there, then
+                if path != root.parent:
+                    raise files.storage_error(path, "sync", error) from error
             except OSError as error:
                 raise files.storage_error(path, "sync", error) from error
         self._names_synced = True
@@ -438,6 +441,7 @@ class Log(Reader):
         if self._failed is not None:
             return  # the commit can't be kept anyhow
         try:  # what was in the buffer then has been spilled since: take it back
+            self._check_end(self.file)
             self._buffer[:] = self.file.read_at(save.buffer_at, save.buffer_bytes)
             self.file.truncate(save.buffer_at)
             if self._sync:  # else blocks of it may show up inside of what is written next

@@ -8,10 +8,7 @@ can be told from the value.
 from __future__ import annotations
 
 import re
-from array import array
 from collections.abc import Iterator
-from contextlib import suppress
-from functools import cache
 from typing import NamedTuple
 from zlib import crc32
 
@@ -19,10 +16,10 @@ from journal.format import SEAL_BYTES, SEALED_LINE_END, sealed_end
 from journal.replay import Position, verified_lines
 
 # CRC-32 has a Hamming distance of 4 up to 91,607 bits (Koopman, "32-Bit Cyclic Redundancy Codes
-# for Internet Applications", 2002): up to there two flipped bits never look like a single one.
+# for Internet Applications", 2002): up to there two flipped bits never look like a single one. More
+# than two do with odds of one in 47,000 at that length, so what is put back has to make sense too.
 MEND_BYTES = 91_607 // 8
 
-_POLYNOMIAL = 0xEDB88320  # CRC-32's, its bits in the order in which zlib takes them
 _END_BYTES = SEAL_BYTES + 1  # a seal and its LF
 
 # What a seal looks like whose LF became something else, with the next commit right behind it.
@@ -63,20 +60,29 @@ def _suspects(data: bytes, crc: int) -> Iterator[tuple[int, int]]:
         yield len(data) - 1 - following // 8, 1 << following % 8
     seal = SEALED_LINE_END.fullmatch(data, body)
     if seal:
-        # The differences that single bits make, from the last bit on, are all different.
-        with suppress(ValueError):
-            following = _differences().index(int(seal[1], 16) ^ found, 0, 8 * body)
-            yield body - 1 - following // 8, 1 << (7 - following % 8)
+        place = flipped_bit(int(seal[1], 16) ^ found, body)
+        if place:
+            yield place
     for match in _LOST_LF.finditer(data):
         yield match.start(1), data[match.start(1)] ^ 0x0A
 
 
-@cache
-def _differences() -> array[int]:
-    """What a flipped bit changes a crc by, for each number of bits that follow it."""
-    differences = array("I")
-    value = _POLYNOMIAL
-    for _ in range(8 * MEND_BYTES):
-        differences.append(value)
-        value = value >> 1 ^ (_POLYNOMIAL if value & 1 else 0)
-    return differences
+def flipped_bit(difference: int, length: int) -> tuple[int, int] | None:
+    """The one bit, of ``length`` bytes, that changes their crc by ``difference``.
+
+    Returned is the number of its byte and its value in there; None if no single bit does.
+    """
+    for at in range(length - 1, -1, -1):
+        bit = _LAST_BYTE_BITS.get(difference)
+        if bit:
+            return at, bit
+        difference = (difference << 8 & 0xFFFFFFFF) ^ _UNDO_BYTE[difference >> 24]
+    return None
+
+
+# What a byte changes the crc by, if it is the last one; a zero byte behind it taken back.
+_CHANGES = [crc32(bytes([byte])) ^ crc32(b"\0") for byte in range(256)]
+_LAST_BYTE_BITS = {_CHANGES[1 << bit]: 1 << bit for bit in range(8)}
+_UNDO_BYTE = [0] * 256
+for _byte, _change in enumerate(_CHANGES):
+    _UNDO_BYTE[_change >> 24] = (_change << 8 & 0xFFFFFFFF) ^ _byte

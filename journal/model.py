@@ -90,7 +90,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     Times are aware datetimes in UTC. ``total_cost_cents`` is the sum over completed rows.
     ``processed_rows`` is completed plus failed; each ``_count`` is the number of rows of that
     status. ``retry_of`` is the id of the job whose
-    unfinished rows this one took over. ``metadata`` is the caller's own JSON object.
+    unfinished rows this one took over. ``repaired``: a repair has lost lines, so rows may be missing. ``metadata`` is the caller's own JSON object.
     """
 
     id: str
@@ -112,6 +112,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     total_cost_cents: int = 0
     error_code: str | None = None
     error_message: str | None = None
+    repaired: bool = False
     created_at: datetime
     started_at: datetime | None = None
     completed_at: datetime | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,16 +20,17 @@ from journal.errors import (
     NothingToSalvageError,
 )
 from journal.files import JournalFile
-from journal.format import JOURNAL_NAME, newer_format
+from journal.format import JOURNAL_NAME, SEAL_BYTES, newer_format, stated_crc
 from journal.log import Log
 from journal.runlock import RunLock
 from journal.salvage import Action, OpenRows, Salvage
 from journal.scan import Stretch, lines_of, survey
-from journal.verify import Report, report_on
+from journal.verify import Report, report_on, verify_job
 
 DAMAGED_NAME = "journal.damaged"
 _STAGING_NAME = ".repair"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_CONVERTED = "CRs before LFs and a byte order mark taken out, a missing last LF put back"
 
 
 class Repair(msgspec.Struct, frozen=True):
@@ -66,6 +68,7 @@ def repair_job(
     """
     if open_rows not in ("review", "keep"):
         raise InvalidValueError("open_rows", open_rows, "must be 'review' or 'keep'")
+    directory = Path(os.path.abspath(directory))
     run = RunLock.take(directory, directory.name)
     try:
         with _locked(directory, lock_timeout_s) as file:
@@ -79,6 +82,10 @@ def repair_job(
         if actions:
             with Log(directory, sync=True, lock_timeout_s=lock_timeout_s):
                 pass  # a writer saves the torn tail and cuts it off
+            before, report = report.records, verify_job(directory, lock_timeout_s)
+            if report.records > before:
+                message = "the LF of the last commit put back"
+                actions = [Action("mended", report.records, 1, [], message)]
         return Repair(
             directory.name,
             report.path,
@@ -127,12 +134,12 @@ def _salvage(
     size = file.size_bytes()
     staging = directory / _STAGING_NAME
     files.make_directory(staging)
+    source, actions = file, []
     try:
-        source, actions = file, []
-        if any(_has_cr(file, stretch) for stretch in stretches):
+        if any(_was_edited(file, stretch) for stretch in stretches):
             source = JournalFile(files.write_new(staging / "converted.jsonl", _to_unix(file, size)))
             stretches = survey(source, source.size_bytes())
-            actions = [Action("converted", 1, 0, [], "CR before LF or a byte order mark taken out")]
+            actions = [Action("converted", 1, 0, [], _CONVERTED)]
         # Nobody is told of its commits before the end, so there is one sync, at the end.
         log = Log(staging, sync=False, lock_timeout_s=0, create=True)
         salvage = Salvage(directory, source, log)
@@ -154,6 +161,8 @@ def _salvage(
         files.sync_directory(directory)
         files.rename(staging / JOURNAL_NAME, directory / JOURNAL_NAME)
     finally:
+        if source is not file:
+            source.close()
         with suppress(OSError):
             files.remove_tree(staging)
     try:
@@ -166,7 +175,8 @@ def _salvage(
         directory.name,
         str(file.path),
         damaged_copy=str(copy),
-        lossless=not any(action.kind == "lost" for action in actions),
+        lossless=not salvage.stand_ins
+        and not any(action.kind in ("lost", "unsealed") for action in actions),
         records=report.records,
         rows=report.rows,
         actions=actions,
@@ -175,24 +185,30 @@ def _salvage(
     )
 
 
-def _has_cr(file: JournalFile, stretch: Stretch) -> bool:
+def _was_edited(file: JournalFile, stretch: Stretch) -> bool:
     """Whether a part of the file went through an editor, or was copied in text mode.
 
-    No lawful line holds a CR: JSON escapes it within strings.
+    No lawful line holds a CR: JSON escapes it within strings. A seal without its LF is either the
+    end of a commit whose LF was taken, or of one that doesn't fit anyhow.
     """
     if stretch.kind == "good":
         return False
-    lines = lines_of(file, stretch.span.offset, stretch.span.end)
-    return any(text.endswith(b"\r") or text.startswith(_BYTE_ORDER_MARK) for _, text, _ in lines)
+    return any(
+        text.endswith(b"\r")
+        or text.startswith(_BYTE_ORDER_MARK)
+        or (not ended and stated_crc(text) is not None)
+        for _, text, ended in lines_of(file, stretch.span.offset, stretch.span.end)
+    )
 
 
 def _to_unix(file: JournalFile, size: int) -> Iterator[bytes]:
-    """The file without a byte order mark and without the CR before each LF."""
-    offset, held = 0, b""
+    """The file without a byte order mark and CRs before LFs, and with the LF of its last commit."""
+    offset, held, end = 0, b"", b""
     while offset < size and (chunk := file.read_at(offset, min(1 << 20, size - offset))):
         text = held + (chunk if offset else chunk.removeprefix(_BYTE_ORDER_MARK))
         offset += len(chunk)
         body = text.rstrip(b"\r")  # their LF may be in the next chunk
         held = text[len(body) :]
         yield re.sub(rb"\r+\n", b"\n", body)
-    yield held
+        end = (end + body)[-SEAL_BYTES:]
+    yield held if stated_crc(end) is None else b"\n"

@@ -24,7 +24,7 @@ from journal.errors import (
     RowChangedError,
     StorageError,
 )
-from journal.format import LOST_CHECKSUM, REPAIRED
+from journal.format import LOST_CHECKSUM
 from journal.index import TERMINAL_STATUSES
 from journal.model import Job, JobRow, JobStatus, JobSummary
 from journal.service import JobService
@@ -53,7 +53,7 @@ def match_rows(service: JobService, job: Job, rows: Iterable[dict[str, Any]]) ->
     job's, and are left alone. So are rows that a repair has lost, or their data: they may be done.
     """
     matched = Matched()
-    repaired = job.error_code == REPAIRED
+    repaired = job.repaired
     known = iter(service.get_rows(job.id))
     row = next(known, None)
     numbered = enumerate(rows, 1)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import Literal
+from zlib import crc32
 
 import msgspec
 
@@ -18,6 +20,7 @@ from journal.format import (
     LOST_CHECKSUM,
     MAX_ROW_NUMBER,
     REPAIRED,
+    UNSET_TIME,
     JobErrorRecord,
     JobRecord,
     RowRecord,
@@ -29,9 +32,9 @@ from journal.format import (
     encode_value,
     time_text,
 )
-from journal.lines import Line, Memory, PassedOver, commits_of, read_lines, with_next
+from journal.lines import Line, Memory, PassedOver, commits_of, read_lines, seals_of, with_next
 from journal.log import Log
-from journal.replay import START
+from journal.replay import START, Readable
 from journal.scan import Span, Stretch
 
 OpenRows = Literal["review", "keep"]
@@ -70,8 +73,10 @@ class Salvage:
         self._directory = directory
         self._source = source
         self._log = log
-        self._kept_crcs: set[int] = set()  # as the seals of the damaged file state them
+        self._kept: dict[int, int] = {}  # by what their seals state, the commits' fingerprints
         self._last_crc = 0  # of the last of them
+        self._last_at = UNSET_TIME
+        self._forked = False  # among commits of another history
         self._outcomes_lost = False  # whether what happened to a row may be lost
         self.actions: list[Action] = []
         self.stand_ins = array("Q")
@@ -79,26 +84,25 @@ class Salvage:
     def take(self, stretch: Stretch, *, last: bool) -> None:
         """Keep what can be kept of it, and note what was done; ``last``: the file ends with it.
 
-        Raises FormatVersionError, InvalidValueError, JobMismatchError and StorageError.
+        Raises FormatVersionError, JobMismatchError and StorageError.
         """
         span = stretch.span
-        lines = read_lines(self._source, span.offset, span.end, span.line)
+        source: Readable = self._source
+        offset, end = span.offset, span.end
         if stretch.mended is not None:
-            at = span.offset + stretch.mended.at
+            at = offset + stretch.mended.at
             self._note("mended", span, f"one flipped bit in byte {at} put back")
-            data = stretch.mended.data
-            lines = read_lines(Memory(data), 0, len(data), span.line)
+            source, offset, end = Memory(stretch.mended.data), 0, len(stretch.mended.data)
+        lines = read_lines(source, offset, end, span.line)
         if stretch.kind in ("good", "flipped"):
-            self._keepcommits_of(lines, span.start)
+            self._keep_commits(lines, seals_of(source, offset, end), span.start)
         elif stretch.kind == "torn" and not self.actions:
             self._note("torn", span, span.reason)
         else:
-            # Nothing can be lost before the first commit; before any other that is broken, one may be,
-            # and behind one that nothing follows.
-            alone = span.offset == 0 and span.seals == 1 and not last
+            first = stretch.kind == "bad" and span.offset == 0 and span.seals == 1 and not last
             for commit in commits_of(lines):
                 with self._log:
-                    self._keep_rows(commit, stretch, alone=alone)
+                    self._keep_rows(commit, stretch, first=first)
 
     def finish(self, open_rows: OpenRows) -> int:
         """Put rows in review whose outcome may be lost; return how many.
@@ -107,7 +111,7 @@ class Salvage:
         which have no data to work on, if nothing but rows is lost, or with "keep", for work that
         may be repeated.
         """
-        if not any(action.kind == "lost" for action in self.actions):
+        if not self.stand_ins and not any(action.kind == "lost" for action in self.actions):
             return 0
         message = "lines of the journal were lost: what happened to this row may be among them"
         about_job = "lines of the journal were lost, and rows may be among them"
@@ -120,37 +124,46 @@ class Salvage:
 
     # --- commits that are vouched for
 
-    def _keepcommits_of(self, lines: Iterator[Line], start: int) -> None:
+    def _keep_commits(self, lines: Iterator[Line], seals: Iterable[int], start: int) -> None:
         """Keep commits that their seals vouch for, but not copies, and not another history."""
         copies, forked = PassedOver(), PassedOver()
-        for commit in commits_of(lines):
-            known = start in self._kept_crcs or start == START.crc != self._last_crc
-            if forked.lines or (known and start != self._last_crc):
-                passed = PassedOver()
-                for line in commit:
-                    passed.add(line)
-                    start = line.stated or 0
-                (copies if start in self._kept_crcs else forked).join(passed)
+        for commit, seal in zip(commits_of(lines), seals, strict=True):
+            if seal in self._kept:
+                copies.add_all(commit)
+            elif self._is_fork(start, first := next(commit)):
+                forked.add_all(chain([first], commit))
+                self._forked = True
             else:
-                start = self._last_crc = self._keep_commit(commit)
-                self._kept_crcs.add(start)
+                self._keep_commit(chain([first], commit), seal)
+            start = seal
         self._note_copies(copies)
         self._outcomes_lost |= forked.lines > 0
-        self._note_loss(forked, "commits of another history of this job")
+        with self._log:
+            self._note_loss(forked, "commits of another history of this job")
 
-    def _keep_commit(self, commit: Iterator[Line]) -> int:
-        """Keep one commit; return what its seal states."""
-        stated = 0
+    def _is_fork(self, start: int, first: Line) -> bool:
+        """Whether a commit that continues ``start`` is of another history than what is kept."""
+        if start == self._last_crc:
+            self._forked = False
+            return False
+        if self._forked or start in self._kept or (start == START.crc and self._kept):
+            return True
+        return first.record is not None and first.record.at < self._last_at
+
+    def _keep_commit(self, commit: Iterable[Line], seal: int) -> None:
+        """Keep one commit, whose seal states ``seal``."""
+        fingerprint = 0
         with self._log:
             for line in commit:
-                stated = line.stated or 0
+                fingerprint = crc32(line.text, fingerprint)
                 reason = self._keep(line)
                 if reason:
                     loss = PassedOver()
                     loss.add(line)
                     self._outcomes_lost = True
                     self._note_loss(loss, reason)
-        return stated
+        self._kept[seal] = fingerprint
+        self._last_crc, self._last_at = seal, self._log.index.last_at
 
     def _keep(self, line: Line) -> str:
         """Write one line to the new journal; if it can't be kept, say why."""
@@ -184,35 +197,47 @@ class Salvage:
 
     # --- what no seal vouches for
 
-    def _keep_rows(self, commit: Iterator[Line], stretch: Stretch, *, alone: bool) -> None:
+    def _keep_rows(self, commit: Iterator[Line], stretch: Stretch, *, first: bool) -> None:
         """Keep the rows of a broken commit that vouch for themselves; note what is lost of it.
 
-        ``alone``: no other commit can be lost with it.
+        ``first``: it is the first commit, and others follow it. Then nothing is lost but rows, if
+        what is lost are as many lines as rows are missing between those that are kept. Before
+        any other commit that is broken, and behind the last, whole commits may be lost.
         """
         losses = [PassedOver()]
-        stated, first, lines = None, 0, 0
+        stated, begin, lines, fingerprint = None, 0, 0, 0
         above: int | None = self._log.index.highest_number
+        expected = self._log.index.highest_number + 1
         for line, below in with_next(commit):
+            begin, lines, stated = begin or line.number, lines + 1, line.stated
+            fingerprint = crc32(line.text, fingerprint)
             if stretch.kind == "bad" and self._keep_unsealed(line, above, below):
+                if line.made is not None:
+                    missing = line.made - expected + (losses[-1].line == begin)  # the job record
+                    first &= losses[-1].lines == missing
+                    expected = line.made + 1
                 losses.append(PassedOver())
             else:
                 losses[-1].add(line)
-            above, stated = line.made, line.stated
-            first, lines = first or line.number, lines + 1
-        if stated in self._kept_crcs or (stretch.kind == "foreign" and not losses[-1].ours):
-            self._note_copies(losses[-1])
+            if not isinstance(line.record, JobRecord):
+                above = line.made
+        copy = stated is not None and self._kept.get(stated) == fingerprint
+        if copy or (stretch.kind == "foreign" and not any(loss.ours for loss in losses)):
+            for loss in losses:
+                self._note_copies(loss)
             return
         for loss in losses:
             self._note_loss(loss, stretch.span.reason)
-        self._outcomes_lost |= not alone
+        only_rows = first and not losses[-1].lines
+        self._outcomes_lost |= not only_rows
         if any(loss.lines for loss in losses):
             return
-        if alone:
+        if only_rows:
             message = "rows whose checksums match, though their seal does not"
-            self._add(Action("unsealed", first, lines, [], message))
+            self._add(Action("unsealed", begin, lines, [], message))
         else:
             message = "a commit may be lost before one that does not match its seal"
-            self._add(Action("lost", first, 0, [], message))
+            self._add(Action("lost", begin, 0, [], message))
 
     def _keep_unsealed(self, line: Line, above: int | None, below: int | None) -> bool:
         """Keep a line that vouches for itself; ``above`` and ``below`` are its neighbours' rows."""
@@ -263,7 +288,7 @@ class Salvage:
         if not loss.lines:
             return
         self._add(Action("lost", loss.line, loss.lines, sorted(loss.rows), reason))
-        if self._log.in_commit and self._log.index.state is not None:
+        if self._log.index.state is not None:
             for row in sorted(loss.made):
                 if self._is_free(row):
                     self._stand_in(row)

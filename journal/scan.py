@@ -22,13 +22,15 @@ from journal.format import (
     decode_record,
     stated_crc,
 )
-from journal.mend import MEND_BYTES, Mended, mended
+from journal.mend import MEND_BYTES, Mended, flipped_bit, mended
 from journal.replay import CHUNK_BYTES, START, Position, Readable
 
 _TEXT_MODE = "a CR before the LF: this copy was made in text mode"
 _BYTE_ORDER_MARK = "a byte order mark: an editor has saved this file"
 _JOB_RECORD = b'{"type":"job",'
 _MOST_MENDS = 100  # at 13 ms each: where more is broken, no single bits were flipped
+_MOST_SEARCHED_BYTES = 1 << 20  # 0.1 s
+_BLOCK_BYTES = 512
 _FOREIGN = "lines that were put in: the commits before and behind them fit each other"
 
 
@@ -229,20 +231,17 @@ class _Survey:
     def add_good(self, span: Span) -> None:
         stretches = self.stretches
         last = stretches[-1] if stretches else None
-        if last and last.kind == "good" and last.span.crc == span.start:
+        follows = last is not None and last.kind == "good" and last.span.crc == span.start
+        home = self._homes.get(span.start)
+        if last is not None and follows and home in (None, len(stretches)):
             merged = _merge(last.span, span)._replace(start=last.span.start)
             stretches[-1] = Stretch("good", merged, last.commits + 1)
-            if self._homes.pop(span.start, None) is not None:
-                self._homes[span.crc] = len(stretches)
+            at_home = self._homes.pop(span.start, None) is not None
         else:
             at_home = self._go_on_from(span.start)
             stretches.append(Stretch("good", span, 1))
-            if at_home:
-                self._homes[span.crc] = len(stretches)
-        if (
-            len(stretches) > 1
-        ):  # a copy of older commits, which has come to where the original ended
-            self._go_on_from(span.crc)
+        if at_home:
+            self._homes[span.crc] = len(stretches)
 
     def _go_on_from(self, crc: int) -> bool:
         """Whether stretches that hang on the start end with ``crc``: then what follows was put in."""
@@ -305,35 +304,75 @@ def could_be_torn(file: Readable, span: Span) -> bool:
     """Whether a bad span at the end of the file is what one dying writer can leave.
 
     That is part of one commit, whatever a power cut made of it. It is not: two lines that end
-    like a seal, which are two commits; a commit that is legible to its last byte and doesn't
-    fit, for then something in or before it was changed; a commit that is whole but for one
-    flipped bit; nor the first, for a journal is made with its first commit in it.
+    like a seal, which are two commits; a commit that is legible, as far as blocks that weren't
+    written don't explain what isn't, and doesn't fit, for then something in or before it was
+    changed; a commit that is whole but for one flipped bit; nor the first, for a journal is made
+    with its first commit in it.
     """
     if span.seals > 1 or span.offset == 0 or span.reason == _TEXT_MODE:
         return False
-    if span.seals and _is_legible(file, span):
-        return False
-    return mend(file, span) is None
+    if not span.seals:
+        return mend(file, span) is None
+    return (
+        not (_is_legible(file, span) or _has_flipped_bit(file, span)) and mend(file, span) is None
+    )
 
 
 def mend(file: Readable, span: Span) -> Mended | None:
     """The bytes of a bad span with its one flipped bit put back; None if it isn't one."""
     if span.end - span.offset > MEND_BYTES:
         return None
-    return mended(file.read_at(span.offset, span.end - span.offset), span.start)
+    found = mended(file.read_at(span.offset, span.end - span.offset), span.start)
+    if found is None or not all(map(_is_record, found.data.splitlines())):
+        return None
+    return found
+
+
+def _has_flipped_bit(file: Readable, span: Span) -> bool:
+    """Whether a span that is too long to be mended is a whole commit but for one flipped bit."""
+    body = span.end - span.offset - SEAL_BYTES - 1
+    if not 0 < body <= _MOST_SEARCHED_BYTES:
+        return False
+    data = file.read_at(span.offset, span.end - span.offset)
+    stated = stated_crc(data[:-1])
+    return (
+        stated is not None
+        and flipped_bit(stated ^ crc32(data[:body], span.start), body) is not None
+    )
 
 
 def _is_legible(file: Readable, span: Span) -> bool:
-    """Whether each line of the span has its LF and is a record."""
-    for _, text, ended in lines_of(file, span.offset, span.end):
-        if not ended:
+    """Whether the lines are records, or one that isn't can't be by a block that wasn't written.
+
+    A disk writes blocks of 512 bytes whole. So a line that shares its only block with a record
+    of the same commit was there when that one was.
+    """
+    illegible: set[int] = set()  # blocks of which a line that is no record lies within
+    legible: set[int] = set()
+    whole = True
+    ended = False
+    for offset, text, ended in lines_of(file, span.offset, span.end):
+        blocks = range(offset // _BLOCK_BYTES, (offset + len(text)) // _BLOCK_BYTES + 1)
+        if ended and _is_record(text):
+            legible |= {blocks[0], blocks[-1]}
+        else:
+            whole = False
+            if len(blocks) == 1:
+                illegible.add(blocks[0])
+    return whole or (ended and _ends_sealed(file, span) and not legible.isdisjoint(illegible))
+
+
+def _ends_sealed(file: Readable, span: Span) -> bool:
+    return stated_crc(file.read_at(span.end - SEAL_BYTES - 1, SEAL_BYTES)) is not None
+
+
+def _is_record(text: bytes) -> bool:
+    with suppress(UnknownRecordError):
+        try:
+            text.decode()  # which decode_record asks only of the members it knows
+            decode_record(text)
+        except (UndecodableError, UnicodeDecodeError):
             return False
-        with suppress(UnknownRecordError):
-            try:
-                text.decode()  # which decode_record asks only of the members it knows
-                decode_record(text)
-            except (UndecodableError, UnicodeDecodeError):
-                return False
     return True
 
 

@@ -26,7 +26,8 @@ class Finding(msgspec.Struct, frozen=True):
     """One thing that is wrong: where it begins (1-based line, byte offset), where it ends.
 
     ``kind``: "damage" is history that was changed; "torn" is a commit that a writer died in,
-    which the next writer cuts off; "newer" is what only a newer version understands.
+    which the next writer saves and cuts off, or completes if it lacks but its LF; "newer" is what
+    only a newer version understands.
     """
 
     kind: Literal["damage", "torn", "newer"]

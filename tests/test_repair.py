@@ -143,6 +143,12 @@ def repeated(first: int, end: int, at: int) -> Callable[[bytes], bytes]:
             lambda content: b"\xef\xbb\xbf" + content.replace(b"\n", b"\r\n"),
             id="a byte order mark and text mode",
         ),
+        pytest.param(
+            lambda content: content.replace(b"\n", b"\r\n").rstrip(), id="text mode, no last end"
+        ),
+        pytest.param(
+            lambda content: content.replace(b"\n", b"\r\n")[:-1], id="text mode, half an end"
+        ),
         pytest.param(inserted(0, b"# my notes\n"), id="a line put in front"),
         pytest.param(inserted(4, b"<<<<<<< HEAD\n"), id="a line put in"),
         pytest.param(inserted(4, b"\n\n\n"), id="empty lines put in"),
@@ -366,6 +372,87 @@ def test_a_repair_never_ends_with_another_damaged_journal(
         mend_it(path)
     except JournalDamagedError:
         assert new in path.read_bytes()
+
+
+@pytest.mark.parametrize("hole", [512, 1024, 3000])
+def test_a_hole_from_the_first_commit_into_outcomes_takes_no_outcome_silently(
+    path: Path, hole: int
+) -> None:
+    content = path.read_bytes()
+    end = len(split_commits(content)[0]) + 300
+    break_it(path, content[: end - hole] + bytes(hole) + content[end:])
+    repair = mend_it(path)
+    assert not repair.lossless
+    rows = statuses(read_all(path.parents[1], JOB)[1])
+    assert set(rows.values()) <= {RowStatus.NEEDS_REVIEW, RowStatus.COMPLETED}
+
+
+def test_a_first_row_that_was_cut_out_is_a_loss(path: Path) -> None:
+    content = path.read_bytes()
+    lines = content.splitlines(keepends=True)
+    for cut in (1, 2, 30):
+        break_it(path, b"".join(lines[:cut] + lines[cut + 1 :]))
+        assert not mend_it(path).lossless
+
+
+def test_a_destroyed_last_commit_with_copies_behind_it_is_a_loss(path: Path) -> None:
+    commits = split_commits(path.read_bytes())
+    last = commits[-1]
+    for left in (bytes(len(last) - 1) + b"\n", last[:-20] + b"\n", last[:40]):
+        for copies in (commits, commits[:5], commits[4:7]):
+            break_it(path, b"".join([*commits[:-1], left, *copies]))
+            repair = mend_it(path)
+            rows = statuses(read_all(path.parents[1], JOB)[1])
+            assert rows[7] is RowStatus.NEEDS_REVIEW or copies is commits
+            assert not repair.lossless or copies is commits
+
+
+def test_a_copy_behind_a_broken_commit_is_not_counted_twice(path: Path) -> None:
+    commits = split_commits(path.read_bytes())
+    broken = b"x" + commits[2]
+    break_it(path, b"".join([*commits[:2], broken, commits[3], broken, *commits[3:]]))
+    mend_it(path)
+    rows = read_all(path.parents[1], JOB)[1]
+    with JobService(path.parents[1]) as service:
+        assert service.get_job_summary(JOB)["total_cost_cents"] == 15
+    assert sum(row.cost_cents or 0 for row in rows) == 15
+
+
+def test_one_error_more_does_not_make_a_repaired_job_forget_it(path: Path) -> None:
+    break_it(path, path.read_bytes().replace(b"Street 30", b"Strasse30", 1))
+    repair_job(path.parent)
+    with JobService(path.parents[1]) as service:
+        job = service.set_error(JOB, "E", "something else")
+        assert job.repaired
+        assert match_rows(service, job, (order(n) for n in range(1, ROWS + 3))).added == 0
+
+
+def test_a_flipped_bit_in_a_long_last_commit_is_not_cut_off(path: Path) -> None:
+    with JobService(path.parents[1], sync="none") as service, service.batch(JOB):
+        for number in range(8, 31):
+            service.fail_row(f"{JOB}:{number}", "E", "no such street" * 60)
+    content = path.read_bytes()
+    flipped = bytearray(content)
+    flipped[content.rindex(b'"status"')] ^= 1
+    break_it(path, bytes(flipped))
+    mend_it(path)
+    rows = statuses(read_all(path.parents[1], JOB)[1])
+    assert set(rows.values()) == {RowStatus.NEEDS_REVIEW, RowStatus.COMPLETED}
+
+
+def test_a_line_made_illegible_beside_records_of_the_same_block_is_damage(path: Path) -> None:
+    with JobService(path.parents[1], sync="none") as service, service.batch(JOB):
+        for number in range(8, 31):
+            service.skip_row(f"{JOB}:{number}")
+    content = path.read_bytes()
+    found = 0
+    for number in range(9, 30):
+        at = content.rindex(b'"row":%d,' % number)
+        begin, end = content.rindex(b"\n", 0, at) + 1, content.index(b"\n", at)
+        if begin // 512 == end // 512 and (begin % 512 > 100 or end % 512 < 400):
+            found += 1
+            break_it(path, content[:at] + b"#'+*;" + content[at + 5 :])
+    assert found > 3
 
 
 def test_two_lines_that_became_one_are_not_read_as_a_row(path: Path) -> None:

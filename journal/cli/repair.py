@@ -38,6 +38,8 @@ def repair_command(ctx: click.Context, job: str, open_rows: OpenRows, json_outpu
     with service:
         repair = repair_job(service.root / job_id, open_rows=open_rows)
     click.echo(as_json(repair) if json_output else text_of(repair))
+    if not repair.lossless:
+        tell("some of it is lost, or kept on trust: compare it with what you know was done")
     if repair.review_count:
         tell(f"look at the rows with: journal rows {job} --status needs_review")
     return EXIT_OK if repair.lossless else EXIT_ROWS_OPEN
