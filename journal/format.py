@@ -28,9 +28,12 @@ Since each seal continues the one before, the last seal vouches for the whole fi
 repeated, moved or edited anywhere breaks a seal at that place.
 
 What follows the last good commit is a **torn tail**, left by a writer that died before it could
-promise anything, if no good commit is behind it, it has at most one line that ends like a seal, and,
-if it has one, not all of its lines are legible records, and no single flipped bit makes it whole. It did not happen: readers ignore it, the
-next writer saves it and cuts it off. Everything else that isn't a good commit is damage: stop.
+promise anything, if no good commit is behind it, it has at most one line that ends like a seal,
+and, if it has one: not all of its lines are legible records, none that isn't lies within a block of
+512 bytes of the file that holds a part of one that is (a disk writes blocks whole), and it isn't
+whole but for one flipped bit. It did not happen: readers ignore it, the next writer saves it and cuts
+it off. But if it is a whole commit that lacks nothing but its last LF, it has happened, and the next
+writer puts that back. Everything else that isn't a good commit is damage: stop.
 
 Worked example (two commits; a test recomputes it)::
 

@@ -32,6 +32,7 @@ from journal.format import (
     encode_value,
     time_text,
 )
+from journal.index import COMPLETED
 from journal.lines import Line, Memory, PassedOver, commits_of, read_lines, seals_of, with_next
 from journal.log import Log
 from journal.replay import START, Readable
@@ -181,10 +182,14 @@ class Salvage:
             self._stand_in_for_job(record.at)
         if isinstance(record, RowRecord) and not self._is_free(record.row):
             return f"row {record.row}: out of range, or made a second time"
-        if isinstance(record, RowStatusRecord) and index.position_of(record.row) is None:
-            if not self._is_free(record.row):
+        if isinstance(record, RowStatusRecord):
+            position = index.position_of(record.row)
+            if position is None and not self._is_free(record.row):
                 return f"row {record.row}: out of range"
-            self._stand_in(record.row)
+            if position is None:
+                self._stand_in(record.row)
+            elif index.columns.statuses[position] == COMPLETED:  # which is final
+                return f"row {record.row}: completed before"
         self._write(line.text, record.at)
         return ""
 
@@ -201,20 +206,22 @@ class Salvage:
         """Keep the rows of a broken commit that vouch for themselves; note what is lost of it.
 
         ``first``: it is the first commit, and others follow it. Then nothing is lost but rows, if
-        what is lost are as many lines as rows are missing between those that are kept. Before
-        any other commit that is broken, and behind the last, whole commits may be lost.
+        its job record is kept and as many lines are lost as rows are missing between those that
+        are kept; unless it retries another job, for then it holds outcomes. Before any other
+        commit that is broken, and behind the last, whole commits may be lost.
         """
         losses = [PassedOver()]
         stated, begin, lines, fingerprint = None, 0, 0, 0
         above: int | None = self._log.index.highest_number
-        expected = self._log.index.highest_number + 1
+        expected = 0  # the row that comes next; 0: not known
         for line, below in with_next(commit):
             begin, lines, stated = begin or line.number, lines + 1, line.stated
             fingerprint = crc32(line.text, fingerprint)
             if stretch.kind == "bad" and self._keep_unsealed(line, above, below):
-                if line.made is not None:
-                    missing = line.made - expected + (losses[-1].line == begin)  # the job record
-                    first &= losses[-1].lines == missing
+                if isinstance(line.record, JobRecord):
+                    expected = 1 if line.record.retry_of is None else 0
+                elif line.made is not None:
+                    first &= expected > 0 and losses[-1].lines == line.made - expected
                     expected = line.made + 1
                 losses.append(PassedOver())
             else:

@@ -311,11 +311,9 @@ def could_be_torn(file: Readable, span: Span) -> bool:
     """
     if span.seals > 1 or span.offset == 0 or span.reason == _TEXT_MODE:
         return False
-    if not span.seals:
-        return mend(file, span) is None
-    return (
-        not (_is_legible(file, span) or _has_flipped_bit(file, span)) and mend(file, span) is None
-    )
+    if span.seals and (_is_legible(file, span) or _has_flipped_bit(file, span)):
+        return False
+    return mend(file, span) is None
 
 
 def mend(file: Readable, span: Span) -> Mended | None:
