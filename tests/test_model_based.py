@@ -661,6 +661,7 @@ def check(service: JobService, job_id: str, model: ModelJob, *, sees_locks: bool
         "total_cost_cents": model.cost_cents(),
         "error_code": model.error[0],
         "error_message": model.error[1],
+        "repaired": False,
     }
     assert (times["started_at"] is not None) == model.was_started
     assert (times["completed_at"] is not None) == model.is_over
