@@ -57,7 +57,9 @@ def killer_of(patch: Patch) -> str | None:
                 f"{patch.name}: its text stands {text.count(patch.old)} times in {module.name}"
             )
         module.write_text(text.replace(patch.old, patch.new))
-        return first_failure(copy, patch.tests.split()) or first_failure(copy, ["tests", "--ignore=tests/mutation"])
+        return first_failure(copy, patch.tests.split()) or first_failure(
+            copy, ["tests", "--ignore=tests/mutation"]
+        )
 
 
 def first_failure(copy: Path, tests: list[str]) -> str | None:

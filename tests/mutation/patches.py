@@ -20,11 +20,13 @@ class Patch(NamedTuple):
 
 
 EXPLORER = "tests/crash/test_explorer.py"
-FAULTS = "tests/test_faults.py tests/crash/test_fault_matrix.py"
-DAMAGE = "tests/test_damage.py tests/test_hostile.py tests/test_format.py tests/fuzz"
-REPAIR = "tests/test_repair.py"
-KILLS = "tests/test_crash.py"
-PROCESSES = "tests/test_processes.py tests/test_hostile_moves.py tests/test_writers.py"
+FAULTS = "tests/test_guards.py tests/test_faults.py tests/crash/test_fault_matrix.py"
+DAMAGE = "tests/test_guards.py tests/test_damage.py tests/test_hostile.py tests/test_format.py tests/fuzz"
+REPAIR = "tests/test_repair.py tests/test_guards.py"
+KILLS = "tests/test_crash.py tests/test_guards.py"
+PROCESSES = (
+    "tests/test_guards.py tests/test_processes.py tests/test_hostile_moves.py tests/test_writers.py"
+)
 
 SYNCS = [
     Patch(
@@ -281,13 +283,6 @@ SEALS += [
         "        if report.findings:  # never",
         "        if False:  # never",
         REPAIR,
-    ),
-    Patch(
-        "only what hangs on the start tells what was put in",
-        "scan",
-        "        if at_home:\n",
-        "        if True:\n",
-        f"{REPAIR} {DAMAGE} tests/fuzz",
     ),
 ]
 
@@ -611,7 +606,7 @@ WRITES += [
         "log",
         "            if self._sync:  # else blocks of it",
         "            if False:  # else blocks of it",
-        EXPLORER,
+        f"tests/test_guards.py {EXPLORER}",
     ),
     Patch(
         "a spilled commit that is taken back is synced away",
