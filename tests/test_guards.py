@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,7 @@ def test_a_run_lock_is_not_taken_of_a_directory_that_was_moved_away_meanwhile(
 
     def moved_while_waiting(file: Any, timeout_s: float) -> bool:
         directory.rename(directory.with_name("away"))
+        shutil.copytree(directory.with_name("away"), directory)
         return real(file, timeout_s)
 
     monkeypatch.setattr(journal.files, "wait_for_lock", moved_while_waiting)

@@ -575,7 +575,7 @@ WRITES = [
         "model",
         "        RowStatus.COMPLETED: (),",
         "        RowStatus.COMPLETED: (RowStatus.PENDING, RowStatus.PROCESSING),",
-        "tests/test_service.py",
+        "tests/test_service.py tests/test_guards.py",
     ),
     Patch(
         "a row in flight at a crash is not simply started again",
