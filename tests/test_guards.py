@@ -234,3 +234,37 @@ def test_what_is_taken_back_of_a_batch_is_gone_for_sure_before_more_is_written(
         names = [name for name, _ in faulty.calls if name in wanted]
     at = names.index("ftruncate")
     assert names[at:] == ["ftruncate", "fdatasync", "write", "fdatasync"]
+
+
+def test_what_is_taken_back_of_a_commit_is_gone_for_sure_before_the_next_is_written(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with JobService(path.parents[1]) as service:
+        service.skip_row(f"{JOB}:12")
+        faulty = FaultyOs()
+        monkeypatch.setattr(journal.log, "SPILL_BYTES", 1000)
+        monkeypatch.setattr(journal.files, "os", faulty)
+        with pytest.raises(KeyError), service.batch(JOB):
+            service.create_rows(JOB, [{"data": {"pad": "z" * 200}}] * 20)
+            raise KeyError
+        service.skip_row(f"{JOB}:11")
+        wanted = {"write", "ftruncate", "fdatasync"}
+        names = [name for name, _ in faulty.calls if name in wanted]
+    assert names[names.index("ftruncate") :] == ["ftruncate", "fdatasync", "write", "fdatasync"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        pytest.param(b'"row","row":9,', b'"row","row":8,', id="row"),
+        pytest.param(b'"row":5,"status":"completed"', b'"row":4,"status":"completed"', id="status"),
+    ],
+)
+def test_rows_that_were_taken_are_not_read_as_others_after_a_change_in_place(
+    path: Path, old: bytes, new: bytes
+) -> None:
+    with JobService(path.parents[1]) as service:
+        rows = service.get_rows(JOB)
+        path.write_bytes(path.read_bytes().replace(old, new, 1))
+        with pytest.raises(JournalDamagedError):
+            list(rows)

@@ -19,7 +19,7 @@ class Patch(NamedTuple):
     tests: str
 
 
-EXPLORER = "tests/crash/test_explorer.py"
+EXPLORER = "tests/test_guards.py tests/crash/test_explorer.py"
 FAULTS = "tests/test_guards.py tests/test_faults.py tests/crash/test_fault_matrix.py"
 DAMAGE = "tests/test_guards.py tests/test_damage.py tests/test_hostile.py tests/test_format.py tests/fuzz"
 REPAIR = "tests/test_repair.py tests/test_guards.py"
