@@ -244,9 +244,14 @@ def test_what_is_taken_back_of_a_commit_is_gone_for_sure_before_the_next_is_writ
         faulty = FaultyOs()
         monkeypatch.setattr(journal.log, "SPILL_BYTES", 1000)
         monkeypatch.setattr(journal.files, "os", faulty)
-        with pytest.raises(KeyError), service.batch(JOB):
-            service.create_rows(JOB, [{"data": {"pad": "z" * 200}}] * 20)
-            raise KeyError
+
+        def discarded() -> None:
+            with service.batch(JOB):
+                service.create_rows(JOB, [{"data": {"pad": "z" * 200}}] * 20)
+                raise KeyError
+
+        with pytest.raises(KeyError):
+            discarded()
         service.skip_row(f"{JOB}:11")
         wanted = {"write", "ftruncate", "fdatasync"}
         names = [name for name, _ in faulty.calls if name in wanted]
