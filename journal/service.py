@@ -625,7 +625,8 @@ class JobService:
             with log.mutex:
                 state = log.index.state
                 running = state is not None and state.status is JobStatus.RUNNING
-            if (not written and taken) or not running:
+            # A commit whose sync has failed may be there: if it ended the run, so does this.
+            if (not written and taken) or (not running and (written or log.in_doubt)):
                 self._store.release_run(job_id)
 
         try:
