@@ -160,7 +160,7 @@ def add_rows(log: Log, row_data: Any) -> View:
                 "this row number is taken: each must be unique within the job",
             )
         line = encode_row(row.number, row.checksum, row.data, at_text)
-        index.add_row(row.number, log.append_row(row.number, line, at))
+        index.add_row(row.number, log.append_line(line, at, row.number))
     return index.view_of_new(first)
 
 
@@ -209,7 +209,7 @@ def take_over_rows(log: Log, rows: Iterable[JobRow], policy: Policy) -> None:
             continue
         data = encode_value(row.data, f"row {row.row_number}: data")
         line = encode_row(row.row_number, row.row_checksum, data, time_text(at).encode())
-        log.index.add_row(row.row_number, log.append_row(row.row_number, line, at))
+        log.index.add_row(row.row_number, log.append_line(line, at, row.row_number))
         unknown = row.status in (RowStatus.PROCESSING, RowStatus.NEEDS_REVIEW)
         target = status if unknown else RowStatus.PENDING
         if row.row_checksum == LOST_CHECKSUM and target is RowStatus.PENDING:

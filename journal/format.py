@@ -292,6 +292,16 @@ def decode_record(line: bytes) -> Record:
     return record
 
 
+def decode_whole(line: bytes) -> Record:
+    """As :func:`decode_record`; the members that decoding passes over are UTF-8, too."""
+    record = decode_record(line)
+    try:
+        line.decode()
+    except UnicodeDecodeError as error:
+        raise UndecodableError(str(error)) from None
+    return record
+
+
 def time_of(line: bytes) -> datetime:
     """The ``at`` of a line that was decoded before. Raises as :func:`decode_record`."""
     try:

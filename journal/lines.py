@@ -15,7 +15,7 @@ from journal.format import (
     RowStatusRecord,
     UndecodableError,
     UnknownRecordError,
-    decode_record,
+    decode_whole,
     stated_crc,
 )
 from journal.replay import Readable
@@ -102,7 +102,7 @@ def read_lines(file: Readable, offset: int, end: int, line: int) -> Iterator[Lin
         stated = stated_crc(text)
         body = text if stated is None else text[:-SEAL_BYTES] + b"}"
         try:
-            yield Line(number, body, stated, decode_record(body), None)
+            yield Line(number, body, stated, decode_whole(body), None)
         except (UndecodableError, UnknownRecordError) as error:
             yield Line(number, body, stated, None, error)
 

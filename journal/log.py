@@ -385,15 +385,18 @@ class Log(Reader):
         self.index.last_at = record.at
         return self._buffer_at + start
 
-    def append_row(self, number: int, line: bytes, at: datetime) -> int:
-        """As :meth:`append`, for a ``row`` record that is encoded already, LF included."""
+    def append_line(self, line: bytes, at: datetime, row: int | None = None) -> int:
+        """As :meth:`append`, for a record that is encoded already, LF included.
+
+        ``row``: the number to name if it is refused.
+        """
         self._took_long = True  # rows come from the caller's iterable
         if len(self._buffer) >= SPILL_BYTES:
             self._spill()
         start = len(self._buffer)
         self._buffer += line
         if len(line) > _LONGEST_BYTES:
-            self._refuse_length(start, number)
+            self._refuse_length(start, row)
         self.index.last_at = at
         return self._buffer_at + start
 

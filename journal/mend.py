@@ -23,7 +23,7 @@ MEND_BYTES = 91_607 // 8
 _END_BYTES = SEAL_BYTES + 1  # a seal and its LF
 
 # What a seal looks like whose LF became something else, with the next commit right behind it.
-_LOST_LF = re.compile(rb',"crc":"[0-9a-f]{8}"}([^\n])(?={)', re.DOTALL)
+LOST_LINE_END = re.compile(rb',"crc":"([0-9a-f]{8})"}([^\n])(?={)')
 
 
 class Mended(NamedTuple):
@@ -63,8 +63,8 @@ def _suspects(data: bytes, crc: int) -> Iterator[tuple[int, int]]:
         place = flipped_bit(int(seal[1], 16) ^ found, body)
         if place:
             yield place
-    for match in _LOST_LF.finditer(data):
-        yield match.start(1), data[match.start(1)] ^ 0x0A
+    for match in LOST_LINE_END.finditer(data):
+        yield match.start(2), data[match.start(2)] ^ 0x0A
 
 
 def flipped_bit(difference: int, length: int) -> tuple[int, int] | None:

@@ -197,7 +197,7 @@ class Salvage:
         return 0 < row <= MAX_ROW_NUMBER and self._log.index.position_of(row) is None
 
     def _write(self, text: bytes, at: datetime) -> None:
-        offset = self._log.append_row(0, text + b"\n", at)
+        offset = self._log.append_line(text + b"\n", at)
         self._log.index.apply(offset, [text])
 
     # --- what no seal vouches for

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from typing import Literal, NamedTuple
 from zlib import crc32
 
@@ -19,16 +18,16 @@ from journal.format import (
     UndecodableError,
     UnknownRecordError,
     content_crc,
-    decode_record,
+    decode_whole,
     stated_crc,
 )
-from journal.mend import MEND_BYTES, Mended, flipped_bit, mended
+from journal.mend import LOST_LINE_END, MEND_BYTES, Mended, flipped_bit, mended
 from journal.replay import CHUNK_BYTES, START, Position, Readable
 
 _TEXT_MODE = "a CR before the LF: this copy was made in text mode"
 _BYTE_ORDER_MARK = "a byte order mark: an editor has saved this file"
 _JOB_RECORD = b'{"type":"job",'
-_MOST_MENDS = 100  # at 13 ms each: where more is broken, no single bits were flipped
+_MOST_MENDS = 100  # at a millisecond each: where more is broken, no single bits were flipped
 _MOST_SEARCHED_BYTES = 1 << 20  # 0.1 s
 _BLOCK_BYTES = 512
 _FOREIGN = "lines that were put in: the commits before and behind them fit each other"
@@ -162,8 +161,7 @@ def _after_a_lost_line_end(text: bytes, offset: int, line: int, stated: int) -> 
 
 def _lost_line_ends(text: bytes, offset: int, line: int) -> Iterator[tuple[_Candidate, bytes]]:
     """Where in a line a commit may begin, and what follows there; of a hostile line, the last few."""
-    matches = re.finditer(rb',"crc":"([0-9a-f]{8})"}.(?={)', text, re.DOTALL)
-    for match in deque(matches, maxlen=4):
+    for match in deque(LOST_LINE_END.finditer(text), maxlen=4):
         crc = int(match[1], 16)
         yield _Candidate(offset + match.end(), line, crc, crc), text[match.end() :]
 
@@ -210,7 +208,8 @@ def survey(file: Readable, size: int, start: Position = START, line: int = 1) ->
         else:
             mended = mend(file, span) if found.mends < _MOST_MENDS else None
             found.mends += 1
-            found.add(Stretch("bad" if mended is None else "flipped", span, 0, mended))
+            kind: Literal["bad", "flipped"] = "bad" if mended is None else "flipped"
+            found.stretches.append(Stretch(kind, span, 0, mended))
     last = found.stretches[-1] if found.stretches else None
     if last and last.kind == "bad" and could_be_torn(file, last.span):
         found.stretches[-1] = last._replace(kind="torn")
@@ -224,9 +223,6 @@ class _Survey:
         self.stretches: list[Stretch] = []
         self.mends = 0
         self._homes = {start.crc: 0}  # by the crc of such an end: how many stretches lead to it
-
-    def add(self, stretch: Stretch) -> None:
-        self.stretches.append(stretch)
 
     def add_good(self, span: Span) -> None:
         stretches = self.stretches
@@ -321,7 +317,7 @@ def mend(file: Readable, span: Span) -> Mended | None:
     if span.end - span.offset > MEND_BYTES:
         return None
     found = mended(file.read_at(span.offset, span.end - span.offset), span.start)
-    if found is None or not all(map(_is_record, found.data.splitlines())):
+    if found is None or not all(map(_is_record, found.data.split(b"\n")[:-1])):
         return None
     return found
 
@@ -365,12 +361,12 @@ def _ends_sealed(file: Readable, span: Span) -> bool:
 
 
 def _is_record(text: bytes) -> bool:
-    with suppress(UnknownRecordError):
-        try:
-            text.decode()  # which decode_record asks only of the members it knows
-            decode_record(text)
-        except (UndecodableError, UnicodeDecodeError):
-            return False
+    try:
+        decode_whole(text)
+    except UndecodableError:
+        return False
+    except UnknownRecordError:
+        return True
     return True
 
 

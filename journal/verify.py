@@ -14,7 +14,7 @@ from journal.format import (
     RowRecord,
     UndecodableError,
     UnknownRecordError,
-    decode_record,
+    decode_whole,
     newer_format,
 )
 from journal.index import BadRecordError, Index
@@ -108,8 +108,7 @@ def _check_records(file: JournalFile, span: Span, index: Index, findings: list[F
     broken = any(finding.kind != "torn" for finding in findings)
     for offset, text, _ in lines_of(file, span.offset, span.end):
         try:
-            rows += isinstance(decode_record(text), RowRecord)
-            _check_utf8(text)
+            rows += isinstance(decode_whole(text), RowRecord)
             if not broken:  # behind damage, records may refer to what is lost
                 index.apply(offset, [text])
         except (UndecodableError, UnknownRecordError) as error:
@@ -120,14 +119,6 @@ def _check_records(file: JournalFile, span: Span, index: Index, findings: list[F
             broken = True
         line += 1
     return rows
-
-
-def _check_utf8(text: bytes) -> None:
-    """All of a line, also the members that decoding passes over."""
-    try:
-        text.decode()
-    except UnicodeDecodeError as error:
-        raise UndecodableError(str(error)) from None
 
 
 def _record_finding(

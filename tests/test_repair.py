@@ -36,6 +36,7 @@ from journal import (
 )
 from journal.cli import main
 from journal.format import LOST_CHECKSUM
+from journal.lines import Memory
 from journal.repair import Repair, repair_job
 from journal.run import match_rows
 from journal.scan import survey
@@ -187,14 +188,6 @@ def test_a_file_of_megabytes_is_converted_back_from_text_mode_to_the_last_byte(
     assert path.read_bytes() == content
 
 
-class _Memory:
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-
-    def read_at(self, offset: int, length: int) -> bytes:
-        return self.data[offset : offset + length]
-
-
 @pytest.fixture(name="small")
 def fixture_small(tmp_path: Path) -> Path:
     """A journal of a few hundred bytes, with commits of one line and of several."""
@@ -214,7 +207,7 @@ def test_every_single_flipped_bit_is_damage_and_known_to_the_place(small: Path) 
         for bit in range(8):
             flipped = bytearray(content)
             flipped[at] ^= 1 << bit
-            stretches = survey(_Memory(bytes(flipped)), len(content))
+            stretches = survey(Memory(bytes(flipped)), len(content))
             (found,) = [one for one in stretches if one.kind != "good"]
             assert found.kind == "flipped"
             assert found.mended is not None
@@ -676,6 +669,22 @@ def test_a_row_without_data_is_not_taken_for_work_by_a_retry_of_its_job(path: Pa
     assert set(rows.values()) == {RowStatus.PENDING}
 
 
+def test_a_line_that_is_not_utf_8_where_decoding_passes_over_is_lost_and_not_in_the_way(
+    path: Path,
+) -> None:
+    commits = [commit[:-19] + b"}" for commit in split_commits(path.read_bytes())]
+    commits[3] = commits[3][:-1] + b',"note":"\xff"}'
+    break_it_unseen(path, seal_commits([commit.split(b"\n") for commit in commits]))
+    repair = mend_it(path)
+    assert not repair.lossless
+
+
+def break_it_unseen(path: Path, content: bytes) -> None:
+    """Put a journal in place that only verify finds damaged."""
+    path.write_bytes(content)
+    assert verify_job(path.parent).damaged
+
+
 def test_an_open_service_goes_on_with_the_repaired_journal(path: Path) -> None:
     with JobService(path.parents[1]) as service:
         rows = list(service.get_rows(JOB))
@@ -756,6 +765,7 @@ def test_a_job_that_somebody_works_on_is_not_repaired(path: Path) -> None:
 DIES_IN_REPAIR = """
 import journal.files
 from pathlib import Path
+from journal.lines import Memory
 from journal.repair import repair_job
 
 calls_to_come = int(sys.argv[3])
