@@ -289,10 +289,9 @@ class Log(Reader):
         for path in (self.directory, root, root.parent):
             try:
                 files.sync_directory(path)
-            except PermissionError as error:  # nor can we have made a name in there, then
-                if path != root.parent:
-                    raise files.storage_error(path, "sync", error) from error
             except OSError as error:
+                if path == root.parent and isinstance(error, PermissionError):
+                    continue  # whoever may not read it has hardly made a name in there
                 raise files.storage_error(path, "sync", error) from error
         self._names_synced = True
 

@@ -131,15 +131,36 @@ def _salvage(
     directory: Path, file: JournalFile, stretches: list[Stretch], open_rows: OpenRows
 ) -> Repair:
     """Build the new journal beside the damaged one, save that one, and let the two change places."""
-    size = file.size_bytes()
     staging = directory / _STAGING_NAME
     files.make_directory(staging)
-    source, actions = file, []
     try:
-        if any(_was_edited(file, stretch) for stretch in stretches):
-            source = JournalFile(files.write_new(staging / "converted.jsonl", _to_unix(file, size)))
-            stretches = survey(source, source.size_bytes())
-            actions = [Action("converted", 1, 0, [], _CONVERTED)]
+        repair = _build(directory, file, stretches, open_rows)
+        copy = files.save_copy(file, 0, file.size_bytes(), directory / DAMAGED_NAME, sync=True)
+        files.sync_directory(directory)
+        files.rename(staging / JOURNAL_NAME, directory / JOURNAL_NAME)
+    finally:
+        with suppress(OSError):
+            files.remove_tree(staging)
+    try:
+        files.sync_directory(directory)
+    except OSError as error:
+        refused = files.storage_error(directory, "sync", error)
+        raise files.outcome_unknown(refused) from error
+    return msgspec.structs.replace(repair, damaged_copy=str(copy))
+
+
+def _build(
+    directory: Path, file: JournalFile, stretches: list[Stretch], open_rows: OpenRows
+) -> Repair:
+    """Make the new journal in the staging directory; on the disk when it returns."""
+    staging = directory / _STAGING_NAME
+    size = file.size_bytes()
+    source, actions = file, []
+    if any(_was_edited(file, stretch) for stretch in stretches):
+        source = JournalFile(files.write_new(staging / "converted.jsonl", _to_unix(file, size)))
+        stretches = survey(source, source.size_bytes())
+        actions = [Action("converted", 1, 0, [], _CONVERTED)]
+    try:
         # Nobody is told of its commits before the end, so there is one sync, at the end.
         log = Log(staging, sync=False, lock_timeout_s=0, create=True)
         salvage = Salvage(directory, source, log)
@@ -148,35 +169,25 @@ def _salvage(
         if log.index.state is None:
             raise NothingToSalvageError(file.path)
         reviewed = salvage.finish(open_rows)
-        new = log.file
-        report = report_on(directory, new, survey(new, new.size_bytes()))
-        if report.findings:  # never replace a damaged journal by another
-            raise JournalDamagedError(
-                file.path, 1, 0, "a repair that ends well", report.findings[0].message
-            )
-        new.take_owner_of(file)
-        new.sync()
-        log.close()
-        copy = files.save_copy(file, 0, size, directory / DAMAGED_NAME, sync=True)
-        files.sync_directory(directory)
-        files.rename(staging / JOURNAL_NAME, directory / JOURNAL_NAME)
     finally:
         if source is not file:
             source.close()
-        with suppress(OSError):
-            files.remove_tree(staging)
-    try:
-        files.sync_directory(directory)
-    except OSError as error:
-        refused = files.storage_error(directory, "sync", error)
-        raise files.outcome_unknown(refused) from error
+    new = log.file
+    report = report_on(directory, new, survey(new, new.size_bytes()))
+    if report.findings:  # never replace a damaged journal by another
+        raise JournalDamagedError(
+            file.path, 1, 0, "a repair that ends well", report.findings[0].message
+        )
+    new.take_owner_of(file)
+    new.sync()
+    log.close()
     actions += salvage.actions
+    lost = salvage.stand_ins or any(action.kind in ("lost", "unsealed") for action in actions)
     return Repair(
         directory.name,
         str(file.path),
-        damaged_copy=str(copy),
-        lossless=not salvage.stand_ins
-        and not any(action.kind in ("lost", "unsealed") for action in actions),
+        damaged_copy=None,
+        lossless=not lost,
         records=report.records,
         rows=report.rows,
         actions=actions,

@@ -96,7 +96,7 @@ SYNCS = [
     Patch(
         "a repaired journal is synced before it takes its place",
         "repair",
-        "        new.sync()\n",
+        "    new.sync()\n",
         "",
         f"{EXPLORER} {REPAIR}",
     ),
@@ -280,8 +280,8 @@ SEALS += [
     Patch(
         "a repair looks at what it has made",
         "repair",
-        "        if report.findings:  # never",
-        "        if False:  # never",
+        "    if report.findings:  # never",
+        "    if False:  # never",
         REPAIR,
     ),
 ]
