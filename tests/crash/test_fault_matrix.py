@@ -402,6 +402,7 @@ def test_whatever_call_fails_the_outcome_is_named_and_the_journal_whole(
     scenario: Scenario,
     count: Callable[[str, int], None],
 ) -> None:
+    gc.collect()  # what other tests left open must not close while descriptors are counted
     template, root = place / "template", place / "store"
     scenario.prepare(template)
     monkeypatch.setattr(journal.log, "SPILL_BYTES", 300)
