@@ -273,3 +273,19 @@ def test_rows_that_were_taken_are_not_read_as_others_after_a_change_in_place(
         path.write_bytes(path.read_bytes().replace(old, new, 1))
         with pytest.raises(JournalDamagedError):
             list(rows)
+
+
+def test_the_name_of_a_journal_that_took_the_place_of_another_is_on_the_disk_before_a_commit(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with JobService(path.parents[1]) as service:
+        service.skip_row(f"{JOB}:12")
+        copy = path.with_name("copy")
+        shutil.copy(path, copy)
+        copy.replace(path)
+        faulty = FaultyOs()
+        monkeypatch.setattr(journal.files, "os", faulty)
+        service.skip_row(f"{JOB}:11")
+    wanted = {"write", "fsync", "fdatasync"}
+    names = [name for name, _ in faulty.calls if name in wanted]
+    assert names == ["fsync", "fsync", "fsync", "fdatasync", "write", "fdatasync"]
