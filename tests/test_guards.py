@@ -21,6 +21,7 @@ from journal import (
     JournalDamagedError,
     RowStatus,
     StorageError,
+    scan,
 )
 from journal.files import DirectoryLock, LockFile
 from journal.repair import repair_job
@@ -289,3 +290,13 @@ def test_the_name_of_a_journal_that_took_the_place_of_another_is_on_the_disk_bef
     wanted = {"write", "fsync", "fdatasync"}
     names = [name for name, _ in faulty.calls if name in wanted]
     assert names == ["fsync", "fsync", "fsync", "fdatasync", "write", "fdatasync"]
+
+
+def test_lines_that_may_or_may_not_end_a_commit_do_not_make_the_guesses_multiply() -> None:
+    line = b'{"type":"log","crc":"zzzzzzzz"}'
+    candidates = scan._beginnings(0, 1, [0])
+    for number in range(2, 40):
+        place = scan._Place(number * len(line), number, 0)
+        candidates = scan._next_candidates(candidates, line + b"%d" % number, None, place)
+        candidates = scan._next_candidates(candidates, line, None, place)
+        assert len(candidates) <= 12

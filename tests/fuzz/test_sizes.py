@@ -13,6 +13,7 @@ from helpers_crash import place_journal, seal_commits
 
 from journal import JobService, JournalDamagedError
 from journal.format import MAX_LINE_BYTES, SEAL_BYTES
+from journal.replay import CHUNK_BYTES
 from journal.verify import Finding, verify_job
 
 JOB = "sized"
@@ -69,6 +70,9 @@ def test_a_longer_line_is_damage_at_its_place(tmp_path: Path, too_many: int) -> 
         assert (error.value.line, error.value.offset) == (3, len(GOOD))
 
     assert peak_bytes(refused) < LINES_BYTES
+    if too_many > CHUNK_BYTES:  # seen before it is read as one line
+        with JobService(tmp_path) as service, pytest.raises(JournalDamagedError):
+            service.get_job_summary(JOB)
     finding = verify_job(path.parent).findings[0]
     assert (finding.kind, finding.line, finding.offset) == ("damage", 3, len(GOOD))
 
