@@ -295,11 +295,16 @@ def decode_record(line: bytes) -> Record:
 def decode_whole(line: bytes) -> Record:
     """As :func:`decode_record`; the members that decoding passes over are UTF-8, too."""
     record = decode_record(line)
+    check_utf8(line)
+    return record
+
+
+def check_utf8(line: bytes) -> None:
+    """Raise :class:`UndecodableError` if any part of a line isn't UTF-8."""
     try:
         line.decode()
     except UnicodeDecodeError as error:
         raise UndecodableError(str(error)) from None
-    return record
 
 
 def time_of(line: bytes) -> datetime:

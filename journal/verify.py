@@ -14,7 +14,8 @@ from journal.format import (
     RowRecord,
     UndecodableError,
     UnknownRecordError,
-    decode_whole,
+    check_utf8,
+    decode_record,
     newer_format,
 )
 from journal.index import BadRecordError, Index
@@ -108,7 +109,8 @@ def _check_records(file: JournalFile, span: Span, index: Index, findings: list[F
     broken = any(finding.kind != "torn" for finding in findings)
     for offset, text, _ in lines_of(file, span.offset, span.end):
         try:
-            rows += isinstance(decode_whole(text), RowRecord)
+            rows += isinstance(decode_record(text), RowRecord)  # also one that isn't whole
+            check_utf8(text)
             if not broken:  # behind damage, records may refer to what is lost
                 index.apply(offset, [text])
         except (UndecodableError, UnknownRecordError) as error:

@@ -191,8 +191,21 @@ class Replay:
             for row in said.rows[:3]:
                 assert service.get_row(row.id) == row
 
+    def _written_out(
+        self, path: Path, said: Said, report: Report, content: bytes
+    ) -> tuple[Said, Report, bytes]:
+        """What a writer makes of it first: a last commit that lacks only its LF gets that."""
+        if any(finding.kind == "torn" for finding in report.findings):
+            path.write_bytes(content + b"\n")
+            whole, found = read(self._root), verify_job(path.parent)
+            path.write_bytes(content)
+            if isinstance(whole, Said) and all(f.kind != "torn" for f in found.findings):
+                return whole, found, content + b"\n"
+        return said, report, content
+
     def _check_writing_on(self, path: Path, said: Said, report: Report, content: bytes) -> None:
         """A commit on what was read is there when it is read again, and all else as it was."""
+        said, report, content = self._written_out(path, said, report, content)
         with JobService(self._root, sync="none", lock_timeout_s=1) as service:
             service.set_error(JOB, "E", "written on")
             more: list[JobRow] = []
