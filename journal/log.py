@@ -24,7 +24,6 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 from zlib import crc32
 
-from journal import files
 from journal.errors import (
     InvalidValueError,
     JobLockedError,
@@ -40,10 +39,9 @@ from journal.format import (
     encode_into,
     now,
     sealed_end,
-    stated_crc,
 )
 from journal.index import Index
-from journal.reader import Reader
+from journal.recovery import Recovery
 from journal.replay import START
 
 SPILL_BYTES = 1 << 20
@@ -77,7 +75,7 @@ class Fate:
         self.settled = True
 
 
-class Log(Reader):
+class Log(Recovery):
     """See the module. Thread-safe; readers hold ``mutex`` around what they read of the index."""
 
     def __init__(
@@ -89,8 +87,7 @@ class Log(Reader):
         create: bool = False,
     ) -> None:
         """``create`` makes a new, empty journal, whose first commit must be the job record."""
-        super().__init__(directory, lock_timeout_s)
-        self._sync = sync
+        super().__init__(directory, sync=sync, lock_timeout_s=lock_timeout_s)
         self._depth = 0
         self._joinable: list[tuple[weakref.ref[Any], int]] = []  # open batches, and their depth
         self._saves: list[Savepoint] = []  # one for each inner block that is open
@@ -101,7 +98,6 @@ class Log(Reader):
         self._took_long = False  # code of the caller's has run since the file was looked at
         self._foreign = False  # somebody else wrote into the file meanwhile
         self._failed: StorageError | None = None  # of a write: the commit can't be kept
-        self._doubtful_from: int | None = None  # from here a failed sync may have lost pages
         self._at_end: list[Callable[[bool], None]] = []
         self._names_synced = create  # of a new job, whoever moves it to its place syncs them
         if create:
@@ -112,11 +108,6 @@ class Log(Reader):
     def in_commit(self) -> bool:
         """Whether a commit is under way; sure only for a thread that holds the mutex."""
         return self._depth > 0
-
-    @property
-    def in_doubt(self) -> bool:
-        """Whether a failed sync has left commits that have to be written again."""
-        return self._doubtful_from is not None
 
     def close(self) -> None:
         """Let go of the file; views that still read from it keep it open for themselves."""
@@ -258,71 +249,6 @@ class Log(Reader):
                 raise
             self._unlock(file)
             self._open()  # it was deleted or replaced between opening and locking
-
-    def _make_ready(self, file: JournalFile) -> None:
-        """Recover what a dead writer, or a failed sync, has left behind."""
-        if not file.writable:
-            raise StorageError(self.path, "write", errno.EROFS, "it may only be read")
-        if self._torn_end:
-            self._complete_line(file)
-        if self._torn_end:
-            self._cut_torn_tail(file)
-        if self._sync:
-            if self._doubtful_from is not None:
-                file.rewrite(self._doubtful_from, self._end)
-            # After a power cut only the last commit may be damaged: so nothing is written
-            # behind commits of a writer that died between its write and its sync.
-            self._sync_names()
-            try:
-                file.sync()
-            except StorageError:
-                self._doubtful_from = 0  # whose commits it has lost isn't known
-                raise
-            self._doubtful_from = None
-        self._unsynced = False
-
-    def _sync_names(self) -> None:
-        """Whoever made or copied the job may not have waited until its name was on the disk."""
-        if self._names_synced:
-            return
-        root = self.directory.parent.resolve()
-        for path in (self.directory, root, root.parent):
-            try:
-                files.sync_directory(path)
-            except OSError as error:
-                if path == root.parent and isinstance(error, PermissionError):
-                    continue  # whoever may not read it has hardly made a name in there
-                raise files.storage_error(path, "sync", error) from error
-        self._names_synced = True
-
-    def _open(self) -> JournalFile:
-        self._names_synced = False
-        return super()._open()
-
-    def _complete_line(self, file: JournalFile) -> None:
-        """A commit that lacks nothing but its LF has happened: an editor may have taken that."""
-        offset, seal, crc = self._end, self._torn_end - SEAL_BYTES, self._end_crc
-        stated = stated_crc(file.read_at(seal, SEAL_BYTES)) if seal > offset else None
-        if stated is None:
-            return
-        while offset < seal and (data := file.read_at(offset, min(1 << 20, seal - offset))):
-            crc = crc32(data, crc)
-            offset += len(data)
-        if crc == stated:
-            file.append(b"\n")
-            self._catch_up(self._torn_end + 1, locked=True)
-
-    def _cut_torn_tail(self, file: JournalFile) -> None:
-        """Save what a dead writer left behind the last commit, then cut it off."""
-        target = self.directory / f"journal.torn-{self._end}"
-        try:
-            files.save_copy(file, self._end, self._torn_end, target, sync=self._sync)
-            if self._sync:  # else a power cut might take the copy and leave the cut
-                files.sync_directory(self.directory)
-        except OSError as error:
-            raise files.storage_error(target, "save the torn tail in", error) from error
-        file.truncate(self._end)
-        self._torn_end = 0
 
     def _finish(self, discard: bool) -> None:
         file = self.file

@@ -38,14 +38,14 @@ SYNCS = [
     ),
     Patch(
         "a commit that another left unsynced is synced first",
-        "log",
+        "recovery",
         "            try:\n                file.sync()\n            except StorageError:\n                self._doubtful_from = 0",
         "            try:\n                pass\n            except StorageError:\n                self._doubtful_from = 0",
         f"{FAULTS} {EXPLORER}",
     ),
     Patch(
         "doubtful pages are written again",
-        "log",
+        "recovery",
         "            if self._doubtful_from is not None:\n                file.rewrite",
         "            if False:\n                file.rewrite",
         FAULTS,
@@ -87,7 +87,7 @@ SYNCS = [
     ),
     Patch(
         "the name of a saved torn tail is synced before it is cut off",
-        "log",
+        "recovery",
         "            if self._sync:  # else a power cut might take the copy and leave the cut\n"
         "                files.sync_directory(self.directory)\n",
         "",
@@ -119,14 +119,14 @@ SYNCS = [
 SYNCS += [
     Patch(
         "the names that lead to a journal are synced before the first commit to it",
-        "log",
+        "recovery",
         "            self._sync_names()\n",
         "",
         f"{FAULTS} {EXPLORER}",
     ),
     Patch(
         "the name of a journal that took the place of another is synced",
-        "log",
+        "recovery",
         "        self._names_synced = False\n        return super()._open()",
         "        return super()._open()",
         f"{FAULTS} {EXPLORER}",
@@ -537,14 +537,14 @@ WRITES = [
     ),
     Patch(
         "a torn tail is cut off",
-        "log",
+        "recovery",
         "        if self._torn_end:\n            self._cut_torn_tail(file)\n",
         "",
         KILLS,
     ),
     Patch(
         "a torn tail is saved before it is cut off",
-        "log",
+        "recovery",
         "            files.save_copy(file, self._end, self._torn_end, target, sync=self._sync)\n",
         "",
         KILLS,
@@ -589,14 +589,14 @@ WRITES = [
 WRITES += [
     Patch(
         "a commit that lacks only its LF is written out",
-        "log",
+        "recovery",
         "        if crc == stated:\n            file.append",
         "        if False:\n            file.append",
         f"{REPAIR} {KILLS}",
     ),
     Patch(
         "only a commit whose seal fits is written out",
-        "log",
+        "recovery",
         "        if crc == stated:\n            file.append",
         "        if True:\n            file.append",
         f"{KILLS} {DAMAGE} tests/fuzz",
