@@ -21,10 +21,11 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 from zlib import crc32
 
 from journal.errors import (
+    CommitOutcomeUnknownError,
     InvalidValueError,
     JobLockedError,
     ServiceClosedError,
@@ -40,12 +41,15 @@ from journal.format import (
     now,
     sealed_end,
 )
+from journal.group import Group
 from journal.index import Index
 from journal.recovery import Recovery
 from journal.replay import START
 
 SPILL_BYTES = 1 << 20
 _LONGEST_BYTES = MAX_LINE_BYTES - SEAL_BYTES  # any record may get a seal
+
+Result = TypeVar("Result")
 
 _logs: weakref.WeakSet[Log] = weakref.WeakSet()
 
@@ -100,6 +104,8 @@ class Log(Recovery):
         self._failed: StorageError | None = None  # of a write: the commit can't be kept
         self._at_end: list[Callable[[bool], None]] = []
         self._names_synced = create  # of a new job, whoever moves it to its place syncs them
+        self._owner = 0  # the thread that is in a commit
+        self._group = Group()
         if create:
             self._file = JournalFile(self.path, create=True)
         _logs.add(self)
@@ -137,6 +143,31 @@ class Log(Recovery):
 
     # --- committing
 
+    def change(self, change: Callable[[], Result]) -> Result:
+        """Have ``change`` called in a commit of this thread or, if others commit, in theirs.
+
+        Where commits are synced, those that threads ask for at a time share one. ``change`` must
+        be quick: it may be called by another thread, and others wait for it.
+        """
+        if self._sync and self._owner != threading.get_ident():
+            return self._group.run(self, change)
+        with self:
+            return change()
+
+    def attempt(self, change: Callable[[], Result]) -> Result:
+        """Call ``change`` within the commit under way; what it did until it raised is undone."""
+        save = self._savepoint()
+        try:
+            return change()
+        except BaseException:
+            self._rollback_to(save)
+            raise
+
+    def interrupted(self) -> CommitOutcomeUnknownError:
+        """What to tell a thread whose change another one was writing when it was interrupted."""
+        reason = "the thread that wrote it for this one was interrupted"
+        return CommitOutcomeUnknownError(self.path, "write", errno.EINTR, reason)
+
     def __enter__(self) -> Self:
         if not self.mutex.acquire(True, self._lock_timeout_s):
             raise JobLockedError(self.directory.name, self._lock_timeout_s)
@@ -152,6 +183,7 @@ class Log(Recovery):
             self.mutex.release()
             raise
         self._depth = 1
+        self._owner = threading.get_ident()
         return self
 
     def __exit__(
@@ -179,7 +211,7 @@ class Log(Recovery):
             self._stale = True
             self._finish(error is not None or self._failed is not None)
         finally:
-            self._depth = 0
+            self._depth = self._owner = 0
             self.mutex.release()
         failed, self._failed = self._failed, None
         if error is None and failed is not None:
@@ -218,7 +250,7 @@ class Log(Recovery):
         if self._depth > depth:
             self._stale = True
             self._call_at_end(0, written=False)
-            self._depth = 0
+            self._depth = self._owner = 0
             self.mutex.release()
 
     def _begin(self) -> None:
@@ -449,7 +481,8 @@ class Log(Recovery):
         self.mutex = threading.RLock()
         self._file = None
         self._stale = True
-        self._depth = 0
+        self._depth = self._owner = 0
+        self._group = Group()
         self._joinable = []
         self._saves = []
         self._buffer = bytearray()
