@@ -44,6 +44,9 @@ from journal.verify import verify_job
 
 JOB = "broken"
 ROWS = 30
+CRC32_POLYNOMIAL = (
+    0x1_DB71_0641  # of five bytes, the first bit the lowest: it leaves every crc as it is
+)
 
 
 def order(number: int) -> dict[str, Any]:
@@ -431,6 +434,25 @@ def test_a_flipped_bit_in_a_long_last_commit_is_not_cut_off(path: Path) -> None:
     mend_it(path)
     rows = statuses(read_all(path.parents[1], JOB)[1])
     assert set(rows.values()) == {RowStatus.NEEDS_REVIEW, RowStatus.COMPLETED}
+
+
+def test_a_torn_commit_whose_crc_is_as_of_one_flipped_bit_is_cut_off_all_the_same(
+    path: Path,
+) -> None:
+    before = path.read_bytes()
+    with JobService(path.parents[1], sync="none") as service, service.batch(JOB):
+        for number in range(8, 31):
+            service.fail_row(f"{JOB}:{number}", "E", "no such street" * 60)
+    content = bytearray(path.read_bytes())
+    for at in range(len(before) + 4000, len(before) + 4512, 5):  # a block that changes no crc
+        changed = int.from_bytes(content[at : at + 5], "little") ^ CRC32_POLYNOMIAL
+        content[at : at + 5] = changed.to_bytes(5, "little")
+    content[len(before) + 40] ^= 1
+    path.write_bytes(content)
+    with JobService(path.parents[1], sync="none") as service:
+        assert service.skip_row(f"{JOB}:9").status is RowStatus.SKIPPED
+    assert path.read_bytes().startswith(before)
+    assert len(path.read_bytes()) < len(content)
 
 
 def test_a_line_made_illegible_beside_records_of_the_same_block_is_damage(path: Path) -> None:
