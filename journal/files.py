@@ -116,6 +116,14 @@ class JournalFile(_Descriptor):
         except OSError as error:
             raise storage_error(self.path, "read", error) from error
 
+    def size_and_time(self) -> tuple[int, int]:
+        """The size in bytes, and when the content was changed last, in ns since 1970."""
+        try:
+            stat = os.fstat(self._live_fd())
+        except OSError as error:
+            raise storage_error(self.path, "read", error) from error
+        return stat.st_size, stat.st_mtime_ns
+
     def size_at_path(self) -> int | None:
         """The size of this file if its path still names it, else None; one system call."""
         try:
@@ -261,6 +269,55 @@ else:
         os.fdatasync(fd)
 
 
+class DerivedFile(_Descriptor):
+    """A file made of others, held open for reading; it may be anything, and the methods may fail.
+
+    They raise ``OSError`` as it is.
+    """
+
+    def __init__(self, path: Path) -> None:
+        # Neither a link to what is none of ours, nor a pipe that keeps us waiting.
+        super().__init__(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Up to ``length`` bytes from ``offset``."""
+        return os.pread(self.fd, length, offset)
+
+    def size_bytes(self) -> int:
+        stat = os.fstat(self.fd)
+        if not S_ISREG(stat.st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        return stat.st_size
+
+
+def replace(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
+    """Put a private file of ``chunks`` in the place of ``path``, whole or not at all.
+
+    Nobody is promised that it survives, nor that it is done: another process may be at the same.
+    Raises ``OSError`` and StorageError as they come.
+    """
+    new = path.with_name(f"{path.name}.new")
+    try:
+        file = _Descriptor(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    except FileExistsError:
+        leftover = DerivedFile(new)
+        if leftover.try_lock():  # its writer died: next time
+            os.unlink(new)
+        leftover.close()
+        return
+    try:
+        if file.try_lock():
+            for chunk in chunks:
+                _write_all(file.fd, chunk)
+            os.rename(new, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(new)
+        raise
+    finally:
+        file.close()
+
+
 class LockFile(_Descriptor):
     """A file that is there to be locked."""
 
@@ -355,8 +412,8 @@ def write_new(path: Path, chunks: Iterable[bytes]) -> Path:
     return path
 
 
-def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
+def _write_all(fd: int, data: bytes | memoryview) -> None:
+    view = memoryview(data).cast("B")
     while view:
         view = view[os.write(fd, view) :]
 
@@ -467,3 +524,11 @@ def host_name() -> str:
 
 def process_id() -> int:
     return os.getpid()
+
+
+def boot_id() -> str:
+    """What the system calls itself until it starts anew; empty where it has no such name."""
+    try:
+        return read_small(Path("/proc/sys/kernel/random/boot_id")).decode("ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""

@@ -73,7 +73,7 @@ class JobState(msgspec.Struct, frozen=True):
 class Columns:
     """One entry a row, in the order in which the rows were made."""
 
-    __slots__ = ("__weakref__", "attempts", "numbers", "row_at", "status_at", "statuses")
+    __slots__ = ("__weakref__", "attempts", "lease", "numbers", "row_at", "status_at", "statuses")
 
     def __init__(self) -> None:
         self.statuses = bytearray()
@@ -81,6 +81,7 @@ class Columns:
         self.status_at = array("Q")  # 0: no row_status record yet (offset 0 is the job record)
         self.attempts = array("I")
         self.numbers: array[int] | None = None  # None: row numbers are 1, 2, 3, ...
+        self.lease: Lease | None = None  # of columns out of a hint, which can't be changed
 
     def copy(self) -> Columns:
         new = Columns()
@@ -102,7 +103,7 @@ class Columns:
         return position + 1 if self.numbers is None else self.numbers[position]
 
 
-class _Lease:
+class Lease:
     """Held by every view of one generation of columns; while it lives they must not change."""
 
     __slots__ = ("__weakref__",)
@@ -116,7 +117,7 @@ class View:
     def __init__(
         self,
         columns: Columns,
-        lease: _Lease,
+        lease: Lease,
         code: int | None,
         count: int,
         *,
@@ -162,11 +163,30 @@ class Index:
         self.tallies = [0] * len(STATUSES)
         self.cost_cents = 0
         self.highest_number = 0
-        self._ascending = True
+        self.ascending = True
         self._by_number: dict[int, int] | None = None
-        self._lease: weakref.ref[_Lease] | None = None
+        self._lease: weakref.ref[Lease] | None = None
         self._undo: list[tuple[Any, ...]] = []
         self.forget_undo = self._undo.clear  # to be called once a commit is written
+
+    def load(
+        self,
+        state: JobState,
+        last_at: datetime,
+        columns: Columns,
+        *,
+        tallies: list[int],
+        cost_cents: int,
+        highest_number: int,
+        ascending: bool,  # the row numbers, in the order of the columns
+    ) -> None:
+        """Take over what an index was as of some commit. ``columns`` may have a lease."""
+        self.state, self.last_at, self.columns = state, last_at, columns
+        self.tallies, self.cost_cents = list(tallies), cost_cents
+        self.highest_number = highest_number
+        if columns.lease is not None:
+            self._lease = weakref.ref(columns.lease)
+        self.ascending = ascending
 
     # --- queries
 
@@ -179,7 +199,7 @@ class Index:
         numbers = self.columns.numbers
         if numbers is None:
             return number - 1 if 0 < number <= len(self.columns.statuses) else None
-        if self._ascending:
+        if self.ascending:
             position = bisect_left(numbers, number)
             found = position < len(numbers) and numbers[position] == number
             return position if found else None
@@ -192,7 +212,7 @@ class Index:
         code = None if status is None else CODES[status]
         count = self.row_count if code is None else self.tallies[code]
         order = None
-        if not self._ascending:
+        if not self.ascending:
             order = sorted(range(self.row_count), key=self.columns.number)
         return View(self.columns, self._take_lease(), code, count, order=order)
 
@@ -200,8 +220,8 @@ class Index:
         """The rows from position ``first`` on, in the order in which they were made."""
         return View(self.columns, self._take_lease(), None, self.row_count - first, first=first)
 
-    def _take_lease(self) -> _Lease:
-        lease = (self._lease and self._lease()) or _Lease()
+    def _take_lease(self) -> Lease:
+        lease = (self._lease and self._lease()) or Lease()
         self._lease = weakref.ref(lease)
         return lease
 
@@ -225,7 +245,7 @@ class Index:
                 columns.status_at[position] = status_at
                 columns.attempts[position] = attempts
             elif kind == "rows":
-                count, dense, self.highest_number, self._ascending = old
+                count, dense, self.highest_number, self.ascending = old
                 self.columns.cut(count)
                 if dense:
                     self.columns.numbers = None
@@ -242,7 +262,7 @@ class Index:
                 self.row_count,
                 self.columns.numbers is None,
                 self.highest_number,
-                self._ascending,
+                self.ascending,
             )
         )
 
@@ -255,8 +275,8 @@ class Index:
             columns.numbers = array("Q", range(1, len(columns.statuses) + 1))
         if columns.numbers is not None:
             if number <= self.highest_number:
-                self._ascending = False
-            if not self._ascending:
+                self.ascending = False
+            if not self.ascending:
                 if self._by_number is None:
                     self._by_number = {n: position for position, n in enumerate(columns.numbers)}
                 self._by_number[number] = len(columns.numbers)

@@ -47,6 +47,7 @@ from journal.recovery import Recovery
 from journal.replay import START
 
 SPILL_BYTES = 1 << 20
+_HINT_GROWTH_BYTES = 64 << 20  # 0.2 s of replay, if nobody comes to close the job
 _LONGEST_BYTES = MAX_LINE_BYTES - SEAL_BYTES  # any record may get a seal
 
 Result = TypeVar("Result")
@@ -119,6 +120,8 @@ class Log(Recovery):
         """Let go of the file; views that still read from it keep it open for themselves."""
         with self.mutex:
             if not self._depth:  # a batch that is open in this thread ends as it would have
+                if not self._stale and not self.in_doubt:
+                    self._leave_hint(durable=self._sync and not self._unsynced)
                 self._file = None
                 self._stale = True
 
@@ -438,6 +441,8 @@ class Log(Recovery):
         self._end, self._end_crc, self._end_seal = end, crc, end_seal
         self.index.forget_undo()
         self._stale = False
+        if end - self._hint_end >= max(_HINT_GROWTH_BYTES, self._hint_end >> 1):
+            self._leave_hint(durable=self._sync and not self._unsynced)
         return True
 
     def _check_end(self, file: JournalFile) -> None:

@@ -7,6 +7,7 @@ a writer at work or a torn tail: neither is theirs to touch.
 from __future__ import annotations
 
 import threading
+from functools import partial
 from pathlib import Path
 
 from journal.errors import (
@@ -18,9 +19,13 @@ from journal.errors import (
 )
 from journal.files import JournalFile, storage_error, wait_for_lock
 from journal.format import JOURNAL_NAME, SEALED_LINE_END, newer_format, read_error, sealed_end
-from journal.index import BadRecordError, Index
+from journal.hint import read_hint, write_hint
+from journal.index import BadRecordError, Columns, Index
 from journal.replay import START, Position, verified_blocks
 from journal.scan import judge_tail
+
+# Less than this is replayed in the time that a hint takes.
+HINT_BYTES = 1 << 18
 
 _SEALED_END_BYTES = len(sealed_end(0))
 
@@ -41,6 +46,8 @@ class Reader:
         self._end_seal = b""
         self._torn_end = 0  # up to here the bytes behind the last commit were judged a torn tail
         self._unsynced = True  # the file may hold commits that no one has synced
+        self._is_new = False  # the file was opened since it was read
+        self._hint_end = 0  # of the commit that the hint stands for, as far as we know
 
     @property
     def file(self) -> JournalFile:
@@ -60,13 +67,16 @@ class Reader:
             file = self._open()
             size = file.size_bytes()
         if not self._knows(file, size):
+            begin = self._end
             self._catch_up(size, locked=False)
+            if self._end - begin >= HINT_BYTES:
+                self._leave_hint()
         return self.index
 
     def _open(self) -> JournalFile:
         """Open the journal that the path names now; what it holds is not known yet."""
         self._file = None
-        self._stale = True
+        self._stale = self._is_new = True
         try:
             self._file = JournalFile(self.path)
         except (FileNotFoundError, NotADirectoryError):
@@ -94,14 +104,30 @@ class Reader:
         file = self.file
         if self._stale or size < self._end or not self._has_our_seal(file):
             self._stale = True
-            self._set_end(START)
             self._torn_end = 0
-            self.index = Index()
+            self._begin_again()
             self._replay(size, locked=locked)
             self._check_header()
             self._stale = False
         elif locked or size != self._torn_end or self._ends_with_seal(file, size):
             self._replay(size, locked=locked)
+
+    def _begin_again(self) -> None:
+        """Forget the index; go on from the hint, unless there are doubts about this very file."""
+        hinted = None
+        if self._is_new:
+            self._is_new = False
+            hinted = read_hint(self.directory, self.file, partial(_columns_as_of, self.file))
+        self.index, position = hinted or (Index(), START)
+        self._set_end(position)
+        self._hint_end = self._end
+
+    def _leave_hint(self, *, durable: bool = False) -> None:
+        """Spare the next one who opens the job what we have read, if it was much."""
+        if self._end - self._hint_end >= max(HINT_BYTES, self._end >> 6):
+            self._hint_end = self._end
+            position = Position(self._end, self._end_crc)
+            write_hint(self.directory, self.file, self.index, position, durable=durable)
 
     def _ends_with_seal(self, file: JournalFile, size: int) -> bool:
         """Whether a torn tail may have become a commit of the same length since it was judged."""
@@ -186,3 +212,21 @@ class Reader:
     def read_line(self, offset: int) -> bytes:
         """The record at an offset that the index gave, without its LF."""
         return self.file.read_line(offset)
+
+
+def _columns_as_of(file: JournalFile, position: Position) -> Columns:
+    """The columns as of the commit that ends at ``position``, from the journal alone."""
+    index = Index()
+    end = START
+    try:
+        for block in verified_blocks(file, START, position.offset):
+            index.apply(block.offset, block.lines)
+            end = block.after
+    except BadRecordError as error:
+        line = file.count_lines(error.offset) + 1
+        raise read_error(file.path, line, error.offset, error.why) from None
+    if end != position:
+        line = file.count_lines(end.offset) + 1
+        expected = f"a commit that continues crc {end.crc:08x}"
+        raise JournalDamagedError(file.path, line, end.offset, expected, "something else")
+    return index.columns

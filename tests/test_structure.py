@@ -24,6 +24,7 @@ FLOORS = {
     "jobs": 4,
     "reader": 4.5,
     "runlock": 4,
+    "hint": 4,
     "group": 4,
     "recovery": 4.8,
     "log": 5,

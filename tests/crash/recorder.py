@@ -189,6 +189,8 @@ class Recorder:
 
     def open(self, path: str | Path, flags: int, mode: int = 0o777) -> int:
         fd = os.open(path, flags, mode)
+        if not Path(path).is_relative_to(self._base):  # the system's own, which is only read
+            return fd
         slot = self._slot(path)
         node = BASE if slot == _TOP else self._view.names.get(slot)
         if node is None:
