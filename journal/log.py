@@ -21,7 +21,7 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, Self, TypeVar
 from zlib import crc32
 
 from journal.errors import (
@@ -55,15 +55,10 @@ Result = TypeVar("Result")
 _logs: weakref.WeakSet[Log] = weakref.WeakSet()
 
 
-class Savepoint(NamedTuple):
-    """How far a commit was when an inner block began: what an exception in it returns to."""
-
-    buffer_at: int
-    buffer_bytes: int
-    crc: int
-    undo: int
-    last_at: datetime
-    at_end: int
+# How far a commit was when an inner block began, and what an exception in it returns to: where the
+# buffer would stand in the file, its length, the crc up to it, the index's mark and last_at, and
+# how many wait for the end. A plain tuple, for each change within a batch makes one.
+Savepoint = tuple[int, int, int, int, datetime, int]
 
 
 class Fate:
@@ -384,34 +379,36 @@ class Log(Recovery):
         self._buffer.clear()
 
     def _savepoint(self) -> Savepoint:
-        return Savepoint(
+        index = self.index
+        return (
             self._buffer_at,
             len(self._buffer),
             self._crc,
-            self.index.mark(),
-            self.index.last_at,
+            index.mark(),
+            index.last_at,
             len(self._at_end),
         )
 
     def _rollback_to(self, save: Savepoint) -> None:
         """Undo what was appended since ``save`` and keep what was before it."""
-        self.index.rollback(save.undo)
-        self.index.last_at = save.last_at
-        self._call_at_end(save.at_end, written=False)
-        if self._buffer_at == save.buffer_at:
-            del self._buffer[save.buffer_bytes :]
+        buffer_at, buffer_bytes, crc, mark, last_at, at_end = save
+        self.index.rollback(mark)
+        self.index.last_at = last_at
+        self._call_at_end(at_end, written=False)
+        if self._buffer_at == buffer_at:
+            del self._buffer[buffer_bytes :]
             return
         if self._failed is not None:
             return  # the commit can't be kept anyhow
         try:  # what was in the buffer then has been spilled since: take it back
             self._check_end(self.file)
-            self._buffer[:] = self.file.read_at(save.buffer_at, save.buffer_bytes)
-            self.file.truncate(save.buffer_at)
+            self._buffer[:] = self.file.read_at(buffer_at, buffer_bytes)
+            self.file.truncate(buffer_at)
             if self._sync:  # else blocks of it may show up inside of what is written next
                 self.file.sync()
         except StorageError as error:
             self._failed = error
-        self._buffer_at, self._crc = save.buffer_at, save.crc
+        self._buffer_at, self._crc = buffer_at, crc
 
     def _write_commit(self, file: JournalFile) -> bool:
         """Seal, write and sync; False if it could not be written and was taken back."""
@@ -441,7 +438,7 @@ class Log(Recovery):
         self._end, self._end_crc, self._end_seal = end, crc, end_seal
         self.index.forget_undo()
         self._stale = False
-        if end - self._hint_end >= max(_HINT_GROWTH_BYTES, self._hint_end >> 1):
+        if end > 3 * self._hint_end >> 1 and end - self._hint_end >= _HINT_GROWTH_BYTES:
             self._leave_hint(durable=self._sync and not self._unsynced)
         return True
 

@@ -97,7 +97,7 @@ class Reader:
         end = self._end
         if not end:
             return True
-        return file.read_at(end - _SEALED_END_BYTES, _SEALED_END_BYTES) == self._end_seal
+        return file.read_some(end - _SEALED_END_BYTES, _SEALED_END_BYTES) == self._end_seal
 
     def _catch_up(self, size: int, *, locked: bool) -> None:
         """Take over what the file holds, ``size`` bytes, that the index doesn't."""
