@@ -152,15 +152,15 @@ def add_rows(log: Log, row_data: Any) -> View:
     index.begin_rows()
     at = log.now()
     at_text = time_text(at).encode()
-    for row in new_rows(row_data, index.highest_number + 1):
-        if row.number <= index.highest_number and index.position_of(row.number) is not None:
+    for number, checksum, data in new_rows(row_data, index.highest_number + 1):
+        if number <= index.highest_number and index.position_of(number) is not None:
             raise InvalidValueError(
-                f"row {row.number}",
-                row.number,
+                f"row {number}",
+                number,
                 "this row number is taken: each must be unique within the job",
             )
-        line = encode_row(row.number, row.checksum, row.data, at_text)
-        index.add_row(row.number, log.append_line(line, at, row.number))
+        line = encode_row(number, checksum, data, at_text)
+        index.add_row(number, log.append_line(line, at, number))
     return index.view_of_new(first)
 
 

@@ -17,10 +17,10 @@ import sys
 import time
 import weakref
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from stat import S_ISREG
-
-from filelock import lock_descriptor, unlock_descriptor
+from types import ModuleType
 
 from journal.errors import CommitOutcomeUnknownError, StorageError
 
@@ -33,6 +33,25 @@ _LOCK_POLL_FIRST_S = 0.000_05
 _LOCK_POLL_LAST_S = 0.005
 
 _open_files: weakref.WeakSet[_Descriptor] = weakref.WeakSet()
+
+
+@cache
+def _filelock() -> ModuleType:
+    """Imported when a lock is taken: for those who only read it would be a fifth of their start."""
+    try:
+        import filelock  # noqa: PLC0415
+    except ImportError as error:  # there may be no descriptor left to read it with
+        raise OSError(errno.EMFILE, f"filelock can't be imported: {error}") from error
+    return filelock
+
+
+def lock_descriptor(fd: int, *, blocking: bool) -> bool:
+    locked: bool = _filelock().lock_descriptor(fd, blocking=blocking)
+    return locked
+
+
+def unlock_descriptor(fd: int) -> None:
+    _filelock().unlock_descriptor(fd)
 
 
 def _close(fd: int) -> None:
@@ -378,6 +397,15 @@ def wait_for_lock(file: _Descriptor, timeout_s: float) -> bool:
             return True
         pause_s = min(pause_s * 2, _LOCK_POLL_LAST_S)
     return False
+
+
+def read_head(path: str, length: int) -> bytes:
+    """Up to ``length`` bytes of the beginning of a file, whatever it is; ``OSError`` as it is."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would wait for its writer
+    try:
+        return os.pread(fd, length, 0)
+    finally:
+        _close(fd)
 
 
 def read_small(path: Path) -> bytes:

@@ -79,10 +79,11 @@ Bounds: a line is at most 64 MiB with its LF, and nests at most 100 deep.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zlib import crc32
@@ -95,6 +96,7 @@ JOURNAL_NAME = "journal.jsonl"
 FORMAT = 1
 MAX_LINE_BYTES = 64 << 20
 MAX_DEPTH = 100
+SANE_BYTES = 2 * MAX_DEPTH  # no record this short nests too deep, and no other text dangerously
 MAX_ROW_NUMBER = 2**63 - 1
 REPAIRED = "repaired"  # error code of a job and of rows that a repair could not keep whole
 LOST_CHECKSUM = "lost"  # of a row whose record was lost to damage: its data isn't known
@@ -202,10 +204,10 @@ _canonical_encoder = msgspec.json.Encoder(order="sorted")
 _decode_any = msgspec.json.Decoder().decode
 _decode_kind = msgspec.json.Decoder(_Kind).decode
 _decode_time = msgspec.json.Decoder(_TimeRecord).decode
-_decode_row = msgspec.json.Decoder(RowRecord).decode
-_decode_record = msgspec.json.Decoder(Record).decode
 
-# The hot paths of the index and the log call msgspec directly.
+# The hot paths of the index, the log and the rows call msgspec directly.
+# Of the union and not of one type: a lone type's decoder takes a record that lacks its ``type``.
+decode_sane = msgspec.json.Decoder(Record).decode
 decode_slim = msgspec.json.Decoder(SlimRecord).decode
 encode_into = _encoder.encode_into
 DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -276,12 +278,13 @@ class UnknownRecordError(Exception):
 
 def decode_record(line: bytes) -> Record:
     """All of one line, checked. Raises :class:`UndecodableError`, :class:`UnknownRecordError`."""
-    if len(line) >= MAX_LINE_BYTES:
-        raise UndecodableError(f"a line of {len(line)} bytes")
-    if nests_deeper_than(line, MAX_DEPTH):
-        raise UndecodableError(f"nesting deeper than {MAX_DEPTH}")
+    if len(line) > SANE_BYTES:
+        if len(line) >= MAX_LINE_BYTES:
+            raise UndecodableError(f"a line of {len(line)} bytes")
+        if nests_deeper_than(line, MAX_DEPTH):
+            raise UndecodableError(f"nesting deeper than {MAX_DEPTH}")
     try:
-        record: Record = _decode_record(line)
+        record: Record = decode_sane(line)
     except DECODE_ERRORS as error:
         raise _why_undecodable(line, error) from None
     _check_utc(record.at)
@@ -323,18 +326,29 @@ def _check_utc(at: datetime) -> None:
 
 
 def decode_row(line: bytes) -> RowRecord:
-    """As :func:`decode_record`, for a line that should be a ``row``; faster."""
-    if len(line) <= 2 * MAX_DEPTH:
-        try:
-            row: RowRecord = _decode_row(line)
-            if row.at.tzinfo is UTC:
-                return row
-        except DECODE_ERRORS:
-            pass
+    """One line that should be a ``row``. Raises as :func:`decode_record`."""
     record = decode_record(line)
     if not isinstance(record, RowRecord):
         raise UndecodableError("a record of another type")
     return record
+
+
+def decode_header(head: bytes) -> JobRecord | None:
+    """The job record that a file begins with, if it is there whole and nothing is wrong with it.
+
+    None says to look at the file closely.
+    """
+    end = head.find(b"\n")
+    if end < 0:
+        return None
+    line = head[:end]
+    try:
+        job = decode_record(line)
+    except (UndecodableError, UnknownRecordError):
+        return None
+    stated = stated_crc(line)
+    sound = stated is None or content_crc(line, 0) == stated
+    return job if sound and isinstance(job, JobRecord) else None
 
 
 def decode_job_level(line: bytes) -> JobLevelRecord:
@@ -383,6 +397,19 @@ def read_error(
 # --- encoding what callers hand in -----------------------------------------------------------
 
 
+def plain_json(value: Any) -> bytes | None:
+    """As :func:`encode_value`, for what can be seen at once to read back; None: ask that."""
+    try:
+        text = _encoder.encode(value)
+        if _decode_any(text) == value and (
+            len(text) < SANE_BYTES - 2 or not nests_deeper_than(text, MAX_DEPTH - 1)
+        ):
+            return text
+    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
+        pass
+    return None
+
+
 def encode_value(value: Any, where: str) -> bytes:
     """JSON text that reads back as ``value``; :class:`InvalidValueError` if none does.
 
@@ -417,9 +444,17 @@ def encode_row(number: int, checksum: str, data: bytes, at: bytes) -> bytes:
     )
 
 
+@cache
+def _sha256() -> Callable[[bytes], Any]:
+    from hashlib import sha256  # noqa: PLC0415  (it loads OpenSSL, which readers don't need)
+
+    return sha256
+
+
 def checksum_of(value: Any) -> str:
     """SHA-256 in hex of the value's compact JSON with sorted keys."""
-    return hashlib.sha256(_canonical_encoder.encode(value)).hexdigest()
+    digest: str = _sha256()(_canonical_encoder.encode(value)).hexdigest()
+    return digest
 
 
 def refuse_value(value: Any, where: str, depth: int = 0) -> None:

@@ -396,7 +396,7 @@ class Log(Recovery):
         self.index.last_at = last_at
         self._call_at_end(at_end, written=False)
         if self._buffer_at == buffer_at:
-            del self._buffer[buffer_bytes :]
+            del self._buffer[buffer_bytes:]
             return
         if self._failed is not None:
             return  # the commit can't be kept anyhow

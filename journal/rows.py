@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC
 from typing import overload
 
 from journal.errors import JournalDamagedError, ServiceClosedError
 from journal.files import JournalFile
 from journal.format import (
+    DECODE_ERRORS,
+    SANE_BYTES,
     RowRecord,
     RowStatusRecord,
     UndecodableError,
     UnknownRecordError,
     decode_record,
     decode_row,
+    decode_sane,
     read_error,
 )
 from journal.index import View
@@ -136,7 +140,7 @@ class RowSequence(Sequence[JobRow]):
         if not 0 <= number < len(self):
             raise IndexError(f"row {index} of {len(self)}")
         read = self._reader()
-        return self._row(number, read, read)
+        return self._row(self._view.position(number), read, read)
 
     def __iter__(self) -> Iterator[JobRow]:
         return self._rows(range(len(self)))
@@ -150,15 +154,44 @@ class RowSequence(Sequence[JobRow]):
     def _rows(self, numbers: range) -> Iterator[JobRow]:
         # Neighbours stand close together in the file: rows with rows, outcomes with outcomes.
         rows, statuses = self._reader(), self._reader()
-        for number in numbers:
-            yield self._row(number, rows, statuses)
+        job_id, columns = self._job_id, self._view.columns
+        row_at, status_at, attempts = columns.row_at, columns.status_at, columns.attempts
+        row_numbers = columns.numbers
+        for position in map(self._view.position, numbers):
+            # What most rows are, flat for speed. The rest, and all that is wrong, is for _row.
+            number = position + 1 if row_numbers is None else row_numbers[position]
+            row, latest, status_offset = None, None, status_at[position]
+            try:
+                line = rows(row_at[position])
+                row = decode_sane(line) if len(line) <= SANE_BYTES else decode_record(line)
+                if status_offset:
+                    line = statuses(status_offset)
+                    latest = decode_sane(line) if len(line) <= SANE_BYTES else decode_record(line)
+            except (*DECODE_ERRORS, UndecodableError, UnknownRecordError):
+                row = None
+            if (
+                isinstance(row, RowRecord)
+                and row.row == number
+                and row.at.tzinfo is UTC
+                and (
+                    latest is None
+                    or (
+                        isinstance(latest, RowStatusRecord)
+                        and latest.row == number
+                        and latest.at.tzinfo is UTC
+                    )
+                )
+            ):
+                yield row_from_records(job_id, row, latest, attempts[position])
+            else:
+                yield self._row(position, rows, statuses)
 
     def _reader(self) -> Read:
         fate = self._fate
         if fate is None:
-            return _Window(self._file).read
+            return window_reader(self._file)
         # Taken inside a batch: what it appended isn't in the file before it ends.
-        window = _Window(self._file)
+        window = window_reader(self._file)
 
         def read(offset: int) -> bytes:
             with self._log.mutex:
@@ -166,12 +199,11 @@ class RowSequence(Sequence[JobRow]):
                     raise ServiceClosedError("these rows were discarded together with their batch")
                 if not fate.settled:
                     return self._log.read_line(offset)
-            return window.read(offset)
+            return window(offset)
 
         return read
 
-    def _row(self, number: int, rows: Read, statuses: Read) -> JobRow:
-        position = self._view.position(number)
+    def _row(self, position: int, rows: Read, statuses: Read) -> JobRow:
         columns = self._view.columns
         row_number = columns.number(position)
         offset = columns.row_at[position]
@@ -180,23 +212,23 @@ class RowSequence(Sequence[JobRow]):
         return row_from_records(self._job_id, row, latest, columns.attempts[position])
 
 
-class _Window:
+def window_reader(file: JournalFile) -> Read:
     """Reads lines out of one stretch of the file, moved when a line lies outside of it."""
+    start, data = 0, b""
+    length = 1024  # grows while it serves its purpose: a single look stays cheap
 
-    def __init__(self, file: JournalFile) -> None:
-        self._file = file
-        self._start = 0
-        self._data = b""
-        self._length = 1024  # grows while it serves its purpose: a single look stays cheap
-
-    def read(self, offset: int) -> bytes:
-        start = offset - self._start
-        if 0 <= start < len(self._data):
-            end = self._data.find(b"\n", start)
+    def read(offset: int) -> bytes:
+        nonlocal start, data, length
+        begin = offset - start
+        if begin >= 0:
+            end = data.find(b"\n", begin)
             if end >= 0:
-                return self._data[start:end]
-            self._length = min(self._length * 4, READ_AHEAD_BYTES)
-        self._data = self._file.read_at(offset, self._length)
-        self._start = offset
-        end = self._data.find(b"\n")
-        return self._data[:end] if end >= 0 else self._file.read_line(offset)
+                return data[begin:end]
+            if begin < len(data):
+                length = min(length * 4, READ_AHEAD_BYTES)
+        data = file.read_at(offset, length)
+        start = offset
+        end = data.find(b"\n")
+        return data[:end] if end >= 0 else file.read_line(offset)
+
+    return read

@@ -239,14 +239,14 @@ class JobService:
         on_error: Callable[[JournalError], object] | None,
     ) -> list[str]:
         found: list[tuple[datetime, str]] = []
-        for job_id in self._store.directory_names():
+        for job_id in self._store.subdirectories():
             if not is_job_id(job_id) and on_error is None:
                 continue
             try:
                 header = self._store.header(job_id)
                 self._check_name(job_id, header)
             except JobNotFoundError:
-                continue  # deleted since its name was read
+                continue  # no job, or deleted since its name was read
             except JournalError as error:
                 if on_error is None:
                     raise

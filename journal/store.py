@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import threading
 import weakref
 from collections import OrderedDict
@@ -34,6 +33,7 @@ from journal.format import (
     UndecodableError,
     UnknownRecordError,
     content_crc,
+    decode_header,
     decode_record,
     read_error,
     stated_crc,
@@ -44,6 +44,7 @@ from journal.validate import is_job_id
 
 MAX_OPEN_LOGS = 64
 STAGING_NAME = ".staging"
+_HEAD_BYTES = 1024  # most job records; the rest take a second look
 
 _stores: weakref.WeakSet[Store] = weakref.WeakSet()
 
@@ -53,6 +54,7 @@ class Store:
 
     def __init__(self, root: Path, *, sync: bool, lock_timeout_s: float) -> None:
         self.root = root
+        self._root_text = os.fspath(root)  # a Path costs as much as opening a file
         self.sync = sync
         self.lock_timeout_s = lock_timeout_s
         self._mutex = threading.Lock()
@@ -168,10 +170,12 @@ class Store:
 
     def directory_names(self) -> Iterator[str]:
         """The names of all directories with a journal, also those that can't be a job's id."""
+        return filter(self.holds_job, self.subdirectories())
+
+    def subdirectories(self) -> Iterator[str]:
+        """The names of all directories, whatever is in them."""
         try:
-            for name in files.subdirectories(self.root):
-                if files.exists(self.root / name / JOURNAL_NAME):
-                    yield name
+            yield from files.subdirectories(self.root)
         except OSError as error:
             raise files.storage_error(self.root, "list", error) from error
 
@@ -181,6 +185,15 @@ class Store:
 
     def header(self, job_id: str) -> JobRecord:
         """The job record alone, without replaying the journal."""
+        try:
+            head = files.read_head(f"{self._root_text}/{job_id}/{JOURNAL_NAME}", _HEAD_BYTES)
+        except OSError:
+            head = b""
+        header = decode_header(head)
+        return header if header is not None else self._header_with_care(job_id)
+
+    def _header_with_care(self, job_id: str) -> JobRecord:
+        """A longer one, or what is wrong with it."""
         path = self.directory(job_id) / JOURNAL_NAME
         try:
             line = files.JournalFile(path).find_line(0)
@@ -329,7 +342,7 @@ class Store:
 
 def _staging_name(job_id: str) -> str:
     """A name that no other job being made or deleted has; it need not be a job's id."""
-    return f"{job_id}.{secrets.token_hex(6)}"
+    return f"{job_id}.{os.urandom(6).hex()}"
 
 
 def _reset_stores_in_child() -> None:

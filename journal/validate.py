@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import unicodedata
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from journal.errors import InvalidValueError
-from journal.format import MAX_ROW_NUMBER, checksum_of, encode_value
+from journal.format import MAX_ROW_NUMBER, checksum_of, encode_value, plain_json
 
 _JOB_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
 _ROW_NUMBER = re.compile(r"[1-9][0-9]{0,18}")
@@ -55,6 +54,8 @@ def slug(name: str) -> str:
 
 def new_job_id(name: str, today: datetime) -> str:
     """``DATE-slug-of-name-random``."""
+    import secrets  # noqa: PLC0415  (slow to import, and few processes make a job)
+
     random = "".join(secrets.choice(_RANDOM_ALPHABET) for _ in range(6))
     return f"{today:%Y%m%d}-{slug(name)}-{random}"
 
@@ -126,21 +127,11 @@ def check_label_path(value: object, directory: Path) -> str:
     return text
 
 
-class NewRow:
-    """One element of ``row_data``, checked: its number, checksum, and data as JSON text."""
+def new_rows(row_data: Any, next_number: int) -> Iterator[tuple[int, str, bytes]]:
+    """Number, checksum and data as JSON text of each row. Raises :class:`InvalidValueError`.
 
-    __slots__ = ("checksum", "data", "number")
-
-    def __init__(self, number: int, checksum: str, data: bytes) -> None:
-        self.number = number
-        self.checksum = checksum
-        self.data = data
-
-
-def new_rows(row_data: Any, next_number: int) -> Iterator[NewRow]:
-    """Check ``row_data`` row by row, as it is taken. Raises :class:`InvalidValueError`.
-
-    That a number is not taken yet is for the caller to check.
+    Checked row by row, as they are taken. That a number is not taken yet is for the caller to
+    check.
     """
     if isinstance(row_data, (str, bytes, Mapping)):
         raise InvalidValueError("row_data", row_data, "must be an iterable of mappings")
@@ -149,7 +140,7 @@ def new_rows(row_data: Any, next_number: int) -> Iterator[NewRow]:
     except TypeError:
         raise InvalidValueError("row_data", row_data, "must be an iterable of mappings") from None
     for place, item in enumerate(items, 1):
-        if not isinstance(item, Mapping):
+        if type(item) is not dict and not isinstance(item, Mapping):
             raise InvalidValueError(f"row_data, element {place}", item, "must be a mapping")
         number = item.get("row_number")
         if number is None:
@@ -162,28 +153,30 @@ def new_rows(row_data: Any, next_number: int) -> Iterator[NewRow]:
             raise InvalidValueError(
                 f"row_data, element {place}: row_number", number, "must be from 1 to 2**63-1"
             )
-        next_number = max(next_number, number + 1)
-        where = f"row {number}"
+        if number >= next_number:
+            next_number = number + 1
         data = item.get("data")
         if data is None:
             data = {}
         elif not isinstance(data, dict):
-            raise InvalidValueError(f"{where}: data", data, "must be a dict")
-        text = encode_value(data, f"{where}: data")
+            raise InvalidValueError(f"row {number}: data", data, "must be a dict")
+        text = plain_json(data)
+        if text is None:
+            text = encode_value(data, f"row {number}: data")
         checksum = item.get("row_checksum")
         if checksum is None:
             checksum = checksum_of(data)
         else:
-            check_text(checksum, f"{where}: row_checksum")
+            check_text(checksum, f"row {number}: row_checksum")
         if len(item) > 3 or not item.keys() <= _ROW_KEYS:
             unknown = sorted(map(str, item.keys() - _ROW_KEYS))
             raise InvalidValueError(
-                where,
+                f"row {number}",
                 ", ".join(unknown),
                 "only row_number, row_checksum and data are known: put the row's own fields "
                 "into data",
             )
-        yield NewRow(int(number), checksum, text)
+        yield int(number), checksum, text
 
 
 _ROW_KEYS = frozenset(("row_number", "row_checksum", "data"))
