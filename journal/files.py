@@ -98,8 +98,14 @@ def _close_in_child() -> None:
         file.close()
 
 
+def _finish_imports() -> None:
+    """Another thread may be at an import, whose lock the child would wait for, for ever."""
+    with contextlib.suppress(OSError):
+        _filelock()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_close_in_child)
+    os.register_at_fork(before=_finish_imports, after_in_child=_close_in_child)
 
 
 class JournalFile(_Descriptor):

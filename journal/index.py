@@ -20,9 +20,6 @@ from typing import Any
 import msgspec
 
 from journal.format import (
-    DECODE_ERRORS,
-    MAX_DEPTH,
-    MAX_ROW_NUMBER,
     REPAIRED,
     UNSET_TIME,
     JobCountsRecord,
@@ -30,15 +27,7 @@ from journal.format import (
     JobLevelRecord,
     JobRecord,
     JobStatusRecord,
-    RowRecord,
-    RowStatusRecord,
     UndecodableError,
-    UnknownRecordError,
-    decode_job_level,
-    decode_record,
-    decode_slim,
-    nests_deeper_than,
-    time_of,
 )
 from journal.model import JobStatus, RowStatus
 
@@ -235,7 +224,7 @@ class Index:
         """Undo every change since ``mark``; one that an exception has cut short, too."""
         if len(self._undo) <= mark:
             return
-        self._detach()
+        self.detach()
         while len(self._undo) > mark:
             kind, *old = self._undo.pop()
             if kind == "row":
@@ -269,7 +258,7 @@ class Index:
     def add_row(self, number: int, offset: int) -> None:
         """A new pending row. Its number must not be taken (:meth:`position_of`)."""
         if self._lease is not None:
-            self._detach()
+            self.detach()
         columns = self.columns
         statuses = columns.statuses
         if columns.numbers is None and number != len(statuses) + 1:
@@ -293,7 +282,7 @@ class Index:
     def set_row(self, position: int, code: int, offset: int, cost_cents: int | None) -> int:
         """The row's latest status record is the one at ``offset``; return its attempts."""
         if self._lease is not None:
-            self._detach()
+            self.detach()
         columns = self.columns
         old = columns.statuses[position]
         attempts = columns.attempts[position]
@@ -355,124 +344,9 @@ class Index:
         successful, failed = self.tallies[COMPLETED], self.tallies[FAILED]
         return Counts(self.row_count, successful + failed, successful, failed)
 
-    def _detach(self) -> None:
-        """Leave the columns to the views that hold them, if any is still in use."""
+    def detach(self) -> None:
+        """Before any change of the columns: leave the columns to the views that hold them, if any is still in use."""
         if self._lease is not None:
             if self._lease() is not None:
                 self.columns = self.columns.copy()
             self._lease = None
-
-    # --- replay
-
-    def apply(self, offset: int, lines: list[bytes]) -> None:
-        """Take over lines (without LF) whose seals were checked; the first is at ``offset``.
-
-        Raises :class:`BadRecordError`; the index is of no use after that.
-        """
-        self._detach()
-        if self.state is None:
-            self._apply_header(offset, lines[0])
-            offset += len(lines[0]) + 1
-            lines = lines[1:]
-            if not lines:
-                return
-        # Asked before msgspec sees them, for it recurses in C; no shorter line nests too deep.
-        too_deep = (
-            number
-            for number, line in enumerate(lines)
-            if len(line) > 2 * MAX_DEPTH and nests_deeper_than(line, MAX_DEPTH)
-        )
-        sane = next(too_deep, len(lines))
-        done = 0
-
-        def place() -> int:
-            return offset + sum(map(len, lines[:done])) + done
-
-        try:
-            while done < len(lines):
-                done += self._apply_lines(lines[done:sane], place())
-                if done < len(lines):
-                    self._apply_other(lines[done])
-                    done += 1
-            self.last_at = time_of(lines[-1])
-        except (UndecodableError, UnknownRecordError) as error:
-            raise BadRecordError(place(), error) from None
-        self._undo.clear()
-
-    def _apply_header(self, offset: int, line: bytes) -> None:
-        try:
-            record = decode_record(line)
-            if not isinstance(record, JobRecord):
-                raise UndecodableError("another record than the job's on line 1")
-        except (UndecodableError, UnknownRecordError) as error:
-            raise BadRecordError(offset, error) from None
-        self.set_job(record)
-        self.last_at = record.at
-        self._undo.clear()
-
-    def _apply_lines(self, lines: list[bytes], offset: int) -> int:
-        """Apply lines up to the first that makes no sense; return how many.
-
-        The loop of replay, flat for speed: add_row and set_row without undo.
-        """
-        columns, tallies = self.columns, self.tallies
-        statuses, status_at, attempts = columns.statuses, columns.status_at, columns.attempts
-        codes, row_count = CODES, len(statuses)
-        done = 0
-        try:
-            for line, record in zip(lines, map(decode_slim, lines), strict=True):
-                kind, number = record.type, record.row
-                if kind == "row_status":
-                    position = number - 1
-                    if columns.numbers is not None or not 0 <= position < row_count:
-                        found = self.position_of(number)
-                        if found is None:
-                            return done
-                        position = found
-                    code = codes[record.status]
-                    tallies[statuses[position]] -= 1
-                    tallies[code] += 1
-                    statuses[position] = code
-                    status_at[position] = offset
-                    if code == PROCESSING:
-                        attempts[position] += 1
-                    elif code == COMPLETED and record.cost_cents:
-                        self.cost_cents += record.cost_cents
-                elif kind == "row":
-                    if number == row_count + 1 and columns.numbers is None:
-                        statuses.append(PENDING)
-                        columns.row_at.append(offset)
-                        status_at.append(0)
-                        attempts.append(0)
-                        tallies[PENDING] += 1
-                        self.highest_number = number
-                    elif 0 < number <= MAX_ROW_NUMBER and self.position_of(number) is None:
-                        self.add_row(number, offset)
-                    else:
-                        return done
-                    row_count += 1
-                else:
-                    self.set_job(decode_job_level(line))
-                done += 1
-                offset += len(line) + 1
-        except (*DECODE_ERRORS, KeyError, UndecodableError, UnknownRecordError):
-            pass  # the caller looks at the line that was not counted, and says why
-        return done
-
-    def _apply_other(self, line: bytes) -> None:
-        """Take over a line that the fast loop has left, or raise what is wrong with it."""
-        record = decode_record(line)
-        if isinstance(record, RowStatusRecord):
-            raise UndecodableError(f"the status of row {record.row}, which no record has made")
-        if isinstance(record, RowRecord):
-            raise UndecodableError(f"row {record.row}: out of range, or made a second time")
-        self.set_job(record)  # with a member of its own by a name that the loop decodes
-
-
-class BadRecordError(Exception):
-    """A record with a good seal that makes no sense: ``offset``, and ``why``."""
-
-    def __init__(self, offset: int, why: UndecodableError | UnknownRecordError) -> None:
-        super().__init__(offset, why)
-        self.offset = offset
-        self.why = why

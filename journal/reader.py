@@ -10,6 +10,7 @@ import threading
 from functools import partial
 from pathlib import Path
 
+from journal.apply import BadRecordError, apply
 from journal.errors import (
     FormatVersionError,
     JobLockedError,
@@ -20,7 +21,7 @@ from journal.errors import (
 from journal.files import JournalFile, storage_error, wait_for_lock
 from journal.format import JOURNAL_NAME, SEALED_LINE_END, newer_format, read_error, sealed_end
 from journal.hint import read_hint, write_hint
-from journal.index import BadRecordError, Columns, Index
+from journal.index import Columns, Index
 from journal.replay import START, Position, verified_blocks
 from journal.scan import judge_tail
 
@@ -97,7 +98,8 @@ class Reader:
         end = self._end
         if not end:
             return True
-        return file.read_some(end - _SEALED_END_BYTES, _SEALED_END_BYTES) == self._end_seal
+        at, length, seal = end - _SEALED_END_BYTES, _SEALED_END_BYTES, self._end_seal
+        return file.read_some(at, length) == seal or file.read_at(at, length) == seal
 
     def _catch_up(self, size: int, *, locked: bool) -> None:
         """Take over what the file holds, ``size`` bytes, that the index doesn't."""
@@ -146,7 +148,7 @@ class Reader:
         begin = Position(self._end, self._end_crc)
         try:
             for block in verified_blocks(self.file, begin, size):
-                self.index.apply(block.offset, block.lines)
+                apply(self.index, block.offset, block.lines)
                 if block.ends:
                     self._set_end(block.after)
         except BadRecordError as error:
@@ -220,7 +222,7 @@ def _columns_as_of(file: JournalFile, position: Position) -> Columns:
     end = START
     try:
         for block in verified_blocks(file, START, position.offset):
-            index.apply(block.offset, block.lines)
+            apply(index, block.offset, block.lines)
             end = block.after
     except BadRecordError as error:
         line = file.count_lines(error.offset) + 1

@@ -8,6 +8,9 @@ Memory stays constant: a commit larger than a chunk is verified in one pass and 
 
 from __future__ import annotations
 
+import sys
+from array import array
+from binascii import hexlify
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 from zlib import crc32
@@ -17,7 +20,6 @@ from journal.format import (
     SEAL_BYTES,
     SEAL_HEAD,
     SEALED_LINE_END,
-    stated_crc,
 )
 
 CHUNK_BYTES = 1 << 16  # the fastest of 2^15 to 2^20: lines stay in the cache between passes
@@ -62,11 +64,11 @@ def verified_blocks(file: Readable, start: Position, size: int) -> Iterator[Bloc
     position = start
     while position.offset < size:
         chunk = file.read_at(position.offset, min(CHUNK_BYTES, size - position.offset))
-        lines, after = verified_lines(chunk, position)
-        if lines:
+        if len(chunk) < CHUNK_BYTES or SEALED_LINE_END.search(chunk):
+            lines, after = verified_lines(chunk, position)
+            if not lines:
+                return
             yield Block(position.offset, lines, after, ends=True)
-        elif len(chunk) < CHUNK_BYTES or SEALED_LINE_END.search(chunk):
-            return
         else:
             found = _end_of_large_commit(file, position, size)
             if found is None:
@@ -80,21 +82,46 @@ def verified_lines(chunk: bytes, position: Position) -> tuple[list[bytes], Posit
     """The lines of the commits in ``chunk`` that verify, and the position behind them."""
     lines = chunk.split(b"\n")
     lines.pop()  # what follows the last LF
-    crc = sealed_crc = position.crc
-    good = 0
-    for count, line in enumerate(lines, 1):
-        if line[-SEAL_BYTES:-10] == SEAL_HEAD:
-            crc = crc32(line[:-SEAL_BYTES], crc)
-            if line[-10:] == b'%08x"}' % crc:
-                sealed_crc, good = crc, count
-            elif stated_crc(line) is None:  # no seal: these are no digits
-                crc = crc32(b"\n", crc32(line[-SEAL_BYTES:], crc))
-            else:
-                break
-        else:
-            crc = crc32(b"\n", crc32(line, crc))
-    del lines[good:]
-    return lines, Position(position.offset + sum(map(len, lines)) + good, sealed_crc)
+    crc = _crc_of_single_records(lines, position.crc)
+    if crc is not None:
+        return lines, Position(position.offset + chunk.rfind(b"\n") + 1, crc)
+    after = _end_of_commits(chunk, position)
+    lines = chunk[: after.offset - position.offset].split(b"\n")
+    lines.pop()
+    return lines, after
+
+
+def _crc_of_single_records(lines: list[bytes], crc: int) -> int | None:
+    """What the last seal states, if each of the lines is a commit that verifies; else None."""
+    seals = b"".join([line[-SEAL_BYTES:] for line in lines])
+    if seals.count(SEAL_HEAD) != len(lines):
+        return None
+    crcs = [crc := crc32(line[:-SEAL_BYTES], crc) for line in lines]
+    # All of their digits made and compared at once, which takes a tenth of the time.
+    if b"".join((SEAL_HEAD, _hex(crcs).replace(b"|", b'"}' + SEAL_HEAD), b'"}')) != seals:
+        return None
+    return crc
+
+
+def _end_of_commits(chunk: bytes, position: Position) -> Position:
+    """Where the commits in ``chunk`` end, of any number of lines each, that verify."""
+    *parts, _ = SEALED_LINE_END.split(chunk)  # the body of a commit, its digits, the next body
+    bodies, digits = parts[::2], parts[1::2]
+    offset, crc = position
+    for body, stated in zip(bodies, digits, strict=True):
+        found = crc32(body, crc)
+        if b"%08x" % found != stated:
+            break
+        offset, crc = offset + len(body) + SEAL_BYTES + 1, found
+    return Position(offset, crc)
+
+
+def _hex(crcs: list[int]) -> bytes:
+    """The digits of seals, with a bar between each two."""
+    values = array("I", crcs)
+    if sys.byteorder == "little":
+        values.byteswap()
+    return hexlify(values, b"|", values.itemsize)
 
 
 def _end_of_large_commit(file: Readable, start: Position, size: int) -> Position | None:
@@ -113,14 +140,13 @@ def _end_of_large_commit(file: Readable, start: Position, size: int) -> Position
             return None
         offset += len(chunk)
         held += chunk
-        # The plain search is several times as fast as the pattern, and mostly finds nothing.
-        match = SEALED_LINE_END.search(held) if SEAL_HEAD in held else None
+        match = SEALED_LINE_END.search(held)
         if match:
             crc = crc32(held[: match.start()], crc)
             if b"%08x" % crc != match[1]:
                 return None
             return Position(offset - len(held) + match.end(), crc)
-        crc = crc32(held[:-SEAL_BYTES], crc)
+        crc = crc32(memoryview(held)[:-SEAL_BYTES], crc)
         held = held[-SEAL_BYTES:]
     return None
 

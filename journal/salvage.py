@@ -12,6 +12,7 @@ from zlib import crc32
 
 import msgspec
 
+from journal.apply import apply
 from journal.changes import put_job_record, review_open_rows
 from journal.errors import FormatVersionError, InvalidValueError, JobMismatchError
 from journal.files import JournalFile
@@ -198,7 +199,7 @@ class Salvage:
 
     def _write(self, text: bytes, at: datetime) -> None:
         offset = self._log.append_line(text + b"\n", at)
-        self._log.index.apply(offset, [text])
+        apply(self._log.index, offset, [text])
 
     # --- what no seal vouches for
 

@@ -81,7 +81,7 @@ def scan(file: Readable, size: int, start: Position = START, line: int = 1) -> I
     first_bad: bytes | None = None
     for offset, text, ended in lines_of(file, start.offset, size):
         end = offset + len(text) + ended
-        if text.startswith(_JOB_RECORD) and offset > start.offset:  # a copy behind another one
+        if text.startswith(_JOB_RECORD) and offset > 0:  # a copy behind another one
             candidates += _beginnings(offset, line, [START.crc])
         stated = stated_crc(text) if ended else None
         good = None

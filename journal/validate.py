@@ -54,9 +54,8 @@ def slug(name: str) -> str:
 
 def new_job_id(name: str, today: datetime) -> str:
     """``DATE-slug-of-name-random``."""
-    import secrets  # noqa: PLC0415  (slow to import, and few processes make a job)
-
-    random = "".join(secrets.choice(_RANDOM_ALPHABET) for _ in range(6))
+    number = int.from_bytes(os.urandom(8))  # the module `secrets` takes long to import
+    random = "".join(_RANDOM_ALPHABET[number // 36**place % 36] for place in range(6))
     return f"{today:%Y%m%d}-{slug(name)}-{random}"
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from journal.apply import BadRecordError, apply
 from journal.errors import JobNotFoundError
 from journal.files import JournalFile, storage_error, wait_for_lock
 from journal.format import (
@@ -18,7 +19,7 @@ from journal.format import (
     decode_record,
     newer_format,
 )
-from journal.index import BadRecordError, Index
+from journal.index import Index
 from journal.replay import START, Position
 from journal.scan import Span, Stretch, lines_of, survey
 
@@ -112,7 +113,7 @@ def _check_records(file: JournalFile, span: Span, index: Index, findings: list[F
             rows += isinstance(decode_record(text), RowRecord)  # also one that isn't whole
             check_utf8(text)
             if not broken:  # behind damage, records may refer to what is lost
-                index.apply(offset, [text])
+                apply(index, offset, [text])
         except (UndecodableError, UnknownRecordError) as error:
             findings.append(_record_finding(error, line, offset, text))
             broken = True

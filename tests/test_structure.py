@@ -21,6 +21,7 @@ FLOORS = {
     "mend": 3.2,
     "scan": 3.4,
     "index": 3,
+    "apply": 3.2,
     "jobs": 4,
     "reader": 4.5,
     "runlock": 4,

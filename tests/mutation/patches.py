@@ -135,18 +135,25 @@ SYNCS += [
 
 SEALS = [
     Patch(
+        "replay compares each seal of single records",
+        "replay",
+        "        return None\n    return crc\n",
+        "        pass\n    return crc\n",
+        DAMAGE,
+    ),
+    Patch(
         "replay compares each seal",
         "replay",
-        "            elif stated_crc(line) is None:  # no seal",
-        "            elif True:  # no seal",
+        '        if b"%08x" % found != stated:\n            break\n',
+        "",
         DAMAGE,
     ),
     Patch(
         "replay continues each crc from the one before",
         "replay",
-        "            sealed_crc, good = crc, count",
-        "            sealed_crc, good, crc = crc, count, 0",
-        "tests/test_format.py tests/test_service.py",
+        "    offset, crc = position\n    for body",
+        "    offset, crc = position.offset, 0\n    for body",
+        "tests/test_replay.py tests/test_format.py",
     ),
     Patch(
         "replay compares the seal of a large commit",
@@ -641,9 +648,9 @@ BOUNDS = [
     ),
     Patch(
         "replay looks at the depth of a line first",
-        "index",
-        "            if len(line) > 2 * MAX_DEPTH and nests_deeper_than(line, MAX_DEPTH)",
-        "            if False",
+        "apply",
+        "        if len(line) > SANE_BYTES and nests_deeper_than(line, MAX_DEPTH)",
+        "        if False",
         DAMAGE,
     ),
     Patch(
@@ -675,11 +682,32 @@ BOUNDS = [
         "tests/test_bad_input.py",
     ),
     Patch(
-        "a row number is in range and made once",
-        "index",
-        "                    elif 0 < number <= MAX_ROW_NUMBER and self.position_of(number) is None:",
-        "                    elif True:",
+        "a row number is made once",
+        "apply",
+        "        if number <= index.highest_number and index.position_of(number) is not None:\n",
+        "        if False:\n",
         DAMAGE,
+    ),
+    Patch(
+        "a row number is in range",
+        "format",
+        "RowNumber = Annotated[int, msgspec.Meta(ge=1, le=MAX_ROW_NUMBER)]",
+        "RowNumber = int",
+        DAMAGE,
+    ),
+    Patch(
+        "a status is of a row that a record has made",
+        "apply",
+        "        if position is None:\n            break\n",
+        "        if position is None:\n            continue\n",
+        DAMAGE,
+    ),
+    Patch(
+        "a line whose time makes no sense is named, and not the one behind it",
+        "apply",
+        "        done -= 1  # the last line",
+        "        done -= 0  # the last line",
+        "tests/test_replay.py",
     ),
     Patch(
         "a read of a row checks that the record is the row's",
