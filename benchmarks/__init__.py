@@ -1,0 +1,1 @@
+"""What rowjournal costs beside its peers: ``python -m benchmarks``."""

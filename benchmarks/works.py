@@ -1,0 +1,377 @@
+"""The list of works: what is measured, against whom, and what it should cost.
+
+Goals are for two cores. A ratio is ours / theirs of the medians in one run.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from benchmarks import floors, ours
+from benchmarks.child import STATUS_FILE
+from benchmarks.peers import commands, sqlite
+from benchmarks.table import (
+    BYTES_A_ROW,
+    MIB,
+    MS,
+    MS_A_COMMAND,
+    US_A_COMMIT,
+    US_A_RECORD,
+    US_A_ROW,
+    Goal,
+    Measure,
+    Side,
+    Work,
+    in_peer,
+)
+
+SINGLE = 20_000  # rows completed one at a time, unsynced
+SYNCED = 500
+THREADS = 32
+IN_THREADS = 3_200
+MANY = 1_000_000
+FEWER = MANY // 10  # where an ORM takes part
+RECORDS = 3_000_000
+JOBS = 10_000
+COMMANDS = 500
+WORKERS = 2
+A_TENTH = ", a tenth of the rows"  # slow peers do fewer: the cost of one is the same
+
+SYNC = "synced"
+NO_SYNC = "unsynced"
+CHECKPOINTS = "synced at checkpoints"  # every 1,000 pages, as SQLite comes
+
+
+def _ours(measure: Measure, promise: str = "") -> Side:
+    return Side("**rowjournal**", measure, promise)
+
+
+def _orm(measure: Measure, promise: str, detail: str = "") -> Side:
+    return Side(f"SQLAlchemy ORM{detail}", measure, promise, module="sqlalchemy")
+
+
+def _floor(name: str, measure: Measure, promise: str = "") -> Side:
+    return Side(name, measure, promise, floor=True)
+
+
+WRITING = (
+    Work(
+        "complete",
+        "complete_row, one at a time, unsynced",
+        US_A_COMMIT,
+        _ours(partial(ours.complete, rows=SINGLE, sync="none"), NO_SYNC),
+        (
+            Side(
+                "sqlite3 WAL NORMAL",
+                partial(sqlite.complete, rows=SINGLE, synchronous="NORMAL"),
+                CHECKPOINTS,
+            ),
+            Side(
+                "sqlite3 WAL NORMAL, no index of statuses",
+                partial(sqlite.complete, rows=SINGLE, synchronous="NORMAL", status_index=False),
+                CHECKPOINTS,
+            ),
+            Side(
+                "sqlite3 WAL OFF",
+                partial(sqlite.complete, rows=SINGLE, synchronous="OFF"),
+                NO_SYNC,
+            ),
+            _orm(
+                in_peer("orm", "complete", rows=SINGLE // 10, synchronous="NORMAL"),
+                CHECKPOINTS,
+                A_TENTH,
+            ),
+            _floor("os.write", partial(floors.append, rows=SINGLE, sync=False), NO_SYNC),
+        ),
+        Goal(0.30, ("sqlite3 WAL NORMAL",)),
+    ),
+    Work(
+        "complete-batch",
+        "complete_row, all in one commit",
+        US_A_ROW,
+        _ours(partial(ours.complete, rows=SINGLE, sync="none", batch=True), NO_SYNC),
+        (
+            Side(
+                "sqlite3, one transaction",
+                partial(sqlite.complete, rows=SINGLE, synchronous="NORMAL", batch=True),
+                CHECKPOINTS,
+            ),
+            _orm(
+                in_peer("orm", "complete", rows=SINGLE // 10, synchronous="NORMAL", batch=True),
+                CHECKPOINTS,
+                A_TENTH,
+            ),
+            _floor(
+                "msgspec encode, crc32, one os.write",
+                partial(floors.encode_and_write, rows=SINGLE),
+                NO_SYNC,
+            ),
+        ),
+        Goal(0.8, ("sqlite3, one transaction",)),
+    ),
+    Work(
+        "complete-synced",
+        "complete_row, one at a time, synced, one thread",
+        US_A_COMMIT,
+        _ours(partial(ours.complete, rows=SYNCED, sync="commit"), SYNC),
+        (
+            Side(
+                "sqlite3 WAL FULL", partial(sqlite.complete, rows=SYNCED, synchronous="FULL"), SYNC
+            ),
+            _orm(in_peer("orm", "complete", rows=SYNCED, synchronous="FULL"), SYNC),
+            Side("ZODB FileStorage", in_peer("zodb", "complete", rows=SYNCED), SYNC, module="ZODB"),
+            Side(
+                "DBOS step, SQLite, half the rows",
+                in_peer("dbos_steps", "complete", rows=SYNCED // 2),
+                SYNC,
+                module="dbos",
+            ),
+            _floor("os.write, fdatasync", partial(floors.append, rows=SYNCED, sync=True), SYNC),
+        ),
+        Goal(1.0, ("sqlite3 WAL FULL",)),
+    ),
+    Work(
+        "process-synced",
+        "a row taken and completed: two synced commits",
+        US_A_ROW,
+        _ours(partial(ours.process, rows=SYNCED), SYNC),
+        (
+            Side("sqlite3 WAL FULL", partial(sqlite.process, rows=SYNCED), SYNC),
+            _orm(in_peer("orm", "process", rows=SYNCED), SYNC),
+            Side(
+                "batchledger",
+                in_peer("batch_ledger", "process", rows=SYNCED),
+                SYNC,
+                module="batchledger",
+            ),
+            Side(
+                "persist-queue get, ack",
+                in_peer("persist_queue", "process", rows=SYNCED),
+                SYNC,
+                module="persistqueue",
+            ),
+        ),
+    ),
+    Work(
+        "enqueue-synced",
+        "rows added one at a time, each a synced commit",
+        US_A_COMMIT,
+        _ours(partial(ours.enqueue, rows=SYNCED), SYNC),
+        (
+            Side("sqlite3 WAL FULL", partial(sqlite.enqueue, rows=SYNCED), SYNC),
+            _orm(in_peer("orm", "enqueue", rows=SYNCED), SYNC),
+            Side(
+                "persist-queue put",
+                in_peer("persist_queue", "enqueue", rows=SYNCED),
+                SYNC,
+                module="persistqueue",
+            ),
+            Side("ZODB FileStorage", in_peer("zodb", "enqueue", rows=SYNCED), SYNC, module="ZODB"),
+            Side(
+                "DBOS enqueue, SQLite, half the rows",
+                in_peer("dbos_steps", "enqueue", rows=SYNCED // 2),
+                SYNC,
+                module="dbos",
+            ),
+        ),
+    ),
+    Work(
+        "complete-threads",
+        f"complete_row of one job by {THREADS} threads, synced (0.2: five times the rate)",
+        US_A_COMMIT,
+        _ours(partial(ours.complete_in_threads, rows=IN_THREADS, threads=THREADS), SYNC),
+        (
+            Side(
+                "sqlite3 FULL, a connection a thread",
+                partial(sqlite.complete_in_threads, rows=IN_THREADS, threads=THREADS, shared=False),
+                SYNC,
+            ),
+            Side(
+                "sqlite3 FULL, one connection, a lock",
+                partial(sqlite.complete_in_threads, rows=IN_THREADS, threads=THREADS, shared=True),
+                SYNC,
+            ),
+            _floor(
+                f"os.write of {THREADS} lines, fdatasync",
+                partial(floors.append, rows=IN_THREADS // THREADS, sync=True, lines=THREADS),
+                SYNC,
+            ),
+        ),
+        Goal(0.2, ("sqlite3 FULL, a connection a thread", "sqlite3 FULL, one connection, a lock")),
+    ),
+    Work(
+        "create-rows",
+        "create_rows from a generator of dicts, one commit; ours makes checksums",
+        US_A_ROW,
+        _ours(partial(ours.create_rows, rows=MANY), NO_SYNC),
+        (
+            Side(
+                "sqlite3 executemany, json.dumps",
+                partial(sqlite.create_rows, rows=MANY, texts="json"),
+                CHECKPOINTS,
+            ),
+            Side(
+                "sqlite3 executemany, msgspec",
+                partial(sqlite.create_rows, rows=MANY, texts="msgspec"),
+                CHECKPOINTS,
+            ),
+            Side(
+                "sqlite3 executemany, msgspec, checksums",
+                partial(sqlite.create_rows, rows=MANY, texts="checked"),
+                CHECKPOINTS,
+            ),
+            Side(
+                "sqlite3 executemany, ready-made text",
+                partial(sqlite.create_rows, rows=MANY, texts="ready"),
+                CHECKPOINTS,
+            ),
+            _orm(
+                in_peer("orm", "create_rows", rows=FEWER),
+                CHECKPOINTS,
+                A_TENTH,
+            ),
+            _floor("encode, SHA-256, os.write", partial(floors.create_rows, rows=MANY), NO_SYNC),
+        ),
+        Goal(0.35, ("sqlite3 executemany, json.dumps", "sqlite3 executemany, msgspec")),
+    ),
+)
+
+
+def _rebuild(name: str, title: str, *, batch: bool) -> Work:
+    return Work(
+        name,
+        f"open without a hint, a third of the records rows in one commit, {title}",
+        US_A_RECORD,
+        _ours(partial(ours.rebuild, records=RECORDS, batch=batch)),
+        (
+            _floor(
+                "msgspec decode_lines, slim structs",
+                partial(floors.decode_slim, records=RECORDS, batch=batch),
+            ),
+        ),
+        Goal(0.6),
+    )
+
+
+READING = (
+    _rebuild("rebuild-single", "the others in commits of their own", batch=False),
+    _rebuild("rebuild-batch", "the others in one batch", batch=True),
+    Work(
+        "open",
+        "open a job half done, and its summary",
+        MS,
+        _ours(partial(ours.open_and_summarise, rows=MANY)),
+        (Side("sqlite3 open, GROUP BY status", partial(sqlite.open_and_group, rows=MANY)),),
+        Goal(0.1, ("sqlite3 open, GROUP BY status",)),
+    ),
+    Work(
+        "first-pending",
+        "open a job half done, and its first 1,000 pending rows",
+        MS,
+        _ours(partial(ours.first_pending, rows=MANY, first=1000)),
+        (
+            Side(
+                "sqlite3 open, by an index",
+                partial(sqlite.first_pending, rows=MANY, first=1000),
+            ),
+        ),
+        Goal(10),
+    ),
+    Work(
+        "read-orm",
+        "all rows as objects, beside an ORM",
+        US_A_ROW,
+        _ours(partial(ours.read_all, rows=FEWER)),
+        (
+            _orm(in_peer("orm", "read_all", rows=FEWER, streamed=False), "", ", all()"),
+            _orm(in_peer("orm", "read_all", rows=FEWER, streamed=True), "", ", yield_per"),
+        ),
+        Goal(0.1, ("SQLAlchemy ORM, all()", "SQLAlchemy ORM, yield_per")),
+    ),
+    Work(
+        "read",
+        "all rows as JobRow",
+        US_A_ROW,
+        _ours(partial(ours.read_all, rows=MANY)),
+        (
+            Side(
+                "sqlite3 fetchall, json.loads", partial(sqlite.read_all, rows=MANY, decoder="json")
+            ),
+            Side(
+                "sqlite3 fetchall, msgspec", partial(sqlite.read_all, rows=MANY, decoder="msgspec")
+            ),
+            _floor("for x in fetchall()", partial(sqlite.read_all, rows=MANY, decoder=None)),
+            _floor("msgspec decode of each line", partial(floors.read_lines, rows=MANY)),
+        ),
+        Goal(2, ("sqlite3 fetchall, json.loads", "sqlite3 fetchall, msgspec")),
+    ),
+    Work(
+        "list-jobs",
+        "the newest 50 of 10,000 jobs, in a new process",
+        MS,
+        _ours(partial(ours.list_jobs, jobs=JOBS)),
+        (Side("sqlite3 ORDER BY, LIMIT 50", partial(sqlite.list_jobs, jobs=JOBS)),),
+        Goal(500),
+    ),
+    Work(
+        "list-command",
+        "`journal list` of three jobs, the whole process",
+        MS,
+        _ours(ours.list_command),
+        (
+            _floor("python -c 'import click, msgspec'", floors.import_libraries),
+            _floor("python -c pass", floors.start_and_stop),
+        ),
+        Goal(1.5, ("python -c 'import click, msgspec'",)),
+        times=3,
+    ),
+    Work(
+        "run-commands",
+        f"`true` for each line, {WORKERS} at a time, the whole run",
+        MS_A_COMMAND,
+        _ours(partial(commands.ours, commands=COMMANDS, workers=WORKERS), SYNC),
+        (
+            Side(
+                "parallel --joblog",
+                partial(commands.parallel, commands=COMMANDS, workers=WORKERS),
+                NO_SYNC,
+                program="parallel",
+            ),
+            Side(
+                "xargs -P",
+                partial(commands.xargs, commands=COMMANDS, workers=WORKERS),
+                "no record",
+                program="xargs",
+            ),
+        ),
+    ),
+)
+
+
+def _memory(name: str, rows: int, goal: float, *, full_only: bool = False) -> tuple[Work, ...]:
+    return tuple(
+        Work(
+            f"{name}-{measured}",
+            f"memory of an open job of {rows:,} rows, half done: {measured}",
+            BYTES_A_ROW,
+            _ours(partial(ours.memory_of_open_job, rows=rows, measured=measured)),
+            goal=Goal(goal),
+            full_only=full_only,
+        )
+        for measured in ("held", "peak")
+    )
+
+
+MEMORY = (
+    *_memory("memory", MANY, 32),
+    *_memory("memory-full", 10 * MANY, 1e9 / (10 * MANY), full_only=True),
+    Work(
+        "memory-create",
+        "growth of the process at its peak in create_rows of a generator",
+        MIB,
+        _ours(partial(ours.memory_of_create_rows, rows=MANY)),
+        (Side("sqlite3 executemany", partial(sqlite.memory_of_create_rows, rows=MANY)),),
+    ),
+)
+
+WORKS = WRITING + READING + (MEMORY if STATUS_FILE.exists() else ())

@@ -1,0 +1,78 @@
+"""The benchmarks run, with few rows and the standard library's peers; what they cost is not asked."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).resolve().parent.parent
+QUICK = ("--scale", "0.0001", "--rounds", "1", "--standard")
+
+
+def run(*arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=TOP,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module", name="works")
+def fixture_works() -> list[str]:
+    return [line.split()[0] for line in run("benchmarks", "--list").splitlines()]
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_each_work_has_its_lines_in_the_table_and_its_figures_in_the_json(
+    tmp_path: Path, works: list[str]
+) -> None:
+    assert len(works) > 10
+    path = tmp_path / "figures.json"
+    table = run("benchmarks", *QUICK, "--dir", str(tmp_path), "--json", str(path))
+    told = json.loads(path.read_text())
+    assert [work["name"] for work in told["works"]] == works
+    assert (told["rounds"], told["scale"]) == (1, 0.0001)
+    lines = table[table.index("|---") :].splitlines()[1:]
+    for work in told["works"]:
+        sides = [work["ours"], *work["others"]]
+        for side in sides:
+            shown = cells(lines.pop(0))
+            assert shown[1] == ("floor: " if side["floor"] else "") + side["name"]
+            assert shown[2] == side["promise"]
+            if "skipped" in side:
+                assert shown[3] == side["skipped"] == "left out: --standard"
+            else:
+                assert work["unit"] in shown[3]
+                assert 0 < side["min"] <= side["median"] <= side["max"]
+        if work["goal"] is not None:
+            assert set(work["goal"]["against"]) <= {side["name"] for side in sides}
+    assert not lines
+    assert [other.name for other in tmp_path.iterdir()] == ["figures.json"]
+
+
+def test_a_work_can_be_chosen_and_its_figures_printed(tmp_path: Path) -> None:
+    choice = ("--only", "complete", "open*", "--dir", str(tmp_path), "--json", "-")
+    told = json.loads(run("benchmarks", *QUICK, *choice))
+    assert [work["name"] for work in told["works"]] == ["complete", "open"]
+
+
+def test_the_growth_of_costs_is_told_by_size(tmp_path: Path) -> None:
+    path = tmp_path / "growth.csv"
+    few = ("--max-rows", "1000", "--rounds", "1", "--dir", str(tmp_path), "--csv", str(path))
+    table = run("benchmarks.plot", *few).splitlines()
+    with path.open(newline="") as file:
+        names, figures = csv.reader(file)
+    assert len(names) == len(figures) == len(table) - 1
+    assert figures[0] == "1000"
+    assert all(figures)
