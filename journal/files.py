@@ -45,15 +45,6 @@ def _filelock() -> ModuleType:
     return filelock
 
 
-def lock_descriptor(fd: int, *, blocking: bool) -> bool:
-    locked: bool = _filelock().lock_descriptor(fd, blocking=blocking)
-    return locked
-
-
-def unlock_descriptor(fd: int) -> None:
-    _filelock().unlock_descriptor(fd)
-
-
 def _close(fd: int) -> None:
     """Let go of a descriptor, which the system does whatever it says; what matters was synced."""
     with contextlib.suppress(OSError):
@@ -81,13 +72,14 @@ class _Descriptor:
     def try_lock(self) -> bool:
         """Take the exclusive lock of this open file, or say at once that it is taken."""
         try:
-            return lock_descriptor(self.fd, blocking=False)
+            locked: bool = _filelock().lock_descriptor(self.fd, blocking=False)
         except OSError as error:
             raise storage_error(self.path, "lock", error) from error
+        return locked
 
     def unlock(self) -> None:
         try:
-            unlock_descriptor(self.fd)
+            _filelock().unlock_descriptor(self.fd)
         except OSError as error:
             self.close()  # which lets go of the lock, whatever the system says
             raise storage_error(self.path, "unlock", error) from error
@@ -182,10 +174,13 @@ class JournalFile(_Descriptor):
 
     def read_line(self, offset: int) -> bytes:
         """The line at ``offset`` without its LF; an unfinished one is a StorageError."""
-        data = self.read_some(offset, 1024)  # most lines, in one system call
-        end = data.find(b"\n")
-        if end >= 0:
-            return data[:end]
+        try:
+            data = os.pread(self.fd, 1024, offset)  # most lines, in one system call
+            end = data.find(b"\n")
+            if end >= 0:
+                return data[:end]
+        except OSError:  # closed in a forked child, or what the next try says
+            pass
         line = self.find_line(offset)
         if line is None:
             error = OSError(errno.EIO, f"no whole line at byte {offset}")

@@ -280,6 +280,9 @@ def nests_deeper_than(text: bytes, limit: int) -> bool:
     return False
 
 
+_NOT_UTC = "a time that is not in UTC"
+
+
 class UndecodableError(Exception):
     """A line is no record of this format; ``args[0]`` says why. Never leaves the package."""
 
@@ -299,7 +302,8 @@ def decode_record(line: bytes) -> Record:
         record: Record = decode_sane(line)
     except DECODE_ERRORS as error:
         raise _why_undecodable(line, error) from None
-    _check_utc(record.at)
+    if record.at.tzinfo is not UTC:  # what msgspec makes of "Z": one object
+        raise UndecodableError(_NOT_UTC)
     if isinstance(record, JobRecord) and record.format != FORMAT:
         if record.format > FORMAT:
             raise UnknownRecordError(_newer_format(record.format))
@@ -328,21 +332,9 @@ def time_of(line: bytes) -> datetime:
         at: datetime = _decode_time(line).at
     except DECODE_ERRORS as error:
         raise _why_undecodable(line, error) from None
-    _check_utc(at)
+    if at.tzinfo is not UTC:
+        raise UndecodableError(_NOT_UTC)
     return at
-
-
-def _check_utc(at: datetime) -> None:
-    if at.tzinfo is not UTC:  # what msgspec makes of "Z": one object
-        raise UndecodableError("a time that is not in UTC")
-
-
-def decode_row(line: bytes) -> RowRecord:
-    """One line that should be a ``row``. Raises as :func:`decode_record`."""
-    record = decode_record(line)
-    if not isinstance(record, RowRecord):
-        raise UndecodableError("a record of another type")
-    return record
 
 
 def decode_header(head: bytes) -> JobRecord | None:

@@ -19,6 +19,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -141,16 +142,16 @@ class Log(Recovery):
 
     # --- committing
 
-    def change(self, change: Callable[[], Result]) -> Result:
-        """Have ``change`` called in a commit of this thread or, if others commit, in theirs.
+    def change(self, change: Callable[..., Result], *arguments: Any) -> Result:
+        """Have ``change(log, *arguments)`` called in a commit of this thread, or in another's.
 
         Where commits are synced, those that threads ask for at a time share one. ``change`` must
         be quick: it may be called by another thread, and others wait for it.
         """
         if self._sync and self._owner != threading.get_ident():
-            return self._group.run(self, change)
+            return self._group.run(self, partial(change, self, *arguments))
         with self:
-            return change()
+            return change(self, *arguments)
 
     def attempt(self, change: Callable[[], Result]) -> Result:
         """Call ``change`` within the commit under way; what it did until it raised is undone."""
@@ -281,7 +282,8 @@ class Log(Recovery):
             self._open()  # it was deleted or replaced between opening and locking
 
     def _finish(self, discard: bool) -> None:
-        file = self.file
+        file = self._file
+        assert file is not None
         written = False
         try:
             if discard:
@@ -318,9 +320,7 @@ class Log(Recovery):
     def now(self) -> datetime:
         """The time for the next record: a clock that steps back is held, not followed."""
         at, last_at = now(), self.index.last_at
-        if at < last_at:
-            return last_at
-        return at
+        return max(at, last_at)
 
     def append(self, record: Record) -> int:
         """Encode a record into the commit under way; return the offset it will have."""

@@ -17,7 +17,6 @@ from journal.format import (
     UndecodableError,
     UnknownRecordError,
     decode_record,
-    decode_row,
     decode_sane,
     read_error,
 )
@@ -79,10 +78,10 @@ Read = Callable[[int], bytes]  # the line at an offset, without its LF
 def read_row(file: JournalFile, line: bytes, offset: int, number: int) -> RowRecord:
     """The record of row ``number``, from the line that an index says holds it."""
     try:
-        record = decode_row(line)
+        record = decode_record(line)
     except (UndecodableError, UnknownRecordError) as error:
         raise read_error(file.path, file.count_lines(offset) + 1, offset, error) from None
-    if record.row != number:
+    if not isinstance(record, RowRecord) or record.row != number:
         raise _moved(file, offset, f"row {number}")
     return record
 

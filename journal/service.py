@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
-from functools import partial
 from pathlib import Path
 from threading import TIMEOUT_MAX
 from types import TracebackType
@@ -462,8 +461,7 @@ class JobService:
         return self._change(job_id, RowStatusRecord(row=number, status="pending", at=UNSET_TIME))
 
     def _change(self, job_id: str, record: RowStatusRecord) -> JobRow:
-        log = self._store.log(job_id)
-        return log.change(partial(change_row, log, job_id, record))
+        return self._store.log(job_id).change(change_row, job_id, record)
 
     def retry_failed_rows(self, job_id: str) -> int:
         """Put all failed rows back to pending in one commit; returns how many there were.

@@ -37,6 +37,7 @@ from journal import (
 )
 from journal.changes import change_row
 from journal.format import UNSET_TIME, RowStatusRecord
+from journal.log import Log
 
 JOB = "together"
 SYNC = "fdatasync"
@@ -250,7 +251,7 @@ def test_who_leads_and_is_interrupted_leaves_the_others_changes_to_the_next(
 ) -> None:
     log = service._store.log(JOB)
 
-    def interrupted() -> JobRow:
+    def interrupted(log: Log) -> JobRow:
         change_row(log, JOB, RowStatusRecord(row=7, status="completed", at=UNSET_TIME))
         raise KeyboardInterrupt
 

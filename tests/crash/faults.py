@@ -20,8 +20,8 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 from zlib import crc32
 
+import filelock
 import pytest
-from filelock import lock_descriptor, unlock_descriptor
 from helpers_crash import JOURNAL_NAME, Fault, fails
 
 import journal.files
@@ -108,10 +108,9 @@ class FaultySystem:
             )
 
         monkeypatch.setattr(journal.files, "os", self)
-        monkeypatch.setattr(journal.files, "lock_descriptor", locking("lock", lock_descriptor))
-        monkeypatch.setattr(
-            journal.files, "unlock_descriptor", locking("unlock", unlock_descriptor)
-        )
+        for name in ("lock_descriptor", "unlock_descriptor"):
+            word = name.removesuffix("_descriptor")
+            monkeypatch.setattr(filelock, name, locking(word, getattr(filelock, name)))
         flock = SimpleNamespace(
             flock=locking("share", fcntl.flock), LOCK_SH=fcntl.LOCK_SH, LOCK_NB=fcntl.LOCK_NB
         )
