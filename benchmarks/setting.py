@@ -90,10 +90,12 @@ class Setting:
 
 def start_python(*arguments: str, stdin: bytes = b"") -> str:
     """What a new Python process, which finds these modules, has printed."""
-    path = os.pathsep.join(filter(None, (str(_SOURCES), os.environ.get("PYTHONPATH"))))
+    environment = {**os.environ}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed program is compiled once
+    path = os.pathsep.join(filter(None, (str(_SOURCES), environment.get("PYTHONPATH"))))
     done = subprocess.run(
         (sys.executable, *arguments),
-        env={**os.environ, "PYTHONPATH": path},
+        env={**environment, "PYTHONPATH": path},
         input=stdin,
         capture_output=True,
         check=False,
