@@ -320,7 +320,9 @@ class Log(Recovery):
     def now(self) -> datetime:
         """The time for the next record: a clock that steps back is held, not followed."""
         at, last_at = now(), self.index.last_at
-        return max(at, last_at)
+        if at < last_at:
+            return last_at
+        return at
 
     def append(self, record: Record) -> int:
         """Encode a record into the commit under way; return the offset it will have."""

@@ -92,11 +92,7 @@ class Reader:
         The size alone doesn't say so: a copy that went another way, of the same length, may
         have been written over it in place. The seal does, since it vouches for all before it.
         """
-        end = self._end
-        if size != end or self._stale:
-            return False
-        at, length = end - _SEALED_END_BYTES, _SEALED_END_BYTES
-        return (at > 0 and file.read_some(at, length) == self._end_seal) or self._has_our_seal(file)
+        return size == self._end and not self._stale and self._has_our_seal(file)
 
     def _has_our_seal(self, file: JournalFile) -> bool:
         end = self._end

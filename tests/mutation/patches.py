@@ -712,8 +712,8 @@ BOUNDS = [
     Patch(
         "a read of a row checks that the record is the row's",
         "rows",
-        "    if record.row != number:\n",
-        "    if False:\n",
+        "    if not isinstance(record, RowRecord) or record.row != number:\n",
+        "    if not isinstance(record, RowRecord):\n",
         DAMAGE,
     ),
     Patch(
