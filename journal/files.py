@@ -36,12 +36,17 @@ _open_files: weakref.WeakSet[_Descriptor] = weakref.WeakSet()
 
 
 @cache
-def _filelock() -> ModuleType:
-    """Imported when a lock is taken: for those who only read it would be a fifth of their start."""
+def load_filelock() -> ModuleType:
+    """Imported late: for a command that only reads it would be a fifth of its start.
+
+    But before there are threads, for it has its say in each fork of the process, and must not
+    appear in the middle of one.
+    """
     try:
         import filelock  # noqa: PLC0415
     except ImportError as error:  # there may be no descriptor left to read it with
-        raise OSError(errno.EMFILE, f"filelock can't be imported: {error}") from error
+        number = getattr(error.__cause__, "errno", None) or errno.EMFILE
+        raise OSError(number, f"filelock can't be imported: {error}") from error
     return filelock
 
 
@@ -72,14 +77,14 @@ class _Descriptor:
     def try_lock(self) -> bool:
         """Take the exclusive lock of this open file, or say at once that it is taken."""
         try:
-            locked: bool = _filelock().lock_descriptor(self.fd, blocking=False)
+            locked: bool = load_filelock().lock_descriptor(self.fd, blocking=False)
         except OSError as error:
             raise storage_error(self.path, "lock", error) from error
         return locked
 
     def unlock(self) -> None:
         try:
-            _filelock().unlock_descriptor(self.fd)
+            load_filelock().unlock_descriptor(self.fd)
         except OSError as error:
             self.close()  # which lets go of the lock, whatever the system says
             raise storage_error(self.path, "unlock", error) from error
@@ -90,14 +95,8 @@ def _close_in_child() -> None:
         file.close()
 
 
-def _finish_imports() -> None:
-    """Another thread may be at an import, whose lock the child would wait for, for ever."""
-    with contextlib.suppress(OSError):
-        _filelock()
-
-
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_finish_imports, after_in_child=_close_in_child)
+    os.register_at_fork(after_in_child=_close_in_child)
 
 
 class JournalFile(_Descriptor):
@@ -125,7 +124,7 @@ class JournalFile(_Descriptor):
         if not S_ISREG(stat.st_mode):  # a device may be endless, and a pipe silent
             self.close()
             raise OSError(errno.EINVAL, "it is not a regular file")
-        self._inode, self._device = stat.st_ino, stat.st_dev
+        self.inode, self._device = stat.st_ino, stat.st_dev
 
     def size_bytes(self) -> int:
         try:
@@ -133,13 +132,16 @@ class JournalFile(_Descriptor):
         except OSError as error:
             raise storage_error(self.path, "read", error) from error
 
-    def size_and_time(self) -> tuple[int, int]:
-        """The size in bytes, and when the content was changed last, in ns since 1970."""
+    def size_and_change(self) -> tuple[int, int]:
+        """The size in bytes, and when the file was changed last, in ns since 1970.
+
+        Also its owner or permissions: the time that no program can set back.
+        """
         try:
             stat = os.fstat(self._live_fd())
         except OSError as error:
             raise storage_error(self.path, "read", error) from error
-        return stat.st_size, stat.st_mtime_ns
+        return stat.st_size, stat.st_ctime_ns
 
     def size_at_path(self) -> int | None:
         """The size of this file if its path still names it, else None; one system call."""
@@ -149,7 +151,7 @@ class JournalFile(_Descriptor):
             return None
         except OSError as error:
             raise storage_error(self.path, "read", error) from error
-        if stat.st_ino == self._inode and stat.st_dev == self._device:
+        if stat.st_ino == self.inode and stat.st_dev == self._device:
             return stat.st_size
         return None
 
@@ -260,7 +262,7 @@ class JournalFile(_Descriptor):
         if self.fd < 0:  # a forked child: open the same file again, not what took its place
             fd = os.open(self.path, os.O_RDONLY)
             stat = os.fstat(fd)
-            if (stat.st_ino, stat.st_dev) != (self._inode, self._device):
+            if (stat.st_ino, stat.st_dev) != (self.inode, self._device):
                 _close(fd)
                 raise FileNotFoundError(errno.ENOENT, "it was replaced since it was opened")
             self.fd = fd

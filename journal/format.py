@@ -80,7 +80,6 @@ Bounds: a line is at most 64 MiB with its LF, and nests at most 100 deep.
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -449,20 +448,16 @@ def encode_row(number: int, checksum: str, data: bytes, at: bytes) -> bytes:
 
 
 @cache
-def _sha256() -> Callable[[bytes], Any]:
-    from hashlib import sha256  # noqa: PLC0415  (it loads OpenSSL, which readers don't need)
+def load_sha256() -> Callable[[bytes], Any]:
+    """As :func:`journal.files.load_filelock`: it loads OpenSSL, which readers don't need."""
+    from hashlib import sha256  # noqa: PLC0415
 
     return sha256
 
 
-if hasattr(os, "register_at_fork"):
-    # Another thread may be at this import, whose lock the child would wait for, for ever.
-    os.register_at_fork(before=_sha256)
-
-
 def checksum_of(value: Any) -> str:
     """SHA-256 in hex of the value's compact JSON with sorted keys."""
-    digest: str = _sha256()(_canonical_encoder.encode(value)).hexdigest()
+    digest: str = load_sha256()(_canonical_encoder.encode(value)).hexdigest()
     return digest
 
 

@@ -19,7 +19,7 @@ from journal.errors import JournalError
 
 Result = TypeVar("Result")
 
-# An interrupt may take a leader away before it has named the next one: so nobody waits for ever.
+# An interrupt may take a leader away before it has named the next one, or woken those it has served.
 _PATIENCE_S = 1.0
 
 
@@ -45,28 +45,63 @@ class Log(Protocol):
         """What to tell those whose commit may be there, or not."""
 
 
-class _Request:
-    """A change that one thread asks for: in the queue, then taken by a leader, then done."""
+class _Commit:
+    """One commit and what became of it, which is final once it is ``over``.
 
-    __slots__ = ("change", "done", "error", "result", "wake")
+    It is then ``written``, or failed with an ``error``; or it was interrupted: before it was
+    ``ending`` nothing of it was written, later nobody knows.
+    """
+
+    __slots__ = ("ending", "error", "leader", "over", "written")
+
+    def __init__(self, leader: _Request) -> None:
+        self.leader = leader
+        self.ending = self.written = self.over = False
+        self.error: JournalError | None = None
+
+
+class _Request:
+    """A change that one thread asks for: in the queue until a leader takes it into its commit."""
+
+    __slots__ = ("change", "commit", "error", "result", "wake")
 
     def __init__(self, change: Callable[[], Any]) -> None:
         self.change = change
-        self.done = False
-        self.result: Any = None
-        self.error: BaseException | None = None
-        self.wake = threading.Lock()  # released when it is done, or its turn to lead
+        self.commit: _Commit | None = None
+        self.result: Any = None  # as of within the commit: to be told when that is written
+        self.error: JournalError | None = None
+        self.wake = threading.Lock()  # released when there may be something new
         self.wake.acquire()
 
     def wake_up(self) -> None:
-        with suppress(RuntimeError):  # it is awake: it was told before, or its patience was over
+        with suppress(RuntimeError):  # it is awake
             self.wake.release()
+
+    def outcome(self, log: Log) -> Any:
+        """The result, or raise the error, once the commit is over."""
+        commit = self.commit
+        assert commit is not None
+        if commit.written:
+            error: JournalError | None = self.error
+        elif commit.error is None:
+            error = log.interrupted()
+        else:  # also for who was refused: what it was refused for was never written
+            error = commit.error if commit.leader is self else copy.copy(commit.error)
+        if error is None:
+            return self.result
+        try:
+            raise error
+        finally:
+            # It would keep this frame alive, and what that refers to.
+            self.error = self.commit = commit = error = None
 
 
 class Group:
     """The queue before one log."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience_s: float) -> None:
+        """Who waits for ``patience_s`` seconds looks for itself whether there still is a leader."""
+        self._patience_s = min(patience_s, _PATIENCE_S)
         self._guard = threading.Lock()
         self._queue: list[_Request] = []
         self._leader: _Request | None = None
@@ -78,34 +113,41 @@ class Group:
         """
         request = _Request(change)
         try:
-            if self._must_wait(request):
-                self._wait(request)
-            if not request.done:
-                self._lead(log, request)
+            self._queue_up(request)
+            while not self._is_settled(request):
+                if request.commit is None and self._leader is request:
+                    self._lead(log, request)
+                else:
+                    self._wait(request)
         finally:
             self._leave(request)
-        if request.error is not None:
-            try:
-                raise request.error
-            finally:
-                request.error = None  # it would keep this frame alive, and what that refers to
-        result: Result = request.result
+        result: Result = request.outcome(log)
         return result
 
-    def _must_wait(self, request: _Request) -> bool:
+    def _queue_up(self, request: _Request) -> None:
         with self._guard:
-            self._queue.append(request)
+            if request not in self._queue:
+                self._queue.append(request)
             if self._leader is None:
                 self._leader = request
-            return self._leader is not request
+
+    def _is_settled(self, request: _Request) -> bool:
+        commit = request.commit
+        if commit is None or not commit.over:
+            return False
+        if commit.ending:
+            return True
+        request.commit = request.error = None  # its leader was interrupted: ask again
+        self._queue_up(request)
+        return False
 
     def _wait(self, request: _Request) -> None:
-        """Return when the request is done, or when it is the one to lead."""
-        while not request.wake.acquire(timeout=_PATIENCE_S):
+        """Until there may be something new."""
+        patience_s = self._patience_s if request.commit is None else _PATIENCE_S
+        if not request.wake.acquire(timeout=patience_s):
             with self._guard:
                 if request in self._queue:  # else a leader has it, and will say what became of it
                     self._leader = request
-                    return
 
     def _leave(self, request: _Request) -> None:
         with self._guard:
@@ -117,49 +159,36 @@ class Group:
                     self._leader.wake_up()
 
     def _lead(self, log: Log, own: _Request) -> None:
-        """Make one commit of all that is in the queue."""
+        """Make one commit of all that is in the queue; raise why none could begin."""
+        commit = _Commit(own)
         group: list[_Request] = []
-        ending = False
         try:
             with log:
                 with self._guard:
+                    for request in self._queue:
+                        request.commit = commit
                     group += self._queue
                     self._queue.clear()
                 for request in group:
-                    try:
-                        request.result = log.attempt(request.change)
-                    except Exception as error:  # noqa: BLE001  (it belongs to who asked)
-                        request.error = error
-                ending = True
-        except BaseException as error:
-            if ending:
-                _fail(log, group, own, error)
-            else:
-                self._put_back(group, own)
-            if not own.done:
-                own.error, own.done = error, True
-            if not isinstance(error, Exception):
+                    _attempt(log, request)
+                commit.ending = True
+            commit.written = True
+        except JournalError as error:
+            if commit.ending:
+                commit.error = error
+            elif own.commit is None:  # else another leader has taken it, and made a commit
                 raise
-            return
-        for request in group:
-            request.done = True
-            request.wake_up()
-
-    def _put_back(self, group: list[_Request], own: _Request) -> None:
-        """Nothing of it was written: let the others ask again, before those who came later."""
-        with self._guard:
-            waiting = set(self._queue)
-            self._queue[:0] = [one for one in group if one is not own and one not in waiting]
+        finally:
+            commit.over = True  # first, and at once: whoever waits depends on it
             for request in group:
-                request.error = request.result = None
+                if request is not own:
+                    request.wake_up()
 
 
-def _fail(log: Log, group: list[_Request], own: _Request, error: BaseException) -> None:
-    """The commit failed as a whole: each has an error of its own, also who was refused in it."""
-    for request in group:
-        if request is not own:
-            request.error = (
-                copy.copy(error) if isinstance(error, JournalError) else log.interrupted()
-            )
-            request.done = True
-            request.wake_up()
+def _attempt(log: Log, request: _Request) -> None:
+    """What else is raised is none of the request's: a signal handler's, or a want of memory."""
+    try:
+        request.result = log.attempt(request.change)
+    except JournalError as error:
+        # Without the way here, which holds what the others have asked for.
+        request.error = error.with_traceback(None)

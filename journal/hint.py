@@ -6,19 +6,23 @@ behind the other, as little-endian integers; the header has a crc for each block
 columns only the statuses are read at once: those of offsets are read block by block when they are
 asked for, so that the first pending rows of millions cost a few reads.
 
-A hint is believed if the journal has that commit at that offset, begins with the same line, and, if
-it ends there, was last changed when it was when the hint was written (an editor changes that, and most
-ways to copy: a copy is read through once). Commits that nobody has synced yet may be gone after a
-crash of the system, and a part of them with what is behind it still there: a hint that was written
-over such is believed until then only. Whatever isn't as it should be is no hint.
+A hint is believed if the journal is the same file (a copy is read through once), has that commit at
+that offset and begins with the same line, and if nobody has touched it since: if it ends there, it
+was last changed when it was when the hint was written, and otherwise when its last commit was made.
+And none is written of a file that was touched after it was read or written. So what an editor does
+to a job that is at rest is seen. Commits that nobody has synced yet may be gone after a crash of the
+system, and a part of them with what is behind it still there: a hint that was written over such is
+believed until then only. Whatever isn't as it should be is no hint.
 """
 
 from __future__ import annotations
 
 import itertools
+import re
 import sys
 from array import array
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal, overload
 from zlib import crc32
@@ -26,7 +30,7 @@ from zlib import crc32
 import msgspec
 
 from journal import files
-from journal.errors import StorageError
+from journal.errors import JournalError
 from journal.files import DerivedFile, JournalFile
 from journal.format import (
     DECODE_ERRORS,
@@ -52,6 +56,10 @@ _MAX_HEADER_BYTES = 1 << 20  # 10^9 rows need a fifth of it
 
 # The columns in the order of the file, and the types of their integers.
 _TYPES = {"statuses": "B", "attempts": "I", "row_at": "Q", "status_at": "Q", "numbers": "Q"}
+_EPOCH = datetime.fromtimestamp(0, UTC)
+_END_OF_COMMIT = re.compile(rb'"at":"([0-9T:.-]{26}Z)","crc":"[0-9a-f]{8}"}\n\Z')
+_WRITING_NS = 2_000_000_000
+_SMALL = {"attempts", "row_at", "status_at"}  # never so large that the highest byte isn't 0
 
 
 class _Header(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -60,7 +68,8 @@ class _Header(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     hint: Literal[1]
     offset: int  # behind the commit
     crc: int
-    modified_ns: int
+    inode: int
+    changed_ns: int
     boot_id: str  # believed while the system is up; empty: for good
     first_line_bytes: int
     first_line_crc: int
@@ -101,7 +110,7 @@ def read_hint(
         first = _check(header, file)
         position = Position(header.offset, header.crc)
         columns = _columns(header, stored, begin, lambda: rebuild(position))
-    except (OSError, _NotAHintError, *DECODE_ERRORS):
+    except (OSError, _NotAHintError, ValueError, *DECODE_ERRORS):
         return None
     state = JobState(
         first,
@@ -140,13 +149,16 @@ def _read_header(hint: DerivedFile) -> tuple[_Header, int]:
 
 def _check(header: _Header, file: JournalFile) -> JobRecord:
     """The job record of the journal that the hint is of."""
-    size, modified_ns = file.size_and_time()
+    size, changed_ns = file.size_and_change()
     seal = sealed_end(header.crc)
     if (
-        not 0 < header.offset <= size
+        not len(seal) <= header.offset <= size
+        or file.inode != header.inode
         or file.read_at(header.offset - len(seal), len(seal)) != seal
-        or (size == header.offset and modified_ns != header.modified_ns)
+        or (size == header.offset and changed_ns != header.changed_ns)
+        or (size > header.offset and changed_ns > _end_written_ns(file, size))
         or (header.boot_id and header.boot_id != files.boot_id())
+        or header.last_at.tzinfo is not UTC  # what comes next may be written with it
     ):
         raise _NotAHintError
     line = file.find_line(0) or b""
@@ -161,6 +173,19 @@ def _check(header: _Header, file: JournalFile) -> JobRecord:
     return record
 
 
+def _end_written_ns(file: JournalFile, size: int) -> int:
+    """Until when the last commit should have been written, by what it states."""
+    end = _END_OF_COMMIT.search(file.read_at(max(size - 64, 0), 64))
+    if end is None:
+        raise _NotAHintError
+    return written_ns(datetime.fromisoformat(end[1].decode()))
+
+
+def written_ns(at: datetime) -> int:
+    """Until when a commit that states ``at`` should have been written, in ns since 1970."""
+    return (at - _EPOCH) // timedelta(microseconds=1) * 1000 + _WRITING_NS
+
+
 def _columns(
     header: _Header, stored: DerivedFile, begin: int, rebuild: Callable[[], Columns]
 ) -> Columns:
@@ -170,10 +195,8 @@ def _columns(
     sizes = [rows * array(_TYPES[name]).itemsize for name in names]
     count = -(-rows // BLOCK_ROWS)
     if (
-        rows < 0
-        or len(header.tallies) != len(STATUSES)
-        or sum(header.tallies) != rows
-        or min(header.tallies) < 0
+        not 0 <= rows < header.offset  # each has a line: no memory is taken for more
+        or ("numbers" not in blocks and header.highest_number != rows)
         or any(len(blocks.get(name, ())) != count for name in names)
         or stored.size_bytes() != begin + sum(sizes)
     ):
@@ -188,7 +211,8 @@ def _columns(
         else:
             setattr(columns, name, column)
         begin += size
-    if columns.statuses.translate(None, bytes(range(len(STATUSES)))):
+    tallies = list(map(columns.statuses.count, range(len(STATUSES))))
+    if tallies != header.tallies or sum(tallies) != rows:
         raise _NotAHintError
     return columns
 
@@ -271,6 +295,8 @@ class _Column(Sequence[int]):
             return None
         if len(data) != length or crc32(data) != self._crcs[number]:
             return None
+        if self._name in _SMALL and data[block.itemsize - 1 :: block.itemsize].strip(b"\0"):
+            return None
         block.frombytes(data)
         if sys.byteorder == "big":
             block.byteswap()
@@ -281,11 +307,18 @@ class _Column(Sequence[int]):
 
 
 def write_hint(
-    directory: Path, file: JournalFile, index: Index, position: Position, *, durable: bool
+    directory: Path,
+    file: JournalFile,
+    index: Index,
+    position: Position,
+    *,
+    durable: bool,
+    known_ns: int,
 ) -> None:
     """Leave the index of ``file``, as of the commit that ends at ``position``, beside it.
 
-    ``durable``: the journal is on the disk up to there. Where no hint can be written, none is.
+    ``durable``: the journal is on the disk up to there. ``known_ns``: until when changes of the
+    file are accounted for. Where no hint can be written, none is.
     """
     boot_id = "" if durable else files.boot_id()
     if not durable and not boot_id:
@@ -294,13 +327,17 @@ def write_hint(
     state, columns = index.state, index.columns
     names = [name for name in _TYPES if name != "numbers" or columns.numbers is not None]
     try:
-        _, modified_ns = file.size_and_time()
+        _, changed_ns = file.size_and_change()
+        if changed_ns > known_ns:  # somebody has touched it: let who opens it next read it all
+            files.remove_tree(directory / HINT_NAME)
+            return
         line = file.find_line(0) or b""
         header = _Header(
             hint=1,
             offset=position.offset,
             crc=position.crc,
-            modified_ns=modified_ns,
+            inode=file.inode,
+            changed_ns=changed_ns,
             boot_id=boot_id,
             first_line_bytes=len(line),
             first_line_crc=crc32(line),
@@ -323,7 +360,7 @@ def write_hint(
         if len(first) <= _MAX_HEADER_BYTES:
             blocks = (block for name in names for block in _blocks_of(columns, name))
             files.replace(directory / HINT_NAME, itertools.chain([first], blocks))
-    except (OSError, StorageError, OverflowError):  # the last: a cost of more than 64 bits
+    except (OSError, JournalError, OverflowError):  # the last: a cost of more than 64 bits
         return
 
 

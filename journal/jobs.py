@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 from journal.format import time_text
 from journal.index import (
     NEEDS_REVIEW,
@@ -27,7 +29,7 @@ def job_of(index: Index) -> Job:
         original_command=header.original_command,
         description=header.description,
         mode=header.mode,
-        metadata=header.metadata,
+        metadata=deepcopy(header.metadata),  # the caller's, to do with as it likes
         retry_of=header.retry_of,
         status=state.status,
         total_rows=counts.total,

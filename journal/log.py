@@ -21,6 +21,7 @@ from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from time import time_ns
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from zlib import crc32
@@ -48,7 +49,9 @@ from journal.recovery import Recovery
 from journal.replay import START
 
 SPILL_BYTES = 1 << 20
-_HINT_GROWTH_BYTES = 64 << 20  # 0.2 s of replay, if nobody comes to close the job
+# If nobody comes to close the job, so much has to be replayed, or a quarter of it if that is more:
+# so writing hints, for which other writers wait, remains a small part of the work.
+_HINT_GROWTH_BYTES = 64 << 20
 _LONGEST_BYTES = MAX_LINE_BYTES - SEAL_BYTES  # any record may get a seal
 
 Result = TypeVar("Result")
@@ -102,7 +105,7 @@ class Log(Recovery):
         self._at_end: list[Callable[[bool], None]] = []
         self._names_synced = create  # of a new job, whoever moves it to its place syncs them
         self._owner = 0  # the thread that is in a commit
-        self._group = Group()
+        self._group = Group(lock_timeout_s)
         if create:
             self._file = JournalFile(self.path, create=True)
         _logs.add(self)
@@ -116,10 +119,18 @@ class Log(Recovery):
         """Let go of the file; views that still read from it keep it open for themselves."""
         with self.mutex:
             if not self._depth:  # a batch that is open in this thread ends as it would have
-                if not self._stale and not self.in_doubt:
+                if not self._stale:
                     self._leave_hint(durable=self._sync and not self._unsynced)
                 self._file = None
                 self._stale = True
+
+    def close_unless_used(self) -> None:
+        """As :meth:`close`, but not if another thread is at work: it lets go of it all by itself."""
+        if self.mutex.acquire(blocking=False):
+            try:
+                self.close()
+            finally:
+                self.mutex.release()
 
     def acquire(self) -> None:
         """Take the mutex, or raise JobLockedError: another thread may hold a batch open."""
@@ -438,9 +449,10 @@ class Log(Recovery):
                 self._doubtful_from = self._end
                 raise outcome_unknown(error) from error
         self._end, self._end_crc, self._end_seal = end, crc, end_seal
+        self._known_ns = time_ns()
         self.index.forget_undo()
         self._stale = False
-        if end > 3 * self._hint_end >> 1 and end - self._hint_end >= _HINT_GROWTH_BYTES:
+        if end - self._hint_end >= max(_HINT_GROWTH_BYTES, self._hint_end >> 2):
             self._leave_hint(durable=self._sync and not self._unsynced)
         return True
 
@@ -486,7 +498,7 @@ class Log(Recovery):
         self._file = None
         self._stale = True
         self._depth = self._owner = 0
-        self._group = Group()
+        self._group = Group(self._lock_timeout_s)
         self._joinable = []
         self._saves = []
         self._buffer = bytearray()

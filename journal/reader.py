@@ -20,7 +20,7 @@ from journal.errors import (
 )
 from journal.files import JournalFile, storage_error, wait_for_lock
 from journal.format import JOURNAL_NAME, SEALED_LINE_END, newer_format, read_error, sealed_end
-from journal.hint import read_hint, write_hint
+from journal.hint import read_hint, write_hint, written_ns
 from journal.index import Columns, Index
 from journal.replay import START, Position, verified_blocks
 from journal.scan import judge_tail
@@ -48,6 +48,7 @@ class Reader:
         self._torn_end = 0  # up to here the bytes behind the last commit were judged a torn tail
         self._unsynced = True  # the file may hold commits that no one has synced
         self._is_new = False  # the file was opened since it was read
+        self._known_ns = 0  # until when changes of the file are accounted for, since 1970
         self._hint_end = 0  # of the commit that the hint stands for, as far as we know
 
     @property
@@ -116,6 +117,7 @@ class Reader:
     def _begin_again(self) -> None:
         """Forget the index; go on from the hint, unless there are doubts about this very file."""
         hinted = None
+        self._known_ns = self.file.size_and_change()[1]
         if self._is_new:
             self._is_new = False
             hinted = read_hint(self.directory, self.file, partial(_columns_as_of, self.file))
@@ -128,7 +130,14 @@ class Reader:
         if self._end - self._hint_end >= max(HINT_BYTES, self._end >> 6):
             self._hint_end = self._end
             position = Position(self._end, self._end_crc)
-            write_hint(self.directory, self.file, self.index, position, durable=durable)
+            write_hint(
+                self.directory,
+                self.file,
+                self.index,
+                position,
+                durable=durable,
+                known_ns=self._known_ns,
+            )
 
     def _ends_with_seal(self, file: JournalFile, size: int) -> bool:
         """Whether a torn tail may have become a commit of the same length since it was judged."""
@@ -158,6 +167,8 @@ class Reader:
             self._stale = True  # half of a block may be in the index
             raise
         self._torn_end = 0
+        if self._end > begin.offset:
+            self._known_ns = max(self._known_ns, written_ns(self.index.last_at))
         if self._end < size:
             self._judge_tail(size, locked=locked)
 

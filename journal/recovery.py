@@ -27,6 +27,10 @@ class Recovery(Reader):
         """Whether a failed sync has left commits that have to be written again."""
         return self._doubtful_from is not None
 
+    def _leave_hint(self, *, durable: bool = False) -> None:
+        if not self.in_doubt:  # the system may yet read other pages than we did
+            super()._leave_hint(durable=durable)
+
     def _make_ready(self, file: JournalFile) -> None:
         """Recover what a dead writer, or a failed sync, has left behind."""
         if not file.writable:

@@ -43,6 +43,7 @@ from journal.format import (
     JobRecord,
     RowStatusRecord,
     encode_value,
+    load_sha256,
 )
 from journal.jobs import job_of, summary_of
 from journal.log import Log
@@ -90,6 +91,8 @@ class JobService:
     as text.
     """
 
+    _writes = True  # so what that needs is loaded at once, before there are threads and forks
+
     def __init__(
         self,
         root: str | os.PathLike[str] = "jobs",
@@ -115,6 +118,9 @@ class JobService:
         lock_timeout_s = min(lock_timeout_s, TIMEOUT_MAX)
         # Absolute, so that a script that changes its directory goes on in the same store.
         self.root = Path(text).absolute()
+        if self._writes:
+            files.load_filelock()
+            load_sha256()
         self._store = Store(self.root, sync=sync == "commit", lock_timeout_s=lock_timeout_s)
 
     def __enter__(self) -> Self:

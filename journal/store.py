@@ -115,6 +115,7 @@ class Store:
             # has failed knows what has to be written again.
             if not log.in_commit and not log.in_doubt:
                 del self._logs[job_id]
+                log.close_unless_used()
                 return
 
     def reset_after_fork(self) -> None:

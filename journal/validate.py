@@ -175,7 +175,7 @@ def _new_row(place: int, item: Any, next_number: int) -> tuple[int, str, bytes]:
     if checksum is None:
         checksum = checksum_of(data)
     else:
-        check_text(checksum, f"row {number}: row_checksum")
+        checksum = check_text(checksum, f"row {number}: row_checksum")
     if len(item) > 3 or not item.keys() <= _ROW_KEYS:
         unknown = sorted(map(str, item.keys() - _ROW_KEYS))
         raise InvalidValueError(

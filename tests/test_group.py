@@ -21,6 +21,7 @@ from helpers_crash import (
     journal_path,
     read_all,
     split_commits,
+    works,
 )
 
 import journal.files
@@ -269,7 +270,6 @@ def test_who_leads_and_is_interrupted_leaves_the_others_changes_to_the_next(
     first.heard()
     assert [other.heard().row_number for other in others] == [2, 3]
     assert statuses(service)[6] is RowStatus.PENDING
-    assert commits(service)[-1].count(b"\n") == 2
 
 
 def test_who_leads_and_is_interrupted_during_the_sync_leaves_the_others_an_unknown_outcome(
@@ -323,8 +323,8 @@ def test_who_is_interrupted_while_waiting_takes_its_change_back(
 def test_nobody_waits_for_ever_for_a_leader_that_has_vanished(
     service: JobService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal.group, "_PATIENCE_S", 0.01)
     group = service._store.log(JOB)._group
+    monkeypatch.setattr(group, "_patience_s", 0.01)
     group._leader = journal.group._Request(lambda: None)  # as an interrupt may leave it behind
     assert complete(service, 1).heard().row_number == 1
     assert complete(service, 2).heard().row_number == 2
@@ -407,3 +407,106 @@ def test_many_threads_lose_no_change_and_make_none_twice(
         count("commits of 400 changes by 16 threads", len(commits(service)) - 1)
     assert len(heard) == len(refused) == len(rows)
     assert sorted(heard, key=lambda row: row.row_number) == read_all(tmp_path, JOB)[1]
+
+
+# --- a thread whose patience is over looks for itself, and believes nothing that isn't settled -----
+
+
+class Impatient:
+    """Threads that asked behind an open batch until one of them has lost its patience."""
+
+    def __init__(self, service: JobService, monkeypatch: pytest.MonkeyPatch) -> None:
+        group = service._store.log(JOB)._group
+        monkeypatch.setattr(group, "_patience_s", 0.01)
+        monkeypatch.setattr(journal.group, "_PATIENCE_S", 0.01)
+        with service.batch(JOB):
+            service.skip_row(f"{JOB}:8")
+            self.first = complete(service, 1)
+            wait_until(lambda: queued(service) == 1)
+            leader = group._leader
+            self.others = [complete(service, number) for number in (2, 3, 4)]
+            wait_until(lambda: queued(service) == 4 and group._leader is not leader)
+
+
+def test_an_impatient_thread_is_not_told_done_for_a_commit_that_failed(
+    service: JobService, faulty: FaultyOs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited = threading.Event()
+    settle = journal.group._Request.wake_up
+
+    def late(request: journal.group._Request) -> None:
+        waited.wait(0.2)  # the others have the time to look for themselves meanwhile
+        settle(request)
+
+    monkeypatch.setattr(journal.group._Request, "wake_up", late)
+    faulty.plan("write", works, fails(errno.ENOSPC))  # the batch's, and then theirs
+    threads = Impatient(service, monkeypatch)
+    for thread in (threads.first, *threads.others):
+        thread.join(60)
+    told = {place for place, one in enumerate((threads.first, *threads.others), 1) if one.row}
+    errors = [one.error for one in (threads.first, *threads.others) if one.error]
+    assert errors
+    assert all(type(error) is StorageError for error in errors)
+    done = {row.row_number for row in read_all(service.root, JOB)[1] if row.status == "completed"}
+    assert done == told
+
+
+def test_an_impatient_thread_is_not_refused_what_another_one_is_syncing(
+    service: JobService, faulty: FaultyOs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = SlowDisk(faulty)
+    faulty.plan(SYNC, works, disk.hold)  # the batch's, and then theirs
+    service._store.log(JOB)._lock_timeout_s = 0.3
+    threads = Impatient(service, monkeypatch)
+    disk.wait_until_syncing()
+    tries = threading.Event()
+    assert not tries.wait(0.5)  # longer than the impatient one waits for the lock
+    disk.go_on()
+    heard = [one.heard().row_number for one in (threads.first, *threads.others)]
+    assert heard == [1, 2, 3, 4]
+
+
+def test_who_leads_and_is_interrupted_while_it_wakes_the_others_leaves_none_of_them_waiting(
+    service: JobService, faulty: FaultyOs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wake_up = journal.group._Request.wake_up
+    disk = SlowDisk(faulty)
+    first, others = ask_during_a_sync(service, disk, range(2, 6))
+    interrupted = threading.Event()
+
+    def interrupt(request: journal.group._Request) -> None:
+        waits = request.commit is not None and request.commit.leader is not request
+        if waits and not interrupted.is_set():
+            interrupted.set()
+            raise KeyboardInterrupt
+        wake_up(request)
+
+    monkeypatch.setattr(journal.group._Request, "wake_up", interrupt)
+    monkeypatch.setattr(journal.group, "_PATIENCE_S", 0.01)
+    monkeypatch.setattr(service._store.log(JOB)._group, "_patience_s", 0.01)
+    disk.go_on()
+    first.heard()
+    assert isinstance(others[0].refused(), KeyboardInterrupt)
+    assert [other.heard().row_number for other in others[1:]] == [3, 4, 5]
+    assert statuses(service)[:5] == [RowStatus.COMPLETED] * 5
+
+
+def test_what_a_refused_change_has_done_already_is_undone(
+    service: JobService, faulty: FaultyOs
+) -> None:
+    log = service._store.log(JOB)
+
+    def refused(log: Log) -> JobRow:
+        change_row(log, JOB, RowStatusRecord(row=7, status="completed", at=UNSET_TIME))
+        return change_row(log, JOB, RowStatusRecord(row=9, status="completed", at=UNSET_TIME))
+
+    disk = SlowDisk(faulty)
+    first, others = ask_during_a_sync(service, disk, range(2, 4))
+    half = Asked(lambda: log.change(refused))
+    wait_until(lambda: queued(service) == 3)
+    disk.go_on()
+    first.heard()
+    assert isinstance(half.refused(), InvalidStateTransition)
+    assert [other.heard().row_number for other in others] == [2, 3]
+    assert statuses(service)[6] is RowStatus.PENDING
+    assert commits(service)[-1].count(b"\n") == 2

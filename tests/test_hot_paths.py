@@ -378,3 +378,17 @@ def test_listing_imports_nothing_that_only_writers_need(tmp_path: Path) -> None:
         check=True,
     )
     assert done.stdout.splitlines()[-1] == "0 []"
+
+
+def test_a_process_that_forks_before_its_first_lock_hears_nothing_of_it(tmp_path: Path) -> None:
+    script = (
+        "import os, sys; from journal import JobService; service = JobService(sys.argv[1]); "
+        "pid = os.fork(); service.create_job('Name', job_id=f'j{pid > 0:d}'); pid or os._exit(0); "
+        "sys.exit(os.waitpid(pid, 0)[1])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert not done.stderr
+    with service_at(tmp_path) as service:
+        assert {job.id for job in service.list_jobs()} == {"j0", "j1"}

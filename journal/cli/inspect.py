@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from journal.cli.exits import EXIT_OK, exit_code_of
-from journal.cli.jobs import find_job, state_of
+from journal.cli.jobs import ReadingService, find_job, state_of
 from journal.cli.output import (
     as_json,
     clean,
@@ -37,7 +37,7 @@ def list_command(ctx: click.Context, status: str | None, limit: int, json_output
 
     Example: journal list --status running
     """
-    service = JobService(ctx.obj)
+    service = ReadingService(ctx.obj)
     errors: list[JournalError] = []
     jobs = service.list_jobs(status, limit, on_error=errors.append)
     if json_output:

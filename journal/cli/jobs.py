@@ -14,6 +14,12 @@ from journal.service import JobService
 from journal.validate import is_job_id
 
 
+class ReadingService(JobService):
+    """For commands that read in one thread: it loads what writing needs when it comes to that."""
+
+    _writes = False
+
+
 def find_job(root: str, name: str) -> tuple[JobService, str]:
     """The service and the id of the job that ``name`` means: an id, a unique prefix, a path."""
     path = Path(name)
@@ -22,11 +28,11 @@ def find_job(root: str, name: str) -> tuple[JobService, str]:
         directory = path.resolve()
         if not os.path.lexists(directory / JOURNAL_NAME):
             raise JobNotFoundError(name)
-        service = JobService(directory.parent)
+        service = ReadingService(directory.parent)
         if not is_job_id(directory.name):
             service.check_directory(directory.name)
         return service, directory.name
-    service = JobService(root)
+    service = ReadingService(root)
     return service, expand_prefix(service, name)
 
 

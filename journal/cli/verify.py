@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import click
 
 from journal.cli.exits import EXIT_DAMAGED, EXIT_OK, EXIT_UNEXPECTED, exit_code_of
-from journal.cli.jobs import find_job
+from journal.cli.jobs import ReadingService, find_job
 from journal.cli.output import clean, echo_json_list, tell
 from journal.errors import JournalError
 from journal.service import JobService
@@ -33,8 +33,9 @@ def verify_command(
     """
     if bool(jobs) == all_jobs:
         raise click.UsageError("name the jobs to verify, or say --all")
+    targets: list[tuple[JobService, str]]
     if all_jobs:
-        service = JobService(ctx.obj)
+        service: JobService = ReadingService(ctx.obj)
         targets = [(service, job_id) for job_id in sorted(service.directory_names())]
     else:
         targets = [find_job(ctx.obj, job) for job in jobs]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -18,15 +19,18 @@ from hashlib import blake2b
 from pathlib import Path
 from random import Random
 from time import monotonic
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 from zlib import crc32
 
 import pytest
 from disk import Cut, crash_states
 from recorder import STORE, Recording, Tree, record
-from scenarios import JOB, REPAIRS, SCENARIOS, SMALL_SPILLS, Scenario
+from scenarios import JOB, REPAIRS, SCENARIOS, SMALL_HINTS, SMALL_SPILLS, Scenario
 
+import journal.files
 import journal.log
+import journal.reader
 from journal import Job, JobRow, JobService
 from journal.repair import repair_job
 from journal.verify import verify_job
@@ -64,6 +68,10 @@ def record_all(base: Path, draws: int) -> list[Case]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(journal.log, "SPILL_BYTES", SMALL_SPILL_BYTES)
         cases += [_record(scenario, base, draws) for scenario in SMALL_SPILLS]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(journal.reader, "HINT_BYTES", 1500)
+        patch.setattr(journal.log, "_HINT_GROWTH_BYTES", 1)
+        cases += [_record(scenario, base, draws // 10) for scenario in SMALL_HINTS]
     return cases
 
 
@@ -83,7 +91,10 @@ def explore(case: Case, base: Path, seed: int, states: set[bytes]) -> None:
             continue
         place(base, tree)
         try:
-            case.check(base, tree, cut)
+            with pytest.MonkeyPatch.context() as patch:
+                if any(path.endswith("/index.hint") for path in tree):
+                    patch.setattr(journal.files, "os", AfterTheCut(base))
+                case.check(base, tree, cut)
         except Exception as error:
             error.add_note(_describe(case, tree, cut, seed))
             raise
@@ -112,6 +123,53 @@ def place(base: Path, tree: Tree) -> None:
             (base / path).mkdir(mode=0o700)
         else:
             (base / path).write_bytes(content)
+
+
+class AfterTheCut:
+    """Stands in for ``journal.files.os``: the system has been started anew, on the same disk.
+
+    Each journal is the file that the hint beside it was made of, and was last changed when that
+    says: so whatever else is wrong, a hint isn't passed over because the files were made just now.
+    """
+
+    boot_id = b"after the cut\n"
+
+    def __init__(self, base: Path) -> None:
+        self._files: dict[int, tuple[int, int]] = {}
+        self._asking: set[int] = set()
+        for hint in base.rglob("index.hint"):
+            found = re.search(rb'"inode":(\d+),"changed_ns":(\d+),', hint.read_bytes())
+            path = hint.with_name(JOURNAL_NAME)
+            if found and path.exists():
+                self._files[path.stat().st_ino] = (int(found[1]), int(found[2]))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
+
+    def stat(self, path: str | Path) -> Any:
+        return self._as_it_was(os.stat(path))
+
+    def fstat(self, fd: int) -> Any:
+        return self._as_it_was(os.fstat(fd))
+
+    def _as_it_was(self, stat: os.stat_result) -> Any:
+        if stat.st_ino not in self._files:
+            return stat
+        inode, changed_ns = self._files[stat.st_ino]
+        members = {name: getattr(stat, name) for name in dir(stat) if name.startswith("st_")}
+        return SimpleNamespace(**members | {"st_ino": inode, "st_ctime_ns": changed_ns})
+
+    def open(self, path: str | Path, flags: int, mode: int = 0o777) -> int:
+        fd = os.open(path, flags, mode)
+        if Path(path).name == "boot_id":
+            self._asking.add(fd)
+        return fd
+
+    def read(self, fd: int, length: int) -> bytes:
+        if fd in self._asking:
+            self._asking.remove(fd)
+            return self.boot_id
+        return os.read(fd, length)
 
 
 def _describe(case: Case, tree: Tree, cut: Cut, seed: int) -> str:

@@ -6,6 +6,8 @@ returned: from then on, what it did must survive.
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -188,6 +190,53 @@ def small_stream_taken_back_inside(root: Path, acknowledge: Acknowledge) -> None
         acknowledge()
 
 
+def group_commit(root: Path, acknowledge: Acknowledge) -> None:
+    """Three threads ask while a commit is under way, twice: theirs becomes a single one."""
+    with JobService(root) as service:
+        queue = service._store.log(JOB)._group._queue
+        for first in (4, 7):
+            threads = [
+                threading.Thread(
+                    target=service.fail_row, args=(f"{JOB}:{number}", "E", "no such address" * 40)
+                )
+                for number in range(first, first + 3)
+            ]
+            with service.batch(JOB):
+                service.set_error(JOB, "E", "message")
+                for asked, thread in enumerate(threads, 1):
+                    thread.start()
+                    while len(queue) < asked:  # which tells nobody that it has grown
+                        assert thread.is_alive()
+                        time.sleep(0.000_1)
+            for thread in threads:
+                thread.join()
+            acknowledge()
+
+
+def hints(root: Path, acknowledge: Acknowledge) -> None:
+    """Of writers that sync, of some that don't, and of a reader: each hint replaces another."""
+    with JobService(root) as service:
+        for number in (4, 5):
+            service.fail_row(f"{JOB}:{number}", "E", "no such address" * 60)
+            acknowledge()
+    with JobService(root) as service:
+        service.get_job(JOB)
+        with JobService(root, sync="none") as dead:
+            dead.fail_row(f"{JOB}:6", "E", "no such address" * 160)
+        service.get_job(JOB)
+        service.fail_row(f"{JOB}:7", "E", "no such address" * 100)
+        acknowledge()
+    with JobService(root) as reader:
+        reader.get_job(JOB)
+        with JobService(root) as service:
+            service.fail_row(f"{JOB}:8", "E", "no such address" * 30)
+            acknowledge()
+        reader.get_job(JOB)  # too little to leave a hint at once
+        with JobService(root, sync="none") as dead:
+            dead.fail_row(f"{JOB}:9", "E", "no such address" * 80)
+        reader.get_job(JOB)
+
+
 def in_text_mode(root: Path) -> None:
     """As ``some_rows``, and copied in text mode."""
     some_rows(root)
@@ -221,6 +270,7 @@ SCENARIOS = [
     Scenario("torn-tail recovery", torn, torn_tail_recovery),
     Scenario("recovery of a tail with a seal", torn_and_sealed, torn_tail_recovery),
     Scenario("taking over", some_rows, taking_over),
+    Scenario("group commit", some_rows, group_commit),
 ]
 
 # The journal is damaged, as it was, until it is repaired.
@@ -235,3 +285,6 @@ SMALL_SPILLS = [
     Scenario("small stream taken back", some_rows, small_stream_taken_back),
     Scenario("small stream taken back inside", some_rows, small_stream_taken_back_inside),
 ]
+
+# Where the journal of a small job has a hint.
+SMALL_HINTS = [Scenario("hints", some_rows, hints)]

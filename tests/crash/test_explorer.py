@@ -14,7 +14,7 @@ from random import Random
 
 import pytest
 from disk import GARBAGE, crash_states
-from explore import Case, explore, fast_directory, record_all
+from explore import AfterTheCut, Case, explore, fast_directory, record_all
 from recorder import BASE, Names, Operation, Recorder, Recording, Sync, Tree, Write
 
 pytestmark = pytest.mark.skipif(sys.platform == "darwin", reason="F_FULLFSYNC is not in os there")
@@ -88,6 +88,17 @@ def test_a_torn_tail_that_is_not_saved_is_found_to_be_lost(
     case = without(case, lambda operation: isinstance(operation, Write) and operation.offset == 0)
     with pytest.raises(AssertionError, match="bytes are lost"):
         explore(case, base / "state", SEED, set())
+
+
+def test_a_hint_that_is_believed_over_commits_that_nobody_synced_is_found_out(
+    cases: dict[str, Case], base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system is not started anew: so hints that are bound to that are believed."""
+    monkeypatch.setattr(
+        AfterTheCut, "boot_id", Path("/proc/sys/kernel/random/boot_id").read_bytes()
+    )
+    with pytest.raises(Exception, match=r"assert \(Job|damaged"):
+        explore(cases["hints"], base / "state", SEED, set())
 
 
 # --- the model of the disk --------------------------------------------------------------------

@@ -33,6 +33,7 @@ from faults import (
 from scenarios import JOB, nothing, some_rows, torn
 
 import journal.log
+import journal.reader
 from journal import (
     CommitOutcomeUnknownError,
     InvalidStateTransition,
@@ -71,6 +72,7 @@ class Scenario(NamedTuple):
     name: str
     prepare: Callable[[Path], None]
     operations: list[Operation]
+    hint_bytes: int = journal.reader.HINT_BYTES
 
 
 def rows(first: int, length: int) -> Iterator[dict[str, Any]]:
@@ -117,6 +119,12 @@ def list_jobs_and_errors(service: JobService) -> Any:
     if errors:
         raise errors.pop()  # not kept in here, or it would keep itself alive
     return jobs
+
+
+def read_by_another(service: JobService) -> Any:
+    """What a service says that is opened for this alone, and closed again."""
+    with JobService(service.root, lock_timeout_s=0) as other:
+        return other.get_job_summary(JOB), other.get_pending_rows(JOB)[0]
 
 
 def ended(root: Path) -> None:
@@ -246,6 +254,16 @@ SCENARIOS = [
             lambda service: verify_job(service.root / JOB),
             lambda service: service.artifacts_dir(JOB),
         ],
+    ),
+    Scenario(
+        "hints",
+        some_rows,
+        [
+            read_by_another,
+            lambda service: service.fail_row(f"{JOB}:4", "E", "no such address" * 100),
+            read_by_another,
+        ],
+        hint_bytes=1,
     ),
 ]
 
@@ -406,6 +424,8 @@ def test_whatever_call_fails_the_outcome_is_named_and_the_journal_whole(
     template, root = place / "template", place / "store"
     scenario.prepare(template)
     monkeypatch.setattr(journal.log, "SPILL_BYTES", 300)
+    monkeypatch.setattr(journal.log, "_HINT_GROWTH_BYTES", scenario.hint_bytes)
+    monkeypatch.setattr(journal.reader, "HINT_BYTES", scenario.hint_bytes)
     unraisable: list[str] = []
     monkeypatch.setattr(sys, "unraisablehook", lambda args: unraisable.append(repr(args.exc_value)))
 

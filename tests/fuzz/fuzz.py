@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for the helpers, when run as a command
 
 from helpers_crash import journal_path, seal_commits, split_commits
+from hints import Hint, mutate_hint
 from mutator import JOB, Mutant, good_commits, mutate
 
 from journal import (
@@ -232,7 +233,11 @@ class Replay:
 
 # One for each thing that reads what a hostile hand may have written: made with an empty directory,
 # called with a mutant, raises if anything is wrong, returns a word for the statistics.
-TARGETS: dict[str, Callable[[Path], Callable[[Mutant], str]]] = {"replay": Replay}
+TARGETS: dict[str, Callable[[Path], Callable[[Mutant], str]]] = {"replay": Replay, "hint": Hint}
+MUTATE: dict[str, Callable[[random.Random], Mutant]] = {
+    "replay": lambda rng: mutate(rng, GOOD),
+    "hint": mutate_hint,
+}
 
 
 # --- the long run ----------------------------------------------------------------------------
@@ -253,7 +258,7 @@ def run(target: str, seconds: float, seed: int, work: Path) -> int:
         for number in count():
             if time.monotonic() >= end_s:
                 break
-            mutant = mutate(random.Random(f"{seed}:{number}"), GOOD)
+            mutant = MUTATE[target](random.Random(f"{seed}:{number}"))
             case.write_bytes(b"%d\n" % mutant.sealed + mutant.content)
             faulthandler.dump_traceback_later(HANGS_AFTER_S, exit=True, file=2)
             outcomes[check(mutant)] += 1

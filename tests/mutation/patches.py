@@ -28,6 +28,9 @@ PROCESSES = (
     "tests/test_guards.py tests/test_processes.py tests/test_hostile_moves.py tests/test_writers.py"
 )
 
+HINT = "tests/test_hint.py tests/test_hint_files.py"
+GROUP = "tests/test_group.py"
+
 SYNCS = [
     Patch(
         "a commit is synced",
@@ -398,7 +401,7 @@ LOCKS = [
     Patch(
         "a writer checks that the path still names the file it locked",
         "files",
-        "        if stat.st_ino == self._inode and stat.st_dev == self._device:",
+        "        if stat.st_ino == self.inode and stat.st_dev == self._device:",
         "        if True:",
         PROCESSES,
     ),
@@ -760,4 +763,199 @@ BOUNDS = [
     ),
 ]
 
-PATCHES = [*SYNCS, *SEALS, *LOCKS, *WRITES, *BOUNDS]
+HINTS = [
+    Patch(
+        "a hint is of a commit that the journal has",
+        "hint",
+        "        or file.read_at(header.offset - len(seal), len(seal)) != seal\n",
+        "",
+        HINT,
+    ),
+    Patch(
+        "a hint of a journal that was copied is not believed",
+        "hint",
+        "        or file.inode != header.inode\n",
+        "",
+        HINT,
+    ),
+    Patch(
+        "a hint of a journal that was changed since is not believed",
+        "hint",
+        "        or (size == header.offset and changed_ns != header.changed_ns)\n",
+        "",
+        HINT,
+    ),
+    Patch(
+        "a hint of a journal that was touched behind its commits is not believed",
+        "hint",
+        "        or (size > header.offset and changed_ns > _end_written_ns(file, size))\n",
+        "",
+        HINT,
+    ),
+    Patch(
+        "no hint is left of a journal that somebody has touched",
+        "hint",
+        "        if changed_ns > known_ns:  # somebody",
+        "        if False:  # somebody",
+        HINT,
+    ),
+    Patch(
+        "a hint over commits that nobody has synced ends with the system",
+        "hint",
+        "        or (header.boot_id and header.boot_id != files.boot_id())\n",
+        "",
+        f"{HINT} {EXPLORER}",
+    ),
+    Patch(
+        "a hint vouches only for what its writer has synced",
+        "log",
+        "                    self._leave_hint(durable=self._sync and not self._unsynced)\n                self._file",
+        "                    self._leave_hint(durable=self._sync)\n                self._file",
+        EXPLORER,
+    ),
+    Patch(
+        "a hint of a reader vouches for nothing unsynced",
+        "reader",
+        "                self._leave_hint()\n",
+        "                self._leave_hint(durable=True)\n",
+        f"{HINT} {EXPLORER}",
+    ),
+    Patch(
+        "a hint is not written over commits in doubt",
+        "recovery",
+        "        if not self.in_doubt:  # the system may",
+        "        if True:  # the system may",
+        HINT,
+    ),
+    Patch(
+        "a hint is not asked about a file that is in doubt",
+        "reader",
+        "        if self._is_new:\n",
+        "        if True:\n",
+        HINT,
+    ),
+    Patch(
+        "a hint begins with a seal of its own",
+        "hint",
+        "    if stated_crc(line) != content_crc(line, 0) or nests",
+        "    if nests",
+        HINT,
+    ),
+    Patch(
+        "a hint is of a job that begins with the same line",
+        "hint",
+        "    if (len(line), crc32(line)) != (header.first_line_bytes, header.first_line_crc):\n",
+        "    if False:\n",
+        HINT,
+    ),
+    Patch(
+        "each block of a hint is checked",
+        "hint",
+        "        if len(data) != length or crc32(data) != self._crcs[number]:\n",
+        "        if len(data) != length:\n",
+        HINT,
+    ),
+    Patch(
+        "what breaks in a hint is read from the journal up to its commit",
+        "reader",
+        "    if end != position:\n",
+        "    if False:\n",
+        HINT,
+    ),
+    Patch(
+        "columns out of a hint are copied before they change",
+        "hint",
+        "    columns.lease = Lease()\n",
+        "",
+        HINT,
+    ),
+    Patch(
+        "a hint has no more rows than a journal can hold",
+        "hint",
+        "        not 0 <= rows < header.offset  # each",
+        "        rows < 0  # each",
+        HINT,
+    ),
+    Patch(
+        "an offset in a hint is one",
+        "hint",
+        '        if self._name in _SMALL and data[block.itemsize - 1 :: block.itemsize].strip(b"\\0"):\n',
+        "        if False:\n",
+        f"{HINT} tests/fuzz",
+    ),
+    Patch(
+        "the tallies of a hint are those of its rows",
+        "hint",
+        "    if tallies != header.tallies or sum(tallies) != rows:\n",
+        "    if sum(tallies) != rows:\n",
+        HINT,
+    ),
+    Patch(
+        "a leftover of a hint is removed only if its writer is dead",
+        "files",
+        "        if leftover.try_lock():  # its writer died: next time",
+        "        if True:  # its writer died: next time",
+        HINT,
+    ),
+]
+
+GROUPS = [
+    Patch(
+        "threads hear of nothing but a commit that is written",
+        "group",
+        "        if commit.written:\n",
+        "        if commit.ending:\n",
+        GROUP,
+    ),
+    Patch(
+        "a thread waits until its commit is over",
+        "group",
+        "        if commit is None or not commit.over:\n",
+        "        if commit is None:\n",
+        GROUP,
+    ),
+    Patch(
+        "a change that is refused is refused alone",
+        "group",
+        "    except JournalError as error:\n        # Without",
+        "    except ZeroDivisionError as error:\n        # Without",
+        GROUP,
+    ),
+    Patch(
+        "what a refused change has done is undone",
+        "log",
+        "            self._rollback_to(save)\n            raise\n",
+        "            raise\n",
+        GROUP,
+    ),
+    Patch(
+        "a commit that failed has failed for all who are in it",
+        "group",
+        "                commit.error = error\n",
+        "                commit.written = True\n",
+        GROUP,
+    ),
+    Patch(
+        "those whose leader was interrupted ask again",
+        "group",
+        "        if commit.ending:\n            return True\n",
+        "        if True:\n            return True\n",
+        GROUP,
+    ),
+    Patch(
+        "who lost its patience is not refused what another one commits",
+        "group",
+        "            elif own.commit is None:",
+        "            else:",
+        GROUP,
+    ),
+    Patch(
+        "the leader of a group names the next one",
+        "group",
+        "                self._leader = self._queue[0] if self._queue else None\n",
+        "                self._leader = None\n",
+        GROUP,
+    ),
+]
+
+PATCHES = [*SYNCS, *SEALS, *LOCKS, *WRITES, *BOUNDS, *HINTS, *GROUPS]
