@@ -56,7 +56,10 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=_odd, default=5, help="odd; default %(default)s")
     parser.add_argument(
-        "--scale", type=float, default=1.0, help="of all row counts; default %(default)s"
+        "--scale",
+        type=float,
+        default=1.0,
+        help="of all row counts that titles name; default %(default)s",
     )
     parser.add_argument("--full", action="store_true", help="the works of 10^7 rows too")
     parser.add_argument(
@@ -123,7 +126,7 @@ def main() -> None:
         for work in arguments.works:
             result = measure(work, setting, arguments.rounds, standard=arguments.standard)
             results.append(result)
-            for line in result.lines():
+            for line in result.lines(judge=arguments.scale == 1):
                 print(line, file=out, flush=True)
     if arguments.json:
         about |= {"rounds": arguments.rounds, "scale": arguments.scale}

@@ -39,7 +39,7 @@ class Outcome(msgspec.Struct, tag="row_status", omit_defaults=True):
     at: str
 
 
-class Slim(msgspec.Struct):
+class Slim(msgspec.Struct, gc=False):
     """What an index has to know of a record."""
 
     type: str

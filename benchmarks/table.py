@@ -135,11 +135,12 @@ class Result:
     def _medians(self, names: Sequence[str]) -> Iterator[float]:
         return (o.median for o in self.others if o.skipped is None and o.side.name in names)
 
-    def lines(self) -> Iterator[str]:
+    def lines(self, *, judge: bool) -> Iterator[str]:
+        """``judge``: say whether the goal was reached, which is set for the full row counts."""
         work, unit, ours = self.work, self.work.unit, self.ours
         own = f"| `{work.name}`: {work.title} | {ours.side.name} | {ours.side.promise} | {unit.show(ours.median)}"
         goal = work.goal
-        yield f"{own} | | {self._goal() if goal and not goal.against else ''} |"
+        yield f"{own} | | {self._goal(judge) if goal and not goal.against else ''} |"
         best = min(self._medians(goal.against), default=None) if goal else None
         for other in self.others:
             side = other.side
@@ -150,13 +151,13 @@ class Result:
             judged = goal is not None and side.name in goal.against and other.median == best
             ratio = ours.median / other.median
             shown = f"{unit.show(other.median)} | {ratio:.{2 if ratio >= 0.1 else 3}f}"
-            yield f"{name} | {shown} | {self._goal() if judged else ''} |"
+            yield f"{name} | {shown} | {self._goal(judge) if judged else ''} |"
 
-    def _goal(self) -> str:
+    def _goal(self, judge: bool) -> str:
         assert self.work.goal is not None
         unit = "" if self.work.goal.against else f" {self.work.unit.label}"
-        verdict = "reached" if self.goal_reached else "**missed**"
-        return f"≤ {self.work.goal.limit:g}{unit}: {verdict}"
+        verdict = (": reached" if self.goal_reached else ": **missed**") if judge else ""
+        return f"≤ {self.work.goal.limit:g}{unit}{verdict}"
 
     def as_json(self) -> dict[str, Any]:
         work, ours = self.work, self.ours.median

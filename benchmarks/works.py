@@ -191,6 +191,11 @@ WRITING = (
                 partial(sqlite.complete_in_threads, rows=IN_THREADS, threads=THREADS, shared=True),
                 SYNC,
             ),
+            Side(
+                "sqlite3 FULL, a thread that writes for all, grouped",
+                partial(sqlite.complete_grouped, rows=IN_THREADS, threads=THREADS),
+                SYNC,
+            ),
             _floor(
                 f"os.write of {THREADS} lines, fdatasync",
                 partial(floors.append, rows=IN_THREADS // THREADS, sync=True, lines=THREADS),
@@ -218,6 +223,11 @@ WRITING = (
             Side(
                 "sqlite3 executemany, msgspec, checksums",
                 partial(sqlite.create_rows, rows=MANY, texts="checked"),
+                CHECKPOINTS,
+            ),
+            Side(
+                "sqlite3 executemany, msgspec, no index of statuses",
+                partial(sqlite.create_rows, rows=MANY, texts="msgspec", status_index=False),
                 CHECKPOINTS,
             ),
             Side(
@@ -261,7 +271,10 @@ READING = (
         "open a job half done, and its summary",
         MS,
         _ours(partial(ours.open_and_summarise, rows=MANY)),
-        (Side("sqlite3 open, GROUP BY status", partial(sqlite.open_and_group, rows=MANY)),),
+        (
+            Side("sqlite3 open, GROUP BY status", partial(sqlite.open_and_group, rows=MANY)),
+            Side("sqlite3 open, counts kept by hand", partial(sqlite.open_and_look, rows=MANY)),
+        ),
         Goal(0.1, ("sqlite3 open, GROUP BY status",)),
     ),
     Work(
