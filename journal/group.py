@@ -51,10 +51,9 @@ class _Commit:
     ``ending`` nothing of it was written, later nobody knows.
     """
 
-    __slots__ = ("ending", "error", "leader", "over", "written")
+    __slots__ = ("ending", "error", "over", "written")
 
-    def __init__(self, leader: _Request) -> None:
-        self.leader = leader
+    def __init__(self) -> None:
         self.ending = self.written = self.over = False
         self.error: JournalError | None = None
 
@@ -87,7 +86,8 @@ class _Request:
         elif commit.error is None:
             error = log.interrupted()
         else:  # also for who was refused: what it was refused for was never written
-            error = commit.error if commit.leader is self else copy.copy(commit.error)
+            error = copy.copy(commit.error)
+            error.__cause__ = commit.error.__cause__
         if error is None:
             return self.result
         try:
@@ -163,7 +163,7 @@ class Group:
 
     def _lead(self, log: Log, own: _Request) -> None:
         """Make one commit of all that is in the queue; raise why none could begin."""
-        commit = _Commit(own)
+        commit = _Commit()
         group: list[_Request] = []
         try:
             with log:
@@ -178,7 +178,7 @@ class Group:
             commit.written = True
         except JournalError as error:
             if commit.ending:
-                commit.error = error
+                commit.error = error.with_traceback(None)
             elif own.commit is None:  # else another leader has taken it, and made a commit
                 raise
         finally:
@@ -186,6 +186,8 @@ class Group:
             for request in group:
                 if request is not own:
                     request.wake_up()
+            # The error's cause holds this frame: it would keep itself alive, and the open journal.
+            del commit, group
 
 
 def _attempt(log: Log, request: _Request) -> None:

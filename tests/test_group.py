@@ -475,8 +475,7 @@ def test_who_leads_and_is_interrupted_while_it_wakes_the_others_leaves_none_of_t
     interrupted = threading.Event()
 
     def interrupt(request: journal.group._Request) -> None:
-        waits = request.commit is not None and request.commit.leader is not request
-        if waits and not interrupted.is_set():
+        if request.commit is not None and not interrupted.is_set():
             interrupted.set()
             raise KeyboardInterrupt
         wake_up(request)

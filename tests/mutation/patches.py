@@ -931,7 +931,7 @@ GROUPS = [
     Patch(
         "a commit that failed has failed for all who are in it",
         "group",
-        "                commit.error = error\n",
+        "                commit.error = error.with_traceback(None)\n",
         "                commit.written = True\n",
         GROUP,
     ),
