@@ -65,7 +65,7 @@ _SMALL = {"attempts", "row_at", "status_at"}  # never so large that the highest 
 class _Header(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """``blocks`` holds the crcs of each column's blocks, of :data:`BLOCK_ROWS` rows each."""
 
-    hint: Literal[1]
+    hint: Literal[1]  # the next number for every change of what replay makes of the same journal
     offset: int  # behind the commit
     crc: int
     inode: int
@@ -256,7 +256,7 @@ class _Column(Sequence[int]):
             first = start // BLOCK_ROWS
             found = array(_TYPES[self._name])
             for number in range(first, -(-stop // BLOCK_ROWS)):
-                found += self._block(number)
+                found += self._block(number, keep=stop - start <= BLOCK_ROWS)
             base = first * BLOCK_ROWS
             return found[start - base : max(stop - base, 0) : step]
         if not 0 <= index < self._rows:
@@ -274,14 +274,16 @@ class _Column(Sequence[int]):
             raise _NotAHintError
         return b"".join(block.tobytes() for block in blocks if block is not None)
 
-    def _block(self, number: int) -> array[int]:
+    def _block(self, number: int, *, keep: bool = True) -> array[int]:
+        """``keep`` it for the next time: not if all of them are copied."""
         block = self._blocks[number]
         if block is None:
             block = self._read(number)
             if block is None:
                 first = number * BLOCK_ROWS
                 block = self._source.rebuilt(self._name)[first : first + BLOCK_ROWS]
-            self._blocks[number] = block
+            if keep:
+                self._blocks[number] = block
         return block
 
     def _read(self, number: int) -> array[int] | None:

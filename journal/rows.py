@@ -25,6 +25,7 @@ from journal.log import Log
 from journal.model import JobRow, RowStatus
 
 READ_AHEAD_BYTES = 1 << 18
+_SLICE_ROWS = 256
 
 _STATUS_OF = {status.value: status for status in RowStatus}
 _PROCESSED = frozenset((RowStatus.COMPLETED, RowStatus.FAILED, RowStatus.SKIPPED))
@@ -153,15 +154,13 @@ class RowSequence(Sequence[JobRow]):
     def _rows(self, numbers: range) -> Iterator[JobRow]:
         # Neighbours stand close together in the file: rows with rows, outcomes with outcomes.
         rows, statuses = self._reader(), self._reader()
-        job_id, columns = self._job_id, self._view.columns
-        row_at, status_at, attempts = columns.row_at, columns.status_at, columns.attempts
-        row_numbers = columns.numbers
-        for position in map(self._view.position, numbers):
+        job_id, row_numbers = self._job_id, self._view.columns.numbers
+        for position, row_offset, status_offset, attempts in self._places(numbers):
             # What most rows are, flat for speed. The rest, and all that is wrong, is for _row.
             number = position + 1 if row_numbers is None else row_numbers[position]
-            row, latest, status_offset = None, None, status_at[position]
+            row, latest = None, None
             try:
-                line = rows(row_at[position])
+                line = rows(row_offset)
                 row = decode_sane(line) if len(line) <= SANE_BYTES else decode_record(line)
                 if status_offset:
                     line = statuses(status_offset)
@@ -181,9 +180,24 @@ class RowSequence(Sequence[JobRow]):
                     )
                 )
             ):
-                yield row_from_records(job_id, row, latest, attempts[position])
+                yield row_from_records(job_id, row, latest, attempts)
             else:
                 yield self._row(position, rows, statuses)
+
+    def _places(self, numbers: range) -> Iterator[tuple[int, int, int, int]]:
+        """The position of each row, and what the columns say: of those out of a hint, in slices."""
+        columns = self._view.columns
+        row_at, status_at, attempts = columns.row_at, columns.status_at, columns.attempts
+        for start in range(0, len(numbers), _SLICE_ROWS):
+            positions = list(map(self._view.position, numbers[start : start + _SLICE_ROWS]))
+            first, end = min(positions), max(positions) + 1
+            if end - first > 16 * len(positions):  # far apart
+                for at in positions:
+                    yield at, row_at[at], status_at[at], attempts[at]
+            else:
+                near = row_at[first:end], status_at[first:end], attempts[first:end]
+                for at in positions:
+                    yield at, near[0][at - first], near[1][at - first], near[2][at - first]
 
     def _reader(self) -> Read:
         fate = self._fate

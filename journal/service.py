@@ -82,6 +82,9 @@ class JobService:
     and, with ``sync="commit"``, on the disk; when it raises, nothing has changed, except after
     :class:`CommitOutcomeUnknownError`, which says so. Within :meth:`batch` all changes of a job
     become one commit. Getters read what other processes have committed up to the call.
+    Threads that change rows of one job at the same time share commits, and their syncs; each hears
+    of its own row, and not before the sync. Not to be called from signal handlers, which may
+    come in the middle of a call.
 
     Every method raises :class:`InvalidValueError` for arguments that can't be, and may raise
     :class:`StorageError`, :class:`JournalDamagedError`, :class:`FormatVersionError` and
