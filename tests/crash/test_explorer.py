@@ -20,7 +20,7 @@ from recorder import BASE, Names, Operation, Recorder, Recording, Sync, Tree, Wr
 pytestmark = pytest.mark.skipif(sys.platform == "darwin", reason="F_FULLFSYNC is not in os there")
 
 SEED = 2024
-DRAWS = 2400
+DRAWS = 2000
 LEAST_STATES = 20_000
 
 
