@@ -223,15 +223,8 @@ class Store:
         On return the job is there and, with ``sync``, survives a power cut.
         """
         target = self.directory(job_id)
-        directory = self.root / STAGING_NAME / _staging_name(job_id)
         try:
-            with self._staging():
-                self._check_free(target, job_id)
-                files.make_directory(directory)
-                lock = files.DirectoryLock(directory)
-                if not lock.try_lock():  # the staging lock was deleted: taken for a leftover
-                    lock.close()
-                    raise JobLockedError(str(self.root), self.lock_timeout_s)
+            directory, lock = self._stage(target, job_id)
         except OSError as error:
             raise files.storage_error(target, "create", error) from error
         try:
@@ -255,6 +248,20 @@ class Store:
                 raise JobNotFoundError(job_id)
         self.forget(job_id)
         self._sync_names()
+
+    def _stage(self, target: Path, job_id: str) -> tuple[Path, files.DirectoryLock]:
+        """A new directory to make the job in, and its lock."""
+        while True:
+            directory = self.root / STAGING_NAME / _staging_name(job_id)
+            with self._staging():
+                self._check_free(target, job_id)
+                files.make_directory(directory)
+                lock = files.DirectoryLock(directory)
+                if lock.try_lock():
+                    return directory, lock
+                lock.close()
+            # The staging lock was deleted, and another process has taken this for a leftover:
+            # it will remove it. Another name is nobody's yet.
 
     def _sync_names(self) -> None:
         if self.sync:

@@ -360,6 +360,30 @@ else:
 """
 
 
+def test_a_job_that_is_taken_for_a_leftover_while_it_is_made_is_made_under_another_name(
+    tmp_path: Path,
+) -> None:
+    lock = tmp_path / ".staging" / "lock"
+    with JobService(tmp_path) as service:
+        service.create_job("First", job_id="first")
+        with Child(STEPPER, tmp_path, JOB, "open", "mkdir", "rename") as maker:
+            assert maker.hear() == "open"  # its directory is there, and not yet locked
+            lock.unlink()
+            with Child(STEPPER, tmp_path, "other", "scandir") as other:
+                assert other.hear() == "scandir"  # and now locked by who took it for a leftover
+                lock.unlink()
+                maker.tell("lock it")
+                assert maker.hear() == "mkdir"
+                other.tell("remove it")
+                assert other.hear() == "acknowledged"
+            maker.tell("make another")
+            assert maker.hear() == "rename"
+            maker.tell("move the job to its place")
+            assert maker.hear() == "acknowledged"
+        assert {job.id for job in service.list_jobs()} == {JOB, "first", "other"}
+    assert [path.name for path in (tmp_path / ".staging").iterdir()] == ["lock"]
+
+
 def test_a_job_that_is_taken_for_a_leftover_while_it_is_made_is_not_acknowledged_and_lost(
     tmp_path: Path,
 ) -> None:
@@ -371,15 +395,13 @@ def test_a_job_that_is_taken_for_a_leftover_while_it_is_made_is_not_acknowledged
             with Child(STEPPER, tmp_path, "other", "scandir", "rmdir") as other:
                 assert other.hear() == "scandir"
                 maker.tell("make the job")
-                said = maker.hear()
                 other.tell("remove what is in the directory")
-                other_said = other.hear()
-                if said == "rename":
-                    maker.tell("move the job to its place")
-                    said = maker.hear()
-                if other_said == "rmdir":
+                if (other_said := other.hear()) == "rmdir":
                     other.tell("remove the directory")
                     other_said = other.hear()
                 assert other_said == "acknowledged"
+                if (said := maker.hear()) == "rename":
+                    maker.tell("move the job to its place")
+                    said = maker.hear()
         assert (said == "acknowledged") == (service.get_job(JOB) is not None)
         assert {job.id for job in service.list_jobs()} >= {"first", "other"}
