@@ -437,8 +437,8 @@ LOCKS = [
     Patch(
         "a job that is being made is locked against the cleaning up of leftovers",
         "store",
-        "                if not lock.try_lock():  # the staging lock was deleted",
-        "                if False:  # the staging lock was deleted",
+        "                if lock.try_lock():\n                    return directory, lock",
+        "                return directory, lock",
         f"tests/test_service.py {KILLS} {PROCESSES}",
     ),
     Patch(
