@@ -28,6 +28,7 @@ from journal.errors import (
 from journal.model import (
     VALID_ROW_TRANSITIONS,
     VALID_TRANSITIONS,
+    FoundRow,
     Job,
     JobRow,
     JobStatus,
@@ -44,6 +45,7 @@ __all__ = [
     "VALID_TRANSITIONS",
     "CommitOutcomeUnknownError",
     "FormatVersionError",
+    "FoundRow",
     "InvalidStateTransition",
     "InvalidValueError",
     "Job",

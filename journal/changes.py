@@ -51,7 +51,7 @@ _POLICIES: dict[str, tuple[RowStatus, str | None, str | None]] = {
         _INTERRUPTED,
         "the run ended while this row was in flight: whether it took effect is unknown",
     ),
-    "retry": (RowStatus.PENDING, None, None),
+    "retry": (RowStatus.PENDING, _INTERRUPTED, "the run ended while this row was in flight"),
     "fail": (RowStatus.FAILED, _INTERRUPTED, "the run ended while this row was in flight"),
 }
 

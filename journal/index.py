@@ -196,6 +196,15 @@ class Index:
             self._by_number = {n: position for position, n in enumerate(numbers)}
         return self._by_number.get(number)
 
+    def find(self, status: RowStatus, first: int, limit: int) -> list[int]:
+        """Up to ``limit`` positions of rows of one status, from position ``first`` on."""
+        found: list[int] = []
+        position = self.columns.statuses.find(CODES[status], first)
+        while position >= 0 and len(found) < limit:
+            found.append(position)
+            position = self.columns.statuses.find(CODES[status], position + 1)
+        return found
+
     def view(self, status: RowStatus | None) -> View:
         """The rows of one status, or all, as they are now."""
         code = None if status is None else CODES[status]

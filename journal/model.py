@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import msgspec
 
@@ -125,7 +125,8 @@ class JobRow(msgspec.Struct, frozen=True):
     ``id`` is ``JOB_ID:ROW_NUMBER`` and serves as an idempotency key. ``attempts`` counts how
     often the row was started. ``processed_at`` is when it was completed, failed or skipped;
     ``updated_at`` when its status last changed. ``label_path`` is as the caller gave it,
-    by custom relative to the job's directory. ``reason`` says why it was skipped.
+    by custom relative to the job's directory. ``reason`` says why it was skipped. The error of a
+    pending row is that of the attempt which is to be repeated.
     """
 
     id: str
@@ -145,6 +146,18 @@ class JobRow(msgspec.Struct, frozen=True):
     error_message: str | None = None
     reason: str | None = None
     processed_at: datetime | None = None
+
+
+class FoundRow(NamedTuple):
+    """Where a row stands in its job: what :meth:`JobService.find_rows` knows without reading it.
+
+    ``position`` counts from 0 in the order in which the rows were made; ``attempts`` as in
+    :class:`JobRow`.
+    """
+
+    position: int
+    row_number: int
+    attempts: int
 
 
 class JobSummary(TypedDict):

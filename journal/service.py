@@ -49,6 +49,7 @@ from journal.jobs import job_of, summary_of
 from journal.log import Log
 from journal.model import (
     VALID_TRANSITIONS,
+    FoundRow,
     Job,
     JobRow,
     JobStatus,
@@ -395,6 +396,24 @@ class JobService:
         """As :meth:`get_rows`, those that failed."""
         return self.get_rows(job_id, RowStatus.FAILED)
 
+    def find_rows(
+        self, job_id: str, status: RowStatus | str, first: int = 0, limit: int = 1000
+    ) -> list[FoundRow]:
+        """Up to ``limit`` rows of one status without reading them, in the order of their making.
+
+        ``first`` is the position to look from: 0, or one behind the last that was found, to go
+        through a job of any size in constant memory. Raises JobNotFoundError.
+        """
+        wanted = row_status(status)
+        with self._reading(job_id) as log:
+            if log is None:
+                raise JobNotFoundError(job_id)
+            columns = log.index.columns
+            return [
+                FoundRow(position, columns.number(position), columns.attempts[position])
+                for position in log.index.find(wanted, first, limit)
+            ]
+
     def start_row(self, row_id: str) -> JobRow:
         """Begin an attempt: to ``processing``. Commit this before the side effect begins.
 
@@ -440,15 +459,9 @@ class JobService:
 
     def fail_row(self, row_id: str, error_code: str, error_message: str) -> JobRow:
         """Record that the attempt failed, whatever the job's status. InvalidStateTransition."""
-        job_id, number = split_row_id(row_id)
-        record = RowStatusRecord(
-            row=number,
-            status="failed",
-            error_code=check_text(error_code, "error_code"),
-            error_message=check_text(error_message, "error_message"),
-            at=UNSET_TIME,
-        )
-        return self._change(job_id, record)
+        check_text(error_code, "error_code")
+        check_text(error_message, "error_message")
+        return self._change_error(row_id, RowStatus.FAILED, error_code, error_message)
 
     def skip_row(self, row_id: str, reason: str | None = None) -> JobRow:
         """Record that the row needs nothing done. Raises InvalidStateTransition."""
@@ -461,13 +474,38 @@ class JobService:
         )
         return self._change(job_id, record)
 
-    def retry_row(self, row_id: str) -> JobRow:
+    def retry_row(
+        self, row_id: str, error_code: str | None = None, error_message: str | None = None
+    ) -> JobRow:
         """Put a failed, skipped, processing or needs_review row back to pending.
 
-        Raises InvalidStateTransition, in a job that has ended too: see :meth:`retry_job`.
+        ``error_code`` and ``error_message`` say why, if it is not for a person's decision: what the
+        attempt that is to be repeated died of. Raises InvalidStateTransition, in a job that has
+        ended too: see :meth:`retry_job`.
         """
+        return self._change_error(row_id, RowStatus.PENDING, error_code, error_message)
+
+    def review_row(self, row_id: str, error_code: str, error_message: str) -> JobRow:
+        """Give a row in processing whose outcome is unknown to a person: to ``needs_review``.
+
+        Nothing starts it until :meth:`complete_row`, :meth:`fail_row`, :meth:`skip_row` or
+        :meth:`retry_row` has settled it. Raises InvalidStateTransition.
+        """
+        check_text(error_code, "error_code")
+        return self._change_error(row_id, RowStatus.NEEDS_REVIEW, error_code, error_message)
+
+    def _change_error(
+        self, row_id: str, status: RowStatus, error_code: str | None, error_message: str | None
+    ) -> JobRow:
         job_id, number = split_row_id(row_id)
-        return self._change(job_id, RowStatusRecord(row=number, status="pending", at=UNSET_TIME))
+        record = RowStatusRecord(
+            row=number,
+            status=status.value,
+            error_code=check_optional_text(error_code, "error_code"),
+            error_message=check_optional_text(error_message, "error_message"),
+            at=UNSET_TIME,
+        )
+        return self._change(job_id, record)
 
     def _change(self, job_id: str, record: RowStatusRecord) -> JobRow:
         return self._store.log(job_id).change(change_row, job_id, record)

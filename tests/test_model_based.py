@@ -230,7 +230,7 @@ class ModelJob:
             "fail": RowStatus.FAILED,
         }[policy]
         numbers = self._move_all(RowStatus.PROCESSING, target)
-        self.settled = [] if policy == "retry" else numbers
+        self.settled = numbers
         return len(numbers)
 
     def start_job(self, who: int, policy: str) -> None:

@@ -1450,8 +1450,47 @@ def test_recover_job_settles_rows_in_flight_by_its_policy(
     assert service.run_holder(job.id) is None
     row = row_of(service, "ship:1")
     assert row.attempts == 1
-    assert (row.error_code is None) == (policy == "retry")
+    assert row.error_code == "interrupted"
     assert service.recover_job(job.id, policy) == 0
+
+
+def test_a_row_put_back_for_another_attempt_says_what_the_last_one_died_of(
+    service: JobService, job: Job
+) -> None:
+    service.start_row("ship:1")
+    row = service.retry_row("ship:1", "TimeoutError", "no answer")
+    assert row == row_of(service, "ship:1")
+    assert (row.status, row.attempts) == (RowStatus.PENDING, 1)
+    assert (row.error_code, row.error_message) == ("TimeoutError", "no answer")
+    service.start_row("ship:1")
+    assert service.retry_row("ship:1").error_code is None
+
+
+def test_a_row_in_flight_is_given_to_a_person_and_nothing_starts_it_before_it_is_settled(
+    service: JobService, job: Job
+) -> None:
+    with pytest.raises(InvalidStateTransition):
+        service.review_row("ship:1", "lost", "the worker died")
+    service.start_row("ship:1")
+    row = service.review_row("ship:1", "lost", "the worker died")
+    assert (row.status, row.error_code) == (RowStatus.NEEDS_REVIEW, "lost")
+    with pytest.raises(InvalidStateTransition):
+        service.start_row("ship:1")
+    assert service.retry_row("ship:1").status is RowStatus.PENDING
+
+
+def test_find_rows_walks_through_the_rows_of_a_status_without_reading_them(
+    service: JobService, job: Job
+) -> None:
+    service.start_row("ship:2")
+    service.retry_row("ship:2")
+    service.complete_row("ship:3")
+    first = service.find_rows(job.id, "pending", 0, 2)
+    assert first == [(0, 1, 0), (1, 2, 1)]
+    assert service.find_rows(job.id, "pending", first[-1].position + 1) == [(3, 4, 0)]
+    assert service.find_rows(job.id, "failed") == []
+    with pytest.raises(JobNotFoundError):
+        service.find_rows("other", "failed")
 
 
 def test_recover_job_reviews_by_default(service: JobService, job: Job) -> None:

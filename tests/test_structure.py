@@ -34,6 +34,7 @@ FLOORS = {
     "changes": 5.4,
     "store": 5.6,
     "service": 6,
+    "outcome": 4,
     "command": 6.5,
     "inputs": 6.5,
     "run": 7,
