@@ -6,6 +6,9 @@
 ...     rows = service.create_rows(job.id, [{"data": {"order": "A-1"}}])
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from journal.errors import (
     CommitOutcomeUnknownError,
     FormatVersionError,
@@ -38,12 +41,44 @@ from journal.model import (
 )
 from journal.service import JobService
 
+if TYPE_CHECKING:
+    from journal.attempts import Attempt, AttemptedRow
+    from journal.jobrun import JobRun, open_job
+    from journal.outcome import Fail, NeedsReview, Retry, RowResult, Skip
+    from journal.run import RunReport
+
+# Imported when they are asked for: a look at a job needs no threads, executors or event loops.
+_RUNNING = {
+    "Attempt": "journal.attempts",
+    "AttemptedRow": "journal.attempts",
+    "Fail": "journal.outcome",
+    "JobRun": "journal.jobrun",
+    "NeedsReview": "journal.outcome",
+    "Retry": "journal.outcome",
+    "RowResult": "journal.outcome",
+    "RunReport": "journal.run",
+    "Skip": "journal.outcome",
+    "open_job": "journal.jobrun",
+}
+
+
+def __getattr__(name: str) -> Any:
+    module = _RUNNING.get(name)
+    if module is None:
+        raise AttributeError(f"module 'journal' has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(module), name)
+    return value
+
+
 __version__ = "0.1.0"
 
 __all__ = [
     "VALID_ROW_TRANSITIONS",
     "VALID_TRANSITIONS",
+    "Attempt",
+    "AttemptedRow",
     "CommitOutcomeUnknownError",
+    "Fail",
     "FormatVersionError",
     "FoundRow",
     "InvalidStateTransition",
@@ -55,17 +90,24 @@ __all__ = [
     "JobMismatchError",
     "JobNotFoundError",
     "JobRow",
+    "JobRun",
     "JobService",
     "JobStatus",
     "JobSummary",
     "JournalDamagedError",
     "JournalError",
+    "NeedsReview",
     "NothingToSalvageError",
+    "Retry",
     "RowChangedError",
     "RowNotFoundError",
+    "RowResult",
     "RowStatus",
     "RunHolder",
+    "RunReport",
     "ServiceClosedError",
+    "Skip",
     "StorageError",
     "StoreError",
+    "open_job",
 ]

@@ -22,6 +22,7 @@ from journal.model import JobRow
 from journal.validate import check_count
 
 Handler = Callable[[JobRow], Any]
+Errors = tuple[type[BaseException], ...]
 
 MESSAGE_CHARACTERS = 4096
 
@@ -106,9 +107,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     elapsed_s: float = 0.0
 
 
-def call_handler(
-    handler: Handler, retry_on: tuple[type[BaseException], ...], row: JobRow
-) -> Outcome:
+def call_handler(handler: Handler, retry_on: Errors, row: JobRow) -> Outcome:
     """Call the handler on a row; whatever it does ends in an outcome. Runs in the worker."""
     _leave_interrupts_to_the_driver()
     begin_s = perf_counter()
@@ -139,13 +138,7 @@ def outcome_of_value(value: Any) -> Outcome:
                 encode_value(os.fspath(part), name)
         check_count(result.cost_cents, "cost_cents")
     except (InvalidValueError, TypeError) as error:
-        return Outcome(
-            kind="review",
-            error_code="InvalidResult",
-            error_message=_text(
-                f"the handler has returned, and what it returned can't be recorded: {error}"
-            ),
-        )
+        return outcome_of_bad_value(error)
     return Outcome(
         kind="completed",
         result=result.result,
@@ -155,7 +148,18 @@ def outcome_of_value(value: Any) -> Outcome:
     )
 
 
-def outcome_of_error(error: BaseException, retry_on: tuple[type[BaseException], ...]) -> Outcome:
+def outcome_of_bad_value(error: Exception) -> Outcome:
+    """The outcome of a handler that has done its work and returned what can't be recorded."""
+    return Outcome(
+        kind="review",
+        error_code="InvalidResult",
+        error_message=_text(
+            f"the handler has returned, and what it returned can't be recorded: {error}"
+        ),
+    )
+
+
+def outcome_of_error(error: BaseException, retry_on: Errors) -> Outcome:
     """The outcome of a handler that raised ``error``."""
     match error:
         case Fail():

@@ -1,229 +1,545 @@
-"""A run: rows matched with their job, and pushed through a handler until none is open.
+"""A run: one pass over a job's open rows, by workers that it drives and other processes may steer.
 
-This is the part of a run that knows no command line: what is run on a row is a function that
-returns a :class:`~journal.command.CommandOutcome`.
+One thread, the driver's, writes the journal. In each turn it makes one commit of the outcomes that
+have come back and of the starts of the next rows, and hands those out once that commit is on the
+disk. So a row whose attempt may have begun is in processing, always; if the driver dies then, its
+outcome is unknown, and the next run settles it by its policy.
 """
 
 from __future__ import annotations
 
-import errno
-import itertools
+import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from queue import Empty
+from time import monotonic
+from types import FrameType
 from typing import Any
 
 import msgspec
 
 from journal.changes import Policy
-from journal.command import CommandOutcome
 from journal.errors import (
+    CommitOutcomeUnknownError,
     InvalidStateTransition,
     InvalidValueError,
     JobLockedError,
+    JobNotFoundError,
     JournalError,
-    RowChangedError,
     StorageError,
 )
-from journal.format import LOST_CHECKSUM
 from journal.index import TERMINAL_STATUSES
-from journal.model import Job, JobRow, JobStatus, JobSummary
+from journal.limits import Halt, Limits, Rate
+from journal.model import Job, JobRow, JobStatus, RowStatus
+from journal.outcome import Errors, Outcome, outcome_of_bad_value
+from journal.rowqueue import RowQueue, end_job
 from journal.service import JobService
+from journal.workers import Outcomes, Workers
 
-_TICK_S = 0.1
+_POLL_S = 0.2  # how soon another process's word is heard where no commit is made
+_GRACE_S = 5.0  # between asking an attempt to end, forcing it to, and giving it up
+_MOST_AHEAD = 512  # rows handed out beyond those that are worked on
+_MOST_AT_ONCE = 2048  # outcomes in one commit
 
-Handler = Callable[[JobRow], CommandOutcome]
+_STOPPING_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+
+_STATUSES = {
+    "completed": RowStatus.COMPLETED,
+    "failed": RowStatus.FAILED,
+    "skipped": RowStatus.SKIPPED,
+    "review": RowStatus.NEEDS_REVIEW,
+}
+
+Tell = Callable[[str], object]
 
 
-class Matched(msgspec.Struct):
-    """How an input and a job compare: rows added to the job, and rows that left the input.
+class RunReport(msgspec.Struct, frozen=True, kw_only=True):
+    """How a run has ended. ``job`` is as of its end; the counts in it are of all its runs.
 
-    ``lost`` counts rows that a repaired job doesn't have: they may be among what was lost.
+    ``started``: attempts of this run; ``completed``, ``failed`` (also in need of review) and
+    ``skipped``: rows that it has settled. ``reason``: why it ended before all rows were done, or None.
+    ``signal``: the number of the one that has stopped it. ``problems``: what could not be recorded.
     """
 
-    added: int = 0
-    gone: int = 0
-    lost: int = 0
+    job: Job
+    started: int = 0
+    completed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    reason: str | None = None
+    signal: int | None = None
+    problems: tuple[str, ...] = ()
+    elapsed_s: float = 0.0
+
+    @property
+    def exit_code(self) -> int:
+        """For ``sys.exit``: 0 if all rows are completed or skipped, else as the README lists them."""
+        job = self.job
+        if job.status not in TERMINAL_STATUSES:
+            if self.signal is not None:
+                return 128 + self.signal
+            if self.reason is None:
+                return 4  # another process has paused it
+        if job.failed_rows or job.needs_review_count:
+            return 3
+        done = job.successful_rows + job.skipped_count
+        return 0 if job.status is JobStatus.COMPLETED or done == job.total_rows else 4
 
 
-def match_rows(service: JobService, job: Job, rows: Iterable[dict[str, Any]]) -> Matched:
-    """Check that the input's rows, by their place, are the job's; add those that are new.
+class _Attempt:
+    """A row that is handed out."""
 
-    Raises RowChangedError, and whatever reading the input raises; then nothing was added. A
-    retry job holds some of the rows of the job before it: rows that it doesn't hold are that
-    job's, and are left alone. So are rows that a repair has lost, or their data: they may be done.
-    """
-    matched = Matched()
-    repaired = job.repaired
-    known = iter(service.get_rows(job.id))
-    row = next(known, None)
-    numbered = enumerate(rows, 1)
-    for number, data in numbered:
-        if row is None:
-            if repaired:
-                matched.lost += 1
-            elif job.retry_of is None:
-                rest = itertools.chain([(number, data)], numbered)
-                matched.added = len(service.create_rows(job.id, numbered_rows(rest)))
-                break
-            continue
-        if row.row_number != number and repaired:
-            matched.lost += 1
-        elif row.row_number != number and job.retry_of is None:
-            raise InvalidValueError(
-                f"input row {number}",
-                _json(data),
-                f"job {job.id!r} has no row {number} though it has later ones: it was not made "
-                "from such an input; run the input as a job of its own",
-            )
-        if row.row_number == number:
-            if row.data != data and row.row_checksum != LOST_CHECKSUM:
-                raise RowChangedError(row.id, _json(row.data), _json(data))
-            row = next(known, None)
-    while row is not None:
-        matched.gone += 1
-        row = next(known, None)
-    return matched
+    __slots__ = ("deadline_s", "row", "timed_out", "tries")
 
-
-def numbered_rows(rows: Iterable[tuple[int, dict[str, Any]]]) -> Iterator[dict[str, Any]]:
-    """Rows of an input and their places in it, as the service takes them."""
-    for number, data in rows:
-        yield {"row_number": number, "data": data}
-
-
-def _json(data: dict[str, Any]) -> str:
-    return msgspec.json.encode(data).decode()
+    def __init__(self, row: JobRow, deadline_s: float | None) -> None:
+        self.row = row
+        self.deadline_s = deadline_s
+        self.timed_out = False
+        self.tries = 0  # to end it
 
 
 class Run:
-    """One pass over a job's pending rows, with ``workers`` threads.
+    """See the module. ``work`` is for one thread; ``stop`` for any, and for signal handlers."""
 
-    Each start is committed before the work begins, each outcome after it has ended: if the
-    process dies between the two, the row is in processing and its outcome unknown.
-    """
+    def __init__(
+        self,
+        service: JobService,
+        job_id: str,
+        workers: Workers,
+        outcomes: Outcomes,
+        limits: Limits,
+        *,
+        on_interrupted: Policy = "review",
+        retry_on: Errors = (),
+        tell: Tell = lambda _text: None,
+        on_tick: Callable[[Job], object] = lambda _job: None,
+    ) -> None:
+        """``workers`` put what comes back into ``outcomes``.
 
-    def __init__(self, service: JobService, job_id: str, handler: Handler, workers: int) -> None:
+        ``retry_on``: if it names TimeoutError itself, an attempt that has taken too long and can't
+        be ended is repeated while it may still go on.
+        ``tell`` is given what a person should know, ``on_tick`` the job some five times a second.
+        """
         self._service = service
         self._job_id = job_id
-        self._handler = handler
         self._workers = workers
-        self._stop = threading.Event()
-        self._taking = threading.Lock()
-        self._rows: Iterator[JobRow] = iter(())
-        self._failure: BaseException | None = None
-        self.problems: list[str] = []
+        self._outcomes = outcomes
+        self._limits = limits
+        self._on_interrupted = on_interrupted
+        self._retry_on = retry_on
+        self._tell = tell
+        self._on_tick = on_tick
+        self._queue = RowQueue(service, job_id, limits, on_interrupted)
+        self._rate = None if limits.rate is None else Rate.parse(limits.rate)
+        self._halt = Halt.parse(limits.halt)
+        self._attempts: dict[int, _Attempt] = {}
+        self._given_up: dict[int, JobRow] = {}
+        self._lost_places = 0
+        self._came_back: list[tuple[int, Outcome]] = []
+        self._ticket = 0
+        self._stops = 0  # 1: start no more, 2: end what is in flight, 3: by force
+        self._said_stops = 0
+        self._signal: int | None = None
+        self._reason: str | None = None
+        self._error: JournalError | None = None
+        self._paused = False  # by another process
+        self._counts = {"started": 0, "completed": 0, "failed": 0, "skipped": 0}
+        self._problems: list[str] = []
+        self._polled_s = 0.0
+        self._commit_s = 0.0
+        self._handler_s = 1.0
 
-    def stop(self) -> None:
-        """Start no more rows; those in flight go on to their end. Safe in a signal handler."""
-        self._stop.set()
+    def stop(self, number: int | None = None) -> None:
+        """Start no more rows; called again, end those in flight; a third time, by force.
 
-    def work(self, on_interrupted: Policy, tick: Callable[[], object] = lambda: None) -> JobSummary:
-        """Start the job, work until no row is pending or :meth:`stop`, and end or pause it.
-
-        ``tick`` is called some ten times a second meanwhile. Raises JobBusyError,
-        InvalidStateTransition, and the error of a commit that failed; the job is paused then, if
-        that can still be written, and ``problems`` may say more.
+        ``number``: of the signal that asks for it.
         """
+        self._stops += 1
+        self._signal = self._signal or number
+        self._outcomes.put(None)
+
+    def work(self, *, handle_signals: bool = True) -> RunReport:
+        """Start the job, work until no row is open or something ends the run, and report.
+
+        The job is then completed or failed, or paused with rows left. Raises JobBusyError, and
+        InvalidStateTransition for a job that has ended; and the error of a commit that failed:
+        what came back and could not be recorded is told then, row by row.
+        """
+        begin_s = monotonic()
         service = self._service
-        service.start_job(self._job_id, on_interrupted)
-        threads: list[threading.Thread] = []
+        service.start_job(self._job_id, self._on_interrupted)
         try:
-            self._rows = iter(service.get_pending_rows(self._job_id))
-            for _ in range(self._workers):
-                threads.append(threading.Thread(target=self._worker))
-                threads[-1].start()
-            self._wait_for(threads, tick)
-            if self._failure is not None:
-                raise self._failure
-        except BaseException as error:
-            self._stop.set()
-            self._wait_for([thread for thread in threads if thread.ident is not None], tick)
-            self._leave(JobStatus.PAUSED)
-            if isinstance(error, RuntimeError):  # "can't start new thread"
-                raise StorageError("-j", "start a thread for", errno.EAGAIN, str(error)) from error
-            raise
-        summary = service.get_job_summary(self._job_id)
-        if summary["status"] != JobStatus.RUNNING:
-            return summary  # another process has paused or ended it: its word stands
-        if summary["pending_count"] or summary["processing_count"]:
-            self._leave(JobStatus.PAUSED)
-        elif summary["failed_rows"] or summary["needs_review_count"]:
-            self._leave(JobStatus.FAILED)
-        else:
-            self._leave(JobStatus.COMPLETED)
-        return service.get_job_summary(self._job_id)
+            with self._signals(handle_signals):
+                try:
+                    self._drive()
+                except BaseException:
+                    self._stops = max(self._stops, 1)
+                    with suppress(JournalError):
+                        self._drain()
+                    with suppress(JournalError):
+                        self._leave()
+                    raise
+                job = self._leave()
+        finally:
+            for problem in self._problems:
+                self._tell(problem)
+            self._workers.close()
+            with suppress(JournalError):
+                service.release_run(self._job_id)
+        if self._error is not None:
+            raise self._error
+        return RunReport(
+            job=job,
+            **self._counts,
+            reason=self._reason,
+            signal=self._signal,
+            problems=tuple(self._problems),
+            elapsed_s=monotonic() - begin_s,
+        )
 
-    @staticmethod
-    def _wait_for(threads: list[threading.Thread], tick: Callable[[], object]) -> None:
-        # With a timeout: the system may hand a signal to any thread, which doesn't wake this
-        # one from a wait, and only this one runs Python's signal handlers.
-        for thread in threads:
-            while thread.is_alive():
-                thread.join(_TICK_S)
-                tick()
-
-    def _leave(self, status: JobStatus) -> None:
+    def _leave(self) -> Job:
         try:
-            self._service.update_status(self._job_id, status)
-        except InvalidStateTransition:
-            pass  # another process was faster
+            return end_job(self._service, self._job_id)
         except JournalError as error:
-            if self._failure is None:
+            if self._error is None:
                 raise
-            self.problems.append(f"could not set the job to {status}: {error}")
+            self._problems.append(f"could not set the job's status: {error}")
+            return self._job()
 
-    def _worker(self) -> None:
-        try:
-            while not self._stop.is_set():
-                with self._taking:
-                    row = next(self._rows, None)
-                if row is None or not self._still_running():
-                    return
-                self._do(row)
-        except BaseException as error:  # noqa: BLE001  (raised again by the thread that waits)
-            self._failure = self._failure or error
-            self._stop.set()
+    # --- the loop
 
-    def _still_running(self) -> bool:
-        job = self._service.get_job(self._job_id)
-        return job is not None and job.status is JobStatus.RUNNING
-
-    def _do(self, row: JobRow) -> None:
-        try:
-            self._service.start_row(row.id)
-        except InvalidStateTransition:
-            return  # another process has settled it, or ended the job, since we looked
-        try:
-            outcome = self._handler(row)
-        except JournalError:
-            self._service.retry_row(row.id)  # it did not begin
-            raise
-        try:
-            self._record(row, outcome)
-        except InvalidStateTransition as error:
-            self.problems.append(_unrecorded(row, outcome, error))
-        except JournalError as error:
-            self.problems.append(_unrecorded(row, outcome, error))
-            raise
-
-    def _record(self, row: JobRow, outcome: CommandOutcome) -> None:
+    def _drive(self) -> None:
         while True:
             try:
-                if outcome.error_code is None:
-                    self._service.complete_row(row.id, result=outcome.output)
-                else:
-                    self._service.fail_row(row.id, outcome.error_code, outcome.error_message)
+                job = self._look()
+                self._end_attempts()
+                self._commit(job)
+                if not self._attempts and not self._came_back and self._is_over():
+                    return
             except JobLockedError:
-                continue  # what has happened is worth any wait
+                continue  # nothing has changed, and what has come back is worth any wait
+            except (StorageError, CommitOutcomeUnknownError) as error:
+                self._fail(error)
+                return
+            self._wait()
+
+    def _fail(self, error: JournalError) -> None:
+        """The disk is full, or worse: end what is in flight, and try once more to record it."""
+        self._error = error
+        self._stops = max(self._stops, 1)
+        self._tell(f"{error}; waiting for {len(self._attempts)} rows in flight")
+        self._drain()
+
+    def _drain(self) -> None:
+        """Wait for what is in flight, and record it one by one."""
+        self._queue.undo()
+        while self._attempts:
+            self._end_attempts()
+            self._wait()
+            for ticket, outcome in self._came_back:
+                attempt = self._attempts.pop(ticket, None)
+                if attempt is not None:
+                    self._record_or_tell(attempt, outcome)
+            self._came_back.clear()
+
+    def _record_or_tell(self, attempt: _Attempt, outcome: Outcome) -> None:
+        outcome = self._judge(attempt, outcome)
+        try:
+            self._queue.settle(attempt.row, outcome)
+        except JournalError as error:
+            with suppress(JournalError):
+                row = self._service.get_row(attempt.row.id)
+                if row is not None and row.status is _STATUSES.get(outcome.kind):
+                    self._count(outcome)
+                    return  # the commit of which we did not know whether it is there
+            self._problems.append(_unrecorded(attempt.row, outcome, error))
+        else:
+            self._count(outcome)
+
+    def _is_over(self) -> bool:
+        job = self._job()
+        if job.status in TERMINAL_STATUSES or self._stops:
+            return True
+        return not self._paused and not job.pending_count
+
+    def _job(self) -> Job:
+        job = self._service.get_job(self._job_id)
+        if job is None:
+            raise JobNotFoundError(self._job_id)
+        return job
+
+    def _look(self) -> Job:
+        """What other processes, signals and limits say."""
+        job = self._job()
+        paused = job.status is JobStatus.PAUSED
+        if paused != self._paused:
+            self._paused = paused
+            if paused:
+                self._tell(
+                    f"{job.id}: paused by another process; {len(self._attempts)} rows are in "
+                    f"flight; this run goes on after: journal resume {job.id}"
+                )
+            elif job.status is JobStatus.RUNNING:
+                self._tell(f"{job.id}: resumed")
+        self._check_limits(job)
+        while self._said_stops < min(self._stops, 3):
+            self._said_stops += 1
+            self._tell(self._stopping_words())
+        if monotonic() - self._polled_s >= _POLL_S:
+            self._polled_s = monotonic()
+            self._on_tick(job)
+        return job
+
+    def _stopping_words(self) -> str:
+        count = len(self._attempts)
+        why = f"{self._reason}: " if self._reason else ""
+        if self._said_stops == 1:
+            return f"{self._job_id}: {why}pausing; waiting for what is in flight ({count})"
+        if self._said_stops == 2:
+            return (
+                f"{self._job_id}: {why}ending what is in flight ({count}); once more to kill it"
+            )
+        return f"{self._job_id}: ending what is in flight ({count}) by force"
+
+    def _check_limits(self, job: Job) -> None:
+        if self._reason is not None:
+            return
+        limits, counts = self._limits, self._counts
+        if self._halt is not None:
+            succeeded = counts["completed"] + counts["skipped"]
+            reason = self._halt.reason(succeeded, counts["failed"])
+            if reason is not None:
+                self._give_up(reason, 2 if self._halt.now else 1)
+                return
+        if limits.max_cost_cents is not None and job.total_cost_cents >= limits.max_cost_cents:
+            if job.pending_count:
+                self._give_up(f"{job.total_cost_cents} cents are spent", 1)
+        elif limits.max_rows is not None and counts["started"] >= limits.max_rows:
+            if job.pending_count:
+                self._give_up(
+                    f"{counts['started']} rows were started, as many as were asked for", 1
+                )
+        elif self._lost_places >= self._workers.count:
+            self._give_up(f"all {self._lost_places} workers hang", 2)
+
+    def _give_up(self, reason: str, stops: int) -> None:
+        self._reason = reason
+        self._stops = max(self._stops, stops)
+
+    def _wait(self) -> None:
+        """For outcomes, but no longer than until there may be something else to do."""
+        now_s = monotonic()
+        until_s = now_s + _POLL_S
+        if self._queue.next_due_s is not None:
+            until_s = min(until_s, self._queue.next_due_s)
+        if self._rate is not None and not self._stops:
+            until_s = min(until_s, now_s + max(self._rate.wait_s, 0.001))
+        if self._limits.timeout_s is not None:
+            deadlines = (a.deadline_s for a in self._attempts.values() if a.deadline_s)
+            until_s = min(until_s, min(deadlines, default=until_s))
+        try:
+            item = self._outcomes.get(timeout=max(0.0, until_s - now_s))
+            while True:
+                if item is not None:
+                    self._came_back.append(item)
+                if len(self._came_back) >= _MOST_AT_ONCE:
+                    return
+                item = self._outcomes.get_nowait()
+        except Empty:
             return
 
+    # --- one commit
 
-def _unrecorded(row: JobRow, outcome: CommandOutcome, error: JournalError) -> str:
-    what = "succeeded" if outcome.error_code is None else f"failed with {outcome.error_code}"
-    text = (outcome.output or outcome.error_message)[:1000]
-    return f"row {row.id} {what} and this could not be recorded ({error}); it said: {text!r}"
+    def _commit(self, job: Job) -> None:
+        """Record what has come back, start the next rows, and hand them out."""
+        count = self._places(job)
+        if not self._came_back and not count:
+            return
+        settled: list[tuple[int, Outcome, float | None]] = []
+        problems: list[str] = []
+        counts = self._counts.copy()
+        begin_s = monotonic()
+        try:
+            with self._service.batch(self._job_id):
+                for ticket, outcome in self._came_back:
+                    settled.append(self._settle(ticket, outcome, problems))
+                job = self._job()
+                self._check_limits(job)  # what has come back may be a reason to start no more
+                started = self._queue.start(self._places(job, -len(settled)), job)
+        except BaseException:
+            self._counts = counts
+            self._queue.undo()
+            raise
+        self._commit_s += (monotonic() - begin_s - self._commit_s) * 0.2
+        self._came_back.clear()
+        self._problems += problems
+        for ticket, outcome, delay_s in settled:
+            self._forget(ticket, outcome, delay_s)
+        for row in started:
+            self._hand_out(row)
+
+    def _places(self, job: Job, change: int = 0) -> int:
+        """How many rows may be started now, of which ``change`` more or less are in flight."""
+        if job.status is not JobStatus.RUNNING or self._stops or self._paused:
+            return 0
+        # While a commit is under way, workers that are done with their row must find another one:
+        # none if handlers take long, many if they take less than a sync does.
+        busy = self._workers.count - self._lost_places
+        ahead = min(int(busy * self._commit_s / self._handler_s), _MOST_AHEAD)
+        if self._limits.timeout_s is not None:
+            ahead = 0  # the time in which a row waits for its worker is not the row's
+        count = busy + ahead - (len(self._attempts) + change)
+        if self._rate is not None:
+            count = min(count, self._rate.allowed(monotonic()))
+        if self._limits.max_rows is not None:
+            count = min(count, self._limits.max_rows - self._counts["started"])
+        return max(0, count)
+
+    def _settle(
+        self, ticket: int, outcome: Outcome, problems: list[str]
+    ) -> tuple[int, Outcome, float | None]:
+        attempt = self._attempts.get(ticket)
+        if attempt is None:
+            self._settle_late(ticket, outcome, problems)
+            return ticket, outcome, None
+        outcome = self._judge(attempt, outcome)
+        try:
+            try:
+                delay_s = self._queue.settle(attempt.row, outcome)
+            except InvalidValueError as error:  # too long for a record, say
+                outcome = outcome_of_bad_value(error)
+                delay_s = self._queue.settle(attempt.row, outcome)
+        except InvalidStateTransition as error:
+            problems.append(_unrecorded(attempt.row, outcome, error))
+            delay_s = None
+        if delay_s is None:
+            self._count(outcome)
+        return ticket, outcome, delay_s
+
+    def _settle_late(self, ticket: int, outcome: Outcome, problems: list[str]) -> None:
+        """An attempt that was given up has come to an end after all: that settles the review."""
+        row = self._given_up.get(ticket)
+        if row is None or outcome.kind not in ("completed", "skipped"):
+            return
+        try:
+            self._queue.settle(row, outcome)
+        except JournalError as error:  # it may have been repeated meanwhile
+            problems.append(_unrecorded(row, outcome, error))
+
+    def _judge(self, attempt: _Attempt, outcome: Outcome) -> Outcome:
+        """What an attempt that we have ended has come to."""
+        if not attempt.tries or outcome.kind not in ("failed", "lost"):
+            return outcome
+        replace = msgspec.structs.replace
+        if not attempt.timed_out:
+            message = f"it was ended while in flight ({outcome.error_code})"
+            return replace(outcome, kind="lost", error_code="stopped", error_message=message)
+        message = f"it took longer than {self._limits.timeout_s:g} s"
+        if outcome.kind == "lost" and TimeoutError not in self._retry_on:
+            return replace(
+                outcome,
+                kind="review",
+                error_code="TimeoutError",
+                error_message=f"{message}, and may still go on",
+            )
+        return replace(
+            outcome,
+            kind="failed",
+            error_code="TimeoutError",
+            error_message=message,
+            retryable=issubclass(TimeoutError, self._retry_on),
+        )
+
+    def _forget(self, ticket: int, outcome: Outcome, delay_s: float | None) -> None:
+        attempt = self._attempts.pop(ticket, None)
+        if attempt is None:
+            self._given_up.pop(ticket, None)
+            return
+        if outcome.kind == "unstarted" and outcome.error_code:
+            self._give_up(outcome.error_message, 1)
+        if outcome.elapsed_s:
+            self._handler_s += (max(outcome.elapsed_s, 1e-6) - self._handler_s) * 0.2
+        if delay_s is not None:
+            self._queue.wait(attempt.row, delay_s)
+
+    def _count(self, outcome: Outcome) -> None:
+        kind = outcome.kind if outcome.kind in ("completed", "skipped") else "failed"
+        self._counts[kind] += 1
+
+    def _hand_out(self, row: JobRow) -> None:
+        self._ticket += 1
+        timeout_s = self._limits.timeout_s
+        deadline_s = None if timeout_s is None else monotonic() + timeout_s
+        self._attempts[self._ticket] = _Attempt(row, deadline_s)
+        self._counts["started"] += 1
+        if self._rate is not None:
+            self._rate.used(1)
+        self._workers.hand_out(self._ticket, row)
+
+    # --- ending attempts
+
+    def _end_attempts(self) -> None:
+        """Those that have taken too long, and all if we are to stop at once."""
+        now_s = monotonic()
+        at_once = self._stops >= 2
+        if not at_once and self._limits.timeout_s is None:
+            return
+        for ticket, attempt in list(self._attempts.items()):
+            if at_once and attempt.tries < self._stops - 1:
+                attempt.deadline_s = now_s
+            elif attempt.deadline_s is None or attempt.deadline_s > now_s:
+                continue
+            elif not attempt.tries:
+                attempt.timed_out = True
+            self._end_attempt(ticket, attempt, now_s)
+
+    def _end_attempt(self, ticket: int, attempt: _Attempt, now_s: float) -> None:
+        attempt.tries += 1
+        force = attempt.tries > 1
+        if attempt.tries <= 2 and self._workers.cancel(ticket, attempt.row.id, force=force):
+            attempt.deadline_s = now_s + _GRACE_S
+            return
+        attempt.deadline_s = None
+        attempt.tries = 3
+        self._given_up[ticket] = attempt.row
+        if not self._workers.abandon(ticket):
+            self._lost_places += 1
+        what = Outcome(kind="lost", error_code="stopped", error_message="it was given up")
+        # Under a ticket of its own, for the attempt may yet come back with the one it has.
+        self._ticket += 1
+        self._attempts[self._ticket] = self._attempts.pop(ticket)
+        self._came_back.append((self._ticket, what))
+
+    # --- signals
+
+    @contextmanager
+    def _signals(self, wanted: bool) -> Iterator[None]:
+        """While it is entered, the first signal drains and pauses, the next ones hurry."""
+        if not wanted or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def handle(number: int, _frame: FrameType | None) -> None:
+            self.stop(number)
+
+        previous: dict[int, Any] = {}
+        try:
+            for name in _STOPPING_SIGNALS:
+                number = getattr(signal, name)
+                if signal.getsignal(number) not in (signal.SIG_IGN, None):  # nohup has its reasons
+                    previous[number] = signal.signal(number, handle)
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
 
 
-def has_ended(job: Job) -> bool:
-    """Whether the job's status is final."""
-    return job.status in TERMINAL_STATUSES
+def _unrecorded(row: JobRow, outcome: Outcome, error: JournalError) -> str:
+    """What a person must know of a row whose outcome the journal doesn't hold."""
+    said = outcome.tracking_number or outcome.result or outcome.error_message or outcome.reason
+    text = str("" if said is None else said)[:1000]
+    return (
+        f"row {row.id} ended as {outcome.kind} {outcome.error_code}".rstrip()
+        + f" and this could not be recorded ({error}); it said: {text!r}"
+    )

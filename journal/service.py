@@ -603,6 +603,10 @@ class JobService:
                 set_job_status(log, JobStatus.PAUSED)
             return settled
 
+    def release_run(self, job_id: str) -> None:
+        """Let go of the job's run lock, if this service holds it; a running job is then interrupted."""
+        self._store.release_run(check_job_id(job_id))
+
     def run_holder(self, job_id: str) -> RunHolder | None:
         """Host, pid and start of the run that works on the job; ``None`` if none does.
 

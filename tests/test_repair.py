@@ -37,8 +37,8 @@ from journal import (
 from journal.cli import main
 from journal.format import LOST_CHECKSUM
 from journal.lines import Memory
+from journal.match import match_rows
 from journal.repair import Repair, repair_job
-from journal.run import match_rows
 from journal.scan import survey
 from journal.verify import verify_job
 

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +12,6 @@ from pathlib import Path
 import pytest
 
 from journal import JobService, RowStatus
-from journal.command import CommandOutcome
-from journal.run import Run
 
 JOURNAL = [sys.executable, "-m", "journal"]
 # Announces its row in a file of its own, then waits until the gate is opened: no clock involved.
@@ -246,8 +243,10 @@ def test_a_signal_pauses_waits_for_what_is_in_flight_and_prints_how_to_resume(
     held_run.process.send_signal(number)
     assert held_run.process.stderr is not None
     said = ""
-    while "waiting for 2 commands" not in said:
-        said += held_run.process.stderr.readline()
+    while "waiting for what is in flight (2)" not in said:
+        line = held_run.process.stderr.readline()
+        assert line, said
+        said += line
     assert held_run.process.poll() is None
     held_run.open_gate()
     said += held_run.process.stderr.read()
@@ -262,7 +261,9 @@ def test_a_signal_pauses_waits_for_what_is_in_flight_and_prints_how_to_resume(
     assert statuses("j") == {"completed": 5}
 
 
-def test_a_second_signal_terminates_what_is_in_flight(held_run: HeldRun) -> None:
+def test_a_second_signal_terminates_what_is_in_flight_and_leaves_it_to_a_person(
+    held_run: HeldRun,
+) -> None:
     held_run.process.send_signal(signal.SIGINT)
     assert held_run.process.stderr is not None
     while "waiting" not in held_run.process.stderr.readline():
@@ -270,9 +271,11 @@ def test_a_second_signal_terminates_what_is_in_flight(held_run: HeldRun) -> None
     held_run.process.send_signal(signal.SIGINT)
     held_run.process.communicate()
     assert held_run.process.returncode == 130
-    assert statuses("j") == {"failed": 2, "pending": 3}
+    assert statuses("j") == {"needs_review": 2, "pending": 3}
     with JobService("jobs") as service:
-        assert {row.error_code for row in service.get_failed_rows("j")} == {"SIGTERM"}
+        assert {row.error_message for row in service.get_rows("j", "needs_review")} == {
+            "it was ended while in flight (SIGTERM)"
+        }
 
 
 def test_a_second_run_of_the_same_job_is_refused_with_its_holder(held_run: HeldRun) -> None:
@@ -429,7 +432,7 @@ def test_the_resume_command_names_the_root_that_the_environment_gave(
     done = journal("run", "rows.csv", "--job", "j", "--", "sh", "stop.sh")
     assert done.returncode == 143
     (resume,) = [line for line in done.stderr.splitlines() if line.startswith("to go on: ")]
-    assert f"--root {work / 'elsewhere'} run rows.csv --job j -j 1" in resume
+    assert f"--root {work / 'elsewhere'} run rows.csv --job j --on-interrupted" in resume
 
 
 def test_a_signal_is_seen_at_once_whatever_thread_it_is_given_to(work: Path) -> None:
@@ -525,29 +528,3 @@ def test_a_run_of_a_job_that_another_run_is_making_leaves_it_alone(work: Path) -
         late.communicate()
         assert late.returncode == 5
     assert Path("jobs/j/journal.jsonl").read_bytes() == before
-
-
-def test_an_outcome_waits_for_a_batch_that_is_longer_than_the_lock_timeout(
-    tmp_path: Path,
-) -> None:
-    locked = threading.Event()
-    with JobService(tmp_path, lock_timeout_s=0.05) as service, JobService(tmp_path) as other:
-        service.create_job("Waits", job_id="j", row_data=[{}])
-
-        def handler(_row: object) -> CommandOutcome:
-            locked.set()
-            hold.wait()
-            return CommandOutcome("kept")
-
-        def hold_a_batch() -> None:
-            locked.wait()
-            with other.batch("j"):
-                hold.set()
-                waited.wait(0.5)
-
-        hold, waited = threading.Event(), threading.Event()
-        thread = threading.Thread(target=hold_a_batch)
-        thread.start()
-        Run(service, "j", handler, 1).work("review")
-        thread.join()
-        assert service.get_rows("j")[0].result == "kept"

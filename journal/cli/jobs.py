@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import click
@@ -47,6 +48,13 @@ def expand_prefix(service: JobService, prefix: str) -> str:
         some = ", ".join(matches[:5]) + (", ..." if len(matches) > 5 else "")
         raise click.UsageError(f"{prefix!r} is the beginning of {len(matches)} jobs: {some}")
     return matches[0]
+
+
+def journal_command() -> list[str]:
+    """How this program was called, for commands that can be pasted."""
+    if os.path.basename(sys.argv[0]) == "__main__.py":
+        return [sys.executable, "-m", "journal"]
+    return [sys.argv[0] if os.sep in sys.argv[0] else "journal"]
 
 
 def state_of(service: JobService, job: Job) -> str:

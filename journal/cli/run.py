@@ -1,4 +1,4 @@
-"""`journal run` and `journal retry`."""
+"""`journal run`: a command for each row of an input."""
 
 from __future__ import annotations
 
@@ -6,34 +6,33 @@ import contextlib
 import os
 import shlex
 import shutil
-import signal
-import subprocess
 import sys
-import threading
-import time
-from types import FrameType
-from typing import IO, Any, Literal, Self
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
 
 import click
 
-from journal.cli.exits import EXIT_OK, EXIT_REFUSED, EXIT_ROWS_OPEN
-from journal.cli.jobs import find_job
-from journal.cli.output import tell
-from journal.command import Template
-from journal.command import run_command as run_process
-from journal.errors import InvalidValueError, JobBusyError, JobExistsError, JournalError
-from journal.inputs import CsvInput, LineInput
-from journal.model import Job, JobRow, JobSummary
-from journal.run import Matched, Run, has_ended, match_rows, numbered_rows
+from journal.changes import Policy
+from journal.cli.exits import EXIT_OK
+from journal.cli.jobs import find_job, journal_command
+from journal.cli.output import clean, tell
+from journal.cli.progress import Progress
+from journal.command import CommandHandler, Commands
+from journal.errors import InvalidValueError
+from journal.format import UNSET_TIME
+from journal.index import TERMINAL_STATUSES
+from journal.inputs import FORMATS, RowInput, format_of, open_rows
+from journal.jobrun import JobRun, open_job
+from journal.limits import Halt, Limits, Rate
+from journal.match import Matched
+from journal.model import JobRow
+from journal.run import RunReport
 from journal.service import JobService
+from journal.template import Template
 from journal.validate import is_job_id, slug
 
-Policy = Literal["review", "retry", "fail"]
-
-_PAUSING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_PROGRESS_S = 10.0
-
-_on_interrupted = click.option(
+on_interrupted_option = click.option(
     "--on-interrupted",
     type=click.Choice(["review", "retry", "fail"]),
     default="review",
@@ -42,8 +41,20 @@ _on_interrupted = click.option(
 )
 
 
+def _checked(parse: Callable[[str], object]) -> Callable[..., str | None]:
+    def check(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                parse(value)
+            except InvalidValueError as error:
+                raise click.BadParameter(error.reason, ctx, param) from None
+        return value
+
+    return check
+
+
 @click.command("run")
-@click.argument("rows", metavar="ROWS.csv|-")
+@click.argument("rows", metavar="ROWS|-")
 @click.argument("command", metavar="-- COMMAND {column}...", nargs=-1, required=True)
 @click.option("--job", "job_id", metavar="NAME", required=True, help="The job's id, new or not.")
 @click.option(
@@ -55,49 +66,226 @@ _on_interrupted = click.option(
     show_default=True,
     help="How many commands run at a time.",
 )
-@click.option("--lines", is_flag=True, help="Each line of ROWS is a row, as {line}: no CSV.")
+@click.option(
+    "--format", "file_format", type=click.Choice(FORMATS), help="Of ROWS; default: by its name."
+)
+@click.option("--lines", is_flag=True, help="Each line of ROWS is a row, as {line}.")
 @click.option("--encoding", default="utf-8", show_default=True, help="The encoding of ROWS.")
-@_on_interrupted
+@click.option("--key", metavar="COLUMN", help="Know rows by this column, not by their place.")
+@click.option(
+    "--on-changed",
+    type=click.Choice(["error", "retry", "ignore"]),
+    default="error",
+    show_default=True,
+    help="What to do about rows whose data is not what it was.",
+)
+@on_interrupted_option
+@click.option(
+    "--max-attempts",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="How often a row that fails is tried, earlier runs counted in.",
+)
+@click.option(
+    "--backoff",
+    "backoff_s",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0),
+    default=1.0,
+    show_default=True,
+    help="Wait before the second attempt; doubled each time, with jitter.",
+)
+@click.option(
+    "--timeout",
+    "timeout_s",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0, min_open=True),
+    help="End a command, and all that it started, that takes longer.",
+)
+@click.option(
+    "--rate", metavar="N/s", callback=_checked(Rate.parse), help="Start no more: 50/s, 100/m, 9/h."
+)
+@click.option(
+    "--halt",
+    metavar="WHEN",
+    default="never",
+    callback=_checked(Halt.parse),
+    help="Give up: soon,fail=5; now,fail=20%,min=50; soon,success=1.",
+)
+@click.option("--limit", "max_rows", metavar="N", type=click.IntRange(min=1), help="Start N rows.")
+@click.option(
+    "--max-cost-cents", type=click.IntRange(min=0), help="Start no more at this cost of the job."
+)
+@click.option(
+    "--stdin",
+    "stdin_format",
+    type=click.Choice(["none", "json"]),
+    default="none",
+    show_default=True,
+    help="What the command reads: nothing, or the row as JSON.",
+)
+@click.option(
+    "--stdout",
+    "stdout_format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="What the command prints; members of a JSON object fill the row's fields.",
+)
+@click.option("--shell", is_flag=True, help="COMMAND is one line for sh; values are quoted.")
+@click.option(
+    "--results",
+    metavar="DIR",
+    type=click.Path(file_okay=False),
+    help="Keep all output, in DIR/ROW/stdout and stderr.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would run and why; run and write nothing.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
 @click.pass_context
-def run_command(
-    ctx: click.Context,
-    rows: str,
-    command: tuple[str, ...],
-    job_id: str,
-    workers: int,
-    lines: bool,
-    encoding: str,
-    on_interrupted: Policy,
-) -> int:
-    """Run COMMAND once for each row of a CSV file, and record what became of it.
+def run_command(ctx: click.Context, /, **_: Any) -> int:
+    """Run COMMAND once for each row of ROWS, and record what became of it.
 
-    The first use makes the job, the next ones go on with it: completed rows are never run
-    again. {column} stands for the row's value, {{ and }} for braces; no shell is involved. The
-    row's id, an idempotency key, is in JOURNAL_ROW_ID. Exit status 0 completes the row with the
-    command's output as its result; anything else fails it, with the status as code and the end
-    of standard error as message. Empty lines are no rows.
+    ROWS is a CSV, TSV or JSONL file, or lines; - is standard input. The first use makes the job,
+    the next ones go on with it: completed rows are never run again.
+
+    {column} stands for the row's value, {#} for its number, {id} for its id (unless a column has
+    that name), {{ and }} for braces; no shell is involved. JOURNAL_ROW_ID, an idempotency key, and
+    JOURNAL_ATTEMPT are in the environment. Exit status 0 completes the row with the command's
+    output as its result; anything else fails it, with the status as code and the end of standard
+    error as message.
 
     Ctrl-C pauses: nothing new is started, and the commands in flight are waited for. A second
-    Ctrl-C terminates them, a third kills them; their rows have failed then.
+    Ctrl-C terminates them, a third kills them; whether they took effect is then unknown.
 
     Example: journal run orders.csv --job ship-orders -j 4 -- ./ship --zip {zip} {order}
     """
-    if not is_job_id(job_id):
-        raise InvalidValueError(
-            "--job", job_id, f"can't be a job's id: use a-z 0-9 . _ -, such as {slug(job_id)!r}"
+    return _RunCommand(ctx).work()
+
+
+class _RunCommand:
+    """One use of the command, from its options to its exit code."""
+
+    def __init__(self, ctx: click.Context) -> None:
+        self._ctx = ctx
+        given = self._given = ctx.params
+        self._job_id: str = given["job_id"]
+        if not is_job_id(self._job_id):
+            raise InvalidValueError(
+                "--job",
+                self._job_id,
+                f"can't be a job's id: use a-z 0-9 . _ -, such as {slug(self._job_id)!r}",
+            )
+        if given["on_changed"] == "retry" and not given["key"]:
+            raise click.UsageError("--on-changed retry needs --key: what else is the same row?")
+        self._template = Template(given["command"], shell=given["shell"])
+        if not given["shell"]:
+            _check_program(given["command"][0])
+
+    def work(self) -> int:
+        given = self._given
+        with _open_file(given["rows"]) as stream:
+            rows = self._open_rows(stream)
+            if given["key"] is not None and rows.columns and given["key"] not in rows.columns:
+                raise InvalidValueError("--key", given["key"], f"the columns are {rows.columns}")
+            self._template.check(rows.columns)
+            checked = self._template.checked(rows)
+            if given["dry_run"]:
+                return self._dry_run(checked)
+            with open_job(
+                Path(self._ctx.obj) / self._job_id,
+                checked,
+                given["key"],
+                original_command=shlex.join(given["command"]),
+                on_changed=given["on_changed"],
+                on_interrupted=given["on_interrupted"],
+                resume_command=self._resume(),
+            ) as job:
+                return self._run(job)
+
+    def _open_rows(self, stream: IO[bytes]) -> RowInput:
+        given = self._given
+        name = "standard input" if given["rows"] == "-" else given["rows"]
+        if given["lines"] and given["file_format"] not in (None, "lines"):
+            raise click.UsageError(f"--lines and --format {given['file_format']}: choose one")
+        file_format = "lines" if given["lines"] else given["file_format"] or format_of(name)
+        return open_rows(stream, name, given["encoding"], file_format)
+
+    def _run(self, job_run: JobRun) -> int:
+        given, job = self._given, job_run.job
+        if job.status in TERMINAL_STATUSES:
+            tell(f"{job.id}: {job.status} already, nothing to do")
+            return _finish(job_run.service, RunReport(job=job))
+        _tell_differences(job_run, shlex.join(given["command"]))
+        tell(f"{job.id}: {job.total_rows} rows, {job.pending_count} pending")
+        if job.processing_count:
+            tell(
+                f"{job.id}: {job.processing_count} rows were in flight when an earlier run died; "
+                f"--on-interrupted {given['on_interrupted']}"
+            )
+        commands = Commands(
+            self._template,
+            stdin_json=given["stdin_format"] == "json",
+            results=None if given["results"] is None else Path(given["results"]).absolute(),
         )
-    template = Template(command)
-    _check_program(command[0])
-    with _open_rows(rows) as stream, JobService(ctx.obj) as service:
-        name = "standard input" if rows == "-" else rows
-        reader = LineInput if lines else CsvInput
-        source = reader(stream, name, encoding)
-        template.check(source.columns)
-        job = _prepare(service, job_id, shlex.join(command), source)
-        if has_ended(job):
-            tell(f"{job_id}: {job.status} already, nothing to do")
-            return _finish(service, job, service.get_job_summary(job_id), 0.0)
-        return _Session(service, job, template, workers).work(on_interrupted, _resume(ctx, service))
+        handler = CommandHandler(commands, stdout_json=given["stdout_format"] == "json")
+        limits = {name: given[name] for name in Limits.__struct_fields__ if name in given}
+        with Progress(job, quiet=given["quiet"]) as progress:
+            report = job_run.run(
+                handler,
+                workers=given["workers"],
+                tell=progress.tell,
+                on_progress=progress.show,
+                **limits,
+            )
+        return _finish(job_run.service, report)
+
+    def _dry_run(self, rows: Iterator[dict[str, Any]]) -> int:
+        """A line for each command that would run, to standard output; then the sum."""
+        service = JobService(self._ctx.obj)
+        job = service.get_job(self._job_id)
+        count = 0
+        if job is None:
+            why = "the job is new"
+            open_rows: Iterator[JobRow] = (
+                _new_row(self._job_id, n, data) for n, data in enumerate(rows, 1)
+            )
+        else:
+            why = f"{job.total_rows - job.pending_count} of {job.total_rows} are not pending"
+            tell("the input is not compared with the job, which is there already")
+            open_rows = iter(service.get_pending_rows(self._job_id))
+        if job is not None and job.status in TERMINAL_STATUSES:
+            tell(f"{self._job_id}: {job.status} already: nothing would run")
+            return EXIT_OK
+        for row in open_rows:
+            if self._given["max_rows"] is not None and count >= self._given["max_rows"]:
+                break
+            count += 1
+            reason = f"attempt {row.attempts + 1}" if row.attempts else "new"
+            line = shlex.join(self._template.fill(row))
+            click.echo(clean(f"{row.row_number}\t{reason}\t{line}"))
+        tell(f"{self._job_id}: {count} rows would run ({why}); nothing was run or written")
+        return EXIT_OK
+
+    def _resume(self) -> str:
+        """What was typed, to be typed again, with nothing left to the environment."""
+        given = self._given
+        words = [*journal_command(), "--root", os.path.abspath(self._ctx.obj), "run", given["rows"]]
+        for option in self._ctx.command.params:
+            value = given.get(option.name or "")
+            if not isinstance(option, click.Option) or value in (None, False):
+                continue
+            if value == option.get_default(self._ctx) and option.name != "on_interrupted":
+                continue
+            words += [option.opts[0]] if option.is_flag else [option.opts[0], str(value)]
+        words += ["--", *given["command"]]
+        again = "with the same standard input, " if given["rows"] == "-" else ""
+        return again + shlex.join(words)
+
+
+def _new_row(job_id: str, number: int, data: dict[str, Any]) -> JobRow:
+    """A row of a job that isn't there yet."""
+    return JobRow(f"{job_id}:{number}", job_id, number, "", data, UNSET_TIME, UNSET_TIME)
 
 
 def _check_program(program: str) -> None:
@@ -108,7 +296,7 @@ def _check_program(program: str) -> None:
         )
 
 
-def _open_rows(rows: str) -> contextlib.AbstractContextManager[IO[bytes]]:
+def _open_file(rows: str) -> contextlib.AbstractContextManager[IO[bytes]]:
     if rows == "-":
         return contextlib.nullcontext(sys.stdin.buffer)
     try:
@@ -120,209 +308,63 @@ def _open_rows(rows: str) -> contextlib.AbstractContextManager[IO[bytes]]:
         ) from None
 
 
-def _prepare(service: JobService, job_id: str, command: str, rows: CsvInput | LineInput) -> Job:
-    """The job for these rows: made now together with them, or found and compared with them."""
-    job = service.get_job(job_id)
-    holder = service.run_holder(job_id)
-    if holder is not None:  # said before the input is read; start_job decides
-        raise JobBusyError(job_id, holder.host, holder.pid, holder.started_at)
-    if job is None:
-        new_rows = numbered_rows(enumerate(rows, 1))
-        try:
-            return service.create_job(
-                job_id, command, mode="auto", job_id=job_id, row_data=new_rows
-            )
-        except JobExistsError:  # made since we looked; our input is read already
-            raise JobBusyError(job_id, "", 0, "") from None
-    _echo_differences(job, match_rows(service, job, rows), command)
-    return service.get_job(job_id) or job
-
-
-def _echo_differences(job: Job, matched: Matched, command: str) -> None:
+def _tell_differences(job_run: JobRun, command: str) -> None:
+    job, matched = job_run.job, job_run.matched
     if command != job.original_command:
         tell(f"{job.id}: the command was {job.original_command!r} when the job was made")
-    if matched.added:
-        tell(f"{job.id}: {matched.added} new rows added")
-    if matched.lost:
-        tell(
-            f"{job.id}: {matched.lost} rows of the input are not in the job, which was repaired: "
-            "they may be done, and are left alone; run those that aren't as a job of their own"
-        )
-    if matched.gone:
-        tell(
-            f"{job.id}: {matched.gone} rows of the job are no longer in the input; they stay in "
-            "the job, and run if they are pending"
-        )
+    for count, text in _differences(matched, is_new=matched.added == job.total_rows):
+        if count:
+            tell(f"{job.id}: {count} {text}")
 
 
-class _Session:
-    """One run at a terminal: what is said, and what signals do."""
-
-    def __init__(self, service: JobService, job: Job, template: Template, workers: int) -> None:
-        self._service = service
-        self._job = job
-        self._template = template
-        self._children = _Children()
-        self._run = Run(service, job.id, self._handle, workers)
-        self._told_s = time.monotonic()
-
-    def _handle(self, row: JobRow) -> Any:
-        argv = self._template.fill(row.data)
-        return run_process(argv, row.id, self._children.add, self._children.remove)
-
-    def work(self, on_interrupted: Policy, resume: str) -> int:
-        job, service = self._job, self._service
-        tell(f"{job.id}: {job.total_rows} rows, {job.pending_count} pending")
-        if job.processing_count:
-            tell(
-                f"{job.id}: {job.processing_count} rows were in flight when an earlier run died; "
-                f"--on-interrupted {on_interrupted}"
-            )
-        begin_s = time.monotonic()
-        with _Signals(self._run, self._children) as signals:
-            try:
-                summary = self._run.work(on_interrupted, self._tell_progress)
-            except JournalError:
-                tell(resume)
-                raise
-            finally:
-                for problem in self._run.problems:
-                    tell(f"journal: {problem}")
-        job = service.get_job(job.id) or job
-        code = _finish(service, job, summary, time.monotonic() - begin_s)
-        if not has_ended(job):
-            tell(resume)
-            if signals.received is not None:
-                return 128 + signals.received
-        return code
-
-    def _tell_progress(self) -> None:
-        now_s = time.monotonic()
-        if now_s - self._told_s >= _PROGRESS_S:
-            self._told_s = now_s
-            job = self._service.get_job(self._job.id) or self._job
-            done = job.total_rows - job.pending_count - job.processing_count
-            tell(f"{job.id}: {done} of {job.total_rows} rows done, {job.failed_rows} failed")
+_LOST = (
+    "rows of the input are not in the job, which was repaired: they may be done, and are left "
+    "alone; run those that aren't as a job of their own"
+)
 
 
-def _finish(service: JobService, job: Job, summary: JobSummary, seconds: float) -> int:
+def _differences(matched: Matched, *, is_new: bool) -> list[tuple[int, str]]:
+    return [
+        (0 if is_new else matched.added, "new rows added"),
+        (
+            matched.changed - matched.replaced,
+            "rows of the input have changed; the job keeps its own",
+        ),
+        (matched.replaced, "rows have changed, and run anew"),
+        (matched.lost, _LOST),
+        (matched.gone, "rows of the job are no longer in the input; if they are pending, they run"),
+    ]
+
+
+def _finish(service: JobService, report: RunReport) -> int:
     """Say how the job stands, and how to go on with what is open; return the exit code."""
-    took = f" in {seconds:.1f} s" if seconds else ""
+    job = report.job
+    took = f" in {report.elapsed_s:.1f} s" if report.elapsed_s else ""
     tell(
-        f"{job.id}: {summary['status']}{took}: {summary['successful_rows']} completed, "
-        f"{summary['failed_rows']} failed, {summary['skipped_count']} skipped, "
-        f"{summary['needs_review_count']} need review, {summary['pending_count']} pending"
+        f"{job.id}: {job.status}{took}: {job.successful_rows} completed, "
+        f"{job.failed_rows} failed, {job.skipped_count} skipped, "
+        f"{job.needs_review_count} need review, {job.pending_count} pending"
     )
-    journal = shlex.join([*_program(), "--root", str(service.root)])
-    if summary["failed_rows"]:
+    journal = shlex.join([*journal_command(), "--root", str(service.root)])
+    if job.failed_rows:
         tell(f"see: {journal} rows {job.id} --status failed")
-    if summary["needs_review_count"]:
+    if job.needs_review_count:
         tell(f"see: {journal} rows {job.id} --status needs_review")
-    unfinished = summary["total_rows"] - summary["successful_rows"] - summary["skipped_count"]
-    if has_ended(job) and unfinished:
+    unfinished = job.total_rows - job.successful_rows - job.skipped_count
+    if job.status in TERMINAL_STATUSES and unfinished:
         successor = service.get_retry(job.id)
         if successor is not None:
             tell(f"its unfinished rows went on in job {successor.id}")
         else:
             tell(f"to go on: {journal} retry {job.id}")
-            if summary["needs_review_count"]:
+            if job.needs_review_count:
                 tell("  with --on-interrupted retry or fail, if that is right for those in review")
-    if not has_ended(job):
-        return EXIT_REFUSED  # paused by another process, unless a signal says otherwise
-    if summary["failed_rows"] or summary["needs_review_count"]:
-        return EXIT_ROWS_OPEN
-    return EXIT_REFUSED if unfinished else EXIT_OK
-
-
-def _program() -> list[str]:
-    """How this program was called, for commands that can be pasted."""
-    if os.path.basename(sys.argv[0]) == "__main__.py":
-        return [sys.executable, "-m", "journal"]
-    return [sys.argv[0] if os.sep in sys.argv[0] else "journal"]
-
-
-def _resume(ctx: click.Context, service: JobService) -> str:
-    """What was typed, to be typed again, with nothing left to the environment."""
-    given = ctx.params
-    words = [*_program(), "--root", str(service.root), "run", given["rows"]]
-    words += ["--job", given["job_id"], "-j", str(given["workers"])]
-    words += ["--lines"] * given["lines"]
-    if given["encoding"] != "utf-8":
-        words += ["--encoding", given["encoding"]]
-    words += ["--on-interrupted", given["on_interrupted"], "--", *given["command"]]
-    again = "with the same standard input, " if given["rows"] == "-" else ""
-    return f"to go on: {again}{shlex.join(words)}"
-
-
-class _Children:
-    """The commands in flight, for a second Ctrl-C."""
-
-    def __init__(self) -> None:
-        self._processes: set[subprocess.Popen[bytes]] = set()
-        self._lock = threading.RLock()  # a signal handler may come while this thread holds it
-
-    def add(self, process: subprocess.Popen[bytes]) -> None:
-        with self._lock:
-            self._processes.add(process)
-
-    def remove(self, process: subprocess.Popen[bytes]) -> None:
-        with self._lock:
-            self._processes.discard(process)
-
-    def send(self, number: signal.Signals) -> None:
-        """Signal each command and what it has started; each leads a process group."""
-        with self._lock:
-            for process in self._processes:
-                if process.returncode is not None:
-                    continue  # reaped: its number may be another's by now
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(process.pid, number)
-
-    def __len__(self) -> int:
-        return len(self._processes)
-
-
-class _Signals:
-    """While it is entered, the first signal pauses the run, the next ones hurry it."""
-
-    def __init__(self, run: Run, children: _Children) -> None:
-        self.received: int | None = None
-        self._run = run
-        self._children = children
-        self._count = 0
-        self._previous: dict[int, Any] = {}
-
-    def __enter__(self) -> Self:
-        for number in _PAUSING_SIGNALS:
-            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup has its reasons
-                self._previous[number] = signal.signal(number, self._handle)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def _handle(self, number: int, _frame: FrameType | None) -> None:
-        self._count += 1
-        self._run.stop()
-        if self._count == 1:
-            self.received = number
-            _say(f"pausing: waiting for {len(self._children)} commands in flight")
-        elif self._count == 2:
-            self._children.send(signal.SIGTERM)
-            _say("terminating the commands in flight; once more to kill them")
-        else:
-            self._children.send(signal.SIGKILL)
-
-
-def _say(text: str) -> None:
-    with contextlib.suppress(OSError):  # nothing may come out of a signal handler
-        os.write(2, f"\n{text}\n".encode())  # click.echo may be what the signal has interrupted
+    return report.exit_code
 
 
 @click.command("retry")
 @click.argument("job")
-@_on_interrupted
+@on_interrupted_option
 @click.pass_context
 def retry_command(ctx: click.Context, job: str, on_interrupted: Policy) -> None:
     """Make a new job of an ended job's unfinished rows, and print its id.

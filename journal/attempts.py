@@ -1,0 +1,206 @@
+"""A loop of the caller's own over the open rows, an attempt at a time."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from types import TracebackType
+from typing import Any
+
+from journal.changes import Policy
+from journal.errors import InvalidStateTransition, JobLockedError, JobNotFoundError, JournalError
+from journal.index import TERMINAL_STATUSES
+from journal.limits import Limits
+from journal.model import Job, JobRow, JobStatus
+from journal.outcome import (
+    Errors,
+    Fail,
+    NeedsReview,
+    Outcome,
+    Retry,
+    RowResult,
+    Skip,
+    outcome_of_bad_value,
+    outcome_of_error,
+    outcome_of_value,
+)
+from journal.rowqueue import RowQueue, end_job
+from journal.service import JobService
+
+_POLL_S = 0.2
+
+
+class AttemptedRow:
+    """The row of an attempt, and how to say what became of it. Say it once; the last word counts."""
+
+    def __init__(self, row: JobRow) -> None:
+        self.row = row
+        self.outcome: Outcome | None = None
+
+    @property
+    def id(self) -> str:
+        """``JOB_ID:ROW_NUMBER``, an idempotency key."""
+        return self.row.id
+
+    @property
+    def row_number(self) -> int:
+        return self.row.row_number
+
+    @property
+    def data(self) -> dict[str, Any]:
+        return self.row.data
+
+    @property
+    def attempts(self) -> int:
+        """How often the row was started, this time included."""
+        return self.row.attempts
+
+    def complete(
+        self,
+        tracking_number: str | None = None,
+        label_path: str | os.PathLike[str] | None = None,
+        cost_cents: int | None = None,
+        *,
+        result: Any = None,
+    ) -> None:
+        """It is done, as :meth:`JobService.complete_row` records it. What JSON can't hold: review."""
+        self.outcome = outcome_of_value(
+            RowResult(
+                result=result,
+                tracking_number=tracking_number,
+                label_path=label_path,
+                cost_cents=cost_cents,
+            )
+        )
+
+    def fail(self, code: str, message: str = "") -> None:
+        """It has failed for good."""
+        self.outcome = outcome_of_error(Fail(code, message), ())
+
+    def retry(self, after_s: float | None = None) -> None:
+        """Nothing has happened: try it again, if attempts are left."""
+        self.outcome = outcome_of_error(Retry(after_s), ())
+
+    def skip(self, reason: str | None = None) -> None:
+        """It needs nothing done."""
+        self.outcome = outcome_of_error(Skip(reason), ())
+
+    def review(self, message: str) -> None:
+        """Whether it took effect isn't known: a person must look."""
+        self.outcome = outcome_of_error(NeedsReview(message), ())
+
+
+class Attempt:
+    """``with attempt as row:`` one try at one row, which was started on the disk already.
+
+    Left without an exception the row is completed, or what ``row.complete(...)``, ``row.fail(...)``,
+    ``row.skip(...)``, ``row.retry(...)`` or ``row.review(...)`` said. An ``Exception`` fails it and
+    goes no further, as does :class:`Fail` and its like; anything else (KeyboardInterrupt) leaves it to
+    the policy for interrupted rows, and goes on its way. On leaving, what happened is on the disk.
+    """
+
+    def __init__(self, queue: RowQueue, row: JobRow, retry_on: Errors) -> None:
+        self.row = AttemptedRow(row)
+        self.settled = False
+        self._queue = queue
+        self._retry_on = retry_on
+
+    def __enter__(self) -> AttemptedRow:
+        return self.row
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        said = self.row.outcome
+        if said is not None and (error is None or said.kind == "completed"):
+            outcome = said  # the work is done: an error behind it doesn't undo that
+        elif error is None:
+            outcome = Outcome(kind="completed")
+        elif isinstance(error, Exception):
+            outcome = outcome_of_error(error, self._retry_on)
+        else:
+            outcome = interrupted_by(error)
+        self.settle(outcome)
+        return error is None or isinstance(error, Exception)
+
+    def settle(self, outcome: Outcome) -> None:
+        """Record the outcome, however long another writer holds the lock."""
+        self.settled = True
+        row = self.row.row
+        while True:
+            try:
+                delay_s = self._queue.settle(row, outcome)
+            except JobLockedError:
+                continue
+            except InvalidStateTransition:
+                raise
+            except ValueError as error:  # InvalidValueError: too long for a record, say
+                outcome = outcome_of_bad_value(error)
+                continue
+            if delay_s is not None:
+                self._queue.wait(row, delay_s)
+            return
+
+
+def interrupted_by(error: BaseException) -> Outcome:
+    """Of an attempt that something ended which isn't about the row."""
+    name = type(error).__name__
+    return Outcome(kind="lost", error_code=name, error_message=f"{name} while it was in flight")
+
+
+def iterate_attempts(
+    service: JobService, job_id: str, limits: Limits, retry_on: Errors, on_interrupted: Policy
+) -> Iterator[Attempt]:
+    """See :meth:`JobRun.attempts`."""
+    job = service.get_job(job_id)
+    if job is None:
+        raise JobNotFoundError(job_id)
+    if job.status in TERMINAL_STATUSES:
+        return
+    service.start_job(job_id, on_interrupted)
+    queue = RowQueue(service, job_id, limits, on_interrupted)
+    attempt = None
+    try:
+        while (row := _next_row(service, job_id, queue)) is not None:
+            attempt = Attempt(queue, row, retry_on)
+            yield attempt
+            if not attempt.settled:  # never entered: nothing was done
+                attempt.settle(Outcome(kind="unstarted"))
+    except GeneratorExit:  # the loop was left
+        if attempt is not None and not attempt.settled:
+            attempt.settle(Outcome(kind="unstarted"))
+        raise
+    finally:
+        with suppress(JournalError):
+            end_job(service, job_id)
+        with suppress(JournalError):
+            service.release_run(job_id)
+
+
+def _next_row(service: JobService, job_id: str, queue: RowQueue) -> JobRow | None:
+    """Start the next row; wait for one that is to be tried again, and while the job is paused."""
+    while True:
+        job = _look(service, job_id)
+        if job.status in TERMINAL_STATUSES:
+            return None
+        if job.status is JobStatus.RUNNING:
+            if not job.pending_count:
+                return None
+            started = queue.start(1, job)
+            if started:
+                return started[0]
+        due_s = queue.next_due_s
+        wait_s = _POLL_S if due_s is None else min(_POLL_S, max(0.0, due_s - time.monotonic()))
+        time.sleep(wait_s)
+
+
+def _look(service: JobService, job_id: str) -> Job:
+    job = service.get_job(job_id)
+    if job is None:
+        raise JobNotFoundError(job_id)
+    return job

@@ -1,0 +1,84 @@
+"""How far a run has come: a bar on a terminal, a line every ten seconds elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Self
+
+import click
+
+from journal.cli.output import clean, tell
+from journal.model import Job
+
+_LINE_S = 10.0
+
+
+class Progress:
+    """A context manager around a run; shown on standard error. Nothing with ``quiet``."""
+
+    def __init__(self, job: Job, *, quiet: bool) -> None:
+        self._job = job
+        self._quiet = quiet
+        self._begin_s = self._told_s = time.monotonic()
+        self._done_before = _done(job)
+        self._bar: Any = None
+        if not quiet and sys.stderr.isatty():
+            self._bar = click.progressbar(
+                length=job.total_rows,
+                label=clean(job.id),
+                file=sys.stderr,
+                show_eta=False,  # click's own counts in what earlier runs have done
+                show_pos=True,
+                item_show_func=lambda job: job and self._detail(job),
+            )
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.__enter__()
+            self.show(self._job)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.__exit__(kind, error, traceback)
+
+    def show(self, job: Job) -> None:
+        """How the job stands now."""
+        self._job = job
+        if self._bar is not None:
+            self._bar.length = job.total_rows
+            self._bar.pos = _done(job)  # which goes back, too, where rows are put back
+            self._bar.current_item = job
+            self._bar.render_progress()
+        elif not self._quiet and time.monotonic() - self._told_s >= _LINE_S:
+            self._told_s = time.monotonic()
+            tell(f"{job.id}: {_done(job)} of {job.total_rows} rows done, {self._detail(job)}")
+
+    def tell(self, text: str) -> None:
+        """A line of its own, not in the middle of the bar."""
+        if self._bar is not None:
+            click.echo(err=True)
+        tell(text)
+
+    def _detail(self, job: Job) -> str:
+        elapsed_s = max(time.monotonic() - self._begin_s, 1e-9)
+        rate = (_done(job) - self._done_before) / elapsed_s
+        parts = [f"{job.failed_rows} failed"]
+        if job.needs_review_count:
+            parts.append(f"{job.needs_review_count} need review")
+        if rate > 0:
+            left = timedelta(seconds=round((job.total_rows - _done(job)) / rate))
+            parts += [f"{rate:.1f}/s", f"{left} left"]
+        return ", ".join(parts)
+
+
+def _done(job: Job) -> int:
+    return job.total_rows - job.pending_count - job.processing_count

@@ -1,0 +1,307 @@
+"""``open_job``: a job made or gone on with in one call, and run.
+
+with journal.open_job("jobs/enrich", rows=read_rows("in.csv"), key="id") as job:
+    report = job.run(enrich, workers=8, max_attempts=3, retry_on=(TimeoutError,))
+raise SystemExit(report.exit_code)
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor
+from pathlib import Path
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from journal.attempts import Attempt, iterate_attempts
+from journal.changes import Policy, check_policy
+from journal.errors import InvalidValueError, JobBusyError, JobExistsError, JobNotFoundError
+from journal.index import TERMINAL_STATUSES
+from journal.limits import Limits
+from journal.match import Data, Key, Matched, OnChanged, match_rows, new_rows
+from journal.model import Job, JobRow, JobSummary, RowStatus
+from journal.outcome import Errors, Handler
+from journal.run import Run, RunReport, Tell
+from journal.service import JobService
+from journal.validate import is_job_id, slug
+from journal.workers import Outcomes, make_workers
+
+
+def open_job(
+    path: str | os.PathLike[str],
+    rows: Iterable[Data] | None = None,
+    key: Key | None = None,
+    *,
+    name: str | None = None,
+    original_command: str | None = None,
+    metadata: dict[str, Any] | None = None,
+    on_changed: OnChanged = "error",
+    on_interrupted: Policy = "review",
+    resume_command: str | None = None,
+    sync: Literal["commit", "none"] = "commit",
+    lock_timeout_s: float = 10.0,
+) -> JobRun:
+    """Make the job ``path`` (``ROOT/JOB_ID``) of these rows, or go on with it.
+
+    ``rows``: the input, dicts of JSON values, taken one by one; None for a job that is there.
+    A row is known by ``key`` (a column's name, or a function of the data; each key once), else by
+    its place. Compared by checksum with what the job holds: rows may come in another order if they
+    have keys, new ones are added, and :attr:`JobRun.matched` counts those that are gone. Changed
+    data raises RowChangedError, and nothing is done; ``on_changed="ignore"`` keeps the job's, and
+    ``"retry"`` (with keys) gives such rows new ones to be run: :func:`journal.match.match_rows`.
+
+    ``on_interrupted`` decides about rows that are in flight when a run or its worker dies: "review"
+    by a person, "retry", or "fail". ``resume_command`` is what a run tells people to type after an
+    early end; by default how this program was called. ``sync``, ``lock_timeout_s`` as in :class:`JobService`.
+
+    On return the job and its rows are on the disk. Raises JobNotFoundError without ``rows`` for a
+    job that isn't there, JobBusyError while another run works on it, InvalidValueError,
+    RowChangedError, and what the iterable raises; then nothing has changed.
+    """
+    directory = Path(path).absolute()
+    job_id = directory.name
+    if not is_job_id(job_id):
+        raise InvalidValueError(
+            "path",
+            os.fspath(path),
+            f"must end in a job's id: a-z 0-9 . _ -, such as {slug(job_id)!r}",
+        )
+    check_policy(on_interrupted, "on_interrupted")
+    if on_changed not in ("error", "retry", "ignore"):
+        raise InvalidValueError("on_changed", on_changed, "must be error, retry or ignore")
+    service = JobService(directory.parent, sync=sync, lock_timeout_s=lock_timeout_s)
+    try:
+        resume_command = program() if resume_command is None else resume_command
+        original_command = resume_command if original_command is None else original_command
+        job = service.get_job(job_id)
+        matched = Matched()
+        if job is None:
+            if rows is None:
+                raise JobNotFoundError(job_id)
+            job = _create(service, job_id, name or job_id, original_command, metadata, rows, key)
+            matched.added = job.total_rows
+        elif rows is not None:
+            check_free(service, job_id)  # before the input is read; start_job decides
+            matched = match_rows(service, job, rows, key, on_changed)
+        return JobRun(service, job_id, matched, on_interrupted, resume_command)
+    except BaseException:
+        service.close()
+        raise
+
+
+def _create(
+    service: JobService,
+    job_id: str,
+    name: str,
+    command: str,
+    metadata: dict[str, Any] | None,
+    rows: Iterable[Data],
+    key: Key | None,
+) -> Job:
+    try:
+        return service.create_job(
+            name,
+            command,
+            mode="auto",
+            job_id=job_id,
+            metadata=metadata,
+            row_data=new_rows(rows, key),
+        )
+    except JobExistsError:  # made since we looked; our input is read already
+        raise JobBusyError(job_id, "", 0, "") from None
+
+
+def check_free(service: JobService, job_id: str) -> None:
+    """Raise JobBusyError if a run works on the job."""
+    holder = service.run_holder(job_id)
+    if holder is not None:
+        raise JobBusyError(job_id, holder.host, holder.pid, holder.started_at)
+
+
+def program() -> str:
+    """How this program was called, as a line that can be pasted into a shell."""
+    arguments = getattr(sys, "orig_argv", sys.argv)
+    return shlex.join([sys.executable or "python", *arguments[1:]]) if arguments else ""
+
+
+class JobRun:
+    """A job that is open to be run; made by :func:`open_job`. A context manager that closes it.
+
+    ``service`` is the explicit layer below, ``id`` the job's, ``matched`` how the input compared.
+    """
+
+    def __init__(
+        self,
+        service: JobService,
+        job_id: str,
+        matched: Matched,
+        on_interrupted: Policy,
+        resume_command: str,
+    ) -> None:
+        self.service = service
+        self.id = job_id
+        self.matched = matched
+        self._on_interrupted: Policy = on_interrupted
+        self._resume_command = resume_command
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the job and its files."""
+        self.service.close()
+
+    @property
+    def job(self) -> Job:
+        """The job as of its last commit. Raises JobNotFoundError."""
+        job = self.service.get_job(self.id)
+        if job is None:
+            raise JobNotFoundError(self.id)
+        return job
+
+    def summary(self) -> JobSummary:
+        """As :meth:`JobService.get_job_summary`."""
+        return self.service.get_job_summary(self.id)
+
+    def rows(self, status: RowStatus | str | None = None) -> Sequence[JobRow]:
+        """As :meth:`JobService.get_rows`."""
+        return self.service.get_rows(self.id, status)
+
+    def run(
+        self,
+        handler: Handler | Callable[[JobRow], Awaitable[Any]],
+        executor: Executor | Callable[[], Executor] | None = None,
+        *,
+        workers: int | None = None,
+        max_attempts: int = 1,
+        retry_on: Errors = (Exception,),
+        backoff_s: float = 1.0,
+        max_backoff_s: float = 60.0,
+        timeout_s: float | None = None,
+        rate: str | None = None,
+        halt: str = "never",
+        max_cost_cents: int | None = None,
+        max_rows: int | None = None,
+        handle_signals: bool = True,
+        tell: Tell | None = None,
+        on_progress: Callable[[Job], object] = lambda _job: None,
+    ) -> RunReport:
+        """Call ``handler(row)`` for each open row, ``workers`` at a time, and record what it says.
+
+        What it returns is the row's result (a :class:`RowResult` for the named fields); what it
+        raises fails the row with the class's name and the message; :class:`Fail`, :class:`Retry`,
+        :class:`Skip` and :class:`NeedsReview` say it exactly. The start of an attempt is on the disk
+        before the handler is called. ``row.id`` is an idempotency key.
+
+        Handlers run in threads; coroutine functions in an event loop; or in ``executor``, any
+        ``concurrent.futures.Executor``, or a function that makes one and is called again if it
+        breaks. ``workers`` defaults to 1, and to the executor's own number.
+
+        - ``max_attempts``: how often a row is tried if it fails with one of ``retry_on``, earlier
+          runs counted in. Between them ``backoff_s`` seconds, doubled each time up to
+          ``max_backoff_s``, with jitter.
+        - ``timeout_s``: an attempt that takes longer has failed with TimeoutError. A coroutine is
+          cancelled, and so is a handler with a method ``cancel(row_id, *, force) -> bool``; another
+          thread or process can't be, so its row needs a review, unless ``retry_on`` names
+          TimeoutError itself.
+        - ``rate``: starts at most, ``"50/s"``, ``"100/m"``.
+        - ``halt``: ``"soon,fail=20%,min=50"``: drain and pause once so many rows of this run have
+          failed; ``now``: end what is in flight.
+        - ``max_cost_cents``: start nothing more once the job has cost as much; ``max_rows``: once so
+          many rows were started. The job is paused then.
+
+        The first SIGINT, SIGTERM or SIGHUP drains and pauses, the second ends what is in flight, if
+        this is the main thread and ``handle_signals``. Other processes steer it: `journal pause`,
+        `resume`, `cancel`, `retry`, `skip`. ``tell`` is given what a person should know (default: to
+        standard error), among that how to go on after an early end; ``on_progress`` the job, some
+        five times a second.
+
+        A job that has ended is reported as it is, and no handler is called. Raises JobBusyError,
+        InvalidValueError, and the error of a commit that failed.
+        """
+        limits = Limits(
+            max_attempts=max_attempts,
+            backoff_s=backoff_s,
+            max_backoff_s=max_backoff_s,
+            timeout_s=timeout_s,
+            rate=rate,
+            halt=halt,
+            max_cost_cents=max_cost_cents,
+            max_rows=max_rows,
+        )
+        check_errors(retry_on)
+        if workers is not None and (
+            isinstance(workers, bool) or not isinstance(workers, int) or workers < 1
+        ):
+            raise InvalidValueError("workers", workers, "must be an int from 1")
+        job = self.job
+        if job.status in TERMINAL_STATUSES:
+            return RunReport(job=job)
+        check_free(self.service, self.id)
+        outcomes: Outcomes = SimpleQueue()
+        say = tell or tell_stderr
+        run = Run(
+            self.service,
+            self.id,
+            make_workers(handler, executor, workers, retry_on, outcomes),
+            outcomes,
+            limits,
+            on_interrupted=self._on_interrupted,
+            retry_on=retry_on,
+            tell=say,
+            on_tick=on_progress,
+        )
+        report = run.work(handle_signals=handle_signals)
+        if report.job.status not in TERMINAL_STATUSES:
+            say(f"to go on: {self._resume_command}")
+        return report
+
+    def attempts(
+        self,
+        *,
+        max_attempts: int = 1,
+        retry_on: Errors = (Exception,),
+        backoff_s: float = 1.0,
+        max_backoff_s: float = 60.0,
+    ) -> Iterator[Attempt]:
+        """The open rows one by one, for a loop of your own: see :class:`Attempt`.
+
+        The job is started at the first one, and ended when there is none left; paused if the loop is
+        left before. An attempt that has failed comes again, as in :meth:`run`.
+        """
+        limits = Limits(max_attempts=max_attempts, backoff_s=backoff_s, max_backoff_s=max_backoff_s)
+        check_errors(retry_on)
+        return iterate_attempts(self.service, self.id, limits, retry_on, self._on_interrupted)
+
+    def retry(self, policy: Policy = "review") -> JobRun:
+        """The open follow-up job of this ended one: :meth:`JobService.retry_job`."""
+        job = self.service.get_retry(self.id) or self.service.retry_job(self.id, policy)
+        return JobRun(self.service, job.id, Matched(), self._on_interrupted, self._resume_command)
+
+
+def check_errors(retry_on: object) -> None:
+    """Raise InvalidValueError for what ``except`` wouldn't take."""
+    if not isinstance(retry_on, tuple) or not all(
+        isinstance(kind, type) and issubclass(kind, BaseException) for kind in retry_on
+    ):
+        raise InvalidValueError("retry_on", retry_on, "must be a tuple of exception classes")
+
+
+def tell_stderr(text: str) -> None:
+    """A line to standard error; nobody need be listening."""
+    try:
+        print(text, file=sys.stderr, flush=True)  # noqa: T201
+    except (OSError, ValueError, AttributeError):
+        return

@@ -1,0 +1,189 @@
+"""The open rows of a job, in the order in which a run takes them, and what becomes of them.
+
+Rows are found as they are needed and never kept: what waits for another attempt is a number and a
+time. All that is recorded here joins the batch that the caller has open.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from time import monotonic
+
+from journal.changes import Policy
+from journal.errors import InvalidStateTransition, JobNotFoundError
+from journal.index import TERMINAL_STATUSES
+from journal.limits import Limits
+from journal.model import FoundRow, Job, JobRow, JobStatus, RowStatus
+from journal.outcome import Outcome
+from journal.service import JobService
+
+_MOST_WAITING = 100_000  # rows that wait for another attempt; beyond that no new ones are taken
+_FOUND_AT_ONCE = 100
+_LOST_ATTEMPTS = 3  # of a row whose workers die, where interrupted rows are repeated
+
+
+class RowQueue:
+    """The pending rows of one job, for one run. Not thread-safe."""
+
+    def __init__(
+        self, service: JobService, job_id: str, limits: Limits, on_interrupted: Policy
+    ) -> None:
+        self._service = service
+        self._job_id = job_id
+        self._limits = limits
+        self._on_interrupted = on_interrupted
+        self._position = 0
+        self._found: deque[FoundRow] = deque()  # pending when we looked
+        self._at_end = False
+        self._due: list[tuple[float, int]] = []  # a heap: when a row may be tried again
+        self._waiting: set[int] = set()
+
+    @property
+    def next_due_s(self) -> float | None:
+        """When the next row that waits for another attempt is due, by the monotonic clock."""
+        return self._due[0][0] if self._due else None
+
+    def start(self, count: int, job: Job) -> list[JobRow]:
+        """Start up to ``count`` rows: set them to processing, and return them.
+
+        ``job``: as it is now. It is over once none of its rows is pending.
+        """
+        if self._at_end and job.pending_count > len(self._waiting):
+            self._rewind()  # another process has put rows back, or added some
+        started: list[JobRow] = []
+        while len(started) < count:
+            number, attempts = self._next()
+            if not number:
+                break
+            row_id = f"{self._job_id}:{number}"
+            try:
+                if attempts >= self._limits.max_attempts > 1 and self._is_used_up(row_id):
+                    continue
+                started.append(self._service.start_row(row_id))
+            except InvalidStateTransition:
+                continue  # another process has settled it
+        return started
+
+    def _next(self) -> tuple[int, int]:
+        """The number of the next row, and its attempts so far; (0, 0) if there is none now."""
+        if self._due and self._due[0][0] <= monotonic():
+            number = heapq.heappop(self._due)[1]
+            self._waiting.discard(number)
+            return number, 0  # while the run lasts its attempts are counted where they end
+        while not self._at_end and len(self._waiting) < _MOST_WAITING:
+            found = self._find()
+            if found is None:
+                self._at_end = True
+            elif found.row_number not in self._waiting:
+                return found.row_number, found.attempts
+        return 0, 0
+
+    def _find(self) -> FoundRow | None:
+        if not self._found:
+            self._found = deque(
+                self._service.find_rows(
+                    self._job_id, RowStatus.PENDING, self._position, _FOUND_AT_ONCE
+                )
+            )
+        if not self._found:
+            return None
+        found = self._found.popleft()
+        self._position = found.position + 1
+        return found
+
+    def _rewind(self) -> None:
+        self._position = 0
+        self._found.clear()
+        self._at_end = False
+
+    def _is_used_up(self, row_id: str) -> bool:
+        """Fail a row that has died of its last attempt in an earlier run.
+
+        A row that somebody has put back, which says no error, gets one more.
+        """
+        row = self._service.get_row(row_id)
+        if row is None or row.error_code is None:
+            return False
+        self._service.fail_row(row_id, row.error_code, row.error_message or "")
+        return True
+
+    def undo(self) -> None:
+        """The batch in which rows were started was discarded: they are there to be taken again."""
+        self._rewind()
+
+    def settle(self, row: JobRow, outcome: Outcome) -> float | None:
+        """Record how an attempt has ended; if it is to be repeated, return after how many seconds.
+
+        :meth:`wait` is to be called with that once the batch is written. Raises
+        InvalidStateTransition if another process has settled the row.
+        """
+        service = self._service
+        match outcome.kind:
+            case "completed":
+                service.complete_row(
+                    row.id,
+                    outcome.tracking_number,
+                    outcome.label_path,
+                    outcome.cost_cents,
+                    result=outcome.result,
+                )
+            case "skipped":
+                service.skip_row(row.id, outcome.reason)
+            case "review":
+                service.review_row(row.id, outcome.error_code, outcome.error_message)
+            case "unstarted":
+                service.retry_row(row.id)
+                return 0.0
+            case "failed" | "lost":
+                return self._settle_failure(row, outcome)
+        return None
+
+    def _settle_failure(self, row: JobRow, outcome: Outcome) -> float | None:
+        code, message = outcome.error_code, outcome.error_message
+        again = outcome.retryable and row.attempts < self._limits.max_attempts
+        if outcome.kind == "lost":
+            if self._on_interrupted == "review":
+                self._service.review_row(row.id, code, message)
+                return None
+            most = max(self._limits.max_attempts, _LOST_ATTEMPTS)
+            again = self._on_interrupted == "retry" and row.attempts < most
+        if again and not self._has_ended():
+            self._service.retry_row(row.id, code, message)
+            return (
+                self._limits.delay_s(row.attempts) if outcome.after_s is None else outcome.after_s
+            )
+        self._service.fail_row(row.id, code, message)
+        return None
+
+    def _has_ended(self) -> bool:
+        job = self._service.get_job(self._job_id)
+        return job is None or job.status in TERMINAL_STATUSES
+
+    def wait(self, row: JobRow, delay_s: float) -> None:
+        """Don't take the row again before that."""
+        self._waiting.add(row.row_number)
+        heapq.heappush(self._due, (monotonic() + delay_s, row.row_number))
+
+
+def end_job(service: JobService, job_id: str) -> Job:
+    """Give a running job that nobody works on the status that its rows call for.
+
+    Completed, or failed if a row failed or needs a review, once none is open; else paused. If
+    another process has moved the job, its word stands.
+    """
+    job = service.get_job(job_id)
+    if job is None:
+        raise JobNotFoundError(job_id)
+    if job.status is not JobStatus.RUNNING:
+        return job
+    if job.pending_count or job.processing_count:
+        target = JobStatus.PAUSED
+    elif job.failed_rows or job.needs_review_count:
+        target = JobStatus.FAILED
+    else:
+        target = JobStatus.COMPLETED
+    try:
+        return service.update_status(job_id, target)
+    except InvalidStateTransition:  # another process was faster
+        return service.get_job(job_id) or job

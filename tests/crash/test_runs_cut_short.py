@@ -1,0 +1,182 @@
+"""A run that dies, by kill -9 or a power cut, and the one that goes on: no call is made twice.
+
+What the handler did is kept outside of the journal: a ledger of calls.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+from disk import crash_states
+from explore import fast_directory, place
+from helpers_crash import Child
+from recorder import STORE, record
+from scenarios import Acknowledge, Scenario
+
+import journal
+from journal import JobRow, JobService
+
+ROWS = 40
+WORKERS = 3
+
+# Calls write their row into the ledger, then wait until they are let go, one byte each.
+RUNNER = """
+import threading, journal
+ledger = os.open(sys.argv[3], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+told = threading.Lock()
+
+def handler(row):
+    os.write(ledger, f"{row.row_number}\\n".encode())
+    with told:
+        tell("called", row.row_number)
+    while not os.read(0, 1):
+        os._exit(0)
+
+with journal.open_job(
+    f"{root}/{job_id}", ({"n": n} for n in range(int(sys.argv[4]))), on_interrupted=sys.argv[5]
+) as job:
+    report = job.run(handler, workers=int(sys.argv[6]), tell=lambda text: None)
+tell("ended", report.job.status)
+"""
+
+
+def run_and_kill(root: Path, ledger: Path, policy: str, calls: int) -> int:
+    """A run whose every call so far has returned but the last ones, killed; how many calls began."""
+    with Child(RUNNER, root, "j", ledger, ROWS, policy, WORKERS) as child:
+        called = returned = 0
+        while child.hear().startswith("called"):
+            called += 1
+            if called >= calls:
+                break
+            # Never more than a few behind, and the last ones never: they are in flight.
+            while called - returned >= WORKERS:
+                child.tell("")
+                returned += 1
+        child.kill()
+    return len(ledger.read_text().split())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
+@pytest.mark.parametrize("policy", ["review", "retry"])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_run_killed_again_and_again_calls_no_row_twice_but_those_in_flight_under_retry(
+    tmp_path: Path, policy: str, seed: int, count: Callable[[str, int], None]
+) -> None:
+    draw = random.Random(seed)
+    ledger, root = tmp_path / "ledger", tmp_path / "jobs"
+    in_flight = 0
+    for _ in range(3):
+        run_and_kill(root, ledger, policy, draw.randrange(1, ROWS // 3))
+        with JobService(root) as service:
+            in_flight += len(service.get_rows("j", "processing"))
+        count("kills of a run", 1)
+    with journal.open_job(root / "j", on_interrupted=policy) as job:  # type: ignore[arg-type]
+
+        def handler(row: JobRow) -> None:
+            with ledger.open("a") as file:
+                file.write(f"{row.row_number}\n")
+
+        report = job.run(handler)
+        statuses = Counter(str(row.status) for row in job.rows())
+    calls = Counter(map(int, ledger.read_text().split()))
+    if policy == "review":
+        # What was started is called, or died in the instant before its call.
+        assert set(calls.values()) == {1}
+        assert ROWS - in_flight <= sum(calls.values()) <= ROWS
+        assert statuses == {"completed": ROWS - in_flight, "needs_review": in_flight}
+        assert report.exit_code == 3
+    else:
+        assert set(calls) == set(range(1, ROWS + 1))
+        assert ROWS <= sum(calls.values()) <= ROWS + in_flight
+        assert (statuses, report.exit_code) == ({"completed": ROWS}, 0)
+
+
+def test_a_run_killed_at_half_its_way_has_called_each_row_once_or_left_it_in_flight(
+    tmp_path: Path,
+) -> None:
+    """With all calls in flight begun when it dies, the sums are exact."""
+    ledger, root = tmp_path / "ledger", tmp_path / "jobs"
+    with Child(RUNNER, root, "j", ledger, ROWS, "retry", WORKERS) as child:
+        for called in range(ROWS // 2):
+            assert child.hear().startswith("called")
+            if called >= WORKERS - 1 and called < ROWS // 2 - 1:
+                os.write(child._stdin.fileno(), b".")
+        child.kill()
+    with JobService(root) as service:
+        assert len(service.get_rows("j", "processing")) == WORKERS
+        assert len(service.get_rows("j", "completed")) == ROWS // 2 - WORKERS
+    again: list[int] = []
+    with journal.open_job(root / "j", on_interrupted="retry") as job:
+        assert job.run(lambda row: again.append(row.row_number)).exit_code == 0
+    assert len(ledger.read_text().split()) + len(again) == ROWS + WORKERS
+
+
+# --- power cuts ------------------------------------------------------------------------------
+
+CUT_ROWS = 5
+
+
+def before_the_run(root: Path) -> None:
+    journal.open_job(root / "j", ({"n": n} for n in range(CUT_ROWS))).close()
+
+
+def run(root: Path, acknowledge: Acknowledge) -> None:
+    """Each call of the handler is acknowledged: that it was made must never be forgotten."""
+
+    def handler(row: JobRow) -> str:
+        acknowledge()
+        return "x" * (700 * row.row_number)
+
+    with journal.open_job(root / "j") as job:
+        job.run(handler)
+
+
+@pytest.fixture(name="base", scope="module")
+def fixture_base() -> Iterator[Path]:
+    base = fast_directory()
+    yield base
+    shutil.rmtree(base)
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="F_FULLFSYNC is not in os there")
+@pytest.mark.parametrize("policy", ["review", "retry"])
+def test_after_a_power_cut_at_any_moment_of_a_run_no_call_that_was_made_is_unknown(
+    base: Path, policy: str, count: Callable[[str, int], None]
+) -> None:
+    directory = base / policy
+    directory.mkdir()
+    recording = record(Scenario("run", before_the_run, run), directory)
+    seen = set()
+    for cut, tree in crash_states(recording, Random(1), 20):
+        state = (cut.acknowledged, frozenset(tree.items()))
+        if state in seen:
+            continue
+        seen.add(state)
+        root = base / "state"
+        place(root, tree)
+        with journal.open_job(root / STORE / "j", on_interrupted=policy, sync="none") as job:  # type: ignore[arg-type]
+            job.run(lambda row: row.row_number)
+            again = [row.result for row in job.rows() if isinstance(row.result, int)]
+            statuses = Counter(str(row.status) for row in job.rows())
+        shutil.rmtree(root)
+        made = list(range(1, cut.acknowledged + 1))
+        twice = set(made) & set(again)
+        assert len(again) == len(set(again))
+        if policy == "review":
+            assert not twice
+            assert statuses["completed"] + statuses["needs_review"] == CUT_ROWS
+            assert statuses["needs_review"] <= 2
+        else:
+            assert len(twice) <= 2
+            assert statuses == {"completed": CUT_ROWS}
+            assert set(made) | set(again) == set(range(1, CUT_ROWS + 1))
+    count("disk states that a power cut leaves of a run", len(seen))
+    assert len(seen) > 200

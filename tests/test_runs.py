@@ -1,0 +1,790 @@
+"""JobRun.run with threads and coroutines: outcomes, attempts, limits, and words from outside."""
+
+import asyncio
+import errno
+import json
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers_crash import FaultyOs, fails
+
+import journal
+import journal.files
+from journal import (
+    Fail,
+    InvalidValueError,
+    JobBusyError,
+    JobRow,
+    JobRun,
+    JobService,
+    NeedsReview,
+    Retry,
+    RowResult,
+    RunReport,
+    Skip,
+    StorageError,
+)
+
+WAIT_S = 60.0
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "jobs" / "j"
+
+
+def open_job(path: Path, count: int = 5, **options: Any) -> JobRun:
+    return journal.open_job(path, ({"n": n} for n in range(1, count + 1)), **options)
+
+
+def statuses(job: JobRun) -> Counter[str]:
+    return Counter(str(row.status) for row in job.rows())
+
+
+def quiet(_text: str) -> None:
+    """For runs whose talk is of no interest here."""
+
+
+class Gate:
+    """A handler whose calls wait until they are let go; tells who has arrived."""
+
+    def __init__(self) -> None:
+        self.calls: list[int] = []
+        self._changed = threading.Condition()
+        self._open = 0
+
+    def __call__(self, row: JobRow) -> int:
+        with self._changed:
+            self.calls.append(row.row_number)
+            turn = len(self.calls)
+            self._changed.notify_all()
+            assert self._changed.wait_for(lambda: self._open >= turn, WAIT_S)
+        return row.row_number
+
+    def wait_for(self, calls: int) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.calls) >= calls, WAIT_S)
+
+    def let_go(self, calls: int = 1_000_000) -> None:
+        """Let so many calls return, in the order in which they came."""
+        with self._changed:
+            self._open = calls
+            self._changed.notify_all()
+
+
+class Background:
+    """A run in another thread, with what it said."""
+
+    def __init__(self, job: JobRun, handler: Callable[[JobRow], Any], **options: Any) -> None:
+        self.said: list[str] = []
+        self._heard = threading.Condition()
+        self._report: list[RunReport | BaseException] = []
+
+        def work() -> None:
+            try:
+                self._report.append(job.run(handler, tell=self._hear, **options))
+            except BaseException as error:  # noqa: BLE001
+                self._report.append(error)
+
+        self._thread = threading.Thread(target=work)
+        self._thread.start()
+
+    def _hear(self, text: str) -> None:
+        with self._heard:
+            self.said.append(text)
+            self._heard.notify_all()
+
+    def wait_for(self, text: str) -> None:
+        with self._heard:
+            assert self._heard.wait_for(lambda: any(text in line for line in self.said), WAIT_S)
+
+    def report(self) -> RunReport:
+        self._thread.join(WAIT_S)
+        (report,) = self._report
+        if isinstance(report, BaseException):
+            raise report
+        return report
+
+
+# --- the ordinary course of things
+
+
+def test_each_row_is_handled_once_and_its_return_value_is_its_result(path: Path) -> None:
+    with open_job(path) as job:
+        report = job.run(lambda row: {"square": row.data["n"] ** 2}, workers=3)
+        assert [row.result["square"] for row in job.rows()] == [1, 4, 9, 16, 25]
+        assert {row.attempts for row in job.rows()} == {1}
+    assert (report.exit_code, report.started, report.completed) == (0, 5, 5)
+    assert report.job.status == "completed"
+
+
+def test_a_start_is_on_the_disk_before_the_handler_is_called(path: Path) -> None:
+    def handler(row: JobRow) -> None:
+        with JobService(path.parent) as other:
+            seen = other.get_row(row.id)
+        assert seen is not None
+        assert (seen.status, seen.attempts) == ("processing", 1)
+
+    with open_job(path) as job:
+        assert job.run(handler, workers=2).exit_code == 0
+
+
+def test_named_fields_are_filled_from_a_row_result(path: Path) -> None:
+    with open_job(path, 1) as job:
+        label = job.service.artifacts_dir("j") / "1.pdf"
+        result = RowResult(result=[1], tracking_number="1Z", label_path=label, cost_cents=1250)
+        assert job.run(lambda _row: result).job.total_cost_cents == 1250
+        (row,) = job.rows()
+    assert (row.result, row.tracking_number, row.label_path, row.cost_cents) == (
+        ([1], "1Z", "artifacts/1.pdf", 1250)
+    )
+
+
+class Odd(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text to be had")
+
+
+def raising(error: BaseException) -> Callable[[JobRow], Any]:
+    def handler(_row: JobRow) -> Any:
+        raise error
+
+    return handler
+
+
+@pytest.mark.parametrize(
+    ("handler", "status", "code", "message"),
+    [
+        (raising(ValueError("bad zip")), "failed", "ValueError", "bad zip"),
+        (raising(KeyError()), "failed", "KeyError", "KeyError"),
+        (raising(Odd()), "failed", "Odd", "Odd"),
+        (raising(Fail("E42", "no stock")), "failed", "E42", "no stock"),
+        (raising(Retry(0)), "failed", "Retry", "no attempt is left"),
+        (raising(Skip("test order")), "skipped", None, None),
+        (raising(NeedsReview("timed out")), "needs_review", "NeedsReview", "timed out"),
+        (raising(SystemExit(3)), "failed", "SystemExit", "3"),
+        (raising(KeyboardInterrupt()), "failed", "KeyboardInterrupt", "KeyboardInterrupt"),
+        (raising(GeneratorExit()), "failed", "GeneratorExit", "GeneratorExit"),
+        (raising(asyncio.CancelledError()), "failed", "CancelledError", "CancelledError"),
+        (raising(ValueError("\ud800")), "failed", "ValueError", "\\ud800"),
+        (lambda _row: object(), "needs_review", "InvalidResult", "object is not a JSON value"),
+        (lambda _row: {1: 2}, "needs_review", "InvalidResult", "keys must be text"),
+        (lambda _row: float("nan"), "needs_review", "InvalidResult", "finite"),
+        (lambda _row: RowResult(cost_cents=-1), "needs_review", "InvalidResult", "cost_cents"),
+        (lambda _row: RowResult(label_path=5), "needs_review", "InvalidResult", "int"),  # type: ignore[arg-type]
+        (lambda _row: "x" * (65 << 20), "needs_review", "InvalidResult", "67108846 bytes"),
+    ],
+)
+def test_whatever_a_handler_does_ends_in_a_named_outcome(
+    path: Path, handler: Callable[[JobRow], Any], status: str, code: str, message: str | None
+) -> None:
+    with open_job(path, 2) as job:
+        report = job.run(handler, workers=2)
+        assert report.problems == ()
+        for row in job.rows():
+            assert (row.status, row.error_code) == (status, code)
+            assert message is None or message in (row.error_message or "")
+        assert job.job.status == ("completed" if status == "skipped" else "failed")
+
+
+@pytest.mark.parametrize("workers", [0, -1, 1.5, True])
+def test_a_number_of_workers_that_can_not_be_is_refused(path: Path, workers: Any) -> None:
+    with open_job(path) as job:
+        with pytest.raises(InvalidValueError, match="workers"):
+            job.run(lambda _row: 1, workers=workers)
+        with pytest.raises(InvalidValueError, match="retry_on"):
+            job.run(lambda _row: 1, retry_on=TimeoutError)  # type: ignore[arg-type]
+        with pytest.raises(InvalidValueError, match="handler"):
+            job.run(5)  # type: ignore[arg-type]
+        with pytest.raises(InvalidValueError, match="executor"):
+            job.run(lambda _row: 1, 5)  # type: ignore[arg-type]
+        assert job.job.status == "pending"
+        assert job.service.run_holder("j") is None
+
+
+def test_no_more_rows_are_in_flight_than_there_are_workers(path: Path) -> None:
+    gate = Gate()
+    with open_job(path, 20) as job:
+        run = Background(job, gate, workers=3)
+        for done in range(17):
+            gate.wait_for(done + 3)
+            assert job.job.processing_count == 3
+            gate.let_go(done + 1)
+        gate.let_go()
+        assert run.report().completed == 20
+
+
+def test_rows_that_take_no_time_share_commits(path: Path) -> None:
+    with open_job(path, 2000) as job:
+        job.run(lambda row: row.row_number, workers=2)
+    seals = (path / "journal.jsonl").read_bytes().count(b'"crc":"')
+    assert seals < 1000
+
+
+def test_a_second_run_is_refused_with_the_name_of_the_first(path: Path) -> None:
+    gate = Gate()
+    with open_job(path, 1) as job, journal.open_job(path) as other:
+        run = Background(job, gate)
+        gate.wait_for(1)
+        with pytest.raises(JobBusyError) as caught:
+            other.run(gate)
+        assert caught.value.pid
+        assert caught.value.started_at
+        gate.let_go()
+        assert run.report().exit_code == 0
+        assert other.run(gate).started == 0
+
+
+# --- attempts
+
+
+def test_a_row_is_tried_again_only_after_an_error_that_says_so(path: Path) -> None:
+    calls: Counter[int] = Counter()
+
+    def handler(row: JobRow) -> str:
+        calls[row.row_number] += 1
+        if row.row_number == 1 and row.attempts < 3:
+            raise TimeoutError("slow")
+        if row.row_number == 2:
+            raise ValueError("bad")
+        if row.row_number == 3:
+            raise TimeoutError("dead")
+        if row.row_number == 4 and row.attempts < 2:
+            raise Retry(after_s=0)
+        return "done"
+
+    with open_job(path, 4) as job:
+        report = job.run(handler, max_attempts=3, retry_on=(TimeoutError,), backoff_s=0)
+        assert [str(row.status) for row in job.rows()] == (
+            ["completed", "failed", "failed", "completed"]
+        )
+    assert calls == {1: 3, 2: 1, 3: 3, 4: 2}
+    assert (report.started, report.completed, report.failed) == (9, 2, 2)
+
+
+def test_a_row_that_waits_for_another_attempt_is_pending_and_says_why(path: Path) -> None:
+    with open_job(path, 1) as job:
+        job.run(raising(TimeoutError("slow")), max_attempts=3, backoff_s=0, max_rows=1, tell=quiet)
+        (row,) = job.rows()
+    assert (row.status, row.attempts, row.error_message) == ("pending", 1, "slow")
+
+
+def test_attempts_are_counted_over_runs(path: Path) -> None:
+    calls = 0
+
+    def handler(_row: JobRow) -> None:
+        nonlocal calls
+        calls += 1
+        raise TimeoutError
+
+    for _ in range(3):
+        with open_job(path, 1) as job:
+            job.run(handler, max_attempts=3, backoff_s=0, max_rows=1, tell=quiet)
+    assert calls == 3
+    with open_job(path, 1) as job:
+        assert (job.job.status, job.rows()[0].status, job.rows()[0].attempts) == (
+            ("failed", "failed", 3)
+        )
+
+
+def test_a_row_that_has_died_of_its_last_attempt_fails_without_another(path: Path) -> None:
+    with open_job(path, 1) as job:
+        for _ in range(2):
+            job.service.start_job("j", "retry")
+            job.service.start_row("j:1")
+            job.service.update_status("j", "paused")
+    with open_job(path, 1, on_interrupted="retry") as job:
+        assert job.run(lambda _row: 1 / 0, max_attempts=2).started == 0
+        (row,) = job.rows()
+    assert (row.status, row.attempts, row.error_code) == ("failed", 2, "interrupted")
+
+
+def test_a_row_that_a_person_has_put_back_gets_one_more_attempt(path: Path) -> None:
+    def handler(row: JobRow) -> int:
+        if row.row_number == 1 and row.attempts < 3:
+            raise TimeoutError
+        return row.attempts
+
+    with open_job(path, 3) as job:
+        job.run(handler, max_attempts=2, backoff_s=0, max_rows=3, tell=quiet)
+        assert statuses(job) == {"failed": 1, "completed": 1, "pending": 1}
+        job.service.retry_failed_rows("j")
+        assert job.run(handler, max_attempts=2).exit_code == 0
+        assert job.rows()[0].result == 3
+
+
+def test_rows_that_wait_do_not_keep_others_from_their_turn(path: Path) -> None:
+    order = []
+
+    def handler(row: JobRow) -> None:
+        order.append(row.row_number)
+        if row.row_number == 1 and row.attempts == 1:
+            raise Retry(after_s=0.05)
+
+    with open_job(path, 3) as job:
+        assert job.run(handler, max_attempts=2).completed == 3
+    assert order == [1, 2, 3, 1]
+
+
+# --- time
+
+
+def test_a_thread_that_takes_too_long_is_given_up_and_its_row_needs_a_review(path: Path) -> None:
+    gate = Gate()
+    with open_job(path, 3) as job:
+        report = job.run(
+            lambda row: gate(row) if row.row_number == 2 else 1, timeout_s=0.05, workers=1
+        )
+        rows = list(job.rows())
+        gate.let_go()
+    assert [str(row.status) for row in rows] == ["completed", "needs_review", "completed"]
+    assert (rows[1].error_code, report.job.status) == ("TimeoutError", "failed")
+    assert "may still go on" in (rows[1].error_message or "")
+
+
+def test_a_thread_that_takes_too_long_is_tried_again_where_timeouts_are_named(path: Path) -> None:
+    gate = Gate()
+    with open_job(path, 1) as job:
+        report = job.run(
+            lambda row: gate(row) if row.attempts == 1 else "second",
+            timeout_s=0.05,
+            max_attempts=2,
+            retry_on=(TimeoutError,),
+            backoff_s=0,
+        )
+        assert (report.exit_code, job.rows()[0].result) == (0, "second")
+        gate.let_go()
+
+
+def test_an_attempt_that_was_given_up_and_succeeds_after_all_settles_its_review(
+    path: Path,
+) -> None:
+    slow, other = Gate(), Gate()
+    with open_job(path, 2) as job:
+        run = Background(
+            job,
+            lambda row: slow(row) if row.row_number == 1 else other(row),
+            timeout_s=0.05,
+            workers=1,
+        )
+        other.wait_for(1)
+        assert str(job.rows()[0].status) == "needs_review"
+        slow.let_go()
+        while str(job.rows()[0].status) != "completed":
+            assert job.job.status == "running"
+        other.let_go()
+        run.report()
+
+
+def test_coroutines_run_so_many_at_a_time_and_end_when_they_take_too_long(path: Path) -> None:
+    at_once = most = 0
+
+    async def handler(row: JobRow) -> str:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        try:
+            await asyncio.sleep(0 if row.row_number != 4 else WAIT_S)
+        finally:
+            at_once -= 1
+        return f"did {row.row_number}"
+
+    with open_job(path, 30) as job:
+        report = job.run(handler, workers=7, timeout_s=0.5)
+        assert statuses(job) == {"completed": 29, "failed": 1}
+        assert job.rows()[3].error_code == "TimeoutError"
+    assert 1 < most <= 7
+    assert report.exit_code == 3
+
+
+@pytest.mark.parametrize(
+    "error", [SystemExit(1), KeyboardInterrupt(), asyncio.CancelledError(), GeneratorExit()]
+)
+def test_a_coroutine_that_raises_anything_fails_its_row_alone(
+    path: Path, error: BaseException
+) -> None:
+    async def handler(row: JobRow) -> None:
+        if row.row_number == 2:
+            raise error
+
+    with open_job(path, 3) as job:
+        assert job.run(handler, workers=2).job.successful_rows == 2
+        assert job.rows()[1].error_code == type(error).__name__
+
+
+def test_a_run_all_of_whose_workers_hang_ends_and_says_so(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("journal.run._GRACE_S", 0.05)
+    gate = Gate()
+
+    async def handler(row: JobRow) -> None:
+        gate(row)  # blocks the loop
+
+    with open_job(path, 3) as job:
+        report = job.run(handler, timeout_s=0.05, workers=1, tell=quiet)
+        gate.let_go()
+        assert report.reason == "all 1 workers hang"
+        assert statuses(job) == {"needs_review": 1, "pending": 2}
+        assert (report.job.status, report.exit_code) == ("paused", 3)
+
+
+# --- giving up
+
+
+def test_a_run_that_halts_soon_waits_for_what_is_in_flight_and_pauses(path: Path) -> None:
+    gate = Gate()
+
+    def handler(row: JobRow) -> None:
+        if row.row_number == 2:
+            gate.wait_for(1)
+            raise ValueError
+        gate(row)
+
+    with open_job(path, 9) as job:
+        run = Background(job, handler, workers=2, halt="soon,fail=1")
+        run.wait_for("1 rows have failed: pausing")
+        gate.let_go()
+        report = run.report()
+        assert statuses(job) == {"completed": 1, "failed": 1, "pending": 7}
+    assert (report.reason, report.job.status, report.exit_code) == (
+        ("1 rows have failed", "paused", 3)
+    )
+    assert "to go on: " in run.said[-1]
+
+
+def test_a_run_that_halts_now_leaves_what_is_in_flight_to_a_person(path: Path) -> None:
+    gate = Gate()
+
+    def handler(row: JobRow) -> None:
+        if row.row_number == 2:
+            gate.wait_for(1)
+            raise ValueError
+        gate(row)
+
+    with open_job(path, 9) as job:
+        report = job.run(handler, workers=2, halt="now,fail=1", tell=quiet)
+        gate.let_go()
+        assert statuses(job) == {"needs_review": 1, "failed": 1, "pending": 7}
+        assert job.rows()[0].error_code == "stopped"
+    assert report.job.status == "paused"
+
+
+def test_nothing_more_is_started_once_the_job_has_cost_enough(path: Path) -> None:
+    with open_job(path, 9) as job:
+        report = job.run(lambda _row: RowResult(cost_cents=10), max_cost_cents=30, tell=quiet)
+        assert (report.completed, report.reason) == (3, "30 cents are spent")
+        assert (report.job.status, report.exit_code) == ("paused", 4)
+        assert job.run(lambda _row: 1, max_cost_cents=30, tell=quiet).started == 0
+        assert job.run(lambda _row: 1, max_cost_cents=31).completed == 6
+
+
+def test_limits_that_are_reached_with_the_last_row_keep_no_job_from_its_end(path: Path) -> None:
+    with open_job(path, 3) as job:
+        report = job.run(
+            lambda _row: RowResult(cost_cents=10), max_cost_cents=30, max_rows=3, tell=quiet
+        )
+    assert (report.job.status, report.reason, report.exit_code) == ("completed", None, 0)
+
+
+def test_a_rate_is_kept_by_rows_of_any_number_of_workers(path: Path) -> None:
+    with open_job(path, 5) as job:
+        report = job.run(lambda _row: 1, workers=5, rate="100/s")
+        starts = sorted(row.created_at for row in job.rows())
+        assert starts
+    assert report.completed == 5
+    assert report.elapsed_s >= 4 / 100
+
+
+# --- words from outside
+
+
+def test_a_paused_run_drains_and_waits_and_goes_on_when_it_is_resumed(path: Path) -> None:
+    gate = Gate()
+    with open_job(path, 6) as job, JobService(path.parent) as other:
+        run = Background(job, gate, workers=2)
+        gate.wait_for(2)
+        other.update_status("j", "paused")
+        gate.let_go()
+        run.wait_for("paused by another process")
+        while other.get_rows("j", "processing"):
+            pass
+        assert len(gate.calls) == 2
+        with pytest.raises(JobBusyError):
+            other.start_job("j")
+        other.update_status("j", "running")
+        assert run.report().completed == 6
+
+
+def test_a_cancelled_run_drains_and_leaves(path: Path) -> None:
+    gate = Gate()
+    with open_job(path, 6) as job, JobService(path.parent) as other:
+        run = Background(job, gate, workers=2)
+        gate.wait_for(2)
+        other.update_status("j", "cancelled")
+        gate.let_go()
+        report = run.report()
+        assert (report.job.status, report.completed) == ("cancelled", 2)
+        assert report.exit_code == 4
+        assert other.run_holder("j") is None
+
+
+def test_a_failure_that_could_be_tried_again_is_one_in_a_job_that_was_cancelled(
+    path: Path,
+) -> None:
+    gate = Gate()
+
+    def handler(row: JobRow) -> None:
+        gate(row)
+        raise TimeoutError
+
+    with open_job(path, 2) as job, JobService(path.parent) as other:
+        run = Background(job, handler, max_attempts=5)
+        gate.wait_for(1)
+        other.update_status("j", "cancelled")
+        gate.let_go()
+        assert run.report().problems == ()
+        assert statuses(job) == {"failed": 1, "pending": 1}
+
+
+def test_rows_put_back_or_added_by_another_process_are_taken_up(path: Path) -> None:
+    gate = Gate()
+
+    def handler(row: JobRow) -> int:
+        if row.row_number == 1 and row.attempts == 1:
+            raise ValueError
+        return gate(row)
+
+    with open_job(path, 3) as job, JobService(path.parent) as other:
+        run = Background(job, handler, workers=1)
+        gate.wait_for(1)
+        assert other.retry_failed_rows("j") == 1
+        other.create_rows("j", [{"data": {"n": 4}}])
+        gate.let_go()
+        assert run.report().job.successful_rows == 4
+    assert gate.calls in ([2, 3, 1, 4], [2, 3, 4, 1])
+
+
+def test_rows_that_another_process_has_settled_are_not_handled(path: Path) -> None:
+    gate = Gate()
+    with open_job(path, 4) as job, JobService(path.parent) as other:
+        run = Background(job, gate, workers=1)
+        gate.wait_for(1)
+        other.skip_row("j:2")
+        other.complete_row("j:3", "by hand")
+        gate.let_go()
+        assert run.report().exit_code == 0
+    assert gate.calls == [1, 4]
+
+
+def test_an_outcome_that_another_process_was_faster_with_is_told(path: Path) -> None:
+    gate = Gate()
+    with open_job(path, 1) as job, JobService(path.parent) as other:
+        run = Background(job, gate)
+        gate.wait_for(1)
+        other.complete_row("j:1", "by hand")
+        gate.let_go()
+        (problem,) = run.report().problems
+    assert "row j:1 ended as completed and this could not be recorded" in problem
+    assert problem in run.said
+
+
+def test_a_run_survives_another_writer_that_holds_the_lock_for_long(path: Path) -> None:
+    gate = Gate()
+    with open_job(path, 4, lock_timeout_s=0.05) as job, JobService(path.parent) as other:
+        run = Background(job, gate, workers=2)
+        gate.wait_for(2)
+        with other.batch("j"):
+            gate.let_go()
+            other.skip_row("j:4")
+            with (
+                pytest.raises(journal.JobLockedError),
+                JobService(path.parent, lock_timeout_s=0.2) as third,
+            ):
+                third.skip_row("j:3")
+        report = run.report()
+        assert (report.completed, report.job.skipped_count) == (3, 1)
+
+
+# --- when the disk is full
+
+
+def test_what_came_back_is_recorded_once_the_disk_has_space_again(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faulty = FaultyOs()
+    gate = Gate()
+    with open_job(path, 4) as job:
+        run = Background(job, gate, workers=2)
+        gate.wait_for(2)
+        monkeypatch.setattr(journal.files, "os", faulty)
+        faulty.plan("write", fails(errno.ENOSPC))
+        gate.let_go()
+        with pytest.raises(StorageError):
+            run.report()
+        assert statuses(job) == {"completed": 2, "pending": 2}
+        assert job.job.status == "paused"
+        assert job.run(gate).completed == 2
+
+
+def test_what_came_back_and_can_not_be_recorded_is_told_row_by_row(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faulty = FaultyOs()
+    gate = Gate()
+    with open_job(path, 4) as job:
+        run = Background(job, gate, workers=2)
+        gate.wait_for(2)
+        monkeypatch.setattr(journal.files, "os", faulty)
+        faulty.always("write", fails(errno.ENOSPC))
+        gate.let_go()
+        with pytest.raises(StorageError):
+            run.report()
+        faulty.heal()
+        assert job.service.run_holder("j") is None
+    assert sum("could not be recorded" in text for text in run.said) == 2
+    with open_job(path, 4) as job:
+        assert job.run(gate).completed == 2
+        assert statuses(job) == {"completed": 2, "needs_review": 2}
+
+
+def test_after_a_failed_sync_no_outcome_is_told_as_lost_that_is_there(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faulty = FaultyOs()
+    gate = Gate()
+    with open_job(path, 2) as job:
+        run = Background(job, gate, workers=2)
+        gate.wait_for(2)
+        monkeypatch.setattr(journal.files, "os", faulty)
+        faulty.plan("fdatasync", fails(errno.EIO))
+        gate.let_go()
+        with pytest.raises(journal.CommitOutcomeUnknownError):
+            run.report()
+        assert statuses(job) == {"completed": 2}
+        assert not any("could not be recorded" in text for text in run.said)
+
+
+def test_an_error_of_the_one_who_watches_pauses_the_job_with_nothing_in_flight(
+    path: Path,
+) -> None:
+    def complain(_job: journal.Job) -> None:
+        raise OSError("nobody watches")
+
+    with open_job(path, 4) as job:
+        with pytest.raises(OSError, match="nobody"):
+            job.run(lambda _row: 1, on_progress=complain, tell=quiet)
+        assert job.job.status == "paused"
+        assert job.run(lambda _row: 1).exit_code == 0
+
+
+# --- attempts() by the caller's own loop
+
+
+def test_an_attempt_is_completed_on_leaving_and_failed_by_an_exception(path: Path) -> None:
+    with open_job(path, 6) as job:
+        for attempt in job.attempts():
+            with attempt as row:
+                if row.row_number == 2:
+                    raise ValueError("bad")
+                if row.row_number == 3:
+                    row.skip("no need")
+                elif row.row_number == 4:
+                    row.fail("E1", "no")
+                elif row.row_number == 5:
+                    raise NeedsReview("look")
+                elif row.row_number == 6:
+                    row.complete("1Z", cost_cents=3, result={"id": row.id})
+            with JobService(path.parent) as other:
+                assert other.get_job_summary("j")["processing_count"] == 0
+        rows = list(job.rows())
+        assert job.job.status == "failed"
+        assert job.service.run_holder("j") is None
+    assert [str(row.status) for row in rows] == (
+        ["completed", "failed", "skipped", "failed", "needs_review", "completed"]
+    )
+    assert (rows[1].error_code, rows[1].error_message) == ("ValueError", "bad")
+    assert (rows[5].tracking_number, rows[5].cost_cents, rows[5].result) == ("1Z", 3, {"id": "j:6"})
+
+
+def test_an_error_behind_a_completed_row_does_not_undo_it(path: Path) -> None:
+    with open_job(path, 1) as job:
+        for attempt in job.attempts(max_attempts=3):
+            with attempt as row:
+                row.complete(result="sent")
+                raise OSError("while logging")
+        assert job.rows()[0].result == "sent"
+
+
+def test_an_attempt_that_failed_comes_again(path: Path) -> None:
+    seen = []
+    with open_job(path, 2) as job:
+        for attempt in job.attempts(max_attempts=2, retry_on=(TimeoutError,), backoff_s=0):
+            with attempt as row:
+                seen.append((row.row_number, row.attempts))
+                if row.row_number == 1:
+                    raise TimeoutError
+        assert statuses(job) == {"failed": 1, "completed": 1}
+    assert sorted(seen) == [(1, 1), (1, 2), (2, 1)]
+
+
+def leave_at_two(job: JobRun, how: Callable[[], Any]) -> None:
+    for attempt in job.attempts():
+        with attempt as row:
+            if row.row_number == 2:
+                how()
+
+
+def test_an_interrupt_leaves_its_row_to_a_person_and_pauses_the_job(path: Path) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with open_job(path, 3) as job:
+        with pytest.raises(KeyboardInterrupt):
+            leave_at_two(job, interrupt)
+        assert statuses(job) == {"completed": 1, "needs_review": 1, "pending": 1}
+        assert job.job.status == "paused"
+
+
+def test_a_loop_that_is_left_pauses_the_job_and_gives_back_a_row_not_begun(path: Path) -> None:
+    with open_job(path, 3) as job:
+        for attempt in job.attempts():
+            with attempt:
+                pass
+            break
+        assert (job.job.status, statuses(job)) == ("paused", {"completed": 1, "pending": 2})
+        for attempt in job.attempts():
+            assert attempt.row.attempts == 1
+            break
+        assert statuses(job) == {"completed": 1, "pending": 2}
+
+
+def test_a_loop_obeys_a_pause_and_goes_on_when_it_is_resumed(path: Path) -> None:
+    with open_job(path, 3) as job, JobService(path.parent) as other:
+        resumer = threading.Timer(0.3, other.update_status, ("j", "running"))
+        for attempt in job.attempts():
+            with attempt as row:
+                if row.row_number == 1:
+                    other.update_status("j", "paused")
+                    resumer.start()
+        assert job.job.status == "completed"
+
+
+def test_rows_read_back_what_they_were_given(path: Path) -> None:
+    with open_job(path, 3) as job:
+        job.run(lambda row: json.loads(json.dumps(row.data)))
+        assert [row.result for row in job.rows()] == [row.data for row in job.rows()]
+
+
+@pytest.fixture(autouse=True)
+def no_threads_left() -> Iterator[None]:
+    """Whatever a run was through, its threads are gone once its handlers have returned."""
+    yield
+    for thread in threading.enumerate():
+        if thread.name.startswith("journal-"):
+            thread.join(WAIT_S)
+            assert not thread.is_alive()
