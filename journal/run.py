@@ -297,9 +297,7 @@ class Run:
         if self._said_stops == 1:
             return f"{self._job_id}: {why}pausing; waiting for what is in flight ({count})"
         if self._said_stops == 2:
-            return (
-                f"{self._job_id}: {why}ending what is in flight ({count}); once more to kill it"
-            )
+            return f"{self._job_id}: {why}ending what is in flight ({count}); once more to kill it"
         return f"{self._job_id}: ending what is in flight ({count}) by force"
 
     def _check_limits(self, job: Job) -> None:
