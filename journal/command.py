@@ -65,7 +65,7 @@ class Commands:
         # Once and in bytes: os.environ decodes each variable, and Popen would encode it again.
         self._environment = dict(os.environb)
         self._running: dict[str, _Running] = {}
-        self._lock = threading.Lock()  # a signal handler may come while this thread holds it
+        self._lock = threading.RLock()  # a signal handler may come while this thread holds it
         if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
             # Inherited so, the system would throw exit statuses away, and each would read as 0.
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
