@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from contextlib import suppress
-from itertools import groupby
+from itertools import accumulate, groupby
 from typing import Any
 
 from journal.format import (
@@ -47,14 +47,14 @@ def apply(index: Index, offset: int, lines: list[bytes]) -> None:
     Raises :class:`BadRecordError`; the index is of no use after that.
     """
     index.detach()
-    lengths = list(map(len, lines))
-    offsets = [offset, *[offset := offset + length + 1 for length in lengths]]
+    lengths = [len(line) + 1 for line in lines]  # LF included
+    offsets = list(accumulate(lengths, initial=offset))
     done = 0
     try:
         if index.state is None:
             _apply_header(index, lines[0])
             done = 1
-        done += _apply_lines(index, lines[done:], offsets[done:], max(lengths))
+        done += _apply_lines(index, lines[done:], offsets[done:], max(lengths) - 1)
         if done < len(lines):
             raise _what_is_wrong_with(lines[done])
         done -= 1  # the last line, if its time makes no sense
@@ -109,7 +109,7 @@ def _apply_statuses(index: Index, records: list[Any], offsets: list[int]) -> int
     """
     columns, tallies, codes = index.columns, index.tallies, CODES
     statuses, status_at, attempts = columns.statuses, columns.status_at, columns.attempts
-    positions = _positions(index, [record.row for record in records])
+    positions = _positions(index, records)
     cost_cents = 0
     for position, record, offset in zip(positions, records, offsets, strict=False):
         code = codes[record.status]
@@ -125,13 +125,15 @@ def _apply_statuses(index: Index, records: list[Any], offsets: list[int]) -> int
     return len(positions)
 
 
-def _positions(index: Index, numbers: list[int]) -> list[int]:
+def _positions(index: Index, records: list[Any]) -> list[int]:
     """Where the rows stand in the columns, up to the first that no record has made."""
-    if index.columns.numbers is None and max(numbers) <= index.row_count:
-        return [number - 1 for number in numbers]
+    if index.columns.numbers is None:
+        positions = [record.row - 1 for record in records]
+        if max(positions) < index.row_count:
+            return positions
     positions = []
-    for number in numbers:
-        position = index.position_of(number)
+    for record in records:
+        position = index.position_of(record.row)
         if position is None:
             break
         positions.append(position)

@@ -12,6 +12,7 @@ import sys
 from array import array
 from binascii import hexlify
 from collections.abc import Iterator
+from operator import itemgetter
 from typing import NamedTuple, Protocol
 from zlib import crc32
 
@@ -23,6 +24,10 @@ from journal.format import (
 )
 
 CHUNK_BYTES = 1 << 16  # the fastest of 2^15 to 2^20: lines stay in the cache between passes
+
+# What slices of each line would be, without making the same slice for each.
+_seal_of = itemgetter(slice(-SEAL_BYTES, None))
+_body_of = itemgetter(slice(None, -SEAL_BYTES))
 
 
 class Readable(Protocol):
@@ -93,10 +98,10 @@ def verified_lines(chunk: bytes, position: Position) -> tuple[list[bytes], Posit
 
 def _crc_of_single_records(lines: list[bytes], crc: int) -> int | None:
     """What the last seal states, if each of the lines is a commit that verifies; else None."""
-    seals = b"".join([line[-SEAL_BYTES:] for line in lines])
+    seals = b"".join(map(_seal_of, lines))
     if seals.count(SEAL_HEAD) != len(lines):
         return None
-    crcs = [crc := crc32(line[:-SEAL_BYTES], crc) for line in lines]
+    crcs = [crc := crc32(body, crc) for body in map(_body_of, lines)]
     # All of their digits made and compared at once, which takes a tenth of the time.
     if b"".join((SEAL_HEAD, _hex(crcs).replace(b"|", b'"}' + SEAL_HEAD), b'"}')) != seals:
         return None
