@@ -189,13 +189,16 @@ class RowSequence(Sequence[JobRow]):
         columns = self._view.columns
         row_at, status_at, attempts = columns.row_at, columns.status_at, columns.attempts
         for start in range(0, len(numbers), _SLICE_ROWS):
-            positions = list(map(self._view.position, numbers[start : start + _SLICE_ROWS]))
+            positions = self._view.positions(numbers[start : start + _SLICE_ROWS])
             first, end = min(positions), max(positions) + 1
             if end - first > 16 * len(positions):  # far apart
                 for at in positions:
                     yield at, row_at[at], status_at[at], attempts[at]
+                continue
+            near = row_at[first:end], status_at[first:end], attempts[first:end]
+            if positions == list(range(first, end)):  # no gaps, as most are
+                yield from zip(positions, *near, strict=True)
             else:
-                near = row_at[first:end], status_at[first:end], attempts[first:end]
                 for at in positions:
                     yield at, near[0][at - first], near[1][at - first], near[2][at - first]
 
