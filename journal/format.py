@@ -221,6 +221,7 @@ _decode_time = msgspec.json.Decoder(_TimeRecord).decode
 decode_sane = msgspec.json.Decoder(Record).decode
 decode_slim = msgspec.json.Decoder(SlimRecord).decode  # in a third of the time of a whole record
 encode_into = _encoder.encode_into
+canonical_json = _canonical_encoder.encode  # what checksums are made of
 DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
@@ -457,7 +458,7 @@ def load_sha256() -> Callable[[bytes], Any]:
 
 def checksum_of(value: Any) -> str:
     """SHA-256 in hex of the value's compact JSON with sorted keys."""
-    digest: str = load_sha256()(_canonical_encoder.encode(value)).hexdigest()
+    digest: str = load_sha256()(canonical_json(value)).hexdigest()
     return digest
 
 

@@ -359,10 +359,12 @@ class Log(Recovery):
         ``row``: the number to name if it is refused.
         """
         self._took_long = True  # rows come from the caller's iterable
-        if len(self._buffer) >= SPILL_BYTES:
+        buffer = self._buffer
+        start = len(buffer)
+        if start >= SPILL_BYTES:
             self._spill()
-        start = len(self._buffer)
-        self._buffer += line
+            start = 0
+        buffer += line
         if len(line) > _LONGEST_BYTES:
             self._refuse_length(start, row)
         self.index.last_at = at

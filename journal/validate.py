@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from journal.errors import InvalidValueError
-from journal.format import MAX_ROW_NUMBER, checksum_of, encode_value, plain_json
+from journal.format import (
+    MAX_ROW_NUMBER,
+    canonical_json,
+    checksum_of,
+    encode_value,
+    load_sha256,
+    plain_json,
+)
 
 _JOB_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
 _ROW_NUMBER = re.compile(r"[1-9][0-9]{0,18}")
@@ -138,6 +145,7 @@ def new_rows(row_data: Any, next_number: int) -> Iterator[tuple[int, str, bytes]
         items = iter(row_data)
     except TypeError:
         raise InvalidValueError("row_data", row_data, "must be an iterable of mappings") from None
+    sha256 = load_sha256()
     for place, item in enumerate(items, 1):
         text = None
         if type(item) is dict and len(item) == 1 and next_number <= MAX_ROW_NUMBER:
@@ -145,7 +153,7 @@ def new_rows(row_data: Any, next_number: int) -> Iterator[tuple[int, str, bytes]
             if type(data) is dict:  # what most rows are, in two thirds of the time
                 text = plain_json(data)
         if text is not None:
-            number, checksum = next_number, checksum_of(data)
+            number, checksum = next_number, sha256(canonical_json(data)).hexdigest()
         else:
             number, checksum, text = _new_row(place, item, next_number)
         if number >= next_number:
