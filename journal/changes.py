@@ -150,9 +150,13 @@ def add_rows(log: Log, row_data: Any) -> View:
         )
     first = index.row_count
     index.begin_rows()
+    last_at = index.last_at
     at = log.now()
     at_text = time_text(at).encode()
     for number, checksum, data in new_rows(row_data, index.highest_number + 1):
+        if index.last_at is not last_at:  # the iterable has changed this job meanwhile
+            at = log.now()
+            at_text = time_text(at).encode()
         if number <= index.highest_number and index.position_of(number) is not None:
             raise InvalidValueError(
                 f"row {number}",
@@ -161,6 +165,7 @@ def add_rows(log: Log, row_data: Any) -> View:
             )
         line = encode_row(number, checksum, data, at_text)
         index.add_row(number, log.append_line(line, at, number))
+        last_at = at
     return index.view_of_new(first)
 
 

@@ -638,6 +638,20 @@ def test_data_nests_up_to_99_deep(service: JobService, job: Job) -> None:
         assert (row.data, row.result) == (data, data)
 
 
+def test_rows_are_stamped_no_earlier_than_what_their_iterable_does_to_the_job(
+    service: JobService, root: Path, job: Job
+) -> None:
+    def rows() -> Iterator[dict[str, Any]]:
+        for number in range(1, 4):
+            yield {}
+            service.start_row(f"ship:{number}")
+
+    service.create_rows(job.id, rows())
+    lines = (root / job.id / "journal.jsonl").read_text().splitlines()
+    times = [json.loads(line)["at"] for line in lines]
+    assert times == sorted(times)
+
+
 def test_rows_are_taken_from_any_iterable(service: JobService, job: Job) -> None:
     assert len(service.create_rows(job.id, iter([{}, {}]))) == 2
     assert len(service.create_rows(job.id, ({} for _ in range(3)))) == 3
