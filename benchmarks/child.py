@@ -15,7 +15,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from benchmarks.ours import create, open_service
+import journal
+from benchmarks.ours import create, open_service, ship
 from benchmarks.peers.sqlite import SqliteJobs, json_texts
 from benchmarks.setting import JOB, Clock, row_dicts
 
@@ -62,6 +63,15 @@ def create_rows(root: Path, rows: int) -> int:
         return growth("VmHWM", before)
 
 
+def run(root: Path, rows: int) -> int:
+    with journal.open_job(root / JOB, row_dicts(rows)) as job:
+        job.run(ship, max_rows=100, tell=lambda _text: None)  # what a first run allocates once
+        gc.collect()
+        before = resident_bytes("VmRSS")
+        job.run(ship, workers=4)
+        return growth("VmHWM", before)
+
+
 def create_rows_in_sqlite(directory: Path, rows: int) -> int:
     peer = SqliteJobs(directory / "peer.db", "NORMAL")
     before = resident_bytes("VmRSS")
@@ -93,6 +103,7 @@ def main() -> None:
     tasks: dict[str, Callable[[], float]] = {
         "open-held": lambda: open_job(path, "VmRSS"),
         "open-peak": lambda: open_job(path, "VmHWM"),
+        "run": lambda: run(path, rows),
         "create-rows": lambda: create_rows(path, rows),
         "create-rows-sqlite": lambda: create_rows_in_sqlite(path, rows),
         "list-jobs": lambda: list_jobs(path),

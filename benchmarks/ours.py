@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -22,7 +23,9 @@ from benchmarks.setting import (
     row_ids,
     start_python,
 )
-from journal import JobService
+from journal import JobRow, JobService, RowResult, open_job
+
+SPARE = 1000  # rows that are open where nearly all are done
 
 Sync = Literal["commit", "none"]
 
@@ -209,7 +212,57 @@ def rebuild(setting: Setting, records: int, *, batch: bool) -> float:
     return clock.s / (3 * summary["total_rows"])
 
 
+# --- runs
+
+
+def ship(_row: JobRow) -> RowResult:
+    """The handler of the runs: it does nothing, so that the run itself is measured."""
+    return RowResult(tracking_number=TRACKING_NUMBER, cost_cents=COST_CENTS)
+
+
+def run(setting: Setting, rows: int, workers: int) -> float:
+    """All rows of a job through threads, synced: two records a row. Seconds a row."""
+    count = setting.count(rows)
+    with (
+        setting.fresh() as root,
+        open_job(root / JOB, row_dicts(count), key="order") as job,
+        Clock() as clock,
+    ):
+        report = job.run(ship, workers=workers)
+        assert report.completed == count
+    return clock.s / count
+
+
+def resume(setting: Setting, rows: int) -> float:
+    """Seconds until the handler is called for the one open row of a job that isn't open."""
+    count = setting.count(rows)
+
+    def build(root: Path) -> None:
+        with open_service(root) as service:
+            create(service, count + SPARE)
+            service.start_job(JOB)
+            with service.batch(JOB):
+                complete_rows(service, row_ids(count))
+
+    root = setting.kept(f"ours-nearly-done-{count}", build)
+    called: list[float] = []  # one row is completed in each round
+
+    def stop(_row: JobRow) -> None:
+        called.append(time.perf_counter())
+
+    begin_s = time.perf_counter()
+    with open_job(root / JOB) as job:
+        job.run(stop, max_rows=1, tell=lambda _text: None)
+    return called[0] - begin_s
+
+
 # --- in processes of their own
+
+
+def memory_of_run(setting: Setting, rows: int) -> float:
+    """Bytes by which a process grows at its peak that runs a job which it has opened."""
+    with setting.fresh() as root:
+        return in_child("benchmarks.child", "run", str(root), str(setting.count(rows)))
 
 
 def memory_of_open_job(setting: Setting, rows: int, measured: str) -> float:

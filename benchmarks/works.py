@@ -33,7 +33,8 @@ MANY = 1_000_000
 FEWER = MANY // 10  # where an ORM takes part
 RECORDS = 3_000_000
 JOBS = 10_000
-COMMANDS = 500
+RUN_WORKERS = 8
+COMMANDS = 1_500
 WORKERS = 2
 A_TENTH = ", a tenth of the rows"  # slow peers do fewer: the cost of one is the same
 
@@ -151,6 +152,27 @@ WRITING = (
                 module="persistqueue",
             ),
         ),
+    ),
+    Work(
+        "run-handler",
+        f"a run: all rows through {RUN_WORKERS} threads, a handler that does nothing, synced",
+        US_A_ROW,
+        _ours(partial(ours.run, rows=FEWER, workers=RUN_WORKERS), SYNC),
+        (
+            Side(
+                "batchledger, a hundredth of the rows",
+                in_peer("batch_ledger", "process", rows=FEWER // 100),
+                SYNC,
+                module="batchledger",
+            ),
+            Side(
+                "DBOS steps, SQLite, a hundredth",
+                in_peer("dbos_steps", "complete", rows=FEWER // 100),
+                SYNC,
+                module="dbos",
+            ),
+        ),
+        Goal(0.1, ("batchledger, a hundredth of the rows", "DBOS steps, SQLite, a hundredth")),
     ),
     Work(
         "enqueue-synced",
@@ -339,6 +361,13 @@ READING = (
         times=3,
     ),
     Work(
+        "resume",
+        f"a run goes on after {MANY:,} completed rows: until the first open one is handled",
+        MS,
+        _ours(partial(ours.resume, rows=MANY), SYNC),
+        goal=Goal(1000),
+    ),
+    Work(
         "run-commands",
         f"`true` for each line, {WORKERS} at a time, the whole run",
         MS_A_COMMAND,
@@ -357,6 +386,7 @@ READING = (
                 program="xargs",
             ),
         ),
+        Goal(0.6, ("parallel --joblog",)),
     ),
 )
 
@@ -378,6 +408,13 @@ def _memory(name: str, rows: int, goal: float, *, full_only: bool = False) -> tu
 MEMORY = (
     *_memory("memory", MANY, 32),
     *_memory("memory-full", 10 * MANY, 1e9 / (10 * MANY), full_only=True),
+    Work(
+        "memory-run",
+        f"growth of the process at its peak in a run of {MANY:,} rows",
+        MIB,
+        _ours(partial(ours.memory_of_run, rows=MANY)),
+        (Side("a hundredth of the rows", partial(ours.memory_of_run, rows=MANY // 100)),),
+    ),
     Work(
         "memory-create",
         "growth of the process at its peak in create_rows of a generator",
