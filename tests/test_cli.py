@@ -263,13 +263,6 @@ def test_retry_makes_a_job_of_the_unfinished_rows_and_prints_its_id(
         assert [row.row_number for row in service.get_pending_rows(job_id)] == [2]
 
 
-def test_retry_of_a_job_that_has_not_ended_is_refused(
-    root: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(root, "retry", "ship-or") == 4
-    assert "ended" in capsys.readouterr().err
-
-
 def test_a_closed_pipe_ends_the_command_quietly(root: Path) -> None:
     with JobService(root, sync="none") as service:
         service.create_rows("ship-or", ({"data": {"n": "x" * 100}} for _ in range(5000)))

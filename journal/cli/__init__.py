@@ -21,12 +21,17 @@ from journal.cli.output import tell
 from journal.errors import JournalError
 
 _COMMANDS = {
+    "cancel": "journal.cli.control",
     "list": "journal.cli.inspect",
+    "pause": "journal.cli.control",
     "repair": "journal.cli.repair",
-    "retry": "journal.cli.run",
+    "resolve": "journal.cli.settle",
+    "resume": "journal.cli.control",
+    "retry": "journal.cli.settle",
     "rows": "journal.cli.inspect",
     "run": "journal.cli.run",
     "show": "journal.cli.inspect",
+    "skip": "journal.cli.settle",
     "verify": "journal.cli.verify",
 }
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import signal
+from typing import IO, Any
 
+import click
+
+from journal.cli.output import tell
 from journal.errors import (
     InvalidStateTransition,
     InvalidValueError,
@@ -52,3 +56,12 @@ def exit_code_of(error: JournalError) -> int:
         if isinstance(error, kinds):
             return code
     return EXIT_UNEXPECTED
+
+
+class Refused(click.ClickException):
+    """What was asked for isn't allowed as things stand; nothing was changed."""
+
+    exit_code = EXIT_REFUSED
+
+    def show(self, file: IO[Any] | None = None) -> None:  # noqa: ARG002  (click's)
+        tell(f"journal: {self.message}")

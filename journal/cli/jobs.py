@@ -10,7 +10,7 @@ import click
 
 from journal.errors import JobNotFoundError, StorageError
 from journal.format import JOURNAL_NAME
-from journal.model import Job, JobStatus
+from journal.model import Job, JobStatus, RunHolder
 from journal.service import JobService
 from journal.validate import is_job_id
 
@@ -65,3 +65,16 @@ def state_of(service: JobService, job: Job) -> str:
     except StorageError:
         return "unknown"  # it may not be looked at, and must not hide other jobs
     return job.status.value
+
+
+def existing_job(service: JobService, job_id: str) -> Job:
+    """The job, which may have been deleted since it was found."""
+    job = service.get_job(job_id)
+    if job is None:
+        raise JobNotFoundError(job_id)
+    return job
+
+
+def holder_text(holder: RunHolder) -> str:
+    """Who runs a job, in words; for an instant its name isn't written yet."""
+    return f"process {holder.pid} on {holder.host}" if holder.pid else "a run"

@@ -13,9 +13,8 @@ from typing import IO, Any
 
 import click
 
-from journal.changes import Policy
 from journal.cli.exits import EXIT_OK
-from journal.cli.jobs import find_job, journal_command
+from journal.cli.jobs import journal_command
 from journal.cli.output import clean, tell
 from journal.cli.progress import Progress
 from journal.command import CommandHandler, Commands
@@ -360,20 +359,3 @@ def _finish(service: JobService, report: RunReport) -> int:
             if job.needs_review_count:
                 tell("  with --on-interrupted retry or fail, if that is right for those in review")
     return report.exit_code
-
-
-@click.command("retry")
-@click.argument("job")
-@on_interrupted_option
-@click.pass_context
-def retry_command(ctx: click.Context, job: str, on_interrupted: Policy) -> None:
-    """Make a new job of an ended job's unfinished rows, and print its id.
-
-    Pending and failed rows are pending in it; --on-interrupted decides about those that need a
-    review. Run it with the same input: rows that it doesn't hold are left alone. A job is
-    retried once; what is unfinished then is retried from the new job.
-
-    Example: journal retry ship-orders
-    """
-    service, job_id = find_job(ctx.obj, job)
-    click.echo(service.retry_job(job_id, on_interrupted).id)

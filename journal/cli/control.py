@@ -1,0 +1,119 @@
+"""`journal pause`, `resume` and `cancel`.
+
+They write to the journal, as any process may; a run that works on the job reads it there and obeys.
+"""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from journal.cli.exits import Refused
+from journal.cli.jobs import existing_job, find_job, holder_text
+from journal.cli.output import tell
+from journal.files import host_name
+from journal.index import TERMINAL_STATUSES
+from journal.model import Job, JobStatus
+
+
+@click.command("pause")
+@click.argument("job")
+@click.pass_context
+def pause_command(ctx: click.Context, job: str) -> None:
+    """Let the run of a job start nothing more; what it has in flight goes on to its end.
+
+    Example: journal pause ship-orders
+    """
+    service, job_id = find_job(ctx.obj, job)
+    with service:
+        if existing_job(service, job_id).status is JobStatus.PAUSED:
+            tell(f"{job_id}: is paused already")
+            return
+        holder = service.run_holder(job_id)
+        found = service.update_status(job_id, JobStatus.PAUSED)
+    if holder is not None:
+        tell(
+            f"{job_id}: paused; {holder_text(holder)} starts no more rows and ends those in flight"
+        )
+        return
+    tell(f"{job_id}: paused; no run works on it")
+    if found.processing_count:
+        tell(
+            f"{job_id}: {found.processing_count} rows were in flight when its run died: the next "
+            "one settles them by --on-interrupted"
+        )
+
+
+@click.command("resume")
+@click.argument("job")
+@click.pass_context
+def resume_command(ctx: click.Context, job: str) -> None:
+    """Let a run go on that waits because its job was paused.
+
+    If none waits, what made the job must be run again: nothing is changed, and the exit code is 4.
+
+    Example: journal resume ship-orders
+    """
+    service, job_id = find_job(ctx.obj, job)
+    with service:
+        found = existing_job(service, job_id)
+        holder = service.run_holder(job_id)
+        if found.status in TERMINAL_STATUSES:
+            service.update_status(job_id, JobStatus.RUNNING)  # which says why it can't
+        if holder is None:
+            raise _nobody_waits(found)
+        if found.status is JobStatus.RUNNING:
+            tell(f"{job_id}: is running already")
+            return
+        if found.status is not JobStatus.PAUSED:
+            raise Refused(f"job {job_id} is {found.status}, not paused; nothing was changed")
+        service.update_status(job_id, JobStatus.RUNNING)
+        now_held = service.run_holder(job_id)
+        if now_held is not None and (now_held.pid, now_held.host) == (os.getpid(), host_name()):
+            # The run has left since we looked: the job's run lock was free, and is ours now.
+            service.update_status(job_id, JobStatus.PAUSED)
+            raise _nobody_waits(found)
+    tell(f"{job_id}: running; {holder_text(holder)} goes on with it")
+
+
+def _nobody_waits(job: Job) -> Refused:
+    made_by = f": {job.original_command}" if job.original_command else ""
+    return Refused(
+        f"no run waits for job {job.id}, which stays as it is; to go on, run again what made it{made_by}"
+    )
+
+
+@click.command("cancel")
+@click.argument("job")
+@click.pass_context
+def cancel_command(ctx: click.Context, job: str) -> None:
+    """End a job for good before all of its rows are done.
+
+    A run that works on it starts nothing more; what it has in flight goes on to its end, and is
+    recorded. `journal retry` makes a new job of what stays undone.
+
+    Example: journal cancel ship-orders
+    """
+    service, job_id = find_job(ctx.obj, job)
+    with service:
+        if existing_job(service, job_id).status is JobStatus.CANCELLED:
+            tell(f"{job_id}: is cancelled already")
+            return
+        holder = service.run_holder(job_id)
+        found = service.update_status(job_id, JobStatus.CANCELLED)
+    undone = {
+        "pending": found.pending_count,
+        "in flight": found.processing_count,
+        "failed": found.failed_rows,
+        "to be reviewed": found.needs_review_count,
+    }
+    text = ", ".join(f"{count} {word}" for word, count in undone.items() if count)
+    tell(
+        f"{job_id}: cancelled; {found.successful_rows + found.skipped_count} of "
+        f"{found.total_rows} rows are done{', and ' + text if text else ''}"
+    )
+    if holder is not None:
+        tell(f"{job_id}: {holder_text(holder)} starts no more rows and ends those in flight")
+    if text:
+        tell(f"to go on with what is undone: journal retry {job_id}")

@@ -1,0 +1,224 @@
+"""`journal retry`, `skip` and `resolve`: a person's word on rows, each call one commit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+import msgspec
+
+from journal.changes import Policy
+from journal.cli.exits import Refused
+from journal.cli.jobs import existing_job, find_job, holder_text
+from journal.cli.output import tell
+from journal.cli.rows import parse_rows, rows_of
+from journal.format import DECODE_ERRORS, MAX_DEPTH, nests_deeper_than
+from journal.index import TERMINAL_STATUSES
+from journal.model import JobRow, RowStatus
+from journal.service import JobService
+
+_row_option = click.option(
+    "--row", "rows", callback=parse_rows, required=True, help="Row numbers, such as 5,12-40."
+)
+
+
+@click.command("retry")
+@click.argument("job")
+@click.option("--row", "rows", callback=parse_rows, help="Only these rows, such as 5,12-40.")
+@click.option("--error-code", help="Only rows that failed with this code.")
+@click.option(
+    "--on-interrupted",
+    type=click.Choice(["review", "retry", "fail"]),
+    show_default="review",
+    help="Of an ended job: what becomes of rows that were in flight when a run died.",
+)
+@click.pass_context
+def retry_command(
+    ctx: click.Context,
+    job: str,
+    rows: list[range] | None,
+    error_code: str | None,
+    on_interrupted: Policy | None,
+) -> None:
+    """Put failed rows back to pending, or make a new job of an ended job's unfinished rows.
+
+    In a job that has not ended: its failed rows become pending, all or those that are named, and
+    their number is printed; a run in progress takes them up. Skipped rows do if they are named.
+
+    Of a job that has ended: prints the id of a new job, in which pending and failed rows are
+    pending; --on-interrupted decides about those that need a review. Run it with the same input:
+    rows that it doesn't hold are left alone. A job is retried once; what is unfinished then is
+    retried from the new job.
+
+    Example: journal retry ship-orders
+    """
+    service, job_id = find_job(ctx.obj, job)
+    with service:
+        found = existing_job(service, job_id)
+        if found.status in TERMINAL_STATUSES:
+            if rows is not None or error_code is not None:
+                raise Refused(
+                    f"job {job_id} is {found.status} and stays as it is: --row and --error-code are for "
+                    f"a job that has not ended; `journal retry {job_id}` makes a new job of all its "
+                    "unfinished rows: skip those that aren't wanted first"
+                )
+            click.echo(service.retry_job(job_id, on_interrupted or "review").id)
+            return
+        if on_interrupted is not None:
+            raise click.UsageError(
+                f"--on-interrupted is for a job that has ended, and {job_id} is {found.status}: "
+                "`journal run` takes it"
+            )
+        if rows is None and error_code is None:
+            count = service.retry_failed_rows(job_id)
+        else:
+            count = _retry_some(service, job_id, rows, error_code)
+        click.echo(count)
+        if count:
+            holder = service.run_holder(job_id)
+            then = f"{holder_text(holder)} takes them up" if holder else "run the job again"
+            tell(f"{job_id}: {count} rows are pending again: {then}")
+
+
+def _retry_some(
+    service: JobService, job_id: str, rows: list[range] | None, error_code: str | None
+) -> int:
+    if error_code is None:
+        allowed = (RowStatus.FAILED, RowStatus.SKIPPED)
+        return _change(service, job_id, rows or [], allowed, lambda row: service.retry_row(row.id))
+    count = 0
+    with service.batch(job_id):
+        failed = service.get_failed_rows(job_id)
+        every = service.get_rows(job_id)
+        chosen = iter(failed) if rows is None else rows_of(job_id, every, rows)
+        for row in chosen:
+            if row.status is RowStatus.FAILED and row.error_code == error_code:
+                service.retry_row(row.id)
+                count += 1
+    return count
+
+
+@click.command("skip")
+@click.argument("job")
+@_row_option
+@click.option("--reason", help="Why they need nothing done.")
+@click.pass_context
+def skip_command(ctx: click.Context, job: str, rows: list[range], reason: str | None) -> None:
+    """Skip rows that are pending, failed or need a review: all that are named, or none.
+
+    Prints how many there were.
+
+    Example: journal skip ship-orders --row 5,12-40 --reason "the customer has cancelled"
+    """
+    service, job_id = find_job(ctx.obj, job)
+    allowed = (RowStatus.PENDING, RowStatus.FAILED, RowStatus.NEEDS_REVIEW)
+    with service:
+        click.echo(
+            _change(service, job_id, rows, allowed, lambda row: service.skip_row(row.id, reason))
+        )
+
+
+def _change(
+    service: JobService,
+    job_id: str,
+    ranges: list[range],
+    allowed: tuple[RowStatus, ...],
+    change: Callable[[JobRow], object],
+) -> int:
+    """Change the rows in one commit, or none if one of them has another status."""
+    count = 0
+    with service.batch(job_id):
+        for row in rows_of(job_id, service.get_rows(job_id), ranges):
+            if row.status not in allowed:
+                raise Refused(
+                    f"row {row.id} is {row.status}, which is not {' or '.join(allowed)}; nothing "
+                    "was changed, of any row"
+                )
+            change(row)
+            count += 1
+    return count
+
+
+# What may be said of each way to settle a row.
+_DETAILS = {
+    "completed": ("tracking_number", "cost_cents", "label_path", "result"),
+    "failed": ("error_code", "error_message"),
+    "retry": (),
+    "skip": ("reason",),
+}
+
+
+@click.command("resolve")
+@click.argument("job")
+@_row_option
+@click.option("--completed", is_flag=True, help="They have taken effect.")
+@click.option("--tracking-number", help="With --completed.")
+@click.option("--cost-cents", type=click.IntRange(min=0), help="With --completed: of each row.")
+@click.option("--label-path", help="With --completed.")
+@click.option("--result", help="With --completed: JSON, or else text.")
+@click.option("--failed", is_flag=True, help="They have not, and count as failed.")
+@click.option("--error-code", help="With --failed.")
+@click.option("--error-message", help="With --failed.")
+@click.option("--retry", is_flag=True, help="They have not, and are to be tried again.")
+@click.option("--skip", is_flag=True, help="They need nothing done any more.")
+@click.option("--reason", help="With --skip.")
+@click.pass_context
+def resolve_command(ctx: click.Context, /, job: str, rows: list[range], **given: Any) -> None:
+    """Settle rows that need a review, once you have looked whether they took effect.
+
+    All that are named, or none if one of them needs no review. Prints how many there were. In a
+    job that has ended too, --retry aside.
+
+    Example: journal resolve ship-orders --row 7 --completed --tracking-number 1Z999
+    """
+    how = _how(given)
+    service, job_id = find_job(ctx.obj, job)
+    with service:
+        found = existing_job(service, job_id)
+        if how == "retry" and found.status in TERMINAL_STATUSES:
+            raise Refused(
+                f"job {job_id} is {found.status}, so nothing of it is tried again: settle rows that took "
+                f"effect with --completed, then `journal retry {job_id} --on-interrupted retry` "
+                "makes a new job of the rest"
+            )
+        details = {name: given[name] for name in _DETAILS[how]}
+        if details.get("result") is not None:
+            details["result"] = _json_or_text(details["result"])
+        changes: dict[str, Callable[..., object]] = {
+            "completed": service.complete_row,
+            "failed": service.fail_row,
+            "retry": service.retry_row,
+            "skip": service.skip_row,
+        }
+        allowed = (RowStatus.NEEDS_REVIEW,)
+        count = _change(service, job_id, rows, allowed, lambda row: changes[how](row.id, **details))
+        click.echo(count)
+        if how == "retry" and service.run_holder(job_id) is None:
+            tell(f"{job_id}: {count} rows are pending: run the job again")
+
+
+def _how(given: dict[str, Any]) -> str:
+    """The one way to settle that was said, with nothing said that belongs to another."""
+    chosen = [how for how in _DETAILS if given[how]]
+    if len(chosen) != 1:
+        raise click.UsageError("say one of --completed, --failed, --retry and --skip")
+    (how,) = chosen
+    for other, names in _DETAILS.items():
+        for name in names:
+            if other != how and given[name] is not None:
+                raise click.UsageError(
+                    f"--{name.replace('_', '-')} goes with --{other}, not --{how}"
+                )
+    if how == "failed" and (given["error_code"] is None or given["error_message"] is None):
+        raise click.UsageError("--failed needs --error-code and --error-message")
+    return how
+
+
+def _json_or_text(text: str) -> Any:
+    try:
+        if not nests_deeper_than(text.encode(), MAX_DEPTH - 1):
+            return msgspec.json.decode(text)
+    except (*DECODE_ERRORS, UnicodeEncodeError):  # the latter is refused with its name later
+        pass
+    return text
