@@ -57,6 +57,11 @@ class Reader:
         assert self._file is not None
         return self._file
 
+    @property
+    def end(self) -> int:
+        """Where the last commit that the index knows ends, in bytes."""
+        return self._end
+
     def refresh(self) -> Index:
         """The index as of the last commit in the file.
 

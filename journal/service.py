@@ -45,6 +45,7 @@ from journal.format import (
     encode_value,
     load_sha256,
 )
+from journal.history import Entry, read_history
 from journal.jobs import job_of, summary_of
 from journal.log import Log
 from journal.model import (
@@ -59,6 +60,7 @@ from journal.model import (
     job_status,
     row_status,
 )
+from journal.replay import START, Position
 from journal.rows import RowSequence, row_at
 from journal.runlock import busy_error, run_holder
 from journal.store import Store
@@ -517,6 +519,18 @@ class JobService:
         """
         with self._log(job_id) as log:
             return retry_failed(log)
+
+    def get_history(self, job_id: str, begin: Position = START) -> Iterator[Entry]:
+        """The job's records in the order of their writing, up to the last commit there is now.
+
+        ``begin`` is where an earlier call stopped: ``after`` of the last :class:`Entry` with
+        ``ends``. In constant memory, whatever the job's size; what is written meanwhile is for the
+        next call. Raises JobNotFoundError, and while it is iterated JournalDamagedError.
+        """
+        with self._reading(job_id) as log:
+            if log is None:
+                raise JobNotFoundError(job_id)
+            return read_history(log, begin)
 
     # --- runs
 

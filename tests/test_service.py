@@ -1975,3 +1975,43 @@ def test_text_of_a_subclass_of_str_is_recorded_as_text(service: JobService) -> N
     service.create_job(Label("Labelled"), job_id="labelled", row_data=[{}])
     service.start_job("labelled")
     assert service.complete_row("labelled:1", Label("1Z")).tracking_number == "1Z"
+
+
+# --- history
+
+
+def test_history_is_every_record_in_order_and_goes_on_where_it_stopped(
+    service: JobService, root: Path, job: Job
+) -> None:
+    with service.batch(job.id):
+        service.start_row("ship:1")
+        service.complete_row("ship:1", "1Z")
+    entries = list(service.get_history(job.id))
+    lines = (root / job.id / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    assert [entry.offset for entry in entries] == [
+        sum(map(len, lines[:number])) for number in range(len(lines))
+    ]
+    assert [json.loads(line)["type"] for line in lines] == [
+        type(entry.record).__struct_config__.tag for entry in entries
+    ]
+    assert entries[-1].ends
+    assert list(service.get_history(job.id, entries[-1].after)) == []
+    service.skip_row("ship:2", "no need")
+    (entry,) = service.get_history(job.id, entries[-1].after)
+    assert (entry.record.row, entry.record.reason) == (2, "no need")  # type: ignore[union-attr]
+
+
+def test_history_of_more_than_a_chunk_in_one_commit_is_whole(service: JobService, job: Job) -> None:
+    service.create_rows(job.id, ({"data": {"pad": "x" * 1000}} for _ in range(300)))
+    rows = [entry.record for entry in service.get_history(job.id) if hasattr(entry.record, "data")]
+    assert len(rows) == 304
+
+
+def test_history_that_was_changed_in_place_is_damage(
+    service: JobService, root: Path, job: Job
+) -> None:
+    history = service.get_history(job.id)
+    path = root / job.id / "journal.jsonl"
+    path.write_bytes(path.read_bytes().replace(b'"row":2', b'"row":9'))
+    with pytest.raises(JournalDamagedError):
+        list(history)

@@ -30,6 +30,7 @@ FLOORS = {
     "recovery": 4.8,
     "log": 5,
     "batch": 5.2,
+    "history": 5.2,
     "rows": 5.2,
     "changes": 5.4,
     "store": 5.6,
