@@ -202,14 +202,11 @@ def test_a_run_of_a_job_that_may_only_be_read_ends_with_one_error_and_runs_nothi
     store: ReadOnlyStore, tmp_path: Path
 ) -> None:
     script = f"""
-        service = JobService(root)
-        from journal.command import CommandOutcome
-        from journal.run import Run
+        import journal
         def handle(row):
             open({str(tmp_path / "ran")!r}, "w").close()
-            return CommandOutcome(output="")
         try:
-            Run(service, job_id, handle, 2).work("review")
+            journal.open_job(f"{{root}}/{{job_id}}").run(handle, workers=2)
         except StorageError as error:
             print(error)
     """
