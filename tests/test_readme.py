@@ -134,7 +134,7 @@ def test_the_crash_story_ends_as_the_readme_says(shop: Path) -> None:
         summary = service.get_job_summary("demo")
         review = len(service.get_rows("demo", "needs_review"))
         assert {row.attempts for row in service.get_rows("demo")} == {1}
-    assert summary["successful_rows"] + review == 120
+    assert summary["successful_rows"] + review == 300
     assert summary["status"] == ("failed" if review else "completed")
     assert done.stdout.count("  needs_review  ") == review
 
