@@ -237,6 +237,7 @@ class _RunCommand:
                 on_progress=progress.show,
                 **limits,
             )
+            progress.show(report.job)
         return _finish(job_run.service, report)
 
     def _dry_run(self, rows: Iterator[dict[str, Any]]) -> int:
