@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import click
 
-from journal.cli.output import clean, tell
+from journal.cli.output import clean, shorten, tell
 from journal.model import Job
 
 _LINE_S = 10.0
@@ -28,7 +28,8 @@ class Progress:
         if not quiet and sys.stderr.isatty():
             self._bar = click.progressbar(
                 length=job.total_rows,
-                label=clean(job.id),
+                label=shorten(clean(job.id), 24),
+                width=0,  # what the terminal leaves beside the text
                 file=sys.stderr,
                 show_eta=False,  # click's own counts in what earlier runs have done
                 show_pos=True,
