@@ -206,8 +206,10 @@ class JobRun:
         before the handler is called. ``row.id`` is an idempotency key.
 
         Handlers run in threads; coroutine functions in an event loop; or in ``executor``, any
-        ``concurrent.futures.Executor``, or a function that makes one and is called again if it
-        breaks. ``workers`` defaults to 1, and to the executor's own number.
+        ``concurrent.futures.Executor``, a dask client, or a function that makes one and is called
+        again if it breaks. ``workers`` defaults to 1, and to the executor's own number. An executor
+        must not repeat calls by itself: dask does, and its workers are kept from it here, whatever
+        its ``allowed-failures``; a row whose worker dies is settled as ``on_interrupted`` says.
 
         - ``max_attempts``: how often a row is tried if it fails with one of ``retry_on``, earlier
           runs counted in. Between them ``backoff_s`` seconds, doubled each time up to

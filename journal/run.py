@@ -8,6 +8,7 @@ outcome is unknown, and the next run settles it by its policy.
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -518,8 +519,14 @@ class Run:
             yield
             return
 
+        driver = os.getpid()
+
         def handle(number: int, _frame: FrameType | None) -> None:
-            self.stop(number)
+            if os.getpid() == driver:
+                self.stop(number)
+            elif number == signal.SIGTERM:  # a pool ends so what it has forked meanwhile
+                signal.signal(number, signal.SIG_DFL)
+                signal.raise_signal(number)
 
         previous: dict[int, Any] = {}
         try:
