@@ -1,0 +1,101 @@
+"""Handlers that any worker can import, and that tell what they were called for.
+
+A row's data says what is to be done (``do``) and where calls are noted (``ledger``). ``started`` and
+``gate`` are FIFOs: a line in the first says that a worker waits, an end of the second lets it go on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import journal
+from journal import JobRow
+
+
+def note(row: JobRow) -> None:
+    """A line for each call: a write this short is not torn."""
+    descriptor = os.open(row.data["ledger"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(descriptor, f"{row.row_number} {os.getpid()}\n".encode())
+    os.close(descriptor)
+
+
+def calls(ledger: Path) -> Counter[int]:
+    """How often each row was called for."""
+    return Counter(int(line.split()[0]) for line in ledger.read_text().splitlines())
+
+
+def pids(ledger: Path) -> set[int]:
+    return {int(line.split()[1]) for line in ledger.read_text().splitlines()}
+
+
+def wait_at(started: str, gate: str) -> None:
+    """Say that we are here, and wait until the gate is opened."""
+    descriptor = os.open(started, os.O_WRONLY)
+    os.write(descriptor, b"%d\n" % os.getpid())
+    os.close(descriptor)
+    while True:
+        descriptor = os.open(gate, os.O_RDONLY)  # until somebody opens it for writing
+        try:
+            if not os.read(descriptor, 1):
+                return
+        finally:
+            os.close(descriptor)
+
+
+def files_of_jobs() -> list[str]:
+    """What of a journal this process has open."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # that of the listing itself
+            found.append(os.readlink(f"/proc/self/fd/{name}"))
+    return [path for path in found if "/jobs/" in path or path.endswith("/jobs")]
+
+
+def act(row: JobRow) -> Any:
+    """Do what the row says."""
+    note(row)
+    match row.data["do"]:
+        case "square":
+            return row.data["n"] ** 2
+        case "files":
+            return files_of_jobs()
+        case "raise":
+            raise ValueError(f"no street {row.data['n']}")
+        case "skip":
+            raise journal.Skip("nothing to do")
+        case "fail":
+            raise journal.Fail("E7", "no such address")
+        case "retry":
+            if row.attempts == 1:
+                raise journal.Retry(0)
+            return "at last"
+        case "review":
+            raise journal.NeedsReview("was it sent?", "Unclear")
+        case "row_result":
+            return journal.RowResult(result=[1], tracking_number="T-1", cost_cents=7)
+        case "not_json":
+            return object()
+        case "own_class":
+
+            class Answer(dict[str, int]):
+                """Nobody else can import it."""
+
+            return Answer(a=1)
+        case "exit":
+            sys.exit("enough")
+        case "interrupt":
+            raise KeyboardInterrupt
+        case "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "die_once":
+            if row.attempts == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+        case "wait":
+            wait_at(row.data["started"], row.data["gate"])
+    return None
