@@ -27,8 +27,9 @@ from journal.model import Job, JobRow, JobSummary, RowStatus
 from journal.outcome import Errors, Handler
 from journal.run import Run, RunReport, Tell
 from journal.service import JobService
+from journal.threads import Outcomes
 from journal.validate import is_job_id, slug
-from journal.workers import Outcomes, make_workers
+from journal.workers import make_workers
 
 
 def open_job(

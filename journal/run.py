@@ -36,7 +36,8 @@ from journal.model import Job, JobRow, JobStatus, RowStatus
 from journal.outcome import Errors, Outcome, outcome_of_bad_value
 from journal.rowqueue import RowQueue, end_job
 from journal.service import JobService
-from journal.workers import Outcomes, Workers
+from journal.threads import Outcomes
+from journal.workers import Workers
 
 _POLL_S = 0.2  # how soon another process's word is heard where no commit is made
 _GRACE_S = 5.0  # between asking an attempt to end, forcing it to, and giving it up

@@ -25,8 +25,9 @@ from helpers_handlers import act, calls, pids
 
 import journal
 from journal import InvalidValueError, JobRow, RowStatus, RunReport
+from journal.executors import DaskWorkers, _call_for_text, _call_if_first
 from journal.model import JobStatus
-from journal.workers import DaskWorkers, _call_for_text, _call_if_first, make_workers
+from journal.workers import make_workers
 
 # From Python 3.12 a fork says so in a process that has threads, as pytest and dask have.
 pytestmark = pytest.mark.filterwarnings(
@@ -600,7 +601,7 @@ def test_a_pool_forked_in_a_run_can_be_ended_when_one_of_its_workers_has_died(
 
 # --- what the README says
 
-README = Path(__file__).parents[1] / "README-executors.md"
+README = Path(__file__).parents[1] / "README.md"
 
 LOOKUP = """
 def read_orders():

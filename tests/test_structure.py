@@ -40,6 +40,8 @@ FLOORS = {
     "command": 6.5,
     "inputs": 6.5,
     "limits": 6.5,
+    "threads": 6.4,
+    "executors": 6.45,
     "workers": 6.5,
     "rowqueue": 6.6,
     "match": 7,
