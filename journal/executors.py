@@ -48,6 +48,8 @@ class ExecutorWorkers:
     when it breaks, and shut down at the end; its processes are killed then if they hang.
     """
 
+    queues = False  # a pool that breaks doesn't say which of its rows had begun
+
     def __init__(
         self,
         handler: Handler,

@@ -387,7 +387,7 @@ class Run:
         # none if handlers take long, many if they take less than a sync does.
         busy = self._workers.count - self._lost_places
         ahead = min(int(busy * self._commit_s / self._handler_s), _MOST_AHEAD)
-        if self._limits.timeout_s is not None:
+        if self._limits.timeout_s is not None or not self._workers.queues:
             ahead = 0  # the time in which a row waits for its worker is not the row's
         count = busy + ahead - (len(self._attempts) + change)
         if self._rate is not None:

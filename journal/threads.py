@@ -29,6 +29,8 @@ Cancel = Callable[..., bool]  # (row_id, *, force): end an attempt; whether it w
 class ThreadWorkers:
     """Threads of our own: daemons, so that a handler that hangs keeps nobody from leaving."""
 
+    queues = True
+
     def __init__(
         self,
         handler: Handler,
@@ -87,6 +89,8 @@ class ThreadWorkers:
 
 class LoopWorkers:
     """An event loop in a thread of its own."""
+
+    queues = True
 
     def __init__(
         self,

@@ -20,9 +20,14 @@ from journal.threads import LoopWorkers, Outcomes, ThreadWorkers
 
 
 class Workers(Protocol):
-    """``count`` rows at a time are worked on; more may be handed out, and wait for their turn."""
+    """``count`` rows at a time are worked on.
+
+    ``queues``: more may be handed out, and wait for their turn. Not where rows that had not begun
+    are lost together with those that had, and so need a review.
+    """
 
     count: int
+    queues: bool
 
     def hand_out(self, ticket: int, row: JobRow) -> None:
         """Have the row worked on. Never blocks, never raises for what the row brings about."""
