@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -21,6 +22,7 @@ from journal.service import JobService
 OnChanged = Literal["error", "retry", "ignore"]
 Data = dict[str, Any]
 Key = str | Callable[[Data], Any]
+OnNew = Callable[[Data], object]
 
 _REPLACED = "its data has changed in the input: another row has taken its place"
 
@@ -73,8 +75,12 @@ def match_rows(
     rows: Iterable[Data],
     key: Key | None = None,
     on_changed: OnChanged = "error",
+    *,
+    on_new: OnNew | None = None,
 ) -> Matched:
     """Compare the input with the job's rows, add those that are new, and deal with changed ones.
+
+    With ``on_new`` nothing is written: it is told of each row that would be, to be run.
 
     ``key``: the name of a column, or a function of the data; None: rows are known by their place.
     ``on_changed`` "error" raises RowChangedError for the first, "ignore" keeps what the job holds,
@@ -90,12 +96,16 @@ def match_rows(
             raise InvalidValueError(
                 "on_changed", on_changed, "needs a key: a row can't be replaced at its place"
             )
-        return _by_place(service, job, rows, on_changed)
-    return _by_key(service, job, rows, key, on_changed)
+        return _by_place(service, job, rows, on_changed, on_new)
+    return _by_key(service, job, rows, key, on_changed, on_new)
 
 
 def _by_place(
-    service: JobService, job: Job, rows: Iterable[Data], on_changed: OnChanged
+    service: JobService,
+    job: Job,
+    rows: Iterable[Data],
+    on_changed: OnChanged,
+    on_new: OnNew | None,
 ) -> Matched:
     matched = Matched()
     known = iter(service.get_rows(job.id))
@@ -107,7 +117,7 @@ def _by_place(
                 matched.lost += 1
             elif job.retry_of is None:
                 rest = itertools.chain([(number, data)], numbered)
-                matched.added = len(service.create_rows(job.id, numbered_rows(rest)))
+                matched.added = _create(service, job, numbered_rows(rest), on_new)
                 break
             continue
         if row.row_number != number and job.repaired:
@@ -188,8 +198,25 @@ class _Known(NamedTuple):
     status: RowStatus
 
 
+def _create(
+    service: JobService, job: Job, rows: Iterable[dict[str, Any]], on_new: OnNew | None
+) -> int:
+    """Add rows, or only tell of them; how many there are."""
+    if on_new is None:
+        return len(service.create_rows(job.id, rows))
+    count = 0
+    for count, row in enumerate(rows, 1):  # noqa: B007  (it is the sum)
+        on_new(row["data"])
+    return count
+
+
 def _by_key(
-    service: JobService, job: Job, rows: Iterable[Data], key: Key, on_changed: OnChanged
+    service: JobService,
+    job: Job,
+    rows: Iterable[Data],
+    key: Key,
+    on_changed: OnChanged,
+    on_new: OnNew | None,
 ) -> Matched:
     keys = _Keys(key)
     numbered = _numbered(rows)
@@ -222,15 +249,17 @@ def _by_key(
             if known is not None:
                 compare(known, number, row.data)
     matched = Matched()
-    _add(service, job, new(), matched)
+    _add(service, job, new(), matched, on_new)
     matched.changed = len(changes)
     matched.gone = len(rest)
     if on_changed == "retry":
-        matched.replaced = _replace(service, job, changes)
+        matched.replaced = _replace(service, job, changes, on_new)
     return matched
 
 
-def _add(service: JobService, job: Job, new: Iterator[Data], matched: Matched) -> None:
+def _add(
+    service: JobService, job: Job, new: Iterator[Data], matched: Matched, on_new: OnNew | None
+) -> None:
     """Go through the new rows and add them, if they are this job's to do; none if one is wrong."""
     first = next(new, None)
     if first is None:
@@ -242,7 +271,7 @@ def _add(service: JobService, job: Job, new: Iterator[Data], matched: Matched) -
         for _ in new:
             pass
     else:
-        matched.added = len(service.create_rows(job.id, ({"data": data} for data in new)))
+        matched.added = _create(service, job, ({"data": data} for data in new), on_new)
 
 
 def _same_beginning(
@@ -269,17 +298,19 @@ def _latest_by_key(job_rows: Sequence[JobRow], first: int, key: Key) -> dict[str
     return latest
 
 
-def _replace(service: JobService, job: Job, changes: list[tuple[_Known, Data]]) -> int:
+def _replace(
+    service: JobService, job: Job, changes: list[tuple[_Known, Data]], on_new: OnNew | None
+) -> int:
     """Give changed rows new ones to be run, all in one commit; how many there are."""
     new = []
-    with service.batch(job.id):
+    with service.batch(job.id) if on_new is None else nullcontext():
         for row, data in changes:
             if row.status in (RowStatus.PROCESSING, RowStatus.NEEDS_REVIEW):
                 continue  # whether it has taken effect must be known first
-            if row.status in (RowStatus.PENDING, RowStatus.FAILED):
+            if row.status in (RowStatus.PENDING, RowStatus.FAILED) and on_new is None:
                 try:
                     service.skip_row(row.row_id, _REPLACED)
                 except InvalidStateTransition:  # it has moved since
                     continue
             new.append({"data": data})
-        return len(service.create_rows(job.id, new)) if new else 0
+        return _create(service, job, new, on_new) if new else 0

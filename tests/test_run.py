@@ -528,3 +528,140 @@ def test_a_run_of_a_job_that_another_run_is_making_leaves_it_alone(work: Path) -
         late.communicate()
         assert late.returncode == 5
     assert Path("jobs/j/journal.jsonl").read_bytes() == before
+
+
+# --- what would run
+
+
+def test_a_dry_run_of_a_new_job_says_what_would_run_and_writes_nothing(work: Path) -> None:
+    done = journal("run", "rows.csv", "--job", "j", "--dry-run", "--", "touch", "{order} {#}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == "1\tnew\ttouch 'A-1 1'"
+    assert "5 commands would run; nothing was run or written" in done.stderr
+    assert sorted(path.name for path in work.iterdir()) == ["rows.csv"]
+
+
+def test_a_dry_run_of_a_job_that_is_there_says_why_each_row_would_run(
+    held_run: HeldRun, work: Path
+) -> None:
+    held_run.process.kill()
+    held_run.process.wait()
+    with (work / "rows.csv").open("a") as file:
+        file.write("A-6,6\n")
+    before = Path("jobs/j/journal.jsonl").read_bytes()
+    said = {}
+    for policy in ("retry", "review"):
+        done = journal(
+            *("run", "rows.csv", "--job", "j", "--dry-run", "--on-interrupted", policy),
+            *("--", "echo", "{order}"),
+        )
+        assert done.returncode == 0, done.stderr
+        assert "1 new rows" in done.stderr
+        said[policy] = [line.split("\t")[:2] for line in done.stdout.splitlines()]
+    rest = [["3", "pending"], ["4", "pending"], ["5", "pending"], ["6", "new in the input"]]
+    assert said == {
+        "review": rest,
+        "retry": [["1", "was in flight"], ["2", "was in flight"], *rest],
+    }
+    assert Path("jobs/j/journal.jsonl").read_bytes() == before
+
+
+def test_a_dry_run_refuses_what_a_run_would_refuse(work: Path) -> None:
+    journal("run", "rows.csv", "--job", "j", "--limit", "1", "--", "true")
+    (work / "rows.csv").write_text((work / "rows.csv").read_text().replace("A-4,4", "A-4,9"))
+    done = journal("run", "rows.csv", "--job", "j", "--dry-run", "--", "true")
+    assert done.returncode == 2
+    assert "row j:4 has changed" in done.stderr
+
+
+# --- inputs, and what a command is given and gives
+
+
+def test_rows_of_json_lines_keep_their_types_and_come_on_standard_input(work: Path) -> None:
+    (work / "rows.jsonl").write_text('{"n": 1, "tags": ["a"]}\n{"n": 2, "tags": []}\n')
+    done = journal("run", "rows.jsonl", "--job", "j", "--stdin", "json", "--", "cat")
+    assert done.returncode == 0, done.stderr
+    with JobService("jobs") as service:
+        assert [row.data for row in service.get_rows("j")] == (
+            [{"n": 1, "tags": ["a"]}, {"n": 2, "tags": []}]
+        )
+        assert [json.loads(row.result) for row in service.get_rows("j")] == (
+            [row.data for row in service.get_rows("j")]
+        )
+
+
+def test_what_a_command_prints_as_json_fills_the_fields_of_its_row(work: Path) -> None:
+    (work / "rows.csv").write_text("n\n1\n2\n3\n")
+    script = (
+        'case $1 in 1) echo "{{\\"tracking_number\\": \\"1Z\\", \\"cost_cents\\": 7, \\"eta\\": 3}}";; '
+        "2) echo [1];; 3) echo no json;; esac"
+    )
+    done = journal(
+        *("run", "rows.csv", "--job", "j", "--stdout", "json", "--", "sh", "-c", script, "sh"),
+        "{n}",
+    )
+    assert done.returncode == 3, done.stderr
+    with JobService("jobs") as service:
+        first, second, third = service.get_rows("j")
+    assert (first.tracking_number, first.cost_cents, first.result) == ("1Z", 7, {"eta": 3})
+    assert second.result == [1]
+    assert (third.status, third.error_code) == ("needs_review", "InvalidResult")
+
+
+def test_a_shell_line_gets_its_values_quoted(work: Path) -> None:
+    (work / "rows.csv").write_text("v\n$(touch pwned); `id`\n")
+    done = journal(
+        *("run", "rows.csv", "--job", "j", "--shell", "--", "echo {v} | tr a-z A-Z; echo {id}")
+    )
+    assert done.returncode == 0, done.stderr
+    with JobService("jobs") as service:
+        assert service.get_rows("j")[0].result == "$(TOUCH PWNED); `ID`\nj:1"
+    assert not (work / "pwned").exists()
+
+
+def test_all_output_is_kept_where_that_is_asked_for(work: Path) -> None:
+    done = journal(
+        *("run", "rows.csv", "--job", "j", "--results", "out", "--"),
+        *("sh", "-c", "echo $1; echo oops >&2", "sh", "{order}"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert (work / "out" / "3" / "stdout").read_text() == "A-3\n"
+    assert (work / "out" / "3" / "stderr").read_text() == "oops\n"
+
+
+def test_rows_are_known_by_their_key_and_failed_ones_tried_again(work: Path) -> None:
+    script = 'echo "$1" >> tried; test "$JOURNAL_ATTEMPT" = 2 || test "$1" != A-2'
+    first = journal(
+        *("run", "rows.csv", "--job", "j", "--key", "order", "--max-attempts", "2"),
+        *("--backoff", "0", "--", "sh", "-c", script, "sh", "{order}"),
+    )
+    assert first.returncode == 0, first.stderr
+    assert sorted((work / "tried").read_text().split()) == (
+        ["A-1", "A-2", "A-2", "A-3", "A-4", "A-5"]
+    )
+    (work / "rows.csv").write_text("order,zip\nA-5,5\nA-4,4\nA-3,3\nA-2,2\nA-1,1\n")
+    again = journal("run", "rows.csv", "--job", "j", "--key", "order", "--", "false")
+    assert (again.returncode, "nothing to do" in again.stderr) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--halt", "sometimes"], "soon,fail=10"),
+        (["--rate", "fast"], "50/s"),
+        (["--timeout", "0"], "0"),
+        (["--key", "nope"], "nope"),
+        (["--on-changed", "retry"], "--key"),
+        (["--lines", "--format", "csv"], "--lines"),
+        (["--max-attempts", "0"], "0"),
+        (["--limit", "0"], "0"),
+    ],
+)
+def test_options_that_can_not_be_are_named_and_make_no_job(
+    work: Path, options: list[str], words: str
+) -> None:
+    done = journal("run", "rows.csv", "--job", "j", *options, "--", "true")
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not Path("jobs/j").exists()

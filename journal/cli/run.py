@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 import click
 
 from journal.cli.exits import EXIT_OK
-from journal.cli.jobs import journal_command
+from journal.cli.jobs import ReadingService, journal_command
 from journal.cli.output import clean, tell
 from journal.cli.progress import Progress
 from journal.command import CommandHandler, Commands
@@ -24,8 +25,8 @@ from journal.index import TERMINAL_STATUSES
 from journal.inputs import FORMATS, RowInput, format_of, open_rows
 from journal.jobrun import JobRun, open_job
 from journal.limits import Halt, Limits, Rate
-from journal.match import Matched
-from journal.model import JobRow
+from journal.match import Matched, match_rows
+from journal.model import JobRow, RowStatus
 from journal.run import RunReport
 from journal.service import JobService
 from journal.template import Template
@@ -242,30 +243,45 @@ class _RunCommand:
 
     def _dry_run(self, rows: Iterator[dict[str, Any]]) -> int:
         """A line for each command that would run, to standard output; then the sum."""
-        service = JobService(self._ctx.obj)
+        given = self._given
+        service = ReadingService(self._ctx.obj)
         job = service.get_job(self._job_id)
-        count = 0
         if job is None:
-            why = "the job is new"
-            open_rows: Iterator[JobRow] = (
-                _new_row(self._job_id, n, data) for n, data in enumerate(rows, 1)
+            planned: Iterator[tuple[JobRow, str]] = (
+                (row, "new") for row in self._new_rows(enumerate(rows, 1))
             )
-        else:
-            why = f"{job.total_rows - job.pending_count} of {job.total_rows} are not pending"
-            tell("the input is not compared with the job, which is there already")
-            open_rows = iter(service.get_pending_rows(self._job_id))
-        if job is not None and job.status in TERMINAL_STATUSES:
-            tell(f"{self._job_id}: {job.status} already: nothing would run")
+            matched = Matched()
+        elif job.status in TERMINAL_STATUSES:
+            tell(f"{job.id}: {job.status} already: nothing would run")
             return EXIT_OK
-        for row in open_rows:
-            if self._given["max_rows"] is not None and count >= self._given["max_rows"]:
-                break
+        else:
+            new: list[dict[str, Any]] = []
+            matched = match_rows(
+                service, job, rows, given["key"], given["on_changed"], on_new=new.append
+            )
+            planned = itertools.chain(
+                _open_rows(service, job.id, given["on_interrupted"]),
+                (
+                    (row, "new in the input")
+                    for row in self._new_rows(enumerate(new, job.total_rows + 1))
+                ),
+            )
+        count = 0
+        for row, why in itertools.islice(planned, given["max_rows"]):
             count += 1
-            reason = f"attempt {row.attempts + 1}" if row.attempts else "new"
             line = shlex.join(self._template.fill(row))
-            click.echo(clean(f"{row.row_number}\t{reason}\t{line}"))
-        tell(f"{self._job_id}: {count} rows would run ({why}); nothing was run or written")
+            click.echo(f"{row.row_number}\t{why}\t{clean(line)}")
+        for number, text in _differences(matched, is_new=job is None):
+            if number:
+                tell(f"{self._job_id}: {number} {text}")
+        tell(f"{self._job_id}: {count} commands would run; nothing was run or written")
         return EXIT_OK
+
+    def _new_rows(self, numbered: Iterable[tuple[int, dict[str, Any]]]) -> Iterator[JobRow]:
+        """Rows that no journal holds yet."""
+        for number, data in numbered:
+            row_id = f"{self._job_id}:{number}"
+            yield JobRow(row_id, self._job_id, number, "", data, UNSET_TIME, UNSET_TIME)
 
     def _resume(self) -> str:
         """What was typed, to be typed again, with nothing left to the environment."""
@@ -283,9 +299,15 @@ class _RunCommand:
         return again + shlex.join(words)
 
 
-def _new_row(job_id: str, number: int, data: dict[str, Any]) -> JobRow:
-    """A row of a job that isn't there yet."""
-    return JobRow(f"{job_id}:{number}", job_id, number, "", data, UNSET_TIME, UNSET_TIME)
+def _open_rows(
+    service: JobService, job_id: str, on_interrupted: str
+) -> Iterator[tuple[JobRow, str]]:
+    """The rows that a run would take, and why."""
+    if on_interrupted == "retry":
+        for row in service.get_rows(job_id, RowStatus.PROCESSING):
+            yield row, "was in flight"
+    for row in service.get_pending_rows(job_id):
+        yield row, f"attempt {row.attempts + 1}" if row.attempts else "pending"
 
 
 def _check_program(program: str) -> None:
