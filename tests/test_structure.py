@@ -61,6 +61,7 @@ FLOORS = {
     "cli.settle": 8.4,
     "cli.inspect": 8.4,
     "cli.repair": 8.4,
+    "cli.run_options": 8.2,
     "cli.run": 8.4,
     "cli.verify": 8.4,
     "cli": 8.6,

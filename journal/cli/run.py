@@ -8,7 +8,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,13 +18,14 @@ from journal.cli.exits import EXIT_OK
 from journal.cli.jobs import ReadingService, journal_command
 from journal.cli.output import clean, tell
 from journal.cli.progress import Progress
+from journal.cli.run_options import run_options
 from journal.command import CommandHandler, Commands
 from journal.errors import InvalidValueError
 from journal.format import UNSET_TIME
 from journal.index import TERMINAL_STATUSES
-from journal.inputs import FORMATS, RowInput, format_of, open_rows
+from journal.inputs import RowInput, format_of, open_rows
 from journal.jobrun import JobRun, open_job
-from journal.limits import Halt, Limits, Rate
+from journal.limits import Limits
 from journal.match import Matched, match_rows
 from journal.model import JobRow, RowStatus
 from journal.run import RunReport
@@ -32,116 +33,11 @@ from journal.service import JobService
 from journal.template import Template
 from journal.validate import is_job_id, slug
 
-on_interrupted_option = click.option(
-    "--on-interrupted",
-    type=click.Choice(["review", "retry", "fail"]),
-    default="review",
-    show_default=True,
-    help="What becomes of rows that were in flight when a run died.",
-)
-
-
-def _checked(parse: Callable[[str], object]) -> Callable[..., str | None]:
-    def check(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-        if value is not None:
-            try:
-                parse(value)
-            except InvalidValueError as error:
-                raise click.BadParameter(error.reason, ctx, param) from None
-        return value
-
-    return check
-
 
 @click.command("run")
 @click.argument("rows", metavar="ROWS|-")
 @click.argument("command", metavar="-- COMMAND {column}...", nargs=-1, required=True)
-@click.option("--job", "job_id", metavar="NAME", required=True, help="The job's id, new or not.")
-@click.option(
-    "-j",
-    "--jobs",
-    "workers",
-    type=click.IntRange(min=1, max=1000),
-    default=1,
-    show_default=True,
-    help="How many commands run at a time.",
-)
-@click.option(
-    "--format", "file_format", type=click.Choice(FORMATS), help="Of ROWS; default: by its name."
-)
-@click.option("--lines", is_flag=True, help="Each line of ROWS is a row, as {line}.")
-@click.option("--encoding", default="utf-8", show_default=True, help="The encoding of ROWS.")
-@click.option("--key", metavar="COLUMN", help="Know rows by this column, not by their place.")
-@click.option(
-    "--on-changed",
-    type=click.Choice(["error", "retry", "ignore"]),
-    default="error",
-    show_default=True,
-    help="What to do about rows whose data is not what it was.",
-)
-@on_interrupted_option
-@click.option(
-    "--max-attempts",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="How often a row that fails is tried, earlier runs counted in.",
-)
-@click.option(
-    "--backoff",
-    "backoff_s",
-    metavar="SECONDS",
-    type=click.FloatRange(min=0),
-    default=1.0,
-    show_default=True,
-    help="Wait before the second attempt; doubled each time, with jitter.",
-)
-@click.option(
-    "--timeout",
-    "timeout_s",
-    metavar="SECONDS",
-    type=click.FloatRange(min=0, min_open=True),
-    help="End a command, and all that it started, that takes longer.",
-)
-@click.option(
-    "--rate", metavar="N/s", callback=_checked(Rate.parse), help="Start no more: 50/s, 100/m, 9/h."
-)
-@click.option(
-    "--halt",
-    metavar="WHEN",
-    default="never",
-    callback=_checked(Halt.parse),
-    help="Give up: soon,fail=5; now,fail=20%,min=50; soon,success=1.",
-)
-@click.option("--limit", "max_rows", metavar="N", type=click.IntRange(min=1), help="Start N rows.")
-@click.option(
-    "--max-cost-cents", type=click.IntRange(min=0), help="Start no more at this cost of the job."
-)
-@click.option(
-    "--stdin",
-    "stdin_format",
-    type=click.Choice(["none", "json"]),
-    default="none",
-    show_default=True,
-    help="What the command reads: nothing, or the row as JSON.",
-)
-@click.option(
-    "--stdout",
-    "stdout_format",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="What the command prints; members of a JSON object fill the row's fields.",
-)
-@click.option("--shell", is_flag=True, help="COMMAND is one line for sh; values are quoted.")
-@click.option(
-    "--results",
-    metavar="DIR",
-    type=click.Path(file_okay=False),
-    help="Keep all output, in DIR/ROW/stdout and stderr.",
-)
-@click.option("--dry-run", is_flag=True, help="Say what would run and why; run and write nothing.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@run_options
 @click.pass_context
 def run_command(ctx: click.Context, /, **_: Any) -> int:
     """Run COMMAND once for each row of ROWS, and record what became of it.

@@ -1,0 +1,140 @@
+"""The options of `journal run`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import click
+
+from journal.errors import InvalidValueError
+from journal.inputs import FORMATS
+from journal.limits import Halt, Rate
+
+Function = TypeVar("Function", bound=Callable[..., object])
+
+
+def _checked(parse: Callable[[str], object]) -> Callable[..., str | None]:
+    def check(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                parse(value)
+            except InvalidValueError as error:
+                raise click.BadParameter(error.reason, ctx, param) from None
+        return value
+
+    return check
+
+
+_OPTIONS = (
+    click.option(
+        "--job", "job_id", metavar="NAME", required=True, help="The job's id, new or not."
+    ),
+    click.option(
+        "-j",
+        "--jobs",
+        "workers",
+        type=click.IntRange(min=1, max=1000),
+        default=1,
+        show_default=True,
+        help="How many commands run at a time.",
+    ),
+    click.option(
+        "--format", "file_format", type=click.Choice(FORMATS), help="Of ROWS; default: by its name."
+    ),
+    click.option("--lines", is_flag=True, help="Each line of ROWS is a row, as {line}."),
+    click.option("--encoding", default="utf-8", show_default=True, help="The encoding of ROWS."),
+    click.option("--key", metavar="COLUMN", help="Know rows by this column, not by their place."),
+    click.option(
+        "--on-changed",
+        type=click.Choice(["error", "retry", "ignore"]),
+        default="error",
+        show_default=True,
+        help="What to do about rows whose data is not what it was.",
+    ),
+    click.option(
+        "--on-interrupted",
+        type=click.Choice(["review", "retry", "fail"]),
+        default="review",
+        show_default=True,
+        help="What becomes of rows that were in flight when a run died.",
+    ),
+    click.option(
+        "--max-attempts",
+        type=click.IntRange(min=1),
+        default=1,
+        show_default=True,
+        help="How often a row that fails is tried, earlier runs counted in.",
+    ),
+    click.option(
+        "--backoff",
+        "backoff_s",
+        metavar="SECONDS",
+        type=click.FloatRange(min=0),
+        default=1.0,
+        show_default=True,
+        help="Wait before the second attempt; doubled each time, with jitter.",
+    ),
+    click.option(
+        "--timeout",
+        "timeout_s",
+        metavar="SECONDS",
+        type=click.FloatRange(min=0, min_open=True),
+        help="End a command, and all that it started, that takes longer.",
+    ),
+    click.option(
+        "--rate",
+        metavar="N/s",
+        callback=_checked(Rate.parse),
+        help="Start no more: 50/s, 100/m, 9/h.",
+    ),
+    click.option(
+        "--halt",
+        metavar="WHEN",
+        default="never",
+        callback=_checked(Halt.parse),
+        help="Give up: soon,fail=5; now,fail=20%,min=50; soon,success=1.",
+    ),
+    click.option(
+        "--limit", "max_rows", metavar="N", type=click.IntRange(min=1), help="Start N rows."
+    ),
+    click.option(
+        "--max-cost-cents",
+        type=click.IntRange(min=0),
+        help="Start no more at this cost of the job.",
+    ),
+    click.option(
+        "--stdin",
+        "stdin_format",
+        type=click.Choice(["none", "json"]),
+        default="none",
+        show_default=True,
+        help="What the command reads: nothing, or the row as JSON.",
+    ),
+    click.option(
+        "--stdout",
+        "stdout_format",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        show_default=True,
+        help="What the command prints; members of a JSON object fill the row's fields.",
+    ),
+    click.option("--shell", is_flag=True, help="COMMAND is one line for sh; values are quoted."),
+    click.option(
+        "--results",
+        metavar="DIR",
+        type=click.Path(file_okay=False),
+        help="Keep all output, in DIR/ROW/stdout and stderr.",
+    ),
+    click.option(
+        "--dry-run", is_flag=True, help="Say what would run and why; run and write nothing."
+    ),
+    click.option("-q", "--quiet", is_flag=True, help="No progress."),
+)
+
+
+def run_options(function: Function) -> Function:
+    """Give a command all of them, in this order."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
