@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -98,7 +99,8 @@ class Attempt:
     Left without an exception the row is completed, or what ``row.complete(...)``, ``row.fail(...)``,
     ``row.skip(...)``, ``row.retry(...)`` or ``row.review(...)`` said. An ``Exception`` fails it and
     goes no further, as does :class:`Fail` and its like; anything else (KeyboardInterrupt) leaves it to
-    the policy for interrupted rows, and goes on its way. On leaving, what happened is on the disk.
+    the policy for interrupted rows, and goes on its way. What was said before stands. On leaving,
+    what happened is on the disk. An attempt that isn't entered leaves its row pending.
     """
 
     def __init__(self, queue: RowQueue, row: JobRow, retry_on: Errors) -> None:
@@ -117,8 +119,8 @@ class Attempt:
         traceback: TracebackType | None,
     ) -> bool:
         said = self.row.outcome
-        if said is not None and (error is None or said.kind == "completed"):
-            outcome = said  # the work is done: an error behind it doesn't undo that
+        if said is not None:
+            outcome = said  # an error behind it doesn't undo that
         elif error is None:
             outcome = Outcome(kind="completed")
         elif isinstance(error, Exception):
@@ -142,6 +144,8 @@ class Attempt:
             except ValueError as error:  # InvalidValueError: too long for a record, say
                 outcome = outcome_of_bad_value(error)
                 continue
+            if outcome.kind == "unstarted":
+                delay_s = math.inf  # it is for another loop
             if delay_s is not None:
                 self._queue.wait(row, delay_s)
             return
@@ -162,15 +166,17 @@ def iterate_attempts(
         raise JobNotFoundError(job_id)
     if job.status in TERMINAL_STATUSES:
         return
-    service.start_job(job_id, on_interrupted)
+    service.start_job(job_id, on_interrupted, keep_lock=True)
     queue = RowQueue(service, job_id, limits, on_interrupted)
     attempt = None
+    passed = 0
     try:
-        while (row := _next_row(service, job_id, queue)) is not None:
+        while (row := _next_row(service, job_id, queue, passed)) is not None:
             attempt = Attempt(queue, row, retry_on)
             yield attempt
-            if not attempt.settled:  # never entered: nothing was done
+            if not attempt.settled:  # never entered: nothing was done, and is left for another loop
                 attempt.settle(Outcome(kind="unstarted"))
+                passed += 1
     except GeneratorExit:  # the loop was left
         if attempt is not None and not attempt.settled:
             attempt.settle(Outcome(kind="unstarted"))
@@ -182,14 +188,14 @@ def iterate_attempts(
             service.release_run(job_id)
 
 
-def _next_row(service: JobService, job_id: str, queue: RowQueue) -> JobRow | None:
+def _next_row(service: JobService, job_id: str, queue: RowQueue, passed: int) -> JobRow | None:
     """Start the next row; wait for one that is to be tried again, and while the job is paused."""
     while True:
         job = _look(service, job_id)
         if job.status in TERMINAL_STATUSES:
             return None
         if job.status is JobStatus.RUNNING:
-            if not job.pending_count:
+            if job.pending_count <= passed:
                 return None
             started = queue.start(1, job)
             if started:

@@ -121,6 +121,9 @@ class ExecutorWorkers:
             return _unstarted(error, "the handler can't be had in a worker")
         return lost(error)
 
+    def take_back(self) -> list[int]:
+        return []  # what it has taken it comes back with, cancelled or not
+
     def cancel(self, ticket: int, row_id: str, *, force: bool) -> bool:  # noqa: ARG002
         future = self._futures.get(ticket)
         return future is None or future.cancel()

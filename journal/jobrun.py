@@ -61,7 +61,8 @@ def open_job(
 
     On return the job and its rows are on the disk. Raises JobNotFoundError without ``rows`` for a
     job that isn't there, JobBusyError while another run works on it, InvalidValueError,
-    RowChangedError, and what the iterable raises; then nothing has changed.
+    RowChangedError, InvalidStateTransition for new rows of a job that has ended, and what the
+    iterable raises; then nothing has changed.
     """
     directory = Path(path).absolute()
     job_id = directory.name
@@ -289,9 +290,18 @@ class JobRun:
         return iterate_attempts(self.service, self.id, limits, retry_on, self._on_interrupted)
 
     def retry(self, policy: Policy = "review") -> JobRun:
-        """The open follow-up job of this ended one: :meth:`JobService.retry_job`."""
+        """The open follow-up job of this ended one, which must be closed for itself.
+
+        Made as :meth:`JobService.retry_job` does, if there is none yet.
+        """
         job = self.service.get_retry(self.id) or self.service.retry_job(self.id, policy)
-        return JobRun(self.service, job.id, Matched(), self._on_interrupted, self._resume_command)
+        return open_job(
+            self.service.root / job.id,
+            on_interrupted=self._on_interrupted,
+            resume_command=self._resume_command,
+            sync=self.service.sync,
+            lock_timeout_s=self.service.lock_timeout_s,
+        )
 
 
 def check_errors(retry_on: object) -> None:

@@ -115,6 +115,11 @@ class Log(Recovery):
         """Whether a commit is under way; sure only for a thread that holds the mutex."""
         return self._depth > 0
 
+    @property
+    def in_own_commit(self) -> bool:
+        """Whether the calling thread is in a commit."""
+        return self._owner == threading.get_ident()
+
     def close(self) -> None:
         """Let go of the file; views that still read from it keep it open for themselves."""
         with self.mutex:

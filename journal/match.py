@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from journal.errors import InvalidStateTransition, InvalidValueError, RowChangedError
+from journal.errors import InvalidValueError, RowChangedError
 from journal.format import LOST_CHECKSUM, checksum_of, encode_value
 from journal.model import Job, JobRow, RowStatus
 from journal.service import JobService
@@ -33,6 +33,8 @@ class Matched(msgspec.Struct):
     ``added``: new in the input. ``changed``: of other data than before; ``replaced``: those of
     them that have a new row now, to be run. ``gone``: no longer in the input; they stay in the job.
     ``lost``: not in the job, which a repair left with losses: they may be done, and are left alone.
+    ``elsewhere``: not in this job, which goes on with another one's unfinished rows: that one's, or
+    new ones, which it doesn't take.
     """
 
     added: int = 0
@@ -40,6 +42,7 @@ class Matched(msgspec.Struct):
     replaced: int = 0
     gone: int = 0
     lost: int = 0
+    elsewhere: int = 0
 
 
 def new_rows(rows: Iterable[Data], key: Key | None) -> Iterator[dict[str, Any]]:
@@ -115,14 +118,18 @@ def _by_place(
         if row is None:
             if job.repaired:
                 matched.lost += 1
-            elif job.retry_of is None:
+            elif job.retry_of is not None:
+                matched.elsewhere += 1
+            else:
                 rest = itertools.chain([(number, data)], numbered)
                 matched.added = _create(service, job, numbered_rows(rest), on_new)
                 break
             continue
         if row.row_number != number and job.repaired:
             matched.lost += 1
-        elif row.row_number != number and job.retry_of is None:
+        elif row.row_number != number and job.retry_of is not None:
+            matched.elsewhere += 1
+        elif row.row_number != number:
             raise InvalidValueError(
                 f"input row {number}",
                 _json(data),
@@ -195,7 +202,6 @@ class _Known(NamedTuple):
 
     row_id: str
     checksum: str
-    status: RowStatus
 
 
 def _create(
@@ -229,8 +235,10 @@ def _by_key(
         if known.checksum == _checksum(number, data):
             return
         encode_value(data, f"input row {number}")
+        row = service.get_row(known.row_id)
+        if row is not None and row.data == data:  # it has a checksum of its maker's
+            return
         if on_changed == "error":
-            row = service.get_row(known.row_id)
             raise RowChangedError(known.row_id, _json(row.data if row else {}), _json(data))
         changes.append((known, data))
 
@@ -268,8 +276,7 @@ def _add(
     if job.repaired:
         matched.lost = sum(1 for _ in new)
     elif job.retry_of is not None:
-        for _ in new:
-            pass
+        matched.elsewhere = sum(1 for _ in new)
     else:
         matched.added = _create(service, job, ({"data": data} for data in new), on_new)
 
@@ -294,7 +301,7 @@ def _latest_by_key(job_rows: Sequence[JobRow], first: int, key: Key) -> dict[str
     for row in itertools.islice(job_rows, first, None) if first < len(job_rows) else ():
         if row.row_checksum != LOST_CHECKSUM:
             text = key_of(key, row.data, f"row {row.id}")
-            latest[text] = _Known(row.id, row.row_checksum, row.status)
+            latest[text] = _Known(row.id, row.row_checksum)
     return latest
 
 
@@ -304,13 +311,11 @@ def _replace(
     """Give changed rows new ones to be run, all in one commit; how many there are."""
     new = []
     with service.batch(job.id) if on_new is None else nullcontext():
-        for row, data in changes:
-            if row.status in (RowStatus.PROCESSING, RowStatus.NEEDS_REVIEW):
+        for known, data in changes:
+            row = service.get_row(known.row_id)  # as it is now: a run may have begun meanwhile
+            if row is None or row.status in (RowStatus.PROCESSING, RowStatus.NEEDS_REVIEW):
                 continue  # whether it has taken effect must be known first
             if row.status in (RowStatus.PENDING, RowStatus.FAILED) and on_new is None:
-                try:
-                    service.skip_row(row.row_id, _REPLACED)
-                except InvalidStateTransition:  # it has moved since
-                    continue
+                service.skip_row(row.id, _REPLACED)
             new.append({"data": data})
         return _create(service, job, new, on_new) if new else 0

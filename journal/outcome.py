@@ -6,6 +6,7 @@ the handler runs: in a thread, in another process or on another machine.
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
@@ -16,7 +17,6 @@ from typing import Any, Literal
 
 import msgspec
 
-from journal.errors import InvalidValueError
 from journal.format import encode_value
 from journal.model import JobRow
 from journal.validate import check_count
@@ -47,6 +47,9 @@ class RowOutcome(Exception):
 class Fail(RowOutcome):
     """The row has failed for good, with this code and message: no further attempt."""
 
+    code = "Fail"
+    message = ""
+
     def __init__(self, code: str, message: str = "") -> None:
         super().__init__(code, message)
         self.code = code
@@ -56,13 +59,19 @@ class Fail(RowOutcome):
 class Retry(RowOutcome):
     """Nothing has happened yet: try the row again, as long as attempts are left.
 
-    ``after_s`` (seconds): how long to wait; None: as the run's backoff says. Out of attempts, the
-    row fails with ``code`` and ``message``.
+    ``after_s`` (seconds, 0 or more): how long to wait; None: as the run's backoff says. Out of
+    attempts, the row fails with ``code`` and ``message``. Raises ValueError.
     """
 
+    after_s: float | None = None
+    code = "Retry"
+    message = "no attempt is left"
+
     def __init__(
-        self, after_s: float | None = None, code: str = "Retry", message: str = "no attempt is left"
+        self, after_s: float | None = None, code: str = code, message: str = message
     ) -> None:
+        if after_s is not None and not (after_s >= 0 and math.isfinite(after_s)):
+            raise ValueError(f"after_s must be 0 or more seconds, not {after_s!r}")
         super().__init__(after_s, code, message)
         self.after_s = after_s
         self.code = code
@@ -72,6 +81,8 @@ class Retry(RowOutcome):
 class Skip(RowOutcome):
     """The row needs nothing done."""
 
+    reason: str | None = None
+
     def __init__(self, reason: str | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
@@ -80,7 +91,10 @@ class Skip(RowOutcome):
 class NeedsReview(RowOutcome):
     """Whether the row took effect isn't known: a person must look before it is tried again."""
 
-    def __init__(self, message: str, code: str = "NeedsReview") -> None:
+    code = "NeedsReview"
+    message = ""
+
+    def __init__(self, message: str, code: str = code) -> None:
         super().__init__(message, code)
         self.message = message
         self.code = code
@@ -137,24 +151,25 @@ def outcome_of_value(value: Any) -> Outcome:
             if part is not None:
                 encode_value(os.fspath(part), name)
         check_count(result.cost_cents, "cost_cents")
-    except (InvalidValueError, TypeError) as error:
+        label_path = None if result.label_path is None else os.fspath(result.label_path)
+    except BaseException as error:  # noqa: BLE001  (a value's own code may raise anything)
         return outcome_of_bad_value(error)
     return Outcome(
         kind="completed",
         result=result.result,
         tracking_number=result.tracking_number,
-        label_path=None if result.label_path is None else os.fspath(result.label_path),
+        label_path=label_path,
         cost_cents=result.cost_cents,
     )
 
 
-def outcome_of_bad_value(error: Exception) -> Outcome:
+def outcome_of_bad_value(error: BaseException) -> Outcome:
     """The outcome of a handler that has done its work and returned what can't be recorded."""
     return Outcome(
         kind="review",
         error_code="InvalidResult",
         error_message=_text(
-            f"the handler has returned, and what it returned can't be recorded: {error}"
+            f"the handler has returned, and what it returned can't be recorded: {_words(error)}"
         ),
     )
 
@@ -163,27 +178,28 @@ def outcome_of_error(error: BaseException, retry_on: Errors) -> Outcome:
     """The outcome of a handler that raised ``error``."""
     match error:
         case Fail():
-            return failed(str(error.code), str(error.message))
+            return failed(_words(error.code), _words(error.message))
         case Retry():
-            after_s = error.after_s
-            if not isinstance(after_s, (int, float)) or not after_s >= 0:
-                after_s = None
-            return failed(str(error.code), str(error.message), retryable=True, after_s=after_s)
-        case Skip():
-            reason = None if error.reason is None else _text(str(error.reason))
-            return Outcome(kind="skipped", reason=reason)
-        case NeedsReview():
-            return Outcome(
-                kind="review",
-                error_code=_text(str(error.code)),
-                error_message=_text(str(error.message)),
+            return failed(
+                _words(error.code), _words(error.message), retryable=True, after_s=error.after_s
             )
-    try:
-        message = str(error)
-    except Exception:  # noqa: BLE001  (an exception whose text can't be had has failed the row all the same)
-        message = ""
+        case Skip():
+            return Outcome(
+                kind="skipped", reason=None if error.reason is None else _words(error.reason)
+            )
+        case NeedsReview():
+            code, message = _words(error.code), _words(error.message)
+            return Outcome(kind="review", error_code=code, error_message=message)
     name = type(error).__name__
-    return failed(name, message or name, retryable=isinstance(error, retry_on))
+    return failed(name, _words(error) or name, retryable=isinstance(error, retry_on))
+
+
+def _words(value: object) -> str:
+    """``str(value)``; what it can't say is no reason to say nothing."""
+    try:
+        return _text(str(value))
+    except BaseException:  # noqa: BLE001  (somebody's own __str__)
+        return ""
 
 
 def failed(
@@ -204,7 +220,7 @@ def lost(error: BaseException) -> Outcome:
     return Outcome(
         kind="lost",
         error_code=type(error).__name__,
-        error_message=_text(f"the worker was lost while this row was in flight: {error}"),
+        error_message=_text(f"the worker was lost while this row was in flight: {_words(error)}"),
     )
 
 

@@ -20,6 +20,7 @@ from journal.service import JobService
 
 _MOST_WAITING = 100_000  # rows that wait for another attempt; beyond that no new ones are taken
 _FOUND_AT_ONCE = 100
+_LOOK_AGAIN_S = 0.5  # at the end of the rows: whether others have put some back
 _LOST_ATTEMPTS = 3  # of a row whose workers die, where interrupted rows are repeated
 
 
@@ -36,6 +37,7 @@ class RowQueue:
         self._position = 0
         self._found: deque[FoundRow] = deque()  # pending when we looked
         self._at_end = False
+        self._look_again_s = 0.0
         self._due: list[tuple[float, int]] = []  # a heap: when a row may be tried again
         self._waiting: set[int] = set()
 
@@ -49,8 +51,8 @@ class RowQueue:
 
         ``job``: as it is now. It is over once none of its rows is pending.
         """
-        if self._at_end and job.pending_count > len(self._waiting):
-            self._rewind()  # another process has put rows back, or added some
+        if self._at_end and job.pending_count and monotonic() >= self._look_again_s:
+            self._rewind()  # another process may have put rows back, or added some
         started: list[JobRow] = []
         while len(started) < count:
             number, attempts = self._next()
@@ -93,6 +95,7 @@ class RowQueue:
         return found
 
     def _rewind(self) -> None:
+        self._look_again_s = monotonic() + _LOOK_AGAIN_S
         self._position = 0
         self._found.clear()
         self._at_end = False

@@ -41,7 +41,9 @@ from journal.workers import Workers
 
 _POLL_S = 0.2  # how soon another process's word is heard where no commit is made
 _GRACE_S = 5.0  # between asking an attempt to end, forcing it to, and giving it up
-_MOST_AHEAD = 512  # rows handed out beyond those that are worked on
+_MOST_AHEAD = 8  # rows a worker that are handed out beyond those that are worked on, ...
+_LEAST_MOST_AHEAD = 32  # ... of few workers, and ...
+_MOST_MOST_AHEAD = 256  # ... of many
 _MOST_AT_ONCE = 2048  # outcomes in one commit
 
 _STOPPING_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
@@ -135,13 +137,23 @@ class Run:
         self._queue = RowQueue(service, job_id, limits, on_interrupted)
         self._rate = None if limits.rate is None else Rate.parse(limits.rate)
         self._halt = Halt.parse(limits.halt)
+        # The time in which a row waits for its worker is not the row's, and a limit on what may
+        # fail or be spent is one on what is under way.
+        self._may_queue = (
+            workers.queues
+            and limits.timeout_s is None
+            and limits.max_cost_cents is None
+            and self._halt is None
+        )
         self._attempts: dict[int, _Attempt] = {}
-        self._given_up: dict[int, JobRow] = {}
+        self._given_up: dict[int, tuple[JobRow, bool]] = {}  # and whether its place is lost
+        self._to_hand_out: list[JobRow] = []
         self._lost_places = 0
         self._came_back: list[tuple[int, Outcome]] = []
         self._ticket = 0
         self._stops = 0  # 1: start no more, 2: end what is in flight, 3: by force
         self._said_stops = 0
+        self._said_locked = False
         self._signal: int | None = None
         self._reason: str | None = None
         self._error: JournalError | None = None
@@ -170,25 +182,17 @@ class Run:
         """
         begin_s = monotonic()
         service = self._service
-        service.start_job(self._job_id, self._on_interrupted)
         try:
-            with self._signals(handle_signals):
-                try:
-                    self._drive()
-                except BaseException:
-                    self._stops = max(self._stops, 1)
-                    with suppress(JournalError):
-                        self._drain()
-                    with suppress(JournalError):
-                        self._leave()
-                    raise
-                job = self._leave()
+            service.start_job(self._job_id, self._on_interrupted, keep_lock=True)
+            try:
+                job = self._work(handle_signals)
+            finally:
+                with suppress(JournalError):
+                    service.release_run(self._job_id)
         finally:
-            for problem in self._problems:
-                self._tell(problem)
             self._workers.close()
-            with suppress(JournalError):
-                service.release_run(self._job_id)
+        for problem in self._problems:
+            self._say(problem)
         if self._error is not None:
             raise self._error
         return RunReport(
@@ -199,6 +203,26 @@ class Run:
             problems=tuple(self._problems),
             elapsed_s=monotonic() - begin_s,
         )
+
+    def _work(self, handle_signals: bool) -> Job:
+        with self._signals(handle_signals):
+            try:
+                self._drive()
+            except BaseException:
+                self._stops = max(self._stops, 1)
+                with suppress(JournalError):
+                    self._drain()
+                with suppress(JournalError):
+                    self._leave()
+                for problem in self._problems:
+                    self._say(problem)
+                raise
+            return self._leave()
+
+    def _say(self, text: str) -> None:
+        """Nobody need be listening: what is done matters more."""
+        with suppress(Exception):
+            self._tell(text)
 
     def _leave(self) -> Job:
         try:
@@ -219,23 +243,34 @@ class Run:
                 self._commit(job)
                 if not self._attempts and not self._came_back and self._is_over():
                     return
-            except JobLockedError:
-                continue  # nothing has changed, and what has come back is worth any wait
+            except JobLockedError as error:
+                if self._stops >= 2:
+                    self._fail(error)
+                    return
+                if not self._said_locked:
+                    self._said_locked = True
+                    self._say(f"{error}; still waiting, for what has come back is worth it")
+                continue  # nothing has changed
             except (StorageError, CommitOutcomeUnknownError) as error:
                 self._fail(error)
                 return
+            self._said_locked = False
             self._wait()
 
     def _fail(self, error: JournalError) -> None:
         """The disk is full, or worse: end what is in flight, and try once more to record it."""
         self._error = error
         self._stops = max(self._stops, 1)
-        self._tell(f"{error}; waiting for {len(self._attempts)} rows in flight")
+        self._say(f"{error}; waiting for {len(self._attempts)} rows in flight")
         self._drain()
 
     def _drain(self) -> None:
-        """Wait for what is in flight, and record it one by one."""
+        """Wait for what is in flight, and record it one by one; give back what never began."""
         self._queue.undo()
+        for row in self._to_hand_out:
+            with suppress(JournalError):
+                self._queue.settle(row, Outcome(kind="unstarted"))
+        self._to_hand_out.clear()
         while self._attempts:
             self._end_attempts()
             self._wait()
@@ -278,16 +313,16 @@ class Run:
         if paused != self._paused:
             self._paused = paused
             if paused:
-                self._tell(
+                self._say(
                     f"{job.id}: paused by another process; {len(self._attempts)} rows are in "
                     f"flight; this run goes on after: journal resume {job.id}"
                 )
             elif job.status is JobStatus.RUNNING:
-                self._tell(f"{job.id}: resumed")
+                self._say(f"{job.id}: resumed")
         self._check_limits(job)
         while self._said_stops < min(self._stops, 3):
             self._said_stops += 1
-            self._tell(self._stopping_words())
+            self._say(self._stopping_words())
         if monotonic() - self._polled_s >= _POLL_S:
             self._polled_s = monotonic()
             self._on_tick(job)
@@ -371,13 +406,17 @@ class Run:
             self._counts = counts
             self._queue.undo()
             raise
+        # From here on an interrupt may come anywhere: what has come back and was not forgotten yet is
+        # found to be recorded, and what was not handed out is given back.
+        self._to_hand_out = started
         self._commit_s += (monotonic() - begin_s - self._commit_s) * 0.2
-        self._came_back.clear()
         self._problems += problems
         for ticket, outcome, delay_s in settled:
             self._forget(ticket, outcome, delay_s)
-        for row in started:
-            self._hand_out(row)
+        self._came_back.clear()
+        started.reverse()
+        while started:
+            self._hand_out(started.pop())
 
     def _places(self, job: Job, change: int = 0) -> int:
         """How many rows may be started now, of which ``change`` more or less are in flight."""
@@ -386,9 +425,10 @@ class Run:
         # While a commit is under way, workers that are done with their row must find another one:
         # none if handlers take long, many if they take less than a sync does.
         busy = self._workers.count - self._lost_places
-        ahead = min(int(busy * self._commit_s / self._handler_s), _MOST_AHEAD)
-        if self._limits.timeout_s is not None or not self._workers.queues:
-            ahead = 0  # the time in which a row waits for its worker is not the row's
+        ahead = int(busy * self._commit_s / self._handler_s)
+        ahead = min(ahead, max(busy * _MOST_AHEAD, _LEAST_MOST_AHEAD), _MOST_MOST_AHEAD)
+        if not self._may_queue:
+            ahead = 0
         count = busy + ahead - (len(self._attempts) + change)
         if self._rate is not None:
             count = min(count, self._rate.allowed(monotonic()))
@@ -419,7 +459,7 @@ class Run:
 
     def _settle_late(self, ticket: int, outcome: Outcome, problems: list[str]) -> None:
         """An attempt that was given up has come to an end after all: that settles the review."""
-        row = self._given_up.get(ticket)
+        row, _ = self._given_up.get(ticket, (None, False))
         if row is None or outcome.kind not in ("completed", "skipped"):
             return
         try:
@@ -454,7 +494,8 @@ class Run:
     def _forget(self, ticket: int, outcome: Outcome, delay_s: float | None) -> None:
         attempt = self._attempts.pop(ticket, None)
         if attempt is None:
-            self._given_up.pop(ticket, None)
+            _, place_lost = self._given_up.pop(ticket, (None, False))
+            self._lost_places -= place_lost
             return
         if outcome.kind == "unstarted" and outcome.error_code:
             self._give_up(outcome.error_message, 1)
@@ -481,11 +522,17 @@ class Run:
 
     def _end_attempts(self) -> None:
         """Those that have taken too long, and all if we are to stop at once."""
+        if self._stops:
+            unstarted = Outcome(kind="unstarted")
+            self._came_back += [(ticket, unstarted) for ticket in self._workers.take_back()]
         now_s = monotonic()
         at_once = self._stops >= 2
         if not at_once and self._limits.timeout_s is None:
             return
+        back = {ticket for ticket, _ in self._came_back}
         for ticket, attempt in list(self._attempts.items()):
+            if ticket in back:
+                continue
             if at_once and attempt.tries < self._stops - 1:
                 attempt.deadline_s = now_s
             elif attempt.deadline_s is None or attempt.deadline_s > now_s:
@@ -502,9 +549,9 @@ class Run:
             return
         attempt.deadline_s = None
         attempt.tries = 3
-        self._given_up[ticket] = attempt.row
-        if not self._workers.abandon(ticket):
-            self._lost_places += 1
+        place_lost = not self._workers.abandon(ticket)
+        self._given_up[ticket] = attempt.row, place_lost
+        self._lost_places += place_lost
         what = Outcome(kind="lost", error_code="stopped", error_message="it was given up")
         # Under a ticket of its own, for the attempt may yet come back with the one it has.
         self._ticket += 1

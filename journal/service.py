@@ -127,6 +127,8 @@ class JobService:
         if self._writes:
             files.load_filelock()
             load_sha256()
+        self.sync = sync
+        self.lock_timeout_s = lock_timeout_s
         self._store = Store(self.root, sync=sync == "commit", lock_timeout_s=lock_timeout_s)
 
     def __enter__(self) -> Self:
@@ -581,15 +583,24 @@ class JobService:
         job = self.get_job(retry_id(check_job_id(job_id)))
         return job if job is not None and job.retry_of == job_id else None
 
-    def start_job(self, job_id: str, on_interrupted: Policy = "review") -> Job:
+    def start_job(
+        self, job_id: str, on_interrupted: Policy = "review", *, keep_lock: bool = False
+    ) -> Job:
         """Take the run lock and set a pending, paused or interrupted job running.
+
+        With ``keep_lock`` only :meth:`release_run` and :meth:`close` let go of it again, whatever the
+        job's status: while rows are in flight, no other run may take them.
 
         Rows left in processing by a run that died are settled by ``on_interrupted`` as in
         :meth:`recover_job`, in the same commit. Raises JobBusyError while another run holds the
         job, this service's own included, and InvalidStateTransition for a job that has ended.
         """
         check_policy(on_interrupted, "on_interrupted")
-        taken = self._store.take_run(check_job_id(job_id))
+        if keep_lock and self._log(job_id).in_own_commit:
+            raise InvalidValueError(
+                "batch", job_id, "is open: no start of a row would be on the disk before its work"
+            )
+        taken = self._store.take_run(check_job_id(job_id), keep=keep_lock)
         with self._committing_run(job_id, taken=taken) as log:
             status = job_of(log.index).status
             if status is JobStatus.RUNNING and not taken:
@@ -690,7 +701,9 @@ class JobService:
                 state = log.index.state
                 running = state is not None and state.status is JobStatus.RUNNING
             # A commit whose sync has failed may be there: if it ended the run, so does this.
-            if (not written and taken) or (not running and (written or log.in_doubt)):
+            if (not written and taken) or (
+                not running and (written or log.in_doubt) and not self._store.keeps_run(job_id)
+            ):
                 self._store.release_run(job_id)
 
         try:

@@ -61,6 +61,7 @@ class Store:
         self._logs: OrderedDict[str, Log] = OrderedDict()
         self._latest: tuple[str, Log] | None = None  # most calls name the same job again
         self._runs: dict[str, RunLock] = {}
+        self._kept_runs: set[str] = set()
         self._closed = False
         self._root_synced = False  # whether the root's own name is sure to survive a power cut
         _stores.add(self)
@@ -122,6 +123,7 @@ class Store:
         """In a forked child: another thread may have held the mutex; run locks stay behind."""
         self._mutex = threading.Lock()
         self._runs = {}
+        self._kept_runs = set()
 
     def forget(self, job_id: str) -> None:
         with self._mutex:
@@ -142,15 +144,24 @@ class Store:
 
     # --- the runs of this process
 
-    def take_run(self, job_id: str) -> bool:
-        """Hold the job's run lock; False if this store holds it already. Raises JobBusyError."""
+    def take_run(self, job_id: str, *, keep: bool = False) -> bool:
+        """Hold the job's run lock; False if this store holds it already. Raises JobBusyError.
+
+        ``keep``: until it is let go of for itself, and not because the job has left its status.
+        """
         self.check_open()
         if self.holds_run(job_id):
             return False
         lock = RunLock.take(self.directory(job_id), job_id)
         with self._mutex:
             self._runs[job_id] = lock
+            if keep:
+                self._kept_runs.add(job_id)
         return True
+
+    def keeps_run(self, job_id: str) -> bool:
+        with self._mutex:
+            return job_id in self._kept_runs
 
     def holds_run(self, job_id: str) -> bool:
         with self._mutex:
@@ -159,6 +170,7 @@ class Store:
 
     def release_run(self, job_id: str) -> None:
         with self._mutex:
+            self._kept_runs.discard(job_id)
             lock = self._runs.pop(job_id, None)
         if lock is not None:
             lock.release()

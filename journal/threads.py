@@ -26,6 +26,31 @@ Outcomes = SimpleQueue[tuple[int, Outcome] | None]
 Cancel = Callable[..., bool]  # (row_id, *, force): end an attempt; whether it will end
 
 
+class _Claims:
+    """Which rows wait for a worker: each is either begun by one, or taken back, and never both."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: set[int] = set()
+
+    def add(self, ticket: int) -> None:
+        with self._lock:
+            self._waiting.add(ticket)
+
+    def claim(self, ticket: int) -> bool:
+        with self._lock:
+            if ticket not in self._waiting:
+                return False
+            self._waiting.remove(ticket)
+            return True
+
+    def take_back(self) -> list[int]:
+        with self._lock:
+            tickets = sorted(self._waiting)
+            self._waiting.clear()
+            return tickets
+
+
 class ThreadWorkers:
     """Threads of our own: daemons, so that a handler that hangs keeps nobody from leaving."""
 
@@ -45,33 +70,43 @@ class ThreadWorkers:
         self._outcomes = outcomes
         self._end = end
         self._tasks: SimpleQueue[tuple[int, JobRow] | None] = SimpleQueue()
+        self._claims = _Claims()
         self._threads = 0
         self._abandoned: set[int] = set()
 
     def hand_out(self, ticket: int, row: JobRow) -> None:
+        if self._threads < self.count and not self._start_thread() and not self._threads:
+            message = "can't start a thread for it: the system has no more"
+            unstarted = Outcome(kind="unstarted", error_code="RuntimeError", error_message=message)
+            self._outcomes.put((ticket, unstarted))
+            return
+        self._claims.add(ticket)
         self._tasks.put((ticket, row))
-        if self._threads < self.count:
-            self._start_thread()
 
-    def _start_thread(self) -> None:
+    def _start_thread(self) -> bool:
         thread = threading.Thread(target=self._work, name="journal-worker", daemon=True)
         try:
             thread.start()
-        except RuntimeError:  # "can't start new thread"
-            if not self._threads:
-                raise
-            self.count = self._threads  # with fewer, then
-            return
+        except RuntimeError:  # "can't start new thread": with fewer, then
+            self.count = max(self._threads, 1)
+            return False
         self._threads += 1
+        return True
 
     def _work(self) -> None:
         handler, retry_on = self._handler, self._retry_on
-        take, put = self._tasks.get, self._outcomes.put
+        take, claim, put = self._tasks.get, self._claims.claim, self._outcomes.put
         while (task := take()) is not None:
             ticket, row = task
+            if not claim(ticket):
+                continue
             put((ticket, call_handler(handler, retry_on, row)))
             if ticket in self._abandoned:
                 return  # another thread has taken this one's place
+        self._tasks.put(None)  # for the next, however many there are
+
+    def take_back(self) -> list[int]:
+        return self._claims.take_back()
 
     def cancel(self, ticket: int, row_id: str, *, force: bool) -> bool:  # noqa: ARG002
         return self._end is not None and self._end(row_id, force=force)
@@ -79,12 +114,11 @@ class ThreadWorkers:
     def abandon(self, ticket: int) -> bool:
         self._abandoned.add(ticket)
         self._threads -= 1
-        self._start_thread()
-        return True
+        return self._start_thread()
 
     def close(self) -> None:
-        for _ in range(self._threads):
-            self._tasks.put(None)
+        self.take_back()
+        self._tasks.put(None)
 
 
 class LoopWorkers:
@@ -103,6 +137,7 @@ class LoopWorkers:
         self._handler = handler
         self._retry_on = retry_on
         self._outcomes = outcomes
+        self._claims = _Claims()
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._loop = asyncio.new_event_loop()
         self._turns = asyncio.Semaphore(count)
@@ -114,26 +149,26 @@ class LoopWorkers:
         try:
             self._loop.run_forever()
         finally:
+            for task in self._tasks.values():
+                task.cancel()
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             self._loop.close()
 
     def hand_out(self, ticket: int, row: JobRow) -> None:
+        self._claims.add(ticket)
         self._loop.call_soon_threadsafe(self._start, ticket, row)
 
     def _start(self, ticket: int, row: JobRow) -> None:
-        self._tasks[ticket] = self._loop.create_task(self._work(ticket, row))
+        task = self._tasks[ticket] = self._loop.create_task(self._work(ticket, row))
+        task.add_done_callback(lambda _: self._tasks.pop(ticket))
 
     async def _work(self, ticket: int, row: JobRow) -> None:
-        outcome = Outcome(kind="unstarted")
-        try:
-            async with self._turns:
-                begin_s = perf_counter()
-                outcome = await self._call(row)
-                outcome = msgspec.structs.replace(outcome, elapsed_s=perf_counter() - begin_s)
-        except asyncio.CancelledError:
-            pass  # while it waited for its turn
-        finally:
-            del self._tasks[ticket]
+        async with self._turns:
+            if not self._claims.claim(ticket):
+                return
+            begin_s = perf_counter()
+            outcome = await self._call(row)
+            outcome = msgspec.structs.replace(outcome, elapsed_s=perf_counter() - begin_s)
             self._outcomes.put((ticket, outcome))
 
     async def _call(self, row: JobRow) -> Outcome:
@@ -142,6 +177,9 @@ class LoopWorkers:
             return outcome_of_value(await coroutine)
         except BaseException as error:  # noqa: BLE001  (also what would end the loop)
             return outcome_of_error(error, self._retry_on)
+
+    def take_back(self) -> list[int]:
+        return self._claims.take_back()
 
     def cancel(self, ticket: int, row_id: str, *, force: bool) -> bool:  # noqa: ARG002
         def ask() -> None:
@@ -156,5 +194,6 @@ class LoopWorkers:
         return False  # it holds its turn, or the whole loop
 
     def close(self) -> None:
+        self.take_back()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=1.0)  # longer only if a handler blocks the loop

@@ -32,6 +32,9 @@ class Workers(Protocol):
     def hand_out(self, ticket: int, row: JobRow) -> None:
         """Have the row worked on. Never blocks, never raises for what the row brings about."""
 
+    def take_back(self) -> list[int]:
+        """The tickets of rows that no worker has begun; none of them ever will be."""
+
     def cancel(self, ticket: int, row_id: str, *, force: bool) -> bool:
         """Ask an attempt to end at once; False if it can't be asked and may go on for ever."""
 

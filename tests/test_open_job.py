@@ -163,6 +163,35 @@ def test_a_changed_row_whose_outcome_is_unknown_is_left_for_a_person(path: Path)
         assert [str(row.status) for row in job.rows()] == ["needs_review"]
 
 
+@pytest.mark.parametrize("key", ["id", None])
+def test_a_row_with_a_checksum_of_its_makers_is_changed_only_if_its_data_is(
+    path: Path, key: str | None
+) -> None:
+    with JobService(path.parent) as service:
+        rows = [{"row_checksum": "mine", "data": data} for data in people("a", "b")]
+        service.create_job("Enrich", job_id="enrich", row_data=rows)
+    for _ in range(2):
+        with journal.open_job(path, people("a", "b"), key) as job:
+            assert job.matched == journal.match.Matched()
+
+
+def test_new_rows_of_a_job_that_has_ended_are_refused_with_what_to_do(path: Path) -> None:
+    with journal.open_job(path, people("a"), key="id") as job:
+        job.run(done)
+    with pytest.raises(journal.InvalidStateTransition, match="make a new job for them"):
+        journal.open_job(path, people("a", "b"), key="id")
+
+
+def test_rows_that_a_follow_up_job_does_not_hold_are_counted_and_left_alone(path: Path) -> None:
+    with journal.open_job(path, people("a", "b"), key="id") as job:
+        job.run(lambda row: 1 / (row.row_number - 1))
+        job.retry().close()
+    for key in ("id", None):
+        with journal.open_job(path.parent / "enrich-retry", people("a", "b", "c"), key) as again:
+            assert again.matched == journal.match.Matched(elsewhere=2)
+            assert again.job.total_rows == 1
+
+
 def test_changed_rows_can_only_be_run_anew_by_key(path: Path) -> None:
     journal.open_job(path, people("a")).close()
     with pytest.raises(InvalidValueError, match="needs a key"):
@@ -236,6 +265,8 @@ def test_the_follow_up_of_a_failed_job_is_run_like_any_other(path: Path) -> None
     with journal.open_job(path, people("a", "b"), key="id") as job:
         assert job.run(lambda _row: 1 / 0).exit_code == 3
         for _ in range(2):
-            again = job.retry()
-            assert (again.id, again.job.retry_of) == ("enrich-retry", "enrich")
-        assert again.run(done).exit_code == 0
+            with job.retry() as again:
+                assert (again.id, again.job.retry_of) == ("enrich-retry", "enrich")
+        with job.retry() as again:
+            assert again.run(done).exit_code == 0
+        assert job.job.status == "failed"

@@ -6,7 +6,9 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -28,6 +30,10 @@ from journal import (
     Skip,
     StorageError,
 )
+from journal.limits import Limits
+from journal.run import Run
+from journal.threads import Outcomes
+from journal.workers import make_workers
 
 WAIT_S = 60.0
 
@@ -191,6 +197,47 @@ def test_whatever_a_handler_does_ends_in_a_named_outcome(
         assert job.job.status == ("completed" if status == "skipped" else "failed")
 
 
+class OutOfStock(Fail):
+    """Of a caller who forgot what his base class needs."""
+
+    def __init__(self, sku: str) -> None:
+        self.sku = sku
+
+
+class BrokenPath:
+    def __fspath__(self) -> str:
+        raise OSError("no such thing")
+
+
+def test_exceptions_and_results_whose_own_code_breaks_end_in_an_outcome_too(path: Path) -> None:
+    def handler(row: JobRow) -> Any:
+        if row.row_number == 1:
+            raise OutOfStock("A-1")
+        return RowResult(label_path=BrokenPath())
+
+    with open_job(path, 2) as job:
+        job.run(handler)
+        first, second = job.rows()
+    assert (first.status, first.error_code) == ("failed", "Fail")
+    assert (second.status, second.error_code) == ("needs_review", "InvalidResult")
+
+
+@pytest.mark.parametrize("after_s", [-1, float("inf"), float("nan")])
+def test_a_wait_that_never_ends_is_no_wait(after_s: float) -> None:
+    with pytest.raises(ValueError, match="0 or more seconds"):
+        Retry(after_s)
+
+
+def test_a_run_inside_a_batch_is_refused_for_no_start_would_be_on_the_disk(path: Path) -> None:
+    with open_job(path) as job:
+        with job.service.batch("j"):
+            with pytest.raises(InvalidValueError, match="batch"):
+                job.run(lambda _row: 1)
+            with pytest.raises(InvalidValueError, match="batch"):
+                next(job.attempts())
+        assert job.run(lambda _row: 1).exit_code == 0
+
+
 @pytest.mark.parametrize("workers", [0, -1, 1.5, True])
 def test_a_number_of_workers_that_can_not_be_is_refused(path: Path, workers: Any) -> None:
     with open_job(path) as job:
@@ -206,10 +253,12 @@ def test_a_number_of_workers_that_can_not_be_is_refused(path: Path, workers: Any
         assert job.service.run_holder("j") is None
 
 
-def test_no_more_rows_are_in_flight_than_there_are_workers(path: Path) -> None:
+def test_no_more_rows_are_in_flight_than_there_are_workers_where_none_may_wait(
+    path: Path,
+) -> None:
     gate = Gate()
     with open_job(path, 20) as job:
-        run = Background(job, gate, workers=3)
+        run = Background(job, gate, workers=3, halt="soon,fail=20")
         for done in range(17):
             gate.wait_for(done + 3)
             assert job.job.processing_count == 3
@@ -433,7 +482,119 @@ def test_a_run_all_of_whose_workers_hang_ends_and_says_so(
         assert (report.job.status, report.exit_code) == ("paused", 3)
 
 
+def test_a_place_that_hung_for_a_while_is_a_place_again(path: Path) -> None:
+    gate = Gate()
+
+    async def handler(row: JobRow) -> None:
+        if row.row_number in (1, 5):
+            with suppress(asyncio.CancelledError):
+                await asyncio.to_thread(gate, row)
+
+    with open_job(path, 8) as job:
+        run = Background(job, handler, workers=1, timeout_s=0.05)
+        for calls in (1, 2):
+            gate.wait_for(calls)
+            gate.let_go(calls)
+        assert run.report().reason is None
+
+
 # --- giving up
+
+
+class QuickThenSlow:
+    """Takes no time, so that many rows are handed out at once; then waits at the gate."""
+
+    def __init__(self, quick: int) -> None:
+        self.gate = Gate()
+        self._quick = quick
+
+    def __call__(self, row: JobRow) -> None:
+        if row.row_number > self._quick:
+            self.gate(row)
+
+
+@pytest.mark.parametrize("is_coroutine", [False, True])
+def test_rows_that_no_worker_has_begun_are_given_back_when_the_run_is_to_stop(
+    path: Path, is_coroutine: bool
+) -> None:
+    slow = QuickThenSlow(1500)
+
+    async def coroutine(row: JobRow) -> None:
+        if row.row_number > 1500:
+            await asyncio.to_thread(slow.gate, row)
+
+    outcomes: Outcomes = SimpleQueue()
+    with open_job(path, 3000) as job:
+        run = Run(
+            job.service,
+            "j",
+            make_workers(
+                coroutine if is_coroutine else slow, None, 4, (), outcomes := SimpleQueue()
+            ),
+            outcomes,
+            Limits(),
+        )
+        thread = threading.Thread(target=run.work)
+        thread.start()
+        slow.gate.wait_for(4)
+        run.stop()
+        while job.job.processing_count > 4:
+            assert thread.is_alive()
+        run.stop()
+        slow.gate.let_go()
+        thread.join(WAIT_S)
+        assert len(slow.gate.calls) == 4
+        assert job.job.pending_count == 3000 - 1504
+        assert job.job.processing_count == 0
+
+
+def test_a_run_that_is_paused_by_its_own_service_keeps_others_from_its_rows(path: Path) -> None:
+    gate = Gate()
+    with open_job(path, 2) as job, journal.open_job(path, on_interrupted="retry") as other:
+        run = Background(job, gate)
+        gate.wait_for(1)
+        job.service.update_status("j", "paused")
+        with pytest.raises(JobBusyError):
+            other.run(gate)
+        job.service.update_status("j", "running")
+        gate.let_go()
+        assert run.report().completed == 2
+        assert other.service.run_holder("j") is None
+
+
+def test_a_run_is_stopped_at_once_though_another_process_holds_the_lock(path: Path) -> None:
+    gate = Gate()
+    outcomes: Outcomes = SimpleQueue()
+    said: list[str] = []
+    with open_job(path, 2, lock_timeout_s=0.02) as job, JobService(path.parent) as other:
+        run = Run(
+            job.service,
+            "j",
+            make_workers(gate, None, 1, (), outcomes),
+            outcomes,
+            Limits(),
+            tell=said.append,
+        )
+        errors: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                run.work()
+            except journal.JobLockedError as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        gate.wait_for(1)
+        with other.batch("j"):
+            gate.let_go()
+            while not any("still waiting" in text for text in said):
+                assert thread.is_alive()
+            run.stop()
+            run.stop()
+            thread.join(WAIT_S)
+        assert len(errors) == 1
+        assert any("could not be recorded" in text for text in said)
 
 
 def test_a_run_that_halts_soon_waits_for_what_is_in_flight_and_pauses(path: Path) -> None:
@@ -494,8 +655,6 @@ def test_limits_that_are_reached_with_the_last_row_keep_no_job_from_its_end(path
 def test_a_rate_is_kept_by_rows_of_any_number_of_workers(path: Path) -> None:
     with open_job(path, 5) as job:
         report = job.run(lambda _row: 1, workers=5, rate="100/s")
-        starts = sorted(row.created_at for row in job.rows())
-        assert starts
     assert report.completed == 5
     assert report.elapsed_s >= 4 / 100
 
@@ -730,6 +889,32 @@ def test_an_attempt_that_failed_comes_again(path: Path) -> None:
                     raise TimeoutError
         assert statuses(job) == {"failed": 1, "completed": 1}
     assert sorted(seen) == [(1, 1), (1, 2), (2, 1)]
+
+
+def test_what_was_said_of_a_row_stands_whatever_is_raised_behind_it(path: Path) -> None:
+    with open_job(path, 2) as job:
+        for attempt in job.attempts(max_attempts=3, backoff_s=0):
+            with attempt as row:
+                if row.row_number == 1:
+                    row.review("who knows")
+                else:
+                    row.fail("E1")
+                raise ValueError
+        assert [(str(row.status), row.attempts) for row in job.rows()] == (
+            [("needs_review", 1), ("failed", 1)]
+        )
+
+
+def test_attempts_that_are_not_entered_leave_their_rows_pending_and_come_once(path: Path) -> None:
+    with open_job(path, 4) as job:
+        seen = []
+        for attempt in job.attempts():
+            seen.append(attempt.row.row_number)
+            if attempt.row.row_number % 2:
+                with attempt:
+                    pass
+        assert seen == [1, 2, 3, 4]
+        assert (job.job.status, statuses(job)) == ("paused", {"completed": 2, "pending": 2})
 
 
 def leave_at_two(job: JobRun, how: Callable[[], Any]) -> None:

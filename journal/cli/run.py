@@ -185,7 +185,7 @@ class _RunCommand:
         words = [*journal_command(), "--root", os.path.abspath(self._ctx.obj), "run", given["rows"]]
         for option in self._ctx.command.params:
             value = given.get(option.name or "")
-            if not isinstance(option, click.Option) or value in (None, False):
+            if not isinstance(option, click.Option) or value is None or value is False:
                 continue
             if value == option.get_default(self._ctx) and option.name != "on_interrupted":
                 continue
@@ -250,6 +250,10 @@ def _differences(matched: Matched, *, is_new: bool) -> list[tuple[int, str]]:
         ),
         (matched.replaced, "rows have changed, and run anew"),
         (matched.lost, _LOST),
+        (
+            matched.elsewhere,
+            "rows of the input are not in this job, which goes on with another: it takes no new ones",
+        ),
         (matched.gone, "rows of the job are no longer in the input; if they are pending, they run"),
     ]
 
