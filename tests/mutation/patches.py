@@ -369,9 +369,9 @@ SEALS += [
     ),
     Patch(
         "rows that a repair has lost are not added again",
-        "run",
-        "    repaired = job.repaired\n",
-        "    repaired = False\n",
+        "match",
+        "            if job.repaired:\n",
+        "            if False:\n",
         REPAIR,
     ),
     Patch(
