@@ -29,6 +29,7 @@ from journal.errors import (
     StoreError,
 )
 from journal.model import (
+    LOG_LEVELS,
     VALID_ROW_TRANSITIONS,
     VALID_TRANSITIONS,
     FoundRow,
@@ -36,6 +37,7 @@ from journal.model import (
     JobRow,
     JobStatus,
     JobSummary,
+    LogEntry,
     RowStatus,
     RunHolder,
 )
@@ -73,6 +75,7 @@ def __getattr__(name: str) -> Any:
 __version__ = "0.1.0"
 
 __all__ = [
+    "LOG_LEVELS",
     "VALID_ROW_TRANSITIONS",
     "VALID_TRANSITIONS",
     "Attempt",
@@ -96,6 +99,7 @@ __all__ = [
     "JobSummary",
     "JournalDamagedError",
     "JournalError",
+    "LogEntry",
     "NeedsReview",
     "NothingToSalvageError",
     "Retry",

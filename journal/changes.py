@@ -15,6 +15,7 @@ from journal.format import (
     LOST_CHECKSUM,
     JobLevelRecord,
     JobStatusRecord,
+    LogRecord,
     RowStatusRecord,
     encode_row,
     encode_value,
@@ -65,6 +66,14 @@ def put_job_record(log: Log, record: JobLevelRecord) -> None:
     """Add a record about the job itself."""
     log.append(record)
     log.index.set_job(record)
+
+
+def put_log(log: Log, job_id: str, record: LogRecord) -> None:
+    """Add what is for people; its ``at`` is filled in here. Raises RowNotFoundError."""
+    if record.row is not None and log.index.position_of(record.row) is None:
+        raise RowNotFoundError(f"{job_id}:{record.row}")
+    record.at = log.now()
+    put_job_record(log, record)
 
 
 def set_job_status(log: Log, target: JobStatus) -> None:

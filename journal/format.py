@@ -70,7 +70,9 @@ written by a newer version: stop, do not repair.
 ``job_error``
     ``code``, ``message``.
 ``log``
-    For people; no effect on the job. ``message``, and what else it likes.
+    For people; no effect on the job. ``message``, ``level`` ("INFO"; DEBUG, INFO, WARNING, ERROR
+    or CRITICAL), ``row`` (null: a row number), ``details`` (null: any object), and what else it
+    likes. Whoever reads one takes another type in these three as their default.
 
 A ``status`` that isn't one of the model's is damage.
 
@@ -171,6 +173,9 @@ class JobErrorRecord(msgspec.Struct, tag_field="type", tag="job_error", kw_only=
 
 class LogRecord(msgspec.Struct, tag_field="type", tag="log", kw_only=True, omit_defaults=True):
     message: str
+    level: Any = "INFO"  # whatever older writers have put there: see LogEntry
+    row: Any = None
+    details: Any = None
     at: Moment
 
 

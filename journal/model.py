@@ -84,6 +84,9 @@ VALID_ROW_TRANSITIONS: Mapping[RowStatus, tuple[RowStatus, ...]] = MappingProxyT
 )
 
 
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """A job as of one commit.
 
@@ -160,6 +163,20 @@ class FoundRow(NamedTuple):
     attempts: int
 
 
+class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """What somebody has written into a job's log, for people.
+
+    ``at`` is an aware datetime in UTC. ``level`` is one of :data:`LOG_LEVELS`; ``row_number`` the
+    row that it is about, if it is about one; ``details`` the writer's own JSON object.
+    """
+
+    at: datetime
+    level: str
+    message: str
+    row_number: int | None = None
+    details: dict[str, Any] | None = None
+
+
 class JobSummary(TypedDict):
     """Counts, status and times of a job, ready for ``json.dumps``; times are ISO 8601 text."""
 
@@ -200,3 +217,15 @@ def row_status(value: RowStatus | str, where: str = "status") -> RowStatus:
         return RowStatus(value if isinstance(value, str) else "")
     except ValueError:
         raise InvalidValueError(where, value, f"must be one of {', '.join(RowStatus)}") from None
+
+
+def log_level(value: str, where: str = "level") -> str:
+    """One of :data:`LOG_LEVELS`, written as there."""
+    if not isinstance(value, str) or value not in LOG_LEVELS:
+        raise InvalidValueError(where, value, f"must be one of {', '.join(LOG_LEVELS)}")
+    return str.__str__(value)
+
+
+def is_at_least(level: str, lowest: str) -> bool:
+    """Whether ``level`` is as grave as ``lowest`` or graver."""
+    return LOG_LEVELS.index(level) >= LOG_LEVELS.index(lowest)

@@ -62,6 +62,11 @@ class Reader:
         """Where the last commit that the index knows ends, in bytes."""
         return self._end
 
+    @property
+    def position(self) -> Position:
+        """Behind the last commit that the index knows."""
+        return Position(self._end, self._end_crc)
+
     def refresh(self) -> Index:
         """The index as of the last commit in the file.
 

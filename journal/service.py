@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
@@ -21,6 +21,7 @@ from journal.changes import (
     check_policy,
     check_retry,
     put_job_record,
+    put_log,
     retry_failed,
     set_job_status,
     settle_rows,
@@ -41,11 +42,12 @@ from journal.format import (
     JobCountsRecord,
     JobErrorRecord,
     JobRecord,
+    LogRecord,
     RowStatusRecord,
     encode_value,
     load_sha256,
 )
-from journal.history import Entry, read_history
+from journal.history import Entry, History
 from journal.jobs import job_of, summary_of
 from journal.log import Log
 from journal.model import (
@@ -55,11 +57,15 @@ from journal.model import (
     JobRow,
     JobStatus,
     JobSummary,
+    LogEntry,
     RowStatus,
     RunHolder,
+    is_at_least,
     job_status,
+    log_level,
     row_status,
 )
+from journal.redact import check_fields, redacted_record
 from journal.replay import START, Position
 from journal.rows import RowSequence, row_at
 from journal.runlock import busy_error, run_holder
@@ -70,6 +76,7 @@ from journal.validate import (
     check_label_path,
     check_moment,
     check_optional_text,
+    check_row_number,
     check_text,
     is_job_id,
     new_job_id,
@@ -105,6 +112,7 @@ class JobService:
         *,
         sync: Literal["commit", "none"] = "commit",
         lock_timeout_s: float = 10.0,
+        redact: Collection[str] = (),
     ) -> None:
         """``root`` is made by the first :meth:`create_job`; a file there is a StoreError.
 
@@ -112,6 +120,10 @@ class JobService:
         ``"none"`` leaves that to the system: it survives the death of the process, and a power
         cut may take the last seconds or leave damage for ``journal verify`` to name.
         ``lock_timeout_s`` (seconds) bounds the wait for another writer's commit or batch.
+        ``redact`` names fields, of any case, whose values :meth:`get_logs`, :meth:`get_history` and
+        exports replace by "[REDACTED]": keys in JSON values at any depth, and members of
+        :class:`Job`, :class:`JobRow` and :class:`LogEntry` that hold text or JSON of yours. What
+        is stored, and what other getters return, stays as it is.
         """
         if sync not in ("commit", "none"):
             raise InvalidValueError("sync", sync, "must be 'commit' or 'none'")
@@ -122,6 +134,7 @@ class JobService:
         if not number or not lock_timeout_s >= 0:
             raise InvalidValueError("lock_timeout_s", lock_timeout_s, "must be 0 or more seconds")
         lock_timeout_s = min(lock_timeout_s, TIMEOUT_MAX)
+        self.redact = check_fields(redact)
         # Absolute, so that a script that changes its directory goes on in the same store.
         self.root = Path(text).absolute()
         if self._writes:
@@ -522,17 +535,87 @@ class JobService:
         with self._log(job_id) as log:
             return retry_failed(log)
 
+    # --- what happened
+
+    def log(
+        self,
+        job_id: str,
+        message: str,
+        level: str = "INFO",
+        *,
+        row_number: int | None = None,
+        details: dict[str, Any] | None = None,
+    ) -> None:
+        """Write a line for people into the job's journal, whatever the job's status.
+
+        ``level`` is one of ``LOG_LEVELS``: DEBUG, INFO, WARNING, ERROR, CRITICAL. ``row_number``
+        names the row that it is about, ``details`` is any JSON object. It changes nothing about
+        the job, is as durable as any other commit, and goes when the job is deleted. Raises
+        JobNotFoundError and, if the job has no row of that number, RowNotFoundError.
+        """
+        number = check_row_number(row_number, "row_number")
+        if details is not None:
+            if not isinstance(details, dict):
+                raise InvalidValueError("details", details, "must be a dict or None")
+            encode_value(details, "details")
+        record = LogRecord(
+            message=check_text(message, "message"),
+            level=log_level(level),
+            row=number,
+            details=details,
+            at=UNSET_TIME,
+        )
+        self._log(job_id).change(put_log, job_id, record)
+
+    def get_logs(
+        self,
+        job_id: str,
+        level: str | None = None,
+        row_number: int | None = None,
+        *,
+        since: datetime | None = None,
+    ) -> Iterator[LogEntry]:
+        """What :meth:`log` has written, oldest first, as of the last commit there is now.
+
+        ``level`` is the lowest to be given; ``row_number`` gives only what is about that row,
+        ``since`` (aware) what is no older. In constant memory; read as it is iterated. What the
+        service is to ``redact`` is replaced. Raises JobNotFoundError, and while it is iterated
+        JournalDamagedError.
+        """
+        lowest = None if level is None else log_level(level)
+        number = check_row_number(row_number, "row_number")
+        check_moment(since, "since")
+        history = self.history(job_id)
+        begin = START if since is None else history.position_at(since)
+        return (
+            entry
+            for entry in history.logs(begin, self.redact)
+            if (lowest is None or is_at_least(entry.level, lowest))
+            and (number is None or entry.row_number == number)
+            and (since is None or entry.at >= since)
+        )
+
     def get_history(self, job_id: str, begin: Position = START) -> Iterator[Entry]:
         """The job's records in the order of their writing, up to the last commit there is now.
 
         ``begin`` is where an earlier call stopped: ``after`` of the last :class:`Entry` with
         ``ends``. In constant memory, whatever the job's size; what is written meanwhile is for the
-        next call. Raises JobNotFoundError, and while it is iterated JournalDamagedError.
+        next call. What the service is to ``redact`` is replaced. Raises JobNotFoundError, and while
+        it is iterated JournalDamagedError.
         """
+        entries = self.history(job_id).entries(begin)
+        if not self.redact:
+            return entries
+        return (
+            entry._replace(record=redacted_record(entry.record, self.redact)) for entry in entries
+        )
+
+    def history(self, job_id: str) -> History:
+        """The job's journal as it is now, for reading parts of it. Raises JobNotFoundError."""
         with self._reading(job_id) as log:
             if log is None:
                 raise JobNotFoundError(job_id)
-            return read_history(log, begin)
+            return History(log)
 
     # --- runs
 

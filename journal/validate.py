@@ -115,6 +115,15 @@ def check_count(value: object, where: str) -> int | None:
     return int(value)
 
 
+def check_row_number(value: object, where: str) -> int | None:
+    """A row number, or None."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= MAX_ROW_NUMBER:
+        raise InvalidValueError(where, value, "must be an int from 1 to 2**63-1")
+    return int(value)
+
+
 def check_moment(value: datetime | None, where: str) -> datetime | None:
     if value is not None and (not isinstance(value, datetime) or value.utcoffset() is None):
         raise InvalidValueError(where, value, "must be an aware datetime, such as in UTC")

@@ -142,6 +142,9 @@ JOB_ID_CALLS: list[Any] = [
         lambda service, job_id: service.update_counts(job_id, total=1), id="update_counts"
     ),
     pytest.param(lambda service, job_id: service.set_error(job_id, "E", "m"), id="set_error"),
+    pytest.param(lambda service, job_id: service.log(job_id, "m"), id="log"),
+    pytest.param(lambda service, job_id: service.get_logs(job_id), id="get_logs"),
+    pytest.param(lambda service, job_id: service.get_history(job_id), id="get_history"),
     pytest.param(lambda service, job_id: service.get_job_summary(job_id), id="get_job_summary"),
     pytest.param(lambda service, job_id: service.create_rows(job_id, [{}]), id="create_rows"),
     pytest.param(lambda service, job_id: service.get_rows(job_id), id="get_rows"),
@@ -429,6 +432,7 @@ def test_a_result_over_64_mib_is_refused_by_its_row(service: JobService) -> None
 def test_an_error_message_over_64_mib_is_refused(service: JobService) -> None:
     refused(service, lambda: service.fail_row("ship:2", "E", TOO_LONG), "bytes")
     refused(service, lambda: service.set_error(JOB_ID, "E", TOO_LONG), "bytes")
+    refused(service, lambda: service.log(JOB_ID, TOO_LONG), "bytes")
 
 
 def test_metadata_over_64_mib_is_refused(service: JobService) -> None:
@@ -478,6 +482,7 @@ TEXT_CALLS: list[Any] = [
     pytest.param(
         lambda service, bad: service.fail_row("ship:2", "E", bad), "error_message", id="row error"
     ),
+    pytest.param(lambda service, bad: service.log(JOB_ID, bad), "message", id="log message"),
     pytest.param(lambda service, bad: service.skip_row("ship:2", bad), "reason", id="reason"),
     pytest.param(
         lambda service, bad: service.complete_row("ship:2", bad),

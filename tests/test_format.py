@@ -52,6 +52,8 @@ def test_every_line_of_a_journal_is_as_the_specification_says(tmp_path: Path) ->
         service.complete_row("j:1", result=',"crc":"00000000"}\n')
         service.set_error("j", "E", "text")
         service.update_counts("j", total=5)
+        service.log("j", ',"crc":"00000000"}', "ERROR", row_number=2, details={"a": [1]})
+        service.log("j", "m")
     content = (tmp_path / "j" / "journal.jsonl").read_bytes()
     assert content.endswith(b"\n")
     crc, commit = 0, b""
@@ -67,6 +69,8 @@ def test_every_line_of_a_journal_is_as_the_specification_says(tmp_path: Path) ->
             crc = crc32(commit + line[:-18], crc)
             assert stated_crc(line) == crc
             commit = b""
+    assert b'00000000\\"}","level":"ERROR","row":2,"details":{"a":[1]},"at":"' in content
+    assert b'{"type":"log","message":"m","at":"' in content
     assert commit == b""
     assert moments == sorted(moments)
 

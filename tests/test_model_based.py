@@ -27,6 +27,7 @@ from hypothesis.stateful import (
 
 import journal.runlock
 from journal import (
+    LOG_LEVELS,
     VALID_ROW_TRANSITIONS,
     VALID_TRANSITIONS,
     InvalidStateTransition,
@@ -81,6 +82,7 @@ class ModelJob:
         self.error: tuple[str | None, str | None] = (None, None)
         self.extra = {"total": 0, "processed": 0, "successful": 0, "failed": 0}
         self.rows: dict[int, dict[str, Any]] = {}
+        self.logs: list[tuple[str, str]] = []
         self.holder: int | None = None
         self.was_started = False
         self.settled: list[int] = []
@@ -94,6 +96,7 @@ class ModelJob:
         new.extra = dict(self.extra)
         new.rows = {number: dict(row) for number, row in self.rows.items()}
         new.seen_rows = dict(self.seen_rows)
+        new.logs = list(self.logs)
         return new
 
     # --- what follows from the rows
@@ -264,6 +267,10 @@ class ModelJob:
         self.error = (code, message)
         self._touch()
 
+    def log(self, message: str, level: str) -> None:
+        self.logs.append((level, message))
+        self._touch()
+
 
 # --- what is drawn
 
@@ -332,6 +339,7 @@ quiet_ops = st.one_of(
     st.tuples(st.just("retry_failed_rows")),
     st.tuples(st.just("update_counts"), count_sets),
     st.tuples(st.just("set_error"), texts, texts),
+    st.tuples(st.just("log"), texts, st.sampled_from(LOG_LEVELS)),
 )
 status_ops = st.tuples(st.just("update_status"), job_statuses)
 
@@ -396,6 +404,9 @@ class JournalMachine(RuleBasedStateMachine):
             case "set_error":
                 model.set_error(*args)
                 service.set_error(job_id, *args)
+            case "log":
+                model.log(*args)
+                service.log(job_id, *args)
             case "retry_failed_rows":
                 moved = self.both(
                     model.retry_failed_rows, lambda: service.retry_failed_rows(job_id)
@@ -622,6 +633,8 @@ class JournalMachine(RuleBasedStateMachine):
         for service in self.services:
             for job_id, model in self.models.items():
                 check(service, job_id, model)
+                logs = [(entry.level, entry.message) for entry in service.get_logs(job_id)]
+                assert logs == model.logs
             by_age = sorted(self.models, key=lambda job_id: self.models[job_id].seen_job.created_at)
             assert [job.id for job in service.list_jobs()] == by_age[::-1]
             interrupted = {job.id for job in service.list_interrupted_jobs()}

@@ -68,7 +68,7 @@ def good_commits(count: int, seed: int, job_id: str = JOB) -> Commits:
             elif kind < 10:
                 done.append(record(at_us, "row_status", row=row, **_outcome(rng, text)))
             elif kind == 10:
-                done.append(record(at_us, "log", message=text, detail={"row": row}))
+                done.append(record(at_us, "log", message=text, **_beside_a_message(rng, row, text)))
             else:
                 done.append(_about_the_job(rng, at_us, text))
         commits.append(done)
@@ -85,6 +85,16 @@ def _outcome(rng: random.Random, text: str) -> dict[str, Any]:
             {"status": "skipped", "reason": text},
             {"status": "needs_review", "reason": text},
             {"status": "pending"},
+        )
+    )
+
+
+def _beside_a_message(rng: random.Random, row: int, text: str) -> dict[str, Any]:
+    return rng.choice(
+        (
+            {"detail": {"row": row}},  # a member that isn't known
+            {"level": "ERROR", "row": row, "details": {text: [text]}},
+            {"level": 5, "row": text, "details": text},  # what another program has put there
         )
     )
 
