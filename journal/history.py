@@ -96,26 +96,25 @@ class History:
             offset = block.offset
             last = len(block.lines) - 1
             for number, line in enumerate(block.lines):
-                record = self.record(line, offset)
+                record = self.record(block, number)
                 yield Entry(offset, record, block.after, block.ends and number == last)
                 offset += len(line) + 1
 
     def logs(self, begin: Position, redact: Collection[str] = ()) -> Iterator[LogEntry]:
         """The log records alone, without what ``redact`` names; other lines are not decoded."""
         for block in self.blocks(begin):
-            offset = block.offset
-            for line in block.lines:
+            for number, line in enumerate(block.lines):
                 if line.startswith(_LOG_LINE):
-                    record = self.record(line, offset)
+                    record = self.record(block, number)
                     assert isinstance(record, LogRecord)
                     yield log_entry(redacted_record(record, redact))
-                offset += len(line) + 1
 
-    def record(self, line: bytes, offset: int) -> Record:
-        """What a line of :meth:`blocks` says that stands at ``offset``."""
+    def record(self, block: Block, number: int) -> Record:
+        """What line ``number`` (0-based) of a block of :meth:`blocks` says."""
         try:
-            return decode_record(line)
+            return decode_record(block.lines[number])
         except (UndecodableError, UnknownRecordError) as error:
+            offset = block.offset + sum(len(line) + 1 for line in block.lines[:number])
             line_number = self._file.count_lines(offset) + 1
             raise read_error(self._file.path, line_number, offset, error) from None
 

@@ -23,6 +23,7 @@ from journal.errors import JournalError
 _COMMANDS = {
     "cancel": "journal.cli.control",
     "list": "journal.cli.inspect",
+    "log": "journal.cli.log",
     "pause": "journal.cli.control",
     "repair": "journal.cli.repair",
     "resolve": "journal.cli.settle",
@@ -33,6 +34,8 @@ _COMMANDS = {
     "show": "journal.cli.inspect",
     "skip": "journal.cli.settle",
     "verify": "journal.cli.verify",
+    "wait": "journal.cli.watch",
+    "watch": "journal.cli.watch",
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 import click
@@ -21,19 +22,22 @@ class ReadingService(JobService):
     _writes = False
 
 
-def find_job(root: str, name: str) -> tuple[JobService, str]:
-    """The service and the id of the job that ``name`` means: an id, a unique prefix, a path."""
+def find_job(root: str, name: str, *, redact: Collection[str] = ()) -> tuple[JobService, str]:
+    """The service and the id of the job that ``name`` means: an id, a unique prefix, a path.
+
+    ``redact`` as for JobService.
+    """
     path = Path(name)
     looks_like_path = os.sep in name or name in (os.curdir, os.pardir)
     if looks_like_path:
         directory = path.resolve()
         if not os.path.lexists(directory / JOURNAL_NAME):
             raise JobNotFoundError(name)
-        service = ReadingService(directory.parent)
+        service = ReadingService(directory.parent, redact=redact)
         if not is_job_id(directory.name):
             service.check_directory(directory.name)
         return service, directory.name
-    service = ReadingService(root)
+    service = ReadingService(root, redact=redact)
     return service, expand_prefix(service, name)
 
 

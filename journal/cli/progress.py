@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from datetime import timedelta
@@ -14,6 +15,8 @@ from journal.cli.output import clean, shorten, tell
 from journal.model import Job
 
 _LINE_S = 10.0
+_LABEL_COLUMNS = 24
+_BAR_COLUMNS = 30
 
 
 class Progress:
@@ -28,12 +31,12 @@ class Progress:
         if not quiet and sys.stderr.isatty():
             self._bar = click.progressbar(
                 length=job.total_rows,
-                label=shorten(clean(job.id), 24),
+                label=shorten(clean(job.id), _LABEL_COLUMNS),
                 width=0,  # what the terminal leaves beside the text
                 file=sys.stderr,
                 show_eta=False,  # click's own counts in what earlier runs have done
                 show_pos=True,
-                item_show_func=lambda job: job and self._detail(job),
+                item_show_func=lambda text: text,
             )
 
     def __enter__(self) -> Self:
@@ -57,7 +60,11 @@ class Progress:
         if self._bar is not None:
             self._bar.length = job.total_rows
             self._bar.pos = _done(job)  # which goes back, too, where rows are put back
-            self._bar.current_item = job
+            # A line that is too long would be wrapped, and can't be written over then.
+            room = _columns() - len(f"{self._bar.label}  []  {self._bar.format_pos()}  ")
+            detail = shorten(self._detail(job), max(room, 1))
+            self._bar.current_item = detail
+            self._bar.width = max(0, min(_BAR_COLUMNS, room - len(detail)))
             self._bar.render_progress()
         elif not self._quiet and time.monotonic() - self._told_s >= _LINE_S:
             self._told_s = time.monotonic()
@@ -79,6 +86,15 @@ class Progress:
             left = timedelta(seconds=round((job.total_rows - _done(job)) / rate))
             parts += [f"{rate:.1f}/s", f"{left} left"]
         return ", ".join(parts)
+
+
+def _columns() -> int:
+    """What a line on the terminal holds; the last column is left to the cursor."""
+    try:
+        columns = os.get_terminal_size(sys.stderr.fileno()).columns
+    except OSError:
+        columns = 0
+    return (columns or 80) - 1
 
 
 def _done(job: Job) -> int:

@@ -1,0 +1,73 @@
+"""`journal watch` and `wait`: until a job ends, in this terminal or in a script."""
+
+from __future__ import annotations
+
+from time import monotonic
+
+import click
+
+from journal.cli.follow import follow_job
+from journal.cli.jobs import existing_job, find_job
+from journal.cli.output import tell
+from journal.cli.progress import Progress
+from journal.model import Job
+from journal.run import RunReport
+
+EXIT_TIMED_OUT = 124  # as of timeout(1)
+
+
+@click.command("watch")
+@click.argument("job")
+@click.pass_context
+def watch_command(ctx: click.Context, job: str) -> int:
+    """Show how a job gets on, until it ends: live on a terminal, else a line every ten seconds.
+
+    It waits across pauses, and for a job whose run died to be run again. The exit code is the
+    job's: 0 all rows completed or skipped, 3 some failed or need review, 4 ended before that.
+
+    Example: journal watch hash-stdlib
+    """
+    service, job_id = find_job(ctx.obj, job)
+    found = existing_job(service, job_id)
+    with Progress(found, quiet=False) as progress:
+        for seen in follow_job(service, job_id, tell=progress.tell):
+            found = seen.job
+            progress.show(found)
+    return _outcome(found)
+
+
+@click.command("wait")
+@click.argument("job")
+@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0), metavar="SECONDS")
+@click.pass_context
+def wait_command(ctx: click.Context, job: str, timeout_s: float | None) -> int:
+    """Wait until a job ends, across pauses; a job whose run died is waited for until it is run again.
+
+    The exit code is the job's: 0 all rows completed or skipped, 3 some failed or need review, 4
+    ended before that; 124 if it hasn't ended after --timeout seconds.
+
+    Example: journal wait hash-stdlib --timeout 3600 && echo done
+    """
+    service, job_id = find_job(ctx.obj, job)
+    begin_s = monotonic()
+    found = existing_job(service, job_id)
+    for seen in follow_job(service, job_id):
+        found = seen.job
+        if not seen.ended and timeout_s is not None and monotonic() - begin_s >= timeout_s:
+            tell(f"{job_id}: has not ended after {timeout_s:g} s; it is {found.status}")
+            return EXIT_TIMED_OUT
+    return _outcome(found)
+
+
+def _outcome(job: Job) -> int:
+    """Say how a job has ended; its exit code is that of a run that has ended it so."""
+    counts = {
+        "completed": job.successful_rows,
+        "skipped": job.skipped_count,
+        "failed": job.failed_rows,
+        "need review": job.needs_review_count,
+        "not done": job.pending_count + job.processing_count,
+    }
+    text = ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "no rows"
+    tell(f"{job.id}: {job.status}: {text}")
+    return RunReport(job=job).exit_code
