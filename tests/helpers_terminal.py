@@ -1,0 +1,119 @@
+"""The command in a process of its own: in a terminal of some width, or with its output in pipes."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import select
+import struct
+import subprocess
+import sys
+import termios
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+_HANGS_AFTER_S = 60.0
+_IN_TERMINAL = "import os, sys; os.login_tty(0); os.execv(sys.executable, sys.argv[1:])"
+
+
+class Command:
+    """``journal --root ROOT ...``, until the end of a ``with`` block.
+
+    With ``columns`` it has a terminal of that width, where ``out`` is all that is shown; else
+    ``out`` and ``err`` are what has come through its pipes so far.
+    """
+
+    def __init__(self, root: Path, *arguments: str, columns: int | None = None) -> None:
+        command = [sys.executable, "-W", "error", "-m", "journal", "--root", str(root), *arguments]
+        environment = {**os.environ, "TERM": "xterm"}
+        environment.pop("COLUMNS", None)
+        if columns is None:
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=environment,
+            )
+            assert self.process.stdout is not None
+            assert self.process.stderr is not None
+            self._terminal = None
+            self._streams = {self.process.stdout.fileno(): b"", self.process.stderr.fileno(): b""}
+        else:
+            self._terminal, there = pty.openpty()
+            fcntl.ioctl(there, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", _IN_TERMINAL, *command],
+                stdin=there,
+                stdout=there,
+                stderr=there,
+                env=environment,
+            )
+            os.close(there)
+            self._streams = {self._terminal: b""}
+        self._open = set(self._streams)
+
+    @property
+    def out(self) -> str:
+        return next(iter(self._streams.values())).decode()
+
+    @property
+    def err(self) -> str:
+        assert self._terminal is None
+        return list(self._streams.values())[-1].decode()
+
+    def awaits(self, text: str, times: int = 1) -> None:
+        """Until ``text`` has been shown; fails the test if the command ends before, or hangs."""
+        needle = text.encode()
+        while sum(shown.count(needle) for shown in self._streams.values()) < times:
+            assert self._read(), f"ended without {text!r}: {self._streams}"
+
+    def ends(self) -> int:
+        """Its exit code, once it has ended and all that it shows was read."""
+        while self._read():
+            pass
+        return self.process.wait(_HANGS_AFTER_S)
+
+    def press(self, keys: str) -> None:
+        assert self._terminal is not None
+        os.write(self._terminal, keys.encode())
+
+    def close_out(self) -> None:
+        """Go away as the reader of its standard output."""
+        assert self.process.stdout is not None
+        self._open.discard(self.process.stdout.fileno())
+        self.process.stdout.close()
+
+    def _read(self) -> bool:
+        if not self._open:
+            return False
+        ready, _, _ = select.select(list(self._open), [], [], _HANGS_AFTER_S)
+        assert ready, f"it hangs: {self._streams}"
+        for stream in ready:
+            try:
+                data = os.read(stream, 1 << 16)
+            except OSError:  # what a terminal says when nobody is there any more
+                data = b""
+            self._streams[stream] += data
+            if not data:
+                self._open.discard(stream)
+        return True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.process.kill()
+        self.process.wait()
+        if self._terminal is not None:
+            os.close(self._terminal)
+        for stream in (self.process.stdout, self.process.stderr):
+            if stream is not None:
+                stream.close()

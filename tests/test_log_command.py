@@ -1,0 +1,560 @@
+"""`journal log`, `watch` and `wait`: what they show, how they follow, how they end."""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers_crash import Child
+from helpers_terminal import Command
+
+import journal.events
+from journal import JobService, JobStatus
+from journal.cli import main
+from journal.cli.times import moment
+from journal.events import Choice, Event, last_events, read_events
+from journal.repair import repair_job
+from journal.replay import START
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A store with a job ``j`` to which everything has happened that can."""
+    path = tmp_path / "jobs"
+    with JobService(path, sync="none") as service:
+        rows = [{"data": {"zip": str(90000 + n)}} for n in range(4)]
+        service.create_job("Ship CA", "ship --state CA", job_id="j", row_data=rows)
+        service.create_rows("j", [{}])
+        service.start_job("j")
+        service.start_row("j:1")
+        service.complete_row("j:1", "1Z999", cost_cents=1250, result={"zip": "90000", "n": [1]})
+        service.fail_row("j:2", "E42", "no such \x1b[31mzip\n\u202e")
+        service.retry_row("j:2")
+        service.start_row("j:3")
+        service.review_row("j:3", "lost", "no answer")
+        service.skip_row("j:4", "a duplicate")
+        service.log("j", "slow today", "WARNING", row_number=5, details={"zip": "90004", "s": 3})
+        service.set_error("j", "E1", "trouble")
+        service.update_counts("j", total=6)
+        service.update_status("j", "paused")
+    return path
+
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(root: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    def run(*arguments: str) -> tuple[int, str, str]:
+        code = main(["--root", str(root), *arguments])
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return code, out, err
+
+    return run
+
+
+def parts(out: str) -> list[list[str]]:
+    """Of each line what it is about, the row, and the text."""
+    return [
+        [line[21:30].strip(), line[32:38].strip(), line[40:].strip()] for line in out.splitlines()
+    ]
+
+
+ALL = [
+    ["created", "", "Ship CA: ship --state CA"],
+    ["added", "", "4 rows added"],
+    ["added", "5", "row added"],
+    ["job", "", "running"],
+    ["started", "1", ""],
+    ["completed", "1", '1Z999, cost 12.50, {"zip":"90000","n":[1]}'],
+    ["failed", "2", r"E42: no such \x1b[31mzip\n\u202e"],
+    ["put back", "2", ""],
+    ["started", "3", ""],
+    ["review", "3", "lost: no answer"],
+    ["skipped", "4", "a duplicate"],
+    ["WARNING", "5", 'slow today  {"zip":"90004","s":3}'],
+    ["error", "", "E1: trouble"],
+    ["counts", "", "total 6"],
+    ["job", "", "paused"],
+]
+
+
+def test_the_log_says_all_that_has_happened_in_words_oldest_first(run: Run) -> None:
+    code, out, err = run("log", "j")
+    assert (code, err) == (0, "")
+    assert parts(out) == ALL
+    now = datetime.now().astimezone()
+    for line in out.splitlines():  # in local time
+        at = datetime.strptime(line[:19], "%Y-%m-%d %H:%M:%S").astimezone()
+        assert timedelta(seconds=-1) < now - at < timedelta(minutes=5)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["-n", "3"], ALL[-3:]),
+        (["-n", "0"], []),
+        (["-n", "all"], ALL),
+        (["-n", "999999999"], ALL),
+        (["--since", "1h"], ALL),
+        (["--since", "2h ago", "-n", "1"], ALL[-1:]),
+        (["--since", "2099-01-01"], []),
+        (["--row", "2,4"], [["added", "", "2 rows added"], ALL[6], ALL[7], ALL[10]]),
+        (["--row", "5"], [ALL[2], ALL[11]]),
+        (["--row", "5", "-n", "1"], [ALL[11]]),
+        (["--row", "9"], []),
+        (["--level", "warning"], [ALL[6], *ALL[9:13:2], ALL[12], ALL[14]]),
+        (["--level", "ERROR"], [ALL[6], ALL[12]]),
+        (["--level", "info", "--row", "1-3"], [["added", "", "3 rows added"], *ALL[5:8], ALL[9]]),
+        (["--level", "critical"], []),
+    ],
+    ids=lambda value: " ".join(value) if value and isinstance(value[0], str) else "",
+)
+def test_events_are_chosen_by_number_time_row_and_level(
+    run: Run, options: list[str], expected: list[list[str]]
+) -> None:
+    code, out, err = run("log", "j", *options)
+    assert (code, err) == (0, "")
+    assert parts(out) == expected
+
+
+def test_all_rows_of_a_commit_are_one_line_however_many(root: Path, run: Run) -> None:
+    with JobService(root, sync="none") as service, service.batch("j"):
+        service.create_rows("j", ({"data": {"pad": "x" * 200}} for _ in range(3000)))
+        service.log("j", "and then")
+    assert parts(run("log", "j", "-n", "2")[1]) == [
+        ["added", "", "3,000 rows added"],
+        ["INFO", "", "and then"],
+    ]
+    (event,) = json.loads(run("log", "j", "-n", "all", "--row", "6-2999999", "--json")[1])
+    assert event["details"] == {"rows": 3000, "first": 6, "last": 3005}
+
+
+def test_what_is_left_out_by_default_is_said_and_only_then(root: Path, run: Run) -> None:
+    with JobService(root, sync="none") as service:
+        for number in range(60):
+            service.log("j", f"m{number}")
+    _, out, err = run("log", "j")
+    assert [line[2] for line in parts(out)] == [f"m{number}" for number in range(10, 60)]
+    assert err == "j: the last 50 events; -n all shows all of them\n"
+    assert run("log", "j", "-n", "5")[2] == ""
+    assert len(run("log", "j", "-n", "all")[1].splitlines()) == len(ALL) + 60
+
+
+def test_json_is_one_array_and_nl_an_object_a_line_of_the_same(run: Run) -> None:
+    _, out, _ = run("log", "j", "--json")
+    events = json.loads(out)
+    assert not set(out) & set("\x1b\u202e")
+    assert list(events[0]) == ["at", "kind", "level", "row_number", "text", "details"]
+    assert events[6]["text"] == "E42: no such \x1b[31mzip\n\u202e"
+    assert events[6]["details"]["error_code"] == "E42"
+    assert events[11] == {
+        "at": events[11]["at"],
+        "kind": "log",
+        "level": "WARNING",
+        "row_number": 5,
+        "text": "slow today",
+        "details": {"zip": "90004", "s": 3},
+    }
+    assert [json.loads(line) for line in run("log", "j", "--nl")[1].splitlines()] == events
+    assert json.loads(run("log", "j", "-n", "0", "--json")[1]) == []
+
+
+@pytest.mark.parametrize("form", [[], ["--nl"], ["--json"]])
+def test_redacted_fields_are_hidden_in_every_form(run: Run, form: list[str]) -> None:
+    code, out, _ = run("log", "j", "--redact", "ZIP", "--redact", "tracking_number", *form)
+    assert code == 0
+    assert "1Z999" not in out
+    assert "90000" not in out
+    assert "90004" not in out
+    assert out.count("[REDACTED]") == (5 if form else 3)
+    assert "a duplicate" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (["-n", "x"], 2, "'x' is no number"),
+        (["-n", "-1"], 2, "'-1' is no number"),
+        (["--since", "yesterday"], 2, "'yesterday' is no time"),
+        (["--since", "999999999w"], 2, "is no time"),
+        (["--since", "2026-13-01"], 2, "is no time"),
+        (["--row", "5-"], 2, "'5-' is no row number"),
+        (["--level", "loud"], 2, "'loud'"),
+        (["--redact", ""], 2, "redact: "),
+        (["--json", "-f"], 2, "say --nl"),
+        (["--json", "--nl"], 2, "--nl"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_options_that_cannot_be_are_refused(
+    run: Run, options: list[str], code: int, words: str
+) -> None:
+    found, out, err = run("log", "j", *options)
+    assert (found, out) == (code, "")
+    assert words in err
+
+
+@pytest.mark.parametrize("command", ["log", "watch", "wait"])
+def test_a_job_that_is_not_there_is_named(run: Run, command: str) -> None:
+    code, out, err = run(command, "nope")
+    assert (code, out) == (4, "")
+    assert "no job 'nope'" in err
+
+
+@pytest.mark.parametrize("command", ["log", "watch", "wait"])
+def test_help_has_an_example(run: Run, command: str) -> None:
+    assert f"Example: journal {command} " in run(command, "--help")[1]
+
+
+def test_times_are_local_unless_they_name_a_zone() -> None:
+    assert moment("2026-11-24T13:35Z") == datetime(2026, 11, 24, 13, 35, tzinfo=UTC)
+    assert moment("2026-11-24T13:35+02:00") == datetime(2026, 11, 24, 11, 35, tzinfo=UTC)
+    assert moment("2026-11-24") == datetime(2026, 11, 24).astimezone()
+    for text, ago in (("90s", 90), ("10m", 600), ("2h ago", 7200), ("3d", 259200), ("1w", 604800)):
+        then = moment(text) + timedelta(seconds=ago)
+        assert timedelta(0) <= datetime.now(UTC) - then < timedelta(minutes=1)
+
+
+# --- the last events, read from the end
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JobService]:
+    """A job whose commits are small, of many records, and larger than a chunk."""
+    with JobService(tmp_path_factory.mktemp("long"), sync="none") as service:
+        service.create_job("J", job_id="j")
+        for turn in range(3):
+            service.create_rows("j", ({"data": {"pad": "x" * 500}} for _ in range(300)))
+            for number in range(1, 200):
+                service.log("j", "m", "ERROR" if number % 50 == 0 else "INFO", row_number=number)
+            with service.batch("j"):
+                for number in range(turn * 100 + 1, turn * 100 + 80):
+                    service.start_row(f"j:{number}")
+                    service.fail_row(f"j:{number}", "E", "m")
+                service.create_rows("j", [{}])
+        yield service
+
+
+@pytest.mark.parametrize("window_bytes", [1, 700, 1 << 16])
+@pytest.mark.parametrize(
+    "choice",
+    [Choice(), Choice(rows=[range(5, 7), range(50, 51), range(301, 302)]), Choice(level="ERROR")],
+    ids=["all", "rows", "level"],
+)
+def test_the_last_events_are_the_end_of_all_of_them(
+    long: JobService, monkeypatch: pytest.MonkeyPatch, window_bytes: int, choice: Choice
+) -> None:
+    monkeypatch.setattr(journal.events, "_FIRST_WINDOW_BYTES", window_bytes)
+    history = long.history("j")
+    events = list(read_events(history, START, choice=choice))
+    for count in (0, 1, 2, 17, len(events) - 1, len(events), len(events) + 1):
+        found, more = last_events(history, count, choice)
+        assert found == events[max(len(events) - count, 0) :]
+        if count < len(events):
+            assert more
+        if count > len(events):
+            assert not more
+
+
+def test_choosing_by_row_or_level_is_leaving_out_the_others(long: JobService) -> None:
+    history = long.history("j")
+
+    def chosen(choice: Choice) -> list[Event]:
+        return list(read_events(history, START, choice=choice))
+
+    events = chosen(Choice())
+    graver = {"ERROR", "CRITICAL"}
+    assert chosen(Choice(level="ERROR")) == [event for event in events if event.level in graver]
+    rows = [range(5, 7), range(301, 302)]
+    some = [event for event in events if event.row_number in {5, 6, 301}]
+    assert [event for event in chosen(Choice(rows=rows)) if event.kind != "added"] == [
+        event for event in some if event.kind != "added"
+    ]
+    since = events[len(events) // 2].at
+    assert chosen(Choice(since=since)) == [event for event in events if event.at >= since]
+
+
+# --- in a terminal, and in a pipe
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_in_a_terminal_each_event_has_its_place_in_forty_columns(root: Path, columns: int) -> None:
+    with Command(root, "log", "j", columns=columns) as command:
+        assert command.ends() == 0
+        shown = command.out
+    assert parts(shown.replace("\r\n", "\n")) == ALL
+    assert "\x1b" not in shown
+
+
+def test_a_reader_that_goes_away_ends_the_log_quietly(root: Path) -> None:
+    with JobService(root, sync="none") as service, service.batch("j"):
+        for number in range(5000):
+            service.log("j", f"m{number}")
+    with Command(root, "log", "j", "-n", "all") as command:
+        command.awaits("created")
+        command.close_out()
+        assert command.ends() == 141
+        assert command.err == ""
+
+
+def test_a_reader_that_goes_away_ends_a_log_that_waits(root: Path) -> None:
+    with Command(root, "log", "j", "-f", "-n", "1") as command:
+        command.awaits("paused")
+        command.close_out()
+        assert command.ends() == 141
+        assert command.err == ""
+
+
+@pytest.mark.parametrize(
+    "arguments", [["log", "j", "-f"], ["watch", "j"], ["wait", "j"]], ids=" ".join
+)
+def test_ctrl_c_ends_what_waits(root: Path, arguments: list[str]) -> None:
+    with Command(root, *arguments, columns=80) as command:
+        command.awaits("paused")
+        command.press("\x03")
+        assert command.ends() == 130
+        assert "Traceback" not in command.out
+
+
+# --- following
+
+
+@pytest.mark.parametrize("columns", [None, 80, 200], ids=["pipe", "80", "200"])
+def test_what_another_process_commits_is_shown_across_a_pause_until_the_job_ends(
+    root: Path, columns: int | None
+) -> None:
+    with (
+        Command(root, "log", "j", "-f", "-n", "2", columns=columns) as command,
+        JobService(root) as service,
+    ):
+        command.awaits("paused")
+        service.start_job("j")
+        command.awaits("running")
+        service.complete_row("j:2", "first")
+        command.awaits("first")
+        service.update_status("j", "paused")
+        command.awaits("paused", times=2)
+        service.start_job("j")
+        service.log("j", "second")
+        command.awaits("second")
+        with service.batch("j"):
+            service.log("j", "the last word")
+            service.update_status("j", "cancelled")
+        assert command.ends() == 0
+        assert [line[2] for line in parts(command.out.replace("\r\n", "\n"))][-3:] == [
+            "second",
+            "the last word",
+            "cancelled",
+        ]
+
+
+def test_followed_events_are_json_lines_each_written_at_once(root: Path) -> None:
+    with (
+        Command(root, "log", "j", "-f", "-n", "1", "--nl", "--level", "warning") as command,
+        JobService(root) as service,
+    ):
+        command.awaits('"text":"paused"')
+        service.start_job("j")  # INFO
+        for number in range(3):
+            service.log("j", f"m{number}", "ERROR")
+            command.awaits(f'"text":"m{number}"')
+        service.update_status("j", "failed")
+        assert command.ends() == 0
+        events = [json.loads(line) for line in command.out.splitlines()]
+    assert [event["text"] for event in events] == ["paused", "m0", "m1", "m2", "failed"]
+
+
+def test_a_job_that_has_ended_is_not_waited_for(root: Path) -> None:
+    with JobService(root) as service:
+        service.update_status("j", "cancelled")
+    with Command(root, "log", "j", "-f") as command:
+        assert command.ends() == 0
+        assert command.out.splitlines()[-1].endswith("  cancelled")
+
+
+def test_rows_in_flight_of_an_ended_job_are_waited_for(root: Path) -> None:
+    with JobService(root) as run, JobService(root) as other:
+        run.start_job("j")
+        run.start_row("j:2")
+        with Command(root, "log", "j", "-f") as command:
+            command.awaits("running")
+            other.update_status("j", "cancelled")
+            command.awaits("cancelled")
+            run.complete_row("j:2", "at last")
+            assert command.ends() == 0
+            assert "at last" in command.out
+
+
+def replace_journal(root: Path, change: Callable[[bytes], bytes]) -> None:
+    """Put a changed and repaired copy of the journal in its place, as `journal repair` does."""
+    copy = root.parent / "copy" / "j"
+    copy.mkdir(parents=True)
+    content = (root / "j" / "journal.jsonl").read_bytes()
+    (copy / "journal.jsonl").write_bytes(change(content))
+    repair_job(copy)
+    os.replace(copy / "journal.jsonl", root / "j" / "journal.jsonl")
+
+
+def without_row_4(content: bytes) -> bytes:
+    lines = content.splitlines(keepends=True)
+    return b"".join(line for line in lines if b"a duplicate" not in line)
+
+
+def test_a_journal_that_was_repaired_with_losses_is_followed_from_its_beginning(root: Path) -> None:
+    with Command(root, "log", "j", "-f") as command:
+        command.awaits("paused")
+        replace_journal(root, without_row_4)
+        command.awaits("its journal was replaced by another one; beginning anew")
+        command.awaits("created", times=2)
+        with JobService(root) as service:
+            service.log("j", "it goes on")
+            command.awaits("it goes on")
+            service.update_status("j", "cancelled")
+        assert command.ends() == 0
+        assert command.out.count("a duplicate") == 1
+
+
+def test_a_journal_that_was_repaired_without_loss_is_followed_on(root: Path) -> None:
+    with Command(root, "log", "j", "-f") as command:
+        command.awaits("paused")
+        replace_journal(root, lambda content: content.replace(b"\n", b"\r\n"))
+        with JobService(root) as service:
+            service.log("j", "it goes on")
+            service.update_status("j", "cancelled")
+        assert command.ends() == 0
+        assert "replaced" not in command.err
+        assert command.out.count("created") == command.out.count("it goes on") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments", [["log", "j", "-f"], ["watch", "j"], ["wait", "j"]], ids=" ".join
+)
+def test_a_job_that_is_deleted_meanwhile_is_waited_for_no_longer(
+    root: Path, arguments: list[str]
+) -> None:
+    with Command(root, *arguments) as command:
+        command.awaits("paused")
+        shutil.rmtree(root / "j")
+        assert command.ends() == 4
+        assert "j" in command.err.splitlines()[-1]
+
+
+RUN_THAT_DIES = """
+with JobService(root) as service:
+    service.start_job(job_id)
+    service.start_row(f"{job_id}:2")
+    tell("up")
+    hear()
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments", [["log", "j", "-f"], ["watch", "j"], ["wait", "j"]], ids=" ".join
+)
+def test_an_interrupted_job_is_said_and_waited_for_until_it_is_run_again(
+    root: Path, arguments: list[str]
+) -> None:
+    with Command(root, *arguments) as command:
+        command.awaits("paused")
+        with Child(RUN_THAT_DIES, root, "j") as child:
+            assert child.hear() == "up"
+            child.kill()
+        command.awaits("is interrupted: its run died with 1 rows in flight; waiting")
+        with JobService(root) as service:
+            service.start_job("j", on_interrupted="retry")
+            for number in (2, 5):
+                service.complete_row(f"j:{number}")
+            service.skip_row("j:3", "looked it up")
+            service.update_status("j", "completed")
+        assert command.ends() == 0
+        assert command.err.count("interrupted: its run died") == 1
+
+
+# --- watch and wait
+
+
+def end_failed(service: JobService) -> None:
+    service.start_job("j")
+    service.skip_row("j:3")
+    for number in (2, 5):
+        service.fail_row(f"j:{number}", "E", "m")
+    service.update_status("j", "failed")
+
+
+def end_completed(service: JobService) -> None:
+    service.start_job("j")
+    for number in (2, 3, 5):
+        service.skip_row(f"j:{number}")
+    service.update_status("j", "completed")
+
+
+def end_undone(service: JobService) -> None:
+    service.skip_row("j:3")
+    service.update_status("j", "cancelled")
+
+
+@pytest.mark.parametrize("command", ["watch", "wait"])
+@pytest.mark.parametrize(
+    ("end", "code", "words"),
+    [
+        (end_completed, 0, "j: completed: 1 completed, 4 skipped"),
+        (end_failed, 3, "j: failed: 1 completed, 2 skipped, 2 failed"),
+        (end_undone, 4, "j: cancelled: 1 completed, 2 skipped, 2 not done"),
+    ],
+    ids=["completed", "failed", "undone"],
+)
+def test_the_exit_code_is_how_the_job_has_ended(
+    root: Path, run: Run, command: str, end: Callable[[JobService], Any], code: int, words: str
+) -> None:
+    with Command(root, command, "j") as process, JobService(root) as service:
+        process.awaits("j: is paused; waiting for it to go on")
+        end(service)
+        assert process.ends() == code
+        assert process.out == ""
+        assert process.err.splitlines()[-1] == words
+    assert run(command, "j") == (code, "", words + "\n")  # it has ended already
+
+
+def test_a_wait_may_be_limited(root: Path, run: Run) -> None:
+    code, out, err = run("wait", "j", "--timeout", "0")
+    assert (code, out) == (124, "")
+    assert "j: has not ended after 0 s; it is paused" in err
+    with JobService(root) as service:
+        service.update_status("j", JobStatus.CANCELLED)
+    assert run("wait", "j", "--timeout", "0")[0] == 3  # a row needs review
+    assert run("wait", "j", "--timeout", "-1")[0] == 2
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+@pytest.mark.parametrize("name", ["j", "a-job-of-a-name-that-is-" + "long-" * 15 + "indeed"])
+def test_progress_is_one_line_of_the_terminal_that_is_written_over(
+    root: Path, columns: int, name: str
+) -> None:
+    with JobService(root) as service:
+        if name != "j":
+            rows: list[dict[str, Any]] = [{}] * 5
+            service.create_job("J", job_id=name, row_data=rows)
+            service.start_job(name)
+            service.complete_row(f"{name}:1")
+            service.skip_row(f"{name}:4")
+        else:
+            service.start_job(name)
+        with Command(root, "watch", name, columns=columns) as command:
+            command.awaits("/5" if name != "j" else "/6")
+            for number in (2, 3, 5):
+                service.fail_row(f"{name}:{number}", "E", "m") if number != 3 else service.skip_row(
+                    f"{name}:{number}"
+                )
+                command.awaits("1 failed" if number < 5 else "2 failed")
+            service.update_status(name, "failed")
+            assert command.ends() == 3
+            *_, bar, outcome = command.out.splitlines()
+    assert outcome.startswith(f"{name}: failed: 1 completed, 2 skipped, 2 failed")
+    assert max(map(len, re.split(r"[\r\n]+|\x1b\[[^A-Za-z]*[A-Za-z]", bar))) < columns
