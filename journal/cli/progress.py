@@ -32,7 +32,6 @@ class Progress:
             self._bar = click.progressbar(
                 length=job.total_rows,
                 label=shorten(clean(job.id), _LABEL_COLUMNS),
-                width=0,  # what the terminal leaves beside the text
                 file=sys.stderr,
                 show_eta=False,  # click's own counts in what earlier runs have done
                 show_pos=True,
