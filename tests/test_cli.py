@@ -36,9 +36,12 @@ def run(root: Path, *arguments: str) -> int:
 def test_list_shows_the_newest_job_first(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(root, "list") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["JOB", "STATUS", "DONE", "FAILED", "REVIEW", "CREATED", "NAME"]
-    assert lines[1].split()[:5] == ["ship-or", "paused", "0/0", "0", "0"]
-    assert lines[2].split()[:5] == ["ship-ca", "failed", "2/3", "1", "0"]
+    assert " ".join(lines[0].split()) == (
+        "JOB NAME STATUS PROGRESS DONE FAILED PENDING REVIEW COST STARTED DURATION"
+    )
+    assert lines[1].split()[:8] == ["ship-or", "Ship", "OR", "paused", "░" * 8, "0/0", "0", "0"]
+    assert lines[2].split()[:8] == ["ship-ca", "Ship", "CA", "failed", "█████░░░", "2/3", "1", "0"]
+    assert "12.50" in lines[2]
 
 
 def test_list_can_be_limited_and_filtered(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -88,9 +91,9 @@ def test_a_running_job_without_a_run_is_shown_as_interrupted(
     assert run(root, "show", "ship-or") == 0
     out = capsys.readouterr().out
     assert "status      interrupted" in out
-    assert "run it again" in out
+    assert "run again what made it" in out
     assert run(root, "list", "--json") == 0
-    assert json.loads(capsys.readouterr().out)[0]["interrupted"] is True
+    assert json.loads(capsys.readouterr().out)[0]["status"] == "interrupted"
 
 
 def test_show_says_who_runs_a_job(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -107,11 +110,15 @@ def test_show_tells_the_counts_and_what_to_do_next(
 ) -> None:
     assert run(root, "show", "ship-ca") == 0
     out = capsys.readouterr().out
-    assert "rows 3  completed 1  failed 1  skipped 1  pending 0" in out
+    assert "66%, of 3 rows: 1 completed, 1 failed, 1 skipped" in out
+    assert out.splitlines()[-1] == (
+        "job=ship-ca status=failed total=3 done=2 completed=1 failed=1 skipped=1 pending=0 "
+        "processing=0 needs_review=0 cost_cents=1250"
+    )
     assert "cost        12.50" in out
     assert "command     ship --state CA" in out
-    assert "journal rows ship-ca --status failed" in out
-    assert "journal retry ship-ca" in out
+    assert f"journal --root {root} rows ship-ca --status failed" in out
+    assert f"journal --root {root} retry ship-ca" in out
 
 
 def test_show_as_json_holds_the_job_and_its_summary(
@@ -121,7 +128,7 @@ def test_show_as_json_holds_the_job_and_its_summary(
     shown = json.loads(capsys.readouterr().out)
     assert shown["id"] == "ship-ca"
     assert shown["skipped_count"] == 1
-    assert shown["interrupted"] is False
+    assert shown["status"] == "failed"
 
 
 def test_rows_show_outcomes_without_terminal_control_characters(

@@ -17,21 +17,24 @@ from journal.cli.exits import (
     EXIT_UNEXPECTED,
     exit_code_of,
 )
+from journal.cli.jobs import DEFAULT_ROOT
 from journal.cli.output import tell
 from journal.errors import JournalError
 
 _COMMANDS = {
     "cancel": "journal.cli.control",
-    "list": "journal.cli.inspect",
+    "delete": "journal.cli.delete",
+    "errors": "journal.cli.rowlist",
+    "list": "journal.cli.joblist",
     "log": "journal.cli.log",
     "pause": "journal.cli.control",
     "repair": "journal.cli.repair",
     "resolve": "journal.cli.settle",
     "resume": "journal.cli.control",
     "retry": "journal.cli.settle",
-    "rows": "journal.cli.inspect",
+    "rows": "journal.cli.rowlist",
     "run": "journal.cli.run",
-    "show": "journal.cli.inspect",
+    "show": "journal.cli.show",
     "skip": "journal.cli.settle",
     "verify": "journal.cli.verify",
     "wait": "journal.cli.watch",
@@ -62,14 +65,28 @@ class _Commands(click.Group):
             return None
         command = getattr(importlib.import_module(module), f"{cmd_name}_command")
         assert isinstance(command, click.Command)
+        _take_from_environment(command, cmd_name)
         return command
+
+
+def _take_from_environment(command: click.Command, name: str) -> None:
+    """Each option also from a variable: ``--on-interrupted`` of `run` is JOURNAL_RUN_ON_INTERRUPTED.
+
+    Click's own names for them would follow our variables, which users don't see.
+    """
+    for option in command.params:
+        if isinstance(option, click.Option):
+            word = max(option.opts, key=len).lstrip("-").replace("-", "_").upper()
+            own = f"JOURNAL_{name.upper()}_{word}"
+            others = [option.envvar] if isinstance(option.envvar, str) else option.envvar or []
+            option.envvar = [own, *(other for other in others if other != own)]
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--root",
     envvar="JOURNAL_ROOT",
-    default="jobs",
+    default=DEFAULT_ROOT,
     show_default=True,
     help="Directory of the jobs; also JOURNAL_ROOT.",
 )
@@ -78,7 +95,8 @@ class _Commands(click.Group):
 def cli(ctx: click.Context, root: str) -> None:
     """Push rows through something fragile, and see what happened to each.
 
-    JOB is a job's id, the beginning of one, or the path of a job's directory.
+    JOB is a job's id, the beginning of one, or the path of a job's directory. Each option may
+    also be set in the environment: JOURNAL_LIST_LIMIT is `journal list --limit`.
 
     Exit codes: 0 all rows completed or skipped, 1 unexpected error, 2 usage or bad input, 3
     ended with failed rows or rows that need review, 4 no such job, a refused transition, or
@@ -92,7 +110,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code; errors that a user can cause are one line."""
     _mend_standard_streams()
     try:
-        code: Any = cli.main(arguments, standalone_mode=False)
+        code: Any = cli.main(arguments, standalone_mode=False, complete_var="_JOURNAL_COMPLETE")
     except click.ClickException as error:
         error.show()
         return error.exit_code

@@ -10,7 +10,7 @@ import os
 import click
 
 from journal.cli.exits import Refused
-from journal.cli.jobs import existing_job, find_job, holder_text
+from journal.cli.jobs import existing_job, find_job, holder_text, job_argument
 from journal.cli.output import tell
 from journal.files import host_name
 from journal.index import TERMINAL_STATUSES
@@ -18,7 +18,7 @@ from journal.model import Job, JobStatus
 
 
 @click.command("pause")
-@click.argument("job")
+@job_argument
 @click.pass_context
 def pause_command(ctx: click.Context, job: str) -> None:
     """Let the run of a job start nothing more; what it has in flight goes on to its end.
@@ -46,7 +46,7 @@ def pause_command(ctx: click.Context, job: str) -> None:
 
 
 @click.command("resume")
-@click.argument("job")
+@job_argument
 @click.pass_context
 def resume_command(ctx: click.Context, job: str) -> None:
     """Let a run go on that waits because its job was paused.
@@ -85,7 +85,7 @@ def _nobody_waits(job: Job) -> Refused:
 
 
 @click.command("cancel")
-@click.argument("job")
+@job_argument
 @click.pass_context
 def cancel_command(ctx: click.Context, job: str) -> None:
     """End a job for good before all of its rows are done.

@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from datetime import datetime
 from pathlib import Path
 
 import click
 
-from journal.errors import JobNotFoundError, StorageError
+from journal.errors import JobNotFoundError, JournalError, StorageError
 from journal.format import JOURNAL_NAME
 from journal.model import Job, JobStatus, RunHolder
 from journal.service import JobService
 from journal.validate import is_job_id
+
+DEFAULT_ROOT = "jobs"
+
+
+def complete_job(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """The ids that a shell offers for JOB; it completes paths by itself."""
+    try:
+        service = ReadingService(ctx.find_root().params.get("root") or DEFAULT_ROOT)
+        return sorted(job_id for job_id in service.job_ids() if job_id.startswith(incomplete))
+    except JournalError:
+        return []
+
+
+job_argument = click.argument("job", shell_complete=complete_job)
 
 
 class ReadingService(JobService):
@@ -61,6 +77,15 @@ def journal_command() -> list[str]:
     return [sys.argv[0] if os.sep in sys.argv[0] else "journal"]
 
 
+def spoken(ctx: click.Context, service: JobService) -> Callable[..., str]:
+    """``spoken(ctx, service)("show", job_id)``: a command that can be pasted, in this store."""
+    words = ["journal"]
+    if os.path.abspath(os.environ.get("JOURNAL_ROOT") or DEFAULT_ROOT) != str(service.root):
+        given = os.path.abspath(ctx.obj) == str(service.root)  # else JOB was given as a path
+        words += ["--root", ctx.obj if given else str(service.root)]
+    return lambda *more: shlex.join([*words, *more])
+
+
 def state_of(service: JobService, job: Job) -> str:
     """The job's status; "interrupted" for a running job whose run died, "unknown" if hidden."""
     try:
@@ -69,6 +94,14 @@ def state_of(service: JobService, job: Job) -> str:
     except StorageError:
         return "unknown"  # it may not be looked at, and must not hide other jobs
     return job.status.value
+
+
+def duration_s(job: Job, state: str, now: datetime) -> float | None:
+    """Seconds from the job's first start to its end; up to now while it runs, else its last record."""
+    if job.started_at is None:
+        return None
+    end = job.completed_at or (now if state == JobStatus.RUNNING else job.updated_at)
+    return max(0.0, (end - job.started_at).total_seconds())
 
 
 def existing_job(service: JobService, job_id: str) -> Job:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
+import sys
+import unicodedata
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
@@ -12,7 +15,19 @@ import click
 import msgspec
 
 # C0, DEL and C1 steer terminals; the bidirectional marks reorder what a reader sees.
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
+
+_COLORS = {
+    "running": 36,  # cyan
+    "paused": 33,  # yellow
+    "interrupted": 35,  # magenta: a person has to do something
+    "needs_review": 35,
+    "processing": 36,
+    "completed": 32,  # green
+    "failed": 31,  # red
+    "cancelled": 33,
+    "unknown": 35,
+}
 
 
 def clean(text: str) -> str:
@@ -28,8 +43,120 @@ def local_time(at: datetime) -> datetime:
         return at
 
 
+def time_cell(at: datetime | None) -> str:
+    """The moment as tables show it: local, to the minute, and in an order that sorts."""
+    return "" if at is None else f"{local_time(at):%Y-%m-%d %H:%M}"
+
+
+def duration_text(duration_s: float | None) -> str:
+    """A duration in the two units that matter: ``30ms``, ``8.2s``, ``12m03s``, ``3h04m``, ``2d03h``."""
+    if duration_s is None:
+        return ""
+    if duration_s < 1:
+        return f"{duration_s * 1000:.0f}ms"
+    if duration_s < 59.95:
+        return f"{duration_s:.1f}s"
+    minutes, seconds = divmod(round(duration_s), 60)
+    if minutes < 60:
+        return f"{minutes}m{seconds:02d}s"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 24:
+        return f"{hours}h{minutes:02d}m"
+    return f"{hours // 24}d{hours % 24:02d}h"
+
+
+def cents_text(cents: int) -> str:
+    """An amount in the currency that only the caller knows; nothing for nothing."""
+    return f"{cents // 100}.{cents % 100:02d}" if cents else ""
+
+
 def shorten(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+# --- how wide text is on a terminal
+
+
+def width_of(text: str) -> int:
+    """How many cells of a terminal ``text`` takes: two for a wide character, none for a mark."""
+    if text.isascii():
+        return len(text)
+    return sum(map(_cells, text))
+
+
+def _cells(character: str) -> int:
+    if unicodedata.east_asian_width(character) in "WF":
+        return 2
+    # Hangul vowels and final consonants join the syllable before them.
+    joins = unicodedata.category(character) in ("Mn", "Me") or "\u1160" <= character <= "\u11ff"
+    return 0 if joins else 1
+
+
+def cut(text: str, width: int) -> str:
+    """``text`` in at most ``width`` cells; an ellipsis stands for what doesn't fit."""
+    if len(text) * 2 <= width or width_of(text) <= width:
+        return text
+    ellipsis = "…" if can_show("…") else "~"
+    cells = 0
+    for place, character in enumerate(text):
+        cells += _cells(character)
+        if cells >= width:
+            # A mark behind the last character that fits belongs to it.
+            return text[:place] + ellipsis
+    return text
+
+
+def pad(text: str, width: int, *, right: bool = False) -> str:
+    """``text`` with spaces up to ``width`` cells, behind it or (``right``) before it."""
+    spaces = " " * (width - width_of(text))
+    return spaces + text if right else text + spaces
+
+
+def can_show(text: str) -> bool:
+    """Whether standard output's encoding has these characters."""
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+def terminal_width() -> int | None:
+    """The columns of the terminal that standard output is; None if it is none."""
+    if not sys.stdout.isatty():
+        return None
+    with contextlib.suppress(ValueError, KeyError):  # as all programs do
+        if (columns := int(os.environ["COLUMNS"])) > 0:
+            return columns
+    with contextlib.suppress(OSError):
+        if (columns := os.get_terminal_size(sys.stdout.fileno()).columns) > 0:
+            return columns
+    return 80
+
+
+def bar(done: int, total: int, width: int) -> str:
+    """How much is done, as a bar: full only when all of it is."""
+    full, empty = ("█", "░") if can_show("█░") else ("#", ".")
+    filled = min(done * width // total, width) if total > 0 else 0
+    return full * filled + empty * (width - filled)
+
+
+def use_color(choice: str | None) -> bool:
+    """What ``--color`` means here; ``auto``: on a terminal, unless NO_COLOR or TERM says no."""
+    if choice in ("always", "never"):
+        return choice == "always"
+    return (
+        not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb" and sys.stdout.isatty()
+    )
+
+
+def colored(text: str, status: str) -> str:
+    """``text`` in the colour of a job's or row's status."""
+    code = _COLORS.get(status)
+    return text if code is None else f"\x1b[{code}m{text}\x1b[0m"
+
+
+# --- writing
 
 
 def tell(text: str) -> None:
@@ -46,16 +173,9 @@ def as_json(value: Any) -> str:
 
 def echo_json_list(values: Iterable[Any]) -> None:
     """One JSON array, an element a line, written as the values come."""
+    write = sys.stdout.write
     separator = "["
     for value in values:
-        click.echo(f"{separator}{as_json(value)}", nl=False)
+        write(f"{separator}{as_json(value)}")
         separator = ",\n "
-    click.echo("[]" if separator == "[" else "]")
-
-
-def echo_table(header: tuple[str, ...], lines: list[tuple[str, ...]]) -> None:
-    """Columns padded to their widest cell."""
-    widths = [max(map(len, column)) for column in zip(header, *lines, strict=True)]
-    for line in (header, *lines):
-        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        click.echo("  ".join(cells).rstrip())
+    write("[]\n" if separator == "[" else "]\n")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import click
 
 from journal.cli.exits import EXIT_OK, EXIT_ROWS_OPEN
-from journal.cli.jobs import find_job
+from journal.cli.jobs import find_job, job_argument
 from journal.cli.output import as_json, clean, tell
 from journal.repair import Repair, repair_job
 from journal.salvage import OpenRows
 
 
 @click.command("repair")
-@click.argument("job")
+@job_argument
 @click.option(
     "--open-rows",
     type=click.Choice(["review", "keep"]),

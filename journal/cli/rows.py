@@ -14,6 +14,7 @@ from journal.model import JobRow
 
 _RANGE = re.compile(r"([0-9]{1,19})(?:-([0-9]{1,19}))?", re.ASCII)
 _NAMED = 5
+_SLICE = 256  # rows that are read at a time
 
 
 def parse_rows(
@@ -58,21 +59,38 @@ def rows_of(job_id: str, rows: Sequence[JobRow], ranges: list[range]) -> Iterato
     All are looked for before the first is given out. Rows are read where a range begins and ends,
     and where it lacks some.
     """
-    slices: list[range] = []
+    refusal = missing_rows(job_id, rows, ranges)
+    if refusal is not None:
+        raise Refused(f"{refusal}; nothing was changed")
+    return rows_within(rows, ranges)
+
+
+def rows_within(rows: Sequence[JobRow], ranges: list[range]) -> Iterator[JobRow]:
+    """Those of ``rows``, which are in order, that ``ranges`` names, whether or not all are there."""
+    for numbers in ranges:
+        places = _places(rows, numbers)
+        for start in range(places.start, places.stop, _SLICE):
+            yield from rows[start : min(start + _SLICE, places.stop)]
+
+
+def missing_rows(job_id: str, rows: Sequence[JobRow], ranges: list[range]) -> str | None:
+    """What to say of rows that ``ranges`` names and a job hasn't; None if all are there."""
     missing: list[str] = []
     for numbers in ranges:
-        begin = _place(rows, numbers.start, 0)
-        end = _place(rows, numbers.stop, begin)
-        slices.append(range(begin, end))
-        if end - begin < len(numbers) and len(missing) <= _NAMED:
-            missing += _gaps(rows, numbers, slices[-1])
-    if missing:
-        some = ", ".join(missing[:_NAMED]) + (", ..." if len(missing) > _NAMED else "")
-        there = (
-            f"they go from {rows[0].row_number} to {rows[-1].row_number}" if rows else "it has none"
-        )
-        raise Refused(f"job {job_id} has no row {some}: {there}; nothing was changed")
-    return (rows[place] for places in slices for place in places)
+        places = _places(rows, numbers)
+        if len(places) < len(numbers) and len(missing) <= _NAMED:
+            missing += _gaps(rows, numbers, places)
+    if not missing:
+        return None
+    some = ", ".join(missing[:_NAMED]) + (", ..." if len(missing) > _NAMED else "")
+    there = f"they go from {rows[0].row_number} to {rows[-1].row_number}" if rows else "it has none"
+    return f"job {job_id} has no row {some}: {there}"
+
+
+def _places(rows: Sequence[JobRow], numbers: range) -> range:
+    """Where in ``rows`` those of these numbers stand."""
+    begin = _place(rows, numbers.start, 0)
+    return range(begin, _place(rows, numbers.stop, begin))
 
 
 def _place(rows: Sequence[JobRow], number: int, lowest: int) -> int:

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import click
 
+from journal.cli.jobs import complete_job
 from journal.errors import InvalidValueError
 from journal.inputs import FORMATS
 from journal.limits import Halt, Rate
@@ -28,7 +29,12 @@ def _checked(parse: Callable[[str], object]) -> Callable[..., str | None]:
 
 _OPTIONS = (
     click.option(
-        "--job", "job_id", metavar="NAME", required=True, help="The job's id, new or not."
+        "--job",
+        "job_id",
+        metavar="NAME",
+        required=True,
+        shell_complete=complete_job,
+        help="The job's id, new or not.",
     ),
     click.option(
         "-j",

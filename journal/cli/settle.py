@@ -10,7 +10,7 @@ import msgspec
 
 from journal.changes import Policy
 from journal.cli.exits import Refused
-from journal.cli.jobs import existing_job, find_job, holder_text
+from journal.cli.jobs import existing_job, find_job, holder_text, job_argument
 from journal.cli.output import tell
 from journal.cli.rows import parse_rows, rows_of
 from journal.format import DECODE_ERRORS, MAX_DEPTH, nests_deeper_than
@@ -24,7 +24,7 @@ _row_option = click.option(
 
 
 @click.command("retry")
-@click.argument("job")
+@job_argument
 @click.option("--row", "rows", callback=parse_rows, help="Only these rows, such as 5,12-40.")
 @click.option("--error-code", help="Only rows that failed with this code.")
 @click.option(
@@ -100,7 +100,7 @@ def _retry_some(
 
 
 @click.command("skip")
-@click.argument("job")
+@job_argument
 @_row_option
 @click.option("--reason", help="Why they need nothing done.")
 @click.pass_context
@@ -150,7 +150,7 @@ _DETAILS = {
 
 
 @click.command("resolve")
-@click.argument("job")
+@job_argument
 @_row_option
 @click.option("--completed", is_flag=True, help="They have taken effect.")
 @click.option("--tracking-number", help="With --completed.")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import click
 
 from journal.cli.exits import EXIT_DAMAGED, EXIT_OK, EXIT_UNEXPECTED, exit_code_of
-from journal.cli.jobs import ReadingService, find_job
+from journal.cli.jobs import ReadingService, complete_job, find_job
 from journal.cli.output import clean, echo_json_list, tell
 from journal.errors import JournalError
 from journal.service import JobService
@@ -15,7 +15,7 @@ from journal.verify import Report, verify_job
 
 
 @click.command("verify")
-@click.argument("jobs", metavar="[JOB]...", nargs=-1)
+@click.argument("jobs", metavar="[JOB]...", nargs=-1, shell_complete=complete_job)
 @click.option("--all", "all_jobs", is_flag=True, help="Every job in the store.")
 @click.option("--json", "json_output", is_flag=True, help="A JSON array, one object a job.")
 @click.pass_context

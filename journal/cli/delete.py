@@ -1,0 +1,71 @@
+"""`journal delete`."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from journal.cli.exits import EXIT_OK, exit_code_of
+from journal.cli.jobs import complete_job, find_job, state_of
+from journal.cli.output import clean, tell
+from journal.errors import JobBusyError, JournalError
+from journal.service import JobService
+
+
+@click.command("delete")
+@click.argument("jobs", metavar="JOB...", nargs=-1, required=True, shell_complete=complete_job)
+@click.option("-y", "--yes", is_flag=True, help="Don't ask.")
+@click.pass_context
+def delete_command(ctx: click.Context, jobs: tuple[str, ...], yes: bool) -> int:
+    """Delete jobs with all of their files, for good: all that are named, or none.
+
+    Asks before; where nobody can answer it refuses, unless --yes is given. A job that a run works on
+    is not deleted: `journal cancel` it first.
+
+    Example: journal delete ship-ca-test --yes
+    """
+    found = {
+        (service.root, job_id): service
+        for service, job_id in (find_job(ctx.obj, job) for job in jobs)
+    }
+    targets = [(service, job_id) for (_, job_id), service in found.items()]
+    for service, job_id in targets:
+        holder = service.run_holder(job_id)
+        if holder is not None:
+            raise JobBusyError(job_id, holder.host, holder.pid, holder.started_at)
+    if not yes and not _confirmed(targets):
+        return EXIT_OK
+    code = EXIT_OK
+    for service, job_id in targets:
+        try:
+            deleted = service.delete_job(job_id)
+        except JournalError as error:  # a run has begun since
+            tell(f"journal: {error}")
+            code = max(code, exit_code_of(error))
+        else:
+            tell(f"{job_id}: deleted" if deleted else f"{job_id}: is gone already")
+    return code
+
+
+def _confirmed(targets: list[tuple[JobService, str]]) -> bool:
+    for service, job_id in targets:
+        tell(f"{job_id}: {_described(service, job_id)}")
+    if not sys.stdin.isatty():
+        raise click.UsageError("nothing was deleted: nobody is there to ask, so say --yes")
+    what = targets[0][1] if len(targets) == 1 else f"these {len(targets)} jobs"
+    if click.confirm(f"Delete {clean(what)} and all files of it for good?", err=True):
+        return True
+    tell("nothing was deleted")
+    return False
+
+
+def _described(service: JobService, job_id: str) -> str:
+    try:
+        job = service.get_job(job_id)
+    except JournalError as error:  # what can't be read can be deleted all the same
+        return str(error)
+    if job is None:
+        return "is gone already"
+    done = job.successful_rows + job.skipped_count
+    return f"{job.name}: {state_of(service, job)}, {done} of {job.total_rows} rows are done"

@@ -1,0 +1,61 @@
+"""Rows in groups by what went wrong with them, and row numbers as ranges."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable
+
+from journal.model import JobRow
+
+
+class Numbers:
+    """Ascending row numbers as ranges: 16 bytes for each, however many rows are in it."""
+
+    __slots__ = ("_firsts", "_lasts", "count")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._firsts = array("Q")
+        self._lasts = array("Q")
+
+    def add(self, number: int) -> None:
+        self.count += 1
+        if self._lasts and self._lasts[-1] == number - 1:
+            self._lasts[-1] = number
+        else:
+            self._firsts.append(number)
+            self._lasts.append(number)
+
+    def text(self, separator: str = ",", at_most: int | None = None) -> str:
+        """``5,12,34-47``, as ``--row`` takes it; of the first ``at_most`` ranges, with an ellipsis."""
+        pairs = zip(self._firsts[:at_most], self._lasts, strict=False)
+        text = separator.join(str(a) if a == b else f"{a}-{b}" for a, b in pairs)
+        return text + separator + "..." if not self.is_shown_by(at_most) else text
+
+    def is_shown_by(self, at_most: int | None) -> bool:
+        """Whether there are no more than ``at_most`` ranges."""
+        return at_most is None or len(self._firsts) <= at_most
+
+
+class ErrorGroup:
+    """The rows of one status with one error code: their numbers, and what the first of them says."""
+
+    __slots__ = ("code", "message", "numbers", "status")
+
+    def __init__(self, row: JobRow) -> None:
+        self.status = row.status
+        self.code = row.error_code or ""
+        self.message = row.error_message or ""
+        self.numbers = Numbers()
+
+
+def group_errors(rows: Iterable[JobRow]) -> list[ErrorGroup]:
+    """Groups of the rows, which come by number; those of most rows first."""
+    groups: dict[tuple[str, str | None], ErrorGroup] = {}
+    for row in rows:
+        key = (row.status, row.error_code)
+        group = groups.get(key)
+        if group is None:
+            group = groups[key] = ErrorGroup(row)
+        group.numbers.add(row.row_number)
+    return sorted(groups.values(), key=lambda group: -group.numbers.count)

@@ -1,0 +1,190 @@
+"""`journal list`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import click
+
+from journal.cli.exits import EXIT_DAMAGED, EXIT_OK, exit_code_of
+from journal.cli.jobs import ReadingService, duration_s, state_of
+from journal.cli.listing import Field, Format, echo_rows, listing_options
+from journal.cli.output import bar, cents_text, duration_text, tell, time_cell
+from journal.cli.when import parse_moment
+from journal.errors import (
+    FormatVersionError,
+    JobMismatchError,
+    JournalDamagedError,
+    JournalError,
+)
+from journal.model import Job, JobStatus
+
+_INTERRUPTED = "interrupted"
+_LIMIT = 50
+_BAR_CELLS = 8
+
+
+class Listed(NamedTuple):
+    """A job, its status as people should see it, and how long it has taken (seconds) so far."""
+
+    job: Job
+    state: str
+    duration_s: float | None
+
+
+def _done(job: Job) -> int:
+    return job.successful_rows + job.skipped_count
+
+
+def _member(name: str) -> Field:
+    return Field(name=name, value=lambda listed: getattr(listed.job, name))
+
+
+# The table's columns in their order, and behind them what else a job has.
+_COLUMNS = (
+    Field(name="id", value=lambda listed: listed.job.id, title="JOB"),
+    Field(name="name", value=lambda listed: listed.job.name, title="NAME", least=8, rank=5),
+    Field(name="status", value=lambda listed: listed.state, title="STATUS", status=True),
+    Field(
+        title="PROGRESS",
+        text=lambda listed: bar(_done(listed.job), listed.job.total_rows, _BAR_CELLS),
+        rank=1,
+    ),
+    Field(
+        title="DONE",
+        text=lambda listed: f"{_done(listed.job)}/{listed.job.total_rows}",
+        right=True,
+    ),
+    Field(
+        name="failed_rows",
+        value=lambda listed: listed.job.failed_rows,
+        title="FAILED",
+        right=True,
+        rank=2,
+    ),
+    Field(
+        name="pending_count",
+        value=lambda listed: listed.job.pending_count,
+        title="PENDING",
+        right=True,
+        rank=7,
+    ),
+    Field(
+        name="needs_review_count",
+        value=lambda listed: listed.job.needs_review_count,
+        title="REVIEW",
+        right=True,
+        rank=6,
+    ),
+    Field(
+        name="total_cost_cents",
+        value=lambda listed: listed.job.total_cost_cents,
+        title="COST",
+        text=lambda listed: cents_text(listed.job.total_cost_cents),
+        right=True,
+        rank=8,
+    ),
+    Field(
+        name="started_at",
+        value=lambda listed: listed.job.started_at,
+        title="STARTED",
+        text=lambda listed: time_cell(listed.job.started_at),
+        rank=3,
+    ),
+    Field(
+        name="duration_s",
+        value=lambda listed: listed.duration_s,
+        title="DURATION",
+        text=lambda listed: duration_text(listed.duration_s),
+        right=True,
+        rank=4,
+    ),
+)
+_FIELDS = (
+    *_COLUMNS,
+    *(
+        _member(name)
+        for name in Job.__struct_fields__
+        if name not in {field.name for field in _COLUMNS}
+    ),
+)
+
+
+@click.command("list")
+@click.option(
+    "--status",
+    type=click.Choice([*(status.value for status in JobStatus), _INTERRUPTED]),
+    help="Only these; a job whose run died is interrupted, not running.",
+)
+@click.option("--name", metavar="PATTERN", help="Only jobs of such a name: 'Ship *'.")
+@click.option(
+    "--since",
+    metavar="WHEN",
+    callback=parse_moment,
+    help="Made then or later: 2026-11-24, '2026-11-24 13:35', 3d, 2h.",
+)
+@click.option("--until", metavar="WHEN", callback=parse_moment, help="Made before that.")
+@click.option(
+    "--limit",
+    metavar="N",
+    type=click.IntRange(min=0),
+    default=_LIMIT,
+    show_default=True,
+    help="The newest N of them; 0 for all.",
+)
+@listing_options
+@click.pass_context
+def list_command(
+    ctx: click.Context,
+    status: str | None,
+    name: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    limit: int,
+    output: Format,
+) -> int:
+    """List the jobs, newest first.
+
+    A directory that can't be read as a job is named on standard error and hides no other; the
+    exit code is 6 then. DONE is completed and skipped rows. A narrow terminal shows fewer columns.
+
+    Example: journal list --status interrupted --since 3d
+    """
+    service = ReadingService(ctx.obj)
+    errors: list[JournalError] = []
+    query: dict[str, Any] = {
+        "name": name,
+        "since": since,
+        "until": until,
+        "on_error": errors.append,
+    }
+    of_run = status in (JobStatus.RUNNING, _INTERRUPTED)  # only the run lock tells them apart
+    jobs = service.list_jobs(
+        JobStatus.RUNNING if of_run else status,
+        None if of_run or not limit else limit + 1,  # one more, to know whether there are more
+        **query,
+    )
+    now = datetime.now(UTC)
+    states = ((job, state_of(service, job)) for job in jobs)
+    found = [
+        Listed(job, state, duration_s(job, state, now))
+        for job, state in states
+        if not of_run or state == status
+    ]
+    shown = found[:limit] if limit else found
+    echo_rows(output, _FIELDS, shown, look_ahead=None)
+    if len(found) > len(shown) and output.name == "table":
+        tell(f"these are the newest {limit}; --limit 0 shows all")
+    if not jobs and not service.root.exists():
+        tell(f"{service.root} does not exist: no job was made there")
+    for error in errors:
+        tell(f"journal: {error}")
+    return max(map(_code_of, errors), default=EXIT_OK)
+
+
+def _code_of(error: JournalError) -> int:
+    """6 for whatever lies in the store and is no job that can be read."""
+    if isinstance(error, (JournalDamagedError, JobMismatchError, FormatVersionError)):
+        return EXIT_DAMAGED
+    return exit_code_of(error)

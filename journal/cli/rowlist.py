@@ -1,0 +1,216 @@
+"""`journal rows` and `journal errors`: rows one by one, and in groups by what went wrong."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from operator import attrgetter
+from typing import Any
+
+import click
+
+from journal.cli.exits import EXIT_OK, EXIT_REFUSED
+from journal.cli.groups import ErrorGroup, group_errors
+from journal.cli.jobs import find_job, job_argument
+from journal.cli.listing import Field, Format, echo_rows, listing_options, plain_text
+from journal.cli.output import as_json, shorten, tell
+from journal.cli.rows import missing_rows, parse_rows, rows_within
+from journal.cli.where import Condition, parse_conditions
+from journal.model import JobRow, RowStatus
+from journal.service import JobService
+
+_DATA = "data."  # before a column's name: not the row's own field of this name
+_SHOWN_CHARACTERS = 400  # of a cell, at most: a result may be a mebibyte
+_WITH_ERRORS = (RowStatus.PENDING, RowStatus.FAILED, RowStatus.NEEDS_REVIEW)
+
+
+def _outcome(row: JobRow) -> str:
+    if row.error_code is not None:
+        return f"{row.error_code}: {row.error_message}"
+    if row.reason is not None:
+        return row.reason
+    if row.tracking_number is not None:
+        return row.tracking_number
+    return plain_text(row.result)
+
+
+def _shortened(text: Callable[[JobRow], str]) -> Callable[[JobRow], str]:
+    return lambda row: shorten(text(row), _SHOWN_CHARACTERS)
+
+
+_TABLE = (
+    Field(title="ROW", text=lambda row: str(row.row_number), right=True, wide=7),
+    Field(title="STATUS", text=lambda row: row.status.value, status=True, wide=12),
+    Field(title="TRIES", text=lambda row: str(row.attempts), right=True, rank=1),
+    Field(title="OUTCOME", text=_shortened(_outcome), least=12, wide=30),
+    Field(title="DATA", text=_shortened(lambda row: as_json(row.data)), least=12, rank=2),
+)
+_MEMBERS = tuple(Field(name=name, value=attrgetter(name)) for name in JobRow.__struct_fields__)
+_NUMBERS = frozenset(("row_number", "attempts", "cost_cents"))
+
+
+def _parse_columns(
+    _ctx: click.Context, _parameter: click.Parameter, value: str | None
+) -> list[str] | None:
+    if value is None:
+        return None
+    names = [name.strip() for name in value.split(",")]
+    if not all(names):
+        raise click.BadParameter("give names between commas, such as row_number,status,order")
+    return names
+
+
+def _named_field(name: str) -> Field:
+    """A field of the row itself, or a column of its data."""
+    if name in JobRow.__struct_fields__:
+        value: Callable[[JobRow], Any] = attrgetter(name)
+    else:
+        column = name.removeprefix(_DATA)
+        value = lambda row: row.data.get(column)  # noqa: E731  (bound to this column)
+    return Field(
+        name=name,
+        value=value,
+        title=name,
+        text=_shortened(lambda row: plain_text(value(row))),
+        right=name in _NUMBERS,
+        least=0 if name in _NUMBERS or name == "status" else 8,
+        wide={"row_number": 7, "status": 12}.get(name, 0),
+        status=name == "status",
+    )
+
+
+@click.command("rows")
+@job_argument
+@click.option(
+    "--status",
+    "statuses",
+    type=click.Choice([status.value for status in RowStatus]),
+    multiple=True,
+    help="Only these; may be given more than once.",
+)
+@click.option("--row", "ranges", metavar="ROWS", callback=parse_rows, help="Such as 5,12-40.")
+@click.option("--error-code", metavar="CODE", help="Only rows with this error.")
+@click.option(
+    "--where",
+    "conditions",
+    metavar="CONDITION",
+    multiple=True,
+    callback=parse_conditions,
+    help="On the data: zip=94107, zip!=..., 'price<10' (<= > >=), city~York (contains). May be "
+    "given more than once: all must hold.",
+)
+@click.option(
+    "--columns",
+    metavar="A,B,...",
+    callback=_parse_columns,
+    help="Show these: fields of rows, columns of the data; data.status is the data's own.",
+)
+@click.option("--limit", metavar="N", type=click.IntRange(min=1), help="The first N of them.")
+@listing_options
+@click.pass_context
+def rows_command(
+    ctx: click.Context,
+    job: str,
+    statuses: tuple[str, ...],
+    ranges: list[range] | None,
+    error_code: str | None,
+    conditions: list[Condition],
+    columns: list[str] | None,
+    limit: int | None,
+    output: Format,
+) -> int:
+    """List rows of a job by number: what became of each, and its data.
+
+    Numbers in the data compare as numbers, also those that are text, as all of CSV is. Rows that
+    --row names and the job hasn't are named on standard error, and the exit code is 4.
+
+    Example: journal rows ship-ca --status failed --where 'zip~941' --columns row_number,order,error_code
+    """
+    service, job_id = find_job(ctx.obj, job)
+    if error_code is not None:
+        statuses = tuple(each for each in _WITH_ERRORS if not statuses or each.value in statuses)
+        if not statuses:
+            return EXIT_OK
+    seen: set[str] = set()
+    rows: Iterable[JobRow] = _rows(service, job_id, statuses, ranges)
+    if error_code is not None:
+        rows = (row for row in rows if row.error_code == error_code)
+    if conditions:
+        rows = _meeting(rows, conditions, seen)
+    if limit is not None:
+        rows = itertools.islice(rows, limit)
+    fields = (*_TABLE, *_MEMBERS) if columns is None else tuple(map(_named_field, columns))
+    echo_rows(output, fields, rows)
+    absent = {condition.column for condition in conditions} - seen
+    for column in sorted(absent) if seen else ():
+        tell(
+            f"journal: no row that was looked at has a column {column!r}; there are: {_some(seen)}"
+        )
+    if ranges is not None:
+        missing = missing_rows(job_id, service.get_rows(job_id), ranges)
+        if missing is not None:
+            tell(f"journal: {missing}")
+            return EXIT_REFUSED
+    return EXIT_OK
+
+
+def _rows(
+    service: JobService, job_id: str, statuses: tuple[str, ...], ranges: list[range] | None
+) -> Iterator[JobRow]:
+    """The rows of any of these statuses (none: all) within ``ranges``, by number."""
+    views = [service.get_rows(job_id, status) for status in dict.fromkeys(statuses or (None,))]
+    parts = [iter(view) if ranges is None else rows_within(view, ranges) for view in views]
+    return parts[0] if len(parts) == 1 else heapq.merge(*parts, key=attrgetter("row_number"))
+
+
+def _meeting(
+    rows: Iterable[JobRow], conditions: list[Condition], seen: set[str]
+) -> Iterator[JobRow]:
+    """The rows that meet all of them; the columns of the data that there were go to ``seen``."""
+    for row in rows:
+        if len(seen) < 1000:
+            seen.update(row.data)
+        if all(condition.holds(row) for condition in conditions):
+            yield row
+
+
+def _some(names: set[str]) -> str:
+    ordered = sorted(names)
+    return ", ".join(ordered[:10]) + (", ..." if len(ordered) > 10 else "")
+
+
+_ERROR_FIELDS = (
+    Field(name="code", value=lambda group: group.code, title="CODE", least=12),
+    Field(
+        name="status", value=lambda group: group.status.value, title="STATUS", status=True, rank=1
+    ),
+    Field(name="count", value=lambda group: group.numbers.count, title="COUNT", right=True),
+    Field(name="example", value=lambda group: group.message, title="EXAMPLE", least=16),
+    Field(
+        name="rows",
+        value=lambda group: group.numbers.text(),
+        title="ROWS",
+    ),
+)
+
+
+def error_groups(service: JobService, job_id: str) -> list[ErrorGroup]:
+    """All failed rows and those that need a review, in groups by their error."""
+    rows = _rows(service, job_id, (RowStatus.FAILED, RowStatus.NEEDS_REVIEW), None)
+    return group_errors(rows)
+
+
+@click.command("errors")
+@job_argument
+@listing_options
+@click.pass_context
+def errors_command(ctx: click.Context, job: str, output: Format) -> None:
+    """What went wrong with rows that failed or need a review, by error code, most rows first.
+
+    EXAMPLE is what the first row of a group says; ROWS are all of them, as --row takes them.
+
+    Example: journal errors ship-ca
+    """
+    service, job_id = find_job(ctx.obj, job)
+    echo_rows(output, _ERROR_FIELDS, error_groups(service, job_id))

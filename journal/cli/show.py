@@ -1,0 +1,316 @@
+"""`journal show`: all that somebody needs to know who is called because a job stopped."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+import msgspec
+
+from journal.cli.advice import advice
+from journal.cli.chain import Chain, chain_of
+from journal.cli.groups import ErrorGroup, Numbers, group_errors
+from journal.cli.jobs import (
+    duration_s,
+    existing_job,
+    find_job,
+    job_argument,
+    spoken,
+    state_of,
+)
+from journal.cli.listing import color_option
+from journal.cli.output import (
+    as_json,
+    bar,
+    can_show,
+    cents_text,
+    clean,
+    colored,
+    cut,
+    duration_text,
+    local_time,
+    shorten,
+    tell,
+    terminal_width,
+    use_color,
+)
+from journal.cli.throughput import (
+    Throughput,
+    done_times,
+    recent_rate,
+    sparkline,
+    throughput,
+    time_left,
+)
+from journal.model import Job, JobStatus, RowStatus, RunHolder
+from journal.service import JobService
+
+# Of a job with more, `journal errors` reads all of them: this answers at once.
+READ_ROWS = 10_000
+_SHOWN_RANGES = 8
+_OPEN_TO_DOUBT = (RowStatus.PROCESSING, RowStatus.NEEDS_REVIEW)
+
+
+class Shown(msgspec.Struct, kw_only=True):
+    """What `show` has found out about a job; ``--json`` writes it as it is.
+
+    ``rate`` is rows a second, of late, while it runs. Of more than READ_ROWS rows of a status only
+    the first are in ``errors`` and ``doubtful``, and ``partial`` is true.
+    """
+
+    job: Job
+    state: str
+    holder: RunHolder | None
+    duration_s: float | None
+    rate: float | None
+    left_s: float | None
+    throughput: Throughput | None
+    errors: list[ErrorGroup]
+    doubtful: dict[str, Numbers]
+    partial: bool
+    chain: Chain
+    next: list[tuple[str, str]]
+
+
+@click.command("show")
+@job_argument
+@click.option("--json", "json_output", is_flag=True, help="All of it as one JSON object.")
+@color_option
+@click.pass_context
+def show_command(ctx: click.Context, job: str, json_output: bool, color: str) -> None:
+    """Show one job: how it stands, how fast it is, what went wrong, and what to do about it.
+
+    Throughput is completed, failed and skipped rows over time; of more than 2,000 rows as many are
+    looked at, evenly spread. Errors are those of the first 10,000 failed rows: `journal errors`
+    has all. The last line is for awk and the like: key=value pairs, always the same ones.
+
+    Example: journal show hash-stdlib
+    """
+    service, job_id = find_job(ctx.obj, job)
+    shown = _look(service, existing_job(service, job_id), spoken(ctx, service))
+    for problem in shown.chain.problems:
+        tell(f"journal: {problem}")
+    if json_output:
+        sys.stdout.write(as_json(_plain(shown)) + "\n")
+        return
+    width = terminal_width()
+    colors = use_color(color)
+    for name, value in _lines(shown, width and max(width, 40)):
+        text = clean(value).rstrip()
+        if name == "status" and colors:
+            text = colored(text, shown.state)
+        elif name in _CUT and width is not None:
+            text = cut(text, max(width - 12, 20))
+        sys.stdout.write(f"{name:<12}{text}\n")
+    sys.stdout.write(" ".join(f"{key}={value}" for key, value in counts_of(shown).items()) + "\n")
+
+
+# What may be long and is looked at, not pasted.
+_CUT = frozenset(("name", "description", "throughput"))
+
+
+def _look(service: JobService, job: Job, command: Callable[..., str]) -> Shown:
+    now = datetime.now(UTC)
+    state = state_of(service, job)
+    holder = service.run_holder(job.id) if state != "unknown" else None
+    times, rows_each = done_times(service.get_rows(job.id))
+    rate = None
+    if state == JobStatus.RUNNING:
+        rate = recent_rate(times, rows_each, _began(job, holder), now)
+    left = time_left(job.pending_count + job.processing_count, rate)
+    wrong = (RowStatus.FAILED, RowStatus.NEEDS_REVIEW)
+    errors = group_errors(
+        itertools.chain.from_iterable(
+            itertools.islice(service.get_rows(job.id, status), READ_ROWS) for status in wrong
+        )
+    )
+    doubtful = {}
+    for status in _OPEN_TO_DOUBT:
+        numbers = doubtful[status.value] = Numbers()
+        for found in service.find_rows(job.id, status, limit=READ_ROWS):
+            numbers.add(found.row_number)
+    chain = chain_of(service, job)
+    return Shown(
+        job=job,
+        state=state,
+        holder=holder,
+        duration_s=duration_s(job, state, now),
+        rate=rate,
+        left_s=None if left is None else left.total_seconds(),
+        throughput=throughput(times, rows_each),
+        errors=errors,
+        doubtful=doubtful,
+        partial=max(job.failed_rows, job.needs_review_count, job.processing_count) > READ_ROWS,
+        chain=chain,
+        next=advice(job, state, holder, doubtful, chain, command),
+    )
+
+
+def _began(job: Job, holder: RunHolder | None) -> datetime:
+    """When the run that is at work began; what earlier ones did says nothing about its speed."""
+    try:
+        return datetime.fromisoformat(holder.started_at if holder else "").astimezone(UTC)
+    except ValueError:  # its name isn't written yet
+        return job.started_at or job.created_at
+
+
+def _lines(shown: Shown, width: int | None) -> Iterator[tuple[str, str]]:
+    """Names and values of the lines for people; a command to paste has a line of its own."""
+    job, holder = shown.job, shown.holder
+    total = job.total_rows
+    done = job.successful_rows + job.skipped_count
+    percent = f"{100 * done // total}%" if total else "no rows yet"
+    facts = {
+        "job": job.id,
+        "name": job.name,
+        "description": job.description or "",
+        "status": shown.state,
+        "run by": f"process {holder.pid} on {holder.host}" if holder else "",
+        "command": job.original_command,
+        "created": _time_text(job.created_at),
+        "started": _time_text(job.started_at),
+        "ended": _time_text(job.completed_at),
+        "duration": duration_text(shown.duration_s),
+        "error": f"{job.error_code}: {job.error_message}" if job.error_code else "",
+        "repaired": "with losses: rows may be missing" if job.repaired else "",
+        "cost": cents_text(job.total_cost_cents),
+        "progress": f"{bar(done, total, 24)} {percent}, {_counts_text(job)}",
+        "rate": _rate_text(shown),
+        "throughput": _throughput_text(shown.throughput),
+    }
+    yield from ((name, value) for name, value in facts.items() if value)
+    name = "errors"
+    for group in shown.errors[:10]:
+        yield name, _group_text(group)
+        name = ""
+    if len(shown.errors) > 10 or (shown.errors and shown.partial):
+        more = len(shown.errors) - 10
+        text = f"{more} more codes; " if more > 0 else ""
+        if job.failed_rows > READ_ROWS:
+            text += f"of {job.failed_rows} failed rows, the first {READ_ROWS} were read; "
+        yield name, f"{text}`journal errors {job.id}` has all"
+    for name, status in (("in flight", "processing"), ("in review", "needs_review")):
+        numbers = shown.doubtful[status]
+        if numbers.count:
+            yield name, f"rows {numbers.text(', ', _SHOWN_RANGES)}"
+    yield from _chain_lines(shown.chain, job)
+    name = "next"
+    for command, why in shown.next:
+        for line in textwrap.wrap(why, width - 14, break_on_hyphens=False) if width else [why]:
+            yield name, f"# {line}"
+            name = ""
+        if command:
+            yield name, command
+
+
+def _time_text(at: datetime | None) -> str:
+    return "" if at is None else f"{local_time(at):%Y-%m-%d %H:%M:%S %Z}"
+
+
+def _counts_text(job: Job) -> str:
+    counts = {
+        "completed": job.successful_rows,
+        "failed": job.failed_rows,
+        "skipped": job.skipped_count,
+        "pending": job.pending_count,
+        "processing": job.processing_count,
+        "needs_review": job.needs_review_count,
+    }
+    some = [f"{count} {name}" for name, count in counts.items() if count]
+    return f"of {job.total_rows} rows: {', '.join(some)}" if some else f"{job.total_rows} rows"
+
+
+def _rate_text(shown: Shown) -> str:
+    if shown.rate is None:
+        return ""
+    left = "" if shown.left_s is None else f", {duration_text(shown.left_s)} left"
+    return f"{_figure(shown.rate)} rows/s{left}"
+
+
+def _figure(rate: float) -> str:
+    return f"{rate:.0f}" if rate >= 100 else f"{rate:.3g}"
+
+
+def _throughput_text(found: Throughput | None) -> str:
+    if found is None or not found.span_s:
+        return ""
+    highest = max(found.rows) / found.span_s
+    line = sparkline(found.rows, can_show("▁█"))
+    return f"{line} {duration_text(found.span_s)} each, at most {_figure(highest)} rows/s"
+
+
+def _group_text(group: ErrorGroup) -> str:
+    count = group.numbers.count
+    rows = f"row{'s' if count > 1 else ''} {group.numbers.text(', ', _SHOWN_RANGES)}"
+    message = shorten(group.message, 200)
+    code = f"{group.code or 'no code'}" + (
+        " (review)" if group.status is RowStatus.NEEDS_REVIEW else ""
+    )
+    return f"{count} x {code}: {rows}: {message}"
+
+
+def _chain_lines(chain: Chain, job: Job) -> Iterator[tuple[str, str]]:
+    if len(chain.jobs) < 2:
+        if job.retry_of:
+            yield "retry of", f"{job.retry_of}, which is not here any more"
+        return
+    yield (
+        "retries",
+        " -> ".join(f"{each.id}{' (this)' * (each.id == job.id)}" for each in chain.jobs),
+    )
+    totals = chain.totals
+    text = f"{totals.completed} completed, {totals.skipped} skipped, {totals.open} open"
+    cost = f", cost {cents_text(totals.cost_cents)}" if totals.cost_cents else ""
+    yield "", f"together: {text} of {totals.rows} rows{cost}"
+
+
+def counts_of(shown: Shown) -> dict[str, Any]:
+    """The pairs of the last line. Keys and their order stay as they are: scripts read them."""
+    job = shown.job
+    return {
+        "job": job.id,
+        "status": shown.state,
+        "total": job.total_rows,
+        "done": job.successful_rows + job.skipped_count,
+        "completed": job.successful_rows,
+        "failed": job.failed_rows,
+        "skipped": job.skipped_count,
+        "pending": job.pending_count,
+        "processing": job.processing_count,
+        "needs_review": job.needs_review_count,
+        "cost_cents": job.total_cost_cents,
+    }
+
+
+def _plain(shown: Shown) -> dict[str, Any]:
+    """The JSON object: the job's own members, with its status as people see it, and the rest."""
+    return {
+        **msgspec.to_builtins(shown.job),
+        "status": shown.state,
+        "run_holder": shown.holder,
+        "duration_s": shown.duration_s,
+        "rows_per_s": shown.rate,
+        "left_s": shown.left_s,
+        "throughput": shown.throughput,
+        "errors": [
+            {
+                "code": group.code,
+                "status": group.status,
+                "count": group.numbers.count,
+                "example": group.message,
+                "rows": group.numbers.text(),
+            }
+            for group in shown.errors
+        ],
+        "errors_partial": shown.partial,
+        "processing_rows": shown.doubtful["processing"].text(),
+        "needs_review_rows": shown.doubtful["needs_review"].text(),
+        "retry_chain": [job.id for job in shown.chain.jobs],
+        "retry_totals": shown.chain.totals,
+        "next": [{"command": command, "why": why} for command, why in shown.next],
+    }

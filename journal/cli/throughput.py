@@ -1,0 +1,96 @@
+"""How fast a job's rows get done, from when the latest word on each was written.
+
+Of a job of more than :data:`SAMPLE_ROWS` rows, so many are looked at, evenly over their numbers: the
+work is bounded, and each of them stands for its neighbours.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import msgspec
+
+from journal.model import JobRow, RowStatus
+
+SAMPLE_ROWS = 2000
+SPARK_CELLS = 32
+_SPARKS = "▁▂▃▄▅▆▇█"
+_ASCII_SPARKS = "_.:-=+*#"
+_RECENT = 100  # rows of the sample, over which the rate is taken
+_DONE = (RowStatus.COMPLETED, RowStatus.FAILED, RowStatus.SKIPPED)
+
+
+class Throughput(msgspec.Struct, frozen=True, kw_only=True):
+    """Rows that got done (completed, failed, skipped) in equal spans of time.
+
+    ``rows`` holds how many in each of ``span_s`` seconds from ``begin`` on; of a sample, each
+    times ``rows_each``, how many rows one that was looked at stands for.
+    """
+
+    begin: datetime
+    span_s: float
+    rows: list[float]
+    rows_each: float
+
+
+def done_times(rows: Sequence[JobRow]) -> tuple[list[datetime], float]:
+    """When rows got done, in order, and how many rows each of these moments stands for."""
+    step = max(1.0, len(rows) / SAMPLE_ROWS)
+    if step == 1:
+        looked_at = list(rows)
+    else:
+        looked_at = [rows[int((number + 0.5) * step)] for number in range(SAMPLE_ROWS)]
+    return sorted(row.updated_at for row in looked_at if row.status in _DONE), step
+
+
+def throughput(times: list[datetime], rows_each: float) -> Throughput | None:
+    """The times in equal spans; None if there are none."""
+    if not times:
+        return None
+    begin = times[0]
+    length_s = (times[-1] - begin).total_seconds()
+    cells = SPARK_CELLS if length_s > 0 else 1
+    span_s = length_s / cells
+    counts = [0.0] * cells
+    for at in times:
+        cell = int((at - begin).total_seconds() / span_s) if span_s else 0
+        counts[min(cell, cells - 1)] += rows_each
+    return Throughput(begin=begin, span_s=span_s, rows=counts, rows_each=rows_each)
+
+
+def recent_rate(
+    times: list[datetime], rows_each: float, since: datetime, now: datetime
+) -> float | None:
+    """Rows a second of late, of those done after ``since``; None if there are too few to say.
+
+    Up to now: of a run that hangs, the rate falls.
+    """
+    recent = times[bisect_left(times, since) :]
+    if len(recent) > _RECENT:
+        since = recent[-_RECENT - 1]
+        recent = recent[-_RECENT:]
+    elapsed_s = (now - since).total_seconds()
+    enough = len(recent) >= (1 if rows_each == 1 else 3)
+    return len(recent) * rows_each / elapsed_s if enough and elapsed_s > 0 else None
+
+
+def sparkline(counts: list[float], drawable: bool) -> str:
+    """A character for each count, by its share of the highest; a blank for none."""
+    sparks = _SPARKS if drawable else _ASCII_SPARKS
+    highest = max(counts)
+    return "".join(
+        " " if not count else sparks[min(int(count / highest * len(sparks)), len(sparks) - 1)]
+        for count in counts
+    )
+
+
+def time_left(open_rows: int, rate: float | None) -> timedelta | None:
+    """How long the rest takes at this rate; None if nobody can say."""
+    if not rate:
+        return None
+    try:
+        return timedelta(seconds=round(open_rows / rate))
+    except OverflowError:
+        return None

@@ -1,0 +1,41 @@
+"""Moments on the command line: ISO 8601, or how long ago."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+
+import click
+
+_AGO = re.compile(r"([0-9]{1,9})\s*(s|m|h|d|w)(?:\s+ago)?", re.ASCII)
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def parse_moment(
+    _ctx: click.Context, _parameter: click.Parameter, value: str | None
+) -> datetime | None:
+    """WHEN as an option's value."""
+    try:
+        return None if value is None else moment(value, datetime.now(UTC))
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def moment(text: str, now: datetime) -> datetime:
+    """What ``2026-11-24``, ``2026-11-24 13:35`` (local, unless it has a zone) or ``3d`` means, in UTC.
+
+    ValueError says what would be right.
+    """
+    text = text.strip()
+    ago = _AGO.fullmatch(text)
+    try:
+        if ago is not None:
+            return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f"{text!r} is out of the calendar") from None
+    except ValueError:
+        raise ValueError(
+            f"{text!r} is no time: say 2026-11-24, '2026-11-24 13:35', 2026-11-24T13:35Z, or how long "
+            "ago: 90s, 5m, 2h, 3d, 1w"
+        ) from None
