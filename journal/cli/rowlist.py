@@ -129,9 +129,7 @@ def rows_command(
     """
     service, job_id = find_job(ctx.obj, job)
     if error_code is not None:
-        statuses = tuple(each for each in _WITH_ERRORS if not statuses or each.value in statuses)
-        if not statuses:
-            return EXIT_OK
+        statuses = statuses or _WITH_ERRORS
     seen: set[str] = set()
     rows: Iterable[JobRow] = _rows(service, job_id, statuses, ranges)
     if error_code is not None:

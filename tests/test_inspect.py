@@ -1,0 +1,421 @@
+"""`journal list` and `show`: what somebody needs to know who is called at night."""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from journal import JobService
+from journal.cli import main
+from journal.cli.throughput import (
+    SAMPLE_ROWS,
+    done_times,
+    recent_rate,
+    sparkline,
+    throughput,
+    time_left,
+)
+from journal.model import JobRow, RowStatus
+
+Capture = pytest.CaptureFixture[str]
+
+
+def run(root: Path, *arguments: str) -> int:
+    return main(["--root", str(root), *arguments])
+
+
+def as_json(root: Path, capsys: Capture, *arguments: str) -> Any:
+    assert run(root, *arguments, "--json") == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def ids(root: Path, capsys: Capture, *arguments: str) -> list[str]:
+    return [job["id"] for job in as_json(root, capsys, "list", *arguments)]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Jobs that are pending, interrupted, paused and completed, in this order of their making."""
+    path = tmp_path / "store"
+    with JobService(path, sync="none") as service:
+        for name in ("waits", "died", "rests", "done"):
+            service.create_job(f"Ship {name}", job_id=name, row_data=[{}] * 3)
+        for name in ("died", "rests", "done"):
+            service.start_job(name)
+        service.start_row("died:1")
+        service.release_run("died")
+        service.update_status("rests", "paused")
+        for number in (1, 2, 3):
+            service.complete_row(f"done:{number}")
+        service.update_status("done", "completed")
+    return path
+
+
+# --- list
+
+
+def test_list_tells_interrupted_jobs_from_running_ones(root: Path, capsys: Capture) -> None:
+    with JobService(root, sync="none") as service:
+        service.start_job("waits")
+        assert ids(root, capsys, "--status", "interrupted") == ["died"]
+        assert ids(root, capsys, "--status", "running") == ["waits"]
+        assert ids(root, capsys, "--status", "paused") == ["rests"]
+        shown = as_json(root, capsys, "list")
+    assert [job["status"] for job in shown] == ["completed", "paused", "interrupted", "running"]
+
+
+def test_list_takes_a_pattern_for_names(root: Path, capsys: Capture) -> None:
+    assert ids(root, capsys, "--name", "Ship d*") == ["done", "died"]
+    assert ids(root, capsys, "--name", "d*") == []
+
+
+def test_list_takes_moments_and_how_long_ago(root: Path, capsys: Capture) -> None:
+    with JobService(root) as service:
+        job = service.get_job("rests")
+    assert job is not None
+    at = job.created_at
+    assert ids(root, capsys, "--since", at.isoformat()) == ["done", "rests"]
+    assert ids(root, capsys, "--until", at.isoformat()) == ["died", "waits"]
+    assert ids(root, capsys, "--since", f"{at.astimezone():%Y-%m-%d %H:%M:%S.%f}") == [
+        "done",
+        "rests",
+    ]
+    assert len(ids(root, capsys, "--since", "3d")) == 4
+    assert len(ids(root, capsys, "--since", "2h ago")) == 4
+    assert ids(root, capsys, "--until", "1w") == []
+
+
+@pytest.mark.parametrize("value", ["yesterday", "3y", "2026-13-01", "-3d", "999999999w", ""])
+def test_list_says_which_times_it_takes(root: Path, capsys: Capture, value: str) -> None:
+    assert run(root, "list", "--since", value) == 2
+    assert repr(value) in capsys.readouterr().err
+
+
+def test_list_shows_the_newest_and_says_that_there_are_more(root: Path, capsys: Capture) -> None:
+    assert run(root, "list", "--limit", "2") == 0
+    captured = capsys.readouterr()
+    assert [line.split()[0] for line in captured.out.splitlines()] == ["JOB", "done", "rests"]
+    assert captured.err == "these are the newest 2; --limit 0 shows all\n"
+    assert run(root, "list", "--limit", "4") == 0
+    assert capsys.readouterr().err == ""
+    assert len(ids(root, capsys, "--limit", "0")) == 4
+
+
+def test_the_fields_of_list_keep_their_names(root: Path, capsys: Capture) -> None:
+    first = "id name status failed_rows pending_count needs_review_count total_cost_cents"
+    then = "started_at duration_s original_command description mode metadata retry_of total_rows"
+    last = "processed_rows successful_rows processing_count skipped_count error_code error_message"
+    end = "repaired created_at completed_at updated_at"
+    names = " ".join((first, then, last, end)).split()
+    assert list(as_json(root, capsys, "list")[0]) == names
+    assert run(root, "list", "--csv") == 0
+    assert capsys.readouterr().out.splitlines()[0] == ",".join(names)
+
+
+def _damaged(directory: Path) -> None:
+    path = directory / "journal.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"Ship", b"Shop"))
+
+
+def _foreign(directory: Path) -> None:
+    (directory / "journal.jsonl").write_text("these are\nmy notes\n")
+
+
+def _of_another_name(directory: Path) -> None:
+    path = directory / "journal.jsonl"
+    path.write_bytes((directory.parent / "done" / "journal.jsonl").read_bytes())
+
+
+def _newer(directory: Path) -> None:
+    path = directory / "journal.jsonl"
+    path.write_bytes(path.read_bytes().replace(b'"format":1', b'"format":2'))
+
+
+def _empty(directory: Path) -> None:
+    (directory / "journal.jsonl").write_bytes(b"")
+
+
+@pytest.mark.parametrize("hurt", [_damaged, _foreign, _of_another_name, _newer, _empty])
+def test_what_cannot_be_read_is_named_and_hides_nothing(
+    root: Path, capsys: Capture, hurt: Callable[[Path], None]
+) -> None:
+    hurt(root / "waits")
+    assert run(root, "list", "--nl") == 6
+    captured = capsys.readouterr()
+    listed = [json.loads(line)["id"] for line in captured.out.splitlines()]
+    assert listed == ["done", "rests", "died"]
+    assert captured.err.count("\n") == 1
+    assert str(root / "waits") in captured.err
+    for command in ("show", "rows", "errors"):
+        assert run(root, command, "died") == 0
+        assert run(root, command, "waits") in (1, 4, 6)
+        assert str(root / "waits") in capsys.readouterr().err
+
+
+def test_list_reads_no_more_journals_than_it_shows_and_one(root: Path, capsys: Capture) -> None:
+    """Of the others it reads the first line: so it answers at once, however many there are."""
+    path = root / "waits" / "journal.jsonl"
+    head, _, rest = path.read_bytes().partition(b"\n")
+    path.write_bytes(head + b"\n" + rest.replace(b"row", b"rod"))
+    assert ids(root, capsys, "--limit", "2") == ["done", "rests"]
+    assert run(root, "list") == 6
+
+
+# --- show
+
+
+@pytest.fixture
+def ended(tmp_path: Path) -> Path:
+    """A job that ended with failed rows, some in review and some that were never begun."""
+    path = tmp_path / "ended"
+    with JobService(path, sync="none") as service:
+        service.create_job("Ship CA", job_id="ca", row_data=[{"data": {"n": n}} for n in range(60)])
+        service.start_job("ca")
+        for number in (5, 12, *range(34, 48)):
+            service.fail_row(f"ca:{number}", "E42", "Missing ZIP")
+        service.fail_row("ca:50", "timeout", "took longer than 30 s")
+        service.complete_row("ca:1", cost_cents=100)
+        for number in (20, 21, 23):
+            service.start_row(f"ca:{number}")
+        service.release_run("ca")
+        service.start_job("ca")
+        service.update_status("ca", "failed")
+    return path
+
+
+def test_show_groups_errors_with_their_rows_and_an_example(ended: Path, capsys: Capture) -> None:
+    assert run(ended, "show", "ca") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "errors      16 x E42: rows 5, 12, 34-47: Missing ZIP" in lines
+    assert "            1 x timeout: row 50: took longer than 30 s" in lines
+    assert "in review   rows 20-21, 23" in lines
+
+
+def test_show_as_json_has_all_of_it(ended: Path, capsys: Capture) -> None:
+    shown = as_json(ended, capsys, "show", "ca")
+    assert shown["errors"][0] == {
+        "code": "E42",
+        "status": "failed",
+        "count": 16,
+        "example": "Missing ZIP",
+        "rows": "5,12,34-47",
+    }
+    assert shown["needs_review_rows"] == "20-21,23"
+    assert shown["processing_rows"] == ""
+    assert shown["errors_partial"] is False
+    assert shown["retry_chain"] == ["ca"]
+    assert shown["run_holder"] is None
+    assert sum(shown["throughput"]["rows"]) == 18
+
+
+def _paste(commands: list[str]) -> None:
+    """Type the commands into a shell, where `journal` is this one."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    for command in commands:
+        done = subprocess.run(
+            ["sh", "-c", command],
+            env={**os.environ, "PATH": path},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, (command, done.stderr)
+
+
+def test_the_commands_of_show_settle_an_ended_job(ended: Path, capsys: Capture) -> None:
+    commands = [each["command"] for each in as_json(ended, capsys, "show", "ca")["next"]]
+    words = [shlex.split(command)[3] for command in commands]
+    assert words == ["errors", "rows", "rows", "resolve", "retry"]
+    _paste(commands)
+    assert as_json(ended, capsys, "show", "ca")["needs_review_rows"] == ""
+    commands = [each["command"] for each in as_json(ended, capsys, "show", "ca")["next"]]
+    assert commands[-1] == f"journal --root {ended} show ca-retry"
+    _paste(commands)
+
+
+@pytest.mark.parametrize(
+    ("how", "status"),
+    [("--completed", "completed"), ("--retry", "pending"), ("--failed", "failed")],
+)
+def test_the_commands_of_show_settle_rows_of_a_job_that_goes_on(
+    root: Path, capsys: Capture, how: str, status: str
+) -> None:
+    with JobService(root, sync="none") as service:
+        service.start_job("died", "review")
+        service.update_status("died", "paused")
+    found = as_json(root, capsys, "show", "died")["next"]
+    _paste([each["command"] for each in found if how in each["command"]])
+    with JobService(root) as service:
+        row = service.get_row("died:1")
+    assert row is not None
+    assert row.status == status
+
+
+def test_show_says_what_became_of_an_interrupted_run(root: Path, capsys: Capture) -> None:
+    assert run(root, "show", "died") == 0
+    out = capsys.readouterr().out
+    assert "in flight   rows 1" in out
+    assert "--on-interrupted" in out
+
+
+def test_show_of_a_paused_job_says_whether_a_run_waits(root: Path, capsys: Capture) -> None:
+    assert run(root, "show", "rests") == 0
+    assert "no run waits" in capsys.readouterr().out
+    assert as_json(root, capsys, "show", "done")["next"] == []
+
+
+def test_a_job_in_the_default_store_needs_no_root_in_its_commands(
+    ended: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JOURNAL_ROOT", str(ended))
+    assert main(["show", "ca"]) == 0
+    assert "            journal retry ca --on-interrupted retry\n" in capsys.readouterr().out
+    monkeypatch.delenv("JOURNAL_ROOT")
+    assert main(["show", str(ended / "ca")]) == 0
+    assert f"  journal --root {ended} errors ca\n" in capsys.readouterr().out
+
+
+def test_show_adds_up_a_chain_of_retries(ended: Path, capsys: Capture) -> None:
+    with JobService(ended, sync="none") as service:
+        service.retry_job("ca", "retry")
+        service.start_job("ca-retry")
+        service.complete_row("ca-retry:2", cost_cents=50)
+        service.skip_row("ca-retry:3")
+        service.update_status("ca-retry", "cancelled")
+        service.retry_job("ca-retry")
+    expected = {"rows": 60, "completed": 2, "skipped": 1, "open": 57, "cost_cents": 150}
+    for job_id in ("ca", "ca-retry", "ca-retry-2"):
+        shown = as_json(ended, capsys, "show", job_id)
+        assert shown["retry_chain"] == ["ca", "ca-retry", "ca-retry-2"]
+        assert shown["retry_totals"] == expected
+    assert run(ended, "show", "ca-retry") == 0
+    out = capsys.readouterr().out
+    assert "retries     ca -> ca-retry (this) -> ca-retry-2" in out
+    assert "together: 2 completed, 1 skipped, 57 open of 60 rows, cost 1.50" in out
+
+
+def test_show_names_a_damaged_job_of_the_chain_and_shows_the_rest(
+    ended: Path, capsys: Capture
+) -> None:
+    with JobService(ended, sync="none") as service:
+        service.retry_job("ca", "retry")
+    _damaged(ended / "ca")
+    assert run(ended, "show", "ca-retry") == 0
+    captured = capsys.readouterr()
+    assert "status      pending" in captured.out
+    assert str(ended / "ca" / "journal.jsonl") in captured.err
+
+
+def test_show_of_a_retry_whose_first_job_was_deleted_says_so(ended: Path, capsys: Capture) -> None:
+    with JobService(ended, sync="none") as service:
+        service.retry_job("ca", "retry")
+        service.delete_job("ca")
+    assert run(ended, "show", "ca-retry") == 0
+    assert "retry of    ca, which is not here any more" in capsys.readouterr().out
+
+
+def test_show_ends_with_counts_that_awk_reads(ended: Path) -> None:
+    command = f"{shlex.quote(sys.executable)} -m journal --root {ended} show ca"
+    done = subprocess.run(
+        [
+            "sh",
+            "-c",
+            command
+            + """ | awk 'END { for (i = 1; i <= NF; i++) { split($i, p, "="); v[p[1]] = p[2] }
+            print v["status"], v["failed"] + v["needs_review"], v["total"] }'""",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "failed 20 60\n"
+
+
+def test_show_of_a_running_job_has_a_rate_and_a_time_left(root: Path, capsys: Capture) -> None:
+    with JobService(root, sync="none") as service:
+        service.start_job("waits")
+        service.complete_row("waits:1")
+        shown = as_json(root, capsys, "show", "waits")
+        assert run(root, "show", "waits") == 0
+    assert shown["status"] == "running"
+    assert shown["run_holder"]["pid"] == os.getpid()
+    assert shown["rows_per_s"] > 0
+    assert shown["left_s"] is not None
+    out = capsys.readouterr().out
+    assert " rows/s, " in out
+    assert " left\n" in out
+
+
+class Rows(list[JobRow]):
+    """Rows that count how often one is asked for."""
+
+    asked = 0
+
+    def __getitem__(self, index: Any) -> Any:
+        self.asked += 1
+        return super().__getitem__(index)
+
+
+BEGIN = datetime(2026, 11, 24, tzinfo=UTC)
+
+
+def row_done(number: int, after_s: float) -> JobRow:
+    at = BEGIN + timedelta(seconds=after_s)
+    return JobRow(f"j:{number}", "j", number, "", {}, BEGIN, at, RowStatus.COMPLETED)
+
+
+def test_the_throughput_of_many_rows_is_that_of_a_bounded_sample() -> None:
+    rows = Rows(row_done(number, number / 100) for number in range(50_000))
+    times, each = done_times(rows)
+    assert rows.asked == len(times) == SAMPLE_ROWS
+    assert each == 25
+    found = throughput(times, each)
+    assert found is not None
+    assert sum(found.rows) == 50_000
+    assert [count / found.span_s for count in found.rows] == pytest.approx([100] * 32, rel=0.05)
+
+
+def test_the_rate_is_that_of_the_run_at_work_of_late_and_falls_when_it_hangs() -> None:
+    fast = [BEGIN + timedelta(seconds=n / 100) for n in range(1000)]  # of an earlier run
+    slow = [BEGIN + timedelta(seconds=100 + n) for n in range(500)]
+    now = BEGIN + timedelta(seconds=600)
+    times = fast + slow
+    assert recent_rate(times, 1, BEGIN + timedelta(seconds=100), now) == pytest.approx(1, rel=0.02)
+    assert recent_rate(times, 1, BEGIN, now) == pytest.approx(1, rel=0.02)
+    later = now + timedelta(seconds=900)
+    assert recent_rate(times, 1, BEGIN, later) == pytest.approx(0.1, rel=0.01)
+    assert recent_rate(times, 1, now, later) is None
+    assert recent_rate(slow[:2], 500, BEGIN, now) is None  # two of a thousand say nothing
+    assert time_left(10, None) is None
+    assert time_left(10, 4) == timedelta(seconds=2)
+
+
+def test_a_sparkline_shows_nothing_as_a_blank_and_the_most_as_a_full_block() -> None:
+    assert sparkline([0, 1, 4, 8], drawable=True) == " ▂▅█"
+    assert sparkline([0, 1, 4, 8], drawable=False).isascii()
+
+
+def test_show_reads_a_bounded_number_of_failed_rows_and_says_so(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    with (
+        JobService(tmp_path, sync="none") as service,
+        service.batch(service.create_job("Many", job_id="many", row_data=[{}] * 10_050).id),
+    ):
+        for number in range(1, 10_051):
+            service.fail_row(f"many:{number}", "E", "no")
+    shown = as_json(tmp_path, capsys, "show", "many")
+    assert shown["errors_partial"] is True
+    assert shown["errors"][0]["count"] == 10_000
+    assert shown["failed_rows"] == 10_050
+    assert run(tmp_path, "show", "many") == 0
+    assert "of 10050 failed rows, the first 10000 were read" in capsys.readouterr().out
+    (group,) = as_json(tmp_path, capsys, "errors", "many")
+    assert (group["count"], group["rows"]) == (10_050, "1-10050")

@@ -1,0 +1,192 @@
+"""The command line says what it takes: in the README, in `--help`, to shells and from variables."""
+
+import inspect
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+import reference
+
+from journal import JobService
+from journal.cli import _COMMANDS, cli, main
+
+Capture = pytest.CaptureFixture[str]
+COMMANDS = sorted(_COMMANDS)
+
+
+def command_of(name: str) -> click.Command:
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    return command
+
+
+def options_of(name: str) -> list[click.Option]:
+    return [each for each in command_of(name).params if isinstance(each, click.Option)]
+
+
+def test_the_reference_in_the_readme_is_what_the_commands_say() -> None:
+    assert reference.stated() == reference.reference(), "python tests/reference.py --write"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_and_each_of_its_options_is_in_the_reference(name: str) -> None:
+    stated = reference.stated()
+    assert f"Usage: journal {name} " in stated
+    text = reference.help_text(name)
+    assert text in stated
+    for option in options_of(name):
+        assert option.help
+        assert all(word in text for word in option.opts)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_is_what_the_reference_says(name: str, capsys: Capture) -> None:
+    assert main([name, "--help"]) == 0
+    printed = capsys.readouterr().out.split()
+    assert printed[2:] == reference.help_text(name).split()[2:]  # but for the program's name
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_has_an_example_that_can_be_typed(name: str) -> None:
+    help_text = inspect.cleandoc(command_of(name).help or "")
+    (example,) = [line for line in help_text.splitlines() if line.startswith("Example: journal ")]
+    words = shlex.split(example.removeprefix("Example: journal "))
+    assert words[0] == name
+    parent = cli.make_context("journal", [name])
+    command_of(name).make_context(name, words[1:], parent=parent)
+
+
+# --- variables
+
+
+def variables_of(name: str) -> set[str]:
+    return {variable for option in options_of(name) for variable in option.envvar or ()}
+
+
+def test_each_option_has_a_variable_and_shares_it_with_no_other() -> None:
+    own = [option.envvar[0] for name in COMMANDS for option in options_of(name) if option.envvar]
+    assert len(own) == len(set(own)) == sum(len(options_of(name)) for name in COMMANDS)
+    assert {"JOURNAL_LIST_LIMIT", "JOURNAL_RUN_ON_INTERRUPTED", "JOURNAL_RUN_JOBS"} <= set(own)
+
+
+def test_the_variables_of_a_row_are_no_options() -> None:
+    taken = {variable for name in COMMANDS for variable in variables_of(name)}
+    assert not taken & {"JOURNAL_ROW_ID", "JOURNAL_ATTEMPT", "JOURNAL_TRACEBACK", "JOURNAL_ROOT"}
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "store"
+    with JobService(path, sync="none") as service:
+        for job_id in ("ship-ca", "ship-or", "other"):
+            service.create_job(job_id.upper(), job_id=job_id, row_data=[{}] * 4)
+    monkeypatch.setenv("JOURNAL_ROOT", str(path))
+    return path
+
+
+def test_options_come_from_the_environment(
+    root: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JOURNAL_LIST_LIMIT", "1")
+    monkeypatch.setenv("JOURNAL_LIST_NAME", "SHIP-*")
+    monkeypatch.setenv("JOURNAL_LIST_TSV", "1")
+    assert main(["list"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].startswith("ship-or\t")
+    assert main(["list", "--limit", "2"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 3
+    monkeypatch.setenv("JOURNAL_LIST_LIMIT", "many")
+    assert main(["list"]) == 2
+    assert "--limit" in capsys.readouterr().err
+    monkeypatch.setenv("JOURNAL_ROWS_ROW", "2-3")
+    monkeypatch.setenv("JOURNAL_ROWS_COLUMNS", "row_number")
+    assert main(["rows", "other", "--csv"]) == 0
+    assert capsys.readouterr().out == "row_number\n2\n3\n"
+
+
+def test_commands_of_a_run_may_be_this_program(root: Path, tmp_path: Path) -> None:
+    """They find JOURNAL_ROW_ID and JOURNAL_ATTEMPT in their environment, and no option in those."""
+    journal = [sys.executable, "-m", "journal"]
+    for name in ("list", "show", "rows", "errors", "verify"):
+        command = [*journal, name, *(["other"] if name != "list" else [])]
+        done = subprocess.run(
+            [*journal, "run", "-", "--lines", "--job", f"runs-{name}", "--", *command],
+            input=b"one\n",
+            env=os.environ,
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    with JobService(root) as service:
+        (row,) = service.get_rows("runs-rows")
+    assert row.result.startswith("    ROW  STATUS")
+
+
+# --- shells
+
+
+def completed(root: Path, shell: str, words: str) -> list[str]:
+    """What a shell is offered for the last of ``words``."""
+    count = len(words.split(" ")) - 1
+    done = subprocess.run(
+        [sys.executable, "-m", "journal"],
+        env={
+            **os.environ,
+            "_JOURNAL_COMPLETE": f"{shell}_complete",
+            "COMP_WORDS": words,
+            "COMP_CWORD": words.rsplit(" ", 1)[-1] if shell == "fish" else str(count),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr == ""
+    return list(filter(None, done.stdout.splitlines()))
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_complete_commands_and_job_ids(root: Path, shell: str) -> None:
+    def offered(words: str) -> list[str]:
+        lines = completed(root, shell, words)
+        if shell == "zsh":  # a line each for kind, value and help
+            return lines[1::3]
+        return [line.split("\t")[0].removeprefix("plain,") for line in lines]
+
+    assert offered("journal sh") == ["show"]
+    assert "--where" in offered("journal rows other --wh")
+    assert offered("journal show ship") == ["ship-ca", "ship-or"]
+    assert offered("journal show nothing") == []
+
+
+_WITH_JOB = [
+    "cancel",
+    "delete",
+    "errors",
+    "pause",
+    "repair",
+    "resolve",
+    "resume",
+    "retry",
+    "rows",
+    "show",
+    "skip",
+    "verify",
+]
+
+
+@pytest.mark.parametrize("command", [*_WITH_JOB, "delete other", "run rows.csv --job"])
+def test_each_command_completes_job_ids(root: Path, command: str) -> None:
+    assert completed(root, "bash", f"journal {command} ship-c") == ["plain,ship-ca"]
+
+
+def test_completion_looks_into_the_store_that_was_named(
+    root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("JOURNAL_ROOT")
+    assert completed(root, "bash", f"journal --root {root} show o") == ["plain,other"]
+    monkeypatch.chdir(tmp_path)
+    assert completed(root, "bash", "journal show o") == []
+    assert completed(root, "bash", "journal --root /dev/null show o") == []
