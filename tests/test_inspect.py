@@ -113,7 +113,7 @@ def test_the_fields_of_list_keep_their_names(root: Path, capsys: Capture) -> Non
     then = "started_at duration_s original_command description mode metadata retry_of total_rows"
     last = "processed_rows successful_rows processing_count skipped_count error_code error_message"
     end = "repaired created_at completed_at updated_at"
-    names = " ".join((first, then, last, end)).split()
+    names = f"{first} {then} {last} {end}".split()
     assert list(as_json(root, capsys, "list")[0]) == names
     assert run(root, "list", "--csv") == 0
     assert capsys.readouterr().out.splitlines()[0] == ",".join(names)

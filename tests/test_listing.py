@@ -250,7 +250,7 @@ def test_ctrl_c_in_the_middle_of_a_listing_is_130(many: Path) -> None:
         ("Cafe\u0301", 4),
         ("한국", 4),
         ("\u1112\u1161\u11ab", 2),  # the same syllable in three parts
-        ("Ａ", 2),
+        ("\uff21", 2),  # a full-width A
         ("…█", 2),
         ("🚢", 2),
         ("", 0),
