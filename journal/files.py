@@ -511,15 +511,27 @@ def remove_tree(path: Path) -> None:
 
 
 def subdirectories(path: Path) -> Iterator[str]:
-    """The names of the directories in ``path``, hidden ones left out; none if it is missing."""
+    """The names of the directories in ``path``, hidden ones left out; none if it is missing.
+
+    A link that leads to itself is none.
+    """
     try:
         entries = os.scandir(path)
     except FileNotFoundError:
         return
     with entries:
         for entry in entries:
-            if not entry.name.startswith(".") and entry.is_dir():
+            if not entry.name.startswith(".") and _is_directory(entry):
                 yield entry.name
+
+
+def _is_directory(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return False
+        raise
 
 
 def save_copy(source: JournalFile, offset: int, end: int, target: Path, *, sync: bool) -> Path:

@@ -23,7 +23,6 @@ from journal.format import JOURNAL_NAME, SEALED_LINE_END, newer_format, read_err
 from journal.hint import read_hint, write_hint, written_ns
 from journal.index import Columns, Index
 from journal.replay import START, Position, verified_blocks
-from journal.scan import judge_tail
 
 # Less than this is replayed in the time that a hint takes.
 HINT_BYTES = 1 << 18
@@ -188,6 +187,8 @@ class Reader:
 
     def _judge_tail(self, size: int, *, locked: bool) -> None:
         """Decide what the bytes from our position to ``size`` are: torn tail, or damage."""
+        from journal.scan import judge_tail  # noqa: PLC0415  (a sound journal is read without it)
+
         verdict = judge_tail(self.file, size, Position(self._end, self._end_crc))
         if verdict.torn:
             self._torn_end = size

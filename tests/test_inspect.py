@@ -142,7 +142,32 @@ def _empty(directory: Path) -> None:
     (directory / "journal.jsonl").write_bytes(b"")
 
 
-@pytest.mark.parametrize("hurt", [_damaged, _foreign, _of_another_name, _newer, _empty])
+def _pipe(directory: Path) -> None:
+    """Whoever opens it to read waits for somebody to write."""
+    (directory / "journal.jsonl").unlink()
+    os.mkfifo(directory / "journal.jsonl")
+
+
+HURT = [_damaged, _foreign, _of_another_name, _newer, _empty]
+
+
+def test_strange_things_in_a_store_hide_no_job(root: Path, capsys: Capture) -> None:
+    (root / "loop").symlink_to("loop")
+    (root / "nowhere").symlink_to("/nowhere")
+    (root / "notes").mkdir()
+    (root / "a-file").write_text("")
+    assert len(ids(root, capsys)) == 4
+    _pipe(root / "waits")
+    (root / "New Folder").mkdir()
+    _foreign(root / "New Folder")
+    assert run(root, "list") == 6
+    captured = capsys.readouterr()
+    assert captured.out.count("\n") == 4
+    assert captured.err.count("\n") == 2
+    assert run(root, "show", "died") == 0
+
+
+@pytest.mark.parametrize("hurt", HURT)
 def test_what_cannot_be_read_is_named_and_hides_nothing(
     root: Path, capsys: Capture, hurt: Callable[[Path], None]
 ) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from collections.abc import Callable, Collection
 from datetime import datetime
@@ -79,6 +78,8 @@ def journal_command() -> list[str]:
 
 def spoken(ctx: click.Context, service: JobService) -> Callable[..., str]:
     """``spoken(ctx, service)("show", job_id)``: a command that can be pasted, in this store."""
+    import shlex  # noqa: PLC0415  (`journal list` starts without it)
+
     words = ["journal"]
     if os.path.abspath(os.environ.get("JOURNAL_ROOT") or DEFAULT_ROOT) != str(service.root):
         given = os.path.abspath(ctx.obj) == str(service.root)  # else JOB was given as a path

@@ -17,7 +17,9 @@ import msgspec
 from click.core import ParameterSource
 
 from journal.cli.output import as_json, clean, echo_json_list, terminal_width, use_color
-from journal.cli.table import LOOK_AHEAD, write_table
+from journal.cli.table import LOOK_AHEAD, Field, write_table
+
+__all__ = ["Field", "Format", "color_option", "echo_rows", "listing_options", "plain_text"]
 
 _FORMATS = {
     "json": "One JSON array.",
@@ -26,25 +28,6 @@ _FORMATS = {
     "tsv": "Cells between tabs, without quotes, with a header.",
     "table": "A table for people (the default).",
 }
-
-
-class Field(msgspec.Struct, frozen=True, kw_only=True):
-    """A field of a listing's records, a column of its table, or both.
-
-    ``name`` is what programs know it by; empty: it is only in the table. ``value`` takes it out of
-    a record, as JSON has it. ``title`` heads the column; empty: there is none. ``text`` is what
-    the table shows, by default the value as text. The rest is as in :class:`table.Heading`.
-    """
-
-    name: str = ""
-    value: Callable[[Any], Any] = lambda record: record
-    title: str = ""
-    text: Callable[[Any], str] | None = None
-    right: bool = False
-    least: int = 0
-    wide: int = 0
-    rank: int = 0
-    status: bool = False
 
 
 class Format(msgspec.Struct, frozen=True):

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import msgspec
 
 from journal.cli.output import clean, colored, cut, pad, width_of
 
@@ -18,34 +20,30 @@ LOOK_AHEAD = 100  # rows, that decide on the widths
 _GAP = "  "
 
 
-class Heading(Protocol):
-    """What a table must know of a column."""
+class Field(msgspec.Struct, frozen=True, kw_only=True):
+    """A field of a listing's records, a column of its table, or both.
 
-    @property
-    def title(self) -> str: ...
-    @property
-    def right(self) -> bool:
-        """Aligned to the right, as numbers are."""
+    ``name`` is what programs know it by; empty: it is only in the table. ``value`` takes it out of
+    a record, as JSON has it. ``title`` heads the column; empty: there is none. ``text`` is what
+    the table shows, by default the value as text; ``right`` aligns it as numbers are, ``status`` is
+    for a status, which has a colour. It may be cut to ``least`` cells (0: it is never cut), and
+    rows that are yet to come may need ``wide``. The column of the highest ``rank`` is left out
+    first on a narrow terminal; that of rank 0 never is.
+    """
 
-    @property
-    def least(self) -> int:
-        """The width to which it may be cut; 0: it is never cut."""
-
-    @property
-    def wide(self) -> int:
-        """The width that rows which are yet to come may need."""
-
-    @property
-    def rank(self) -> int:
-        """The column of the highest rank is left out first; that of rank 0 never is."""
-
-    @property
-    def status(self) -> bool:
-        """Whether its text is a status, which has a colour."""
+    name: str = ""
+    value: Callable[[Any], Any] = lambda record: record
+    title: str = ""
+    text: Callable[[Any], str] | None = None
+    right: bool = False
+    least: int = 0
+    wide: int = 0
+    rank: int = 0
+    status: bool = False
 
 
 def write_table(
-    headings: Sequence[Heading],
+    fields: Sequence[Field],
     lines: Iterable[list[str]],
     *,
     width: int | None,
@@ -62,20 +60,20 @@ def write_table(
     if not first and look_ahead != 0:
         return
     natural = [
-        max([width_of(heading.title), heading.wide, *(width_of(line[place]) for line in first)])
-        for place, heading in enumerate(headings)
+        max([width_of(field.title), field.wide, *(width_of(line[place]) for line in first)])
+        for place, field in enumerate(fields)
     ]
-    widths = _fit(headings, natural, width)
+    widths = _fit(fields, natural, width)
     write = sys.stdout.write
-    write(_line(headings, [heading.title for heading in headings], widths, width, color=False))
+    write(_line(fields, [field.title for field in fields], widths, width, color=False))
     for line in first:
-        write(_line(headings, line, widths, width, color))
+        write(_line(fields, line, widths, width, color))
     for line in rest:
-        write(_line(headings, list(map(clean, line)), widths, width, color))
+        write(_line(fields, list(map(clean, line)), widths, width, color))
 
 
 def _line(
-    headings: Sequence[Heading],
+    fields: Sequence[Field],
     cells: Sequence[str],
     widths: dict[int, int],
     bound: int | None,
@@ -83,36 +81,36 @@ def _line(
 ) -> str:
     parts = []
     for place, width in widths.items():
-        heading = headings[place]
+        field = fields[place]
         text = cells[place]
-        if bound is not None and heading.least:
+        if bound is not None and field.least:
             text = cut(text, width)
-        padded = pad(text, width, right=heading.right)
-        if color and heading.status and text:
+        padded = pad(text, width, right=field.right)
+        if color and field.status and text:
             padded = padded.replace(text, colored(text, text))
         parts.append(padded)
     return _GAP.join(parts).rstrip(" ") + "\n"
 
 
-def _fit(headings: Sequence[Heading], natural: list[int], bound: int | None) -> dict[int, int]:
+def _fit(fields: Sequence[Field], natural: list[int], bound: int | None) -> dict[int, int]:
     """The places of the columns that are shown, in their order, and their widths."""
-    shown = list(range(len(headings)))
+    shown = list(range(len(fields)))
     if bound is None:
         return {place: natural[place] for place in shown}
     natural = natural[:]
-    if not headings[-1].least and not headings[-1].rank:
-        natural[-1] = len(headings[-1].title)  # it is shown whole, and may run over the edge
+    if not fields[-1].least and not fields[-1].rank:
+        natural[-1] = len(fields[-1].title)  # it is shown whole, and may run over the edge
 
     def least(place: int) -> int:
-        smallest = headings[place].least
+        smallest = fields[place].least
         return min(smallest, natural[place]) if smallest else natural[place]
 
     def needed() -> int:
         return sum(map(least, shown)) + len(_GAP) * (len(shown) - 1)
 
     while needed() > bound:
-        place = max(shown, key=lambda place: (headings[place].rank, place))
-        if not headings[place].rank:
+        place = max(shown, key=lambda place: (fields[place].rank, place))
+        if not fields[place].rank:
             break  # the rest is what nobody can do without: let the terminal wrap it
         shown.remove(place)
     widths = {place: least(place) for place in shown}

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import click
 
-_AGO = re.compile(r"([0-9]{1,9})\s*(s|m|h|d|w)(?:\s+ago)?", re.ASCII)
+_AGO = r"([0-9]{1,9})\s*(s|m|h|d|w)(?:\s+ago)?"  # compiled when it is asked for
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -27,7 +27,7 @@ def moment(text: str, now: datetime) -> datetime:
     ValueError says what would be right.
     """
     text = text.strip()
-    ago = _AGO.fullmatch(text)
+    ago = re.fullmatch(_AGO, text, re.ASCII)
     try:
         if ago is not None:
             return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
