@@ -5,6 +5,7 @@ import os
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,9 +23,13 @@ from journal.cli.throughput import (
     throughput,
     time_left,
 )
+from journal.cli.when import moment
 from journal.model import JobRow, RowStatus
 
 Capture = pytest.CaptureFixture[str]
+
+
+BEGIN = datetime(2026, 11, 24, tzinfo=UTC)
 
 
 def run(root: Path, *arguments: str) -> int:
@@ -90,6 +95,22 @@ def test_list_takes_moments_and_how_long_ago(root: Path, capsys: Capture) -> Non
     assert len(ids(root, capsys, "--since", "3d")) == 4
     assert len(ids(root, capsys, "--since", "2h ago")) == 4
     assert ids(root, capsys, "--until", "1w") == []
+
+
+def test_times_are_local_unless_they_have_a_zone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "PST8")
+    time.tzset()
+    try:
+        local = moment("2026-11-24 13:35", BEGIN)
+        there = moment("2026-11-24T13:35+02:00", BEGIN)
+        day = moment("2026-11-24", BEGIN)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert local == datetime(2026, 11, 24, 21, 35, tzinfo=UTC)
+    assert there == datetime(2026, 11, 24, 11, 35, tzinfo=UTC)
+    assert day == datetime(2026, 11, 24, 8, tzinfo=UTC)
+    assert moment("90m ago", BEGIN) == BEGIN - timedelta(hours=1.5)
 
 
 @pytest.mark.parametrize("value", ["yesterday", "3y", "2026-13-01", "-3d", "999999999w", ""])
@@ -388,9 +409,6 @@ class Rows(list[JobRow]):
         return super().__getitem__(index)
 
 
-BEGIN = datetime(2026, 11, 24, tzinfo=UTC)
-
-
 def row_done(number: int, after_s: float) -> JobRow:
     at = BEGIN + timedelta(seconds=after_s)
     return JobRow(f"j:{number}", "j", number, "", {}, BEGIN, at, RowStatus.COMPLETED)
@@ -444,3 +462,24 @@ def test_show_reads_a_bounded_number_of_failed_rows_and_says_so(
     assert "of 10050 failed rows, the first 10000 were read" in capsys.readouterr().out
     (group,) = as_json(tmp_path, capsys, "errors", "many")
     assert (group["count"], group["rows"]) == (10_050, "1-10050")
+
+
+def test_show_reads_fewer_rows_if_they_are_large(tmp_path: Path, capsys: Capture) -> None:
+    with JobService(tmp_path, sync="none") as service:
+        service.create_job("Large", job_id="large", row_data=[{}] * 150)
+        for number in range(1, 151):
+            service.fail_row(f"large:{number}", "E", "x" * 500_000)
+    shown = as_json(tmp_path, capsys, "show", "large")
+    assert shown["errors_partial"] is True
+    assert shown["errors"][0]["count"] == 100
+    assert sum(shown["throughput"]["rows"]) == pytest.approx(150)
+
+
+def test_show_of_a_job_that_keeps_counts_without_rows(tmp_path: Path, capsys: Capture) -> None:
+    with JobService(tmp_path, sync="none") as service:
+        service.create_job("Counts", job_id="counts")
+        service.start_job("counts")
+        service.update_counts("counts", total=10, processed=5, successful=4, failed=1)
+    assert run(tmp_path, "show", "counts") == 0
+    assert "40%, of 10 rows: 4 completed, 1 failed" in capsys.readouterr().out
+    assert run(tmp_path, "list") == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -40,6 +41,7 @@ from journal.cli.output import (
     use_color,
 )
 from journal.cli.throughput import (
+    SAMPLE_ROWS,
     Throughput,
     done_times,
     recent_rate,
@@ -47,11 +49,14 @@ from journal.cli.throughput import (
     throughput,
     time_left,
 )
+from journal.format import JOURNAL_NAME
 from journal.model import Job, JobStatus, RowStatus, RunHolder
 from journal.service import JobService
 
-# Of a job with more, `journal errors` reads all of them: this answers at once.
+# Of a job with more, or with larger rows, `journal errors` reads all: this answers at once.
 READ_ROWS = 10_000
+_READ_BYTES = 32 << 20
+_READ_AT_LEAST = 100
 _SHOWN_RANGES = 8
 _OPEN_TO_DOUBT = (RowStatus.PROCESSING, RowStatus.NEEDS_REVIEW)
 
@@ -59,8 +64,8 @@ _OPEN_TO_DOUBT = (RowStatus.PROCESSING, RowStatus.NEEDS_REVIEW)
 class Shown(msgspec.Struct, kw_only=True):
     """What `show` has found out about a job; ``--json`` writes it as it is.
 
-    ``rate`` is rows a second, of late, while it runs. Of more than READ_ROWS rows of a status only
-    the first are in ``errors`` and ``doubtful``, and ``partial`` is true.
+    ``rate`` is rows a second, of late, while it runs. Of more than ``read_rows`` rows of a status
+    only the first are in ``errors`` and ``doubtful``, and ``partial`` is true.
     """
 
     job: Job
@@ -72,6 +77,7 @@ class Shown(msgspec.Struct, kw_only=True):
     throughput: Throughput | None
     errors: list[ErrorGroup]
     doubtful: dict[str, Numbers]
+    read_rows: int
     partial: bool
     chain: Chain
     next: list[tuple[str, str]]
@@ -86,8 +92,8 @@ def show_command(ctx: click.Context, job: str, json_output: bool, color: str) ->
     """Show one job: how it stands, how fast it is, what went wrong, and what to do about it.
 
     Throughput is completed, failed and skipped rows over time; of more than 2,000 rows as many are
-    looked at, evenly spread. Errors are those of the first 10,000 failed rows: `journal errors`
-    has all. The last line is for awk and the like: key=value pairs, always the same ones.
+    looked at, evenly spread. Errors are those of the first 10,000 failed rows, or fewer if rows
+    are large: `journal errors` has all. The last line is for awk and the like: key=value pairs, always the same ones.
 
     Example: journal show hash-stdlib
     """
@@ -118,7 +124,8 @@ def _look(service: JobService, job: Job, command: Callable[..., str]) -> Shown:
     now = datetime.now(UTC)
     state = state_of(service, job)
     holder = service.run_holder(job.id) if state != "unknown" else None
-    times, rows_each = done_times(service.get_rows(job.id))
+    read_rows = _rows_to_read(service, job)
+    times, rows_each = done_times(service.get_rows(job.id), min(read_rows, SAMPLE_ROWS))
     rate = None
     if state == JobStatus.RUNNING:
         rate = recent_rate(times, rows_each, _began(job, holder), now)
@@ -126,13 +133,13 @@ def _look(service: JobService, job: Job, command: Callable[..., str]) -> Shown:
     wrong = (RowStatus.FAILED, RowStatus.NEEDS_REVIEW)
     errors = group_errors(
         itertools.chain.from_iterable(
-            itertools.islice(service.get_rows(job.id, status), READ_ROWS) for status in wrong
+            itertools.islice(service.get_rows(job.id, status), read_rows) for status in wrong
         )
     )
     doubtful = {}
     for status in _OPEN_TO_DOUBT:
         numbers = doubtful[status.value] = Numbers()
-        for found in service.find_rows(job.id, status, limit=READ_ROWS):
+        for found in service.find_rows(job.id, status, limit=read_rows):
             numbers.add(found.row_number)
     chain = chain_of(service, job)
     return Shown(
@@ -145,10 +152,21 @@ def _look(service: JobService, job: Job, command: Callable[..., str]) -> Shown:
         throughput=throughput(times, rows_each),
         errors=errors,
         doubtful=doubtful,
-        partial=max(job.failed_rows, job.needs_review_count, job.processing_count) > READ_ROWS,
+        read_rows=read_rows,
+        partial=max(job.failed_rows, job.needs_review_count, job.processing_count) > read_rows,
         chain=chain,
         next=advice(job, state, holder, doubtful, chain, command),
     )
+
+
+def _rows_to_read(service: JobService, job: Job) -> int:
+    """How many rows of a status may be read: fewer where rows are large, as results may be."""
+    try:
+        size_bytes = os.stat(service.root / job.id / JOURNAL_NAME).st_size
+    except OSError:  # deleted since
+        size_bytes = 0
+    row_bytes = max(1, size_bytes // max(1, job.total_rows))
+    return max(_READ_AT_LEAST, min(READ_ROWS, _READ_BYTES // row_bytes))
 
 
 def _began(job: Job, holder: RunHolder | None) -> datetime:
@@ -191,8 +209,8 @@ def _lines(shown: Shown, width: int | None) -> Iterator[tuple[str, str]]:
     if len(shown.errors) > 10 or (shown.errors and shown.partial):
         more = len(shown.errors) - 10
         text = f"{more} more codes; " if more > 0 else ""
-        if job.failed_rows > READ_ROWS:
-            text += f"of {job.failed_rows} failed rows, the first {READ_ROWS} were read; "
+        if job.failed_rows > shown.read_rows:
+            text += f"of {job.failed_rows} failed rows, the first {shown.read_rows} were read; "
         yield name, f"{text}`journal errors {job.id}` has all"
     for name, status in (("in flight", "processing"), ("in review", "needs_review")):
         numbers = shown.doubtful[status]

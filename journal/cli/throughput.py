@@ -35,13 +35,15 @@ class Throughput(msgspec.Struct, frozen=True, kw_only=True):
     rows_each: float
 
 
-def done_times(rows: Sequence[JobRow]) -> tuple[list[datetime], float]:
-    """When rows got done, in order, and how many rows each of these moments stands for."""
-    step = max(1.0, len(rows) / SAMPLE_ROWS)
-    if step == 1:
-        looked_at = list(rows)
-    else:
-        looked_at = [rows[int((number + 0.5) * step)] for number in range(SAMPLE_ROWS)]
+def done_times(rows: Sequence[JobRow], at_most: int = SAMPLE_ROWS) -> tuple[list[datetime], float]:
+    """When rows got done, in order, and how many rows each of these moments stands for.
+
+    No more than ``at_most`` rows are read.
+    """
+    step = max(1.0, len(rows) / at_most)
+    looked_at = (
+        iter(rows) if step == 1 else (rows[int((number + 0.5) * step)] for number in range(at_most))
+    )
     return sorted(row.updated_at for row in looked_at if row.status in _DONE), step
 
 
