@@ -21,6 +21,7 @@ __all__ = [
     "JobNotFoundError",
     "JournalDamagedError",
     "JournalError",
+    "MissingExtraError",
     "NothingToSalvageError",
     "RowChangedError",
     "RowNotFoundError",
@@ -337,3 +338,20 @@ class RowChangedError(JournalError):
         self.row_id = row_id
         self.expected = expected
         self.found = found
+
+
+class MissingExtraError(JournalError, ImportError):
+    """What was asked for needs a library that isn't installed.
+
+    Attributes: ``purpose`` (what for), ``library`` and ``extra`` (that brings it).
+    """
+
+    __match_args__ = ("purpose", "library", "extra")
+
+    def __init__(self, purpose: str, library: str, extra: str) -> None:
+        super().__init__(
+            f"{purpose} needs {library}, which isn't installed: pip install 'rowjournal[{extra}]'"
+        )
+        self.purpose = purpose
+        self.library = library
+        self.extra = extra

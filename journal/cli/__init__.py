@@ -25,6 +25,7 @@ _COMMANDS = {
     "cancel": "journal.cli.control",
     "delete": "journal.cli.delete",
     "errors": "journal.cli.rowlist",
+    "export": "journal.cli.export",
     "list": "journal.cli.joblist",
     "log": "journal.cli.log",
     "pause": "journal.cli.control",

@@ -1,0 +1,89 @@
+"""`journal export`."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from journal.cli.exits import EXIT_OK, exit_code_of
+from journal.cli.jobs import ReadingService, find_job
+from journal.cli.output import tell
+from journal.errors import JournalError
+from journal.export import FORMATS, STREAMED, export_rows, format_of
+from journal.model import RowStatus
+from journal.service import JobService
+
+
+@click.command("export")
+@click.argument("names", metavar="JOB OUT|-", nargs=-1)
+@click.option("--all", "all_jobs", is_flag=True, help="Every job of the store; name only OUT.")
+@click.option(
+    "--format", "file_format", type=click.Choice(FORMATS), help="Of OUT; default: by its name."
+)
+@click.option(
+    "--status",
+    "statuses",
+    multiple=True,
+    type=click.Choice([status.value for status in RowStatus]),
+    help="Only rows of this status; repeatable.",
+)
+@click.option(
+    "--redact", metavar="FIELD", multiple=True, help="Values of FIELD, nested too, are hidden."
+)
+@click.option("--data-only", is_flag=True, help="Only the data's own columns, to be fed in again.")
+@click.option("--force", is_flag=True, help="Replace OUT if it is there.")
+@click.pass_context
+def export_command(
+    ctx: click.Context,
+    names: tuple[str, ...],
+    all_jobs: bool,
+    file_format: str | None,
+    statuses: tuple[str, ...],
+    redact: tuple[str, ...],
+    data_only: bool,
+    force: bool,
+) -> int:
+    """Write the rows of JOB to OUT: CSV, TSV, JSON Lines, JSON, SQLite or Parquet.
+
+    The name of OUT says the format: .csv .tsv .jsonl .json .db .sqlite .parquet; - is standard
+    output, CSV unless --format says otherwise. OUT is written whole or not at all.
+
+    The columns are the data's own, then job_id, row_number, status, attempts, error_code,
+    error_message, reason, tracking_number, label_path, cost_cents, result, created_at, started_at,
+    processed_at and duration_s. Where the data has one of these, the journal's begins with journal_.
+
+    Example: journal export ship-ca failed.csv --status failed --status needs_review
+    """
+    if len(names) != (1 if all_jobs else 2):
+        raise click.UsageError("say JOB OUT, or --all OUT")
+    out = names[-1]
+    errors: list[JournalError] = []
+    service: JobService
+    if all_jobs:
+        service = ReadingService(ctx.obj)
+        jobs = service.list_jobs(limit=None, on_error=errors.append)
+        job_ids = [job.id for job in reversed(jobs)]  # the oldest first
+    else:
+        service, job_id = find_job(ctx.obj, names[0])
+        job_ids = [job_id]
+    if file_format is None:
+        file_format = "csv" if out == "-" else format_of(out)
+    if out == "-" and file_format not in STREAMED:
+        raise click.UsageError(f"{file_format} can't go to standard output: name a file")
+    count = export_rows(
+        service,
+        job_ids,
+        sys.stdout.buffer if out == "-" else out,
+        file_format,
+        statuses=statuses,
+        redact=redact,
+        data_only=data_only,
+        force=force,
+        on_error=errors.append if all_jobs else None,
+    )
+    for error in errors:
+        tell(f"journal: {error}")
+    if out != "-":
+        tell(f"{count} row{'' if count == 1 else 's'} in {out}")
+    return max(map(exit_code_of, errors), default=EXIT_OK)

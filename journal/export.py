@@ -1,0 +1,198 @@
+"""Rows of a job, or of a whole store, into a file that other programs read."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Callable, Collection, Iterable
+from pathlib import PurePath
+from typing import IO, Any
+
+import msgspec
+
+from journal.errors import InvalidValueError, JournalError
+from journal.flatrows import FlatRows, as_text
+from journal.model import RowStatus
+from journal.outfile import whole_file
+from journal.service import JobService
+
+STREAMED = ("csv", "tsv", "jsonl", "json")
+FORMATS = (*STREAMED, "sqlite", "parquet")
+
+_FORMAT_OF_SUFFIX = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".tab": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".db": "sqlite",
+    ".sqlite": "sqlite",
+    ".sqlite3": "sqlite",
+    ".parquet": "parquet",
+}
+
+
+def format_of(name: str | os.PathLike[str]) -> str:
+    """The format that a file of this name has, by its extension; InvalidValueError if none."""
+    found = _FORMAT_OF_SUFFIX.get(PurePath(name).suffix.lower())
+    if found is None:
+        known = ", ".join(_FORMAT_OF_SUFFIX)
+        raise InvalidValueError(
+            "out", os.fspath(name), f"says no format: end it with one of {known}, or say --format"
+        )
+    return found
+
+
+def export_rows(
+    service: JobService,
+    job_ids: str | Iterable[str],
+    out: str | os.PathLike[str] | IO[bytes],
+    file_format: str | None = None,
+    *,
+    statuses: Collection[RowStatus | str] = (),
+    redact: Collection[str] = (),
+    data_only: bool = False,
+    force: bool = False,
+    on_error: Callable[[JournalError], object] | None = None,
+) -> int:
+    """Write the rows of some jobs, by job in the order given and then by row number; how many.
+
+    A row becomes one flat record: its data under its own names, then what the journal knows, under
+    the names of ``flatrows.JOURNAL_COLUMNS``; one that the data has too, in any case, begins with
+    ``journal_`` in the whole export. ``data_only`` leaves the journal's out. ``statuses`` limits
+    the rows; ``redact`` names the fields, at any depth, whose values become "[REDACTED]".
+
+    ``out`` is a path, or for the formats in STREAMED a binary stream. A path gets the whole
+    export, synced, or stays as it was; one that is there is refused without ``force``. The format
+    is the path's extension's if ``file_format`` isn't given.
+
+    Memory does not grow with the rows, but for 16 bytes a row of the job at hand and what the
+    service keeps. A job that changes meanwhile is exported with the rows that it had at first.
+    ``on_error`` takes the error of a job that can't be read, which is then left out.
+
+    Raises InvalidValueError for an ``out`` that is there, for what the format can't hold, and for
+    arguments that can't be, MissingExtraError, StorageError, and what reading a job raises.
+    """
+    if isinstance(out, (str, os.PathLike)):
+        file_format = file_format or format_of(out)
+    if file_format not in FORMATS:
+        raise InvalidValueError("format", file_format, f"must be one of {', '.join(FORMATS)}")
+    if file_format == "parquet":
+        from journal.parquet import load_pyarrow  # noqa: PLC0415  (before an hour of reading)
+
+        load_pyarrow()
+
+    def rows() -> FlatRows:
+        return FlatRows(
+            service,
+            [job_ids] if isinstance(job_ids, str) else job_ids,
+            statuses=statuses,
+            redact=redact,
+            data_only=data_only,
+            tabular=file_format not in ("jsonl", "json"),
+            on_error=on_error,
+        )
+
+    if not isinstance(out, (str, os.PathLike)):
+        if file_format not in STREAMED:
+            raise InvalidValueError("format", file_format, "can't be streamed: name a file")
+        return _STREAM_WRITERS[file_format](rows(), out)
+    with whole_file(out, force=force) as part:
+        if file_format == "sqlite":
+            from journal.sqlite import write_sqlite  # noqa: PLC0415  (others needn't wait for it)
+
+            return write_sqlite(rows(), part, redact)
+        with part.open("wb") as stream:
+            if file_format == "parquet":
+                from journal.parquet import write_parquet  # noqa: PLC0415
+
+                return write_parquet(rows(), stream)
+            return _STREAM_WRITERS[file_format](rows(), stream)
+
+
+def _write_csv(rows: FlatRows, stream: IO[bytes]) -> int:
+    class Lines:
+        def write(self, line: str) -> None:
+            stream.write(line.removesuffix("\r\n").encode() + b"\n")
+
+    # With its own line end csv quotes a lone CR in every version of Python.
+    writer = csv.writer(Lines(), lineterminator="\r\n")
+    columns = tuple(rows.columns)
+    count = 0
+    if columns:
+        writer.writerow(columns)
+        for count, row in enumerate(rows, 1):  # noqa: B007
+            get = row.get
+            writer.writerow([as_text(get(name)) for name in columns])
+    return count
+
+
+def _write_tsv(rows: FlatRows, stream: IO[bytes]) -> int:
+    columns = tuple(rows.columns)
+    own = frozenset(rows.own)
+    for name in columns:
+        _check_cell(name, name, "the header")
+    count = 0
+    if columns:
+        stream.write("\t".join(columns).encode() + b"\n")
+        for count, row in enumerate(rows, 1):
+            cells = [as_text(row.get(name)) for name in columns]
+            line = "\t".join(cells)
+            if line.count("\t") >= len(columns) or "\n" in line or "\r" in line:
+                for place, name in enumerate(columns):
+                    if name in own:
+                        cells[place] = cells[place].translate(_SHOWN)
+                    else:
+                        _check_cell(cells[place], name, _place_of(row, rows, count))
+                line = "\t".join(cells)
+            if not line:
+                raise InvalidValueError(
+                    _place_of(row, rows, count),
+                    "",
+                    "would be an empty line, which readers of TSV pass over: export as CSV",
+                )
+            stream.write(line.encode() + b"\n")
+    return count
+
+
+# In what the journal says itself, messages and results: for the eye. The data is never changed.
+_SHOWN = str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r"})
+
+
+def _check_cell(cell: str, name: str, place: str) -> None:
+    if any(c in cell for c in "\t\n\r"):
+        raise InvalidValueError(
+            f"{place}, column {name!r}",
+            cell,
+            "has a tab or a line end, which TSV can't hold: export as CSV or JSON Lines",
+        )
+
+
+def _place_of(row: dict[str, Any], rows: FlatRows, count: int) -> str:
+    return f"row {row[rows.own[1]]}" if rows.own else f"exported row {count}"
+
+
+def _write_jsonl(rows: FlatRows, stream: IO[bytes]) -> int:
+    encode = msgspec.json.Encoder().encode
+    count = 0
+    for count, row in enumerate(rows, 1):  # noqa: B007
+        stream.write(encode(row) + b"\n")
+    return count
+
+
+def _write_json(rows: FlatRows, stream: IO[bytes]) -> int:
+    encode = msgspec.json.Encoder().encode
+    count = 0
+    for count, row in enumerate(rows, 1):
+        stream.write((b"[" if count == 1 else b",\n ") + encode(row))
+    stream.write(b"]\n" if count else b"[]\n")
+    return count
+
+
+_STREAM_WRITERS: dict[str, Callable[[FlatRows, IO[bytes]], int]] = {
+    "csv": _write_csv,
+    "tsv": _write_tsv,
+    "jsonl": _write_jsonl,
+    "json": _write_json,
+}

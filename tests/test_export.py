@@ -1,0 +1,450 @@
+"""`journal export` and `export_rows`: formats, columns, and rows fed in again."""
+
+import csv
+import io
+import json
+import os
+import pickle
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from journal import JobService
+from journal.cli import main
+from journal.errors import InvalidValueError, MissingExtraError, StorageError
+from journal.export import FORMATS, export_rows, format_of
+from journal.flatrows import JOURNAL_COLUMNS
+
+pq = pytest.importorskip("pyarrow.parquet", reason="no wheel of pyarrow here")
+
+OWN = list(JOURNAL_COLUMNS)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """Jobs whose rows differ in their keys: one that ended with failures, and a small one."""
+    root = tmp_path / "store"
+    with JobService(root, sync="none") as service:
+        service.create_job("Ship CA", job_id="ship-ca")
+        service.create_rows(
+            "ship-ca",
+            [
+                {"data": {"order": "A-1", "zip": "02134", "qty": 1}},
+                {"data": {"order": "A-2", "zip": "9021", "qty": 2.5, "tags": ["x", "y"]}},
+                {"data": {"order": "A-3", "zip": "", "status": "gold"}},
+                {"data": {"order": "=1+1", "zip": None, "qty": 4}},
+                {"data": {"order": 'A,5\n"quoted"\r', "zip": "94107", "who": {"Password": "p"}}},
+            ],
+        )
+        service.start_job("ship-ca")
+        for number in range(1, 6):
+            service.start_row(f"ship-ca:{number}")
+        service.complete_row("ship-ca:1", "1Z1", "artifacts/1.pdf", 1250, result={"eta": 3})
+        service.fail_row("ship-ca:2", "E42", "no such\tzip")
+        service.skip_row("ship-ca:3", "gold ships by hand")
+        service.review_row("ship-ca:4", "lost", "who knows")
+        service.complete_row("ship-ca:5", result="done")
+        service.update_status("ship-ca", "failed")
+        service.create_job("Ship OR", job_id="ship-or", row_data=[{"data": {"order": "B-1"}}])
+    return root
+
+
+def run(root: Path, *arguments: object) -> int:
+    return main(["--root", str(root), *map(str, arguments)])
+
+
+def csv_rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, strict=True))
+
+
+def exported(store: Path, file_format: str, **options: Any) -> bytes:
+    stream = io.BytesIO()
+    with JobService(store) as service:
+        export_rows(service, options.pop("jobs", "ship-ca"), stream, file_format, **options)
+    return stream.getvalue()
+
+
+def test_a_csv_has_the_datas_columns_then_the_journals(store: Path, tmp_path: Path) -> None:
+    out = tmp_path / "all.csv"
+    assert run(store, "export", "ship-ca", out) == 0
+    own = ["journal_status" if name == "status" else name for name in OWN]
+    rows = csv_rows(out)
+    assert list(rows[0]) == ["order", "zip", "qty", "tags", "status", "who", *own]
+    first = rows[0]
+    assert (first["zip"], first["qty"], first["status"]) == ("02134", "1", "")
+    assert first["journal_status"] == "completed"
+    assert (first["cost_cents"], first["result"]) == ("1250", '{"eta":3}')
+    assert (rows[1]["error_code"], rows[1]["error_message"]) == ("E42", "no such\tzip")
+    assert rows[1]["tags"] == '["x","y"]'
+    assert rows[2]["reason"] == "gold ships by hand"
+    assert rows[3]["order"] == "=1+1"  # data, whatever a spreadsheet makes of it
+    assert rows[4]["order"] == 'A,5\n"quoted"\r'
+    assert rows[4]["result"] == "done"
+
+
+def test_every_format_tells_the_same(store: Path, tmp_path: Path) -> None:
+    with JobService(store) as service:
+        for file_format in FORMATS:
+            if file_format != "tsv":
+                out = tmp_path / f"out.{file_format}"
+                assert export_rows(service, "ship-ca", out, file_format) == 5
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert json.loads((tmp_path / "out.json").read_text()) == lines
+    table = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    database = sqlite3.connect(tmp_path / "out.sqlite")
+    database.row_factory = sqlite3.Row
+    stored = [dict(row) for row in database.execute("SELECT * FROM rows ORDER BY row_number")]
+    database.close()
+    for line, parquet, row in zip(lines, table, stored, strict=True):
+        for name, value in line.items():
+            text = json.dumps(value, separators=(",", ":"))
+            assert row[name] == (text if isinstance(value, (dict, list)) else value)
+            if isinstance(parquet[name], datetime):
+                assert parquet[name] == datetime.fromisoformat(value)
+            else:
+                assert parquet[name] == row[name]
+        assert set(row) == set(parquet) >= set(line)
+
+
+def test_times_are_those_of_the_last_try(tmp_path: Path) -> None:
+    with JobService(tmp_path, sync="none") as service:
+        job = service.create_job("Two tries", row_data=[{"data": {}}, {"data": {}}, {"data": {}}])
+        service.start_job(job.id)
+        service.start_row(f"{job.id}:1")
+        service.fail_row(f"{job.id}:1", "E", "once")
+        service.retry_row(f"{job.id}:1")
+        begun = service.start_row(f"{job.id}:1").updated_at
+        done = service.complete_row(f"{job.id}:1").processed_at
+        service.complete_row(f"{job.id}:2")  # nobody said when that began
+        service.start_row(f"{job.id}:3")
+        service.review_row(f"{job.id}:3", "E", "?")
+        service.complete_row(f"{job.id}:3")  # by a person, who knows when
+    assert done is not None
+    one, two, three = [
+        json.loads(line) for line in exported(tmp_path, "jsonl", jobs=job.id).splitlines()
+    ]
+    assert datetime.fromisoformat(one["started_at"]) == begun
+    assert one["duration_s"] == pytest.approx((done - begun).total_seconds())
+    assert one["attempts"] == 2
+    assert (two["started_at"], two["duration_s"]) == (None, None)
+    assert three["duration_s"] is None
+    assert datetime.fromisoformat(three["processed_at"]) > datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def test_statuses_can_be_chosen(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(store, "export", "ship-ca", "-", "--format", "jsonl", "--status", "failed") == 0
+    assert [json.loads(line)["row_number"] for line in capsys.readouterr().out.splitlines()] == [2]
+    both = ("--status", "needs_review", "--status", "failed")
+    assert run(store, "export", "ship-ca", "-", "--format", "jsonl", *both) == 0
+    captured = capsys.readouterr()
+    assert [json.loads(line)["row_number"] for line in captured.out.splitlines()] == [2, 4]
+    assert captured.err == ""
+
+
+def test_columns_are_those_of_the_rows_that_are_exported(store: Path) -> None:
+    header = exported(store, "csv", statuses=["failed"]).decode().splitlines()[0]
+    assert header == ",".join(["order", "zip", "qty", "tags", *OWN])  # none has a status of its own
+
+
+def test_values_are_hidden_by_the_names_of_their_fields(store: Path) -> None:
+    text = exported(store, "jsonl", redact=["PASSWORD", "zip", "Error_Message"]).decode()
+    rows = [json.loads(line) for line in text.splitlines()]
+    assert rows[4]["who"] == {"Password": "[REDACTED]"}
+    assert {row["zip"] for row in rows} == {"[REDACTED]"}
+    assert {row["error_message"] for row in rows} == {"[REDACTED]"}
+    assert "02134" not in text
+    assert "no such" not in text
+
+
+def test_a_hidden_number_is_text_in_parquet_and_hidden_in_sqlite(
+    store: Path, tmp_path: Path
+) -> None:
+    for name in ("hidden.parquet", "hidden.db"):
+        assert run(store, "export", "ship-ca", tmp_path / name, "--redact", "cost_cents") == 0
+    table = pq.read_table(tmp_path / "hidden.parquet")
+    assert set(table["cost_cents"].to_pylist()) == {"[REDACTED]"}
+    database = sqlite3.connect(tmp_path / "hidden.db")
+    assert database.execute("SELECT DISTINCT cost_cents FROM rows").fetchall() == [("[REDACTED]",)]
+    database.close()
+
+
+def test_failed_rows_are_fixed_in_the_csv_and_run_as_a_new_job(store: Path, tmp_path: Path) -> None:
+    out = tmp_path / "failed.csv"
+    assert run(store, "export", "ship-ca", out, "--status", "failed") == 0
+    fixed = out.read_text(encoding="utf-8").replace("9021", "90210")
+    out.write_text(fixed, encoding="utf-8")
+    command = ("--job", "ship-ca-2", "--quiet", "--", "echo", "{zip}", "{order}")
+    assert run(store, "run", out, *command) == 0
+    with JobService(store) as service:
+        (row,) = service.get_rows("ship-ca-2")
+    assert row.result == "90210 A-2"
+    assert row.data["error_code"] == "E42"  # what the first job said goes along, as data
+    again = csv_rows_of(exported(store, "csv", jobs="ship-ca-2"))[0]
+    assert (again["error_code"], again["journal_error_code"]) == ("E42", "")
+    assert (again["status"], again["journal_status"]) == ("failed", "completed")
+
+
+def csv_rows_of(data: bytes) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(data.decode(), newline="")))
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl"])
+def test_data_only_is_what_a_job_was_made_of(store: Path, tmp_path: Path, suffix: str) -> None:
+    source = [{"order": "A-1", "note": 'a "b" \\ ,'}, {"order": "=2", "note": "Zoë\u2028\x00"}]
+    if suffix == "csv":
+        source[0]["note"] += "\r\n\n"
+    with JobService(store, sync="none") as service:
+        service.create_job("Source", job_id="source", row_data=({"data": data} for data in source))
+    out = tmp_path / f"rows.{suffix}"
+    assert run(store, "export", "source", out, "--data-only") == 0
+    assert run(store, "run", out, "--job", "again", "--quiet", "--", "true") == 0
+    with JobService(store) as service:
+        assert [row.data for row in service.get_rows("again")] == source
+
+
+@pytest.mark.parametrize("cell", ["a\tb", "a\nb", "a\r", ""])
+def test_tsv_refuses_data_that_it_cannot_hold_and_names_it(
+    store: Path, tmp_path: Path, cell: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with JobService(store, sync="none") as service:
+        service.create_job(
+            "Tabs", job_id="tabs", row_data=[{"data": {"a": "x"}}, {"data": {"a": cell}}]
+        )
+    assert run(store, "export", "tabs", tmp_path / "out.tsv", "--data-only") == 2
+    assert "row 2" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == ["store"]
+
+
+def test_tsv_shows_tabs_and_line_ends_of_messages(store: Path) -> None:
+    text = exported(store, "tsv", statuses=["failed"]).decode()
+    assert "no such\\tzip" in text
+    assert len({line.count("\t") for line in text.splitlines()}) == 1
+
+
+def test_a_whole_store_is_one_table_and_a_damaged_job_hides_no_other(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(store, "export", "--all", tmp_path / "all.db") == 0
+    database = sqlite3.connect(tmp_path / "all.db")
+    assert database.execute("SELECT job_id, count(*) FROM rows GROUP BY 1").fetchall() == [
+        ("ship-ca", 5),
+        ("ship-or", 1),
+    ]
+    assert database.execute(
+        "SELECT jobs.name, jobs.failed_rows FROM rows JOIN jobs ON jobs.id = job_id "
+        "WHERE journal_status = 'failed'"
+    ).fetchall() == [("Ship CA", 1)]
+    database.close()
+    path = store / "ship-ca" / "journal.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"A-2", b"A-9"))
+    capsys.readouterr()
+    assert run(store, "export", "--all", tmp_path / "rest.csv") == 6
+    assert str(path) in capsys.readouterr().err
+    assert [row["job_id"] for row in csv_rows(tmp_path / "rest.csv")] == ["ship-or"]
+
+
+def test_a_job_without_rows_gives_a_table_without_rows(store: Path, tmp_path: Path) -> None:
+    with JobService(store, sync="none") as service:
+        service.create_job("Empty", job_id="empty")
+        for file_format in FORMATS:
+            assert export_rows(service, "empty", tmp_path / f"e.{file_format}", file_format) == 0
+        assert export_rows(service, "empty", tmp_path / "none.csv", data_only=True) == 0
+        with pytest.raises(InvalidValueError, match="needs a column"):
+            export_rows(service, "empty", tmp_path / "none.db", data_only=True)
+    assert (tmp_path / "e.csv").read_text() == ",".join(OWN) + "\n"
+    assert (tmp_path / "e.json").read_text() == "[]\n"
+    assert pq.read_table(tmp_path / "e.parquet").column_names == OWN
+    assert not (tmp_path / "none.db").exists()
+
+
+def test_a_file_that_is_there_stays_without_force(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.jsonl"
+    out.write_text("mine\n")
+    assert run(store, "export", "ship-ca", out) == 2
+    assert "--force" in capsys.readouterr().err
+    assert out.read_text() == "mine\n"
+    assert run(store, "export", "ship-ca", out, "--force") == 0
+    assert len(out.read_text().splitlines()) == 5
+    (tmp_path / "dir.csv").mkdir()
+    assert run(store, "export", "ship-ca", tmp_path / "dir.csv", "--force") == 2
+
+
+def test_a_link_stays_a_link(store: Path, tmp_path: Path) -> None:
+    target, link = tmp_path / "target.csv", tmp_path / "link.csv"
+    target.touch()
+    link.symlink_to(target)
+    assert run(store, "export", "ship-ca", link, "--force") == 0
+    assert link.is_symlink()
+    assert len(csv_rows(target)) == 5
+
+
+class Broken(JobService):
+    """Its journals can be read once, and not a second time."""
+
+    looks = 0
+
+    def get_history(self, *_: Any, **__: Any) -> Iterator[Any]:
+        raise StorageError("journal.jsonl", "read", 5, "input/output error")
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_an_export_that_fails_leaves_the_old_file_and_no_other(
+    store: Path, tmp_path: Path, file_format: str
+) -> None:
+    out = tmp_path / "out"
+    out.write_text("old")
+    with Broken(store) as service, pytest.raises(StorageError, match="input/output"):
+        export_rows(service, "ship-ca", out, file_format, force=True)
+    assert out.read_text() == "old"
+    assert sorted(os.listdir(tmp_path)) == ["out", "store"]
+
+
+def test_an_interrupted_export_leaves_nothing(tmp_path: Path) -> None:
+    with JobService(tmp_path / "store", sync="none") as service:
+        rows = ({"data": {"n": n}} for n in range(200_000))
+        service.create_job("Many", job_id="many", row_data=rows)
+    (tmp_path / "out").mkdir()
+    out = tmp_path / "out" / "many.csv"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "journal", "--root", tmp_path / "store", "export", "many", out],
+        stderr=subprocess.PIPE,
+    )
+    while not os.listdir(tmp_path / "out"):
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130, error
+    assert os.listdir(tmp_path / "out") == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["ship-ca"], "say JOB OUT"),
+        (["ship-ca", "out.xlsx"], "says no format"),
+        (["ship-ca", "-", "--format", "sqlite"], "name a file"),
+        (["--all", "ship-ca", "out.csv"], "--all OUT"),
+        (["ship-ca", "no/such/dir/out.csv"], "could not write"),
+    ],
+)
+def test_what_can_not_be_is_one_line_on_stderr(
+    store: Path,
+    arguments: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(store.parent)
+    assert run(store, "export", *arguments) in {1, 2}
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.out == ""
+
+
+def test_columns_that_differ_by_case_alone_are_two_in_sqlite(tmp_path: Path) -> None:
+    with JobService(tmp_path / "store", sync="none") as service:
+        data = {"zip": "1", "Zip": "2", "ZIP_2": 'x"y', 'a"b': True, "STATUS": 0}
+        job = service.create_job("Case", row_data=[{"data": data}])
+        export_rows(service, job.id, tmp_path / "case.db")
+    database = sqlite3.connect(tmp_path / "case.db")
+    database.row_factory = sqlite3.Row
+    (row,) = map(dict, database.execute("SELECT * FROM rows"))
+    database.close()
+    assert [row["zip"], row["Zip_2"], row["ZIP_2_2"], row['a"b']] == ["1", "2", 'x"y', 1]
+    assert (row["STATUS"], row["journal_status"]) == (0, "pending")
+
+
+def test_numbers_are_never_rounded(tmp_path: Path) -> None:
+    values = [2**53 + 1, 0.5, -(2**63)]
+    with JobService(tmp_path / "store", sync="none") as service:
+        rows: list[dict[str, Any]] = [{"data": {"mixed": v, "int": 2**63 - 1}} for v in values]
+        rows.append({"data": {"mixed": "007", "int": None}})
+        job = service.create_job("Numbers", row_data=rows)
+        for out in ("n.db", "n.parquet"):
+            export_rows(service, job.id, tmp_path / out)
+    table = pq.read_table(tmp_path / "n.parquet")
+    assert table["mixed"].to_pylist() == [str(2**53 + 1), "0.5", str(-(2**63)), "007"]
+    assert table["int"].to_pylist() == [2**63 - 1] * 3 + [None]
+    database = sqlite3.connect(tmp_path / "n.db")
+    found = [mixed for (mixed,) in database.execute("SELECT mixed FROM rows")]
+    database.close()
+    assert found == [*values, "007"]
+
+
+def test_rows_of_a_live_job_are_those_of_the_moment_it_began(tmp_path: Path) -> None:
+    class Live(JobService):
+        def get_history(self, job_id: str, *rest: Any) -> Iterator[Any]:
+            self.create_rows(job_id, [{"data": {"later": "x"}}])
+            self.complete_row(f"{job_id}:1")
+            return super().get_history(job_id, *rest)
+
+    with Live(tmp_path, sync="none") as service:
+        job = service.create_job("Live", row_data=[{"data": {"n": 1}}])
+        stream = io.BytesIO()
+        assert export_rows(service, job.id, stream, "csv", statuses=["pending"]) == 1
+    (row,) = csv_rows_of(stream.getvalue())
+    assert (row["n"], row["status"], row["started_at"]) == ("1", "pending", "")
+
+
+def test_rows_numbered_far_apart_keep_their_times(tmp_path: Path) -> None:
+    numbers = [1, 2, 10**6, 10**12]
+    with JobService(tmp_path, sync="none") as service:
+        job = service.create_job(
+            "Sparse", row_data=[{"row_number": n, "data": {}} for n in numbers]
+        )
+        begun = {n: service.start_row(f"{job.id}:{n}").updated_at for n in numbers}
+    rows = [json.loads(line) for line in exported(tmp_path, "jsonl", jobs=job.id).splitlines()]
+    assert {r["row_number"]: datetime.fromisoformat(r["started_at"]) for r in rows} == begun
+
+
+def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
+    def peak_kib(rows: int) -> int:
+        with JobService(tmp_path, sync="none") as service:
+            data = ({"data": {"n": n, "text": "x" * 200}} for n in range(rows))
+            service.create_job("Memory", job_id=f"m{rows}", row_data=data)
+        code = (
+            "import sys, resource; from journal.cli import main; "
+            "main(sys.argv[1:]); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        )
+        out = tmp_path / f"{rows}.csv"
+        arguments = ["--root", str(tmp_path), "export", f"m{rows}", str(out)]
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True
+        )
+        return int(done.stdout)
+
+    small, large = peak_kib(2_000), peak_kib(50_000)
+    assert large - small < 8_000  # the rows alone are 12 MB, and as objects 40
+
+
+def test_the_extra_is_named_when_it_is_missing(store: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['pyarrow'] = None; "
+        "from journal.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    arguments = ["--root", str(store), "export", "ship-ca", str(tmp_path / "out.parquet")]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "pip install 'rowjournal[parquet]'" in done.stderr
+    assert done.stderr.count("\n") == 1
+    error = pickle.loads(pickle.dumps(MissingExtraError("a", "b", "c")))
+    assert (error.purpose, error.library, error.extra) == ("a", "b", "c")
+
+
+def test_a_format_is_known_by_its_extension_in_any_case() -> None:
+    assert format_of("a/B.CSV") == "csv"
+    assert format_of(Path("x.sqlite3")) == "sqlite"
+    with pytest.raises(InvalidValueError, match="says no format"):
+        format_of("noextension")
