@@ -87,6 +87,12 @@ def run_holder(directory: Path) -> RunHolder | None:
         lock.close()
 
 
+def last_holder(directory: Path) -> RunHolder | None:
+    """Who ran the job in ``directory`` last, as far as the file says that came along with it."""
+    holder = _read_holder(directory)
+    return holder if holder.host else None
+
+
 def _read_holder(directory: Path) -> RunHolder:
     """Who wrote its name last; an empty name if nobody has, or it can't be read."""
     try:

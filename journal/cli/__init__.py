@@ -30,6 +30,7 @@ _COMMANDS = {
     "log": "journal.cli.log",
     "pause": "journal.cli.control",
     "repair": "journal.cli.repair",
+    "report": "journal.cli.report",
     "resolve": "journal.cli.settle",
     "resume": "journal.cli.control",
     "retry": "journal.cli.settle",

@@ -1,0 +1,45 @@
+"""`journal report`."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from journal.cli.jobs import find_job
+from journal.cli.output import tell
+from journal.report import report_page, write_report
+
+
+@click.command("report")
+@click.argument("job")
+@click.option(
+    "-o",
+    "--output",
+    "out",
+    metavar="OUT",
+    help="The file to write; default: JOB.html; - is stdout.",
+)
+@click.option(
+    "--redact", metavar="FIELD", multiple=True, help="Values of FIELD, nested too, are hidden."
+)
+@click.option("--force", is_flag=True, help="Replace OUT if it is there.")
+@click.pass_context
+def report_command(
+    ctx: click.Context, job: str, out: str | None, redact: tuple[str, ...], force: bool
+) -> None:
+    """Write one HTML page about JOB, to be sent to somebody: it needs nothing but itself.
+
+    Counts, throughput and latency over time, errors by code, the rows that failed or need a
+    review, and the jobs it is a retry of. The page loads nothing from anywhere. It shows data of the rows:
+    look at it before you send it, and hide what isn't for others with --redact.
+
+    Example: journal report ship-ca -o report.html --redact email
+    """
+    service, job_id = find_job(ctx.obj, job)
+    if out == "-":
+        sys.stdout.buffer.write(report_page(service, job_id, redact=redact).encode())
+        return
+    out = out or f"{job_id}.html"
+    write_report(service, job_id, out, redact=redact, force=force)
+    tell(f"wrote {out}")

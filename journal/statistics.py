@@ -1,0 +1,201 @@
+"""How a job went, out of its history: throughput and latency over time, in bounded memory."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from journal.format import JobErrorRecord, JobRecord, JobStatusRecord, RowStatusRecord
+from journal.history import Entry
+from journal.timings import Outcome, Outcomes
+
+# Widths of a bucket in ms, each a multiple of the one before, so that buckets can be merged; the
+# last is doubled from there.
+_WIDTHS_MS = [
+    *(100, 500, 1_000, 5_000, 10_000, 30_000, 60_000, 300_000, 600_000, 1_800_000, 3_600_000),
+    *(10_800_000, 21_600_000, 43_200_000, 86_400_000, 604_800_000, 2_419_200_000),
+]
+MAX_BUCKETS = 60
+MAX_EVENTS = 200
+_BINS_PER_OCTAVE = 8  # a quantile is off by 4.5 % at most
+
+
+class Latencies:
+    """Durations in seconds: how many, their sum and largest, and quantiles within 5 %."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.total_s = 0.0
+        self.longest_s = 0.0
+        self._bins: Counter[int] = Counter()
+
+    def add(self, duration_s: float) -> None:
+        self.count += 1
+        self.total_s += duration_s
+        self.longest_s = max(self.longest_s, duration_s)
+        self._bins[math.floor(math.log2(max(duration_s, 1e-6)) * _BINS_PER_OCTAVE)] += 1
+
+    def merge(self, other: Latencies) -> None:
+        self.count += other.count
+        self.total_s += other.total_s
+        self.longest_s = max(self.longest_s, other.longest_s)
+        self._bins.update(other._bins)
+
+    @property
+    def mean_s(self) -> float | None:
+        return self.total_s / self.count if self.count else None
+
+    def quantile_s(self, share: float) -> float | None:
+        """What ``share`` of the durations are at most; None if there are none."""
+        rank = share * self.count
+        for number in sorted(self._bins):
+            rank -= self._bins[number]
+            if rank <= 0:
+                return min(2 ** ((number + 0.5) / _BINS_PER_OCTAVE), self.longest_s)
+        return None
+
+
+class Bucket:
+    """What happened from ``begin`` on for the timeline's ``width_s``; by status, rows that ended."""
+
+    def __init__(self, begin: datetime) -> None:
+        self.begin = begin
+        self.ended: Counter[str] = Counter()
+        self.latencies = Latencies()
+
+
+class Timeline:
+    """Outcomes in at most MAX_BUCKETS buckets, which get wider as time goes on."""
+
+    def __init__(self) -> None:
+        self._step = 0
+        self._buckets: dict[int, Bucket] = {}
+        self._first = self._last = 0
+
+    @property
+    def width_s(self) -> float:
+        return self._width_ms(self._step) / 1000
+
+    def add(self, outcome: Outcome) -> None:
+        """Take in the next outcome; they come in the order of their times."""
+        at_ms = int(outcome.ended_at.timestamp() * 1000)
+        number = at_ms // self._width_ms(self._step)
+        if not self._buckets:
+            self._first = number
+        while number - self._first >= MAX_BUCKETS:
+            self._widen()
+            number = at_ms // self._width_ms(self._step)
+        self._last = number
+        bucket = self._bucket(number)
+        bucket.ended[outcome.status] += 1
+        if outcome.started_at is not None and outcome.status != "skipped":
+            duration = outcome.ended_at - outcome.started_at
+            bucket.latencies.add(duration.total_seconds())
+
+    def buckets(self) -> list[Bucket]:
+        """From the first to the last in which something ended, those without anything too."""
+        if not self._buckets:
+            return []
+        return [self._bucket(number) for number in range(self._first, self._last + 1)]
+
+    def _bucket(self, number: int) -> Bucket:
+        found = self._buckets.get(number)
+        if found is None:
+            begin_s = number * self._width_ms(self._step) / 1000
+            found = self._buckets[number] = Bucket(datetime.fromtimestamp(begin_s, UTC))
+        return found
+
+    def _widen(self) -> None:
+        factor = self._width_ms(self._step + 1) // self._width_ms(self._step)
+        old, self._buckets = self._buckets, {}
+        self._step += 1
+        self._first //= factor
+        for number, bucket in old.items():
+            wider = self._bucket(number // factor)
+            wider.ended.update(bucket.ended)
+            wider.latencies.merge(bucket.latencies)
+
+    @staticmethod
+    def _width_ms(step: int) -> int:
+        beyond = step - len(_WIDTHS_MS) + 1
+        return _WIDTHS_MS[step] if beyond <= 0 else _WIDTHS_MS[-1] << beyond
+
+
+class JobEvent(NamedTuple):
+    """The job itself was ``what`` ("created", a status, "error") at ``at``.
+
+    ``ended_rows`` ended from then until the next event.
+    """
+
+    at: datetime
+    what: str
+    detail: str
+    ended_rows: int
+
+
+class JobStatistics:
+    """What a history says; ``repeated`` counts tries that failed and were put back by the run.
+
+    ``events`` are at most MAX_EVENTS, the last ones; ``earlier_events`` are those before them.
+    """
+
+    def __init__(self, history: Iterable[Entry]) -> None:
+        """Reads all of it, in memory for the rows that were in flight at a time."""
+        self.timeline = Timeline()
+        self.repeated = 0
+        self.first_end_at: datetime | None = None
+        self.last_end_at: datetime | None = None
+        self.events: list[JobEvent] = []
+        self.earlier_events = 0
+        self._ended = 0  # since the last event
+        outcomes = Outcomes()
+        for entry in history:
+            record = entry.record
+            if isinstance(record, RowStatusRecord):
+                outcome = outcomes.of(record)
+                if outcome is not None:
+                    self._count(outcome)
+            elif isinstance(record, JobRecord):
+                self._note(record.at, "created", "")
+            elif isinstance(record, JobStatusRecord):
+                self._note(record.at, record.status, "")
+            elif isinstance(record, JobErrorRecord):
+                self._note(record.at, "error", f"{record.code}: {record.message}")
+        self._close_event()
+        self.latencies = Latencies()
+        for bucket in self.timeline.buckets():
+            self.latencies.merge(bucket.latencies)
+
+    @property
+    def rows_per_s(self) -> float | None:
+        """Of the time between the first and the last row that ended; None for fewer than two."""
+        if self.first_end_at is None or self.last_end_at is None:
+            return None
+        took_s = (self.last_end_at - self.first_end_at).total_seconds()
+        ended = sum(bucket.ended.total() for bucket in self.timeline.buckets())
+        return (ended - 1) / took_s if took_s > 0 else None
+
+    def _count(self, outcome: Outcome) -> None:
+        if outcome.status == "pending":
+            self.repeated += 1
+            return
+        self.timeline.add(outcome)
+        self._ended += 1
+        if self.first_end_at is None:
+            self.first_end_at = outcome.ended_at
+        self.last_end_at = outcome.ended_at
+
+    def _note(self, at: datetime, what: str, detail: str) -> None:
+        self._close_event()
+        self.events.append(JobEvent(at, what, detail, 0))
+        if len(self.events) > MAX_EVENTS:
+            del self.events[1]  # the first says when the job was made
+            self.earlier_events += 1
+
+    def _close_event(self) -> None:
+        if self.events:
+            self.events[-1] = self.events[-1]._replace(ended_rows=self._ended)
+        self._ended = 0

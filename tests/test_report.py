@@ -1,0 +1,438 @@
+"""`journal report`: one page that says how a job went, and does nothing else."""
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from html.parser import HTMLParser
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
+from pathlib import Path
+from threading import Thread
+from urllib.parse import quote
+
+import pytest
+
+from journal import JobService
+from journal.cli import main
+from journal.errorgroups import MAX_GROUPS, MAX_RANGES, group_errors, ranges_text
+from journal.report import MAX_ROWS, duration_text, report_page
+from journal.statistics import MAX_BUCKETS, JobStatistics, Latencies, Timeline
+from journal.timings import Outcome
+
+CHROMIUM = shutil.which("chromium")
+START = datetime(2026, 11, 24, 13, 35, tzinfo=UTC)
+VOID = {"meta", "link", "input", "br"}
+
+
+class Page(HTMLParser):
+    """The page as elements: each with its attributes and the text below it."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text_of: list[str] = []
+        self._open: list[int] = []
+        self.feed(text)
+        self.close()
+        assert not self._open, "an element is left open"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self.text_of.append("")
+        if tag not in VOID:
+            self._open.append(len(self.elements) - 1)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self.text_of.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.elements[self._open.pop()][0] == tag
+
+    def handle_data(self, data: str) -> None:
+        for number in self._open:
+            self.text_of[number] += data
+
+    def texts(self, tag: str, **attributes: str) -> list[str]:
+        """What stands in each element of a kind, white space made one."""
+        return [
+            " ".join(text.split())
+            for (kind, given), text in zip(self.elements, self.text_of, strict=True)
+            if kind == tag and attributes.items() <= given.items()
+        ]
+
+    def rows(self) -> list[dict[str, str | None]]:
+        return [given for tag, given in self.elements if tag == "tr" and "data-status" in given]
+
+
+HOSTILE = """</script></title><script>document.title='bad'</script><img src="URL" onerror='x'>"""
+
+
+def hostile_store(root: Path, url: str) -> str:
+    """A job that says HOSTILE wherever text can be said; its id."""
+    bad = HOSTILE.replace("URL", url)
+    with JobService(root, sync="none") as service:
+        job = service.create_job(
+            bad,
+            bad,
+            bad,
+            metadata={bad: bad},
+            job_id="hostile",
+            row_data=[{"data": {bad: bad, "nested": [{bad: bad}]}} for _ in range(3)],
+        )
+        service.start_job(job.id)
+        service.set_error(job.id, bad, bad)
+        service.fail_row("hostile:1", bad, bad)
+        service.start_row("hostile:2")
+        service.review_row("hostile:2", f'" onload="{bad}', "\u202e" + bad)
+        service.skip_row("hostile:3", bad)
+        service.update_status(job.id, "failed")
+    return job.id
+
+
+def failed_job(root: Path, rows: int, *, codes: int = 2, job_id: str = "job") -> None:
+    with JobService(root, sync="none") as service:
+        data = ({"data": {"order": f"A-{n}", "Email": "z@example.com"}} for n in range(1, rows + 1))
+        service.create_job("Ship", "./ship {order}", job_id=job_id, row_data=data)
+        service.start_job(job_id)
+        with service.batch(job_id):
+            for n in range(1, rows + 1):
+                service.start_row(f"{job_id}:{n}")
+                if n % 5 == 0:
+                    service.complete_row(f"{job_id}:{n}", cost_cents=250)
+                else:
+                    service.fail_row(f"{job_id}:{n}", f"E{n % codes}", f"message {n}")
+        service.update_status(job_id, "failed")
+
+
+def page_of(root: Path, job_id: str = "job", **options: list[str]) -> Page:
+    with JobService(root) as service:
+        return Page(report_page(service, job_id, **options))
+
+
+def test_the_page_states_counts_errors_and_rows(tmp_path: Path) -> None:
+    failed_job(tmp_path, 10)
+    page = page_of(tmp_path)
+    assert page.texts("h1") == ["Ship failed"]
+    assert page.texts("dl", **{"class": "tiles"}) == ["rows10 completed2 failed8 cost5.00"]
+    assert page.texts("h3") == ["E1 failed 4 rows", "E0 failed 4 rows"]
+    assert page.texts("p", **{"class": "ranges"}) == ["rows 1, 3, 7, 9", "rows 2, 4, 6, 8"]
+    assert page.texts("p", **{"class": "message"}) == ["message 1 (row 1)", "message 2 (row 2)"]
+    assert [row["data-code"] for row in page.rows()] == [
+        f"E{number % 2}" for number in (1, 2, 3, 4, 6, 7, 8, 9)
+    ]
+    assert any("A-1" in text and "message 1" in text for text in page.texts("tr"))
+    assert len([tag for tag, _ in page.elements if tag == "svg"]) == 2
+
+
+def test_a_job_without_rows_has_a_page_too(tmp_path: Path) -> None:
+    with JobService(tmp_path) as service:
+        service.create_job("Nothing yet", job_id="job")
+    page = page_of(tmp_path)
+    assert page.texts("h1") == ["Nothing yet pending"]
+    assert "No row has ended yet." in page.texts("p", **{"class": "note"})
+    assert page.rows() == []
+
+
+def test_a_job_whose_run_died_is_interrupted(tmp_path: Path) -> None:
+    with JobService(tmp_path, sync="none") as service:
+        service.create_job("Dies", job_id="job", row_data=[{"data": {}}])
+        service.start_job("job")
+        service.start_row("job:1")
+        assert page_of(tmp_path).texts("h1") == ["Dies running"]
+    page = page_of(tmp_path)
+    assert page.texts("h1") == ["Dies interrupted"]
+    assert any("1 row in flight" in text for text in page.texts("p", **{"class": "alert"}))
+
+
+def test_nothing_of_the_data_becomes_markup(tmp_path: Path) -> None:
+    job_id = hostile_store(tmp_path, "http://127.0.0.1:9/x")
+    page = page_of(tmp_path, job_id)
+    assert {tag for tag, _ in page.elements} <= {
+        *("html", "head", "meta", "link", "title", "style", "body", "header", "section", "footer"),
+        *("h1", "h2", "h3", "p", "b", "i", "bdi", "span", "code", "time", "dl", "dt", "dd", "div"),
+        *("figure", "figcaption", "svg", "defs", "g", "rect", "path", "text", "circle", "desc"),
+        *("details", "summary", "table", "thead", "tbody", "tfoot", "tr", "th", "td", "article"),
+        *("label", "input", "select", "option", "output", "script"),
+    }
+    assert [tag for tag, _ in page.elements].count("script") == 1
+    for tag, attributes in page.elements:
+        assert not any(name.startswith("on") for name in attributes), (tag, attributes)
+    assert page.texts("h1")[0].startswith(HOSTILE[:20])
+    assert "\u202e" not in "".join(page.text_of)  # it would turn around what follows it
+
+
+def test_the_page_names_nothing_to_load(tmp_path: Path) -> None:
+    failed_job(tmp_path, 10)
+    with JobService(tmp_path) as service:
+        text = report_page(service, "job")
+    page = Page(text)
+    for tag, attributes in page.elements:
+        for name in ("src", "href", "xlink:href", "action", "data", "srcset", "poster"):
+            assert attributes.get(name) in {None, "data:,"}, (tag, attributes)
+    addresses = set(re.findall(r"https?:[^\"'\s<)]+", text))
+    assert addresses <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+    assert "url(" not in text
+    assert "@import" not in text
+    (policy,) = [
+        given["content"]
+        for tag, given in page.elements
+        if tag == "meta" and given.get("http-equiv") == "Content-Security-Policy"
+    ]
+    assert policy is not None
+    assert policy.startswith("default-src 'none';")
+
+
+def test_values_are_hidden_by_the_names_of_their_fields(tmp_path: Path) -> None:
+    failed_job(tmp_path, 10)
+    with JobService(tmp_path) as service:
+        shown = report_page(service, "job")
+        hidden = report_page(service, "job", redact=["EMAIL", "error_message", "original_command"])
+    for secret in ("z@example.com", "message 3", "./ship"):
+        assert secret in shown
+        assert secret not in hidden
+    assert "[REDACTED]" in hidden
+    assert "A-3" in hidden
+
+
+def test_of_many_rows_the_first_are_shown_and_how_many_more(tmp_path: Path) -> None:
+    failed_job(tmp_path, 2000, codes=150)
+    page = page_of(tmp_path)
+    assert len(page.rows()) == MAX_ROWS
+    assert any("The first 1,000 of 1,600" in text for text in page.texts("p"))
+    assert len(page.texts("h3")) == MAX_GROUPS
+    assert any("more rows have codes that are not shown" in text for text in page.texts("p"))
+
+
+def test_long_values_are_cut(tmp_path: Path) -> None:
+    with JobService(tmp_path, sync="none") as service:
+        data = {f"column {n}": "x" * 100_000 for n in range(100)}
+        service.create_job("Long", job_id="job", row_data=[{"data": data}])
+        service.fail_row("job:1", "E", "y" * 1_000_000)
+        assert len(report_page(service, "job")) < 60_000
+
+
+def test_the_chain_of_retries_is_told_with_totals(tmp_path: Path) -> None:
+    failed_job(tmp_path, 10)
+    with JobService(tmp_path, sync="none") as service:
+        again = service.retry_job("job")
+        service.start_job(again.id)
+        service.complete_row(f"{again.id}:1")
+        service.fail_row(f"{again.id}:2", "E", "again")
+    for job_id in ("job", again.id):
+        chain = [text for text in page_of(tmp_path, job_id).texts("tr") if "job-retry" in text]
+        assert len(chain) == 1
+    rows, completed, failed, skipped, still_open = 10, 3, 1, 0, 6
+    assert page_of(tmp_path).texts("tfoot") == [
+        f"all together{rows}{completed}{failed}{skipped}{still_open}"
+    ]
+
+
+def test_the_file_is_whole_or_not_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed_job(tmp_path / "store", 3)
+    monkeypatch.chdir(tmp_path)
+    assert main(["--root", "store", "report", "job"]) == 0
+    written = (tmp_path / "job.html").read_text(encoding="utf-8")
+    assert written.endswith("</html>")
+    assert capsys.readouterr().err == "wrote job.html\n"
+    assert main(["--root", "store", "report", "job", "-o", "job.html"]) == 2
+    assert "--force" in capsys.readouterr().err
+    assert main(["--root", "store", "report", "job", "-o", "-"]) == 0
+    assert capsys.readouterr().out.startswith("<!DOCTYPE html>")
+    assert main(["--root", "store", "report", "none", "-o", "x.html"]) == 4
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["job.html", "store"]
+
+
+@pytest.mark.parametrize("library", ["jinja2", "pygal"])
+def test_the_extra_is_named_when_it_is_missing(tmp_path: Path, library: str) -> None:
+    failed_job(tmp_path, 3)
+    code = (
+        f"import sys; sys.modules['{library}'] = None; "
+        "from journal.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--root", tmp_path, "report", "job", "-o", "-"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "pip install 'rowjournal[report]'" in done.stderr
+
+
+# --- what the history says
+
+
+def test_throughput_and_latency_follow_from_the_history(tmp_path: Path) -> None:
+    with JobService(tmp_path, sync="none") as service:
+        service.create_job("Counts", job_id="job", row_data=[{"data": {}} for _ in range(4)])
+        service.start_job("job")
+        for number in (1, 2):
+            service.start_row(f"job:{number}")
+        service.complete_row("job:1")
+        service.retry_row("job:2", "E", "try again")  # as a run does that has tries left
+        service.start_row("job:2")
+        service.fail_row("job:2", "E", "for good")
+        service.skip_row("job:3")
+        service.start_row("job:4")
+        service.review_row("job:4", "E", "who knows")
+        service.update_status("job", "paused")
+        statistics = JobStatistics(service.get_history("job"))
+        buckets = statistics.timeline.buckets()
+    ended = {status for bucket in buckets for status in bucket.ended.elements()}
+    assert ended == {"completed", "failed", "skipped"}
+    assert sum(bucket.ended.total() for bucket in buckets) == 3
+    assert statistics.latencies.count == 2
+    assert statistics.repeated == 1
+    assert [(event.what, event.ended_rows) for event in statistics.events] == [
+        ("created", 0),
+        ("running", 3),
+        ("paused", 0),
+    ]
+
+
+@pytest.mark.parametrize("step_s", [0.001, 1.7, 3600, 10_000_000])
+def test_a_timeline_is_bounded_however_long_the_job_was(step_s: float) -> None:
+    timeline = Timeline()
+    for number in range(1000):
+        ended_at = START + timedelta(seconds=step_s * number)
+        timeline.add(Outcome(number, "completed", ended_at - timedelta(seconds=1), ended_at))
+    buckets = timeline.buckets()
+    assert len(buckets) <= MAX_BUCKETS
+    assert sum(bucket.ended["completed"] for bucket in buckets) == 1000
+    assert sum(bucket.latencies.count for bucket in buckets) == 1000
+    begins = [bucket.begin.timestamp() for bucket in buckets]
+    steps = {round(after - before, 6) for before, after in pairwise(begins)}
+    assert steps <= {timeline.width_s}
+    assert begins[0] <= START.timestamp() < begins[0] + timeline.width_s
+
+
+def test_quantiles_are_within_five_percent() -> None:
+    latencies = Latencies()
+    for number in range(1, 10_001):
+        latencies.add(number / 1000)
+    for share in (0.01, 0.5, 0.95, 1.0):
+        assert latencies.quantile_s(share) == pytest.approx(share * 10, rel=0.05)
+    assert latencies.longest_s == 10
+    assert Latencies().quantile_s(0.5) is None
+
+
+def test_ranges_are_bounded_and_say_how_many_more(tmp_path: Path) -> None:
+    with JobService(tmp_path, sync="none") as service:
+        service.create_job("Ranges", job_id="job", row_data=[{"data": {}} for _ in range(200)])
+        with service.batch("job"):
+            for number in (*range(1, 4), *range(10, 200, 2)):
+                service.fail_row(f"job:{number}", "E", "m")
+        (group,), ungrouped = group_errors(service.get_failed_rows("job"))
+    assert (group.count, ungrouped) == (98, 0)
+    assert len(group.ranges) == MAX_RANGES
+    assert sum(map(len, group.ranges)) + group.further == 98
+    assert ranges_text(group.ranges).startswith("1-3, 10, 12, ")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, ""),
+        (0, "0 ms"),
+        (0.00025, "0.25 ms"),
+        (0.9996, "1 s"),
+        (2.5, "2.5 s"),
+        (59.96, "1 min"),
+        (3599.6, "1 h"),
+        (3725, "1 h 2 min"),
+        (200_000, "2 d 7 h"),
+    ],
+)
+def test_durations_are_told_in_two_units_at_most(seconds: float | None, text: str) -> None:
+    assert duration_text(seconds).replace("\N{NO-BREAK SPACE}", " ") == text
+
+
+# --- in a browser
+
+
+def dumped(path: Path, fragment: str = "") -> str:
+    """The page as Chromium has it once its script has run."""
+    assert CHROMIUM is not None
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        return subprocess.run(
+            [
+                CHROMIUM,
+                *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"),
+                *("--no-first-run", "--disable-background-networking", "--disable-sync"),
+                *("--disable-component-update", f"--user-data-dir={profile}", "--dump-dom"),
+                f"file://{path}{fragment}",
+            ],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
+        ).stdout
+
+
+@contextmanager
+def listening() -> Iterator[tuple[str, list[str]]]:
+    """A server on this machine: its address, and what it was asked for so far."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", asked
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+in_browser = pytest.mark.skipif(CHROMIUM is None, reason="Chromium isn't installed here")
+
+
+@in_browser
+def test_a_browser_asks_for_nothing_and_runs_nothing_of_the_data(tmp_path: Path) -> None:
+    with listening() as (address, asked):
+        job_id = hostile_store(tmp_path / "store", f"{address}/image")
+        out = tmp_path / "report.html"
+        assert main(["--root", str(tmp_path / "store"), "report", job_id, "-o", str(out)]) == 0
+        dom = dumped(out)
+        title = Page(out.read_text(encoding="utf-8")).texts("title")[0]
+        assert "2 of 2 shown" in dom  # our own script has run
+        assert " ".join(Page(dom).texts("title")[0].split()) == title
+        assert asked == []
+        bare = tmp_path / "bare.html"  # that the server would have heard of it
+        bare.write_text(f"<img src={address}/bare>", encoding="utf-8")
+        dumped(bare)
+        assert asked == ["/bare"]
+
+
+@in_browser
+def test_the_filter_shows_the_rows_that_contain_all_words(tmp_path: Path) -> None:
+    failed_job(tmp_path / "store", 20)
+    out = tmp_path / "report.html"
+    assert main(["--root", str(tmp_path / "store"), "report", "job", "-o", str(out)]) == 0
+    page = Page(dumped(out, "#filter=" + quote("MESSAGE a-7")))
+    shown = [row for row in page.rows() if "hidden" not in row]
+    assert len(page.rows()) == 16
+    assert len(shown) == 1
+    assert page.texts("output") == ["1 of 16 shown"]
+    assert page.texts("div", id="filter") != []
+    everything = Page(dumped(out))
+    assert everything.texts("output") == ["16 of 16 shown"]
