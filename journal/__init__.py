@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from journal.errors import (
     CommitOutcomeUnknownError,
+    CopiesDivergedError,
     FormatVersionError,
     InvalidStateTransition,
     InvalidValueError,
@@ -23,6 +24,7 @@ from journal.errors import (
     JournalError,
     MissingExtraError,
     NothingToSalvageError,
+    PackError,
     RowChangedError,
     RowNotFoundError,
     ServiceClosedError,
@@ -82,6 +84,7 @@ __all__ = [
     "Attempt",
     "AttemptedRow",
     "CommitOutcomeUnknownError",
+    "CopiesDivergedError",
     "Fail",
     "FormatVersionError",
     "FoundRow",
@@ -104,6 +107,7 @@ __all__ = [
     "MissingExtraError",
     "NeedsReview",
     "NothingToSalvageError",
+    "PackError",
     "Retry",
     "RowChangedError",
     "RowNotFoundError",

@@ -11,6 +11,7 @@ from os import PathLike, fspath
 
 __all__ = [
     "CommitOutcomeUnknownError",
+    "CopiesDivergedError",
     "FormatVersionError",
     "InvalidStateTransition",
     "InvalidValueError",
@@ -23,6 +24,7 @@ __all__ = [
     "JournalError",
     "MissingExtraError",
     "NothingToSalvageError",
+    "PackError",
     "RowChangedError",
     "RowNotFoundError",
     "ServiceClosedError",
@@ -244,6 +246,40 @@ class NothingToSalvageError(JournalDamagedError):
             "copy from before the damage in its place"
         )
         self.args = (message,)
+
+
+class CopiesDivergedError(JournalError):
+    """Two copies of a job went on in different ways; nothing was changed.
+
+    Attributes: ``job_id``, ``line`` (1-based) and ``offset`` (bytes) of the first commit that only
+    one of them holds.
+    """
+
+    __match_args__ = ("job_id", "line", "offset")
+
+    def __init__(self, job_id: str, line: int, offset: int) -> None:
+        super().__init__(
+            f"the copies of job {job_id!r} have diverged at line {line} (byte {offset}): both went "
+            "on since then, and nothing was changed: `journal compare` says what each did, `journal "
+            "pull --merge-outcomes` takes over what only the other has done and names the rows "
+            "that both worked on"
+        )
+        self.job_id = job_id
+        self.line = line
+        self.offset = offset
+
+
+class PackError(JournalError):
+    """A pack isn't what `journal pack` makes; nothing of it was kept. Attributes: ``path``, ``reason``."""
+
+    __match_args__ = ("path", "reason")
+
+    def __init__(self, path: str | PathLike[str], reason: str) -> None:
+        super().__init__(
+            f"{fspath(path)} is no whole pack of a job: {reason}; nothing of it was kept"
+        )
+        self.path = fspath(path)
+        self.reason = reason
 
 
 class FormatVersionError(JournalError):

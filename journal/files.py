@@ -312,6 +312,23 @@ class DerivedFile(_Descriptor):
         return stat.st_size
 
 
+class NewFile(_Descriptor):
+    """A private file that is being made; it must not be there yet.
+
+    The methods raise ``OSError`` as it is.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+
+    def write(self, data: bytes | memoryview) -> None:
+        _write_all(self.fd, data)
+
+    def sync(self) -> None:
+        """Return when what was written survives a power cut; its name is for the caller to sync."""
+        _sync_data(self.fd)
+
+
 def replace(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
     """Put a private file of ``chunks`` in the place of ``path``, whole or not at all.
 
@@ -532,6 +549,33 @@ def _is_directory(entry: os.DirEntry[str]) -> bool:
         if error.errno == errno.ELOOP:
             return False
         raise
+
+
+def tree(path: Path) -> Iterator[tuple[str, bool]]:
+    """Each file below ``path`` by its path from there, and whether it is a regular one.
+
+    Links are neither followed nor regular. None if ``path`` is missing; ``OSError`` as it is.
+    """
+    below = [""]
+    while below:
+        prefix = below.pop()
+        try:
+            with os.scandir(path / prefix) as found:
+                entries = sorted(found, key=lambda entry: entry.name)
+        except FileNotFoundError:  # never there, or removed since it was listed
+            continue
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                below.append(f"{prefix}{entry.name}/")
+            else:
+                yield prefix + entry.name, entry.is_file(follow_symlinks=False)
+
+
+def make_directories(path: Path, below: Path) -> None:
+    """Make ``path`` and what is missing between it and ``below``, private."""
+    for missing in reversed((path, *path.parents)):
+        if missing.is_relative_to(below) and missing != below:
+            make_directory(missing)
 
 
 def save_copy(source: JournalFile, offset: int, end: int, target: Path, *, sync: bool) -> Path:

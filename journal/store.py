@@ -234,15 +234,23 @@ class Store:
 
         On return the job is there and, with ``sync``, survives a power cut.
         """
+
+        def build(directory: Path) -> None:
+            log = Log(directory, sync=self.sync, lock_timeout_s=self.lock_timeout_s, create=True)
+            fill(log)
+            log.close()
+
+        self.make(job_id, build)
+
+    def make(self, job_id: str, build: Callable[[Path], None]) -> None:
+        """As :meth:`create`: ``build`` makes the files, and syncs them, in the directory it is given."""
         target = self.directory(job_id)
         try:
             directory, lock = self._stage(target, job_id)
         except OSError as error:
             raise files.storage_error(target, "create", error) from error
         try:
-            log = Log(directory, sync=self.sync, lock_timeout_s=self.lock_timeout_s, create=True)
-            fill(log)
-            log.close()
+            build(directory)
             if self.sync:
                 files.sync_directory(directory)
             self._check_free(target, job_id)
@@ -261,12 +269,27 @@ class Store:
         self.forget(job_id)
         self._sync_names()
 
-    def _stage(self, target: Path, job_id: str) -> tuple[Path, files.DirectoryLock]:
-        """A new directory to make the job in, and its lock."""
+    @contextmanager
+    def scratch(self, job_id: str) -> Iterator[Path]:
+        """A directory beside the jobs, gone when the block ends or, after a crash, with the next."""
+        try:
+            directory, lock = self._stage(None, job_id)
+        except OSError as error:
+            raise files.storage_error(self.root / STAGING_NAME, "write in", error) from error
+        try:
+            yield directory
+        finally:
+            with suppress(OSError):
+                files.remove_tree(directory)
+            lock.close()
+
+    def _stage(self, target: Path | None, job_id: str) -> tuple[Path, files.DirectoryLock]:
+        """A new directory to make the job in, and its lock; ``target`` must be free."""
         while True:
             directory = self.root / STAGING_NAME / _staging_name(job_id)
             with self._staging():
-                self._check_free(target, job_id)
+                if target is not None:
+                    self._check_free(target, job_id)
                 files.make_directory(directory)
                 lock = files.DirectoryLock(directory)
                 if lock.try_lock():

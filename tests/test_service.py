@@ -1841,6 +1841,7 @@ def test_an_infinite_lock_timeout_waits_for_as_long_as_it_takes(root: Path) -> N
 
 EXAMPLES: dict[str, tuple[object, ...]] = {
     "CommitOutcomeUnknownError": ("a/journal.jsonl", "sync", 5, "Input/output error"),
+    "CopiesDivergedError": ("x", 3, 210),
     "FormatVersionError": ("a/journal.jsonl", "format 9"),
     "InvalidStateTransition": (
         JobStatus.PAUSED,
@@ -1858,6 +1859,7 @@ EXAMPLES: dict[str, tuple[object, ...]] = {
     "JournalDamagedError": (Path("a/journal.jsonl"), 3, 210, "a record", "NULs"),
     "NothingToSalvageError": (Path("a/journal.jsonl"),),
     "JournalError": ("anything",),
+    "PackError": (Path("a/x.tar.gz"), "it is cut short"),
     "RowChangedError": ("x:1", '{"a":1}', '{"a":2}'),
     "RowNotFoundError": ("x:1",),
     "ServiceClosedError": ("closed",),

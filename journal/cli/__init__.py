@@ -23,12 +23,15 @@ from journal.errors import JournalError
 
 _COMMANDS = {
     "cancel": "journal.cli.control",
+    "compare": "journal.cli.transfer",
     "delete": "journal.cli.delete",
     "errors": "journal.cli.rowlist",
     "export": "journal.cli.export",
     "list": "journal.cli.joblist",
     "log": "journal.cli.log",
+    "pack": "journal.cli.transfer",
     "pause": "journal.cli.control",
+    "pull": "journal.cli.transfer",
     "repair": "journal.cli.repair",
     "report": "journal.cli.report",
     "resolve": "journal.cli.settle",
@@ -38,6 +41,7 @@ _COMMANDS = {
     "run": "journal.cli.run",
     "show": "journal.cli.show",
     "skip": "journal.cli.settle",
+    "unpack": "journal.cli.transfer",
     "verify": "journal.cli.verify",
     "wait": "journal.cli.watch",
     "watch": "journal.cli.watch",

@@ -9,6 +9,7 @@ import click
 
 from journal.cli.output import tell
 from journal.errors import (
+    CopiesDivergedError,
     InvalidStateTransition,
     InvalidValueError,
     JobBusyError,
@@ -18,6 +19,7 @@ from journal.errors import (
     JobNotFoundError,
     JournalDamagedError,
     JournalError,
+    PackError,
     RowChangedError,
     RowNotFoundError,
     StoreError,
@@ -45,8 +47,9 @@ _EXIT_CODES: tuple[tuple[tuple[type[JournalError], ...], int], ...] = (
         ),
         EXIT_REFUSED,
     ),
+    ((CopiesDivergedError,), EXIT_ROWS_OPEN),
     ((JobBusyError, JobLockedError), EXIT_BUSY),
-    ((JournalDamagedError,), EXIT_DAMAGED),
+    ((JournalDamagedError, PackError), EXIT_DAMAGED),
 )
 
 

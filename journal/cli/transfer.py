@@ -1,0 +1,252 @@
+"""`journal pack`, `unpack`, `compare` and `pull`: a job moved between machines."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+
+import click
+
+from journal.archive import DEFAULT_MAX_BYTES, Compression
+from journal.cli.exits import EXIT_OK, EXIT_ROWS_OPEN, EXIT_UNEXPECTED
+from journal.cli.jobs import find_job, journal_command
+from journal.cli.output import as_json, clean, local_time, tell
+from journal.compare import Comparison, Side
+from journal.errors import JobExistsError
+from journal.format import JOURNAL_NAME
+from journal.transfer import (
+    Packed,
+    Pulled,
+    Source,
+    compare_copies,
+    pack_job,
+    pack_to_file,
+    pull_job,
+    unpack_job,
+)
+
+_STDIN = "-"
+_STDIN_NAME = "standard input"
+
+_json_option = click.option("--json", "json_output", is_flag=True, help="One JSON object.")
+_max_bytes_option = click.option(
+    "--max-bytes",
+    type=click.IntRange(min=0),
+    default=DEFAULT_MAX_BYTES,
+    show_default=True,
+    help="Refuse a pack that holds more.",
+)
+
+
+@click.command("pack")
+@click.argument("job")
+@click.option("-o", "--output", help="FILE.tar.gz, FILE.tar.zst, or - for standard output.")
+@click.option("--zstd", is_flag=True, help="Compress by zstd, whatever the file is called.")
+@click.option("--kept", is_flag=True, help="With journal.torn-*, .damaged-* and .other-*, too.")
+@click.pass_context
+def pack_command(ctx: click.Context, job: str, output: str | None, zstd: bool, kept: bool) -> int:
+    """Pack a job, as of its last commit, into one file or stream that any tar reads.
+
+    Others may work on the job meanwhile. The pack holds the journal, the artifacts, and a
+    manifest that all of it is checked against by unpack. By default it is JOB.tar.gz, in here.
+
+    Example: journal pack ship-ca -o - | ssh other journal unpack -
+    """
+    service, job_id = find_job(ctx.obj, job)
+    directory = service.root / job_id
+    output = output or f"{job_id}.tar.gz"
+    compression: Compression = "zst" if zstd or output.endswith((".zst", ".tzst")) else "gz"
+    if output == _STDIN:
+        if sys.stdout.isatty():
+            raise click.UsageError("a pack is no text for a terminal: send it into a pipe or file")
+        packed = pack_job(directory, sys.stdout.buffer.write, compression, kept=kept)
+        sys.stdout.buffer.flush()
+    else:
+        packed = pack_to_file(directory, Path(output), compression, kept=kept)
+    _tell_packed(job_id, output, packed)
+    return EXIT_OK
+
+
+def _tell_packed(job_id: str, output: str, packed: Packed) -> None:
+    manifest = packed.manifest
+    where = "" if output == _STDIN else f" in {output}"
+    tell(
+        f"{job_id}: packed{where} as of byte {manifest.offset}, {sum(manifest.rows.values())} rows, "
+        f"{len(manifest.files) - 1} other files"
+    )
+    for name in packed.grown:
+        tell(f"{name} was written to meanwhile: the pack holds it as it was")
+    _tell_left_out(packed.left_out)
+
+
+def _tell_left_out(names: list[str]) -> None:
+    for name in names:
+        tell(f"left out: {name} is no regular file, or its name isn't UTF-8")
+
+
+@click.command("unpack")
+@click.argument("file")
+@_max_bytes_option
+@click.pass_context
+def unpack_command(ctx: click.Context, file: str, max_bytes: int) -> int:
+    """Make the job that a pack holds, once all of the pack has been checked; prints its id.
+
+    FILE is a pack, or - for standard input. If the job is here already, nothing is changed: what
+    the pack has beyond that is for `journal pull`.
+
+    Example: journal --root jobs unpack ship-ca.tar.gz
+    """
+    source = _source(ctx.obj, file)
+    try:
+        manifest = unpack_job(Path(ctx.obj), source, max_bytes=max_bytes)
+    except JobExistsError as error:
+        tell(_what_to_do_instead(ctx.obj, file, error.job_id))
+        raise
+    tell(
+        f"{manifest.job_id}: unpacked, as packed on {manifest.host} at {manifest.made_at}: "
+        f"{sum(manifest.rows.values())} rows, {len(manifest.files) - 1} other files"
+    )
+    click.echo(manifest.job_id)
+    return EXIT_OK
+
+
+def _what_to_do_instead(root: str, file: str, job_id: str) -> str:
+    """What there is to be had from a pack whose job is here already."""
+    pull = shlex.join([*journal_command(), "--root", root, "pull", file])
+    if file == _STDIN:
+        return f"to take over what the pack has beyond the job here: {pull}"
+    found = compare_copies(Source(Path(root) / job_id), Source(file))
+    if found.relation == "behind":
+        return f"the job here is behind the pack by {found.theirs.commits} commits: {pull}"
+    if found.relation == "diverged":
+        return f"the job here and the pack have diverged: {pull} --merge-outcomes"
+    return f"there is nothing to be had from the pack: the job here is {found.relation}"
+
+
+@click.command("compare")
+@click.argument("a")
+@click.argument("b")
+@_json_option
+@click.pass_context
+def compare_command(ctx: click.Context, a: str, b: str, json_output: bool) -> int:
+    """Tell two copies of a job apart, and what each did since they parted.
+
+    A and B are jobs, directories of jobs, packs, or - for a pack on standard input.
+
+    Exit codes: 0 identical, 1 one is ahead of the other, 2 different jobs, 3 diverged, 6 damage.
+
+    Example: journal compare ship-ca /mnt/old/jobs/ship-ca
+    """
+    found = compare_copies(_source(ctx.obj, a), _source(ctx.obj, b))
+    click.echo(as_json(found) if json_output else _comparison_text(found))
+    if found.relation == "identical":
+        return EXIT_OK
+    return EXIT_ROWS_OPEN if found.relation == "diverged" else EXIT_UNEXPECTED
+
+
+def _comparison_text(found: Comparison) -> str:
+    sides = [("A", found.ours), ("B", found.theirs)]
+    if found.relation == "identical":
+        return f"identical {found.job_id}: {found.ours.size_bytes} bytes up to the last commit"
+    if found.relation == "diverged":
+        lines = [f"diverged  {found.job_id}: at line {found.line} (byte {found.fork.offset})"]
+    else:
+        (ahead, side), (behind, _) = sides if found.relation == "ahead" else sides[::-1]
+        text = f"{ahead} is ahead of {behind} by {side.commits} commits"
+        lines = [f"{'ahead' if ahead == 'A' else 'behind':<9} {found.job_id}: {text}"]
+    for letter, side in sides:
+        if side.commits:
+            lines += [f"  {letter} since then: {_side_text(side)}   [{clean(side.name)}]"]
+            lines += [f"    {clean(message)}" for message in side.messages]
+    return "\n".join(lines)
+
+
+def _side_text(side: Side) -> str:
+    words = {"processing": "started", "needs_review": "to review"}
+    parts = [f"{side.rows_added} rows added"] if side.rows_added else []
+    parts += [f"{words.get(name, name)} {n}" for name, n in side.row_statuses.items()]
+    parts += [f"job {status}" for status in side.job_statuses[-1:]]
+    assert side.first_at is not None
+    assert side.last_at is not None
+    times = " to ".join(
+        f"{local_time(at):%Y-%m-%d %H:%M:%S}" for at in (side.first_at, side.last_at)
+    )
+    what = ", ".join(parts) or f"{side.records} records"
+    return f"{side.commits} commits, {times}: {what}"
+
+
+@click.command("pull")
+@click.argument("source")
+@click.argument("job", required=False)
+@click.option(
+    "--merge-outcomes",
+    "merge",
+    is_flag=True,
+    help="If both went on: take over what only the other has done.",
+)
+@_max_bytes_option
+@_json_option
+@click.pass_context
+def pull_command(
+    ctx: click.Context, source: str, job: str | None, merge: bool, max_bytes: int, json_output: bool
+) -> int:
+    """Bring a job to where another copy of it is: a directory, a pack, or - for a pack on stdin.
+
+    Appends exactly the commits that are missing, if the job here is the beginning of the other;
+    artifacts that are missing are copied. A job that isn't here is made. If both have gone on
+    since they parted, nothing is changed (exit code 3), unless you say --merge-outcomes: then the
+    other's history is kept beside the journal as journal.other-N, outcomes that only the other has
+    are taken over, and rows that both have worked on need a review. What both have completed stays
+    completed, and is named in the job's error. Exit code 3 if a row needs you to look at it.
+
+    Example: journal pull /mnt/old/jobs/ship-ca
+    """
+    root, job_id = ctx.obj, job
+    if job is not None and (os.sep in job or os.path.lexists(Path(root) / job / JOURNAL_NAME)):
+        service, job_id = find_job(root, job)
+        root = str(service.root)
+    pulled = pull_job(Path(root), _source(root, source), job_id, merge=merge, max_bytes=max_bytes)
+    click.echo(as_json(pulled) if json_output else _pulled_text(pulled))
+    for name in pulled.differing:
+        tell(f"{name} differs from the other's: the one here was kept")
+    _tell_left_out(pulled.left_out)
+    if pulled.merged is None or not (pulled.merged.review or pulled.merged.twice):
+        return EXIT_OK
+    journal = shlex.join([*journal_command(), "--root", str(root)])
+    if pulled.merged.review:
+        tell(f"see: {journal} rows {pulled.job_id} --status needs_review")
+    if pulled.merged.twice:
+        tell(f"both copies worked on rows that are completed here: {journal} show {pulled.job_id}")
+    return EXIT_ROWS_OPEN
+
+
+def _pulled_text(pulled: Pulled) -> str:
+    files = f", {len(pulled.artifacts)} new files" if pulled.artifacts else ""
+    what = {
+        "made": f"made, as the copy is{files}",
+        "forwarded": f"{pulled.commits} commits taken over{files}",
+        "merged": f"merged{files}",
+        "identical": "nothing to pull: the copies are identical",
+        "ahead": "nothing to pull: the job here is ahead",
+    }
+    text = f"{pulled.job_id}: {what[pulled.action]}"
+    if pulled.merged is not None:
+        merged = pulled.merged
+        text += (
+            f": {len(merged.took_over)} outcomes taken over, {len(merged.added)} rows added, "
+            f"{len(merged.review)} rows need a review, {len(merged.twice)} completed here were "
+            f"worked on there too; the other history is kept as {merged.other}"
+        )
+    return text
+
+
+def _source(root: str, name: str) -> Source:
+    """What a person means: standard input, a job, a job's directory, or a pack."""
+    if name == _STDIN:
+        return Source(_STDIN_NAME, sys.stdin.buffer.read)
+    if os.path.isfile(name) or os.path.isdir(name) or os.sep in name:
+        return Source(name)
+    service, job_id = find_job(root, name)
+    return Source(service.root / job_id)

@@ -1,0 +1,184 @@
+"""One copy of a job, wherever it lies and whatever its directory is called: its journal, and its end.
+
+Seals are chained. So two copies that have the same seal at the same offset are the same up to there,
+and where a copy ends can be seen from its end, without reading what is before.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from journal.apply import BadRecordError, apply
+from journal.errors import (
+    FormatVersionError,
+    JobLockedError,
+    JobNotFoundError,
+    JournalDamagedError,
+)
+from journal.files import JournalFile, storage_error, wait_for_lock
+from journal.format import (
+    JOURNAL_NAME,
+    SEALED_LINE_END,
+    JobRecord,
+    UndecodableError,
+    UnknownRecordError,
+    decode_record,
+    newer_format,
+    read_error,
+    sealed_end,
+)
+from journal.index import Index
+from journal.replay import CHUNK_BYTES, START, Block, Position, verified_blocks
+from journal.scan import judge_tail
+
+SEALED_END_BYTES = len(sealed_end(0))
+
+
+class Copy(NamedTuple):
+    """A job's journal as of its last commit. ``name`` is how a person called the copy."""
+
+    name: str
+    directory: Path
+    file: JournalFile
+    header: JobRecord
+    end: Position
+
+
+def open_copy(directory: Path, name: str = "", lock_timeout_s: float = 10.0) -> Copy:
+    """The copy in a directory, read from both its ends; it may be written to meanwhile.
+
+    Raises JobNotFoundError, JournalDamagedError, FormatVersionError, StorageError.
+    """
+    path = directory / JOURNAL_NAME
+    name = name or os.fspath(directory)
+    try:
+        file = JournalFile(path)
+    except (FileNotFoundError, NotADirectoryError):
+        raise JobNotFoundError(name) from None
+    except OSError as error:
+        raise storage_error(path, "open", error) from error
+    return copy_of(file, name, lock_timeout_s)
+
+
+def copy_of(file: JournalFile, name: str, lock_timeout_s: float = 10.0) -> Copy:
+    """As :func:`open_copy`, of a journal that is open."""
+    line = file.find_line(0) or b""
+    try:
+        header = decode_record(line)
+    except (UndecodableError, UnknownRecordError) as error:
+        newer = newer_format(line)
+        if newer is not None:
+            raise FormatVersionError(file.path, newer) from None
+        raise read_error(file.path, 1, 0, error) from None
+    if not isinstance(header, JobRecord):
+        raise JournalDamagedError(file.path, 1, 0, "a job record", "another record")
+    end, damage = _end_of(file, file.size_bytes())
+    if damage is not None:  # perhaps it was read across a writer's truncation: look again
+        if not wait_for_lock(file, lock_timeout_s):
+            raise JobLockedError(header.id, lock_timeout_s)
+        try:
+            end, damage = _end_of(file, file.size_bytes())
+        finally:
+            file.unlock()
+    if damage is not None:
+        raise _damaged(file, end, damage)
+    return Copy(name, file.path.parent, file, header, end)
+
+
+def _end_of(file: JournalFile, size: int) -> tuple[Position, str | None]:
+    """The end of the last commit within ``size`` bytes, and what is behind it if that is damage."""
+    end = _last_commit(file, size)
+    if end.offset == size:
+        return end, None
+    verdict = judge_tail(file, size, end)
+    return end, None if verdict.torn else verdict.span.reason
+
+
+def _last_commit(file: JournalFile, size: int) -> Position:
+    """The last commit that matches its seal, looking from the end."""
+    end = seal_before(file, size)
+    while end is not None:
+        begin = seal_before(file, end.offset - 1) or START
+        last = begin
+        for block in verified_blocks(file, begin, end.offset):
+            last = block.after
+        if last == end:
+            return end
+        end = begin if begin.offset else None
+    return START
+
+
+def seal_before(file: JournalFile, limit: int, floor: int = 0) -> Position | None:
+    """The last seal that ends behind ``floor`` and not behind ``limit``, unchecked."""
+    high = limit
+    while high > floor:
+        low = max(floor, high - CHUNK_BYTES)
+        begin = max(low - SEALED_END_BYTES + 1, 0)  # a seal may lie across two chunks
+        data = file.read_at(begin, high - begin)
+        ends = [(found.end(), found[1]) for found in SEALED_LINE_END.finditer(data)]
+        if ends and begin + ends[-1][0] > floor:
+            return Position(begin + ends[-1][0], int(ends[-1][1], 16))
+        high = low
+    return None
+
+
+def seal_after(file: JournalFile, offset: int, limit: int) -> Position | None:
+    """The first seal that ends behind ``offset`` and not behind ``limit``, unchecked."""
+    while offset < limit:
+        begin = max(offset - SEALED_END_BYTES + 1, 0)
+        high = min(offset + CHUNK_BYTES, limit)
+        match = SEALED_LINE_END.search(file.read_at(begin, high - begin))
+        if match is not None:
+            return Position(begin + match.end(), int(match[1], 16))
+        offset = high
+    return None
+
+
+def holds(copy: Copy, position: Position) -> bool:
+    """Whether the copy has this seal at this place: then it is the same up to there."""
+    if position.offset > copy.end.offset:
+        return False
+    begin = position.offset - SEALED_END_BYTES
+    seal = copy.file.read_at(begin, SEALED_END_BYTES) if begin >= 0 else b""
+    return position == START or seal == sealed_end(position.crc)
+
+
+def blocks_since(copy: Copy, begin: Position) -> Iterator[Block]:
+    """The commits from ``begin`` on, which must lead to the copy's end.
+
+    Raises JournalDamagedError where they don't.
+    """
+    position = begin
+    for block in verified_blocks(copy.file, begin, copy.end.offset):
+        yield block
+        position = block.after
+    if position != copy.end:
+        raise _damaged(copy.file, position, "something else")
+
+
+def replay_copy(copy: Copy, index: Index | None = None, begin: Position = START) -> Index:
+    """Read from ``begin`` on, into an index that is as of there, and check that it makes sense.
+
+    Raises JournalDamagedError and FormatVersionError.
+    """
+    index = Index() if index is None else index
+    try:
+        for block in blocks_since(copy, begin):
+            apply(index, block.offset, block.lines)
+    except BadRecordError as error:
+        line = copy.file.count_lines(error.offset) + 1
+        raise read_error(copy.file.path, line, error.offset, error.why) from None
+    return index
+
+
+def _damaged(file: JournalFile, position: Position, found: str) -> JournalDamagedError:
+    return JournalDamagedError(
+        file.path,
+        file.count_lines(position.offset) + 1,
+        position.offset,
+        f"a commit that continues crc {position.crc:08x}",
+        found,
+    )

@@ -1,0 +1,435 @@
+"""A job moved between machines: packed, unpacked, compared, pulled.
+
+What a job is, on any machine, is its journal and its artifacts. A copy that was taken at any moment
+is a beginning of it; from then on the two are told apart by their seals.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from journal import files
+from journal.archive import (
+    ARTIFACTS_NAME,
+    DEFAULT_MAX_BYTES,
+    PIECE_BYTES,
+    Compression,
+    Contents,
+    Manifest,
+    read_pack,
+    write_pack,
+)
+from journal.compare import Comparison, compare, relate
+from journal.copies import Copy, blocks_since, open_copy, replay_copy, seal_before
+from journal.errors import (
+    CopiesDivergedError,
+    InvalidValueError,
+    JobExistsError,
+    StorageError,
+)
+from journal.files import JournalFile
+from journal.format import JOURNAL_NAME, SEALED_LINE_END
+from journal.log import Log
+from journal.merge import OTHER_NAME, Merged, merge_outcomes
+from journal.replay import START, Position
+from journal.runlock import RunLock
+from journal.snapshot import Snapshot, check_placed, place
+from journal.store import Store
+
+Read = Callable[[int], bytes]
+
+_STAGING_NAME = ".pull"
+_SYNC_BYTES = 1 << 18  # so many are copied in the time of a sync, by and large
+
+
+class Source:
+    """A copy to be read: the path of a job's directory or of a pack, or the stream of a pack."""
+
+    def __init__(self, path: str | os.PathLike[str], read: Read | None = None) -> None:
+        """``read(n)`` gives the next up to ``n`` bytes of a pack, which ``path`` then only names."""
+        self.name = os.fspath(path)
+        self.directory = Path(self.name) if read is None and os.path.isdir(self.name) else None
+        self._read = read
+
+    @contextmanager
+    def pack(self, max_bytes: int) -> Iterator[tuple[Manifest, Contents]]:
+        """What :func:`read_pack` gives. Raises PackError, InvalidValueError for no such file."""
+        if self._read is not None:
+            yield read_pack(self._read, self.name, max_bytes)
+            return
+        try:
+            stream = open(self.name, "rb")  # noqa: SIM115  (what isn't there isn't a StorageError)
+        except OSError as error:
+            reason = f"can't be read: {error.strerror}; name a job's directory or a pack"
+            raise InvalidValueError("source", self.name, reason) from None
+        with stream:
+            yield read_pack(stream.read, self.name, max_bytes)
+
+    @contextmanager
+    def copy(self) -> Iterator[Copy]:
+        """It as a copy; a pack is unpacked for as long as the block lasts, and checked."""
+        if self.directory is not None:
+            yield open_copy(self.directory, self.name)
+            return
+        with (
+            self.pack(DEFAULT_MAX_BYTES) as (manifest, contents),
+            tempfile.TemporaryDirectory(prefix="journal-") as scratch,
+        ):
+            yield _placed(Path(scratch), manifest, contents, self.name)
+
+
+def _placed(directory: Path, manifest: Manifest, contents: Contents, name: str) -> Copy:
+    """The copy that a pack holds, made in a directory and checked."""
+    try:
+        place(directory, contents)
+    except OSError as error:
+        raise files.storage_error(directory, "unpack into", error) from error
+    copy = open_copy(directory, name)
+    check_placed(copy, manifest, name)
+    return copy
+
+
+# --- pack and unpack -------------------------------------------------------------------------
+
+
+class Packed(msgspec.Struct, frozen=True):
+    """What :func:`pack_job` wrote.
+
+    ``left_out``: artifacts that no pack can hold (links, pipes, names that aren't UTF-8).
+    ``grown``: those that were written to meanwhile; the pack holds them as they were.
+    """
+
+    manifest: Manifest
+    left_out: list[str]
+    grown: list[str]
+
+
+def pack_job(
+    directory: Path,
+    write: Callable[[bytes], object],
+    compression: Compression = "gz",
+    *,
+    kept: bool = False,
+    lock_timeout_s: float = 10.0,
+) -> Packed:
+    """Give ``write`` a pack of the job in ``directory``, as of its last commit, piece by piece.
+
+    Others may work on the job meanwhile. ``kept``: with the files that recoveries, repairs and
+    merges have put by. If it raises, what was written is no whole pack, and unpacking it fails.
+    Raises JobNotFoundError, JournalDamagedError, FormatVersionError, InvalidValueError (no zstd
+    here), StorageError (an artifact was changed, too), and what ``write`` does.
+    """
+    snapshot = Snapshot(open_copy(directory, lock_timeout_s=lock_timeout_s), kept=kept)
+    write_pack(write, snapshot.manifest, snapshot.contents(), compression)
+    return Packed(snapshot.manifest, snapshot.left_out, snapshot.grown)
+
+
+def pack_to_file(
+    directory: Path, target: Path, compression: Compression = "gz", *, kept: bool = False
+) -> Packed:
+    """As :func:`pack_job`, to a file that appears whole, in the place of another, and synced."""
+    if files.exists(target) and not target.is_file():  # a device, a pipe: not to be replaced
+        with open(target, "wb") as stream:
+            return pack_job(directory, stream.write, compression, kept=kept)
+    new = target.with_name(f".{target.name}.{os.urandom(6).hex()}")
+    try:
+        file = files.NewFile(new)
+        try:
+            packed = pack_job(directory, file.write, compression, kept=kept)
+            file.sync()
+            files.rename(new, target)
+        except BaseException:
+            files.remove_tree(new)
+            raise
+        files.sync_directory(target.parent)
+    except OSError as error:
+        raise files.storage_error(target, "write", error) from error
+    return packed
+
+
+def unpack_job(
+    root: Path, source: Source, *, max_bytes: int = DEFAULT_MAX_BYTES, lock_timeout_s: float = 10.0
+) -> Manifest:
+    """Make the job that a pack holds, whole or not at all, below ``root``.
+
+    All of the pack is read and checked first: sizes, SHA-256, seals, records, the job's id. On
+    return the job is there and survives a power cut. Raises PackError, JobExistsError (before
+    anything is unpacked), JournalDamagedError, FormatVersionError, StorageError, StoreError.
+    """
+    if source.directory is not None:
+        raise InvalidValueError("source", source.name, "is a directory and not a pack")
+    store = Store(root, sync=True, lock_timeout_s=lock_timeout_s)
+    with source.pack(max_bytes) as (manifest, contents):
+        if store.holds_job(manifest.job_id):
+            raise JobExistsError(manifest.job_id)
+        _make_from_pack(store, manifest, contents, source.name)
+    return manifest
+
+
+def _make_from_pack(store: Store, manifest: Manifest, contents: Contents, name: str) -> None:
+    def build(directory: Path) -> None:
+        _placed(directory, manifest, contents, name).file.close()
+
+    store.make(manifest.job_id, build)
+
+
+# --- compare and pull ------------------------------------------------------------------------
+
+
+def compare_copies(ours: Source, theirs: Source) -> Comparison:
+    """Tell two copies of a job apart: see :func:`journal.compare.compare`. Also PackError."""
+    with ours.copy() as a, theirs.copy() as b:
+        return compare(a, b)
+
+
+class Pulled(msgspec.Struct, frozen=True):
+    """What :func:`pull_job` did.
+
+    ``action``: "made" the job, "forwarded" it by ``commits``, "merged" another history, or
+    nothing: it was "identical" or "ahead". ``artifacts`` are the names of those that are new
+    here, ``differing`` of those that differ and were left as they are, ``left_out`` of those
+    that can't be copied.
+    """
+
+    job_id: str
+    action: Literal["made", "forwarded", "merged", "identical", "ahead"]
+    commits: int = 0
+    artifacts: list[str] = msgspec.field(default_factory=list)
+    differing: list[str] = msgspec.field(default_factory=list)
+    left_out: list[str] = msgspec.field(default_factory=list)
+    merged: Merged | None = None
+
+
+def pull_job(
+    root: Path,
+    source: Source,
+    job_id: str | None = None,
+    *,
+    merge: bool = False,
+    max_bytes: int = DEFAULT_MAX_BYTES,
+    lock_timeout_s: float = 10.0,
+) -> Pulled:
+    """Bring the job below ``root`` to where another copy of it is, if it is the beginning of that.
+
+    A job that isn't here is made. Artifacts that are missing here are copied first; what is here
+    is never changed. ``merge``: copies that have diverged are merged: see :mod:`journal.merge`.
+    On return all of it survives a power cut; on an error the journal is as it was.
+
+    Raises CopiesDivergedError, JobBusyError (a run works on the job here), InvalidValueError (it
+    is another job, or not ``job_id``), PackError, JournalDamagedError, FormatVersionError,
+    JobLockedError, StorageError, StoreError.
+    """
+    store = Store(root, sync=True, lock_timeout_s=lock_timeout_s)
+    if source.directory is None:
+        with source.pack(max_bytes) as (manifest, contents):
+            _check_wanted(source, manifest.job_id, job_id)
+            if not store.holds_job(manifest.job_id):
+                _make_from_pack(store, manifest, contents, source.name)
+                names = [file.name for file in manifest.files[1:]]
+                return Pulled(manifest.job_id, "made", artifacts=names)
+            with store.scratch(manifest.job_id) as scratch:
+                theirs = _placed(scratch, manifest, contents, source.name)
+                return _pull(store, theirs, merge=merge)
+    theirs = open_copy(source.directory, source.name)
+    _check_wanted(source, theirs.header.id, job_id)
+    return _pull(store, theirs, merge=merge)
+
+
+def _check_wanted(source: Source, found: str, wanted: str | None) -> None:
+    if wanted is not None and found != wanted:
+        raise InvalidValueError(source.name, found, f"is another job than {wanted!r}")
+
+
+def _pull(store: Store, theirs: Copy, *, merge: bool) -> Pulled:
+    job_id = theirs.header.id
+    if not store.holds_job(job_id):
+        snapshot = Snapshot(theirs, kept=True)
+
+        def build(directory: Path) -> None:
+            place(directory, snapshot.contents())
+            check_placed(open_copy(directory), snapshot.manifest, theirs.name)
+
+        store.make(job_id, build)
+        names = [file.name for file in snapshot.manifest.files[1:]]
+        return Pulled(job_id, "made", artifacts=names, left_out=snapshot.left_out)
+    directory = store.directory(job_id)
+    relation, fork = relate(open_copy(directory), theirs)
+    if relation in ("identical", "ahead"):
+        return Pulled(job_id, relation)
+    run = RunLock.take(directory, job_id)
+    try:
+        if relation == "diverged" and not merge:
+            raise _diverged(theirs, fork)
+        files.remove_tree(directory / _STAGING_NAME)  # of a pull that died
+        artifacts = _Artifacts(directory, theirs.directory)
+        artifacts.pull()
+        log = Log(directory, sync=True, lock_timeout_s=store.lock_timeout_s)
+        with log:
+            ours = _under_lock(log)
+            relation, fork = relate(ours, theirs)  # others may have committed since
+            if relation == "diverged":
+                if not merge:
+                    raise _diverged(theirs, fork)
+                end = theirs.end.offset
+                other = files.save_copy(theirs.file, 0, end, directory / OTHER_NAME, sync=True)
+                files.sync_directory(directory)
+                merged = merge_outcomes(log, ours, theirs, fork, other.name)
+                action: Literal["merged", "forwarded"] = "merged"
+                commits = 1
+            else:
+                merged = None
+                action = "forwarded"
+                commits = _forward(log, ours, theirs)
+        return Pulled(
+            job_id,
+            action,
+            commits,
+            artifacts.new,
+            artifacts.differing,
+            artifacts.left_out,
+            merged,
+        )
+    except OSError as error:
+        raise files.storage_error(directory, "pull into", error) from error
+    finally:
+        run.release()
+
+
+def _diverged(theirs: Copy, fork: Position) -> CopiesDivergedError:
+    line = theirs.file.count_lines(fork.offset) + 1
+    return CopiesDivergedError(theirs.header.id, line, fork.offset)
+
+
+def _under_lock(log: Log) -> Copy:
+    """Our copy, whose writers are locked out by ``log``'s commit."""
+    assert log.index.state is not None
+    end = seal_before(log.file, log.end) or START
+    return Copy(os.fspath(log.directory), log.directory, log.file, log.index.state.header, end)
+
+
+def _forward(log: Log, ours: Copy, theirs: Copy) -> int:
+    """Put the commits that ours lacks behind it, to the byte; return how many.
+
+    After a power cut no commit may be damaged but the last. So each is synced before the next is
+    written; or, if that would take longer, all of it is written to a new file that takes the
+    place of the old one.
+    """
+    replay_copy(theirs, log.index, ours.end)  # that it makes sense, before any of it is written
+    missing = sum(ends for _, ends in _commits(theirs, ours.end))
+    if missing * _SYNC_BYTES <= theirs.end.offset:
+        _append(log.file, ours, theirs)
+    else:
+        _rewrite(log.file, theirs)
+    return missing
+
+
+def _commits(copy: Copy, begin: Position) -> Iterator[tuple[bytes, bool]]:
+    """The bytes since ``begin``, a commit at a time or a part of one; whether it ends there."""
+    for block in blocks_since(copy, begin):
+        text = b"\n".join([*block.lines, b""])
+        at = 0
+        for match in SEALED_LINE_END.finditer(text):
+            yield text[at : match.end()], True
+            at = match.end()
+        if at < len(text):
+            yield text[at:], False
+
+
+def _append(file: JournalFile, ours: Copy, theirs: Copy) -> None:
+    try:
+        for text, ends in _commits(theirs, ours.end):
+            file.append(text)
+            if ends:
+                file.sync()
+    except BaseException as error:
+        try:
+            file.truncate(ours.end.offset)
+            file.sync()
+        except StorageError as refused:  # some of it may be there
+            raise files.outcome_unknown(refused) from error
+        raise
+
+
+def _rewrite(old: JournalFile, theirs: Copy) -> None:
+    directory = old.path.parent
+    staging = directory / _STAGING_NAME
+    files.make_directory(staging)
+    try:
+        files.write_new(staging / JOURNAL_NAME, (text for text, _ in _commits(theirs, START)))
+        new = JournalFile(staging / JOURNAL_NAME)
+        new.take_owner_of(old)
+        new.sync()
+        new.close()
+        files.rename(staging / JOURNAL_NAME, old.path)
+    finally:
+        files.remove_tree(staging)
+    try:
+        files.sync_directory(directory)
+    except OSError as error:
+        raise files.outcome_unknown(files.storage_error(directory, "sync", error)) from error
+
+
+class _Artifacts:
+    """The artifacts of another copy, and what became of them here."""
+
+    def __init__(self, directory: Path, theirs: Path) -> None:
+        self._ours = directory / ARTIFACTS_NAME
+        self._theirs = theirs / ARTIFACTS_NAME
+        self._staging = directory / _STAGING_NAME
+        self.new: list[str] = []
+        self.differing: list[str] = []
+        self.left_out: list[str] = []
+
+    def pull(self) -> None:
+        """Copy those that are missing here, each whole or not at all; on the disk on return."""
+        for name, regular in files.tree(self._theirs):
+            path = f"{ARTIFACTS_NAME}/{name}"
+            if not regular:
+                self.left_out.append(path)
+            elif files.exists(self._ours / name):
+                if not _same_content(self._ours / name, self._theirs / name):
+                    self.differing.append(path)
+            else:
+                self._copy(name)
+                self.new.append(path)
+
+    def _copy(self, name: str) -> None:
+        target = self._ours / name
+        directory = self._ours.parent
+        files.make_directories(target.parent, directory)
+        files.make_directory(self._staging)
+        try:
+            new = files.NewFile(self._staging / "artifact")
+            for piece in _all_of(self._theirs / name):
+                new.write(piece)
+            new.sync()
+            new.close()
+            files.rename(self._staging / "artifact", target)
+        finally:
+            files.remove_tree(self._staging)
+        for parent in target.parents:
+            if parent.is_relative_to(directory):
+                files.sync_directory(parent)
+
+
+def _same_content(a: Path, b: Path) -> bool:
+    try:
+        return all(x == y for x, y in zip(_all_of(a), _all_of(b), strict=True))
+    except (ValueError, OSError):  # one has more pieces, or is no regular file
+        return False
+
+
+def _all_of(path: Path) -> Iterator[bytes]:
+    file = files.DerivedFile(path)
+    file.size_bytes()  # a regular file
+    offset = 0
+    while piece := file.read_at(offset, PIECE_BYTES):
+        yield piece
+        offset += len(piece)
