@@ -26,7 +26,7 @@ from journal.copies import Copy, replay_copy
 from journal.errors import PackError, StorageError
 from journal.format import JOURNAL_NAME, now, time_text
 from journal.index import STATUSES
-from journal.replay import Position, Readable
+from journal.replay import Readable
 
 
 class Snapshot:
@@ -155,7 +155,7 @@ def check_placed(copy: Copy, manifest: Manifest, name: str) -> None:
     """Read all of what was placed. Raises PackError if it isn't the job that the manifest says."""
     if copy.header.id != manifest.job_id:
         raise PackError(name, f"its journal is that of job {copy.header.id!r}")
-    if copy.end != Position(manifest.offset, int(manifest.crc, 16)):
+    if (copy.end.offset, f"{copy.end.crc:08x}") != (manifest.offset, manifest.crc):
         raise PackError(name, "its journal doesn't end with the seal that its manifest states")
     tallies = replay_copy(copy).tallies
     if manifest.rows != {str(s): n for s, n in zip(STATUSES, tallies, strict=True)}:

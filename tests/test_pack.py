@@ -1,0 +1,544 @@
+"""`journal pack` and `journal unpack`: what comes out is what went in, or nothing does."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import random
+import subprocess
+import sys
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers_crash import journal_path, seal_commits, split_commits
+from helpers_transfer import (
+    JOB,
+    complete,
+    content_of,
+    go_on,
+    journal_line,
+    make_job,
+    packed,
+    put_artifact,
+    source,
+    staging_of,
+)
+
+import journal.archive
+import journal.snapshot
+from journal import (
+    InvalidValueError,
+    JobExistsError,
+    JobService,
+    JournalDamagedError,
+    PackError,
+    StorageError,
+)
+from journal.archive import Manifest, PackedFile, read_pack
+from journal.transfer import Source, pack_job, pack_to_file, unpack_job
+from journal.verify import verify_job
+
+LONG = "d" * 200 + "/" + "ä" * 120 + "/label.pdf"
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    root = tmp_path / "here"
+    make_job(root)
+    put_artifact(root, "1.pdf", b"%PDF" * 1000)
+    put_artifact(root, "empty", b"")
+    put_artifact(root, LONG, b"long")
+    put_artifact(root, "out/2/3.bin", random.Random(1).randbytes(3_000_000))
+    return root
+
+
+@pytest.fixture
+def there(tmp_path: Path) -> Path:
+    return tmp_path / "there"
+
+
+@pytest.mark.parametrize("compression", ["gz", "zst"])
+def test_what_is_unpacked_is_what_was_packed_to_the_byte(
+    here: Path, there: Path, tmp_path: Path, compression: Any
+) -> None:
+    if compression == "zst":
+        pytest.importorskip("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
+    manifest = unpack_job(there, source(packed(here, tmp_path / "pack", compression)))
+    assert content_of(there) == content_of(here)
+    assert verify_job(there / JOB).findings == []
+    assert manifest.rows["completed"] == 2
+    assert manifest.host == os.uname().nodename
+    assert staging_of(there) == []
+    for path in [there / JOB, *(there / JOB).rglob("*")]:
+        assert path.stat().st_mode & 0o077 == 0
+
+
+def test_a_pack_goes_through_a_pipe_from_one_store_to_another(here: Path, there: Path) -> None:
+    command = [sys.executable, "-W", "error", "-m", "journal", "--root"]
+    with subprocess.Popen(
+        [*command, str(here), "pack", JOB, "-o", "-"], stdout=subprocess.PIPE
+    ) as sender:
+        received = journal_line(there, "unpack", "-", stdin=sender.stdout, text=True)
+    assert (received.returncode, received.stdout) == (0, f"{JOB}\n"), received.stderr
+    assert sender.returncode == 0
+    assert content_of(there) == content_of(here)
+
+
+def test_a_pack_that_is_cut_off_in_its_pipe_leaves_nothing(here: Path, there: Path) -> None:
+    pack: list[bytes] = []
+    pack_job(here / JOB, pack.append)
+    whole = b"".join(pack)
+    for length in (0, 1, 17, len(whole) // 2, len(whole) - 9, len(whole) - 1):
+        stream = io.BytesIO(whole[:length])
+        with pytest.raises(PackError, match=r"cut short|is empty|neither gzip"):
+            unpack_job(there, Source("a pipe", stream.read))
+        assert not (there / JOB).exists()
+        assert staging_of(there) == []
+
+
+def test_a_pack_is_as_of_the_last_seal_and_holds_neither_locks_nor_hints_nor_torn_tails(
+    here: Path, there: Path, tmp_path: Path
+) -> None:
+    whole = journal_path(here, JOB).read_bytes()
+    with journal_path(here, JOB).open("ab") as file:
+        file.write(b'{"type":"row_status","row":3,"sta')
+    for name in ("index.hint", "index.hint.new", "journal.torn-12-1", "notes.txt"):
+        (here / JOB / name).write_text("x")
+    unpack_job(there, source(packed(here, tmp_path / "pack")))
+    names = set(content_of(there))
+    assert names == {"journal.jsonl", *(n for n in content_of(here) if n.startswith("artifacts/"))}
+    assert journal_path(there, JOB).read_bytes() == whole
+    pack_to_file(here / JOB, tmp_path / "kept", kept=True)
+    unpack_job(tmp_path / "third", source(tmp_path / "kept"))
+    assert (tmp_path / "third" / JOB / "journal.torn-12-1").read_text() == "x"
+
+
+def test_any_tar_reads_a_pack_as_the_job_s_directory(here: Path, tmp_path: Path) -> None:
+    pack = packed(here, tmp_path / "pack.tar.gz")
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    subprocess.run(["tar", "xzf", pack, "-C", plain], check=True)
+    found = content_of(plain)
+    manifest = json.loads(found.pop("manifest.json"))
+    assert found == content_of(here)
+    assert {f["name"]: f["sha256"] for f in manifest["files"]} == {
+        name: hashlib.sha256(content).hexdigest() for name, content in found.items()
+    }
+    with JobService(plain) as service:
+        assert service.get_job_summary(JOB)["successful_rows"] == 2
+
+
+def test_packing_again_replaces_the_file_whole_and_a_device_not_at_all(
+    here: Path, there: Path, tmp_path: Path
+) -> None:
+    pack = packed(here, tmp_path / "pack")
+    go_on(here, 3)
+    packed(here, pack)
+    assert unpack_job(there, source(pack)).rows["completed"] == 3
+    assert sorted(os.listdir(tmp_path)) == ["here", "pack", "there"]
+    link = tmp_path / "null"
+    link.symlink_to("/dev/null")
+    packed(here, link)
+    assert Path("/dev/null").is_char_device()
+
+
+def test_links_and_pipes_among_the_artifacts_are_left_out_and_named(
+    here: Path, there: Path
+) -> None:
+    artifacts = here / JOB / "artifacts"
+    (artifacts / "link").symlink_to("/etc/passwd")
+    os.mkfifo(artifacts / "pipe")
+    (artifacts / os.fsdecode(b"\xff")).write_bytes(b"not UTF-8")
+    done = journal_line(here, "pack", JOB, "-o", str(there))
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("left out: artifacts/") == 3
+
+
+class Changing:
+    """Has something done to the artifacts in the middle of a pack."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+        real = journal.snapshot.Snapshot.contents
+
+        def contents(snapshot: journal.snapshot.Snapshot) -> Iterator[Any]:
+            act()
+            return iter(real(snapshot))
+
+        monkeypatch.setattr(journal.snapshot.Snapshot, "contents", contents)
+
+
+def test_an_artifact_that_grows_while_it_is_packed_is_taken_as_it_was_and_named(
+    here: Path, there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = here / JOB / "artifacts" / "1.pdf"
+
+    def grow() -> None:
+        with path.open("ab") as file:
+            file.write(b"more")
+
+    Changing(monkeypatch, grow)
+    found = pack_to_file(here / JOB, tmp_path / "pack")
+    assert found.grown == ["artifacts/1.pdf"]
+    unpack_job(there, source(tmp_path / "pack"))
+    assert (there / JOB / "artifacts" / "1.pdf").read_bytes() == b"%PDF" * 1000
+
+
+@pytest.mark.parametrize("how", ["rewritten", "cut", "removed"])
+def test_an_artifact_that_changes_while_it_is_packed_ends_it_and_leaves_no_file(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    path = here / JOB / "artifacts" / "1.pdf"
+    acts: dict[str, Callable[[], object]] = {
+        "rewritten": lambda: path.write_bytes(b"PDF%" * 1000),
+        "cut": lambda: path.write_bytes(b"%"),
+        "removed": path.unlink,
+    }
+    Changing(monkeypatch, acts[how])
+    with pytest.raises(StorageError, match=r"1\.pdf"):
+        pack_to_file(here / JOB, tmp_path / "pack")
+    assert os.listdir(tmp_path) == ["here"]
+
+
+def test_a_job_under_work_is_packed_as_of_one_of_its_commits(
+    here: Path, there: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    before = journal_path(here, JOB).read_bytes()
+    Changing(monkeypatch, lambda: go_on(here, 3, 4))
+    packed(here, tmp_path / "pack")
+    unpack_job(there, source(tmp_path / "pack"))
+    assert journal_path(there, JOB).read_bytes() == before
+    assert journal_path(here, JOB).read_bytes().startswith(before)
+
+
+def test_a_damaged_job_is_not_packed(here: Path, tmp_path: Path) -> None:
+    path = journal_path(here, JOB)
+    damaged = bytearray(path.read_bytes())
+    damaged[200] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(JournalDamagedError):
+        packed(here, tmp_path / "pack")
+    assert os.listdir(tmp_path) == ["here"]
+    assert journal_line(here, "pack", JOB, "-o", str(tmp_path / "pack")).returncode == 6
+
+
+# --- a job that is here already --------------------------------------------------------------
+
+
+def test_unpack_never_touches_a_job_that_is_here_and_says_what_to_do(
+    here: Path, there: Path, tmp_path: Path
+) -> None:
+    first = packed(here, tmp_path / "first")
+    unpack_job(there, source(first))
+    before = content_of(there)
+    go_on(here, 3)
+    second = packed(here, tmp_path / "second")
+    with pytest.raises(JobExistsError):
+        unpack_job(there, source(second))
+    behind = journal_line(there, "unpack", str(second))
+    assert (behind.returncode, behind.stdout) == (4, "")
+    assert "behind the pack by 2 commits" in behind.stderr
+    assert f"pull {second}" in behind.stderr
+    assert "is identical" in journal_line(there, "unpack", str(first)).stderr
+    assert "is ahead" in journal_line(here, "unpack", str(first)).stderr
+    with second.open("rb") as stream:
+        piped = journal_line(there, "unpack", "-", stdin=stream)
+    assert piped.returncode == 4
+    assert "pull -" in piped.stderr
+    assert content_of(there) == before
+    go_on(there, 4)
+    assert "--merge-outcomes" in journal_line(there, "unpack", str(second)).stderr
+
+
+# --- hostile packs ---------------------------------------------------------------------------
+
+
+def member(name: str, content: bytes = b"", **fields: Any) -> bytes:
+    info = tarfile.TarInfo(name)
+    info.size = len(content)
+    for field, value in fields.items():
+        setattr(info, field, value)
+    format_ = fields.get("format", tarfile.GNU_FORMAT)
+    return info.tobuf(format_) + content + bytes(-len(content) % 512)
+
+
+def entry(name: str, content: bytes) -> PackedFile:
+    return PackedFile(name, len(content), hashlib.sha256(content).hexdigest())
+
+
+def manifest_of(content: bytes, *others: PackedFile, **fields: Any) -> Manifest:
+    known: dict[str, Any] = {
+        "job_id": JOB,
+        "host": "h",
+        "version": "0",
+        "made_at": "2026-11-24T13:35:00.000001Z",
+        "offset": len(content),
+        "crc": content[-11:-3].decode("ascii", "replace") if content else "00000000",
+        "rows": {
+            "pending": 0,
+            "processing": 0,
+            "completed": 0,
+            "failed": 0,
+            "skipped": 0,
+            "needs_review": 0,
+        },
+        "files": [entry("journal.jsonl", content), *others],
+    }
+    return Manifest(**{**known, **fields})
+
+
+def pack_of(manifest: Manifest | bytes, *members: bytes, end: bytes = bytes(1024)) -> bytes:
+    text = (
+        manifest if isinstance(manifest, bytes) else journal.archive.msgspec.json.encode(manifest)
+    )
+    return gzip.compress(b"".join([member(f"{JOB}/manifest.json", text), *members, end]), 1)
+
+
+GOOD = seal_commits(
+    [
+        [
+            b'{"type":"job","format":1,"id":"moved","name":"M","at":"2026-11-24T13:35:00.000001Z"}',
+        ]
+    ]
+)
+OTHER_ID = GOOD.replace(b'"moved"', b'"other"')
+JOURNAL = member(f"{JOB}/journal.jsonl", GOOD)
+EVIL = b"evil"
+
+with_evil = manifest_of(GOOD, entry("artifacts/evil", EVIL))
+
+HOSTILE: dict[str, bytes] = {
+    "no gzip": b"hello",
+    "garbage in gzip": gzip.compress(b"hello" * 1000),
+    "broken gzip": b"\x1f\x8b" + b"\xff" * 100,
+    "no manifest": gzip.compress(JOURNAL + bytes(1024)),
+    "another first file": gzip.compress(member("manifest.json", b"{}") + bytes(1024)),
+    "manifest is no JSON": pack_of(b"}{"),
+    "manifest nests deep": pack_of(b"[" * 200_000),
+    "manifest lacks members": pack_of(b"{}"),
+    "another version": pack_of(
+        journal.archive.msgspec.json.encode(manifest_of(GOOD)).replace(b'"pack":1', b'"pack":2')
+    ),
+    "job id is a path": pack_of(manifest_of(GOOD, job_id="../x"), JOURNAL),
+    "job id is another": pack_of(manifest_of(GOOD, job_id="other"), JOURNAL),
+    "journal not first": pack_of(manifest_of(GOOD, files=[entry("artifacts/evil", EVIL)])),
+    "no files": pack_of(manifest_of(GOOD, files=[])),
+    "offset isn't the size": pack_of(manifest_of(GOOD, offset=5), JOURNAL),
+    "size below zero": pack_of(manifest_of(GOOD, PackedFile("artifacts/x", -1, ""))),
+    "name twice": pack_of(
+        manifest_of(GOOD, entry("artifacts/evil", EVIL), entry("artifacts/evil", EVIL)),
+        JOURNAL,
+        *[member(f"{JOB}/artifacts/evil", EVIL)] * 2,
+    ),
+    "file that isn't named": pack_of(
+        manifest_of(GOOD), JOURNAL, member(f"{JOB}/artifacts/evil", EVIL)
+    ),
+    "file that is missing": pack_of(with_evil, JOURNAL),
+    "file of another size": pack_of(
+        with_evil, JOURNAL, member(f"{JOB}/artifacts/evil", EVIL + EVIL)
+    ),
+    "file of other content": pack_of(with_evil, JOURNAL, member(f"{JOB}/artifacts/evil", b"EVIL")),
+    "file outside": pack_of(with_evil, JOURNAL, member("../../evil", EVIL)),
+    "other name in the tar": pack_of(with_evil, JOURNAL, member("/etc/evil", EVIL)),
+    "order": pack_of(with_evil, member(f"{JOB}/artifacts/evil", EVIL), JOURNAL),
+    "something behind its end": pack_of(manifest_of(GOOD), JOURNAL, end=bytes(1024) + b"x" * 512),
+    "endless zeros behind its end": pack_of(manifest_of(GOOD), JOURNAL, end=bytes(4 << 20)),
+    "no end": pack_of(manifest_of(GOOD), JOURNAL, end=b""),
+    "second gzip member": pack_of(manifest_of(GOOD), JOURNAL) + gzip.compress(b"x"),
+    "trailing garbage": pack_of(manifest_of(GOOD), JOURNAL) + b"garbage",
+    "padding holds something": pack_of(manifest_of(GOOD), JOURNAL[: len(JOURNAL) - 1] + b"x"),
+    "journal of another job": pack_of(
+        manifest_of(OTHER_ID), member(f"{JOB}/journal.jsonl", OTHER_ID)
+    ),
+    "another seal": pack_of(manifest_of(GOOD, crc="00000000"), JOURNAL),
+    "seal is no number": pack_of(manifest_of(GOOD, crc="x"), JOURNAL),
+    "other rows": pack_of(manifest_of(GOOD, rows={"pending": 5}), JOURNAL),
+    "torn tail": pack_of(manifest_of(GOOD + b"{"), member(f"{JOB}/journal.jsonl", GOOD + b"{")),
+    "long name over all bounds": gzip.compress(
+        member("././@LongLink", b"x" * 10_000, type=tarfile.GNUTYPE_LONGNAME) + bytes(1024)
+    ),
+    "size over all bounds": gzip.compress(
+        member(f"{JOB}/manifest.json").replace(b"00000000000", b"77777777777", 1) + bytes(1024)
+    ),
+}
+for name in (
+    "/etc/evil",
+    "../evil",
+    "artifacts/../../evil",
+    "artifacts/./evil",
+    "artifacts//evil",
+    "artifacts/",
+    "artifacts",
+    "run.lock",
+    "index.hint",
+    "journal.jsonl/x",
+    "artifacts/" + "x" * 256,
+    "artifacts/" + "x/" * 2500 + "x",
+    "artifacts/nul\0",
+    ".staging/lock",
+):
+    HOSTILE[f"name {name[:30]!r}"] = pack_of(
+        manifest_of(GOOD, entry(name, EVIL)), JOURNAL, member(f"{JOB}/{name[:90]}", EVIL)
+    )
+for kind, type_ in {
+    "symbolic link": tarfile.SYMTYPE,
+    "hard link": tarfile.LNKTYPE,
+    "device": tarfile.CHRTYPE,
+    "block device": tarfile.BLKTYPE,
+    "pipe": tarfile.FIFOTYPE,
+    "directory": tarfile.DIRTYPE,
+    "sparse file": tarfile.GNUTYPE_SPARSE,
+    "contiguous file": tarfile.CONTTYPE,
+    "pax header": tarfile.XHDTYPE,
+    "global pax header": tarfile.XGLTYPE,
+    "long link": tarfile.GNUTYPE_LONGLINK,
+    "old file": tarfile.AREGTYPE,
+}.items():
+    HOSTILE[f"a {kind}"] = pack_of(
+        with_evil,
+        JOURNAL,
+        member(f"{JOB}/artifacts/evil", EVIL, type=type_, linkname="/etc/passwd"),
+    )
+
+
+def test_the_pack_that_the_hostile_ones_are_made_of_is_taken(there: Path) -> None:
+    good = pack_of(with_evil, JOURNAL, member(f"{JOB}/artifacts/evil", EVIL))
+    assert unpack_job(there, Source("good", io.BytesIO(good).read)).job_id == JOB
+    assert (there / JOB / "artifacts" / "evil").read_bytes() == EVIL
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_pack_that_is_not_as_journal_pack_makes_it_is_refused_and_leaves_nothing(
+    there: Path, tmp_path: Path, name: str
+) -> None:
+    with pytest.raises((PackError, JournalDamagedError)):
+        unpack_job(there, Source("hostile", io.BytesIO(HOSTILE[name]).read))
+    left = {path.relative_to(tmp_path) for path in tmp_path.rglob("*")}
+    assert left <= {Path("there"), Path("there/.staging"), Path("there/.staging/lock")}
+
+
+def test_a_pack_whose_seals_fit_and_whose_records_make_no_sense_is_refused(there: Path) -> None:
+    header = GOOD[: -len(',"crc":"00000000"}\n')] + b"}"
+    bad = seal_commits([[header], [header.replace(b'"type":"job"', b'"type":"row"')]])
+    hostile = pack_of(manifest_of(bad), member(f"{JOB}/journal.jsonl", bad))
+    with pytest.raises(JournalDamagedError):
+        unpack_job(there, Source("hostile", io.BytesIO(hostile).read))
+    assert not (there / JOB).exists()
+
+
+def test_a_bomb_is_not_inflated_beyond_what_its_manifest_announces(there: Path) -> None:
+    """A gigabyte of zeros in a megabyte: no more of it is taken than fits the manifest."""
+
+    def bomb() -> Iterator[bytes]:
+        deflate = zlib.compressobj(9, zlib.DEFLATED, 31)
+        text = journal.archive.msgspec.json.encode(manifest_of(GOOD))
+        yield deflate.compress(member(f"{JOB}/manifest.json", text) + JOURNAL + bytes(1024))
+        for _ in range(1024):
+            yield deflate.compress(bytes(1 << 20))
+        yield deflate.flush()
+
+    inflated = io.BytesIO(b"".join(bomb()))
+    read = 0
+
+    def counted(length: int) -> bytes:
+        nonlocal read
+        data = inflated.read(length)
+        read += len(data)
+        return data
+
+    with pytest.raises(PackError, match="behind its end"):
+        unpack_job(there, Source("bomb", counted))
+    assert read <= 1 << 18
+
+
+def test_a_pack_that_holds_more_than_max_bytes_is_refused_before_anything_is_written(
+    here: Path, there: Path, tmp_path: Path
+) -> None:
+    pack = packed(here, tmp_path / "pack")
+    done = journal_line(there, "unpack", str(pack), "--max-bytes", "1000000")
+    assert done.returncode == 6
+    assert "--max-bytes" in done.stderr
+    assert not there.exists()
+    enormous = PackedFile("artifacts/x", 1 << 60, "")
+    hostile = pack_of(manifest_of(GOOD, enormous), JOURNAL)
+    with pytest.raises(PackError, match="more than"):
+        unpack_job(there, Source("hostile", io.BytesIO(hostile).read))
+
+
+def test_every_flipped_byte_of_a_pack_is_refused_or_changes_nothing_that_is_unpacked(
+    here: Path, tmp_path: Path, count: Callable[[str, int], None]
+) -> None:
+    """Of what is inflated, that is: gzip's own checksum would see them all."""
+    put_artifact(here, "out/2/3.bin", b"short")
+    text = gzip.decompress(packed(here, tmp_path / "pack").read_bytes())
+    draw, whole = random.Random(2), content_of(here)
+    for at in draw.sample(range(len(text)), 300):
+        changed = bytearray(text)
+        changed[at] ^= 1 << draw.randrange(8)
+        there = tmp_path / f"there-{at}"
+        stream = io.BytesIO(gzip.compress(bytes(changed), 1))
+        try:
+            unpack_job(there, Source("flipped", stream.read))
+        except (PackError, JournalDamagedError):
+            assert not (there / JOB).exists()
+        else:
+            assert content_of(there) == whole
+    count("flipped bits of packs", 300)
+
+
+def test_reading_a_pack_takes_no_more_memory_than_a_piece_at_a_time(
+    here: Path, tmp_path: Path
+) -> None:
+    put_artifact(here, "large", bytes(64 << 20))
+    with packed(here, tmp_path / "pack").open("rb") as stream:
+        _, contents = read_pack(stream.read, "pack")
+        sizes = {max(map(len, pieces), default=0) for _, pieces in contents}
+    assert max(sizes) <= journal.archive.PIECE_BYTES
+
+
+def test_zstd_that_is_not_there_is_an_error_that_says_how_to_get_it(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "backports.zstd", None)
+    monkeypatch.setitem(sys.modules, "compression.zstd", None)
+    with pytest.raises(InvalidValueError, match=r"rowjournal\[zstd\]"):
+        packed(here, tmp_path / "pack", "zst")
+    assert os.listdir(tmp_path) == ["here"]
+
+
+def test_a_kill_in_the_middle_of_unpacking_leaves_what_the_next_writer_removes(
+    here: Path, there: Path, tmp_path: Path
+) -> None:
+    pack = packed(here, tmp_path / "pack").read_bytes()
+    command = [sys.executable, "-m", "journal", "--root", str(there), "unpack", "-"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        process.stdin.write(pack[: len(pack) // 2])
+        process.stdin.flush()
+        staging = there / ".staging"
+        while not any(path.name == "journal.jsonl" for path in staging.rglob("*")):
+            assert process.poll() is None
+        process.kill()
+    assert len(staging_of(there)) == 1
+    assert not (there / JOB).exists()
+    unpack_job(there, source(tmp_path / "pack"))
+    assert staging_of(there) == []
+    assert content_of(there) == content_of(here)
+
+
+def test_a_job_of_several_commits_keeps_each_of_them(
+    here: Path, there: Path, tmp_path: Path
+) -> None:
+    with JobService(here) as service:
+        for number in (3, 4, 5):
+            complete(service, number)
+    unpack_job(there, source(packed(here, tmp_path / "pack")))
+    commits = split_commits(journal_path(there, JOB).read_bytes())
+    assert commits == split_commits(journal_path(here, JOB).read_bytes())
+    assert len(commits) > 10
