@@ -16,6 +16,7 @@ from helpers_terminal import Command
 import journal.events
 from journal import JobService, JobStatus
 from journal.cli import main
+from journal.cli.follow import follow_job
 from journal.cli.times import moment
 from journal.events import Choice, Event, last_events, read_events
 from journal.repair import repair_job
@@ -475,6 +476,25 @@ def test_an_interrupted_job_is_said_and_waited_for_until_it_is_run_again(
             service.update_status("j", "completed")
         assert command.ends() == 0
         assert command.err.count("interrupted: its run died") == 1
+
+
+def test_a_run_that_ends_while_it_is_looked_at_is_not_called_interrupted(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with JobService(root) as service:
+        service.start_job("j")
+        holder = JobService.run_holder
+
+        def ends_before(other: JobService, job_id: str) -> Any:
+            monkeypatch.setattr(JobService, "run_holder", holder)
+            service.update_status(job_id, "failed")
+            return holder(other, job_id)
+
+        monkeypatch.setattr(JobService, "run_holder", ends_before)
+        told: list[str] = []
+        seen = [each.ended for each in follow_job(JobService(root), "j", tell=told.append)]
+    assert seen[-1]
+    assert told == []
 
 
 # --- watch and wait

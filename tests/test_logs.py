@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import journal.history
 from journal import (
     LOG_LEVELS,
     InvalidValueError,
@@ -243,7 +244,11 @@ def long(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JobService]:
         yield service
 
 
-def test_a_position_before_any_byte_is_the_end_of_a_commit(long: JobService) -> None:
+@pytest.mark.parametrize("chunk_bytes", [50, 300, 1 << 16])
+def test_a_position_before_any_byte_is_the_end_of_a_commit(
+    long: JobService, monkeypatch: pytest.MonkeyPatch, chunk_bytes: int
+) -> None:
+    monkeypatch.setattr(journal.history, "CHUNK_BYTES", chunk_bytes)
     history = long.history("j")
     content = journal_of(long).read_bytes()
     ends = [0]
