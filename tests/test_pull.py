@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from helpers_crash import FaultyOs, fails, journal_path, split_commits, works
 from helpers_transfer import (
@@ -357,7 +358,7 @@ def test_outcomes_that_only_the_other_copy_has_are_taken_over_with_their_fields(
     for number in (4, 5, 6, 7):
         ours, theirs = row_of(here, number), row_of(there, number)
         same = {"updated_at": theirs.updated_at, "processed_at": theirs.processed_at}
-        assert journal.model.msgspec.structs.replace(ours, **same) == theirs
+        assert msgspec.structs.replace(ours, **same) == theirs
     assert (here / JOB / "artifacts/5.pdf").read_bytes() == b"5"
     assert states_of(here)[2] == "completed"
     with JobService(here) as service:

@@ -52,7 +52,9 @@ def pack_command(ctx: click.Context, job: str, output: str | None, zstd: bool, k
     Others may work on the job meanwhile. The pack holds the journal, the artifacts, and a
     manifest that all of it is checked against by unpack. By default it is JOB.tar.gz, in here.
 
-    Example: journal pack ship-ca -o - | ssh other journal unpack -
+    To send it on: journal pack ship-ca -o - | ssh other journal unpack -
+
+    Example: journal pack ship-ca -o ship-ca.tar.gz
     """
     service, job_id = find_job(ctx.obj, job)
     directory = service.root / job_id
@@ -96,7 +98,7 @@ def unpack_command(ctx: click.Context, file: str, max_bytes: int) -> int:
     FILE is a pack, or - for standard input. If the job is here already, nothing is changed: what
     the pack has beyond that is for `journal pull`.
 
-    Example: journal --root jobs unpack ship-ca.tar.gz
+    Example: journal unpack ship-ca.tar.gz
     """
     source = _source(ctx.obj, file)
     try:

@@ -38,7 +38,13 @@ def watch_command(ctx: click.Context, job: str) -> int:
 
 @click.command("wait")
 @click.argument("job")
-@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0), metavar="SECONDS")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="Wait no longer; then the exit code is 124.",
+)
 @click.pass_context
 def wait_command(ctx: click.Context, job: str, timeout_s: float | None) -> int:
     """Wait until a job ends, across pauses; a job whose run died is waited for until it is run again.
@@ -46,7 +52,7 @@ def wait_command(ctx: click.Context, job: str, timeout_s: float | None) -> int:
     The exit code is the job's: 0 all rows completed or skipped, 3 some failed or need review, 4
     ended before that; 124 if it hasn't ended after --timeout seconds.
 
-    Example: journal wait hash-stdlib --timeout 3600 && echo done
+    Example: journal wait hash-stdlib --timeout 3600
     """
     service, job_id = find_job(ctx.obj, job)
     begin_s = monotonic()
