@@ -45,6 +45,7 @@ from journal.model import (
     RunHolder,
 )
 from journal.service import JobService
+from journal.version import VERSION
 
 if TYPE_CHECKING:
     from journal.attempts import Attempt, AttemptedRow
@@ -75,7 +76,7 @@ def __getattr__(name: str) -> Any:
     return value
 
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 __all__ = [
     "LOG_LEVELS",

@@ -27,7 +27,7 @@ from journal.outcome import (
     outcome_of_error,
     outcome_of_value,
 )
-from journal.rowqueue import RowQueue, end_job
+from journal.rowqueue import RowQueue, end_job, log_run
 from journal.service import JobService
 
 _POLL_S = 0.2
@@ -158,7 +158,12 @@ def interrupted_by(error: BaseException) -> Outcome:
 
 
 def iterate_attempts(
-    service: JobService, job_id: str, limits: Limits, retry_on: Errors, on_interrupted: Policy
+    service: JobService,
+    job_id: str,
+    limits: Limits,
+    retry_on: Errors,
+    on_interrupted: Policy,
+    resume_command: str,
 ) -> Iterator[Attempt]:
     """See :meth:`JobRun.attempts`."""
     job = service.get_job(job_id)
@@ -167,6 +172,7 @@ def iterate_attempts(
     if job.status in TERMINAL_STATUSES:
         return
     service.start_job(job_id, on_interrupted, keep_lock=True)
+    log_run(service, job_id, resume_command)
     queue = RowQueue(service, job_id, limits, on_interrupted)
     attempt = None
     passed = 0

@@ -13,6 +13,7 @@ import errno
 import fcntl
 import itertools
 import os
+import pwd
 import sys
 import time
 import weakref
@@ -611,6 +612,14 @@ def host_name() -> str:
 
 def process_id() -> int:
     return os.getpid()
+
+
+def user_name() -> str:
+    """Who runs this, by name or else by number."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
 
 
 def boot_id() -> str:

@@ -72,7 +72,9 @@ written by a newer version: stop, do not repair.
 ``log``
     For people; no effect on the job. ``message``, ``level`` ("INFO"; DEBUG, INFO, WARNING, ERROR
     or CRITICAL), ``row`` (null: a row number), ``details`` (null: any object), and what else it
-    likes. Whoever reads one takes another type in these three as their default.
+    likes. Whoever reads one takes another type in these three as their default. Each run begins with
+    one whose ``details`` have a member ``run``: an object with the ``host``, ``pid``, ``user`` and
+    ``version`` of this package, and ``resume``, what a person types to go on, all text but ``pid``.
 
 A ``status`` that isn't one of the model's is damage.
 

@@ -65,7 +65,7 @@ _SMALL = {"attempts", "row_at", "status_at"}  # never so large that the highest 
 class _Header(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """``blocks`` holds the crcs of each column's blocks, of :data:`BLOCK_ROWS` rows each."""
 
-    hint: Literal[1]  # the next number for every change of what replay makes of the same journal
+    hint: Literal[2]  # the next number for every change of what replay makes of the same journal
     offset: int  # behind the commit
     crc: int
     inode: int
@@ -80,6 +80,8 @@ class _Header(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     error: tuple[str, str] | None
     repaired: bool
     counts: Counts
+    hosts: tuple[str, ...]
+    resume_command: str | None
     tallies: list[int]
     cost_cents: int
     rows: int
@@ -120,6 +122,8 @@ def read_hint(
         header.error,
         header.repaired,
         header.counts,
+        header.hosts,
+        header.resume_command,
     )
     index = Index()
     index.load(
@@ -335,7 +339,7 @@ def write_hint(
             return
         line = file.find_line(0) or b""
         header = _Header(
-            hint=1,
+            hint=2,
             offset=position.offset,
             crc=position.crc,
             inode=file.inode,
@@ -349,6 +353,8 @@ def write_hint(
             completed_at=state.completed_at,
             error=state.error,
             repaired=state.repaired,
+            hosts=state.hosts,
+            resume_command=state.resume_command,
             counts=state.counts,
             tallies=index.tallies,
             cost_cents=index.cost_cents,

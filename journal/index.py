@@ -27,6 +27,7 @@ from journal.format import (
     JobLevelRecord,
     JobRecord,
     JobStatusRecord,
+    LogRecord,
     UndecodableError,
 )
 from journal.model import JobStatus, RowStatus
@@ -34,6 +35,8 @@ from journal.model import JobStatus, RowStatus
 STATUSES: tuple[RowStatus, ...] = tuple(RowStatus)
 CODES: dict[str, int] = {status.value: code for code, status in enumerate(STATUSES)}
 PENDING, PROCESSING, COMPLETED, FAILED, SKIPPED, NEEDS_REVIEW = range(len(STATUSES))
+
+_MOST_HOSTS = 20
 
 TERMINAL_STATUSES = frozenset((JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED))
 
@@ -57,6 +60,8 @@ class JobState(msgspec.Struct, frozen=True):
     error: tuple[str, str] | None = None
     repaired: bool = False  # with losses: rows may be missing
     counts: Counts = Counts()
+    hosts: tuple[str, ...] = ()  # that runs were started on, the last one last
+    resume_command: str | None = None  # of the last run
 
 
 class Columns:
@@ -149,6 +154,19 @@ class View:
             return [number + first for number in numbers]
         self.position(max(numbers[0], numbers[-1]))  # finds all before it too
         return [found[number] for number in numbers]
+
+
+def _state_after_log(state: JobState, record: LogRecord) -> JobState:
+    """A log record is for people, but for one that says where a run was started."""
+    run = record.details.get("run") if isinstance(record.details, dict) else None
+    host = run.get("host") if isinstance(run, dict) else None
+    if not isinstance(run, dict) or not isinstance(host, str):
+        return state
+    resume = run.get("resume")
+    hosts = (*(name for name in state.hosts if name != host), host)[-_MOST_HOSTS:]
+    return msgspec.structs.replace(
+        state, hosts=hosts, resume_command=resume if isinstance(resume, str) else None
+    )
 
 
 class Index:
@@ -344,6 +362,8 @@ class Index:
         elif isinstance(record, JobErrorRecord):
             repaired = self.state.repaired or record.code == REPAIRED
             self.state = replace(self.state, error=(record.code, record.message), repaired=repaired)
+        else:
+            self.state = _state_after_log(self.state, record)
 
     def _counts(self, record: JobCountsRecord) -> Counts:
         assert self.state is not None

@@ -266,6 +266,7 @@ class JobRun:
             retry_on=retry_on,
             tell=say,
             on_tick=on_progress,
+            resume_command=self._resume_command,
         )
         report = run.work(handle_signals=handle_signals)
         if report.job.status not in TERMINAL_STATUSES:
@@ -287,7 +288,9 @@ class JobRun:
         """
         limits = Limits(max_attempts=max_attempts, backoff_s=backoff_s, max_backoff_s=max_backoff_s)
         check_errors(retry_on)
-        return iterate_attempts(self.service, self.id, limits, retry_on, self._on_interrupted)
+        return iterate_attempts(
+            self.service, self.id, limits, retry_on, self._on_interrupted, self._resume_command
+        )
 
     def retry(self, policy: Policy = "review") -> JobRun:
         """The open follow-up job of this ended one, which must be closed for itself.

@@ -44,6 +44,8 @@ def job_of(index: Index) -> Job:
         error_code=code,
         error_message=message,
         repaired=state.repaired,
+        hosts=state.hosts,
+        resume_command=state.resume_command,
         created_at=header.at,
         started_at=state.started_at,
         completed_at=state.completed_at,

@@ -12,11 +12,13 @@ from time import monotonic
 
 from journal.changes import Policy
 from journal.errors import InvalidStateTransition, JobNotFoundError
+from journal.files import host_name, process_id, user_name
 from journal.index import TERMINAL_STATUSES
 from journal.limits import Limits
 from journal.model import FoundRow, Job, JobRow, JobStatus, RowStatus
 from journal.outcome import Outcome
 from journal.service import JobService
+from journal.version import VERSION
 
 _MOST_WAITING = 100_000  # rows that wait for another attempt; beyond that no new ones are taken
 _FOUND_AT_ONCE = 100
@@ -167,6 +169,20 @@ class RowQueue:
         """Don't take the row again before that."""
         self._waiting.add(row.row_number)
         heapq.heappush(self._due, (monotonic() + delay_s, row.row_number))
+
+
+def log_run(service: JobService, job_id: str, resume_command: str) -> str:
+    """Write down where a run has begun, for who must know which machines worked on the job."""
+    host = host_name()
+    run = {
+        "host": host,
+        "pid": process_id(),
+        "user": user_name(),
+        "version": VERSION,
+        "resume": resume_command,
+    }
+    service.log(job_id, f"run started on {host}", details={"run": run})
+    return host
 
 
 def end_job(service: JobService, job_id: str) -> Job:

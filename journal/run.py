@@ -34,7 +34,7 @@ from journal.index import TERMINAL_STATUSES
 from journal.limits import Halt, Limits, Rate
 from journal.model import Job, JobRow, JobStatus, RowStatus
 from journal.outcome import Errors, Outcome, outcome_of_bad_value
-from journal.rowqueue import RowQueue, end_job
+from journal.rowqueue import RowQueue, end_job, log_run
 from journal.service import JobService
 from journal.threads import Outcomes
 from journal.workers import Workers
@@ -118,6 +118,7 @@ class Run:
         retry_on: Errors = (),
         tell: Tell = lambda _text: None,
         on_tick: Callable[[Job], object] = lambda _job: None,
+        resume_command: str = "",
     ) -> None:
         """``workers`` put what comes back into ``outcomes``.
 
@@ -134,6 +135,7 @@ class Run:
         self._retry_on = retry_on
         self._tell = tell
         self._on_tick = on_tick
+        self._resume_command = resume_command
         self._queue = RowQueue(service, job_id, limits, on_interrupted)
         self._rate = None if limits.rate is None else Rate.parse(limits.rate)
         self._halt = Halt.parse(limits.halt)
@@ -185,6 +187,7 @@ class Run:
         try:
             service.start_job(self._job_id, self._on_interrupted, keep_lock=True)
             try:
+                self._say_where()
                 job = self._work(handle_signals)
             finally:
                 with suppress(JournalError):
@@ -218,6 +221,15 @@ class Run:
                     self._say(problem)
                 raise
             return self._leave()
+
+    def _say_where(self) -> None:
+        hosts = self._job().hosts
+        here = log_run(self._service, self._job_id, self._resume_command)
+        if hosts and hosts[-1] != here:
+            self._say(
+                f"{self._job_id}: was last run on {hosts[-1]}; make sure that nothing of that run is "
+                "still at work there"
+            )
 
     def _say(self, text: str) -> None:
         """Nobody need be listening: what is done matters more."""

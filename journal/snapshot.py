@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from journal import files
@@ -27,6 +26,7 @@ from journal.errors import PackError, StorageError
 from journal.format import JOURNAL_NAME, now, time_text
 from journal.index import STATUSES
 from journal.replay import Readable
+from journal.version import VERSION
 
 
 class Snapshot:
@@ -55,7 +55,7 @@ class Snapshot:
         self.manifest = Manifest(
             job_id=copy.header.id,
             host=files.host_name(),
-            version=_version(),
+            version=VERSION,
             made_at=time_text(now()),
             offset=copy.end.offset,
             crc=f"{copy.end.crc:08x}",
@@ -125,13 +125,6 @@ def _digest(pieces: Iterable[bytes]) -> str:
 def _changed(path: Path) -> StorageError:
     reason = "it changed while it was read; try again when nobody writes to it"
     return StorageError(path, "pack", errno.EAGAIN, reason)
-
-
-def _version() -> str:
-    try:
-        return version("rowjournal")
-    except PackageNotFoundError:  # run from its sources
-        return "unknown"
 
 
 def place(directory: Path, contents: Contents) -> None:

@@ -133,7 +133,7 @@ def test_the_fields_of_list_keep_their_names(root: Path, capsys: Capture) -> Non
     first = "id name status failed_rows pending_count needs_review_count total_cost_cents"
     then = "started_at duration_s original_command description mode metadata retry_of total_rows"
     last = "processed_rows successful_rows processing_count skipped_count error_code error_message"
-    end = "repaired created_at completed_at updated_at"
+    end = "repaired hosts resume_command created_at completed_at updated_at"
     names = f"{first} {then} {last} {end}".split()
     assert list(as_json(root, capsys, "list")[0]) == names
     assert run(root, "list", "--csv") == 0

@@ -288,6 +288,29 @@ def test_a_second_run_is_refused_with_the_name_of_the_first(path: Path) -> None:
         assert other.run(gate).started == 0
 
 
+def test_where_each_run_was_started_is_written_down_and_a_change_of_hosts_is_said(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    for host in ("one", "two", "two", "one"):
+        monkeypatch.setattr("journal.rowqueue.host_name", lambda host=host: host)
+        with open_job(path, 9, resume_command=f"on {host}") as job:
+            job.run(lambda _row: 1, max_rows=2, tell=said.append)
+            assert job.job.hosts[-1] == host
+            assert job.job.resume_command == f"on {host}"
+    assert [text for text in said if "last run on" in text] == [
+        f"j: was last run on {host}; make sure that nothing of that run is still at work there"
+        for host in ("one", "two")
+    ]
+    with JobService(path.parent) as service:
+        job_now = service.get_job("j")
+        runs = [entry.details["run"] for entry in service.get_logs("j") if entry.details]
+    assert job_now is not None
+    assert job_now.hosts == ("two", "one")
+    assert [run["host"] for run in runs] == ["one", "two", "two", "one"]
+    assert {"pid", "user", "version", "resume"} <= runs[0].keys()
+
+
 # --- attempts
 
 

@@ -1857,6 +1857,7 @@ EXAMPLES: dict[str, tuple[object, ...]] = {
     "JobMismatchError": (Path("a/x"), "y"),
     "JobNotFoundError": ("x",),
     "JournalDamagedError": (Path("a/journal.jsonl"), 3, 210, "a record", "NULs"),
+    "MissingExtraError": ("a chart", "pygal", "report"),
     "NothingToSalvageError": (Path("a/journal.jsonl"),),
     "JournalError": ("anything",),
     "PackError": (Path("a/x.tar.gz"), "it is cut short"),

@@ -78,7 +78,8 @@ def resume_command(ctx: click.Context, job: str) -> None:
 
 
 def _nobody_waits(job: Job) -> Refused:
-    made_by = f": {job.original_command}" if job.original_command else ""
+    again = job.resume_command or job.original_command
+    made_by = f": {again}" if again else ""
     return Refused(
         f"no run waits for job {job.id}, which stays as it is; to go on, run again what made it{made_by}"
     )

@@ -189,6 +189,7 @@ def _lines(shown: Shown, width: int | None) -> Iterator[tuple[str, str]]:
         "description": job.description or "",
         "status": shown.state,
         "run by": f"process {holder.pid} on {holder.host}" if holder else "",
+        "hosts": ", ".join(job.hosts),
         "command": job.original_command,
         "created": _time_text(job.created_at),
         "started": _time_text(job.started_at),

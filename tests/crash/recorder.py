@@ -125,7 +125,7 @@ class Recorder:
     """
 
     _HARMLESS = frozenset((
-        "close", "fspath", "fstat", "getpid", "lstat", "pread", "read", "scandir", "stat",
+        "close", "fspath", "fstat", "getpid", "getuid", "lstat", "pread", "read", "scandir", "stat",
         "strerror", "uname", "fchown", "fchmod",
     ))  # fmt: skip
 
