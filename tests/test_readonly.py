@@ -13,6 +13,7 @@ import pytest
 from helpers_crash import journal_path
 
 from journal import JobService
+from journal.transfer import Source, pull_job
 
 JOB, TORN, ENDED = "kept", "torn", "ended"
 TAIL = b'{"type":"row_status","row":3,"sta'
@@ -277,3 +278,26 @@ def test_a_job_that_may_not_even_be_read_is_named_and_does_not_hide_the_others(
     assert (listed.returncode, listed.stderr.count("\n")) == (1, 1)
     assert "Permission denied" in shown.stderr
     assert (shown.returncode, shown.stderr.count("\n")) == (1, 1)
+
+
+def test_what_may_only_be_read_is_packed_compared_and_pulled_from(
+    store: ReadOnlyStore, tmp_path: Path
+) -> None:
+    before = store.content()
+    for job_id in (JOB, TORN, ENDED):
+        pack = tmp_path / f"{job_id}.tar.gz"
+        packed = store.command_line("pack", job_id, "-o", str(pack))
+        assert packed.returncode == 0, packed.stderr
+        done = store.command_line("compare", job_id, str(pack))
+        assert (done.returncode, done.stdout[:9]) == (0, "identical"), done.stderr
+        pulled = pull_job(tmp_path / "new", Source(store.root / job_id))
+        assert pulled.action == "made"
+    refused = store.command_line("pull", str(tmp_path / "new" / JOB))
+    assert refused.returncode == 0  # identical: nothing to write
+    with JobService(tmp_path / "new") as service:
+        service.complete_row(f"{JOB}:2")
+    refused = store.command_line("pull", str(tmp_path / "new" / JOB))
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "could not" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert store.content() == before

@@ -1,0 +1,281 @@
+"""A machine dies in the middle of a job, another takes over, and the first one comes back.
+
+Two roots stand for the machines. What the handlers did is kept outside of both: a ledger of calls.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from helpers_crash import Child, journal_path
+from helpers_transfer import JOB, packed, source
+
+import journal
+from journal import CopiesDivergedError, JobService
+from journal.copies import open_copy
+from journal.merge import _numbers
+from journal.transfer import Source, compare_copies, pull_job, unpack_job
+from journal.verify import verify_job
+
+ROWS = 16
+ROUNDS = 25
+
+# Forking a warm process is far quicker than starting Python for each run.
+SERVER = """
+import traceback, journal
+
+def run(root, machine, ledger):
+    fd = os.open(ledger, os.O_WRONLY | os.O_APPEND)
+    called = []
+
+    def handler(row):
+        for number, tracking in called[:]:
+            if job.service.get_row(f"{job.id}:{number}").status == "completed":
+                called.remove((number, tracking))
+                tell("ack", number, tracking)
+        os.write(fd, f"{row.row_number} {machine}\\n".encode())
+        os.fsync(fd)
+        tracking = f"{machine}-{row.row_number}-{os.urandom(4).hex()}"
+        called.append((row.row_number, tracking))
+        tell("called", row.row_number)
+        return RowResult(tracking_number=tracking)
+
+    with journal.open_job(f"{root}/{job_id}") as job:
+        job.run(handler, tell=lambda text: None)
+    os._exit(0)
+
+while True:
+    order = json.loads(hear())
+    pid = os.fork()
+    if not pid:
+        try:
+            run(**order)
+        except BaseException:
+            traceback.print_exc()
+        os._exit(1)
+    tell("pid", pid)
+    tell("dead", os.waitpid(pid, 0)[1])
+"""
+
+
+class Machines:
+    """Two roots, the ledger of what was done on either, and what was acknowledged."""
+
+    def __init__(self, base: Path, server: Child, seed: int) -> None:
+        self.base, self.server, self.draw = base, server, random.Random(seed)
+        self.a, self.b = base / "a", base / "b"
+        self.ledger = base / "ledger"
+        base.mkdir()
+        self.ledger.touch()
+        self.acknowledged: dict[str, int] = {}  # the row of each tracking number
+        rows = ({"n": number} for number in range(ROWS))
+        journal.open_job(self.a / JOB, rows, sync="none").close()
+
+    def run(
+        self, root: Path, calls: int | None, at: int = 0, act: Callable[[], object] | None = None
+    ) -> None:
+        """A run that is killed after some calls, or None; ``act`` comes after ``at`` of them."""
+        order = {"root": str(root), "machine": root.name, "ledger": str(self.ledger)}
+        self.server.tell(json.dumps(order))
+        called, pid, killed = 0, 0, False
+        while (words := self.server.hear().split())[0] != "dead":
+            if words[0] == "pid":
+                pid = int(words[1])
+            elif words[0] == "ack":
+                self.acknowledged[words[2]] = int(words[1])
+            called += words[0] == "called"
+            if act and called >= at:
+                act()
+                act = None
+            if calls is not None and called >= calls and pid and not killed:
+                # The moment of the kill is what is random here: there is no event to wait for.
+                time.sleep(self.draw.choice([0, self.draw.random() * 0.003]))
+                with contextlib.suppress(ProcessLookupError):  # it has come to its end
+                    os.kill(pid, signal.SIGKILL)
+                killed = True
+        assert int(words[1]) in ((0, signal.SIGKILL) if killed else (0,))
+        if act:
+            act()
+
+    def copy(self) -> None:
+        """From a to b, in one of the ways that there are."""
+        way = self.draw.choice(["cp", "pack", "pull"])
+        if way == "cp":
+            self.b.mkdir()
+            subprocess.run(["cp", "-r", self.a / JOB, self.b], check=True)
+        elif way == "pack":
+            unpack_job(self.b, source(packed(self.a, self.base / "pack")))
+        else:
+            assert pull_job(self.b, Source(self.a / JOB)).action == "made"
+
+    def relation(self) -> str:
+        """What the bytes say, up to the last commit of each."""
+        a, b = (
+            journal_path(root, JOB).read_bytes()[: open_copy(root / JOB).end.offset]
+            for root in (self.a, self.b)
+        )
+        if a == b:
+            return "identical"
+        if a.startswith(b):
+            return "ahead"
+        return "behind" if b.startswith(a) else "diverged"
+
+
+@pytest.fixture(name="server", scope="module")
+def fixture_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
+    with Child(SERVER, tmp_path_factory.mktemp("server"), JOB) as server:
+        yield server
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_dies_when_no_outcome_is_lost_no_completed_row_repeated_each_fork_found(
+    tmp_path: Path, server: Child, seed: int, count: Callable[[str, int], None]
+) -> None:
+    relations: Counter[str] = Counter()
+    acknowledged = 0
+    for number in range(ROUNDS):
+        machines = Machines(tmp_path / str(number), server, seed * 1000 + number)
+        relations[disaster(machines)] += 1
+        acknowledged += len(machines.acknowledged)
+        shutil.rmtree(machines.base)
+    assert relations.total() == ROUNDS
+    assert acknowledged > 5 * ROUNDS
+    assert relations["behind"] >= 3
+    assert relations["diverged"] >= 3
+    for relation, found in relations.items():
+        count(f"disasters after which the first machine was {relation}", found)
+
+
+def disaster(machines: Machines) -> str:
+    draw, a, b = machines.draw, machines.a, machines.b
+    # Machine a works, is copied at some moment, works on or not, and dies.
+    death = draw.randrange(ROWS)
+    if draw.random() < 0.5:
+        machines.run(a, death, draw.randrange(death + 1), machines.copy)
+    else:
+        machines.run(a, death)
+        machines.copy()
+    # Machine b goes on from what it has, perhaps to the end; a may come back before anybody looks.
+    machines.run(b, draw.choice([0, draw.randrange(ROWS), None]))
+    if draw.random() < 0.3:
+        machines.run(a, draw.randrange(ROWS))
+    # Whoever looks is told how things stand, and a is brought up to date.
+    relation = machines.relation()
+    assert compare_copies(Source(a / JOB), Source(b / JOB)).relation == relation
+    both: set[int] = set()
+    if relation == "diverged":
+        before = journal_path(a, JOB).read_bytes()
+        with pytest.raises(CopiesDivergedError):
+            pull_job(a, Source(b / JOB))
+        assert journal_path(a, JOB).read_bytes() == before
+        merged = pull_job(a, Source(b / JOB), merge=True).merged
+        assert merged is not None
+        both = {*merged.both, *merged.twice}
+    else:
+        pulled = pull_job(a, Source(b / JOB))
+        assert pulled.action == {"behind": "forwarded"}.get(relation, relation)
+        assert machines.relation() in ("identical", "ahead")
+    machines.run(a, None)  # to the end
+    check_the_ledger(machines, both)
+    return relation
+
+
+def check_the_ledger(machines: Machines, both: set[int]) -> None:
+    """``both``: the rows that a person was told of."""
+    calls = Counter(int(line.split()[0]) for line in machines.ledger.read_text().splitlines())
+    twice = {number for number, times in calls.items() if times > 1}
+    assert twice <= both
+    assert verify_job(machines.a / JOB).findings == []
+    text = journal_path(machines.a, JOB).read_text()
+    with JobService(machines.a, sync="none") as service:
+        rows = {row.row_number: row for row in service.get_rows(JOB)}
+        job = service.get_job(JOB)
+    assert job is not None
+    for tracking, number in machines.acknowledged.items():
+        row = rows[number]
+        if row.tracking_number != tracking:
+            assert number in both
+            assert tracking in text
+            assert row.status == "needs_review" or job.error_code == "both_copies"
+    for number, row in rows.items():
+        assert row.status in ("completed", "needs_review")
+        if row.status == "completed":
+            assert number in calls
+        if not calls[number]:  # it was started, and its machine died before the call
+            assert row.status == "needs_review"
+
+
+# --- the story that the README tells -----------------------------------------------------------
+
+# What a person types when a machine dies, and it can still be read, or only its copy is left.
+TAKE_OVER = """
+ship="journal --root one run rows.txt --lines --job demo -j 2 --"
+$ship sh -c 'sleep 0.02; echo "$1" >> shipped' sh {line} &
+sleep 1; journal --root one pack demo -o - | journal --root two unpack -  # | ssh two journal unpack -
+sleep 1; kill -9 $!                     # machine one dies; what two has is a second old
+journal compare two/demo one/demo       # can its disk be read? "behind": by so many commits
+journal --root two pull one/demo        # takes over exactly those
+ship="journal --root two run rows.txt --lines --job demo -j 2 --"
+$ship sh -c 'echo "$1" >> shipped' sh {line}       # goes on; what was in flight needs a review
+"""
+
+BOTH_WENT_ON = """
+ship="journal --root one run rows.txt --lines --job demo --"
+$ship sh -c 'echo "$1" >> shipped' sh {line}       # somebody starts machine one again
+journal compare one/demo two/demo       # "diverged": at which line, and what each did since
+journal --root one pull two/demo        # refused, and nothing is changed
+journal --root one pull two/demo --merge-outcomes  # what only two has done; names what both have
+journal --root one show demo            # the error names the rows that were done twice
+journal --root one rows demo --status needs_review
+"""
+
+
+def type_in(story: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-c", story], capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+def test_the_story_of_a_machine_that_dies_ends_as_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("JOURNAL_ROOT", raising=False)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    (tmp_path / "rows.txt").write_text("".join(f"{n}\n" for n in range(1, 301)))
+
+    done = type_in(TAKE_OVER)
+    assert "behind    demo: B is ahead of A by" in done.stdout, done.stderr
+    assert "commits taken over" in done.stdout
+    shipped = Counter(Path("shipped").read_text().split())
+    assert set(shipped.values()) == {1}
+    with JobService("two") as service:
+        open_rows = service.get_rows("demo", "needs_review")
+        assert len(open_rows) <= 2
+        assert service.get_job_summary("demo")["successful_rows"] == 300 - len(open_rows)
+        assert len(shipped) >= 300 - len(open_rows)
+
+    done = type_in(BOTH_WENT_ON)
+    assert "diverged  demo: at line" in done.stdout, done.stderr
+    assert "the copies of job 'demo' have diverged" in done.stderr
+    assert "error       both_copies: rows" in done.stdout
+    twice = {
+        int(n) for n, times in Counter(Path("shipped").read_text().split()).items() if times > 1
+    }
+    named = re.search(r"error       both_copies: rows ([0-9,-]+): completed here", done.stdout)
+    assert named is not None
+    assert twice
+    assert twice <= set(_numbers(named[1]))
