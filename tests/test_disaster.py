@@ -220,27 +220,13 @@ def check_the_ledger(machines: Machines, both: set[int]) -> None:
 
 # --- the story that the README tells -----------------------------------------------------------
 
-# What a person types when a machine dies, and it can still be read, or only its copy is left.
-TAKE_OVER = """
-ship="journal --root one run rows.txt --lines --job demo -j 2 --"
-$ship sh -c 'sleep 0.02; echo "$1" >> shipped' sh {line} &
-sleep 1; journal --root one pack demo -o - | journal --root two unpack -  # | ssh two journal unpack -
-sleep 1; kill -9 $!                     # machine one dies; what two has is a second old
-journal compare two/demo one/demo       # can its disk be read? "behind": by so many commits
-journal --root two pull one/demo        # takes over exactly those
-ship="journal --root two run rows.txt --lines --job demo -j 2 --"
-$ship sh -c 'echo "$1" >> shipped' sh {line}       # goes on; what was in flight needs a review
-"""
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 
-BOTH_WENT_ON = """
-ship="journal --root one run rows.txt --lines --job demo --"
-$ship sh -c 'echo "$1" >> shipped' sh {line}       # somebody starts machine one again
-journal compare one/demo two/demo       # "diverged": at which line, and what each did since
-journal --root one pull two/demo        # refused, and nothing is changed
-journal --root one pull two/demo --merge-outcomes  # what only two has done; names what both have
-journal --root one show demo            # the error names the rows that were done twice
-journal --root one rows demo --status needs_review
-"""
+
+def example(name: str) -> str:
+    found = re.search(rf"<!-- {name} -->\n```sh\n(.*?)```\n<!-- end -->", README, re.DOTALL)
+    assert found is not None
+    return found[1]
 
 
 def type_in(story: str) -> subprocess.CompletedProcess[str]:
@@ -257,7 +243,7 @@ def test_the_story_of_a_machine_that_dies_ends_as_it_is_told(
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     (tmp_path / "rows.txt").write_text("".join(f"{n}\n" for n in range(1, 301)))
 
-    done = type_in(TAKE_OVER)
+    done = type_in(example("take over"))
     assert "behind    demo: B is ahead of A by" in done.stdout, done.stderr
     assert "commits taken over" in done.stdout
     shipped = Counter(Path("shipped").read_text().split())
@@ -268,7 +254,7 @@ def test_the_story_of_a_machine_that_dies_ends_as_it_is_told(
         assert service.get_job_summary("demo")["successful_rows"] == 300 - len(open_rows)
         assert len(shipped) >= 300 - len(open_rows)
 
-    done = type_in(BOTH_WENT_ON)
+    done = type_in(example("both went on"))
     assert "diverged  demo: at line" in done.stdout, done.stderr
     assert "the copies of job 'demo' have diverged" in done.stderr
     assert "error       both_copies: rows" in done.stdout
