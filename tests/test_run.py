@@ -665,3 +665,15 @@ def test_options_that_can_not_be_are_named_and_make_no_job(
     assert words in done.stderr
     assert "Traceback" not in done.stderr
     assert not Path("jobs/j").exists()
+
+
+def test_new_rows_are_said_to_be_left_out_of_a_job_that_goes_on_with_another(work: Path) -> None:
+    journal("run", "rows.csv", "--job", "j", "--", "test", "{zip}", "-gt", "2")
+    journal("retry", "j")
+    again = journal("run", "rows.csv", "--job", "j-retry", "--limit", "1", "--", "true")
+    assert "left out" not in again.stderr
+    with (work / "rows.csv").open("a") as file:
+        file.write("A-6,6\nA-7,7\n")
+    more = journal("run", "rows.csv", "--job", "j-retry", "--", "true")
+    assert "2 new rows of the input are left out" in more.stderr
+    assert statuses("j-retry") == {"completed": 2}

@@ -233,6 +233,10 @@ def _tell_differences(job_run: JobRun, command: str) -> None:
     for count, text in _differences(matched, is_new=matched.added == job.total_rows):
         if count:
             tell(f"{job.id}: {count} {text}")
+    first = None if job.retry_of is None else job_run.service.get_job(job.retry_of)
+    new = 0 if first is None else matched.elsewhere - (first.total_rows - job.total_rows)
+    if new > 0:
+        tell(f"{job.id}: {new} new rows of the input are left out: run them as a job of their own")
 
 
 _LOST = (
@@ -250,10 +254,6 @@ def _differences(matched: Matched, *, is_new: bool) -> list[tuple[int, str]]:
         ),
         (matched.replaced, "rows have changed, and run anew"),
         (matched.lost, _LOST),
-        (
-            matched.elsewhere,
-            "rows of the input are not in this job, which goes on with another: it takes no new ones",
-        ),
         (matched.gone, "rows of the job are no longer in the input; if they are pending, they run"),
     ]
 
