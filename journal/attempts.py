@@ -136,7 +136,8 @@ class Attempt:
         row = self.row.row
         while True:
             try:
-                delay_s = self._queue.settle(row, outcome)
+                self._queue.settle(row, outcome, math.inf)  # not begun: it is for another loop
+                self._queue.written()
             except JobLockedError:
                 continue
             except InvalidStateTransition:
@@ -144,10 +145,6 @@ class Attempt:
             except ValueError as error:  # InvalidValueError: too long for a record, say
                 outcome = outcome_of_bad_value(error)
                 continue
-            if outcome.kind == "unstarted":
-                delay_s = math.inf  # it is for another loop
-            if delay_s is not None:
-                self._queue.wait(row, delay_s)
             return
 
 

@@ -99,11 +99,18 @@ class Commands:
         Raises StorageError if this process has no means left to start it, or no place for what it
         says, and InvalidValueError if the row lacks a column; then it did not begin.
         """
+        running = self._running[row.id] = _Running()  # from here on it can be cancelled
+        try:
+            return self._run(row, running)
+        finally:
+            with self._lock:
+                del self._running[row.id]
+
+    def _run(self, row: JobRow, running: _Running) -> Outcome:
         argv = self._template.fill(row)
         with contextlib.ExitStack() as files:
             output, errors = self._open_outputs(row, files)
             stdin = self._open_input(row, files)
-            running = self._running[row.id] = _Running()  # from here on it can be cancelled
             try:
                 process = self._start(row, argv, stdin, output, errors)
                 if isinstance(process, Outcome):
@@ -111,9 +118,6 @@ class Commands:
                 self._wait(running, process)
             except ChildProcessError as error:  # somebody else in this process has reaped it
                 return lost(error)
-            finally:
-                with self._lock:
-                    del self._running[row.id]
             status = process.wait()
             if status == 0:
                 return Outcome(kind="completed", result=_head(output))
@@ -239,9 +243,18 @@ class CommandHandler:
         """``stdout_json``: what a command prints is JSON, and fills the row's fields."""
         self._commands = commands
         self._stdout_json = stdout_json
-        self.cancel = commands.cancel
+        self._cancelled: set[str] = set()  # before they began
+
+    def cancel(self, row_id: str, *, force: bool) -> bool:
+        """End the command of a row that is in flight; one that hasn't begun never will."""
+        if not self._commands.cancel(row_id, force=force):
+            self._cancelled.add(row_id)
+        return True
 
     def __call__(self, row: JobRow) -> Outcome:
+        if row.id in self._cancelled:
+            self._cancelled.discard(row.id)
+            return Outcome(kind="unstarted")
         try:
             outcome = self._commands(row)
         except StorageError as error:

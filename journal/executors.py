@@ -35,7 +35,8 @@ def executor_workers(
     outcomes: Outcomes,
 ) -> ExecutorWorkers:
     """The workers that fit the executor, or the function that makes one. InvalidValueError."""
-    make = None if hasattr(executor, "submit") or not callable(executor) else executor
+    is_made = hasattr(executor, "submit") and not isinstance(executor, type)
+    make: Any = None if is_made or not callable(executor) else executor
     made = _executor_of(executor if make is None else make())
     kind = DaskWorkers if _is_dask(made) else ExecutorWorkers
     return kind(handler, made, make, count, retry_on, outcomes)

@@ -87,8 +87,8 @@ def open_job(
             job = _create(service, job_id, name or job_id, original_command, metadata, rows, key)
             matched.added = job.total_rows
         elif rows is not None:
-            check_free(service, job_id)  # before the input is read; start_job decides
-            matched = match_rows(service, job, rows, key, on_changed)
+            with service.hold_run(job_id):  # else two could add the same new rows
+                matched = match_rows(service, job, rows, key, on_changed)
         return JobRun(service, job_id, matched, on_interrupted, resume_command)
     except BaseException:
         service.close()

@@ -31,9 +31,10 @@ class Rate:
     def parse(cls, text: str) -> Rate:
         """``"50/s"``, ``"100/m"``, ``"2.5/h"``. Raises InvalidValueError."""
         match = _RATE.fullmatch(text.strip()) if isinstance(text, str) else None
-        if match is None or not float(match[1]) > 0:
+        per_s = float(match[1]) / _UNIT_S[match[2]] if match else 0.0
+        if not 1e-9 < per_s < 1e9:
             raise InvalidValueError("rate", text, "must be a number above 0 and /s, /m or /h: 50/s")
-        return cls(float(match[1]) / _UNIT_S[match[2]])
+        return cls(per_s)
 
     def allowed(self, now_s: float) -> int:
         """How many rows may start now."""

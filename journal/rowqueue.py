@@ -41,7 +41,8 @@ class RowQueue:
         self._at_end = False
         self._look_again_s = 0.0
         self._due: list[tuple[float, int]] = []  # a heap: when a row may be tried again
-        self._waiting: set[int] = set()
+        self._waiting: dict[int, float] = {}  # until when
+        self._put_off: list[int] = []  # in the batch that is open
 
     @property
     def next_due_s(self) -> float | None:
@@ -71,10 +72,12 @@ class RowQueue:
 
     def _next(self) -> tuple[int, int]:
         """The number of the next row, and its attempts so far; (0, 0) if there is none now."""
-        if self._due and self._due[0][0] <= monotonic():
-            number = heapq.heappop(self._due)[1]
-            self._waiting.discard(number)
-            return number, 0  # while the run lasts its attempts are counted where they end
+        while self._due and self._due[0][0] <= monotonic():
+            due_s, number = heapq.heappop(self._due)
+            if self._waiting.get(number) == due_s:  # else it was taken back, or put off anew
+                del self._waiting[number]
+                if self._is_pending(number):  # and not settled by somebody else meanwhile
+                    return number, 0  # while the run lasts its attempts are counted where they end
         while not self._at_end and len(self._waiting) < _MOST_WAITING:
             found = self._find()
             if found is None:
@@ -82,6 +85,10 @@ class RowQueue:
             elif found.row_number not in self._waiting:
                 return found.row_number, found.attempts
         return 0, 0
+
+    def _is_pending(self, number: int) -> bool:
+        row = self._service.get_row(f"{self._job_id}:{number}")
+        return row is not None and row.status is RowStatus.PENDING
 
     def _find(self) -> FoundRow | None:
         if not self._found:
@@ -113,16 +120,34 @@ class RowQueue:
         self._service.fail_row(row_id, row.error_code, row.error_message or "")
         return True
 
+    def written(self) -> None:
+        """The batch in which rows were settled and started is on the disk."""
+        self._put_off.clear()
+
     def undo(self) -> None:
-        """The batch in which rows were started was discarded: they are there to be taken again."""
+        """That batch was discarded: its rows are as they were."""
+        for number in self._put_off:
+            self._waiting.pop(number, None)
+        self._put_off.clear()
         self._rewind()
 
-    def settle(self, row: JobRow, outcome: Outcome) -> float | None:
-        """Record how an attempt has ended; if it is to be repeated, return after how many seconds.
+    def settle(self, row: JobRow, outcome: Outcome, unstarted_wait_s: float = 0.0) -> bool:
+        """Record how an attempt has ended; whether the row is to be tried again.
 
-        :meth:`wait` is to be called with that once the batch is written. Raises
-        InvalidStateTransition if another process has settled the row.
+        Then it isn't taken before it is due. Raises InvalidStateTransition if another process has
+        settled it.
         """
+        delay_s = self._record(row, outcome, unstarted_wait_s)
+        if delay_s is None:
+            return False
+        due_s = monotonic() + delay_s
+        self._waiting[row.row_number] = due_s
+        self._put_off.append(row.row_number)
+        heapq.heappush(self._due, (due_s, row.row_number))
+        return True
+
+    def _record(self, row: JobRow, outcome: Outcome, unstarted_wait_s: float) -> float | None:
+        """What :meth:`settle` records; after how many seconds the row is to be tried again."""
         service = self._service
         match outcome.kind:
             case "completed":
@@ -139,7 +164,7 @@ class RowQueue:
                 service.review_row(row.id, outcome.error_code, outcome.error_message)
             case "unstarted":
                 service.retry_row(row.id)
-                return 0.0
+                return unstarted_wait_s
             case "failed" | "lost":
                 return self._settle_failure(row, outcome)
         return None
@@ -164,11 +189,6 @@ class RowQueue:
     def _has_ended(self) -> bool:
         job = self._service.get_job(self._job_id)
         return job is None or job.status in TERMINAL_STATUSES
-
-    def wait(self, row: JobRow, delay_s: float) -> None:
-        """Don't take the row again before that."""
-        self._waiting.add(row.row_number)
-        heapq.heappush(self._due, (monotonic() + delay_s, row.row_number))
 
 
 def log_run(service: JobService, job_id: str, resume_command: str) -> str:

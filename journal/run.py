@@ -380,7 +380,7 @@ class Run:
         until_s = now_s + _POLL_S
         if self._queue.next_due_s is not None:
             until_s = min(until_s, self._queue.next_due_s)
-        if self._rate is not None and not self._stops:
+        if self._rate is not None and not self._stops and self._has_room():
             until_s = min(until_s, now_s + max(self._rate.wait_s, 0.001))
         if self._limits.timeout_s is not None:
             deadlines = (a.deadline_s for a in self._attempts.values() if a.deadline_s)
@@ -396,6 +396,9 @@ class Run:
         except Empty:
             return
 
+    def _has_room(self) -> bool:
+        return len(self._attempts) < self._workers.count - self._lost_places
+
     # --- one commit
 
     def _commit(self, job: Job) -> None:
@@ -403,7 +406,7 @@ class Run:
         count = self._places(job)
         if not self._came_back and not count:
             return
-        settled: list[tuple[int, Outcome, float | None]] = []
+        settled: list[tuple[int, Outcome]] = []
         problems: list[str] = []
         counts = self._counts.copy()
         begin_s = monotonic()
@@ -414,6 +417,7 @@ class Run:
                 job = self._job()
                 self._check_limits(job)  # what has come back may be a reason to start no more
                 started = self._queue.start(self._places(job, -len(settled)), job)
+            self._queue.written()
         except BaseException:
             self._counts = counts
             self._queue.undo()
@@ -423,8 +427,8 @@ class Run:
         self._to_hand_out = started
         self._commit_s += (monotonic() - begin_s - self._commit_s) * 0.2
         self._problems += problems
-        for ticket, outcome, delay_s in settled:
-            self._forget(ticket, outcome, delay_s)
+        for ticket, outcome in settled:
+            self._forget(ticket, outcome)
         self._came_back.clear()
         started.reverse()
         while started:
@@ -448,26 +452,24 @@ class Run:
             count = min(count, self._limits.max_rows - self._counts["started"])
         return max(0, count)
 
-    def _settle(
-        self, ticket: int, outcome: Outcome, problems: list[str]
-    ) -> tuple[int, Outcome, float | None]:
+    def _settle(self, ticket: int, outcome: Outcome, problems: list[str]) -> tuple[int, Outcome]:
         attempt = self._attempts.get(ticket)
         if attempt is None:
             self._settle_late(ticket, outcome, problems)
-            return ticket, outcome, None
+            return ticket, outcome
         outcome = self._judge(attempt, outcome)
         try:
             try:
-                delay_s = self._queue.settle(attempt.row, outcome)
+                again = self._queue.settle(attempt.row, outcome)
             except InvalidValueError as error:  # too long for a record, say
                 outcome = outcome_of_bad_value(error)
-                delay_s = self._queue.settle(attempt.row, outcome)
+                again = self._queue.settle(attempt.row, outcome)
         except InvalidStateTransition as error:
             problems.append(_unrecorded(attempt.row, outcome, error))
-            delay_s = None
-        if delay_s is None:
+            again = False
+        if not again:
             self._count(outcome)
-        return ticket, outcome, delay_s
+        return ticket, outcome
 
     def _settle_late(self, ticket: int, outcome: Outcome, problems: list[str]) -> None:
         """An attempt that was given up has come to an end after all: that settles the review."""
@@ -478,6 +480,9 @@ class Run:
             self._queue.settle(row, outcome)
         except JournalError as error:  # it may have been repeated meanwhile
             problems.append(_unrecorded(row, outcome, error))
+        else:
+            self._counts["failed"] -= 1  # as which it was counted when it was given up
+            self._count(outcome)
 
     def _judge(self, attempt: _Attempt, outcome: Outcome) -> Outcome:
         """What an attempt that we have ended has come to."""
@@ -503,7 +508,7 @@ class Run:
             retryable=issubclass(TimeoutError, self._retry_on),
         )
 
-    def _forget(self, ticket: int, outcome: Outcome, delay_s: float | None) -> None:
+    def _forget(self, ticket: int, outcome: Outcome) -> None:
         attempt = self._attempts.pop(ticket, None)
         if attempt is None:
             _, place_lost = self._given_up.pop(ticket, (None, False))
@@ -513,8 +518,6 @@ class Run:
             self._give_up(outcome.error_message, 1)
         if outcome.elapsed_s:
             self._handler_s += (max(outcome.elapsed_s, 1e-6) - self._handler_s) * 0.2
-        if delay_s is not None:
-            self._queue.wait(attempt.row, delay_s)
 
     def _count(self, outcome: Outcome) -> None:
         kind = outcome.kind if outcome.kind in ("completed", "skipped") else "failed"

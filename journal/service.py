@@ -711,6 +711,19 @@ class JobService:
                 set_job_status(log, JobStatus.PAUSED)
             return settled
 
+    @contextmanager
+    def hold_run(self, job_id: str) -> Iterator[None]:
+        """Keep runs away from the job for the length of the block, without being one.
+
+        Raises JobBusyError while a run works on it, JobNotFoundError.
+        """
+        if not self._store.take_run(check_job_id(job_id), keep=True):
+            raise busy_error(self._store.directory(job_id), job_id)
+        try:
+            yield
+        finally:
+            self._store.release_run(job_id)
+
     def release_run(self, job_id: str) -> None:
         """Let go of the job's run lock, if this service holds it; a running job is then interrupted."""
         self._store.release_run(check_job_id(job_id))

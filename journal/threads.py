@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from queue import SimpleQueue
 from time import perf_counter
 from typing import Any
@@ -139,6 +140,7 @@ class LoopWorkers:
         self._outcomes = outcomes
         self._claims = _Claims()
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._closing = False
         self._loop = asyncio.new_event_loop()
         self._turns = asyncio.Semaphore(count)
         self._thread = threading.Thread(target=self._run, name="journal-loop", daemon=True)
@@ -147,7 +149,11 @@ class LoopWorkers:
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         try:
-            self._loop.run_forever()
+            while not self._closing:
+                # SystemExit in a task that a handler has started ends the loop, and no more than that
+                # handler is to end by it.
+                with suppress(BaseException):
+                    self._loop.run_forever()
         finally:
             for task in self._tasks.values():
                 task.cancel()
@@ -195,5 +201,6 @@ class LoopWorkers:
 
     def close(self) -> None:
         self.take_back()
+        self._closing = True
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=1.0)  # longer only if a handler blocks the loop

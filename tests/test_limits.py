@@ -68,7 +68,7 @@ def test_a_wait_doubles_up_to_its_bound_and_is_never_the_same() -> None:
     [
         *({"halt": text} for text in ("", "fail=1", "soon", "soon,fail=0", "soon,fail=101%", 5)),
         *({"halt": text} for text in ("later,fail=1", "soon,fail=5,min=3", "soon,lost=1")),
-        *({"rate": text} for text in ("", "0/s", "5", "5/d", "-1/s", "x/s", 5)),
+        *({"rate": text} for text in ("", "0/s", "5", "5/d", "-1/s", "x/s", 5, "9" * 400 + "/s")),
         *({"max_attempts": value} for value in (0, -1, 1.5, True, None)),
         *({"timeout_s": value} for value in (0, -1, float("nan"), float("inf"), "1")),
         *({"backoff_s": value} for value in (-1, float("nan"), True)),

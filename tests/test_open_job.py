@@ -252,6 +252,20 @@ def test_a_job_that_another_run_works_on_is_refused_before_its_input_is_read(pat
             job.run(done)
 
 
+def test_two_that_find_the_same_new_rows_add_them_once(path: Path) -> None:
+    journal.open_job(path, people("a"), key="id").close()
+
+    def slow() -> Iterator[Data]:
+        yield from people("a")
+        with pytest.raises(JobBusyError):
+            journal.open_job(path, people("a", "b"), key="id")
+        yield from people("b")
+
+    with journal.open_job(path, slow(), key="id") as job:
+        assert job.matched.added == 1
+        assert job.job.total_rows == 2
+
+
 def test_a_job_that_has_ended_is_reported_as_it_is_and_nothing_is_called(path: Path) -> None:
     with journal.open_job(path, people("a"), key="id") as job:
         assert job.run(done).exit_code == 0

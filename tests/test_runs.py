@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
+from time import monotonic, sleep
 from typing import Any
 
 import pytest
@@ -389,6 +390,52 @@ def test_a_row_that_a_person_has_put_back_gets_one_more_attempt(path: Path) -> N
         assert job.rows()[0].result == 3
 
 
+def test_rows_that_fail_together_are_tried_as_often_as_was_asked_for_and_no_sooner(
+    path: Path,
+) -> None:
+    """Each comes back in a commit of its own, in which the next ones start."""
+    calls: Counter[int] = Counter()
+    ended: dict[int, float] = {}
+    early = []
+
+    def handler(row: JobRow) -> None:
+        calls[row.row_number] += 1
+        if row.attempts > 1 and monotonic() - ended[row.row_number] < 0.1:
+            early.append(row.row_number)
+        sleep(0.01 * row.row_number)
+        ended[row.row_number] = monotonic()
+        if row.attempts == 1:
+            raise ConnectionError
+        raise Fail("BAD", "for good")
+
+    with open_job(path, 8) as job:
+        report = job.run(handler, workers=8, max_attempts=5, backoff_s=0.2)
+        assert calls == dict.fromkeys(range(1, 9), 2)
+        assert (report.failed, report.started) == (8, 16)
+        assert early == []
+
+
+def test_a_row_put_back_is_taken_up_though_another_one_waits_for_long(path: Path) -> None:
+    gate = Gate()
+
+    def handler(row: JobRow) -> int:
+        if row.attempts > 1:
+            return gate(row)
+        if row.row_number == 1:
+            raise Retry(after_s=3600)
+        raise ValueError
+
+    with open_job(path, 2) as job, JobService(path.parent) as other:
+        run = Background(job, handler, max_attempts=2, retry_on=())
+        while not other.get_rows("j", "failed") or not other.find_rows("j", "pending"):
+            pass
+        other.skip_row("j:1")
+        other.retry_row("j:2")
+        gate.wait_for(1)
+        gate.let_go()
+        assert run.report().exit_code == 0
+
+
 def test_rows_that_wait_do_not_keep_others_from_their_turn(path: Path) -> None:
     order = []
 
@@ -449,7 +496,8 @@ def test_an_attempt_that_was_given_up_and_succeeds_after_all_settles_its_review(
         while str(job.rows()[0].status) != "completed":
             assert job.job.status == "running"
         other.let_go()
-        run.report()
+        report = run.report()
+        assert (report.completed, report.failed, report.exit_code) == (2, 0, 0)
 
 
 def test_coroutines_run_so_many_at_a_time_and_end_when_they_take_too_long(path: Path) -> None:
@@ -486,6 +534,21 @@ def test_a_coroutine_that_raises_anything_fails_its_row_alone(
     with open_job(path, 3) as job:
         assert job.run(handler, workers=2).job.successful_rows == 2
         assert job.rows()[1].error_code == type(error).__name__
+
+
+@pytest.mark.parametrize("kind", ["gather", "wait_for"])
+def test_a_task_of_a_coroutine_that_exits_ends_no_other_row(path: Path, kind: str) -> None:
+    async def leave() -> None:
+        raise SystemExit(3)
+
+    async def handler(row: JobRow) -> None:
+        if row.row_number == 2:
+            await (asyncio.gather(leave()) if kind == "gather" else asyncio.wait_for(leave(), 9))
+
+    with open_job(path, 5) as job:
+        report = job.run(handler, workers=2)
+        assert statuses(job) == {"completed": 4, "failed": 1}
+        assert (report.failed, job.rows()[1].error_code) == (1, "SystemExit")
 
 
 def test_a_run_all_of_whose_workers_hang_ends_and_says_so(

@@ -202,3 +202,36 @@ def test_a_terminal_that_is_closed_pauses_its_run(work: Path) -> None:
     for pid in children(work):
         os.kill(pid, signal.SIGKILL)
     assert statuses() == {"completed": 1, "pending": 5}
+
+
+def test_a_second_ctrl_c_begins_none_of_the_rows_that_were_about_to(work: Path) -> None:
+    (work / "rows").write_text("".join(f"{number}\n" for number in range(1, 600)))
+    (work / "quick.sh").write_text(
+        "[ $1 -gt 300 ] || exit 0\necho $$ >> slow\necho began >> begun\nexec sleep 1000\n"
+    )
+    terminal = Terminal(
+        *("run", "rows", "--lines", "--job", "j", "-j", "3", "--", "sh", "quick.sh", "{line}")
+    )
+    begun = os.open(work / "begun", os.O_RDWR)
+    heard = b""
+    while heard.count(b"\n") < 3:
+        heard += os.read(begun, 100)
+    terminal.press(CTRL_C)
+    terminal.wait_for("waiting for what is in flight")
+    terminal.press(CTRL_C)
+    assert terminal.end() == 130
+    os.close(begun)
+    pids = [int(line) for line in (work / "slow").read_text().split()]
+    assert len(pids) == 3
+    assert not any(map(is_alive, pids))
+    assert statuses() == {"completed": 300, "needs_review": 3, "pending": 296}
+
+
+def test_a_terminal_that_is_gone_is_no_reason_to_end_a_run_differently(work: Path) -> None:
+    terminal = held_run(work, 1)
+    os.close(terminal._fd)  # which sends SIGHUP
+    (work / "gate").touch()
+    assert os.waitstatus_to_exitcode(os.waitpid(terminal._pid, 0)[1]) == 129
+    for pid in children(work):
+        os.kill(pid, signal.SIGKILL)
+    assert statuses() == {"completed": 1, "pending": 5}

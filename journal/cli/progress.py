@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import suppress
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
@@ -40,7 +41,8 @@ class Progress:
 
     def __enter__(self) -> Self:
         if self._bar is not None:
-            self._bar.__enter__()
+            with suppress(OSError):
+                self._bar.__enter__()
             self.show(self._job)
         return self
 
@@ -51,11 +53,16 @@ class Progress:
         traceback: TracebackType | None,
     ) -> None:
         if self._bar is not None:
-            self._bar.__exit__(kind, error, traceback)
+            with suppress(OSError):
+                self._bar.__exit__(kind, error, traceback)
 
     def show(self, job: Job) -> None:
-        """How the job stands now."""
+        """How the job stands now; nobody need be looking."""
         self._job = job
+        with suppress(OSError):
+            self._show(job)
+
+    def _show(self, job: Job) -> None:
         if self._bar is not None:
             self._bar.length = job.total_rows
             self._bar.pos = _done(job)  # which goes back, too, where rows are put back
@@ -72,7 +79,8 @@ class Progress:
     def tell(self, text: str) -> None:
         """A line of its own, not in the middle of the bar."""
         if self._bar is not None:
-            click.echo(err=True)
+            with suppress(OSError):
+                click.echo(err=True)
         tell(text)
 
     def _detail(self, job: Job) -> str:

@@ -88,6 +88,10 @@ class _RunCommand:
             checked = self._template.checked(rows)
             if given["dry_run"]:
                 return self._dry_run(checked)
+            # Before a job is made of them: what can't be is refused.
+            limits = {name: given[name] for name in Limits.__struct_fields__ if name in given}
+            Limits(**limits)
+            handler = self._handler()
             with open_job(
                 Path(self._ctx.obj) / self._job_id,
                 checked,
@@ -97,7 +101,7 @@ class _RunCommand:
                 on_interrupted=given["on_interrupted"],
                 resume_command=self._resume(),
             ) as job:
-                return self._run(job)
+                return self._run(job, handler, limits)
 
     def _open_rows(self, stream: IO[bytes]) -> RowInput:
         given = self._given
@@ -107,7 +111,16 @@ class _RunCommand:
         file_format = "lines" if given["lines"] else given["file_format"] or format_of(name)
         return open_rows(stream, name, given["encoding"], file_format)
 
-    def _run(self, job_run: JobRun) -> int:
+    def _handler(self) -> CommandHandler:
+        given = self._given
+        commands = Commands(
+            self._template,
+            stdin_json=given["stdin_format"] == "json",
+            results=None if given["results"] is None else Path(given["results"]).absolute(),
+        )
+        return CommandHandler(commands, stdout_json=given["stdout_format"] == "json")
+
+    def _run(self, job_run: JobRun, handler: CommandHandler, limits: dict[str, Any]) -> int:
         given, job = self._given, job_run.job
         if job.status in TERMINAL_STATUSES:
             tell(f"{job.id}: {job.status} already, nothing to do")
@@ -119,13 +132,6 @@ class _RunCommand:
                 f"{job.id}: {job.processing_count} rows were in flight when an earlier run died; "
                 f"--on-interrupted {given['on_interrupted']}"
             )
-        commands = Commands(
-            self._template,
-            stdin_json=given["stdin_format"] == "json",
-            results=None if given["results"] is None else Path(given["results"]).absolute(),
-        )
-        handler = CommandHandler(commands, stdout_json=given["stdout_format"] == "json")
-        limits = {name: given[name] for name in Limits.__struct_fields__ if name in given}
         with Progress(job, quiet=given["quiet"]) as progress:
             report = job_run.run(
                 handler,
