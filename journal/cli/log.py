@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from datetime import datetime
 
@@ -87,7 +88,7 @@ def log_command(
         echo_json_list(events)
         return
     line = as_json if nl_output else _line
-    _write(events, line)
+    _write(events, line, at_once=nl_output)
     if follow:
         _follow(service, job_id, history, limit, choice, line)
 
@@ -122,9 +123,12 @@ def _follow(
         position = history.end
 
 
-def _write(events: Iterable[Event], line: Callable[[Event], str]) -> None:
+def _write(events: Iterable[Event], line: Callable[[Event], str], *, at_once: bool = True) -> None:
     for event in events:
-        click.echo(line(event))  # which flushes
+        sys.stdout.write(line(event) + "\n")
+        if at_once:
+            sys.stdout.flush()
+    sys.stdout.flush()
 
 
 def _line(event: Event) -> str:
