@@ -40,7 +40,7 @@ from journal.log import Log
 from journal.merge import OTHER_NAME, Merged, merge_outcomes
 from journal.replay import START, Position
 from journal.runlock import RunLock
-from journal.snapshot import Snapshot, check_placed, place
+from journal.snapshot import Snapshot, place
 from journal.store import Store
 
 Read = Callable[[int], bytes]
@@ -82,18 +82,7 @@ class Source:
             self.pack(DEFAULT_MAX_BYTES) as (manifest, contents),
             tempfile.TemporaryDirectory(prefix="journal-") as scratch,
         ):
-            yield _placed(Path(scratch), manifest, contents, self.name)
-
-
-def _placed(directory: Path, manifest: Manifest, contents: Contents, name: str) -> Copy:
-    """The copy that a pack holds, made in a directory and checked."""
-    try:
-        place(directory, contents)
-    except OSError as error:
-        raise files.storage_error(directory, "unpack into", error) from error
-    copy = open_copy(directory, name)
-    check_placed(copy, manifest, name)
-    return copy
+            yield place(Path(scratch), manifest, contents, self.name)
 
 
 # --- pack and unpack -------------------------------------------------------------------------
@@ -175,7 +164,7 @@ def unpack_job(
 
 def _make_from_pack(store: Store, manifest: Manifest, contents: Contents, name: str) -> None:
     def build(directory: Path) -> None:
-        _placed(directory, manifest, contents, name).file.close()
+        place(directory, manifest, contents, name).file.close()
 
     store.make(manifest.job_id, build)
 
@@ -235,7 +224,7 @@ def pull_job(
                 names = [file.name for file in manifest.files[1:]]
                 return Pulled(manifest.job_id, "made", artifacts=names)
             with store.scratch(manifest.job_id) as scratch:
-                theirs = _placed(scratch, manifest, contents, source.name)
+                theirs = place(scratch, manifest, contents, source.name)
                 return _pull(store, theirs, merge=merge)
     theirs = open_copy(source.directory, source.name)
     _check_wanted(source, theirs.header.id, job_id)
@@ -253,8 +242,7 @@ def _pull(store: Store, theirs: Copy, *, merge: bool) -> Pulled:
         snapshot = Snapshot(theirs, kept=True)
 
         def build(directory: Path) -> None:
-            place(directory, snapshot.contents())
-            check_placed(open_copy(directory), snapshot.manifest, theirs.name)
+            place(directory, snapshot.manifest, snapshot.contents(), theirs.name).file.close()
 
         store.make(job_id, build)
         names = [file.name for file in snapshot.manifest.files[1:]]
