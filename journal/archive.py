@@ -62,9 +62,9 @@ class PackedFile(msgspec.Struct, frozen=True):
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """What a pack says of itself, and is held to.
 
-    ``offset`` (bytes) and ``crc`` (as the seal states it) are of the last commit, ``rows`` counts
-    the rows by status. ``host``, ``version`` (of this package) and ``made_at`` (ISO 8601 text)
-    say where it comes from, for people.
+    ``offset`` (bytes) and ``crc`` (as the seal states it) are of the last commit. ``rows`` counts
+    the rows by status, ``host``, ``version`` (of this package) and ``made_at`` (ISO 8601 text)
+    say where it comes from: these are for people, and not held to anything.
     """
 
     pack: Literal[1] = 1

@@ -10,11 +10,8 @@ import errno
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Thread
 
 from journal import files
-from journal.apply import BadRecordError, apply
 from journal.archive import (
     ARTIFACTS_NAME,
     KEPT_NAME,
@@ -24,11 +21,11 @@ from journal.archive import (
     PackedFile,
     is_packable,
 )
-from journal.copies import Copy, replay_copy
+from journal.copies import Copy, blocks_since, open_copy, replay_copy
 from journal.errors import PackError, StorageError
-from journal.format import JOURNAL_NAME, now, read_error, time_text
+from journal.format import JOURNAL_NAME, now, time_text
 from journal.index import STATUSES, Index
-from journal.replay import START, Readable, verified_blocks
+from journal.replay import START, Readable
 from journal.version import VERSION
 
 
@@ -134,22 +131,27 @@ def _changed(path: Path) -> StorageError:
 
 
 def place(directory: Path, manifest: Manifest, contents: Contents, name: str) -> Copy:
-    """Make the files of a job in an empty directory, check them, and return the copy.
+    """Make the files of a job in an empty directory, check the journal, and return the copy.
 
-    On the disk when it returns. Raises PackError, naming ``name``, if it isn't the job that the
+    On the disk when it returns. Every seal is checked, and where they lead; what the records say
+    is for who opens the job. Raises PackError, naming ``name``, if it isn't the job that the
     manifest says, JournalDamagedError, FormatVersionError, StorageError.
     """
-    check = _Check(directory / JOURNAL_NAME)
     try:
-        _write_all(directory, contents, check)
+        _write_all(directory, contents)
     except OSError as error:
         raise files.storage_error(directory, "write into", error) from error
-    finally:
-        check.end()
-    return check.result(manifest, name)
+    copy = open_copy(directory, name)
+    if copy.header.id != manifest.job_id:
+        raise PackError(name, f"its journal is that of job {copy.header.id!r}")
+    if (copy.end.offset, f"{copy.end.crc:08x}") != (manifest.offset, manifest.crc):
+        raise PackError(name, "its journal doesn't end with the seal that its manifest states")
+    for _ in blocks_since(copy, START):
+        pass
+    return copy
 
 
-def _write_all(directory: Path, contents: Contents, check: _Check) -> None:
+def _write_all(directory: Path, contents: Contents) -> None:
     made = {directory}
     for packed, pieces in contents:
         path = directory / packed.name
@@ -157,82 +159,12 @@ def _write_all(directory: Path, contents: Contents, check: _Check) -> None:
             files.make_directories(path.parent, directory)
             made |= {parent for parent in path.parents if parent.is_relative_to(directory)}
         file = files.NewFile(path)
-        size = 0
         for piece in pieces:
             file.write(piece)
-            size += len(piece)
-            if packed.name == JOURNAL_NAME:
-                check.follow(size)
         file.sync()
         file.close()
     for parent in made:
         files.sync_directory(parent)
-
-
-class _Check:
-    """Replays a journal while it is being written, in a thread: inflating leaves a core to it."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._sizes: SimpleQueue[int | None] = SimpleQueue()
-        self._error: BaseException | None = None
-        self._index = Index()
-        self._end = START
-        self._file: files.JournalFile | None = None
-        self._thread = Thread(target=self._work, daemon=True)
-        self._thread.start()
-
-    def follow(self, size: int) -> None:
-        """So much of it is written. Raises what was found to be wrong with it so far."""
-        if self._error is not None:
-            raise self._error
-        self._sizes.put(size)
-
-    def end(self) -> None:
-        """Return when all that was written has been read."""
-        self._sizes.put(None)
-        self._thread.join()
-
-    def result(self, manifest: Manifest, name: str) -> Copy:
-        """The copy, if it is what the manifest says."""
-        if self._error is not None:
-            raise self._error
-        state = self._index.state
-        if self._file is None or state is None:
-            raise PackError(name, "its journal holds no whole commit")
-        if state.header.id != manifest.job_id:
-            raise PackError(name, f"its journal is that of job {state.header.id!r}")
-        if (self._end.offset, f"{self._end.crc:08x}") != (manifest.offset, manifest.crc):
-            raise PackError(name, "its journal doesn't end with the seal that its manifest states")
-        if manifest.rows != _counts(self._index):
-            raise PackError(name, "its rows aren't those that its manifest counts")
-        return Copy(name, self._path.parent, self._file, state.header, self._end)
-
-    def _work(self) -> None:
-        size = wanted = 0
-        try:
-            while (written := self._sizes.get()) is not None:
-                size = written
-                if size >= wanted:
-                    wanted = self._replay(size)
-            self._replay(size)
-        except BaseException as error:  # noqa: BLE001  (raised where it is asked for)
-            self._error = error
-
-    def _replay(self, size: int) -> int:
-        """Go on up to ``size``; return at what size it is worth to look again."""
-        if self._file is None:
-            self._file = files.JournalFile(self._path)
-        begin = self._end
-        try:
-            for block in verified_blocks(self._file, begin, size):
-                apply(self._index, block.offset, block.lines)
-                self._end = block.after
-        except BadRecordError as error:
-            line = self._file.count_lines(error.offset) + 1
-            raise read_error(self._path, line, error.offset, error.why) from None
-        # A commit that is larger than what is there is read from its beginning each time.
-        return size + (PIECE_BYTES if self._end != begin else size - begin.offset)
 
 
 def _counts(index: Index) -> dict[str, int]:

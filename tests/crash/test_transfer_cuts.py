@@ -1,0 +1,109 @@
+"""A power cut in the middle of a pull or an unpack: nothing is lost, and nothing half is there."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+from disk import crash_states
+from explore import fast_directory, place
+from helpers_crash import journal_path
+from helpers_transfer import JOB, go_on, make_job, packed, put_artifact
+from recorder import STORE, record
+from scenarios import Acknowledge, Scenario
+
+import journal.transfer
+from journal import JobService
+from journal.copies import open_copy
+from journal.transfer import Source, pull_job, unpack_job
+from journal.verify import verify_job
+
+
+@pytest.fixture(name="base", scope="module")
+def fixture_base() -> Iterator[Path]:
+    base = fast_directory()
+    yield base
+    shutil.rmtree(base)
+
+
+@pytest.fixture(name="other", scope="module")
+def fixture_other(base: Path) -> Path:
+    """The other machine: the same job, further on."""
+    make_job(base / "before", 6)
+    shutil.copytree(base / "before", base / "other")
+    go_on(base / "other", 3, 4)
+    put_artifact(base / "other", "x/3.pdf", b"label" * 300)
+    packed(base / "other", base / "pack")
+    return base / "other"
+
+
+@pytest.mark.parametrize(
+    "way", ["one by one", "a new file", "merged", "a pack", "made", "unpacked"]
+)
+def test_after_a_power_cut_at_any_moment_the_job_is_as_before_or_as_pulled(
+    base: Path,
+    other: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    way: str,
+    count: Callable[[str, int], None],
+) -> None:
+    monkeypatch.setattr(journal.transfer, "_SYNC_BYTES", 1 << 30 if way == "a new file" else 1)
+
+    def prepare(root: Path) -> None:
+        root.mkdir(parents=True)
+        if way not in ("made", "unpacked"):
+            shutil.copytree(base / "before" / JOB, root / JOB)
+        if way == "merged":
+            go_on(root, 5)
+
+    def act(root: Path, acknowledge: Acknowledge) -> None:
+        if way == "unpacked":
+            unpack_job(root, Source(base / "pack"))
+        else:
+            source = base / "pack" if way == "a pack" else other / JOB
+            pull_job(root, Source(source), merge=way == "merged")
+        acknowledge()
+
+    directory = base / way
+    directory.mkdir()
+    recording = record(Scenario(way, prepare, act), directory)
+    after = journal_path(directory / STORE, JOB).read_bytes()
+    seen = set()
+    for cut, tree in crash_states(recording, Random(1), 20):
+        state = (cut.acknowledged, frozenset(tree.items()))
+        if state in seen:
+            continue
+        seen.add(state)
+        root = base / "state"
+        place(root, tree)
+        store = root / STORE
+        if way in ("made", "unpacked") and not (store / JOB).exists():
+            assert not cut.acknowledged
+        else:
+            check(store, after, cut.acknowledged)
+        shutil.rmtree(root)
+    assert len(seen) > 20
+    count("disk states that a power cut leaves of a pull", len(seen))
+
+
+def check(store: Path, after: bytes, acknowledged: int) -> None:
+    assert not verify_job(store / JOB).damaged
+    end = open_copy(store / JOB).end.offset
+    found = journal_path(store, JOB).read_bytes()[:end]
+    assert after.startswith(found)
+    artifact = store / JOB / "artifacts" / "x" / "3.pdf"
+    if acknowledged:
+        assert found == after
+    if found == after:
+        assert artifact.read_bytes() == b"label" * 300
+        other = store / JOB / "journal.other-1"
+        if b"merged_offset" in after:
+            assert b'"T-4"' in other.read_bytes()
+    elif artifact.exists():
+        assert artifact.read_bytes() == b"label" * 300
+    with JobService(store, sync="none") as service:
+        service.complete_row(f"{JOB}:6")
+    assert verify_job(store / JOB).findings == []
