@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -42,19 +42,45 @@ Row = dict[str, Any]
 Make = Callable[[int], Executor]
 
 
-@pytest.fixture(scope="module", name="cluster")
-def fixture_cluster() -> Iterator[distributed.Client]:
-    with (
-        distributed.LocalCluster(
-            n_workers=2,
-            threads_per_worker=1,
-            processes=True,
-            dashboard_address=":0",
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
-        distributed.Client(cluster) as client,
-    ):
-        yield client
+class Clusters:
+    """A cluster for all tests; another one if dask doesn't bring back a worker that was killed."""
+
+    def __init__(self) -> None:
+        self._open = ExitStack()
+        self._client: distributed.Client | None = None
+
+    def client(self) -> distributed.Client:
+        if self._client is not None:
+            try:
+                self._client.wait_for_workers(2, timeout=20)
+            except TimeoutError:
+                self.close()
+        if self._client is None:
+            cluster = distributed.LocalCluster(
+                n_workers=2,
+                threads_per_worker=1,
+                processes=True,
+                dashboard_address=":0",
+                silence_logs=logging.CRITICAL,
+            )
+            self._open.enter_context(cluster)
+            self._client = self._open.enter_context(distributed.Client(cluster))
+        return self._client
+
+    def close(self) -> None:
+        self._client = None
+        self._open.close()
+
+
+@pytest.fixture(scope="module", name="clusters")
+def fixture_clusters() -> Iterator[Clusters]:
+    with closing(Clusters()) as clusters:
+        yield clusters
+
+
+@pytest.fixture(name="cluster")
+def fixture_cluster(clusters: Clusters) -> distributed.Client:
+    return clusters.client()
 
 
 @pytest.fixture(name="makers")
@@ -63,16 +89,15 @@ def fixture_makers(request: pytest.FixtureRequest) -> Iterator[Callable[[str], M
     made: list[Executor] = []
 
     def makers(kind: str) -> Make:
-        client = request.getfixturevalue("cluster") if kind == "dask" else None
+        clusters = request.getfixturevalue("clusters") if kind == "dask" else None
 
         def make(count: int) -> Executor:
             executor: Executor
             if kind == "threads":
                 executor = ThreadPoolExecutor(count)
             elif kind == "dask":
-                assert client is not None
-                client.wait_for_workers(2)
-                executor = client.get_executor()
+                assert clusters is not None
+                executor = clusters.client().get_executor()
             elif kind == "loky":
                 executor = loky.ProcessPoolExecutor(count)
             elif kind == "loky-reusable":
