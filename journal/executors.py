@@ -20,7 +20,7 @@ from journal.model import JobRow
 from journal.outcome import Errors, Handler, Outcome, call_handler, lost
 from journal.threads import Outcomes
 
-_MOST_BREAKS = 3
+_MOST_BREAKS = 10  # in a row; one row may break it three times
 _DRIVERS_SIGNALS = (signal.SIGINT, signal.SIGHUP)
 
 # All that a handler raises ends in its outcome: these come of sending it to a worker.

@@ -354,9 +354,9 @@ def test_an_executor_that_breaks_pauses_the_job_and_the_next_run_goes_on(
 def test_an_executor_that_breaks_again_and_again_ends_the_run(
     makers: Callable[[str], Make], work: Work
 ) -> None:
-    report = work.run(partial(makers("fork"), 1), *["die"] * 9)
+    report = work.run(partial(makers("fork"), 1), *["die"] * 14)
     assert report.job.status is JobStatus.PAUSED
-    assert work.statuses() == ["needs_review"] * 4 + ["pending"] * 5
+    assert work.statuses() == ["needs_review"] * 11 + ["pending"] * 3
 
 
 # --- dask
