@@ -308,7 +308,7 @@ GOOD = seal_commits(
 )
 NOTE = b'{"type":"log","message":"m","at":"2026-11-24T13:35:00.000001Z"}'
 BROKEN = seal_commits([[GOOD[:-19] + b"}"], [NOTE], [NOTE], [NOTE]]).replace(b'"m"', b'"n"', 1)
-OTHER_ID = GOOD.replace(b'"moved"', b'"other"')
+OTHER_ID = seal_commits([[GOOD[:-19].replace(b'"moved"', b'"other"') + b"}"]])
 JOURNAL = member(f"{JOB}/journal.jsonl", GOOD)
 EVIL = b"evil"
 
