@@ -31,7 +31,7 @@ from helpers_transfer import (
 
 import journal
 import journal.files
-import journal.transfer
+import journal.forward
 from journal import (
     CommitOutcomeUnknownError,
     CopiesDivergedError,
@@ -76,7 +76,7 @@ def is_well(root: Path) -> None:
 def test_a_copy_that_is_behind_gets_exactly_the_commits_that_are_missing(
     here: Path, there: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
-    monkeypatch.setattr(journal.transfer, "_SYNC_BYTES", 1 if way == "one by one" else 1 << 30)
+    monkeypatch.setattr(journal.forward, "_SYNC_BYTES", 1 if way == "one by one" else 1 << 30)
     go_on(there, 3, 4, 5)
     inode = journal_path(here, JOB).stat().st_ino
     pulled = pull(here, there)
@@ -94,7 +94,7 @@ def test_a_service_that_is_open_goes_on_behind_what_was_pulled(
     here: Path, there: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for size in (1, 1 << 30):
-        monkeypatch.setattr(journal.transfer, "_SYNC_BYTES", size)
+        monkeypatch.setattr(journal.forward, "_SYNC_BYTES", size)
         with JobService(here, sync="none") as service:
             count = service.get_job_summary(JOB)["successful_rows"]
             go_on(there, count + 1)
@@ -221,7 +221,7 @@ def test_a_copy_whose_seals_fit_and_whose_records_make_no_sense_is_not_taken_ove
 ) -> None:
     from zlib import crc32  # noqa: PLC0415
 
-    monkeypatch.setattr(journal.transfer, "_SYNC_BYTES", size)
+    monkeypatch.setattr(journal.forward, "_SYNC_BYTES", size)
     content = journal_path(there, JOB).read_bytes()
     body = b'{"type":"row_status","row":99,"status":"completed","at":"2126-11-24T13:35:00.000001Z"'
     crc = crc32(body, int(content[-11:-3], 16))
@@ -252,7 +252,7 @@ def test_whatever_call_is_refused_the_journal_is_as_it_was_or_as_the_other_s(
     size: int,
     count: Callable[[str, int], None],
 ) -> None:
-    monkeypatch.setattr(journal.transfer, "_SYNC_BYTES", size)
+    monkeypatch.setattr(journal.forward, "_SYNC_BYTES", size)
     go_on(there, 3, 4)
     put_artifact(there, "3.pdf", b"3")
     before, after = content_of(here), content_of(there)
@@ -292,7 +292,7 @@ def test_commits_are_synced_before_the_next_is_written_or_before_they_appear(
     here: Path, there: Path, faulty_os: FaultyOs, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     """A power cut may damage the last commit only."""
-    monkeypatch.setattr(journal.transfer, "_SYNC_BYTES", size)
+    monkeypatch.setattr(journal.forward, "_SYNC_BYTES", size)
     go_on(there, 3, 4)
     missing = split_commits(journal_path(there, JOB).read_bytes())[-4:]
     pull(here, there)

@@ -65,6 +65,7 @@ FLOORS = {
     "copies": 4.6,
     "snapshot": 4.8,
     "compare": 4.8,
+    "forward": 7.2,
     "merge": 7.2,
     "transfer": 7.4,
     "verify": 7,

@@ -15,7 +15,7 @@ from helpers_transfer import JOB, go_on, make_job, packed, put_artifact
 from recorder import STORE, record
 from scenarios import Acknowledge, Scenario
 
-import journal.transfer
+import journal.forward
 from journal import JobService
 from journal.copies import open_copy
 from journal.transfer import Source, pull_job, unpack_job
@@ -50,7 +50,7 @@ def test_after_a_power_cut_at_any_moment_the_job_is_as_before_or_as_pulled(
     way: str,
     count: Callable[[str, int], None],
 ) -> None:
-    monkeypatch.setattr(journal.transfer, "_SYNC_BYTES", 1 << 30 if way == "a new file" else 1)
+    monkeypatch.setattr(journal.forward, "_SYNC_BYTES", 1 << 30 if way == "a new file" else 1)
 
     def prepare(root: Path) -> None:
         root.mkdir(parents=True)
