@@ -399,18 +399,6 @@ def test_dask_calls_no_row_twice_whatever_its_allowed_failures(
     assert calls(work.ledger) == {1: 1, 2: 1}
 
 
-def test_dask_calls_no_row_twice_when_a_worker_is_restarted_on_purpose(
-    cluster: distributed.Client, makers: Callable[[str], Make], work: Work
-) -> None:
-    executor = makers("dask")(2)
-    with in_thread(work, executor, "wait", "square"):
-        (pid,) = work.wait_until_started(1)
-        workers = {of: worker for worker, of in cluster.run(os.getpid).items()}
-        cluster.restart_workers([workers[pid]])
-    assert work.statuses() == ["needs_review", "completed"]
-    assert calls(work.ledger) == {1: 1, 2: 1}
-
-
 def test_a_task_that_dask_runs_again_when_it_was_done_does_not_call_the_handler(
     cluster: distributed.Client, makers: Callable[[str], Make], work: Work
 ) -> None:
