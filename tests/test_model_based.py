@@ -675,6 +675,8 @@ def check(service: JobService, job_id: str, model: ModelJob, *, sees_locks: bool
         "error_code": model.error[0],
         "error_message": model.error[1],
         "repaired": False,
+        "hosts": (),
+        "resume_command": None,
     }
     assert (times["started_at"] is not None) == model.was_started
     assert (times["completed_at"] is not None) == model.is_over
