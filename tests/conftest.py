@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections import Counter
 from collections.abc import Callable
 
@@ -10,6 +11,15 @@ from hypothesis import Phase, settings
 
 # For the mutation check: whether an example fails is all it asks, and shrinking takes minutes.
 settings.register_profile("no-shrinking", phases=[Phase.explicit, Phase.generate])
+
+
+def pytest_configure() -> None:
+    """Started in the background, as by nohup, the tests' own processes would ignore what is sent to them."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(
+                number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+            )
 
 
 @pytest.fixture(name="count")
