@@ -416,7 +416,8 @@ class Run:
                     settled.append(self._settle(ticket, outcome, problems))
                 job = self._job()
                 self._check_limits(job)  # what has come back may be a reason to start no more
-                started = self._queue.start(self._places(job, -len(settled)), job)
+                back = sum(ticket in self._attempts for ticket, _ in settled)
+                started = self._queue.start(self._places(job, -back), job)
             self._queue.written()
         except BaseException:
             self._counts = counts

@@ -80,7 +80,6 @@ FLOORS = {
     "cli.progress": 8.2,
     "cli.jobs": 8.2,
     "cli.rows": 8.2,
-    "cli.times": 8.2,
     "cli.follow": 8.3,
     "cli.log": 8.4,
     "cli.watch": 8.4,

@@ -13,7 +13,7 @@ from journal.cli.follow import check_reader, follow_job
 from journal.cli.jobs import find_job
 from journal.cli.output import as_json, clean, echo_json_list, local_time, tell
 from journal.cli.rows import parse_rows
-from journal.cli.times import parse_moment
+from journal.cli.when import parse_moment
 from journal.events import Choice, Event, last_events, read_events
 from journal.history import History
 from journal.model import LOG_LEVELS
