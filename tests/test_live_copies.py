@@ -36,6 +36,7 @@ while True:
                     service.fail_row(f"{job_id}:{row}", "E", "x" * draw.choice([10, 300, 3000]))
 """
 
+COPIES = {"cp": 105, "tar": 105, "rsync": 40}  # rsync is slow: the journal it copies grows meanwhile
 TOOLS = {
     "cp": "cp -r {here} {there}",
     "tar": "tar cf - -C {here} . | tar xf - -C {there}",
@@ -61,7 +62,7 @@ def test_a_copy_taken_at_any_moment_opens_as_a_beginning_of_the_truth(
     hints = 0
     with Child(WRITER, here, JOB) as child:
         assert child.hear() == "begin"
-        for number in range(105):
+        for number in range(COPIES[tool]):
             least = open_copy(here / JOB).end.offset
             there.mkdir()
             command = TOOLS[tool].format(here=here / JOB, there=there)
@@ -85,8 +86,8 @@ def test_a_copy_taken_at_any_moment_opens_as_a_beginning_of_the_truth(
             shutil.rmtree(there)
         child.kill()
     assert ends == sorted(ends)
-    assert len(set(ends)) > 50
-    assert hints > 50
+    assert len(set(ends)) > COPIES[tool] // 2
+    assert hints > COPIES[tool] // 2
     count(f"live copies by {tool}", len(ends))
 
 
