@@ -1,59 +1,71 @@
-"""Rows that need somebody to look at them, by what went wrong: bounded however many there are."""
+"""Rows in groups by what went wrong with them, and row numbers as ranges."""
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable
 
 from journal.model import JobRow
 
-MAX_GROUPS = 100
-MAX_RANGES = 40
 
+class Numbers:
+    """Ascending row numbers as ranges: 16 bytes for each, however many rows are in it."""
 
-class ErrorGroup:
-    """Rows of one status and error code: how many, the first as example, and which.
+    __slots__ = ("_firsts", "_lasts", "count")
 
-    ``ranges`` are at most MAX_RANGES; ``further`` counts the rows behind them.
-    """
-
-    def __init__(self, first: JobRow) -> None:
-        self.status = first.status.value
-        self.code = first.error_code
-        self.example = first
+    def __init__(self) -> None:
         self.count = 0
-        self.ranges: list[range] = []
-        self.further = 0
+        self._firsts = array("Q")
+        self._lasts = array("Q")
 
     def add(self, number: int) -> None:
         self.count += 1
-        ranges = self.ranges
-        if ranges and number == ranges[-1].stop and not self.further:
-            ranges[-1] = range(ranges[-1].start, number + 1)
-        elif len(ranges) < MAX_RANGES:
-            ranges.append(range(number, number + 1))
+        if self._lasts and self._lasts[-1] == number - 1:
+            self._lasts[-1] = number
         else:
-            self.further += 1
+            self._firsts.append(number)
+            self._lasts.append(number)
+
+    @property
+    def first(self) -> int:
+        """The lowest of them; there must be one."""
+        return self._firsts[0]
+
+    def text(self, separator: str = ",", at_most: int | None = None) -> str:
+        """``5,12,34-47``, as ``--row`` takes it; of the first ``at_most`` ranges, with an ellipsis."""
+        pairs = zip(self._firsts[:at_most], self._lasts, strict=False)
+        text = separator.join(str(a) if a == b else f"{a}-{b}" for a, b in pairs)
+        return text + separator + "..." if not self.is_shown_by(at_most) else text
+
+    def is_shown_by(self, at_most: int | None) -> bool:
+        """Whether there are no more than ``at_most`` ranges."""
+        return at_most is None or len(self._firsts) <= at_most
 
 
-def group_errors(rows: Iterable[JobRow]) -> tuple[list[ErrorGroup], int]:
-    """The groups of ``rows``, which ascend, largest first; and how many rows are in none of them.
+class ErrorGroup:
+    """The rows of one status with one error code: their numbers, and what the first of them says."""
 
-    For there are MAX_GROUPS at most, of the codes that come first.
+    __slots__ = ("code", "message", "numbers", "status")
+
+    def __init__(self, row: JobRow) -> None:
+        self.status = row.status
+        self.code = row.error_code or ""
+        self.message = row.error_message or ""
+        self.numbers = Numbers()
+
+
+def group_errors(rows: Iterable[JobRow], max_groups: int | None = None) -> list[ErrorGroup]:
+    """Groups of the rows, which come by number; those of most rows first.
+
+    There are ``max_groups`` at most, of the codes that come first: the other rows are in none.
     """
     groups: dict[tuple[str, str | None], ErrorGroup] = {}
-    ungrouped = 0
     for row in rows:
-        key = (row.status.value, row.error_code)
+        key = (row.status, row.error_code)
         group = groups.get(key)
         if group is None:
-            if len(groups) == MAX_GROUPS:
-                ungrouped += 1
+            if len(groups) == max_groups:
                 continue
             group = groups[key] = ErrorGroup(row)
-        group.add(row.row_number)
-    return sorted(groups.values(), key=lambda group: -group.count), ungrouped
-
-
-def ranges_text(ranges: Iterable[range]) -> str:
-    """As on the command line: ``5, 12-14``."""
-    return ", ".join(f"{r.start}" if len(r) == 1 else f"{r.start}-{r.stop - 1}" for r in ranges)
+        group.numbers.add(row.row_number)
+    return sorted(groups.values(), key=lambda group: -group.numbers.count)

@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from journal import files
-from journal.errorgroups import group_errors, ranges_text
+from journal.errorgroups import group_errors
 from journal.errors import JobNotFoundError, JournalError, MissingExtraError
 from journal.flatrows import as_text
 from journal.format import now
@@ -29,6 +29,8 @@ from journal.statistics import JobStatistics
 
 MAX_ROWS = 1000
 MAX_CHAIN = 100
+MAX_GROUPS = 100
+_MAX_RANGES = 40
 _MAX_MESSAGE = 1000  # characters; the page stays one that a browser opens at once
 _MAX_VALUE = 200
 _MAX_VALUES = 30
@@ -63,7 +65,7 @@ def report_page(service: JobService, job_id: str, *, redact: Collection[str] = (
 
     ``redact`` names fields, at any depth of data and metadata, whose values become "[REDACTED]";
     so does the error message or the original command, if it is named.
-    In memory for the page and for the rows in flight at a time, whatever the job's size. Times are
+    In memory for the page, the rows in flight at a time, and 16 bytes of each row in trouble. Times are
     in UTC. Raises JobNotFoundError, MissingExtraError, and what reading the job raises.
     """
     jinja2 = _load_jinja2()
@@ -73,7 +75,8 @@ def report_page(service: JobService, job_id: str, *, redact: Collection[str] = (
         raise JobNotFoundError(job_id)
     trouble = [service.get_rows(job_id, status) for status in _TROUBLE]
     statistics = JobStatistics(service.get_history(job_id))
-    groups, ungrouped = group_errors(_by_number(trouble))
+    trouble_count = sum(map(len, trouble))
+    groups = group_errors(_by_number(trouble), MAX_GROUPS)
     hidden = {name.casefold() for name in redact}
     environment = jinja2.Environment(
         autoescape=True,
@@ -86,7 +89,7 @@ def report_page(service: JobService, job_id: str, *, redact: Collection[str] = (
         "count": lambda value: f"{value:,}",
         "duration": duration_text,
         "message": lambda value: _shown(value, _MAX_MESSAGE),
-        "ranges": ranges_text,
+        "ranges": lambda numbers: numbers.text(", ", _MAX_RANGES),
         "shown": _shown,
         "time": lambda at: "" if at is None else f"{at:%Y-%m-%d %H:%M:%S}",
     }
@@ -99,10 +102,10 @@ def report_page(service: JobService, job_id: str, *, redact: Collection[str] = (
         statistics=statistics,
         plots=_plots(statistics, jinja2),
         groups=groups,
-        ungrouped=ungrouped,
+        ungrouped=trouble_count - sum(group.numbers.count for group in groups),
         hide_messages="error_message" in hidden,
         rows=[_table_row(row, redact) for row in islice(_by_number(trouble), MAX_ROWS)],
-        trouble_count=sum(map(len, trouble)),
+        trouble_count=trouble_count,
         chain=list(_chain(service, job)),
         made_at=now(),
         made_on=files.host_name(),

@@ -36,7 +36,11 @@ while True:
                     service.fail_row(f"{job_id}:{row}", "E", "x" * draw.choice([10, 300, 3000]))
 """
 
-COPIES = {"cp": 105, "tar": 105, "rsync": 40}  # rsync is slow: the journal it copies grows meanwhile
+COPIES = {
+    "cp": 105,
+    "tar": 105,
+    "rsync": 40,
+}  # rsync is slow: the journal it copies grows meanwhile
 TOOLS = {
     "cp": "cp -r {here} {there}",
     "tar": "tar cf - -C {here} . | tar xf - -C {there}",

@@ -19,8 +19,7 @@ import pytest
 
 from journal import JobService
 from journal.cli import main
-from journal.errorgroups import MAX_GROUPS, MAX_RANGES, group_errors, ranges_text
-from journal.report import MAX_ROWS, duration_text, report_page
+from journal.report import MAX_GROUPS, MAX_ROWS, duration_text, report_page
 from journal.statistics import MAX_BUCKETS, JobStatistics, Latencies, Timeline
 from journal.timings import Outcome
 
@@ -325,17 +324,15 @@ def test_quantiles_are_within_five_percent() -> None:
     assert Latencies().quantile_s(0.5) is None
 
 
-def test_ranges_are_bounded_and_say_how_many_more(tmp_path: Path) -> None:
+def test_ranges_of_rows_are_bounded_and_say_that_there_are_more(tmp_path: Path) -> None:
     with JobService(tmp_path, sync="none") as service:
         service.create_job("Ranges", job_id="job", row_data=[{"data": {}} for _ in range(200)])
         with service.batch("job"):
             for number in (*range(1, 4), *range(10, 200, 2)):
                 service.fail_row(f"job:{number}", "E", "m")
-        (group,), ungrouped = group_errors(service.get_failed_rows("job"))
-    assert (group.count, ungrouped) == (98, 0)
-    assert len(group.ranges) == MAX_RANGES
-    assert sum(map(len, group.ranges)) + group.further == 98
-    assert ranges_text(group.ranges).startswith("1-3, 10, 12, ")
+    (ranges,) = [text for text in page_of(tmp_path).texts("p") if text.startswith("rows ")]
+    assert ranges.startswith("rows 1-3, 10, 12, ")
+    assert ranges.endswith(", 86, ...")
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,6 @@ FLOORS = {
     "cli.chain": 8.2,
     "cli.throughput": 8,
     "cli.rowlist": 8.4,
-    "cli.groups": 8,
     "cli.where": 8.2,
     "cli.export": 8.4,
     "cli.repair": 8.4,

@@ -11,12 +11,12 @@ from typing import Any
 import click
 
 from journal.cli.exits import EXIT_OK, EXIT_REFUSED
-from journal.cli.groups import ErrorGroup, group_errors
 from journal.cli.jobs import find_job, job_argument
 from journal.cli.listing import Field, Format, echo_rows, listing_options, plain_text
 from journal.cli.output import as_json, shorten, tell
 from journal.cli.rows import missing_rows, parse_rows, rows_within
 from journal.cli.where import Condition, parse_conditions
+from journal.errorgroups import ErrorGroup, group_errors
 from journal.model import JobRow, RowStatus
 from journal.service import JobService
 

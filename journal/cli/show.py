@@ -15,7 +15,6 @@ import msgspec
 
 from journal.cli.advice import advice
 from journal.cli.chain import Chain, chain_of
-from journal.cli.groups import ErrorGroup, Numbers, group_errors
 from journal.cli.jobs import (
     duration_s,
     existing_job,
@@ -49,6 +48,7 @@ from journal.cli.throughput import (
     throughput,
     time_left,
 )
+from journal.errorgroups import ErrorGroup, Numbers, group_errors
 from journal.format import JOURNAL_NAME
 from journal.model import Job, JobStatus, RowStatus, RunHolder
 from journal.service import JobService
