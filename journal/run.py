@@ -8,15 +8,10 @@ outcome is unknown, and the next run settles it by its policy.
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from queue import Empty
 from time import monotonic
-from types import FrameType
-from typing import Any
 
 import msgspec
 
@@ -36,6 +31,7 @@ from journal.model import Job, JobRow, JobStatus, RowStatus
 from journal.outcome import Errors, Outcome, outcome_of_bad_value
 from journal.rowqueue import RowQueue, end_job, log_run
 from journal.service import JobService
+from journal.signals import stopping_signals
 from journal.threads import Outcomes
 from journal.workers import Workers
 
@@ -45,8 +41,6 @@ _MOST_AHEAD = 8  # rows a worker that are handed out beyond those that are worke
 _LEAST_MOST_AHEAD = 32  # ... of few workers, and ...
 _MOST_MOST_AHEAD = 256  # ... of many
 _MOST_AT_ONCE = 2048  # outcomes in one commit
-
-_STOPPING_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 _STATUSES = {
     "completed": RowStatus.COMPLETED,
@@ -208,7 +202,7 @@ class Run:
         )
 
     def _work(self, handle_signals: bool) -> Job:
-        with self._signals(handle_signals):
+        with stopping_signals(self.stop) if handle_signals else nullcontext():
             try:
                 self._drive()
             except BaseException:
@@ -573,35 +567,6 @@ class Run:
         self._ticket += 1
         self._attempts[self._ticket] = self._attempts.pop(ticket)
         self._came_back.append((self._ticket, what))
-
-    # --- signals
-
-    @contextmanager
-    def _signals(self, wanted: bool) -> Iterator[None]:
-        """While it is entered, the first signal drains and pauses, the next ones hurry."""
-        if not wanted or threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        driver = os.getpid()
-
-        def handle(number: int, _frame: FrameType | None) -> None:
-            if os.getpid() == driver:
-                self.stop(number)
-            elif number == signal.SIGTERM:  # a pool ends so what it has forked meanwhile
-                signal.signal(number, signal.SIG_DFL)
-                signal.raise_signal(number)
-
-        previous: dict[int, Any] = {}
-        try:
-            for name in _STOPPING_SIGNALS:
-                number = getattr(signal, name)
-                if signal.getsignal(number) not in (signal.SIG_IGN, None):  # nohup has its reasons
-                    previous[number] = signal.signal(number, handle)
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
 
 
 def _unrecorded(row: JobRow, outcome: Outcome, error: JournalError) -> str:

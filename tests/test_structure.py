@@ -57,6 +57,7 @@ FLOORS = {
     "executors": 6.45,
     "workers": 6.5,
     "rowqueue": 6.6,
+    "signals": 6.6,
     "match": 7,
     "run": 7,
     "attempts": 7,

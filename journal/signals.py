@@ -1,0 +1,45 @@
+"""Signals that ask a program to end ask a run to stop instead, while it is at work."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+_STOPPING_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+
+
+@contextmanager
+def stopping_signals(stop: Callable[[int], object]) -> Iterator[None]:
+    """While it is entered, ``stop`` is called with the number of each signal that asks to end.
+
+    Those that are ignored stay so, and outside of the main thread, where Python has no handlers,
+    all stay as they are. What was there before is put back.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    driver = os.getpid()
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        if os.getpid() == driver:
+            stop(number)
+        elif number == signal.SIGTERM:  # a pool ends so what it has forked meanwhile
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+
+    previous: dict[int, Any] = {}
+    try:
+        for name in _STOPPING_SIGNALS:
+            number = getattr(signal, name)
+            if signal.getsignal(number) not in (signal.SIG_IGN, None):  # nohup has its reasons
+                previous[number] = signal.signal(number, handle)
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
