@@ -7,6 +7,8 @@ time. All that is recorded here joins the batch that the caller has open.
 from __future__ import annotations
 
 import heapq
+import os
+import shlex
 from collections import deque
 from time import monotonic
 
@@ -199,10 +201,18 @@ def log_run(service: JobService, job_id: str, resume_command: str) -> str:
         "pid": process_id(),
         "user": user_name(),
         "version": VERSION,
-        "resume": resume_command,
+        "resume": _from_here(resume_command),
     }
     service.log(job_id, f"run started on {host}", details={"run": run})
     return host
+
+
+def _from_here(command: str) -> str:
+    """The command as it can be typed anywhere: what it names is named from where we are."""
+    try:
+        return f"cd {shlex.quote(os.getcwd())} && {command}" if command else ""
+    except FileNotFoundError:  # a directory that was removed under us
+        return command
 
 
 def end_job(service: JobService, job_id: str) -> Job:

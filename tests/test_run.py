@@ -435,6 +435,18 @@ def test_the_resume_command_names_the_root_that_the_environment_gave(
     assert f"--root {work / 'elsewhere'} run rows.csv --job j --on-interrupted" in resume
 
 
+def test_what_show_names_to_go_on_with_a_dead_run_can_be_pasted_anywhere(
+    work: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    (work / "die.sh").write_text('[ -e died ] || { : > died; kill -KILL $PPID; }; echo "$1"\n')
+    died = journal("run", "rows.csv", "--job", "j", "--", "sh", "die.sh", "{order}")
+    assert died.returncode == -signal.SIGKILL
+    (advice,) = json.loads(journal("show", "j", "--json").stdout)["next"]
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    subprocess.run(["sh", "-c", advice["command"]], cwd=elsewhere, check=False)
+    assert statuses("j") == {"completed": 4, "needs_review": 1}
+
+
 def test_a_signal_is_seen_at_once_whatever_thread_it_is_given_to(work: Path) -> None:
     (work / "rows.csv").write_text("n\n" + "".join(f"{n}\n" for n in range(4000)))
     os.mkfifo(work / "at work")

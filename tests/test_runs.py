@@ -3,6 +3,8 @@
 import asyncio
 import errno
 import json
+import os
+import shlex
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -298,7 +300,7 @@ def test_where_each_run_was_started_is_written_down_and_a_change_of_hosts_is_sai
         with open_job(path, 9, resume_command=f"on {host}") as job:
             job.run(lambda _row: 1, max_rows=2, tell=said.append)
             assert job.job.hosts[-1] == host
-            assert job.job.resume_command == f"on {host}"
+            assert job.job.resume_command == f"cd {shlex.quote(os.getcwd())} && on {host}"
     assert [text for text in said if "last run on" in text] == [
         f"j: was last run on {host}; make sure that nothing of that run is still at work there"
         for host in ("one", "two")

@@ -28,7 +28,8 @@ def advice(
     found: list[tuple[str, str]] = []
     ended = job.status in TERMINAL_STATUSES
     successor = _successor(job, chain)
-    again = f"run again what made it, with the same input, as job {job.id}"
+    again = job.resume_command or ""
+    how = "this goes on with it" if again else f"run again what made it, as job {job.id}"
     if job.failed_rows:
         found.append((command("errors", job.id), "what went wrong, with all rows"))
         found.append((command("rows", job.id, "--status", "failed"), "those rows"))
@@ -42,14 +43,14 @@ def advice(
         found += _review(job, doubtful["needs_review"], ended=ended, command=command)
     if state == "interrupted":
         why = (
-            f"{again}: its run died with {job.processing_count} rows in flight; --on-interrupted "
-            "review (the default), retry or fail says what becomes of them"
+            f"its run died with {job.processing_count} rows in flight; {how}, with the same input; "
+            "--on-interrupted review (the default), retry or fail says what becomes of those rows"
         )
-        found.append(("", why))
+        found.append((again, why))
     elif job.status is JobStatus.PAUSED and holder is not None:
         found.append((command("resume", job.id), "the run that waits goes on"))
     elif job.status is JobStatus.PAUSED:
-        found.append(("", f"{again}: no run waits"))
+        found.append((again, f"no run waits; {how}, with the same input"))
     elif ended and not job.needs_review_count and _unfinished(job):
         found.append((command("retry", job.id), "a new job of its unfinished rows"))
     return found
