@@ -45,15 +45,15 @@ _ALLOWED_CODES = tuple(
 )
 _STARTING_CODES = frozenset((CODES[RowStatus.PROCESSING], CODES[RowStatus.PENDING]))
 
-_INTERRUPTED = "interrupted"
+INTERRUPTED = "interrupted"  # error code of rows whose run died with them in flight
 _POLICIES: dict[str, tuple[RowStatus, str | None, str | None]] = {
     "review": (
         RowStatus.NEEDS_REVIEW,
-        _INTERRUPTED,
+        INTERRUPTED,
         "the run ended while this row was in flight: whether it took effect is unknown",
     ),
-    "retry": (RowStatus.PENDING, _INTERRUPTED, "the run ended while this row was in flight"),
-    "fail": (RowStatus.FAILED, _INTERRUPTED, "the run ended while this row was in flight"),
+    "retry": (RowStatus.PENDING, INTERRUPTED, "the run ended while this row was in flight"),
+    "fail": (RowStatus.FAILED, INTERRUPTED, "the run ended while this row was in flight"),
 }
 
 

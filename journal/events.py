@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from journal.format import (
+    ELSEWHERE,
     SEAL_BYTES,
     SEAL_HEAD,
     JobCountsRecord,
@@ -23,6 +24,7 @@ from journal.format import (
     Record,
     RowRecord,
     RowStatusRecord,
+    time_text,
 )
 from journal.history import History, log_entry
 from journal.model import is_at_least
@@ -211,7 +213,7 @@ def event_of(record: Record) -> Event:
             kind="log",
             level=entry.level,
             row_number=entry.row_number,
-            text=entry.message,
+            text=entry.message + _elsewhere_text(record),
             details=entry.details,
         )
     kind, level, row_number = "job", "INFO", None
@@ -251,6 +253,8 @@ def _row_event(record: RowStatusRecord) -> Event:
     if record.result is not None:
         is_text = isinstance(record.result, str)
         parts.append(record.result if is_text else msgspec.json.encode(record.result).decode())
+    if record.origin is not None:
+        parts.append(f"on another copy, at {time_text(record.origin.at)}")
     details = _details(record)
     return Event(
         at=record.at,
@@ -260,6 +264,19 @@ def _row_event(record: RowStatusRecord) -> Event:
         text=", ".join(parts),
         details=details or None,
     )
+
+
+def _elsewhere_text(record: LogRecord) -> str:
+    """What another copy did, in words, out of the details: there, fields can be hidden by name."""
+    change = record.details.get(ELSEWHERE) if isinstance(record.details, dict) else None
+    try:
+        status = msgspec.convert({**change, "row": 1}, RowStatusRecord) if change else None
+    except (TypeError, msgspec.ValidationError):
+        return ""
+    if status is None:
+        return ""
+    text = _row_event(status).text
+    return f": {status.status} at {time_text(status.at)}" + (f": {text}" if text else "")
 
 
 _NO_DETAILS = frozenset(("format", "id", "row", "at"))

@@ -606,6 +606,30 @@ def save_copy(source: JournalFile, offset: int, end: int, target: Path, *, sync:
     return path
 
 
+def keep_copy(source: JournalFile, end: int, target: Path) -> None:
+    """Put the first ``end`` bytes of ``source`` into a private file, whole or not at all.
+
+    One that is there already, of that length, is it. On return it survives a power cut.
+    """
+    if exists(target) and target.stat().st_size == end:
+        return
+    new = target.with_name(f"{target.name}.new")
+    remove_tree(new)  # of one that died
+    try:
+        file = NewFile(new)
+        offset = 0
+        while offset < end and (data := source.read_at(offset, min(1 << 20, end - offset))):
+            file.write(data)
+            offset += len(data)
+        file.sync()
+        file.close()
+        rename(new, target)
+    except BaseException:
+        remove_tree(new)
+        raise
+    sync_directory(target.parent)
+
+
 def host_name() -> str:
     return os.uname().nodename
 

@@ -137,6 +137,21 @@ class RowRecord(msgspec.Struct, tag_field="type", tag="row", kw_only=True, froze
     at: Moment
 
 
+# A member of a log record's details: what another copy of the job did with the record's row, with
+# the members of its status record and the id of an origin.
+ELSEWHERE = "elsewhere"
+
+
+class Origin(msgspec.Struct, kw_only=True, frozen=True):
+    """Where a row's status comes from if a merge took it over from another copy of the job.
+
+    ``id`` tells it from all others of the row; ``at`` is when it happened there.
+    """
+
+    id: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{16}$")]
+    at: Moment
+
+
 class RowStatusRecord(
     msgspec.Struct, tag_field="type", tag="row_status", kw_only=True, omit_defaults=True
 ):
@@ -149,7 +164,13 @@ class RowStatusRecord(
     error_code: str | None = None
     error_message: str | None = None
     reason: str | None = None
+    origin: Origin | None = None
     at: Moment
+
+    @property
+    def happened_at(self) -> datetime:
+        """When that was, also if it came here later."""
+        return self.at if self.origin is None else self.origin.at
 
 
 class JobStatusRecord(msgspec.Struct, tag_field="type", tag="job_status", kw_only=True):

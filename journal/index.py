@@ -157,8 +157,13 @@ class View:
 
 
 def _state_after_log(state: JobState, record: LogRecord) -> JobState:
-    """A log record is for people, but for one that says where a run was started."""
-    run = record.details.get("run") if isinstance(record.details, dict) else None
+    """A log record is for people, but for one that says where runs were started."""
+    details = record.details if isinstance(record.details, dict) else {}
+    run, merge = details.get("run"), details.get("merge")
+    if isinstance(merge, dict) and isinstance(merge.get("hosts"), list):
+        theirs = [name for name in merge["hosts"] if isinstance(name, str)]
+        added = (name for name in theirs if name not in state.hosts)
+        return msgspec.structs.replace(state, hosts=(*added, *state.hosts)[-_MOST_HOSTS:])
     host = run.get("host") if isinstance(run, dict) else None
     if not isinstance(run, dict) or not isinstance(host, str):
         return state

@@ -1,85 +1,64 @@
 """Two copies of a job that both went on, made one: what only the other did is taken over.
 
-Both histories stay: ours in the journal, theirs as it is in ``journal.other-N`` beside it. For a row
-that only the other copy has worked on since they parted (an attempt, or an outcome), its outcome and
-the number of its attempts become ours; if it was in flight there, it needs a review here. A row that
-both have worked on may be done twice, which only a person can see: it needs a review, with both
-outcomes in its error and in a ``log`` record. But completed is final: what we have completed stays
-so, and the other's work on it is recorded by a ``log`` record and the job's error. It is one and the
-same work only if both completed it with the same tracking number, or both skipped it: whoever gives
-out tracking numbers gives none twice.
+What is new there is found row by row (see ``parted.py``). A row that only the other copy has changed
+since they parted gets its changes, in their order, with their times; if it was in flight there, it
+needs a review here. A row that both have worked on may be done twice, which only a person can see: it
+needs a review, and what the other did stands in ``log`` records of the row. But completed is final: what
+is completed here stays so, and the job's error names the row. It is one and the same work only if both
+completed it with the same tracking number, or both skipped it: whoever gives out tracking numbers gives
+none twice.
 
-What a copy has taken over from another is no work of its own. So a merge names the rows that it took,
-and up to where it has read the other: the same may be pulled again, and pulled back.
+Nothing is taken over, or complained of, a second time: not if the same is pulled again, nor if it is
+pulled back or comes through a third copy. If each of two copies has merged the other, both hold the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from datetime import datetime
+import os
+from collections.abc import Iterable
 from typing import Any, cast
 
 import msgspec
 
 from journal.changes import put_job_record
-from journal.copies import Copy, blocks_since, holds
+from journal.copies import Copy, replay_copy
+from journal.errorgroups import Numbers
 from journal.errors import InvalidValueError
 from journal.format import (
-    DECODE_ERRORS,
-    SEAL_BYTES,
-    SEAL_HEAD,
+    ELSEWHERE,
     JobErrorRecord,
     LogRecord,
-    Record,
+    Origin,
     RowRecord,
     RowStatusRecord,
-    UndecodableError,
-    UnknownRecordError,
     decode_record,
     encode_row,
     encode_value,
-    read_error,
     time_text,
 )
-from journal.index import CODES, COMPLETED, NEEDS_REVIEW, PENDING
+from journal.index import CODES, COMPLETED, NEEDS_REVIEW, TERMINAL_STATUSES
 from journal.log import Log
+from journal.model import JobStatus
+from journal.parted import IN_FLIGHT, Change, RowChanges
 from journal.replay import Position
 from journal.rows import read_row
 
 OTHER_NAME = "journal.other"
 BOTH_COPIES = "both_copies"  # error code of rows, and of a job, that two copies have worked on
-IN_FLIGHT = "in_flight_elsewhere"
 
-_WORK = frozenset(("processing", "completed", "failed", "skipped"))
-_OUTCOMES = frozenset(("completed", "failed", "skipped"))
-_MOST_CHARACTERS = 300  # of an outcome in a message; all of it is in the journal
-
-
-class MergeRecord(msgspec.Struct, tag_field="type", tag="log", kw_only=True):
-    """A ``log`` record that begins the commit of a merge.
-
-    ``merged_offset`` and ``merged_crc`` are where the other copy ended, ``took_over`` the rows whose
-    statuses in this commit are the other's: ``1-3,7``.
-    """
-
-    message: str
-    other: str
-    merged_offset: int
-    merged_crc: str
-    took_over: str
-    at: datetime
-
-
-_decode_merge = msgspec.json.Decoder(MergeRecord).decode
+_MOST_RANGES = 40  # in an error; the log names each row
+_MOST_CHARACTERS = 1000
+_MOST_DETAILS_BYTES = 1 << 20
 
 
 class Merged(msgspec.Struct, frozen=True):
     """Numbers of rows, ascending.
 
-    ``took_over``: the other's outcomes are ours now. ``added``: rows that only the other had.
+    ``took_over``: the other's changes are ours now. ``added``: rows that only the other had.
     ``review``: rows that need a review by the merge; of these ``both`` were worked on by both
-    copies. ``twice``: completed here, and worked on by the other copy too. ``other``: the name of
-    the file that holds the other's history.
+    copies. ``twice``: completed here, and worked on by another copy too. ``other``: the name of the
+    file that holds the other's history. ``job_status`` is ours, ``their_job_status`` the other's,
+    which stays what it is; ``left_open`` counts the open rows if ours is one that has ended.
     """
 
     other: str
@@ -88,92 +67,40 @@ class Merged(msgspec.Struct, frozen=True):
     review: list[int]
     both: list[int]
     twice: list[int]
+    job_status: JobStatus
+    their_job_status: JobStatus
+    left_open: int
 
 
-class _Work(msgspec.Struct, gc=False):
-    """What a copy did about a row since the fork; ``offset`` is that of its last status."""
-
-    status: str
-    offset: int
-    worked: bool = False
-    attempts: int = 0
-
-
-class _History:
-    """What a copy did since a fork that it hasn't taken over from the other one."""
-
-    def __init__(self, copy: Copy, begin: Position, other: Copy) -> None:
-        self.rows: dict[int, _Work] = {}
-        self.added: dict[int, int] = {}  # the offsets of new rows
-        self.merged = begin  # up to here the other copy was merged into this one
-        taken: set[int] = set()
-        for offset, line, record in _records(copy, begin):
-            if isinstance(record, RowStatusRecord):
-                if record.row not in taken:
-                    self._add(record, offset)
-            elif isinstance(record, RowRecord):
-                self.added[record.row] = offset
-            elif isinstance(record, LogRecord):
-                merge = _merge_in(line)
-                if merge is not None:
-                    position = Position(merge.merged_offset, int(merge.merged_crc, 16))
-                    if holds(other, position):
-                        taken = set(_numbers(merge.took_over))
-                        self.merged = max(self.merged, position)
-            if line[-SEAL_BYTES:].startswith(SEAL_HEAD):
-                taken = set()
-
-    def _add(self, record: RowStatusRecord, offset: int) -> None:
-        work = self.rows.get(record.row)
-        if work is None:
-            work = self.rows[record.row] = _Work(record.status, offset)
-        work.status, work.offset = record.status, offset
-        work.worked |= record.status in _WORK
-        work.attempts += record.status == "processing"
-
-
-def _records(copy: Copy, begin: Position) -> Iterator[tuple[int, bytes, Record]]:
-    for block in blocks_since(copy, begin):
-        offset = block.offset
-        for line in block.lines:
-            try:
-                yield offset, line, decode_record(line)
-            except (UndecodableError, UnknownRecordError) as error:
-                number = copy.file.count_lines(offset) + 1
-                raise read_error(copy.file.path, number, offset, error) from None
-            offset += len(line) + 1
-
-
-def _merge_in(line: bytes) -> MergeRecord | None:
-    if b'"merged_offset":' not in line:
-        return None
-    try:
-        return _decode_merge(line)
-    except DECODE_ERRORS:
-        return None
-
-
-class _Plan:
-    """What becomes of each row that the other copy has touched, before anything is written."""
+class Plan:
+    """What becomes of each row that the other copy has changed, before anything is written."""
 
     def __init__(self, log: Log, ours: Copy, theirs: Copy, fork: Position) -> None:
-        self.ours = _History(ours, fork, theirs)
-        self.theirs = _History(theirs, self.ours.merged, ours)
-        self.added = sorted(n for n in self.theirs.added if log.index.position_of(n) is None)
-        self.take: list[int] = []
-        self.review: list[int] = []
-        self.both: list[int] = []
-        self.twice: list[int] = []
-        self._log, self._theirs = log, theirs
+        """``ours`` is what ``log`` holds, under its lock; they parted at ``fork``.
+
+        In memory for the changes since then. Raises InvalidValueError if both have made different
+        rows of one number, JournalDamagedError and FormatVersionError for what is wrong with theirs.
+        """
+        state = replay_copy(theirs).state  # that all of it makes sense
+        assert state is not None
+        self._log, self._theirs, self._fork = log, theirs, fork
+        self._their_state = state
+        self._here, self._there = RowChanges(ours, fork), RowChanges(theirs, fork)
+        self.added = sorted(n for n in self._there.added if log.index.position_of(n) is None)
+        self.take: dict[int, list[Change]] = {}
+        self.conflicts: dict[int, list[Change]] = {}
         self._check_added()
-        for number in sorted(self.theirs.rows):
+        for number in self._there.rows():
             self._decide(number)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether ours holds all that matters of theirs."""
+        return not (self.added or self.take or self.conflicts)
+
     def _check_added(self) -> None:
-        """Raise InvalidValueError if both copies have made a row of the same number."""
-        for number in sorted(self.theirs.added.keys() - set(self.added)):
-            offset = self.theirs.added[number]
-            there = read_row(self._theirs.file, self._theirs.file.read_line(offset), offset, number)
+        for number in sorted(self._there.added.keys() - set(self.added)):
+            there = _row_at(self._theirs, self._there.added[number], number)
             if there.data != _our_row(self._log, number).data:
                 raise InvalidValueError(
                     f"{self._theirs.name}: row {number}",
@@ -183,117 +110,225 @@ class _Plan:
                 )
 
     def _decide(self, number: int) -> None:
-        there, here = self.theirs.rows[number], self.ours.rows.get(number)
-        position = self._log.index.position_of(number)
-        code = PENDING if position is None else self._log.index.columns.statuses[position]
-        if there.worked and ((here and here.worked) or code == COMPLETED):
-            if self._is_same(number, there, here):
-                return
-            (self.twice if code == COMPLETED else self.both).append(number)
-        elif there.worked and there.status in _OUTCOMES:
-            self.take.append(number)
-        elif (
-            there.status in ("processing", "needs_review")
-            and code not in (NEEDS_REVIEW, COMPLETED)
-            # If we, too, had it in flight at the fork, what we made of that since then stands.
-            and (there.worked or here is None)
-        ):
-            self.review.append(number)
+        new = self._there.unknown_to(self._here, number)
+        code = self._our_code(number)
+        if not new or (code is None and number not in self._there.added):
+            return
+        mine = self._here.unknown_to(self._there, number)
+        is_completed = code == COMPLETED
+        matters = new[-1].status == "needs_review" or any(change.is_work for change in new)
+        if not mine and not is_completed:
+            if matters:
+                self.take[number] = new
+            return
+        if self._is_same(number, new):
+            return
+        is_worth_a_look = new[-1].is_doubt or any(change.is_work for change in new)
+        if not is_worth_a_look:
+            return  # both had it in flight when they parted: what was made of that here stands
+        put_back = code == NEEDS_REVIEW and new[-1].status == "pending"
+        if is_completed or put_back or any(change.is_work or change.is_doubt for change in mine):
+            self.conflicts[number] = new
+        else:  # it was in flight, and only the other knows how that ended
+            self.take[number] = new
 
-    def _is_same(self, number: int, there: _Work, here: _Work | None) -> bool:
-        if here is None or there.status != here.status:
+    def _is_same(self, number: int, new: list[Change]) -> bool:
+        """Whether their last word on a row, and ours, must be about one and the same work."""
+        if any(change.status == ELSEWHERE for change in new):
+            return False
+        mine, there = self._our_status(number), self._status(new[-1])
+        if mine is None or there.status != mine.status:
             return False
         if there.status == "skipped":
             return True
-        if there.status != "completed":
-            return False
-        mine = _status_at(self._log.read_line(here.offset))
-        tracking_number = _status_at(self.line(number)).tracking_number
-        return tracking_number is not None and tracking_number == mine.tracking_number
-
-    def line(self, number: int) -> bytes:
-        """The other copy's last status of a row."""
-        return self._theirs.file.read_line(self.theirs.rows[number].offset)
-
-
-def merge_outcomes(log: Log, ours: Copy, theirs: Copy, fork: Position, other: str) -> Merged:
-    """Append to the commit under way in ``log`` what ``theirs`` did since the fork.
-
-    ``ours`` is what ``log`` holds, ``other`` the name of the file that keeps their history. Raises
-    InvalidValueError, with nothing appended, if both have made different rows of one number.
-    """
-    plan = _Plan(log, ours, theirs, fork)
-    counts = {
-        "outcomes taken over": len(plan.take),
-        "rows added": len(plan.added),
-        "to be reviewed": len(plan.review) + len(plan.both),
-        "completed here and worked on there": len(plan.twice),
-    }
-    text = ", ".join(f"{count} {what}" for what, count in counts.items())
-    merge = MergeRecord(
-        message=f"merged {theirs.name}, kept as {other}; parted at byte {fork.offset}: {text}",
-        other=other,
-        merged_offset=theirs.end.offset,
-        merged_crc=f"{theirs.end.crc:08x}",
-        took_over=_ranges(plan.take),
-        at=log.now(),
-    )
-    log.append(cast("Record", merge))
-    _add_rows(log, theirs, plan)
-    for number in plan.take:
-        _take_over(log, number, plan)
-    for number in plan.review:
-        there = _outcome(_status_at(plan.line(number)))
-        _to_review(log, number, IN_FLIGHT, f"whether it took effect is unknown: there {there}")
-    for number in [*plan.both, *plan.twice]:
-        here = _outcome(_our_status(log, number))
-        there = _outcome(_status_at(plan.line(number)))
-        message = f"both copies worked on it since they parted: here {here}; there {there}"
-        log.append(LogRecord(message=f"row {number}: {message}", at=log.now()))
-        if number not in plan.twice:
-            _to_review(log, number, BOTH_COPIES, message)
-    if plan.twice:
-        message = (
-            f"rows {_ranges(plan.twice)[:_MOST_CHARACTERS]}: completed here, and worked on by the "
-            f"copy in {other} as well: they may be done twice; the log records say how"
+        return (
+            there.status == "completed"
+            and bool(there.tracking_number)
+            and there.tracking_number == mine.tracking_number
         )
-        put_job_record(log, JobErrorRecord(code=BOTH_COPIES, message=message, at=log.now()))
-    review = sorted(plan.review + plan.both)
-    return Merged(other, plan.take, plan.added, review, plan.both, plan.twice)
 
+    # --- carrying it out
 
-def _add_rows(log: Log, theirs: Copy, plan: _Plan) -> None:
-    if plan.added:
-        log.index.begin_rows()
-    at = log.now()
-    for number in plan.added:
-        offset = plan.theirs.added[number]
-        row = read_row(theirs.file, theirs.file.read_line(offset), offset, number)
-        data = encode_value(row.data, f"row {number}: data")
-        line = encode_row(number, row.checksum, data, time_text(at).encode())
-        log.index.add_row(number, log.append_line(line, at, number))
+    def write(self, other: str) -> Merged:
+        """Append it all to the commit under way; ``other`` is the file that keeps their history."""
+        log, index = self._log, self._log.index
+        twice = sorted(n for n in self.conflicts if self._our_code(n) == COMPLETED)
+        both = sorted(self.conflicts.keys() - set(twice))
+        in_flight = sorted(n for n, new in self.take.items() if new[-1].status == "processing")
+        put_job_record(log, self._record(other, twice))
+        self._add_rows()
+        for number, changes in self.take.items():
+            for change in changes:
+                if self._take(change) == "ERROR":
+                    twice.append(number)
+        for number in in_flight:
+            message = "it was in flight on another copy: whether it took effect is unknown"
+            self._to_review(number, IN_FLIGHT, message)
+        for number, changes in self.conflicts.items():
+            words = self._in_words(number, changes)
+            for change in changes:
+                self._tell(number, change, "ERROR" if number in twice else "WARNING")
+            if number in both:
+                self._to_review(number, BOTH_COPIES, words)
+        twice = sorted(set(twice))
+        if twice:
+            self._put_error(twice, other)
+        assert index.state is not None
+        review = [n for n in (*self.take, *both) if self._our_code(n) == NEEDS_REVIEW]
+        ended = index.state.status in TERMINAL_STATUSES
+        tallies = index.tallies
+        return Merged(
+            other=other,
+            took_over=sorted(self.take.keys() - set(review)),
+            added=self.added,
+            review=sorted(review),
+            both=both,
+            twice=twice,
+            job_status=index.state.status,
+            their_job_status=self._their_state.status,
+            left_open=tallies[CODES["pending"]] + tallies[CODES["processing"]] if ended else 0,
+        )
 
+    def _record(self, other: str, twice: list[int]) -> LogRecord:
+        theirs = self._theirs
+        counts = {
+            "taken over": len(self.take),
+            "added": len(self.added),
+            "worked on by both": len(self.conflicts) - len(twice),
+            "completed here and worked on there": len(twice),
+        }
+        text = ", ".join(f"{count} {what}" for what, count in counts.items())
+        merge = {
+            "other": other,
+            "offset": theirs.end.offset,
+            "crc": f"{theirs.end.crc:08x}",
+            "fork": self._fork.offset,
+            "hosts": list(self._their_state.hosts),
+            "job_status": self._their_state.status.value,
+        }
+        return LogRecord(
+            message=f"merged {os.path.basename(theirs.name) or theirs.name}, kept as {other}; rows: {text}",
+            details={"merge": merge},
+            at=self._log.now(),
+        )
 
-def _take_over(log: Log, number: int, plan: _Plan) -> None:
-    record = _status_at(plan.line(number))
-    for _ in range(plan.theirs.rows[number].attempts):
-        _put(log, RowStatusRecord(row=number, status="processing", at=log.now()))
-    record.at = log.now()
-    _put(log, record)
+    def _add_rows(self) -> None:
+        log = self._log
+        if self.added:
+            log.index.begin_rows()
+        at = log.now()
+        for number in self.added:
+            row = _row_at(self._theirs, self._there.added[number], number)
+            data = encode_value(row.data, f"row {number}: data")
+            line = encode_row(number, row.checksum, data, time_text(at).encode())
+            log.index.add_row(number, log.append_line(line, at, number))
 
+    def _take(self, change: Change) -> str:
+        """Make one change of theirs ours; the level, if it is a log record."""
+        record = self._read(change)
+        if isinstance(record, LogRecord):
+            record.at = self._log.now()
+            put_job_record(self._log, record)
+            return str(record.level)
+        assert isinstance(record, RowStatusRecord)
+        if record.origin is None:
+            record.origin = Origin(id=change.id, at=record.at)
+        record.at = self._log.now()
+        self._put(record)
+        return ""
 
-def _to_review(log: Log, number: int, code: str, message: str) -> None:
-    record = RowStatusRecord(
-        row=number, status="needs_review", error_code=code, error_message=message, at=log.now()
-    )
-    _put(log, record)
+    def _tell(self, number: int, change: Change, level: str) -> None:
+        """Log a change of theirs that can't become one of ours."""
+        record = self._read(change)
+        if isinstance(record, LogRecord):
+            told = LogRecord(
+                message=record.message,
+                level=level,
+                row=number,
+                details=record.details,
+                at=record.at,
+            )
+        else:
+            assert isinstance(record, RowStatusRecord)
+            fields = msgspec.to_builtins(record)
+            fields |= {"id": change.id, "at": time_text(record.happened_at)}
+            for name in ("type", "row", "origin"):
+                fields.pop(name, None)
+            told = LogRecord(
+                message="on another copy of this job",
+                level=level,
+                row=number,
+                details={ELSEWHERE: _writable(fields)},
+                at=record.at,
+            )
+        told.at = self._log.now()
+        put_job_record(self._log, told)
 
+    def _to_review(self, number: int, code: str, message: str) -> None:
+        self._put(
+            RowStatusRecord(
+                row=number,
+                status="needs_review",
+                error_code=code,
+                error_message=message,
+                at=self._log.now(),
+            )
+        )
 
-def _put(log: Log, record: RowStatusRecord) -> None:
-    """As history has it: which moves are allowed is a question to those who make them."""
-    position = log.index.position_of(record.row)
-    assert position is not None
-    log.index.set_row(position, CODES[record.status], log.append(record), record.cost_cents)
+    def _put(self, record: RowStatusRecord) -> None:
+        """As history has it: which moves are allowed is a question to those who make them."""
+        index = self._log.index
+        position = index.position_of(record.row)
+        assert position is not None
+        index.set_row(position, CODES[record.status], self._log.append(record), record.cost_cents)
+
+    def _put_error(self, twice: Iterable[int], other: str) -> None:
+        """Name the rows in the job's error, beside those of earlier merges."""
+        numbers = Numbers()
+        for number in twice:
+            numbers.add(number)
+        message = (
+            f"rows {numbers.text(',', _MOST_RANGES)}: completed here, and worked on by the copy in "
+            f"{other} as well: they may be done twice; `journal log --level error` has them all"
+        )
+        state = self._log.index.state
+        if state is not None and state.error is not None and state.error[0] == BOTH_COPIES:
+            earlier = state.error[1]
+            if len(earlier) > _MOST_CHARACTERS:
+                earlier = "rows of earlier merges, too"
+            message = f"{message}; {earlier}"
+        record = JobErrorRecord(code=BOTH_COPIES, message=message, at=self._log.now())
+        put_job_record(self._log, record)
+
+    def _in_words(self, number: int, changes: list[Change]) -> str:
+        """What both have done with a row, in statuses and times: its values stay in their fields."""
+        here = self._our_status(number)
+        last = self._read(changes[-1])
+        there = "worked on by a third copy"
+        if isinstance(last, RowStatusRecord):
+            there = _status_text(last)
+        return (
+            f"both copies worked on it since they parted: here {_status_text(here)}; there {there}; "
+            f"`journal log --row {number}` has both"
+        )
+
+    # --- reading
+
+    def _our_code(self, number: int) -> int | None:
+        position = self._log.index.position_of(number)
+        return None if position is None else self._log.index.columns.statuses[position]
+
+    def _our_status(self, number: int) -> RowStatusRecord | None:
+        position = self._log.index.position_of(number)
+        offset = 0 if position is None else self._log.index.columns.status_at[position]
+        record = decode_record(self._log.read_line(offset)) if offset else None
+        return record if isinstance(record, RowStatusRecord) else None
+
+    def _status(self, change: Change) -> RowStatusRecord:
+        return cast("RowStatusRecord", self._read(change))
+
+    def _read(self, change: Change) -> Any:
+        return decode_record(self._theirs.file.read_line(change.offset))
 
 
 def _our_row(log: Log, number: int) -> RowRecord:
@@ -303,48 +338,22 @@ def _our_row(log: Log, number: int) -> RowRecord:
     return read_row(log.file, log.read_line(offset), offset, number)
 
 
-def _our_status(log: Log, number: int) -> RowStatusRecord:
-    position = log.index.position_of(number)
-    assert position is not None
-    return _status_at(log.read_line(log.index.columns.status_at[position]))
+def _row_at(copy: Copy, offset: int, number: int) -> RowRecord:
+    return read_row(copy.file, copy.file.read_line(offset), offset, number)
 
 
-def _status_at(line: bytes) -> RowStatusRecord:
-    record = decode_record(line)
-    assert isinstance(record, RowStatusRecord)
-    return record
+def _writable(fields: dict[str, Any]) -> dict[str, Any]:
+    """What a log record can hold of a status: it nests deeper there, and takes more bytes."""
+    try:
+        fits = len(encode_value({ELSEWHERE: fields}, "details")) <= _MOST_DETAILS_BYTES
+    except InvalidValueError:
+        fits = False
+    return fields if fits else {**fields, "result": "left out here: too long, or nested too deep"}
 
 
-def _outcome(record: RowStatusRecord) -> str:
-    """A status and what it says, in words, for a person."""
-    said: dict[str, Any] = {
-        "tracking number": record.tracking_number,
-        "cost in cents": record.cost_cents,
-        "result": record.result,
-        "error": record.error_code,
-        "message": record.error_message,
-        "reason": record.reason,
-    }
-    parts = [f"{name} {value}" for name, value in said.items() if value is not None]
-    text = ", ".join(parts)
-    if len(text) > _MOST_CHARACTERS:
-        text = text[: _MOST_CHARACTERS - 1] + "…"
-    status = "in flight" if record.status == "processing" else record.status
-    return f"{status} at {time_text(record.at)}" + (f" ({text})" if text else "")
-
-
-def _ranges(numbers: Iterable[int]) -> str:
-    """Ascending numbers as text: ``1-3,7``."""
-    parts: list[list[int]] = []
-    for number in numbers:
-        if parts and parts[-1][1] == number - 1:
-            parts[-1][1] = number
-        else:
-            parts.append([number, number])
-    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in parts)
-
-
-def _numbers(text: str) -> Iterator[int]:
-    for part in filter(None, text.split(",")):
-        first, _, last = part.partition("-")
-        yield from range(int(first), int(last or first) + 1)
+def _status_text(record: RowStatusRecord | None) -> str:
+    if record is None:
+        return "pending"
+    status = "in flight" if record.status == "processing" else record.status.replace("_", " ")
+    code = f" ({record.error_code})" if record.error_code else ""
+    return f"{status}{code} at {time_text(record.happened_at)}"

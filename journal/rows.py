@@ -59,7 +59,7 @@ def row_from_records(
         latest.error_code,
         latest.error_message,
         latest.reason,
-        updated_at if status in _PROCESSED else None,
+        latest.happened_at if status in _PROCESSED else None,
     )
 
 

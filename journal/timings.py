@@ -42,12 +42,12 @@ class Outcomes:
     def of(self, record: RowStatusRecord) -> Outcome | None:
         """What the next record says; None if it is no outcome."""
         if record.status == "processing":
-            self._started[record.row] = record.at
+            self._started[record.row] = record.happened_at
             return None
         started_at = self._started.pop(record.row, None)
         failed_try = record.status == "pending" and record.error_code is not None
         if record.status in _OUTCOMES or (failed_try and started_at is not None):
-            return Outcome(record.row, record.status, started_at, record.at)
+            return Outcome(record.row, record.status, started_at, record.happened_at)
         return None
 
 
@@ -73,7 +73,7 @@ class LastTries:
                 continue
             outcome = found.of(record)
             if record.status == "processing":
-                self._started_s.put(record.row, record.at.timestamp())
+                self._started_s.put(record.row, record.happened_at.timestamp())
                 self._took_s.put(record.row, _NEVER)
             elif outcome is not None and outcome.started_at is not None:
                 took = outcome.ended_at - outcome.started_at

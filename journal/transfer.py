@@ -33,7 +33,7 @@ from journal.errors import (
 )
 from journal.forward import STAGING_NAME, Artifacts, forward
 from journal.log import Log
-from journal.merge import OTHER_NAME, Merged, merge_outcomes
+from journal.merge import OTHER_NAME, Merged, Plan
 from journal.replay import START, Position
 from journal.runlock import RunLock
 from journal.snapshot import Snapshot, place
@@ -258,10 +258,12 @@ def _pull(store: Store, theirs: Copy, *, merge: bool) -> Pulled:
             if relation == "diverged":
                 if not merge:
                     raise _diverged(theirs, fork)
-                end = theirs.end.offset
-                other = files.save_copy(theirs.file, 0, end, directory / OTHER_NAME, sync=True)
-                files.sync_directory(directory)
-                merged = merge_outcomes(log, ours, theirs, fork, other.name)
+                plan = Plan(log, ours, theirs, fork)
+                if plan.is_empty:
+                    return Pulled(job_id, "ahead")
+                name = f"{OTHER_NAME}-{theirs.end.offset}-{theirs.end.crc:08x}"
+                files.keep_copy(theirs.file, theirs.end.offset, directory / name)
+                merged = plan.write(name)
                 action: Literal["merged", "forwarded"] = "merged"
                 commits = 1
             else:

@@ -12,6 +12,7 @@ from typing import Any
 from journal import JobService
 from journal.archive import Compression
 from journal.transfer import Source, pack_to_file
+from journal.verify import verify_job
 
 JOB = "moved"
 
@@ -80,6 +81,13 @@ def content_of(root: Path, job_id: str = JOB) -> dict[str, bytes]:
 def states_of(root: Path, job_id: str = JOB) -> list[str]:
     with JobService(root, sync="none") as service:
         return [str(row.status) for row in service.get_rows(job_id)]
+
+
+def is_well(root: Path, job_id: str = JOB) -> None:
+    """A job as a pull leaves it: sound, and nothing beside it that is no more needed."""
+    assert verify_job(root / job_id).findings == []
+    assert staging_of(root) == []
+    assert not (root / job_id / ".pull").exists()
 
 
 def staging_of(root: Path) -> list[str]:

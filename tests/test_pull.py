@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import pytest
 from helpers_crash import FaultyOs, fails, journal_path, split_commits, works
 from helpers_transfer import (
     JOB,
-    change,
     complete,
     content_of,
     go_on,
+    is_well,
     journal_line,
     make_job,
     packed,
     put_artifact,
     source,
-    staging_of,
     states_of,
 )
 
@@ -61,12 +57,6 @@ def there(here: Path, tmp_path: Path) -> Path:
 
 def pull(here: Path, there: Path, *, merge: bool = False) -> Pulled:
     return pull_job(here, Source(there / JOB), merge=merge)
-
-
-def is_well(root: Path) -> None:
-    assert verify_job(root / JOB).findings == []
-    assert staging_of(root) == []
-    assert not (root / JOB / ".pull").exists()
 
 
 # --- forward ---------------------------------------------------------------------------------
@@ -309,273 +299,3 @@ def test_commits_are_synced_before_the_next_is_written_or_before_they_appear(
         rename = names.index("rename")
         assert names[:rename].count("fdatasync") >= 2
         assert "fsync" in names[rename:]  # of the directory
-
-
-# --- merge -----------------------------------------------------------------------------------
-
-
-def merged(here: Path, there: Path) -> Any:
-    """What a merge did, which must leave the other's history beside ours."""
-    theirs = journal_path(there, JOB).read_bytes()
-    pulled = pull(here, there, merge=True)
-    assert pulled.action == "merged"
-    assert pulled.merged is not None
-    assert (here / JOB / pulled.merged.other).read_bytes() == theirs
-    is_well(here)
-    return pulled.merged
-
-
-def row_of(root: Path, number: int) -> journal.JobRow:
-    with JobService(root, sync="none") as service:
-        row = service.get_row(f"{JOB}:{number}")
-    assert row is not None
-    return row
-
-
-def test_outcomes_that_only_the_other_copy_has_are_taken_over_with_their_fields(
-    here: Path, there: Path
-) -> None:
-    go_on(here, 3)
-
-    def act(service: JobService) -> None:
-        complete(service, 4)
-        service.start_row(f"{JOB}:5")
-        service.fail_row(f"{JOB}:5", "E", "first")
-        service.start_row(f"{JOB}:5")
-        service.complete_row(f"{JOB}:5", "T", "artifacts/5.pdf", 7, result={"a": [1]})
-        service.start_row(f"{JOB}:6")
-        service.fail_row(f"{JOB}:6", "E", "no")
-        service.skip_row(f"{JOB}:7", "not needed")
-
-    change(there, act)
-    put_artifact(there, "5.pdf", b"5")
-    before = journal_path(here, JOB).read_bytes()
-    found = merged(here, there)
-    assert found.took_over == [4, 5, 6, 7]
-    assert (found.review, found.twice, found.added) == ([], [], [])
-    assert journal_path(here, JOB).read_bytes().startswith(before)
-    assert len(split_commits(journal_path(here, JOB).read_bytes()[len(before) :])) == 1
-    for number in (4, 5, 6, 7):
-        ours, theirs = row_of(here, number), row_of(there, number)
-        same = {"updated_at": theirs.updated_at, "processed_at": theirs.processed_at}
-        assert msgspec.structs.replace(ours, **same) == theirs
-    assert (here / JOB / "artifacts/5.pdf").read_bytes() == b"5"
-    assert states_of(here)[2] == "completed"
-    with JobService(here) as service:
-        assert service.get_job_summary(JOB)["total_cost_cents"] == 1 + 2 + 3 + 4 + 7
-
-
-def test_a_row_that_both_worked_on_needs_a_review_with_both_outcomes(
-    here: Path, there: Path
-) -> None:
-    def fail(service: JobService) -> None:
-        for number in (3, 4):
-            service.start_row(f"{JOB}:{number}")
-            service.fail_row(f"{JOB}:{number}", "OursFailed", "here")
-        service.start_row(f"{JOB}:5")
-
-    change(here, fail)
-    go_on(there, 3, 5, tracking="THEIRS")
-    change(there, lambda service: service.fail_row(f"{JOB}:4", "TheirsFailed", "there"))
-    found = merged(here, there)
-    assert (found.both, found.review, found.took_over) == ([3, 4, 5], [3, 4, 5], [])
-    for number, ours, theirs in (
-        (3, "OursFailed", "THEIRS-3"),
-        (4, "OursFailed", "TheirsFailed"),
-        (5, "in flight", "THEIRS-5"),
-    ):
-        row = row_of(here, number)
-        assert (row.status, row.error_code) == ("needs_review", "both_copies")
-        assert row.error_message is not None
-        assert ours in row.error_message
-        assert theirs in row.error_message
-        log = [
-            line for line in journal_path(here, JOB).read_bytes().splitlines() if b'"log"' in line
-        ]
-        (line,) = (line for line in log if f'"row {number}: '.encode() in line)
-        assert row.error_message in json.loads(line)["message"]
-    done = journal_line(here, "resolve", JOB, "--row", "3", "--completed")
-    assert done.returncode == 0, done.stderr
-    assert row_of(here, 3).status == "completed"
-
-
-def test_two_shipments_of_one_row_stay_completed_and_are_told_loudly(
-    here: Path, there: Path
-) -> None:
-    go_on(here, 3, 4, 5, tracking="OURS")
-    go_on(there, 3, tracking="THEIRS")
-    change(there, lambda service: service.fail_row(f"{JOB}:4", "TheirsFailed", "there"))
-    change(there, lambda service: service.start_row(f"{JOB}:5"))
-    done = journal_line(here, "pull", str(there / JOB), "--merge-outcomes", "--json")
-    assert done.returncode == 3
-    found = json.loads(done.stdout)["merged"]
-    assert (found["twice"], found["review"]) == ([3, 4, 5], [])
-    assert row_of(here, 3).tracking_number == "OURS-3"
-    text = journal_path(here, JOB).read_text()
-    assert "OURS-3" in text
-    assert "THEIRS-3" in text
-    assert "TheirsFailed" in text
-    with JobService(here) as service:
-        job = service.get_job(JOB)
-        assert job is not None
-        assert job.error_code == "both_copies"
-        assert "rows 3-5: " in (job.error_message or "")
-        assert job.total_cost_cents == 1 + 2 + 3 + 4 + 5
-    assert "both_copies" in journal_line(here, "show", JOB).stdout
-
-
-def test_the_same_tracking_number_on_both_sides_is_one_shipment(here: Path, there: Path) -> None:
-    for root in (here, there):
-        go_on(root, 3)
-        change(root, lambda service: service.skip_row(f"{JOB}:4"))
-        change(root, lambda service: service.start_row(f"{JOB}:5"))
-        change(root, lambda service: service.complete_row(f"{JOB}:5", result="equal"))
-    found = merged(here, there)
-    # Results that are equal say nothing about how often they were made.
-    assert (found.twice, found.review, found.took_over) == ([5], [], [])
-
-
-def test_a_row_in_flight_on_the_other_side_needs_a_review_here(here: Path, there: Path) -> None:
-    go_on(here, 3)
-    change(there, lambda service: service.start_row(f"{JOB}:4"))
-    found = merged(here, there)
-    assert found.review == [4]
-    row = row_of(here, 4)
-    assert (row.status, row.error_code) == ("needs_review", "in_flight_elsewhere")
-
-
-def test_an_outcome_settles_the_review_of_a_row_that_was_in_flight_when_the_copy_was_taken(
-    here: Path, tmp_path: Path
-) -> None:
-    """The machine that was given up had gone on, and knows."""
-    change(here, lambda service: service.start_row(f"{JOB}:3"))
-    change(here, lambda service: service.start_row(f"{JOB}:4"))
-    there = tmp_path / "there"
-    shutil.copytree(here, there)
-    with JobService(here, sync="none") as service:
-        service.start_job(JOB)  # both go to needs_review
-    assert states_of(here)[2:4] == ["needs_review"] * 2
-    change(there, lambda service: service.complete_row(f"{JOB}:3", "T-3"))
-    found = merged(here, there)
-    assert (found.took_over, found.review) == ([3], [])
-    assert states_of(here)[2:4] == ["completed", "needs_review"]
-
-
-def test_new_rows_of_the_other_copy_are_added_with_what_became_of_them(
-    here: Path, there: Path
-) -> None:
-    go_on(here, 3)
-    change(there, lambda service: service.create_rows(JOB, [{"data": {"x": 1}}, {"data": {}}]))
-    go_on(there, ROWS + 1)
-    found = merged(here, there)
-    assert (found.added, found.took_over) == ([ROWS + 1, ROWS + 2], [ROWS + 1])
-    assert row_of(here, ROWS + 1).data == {"x": 1}
-    assert states_of(here)[ROWS:] == ["completed", "pending"]
-
-
-def test_different_new_rows_of_the_same_number_are_refused_and_nothing_changes(
-    here: Path, there: Path
-) -> None:
-    for root in (here, there):
-        change(root, lambda service: service.create_rows(JOB, [{"data": {"same": 1}}]))
-    change(here, lambda service: service.create_rows(JOB, [{"data": {"x": 1}}]))
-    change(there, lambda service: service.create_rows(JOB, [{"data": {"x": 2}}]))
-    before = journal_path(here, JOB).read_bytes()
-    with pytest.raises(InvalidValueError, match=f"row {ROWS + 2}"):
-        pull(here, there, merge=True)
-    assert journal_path(here, JOB).read_bytes() == before
-
-
-def test_what_was_merged_is_merged_once_however_often_it_is_pulled(here: Path, there: Path) -> None:
-    go_on(here, 3, 4)
-    go_on(there, 4, 5, tracking="THEIRS")
-    assert merged(here, there).took_over == [5]
-    found = merged(here, there)
-    assert (found.took_over, found.review, found.twice) == ([], [], [])
-    go_on(there, 6, 3)
-    found = merged(here, there)
-    assert (found.took_over, found.twice) == ([6], [])  # 3: the same tracking number
-    assert found.other == "journal.other-3"
-
-
-def test_a_merge_pulled_back_finds_no_work_of_the_other_s_in_its_own(
-    here: Path, there: Path
-) -> None:
-    def without_tracking_number(root: Path, *numbers: int) -> None:
-        for number in numbers:
-            change(root, lambda service, n=number: service.start_row(f"{JOB}:{n}"))  # type: ignore[misc]
-            change(root, lambda service, n=number: service.complete_row(f"{JOB}:{n}"))  # type: ignore[misc]
-
-    without_tracking_number(here, 3, 4)
-    without_tracking_number(there, 4, 5)
-    first = merged(here, there)
-    assert (first.took_over, first.twice) == ([5], [4])
-    back = merged(there, here)
-    assert (back.took_over, back.twice) == ([3], [4])
-    assert states_of(here) == states_of(there)
-    again = merged(here, there)
-    assert (again.took_over, again.twice, again.review) == ([], [], [])
-
-
-def test_what_a_third_copy_did_reaches_the_first_through_the_second(
-    here: Path, there: Path, tmp_path: Path
-) -> None:
-    third = tmp_path / "third"
-    shutil.copytree(here, third)
-    go_on(here, 3)
-    go_on(there, 4)
-    go_on(third, 5)
-    assert merged(there, third).took_over == [5]
-    assert merged(here, there).took_over == [4, 5]
-    assert states_of(here)[2:6] == ["completed"] * 3 + ["pending"]
-
-
-def test_merging_where_nothing_diverged_is_a_pull(here: Path, there: Path) -> None:
-    go_on(there, 3)
-    assert pull(here, there, merge=True).action == "forwarded"
-    assert content_of(here) == content_of(there)
-
-
-def test_a_merge_is_one_commit_or_nothing(
-    here: Path, there: Path, faulty_os: FaultyOs, count: Callable[[str, int], None]
-) -> None:
-    go_on(here, 3)
-    go_on(there, 3, 4, tracking="THEIRS")
-    before = journal_path(here, JOB).read_bytes()
-    spare = here.with_name("spare")
-    shutil.copytree(here, spare)
-    faulty_os.calls.clear()
-    pull(here, there, merge=True)
-    called = {name: faulty_os.count(name) for name in ("write", "fdatasync", "fsync")}
-    for name, calls in called.items():
-        for number in range(calls):
-            shutil.rmtree(here)
-            shutil.copytree(spare, here)
-            faulty_os.plan(name, *[works] * number, fails(28))
-            try:
-                pull(here, there, merge=True)
-            except StorageError:
-                assert journal_path(here, JOB).read_bytes() == before
-            except CommitOutcomeUnknownError:
-                pass
-            faulty_os.heal()
-            found = pull(here, there, merge=True).merged
-            assert found is not None
-            assert verify_job(here / JOB).findings == []
-            assert states_of(here)[3] == "completed"
-    count("refused calls of a merge", sum(called.values()))
-
-
-def test_a_pack_can_be_merged_and_its_files_are_gone_after_it(
-    here: Path, there: Path, tmp_path: Path
-) -> None:
-    go_on(here, 3)
-    go_on(there, 4)
-    pack = packed(there, tmp_path / "pack")
-    found = pull_job(here, source(pack), merge=True).merged
-    assert found is not None
-    assert found.took_over == [4]
-    is_well(here)
-    assert sorted(os.listdir(here / JOB)) == sorted(
-        {"journal.jsonl", "journal.other-1", "run.lock"}
-    )

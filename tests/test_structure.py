@@ -67,6 +67,7 @@ FLOORS = {
     "snapshot": 4.8,
     "compare": 4.8,
     "forward": 7.2,
+    "parted": 7,
     "merge": 7.2,
     "transfer": 7.4,
     "verify": 7,

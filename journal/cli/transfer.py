@@ -199,7 +199,7 @@ def pull_command(
     Appends exactly the commits that are missing, if the job here is the beginning of the other;
     artifacts that are missing are copied. A job that isn't here is made. If both have gone on
     since they parted, nothing is changed (exit code 3), unless you say --merge-outcomes: then the
-    other's history is kept beside the journal as journal.other-N, outcomes that only the other has
+    other's history is kept beside the journal as journal.other-..., outcomes that only the other has
     are taken over, and rows that both have worked on need a review. What both have completed stays
     completed, and is named in the job's error. Exit code 3 if a row needs you to look at it.
 
@@ -214,14 +214,22 @@ def pull_command(
     for name in pulled.differing:
         tell(f"{name} differs from the other's: the one here was kept")
     _tell_left_out(pulled.left_out)
-    if pulled.merged is None or not (pulled.merged.review or pulled.merged.twice):
+    if pulled.merged is None:
         return EXIT_OK
+    merged, job_id = pulled.merged, pulled.job_id
     journal = shlex.join([*journal_command(), "--root", str(root)])
-    if pulled.merged.review:
-        tell(f"see: {journal} rows {pulled.job_id} --status needs_review")
-    if pulled.merged.twice:
-        tell(f"both copies worked on rows that are completed here: {journal} show {pulled.job_id}")
-    return EXIT_ROWS_OPEN
+    if merged.job_status != merged.their_job_status:
+        tell(f"{job_id}: the job is {merged.their_job_status} there, and {merged.job_status} here")
+    if merged.review:
+        tell(f"see: {journal} rows {job_id} --status needs_review")
+    if merged.twice:
+        tell(f"both copies worked on rows that are completed here: {journal} show {job_id}")
+    if merged.left_open:
+        tell(
+            f"{merged.left_open} rows are open, and the job has ended here ({merged.job_status}): "
+            f"{journal} retry {job_id} makes a job of them"
+        )
+    return EXIT_ROWS_OPEN if merged.review or merged.twice or merged.left_open else EXIT_OK
 
 
 def _pulled_text(pulled: Pulled) -> str:

@@ -1,0 +1,795 @@
+"""Copies of a job that both went on, made one: nothing lost, nothing done twice without a word."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import msgspec
+import pytest
+from helpers_crash import FaultyOs, fails, journal_path, split_commits, works
+from helpers_transfer import (
+    JOB,
+    change,
+    complete,
+    content_of,
+    go_on,
+    is_well,
+    journal_line,
+    make_job,
+    packed,
+    put_artifact,
+    source,
+    states_of,
+)
+
+import journal
+import journal.files
+from journal import (
+    CommitOutcomeUnknownError,
+    InvalidValueError,
+    JobService,
+    StorageError,
+)
+from journal.events import Choice, read_events
+from journal.replay import START
+from journal.transfer import Pulled, Source, pull_job
+from journal.verify import verify_job
+
+ROWS = 12
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    make_job(tmp_path / "here", ROWS)
+    return tmp_path / "here"
+
+
+@pytest.fixture
+def there(here: Path) -> Path:
+    return copied(here, "there")
+
+
+@pytest.fixture
+def third(here: Path) -> Path:
+    return copied(here, "third")
+
+
+@pytest.fixture(name="faulty_os")
+def fixture_faulty_os(monkeypatch: pytest.MonkeyPatch) -> FaultyOs:
+    faulty = FaultyOs()
+    monkeypatch.setattr(journal.files, "os", faulty)
+    return faulty
+
+
+def copied(root: Path, name: str) -> Path:
+    return Path(shutil.copytree(root, root.with_name(name)))
+
+
+def pull(here: Path, there: Path, *, merge: bool = False) -> Pulled:
+    return pull_job(here, Source(there / JOB), merge=merge)
+
+
+def merged(here: Path, there: Path) -> Any:
+    """What a merge did, which must leave the other's history beside ours."""
+    theirs = journal_path(there, JOB).read_bytes()
+    pulled = pull(here, there, merge=True)
+    assert pulled.action == "merged"
+    assert pulled.merged is not None
+    assert (here / JOB / pulled.merged.other).read_bytes() == theirs
+    is_well(here)
+    return pulled.merged
+
+
+def row_of(root: Path, number: int) -> journal.JobRow:
+    with JobService(root, sync="none") as service:
+        row = service.get_row(f"{JOB}:{number}")
+    assert row is not None
+    return row
+
+
+def test_outcomes_that_only_the_other_copy_has_are_taken_over_with_their_fields(
+    here: Path, there: Path
+) -> None:
+    go_on(here, 3)
+
+    def act(service: JobService) -> None:
+        complete(service, 4)
+        service.start_row(f"{JOB}:5")
+        service.fail_row(f"{JOB}:5", "E", "first")
+        service.start_row(f"{JOB}:5")
+        service.complete_row(f"{JOB}:5", "T", "artifacts/5.pdf", 7, result={"a": [1]})
+        service.start_row(f"{JOB}:6")
+        service.fail_row(f"{JOB}:6", "E", "no")
+        service.skip_row(f"{JOB}:7", "not needed")
+
+    change(there, act)
+    put_artifact(there, "5.pdf", b"5")
+    before = journal_path(here, JOB).read_bytes()
+    found = merged(here, there)
+    assert found.took_over == [4, 5, 6, 7]
+    assert (found.review, found.twice, found.added) == ([], [], [])
+    assert journal_path(here, JOB).read_bytes().startswith(before)
+    assert len(split_commits(journal_path(here, JOB).read_bytes()[len(before) :])) == 1
+    for number in (4, 5, 6, 7):
+        ours, theirs = row_of(here, number), row_of(there, number)
+        same = {"updated_at": theirs.updated_at, "processed_at": theirs.processed_at}
+        assert msgspec.structs.replace(ours, **same) == theirs
+    assert (here / JOB / "artifacts/5.pdf").read_bytes() == b"5"
+    assert states_of(here)[2] == "completed"
+    with JobService(here) as service:
+        assert service.get_job_summary(JOB)["total_cost_cents"] == 1 + 2 + 3 + 4 + 7
+
+
+def test_a_row_that_both_worked_on_needs_a_review_with_both_outcomes(
+    here: Path, there: Path
+) -> None:
+    def fail(service: JobService) -> None:
+        for number in (3, 4):
+            service.start_row(f"{JOB}:{number}")
+            service.fail_row(f"{JOB}:{number}", "OursFailed", "here")
+        service.start_row(f"{JOB}:5")
+
+    change(here, fail)
+    go_on(there, 3, 5, tracking="THEIRS")
+    change(there, lambda service: service.fail_row(f"{JOB}:4", "TheirsFailed", "there"))
+    found = merged(here, there)
+    assert (found.both, found.review, found.took_over) == ([3, 4, 5], [3, 4, 5], [])
+    for number, ours, theirs, told in (
+        (3, "failed (OursFailed) at 2", "completed at 2", "THEIRS-3"),
+        (4, "failed (OursFailed) at 2", "failed (TheirsFailed) at 2", "TheirsFailed: there"),
+        (5, "in flight at 2", "completed at 2", "THEIRS-5"),
+    ):
+        row = row_of(here, number)
+        assert (row.status, row.error_code) == ("needs_review", "both_copies")
+        assert row.error_message is not None
+        assert f"here {ours}" in row.error_message
+        assert f"there {theirs}" in row.error_message
+        log = journal_line(here, "log", JOB, "--row", str(number), "--level", "warning").stdout
+        assert told in log
+    done = journal_line(here, "resolve", JOB, "--row", "3", "--completed")
+    assert done.returncode == 0, done.stderr
+    assert row_of(here, 3).status == "completed"
+
+
+def test_two_shipments_of_one_row_stay_completed_and_are_told_loudly(
+    here: Path, there: Path
+) -> None:
+    go_on(here, 3, 4, 5, tracking="OURS")
+    go_on(there, 3, tracking="THEIRS")
+    change(there, lambda service: service.fail_row(f"{JOB}:4", "TheirsFailed", "there"))
+    change(there, lambda service: service.start_row(f"{JOB}:5"))
+    done = journal_line(here, "pull", str(there / JOB), "--merge-outcomes", "--json")
+    assert done.returncode == 3
+    found = json.loads(done.stdout)["merged"]
+    assert (found["twice"], found["review"]) == ([3, 4, 5], [])
+    assert row_of(here, 3).tracking_number == "OURS-3"
+    text = journal_path(here, JOB).read_text()
+    assert "OURS-3" in text
+    assert "THEIRS-3" in text
+    assert "TheirsFailed" in text
+    with JobService(here) as service:
+        job = service.get_job(JOB)
+        assert job is not None
+        assert job.error_code == "both_copies"
+        assert "rows 3-5: " in (job.error_message or "")
+        assert job.total_cost_cents == 1 + 2 + 3 + 4 + 5
+    assert "both_copies" in journal_line(here, "show", JOB).stdout
+
+
+def test_the_same_tracking_number_on_both_sides_is_one_shipment(here: Path, there: Path) -> None:
+    for root in (here, there):
+        go_on(root, 3)
+        change(root, lambda service: service.skip_row(f"{JOB}:4"))
+        change(root, lambda service: service.start_row(f"{JOB}:5"))
+        change(root, lambda service: service.complete_row(f"{JOB}:5", result="equal"))
+    found = merged(here, there)
+    # Results that are equal say nothing about how often they were made.
+    assert (found.twice, found.review, found.took_over) == ([5], [], [])
+
+
+def test_a_row_in_flight_on_the_other_side_needs_a_review_here(here: Path, there: Path) -> None:
+    go_on(here, 3)
+    change(there, lambda service: service.start_row(f"{JOB}:4"))
+    found = merged(here, there)
+    assert found.review == [4]
+    row = row_of(here, 4)
+    assert (row.status, row.error_code) == ("needs_review", "in_flight_elsewhere")
+
+
+def test_an_outcome_settles_the_review_of_a_row_that_was_in_flight_when_the_copy_was_taken(
+    here: Path, tmp_path: Path
+) -> None:
+    """The machine that was given up had gone on, and knows."""
+    change(here, lambda service: service.start_row(f"{JOB}:3"))
+    change(here, lambda service: service.start_row(f"{JOB}:4"))
+    there = tmp_path / "there"
+    shutil.copytree(here, there)
+    with JobService(here, sync="none") as service:
+        service.start_job(JOB)  # both go to needs_review
+    assert states_of(here)[2:4] == ["needs_review"] * 2
+    change(there, lambda service: service.complete_row(f"{JOB}:3", "T-3"))
+    found = merged(here, there)
+    assert (found.took_over, found.review) == ([3], [])
+    assert states_of(here)[2:4] == ["completed", "needs_review"]
+
+
+def test_new_rows_of_the_other_copy_are_added_with_what_became_of_them(
+    here: Path, there: Path
+) -> None:
+    go_on(here, 3)
+    change(there, lambda service: service.create_rows(JOB, [{"data": {"x": 1}}, {"data": {}}]))
+    go_on(there, ROWS + 1)
+    found = merged(here, there)
+    assert (found.added, found.took_over) == ([ROWS + 1, ROWS + 2], [ROWS + 1])
+    assert row_of(here, ROWS + 1).data == {"x": 1}
+    assert states_of(here)[ROWS:] == ["completed", "pending"]
+
+
+def test_different_new_rows_of_the_same_number_are_refused_and_nothing_changes(
+    here: Path, there: Path
+) -> None:
+    for root in (here, there):
+        change(root, lambda service: service.create_rows(JOB, [{"data": {"same": 1}}]))
+    change(here, lambda service: service.create_rows(JOB, [{"data": {"x": 1}}]))
+    change(there, lambda service: service.create_rows(JOB, [{"data": {"x": 2}}]))
+    before = journal_path(here, JOB).read_bytes()
+    with pytest.raises(InvalidValueError, match=f"row {ROWS + 2}"):
+        pull(here, there, merge=True)
+    assert journal_path(here, JOB).read_bytes() == before
+
+
+def test_what_was_merged_is_merged_once_however_often_it_is_pulled(here: Path, there: Path) -> None:
+    go_on(here, 3, 4)
+    go_on(there, 4, 5, tracking="THEIRS")
+    assert merged(here, there).took_over == [5]
+    before = content_of(here)
+    assert pull(here, there, merge=True).action == "ahead"
+    assert content_of(here) == before
+    go_on(there, 6, 3)
+    found = merged(here, there)
+    assert (found.took_over, found.twice) == ([6], [])  # 3: the same tracking number
+
+
+def test_a_merge_pulled_back_finds_no_work_of_the_other_s_in_its_own(
+    here: Path, there: Path
+) -> None:
+    def without_tracking_number(root: Path, *numbers: int) -> None:
+        for number in numbers:
+            change(root, lambda service, n=number: service.start_row(f"{JOB}:{n}"))  # type: ignore[misc]
+            change(root, lambda service, n=number: service.complete_row(f"{JOB}:{n}"))  # type: ignore[misc]
+
+    without_tracking_number(here, 3, 4)
+    without_tracking_number(there, 4, 5)
+    first = merged(here, there)
+    assert (first.took_over, first.twice) == ([5], [4])
+    back = merged(there, here)
+    assert (back.took_over, back.twice) == ([3], [4])
+    assert states_of(here) == states_of(there)
+    assert pull(here, there, merge=True).action == "ahead"
+    assert pull(there, here, merge=True).action == "ahead"
+
+
+def test_what_a_third_copy_did_reaches_the_first_through_the_second(
+    here: Path, there: Path, tmp_path: Path
+) -> None:
+    third = tmp_path / "third"
+    shutil.copytree(here, third)
+    go_on(here, 3)
+    go_on(there, 4)
+    go_on(third, 5)
+    assert merged(there, third).took_over == [5]
+    assert merged(here, there).took_over == [4, 5]
+    assert states_of(here)[2:6] == ["completed"] * 3 + ["pending"]
+    assert row_of(here, 5).processed_at == row_of(third, 5).processed_at
+
+
+def test_merging_where_nothing_diverged_is_a_pull(here: Path, there: Path) -> None:
+    go_on(there, 3)
+    assert pull(here, there, merge=True).action == "forwarded"
+    assert content_of(here) == content_of(there)
+
+
+def test_a_merge_is_one_commit_or_nothing(
+    here: Path, there: Path, faulty_os: FaultyOs, count: Callable[[str, int], None]
+) -> None:
+    go_on(here, 3)
+    go_on(there, 3, 4, tracking="THEIRS")
+    before = journal_path(here, JOB).read_bytes()
+    spare = here.with_name("spare")
+    shutil.copytree(here, spare)
+    faulty_os.calls.clear()
+    pull(here, there, merge=True)
+    called = {name: faulty_os.count(name) for name in ("write", "fdatasync", "fsync")}
+    for name, calls in called.items():
+        for number in range(calls):
+            shutil.rmtree(here)
+            shutil.copytree(spare, here)
+            faulty_os.plan(name, *[works] * number, fails(28))
+            try:
+                pull(here, there, merge=True)
+            except StorageError:
+                assert journal_path(here, JOB).read_bytes() == before
+            except CommitOutcomeUnknownError:
+                pass
+            faulty_os.heal()
+            pull(here, there, merge=True)
+            assert verify_job(here / JOB).findings == []
+            assert states_of(here)[3] == "completed"
+    count("refused calls of a merge", sum(called.values()))
+
+
+def test_a_pack_can_be_merged_and_its_files_are_gone_after_it(
+    here: Path, there: Path, tmp_path: Path
+) -> None:
+    go_on(here, 3)
+    go_on(there, 4)
+    pack = packed(there, tmp_path / "pack")
+    found = pull_job(here, source(pack), merge=True).merged
+    assert found is not None
+    assert found.took_over == [4]
+    is_well(here)
+    assert sorted(os.listdir(here / JOB)) == ["journal.jsonl", found.other, "run.lock"]
+
+
+# --- three copies, and what policies and people made of rows ------------------------------------
+
+
+def start(root: Path, number: int) -> None:
+    change(root, lambda service: service.start_row(f"{JOB}:{number}"))
+
+
+def fail(root: Path, number: int, code: str = "E") -> None:
+    start(root, number)
+    change(root, lambda service: service.fail_row(f"{JOB}:{number}", code, "no"))
+
+
+def skip(root: Path, number: int) -> None:
+    """Something of its own, so that a copy diverges."""
+    change(root, lambda service: service.skip_row(f"{JOB}:{number}"))
+
+
+def retry(root: Path, number: int) -> None:
+    change(root, lambda service: service.retry_row(f"{JOB}:{number}"))
+
+
+def settle(root: Path, policy: Any) -> None:
+    """A run that takes over and settles what was in flight."""
+    with JobService(root, sync="none") as service:
+        service.start_job(JOB, policy)
+
+
+def append_commit(path: Path, *records: bytes) -> None:
+    """As the format has it, whatever the records say."""
+    content = path.read_bytes()
+    body = b"\n".join(records)[:-1]
+    crc = crc32(body, int(content[-11:-3], 16))
+    path.write_bytes(content + body + b',"crc":"%08x"}\n' % crc)
+
+
+def told_of(root: Path, number: int) -> str:
+    """What a log for people says of a row."""
+    return journal_line(root, "log", JOB, "--row", str(number)).stdout
+
+
+def log_of(root: Path, number: int) -> str:
+    """As :func:`told_of`, in this process."""
+    choice = Choice(rows=[range(number, number + 1)])
+    with JobService(root, sync="none") as service:
+        history = service.history(JOB)
+        return "\n".join(event.text for event in read_events(history, START, None, choice))
+
+
+def test_a_review_that_is_taken_from_another_copy_is_not_lost_to_a_retry_of_ones_own(
+    here: Path, there: Path, third: Path
+) -> None:
+    start(here, 3)
+    shutil.rmtree(there)
+    shutil.copytree(here, there)  # row 3 was in flight
+    go_on(third, 3, tracking="THIRD")
+    assert merged(there, third).both == [3]
+    settle(here, "review")
+    retry(here, 3)  # somebody here thinks it had no effect
+    assert merged(here, there).review == [3]
+    assert "THIRD-3" in told_of(here, 3)
+
+
+def test_a_row_in_flight_elsewhere_needs_a_review_through_a_third_copy_too(
+    here: Path, there: Path, third: Path
+) -> None:
+    start(there, 3)
+    skip(third, 4)
+    assert merged(third, there).review == [3]
+    fail(here, 3)
+    retry(here, 3)
+    found = merged(here, third)
+    assert (found.both, states_of(here)[2]) == ([3], "needs_review")
+
+
+def test_what_a_repaired_copy_does_not_know_needs_a_review(here: Path, there: Path) -> None:
+    go_on(there, 3, 4)
+    path = journal_path(there, JOB)
+    lines = path.read_bytes().splitlines(keepends=True)
+    (lost,) = (n for n, line in enumerate(lines) if b'"row":3,"status":"completed"' in line)
+    lines[lost] = b"~" * (len(lines[lost]) - 1) + b"\n"
+    path.write_bytes(b"".join(lines))
+    assert journal_line(there, "repair", JOB).returncode == 3
+    assert states_of(there)[2] == "needs_review"
+    for number in (3, 6):  # of row 6 no trace is left there
+        fail(here, number)
+        retry(here, number)
+    assert {3, 6} <= set(merged(here, there).both)
+
+
+def test_an_outcome_does_not_settle_the_review_of_a_copy_that_has_lost_what_happened(
+    here: Path, there: Path
+) -> None:
+    go_on(here, 3, 4)
+    path = journal_path(here, JOB)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines).replace(lines[-2], b"~" * (len(lines[-2]) - 1) + b"\n"))
+    assert journal_line(here, "repair", JOB).returncode == 3
+    go_on(there, 6)
+    assert 6 in merged(here, there).both
+    assert states_of(here)[5] == "needs_review"
+
+
+def test_a_review_of_two_outcomes_is_not_settled_by_a_third(
+    here: Path, there: Path, third: Path
+) -> None:
+    fail(here, 3)
+    skip(there, 4)
+    assert merged(there, here).took_over == [3]
+    go_on(third, 3, tracking="THIRD")
+    assert merged(there, third).both == [3]
+    retry(here, 3)
+    go_on(here, 3, tracking="HERE")
+    assert merged(there, here).both == [3]
+    assert row_of(there, 3).status == "needs_review"
+    assert "THIRD-3" in told_of(there, 3)
+    assert "HERE-3" in told_of(there, 3)
+
+
+def test_an_empty_tracking_number_proves_nothing(here: Path, there: Path) -> None:
+    for root in (here, there):
+        start(root, 3)
+        change(root, lambda service: service.complete_row(f"{JOB}:3", ""))
+    assert merged(here, there).twice == [3]
+
+
+def test_that_a_row_was_done_twice_is_told_to_each_copy_that_takes_it_over(
+    here: Path, there: Path, third: Path
+) -> None:
+    go_on(here, 3, tracking="HERE")
+    go_on(there, 3, tracking="THERE")
+    skip(third, 4)
+    assert merged(here, there).twice == [3]
+    done = journal_line(third, "pull", str(here / JOB), "--merge-outcomes")
+    assert done.returncode == 3
+    assert "error       both_copies: rows 3:" in journal_line(third, "show", JOB).stdout
+    assert "THERE-3" in told_of(third, 3)
+
+
+def test_work_of_a_third_copy_that_came_on_two_ways_is_work_done_once(
+    here: Path, there: Path, third: Path
+) -> None:
+    skip(here, 4)
+    skip(there, 5)
+    fail(third, 3)
+    start(third, 6)
+    change(third, lambda service: service.complete_row(f"{JOB}:6"))
+    for root in (here, there):
+        assert merged(root, third).took_over == [3, 6]
+    found = merged(here, there)
+    assert (found.took_over, found.both, found.twice) == ([5], [], [])
+    assert pull(here, third, merge=True).action == "ahead"
+    assert row_of(here, 3).attempts == 1
+    fourth = copied(third, "fourth")
+    skip(fourth, 7)
+    assert merged(fourth, here).took_over == [4, 5]
+    skip(third, 8)
+    assert merged(third, here).took_over == [4, 5]
+
+
+def test_copies_that_have_merged_each_other_hold_the_same(here: Path, there: Path) -> None:
+    go_on(here, 3, 4, tracking="HERE")
+    go_on(there, 4, 5, tracking="THERE")
+    fail(here, 6)
+    fail(there, 6)
+    merged(here, there)
+    merged(there, here)
+    assert states_of(here)[:5] == states_of(there)[:5]
+    assert (row_of(here, 6).status, row_of(there, 6).status) == ("needs_review", "needs_review")
+    for one, other in ((here, there), (there, here)):
+        assert pull(one, other, merge=True).action == "ahead"
+
+
+def test_attempts_that_the_other_copy_put_back_count_here(here: Path, there: Path) -> None:
+    skip(here, 4)
+    for _ in range(3):
+        start(there, 3)
+        change(there, lambda service: service.retry_row(f"{JOB}:3", "Busy", "again"))
+    assert merged(here, there).took_over == [3]
+    row = row_of(here, 3)
+    assert (row.status, row.attempts, row.error_code) == ("pending", 3, "Busy")
+
+
+def test_a_try_that_was_put_back_elsewhere_settles_no_review(here: Path) -> None:
+    start(here, 3)
+    there = copied(here, "there")
+    settle(here, "review")
+    settle(there, "retry")
+    start(there, 3)
+    retry(there, 3)
+    assert merged(here, there).both == [3]
+    assert states_of(here)[2] == "needs_review"
+
+
+def test_a_review_of_what_was_in_flight_is_taken_over(here: Path) -> None:
+    start(here, 3)
+    there = copied(here, "there")
+    settle(there, "review")
+    skip(here, 4)
+    assert merged(here, there).review == [3]
+    assert states_of(here)[2] == "needs_review"
+
+
+def test_an_outcome_settles_the_review_of_what_was_in_flight_elsewhere(
+    here: Path, there: Path
+) -> None:
+    skip(here, 4)
+    start(there, 3)
+    assert merged(here, there).review == [3]
+    change(there, lambda service: service.complete_row(f"{JOB}:3", "T-3"))
+    assert merged(here, there).took_over == [3]
+    assert states_of(here)[2] == "completed"
+
+
+def test_that_a_third_copy_did_it_too_is_told_to_who_took_the_first_outcome_over(
+    here: Path, there: Path, third: Path
+) -> None:
+    skip(here, 4)
+    go_on(there, 3, tracking="THERE")
+    go_on(third, 3, tracking="THIRD")
+    assert merged(here, there).took_over == [3]
+    assert merged(there, third).twice == [3]
+    assert merged(here, there).twice == [3]
+    assert "THIRD-3" in told_of(here, 3)
+
+
+def test_the_same_bytes_in_two_histories_are_work_done_twice(here: Path, tmp_path: Path) -> None:
+    """Clocks that are behind a journal's last time write that, all of them."""
+    late = b'{"type":"log","message":"late","at":"2999-11-24T13:35:00.000001Z"}'
+    append_commit(journal_path(here, JOB), late)
+    there = copied(here, "there")
+    skip(here, 4)
+    skip(there, 5)
+    for root in (here, there):
+        start(root, 3)
+        change(root, lambda service: service.complete_row(f"{JOB}:3"))
+    assert merged(here, there).twice == [3]
+
+
+def test_what_a_policy_made_of_an_unknown_outcome_settles_no_review(
+    here: Path, tmp_path: Path
+) -> None:
+    start(here, 3)
+    there = copied(here, "there")
+    settle(here, "review")
+    settle(there, "fail")
+    assert pull(here, there, merge=True).action == "ahead"
+    assert states_of(here)[2] == "needs_review"
+
+
+def test_a_row_that_the_other_copy_only_put_back_stays_what_it_is(here: Path, there: Path) -> None:
+    fail(here, 3)
+    shutil.rmtree(there)
+    shutil.copytree(here, there)
+    retry(there, 3)
+    go_on(there, 4)
+    skip(here, 5)
+    assert merged(here, there).took_over == [4]
+    assert states_of(here)[2] == "failed"
+
+
+def test_times_are_those_of_the_work_and_not_of_the_merge(here: Path, there: Path) -> None:
+    skip(here, 4)
+    go_on(there, 3)
+    merged(here, there)
+    ours, theirs = row_of(here, 3), row_of(there, 3)
+    assert ours.processed_at == theirs.processed_at
+    assert ours.updated_at > theirs.updated_at
+    assert msgspec.structs.replace(ours, updated_at=theirs.updated_at) == theirs
+
+
+def test_rows_left_open_in_a_job_that_has_ended_are_told(here: Path, there: Path) -> None:
+    for root in (here, there):
+        for number in range(3, ROWS + 1):
+            skip(root, number)
+    change(here, lambda service: service.update_status(JOB, "completed"))
+    change(there, lambda service: service.create_rows(JOB, [{"data": {}}]))
+    done = journal_line(here, "pull", str(there / JOB), "--merge-outcomes")
+    assert done.returncode == 3
+    assert "1 rows are open, and the job has ended here (completed)" in done.stderr
+    assert f"retry {JOB}" in done.stderr
+
+
+def test_that_the_job_was_ended_by_the_other_copy_is_told(here: Path, there: Path) -> None:
+    skip(here, 3)
+    go_on(there, 4)
+    change(there, lambda service: service.update_status(JOB, "cancelled"))
+    done = journal_line(here, "pull", str(there / JOB), "--merge-outcomes")
+    assert "the job is cancelled there, and running here" in done.stderr
+
+
+def test_every_row_done_twice_is_named_and_a_long_list_says_that_it_is_cut(tmp_path: Path) -> None:
+    make_job(tmp_path / "here", 400)
+    here = tmp_path / "here"
+    there, third = copied(here, "there"), copied(here, "third")
+    numbers = range(3, 400, 2)
+    for root in (here, there):
+        with JobService(root, sync="none") as service, service.batch(JOB):
+            for number in numbers:
+                complete(service, number, f"{root.name}-{number}")
+    go_on(third, 5, tracking="THIRD")
+    assert merged(here, there).twice == list(numbers)
+    with JobService(here, sync="none") as service:
+        job = service.get_job(JOB)
+        logs = [entry.row_number for entry in service.get_logs(JOB) if entry.level == "ERROR"]
+    assert job is not None
+    assert (job.error_message or "").startswith("rows 3,5,7,")
+    assert ",79,81,...: " in (job.error_message or "")
+    assert set(logs) == set(numbers)
+    assert merged(here, third).twice == [5]  # the next merge adds to what the first one said
+    with JobService(here, sync="none") as service:
+        job = service.get_job(JOB)
+    assert job is not None
+    assert (job.error_message or "").startswith("rows 5: ")
+    assert "rows 3,5,7," in (job.error_message or "")
+
+
+def test_hidden_fields_stay_hidden_in_what_a_merge_says(here: Path, there: Path) -> None:
+    for root in (here, there):
+        start(root, 3)
+        result = {"address": f"Secret Street {root.name}"}
+        change(root, lambda service, r=result: service.complete_row(f"{JOB}:3", result=r))  # type: ignore[misc]
+    start(there, 4)
+    start(here, 4)
+    merged(here, there)
+    assert "Secret Street there" in journal_line(here, "log", JOB, "--json").stdout
+    for arguments in (
+        ("log", JOB, "--json", "--redact", "address"),
+        ("export", JOB, "-", "--format", "jsonl", "--redact", "address"),
+    ):
+        done = journal_line(here, *arguments)
+        assert done.returncode == 0, done.stderr
+        assert "Secret" not in done.stdout
+
+
+def test_the_hosts_of_the_other_copy_are_hosts_of_the_job(
+    here: Path, there: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for root, host in ((here, "one"), (there, "two")):
+        monkeypatch.setattr("journal.rowqueue.host_name", lambda host=host: host)
+        with journal.open_job(root / JOB, on_interrupted="retry") as job:
+            job.run(lambda _row: 1, max_rows=1)
+    merged(here, there)
+    with JobService(here, sync="none") as service:
+        found = service.get_job(JOB)
+    assert found is not None
+    assert found.hosts == ("two", "one")
+
+
+def test_a_copy_that_makes_no_sense_is_damage_and_nothing_is_changed(
+    here: Path, there: Path
+) -> None:
+    skip(here, 3)
+    line = b'{"type":"row_status","row":99,"status":"completed","at":"2026-11-24T13:35:00.000001Z"}'
+    append_commit(journal_path(there, JOB), line)
+    before = content_of(here)
+    done = journal_line(here, "pull", str(there / JOB), "--merge-outcomes")
+    assert (done.returncode, done.stdout) == (6, "")
+    assert "row 99" in done.stderr
+    assert content_of(here) == before
+
+
+def test_a_log_record_about_a_row_that_is_not_there_is_not_taken_for_work(
+    here: Path, there: Path
+) -> None:
+    skip(here, 3)
+    line = (
+        b'{"type":"log","message":"x","row":99,"details":{"elsewhere":{"id":"0123456789abcdef"}},'
+        b'"at":"2026-11-24T13:35:00.000001Z"}'
+    )
+    append_commit(journal_path(there, JOB), line)
+    assert pull(here, there, merge=True).action == "ahead"
+
+
+def test_a_result_too_deep_for_a_log_record_is_left_out_of_it_and_named(
+    here: Path, there: Path
+) -> None:
+    deep: Any = 1
+    for _ in range(99):
+        deep = [deep]
+    for root in (here, there):
+        start(root, 3)
+        change(root, lambda service: service.complete_row(f"{JOB}:3", result=deep))
+    found = merged(here, there)
+    assert found.twice == [3]
+    assert "left out here" in told_of(here, 3)
+
+
+# --- any history -------------------------------------------------------------------------------
+
+SEEDS = 60
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_whatever_three_copies_did_no_completed_work_is_repeated_without_a_word(
+    tmp_path: Path, seed: int
+) -> None:
+    """Each row's shipments are counted outside. A row that was shipped by one copy and is open on
+    another must be told before it can be shipped there: by a review, or by the job's error."""
+    draw = random.Random(seed)
+    make_job(tmp_path / "a", 6)
+    copies = [tmp_path / "a", copied(tmp_path / "a", "b"), copied(tmp_path / "a", "c")]
+    shipped: dict[int, set[str]] = {number: set() for number in range(1, 7)}
+    for step in range(14):
+        root = draw.choice(copies)
+        if draw.random() < 0.35:
+            other = draw.choice([c for c in copies if c != root])
+            pull(root, other, merge=True)
+            is_well(root)
+            for ours, theirs in zip(states_of(root), states_of(other), strict=True):
+                assert theirs != "completed" or ours in ("completed", "needs_review")
+        else:
+            act(root, draw.randrange(3, 7), draw, shipped, f"{root.name}{step}")
+    for _ in range(3):  # until all have heard of all
+        for root in copies:
+            for other in copies:
+                if other != root:
+                    pull(root, other, merge=True)
+    for root in copies:
+        for other in copies:
+            if other != root:
+                assert pull(root, other, merge=True).action in ("ahead", "identical")
+        for number, trackings in shipped.items():
+            row = row_of(root, number)
+            text = log_of(root, number)
+            assert all(tracking in text for tracking in trackings)
+            if trackings:
+                assert row.status in ("completed", "needs_review")
+            if len(trackings) > 1 and row.status == "completed":
+                assert "on another copy of this job" in text
+
+
+def act(
+    root: Path, number: int, draw: random.Random, shipped: dict[int, set[str]], tracking: str
+) -> None:
+    """What a run, its death, or a person may do with a row next."""
+    row_id = f"{JOB}:{number}"
+    with JobService(root, sync="none") as service:
+        row = service.get_row(row_id)
+        assert row is not None
+        if row.status == "pending":
+            service.start_row(row_id)
+            end = draw.choice(["ship", "ship", "fail", "die"])
+            if end == "ship":
+                shipped[number].add(tracking)
+                service.complete_row(row_id, tracking)
+            elif end == "fail":
+                service.fail_row(row_id, "E", "no")
+        elif row.status == "failed":
+            service.retry_row(row_id)
+        elif row.status == "processing":
+            if draw.random() < 0.5:
+                shipped[number].add(tracking)
+                service.complete_row(row_id, tracking)
+            else:
+                service.start_job(JOB, "review")
