@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Callable, Collection, Iterable
 from pathlib import PurePath
@@ -11,10 +10,11 @@ from typing import IO, Any
 import msgspec
 
 from journal.errors import InvalidValueError, JournalError
-from journal.flatrows import FlatRows, as_text
+from journal.flatrows import FlatRows
 from journal.model import RowStatus
 from journal.outfile import whole_file
 from journal.service import JobService
+from journal.tabular import as_text, csv_liner, json_array, tsv_cell, tsv_line
 
 STREAMED = ("csv", "tsv", "jsonl", "json")
 FORMATS = (*STREAMED, "sqlite", "parquet")
@@ -112,37 +112,32 @@ def export_rows(
 
 
 def _write_csv(rows: FlatRows, stream: IO[bytes]) -> int:
-    class Lines:
-        def write(self, line: str) -> None:
-            stream.write(line.removesuffix("\r\n").encode() + b"\n")
-
-    # With its own line end csv quotes a lone CR in every version of Python.
-    writer = csv.writer(Lines(), lineterminator="\r\n")
+    line_of = csv_liner()
     columns = tuple(rows.columns)
     count = 0
     if columns:
-        writer.writerow(columns)
+        stream.write(line_of(columns))
         for count, row in enumerate(rows, 1):  # noqa: B007
             get = row.get
-            writer.writerow([as_text(get(name)) for name in columns])
+            stream.write(line_of([as_text(get(name)) for name in columns]))
     return count
 
 
 def _write_tsv(rows: FlatRows, stream: IO[bytes]) -> int:
     columns = tuple(rows.columns)
-    own = frozenset(rows.own)
+    own = frozenset(rows.own)  # messages and results, for the eye; the data is never changed
     for name in columns:
         _check_cell(name, name, "the header")
     count = 0
     if columns:
-        stream.write("\t".join(columns).encode() + b"\n")
+        stream.write(tsv_line(columns))
         for count, row in enumerate(rows, 1):
             cells = [as_text(row.get(name)) for name in columns]
             line = "\t".join(cells)
             if line.count("\t") >= len(columns) or "\n" in line or "\r" in line:
                 for place, name in enumerate(columns):
                     if name in own:
-                        cells[place] = cells[place].translate(_SHOWN)
+                        cells[place] = tsv_cell(cells[place])
                     else:
                         _check_cell(cells[place], name, _place_of(row, rows, count))
                 line = "\t".join(cells)
@@ -154,10 +149,6 @@ def _write_tsv(rows: FlatRows, stream: IO[bytes]) -> int:
                 )
             stream.write(line.encode() + b"\n")
     return count
-
-
-# In what the journal says itself, messages and results: for the eye. The data is never changed.
-_SHOWN = str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 
 def _check_cell(cell: str, name: str, place: str) -> None:
@@ -184,9 +175,8 @@ def _write_jsonl(rows: FlatRows, stream: IO[bytes]) -> int:
 def _write_json(rows: FlatRows, stream: IO[bytes]) -> int:
     encode = msgspec.json.Encoder().encode
     count = 0
-    for count, row in enumerate(rows, 1):
-        stream.write((b"[" if count == 1 else b",\n ") + encode(row))
-    stream.write(b"]\n" if count else b"[]\n")
+    for count, part in enumerate(json_array(map(encode, rows))):  # noqa: B007  (the last: its end)
+        stream.write(part)
     return count
 
 

@@ -7,13 +7,9 @@ twice: neither time are more than a few of them in memory.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from datetime import datetime
 from typing import Any
 
-import msgspec
-
 from journal.errors import InvalidValueError, JobNotFoundError, JournalError
-from journal.format import time_text
 from journal.model import Job, JobRow, RowStatus, row_status
 from journal.redact import REDACTED, redacted
 from journal.service import JobService
@@ -184,14 +180,3 @@ class FlatRows:
         for name in self._hidden:
             flat[name] = REDACTED
         return flat
-
-
-def as_text(value: Any) -> str:
-    """A value as a cell of text: text as it is, nothing for null, else JSON; times as ISO 8601."""
-    if isinstance(value, str):
-        return value
-    if value is None:
-        return ""
-    if isinstance(value, datetime):
-        return time_text(value)
-    return msgspec.json.encode(value).decode()

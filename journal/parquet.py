@@ -6,7 +6,8 @@ from types import ModuleType
 from typing import IO, Any
 
 from journal.errors import MissingExtraError
-from journal.flatrows import BOOL, FLOAT, INT, TIME, WIDE, FlatRows, as_text
+from journal.flatrows import BOOL, FLOAT, INT, TIME, WIDE, FlatRows
+from journal.tabular import as_text
 
 # A group of rows is built in memory: so many at most, of so much text.
 _GROUP_ROWS = 1 << 16

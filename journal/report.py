@@ -17,7 +17,6 @@ from typing import Any
 from journal import files
 from journal.errorgroups import group_errors
 from journal.errors import JobNotFoundError, JournalError, MissingExtraError
-from journal.flatrows import as_text
 from journal.format import now
 from journal.model import Job, JobRow, JobStatus, RowStatus
 from journal.outfile import whole_file
@@ -26,6 +25,7 @@ from journal.redact import redacted
 from journal.runlock import last_holder
 from journal.service import JobService
 from journal.statistics import JobStatistics
+from journal.tabular import as_text
 
 MAX_ROWS = 1000
 MAX_CHAIN = 100

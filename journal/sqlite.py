@@ -11,9 +11,10 @@ from typing import Any
 import msgspec
 
 from journal.errors import InvalidValueError, StorageError
-from journal.flatrows import BOOL, FLOAT, INT, WIDE, FlatRows, as_text
+from journal.flatrows import BOOL, FLOAT, INT, WIDE, FlatRows
 from journal.model import Job
 from journal.redact import redacted
+from journal.tabular import as_text
 
 MAX_COLUMNS = 2000  # what SQLite itself takes, unless it was built otherwise
 

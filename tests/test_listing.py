@@ -1,12 +1,16 @@
 """What all listings have in common: formats, widths, colours, and how they end."""
 
+import csv
+import io
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from terminal import on_terminal
@@ -152,6 +156,18 @@ def test_no_format_lets_data_steer_a_terminal(
     assert not set(shown) & set("\x1b\x07\u202e")
 
 
+def _as_cells(record: dict[str, Any]) -> dict[str, str]:
+    """What the cells of a JSON record hold, as the README says it."""
+    return {
+        name: value
+        if isinstance(value, str)
+        else ""
+        if value is None
+        else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        for name, value in record.items()
+    }
+
+
 @pytest.mark.parametrize("listing", LISTINGS, ids=" ".join)
 def test_all_formats_hold_the_same_records(
     root: Path, capsys: Capture, listing: tuple[str, ...]
@@ -160,17 +176,49 @@ def test_all_formats_hold_the_same_records(
         assert main(["--root", str(root), *listing, form]) == 0
         return capsys.readouterr().out
 
-    records = json.loads(written("--json"))
-    for record in records:
+    def comparable(record: dict[str, Any]) -> dict[str, Any]:
         record.pop("duration_s", None)  # of jobs that run, up to now
-    lines = [json.loads(line) for line in written("--nl").splitlines()]
-    for record in lines:
-        record.pop("duration_s", None)
-    assert records == lines
-    header, *cells = written("--tsv").splitlines()
-    names = [name for name in header.split("\t") if name != "duration_s"]
-    assert names == list(records[0])
-    assert len(cells) == len(records)
+        return {  # JSON leaves out microseconds that are zero
+            name: datetime.fromisoformat(value).isoformat()
+            if name.endswith("_at") and value
+            else value
+            for name, value in record.items()
+        }
+
+    records = list(map(comparable, json.loads(written("--json"))))
+    assert len(records) >= 3
+    assert [comparable(json.loads(line)) for line in written("--nl").splitlines()] == records
+    cells = list(map(_as_cells, records))
+    found = csv.DictReader(io.StringIO(written("--csv"), newline=""))
+    assert list(map(comparable, found)) == cells
+    header, *lines = (line.split("\t") for line in written("--tsv").splitlines())
+    shown = [comparable(dict(zip(header, line, strict=True))) for line in lines]
+    assert shown == cells
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+@pytest.mark.parametrize("form", ["--csv", "--tsv", "--nl", "--json"])
+def test_what_programs_read_is_utf_8_in_every_locale(root: Path, form: str, encoding: str) -> None:
+    def written(encoding: str) -> bytes:
+        return subprocess.run(
+            [sys.executable, "-m", "journal", "--root", str(root), "rows", "job-0", form],
+            env={**os.environ, "PYTHONIOENCODING": encoding},
+            stdout=subprocess.PIPE,
+            check=True,
+        ).stdout
+
+    assert "都市".encode() in written(encoding)
+    assert written(encoding) == written("utf-8")
+
+
+def test_json_of_one_thing_is_utf_8_in_every_locale(root: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "journal", "--root", str(root), "show", "job-0", "--json"],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    assert json.loads(done.stdout.decode())["name"] == "東京の注文を発送する"
 
 
 def test_one_format_at_a_time_and_the_command_line_is_over_the_environment(

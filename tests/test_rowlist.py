@@ -142,6 +142,18 @@ def test_csv_in_a_pipe_is_exact(root: Path, capsys: Capture) -> None:
     assert rows[0]["created_at"].endswith("Z")
 
 
+def test_csv_quotes_every_kind_of_line_end_so_that_a_row_is_one_record(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    ends = ["a\rb", "a\nb", "a\r\nb", "\r", 'a "b", c']
+    with JobService(tmp_path, sync="none") as service:
+        rows = [{"data": {"text": text}} for text in ends]
+        service.create_job("Ends", job_id="ends", row_data=rows)
+    assert run(tmp_path, "rows", "ends", "--columns", "text", "--csv") == 0
+    records = csv.reader(io.StringIO(capsys.readouterr().out, newline=""))
+    assert list(records) == [["text"], *([text] for text in ends)]
+
+
 def test_failed_rows_as_csv_or_tsv_can_be_run_again(root: Path, capsys: Capture) -> None:
     for each in ("csv", "tsv"):
         arguments = ("--status", "failed", "--columns", "order,zip,error_message", f"--{each}")

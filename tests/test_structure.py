@@ -19,6 +19,7 @@ FLOORS = {
     "model": 1,
     "format": 2,
     "redact": 2.5,
+    "tabular": 2.5,
     "validate": 3,
     "replay": 3,
     "mend": 3.2,

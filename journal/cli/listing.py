@@ -2,7 +2,7 @@
 
 Without an option it is the table, in a pipe too: what a person has seen is what `grep` gets, as with
 `git` and `ps`. There it has no colours and nothing is cut or left out. Programs that want values ask
-for ``--json``, ``--nl``, ``--csv`` or ``--tsv``, whose fields keep their names.
+for ``--json``, ``--nl``, ``--csv`` or ``--tsv``, whose fields keep their names, in UTF-8.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ import click
 import msgspec
 from click.core import ParameterSource
 
-from journal.cli.output import as_json, clean, echo_json_list, terminal_width, use_color
+from journal.cli.output import clean, echo_json, echo_json_list, terminal_width, use_color
 from journal.cli.table import LOOK_AHEAD, Field, write_table
+from journal.tabular import as_text, csv_liner, tsv_cell, tsv_line
 
-__all__ = ["Field", "Format", "color_option", "echo_rows", "listing_options", "plain_text"]
+__all__ = ["Field", "Format", "color_option", "echo_rows", "listing_options"]
 
 _FORMATS = {
     "json": "One JSON array.",
     "nl": "A JSON object a line.",
     "csv": "CSV, with a header.",
-    "tsv": "Cells between tabs, without quotes, with a header.",
+    "tsv": r"Cells between tabs, with a header; a tab or line end in one becomes \t, \n or \r.",
     "table": "A table for people (the default).",
 }
 
@@ -85,9 +86,9 @@ def echo_rows(
     """
     named = [field for field in fields if field.name]
     if output.name == "csv":
-        _echo_csv(named, records)
+        _echo_lines(named, records, csv_liner(), str)
     elif output.name == "tsv":
-        _echo_tsv(named, records)
+        _echo_lines(named, records, tsv_line, tsv_cell)
     elif output.name == "table":
         columns = [field for field in fields if field.title]
         texts = [field.text or _text_of(field.value) for field in columns]
@@ -104,45 +105,23 @@ def echo_rows(
         if output.name == "json":
             echo_json_list(objects)
         else:
-            write = sys.stdout.write
             for each in objects:
-                write(as_json(each) + "\n")
+                echo_json(each)
 
 
 def _text_of(value: Callable[[Any], Any]) -> Callable[[Any], str]:
-    return lambda record: plain_text(value(record))
+    return lambda record: as_text(value(record))
 
 
-def plain_text(value: Any) -> str:
-    """A value as text: itself, nothing for None, and JSON for what has parts."""
-    if value is None:
-        return ""
-    if isinstance(value, str):
-        return value
-    text = msgspec.json.encode(value).decode()
-    return text[1:-1] if text[0] == '"' else text  # a time
-
-
-def _echo_csv(fields: Sequence[Field], records: Iterable[Any]) -> None:
-    import csv  # noqa: PLC0415  (`journal list` starts without it)
-
-    show = clean if sys.stdout.isatty() else str  # exact, but for what would steer a terminal
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow([show(field.name) for field in fields])
+def _echo_lines(
+    fields: Sequence[Field],
+    records: Iterable[Any],
+    line_of: Callable[[Iterable[str]], bytes],
+    cell_of: Callable[[str], str],
+) -> None:
+    show = clean if sys.stdout.isatty() else cell_of  # exact, but for what would steer a terminal
+    write = sys.stdout.buffer.write
+    write(line_of([show(field.name) for field in fields]))
     values = [field.value for field in fields]
     for record in records:
-        writer.writerow([show(plain_text(value(record))) for value in values])
-
-
-def _echo_tsv(fields: Sequence[Field], records: Iterable[Any]) -> None:
-    r"""As ``journal run`` reads it: without quotes, so a tab in a value is written as ``\t``."""
-    show = clean if sys.stdout.isatty() else _one_cell
-    write = sys.stdout.write
-    write("\t".join([show(field.name) for field in fields]) + "\n")
-    values = [field.value for field in fields]
-    for record in records:
-        write("\t".join([show(plain_text(value(record))) for value in values]) + "\n")
-
-
-def _one_cell(text: str) -> str:
-    return text.replace("\t", r"\t").replace("\n", r"\n").replace("\r", r"\r")
+        write(line_of([show(as_text(value(record))) for value in values]))

@@ -14,6 +14,8 @@ from typing import Any
 import click
 import msgspec
 
+from journal.tabular import json_array
+
 # C0, DEL and C1 steer terminals; the bidirectional marks reorder what a reader sees.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 
@@ -171,11 +173,11 @@ def as_json(value: Any) -> str:
     return _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
+def echo_json(value: Any) -> None:
+    """A line of JSON, in UTF-8: what programs read doesn't depend on the locale."""
+    sys.stdout.buffer.write(as_json(value).encode() + b"\n")
+
+
 def echo_json_list(values: Iterable[Any]) -> None:
     """One JSON array, an element a line, written as the values come."""
-    write = sys.stdout.write
-    separator = "["
-    for value in values:
-        write(f"{separator}{as_json(value)}")
-        separator = ",\n "
-    write("[]\n" if separator == "[" else "]\n")
+    sys.stdout.buffer.writelines(json_array(as_json(value).encode() for value in values))

@@ -6,7 +6,7 @@ import click
 
 from journal.cli.exits import EXIT_OK, EXIT_ROWS_OPEN
 from journal.cli.jobs import find_job, job_argument
-from journal.cli.output import as_json, clean, tell
+from journal.cli.output import clean, echo_json, tell
 from journal.repair import Repair, repair_job
 from journal.salvage import OpenRows
 
@@ -37,7 +37,10 @@ def repair_command(ctx: click.Context, job: str, open_rows: OpenRows, json_outpu
     service, job_id = find_job(ctx.obj, job)
     with service:
         repair = repair_job(service.root / job_id, open_rows=open_rows)
-    click.echo(as_json(repair) if json_output else text_of(repair))
+    if json_output:
+        echo_json(repair)
+    else:
+        click.echo(text_of(repair))
     if not repair.lossless:
         tell("some of it is lost, or kept on trust: compare it with what you know was done")
     if repair.review_count:

@@ -12,13 +12,14 @@ import click
 
 from journal.cli.exits import EXIT_OK, EXIT_REFUSED
 from journal.cli.jobs import find_job, job_argument
-from journal.cli.listing import Field, Format, echo_rows, listing_options, plain_text
+from journal.cli.listing import Field, Format, echo_rows, listing_options
 from journal.cli.output import as_json, shorten, tell
 from journal.cli.rows import missing_rows, parse_rows, rows_within
 from journal.cli.where import Condition, parse_conditions
 from journal.errorgroups import ErrorGroup, group_errors
 from journal.model import JobRow, RowStatus
 from journal.service import JobService
+from journal.tabular import as_text
 
 _DATA = "data."  # before a column's name: not the row's own field of this name
 _SHOWN_CHARACTERS = 400  # of a cell, at most: a result may be a mebibyte
@@ -32,7 +33,7 @@ def _outcome(row: JobRow) -> str:
         return row.reason
     if row.tracking_number is not None:
         return row.tracking_number
-    return plain_text(row.result)
+    return as_text(row.result)
 
 
 def _shortened(text: Callable[[JobRow], str]) -> Callable[[JobRow], str]:
@@ -72,7 +73,7 @@ def _named_field(name: str) -> Field:
         name=name,
         value=value,
         title=name,
-        text=_shortened(lambda row: plain_text(value(row))),
+        text=_shortened(lambda row: as_text(value(row))),
         right=name in _NUMBERS,
         least=0 if name in _NUMBERS or name == "status" else 8,
         wide={"row_number": 7, "status": 12}.get(name, 0),

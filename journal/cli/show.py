@@ -25,7 +25,6 @@ from journal.cli.jobs import (
 )
 from journal.cli.listing import color_option
 from journal.cli.output import (
-    as_json,
     bar,
     can_show,
     cents_text,
@@ -33,6 +32,7 @@ from journal.cli.output import (
     colored,
     cut,
     duration_text,
+    echo_json,
     local_time,
     shorten,
     tell,
@@ -102,7 +102,7 @@ def show_command(ctx: click.Context, job: str, json_output: bool, color: str) ->
     for problem in shown.chain.problems:
         tell(f"journal: {problem}")
     if json_output:
-        sys.stdout.write(as_json(_plain(shown)) + "\n")
+        echo_json(_plain(shown))
         return
     width = terminal_width()
     colors = use_color(color)

@@ -12,7 +12,7 @@ import click
 from journal.archive import DEFAULT_MAX_BYTES, Compression
 from journal.cli.exits import EXIT_OK, EXIT_ROWS_OPEN, EXIT_UNEXPECTED
 from journal.cli.jobs import find_job, journal_command
-from journal.cli.output import as_json, clean, local_time, tell
+from journal.cli.output import clean, echo_json, local_time, tell
 from journal.compare import Comparison, Side
 from journal.errors import JobExistsError
 from journal.format import JOURNAL_NAME
@@ -142,7 +142,10 @@ def compare_command(ctx: click.Context, a: str, b: str, json_output: bool) -> in
     Example: journal compare ship-ca /mnt/old/jobs/ship-ca
     """
     found = compare_copies(_source(ctx.obj, a), _source(ctx.obj, b))
-    click.echo(as_json(found) if json_output else _comparison_text(found))
+    if json_output:
+        echo_json(found)
+    else:
+        click.echo(_comparison_text(found))
     if found.relation == "identical":
         return EXIT_OK
     return EXIT_ROWS_OPEN if found.relation == "diverged" else EXIT_UNEXPECTED
@@ -210,7 +213,10 @@ def pull_command(
         service, job_id = find_job(root, job)
         root = str(service.root)
     pulled = pull_job(Path(root), _source(root, source), job_id, merge=merge, max_bytes=max_bytes)
-    click.echo(as_json(pulled) if json_output else _pulled_text(pulled))
+    if json_output:
+        echo_json(pulled)
+    else:
+        click.echo(_pulled_text(pulled))
     for name in pulled.differing:
         tell(f"{name} differs from the other's: the one here was kept")
     _tell_left_out(pulled.left_out)

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import click
 
-from journal.cli.listing import plain_text
 from journal.model import JobRow
+from journal.tabular import as_text
 
 _CONDITION = re.compile(r"(.+?)(!=|<=|>=|=|<|>|~)(.*)", re.DOTALL)
 # As JSON writes them: 0123 is a postal code, and "1_000" and "nan" are text.
@@ -42,7 +42,7 @@ class Condition(NamedTuple):
         found = row.data.get(self.column, _MISSING)
         if found is _MISSING:
             return False
-        text = "null" if found is None else plain_text(found)
+        text = "null" if found is None else as_text(found)
         if self.operator == "~":
             return self.value in text
         compare = _COMPARE[self.operator]
