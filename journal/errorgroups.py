@@ -9,12 +9,16 @@ from journal.model import JobRow
 
 
 class Numbers:
-    """Ascending row numbers as ranges: 16 bytes for each, however many rows are in it."""
+    """Ascending row numbers as ranges: 16 bytes for each, however many rows are in it.
 
-    __slots__ = ("_firsts", "_lasts", "count")
+    ``is_cut``: there are more of these rows, which were not read.
+    """
+
+    __slots__ = ("_firsts", "_lasts", "count", "is_cut")
 
     def __init__(self) -> None:
         self.count = 0
+        self.is_cut = False
         self._firsts = array("Q")
         self._lasts = array("Q")
 
@@ -32,14 +36,17 @@ class Numbers:
         return self._firsts[0]
 
     def text(self, separator: str = ",", at_most: int | None = None) -> str:
-        """``5,12,34-47``, as ``--row`` takes it; of the first ``at_most`` ranges, with an ellipsis."""
+        """``5,12,34-47``, as ``--row`` takes it; with an ellipsis, which it doesn't take, if these aren't all.
+
+        That is so behind the first ``at_most`` ranges, and if the numbers are cut.
+        """
         pairs = zip(self._firsts[:at_most], self._lasts, strict=False)
         text = separator.join(str(a) if a == b else f"{a}-{b}" for a, b in pairs)
         return text + separator + "..." if not self.is_shown_by(at_most) else text
 
     def is_shown_by(self, at_most: int | None) -> bool:
-        """Whether there are no more than ``at_most`` ranges."""
-        return at_most is None or len(self._firsts) <= at_most
+        """Whether ``at_most`` ranges (None: any number) name all of the rows."""
+        return not self.is_cut and (at_most is None or len(self._firsts) <= at_most)
 
 
 class ErrorGroup:

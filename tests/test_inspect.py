@@ -464,6 +464,63 @@ def test_show_reads_a_bounded_number_of_failed_rows_and_says_so(
     assert (group["count"], group["rows"]) == (10_050, "1-10050")
 
 
+def _in_doubt(root: Path, count: int, *, review: bool) -> None:
+    """A job ``doubt`` whose rows were all in flight when its run died, and may be in review."""
+    with JobService(root, sync="none") as service:
+        service.create_job("Doubt", job_id="doubt", row_data=[{}] * count)
+        service.start_job("doubt")
+        with service.batch("doubt"):
+            for number in range(1, count + 1):
+                service.start_row(f"doubt:{number}")
+        service.release_run("doubt")
+        if review:
+            service.start_job("doubt", "review")
+            service.update_status("doubt", "paused")
+
+
+def test_no_command_of_show_settles_a_part_of_the_rows_that_its_text_names(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    _in_doubt(tmp_path, 10_002, review=True)
+    shown = as_json(tmp_path, capsys, "show", "doubt")
+    assert shown["needs_review_rows"] == "1-10000,..."
+    assert shown["errors_partial"] is True
+    resolving = [each["command"] for each in shown["next"] if " resolve " in each["command"]]
+    assert len(resolving) == 3
+    assert all(" --row ROWS " in command for command in resolving)
+    assert run(tmp_path, "show", "doubt") == 0
+    out = capsys.readouterr().out
+    assert "in review   rows 1-10000, ...\n" in out
+    assert (
+        "of 10002 rows in review, the first 10000 were read; `journal errors doubt` has all" in out
+    )
+
+
+def test_rows_in_flight_cut_no_list_of_errors(tmp_path: Path, capsys: Capture) -> None:
+    _in_doubt(tmp_path, 10_002, review=False)
+    with JobService(tmp_path, sync="none") as service:
+        service.fail_row("doubt:10002", "E", "no")
+    shown = as_json(tmp_path, capsys, "show", "doubt")
+    assert shown["processing_rows"] == "1-10000,..."
+    assert shown["errors_partial"] is False
+    assert run(tmp_path, "show", "doubt") == 0
+    assert "has all" not in capsys.readouterr().out
+
+
+def test_rows_in_review_are_named_by_number_however_they_were_made(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    with JobService(tmp_path, sync="none") as service:
+        rows = [{"row_number": number} for number in (7, 3, 2, 9, 1)]
+        service.create_job("Mixed", job_id="mixed", row_data=rows)
+        service.start_job("mixed")
+        for number in (7, 3, 2, 9):
+            service.start_row(f"mixed:{number}")
+            service.review_row(f"mixed:{number}", "unknown", "look")
+        shown = as_json(tmp_path, capsys, "show", "mixed")
+    assert shown["needs_review_rows"] == "2-3,7,9"
+
+
 def test_show_reads_fewer_rows_if_they_are_large(tmp_path: Path, capsys: Capture) -> None:
     with JobService(tmp_path, sync="none") as service:
         service.create_job("Large", job_id="large", row_data=[{}] * 150)

@@ -65,7 +65,7 @@ class Shown(msgspec.Struct, kw_only=True):
     """What `show` has found out about a job; ``--json`` writes it as it is.
 
     ``rate`` is rows a second, of late, while it runs. Of more than ``read_rows`` rows of a status
-    only the first are in ``errors`` and ``doubtful``, and ``partial`` is true.
+    only the first are in ``errors``, and ``partial`` is true; or in ``doubtful``, which is cut then.
     """
 
     job: Job
@@ -139,8 +139,10 @@ def _look(service: JobService, job: Job, command: Callable[..., str]) -> Shown:
     doubtful = {}
     for status in _OPEN_TO_DOUBT:
         numbers = doubtful[status.value] = Numbers()
-        for found in service.find_rows(job.id, status, limit=read_rows):
-            numbers.add(found.row_number)
+        found = service.find_rows(job.id, status, limit=read_rows + 1)
+        numbers.is_cut = len(found) > read_rows
+        for number in sorted(row.row_number for row in found[:read_rows]):
+            numbers.add(number)
     chain = chain_of(service, job)
     return Shown(
         job=job,
@@ -153,7 +155,7 @@ def _look(service: JobService, job: Job, command: Callable[..., str]) -> Shown:
         errors=errors,
         doubtful=doubtful,
         read_rows=read_rows,
-        partial=max(job.failed_rows, job.needs_review_count, job.processing_count) > read_rows,
+        partial=max(job.failed_rows, job.needs_review_count) > read_rows,
         chain=chain,
         next=advice(job, state, holder, doubtful, chain, command),
     )
@@ -210,8 +212,10 @@ def _lines(shown: Shown, width: int | None) -> Iterator[tuple[str, str]]:
     if len(shown.errors) > 10 or (shown.errors and shown.partial):
         more = len(shown.errors) - 10
         text = f"{more} more codes; " if more > 0 else ""
-        if job.failed_rows > shown.read_rows:
-            text += f"of {job.failed_rows} failed rows, the first {shown.read_rows} were read; "
+        counts = {"failed rows": job.failed_rows, "rows in review": job.needs_review_count}
+        for rows, count in counts.items():
+            if count > shown.read_rows:
+                text += f"of {count} {rows}, the first {shown.read_rows} were read; "
         yield name, f"{text}`journal errors {job.id}` has all"
     for name, status in (("in flight", "processing"), ("in review", "needs_review")):
         numbers = shown.doubtful[status]
