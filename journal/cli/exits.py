@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterable
 from typing import IO, Any
 
 import click
@@ -10,6 +11,7 @@ import click
 from journal.cli.output import tell
 from journal.errors import (
     CopiesDivergedError,
+    FormatVersionError,
     InvalidStateTransition,
     InvalidValueError,
     JobBusyError,
@@ -59,6 +61,21 @@ def exit_code_of(error: JournalError) -> int:
         if isinstance(error, kinds):
             return code
     return EXIT_UNEXPECTED
+
+
+def exit_code_of_store(errors: Iterable[JournalError]) -> int:
+    """The exit code of a command that goes on past what it can't read in a store.
+
+    6 for whatever lies there and is no job that this version can read.
+    """
+    unreadable = (JournalDamagedError, JobMismatchError, FormatVersionError)
+    return max(
+        (
+            EXIT_DAMAGED if isinstance(error, unreadable) else exit_code_of(error)
+            for error in errors
+        ),
+        default=EXIT_OK,
+    )
 
 
 class Refused(click.ClickException):

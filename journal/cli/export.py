@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from journal.cli.exits import EXIT_OK, exit_code_of
+from journal.cli.exits import exit_code_of_store
 from journal.cli.jobs import ReadingService, find_job
 from journal.cli.output import tell
 from journal.errors import JournalError
@@ -86,4 +86,4 @@ def export_command(
         tell(f"journal: {error}")
     if out != "-":
         tell(f"{count} row{'' if count == 1 else 's'} in {out}")
-    return max(map(exit_code_of, errors), default=EXIT_OK)
+    return exit_code_of_store(errors)

@@ -7,17 +7,12 @@ from typing import Any, NamedTuple
 
 import click
 
-from journal.cli.exits import EXIT_DAMAGED, EXIT_OK, exit_code_of
+from journal.cli.exits import exit_code_of_store
 from journal.cli.jobs import ReadingService, duration_s, state_of
 from journal.cli.listing import Field, Format, echo_rows, listing_options
 from journal.cli.output import bar, cents_text, duration_text, tell, time_cell
 from journal.cli.when import parse_moment
-from journal.errors import (
-    FormatVersionError,
-    JobMismatchError,
-    JournalDamagedError,
-    JournalError,
-)
+from journal.errors import JournalError
 from journal.model import Job, JobStatus
 
 _INTERRUPTED = "interrupted"
@@ -180,11 +175,4 @@ def list_command(
         tell(f"{service.root} does not exist: no job was made there")
     for error in errors:
         tell(f"journal: {error}")
-    return max(map(_code_of, errors), default=EXIT_OK)
-
-
-def _code_of(error: JournalError) -> int:
-    """6 for whatever lies in the store and is no job that can be read."""
-    if isinstance(error, (JournalDamagedError, JobMismatchError, FormatVersionError)):
-        return EXIT_DAMAGED
-    return exit_code_of(error)
+    return exit_code_of_store(errors)
