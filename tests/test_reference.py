@@ -161,25 +161,27 @@ def test_shells_complete_commands_and_job_ids(root: Path, shell: str) -> None:
     assert offered("journal show nothing") == []
 
 
+# Of each command that takes an argument, the first one names a job; but for these.
+_WITHOUT_JOB = {"run", "unpack", "pull"}
 _WITH_JOB = [
-    "cancel",
-    "delete",
-    "errors",
-    "pause",
-    "repair",
-    "resolve",
-    "resume",
-    "retry",
-    "rows",
-    "show",
-    "skip",
-    "verify",
+    name
+    for name in COMMANDS
+    if name not in _WITHOUT_JOB
+    and any(isinstance(each, click.Argument) for each in command_of(name).params)
 ]
+_BEHIND = ["compare other", "delete other", "pull pack.tar", "run rows.csv --job"]
 
 
-@pytest.mark.parametrize("command", [*_WITH_JOB, "delete other", "run rows.csv --job"])
+@pytest.mark.parametrize("command", [*_WITH_JOB, *_BEHIND])
 def test_each_command_completes_job_ids(root: Path, command: str) -> None:
     assert completed(root, "bash", f"journal {command} ship-c") == ["plain,ship-ca"]
+
+
+@pytest.mark.parametrize(
+    "words", ["export ship-ca out", "export --all out", "pull o", "show ./o", "compare other /o"]
+)
+def test_shells_complete_paths_where_one_may_stand(root: Path, words: str) -> None:
+    assert completed(root, "bash", f"journal {words}") == [f"file,{words.rsplit(maxsplit=1)[-1]}"]
 
 
 def test_completion_looks_into_the_store_that_was_named(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 
 import click
+from click.shell_completion import CompletionItem
 
 from journal.cli.exits import exit_code_of_store
-from journal.cli.jobs import ReadingService, find_job
+from journal.cli.jobs import ReadingService, complete_job, complete_path, find_job
 from journal.cli.output import tell
 from journal.errors import JournalError
 from journal.export import FORMATS, STREAMED, export_rows, format_of
@@ -15,8 +16,15 @@ from journal.model import RowStatus
 from journal.service import JobService
 
 
+def _complete_names(
+    ctx: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    is_job = not ctx.params.get("names") and not ctx.params.get("all_jobs")
+    return (complete_job if is_job else complete_path)(ctx, parameter, incomplete)
+
+
 @click.command("export")
-@click.argument("names", metavar="JOB OUT|-", nargs=-1)
+@click.argument("names", metavar="JOB OUT|-", nargs=-1, shell_complete=_complete_names)
 @click.option("--all", "all_jobs", is_flag=True, help="Every job of the store; name only OUT.")
 @click.option(
     "--format", "file_format", type=click.Choice(FORMATS), help="Of OUT; default: by its name."

@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from journal.cli.follow import check_reader, follow_job
-from journal.cli.jobs import find_job
+from journal.cli.jobs import find_job, job_argument
 from journal.cli.output import as_json, clean, echo_json_list, local_time, tell
 from journal.cli.rows import parse_rows
 from journal.cli.when import parse_moment
@@ -32,7 +32,7 @@ def _parse_count(_ctx: click.Context, _parameter: click.Parameter, value: str | 
 
 
 @click.command("log")
-@click.argument("job")
+@job_argument
 @click.option(
     "-n",
     "--limit",

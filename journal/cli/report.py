@@ -6,13 +6,13 @@ import sys
 
 import click
 
-from journal.cli.jobs import find_job
+from journal.cli.jobs import find_job, job_argument
 from journal.cli.output import tell
 from journal.report import report_page, write_report
 
 
 @click.command("report")
-@click.argument("job")
+@job_argument
 @click.option(
     "-o",
     "--output",

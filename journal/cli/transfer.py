@@ -11,7 +11,7 @@ import click
 
 from journal.archive import DEFAULT_MAX_BYTES, Compression
 from journal.cli.exits import EXIT_OK, EXIT_ROWS_OPEN, EXIT_UNEXPECTED
-from journal.cli.jobs import find_job, journal_command
+from journal.cli.jobs import complete_job, complete_path, find_job, job_argument, journal_command
 from journal.cli.output import clean, echo_json, local_time, tell
 from journal.compare import Comparison, Side
 from journal.errors import JobExistsError
@@ -41,7 +41,7 @@ _max_bytes_option = click.option(
 
 
 @click.command("pack")
-@click.argument("job")
+@job_argument
 @click.option("-o", "--output", help="FILE.tar.gz, FILE.tar.zst, or - for standard output.")
 @click.option("--zstd", is_flag=True, help="Compress by zstd, whatever the file is called.")
 @click.option("--kept", is_flag=True, help="With journal.torn-*, .damaged-* and .other-*, too.")
@@ -128,8 +128,8 @@ def _what_to_do_instead(root: str, file: str, job_id: str) -> str:
 
 
 @click.command("compare")
-@click.argument("a")
-@click.argument("b")
+@click.argument("a", shell_complete=complete_job)
+@click.argument("b", shell_complete=complete_job)
 @_json_option
 @click.pass_context
 def compare_command(ctx: click.Context, a: str, b: str, json_output: bool) -> int:
@@ -183,8 +183,8 @@ def _side_text(side: Side) -> str:
 
 
 @click.command("pull")
-@click.argument("source")
-@click.argument("job", required=False)
+@click.argument("source", shell_complete=complete_path)
+@click.argument("job", required=False, shell_complete=complete_job)
 @click.option(
     "--merge-outcomes",
     "merge",

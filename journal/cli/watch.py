@@ -7,7 +7,7 @@ from time import monotonic
 import click
 
 from journal.cli.follow import follow_job
-from journal.cli.jobs import existing_job, find_job
+from journal.cli.jobs import existing_job, find_job, job_argument
 from journal.cli.output import tell
 from journal.cli.progress import Progress
 from journal.model import Job
@@ -17,7 +17,7 @@ EXIT_TIMED_OUT = 124  # as of timeout(1)
 
 
 @click.command("watch")
-@click.argument("job")
+@job_argument
 @click.pass_context
 def watch_command(ctx: click.Context, job: str) -> int:
     """Show how a job gets on, until it ends: live on a terminal, else a line every ten seconds.
@@ -37,7 +37,7 @@ def watch_command(ctx: click.Context, job: str) -> int:
 
 
 @click.command("wait")
-@click.argument("job")
+@job_argument
 @click.option(
     "--timeout",
     "timeout_s",
