@@ -110,6 +110,17 @@ def test_times_are_local_unless_they_have_a_zone(monkeypatch: pytest.MonkeyPatch
     assert local == datetime(2026, 11, 24, 21, 35, tzinfo=UTC)
     assert there == datetime(2026, 11, 24, 11, 35, tzinfo=UTC)
     assert day == datetime(2026, 11, 24, 8, tzinfo=UTC)
+
+
+def test_how_long_ago_is_a_number_and_a_unit() -> None:
+    for text, ago_s in (
+        ("90s", 90),
+        ("10m", 600),
+        ("2h ago", 7200),
+        ("3d", 259200),
+        ("1w", 604800),
+    ):
+        assert moment(text, BEGIN) == BEGIN - timedelta(seconds=ago_s)
     assert moment("90m ago", BEGIN) == BEGIN - timedelta(hours=1.5)
 
 
