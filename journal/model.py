@@ -126,6 +126,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     updated_at: datetime
 
 
+def done_rows(job: Job) -> int:
+    """How many rows of a job are done: completed or skipped. Failed ones ended, but are to be done."""
+    return job.successful_rows + job.skipped_count
+
+
 class JobRow(msgspec.Struct, frozen=True):
     """A row as of one commit.
 

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from terminal import on_terminal
 
 from journal import JobService
 from journal.cli import main
 from journal.cli.throughput import (
     SAMPLE_ROWS,
-    done_times,
+    end_times,
     recent_rate,
     sparkline,
     throughput,
@@ -425,14 +426,14 @@ class Rows(list[JobRow]):
         return super().__getitem__(index)
 
 
-def row_done(number: int, after_s: float) -> JobRow:
+def row_ended(number: int, after_s: float) -> JobRow:
     at = BEGIN + timedelta(seconds=after_s)
     return JobRow(f"j:{number}", "j", number, "", {}, BEGIN, at, RowStatus.COMPLETED)
 
 
 def test_the_throughput_of_many_rows_is_that_of_a_bounded_sample() -> None:
-    rows = Rows(row_done(number, number / 100) for number in range(50_000))
-    times, each = done_times(rows)
+    rows = Rows(row_ended(number, number / 100) for number in range(50_000))
+    times, each = end_times(rows)
     assert rows.asked == len(times) == SAMPLE_ROWS
     assert each == 25
     found = throughput(times, each)
@@ -546,6 +547,30 @@ def test_show_reads_fewer_rows_if_they_are_large(tmp_path: Path, capsys: Capture
     assert shown["errors_partial"] is True
     assert shown["errors"][0]["count"] == 100
     assert sum(shown["throughput"]["rows"]) == pytest.approx(150)
+
+
+def test_done_is_completed_or_skipped_in_every_command(tmp_path: Path, capsys: Capture) -> None:
+    with JobService(tmp_path, sync="none") as service:
+        service.create_job("Ten", job_id="ten", row_data=[{}] * 10)
+        service.start_job("ten")
+        for number in range(1, 5):
+            service.complete_row(f"ten:{number}") if number > 1 else service.skip_row("ten:1")
+            service.fail_row(f"ten:{number + 4}", "E", "no")
+        for number in (9, 10):
+            service.start_row(f"ten:{number}")
+            service.review_row(f"ten:{number}", "unknown", "look")
+        service.update_status("ten", "failed")
+    assert run(tmp_path, "list") == 0
+    assert " 4/10 " in capsys.readouterr().out
+    assert run(tmp_path, "show", "ten") == 0
+    out = capsys.readouterr().out
+    assert " 40%, of 10 rows: 3 completed, 4 failed, 1 skipped, 2 needs_review" in out
+    assert " done=4 " in out
+    code, shown = on_terminal("--root", str(tmp_path), "watch", "ten", columns=80)
+    assert code == 3
+    assert "]  4/10  4 failed, 2 need review" in shown
+    _, shown = on_terminal("--root", str(tmp_path), "delete", "ten", columns=80, answer="n\n")
+    assert "4 of 10 rows are done" in shown
 
 
 def test_show_of_a_job_that_keeps_counts_without_rows(tmp_path: Path, capsys: Capture) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from journal.cli.chain import Chain
 from journal.errorgroups import Numbers
 from journal.index import TERMINAL_STATUSES
-from journal.model import Job, JobStatus, RunHolder
+from journal.model import Job, JobStatus, RunHolder, done_rows
 
 _PASTED_RANGES = 12
 
@@ -86,4 +86,4 @@ def _successor(job: Job, chain: Chain) -> Job | None:
 
 
 def _unfinished(job: Job) -> bool:
-    return job.total_rows > job.successful_rows + job.skipped_count
+    return job.total_rows > done_rows(job)

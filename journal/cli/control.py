@@ -14,7 +14,7 @@ from journal.cli.jobs import existing_job, find_job, holder_text, job_argument
 from journal.cli.output import tell
 from journal.files import host_name
 from journal.index import TERMINAL_STATUSES
-from journal.model import Job, JobStatus
+from journal.model import Job, JobStatus, done_rows
 
 
 @click.command("pause")
@@ -111,7 +111,7 @@ def cancel_command(ctx: click.Context, job: str) -> None:
     }
     text = ", ".join(f"{count} {word}" for word, count in undone.items() if count)
     tell(
-        f"{job_id}: cancelled; {found.successful_rows + found.skipped_count} of "
+        f"{job_id}: cancelled; {done_rows(found)} of "
         f"{found.total_rows} rows are done{', and ' + text if text else ''}"
     )
     if holder is not None:

@@ -10,6 +10,7 @@ from journal.cli.exits import EXIT_OK, exit_code_of
 from journal.cli.jobs import complete_job, find_job, state_of
 from journal.cli.output import clean, tell
 from journal.errors import JobBusyError, JournalError
+from journal.model import done_rows
 from journal.service import JobService
 
 
@@ -67,5 +68,6 @@ def _described(service: JobService, job_id: str) -> str:
         return str(error)
     if job is None:
         return "is gone already"
-    done = job.successful_rows + job.skipped_count
-    return f"{job.name}: {state_of(service, job)}, {done} of {job.total_rows} rows are done"
+    return (
+        f"{job.name}: {state_of(service, job)}, {done_rows(job)} of {job.total_rows} rows are done"
+    )

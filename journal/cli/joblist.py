@@ -13,7 +13,7 @@ from journal.cli.listing import Field, Format, echo_rows, listing_options
 from journal.cli.output import bar, cents_text, duration_text, tell, time_cell
 from journal.cli.when import parse_moment
 from journal.errors import JournalError
-from journal.model import Job, JobStatus
+from journal.model import Job, JobStatus, done_rows
 
 _INTERRUPTED = "interrupted"
 _LIMIT = 50
@@ -28,10 +28,6 @@ class Listed(NamedTuple):
     duration_s: float | None
 
 
-def _done(job: Job) -> int:
-    return job.successful_rows + job.skipped_count
-
-
 def _member(name: str) -> Field:
     return Field(name=name, value=lambda listed: getattr(listed.job, name))
 
@@ -43,12 +39,12 @@ _COLUMNS = (
     Field(name="status", value=lambda listed: listed.state, title="STATUS", status=True),
     Field(
         title="PROGRESS",
-        text=lambda listed: bar(_done(listed.job), listed.job.total_rows, _BAR_CELLS),
+        text=lambda listed: bar(done_rows(listed.job), listed.job.total_rows, _BAR_CELLS),
         rank=1,
     ),
     Field(
         title="DONE",
-        text=lambda listed: f"{_done(listed.job)}/{listed.job.total_rows}",
+        text=lambda listed: f"{done_rows(listed.job)}/{listed.job.total_rows}",
         right=True,
     ),
     Field(

@@ -13,7 +13,7 @@ from typing import Any, Self
 import click
 
 from journal.cli.output import clean, shorten, tell
-from journal.model import Job
+from journal.model import Job, done_rows
 
 _LINE_S = 10.0
 _LABEL_COLUMNS = 24
@@ -27,7 +27,7 @@ class Progress:
         self._job = job
         self._quiet = quiet
         self._begin_s = self._told_s = time.monotonic()
-        self._done_before = _done(job)
+        self._ended_before = _ended(job)
         self._bar: Any = None
         if not quiet and sys.stderr.isatty():
             self._bar = click.progressbar(
@@ -65,7 +65,7 @@ class Progress:
     def _show(self, job: Job) -> None:
         if self._bar is not None:
             self._bar.length = job.total_rows
-            self._bar.pos = _done(job)  # which goes back, too, where rows are put back
+            self._bar.pos = done_rows(job)  # which goes back, too, where rows are put back
             # A line that is too long would be wrapped, and can't be written over then.
             room = _columns() - len(f"{self._bar.label}  []  {self._bar.format_pos()}  ")
             detail = shorten(self._detail(job), max(room, 1))
@@ -74,7 +74,7 @@ class Progress:
             self._bar.render_progress()
         elif not self._quiet and time.monotonic() - self._told_s >= _LINE_S:
             self._told_s = time.monotonic()
-            tell(f"{job.id}: {_done(job)} of {job.total_rows} rows done, {self._detail(job)}")
+            tell(f"{job.id}: {done_rows(job)} of {job.total_rows} rows done, {self._detail(job)}")
 
     def tell(self, text: str) -> None:
         """A line of its own, not in the middle of the bar."""
@@ -85,12 +85,12 @@ class Progress:
 
     def _detail(self, job: Job) -> str:
         elapsed_s = max(time.monotonic() - self._begin_s, 1e-9)
-        rate = (_done(job) - self._done_before) / elapsed_s
+        rate = (_ended(job) - self._ended_before) / elapsed_s
         parts = [f"{job.failed_rows} failed"]
         if job.needs_review_count:
             parts.append(f"{job.needs_review_count} need review")
         if rate > 0:
-            left = timedelta(seconds=round((job.total_rows - _done(job)) / rate))
+            left = timedelta(seconds=round((job.total_rows - _ended(job)) / rate))
             parts += [f"{rate:.1f}/s", f"{left} left"]
         return ", ".join(parts)
 
@@ -104,5 +104,6 @@ def _columns() -> int:
     return (columns or 80) - 1
 
 
-def _done(job: Job) -> int:
-    return job.total_rows - job.pending_count - job.processing_count
+def _ended(job: Job) -> int:
+    """Rows that nobody works on any more, done or not: how fast they come is the rate."""
+    return done_rows(job) + job.failed_rows + job.needs_review_count

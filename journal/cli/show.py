@@ -42,7 +42,7 @@ from journal.cli.output import (
 from journal.cli.throughput import (
     SAMPLE_ROWS,
     Throughput,
-    done_times,
+    end_times,
     recent_rate,
     sparkline,
     throughput,
@@ -50,7 +50,7 @@ from journal.cli.throughput import (
 )
 from journal.errorgroups import ErrorGroup, Numbers, group_errors
 from journal.format import JOURNAL_NAME
-from journal.model import Job, JobStatus, RowStatus, RunHolder
+from journal.model import Job, JobStatus, RowStatus, RunHolder, done_rows
 from journal.service import JobService
 
 # Of a job with more, or with larger rows, `journal errors` reads all: this answers at once.
@@ -125,7 +125,7 @@ def _look(service: JobService, job: Job, command: Callable[..., str]) -> Shown:
     state = state_of(service, job)
     holder = service.run_holder(job.id) if state != "unknown" else None
     read_rows = _rows_to_read(service, job)
-    times, rows_each = done_times(service.get_rows(job.id), min(read_rows, SAMPLE_ROWS))
+    times, rows_each = end_times(service.get_rows(job.id), min(read_rows, SAMPLE_ROWS))
     rate = None
     if state == JobStatus.RUNNING:
         rate = recent_rate(times, rows_each, _began(job, holder), now)
@@ -183,7 +183,7 @@ def _lines(shown: Shown, width: int | None) -> Iterator[tuple[str, str]]:
     """Names and values of the lines for people; a command to paste has a line of its own."""
     job, holder = shown.job, shown.holder
     total = job.total_rows
-    done = job.successful_rows + job.skipped_count
+    done = done_rows(job)
     percent = f"{100 * done // total}%" if total else "no rows yet"
     facts = {
         "job": job.id,
@@ -299,7 +299,7 @@ def counts_of(shown: Shown) -> dict[str, Any]:
         "job": job.id,
         "status": shown.state,
         "total": job.total_rows,
-        "done": job.successful_rows + job.skipped_count,
+        "done": done_rows(job),
         "completed": job.successful_rows,
         "failed": job.failed_rows,
         "skipped": job.skipped_count,

@@ -1,4 +1,4 @@
-"""How fast a job's rows get done, from when the latest word on each was written.
+"""How fast a job's rows end, from when the latest word on each was written.
 
 Of a job of more than :data:`SAMPLE_ROWS` rows, so many are looked at, evenly over their numbers: the
 work is bounded, and each of them stands for its neighbours.
@@ -19,11 +19,11 @@ SPARK_CELLS = 32
 _SPARKS = "▁▂▃▄▅▆▇█"
 _ASCII_SPARKS = "_.:-=+*#"
 _RECENT = 100  # rows of the sample, over which the rate is taken
-_DONE = (RowStatus.COMPLETED, RowStatus.FAILED, RowStatus.SKIPPED)
+_ENDED = (RowStatus.COMPLETED, RowStatus.FAILED, RowStatus.SKIPPED)
 
 
 class Throughput(msgspec.Struct, frozen=True, kw_only=True):
-    """Rows that got done (completed, failed, skipped) in equal spans of time.
+    """Rows that ended (completed, failed, skipped) in equal spans of time.
 
     ``rows`` holds how many in each of ``span_s`` seconds from ``begin`` on; of a sample, each
     times ``rows_each``, how many rows one that was looked at stands for.
@@ -35,8 +35,8 @@ class Throughput(msgspec.Struct, frozen=True, kw_only=True):
     rows_each: float
 
 
-def done_times(rows: Sequence[JobRow], at_most: int = SAMPLE_ROWS) -> tuple[list[datetime], float]:
-    """When rows got done, in order, and how many rows each of these moments stands for.
+def end_times(rows: Sequence[JobRow], at_most: int = SAMPLE_ROWS) -> tuple[list[datetime], float]:
+    """When rows ended, in order, and how many rows each of these moments stands for.
 
     No more than ``at_most`` rows are read.
     """
@@ -44,7 +44,7 @@ def done_times(rows: Sequence[JobRow], at_most: int = SAMPLE_ROWS) -> tuple[list
     looked_at = (
         iter(rows) if step == 1 else (rows[int((number + 0.5) * step)] for number in range(at_most))
     )
-    return sorted(row.updated_at for row in looked_at if row.status in _DONE), step
+    return sorted(row.updated_at for row in looked_at if row.status in _ENDED), step
 
 
 def throughput(times: list[datetime], rows_each: float) -> Throughput | None:
@@ -65,7 +65,7 @@ def throughput(times: list[datetime], rows_each: float) -> Throughput | None:
 def recent_rate(
     times: list[datetime], rows_each: float, since: datetime, now: datetime
 ) -> float | None:
-    """Rows a second of late, of those done after ``since``; None if there are too few to say.
+    """Rows a second of late, of those that ended after ``since``; None if there are too few to say.
 
     Up to now: of a run that hangs, the rate falls.
     """
