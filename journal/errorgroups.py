@@ -49,8 +49,14 @@ class Numbers:
         return not self.is_cut and (at_most is None or len(self._firsts) <= at_most)
 
 
+_KEPT_CHARACTERS = 1000  # of a message, which may be large, in each of very many groups
+
+
 class ErrorGroup:
-    """The rows of one status with one error code: their numbers, and what the first of them says."""
+    """The rows of one status with one error code: their numbers, and what the first of them says.
+
+    Of a long ``message`` it holds the beginning, with an ellipsis.
+    """
 
     __slots__ = ("code", "message", "numbers", "status")
 
@@ -58,6 +64,8 @@ class ErrorGroup:
         self.status = row.status
         self.code = row.error_code or ""
         self.message = row.error_message or ""
+        if len(self.message) > _KEPT_CHARACTERS:
+            self.message = self.message[: _KEPT_CHARACTERS - 1] + "…"
         self.numbers = Numbers()
 
 

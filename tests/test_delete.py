@@ -1,4 +1,4 @@
-"""`journal delete`: asks, refuses where nobody can answer, and takes all that are named or none."""
+"""`journal delete`: asks, refuses where nobody can answer, and checks all before it takes the first."""
 
 import os
 from pathlib import Path
@@ -27,7 +27,7 @@ def jobs(root: Path) -> list[str]:
 
 def test_delete_asks_and_obeys(root: Path) -> None:
     code, shown = on_terminal("--root", str(root), "delete", "a", "b", columns=80, answer="n\n")
-    assert code == 0
+    assert code == 4  # what was to come after the deletion must not
     assert "a: Job a: pending, 0 of 3 rows are done\n" in shown
     assert shown.endswith("nothing was deleted\n")
     assert jobs(root) == ["a", "b", "c"]

@@ -16,6 +16,7 @@ from terminal import on_terminal
 
 from journal import JobService
 from journal.cli import main
+from journal.cli.show import _throughput_text
 from journal.cli.throughput import (
     SAMPLE_ROWS,
     end_times,
@@ -440,6 +441,15 @@ def test_the_throughput_of_many_rows_is_that_of_a_bounded_sample() -> None:
     assert found is not None
     assert sum(found.rows) == 50_000
     assert [count / found.span_s for count in found.rows] == pytest.approx([100] * 32, rel=0.05)
+
+
+def test_show_has_no_throughput_of_a_time_that_is_too_short_to_say() -> None:
+    def shown(length_s: float) -> str:
+        times = [BEGIN + timedelta(seconds=length_s * n / 100) for n in range(101)]
+        return _throughput_text(throughput(times, 1))
+
+    assert shown(0) == shown(0.05) == shown(0.9) == ""
+    assert shown(32).endswith(" 1.0s each, at most 4 rows/s")
 
 
 def test_the_rate_is_that_of_the_run_at_work_of_late_and_falls_when_it_hangs() -> None:

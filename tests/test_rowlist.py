@@ -189,6 +189,22 @@ def test_errors_name_all_rows_however_many_ranges_they_are(tmp_path: Path, capsy
     assert last == ",".join(map(str, range(1, 2001, 2)))
 
 
+def test_a_long_message_is_shortened_in_the_table_and_bounded_elsewhere(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    with JobService(tmp_path, sync="none") as service:
+        service.create_job("Long", job_id="long", row_data=[{}] * 2)
+        service.fail_row("long:1", "E" * 5000, "m" * 300_000)
+        service.fail_row("long:2", "E", "m" * 1000)
+    assert run(tmp_path, "errors", "long") == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) < 1000
+    assert run(tmp_path, "errors", "long", "--json") == 0
+    first, second = json.loads(capsys.readouterr().out)
+    assert first["code"] == "E" * 5000
+    assert first["example"] == "m" * 999 + "…"
+    assert second["example"] == "m" * 1000
+
+
 def test_a_job_without_errors_has_nothing_to_show(root: Path, capsys: Capture) -> None:
     with JobService(root, sync="none") as service:
         service.create_job("Empty", job_id="empty")

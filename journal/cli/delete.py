@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from journal.cli.exits import EXIT_OK, exit_code_of
+from journal.cli.exits import EXIT_OK, EXIT_REFUSED, exit_code_of
 from journal.cli.jobs import complete_job, find_job, state_of
 from journal.cli.output import clean, tell
 from journal.errors import JobBusyError, JournalError
@@ -19,10 +19,10 @@ from journal.service import JobService
 @click.option("-y", "--yes", is_flag=True, help="Don't ask.")
 @click.pass_context
 def delete_command(ctx: click.Context, jobs: tuple[str, ...], yes: bool) -> int:
-    """Delete jobs with all of their files, for good: all that are named, or none.
+    """Delete jobs with all of their files, for good; all that are named are checked before the first.
 
-    Asks before; where nobody can answer it refuses, unless --yes is given. A job that a run works on
-    is not deleted: `journal cancel` it first.
+    Asks before; where nobody can answer it refuses, unless --yes is given. The exit code is 4 if the
+    answer is no. A job that a run works on is not deleted: `journal cancel` it first.
 
     Example: journal delete ship-ca-test --yes
     """
@@ -36,7 +36,7 @@ def delete_command(ctx: click.Context, jobs: tuple[str, ...], yes: bool) -> int:
         if holder is not None:
             raise JobBusyError(job_id, holder.host, holder.pid, holder.started_at)
     if not yes and not _confirmed(targets):
-        return EXIT_OK
+        return EXIT_REFUSED
     code = EXIT_OK
     for service, job_id in targets:
         try:

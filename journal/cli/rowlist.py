@@ -36,8 +36,8 @@ def _outcome(row: JobRow) -> str:
     return as_text(row.result)
 
 
-def _shortened(text: Callable[[JobRow], str]) -> Callable[[JobRow], str]:
-    return lambda row: shorten(text(row), _SHOWN_CHARACTERS)
+def _shortened(text: Callable[[Any], str]) -> Callable[[Any], str]:
+    return lambda record: shorten(text(record), _SHOWN_CHARACTERS)
 
 
 _TABLE = (
@@ -180,17 +180,25 @@ def _some(names: set[str]) -> str:
 
 
 _ERROR_FIELDS = (
-    Field(name="code", value=lambda group: group.code, title="CODE", least=12),
+    Field(
+        name="code",
+        value=lambda group: group.code,
+        title="CODE",
+        text=_shortened(lambda group: group.code),
+        least=12,
+    ),
     Field(
         name="status", value=lambda group: group.status.value, title="STATUS", status=True, rank=1
     ),
     Field(name="count", value=lambda group: group.numbers.count, title="COUNT", right=True),
-    Field(name="example", value=lambda group: group.message, title="EXAMPLE", least=16),
     Field(
-        name="rows",
-        value=lambda group: group.numbers.text(),
-        title="ROWS",
+        name="example",
+        value=lambda group: group.message,
+        title="EXAMPLE",
+        text=_shortened(lambda group: group.message),
+        least=16,
     ),
+    Field(name="rows", value=lambda group: group.numbers.text(), title="ROWS"),
 )
 
 
@@ -207,7 +215,8 @@ def error_groups(service: JobService, job_id: str) -> list[ErrorGroup]:
 def errors_command(ctx: click.Context, job: str, output: Format) -> None:
     """What went wrong with rows that failed or need a review, by error code, most rows first.
 
-    EXAMPLE is what the first row of a group says; ROWS are all of them, as --row takes them.
+    EXAMPLE is what the first row of a group says, up to 1,000 characters, or 400 in a table; ROWS
+    are all of them, as --row takes them.
 
     Example: journal errors ship-ca
     """

@@ -58,6 +58,7 @@ READ_ROWS = 10_000
 _READ_BYTES = 32 << 20
 _READ_AT_LEAST = 100
 _SHOWN_RANGES = 8
+_WORTH_A_LINE_S = 1  # of a shorter time a throughput says nothing
 _OPEN_TO_DOUBT = (RowStatus.PROCESSING, RowStatus.NEEDS_REVIEW)
 
 
@@ -260,7 +261,7 @@ def _figure(rate: float) -> str:
 
 
 def _throughput_text(found: Throughput | None) -> str:
-    if found is None or not found.span_s:
+    if found is None or found.span_s * len(found.rows) < _WORTH_A_LINE_S:
         return ""
     highest = max(found.rows) / found.span_s
     line = sparkline(found.rows, can_show("▁█"))
