@@ -106,7 +106,38 @@ def test_conditions_on_the_data(
     assert numbers(root, capsys, *options) == expected
 
 
-@pytest.mark.parametrize("condition", ["order", "", "=A-1"])
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        ('name = "x "', [1]),
+        ("name = x", [2]),
+        ('"name"="x "', [1]),
+        ('" b"=1', [3]),
+        ('"c=d" = 1', [4]),
+        ('"c=d"!="2"', [4]),
+        (r'name="say \"yes\""', [5]),
+        ('name=say "yes"', [5]),
+        (r'name="a\u0009b"', [6]),
+        ('""=1', [7]),
+        ('""~""', [7]),
+    ],
+)
+def test_double_quotes_keep_the_spaces_and_signs_of_a_condition(
+    tmp_path: Path, capsys: Capture, condition: str, expected: list[int]
+) -> None:
+    texts = ("x ", "x", {" b": 1}, {"c=d": 1}, 'say "yes"', "a\tb", {"": 1})
+    with JobService(tmp_path, sync="none") as service:
+        rows = [{"data": each if isinstance(each, dict) else {"name": each}} for each in texts]
+        service.create_job("Ship", job_id="ship", row_data=rows)
+    assert numbers(tmp_path, capsys, "--where", condition) == expected
+
+
+def test_quotes_that_hold_no_string_are_refused(root: Path, capsys: Capture) -> None:
+    assert run(root, "rows", "ship", "--where", 'order="A"or"B"') == 2
+    assert '"A"or"B" is no string as JSON writes it' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("condition", ["order", "", "=A-1", " = A-1"])
 def test_a_condition_that_is_none_is_refused(root: Path, capsys: Capture, condition: str) -> None:
     assert run(root, "rows", "ship", "--where", condition) == 2
     assert "COLUMN=VALUE" in capsys.readouterr().err

@@ -98,8 +98,9 @@ def _named_field(name: str) -> Field:
     metavar="CONDITION",
     multiple=True,
     callback=parse_conditions,
-    help="On the data: zip=94107, zip!=..., 'price<10' (<= > >=), city~York (contains). May be "
-    "given more than once: all must hold.",
+    help="On the data: zip=94107, zip!=..., 'price<10' (<= > >=), city~York (contains). Either "
+    "side may be in double quotes, as JSON writes it, to keep its spaces and signs: "
+    '\'"a=b" = "x "\'. May be given more than once: all must hold.',
 )
 @click.option(
     "--columns",

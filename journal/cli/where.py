@@ -1,4 +1,4 @@
-"""Conditions on the data of rows: ``--where 'COLUMN=VALUE'``."""
+"""Conditions on the data of rows: ``--where 'COLUMN=VALUE'``, or ``'"a column" = "a value"'``."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import click
+import msgspec
 
 from journal.model import JobRow
 from journal.tabular import as_text
 
-_CONDITION = re.compile(r"(.+?)(!=|<=|>=|=|<|>|~)(.*)", re.DOTALL)
+_CONDITION = re.compile(
+    r"""\s*("(?:[^"\\]|\\.)*"|\S.*?)\s*(!=|<=|>=|=|<|>|~)\s*(.*?)\s*""", re.DOTALL
+)
 # As JSON writes them: 0123 is a postal code, and "1_000" and "nan" are text.
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?", re.ASCII)
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
@@ -70,5 +73,17 @@ def parse_conditions(
             raise click.BadParameter(
                 f"{text!r} is no condition: say COLUMN=VALUE, or !=, <, <=, >, >=, ~ (contains)"
             )
-        found.append(Condition(match[1].strip(), match[2], match[3].strip()))
+        found.append(Condition(_unquoted(match[1]), match[2], _unquoted(match[3])))
     return found
+
+
+def _unquoted(text: str) -> str:
+    """A side of a condition; in double quotes it is a string as JSON writes it."""
+    if len(text) < 2 or text[0] != '"' or text[-1] != '"':
+        return text
+    try:
+        return msgspec.json.decode(text, type=str)
+    except msgspec.DecodeError:
+        raise click.BadParameter(
+            f'{text} is no string as JSON writes it: put a backslash before each " and \\ within'
+        ) from None
