@@ -229,10 +229,11 @@ def row_status(value: RowStatus | str, where: str = "status") -> RowStatus:
 
 
 def log_level(value: str, where: str = "level") -> str:
-    """One of :data:`LOG_LEVELS`, written as there."""
-    if not isinstance(value, str) or value not in LOG_LEVELS:
+    """One of :data:`LOG_LEVELS`, written as there, for a level in any case."""
+    level = str.upper(value) if isinstance(value, str) else ""
+    if level not in LOG_LEVELS:
         raise InvalidValueError(where, value, f"must be one of {', '.join(LOG_LEVELS)}")
-    return str.__str__(value)
+    return level
 
 
 def is_at_least(level: str, lowest: str) -> bool:

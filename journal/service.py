@@ -548,7 +548,7 @@ class JobService:
     ) -> None:
         """Write a line for people into the job's journal, whatever the job's status.
 
-        ``level`` is one of ``LOG_LEVELS``: DEBUG, INFO, WARNING, ERROR, CRITICAL. ``row_number``
+        ``level`` is one of ``LOG_LEVELS``, in any case: DEBUG, INFO, WARNING, ERROR, CRITICAL. ``row_number``
         names the row that it is about, ``details`` is any JSON object. It changes nothing about
         the job, is as durable as any other commit, and goes when the job is deleted. Raises
         JobNotFoundError and, if the job has no row of that number, RowNotFoundError.

@@ -136,10 +136,10 @@ def test_list_shows_the_newest_and_says_that_there_are_more(root: Path, capsys: 
     assert run(root, "list", "--limit", "2") == 0
     captured = capsys.readouterr()
     assert [line.split()[0] for line in captured.out.splitlines()] == ["JOB", "done", "rests"]
-    assert captured.err == "these are the newest 2; --limit 0 shows all\n"
+    assert captured.err == "these are the newest 2; --limit all shows all\n"
     assert run(root, "list", "--limit", "4") == 0
     assert capsys.readouterr().err == ""
-    assert len(ids(root, capsys, "--limit", "0")) == 4
+    assert len(ids(root, capsys, "--limit", "all")) == 4
 
 
 def test_the_fields_of_list_keep_their_names(root: Path, capsys: Capture) -> None:

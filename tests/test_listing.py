@@ -44,7 +44,7 @@ def root(tmp_path: Path) -> Path:
     return path
 
 
-LISTINGS = (("list",), ("rows", "job-0"), ("errors", "job-0"))
+LISTINGS = (("list",), ("rows", "job-0"), ("errors", "job-0"), ("log", "job-0"))
 
 
 def columns_at(line: str) -> list[int]:
@@ -62,9 +62,9 @@ def test_tables_fit_the_terminal_and_their_columns_stand_below_each_other(
     lines = COLORS.sub("", shown).splitlines()
     assert len(lines) >= 4
     assert "\x1b" not in "".join(lines)
-    if listing[0] != "errors":  # its last column, all of the rows, is never cut
+    if listing[0] not in ("errors", "log"):  # whose last columns, rows and texts, are never cut
         assert max(map(width_of, lines)) <= columns
-    first = "STATUS"
+    first = "EVENT" if listing[0] == "log" else "STATUS"
     at = width_of(lines[0][: lines[0].index(first)])
     assert all(at in columns_at(line) for line in lines)
     assert all(f"{title}" in lines[0] for title in ("JOB", "DONE") if listing == ("list",))
@@ -141,7 +141,7 @@ def test_statuses_have_colours_where_they_are_wanted(
 
 
 def test_colours_can_be_had_in_a_pipe(root: Path, capsys: Capture) -> None:
-    for command in (["list"], ["show", "job-0"], ["rows", "job-0"], ["errors", "job-0"]):
+    for command in (["list"], ["show", "job-0"], ["rows", "job-0"], ["log", "job-0"]):
         assert main(["--root", str(root), *command, "--color", "always"]) == 0
         assert COLORS.search(capsys.readouterr().out)
 
@@ -180,7 +180,7 @@ def test_all_formats_hold_the_same_records(
         record.pop("duration_s", None)  # of jobs that run, up to now
         return {  # JSON leaves out microseconds that are zero
             name: datetime.fromisoformat(value).isoformat()
-            if name.endswith("_at") and value
+            if (name == "at" or name.endswith("_at")) and value
             else value
             for name, value in record.items()
         }
@@ -219,6 +219,20 @@ def test_json_of_one_thing_is_utf_8_in_every_locale(root: Path) -> None:
         check=True,
     )
     assert json.loads(done.stdout.decode())["name"] == "東京の注文を発送する"
+
+
+@pytest.mark.parametrize("command", ["list", "rows job-0", "log job-0"])
+def test_a_limit_is_a_number_from_0_or_all(root: Path, capsys: Capture, command: str) -> None:
+    def count(*limit: str) -> int:
+        assert main(["--root", str(root), *command.split(), *limit, "--nl"]) == 0
+        return capsys.readouterr().out.count("\n")
+
+    there = count()
+    assert there > 3
+    assert [count("--limit", limit) for limit in ("0", "2", "all", "999")] == [0, 2, there, there]
+    for no_limit in ("-1", "some", "1.5"):
+        assert main(["--root", str(root), *command.split(), "--limit", no_limit]) == 2
+        assert f"{no_limit!r} is no number, and not 'all'" in capsys.readouterr().err
 
 
 def test_one_format_at_a_time_and_the_command_line_is_over_the_environment(
@@ -262,7 +276,8 @@ def many(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "command", ["list --limit 0", "rows many", "errors many", "rows many --csv"]
+    "command",
+    ["list --limit all", "log many --limit all", "rows many", "errors many", "rows many --csv"],
 )
 def test_a_closed_pipe_ends_each_listing_quietly(many: Path, command: str) -> None:
     arguments = [sys.executable, "-m", "journal", "--root", str(many), *command.split()]

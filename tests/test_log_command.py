@@ -60,11 +60,14 @@ def run(root: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     return run
 
 
+HEADER = "TIME                 EVENT         ROW  TEXT"
+
+
 def parts(out: str) -> list[list[str]]:
-    """Of each line what it is about, the row, and the text."""
-    return [
-        [line[21:30].strip(), line[32:38].strip(), line[40:].strip()] for line in out.splitlines()
-    ]
+    """Of each line behind the header what it is about, the row, and the text."""
+    header, *lines = out.splitlines() or [HEADER]
+    assert header == HEADER
+    return [[line[21:30].strip(), line[32:38].strip(), line[40:].strip()] for line in lines]
 
 
 ALL = [
@@ -101,7 +104,7 @@ def test_the_times_of_the_log_are_local(run: Run, monkeypatch: pytest.MonkeyPatc
         monkeypatch.undo()
         time.tzset()
     now = datetime.now(UTC).replace(tzinfo=None) - timedelta(hours=8)
-    for line in out.splitlines():
+    for line in out.splitlines()[1:]:
         at = datetime.strptime(line[:19], "%Y-%m-%d %H:%M:%S")  # noqa: DTZ007
         assert timedelta(seconds=-1) < now - at < timedelta(minutes=5)
 
@@ -155,7 +158,7 @@ def test_what_is_left_out_by_default_is_said_and_only_then(root: Path, run: Run)
     assert [line[2] for line in parts(out)] == [f"m{number}" for number in range(10, 60)]
     assert err == "j: the last 50 events; -n all shows all of them\n"
     assert run("log", "j", "-n", "5")[2] == ""
-    assert len(run("log", "j", "-n", "all")[1].splitlines()) == len(ALL) + 60
+    assert len(run("log", "j", "-n", "all")[1].splitlines()) == 1 + len(ALL) + 60
 
 
 def test_json_is_one_array_and_nl_an_object_a_line_of_the_same(run: Run) -> None:
@@ -291,8 +294,11 @@ def test_in_a_terminal_each_event_has_its_place_in_forty_columns(root: Path, col
     with Command(root, "log", "j", columns=columns) as command:
         assert command.ends() == 0
         shown = command.out
-    assert parts(shown.replace("\r\n", "\n")) == ALL
-    assert "\x1b" not in shown
+    assert "\x1b[31mfailed\x1b[0m" in shown
+    assert "\x1b[33mWARNING\x1b[0m" in shown
+    plain = re.sub("\x1b\\[[0-9]*m", "", shown)
+    assert "\x1b" not in plain
+    assert parts(plain.replace("\r\n", "\n")) == ALL
 
 
 def test_a_reader_that_goes_away_ends_the_log_quietly(root: Path) -> None:
@@ -371,6 +377,24 @@ def test_followed_events_are_json_lines_each_written_at_once(root: Path) -> None
         assert command.ends() == 0
         events = [json.loads(line) for line in command.out.splitlines()]
     assert [event["text"] for event in events] == ["paused", "m0", "m1", "m2", "failed"]
+
+
+@pytest.mark.parametrize("form", ["--csv", "--tsv", "--nl", "--table"])
+@pytest.mark.parametrize("columns", [None, 80], ids=["pipe", "terminal"])
+def test_each_format_but_an_array_can_be_followed(
+    root: Path, form: str, columns: int | None
+) -> None:
+    with (
+        Command(root, "log", "j", "-f", "-n", "1", form, columns=columns) as command,
+        JobService(root) as service,
+    ):
+        command.awaits("paused")
+        for number in range(3):
+            service.log("j", f"message {number}")
+            command.awaits(f"message {number}")
+        service.update_status("j", "cancelled")
+        assert command.ends() == 0
+        assert "cancelled" in command.out
 
 
 def test_a_job_that_has_ended_is_not_waited_for(root: Path) -> None:

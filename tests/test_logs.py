@@ -47,6 +47,13 @@ def messages(service: JobService, *options: Any, **more: Any) -> list[str]:
 # --- writing
 
 
+def test_a_level_may_be_said_in_any_case(service: JobService) -> None:
+    service.log("j", "m", "Warning")
+    (entry,) = service.get_logs("j", level="warning")
+    assert entry.level == "WARNING"
+    assert not messages(service, level="error")
+
+
 def test_what_is_logged_is_read_back_with_all_that_was_said(service: JobService) -> None:
     begin = datetime.now(UTC)
     service.log("j", "plain")
@@ -129,7 +136,7 @@ def test_logs_go_when_their_job_is_deleted(service: JobService) -> None:
 
 
 REFUSED: dict[str, tuple[Callable[[JobService], object], str]] = {
-    "a level in lower case": (lambda s: s.log("j", "m", "info"), "level: must be one of DEBUG"),
+    "a level of another name": (lambda s: s.log("j", "m", "WARN"), "level: must be one of DEBUG"),
     "a level of logging's": (lambda s: s.log("j", "m", 20), "level: "),  # type: ignore[arg-type]
     "a message that is no text": (lambda s: s.log("j", b"m"), "message: "),  # type: ignore[arg-type]
     "row 0": (lambda s: s.log("j", "m", row_number=0), "row_number: must be an int from 1"),

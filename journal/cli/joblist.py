@@ -9,14 +9,13 @@ import click
 
 from journal.cli.exits import exit_code_of_store
 from journal.cli.jobs import ReadingService, duration_s, state_of
-from journal.cli.listing import Field, Format, echo_rows, listing_options
+from journal.cli.listing import Field, Format, echo_rows, limit_option, listing_options
 from journal.cli.output import bar, cents_text, duration_text, tell, time_cell
-from journal.cli.when import parse_moment
+from journal.cli.when import parse_moment, since_option
 from journal.errors import JournalError
 from journal.model import Job, JobStatus, done_rows
 
 _INTERRUPTED = "interrupted"
-_LIMIT = 50
 _BAR_CELLS = 8
 
 
@@ -109,21 +108,9 @@ _FIELDS = (
     help="Only these; a job whose run died is interrupted, not running.",
 )
 @click.option("--name", metavar="PATTERN", help="Only jobs of such a name: 'Ship *'.")
-@click.option(
-    "--since",
-    metavar="WHEN",
-    callback=parse_moment,
-    help="Made then or later: 2026-11-24, '2026-11-24 13:35', 3d, 2h.",
-)
+@since_option("Made")
 @click.option("--until", metavar="WHEN", callback=parse_moment, help="Made before that.")
-@click.option(
-    "--limit",
-    metavar="N",
-    type=click.IntRange(min=0),
-    default=_LIMIT,
-    show_default=True,
-    help="The newest N of them; 0 for all.",
-)
+@limit_option("The newest N of them.", default="50")
 @listing_options
 @click.pass_context
 def list_command(
@@ -132,7 +119,7 @@ def list_command(
     name: str | None,
     since: datetime | None,
     until: datetime | None,
-    limit: int,
+    limit: int | None,
     output: Format,
 ) -> int:
     """List the jobs, newest first.
@@ -153,7 +140,7 @@ def list_command(
     of_run = status in (JobStatus.RUNNING, _INTERRUPTED)  # only the run lock tells them apart
     jobs = service.list_jobs(
         JobStatus.RUNNING if of_run else status,
-        None if of_run or not limit else limit + 1,  # one more, to know whether there are more
+        None if of_run or limit is None else limit + 1,  # one more, to know whether there are more
         **query,
     )
     now = datetime.now(UTC)
@@ -163,10 +150,10 @@ def list_command(
         for job, state in states
         if not of_run or state == status
     ]
-    shown = found[:limit] if limit else found
+    shown = found[:limit]
     echo_rows(output, _FIELDS, shown, look_ahead=None)
     if len(found) > len(shown) and output.name == "table":
-        tell(f"these are the newest {limit}; --limit 0 shows all")
+        tell(f"these are the newest {limit}; --limit all shows all")
     if not jobs and not service.root.exists():
         tell(f"{service.root} does not exist: no job was made there")
     for error in errors:

@@ -20,7 +20,7 @@ from journal.cli.output import clean, echo_json, echo_json_list, terminal_width,
 from journal.cli.table import LOOK_AHEAD, Field, write_table
 from journal.tabular import as_text, csv_liner, tsv_cell, tsv_line
 
-__all__ = ["Field", "Format", "color_option", "echo_rows", "listing_options"]
+__all__ = ["Field", "Format", "color_option", "echo_rows", "limit_option", "listing_options"]
 
 _FORMATS = {
     "json": "One JSON array.",
@@ -46,6 +46,29 @@ color_option = click.option(
     envvar="JOURNAL_COLOR",
     help="Statuses in colour; auto: on a terminal, unless NO_COLOR is set.",
 )
+
+
+def limit_option(
+    what: str, *short: str, default: str | None = None
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """``--limit N|all`` with its ``short`` names; the command gets a number from 0, or None for all."""
+    return click.option(
+        *short,
+        "--limit",
+        metavar="N|all",
+        callback=_parse_count,
+        default=default,
+        show_default=default is not None,
+        help=what,
+    )
+
+
+def _parse_count(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:
+    if value is None or value == "all":
+        return None
+    if not (value.isascii() and value.isdecimal() and len(value) < 10):
+        raise click.BadParameter(f"{value!r} is no number, and not 'all'")
+    return int(value)
 
 
 def listing_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -29,6 +29,11 @@ _COLORS = {
     "failed": 31,  # red
     "cancelled": 33,
     "unknown": 35,
+    "review": 35,  # and other events of a log
+    "error": 31,
+    "ERROR": 31,
+    "CRITICAL": 31,
+    "WARNING": 33,
 }
 
 

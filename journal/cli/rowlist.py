@@ -12,7 +12,7 @@ import click
 
 from journal.cli.exits import EXIT_OK, EXIT_REFUSED
 from journal.cli.jobs import find_job, job_argument
-from journal.cli.listing import Field, Format, echo_rows, listing_options
+from journal.cli.listing import Field, Format, echo_rows, limit_option, listing_options
 from journal.cli.output import as_json, shorten, tell
 from journal.cli.rows import missing_rows, parse_rows, rows_within
 from journal.cli.where import Condition, parse_conditions
@@ -108,7 +108,7 @@ def _named_field(name: str) -> Field:
     callback=_parse_columns,
     help="Show these: fields of rows, columns of the data; data.status is the data's own.",
 )
-@click.option("--limit", metavar="N", type=click.IntRange(min=1), help="The first N of them.")
+@limit_option("The first N of them.  [default: all]")
 @listing_options
 @click.pass_context
 def rows_command(

@@ -80,12 +80,13 @@ def _line(
     color: bool,
 ) -> str:
     parts = []
+    last = next(reversed(widths))  # which may be very long in one of the lines
     for place, width in widths.items():
         field = fields[place]
         text = cells[place]
         if bound is not None and field.least:
             text = cut(text, width)
-        padded = pad(text, width, right=field.right)
+        padded = pad(text, width, right=field.right) if place != last or field.right else text
         if color and field.status and text:
             padded = padded.replace(text, colored(text, text))
         parts.append(padded)

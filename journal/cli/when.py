@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import click
 
@@ -19,6 +21,16 @@ def parse_moment(
         return None if value is None else moment(value, datetime.now(UTC))
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
+
+
+def since_option(what: str) -> Callable[[Any], Any]:
+    """``--since WHEN``; ``what`` is true of what is chosen, such as "Made"."""
+    return click.option(
+        "--since",
+        metavar="WHEN",
+        callback=parse_moment,
+        help=f"{what} then or later: 2026-11-24, '2026-11-24 13:35', 3d, 2h.",
+    )
 
 
 def moment(text: str, now: datetime) -> datetime:
