@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import click
-from click.shell_completion import CompletionItem
 
 from journal.cli.exits import exit_code_of_store
 from journal.cli.jobs import ReadingService, complete_job, complete_path, find_job
@@ -16,9 +16,7 @@ from journal.model import RowStatus
 from journal.service import JobService
 
 
-def _complete_names(
-    ctx: click.Context, parameter: click.Parameter, incomplete: str
-) -> list[CompletionItem]:
+def _complete_names(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
     is_job = not ctx.params.get("names") and not ctx.params.get("all_jobs")
     return (complete_job if is_job else complete_path)(ctx, parameter, incomplete)
 

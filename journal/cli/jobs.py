@@ -7,9 +7,9 @@ import sys
 from collections.abc import Callable, Collection
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import click
-from click.shell_completion import CompletionItem
 
 from journal.errors import JobNotFoundError, JournalError, StorageError
 from journal.format import JOURNAL_NAME
@@ -20,25 +20,20 @@ from journal.validate import is_job_id
 DEFAULT_ROOT = "jobs"
 
 
-def complete_job(
-    ctx: click.Context, parameter: click.Parameter, incomplete: str
-) -> list[CompletionItem]:
+def complete_job(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
     """What a shell offers for JOB: ids, and for the beginning of a path what it finds itself."""
     if os.sep in incomplete:
         return complete_path(ctx, parameter, incomplete)
     try:
         service = ReadingService(ctx.find_root().params.get("root") or DEFAULT_ROOT)
-        ids = sorted(job_id for job_id in service.job_ids() if job_id.startswith(incomplete))
+        return sorted(job_id for job_id in service.job_ids() if job_id.startswith(incomplete))
     except JournalError:
         return []
-    return [CompletionItem(job_id) for job_id in ids]
 
 
-def complete_path(
-    _ctx: click.Context, _parameter: click.Parameter, incomplete: str
-) -> list[CompletionItem]:
+def complete_path(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
     """That a shell is to offer files and directories."""
-    return [CompletionItem(incomplete, type="file")]
+    return click.Path().shell_complete(ctx, parameter, incomplete)
 
 
 job_argument = click.argument("job", shell_complete=complete_job)
