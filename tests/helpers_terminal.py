@@ -1,4 +1,4 @@
-"""The command in a process of its own: in a terminal of some width, or with its output in pipes."""
+"""Commands in processes of their own: in a terminal of some width, or with their output in pipes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import termios
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,16 +20,26 @@ _IN_TERMINAL = "import os, sys; os.login_tty(0); os.execv(sys.executable, sys.ar
 
 
 class Command:
-    """``journal --root ROOT ...``, until the end of a ``with`` block.
+    """``journal --root ROOT ...`` (or without ROOT), until the end of a ``with`` block.
 
-    With ``columns`` it has a terminal of that width, where ``out`` is all that is shown; else
-    ``out`` and ``err`` are what has come through its pipes so far.
+    With ``columns`` it has a terminal of that width, where ``out`` is all that is shown, and
+    ``typed`` was typed before it started; else ``out`` and ``err`` are what has come through its
+    pipes so far. ``more`` is added to the environment.
     """
 
-    def __init__(self, root: Path, *arguments: str, columns: int | None = None) -> None:
-        command = [sys.executable, "-W", "error", "-m", "journal", "--root", str(root), *arguments]
-        environment = {**os.environ, "TERM": "xterm"}
-        environment.pop("COLUMNS", None)
+    def __init__(
+        self,
+        root: Path | None,
+        *arguments: str,
+        columns: int | None = None,
+        typed: str = "",
+        more: Mapping[str, str] | None = None,
+    ) -> None:
+        command = [sys.executable, "-W", "error", "-m", "journal"]
+        command += [*([] if root is None else ["--root", str(root)]), *arguments]
+        left_out = ("COLUMNS", "NO_COLOR", "JOURNAL_ROOT")
+        environment = {name: value for name, value in os.environ.items() if name not in left_out}
+        environment |= {"TERM": "xterm-256color", "PYTHONUTF8": "1", **(more or {})}
         if columns is None:
             self.process = subprocess.Popen(
                 command,
@@ -44,6 +55,7 @@ class Command:
         else:
             self._terminal, there = pty.openpty()
             fcntl.ioctl(there, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+            os.write(self._terminal, typed.encode())
             self.process = subprocess.Popen(
                 [sys.executable, "-c", _IN_TERMINAL, *command],
                 stdin=there,
@@ -79,6 +91,13 @@ class Command:
     def press(self, keys: str) -> None:
         assert self._terminal is not None
         os.write(self._terminal, keys.encode())
+
+    def hang_up(self) -> None:
+        """Go away as the terminal, which sends SIGHUP."""
+        assert self._terminal is not None
+        self._open.discard(self._terminal)
+        os.close(self._terminal)
+        self._terminal = None
 
     def close_out(self) -> None:
         """Go away as the reader of its standard output."""
@@ -117,3 +136,15 @@ class Command:
         for stream in (self.process.stdout, self.process.stderr):
             if stream is not None:
                 stream.close()
+
+
+def on_terminal(
+    *arguments: str, columns: int, answer: str = "", environment: Mapping[str, str] | None = None
+) -> tuple[int, str]:
+    """``journal ARGUMENTS`` on a terminal: its exit code, and what it showed, with LF as line ends.
+
+    ``answer`` is typed before it starts; the terminal echoes it first.
+    """
+    with Command(None, *arguments, columns=columns, typed=answer, more=environment) as command:
+        code = command.ends()
+        return code, command.out.replace("\r\n", "\n").removeprefix(answer)

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from terminal import on_terminal
+from helpers_terminal import on_terminal
 
 from journal import JobService
 from journal.cli import main

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from terminal import on_terminal
+from helpers_terminal import on_terminal
 
 from journal import JobService
 from journal.cli import main

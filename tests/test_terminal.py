@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import os
-import pty
 import re
-import select
 import signal
-import struct
-import sys
-import termios
 from collections import Counter
-from fcntl import ioctl
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from helpers_terminal import Command
 
 from journal import JobService
 
-WAIT_S = 60
+Start = Callable[..., Command]
 
 # Says that it has begun, with a child in the background, and waits for the gate or its end.
 HELD = """
@@ -29,45 +26,18 @@ echo done
 """
 
 
-class Terminal:
-    """A `journal` command in a terminal of its own: what it shows, and keys to press."""
+@pytest.fixture(name="start")
+def fixture_start() -> Iterator[Start]:
+    """``start("run", ...)``: a `journal` command in a terminal of its own."""
+    with ExitStack() as stack:
 
-    def __init__(self, *arguments: str, columns: int = 80) -> None:
-        self.shown = ""
-        self._pid, self._fd = pty.fork()
-        if not self._pid:
-            try:
-                os.execv(sys.executable, [sys.executable, "-m", "journal", *arguments])
-            finally:
-                os._exit(127)
-        ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        def start(*arguments: str, columns: int = 80) -> Command:
+            return stack.enter_context(Command(None, *arguments, columns=columns))
 
-    def _read(self) -> bool:
-        ready, _, _ = select.select([self._fd], [], [], WAIT_S)
-        assert ready, f"nothing more is shown after {self.shown!r}"
-        try:
-            data = os.read(self._fd, 1 << 16)
-        except OSError:  # EIO: the other side has gone
-            return False
-        self.shown += data.decode(errors="replace")
-        return bool(data)
-
-    def wait_for(self, text: str) -> None:
-        while text not in self.shown:
-            assert self._read(), f"it ended having shown {self.shown!r}"
-
-    def press(self, keys: bytes) -> None:
-        os.write(self._fd, keys)
-
-    def end(self) -> int:
-        """Wait for its end; the exit code, negative for a signal."""
-        while self._read():
-            pass
-        os.close(self._fd)
-        return os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+        yield start
 
 
-CTRL_C = b"\x03"
+CTRL_C = "\x03"
 
 
 @pytest.fixture
@@ -80,9 +50,9 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def held_run(work: Path, workers: int, *options: str) -> Terminal:
+def held_run(start: Start, work: Path, workers: int, *options: str) -> Command:
     """A run with all of its workers at a command that waits for the gate."""
-    terminal = Terminal(
+    terminal = start(
         *("run", "rows", "--lines", "--job", "j", "-j", str(workers), *options, "--", "sh"),
         "held.sh",
     )
@@ -111,105 +81,113 @@ def is_alive(pid: int) -> bool:
     return state not in "ZX"
 
 
-def test_a_run_shows_a_bar_that_fits_the_terminal(work: Path) -> None:
+def test_a_run_shows_a_bar_that_fits_the_terminal(start: Start, work: Path) -> None:
     for columns in (80, 200):
-        terminal = Terminal(
+        terminal = start(
             "run", "rows", "--lines", "--job", f"j{columns}", "--", "true", columns=columns
         )
-        assert terminal.end() == 0
-        assert "6/6" in terminal.shown
-        for line in re.split(r"[\r\n]+", terminal.shown):
+        assert terminal.ends() == 0
+        assert "6/6" in terminal.out
+        for line in re.split(r"[\r\n]+", terminal.out):
             visible = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line)
             assert "\x1b" not in visible
             if "/6" in visible:
                 assert len(visible) <= columns, visible
 
 
-def test_a_quiet_run_shows_no_bar(work: Path) -> None:
-    terminal = Terminal("run", "rows", "--lines", "--job", "j", "--quiet", "--", "true")
-    assert terminal.end() == 0
-    assert "6/6" not in terminal.shown
-    assert "6 completed" in terminal.shown
+def test_a_quiet_run_shows_no_bar(start: Start, work: Path) -> None:
+    terminal = start("run", "rows", "--lines", "--job", "j", "--quiet", "--", "true")
+    assert terminal.ends() == 0
+    assert "6/6" not in terminal.out
+    assert "6 completed" in terminal.out
 
 
-def test_ctrl_c_pauses_and_the_commands_in_flight_end_as_they_would(work: Path) -> None:
-    terminal = held_run(work, 2)
+def test_ctrl_c_pauses_and_the_commands_in_flight_end_as_they_would(
+    start: Start, work: Path
+) -> None:
+    terminal = held_run(start, work, 2)
     terminal.press(CTRL_C)
-    terminal.wait_for("waiting for what is in flight (2)")
+    terminal.awaits("waiting for what is in flight (2)")
     (work / "gate").touch()
-    code = terminal.end()
+    code = terminal.ends()
     for pid in children(work):
         os.kill(pid, signal.SIGKILL)  # what a command has left behind by itself is not ours
     assert code == 130
     assert statuses() == {"completed": 2, "pending": 4}
-    assert "to go on: " in terminal.shown
+    assert "to go on: " in terminal.out
 
 
-def test_a_second_ctrl_c_ends_the_commands_and_all_that_they_have_started(work: Path) -> None:
-    terminal = held_run(work, 3)
+def test_a_second_ctrl_c_ends_the_commands_and_all_that_they_have_started(
+    start: Start, work: Path
+) -> None:
+    terminal = held_run(start, work, 3)
     terminal.press(CTRL_C)
-    terminal.wait_for("waiting for what is in flight (3)")
+    terminal.awaits("waiting for what is in flight (3)")
     terminal.press(CTRL_C)
-    assert terminal.end() == 130
+    assert terminal.ends() == 130
     assert statuses() == {"needs_review": 3, "pending": 3}
     pids = children(work)
     assert len(pids) == 3
     assert not any(map(is_alive, pids))
 
 
-def test_a_third_ctrl_c_kills_what_does_not_end(work: Path) -> None:
+def test_a_third_ctrl_c_kills_what_does_not_end(start: Start, work: Path) -> None:
     (work / "held.sh").write_text("trap '' TERM INT\n" + HELD)
-    terminal = held_run(work, 1)
+    terminal = held_run(start, work, 1)
     terminal.press(CTRL_C)
-    terminal.wait_for("waiting for what is in flight (1)")
+    terminal.awaits("waiting for what is in flight (1)")
     terminal.press(CTRL_C)
-    terminal.wait_for("ending what is in flight (1)")
+    terminal.awaits("ending what is in flight (1)")
     terminal.press(CTRL_C)
-    assert terminal.end() == 130
+    assert terminal.ends() == 130
     assert statuses() == {"needs_review": 1, "pending": 5}
     assert not any(map(is_alive, children(work)))
 
 
-def test_a_command_that_takes_too_long_is_ended_with_all_that_it_has_started(work: Path) -> None:
-    terminal = Terminal(
+def test_a_command_that_takes_too_long_is_ended_with_all_that_it_has_started(
+    start: Start, work: Path
+) -> None:
+    terminal = start(
         *("run", "rows", "--lines", "--job", "j", "--limit", "1", "--timeout", "0.2", "--"),
         *("sh", "-c", "sleep 1000 & echo $! >> children; wait"),
     )
-    assert terminal.end() == 3
+    assert terminal.ends() == 3
     with JobService("jobs") as service:
         (row,) = service.get_failed_rows("j")
     assert (row.error_code, row.error_message) == ("TimeoutError", "it took longer than 0.2 s")
     assert not any(map(is_alive, children(work)))
 
 
-def test_a_halt_now_ends_what_is_in_flight(work: Path) -> None:
+def test_a_halt_now_ends_what_is_in_flight(start: Start, work: Path) -> None:
     script = 'if [ "$1" = 1 ]; then cat begun; exit 7; fi; echo > begun; exec sleep 1000'
-    terminal = Terminal(
+    terminal = start(
         *("run", "rows", "--lines", "--job", "j", "-j", "2", "--halt", "now,fail=1", "--"),
         *("sh", "-c", script, "sh", "{line}"),
     )
-    assert terminal.end() == 3
+    assert terminal.ends() == 3
     assert statuses() == {"failed": 1, "needs_review": 1, "pending": 4}
-    assert "1 rows have failed: ending what is in flight" in terminal.shown
+    assert "1 rows have failed: ending what is in flight" in terminal.out
 
 
-def test_a_terminal_that_is_closed_pauses_its_run(work: Path) -> None:
-    terminal = held_run(work, 1)
-    os.kill(terminal._pid, signal.SIGHUP)
-    terminal.wait_for("waiting for what is in flight (1)")
+def test_a_terminal_that_is_closed_pauses_its_run(start: Start, work: Path) -> None:
+    terminal = held_run(start, work, 1)
+    os.kill(terminal.process.pid, signal.SIGHUP)
+    terminal.awaits("waiting for what is in flight (1)")
     (work / "gate").touch()
-    assert terminal.end() == 129
+    assert terminal.ends() == 129
     for pid in children(work):
         os.kill(pid, signal.SIGKILL)
     assert statuses() == {"completed": 1, "pending": 5}
 
 
-def test_a_second_ctrl_c_begins_none_of_the_rows_that_were_about_to(work: Path) -> None:
+def test_a_second_ctrl_c_begins_none_of_the_rows_that_were_about_to(
+    start: Start, work: Path
+) -> None:
     (work / "rows").write_text("".join(f"{number}\n" for number in range(1, 600)))
     (work / "quick.sh").write_text(
         "[ $1 -gt 300 ] || exit 0\necho $$ >> slow\necho began >> begun\nexec sleep 1000\n"
     )
-    terminal = Terminal(
+    terminal = start(
         *("run", "rows", "--lines", "--job", "j", "-j", "3", "--", "sh", "quick.sh", "{line}")
     )
     begun = os.open(work / "begun", os.O_RDWR)
@@ -217,9 +195,9 @@ def test_a_second_ctrl_c_begins_none_of_the_rows_that_were_about_to(work: Path) 
     while heard.count(b"\n") < 3:
         heard += os.read(begun, 100)
     terminal.press(CTRL_C)
-    terminal.wait_for("waiting for what is in flight")
+    terminal.awaits("waiting for what is in flight")
     terminal.press(CTRL_C)
-    assert terminal.end() == 130
+    assert terminal.ends() == 130
     os.close(begun)
     pids = [int(line) for line in (work / "slow").read_text().split()]
     assert len(pids) == 3
@@ -227,11 +205,13 @@ def test_a_second_ctrl_c_begins_none_of_the_rows_that_were_about_to(work: Path) 
     assert statuses() == {"completed": 300, "needs_review": 3, "pending": 296}
 
 
-def test_a_terminal_that_is_gone_is_no_reason_to_end_a_run_differently(work: Path) -> None:
-    terminal = held_run(work, 1)
-    os.close(terminal._fd)  # which sends SIGHUP
+def test_a_terminal_that_is_gone_is_no_reason_to_end_a_run_differently(
+    start: Start, work: Path
+) -> None:
+    terminal = held_run(start, work, 1)
+    terminal.hang_up()
     (work / "gate").touch()
-    assert os.waitstatus_to_exitcode(os.waitpid(terminal._pid, 0)[1]) == 129
+    assert terminal.ends() == 129
     for pid in children(work):
         os.kill(pid, signal.SIGKILL)
     assert statuses() == {"completed": 1, "pending": 5}
