@@ -48,6 +48,7 @@ from journal.format import (
     load_sha256,
 )
 from journal.history import Entry, History
+from journal.index import PROCESSING
 from journal.jobs import job_of, summary_of
 from journal.log import Log
 from journal.model import (
@@ -626,14 +627,18 @@ class JobService:
         processing or needs_review by ``policy`` as in :meth:`recover_job`. ``retry_of`` names the
         old job, and the new one's id is the old one's with ``-retry``, ``-retry-2``, ... behind
         it, so that no job is retried twice. Raises InvalidStateTransition for a job that has not
-        ended, has nothing to go on with, or has such a job already; JobExistsError if another
-        job has the id.
+        ended, has nothing to go on with, or has such a job already; JobBusyError while a run, of
+        this service too, has rows of it in flight; JobExistsError if another job has the id.
         """
         check_policy(policy)
+        # Asked before the rows are read: what this run has in flight would be open in both jobs.
+        holder = self.run_holder(job_id)
         with self._reading(job_id) as log:
             if log is None:
                 raise JobNotFoundError(job_id)
             state = check_retry(log, policy)
+            if holder is not None and log.index.tallies[PROCESSING]:
+                raise JobBusyError(job_id, holder.host, holder.pid, holder.started_at)
             rows = RowSequence(job_id, log, log.index.view(None))
             header = state.header
         record = JobRecord(

@@ -33,6 +33,7 @@ from journal import (
     Skip,
     StorageError,
 )
+from journal.cli import main
 from journal.limits import Limits
 from journal.run import Run
 from journal.threads import Outcomes
@@ -778,6 +779,28 @@ def test_a_cancelled_run_drains_and_leaves(path: Path) -> None:
         assert (report.job.status, report.completed) == ("cancelled", 2)
         assert report.exit_code == 4
         assert other.run_holder("j") is None
+
+
+@pytest.mark.parametrize("same_service", [True, False])
+def test_a_cancelled_job_is_not_retried_while_its_run_has_rows_in_flight(
+    path: Path, capsys: pytest.CaptureFixture[str], *, same_service: bool
+) -> None:
+    gate = Gate()
+    with open_job(path, 6) as job, JobService(path.parent) as other:
+        run = Background(job, gate, workers=2)
+        gate.wait_for(2)
+        other.update_status("j", "cancelled")
+        with pytest.raises(JobBusyError) as caught:
+            (job.service if same_service else other).retry_job("j", "retry")
+        assert caught.value.pid == os.getpid()
+        assert main(["--root", str(path.parent), "show", "j"]) == 0
+        out = capsys.readouterr().out
+        assert f"journal --root {path.parent} wait j\n" in out
+        assert "retry j" not in out
+        gate.let_go()
+        assert run.report().completed == 2
+        retry = other.retry_job("j", "retry")
+        assert [row.row_number for row in other.get_rows(retry.id)] == [3, 4, 5, 6]
 
 
 def test_a_failure_that_could_be_tried_again_is_one_in_a_job_that_was_cancelled(

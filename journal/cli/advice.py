@@ -39,6 +39,12 @@ def advice(
     if successor is not None:
         found.append((command("show", successor.id), "its unfinished rows went on there"))
         return found
+    if ended and holder is not None and job.processing_count:
+        in_flight = (
+            f"its run has {job.processing_count} rows in flight: wait until they are settled"
+        )
+        found.append((command("wait", job.id), in_flight))
+        return found
     if job.needs_review_count:
         found += _review(job, doubtful["needs_review"], ended=ended, command=command)
     if state == "interrupted":
