@@ -31,6 +31,7 @@ from journal.index import (
     TERMINAL_STATUSES,
     Index,
     JobState,
+    Retried,
     View,
 )
 from journal.log import Log
@@ -207,6 +208,20 @@ def check_retry(log: Log, policy: Policy) -> JobState:
         VALID_TRANSITIONS[state.status],
         f"job {log.directory.name}",
         hint,
+    )
+
+
+def retried_elsewhere(job_id: str, status: JobStatus, retried: Retried) -> InvalidStateTransition:
+    """What to raise for a job whose retry was made on another machine, and isn't here."""
+    return InvalidStateTransition(
+        status,
+        JobStatus.PENDING,
+        VALID_TRANSITIONS[status],
+        f"job {job_id}",
+        f"job {retried.job}, made on {retried.host} at {time_text(retried.at)}, goes on with its "
+        f"unfinished rows: bring that one here (`journal pull`); if it is lost, and none of them may "
+        f"have been done there, `journal retry {job_id} --again` or retry_job(..., again=True) makes "
+        "another",
     )
 
 

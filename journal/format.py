@@ -75,6 +75,8 @@ written by a newer version: stop, do not repair.
     likes. Whoever reads one takes another type in these three as their default. Each run begins with
     one whose ``details`` have a member ``run``: an object with the ``host``, ``pid``, ``user`` and
     ``version`` of this package, and ``resume``, what a person types to go on, all text but ``pid``.
+    An ended job whose unfinished rows go on in another has one with a member ``retry``: an object
+    with the id of that ``job`` and the ``host`` that has made it.
 
 A ``status`` that isn't one of the model's is damage.
 

@@ -46,7 +46,7 @@ from journal.format import (
     sealed_end,
     stated_crc,
 )
-from journal.index import STATUSES, Columns, Counts, Index, JobState, Lease
+from journal.index import STATUSES, Columns, Counts, Index, JobState, Lease, Retried
 from journal.model import JobStatus
 from journal.replay import Position
 
@@ -65,7 +65,7 @@ _SMALL = {"attempts", "row_at", "status_at"}  # never so large that the highest 
 class _Header(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """``blocks`` holds the crcs of each column's blocks, of :data:`BLOCK_ROWS` rows each."""
 
-    hint: Literal[2]  # the next number for every change of what replay makes of the same journal
+    hint: Literal[3]  # the next number for every change of what replay makes of the same journal
     offset: int  # behind the commit
     crc: int
     inode: int
@@ -82,6 +82,7 @@ class _Header(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     counts: Counts
     hosts: tuple[str, ...]
     resume_command: str | None
+    retried: Retried | None
     tallies: list[int]
     cost_cents: int
     rows: int
@@ -124,6 +125,7 @@ def read_hint(
         header.counts,
         header.hosts,
         header.resume_command,
+        header.retried,
     )
     index = Index()
     index.load(
@@ -339,7 +341,7 @@ def write_hint(
             return
         line = file.find_line(0) or b""
         header = _Header(
-            hint=2,
+            hint=3,
             offset=position.offset,
             crc=position.crc,
             inode=file.inode,
@@ -355,6 +357,7 @@ def write_hint(
             repaired=state.repaired,
             hosts=state.hosts,
             resume_command=state.resume_command,
+            retried=state.retried,
             counts=state.counts,
             tallies=index.tallies,
             cost_cents=index.cost_cents,

@@ -28,6 +28,7 @@ from journal.format import (
     JobRecord,
     JobStatusRecord,
     LogRecord,
+    Moment,
     UndecodableError,
 )
 from journal.model import JobStatus, RowStatus
@@ -50,6 +51,14 @@ class Counts(msgspec.Struct, frozen=True):
     failed: int = 0
 
 
+class Retried(msgspec.Struct, frozen=True):
+    """The job that goes on with this one's unfinished rows, and where and when it was made."""
+
+    job: str
+    host: str
+    at: Moment
+
+
 class JobState(msgspec.Struct, frozen=True):
     """All that the index knows of the job itself."""
 
@@ -62,6 +71,7 @@ class JobState(msgspec.Struct, frozen=True):
     counts: Counts = Counts()
     hosts: tuple[str, ...] = ()  # that runs were started on, the last one last
     resume_command: str | None = None  # of the last run
+    retried: Retried | None = None
 
 
 class Columns:
@@ -157,21 +167,20 @@ class View:
 
 
 def _state_after_log(state: JobState, record: LogRecord) -> JobState:
-    """A log record is for people, but for one that says where runs were started."""
-    details = record.details if isinstance(record.details, dict) else {}
-    run, merge = details.get("run"), details.get("merge")
-    if isinstance(merge, dict) and isinstance(merge.get("hosts"), list):
-        theirs = [name for name in merge["hosts"] if isinstance(name, str)]
-        added = (name for name in theirs if name not in state.hosts)
-        return msgspec.structs.replace(state, hosts=(*added, *state.hosts)[-_MOST_HOSTS:])
-    host = run.get("host") if isinstance(run, dict) else None
-    if not isinstance(run, dict) or not isinstance(host, str):
-        return state
-    resume = run.get("resume")
-    hosts = (*(name for name in state.hosts if name != host), host)[-_MOST_HOSTS:]
-    return msgspec.structs.replace(
-        state, hosts=hosts, resume_command=resume if isinstance(resume, str) else None
-    )
+    """A log record is for people, but for those that say where runs, or a retry, were started."""
+    replace = msgspec.structs.replace
+    match record.details:
+        case {"run": {"host": str(host), **run}}:
+            resume = run.get("resume")
+            hosts = (*(name for name in state.hosts if name != host), host)[-_MOST_HOSTS:]
+            command = resume if isinstance(resume, str) else None
+            return replace(state, hosts=hosts, resume_command=command)
+        case {"retry": {"job": str(job), "host": str(host)}}:
+            return replace(state, retried=Retried(job, host, record.at))
+        case {"merge": {"hosts": [*names]}}:
+            new = (name for name in names if isinstance(name, str) and name not in state.hosts)
+            return replace(state, hosts=(*new, *state.hosts)[-_MOST_HOSTS:])
+    return state
 
 
 class Index:

@@ -292,12 +292,14 @@ class JobRun:
             self.service, self.id, limits, retry_on, self._on_interrupted, self._resume_command
         )
 
-    def retry(self, policy: Policy = "review") -> JobRun:
+    def retry(self, policy: Policy = "review", *, again: bool = False) -> JobRun:
         """The open follow-up job of this ended one, which must be closed for itself.
 
         Made as :meth:`JobService.retry_job` does, if there is none yet.
         """
-        job = self.service.get_retry(self.id) or self.service.retry_job(self.id, policy)
+        job = self.service.get_retry(self.id) or self.service.retry_job(
+            self.id, policy, again=again
+        )
         return open_job(
             self.service.root / job.id,
             on_interrupted=self._on_interrupted,

@@ -22,6 +22,7 @@ from journal.changes import (
     check_retry,
     put_job_record,
     put_log,
+    retried_elsewhere,
     retry_failed,
     set_job_status,
     settle_rows,
@@ -620,17 +621,21 @@ class JobService:
 
     # --- runs
 
-    def retry_job(self, job_id: str, policy: Policy = "review") -> Job:
+    def retry_job(self, job_id: str, policy: Policy = "review", *, again: bool = False) -> Job:
         """Make the pending job that goes on with an ended job's unfinished rows.
 
         It holds them by their old numbers: pending and failed ones as pending, those in
         processing or needs_review by ``policy`` as in :meth:`recover_job`. ``retry_of`` names the
         old job, and the new one's id is the old one's with ``-retry``, ``-retry-2``, ... behind
-        it, so that no job is retried twice. Raises InvalidStateTransition for a job that has not
+        it, so that no job is retried twice. That it is made, and where, is first committed to the
+        old job's log, which goes along to other machines, and stands if the new job can't be made
+        then. On another host, if the new job isn't there, ``again`` must say that one more is wanted. Raises InvalidStateTransition for a job that has not
         ended, has nothing to go on with, or has such a job already; JobBusyError while a run, of
         this service too, has rows of it in flight; JobExistsError if another job has the id.
         """
         check_policy(policy)
+        if self._log(job_id).in_own_commit:
+            raise InvalidValueError("batch", job_id, "is open: the new job would outlive its end")
         # Asked before the rows are read: what this run has in flight would be open in both jobs.
         holder = self.run_holder(job_id)
         with self._reading(job_id) as log:
@@ -652,7 +657,14 @@ class JobService:
             retry_of=job_id,
             at=UNSET_TIME,
         )
-        new_id = retry_id(job_id)
+        new_id, host = retry_id(job_id), files.host_name()
+        if not self._store.holds_job(new_id) and (
+            state.retried is None or state.retried.host != host
+        ):
+            if state.retried is not None and not again:
+                raise retried_elsewhere(job_id, state.status, state.retried)
+            message = f"its unfinished rows go on as {new_id} on {host}"
+            self.log(job_id, message, details={"retry": {"job": new_id, "host": host}})
         try:
             return self._create(record, new_id, lambda log: take_over_rows(log, rows, policy))
         except JobExistsError:

@@ -32,7 +32,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import journal.reader
-from journal import JobService, JournalDamagedError, RowStatus
+from journal import InvalidStateTransition, JobService, JournalDamagedError, RowStatus
 from journal.repair import repair_job
 from journal.verify import verify_job
 
@@ -68,6 +68,20 @@ def test_a_job_opened_from_its_hint_is_what_replay_says(
         assert [list(view) for view in views[:3]] == before
         assert [row for view in views[1:] for row in view] == [r for rows in said[5] for r in rows]
     assert opened(tmp_path) == replayed(tmp_path)
+
+
+def test_a_hint_knows_that_the_job_was_retried_elsewhere(
+    tmp_path: Path, disk: CountingOs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_job(tmp_path)
+    with JobService(tmp_path) as service:
+        service.start_job(JOB)
+        service.update_status(JOB, "cancelled")
+        service.delete_job(service.retry_job(JOB).id)
+    assert is_believed(tmp_path, disk)
+    monkeypatch.setattr("journal.files.host_name", lambda: "elsewhere")
+    with JobService(tmp_path) as service, pytest.raises(InvalidStateTransition, match="--again"):
+        service.retry_job(JOB)
 
 
 ACTIONS = ("reopen", "add", "add far", "start", "complete", "skip", "error", "discard", "view")

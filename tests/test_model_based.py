@@ -25,6 +25,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+import journal.files
 import journal.runlock
 from journal import (
     LOG_LEVELS,
@@ -589,6 +590,8 @@ class JournalMachine(RuleBasedStateMachine):
             assert refusal == (old.status, "pending", list(VALID_TRANSITIONS[old.status]))
             return
         job = service.retry_job(job_id, policy)
+        host = journal.files.host_name()
+        old.log(f"its unfinished rows go on as {job.id} on {host}", "INFO")
         new = self.models[job.id] = ModelJob({**old.header, "id": job.id, "retry_of": job_id})
         for number in old.numbers():
             row = old.rows[number]

@@ -21,6 +21,7 @@ import pytest
 
 import journal
 import journal.errors
+import journal.files
 import journal.log
 import journal.store
 from journal import (
@@ -1592,7 +1593,13 @@ def test_retry_job_takes_over_the_unfinished_rows(service: JobService, status: J
         ]
         assert each.get_job(new.id) == new
     assert new.total_rows == 4
-    assert journal_bytes(service, old.id) == before
+    *_, entry = service.get_logs(old.id)
+    after = journal_bytes(service, old.id)
+    assert after.startswith(before)
+    assert after.count(b',"crc":"') == before.count(b',"crc":"') + 1
+    host = journal.files.host_name()
+    assert entry.message == f"its unfinished rows go on as old-retry on {host}"
+    assert entry.details == {"retry": {"job": "old-retry", "host": host}}
 
 
 @pytest.mark.parametrize("status", [JobStatus.PENDING, JobStatus.RUNNING, JobStatus.PAUSED])
@@ -1604,6 +1611,50 @@ def test_a_job_that_goes_on_is_not_retried_as_a_new_one(
         service.retry_job(job.id)
     assert caught.value.current_state == status.value
     assert [each.id for each in service.list_jobs()] == [job.id]
+
+
+@pytest.fixture
+def retried(service: JobService, job: Job) -> JobService:
+    """Job ``ship`` is retried, and its retry isn't here (any more)."""
+    move_job(service, job.id, JobStatus.FAILED)
+    service.delete_job(service.retry_job(job.id).id)
+    return service
+
+
+def test_a_copy_of_a_job_that_was_retried_elsewhere_is_retried_only_if_that_is_asked_for(
+    retried: JobService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = journal.files.host_name()
+    monkeypatch.setattr("journal.files.host_name", lambda: "two")
+    before = journal_bytes(retried, "ship")
+    with pytest.raises(InvalidStateTransition) as caught:
+        retried.retry_job("ship")
+    for part in ("ship-retry", here, "`journal pull`", "--again", "again=True"):
+        assert part in caught.value.hint
+    assert [job.id for job in retried.list_jobs()] == ["ship"]
+    assert journal_bytes(retried, "ship") == before
+    assert retried.retry_job("ship", again=True).id == "ship-retry"
+    with pytest.raises(InvalidStateTransition, match="goes on with its unfinished rows already"):
+        retried.retry_job("ship", again=True)
+
+
+def test_a_retry_that_a_crash_has_cut_short_is_made_on_the_same_machine_without_further_ado(
+    retried: JobService,
+) -> None:
+    before = journal_bytes(retried, "ship")
+    assert retried.retry_job("ship").id == "ship-retry"
+    assert journal_bytes(retried, "ship") == before
+
+
+def test_a_job_is_not_retried_in_a_batch_that_may_yet_be_discarded(
+    service: JobService, job: Job
+) -> None:
+    move_job(service, job.id, JobStatus.RUNNING)
+    with service.batch(job.id):
+        service.update_status(job.id, "cancelled")
+        with pytest.raises(InvalidValueError, match="batch"):
+            service.retry_job(job.id)
+    assert service.retry_job(job.id).retry_of == job.id
 
 
 @pytest.mark.parametrize("has_rows", [True, False])

@@ -33,6 +33,11 @@ _row_option = click.option(
     show_default="review",
     help="Of an ended job: what becomes of rows that were in flight when a run died.",
 )
+@click.option(
+    "--again",
+    is_flag=True,
+    help="Of an ended job: also if another machine has retried it, and its new job isn't here.",
+)
 @click.pass_context
 def retry_command(
     ctx: click.Context,
@@ -40,6 +45,8 @@ def retry_command(
     rows: list[range] | None,
     error_code: str | None,
     on_interrupted: Policy | None,
+    *,
+    again: bool,
 ) -> None:
     """Put failed rows back to pending, or make a new job of an ended job's unfinished rows.
 
@@ -63,12 +70,16 @@ def retry_command(
                     f"a job that has not ended; `journal retry {job_id}` makes a new job of all its "
                     "unfinished rows: skip those that aren't wanted first"
                 )
-            click.echo(service.retry_job(job_id, on_interrupted or "review").id)
+            click.echo(service.retry_job(job_id, on_interrupted or "review", again=again).id)
             return
         if on_interrupted is not None:
             raise click.UsageError(
                 f"--on-interrupted is for a job that has ended, and {job_id} is {found.status}: "
                 "`journal run` takes it"
+            )
+        if again:
+            raise click.UsageError(
+                f"--again is for a job that has ended, and {job_id} is {found.status}"
             )
         if rows is None and error_code is None:
             count = service.retry_failed_rows(job_id)
