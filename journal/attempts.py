@@ -27,7 +27,7 @@ from journal.outcome import (
     outcome_of_error,
     outcome_of_value,
 )
-from journal.rowqueue import RowQueue, end_job, log_run
+from journal.rowqueue import RowQueue, Tell, end_job, start_run
 from journal.service import JobService
 
 _POLL_S = 0.2
@@ -161,6 +161,7 @@ def iterate_attempts(
     retry_on: Errors,
     on_interrupted: Policy,
     resume_command: str,
+    tell: Tell,
 ) -> Iterator[Attempt]:
     """See :meth:`JobRun.attempts`."""
     job = service.get_job(job_id)
@@ -168,8 +169,7 @@ def iterate_attempts(
         raise JobNotFoundError(job_id)
     if job.status in TERMINAL_STATUSES:
         return
-    service.start_job(job_id, on_interrupted, keep_lock=True)
-    log_run(service, job_id, resume_command)
+    start_run(service, job_id, on_interrupted, resume_command, tell)
     queue = RowQueue(service, job_id, limits, on_interrupted)
     attempt = None
     passed = 0

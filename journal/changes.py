@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Literal
 
+from journal import files
 from journal.errors import InvalidStateTransition, InvalidValueError, RowNotFoundError
 from journal.format import (
     LOST_CHECKSUM,
@@ -38,6 +39,7 @@ from journal.log import Log
 from journal.model import VALID_ROW_TRANSITIONS, VALID_TRANSITIONS, JobRow, JobStatus, RowStatus
 from journal.rows import read_row, row_from_records
 from journal.validate import new_rows
+from journal.version import VERSION
 
 Policy = Literal["review", "retry", "fail"]
 
@@ -74,6 +76,25 @@ def put_log(log: Log, job_id: str, record: LogRecord) -> None:
     if record.row is not None and log.index.position_of(record.row) is None:
         raise RowNotFoundError(f"{job_id}:{record.row}")
     record.at = log.now()
+    put_job_record(log, record)
+
+
+def put_run(log: Log, resume_command: str = "") -> None:
+    """Add where a run has begun, for who must know which machines worked on the job.
+
+    The nonce tells copies apart that are gone on with by hosts, or containers, of the same name.
+    """
+    host = files.host_name()
+    run: dict[str, Any] = {
+        "host": host,
+        "pid": files.process_id(),
+        "user": files.user_name(),
+        "version": VERSION,
+        "nonce": files.nonce(),
+    }
+    if resume_command:
+        run["resume"] = resume_command
+    record = LogRecord(message=f"run started on {host}", details={"run": run}, at=log.now())
     put_job_record(log, record)
 
 

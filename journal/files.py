@@ -646,6 +646,11 @@ def user_name() -> str:
         return str(os.getuid())
 
 
+def nonce() -> str:
+    """16 hex digits that nobody else has had, whatever its host, process id and clock."""
+    return os.urandom(8).hex()
+
+
 def boot_id() -> str:
     """What the system calls itself until it starts anew; empty where it has no such name."""
     try:

@@ -74,7 +74,8 @@ written by a newer version: stop, do not repair.
     or CRITICAL), ``row`` (null: a row number), ``details`` (null: any object), and what else it
     likes. Whoever reads one takes another type in these three as their default. Each run begins with
     one whose ``details`` have a member ``run``: an object with the ``host``, ``pid``, ``user`` and
-    ``version`` of this package, and ``resume``, what a person types to go on, all text but ``pid``.
+    ``version`` of this package, a ``nonce`` of 16 random hex digits, so that two copies that are gone
+    on with always differ, and perhaps ``resume``, what a person types to go on; all text but ``pid``.
     An ended job whose unfinished rows go on in another has one with a member ``retry``: an object
     with the id of that ``job`` and the ``host`` that has made it.
 

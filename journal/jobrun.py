@@ -25,7 +25,8 @@ from journal.limits import Limits
 from journal.match import Data, Key, Matched, OnChanged, match_rows, new_rows
 from journal.model import Job, JobRow, JobSummary, RowStatus
 from journal.outcome import Errors, Handler
-from journal.run import Run, RunReport, Tell
+from journal.rowqueue import Tell
+from journal.run import Run, RunReport
 from journal.service import JobService
 from journal.threads import Outcomes
 from journal.validate import is_job_id, slug
@@ -280,16 +281,24 @@ class JobRun:
         retry_on: Errors = (Exception,),
         backoff_s: float = 1.0,
         max_backoff_s: float = 60.0,
+        tell: Tell | None = None,
     ) -> Iterator[Attempt]:
         """The open rows one by one, for a loop of your own: see :class:`Attempt`.
 
         The job is started at the first one, and ended when there is none left; paused if the loop is
-        left before. An attempt that has failed comes again, as in :meth:`run`.
+        left before. An attempt that has failed comes again, as in :meth:`run`. ``tell`` is given
+        what a person should know: that another host ran the job last.
         """
         limits = Limits(max_attempts=max_attempts, backoff_s=backoff_s, max_backoff_s=max_backoff_s)
         check_errors(retry_on)
         return iterate_attempts(
-            self.service, self.id, limits, retry_on, self._on_interrupted, self._resume_command
+            self.service,
+            self.id,
+            limits,
+            retry_on,
+            self._on_interrupted,
+            self._resume_command,
+            tell or tell_stderr,
         )
 
     def retry(self, policy: Policy = "review", *, again: bool = False) -> JobRun:

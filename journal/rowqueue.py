@@ -10,17 +10,19 @@ import heapq
 import os
 import shlex
 from collections import deque
+from collections.abc import Callable
 from time import monotonic
 
+from journal import files
 from journal.changes import Policy
 from journal.errors import InvalidStateTransition, JobNotFoundError
-from journal.files import host_name, process_id, user_name
 from journal.index import TERMINAL_STATUSES
 from journal.limits import Limits
 from journal.model import FoundRow, Job, JobRow, JobStatus, RowStatus
 from journal.outcome import Outcome
 from journal.service import JobService
-from journal.version import VERSION
+
+Tell = Callable[[str], object]
 
 _MOST_WAITING = 100_000  # rows that wait for another attempt; beyond that no new ones are taken
 _FOUND_AT_ONCE = 100
@@ -193,18 +195,23 @@ class RowQueue:
         return job is None or job.status in TERMINAL_STATUSES
 
 
-def log_run(service: JobService, job_id: str, resume_command: str) -> str:
-    """Write down where a run has begun, for who must know which machines worked on the job."""
-    host = host_name()
-    run = {
-        "host": host,
-        "pid": process_id(),
-        "user": user_name(),
-        "version": VERSION,
-        "resume": _from_here(resume_command),
-    }
-    service.log(job_id, f"run started on {host}", details={"run": run})
-    return host
+def start_run(
+    service: JobService, job_id: str, on_interrupted: Policy, resume_command: str, tell: Tell
+) -> None:
+    """Start the job, to be let go of by :meth:`JobService.release_run`.
+
+    ``tell`` is given a warning first, if another host ran it last: nothing is changed by then.
+    """
+    job = service.get_job(job_id)
+    if job is None:
+        raise JobNotFoundError(job_id)
+    if job.hosts and job.hosts[-1] != files.host_name():
+        tell(
+            f"{job_id}: was last run on {job.hosts[-1]}; make sure that nothing of that run is "
+            "still at work there"
+        )
+    command = _from_here(resume_command)
+    service.start_job(job_id, on_interrupted, keep_lock=True, resume_command=command)
 
 
 def _from_here(command: str) -> str:

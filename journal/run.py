@@ -29,7 +29,7 @@ from journal.index import TERMINAL_STATUSES
 from journal.limits import Halt, Limits, Rate
 from journal.model import Job, JobRow, JobStatus, RowStatus
 from journal.outcome import Errors, Outcome, outcome_of_bad_value
-from journal.rowqueue import RowQueue, end_job, log_run
+from journal.rowqueue import RowQueue, Tell, end_job, start_run
 from journal.service import JobService
 from journal.signals import stopping_signals
 from journal.threads import Outcomes
@@ -48,8 +48,6 @@ _STATUSES = {
     "skipped": RowStatus.SKIPPED,
     "review": RowStatus.NEEDS_REVIEW,
 }
-
-Tell = Callable[[str], object]
 
 
 class RunReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -179,9 +177,9 @@ class Run:
         begin_s = monotonic()
         service = self._service
         try:
-            service.start_job(self._job_id, self._on_interrupted, keep_lock=True)
+            command = self._resume_command
+            start_run(service, self._job_id, self._on_interrupted, command, self._say)
             try:
-                self._say_where()
                 job = self._work(handle_signals)
             finally:
                 with suppress(JournalError):
@@ -215,15 +213,6 @@ class Run:
                     self._say(problem)
                 raise
             return self._leave()
-
-    def _say_where(self) -> None:
-        hosts = self._job().hosts
-        here = log_run(self._service, self._job_id, self._resume_command)
-        if hosts and hosts[-1] != here:
-            self._say(
-                f"{self._job_id}: was last run on {hosts[-1]}; make sure that nothing of that run is "
-                "still at work there"
-            )
 
     def _say(self, text: str) -> None:
         """Nobody need be listening: what is done matters more."""

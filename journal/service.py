@@ -22,6 +22,7 @@ from journal.changes import (
     check_retry,
     put_job_record,
     put_log,
+    put_run,
     retried_elsewhere,
     retry_failed,
     set_job_status,
@@ -319,9 +320,9 @@ class JobService:
     def update_status(self, job_id: str, new_status: JobStatus | str) -> Job:
         """Move the job; sets ``started_at`` at its first start, ``completed_at`` at its end.
 
-        To ``running`` takes the run lock if it is free, and writes its record either way: that
-        is how another terminal resumes a run that waits. Any other status lets go of the run
-        lock if this service holds it. Raises InvalidStateTransition.
+        To ``running`` takes the run lock if it is free, and says who does, as :meth:`start_job`; it
+        writes its record either way: that is how another terminal resumes a run that waits. Any
+        other status lets go of the run lock if this service holds it. Raises InvalidStateTransition.
         """
         target = job_status(new_status, "new_status")
         taken = False
@@ -329,6 +330,8 @@ class JobService:
             with suppress(JobBusyError):
                 taken = self._store.take_run(check_job_id(job_id))
         with self._committing_run(job_id, taken=taken) as log:
+            if taken:
+                put_run(log)
             set_job_status(log, target)
             return job_of(log.index)
 
@@ -684,7 +687,12 @@ class JobService:
         return job if job is not None and job.retry_of == job_id else None
 
     def start_job(
-        self, job_id: str, on_interrupted: Policy = "review", *, keep_lock: bool = False
+        self,
+        job_id: str,
+        on_interrupted: Policy = "review",
+        *,
+        keep_lock: bool = False,
+        resume_command: str = "",
     ) -> Job:
         """Take the run lock and set a pending, paused or interrupted job running.
 
@@ -692,16 +700,21 @@ class JobService:
         job's status: while rows are in flight, no other run may take them.
 
         Rows left in processing by a run that died are settled by ``on_interrupted`` as in
-        :meth:`recover_job`, in the same commit. Raises JobBusyError while another run holds the
+        :meth:`recover_job`, and the job's log says who takes it over: host, pid, user, and
+        ``resume_command``, what a person types, in any directory, to go on (:attr:`Job.hosts`,
+        :attr:`Job.resume_command`); all in one commit. Raises JobBusyError while another run holds the
         job, this service's own included, and InvalidStateTransition for a job that has ended.
         """
         check_policy(on_interrupted, "on_interrupted")
+        check_text(resume_command, "resume_command")
         if keep_lock and self._log(job_id).in_own_commit:
             raise InvalidValueError(
                 "batch", job_id, "is open: no start of a row would be on the disk before its work"
             )
         taken = self._store.take_run(check_job_id(job_id), keep=keep_lock)
         with self._committing_run(job_id, taken=taken) as log:
+            if taken:
+                put_run(log, resume_command)
             status = job_of(log.index).status
             if status is JobStatus.RUNNING and not taken:
                 raise busy_error(log.directory, job_id)

@@ -214,7 +214,7 @@ def test_the_root_may_come_from_the_environment(
 
 def test_verify_counts_what_it_has_read(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(root, "verify", "ship-ca") == 0
-    assert capsys.readouterr().out == "ok       ship-ca: 9 records in 7 commits, 3 rows\n"
+    assert capsys.readouterr().out == "ok       ship-ca: 10 records in 7 commits, 3 rows\n"
 
 
 def test_verify_reports_every_damage_and_goes_on(
@@ -227,7 +227,7 @@ def test_verify_reports_every_damage_and_goes_on(
     out = capsys.readouterr().out
     assert "DAMAGED  ship-ca" in out
     assert "damage: line 2, bytes " in out
-    assert "damage: line 6, bytes " in out
+    assert "damage: line 7, bytes " in out
     assert "ok       ship-or" in out
     assert path.read_bytes() == damaged
 
@@ -241,7 +241,7 @@ def test_verify_reports_a_torn_tail_which_is_no_damage(
     assert run(root, "verify", "ship-ca") == 0
     out = capsys.readouterr().out
     assert out.startswith("torn ")
-    assert "torn: line 10, bytes " in out
+    assert "torn: line 11, bytes " in out
     assert path.read_bytes() == torn
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import random
 import shutil
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 from helpers_crash import journal_path, place_journal, seal_commits, split_commits
 from helpers_transfer import JOB, change, go_on, journal_line, make_job, packed
 
+import journal.log
 from journal import InvalidValueError, JobService, JournalDamagedError
 from journal.compare import Comparison, compare, find_fork
 from journal.copies import open_copy, seal_after, seal_before
@@ -95,6 +98,24 @@ def test_different_jobs_are_told_from_copies_of_one(here: Path, tmp_path: Path) 
         done = journal_line(here, "compare", JOB, str(tmp_path / root / job_id))
         assert done.returncode == 2
         assert text in done.stderr
+
+
+def resume_by_hand(service: JobService, job_id: str) -> None:
+    service.update_status(job_id, "paused")
+    service.update_status(job_id, "running")
+
+
+@pytest.mark.parametrize("start", [JobService.start_job, resume_by_hand])
+def test_copies_differ_that_twins_have_gone_on_with_under_clocks_that_are_held(
+    here: Path, there: Path, monkeypatch: pytest.MonkeyPatch, start: Callable[..., object]
+) -> None:
+    """Host name, process id and times are the same: two containers after a clock that was ahead."""
+    monkeypatch.setattr(journal.log, "now", lambda: datetime.fromtimestamp(0, UTC))
+    for root in (here, there):
+        with JobService(root) as service:
+            start(service, JOB)
+            service.complete_row(f"{JOB}:3", "T-3")
+    assert compared(here, there).relation == "diverged"
 
 
 def test_the_exit_codes_and_the_json_say_which_it_is(here: Path, there: Path) -> None:

@@ -15,18 +15,23 @@ from helpers_crash import Child
 from helpers_terminal import Command
 
 import journal.events
+import journal.files
 from journal import JobService, JobStatus
 from journal.cli import main
 from journal.cli.follow import follow_job
 from journal.events import Choice, Event, last_events, read_events
 from journal.repair import repair_job
 from journal.replay import START
+from journal.version import VERSION
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A store with a job ``j`` to which everything has happened that can."""
     path = tmp_path / "jobs"
+    who = {"host_name": "here", "process_id": 7, "user_name": "ann", "nonce": "00000000deadbeef"}
+    for name, value in who.items():
+        monkeypatch.setattr(journal.files, name, lambda value=value: value)
     with JobService(path, sync="none") as service:
         rows = [{"data": {"zip": str(90000 + n)}} for n in range(4)]
         service.create_job("Ship CA", "ship --state CA", job_id="j", row_data=rows)
@@ -70,10 +75,12 @@ def parts(out: str) -> list[list[str]]:
     return [[line[21:30].strip(), line[32:38].strip(), line[40:].strip()] for line in lines]
 
 
+RUN = f'{{"run":{{"host":"here","pid":7,"user":"ann","version":"{VERSION}","nonce":"00000000deadbeef"}}}}'
 ALL = [
     ["created", "", "Ship CA: ship --state CA"],
     ["added", "", "4 rows added"],
     ["added", "5", "row added"],
+    ["INFO", "", f"run started on here  {RUN}"],
     ["job", "", "running"],
     ["started", "1", ""],
     ["completed", "1", '1Z999, cost 12.50, {"zip":"90000","n":[1]}'],
@@ -119,13 +126,13 @@ def test_the_times_of_the_log_are_local(run: Run, monkeypatch: pytest.MonkeyPatc
         (["--since", "1h"], ALL),
         (["--since", "2h ago", "-n", "1"], ALL[-1:]),
         (["--since", "2099-01-01"], []),
-        (["--row", "2,4"], [["added", "", "2 rows added"], ALL[6], ALL[7], ALL[10]]),
-        (["--row", "5"], [ALL[2], ALL[11]]),
-        (["--row", "5", "-n", "1"], [ALL[11]]),
+        (["--row", "2,4"], [["added", "", "2 rows added"], ALL[7], ALL[8], ALL[11]]),
+        (["--row", "5"], [ALL[2], ALL[12]]),
+        (["--row", "5", "-n", "1"], [ALL[12]]),
         (["--row", "9"], []),
-        (["--level", "warning"], [ALL[6], *ALL[9:13:2], ALL[12], ALL[14]]),
-        (["--level", "ERROR"], [ALL[6], ALL[12]]),
-        (["--level", "info", "--row", "1-3"], [["added", "", "3 rows added"], *ALL[5:8], ALL[9]]),
+        (["--level", "warning"], [ALL[7], *ALL[10:14:2], ALL[13], ALL[15]]),
+        (["--level", "ERROR"], [ALL[7], ALL[13]]),
+        (["--level", "info", "--row", "1-3"], [["added", "", "3 rows added"], *ALL[6:9], ALL[10]]),
         (["--level", "critical"], []),
     ],
     ids=lambda value: " ".join(value) if value and isinstance(value[0], str) else "",
@@ -166,10 +173,10 @@ def test_json_is_one_array_and_nl_an_object_a_line_of_the_same(run: Run) -> None
     events = json.loads(out)
     assert not set(out) & set("\x1b\u202e")
     assert list(events[0]) == ["at", "kind", "level", "row_number", "text", "details"]
-    assert events[6]["text"] == "E42: no such \x1b[31mzip\n\u202e"
-    assert events[6]["details"]["error_code"] == "E42"
-    assert events[11] == {
-        "at": events[11]["at"],
+    assert events[7]["text"] == "E42: no such \x1b[31mzip\n\u202e"
+    assert events[7]["details"]["error_code"] == "E42"
+    assert events[12] == {
+        "at": events[12]["at"],
         "kind": "log",
         "level": "WARNING",
         "row_number": 5,

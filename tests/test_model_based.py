@@ -85,6 +85,7 @@ class ModelJob:
         self.rows: dict[int, dict[str, Any]] = {}
         self.logs: list[tuple[str, str]] = []
         self.holder: int | None = None
+        self.hosts: tuple[str, ...] = ()
         self.was_started = False
         self.settled: list[int] = []
         # What the services last said, times included, of all that has not been touched since.
@@ -223,9 +224,15 @@ class ModelJob:
     def update_status(self, who: int, target: JobStatus) -> None:
         self._move(target)
         if target is JobStatus.RUNNING:
-            self.holder = who if self.holder is None else self.holder
+            self._take_over(who)
         elif self.holder == who:
             self.holder = None
+
+    def _take_over(self, who: int) -> None:
+        if self.holder is None:
+            self.holder = who
+            self.hosts = (journal.files.host_name(),)
+            self.log(f"run started on {self.hosts[0]}", "INFO")
 
     def _settle(self, policy: str) -> int:
         target = {
@@ -245,7 +252,7 @@ class ModelJob:
             self._move(JobStatus.RUNNING)
         if taken:
             self._settle(policy)
-        self.holder = who
+        self._take_over(who)
 
     def recover_job(self, policy: str) -> int:
         if self.holder is not None:
@@ -678,7 +685,7 @@ def check(service: JobService, job_id: str, model: ModelJob, *, sees_locks: bool
         "error_code": model.error[0],
         "error_message": model.error[1],
         "repaired": False,
-        "hosts": (),
+        "hosts": model.hosts,
         "resume_command": None,
     }
     assert (times["started_at"] is not None) == model.was_started

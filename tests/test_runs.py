@@ -297,7 +297,7 @@ def test_where_each_run_was_started_is_written_down_and_a_change_of_hosts_is_sai
 ) -> None:
     said: list[str] = []
     for host in ("one", "two", "two", "one"):
-        monkeypatch.setattr("journal.rowqueue.host_name", lambda host=host: host)
+        monkeypatch.setattr("journal.files.host_name", lambda host=host: host)
         with open_job(path, 9, resume_command=f"on {host}") as job:
             job.run(lambda _row: 1, max_rows=2, tell=said.append)
             assert job.job.hosts[-1] == host
@@ -312,7 +312,45 @@ def test_where_each_run_was_started_is_written_down_and_a_change_of_hosts_is_sai
     assert job_now is not None
     assert job_now.hosts == ("two", "one")
     assert [run["host"] for run in runs] == ["one", "two", "two", "one"]
-    assert {"pid", "user", "version", "resume"} <= runs[0].keys()
+    assert {"pid", "user", "version", "nonce", "resume"} <= runs[0].keys()
+
+
+@pytest.mark.parametrize("how", ["run", "attempts"])
+def test_a_change_of_hosts_is_said_before_what_was_in_flight_there_is_settled(
+    path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    in_flight: list[int] = []
+    with monkeypatch.context() as patch, open_job(path, 2) as job:
+        patch.setattr("journal.files.host_name", lambda: "away")
+        job.service.start_job("j")
+        job.service.start_row("j:1")
+    with open_job(path, 2) as job:
+
+        def tell(text: str) -> None:
+            if text.startswith("j: was last run on away; "):
+                in_flight.append(job.job.processing_count)
+
+        if how == "run":
+            job.run(lambda _row: 1, tell=tell)
+        else:
+            for attempt in job.attempts(tell=tell):
+                with attempt:
+                    pass
+        assert in_flight == [1]
+        assert statuses(job) == {"needs_review": 1, "completed": 1}
+
+
+def test_a_job_that_is_started_by_hand_tells_its_hosts_too(path: Path) -> None:
+    with open_job(path) as job:
+        before = job.job
+        after = job.service.start_job("j", resume_command="python by_hand.py")
+        assert (before.hosts, after.hosts) == ((), (journal.files.host_name(),))
+        assert after.resume_command == "python by_hand.py"
+    with JobService(path.parent) as service:
+        service.start_job("j")
+        job_now = service.get_job("j")
+    assert job_now is not None
+    assert job_now.resume_command is None  # of the last run none is known
 
 
 # --- attempts

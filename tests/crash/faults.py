@@ -282,10 +282,12 @@ def _inode(file: int | Path | str) -> int:
 # --- what the bytes say ----------------------------------------------------------------------
 
 _SEALED_END = re.compile(rb',"crc":"([0-9a-f]{8})"}\n')
-_TIME = re.compile(rb'"at":"[^"]*"')
+_EACH_TIME_ANOTHER = re.compile(rb'"(at|nonce)":"[^"]*"')
 
 Commits = dict[str, tuple[bytes, ...]]  # of each job in a store
-Change = dict[str, tuple[bytes, ...] | None]  # a job's new commits without times; None: deleted
+Change = dict[
+    str, tuple[bytes, ...] | None
+]  # a job's new commits without times and nonces; None: deleted
 
 
 def commits_in(root: Path) -> Commits:
@@ -317,7 +319,8 @@ def change_between(before: Commits, after: Commits) -> Change:
         elif new != old:
             assert new[: len(old)] == old, f"the history of {job_id} was changed"
             change[job_id] = tuple(
-                _TIME.sub(b"", _SEALED_END.sub(b"}", commit)) for commit in new[len(old) :]
+                _EACH_TIME_ANOTHER.sub(b"", _SEALED_END.sub(b"}", commit))
+                for commit in new[len(old) :]
             )
     return change
 
