@@ -212,6 +212,20 @@ class RunHolder(msgspec.Struct, frozen=True):
     started_at: str = ""
 
 
+def job_exit_code(job: Job) -> int:
+    """For ``sys.exit``: 0 if all rows are completed or skipped, else as the README lists them.
+
+    3: some failed or need a review; 4: rows are open, whatever the job's status says.
+    """
+    if job.failed_rows or job.needs_review_count:
+        return 3
+    if job.successful_rows + job.skipped_count == job.total_rows:
+        return 0
+    # Counts that were set by hand may say anything; rows may be open after a merge.
+    is_open = job.pending_count or job.processing_count
+    return 0 if job.status is JobStatus.COMPLETED and not is_open else 4
+
+
 def job_status(value: JobStatus | str, where: str = "status") -> JobStatus:
     """The enum for a status given as itself or as its text."""
     try:

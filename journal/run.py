@@ -27,7 +27,7 @@ from journal.errors import (
 )
 from journal.index import TERMINAL_STATUSES
 from journal.limits import Halt, Limits, Rate
-from journal.model import Job, JobRow, JobStatus, RowStatus
+from journal.model import Job, JobRow, JobStatus, RowStatus, job_exit_code
 from journal.outcome import Errors, Outcome, outcome_of_bad_value
 from journal.rowqueue import RowQueue, Tell, end_job, start_run
 from journal.service import JobService
@@ -77,10 +77,7 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
                 return 128 + self.signal
             if self.reason is None:
                 return 4  # another process has paused it
-        if job.failed_rows or job.needs_review_count:
-            return 3
-        done = job.successful_rows + job.skipped_count
-        return 0 if job.status is JobStatus.COMPLETED or done == job.total_rows else 4
+        return job_exit_code(job)
 
 
 class _Attempt:

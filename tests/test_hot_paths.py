@@ -380,6 +380,24 @@ def test_listing_imports_nothing_that_only_writers_need(tmp_path: Path) -> None:
     assert done.stdout.splitlines()[-1] == "0 []"
 
 
+def test_waiting_for_a_job_imports_nothing_of_what_runs_one(tmp_path: Path) -> None:
+    with service_at(tmp_path) as service:
+        service.create_job("Name", job_id="j")
+        service.start_job("j")
+        service.update_status("j", "completed")
+    script = (
+        "import sys; from journal.cli import main; code = main(sys.argv[1:]); "
+        "print(code, sorted({'journal.run', 'concurrent.futures'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, "--root", str(tmp_path), "wait", "j"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == "0 []"
+
+
 def test_a_process_that_forks_before_its_first_lock_hears_nothing_of_it(tmp_path: Path) -> None:
     script = (
         "import os, sys; from journal import JobService; service = JobService(sys.argv[1]); "

@@ -552,15 +552,26 @@ def end_undone(service: JobService) -> None:
     service.update_status("j", "cancelled")
 
 
+def end_left_open(service: JobService) -> None:
+    """As a merge may leave it."""
+    service.skip_row("j:3")
+    service.start_job("j")
+    service.update_status("j", "completed")
+
+
+GO_ON = "to go on with what is not done: journal retry j"
+
+
 @pytest.mark.parametrize("command", ["watch", "wait"])
 @pytest.mark.parametrize(
     ("end", "code", "words"),
     [
         (end_completed, 0, "j: completed: 1 completed, 4 skipped"),
         (end_failed, 3, "j: failed: 1 completed, 2 skipped, 2 failed"),
-        (end_undone, 4, "j: cancelled: 1 completed, 2 skipped, 2 not done"),
+        (end_undone, 4, f"j: cancelled: 1 completed, 2 skipped, 2 not done\n{GO_ON}"),
+        (end_left_open, 4, f"j: completed: 1 completed, 2 skipped, 2 not done\n{GO_ON}"),
     ],
-    ids=["completed", "failed", "undone"],
+    ids=["completed", "failed", "undone", "left open"],
 )
 def test_the_exit_code_is_how_the_job_has_ended(
     root: Path, run: Run, command: str, end: Callable[[JobService], Any], code: int, words: str
@@ -570,7 +581,7 @@ def test_the_exit_code_is_how_the_job_has_ended(
         end(service)
         assert process.ends() == code
         assert process.out == ""
-        assert process.err.splitlines()[-1] == words
+        assert process.err.endswith(f"\n{words}\n")
     assert run(command, "j") == (code, "", words + "\n")  # it has ended already
 
 

@@ -275,6 +275,17 @@ def test_a_job_that_has_ended_is_reported_as_it_is_and_nothing_is_called(path: P
         assert list(job.attempts()) == []
 
 
+def test_a_job_that_is_completed_with_rows_left_open_is_no_success(path: Path) -> None:
+    with journal.open_job(path, people("a", "b"), key="id") as job:
+        job.service.start_job(job.id)
+        job.service.complete_row(f"{job.id}:1")
+        job.service.update_status(job.id, "completed")
+        report = job.run(done)
+        assert (report.exit_code, report.started) == (4, 0)
+        with job.retry() as again:
+            assert again.run(done).exit_code == 0
+
+
 def test_the_follow_up_of_a_failed_job_is_run_like_any_other(path: Path) -> None:
     with journal.open_job(path, people("a", "b"), key="id") as job:
         assert job.run(lambda _row: 1 / 0).exit_code == 3

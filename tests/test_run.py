@@ -136,6 +136,18 @@ def test_a_job_that_is_done_is_not_done_again(work: Path) -> None:
     assert not (work / "again").exists()
 
 
+def test_a_job_that_is_completed_with_rows_left_open_says_how_to_go_on(work: Path) -> None:
+    journal("run", "rows.csv", "--job", "j", "--limit", "1", "--", "true")
+    with JobService("jobs") as service:
+        service.start_job("j")
+        service.update_status("j", "completed")
+    done = journal("run", "rows.csv", "--job", "j", "--", "touch", "again")
+    assert done.returncode == 4
+    assert "j: completed already, and stays as it is\n" in done.stderr
+    assert "retry j\n" in done.stderr
+    assert not (work / "again").exists()
+
+
 def test_failed_rows_go_on_in_a_retry_job_with_the_same_input(work: Path) -> None:
     assert (
         journal("run", "rows.csv", "--job", "j", "--", "test", "{order}", "!=", "A-2").returncode

@@ -123,7 +123,8 @@ class _RunCommand:
     def _run(self, job_run: JobRun, handler: CommandHandler, limits: dict[str, Any]) -> int:
         given, job = self._given, job_run.job
         if job.status in TERMINAL_STATUSES:
-            tell(f"{job.id}: {job.status} already, nothing to do")
+            rest = "and stays as it is" if job.pending_count else "nothing to do"
+            tell(f"{job.id}: {job.status} already, {rest}")
             return _finish(job_run.service, RunReport(job=job))
         _tell_differences(job_run, shlex.join(given["command"]))
         tell(f"{job.id}: {job.total_rows} rows, {job.pending_count} pending")

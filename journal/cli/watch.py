@@ -10,8 +10,7 @@ from journal.cli.follow import follow_job
 from journal.cli.jobs import existing_job, find_job, job_argument
 from journal.cli.output import tell
 from journal.cli.progress import Progress
-from journal.model import Job
-from journal.run import RunReport
+from journal.model import Job, job_exit_code
 
 EXIT_TIMED_OUT = 124  # as of timeout(1)
 
@@ -76,4 +75,6 @@ def _outcome(job: Job) -> int:
     }
     text = ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "no rows"
     tell(f"{job.id}: {job.status}: {text}")
-    return RunReport(job=job).exit_code
+    if counts["not done"]:
+        tell(f"to go on with what is not done: journal retry {job.id}")
+    return job_exit_code(job)
