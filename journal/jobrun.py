@@ -58,7 +58,9 @@ def open_job(
 
     ``on_interrupted`` decides about rows that are in flight when a run or its worker dies: "review"
     by a person, "retry", or "fail". ``resume_command`` is what a run tells people to type after an
-    early end; by default how this program was called. ``sync``, ``lock_timeout_s`` as in :class:`JobService`.
+    early end, by default how this program was called, in full: it and ``original_command``, which
+    defaults to it, are written into the journal, and every copy and pack has them. If a secret is
+    among the arguments, say another, or "" for none. ``sync``, ``lock_timeout_s`` as in :class:`JobService`.
 
     On return the job and its rows are on the disk. Raises JobNotFoundError without ``rows`` for a
     job that isn't there, JobBusyError while another run works on it, InvalidValueError,
@@ -271,7 +273,7 @@ class JobRun:
         )
         report = run.work(handle_signals=handle_signals)
         if report.job.status not in TERMINAL_STATUSES:
-            say(f"to go on: {self._resume_command}")
+            say(f"to go on: {self._resume_command or 'run this program again'}")
         return report
 
     def attempts(

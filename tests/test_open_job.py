@@ -1,5 +1,6 @@
 """open_job: an input and its job, matched by key or by place."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -273,6 +274,25 @@ def test_a_job_that_has_ended_is_reported_as_it_is_and_nothing_is_called(path: P
         report = job.run(lambda _row: 1 / 0)
         assert (report.exit_code, report.started, report.job.status) == (0, 0, "completed")
         assert list(job.attempts()) == []
+
+
+@pytest.mark.parametrize("how", ["run", "attempts"])
+def test_an_empty_resume_command_leaves_the_command_line_out_of_the_journal(
+    path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr(sys, "orig_argv", ["python", "script.py", "--api-key", "sk_live"])
+    said: list[str] = []
+    with journal.open_job(path, people("a", "b"), key="id", resume_command="") as job:
+        if how == "run":
+            job.run(done, max_rows=1, tell=said.append)
+            assert said[-1] == "to go on: run this program again"
+        else:
+            with next(job.attempts()):
+                pass
+        assert (job.job.original_command, job.job.resume_command) == ("", None)
+    content = (path / "journal.jsonl").read_bytes()
+    assert b"sk_live" not in content
+    assert b'"resume"' not in content
 
 
 def test_a_job_that_is_completed_with_rows_left_open_is_no_success(path: Path) -> None:
