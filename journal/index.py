@@ -14,6 +14,7 @@ import threading
 import weakref
 from array import array
 from bisect import bisect_left
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
@@ -114,15 +115,15 @@ class Lease:
 
 
 class View:
-    """Rows of one status (or all) as they were when the view was taken, by row number."""
+    """Rows of some statuses (or all) as they were when the view was taken, by row number."""
 
-    __slots__ = ("_code", "_finding", "_first", "_found", "_lease", "_next", "columns", "count")
+    __slots__ = ("_finding", "_first", "_found", "_lease", "_next", "_wanted", "columns", "count")
 
     def __init__(
         self,
         columns: Columns,
         lease: Lease,
-        code: int | None,
+        codes: Collection[int] | None,
         count: int,
         *,
         first: int = 0,
@@ -132,16 +133,16 @@ class View:
         self.count = count
         self._first = first
         self._lease = lease
-        self._code = code
         self._next = 0
         self._finding = threading.Lock()  # threads may share a view
         # Positions are found as they are asked for: the first of a million pending is free.
         self._found: array[int] | None = None
         if order is not None:
             statuses = columns.statuses
-            self._found = array("Q", (p for p in order if code is None or statuses[p] == code))
-        elif code is not None and count < len(columns.statuses):
+            self._found = array("Q", (p for p in order if codes is None or statuses[p] in codes))
+        elif codes is not None and count < len(columns.statuses):
             self._found = array("Q")
+            self._wanted = _marked(columns.statuses, codes)
 
     def position(self, number: int) -> int:
         """The position of the view's row ``number`` (0-based, less than ``count``)."""
@@ -151,7 +152,8 @@ class View:
         if len(found) <= number:
             with self._finding:
                 while len(found) <= number:
-                    at = self.columns.statuses.find(self._code or 0, self._next)
+                    statuses, code = self._wanted
+                    at = statuses.find(code, self._next)
                     self._next = at + 1
                     found.append(at)
         return found[number]
@@ -164,6 +166,13 @@ class View:
             return [number + first for number in numbers]
         self.position(max(numbers[0], numbers[-1]))  # finds all before it too
         return [found[number] for number in numbers]
+
+
+def _marked(statuses: bytearray, codes: Collection[int]) -> tuple[bytearray, int]:
+    """Where ``find`` finds the rows of any of ``codes``, and what it is to look for."""
+    if len(codes) == 1:
+        return statuses, next(iter(codes))
+    return statuses.translate(bytes(code in codes for code in range(256))), 1
 
 
 def _state_after_log(state: JobState, record: LogRecord) -> JobState:
@@ -246,14 +255,14 @@ class Index:
             position = self.columns.statuses.find(CODES[status], position + 1)
         return found
 
-    def view(self, status: RowStatus | None) -> View:
-        """The rows of one status, or all, as they are now."""
-        code = None if status is None else CODES[status]
-        count = self.row_count if code is None else self.tallies[code]
+    def view(self, statuses: Collection[RowStatus] | None) -> View:
+        """The rows of any of these statuses, or all, as they are now."""
+        codes = None if statuses is None else frozenset(CODES[status] for status in statuses)
+        count = self.row_count if codes is None else sum(self.tallies[code] for code in codes)
         order = None
         if not self.ascending:
             order = sorted(range(self.row_count), key=self.columns.number)
-        return View(self.columns, self._take_lease(), code, count, order=order)
+        return View(self.columns, self._take_lease(), codes, count, order=order)
 
     def view_of_new(self, first: int) -> View:
         """The rows from position ``first`` on, in the order in which they were made."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
@@ -240,6 +240,17 @@ def row_status(value: RowStatus | str, where: str = "status") -> RowStatus:
         return RowStatus(value if isinstance(value, str) else "")
     except ValueError:
         raise InvalidValueError(where, value, f"must be one of {', '.join(RowStatus)}") from None
+
+
+def row_statuses(
+    value: RowStatus | str | Collection[RowStatus | str] | None, where: str = "status"
+) -> frozenset[RowStatus] | None:
+    """The enums for a status or a collection of them; None, for all, stays None."""
+    if value is None:
+        return None
+    if isinstance(value, (str, bytes)) or not isinstance(value, Collection):
+        return frozenset((row_status(value, where),))
+    return frozenset(row_status(each, where) for each in value)
 
 
 def log_level(value: str, where: str = "level") -> str:

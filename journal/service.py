@@ -67,6 +67,7 @@ from journal.model import (
     job_status,
     log_level,
     row_status,
+    row_statuses,
 )
 from journal.redact import check_fields, redacted_record
 from journal.replay import START, Position
@@ -398,13 +399,15 @@ class JobService:
                 return None
             return row_at(job_id, log, position)
 
-    def get_rows(self, job_id: str, status: RowStatus | str | None = None) -> Sequence[JobRow]:
-        """The job's rows, of one status or all, by row number; as they are now, for good.
+    def get_rows(
+        self, job_id: str, status: RowStatus | str | Collection[RowStatus | str] | None = None
+    ) -> Sequence[JobRow]:
+        """The job's rows, all or of a status or several, by row number; as they are now, for good.
 
         ``len`` is free; a row is read from the file when it is asked for. Raises
         JobNotFoundError.
         """
-        wanted = None if status is None else row_status(status)
+        wanted = row_statuses(status)
         with self._reading(job_id) as log:
             if log is None:
                 raise JobNotFoundError(job_id)

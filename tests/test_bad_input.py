@@ -577,7 +577,7 @@ BAD_STATUSES = [
 STATUS_CALLS: list[Any] = [
     pytest.param(lambda service, bad: service.update_status(JOB_ID, bad), id="update_status"),
     pytest.param(lambda service, bad: service.list_jobs(bad), id="list_jobs"),
-    pytest.param(lambda service, bad: service.get_rows(JOB_ID, bad), id="get_rows"),
+    pytest.param(lambda service, bad: service.get_rows(JOB_ID, [bad]), id="get_rows"),
     pytest.param(lambda service, bad: service.can_transition(bad, "running"), id="current"),
     pytest.param(lambda service, bad: service.can_transition("pending", bad), id="target"),
 ]

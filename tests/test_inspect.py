@@ -486,7 +486,10 @@ def test_show_reads_a_bounded_number_of_failed_rows_and_says_so(
     assert shown["errors"][0]["count"] == 10_000
     assert shown["failed_rows"] == 10_050
     assert run(tmp_path, "show", "many") == 0
-    assert "of 10050 failed rows, the first 10000 were read" in capsys.readouterr().out
+    assert (
+        "of 10050 rows that failed or need a review, the first 10000 were read"
+        in capsys.readouterr().out
+    )
     (group,) = as_json(tmp_path, capsys, "errors", "many")
     assert (group["count"], group["rows"]) == (10_050, "1-10050")
 

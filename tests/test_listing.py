@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import unicodedata
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from helpers_terminal import on_terminal
 
 from journal import JobService
 from journal.cli import main
-from journal.cli.output import bar, clean, cut, duration_text, pad, width_of
+from journal.cli.output import as_json, bar, clean, cut, pad, width_of
+from journal.text import duration_text, escaped
 
 Capture = pytest.CaptureFixture[str]
 COLORS = re.compile("\x1b\\[[0-9]*m")
@@ -341,9 +343,31 @@ def test_a_bar_is_full_only_when_all_is_done() -> None:
 
 
 def test_durations_have_the_units_that_matter() -> None:
-    shown = [duration_text(s) for s in (None, 0.03, 8.24, 59.96, 723, 11045, 183600)]
-    assert shown == ["", "30ms", "8.2s", "1m00s", "12m03s", "3h04m", "2d03h"]
+    shown = [duration_text(s) for s in (None, 0, 0.00025, 0.03, 0.9996, 8.24, 59.96, 723)]
+    assert shown == ["", "0ms", "0.25ms", "30ms", "1.0s", "8.2s", "1m00s", "12m03s"]
+    assert [duration_text(s) for s in (3599.6, 11045, 183600)] == ["1h00m", "3h04m", "2d03h"]
 
 
 def test_marks_that_reorder_text_are_shown_as_escapes() -> None:
     assert clean("a\u061cb\u202ec\x9bd") == "a\\u061cb\\u202ec\\x9bd"
+
+
+def test_no_character_that_is_not_seen_gets_through_to_terminals_json_or_the_report() -> None:
+    kinds = {"Cc", "Cf", "Zl", "Zp"}
+    visible = {
+        "\u06dd",
+        "\u08e2",
+        "\U000110bd",
+        "\U000110cd",
+    }  # signs around Arabic or Kaithi numbers
+    for code in range(0x110000):
+        character = chr(code)
+        if unicodedata.category(character) not in kinds or character in visible:
+            continue
+        if 0x600 <= code <= 0x605 or code in {0x70F, 0x890, 0x891} or 0x13430 <= code <= 0x1D17A:
+            continue  # shown, or about musical and hieroglyphic signs alone
+        assert clean(character).isascii()
+        assert clean(character).isprintable()
+        assert escaped(character, keep="\t\n") in {clean(character), "\t", "\n"}
+        assert as_json(character).isascii()
+        assert json.loads(as_json(character)) == character

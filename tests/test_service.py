@@ -863,8 +863,8 @@ JOB_CALLS: dict[str, Callable[[JobService, str], object]] = {
     "set_error": lambda service, job_id: service.set_error(job_id, "a", "b"),
     "log": lambda service, job_id: service.log(job_id, "m"),
     "get_logs": lambda service, job_id: service.get_logs(job_id),
-    "get_history": lambda service, job_id: service.get_history(job_id),
     "history": lambda service, job_id: service.history(job_id),
+    "get_history": lambda service, job_id: service.get_history(job_id),
     "create_rows": lambda service, job_id: service.create_rows(job_id, [{}]),
     "get_rows": lambda service, job_id: service.get_rows(job_id),
     "get_pending_rows": lambda service, job_id: service.get_pending_rows(job_id),
@@ -927,6 +927,31 @@ def test_a_sequence_has_length_items_and_slices(service: JobService, job: Job) -
     for index in (4, -5):
         with pytest.raises(IndexError):
             rows[index]
+
+
+@pytest.mark.parametrize("numbers", [range(1, 13), range(12, 0, -1), range(3, 99, 8)])
+def test_rows_of_several_statuses_are_one_sequence_by_number_which_stays_as_it_was(
+    root: Path, numbers: range
+) -> None:
+    with JobService(root, sync="none") as service:
+        service.create_job(
+            "J", job_id="j", row_data=[{"row_number": n, "data": {}} for n in numbers]
+        )
+        ordered = sorted(numbers)
+        for number in ordered[::3]:
+            service.skip_row(f"j:{number}")
+        for number in ordered[1::3]:
+            service.fail_row(f"j:{number}", "E", "m")
+        rows = service.get_rows("j", ("failed", RowStatus.SKIPPED, "failed"))
+        kept = [n for place, n in enumerate(ordered) if place % 3 < 2]
+        assert len(rows) == len(kept)
+        before = list(rows)
+        assert [row.row_number for row in before] == kept
+        service.retry_failed_rows("j")
+        assert list(rows) == before
+        assert [row.row_number for row in reversed(rows)] == kept[::-1]
+        assert list(service.get_rows("j", [])) == []
+        assert len(service.get_rows("j", list(RowStatus))) == len(ordered)
 
 
 def test_a_sequence_is_iterated_both_ways_and_more_than_once(service: JobService, job: Job) -> None:

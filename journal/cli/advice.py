@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from journal.cli.chain import Chain
+from journal.chain import Chain
 from journal.errorgroups import Numbers
 from journal.index import TERMINAL_STATUSES
 from journal.model import Job, JobStatus, RunHolder, done_rows

@@ -7,11 +7,12 @@ import sys
 import click
 
 from journal.cli.exits import EXIT_OK, EXIT_REFUSED, exit_code_of
-from journal.cli.jobs import complete_job, find_job, state_of
+from journal.cli.jobs import complete_job, find_job
 from journal.cli.output import clean, tell
 from journal.errors import JobBusyError, JournalError
 from journal.model import done_rows
 from journal.service import JobService
+from journal.states import state_of
 
 
 @click.command("delete")

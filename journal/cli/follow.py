@@ -10,11 +10,12 @@ from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
 
 from journal.cli.exits import Refused
-from journal.cli.jobs import existing_job, state_of
+from journal.cli.jobs import existing_job
 from journal.cli.output import tell
 from journal.index import TERMINAL_STATUSES
 from journal.model import Job, JobStatus
 from journal.service import JobService
+from journal.states import state_of
 
 _POLL_S = 0.1  # a look costs a call or two to the system; what happens is to be seen within 0.5 s
 

@@ -8,12 +8,14 @@ from typing import Any, NamedTuple
 import click
 
 from journal.cli.exits import exit_code_of_store
-from journal.cli.jobs import ReadingService, duration_s, state_of
+from journal.cli.jobs import ReadingService, duration_s
 from journal.cli.listing import Field, Format, echo_rows, limit_option, listing_options
-from journal.cli.output import bar, cents_text, duration_text, tell, time_cell
+from journal.cli.output import bar, cents_text, tell, time_cell
 from journal.cli.when import parse_moment, since_option
 from journal.errors import JournalError
 from journal.model import Job, JobStatus, done_rows
+from journal.states import state_of
+from journal.text import duration_text
 
 _INTERRUPTED = "interrupted"
 _BAR_CELLS = 8

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from journal.errors import JobNotFoundError, JournalError, StorageError
+from journal.errors import JobNotFoundError, JournalError
 from journal.format import JOURNAL_NAME
 from journal.model import Job, JobStatus, RunHolder
 from journal.service import JobService
@@ -93,16 +93,6 @@ def spoken(ctx: click.Context, service: JobService) -> Callable[..., str]:
         given = os.path.abspath(ctx.obj) == str(service.root)  # else JOB was given as a path
         words += ["--root", ctx.obj if given else str(service.root)]
     return lambda *more: shlex.join([*words, *more])
-
-
-def state_of(service: JobService, job: Job) -> str:
-    """The job's status; "interrupted" for a running job whose run died, "unknown" if hidden."""
-    try:
-        if job.status is JobStatus.RUNNING and service.run_holder(job.id) is None:
-            return "interrupted"
-    except StorageError:
-        return "unknown"  # it may not be looked at, and must not hide other jobs
-    return job.status.value
 
 
 def duration_s(job: Job, state: str, now: datetime) -> float | None:

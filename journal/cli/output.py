@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import sys
 import unicodedata
 from collections.abc import Iterable
@@ -15,9 +14,7 @@ import click
 import msgspec
 
 from journal.tabular import json_array
-
-# C0, DEL and C1 steer terminals; the bidirectional marks reorder what a reader sees.
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
+from journal.text import escaped, escaped_json
 
 _COLORS = {
     "running": 36,  # cyan
@@ -39,7 +36,7 @@ _COLORS = {
 
 def clean(text: str) -> str:
     """``text`` with characters that a terminal acts on shown as escapes."""
-    return _UNPRINTABLE.sub(lambda match: ascii(match[0])[1:-1], text)
+    return escaped(text)
 
 
 def local_time(at: datetime) -> datetime:
@@ -53,23 +50,6 @@ def local_time(at: datetime) -> datetime:
 def time_cell(at: datetime | None) -> str:
     """The moment as tables show it: local, to the minute, and in an order that sorts."""
     return "" if at is None else f"{local_time(at):%Y-%m-%d %H:%M}"
-
-
-def duration_text(duration_s: float | None) -> str:
-    """A duration in the two units that matter: ``30ms``, ``8.2s``, ``12m03s``, ``3h04m``, ``2d03h``."""
-    if duration_s is None:
-        return ""
-    if duration_s < 1:
-        return f"{duration_s * 1000:.0f}ms"
-    if duration_s < 59.95:
-        return f"{duration_s:.1f}s"
-    minutes, seconds = divmod(round(duration_s), 60)
-    if minutes < 60:
-        return f"{minutes}m{seconds:02d}s"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 24:
-        return f"{hours}h{minutes:02d}m"
-    return f"{hours // 24}d{hours % 24:02d}h"
 
 
 def cents_text(cents: int) -> str:
@@ -174,8 +154,7 @@ def tell(text: str) -> None:
 
 def as_json(value: Any) -> str:
     """Compact JSON; every character a terminal acts on is escaped, which JSON allows."""
-    text = msgspec.json.encode(value).decode()
-    return _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    return escaped_json(msgspec.json.encode(value).decode())
 
 
 def echo_json(value: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from operator import attrgetter
@@ -16,7 +15,7 @@ from journal.cli.listing import Field, Format, echo_rows, limit_option, listing_
 from journal.cli.output import as_json, shorten, tell
 from journal.cli.rows import missing_rows, parse_rows, rows_within
 from journal.cli.where import Condition, parse_conditions
-from journal.errorgroups import ErrorGroup, group_errors
+from journal.errorgroups import group_errors
 from journal.model import JobRow, RowStatus
 from journal.service import JobService
 from journal.tabular import as_text
@@ -159,9 +158,8 @@ def _rows(
     service: JobService, job_id: str, statuses: tuple[str, ...], ranges: list[range] | None
 ) -> Iterator[JobRow]:
     """The rows of any of these statuses (none: all) within ``ranges``, by number."""
-    views = [service.get_rows(job_id, status) for status in dict.fromkeys(statuses or (None,))]
-    parts = [iter(view) if ranges is None else rows_within(view, ranges) for view in views]
-    return parts[0] if len(parts) == 1 else heapq.merge(*parts, key=attrgetter("row_number"))
+    rows = service.get_rows(job_id, statuses or None)
+    return iter(rows) if ranges is None else rows_within(rows, ranges)
 
 
 def _meeting(
@@ -203,12 +201,6 @@ _ERROR_FIELDS = (
 )
 
 
-def error_groups(service: JobService, job_id: str) -> list[ErrorGroup]:
-    """All failed rows and those that need a review, in groups by their error."""
-    rows = _rows(service, job_id, (RowStatus.FAILED, RowStatus.NEEDS_REVIEW), None)
-    return group_errors(rows)
-
-
 @click.command("errors")
 @job_argument
 @listing_options
@@ -222,4 +214,5 @@ def errors_command(ctx: click.Context, job: str, output: Format) -> None:
     Example: journal errors ship-ca
     """
     service, job_id = find_job(ctx.obj, job)
-    echo_rows(output, _ERROR_FIELDS, error_groups(service, job_id))
+    rows = service.get_rows(job_id, (RowStatus.FAILED, RowStatus.NEEDS_REVIEW))
+    echo_rows(output, _ERROR_FIELDS, group_errors(rows))

@@ -13,15 +13,14 @@ from typing import Any
 import click
 import msgspec
 
+from journal.chain import Chain, chain_of
 from journal.cli.advice import advice
-from journal.cli.chain import Chain, chain_of
 from journal.cli.jobs import (
     duration_s,
     existing_job,
     find_job,
     job_argument,
     spoken,
-    state_of,
 )
 from journal.cli.listing import color_option
 from journal.cli.output import (
@@ -31,7 +30,6 @@ from journal.cli.output import (
     clean,
     colored,
     cut,
-    duration_text,
     echo_json,
     local_time,
     shorten,
@@ -52,6 +50,8 @@ from journal.errorgroups import ErrorGroup, Numbers, group_errors
 from journal.format import JOURNAL_NAME
 from journal.model import Job, JobStatus, RowStatus, RunHolder, done_rows
 from journal.service import JobService
+from journal.states import state_of
+from journal.text import duration_text
 
 # Of a job with more, or with larger rows, `journal errors` reads all: this answers at once.
 READ_ROWS = 10_000
@@ -65,8 +65,9 @@ _OPEN_TO_DOUBT = (RowStatus.PROCESSING, RowStatus.NEEDS_REVIEW)
 class Shown(msgspec.Struct, kw_only=True):
     """What `show` has found out about a job; ``--json`` writes it as it is.
 
-    ``rate`` is rows a second, of late, while it runs. Of more than ``read_rows`` rows of a status
-    only the first are in ``errors``, and ``partial`` is true; or in ``doubtful``, which is cut then.
+    ``rate`` is rows a second, of late, while it runs. Of more than ``read_rows`` rows that are
+    wrong only the first are in ``errors``, and ``partial`` is true; of those in flight or in review
+    in ``doubtful``, which is cut then.
     """
 
     job: Job
@@ -93,8 +94,8 @@ def show_command(ctx: click.Context, job: str, json_output: bool, color: str) ->
     """Show one job: how it stands, how fast it is, what went wrong, and what to do about it.
 
     Throughput is completed, failed and skipped rows over time; of more than 2,000 rows as many are
-    looked at, evenly spread. Errors are those of the first 10,000 failed rows, or fewer if rows
-    are large: `journal errors` has all. The last line is for awk and the like: key=value pairs, always the same ones.
+    looked at, evenly spread. Errors are those of the first 10,000 rows that failed or need a
+    review, or fewer if rows are large: `journal errors` has all. The last line is for awk and the like: key=value pairs, always the same ones.
 
     Example: journal show hash-stdlib
     """
@@ -131,12 +132,8 @@ def _look(service: JobService, job: Job, command: Callable[..., str]) -> Shown:
     if state == JobStatus.RUNNING:
         rate = recent_rate(times, rows_each, _began(job, holder), now)
     left = time_left(job.pending_count + job.processing_count, rate)
-    wrong = (RowStatus.FAILED, RowStatus.NEEDS_REVIEW)
-    errors = group_errors(
-        itertools.chain.from_iterable(
-            itertools.islice(service.get_rows(job.id, status), read_rows) for status in wrong
-        )
-    )
+    wrong = service.get_rows(job.id, (RowStatus.FAILED, RowStatus.NEEDS_REVIEW))
+    errors = group_errors(itertools.islice(wrong, read_rows))
     doubtful = {}
     for status in _OPEN_TO_DOUBT:
         numbers = doubtful[status.value] = Numbers()
@@ -156,7 +153,7 @@ def _look(service: JobService, job: Job, command: Callable[..., str]) -> Shown:
         errors=errors,
         doubtful=doubtful,
         read_rows=read_rows,
-        partial=max(job.failed_rows, job.needs_review_count) > read_rows,
+        partial=len(wrong) > read_rows,
         chain=chain,
         next=advice(job, state, holder, doubtful, chain, command),
     )
@@ -213,10 +210,12 @@ def _lines(shown: Shown, width: int | None) -> Iterator[tuple[str, str]]:
     if len(shown.errors) > 10 or (shown.errors and shown.partial):
         more = len(shown.errors) - 10
         text = f"{more} more codes; " if more > 0 else ""
-        counts = {"failed rows": job.failed_rows, "rows in review": job.needs_review_count}
-        for rows, count in counts.items():
-            if count > shown.read_rows:
-                text += f"of {count} {rows}, the first {shown.read_rows} were read; "
+        wrong = job.failed_rows + job.needs_review_count
+        if wrong > shown.read_rows:
+            text += (
+                f"of {wrong} rows that failed or need a review, "
+                f"the first {shown.read_rows} were read; "
+            )
         yield name, f"{text}`journal errors {job.id}` has all"
     for name, status in (("in flight", "processing"), ("in review", "needs_review")):
         numbers = shown.doubtful[status]

@@ -10,9 +10,9 @@ from journal.service import JobService
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True):
-    """Counts over a chain of retries. Rows were completed once, in one of its jobs.
+    """Counts over a chain of retries. Rows were completed or skipped once, in one of its jobs.
 
-    ``rows`` are those of the first job; ``open`` what is left in the last one.
+    ``open`` are the :func:`open_rows` of the last job, ``rows`` all of these.
     """
 
     rows: int
@@ -28,6 +28,11 @@ class Chain(msgspec.Struct, frozen=True, kw_only=True):
     jobs: list[Job]
     problems: list[JournalError]
     totals: Totals
+
+
+def open_rows(job: Job) -> int:
+    """How many rows are neither completed nor skipped, which a retry would go on with."""
+    return job.pending_count + job.processing_count + job.needs_review_count + job.failed_rows
 
 
 def chain_of(service: JobService, job: Job) -> Chain:
@@ -51,15 +56,17 @@ def chain_of(service: JobService, job: Job) -> Chain:
             jobs.append(later)
     except JournalError as error:
         problems.append(error)
-    first, last = jobs[0], jobs[-1]
+    completed = sum(each.successful_rows for each in jobs)
+    skipped = sum(each.skipped_count for each in jobs)
+    still_open = open_rows(jobs[-1])
     return Chain(
         jobs=jobs,
         problems=problems,
         totals=Totals(
-            rows=max(first.total_rows, last.total_rows),
-            completed=sum(each.successful_rows for each in jobs),
-            skipped=sum(each.skipped_count for each in jobs),
-            open=last.total_rows - last.successful_rows - last.skipped_count,
+            rows=completed + skipped + still_open,
+            completed=completed,
+            skipped=skipped,
+            open=still_open,
             cost_cents=sum(each.total_cost_cents for each in jobs),
         ),
     )

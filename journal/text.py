@@ -1,0 +1,44 @@
+"""Text for people: what would disturb it shown as escapes, and durations in words."""
+
+from __future__ import annotations
+
+import re
+
+# C0, DEL and C1 steer terminals, the bidirectional marks reorder what a reader sees, the rest isn't
+# seen at all: soft hyphens, joiners, invisible operators, annotations, tags.
+_UNSHOWN = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\U000e0000-\U000e007f]"
+)
+
+
+def escaped(text: str, keep: str = "") -> str:
+    """``text`` with characters that aren't shown as themselves, but for ``keep``, as escapes."""
+    return _UNSHOWN.sub(lambda match: match[0] if match[0] in keep else ascii(match[0])[1:-1], text)
+
+
+def escaped_json(text: str) -> str:
+    """JSON that says the same as the JSON ``text``, with such characters as JSON escapes them."""
+    return _UNSHOWN.sub(lambda match: _json_escape(match[0]), text)
+
+
+def _json_escape(character: str) -> str:
+    units = character.encode("utf-16-be").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
+
+
+def duration_text(duration_s: float | None) -> str:
+    """A duration in the two units that matter: ``0.25ms``, ``8.2s``, ``12m03s``, ``3h04m``, ``2d03h``."""
+    if duration_s is None:
+        return ""
+    if duration_s < 0.9995:
+        return f"{duration_s * 1000:.3g}ms"
+    if duration_s < 59.95:
+        return f"{duration_s:.1f}s"
+    minutes, seconds = divmod(round(duration_s), 60)
+    if minutes < 60:
+        return f"{minutes}m{seconds:02d}s"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 24:
+        return f"{hours}h{minutes:02d}m"
+    return f"{hours // 24}d{hours % 24:02d}h"
