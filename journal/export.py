@@ -67,7 +67,7 @@ def export_rows(
     export, synced, or stays as it was; one that is there is refused without ``force``. The format
     is the path's extension's if ``file_format`` isn't given.
 
-    Memory does not grow with the rows, but for 16 bytes a row of the job at hand and what the
+    Memory does not grow with the rows, but for 45 bytes a row of the job at hand and what the
     service keeps. A job that changes meanwhile is exported with the rows that it had at first.
     ``on_error`` takes the error of a job that can't be read, which is then left out.
 

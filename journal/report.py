@@ -195,7 +195,7 @@ def _plots(statistics: JobStatistics, jinja2: Any) -> list[dict[str, Any]]:
     names = [n for n in _ENDED if any(bucket.ended[n] for bucket in buckets)]
     ended = {name: [bucket.ended[name] for bucket in buckets] for name in names}
     markup = jinja2.utils.markupsafe.Markup
-    title = f"Rows that ended, per {width}"
+    title = f"Tries that ended, per {width}"
     plots = [
         {
             "title": title,
@@ -204,13 +204,13 @@ def _plots(statistics: JobStatistics, jinja2: Any) -> list[dict[str, Any]]:
         }
     ]
     if statistics.latencies.count:
-        title = "Time a row took"
-        shares = {"half of the rows": 0.5, "95 % of them": 0.95}
+        title = "Time a try took"
+        shares = {"half of the tries": 0.5, "95 % of them": 0.95}
         took = {
             name: [bucket.latencies.quantile_s(share) for bucket in buckets]
             for name, share in shares.items()
         }
-        colours = {"half of the rows": "typical", "95 % of them": "slow"}
+        colours = {"half of the tries": "typical", "95 % of them": "slow"}
         css = [f"var(--{colour})" for colour in colours.values()]
         plots.append(
             {

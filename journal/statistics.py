@@ -59,7 +59,7 @@ class Latencies:
 
 
 class Bucket:
-    """What happened from ``begin`` on for the timeline's ``width_s``; by status, rows that ended."""
+    """What happened from ``begin`` on for the timeline's ``width_s``; by status, tries that ended."""
 
     def __init__(self, begin: datetime) -> None:
         self.begin = begin
@@ -127,7 +127,7 @@ class Timeline:
 class JobEvent(NamedTuple):
     """The job itself was ``what`` ("created", a status, "error") at ``at``.
 
-    ``ended_rows`` ended from then until the next event.
+    ``ended_rows`` outcomes came from then until the next event.
     """
 
     at: datetime
@@ -139,6 +139,8 @@ class JobEvent(NamedTuple):
 class JobStatistics:
     """What a history says; ``repeated`` counts tries that failed and were put back by the run.
 
+    ``timeline`` has the tries that ended. A row that was settled without being in processing, as by
+    somebody the day after, is in it only in a history that never says when a row was started.
     ``events`` are at most MAX_EVENTS, the last ones; ``earlier_events`` are those before them.
     """
 
@@ -151,6 +153,7 @@ class JobStatistics:
         self.events: list[JobEvent] = []
         self.earlier_events = 0
         self._ended = 0  # since the last event
+        self._timed = False  # some row was started
         outcomes = Outcomes()
         for entry in history:
             record = entry.record
@@ -170,8 +173,8 @@ class JobStatistics:
             self.latencies.merge(bucket.latencies)
 
     @property
-    def rows_per_s(self) -> float | None:
-        """Of the time between the first and the last row that ended; None for fewer than two."""
+    def tries_per_s(self) -> float | None:
+        """Of the time between the first and the last try that ended; None for fewer than two."""
         if self.first_end_at is None or self.last_end_at is None:
             return None
         took_s = (self.last_end_at - self.first_end_at).total_seconds()
@@ -182,8 +185,13 @@ class JobStatistics:
         if outcome.status == "pending":
             self.repeated += 1
             return
-        self.timeline.add(outcome)
         self._ended += 1
+        if outcome.started_at is not None and not self._timed:
+            self._timed = True
+            self.timeline, self.first_end_at, self.last_end_at = Timeline(), None, None
+        if outcome.started_at is None and self._timed:
+            return
+        self.timeline.add(outcome)
         if self.first_end_at is None:
             self.first_end_at = outcome.ended_at
         self.last_end_at = outcome.ended_at

@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +22,7 @@ from journal.cli import main
 from journal.errors import InvalidValueError, MissingExtraError, StorageError
 from journal.export import FORMATS, export_rows, format_of
 from journal.flatrows import JOURNAL_COLUMNS
+from journal.timings import LastTries
 
 pq = pytest.importorskip("pyarrow.parquet", reason="no wheel of pyarrow here")
 
@@ -394,6 +396,44 @@ def test_rows_of_a_live_job_are_those_of_the_moment_it_began(tmp_path: Path) -> 
         assert export_rows(service, job.id, stream, "csv", statuses=["pending"]) == 1
     (row,) = csv_rows_of(stream.getvalue())
     assert (row["n"], row["status"], row["started_at"]) == ("1", "pending", "")
+
+
+def test_a_row_tried_again_has_the_times_of_its_last_try_whatever_its_number(
+    tmp_path: Path,
+) -> None:
+    with JobService(tmp_path, sync="none") as service:
+        rows: list[dict[str, Any]] = [
+            {"row_number": n, "data": {}} for n in (5000, *range(1, 4999))
+        ]
+        service.create_job("J", job_id="j", row_data=rows)
+        with service.batch("j"):
+            service.start_row("j:5000")
+            service.fail_row("j:5000", "E", "m")
+            for number in range(1, 4999):
+                service.start_row(f"j:{number}")
+            service.retry_row("j:5000")
+            begun = service.start_row("j:5000").updated_at
+    last = json.loads(exported(tmp_path, "jsonl", jobs="j").splitlines()[-1])
+    assert (last["row_number"], last["status"], last["duration_s"]) == (5000, "processing", None)
+    assert datetime.fromisoformat(last["started_at"]) == begun
+
+
+def test_memory_for_times_does_not_grow_with_the_gaps_of_numbers(tmp_path: Path) -> None:
+    numbers = [4095]
+    while len(numbers) < 10:
+        numbers.append(2 * numbers[-1] + 4097)  # which may just seem to go on with those before
+    with JobService(tmp_path, sync="none") as service:
+        rows: list[dict[str, Any]] = [{"row_number": n, "data": {}} for n in numbers]
+        service.create_job("J", job_id="j", row_data=rows)
+        for number in numbers:
+            service.start_row(f"j:{number}")
+        tracemalloc.start()
+        try:
+            LastTries(service.get_history("j"))
+            _, peak_bytes = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert peak_bytes < 1 << 20
 
 
 def test_rows_numbered_far_apart_keep_their_times(tmp_path: Path) -> None:

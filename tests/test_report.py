@@ -13,12 +13,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
 from threading import Thread
+from typing import Any
 from urllib.parse import quote
 
 import pytest
 
 from journal import JobService
 from journal.cli import main
+from journal.format import RowStatusRecord
+from journal.history import Entry
+from journal.replay import Position
 from journal.report import MAX_GROUPS, MAX_ROWS, duration_text, report_page
 from journal.statistics import MAX_BUCKETS, JobStatistics, Latencies, Timeline
 from journal.timings import Outcome
@@ -287,8 +291,10 @@ def test_throughput_and_latency_follow_from_the_history(tmp_path: Path) -> None:
         statistics = JobStatistics(service.get_history("job"))
         buckets = statistics.timeline.buckets()
     ended = {status for bucket in buckets for status in bucket.ended.elements()}
-    assert ended == {"completed", "failed", "skipped"}
-    assert sum(bucket.ended.total() for bucket in buckets) == 3
+    assert ended == {"completed", "failed"}
+    assert (
+        sum(bucket.ended.total() for bucket in buckets) == 2
+    )  # and one that was skipped unstarted
     assert statistics.latencies.count == 2
     assert statistics.repeated == 1
     assert [(event.what, event.ended_rows) for event in statistics.events] == [
@@ -296,6 +302,34 @@ def test_throughput_and_latency_follow_from_the_history(tmp_path: Path) -> None:
         ("running", 3),
         ("paused", 0),
     ]
+
+
+def history_of(*statuses: tuple[float, int, Any]) -> Iterator[Entry]:
+    """Records of rows: after so many seconds, the number, the status."""
+    for at_s, number, status in statuses:
+        at = START + timedelta(seconds=at_s)
+        yield Entry(0, RowStatusRecord(row=number, status=status, at=at), Position(0, 0), True)
+
+
+def test_what_somebody_decides_the_day_after_is_no_part_of_the_throughput() -> None:
+    tries = [
+        (n / 100 + late_s, n, status)
+        for n in range(1000)
+        for late_s, status in (
+            (0, "processing"),
+            (0.005, "needs_review" if n == 7 else "completed"),
+        )
+    ]
+    statistics = JobStatistics(history_of((-1, 1001, "skipped"), *tries, (86_400, 7, "completed")))
+    assert statistics.tries_per_s == pytest.approx(100, rel=0.01)
+    assert sum(bucket.ended.total() for bucket in statistics.timeline.buckets()) == 999
+    assert statistics.timeline.width_s < 1
+
+
+def test_a_history_that_never_says_when_rows_were_started_has_a_throughput_too() -> None:
+    statistics = JobStatistics(history_of(*((n, n, "completed") for n in range(1, 12))))
+    assert statistics.tries_per_s == pytest.approx(1)
+    assert sum(bucket.ended.total() for bucket in statistics.timeline.buckets()) == 11
 
 
 @pytest.mark.parametrize("step_s", [0.001, 1.7, 3600, 10_000_000])
