@@ -31,6 +31,7 @@ from journal.errors import (
     StorageError,
     StoreError,
 )
+from journal.history import Entry
 from journal.model import (
     LOG_LEVELS,
     VALID_ROW_TRANSITIONS,
@@ -44,6 +45,7 @@ from journal.model import (
     RowStatus,
     RunHolder,
 )
+from journal.replay import Position
 from journal.service import JobService
 from journal.version import VERSION
 
@@ -86,6 +88,7 @@ __all__ = [
     "AttemptedRow",
     "CommitOutcomeUnknownError",
     "CopiesDivergedError",
+    "Entry",
     "Fail",
     "FormatVersionError",
     "FoundRow",
@@ -109,6 +112,7 @@ __all__ = [
     "NeedsReview",
     "NothingToSalvageError",
     "PackError",
+    "Position",
     "Retry",
     "RowChangedError",
     "RowNotFoundError",

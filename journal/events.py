@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 from operator import methodcaller
 from typing import Any, NamedTuple
@@ -28,7 +28,7 @@ from journal.format import (
 )
 from journal.history import History, log_entry
 from journal.model import is_at_least
-from journal.redact import redacted_record
+from journal.redact import redacted_members
 from journal.replay import START, Block, Position
 
 _FIRST_WINDOW_BYTES = 1 << 16  # at the end of the journal; some 500 events
@@ -75,7 +75,7 @@ class Choice(NamedTuple):
     rows: list[range] | None = None
     level: str | None = None
     since: datetime | None = None
-    redact: Collection[str] = ()
+    redact: frozenset[str] = frozenset()
 
     def takes(self, level: str) -> bool:
         return self.level is None or is_at_least(level, self.level)
@@ -125,7 +125,7 @@ def _events(
                 yield added.event()
                 added = _Added()
             if row is None and _may_be_wanted(line, choice):
-                event = event_of(redacted_record(history.record(block, number), choice.redact))
+                event = event_of(redacted_members(history.record(block, number), choice.redact))
                 if choice.has_row(event.row_number):
                     yield event
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import IO, Any
 
 import msgspec
 
+from journal import files
 from journal.errors import InvalidValueError, JournalError
 from journal.flatrows import FlatRows
 from journal.model import RowStatus
 from journal.outfile import whole_file
+from journal.redact import check_fields
 from journal.service import JobService
 from journal.tabular import as_text, csv_liner, json_array, tsv_cell, tsv_line
 
@@ -31,6 +33,10 @@ _FORMAT_OF_SUFFIX = {
     ".sqlite3": "sqlite",
     ".parquet": "parquet",
 }
+
+
+# What SQLite keeps beside a database, and would put into the one that takes its place.
+_BESIDE_SQLITE = ("-journal", "-wal")
 
 
 def format_of(name: str | os.PathLike[str]) -> str:
@@ -61,14 +67,17 @@ def export_rows(
     A row becomes one flat record: its data under its own names, then what the journal knows, under
     the names of ``flatrows.JOURNAL_COLUMNS``; one that the data has too, in any case, begins with
     ``journal_`` in the whole export. ``data_only`` leaves the journal's out. ``statuses`` limits
-    the rows; ``redact`` names the fields, at any depth, whose values become "[REDACTED]".
+    the rows; ``redact`` names the fields, beside the service's own, whose values become
+    "[REDACTED]": of the data and results at any depth, and error_code, error_message, reason,
+    tracking_number, label_path, cost_cents and result. What else the journal knows is never hidden.
 
     ``out`` is a path, or for the formats in STREAMED a binary stream. A path gets the whole
     export, synced, or stays as it was; one that is there is refused without ``force``. The format
     is the path's extension's if ``file_format`` isn't given.
 
     Memory does not grow with the rows, but for 45 bytes a row of the job at hand and what the
-    service keeps. A job that changes meanwhile is exported with the rows that it had at first.
+    service keeps; rows are put by in a file without a name, beside ``out`` or where the system keeps
+    such files. Each job is exported as it was at one moment, whatever becomes of it meanwhile.
     ``on_error`` takes the error of a job that can't be read, which is then left out.
 
     Raises InvalidValueError for an ``out`` that is there, for what the format can't hold, and for
@@ -83,32 +92,40 @@ def export_rows(
 
         load_pyarrow()
 
-    def rows() -> FlatRows:
+    names = service.redact | check_fields(redact)
+
+    def flat_rows(directory: Path | None) -> FlatRows:
         return FlatRows(
             service,
             [job_ids] if isinstance(job_ids, str) else job_ids,
             statuses=statuses,
-            redact=redact,
+            names=names,
             data_only=data_only,
             tabular=file_format not in ("jsonl", "json"),
+            directory=directory,
             on_error=on_error,
         )
 
     if not isinstance(out, (str, os.PathLike)):
         if file_format not in STREAMED:
             raise InvalidValueError("format", file_format, "can't be streamed: name a file")
-        return _STREAM_WRITERS[file_format](rows(), out)
-    with whole_file(out, force=force) as part:
+        with flat_rows(None) as rows:
+            return _STREAM_WRITERS[file_format](rows, out)
+    beside = _BESIDE_SQLITE if file_format == "sqlite" else ()
+    with (
+        whole_file(out, force=force, refused_beside=beside) as part,
+        flat_rows(part.parent) as rows,
+    ):
         if file_format == "sqlite":
             from journal.sqlite import write_sqlite  # noqa: PLC0415  (others needn't wait for it)
 
-            return write_sqlite(rows(), part, redact)
-        with part.open("wb") as stream:
+            return write_sqlite(rows, part, names)
+        with files.open_output(part) as stream:
             if file_format == "parquet":
                 from journal.parquet import write_parquet  # noqa: PLC0415
 
-                return write_parquet(rows(), stream)
-            return _STREAM_WRITERS[file_format](rows(), stream)
+                return write_parquet(rows, stream)
+            return _STREAM_WRITERS[file_format](rows, stream)
 
 
 def _write_csv(rows: FlatRows, stream: IO[bytes]) -> int:

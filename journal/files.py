@@ -22,6 +22,7 @@ from functools import cache
 from pathlib import Path
 from stat import S_ISREG
 from types import ModuleType
+from typing import IO
 
 from journal.errors import CommitOutcomeUnknownError, StorageError
 
@@ -328,6 +329,88 @@ class NewFile(_Descriptor):
     def sync(self) -> None:
         """Return when what was written survives a power cut; its name is for the caller to sync."""
         _sync_data(self.fd)
+
+
+class ScratchFile:
+    """Lines put by in a private file without a name; the system takes it back when it is closed.
+
+    The methods raise StorageError.
+    """
+
+    def __init__(self, directory: Path | None = None) -> None:
+        """In ``directory``, or where the system keeps such files."""
+        import tempfile  # noqa: PLC0415  (nothing else needs it)
+
+        self.size_bytes = 0
+        self._directory = directory or Path(tempfile.gettempdir())
+        try:
+            self._file = tempfile.TemporaryFile(dir=self._directory)  # noqa: SIM115  (see close)
+        except OSError as error:
+            raise storage_error(self._directory, "make a file in", error) from error
+
+    def write(self, line: bytes) -> None:
+        """Add a line; it has no line end in it."""
+        try:
+            self.size_bytes += self._file.write(line + b"\n")
+        except OSError as error:
+            raise storage_error(self._directory, "write to a file in", error) from error
+
+    def cut(self, size_bytes: int) -> None:
+        """Forget the lines from ``size_bytes``, a former size, on."""
+        try:
+            self._file.seek(size_bytes)
+            self._file.truncate()
+        except OSError as error:
+            raise storage_error(self._directory, "truncate a file in", error) from error
+        self.size_bytes = size_bytes
+
+    def lines(self) -> Iterator[bytes]:
+        """All lines, from the first on; not to be mixed with writes."""
+        try:
+            self._file.seek(0)
+            yield from self._file
+        except OSError as error:
+            raise storage_error(self._directory, "read a file in", error) from error
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._file.close()
+
+
+def new_output(path: Path, target: Path) -> None:
+    """Make the empty file ``path``, for the user, which is to stand at ``target``.
+
+    Private if it replaces a file, for that may be; else as any new file. ``OSError`` as it is.
+    """
+    mode = FILE_MODE if exists(target) else 0o666
+    _close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
+
+
+def open_output(path: Path) -> IO[bytes]:
+    """A file of :func:`new_output`, to be written through the stream. ``OSError`` as it is."""
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_TRUNC), "wb")
+
+
+def put_output(path: Path, target: Path) -> None:
+    """Let what was written to ``path`` stand at ``target``, synced, and its name too.
+
+    It takes over the permissions of the file that it replaces. ``OSError`` as it is.
+    """
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.fchmod(fd, os.stat(target).st_mode & 0o777)
+        os.fsync(fd)
+    finally:
+        _close(fd)
+    os.rename(path, target)
+    sync_directory(target.parent)
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file that may be gone already, as far as the system lets us."""
+    with contextlib.suppress(OSError):
+        os.unlink(path)
 
 
 def replace(path: Path, chunks: Iterable[bytes | memoryview]) -> None:

@@ -8,7 +8,7 @@ seal states what the next commit continues.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -27,7 +27,7 @@ from journal.format import (
 )
 from journal.log import Log
 from journal.model import LOG_LEVELS, LogEntry
-from journal.redact import redacted_record
+from journal.redact import redacted_members
 from journal.replay import CHUNK_BYTES, START, Block, Position, verified_blocks
 
 _SEALED_END_BYTES = SEAL_BYTES + 1  # with its LF
@@ -100,14 +100,14 @@ class History:
                 yield Entry(offset, record, block.after, block.ends and number == last)
                 offset += len(line) + 1
 
-    def logs(self, begin: Position, redact: Collection[str] = ()) -> Iterator[LogEntry]:
+    def logs(self, begin: Position, redact: frozenset[str] = frozenset()) -> Iterator[LogEntry]:
         """The log records alone, without what ``redact`` names; other lines are not decoded."""
         for block in self.blocks(begin):
             for number, line in enumerate(block.lines):
                 if line.startswith(_LOG_LINE):
                     record = self.record(block, number)
                     assert isinstance(record, LogRecord)
-                    yield log_entry(redacted_record(record, redact))
+                    yield log_entry(redacted_members(record, redact))
 
     def record(self, block: Block, number: int) -> Record:
         """What line ``number`` (0-based) of a block of :meth:`blocks` says."""

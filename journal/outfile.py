@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from journal import files
@@ -13,35 +13,54 @@ from journal.errors import InvalidValueError
 
 
 @contextlib.contextmanager
-def whole_file(path: str | os.PathLike[str], *, force: bool = False) -> Iterator[Path]:
+def whole_file(
+    path: str | os.PathLike[str], *, force: bool = False, refused_beside: Sequence[str] = ()
+) -> Iterator[Path]:
     """The path of a file to write within the block; at its end it stands, synced, at ``path``.
 
-    It is beside ``path`` until then, and gone if the block raises. Raises InvalidValueError, before
-    the block, if ``path`` is there and ``force`` isn't given, or is no file; StorageError for what
-    the system refuses.
+    It is beside ``path`` until then, as ``.journal-….part``, and gone if the block raises; what
+    kills the process leaves it. It has the permissions of the file that it replaces. Raises
+    InvalidValueError, before the block, if ``path`` is there and ``force`` isn't given, is no file,
+    or has a file beside it of its name and one of ``refused_beside``; StorageError for what the
+    system refuses.
     """
     target = Path(os.path.realpath(path))  # a link stays a link
-    _check_free(target, force=force)
-    part = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.part")
+    _check_free(path, target, force=force, refused_beside=refused_beside)
+    # Short, so that there is room for it wherever there is for the target's name.
+    part = target.with_name(f".journal-{secrets.token_hex(6)}.part")
     try:
-        part.touch(exist_ok=False)  # refused now, in our words, not later in some library's
+        files.new_output(part, target)  # refused now, in our words, not later in some library's
         yield part
-        with part.open("rb") as written:
-            os.fsync(written.fileno())
-        _check_free(target, force=force)
-        files.rename(part, target)
+        _check_free(path, target, force=force, refused_beside=refused_beside)
+        files.put_output(part, target)
     except OSError as error:
         raise files.storage_error(target, "write", error) from error
     finally:
-        with contextlib.suppress(OSError):
-            part.unlink()
+        files.remove_file(part)
 
 
-def _check_free(target: Path, *, force: bool) -> None:
-    if not files.exists(target):
+def _check_free(
+    path: str | os.PathLike[str], target: Path, *, force: bool, refused_beside: Sequence[str]
+) -> None:
+    for ending in refused_beside:
+        beside = target.with_name(target.name + ending)
+        if files.exists(beside):
+            raise InvalidValueError(
+                "out",
+                str(target),
+                f"can't be replaced beside {beside.name}, which would be taken for a part of it: "
+                "end what has that database open, or move that file away, or name another OUT",
+            )
+    if not os.path.exists(path):
         return
-    if not target.is_file():  # a pipe, a device, a directory: to be replaced by none of ours
-        raise InvalidValueError("out", str(target), "is there and is not a file: name another")
+    # A pipe, a device, a directory: to be replaced by none of ours. By the name that was given: a
+    # pipe's own is none.
+    if not os.path.isfile(path):
+        raise InvalidValueError(
+            "out",
+            os.fspath(path),
+            "is there and is not a file: name another, or - for standard output",
+        )
     if not force:
         raise InvalidValueError(
             "out", str(target), "is there already: name another file, or say --force to replace it"

@@ -15,31 +15,38 @@ from journal.format import (
     JobErrorRecord,
     JobRecord,
     LogRecord,
-    Record,
     RowRecord,
     RowStatusRecord,
 )
+from journal.model import Job, JobRow
 
 REDACTED = "[REDACTED]"
 
-AnyRecord = TypeVar("AnyRecord", bound=Record)
+Told = TypeVar("Told", bound=msgspec.Struct)
 
-# What a record holds of the caller's, and the name of it in Job, JobRow or LogEntry.
+_OF_OUTCOMES = (
+    "tracking_number",
+    "label_path",
+    "cost_cents",
+    "result",
+    "error_code",
+    "error_message",
+    "reason",
+)
+_OF_HEADERS = ("original_command", "description", "metadata")
+HIDEABLE = frozenset(_OF_OUTCOMES)  # of what the journal knows of a row, beside its data
+
+# What each holds of the caller's, and the name by which it is hidden: the one of Job, JobRow or
+# LogEntry. Ids, numbers, statuses, times and the job's name are never hidden.
 _HELD: dict[type[msgspec.Struct], dict[str, str]] = {
-    JobRecord: {name: name for name in ("original_command", "description", "metadata")},
-    RowRecord: {"data": "data"},
-    RowStatusRecord: {
-        name: name
-        for name in (
-            "tracking_number",
-            "label_path",
-            "cost_cents",
-            "result",
-            "error_code",
-            "error_message",
-            "reason",
-        )
+    Job: {
+        **{name: name for name in (*_OF_HEADERS, "error_code", "error_message")},
+        "resume_command": "original_command",  # which it repeats
     },
+    JobRow: {name: name for name in ("data", *_OF_OUTCOMES)},
+    JobRecord: {name: name for name in _OF_HEADERS},
+    RowRecord: {"data": "data"},
+    RowStatusRecord: {name: name for name in _OF_OUTCOMES},
     JobErrorRecord: {"code": "error_code", "message": "error_message"},
     LogRecord: {"message": "message", "details": "details"},
 }
@@ -60,44 +67,39 @@ def check_fields(fields: Collection[str], where: str = "redact") -> frozenset[st
     )
 
 
-def redacted(value: Any, fields: Collection[str]) -> Any:
-    """A JSON value with "[REDACTED]" for what stands under a key of ``fields``, at any depth.
+def redacted(value: Any, names: frozenset[str]) -> Any:
+    """A JSON value with "[REDACTED]" for what stands under a key of ``names``, at any depth.
 
-    Keys are compared without regard to case, whole: "zip" is not in "zip_code". ``value`` itself
-    stays as it is; it is returned where there are no ``fields``. Text is not searched.
+    ``names`` are of :func:`check_fields`. Keys are compared without regard to case, whole: "zip" is
+    not in "zip_code". ``value`` itself stays as it is. Text is not searched.
     """
-    names = frozenset(name.casefold() for name in fields)
-    return _redacted(value, names) if names else value
-
-
-def _redacted(value: Any, names: frozenset[str]) -> Any:
     if isinstance(value, dict):
         return {
-            key: REDACTED if key.casefold() in names else _redacted(item, names)
+            key: REDACTED if key.casefold() in names else redacted(item, names)
             for key, item in value.items()
         }
     if isinstance(value, (list, tuple)):
-        return [_redacted(item, names) for item in value]
+        return [redacted(item, names) for item in value]
     return value
 
 
-def redacted_record(record: AnyRecord, fields: Collection[str]) -> AnyRecord:
-    """A record without what ``fields`` names in it, as Job, JobRow and LogEntry call it.
+def redacted_members(told: Told, names: frozenset[str]) -> Told:
+    """A record, job or row without what ``names`` (of :func:`check_fields`) hides in it.
 
-    Numbers, statuses, times and the job's name stay. Every member keeps its type: of an object all
-    values are hidden, and a cost that is hidden is None.
+    Every member keeps its type: of an object all values are hidden, and a cost that is hidden is
+    None. This is the one rule for histories, exports and reports.
     """
-    if not fields:
-        return record
+    if not names:
+        return told
     hidden: dict[str, Any] = {}
-    for member, name in _HELD.get(type(record), {}).items():
-        value = getattr(record, member)
+    for member, name in _HELD.get(type(told), {}).items():
+        value = getattr(told, member)
         if value is None:
             continue
-        shown = redacted({name: value}, fields)[name]
+        shown = REDACTED if name in names else redacted(value, names)
         if shown is REDACTED and isinstance(value, dict):
             shown = dict.fromkeys(value, REDACTED)
         elif shown is REDACTED and isinstance(value, int):
             shown = None
         hidden[member] = shown
-    return msgspec.structs.replace(record, **hidden) if hidden else record
+    return msgspec.structs.replace(told, **hidden) if hidden else told

@@ -69,7 +69,7 @@ from journal.model import (
     row_status,
     row_statuses,
 )
-from journal.redact import check_fields, redacted_record
+from journal.redact import check_fields, redacted_members
 from journal.replay import START, Position
 from journal.rows import RowSequence, row_at
 from journal.runlock import busy_error, run_holder
@@ -124,8 +124,8 @@ class JobService:
         ``"none"`` leaves that to the system: it survives the death of the process, and a power
         cut may take the last seconds or leave damage for ``journal verify`` to name.
         ``lock_timeout_s`` (seconds) bounds the wait for another writer's commit or batch.
-        ``redact`` names fields, of any case, whose values :meth:`get_logs`, :meth:`get_history` and
-        exports replace by "[REDACTED]": keys in JSON values at any depth, and members of
+        ``redact`` names fields, of any case, whose values :meth:`get_logs`, :meth:`get_history`,
+        exports and reports replace by "[REDACTED]": keys in JSON values at any depth, and members of
         :class:`Job`, :class:`JobRow` and :class:`LogEntry` that hold text or JSON of yours. What
         is stored, and what other getters return, stays as it is.
         """
@@ -593,7 +593,7 @@ class JobService:
         lowest = None if level is None else log_level(level)
         number = check_row_number(row_number, "row_number")
         check_moment(since, "since")
-        history = self.history(job_id)
+        history = self._history(job_id)
         begin = START if since is None else history.position_at(since)
         return (
             entry
@@ -611,19 +611,12 @@ class JobService:
         next call. What the service is to ``redact`` is replaced. Raises JobNotFoundError, and while
         it is iterated JournalDamagedError.
         """
-        entries = self.history(job_id).entries(begin)
+        entries = self._history(job_id).entries(begin)
         if not self.redact:
             return entries
         return (
-            entry._replace(record=redacted_record(entry.record, self.redact)) for entry in entries
+            entry._replace(record=redacted_members(entry.record, self.redact)) for entry in entries
         )
-
-    def history(self, job_id: str) -> History:
-        """The job's journal as it is now, for reading parts of it. Raises JobNotFoundError."""
-        with self._reading(job_id) as log:
-            if log is None:
-                raise JobNotFoundError(job_id)
-            return History(log)
 
     # --- runs
 
@@ -816,6 +809,24 @@ class JobService:
         return self._store.job_ids()
 
     # --- inside
+
+    def _history(self, job_id: str) -> History:
+        """The job's journal as it is now, for reading parts of it. Raises JobNotFoundError."""
+        with self._reading(job_id) as log:
+            if log is None:
+                raise JobNotFoundError(job_id)
+            return History(log)
+
+    def _look(
+        self, job_id: str, statuses: Collection[RowStatus] | None
+    ) -> tuple[Job, Sequence[JobRow], History]:
+        """The job, its rows of these statuses (None: all) and its history, all of one moment."""
+        with self._reading(job_id) as log:
+            if log is None:
+                raise JobNotFoundError(job_id)
+            history = History(log)  # it looks for the newest commit
+            rows = RowSequence(job_id, log, log.index.view(statuses))
+            return job_of(log.index), rows, history
 
     @contextmanager
     def _committing_run(self, job_id: str, *, taken: bool) -> Iterator[Log]:

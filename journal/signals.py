@@ -14,6 +14,20 @@ _STOPPING_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 @contextmanager
+def ending_signals() -> Iterator[None]:
+    """While it is entered, SIGTERM and SIGHUP unwind the program as Ctrl-C does.
+
+    So what is half done is taken away. The exit code is the one of an end by that signal.
+    """
+
+    def end(number: int) -> None:
+        raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+
+    with stopping_signals(end):
+        yield
+
+
+@contextmanager
 def stopping_signals(stop: Callable[[int], object]) -> Iterator[None]:
     """While it is entered, ``stop`` is called with the number of each signal that asks to end.
 

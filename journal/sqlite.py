@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,49 +13,50 @@ import msgspec
 from journal.errors import InvalidValueError, StorageError
 from journal.flatrows import BOOL, FLOAT, INT, WIDE, FlatRows
 from journal.model import Job
-from journal.redact import redacted
+from journal.redact import redacted_members
 from journal.tabular import as_text
 
 MAX_COLUMNS = 2000  # what SQLite itself takes, unless it was built otherwise
 
 
-def write_sqlite(rows: FlatRows, path: Path, redact: Collection[str] = ()) -> int:
+def write_sqlite(rows: FlatRows, path: Path, names: frozenset[str] = frozenset()) -> int:
     """Make the database at ``path``, an empty file; how many rows it has got.
 
     Tables: ``rows``, and ``jobs`` if the rows name theirs. Integers, floats and text stay what they
-    are, booleans become 0 and 1, nested values JSON text, times ISO 8601 text in UTC.
+    are, booleans become 0 and 1, nested values JSON text, times ISO 8601 text in UTC. ``names`` (of
+    ``check_fields``) are hidden in ``jobs``.
     """
     if not rows.columns:
         raise InvalidValueError("out", str(path), "a database needs a column, and no row has data")
-    names = _distinct(rows.columns)
-    if len(names) > MAX_COLUMNS:
+    columns = _distinct(rows.columns)
+    if len(columns) > MAX_COLUMNS:
         raise InvalidValueError(
             "format",
             "sqlite",
-            f"takes {MAX_COLUMNS} columns, not {len(names)}: export as JSON Lines",
+            f"takes {MAX_COLUMNS} columns, not {len(columns)}: export as JSON Lines",
         )
     try:
         # The file is thrown away if this fails: no journal beside it, and one sync at the end.
         with closing(sqlite3.connect(path, isolation_level=None)) as database:
             database.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; BEGIN")
             if rows.own:
-                _put_jobs(rows, database, redact)
-            count = _put_rows(rows, names, database)
+                _put_jobs(rows, database, names)
+            count = _put_rows(rows, columns, database)
             database.execute("COMMIT")
     except sqlite3.Error as error:
         raise StorageError(path, "write", 0, str(error)) from error
     return count
 
 
-def _put_jobs(rows: FlatRows, database: sqlite3.Connection, redact: Collection[str]) -> None:
-    names = Job.__struct_fields__
-    columns = ["id TEXT PRIMARY KEY", *(_quoted(name) for name in names[1:])]
+def _put_jobs(rows: FlatRows, database: sqlite3.Connection, names: frozenset[str]) -> None:
+    members = Job.__struct_fields__
+    columns = ["id TEXT PRIMARY KEY", *(_quoted(name) for name in members[1:])]
     database.execute(f"CREATE TABLE jobs ({', '.join(columns)}) WITHOUT ROWID")
     database.executemany(
-        f"INSERT INTO jobs VALUES ({_marks(len(names))})",  # noqa: S608  (marks alone)
+        f"INSERT INTO jobs VALUES ({_marks(len(members))})",  # noqa: S608  (marks alone)
         (
-            [_stored(value) for value in redacted(msgspec.structs.asdict(job), redact).values()]
-            for job in rows.jobs()
+            [_stored(value) for value in msgspec.structs.astuple(redacted_members(job, names))]
+            for job in rows.jobs
         ),
     )
 

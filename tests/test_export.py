@@ -5,23 +5,31 @@ import io
 import json
 import os
 import pickle
+import re
 import signal
 import sqlite3
+import stat
 import subprocess
 import sys
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from journal import JobService
+from journal import Job, JobService
 from journal.cli import main
-from journal.errors import InvalidValueError, MissingExtraError, StorageError
+from journal.errors import (
+    InvalidValueError,
+    JournalDamagedError,
+    JournalError,
+    MissingExtraError,
+)
 from journal.export import FORMATS, export_rows, format_of
-from journal.flatrows import JOURNAL_COLUMNS
+from journal.flatrows import JOURNAL_COLUMNS, MAX_COLUMNS
+from journal.redact import REDACTED
 from journal.timings import LastTries
 
 pq = pytest.importorskip("pyarrow.parquet", reason="no wheel of pyarrow here")
@@ -178,6 +186,77 @@ def test_a_hidden_number_is_text_in_parquet_and_hidden_in_sqlite(
     database.close()
 
 
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_what_a_service_is_to_redact_is_hidden_in_its_exports(
+    store: Path, tmp_path: Path, file_format: str
+) -> None:
+    out = tmp_path / "out"
+    with JobService(store, redact=["Order"]) as service:
+        export_rows(service, "ship-or", out, file_format, redact=["JOB_ID"])
+    assert b"[REDACTED]" in out.read_bytes()
+    assert b"B-1" not in out.read_bytes()
+    assert b"ship-or" in out.read_bytes()  # no field of the caller's
+
+
+@pytest.mark.parametrize("redact", ["zip", b"zip", [""], [5], 7])
+def test_what_names_no_fields_is_refused_and_not_taken_for_letters(
+    store: Path, tmp_path: Path, redact: Any
+) -> None:
+    with JobService(store) as service, pytest.raises(InvalidValueError, match="redact"):
+        export_rows(service, "ship-ca", tmp_path / "out.csv", redact=redact)
+    assert os.listdir(tmp_path) == ["store"]
+
+
+def test_of_what_the_journal_knows_ids_numbers_statuses_times_and_names_stay(
+    tmp_path: Path,
+) -> None:
+    data = {"id": 1, "row_number": 2, "status": "s", "name": "n"}
+    with JobService(tmp_path / "store", sync="none") as service:
+        service.create_job(
+            "Two", "./ship --key 5", "a secret", job_id="two", row_data=[{"data": data}] * 2
+        )
+        service.set_error("two", "E", "secret too")
+        service.log("two", "begun", details={"run": {"host": "h", "resume": "./ship --key 5"}})
+        service.fail_row("two:1", "E1", "m")
+        fields = [*Job.__struct_fields__, *JOURNAL_COLUMNS]
+        export_rows(service, "two", tmp_path / "two.db", redact=fields)
+        (first, _) = exported(tmp_path / "store", "jsonl", jobs="two", redact=fields).splitlines()
+    database = sqlite3.connect(tmp_path / "two.db")
+    database.row_factory = sqlite3.Row
+    (job,) = map(dict, database.execute("SELECT * FROM jobs"))
+    rows = list(map(dict, database.execute("SELECT * FROM rows ORDER BY journal_row_number")))
+    assert database.execute("PRAGMA foreign_key_check").fetchall() == []
+    database.close()
+    assert (job["id"], job["name"], job["status"], job["failed_rows"]) == (
+        "two",
+        "Two",
+        "pending",
+        1,
+    )
+    hidden = {name for name, value in job.items() if value == REDACTED}
+    assert hidden == {
+        *("original_command", "resume_command", "description", "error_code", "error_message"),
+    }
+    for number, row in enumerate(rows, 1):
+        assert {row[name] for name in data} == {REDACTED}
+        assert (row["job_id"], row["journal_row_number"]) == ("two", number)
+        assert {name for name, value in row.items() if value == REDACTED} == {
+            *data,
+            *("error_code", "error_message", "reason", "tracking_number", "label_path"),
+            *("cost_cents", "result"),
+        }
+    assert json.loads(first) | {"created_at": rows[0]["created_at"]} == {
+        **rows[0],
+        "processed_at": json.loads(first)["processed_at"],
+    }
+
+
+def test_all_of_the_data_can_be_hidden_by_its_name(store: Path) -> None:
+    rows = [json.loads(line) for line in exported(store, "jsonl", redact=["data"]).splitlines()]
+    assert {row["order"] for row in rows} == {"[REDACTED]"}
+    assert rows[0]["tracking_number"] == "1Z1"
+
+
 def test_failed_rows_are_fixed_in_the_csv_and_run_as_a_new_job(store: Path, tmp_path: Path) -> None:
     out = tmp_path / "failed.csv"
     assert run(store, "export", "ship-ca", out, "--status", "failed") == 0
@@ -281,6 +360,62 @@ def test_a_file_that_is_there_stays_without_force(
     assert run(store, "export", "ship-ca", tmp_path / "dir.csv", "--force") == 2
 
 
+@pytest.mark.parametrize("ending", ["-journal", "-wal"])
+@pytest.mark.parametrize("there", [True, False])
+def test_a_database_is_not_put_beside_what_another_one_left_to_be_applied(
+    store: Path, tmp_path: Path, ending: str, there: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, beside = tmp_path / "out.db", tmp_path / f"out.db{ending}"
+    if there:
+        out.write_text("old")
+    beside.write_text("pages")
+    assert run(store, "export", "ship-ca", out, "--force") == 2
+    assert beside.name in capsys.readouterr().err
+    assert beside.read_text() == "pages"
+    assert out.exists() == there
+    assert run(store, "export", "ship-ca", tmp_path / "out.csv") == 0
+    beside.unlink()
+    assert run(store, "export", "ship-ca", out, "--force") == 0
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o400])
+def test_a_file_that_replaces_another_has_its_permissions(
+    store: Path, tmp_path: Path, mode: int
+) -> None:
+    out, new = tmp_path / "out.csv", tmp_path / "new.csv"
+    out.touch()
+    out.chmod(mode)
+    before = os.umask(0o027)
+    try:
+        assert run(store, "export", "ship-ca", out, "--force") == 0
+        assert run(store, "export", "ship-ca", new) == 0
+    finally:
+        os.umask(before)
+    assert len(csv_rows(out)) == 5
+    assert stat.S_IMODE(out.stat().st_mode) == mode
+    assert stat.S_IMODE(new.stat().st_mode) == 0o640
+
+
+def test_any_name_that_a_file_may_have_will_do(store: Path, tmp_path: Path) -> None:
+    out = tmp_path / f"{'漢' * 80}.csv"  # 244 bytes of the 255 that a name may have
+    assert run(store, "export", "ship-ca", out) == 0
+    assert len(csv_rows(out)) == 5
+
+
+def test_a_pipe_is_refused_by_the_name_that_was_given(store: Path, tmp_path: Path) -> None:
+    arguments = ["--root", str(store), "export", "ship-ca", "/dev/stdout", "--format", "csv"]
+    done = subprocess.run(
+        [sys.executable, "-m", "journal", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "'/dev/stdout'" in done.stderr
+    assert "or - for standard output" in done.stderr
+    assert "/proc" not in done.stderr
+
+
 def test_a_link_stays_a_link(store: Path, tmp_path: Path) -> None:
     target, link = tmp_path / "target.csv", tmp_path / "link.csv"
     target.touch()
@@ -290,13 +425,17 @@ def test_a_link_stays_a_link(store: Path, tmp_path: Path) -> None:
     assert len(csv_rows(target)) == 5
 
 
-class Broken(JobService):
-    """Its journals can be read once, and not a second time."""
+class Breaking(JobService):
+    """The journal of a job is damaged while its rows are read: the last row of it, in place."""
 
-    looks = 0
-
-    def get_history(self, *_: Any, **__: Any) -> Iterator[Any]:
-        raise StorageError("journal.jsonl", "read", 5, "input/output error")
+    def _look(self, job_id: str, *rest: Any) -> Any:
+        found = super()._look(job_id, *rest)
+        if job_id == "ship-ca":
+            path = self.root / job_id / "journal.jsonl"
+            path.write_bytes(
+                path.read_bytes().replace(b'"row":5,"checksum"', b'"row":7,"checksum"')
+            )
+        return found
 
 
 @pytest.mark.parametrize("file_format", FORMATS)
@@ -305,13 +444,14 @@ def test_an_export_that_fails_leaves_the_old_file_and_no_other(
 ) -> None:
     out = tmp_path / "out"
     out.write_text("old")
-    with Broken(store) as service, pytest.raises(StorageError, match="input/output"):
+    with Breaking(store) as service, pytest.raises(JournalDamagedError, match="crc"):
         export_rows(service, "ship-ca", out, file_format, force=True)
     assert out.read_text() == "old"
     assert sorted(os.listdir(tmp_path)) == ["out", "store"]
 
 
-def test_an_interrupted_export_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_export_leaves_nothing(tmp_path: Path, number: int, code: int) -> None:
     with JobService(tmp_path / "store", sync="none") as service:
         rows = ({"data": {"n": n}} for n in range(200_000))
         service.create_job("Many", job_id="many", row_data=rows)
@@ -323,9 +463,10 @@ def test_an_interrupted_export_leaves_nothing(tmp_path: Path) -> None:
     )
     while not os.listdir(tmp_path / "out"):
         assert process.poll() is None
-    process.send_signal(signal.SIGINT)
+    assert re.fullmatch(r"\.journal-[0-9a-f]{12}\.part", os.listdir(tmp_path / "out")[0])
+    process.send_signal(number)
     _, error = process.communicate(timeout=60)
-    assert process.returncode == 130, error
+    assert process.returncode == code, error
     assert os.listdir(tmp_path / "out") == []
 
 
@@ -383,19 +524,102 @@ def test_numbers_are_never_rounded(tmp_path: Path) -> None:
     assert found == [*values, "007"]
 
 
-def test_rows_of_a_live_job_are_those_of_the_moment_it_began(tmp_path: Path) -> None:
-    class Live(JobService):
-        def get_history(self, job_id: str, *rest: Any) -> Iterator[Any]:
-            self.create_rows(job_id, [{"data": {"later": "x"}}])
-            self.complete_row(f"{job_id}:1")
-            return super().get_history(job_id, *rest)
+class Live(JobService):
+    """What its jobs do between the look that an export takes and the reading of the rows."""
 
-    with Live(tmp_path, sync="none") as service:
-        job = service.create_job("Live", row_data=[{"data": {"n": 1}}])
+    def __init__(self, *arguments: Any, then: Callable[[JobService, str], object]) -> None:
+        super().__init__(*arguments, sync="none")
+        self.then = then
+
+    def _look(self, job_id: str, *rest: Any) -> Any:
+        found = super()._look(job_id, *rest)
+        self.then(self, job_id)
+        return found
+
+
+def test_rows_of_live_jobs_are_those_of_one_moment_for_each(tmp_path: Path) -> None:
+    def go_on(service: JobService, job_id: str) -> None:
+        service.create_rows(job_id, [{"data": {"later": "x"}}])
+        service.complete_row(f"{job_id}:1")
+        service.start_row(f"{job_id}:2")
+        service.complete_row(f"{job_id}:3")
+
+    with Live(tmp_path, then=go_on) as service:
+        jobs = []
+        for number in range(2):
+            data = [{"data": {f"n{number}": n}} for n in range(1, 4)]
+            jobs.append(service.create_job("Live", row_data=data).id)
+            begun = service.start_row(f"{jobs[-1]}:3").updated_at
         stream = io.BytesIO()
-        assert export_rows(service, job.id, stream, "csv", statuses=["pending"]) == 1
+        assert export_rows(service, jobs, stream, "csv", statuses=["pending", "processing"]) == 6
+    rows = csv_rows_of(stream.getvalue())
+    assert list(rows[0]) == ["n0", "n1", *OWN]
+    assert [row["row_number"] + row["status"] for row in rows] == [
+        *("1pending", "2pending", "3processing") * 2
+    ]
+    assert [row["started_at"] == "" for row in rows] == [True, True, False] * 2
+    assert datetime.fromisoformat(rows[-1]["started_at"]) == begun
+    assert {row["duration_s"] for row in rows} == {""}
+
+
+def test_a_job_deleted_while_a_store_is_exported_is_there_as_it_was(tmp_path: Path) -> None:
+    def delete_first(service: JobService, job_id: str) -> None:
+        if job_id == "b":
+            service.delete_job("a")
+
+    with Live(tmp_path, then=delete_first) as service:
+        for job_id in ("a", "b"):
+            service.create_job("J", job_id=job_id, row_data=[{"data": {job_id: 1}}])
+        stream = io.BytesIO()
+        assert export_rows(service, ["a", "b"], stream, "jsonl") == 2
+    assert [json.loads(line)["job_id"] for line in stream.getvalue().splitlines()] == ["a", "b"]
+
+
+def test_a_job_lost_while_it_is_read_is_named_and_leaves_no_rows_and_no_columns(
+    store: Path,
+) -> None:
+    errors: list[JournalError] = []
+    stream = io.BytesIO()
+    with Breaking(store) as service:
+        count = export_rows(service, ["ship-ca", "ship-or"], stream, "csv", on_error=errors.append)
+    assert count == 1
+    assert [type(error) for error in errors] == [JournalDamagedError]
+    assert str(store / "ship-ca") in str(errors[0])
     (row,) = csv_rows_of(stream.getvalue())
-    assert (row["n"], row["status"], row["started_at"]) == ("1", "pending", "")
+    assert list(row) == ["order", *OWN]
+
+
+def test_a_job_of_too_many_columns_drives_no_other_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with JobService(tmp_path / "store", sync="none") as service:
+        wide = [{"data": {f"c{n}": n}} for n in range(MAX_COLUMNS)]
+        for job_id, rows in {
+            "a": wide[:5],
+            "b": [{"data": {"x": 1}}, *wide],
+            "c": wide[:7],
+        }.items():
+            service.create_job("J", job_id=job_id, row_data=rows)
+    out = tmp_path / "out.csv"
+    assert run(tmp_path / "store", "export", "--all", out) == 2
+    said = capsys.readouterr().err
+    assert f"row b:{MAX_COLUMNS + 1}" in said
+    assert "jsonl" in said
+    rows_out = csv_rows(out)
+    assert [row["job_id"] for row in rows_out] == ["a"] * 5 + ["c"] * 7
+    assert list(rows_out[0]) == [*(f"c{n}" for n in range(7)), *OWN]
+
+
+def test_a_database_of_too_many_columns_is_refused(tmp_path: Path) -> None:
+    with JobService(tmp_path / "store", sync="none") as service:
+        data = {f"c{n}": n for n in range(2001)}
+        service.create_job("J", job_id="j", row_data=[{"data": data}])
+        with pytest.raises(InvalidValueError, match="2000 columns, not 2001"):
+            export_rows(service, "j", tmp_path / "j.db", data_only=True)
+        del data["c0"]
+        service.create_job("K", job_id="k", row_data=[{"data": data}])
+        assert export_rows(service, "k", tmp_path / "k.db", data_only=True) == 1
+    assert sorted(os.listdir(tmp_path)) == ["k.db", "store"]
 
 
 def test_a_row_tried_again_has_the_times_of_its_last_try_whatever_its_number(
@@ -416,6 +640,20 @@ def test_a_row_tried_again_has_the_times_of_its_last_try_whatever_its_number(
     last = json.loads(exported(tmp_path, "jsonl", jobs="j").splitlines()[-1])
     assert (last["row_number"], last["status"], last["duration_s"]) == (5000, "processing", None)
     assert datetime.fromisoformat(last["started_at"]) == begun
+
+
+def test_of_a_history_that_goes_on_behind_a_row_nothing_is_told(tmp_path: Path) -> None:
+    with JobService(tmp_path, sync="none") as service:
+        service.create_job("J", job_id="j", row_data=[{"data": {}}])
+        begun = service.start_row("j:1")
+        done = service.fail_row("j:1", "E", "m")
+        again = service.start_row("j:1")
+        last = service.complete_row("j:1")
+        tries = LastTries(service.get_history("j"))
+    assert tries.of(begun) == tries.of(done) == (None, None)  # of an earlier try
+    assert tries.of(again) == (again.updated_at, None)
+    took = last.updated_at - again.updated_at
+    assert tries.of(last) == (again.updated_at, took.total_seconds())
 
 
 def test_memory_for_times_does_not_grow_with_the_gaps_of_numbers(tmp_path: Path) -> None:

@@ -264,7 +264,7 @@ def test_the_last_events_are_the_end_of_all_of_them(
     long: JobService, monkeypatch: pytest.MonkeyPatch, window_bytes: int, choice: Choice
 ) -> None:
     monkeypatch.setattr(journal.events, "_FIRST_WINDOW_BYTES", window_bytes)
-    history = long.history("j")
+    history = long._history("j")
     events = list(read_events(history, START, choice=choice))
     for count in (0, 1, 2, 17, len(events) - 1, len(events), len(events) + 1):
         found, more = last_events(history, count, choice)
@@ -276,7 +276,7 @@ def test_the_last_events_are_the_end_of_all_of_them(
 
 
 def test_choosing_by_row_or_level_is_leaving_out_the_others(long: JobService) -> None:
-    history = long.history("j")
+    history = long._history("j")
 
     def chosen(choice: Choice) -> list[Event]:
         return list(read_events(history, START, choice=choice))

@@ -23,7 +23,7 @@ from journal import (
     RowNotFoundError,
 )
 from journal.format import LogRecord, RowRecord, RowStatusRecord
-from journal.redact import REDACTED, redacted
+from journal.redact import REDACTED, check_fields, redacted
 from journal.repair import repair_job
 from journal.replay import START, Position
 
@@ -256,7 +256,7 @@ def test_a_position_before_any_byte_is_the_end_of_a_commit(
     long: JobService, monkeypatch: pytest.MonkeyPatch, chunk_bytes: int
 ) -> None:
     monkeypatch.setattr(journal.history, "CHUNK_BYTES", chunk_bytes)
-    history = long.history("j")
+    history = long._history("j")
     content = journal_of(long).read_bytes()
     ends = [0]
     for line in content.splitlines(keepends=True):
@@ -277,7 +277,7 @@ def test_a_position_before_any_byte_is_the_end_of_a_commit(
 def test_a_position_at_a_time_has_all_since_then_behind_it_and_one_commit_more(
     long: JobService,
 ) -> None:
-    history = long.history("j")
+    history = long._history("j")
     entries = list(history.entries())
     times = [entry.record.at for entry in entries]
     for at in (times[0], *times[::7], times[-1]):
@@ -291,7 +291,7 @@ def test_a_position_at_a_time_has_all_since_then_behind_it_and_one_commit_more(
 
 
 def test_a_history_knows_positions_of_its_own_from_others(long: JobService) -> None:
-    history = long.history("j")
+    history = long._history("j")
     middle = history.position_before(history.end.offset // 2)
     assert history.continues(START)
     assert history.continues(middle)
@@ -399,4 +399,4 @@ def test_redacting_hides_every_such_key_and_nothing_else(value: Any, fields: set
         else:
             assert after == before
 
-    check(value, redacted(value, fields))
+    check(value, redacted(value, check_fields(fields)))

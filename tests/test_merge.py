@@ -37,8 +37,7 @@ from journal import (
     JobService,
     StorageError,
 )
-from journal.events import Choice, read_events
-from journal.replay import START
+from journal.events import event_of
 from journal.transfer import Pulled, Source, pull_job
 from journal.verify import verify_job
 
@@ -380,10 +379,9 @@ def told_of(root: Path, number: int) -> str:
 
 def log_of(root: Path, number: int) -> str:
     """As :func:`told_of`, in this process."""
-    choice = Choice(rows=[range(number, number + 1)])
     with JobService(root, sync="none") as service:
-        history = service.history(JOB)
-        return "\n".join(event.text for event in read_events(history, START, None, choice))
+        events = [event_of(entry.record) for entry in service.get_history(JOB)]
+    return "\n".join(event.text for event in events if event.row_number == number)
 
 
 def test_a_review_that_is_taken_from_another_copy_is_not_lost_to_a_retry_of_ones_own(

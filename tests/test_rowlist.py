@@ -5,6 +5,7 @@ import io
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,41 @@ def numbers(root: Path, capsys: Capture, *arguments: str, code: int = 0) -> list
 def test_rows_of_several_statuses_come_by_number(root: Path, capsys: Capture) -> None:
     assert numbers(root, capsys, "--status", "skipped", "--status", "failed") == [2, 3, 4]
     assert numbers(root, capsys, "--status", "failed", "--status", "failed") == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("command", "count"),
+    [
+        (["rows", "--json", "--status", "failed", "--status", "needs_review"], '"row_number":'),
+        (["errors", "--json"], '"count":1'),
+        (["show", "--json"], '"count":1'),
+        (["report", "-o", "-"], "<tr data-status="),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_row_that_moves_on_while_it_is_listed_is_there_once(
+    root: Path,
+    capsys: Capture,
+    monkeypatch: pytest.MonkeyPatch,
+    command: list[str],
+    count: str,
+) -> None:
+    def then_move(look: Callable[..., Any]) -> Callable[..., Any]:
+        def looked(*arguments: Any) -> Any:
+            found = look(*arguments)
+            with JobService(root, sync="none") as other:
+                row = other.get_row("ship:2")
+                if row is not None and row.status == "failed":
+                    other.start_row("ship:2")
+                    other.review_row("ship:2", "E9", "who knows")
+            return found
+
+        return looked
+
+    for name in ("get_rows", "_look"):
+        monkeypatch.setattr(JobService, name, then_move(getattr(JobService, name)))
+    assert run(root, command[0], "ship", *command[1:]) == 0
+    assert capsys.readouterr().out.count(count) == 2
 
 
 def test_rows_are_chosen_by_their_numbers_too(root: Path, capsys: Capture) -> None:

@@ -23,6 +23,7 @@ import journal
 import journal.errors
 import journal.files
 import journal.log
+import journal.service
 import journal.store
 from journal import (
     VALID_ROW_TRANSITIONS,
@@ -43,6 +44,8 @@ from journal import (
     RowStatus,
     ServiceClosedError,
 )
+from journal.format import RowRecord
+from journal.history import History
 
 SUMMARY_KEYS = [
     "total_rows",
@@ -863,7 +866,6 @@ JOB_CALLS: dict[str, Callable[[JobService, str], object]] = {
     "set_error": lambda service, job_id: service.set_error(job_id, "a", "b"),
     "log": lambda service, job_id: service.log(job_id, "m"),
     "get_logs": lambda service, job_id: service.get_logs(job_id),
-    "history": lambda service, job_id: service.history(job_id),
     "get_history": lambda service, job_id: service.get_history(job_id),
     "create_rows": lambda service, job_id: service.create_rows(job_id, [{}]),
     "get_rows": lambda service, job_id: service.get_rows(job_id),
@@ -2082,6 +2084,23 @@ def test_history_is_every_record_in_order_and_goes_on_where_it_stopped(
     service.skip_row("ship:2", "no need")
     (entry,) = service.get_history(job.id, entries[-1].after)
     assert (entry.record.row, entry.record.reason) == (2, "no need")  # type: ignore[union-attr]
+
+
+def test_a_look_at_a_live_job_is_of_one_moment(
+    service: JobService, root: Path, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with JobService(root, sync="none") as writer:
+
+        def history_of(log: Any) -> Any:
+            writer.create_rows(job.id, [{"data": {}}])
+            history = History(log)
+            writer.create_rows(job.id, [{"data": {}}])
+            return history
+
+        monkeypatch.setattr(journal.service, "History", history_of)
+        found, rows, history = service._look(job.id, None)
+    made = sum(isinstance(entry.record, RowRecord) for entry in history.entries())
+    assert found.total_rows == len(rows) == made == 5
 
 
 def test_history_of_more_than_a_chunk_in_one_commit_is_whole(service: JobService, job: Job) -> None:

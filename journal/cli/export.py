@@ -14,6 +14,7 @@ from journal.errors import JournalError
 from journal.export import FORMATS, STREAMED, export_rows, format_of
 from journal.model import RowStatus
 from journal.service import JobService
+from journal.signals import ending_signals
 
 
 def _complete_names(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
@@ -77,17 +78,18 @@ def export_command(
         file_format = "csv" if out == "-" else format_of(out)
     if out == "-" and file_format not in STREAMED:
         raise click.UsageError(f"{file_format} can't go to standard output: name a file")
-    count = export_rows(
-        service,
-        job_ids,
-        sys.stdout.buffer if out == "-" else out,
-        file_format,
-        statuses=statuses,
-        redact=redact,
-        data_only=data_only,
-        force=force,
-        on_error=errors.append if all_jobs else None,
-    )
+    with ending_signals():
+        count = export_rows(
+            service,
+            job_ids,
+            sys.stdout.buffer if out == "-" else out,
+            file_format,
+            statuses=statuses,
+            redact=redact,
+            data_only=data_only,
+            force=force,
+            on_error=errors.append if all_jobs else None,
+        )
     for error in errors:
         tell(f"journal: {error}")
     if out != "-":

@@ -85,7 +85,7 @@ def log_command(
     chosen = ctx.get_parameter_source("limit") is not ParameterSource.DEFAULT
     if not chosen and since is None:
         limit = _DEFAULT_EVENTS
-    history = service.history(job_id)
+    history = service._history(job_id)  # noqa: SLF001  (this package's own)
     events, more = _latest(history, limit, choice)
     if more and not chosen:
         tell(f"{job_id}: the last {limit} events; -n all shows all of them")
@@ -109,7 +109,7 @@ def _follow(
     position = history.end
     for _ in follow_job(service, job_id, ("interrupted",)):
         check_reader()
-        history = service.history(job_id)
+        history = service._history(job_id)  # noqa: SLF001  (this package's own)
         if history.end == position:
             continue
         if history.continues(position):

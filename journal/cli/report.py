@@ -9,6 +9,7 @@ import click
 from journal.cli.jobs import find_job, job_argument
 from journal.cli.output import tell
 from journal.report import report_page, write_report
+from journal.signals import ending_signals
 
 
 @click.command("report")
@@ -41,5 +42,6 @@ def report_command(
         sys.stdout.buffer.write(report_page(service, job_id, redact=redact).encode())
         return
     out = out or f"{job_id}.html"
-    write_report(service, job_id, out, redact=redact, force=force)
+    with ending_signals():
+        write_report(service, job_id, out, redact=redact, force=force)
     tell(f"wrote {out}")
