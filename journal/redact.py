@@ -91,6 +91,8 @@ def redacted_members(told: Told, names: frozenset[str]) -> Told:
     """
     if not names:
         return told
+    if isinstance(told, LogRecord) and "original_command" in names:
+        names |= {"resume"}  # where a run has written down the command that goes on with it
     hidden: dict[str, Any] = {}
     for member, name in _HELD.get(type(told), {}).items():
         value = getattr(told, member)

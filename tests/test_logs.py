@@ -351,6 +351,16 @@ def test_what_is_to_be_redacted_is_hidden_in_the_history(service: JobService) ->
     assert (log.message, log.details) == ("m", {"n": REDACTED})
 
 
+def test_with_a_command_the_one_that_resumes_it_is_hidden(service: JobService) -> None:
+    run = {"run": {"host": "one", "resume": "./ship --key 5"}}
+    service.create_job("K", "./ship --key 5", job_id="k")
+    service.log("k", "a run begins", details=run)
+    with redacting(service, "Original_Command") as other:
+        assert "--key" not in repr(list(other.get_history("k")))
+        (entry,) = other.get_logs("k")
+    assert entry.details == {"run": {"host": "one", "resume": REDACTED}}
+
+
 def test_errors_of_job_and_rows_are_redacted_by_the_same_name(service: JobService) -> None:
     service.set_error("j", "E1", "at 12 Elm Street")
     service.fail_row("j:1", "E2", "at 12 Elm Street")
