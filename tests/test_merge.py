@@ -674,14 +674,15 @@ def test_the_hosts_of_the_other_copy_are_hosts_of_the_job(
     here: Path, there: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for root, host in ((here, "one"), (there, "two")):
-        monkeypatch.setattr("journal.rowqueue.host_name", lambda host=host: host)
+        monkeypatch.setattr("journal.files.host_name", lambda host=host: host)
         with journal.open_job(root / JOB, on_interrupted="retry") as job:
             job.run(lambda _row: 1, max_rows=1)
     merged(here, there)
     with JobService(here, sync="none") as service:
         found = service.get_job(JOB)
     assert found is not None
-    assert found.hosts == ("two", "one")
+    assert {"one", "two"} <= set(found.hosts)
+    assert found.hosts[-1] == "one"  # the last run here
 
 
 def test_a_copy_that_makes_no_sense_is_damage_and_nothing_is_changed(
