@@ -33,6 +33,7 @@ from journal.format import (
 from journal.index import Index
 from journal.replay import CHUNK_BYTES, START, Block, Position, verified_blocks
 from journal.scan import judge_tail
+from journal.validate import is_job_id
 
 SEALED_END_BYTES = len(sealed_end(0))
 
@@ -75,6 +76,8 @@ def copy_of(file: JournalFile, name: str, lock_timeout_s: float = 10.0) -> Copy:
         raise read_error(file.path, 1, 0, error) from None
     if not isinstance(header, JobRecord):
         raise JournalDamagedError(file.path, 1, 0, "a job record", "another record")
+    if not is_job_id(header.id):  # it becomes the name of a directory
+        raise JournalDamagedError(file.path, 1, 0, "a job's id", repr(header.id[:100]))
     end, damage = _end_of(file, file.size_bytes())
     if damage is not None:  # perhaps it was read across a writer's truncation: look again
         if not wait_for_lock(file, lock_timeout_s):

@@ -40,7 +40,7 @@ from journal.format import (
 )
 from journal.log import Log
 from journal.runlock import RunLock
-from journal.validate import is_job_id
+from journal.validate import check_job_id, is_job_id
 
 MAX_OPEN_LOGS = 64
 STAGING_NAME = ".staging"
@@ -73,6 +73,9 @@ class Store:
             raise StoreError(root, "it is not a directory; choose another root")
 
     def directory(self, job_id: str) -> Path:
+        """Where the job is, or would be. Raises InvalidValueError for what isn't below the root."""
+        if job_id[:1] in ("", ".") or os.sep in job_id:
+            check_job_id(job_id)
         return self.root / job_id
 
     # --- open journals
@@ -374,7 +377,8 @@ class Store:
             lock.close()
 
     def _remove_leftover(self, directory: Path) -> None:
-        with suppress(OSError):  # what can't be removed must not keep others from their work
+        # What can't be removed must not keep others from their work.
+        with suppress(OSError, StorageError):
             lock = files.DirectoryLock(directory)
             try:
                 if lock.try_lock():

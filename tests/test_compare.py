@@ -158,6 +158,16 @@ def test_a_copy_s_directory_may_be_called_anything(here: Path, tmp_path: Path) -
     )
 
 
+@pytest.mark.parametrize("job_id", ["../../escaped", "/escaped", "..", ".staging", "a/b", ""])
+def test_a_header_that_names_another_place_as_its_job_is_damage(
+    here: Path, tmp_path: Path, job_id: str
+) -> None:
+    header = HEADER.replace(b'"moved"', b'"%b"' % job_id.encode())
+    place_journal(tmp_path / "usb", "job", seal_commits([[header]]))
+    with pytest.raises(JournalDamagedError, match="a job's id"):
+        compare_copies(Source(here / JOB), Source(tmp_path / "usb" / "job"))
+
+
 # --- the search ------------------------------------------------------------------------------
 
 HEADER = b'{"type":"job","format":1,"id":"moved","name":"M","at":"2026-11-24T13:35:00.000001Z"}'

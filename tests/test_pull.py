@@ -10,7 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers_crash import FaultyOs, fails, journal_path, split_commits, works
+from helpers_crash import (
+    FaultyOs,
+    fails,
+    journal_path,
+    place_journal,
+    seal_commits,
+    split_commits,
+    works,
+)
 from helpers_transfer import (
     JOB,
     complete,
@@ -37,6 +45,7 @@ from journal import (
     JournalDamagedError,
     StorageError,
 )
+from journal.store import Store
 from journal.transfer import Pulled, Source, pull_job
 from journal.verify import verify_job
 
@@ -203,6 +212,28 @@ def test_another_job_is_refused(here: Path, there: Path, tmp_path: Path) -> None
     assert journal_line(here, "pull", str(there / JOB), JOB).returncode == 0
     elsewhere = journal_line(tmp_path / "x", "pull", str(there / JOB), str(here / JOB))
     assert elsewhere.stdout == f"{JOB}: nothing to pull: the copies are identical\n"
+
+
+@pytest.mark.parametrize("job_id", ["../../escaped", "ABSOLUTE/escaped", "..", ".staging", "x/y"])
+def test_a_copy_whose_header_names_another_place_makes_nothing_there(
+    tmp_path: Path, job_id: str
+) -> None:
+    job_id = job_id.replace("ABSOLUTE", str(tmp_path))
+    header = b'{"type":"job","format":1,"id":"%b","name":"M","at":"2026-11-24T13:35:00.000001Z"}'
+    place_journal(tmp_path / "usb", "job", seal_commits([[header % job_id.encode()]]))
+    root = tmp_path / "root" / "jobs"
+    root.mkdir(parents=True)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(JournalDamagedError, match="a job's id"):
+        pull_job(root, Source(tmp_path / "usb" / "job"))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_store_has_no_directory_for_what_is_not_below_it(tmp_path: Path) -> None:
+    store = Store(tmp_path / "jobs", sync=False, lock_timeout_s=0)
+    for job_id in ("../x", "/x", "x/y", "..", ".", ".staging", ""):
+        with pytest.raises(InvalidValueError, match="job_id"):
+            store.directory(job_id)
 
 
 @pytest.mark.parametrize("size", [1, 1 << 30])
