@@ -42,6 +42,7 @@ KEPT_NAME = re.compile(r"journal\.(torn|damaged|other)-[0-9]{1,20}(-[0-9]{1,9})?
 _MAX_MANIFEST_BYTES = 64 << 20
 _MAX_NAME_BYTES = 4096
 _MAX_COMPONENT_BYTES = 255
+_MAX_COMPONENTS = 64
 _INPUT_BYTES = 1 << 18
 _GZIP_LEVEL = 6  # as tar czf
 _GZIP_FRAME = 31  # zlib's word for: with the header and trailer of gzip
@@ -92,7 +93,7 @@ def is_packable(name: str) -> bool:
         return False
     return (
         parts[0] == ARTIFACTS_NAME.encode()
-        and len(parts) > 1
+        and 1 < len(parts) <= _MAX_COMPONENTS
         and size <= _MAX_NAME_BYTES
         and all(
             part not in (b"", b".", b"..") and len(part) <= _MAX_COMPONENT_BYTES for part in parts

@@ -598,17 +598,32 @@ def rename(source: Path, target: Path) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a directory and all in it, or a file or link; what is gone already is fine."""
+    """Remove a directory and all in it, or a file or link; what is gone already is fine.
+
+    However deep it is, and longer than a path may be: directories further down are moved up first.
+    """
     if path.is_symlink() or path.is_file():
         os.unlink(path)
         return
     with contextlib.suppress(FileNotFoundError):
-        for entry in list(os.scandir(path)):
+        while directories := _remove_files(path):
+            for directory in directories:
+                for deeper in _remove_files(directory):
+                    os.rename(deeper, path / f".{os.urandom(6).hex()}")
+                os.rmdir(directory)
+        os.rmdir(path)
+
+
+def _remove_files(path: Path) -> list[Path]:
+    """Remove what is in a directory but for the directories in it, which are returned."""
+    directories = []
+    with os.scandir(path) as entries:
+        for entry in list(entries):
             if entry.is_dir(follow_symlinks=False):
-                remove_tree(Path(entry.path))
+                directories.append(Path(entry.path))
             else:
                 os.unlink(entry.path)
-        os.rmdir(path)
+    return directories
 
 
 def subdirectories(path: Path) -> Iterator[str]:
@@ -638,7 +653,8 @@ def _is_directory(entry: os.DirEntry[str]) -> bool:
 def tree(path: Path) -> Iterator[tuple[str, bool]]:
     """Each file below ``path`` by its path from there, and whether it is a regular one.
 
-    Links are neither followed nor regular. None if ``path`` is missing; ``OSError`` as it is.
+    Links are neither followed nor regular, nor is a directory too deep for its path to be opened.
+    None if ``path`` is missing; ``OSError`` as it is.
     """
     below = [""]
     while below:
@@ -647,6 +663,11 @@ def tree(path: Path) -> Iterator[tuple[str, bool]]:
             with os.scandir(path / prefix) as found:
                 entries = sorted(found, key=lambda entry: entry.name)
         except FileNotFoundError:  # never there, or removed since it was listed
+            continue
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            yield prefix.rstrip("/"), False
             continue
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):

@@ -383,10 +383,11 @@ for name in (
     "journal.jsonl/x",
     "artifacts/" + "x" * 256,
     "artifacts/" + "x/" * 2500 + "x",
+    "artifacts/" + "x/" * 63 + "x",
     "artifacts/nul\0",
     ".staging/lock",
 ):
-    HOSTILE[f"name {name[:30]!r}"] = pack_of(
+    HOSTILE[f"name {name[:30]!r} of {len(name)}"] = pack_of(
         manifest_of(GOOD, entry(name, EVIL)), JOURNAL, member(f"{JOB}/{name[:90]}", EVIL)
     )
 for kind, type_ in {
@@ -424,6 +425,61 @@ def test_a_pack_that_is_not_as_journal_pack_makes_it_is_refused_and_leaves_nothi
         unpack_job(there, Source("hostile", io.BytesIO(HOSTILE[name]).read))
     left = {path.relative_to(tmp_path) for path in tmp_path.rglob("*")}
     assert left <= {Path("there"), Path("there/.staging"), Path("there/.staging/lock")}
+
+
+def make_deep(directory: Path, levels: int, name: str) -> None:
+    """Directories in one another, deeper than a path may be long, with a file in the last."""
+    directory.mkdir()
+    fd = os.open(directory, os.O_RDONLY)
+    for _ in range(levels):
+        os.mkdir(name, dir_fd=fd)
+        deeper = os.open(name, os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = deeper
+    os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=fd))
+    os.close(fd)
+
+
+@pytest.fixture(name="removed_after")
+def fixture_removed_after(here: Path) -> Iterator[None]:
+    """Pytest, too, fails to remove what is very deep."""
+    yield
+    subprocess.run(["rm", "-rf", here], check=True)
+
+
+@pytest.mark.usefixtures("removed_after")
+def test_however_deep_its_artifacts_are_a_job_is_deleted_and_its_leftovers_block_nobody(
+    here: Path,
+) -> None:
+    make_deep(here / JOB / "artifacts" / "deep", 3000, "a")
+    with JobService(here) as service:
+        assert service.delete_job(JOB)
+        assert staging_of(here) == []
+        make_deep(here / ".staging" / "left.over", 3000, "a")
+        service.create_job("Next", job_id="next")
+    assert staging_of(here) == []
+
+
+def test_what_is_too_deep_for_a_pack_is_left_out_and_named(here: Path, tmp_path: Path) -> None:
+    make_deep(here / JOB / "artifacts" / "deep", 60, "a" * 100)
+    put_artifact(here, "x/" * 62 + "y", b"just so")
+    put_artifact(here, "x/" * 63 + "y", b"too deep")
+    found = pack_to_file(here / JOB, tmp_path / "pack")
+    deepest, one = sorted(found.left_out)
+    assert deepest.startswith("artifacts/deep/" + "a" * 100 + "/")
+    assert one == "artifacts/" + "x/" * 63 + "y"
+    unpack_job(tmp_path / "there", source(tmp_path / "pack"))
+    assert content_of(tmp_path / "there")["artifacts/" + "x/" * 62 + "y"] == b"just so"
+
+
+def test_a_pack_that_was_refused_for_its_depth_keeps_nobody_from_making_jobs(there: Path) -> None:
+    name = "artifacts/" + "x/" * 1900 + "f"
+    pack = pack_of(manifest_of(GOOD, entry(name, b"e")), JOURNAL, member(f"{JOB}/{name}", b"E"))
+    with pytest.raises(PackError):
+        unpack_job(there, Source("deep", io.BytesIO(pack).read))
+    with JobService(there) as service:
+        service.create_job("Next", job_id="next")
+    assert staging_of(there) == []
 
 
 def test_a_bomb_is_not_inflated_beyond_what_its_manifest_announces(there: Path) -> None:

@@ -126,7 +126,7 @@ class Recorder:
 
     _HARMLESS = frozenset((
         "close", "fspath", "fstat", "getpid", "getuid", "lstat", "pread", "read", "scandir", "stat",
-        "strerror", "uname", "urandom", "fchown", "fchmod",
+        "statvfs", "strerror", "uname", "urandom", "fchown", "fchmod",
     ))  # fmt: skip
 
     def __init__(self, base: Path) -> None:
