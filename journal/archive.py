@@ -40,9 +40,9 @@ DEFAULT_MAX_BYTES = 1 << 40
 KEPT_NAME = re.compile(r"journal\.(torn|damaged|other)-[0-9]{1,20}(-[0-9]{1,9})?")
 
 _MAX_MANIFEST_BYTES = 64 << 20
-_MAX_NAME_BYTES = 4096
+MAX_NAME_BYTES = 4096
 _MAX_COMPONENT_BYTES = 255
-_MAX_COMPONENTS = 64
+MAX_COMPONENTS = 64
 _INPUT_BYTES = 1 << 18
 _GZIP_LEVEL = 6  # as tar czf
 _GZIP_FRAME = 31  # zlib's word for: with the header and trailer of gzip
@@ -93,8 +93,8 @@ def is_packable(name: str) -> bool:
         return False
     return (
         parts[0] == ARTIFACTS_NAME.encode()
-        and 1 < len(parts) <= _MAX_COMPONENTS
-        and size <= _MAX_NAME_BYTES
+        and 1 < len(parts) <= MAX_COMPONENTS
+        and size <= MAX_NAME_BYTES
         and all(
             part not in (b"", b".", b"..") and len(part) <= _MAX_COMPONENT_BYTES for part in parts
         )
@@ -248,7 +248,7 @@ def _next_name(stream: _Inflated) -> tuple[str, int] | None:
         try:
             info = tarfile.TarInfo.frombuf(block, "utf-8", "strict")
             is_name = info.type == tarfile.GNUTYPE_LONGNAME and long_name is None
-            if is_name and 0 < info.size <= _MAX_NAME_BYTES:
+            if is_name and 0 < info.size <= MAX_NAME_BYTES:
                 long_name = b"".join(stream.pieces(info.size)).rstrip(b"\0").decode()
                 continue
         except (tarfile.HeaderError, UnicodeDecodeError) as error:

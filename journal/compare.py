@@ -1,7 +1,8 @@
 """Two copies of a job told apart: the same, one ahead of the other, or gone on in different ways.
 
 Where they part is searched by halves, a few reads however long the history is: seals are chained,
-so one that both have at the same place says that all before it is the same.
+so one that both have at the same place says that all before it is the same, but for one accident in
+2^32, or a forgery. Damage in what both hold is for `journal verify` to find.
 """
 
 from __future__ import annotations

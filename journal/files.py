@@ -593,6 +593,11 @@ def exists(path: Path) -> bool:
     return True
 
 
+def device_of(path: Path) -> int:
+    """The number of the file system that a file, or what a link leads to, is on."""
+    return os.stat(path).st_dev
+
+
 def rename(source: Path, target: Path) -> None:
     os.rename(source, target)
 

@@ -42,12 +42,12 @@ class Snapshot:
         self.grown: list[str] = []
         self._copy = copy
         size = copy.end.offset
-        packed = [PackedFile(JOURNAL_NAME, size, _digest(_pieces(copy.file, size)))]
+        packed = [PackedFile(JOURNAL_NAME, size, _digest(pieces_of(copy.file, size)))]
         for name in self._names(kept=kept):
             try:
                 file = files.DerivedFile(copy.directory / name)
                 size = file.size_bytes()
-                packed.append(PackedFile(name, size, _digest(_pieces(file, size))))
+                packed.append(PackedFile(name, size, _digest(pieces_of(file, size))))
             except FileNotFoundError:  # removed since it was listed
                 continue
             except OSError as error:
@@ -66,12 +66,11 @@ class Snapshot:
     def _names(self, *, kept: bool) -> Iterator[str]:
         directory = self._copy.directory
         try:
-            for name, regular in files.tree(directory / ARTIFACTS_NAME):
-                path = f"{ARTIFACTS_NAME}/{name}"
-                if regular and is_packable(path):
-                    yield path
+            for name, packable in artifacts_of(directory):
+                if packable:
+                    yield name
                 else:
-                    self.left_out.append(path)
+                    self.left_out.append(name)
             if kept:
                 yield from (
                     name
@@ -93,7 +92,7 @@ class Snapshot:
             file: files.JournalFile | files.DerivedFile = self._copy.file
             if packed.name != JOURNAL_NAME:
                 file = files.DerivedFile(path)
-            for piece in _pieces(file, packed.size_bytes):
+            for piece in pieces_of(file, packed.size_bytes):
                 digest.update(piece)
                 yield piece
             if file.size_bytes() > packed.size_bytes and packed.name != JOURNAL_NAME:
@@ -104,7 +103,24 @@ class Snapshot:
             raise _changed(path)
 
 
-def _pieces(file: Readable, size: int) -> Iterator[bytes]:
+def artifacts_of(directory: Path) -> Iterator[tuple[str, bool]]:
+    """Each artifact of a job by its name in the job's directory, and whether a pack may hold it.
+
+    Links aren't followed, not even one in the place of all of them. Raises StorageError.
+    """
+    top = directory / ARTIFACTS_NAME
+    if files.exists(top) and (top.is_symlink() or not top.is_dir()):
+        yield ARTIFACTS_NAME, False
+        return
+    try:
+        for name, regular in files.tree(top):
+            path = f"{ARTIFACTS_NAME}/{name}"
+            yield path, regular and is_packable(path)
+    except OSError as error:
+        raise files.storage_error(top, "read", error) from error
+
+
+def pieces_of(file: Readable, size: int) -> Iterator[bytes]:
     """``size`` bytes of a file. Raises OSError if it doesn't have them any more."""
     offset = 0
     while offset < size:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +24,7 @@ from journal.archive import (
     read_pack,
     write_pack,
 )
+from journal.artifacts import STAGING_NAME, Artifacts
 from journal.compare import Comparison, compare, relate
 from journal.copies import Copy, open_copy, seal_before
 from journal.errors import (
@@ -31,7 +32,7 @@ from journal.errors import (
     InvalidValueError,
     JobExistsError,
 )
-from journal.forward import STAGING_NAME, Artifacts, forward
+from journal.forward import count_missing, forward
 from journal.log import Log
 from journal.merge import OTHER_NAME, Merged, Plan
 from journal.replay import START, Position
@@ -171,20 +172,25 @@ def compare_copies(ours: Source, theirs: Source) -> Comparison:
         return compare(a, b)
 
 
+Action = Literal["made", "forwarded", "merged", "identical", "ahead"]
+
+
 class Pulled(msgspec.Struct, frozen=True):
     """What :func:`pull_job` did.
 
     ``action``: "made" the job, "forwarded" it by ``commits``, "merged" another history, or
     nothing: it was "identical" or "ahead". ``artifacts`` are the names of those that are new
-    here, ``differing`` of those that differ and were left as they are, ``left_out`` of those
-    that can't be copied.
+    here, ``left_out`` of those that can't be copied, ``differing`` of those that differ (but for
+    those that had only grown there). Of these, ``put_by`` says under which name another file is
+    kept: ours if "forwarded", the other's if "merged".
     """
 
     job_id: str
-    action: Literal["made", "forwarded", "merged", "identical", "ahead"]
+    action: Action
     commits: int = 0
     artifacts: list[str] = msgspec.field(default_factory=list)
     differing: list[str] = msgspec.field(default_factory=list)
+    put_by: dict[str, str] = msgspec.field(default_factory=dict)
     left_out: list[str] = msgspec.field(default_factory=list)
     merged: Merged | None = None
 
@@ -200,9 +206,10 @@ def pull_job(
 ) -> Pulled:
     """Bring the job below ``root`` to where another copy of it is, if it is the beginning of that.
 
-    A job that isn't here is made. Artifacts that are missing here are copied first; what is here
-    is never changed. ``merge``: copies that have diverged are merged: see :mod:`journal.merge`.
-    On return all of it survives a power cut; on an error the journal is as it was.
+    A job that isn't here is made. Artifacts that are missing here are copied, however the copies
+    stand to each other; for those that differ see :class:`journal.artifacts.Artifacts`. ``merge``:
+    copies that have diverged are merged: see :mod:`journal.merge`. On return all of it survives a
+    power cut; on an error the journal is as it was.
 
     Raises CopiesDivergedError, JobBusyError (a run works on the job here), InvalidValueError (it
     is another job, or not ``job_id``), PackError, JournalDamagedError, FormatVersionError,
@@ -242,25 +249,33 @@ def _pull(store: Store, theirs: Copy, *, merge: bool) -> Pulled:
         return Pulled(job_id, "made", artifacts=names, left_out=snapshot.left_out)
     directory = store.directory(job_id)
     relation, fork = relate(open_copy(directory), theirs)
-    if relation in ("identical", "ahead"):
-        return Pulled(job_id, relation)
+    artifacts = Artifacts(directory, theirs.directory)
+    if relation in ("identical", "ahead") and not (
+        artifacts.look() or files.exists(directory / STAGING_NAME)
+    ):
+        return _pulled(job_id, relation, artifacts)
     run = RunLock.take(directory, job_id)
     try:
         if relation == "diverged" and not merge:
             raise _diverged(theirs, fork)
         files.remove_tree(directory / STAGING_NAME)  # of a pull that died
-        artifacts = Artifacts(directory, theirs.directory)
-        artifacts.pull()
+        files.make_directory(directory / STAGING_NAME)
+        artifacts.look()
+        artifacts.stage(differing=relation in ("behind", "diverged"))
         log = Log(directory, sync=True, lock_timeout_s=store.lock_timeout_s)
         with log:
             ours = _under_lock(log)
             relation, fork = relate(ours, theirs)  # others may have committed since
+            if relation in ("identical", "ahead"):
+                artifacts.install(relation)
+                return _pulled(job_id, relation, artifacts)
             if relation == "diverged":
                 if not merge:
                     raise _diverged(theirs, fork)
                 plan = Plan(log, ours, theirs, fork)
                 if plan.is_empty:
-                    return Pulled(job_id, "ahead")
+                    artifacts.install(relation)
+                    return _pulled(job_id, "ahead", artifacts)
                 name = f"{OTHER_NAME}-{theirs.end.offset}-{theirs.end.crc:08x}"
                 files.keep_copy(theirs.file, theirs.end.offset, directory / name)
                 merged = plan.write(name)
@@ -269,20 +284,36 @@ def _pull(store: Store, theirs: Copy, *, merge: bool) -> Pulled:
             else:
                 merged = None
                 action = "forwarded"
-                commits = forward(log, ours, theirs)
-        return Pulled(
-            job_id,
-            action,
-            commits,
-            artifacts.new,
-            artifacts.differing,
-            artifacts.left_out,
-            merged,
-        )
+                commits = count_missing(log, ours, theirs)
+            artifacts.install(relation)  # before the commits that name them are on the disk
+            if relation == "behind":
+                forward(log.file, ours, theirs, commits)
+        return _pulled(job_id, action, artifacts, commits, merged)
     except OSError as error:
         raise files.storage_error(directory, "pull into", error) from error
     finally:
+        with suppress(OSError):  # what is left of it, the next pull removes
+            files.remove_tree(directory / STAGING_NAME)
         run.release()
+
+
+def _pulled(
+    job_id: str,
+    action: Action,
+    artifacts: Artifacts,
+    commits: int = 0,
+    merged: Merged | None = None,
+) -> Pulled:
+    return Pulled(
+        job_id,
+        action,
+        commits,
+        artifacts.new,
+        artifacts.differing,
+        artifacts.put_by,
+        artifacts.left_out,
+        merged,
+    )
 
 
 def _diverged(theirs: Copy, fork: Position) -> CopiesDivergedError:

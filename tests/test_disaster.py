@@ -48,9 +48,11 @@ def run(root, machine, ledger):
         os.write(fd, f"{row.row_number} {machine}\\n".encode())
         os.fsync(fd)
         tracking = f"{machine}-{row.row_number}-{os.urandom(4).hex()}"
+        label = job.service.artifacts_dir(job.id) / f"{row.row_number}.pdf"
+        label.write_text(tracking)  # as a program does that doesn't think of copies
         called.append((row.row_number, tracking))
         tell("called", row.row_number)
-        return RowResult(tracking_number=tracking)
+        return RowResult(tracking_number=tracking, label_path=f"artifacts/{label.name}")
 
     with journal.open_job(f"{root}/{job_id}") as job:
         job.run(handler, tell=lambda text: None)
@@ -209,6 +211,11 @@ def check_the_ledger(machines: Machines, both: set[int]) -> None:
             assert number in both
             assert tracking in text
             assert row.status == "needs_review" or job.error_code == "both_copies"
+        label = machines.a / JOB / "artifacts" / f"{number}.pdf"
+        labels = {path.read_text() for path in label.parent.glob(f"{label.name}*")}
+        assert tracking in labels
+        if number not in both:
+            assert label.read_text() == tracking
     for number, row in rows.items():
         assert row.status in ("completed", "needs_review")
         if row.status == "completed":

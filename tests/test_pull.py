@@ -8,6 +8,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from zlib import crc32
 
 import pytest
 from helpers_crash import (
@@ -21,6 +23,7 @@ from helpers_crash import (
 )
 from helpers_transfer import (
     JOB,
+    change,
     complete,
     content_of,
     go_on,
@@ -36,6 +39,7 @@ from helpers_transfer import (
 import journal
 import journal.files
 import journal.forward
+import journal.transfer
 from journal import (
     CommitOutcomeUnknownError,
     CopiesDivergedError,
@@ -45,6 +49,8 @@ from journal import (
     JournalDamagedError,
     StorageError,
 )
+from journal.artifacts import Artifacts
+from journal.runlock import RunLock
 from journal.store import Store
 from journal.transfer import Pulled, Source, pull_job
 from journal.verify import verify_job
@@ -137,26 +143,264 @@ def test_a_pack_is_pulled_as_a_directory_is_and_through_a_pipe(
     assert (made.action, made.artifacts) == ("made", ["artifacts/3.pdf"])
 
 
-def test_artifacts_that_are_new_are_copied_and_those_that_differ_are_kept_and_named(
+def artifacts_of(root: Path) -> dict[str, bytes]:
+    contents = content_of(root).items()
+    return {name.removeprefix("artifacts/"): c for name, c in contents if "artifacts/" in name}
+
+
+def test_artifacts_that_are_missing_are_copied_however_the_copies_stand_to_each_other(
     here: Path, there: Path
 ) -> None:
-    for root, content in ((here, b"ours"), (there, b"theirs")):
-        put_artifact(root, "label.pdf", content)
+    for root in (here, there):
         put_artifact(root, "same", b"s" * 3_000_000)
         (root / JOB / "artifacts" / "dir").mkdir()
-    put_artifact(there, "x/y/new.pdf", b"n" * 3_000_000)
-    (there / JOB / "artifacts" / "link").symlink_to("label.pdf")
+    (there / JOB / "artifacts" / "link").symlink_to("same")
+
+    def found(action: str, *, merge: bool = False) -> None:
+        put_artifact(there, f"x/y/{action}.pdf", b"n" * 3_000_000)
+        pulled = pull(here, there, merge=merge)
+        assert (pulled.action, pulled.artifacts) == (action, [f"artifacts/x/y/{action}.pdf"])
+        assert (pulled.left_out, pulled.differing) == (["artifacts/link"], [])
+        assert artifacts_of(here)[f"x/y/{action}.pdf"] == b"n" * 3_000_000
+        is_well(here)
+
+    found("identical")
     go_on(there, 3)
-    done = journal_line(here, "pull", str(there / JOB), "--json")
-    pulled = json.loads(done.stdout)
-    assert done.returncode == 0
-    assert pulled["artifacts"] == ["artifacts/x/y/new.pdf"]
-    assert pulled["differing"] == ["artifacts/label.pdf"]
-    assert pulled["left_out"] == ["artifacts/link"]
-    assert "the one here was kept" in done.stderr
-    assert (here / JOB / "artifacts/label.pdf").read_bytes() == b"ours"
-    assert (here / JOB / "artifacts/x/y/new.pdf").stat().st_size == 3_000_000
+    found("forwarded")
+    go_on(here, 4)
+    found("ahead")
+    go_on(there, 5)
+    found("merged", merge=True)
+
+
+def test_where_the_other_s_commits_win_so_do_its_artifacts_and_ours_are_kept_beside(
+    here: Path, there: Path
+) -> None:
+    """Ours may be of an attempt that died: the row that is completed names the other's label."""
+    put_artifact(here, "x/3.pdf", b"ours")
+    put_artifact(here, "x/3.pdf.before-1", b"older")
+    put_artifact(there, "x/3.pdf", b"theirs")
+    put_artifact(there, "x/3.pdf.before-2", b"somebody's")
+    put_artifact(here, "n" * 250, b"ours")
+    put_artifact(there, "n" * 250, b"theirs")
+    go_on(there, 3)
+    done = journal_line(here, "pull", str(there / JOB))
+    assert done.returncode == 3
+    text = "artifacts/x/3.pdf differs: it is the other's now, and the one that was here is "
+    assert f"{text}artifacts/x/3.pdf.before-3\n" in done.stderr
+    assert artifacts_of(here) == {
+        "x/3.pdf": b"theirs",
+        "x/3.pdf.before-1": b"older",
+        "x/3.pdf.before-2": b"somebody's",
+        "x/3.pdf.before-3": b"ours",
+        "n" * 250: b"theirs",
+        "n" * 235 + ".before-1": b"ours",
+    }
     is_well(here)
+    again = pull(here, there)
+    assert (again.action, again.differing) == ("identical", [])
+
+
+def test_a_file_that_was_copied_half_is_made_whole_when_its_row_comes(
+    here: Path, there: Path
+) -> None:
+    put_artifact(there, "3.pdf", b"half")
+    change(there, lambda service: service.start_row(f"{JOB}:3"))
+    assert pull(here, there).artifacts == ["artifacts/3.pdf"]
+    put_artifact(there, "3.pdf", b"half and the other half")
+    change(there, lambda service: service.complete_row(f"{JOB}:3", "T"))
+    done = journal_line(here, "pull", str(there / JOB))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert artifacts_of(here) == {"3.pdf": b"half and the other half"}
+
+
+def test_a_merge_keeps_our_artifacts_and_puts_the_other_s_beside_them_once(
+    here: Path, there: Path
+) -> None:
+    go_on(here, 3)
+    go_on(there, 3, tracking="THEIRS")
+    put_artifact(here, "3.pdf", b"ours")
+    put_artifact(there, "3.pdf", b"theirs")
+    both = {"3.pdf": b"ours", "3.pdf.other-1": b"theirs"}
+    done = journal_line(here, "pull", str(there / JOB), "--merge-outcomes")
+    assert done.returncode == 3
+    assert "the one here was kept, and the other's is artifacts/3.pdf.other-1" in done.stderr
+    assert artifacts_of(here) == both
+    go_on(there, 4)
+    pull(here, there, merge=True)
+    assert artifacts_of(here) == both
+    is_well(here)
+
+
+def test_artifacts_that_differ_where_no_commits_come_are_named_and_left_as_they_are(
+    here: Path, there: Path
+) -> None:
+    put_artifact(here, "3.pdf", b"ours")
+    put_artifact(there, "3.pdf", b"theirs")
+    for word in ("identical", "ahead"):
+        done = journal_line(here, "pull", str(there / JOB), "--json")
+        pulled = json.loads(done.stdout)
+        assert (pulled["action"], pulled["differing"]) == (word, ["artifacts/3.pdf"])
+        assert done.returncode == 3
+        assert "the one here was kept" in done.stderr
+        assert artifacts_of(here) == {"3.pdf": b"ours"}
+        if word == "identical":
+            go_on(here, 3)
+
+
+def test_a_file_that_is_a_directory_in_the_other_copy_is_named_and_nothing_changes(
+    here: Path, there: Path
+) -> None:
+    go_on(there, 3)
+    for root in (here, there):
+        put_artifact(root, f"{root.name}-has-a-directory/file", b"1")
+    for ours, theirs, text in (
+        (here, there, "it is a directory here and a file in the other copy"),
+        (there, here, "it is a directory in the other copy, and none here"),
+    ):
+        name = put_artifact(theirs if ours is here else ours, "here-has-a-directory", b"2")
+        (theirs / JOB / "artifacts/there-has-a-directory/file").unlink(missing_ok=True)
+        before = content_of(here)
+        with pytest.raises(StorageError, match=text) as caught:
+            pull(here, there) if ours is here else pull(there, here)
+        assert caught.value.path == str(ours / JOB / "artifacts" / "here-has-a-directory")
+        assert content_of(here) == before
+        name.unlink()
+
+
+def test_artifacts_here_that_are_on_another_file_system_are_an_error_that_names_them(
+    here: Path, there: Path
+) -> None:
+    elsewhere = Path("/dev/shm")
+    if not elsewhere.is_dir() or elsewhere.stat().st_dev == here.stat().st_dev:
+        pytest.skip("there is one file system only")
+    put_artifact(there, "3.pdf", b"3")
+    go_on(there, 3)
+    before = content_of(here)
+    (here / JOB / "artifacts").symlink_to(elsewhere)
+    with pytest.raises(StorageError, match="artifacts: it is on another file system"):
+        pull(here, there)
+    assert content_of(here) == before
+
+
+def test_a_link_in_the_place_of_the_other_s_artifacts_is_not_followed(
+    here: Path, there: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret" / "key").write_text("secret")
+    (there / JOB / "artifacts").symlink_to(tmp_path / "secret")
+    go_on(there, 3)
+    pulled = pull(here, there)
+    assert (pulled.artifacts, pulled.left_out) == ([], ["artifacts"])
+    assert artifacts_of(here) == {}
+    assert pull(tmp_path / "new", there).left_out == ["artifacts"]
+    assert artifacts_of(tmp_path / "new") == {}
+
+
+class Meanwhile:
+    """Has something done once, just before a function of ours is called."""
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, act: Callable[[], object]
+    ) -> None:
+        real = getattr(owner, name)
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            monkeypatch.setattr(owner, name, real)
+            act()
+            return real(*arguments, **options)
+
+        monkeypatch.setattr(owner, name, call)
+
+
+def test_an_artifact_that_goes_while_it_is_pulled_is_left_out_and_named(
+    here: Path, there: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = put_artifact(there, ".3.pdf.new", b"3")
+    put_artifact(there, "4.pdf", b"4")
+    go_on(there, 3)
+    Meanwhile(monkeypatch, Artifacts, "stage", lambda: path.rename(path.with_name("3.pdf")))
+    pulled = pull(here, there)
+    assert (pulled.artifacts, pulled.left_out) == (["artifacts/4.pdf"], ["artifacts/.3.pdf.new"])
+    assert pull(here, there).artifacts == ["artifacts/3.pdf"]
+
+
+@pytest.mark.parametrize("moment", ["before the run lock", "before the commit lock"])
+@pytest.mark.parametrize("action", ["identical", "ahead", "forwarded", "diverged"])
+def test_what_others_do_to_the_job_while_it_is_pulled_is_looked_at_again(
+    here: Path,
+    there: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    moment: str,
+    action: str,
+) -> None:
+    shutil.copytree(here, tmp_path / "old")
+    go_on(there, 3, 4)
+    put_artifact(there, "3.pdf", b"3")
+    further = journal_path(there, JOB).read_bytes()
+    meanwhile: dict[str, bytes] = {"identical": further}
+    go_on(tmp_path / "old", 3)
+    meanwhile["diverged"] = journal_path(tmp_path / "old", JOB).read_bytes()
+    meanwhile["forwarded"] = b"".join(split_commits(further)[:-1])
+    shutil.rmtree(tmp_path / "old")
+    shutil.copytree(there, tmp_path / "old")
+    go_on(tmp_path / "old", 5)
+    meanwhile["ahead"] = journal_path(tmp_path / "old", JOB).read_bytes()
+
+    def commit() -> None:
+        with journal_path(here, JOB).open("ab") as file:
+            file.write(meanwhile[action][file.tell() :])
+
+    if moment == "before the run lock":
+        Meanwhile(monkeypatch, RunLock, "take", commit)
+    else:
+        Meanwhile(monkeypatch, journal.transfer, "Log", commit)
+    if action == "diverged":
+        with pytest.raises(CopiesDivergedError):
+            pull(here, there)
+        assert artifacts_of(here) == {}
+    else:
+        pulled = pull(here, there)
+        assert pulled.action == action
+        assert pulled.commits == (1 if action == "forwarded" else 0)
+        assert artifacts_of(here) == {"3.pdf": b"3"}
+    content = journal_path(here, JOB).read_bytes()
+    assert content == (further if action == "forwarded" else meanwhile[action])
+    is_well(here)
+
+
+@pytest.mark.parametrize("moment", ["stage", "install"])
+def test_no_run_can_be_started_while_artifacts_are_pulled(
+    here: Path, there: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    put_artifact(there, "3.pdf", b"3")
+    go_on(there, 3)
+
+    def start() -> None:
+        with JobService(here, lock_timeout_s=0) as service, pytest.raises(JobBusyError):
+            service.start_job(JOB)
+        busy.append(moment)
+
+    busy: list[str] = []
+    Meanwhile(monkeypatch, Artifacts, moment, start)
+    assert pull(here, there).action == "forwarded"
+    assert busy == [moment]
+
+
+def test_what_a_pull_that_died_left_is_removed_by_the_next_whatever_that_finds(
+    here: Path, there: Path
+) -> None:
+    for action, forward in (("identical", here), ("ahead", there), ("diverged", None)):
+        (here / JOB / ".pull").mkdir()
+        (here / JOB / ".pull" / "journal.jsonl").write_bytes(b"half")
+        if action == "diverged":
+            assert pull(here, there, merge=True).action == "merged"
+        else:
+            assert pull(here, there).action == action
+        is_well(here)
+        if forward is not None:
+            go_on(forward, 3 if forward is here else 4)
 
 
 def test_torn_tails_on_either_side_do_no_harm(here: Path, there: Path) -> None:
@@ -211,7 +455,52 @@ def test_another_job_is_refused(here: Path, there: Path, tmp_path: Path) -> None
     assert journal_line(here, "pull", str(tmp_path / "nothing")).returncode == 2
     assert journal_line(here, "pull", str(there / JOB), JOB).returncode == 0
     elsewhere = journal_line(tmp_path / "x", "pull", str(there / JOB), str(here / JOB))
-    assert elsewhere.stdout == f"{JOB}: nothing to pull: the copies are identical\n"
+    assert elsewhere.stdout == f"{JOB}: no commits to pull: the copies are identical\n"
+
+
+def forged(before: int, wanted: int, size: int) -> bytes:
+    """A commit of this size behind the crc ``before`` that has the crc ``wanted``."""
+    head, tail = b'{"type":"log","message":"', b'","at":"2126-11-24T13:35:00.000001Z"'
+    body = bytearray(head + b"@" * (size - 19 - len(head) - len(tail)) + tail)
+    difference = crc32(body, before) ^ wanted
+    # CRC is linear: which of 64 bits to flip for that is found by Gauss's elimination.
+    basis: dict[int, tuple[int, int]] = {}
+
+    def reduced(vector: int, flips: int) -> tuple[int, int]:
+        while vector and vector.bit_length() in basis:
+            other, others = basis[vector.bit_length()]
+            vector, flips = vector ^ other, flips ^ others
+        return vector, flips
+
+    for at in range(64):
+        flipped = bytearray(body)
+        flipped[len(head) + at] ^= 1
+        vector, flips = reduced(crc32(flipped, before) ^ crc32(body, before), 1 << at)
+        if vector:
+            basis[vector.bit_length()] = (vector, flips)
+    _, flips = reduced(difference, 0)
+    for at in range(64):
+        body[len(head) + at] ^= flips >> at & 1
+    assert crc32(body, before) == wanted
+    return bytes(body) + b',"crc":"%08x"}\n' % wanted
+
+
+@pytest.mark.parametrize("size", [1, 1 << 30])
+def test_what_is_ours_is_never_replaced_even_by_what_has_the_same_seals(
+    here: Path, there: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(journal.forward, "_SYNC_BYTES", size)
+    fork = journal_path(there, JOB).read_bytes()
+    go_on(here, 3)
+    ours = journal_path(here, JOB).read_bytes()
+    crc = int(ours[-11:-3], 16)
+    commit = forged(int(fork[-11:-3], 16), crc, len(ours) - len(fork))
+    note = b'{"type":"log","message":"m","at":"2126-11-24T13:35:00.000001Z"'
+    last = note + b',"crc":"%08x"}\n' % crc32(note, crc)
+    journal_path(there, JOB).write_bytes(fork + commit + last)
+    assert pull(here, there).commits == 1
+    assert journal_path(here, JOB).read_bytes() == ours + last
+    is_well(here)
 
 
 @pytest.mark.parametrize("job_id", ["../../escaped", "ABSOLUTE/escaped", "..", ".staging", "x/y"])
@@ -240,8 +529,6 @@ def test_a_store_has_no_directory_for_what_is_not_below_it(tmp_path: Path) -> No
 def test_a_copy_whose_seals_fit_and_whose_records_make_no_sense_is_not_taken_over(
     here: Path, there: Path, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    from zlib import crc32  # noqa: PLC0415
-
     monkeypatch.setattr(journal.forward, "_SYNC_BYTES", size)
     content = journal_path(there, JOB).read_bytes()
     body = b'{"type":"row_status","row":99,"status":"completed","at":"2126-11-24T13:35:00.000001Z"'

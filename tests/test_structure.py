@@ -73,6 +73,7 @@ FLOORS = {
     "copies": 4.6,
     "snapshot": 4.8,
     "compare": 4.8,
+    "artifacts": 5,
     "forward": 7.2,
     "parted": 7,
     "merge": 7.2,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from journal.archive import DEFAULT_MAX_BYTES, Compression
+from journal.archive import DEFAULT_MAX_BYTES, MAX_COMPONENTS, MAX_NAME_BYTES, Compression
 from journal.cli.exits import EXIT_OK, EXIT_ROWS_OPEN, EXIT_UNEXPECTED
 from journal.cli.jobs import complete_job, complete_path, find_job, job_argument, journal_command
 from journal.cli.output import clean, echo_json, local_time, tell
@@ -85,7 +85,10 @@ def _tell_packed(job_id: str, output: str, packed: Packed) -> None:
 
 def _tell_left_out(names: list[str]) -> None:
     for name in names:
-        tell(f"left out: {name} is no regular file, or its name isn't UTF-8")
+        tell(
+            f"left out: {name} is no regular file, or has gone meanwhile, or its name isn't UTF-8, "
+            f"has more than {MAX_COMPONENTS} parts or more than {MAX_NAME_BYTES} bytes"
+        )
 
 
 @click.command("unpack")
@@ -204,7 +207,9 @@ def pull_command(
     since they parted, nothing is changed (exit code 3), unless you say --merge-outcomes: then the
     other's history is kept beside the journal as journal.other-..., outcomes that only the other has
     are taken over, and rows that both have worked on need a review. What both have completed stays
-    completed, and is named in the job's error. Exit code 3 if a row needs you to look at it.
+    completed, and is named in the job's error. Of an artifact that differs both are kept: where the
+    other's commits are taken over, ours as NAME.before-N, in a merge the other's as NAME.other-N.
+    Exit code 3 if a row or an artifact needs you to look at it.
 
     Example: journal pull /mnt/old/jobs/ship-ca
     """
@@ -217,11 +222,11 @@ def pull_command(
         echo_json(pulled)
     else:
         click.echo(_pulled_text(pulled))
-    for name in pulled.differing:
-        tell(f"{name} differs from the other's: the one here was kept")
+    _tell_differing(pulled)
     _tell_left_out(pulled.left_out)
+    open_code = EXIT_ROWS_OPEN if pulled.differing else EXIT_OK
     if pulled.merged is None:
-        return EXIT_OK
+        return open_code
     merged, job_id = pulled.merged, pulled.job_id
     journal = shlex.join([*journal_command(), "--root", str(root)])
     if merged.job_status != merged.their_job_status:
@@ -235,7 +240,19 @@ def pull_command(
             f"{merged.left_open} rows are open, and the job has ended here ({merged.job_status}): "
             f"{journal} retry {job_id} makes a job of them"
         )
-    return EXIT_ROWS_OPEN if merged.review or merged.twice or merged.left_open else EXIT_OK
+    is_open = merged.review or merged.twice or merged.left_open
+    return EXIT_ROWS_OPEN if is_open else open_code
+
+
+def _tell_differing(pulled: Pulled) -> None:
+    for name in pulled.differing:
+        put_by = pulled.put_by.get(name)
+        if put_by is None:
+            tell(f"{name} differs from the other's: the one here was kept")
+        elif pulled.merged is None:
+            tell(f"{name} differs: it is the other's now, and the one that was here is {put_by}")
+        else:
+            tell(f"{name} differs: the one here was kept, and the other's is {put_by}")
 
 
 def _pulled_text(pulled: Pulled) -> str:
@@ -244,8 +261,8 @@ def _pulled_text(pulled: Pulled) -> str:
         "made": f"made, as the copy is{files}",
         "forwarded": f"{pulled.commits} commits taken over{files}",
         "merged": f"merged{files}",
-        "identical": "nothing to pull: the copies are identical",
-        "ahead": "nothing to pull: the job here is ahead",
+        "identical": f"no commits to pull: the copies are identical{files}",
+        "ahead": f"no commits to pull: the job here is ahead{files}",
     }
     text = f"{pulled.job_id}: {what[pulled.action]}"
     if pulled.merged is not None:

@@ -33,7 +33,9 @@ def fixture_base() -> Iterator[Path]:
 def fixture_other(base: Path) -> Path:
     """The other machine: the same job, further on."""
     make_job(base / "before", 6)
+    put_artifact(base / "before", "2.pdf", b"ours" * 300)
     shutil.copytree(base / "before", base / "other")
+    put_artifact(base / "other", "2.pdf", b"theirs" * 300)
     go_on(base / "other", 3, 4)
     put_artifact(base / "other", "x/3.pdf", b"label" * 300)
     packed(base / "other", base / "pack")
@@ -83,18 +85,32 @@ def test_after_a_power_cut_at_any_moment_the_job_is_as_before_or_as_pulled(
         if way in ("made", "unpacked") and not (store / JOB).exists():
             assert not cut.acknowledged
         else:
-            check(store, after, cut.acknowledged)
+            check(store, after, cut.acknowledged, PUT_BY.get(way, PUT_BY["a pack"]))
         shutil.rmtree(root)
     assert len(seen) > 20
     count("disk states that a power cut leaves of a pull", len(seen))
 
 
-def check(store: Path, after: bytes, acknowledged: int) -> None:
+# What the artifact that both have is called, and what is beside it.
+PUT_BY = {
+    "merged": {"2.pdf": b"ours" * 300, "2.pdf.other-1": b"theirs" * 300},
+    "made": {"2.pdf": b"theirs" * 300},
+    "unpacked": {"2.pdf": b"theirs" * 300},
+    "a pack": {"2.pdf": b"theirs" * 300, "2.pdf.before-1": b"ours" * 300},
+}
+
+
+def check(store: Path, after: bytes, acknowledged: int, put_by: dict[str, bytes]) -> None:
     assert not verify_job(store / JOB).damaged
     end = open_copy(store / JOB).end.offset
     found = journal_path(store, JOB).read_bytes()[:end]
     assert after.startswith(found)
     artifact = store / JOB / "artifacts" / "x" / "3.pdf"
+    both = {path.name: path.read_bytes() for path in artifact.parents[1].glob("2.*")}
+    assert found != after or both == put_by
+    if len(put_by) == 2:
+        assert b"ours" * 300 in both.values()
+        assert set(both.values()) <= set(put_by.values())
     if acknowledged:
         assert found == after
     if found == after:

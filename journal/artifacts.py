@@ -1,0 +1,186 @@
+"""The artifacts of another copy of a job, brought here whole, and nothing lost for it."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from journal import files
+from journal.archive import ARTIFACTS_NAME, PIECE_BYTES
+from journal.compare import Relation
+from journal.errors import StorageError
+from journal.snapshot import artifacts_of
+
+STAGING_NAME = ".pull"
+_MOST_NAME_BYTES = 235  # of what is put by; a number is still to be added
+
+
+class Artifacts:
+    """The artifacts of another copy, and what became of them here.
+
+    They are staged first, while others may commit, and put in their places at once. A file that
+    differs is never lost: if the other's commits win, so does its file, and ours is put by beside
+    it as ``NAME.before-N``; in a merge the other's is put by as ``NAME.other-N``.
+    """
+
+    def __init__(self, directory: Path, theirs: Path) -> None:
+        """``new`` are those that are new here, ``differing`` those that differ.
+
+        ``put_by`` says under which name the one of two that isn't in its place is kept, and
+        ``left_out`` what no pack can hold or has gone meanwhile. All of it by names in the job's
+        directory.
+        """
+        self._ours = directory
+        self._theirs = theirs
+        self._staging = directory / STAGING_NAME
+        self._staged: dict[str, Path] = {}
+        self._missing: list[str] = []
+        self._grown: set[str] = set()  # ours is the beginning of theirs
+        self._directories: set[Path] = set()  # that may take what is pulled
+        self.new: list[str] = []
+        self.differing: list[str] = []
+        self.left_out: list[str] = []
+        self.put_by: dict[str, str] = {}
+
+    def look(self) -> bool:
+        """Find out what is missing or differs; whether anything is missing.
+
+        Raises StorageError, also for a file that is a directory in the other copy, or the reverse.
+        """
+        self._missing, self.differing, self.left_out = [], [], []
+        self._check_file_system()
+        for name, packable in artifacts_of(self._theirs):
+            ours, theirs = self._ours / name, self._theirs / name
+            if not packable:
+                self.left_out.append(name)
+                continue
+            self._check_place(ours)
+            if not files.exists(ours):
+                self._missing.append(name)
+                continue
+            try:
+                likeness = _likeness(ours, theirs)
+            except FileNotFoundError:
+                self.left_out.append(name)
+                continue
+            if likeness != "same":
+                self.differing.append(name)
+            if likeness == "grown":
+                self._grown.add(name)
+        return bool(self._missing)
+
+    def _check_file_system(self) -> None:
+        ours = self._ours / ARTIFACTS_NAME
+        if ours.is_dir() and files.device_of(ours) != files.device_of(self._ours):
+            reason = "it is on another file system than the job: move it there for the pull"
+            raise StorageError(ours, "pull into", errno.EXDEV, reason)
+
+    def _check_place(self, target: Path) -> None:
+        if target.is_dir() and not target.is_symlink():
+            raise _in_the_way(target, "it is a directory here and a file in the other copy")
+        for parent in target.parents:
+            if parent == self._ours or parent in self._directories:
+                return
+            if files.exists(parent) and not parent.is_dir():
+                raise _in_the_way(parent, "it is a directory in the other copy, and none here")
+            self._directories.add(parent)
+
+    def stage(self, *, differing: bool) -> None:
+        """Copy what is missing, or also what differs, to where it does no harm yet, synced."""
+        for name in [*self._missing, *(self.differing if differing else ())]:
+            path = self._staging / str(len(self._staged))
+            try:
+                source = files.DerivedFile(self._theirs / name)
+            except FileNotFoundError:  # as a file that is written under another name does
+                self.left_out.append(name)
+                continue
+            new = files.NewFile(path)
+            for piece in _all_of(source):
+                new.write(piece)
+            new.sync()
+            new.close()
+            self._staged[name] = path
+        self.differing = [name for name in self.differing if name not in self.left_out]
+
+    def install(self, relation: Relation) -> None:
+        """Put what was staged in its place, each whole; on the disk on return.
+
+        ``relation`` of ours to theirs: "behind" takes theirs where they differ, "diverged" puts
+        them by, else they only fill gaps.
+        """
+        places = {name: self._place(name, relation) for name in self._staged}
+        changed = set()
+        for name, place in places.items():
+            if place is None:
+                continue
+            target = self._ours / place
+            files.make_directories(target.parent, self._ours)
+            if place == name and name in self.put_by:  # ours makes way
+                files.rename(target, self._ours / self.put_by[name])
+            files.rename(self._staged[name], target)
+            changed |= {parent for parent in target.parents if parent.is_relative_to(self._ours)}
+        for directory in changed:
+            files.sync_directory(directory)
+
+    def _place(self, name: str, relation: Relation) -> str | None:
+        """Under which name the other's file goes, if any does; what else that means is noted."""
+        if not files.exists(self._ours / name):
+            self.new.append(name)
+            return name
+        if relation == "behind":
+            if name in self._grown:
+                self.differing.remove(name)
+            else:
+                self.put_by[name] = self._free_name(name, "before")
+            return name
+        if relation != "diverged":
+            return None
+        place = self._free_name(name, "other")
+        self.put_by[name] = place
+        return None if files.exists(self._ours / place) else place
+
+    def _free_name(self, name: str, word: str) -> str:
+        """A name that neither copy has; or that of what the other's file was put by as before."""
+        directory, _, last = name.rpartition("/")
+        last = last.encode()[:_MOST_NAME_BYTES].decode(errors="ignore")
+        for number in itertools.count(1):
+            found = f"{directory}/{last}.{word}-{number}"
+            ours, theirs = self._ours / found, self._theirs / found
+            if not files.exists(ours):
+                if not files.exists(theirs):
+                    return found
+            elif word == "other" and _likeness(ours, self._staged[name]) == "same":
+                return found
+        raise AssertionError
+
+
+def _in_the_way(path: Path, reason: str) -> StorageError:
+    return StorageError(path, "pull into", errno.ENOTDIR, f"{reason}: move one of them away")
+
+
+def _likeness(ours: Path, theirs: Path) -> Literal["same", "grown", "different"]:
+    """What their file is to ours. Raises FileNotFoundError if theirs has gone, StorageError."""
+    b = files.DerivedFile(theirs)
+    try:
+        a = files.DerivedFile(ours)
+        more = b.size_bytes() - a.size_bytes()
+    except OSError:  # a link, or no regular file
+        return "different"
+    pairs = zip(_all_of(a), _all_of(b), strict=False)
+    if more < 0 or not all(y.startswith(x) for x, y in pairs):
+        return "different"
+    return "grown" if more else "same"
+
+
+def _all_of(file: files.DerivedFile) -> Iterator[bytes]:
+    offset = 0
+    try:
+        file.size_bytes()  # a regular file
+        while piece := file.read_at(offset, PIECE_BYTES):
+            yield piece
+            offset += len(piece)
+    except OSError as error:
+        raise files.storage_error(file.path, "read", error) from error
