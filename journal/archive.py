@@ -34,13 +34,13 @@ Compression = Literal["gz", "zst"]
 MANIFEST_NAME = "manifest.json"
 ARTIFACTS_NAME = "artifacts"
 PIECE_BYTES = 1 << 20
-DEFAULT_MAX_BYTES = 1 << 40
 
 # What recoveries, repairs and merges have kept beside the journal.
 KEPT_NAME = re.compile(r"journal\.(torn|damaged|other)-[0-9]{1,20}(-[0-9]{1,9})?")
 
 _MAX_MANIFEST_BYTES = 64 << 20
 MAX_NAME_BYTES = 4096
+_MAX_MEMBER_BYTES = MAX_NAME_BYTES + 130  # the job's id and "/" before it, a NUL behind it
 _MAX_COMPONENT_BYTES = 255
 MAX_COMPONENTS = 64
 _INPUT_BYTES = 1 << 18
@@ -63,9 +63,9 @@ class PackedFile(msgspec.Struct, frozen=True):
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """What a pack says of itself, and is held to.
 
-    ``offset`` (bytes) and ``crc`` (as the seal states it) are of the last commit. ``rows`` counts
-    the rows by status, ``host``, ``version`` (of this package) and ``made_at`` (ISO 8601 text)
-    say where it comes from: these are for people, and not held to anything.
+    ``offset`` (bytes) and ``crc`` (as the seal states it) are of the last commit, ``rows`` counts
+    the rows by status. ``host``, ``version`` (of this package) and ``made_at`` (ISO 8601 text) say
+    where it comes from: these are for people, and not held to anything.
     """
 
     pack: Literal[1] = 1
@@ -77,6 +77,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     crc: str
     rows: dict[str, int]
     files: list[PackedFile]
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all that the pack holds."""
+        return sum(file.size_bytes for file in self.files)
 
 
 _decode_manifest = msgspec.json.Decoder(Manifest).decode
@@ -111,7 +116,19 @@ def write_pack(
     contents: Contents,
     compression: Compression,
 ) -> None:
-    """Give ``write`` a pack, piece by piece. ``contents`` are the manifest's files in its order."""
+    """Give ``write`` a pack, piece by piece. ``contents`` are the manifest's files in its order.
+
+    Raises InvalidValueError, before the first byte, if no reader would take it.
+    """
+    text = msgspec.json.encode(manifest) + b"\n"
+    if len(text) > _MAX_MANIFEST_BYTES:
+        raise InvalidValueError(
+            "artifacts",
+            len(manifest.files) - 1,
+            f"are more files than a pack can name: its manifest would have {len(text)} bytes, more "
+            f"than {_MAX_MANIFEST_BYTES}; put them into fewer files, or copy the job's directory "
+            "by rsync or cp",
+        )
     compressor = _compressor(compression)
 
     def put(data: bytes) -> None:
@@ -129,7 +146,6 @@ def write_pack(
         put(bytes(-size % _BLOCK_BYTES))
 
     made_s = int(datetime.fromisoformat(manifest.made_at).timestamp())
-    text = msgspec.json.encode(manifest) + b"\n"
     put_file(MANIFEST_NAME, len(text), [text])
     for file, pieces in contents:
         put_file(file.name, file.size_bytes, pieces)
@@ -160,14 +176,12 @@ def load_zstd() -> Any:
 # --- reading ---------------------------------------------------------------------------------
 
 
-def read_pack(
-    read: Callable[[int], bytes], path: str | PathLike[str], max_bytes: int = DEFAULT_MAX_BYTES
-) -> tuple[Manifest, Contents]:
+def read_pack(read: Callable[[int], bytes], path: str | PathLike[str]) -> tuple[Manifest, Contents]:
     """The manifest of the pack that ``read(n)`` gives, and what it names, file by file.
 
     Each file's pieces must be taken to their end before the next file; the end of the last one
-    comes only when all of the stream was read. ``max_bytes`` bounds the sum of the files' sizes.
-    Raises PackError, at the latest where the last piece that isn't as announced would be.
+    comes only when all of the stream was read. Raises PackError, at the latest where the last
+    piece that isn't as announced would be.
     """
     stream = _Inflated(read, path)
     top = _next_name(stream)
@@ -185,11 +199,6 @@ def read_pack(
         raise PackError(path, f"its manifest has {size} bytes")
     text = b"".join(stream.pieces(size))
     manifest = _checked_manifest(text, job_id, path)
-    total = sum(file.size_bytes for file in manifest.files)
-    if total > max_bytes:
-        raise PackError(
-            path, f"it holds {total} bytes, more than the {max_bytes} that --max-bytes allows"
-        )
     return manifest, _contents(stream, manifest)
 
 
@@ -246,9 +255,10 @@ def _next_name(stream: _Inflated) -> tuple[str, int] | None:
         if not block.strip(b"\0") and long_name is None:
             return None
         try:
-            info = tarfile.TarInfo.frombuf(block, "utf-8", "strict")
+            # Before a long name stand its first 100 bytes, which may end within a character.
+            info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
             is_name = info.type == tarfile.GNUTYPE_LONGNAME and long_name is None
-            if is_name and 0 < info.size <= MAX_NAME_BYTES:
+            if is_name and 0 < info.size <= _MAX_MEMBER_BYTES:
                 long_name = b"".join(stream.pieces(info.size)).rstrip(b"\0").decode()
                 continue
         except (tarfile.HeaderError, UnicodeDecodeError) as error:

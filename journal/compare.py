@@ -54,16 +54,22 @@ class Side(msgspec.Struct):
     last_at: datetime | None = None
 
 
+class Fork(msgspec.Struct, frozen=True):
+    """Where the last commit that both have ends: ``offset`` in bytes, and ``crc`` as it states it."""
+
+    offset: int
+    crc: str
+
+
 class Comparison(msgspec.Struct, frozen=True):
     """``relation`` is that of ``ours`` to ``theirs``.
 
-    ``fork`` is where the last commit that both have ends: its offset in bytes, and its crc.
-    ``line`` is the first that differs (1-based), if they have diverged.
+    ``line`` is the first that differs (1-based), if they have diverged and somebody has counted.
     """
 
     job_id: str
     relation: Relation
-    fork: Position
+    fork: Fork
     line: int | None
     ours: Side
     theirs: Side
@@ -119,15 +125,27 @@ def check_same_job(ours: Copy, theirs: Copy) -> None:
 def compare(ours: Copy, theirs: Copy) -> Comparison:
     """Tell two copies of a job apart.
 
-    What only one of them holds is read and verified; of what both hold, a few places are read,
-    and, if they have diverged, all of it, to count the lines. Raises InvalidValueError for
-    different jobs, JournalDamagedError, FormatVersionError, StorageError.
+    What only one of them holds is read and verified; of what both hold, a few places are read, and
+    no lines are counted. Raises InvalidValueError for different jobs, JournalDamagedError,
+    FormatVersionError, StorageError.
     """
     relation, fork = relate(ours, theirs)
-    line = ours.file.count_lines(fork.offset) + 1 if relation == "diverged" else None
     return Comparison(
-        ours.header.id, relation, fork, line, _since(ours, fork), _since(theirs, fork)
+        ours.header.id,
+        relation,
+        Fork(fork.offset, f"{fork.crc:08x}"),
+        None,
+        _since(ours, fork),
+        _since(theirs, fork),
     )
+
+
+def with_line(found: Comparison, ours: Copy) -> Comparison:
+    """The comparison with its line, for which all that both hold is read, if they have diverged."""
+    if found.relation != "diverged":
+        return found
+    line = ours.file.count_lines(found.fork.offset) + 1
+    return msgspec.structs.replace(found, line=line)
 
 
 def _since(copy: Copy, fork: Position) -> Side:

@@ -313,15 +313,34 @@ class DerivedFile(_Descriptor):
             raise OSError(errno.EINVAL, "it is not a regular file")
         return stat.st_size
 
+    def changed_ns(self) -> int:
+        """When it was changed last, in ns since 1970."""
+        return os.fstat(self.fd).st_ctime_ns
+
+
+class Stream(_Descriptor):
+    """A file or a pipe of the caller's, read once from its beginning."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises ``OSError`` as it is."""
+        super().__init__(path, os.O_RDONLY)
+
+    def read(self, length: int) -> bytes:
+        """The next bytes, up to ``length`` of them; none at the end. Raises StorageError."""
+        try:
+            return os.read(self.fd, length)
+        except OSError as error:
+            raise storage_error(self.path, "read", error) from error
+
 
 class NewFile(_Descriptor):
     """A private file that is being made; it must not be there yet.
 
-    The methods raise ``OSError`` as it is.
+    ``into``: a pipe or a device instead, which is. The methods raise ``OSError`` as it is.
     """
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    def __init__(self, path: Path, *, into: bool = False) -> None:
+        super().__init__(path, os.O_WRONLY | (0 if into else os.O_CREAT | os.O_EXCL))
 
     def write(self, data: bytes | memoryview) -> None:
         _write_all(self.fd, data)
@@ -593,6 +612,32 @@ def exists(path: Path) -> bool:
     return True
 
 
+def free_bytes(path: Path) -> int:
+    """How much may be written where ``path`` is, or would be."""
+    path = path.resolve()
+    while not path.exists():
+        path = path.parent
+    found = os.statvfs(path)
+    return found.f_bavail * found.f_frsize
+
+
+@contextlib.contextmanager
+def scratch_directory() -> Iterator[Path]:
+    """A private directory for as long as the block lasts. Raises StorageError."""
+    import tempfile  # noqa: PLC0415  (of little use to most commands, and slow)
+
+    try:
+        path = Path(tempfile.gettempdir()) / f"journal-{os.urandom(6).hex()}"
+        make_directory(path)
+    except OSError as error:
+        raise storage_error(Path("TMPDIR"), "make a directory in", error) from error
+    try:
+        yield path
+    finally:
+        with contextlib.suppress(OSError):
+            remove_tree(path)
+
+
 def device_of(path: Path) -> int:
     """The number of the file system that a file, or what a link leads to, is on."""
     return os.stat(path).st_dev
@@ -737,6 +782,11 @@ def keep_copy(source: JournalFile, end: int, target: Path) -> None:
         remove_tree(new)
         raise
     sync_directory(target.parent)
+
+
+def now_ns() -> int:
+    """The time, in ns since 1970, by the clock that file systems go by."""
+    return time.time_ns()
 
 
 def host_name() -> str:

@@ -7,7 +7,6 @@ is a beginning of it; from then on the two are told apart by their seals.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,7 +16,6 @@ import msgspec
 
 from journal import files
 from journal.archive import (
-    DEFAULT_MAX_BYTES,
     Compression,
     Contents,
     Manifest,
@@ -25,12 +23,13 @@ from journal.archive import (
     write_pack,
 )
 from journal.artifacts import STAGING_NAME, Artifacts
-from journal.compare import Comparison, compare, relate
+from journal.compare import Comparison, compare, relate, with_line
 from journal.copies import Copy, open_copy, seal_before
 from journal.errors import (
     CopiesDivergedError,
     InvalidValueError,
     JobExistsError,
+    PackError,
 )
 from journal.forward import count_missing, forward
 from journal.log import Log
@@ -53,30 +52,53 @@ class Source:
         self._read = read
 
     @contextmanager
-    def pack(self, max_bytes: int) -> Iterator[tuple[Manifest, Contents]]:
+    def pack(self) -> Iterator[tuple[Manifest, Contents]]:
         """What :func:`read_pack` gives. Raises PackError, InvalidValueError for no such file."""
         if self._read is not None:
-            yield read_pack(self._read, self.name, max_bytes)
+            yield read_pack(self._read, self.name)
             return
         try:
-            stream = open(self.name, "rb")  # noqa: SIM115  (what isn't there isn't a StorageError)
+            stream = files.Stream(Path(self.name))
         except OSError as error:
             reason = f"can't be read: {error.strerror}; name a job's directory or a pack"
             raise InvalidValueError("source", self.name, reason) from None
-        with stream:
-            yield read_pack(stream.read, self.name, max_bytes)
+        try:
+            yield read_pack(stream.read, self.name)
+        finally:
+            stream.close()
 
     @contextmanager
-    def copy(self) -> Iterator[Copy]:
-        """It as a copy; a pack is unpacked for as long as the block lasts, and checked."""
+    def copy(self, max_bytes: int | None = None) -> Iterator[Copy]:
+        """It as a copy; of a pack, all is checked and the journal kept while the block lasts."""
         if self.directory is not None:
             yield open_copy(self.directory, self.name)
             return
-        with (
-            self.pack(DEFAULT_MAX_BYTES) as (manifest, contents),
-            tempfile.TemporaryDirectory(prefix="journal-") as scratch,
-        ):
-            yield place(Path(scratch), manifest, contents, self.name)
+        with self.pack() as (manifest, contents), files.scratch_directory() as scratch:
+            if max_bytes is None:  # no more than the journal is written
+                _check_size(self.name, manifest.offset, None, scratch)
+            else:
+                _check_size(self.name, manifest.size_bytes, max_bytes, scratch)
+            yield place(scratch, manifest, contents, self.name, scratch=True)
+
+
+def _check_size(name: str, size_bytes: int, max_bytes: int | None, target: Path) -> None:
+    """Raise PackError for a pack that holds more than is allowed or, by default, than is free."""
+    if max_bytes is not None:
+        if size_bytes > max_bytes:
+            reason = f"it holds {size_bytes} bytes, more than the {max_bytes} that are allowed"
+            raise PackError(name, f"{reason} (--max-bytes)")
+        return
+    try:
+        free = files.free_bytes(target)
+    except OSError as error:
+        raise files.storage_error(target, "look at", error) from error
+    if size_bytes > free:
+        reason = f"it holds {size_bytes} bytes, more than the {free} that are free in {target}"
+        raise PackError(name, f"{reason}; --max-bytes allows more, or less")
+
+
+def _as_source(source: Source | str | os.PathLike[str]) -> Source:
+    return source if isinstance(source, Source) else Source(source)
 
 
 # --- pack and unpack -------------------------------------------------------------------------
@@ -85,7 +107,8 @@ class Source:
 class Packed(msgspec.Struct, frozen=True):
     """What :func:`pack_job` wrote.
 
-    ``left_out``: artifacts that no pack can hold (links, pipes, names that aren't UTF-8).
+    ``left_out``: artifacts that no pack can hold (links, pipes, names that aren't UTF-8, have more
+    than 64 parts or 4,096 bytes), or that have gone since they were listed.
     ``grown``: those that were written to meanwhile; the pack holds them as they were.
     """
 
@@ -95,7 +118,7 @@ class Packed(msgspec.Struct, frozen=True):
 
 
 def pack_job(
-    directory: Path,
+    directory: str | os.PathLike[str],
     write: Callable[[bytes], object],
     compression: Compression = "gz",
     *,
@@ -106,52 +129,79 @@ def pack_job(
 
     Others may work on the job meanwhile. ``kept``: with the files that recoveries, repairs and
     merges have put by. If it raises, what was written is no whole pack, and unpacking it fails.
-    Raises JobNotFoundError, JournalDamagedError, FormatVersionError, InvalidValueError (no zstd
+    Memory: 21 bytes a row and the names of the files, however large these are. Raises JobNotFoundError, JournalDamagedError, FormatVersionError, InvalidValueError (no zstd
     here), StorageError (an artifact was changed, too), and what ``write`` does.
     """
-    snapshot = Snapshot(open_copy(directory, lock_timeout_s=lock_timeout_s), kept=kept)
+    snapshot = Snapshot(open_copy(Path(directory), lock_timeout_s=lock_timeout_s), kept=kept)
+    return _write(snapshot, write, compression)
+
+
+def _write(
+    snapshot: Snapshot, write: Callable[[bytes], object], compression: Compression
+) -> Packed:
     write_pack(write, snapshot.manifest, snapshot.contents(), compression)
     return Packed(snapshot.manifest, snapshot.left_out, snapshot.grown)
 
 
 def pack_to_file(
-    directory: Path, target: Path, compression: Compression = "gz", *, kept: bool = False
+    directory: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    compression: Compression = "gz",
+    *,
+    kept: bool = False,
 ) -> Packed:
-    """As :func:`pack_job`, to a file that appears whole, in the place of another, and synced."""
-    if files.exists(target) and not target.is_file():  # a device, a pipe: not to be replaced
-        with open(target, "wb") as stream:
-            return pack_job(directory, stream.write, compression, kept=kept)
-    new = target.with_name(f".{target.name}.{os.urandom(6).hex()}")
+    """As :func:`pack_job`, to a file that appears whole, in the place of another, and synced.
+
+    Until then it is called ``.TARGET.xxxxxxxx.part``, which is what a kill leaves behind.
+    """
+    path = Path(os.path.realpath(target))  # a link stays a link
+    snapshot = Snapshot(
+        open_copy(Path(directory)), kept=kept
+    )  # first: it may be among the artifacts
     try:
-        file = files.NewFile(new)
+        if files.exists(path) and not path.is_file():  # a device, a pipe: not to be replaced
+            stream = files.NewFile(path, into=True)
+            try:
+                return _write(snapshot, stream.write, compression)
+            finally:
+                stream.close()
+        part = path.with_name(f".{path.name[:200]}.{os.urandom(4).hex()}.part")
+        file = files.NewFile(part)
         try:
-            packed = pack_job(directory, file.write, compression, kept=kept)
+            packed = _write(snapshot, file.write, compression)
             file.sync()
-            files.rename(new, target)
+            files.rename(part, path)
         except BaseException:
-            files.remove_tree(new)
+            files.remove_tree(part)
             raise
-        files.sync_directory(target.parent)
+        files.sync_directory(path.parent)
     except OSError as error:
-        raise files.storage_error(target, "write", error) from error
+        raise files.storage_error(path, "write", error) from error
     return packed
 
 
 def unpack_job(
-    root: Path, source: Source, *, max_bytes: int = DEFAULT_MAX_BYTES, lock_timeout_s: float = 10.0
+    root: str | os.PathLike[str],
+    source: Source | str | os.PathLike[str],
+    *,
+    max_bytes: int | None = None,
+    lock_timeout_s: float = 10.0,
 ) -> Manifest:
     """Make the job that a pack holds, whole or not at all, below ``root``.
 
-    All of the pack is read and checked first: sizes, SHA-256, seals, records, the job's id. On
-    return the job is there and survives a power cut. Raises PackError, JobExistsError (before
-    anything is unpacked), JournalDamagedError, FormatVersionError, StorageError, StoreError.
+    All of the pack is read and checked first: sizes, SHA-256, seals, records, the job's id, its
+    rows by status. ``max_bytes``: refuse one that holds more; by default, more than is free on the
+    disk. On return the job is there and survives a power cut. Raises PackError, JobExistsError
+    (before anything is unpacked), FormatVersionError, StorageError, StoreError.
     """
+    source = _as_source(source)
     if source.directory is not None:
         raise InvalidValueError("source", source.name, "is a directory and not a pack")
-    store = Store(root, sync=True, lock_timeout_s=lock_timeout_s)
-    with source.pack(max_bytes) as (manifest, contents):
+    store = Store(Path(root), sync=True, lock_timeout_s=lock_timeout_s)
+    with source.pack() as (manifest, contents):
         if store.holds_job(manifest.job_id):
             raise JobExistsError(manifest.job_id)
+        _check_size(source.name, manifest.size_bytes, max_bytes, store.root)
         _make_from_pack(store, manifest, contents, source.name)
     return manifest
 
@@ -166,10 +216,19 @@ def _make_from_pack(store: Store, manifest: Manifest, contents: Contents, name: 
 # --- compare and pull ------------------------------------------------------------------------
 
 
-def compare_copies(ours: Source, theirs: Source) -> Comparison:
-    """Tell two copies of a job apart: see :func:`journal.compare.compare`. Also PackError."""
-    with ours.copy() as a, theirs.copy() as b:
-        return compare(a, b)
+def compare_copies(
+    ours: Source | str | os.PathLike[str],
+    theirs: Source | str | os.PathLike[str],
+    *,
+    max_bytes: int | None = None,
+) -> Comparison:
+    """Tell two copies of a job apart, with the line: see :func:`journal.compare.compare`.
+
+    ``max_bytes``: refuse a pack that holds more; by default, one whose journal is more than is free
+    in the directory for temporary files. Also raises PackError.
+    """
+    with _as_source(ours).copy(max_bytes) as a, _as_source(theirs).copy(max_bytes) as b:
+        return with_line(compare(a, b), a)
 
 
 Action = Literal["made", "forwarded", "merged", "identical", "ahead"]
@@ -196,29 +255,32 @@ class Pulled(msgspec.Struct, frozen=True):
 
 
 def pull_job(
-    root: Path,
-    source: Source,
+    root: str | os.PathLike[str],
+    source: Source | str | os.PathLike[str],
     job_id: str | None = None,
     *,
     merge: bool = False,
-    max_bytes: int = DEFAULT_MAX_BYTES,
+    max_bytes: int | None = None,
     lock_timeout_s: float = 10.0,
 ) -> Pulled:
     """Bring the job below ``root`` to where another copy of it is, if it is the beginning of that.
 
     A job that isn't here is made. Artifacts that are missing here are copied, however the copies
     stand to each other; for those that differ see :class:`journal.artifacts.Artifacts`. ``merge``:
-    copies that have diverged are merged: see :mod:`journal.merge`. On return all of it survives a
-    power cut; on an error the journal is as it was.
+    copies that have diverged are merged: see :mod:`journal.merge`. ``max_bytes`` as of
+    :func:`unpack_job`. On return all of it survives a power cut; on an error the journal is as it
+    was.
 
     Raises CopiesDivergedError, JobBusyError (a run works on the job here), InvalidValueError (it
     is another job, or not ``job_id``), PackError, JournalDamagedError, FormatVersionError,
     JobLockedError, StorageError, StoreError.
     """
-    store = Store(root, sync=True, lock_timeout_s=lock_timeout_s)
+    source = _as_source(source)
+    store = Store(Path(root), sync=True, lock_timeout_s=lock_timeout_s)
     if source.directory is None:
-        with source.pack(max_bytes) as (manifest, contents):
+        with source.pack() as (manifest, contents):
             _check_wanted(source, manifest.job_id, job_id)
+            _check_size(source.name, manifest.size_bytes, max_bytes, store.root)
             if not store.holds_job(manifest.job_id):
                 _make_from_pack(store, manifest, contents, source.name)
                 names = [file.name for file in manifest.files[1:]]

@@ -11,11 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers_crash import journal_path, place_journal, seal_commits, split_commits
-from helpers_transfer import JOB, change, go_on, journal_line, make_job, packed
+from helpers_crash import (
+    FaultyOs,
+    fails,
+    journal_path,
+    place_journal,
+    seal_commits,
+    split_commits,
+    works,
+)
+from helpers_transfer import JOB, change, go_on, journal_line, make_job, packed, put_artifact
 
+import journal.files
 import journal.log
-from journal import InvalidValueError, JobService, JournalDamagedError
+from journal import InvalidValueError, JobService, JournalDamagedError, PackError
+from journal.cli import main
 from journal.compare import Comparison, compare, find_fork
 from journal.copies import open_copy, seal_after, seal_before
 from journal.files import JournalFile
@@ -132,10 +142,59 @@ def test_the_exit_codes_and_the_json_say_which_it_is(here: Path, there: Path) ->
     found = json.loads(done.stdout)
     assert (found["relation"], found["ours"]["commits"]) == ("diverged", 2)
     with journal_path(there, JOB).open("r+b") as file:
-        file.seek(found["fork"][0] + 10)
+        file.seek(found["fork"]["offset"] + 10)
         file.write(b"?")
     assert code() == 6
     assert journal_line(here, "compare", JOB, str(here / "nothing")).returncode == 2
+    assert journal_line(here, "compare", "nothing", JOB).returncode == 4
+    assert journal_line(here, "compare", "-", "-").returncode == 2
+
+
+def test_what_keeps_copies_from_being_compared_is_never_told_as_one_being_ahead(
+    here: Path, there: Path
+) -> None:
+    path = journal_path(there, JOB)
+    header = HEADER.replace(b'"format":1', b'"format":9')
+    path.write_bytes(seal_commits([[header]]))  # FormatVersionError
+    done = journal_line(here, "compare", JOB, str(there / JOB))
+    assert (done.returncode, "newer version" in done.stderr) == (6, True)
+    path.unlink()
+    path.mkdir()  # StorageError
+    done = journal_line(here, "compare", JOB, str(there / JOB))
+    assert (done.returncode, done.stdout) == (6, "")
+
+
+@pytest.mark.parametrize("call", ["open", "pread", "write", "mkdir", "read"])
+@pytest.mark.parametrize("number", [5, 28])
+def test_whatever_the_system_refuses_a_comparison_ends_with_six(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int
+) -> None:
+    pack = packed(here, tmp_path / "pack")
+    faulty = FaultyOs()
+    monkeypatch.setattr(journal.files, "os", faulty)
+    arguments = ["--root", str(here), "compare", JOB, str(pack)]
+    assert main(arguments) == 0
+    calls = faulty.count(call)
+    assert calls > 0
+    for refused in range(calls):
+        faulty.plan(call, *[works] * refused, fails(number))
+        assert main(arguments) in ((2, 6) if call == "open" else (6,))  # 2: no such source
+        faulty.heal()
+
+
+def test_a_comparison_of_packs_writes_their_journals_and_syncs_nothing(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_artifact(here, "large", bytes(5_000_000))
+    pack = packed(here, tmp_path / "pack")
+    faulty = FaultyOs()
+    monkeypatch.setattr(journal.files, "os", faulty)
+    assert compare_copies(here / JOB, pack).relation == "identical"
+    written = sum(len(given[1]) for name, given in faulty.calls if name == "write")
+    assert written == journal_path(here, JOB).stat().st_size
+    assert faulty.count("fsync") == faulty.count("fdatasync") == 0
+    with pytest.raises(PackError, match="--max-bytes"):
+        compare_copies(here / JOB, pack, max_bytes=1_000_000)
 
 
 def test_packs_are_compared_as_directories_are(here: Path, there: Path, tmp_path: Path) -> None:
@@ -244,6 +303,12 @@ def test_a_long_common_history_costs_a_few_reads(
         assert find_fork(a, b).offset == len(whole)
         assert counting.reads <= most
         assert counting.size < len(whole) // 5
+    counting.reads = counting.size = 0
+    a, b = open_copy(tmp_path / "a" / JOB), open_copy(tmp_path / "b" / JOB)
+    assert (compare(a, b).relation, compare(a, b).line) == ("diverged", None)
+    assert counting.size < len(whole) // 5
+    found = compare_copies(Source(tmp_path / "a" / JOB), Source(tmp_path / "b" / JOB))
+    assert found.line == whole.count(b"\n") + 1
     counting.reads = 0
     assert compare_copies(Source(tmp_path / "a" / JOB), Source(tmp_path / "c" / JOB)).relation == (
         "ahead"

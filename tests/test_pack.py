@@ -11,6 +11,7 @@ import random
 import subprocess
 import sys
 import tarfile
+import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,6 +34,7 @@ from helpers_transfer import (
 )
 
 import journal.archive
+import journal.files
 import journal.snapshot
 from journal import (
     InvalidValueError,
@@ -43,7 +45,14 @@ from journal import (
     StorageError,
 )
 from journal.archive import Manifest, PackedFile, read_pack
-from journal.transfer import Source, pack_job, pack_to_file, unpack_job
+from journal.transfer import (
+    Source,
+    compare_copies,
+    pack_job,
+    pack_to_file,
+    pull_job,
+    unpack_job,
+)
 from journal.verify import verify_job
 
 LONG = "d" * 200 + "/" + "ä" * 120 + "/label.pdf"
@@ -202,9 +211,37 @@ def test_an_artifact_that_changes_while_it_is_packed_ends_it_and_leaves_no_file(
         "removed": path.unlink,
     }
     Changing(monkeypatch, acts[how])
+    monkeypatch.setattr(journal.snapshot, "_MOST_YOUNG", 0)  # removed: one that isn't held open
     with pytest.raises(StorageError, match=r"1\.pdf"):
         pack_to_file(here / JOB, tmp_path / "pack")
     assert os.listdir(tmp_path) == ["here"]
+
+
+def test_an_artifact_that_gets_its_name_while_it_is_packed_is_packed_under_the_old_one(
+    here: Path, there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = put_artifact(here, ".2.pdf.new", b"2")
+    Changing(monkeypatch, lambda: path.rename(path.with_name("2.pdf")))
+    assert pack_to_file(here / JOB, tmp_path / "pack").left_out == []
+    unpack_job(there, source(tmp_path / "pack"))
+    assert content_of(there)["artifacts/.2.pdf.new"] == b"2"
+
+
+def test_an_artifact_that_has_gone_since_it_was_listed_is_left_out_and_named(
+    here: Path, there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = put_artifact(here, ".2.pdf.new", b"2")
+    real = journal.snapshot.artifacts_of
+
+    def artifacts_of(directory: Path) -> Iterator[tuple[str, bool]]:
+        names = list(real(directory))
+        path.rename(path.with_name("2.pdf"))
+        return iter(names)
+
+    monkeypatch.setattr(journal.snapshot, "artifacts_of", artifacts_of)
+    found = pack_to_file(here / JOB, tmp_path / "pack")
+    assert found.left_out == ["artifacts/.2.pdf.new"]
+    unpack_job(there, source(tmp_path / "pack"))
 
 
 def test_a_job_under_work_is_packed_as_of_one_of_its_commits(
@@ -227,6 +264,76 @@ def test_a_damaged_job_is_not_packed(here: Path, tmp_path: Path) -> None:
         packed(here, tmp_path / "pack")
     assert os.listdir(tmp_path) == ["here"]
     assert journal_line(here, "pack", JOB, "-o", str(tmp_path / "pack")).returncode == 6
+
+
+@pytest.mark.parametrize("name", ["x" + "ä" * 90, "xy" + "ä" * 90, "/".join(["n" * 250] * 15)])
+def test_what_is_packed_can_be_unpacked_however_long_its_names_are(
+    here: Path, there: Path, tmp_path: Path, name: str
+) -> None:
+    """Of a long name a tar has the first 100 bytes, too, which may end within a character."""
+    put_artifact(here, name, b"1")
+    packed(here, tmp_path / "pack")
+    unpack_job(there, tmp_path / "pack")
+    assert content_of(there) == content_of(here)
+
+
+def test_a_manifest_that_no_reader_takes_is_refused_before_the_first_byte(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pieces: list[bytes] = []
+    whole = pack_job(here / JOB, pieces.append).manifest
+    size = len(msgspec.json.encode(whole)) + 1
+    monkeypatch.setattr(journal.archive, "_MAX_MANIFEST_BYTES", size)
+    packed(here, tmp_path / "pack")
+    unpack_job(tmp_path / "there", tmp_path / "pack")
+    monkeypatch.setattr(journal.archive, "_MAX_MANIFEST_BYTES", size - 1)
+    pieces.clear()
+    with pytest.raises(InvalidValueError, match="more files than a pack can name"):
+        pack_job(here / JOB, pieces.append)
+    assert pieces == []
+
+
+def test_packing_takes_no_more_memory_for_large_files_and_some_bytes_a_row(tmp_path: Path) -> None:
+    here = tmp_path / "here"
+    rows = 40_000
+    make_job(here, rows)
+    put_artifact(here, "large", bytes(64 << 20))
+    tracemalloc.start()
+    pack_job(here / JOB, lambda _: None)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < (6 << 20) + 25 * rows
+
+
+def test_a_pack_goes_where_a_link_leads_and_may_lie_among_the_artifacts(
+    here: Path, there: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "link.tgz").symlink_to("target.tgz")
+    packed(here, tmp_path / "link.tgz")
+    assert (tmp_path / "link.tgz").is_symlink()
+    assert unpack_job(there, tmp_path / "target.tgz").job_id == JOB
+    names = [
+        file.name for file in pack_to_file(here / JOB, here / JOB / "artifacts/p").manifest.files
+    ]
+    assert not any(name.endswith(".part") or name == "artifacts/p" for name in names)
+
+
+def test_a_pack_has_a_name_that_says_how_it_is_compressed(here: Path, tmp_path: Path) -> None:
+    for name in ("x.tar", "x.tar.bz2", "x.zip", "x.tar.xz"):
+        done = journal_line(here, "pack", JOB, "-o", str(tmp_path / name))
+        assert (done.returncode, list(tmp_path.glob("x.*"))) == (2, [])
+        assert ".tar.gz or .tgz, or .tar.zst or .tzst" in done.stderr
+    assert journal_line(here, "pack", JOB, "-o", str(tmp_path / "x.tgz")).returncode == 0
+
+
+def test_the_functions_take_paths_as_text(here: Path, there: Path, tmp_path: Path) -> None:
+    pieces: list[bytes] = []
+    pack_job(f"{here}/{JOB}", pieces.append)
+    pack_to_file(f"{here}/{JOB}", f"{tmp_path}/pack")
+    assert unpack_job(f"{there}", f"{tmp_path}/pack").job_id == JOB
+    assert pull_job(f"{there}", f"{here}/{JOB}").action == "identical"
+    assert pull_job(f"{there}", f"{tmp_path}/pack").action == "identical"
+    assert compare_copies(f"{there}/{JOB}", f"{tmp_path}/pack").relation == "identical"
 
 
 # --- a job that is here already --------------------------------------------------------------
@@ -255,6 +362,11 @@ def test_unpack_never_touches_a_job_that_is_here_and_says_what_to_do(
     assert content_of(there) == before
     go_on(there, 4)
     assert "--merge-outcomes" in journal_line(there, "unpack", str(second)).stderr
+    with journal_path(there, JOB).open("r+b") as file:
+        file.write(b"?")
+    damaged = journal_line(there, "unpack", str(second))
+    assert damaged.returncode == 4
+    assert "exists already" in damaged.stderr
 
 
 # --- hostile packs ---------------------------------------------------------------------------
@@ -309,6 +421,8 @@ GOOD = seal_commits(
 NOTE = b'{"type":"log","message":"m","at":"2026-11-24T13:35:00.000001Z"}'
 BROKEN = seal_commits([[GOOD[:-19] + b"}"], [NOTE], [NOTE], [NOTE]]).replace(b'"m"', b'"n"', 1)
 OTHER_ID = seal_commits([[GOOD[:-19].replace(b'"moved"', b'"other"') + b"}"]])
+STATUS = b'{"type":"row_status","row":9,"status":"completed","at":"2026-11-24T13:35:00.000001Z"}'
+NONSENSE = seal_commits([[GOOD[:-19] + b"}"], [STATUS]])
 JOURNAL = member(f"{JOB}/journal.jsonl", GOOD)
 EVIL = b"evil"
 
@@ -362,6 +476,13 @@ HOSTILE: dict[str, bytes] = {
     "a seal in the middle that doesn't fit": pack_of(
         manifest_of(BROKEN), member(f"{JOB}/journal.jsonl", BROKEN)
     ),
+    "a status of a row that there isn't": pack_of(
+        manifest_of(NONSENSE), member(f"{JOB}/journal.jsonl", NONSENSE)
+    ),
+    "rows that aren't there": pack_of(
+        manifest_of(GOOD, rows={**manifest_of(GOOD).rows, "completed": 1}), JOURNAL
+    ),
+    "no row counts": pack_of(manifest_of(GOOD, rows={}), JOURNAL),
     "torn tail": pack_of(manifest_of(GOOD + b"{"), member(f"{JOB}/journal.jsonl", GOOD + b"{")),
     "long name over all bounds": gzip.compress(
         member("././@LongLink", b"x" * 10_000, type=tarfile.GNUTYPE_LONGNAME) + bytes(1024)
@@ -427,7 +548,7 @@ def test_a_pack_that_is_not_as_journal_pack_makes_it_is_refused_and_leaves_nothi
     assert left <= {Path("there"), Path("there/.staging"), Path("there/.staging/lock")}
 
 
-def make_deep(directory: Path, levels: int, name: str) -> None:
+def make_deep(directory: Path, levels: int, name: str, file: str = "file") -> None:
     """Directories in one another, deeper than a path may be long, with a file in the last."""
     directory.mkdir()
     fd = os.open(directory, os.O_RDONLY)
@@ -436,7 +557,7 @@ def make_deep(directory: Path, levels: int, name: str) -> None:
         deeper = os.open(name, os.O_RDONLY, dir_fd=fd)
         os.close(fd)
         fd = deeper
-    os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=fd))
+    os.close(os.open(file, os.O_CREAT | os.O_WRONLY, dir_fd=fd))
     os.close(fd)
 
 
@@ -462,11 +583,14 @@ def test_however_deep_its_artifacts_are_a_job_is_deleted_and_its_leftovers_block
 
 def test_what_is_too_deep_for_a_pack_is_left_out_and_named(here: Path, tmp_path: Path) -> None:
     make_deep(here / JOB / "artifacts" / "deep", 60, "a" * 100)
+    length = 4095 - len(os.fspath(here / JOB / "artifacts" / "long"))  # of a path, with no more
+    make_deep(here / JOB / "artifacts" / "long", length // 101, "b" * 100, "f" * 240)
     put_artifact(here, "x/" * 62 + "y", b"just so")
     put_artifact(here, "x/" * 63 + "y", b"too deep")
     found = pack_to_file(here / JOB, tmp_path / "pack")
-    deepest, one = sorted(found.left_out)
+    deepest, long, one = sorted(found.left_out)
     assert deepest.startswith("artifacts/deep/" + "a" * 100 + "/")
+    assert long.endswith("b" * 100 + "/" + "f" * 240)
     assert one == "artifacts/" + "x/" * 63 + "y"
     unpack_job(tmp_path / "there", source(tmp_path / "pack"))
     assert content_of(tmp_path / "there")["artifacts/" + "x/" * 62 + "y"] == b"just so"
@@ -515,10 +639,29 @@ def test_a_pack_that_holds_more_than_max_bytes_is_refused_before_anything_is_wri
     assert done.returncode == 6
     assert "--max-bytes" in done.stderr
     assert not there.exists()
-    enormous = PackedFile("artifacts/x", 1 << 60, "")
-    hostile = pack_of(manifest_of(GOOD, enormous), JOURNAL)
-    with pytest.raises(PackError, match="more than"):
-        unpack_job(there, Source("hostile", io.BytesIO(hostile).read))
+    assert unpack_job(there, pack, max_bytes=1 << 40).job_id == JOB
+
+
+@pytest.mark.parametrize("way", ["unpacked", "pulled", "compared"])
+def test_by_default_a_pack_may_hold_what_is_free_on_the_disk(
+    here: Path, there: Path, tmp_path: Path, way: str
+) -> None:
+    free = journal.files.free_bytes(there)
+    enormous = PackedFile("artifacts/x", 2 * free, "")
+    manifest = manifest_of(GOOD, enormous)
+    if way == "compared":  # which keeps the journal alone
+        manifest = manifest_of(
+            GOOD, offset=2 * free, files=[PackedFile("journal.jsonl", 2 * free, "")]
+        )
+    (tmp_path / "bomb").write_bytes(pack_of(manifest, JOURNAL))
+    acts: dict[str, Callable[[], object]] = {
+        "unpacked": lambda: unpack_job(there, tmp_path / "bomb"),
+        "pulled": lambda: pull_job(there, tmp_path / "bomb"),
+        "compared": lambda: compare_copies(here / JOB, tmp_path / "bomb"),
+    }
+    with pytest.raises(PackError, match=r"bytes, more than the .* that are free in .*--max-bytes"):
+        acts[way]()
+    assert not there.exists()
 
 
 def test_every_flipped_byte_of_a_pack_is_refused_or_changes_nothing_that_is_unpacked(

@@ -78,6 +78,15 @@ def exit_code_of_store(errors: Iterable[JournalError]) -> int:
     )
 
 
+class NoVerdict(click.ClickException):
+    """What was to be compared can't be read: 1 would say that one is ahead of the other."""
+
+    exit_code = EXIT_DAMAGED
+
+    def show(self, file: IO[Any] | None = None) -> None:  # noqa: ARG002  (click's)
+        tell(f"journal: {self.message}")
+
+
 class Refused(click.ClickException):
     """What was asked for isn't allowed as things stand; nothing was changed."""
 

@@ -9,13 +9,18 @@ from pathlib import Path
 
 import click
 
-from journal.archive import DEFAULT_MAX_BYTES, MAX_COMPONENTS, MAX_NAME_BYTES, Compression
-from journal.cli.exits import EXIT_OK, EXIT_ROWS_OPEN, EXIT_UNEXPECTED
+from journal.archive import MAX_COMPONENTS, MAX_NAME_BYTES, Compression
+from journal.cli.exits import (
+    EXIT_OK,
+    EXIT_ROWS_OPEN,
+    EXIT_UNEXPECTED,
+    NoVerdict,
+    exit_code_of,
+)
 from journal.cli.jobs import complete_job, complete_path, find_job, job_argument, journal_command
 from journal.cli.output import clean, echo_json, local_time, tell
 from journal.compare import Comparison, Side
-from journal.errors import JobExistsError
-from journal.format import JOURNAL_NAME
+from journal.errors import JobExistsError, JobNotFoundError, JournalError
 from journal.transfer import (
     Packed,
     Pulled,
@@ -34,9 +39,7 @@ _json_option = click.option("--json", "json_output", is_flag=True, help="One JSO
 _max_bytes_option = click.option(
     "--max-bytes",
     type=click.IntRange(min=0),
-    default=DEFAULT_MAX_BYTES,
-    show_default=True,
-    help="Refuse a pack that holds more.",
+    help="Refuse a pack that holds more; default: than is free on the disk.",
 )
 
 
@@ -59,16 +62,27 @@ def pack_command(ctx: click.Context, job: str, output: str | None, zstd: bool, k
     service, job_id = find_job(ctx.obj, job)
     directory = service.root / job_id
     output = output or f"{job_id}.tar.gz"
-    compression: Compression = "zst" if zstd or output.endswith((".zst", ".tzst")) else "gz"
+    compression: Compression = "zst" if zstd else _compression_of(output)
     if output == _STDIN:
         if sys.stdout.isatty():
             raise click.UsageError("a pack is no text for a terminal: send it into a pipe or file")
         packed = pack_job(directory, sys.stdout.buffer.write, compression, kept=kept)
         sys.stdout.buffer.flush()
     else:
-        packed = pack_to_file(directory, Path(output), compression, kept=kept)
+        packed = pack_to_file(directory, output, compression, kept=kept)
     _tell_packed(job_id, output, packed)
     return EXIT_OK
+
+
+def _compression_of(output: str) -> Compression:
+    suffix = os.path.splitext(output)[1]
+    if suffix in (".zst", ".tzst"):
+        return "zst"
+    if suffix in ("", ".gz", ".tgz"):
+        return "gz"
+    raise click.UsageError(
+        f"no pack is called {suffix}: say .tar.gz or .tgz, or .tar.zst or .tzst for zstd"
+    )
 
 
 def _tell_packed(job_id: str, output: str, packed: Packed) -> None:
@@ -95,7 +109,7 @@ def _tell_left_out(names: list[str]) -> None:
 @click.argument("file")
 @_max_bytes_option
 @click.pass_context
-def unpack_command(ctx: click.Context, file: str, max_bytes: int) -> int:
+def unpack_command(ctx: click.Context, file: str, max_bytes: int | None) -> int:
     """Make the job that a pack holds, once all of the pack has been checked; prints its id.
 
     FILE is a pack, or - for standard input. If the job is here already, nothing is changed: what
@@ -105,7 +119,7 @@ def unpack_command(ctx: click.Context, file: str, max_bytes: int) -> int:
     """
     source = _source(ctx.obj, file)
     try:
-        manifest = unpack_job(Path(ctx.obj), source, max_bytes=max_bytes)
+        manifest = unpack_job(ctx.obj, source, max_bytes=max_bytes)
     except JobExistsError as error:
         tell(_what_to_do_instead(ctx.obj, file, error.job_id))
         raise
@@ -120,9 +134,13 @@ def unpack_command(ctx: click.Context, file: str, max_bytes: int) -> int:
 def _what_to_do_instead(root: str, file: str, job_id: str) -> str:
     """What there is to be had from a pack whose job is here already."""
     pull = shlex.join([*journal_command(), "--root", root, "pull", file])
+    in_general = f"to take over what the pack has beyond the job here: {pull}"
     if file == _STDIN:
-        return f"to take over what the pack has beyond the job here: {pull}"
-    found = compare_copies(Source(Path(root) / job_id), Source(file))
+        return in_general
+    try:
+        found = compare_copies(Path(root) / job_id, file)
+    except JournalError:  # what is to be told is why it wasn't unpacked
+        return in_general
     if found.relation == "behind":
         return f"the job here is behind the pack by {found.theirs.commits} commits: {pull}"
     if found.relation == "diverged":
@@ -133,18 +151,25 @@ def _what_to_do_instead(root: str, file: str, job_id: str) -> str:
 @click.command("compare")
 @click.argument("a", shell_complete=complete_job)
 @click.argument("b", shell_complete=complete_job)
+@_max_bytes_option
 @_json_option
 @click.pass_context
-def compare_command(ctx: click.Context, a: str, b: str, json_output: bool) -> int:
+def compare_command(
+    ctx: click.Context, a: str, b: str, max_bytes: int | None, json_output: bool
+) -> int:
     """Tell two copies of a job apart, and what each did since they parted.
 
-    A and B are jobs, directories of jobs, packs, or - for a pack on standard input.
+    A and B are jobs, directories of jobs, packs, or - for a pack on standard input. What only one
+    of them holds is verified; damage in what both hold is for `journal verify` to find.
 
-    Exit codes: 0 identical, 1 one is ahead of the other, 2 different jobs, 3 diverged, 6 damage.
+    Exit codes: 0 identical, 1 one is ahead of the other, 3 diverged; no verdict: 2 different jobs or
+    bad usage, 4 no such job, 5 locked, 6 damaged, of a newer version, or can't be read.
 
     Example: journal compare ship-ca /mnt/old/jobs/ship-ca
     """
-    found = compare_copies(_source(ctx.obj, a), _source(ctx.obj, b))
+    if a == b == _STDIN:
+        raise click.UsageError("only one of the two can be standard input")
+    found = _compared(ctx.obj, a, b, max_bytes)
     if json_output:
         echo_json(found)
     else:
@@ -152,6 +177,18 @@ def compare_command(ctx: click.Context, a: str, b: str, json_output: bool) -> in
     if found.relation == "identical":
         return EXIT_OK
     return EXIT_ROWS_OPEN if found.relation == "diverged" else EXIT_UNEXPECTED
+
+
+def _compared(root: str, a: str, b: str, max_bytes: int | None) -> Comparison:
+    """Raises NoVerdict for what would else have the exit code that means ahead or behind."""
+    try:
+        return compare_copies(_source(root, a), _source(root, b), max_bytes=max_bytes)
+    except JournalError as error:
+        if exit_code_of(error) != EXIT_UNEXPECTED:
+            raise
+        raise NoVerdict(str(error)) from error
+    except OSError as error:
+        raise NoVerdict(str(error)) from error
 
 
 def _comparison_text(found: Comparison) -> str:
@@ -198,7 +235,12 @@ def _side_text(side: Side) -> str:
 @_json_option
 @click.pass_context
 def pull_command(
-    ctx: click.Context, source: str, job: str | None, merge: bool, max_bytes: int, json_output: bool
+    ctx: click.Context,
+    source: str,
+    job: str | None,
+    merge: bool,
+    max_bytes: int | None,
+    json_output: bool,
 ) -> int:
     """Bring a job to where another copy of it is: a directory, a pack, or - for a pack on stdin.
 
@@ -214,10 +256,14 @@ def pull_command(
     Example: journal pull /mnt/old/jobs/ship-ca
     """
     root, job_id = ctx.obj, job
-    if job is not None and (os.sep in job or os.path.lexists(Path(root) / job / JOURNAL_NAME)):
-        service, job_id = find_job(root, job)
-        root = str(service.root)
-    pulled = pull_job(Path(root), _source(root, source), job_id, merge=merge, max_bytes=max_bytes)
+    if job is not None:
+        try:
+            service, job_id = find_job(root, job)
+            root = str(service.root)
+        except JobNotFoundError:  # it is to be made here
+            if os.sep in job:
+                raise
+    pulled = pull_job(root, _source(root, source), job_id, merge=merge, max_bytes=max_bytes)
     if json_output:
         echo_json(pulled)
     else:
