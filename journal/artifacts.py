@@ -51,6 +51,14 @@ class Artifacts:
         Raises StorageError, also for a file that is a directory in the other copy, or the reverse.
         """
         self._missing, self.differing, self.left_out = [], [], []
+        try:
+            self._look()
+        except OSError as error:
+            path = Path(error.filename or self._theirs)
+            raise files.storage_error(path, "read", error) from error
+        return bool(self._missing)
+
+    def _look(self) -> None:
         self._check_file_system()
         for name, packable in artifacts_of(self._theirs):
             ours, theirs = self._ours / name, self._theirs / name
@@ -70,7 +78,6 @@ class Artifacts:
                 self.differing.append(name)
             if likeness == "grown":
                 self._grown.add(name)
-        return bool(self._missing)
 
     def _check_file_system(self) -> None:
         ours = self._ours / ARTIFACTS_NAME
@@ -93,7 +100,7 @@ class Artifacts:
         for name in [*self._missing, *(self.differing if differing else ())]:
             path = self._staging / str(len(self._staged))
             try:
-                source = files.DerivedFile(self._theirs / name)
+                source = _open(self._theirs / name)
             except FileNotFoundError:  # as a file that is written under another name does
                 self.left_out.append(name)
                 continue
@@ -161,9 +168,19 @@ def _in_the_way(path: Path, reason: str) -> StorageError:
     return StorageError(path, "pull into", errno.ENOTDIR, f"{reason}: move one of them away")
 
 
+def _open(path: Path) -> files.DerivedFile:
+    """Raises FileNotFoundError, StorageError."""
+    try:
+        return files.DerivedFile(path)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise files.storage_error(path, "read", error) from error
+
+
 def _likeness(ours: Path, theirs: Path) -> Literal["same", "grown", "different"]:
     """What their file is to ours. Raises FileNotFoundError if theirs has gone, StorageError."""
-    b = files.DerivedFile(theirs)
+    b = _open(theirs)
     try:
         a = files.DerivedFile(ours)
         more = b.size_bytes() - a.size_bytes()

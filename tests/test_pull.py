@@ -553,6 +553,27 @@ def fixture_faulty_os(monkeypatch: pytest.MonkeyPatch) -> FaultyOs:
     return faulty
 
 
+@pytest.mark.parametrize("there_too", [False, True])
+def test_an_artifact_that_cannot_be_read_is_named_by_its_path_there(
+    here: Path, there: Path, faulty_os: FaultyOs, there_too: bool
+) -> None:
+    path = put_artifact(there, "3.pdf", b"3")
+    if there_too:
+        put_artifact(here, "3.pdf", b"3")
+    else:
+        go_on(there, 3)
+
+    def refuse(real: Callable[..., Any], *arguments: Any) -> Any:
+        return (fails(13) if arguments[0] == path else works)(real, *arguments)
+
+    faulty_os.always("open", refuse)
+    before = content_of(here)
+    with pytest.raises(StorageError) as caught:
+        pull(here, there)
+    assert (caught.value.path, caught.value.errno) == (str(path), 13)
+    assert content_of(here) == before
+
+
 @pytest.mark.parametrize("size", [1, 1 << 30])
 def test_whatever_call_is_refused_the_journal_is_as_it_was_or_as_the_other_s(
     here: Path,
