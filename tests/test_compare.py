@@ -182,6 +182,17 @@ def test_whatever_the_system_refuses_a_comparison_ends_with_six(
         faulty.heal()
 
 
+def test_not_even_a_fault_of_ours_is_told_as_one_copy_being_ahead(
+    here: Path, there: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def read_some(_file: JournalFile, _offset: int, _length: int) -> bytes:
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(JournalFile, "read_some", read_some)
+    assert main(["--root", str(here), "compare", JOB, str(there / JOB)]) == 6
+    assert "RuntimeError: a fault" in capsys.readouterr().err
+
+
 def test_a_comparison_of_packs_writes_their_journals_and_syncs_nothing(
     here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -187,8 +187,12 @@ def _compared(root: str, a: str, b: str, max_bytes: int | None) -> Comparison:
         if exit_code_of(error) != EXIT_UNEXPECTED:
             raise
         raise NoVerdict(str(error)) from error
-    except OSError as error:
-        raise NoVerdict(str(error)) from error
+    except click.ClickException:
+        raise
+    except Exception as error:
+        if os.environ.get("JOURNAL_TRACEBACK"):
+            raise
+        raise NoVerdict(f"{type(error).__name__}: {error}") from error
 
 
 def _comparison_text(found: Comparison) -> str:
