@@ -6,6 +6,7 @@ import importlib
 import io
 import os
 import sys
+from copy import copy
 from typing import Any
 
 import click
@@ -78,7 +79,8 @@ class _Commands(click.Group):
 def _take_from_environment(command: click.Command, name: str) -> None:
     """Each option also from a variable: ``--on-interrupted`` of `run` is JOURNAL_RUN_ON_INTERRUPTED.
 
-    Click's own names for them would follow our variables, which users don't see.
+    Click's own names for them would follow our variables, which users don't see. And it would split
+    what may be given more than once at every space: a field that is to be hidden may have one.
     """
     for option in command.params:
         if isinstance(option, click.Option):
@@ -86,6 +88,13 @@ def _take_from_environment(command: click.Command, name: str) -> None:
             own = f"JOURNAL_{name.upper()}_{word}"
             others = [option.envvar] if isinstance(option.envvar, str) else option.envvar or []
             option.envvar = [own, *(other for other in others if other != own)]
+            if option.multiple:
+                option.type = copy(option.type)  # click shares it among all options
+                option.type.split_envvar_value = _lines_of  # type: ignore[assignment, method-assign]
+
+
+def _lines_of(text: str) -> list[str]:
+    return [line for line in text.split("\n") if line]
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
