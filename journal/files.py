@@ -691,6 +691,17 @@ def subdirectories(path: Path) -> Iterator[str]:
                 yield entry.name
 
 
+def names_in(path: Path) -> Iterator[str]:
+    """The names of all that is in a directory; none if it is missing."""
+    try:
+        entries = os.scandir(path)
+    except FileNotFoundError:
+        return
+    with entries:
+        for entry in entries:
+            yield entry.name
+
+
 def _is_directory(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()

@@ -236,7 +236,8 @@ class JobService:
 
         ``name`` is a shell pattern for the whole name; ``since`` <= created < ``until``, both
         aware. The first job that can't be read raises, unless ``on_error`` takes its error (as
-        in ``os.walk``): then the list goes on without it.
+        in ``os.walk``): then the list goes on without it. It is also told of directories that
+        hold files of a job and no journal; others that are no jobs are passed over.
         """
         wanted = None if status is None else job_status(status)
         check_count(limit, "limit")
@@ -275,8 +276,10 @@ class JobService:
             try:
                 header = self._store.header(job_id)
                 self._check_name(job_id, header)
-            except JobNotFoundError:
-                continue  # no job, or deleted since its name was read
+            except JobNotFoundError:  # no job, or deleted since its name was read
+                if on_error is not None:
+                    self._note_if_lost(job_id, on_error)
+                continue
             except JournalError as error:
                 if on_error is None:
                     raise
@@ -290,6 +293,12 @@ class JobService:
             ):
                 found.append((header.at, job_id))
         return [job_id for _, job_id in sorted(found, reverse=True)]
+
+    def _note_if_lost(self, job_id: str, on_error: Callable[[JournalError], object]) -> None:
+        try:
+            self._store.check_not_lost(job_id)
+        except JournalError as error:
+            on_error(error)
 
     def _peek(self, job_id: str, on_error: Callable[[JournalError], object] | None) -> Job | None:
         log = self._store.peek(job_id)

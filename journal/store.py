@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import threading
 import weakref
 from collections import OrderedDict
@@ -44,6 +45,8 @@ from journal.validate import check_job_id, is_job_id
 
 MAX_OPEN_LOGS = 64
 STAGING_NAME = ".staging"
+# What lies beside a journal, and tells what has lost one from what never was a job.
+_OF_A_JOB = re.compile(r"artifacts|index\.hint|run\.lock|journal\.(damaged|torn|other)-.*")
 _HEAD_BYTES = 1024  # most job records; the rest take a second look
 
 _stores: weakref.WeakSet[Store] = weakref.WeakSet()
@@ -198,6 +201,20 @@ class Store:
     def holds_job(self, job_id: str) -> bool:
         """Whether there is a journal in the job's directory."""
         return files.exists(self.directory(job_id) / JOURNAL_NAME)
+
+    def check_not_lost(self, job_id: str) -> None:
+        """Raise StorageError if the directory, which has no journal, has other files of a job."""
+        path = self.directory(job_id)
+        try:
+            lost = any(map(_OF_A_JOB.fullmatch, files.names_in(path)))
+        except OSError as error:
+            raise files.storage_error(path, "list", error) from error
+        if lost and not self.holds_job(job_id):  # it may have come since
+            reason = (
+                "it is gone, and other files of its job are still there: put a copy of it back, "
+                "or move the directory away"
+            )
+            raise StorageError(path / JOURNAL_NAME, "read", errno.ENOENT, reason)
 
     def header(self, job_id: str) -> JobRecord:
         """The job record alone, without replaying the journal."""

@@ -182,13 +182,29 @@ def _pipe(directory: Path) -> None:
     os.mkfifo(directory / "journal.jsonl")
 
 
+def _directory(directory: Path) -> None:
+    (directory / "journal.jsonl").unlink()
+    (directory / "journal.jsonl").mkdir()
+
+
+def _lost(directory: Path) -> None:
+    (directory / "journal.jsonl").unlink()
+    (directory / "artifacts").mkdir()
+
+
+def _only_the_damaged_one_is_left(directory: Path) -> None:
+    (directory / "journal.jsonl").rename(directory / "journal.damaged-1")
+
+
 HURT = [_damaged, _foreign, _of_another_name, _newer, _empty]
+HURT += [_pipe, _directory]
 
 
 def test_strange_things_in_a_store_hide_no_job(root: Path, capsys: Capture) -> None:
     (root / "loop").symlink_to("loop")
     (root / "nowhere").symlink_to("/nowhere")
     (root / "notes").mkdir()
+    (root / "notes" / "journal.txt").write_text("dear journal")
     (root / "a-file").write_text("")
     assert len(ids(root, capsys)) == 4
     _pipe(root / "waits")
@@ -199,6 +215,20 @@ def test_strange_things_in_a_store_hide_no_job(root: Path, capsys: Capture) -> N
     assert captured.out.count("\n") == 4
     assert captured.err.count("\n") == 2
     assert run(root, "show", "died") == 0
+
+
+@pytest.mark.parametrize("lose", [_lost, _only_the_damaged_one_is_left])
+def test_a_job_that_has_lost_its_journal_is_named(
+    root: Path, capsys: Capture, lose: Callable[[Path], None]
+) -> None:
+    lose(root / "waits")
+    assert run(root, "list", "--nl") == 6
+    captured = capsys.readouterr()
+    assert captured.out.count("\n") == 3
+    (line,) = captured.err.splitlines()
+    assert f"{root / 'waits' / 'journal.jsonl'}: it is gone, and other files of its job" in line
+    with JobService(root) as service:
+        assert len(service.list_jobs()) == 3
 
 
 @pytest.mark.parametrize("hurt", HURT)

@@ -24,6 +24,7 @@ from journal.errors import (
     PackError,
     RowChangedError,
     RowNotFoundError,
+    StorageError,
     StoreError,
 )
 
@@ -68,7 +69,7 @@ def exit_code_of_store(errors: Iterable[JournalError]) -> int:
 
     6 for whatever lies there and is no job that this version can read.
     """
-    unreadable = (JournalDamagedError, JobMismatchError, FormatVersionError)
+    unreadable = (JournalDamagedError, JobMismatchError, FormatVersionError, StorageError)
     return max(
         (
             EXIT_DAMAGED if isinstance(error, unreadable) else exit_code_of(error)
