@@ -14,6 +14,7 @@ from journal.errors import InvalidValueError, JournalError
 from journal.flatrows import FlatRows
 from journal.model import RowStatus
 from journal.outfile import whole_file
+from journal.ownfiles import check_not_of_a_job
 from journal.redact import check_fields
 from journal.service import JobService
 from journal.tabular import as_text, csv_liner, json_array, tsv_cell, tsv_line
@@ -80,8 +81,8 @@ def export_rows(
     such files. Each job is exported as it was at one moment, whatever becomes of it meanwhile.
     ``on_error`` takes the error of a job that can't be read, which is then left out.
 
-    Raises InvalidValueError for an ``out`` that is there, for what the format can't hold, and for
-    arguments that can't be, MissingExtraError, StorageError, and what reading a job raises.
+    Raises InvalidValueError for an ``out`` that is there or a job's own file, for what the format
+    can't hold, and for arguments that can't be, MissingExtraError, StorageError, and what reading a job raises.
     """
     if isinstance(out, (str, os.PathLike)):
         file_format = file_format or format_of(out)
@@ -111,6 +112,7 @@ def export_rows(
             raise InvalidValueError("format", file_format, "can't be streamed: name a file")
         with flat_rows(None) as rows:
             return _STREAM_WRITERS[file_format](rows, out)
+    check_not_of_a_job(out)
     beside = _BESIDE_SQLITE if file_format == "sqlite" else ()
     with (
         whole_file(out, force=force, refused_beside=beside) as part,

@@ -346,6 +346,32 @@ def test_a_job_without_rows_gives_a_table_without_rows(store: Path, tmp_path: Pa
     assert not (tmp_path / "none.db").exists()
 
 
+@pytest.mark.parametrize("command", ["export", "report"])
+@pytest.mark.parametrize(
+    "name", ["journal.jsonl", "run.lock", "index.hint", "journal.damaged-1", "link.jsonl"]
+)
+def test_a_file_of_a_job_is_replaced_by_no_export_and_no_report(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, name: str
+) -> None:
+    directory = store / "ship-or"
+    out = directory / name
+    for each in ("run.lock", "index.hint", "journal.damaged-1"):
+        (directory / each).write_bytes(b"kept")
+    (directory / "link.jsonl").symlink_to("journal.jsonl")
+    before = out.read_bytes()
+    arguments = [out, "--format", "jsonl"] if command == "export" else ["-o", out]
+    assert run(store, command, "ship-ca", *arguments, "--force") == 2
+    assert "is a file of the job 'ship-or', which would be lost" in capsys.readouterr().err
+    assert out.read_bytes() == before
+
+
+def test_an_export_may_go_to_where_a_jobs_artifacts_are(store: Path) -> None:
+    artifacts = store / "ship-ca" / "artifacts"
+    artifacts.mkdir()
+    assert run(store, "export", "ship-ca", artifacts / "journal.jsonl") == 0
+    assert len((artifacts / "journal.jsonl").read_text().splitlines()) == 5
+
+
 def test_a_file_that_is_there_stays_without_force(
     store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

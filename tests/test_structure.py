@@ -22,6 +22,7 @@ FLOORS = {
     "outfile": 0.7,
     "model": 1,
     "format": 2,
+    "ownfiles": 2.2,
     "redact": 2.5,
     "tabular": 2.5,
     "validate": 3,
