@@ -19,6 +19,7 @@ from journal.cli import main
 from journal.cli.show import _throughput_text
 from journal.cli.throughput import (
     SAMPLE_ROWS,
+    RecentRate,
     end_times,
     recent_rate,
     sparkline,
@@ -495,6 +496,21 @@ def test_the_rate_is_that_of_the_run_at_work_of_late_and_falls_when_it_hangs() -
     assert recent_rate(slow[:2], 500, BEGIN, now) is None  # two of a thousand say nothing
     assert time_left(10, None) is None
     assert time_left(10, 4) == timedelta(seconds=2)
+
+
+def test_the_rate_of_what_is_watched_leaves_out_pauses_and_what_was_long_ago() -> None:
+    rate = RecentRate()
+    assert rate.look(0.0, 500) is None
+    assert rate.look(10.0, 510) == 1.0
+    assert rate.look(20.0, 510) == 0.5  # it hangs
+    rate.pause()
+    assert rate.look(5000.0, 510) is None
+    assert rate.look(5010.0, 530) == 2.0
+    assert rate.look(5011.0, 520) is None  # rows were put back
+    assert rate.look(5012.0, 540) == 20.0
+    for second in range(1, 1001):
+        assert rate.look(5012.0 + second, 540 + 100 * second) is not None
+    assert rate.look(6013.0, 100_640) == 100.0
 
 
 def test_a_sparkline_shows_nothing_as_a_blank_and_the_most_as_a_full_block() -> None:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from helpers_crash import Child
 from helpers_terminal import Command
@@ -19,6 +20,7 @@ import journal.files
 from journal import JobService, JobStatus
 from journal.cli import main
 from journal.cli.follow import follow_job
+from journal.cli.progress import Progress
 from journal.events import Choice, Event, last_events, read_events
 from journal.repair import repair_job
 from journal.replay import START
@@ -476,7 +478,44 @@ def test_a_job_that_is_deleted_meanwhile_is_waited_for_no_longer(
         command.awaits("paused")
         shutil.rmtree(root / "j")
         assert command.ends() == 4
-        assert "j" in command.err.splitlines()[-1]
+        assert command.err.splitlines()[-1] in (
+            "journal: job j is no longer there: it was deleted or moved",
+            "journal: there is no job 'j' here: `journal list` shows those that there are",
+        )
+
+
+@pytest.mark.parametrize("command", ["watch", "wait"])
+def test_a_job_that_goes_on_is_said_to_run_again(root: Path, command: str) -> None:
+    with Command(root, command, "j") as process, JobService(root) as service:
+        process.awaits("j: is paused; waiting for it to go on")
+        service.start_job("j")
+        process.awaits("j: is running again")
+        service.update_status("j", "cancelled")
+        assert process.ends() == 3
+
+
+def test_the_time_of_a_pause_is_not_in_the_rate_that_watch_shows(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with JobService(root) as service:
+        job = service.get_job("j")
+        assert job is not None
+        running = msgspec.structs.replace(job, status=JobStatus.RUNNING, pending_count=3)
+        two_done = msgspec.structs.replace(running, pending_count=1)
+    now_s = 0.0
+    monkeypatch.setattr("time.monotonic", lambda: now_s)
+    for resting in ((running, "interrupted"), (job, "")):
+        now_s = 0.0
+        with Progress(running, quiet=False) as progress:
+            progress.show(running, "running")
+            now_s = 1000.0
+            progress.show(*resting)
+            now_s = 2000.0
+            progress.show(running, "running")
+            now_s = 2010.0
+            progress.show(two_done, "running")
+        line = capsys.readouterr().err.splitlines()[-1]
+        assert line.endswith("0.2/s, 0:00:05 left")
 
 
 RUN_THAT_DIES = """
@@ -589,6 +628,11 @@ def test_a_wait_may_be_limited(root: Path, run: Run) -> None:
     code, out, err = run("wait", "j", "--timeout", "0")
     assert (code, out) == (124, "")
     assert "j: has not ended after 0 s; it is paused" in err
+    with JobService(root) as service:
+        service.start_job("j")
+    code, out, err = run("wait", "j", "--timeout", "0")
+    assert (code, out) == (124, "")
+    assert "j: has not ended after 0 s; it is interrupted" in err
     with JobService(root) as service:
         service.update_status("j", JobStatus.CANCELLED)
     assert run("wait", "j", "--timeout", "0")[0] == 3  # a row needs review

@@ -21,10 +21,14 @@ _POLL_S = 0.1  # a look costs a call or two to the system; what happens is to be
 
 
 class Seen(NamedTuple):
-    """How the job stood. ``ended``: it has ended, and this is the last that is seen of it."""
+    """How the job stood. ``ended``: it has ended, and this is the last that is seen of it.
+
+    ``state`` is its status, or "interrupted", as of ``state_of``.
+    """
 
     job: Job
     ended: bool
+    state: str
 
 
 def follow_job(
@@ -35,8 +39,8 @@ def follow_job(
 ) -> Iterator[Seen]:
     """The job now and some ten times a second, across pauses and interruptions, until it ends.
 
-    ``tell`` is given a line when it enters one of the states in ``tells``. Raises JobNotFoundError
-    if there is no such job, Refused if it is deleted meanwhile.
+    ``tell`` is given a line when it enters one of the states in ``tells``, and when it runs again
+    after one. Raises JobNotFoundError if there is no such job, Refused if it is gone meanwhile.
     """
     told = ""
     job: Job | None = existing_job(service, job_id)
@@ -44,14 +48,16 @@ def follow_job(
         state = _sure_state(service, job)
         if state != told and state in tells:
             tell(f"{job_id}: {_in_words(state, job)}")
+        elif state == JobStatus.RUNNING and told in tells:
+            tell(f"{job_id}: is running again")
         told = state
         ended = _has_ended(service, job)
-        yield Seen(job, ended)
+        yield Seen(job, ended, state)
         if ended:
             return
         time.sleep(_POLL_S)
         job = service.get_job(job_id)
-    raise Refused(f"job {job_id} was deleted")
+    raise Refused(f"job {job_id} is no longer there: it was deleted or moved")
 
 
 def _sure_state(service: JobService, job: Job) -> str:

@@ -6,14 +6,14 @@ import os
 import sys
 import time
 from contextlib import suppress
-from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
 
 import click
 
 from journal.cli.output import clean, shorten, tell
-from journal.model import Job, done_rows
+from journal.cli.throughput import RecentRate, time_left
+from journal.model import Job, JobStatus, done_rows
 
 _LINE_S = 10.0
 _LABEL_COLUMNS = 24
@@ -26,8 +26,9 @@ class Progress:
     def __init__(self, job: Job, *, quiet: bool) -> None:
         self._job = job
         self._quiet = quiet
-        self._begin_s = self._told_s = time.monotonic()
-        self._ended_before = _ended(job)
+        self._told_s = time.monotonic()
+        self._recent = RecentRate()
+        self._rate: float | None = None
         self._bar: Any = None
         if not quiet and sys.stderr.isatty():
             self._bar = click.progressbar(
@@ -56,9 +57,17 @@ class Progress:
             with suppress(OSError):
                 self._bar.__exit__(kind, error, traceback)
 
-    def show(self, job: Job) -> None:
-        """How the job stands now; nobody need be looking."""
+    def show(self, job: Job, state: str = "") -> None:
+        """How the job stands now; nobody need be looking.
+
+        ``state`` as of ``state_of``, for those that don't run it themselves.
+        """
         self._job = job
+        if (state or job.status) in (JobStatus.PAUSED, "interrupted"):
+            self._recent.pause()
+            self._rate = None
+        else:
+            self._rate = self._recent.look(time.monotonic(), _ended(job))
         with suppress(OSError):
             self._show(job)
 
@@ -84,14 +93,12 @@ class Progress:
         tell(text)
 
     def _detail(self, job: Job) -> str:
-        elapsed_s = max(time.monotonic() - self._begin_s, 1e-9)
-        rate = (_ended(job) - self._ended_before) / elapsed_s
         parts = [f"{job.failed_rows} failed"]
         if job.needs_review_count:
             parts.append(f"{job.needs_review_count} need review")
-        if rate > 0:
-            left = timedelta(seconds=round((job.total_rows - _ended(job)) / rate))
-            parts += [f"{rate:.1f}/s", f"{left} left"]
+        left = time_left(job.total_rows - _ended(job), self._rate)
+        if left is not None:
+            parts += [f"{self._rate:.1f}/s", f"{left} left"]
         return ", ".join(parts)
 
 

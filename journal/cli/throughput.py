@@ -7,6 +7,7 @@ work is bounded, and each of them stands for its neighbours.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
@@ -19,6 +20,7 @@ SPARK_CELLS = 32
 _SPARKS = "▁▂▃▄▅▆▇█"
 _ASCII_SPARKS = "_.:-=+*#"
 _RECENT = 100  # rows of the sample, over which the rate is taken
+_RECENT_S = 10.0  # and of what is looked at as it goes: at least so long
 _ENDED = (RowStatus.COMPLETED, RowStatus.FAILED, RowStatus.SKIPPED)
 
 
@@ -76,6 +78,31 @@ def recent_rate(
     elapsed_s = (now - since).total_seconds()
     enough = len(recent) >= (1 if rows_each == 1 else 3)
     return len(recent) * rows_each / elapsed_s if enough and elapsed_s > 0 else None
+
+
+class RecentRate:
+    """Rows a second of late, from one look at a job to the next."""
+
+    def __init__(self) -> None:
+        self._looks: deque[tuple[float, int]] = (
+            deque()
+        )  # when a count was first seen, and the count
+
+    def pause(self) -> None:
+        """Nobody works on it: the time until the next look is none that rows have taken."""
+        self._looks.clear()
+
+    def look(self, now_s: float, done: int) -> float | None:
+        """The rate now that so many rows are done, over the last 100 of them or ten seconds; None at first."""
+        looks = self._looks
+        if looks and done < looks[-1][1]:  # rows were put back
+            looks.clear()
+        if not looks or done != looks[-1][1]:
+            looks.append((now_s, done))
+        while len(looks) > 2 and done - looks[1][1] >= _RECENT and now_s - looks[1][0] >= _RECENT_S:
+            looks.popleft()
+        begin_s, before = looks[0]
+        return (done - before) / (now_s - begin_s) if done > before and now_s > begin_s else None
 
 
 def sparkline(counts: list[float], drawable: bool) -> str:

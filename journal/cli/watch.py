@@ -31,7 +31,7 @@ def watch_command(ctx: click.Context, job: str) -> int:
     with Progress(found, quiet=False) as progress:
         for seen in follow_job(service, job_id, tell=progress.tell):
             found = seen.job
-            progress.show(found)
+            progress.show(found, seen.state)
     return _outcome(found)
 
 
@@ -59,7 +59,7 @@ def wait_command(ctx: click.Context, job: str, timeout_s: float | None) -> int:
     for seen in follow_job(service, job_id):
         found = seen.job
         if not seen.ended and timeout_s is not None and monotonic() - begin_s >= timeout_s:
-            tell(f"{job_id}: has not ended after {timeout_s:g} s; it is {found.status}")
+            tell(f"{job_id}: has not ended after {timeout_s:g} s; it is {seen.state}")
             return EXIT_TIMED_OUT
     return _outcome(found)
 
