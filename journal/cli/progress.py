@@ -113,4 +113,4 @@ def _columns() -> int:
 
 def _ended(job: Job) -> int:
     """Rows that nobody works on any more, done or not: how fast they come is the rate."""
-    return done_rows(job) + job.failed_rows + job.needs_review_count
+    return job.total_rows - job.pending_count - job.processing_count
