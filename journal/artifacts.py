@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -15,6 +16,7 @@ from journal.errors import StorageError
 from journal.snapshot import artifacts_of
 
 STAGING_NAME = ".pull"
+_PUT_BY = re.compile(r"(.+)\.(?:before|other)-[0-9]+")
 _MOST_NAME_BYTES = 235  # of what is put by; a number is still to be added
 
 
@@ -67,7 +69,8 @@ class Artifacts:
                 continue
             self._check_place(ours)
             if not files.exists(ours):
-                self._missing.append(name)
+                if not self._is_ours_put_by(name):
+                    self._missing.append(name)
                 continue
             try:
                 likeness = _likeness(ours, theirs)
@@ -78,6 +81,16 @@ class Artifacts:
                 self.differing.append(name)
             if likeness == "grown":
                 self._grown.add(name)
+
+    def _is_ours_put_by(self, name: str) -> bool:
+        """Whether the other copy put by with this name what is here under its own."""
+        found = _PUT_BY.fullmatch(name)
+        if found is None or not files.exists(self._ours / found[1]):
+            return False
+        try:
+            return _likeness(self._ours / found[1], self._theirs / name) == "same"
+        except FileNotFoundError:
+            return False
 
     def _check_file_system(self) -> None:
         ours = self._ours / ARTIFACTS_NAME

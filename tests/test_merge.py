@@ -724,6 +724,38 @@ def test_a_result_too_deep_for_a_log_record_is_left_out_of_it_and_named(
     assert "left out here" in told_of(here, 3)
 
 
+# --- artifacts ---------------------------------------------------------------------------------
+
+
+def test_files_that_differ_are_kept_once_however_often_they_go_back_and_forth(
+    here: Path, there: Path
+) -> None:
+    go_on(here, 3, tracking="HERE")
+    go_on(there, 3, tracking="THERE")
+    put_artifact(here, "3.pdf", b"ours")
+    put_artifact(there, "3.pdf", b"theirs")
+    for root, other in ((here, there), (there, here)) * 2:
+        pull(root, other, merge=True)
+    for root, mine, others in ((here, b"ours", b"theirs"), (there, b"theirs", b"ours")):
+        files = [path for path in (root / JOB / "artifacts").iterdir() if path.name != "3.pdf"]
+        assert (root / JOB / "artifacts/3.pdf").read_bytes() == mine
+        assert [path.read_bytes() for path in files] == [others]
+
+
+def test_of_many_files_that_differ_some_are_named_and_the_rest_counted(
+    here: Path, there: Path
+) -> None:
+    go_on(here, 3, tracking="HERE")
+    go_on(there, 4)
+    for root in (here, there):
+        for number in range(30):
+            put_artifact(root, f"{number:02}.pdf", root.name.encode())
+    done = journal_line(here, "pull", str(there / JOB), "--merge-outcomes")
+    assert done.returncode == 3
+    assert done.stderr.count(" differs: the one here was kept") == 10
+    assert "... and 20 more; --json names all" in done.stderr
+
+
 # --- any history -------------------------------------------------------------------------------
 
 SEEDS = 60

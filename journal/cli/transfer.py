@@ -32,6 +32,7 @@ from journal.transfer import (
     unpack_job,
 )
 
+_MOST_LINES = 10
 _STDIN = "-"
 _STDIN_NAME = "standard input"
 
@@ -94,15 +95,24 @@ def _tell_packed(job_id: str, output: str, packed: Packed) -> None:
     )
     for name in packed.grown:
         tell(f"{name} was written to meanwhile: the pack holds it as it was")
-    _tell_left_out(packed.left_out)
+    for line in _left_out(packed.left_out):
+        tell(line)
 
 
-def _tell_left_out(names: list[str]) -> None:
-    for name in names:
-        tell(
-            f"left out: {name} is no regular file, or has gone meanwhile, or its name isn't UTF-8, "
-            f"has more than {MAX_COMPONENTS} parts or more than {MAX_NAME_BYTES} bytes"
-        )
+def _left_out(names: list[str]) -> list[str]:
+    return [
+        f"left out: {name} is no regular file, or has gone meanwhile, or its name isn't UTF-8, "
+        f"has more than {MAX_COMPONENTS} parts or more than {MAX_NAME_BYTES} bytes"
+        for name in names
+    ]
+
+
+def _tell_some(lines: list[str]) -> None:
+    """As many as a screen holds beside all else."""
+    for line in lines[:_MOST_LINES]:
+        tell(line)
+    if len(lines) > _MOST_LINES:
+        tell(f"... and {len(lines) - _MOST_LINES} more; --json names all")
 
 
 @click.command("unpack")
@@ -273,7 +283,7 @@ def pull_command(
     else:
         click.echo(_pulled_text(pulled))
     _tell_differing(pulled)
-    _tell_left_out(pulled.left_out)
+    _tell_some(_left_out(pulled.left_out))
     open_code = EXIT_ROWS_OPEN if pulled.differing else EXIT_OK
     if pulled.merged is None:
         return open_code
@@ -295,14 +305,17 @@ def pull_command(
 
 
 def _tell_differing(pulled: Pulled) -> None:
+    lines = []
     for name in pulled.differing:
         put_by = pulled.put_by.get(name)
         if put_by is None:
-            tell(f"{name} differs from the other's: the one here was kept")
-        elif pulled.merged is None:
-            tell(f"{name} differs: it is the other's now, and the one that was here is {put_by}")
+            what = "differs from the other's: the one here was kept"
+        elif pulled.merged is None and pulled.action == "forwarded":
+            what = f"differs: it is the other's now, and the one that was here is {put_by}"
         else:
-            tell(f"{name} differs: the one here was kept, and the other's is {put_by}")
+            what = f"differs: the one here was kept, and the other's is {put_by}"
+        lines.append(f"{name} {what}")
+    _tell_some(lines)
 
 
 def _pulled_text(pulled: Pulled) -> str:
