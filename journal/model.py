@@ -258,7 +258,8 @@ def log_level(value: str, where: str = "level") -> str:
     level = str.upper(value) if isinstance(value, str) else ""
     if level not in LOG_LEVELS:
         raise InvalidValueError(where, value, f"must be one of {', '.join(LOG_LEVELS)}")
-    return level
+    # The very string that is the record's default: msgspec knows a default to omit by identity.
+    return LOG_LEVELS[LOG_LEVELS.index(level)]
 
 
 def is_at_least(level: str, lowest: str) -> bool:

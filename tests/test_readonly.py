@@ -276,7 +276,7 @@ def test_a_job_that_may_not_even_be_read_is_named_and_does_not_hide_the_others(
     (root / "hidden").chmod(0o700)
     assert JOB in listed.stdout
     assert "hidden" in listed.stderr
-    assert (listed.returncode, listed.stderr.count("\n")) == (1, 1)
+    assert (listed.returncode, listed.stderr.count("\n")) == (6, 1)
     assert "Permission denied" in shown.stderr
     assert (shown.returncode, shown.stderr.count("\n")) == (1, 1)
 
