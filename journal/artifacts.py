@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from journal import files
+from journal import directories, files, handles
 from journal.archive import ARTIFACTS_NAME, PIECE_BYTES
 from journal.compare import Relation
 from journal.errors import StorageError
@@ -57,7 +57,7 @@ class Artifacts:
             self._look()
         except OSError as error:
             path = Path(error.filename or self._theirs)
-            raise files.storage_error(path, "read", error) from error
+            raise handles.storage_error(path, "read", error) from error
         return bool(self._missing)
 
     def _look(self) -> None:
@@ -137,13 +137,13 @@ class Artifacts:
             if place is None:
                 continue
             target = self._ours / place
-            files.make_directories(target.parent, self._ours)
+            directories.make_directories(target.parent, self._ours)
             if place == name and name in self.put_by:  # ours makes way
                 files.rename(target, self._ours / self.put_by[name])
             files.rename(self._staged[name], target)
             changed |= {parent for parent in target.parents if parent.is_relative_to(self._ours)}
         for directory in changed:
-            files.sync_directory(directory)
+            directories.sync_directory(directory)
 
     def _place(self, name: str, relation: Relation) -> str | None:
         """Under which name the other's file goes, if any does; what else that means is noted."""
@@ -181,21 +181,21 @@ def _in_the_way(path: Path, reason: str) -> StorageError:
     return StorageError(path, "pull into", errno.ENOTDIR, f"{reason}: move one of them away")
 
 
-def _open(path: Path) -> files.DerivedFile:
+def _open(path: Path) -> handles.DerivedFile:
     """Raises FileNotFoundError, StorageError."""
     try:
-        return files.DerivedFile(path)
+        return handles.DerivedFile(path)
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise files.storage_error(path, "read", error) from error
+        raise handles.storage_error(path, "read", error) from error
 
 
 def _likeness(ours: Path, theirs: Path) -> Literal["same", "grown", "different"]:
     """What their file is to ours. Raises FileNotFoundError if theirs has gone, StorageError."""
     b = _open(theirs)
     try:
-        a = files.DerivedFile(ours)
+        a = handles.DerivedFile(ours)
         more = b.size_bytes() - a.size_bytes()
     except OSError:  # a link, or no regular file
         return "different"
@@ -205,7 +205,7 @@ def _likeness(ours: Path, theirs: Path) -> Literal["same", "grown", "different"]
     return "grown" if more else "same"
 
 
-def _all_of(file: files.DerivedFile) -> Iterator[bytes]:
+def _all_of(file: handles.DerivedFile) -> Iterator[bytes]:
     offset = 0
     try:
         file.size_bytes()  # a regular file
@@ -213,4 +213,4 @@ def _all_of(file: files.DerivedFile) -> Iterator[bytes]:
             yield piece
             offset += len(piece)
     except OSError as error:
-        raise files.storage_error(file.path, "read", error) from error
+        raise handles.storage_error(file.path, "read", error) from error

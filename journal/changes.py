@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Literal
 
-from journal import files
+from journal import system
 from journal.errors import InvalidStateTransition, InvalidValueError, RowNotFoundError
 from journal.format import (
     LOST_CHECKSUM,
@@ -84,13 +84,13 @@ def put_run(log: Log, resume_command: str = "") -> None:
 
     The nonce tells copies apart that are gone on with by hosts, or containers, of the same name.
     """
-    host = files.host_name()
+    host = system.host_name()
     run: dict[str, Any] = {
         "host": host,
-        "pid": files.process_id(),
-        "user": files.user_name(),
+        "pid": system.process_id(),
+        "user": system.user_name(),
         "version": VERSION,
-        "nonce": files.nonce(),
+        "nonce": system.nonce(),
     }
     if resume_command:
         run["resume"] = resume_command

@@ -15,7 +15,7 @@ from typing import IO, Any
 import msgspec
 
 from journal.errors import StorageError
-from journal.files import storage_error
+from journal.handles import storage_error
 from journal.model import JobRow
 from journal.outcome import (
     MESSAGE_CHARACTERS,

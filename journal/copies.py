@@ -20,7 +20,6 @@ from journal.errors import (
     JobNotFoundError,
     JournalDamagedError,
 )
-from journal.files import JournalFile, storage_error, wait_for_lock
 from journal.format import (
     JOURNAL_NAME,
     SEALED_LINE_END,
@@ -32,7 +31,9 @@ from journal.format import (
     read_error,
     sealed_end,
 )
+from journal.handles import JournalFile, storage_error
 from journal.index import Index
+from journal.locks import wait_for_lock
 from journal.replay import CHUNK_BYTES, START, Block, Position, verified_blocks
 from journal.scan import judge_tail
 from journal.validate import is_job_id

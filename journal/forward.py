@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 
-from journal import files
+from journal import directories, files, handles
 from journal.artifacts import STAGING_NAME
 from journal.copies import Copy, blocks_since, replay_copy
 from journal.errors import StorageError
-from journal.files import JournalFile
 from journal.format import JOURNAL_NAME, SEALED_LINE_END
+from journal.handles import JournalFile
 from journal.log import Log
 from journal.replay import Position
 from journal.snapshot import pieces_of
@@ -63,7 +63,7 @@ def _append(file: JournalFile, ours: Copy, theirs: Copy) -> None:
             file.truncate(ours.end.offset)
             file.sync()
         except StorageError as refused:  # some of it may be there
-            raise files.outcome_unknown(refused) from error
+            raise handles.outcome_unknown(refused) from error
         raise
 
 
@@ -79,6 +79,6 @@ def _rewrite(old: JournalFile, ours: Copy, theirs: Copy) -> None:
     new.close()
     files.rename(path, old.path)
     try:
-        files.sync_directory(directory)
+        directories.sync_directory(directory)
     except OSError as error:
-        raise files.outcome_unknown(files.storage_error(directory, "sync", error)) from error
+        raise handles.outcome_unknown(handles.storage_error(directory, "sync", error)) from error

@@ -29,9 +29,8 @@ from zlib import crc32
 
 import msgspec
 
-from journal import files
+from journal import directories, files, system
 from journal.errors import JournalError
-from journal.files import DerivedFile, JournalFile
 from journal.format import (
     DECODE_ERRORS,
     MAX_DEPTH,
@@ -46,6 +45,7 @@ from journal.format import (
     sealed_end,
     stated_crc,
 )
+from journal.handles import DerivedFile, JournalFile
 from journal.index import STATUSES, Columns, Counts, Index, JobState, Lease, Retried
 from journal.model import JobStatus
 from journal.replay import Position
@@ -163,7 +163,7 @@ def _check(header: _Header, file: JournalFile) -> JobRecord:
         or file.read_at(header.offset - len(seal), len(seal)) != seal
         or (size == header.offset and changed_ns != header.changed_ns)
         or (size > header.offset and changed_ns > _end_written_ns(file, size))
-        or (header.boot_id and header.boot_id != files.boot_id())
+        or (header.boot_id and header.boot_id != system.boot_id())
         or header.last_at.tzinfo is not UTC  # what comes next may be written with it
     ):
         raise _NotAHintError
@@ -328,7 +328,7 @@ def write_hint(
     ``durable``: the journal is on the disk up to there. ``known_ns``: until when changes of the
     file are accounted for. Where no hint can be written, none is.
     """
-    boot_id = "" if durable else files.boot_id()
+    boot_id = "" if durable else system.boot_id()
     if not durable and not boot_id:
         return
     assert index.state is not None
@@ -337,7 +337,7 @@ def write_hint(
     try:
         _, changed_ns = file.size_and_change()
         if changed_ns > known_ns:  # somebody has touched it: let who opens it next read it all
-            files.remove_tree(directory / HINT_NAME)
+            directories.remove_tree(directory / HINT_NAME)
             return
         line = file.find_line(0) or b""
         header = _Header(

@@ -33,7 +33,6 @@ from journal.errors import (
     ServiceClosedError,
     StorageError,
 )
-from journal.files import JournalFile, outcome_unknown
 from journal.format import (
     MAX_LINE_BYTES,
     SEAL_BYTES,
@@ -44,6 +43,7 @@ from journal.format import (
     sealed_end,
 )
 from journal.group import Group
+from journal.handles import JournalFile, outcome_unknown
 from journal.index import Index
 from journal.recovery import Recovery
 from journal.replay import START

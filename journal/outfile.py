@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from journal import files
+from journal import files, handles
 from journal.errors import InvalidValueError
 
 
@@ -34,7 +34,7 @@ def whole_file(
         _check_free(path, target, force=force, refused_beside=refused_beside)
         files.put_output(part, target)
     except OSError as error:
-        raise files.storage_error(target, "write", error) from error
+        raise handles.storage_error(target, "write", error) from error
     finally:
         files.remove_file(part)
 

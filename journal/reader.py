@@ -18,10 +18,11 @@ from journal.errors import (
     JobNotFoundError,
     JournalDamagedError,
 )
-from journal.files import JournalFile, storage_error, wait_for_lock
 from journal.format import JOURNAL_NAME, SEALED_LINE_END, newer_format, read_error, sealed_end
+from journal.handles import JournalFile, storage_error
 from journal.hint import read_hint, write_hint, written_ns
 from journal.index import Columns, Index
+from journal.locks import wait_for_lock
 from journal.replay import START, Position, verified_blocks
 
 # Less than this is replayed in the time that a hint takes.

@@ -6,10 +6,10 @@ import errno
 from pathlib import Path
 from zlib import crc32
 
-from journal import files
+from journal import directories, files, handles
 from journal.errors import StorageError
-from journal.files import JournalFile
 from journal.format import SEAL_BYTES, stated_crc
+from journal.handles import JournalFile
 from journal.reader import Reader
 
 
@@ -60,11 +60,11 @@ class Recovery(Reader):
         root = self.directory.parent.resolve()
         for path in (self.directory, root, root.parent):
             try:
-                files.sync_directory(path)
+                directories.sync_directory(path)
             except OSError as error:
                 if path == root.parent and isinstance(error, PermissionError):
                     continue  # whoever may not read it has hardly made a name in there
-                raise files.storage_error(path, "sync", error) from error
+                raise handles.storage_error(path, "sync", error) from error
         self._names_synced = True
 
     def _open(self) -> JournalFile:
@@ -90,8 +90,8 @@ class Recovery(Reader):
         try:
             files.save_copy(file, self._end, self._torn_end, target, sync=self._sync)
             if self._sync:  # else a power cut might take the copy and leave the cut
-                files.sync_directory(self.directory)
+                directories.sync_directory(self.directory)
         except OSError as error:
-            raise files.storage_error(target, "save the torn tail in", error) from error
+            raise handles.storage_error(target, "save the torn tail in", error) from error
         file.truncate(self._end)
         self._torn_end = 0

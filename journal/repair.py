@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from journal import files
+from journal import directories, files, handles, locks
 from journal.errors import (
     FormatVersionError,
     InvalidValueError,
@@ -19,8 +19,8 @@ from journal.errors import (
     JournalDamagedError,
     NothingToSalvageError,
 )
-from journal.files import JournalFile
 from journal.format import JOURNAL_NAME, SEAL_BYTES, newer_format, stated_crc
+from journal.handles import JournalFile
 from journal.log import Log
 from journal.runlock import RunLock
 from journal.salvage import Action, OpenRows, Salvage
@@ -72,7 +72,7 @@ def repair_job(
     run = RunLock.take(directory, directory.name)
     try:
         with _locked(directory, lock_timeout_s) as file:
-            files.remove_tree(directory / _STAGING_NAME)  # of a repair that died
+            directories.remove_tree(directory / _STAGING_NAME)  # of a repair that died
             stretches = survey(file, file.size_bytes())
             report = report_on(directory, file, stretches)
             _refuse_newer(file, stretches, report)
@@ -98,7 +98,7 @@ def repair_job(
             review_count=0,
         )
     except OSError as error:
-        raise files.storage_error(directory, "repair", error) from error
+        raise handles.storage_error(directory, "repair", error) from error
     finally:
         run.release()
 
@@ -111,7 +111,7 @@ def _locked(directory: Path, lock_timeout_s: float) -> Iterator[JournalFile]:
     except (FileNotFoundError, NotADirectoryError):
         raise JobNotFoundError(directory.name) from None
     try:
-        if not files.wait_for_lock(file, lock_timeout_s):
+        if not locks.wait_for_lock(file, lock_timeout_s):
             raise JobLockedError(directory.name, lock_timeout_s)
         yield file
     finally:
@@ -132,20 +132,20 @@ def _salvage(
 ) -> Repair:
     """Build the new journal beside the damaged one, save that one, and let the two change places."""
     staging = directory / _STAGING_NAME
-    files.make_directory(staging)
+    directories.make_directory(staging)
     try:
         repair = _build(directory, file, stretches, open_rows)
         copy = files.save_copy(file, 0, file.size_bytes(), directory / DAMAGED_NAME, sync=True)
-        files.sync_directory(directory)
+        directories.sync_directory(directory)
         files.rename(staging / JOURNAL_NAME, directory / JOURNAL_NAME)
     finally:
         with suppress(OSError):
-            files.remove_tree(staging)
+            directories.remove_tree(staging)
     try:
-        files.sync_directory(directory)
+        directories.sync_directory(directory)
     except OSError as error:
-        refused = files.storage_error(directory, "sync", error)
-        raise files.outcome_unknown(refused) from error
+        refused = handles.storage_error(directory, "sync", error)
+        raise handles.outcome_unknown(refused) from error
     return msgspec.structs.replace(repair, damaged_copy=str(copy))
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from journal import files
+from journal import files, system
 from journal.chain import chain_of, open_rows
 from journal.errorgroups import group_errors
 from journal.errors import MissingExtraError
@@ -110,7 +110,7 @@ def report_page(service: JobService, job_id: str, *, redact: Collection[str] = (
         chain=chain,
         states=[state_of(service, each) for each in chain.jobs],
         made_at=now(),
-        made_on=files.host_name(),
+        made_on=system.host_name(),
         script=jinja2.utils.markupsafe.Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )

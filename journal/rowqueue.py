@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from time import monotonic
 
-from journal import files
+from journal import system
 from journal.changes import Policy
 from journal.errors import InvalidStateTransition, JobNotFoundError
 from journal.index import TERMINAL_STATUSES
@@ -205,7 +205,7 @@ def start_run(
     job = service.get_job(job_id)
     if job is None:
         raise JobNotFoundError(job_id)
-    if job.hosts and job.hosts[-1] != files.host_name():
+    if job.hosts and job.hosts[-1] != system.host_name():
         tell(
             f"{job_id}: was last run on {job.hosts[-1]}; make sure that nothing of that run is "
             "still at work there"

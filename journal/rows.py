@@ -8,7 +8,6 @@ from datetime import UTC
 from typing import overload
 
 from journal.errors import JournalDamagedError, ServiceClosedError
-from journal.files import JournalFile
 from journal.format import (
     DECODE_ERRORS,
     SANE_BYTES,
@@ -20,6 +19,7 @@ from journal.format import (
     decode_sane,
     read_error,
 )
+from journal.handles import JournalFile
 from journal.index import View
 from journal.log import Log
 from journal.model import JobRow, RowStatus

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from journal import files
+from journal import files, handles, locks, system
 from journal.errors import JobBusyError, JobNotFoundError, StorageError
 from journal.format import JOURNAL_NAME, now, time_text
 from journal.model import RunHolder
@@ -24,21 +24,21 @@ _PATIENCE_S = 0.25
 class RunLock:
     """Held from :meth:`take` to :meth:`release`."""
 
-    def __init__(self, lock: files.DirectoryLock) -> None:
+    def __init__(self, lock: locks.DirectoryLock) -> None:
         self._lock = lock
 
     @classmethod
     def take(cls, directory: Path, job_id: str, *, sign: bool = True) -> RunLock:
         """Hold the job's run lock, or raise JobBusyError with its holder."""
         try:
-            lock = files.DirectoryLock(directory)
+            lock = locks.DirectoryLock(directory)
             try:
-                if not files.wait_for_lock(lock, _PATIENCE_S):
+                if not locks.wait_for_lock(lock, _PATIENCE_S):
                     raise busy_error(directory, job_id)
                 if not lock.is_at_path() or not files.exists(directory / JOURNAL_NAME):  # deleted
                     raise JobNotFoundError(job_id)
                 if sign:
-                    holder = RunHolder(files.host_name(), files.process_id(), time_text(now()))
+                    holder = RunHolder(system.host_name(), system.process_id(), time_text(now()))
                     text = msgspec.json.encode(holder) + b"\n"
                     files.write_small(directory / RUN_LOCK_NAME, text)
             except BaseException:  # the error may be kept, and the lock with it
@@ -47,7 +47,7 @@ class RunLock:
         except (FileNotFoundError, NotADirectoryError):
             raise JobNotFoundError(job_id) from None
         except OSError as error:
-            raise files.storage_error(directory, "lock", error) from error
+            raise handles.storage_error(directory, "lock", error) from error
         return cls(lock)
 
     @property
@@ -76,11 +76,11 @@ def busy_error(directory: Path, job_id: str) -> JobBusyError:
 def run_holder(directory: Path) -> RunHolder | None:
     """Who works on the job in ``directory`` now; None if nobody does. Raises StorageError."""
     try:
-        lock = files.DirectoryLock(directory)
+        lock = locks.DirectoryLock(directory)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise files.storage_error(directory, "look at", error) from error
+        raise handles.storage_error(directory, "look at", error) from error
     try:
         return _read_holder(directory) if lock.is_held() else None
     finally:

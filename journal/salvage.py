@@ -15,7 +15,6 @@ import msgspec
 from journal.apply import apply
 from journal.changes import put_job_record, review_open_rows
 from journal.errors import FormatVersionError, InvalidValueError, JobMismatchError
-from journal.files import JournalFile
 from journal.format import (
     FORMAT,
     LOST_CHECKSUM,
@@ -33,6 +32,7 @@ from journal.format import (
     encode_value,
     time_text,
 )
+from journal.handles import JournalFile
 from journal.index import COMPLETED
 from journal.lines import Line, Memory, PassedOver, commits_of, read_lines, seals_of, with_next
 from journal.log import Log

@@ -12,7 +12,7 @@ from threading import TIMEOUT_MAX
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from journal import files
+from journal import directories, handles, system
 from journal.batch import Batch
 from journal.changes import (
     Policy,
@@ -142,7 +142,7 @@ class JobService:
         # Absolute, so that a script that changes its directory goes on in the same store.
         self.root = Path(text).absolute()
         if self._writes:
-            files.load_filelock()
+            handles.load_filelock()
             load_sha256()
         self.sync = sync
         self.lock_timeout_s = lock_timeout_s
@@ -665,7 +665,7 @@ class JobService:
             retry_of=job_id,
             at=UNSET_TIME,
         )
-        new_id, host = retry_id(job_id), files.host_name()
+        new_id, host = retry_id(job_id), system.host_name()
         if not self._store.holds_job(new_id) and (
             state.retried is None or state.retried.host != host
         ):
@@ -794,11 +794,11 @@ class JobService:
             raise JobNotFoundError(job_id)
         directory = self._store.directory(job_id) / "artifacts"
         try:
-            files.make_directory(directory)
+            directories.make_directory(directory)
         except FileNotFoundError:
             raise JobNotFoundError(job_id) from None
         except OSError as error:
-            raise files.storage_error(directory, "make", error) from error
+            raise handles.storage_error(directory, "make", error) from error
         return directory
 
     def directory_names(self) -> Iterator[str]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
 
-from journal import files
+from journal import directories, files, handles, system
 from journal.archive import (
     ARTIFACTS_NAME,
     KEPT_NAME,
@@ -51,13 +51,13 @@ class Snapshot:
         self.left_out: list[str] = []
         self.grown: list[str] = []
         self._copy = copy
-        self._young: dict[str, files.DerivedFile] = {}
-        recent_ns = files.now_ns() - _YOUNG_NS
+        self._young: dict[str, handles.DerivedFile] = {}
+        recent_ns = system.now_ns() - _YOUNG_NS
         size = copy.end.offset
         packed = [PackedFile(JOURNAL_NAME, size, _digest(pieces_of(copy.file, size)))]
         for name in self._names(kept=kept):
             try:
-                file = files.DerivedFile(copy.directory / name)
+                file = handles.DerivedFile(copy.directory / name)
                 size = file.size_bytes()
                 packed.append(PackedFile(name, size, _digest(pieces_of(file, size))))
                 # A file on its way to another name: as long as we hold it, it is there.
@@ -67,11 +67,11 @@ class Snapshot:
                 self.left_out.append(name)
             except OSError as error:
                 if error.errno != errno.ENAMETOOLONG:
-                    raise files.storage_error(copy.directory / name, "pack", error) from error
+                    raise handles.storage_error(copy.directory / name, "pack", error) from error
                 self.left_out.append(name)
         self.manifest = Manifest(
             job_id=copy.header.id,
-            host=files.host_name(),
+            host=system.host_name(),
             version=VERSION,
             made_at=time_text(now()),
             offset=copy.end.offset,
@@ -91,11 +91,11 @@ class Snapshot:
             if kept:
                 yield from (
                     name
-                    for name, regular in files.tree(directory)
+                    for name, regular in directories.tree(directory)
                     if regular and KEPT_NAME.fullmatch(name)
                 )
         except OSError as error:
-            raise files.storage_error(directory, "pack", error) from error
+            raise handles.storage_error(directory, "pack", error) from error
 
     def contents(self) -> Contents:
         """The files, in the manifest's order. Raises StorageError for one that has changed."""
@@ -106,16 +106,16 @@ class Snapshot:
         path = self._copy.directory / packed.name
         digest = sha256()
         try:
-            file: files.JournalFile | files.DerivedFile = self._copy.file
+            file: handles.JournalFile | handles.DerivedFile = self._copy.file
             if packed.name != JOURNAL_NAME:
-                file = self._young.pop(packed.name, None) or files.DerivedFile(path)
+                file = self._young.pop(packed.name, None) or handles.DerivedFile(path)
             for piece in pieces_of(file, packed.size_bytes):
                 digest.update(piece)
                 yield piece
             if file.size_bytes() > packed.size_bytes and packed.name != JOURNAL_NAME:
                 self.grown.append(packed.name)
         except OSError as error:
-            raise files.storage_error(path, "pack", error) from error
+            raise handles.storage_error(path, "pack", error) from error
         if digest.hexdigest() != packed.sha256:
             raise _changed(path)
 
@@ -130,11 +130,11 @@ def artifacts_of(directory: Path) -> Iterator[tuple[str, bool]]:
         yield ARTIFACTS_NAME, False
         return
     try:
-        for name, regular in files.tree(top):
+        for name, regular in directories.tree(top):
             path = f"{ARTIFACTS_NAME}/{name}"
             yield path, regular and is_packable(path)
     except OSError as error:
-        raise files.storage_error(top, "read", error) from error
+        raise handles.storage_error(top, "read", error) from error
 
 
 def pieces_of(file: Readable, size: int) -> Iterator[bytes]:
@@ -175,7 +175,7 @@ def place(
     try:
         _write_all(directory, contents, scratch=scratch)
     except OSError as error:
-        raise files.storage_error(directory, "write into", error) from error
+        raise handles.storage_error(directory, "write into", error) from error
     try:
         copy = open_copy(directory, name)
         index = replay_copy(copy)
@@ -203,7 +203,7 @@ def _write_all(directory: Path, contents: Contents, *, scratch: bool) -> None:
             continue
         path = directory / packed.name
         if path.parent not in made:
-            files.make_directories(path.parent, directory)
+            directories.make_directories(path.parent, directory)
             made |= {parent for parent in path.parents if parent.is_relative_to(directory)}
         file = files.NewFile(path)
         for piece in pieces:
@@ -212,7 +212,7 @@ def _write_all(directory: Path, contents: Contents, *, scratch: bool) -> None:
             file.sync()
         file.close()
     for parent in made if not scratch else ():
-        files.sync_directory(parent)
+        directories.sync_directory(parent)
 
 
 def _counts(index: Index) -> dict[str, int]:

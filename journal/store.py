@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from journal import files
+from journal import directories, files, handles, locks
 from journal.errors import (
     JobExistsError,
     JobLockedError,
@@ -194,9 +194,9 @@ class Store:
     def subdirectories(self) -> Iterator[str]:
         """The names of all directories, whatever is in them."""
         try:
-            yield from files.subdirectories(self.root)
+            yield from directories.subdirectories(self.root)
         except OSError as error:
-            raise files.storage_error(self.root, "list", error) from error
+            raise handles.storage_error(self.root, "list", error) from error
 
     def holds_job(self, job_id: str) -> bool:
         """Whether there is a journal in the job's directory."""
@@ -206,9 +206,9 @@ class Store:
         """Raise StorageError if the directory, which has no journal, has other files of a job."""
         path = self.directory(job_id)
         try:
-            lost = any(map(_OF_A_JOB.fullmatch, files.names_in(path)))
+            lost = any(map(_OF_A_JOB.fullmatch, directories.names_in(path)))
         except OSError as error:
-            raise files.storage_error(path, "list", error) from error
+            raise handles.storage_error(path, "list", error) from error
         if lost and not self.holds_job(job_id):  # it may have come since
             reason = (
                 "it is gone, and other files of its job are still there: put a copy of it back, "
@@ -229,11 +229,11 @@ class Store:
         """A longer one, or what is wrong with it."""
         path = self.directory(job_id) / JOURNAL_NAME
         try:
-            line = files.JournalFile(path).find_line(0)
+            line = handles.JournalFile(path).find_line(0)
         except (FileNotFoundError, NotADirectoryError):
             raise JobNotFoundError(job_id) from None
         except OSError as error:
-            raise files.storage_error(path, "read", error) from error
+            raise handles.storage_error(path, "read", error) from error
         if line is None:
             raise JournalDamagedError(path, 1, 0, "a job record", "no whole line")
         try:
@@ -268,20 +268,20 @@ class Store:
         try:
             directory, lock = self._stage(target, job_id)
         except OSError as error:
-            raise files.storage_error(target, "create", error) from error
+            raise handles.storage_error(target, "create", error) from error
         try:
             build(directory)
             if self.sync:
-                files.sync_directory(directory)
+                directories.sync_directory(directory)
             self._check_free(target, job_id)
             files.rename(directory, target)
         except OSError as error:
             if error.errno in (errno.ENOTEMPTY, errno.EEXIST):  # made since we looked
                 raise JobExistsError(job_id) from None
-            raise files.storage_error(target, "create", error) from error
+            raise handles.storage_error(target, "create", error) from error
         finally:
             with suppress(OSError):  # gone after the rename; else what there is of the job
-                files.remove_tree(directory)
+                directories.remove_tree(directory)
             lock.close()
         with suppress(StorageError):  # not to know is no reason to deny it
             if not files.exists(target / JOURNAL_NAME):  # deleted while it was being made
@@ -295,23 +295,23 @@ class Store:
         try:
             directory, lock = self._stage(None, job_id)
         except OSError as error:
-            raise files.storage_error(self.root / STAGING_NAME, "write in", error) from error
+            raise handles.storage_error(self.root / STAGING_NAME, "write in", error) from error
         try:
             yield directory
         finally:
             with suppress(OSError):
-                files.remove_tree(directory)
+                directories.remove_tree(directory)
             lock.close()
 
-    def _stage(self, target: Path | None, job_id: str) -> tuple[Path, files.DirectoryLock]:
+    def _stage(self, target: Path | None, job_id: str) -> tuple[Path, locks.DirectoryLock]:
         """A new directory to make the job in, and its lock; ``target`` must be free."""
         while True:
             directory = self.root / STAGING_NAME / _staging_name(job_id)
             with self._staging():
                 if target is not None:
                     self._check_free(target, job_id)
-                files.make_directory(directory)
-                lock = files.DirectoryLock(directory)
+                directories.make_directory(directory)
+                lock = locks.DirectoryLock(directory)
                 if lock.try_lock():
                     return directory, lock
                 lock.close()
@@ -321,10 +321,10 @@ class Store:
     def _sync_names(self) -> None:
         if self.sync:
             try:
-                files.sync_directory(self.root)
+                directories.sync_directory(self.root)
             except OSError as error:
-                refused = files.storage_error(self.root, "sync", error)
-                raise files.outcome_unknown(refused) from error
+                refused = handles.storage_error(self.root, "sync", error)
+                raise handles.outcome_unknown(refused) from error
 
     def _check_free(self, target: Path, job_id: str) -> None:
         if not files.exists(target):
@@ -351,21 +351,21 @@ class Store:
         except (FileNotFoundError, JobNotFoundError):
             return False
         except OSError as error:
-            raise files.storage_error(directory, "delete", error) from error
+            raise handles.storage_error(directory, "delete", error) from error
         self.forget(job_id)
         try:
             self._sync_names()  # before its files go: else a power cut may leave an empty job
             with suppress(OSError):  # deleted it is: what can't be removed now is a leftover
-                files.remove_tree(leftover)
+                directories.remove_tree(leftover)
         finally:
             run.release()
         return True
 
     def _rename_unlocked(self, directory: Path, leftover: Path, job_id: str) -> None:
         """Rename a job's directory away while no commit is under way."""
-        file = files.JournalFile(directory / JOURNAL_NAME)
+        file = handles.JournalFile(directory / JOURNAL_NAME)
         try:
-            if not files.wait_for_lock(file, self.lock_timeout_s):
+            if not locks.wait_for_lock(file, self.lock_timeout_s):
                 raise JobLockedError(job_id, self.lock_timeout_s)
             files.rename(directory, leftover)
         finally:
@@ -377,17 +377,17 @@ class Store:
         self.check_open()
         staging = self.root / STAGING_NAME
         try:
-            files.make_store(self.root, sync=self.sync and not self._root_synced)
+            directories.make_store(self.root, sync=self.sync and not self._root_synced)
             self._root_synced = True
-            files.make_directory(staging)
-            lock = files.LockFile(staging / "lock")
+            directories.make_directory(staging)
+            lock = locks.LockFile(staging / "lock")
         except OSError as error:
             reason = f"{os.strerror(error.errno or 0)}; choose another root"
             raise StoreError(self.root, reason) from error
         try:
             if not lock.acquire(self.lock_timeout_s):
                 raise JobLockedError(str(self.root), self.lock_timeout_s)
-            for name in files.subdirectories(staging):
+            for name in directories.subdirectories(staging):
                 self._remove_leftover(staging / name)
             yield
         finally:
@@ -396,10 +396,10 @@ class Store:
     def _remove_leftover(self, directory: Path) -> None:
         # What can't be removed must not keep others from their work.
         with suppress(OSError, StorageError):
-            lock = files.DirectoryLock(directory)
+            lock = locks.DirectoryLock(directory)
             try:
                 if lock.try_lock():
-                    files.remove_tree(directory)
+                    directories.remove_tree(directory)
             finally:
                 lock.close()
 

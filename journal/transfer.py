@@ -14,7 +14,7 @@ from typing import Literal
 
 import msgspec
 
-from journal import files
+from journal import directories, files, handles
 from journal.archive import (
     Compression,
     Contents,
@@ -58,7 +58,7 @@ class Source:
             yield read_pack(self._read, self.name)
             return
         try:
-            stream = files.Stream(Path(self.name))
+            stream = handles.Stream(Path(self.name))
         except OSError as error:
             reason = f"can't be read: {error.strerror}; name a job's directory or a pack"
             raise InvalidValueError("source", self.name, reason) from None
@@ -73,7 +73,7 @@ class Source:
         if self.directory is not None:
             yield open_copy(self.directory, self.name)
             return
-        with self.pack() as (manifest, contents), files.scratch_directory() as scratch:
+        with self.pack() as (manifest, contents), directories.scratch_directory() as scratch:
             if max_bytes is None:  # no more than the journal is written
                 _check_size(self.name, manifest.offset, None, scratch)
             else:
@@ -91,7 +91,7 @@ def _check_size(name: str, size_bytes: int, max_bytes: int | None, target: Path)
     try:
         free = files.free_bytes(target)
     except OSError as error:
-        raise files.storage_error(target, "look at", error) from error
+        raise handles.storage_error(target, "look at", error) from error
     if size_bytes > free:
         reason = f"it holds {size_bytes} bytes, more than the {free} that are free in {target}"
         raise PackError(name, f"{reason}; --max-bytes allows more, or less")
@@ -172,11 +172,11 @@ def pack_to_file(
             file.sync()
             files.rename(part, path)
         except BaseException:
-            files.remove_tree(part)
+            directories.remove_tree(part)
             raise
-        files.sync_directory(path.parent)
+        directories.sync_directory(path.parent)
     except OSError as error:
-        raise files.storage_error(path, "write", error) from error
+        raise handles.storage_error(path, "write", error) from error
     return packed
 
 
@@ -320,8 +320,8 @@ def _pull(store: Store, theirs: Copy, *, merge: bool) -> Pulled:
     try:
         if relation == "diverged" and not merge:
             raise _diverged(theirs, fork)
-        files.remove_tree(directory / STAGING_NAME)  # of a pull that died
-        files.make_directory(directory / STAGING_NAME)
+        directories.remove_tree(directory / STAGING_NAME)  # of a pull that died
+        directories.make_directory(directory / STAGING_NAME)
         artifacts.look()
         artifacts.stage(differing=relation in ("behind", "diverged"))
         log = Log(directory, sync=True, lock_timeout_s=store.lock_timeout_s)
@@ -352,10 +352,10 @@ def _pull(store: Store, theirs: Copy, *, merge: bool) -> Pulled:
                 forward(log.file, ours, theirs, commits)
         return _pulled(job_id, action, artifacts, commits, merged)
     except OSError as error:
-        raise files.storage_error(directory, "pull into", error) from error
+        raise handles.storage_error(directory, "pull into", error) from error
     finally:
         with suppress(OSError):  # what is left of it, the next pull removes
-            files.remove_tree(directory / STAGING_NAME)
+            directories.remove_tree(directory / STAGING_NAME)
         run.release()
 
 

@@ -9,7 +9,6 @@ import msgspec
 
 from journal.apply import BadRecordError, apply
 from journal.errors import JobNotFoundError
-from journal.files import JournalFile, storage_error, wait_for_lock
 from journal.format import (
     JOURNAL_NAME,
     RowRecord,
@@ -19,7 +18,9 @@ from journal.format import (
     decode_record,
     newer_format,
 )
+from journal.handles import JournalFile, storage_error
 from journal.index import Index
+from journal.locks import wait_for_lock
 from journal.replay import START, Position
 from journal.scan import Span, Stretch, lines_of, survey
 

@@ -173,7 +173,7 @@ def writes_half(real: Callable[..., Any], descriptor: int, data: bytes) -> Any:
 
 
 class FaultyOs:
-    """Stands in for ``journal.files.os``: the real one but for calls that are told to fail."""
+    """Stands in for ``journal.system.os``: the real one but for calls that are told to fail."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, tuple[Any, ...]]] = []

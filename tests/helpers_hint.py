@@ -11,9 +11,9 @@ import pytest
 from filelock import lock_descriptor
 from helpers_crash import FaultyOs, fails, journal_path
 
-import journal.files
 import journal.hint
 import journal.reader
+import journal.system
 from journal import JobService, RowStatus
 
 JOB = "hinted"
@@ -141,7 +141,7 @@ def edit(path: Path, old: bytes, new: bytes) -> None:
 def fixture_disk(monkeypatch: pytest.MonkeyPatch) -> CountingOs:
     """Hints of small jobs, too, and several blocks in them."""
     disk = CountingOs()
-    monkeypatch.setattr(journal.files, "os", disk)
+    monkeypatch.setattr(journal.system, "os", disk)
     monkeypatch.setattr(journal.reader, "HINT_BYTES", 1)
     monkeypatch.setattr(journal.hint, "BLOCK_ROWS", 4)
     return disk

@@ -22,13 +22,13 @@ from helpers_crash import (
 )
 from helpers_transfer import JOB, change, go_on, journal_line, make_job, packed, put_artifact
 
-import journal.files
 import journal.log
+import journal.system
 from journal import InvalidValueError, JobService, JournalDamagedError, PackError
 from journal.cli import main
 from journal.compare import Comparison, compare, find_fork
 from journal.copies import open_copy, seal_after, seal_before
-from journal.files import JournalFile
+from journal.handles import JournalFile
 from journal.transfer import Source, compare_copies
 
 
@@ -171,7 +171,7 @@ def test_whatever_the_system_refuses_a_comparison_ends_with_six(
 ) -> None:
     pack = packed(here, tmp_path / "pack")
     faulty = FaultyOs()
-    monkeypatch.setattr(journal.files, "os", faulty)
+    monkeypatch.setattr(journal.system, "os", faulty)
     arguments = ["--root", str(here), "compare", JOB, str(pack)]
     assert main(arguments) == 0
     calls = faulty.count(call)
@@ -199,7 +199,7 @@ def test_a_comparison_of_packs_writes_their_journals_and_syncs_nothing(
     put_artifact(here, "large", bytes(5_000_000))
     pack = packed(here, tmp_path / "pack")
     faulty = FaultyOs()
-    monkeypatch.setattr(journal.files, "os", faulty)
+    monkeypatch.setattr(journal.system, "os", faulty)
     assert compare_copies(here / JOB, pack).relation == "identical"
     written = sum(len(given[1]) for name, given in faulty.calls if name == "write")
     assert written == journal_path(here, JOB).stat().st_size

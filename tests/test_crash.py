@@ -186,7 +186,7 @@ def test_a_streamed_create_rows_that_is_killed_midway_leaves_no_row(tmp_path: Pa
 
 
 DIES_IN = """
-import journal.files
+import journal.system
 
 name, _, count = sys.argv[3].partition(" ")
 calls_to_come = int(count)
@@ -206,7 +206,7 @@ if sys.argv[4] == "delete":
     service.create_rows(job_id, [{"data": {}}] * 3)
     (service.artifacts_dir(job_id) / "1.pdf").write_bytes(b"label")
 tell("ready")
-journal.files.os = DeadlyOs()
+journal.system.os = DeadlyOs()
 if sys.argv[4] == "delete":
     service.delete_job(job_id)
 elif sys.argv[4] == "recover":

@@ -21,7 +21,7 @@ from helpers_crash import (
     writes_half,
 )
 
-import journal.files
+import journal.system
 from journal import (
     CommitOutcomeUnknownError,
     JobRow,
@@ -39,9 +39,9 @@ linux_sync = pytest.mark.skipif(sys.platform == "darwin", reason="F_FULLFSYNC is
 
 @pytest.fixture(name="faulty")
 def fixture_faulty(monkeypatch: pytest.MonkeyPatch) -> FaultyOs:
-    """What ``journal.files`` calls instead of ``os``; works until it is told not to."""
+    """What is called instead of ``os``; works until it is told not to."""
     faulty = FaultyOs()
-    monkeypatch.setattr(journal.files, "os", faulty)
+    monkeypatch.setattr(journal.system, "os", faulty)
     return faulty
 
 

@@ -24,8 +24,8 @@ from helpers_crash import (
     works,
 )
 
-import journal.files
 import journal.group
+import journal.system
 from journal import (
     CommitOutcomeUnknownError,
     InvalidStateTransition,
@@ -49,7 +49,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "darwin", reason="F_FULLFSYNC is
 @pytest.fixture(name="faulty")
 def fixture_faulty(monkeypatch: pytest.MonkeyPatch) -> FaultyOs:
     faulty = FaultyOs()
-    monkeypatch.setattr(journal.files, "os", faulty)
+    monkeypatch.setattr(journal.system, "os", faulty)
     return faulty
 
 

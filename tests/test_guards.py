@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from helpers_crash import Child, FaultyOs, journal_path, read_all, split_commits
 
-import journal.files
 import journal.log
 import journal.runlock
+import journal.system
 from journal import (
     InvalidStateTransition,
     JobLockedError,
@@ -23,7 +23,7 @@ from journal import (
     StorageError,
     scan,
 )
-from journal.files import DirectoryLock, LockFile
+from journal.locks import DirectoryLock, LockFile
 from journal.repair import repair_job
 from journal.runlock import RunLock
 from journal.salvage import OpenRows, Salvage
@@ -116,14 +116,14 @@ def test_a_run_lock_is_not_taken_of_a_directory_that_was_moved_away_meanwhile(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory = path.parent
-    real = journal.files.wait_for_lock
+    real = journal.locks.wait_for_lock
 
     def moved_while_waiting(file: Any, timeout_s: float) -> bool:
         directory.rename(directory.with_name("away"))
         shutil.copytree(directory.with_name("away"), directory)
         return real(file, timeout_s)
 
-    monkeypatch.setattr(journal.files, "wait_for_lock", moved_while_waiting)
+    monkeypatch.setattr(journal.locks, "wait_for_lock", moved_while_waiting)
     with pytest.raises(JobNotFoundError):
         RunLock.take(directory, JOB)
     monkeypatch.undo()
@@ -160,7 +160,7 @@ def test_a_forked_child_has_none_of_the_parents_descriptors(tmp_path: Path) -> N
     lock = DirectoryLock(tmp_path)
     assert lock.try_lock()
     script = """
-    from journal.files import DirectoryLock
+    from journal.locks import DirectoryLock
     from pathlib import Path
     lock = DirectoryLock(Path(root))
     pid = os.fork()
@@ -225,7 +225,7 @@ def test_what_is_taken_back_of_a_batch_is_gone_for_sure_before_more_is_written(
         service.skip_row(f"{JOB}:12")
         faulty = FaultyOs()
         monkeypatch.setattr(journal.log, "SPILL_BYTES", 1000)
-        monkeypatch.setattr(journal.files, "os", faulty)
+        monkeypatch.setattr(journal.system, "os", faulty)
         with service.batch(JOB):
             service.skip_row(f"{JOB}:11")
             with pytest.raises(KeyError):
@@ -244,7 +244,7 @@ def test_what_is_taken_back_of_a_commit_is_gone_for_sure_before_the_next_is_writ
         service.skip_row(f"{JOB}:12")
         faulty = FaultyOs()
         monkeypatch.setattr(journal.log, "SPILL_BYTES", 1000)
-        monkeypatch.setattr(journal.files, "os", faulty)
+        monkeypatch.setattr(journal.system, "os", faulty)
 
         def discarded() -> None:
             with service.batch(JOB):
@@ -285,7 +285,7 @@ def test_the_name_of_a_journal_that_took_the_place_of_another_is_on_the_disk_bef
         shutil.copy(path, copy)
         copy.replace(path)
         faulty = FaultyOs()
-        monkeypatch.setattr(journal.files, "os", faulty)
+        monkeypatch.setattr(journal.system, "os", faulty)
         service.skip_row(f"{JOB}:11")
     wanted = {"write", "fsync", "fdatasync"}
     names = [name for name, _ in faulty.calls if name in wanted]

@@ -79,7 +79,7 @@ def test_a_hint_knows_that_the_job_was_retried_elsewhere(
         service.update_status(JOB, "cancelled")
         service.delete_job(service.retry_job(JOB).id)
     assert is_believed(tmp_path, disk)
-    monkeypatch.setattr("journal.files.host_name", lambda: "elsewhere")
+    monkeypatch.setattr("journal.system.host_name", lambda: "elsewhere")
     with JobService(tmp_path) as service, pytest.raises(InvalidStateTransition, match="--again"):
         service.retry_job(JOB)
 

@@ -29,11 +29,11 @@ from helpers_hint import (
     replayed,
 )
 
-import journal.files
 import journal.hint
 import journal.log
 import journal.reader
 import journal.store
+import journal.system
 from journal import CommitOutcomeUnknownError, JobService, JournalError
 from journal.verify import verify_job
 

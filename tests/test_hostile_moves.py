@@ -334,7 +334,7 @@ def test_jobs_made_while_the_lock_of_the_staging_directory_is_deleted_again_and_
 # Stops before calls about the staged directory of the job "moved", one after another as they are
 # named, and goes on when told.
 STEPPER = """
-import journal.files
+import journal.system
 
 class SteppingOs:
     def __getattr__(self, name):
@@ -350,7 +350,7 @@ class SteppingOs:
 
 stops = sys.argv[3:]
 service = JobService(root, sync="none")
-journal.files.os = SteppingOs()
+journal.system.os = SteppingOs()
 try:
     service.create_job(job_id, job_id=job_id)
 except JournalError as error:

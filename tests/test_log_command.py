@@ -16,7 +16,7 @@ from helpers_crash import Child
 from helpers_terminal import Command
 
 import journal.events
-import journal.files
+import journal.system
 from journal import JobService, JobStatus
 from journal.cli import main
 from journal.cli.follow import follow_job
@@ -33,7 +33,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "jobs"
     who = {"host_name": "here", "process_id": 7, "user_name": "ann", "nonce": "00000000deadbeef"}
     for name, value in who.items():
-        monkeypatch.setattr(journal.files, name, lambda value=value: value)
+        monkeypatch.setattr(journal.system, name, lambda value=value: value)
     with JobService(path, sync="none") as service:
         rows = [{"data": {"zip": str(90000 + n)}} for n in range(4)]
         service.create_job("Ship CA", "ship --state CA", job_id="j", row_data=rows)

@@ -30,7 +30,7 @@ from helpers_transfer import (
 )
 
 import journal
-import journal.files
+import journal.system
 from journal import (
     CommitOutcomeUnknownError,
     InvalidValueError,
@@ -63,7 +63,7 @@ def third(here: Path) -> Path:
 @pytest.fixture(name="faulty_os")
 def fixture_faulty_os(monkeypatch: pytest.MonkeyPatch) -> FaultyOs:
     faulty = FaultyOs()
-    monkeypatch.setattr(journal.files, "os", faulty)
+    monkeypatch.setattr(journal.system, "os", faulty)
     return faulty
 
 
@@ -674,7 +674,7 @@ def test_the_hosts_of_the_other_copy_are_hosts_of_the_job(
     here: Path, there: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for root, host in ((here, "one"), (there, "two")):
-        monkeypatch.setattr("journal.files.host_name", lambda host=host: host)
+        monkeypatch.setattr("journal.system.host_name", lambda host=host: host)
         with journal.open_job(root / JOB, on_interrupted="retry") as job:
             job.run(lambda _row: 1, max_rows=1)
     merged(here, there)

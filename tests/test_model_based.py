@@ -25,8 +25,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-import journal.files
 import journal.runlock
+import journal.system
 from journal import (
     LOG_LEVELS,
     VALID_ROW_TRANSITIONS,
@@ -231,7 +231,7 @@ class ModelJob:
     def _take_over(self, who: int) -> None:
         if self.holder is None:
             self.holder = who
-            self.hosts = (journal.files.host_name(),)
+            self.hosts = (journal.system.host_name(),)
             self.log(f"run started on {self.hosts[0]}", "INFO")
 
     def _settle(self, policy: str) -> int:
@@ -597,7 +597,7 @@ class JournalMachine(RuleBasedStateMachine):
             assert refusal == (old.status, "pending", list(VALID_TRANSITIONS[old.status]))
             return
         job = service.retry_job(job_id, policy)
-        host = journal.files.host_name()
+        host = journal.system.host_name()
         old.log(f"its unfinished rows go on as {job.id} on {host}", "INFO")
         new = self.models[job.id] = ModelJob({**old.header, "id": job.id, "retry_of": job_id})
         for number in old.numbers():

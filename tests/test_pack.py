@@ -34,8 +34,8 @@ from helpers_transfer import (
 )
 
 import journal.archive
-import journal.files
 import journal.snapshot
+import journal.system
 from journal import (
     InvalidValueError,
     JobExistsError,

@@ -37,8 +37,8 @@ from helpers_transfer import (
 )
 
 import journal
-import journal.files
 import journal.forward
+import journal.system
 import journal.transfer
 from journal import (
     CommitOutcomeUnknownError,
@@ -549,7 +549,7 @@ def test_a_copy_whose_seals_fit_and_whose_records_make_no_sense_is_not_taken_ove
 @pytest.fixture(name="faulty_os")
 def fixture_faulty_os(monkeypatch: pytest.MonkeyPatch) -> FaultyOs:
     faulty = FaultyOs()
-    monkeypatch.setattr(journal.files, "os", faulty)
+    monkeypatch.setattr(journal.system, "os", faulty)
     return faulty
 
 

@@ -20,7 +20,7 @@ from helpers_crash import (
     split_commits,
 )
 
-import journal.files
+import journal.system
 from journal import (
     FormatVersionError,
     JobBusyError,
@@ -785,7 +785,7 @@ def test_a_job_that_somebody_works_on_is_not_repaired(path: Path) -> None:
 # --- crashes and faults ----------------------------------------------------------------------
 
 DIES_IN_REPAIR = """
-import journal.files
+import journal.system
 from pathlib import Path
 from journal.lines import Memory
 from journal.repair import repair_job
@@ -802,7 +802,7 @@ class DeadlyOs:
                 os.kill(os.getpid(), signal.SIGKILL)
         return found
 
-journal.files.os = DeadlyOs()
+journal.system.os = DeadlyOs()
 repair_job(Path(root) / job_id)
 tell("done")
 """
@@ -846,7 +846,7 @@ def test_a_repair_that_the_system_refuses_is_a_named_error_and_changes_nothing(
     for name in ("open", "write", "fdatasync", "fsync", "mkdir", "rename", "pread", "fstat"):
         for call in range(1, 400):
             faulty = FaultyOs()
-            monkeypatch.setattr(journal.files, "os", faulty)
+            monkeypatch.setattr(journal.system, "os", faulty)
             faulty.plan(name, *[lambda real, *rest: real(*rest)] * (call - 1), fails(28))
             try:
                 repair_job(path.parent)

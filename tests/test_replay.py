@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from journal import replay
 from journal.apply import BadRecordError, apply
 from journal.errors import JournalDamagedError
-from journal.files import load_filelock
 from journal.format import (
     RowRecord,
     RowStatusRecord,
@@ -27,6 +26,7 @@ from journal.format import (
     UnknownRecordError,
     decode_record,
 )
+from journal.handles import load_filelock
 from journal.index import CODES, Index
 from journal.reader import Reader
 from journal.replay import START, Position, verified_blocks, verified_lines

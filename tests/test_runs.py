@@ -18,7 +18,7 @@ import pytest
 from helpers_crash import FaultyOs, fails
 
 import journal
-import journal.files
+import journal.system
 from journal import (
     Fail,
     InvalidValueError,
@@ -297,7 +297,7 @@ def test_where_each_run_was_started_is_written_down_and_a_change_of_hosts_is_sai
 ) -> None:
     said: list[str] = []
     for host in ("one", "two", "two", "one"):
-        monkeypatch.setattr("journal.files.host_name", lambda host=host: host)
+        monkeypatch.setattr("journal.system.host_name", lambda host=host: host)
         with open_job(path, 9, resume_command=f"on {host}") as job:
             job.run(lambda _row: 1, max_rows=2, tell=said.append)
             assert job.job.hosts[-1] == host
@@ -321,7 +321,7 @@ def test_a_change_of_hosts_is_said_before_what_was_in_flight_there_is_settled(
 ) -> None:
     in_flight: list[int] = []
     with monkeypatch.context() as patch, open_job(path, 2) as job:
-        patch.setattr("journal.files.host_name", lambda: "away")
+        patch.setattr("journal.system.host_name", lambda: "away")
         job.service.start_job("j")
         job.service.start_row("j:1")
     with open_job(path, 2) as job:
@@ -344,7 +344,7 @@ def test_a_job_that_is_started_by_hand_tells_its_hosts_too(path: Path) -> None:
     with open_job(path) as job:
         before = job.job
         after = job.service.start_job("j", resume_command="python by_hand.py")
-        assert (before.hosts, after.hosts) == ((), (journal.files.host_name(),))
+        assert (before.hosts, after.hosts) == ((), (journal.system.host_name(),))
         assert after.resume_command == "python by_hand.py"
     with JobService(path.parent) as service:
         service.start_job("j")
@@ -929,7 +929,7 @@ def test_what_came_back_is_recorded_once_the_disk_has_space_again(
     with open_job(path, 4) as job:
         run = Background(job, gate, workers=2)
         gate.wait_for(2)
-        monkeypatch.setattr(journal.files, "os", faulty)
+        monkeypatch.setattr(journal.system, "os", faulty)
         faulty.plan("write", fails(errno.ENOSPC))
         gate.let_go()
         with pytest.raises(StorageError):
@@ -947,7 +947,7 @@ def test_what_came_back_and_can_not_be_recorded_is_told_row_by_row(
     with open_job(path, 4) as job:
         run = Background(job, gate, workers=2)
         gate.wait_for(2)
-        monkeypatch.setattr(journal.files, "os", faulty)
+        monkeypatch.setattr(journal.system, "os", faulty)
         faulty.always("write", fails(errno.ENOSPC))
         gate.let_go()
         with pytest.raises(StorageError):
@@ -968,7 +968,7 @@ def test_after_a_failed_sync_no_outcome_is_told_as_lost_that_is_there(
     with open_job(path, 2) as job:
         run = Background(job, gate, workers=2)
         gate.wait_for(2)
-        monkeypatch.setattr(journal.files, "os", faulty)
+        monkeypatch.setattr(journal.system, "os", faulty)
         faulty.plan("fdatasync", fails(errno.EIO))
         gate.let_go()
         with pytest.raises(journal.CommitOutcomeUnknownError):

@@ -22,10 +22,10 @@ import pytest
 
 import journal
 import journal.errors
-import journal.files
 import journal.log
 import journal.service
 import journal.store
+import journal.system
 from journal import (
     VALID_ROW_TRANSITIONS,
     VALID_TRANSITIONS,
@@ -1625,7 +1625,7 @@ def test_retry_job_takes_over_the_unfinished_rows(service: JobService, status: J
     after = journal_bytes(service, old.id)
     assert after.startswith(before)
     assert after.count(b',"crc":"') == before.count(b',"crc":"') + 1
-    host = journal.files.host_name()
+    host = journal.system.host_name()
     assert entry.message == f"its unfinished rows go on as old-retry on {host}"
     assert entry.details == {"retry": {"job": "old-retry", "host": host}}
 
@@ -1652,8 +1652,8 @@ def retried(service: JobService, job: Job) -> JobService:
 def test_a_copy_of_a_job_that_was_retried_elsewhere_is_retried_only_if_that_is_asked_for(
     retried: JobService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = journal.files.host_name()
-    monkeypatch.setattr("journal.files.host_name", lambda: "two")
+    here = journal.system.host_name()
+    monkeypatch.setattr("journal.system.host_name", lambda: "two")
     before = journal_bytes(retried, "ship")
     with pytest.raises(InvalidStateTransition) as caught:
         retried.retry_job("ship")

@@ -12,9 +12,9 @@ import click
 from journal.cli.exits import Refused
 from journal.cli.jobs import existing_job, find_job, holder_text, job_argument
 from journal.cli.output import tell
-from journal.files import host_name
 from journal.index import TERMINAL_STATUSES
 from journal.model import Job, JobStatus, done_rows
+from journal.system import host_name
 
 
 @click.command("pause")

@@ -28,9 +28,9 @@ from disk import Cut, crash_states
 from recorder import STORE, Recording, Tree, record
 from scenarios import JOB, REPAIRS, SCENARIOS, SMALL_HINTS, SMALL_SPILLS, Scenario
 
-import journal.files
 import journal.log
 import journal.reader
+import journal.system
 from journal import Job, JobRow, JobService
 from journal.repair import repair_job
 from journal.verify import verify_job
@@ -93,7 +93,7 @@ def explore(case: Case, base: Path, seed: int, states: set[bytes]) -> None:
         try:
             with pytest.MonkeyPatch.context() as patch:
                 if any(path.endswith("/index.hint") for path in tree):
-                    patch.setattr(journal.files, "os", AfterTheCut(base))
+                    patch.setattr(journal.system, "os", AfterTheCut(base))
                 case.check(base, tree, cut)
         except Exception as error:
             error.add_note(_describe(case, tree, cut, seed))
@@ -126,7 +126,7 @@ def place(base: Path, tree: Tree) -> None:
 
 
 class AfterTheCut:
-    """Stands in for ``journal.files.os``: the system has been started anew, on the same disk.
+    """Stands in for ``journal.system.os``: the system has been started anew, on the same disk.
 
     Each journal is the file that the hint beside it was made of, and was last changed when that
     says: so whatever else is wrong, a hint isn't passed over because the files were made just now.

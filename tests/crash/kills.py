@@ -34,7 +34,7 @@ SYNC = ["none", "none", "commit"]
 # Forking a warm process is far quicker than starting Python thousands of times.
 SERVER = """
 import traceback
-import journal.files
+import journal.system
 
 def work(seed, sync):
     draw = random.Random(seed)
@@ -73,7 +73,7 @@ class TellingOs:
         return getattr(os, called)
 
 def recover(seed, sync):
-    journal.files.os = TellingOs()
+    journal.system.os = TellingOs()
     work(seed, sync)
 
 def cycle(seed, sync):

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 from scenarios import Scenario
 
-import journal.files
+import journal.system
 
 BASE = 0  # the number of the directory that the recording is about
 STORE = "srv/jobs"  # the store's root below it; two levels, since a store makes its parents too
@@ -118,7 +118,7 @@ class _Open:
 
 
 class Recorder:
-    """Stands in for ``journal.files.os``: each call is made, and what it changed is noted.
+    """Stands in for ``journal.system.os``: each call is made, and what it changed is noted.
 
     A call that isn't known to leave the disk as it is, and isn't recorded, is refused, so that
     nothing changes the disk unnoticed.
@@ -263,7 +263,7 @@ def record(scenario: Scenario, base: Path) -> Recording:
     scenario.prepare(base / STORE)
     recorder = Recorder(base)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(journal.files, "os", recorder)
+        patch.setattr(journal.system, "os", recorder)
         scenario.act(base / STORE, recorder.acknowledge)
     played = recorder.before.copy()
     for operation in recorder.operations:

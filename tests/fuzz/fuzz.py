@@ -38,8 +38,8 @@ from journal import (
     RowStatus,
     replay,
 )
-from journal.files import JournalFile
 from journal.format import MAX_ROW_NUMBER
+from journal.handles import JournalFile
 from journal.verify import Report, verify_job
 
 HANGS_AFTER_S = 60

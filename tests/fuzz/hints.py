@@ -24,9 +24,9 @@ import pytest
 from helpers_crash import place_journal, seal_commits
 from mutator import JOB, Mutant, good_commits
 
-import journal.files
 import journal.hint
 import journal.reader
+import journal.system
 from journal import JobRow, JobService, JournalError
 
 TYPES = {"statuses": "B", "attempts": "I", "row_at": "Q", "status_at": "Q", "numbers": "Q"}
@@ -39,7 +39,7 @@ ODD: list[Any] = [
 
 
 class _FixedOs:
-    """Stands in for ``journal.files.os``: one inode for all files, one name of the system."""
+    """Stands in for ``journal.system.os``: one inode for all files, one name of the system."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(os, name)
@@ -62,7 +62,7 @@ def _fixed(stat: os.stat_result) -> Any:
 @contextmanager
 def _fixed_system(hint_bytes: int) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(journal.files, "os", _FixedOs())
+        patch.setattr(journal.system, "os", _FixedOs())
         patch.setattr(journal.hint, "BLOCK_ROWS", 4)
         patch.setattr(journal.reader, "HINT_BYTES", hint_bytes)
         yield

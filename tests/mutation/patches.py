@@ -63,20 +63,20 @@ SYNCS = [
     Patch(
         "a new job's directory is synced before it gets its name",
         "store",
-        "            if self.sync:\n                files.sync_directory(directory)\n",
+        "            if self.sync:\n                directories.sync_directory(directory)\n",
         "",
         EXPLORER,
     ),
     Patch(
         "the name of a new or deleted job is synced",
         "store",
-        "                files.sync_directory(self.root)",
+        "                directories.sync_directory(self.root)",
         "                pass",
         EXPLORER,
     ),
     Patch(
         "the names of a new root's parents are synced",
-        "files",
+        "directories",
         "    for path in to_sync if sync else ():\n        sync_directory(path)\n",
         "",
         EXPLORER,
@@ -84,7 +84,7 @@ SYNCS = [
     Patch(
         "a saved torn tail is synced before it is cut off",
         "files",
-        "        if sync:\n            os.fsync(fd)\n",
+        "        if sync:\n            system.os.fsync(fd)\n",
         "",
         EXPLORER,
     ),
@@ -92,7 +92,7 @@ SYNCS = [
         "the name of a saved torn tail is synced before it is cut off",
         "recovery",
         "            if self._sync:  # else a power cut might take the copy and leave the cut\n"
-        "                files.sync_directory(self.directory)\n",
+        "                directories.sync_directory(self.directory)\n",
         "",
         EXPLORER,
     ),
@@ -106,14 +106,14 @@ SYNCS = [
     Patch(
         "the name of the damaged copy is synced before the journal is replaced",
         "repair",
-        "sync=True)\n        files.sync_directory(directory)\n",
+        "sync=True)\n        directories.sync_directory(directory)\n",
         "sync=True)\n",
         f"{EXPLORER} {REPAIR}",
     ),
     Patch(
         "the name of a repaired journal is synced",
         "repair",
-        "    try:\n        files.sync_directory(directory)\n",
+        "    try:\n        directories.sync_directory(directory)\n",
         "    try:\n        pass\n",
         f"{EXPLORER} {REPAIR}",
     ),
@@ -400,7 +400,7 @@ LOCKS = [
     ),
     Patch(
         "a writer checks that the path still names the file it locked",
-        "files",
+        "handles",
         "        if stat.st_ino == self.inode and stat.st_dev == self._device:",
         "        if True:",
         PROCESSES,
@@ -408,7 +408,7 @@ LOCKS = [
     Patch(
         "a run takes the run lock",
         "runlock",
-        "            if not files.wait_for_lock(lock, _PATIENCE_S):",
+        "            if not locks.wait_for_lock(lock, _PATIENCE_S):",
         "            if False:",
         PROCESSES,
     ),
@@ -423,13 +423,13 @@ LOCKS = [
         "a job is not deleted under a run",
         "store",
         "run = RunLock.take(directory, job_id, sign=False)",
-        "run = RunLock(files.DirectoryLock(directory))",
+        "run = RunLock(locks.DirectoryLock(directory))",
         f"tests/test_service.py {PROCESSES}",
     ),
     Patch(
         "a job is not deleted under a commit",
         "store",
-        "            if not files.wait_for_lock(file, self.lock_timeout_s):\n"
+        "            if not locks.wait_for_lock(file, self.lock_timeout_s):\n"
         "                raise JobLockedError(job_id",
         "            if False:\n                raise JobLockedError(job_id",
         PROCESSES,
@@ -444,8 +444,8 @@ LOCKS = [
     Patch(
         "only leftovers that nobody works on are removed",
         "store",
-        "                if lock.try_lock():\n                    files.remove_tree(directory)",
-        "                if True:\n                    files.remove_tree(directory)",
+        "                if lock.try_lock():\n                    directories.remove_tree(directory)",
+        "                if True:\n                    directories.remove_tree(directory)",
         f"tests/test_service.py {PROCESSES}",
     ),
     Patch(
@@ -457,7 +457,7 @@ LOCKS = [
     ),
     Patch(
         "a lock file that was deleted while it was waited for is not taken for the one there",
-        "files",
+        "locks",
         "        if current and (current.st_ino, current.st_dev) == (mine.st_ino, mine.st_dev):",
         "        if True:",
         PROCESSES,
@@ -466,13 +466,13 @@ LOCKS = [
         "a repair takes the run lock",
         "repair",
         "    run = RunLock.take(directory, directory.name)",
-        "    run = RunLock(files.DirectoryLock(directory))",
+        "    run = RunLock(locks.DirectoryLock(directory))",
         REPAIR,
     ),
     Patch(
         "a repair takes the commit lock",
         "repair",
-        "        if not files.wait_for_lock(file, lock_timeout_s):",
+        "        if not locks.wait_for_lock(file, lock_timeout_s):",
         "        if False:",
         REPAIR,
     ),
@@ -485,7 +485,7 @@ LOCKS = [
     ),
     Patch(
         "a forked child closes the parent's descriptors",
-        "files",
+        "handles",
         "    for file in list(_open_files):\n        file.close()\n",
         "    pass\n",
         PROCESSES,
@@ -526,7 +526,7 @@ LOCKS += [
 WRITES = [
     Patch(
         "a short write is continued",
-        "files",
+        "handles",
         "            while written < len(data):",
         "            while False:",
         FAULTS,
@@ -802,7 +802,7 @@ HINTS = [
     Patch(
         "a hint over commits that nobody has synced ends with the system",
         "hint",
-        "        or (header.boot_id and header.boot_id != files.boot_id())\n",
+        "        or (header.boot_id and header.boot_id != system.boot_id())\n",
         "",
         f"{HINT} {EXPLORER}",
     ),

@@ -1,0 +1,159 @@
+"""Directories: making, listing and removing them, and the names in them."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+from collections.abc import Iterator
+from os import DirEntry
+from pathlib import Path
+
+from journal import system
+from journal.handles import close_fd, storage_error
+
+DIRECTORY_MODE = 0o700  # rows hold names and addresses
+
+
+def make_store(root: Path, *, sync: bool) -> None:
+    """Make ``root``, private, and its parents if they are missing; sync their names."""
+    root = root.resolve()  # the parent of ".." is not "."
+    missing = itertools.takewhile(lambda path: not path.is_dir(), root.parents)
+    to_sync = [root.parent, *(path.parent for path in missing)]
+    if not root.is_dir():
+        root.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(root)
+    for path in to_sync if sync else ():
+        sync_directory(path)
+
+
+def make_directory(path: Path) -> None:
+    """Make ``path``, private, unless it is there already."""
+    try:
+        system.os.mkdir(path, DIRECTORY_MODE)
+    except FileExistsError:
+        if not path.is_dir():
+            raise
+
+
+def make_directories(path: Path, below: Path) -> None:
+    """Make ``path`` and what is missing between it and ``below``, private."""
+    for missing in reversed((path, *path.parents)):
+        if missing.is_relative_to(below) and missing != below:
+            make_directory(missing)
+
+
+def sync_directory(path: Path) -> None:
+    """Return when the names in ``path`` survive a power cut."""
+    fd = system.os.open(path, system.os.O_RDONLY)
+    try:
+        system.os.fsync(fd)
+    finally:
+        close_fd(fd)
+
+
+@contextlib.contextmanager
+def scratch_directory() -> Iterator[Path]:
+    """A private directory for as long as the block lasts. Raises StorageError."""
+    import tempfile  # noqa: PLC0415  (of little use to most commands, and slow)
+
+    try:
+        path = Path(tempfile.gettempdir()) / f"journal-{system.os.urandom(6).hex()}"
+        make_directory(path)
+    except OSError as error:
+        raise storage_error(Path("TMPDIR"), "make a directory in", error) from error
+    try:
+        yield path
+    finally:
+        with contextlib.suppress(OSError):
+            remove_tree(path)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a directory and all in it, or a file or link; what is gone already is fine.
+
+    However deep it is, and longer than a path may be: directories further down are moved up first.
+    """
+    if path.is_symlink() or path.is_file():
+        system.os.unlink(path)
+        return
+    with contextlib.suppress(FileNotFoundError):
+        while directories := _remove_files(path):
+            for directory in directories:
+                for deeper in _remove_files(directory):
+                    system.os.rename(deeper, path / f".{system.os.urandom(6).hex()}")
+                system.os.rmdir(directory)
+        system.os.rmdir(path)
+
+
+def _remove_files(path: Path) -> list[Path]:
+    """Remove what is in a directory but for the directories in it, which are returned."""
+    directories = []
+    with system.os.scandir(path) as entries:
+        for entry in list(entries):
+            if entry.is_dir(follow_symlinks=False):
+                directories.append(Path(entry.path))
+            else:
+                system.os.unlink(entry.path)
+    return directories
+
+
+def subdirectories(path: Path) -> Iterator[str]:
+    """The names of the directories in ``path``, hidden ones left out; none if it is missing.
+
+    A link that leads to itself is none.
+    """
+    try:
+        entries = system.os.scandir(path)
+    except FileNotFoundError:
+        return
+    with entries:
+        for entry in entries:
+            if not entry.name.startswith(".") and _is_directory(entry):
+                yield entry.name
+
+
+def names_in(path: Path) -> Iterator[str]:
+    """The names of all that is in a directory; none if it is missing."""
+    try:
+        entries = system.os.scandir(path)
+    except FileNotFoundError:
+        return
+    with entries:
+        for entry in entries:
+            yield entry.name
+
+
+def _is_directory(entry: DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return False
+        raise
+
+
+def tree(path: Path) -> Iterator[tuple[str, bool]]:
+    """Each file below ``path`` by its path from there, and whether it is a regular one.
+
+    Links are neither followed nor regular, nor is a directory too deep for its path to be opened.
+    None if ``path`` is missing; ``OSError`` as it is.
+    """
+    below = [""]
+    while below:
+        prefix = below.pop()
+        try:
+            with system.os.scandir(path / prefix) as found:
+                entries = sorted(found, key=lambda entry: entry.name)
+        except FileNotFoundError:  # never there, or removed since it was listed
+            continue
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            yield prefix.rstrip("/"), False
+            continue
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                below.append(f"{prefix}{entry.name}/")
+            else:
+                yield prefix + entry.name, entry.is_file(follow_symlinks=False)

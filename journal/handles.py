@@ -1,0 +1,337 @@
+"""Open files of a journal.
+
+Descriptors are never inherited by programs that are started (Python opens them close-on-exec),
+and a forked child closes its copies at once: a lock taken with ``flock`` belongs to the open
+file, which parent and child share, so a child that kept it would keep the lock of a dead parent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import sys
+import weakref
+from functools import cache
+from pathlib import Path
+from stat import S_ISREG
+from types import ModuleType
+
+from journal import system
+from journal.errors import CommitOutcomeUnknownError, StorageError
+
+FILE_MODE = 0o600  # rows hold names and addresses
+
+_READ_ONLY_ERRNOS = frozenset((errno.EPERM, errno.EACCES, errno.EROFS))
+_LONGEST_LINE_BYTES = 128 << 20  # twice what the format allows: the reader sees that it's over
+
+_open_files: weakref.WeakSet[Descriptor] = weakref.WeakSet()
+
+
+@cache
+def load_filelock() -> ModuleType:
+    """Imported late: for a command that only reads it would be a fifth of its start.
+
+    But before there are threads, for it has its say in each fork of the process, and must not
+    appear in the middle of one.
+    """
+    try:
+        import filelock  # noqa: PLC0415
+    except ImportError as error:  # there may be no descriptor left to read it with
+        number = getattr(error.__cause__, "errno", None) or errno.EMFILE
+        raise OSError(number, f"filelock can't be imported: {error}") from error
+    return filelock
+
+
+def close_fd(fd: int) -> None:
+    """Let go of a descriptor, which the system does whatever it says; what matters was synced."""
+    with contextlib.suppress(OSError):
+        system.os.close(fd)
+
+
+class Descriptor:
+    """An open file that closes when it is no longer referenced, and in a forked child."""
+
+    def __init__(self, path: Path, flags: int) -> None:
+        self.path = path
+        self._path_text = system.os.fspath(path)  # a Path costs a stat half of its time again
+        self.fd = system.os.open(path, flags, FILE_MODE)
+        _open_files.add(self)
+
+    def close(self) -> None:
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            close_fd(fd)
+
+    def __del__(self) -> None:
+        if getattr(self, "fd", -1) >= 0:
+            self.close()
+
+    def try_lock(self) -> bool:
+        """Take the exclusive lock of this open file, or say at once that it is taken."""
+        try:
+            locked: bool = load_filelock().lock_descriptor(self.fd, blocking=False)
+        except OSError as error:
+            raise storage_error(self.path, "lock", error) from error
+        return locked
+
+    def unlock(self) -> None:
+        try:
+            load_filelock().unlock_descriptor(self.fd)
+        except OSError as error:
+            self.close()  # which lets go of the lock, whatever the system says
+            raise storage_error(self.path, "unlock", error) from error
+
+
+def _close_in_child() -> None:
+    for file in list(_open_files):
+        file.close()
+
+
+if hasattr(system.os, "register_at_fork"):
+    system.os.register_at_fork(after_in_child=_close_in_child)
+
+
+class JournalFile(Descriptor):
+    """``journal.jsonl`` held open: positional reads, appends, sync, truncation, the commit lock.
+
+    The commit lock is the lock of the journal itself, not of a file beside it: there is no
+    second file to be deleted under a writer, and whoever holds the lock of the file that the
+    path names is the only writer of it.
+
+    Every method raises StorageError for what the system refuses.
+    """
+
+    def __init__(self, path: Path, *, create: bool = False) -> None:
+        """Raises ``OSError`` as it is: what a missing file means is for the caller to say."""
+        flags = (
+            system.os.O_RDWR
+            | system.os.O_APPEND
+            | (system.os.O_CREAT | system.os.O_EXCL if create else 0)
+        )
+        self.writable = True
+        try:
+            super().__init__(path, flags)
+        except OSError as error:
+            if create or error.errno not in _READ_ONLY_ERRNOS:
+                raise
+            super().__init__(path, system.os.O_RDONLY)
+            self.writable = False
+        stat = system.os.fstat(self.fd)
+        if not S_ISREG(stat.st_mode):  # a device may be endless, and a pipe silent
+            self.close()
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        self.inode, self._device = stat.st_ino, stat.st_dev
+
+    def size_bytes(self) -> int:
+        try:
+            return system.os.fstat(self._live_fd()).st_size
+        except OSError as error:
+            raise storage_error(self.path, "read", error) from error
+
+    def size_and_change(self) -> tuple[int, int]:
+        """The size in bytes, and when the file was changed last, in ns since 1970.
+
+        Also its owner or permissions: the time that no program can set back.
+        """
+        try:
+            stat = system.os.fstat(self._live_fd())
+        except OSError as error:
+            raise storage_error(self.path, "read", error) from error
+        return stat.st_size, stat.st_ctime_ns
+
+    def size_at_path(self) -> int | None:
+        """The size of this file if its path still names it, else None; one system call."""
+        try:
+            stat = system.os.stat(self._path_text)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise storage_error(self.path, "read", error) from error
+        if stat.st_ino == self.inode and stat.st_dev == self._device:
+            return stat.st_size
+        return None
+
+    def read_some(self, offset: int, length: int) -> bytes:
+        """Up to ``length`` bytes from ``offset`` in one system call; it may return fewer."""
+        try:
+            return system.os.pread(self.fd if self.fd >= 0 else self._live_fd(), length, offset)
+        except OSError as error:
+            raise storage_error(self.path, "read", error) from error
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Up to ``length`` bytes from ``offset``; fewer only at the end of the file."""
+        data = self.read_some(offset, length)
+        if len(data) == length or not data:
+            return data
+        parts = [data]  # a signal may cut a read short
+        missing = length - len(data)
+        while missing and (more := self.read_some(offset + length - missing, missing)):
+            parts.append(more)
+            missing -= len(more)
+        return b"".join(parts)
+
+    def read_line(self, offset: int) -> bytes:
+        """The line at ``offset`` without its LF; an unfinished one is a StorageError."""
+        try:
+            data = system.os.pread(self.fd, 1024, offset)  # most lines, in one system call
+            end = data.find(b"\n")
+            if end >= 0:
+                return data[:end]
+        except OSError:  # closed in a forked child, or what the next try says
+            pass
+        line = self.find_line(offset)
+        if line is None:
+            error = OSError(errno.EIO, f"no whole line at byte {offset}")
+            raise storage_error(self.path, "read", error)
+        return line
+
+    def find_line(self, offset: int) -> bytes | None:
+        """The line at ``offset`` without its LF; None if it has none within what a line may be."""
+        length = 1024
+        while True:
+            data = self.read_at(offset, length)
+            end = data.find(b"\n")
+            if end >= 0:
+                return data[:end]
+            if len(data) < length or length == _LONGEST_LINE_BYTES:
+                return None
+            length = min(length * 8, _LONGEST_LINE_BYTES)
+
+    def count_lines(self, end: int) -> int:
+        """How many LFs stand before ``end``: for error messages, which alone need it."""
+        lines = offset = 0
+        while offset < end and (chunk := self.read_at(offset, min(1 << 20, end - offset))):
+            lines += chunk.count(b"\n")
+            offset += len(chunk)
+        return lines
+
+    def append(self, data: bytes | bytearray) -> None:
+        """Write all of ``data`` at the end. On StorageError a part of it may be there."""
+        try:
+            written = system.os.write(self.fd, data)
+            while written < len(data):  # short: the next call says why (ENOSPC, EFBIG)
+                written += system.os.write(self.fd, memoryview(data)[written:])
+        except OSError as error:
+            raise storage_error(self.path, "write", error) from error
+
+    def truncate(self, size: int) -> None:
+        try:
+            system.os.ftruncate(self.fd, size)
+        except OSError as error:
+            raise storage_error(self.path, "truncate", error) from error
+
+    def sync(self) -> None:
+        """Return when what was appended survives a power cut."""
+        try:
+            sync_data(self.fd)
+        except OSError as error:
+            raise storage_error(self.path, "sync", error) from error
+
+    def take_owner_of(self, other: JournalFile) -> None:
+        """Belong to whom ``other`` does, with its permissions, as far as the system lets us."""
+        try:
+            stat = system.os.fstat(other.fd)
+            with contextlib.suppress(PermissionError):
+                system.os.fchown(self.fd, stat.st_uid, stat.st_gid)
+            system.os.fchmod(self.fd, stat.st_mode & 0o777)
+        except OSError as error:
+            raise storage_error(self.path, "set the owner of", error) from error
+
+    def rewrite(self, offset: int, end: int) -> None:
+        """Write the bytes from ``offset`` to ``end`` over themselves, so that a sync writes them.
+
+        After a failed sync the kernel may take pages for clean that never reached the disk.
+        """
+        try:
+            fd = system.os.open(
+                self.path, system.os.O_WRONLY
+            )  # not this one: O_APPEND would write at the end
+            try:
+                if not system.os.path.samestat(system.os.fstat(fd), system.os.fstat(self.fd)):
+                    return  # replaced: what was in doubt is gone with the old file
+                while offset < end and (data := self.read_at(offset, min(1 << 20, end - offset))):
+                    offset += system.os.pwrite(fd, data, offset)
+            finally:
+                close_fd(fd)
+        except OSError as error:
+            raise storage_error(self.path, "write", error) from error
+
+    def _live_fd(self) -> int:
+        if self.fd < 0:  # a forked child: open the same file again, not what took its place
+            fd = system.os.open(self.path, system.os.O_RDONLY)
+            stat = system.os.fstat(fd)
+            if (stat.st_ino, stat.st_dev) != (self.inode, self._device):
+                close_fd(fd)
+                raise FileNotFoundError(errno.ENOENT, "it was replaced since it was opened")
+            self.fd = fd
+            self.writable = False
+        return self.fd
+
+
+class DerivedFile(Descriptor):
+    """A file made of others, held open for reading; it may be anything, and the methods may fail.
+
+    They raise ``OSError`` as it is.
+    """
+
+    def __init__(self, path: Path) -> None:
+        # Neither a link to what is none of ours, nor a pipe that keeps us waiting.
+        super().__init__(path, system.os.O_RDONLY | system.os.O_NOFOLLOW | system.os.O_NONBLOCK)
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Up to ``length`` bytes from ``offset``."""
+        return system.os.pread(self.fd, length, offset)
+
+    def size_bytes(self) -> int:
+        stat = system.os.fstat(self.fd)
+        if not S_ISREG(stat.st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        return stat.st_size
+
+    def changed_ns(self) -> int:
+        """When it was changed last, in ns since 1970."""
+        return system.os.fstat(self.fd).st_ctime_ns
+
+
+class Stream(Descriptor):
+    """A file or a pipe of the caller's, read once from its beginning."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises ``OSError`` as it is."""
+        super().__init__(path, system.os.O_RDONLY)
+
+    def read(self, length: int) -> bytes:
+        """The next bytes, up to ``length`` of them; none at the end. Raises StorageError."""
+        try:
+            return system.os.read(self.fd, length)
+        except OSError as error:
+            raise storage_error(self.path, "read", error) from error
+
+
+def storage_error(path: Path, operation: str, error: OSError) -> StorageError:
+    """The package's error for what the system has refused."""
+    number = error.errno or 0
+    return StorageError(path, operation, number, error.strerror or system.os.strerror(number))
+
+
+def outcome_unknown(error: StorageError) -> CommitOutcomeUnknownError:
+    """What a refusal means if it comes after the change was made."""
+    return CommitOutcomeUnknownError(error.path, error.operation, error.errno, error.reason)
+
+
+if sys.platform == "darwin":
+
+    def sync_data(fd: int) -> None:
+        system.fcntl.fcntl(
+            fd, system.fcntl.F_FULLFSYNC
+        )  # fsync leaves the data in the drive's cache there
+else:
+
+    def sync_data(fd: int) -> None:
+        system.os.fdatasync(fd)
+
+
+def write_all(fd: int, data: bytes | memoryview) -> None:
+    view = memoryview(data).cast("B")
+    while view:
+        view = view[system.os.write(fd, view) :]
