@@ -85,6 +85,7 @@ class ModelJob:
         self.rows: dict[int, dict[str, Any]] = {}
         self.logs: list[tuple[str, str]] = []
         self.holder: int | None = None
+        self.in_batch = self.moved_in_batch = False
         self.hosts: tuple[str, ...] = ()
         self.was_started = False
         self.settled: list[int] = []
@@ -225,8 +226,16 @@ class ModelJob:
         self._move(target)
         if target is JobStatus.RUNNING:
             self._take_over(who)
+        elif self.in_batch:
+            self.moved_in_batch = True
         elif self.holder == who:
             self.holder = None
+
+    def end_batch(self, who: int) -> None:
+        """The run lock follows the commit: what happened to the job within is past then."""
+        if self.moved_in_batch and self.holder == who and self.status is not JobStatus.RUNNING:
+            self.holder = None
+        self.in_batch = self.moved_in_batch = False
 
     def _take_over(self, who: int) -> None:
         if self.holder is None:
@@ -552,6 +561,7 @@ class JournalMachine(RuleBasedStateMachine):
         job_id = self.pick(pick)
         service = self.services[who]
         before = self.models[job_id].copy()
+        self.models[job_id].in_batch = True
         with service.batch(job_id):
             for op in ops:
                 if is_nested:
@@ -564,6 +574,7 @@ class JournalMachine(RuleBasedStateMachine):
             view = service.get_rows(job_id)
             inside = list(view)
             assert inside == list(self.models[job_id].seen_rows.values())
+        self.models[job_id].end_batch(who)
         self.keep(view, inside)
 
     @rule(who=whos, pick=job_picks, ops=st.lists(quiet_ops | status_ops, max_size=8))
@@ -571,6 +582,7 @@ class JournalMachine(RuleBasedStateMachine):
         job_id = self.pick(pick)
         service = self.services[who]
         before = self.models[job_id].copy()
+        self.models[job_id].in_batch = True
         with suppress(Abandoned), service.batch(job_id):
             for op in ops:
                 self.do(who, job_id, op)
@@ -595,6 +607,10 @@ class JournalMachine(RuleBasedStateMachine):
         if not old.is_over or not to_do or is_retried:
             refusal = refusal_of(lambda: service.retry_job(job_id))
             assert refusal == (old.status, "pending", list(VALID_TRANSITIONS[old.status]))
+            return
+        if old.holder is not None and old.numbers(RowStatus.PROCESSING):
+            with pytest.raises(JobBusyError):
+                service.retry_job(job_id, policy)
             return
         job = service.retry_job(job_id, policy)
         host = journal.system.host_name()
