@@ -21,22 +21,25 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from hashlib import sha256
 from os import PathLike
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
-from journal.errors import InvalidValueError, PackError
+from journal.errors import FormatVersionError, InvalidValueError, PackError
 from journal.format import DECODE_ERRORS, JOURNAL_NAME, MAX_DEPTH, nests_deeper_than
 from journal.validate import is_job_id
 
 Compression = Literal["gz", "zst"]
 
+PACK_FORMAT = 1
 MANIFEST_NAME = "manifest.json"
 ARTIFACTS_NAME = "artifacts"
 PIECE_BYTES = 1 << 20
 
 # What recoveries, repairs and merges have kept beside the journal.
-KEPT_NAME = re.compile(r"journal\.(torn|damaged|other)-[0-9]{1,20}(-[0-9]{1,9})?")
+KEPT_NAME = re.compile(
+    r"journal\.((torn|damaged)-[0-9]{1,20}(-[0-9]{1,9})?|other-[0-9]{1,20}-[0-9a-f]{8})"
+)
 
 _MAX_MANIFEST_BYTES = 64 << 20
 MAX_NAME_BYTES = 4096
@@ -68,7 +71,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     where it comes from: these are for people, and not held to anything.
     """
 
-    pack: Literal[1] = 1
+    pack: int = PACK_FORMAT
     job_id: str
     host: str
     version: str
@@ -84,6 +87,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         return sum(file.size_bytes for file in self.files)
 
 
+class _PackFormat(msgspec.Struct):
+    pack: Annotated[int, msgspec.Meta(ge=1)] = PACK_FORMAT
+
+
+_decode_format = msgspec.json.Decoder(_PackFormat).decode
 _decode_manifest = msgspec.json.Decoder(Manifest).decode
 
 
@@ -180,7 +188,7 @@ def read_pack(read: Callable[[int], bytes], path: str | PathLike[str]) -> tuple[
     """The manifest of the pack that ``read(n)`` gives, and what it names, file by file.
 
     Each file's pieces must be taken to their end before the next file; the end of the last one
-    comes only when all of the stream was read. Raises PackError, at the latest where the last
+    comes only when all of the stream was read. Raises FormatVersionError, and PackError, at the latest where the last
     piece that isn't as announced would be.
     """
     stream = _Inflated(read, path)
@@ -206,6 +214,9 @@ def _checked_manifest(text: bytes, job_id: str, path: str | PathLike[str]) -> Ma
     try:
         if nests_deeper_than(text, MAX_DEPTH):
             raise PackError(path, "its manifest nests too deep")
+        version = _decode_format(text).pack
+        if version > PACK_FORMAT:
+            raise FormatVersionError(path, f"pack {version}")
         manifest = _decode_manifest(text)
     except DECODE_ERRORS as error:
         raise PackError(path, f"its manifest can't be read: {error}") from None
@@ -219,7 +230,15 @@ def _checked_manifest(text: bytes, job_id: str, path: str | PathLike[str]) -> Ma
     for file in manifest.files:
         if not is_packable(file.name) or file.size_bytes < 0:
             raise PackError(path, f"a job has no file {file.name[:100]!r} that a pack may hold")
+    both = {parent for name in names for parent in _parents(name)}.intersection(names)
+    if both:
+        raise PackError(path, f"its manifest has {min(both)[:100]!r} as a file and as a directory")
     return manifest
+
+
+def _parents(name: str) -> Iterator[str]:
+    while name := name.rpartition("/")[0]:
+        yield name
 
 
 def _contents(stream: _Inflated, manifest: Manifest) -> Contents:

@@ -6,6 +6,7 @@ import errno
 import itertools
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -132,18 +133,33 @@ class Artifacts:
         them by, else they only fill gaps.
         """
         places = {name: self._place(name, relation) for name in self._staged}
+        make_way = [name for name, place in places.items() if place == name in self.put_by]
+        for name in make_way:
+            if not files.exists(self._ours / self.put_by[name]):
+                files.give_name(self._ours / name, self._ours / self.put_by[name])
+        # On the disk before theirs is: a power cut must not take one and leave the other.
+        for directory in {(self._ours / name).parent for name in make_way}:
+            directories.sync_directory(directory)
         changed = set()
         for name, place in places.items():
             if place is None:
                 continue
             target = self._ours / place
             directories.make_directories(target.parent, self._ours)
-            if place == name and name in self.put_by:  # ours makes way
-                files.rename(target, self._ours / self.put_by[name])
             files.rename(self._staged[name], target)
             changed |= {parent for parent in target.parents if parent.is_relative_to(self._ours)}
         for directory in changed:
             directories.sync_directory(directory)
+
+    def put_back(self) -> None:
+        """Let ours stand where theirs took its place: their commits didn't come.
+
+        As far as the system lets us; both are there under one name or another.
+        """
+        for name in self._staged:
+            if name in self.put_by:
+                with suppress(OSError):
+                    files.rename(self._ours / self.put_by[name], self._ours / name)
 
     def _place(self, name: str, relation: Relation) -> str | None:
         """Under which name the other's file goes, if any does; what else that means is noted."""
@@ -163,16 +179,17 @@ class Artifacts:
         return None if files.exists(self._ours / place) else place
 
     def _free_name(self, name: str, word: str) -> str:
-        """A name that neither copy has; or that of what the other's file was put by as before."""
+        """A name that neither copy has; or the one that the file has been put by as already."""
         directory, _, last = name.rpartition("/")
         last = last.encode()[:_MOST_NAME_BYTES].decode(errors="ignore")
+        putting_by = self._staged[name] if word == "other" else self._ours / name
         for number in itertools.count(1):
             found = f"{directory}/{last}.{word}-{number}"
             ours, theirs = self._ours / found, self._theirs / found
             if not files.exists(ours):
                 if not files.exists(theirs):
                     return found
-            elif word == "other" and _likeness(ours, self._staged[name]) == "same":
+            elif _likeness(ours, putting_by) == "same":
                 return found
         raise AssertionError
 

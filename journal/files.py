@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -20,6 +21,9 @@ from journal.handles import (
     sync_data,
     write_all,
 )
+
+# What file systems without hard links, or with a limit to them, say of one more.
+_ONE_NAME_ERRNOS = frozenset((errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK))
 
 
 class NewFile(Descriptor):
@@ -229,6 +233,7 @@ def keep_copy(source: JournalFile, end: int, target: Path) -> None:
     One that is there already, of that length, is it. On return it survives a power cut.
     """
     if exists(target) and target.stat().st_size == end:
+        sync_directory(target.parent)  # of one that died before it had
         return
     new = target.with_name(f"{target.name}.new")
     remove_tree(new)  # of one that died
@@ -258,6 +263,16 @@ def exists(path: Path) -> bool:
     except OSError as error:
         raise storage_error(path, "look at", error) from error
     return True
+
+
+def give_name(path: Path, name: Path) -> None:
+    """Let a file be known as ``name``, too; it may be gone from ``path`` where it can have but one."""
+    try:
+        system.os.link(path, name, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _ONE_NAME_ERRNOS:
+            raise
+        system.os.rename(path, name)
 
 
 def rename(source: Path, target: Path) -> None:

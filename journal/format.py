@@ -61,7 +61,9 @@ written by a newer version: stop, do not repair.
     ``row``: a row that a record before has made. ``status``: see model.RowStatus; an attempt
     begins with "processing". Then, each null by default: ``tracking_number``, ``label_path``,
     ``cost_cents`` (integer), ``result`` (any JSON), ``error_code``, ``error_message``,
-    ``reason``. It replaces what an earlier ``row_status`` of the row said.
+    ``reason``, ``origin``. It replaces what an earlier ``row_status`` of the row said. ``origin``: an
+    object with the ``id`` (16 hex digits) and the ``at`` of a status that a merge has taken over from
+    another copy of the job: the seal of its commit there, and the beginning of its SHA-256.
 ``job_status``
     ``status``: see model.JobStatus.
 ``job_counts``
@@ -77,7 +79,10 @@ written by a newer version: stop, do not repair.
     ``version`` of this package, a ``nonce`` of 16 random hex digits, so that two copies that are gone
     on with always differ, and perhaps ``resume``, what a person types to go on; all text but ``pid``.
     An ended job whose unfinished rows go on in another has one with a member ``retry``: an object
-    with the id of that ``job`` and the ``host`` that has made it.
+    with the id of that ``job``, the ``host`` that has made it, and, if it came here by a merge, when
+    (``at``). A merge begins with one whose member ``merge`` says what was merged; what another copy
+    did with a row that was not taken over has the member ``elsewhere``: the members of that status,
+    and its ``id`` as in an ``origin``.
 
 A ``status`` that isn't one of the model's is damage.
 

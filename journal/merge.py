@@ -1,15 +1,32 @@
 """Two copies of a job that both went on, made one: what only the other did is taken over.
 
-What is new there is found row by row (see ``parted.py``). A row that only the other copy has changed
-since they parted gets its changes, in their order, with their times; if it was in flight there, it
-needs a review here. A row that both have worked on may be done twice, which only a person can see: it
-needs a review, and what the other did stands in ``log`` records of the row. But completed is final: what
-is completed here stays so, and the job's error names the row. It is one and the same work only if both
-completed it with the same tracking number, or both skipped it: whoever gives out tracking numbers gives
-none twice.
+What is new there is found row by row (see ``parted.py``). What became of a row, by what it was here:
+
+=====================================  ==================================================================
+only the other has changed it          its changes, in their order, with their times; if it is in flight
+                                       there, it needs a review here
+the other has only put it back         nothing: what is to be tried again there is not tried here, too
+in flight when they parted, and only   that outcome; a status that a policy gave it is none, and
+one of them knows how that ended       stays where it is if neither knows
+both worked on it                      it needs a review, and what the other did stands in its log
+completed here, and the other worked   it stays completed, which is final; the job's error names it, and
+on it                                  what the other did stands in its log
+completed by the other, which knows    it is completed here too, and the job's error names it
+that it was worked on here
+a third copy worked on it, says the    as if the other had
+other
+both completed it with one tracking    nothing: it is one and the same work; whoever gives out tracking
+number                                 numbers gives none twice
+both skipped it, and at most one of    what that one did is known here; it stays skipped
+them had tried it before
+=====================================  ==================================================================
 
 Nothing is taken over, or complained of, a second time: not if the same is pulled again, nor if it is
-pulled back or comes through a third copy. If each of two copies has merged the other, both hold the same.
+pulled back or comes through a third copy. If each of two copies has merged the other, both hold the same,
+but for rows completed on one that wait for a person on the other, those that one only put back, and those
+whose outcome nobody knows and each has settled by its policy.
+
+A retry that was made of the job there is a retry here too, so that no second one is made by mistake.
 """
 
 from __future__ import annotations
@@ -39,12 +56,11 @@ from journal.format import (
 from journal.index import CODES, COMPLETED, NEEDS_REVIEW, TERMINAL_STATUSES
 from journal.log import Log
 from journal.model import JobStatus
-from journal.parted import IN_FLIGHT, Change, RowChanges
+from journal.parted import BOTH_COPIES, IN_FLIGHT, Change, RowChanges
 from journal.replay import Position
 from journal.rows import read_row
 
 OTHER_NAME = "journal.other"
-BOTH_COPIES = "both_copies"  # error code of rows, and of a job, that two copies have worked on
 
 _MOST_RANGES = 40  # in an error; the log names each row
 _MOST_CHARACTERS = 1000
@@ -59,6 +75,8 @@ class Merged(msgspec.Struct, frozen=True):
     copies. ``twice``: completed here, and worked on by another copy too. ``other``: the name of the
     file that holds the other's history. ``job_status`` is ours, ``their_job_status`` the other's,
     which stays what it is; ``left_open`` counts the open rows if ours is one that has ended.
+    ``retries`` are the jobs that go on with the unfinished rows there, as "ID on HOST", and
+    ``is_retried_twice`` says that the job was retried here as well.
     """
 
     other: str
@@ -70,6 +88,8 @@ class Merged(msgspec.Struct, frozen=True):
     job_status: JobStatus
     their_job_status: JobStatus
     left_open: int
+    retries: list[str] = []
+    is_retried_twice: bool = False
 
 
 class Plan:
@@ -89,6 +109,11 @@ class Plan:
         self.added = sorted(n for n in self._there.added if log.index.position_of(n) is None)
         self.take: dict[int, list[Change]] = {}
         self.conflicts: dict[int, list[Change]] = {}
+        self.retries = {
+            retry: offset
+            for retry, offset in self._there.retries.items()
+            if retry not in self._here.retries
+        }
         self._check_added()
         for number in self._there.rows():
             self._decide(number)
@@ -96,7 +121,7 @@ class Plan:
     @property
     def is_empty(self) -> bool:
         """Whether ours holds all that matters of theirs."""
-        return not (self.added or self.take or self.conflicts)
+        return not (self.added or self.take or self.conflicts or self.retries)
 
     def _check_added(self) -> None:
         for number in sorted(self._there.added.keys() - set(self.added)):
@@ -115,19 +140,24 @@ class Plan:
         if not new or (code is None and number not in self._there.added):
             return
         mine = self._here.unknown_to(self._there, number)
-        is_completed = code == COMPLETED
-        matters = new[-1].status == "needs_review" or any(change.is_work for change in new)
-        if not mine and not is_completed:
-            if matters:
+        last, is_work = new[-1], any(change.is_work for change in new)
+        is_last_word = self._there.ends_with(number, last)  # else we know what became of it
+        if is_last_word and not mine and code != COMPLETED:  # and was said knowing all that we did
+            if is_work or last.status == "needs_review":
                 self.take[number] = new
             return
-        if self._is_same(number, new):
+        if self._is_same(number, new) or not (is_work or last.is_doubt):
+            return  # and what was in flight when they parted: what was made of that here stands
+        if self._did_no_more_than_skip(number, mine, last):
+            self.take[number] = new
             return
-        is_worth_a_look = new[-1].is_doubt or any(change.is_work for change in new)
-        if not is_worth_a_look:
-            return  # both had it in flight when they parted: what was made of that here stands
-        put_back = code == NEEDS_REVIEW and new[-1].status == "pending"
-        if is_completed or put_back or any(change.is_work or change.is_doubt for change in mine):
+        put_back = code == NEEDS_REVIEW and last.status == "pending"
+        if (
+            code == COMPLETED
+            or put_back
+            or not is_last_word
+            or any(change.is_work or change.is_doubt for change in mine)
+        ):
             self.conflicts[number] = new
         else:  # it was in flight, and only the other knows how that ended
             self.take[number] = new
@@ -140,12 +170,18 @@ class Plan:
         if mine is None or there.status != mine.status:
             return False
         if there.status == "skipped":
-            return True
+            return _is_all_skips(new)
         return (
             there.status == "completed"
             and bool(there.tracking_number)
             and there.tracking_number == mine.tracking_number
         )
+
+    def _did_no_more_than_skip(self, number: int, mine: list[Change], last: Change) -> bool:
+        """Whether both skipped the row in the end, and only the other had tried it before."""
+        here = self._our_status(number)
+        is_agreed = here is not None and here.status == last.status == "skipped"
+        return is_agreed and _is_all_skips(mine)
 
     # --- carrying it out
 
@@ -154,25 +190,21 @@ class Plan:
         log, index = self._log, self._log.index
         twice = sorted(n for n in self.conflicts if self._our_code(n) == COMPLETED)
         both = sorted(self.conflicts.keys() - set(twice))
-        in_flight = sorted(n for n, new in self.take.items() if new[-1].status == "processing")
         put_job_record(log, self._record(other, twice))
         self._add_rows()
         for number, changes in self.take.items():
             for change in changes:
-                if self._take(change) == "ERROR":
-                    twice.append(number)
-        for number in in_flight:
-            message = "it was in flight on another copy: whether it took effect is unknown"
-            self._to_review(number, IN_FLIGHT, message)
+                self._take(change)
+            self._settle(number, changes, twice)
         for number, changes in self.conflicts.items():
             words = self._in_words(number, changes)
             for change in changes:
                 self._tell(number, change, "ERROR" if number in twice else "WARNING")
             if number in both:
                 self._to_review(number, BOTH_COPIES, words)
-        twice = sorted(set(twice))
+        is_retried_twice = self._take_retries()
         if twice:
-            self._put_error(twice, other)
+            self._put_error(sorted(twice), other)
         assert index.state is not None
         review = [n for n in (*self.take, *both) if self._our_code(n) == NEEDS_REVIEW]
         ended = index.state.status in TERMINAL_STATUSES
@@ -183,10 +215,12 @@ class Plan:
             added=self.added,
             review=sorted(review),
             both=both,
-            twice=twice,
+            twice=sorted(twice),
             job_status=index.state.status,
             their_job_status=self._their_state.status,
             left_open=tallies[CODES["pending"]] + tallies[CODES["processing"]] if ended else 0,
+            retries=[f"{retry.job} on {retry.host}" for retry in self.retries],
+            is_retried_twice=is_retried_twice,
         )
 
     def _record(self, other: str, twice: list[int]) -> LogRecord:
@@ -223,19 +257,47 @@ class Plan:
             line = encode_row(number, row.checksum, data, time_text(at).encode())
             log.index.add_row(number, log.append_line(line, at, number))
 
-    def _take(self, change: Change) -> str:
-        """Make one change of theirs ours; the level, if it is a log record."""
+    def _take(self, change: Change) -> None:
+        """Make one change of theirs ours."""
         record = self._read(change)
         if isinstance(record, LogRecord):
             record.at = self._log.now()
             put_job_record(self._log, record)
-            return str(record.level)
+            return
         assert isinstance(record, RowStatusRecord)
         if record.origin is None:
             record.origin = Origin(id=change.id, at=record.at)
         record.at = self._log.now()
         self._put(record)
-        return ""
+
+    def _settle(self, number: int, changes: list[Change], twice: list[int]) -> None:
+        """What the changes that were taken over leave to be seen by a person."""
+        code, last = self._our_code(number), changes[-1].status
+        if code == COMPLETED:
+            if self._there.alarms_about(self._here, number):
+                message = "completed on another copy of this job, and worked on here too"
+                told = LogRecord(message=message, level="ERROR", row=number, at=self._log.now())
+                put_job_record(self._log, told)
+                twice.append(number)
+            elif any(change.is_alarm for change in changes):
+                twice.append(number)
+        elif last == "processing":
+            message = "it was in flight on another copy: whether it took effect is unknown"
+            self._to_review(number, IN_FLIGHT, message)
+        elif last == ELSEWHERE and code != NEEDS_REVIEW and any(c.is_work for c in changes):
+            self._to_review(number, BOTH_COPIES, self._in_words(number, changes))
+
+    def _take_retries(self) -> bool:
+        """Log that the unfinished rows go on in other jobs; whether the job was retried here too."""
+        both = bool(self.retries and self._here.retries)
+        for retry, offset in self.retries.items():
+            record = decode_record(self._theirs.file.read_line(offset))
+            assert isinstance(record, LogRecord)
+            record.details = {"retry": retry._asdict()}
+            record.level = "ERROR" if both else "WARNING"
+            record.at = self._log.now()
+            put_job_record(self._log, record)
+        return both
 
     def _tell(self, number: int, change: Change, level: str) -> None:
         """Log a change of theirs that can't become one of ours."""
@@ -329,6 +391,10 @@ class Plan:
 
     def _read(self, change: Change) -> Any:
         return decode_record(self._theirs.file.read_line(change.offset))
+
+
+def _is_all_skips(changes: list[Change]) -> bool:
+    return {change.status for change in changes if change.is_work} == {"skipped"}
 
 
 def _our_row(log: Log, number: int) -> RowRecord:

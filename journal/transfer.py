@@ -26,12 +26,13 @@ from journal.artifacts import STAGING_NAME, Artifacts
 from journal.compare import Comparison, compare, relate, with_line
 from journal.copies import Copy, open_copy, seal_before
 from journal.errors import (
+    CommitOutcomeUnknownError,
     CopiesDivergedError,
     InvalidValueError,
     JobExistsError,
     PackError,
 )
-from journal.forward import count_missing, forward
+from journal.forward import forward, replay_missing
 from journal.log import Log
 from journal.merge import OTHER_NAME, Merged, Plan
 from journal.replay import START, Position
@@ -346,10 +347,17 @@ def _pull(store: Store, theirs: Copy, *, merge: bool) -> Pulled:
             else:
                 merged = None
                 action = "forwarded"
-                commits = count_missing(log, ours, theirs)
-            artifacts.install(relation)  # before the commits that name them are on the disk
-            if relation == "behind":
-                forward(log.file, ours, theirs, commits)
+                commits = replay_missing(log, ours, theirs)
+            try:
+                artifacts.install(relation)  # before the commits that name them are on the disk
+                if relation == "behind":
+                    forward(log.file, ours, theirs, commits)
+            except CommitOutcomeUnknownError:
+                raise
+            except BaseException:
+                if relation == "behind":
+                    artifacts.put_back()
+                raise
         return _pulled(job_id, action, artifacts, commits, merged)
     except OSError as error:
         raise handles.storage_error(directory, "pull into", error) from error

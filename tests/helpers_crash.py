@@ -197,11 +197,11 @@ class FaultyOs:
         if not callable(real) or isinstance(real, type):
             return real
 
-        def call(*arguments: Any) -> Any:
+        def call(*arguments: Any, **options: Any) -> Any:
             # A view that is kept, in a record or in a traceback, pins the writer's buffer.
             arguments = tuple(bytes(a) if isinstance(a, memoryview) else a for a in arguments)
             self.calls.append((name, arguments))
             faults = self._faults.get(name)
-            return faults.pop(0)(real, *arguments) if faults else real(*arguments)
+            return faults.pop(0)(real, *arguments) if faults else real(*arguments, **options)
 
         return call

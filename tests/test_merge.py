@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -724,6 +723,94 @@ def test_a_result_too_deep_for_a_log_record_is_left_out_of_it_and_named(
     assert "left out here" in told_of(here, 3)
 
 
+# --- done twice, and told to both ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first", ["the copy that failed it", "the copy that completed it"])
+def test_a_row_that_one_failed_and_one_completed_is_told_to_both_in_either_order(
+    here: Path, there: Path, first: str
+) -> None:
+    fail(here, 3)
+    go_on(there, 3)
+    order = [(here, there), (there, here)]
+    for root, other in order if first == "the copy that failed it" else order[::-1]:
+        found = merged(root, other)
+        assert 3 in (*found.review, *found.twice)
+    assert row_of(there, 3).status == "completed"
+    for root in (here, there):
+        assert "worked on" in log_of(root, 3) or "on another copy" in log_of(root, 3)
+
+
+def test_a_failed_row_that_comes_as_completed_is_named_in_the_error_of_the_job(
+    here: Path, there: Path
+) -> None:
+    fail(here, 3)
+    go_on(there, 3)
+    merged(there, here)
+    done = journal_line(here, "pull", str(there / JOB), "--merge-outcomes")
+    assert done.returncode == 3
+    assert row_of(here, 3).status == "completed"
+    assert "rows 3: completed here" in journal_line(here, "show", JOB).stdout
+    told = journal_line(here, "log", JOB, "--row", "3", "--level", "error").stdout
+    assert "completed on another copy of this job, and worked on here too" in told
+    assert pull(here, there, merge=True).action == "ahead"
+
+
+def test_what_one_did_before_both_skipped_a_row_is_known_to_both(here: Path, there: Path) -> None:
+    skip(here, 3)
+    fail(there, 3, "LabelMaybeBought")
+    skip(there, 3)
+    assert merged(here, there).review == []
+    assert row_of(here, 3).status == "skipped"
+    assert "LabelMaybeBought" in log_of(here, 3)
+    assert pull(there, here, merge=True).action == "ahead"
+
+
+# --- retries -------------------------------------------------------------------------------------
+
+
+def ended(root: Path) -> None:
+    fail(root, 3)
+    with JobService(root, sync="none") as service:
+        service.update_status(JOB, "completed")
+
+
+def test_a_retry_that_was_made_on_the_other_copy_is_none_to_make_again_here(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended(here)
+    there = copied(here, "there")
+    with monkeypatch.context() as away:
+        away.setattr("journal.system.host_name", lambda: "away")
+        change(there, lambda service: service.retry_job(JOB))
+    change(here, lambda service: service.log(JOB, "gone on"))
+    found = merged(here, there)
+    assert (found.retries, found.is_retried_twice) == ([f"{JOB}-retry on away"], False)
+    refused = journal_line(here, "retry", JOB)
+    assert refused.returncode == 4
+    assert "made on away" in refused.stderr
+    assert pull(here, there, merge=True).action == "ahead"
+    assert pull(there, here, merge=True).action == "ahead"
+
+
+def test_a_job_that_both_copies_have_retried_is_told_to_both(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended(here)
+    there = copied(here, "there")
+    for root in (here, there):
+        with monkeypatch.context() as away:
+            away.setattr("journal.system.host_name", lambda root=root: root.name)
+            change(root, lambda service: service.retry_job(JOB))
+    for root, other in ((here, there), (there, here)):
+        done = journal_line(root, "pull", str(other / JOB), "--merge-outcomes")
+        assert done.returncode == 3
+        assert f"go on as {JOB}-retry on {other.name}: pull that job, too" in done.stderr
+        assert "it was retried here as well" in done.stderr
+    for root, other in ((here, there), (there, here)):
+        assert pull(root, other, merge=True).action == "ahead"
+
+
 # --- artifacts ---------------------------------------------------------------------------------
 
 
@@ -754,73 +841,3 @@ def test_of_many_files_that_differ_some_are_named_and_the_rest_counted(
     assert done.returncode == 3
     assert done.stderr.count(" differs: the one here was kept") == 10
     assert "... and 20 more; --json names all" in done.stderr
-
-
-# --- any history -------------------------------------------------------------------------------
-
-SEEDS = 60
-
-
-@pytest.mark.parametrize("seed", range(SEEDS))
-def test_whatever_three_copies_did_no_completed_work_is_repeated_without_a_word(
-    tmp_path: Path, seed: int
-) -> None:
-    """Each row's shipments are counted outside. A row that was shipped by one copy and is open on
-    another must be told before it can be shipped there: by a review, or by the job's error."""
-    draw = random.Random(seed)
-    make_job(tmp_path / "a", 6)
-    copies = [tmp_path / "a", copied(tmp_path / "a", "b"), copied(tmp_path / "a", "c")]
-    shipped: dict[int, set[str]] = {number: set() for number in range(1, 7)}
-    for step in range(14):
-        root = draw.choice(copies)
-        if draw.random() < 0.35:
-            other = draw.choice([c for c in copies if c != root])
-            pull(root, other, merge=True)
-            is_well(root)
-            for ours, theirs in zip(states_of(root), states_of(other), strict=True):
-                assert theirs != "completed" or ours in ("completed", "needs_review")
-        else:
-            act(root, draw.randrange(3, 7), draw, shipped, f"{root.name}{step}")
-    for _ in range(3):  # until all have heard of all
-        for root in copies:
-            for other in copies:
-                if other != root:
-                    pull(root, other, merge=True)
-    for root in copies:
-        for other in copies:
-            if other != root:
-                assert pull(root, other, merge=True).action in ("ahead", "identical")
-        for number, trackings in shipped.items():
-            row = row_of(root, number)
-            text = log_of(root, number)
-            assert all(tracking in text for tracking in trackings)
-            if trackings:
-                assert row.status in ("completed", "needs_review")
-            if len(trackings) > 1 and row.status == "completed":
-                assert "on another copy of this job" in text
-
-
-def act(
-    root: Path, number: int, draw: random.Random, shipped: dict[int, set[str]], tracking: str
-) -> None:
-    """What a run, its death, or a person may do with a row next."""
-    row_id = f"{JOB}:{number}"
-    with JobService(root, sync="none") as service:
-        row = service.get_row(row_id)
-        assert row is not None
-        if row.status == "pending":
-            service.start_row(row_id)
-            end = draw.choice(["ship", "ship", "fail", "die"])
-            if end == "ship":
-                shipped[number].add(tracking)
-                service.complete_row(row_id, tracking)
-            elif end == "fail":
-                service.fail_row(row_id, "E", "no")
-        elif row.status == "failed":
-            service.retry_row(row_id)
-        elif row.status == "processing":
-            if draw.random() < 0.5:
-                shipped[number].add(tracking)
-                service.complete_row(row_id, tracking)
-            else:
-                service.start_job(JOB, "review")

@@ -119,7 +119,8 @@ def test_a_pack_is_as_of_the_last_seal_and_holds_neither_locks_nor_hints_nor_tor
     whole = journal_path(here, JOB).read_bytes()
     with journal_path(here, JOB).open("ab") as file:
         file.write(b'{"type":"row_status","row":3,"sta')
-    for name in ("index.hint", "index.hint.new", "journal.torn-12-1", "notes.txt"):
+    kept = ("journal.torn-12-1", "journal.damaged-12-2", "journal.other-1509-57c780d8")
+    for name in ("index.hint", "index.hint.new", "notes.txt", *kept):
         (here / JOB / name).write_text("x")
     unpack_job(there, source(packed(here, tmp_path / "pack")))
     names = set(content_of(there))
@@ -127,7 +128,7 @@ def test_a_pack_is_as_of_the_last_seal_and_holds_neither_locks_nor_hints_nor_tor
     assert journal_path(there, JOB).read_bytes() == whole
     pack_to_file(here / JOB, tmp_path / "kept", kept=True)
     unpack_job(tmp_path / "third", source(tmp_path / "kept"))
-    assert (tmp_path / "third" / JOB / "journal.torn-12-1").read_text() == "x"
+    assert [(tmp_path / "third" / JOB / name).read_text() for name in kept] == ["x"] * 3
 
 
 def test_any_tar_reads_a_pack_as_the_job_s_directory(here: Path, tmp_path: Path) -> None:
@@ -437,8 +438,12 @@ HOSTILE: dict[str, bytes] = {
     "manifest is no JSON": pack_of(b"}{"),
     "manifest nests deep": pack_of(b"[" * 200_000),
     "manifest lacks members": pack_of(b"{}"),
-    "another version": pack_of(
-        msgspec.json.encode(manifest_of(GOOD)).replace(b'"pack":1', b'"pack":2')
+    "version 0": pack_of(msgspec.json.encode(manifest_of(GOOD)).replace(b'"pack":1', b'"pack":0')),
+    "a file that is a directory, too": pack_of(
+        manifest_of(GOOD, entry("artifacts/a/b", EVIL), entry("artifacts/a", EVIL)),
+        JOURNAL,
+        member(f"{JOB}/artifacts/a/b", EVIL),
+        member(f"{JOB}/artifacts/a", EVIL),
     ),
     "job id is a path": pack_of(manifest_of(GOOD, job_id="../x"), JOURNAL),
     "job id is another": pack_of(manifest_of(GOOD, job_id="other"), JOURNAL),
@@ -604,6 +609,15 @@ def test_a_pack_that_was_refused_for_its_depth_keeps_nobody_from_making_jobs(the
     with JobService(there) as service:
         service.create_job("Next", job_id="next")
     assert staging_of(there) == []
+
+
+def test_a_pack_of_a_newer_version_is_named_as_that(there: Path, tmp_path: Path) -> None:
+    text = msgspec.json.encode({"pack": 2, "files": "elsewhere"})
+    (tmp_path / "pack").write_bytes(pack_of(text, JOURNAL))
+    done = journal_line(there, "unpack", str(tmp_path / "pack"))
+    assert "was written by a newer version of rowjournal (pack 2)" in done.stderr
+    assert done.returncode == 6
+    assert not (there / JOB).exists()
 
 
 def test_a_bomb_is_not_inflated_beyond_what_its_manifest_announces(there: Path) -> None:

@@ -586,12 +586,17 @@ def test_whatever_call_is_refused_the_journal_is_as_it_was_or_as_the_other_s(
     monkeypatch.setattr(journal.forward, "_SYNC_BYTES", size)
     go_on(there, 3, 4)
     put_artifact(there, "3.pdf", b"3")
-    before, after = content_of(here), content_of(there)
+    put_artifact(here, "4.pdf", b"ours")
+    put_artifact(there, "4.pdf", b"theirs")
+    before = content_of(here)
+    after = {**content_of(there), "artifacts/4.pdf.before-1": b"ours"}
     spare = here.with_name("spare")
     shutil.copytree(here, spare)
     faulty_os.calls.clear()
     pull(here, there)
-    called = {name: faulty_os.count(name) for name in ("write", "fdatasync", "fsync", "rename")}
+    kinds = ("write", "fdatasync", "fsync", "link", "rename")
+    called = {name: faulty_os.count(name) for name in kinds}
+    assert called["link"] == 1
     assert called["write"] > 3
     assert called["fdatasync"] >= 2
     tried = 0
@@ -612,6 +617,9 @@ def test_whatever_call_is_refused_the_journal_is_as_it_was_or_as_the_other_s(
             assert is_new or found["journal.jsonl"] == before["journal.jsonl"]
             assert found.get("artifacts/3.pdf") in (None, b"3")
             assert not (is_new and "artifacts/3.pdf" not in found)
+            if not is_new and not (name == "rename" and number == called["rename"] - 1):
+                assert found["artifacts/4.pdf"] == b"ours"
+            assert b"ours" in (found["artifacts/4.pdf"], found.get("artifacts/4.pdf.before-1"))
             assert verify_job(here / JOB).findings == []
             assert pull(here, there).action == ("identical" if is_new else "forwarded"), unknown
             assert content_of(here) == after

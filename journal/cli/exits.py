@@ -52,7 +52,7 @@ _EXIT_CODES: tuple[tuple[tuple[type[JournalError], ...], int], ...] = (
     ),
     ((CopiesDivergedError,), EXIT_ROWS_OPEN),
     ((JobBusyError, JobLockedError), EXIT_BUSY),
-    ((JournalDamagedError, PackError), EXIT_DAMAGED),
+    ((FormatVersionError, JournalDamagedError, PackError), EXIT_DAMAGED),
 )
 
 

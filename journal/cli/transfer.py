@@ -300,7 +300,11 @@ def pull_command(
             f"{merged.left_open} rows are open, and the job has ended here ({merged.job_status}): "
             f"{journal} retry {job_id} makes a job of them"
         )
-    is_open = merged.review or merged.twice or merged.left_open
+    for retry in merged.retries:
+        tell(f"{job_id}: its unfinished rows go on as {retry}: pull that job, too")
+    if merged.is_retried_twice:
+        tell(f"{job_id}: it was retried here as well: rows may be done by both jobs, and so twice")
+    is_open = merged.review or merged.twice or merged.left_open or merged.is_retried_twice
     return EXIT_ROWS_OPEN if is_open else open_code
 
 

@@ -245,8 +245,8 @@ class Recorder:
         slot = self._slot(source)
         self._name((slot, None), (self._slot(target), self._view.names[slot]))
 
-    def link(self, source: str | Path, target: str | Path) -> None:
-        os.link(source, target)
+    def link(self, source: str | Path, target: str | Path, **options: Any) -> None:
+        os.link(source, target, **options)
         self._name((self._slot(target), self._view.names[self._slot(source)]))
 
     def unlink(self, path: str | Path) -> None:
