@@ -39,7 +39,7 @@ class Side(msgspec.Struct):
 
     ``size_bytes`` up to its last commit. ``rows_added`` are new rows, ``row_statuses`` how often
     rows got each status ("processing" is an attempt begun), ``job_statuses`` and ``messages`` (of
-    the last ``log`` records) in their order.
+    the last ``log`` records that are about no row) in their order.
     """
 
     name: str
@@ -167,7 +167,7 @@ def _since(copy: Copy, fork: Position) -> Side:
                 side.rows_added += 1
             elif isinstance(record, JobStatusRecord):
                 side.job_statuses.append(record.status)
-            elif isinstance(record, LogRecord):
+            elif isinstance(record, LogRecord) and record.row is None:
                 side.messages = [*side.messages, record.message][-_MOST_MESSAGES:]
             side.records += 1
             side.first_at = side.first_at or record.at

@@ -78,6 +78,15 @@ def test_copies_that_diverged_are_told_with_the_line_and_what_each_did_since(
     assert found.theirs.commits == 7
 
 
+def test_what_was_logged_about_rows_is_not_listed_among_the_messages_of_the_job(
+    here: Path, there: Path
+) -> None:
+    for number in range(30):
+        change(there, lambda service, n=number: service.log(JOB, "about one", row_number=n % 9 + 1))
+    change(there, lambda service: service.log(JOB, "about all"))
+    assert compared(here, there).theirs.messages == ["about all"]
+
+
 def test_a_torn_tail_is_no_difference_and_a_writer_may_be_at_work(here: Path, there: Path) -> None:
     with journal_path(there, JOB).open("ab") as file:
         file.write(b'{"type":"row_status","row":3,"sta')

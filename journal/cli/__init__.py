@@ -116,8 +116,8 @@ def cli(ctx: click.Context, root: str) -> None:
     Exit codes: 0 all rows completed or skipped, 1 unexpected error, 2 usage or bad input, 3
     ended or given up with failed rows or rows that need review, 4 no such job, a refused
     transition, or paused with rows left by a limit or by another process, 5 locked or running
-    elsewhere, 6 damage, 124 wait --timeout was too short, 129, 130 and 143 paused by SIGHUP,
-    Ctrl-C or SIGTERM, 141 the output's reader has gone.
+    elsewhere, 6 damage or a newer version's, 124 wait --timeout was too short, 129, 130 and 143
+    paused by SIGHUP, Ctrl-C or SIGTERM, 141 the output's reader has gone.
     """
     ctx.obj = root
 
