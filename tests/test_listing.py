@@ -158,6 +158,35 @@ def test_no_format_lets_data_steer_a_terminal(
     assert not set(shown) & set("\x1b\x07\u202e")
 
 
+@pytest.mark.parametrize("form", ["csv", "tsv", "jsonl", "json"])
+def test_an_export_does_not_steer_a_terminal_and_is_exact_elsewhere(root: Path, form: str) -> None:
+    arguments = ("--root", str(root), "export", "job-0", "-", "--format", form)
+    code, shown = on_terminal(*arguments, columns=80)
+    assert code == 0
+    assert not set(shown) & set("\x1b\x07\u202e")
+    command = [sys.executable, "-m", "journal", *arguments]
+    exact = subprocess.run(command, capture_output=True, check=True).stdout.decode()
+    if form in ("csv", "tsv"):
+        assert "\x1b[31m" in exact
+        assert "E\x07\u202e" in exact
+        assert escaped(exact, keep="\t\n") == shown
+    else:
+        assert "\u202e" in exact
+        assert exact.count("\n") == shown.count("\n")
+        if form == "json":
+            assert json.loads(exact) == json.loads(shown)
+
+
+def test_verify_shows_the_name_of_a_damaged_directory_as_escapes(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    (tmp_path / "\x1b[31mred\u202e").mkdir()
+    (tmp_path / "\x1b[31mred\u202e" / "journal.jsonl").write_bytes(b"no journal\n")
+    assert main(["--root", str(tmp_path), "verify", "--all"]) == 6
+    shown = capsys.readouterr().out
+    assert shown.startswith("DAMAGED  \\x1b[31mred\\u202e: 0 records")
+
+
 def _as_cells(record: dict[str, Any]) -> dict[str, str]:
     """What the cells of a JSON record hold, as the README says it."""
     return {

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import click
 
 from journal.cli.exits import exit_code_of_store
 from journal.cli.jobs import ReadingService, complete_job, complete_path, find_job
-from journal.cli.output import tell
+from journal.cli.output import data_stream, tell
 from journal.errors import JournalError
 from journal.export import FORMATS, STREAMED, export_rows, format_of
 from journal.model import RowStatus
@@ -54,7 +53,7 @@ def export_command(
     """Write the rows of JOB to OUT: CSV, TSV, JSON Lines, JSON, SQLite or Parquet.
 
     The name of OUT says the format: .csv .tsv .jsonl .json .db .sqlite .parquet; - is standard
-    output, CSV unless --format says otherwise. OUT is written whole or not at all.
+    output, CSV unless --format says otherwise; a terminal is shown control characters as escapes. OUT is written whole or not at all.
 
     The columns are the data's own, then job_id, row_number, status, attempts, error_code,
     error_message, reason, tracking_number, label_path, cost_cents, result, created_at, started_at,
@@ -82,7 +81,7 @@ def export_command(
         count = export_rows(
             service,
             job_ids,
-            sys.stdout.buffer if out == "-" else out,
+            data_stream(is_json=file_format.startswith("json")) if out == "-" else out,
             file_format,
             statuses=statuses,
             redact=redact,

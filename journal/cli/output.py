@@ -8,7 +8,7 @@ import sys
 import unicodedata
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
+from typing import IO, Any, cast
 
 import click
 import msgspec
@@ -150,6 +150,28 @@ def tell(text: str) -> None:
     """A line to standard error; if nobody listens any more, what is done matters more."""
     with contextlib.suppress(OSError):
         click.echo(clean(text), err=True)
+
+
+class _Shown:
+    """Standard output as a terminal: lines of JSON or of cells, each written whole, as escapes."""
+
+    def __init__(self, *, is_json: bool) -> None:
+        self._is_json = is_json
+
+    def write(self, data: bytes) -> int:
+        text = data.decode()
+        if self._is_json:
+            text = "\n".join(map(escaped_json, text.split("\n")))
+        else:
+            text = escaped(text, keep="\t\n")
+        return sys.stdout.buffer.write(text.encode())
+
+
+def data_stream(*, is_json: bool) -> IO[bytes]:
+    """Where data goes as it is: standard output; a terminal gets what would steer it as escapes."""
+    if sys.stdout.isatty():
+        return cast("IO[bytes]", _Shown(is_json=is_json))  # of which only write is used
+    return sys.stdout.buffer
 
 
 def as_json(value: Any) -> str:

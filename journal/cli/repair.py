@@ -58,14 +58,14 @@ def text_of(repair: Repair) -> str:
         last = action.line + action.lines - 1
         where = f"lines {action.line} to {last}" if action.lines > 1 else f"line {action.line}"
         rows = f"; about row {ranges(action.rows)}" if action.rows else ""
-        lines.append(f"  {action.kind}: {where}: {clean(action.message)}{rows}")
+        lines.append(f"  {action.kind}: {where}: {action.message}{rows}")
     if repair.lost_rows:
         lines.append(f"  the data of these rows is lost: {ranges(repair.lost_rows)}")
     if repair.review_count:
         lines.append(f"  rows that need a review by it: {repair.review_count}")
     if repair.damaged_copy:
         lines.append(f"  the journal as it was: {repair.damaged_copy}")
-    return "\n".join(lines)
+    return "\n".join(map(clean, lines))
 
 
 def ranges(numbers: list[int]) -> str:

@@ -73,7 +73,7 @@ def _echo_report(report: Report) -> None:
     verdict = next((kind for kind in ("damage", "newer", "torn") if kind in kinds), "ok")
     word = "DAMAGED" if verdict == "damage" else verdict
     click.echo(
-        f"{word:<8} {report.job_id}: {report.records} records in {report.commits} commits, "
+        f"{word:<8} {clean(report.job_id)}: {report.records} records in {report.commits} commits, "
         f"{report.rows} rows"
     )
     for finding in report.findings:
