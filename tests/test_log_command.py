@@ -639,6 +639,13 @@ def test_a_wait_may_be_limited(root: Path, run: Run) -> None:
     assert run("wait", "j", "--timeout", "-1")[0] == 2
 
 
+@pytest.mark.parametrize("seconds", ["nan", "inf", "1e999", "-inf", "soon"])
+def test_a_wait_that_would_never_end_or_be_over_is_a_usage_error(run: Run, seconds: str) -> None:
+    code, out, err = run("wait", "j", "--timeout", seconds)
+    assert (code, out) == (2, "")
+    assert "is no number of seconds: say 90, or 0.5" in err
+
+
 @pytest.mark.parametrize("columns", [80, 200])
 @pytest.mark.parametrize("name", ["j", "a-job-of-a-name-that-is-" + "long-" * 15 + "indeed"])
 def test_progress_is_one_line_of_the_terminal_that_is_written_over(

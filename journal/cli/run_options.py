@@ -8,6 +8,7 @@ from typing import TypeVar
 import click
 
 from journal.cli.jobs import complete_job
+from journal.cli.when import Seconds
 from journal.errors import InvalidValueError
 from journal.inputs import FORMATS
 from journal.limits import Halt, Rate
@@ -76,7 +77,7 @@ _OPTIONS = (
         "--backoff",
         "backoff_s",
         metavar="SECONDS",
-        type=click.FloatRange(min=0),
+        type=Seconds(min=0),
         default=1.0,
         show_default=True,
         help="Wait before the second attempt; doubled each time, with jitter.",
@@ -85,7 +86,7 @@ _OPTIONS = (
         "--timeout",
         "timeout_s",
         metavar="SECONDS",
-        type=click.FloatRange(min=0, min_open=True),
+        type=Seconds(min=0, min_open=True),
         help="End a command, and all that it started, that takes longer.",
     ),
     click.option(

@@ -10,6 +10,7 @@ from journal.cli.follow import follow_job
 from journal.cli.jobs import existing_job, find_job, job_argument
 from journal.cli.output import tell
 from journal.cli.progress import Progress
+from journal.cli.when import Seconds
 from journal.model import Job, job_exit_code
 
 EXIT_TIMED_OUT = 124  # as of timeout(1)
@@ -40,7 +41,7 @@ def watch_command(ctx: click.Context, job: str) -> int:
 @click.option(
     "--timeout",
     "timeout_s",
-    type=click.FloatRange(min=0),
+    type=Seconds(min=0),
     metavar="SECONDS",
     help="Wait no longer; then the exit code is 124.",
 )

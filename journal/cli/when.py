@@ -1,7 +1,8 @@
-"""Moments on the command line: ISO 8601, or how long ago."""
+"""Times on the command line: moments in ISO 8601 or as how long ago, and durations in seconds."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -21,6 +22,21 @@ def parse_moment(
         return None if value is None else moment(value, datetime.now(UTC))
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
+
+
+class Seconds(click.FloatRange):
+    """SECONDS as an option's type: a number that is one, so that none is waited for in vain."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        try:
+            seconds = float(value)
+        except ValueError:
+            seconds = math.nan
+        if not math.isfinite(seconds):
+            self.fail(f"{value!r} is no number of seconds: say 90, or 0.5", param, ctx)
+        return float(super().convert(seconds, param, ctx))
 
 
 def since_option(what: str) -> Callable[[Any], Any]:
