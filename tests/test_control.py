@@ -211,6 +211,13 @@ def test_cancel_reaches_the_run_and_says_what_stays_undone(cli: Cli, run: OtherR
     assert cli("cancel", "j") == (0, "", "j: is cancelled already\n")
 
 
+def test_cancel_says_that_rows_are_in_flight_no_more_where_their_run_has_died(
+    cli: Cli, run: OtherRun
+) -> None:
+    run.stop()
+    assert "rows are done, and 1 in flight when the run died, 2 failed" in cli("cancel", "j")[2]
+
+
 def test_a_paused_job_is_cancelled_and_a_pending_or_ended_one_is_not(cli: Cli) -> None:
     assert cli("cancel", "j")[0] == 4
     end_job(cli, "paused")
@@ -268,7 +275,13 @@ def test_retry_of_a_job_that_has_not_ended_has_nothing_to_do_with_interrupted_ro
 ) -> None:
     code, _, err = cli("retry", "j", "--on-interrupted", "retry")
     assert code == 2
-    assert "--on-interrupted is for a job that has ended" in err
+    assert "--on-interrupted is for a job that has ended, and j is pending" in err
+    with JobService(cli.root) as service:
+        service.start_job("j")
+    for option in ("--on-interrupted=retry", "--again"):
+        code, _, err = cli("retry", "j", option)
+        assert code == 2
+        assert "and j is interrupted" in err
 
 
 # --- skip

@@ -105,7 +105,7 @@ def cancel_command(ctx: click.Context, job: str) -> None:
         found = service.update_status(job_id, JobStatus.CANCELLED)
     undone = {
         "pending": found.pending_count,
-        "in flight": found.processing_count,
+        "in flight" if holder else "in flight when the run died": found.processing_count,
         "failed": found.failed_rows,
         "to be reviewed": found.needs_review_count,
     }

@@ -17,6 +17,7 @@ from journal.format import DECODE_ERRORS, MAX_DEPTH, nests_deeper_than
 from journal.index import TERMINAL_STATUSES
 from journal.model import JobRow, RowStatus
 from journal.service import JobService
+from journal.states import state_of
 
 _row_option = click.option(
     "--row", "rows", callback=parse_rows, required=True, help="Row numbers, such as 5,12-40."
@@ -63,6 +64,7 @@ def retry_command(
     service, job_id = find_job(ctx.obj, job)
     with service:
         found = existing_job(service, job_id)
+        state = state_of(service, found)
         if found.status in TERMINAL_STATUSES:
             if rows is not None or error_code is not None:
                 raise Refused(
@@ -74,13 +76,11 @@ def retry_command(
             return
         if on_interrupted is not None:
             raise click.UsageError(
-                f"--on-interrupted is for a job that has ended, and {job_id} is {found.status}: "
+                f"--on-interrupted is for a job that has ended, and {job_id} is {state}: "
                 "`journal run` takes it"
             )
         if again:
-            raise click.UsageError(
-                f"--again is for a job that has ended, and {job_id} is {found.status}"
-            )
+            raise click.UsageError(f"--again is for a job that has ended, and {job_id} is {state}")
         if rows is None and error_code is None:
             count = service.retry_failed_rows(job_id)
         else:
