@@ -1,6 +1,7 @@
 """`journal list`, `show`, `rows`, `verify`, `retry`: output and exit codes."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -281,6 +282,37 @@ def test_a_closed_pipe_ends_the_command_quietly(root: Path) -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait() == 141
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(["--help"], 141), (["--version"], 141), (["list", "--help"], 141)]
+    + [(each, 2) for each in (["list", "--limit", "x"], ["lisst"], ["rows"], ["list", "--nope"])],
+    ids=str,
+)
+def test_help_and_usage_errors_that_nobody_reads_end_quietly(
+    root: Path, tmp_path: Path, arguments: list[str], code: int
+) -> None:
+    reader, pipe = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "journal", "--root", str(root), *arguments]
+    with (tmp_path / "err").open("wb") as err:
+        done = subprocess.run(
+            command, stdout=pipe, stderr=err if code == 141 else pipe, check=False
+        )
+    os.close(pipe)
+    assert done.returncode == code
+    assert (tmp_path / "err").read_bytes() == b""
+
+
+def test_a_usage_error_shows_what_was_typed_without_control_characters(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["list", "--limit", "\x1b[31m"]) == 2
+    assert main(["\x1b[31m\u202e"]) == 2
+    err = capsys.readouterr().err
+    assert err.count("Usage: ") == 2
+    assert not set(err) & set("\x1b\u202e")
 
 
 @pytest.mark.parametrize("command", ["", "list", "show", "rows", "verify", "run", "retry"])

@@ -261,6 +261,8 @@ def test_a_limit_is_a_number_from_0_or_all(root: Path, capsys: Capture, command:
     there = count()
     assert there > 3
     assert [count("--limit", limit) for limit in ("0", "2", "all", "999")] == [0, 2, there, there]
+    assert [count("--limit", "1" + "0" * power) for power in (18, 30, 5000)] == [there] * 3
+    assert count("--limit", "2".zfill(5000)) == 2
     for no_limit in ("-1", "some", "1.5"):
         assert main(["--root", str(root), *command.split(), "--limit", no_limit]) == 2
         assert f"{no_limit!r} is no number, and not 'all'" in capsys.readouterr().err

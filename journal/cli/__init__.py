@@ -55,14 +55,21 @@ class _Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  (click's)
         return list(_COMMANDS)
 
+    # A closed pipe is caught in here, for click itself turns it into exit code 1.
+
+    def make_context(self, *args: Any, **more: Any) -> click.Context:
+        try:
+            return super().make_context(*args, **more)
+        except BrokenPipeError:  # by --help or --version
+            _nobody_reads()
+            raise click.exceptions.Exit(EXIT_CLOSED_PIPE) from None
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             code = super().invoke(ctx)
             sys.stdout.flush()
         except BrokenPipeError:
-            # Whoever read our output has gone; what is left in the buffer must not raise at
-            # exit. Caught in here, for click itself turns a closed pipe into exit code 1.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _nobody_reads()
             return EXIT_CLOSED_PIPE
         return code
 
@@ -74,6 +81,11 @@ class _Commands(click.Group):
         assert isinstance(command, click.Command)
         _take_from_environment(command, cmd_name)
         return command
+
+
+def _nobody_reads() -> None:
+    """Whoever read our output has gone; what is left in the buffer must not raise at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _take_from_environment(command: click.Command, name: str) -> None:
@@ -128,7 +140,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         code: Any = cli.main(arguments, standalone_mode=False, complete_var="_JOURNAL_COMPLETE")
     except click.ClickException as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        for line in shown.getvalue().splitlines():
+            tell(line)
         return error.exit_code
     except click.exceptions.Exit as error:
         return error.exit_code

@@ -66,9 +66,10 @@ def limit_option(
 def _parse_count(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:
     if value is None or value == "all":
         return None
-    if not (value.isascii() and value.isdecimal() and len(value) < 10):
+    if not (value.isascii() and value.isdecimal()):
         raise click.BadParameter(f"{value!r} is no number, and not 'all'")
-    return int(value)
+    digits = value.lstrip("0") or "0"
+    return int(digits) if len(digits) < 19 else None  # more than there can be
 
 
 def listing_options(command: Callable[..., Any]) -> Callable[..., Any]:
