@@ -296,6 +296,40 @@ def test_skip_skips_the_rows_that_are_named(review: Cli) -> None:
     assert review.row(1).reason == "the customer has cancelled"
 
 
+def test_skip_skips_the_rows_that_failed_with_a_code(cli: Cli) -> None:
+    with JobService(cli.root) as service:
+        service.create_rows("j", [{}] * 2)
+        service.fail_row("j:6", "E1", "m")
+        service.start_job("j")
+        service.start_row("j:7")
+        service.review_row("j:7", "E1", "look")
+    assert cli("skip", "j", "--row", "1-3", "--error-code", "E1", "--reason", "old")[:2] == (0, "1")
+    assert cli.row(2).reason == "old"
+    assert cli.statuses()[5:] == ["failed", "needs_review"]
+    assert cli("skip", "j", "--error-code", "E1")[:2] == (0, "1")
+    assert cli.statuses() == [
+        "pending",
+        "skipped",
+        "failed",
+        "skipped",
+        "completed",
+        "skipped",
+        "needs_review",
+    ]
+
+
+def test_a_code_that_no_row_failed_with_is_said_and_changes_nothing(cli: Cli) -> None:
+    before = cli.journal()
+    for command in ("skip", "retry"):
+        code, out, err = cli(command, "j", "--error-code", "E3")
+        assert (code, out) == (0, "0")
+        assert "no row failed with code 'E3': `journal errors j` names the codes" in err
+        assert "no row of these failed" in cli(command, "j", "--error-code", "E1", "--row", "3")[2]
+    assert cli("skip", "j", "--error-code", "E1", "--row", "77")[0] == 4
+    assert cli("skip", "j")[0] == 2
+    assert cli.journal() == before
+
+
 def test_skip_does_nothing_if_one_of_the_rows_is_in_flight_or_done(cli: Cli, run: OtherRun) -> None:
     before = cli.journal()
     for number, status in ((1, "processing"), (4, "skipped"), (5, "completed")):

@@ -120,6 +120,19 @@ def test_the_story_of_a_run_steered_from_another_terminal_ends_as_the_readme_say
     assert summary["status"] == "completed"
 
 
+def test_the_story_of_errors_settled_by_their_code_ends_as_the_readme_says(shop: Path) -> None:
+    done = subprocess.run(
+        ["bash", "-c", example("by code")], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    groups = re.findall(r"^([78]) +failed .* ([0-9,]+)$", done.stdout, re.MULTILINE)
+    assert groups == [("7", "2,4"), ("8", "3")]
+    with JobService("jobs") as service:
+        rows = [(row.status, row.attempts) for row in service.get_rows("zips")]
+    completed = [("completed", 1), ("completed", 2), ("completed", 2), ("completed", 1)]
+    assert rows == [*completed[:2], ("skipped", 1), *completed[2:]]
+
+
 def test_the_crash_story_ends_as_the_readme_says(shop: Path) -> None:
     done = subprocess.run(
         ["bash", "-c", example("crash") + "\necho end of story"],

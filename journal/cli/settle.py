@@ -19,10 +19,6 @@ from journal.model import JobRow, RowStatus
 from journal.service import JobService
 from journal.states import state_of
 
-_row_option = click.option(
-    "--row", "rows", callback=parse_rows, required=True, help="Row numbers, such as 5,12-40."
-)
-
 
 @click.command("retry")
 @job_argument
@@ -95,39 +91,72 @@ def retry_command(
 def _retry_some(
     service: JobService, job_id: str, rows: list[range] | None, error_code: str | None
 ) -> int:
-    if error_code is None:
-        allowed = (RowStatus.FAILED, RowStatus.SKIPPED)
-        return _change(service, job_id, rows or [], allowed, lambda row: service.retry_row(row.id))
+    if error_code is not None:
+        return _change_failed(
+            service, job_id, rows, error_code, lambda row: service.retry_row(row.id)
+        )
+    allowed = (RowStatus.FAILED, RowStatus.SKIPPED)
+    return _change(service, job_id, rows or [], allowed, lambda row: service.retry_row(row.id))
+
+
+def _change_failed(
+    service: JobService,
+    job_id: str,
+    ranges: list[range] | None,
+    error_code: str,
+    change: Callable[[JobRow], object],
+) -> int:
+    """Change, in one commit, the rows that failed with this code, of these or (None) of all."""
     count = 0
     with service.batch(job_id):
         failed = service.get_failed_rows(job_id)
         every = service.get_rows(job_id)
-        chosen = iter(failed) if rows is None else rows_of(job_id, every, rows)
+        chosen = iter(failed) if ranges is None else rows_of(job_id, every, ranges)
         for row in chosen:
             if row.status is RowStatus.FAILED and row.error_code == error_code:
-                service.retry_row(row.id)
+                change(row)
                 count += 1
+    if not count:
+        which = "row" if ranges is None else "row of these"
+        tell(
+            f"{job_id}: no {which} failed with code {error_code!r}: `journal errors {job_id}` names "
+            "the codes"
+        )
     return count
 
 
 @click.command("skip")
 @job_argument
-@_row_option
+@click.option("--row", "rows", callback=parse_rows, help="Row numbers, such as 5,12-40.")
+@click.option("--error-code", help="Rows that failed with this code; with --row: only of those.")
 @click.option("--reason", help="Why they need nothing done.")
 @click.pass_context
-def skip_command(ctx: click.Context, job: str, rows: list[range], reason: str | None) -> None:
-    """Skip rows that are pending, failed or need a review: all that are named, or none.
+def skip_command(
+    ctx: click.Context,
+    job: str,
+    rows: list[range] | None,
+    error_code: str | None,
+    reason: str | None,
+) -> None:
+    """Skip rows that are pending, failed or need a review: all that --row names, or none.
 
-    Prints how many there were.
+    With --error-code, those that failed so. Prints how many there were.
 
     Example: journal skip ship-orders --row 5,12-40 --reason "the customer has cancelled"
     """
+    if rows is None and error_code is None:
+        raise click.UsageError("say which rows: by --row, by --error-code, or by both")
     service, job_id = find_job(ctx.obj, job)
     allowed = (RowStatus.PENDING, RowStatus.FAILED, RowStatus.NEEDS_REVIEW)
+
+    def skip(row: JobRow) -> object:
+        return service.skip_row(row.id, reason)
+
     with service:
-        click.echo(
-            _change(service, job_id, rows, allowed, lambda row: service.skip_row(row.id, reason))
-        )
+        if error_code is None:
+            click.echo(_change(service, job_id, rows or [], allowed, skip))
+        else:
+            click.echo(_change_failed(service, job_id, rows, error_code, skip))
 
 
 def _change(
@@ -162,7 +191,9 @@ _DETAILS = {
 
 @click.command("resolve")
 @job_argument
-@_row_option
+@click.option(
+    "--row", "rows", callback=parse_rows, required=True, help="Row numbers, such as 5,12-40."
+)
 @click.option("--completed", is_flag=True, help="They have taken effect.")
 @click.option("--tracking-number", help="With --completed.")
 @click.option("--cost-cents", type=click.IntRange(min=0), help="With --completed: of each row.")
