@@ -17,7 +17,7 @@ from journal.states import state_of
 
 @click.command("delete")
 @click.argument("jobs", metavar="JOB...", nargs=-1, required=True, shell_complete=complete_job)
-@click.option("-y", "--yes", is_flag=True, help="Don't ask.")
+@click.option("-y", "--yes", is_flag=True, help="Don't ask; JOB is a whole id, or a path.")
 @click.pass_context
 def delete_command(ctx: click.Context, jobs: tuple[str, ...], yes: bool) -> int:
     """Delete jobs with all of their files, for good; all that are named are checked before the first.
@@ -27,10 +27,15 @@ def delete_command(ctx: click.Context, jobs: tuple[str, ...], yes: bool) -> int:
 
     Example: journal delete ship-ca-test --yes
     """
-    found = {
-        (service.root, job_id): service
-        for service, job_id in (find_job(ctx.obj, job) for job in jobs)
-    }
+    found = {}
+    for job in jobs:
+        service, job_id = find_job(ctx.obj, job)
+        if yes and job != job_id and job_id.startswith(job):
+            raise click.UsageError(
+                f"nothing was deleted: {job!r} is only the beginning of an id, and --yes takes whole "
+                f"ones; is {job_id} meant?"
+            )
+        found[service.root, job_id] = service
     targets = [(service, job_id) for (_, job_id), service in found.items()]
     for service, job_id in targets:
         holder = service.run_holder(job_id)
