@@ -268,6 +268,20 @@ def test_a_limit_is_a_number_from_0_or_all(root: Path, capsys: Capture, command:
         assert f"{no_limit!r} is no number, and not 'all'" in capsys.readouterr().err
 
 
+def test_a_list_of_nothing_says_so_on_a_terminal_and_only_there(
+    root: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for arguments, words in (
+        (("--root", str(empty), "list"), f"no jobs in {empty}\n"),
+        (("--root", str(root), "list", "--name", "y*"), f"no such job in {root}\n"),
+    ):
+        assert on_terminal(*arguments, columns=80) == (0, words)
+        assert main(list(arguments)) == 0
+        assert capsys.readouterr() == ("", "")
+
+
 def test_one_format_at_a_time_and_the_command_line_is_over_the_environment(
     root: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

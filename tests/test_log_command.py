@@ -19,6 +19,7 @@ import journal.events
 import journal.system
 from journal import JobService, JobStatus
 from journal.cli import main
+from journal.cli.exits import Refused
 from journal.cli.follow import follow_job
 from journal.cli.progress import Progress
 from journal.events import Choice, Event, last_events, read_events
@@ -131,7 +132,6 @@ def test_the_times_of_the_log_are_local(run: Run, monkeypatch: pytest.MonkeyPatc
         (["--row", "2,4"], [["added", "", "2 rows added"], ALL[7], ALL[8], ALL[11]]),
         (["--row", "5"], [ALL[2], ALL[12]]),
         (["--row", "5", "-n", "1"], [ALL[12]]),
-        (["--row", "9"], []),
         (["--level", "warning"], [ALL[7], *ALL[10:14:2], ALL[13], ALL[15]]),
         (["--level", "ERROR"], [ALL[7], ALL[13]]),
         (["--level", "info", "--row", "1-3"], [["added", "", "3 rows added"], *ALL[6:9], ALL[10]]),
@@ -157,6 +157,25 @@ def test_all_rows_of_a_commit_are_one_line_however_many(root: Path, run: Run) ->
     ]
     (event,) = json.loads(run("log", "j", "-n", "all", "--row", "6-2999999", "--json")[1])
     assert event["details"] == {"rows": 3000, "first": 6, "last": 3005}
+
+
+def test_rows_that_the_job_has_not_are_named(root: Path, run: Run) -> None:
+    code, out, err = run("log", "j", "--row", "1,77", "--nl")
+    assert code == 4
+    assert err == "journal: job j has no row 77: they go from 1 to 5\n"
+    assert {json.loads(line)["row_number"] for line in out.splitlines()} == {1}
+    assert run("log", "j", "--row", "1,5")[0] == 0
+    assert run("log", "j", "--row", "9") == (4, "", err.replace("77", "9"))
+
+
+def test_a_row_that_comes_while_the_log_is_followed_is_there_in_the_end(root: Path) -> None:
+    with Command(root, "log", "j", "-f", "--row", "6") as command, JobService(root) as service:
+        command.awaits("journal: job j has no row 6")
+        service.create_rows("j", [{}])
+        service.fail_row("j:6", "E42", "m")
+        service.update_status("j", "cancelled")
+        assert command.ends() == 0
+        assert "E42: m" in command.out
 
 
 def test_what_is_left_out_by_default_is_said_and_only_then(root: Path, run: Run) -> None:
@@ -478,10 +497,25 @@ def test_a_job_that_is_deleted_meanwhile_is_waited_for_no_longer(
         command.awaits("paused")
         shutil.rmtree(root / "j")
         assert command.ends() == 4
-        assert command.err.splitlines()[-1] in (
-            "journal: job j is no longer there: it was deleted or moved",
-            "journal: there is no job 'j' here: `journal list` shows those that there are",
-        )
+        end = "journal: job j is no longer there: it was deleted or moved"
+        assert command.err.splitlines()[-1] == end
+
+
+def test_a_job_that_vanishes_while_it_is_looked_at_was_deleted_or_moved(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with JobService(root) as service:
+        service.start_job("j")
+    holder = JobService.run_holder
+
+    def moves_before(service: JobService, job_id: str) -> Any:
+        if (root / "j").exists():
+            (root / "j").rename(root.parent / "elsewhere")
+        return holder(service, job_id)
+
+    monkeypatch.setattr(JobService, "run_holder", moves_before)
+    with pytest.raises(Refused, match="no longer there: it was deleted or moved"):
+        list(follow_job(JobService(root), "j"))
 
 
 @pytest.mark.parametrize("command", ["watch", "wait"])

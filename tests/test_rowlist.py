@@ -232,6 +232,21 @@ def test_failed_rows_as_csv_or_tsv_can_be_run_again(root: Path, capsys: Capture)
             assert rows[0]["error_message"] == "no\\tsuch \x1b[31mzip\\nat all"
 
 
+def test_a_column_that_no_row_shown_has_is_named(root: Path, capsys: Capture) -> None:
+    assert run(root, "rows", "ship", "--columns", "tpyo,status,data.tags,zip", "--csv") == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("tpyo,status,data.tags,zip\n,completed,,94107\n")
+    assert err == (
+        "journal: no row that is shown has a column 'tpyo'; "
+        "there are: order, price, status, tags, zip\n"
+    )
+    assert run(root, "rows", "ship", "--columns", "tags", "--row", "1", "--nl") == 0
+    assert "has a column 'tags'; there are: order, price, zip" in capsys.readouterr().err
+    assert run(root, "rows", "ship", "--columns", "tpyo", "--status", "processing", "--nl") == 0
+    assert run(root, "rows", "ship", "--columns", "error_code,data.status", "--nl") == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_errors_are_grouped_and_their_rows_go_into_other_commands(
     root: Path, capsys: Capture
 ) -> None:

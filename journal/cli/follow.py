@@ -12,6 +12,7 @@ from typing import NamedTuple
 from journal.cli.exits import Refused
 from journal.cli.jobs import existing_job
 from journal.cli.output import tell
+from journal.errors import JobNotFoundError
 from journal.index import TERMINAL_STATUSES
 from journal.model import Job, JobStatus
 from journal.service import JobService
@@ -40,12 +41,15 @@ def follow_job(
     """The job now and some ten times a second, across pauses and interruptions, until it ends.
 
     ``tell`` is given a line when it enters one of the states in ``tells``, and when it runs again
-    after one. Raises JobNotFoundError if there is no such job, Refused if it is gone meanwhile.
+    after one. Raises Refused if the job isn't there any more.
     """
     told = ""
-    job: Job | None = existing_job(service, job_id)
+    job = service.get_job(job_id)
     while job is not None:
-        state = _sure_state(service, job)
+        try:
+            state = _sure_state(service, job)
+        except JobNotFoundError:
+            break
         if state != told and state in tells:
             tell(f"{job_id}: {_in_words(state, job)}")
         elif state == JobStatus.RUNNING and told in tells:
@@ -57,7 +61,12 @@ def follow_job(
             return
         time.sleep(_POLL_S)
         job = service.get_job(job_id)
-    raise Refused(f"job {job_id} is no longer there: it was deleted or moved")
+    raise gone(job_id)
+
+
+def gone(job_id: str) -> Refused:
+    """What is to be raised if the job that is followed has vanished."""
+    return Refused(f"job {job_id} is no longer there: it was deleted or moved")
 
 
 def _sure_state(service: JobService, job: Job) -> str:

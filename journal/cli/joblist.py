@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -158,6 +159,9 @@ def list_command(
         tell(f"these are the newest {limit}; --limit all shows all")
     if not jobs and not service.root.exists():
         tell(f"{service.root} does not exist: no job was made there")
+    elif not shown and limit != 0 and not errors and sys.stdout.isatty():
+        chosen = status or name or since or until
+        tell(f"no such job in {service.root}" if chosen else f"no jobs in {service.root}")
     for error in errors:
         tell(f"journal: {error}")
     return exit_code_of_store(errors)

@@ -11,13 +11,15 @@ from operator import attrgetter
 import click
 from click.core import ParameterSource
 
-from journal.cli.follow import check_reader, follow_job
+from journal.cli.exits import EXIT_OK, EXIT_REFUSED
+from journal.cli.follow import check_reader, follow_job, gone
 from journal.cli.jobs import find_job, job_argument
 from journal.cli.listing import Field, Format, echo_rows, limit_option, listing_options
 from journal.cli.output import as_json, local_time, tell
-from journal.cli.rows import parse_rows
+from journal.cli.rows import missing_rows, parse_rows
 from journal.cli.table import LOOK_AHEAD
 from journal.cli.when import since_option
+from journal.errors import JobNotFoundError
 from journal.events import Choice, Event, last_events, read_events
 from journal.history import History
 from journal.model import LOG_LEVELS
@@ -71,10 +73,12 @@ def log_command(
     redact: tuple[str, ...],
     follow: bool,
     output: Format,
-) -> None:
+) -> int:
     """Show what has happened in a job, oldest first: its own steps, its rows', and log records.
 
-    With -f it goes on until the job ends, across pauses, or until Ctrl-C.
+    With -f it goes on until the job ends, across pauses, or until Ctrl-C. Rows that --row names and
+    the job hasn't are named on standard error, and the exit code is 4; so it is if the job is
+    deleted or moved away meanwhile.
 
     Example: journal log hash-stdlib -f --level warning
     """
@@ -89,9 +93,18 @@ def log_command(
     events, more = _latest(history, limit, choice)
     if more and not chosen:
         tell(f"{job_id}: the last {limit} events; -n all shows all of them")
+    absent = _absent(service, job_id, rows)
+    if absent:
+        tell(f"journal: {absent}")
     if follow:
         events = itertools.chain(events, _follow(service, job_id, history, limit, choice))
     echo_rows(output, (*_TABLE, *_MEMBERS), events, look_ahead=0 if follow else LOOK_AHEAD)
+    return EXIT_REFUSED if absent and _absent(service, job_id, rows) else EXIT_OK
+
+
+def _absent(service: JobService, job_id: str, rows: list[range] | None) -> str | None:
+    """What to say of rows that were named and aren't there (yet)."""
+    return None if rows is None else missing_rows(job_id, service.get_rows(job_id), rows)
 
 
 def _latest(history: History, limit: int | None, choice: Choice) -> tuple[Iterable[Event], bool]:
@@ -109,7 +122,10 @@ def _follow(
     position = history.end
     for _ in follow_job(service, job_id, ("interrupted",)):
         check_reader()
-        history = service._history(job_id)  # noqa: SLF001  (this package's own)
+        try:
+            history = service._history(job_id)  # noqa: SLF001  (this package's own)
+        except JobNotFoundError:
+            raise gone(job_id) from None
         if history.end == position:
             continue
         if history.continues(position):

@@ -22,6 +22,7 @@ from journal.tabular import as_text
 
 _DATA = "data."  # before a column's name: not the row's own field of this name
 _SHOWN_CHARACTERS = 400  # of a cell, at most: a result may be a mebibyte
+_MANY_COLUMNS = 1000  # of whose names no more are kept
 _WITH_ERRORS = (RowStatus.PENDING, RowStatus.FAILED, RowStatus.NEEDS_REVIEW)
 
 
@@ -124,7 +125,8 @@ def rows_command(
     """List rows of a job by number: what became of each, and its data.
 
     Numbers in the data compare as numbers, also those that are text, as all of CSV is. Rows that
-    --row names and the job hasn't are named on standard error, and the exit code is 4.
+    --row names and the job hasn't are named on standard error, and the exit code is 4; a column that
+    no row has is named there, too.
 
     Example: journal rows ship-ca --status failed --where 'zip~941' --columns row_number,order,error_code
     """
@@ -139,13 +141,16 @@ def rows_command(
         rows = _meeting(rows, conditions, seen)
     if limit is not None:
         rows = itertools.islice(rows, limit)
+    asked = _Asked(columns or [])
+    if asked.absent:
+        rows = asked.looked_for(rows)
     fields = (*_TABLE, *_MEMBERS) if columns is None else tuple(map(_named_field, columns))
     echo_rows(output, fields, rows)
     absent = {condition.column for condition in conditions} - seen
     for column in sorted(absent) if seen else ():
-        tell(
-            f"journal: no row that was looked at has a column {column!r}; there are: {_some(seen)}"
-        )
+        tell(f"journal: no row that was looked at has a column {column!r}; {_some_columns(seen)}")
+    for column in sorted(asked.absent) if asked.shown else ():
+        tell(f"journal: no row that is shown has a column {column!r}; {_some_columns(asked.there)}")
     if ranges is not None:
         missing = missing_rows(job_id, service.get_rows(job_id), ranges)
         if missing is not None:
@@ -167,15 +172,36 @@ def _meeting(
 ) -> Iterator[JobRow]:
     """The rows that meet all of them; the columns of the data that there were go to ``seen``."""
     for row in rows:
-        if len(seen) < 1000:
+        if len(seen) < _MANY_COLUMNS:
             seen.update(row.data)
         if all(condition.holds(row) for condition in conditions):
             yield row
 
 
-def _some(names: set[str]) -> str:
+class _Asked:
+    """Columns that are to be shown, and what rows have of them."""
+
+    def __init__(self, names: list[str]) -> None:
+        own = JobRow.__struct_fields__
+        self.absent = {name.removeprefix(_DATA) for name in names if name not in own}
+        self.there: set[str] = set()
+        self.shown = False
+
+    def looked_for(self, rows: Iterable[JobRow]) -> Iterator[JobRow]:
+        for row in rows:
+            self.shown = True
+            if self.absent:
+                self.absent.difference_update(row.data)
+                if len(self.there) < _MANY_COLUMNS:
+                    self.there.update(row.data)
+            yield row
+
+
+def _some_columns(names: set[str]) -> str:
+    if not names:
+        return "their data has none"
     ordered = sorted(names)
-    return ", ".join(ordered[:10]) + (", ..." if len(ordered) > 10 else "")
+    return "there are: " + ", ".join(ordered[:10]) + (", ..." if len(ordered) > 10 else "")
 
 
 _ERROR_FIELDS = (

@@ -23,7 +23,8 @@ def watch_command(ctx: click.Context, job: str) -> int:
     """Show how a job gets on, until it ends: live on a terminal, else a line every ten seconds.
 
     It waits across pauses, and for a job whose run died to be run again. The exit code is the
-    job's: 0 all rows completed or skipped, 3 some failed or need review, 4 ended before that.
+    job's: 0 all rows completed or skipped, 3 some failed or need review, 4 ended before that, or
+    was deleted or moved away.
 
     Example: journal watch hash-stdlib
     """
@@ -50,7 +51,7 @@ def wait_command(ctx: click.Context, job: str, timeout_s: float | None) -> int:
     """Wait until a job ends, across pauses; a job whose run died is waited for until it is run again.
 
     The exit code is the job's: 0 all rows completed or skipped, 3 some failed or need review, 4
-    ended before that; 124 if it hasn't ended after --timeout seconds.
+    ended before that, or was deleted or moved away; 124 if it hasn't ended after --timeout seconds.
 
     Example: journal wait hash-stdlib --timeout 3600
     """
