@@ -435,6 +435,23 @@ def test_a_command_finds_its_rows_id_in_the_environment(work: Path) -> None:
         assert [row.result for row in service.get_rows("j")] == [f"j:{n}" for n in range(1, 6)]
 
 
+def test_of_standard_input_the_resume_command_can_be_pasted_behind_it(work: Path) -> None:
+    lines = "a\nb\n"
+    words = ("run", "-", "--lines", "--job", "j", "--limit", "1", "--", "echo", "{line}")
+    done = journal(*words, text=lines)
+    assert done.returncode == 4
+    assert "\n  with the same standard input\n" in done.stderr
+    with JobService("jobs") as service:
+        job = service.get_job("j")
+    assert job is not None
+    assert job.resume_command is not None
+    again = subprocess.run(
+        job.resume_command, shell=True, input=lines, capture_output=True, text=True, check=False
+    )
+    assert again.returncode == 0, again.stderr
+    assert "with the same standard input" not in again.stderr
+
+
 def test_the_resume_command_names_the_root_that_the_environment_gave(
     work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
