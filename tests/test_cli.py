@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers_terminal import on_terminal
 
 from journal import JobService
 from journal.cli import main
@@ -313,6 +314,15 @@ def test_a_usage_error_shows_what_was_typed_without_control_characters(
     err = capsys.readouterr().err
     assert err.count("Usage: ") == 2
     assert not set(err) & set("\x1b\u202e")
+
+
+def test_the_list_of_commands_says_what_each_is_for_in_one_line_of_80_columns() -> None:
+    code, shown = on_terminal("--help", columns=80)
+    assert code == 0
+    _, _, commands = shown.partition("Commands:\n")
+    assert len(commands.splitlines()) > 20
+    assert "..." not in commands
+    assert all(line.startswith("  ") and line[2] != " " for line in commands.splitlines())
 
 
 @pytest.mark.parametrize("command", ["", "list", "show", "rows", "verify", "run", "retry"])

@@ -17,7 +17,7 @@ from journal.model import Job, JobStatus, done_rows
 from journal.system import host_name
 
 
-@click.command("pause")
+@click.command("pause", short_help="Let the run of a job start nothing more.")
 @job_argument
 @click.pass_context
 def pause_command(ctx: click.Context, job: str) -> None:

@@ -15,7 +15,7 @@ from journal.service import JobService
 from journal.states import state_of
 
 
-@click.command("delete")
+@click.command("delete", short_help="Delete jobs with all of their files, for good.")
 @click.argument("jobs", metavar="JOB...", nargs=-1, required=True, shell_complete=complete_job)
 @click.option("-y", "--yes", is_flag=True, help="Don't ask; JOB is a whole id, or a path.")
 @click.pass_context

@@ -21,7 +21,7 @@ def _complete_names(ctx: click.Context, parameter: click.Parameter, incomplete: 
     return (complete_job if is_job else complete_path)(ctx, parameter, incomplete)
 
 
-@click.command("export")
+@click.command("export", short_help="Write rows as CSV, TSV, JSON Lines, JSON, SQLite or Parquet.")
 @click.argument("names", metavar="JOB OUT|-", nargs=-1, shell_complete=_complete_names)
 @click.option("--all", "all_jobs", is_flag=True, help="Every job of the store; name only OUT.")
 @click.option(

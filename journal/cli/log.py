@@ -49,7 +49,7 @@ _TABLE = (
 _MEMBERS = tuple(Field(name=name, value=attrgetter(name)) for name in Event.__struct_fields__)
 
 
-@click.command("log")
+@click.command("log", short_help="Show what has happened in a job, and follow it.")
 @job_argument
 @limit_option("The last N events; 50, or all with --since.", "-n")
 @since_option("What happened")

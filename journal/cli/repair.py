@@ -11,7 +11,7 @@ from journal.repair import Repair, repair_job
 from journal.salvage import OpenRows
 
 
-@click.command("repair")
+@click.command("repair", short_help="Make a damaged job whole from what its seals still vouch for.")
 @job_argument
 @click.option(
     "--open-rows",

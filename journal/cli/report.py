@@ -12,7 +12,7 @@ from journal.report import report_page, write_report
 from journal.signals import ending_signals
 
 
-@click.command("report")
+@click.command("report", short_help="Write one HTML page about a job, to be sent to somebody.")
 @job_argument
 @click.option(
     "-o",

@@ -227,7 +227,7 @@ _ERROR_FIELDS = (
 )
 
 
-@click.command("errors")
+@click.command("errors", short_help="What went wrong with rows, by error code.")
 @job_argument
 @listing_options
 @click.pass_context

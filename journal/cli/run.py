@@ -34,7 +34,7 @@ from journal.template import Template
 from journal.validate import is_job_id, slug
 
 
-@click.command("run")
+@click.command("run", short_help="Run a command once for each row, and record what became of it.")
 @click.argument("rows", metavar="ROWS|-")
 @click.argument("command", metavar="-- COMMAND {column}...", nargs=-1, required=True)
 @run_options

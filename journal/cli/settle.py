@@ -20,7 +20,9 @@ from journal.service import JobService
 from journal.states import state_of
 
 
-@click.command("retry")
+@click.command(
+    "retry", short_help="Put failed rows back, or make a new job of an ended one's rest."
+)
 @job_argument
 @click.option("--row", "rows", callback=parse_rows, help="Only these rows, such as 5,12-40.")
 @click.option("--error-code", help="Only rows that failed with this code.")
@@ -125,7 +127,7 @@ def _change_failed(
     return count
 
 
-@click.command("skip")
+@click.command("skip", short_help="Skip rows that need nothing done.")
 @job_argument
 @click.option("--row", "rows", callback=parse_rows, help="Row numbers, such as 5,12-40.")
 @click.option("--error-code", help="Rows that failed with this code; with --row: only of those.")
@@ -189,7 +191,7 @@ _DETAILS = {
 }
 
 
-@click.command("resolve")
+@click.command("resolve", short_help="Settle rows that need a review, once you have looked.")
 @job_argument
 @click.option(
     "--row", "rows", callback=parse_rows, required=True, help="Row numbers, such as 5,12-40."

@@ -85,7 +85,7 @@ class Shown(msgspec.Struct, kw_only=True):
     next: list[tuple[str, str]]
 
 
-@click.command("show")
+@click.command("show", short_help="Show how one job stands, what went wrong, and what to do.")
 @job_argument
 @click.option("--json", "json_output", is_flag=True, help="All of it as one JSON object.")
 @color_option

@@ -44,7 +44,7 @@ _max_bytes_option = click.option(
 )
 
 
-@click.command("pack")
+@click.command("pack", short_help="Pack a job into one file or stream that any tar reads.")
 @job_argument
 @click.option("-o", "--output", help="FILE.tar.gz, FILE.tar.zst, or - for standard output.")
 @click.option("--zstd", is_flag=True, help="Compress by zstd, whatever the file is called.")
@@ -115,7 +115,7 @@ def _tell_some(lines: list[str]) -> None:
         tell(f"... and {len(lines) - _MOST_LINES} more; --json names all")
 
 
-@click.command("unpack")
+@click.command("unpack", short_help="Make the job that a pack holds, once it is checked.")
 @click.argument("file")
 @_max_bytes_option
 @click.pass_context
@@ -158,7 +158,7 @@ def _what_to_do_instead(root: str, file: str, job_id: str) -> str:
     return f"there is nothing to be had from the pack: the job here is {found.relation}"
 
 
-@click.command("compare")
+@click.command("compare", short_help="Tell two copies of a job apart, and what each did since.")
 @click.argument("a", shell_complete=complete_job)
 @click.argument("b", shell_complete=complete_job)
 @_max_bytes_option
@@ -236,7 +236,7 @@ def _side_text(side: Side) -> str:
     return f"{side.commits} commits, {times}: {what}"
 
 
-@click.command("pull")
+@click.command("pull", short_help="Bring a job to where another copy of it is.")
 @click.argument("source", shell_complete=complete_path)
 @click.argument("job", required=False, shell_complete=complete_job)
 @click.option(

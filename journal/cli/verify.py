@@ -14,7 +14,7 @@ from journal.service import JobService
 from journal.verify import Report, verify_job
 
 
-@click.command("verify")
+@click.command("verify", short_help="Read all of a job's journal and report what is wrong with it.")
 @click.argument("jobs", metavar="[JOB]...", nargs=-1, shell_complete=complete_job)
 @click.option("--all", "all_jobs", is_flag=True, help="Every job in the store.")
 @click.option("--json", "json_output", is_flag=True, help="A JSON array, one object a job.")

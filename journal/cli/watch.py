@@ -16,7 +16,7 @@ from journal.model import Job, job_exit_code
 EXIT_TIMED_OUT = 124  # as of timeout(1)
 
 
-@click.command("watch")
+@click.command("watch", short_help="Show how a job gets on, live, until it ends.")
 @job_argument
 @click.pass_context
 def watch_command(ctx: click.Context, job: str) -> int:
@@ -37,7 +37,7 @@ def watch_command(ctx: click.Context, job: str) -> int:
     return _outcome(found)
 
 
-@click.command("wait")
+@click.command("wait", short_help="Wait until a job ends; the exit code says how.")
 @job_argument
 @click.option(
     "--timeout",
