@@ -81,9 +81,12 @@ def test_copies_that_diverged_are_told_with_the_line_and_what_each_did_since(
 def test_what_was_logged_about_rows_is_not_listed_among_the_messages_of_the_job(
     here: Path, there: Path
 ) -> None:
-    for number in range(30):
-        change(there, lambda service, n=number: service.log(JOB, "about one", row_number=n % 9 + 1))
-    change(there, lambda service: service.log(JOB, "about all"))
+    def tell(service: JobService) -> None:
+        for number in range(1, 31):
+            service.log(JOB, "about one", row_number=number % 9 + 1)
+        service.log(JOB, "about all")
+
+    change(there, tell)
     assert compared(here, there).theirs.messages == ["about all"]
 
 
