@@ -440,7 +440,7 @@ def test_of_standard_input_the_resume_command_can_be_pasted_behind_it(work: Path
     words = ("run", "-", "--lines", "--job", "j", "--limit", "1", "--", "echo", "{line}")
     done = journal(*words, text=lines)
     assert done.returncode == 4
-    assert "\n  with the same standard input\n" in done.stderr
+    assert done.stderr.endswith("  # with the same standard input\n")
     with JobService("jobs") as service:
         job = service.get_job("j")
     assert job is not None
@@ -474,6 +474,38 @@ def test_what_show_names_to_go_on_with_a_dead_run_can_be_pasted_anywhere(
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     subprocess.run(["sh", "-c", advice["command"]], cwd=elsewhere, check=False)
     assert statuses("j") == {"completed": 4, "needs_review": 1}
+
+
+@pytest.mark.parametrize("rows", ["rows.csv", "-"])
+def test_what_is_said_of_a_new_retry_can_be_pasted_and_runs_its_rows_alone(
+    work: Path, rows: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    text = (work / "rows.csv").read_text()
+    (work / "fail.sh").write_text('[ -e "$1" ] && exit 1; : > "$1"; [ "$1" != A-2 ]\n')
+    command = ["run", rows, "--format", "csv", "--job", "j", "--", "sh", "fail.sh", "{order}"]
+    assert journal(*command, text=text).returncode == 3
+    (work / "A-2").unlink()
+    (work / "fail.sh").write_text('[ ! -e "$1" ]\n')  # of the others, every one would fail
+    retried = journal("retry", "j")
+    assert retried.stdout == "j-retry\n"
+    for job_id in ("j", "j-retry"):
+        *_, advice = json.loads(journal("show", job_id, "--json").stdout)["next"]
+        assert retried.stderr.splitlines() == [advice["why"], advice["command"]]
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    pasted = ["sh", "-c", advice["command"]]
+    subprocess.run(pasted, cwd=elsewhere, input=text, text=True, check=True)
+    assert statuses("j-retry") == {"completed": 1}
+
+
+def test_a_retry_is_never_run_by_what_was_run_in_another_store(work: Path) -> None:
+    assert journal("run", "rows.csv", "--job", "j", "--", "false").returncode == 3
+    (work / "jobs").rename("copy")
+    retried = journal("--root", "copy", "retry", "j")
+    (advice,) = json.loads(journal("--root", "copy", "show", "j-retry", "--json").stdout)["next"]
+    assert advice["command"] == ""  # which would make a job of all rows in the old place
+    assert "--job j-retry" in advice["why"]
+    assert f'journal.open_job("{work}/copy/j-retry")' in advice["why"]
+    assert retried.stderr.splitlines() == [advice["why"]]
 
 
 def test_a_signal_is_seen_at_once_whatever_thread_it_is_given_to(work: Path) -> None:

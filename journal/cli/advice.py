@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Callable
+from pathlib import Path
 
 from journal.chain import Chain
 from journal.errorgroups import Numbers
@@ -11,6 +14,9 @@ from journal.model import Job, JobStatus, RunHolder, done_rows
 
 _PASTED_RANGES = 12
 
+# What `journal run` writes down of itself: the store, what comes before the job's id, the id, the rest.
+_RUN = re.compile(r"(.*? --root )('[^']*'|[^\s']+)( run .*? --job )([a-z0-9._-]+)( .*)", re.DOTALL)
+
 
 def advice(
     job: Job,
@@ -18,11 +24,12 @@ def advice(
     holder: RunHolder | None,
     doubtful: dict[str, Numbers],
     chain: Chain,
+    root: Path,
     command: Callable[..., str],
 ) -> list[tuple[str, str]]:
     """Pairs of a command (or "") and what it is for, in the order in which one would take them.
 
-    ``command`` makes one of its words. ``doubtful`` holds the rows of the statuses processing and
+    ``root`` is the store, and ``command`` makes a command for it of its words. ``doubtful`` holds the rows of the statuses processing and
     needs_review.
     """
     found: list[tuple[str, str]] = []
@@ -37,7 +44,14 @@ def advice(
             then = "the run takes them up" if holder else "then run the job again"
             found.append((command("retry", job.id), f"failed rows are pending again; {then}"))
     if successor is not None:
-        found.append((command("show", successor.id), "its unfinished rows went on there"))
+        waits = successor.status is JobStatus.PENDING
+        where = "are in that job" if waits else "went on there"
+        found.append((command("show", successor.id), f"its unfinished rows {where}"))
+        if waits:
+            found.append(first_run(successor, chain, root))
+        return found
+    if job.status is JobStatus.PENDING and holder is None:
+        found.append(first_run(job, chain, root))
         return found
     if ended and holder is not None and job.processing_count:
         in_flight = (
@@ -60,6 +74,25 @@ def advice(
     elif ended and not job.needs_review_count and _unfinished(job):
         found.append((command("retry", job.id), "a new job of its unfinished rows"))
     return found
+
+
+def first_run(job: Job, chain: Chain, root: Path) -> tuple[str, str]:
+    """The command (or "") that runs a job which was never run, and what it is for.
+
+    A retry is run as the job was whose rows it has, if that was run by `journal run` in this store:
+    in another one the same command would begin anew with all rows.
+    """
+    for earlier in reversed(chain.jobs[: _place(job, chain)]):
+        match = _RUN.fullmatch(earlier.resume_command or "")
+        if match is None:
+            continue
+        before, store, options, job_id, rest = match.groups()
+        if job_id == earlier.id and shlex.split(store) == [str(root)]:
+            again = f"{before}{store}{options}{job.id}{rest}"
+            return again, f"no run of {job.id} has begun: this runs it, with the same input"
+    program = f'journal.open_job("{root / job.id}").run(...)'
+    how = f"`journal run` the same input with --job {job.id}, or in Python {program}"
+    return "", f"no run of {job.id} has begun: {how}"
 
 
 def _review(
@@ -86,9 +119,12 @@ def _review(
 
 
 def _successor(job: Job, chain: Chain) -> Job | None:
-    ids = [each.id for each in chain.jobs]
-    place = ids.index(job.id) + 1
-    return chain.jobs[place] if place < len(ids) else None
+    place = _place(job, chain) + 1
+    return chain.jobs[place] if place < len(chain.jobs) else None
+
+
+def _place(job: Job, chain: Chain) -> int:
+    return [each.id for each in chain.jobs].index(job.id)
 
 
 def _unfinished(job: Job) -> bool:

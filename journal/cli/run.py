@@ -142,8 +142,6 @@ class _RunCommand:
                 **limits,
             )
             progress.show(report.job)
-        if given["rows"] == "-" and report.job.status not in TERMINAL_STATUSES:
-            tell("  with the same standard input")
         return _finish(job_run.service, report)
 
     def _dry_run(self, rows: Iterator[dict[str, Any]]) -> int:
@@ -200,7 +198,8 @@ class _RunCommand:
                 continue
             words += [option.opts[0]] if option.is_flag else [option.opts[0], str(value)]
         words += ["--", *given["command"]]
-        return shlex.join(words)
+        again = "  # with the same standard input" if given["rows"] == "-" else ""
+        return shlex.join(words) + again  # a comment, for what stands here is pasted
 
 
 def _open_rows(

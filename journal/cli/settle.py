@@ -8,7 +8,9 @@ from typing import Any
 import click
 import msgspec
 
+from journal.chain import chain_of
 from journal.changes import Policy
+from journal.cli.advice import first_run
 from journal.cli.exits import Refused
 from journal.cli.jobs import existing_job, find_job, holder_text, job_argument
 from journal.cli.output import tell
@@ -70,7 +72,12 @@ def retry_command(
                     f"a job that has not ended; `journal retry {job_id}` makes a new job of all its "
                     "unfinished rows: skip those that aren't wanted first"
                 )
-            click.echo(service.retry_job(job_id, on_interrupted or "review", again=again).id)
+            retry = service.retry_job(job_id, on_interrupted or "review", again=again)
+            click.echo(retry.id)
+            command, why = first_run(retry, chain_of(service, retry), service.root)
+            tell(why)
+            if command:
+                tell(command)
             return
         if on_interrupted is not None:
             raise click.UsageError(

@@ -155,7 +155,7 @@ def _look(service: JobService, job: Job, command: Callable[..., str]) -> Shown:
         read_rows=read_rows,
         partial=len(wrong) > read_rows,
         chain=chain,
-        next=advice(job, state, holder, doubtful, chain, command),
+        next=advice(job, state, holder, doubtful, chain, service.root, command),
     )
 
 
