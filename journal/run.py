@@ -8,6 +8,7 @@ outcome is unknown, and the next run settles it by its policy.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from queue import Empty
@@ -305,9 +306,10 @@ class Run:
         if paused != self._paused:
             self._paused = paused
             if paused:
+                root = shlex.quote(str(self._service.root))
                 self._say(
                     f"{job.id}: paused by another process; {len(self._attempts)} rows are in "
-                    f"flight; this run goes on after: journal resume {job.id}"
+                    f"flight; this run goes on after: journal --root {root} resume {job.id}"
                 )
             elif job.status is JobStatus.RUNNING:
                 self._say(f"{job.id}: resumed")

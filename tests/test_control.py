@@ -1,5 +1,6 @@
 """`journal pause`, `resume`, `cancel`, `retry`, `skip` and `resolve`, beside a run of another process."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -116,6 +117,30 @@ def end_job(cli: Cli, status: str = "failed") -> None:
         service.update_status("j", status)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["cancel", "j"],
+        ["wait", "j"],
+        ["watch", "j"],
+        ["retry", "j", "--row=2"],
+        ["resolve", "j", "--row=1", "--retry"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_commands_that_are_named_are_for_the_store_in_which_the_job_is(
+    cli: Cli, arguments: list[str]
+) -> None:
+    with JobService(cli.root) as service:
+        service.start_job("j")
+    if arguments[0] != "cancel":
+        assert cli("cancel", "j")[0] == 0
+    _, _, err = cli(*arguments)
+    named = re.findall(r"journal --root (\S+) retry j", err)
+    assert named == [str(cli.root)] * err.count("retry j")
+    assert named
+
+
 # --- pause
 
 
@@ -172,6 +197,12 @@ def test_resume_without_a_run_that_waits_changes_nothing_and_says_what_to_run(
     assert cli.journal() == before
 
 
+def test_resume_of_a_job_that_was_never_run_says_how_to_run_it(cli: Cli) -> None:
+    code, _, err = cli("resume", "j")
+    assert code == 4
+    assert "no run of j has begun: `journal run` the same input with --job j" in err
+
+
 def test_resume_puts_a_job_back_whose_run_left_in_that_moment(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -206,7 +237,7 @@ def test_cancel_reaches_the_run_and_says_what_stays_undone(cli: Cli, run: OtherR
     assert (code, out) == (0, "")
     assert "j: cancelled; 2 of 5 rows are done, and 1 in flight, 2 failed" in err
     assert f"process {run.process.pid} on " in err
-    assert "journal retry j" in err
+    assert f"journal --root {cli.root} retry j" in err
     assert run.sees().startswith("cancelled processing")
     assert cli("cancel", "j") == (0, "", "j: is cancelled already\n")
 
@@ -390,7 +421,7 @@ def test_resolve_works_in_a_job_that_has_ended_but_tries_nothing_again(review: C
     end_job(review)
     code, _, err = review("resolve", "j", "--row", "1", "--retry")
     assert code == 4
-    assert "journal retry j --on-interrupted retry" in err
+    assert f"journal --root {review.root} retry j --on-interrupted retry" in err
     assert review("resolve", "j", "--row", "1", "--completed")[0] == 0
     failed = ["--failed", "--error-code", "E", "--error-message", "m"]
     assert review("resolve", "j", "--row", "2", *failed)[0] == 0

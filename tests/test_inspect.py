@@ -568,8 +568,8 @@ def test_no_command_of_show_settles_a_part_of_the_rows_that_its_text_names(
     out = capsys.readouterr().out
     assert "in review   rows 1-10000, ...\n" in out
     assert (
-        "of 10002 rows that failed or need a review, the first 10000 were read; `journal errors doubt` has all"
-        in out
+        "of 10002 rows that failed or need a review, the first 10000 were read; "
+        f"`journal --root {tmp_path} errors doubt` has all" in out
     )
 
 

@@ -632,7 +632,7 @@ def end_left_open(service: JobService) -> None:
     service.update_status("j", "completed")
 
 
-GO_ON = "to go on with what is not done: journal retry j"
+GO_ON = "to go on with what is not done: journal --root {root} retry j"
 
 
 @pytest.mark.parametrize("command", ["watch", "wait"])
@@ -641,14 +641,15 @@ GO_ON = "to go on with what is not done: journal retry j"
     [
         (end_completed, 0, "j: completed: 1 completed, 4 skipped"),
         (end_failed, 3, "j: failed: 1 completed, 2 skipped, 2 failed"),
-        (end_undone, 4, f"j: cancelled: 1 completed, 2 skipped, 2 not done\n{GO_ON}"),
-        (end_left_open, 4, f"j: completed: 1 completed, 2 skipped, 2 not done\n{GO_ON}"),
+        (end_undone, 4, "j: cancelled: 1 completed, 2 skipped, 2 not done\n" + GO_ON),
+        (end_left_open, 4, "j: completed: 1 completed, 2 skipped, 2 not done\n" + GO_ON),
     ],
     ids=["completed", "failed", "undone", "left open"],
 )
 def test_the_exit_code_is_how_the_job_has_ended(
     root: Path, run: Run, command: str, end: Callable[[JobService], Any], code: int, words: str
 ) -> None:
+    words = words.replace("{root}", str(root))
     with Command(root, command, "j") as process, JobService(root) as service:
         process.awaits("j: is paused; waiting for it to go on")
         end(service)

@@ -796,7 +796,7 @@ def test_a_paused_run_drains_and_waits_and_goes_on_when_it_is_resumed(path: Path
         gate.wait_for(2)
         other.update_status("j", "paused")
         gate.let_go()
-        run.wait_for("paused by another process")
+        run.wait_for(f"this run goes on after: journal --root {path.parent} resume j")
         while other.get_rows("j", "processing"):
             pass
         assert len(gate.calls) == 2

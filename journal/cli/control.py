@@ -9,11 +9,14 @@ import os
 
 import click
 
+from journal.chain import chain_of
+from journal.cli.advice import first_run
 from journal.cli.exits import Refused
-from journal.cli.jobs import existing_job, find_job, holder_text, job_argument
+from journal.cli.jobs import existing_job, find_job, holder_text, job_argument, spoken
 from journal.cli.output import tell
 from journal.index import TERMINAL_STATUSES
 from journal.model import Job, JobStatus, done_rows
+from journal.service import JobService
 from journal.system import host_name
 
 
@@ -62,7 +65,7 @@ def resume_command(ctx: click.Context, job: str) -> None:
         if found.status in TERMINAL_STATUSES:
             service.update_status(job_id, JobStatus.RUNNING)  # which says why it can't
         if holder is None:
-            raise _nobody_waits(found)
+            raise _nobody_waits(service, found)
         if found.status is JobStatus.RUNNING:
             tell(f"{job_id}: is running already")
             return
@@ -73,11 +76,14 @@ def resume_command(ctx: click.Context, job: str) -> None:
         if now_held is not None and (now_held.pid, now_held.host) == (os.getpid(), host_name()):
             # The run has left since we looked: the job's run lock was free, and is ours now.
             service.update_status(job_id, JobStatus.PAUSED)
-            raise _nobody_waits(found)
+            raise _nobody_waits(service, found)
     tell(f"{job_id}: running; {holder_text(holder)} goes on with it")
 
 
-def _nobody_waits(job: Job) -> Refused:
+def _nobody_waits(service: JobService, job: Job) -> Refused:
+    if job.status is JobStatus.PENDING:
+        command, why = first_run(job, chain_of(service, job), service.root)
+        return Refused(f"{why}{command and ': '}{command}")
     again = job.resume_command or job.original_command
     made_by = f": {again}" if again else ""
     return Refused(
@@ -117,4 +123,4 @@ def cancel_command(ctx: click.Context, job: str) -> None:
     if holder is not None:
         tell(f"{job_id}: {holder_text(holder)} starts no more rows and ends those in flight")
     if text:
-        tell(f"to go on with what is undone: journal retry {job_id}")
+        tell(f"to go on with what is undone: {spoken(ctx, service)('retry', job_id)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from journal.cli.exits import EXIT_OK, EXIT_ROWS_OPEN
-from journal.cli.jobs import find_job, job_argument
+from journal.cli.jobs import find_job, job_argument, spoken
 from journal.cli.output import clean, echo_json, tell
 from journal.repair import Repair, repair_job
 from journal.salvage import OpenRows
@@ -44,7 +44,8 @@ def repair_command(ctx: click.Context, job: str, open_rows: OpenRows, json_outpu
     if not repair.lossless:
         tell("some of it is lost, or kept on trust: compare it with what you know was done")
     if repair.review_count:
-        tell(f"look at the rows with: journal rows {job} --status needs_review")
+        rows = spoken(ctx, service)("rows", job_id, "--status", "needs_review")
+        tell(f"look at the rows with: {rows}")
     return EXIT_OK if repair.lossless else EXIT_ROWS_OPEN
 
 

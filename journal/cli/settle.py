@@ -12,7 +12,7 @@ from journal.chain import chain_of
 from journal.changes import Policy
 from journal.cli.advice import first_run
 from journal.cli.exits import Refused
-from journal.cli.jobs import existing_job, find_job, holder_text, job_argument
+from journal.cli.jobs import existing_job, find_job, holder_text, job_argument, spoken
 from journal.cli.output import tell
 from journal.cli.rows import parse_rows, rows_of
 from journal.format import DECODE_ERRORS, MAX_DEPTH, nests_deeper_than
@@ -62,6 +62,7 @@ def retry_command(
     Example: journal retry ship-orders
     """
     service, job_id = find_job(ctx.obj, job)
+    command = spoken(ctx, service)
     with service:
         found = existing_job(service, job_id)
         state = state_of(service, found)
@@ -69,15 +70,15 @@ def retry_command(
             if rows is not None or error_code is not None:
                 raise Refused(
                     f"job {job_id} is {found.status} and stays as it is: --row and --error-code are for "
-                    f"a job that has not ended; `journal retry {job_id}` makes a new job of all its "
+                    f"a job that has not ended; `{command('retry', job_id)}` makes a new job of all its "
                     "unfinished rows: skip those that aren't wanted first"
                 )
             retry = service.retry_job(job_id, on_interrupted or "review", again=again)
             click.echo(retry.id)
-            command, why = first_run(retry, chain_of(service, retry), service.root)
+            line, why = first_run(retry, chain_of(service, retry), service.root)
             tell(why)
-            if command:
-                tell(command)
+            if line:
+                tell(line)
             return
         if on_interrupted is not None:
             raise click.UsageError(
@@ -228,9 +229,10 @@ def resolve_command(ctx: click.Context, /, job: str, rows: list[range], **given:
     with service:
         found = existing_job(service, job_id)
         if how == "retry" and found.status in TERMINAL_STATUSES:
+            retry = spoken(ctx, service)("retry", job_id, "--on-interrupted", "retry")
             raise Refused(
                 f"job {job_id} is {found.status}, so nothing of it is tried again: settle rows that took "
-                f"effect with --completed, then `journal retry {job_id} --on-interrupted retry` "
+                f"effect with --completed, then `{retry}` "
                 "makes a new job of the rest"
             )
         details = {name: given[name] for name in _DETAILS[how]}

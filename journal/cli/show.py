@@ -100,7 +100,8 @@ def show_command(ctx: click.Context, job: str, json_output: bool, color: str) ->
     Example: journal show hash-stdlib
     """
     service, job_id = find_job(ctx.obj, job)
-    shown = _look(service, existing_job(service, job_id), spoken(ctx, service))
+    command = spoken(ctx, service)
+    shown = _look(service, existing_job(service, job_id), command)
     for problem in shown.chain.problems:
         tell(f"journal: {problem}")
     if json_output:
@@ -108,7 +109,7 @@ def show_command(ctx: click.Context, job: str, json_output: bool, color: str) ->
         return
     width = terminal_width()
     colors = use_color(color)
-    for name, value in _lines(shown, width and max(width, 40)):
+    for name, value in _lines(shown, command, width and max(width, 40)):
         text = clean(value).rstrip()
         if name == "status" and colors:
             text = colored(text, shown.state)
@@ -177,7 +178,9 @@ def _began(job: Job, holder: RunHolder | None) -> datetime:
         return job.started_at or job.created_at
 
 
-def _lines(shown: Shown, width: int | None) -> Iterator[tuple[str, str]]:
+def _lines(
+    shown: Shown, command: Callable[..., str], width: int | None
+) -> Iterator[tuple[str, str]]:
     """Names and values of the lines for people; a command to paste has a line of its own."""
     job, holder = shown.job, shown.holder
     total = job.total_rows
@@ -216,19 +219,19 @@ def _lines(shown: Shown, width: int | None) -> Iterator[tuple[str, str]]:
                 f"of {wrong} rows that failed or need a review, "
                 f"the first {shown.read_rows} were read; "
             )
-        yield name, f"{text}`journal errors {job.id}` has all"
+        yield name, f"{text}`{command('errors', job.id)}` has all"
     for name, status in (("in flight", "processing"), ("in review", "needs_review")):
         numbers = shown.doubtful[status]
         if numbers.count:
             yield name, f"rows {numbers.text(', ', _SHOWN_RANGES)}"
     yield from _chain_lines(shown.chain, job)
     name = "next"
-    for command, why in shown.next:
+    for pasted, why in shown.next:
         for line in textwrap.wrap(why, width - 14, break_on_hyphens=False) if width else [why]:
             yield name, f"# {line}"
             name = ""
-        if command:
-            yield name, command
+        if pasted:
+            yield name, pasted
 
 
 def _time_text(at: datetime | None) -> str:
