@@ -293,6 +293,14 @@ def test_show_groups_errors_with_their_rows_and_an_example(ended: Path, capsys: 
     assert "in review   rows 20-21, 23" in lines
 
 
+def test_show_shortens_codes_as_it_does_messages(root: Path, capsys: Capture) -> None:
+    with JobService(root, sync="none") as service:
+        service.fail_row("rests:2", "E" * 500, "m" * 500)
+    assert run(root, "show", "rests") == 0
+    out = capsys.readouterr().out
+    assert f"errors      1 x {'E' * 59}…: row 2: {'m' * 199}…\n" in out
+
+
 def test_show_as_json_has_all_of_it(ended: Path, capsys: Capture) -> None:
     shown = as_json(ended, capsys, "show", "ca")
     assert shown["errors"][0] == {

@@ -329,6 +329,18 @@ def test_in_a_terminal_each_event_has_its_place_in_forty_columns(root: Path, col
     assert parts(plain.replace("\r\n", "\n")) == ALL
 
 
+def test_a_long_text_fills_some_lines_of_a_terminal_and_is_whole_in_a_pipe(
+    root: Path, run: Run
+) -> None:
+    with JobService(root) as service:
+        service.log("j", "x" * 5000)
+    assert parts(run("log", "j")[1])[-1] == ["INFO", "", "x" * 5000]
+    with Command(root, "log", "j", columns=80) as command:
+        assert command.ends() == 0
+        last = command.out.splitlines()[-1]
+    assert last.endswith("  " + "x" * 399 + "…")
+
+
 def test_a_reader_that_goes_away_ends_the_log_quietly(root: Path) -> None:
     with JobService(root, sync="none") as service, service.batch("j"):
         for number in range(5000):
@@ -707,3 +719,26 @@ def test_progress_is_one_line_of_the_terminal_that_is_written_over(
             *_, bar, outcome = command.out.splitlines()
     assert outcome.startswith(f"{name}: failed: 1 completed, 2 skipped, 2 failed")
     assert max(map(len, re.split(r"[\r\n]+|\x1b\[[^A-Za-z]*[A-Za-z]", bar))) < columns
+
+
+def test_the_bar_fits_a_narrow_terminal_from_its_first_drawing_on(root: Path) -> None:
+    with JobService(root) as service:
+        service.start_job("j")
+        service.update_status("j", "failed")
+    with Command(root, "watch", "j", columns=40) as command:
+        assert command.ends() == 3
+        drawn = re.split(r"[\r\n]+|\x1b\[[^A-Za-z]*[A-Za-z]", command.out)
+    bars = [line for line in drawn if line.startswith("j  [")]
+    assert bars
+    assert max(map(len, bars)) < 40
+
+
+def test_a_terminal_that_can_do_nothing_gets_no_bar(root: Path) -> None:
+    with JobService(root) as service:
+        service.start_job("j")
+        service.update_status("j", "failed")
+    with Command(root, "watch", "j", columns=80, more={"TERM": "dumb"}) as command:
+        assert command.ends() == 3
+        shown = command.out.splitlines()
+    assert shown[0].startswith("j: failed: ")
+    assert shown[1].startswith("to go on ")

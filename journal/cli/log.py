@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from operator import attrgetter
 
 import click
 from click.core import ParameterSource
+from msgspec import structs
 
 from journal.cli.exits import EXIT_OK, EXIT_REFUSED
 from journal.cli.follow import check_reader, follow_job, gone
 from journal.cli.jobs import find_job, job_argument
 from journal.cli.listing import Field, Format, echo_rows, limit_option, listing_options
-from journal.cli.output import as_json, local_time, tell
+from journal.cli.output import as_json, local_time, shorten, tell
 from journal.cli.rows import missing_rows, parse_rows
 from journal.cli.table import LOOK_AHEAD
 from journal.cli.when import since_option
@@ -39,7 +40,9 @@ def _text(event: Event) -> str:
     return event.text
 
 
-# Of 40 columns and the text, which may be as long as it is.
+_ON_TERMINAL = 400  # characters of a text: some lines of it, and not a screen
+
+# Of 40 columns and the text, which runs over the edge: cut there, it would say too little.
 _TABLE = (
     Field(title="TIME", text=lambda event: f"{local_time(event.at):%Y-%m-%d %H:%M:%S}", wide=19),
     Field(title="EVENT", text=_word, status=True, wide=9),
@@ -98,13 +101,20 @@ def log_command(
         tell(f"journal: {absent}")
     if follow:
         events = itertools.chain(events, _follow(service, job_id, history, limit, choice))
-    echo_rows(output, (*_TABLE, *_MEMBERS), events, look_ahead=0 if follow else LOOK_AHEAD)
+    echo_rows(output, (*_table(), *_MEMBERS), events, look_ahead=0 if follow else LOOK_AHEAD)
     return EXIT_REFUSED if absent and _absent(service, job_id, rows) else EXIT_OK
 
 
 def _absent(service: JobService, job_id: str, rows: list[range] | None) -> str | None:
     """What to say of rows that were named and aren't there (yet)."""
     return None if rows is None else missing_rows(job_id, service.get_rows(job_id), rows)
+
+
+def _table() -> Sequence[Field]:
+    if not sys.stdout.isatty():
+        return _TABLE
+    *others, text = _TABLE
+    return *others, structs.replace(text, text=lambda event: shorten(_text(event), _ON_TERMINAL))
 
 
 def _latest(history: History, limit: int | None, choice: Choice) -> tuple[Iterable[Event], bool]:

@@ -30,7 +30,7 @@ class Progress:
         self._recent = RecentRate()
         self._rate: float | None = None
         self._bar: Any = None
-        if not quiet and sys.stderr.isatty():
+        if not quiet and sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
             self._bar = click.progressbar(
                 length=job.total_rows,
                 label=shorten(clean(job.id), _LABEL_COLUMNS),
@@ -42,6 +42,7 @@ class Progress:
 
     def __enter__(self) -> Self:
         if self._bar is not None:
+            self._fit(self._job)  # before click draws it for the first time
             with suppress(OSError):
                 self._bar.__enter__()
             self.show(self._job)
@@ -73,17 +74,20 @@ class Progress:
 
     def _show(self, job: Job) -> None:
         if self._bar is not None:
-            self._bar.length = job.total_rows
-            self._bar.pos = done_rows(job)  # which goes back, too, where rows are put back
-            # A line that is too long would be wrapped, and can't be written over then.
-            room = _columns() - len(f"{self._bar.label}  []  {self._bar.format_pos()}  ")
-            detail = shorten(self._detail(job), max(room, 1))
-            self._bar.current_item = detail
-            self._bar.width = max(0, min(_BAR_COLUMNS, room - len(detail)))
+            self._fit(job)
             self._bar.render_progress()
         elif not self._quiet and time.monotonic() - self._told_s >= _LINE_S:
             self._told_s = time.monotonic()
             tell(f"{job.id}: {done_rows(job)} of {job.total_rows} rows done, {self._detail(job)}")
+
+    def _fit(self, job: Job) -> None:
+        """Make the bar and what stands beside it one line: a longer one can't be written over."""
+        self._bar.length = job.total_rows
+        self._bar.pos = done_rows(job)  # which goes back, too, where rows are put back
+        room = _columns() - len(f"{self._bar.label}  []  {self._bar.format_pos()}  ")
+        detail = shorten(self._detail(job), max(room, 1))
+        self._bar.current_item = detail
+        self._bar.width = max(0, min(_BAR_COLUMNS, room - len(detail)))
 
     def tell(self, text: str) -> None:
         """A line of its own, not in the middle of the bar."""

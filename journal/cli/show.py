@@ -274,7 +274,7 @@ def _group_text(group: ErrorGroup) -> str:
     count = group.numbers.count
     rows = f"row{'s' if count > 1 else ''} {group.numbers.text(', ', _SHOWN_RANGES)}"
     message = shorten(group.message, 200)
-    code = f"{group.code or 'no code'}" + (
+    code = shorten(group.code or "no code", 60) + (
         " (review)" if group.status is RowStatus.NEEDS_REVIEW else ""
     )
     return f"{count} x {code}: {rows}: {message}"
