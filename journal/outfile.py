@@ -21,7 +21,7 @@ def whole_file(
     It is beside ``path`` until then, as ``.journal-….part``, and gone if the block raises; what
     kills the process leaves it. It has the permissions of the file that it replaces. Raises
     InvalidValueError, before the block, if ``path`` is there and ``force`` isn't given, is no file,
-    or has a file beside it of its name and one of ``refused_beside``; StorageError for what the
+    is in no directory, or has a file beside it of its name and one of ``refused_beside``; StorageError for what the
     system refuses.
     """
     target = Path(os.path.realpath(path))  # a link stays a link
@@ -29,7 +29,7 @@ def whole_file(
     # Short, so that there is room for it wherever there is for the target's name.
     part = target.with_name(f".journal-{secrets.token_hex(6)}.part")
     try:
-        files.new_output(part, target)  # refused now, in our words, not later in some library's
+        _make(part, target)  # refused now, in our words, not later in some library's
         yield part
         _check_free(path, target, force=force, refused_beside=refused_beside)
         files.put_output(part, target)
@@ -37,6 +37,15 @@ def whole_file(
         raise handles.storage_error(target, "write", error) from error
     finally:
         files.remove_file(part)
+
+
+def _make(part: Path, target: Path) -> None:
+    try:
+        files.new_output(part, target)
+    except (FileNotFoundError, NotADirectoryError):
+        raise InvalidValueError(
+            "out", str(target), "is in a directory that isn't there: make that first"
+        ) from None
 
 
 def _check_free(

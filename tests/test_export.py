@@ -404,6 +404,18 @@ def test_a_database_is_not_put_beside_what_another_one_left_to_be_applied(
     assert run(store, "export", "ship-ca", out, "--force") == 0
 
 
+@pytest.mark.parametrize("command", ["export", "report"])
+@pytest.mark.parametrize("place", ["no such directory/out.db", "a file/out.db"])
+def test_an_out_in_a_directory_that_is_not_there_is_bad_usage(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, place: str
+) -> None:
+    (tmp_path / "a file").touch()
+    out = str(tmp_path / place)
+    assert run(store, command, "ship-ca", *(["-o"] if command == "report" else []), out) == 2
+    assert "is in a directory that isn't there: make that first" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a file", store.name]
+
+
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o400])
 def test_a_file_that_replaces_another_has_its_permissions(
     store: Path, tmp_path: Path, mode: int
@@ -503,7 +515,7 @@ def test_an_interrupted_export_leaves_nothing(tmp_path: Path, number: int, code:
         (["ship-ca", "out.xlsx"], "says no format"),
         (["ship-ca", "-", "--format", "sqlite"], "name a file"),
         (["--all", "ship-ca", "out.csv"], "--all OUT"),
-        (["ship-ca", "no/such/dir/out.csv"], "could not write"),
+        (["ship-ca", "no/such/dir/out.csv"], "directory that isn't there"),
     ],
 )
 def test_what_can_not_be_is_one_line_on_stderr(
