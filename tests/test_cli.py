@@ -172,6 +172,25 @@ def test_a_job_is_found_by_a_unique_prefix_and_by_path(
     assert capsys.readouterr().out.count("job         ship-ca") == 3
 
 
+def test_a_job_that_is_found_by_its_beginning_is_named(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(root, "rows", "ship-c") == 0
+    assert capsys.readouterr().err == "ship-ca: the job that begins with 'ship-c'\n"
+    assert run(root, "rows", "ship-ca") == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("command", ["show", "wait", "delete"])
+def test_who_names_a_directory_that_is_no_job_means_no_other(
+    root: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    (root / "ship-c").mkdir()
+    assert run(root, command, "ship-c") == 4
+    assert f"{root}/ship-c is no job: there is no journal.jsonl in it" in capsys.readouterr().err
+    assert (root / "ship-ca" / "journal.jsonl").exists()
+
+
 @pytest.mark.parametrize(
     ("name", "code", "words"),
     [

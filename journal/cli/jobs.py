@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Collection
@@ -11,6 +12,8 @@ from typing import Any
 
 import click
 
+from journal.cli.exits import Refused
+from journal.cli.output import tell
 from journal.errors import JobNotFoundError, JournalError
 from journal.format import JOURNAL_NAME
 from journal.model import Job, JobStatus, RunHolder
@@ -65,15 +68,22 @@ def find_job(root: str, name: str, *, redact: Collection[str] = ()) -> tuple[Job
 
 
 def expand_prefix(service: JobService, prefix: str) -> str:
-    """The one id in the store that is ``prefix`` or begins with it."""
-    if is_job_id(prefix) and (service.root / prefix / JOURNAL_NAME).exists():
-        return prefix
+    """The one id in the store that is ``prefix`` or begins with it, which is said then."""
+    if is_job_id(prefix):
+        directory = service.root / prefix
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            with contextlib.suppress(PermissionError):  # who reads it will say so
+                os.lstat(directory / JOURNAL_NAME)
+            return prefix
+        if directory.is_dir():  # who names it whole means no other
+            raise Refused(f"{directory} is no job: there is no {JOURNAL_NAME} in it")
     matches = sorted(job_id for job_id in service.job_ids() if prefix and job_id.startswith(prefix))
     if not matches:
         raise JobNotFoundError(prefix)
     if len(matches) > 1:
         some = ", ".join(matches[:5]) + (", ..." if len(matches) > 5 else "")
         raise click.UsageError(f"{prefix!r} is the beginning of {len(matches)} jobs: {some}")
+    tell(f"{matches[0]}: the job that begins with {prefix!r}")
     return matches[0]
 
 
