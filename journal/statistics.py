@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from journal.format import JobErrorRecord, JobRecord, JobStatusRecord, RowStatusRecord
+from journal.format import JobErrorRecord, JobRecord, JobStatusRecord, LogRecord, RowStatusRecord
 from journal.history import Entry
 from journal.timings import Outcome, Outcomes
 
@@ -125,7 +125,7 @@ class Timeline:
 
 
 class JobEvent(NamedTuple):
-    """The job itself was ``what`` ("created", a status, "error") at ``at``.
+    """The job itself was ``what`` ("created", a status, "running again", "error") at ``at``.
 
     ``ended_rows`` outcomes came from then until the next event.
     """
@@ -134,6 +134,16 @@ class JobEvent(NamedTuple):
     what: str
     detail: str
     ended_rows: int
+
+
+def _run_text(details: object) -> str | None:
+    """Who has begun a run, if that is what a log record's details say."""
+    match details:
+        case {"run": {"host": host, **run}}:
+            told = {"user": "by", "pid": "as process", "version": "with rowjournal"}
+            known = [f"{word} {run[name]}" for name, word in told.items() if name in run]
+            return " ".join([f"on {host}", *known])
+    return None
 
 
 class JobStatistics:
@@ -155,6 +165,7 @@ class JobStatistics:
         self._ended = 0  # since the last event
         self._timed = False  # some row was started
         outcomes = Outcomes()
+        is_running = run_began = False
         for entry in history:
             record = entry.record
             if isinstance(record, RowStatusRecord):
@@ -164,9 +175,18 @@ class JobStatistics:
             elif isinstance(record, JobRecord):
                 self._note(record.at, "created", "")
             elif isinstance(record, JobStatusRecord):
-                self._note(record.at, record.status, "")
+                if not (record.status == "running" and run_began):  # that is in the event already
+                    self._note(record.at, record.status, "")
+                is_running = record.status == "running"
+            elif isinstance(record, LogRecord):
+                began = _run_text(record.details)
+                if began is not None:
+                    self._note(record.at, "running again" if is_running else "running", began)
+                    run_began = True
+                    continue
             elif isinstance(record, JobErrorRecord):
                 self._note(record.at, "error", f"{record.code}: {record.message}")
+            run_began = False  # a run's status is the next record, if it is a new one
         self._close_event()
         self.latencies = Latencies()
         for bucket in self.timeline.buckets():

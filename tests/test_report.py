@@ -1,5 +1,6 @@
 """`journal report`: one page that says how a job went, and does nothing else."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -24,7 +25,9 @@ from journal.errors import InvalidValueError
 from journal.format import RowStatusRecord
 from journal.report import MAX_GROUPS, MAX_ROWS, report_page, write_report
 from journal.statistics import MAX_BUCKETS, JobStatistics, Latencies, Timeline
+from journal.system import host_name, user_name
 from journal.timings import Outcome
+from journal.version import VERSION
 
 CHROMIUM = shutil.which("chromium")
 START = datetime(2026, 11, 24, 13, 35, tzinfo=UTC)
@@ -351,6 +354,35 @@ def test_throughput_and_latency_follow_from_the_history(tmp_path: Path) -> None:
         ("running", 3),
         ("paused", 0),
     ]
+
+
+def test_each_run_of_a_job_is_told_with_who_began_it(tmp_path: Path) -> None:
+    with JobService(tmp_path, sync="none") as service:
+        service.create_job("Killed", job_id="job", row_data=[{"data": {}} for _ in range(3)])
+    for number in (1, 2):  # a service that is closed with the job running is a run that has died
+        with JobService(tmp_path, sync="none") as service:
+            service.start_job("job")
+            service.complete_row(f"job:{number}")
+    with JobService(tmp_path, sync="none") as service:
+        service.start_job("job", keep_lock=True)
+        service.log("job", "not a run", details={"run": "of luck"})
+        service.update_status("job", "paused")
+        service.update_status("job", "running")  # the same run goes on
+        events = JobStatistics(service.get_history("job")).events
+        page = Page(report_page(service, "job"))
+        hidden = report_page(service, "job", redact=["user"])
+    assert [(event.what, event.ended_rows) for event in events] == [
+        ("created", 0),
+        ("running", 1),
+        ("running again", 1),
+        ("running again", 0),
+        ("paused", 0),
+        ("running", 0),
+    ]
+    who = f"on {host_name()} by {user_name()} as process {os.getpid()} with rowjournal {VERSION}"
+    assert [event.detail for event in events] == ["", who, who, who, "", ""]
+    assert f"running again: {who}" in page.texts("td")
+    assert f"on {host_name()} by [REDACTED] as process" in hidden
 
 
 def history_of(*statuses: tuple[float, int, Any]) -> Iterator[Entry]:
