@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from journal.errors import InvalidValueError
+from journal.text import counted
 
 _RATE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*/\s*(s|m|h)")
 _UNIT_S = {"s": 1, "m": 60, "h": 3600}
@@ -94,12 +95,14 @@ class Halt(msgspec.Struct, frozen=True):
         """Why to give up after so many rows of this run; None to go on."""
         done = succeeded + failed
         number = {"fail": failed, "success": succeeded, "done": done}[self.what]
-        verb = {"fail": "have failed", "success": "have succeeded", "done": "are done"}[self.what]
+        verb = {"fail": "has|have failed", "success": "has|have succeeded", "done": "is|are done"}[
+            self.what
+        ]
         if self.count:
-            return f"{number} rows {verb}" if number >= self.count else None
+            return counted(number, f"row|rows {verb}") if number >= self.count else None
         if done < self.least or number * 100 < done * self.percent:
             return None
-        return f"{number} of {done} rows {verb}, {self.percent:g} % or more"
+        return f"{number} of {counted(done, f'row|rows {verb}')}, {self.percent:g} % or more"
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):

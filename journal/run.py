@@ -33,6 +33,7 @@ from journal.outcome import Errors, Outcome, outcome_of_bad_value
 from journal.rowqueue import RowQueue, Tell, end_job, start_run
 from journal.service import JobService
 from journal.signals import stopping_signals
+from journal.text import counted
 from journal.threads import Outcomes
 from journal.workers import Workers
 
@@ -254,7 +255,7 @@ class Run:
         """The disk is full, or worse: end what is in flight, and try once more to record it."""
         self._error = error
         self._stops = max(self._stops, 1)
-        self._say(f"{error}; waiting for {len(self._attempts)} rows in flight")
+        self._say(f"{error}; waiting for {counted(len(self._attempts), 'row|rows')} in flight")
         self._drain()
 
     def _drain(self) -> None:
@@ -308,8 +309,8 @@ class Run:
             if paused:
                 root = shlex.quote(str(self._service.root))
                 self._say(
-                    f"{job.id}: paused by another process; {len(self._attempts)} rows are in "
-                    f"flight; this run goes on after: journal --root {root} resume {job.id}"
+                    f"{job.id}: paused by another process; "
+                    f"{counted(len(self._attempts), 'row|rows is|are in flight')}; this run goes on after: journal --root {root} resume {job.id}"
                 )
             elif job.status is JobStatus.RUNNING:
                 self._say(f"{job.id}: resumed")
@@ -347,7 +348,9 @@ class Run:
         elif limits.max_rows is not None and counts["started"] >= limits.max_rows:
             if job.pending_count:
                 self._give_up(
-                    f"{counts['started']} rows were started, as many as were asked for", 1
+                    f"{counted(counts['started'], 'row|rows was|were started')}, as many as were "
+                    "asked for",
+                    1,
                 )
         elif self._lost_places >= self._workers.count:
             self._give_up(f"all {self._lost_places} workers hang", 2)

@@ -27,6 +27,14 @@ def _json_escape(character: str) -> str:
     return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
 
 
+_FORMS = re.compile(r"(\w+)\|(\w+)")
+
+
+def counted(count: int, words: str) -> str:
+    """A number and what it counts: of ``row|rows is|are open`` the first forms for one."""
+    return f"{count} {_FORMS.sub(lambda match: match[1 if count == 1 else 2], words)}"
+
+
 def duration_text(duration_s: float | None) -> str:
     """A duration in the two units that matter: ``0.25ms``, ``8.2s``, ``12m03s``, ``3h04m``, ``2d03h``."""
     if duration_s is None:

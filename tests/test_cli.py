@@ -11,6 +11,7 @@ from helpers_terminal import on_terminal
 
 from journal import JobService
 from journal.cli import main
+from journal.text import counted
 
 
 @pytest.fixture
@@ -179,6 +180,13 @@ def test_a_job_that_is_found_by_its_beginning_is_named(
     assert capsys.readouterr().err == "ship-ca: the job that begins with 'ship-c'\n"
     assert run(root, "rows", "ship-ca") == 0
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 rows are open"), (1, "1 row is open"), (2, "2 rows are open")]
+)
+def test_one_of_a_thing_is_not_told_as_many(count: int, text: str) -> None:
+    assert counted(count, "row|rows is|are open") == text
 
 
 @pytest.mark.parametrize("command", ["show", "wait", "delete"])

@@ -159,7 +159,7 @@ def test_pause_of_a_job_whose_run_died_says_what_was_in_flight(cli: Cli, run: Ot
     code, _, err = cli("pause", "j")
     assert code == 0
     assert "no run works on it" in err
-    assert "1 rows were in flight" in err
+    assert "1 row was in flight" in err
 
 
 def test_a_job_that_is_not_running_is_not_paused(cli: Cli) -> None:

@@ -364,7 +364,7 @@ def test_the_commands_of_show_settle_rows_of_a_job_that_goes_on(
 def test_show_says_what_became_of_an_interrupted_run(root: Path, capsys: Capture) -> None:
     assert run(root, "show", "died") == 0
     out = capsys.readouterr().out
-    assert "in flight   rows 1" in out
+    assert "in flight   row 1\n" in out
     assert "--on-interrupted" in out
 
 

@@ -14,7 +14,7 @@ from journal.limits import Halt, Limits, Rate
         ("soon,fail=2", 9, 1, None),
         ("soon,fail=2", 0, 2, "2 rows have failed"),
         ("now,success=1", 0, 9, None),
-        ("now,success=1", 1, 0, "1 rows have succeeded"),
+        ("now,success=1", 1, 0, "1 row has succeeded"),
         ("soon,done=3", 1, 1, None),
         ("soon,done=3", 1, 2, "3 rows are done"),
         ("soon,fail=50%", 0, 2, None),  # of two rows a percentage says nothing

@@ -584,7 +584,7 @@ def test_an_interrupted_job_is_said_and_waited_for_until_it_is_run_again(
         with Child(RUN_THAT_DIES, root, "j") as child:
             assert child.hear() == "up"
             child.kill()
-        command.awaits("is interrupted: its run died with 1 rows in flight; waiting")
+        command.awaits("is interrupted: its run died with 1 row in flight; waiting")
         with JobService(root) as service:
             service.start_job("j", on_interrupted="retry")
             for number in (2, 5):

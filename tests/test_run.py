@@ -326,7 +326,7 @@ def test_new_rows_at_the_end_are_added_to_a_job_that_goes_on(held_run: HeldRun, 
     with (work / "rows.csv").open("a") as file:
         file.write("A-6,6\n")
     done = journal("run", "rows.csv", "--job", "j", "--", "true")
-    assert "1 new rows added" in done.stderr
+    assert "1 new row added" in done.stderr
     assert statuses("j") == {"needs_review": 2, "completed": 4}
 
 
@@ -629,7 +629,7 @@ def test_a_dry_run_of_a_job_that_is_there_says_why_each_row_would_run(
             *("--", "echo", "{order}"),
         )
         assert done.returncode == 0, done.stderr
-        assert "1 new rows" in done.stderr
+        assert "1 new row " in done.stderr
         said[policy] = [line.split("\t")[:2] for line in done.stdout.splitlines()]
     rest = [["3", "pending"], ["4", "pending"], ["5", "pending"], ["6", "new in the input"]]
     assert said == {

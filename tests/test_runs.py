@@ -735,12 +735,12 @@ def test_a_run_that_halts_soon_waits_for_what_is_in_flight_and_pauses(path: Path
 
     with open_job(path, 9) as job:
         run = Background(job, handler, workers=2, halt="soon,fail=1")
-        run.wait_for("1 rows have failed: pausing")
+        run.wait_for("1 row has failed: pausing")
         gate.let_go()
         report = run.report()
         assert statuses(job) == {"completed": 1, "failed": 1, "pending": 7}
     assert (report.reason, report.job.status, report.exit_code) == (
-        ("1 rows have failed", "paused", 3)
+        ("1 row has failed", "paused", 3)
     )
     assert "to go on: " in run.said[-1]
 

@@ -166,7 +166,7 @@ def test_a_halt_now_ends_what_is_in_flight(start: Start, work: Path) -> None:
     )
     assert terminal.ends() == 3
     assert statuses() == {"failed": 1, "needs_review": 1, "pending": 4}
-    assert "1 rows have failed: ending what is in flight" in terminal.out
+    assert "1 row has failed: ending what is in flight" in terminal.out
 
 
 def test_a_terminal_that_is_closed_pauses_its_run(start: Start, work: Path) -> None:

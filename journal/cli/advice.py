@@ -11,6 +11,7 @@ from journal.chain import Chain
 from journal.errorgroups import Numbers
 from journal.index import TERMINAL_STATUSES
 from journal.model import Job, JobStatus, RunHolder, done_rows
+from journal.text import counted
 
 _PASTED_RANGES = 12
 
@@ -55,7 +56,8 @@ def advice(
         return found
     if ended and holder is not None and job.processing_count:
         in_flight = (
-            f"its run has {job.processing_count} rows in flight: wait until they are settled"
+            "its run has "
+            f"{counted(job.processing_count, 'row|rows in flight: wait until it|they is|are settled')}"
         )
         found.append((command("wait", job.id), in_flight))
         return found
@@ -63,8 +65,9 @@ def advice(
         found += _review(job, doubtful["needs_review"], ended=ended, command=command)
     if state == "interrupted":
         why = (
-            f"its run died with {job.processing_count} rows in flight; {how}, with the same input; "
-            "--on-interrupted review (the default), retry or fail says what becomes of those rows"
+            f"its run died with {counted(job.processing_count, 'row|rows in flight')}; {how}, with the "
+            "same input; --on-interrupted review (the default), retry or fail says what becomes of "
+            f"{'that row' if job.processing_count == 1 else 'those rows'}"
         )
         found.append((again, why))
     elif job.status is JobStatus.PAUSED and holder is not None:
@@ -104,7 +107,7 @@ def _review(
     found = [
         (
             command("rows", job.id, "--status", "needs_review"),
-            f"{job.needs_review_count} rows may have taken effect: look, then say",
+            f"{counted(job.needs_review_count, 'row|rows')} may have taken effect: look, then say",
         ),
         (command(*resolve, "--completed"), "they have"),
     ]

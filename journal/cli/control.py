@@ -18,6 +18,7 @@ from journal.index import TERMINAL_STATUSES
 from journal.model import Job, JobStatus, done_rows
 from journal.service import JobService
 from journal.system import host_name
+from journal.text import counted
 
 
 @click.command("pause", short_help="Let the run of a job start nothing more.")
@@ -43,8 +44,8 @@ def pause_command(ctx: click.Context, job: str) -> None:
     tell(f"{job_id}: paused; no run works on it")
     if found.processing_count:
         tell(
-            f"{job_id}: {found.processing_count} rows were in flight when its run died: the next "
-            "one settles them by --on-interrupted"
+            f"{job_id}: {counted(found.processing_count, 'row|rows was|were in flight')} when its run "
+            "died: the next one settles that by --on-interrupted"
         )
 
 
@@ -118,7 +119,7 @@ def cancel_command(ctx: click.Context, job: str) -> None:
     text = ", ".join(f"{count} {word}" for word, count in undone.items() if count)
     tell(
         f"{job_id}: cancelled; {done_rows(found)} of "
-        f"{found.total_rows} rows are done{', and ' + text if text else ''}"
+        f"{counted(found.total_rows, 'row|rows is|are done')}{', and ' + text if text else ''}"
     )
     if holder is not None:
         tell(f"{job_id}: {holder_text(holder)} starts no more rows and ends those in flight")

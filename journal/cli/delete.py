@@ -13,6 +13,7 @@ from journal.errors import JobBusyError, JournalError
 from journal.model import done_rows
 from journal.service import JobService
 from journal.states import state_of
+from journal.text import counted
 
 
 @click.command("delete", short_help="Delete jobs with all of their files, for good.")
@@ -75,5 +76,6 @@ def _described(service: JobService, job_id: str) -> str:
     if job is None:
         return "is gone already"
     return (
-        f"{job.name}: {state_of(service, job)}, {done_rows(job)} of {job.total_rows} rows are done"
+        f"{job.name}: {state_of(service, job)}, {done_rows(job)} of "
+        f"{counted(job.total_rows, 'row|rows is|are done')}"
     )

@@ -14,6 +14,7 @@ from journal.export import FORMATS, STREAMED, export_rows, format_of
 from journal.model import RowStatus
 from journal.service import JobService
 from journal.signals import ending_signals
+from journal.text import counted
 
 
 def _complete_names(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
@@ -92,5 +93,5 @@ def export_command(
     for error in errors:
         tell(f"journal: {error}")
     if out != "-":
-        tell(f"{count} row{'' if count == 1 else 's'} in {out}")
+        tell(f"{counted(count, 'row|rows')} in {out}")
     return exit_code_of_store(errors)

@@ -17,6 +17,7 @@ from journal.index import TERMINAL_STATUSES
 from journal.model import Job, JobStatus
 from journal.service import JobService
 from journal.states import state_of
+from journal.text import counted
 
 _POLL_S = 0.1  # a look costs a call or two to the system; what happens is to be seen within 0.5 s
 
@@ -86,7 +87,8 @@ def _has_ended(service: JobService, job: Job) -> bool:
 def _in_words(state: str, job: Job) -> str:
     if state == JobStatus.PAUSED:
         return "is paused; waiting for it to go on"
-    in_flight = f" with {job.processing_count} rows in flight" if job.processing_count else ""
+    in_flight = counted(job.processing_count, "row|rows in flight")
+    in_flight = f" with {in_flight}" if job.processing_count else ""
     return f"is interrupted: its run died{in_flight}; waiting for it to be run again"
 
 

@@ -14,6 +14,7 @@ import click
 from journal.cli.output import clean, shorten, tell
 from journal.cli.throughput import RecentRate, time_left
 from journal.model import Job, JobStatus, done_rows
+from journal.text import counted
 
 _LINE_S = 10.0
 _LABEL_COLUMNS = 24
@@ -78,7 +79,9 @@ class Progress:
             self._bar.render_progress()
         elif not self._quiet and time.monotonic() - self._told_s >= _LINE_S:
             self._told_s = time.monotonic()
-            tell(f"{job.id}: {done_rows(job)} of {job.total_rows} rows done, {self._detail(job)}")
+            tell(
+                f"{job.id}: {done_rows(job)} of {counted(job.total_rows, 'row|rows')} done, {self._detail(job)}"
+            )
 
     def _fit(self, job: Job) -> None:
         """Make the bar and what stands beside it one line: a longer one can't be written over."""

@@ -9,6 +9,7 @@ from journal.cli.jobs import find_job, job_argument, spoken
 from journal.cli.output import clean, echo_json, tell
 from journal.repair import Repair, repair_job
 from journal.salvage import OpenRows
+from journal.text import counted
 
 
 @click.command("repair", short_help="Make a damaged job whole from what its seals still vouch for.")
@@ -54,7 +55,8 @@ def text_of(repair: Repair) -> str:
     if not repair.actions:
         return f"ok       {repair.job_id}: nothing to repair"
     word = "repaired" if repair.lossless else "LOSSES"
-    lines = [f"{word:<8} {repair.job_id}: holds {repair.records} records, {repair.rows} rows"]
+    holds = f"{counted(repair.records, 'record|records')}, {counted(repair.rows, 'row|rows')}"
+    lines = [f"{word:<8} {repair.job_id}: holds {holds}"]
     for action in repair.actions:
         last = action.line + action.lines - 1
         where = f"lines {action.line} to {last}" if action.lines > 1 else f"line {action.line}"

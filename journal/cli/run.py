@@ -31,6 +31,7 @@ from journal.model import JobRow, RowStatus
 from journal.run import RunReport
 from journal.service import JobService
 from journal.template import Template
+from journal.text import counted
 from journal.validate import is_job_id, slug
 
 
@@ -127,10 +128,11 @@ class _RunCommand:
             tell(f"{job.id}: {job.status} already, {rest}")
             return _finish(job_run.service, RunReport(job=job))
         _tell_differences(job_run, shlex.join(given["command"]))
-        tell(f"{job.id}: {job.total_rows} rows, {job.pending_count} pending")
+        tell(f"{job.id}: {counted(job.total_rows, 'row|rows')}, {job.pending_count} pending")
         if job.processing_count:
             tell(
-                f"{job.id}: {job.processing_count} rows were in flight when an earlier run died; "
+                f"{job.id}: {counted(job.processing_count, 'row|rows was|were in flight')} when an "
+                "earlier run died; "
                 f"--on-interrupted {given['on_interrupted']}"
             )
         with Progress(job, quiet=given["quiet"]) as progress:
@@ -174,10 +176,10 @@ class _RunCommand:
             count += 1
             line = shlex.join(self._template.fill(row))
             click.echo(f"{row.row_number}\t{why}\t{clean(line)}")
-        for number, text in _differences(matched, is_new=job is None):
-            if number:
-                tell(f"{self._job_id}: {number} {text}")
-        tell(f"{self._job_id}: {count} commands would run; nothing was run or written")
+        for text in _differences(matched, is_new=job is None):
+            tell(f"{self._job_id}: {text}")
+        would = counted(count, "command|commands would run")
+        tell(f"{self._job_id}: {would}; nothing was run or written")
         return EXIT_OK
 
     def _new_rows(self, numbered: Iterable[tuple[int, dict[str, Any]]]) -> Iterator[JobRow]:
@@ -237,32 +239,36 @@ def _tell_differences(job_run: JobRun, command: str) -> None:
     job, matched = job_run.job, job_run.matched
     if command != job.original_command:
         tell(f"{job.id}: the command was {job.original_command!r} when the job was made")
-    for count, text in _differences(matched, is_new=matched.added == job.total_rows):
-        if count:
-            tell(f"{job.id}: {count} {text}")
+    for text in _differences(matched, is_new=matched.added == job.total_rows):
+        tell(f"{job.id}: {text}")
     first = None if job.retry_of is None else job_run.service.get_job(job.retry_of)
     new = 0 if first is None else matched.elsewhere - (first.total_rows - job.total_rows)
     if new > 0:
-        tell(f"{job.id}: {new} new rows of the input are left out: run them as a job of their own")
+        left_out = counted(new, "new row|rows of the input is|are left out")
+        tell(f"{job.id}: {left_out}: run what is new as a job of its own")
 
 
 _LOST = (
-    "rows of the input are not in the job, which was repaired: they may be done, and are left "
-    "alone; run those that aren't as a job of their own"
+    "row|rows of the input is|are not in the job, which was repaired: it|they may be done, and is|are "
+    "left alone; run what isn't done as a job of its own"
 )
 
 
-def _differences(matched: Matched, *, is_new: bool) -> list[tuple[int, str]]:
-    return [
-        (0 if is_new else matched.added, "new rows added"),
+def _differences(matched: Matched, *, is_new: bool) -> list[str]:
+    found = [
+        (0 if is_new else matched.added, "new row|rows added"),
         (
             matched.changed - matched.replaced,
-            "rows of the input have changed; the job keeps its own",
+            "row|rows of the input has|have changed; the job keeps its own",
         ),
-        (matched.replaced, "rows have changed, and run anew"),
+        (matched.replaced, "row|rows has|have changed, and runs|run anew"),
         (matched.lost, _LOST),
-        (matched.gone, "rows of the job are no longer in the input; if they are pending, they run"),
+        (
+            matched.gone,
+            "row|rows of the job is|are no longer in the input; what is pending of them runs",
+        ),
     ]
+    return [counted(count, words) for count, words in found if count]
 
 
 def _finish(service: JobService, report: RunReport) -> int:

@@ -20,6 +20,7 @@ from journal.index import TERMINAL_STATUSES
 from journal.model import JobRow, RowStatus
 from journal.service import JobService
 from journal.states import state_of
+from journal.text import counted
 
 
 @click.command(
@@ -95,7 +96,7 @@ def retry_command(
         if count:
             holder = service.run_holder(job_id)
             then = f"{holder_text(holder)} takes them up" if holder else "run the job again"
-            tell(f"{job_id}: {count} rows are pending again: {then}")
+            tell(f"{job_id}: {counted(count, 'row|rows is|are pending again')}: {then}")
 
 
 def _retry_some(
@@ -248,7 +249,7 @@ def resolve_command(ctx: click.Context, /, job: str, rows: list[range], **given:
         count = _change(service, job_id, rows, allowed, lambda row: changes[how](row.id, **details))
         click.echo(count)
         if how == "retry" and service.run_holder(job_id) is None:
-            tell(f"{job_id}: {count} rows are pending: run the job again")
+            tell(f"{job_id}: {counted(count, 'row|rows is|are pending')}: run the job again")
 
 
 def _how(given: dict[str, Any]) -> str:

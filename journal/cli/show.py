@@ -51,7 +51,7 @@ from journal.format import JOURNAL_NAME
 from journal.model import Job, JobStatus, RowStatus, RunHolder, done_rows
 from journal.service import JobService
 from journal.states import state_of
-from journal.text import duration_text
+from journal.text import counted, duration_text
 
 # Of a job with more, or with larger rows, `journal errors` reads all: this answers at once.
 READ_ROWS = 10_000
@@ -212,7 +212,7 @@ def _lines(
         name = ""
     if len(shown.errors) > 10 or (shown.errors and shown.partial):
         more = len(shown.errors) - 10
-        text = f"{more} more codes; " if more > 0 else ""
+        text = f"{counted(more, 'more code|codes')}; " if more > 0 else ""
         wrong = job.failed_rows + job.needs_review_count
         if wrong > shown.read_rows:
             text += (
@@ -223,7 +223,10 @@ def _lines(
     for name, status in (("in flight", "processing"), ("in review", "needs_review")):
         numbers = shown.doubtful[status]
         if numbers.count:
-            yield name, f"rows {numbers.text(', ', _SHOWN_RANGES)}"
+            yield (
+                name,
+                f"{'row' if numbers.count == 1 else 'rows'} {numbers.text(', ', _SHOWN_RANGES)}",
+            )
     yield from _chain_lines(shown.chain, job)
     name = "next"
     for pasted, why in shown.next:
@@ -248,7 +251,8 @@ def _counts_text(job: Job) -> str:
         "needs_review": job.needs_review_count,
     }
     some = [f"{count} {name}" for name, count in counts.items() if count]
-    return f"of {job.total_rows} rows: {', '.join(some)}" if some else f"{job.total_rows} rows"
+    rows = counted(job.total_rows, "row|rows")
+    return f"of {rows}: {', '.join(some)}" if some else rows
 
 
 def _rate_text(shown: Shown) -> str:
@@ -292,7 +296,7 @@ def _chain_lines(chain: Chain, job: Job) -> Iterator[tuple[str, str]]:
     totals = chain.totals
     text = f"{totals.completed} completed, {totals.skipped} skipped, {totals.open} open"
     cost = f", cost {cents_text(totals.cost_cents)}" if totals.cost_cents else ""
-    yield "", f"together: {text} of {totals.rows} rows{cost}"
+    yield "", f"together: {text} of {counted(totals.rows, 'row|rows')}{cost}"
 
 
 def counts_of(shown: Shown) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from journal.cli.jobs import ReadingService, complete_job, find_job
 from journal.cli.output import clean, echo_json_list, tell
 from journal.errors import JournalError
 from journal.service import JobService
+from journal.text import counted
 from journal.verify import Report, verify_job
 
 
@@ -73,8 +74,8 @@ def _echo_report(report: Report) -> None:
     verdict = next((kind for kind in ("damage", "newer", "torn") if kind in kinds), "ok")
     word = "DAMAGED" if verdict == "damage" else verdict
     click.echo(
-        f"{word:<8} {clean(report.job_id)}: {report.records} records in {report.commits} commits, "
-        f"{report.rows} rows"
+        f"{word:<8} {clean(report.job_id)}: {counted(report.records, 'record|records')} in "
+        f"{counted(report.commits, 'commit|commits')}, {counted(report.rows, 'row|rows')}"
     )
     for finding in report.findings:
         click.echo(
