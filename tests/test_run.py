@@ -440,7 +440,7 @@ def test_of_standard_input_the_resume_command_can_be_pasted_behind_it(work: Path
     words = ("run", "-", "--lines", "--job", "j", "--limit", "1", "--", "echo", "{line}")
     done = journal(*words, text=lines)
     assert done.returncode == 4
-    assert done.stderr.endswith("  # with the same standard input\n")
+    assert "  # with the same standard input\n" in done.stderr
     with JobService("jobs") as service:
         job = service.get_job("j")
     assert job is not None
