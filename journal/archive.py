@@ -188,8 +188,8 @@ def read_pack(read: Callable[[int], bytes], path: str | PathLike[str]) -> tuple[
     """The manifest of the pack that ``read(n)`` gives, and what it names, file by file.
 
     Each file's pieces must be taken to their end before the next file; the end of the last one
-    comes only when all of the stream was read. Raises FormatVersionError, and PackError, at the latest where the last
-    piece that isn't as announced would be.
+    comes only when all of the stream was read. Raises FormatVersionError, and PackError, at the
+    latest where the last piece that isn't as announced would be.
     """
     stream = _Inflated(read, path)
     top = _next_name(stream)

@@ -96,11 +96,12 @@ class AttemptedRow:
 class Attempt:
     """``with attempt as row:`` one try at one row, which was started on the disk already.
 
-    Left without an exception the row is completed, or what ``row.complete(...)``, ``row.fail(...)``,
-    ``row.skip(...)``, ``row.retry(...)`` or ``row.review(...)`` said. An ``Exception`` fails it and
-    goes no further, as does :class:`Fail` and its like; anything else (KeyboardInterrupt) leaves it to
-    the policy for interrupted rows, and goes on its way. What was said before stands. On leaving,
-    what happened is on the disk. An attempt that isn't entered leaves its row pending.
+    Left without an exception the row is completed, or what ``row.complete(...)``,
+    ``row.fail(...)``, ``row.skip(...)``, ``row.retry(...)`` or ``row.review(...)`` said. An
+    ``Exception`` fails it and goes no further, as does :class:`Fail` and its like; anything else
+    (KeyboardInterrupt) leaves it to the policy for interrupted rows, and goes on its way. What was
+    said before stands. On leaving, what happened is on the disk. An attempt that isn't entered
+    leaves its row pending.
     """
 
     def __init__(self, queue: RowQueue, row: JobRow, retry_on: Errors) -> None:

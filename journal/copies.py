@@ -1,9 +1,9 @@
 """One copy of a job, wherever it lies and whatever its directory is called: its journal, and its end.
 
-Seals are chained. So two copies that have the same seal at the same offset are the same up to there,
-and where a copy ends can be seen from its end, without reading what is before. That is evidence
-against accidents (of 2^32 pairs that differ one has equal seals), not proof against forgery: so what
-is ours is never replaced by what is taken for the same.
+Seals are chained. So two copies that have the same seal at the same offset are the same up to
+there, and where a copy ends can be seen from its end, without reading what is before. That is
+evidence against accidents (of 2^32 pairs that differ one has equal seals), not proof against
+forgery: so what is ours is never replaced by what is taken for the same.
 """
 
 from __future__ import annotations

@@ -53,9 +53,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     """Something that has happened in a job.
 
     ``kind``: "created", "job" (its status changed), "counts", "error", "log"; of rows "added",
-    "started", "completed", "failed", "skipped", "review" and "put_back". ``at`` is in UTC, ``level``
-    one of LOG_LEVELS, ``row_number`` None if it is about the job or many rows. ``text`` says what
-    happened, ``details`` holds it as the record did.
+    "started", "completed", "failed", "skipped", "review" and "put_back". ``at`` is in UTC,
+    ``level`` one of LOG_LEVELS, ``row_number`` None if it is about the job or many rows. ``text``
+    says what happened, ``details`` holds it as the record did.
     """
 
     at: datetime

@@ -77,12 +77,13 @@ def export_rows(
     is the path's extension's if ``file_format`` isn't given.
 
     Memory does not grow with the rows, but for 45 bytes a row of the job at hand and what the
-    service keeps; rows are put by in a file without a name, beside ``out`` or where the system keeps
-    such files. Each job is exported as it was at one moment, whatever becomes of it meanwhile.
-    ``on_error`` takes the error of a job that can't be read, which is then left out.
+    service keeps; rows are put by in a file without a name, beside ``out`` or where the system
+    keeps such files. Each job is exported as it was at one moment, whatever becomes of it
+    meanwhile. ``on_error`` takes the error of a job that can't be read, which is then left out.
 
     Raises InvalidValueError for an ``out`` that is there or a job's own file, for what the format
-    can't hold, and for arguments that can't be, MissingExtraError, StorageError, and what reading a job raises.
+    can't hold, and for arguments that can't be, MissingExtraError, StorageError, and what reading a
+    job raises.
     """
     if isinstance(out, (str, os.PathLike)):
         file_format = file_format or format_of(out)

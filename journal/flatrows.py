@@ -1,7 +1,8 @@
 """Rows as flat objects, for tables: the data's own columns, then what the journal knows.
 
-Which columns there are is known when all rows have been looked at. So each is read once, put by in a
-file without a name, and taken from there: what a job does meanwhile, or becomes of it, is no matter.
+Which columns there are is known when all rows have been looked at. So each is read once, put by in
+a file without a name, and taken from there: what a job does meanwhile, or becomes of it, is no
+matter.
 """
 
 from __future__ import annotations

@@ -21,7 +21,8 @@ _SYNC_BYTES = 1 << 18  # so many are copied in the time of a sync, by and large
 def replay_missing(log: Log, ours: Copy, theirs: Copy) -> int:
     """Bring the index of ``log`` to where theirs is; how many commits its journal lacks for that.
 
-    If it raises, the index is of no more use. Raises JournalDamagedError and FormatVersionError if they make no sense.
+    If it raises, the index is of no more use. Raises JournalDamagedError and FormatVersionError if
+    they make no sense.
     """
     replay_copy(theirs, log.index, ours.end)
     return sum(ends for _, ends in _commits(theirs, ours.end))

@@ -1,8 +1,8 @@
 """``index.hint``: the index of a job as of some commit, so that opening needn't read the journal.
 
 Derived and disposable. The first line is JSON, sealed as a commit is: the job's state, the tallies,
-and the commit that all of it stands for, by the offset behind it and its crc. The columns follow, one
-behind the other, as little-endian integers; the header has a crc for each block of them. Of the
+and the commit that all of it stands for, by the offset behind it and its crc. The columns follow,
+one behind the other, as little-endian integers; the header has a crc for each block of them. Of the
 columns only the statuses are read at once: those of offsets are read block by block when they are
 asked for, so that the first pending rows of millions cost a few reads.
 
@@ -10,9 +10,9 @@ A hint is believed if the journal is the same file (a copy is read through once)
 that offset and begins with the same line, and if nobody has touched it since: if it ends there, it
 was last changed when it was when the hint was written, and otherwise when its last commit was made.
 And none is written of a file that was touched after it was read or written. So what an editor does
-to a job that is at rest is seen. Commits that nobody has synced yet may be gone after a crash of the
-system, and a part of them with what is behind it still there: a hint that was written over such is
-believed until then only. Whatever isn't as it should be is no hint.
+to a job that is at rest is seen. Commits that nobody has synced yet may be gone after a crash of
+the system, and a part of them with what is behind it still there: a hint that was written over such
+is believed until then only. Whatever isn't as it should be is no hint.
 """
 
 from __future__ import annotations

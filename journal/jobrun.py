@@ -60,7 +60,8 @@ def open_job(
     by a person, "retry", or "fail". ``resume_command`` is what a run tells people to type after an
     early end, by default how this program was called, in full: it and ``original_command``, which
     defaults to it, are written into the journal, and every copy and pack has them. If a secret is
-    among the arguments, say another, or "" for none. ``sync``, ``lock_timeout_s`` as in :class:`JobService`.
+    among the arguments, say another, or "" for none. ``sync``, ``lock_timeout_s`` as in
+    :class:`JobService`.
 
     On return the job and its rows are on the disk. Raises JobNotFoundError without ``rows`` for a
     job that isn't there, JobBusyError while another run works on it, InvalidValueError,
@@ -207,8 +208,8 @@ class JobRun:
 
         What it returns is the row's result (a :class:`RowResult` for the named fields); what it
         raises fails the row with the class's name and the message; :class:`Fail`, :class:`Retry`,
-        :class:`Skip` and :class:`NeedsReview` say it exactly. The start of an attempt is on the disk
-        before the handler is called. ``row.id`` is an idempotency key.
+        :class:`Skip` and :class:`NeedsReview` say it exactly. The start of an attempt is on the
+        disk before the handler is called. ``row.id`` is an idempotency key.
 
         Handlers run in threads; coroutine functions in an event loop; or in ``executor``, any
         ``concurrent.futures.Executor``, a dask client, or a function that makes one and is called
@@ -231,9 +232,9 @@ class JobRun:
 
         The first SIGINT, SIGTERM or SIGHUP drains and pauses, the second ends what is in flight, if
         this is the main thread and ``handle_signals``. Other processes steer it: `journal pause`,
-        `resume`, `cancel`, `retry`, `skip`. ``tell`` is given what a person should know (default: to
-        standard error), among that how to go on after an early end; ``on_progress`` the job, some
-        five times a second.
+        `resume`, `cancel`, `retry`, `skip`. ``tell`` is given what a person should know (default:
+        to standard error), among that how to go on after an early end; ``on_progress`` the job,
+        some five times a second.
 
         A job that has ended is reported as it is, and no handler is called. Raises JobBusyError,
         InvalidValueError, and the error of a commit that failed.
@@ -287,8 +288,8 @@ class JobRun:
     ) -> Iterator[Attempt]:
         """The open rows one by one, for a loop of your own: see :class:`Attempt`.
 
-        The job is started at the first one, and ended when there is none left; paused if the loop is
-        left before. An attempt that has failed comes again, as in :meth:`run`. ``tell`` is given
+        The job is started at the first one, and ended when there is none left; paused if the loop
+        is left before. An attempt that has failed comes again, as in :meth:`run`. ``tell`` is given
         what a person should know: that another host ran the job last.
         """
         limits = Limits(max_attempts=max_attempts, backoff_s=backoff_s, max_backoff_s=max_backoff_s)

@@ -6,9 +6,9 @@ A :class:`Log` is a context manager whose block is one commit::
         log.append(record)         # encoded now, written at the end
     # written, synced, indexed, lock released; an exception in the block undoes all of it
 
-Inside of a :class:`Batch` blocks nest: an inner one joins the batch's commit, and an exception in it
-undoes what the inner one did, so that the batch can go on. What is appended is in the index at once, so that a
-block sees its own changes; nobody else can look before it ends.
+Inside of a :class:`Batch` blocks nest: an inner one joins the batch's commit, and an exception in
+it undoes what the inner one did, so that the batch can go on. What is appended is in the index at
+once, so that a block sees its own changes; nobody else can look before it ends.
 """
 
 from __future__ import annotations

@@ -92,10 +92,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     Times are aware datetimes in UTC. ``total_cost_cents`` is the sum over completed rows.
     ``processed_rows`` is completed plus failed; each ``_count`` is the number of rows of that
-    status. ``retry_of`` is the id of the job whose
-    unfinished rows this one took over. ``repaired``: a repair has lost lines, so rows may be missing. ``metadata`` is the caller's own JSON object.
-    ``hosts``: where its runs were started, the last one last; ``resume_command`` is what to type,
-    in any directory, to go on with the last one.
+    status. ``retry_of`` is the id of the job whose unfinished rows this one took over.
+    ``repaired``: a repair has lost lines, so rows may be missing. ``metadata`` is the caller's own
+    JSON object. ``hosts``: where its runs were started, the last one last; ``resume_command`` is
+    what to type, in any directory, to go on with the last one.
     """
 
     id: str

@@ -104,8 +104,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What to record. Plain values only, so that it comes back from any worker.
 
     ``lost``: the worker has died, or was given up: whether the row took effect isn't known, and the
-    run's policy for interrupted rows decides. ``unstarted``: the attempt never began. ``elapsed_s``:
-    how long the handler took. ``retryable``: of a failure, whether another attempt may be made.
+    run's policy for interrupted rows decides. ``unstarted``: the attempt never began.
+    ``elapsed_s``: how long the handler took. ``retryable``: of a failure, whether another attempt
+    may be made.
     """
 
     kind: Literal["completed", "failed", "skipped", "review", "lost", "unstarted"]

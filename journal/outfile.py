@@ -21,8 +21,8 @@ def whole_file(
     It is beside ``path`` until then, as ``.journal-….part``, and gone if the block raises; what
     kills the process leaves it. It has the permissions of the file that it replaces. Raises
     InvalidValueError, before the block, if ``path`` is there and ``force`` isn't given, is no file,
-    is in no directory, or has a file beside it of its name and one of ``refused_beside``; StorageError for what the
-    system refuses.
+    is in no directory, or has a file beside it of its name and one of ``refused_beside``;
+    StorageError for what the system refuses.
     """
     target = Path(os.path.realpath(path))  # a link stays a link
     _check_free(path, target, force=force, refused_beside=refused_beside)

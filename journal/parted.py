@@ -1,7 +1,8 @@
 """What a copy of a job did about its rows since it parted from another copy.
 
-Each change of a row has an id that it keeps wherever it is taken over to. So what one copy did and the
-other doesn't know of is found row by row, whichever way it has gone: through third copies, and back.
+Each change of a row has an id that it keeps wherever it is taken over to. So what one copy did and
+the other doesn't know of is found row by row, whichever way it has gone: through third copies, and
+back.
 """
 
 from __future__ import annotations
@@ -40,9 +41,9 @@ class Change(NamedTuple):
     """One change of a row, by the record at ``offset``.
 
     ``status`` is the row's, or ELSEWHERE for a log record about what a third copy did. ``is_work``:
-    something may have been done for the row, or somebody says what came of it. ``is_doubt``: it needs
-    a review, and neither a merge nor a policy said so, which know no more than the work they are
-    about. ``is_alarm``: what a third copy did to a row that is completed here.
+    something may have been done for the row, or somebody says what came of it. ``is_doubt``: it
+    needs a review, and neither a merge nor a policy said so, which know no more than the work they
+    are about. ``is_alarm``: what a third copy did to a row that is completed here.
     """
 
     id: str
@@ -64,8 +65,8 @@ class Retry(NamedTuple):
 class RowChanges:
     """The changes of rows since ``begin``, in their order, and where the rows made since then are.
 
-    ``retries`` are the log records that say in which job the unfinished rows go on: their offsets by
-    the job, the host that made it, and when.
+    ``retries`` are the log records that say in which job the unfinished rows go on: their offsets
+    by the job, the host that made it, and when.
 
     In memory for each change. Raises JournalDamagedError, FormatVersionError, StorageError.
     """

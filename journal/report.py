@@ -65,9 +65,10 @@ def report_page(service: JobService, job_id: str, *, redact: Collection[str] = (
 
     ``redact`` names fields, beside the service's own, whose values become "[REDACTED]": of data and
     metadata at any depth, and what Job and JobRow hold of yours, such as error_message and
-    original_command. All of it is of one moment, but for the jobs of the chain of retries.
-    In memory for the page, the rows in flight at a time, and 16 bytes of each row in trouble. Times are
-    in UTC. Raises JobNotFoundError, InvalidValueError, MissingExtraError, and what reading raises.
+    original_command. All of it is of one moment, but for the jobs of the chain of retries. In
+    memory for the page, the rows in flight at a time, and 16 bytes of each row in trouble. Times
+    are in UTC. Raises JobNotFoundError, InvalidValueError, MissingExtraError, and what reading
+    raises.
     """
     jinja2 = _load_jinja2()
     load_pygal()

@@ -56,8 +56,9 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     """How a run has ended. ``job`` is as of its end; the counts in it are of all its runs.
 
     ``started``: attempts of this run; ``completed``, ``failed`` (also in need of review) and
-    ``skipped``: rows that it has settled. ``reason``: why it ended before all rows were done, or None.
-    ``signal``: the number of the one that has stopped it. ``problems``: what could not be recorded.
+    ``skipped``: rows that it has settled. ``reason``: why it ended before all rows were done, or
+    None. ``signal``: the number of the one that has stopped it. ``problems``: what could not be
+    recorded.
     """
 
     job: Job

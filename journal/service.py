@@ -120,14 +120,14 @@ class JobService:
     ) -> None:
         """``root`` is made by the first :meth:`create_job`; a file there is a StoreError.
 
-        ``sync="commit"`` waits for the disk in every commit: it survives a power cut.
-        ``"none"`` leaves that to the system: it survives the death of the process, and a power
-        cut may take the last seconds or leave damage for ``journal verify`` to name.
-        ``lock_timeout_s`` (seconds) bounds the wait for another writer's commit or batch.
-        ``redact`` names fields, of any case, whose values :meth:`get_logs`, :meth:`get_history`,
-        exports and reports replace by "[REDACTED]": keys in JSON values at any depth, and members of
-        :class:`Job`, :class:`JobRow` and :class:`LogEntry` that hold text or JSON of yours. What
-        is stored, and what other getters return, stays as it is.
+        ``sync="commit"`` waits for the disk in every commit: it survives a power cut. ``"none"``
+        leaves that to the system: it survives the death of the process, and a power cut may take
+        the last seconds or leave damage for ``journal verify`` to name. ``lock_timeout_s``
+        (seconds) bounds the wait for another writer's commit or batch. ``redact`` names fields, of
+        any case, whose values :meth:`get_logs`, :meth:`get_history`, exports and reports replace by
+        "[REDACTED]": keys in JSON values at any depth, and members of :class:`Job`, :class:`JobRow`
+        and :class:`LogEntry` that hold text or JSON of yours. What is stored, and what other
+        getters return, stays as it is.
         """
         if sync not in ("commit", "none"):
             raise InvalidValueError("sync", sync, "must be 'commit' or 'none'")
@@ -332,7 +332,8 @@ class JobService:
 
         To ``running`` takes the run lock if it is free, and says who does, as :meth:`start_job`; it
         writes its record either way: that is how another terminal resumes a run that waits. Any
-        other status lets go of the run lock if this service holds it. Raises InvalidStateTransition.
+        other status lets go of the run lock if this service holds it. Raises
+        InvalidStateTransition.
         """
         target = job_status(new_status, "new_status")
         taken = False
@@ -565,10 +566,10 @@ class JobService:
     ) -> None:
         """Write a line for people into the job's journal, whatever the job's status.
 
-        ``level`` is one of ``LOG_LEVELS``, in any case: DEBUG, INFO, WARNING, ERROR, CRITICAL. ``row_number``
-        names the row that it is about, ``details`` is any JSON object. It changes nothing about
-        the job, is as durable as any other commit, and goes when the job is deleted. Raises
-        JobNotFoundError and, if the job has no row of that number, RowNotFoundError.
+        ``level`` is one of ``LOG_LEVELS``, in any case: DEBUG, INFO, WARNING, ERROR, CRITICAL.
+        ``row_number`` names the row that it is about, ``details`` is any JSON object. It changes
+        nothing about the job, is as durable as any other commit, and goes when the job is deleted.
+        Raises JobNotFoundError and, if the job has no row of that number, RowNotFoundError.
         """
         number = check_row_number(row_number, "row_number")
         if details is not None:
@@ -632,14 +633,15 @@ class JobService:
     def retry_job(self, job_id: str, policy: Policy = "review", *, again: bool = False) -> Job:
         """Make the pending job that goes on with an ended job's unfinished rows.
 
-        It holds them by their old numbers: pending and failed ones as pending, those in
-        processing or needs_review by ``policy`` as in :meth:`recover_job`. ``retry_of`` names the
-        old job, and the new one's id is the old one's with ``-retry``, ``-retry-2``, ... behind
-        it, so that no job is retried twice. That it is made, and where, is first committed to the
-        old job's log, which goes along to other machines, and stands if the new job can't be made
-        then. On another host, if the new job isn't there, ``again`` must say that one more is wanted. Raises InvalidStateTransition for a job that has not
-        ended, has nothing to go on with, or has such a job already; JobBusyError while a run, of
-        this service too, has rows of it in flight; JobExistsError if another job has the id.
+        It holds them by their old numbers: pending and failed ones as pending, those in processing
+        or needs_review by ``policy`` as in :meth:`recover_job`. ``retry_of`` names the old job, and
+        the new one's id is the old one's with ``-retry``, ``-retry-2``, ... behind it, so that no
+        job is retried twice. That it is made, and where, is first committed to the old job's log,
+        which goes along to other machines, and stands if the new job can't be made then. On another
+        host, if the new job isn't there, ``again`` must say that one more is wanted. Raises
+        InvalidStateTransition for a job that has not ended, has nothing to go on with, or has such
+        a job already; JobBusyError while a run, of this service too, has rows of it in flight;
+        JobExistsError if another job has the id.
         """
         check_policy(policy)
         if self._log(job_id).in_own_commit:
@@ -701,14 +703,14 @@ class JobService:
     ) -> Job:
         """Take the run lock and set a pending, paused or interrupted job running.
 
-        With ``keep_lock`` only :meth:`release_run` and :meth:`close` let go of it again, whatever the
-        job's status: while rows are in flight, no other run may take them.
+        With ``keep_lock`` only :meth:`release_run` and :meth:`close` let go of it again, whatever
+        the job's status: while rows are in flight, no other run may take them.
 
         Rows left in processing by a run that died are settled by ``on_interrupted`` as in
         :meth:`recover_job`, and the job's log says who takes it over: host, pid, user, and
         ``resume_command``, what a person types, in any directory, to go on (:attr:`Job.hosts`,
-        :attr:`Job.resume_command`); all in one commit. Raises JobBusyError while another run holds the
-        job, this service's own included, and InvalidStateTransition for a job that has ended.
+        :attr:`Job.resume_command`); all in one commit. Raises JobBusyError while another run holds
+        the job, this service's own included, and InvalidStateTransition for a job that has ended.
         """
         check_policy(on_interrupted, "on_interrupted")
         check_text(resume_command, "resume_command")

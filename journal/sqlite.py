@@ -23,8 +23,9 @@ def write_sqlite(rows: FlatRows, path: Path, names: frozenset[str] = frozenset()
     """Make the database at ``path``, an empty file; how many rows it has got.
 
     Tables: ``rows``, and ``jobs`` if the rows name theirs. Integers, floats and text stay what they
-    are (but -0.0, of which a column of SQLite's type REAL makes 0.0), booleans become 0 and 1, nested values JSON text, times ISO 8601 text in UTC. ``names`` (of
-    ``check_fields``) are hidden in ``jobs``.
+    are (but -0.0, of which a column of SQLite's type REAL makes 0.0), booleans become 0 and 1,
+    nested values JSON text, times ISO 8601 text in UTC. ``names`` (of ``check_fields``) are hidden
+    in ``jobs``.
     """
     if not rows.columns:
         raise InvalidValueError("out", str(path), "a database needs a column, and no row has data")

@@ -23,9 +23,9 @@ _MARK = "\0"  # stands for a placeholder while the line is looked at: no command
 class Template:
     """An argv with ``{column}`` placeholders; ``{{`` and ``}}`` stand for single braces.
 
-    ``{#}`` is the row's number and ``{id}`` its id, unless a column is called so. Text goes in as it
-    is, null as nothing, any other value as compact JSON. No shell sees the argv, so values need no
-    quoting. With ``shell`` it is one command line for ``sh``, and values are quoted for it.
+    ``{#}`` is the row's number and ``{id}`` its id, unless a column is called so. Text goes in as
+    it is, null as nothing, any other value as compact JSON. No shell sees the argv, so values need
+    no quoting. With ``shell`` it is one command line for ``sh``, and values are quoted for it.
     """
 
     def __init__(self, argv: Sequence[str], *, shell: bool = False) -> None:

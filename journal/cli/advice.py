@@ -30,8 +30,8 @@ def advice(
 ) -> list[tuple[str, str]]:
     """Pairs of a command (or "") and what it is for, in the order in which one would take them.
 
-    ``root`` is the store, and ``command`` makes a command for it of its words. ``doubtful`` holds the rows of the statuses processing and
-    needs_review.
+    ``root`` is the store, and ``command`` makes a command for it of its words. ``doubtful`` holds
+    the rows of the statuses processing and needs_review.
     """
     found: list[tuple[str, str]] = []
     ended = job.status in TERMINAL_STATUSES

@@ -23,8 +23,8 @@ from journal.text import counted
 def delete_command(ctx: click.Context, jobs: tuple[str, ...], yes: bool) -> int:
     """Delete jobs with all of their files, for good; all that are named are checked before the first.
 
-    Asks before; where nobody can answer it refuses, unless --yes is given. The exit code is 4 if the
-    answer is no. A job that a run works on is not deleted: `journal cancel` it first.
+    Asks before; where nobody can answer it refuses, unless --yes is given. The exit code is 4 if
+    the answer is no. A job that a run works on is not deleted: `journal cancel` it first.
 
     Example: journal delete ship-ca-test --yes
     """

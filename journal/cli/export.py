@@ -54,11 +54,13 @@ def export_command(
     """Write the rows of JOB to OUT: CSV, TSV, JSON Lines, JSON, SQLite or Parquet.
 
     The name of OUT says the format: .csv .tsv .jsonl .json .db .sqlite .parquet; - is standard
-    output, CSV unless --format says otherwise; a terminal is shown control characters as escapes. OUT is written whole or not at all.
+    output, CSV unless --format says otherwise; a terminal is shown control characters as escapes.
+    OUT is written whole or not at all.
 
     The columns are the data's own, then job_id, row_number, status, attempts, error_code,
     error_message, reason, tracking_number, label_path, cost_cents, result, created_at, started_at,
-    processed_at and duration_s. Where the data has one of these, the journal's begins with journal_.
+    processed_at and duration_s. Where the data has one of these, the journal's begins with
+    journal_.
 
     Example: journal export ship-ca failed.csv --status failed --status needs_review
     """

@@ -127,8 +127,9 @@ def list_command(
 ) -> int:
     """List the jobs, newest first.
 
-    A directory that can't be read as a job, or has lost its journal, is named on standard error
-    and hides no other; the exit code is 6 then. DONE is completed and skipped rows. A narrow terminal shows fewer columns.
+    A directory that can't be read as a job, or has lost its journal, is named on standard error and
+    hides no other; the exit code is 6 then. DONE is completed and skipped rows. A narrow terminal
+    shows fewer columns.
 
     Example: journal list --status interrupted --since 3d
     """

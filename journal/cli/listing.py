@@ -1,8 +1,9 @@
 """What every listing has in common: one table for people, four formats for programs.
 
-Without an option it is the table, in a pipe too: what a person has seen is what `grep` gets, as with
-`git` and `ps`. There it has no colours and nothing is cut or left out. Programs that want values ask
-for ``--json``, ``--nl``, ``--csv`` or ``--tsv``, whose fields keep their names, in UTF-8.
+Without an option it is the table, in a pipe too: what a person has seen is what `grep` gets, as
+with `git` and `ps`. There it has no colours and nothing is cut or left out. Programs that want
+values ask for ``--json``, ``--nl``, ``--csv`` or ``--tsv``, whose fields keep their names, in
+UTF-8.
 """
 
 from __future__ import annotations

@@ -125,8 +125,8 @@ def rows_command(
     """List rows of a job by number: what became of each, and its data.
 
     Numbers in the data compare as numbers, also those that are text, as all of CSV is. Rows that
-    --row names and the job hasn't are named on standard error, and the exit code is 4; a column that
-    no row has is named there, too.
+    --row names and the job hasn't are named on standard error, and the exit code is 4; a column
+    that no row has is named there, too.
 
     Example: journal rows ship-ca --status failed --where 'zip~941' --columns row_number,order,error_code
     """

@@ -95,7 +95,8 @@ def show_command(ctx: click.Context, job: str, json_output: bool, color: str) ->
 
     Throughput is completed, failed and skipped rows over time; of more than 2,000 rows as many are
     looked at, evenly spread. Errors are those of the first 10,000 rows that failed or need a
-    review, or fewer if rows are large: `journal errors` has all. The last line is for awk and the like: key=value pairs, always the same ones.
+    review, or fewer if rows are large: `journal errors` has all. The last line is for awk and the
+    like: key=value pairs, always the same ones.
 
     Example: journal show hash-stdlib
     """

@@ -1,7 +1,7 @@
 """How fast a job's rows end, from when the latest word on each was written.
 
-Of a job of more than :data:`SAMPLE_ROWS` rows, so many are looked at, evenly over their numbers: the
-work is bounded, and each of them stands for its neighbours.
+Of a job of more than :data:`SAMPLE_ROWS` rows, so many are looked at, evenly over their numbers:
+the work is bounded, and each of them stands for its neighbours.
 """
 
 from __future__ import annotations

@@ -172,8 +172,8 @@ def compare_command(
     A and B are jobs, directories of jobs, packs, or - for a pack on standard input. What only one
     of them holds is verified; damage in what both hold is for `journal verify` to find.
 
-    Exit codes: 0 identical, 1 one is ahead of the other, 3 diverged; no verdict: 2 different jobs or
-    bad usage, 4 no such job, 5 locked, 6 damaged, of a newer version, or can't be read.
+    Exit codes: 0 identical, 1 one is ahead of the other, 3 diverged; no verdict: 2 different jobs
+    or bad usage, 4 no such job, 5 locked, 6 damaged, of a newer version, or can't be read.
 
     Example: journal compare ship-ca /mnt/old/jobs/ship-ca
     """
@@ -259,10 +259,10 @@ def pull_command(
     """Bring a job to where another copy of it is: a directory, a pack, or - for a pack on stdin.
 
     Appends exactly the commits that are missing, if the job here is the beginning of the other;
-    artifacts that are missing are copied. A job that isn't here is made. If both have gone on
-    since they parted, nothing is changed (exit code 3), unless you say --merge-outcomes: then the
-    other's history is kept beside the journal as journal.other-..., outcomes that only the other has
-    are taken over, and rows that both have worked on need a review. What both have completed stays
+    artifacts that are missing are copied. A job that isn't here is made. If both have gone on since
+    they parted, nothing is changed (exit code 3), unless you say --merge-outcomes: then the other's
+    history is kept beside the journal as journal.other-..., outcomes that only the other has are
+    taken over, and rows that both have worked on need a review. What both have completed stays
     completed, and is named in the job's error. Of an artifact that differs both are kept: where the
     other's commits are taken over, ours as NAME.before-N, in a merge the other's as NAME.other-N.
     Exit code 3 if a row or an artifact needs you to look at it.
