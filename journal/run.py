@@ -309,9 +309,10 @@ class Run:
             self._paused = paused
             if paused:
                 root = shlex.quote(str(self._service.root))
+                in_flight = counted(len(self._attempts), "row|rows is|are in flight")
                 self._say(
-                    f"{job.id}: paused by another process; "
-                    f"{counted(len(self._attempts), 'row|rows is|are in flight')}; this run goes on after: journal --root {root} resume {job.id}"
+                    f"{job.id}: paused by another process; {in_flight}; this run goes on after: "
+                    f"journal --root {root} resume {job.id}"
                 )
             elif job.status is JobStatus.RUNNING:
                 self._say(f"{job.id}: resumed")

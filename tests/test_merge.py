@@ -766,6 +766,37 @@ def test_what_one_did_before_both_skipped_a_row_is_known_to_both(here: Path, the
     assert pull(there, here, merge=True).action == "ahead"
 
 
+def test_two_reviews_of_the_same_work_are_not_asked_for_over_and_over(
+    here: Path, there: Path
+) -> None:
+    fail(here, 3)
+    fail(there, 3)
+    as_it_was = copied(here, "as_it_was")
+    assert merged(here, there).review == [3]
+    assert merged(there, as_it_was).review == [3]
+    for root, other in ((here, there), (there, here)) * 2:
+        assert pull(root, other, merge=True).action == "ahead"
+
+
+def test_what_the_other_copy_took_back_long_ago_does_not_come_over_what_we_know_it_became(
+    here: Path, there: Path, third: Path
+) -> None:
+    """``here`` skipped the row, put it back, and has since taken over that the third completed it."""
+    skip(here, 3)
+    retry(here, 3)
+    start(there, 3)
+    merged(here, there)
+    retry(here, 3)
+    go_on(third, 3)
+    assert merged(there, third).review == [3]
+    merged(third, here)
+    merged(here, third)
+    assert row_of(here, 3).status == "completed"
+    merged(there, here)
+    assert row_of(there, 3).status == "needs_review"
+    assert "skipped" in told_of(there, 3)
+
+
 # --- retries -------------------------------------------------------------------------------------
 
 

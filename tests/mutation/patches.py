@@ -30,6 +30,7 @@ PROCESSES = (
 
 HINT = "tests/test_hint.py tests/test_hint_files.py"
 GROUP = "tests/test_group.py"
+MERGE = "tests/test_merge.py tests/test_merge_histories.py"
 
 SYNCS = [
     Patch(
@@ -958,4 +959,98 @@ GROUPS = [
     ),
 ]
 
-PATCHES = [*SYNCS, *SEALS, *LOCKS, *WRITES, *BOUNDS, *HINTS, *GROUPS]
+MERGES = [
+    Patch(
+        "what is completed here stays completed in a merge",
+        "merge",
+        "        if is_last_word and not mine and code != COMPLETED:",
+        "        if is_last_word and not mine:",
+        MERGE,
+    ),
+    Patch(
+        "a row that both copies worked on needs a review",
+        "merge",
+        "            or any(change.is_work or change.is_doubt for change in mine)\n",
+        "",
+        MERGE,
+    ),
+    Patch(
+        "what became of a row there is taken over, and not what it was on the way",
+        "merge",
+        "            or not is_last_word\n",
+        "",
+        MERGE,
+    ),
+    Patch(
+        "two shipments of one row are one only by their tracking number",
+        "merge",
+        "            and there.tracking_number == mine.tracking_number\n",
+        "",
+        MERGE,
+    ),
+    Patch(
+        "a row that was in flight on the other copy needs a review",
+        "merge",
+        '        elif last == "processing":\n',
+        "        elif False:\n",
+        MERGE,
+    ),
+    Patch(
+        "that a third copy worked on a row is told",
+        "merge",
+        "        elif last == ELSEWHERE and code != NEEDS_REVIEW",
+        "        elif False",
+        MERGE,
+    ),
+    Patch(
+        "a row that comes as completed, and was worked on here, is named",
+        "merge",
+        "            if self._there.alarms_about(self._here, number):\n",
+        "            if False:\n",
+        MERGE,
+    ),
+    Patch(
+        "the retry of another copy is known here",
+        "merge",
+        "            put_job_record(self._log, record)\n        return both\n",
+        "        return both\n",
+        MERGE,
+    ),
+    Patch(
+        "a change is known by its id, wherever it was taken over from",
+        "parted",
+        "        id_ = record.origin.id\n",
+        "        id_ = sha256(line).hexdigest()[:8]\n",
+        MERGE,
+    ),
+    Patch(
+        "a policy's word on a row in flight is no work",
+        "parted",
+        '    return status in _WORK and not (status == "failed" and error_code in _REVIEWS_OF_WORK)\n',
+        "    return status in _WORK\n",
+        MERGE,
+    ),
+    Patch(
+        "what a merge asks to be reviewed is no doubt of its own",
+        "parted",
+        "frozenset((INTERRUPTED, IN_FLIGHT, BOTH_COPIES))",
+        "frozenset((INTERRUPTED, IN_FLIGHT))",
+        MERGE,
+    ),
+    Patch(
+        "the artifact that makes way is on the disk under its other name first",
+        "artifacts",
+        "                files.give_name(self._ours / name, self._ours / self.put_by[name])\n",
+        "                pass\n",
+        f"tests/test_pull.py {MERGE}",
+    ),
+    Patch(
+        "an artifact is put back if the commits that name it don't come",
+        "transfer",
+        "                    artifacts.put_back()\n",
+        "                    pass\n",
+        "tests/test_pull.py",
+    ),
+]
+
+PATCHES = [*SYNCS, *SEALS, *LOCKS, *WRITES, *BOUNDS, *HINTS, *GROUPS, *MERGES]
