@@ -37,8 +37,9 @@ ARTIFACTS_NAME = "artifacts"
 PIECE_BYTES = 1 << 20
 
 # What recoveries, repairs and merges have kept beside the journal.
+OTHER_HISTORY_NAME = re.compile(r"journal\.other-([0-9]{1,20})-([0-9a-f]{8})")
 KEPT_NAME = re.compile(
-    r"journal\.((torn|damaged)-[0-9]{1,20}(-[0-9]{1,9})?|other-[0-9]{1,20}-[0-9a-f]{8})"
+    rf"journal\.(torn|damaged)-[0-9]{{1,20}}(-[0-9]{{1,9}})?|{OTHER_HISTORY_NAME.pattern}"
 )
 
 _MAX_MANIFEST_BYTES = 64 << 20

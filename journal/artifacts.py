@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Literal
 
 from journal import directories, files, handles
-from journal.archive import ARTIFACTS_NAME, PIECE_BYTES
+from journal.archive import ARTIFACTS_NAME, OTHER_HISTORY_NAME, PIECE_BYTES
 from journal.compare import Relation
+from journal.copies import Copy, holds
 from journal.errors import StorageError
+from journal.replay import Position
 from journal.snapshot import artifacts_of
 
 STAGING_NAME = ".pull"
@@ -29,16 +31,19 @@ class Artifacts:
     it as ``NAME.before-N``; in a merge the other's is put by as ``NAME.other-N``.
     """
 
-    def __init__(self, directory: Path, theirs: Path) -> None:
-        """``new`` are those that are new here, ``differing`` those that differ.
+    def __init__(self, ours: Copy, theirs: Copy) -> None:
+        """Histories of other copies, which merges there have kept, come along with the artifacts.
+
+        ``new`` are those that are new here, ``differing`` those that differ.
 
         ``put_by`` says under which name the one of two that isn't in its place is kept, and
         ``left_out`` what no pack can hold or has gone meanwhile. All of it by names in the job's
         directory.
         """
-        self._ours = directory
-        self._theirs = theirs
-        self._staging = directory / STAGING_NAME
+        self._copy = ours
+        self._ours = ours.directory
+        self._theirs = theirs.directory
+        self._staging = ours.directory / STAGING_NAME
         self._staged: dict[str, Path] = {}
         self._missing: list[str] = []
         self._grown: set[str] = set()  # ours is the beginning of theirs
@@ -82,6 +87,18 @@ class Artifacts:
                 self.differing.append(name)
             if likeness == "grown":
                 self._grown.add(name)
+        self._missing += self._missing_histories()
+
+    def _missing_histories(self) -> list[str]:
+        """Those that are neither here nor the beginning of ours."""
+        missing = []
+        for name in directories.names_in(self._theirs):
+            found = OTHER_HISTORY_NAME.fullmatch(name)
+            if found is None or files.exists(self._ours / name):
+                continue
+            if not holds(self._copy, Position(int(found[1]), int(found[2], 16))):
+                missing.append(name)
+        return missing
 
     def _is_ours_put_by(self, name: str) -> bool:
         """Whether the other copy put by with this name what is here under its own."""

@@ -49,15 +49,21 @@ _ALLOWED_CODES = tuple(
 _STARTING_CODES = frozenset((CODES[RowStatus.PROCESSING], CODES[RowStatus.PENDING]))
 
 INTERRUPTED = "interrupted"  # error code of rows whose run died with them in flight
+_RUN_ENDED = "the run ended while this row was in flight"
 _POLICIES: dict[str, tuple[RowStatus, str | None, str | None]] = {
     "review": (
         RowStatus.NEEDS_REVIEW,
         INTERRUPTED,
-        "the run ended while this row was in flight: whether it took effect is unknown",
+        f"{_RUN_ENDED}: whether it took effect is unknown",
     ),
-    "retry": (RowStatus.PENDING, INTERRUPTED, "the run ended while this row was in flight"),
-    "fail": (RowStatus.FAILED, INTERRUPTED, "the run ended while this row was in flight"),
+    "retry": (RowStatus.PENDING, INTERRUPTED, _RUN_ENDED),
+    "fail": (RowStatus.FAILED, INTERRUPTED, _RUN_ENDED),
 }
+
+
+def is_word_of_policy(error_code: object, error_message: object) -> bool:
+    """Whether that is what a policy says of a row that it settles, and not a caller's own words."""
+    return error_code == INTERRUPTED and str(error_message).startswith(_RUN_ENDED)
 
 
 def check_policy(policy: str, where: str = "policy") -> None:
@@ -83,7 +89,9 @@ def put_run(log: Log, resume_command: str = "") -> None:
     """Add where a run has begun, for who must know which machines worked on the job.
 
     The nonce tells copies apart that are gone on with by hosts, or containers, of the same name.
+    Raises InvalidStateTransition if the job's unfinished rows go on in another.
     """
+    check_not_retried(log)
     host = system.host_name()
     run: dict[str, Any] = {
         "host": host,
@@ -243,6 +251,24 @@ def retried_elsewhere(job_id: str, status: JobStatus, retried: Retried) -> Inval
         f"unfinished rows: bring that one here (`journal pull`); if it is lost, and none of them may "
         f"have been done there, `journal retry {job_id} --again` or retry_job(..., again=True) makes "
         "another",
+    )
+
+
+def check_not_retried(log: Log) -> None:
+    """Raise InvalidStateTransition for a job whose unfinished rows go on in another.
+
+    As a rule it has ended; a copy that had not may have heard of it by a merge.
+    """
+    state = log.index.state
+    if state is None or state.retried is None or state.status in TERMINAL_STATUSES:
+        return
+    raise InvalidStateTransition(
+        state.status,
+        JobStatus.RUNNING,
+        VALID_TRANSITIONS[state.status],
+        f"job {log.directory.name}",
+        f"its unfinished rows go on as job {state.retried.job}, made on {state.retried.host} at "
+        f"{time_text(state.retried.at)}: run that one, and `journal cancel {log.directory.name}`",
     )
 
 

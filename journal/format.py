@@ -79,8 +79,8 @@ written by a newer version: stop, do not repair.
     ``version`` of this package, a ``nonce`` of 16 random hex digits, so that two copies that are gone
     on with always differ, and perhaps ``resume``, what a person types to go on; all text but ``pid``.
     An ended job whose unfinished rows go on in another has one with a member ``retry``: an object
-    with the id of that ``job``, the ``host`` that has made it, and, if it came here by a merge, when
-    (``at``). A merge begins with one whose member ``merge`` says what was merged; what another copy
+    with the id of that ``job``, the ``host`` and the ``root`` (path of the store) where it was made,
+    and, if it came here by a merge, when (``at``). A merge begins with one whose member ``merge`` says what was merged; what another copy
     did with a row that was not taken over has the member ``elsewhere``: the members of that status,
     and its ``id`` as in an ``origin``.
 

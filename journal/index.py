@@ -53,11 +53,15 @@ class Counts(msgspec.Struct, frozen=True):
 
 
 class Retried(msgspec.Struct, frozen=True):
-    """The job that goes on with this one's unfinished rows, and where and when it was made."""
+    """The job that goes on with this one's unfinished rows, and where and when it was made.
+
+    ``root`` is the path of its store there.
+    """
 
     job: str
     host: str
     at: Moment
+    root: str = ""
 
 
 class JobState(msgspec.Struct, frozen=True):
@@ -184,8 +188,10 @@ def _state_after_log(state: JobState, record: LogRecord) -> JobState:
             hosts = (*(name for name in state.hosts if name != host), host)[-_MOST_HOSTS:]
             command = resume if isinstance(resume, str) else None
             return replace(state, hosts=hosts, resume_command=command)
-        case {"retry": {"job": str(job), "host": str(host)}}:
-            return replace(state, retried=Retried(job, host, record.at))
+        case {"retry": {"job": str(job), "host": str(host), **rest}}:
+            root = rest.get("root")
+            retried = Retried(job, host, record.at, root if isinstance(root, str) else "")
+            return replace(state, retried=retried)
         case {"merge": {"hosts": [*names]}}:
             new = (name for name in names if isinstance(name, str) and name not in state.hosts)
             return replace(state, hosts=(*new, *state.hosts)[-_MOST_HOSTS:])

@@ -8,15 +8,17 @@ back.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from hashlib import sha256
 from typing import Any, NamedTuple
 
-from journal.changes import INTERRUPTED
+from journal.changes import is_word_of_policy
 from journal.copies import Copy, blocks_since
 from journal.format import (
     ELSEWHERE,
     SEAL_BYTES,
     SEAL_HEAD,
+    JobErrorRecord,
     LogRecord,
     Record,
     RowRecord,
@@ -33,8 +35,7 @@ IN_FLIGHT = "in_flight_elsewhere"  # error code of a row
 BOTH_COPIES = "both_copies"  # error code of rows, and of a job, that two copies have worked on
 
 _WORK = frozenset(("processing", "completed", "failed", "skipped"))
-# Of reviews that policies and merges ask for: what there is to know stands in the work before them.
-_REVIEWS_OF_WORK = frozenset((INTERRUPTED, IN_FLIGHT, BOTH_COPIES))
+_WORDS_OF_MERGES = frozenset((IN_FLIGHT, BOTH_COPIES))
 
 
 class Change(NamedTuple):
@@ -66,7 +67,8 @@ class RowChanges:
     """The changes of rows since ``begin``, in their order, and where the rows made since then are.
 
     ``retries`` are the log records that say in which job the unfinished rows go on: their offsets
-    by the job, the host that made it, and when.
+    by the job, the host that made it, and when. ``merges`` says how far other copies were merged.
+    ``news_at`` is the offset of the last record that isn't of a merge, nor of a run's beginning.
 
     In memory for each change. Raises JournalDamagedError, FormatVersionError, StorageError.
     """
@@ -74,6 +76,8 @@ class RowChanges:
     def __init__(self, copy: Copy, begin: Position) -> None:
         self.added: dict[int, int] = {}
         self.retries: dict[Retry, int] = {}
+        self.merges: list[Position] = []
+        self.news_at = -1
         self._of: dict[int, list[Change]] = {}
         waiting: list[tuple[int, Change]] = []  # for the seal of their commit
         for offset, line, record in _records(copy, begin):
@@ -83,18 +87,27 @@ class RowChanges:
             elif isinstance(record, RowStatusRecord):
                 waiting.append((record.row, _of_status(record, offset, line, sealed=sealed)))
             elif isinstance(record, LogRecord):
-                retry = retry_of(record)
-                if retry is not None:
-                    self.retries[retry] = offset
+                self._note(record, offset)
                 id_ = id_elsewhere(record)
                 if id_ is not None:
                     waiting.append((record.row, _of_log(record, id_, offset)))
+            if _is_news(record):
+                self.news_at = offset
             if sealed:
                 seal = line[-10:-2].decode()
                 for row, change in waiting:
                     id_ = change.id if len(change.id) > len(seal) else seal + change.id
                     self._of.setdefault(row, []).append(change._replace(id=id_))
                 waiting.clear()
+
+    def _note(self, record: LogRecord, offset: int) -> None:
+        retry = retry_of(record)
+        if retry is not None:
+            self.retries[retry] = offset
+        match record.details:
+            case {"merge": {"offset": int(end), "crc": str(crc)}}:
+                with suppress(ValueError):
+                    self.merges.append(Position(end, int(crc, 16)))
 
     def rows(self) -> list[int]:
         """The numbers of the rows that have changed, ascending."""
@@ -115,15 +128,14 @@ class RowChanges:
                 unknown.append(change)
         return unknown[::-1]
 
-    def ends_with(self, row: int, change: Change) -> bool:
-        """Whether no status has followed that change."""
-        changes = self._of[row]
-        return all(later.status == ELSEWHERE for later in changes[changes.index(change) + 1 :])
+    def end_with(self, row: int, changes: list[Change]) -> bool:
+        """Whether the row has got no other status after the last one of these changes."""
+        last = [c for c in changes if c.status != ELSEWHERE][-1:]
+        return not last or last == [c for c in self._of[row] if c.status != ELSEWHERE][-1:]
 
-    def alarms_about(self, other: RowChanges, row: int) -> bool:
-        """Whether a row was completed here, and ``other`` worked on it too, and that is told here."""
-        did = {change.id for change in other._of.get(row, ()) if change.status != ELSEWHERE}
-        return any(change.is_alarm and change.id in did for change in self._of.get(row, ()))
+    def alarms(self, row: int) -> list[Change]:
+        """What other copies did to the row, which is completed here."""
+        return [change for change in self._of.get(row, ()) if change.is_alarm]
 
 
 def _of_status(record: RowStatusRecord, offset: int, line: bytes, *, sealed: bool) -> Change:
@@ -137,20 +149,36 @@ def _of_status(record: RowStatusRecord, offset: int, line: bytes, *, sealed: boo
     else:
         body = line[:-SEAL_BYTES] + b"}" if sealed else line
         id_ = sha256(body).hexdigest()[:8]
-    is_work = _is_work(record.status, record.error_code)
-    is_doubt = record.status == "needs_review" and record.error_code not in _REVIEWS_OF_WORK
-    return Change(id_, offset, record.status, is_work, is_doubt)
+    weight = _weigh(record.status, record.error_code, record.error_message)
+    return Change(id_, offset, record.status, *weight)
 
 
 def _of_log(record: LogRecord, id_: str, offset: int) -> Change:
     told = record.details[ELSEWHERE]
-    is_work = _is_work(told.get("status"), told.get("error_code"))
-    return Change(id_, offset, ELSEWHERE, is_work, is_alarm=record.level == "ERROR")
+    weight = _weigh(told.get("status"), told.get("error_code"), told.get("error_message"))
+    return Change(id_, offset, ELSEWHERE, *weight, is_alarm=record.level == "ERROR")
 
 
-def _is_work(status: Any, error_code: Any) -> bool:
-    """Not what a policy made of a row in flight: it knows no more than that the row was."""
-    return status in _WORK and not (status == "failed" and error_code in _REVIEWS_OF_WORK)
+def _weigh(status: Any, code: Any, message: Any) -> tuple[bool, bool]:
+    """Whether a status is work, and whether it is a doubt: see :class:`Change`.
+
+    The words of merges and policies are neither: they know no more than the work before them.
+    """
+    if code in _WORDS_OF_MERGES or is_word_of_policy(code, message):
+        return status in _WORK - {"failed"}, False
+    return status in _WORK, status == "needs_review"
+
+
+def _is_news(record: Record) -> bool:
+    if isinstance(record, RowStatusRecord):
+        return record.origin is None and record.error_code not in _WORDS_OF_MERGES
+    if isinstance(record, JobErrorRecord):
+        return record.code != BOTH_COPIES
+    if isinstance(record, LogRecord) and isinstance(record.details, dict):
+        retry = record.details.get("retry")
+        taken = {"merge", "run", ELSEWHERE} & record.details.keys()
+        return not taken and not (isinstance(retry, dict) and "at" in retry)
+    return True
 
 
 def retry_of(record: LogRecord) -> Retry | None:

@@ -667,14 +667,15 @@ class JobService:
             retry_of=job_id,
             at=UNSET_TIME,
         )
-        new_id, host = retry_id(job_id), system.host_name()
-        if not self._store.holds_job(new_id) and (
-            state.retried is None or state.retried.host != host
-        ):
-            if state.retried is not None and not again:
-                raise retried_elsewhere(job_id, state.status, state.retried)
+        new_id, retried = retry_id(job_id), state.retried
+        host, root = system.host_name(), str(self.root.resolve())
+        is_noted = retried is not None and (retried.host, retried.root) == (host, root)
+        if not is_noted and not self._store.holds_job(new_id):
+            if retried is not None and not again:
+                raise retried_elsewhere(job_id, state.status, retried)
             message = f"its unfinished rows go on as {new_id} on {host}"
-            self.log(job_id, message, details={"retry": {"job": new_id, "host": host}})
+            details = {"retry": {"job": new_id, "host": host, "root": root}}
+            self.log(job_id, message, details=details)
         try:
             return self._create(record, new_id, lambda log: take_over_rows(log, rows, policy))
         except JobExistsError:

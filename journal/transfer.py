@@ -34,7 +34,8 @@ from journal.errors import (
 )
 from journal.forward import forward, replay_missing
 from journal.log import Log
-from journal.merge import OTHER_NAME, Merged, Plan
+from journal.merge import OTHER_NAME, Merged, write_merge
+from journal.mergeplan import Plan
 from journal.replay import START, Position
 from journal.runlock import RunLock
 from journal.snapshot import Snapshot, place
@@ -243,7 +244,8 @@ class Pulled(msgspec.Struct, frozen=True):
     nothing: it was "identical" or "ahead". ``artifacts`` are the names of those that are new
     here, ``left_out`` of those that can't be copied, ``differing`` of those that differ (but for
     those that had only grown there). Of these, ``put_by`` says under which name another file is
-    kept: ours if "forwarded", the other's if "merged".
+    kept: ours if "forwarded", the other's if "merged". ``retried_again``: the commits say that the
+    job was retried once more, which had been retried before.
     """
 
     job_id: str
@@ -254,6 +256,7 @@ class Pulled(msgspec.Struct, frozen=True):
     put_by: dict[str, str] = msgspec.field(default_factory=dict)
     left_out: list[str] = msgspec.field(default_factory=list)
     merged: Merged | None = None
+    retried_again: bool = False
 
 
 def pull_job(
@@ -312,8 +315,9 @@ def _pull(store: Store, theirs: Copy, *, merge: bool) -> Pulled:
         names = [file.name for file in snapshot.manifest.files[1:]]
         return Pulled(job_id, "made", artifacts=names, left_out=snapshot.left_out)
     directory = store.directory(job_id)
-    relation, fork = relate(open_copy(directory), theirs)
-    artifacts = Artifacts(directory, theirs.directory)
+    ours = open_copy(directory)
+    relation, fork = relate(ours, theirs)
+    artifacts = Artifacts(ours, theirs)
     if relation in ("identical", "ahead") and not (
         artifacts.look() or files.exists(directory / STAGING_NAME)
     ):
@@ -330,36 +334,14 @@ def _pull(store: Store, theirs: Copy, *, merge: bool) -> Pulled:
         with log:
             ours = _under_lock(log)
             relation, fork = relate(ours, theirs)  # others may have committed since
-            if relation in ("identical", "ahead"):
-                artifacts.install(relation)
-                return _pulled(job_id, relation, artifacts)
+            if relation == "behind":
+                return _forward(log, ours, theirs, artifacts)
             if relation == "diverged":
                 if not merge:
                     raise _diverged(theirs, fork)
-                plan = Plan(log, ours, theirs, fork)
-                if plan.is_empty:
-                    artifacts.install(relation)
-                    return _pulled(job_id, "ahead", artifacts)
-                name = f"{OTHER_NAME}-{theirs.end.offset}-{theirs.end.crc:08x}"
-                files.keep_copy(theirs.file, theirs.end.offset, directory / name)
-                merged = plan.write(name)
-                action: Literal["merged", "forwarded"] = "merged"
-                commits = 1
-            else:
-                merged = None
-                action = "forwarded"
-                commits = replay_missing(log, ours, theirs)
-            try:
-                artifacts.install(relation)  # before the commits that name them are on the disk
-                if relation == "behind":
-                    forward(log.file, ours, theirs, commits)
-            except CommitOutcomeUnknownError:
-                raise
-            except BaseException:
-                if relation == "behind":
-                    artifacts.put_back()
-                raise
-        return _pulled(job_id, action, artifacts, commits, merged)
+                return _merge(log, ours, theirs, fork, artifacts)
+            artifacts.install(relation)
+            return _pulled(job_id, relation, artifacts)
     except OSError as error:
         raise handles.storage_error(directory, "pull into", error) from error
     finally:
@@ -368,12 +350,42 @@ def _pull(store: Store, theirs: Copy, *, merge: bool) -> Pulled:
         run.release()
 
 
+def _forward(log: Log, ours: Copy, theirs: Copy, artifacts: Artifacts) -> Pulled:
+    assert log.index.state is not None
+    retried = log.index.state.retried
+    commits = replay_missing(log, ours, theirs)
+    try:
+        artifacts.install("behind")  # before the commits that name them are on the disk
+        forward(log.file, ours, theirs, commits)
+    except CommitOutcomeUnknownError:
+        raise
+    except BaseException:
+        artifacts.put_back()
+        raise
+    again = retried is not None and retried != log.index.state.retried
+    return _pulled(theirs.header.id, "forwarded", artifacts, commits, retried_again=again)
+
+
+def _merge(log: Log, ours: Copy, theirs: Copy, fork: Position, artifacts: Artifacts) -> Pulled:
+    plan = Plan(log, ours, theirs, fork)
+    if plan.is_empty:
+        artifacts.install("diverged")
+        return _pulled(theirs.header.id, "ahead", artifacts)
+    name = f"{OTHER_NAME}-{theirs.end.offset}-{theirs.end.crc:08x}"
+    files.keep_copy(theirs.file, theirs.end.offset, log.directory / name)
+    merged = write_merge(log, plan, name)
+    artifacts.install("diverged")
+    return _pulled(theirs.header.id, "merged", artifacts, 1, merged)
+
+
 def _pulled(
     job_id: str,
     action: Action,
     artifacts: Artifacts,
     commits: int = 0,
     merged: Merged | None = None,
+    *,
+    retried_again: bool = False,
 ) -> Pulled:
     return Pulled(
         job_id,
@@ -384,6 +396,7 @@ def _pulled(
         artifacts.put_by,
         artifacts.left_out,
         merged,
+        retried_again,
     )
 
 

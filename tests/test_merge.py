@@ -32,11 +32,13 @@ import journal
 import journal.system
 from journal import (
     CommitOutcomeUnknownError,
+    InvalidStateTransition,
     InvalidValueError,
     JobService,
     StorageError,
 )
 from journal.events import event_of
+from journal.repair import repair_job
 from journal.transfer import Pulled, Source, pull_job
 from journal.verify import verify_job
 
@@ -580,7 +582,7 @@ def test_what_a_policy_made_of_an_unknown_outcome_settles_no_review(
     there = copied(here, "there")
     settle(here, "review")
     settle(there, "fail")
-    assert pull(here, there, merge=True).action == "ahead"
+    assert merged(here, there).took_over == []
     assert states_of(here)[2] == "needs_review"
 
 
@@ -752,7 +754,7 @@ def test_a_failed_row_that_comes_as_completed_is_named_in_the_error_of_the_job(
     assert row_of(here, 3).status == "completed"
     assert "rows 3: completed here" in journal_line(here, "show", JOB).stdout
     told = journal_line(here, "log", JOB, "--row", "3", "--level", "error").stdout
-    assert "completed on another copy of this job, and worked on here too" in told
+    assert "on another copy of this job: failed" in told
     assert pull(here, there, merge=True).action == "ahead"
 
 
@@ -763,6 +765,7 @@ def test_what_one_did_before_both_skipped_a_row_is_known_to_both(here: Path, the
     assert merged(here, there).review == []
     assert row_of(here, 3).status == "skipped"
     assert "LabelMaybeBought" in log_of(here, 3)
+    assert merged(there, here).took_over == []
     assert pull(there, here, merge=True).action == "ahead"
 
 
@@ -797,6 +800,125 @@ def test_what_the_other_copy_took_back_long_ago_does_not_come_over_what_we_know_
     assert "skipped" in told_of(there, 3)
 
 
+def test_a_warning_goes_on_to_copies_that_did_nothing(here: Path, there: Path, third: Path) -> None:
+    fourth = copied(here, "fourth")
+    fail(here, 3)
+    go_on(there, 3)
+    assert merged(there, here).twice == [3]
+    assert merged(here, there).twice == [3]
+    skip(fourth, 4)
+    assert merged(fourth, here).twice == [3]
+    skip(third, 4)
+    assert merged(third, fourth).twice == [3]
+
+
+def test_who_did_the_work_hears_of_the_other_s_through_a_third_copy(
+    here: Path, there: Path, third: Path
+) -> None:
+    fail(here, 3)
+    go_on(there, 3)
+    skip(third, 4)
+    merged(third, here)
+    assert merged(there, here).twice == [3]
+    assert merged(third, there).twice == [3]
+    assert merged(here, third).twice == [3]
+
+
+def test_a_review_of_two_works_that_the_other_copy_completed_meanwhile_is_named(
+    here: Path, there: Path
+) -> None:
+    start(here, 3)
+    in_flight = copied(here, "in_flight")
+    fail(there, 3)
+    with JobService(here, sync="none") as service:
+        complete_only(service, 3)
+    assert merged(here, there).twice == [3]
+    assert merged(in_flight, there).review == [3]
+    assert merged(in_flight, here).twice == [3]
+
+
+def complete_only(service: JobService, number: int) -> None:
+    service.complete_row(f"{JOB}:{number}", "T")
+
+
+def test_a_doubt_about_a_row_that_is_completed_reaches_each_copy(here: Path) -> None:
+    start(here, 3)
+    there, third = copied(here, "there"), copied(here, "third")
+    change(there, lambda service: complete_only(service, 3))
+    change(third, lambda service: service.review_row(f"{JOB}:3", "BANK", "charged twice?"))
+    skip(here, 4)
+    merged(here, there)
+    assert merged(here, third).twice == [3]
+    assert merged(there, here).twice == [3]
+    assert "charged twice?" in log_of(there, 3)
+
+
+def test_a_doubt_that_has_since_met_the_outcome_is_told_where_the_row_is_completed(
+    here: Path,
+) -> None:
+    start(here, 3)
+    there = copied(here, "there")
+    change(here, lambda service: service.review_row(f"{JOB}:3", "BANK", "charged twice?"))
+    change(there, lambda service: complete_only(service, 3))
+    assert merged(here, there).review == [3]
+    assert merged(there, here).twice == [3]
+
+
+@pytest.mark.parametrize("code", ["interrupted", "mine"])
+def test_a_doubt_may_have_any_code(here: Path, code: str) -> None:
+    start(here, 3)
+    there = copied(here, "there")
+    change(there, lambda service: service.review_row(f"{JOB}:3", code, "card charged twice?"))
+    settle(here, "retry")
+    merged(here, there)
+    assert row_of(here, 3).status == "needs_review"
+
+
+def test_a_history_without_outcomes_of_its_own_is_kept_too_and_once(
+    here: Path, there: Path
+) -> None:
+    skip(here, 3)
+    change(there, lambda service: service.log(JOB, "look here"))
+    change(there, lambda service: service.update_status(JOB, "cancelled"))
+    done = journal_line(here, "pull", str(there / JOB), "--merge-outcomes")
+    assert "the job is cancelled there, and running here" in done.stderr
+    assert [path.name for path in (here / JOB).glob("journal.other-*")]
+    for root, other in ((here, there), (there, here), (here, there), (there, here)):
+        pull(root, other, merge=True)
+    for root, other in ((here, there), (there, here)):
+        assert pull(root, other, merge=True).action == "ahead"
+
+
+def test_what_another_history_was_kept_as_comes_along_with_the_commits_that_name_it(
+    here: Path, there: Path, third: Path
+) -> None:
+    go_on(there, 3)
+    go_on(third, 4)
+    other = merged(there, third).other
+    pull(here, there)
+    assert (here / JOB / other).read_bytes() == (there / JOB / other).read_bytes()
+
+
+def test_a_row_of_which_a_repair_knows_only_the_number_is_no_other_row(
+    here: Path, there: Path
+) -> None:
+    for root in (here, there):
+        change(root, lambda service: service.create_rows(JOB, [{"data": {"x": 1}}]))
+        skip(root, 3)
+    path = journal_path(there, JOB)
+    path.write_bytes(path.read_bytes().replace(b'"x":1', b'"x":\x00', 1))
+    repair_job(there / JOB)
+    merged(here, there)
+    merged(there, here)
+
+
+def test_values_that_only_look_equal_make_different_rows(here: Path, there: Path) -> None:
+    change(here, lambda service: service.create_rows(JOB, [{"data": {"x": 1}}]))
+    change(there, lambda service: service.create_rows(JOB, [{"data": {"x": True}}]))
+    with pytest.raises(InvalidValueError, match="of different data"):
+        pull(here, there, merge=True)
+
+
 # --- retries -------------------------------------------------------------------------------------
 
 
@@ -821,7 +943,55 @@ def test_a_retry_that_was_made_on_the_other_copy_is_none_to_make_again_here(
     assert refused.returncode == 4
     assert "made on away" in refused.stderr
     assert pull(here, there, merge=True).action == "ahead"
+    assert merged(there, here).retries == []
     assert pull(there, here, merge=True).action == "ahead"
+
+
+def test_a_retry_that_was_made_in_another_store_of_this_host_is_none_to_make_again(
+    here: Path, tmp_path: Path
+) -> None:
+    ended(here)
+    there = copied(here, "there")
+    change(here, lambda service: service.retry_job(JOB))
+    pull(there, here)
+    refused = journal_line(there, "retry", JOB)
+    assert (refused.returncode, "--again" in refused.stderr) == (4, True)
+    again = journal_line(there, "retry", JOB, "--again")
+    assert again.returncode == 0, again.stderr
+    done = journal_line(here, "pull", str(there / JOB))
+    assert done.returncode == 3
+    assert "it was retried here, and again there" in done.stderr
+
+
+def test_rows_that_a_retry_holds_and_the_other_copy_has_done_are_named(
+    here: Path, there: Path
+) -> None:
+    change(here, lambda service: service.update_status(JOB, "cancelled"))
+    change(here, lambda service: service.retry_job(JOB))
+    go_on(there, 3, 4)
+    done = journal_line(here, "pull", str(there / JOB), "--merge-outcomes")
+    assert done.returncode == 3
+    assert f"journal --root {here} skip" not in done.stdout
+    assert "rows 3-4" in done.stderr
+    assert f"skip {JOB}-retry --row 3-4" in done.stderr
+    shown = journal_line(here, "show", JOB).stdout
+    assert "rows 3-4: worked on by one copy, and in a retry" in shown
+
+
+def test_a_job_that_is_retried_elsewhere_is_not_gone_on_with_here(here: Path, there: Path) -> None:
+    go_on(there, 3)
+    change(here, lambda service: service.update_status(JOB, "cancelled"))
+    change(here, lambda service: service.retry_job(JOB))
+    done = journal_line(there, "pull", str(here / JOB), "--merge-outcomes")
+    assert done.returncode == 3
+    assert "rows 3 " in done.stderr
+    with JobService(there, sync="none") as service:
+        with pytest.raises(InvalidStateTransition, match=f"go on as job {JOB}-retry"):
+            service.start_job(JOB)
+        service.update_status(JOB, "paused")
+        with pytest.raises(InvalidStateTransition, match=f"go on as job {JOB}-retry"):
+            service.update_status(JOB, "running")
+        service.update_status(JOB, "cancelled")
 
 
 def test_a_job_that_both_copies_have_retried_is_told_to_both(

@@ -29,7 +29,7 @@ FLOORS = {
     "exports": "flatrows parquet sqlite export plots report",
     "runs": "outcome template command inputs limits threads executors workers signals "
     "rowqueue attempts match run jobrun",
-    "copies brought together": "forward parted merge transfer",
+    "copies brought together": "forward parted mergeplan merge transfer",
     "damage mended": "salvage repair",
     "command line, its parts": "cli.output cli.table cli.listing cli.exits cli.when cli.throughput "
     "cli.progress cli.jobs cli.rows cli.where cli.follow cli.advice cli.run_options",
