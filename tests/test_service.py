@@ -1627,7 +1627,9 @@ def test_retry_job_takes_over_the_unfinished_rows(service: JobService, status: J
     assert after.count(b',"crc":"') == before.count(b',"crc":"') + 1
     host = journal.system.host_name()
     assert entry.message == f"its unfinished rows go on as old-retry on {host}"
-    assert entry.details == {"retry": {"job": "old-retry", "host": host}}
+    assert entry.details == {
+        "retry": {"job": "old-retry", "host": host, "root": str(service.root.resolve())}
+    }
 
 
 @pytest.mark.parametrize("status", [JobStatus.PENDING, JobStatus.RUNNING, JobStatus.PAUSED])
