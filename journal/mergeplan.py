@@ -140,6 +140,7 @@ class Plan:
                 if any(change.is_work for change in changes):
                     found.add(number)
         if self.retries:
+            found.update(self.there.worked_on_since(min(self.retries.values())))
             for number in self.here.rows():
                 if any(change.is_work for change in self.here.unknown_to(self.there, number)):
                     found.add(number)

@@ -113,6 +113,14 @@ class RowChanges:
         """The numbers of the rows that have changed, ascending."""
         return sorted(self._of)
 
+    def worked_on_since(self, offset: int) -> list[int]:
+        """The numbers of the rows with work that this copy has heard of after ``offset``."""
+        return [
+            row
+            for row, changes in self._of.items()
+            if any(change.is_work and change.offset > offset for change in changes)
+        ]
+
     def unknown_to(self, other: RowChanges, row: int) -> list[Change]:
         """The changes of a row that ``other`` doesn't hold.
 

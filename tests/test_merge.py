@@ -978,6 +978,16 @@ def test_rows_that_a_retry_holds_and_the_other_copy_has_done_are_named(
     assert "rows 3-4: worked on by one copy, and in a retry" in shown
 
 
+def test_rows_that_were_done_while_the_other_copy_s_retry_held_them_are_named_where_they_were_done(
+    here: Path, there: Path
+) -> None:
+    change(here, lambda service: service.update_status(JOB, "cancelled"))
+    change(here, lambda service: service.retry_job(JOB))
+    go_on(there, 3, 4)
+    assert merged(here, there).retried_rows == [3, 4]
+    assert merged(there, here).retried_rows == [3, 4]
+
+
 def test_a_job_that_is_retried_elsewhere_is_not_gone_on_with_here(here: Path, there: Path) -> None:
     go_on(there, 3)
     change(here, lambda service: service.update_status(JOB, "cancelled"))
