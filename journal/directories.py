@@ -103,25 +103,24 @@ def subdirectories(path: Path) -> Iterator[str]:
 
     A link that leads to itself is none.
     """
-    try:
-        entries = system.os.scandir(path)
-    except FileNotFoundError:
-        return
-    with entries:
-        for entry in entries:
-            if not entry.name.startswith(".") and _is_directory(entry):
-                yield entry.name
+    for entry in _entries(path):
+        if not entry.name.startswith(".") and _is_directory(entry):
+            yield entry.name
 
 
 def names_in(path: Path) -> Iterator[str]:
     """The names of all that is in a directory; none if it is missing."""
+    for entry in _entries(path):
+        yield entry.name
+
+
+def _entries(path: Path) -> Iterator[DirEntry[str]]:
     try:
         entries = system.os.scandir(path)
     except FileNotFoundError:
         return
     with entries:
-        for entry in entries:
-            yield entry.name
+        yield from entries
 
 
 def _is_directory(entry: DirEntry[str]) -> bool:

@@ -16,11 +16,13 @@ class Numbers:
 
     __slots__ = ("_firsts", "_lasts", "count", "is_cut")
 
-    def __init__(self) -> None:
+    def __init__(self, numbers: Iterable[int] = ()) -> None:
         self.count = 0
         self.is_cut = False
         self._firsts = array("Q")
         self._lasts = array("Q")
+        for number in numbers:
+            self.add(number)
 
     def add(self, number: int) -> None:
         self.count += 1

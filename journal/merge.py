@@ -176,8 +176,7 @@ class _Merge:
         """Make one change of theirs ours."""
         record = self._plan.read(change)
         if isinstance(record, LogRecord):
-            record.at = self._log.now()
-            put_job_record(self._log, record)
+            self._put_log(record)
             return
         assert isinstance(record, RowStatusRecord)
         if record.origin is None:
@@ -191,7 +190,9 @@ class _Merge:
             told = {change.id for change in changes if change.is_alarm}
             for alarm in self._plan.there.alarms(number):
                 if alarm.id not in told:  # about what was done here: for whoever merges this
-                    self._take(alarm)
+                    record = self._plan.read(alarm)
+                    record.message = "on one copy of this job, while another completed it"
+                    self._put_log(record)
             return
         last, code = changes[-1].status, self._plan.our_code(number)
         is_worth_a_look = any(change.is_work or change.is_doubt for change in changes)
@@ -208,8 +209,7 @@ class _Merge:
             assert isinstance(record, LogRecord)
             record.details = {"retry": {**record.details["retry"], "at": retry.at}}
             record.level = level
-            record.at = self._log.now()
-            put_job_record(self._log, record)
+            self._put_log(record)
 
     def _tell(self, number: int, change: Change, level: str) -> None:
         """Log a change of theirs that can't become one of ours."""
@@ -223,10 +223,12 @@ class _Merge:
             for name in ("type", "row", "origin"):
                 fields.pop(name, None)
             message, details = "on another copy of this job", {ELSEWHERE: _writable(fields)}
-        told = LogRecord(
-            message=message, level=level, row=number, details=details, at=self._log.now()
-        )
-        put_job_record(self._log, told)
+        at = self._log.now()
+        self._put_log(LogRecord(message=message, level=level, row=number, details=details, at=at))
+
+    def _put_log(self, record: LogRecord) -> None:
+        record.at = self._log.now()
+        put_job_record(self._log, record)
 
     def _to_review(self, number: int, code: str, message: str) -> None:
         self._put(
@@ -286,10 +288,7 @@ class _Merge:
 
 
 def _ranges(numbers: Iterable[int]) -> str:
-    found = Numbers()
-    for number in sorted(numbers):
-        found.add(number)
-    return found.text(",", _MOST_RANGES)
+    return Numbers(sorted(numbers)).text(",", _MOST_RANGES)
 
 
 def _writable(fields: dict[str, Any]) -> dict[str, Any]:

@@ -182,10 +182,15 @@ def _is_news(record: Record) -> bool:
         return record.origin is None and record.error_code not in _WORDS_OF_MERGES
     if isinstance(record, JobErrorRecord):
         return record.code != BOTH_COPIES
-    if isinstance(record, LogRecord) and isinstance(record.details, dict):
-        retry = record.details.get("retry")
-        taken = {"merge", "run", ELSEWHERE} & record.details.keys()
-        return not taken and not (isinstance(retry, dict) and "at" in retry)
+    if isinstance(record, LogRecord):
+        match record.details:
+            case (
+                {"run": {"host": _, "nonce": _}}
+                | {"retry": {"job": _, "host": _, "at": _}}
+                | {"merge": {"offset": _, "crc": _}}
+            ):
+                return False
+        return id_elsewhere(record) is None
     return True
 
 

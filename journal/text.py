@@ -6,7 +6,8 @@ import re
 
 # C0, DEL and C1 steer terminals, the bidirectional marks reorder what a reader sees, the rest isn't
 # seen at all: soft hyphens, joiners, invisible operators, annotations, tags.
-_UNSHOWN = re.compile(
+# A text, for `re` to compile when there is any of it: str.isprintable knows of most that there isn't.
+_UNSHOWN = (
     "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\U000e0000-\U000e007f]"
 )
@@ -14,12 +15,18 @@ _UNSHOWN = re.compile(
 
 def escaped(text: str, keep: str = "") -> str:
     """``text`` with characters that aren't shown as themselves, but for ``keep``, as escapes."""
-    return _UNSHOWN.sub(lambda match: match[0] if match[0] in keep else ascii(match[0])[1:-1], text)
+    if text.isprintable():
+        return text
+    return re.sub(
+        _UNSHOWN, lambda match: match[0] if match[0] in keep else ascii(match[0])[1:-1], text
+    )
 
 
 def escaped_json(text: str) -> str:
     """JSON that says the same as the JSON ``text``, with such characters as JSON escapes them."""
-    return _UNSHOWN.sub(lambda match: _json_escape(match[0]), text)
+    if text.isprintable():
+        return text
+    return re.sub(_UNSHOWN, lambda match: _json_escape(match[0]), text)
 
 
 def _json_escape(character: str) -> str:
@@ -27,12 +34,10 @@ def _json_escape(character: str) -> str:
     return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
 
 
-_FORMS = re.compile(r"(\w+)\|(\w+)")
-
-
 def counted(count: int, words: str) -> str:
     """A number and what it counts: of ``row|rows is|are open`` the first forms for one."""
-    return f"{count} {_FORMS.sub(lambda match: match[1 if count == 1 else 2], words)}"
+    form = 1 if count == 1 else 2
+    return f"{count} " + re.sub(r"(\w+)\|(\w+)", lambda match: match[form], words)
 
 
 def duration_text(duration_s: float | None) -> str:

@@ -7,8 +7,8 @@ is a beginning of it; from then on the two are told apart by their seals.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +19,6 @@ from journal.archive import (
     Compression,
     Contents,
     Manifest,
-    read_pack,
     write_pack,
 )
 from journal.artifacts import STAGING_NAME, Artifacts
@@ -30,7 +29,6 @@ from journal.errors import (
     CopiesDivergedError,
     InvalidValueError,
     JobExistsError,
-    PackError,
 )
 from journal.forward import forward, replay_missing
 from journal.log import Log
@@ -39,69 +37,8 @@ from journal.mergeplan import Plan
 from journal.replay import START, Position
 from journal.runlock import RunLock
 from journal.snapshot import Snapshot, place
+from journal.source import Source, as_source, check_size
 from journal.store import Store
-
-Read = Callable[[int], bytes]
-
-
-class Source:
-    """A copy to be read: the path of a job's directory or of a pack, or the stream of a pack."""
-
-    def __init__(self, path: str | os.PathLike[str], read: Read | None = None) -> None:
-        """``read(n)`` gives the next up to ``n`` bytes of a pack, which ``path`` then only names."""
-        self.name = os.fspath(path)
-        self.directory = Path(self.name) if read is None and os.path.isdir(self.name) else None
-        self._read = read
-
-    @contextmanager
-    def pack(self) -> Iterator[tuple[Manifest, Contents]]:
-        """What :func:`read_pack` gives. Raises PackError, InvalidValueError for no such file."""
-        if self._read is not None:
-            yield read_pack(self._read, self.name)
-            return
-        try:
-            stream = handles.Stream(Path(self.name))
-        except OSError as error:
-            reason = f"can't be read: {error.strerror}; name a job's directory or a pack"
-            raise InvalidValueError("source", self.name, reason) from None
-        try:
-            yield read_pack(stream.read, self.name)
-        finally:
-            stream.close()
-
-    @contextmanager
-    def copy(self, max_bytes: int | None = None) -> Iterator[Copy]:
-        """It as a copy; of a pack, all is checked and the journal kept while the block lasts."""
-        if self.directory is not None:
-            yield open_copy(self.directory, self.name)
-            return
-        with self.pack() as (manifest, contents), directories.scratch_directory() as scratch:
-            if max_bytes is None:  # no more than the journal is written
-                _check_size(self.name, manifest.offset, None, scratch)
-            else:
-                _check_size(self.name, manifest.size_bytes, max_bytes, scratch)
-            yield place(scratch, manifest, contents, self.name, scratch=True)
-
-
-def _check_size(name: str, size_bytes: int, max_bytes: int | None, target: Path) -> None:
-    """Raise PackError for a pack that holds more than is allowed or, by default, than is free."""
-    if max_bytes is not None:
-        if size_bytes > max_bytes:
-            reason = f"it holds {size_bytes} bytes, more than the {max_bytes} that are allowed"
-            raise PackError(name, f"{reason} (--max-bytes)")
-        return
-    try:
-        free = files.free_bytes(target)
-    except OSError as error:
-        raise handles.storage_error(target, "look at", error) from error
-    if size_bytes > free:
-        reason = f"it holds {size_bytes} bytes, more than the {free} that are free in {target}"
-        raise PackError(name, f"{reason}; --max-bytes allows more, or less")
-
-
-def _as_source(source: Source | str | os.PathLike[str]) -> Source:
-    return source if isinstance(source, Source) else Source(source)
-
 
 # --- pack and unpack -------------------------------------------------------------------------
 
@@ -197,14 +134,14 @@ def unpack_job(
     disk. On return the job is there and survives a power cut. Raises PackError, JobExistsError
     (before anything is unpacked), FormatVersionError, StorageError, StoreError.
     """
-    source = _as_source(source)
+    source = as_source(source)
     if source.directory is not None:
         raise InvalidValueError("source", source.name, "is a directory and not a pack")
     store = Store(Path(root), sync=True, lock_timeout_s=lock_timeout_s)
     with source.pack() as (manifest, contents):
         if store.holds_job(manifest.job_id):
             raise JobExistsError(manifest.job_id)
-        _check_size(source.name, manifest.size_bytes, max_bytes, store.root)
+        check_size(source.name, manifest.size_bytes, max_bytes, store.root)
         _make_from_pack(store, manifest, contents, source.name)
     return manifest
 
@@ -230,7 +167,7 @@ def compare_copies(
     ``max_bytes``: refuse a pack that holds more; by default, one whose journal is more than is free
     in the directory for temporary files. Also raises PackError.
     """
-    with _as_source(ours).copy(max_bytes) as a, _as_source(theirs).copy(max_bytes) as b:
+    with as_source(ours).copy(max_bytes) as a, as_source(theirs).copy(max_bytes) as b:
         return with_line(compare(a, b), a)
 
 
@@ -280,12 +217,12 @@ def pull_job(
     is another job, or not ``job_id``), PackError, JournalDamagedError, FormatVersionError,
     JobLockedError, StorageError, StoreError.
     """
-    source = _as_source(source)
+    source = as_source(source)
     store = Store(Path(root), sync=True, lock_timeout_s=lock_timeout_s)
     if source.directory is None:
         with source.pack() as (manifest, contents):
             _check_wanted(source, manifest.job_id, job_id)
-            _check_size(source.name, manifest.size_bytes, max_bytes, store.root)
+            check_size(source.name, manifest.size_bytes, max_bytes, store.root)
             if not store.holds_job(manifest.job_id):
                 _make_from_pack(store, manifest, contents, source.name)
                 names = [file.name for file in manifest.files[1:]]

@@ -11,7 +11,8 @@ from typing import Any
 
 from journal import JobService
 from journal.archive import Compression
-from journal.transfer import Source, pack_to_file
+from journal.source import Source
+from journal.transfer import pack_to_file
 from journal.verify import verify_job
 
 JOB = "moved"

@@ -29,7 +29,8 @@ from journal.cli import main
 from journal.compare import Comparison, compare, find_fork
 from journal.copies import open_copy, seal_after, seal_before
 from journal.handles import JournalFile
-from journal.transfer import Source, compare_copies
+from journal.source import Source
+from journal.transfer import compare_copies
 
 
 @pytest.fixture

@@ -26,7 +26,8 @@ from helpers_transfer import JOB, packed, source
 import journal
 from journal import CopiesDivergedError, JobService
 from journal.copies import open_copy
-from journal.transfer import Source, compare_copies, pull_job, unpack_job
+from journal.source import Source
+from journal.transfer import compare_copies, pull_job, unpack_job
 from journal.verify import verify_job
 
 ROWS = 16

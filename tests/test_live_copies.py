@@ -17,7 +17,8 @@ from helpers_transfer import JOB, make_job
 
 from journal import JobService
 from journal.copies import open_copy
-from journal.transfer import Source, compare_copies
+from journal.source import Source
+from journal.transfer import compare_copies
 from journal.verify import verify_job
 
 ROWS = 40

@@ -39,7 +39,8 @@ from journal import (
 )
 from journal.events import event_of
 from journal.repair import repair_job
-from journal.transfer import Pulled, Source, pull_job
+from journal.source import Source
+from journal.transfer import Pulled, pull_job
 from journal.verify import verify_job
 
 ROWS = 12
@@ -754,7 +755,7 @@ def test_a_failed_row_that_comes_as_completed_is_named_in_the_error_of_the_job(
     assert row_of(here, 3).status == "completed"
     assert "rows 3: completed here" in journal_line(here, "show", JOB).stdout
     told = journal_line(here, "log", JOB, "--row", "3", "--level", "error").stdout
-    assert "on another copy of this job: failed" in told
+    assert "on one copy of this job, while another completed it: failed" in told
     assert pull(here, there, merge=True).action == "ahead"
 
 
@@ -994,7 +995,7 @@ def test_a_job_that_is_retried_elsewhere_is_not_gone_on_with_here(here: Path, th
     change(here, lambda service: service.retry_job(JOB))
     done = journal_line(there, "pull", str(here / JOB), "--merge-outcomes")
     assert done.returncode == 3
-    assert "rows 3 " in done.stderr
+    assert "rows 3: worked on by one copy" in done.stderr
     with JobService(there, sync="none") as service:
         with pytest.raises(InvalidStateTransition, match=f"go on as job {JOB}-retry"):
             service.start_job(JOB)

@@ -15,7 +15,8 @@ from helpers_transfer import JOB, is_well, make_job, states_of
 from journal import VALID_ROW_TRANSITIONS, JobService, RowStatus
 from journal.changes import Policy
 from journal.events import event_of
-from journal.transfer import Pulled, Source, pull_job
+from journal.source import Source
+from journal.transfer import Pulled, pull_job
 
 FIRST = 3  # the rows before it are completed in the beginning
 DONE_OR_TOLD = ("completed", "needs_review")

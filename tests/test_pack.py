@@ -45,14 +45,8 @@ from journal import (
     StorageError,
 )
 from journal.archive import Manifest, PackedFile, read_pack
-from journal.transfer import (
-    Source,
-    compare_copies,
-    pack_job,
-    pack_to_file,
-    pull_job,
-    unpack_job,
-)
+from journal.source import Source
+from journal.transfer import compare_copies, pack_job, pack_to_file, pull_job, unpack_job
 from journal.verify import verify_job
 
 LONG = "d" * 200 + "/" + "ä" * 120 + "/label.pdf"

@@ -51,8 +51,9 @@ from journal import (
 )
 from journal.artifacts import Artifacts
 from journal.runlock import RunLock
+from journal.source import Source
 from journal.store import Store
-from journal.transfer import Pulled, Source, pull_job
+from journal.transfer import Pulled, pull_job
 from journal.verify import verify_job
 
 ROWS = 12

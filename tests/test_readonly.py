@@ -13,7 +13,8 @@ import pytest
 from helpers_crash import journal_path
 
 from journal import JobService
-from journal.transfer import Source, pull_job
+from journal.source import Source
+from journal.transfer import pull_job
 
 JOB, TORN, ENDED = "kept", "torn", "ended"
 TAIL = b'{"type":"row_status","row":3,"sta'

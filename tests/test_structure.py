@@ -22,7 +22,7 @@ FLOORS = {
     "replay and index": "index apply replay mend scan lines jobs",
     "hint and locks of a job": "group hint runlock",
     "one journal, read": "reader copies recovery verify",
-    "copies and packs": "archive snapshot compare artifacts",
+    "copies and packs": "archive snapshot source compare artifacts",
     "one journal, written": "log batch rows changes store",
     "what was": "history events timings statistics errorgroups",
     "service": "service states chain",

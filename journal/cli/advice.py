@@ -55,11 +55,8 @@ def advice(
         found.append(first_run(job, chain, root))
         return found
     if ended and holder is not None and job.processing_count:
-        in_flight = (
-            "its run has "
-            f"{counted(job.processing_count, 'row|rows in flight: wait until it|they is|are settled')}"
-        )
-        found.append((command("wait", job.id), in_flight))
+        in_flight = counted(job.processing_count, "row|rows in flight")
+        found.append((command("wait", job.id), f"its run has {in_flight}: wait for its end"))
         return found
     if job.needs_review_count:
         found += _review(job, doubtful["needs_review"], ended=ended, command=command)

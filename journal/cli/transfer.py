@@ -24,10 +24,10 @@ from journal.errorgroups import Numbers
 from journal.errors import JobExistsError, JobNotFoundError, JournalError
 from journal.index import TERMINAL_STATUSES
 from journal.merge import Merged
+from journal.source import Source
 from journal.transfer import (
     Packed,
     Pulled,
-    Source,
     compare_copies,
     pack_job,
     pack_to_file,
@@ -321,13 +321,12 @@ def _tell_retries(job_id: str, merged: Merged, journal: str) -> bool:
     if merged.is_retried_twice:
         tell(f"{job_id}: it was retried here as well: rows may be done by both jobs, and so twice")
     if merged.retried_rows:
-        numbers = Numbers()
-        for number in merged.retried_rows:
-            numbers.add(number)
+        numbers = Numbers(merged.retried_rows)
         rows = numbers.text(",", _MOST_RANGES)
+        pasted = rows if numbers.is_shown_by(_MOST_RANGES) else "ROWS"
         tell(
-            f"rows {rows} were worked on by one copy, and a retry that the other made holds them: if "
-            f"they are done, {journal} skip {retry_id(job_id)} --row {rows}"
+            f"rows {rows}: worked on by one copy, and in a retry that the other made: if they are "
+            f"done, {journal} skip {retry_id(job_id)} --row {pasted}"
         )
     return bool(merged.retried_rows) or merged.is_retried_twice
 

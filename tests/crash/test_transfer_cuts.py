@@ -18,7 +18,8 @@ from scenarios import Acknowledge, Scenario
 import journal.forward
 from journal import JobService
 from journal.copies import open_copy
-from journal.transfer import Source, pull_job, unpack_job
+from journal.source import Source
+from journal.transfer import pull_job, unpack_job
 from journal.verify import verify_job
 
 

@@ -991,7 +991,7 @@ MERGES = [
     Patch(
         "what was told of a row goes on with it",
         "merge",
-        "                    self._take(alarm)\n",
+        "                    self._put_log(record)\n",
         "                    pass\n",
         MERGE,
     ),
@@ -1019,8 +1019,8 @@ MERGES = [
     Patch(
         "a history that was kept is not kept again for what a merge has added to it",
         "parted",
-        '        taken = {"merge", "run", ELSEWHERE} & record.details.keys()\n',
-        "        taken = set[str]()\n",
+        '                | {"merge": {"offset": _, "crc": _}}\n',
+        "",
         MERGE,
     ),
     Patch(
