@@ -6,6 +6,7 @@ Two roots stand for the machines. What the handlers did is kept outside of both:
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -32,6 +33,7 @@ from journal.verify import verify_job
 
 ROWS = 16
 ROUNDS = 25
+HARD_ROUNDS = 3
 
 # Forking a warm process is far quicker than starting Python for each run.
 SERVER = """
@@ -148,15 +150,16 @@ def test_whatever_dies_when_no_outcome_is_lost_no_completed_row_repeated_each_fo
 ) -> None:
     relations: Counter[str] = Counter()
     acknowledged = 0
-    for number in range(ROUNDS):
+    # How things end depends on the machine's speed, too: more rounds until it has been hard enough.
+    for number in itertools.count():
+        if number >= ROUNDS and min(relations["behind"], relations["diverged"]) >= HARD_ROUNDS:
+            break
+        assert number < 10 * ROUNDS, relations
         machines = Machines(tmp_path / str(number), server, seed * 1000 + number)
         relations[disaster(machines)] += 1
         acknowledged += len(machines.acknowledged)
         shutil.rmtree(machines.base)
-    assert relations.total() == ROUNDS
     assert acknowledged > 5 * ROUNDS
-    assert relations["behind"] >= 3
-    assert relations["diverged"] >= 3
     for relation, found in relations.items():
         count(f"disasters after which the first machine was {relation}", found)
 
