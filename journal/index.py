@@ -14,9 +14,9 @@ import threading
 import weakref
 from array import array
 from bisect import bisect_left
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -112,6 +112,32 @@ class Columns:
         return position + 1 if self.numbers is None else self.numbers[position]
 
 
+class StatusColumns(Columns):
+    """The statuses alone, one byte a row: of an index that counts rows, and by which none is read."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.row_at = self.status_at = self.attempts = cast("array[int]", _Nowhere())
+
+
+class _Nowhere:
+    """A column that keeps nothing."""
+
+    def append(self, value: int) -> None:
+        pass
+
+    def extend(self, values: Iterable[int]) -> None:
+        pass
+
+    def __getitem__(self, position: int) -> int:
+        return 0
+
+    def __setitem__(self, position: int, value: int) -> None:
+        pass
+
+
 class Lease:
     """Held by every view of one generation of columns; while it lives they must not change."""
 
@@ -201,10 +227,10 @@ def _state_after_log(state: JobState, record: LogRecord) -> JobState:
 class Index:
     """See the module. Not thread-safe: its log holds a mutex around each use."""
 
-    def __init__(self) -> None:
+    def __init__(self, columns: Columns | None = None) -> None:
         self.state: JobState | None = None
         self.last_at = UNSET_TIME
-        self.columns = Columns()
+        self.columns = Columns() if columns is None else columns
         self.tallies = [0] * len(STATUSES)
         self.cost_cents = 0
         self.highest_number = 0

@@ -29,7 +29,7 @@ from journal.errors import (
     StorageError,
 )
 from journal.format import JOURNAL_NAME, now, time_text
-from journal.index import STATUSES, Index
+from journal.index import STATUSES, Index, StatusColumns
 from journal.replay import Readable
 from journal.version import VERSION
 
@@ -43,11 +43,11 @@ class Snapshot:
     def __init__(self, copy: Copy, *, kept: bool = False) -> None:
         """Read all of the copy. ``kept``: with what recoveries, repairs and merges have put by.
 
-        Memory: 21 bytes a row, to count them, and the names of the files.
+        Memory: one byte a row, to count them, and the names of the files.
 
         Raises JournalDamagedError, FormatVersionError, StorageError.
         """
-        index = replay_copy(copy)
+        index = replay_copy(copy, Index(StatusColumns()))
         self.left_out: list[str] = []
         self.grown: list[str] = []
         self._copy = copy
@@ -178,7 +178,7 @@ def place(
         raise handles.storage_error(directory, "write into", error) from error
     try:
         copy = open_copy(directory, name)
-        index = replay_copy(copy)
+        index = replay_copy(copy, Index(StatusColumns()))
     except JournalDamagedError as error:  # its path is gone when this is read
         where = f"line {error.line} (byte {error.offset})"
         what = f"expected {error.expected}, found {error.found}"

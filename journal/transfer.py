@@ -68,7 +68,7 @@ def pack_job(
 
     Others may work on the job meanwhile. ``kept``: with the files that recoveries, repairs and
     merges have put by. If it raises, what was written is no whole pack, and unpacking it fails.
-    Memory: 21 bytes a row and the names of the files, however large these are. Raises
+    Memory: one byte a row and the names of the files, however large these are. Raises
     JobNotFoundError, JournalDamagedError, FormatVersionError, InvalidValueError (no zstd here),
     StorageError (an artifact was changed, too), and what ``write`` does.
     """

@@ -288,16 +288,30 @@ def test_a_manifest_that_no_reader_takes_is_refused_before_the_first_byte(
     assert pieces == []
 
 
-def test_packing_takes_no_more_memory_for_large_files_and_some_bytes_a_row(tmp_path: Path) -> None:
-    here = tmp_path / "here"
-    rows = 40_000
-    make_job(here, rows)
-    put_artifact(here, "large", bytes(64 << 20))
-    tracemalloc.start()
-    pack_job(here / JOB, lambda _: None)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < (6 << 20) + 25 * rows
+def peaks_of(root: Path, rows: int, artifact_bytes: int) -> tuple[int, int]:
+    """The most memory that packing, and unpacking, a job of so many rows takes, in bytes."""
+    make_job(root / "here", rows)
+    put_artifact(root / "here", "large", bytes(artifact_bytes))
+    peaks = []
+    for work in (
+        lambda: packed(root / "here", root / "pack"),
+        lambda: unpack_job(root / "there", root / "pack"),
+    ):
+        tracemalloc.start()
+        work()
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    return peaks[0], peaks[1]
+
+
+def test_packing_and_unpacking_take_no_more_memory_for_large_files_and_a_byte_for_a_row(
+    tmp_path: Path,
+) -> None:
+    rows = 10_000, 300_000
+    few = peaks_of(tmp_path / "few", rows[0], 1 << 20)
+    many = peaks_of(tmp_path / "many", rows[1], 64 << 20)
+    for less, more in zip(few, many, strict=True):
+        assert more - less < 4 * (rows[1] - rows[0])
 
 
 def test_a_pack_goes_where_a_link_leads_and_may_lie_among_the_artifacts(
