@@ -6,76 +6,100 @@
 ...     rows = service.create_rows(job.id, [{"data": {"order": "A-1"}}])
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
 
-from journal.errors import (
-    CommitOutcomeUnknownError,
-    CopiesDivergedError,
-    FormatVersionError,
-    InvalidStateTransition,
-    InvalidValueError,
-    JobBusyError,
-    JobExistsError,
-    JobLockedError,
-    JobMismatchError,
-    JobNotFoundError,
-    JournalDamagedError,
-    JournalError,
-    MissingExtraError,
-    NothingToSalvageError,
-    PackError,
-    RowChangedError,
-    RowNotFoundError,
-    ServiceClosedError,
-    StorageError,
-    StoreError,
-)
-from journal.history import Entry
-from journal.model import (
-    LOG_LEVELS,
-    VALID_ROW_TRANSITIONS,
-    VALID_TRANSITIONS,
-    FoundRow,
-    Job,
-    JobRow,
-    JobStatus,
-    JobSummary,
-    LogEntry,
-    RowStatus,
-    RunHolder,
-)
-from journal.replay import Position
-from journal.service import JobService
+import importlib
+
 from journal.version import VERSION
 
+TYPE_CHECKING = False  # that of typing, which takes longer to import than all of this
 if TYPE_CHECKING:
     from journal.attempts import Attempt, AttemptedRow
+    from journal.errors import (
+        CommitOutcomeUnknownError,
+        CopiesDivergedError,
+        FormatVersionError,
+        InvalidStateTransition,
+        InvalidValueError,
+        JobBusyError,
+        JobExistsError,
+        JobLockedError,
+        JobMismatchError,
+        JobNotFoundError,
+        JournalDamagedError,
+        JournalError,
+        MissingExtraError,
+        NothingToSalvageError,
+        PackError,
+        RowChangedError,
+        RowNotFoundError,
+        ServiceClosedError,
+        StorageError,
+        StoreError,
+    )
+    from journal.history import Entry
     from journal.jobrun import JobRun, open_job
+    from journal.model import (
+        LOG_LEVELS,
+        VALID_ROW_TRANSITIONS,
+        VALID_TRANSITIONS,
+        FoundRow,
+        Job,
+        JobRow,
+        JobStatus,
+        JobSummary,
+        LogEntry,
+        RowStatus,
+        RunHolder,
+    )
     from journal.outcome import Fail, NeedsReview, Retry, RowResult, Skip
+    from journal.replay import Position
     from journal.run import RunReport
+    from journal.service import JobService
 
-# Imported when they are asked for: a look at a job needs no threads, executors or event loops.
-_RUNNING = {
-    "Attempt": "journal.attempts",
-    "AttemptedRow": "journal.attempts",
-    "Fail": "journal.outcome",
-    "JobRun": "journal.jobrun",
-    "NeedsReview": "journal.outcome",
-    "Retry": "journal.outcome",
-    "RowResult": "journal.outcome",
-    "RunReport": "journal.run",
-    "Skip": "journal.outcome",
-    "open_job": "journal.jobrun",
+# Where each name is defined, unless it is among the errors. They are imported when they are asked
+# for: a look at a job needs no threads, executors or event loops, and a command that is
+# interrupted while it still imports can say so.
+_DEFINED_IN = {
+    "LOG_LEVELS": "model",
+    "VALID_ROW_TRANSITIONS": "model",
+    "VALID_TRANSITIONS": "model",
+    "Attempt": "attempts",
+    "AttemptedRow": "attempts",
+    "Entry": "history",
+    "Fail": "outcome",
+    "FoundRow": "model",
+    "Job": "model",
+    "JobRow": "model",
+    "JobRun": "jobrun",
+    "JobService": "service",
+    "JobStatus": "model",
+    "JobSummary": "model",
+    "LogEntry": "model",
+    "NeedsReview": "outcome",
+    "Position": "replay",
+    "Retry": "outcome",
+    "RowResult": "outcome",
+    "RowStatus": "model",
+    "RunHolder": "model",
+    "RunReport": "run",
+    "Skip": "outcome",
+    "open_job": "jobrun",
 }
 
 
-def __getattr__(name: str) -> Any:
-    module = _RUNNING.get(name)
-    if module is None:
-        raise AttributeError(f"module 'journal' has no attribute {name!r}")
-    value = globals()[name] = getattr(importlib.import_module(module), name)
-    return value
+if not TYPE_CHECKING:  # which would believe that there is whatever is asked for
+
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module 'journal' has no attribute {name!r}")
+        module = importlib.import_module(f"journal.{_DEFINED_IN.get(name, 'errors')}")
+        value = globals()[name] = getattr(module, name)
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 __version__ = VERSION

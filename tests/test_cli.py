@@ -312,6 +312,31 @@ def test_a_closed_pipe_ends_the_command_quietly(root: Path) -> None:
         assert process.wait() == 141
 
 
+# Ctrl-C comes as the module that is named is looked for.
+INTERRUPTED = """
+import signal, sys
+from importlib.abc import MetaPathFinder
+
+class CtrlC(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == module:
+            signal.raise_signal(signal.SIGINT)
+
+module, sys.argv[1:] = sys.argv[1], ["list"]
+sys.meta_path.insert(0, CtrlC())
+from journal.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize("module", ["click", "msgspec", "journal.errors", "journal.cli.joblist"])
+def test_ctrl_c_while_a_command_still_imports_is_no_error(root: Path, module: str) -> None:
+    command = [sys.executable, "-c", INTERRUPTED, module]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root.parent)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr.strip() in ("", "interrupted")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [(["--help"], 141), (["--version"], 141), (["list", "--help"], 141)]
