@@ -18,6 +18,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+import dask
 import distributed
 import loky
 import pytest
@@ -42,6 +43,11 @@ Row = dict[str, Any]
 Make = Callable[[int], Executor]
 
 
+# A cluster looks so long after a worker was lost whether there is one of that name, and else gives
+# up its place for good: also that of the next one, if that was killed just then.
+_PATIENT = {"distributed.deploy.lost-worker-timeout": "1 hour"}
+
+
 class Clusters:
     """A cluster for all tests; another one if dask doesn't bring back a worker that was killed."""
 
@@ -56,6 +62,7 @@ class Clusters:
             except TimeoutError:
                 self.close()
         if self._client is None:
+            self._open.enter_context(dask.config.set(_PATIENT))
             cluster = distributed.LocalCluster(
                 n_workers=2,
                 threads_per_worker=1,
