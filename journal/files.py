@@ -91,12 +91,9 @@ class ScratchFile:
             self._file.close()
 
 
-def new_output(path: Path, target: Path) -> None:
-    """Make the empty file ``path``, for the user, which is to stand at ``target``.
-
-    Private if it replaces a file, for that may be; else as any new file. ``OSError`` as it is.
-    """
-    mode = FILE_MODE if exists(target) else 0o666
+def new_output(path: Path, *, private: bool) -> None:
+    """Make the empty file ``path``, for the user. ``OSError`` as it is."""
+    mode = FILE_MODE if private else 0o666
     close_fd(system.os.open(path, system.os.O_WRONLY | system.os.O_CREAT | system.os.O_EXCL, mode))
 
 

@@ -1,4 +1,4 @@
-"""A file for the user, made whole or not at all: an export, a report."""
+"""A file for the user, made whole or not at all: an export, a report, a pack."""
 
 from __future__ import annotations
 
@@ -14,22 +14,27 @@ from journal.errors import InvalidValueError
 
 @contextlib.contextmanager
 def whole_file(
-    path: str | os.PathLike[str], *, force: bool = False, refused_beside: Sequence[str] = ()
+    path: str | os.PathLike[str],
+    *,
+    force: bool = False,
+    private: bool = False,
+    refused_beside: Sequence[str] = (),
 ) -> Iterator[Path]:
     """The path of a file to write within the block; at its end it stands, synced, at ``path``.
 
     It is beside ``path`` until then, as ``.journal-….part``, and gone if the block raises; what
-    kills the process leaves it. It has the permissions of the file that it replaces. Raises
-    InvalidValueError, before the block, if ``path`` is there and ``force`` isn't given, is no file,
-    is in no directory, or has a file beside it of its name and one of ``refused_beside``;
-    StorageError for what the system refuses.
+    kills the process leaves it. It has the permissions of the file that it replaces; else it is
+    ``private``, or as any new file. Raises InvalidValueError, before the block, if ``path`` is
+    there and ``force`` isn't given, is no file, is in no directory, or has a file beside it of its
+    name and one of ``refused_beside``; StorageError for what the system refuses.
     """
     target = Path(os.path.realpath(path))  # a link stays a link
     _check_free(path, target, force=force, refused_beside=refused_beside)
     # Short, so that there is room for it wherever there is for the target's name.
     part = target.with_name(f".journal-{secrets.token_hex(6)}.part")
     try:
-        _make(part, target)  # refused now, in our words, not later in some library's
+        # Refused now, in our words, and not later in some library's.
+        _make(part, target, private=private)
         yield part
         _check_free(path, target, force=force, refused_beside=refused_beside)
         files.put_output(part, target)
@@ -39,9 +44,9 @@ def whole_file(
         files.remove_file(part)
 
 
-def _make(part: Path, target: Path) -> None:
+def _make(part: Path, target: Path, *, private: bool) -> None:
     try:
-        files.new_output(part, target)
+        files.new_output(part, private=private or files.exists(target))  # which may be private
     except (FileNotFoundError, NotADirectoryError):
         raise InvalidValueError(
             "out", str(target), "is in a directory that isn't there: make that first"

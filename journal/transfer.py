@@ -34,6 +34,7 @@ from journal.forward import forward, replay_missing
 from journal.log import Log
 from journal.merge import OTHER_NAME, Merged, write_merge
 from journal.mergeplan import Plan
+from journal.outfile import whole_file
 from journal.replay import START, Position
 from journal.runlock import RunLock
 from journal.snapshot import Snapshot, place
@@ -90,34 +91,25 @@ def pack_to_file(
     *,
     kept: bool = False,
 ) -> Packed:
-    """As :func:`pack_job`, to a file that appears whole, in the place of another, and synced.
+    """As :func:`pack_job`, to a private file that appears whole, in the place of another, and synced.
 
-    Until then it is called ``.TARGET.xxxxxxxx.part``, which is what a kill leaves behind.
+    See :func:`journal.outfile.whole_file`, also for what else is raised. A pipe or a device is
+    written to.
     """
-    path = Path(os.path.realpath(target))  # a link stays a link
-    snapshot = Snapshot(
-        open_copy(Path(directory)), kept=kept
-    )  # first: it may be among the artifacts
-    try:
-        if files.exists(path) and not path.is_file():  # a device, a pipe: not to be replaced
+    # First: the target may be among the artifacts.
+    snapshot = Snapshot(open_copy(Path(directory)), kept=kept)
+    path = Path(target)
+    if path.exists() and not path.is_file():
+        try:
             stream = files.NewFile(path, into=True)
             try:
                 return _write(snapshot, stream.write, compression)
             finally:
                 stream.close()
-        part = path.with_name(f".{path.name[:200]}.{os.urandom(4).hex()}.part")
-        file = files.NewFile(part)
-        try:
-            packed = _write(snapshot, file.write, compression)
-            file.sync()
-            files.rename(part, path)
-        except BaseException:
-            directories.remove_tree(part)
-            raise
-        directories.sync_directory(path.parent)
-    except OSError as error:
-        raise handles.storage_error(path, "write", error) from error
-    return packed
+        except OSError as error:
+            raise handles.storage_error(path, "write", error) from error
+    with whole_file(path, force=True, private=True) as part, files.open_output(part) as file:
+        return _write(snapshot, file.write, compression)
 
 
 def unpack_job(

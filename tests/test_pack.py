@@ -327,6 +327,17 @@ def test_a_pack_goes_where_a_link_leads_and_may_lie_among_the_artifacts(
     assert not any(name.endswith(".part") or name == "artifacts/p" for name in names)
 
 
+def test_a_pack_is_private_for_its_journal_is(here: Path, tmp_path: Path) -> None:
+    packed(here, tmp_path / "pack")
+    assert (tmp_path / "pack").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_pack_into_a_directory_that_is_not_there_is_refused(here: Path, tmp_path: Path) -> None:
+    done = journal_line(here, "pack", JOB, "-o", str(tmp_path / "none" / "x.tgz"))
+    assert done.returncode == 2
+    assert "is in a directory that isn't there: make that first" in done.stderr
+
+
 def test_a_pack_has_a_name_that_says_how_it_is_compressed(here: Path, tmp_path: Path) -> None:
     for name in ("x.tar", "x.tar.bz2", "x.zip", "x.tar.xz"):
         done = journal_line(here, "pack", JOB, "-o", str(tmp_path / name))
