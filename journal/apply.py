@@ -11,13 +11,7 @@ from contextlib import suppress
 from itertools import accumulate, groupby
 from typing import Any
 
-from journal.format import (
-    DECODE_ERRORS,
-    MAX_DEPTH,
-    SANE_BYTES,
-    JobRecord,
-    RowRecord,
-    RowStatusRecord,
+from journal.decode import (
     SlimRecord,
     SlimRow,
     SlimRowStatus,
@@ -26,10 +20,11 @@ from journal.format import (
     decode_job_level,
     decode_record,
     decode_slim,
-    nests_deeper_than,
     time_of,
 )
+from journal.format import MAX_DEPTH, SANE_BYTES, JobRecord, RowRecord, RowStatusRecord
 from journal.index import CODES, COMPLETED, PENDING, PROCESSING, Index
+from journal.values import DECODE_ERRORS, nests_deeper_than
 
 
 class BadRecordError(Exception):

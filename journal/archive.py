@@ -26,8 +26,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from journal.errors import FormatVersionError, InvalidValueError, PackError
-from journal.format import DECODE_ERRORS, JOURNAL_NAME, MAX_DEPTH, nests_deeper_than
+from journal.format import JOURNAL_NAME, MAX_DEPTH
 from journal.validate import is_job_id
+from journal.values import DECODE_ERRORS, nests_deeper_than
 
 Compression = Literal["gz", "zst"]
 

@@ -19,7 +19,6 @@ from journal.format import (
     LogRecord,
     RowStatusRecord,
     encode_row,
-    encode_value,
     time_text,
 )
 from journal.index import (
@@ -39,6 +38,7 @@ from journal.log import Log
 from journal.model import VALID_ROW_TRANSITIONS, VALID_TRANSITIONS, JobRow, JobStatus, RowStatus
 from journal.rows import read_row, row_from_records
 from journal.validate import new_rows
+from journal.values import encode_value
 from journal.version import VERSION
 
 Policy = Literal["review", "retry", "fail"]

@@ -14,6 +14,7 @@ from typing import Literal
 import msgspec
 
 from journal.copies import Copy, blocks_since, holds, seal_after, seal_before
+from journal.decode import UndecodableError, UnknownRecordError, decode_record, read_error
 from journal.errors import InvalidValueError
 from journal.format import (
     SEAL_BYTES,
@@ -22,10 +23,6 @@ from journal.format import (
     LogRecord,
     RowRecord,
     RowStatusRecord,
-    UndecodableError,
-    UnknownRecordError,
-    decode_record,
-    read_error,
 )
 from journal.replay import START, Position
 

@@ -14,23 +14,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 from journal.apply import BadRecordError, apply
+from journal.decode import (
+    UndecodableError,
+    UnknownRecordError,
+    decode_record,
+    newer_format,
+    read_error,
+)
 from journal.errors import (
     FormatVersionError,
     JobLockedError,
     JobNotFoundError,
     JournalDamagedError,
 )
-from journal.format import (
-    JOURNAL_NAME,
-    SEALED_LINE_END,
-    JobRecord,
-    UndecodableError,
-    UnknownRecordError,
-    decode_record,
-    newer_format,
-    read_error,
-    sealed_end,
-)
+from journal.format import JOURNAL_NAME, SEALED_LINE_END, JobRecord, sealed_end
 from journal.handles import JournalFile, storage_error
 from journal.index import Index
 from journal.locks import wait_for_lock

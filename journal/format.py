@@ -1,4 +1,4 @@
-r"""Format 1 of ``journal.jsonl``: the specification, and the code that encodes and decodes it.
+r"""Format 1 of ``journal.jsonl``: the specification, its records and seals, and their encoding.
 
 The file
 ========
@@ -91,18 +91,12 @@ Bounds: a line is at most 64 MiB with its LF, and nests at most 100 deep.
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import cache
-from pathlib import Path
 from typing import Annotated, Any, Literal
 from zlib import crc32
 
 import msgspec
-
-from journal.errors import FormatVersionError, InvalidValueError, JournalDamagedError
 
 JOURNAL_NAME = "journal.jsonl"
 FORMAT = 1
@@ -214,51 +208,8 @@ JobLevelRecord = JobRecord | JobStatusRecord | JobCountsRecord | JobErrorRecord 
 Record = JobLevelRecord | RowRecord | RowStatusRecord
 
 
-class _TimeRecord(msgspec.Struct):
-    at: Moment
-
-
-class _Kind(msgspec.Struct):
-    type: str
-    format: Any = None
-
-
-RowNumber = Annotated[int, msgspec.Meta(ge=1, le=MAX_ROW_NUMBER)]
-
-
-class SlimRow(msgspec.Struct, tag_field="type", tag="row", gc=False):
-    """What the index needs of a ``row``."""
-
-    row: RowNumber
-
-
-class SlimRowStatus(msgspec.Struct, tag_field="type", tag="row_status", gc=False):
-    """What the index needs of a ``row_status``."""
-
-    row: RowNumber
-    status: RowStatusText
-    cost_cents: int | None = None
-
-
-SlimRecord = SlimRow | SlimRowStatus | JobLevelRecord
-
-RECORD_TYPES = frozenset(
-    ("job", "row", "row_status", "job_status", "job_counts", "job_error", "log")
-)
-
 _encoder = msgspec.json.Encoder()
-_canonical_encoder = msgspec.json.Encoder(order="sorted")
-_decode_any = msgspec.json.Decoder().decode
-_decode_kind = msgspec.json.Decoder(_Kind).decode
-_decode_time = msgspec.json.Decoder(_TimeRecord).decode
-
-# The hot paths of replay, the log and the rows call msgspec directly.
-# Of the union and not of one type: a lone type's decoder takes a record that lacks its ``type``.
-decode_sane = msgspec.json.Decoder(Record).decode
-decode_slim = msgspec.json.Decoder(SlimRecord).decode  # in a third of the time of a whole record
-encode_into = _encoder.encode_into
-canonical_json = _canonical_encoder.encode  # what checksums are made of
-DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+encode_into = _encoder.encode_into  # the log's hot path calls msgspec directly
 
 
 # --- time ------------------------------------------------------------------------------------
@@ -295,178 +246,7 @@ def content_crc(line: bytes, start: int) -> int:
     return crc32(memoryview(line)[:-SEAL_BYTES], start)
 
 
-# --- decoding --------------------------------------------------------------------------------
-
-
-_STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[{]|[\]}]', re.DOTALL)
-
-
-def nests_deeper_than(text: bytes, limit: int) -> bool:
-    """Whether JSON text nests deeper than ``limit``; msgspec recurses in C, so ask it first."""
-    if text.count(b"[") + text.count(b"{") <= limit:
-        return False
-    depth = 0
-    for match in _STRING_OR_BRACKET.finditer(text):
-        if match[0] in b"[{":
-            depth += 1
-            if depth > limit:
-                return True
-        elif match[0] in b"]}":
-            depth -= 1
-    return False
-
-
-_NOT_UTC = "a time that is not in UTC"
-
-
-class UndecodableError(Exception):
-    """A line is no record of this format; ``args[0]`` says why. Never leaves the package."""
-
-
-class UnknownRecordError(Exception):
-    """A record of a newer version; ``args[0]`` says what. Never leaves the package."""
-
-
-def decode_record(line: bytes) -> Record:
-    """All of one line, checked. Raises :class:`UndecodableError`, :class:`UnknownRecordError`."""
-    if len(line) > SANE_BYTES:
-        if len(line) >= MAX_LINE_BYTES:
-            raise UndecodableError(f"a line of {len(line)} bytes")
-        if nests_deeper_than(line, MAX_DEPTH):
-            raise UndecodableError(f"nesting deeper than {MAX_DEPTH}")
-    try:
-        record: Record = decode_sane(line)
-    except DECODE_ERRORS as error:
-        raise _why_undecodable(line, error) from None
-    if record.at.tzinfo is not UTC:  # what msgspec makes of "Z": one object
-        raise UndecodableError(_NOT_UTC)
-    if isinstance(record, JobRecord) and record.format != FORMAT:
-        if record.format > FORMAT:
-            raise UnknownRecordError(_newer_format(record.format))
-        raise UndecodableError(f"format {record.format}, which there never was")
-    return record
-
-
-def decode_whole(line: bytes) -> Record:
-    """As :func:`decode_record`; the members that decoding passes over are UTF-8, too."""
-    record = decode_record(line)
-    check_utf8(line)
-    return record
-
-
-def check_utf8(line: bytes) -> None:
-    """Raise :class:`UndecodableError` if any part of a line isn't UTF-8."""
-    try:
-        line.decode()
-    except UnicodeDecodeError as error:
-        raise UndecodableError(str(error)) from None
-
-
-def time_of(line: bytes) -> datetime:
-    """The ``at`` of a line that was decoded before. Raises as :func:`decode_record`."""
-    try:
-        at: datetime = _decode_time(line).at
-    except DECODE_ERRORS as error:
-        raise _why_undecodable(line, error) from None
-    if at.tzinfo is not UTC:
-        raise UndecodableError(_NOT_UTC)
-    return at
-
-
-def decode_header(head: bytes) -> JobRecord | None:
-    """The job record that a file begins with, if it is there whole and nothing is wrong with it.
-
-    None says to look at the file closely.
-    """
-    end = head.find(b"\n")
-    if end < 0:
-        return None
-    line = head[:end]
-    try:
-        job = decode_record(line)
-    except (UndecodableError, UnknownRecordError):
-        return None
-    stated = stated_crc(line)
-    sound = stated is None or content_crc(line, 0) == stated
-    return job if sound and isinstance(job, JobRecord) else None
-
-
-def decode_job_level(line: bytes) -> JobLevelRecord:
-    """One line that is neither ``row`` nor ``row_status``. Raises as :func:`decode_record`."""
-    record = decode_record(line)
-    if isinstance(record, (RowRecord, RowStatusRecord)):
-        raise UndecodableError("a record of another type")
-    return record
-
-
-def _why_undecodable(line: bytes, error: Exception) -> UndecodableError | UnknownRecordError:
-    """What to say of a line that msgspec refused: newer than this version, or no record."""
-    try:
-        kind = _decode_kind(line)
-    except DECODE_ERRORS:
-        return UndecodableError(str(error))
-    if kind.type not in RECORD_TYPES:
-        return UnknownRecordError(f"record type {kind.type[:40]!r}")
-    if kind.type == "job" and isinstance(kind.format, int) and kind.format > FORMAT:
-        return UnknownRecordError(_newer_format(kind.format))
-    return UndecodableError(str(error))
-
-
-def newer_format(line: bytes) -> str | None:
-    """What to say of a line 1 whose format is above ours; None if it isn't."""
-    try:
-        number = _decode_kind(line).format
-    except DECODE_ERRORS:
-        return None
-    return _newer_format(number) if isinstance(number, int) and number > FORMAT else None
-
-
-def _newer_format(number: int) -> str:
-    return f"format {number}; this version knows format {FORMAT}"
-
-
-def read_error(
-    path: Path, line_number: int, offset: int, error: UndecodableError | UnknownRecordError
-) -> JournalDamagedError | FormatVersionError:
-    """The public error for a line that :func:`decode_record` refused."""
-    if isinstance(error, UnknownRecordError):
-        return FormatVersionError(path, f"{error.args[0]} at line {line_number}")
-    return JournalDamagedError(path, line_number, offset, "a record", str(error.args[0]))
-
-
-# --- encoding what callers hand in -----------------------------------------------------------
-
-
-def plain_json(value: Any) -> bytes | None:
-    """As :func:`encode_value`, for what can be seen at once to read back; None: ask that."""
-    try:
-        text = _encoder.encode(value)
-        if _decode_any(text) == value and (
-            len(text) < SANE_BYTES - 2 or not nests_deeper_than(text, MAX_DEPTH - 1)
-        ):
-            return text
-    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
-        pass
-    return None
-
-
-def encode_value(value: Any, where: str) -> bytes:
-    """JSON text that reads back as ``value``; :class:`InvalidValueError` if none does.
-
-    A tuple reads back as a list; every other change (NaN to null, bytes to base64, a set to a
-    list, a key to text) is refused with the path of the value.
-    """
-    try:
-        text = _encoder.encode(value)
-        same = _decode_any(text) == value
-    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
-        refuse_value(value, where)
-        raise InvalidValueError(where, value, f"can't be written as JSON: {error}") from None
-    if not same:
-        refuse_value(value, where)
-    if nests_deeper_than(text, MAX_DEPTH - 1):  # the record around it is one level
-        raise InvalidValueError(where, value, f"must nest at most {MAX_DEPTH - 1} deep")
-    return text
+# --- encoding --------------------------------------------------------------------------------
 
 
 def encode_record(record: Record) -> bytes:
@@ -475,57 +255,10 @@ def encode_record(record: Record) -> bytes:
 
 
 def encode_row(number: int, checksum: str, data: bytes, at: bytes) -> bytes:
-    """A ``row`` record with its LF, of data that :func:`encode_value` has encoded."""
+    """A ``row`` record with its LF, of data that :func:`journal.values.encode_value` has encoded."""
     return b'{"type":"row","row":%d,"checksum":%b,"data":%b,"at":"%b"}\n' % (
         number,
         _encoder.encode(checksum),
         data,
         at,
     )
-
-
-@cache
-def load_sha256() -> Callable[[bytes], Any]:
-    """As :func:`journal.files.load_filelock`: it loads OpenSSL, which readers don't need."""
-    from hashlib import sha256  # noqa: PLC0415
-
-    return sha256
-
-
-def checksum_of(value: Any) -> str:
-    """SHA-256 in hex of the value's compact JSON with sorted keys."""
-    digest: str = load_sha256()(canonical_json(value)).hexdigest()
-    return digest
-
-
-def refuse_value(value: Any, where: str, depth: int = 0) -> None:
-    """Raise :class:`InvalidValueError` for the first part of ``value`` that JSON would change."""
-    reason = None
-    if depth > MAX_DEPTH:
-        reason = f"must nest at most {MAX_DEPTH - 1} deep"
-    elif value is None or isinstance(value, bool):
-        pass
-    elif isinstance(value, str):
-        if any("\ud800" <= character <= "\udfff" for character in value):
-            reason = "must be text without lone surrogates, which UTF-8 can't hold"
-    elif type(value) is float:
-        if not math.isfinite(value):
-            reason = "must be a finite number: JSON has no NaN or infinity; use None or text"
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            if not isinstance(key, str):
-                raise InvalidValueError(
-                    where, key, "keys must be text: JSON would turn this one into text"
-                )
-            refuse_value(key, f"{where} (key)", depth + 1)
-            refuse_value(item, f"{where}.{key}", depth + 1)
-    elif isinstance(value, (list, tuple)):
-        for number, item in enumerate(value):
-            refuse_value(item, f"{where}[{number}]", depth + 1)
-    elif not isinstance(value, int):
-        reason = (
-            f"{type(value).__name__} is not a JSON value: use None, True, False, int, float, "
-            "str, list or dict"
-        )
-    if reason:
-        raise InvalidValueError(where, value, reason)

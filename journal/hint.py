@@ -30,18 +30,14 @@ from zlib import crc32
 import msgspec
 
 from journal import directories, files, system
+from journal.decode import UndecodableError, UnknownRecordError, decode_record
 from journal.errors import JournalError
 from journal.format import (
-    DECODE_ERRORS,
     MAX_DEPTH,
     SEAL_BYTES,
     JobRecord,
     Moment,
-    UndecodableError,
-    UnknownRecordError,
     content_crc,
-    decode_record,
-    nests_deeper_than,
     sealed_end,
     stated_crc,
 )
@@ -49,6 +45,7 @@ from journal.handles import DerivedFile, JournalFile
 from journal.index import STATUSES, Columns, Counts, Index, JobState, Lease, Retried
 from journal.model import JobStatus
 from journal.replay import Position
+from journal.values import DECODE_ERRORS, nests_deeper_than
 
 HINT_NAME = "index.hint"
 BLOCK_ROWS = 1 << 16

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from journal.decode import UndecodableError, UnknownRecordError, decode_record, read_error
 from journal.errors import JournalDamagedError
 from journal.format import (
     MAX_ROW_NUMBER,
@@ -19,10 +20,6 @@ from journal.format import (
     SEALED_LINE_END,
     LogRecord,
     Record,
-    UndecodableError,
-    UnknownRecordError,
-    decode_record,
-    read_error,
     sealed_end,
 )
 from journal.log import Log

@@ -20,6 +20,7 @@ from typing import Any, cast
 
 import msgspec
 
+from journal.decode import UndecodableError
 from journal.format import (
     REPAIRED,
     UNSET_TIME,
@@ -30,7 +31,6 @@ from journal.format import (
     JobStatusRecord,
     LogRecord,
     Moment,
-    UndecodableError,
 )
 from journal.model import JobStatus, RowStatus
 

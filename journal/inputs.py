@@ -18,12 +18,8 @@ from typing import IO, Any, Protocol
 import msgspec
 
 from journal.errors import InvalidValueError
-from journal.format import (
-    DECODE_ERRORS,
-    MAX_DEPTH,
-    MAX_LINE_BYTES,
-    nests_deeper_than,
-)
+from journal.format import MAX_DEPTH, MAX_LINE_BYTES
+from journal.values import DECODE_ERRORS, nests_deeper_than
 
 FORMATS = ("csv", "tsv", "jsonl", "lines")
 LINE_COLUMN = "line"

@@ -8,16 +8,8 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import NamedTuple
 
-from journal.format import (
-    SEAL_BYTES,
-    Record,
-    RowRecord,
-    RowStatusRecord,
-    UndecodableError,
-    UnknownRecordError,
-    decode_whole,
-    stated_crc,
-)
+from journal.decode import UndecodableError, UnknownRecordError, decode_whole
+from journal.format import SEAL_BYTES, Record, RowRecord, RowStatusRecord, stated_crc
 from journal.replay import Readable
 from journal.scan import lines_of
 

@@ -15,9 +15,10 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from journal.errors import InvalidValueError, RowChangedError
-from journal.format import LOST_CHECKSUM, checksum_of, encode_value
+from journal.format import LOST_CHECKSUM
 from journal.model import Job, JobRow, RowStatus
 from journal.service import JobService
+from journal.values import checksum_of, encode_value
 
 OnChanged = Literal["error", "retry", "ignore"]
 Data = dict[str, Any]

@@ -39,6 +39,7 @@ from typing import Any
 import msgspec
 
 from journal.changes import put_job_record
+from journal.decode import decode_record
 from journal.errorgroups import Numbers
 from journal.errors import InvalidValueError
 from journal.format import (
@@ -47,9 +48,7 @@ from journal.format import (
     LogRecord,
     Origin,
     RowStatusRecord,
-    decode_record,
     encode_row,
-    encode_value,
     time_text,
 )
 from journal.index import CODES, NEEDS_REVIEW, TERMINAL_STATUSES
@@ -57,6 +56,7 @@ from journal.log import Log
 from journal.mergeplan import Plan
 from journal.model import JobStatus
 from journal.parted import BOTH_COPIES, IN_FLIGHT, Change
+from journal.values import encode_value
 
 OTHER_NAME = "journal.other"
 

@@ -7,14 +7,9 @@ from typing import Any
 import msgspec
 
 from journal.copies import Copy, holds, replay_copy
+from journal.decode import decode_record
 from journal.errors import InvalidValueError
-from journal.format import (
-    ELSEWHERE,
-    LOST_CHECKSUM,
-    RowRecord,
-    RowStatusRecord,
-    decode_record,
-)
+from journal.format import ELSEWHERE, LOST_CHECKSUM, RowRecord, RowStatusRecord
 from journal.index import COMPLETED, NEEDS_REVIEW, STATUSES
 from journal.log import Log
 from journal.parted import Change, RowChanges

@@ -17,9 +17,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from journal.format import encode_value
 from journal.model import JobRow
 from journal.validate import check_count
+from journal.values import encode_value
 
 Handler = Callable[[JobRow], Any]
 Errors = tuple[type[BaseException], ...]

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from journal.changes import is_word_of_policy
 from journal.copies import Copy, blocks_since
+from journal.decode import UndecodableError, UnknownRecordError, decode_record, read_error
 from journal.format import (
     ELSEWHERE,
     SEAL_BYTES,
@@ -23,10 +24,6 @@ from journal.format import (
     Record,
     RowRecord,
     RowStatusRecord,
-    UndecodableError,
-    UnknownRecordError,
-    decode_record,
-    read_error,
     time_text,
 )
 from journal.replay import Position

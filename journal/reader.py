@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from journal.apply import BadRecordError, apply
+from journal.decode import newer_format, read_error
 from journal.errors import (
     FormatVersionError,
     JobLockedError,
@@ -18,7 +19,7 @@ from journal.errors import (
     JobNotFoundError,
     JournalDamagedError,
 )
-from journal.format import JOURNAL_NAME, SEALED_LINE_END, newer_format, read_error, sealed_end
+from journal.format import JOURNAL_NAME, SEALED_LINE_END, sealed_end
 from journal.handles import JournalFile, storage_error
 from journal.hint import read_hint, write_hint, written_ns
 from journal.index import Columns, Index

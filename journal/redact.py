@@ -11,13 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from journal.errors import InvalidValueError
-from journal.format import (
-    JobErrorRecord,
-    JobRecord,
-    LogRecord,
-    RowRecord,
-    RowStatusRecord,
-)
+from journal.format import JobErrorRecord, JobRecord, LogRecord, RowRecord, RowStatusRecord
 from journal.model import Job, JobRow
 
 REDACTED = "[REDACTED]"

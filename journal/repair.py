@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from journal import directories, files, handles, locks
+from journal.decode import newer_format
 from journal.errors import (
     FormatVersionError,
     InvalidValueError,
@@ -19,7 +20,7 @@ from journal.errors import (
     JournalDamagedError,
     NothingToSalvageError,
 )
-from journal.format import JOURNAL_NAME, SEAL_BYTES, newer_format, stated_crc
+from journal.format import JOURNAL_NAME, SEAL_BYTES, stated_crc
 from journal.handles import JournalFile
 from journal.log import Log
 from journal.runlock import RunLock

@@ -16,12 +16,7 @@ from operator import itemgetter
 from typing import NamedTuple, Protocol
 from zlib import crc32
 
-from journal.format import (
-    MAX_LINE_BYTES,
-    SEAL_BYTES,
-    SEAL_HEAD,
-    SEALED_LINE_END,
-)
+from journal.format import MAX_LINE_BYTES, SEAL_BYTES, SEAL_HEAD, SEALED_LINE_END
 
 CHUNK_BYTES = 1 << 16  # the fastest of 2^15 to 2^20: lines stay in the cache between passes
 

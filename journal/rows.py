@@ -7,22 +7,20 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC
 from typing import overload
 
-from journal.errors import JournalDamagedError, ServiceClosedError
-from journal.format import (
-    DECODE_ERRORS,
-    SANE_BYTES,
-    RowRecord,
-    RowStatusRecord,
+from journal.decode import (
     UndecodableError,
     UnknownRecordError,
     decode_record,
     decode_sane,
     read_error,
 )
+from journal.errors import JournalDamagedError, ServiceClosedError
+from journal.format import SANE_BYTES, RowRecord, RowStatusRecord
 from journal.handles import JournalFile
 from journal.index import View
 from journal.log import Log
 from journal.model import JobRow, RowStatus
+from journal.values import DECODE_ERRORS
 
 READ_AHEAD_BYTES = 1 << 18
 _SLICE_ROWS = 256  # few enough for the first row to come at once; a look into a hint is 0.3 µs

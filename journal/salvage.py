@@ -14,6 +14,7 @@ import msgspec
 
 from journal.apply import apply
 from journal.changes import put_job_record, review_open_rows
+from journal.decode import UnknownRecordError
 from journal.errors import FormatVersionError, InvalidValueError, JobMismatchError
 from journal.format import (
     FORMAT,
@@ -25,11 +26,8 @@ from journal.format import (
     JobRecord,
     RowRecord,
     RowStatusRecord,
-    UnknownRecordError,
-    checksum_of,
     encode_record,
     encode_row,
-    encode_value,
     time_text,
 )
 from journal.handles import JournalFile
@@ -38,6 +36,7 @@ from journal.lines import Line, Memory, PassedOver, commits_of, read_lines, seal
 from journal.log import Log
 from journal.replay import START, Readable
 from journal.scan import Span, Stretch
+from journal.values import checksum_of, encode_value
 
 OpenRows = Literal["review", "keep"]
 

@@ -12,15 +12,8 @@ from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple
 from zlib import crc32
 
-from journal.format import (
-    MAX_LINE_BYTES,
-    SEAL_BYTES,
-    UndecodableError,
-    UnknownRecordError,
-    content_crc,
-    decode_whole,
-    stated_crc,
-)
+from journal.decode import UndecodableError, UnknownRecordError, decode_whole
+from journal.format import MAX_LINE_BYTES, SEAL_BYTES, content_crc, stated_crc
 from journal.mend import LOST_LINE_END, MEND_BYTES, Mended, flipped_bit, mended
 from journal.replay import CHUNK_BYTES, START, Position, Readable
 

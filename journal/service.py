@@ -46,8 +46,6 @@ from journal.format import (
     JobRecord,
     LogRecord,
     RowStatusRecord,
-    encode_value,
-    load_sha256,
 )
 from journal.history import Entry, History
 from journal.index import PROCESSING
@@ -87,6 +85,7 @@ from journal.validate import (
     retry_id,
     split_row_id,
 )
+from journal.values import encode_value, load_sha256
 
 
 class JobService:

@@ -19,6 +19,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from journal import directories, files, handles, locks
+from journal.decode import (
+    UndecodableError,
+    UnknownRecordError,
+    decode_header,
+    decode_record,
+    read_error,
+)
 from journal.errors import (
     JobExistsError,
     JobLockedError,
@@ -28,17 +35,7 @@ from journal.errors import (
     StorageError,
     StoreError,
 )
-from journal.format import (
-    JOURNAL_NAME,
-    JobRecord,
-    UndecodableError,
-    UnknownRecordError,
-    content_crc,
-    decode_header,
-    decode_record,
-    read_error,
-    stated_crc,
-)
+from journal.format import JOURNAL_NAME, JobRecord, content_crc, stated_crc
 from journal.log import Log
 from journal.runlock import RunLock
 from journal.validate import check_job_id, is_job_id

@@ -8,16 +8,15 @@ from typing import Literal
 import msgspec
 
 from journal.apply import BadRecordError, apply
-from journal.errors import JobNotFoundError
-from journal.format import (
-    JOURNAL_NAME,
-    RowRecord,
+from journal.decode import (
     UndecodableError,
     UnknownRecordError,
     check_utf8,
     decode_record,
     newer_format,
 )
+from journal.errors import JobNotFoundError
+from journal.format import JOURNAL_NAME, RowRecord
 from journal.handles import JournalFile, storage_error
 from journal.index import Index
 from journal.locks import wait_for_lock

@@ -8,14 +8,10 @@ import pytest
 
 import journal.format as format_module
 from journal import JobService
-from journal.format import (
-    MAX_DEPTH,
-    decode_record,
-    nests_deeper_than,
-    stated_crc,
-    time_text,
-)
+from journal.decode import decode_record
+from journal.format import MAX_DEPTH, stated_crc, time_text
 from journal.model import JobRow
+from journal.values import nests_deeper_than
 
 
 def worked_example() -> list[bytes]:

@@ -27,18 +27,11 @@ from journal import (
     ServiceClosedError,
     StorageError,
 )
-from journal.format import (
-    SANE_BYTES,
-    UndecodableError,
-    UnknownRecordError,
-    decode_header,
-    decode_record,
-    encode_row,
-    encode_value,
-    plain_json,
-)
+from journal.decode import UndecodableError, UnknownRecordError, decode_header, decode_record
+from journal.format import SANE_BYTES, encode_row
 from journal.rows import READ_AHEAD_BYTES
 from journal.store import _HEAD_BYTES
+from journal.values import encode_value, plain_json
 
 AT = b"2026-11-24T13:35:00.000001Z"
 

@@ -18,14 +18,9 @@ from hypothesis import strategies as st
 
 from journal import replay
 from journal.apply import BadRecordError, apply
+from journal.decode import UndecodableError, UnknownRecordError, decode_record
 from journal.errors import JournalDamagedError
-from journal.format import (
-    RowRecord,
-    RowStatusRecord,
-    UndecodableError,
-    UnknownRecordError,
-    decode_record,
-)
+from journal.format import RowRecord, RowStatusRecord
 from journal.handles import load_filelock
 from journal.index import CODES, Index
 from journal.reader import Reader

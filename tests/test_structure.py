@@ -18,7 +18,7 @@ PACKAGE = Path(journal.__file__).parent
 FLOORS = {
     "words": "errors version text model",
     "disk": "system handles locks directories files outfile",
-    "format": "format ownfiles redact tabular validate",
+    "format": "format values decode ownfiles redact tabular validate",
     "replay and index": "index apply replay mend scan lines jobs",
     "hint and locks of a job": "group hint runlock",
     "one journal, read": "reader copies recovery verify",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterable
 from typing import IO, Any
 
@@ -35,8 +34,8 @@ EXIT_ROWS_OPEN = 3
 EXIT_REFUSED = 4
 EXIT_BUSY = 5
 EXIT_DAMAGED = 6
-EXIT_INTERRUPTED = 128 + signal.SIGINT
-EXIT_CLOSED_PIPE = 128 + signal.SIGPIPE
+EXIT_INTERRUPTED = 130  # as shells say it: 128 + SIGINT,
+EXIT_CLOSED_PIPE = 141  # and SIGPIPE
 
 _EXIT_CODES: tuple[tuple[tuple[type[JournalError], ...], int], ...] = (
     ((InvalidValueError, RowChangedError, StoreError), EXIT_USAGE),

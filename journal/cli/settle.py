@@ -15,12 +15,13 @@ from journal.cli.exits import Refused
 from journal.cli.jobs import existing_job, find_job, holder_text, job_argument, spoken
 from journal.cli.output import tell
 from journal.cli.rows import parse_rows, rows_of
-from journal.format import DECODE_ERRORS, MAX_DEPTH, nests_deeper_than
+from journal.format import MAX_DEPTH
 from journal.index import TERMINAL_STATUSES
 from journal.model import JobRow, RowStatus
 from journal.service import JobService
 from journal.states import state_of
 from journal.text import counted
+from journal.values import DECODE_ERRORS, nests_deeper_than
 
 
 @click.command(

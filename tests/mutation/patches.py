@@ -638,14 +638,14 @@ WRITES += [
 BOUNDS = [
     Patch(
         "a line of over 64 MiB is not decoded",
-        "format",
+        "decode",
         "    if len(line) >= MAX_LINE_BYTES:\n",
         "    if False:\n",
         DAMAGE,
     ),
     Patch(
         "a line that nests too deep is not decoded",
-        "format",
+        "decode",
         "    if nests_deeper_than(line, MAX_DEPTH):\n",
         "    if False:\n",
         DAMAGE,
@@ -673,14 +673,14 @@ BOUNDS = [
     ),
     Patch(
         "data that nests too deep is not written",
-        "format",
+        "values",
         "    if nests_deeper_than(text, MAX_DEPTH - 1):",
         "    if False:",
         "tests/test_bad_input.py",
     ),
     Patch(
         "what JSON would change is not written",
-        "format",
+        "values",
         "    if not same:\n        refuse_value(value, where)\n",
         "",
         "tests/test_bad_input.py",
@@ -694,7 +694,7 @@ BOUNDS = [
     ),
     Patch(
         "a row number is in range",
-        "format",
+        "decode",
         "RowNumber = Annotated[int, msgspec.Meta(ge=1, le=MAX_ROW_NUMBER)]",
         "RowNumber = int",
         DAMAGE,
@@ -729,14 +729,14 @@ BOUNDS = [
     ),
     Patch(
         "an unknown record type is a newer version",
-        "format",
+        "decode",
         "    if kind.type not in RECORD_TYPES:\n",
         "    if False:\n",
         DAMAGE,
     ),
     Patch(
         "a newer format is a newer version",
-        "format",
+        "decode",
         "        if record.format > FORMAT:\n",
         "        if False:\n",
         DAMAGE,
