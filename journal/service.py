@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
-from fnmatch import fnmatchcase
 from pathlib import Path
 from threading import TIMEOUT_MAX
 from types import TracebackType
@@ -14,6 +13,7 @@ from typing import Any, Literal, Self
 
 from journal import directories, handles, system
 from journal.batch import Batch
+from journal.catalog import check_name, jobs_of, newest_ids
 from journal.changes import (
     Policy,
     add_rows,
@@ -34,7 +34,6 @@ from journal.errors import (
     InvalidValueError,
     JobBusyError,
     JobExistsError,
-    JobMismatchError,
     JobNotFoundError,
     JournalError,
 )
@@ -80,7 +79,6 @@ from journal.validate import (
     check_optional_text,
     check_row_number,
     check_text,
-    is_job_id,
     new_job_id,
     retry_id,
     split_row_id,
@@ -245,75 +243,8 @@ class JobService:
         check_optional_text(name, "name")
         check_moment(since, "since")
         check_moment(until, "until")
-        jobs: list[Job] = []
-        passed = 0
-        for job_id in self._ids_newest_first(name, since, until, on_error):
-            if limit is not None and len(jobs) >= limit:
-                break
-            if wanted is None and passed < offset:
-                passed += 1
-                continue
-            job = self._peek(job_id, on_error)
-            if job is None or (wanted is not None and job.status is not wanted):
-                continue
-            passed += 1
-            if passed > offset:
-                jobs.append(job)
-        return jobs
-
-    def _ids_newest_first(
-        self,
-        name: str | None,
-        since: datetime | None,
-        until: datetime | None,
-        on_error: Callable[[JournalError], object] | None,
-    ) -> list[str]:
-        found: list[tuple[datetime, str]] = []
-        for job_id in self._store.subdirectories():
-            if not is_job_id(job_id) and on_error is None:
-                continue
-            try:
-                header = self._store.header(job_id)
-                self._check_name(job_id, header)
-            except JobNotFoundError:  # no job, or deleted since its name was read
-                if on_error is not None:
-                    self._note_if_lost(job_id, on_error)
-                continue
-            except JournalError as error:
-                if on_error is None:
-                    raise
-                on_error(error)
-                continue
-            created_at = header.at
-            if (
-                (name is None or fnmatchcase(header.name, name))
-                and (since is None or created_at >= since)
-                and (until is None or created_at < until)
-            ):
-                found.append((header.at, job_id))
-        return [job_id for _, job_id in sorted(found, reverse=True)]
-
-    def _note_if_lost(self, job_id: str, on_error: Callable[[JournalError], object]) -> None:
-        try:
-            self._store.check_not_lost(job_id)
-        except JournalError as error:
-            on_error(error)
-
-    def _peek(self, job_id: str, on_error: Callable[[JournalError], object] | None) -> Job | None:
-        log = self._store.peek(job_id)
-        try:
-            log.acquire()
-            try:
-                return job_of(log.refresh())
-            finally:
-                log.mutex.release()
-        except JobNotFoundError:
-            return None
-        except JournalError as error:
-            if on_error is None:
-                raise
-            on_error(error)
-            return None
+        job_ids = newest_ids(self._store, name, since, until, on_error)
+        return jobs_of(self._store, job_ids, wanted, limit, offset, on_error)
 
     def delete_job(self, job_id: str) -> bool:
         """Remove the job and all its files; ``False`` if there is none.
@@ -809,11 +740,7 @@ class JobService:
 
     def check_directory(self, name: str) -> None:
         """Raise JobMismatchError if the directory's name isn't the id of the job in it."""
-        self._check_name(name, self._store.header(name))
-
-    def _check_name(self, name: str, header: JobRecord) -> None:
-        if header.id != name:
-            raise JobMismatchError(self._store.directory(name), header.id)
+        check_name(self._store, name, self._store.header(name))
 
     def job_ids(self) -> Iterator[str]:
         """The ids of all jobs in the store, in no order, without reading their journals."""
