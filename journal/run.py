@@ -27,6 +27,7 @@ from journal.errors import (
     StorageError,
 )
 from journal.index import TERMINAL_STATUSES
+from journal.inflight import Attempt, InFlight
 from journal.limits import Halt, Limits, Rate
 from journal.model import Job, JobRow, JobStatus, RowStatus, job_exit_code
 from journal.outcome import Errors, Outcome, outcome_of_bad_value
@@ -38,7 +39,6 @@ from journal.threads import Outcomes
 from journal.workers import Workers
 
 _POLL_S = 0.2  # how soon another process's word is heard where no commit is made
-_GRACE_S = 5.0  # between asking an attempt to end, forcing it to, and giving it up
 _MOST_AHEAD = 8  # rows a worker that are handed out beyond those that are worked on, ...
 _LEAST_MOST_AHEAD = 32  # ... of few workers, and ...
 _MOST_MOST_AHEAD = 256  # ... of many
@@ -83,18 +83,6 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
         return job_exit_code(job)
 
 
-class _Attempt:
-    """A row that is handed out."""
-
-    __slots__ = ("deadline_s", "row", "timed_out", "tries")
-
-    def __init__(self, row: JobRow, deadline_s: float | None) -> None:
-        self.row = row
-        self.deadline_s = deadline_s
-        self.timed_out = False
-        self.tries = 0  # to end it
-
-
 class Run:
     """See the module. ``work`` is for one thread; ``stop`` for any, and for signal handlers."""
 
@@ -124,7 +112,6 @@ class Run:
         self._outcomes = outcomes
         self._limits = limits
         self._on_interrupted = on_interrupted
-        self._retry_on = retry_on
         self._tell = tell
         self._on_tick = on_tick
         self._resume_command = resume_command
@@ -139,12 +126,9 @@ class Run:
             and limits.max_cost_cents is None
             and self._halt is None
         )
-        self._attempts: dict[int, _Attempt] = {}
-        self._given_up: dict[int, tuple[JobRow, bool]] = {}  # and whether its place is lost
+        self._in_flight = InFlight(workers, limits.timeout_s, retry_on)
         self._to_hand_out: list[JobRow] = []
-        self._lost_places = 0
         self._came_back: list[tuple[int, Outcome]] = []
-        self._ticket = 0
         self._stops = 0  # 1: start no more, 2: end what is in flight, 3: by force
         self._said_stops = 0
         self._said_locked = False
@@ -234,9 +218,9 @@ class Run:
         while True:
             try:
                 job = self._look()
-                self._end_attempts()
+                self._in_flight.end_due(self._stops, self._came_back)
                 self._commit(job)
-                if not self._attempts and not self._came_back and self._is_over():
+                if not self._in_flight and not self._came_back and self._is_over():
                     return
             except JobLockedError as error:
                 if self._stops >= 2:
@@ -256,7 +240,7 @@ class Run:
         """The disk is full, or worse: end what is in flight, and try once more to record it."""
         self._error = error
         self._stops = max(self._stops, 1)
-        self._say(f"{error}; waiting for {counted(len(self._attempts), 'row|rows')} in flight")
+        self._say(f"{error}; waiting for {counted(len(self._in_flight), 'row|rows')} in flight")
         self._drain()
 
     def _drain(self) -> None:
@@ -266,17 +250,17 @@ class Run:
             with suppress(JournalError):
                 self._queue.settle(row, Outcome(kind="unstarted"))
         self._to_hand_out.clear()
-        while self._attempts:
-            self._end_attempts()
+        while self._in_flight:
+            self._in_flight.end_due(self._stops, self._came_back)
             self._wait()
             for ticket, outcome in self._came_back:
-                attempt = self._attempts.pop(ticket, None)
+                attempt = self._in_flight.forget(ticket)
                 if attempt is not None:
                     self._record_or_tell(attempt, outcome)
             self._came_back.clear()
 
-    def _record_or_tell(self, attempt: _Attempt, outcome: Outcome) -> None:
-        outcome = self._judge(attempt, outcome)
+    def _record_or_tell(self, attempt: Attempt, outcome: Outcome) -> None:
+        outcome = self._in_flight.judge(attempt, outcome)
         try:
             self._queue.settle(attempt.row, outcome)
         except JournalError as error:
@@ -309,7 +293,7 @@ class Run:
             self._paused = paused
             if paused:
                 root = shlex.quote(str(self._service.root))
-                in_flight = counted(len(self._attempts), "row|rows is|are in flight")
+                in_flight = counted(len(self._in_flight), "row|rows is|are in flight")
                 self._say(
                     f"{job.id}: paused by another process; {in_flight}; this run goes on after: "
                     f"journal --root {root} resume {job.id}"
@@ -326,7 +310,7 @@ class Run:
         return job
 
     def _stopping_words(self) -> str:
-        count = len(self._attempts)
+        count = len(self._in_flight)
         why = f"{self._reason}: " if self._reason else ""
         if self._said_stops == 1:
             return f"{self._job_id}: {why}pausing; waiting for what is in flight ({count})"
@@ -354,8 +338,8 @@ class Run:
                     "asked for",
                     1,
                 )
-        elif self._lost_places >= self._workers.count:
-            self._give_up(f"all {self._lost_places} workers hang", 2)
+        elif self._in_flight.places <= 0:
+            self._give_up(f"all {self._workers.count} workers hang", 2)
 
     def _give_up(self, reason: str, stops: int) -> None:
         self._reason = reason
@@ -369,9 +353,9 @@ class Run:
             until_s = min(until_s, self._queue.next_due_s)
         if self._rate is not None and not self._stops and self._has_room():
             until_s = min(until_s, now_s + max(self._rate.wait_s, 0.001))
-        if self._limits.timeout_s is not None:
-            deadlines = (a.deadline_s for a in self._attempts.values() if a.deadline_s)
-            until_s = min(until_s, min(deadlines, default=until_s))
+        deadline_s = self._in_flight.next_deadline_s
+        if deadline_s is not None:
+            until_s = min(until_s, deadline_s)
         try:
             item = self._outcomes.get(timeout=max(0.0, until_s - now_s))
             while True:
@@ -384,7 +368,7 @@ class Run:
             return
 
     def _has_room(self) -> bool:
-        return len(self._attempts) < self._workers.count - self._lost_places
+        return len(self._in_flight) < self._in_flight.places
 
     # --- one commit
 
@@ -403,7 +387,7 @@ class Run:
                     settled.append(self._settle(ticket, outcome, problems))
                 job = self._job()
                 self._check_limits(job)  # what has come back may be a reason to start no more
-                back = sum(ticket in self._attempts for ticket, _ in settled)
+                back = sum(ticket in self._in_flight for ticket, _ in settled)
                 started = self._queue.start(self._places(job, -back), job)
             self._queue.written()
         except BaseException:
@@ -428,12 +412,12 @@ class Run:
             return 0
         # While a commit is under way, workers that are done with their row must find another one:
         # none if handlers take long, many if they take less than a sync does.
-        busy = self._workers.count - self._lost_places
+        busy = self._in_flight.places
         ahead = int(busy * self._commit_s / self._handler_s)
         ahead = min(ahead, max(busy * _MOST_AHEAD, _LEAST_MOST_AHEAD), _MOST_MOST_AHEAD)
         if not self._may_queue:
             ahead = 0
-        count = busy + ahead - (len(self._attempts) + change)
+        count = busy + ahead - (len(self._in_flight) + change)
         if self._rate is not None:
             count = min(count, self._rate.allowed(monotonic()))
         if self._limits.max_rows is not None:
@@ -441,11 +425,11 @@ class Run:
         return max(0, count)
 
     def _settle(self, ticket: int, outcome: Outcome, problems: list[str]) -> tuple[int, Outcome]:
-        attempt = self._attempts.get(ticket)
+        attempt = self._in_flight.get(ticket)
         if attempt is None:
             self._settle_late(ticket, outcome, problems)
             return ticket, outcome
-        outcome = self._judge(attempt, outcome)
+        outcome = self._in_flight.judge(attempt, outcome)
         try:
             try:
                 again = self._queue.settle(attempt.row, outcome)
@@ -461,7 +445,7 @@ class Run:
 
     def _settle_late(self, ticket: int, outcome: Outcome, problems: list[str]) -> None:
         """An attempt that was given up has come to an end after all: that settles the review."""
-        row, _ = self._given_up.get(ticket, (None, False))
+        row = self._in_flight.row_given_up(ticket)
         if row is None or outcome.kind not in ("completed", "skipped"):
             return
         try:
@@ -472,35 +456,8 @@ class Run:
             self._counts["failed"] -= 1  # as which it was counted when it was given up
             self._count(outcome)
 
-    def _judge(self, attempt: _Attempt, outcome: Outcome) -> Outcome:
-        """What an attempt that we have ended has come to."""
-        if not attempt.tries or outcome.kind not in ("failed", "lost"):
-            return outcome
-        replace = msgspec.structs.replace
-        if not attempt.timed_out:
-            message = f"it was ended while in flight ({outcome.error_code})"
-            return replace(outcome, kind="lost", error_code="stopped", error_message=message)
-        message = f"it took longer than {self._limits.timeout_s:g} s"
-        if outcome.kind == "lost" and TimeoutError not in self._retry_on:
-            return replace(
-                outcome,
-                kind="review",
-                error_code="TimeoutError",
-                error_message=f"{message}, and may still go on",
-            )
-        return replace(
-            outcome,
-            kind="failed",
-            error_code="TimeoutError",
-            error_message=message,
-            retryable=issubclass(TimeoutError, self._retry_on),
-        )
-
     def _forget(self, ticket: int, outcome: Outcome) -> None:
-        attempt = self._attempts.pop(ticket, None)
-        if attempt is None:
-            _, place_lost = self._given_up.pop(ticket, (None, False))
-            self._lost_places -= place_lost
+        if self._in_flight.forget(ticket) is None:
             return
         if outcome.kind == "unstarted" and outcome.error_code:
             self._give_up(outcome.error_message, 1)
@@ -512,54 +469,10 @@ class Run:
         self._counts[kind] += 1
 
     def _hand_out(self, row: JobRow) -> None:
-        self._ticket += 1
-        timeout_s = self._limits.timeout_s
-        deadline_s = None if timeout_s is None else monotonic() + timeout_s
-        self._attempts[self._ticket] = _Attempt(row, deadline_s)
+        self._in_flight.hand_out(row)
         self._counts["started"] += 1
         if self._rate is not None:
             self._rate.used(1)
-        self._workers.hand_out(self._ticket, row)
-
-    # --- ending attempts
-
-    def _end_attempts(self) -> None:
-        """Those that have taken too long, and all if we are to stop at once."""
-        if self._stops:
-            unstarted = Outcome(kind="unstarted")
-            self._came_back += [(ticket, unstarted) for ticket in self._workers.take_back()]
-        now_s = monotonic()
-        at_once = self._stops >= 2
-        if not at_once and self._limits.timeout_s is None:
-            return
-        back = {ticket for ticket, _ in self._came_back}
-        for ticket, attempt in list(self._attempts.items()):
-            if ticket in back:
-                continue
-            if at_once and attempt.tries < self._stops - 1:
-                attempt.deadline_s = now_s
-            elif attempt.deadline_s is None or attempt.deadline_s > now_s:
-                continue
-            elif not attempt.tries:
-                attempt.timed_out = True
-            self._end_attempt(ticket, attempt, now_s)
-
-    def _end_attempt(self, ticket: int, attempt: _Attempt, now_s: float) -> None:
-        attempt.tries += 1
-        force = attempt.tries > 1
-        if attempt.tries <= 2 and self._workers.cancel(ticket, attempt.row.id, force=force):
-            attempt.deadline_s = now_s + _GRACE_S
-            return
-        attempt.deadline_s = None
-        attempt.tries = 3
-        place_lost = not self._workers.abandon(ticket)
-        self._given_up[ticket] = attempt.row, place_lost
-        self._lost_places += place_lost
-        what = Outcome(kind="lost", error_code="stopped", error_message="it was given up")
-        # Under a ticket of its own, for the attempt may yet come back with the one it has.
-        self._ticket += 1
-        self._attempts[self._ticket] = self._attempts.pop(ticket)
-        self._came_back.append((self._ticket, what))
 
 
 def _unrecorded(row: JobRow, outcome: Outcome, error: JournalError) -> str:

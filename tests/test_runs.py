@@ -596,7 +596,7 @@ def test_a_task_of_a_coroutine_that_exits_ends_no_other_row(path: Path, kind: st
 def test_a_run_all_of_whose_workers_hang_ends_and_says_so(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("journal.run._GRACE_S", 0.05)
+    monkeypatch.setattr("journal.inflight._GRACE_S", 0.05)
     gate = Gate()
 
     async def handler(row: JobRow) -> None:

@@ -28,7 +28,7 @@ FLOORS = {
     "service": "service states chain",
     "exports": "flatrows parquet sqlite export plots report",
     "runs": "outcome template command inputs limits threads executors workers signals "
-    "rowqueue attempts match run jobrun",
+    "rowqueue attempts match inflight run jobrun",
     "copies brought together": "forward parted mergeplan merge transfer",
     "damage mended": "salvage repair",
     "command line, its parts": "cli.output cli.table cli.listing cli.exits cli.when cli.throughput "
