@@ -76,7 +76,7 @@ def export_rows(
     export, synced, or stays as it was; one that is there is refused without ``force``. The format
     is the path's extension's if ``file_format`` isn't given.
 
-    Memory does not grow with the rows, but for 45 bytes a row of the job at hand and what the
+    Memory does not grow with the rows, but for 17 bytes a row of the job at hand and what the
     service keeps; rows are put by in a file without a name, beside ``out`` or where the system
     keeps such files. Each job is exported as it was at one moment, whatever becomes of it
     meanwhile. ``on_error`` takes the error of a job that can't be read, which is then left out.

@@ -236,7 +236,11 @@ class _Source:
 
 
 class _Column(Sequence[int]):
-    """A column in a hint, read block by block as it is asked for; for the rest as an array."""
+    """A column in a hint, read block by block as it is asked for; for the rest as an array.
+
+    Blocks that are asked for item by item are kept; of those that are passed through in slices,
+    only the latest: whoever reads all rows needs no memory for all of them.
+    """
 
     def __init__(self, source: _Source, name: str, rows: int, begin: int, crcs: list[int]) -> None:
         self._source = source
@@ -245,6 +249,7 @@ class _Column(Sequence[int]):
         self._begin = begin
         self._crcs = crcs
         self._blocks: list[array[int] | None] = [None] * len(crcs)
+        self._latest: tuple[int, array[int]] | None = None
 
     def __len__(self) -> int:
         return self._rows
@@ -259,7 +264,7 @@ class _Column(Sequence[int]):
             first = start // BLOCK_ROWS
             found = array(_TYPES[self._name])
             for number in range(first, -(-stop // BLOCK_ROWS)):
-                found += self._block(number, keep=stop - start <= BLOCK_ROWS)
+                found += self._passing(number)
             base = first * BLOCK_ROWS
             return found[start - base : max(stop - base, 0) : step]
         if not 0 <= index < self._rows:
@@ -268,7 +273,7 @@ class _Column(Sequence[int]):
 
     def __iter__(self) -> Iterator[int]:
         for number in range(len(self._blocks)):
-            yield from self._block(number)
+            yield from self._passing(number)
 
     def read_all(self) -> bytes:
         """All of it as bytes. Raises _NotAHintError if a part is broken."""
@@ -277,16 +282,26 @@ class _Column(Sequence[int]):
             raise _NotAHintError
         return b"".join(block.tobytes() for block in blocks if block is not None)
 
-    def _block(self, number: int, *, keep: bool = True) -> array[int]:
-        """``keep`` it for the next time: not if all of them are copied."""
+    def _block(self, number: int) -> array[int]:
         block = self._blocks[number]
         if block is None:
-            block = self._read(number)
-            if block is None:
-                first = number * BLOCK_ROWS
-                block = self._source.rebuilt(self._name)[first : first + BLOCK_ROWS]
-            if keep:
-                self._blocks[number] = block
+            block = self._blocks[number] = self._load(number)
+        return block
+
+    def _passing(self, number: int) -> array[int]:
+        block = self._blocks[number]
+        if block is not None:
+            return block
+        latest = self._latest  # one look at it: threads may share a view
+        if latest is None or latest[0] != number:
+            latest = self._latest = number, self._load(number)
+        return latest[1]
+
+    def _load(self, number: int) -> array[int]:
+        block = self._read(number)
+        if block is None:
+            first = number * BLOCK_ROWS
+            block = self._source.rebuilt(self._name)[first : first + BLOCK_ROWS]
         return block
 
     def _read(self, number: int) -> array[int] | None:

@@ -698,6 +698,20 @@ def test_of_a_history_that_goes_on_behind_a_row_nothing_is_told(tmp_path: Path) 
     assert tries.of(last) == (again.updated_at, took.total_seconds())
 
 
+def test_times_take_17_bytes_of_memory_a_row(tmp_path: Path) -> None:
+    def peak_bytes(rows: int) -> int:
+        with JobService(tmp_path, sync="none") as service:
+            service.create_job("J", job_id=f"j{rows}", row_data=[{"data": {}}] * rows)
+            tracemalloc.start()
+            try:
+                LastTries(service.get_history(f"j{rows}"))
+                return tracemalloc.get_traced_memory()[1]
+            finally:
+                tracemalloc.stop()
+
+    assert peak_bytes(60_000) - peak_bytes(10_000) < 22 * 50_000
+
+
 def test_memory_for_times_does_not_grow_with_the_gaps_of_numbers(tmp_path: Path) -> None:
     numbers = [4095]
     while len(numbers) < 10:

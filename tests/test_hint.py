@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import tracemalloc
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -31,6 +32,7 @@ from helpers_hint import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import journal.hint
 import journal.reader
 from journal import InvalidStateTransition, JobService, JournalDamagedError, RowStatus
 from journal.repair import repair_job
@@ -157,6 +159,24 @@ def test_opening_a_large_job_from_its_hint_reads_little_of_it(
         with JobService(tmp_path) as service:
             ask(service)
         assert 0 < disk.read_bytes < size // 50
+
+
+def test_going_through_all_rows_of_a_job_keeps_no_column_of_its_hint_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal.hint, "BLOCK_ROWS", 256)
+    rows = 30_000
+    with JobService(tmp_path, sync="none") as service:
+        service.create_job("Hinted", job_id=JOB, row_data=({"data": {}} for _ in range(rows)))
+    with JobService(tmp_path, sync="none") as service:
+        view = service.get_rows(JOB)
+        tracemalloc.start()
+        try:
+            assert sum(1 for _ in view) == rows
+            kept_bytes, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert kept_bytes < 3 * rows  # its columns are 20 bytes a row
 
 
 # --- what isn't as it was written -------------------------------------------------------------
