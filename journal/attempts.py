@@ -12,9 +12,8 @@ from typing import Any
 
 from journal.changes import Policy
 from journal.errors import InvalidStateTransition, JobLockedError, JobNotFoundError, JournalError
-from journal.index import TERMINAL_STATUSES
 from journal.limits import Limits
-from journal.model import Job, JobRow, JobStatus
+from journal.model import TERMINAL_STATUSES, Job, JobRow, JobStatus
 from journal.outcome import (
     Errors,
     Fail,

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from journal import system
+from journal.columns import View
 from journal.errors import InvalidStateTransition, InvalidValueError, RowNotFoundError
 from journal.format import (
     LOST_CHECKSUM,
@@ -28,14 +29,19 @@ from journal.index import (
     PENDING,
     PROCESSING,
     STATUSES,
-    TERMINAL_STATUSES,
     Index,
     JobState,
     Retried,
-    View,
 )
 from journal.log import Log
-from journal.model import VALID_ROW_TRANSITIONS, VALID_TRANSITIONS, JobRow, JobStatus, RowStatus
+from journal.model import (
+    TERMINAL_STATUSES,
+    VALID_ROW_TRANSITIONS,
+    VALID_TRANSITIONS,
+    JobRow,
+    JobStatus,
+    RowStatus,
+)
 from journal.rows import read_row, row_from_records
 from journal.validate import new_rows
 from journal.values import encode_value

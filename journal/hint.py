@@ -30,6 +30,7 @@ from zlib import crc32
 import msgspec
 
 from journal import directories, files, system
+from journal.columns import Columns, Lease
 from journal.decode import UndecodableError, UnknownRecordError, decode_record
 from journal.errors import JournalError
 from journal.format import (
@@ -42,7 +43,7 @@ from journal.format import (
     stated_crc,
 )
 from journal.handles import DerivedFile, JournalFile
-from journal.index import STATUSES, Columns, Counts, Index, JobState, Lease, Retried
+from journal.index import STATUSES, Counts, Index, JobState, Retried
 from journal.model import JobStatus
 from journal.replay import Position
 from journal.values import DECODE_ERRORS, nests_deeper_than

@@ -20,10 +20,9 @@ from typing import Any, Literal, Self
 from journal.attempts import Attempt, iterate_attempts
 from journal.changes import Policy, check_policy
 from journal.errors import InvalidValueError, JobBusyError, JobExistsError, JobNotFoundError
-from journal.index import TERMINAL_STATUSES
 from journal.limits import Limits
 from journal.match import Data, Key, Matched, OnChanged, match_rows, new_rows
-from journal.model import Job, JobRow, JobSummary, RowStatus
+from journal.model import TERMINAL_STATUSES, Job, JobRow, JobSummary, RowStatus
 from journal.outcome import Errors, Handler
 from journal.rowqueue import Tell
 from journal.run import Run, RunReport

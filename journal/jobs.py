@@ -5,15 +5,7 @@ from __future__ import annotations
 from copy import deepcopy
 
 from journal.format import time_text
-from journal.index import (
-    NEEDS_REVIEW,
-    PENDING,
-    PROCESSING,
-    SKIPPED,
-    Counts,
-    Index,
-    JobState,
-)
+from journal.index import NEEDS_REVIEW, PENDING, PROCESSING, SKIPPED, Counts, Index, JobState
 from journal.model import Job, JobSummary
 
 

@@ -51,10 +51,10 @@ from journal.format import (
     encode_row,
     time_text,
 )
-from journal.index import CODES, NEEDS_REVIEW, TERMINAL_STATUSES
+from journal.index import CODES, NEEDS_REVIEW
 from journal.log import Log
 from journal.mergeplan import Plan
-from journal.model import JobStatus
+from journal.model import TERMINAL_STATUSES, JobStatus
 from journal.parted import BOTH_COPIES, IN_FLIGHT, Change
 from journal.values import encode_value
 

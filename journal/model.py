@@ -40,6 +40,8 @@ class RowStatus(StrEnum):
     NEEDS_REVIEW = "needs_review"
 
 
+TERMINAL_STATUSES = frozenset((JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED))
+
 VALID_TRANSITIONS: Mapping[JobStatus, tuple[JobStatus, ...]] = MappingProxyType(
     {
         JobStatus.PENDING: (JobStatus.RUNNING,),

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from journal.apply import BadRecordError, apply
+from journal.columns import Columns
 from journal.decode import newer_format, read_error
 from journal.errors import (
     FormatVersionError,
@@ -22,7 +23,7 @@ from journal.errors import (
 from journal.format import JOURNAL_NAME, SEALED_LINE_END, sealed_end
 from journal.handles import JournalFile, storage_error
 from journal.hint import read_hint, write_hint, written_ns
-from journal.index import Columns, Index
+from journal.index import Index
 from journal.locks import wait_for_lock
 from journal.replay import START, Position, verified_blocks
 

@@ -16,9 +16,8 @@ from time import monotonic
 from journal import system
 from journal.changes import Policy
 from journal.errors import InvalidStateTransition, JobNotFoundError
-from journal.index import TERMINAL_STATUSES
 from journal.limits import Limits
-from journal.model import FoundRow, Job, JobRow, JobStatus, RowStatus
+from journal.model import TERMINAL_STATUSES, FoundRow, Job, JobRow, JobStatus, RowStatus
 from journal.outcome import Outcome
 from journal.service import JobService
 

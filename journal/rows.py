@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC
 from typing import overload
 
+from journal.columns import View
 from journal.decode import (
     UndecodableError,
     UnknownRecordError,
@@ -17,7 +18,6 @@ from journal.decode import (
 from journal.errors import JournalDamagedError, ServiceClosedError
 from journal.format import SANE_BYTES, RowRecord, RowStatusRecord
 from journal.handles import JournalFile
-from journal.index import View
 from journal.log import Log
 from journal.model import JobRow, RowStatus
 from journal.values import DECODE_ERRORS

@@ -26,10 +26,9 @@ from journal.errors import (
     JournalError,
     StorageError,
 )
-from journal.index import TERMINAL_STATUSES
 from journal.inflight import Attempt, InFlight
 from journal.limits import Halt, Limits, Rate
-from journal.model import Job, JobRow, JobStatus, RowStatus, job_exit_code
+from journal.model import TERMINAL_STATUSES, Job, JobRow, JobStatus, RowStatus, job_exit_code
 from journal.outcome import Errors, Outcome, outcome_of_bad_value
 from journal.rowqueue import RowQueue, Tell, end_job, start_run
 from journal.service import JobService

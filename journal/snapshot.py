@@ -21,6 +21,7 @@ from journal.archive import (
     PackedFile,
     is_packable,
 )
+from journal.columns import StatusColumns
 from journal.copies import Copy, open_copy, replay_copy
 from journal.errors import (
     FormatVersionError,
@@ -29,7 +30,7 @@ from journal.errors import (
     StorageError,
 )
 from journal.format import JOURNAL_NAME, now, time_text
-from journal.index import STATUSES, Index, StatusColumns
+from journal.index import STATUSES, Index
 from journal.replay import Readable
 from journal.version import VERSION
 

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from journal.columns import StatusColumns
 from journal.format import RowRecord, RowStatusRecord
 from journal.history import Entry
-from journal.index import Index, StatusColumns
+from journal.index import Index
 from journal.model import JobRow
 
 _OUTCOMES = frozenset(("completed", "failed", "skipped"))

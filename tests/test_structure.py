@@ -19,7 +19,7 @@ FLOORS = {
     "words": "errors version text model",
     "disk": "system handles locks directories files outfile",
     "format": "format values decode ownfiles redact tabular validate",
-    "replay and index": "index apply replay mend scan lines jobs",
+    "replay and index": "columns index apply replay mend scan lines jobs",
     "hint and locks of a job": "group hint runlock",
     "one journal, read": "reader copies recovery verify",
     "copies and packs": "archive snapshot source compare artifacts",

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from journal.chain import Chain
 from journal.errorgroups import Numbers
-from journal.index import TERMINAL_STATUSES
-from journal.model import Job, JobStatus, RunHolder, done_rows
+from journal.model import TERMINAL_STATUSES, Job, JobStatus, RunHolder, done_rows
 from journal.text import counted
 
 _PASTED_RANGES = 12

@@ -14,8 +14,7 @@ from journal.cli.advice import first_run
 from journal.cli.exits import Refused
 from journal.cli.jobs import existing_job, find_job, holder_text, job_argument, spoken
 from journal.cli.output import tell
-from journal.index import TERMINAL_STATUSES
-from journal.model import Job, JobStatus, done_rows
+from journal.model import TERMINAL_STATUSES, Job, JobStatus, done_rows
 from journal.service import JobService
 from journal.system import host_name
 from journal.text import counted

@@ -13,8 +13,7 @@ from journal.cli.exits import Refused
 from journal.cli.jobs import existing_job
 from journal.cli.output import tell
 from journal.errors import JobNotFoundError
-from journal.index import TERMINAL_STATUSES
-from journal.model import Job, JobStatus
+from journal.model import TERMINAL_STATUSES, Job, JobStatus
 from journal.service import JobService
 from journal.states import state_of
 from journal.text import counted

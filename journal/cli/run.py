@@ -22,12 +22,11 @@ from journal.cli.run_options import run_options
 from journal.command import CommandHandler, Commands
 from journal.errors import InvalidValueError
 from journal.format import UNSET_TIME
-from journal.index import TERMINAL_STATUSES
 from journal.inputs import RowInput, format_of, open_rows
 from journal.jobrun import JobRun, open_job
 from journal.limits import Limits
 from journal.match import Matched, match_rows
-from journal.model import JobRow, RowStatus
+from journal.model import TERMINAL_STATUSES, JobRow, RowStatus
 from journal.run import RunReport
 from journal.service import JobService
 from journal.template import Template

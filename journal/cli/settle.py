@@ -16,8 +16,7 @@ from journal.cli.jobs import existing_job, find_job, holder_text, job_argument, 
 from journal.cli.output import tell
 from journal.cli.rows import parse_rows, rows_of
 from journal.format import MAX_DEPTH
-from journal.index import TERMINAL_STATUSES
-from journal.model import JobRow, RowStatus
+from journal.model import TERMINAL_STATUSES, JobRow, RowStatus
 from journal.service import JobService
 from journal.states import state_of
 from journal.text import counted

@@ -22,8 +22,8 @@ from journal.cli.output import clean, echo_json, local_time, tell
 from journal.compare import Comparison, Side
 from journal.errorgroups import Numbers
 from journal.errors import JobExistsError, JobNotFoundError, JournalError
-from journal.index import TERMINAL_STATUSES
 from journal.merge import Merged
+from journal.model import TERMINAL_STATUSES
 from journal.source import Source
 from journal.transfer import (
     Packed,

@@ -1,0 +1,142 @@
+"""What the index knows of the rows, as columns, and views of them that stay as they were.
+
+Some 21 bytes a row: a status byte, the offsets of the row's ``row`` record and of its latest
+``row_status`` record, and how often it was started (Bitcask's key directory, as columns). The
+rows themselves stay in the file.
+
+A view costs nothing to take: it holds the columns' lease, and the index copies its columns at the
+first change after it, and only while such a view is in use.
+"""
+
+from __future__ import annotations
+
+import threading
+from array import array
+from collections.abc import Collection, Iterable
+from typing import cast
+
+
+class Columns:
+    """One entry a row, in the order in which the rows were made."""
+
+    __slots__ = ("__weakref__", "attempts", "lease", "numbers", "row_at", "status_at", "statuses")
+
+    def __init__(self) -> None:
+        self.statuses = bytearray()
+        self.row_at = array("Q")
+        self.status_at = array("Q")  # 0: no row_status record yet (offset 0 is the job record)
+        self.attempts = array("I")
+        self.numbers: array[int] | None = None  # None: row numbers are 1, 2, 3, ...
+        self.lease: Lease | None = None  # of columns out of a hint, which can't be changed
+
+    def copy(self) -> Columns:
+        new = Columns()
+        new.statuses = self.statuses[:]
+        new.row_at = self.row_at[:]
+        new.status_at = self.status_at[:]
+        new.attempts = self.attempts[:]
+        new.numbers = None if self.numbers is None else self.numbers[:]
+        return new
+
+    def cut(self, count: int) -> None:
+        """Forget all rows but the first ``count``."""
+        del self.statuses[count:], self.row_at[count:]
+        del self.status_at[count:], self.attempts[count:]
+        if self.numbers is not None:
+            del self.numbers[count:]
+
+    def number(self, position: int) -> int:
+        return position + 1 if self.numbers is None else self.numbers[position]
+
+
+class StatusColumns(Columns):
+    """The statuses alone, one byte a row: of an index that counts rows, and by which none is read."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.row_at = self.status_at = self.attempts = cast("array[int]", _Nowhere())
+
+
+class _Nowhere:
+    """A column that keeps nothing."""
+
+    def append(self, value: int) -> None:
+        pass
+
+    def extend(self, values: Iterable[int]) -> None:
+        pass
+
+    def __getitem__(self, position: int) -> int:
+        return 0
+
+    def __setitem__(self, position: int, value: int) -> None:
+        pass
+
+
+class Lease:
+    """Held by every view of one generation of columns; while it lives they must not change."""
+
+    __slots__ = ("__weakref__",)
+
+
+class View:
+    """Rows of some statuses (or all) as they were when the view was taken, by row number."""
+
+    __slots__ = ("_finding", "_first", "_found", "_lease", "_next", "_wanted", "columns", "count")
+
+    def __init__(
+        self,
+        columns: Columns,
+        lease: Lease,
+        codes: Collection[int] | None,
+        count: int,
+        *,
+        first: int = 0,
+        order: list[int] | None = None,
+    ) -> None:
+        self.columns = columns
+        self.count = count
+        self._first = first
+        self._lease = lease
+        self._next = 0
+        self._finding = threading.Lock()  # threads may share a view
+        # Positions are found as they are asked for: the first of a million pending is free.
+        self._found: array[int] | None = None
+        if order is not None:
+            statuses = columns.statuses
+            self._found = array("Q", (p for p in order if codes is None or statuses[p] in codes))
+        elif codes is not None and count < len(columns.statuses):
+            self._found = array("Q")
+            self._wanted = _marked(columns.statuses, codes)
+
+    def position(self, number: int) -> int:
+        """The position of the view's row ``number`` (0-based, less than ``count``)."""
+        found = self._found
+        if found is None:
+            return number + self._first
+        if len(found) <= number:
+            with self._finding:
+                while len(found) <= number:
+                    statuses, code = self._wanted
+                    at = statuses.find(code, self._next)
+                    self._next = at + 1
+                    found.append(at)
+        return found[number]
+
+    def positions(self, numbers: range) -> list[int]:
+        """As :meth:`position`, of many, and at least one: a call for each takes longer."""
+        found = self._found
+        if found is None:
+            first = self._first
+            return [number + first for number in numbers]
+        self.position(max(numbers[0], numbers[-1]))  # finds all before it too
+        return [found[number] for number in numbers]
+
+
+def _marked(statuses: bytearray, codes: Collection[int]) -> tuple[bytearray, int]:
+    """Where ``find`` finds the rows of any of ``codes``, and what it is to look for."""
+    if len(codes) == 1:
+        return statuses, next(iter(codes))
+    return statuses.translate(bytes(code in codes for code in range(256))), 1
