@@ -86,11 +86,14 @@ _DEFINED_IN = {
     "Skip": "outcome",
     "open_job": "jobrun",
 }
+_MODULES = frozenset(("errors", *_DEFINED_IN.values()))
 
 
 if not TYPE_CHECKING:  # which would believe that there is whatever is asked for
 
     def __getattr__(name: str) -> object:
+        if name in _MODULES:
+            return importlib.import_module(f"journal.{name}")
         if name not in __all__:
             raise AttributeError(f"module 'journal' has no attribute {name!r}")
         module = importlib.import_module(f"journal.{_DEFINED_IN.get(name, 'errors')}")

@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 from array import array
 from collections.abc import Collection, Iterable
-from typing import cast
+from typing import cast, overload
 
 
 class Columns:
@@ -30,7 +30,7 @@ class Columns:
         self.lease: Lease | None = None  # of columns out of a hint, which can't be changed
 
     def copy(self) -> Columns:
-        new = Columns()
+        new = type(self)()
         new.statuses = self.statuses[:]
         new.row_at = self.row_at[:]
         new.status_at = self.status_at[:]
@@ -60,7 +60,7 @@ class StatusColumns(Columns):
 
 
 class _Nowhere:
-    """A column that keeps nothing."""
+    """A column that keeps nothing, and of which nothing is to be asked."""
 
     def append(self, value: int) -> None:
         pass
@@ -68,10 +68,17 @@ class _Nowhere:
     def extend(self, values: Iterable[int]) -> None:
         pass
 
-    def __getitem__(self, position: int) -> int:
-        return 0
+    @overload
+    def __getitem__(self, position: int) -> int: ...
+    @overload
+    def __getitem__(self, position: slice) -> _Nowhere: ...
+    def __getitem__(self, position: int | slice) -> int | _Nowhere:
+        return self if isinstance(position, slice) else 0
 
     def __setitem__(self, position: int, value: int) -> None:
+        pass
+
+    def __delitem__(self, positions: slice) -> None:
         pass
 
 

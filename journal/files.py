@@ -102,15 +102,17 @@ def open_output(path: Path) -> IO[bytes]:
     return system.os.fdopen(system.os.open(path, system.os.O_WRONLY | system.os.O_TRUNC), "wb")
 
 
-def put_output(path: Path, target: Path) -> None:
+def put_output(path: Path, target: Path, *, private: bool) -> None:
     """Let what was written to ``path`` stand at ``target``, synced, and its name too.
 
-    It takes over the permissions of the file that it replaces. ``OSError`` as it is.
+    Unless it is ``private``, it takes over the permissions of the file that it replaces.
+    ``OSError`` as it is.
     """
     fd = system.os.open(path, system.os.O_RDONLY)
     try:
-        with contextlib.suppress(FileNotFoundError):
-            system.os.fchmod(fd, system.os.stat(target).st_mode & 0o777)
+        if not private:
+            with contextlib.suppress(FileNotFoundError):
+                system.os.fchmod(fd, system.os.stat(target).st_mode & 0o777)
         system.os.fsync(fd)
     finally:
         close_fd(fd)

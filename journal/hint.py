@@ -50,6 +50,7 @@ from journal.values import DECODE_ERRORS, nests_deeper_than
 
 HINT_NAME = "index.hint"
 BLOCK_ROWS = 1 << 16
+_LATEST_BLOCKS = 4  # of a column: some may go through all rows at a time
 _MAX_HEADER_BYTES = 1 << 20  # 10^9 rows need a fifth of it
 
 # The columns in the order of the file, and the types of their integers.
@@ -240,7 +241,7 @@ class _Column(Sequence[int]):
     """A column in a hint, read block by block as it is asked for; for the rest as an array.
 
     Blocks that are asked for item by item are kept; of those that are passed through in slices,
-    only the latest: whoever reads all rows needs no memory for all of them.
+    only the latest few: whoever reads all rows needs no memory for all of them.
     """
 
     def __init__(self, source: _Source, name: str, rows: int, begin: int, crcs: list[int]) -> None:
@@ -250,7 +251,7 @@ class _Column(Sequence[int]):
         self._begin = begin
         self._crcs = crcs
         self._blocks: list[array[int] | None] = [None] * len(crcs)
-        self._latest: tuple[int, array[int]] | None = None
+        self._latest: tuple[tuple[int, array[int]], ...] = ()
 
     def __len__(self) -> int:
         return self._rows
@@ -286,17 +287,20 @@ class _Column(Sequence[int]):
     def _block(self, number: int) -> array[int]:
         block = self._blocks[number]
         if block is None:
-            block = self._blocks[number] = self._load(number)
+            block = self._blocks[number] = self._passing(number)
         return block
 
     def _passing(self, number: int) -> array[int]:
         block = self._blocks[number]
         if block is not None:
             return block
-        latest = self._latest  # one look at it: threads may share a view
-        if latest is None or latest[0] != number:
-            latest = self._latest = number, self._load(number)
-        return latest[1]
+        latest = self._latest  # a tuple that is replaced as a whole: threads may share a view
+        for other, block in latest:
+            if other == number:
+                return block
+        block = self._load(number)
+        self._latest = (*latest[1 - _LATEST_BLOCKS :], (number, block))
+        return block
 
     def _load(self, number: int) -> array[int]:
         block = self._read(number)

@@ -115,8 +115,8 @@ class InFlight:
     def end_due(self, stops: int, came_back: CameBack) -> None:
         """End those that have taken too long, and all if ``stops`` is 2 or more: to end at once.
 
-        ``came_back``: those that have already. Added to it, one by one, for an interrupt may come
-        anywhere, are those that had not begun, if ``stops`` is 1 or more, and those given up.
+        ``came_back``: those that have already. Added to it are those that had not begun, if
+        ``stops`` is 1 or more, and those given up.
         """
         if stops:
             unstarted = Outcome(kind="unstarted")
@@ -136,7 +136,7 @@ class InFlight:
             elif not attempt.tries:
                 attempt.timed_out = True
             if not self._can_be_ended(ticket, attempt):
-                came_back.append(self._give_up(ticket, attempt))
+                self._give_up(ticket, attempt, came_back)
 
     def _can_be_ended(self, ticket: int, attempt: Attempt) -> bool:
         attempt.tries += 1
@@ -146,14 +146,17 @@ class InFlight:
             return True
         return False
 
-    def _give_up(self, ticket: int, attempt: Attempt) -> tuple[int, Outcome]:
-        attempt.deadline_s = None
-        attempt.tries = 3
+    def _give_up(self, ticket: int, attempt: Attempt, came_back: CameBack) -> None:
+        # An interrupt may come anywhere in here: until it has come back as given up, its deadline
+        # stands, so that the next look gives it up once more.
+        what = Outcome(kind="lost", error_code="stopped", error_message="it was given up")
         place_lost = not self._workers.abandon(ticket)
-        self._given_up[ticket] = attempt.row, place_lost
-        self._lost_places += place_lost
         # Under a ticket of its own, for the attempt may yet come back with the one it has.
         self._ticket += 1
-        self._attempts[self._ticket] = self._attempts.pop(ticket)
-        what = Outcome(kind="lost", error_code="stopped", error_message="it was given up")
-        return self._ticket, what
+        came_back.append((self._ticket, what))
+        self._attempts[self._ticket] = attempt
+        self._given_up[ticket] = attempt.row, place_lost
+        self._lost_places += place_lost
+        del self._attempts[ticket]
+        attempt.deadline_s = None
+        attempt.tries = 3

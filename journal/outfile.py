@@ -23,8 +23,8 @@ def whole_file(
     """The path of a file to write within the block; at its end it stands, synced, at ``path``.
 
     It is beside ``path`` until then, as ``.journal-….part``, and gone if the block raises; what
-    kills the process leaves it. It has the permissions of the file that it replaces; else it is
-    ``private``, or as any new file. Raises InvalidValueError, before the block, if ``path`` is
+    kills the process leaves it. It is ``private``, or has the permissions of the file that it
+    replaces, or of any new one. Raises InvalidValueError, before the block, if ``path`` is
     there and ``force`` isn't given, is no file, is in no directory, or has a file beside it of its
     name and one of ``refused_beside``; StorageError for what the system refuses.
     """
@@ -34,10 +34,11 @@ def whole_file(
     part = target.with_name(f".journal-{secrets.token_hex(6)}.part")
     try:
         # Refused now, in our words, and not later in some library's.
-        _make(part, target, private=private)
+        is_there = files.exists(target)
+        _make(part, target, private=private or is_there)  # which may be private
         yield part
         _check_free(path, target, force=force, refused_beside=refused_beside)
-        files.put_output(part, target)
+        files.put_output(part, target, private=private)
     except OSError as error:
         raise handles.storage_error(target, "write", error) from error
     finally:
@@ -46,10 +47,14 @@ def whole_file(
 
 def _make(part: Path, target: Path, *, private: bool) -> None:
     try:
-        files.new_output(part, private=private or files.exists(target))  # which may be private
-    except (FileNotFoundError, NotADirectoryError):
+        files.new_output(part, private=private)
+    except FileNotFoundError:
         raise InvalidValueError(
             "out", str(target), "is in a directory that isn't there: make that first"
+        ) from None
+    except NotADirectoryError:
+        raise InvalidValueError(
+            "out", str(target), "is below what is no directory: name another"
         ) from None
 
 
@@ -65,6 +70,8 @@ def _check_free(
                 f"can't be replaced beside {beside.name}, which would be taken for a part of it: "
                 "end what has that database open, or move that file away, or name another OUT",
             )
+    if os.fspath(path).endswith(os.sep):
+        raise InvalidValueError("out", os.fspath(path), "is a directory's name: name a file")
     if not os.path.exists(path):
         return
     # A pipe, a device, a directory: to be replaced by none of ours. By the name that was given: a

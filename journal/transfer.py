@@ -99,7 +99,7 @@ def pack_to_file(
     # First: the target may be among the artifacts.
     snapshot = Snapshot(open_copy(Path(directory)), kept=kept)
     path = Path(target)
-    if path.exists() and not path.is_file():
+    if os.path.exists(path) and not os.path.isfile(path):
         try:
             stream = files.NewFile(path, into=True)
             try:
@@ -108,7 +108,7 @@ def pack_to_file(
                 stream.close()
         except OSError as error:
             raise handles.storage_error(path, "write", error) from error
-    with whole_file(path, force=True, private=True) as part, files.open_output(part) as file:
+    with whole_file(target, force=True, private=True) as part, files.open_output(part) as file:
         return _write(snapshot, file.write, compression)
 
 

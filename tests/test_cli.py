@@ -337,6 +337,12 @@ def test_ctrl_c_while_a_command_still_imports_is_no_error(root: Path, module: st
     assert done.stderr.strip() in ("", "interrupted")
 
 
+def test_the_errors_can_be_named_before_anything_else_was() -> None:
+    code = "import journal; journal.errors.JobBusyError; journal.model.Job; journal.nothing"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "module 'journal' has no attribute 'nothing'" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [(["--help"], 141), (["--version"], 141), (["list", "--help"], 141)]

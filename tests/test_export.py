@@ -405,14 +405,25 @@ def test_a_database_is_not_put_beside_what_another_one_left_to_be_applied(
 
 
 @pytest.mark.parametrize("command", ["export", "report"])
-@pytest.mark.parametrize("place", ["no such directory/out.db", "a file/out.db"])
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("no such directory/out.db", "is in a directory that isn't there: make that first"),
+        ("a file/out.db", "is below what is no directory: name another"),
+    ],
+)
 def test_an_out_in_a_directory_that_is_not_there_is_bad_usage(
-    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, place: str
+    store: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    place: str,
+    message: str,
 ) -> None:
     (tmp_path / "a file").touch()
     out = str(tmp_path / place)
     assert run(store, command, "ship-ca", *(["-o"] if command == "report" else []), out) == 2
-    assert "is in a directory that isn't there: make that first" in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a file", store.name]
 
 
@@ -489,27 +500,30 @@ def test_an_export_that_fails_leaves_the_old_file_and_no_other(
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_export_leaves_nothing(tmp_path: Path, number: int, code: int) -> None:
+@pytest.mark.parametrize(
+    ("command", "name"), [("export many", "many.csv"), ("pack many -o", "many.tgz")]
+)
+def test_an_interrupted_export_or_pack_leaves_nothing(
+    tmp_path: Path, command: str, name: str, number: int, code: int
+) -> None:
     with JobService(tmp_path / "store", sync="none") as service:
-        rows = ({"data": {"n": n}} for n in range(200_000))
+        rows = ({"data": {"n": n}} for n in range(100_000))
         service.create_job("Many", job_id="many", row_data=rows)
-    (tmp_path / "out").mkdir()
-    out = tmp_path / "out" / "many.csv"
-    command = [sys.executable, "-m", "journal", f"--root={tmp_path}/store", "export", "many"]
-    returned = 0
-    for _ in range(20):  # until the signal comes before the end
-        process = subprocess.Popen([*command, str(out)], stderr=subprocess.PIPE)
-        while not (names := os.listdir(tmp_path / "out")):
-            assert process.poll() is None
-        assert re.fullmatch(r"\.journal-[0-9a-f]{12}\.part|many\.csv", names[0])
+    directory = tmp_path / "out"
+    directory.mkdir()
+    words = [sys.executable, "-m", "journal", f"--root={tmp_path}/store", *command.split()]
+    for _ in range(20):
+        process = subprocess.Popen([*words, str(directory / name)], stderr=subprocess.PIPE)
+        while not (names := os.listdir(directory)) and process.poll() is None:
+            pass
         process.send_signal(number)
         _, error = process.communicate(timeout=60)
-        returned = process.returncode
-        if returned:
+        if not (directory / name).exists():
             break
-        out.unlink()
-    assert returned == code, error
-    assert os.listdir(tmp_path / "out") == []
+        (directory / name).unlink()  # the signal came too late: once more
+    assert process.returncode == code, error
+    assert re.fullmatch(r"\.journal-[0-9a-f]{12}\.part", names[0])
+    assert os.listdir(directory) == []
 
 
 @pytest.mark.parametrize(

@@ -328,14 +328,33 @@ def test_a_pack_goes_where_a_link_leads_and_may_lie_among_the_artifacts(
 
 
 def test_a_pack_is_private_for_its_journal_is(here: Path, tmp_path: Path) -> None:
-    packed(here, tmp_path / "pack")
-    assert (tmp_path / "pack").stat().st_mode & 0o777 == 0o600
+    for _ in range(2):  # also in the place of one that isn't
+        packed(here, tmp_path / "pack")
+        assert (tmp_path / "pack").stat().st_mode & 0o777 == 0o600
+        (tmp_path / "pack").chmod(0o644)
 
 
-def test_a_pack_into_a_directory_that_is_not_there_is_refused(here: Path, tmp_path: Path) -> None:
-    done = journal_line(here, "pack", JOB, "-o", str(tmp_path / "none" / "x.tgz"))
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("none/x.tgz", "is in a directory that isn't there: make that first"),
+        ("file/x.tgz", "is below what is no directory: name another"),
+        ("none/", "is a directory's name: name a file"),
+    ],
+)
+def test_a_pack_that_can_not_be_where_it_is_to_be_is_refused(
+    here: Path, tmp_path: Path, target: str, message: str
+) -> None:
+    (tmp_path / "file").touch()
+    done = journal_line(here, "pack", JOB, "-o", f"{tmp_path}/{target}")
     assert done.returncode == 2
-    assert "is in a directory that isn't there: make that first" in done.stderr
+    assert message in done.stderr
+    assert sorted(os.listdir(tmp_path)) == ["file", "here"]
+
+
+def test_a_pack_whose_name_is_too_long_is_a_storage_error(here: Path, tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="File name too long"):
+        packed(here, tmp_path / ("x" * 300))
 
 
 def test_a_pack_has_a_name_that_says_how_it_is_compressed(here: Path, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from journal.errorgroups import Numbers
 from journal.errors import JobExistsError, JobNotFoundError, JournalError
 from journal.merge import Merged
 from journal.model import TERMINAL_STATUSES
+from journal.signals import ending_signals
 from journal.source import Source
 from journal.transfer import (
     Packed,
@@ -69,13 +70,14 @@ def pack_command(ctx: click.Context, job: str, output: str | None, zstd: bool, k
     directory = service.root / job_id
     output = output or f"{job_id}.tar.gz"
     compression: Compression = "zst" if zstd else _compression_of(output)
-    if output == _STDIN:
-        if sys.stdout.isatty():
-            raise click.UsageError("a pack is no text for a terminal: send it into a pipe or file")
-        packed = pack_job(directory, sys.stdout.buffer.write, compression, kept=kept)
-        sys.stdout.buffer.flush()
-    else:
-        packed = pack_to_file(directory, output, compression, kept=kept)
+    if output == _STDIN and sys.stdout.isatty():
+        raise click.UsageError("a pack is no text for a terminal: send it into a pipe or file")
+    with ending_signals():
+        if output == _STDIN:
+            packed = pack_job(directory, sys.stdout.buffer.write, compression, kept=kept)
+            sys.stdout.buffer.flush()
+        else:
+            packed = pack_to_file(directory, output, compression, kept=kept)
     _tell_packed(job_id, output, packed)
     return EXIT_OK
 
