@@ -24,7 +24,7 @@ from journal.verify import verify_job
 
 ROWS = 40
 
-LARGEST_COMMIT_BYTES = 20_000
+LARGEST_COMMIT_BYTES = 8_000
 
 # Commits as fast as the disk takes them, of all sizes; each close leaves a hint if much was written.
 WRITER = """
@@ -40,7 +40,7 @@ while True:
             with service.batch(job_id):
                 for row in range(number, min(number + draw.choice([1, 1, 4]), 41)):
                     service.start_row(f"{job_id}:{row}")
-                    service.fail_row(f"{job_id}:{row}", "E", "x" * draw.choice([10, 300, 3000]))
+                    service.fail_row(f"{job_id}:{row}", "E", "x" * draw.choice([10, 100, 1000]))
 """
 
 COPIES = {
