@@ -648,7 +648,7 @@ BOUNDS = [
         "decode",
         "    if nests_deeper_than(line, MAX_DEPTH):\n",
         "    if False:\n",
-        DAMAGE,
+        "tests/test_hot_paths.py",
     ),
     Patch(
         "replay looks at the depth of a line first",
