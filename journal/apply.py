@@ -11,6 +11,7 @@ from contextlib import suppress
 from itertools import accumulate, groupby
 from typing import Any
 
+from journal.columns import StatusColumns
 from journal.decode import (
     SlimRecord,
     SlimRow,
@@ -70,10 +71,13 @@ def _apply_lines(index: Index, lines: list[bytes], offsets: list[int], longest: 
     """Apply lines up to the first that makes no sense; return how many."""
     # What isn't longer than this nests no deeper than what does no harm.
     records = _decode(lines if longest <= SANE_BYTES else _not_too_deep(lines))
+    counts_only = isinstance(index.columns, StatusColumns)
     done = 0
     for kind, run in groupby(map(type, records)):
         end = done + len(list(run))
-        if kind is SlimRowStatus:
+        if kind is SlimRowStatus and counts_only:
+            sane = _count_statuses(index, records[done:end])
+        elif kind is SlimRowStatus:
             sane = _apply_statuses(index, records[done:end], offsets[done:end])
         elif kind is SlimRow:
             sane = _apply_rows(index, records[done:end], offsets[done:end])
@@ -117,6 +121,18 @@ def _apply_statuses(index: Index, records: list[Any], offsets: list[int]) -> int
         elif code == COMPLETED and record.cost_cents:
             cost_cents += record.cost_cents
     index.cost_cents += cost_cents
+    return len(positions)
+
+
+def _count_statuses(index: Index, records: list[Any]) -> int:
+    """As :func:`_apply_statuses`, into columns that hold nothing else."""
+    statuses, tallies, codes = index.columns.statuses, index.tallies, CODES
+    positions = _positions(index, records)
+    for position, record in zip(positions, records, strict=False):
+        code = codes[record.status]
+        tallies[statuses[position]] -= 1
+        tallies[code] += 1
+        statuses[position] = code
     return len(positions)
 
 

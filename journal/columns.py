@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 from array import array
 from collections.abc import Collection, Iterable
-from typing import cast, overload
+from typing import cast
 
 
 class Columns:
@@ -30,7 +30,7 @@ class Columns:
         self.lease: Lease | None = None  # of columns out of a hint, which can't be changed
 
     def copy(self) -> Columns:
-        new = type(self)()
+        new = Columns()
         new.statuses = self.statuses[:]
         new.row_at = self.row_at[:]
         new.status_at = self.status_at[:]
@@ -50,7 +50,10 @@ class Columns:
 
 
 class StatusColumns(Columns):
-    """The statuses alone, one byte a row: of an index that counts rows, and by which none is read."""
+    """The statuses alone, one byte a row: for an index that counts rows, and by which none is read.
+
+    What else there is to a row can be added, and not be asked for, changed or copied.
+    """
 
     __slots__ = ()
 
@@ -60,25 +63,12 @@ class StatusColumns(Columns):
 
 
 class _Nowhere:
-    """A column that keeps nothing, and of which nothing is to be asked."""
+    """A column that keeps nothing."""
 
     def append(self, value: int) -> None:
         pass
 
     def extend(self, values: Iterable[int]) -> None:
-        pass
-
-    @overload
-    def __getitem__(self, position: int) -> int: ...
-    @overload
-    def __getitem__(self, position: slice) -> _Nowhere: ...
-    def __getitem__(self, position: int | slice) -> int | _Nowhere:
-        return self if isinstance(position, slice) else 0
-
-    def __setitem__(self, position: int, value: int) -> None:
-        pass
-
-    def __delitem__(self, positions: slice) -> None:
         pass
 
 
