@@ -57,36 +57,12 @@ if TYPE_CHECKING:
     from journal.run import RunReport
     from journal.service import JobService
 
-# Where each name is defined, unless it is among the errors. They are imported when they are asked
-# for: a look at a job needs no threads, executors or event loops, and a command that is
-# interrupted while it still imports can say so.
-_DEFINED_IN = {
-    "LOG_LEVELS": "model",
-    "VALID_ROW_TRANSITIONS": "model",
-    "VALID_TRANSITIONS": "model",
-    "Attempt": "attempts",
-    "AttemptedRow": "attempts",
-    "Entry": "history",
-    "Fail": "outcome",
-    "FoundRow": "model",
-    "Job": "model",
-    "JobRow": "model",
-    "JobRun": "jobrun",
-    "JobService": "service",
-    "JobStatus": "model",
-    "JobSummary": "model",
-    "LogEntry": "model",
-    "NeedsReview": "outcome",
-    "Position": "replay",
-    "Retry": "outcome",
-    "RowResult": "outcome",
-    "RowStatus": "model",
-    "RunHolder": "model",
-    "RunReport": "run",
-    "Skip": "outcome",
-    "open_job": "jobrun",
-}
-_MODULES = frozenset(("errors", *_DEFINED_IN.values()))
+# Where the names are looked for, in this order, when they are asked for: a look at a job needs no
+# threads, executors or event loops, and a command that is interrupted while it imports can say so.
+_MODULES = (
+    *("errors", "model", "replay", "history", "service"),
+    *("outcome", "attempts", "run", "jobrun"),
+)
 
 
 if not TYPE_CHECKING:  # which would believe that there is whatever is asked for
@@ -94,11 +70,13 @@ if not TYPE_CHECKING:  # which would believe that there is whatever is asked for
     def __getattr__(name: str) -> object:
         if name in _MODULES:
             return importlib.import_module(f"journal.{name}")
-        if name not in __all__:
-            raise AttributeError(f"module 'journal' has no attribute {name!r}")
-        module = importlib.import_module(f"journal.{_DEFINED_IN.get(name, 'errors')}")
-        value = globals()[name] = getattr(module, name)
-        return value
+        if name in __all__:
+            for module in _MODULES:
+                found = getattr(importlib.import_module(f"journal.{module}"), name, None)
+                if found is not None:
+                    globals()[name] = found
+                    return found
+        raise AttributeError(f"module 'journal' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -15,6 +15,7 @@ from journal.columns import View
 from journal.errors import InvalidStateTransition, InvalidValueError, RowNotFoundError
 from journal.format import (
     LOST_CHECKSUM,
+    UNSET_TIME,
     JobLevelRecord,
     JobStatusRecord,
     LogRecord,
@@ -83,12 +84,17 @@ def put_job_record(log: Log, record: JobLevelRecord) -> None:
     log.index.set_job(record)
 
 
-def put_log(log: Log, job_id: str, record: LogRecord) -> None:
-    """Add what is for people; its ``at`` is filled in here. Raises RowNotFoundError."""
-    if record.row is not None and log.index.position_of(record.row) is None:
-        raise RowNotFoundError(f"{job_id}:{record.row}")
+def put_log(log: Log, record: LogRecord) -> None:
+    """Add what is for people; its ``at`` is filled in here."""
     record.at = log.now()
     put_job_record(log, record)
+
+
+def put_log_of_caller(log: Log, job_id: str, record: LogRecord) -> None:
+    """As :func:`put_log`. Raises RowNotFoundError if it is about a row that isn't there."""
+    if record.row is not None and log.index.position_of(record.row) is None:
+        raise RowNotFoundError(f"{job_id}:{record.row}")
+    put_log(log, record)
 
 
 def put_run(log: Log, resume_command: str = "") -> None:
@@ -108,8 +114,7 @@ def put_run(log: Log, resume_command: str = "") -> None:
     }
     if resume_command:
         run["resume"] = resume_command
-    record = LogRecord(message=f"run started on {host}", details={"run": run}, at=log.now())
-    put_job_record(log, record)
+    put_log(log, LogRecord(message=f"run started on {host}", details={"run": run}, at=UNSET_TIME))
 
 
 def set_job_status(log: Log, target: JobStatus) -> None:

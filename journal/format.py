@@ -209,6 +209,7 @@ Record = JobLevelRecord | RowRecord | RowStatusRecord
 
 
 _encoder = msgspec.json.Encoder()
+encode_json = _encoder.encode
 encode_into = _encoder.encode_into  # the log's hot path calls msgspec directly
 
 
@@ -251,14 +252,14 @@ def content_crc(line: bytes, start: int) -> int:
 
 def encode_record(record: Record) -> bytes:
     """A record without seal and LF."""
-    return _encoder.encode(record)
+    return encode_json(record)
 
 
 def encode_row(number: int, checksum: str, data: bytes, at: bytes) -> bytes:
     """A ``row`` record with its LF, of data that :func:`journal.values.encode_value` has encoded."""
     return b'{"type":"row","row":%d,"checksum":%b,"data":%b,"at":"%b"}\n' % (
         number,
-        _encoder.encode(checksum),
+        encode_json(checksum),
         data,
         at,
     )

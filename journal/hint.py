@@ -50,7 +50,7 @@ from journal.values import DECODE_ERRORS, nests_deeper_than
 
 HINT_NAME = "index.hint"
 BLOCK_ROWS = 1 << 16
-_LATEST_BLOCKS = 4  # of a column: some may go through all rows at a time
+_LATEST_BLOCKS = 4  # of a column: several readers may go through all rows side by side
 _MAX_HEADER_BYTES = 1 << 20  # 10^9 rows need a fifth of it
 
 # The columns in the order of the file, and the types of their integers.

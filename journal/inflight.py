@@ -19,8 +19,8 @@ _GRACE_S = 5.0  # between asking an attempt to end, forcing it to, and giving it
 CameBack = list[tuple[int, Outcome]]  # of the attempts with these tickets
 
 
-class Attempt:
-    """A row that is handed out."""
+class HandedOut:
+    """An attempt as the run sees it: a row that workers have, and until when."""
 
     __slots__ = ("deadline_s", "row", "timed_out", "tries")
 
@@ -41,7 +41,7 @@ class InFlight:
         self._workers = workers
         self._timeout_s = timeout_s
         self._retry_on = retry_on
-        self._attempts: dict[int, Attempt] = {}
+        self._attempts: dict[int, HandedOut] = {}
         self._given_up: dict[int, tuple[JobRow, bool]] = {}  # and whether its place is lost
         self._lost_places = 0  # of attempts that go on for ever, for all we know
         self._ticket = 0
@@ -69,10 +69,10 @@ class InFlight:
         """Have the row worked on; its start is on the disk."""
         self._ticket += 1
         deadline_s = None if self._timeout_s is None else monotonic() + self._timeout_s
-        self._attempts[self._ticket] = Attempt(row, deadline_s)
+        self._attempts[self._ticket] = HandedOut(row, deadline_s)
         self._workers.hand_out(self._ticket, row)
 
-    def get(self, ticket: int) -> Attempt | None:
+    def get(self, ticket: int) -> HandedOut | None:
         """The attempt of this ticket, unless it was given up or forgotten."""
         return self._attempts.get(ticket)
 
@@ -80,7 +80,7 @@ class InFlight:
         """The row of an attempt that was given up, and has come back after all."""
         return self._given_up.get(ticket, (None, False))[0]
 
-    def forget(self, ticket: int) -> Attempt | None:
+    def forget(self, ticket: int) -> HandedOut | None:
         """It has come back, and that is settled; None if it was given up before."""
         attempt = self._attempts.pop(ticket, None)
         if attempt is None:
@@ -88,7 +88,7 @@ class InFlight:
             self._lost_places -= place_lost
         return attempt
 
-    def judge(self, attempt: Attempt, outcome: Outcome) -> Outcome:
+    def judge(self, attempt: HandedOut, outcome: Outcome) -> Outcome:
         """What an attempt that we have ended has come to."""
         if not attempt.tries or outcome.kind not in ("failed", "lost"):
             return outcome
@@ -135,10 +135,11 @@ class InFlight:
                 continue
             elif not attempt.tries:
                 attempt.timed_out = True
-            if not self._can_be_ended(ticket, attempt):
+            if not self._ask_to_end(ticket, attempt):
                 self._give_up(ticket, attempt, came_back)
 
-    def _can_be_ended(self, ticket: int, attempt: Attempt) -> bool:
+    def _ask_to_end(self, ticket: int, attempt: HandedOut) -> bool:
+        """Whether it could be asked: what can't be, or was asked twice, is to be given up."""
         attempt.tries += 1
         force = attempt.tries > 1
         if attempt.tries <= 2 and self._workers.cancel(ticket, attempt.row.id, force=force):
@@ -146,7 +147,7 @@ class InFlight:
             return True
         return False
 
-    def _give_up(self, ticket: int, attempt: Attempt, came_back: CameBack) -> None:
+    def _give_up(self, ticket: int, attempt: HandedOut, came_back: CameBack) -> None:
         # An interrupt may come anywhere in here: until it has come back as given up, its deadline
         # stands, so that the next look gives it up once more.
         what = Outcome(kind="lost", error_code="stopped", error_message="it was given up")

@@ -38,12 +38,13 @@ from typing import Any
 
 import msgspec
 
-from journal.changes import put_job_record
+from journal.changes import put_job_record, put_log
 from journal.decode import decode_record
 from journal.errorgroups import Numbers
 from journal.errors import InvalidValueError
 from journal.format import (
     ELSEWHERE,
+    UNSET_TIME,
     JobErrorRecord,
     LogRecord,
     Origin,
@@ -176,7 +177,7 @@ class _Merge:
         """Make one change of theirs ours."""
         record = self._plan.read(change)
         if isinstance(record, LogRecord):
-            self._put_log(record)
+            put_log(self._log, record)
             return
         assert isinstance(record, RowStatusRecord)
         if record.origin is None:
@@ -192,7 +193,7 @@ class _Merge:
                 if alarm.id not in told:  # about what was done here: for whoever merges this
                     record = self._plan.read(alarm)
                     record.message = "on one copy of this job, while another completed it"
-                    self._put_log(record)
+                    put_log(self._log, record)
             return
         last, code = changes[-1].status, self._plan.our_code(number)
         is_worth_a_look = any(change.is_work or change.is_doubt for change in changes)
@@ -209,7 +210,7 @@ class _Merge:
             assert isinstance(record, LogRecord)
             record.details = {"retry": {**record.details["retry"], "at": retry.at}}
             record.level = level
-            self._put_log(record)
+            put_log(self._log, record)
 
     def _tell(self, number: int, change: Change, level: str) -> None:
         """Log a change of theirs that can't become one of ours."""
@@ -223,12 +224,8 @@ class _Merge:
             for name in ("type", "row", "origin"):
                 fields.pop(name, None)
             message, details = "on another copy of this job", {ELSEWHERE: _writable(fields)}
-        at = self._log.now()
-        self._put_log(LogRecord(message=message, level=level, row=number, details=details, at=at))
-
-    def _put_log(self, record: LogRecord) -> None:
-        record.at = self._log.now()
-        put_job_record(self._log, record)
+        told = LogRecord(message=message, level=level, row=number, details=details, at=UNSET_TIME)
+        put_log(self._log, told)
 
     def _to_review(self, number: int, code: str, message: str) -> None:
         self._put(

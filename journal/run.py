@@ -26,7 +26,7 @@ from journal.errors import (
     JournalError,
     StorageError,
 )
-from journal.inflight import Attempt, InFlight
+from journal.inflight import HandedOut, InFlight
 from journal.limits import Halt, Limits, Rate
 from journal.model import TERMINAL_STATUSES, Job, JobRow, JobStatus, RowStatus, job_exit_code
 from journal.outcome import Errors, Outcome, outcome_of_bad_value
@@ -258,7 +258,7 @@ class Run:
                     self._record_or_tell(attempt, outcome)
             self._came_back.clear()
 
-    def _record_or_tell(self, attempt: Attempt, outcome: Outcome) -> None:
+    def _record_or_tell(self, attempt: HandedOut, outcome: Outcome) -> None:
         outcome = self._in_flight.judge(attempt, outcome)
         try:
             self._queue.settle(attempt.row, outcome)

@@ -21,7 +21,7 @@ from journal.changes import (
     check_policy,
     check_retry,
     put_job_record,
-    put_log,
+    put_log_of_caller,
     put_run,
     retried_elsewhere,
     retry_failed,
@@ -513,7 +513,7 @@ class JobService:
             details=details,
             at=UNSET_TIME,
         )
-        self._log(job_id).change(put_log, job_id, record)
+        self._log(job_id).change(put_log_of_caller, job_id, record)
 
     def get_logs(
         self,

@@ -1,4 +1,7 @@
-"""JSON values that callers hand in: as text that reads back as they are, or refused."""
+"""JSON values that callers hand in: as text that reads back as they are, or refused.
+
+And what any JSON text is asked before it is decoded: how deep it nests.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,8 @@ from typing import Any
 import msgspec
 
 from journal.errors import InvalidValueError
-from journal.format import MAX_DEPTH, SANE_BYTES
+from journal.format import MAX_DEPTH, SANE_BYTES, encode_json
 
-encode_json = msgspec.json.Encoder().encode
 _decode_any = msgspec.json.Decoder().decode
 canonical_json = msgspec.json.Encoder(order="sorted").encode  # what checksums are made of
 DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)

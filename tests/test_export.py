@@ -1,6 +1,7 @@
 """`journal export` and `export_rows`: formats, columns, and rows fed in again."""
 
 import csv
+import gzip
 import io
 import json
 import os
@@ -499,6 +500,16 @@ def test_an_export_that_fails_leaves_the_old_file_and_no_other(
     assert sorted(os.listdir(tmp_path)) == ["out", "store"]
 
 
+MANY = 100_000
+
+
+def check_whole(path: Path) -> None:
+    if path.suffix == ".csv":
+        assert path.read_bytes().count(b"\n") == MANY + 1
+    else:
+        assert len(gzip.decompress(path.read_bytes())) > 50 * MANY
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize(
     ("command", "name"), [("export many", "many.csv"), ("pack many -o", "many.tgz")]
@@ -507,7 +518,7 @@ def test_an_interrupted_export_or_pack_leaves_nothing(
     tmp_path: Path, command: str, name: str, number: int, code: int
 ) -> None:
     with JobService(tmp_path / "store", sync="none") as service:
-        rows = ({"data": {"n": n}} for n in range(100_000))
+        rows = ({"data": {"n": n}} for n in range(MANY))
         service.create_job("Many", job_id="many", row_data=rows)
     directory = tmp_path / "out"
     directory.mkdir()
@@ -520,7 +531,8 @@ def test_an_interrupted_export_or_pack_leaves_nothing(
         _, error = process.communicate(timeout=60)
         if not (directory / name).exists():
             break
-        (directory / name).unlink()  # the signal came too late: once more
+        check_whole(directory / name)  # the signal came too late: once more
+        (directory / name).unlink()
     assert process.returncode == code, error
     assert re.fullmatch(r"\.journal-[0-9a-f]{12}\.part", names[0])
     assert os.listdir(directory) == []

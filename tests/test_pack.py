@@ -312,6 +312,7 @@ def test_packing_and_unpacking_take_no_more_memory_for_large_files_and_a_byte_fo
     many = peaks_of(tmp_path / "many", rows[1], 64 << 20)
     for less, more in zip(few, many, strict=True):
         assert more - less < 4 * (rows[1] - rows[0])
+        assert more < 6 << 20
 
 
 def test_a_pack_goes_where_a_link_leads_and_may_lie_among_the_artifacts(

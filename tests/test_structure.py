@@ -1,6 +1,7 @@
 """The structure that the design asks for."""
 
 import ast
+import importlib
 import inspect
 import re
 import sys
@@ -124,6 +125,19 @@ def test_what_the_methods_of_a_service_take_and_give_is_exported() -> None:
             for hint in typing.get_type_hints(method).values():
                 named |= set(re.findall(r"\bjournal\.[a-z_.]+\.(\w+)", str(hint)))
     assert {"Job", "JobRow", "Entry", "Position"} <= named <= set(journal.__all__)
+
+
+def test_what_type_checkers_and_programs_get_by_a_name_is_the_same() -> None:
+    declared = {
+        alias.name: node.module
+        for node in ast.walk(ast.parse((PACKAGE / "__init__.py").read_text()))
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert declared.keys() >= set(journal.__all__)
+    for name in journal.__all__:
+        module = importlib.import_module(str(declared[name]))
+        assert getattr(journal, name) is getattr(module, name)
 
 
 # Imported within functions only, when what needs them is used; see the extras in pyproject.toml.

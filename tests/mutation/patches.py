@@ -991,7 +991,7 @@ MERGES = [
     Patch(
         "what was told of a row goes on with it",
         "merge",
-        "                    self._put_log(record)\n",
+        "                    put_log(self._log, record)\n",
         "                    pass\n",
         MERGE,
     ),
