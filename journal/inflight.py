@@ -43,7 +43,6 @@ class InFlight:
         self._retry_on = retry_on
         self._attempts: dict[int, HandedOut] = {}
         self._given_up: dict[int, tuple[JobRow, bool]] = {}  # and whether its place is lost
-        self._lost_places = 0  # of attempts that go on for ever, for all we know
         self._ticket = 0
 
     def __len__(self) -> int:
@@ -55,7 +54,8 @@ class InFlight:
     @property
     def places(self) -> int:
         """How many rows may be worked on at a time."""
-        return self._workers.count - self._lost_places
+        lost = sum(place_lost for _, place_lost in self._given_up.values())
+        return self._workers.count - lost
 
     @property
     def next_deadline_s(self) -> float | None:
@@ -84,8 +84,7 @@ class InFlight:
         """It has come back, and that is settled; None if it was given up before."""
         attempt = self._attempts.pop(ticket, None)
         if attempt is None:
-            _, place_lost = self._given_up.pop(ticket, (None, False))
-            self._lost_places -= place_lost
+            self._given_up.pop(ticket, None)
         return attempt
 
     def judge(self, attempt: HandedOut, outcome: Outcome) -> Outcome:
@@ -148,16 +147,15 @@ class InFlight:
         return False
 
     def _give_up(self, ticket: int, attempt: HandedOut, came_back: CameBack) -> None:
-        # An interrupt may come anywhere in here: until it has come back as given up, its deadline
-        # stands, so that the next look gives it up once more.
+        # An interrupt may come anywhere in here. Until the attempt has changed its ticket, at once,
+        # what came back is of none, and its deadline stands: the next look gives it up once more.
         what = Outcome(kind="lost", error_code="stopped", error_message="it was given up")
-        place_lost = not self._workers.abandon(ticket)
+        self._given_up[ticket] = attempt.row, not self._workers.abandon(ticket)
         # Under a ticket of its own, for the attempt may yet come back with the one it has.
         self._ticket += 1
         came_back.append((self._ticket, what))
-        self._attempts[self._ticket] = attempt
-        self._given_up[ticket] = attempt.row, place_lost
-        self._lost_places += place_lost
-        del self._attempts[ticket]
+        attempts = self._attempts.copy()
+        attempts[self._ticket] = attempts.pop(ticket)
+        self._attempts = attempts
         attempt.deadline_s = None
         attempt.tries = 3

@@ -99,7 +99,7 @@ def pack_to_file(
     # First: the target may be among the artifacts.
     snapshot = Snapshot(open_copy(Path(directory)), kept=kept)
     path = Path(target)
-    if os.path.exists(path) and not os.path.isfile(path):
+    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
         try:
             stream = files.NewFile(path, into=True)
             try:

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import shlex
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 from time import monotonic, sleep
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -34,6 +36,7 @@ from journal import (
     StorageError,
 )
 from journal.cli import main
+from journal.inflight import InFlight
 from journal.limits import Limits
 from journal.run import Run
 from journal.threads import Outcomes
@@ -608,6 +611,39 @@ def test_a_run_all_of_whose_workers_hang_ends_and_says_so(
         assert report.reason == "all 1 workers hang"
         assert statuses(job) == {"needs_review": 1, "pending": 2}
         assert (report.job.status, report.exit_code) == ("paused", 3)
+
+
+def test_an_interrupt_while_an_attempt_is_given_up_settles_its_row_once(path: Path) -> None:
+    code = InFlight._give_up.__code__
+    lines = {line for *_, line in code.co_lines() if line and line > code.co_firstlineno}
+    for wanted in sorted(lines):
+
+        def interrupt(frame: FrameType, event: str, _argument: Any, wanted: int = wanted) -> Any:
+            if frame.f_code is code and event == "line" and frame.f_lineno == wanted:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+            return interrupt if frame.f_code is code else None
+
+        gate = Gate()
+        said: list[str] = []
+        outcomes: Outcomes = SimpleQueue()
+        with open_job(path.with_name(f"j{wanted}"), 1) as job:
+            retry_on = (TimeoutError,)
+            run = Run(
+                job.service,
+                job.id,
+                make_workers(gate, None, 1, retry_on, outcomes),
+                outcomes,
+                Limits(timeout_s=0.05, max_attempts=3),
+                retry_on=retry_on,
+                tell=said.append,
+            )
+            sys.settrace(interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                run.work(handle_signals=False)
+            gate.let_go()
+            assert (job.rows()[0].status, job.rows()[0].attempts) == ("pending", 1)
+        assert not any("could not be recorded" in text for text in said)
 
 
 def test_a_place_that_hung_for_a_while_is_a_place_again(path: Path) -> None:
