@@ -5,12 +5,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 
-from journal import directories, files, handles
-from journal.artifacts import STAGING_NAME
+from journal import handles
 from journal.copies import Copy, blocks_since, replay_copy
 from journal.errors import StorageError
-from journal.format import JOURNAL_NAME, SEALED_LINE_END
-from journal.handles import JournalFile
+from journal.format import SEALED_LINE_END
 from journal.log import Log
 from journal.replay import Position
 from journal.snapshot import pieces_of
@@ -28,7 +26,7 @@ def replay_missing(log: Log, ours: Copy, theirs: Copy) -> int:
     return sum(ends for _, ends in _commits(theirs, ours.end))
 
 
-def forward(file: JournalFile, ours: Copy, theirs: Copy, missing: int) -> None:
+def forward(log: Log, ours: Copy, theirs: Copy, missing: int) -> None:
     """Put the commits that ours lacks, ``missing`` in number, behind it, to the byte.
 
     After a power cut no commit may be damaged but the last. So each is synced before the next is
@@ -36,9 +34,9 @@ def forward(file: JournalFile, ours: Copy, theirs: Copy, missing: int) -> None:
     place of the old one.
     """
     if missing * _SYNC_BYTES <= theirs.end.offset:
-        _append(file, ours, theirs)
+        _append(log, ours, theirs)
     else:
-        _rewrite(file, ours, theirs)
+        _rewrite(log, ours, theirs)
 
 
 def _commits(copy: Copy, begin: Position) -> Iterator[tuple[bytes, bool]]:
@@ -53,33 +51,30 @@ def _commits(copy: Copy, begin: Position) -> Iterator[tuple[bytes, bool]]:
             yield text[at:], False
 
 
-def _append(file: JournalFile, ours: Copy, theirs: Copy) -> None:
+def _append(log: Log, ours: Copy, theirs: Copy) -> None:
+    file = log.file
     try:
         for text, ends in _commits(theirs, ours.end):
             file.append(text)
             if ends:
-                file.sync()
+                log.sync_file()
     except BaseException as error:
         try:
             file.truncate(ours.end.offset)
-            file.sync()
+            log.sync_file()
         except StorageError as refused:  # some of it may be there
             raise handles.outcome_unknown(refused) from error
         raise
 
 
-def _rewrite(old: JournalFile, ours: Copy, theirs: Copy) -> None:
-    directory = old.path.parent
-    path = directory / STAGING_NAME / JOURNAL_NAME
+def _rewrite(log: Log, ours: Copy, theirs: Copy) -> None:
     # What both have is written as we have it: the seals say only that they are very likely equal.
     missing = (text for text, _ in _commits(theirs, ours.end))
-    files.write_new(path, itertools.chain(pieces_of(old, ours.end.offset), missing))
-    new = JournalFile(path)
-    new.take_owner_of(old)
-    new.sync()
-    new.close()
-    files.rename(path, old.path)
+    old = log.file
+    new = log.write_beside(itertools.chain(pieces_of(old, ours.end.offset), missing))
     try:
-        directories.sync_directory(directory)
-    except OSError as error:
-        raise handles.outcome_unknown(handles.storage_error(directory, "sync", error)) from error
+        log.replace_file(new)
+    except StorageError as error:
+        if log.file is old:
+            raise
+        raise handles.outcome_unknown(error) from error

@@ -81,6 +81,16 @@ class Descriptor:
             self.close()  # which lets go of the lock, whatever the system says
             raise storage_error(self.path, "unlock", error) from error
 
+    def take_owner_of(self, other: Descriptor) -> None:
+        """Belong to whom ``other`` does, with its permissions, as far as the system lets us."""
+        try:
+            stat = system.os.fstat(other.fd)
+            with contextlib.suppress(PermissionError):
+                system.os.fchown(self.fd, stat.st_uid, stat.st_gid)
+            system.os.fchmod(self.fd, stat.st_mode & 0o777)
+        except OSError as error:
+            raise storage_error(self.path, "set the owner of", error) from error
+
 
 def _close_in_child() -> None:
     for file in list(_open_files):
@@ -227,34 +237,10 @@ class JournalFile(Descriptor):
         except OSError as error:
             raise storage_error(self.path, "sync", error) from error
 
-    def take_owner_of(self, other: JournalFile) -> None:
-        """Belong to whom ``other`` does, with its permissions, as far as the system lets us."""
-        try:
-            stat = system.os.fstat(other.fd)
-            with contextlib.suppress(PermissionError):
-                system.os.fchown(self.fd, stat.st_uid, stat.st_gid)
-            system.os.fchmod(self.fd, stat.st_mode & 0o777)
-        except OSError as error:
-            raise storage_error(self.path, "set the owner of", error) from error
-
-    def rewrite(self, offset: int, end: int) -> None:
-        """Write the bytes from ``offset`` to ``end`` over themselves, so that a sync writes them.
-
-        After a failed sync the kernel may take pages for clean that never reached the disk.
-        """
-        try:
-            fd = system.os.open(
-                self.path, system.os.O_WRONLY
-            )  # not this one: O_APPEND would write at the end
-            try:
-                if not system.os.path.samestat(system.os.fstat(fd), system.os.fstat(self.fd)):
-                    return  # replaced: what was in doubt is gone with the old file
-                while offset < end and (data := self.read_at(offset, min(1 << 20, end - offset))):
-                    offset += system.os.pwrite(fd, data, offset)
-            finally:
-                close_fd(fd)
-        except OSError as error:
-            raise storage_error(self.path, "write", error) from error
+    def rename(self, path: Path) -> None:
+        """Have the file stand at ``path``, in the place of what is there. ``OSError`` as it is."""
+        system.os.rename(self.path, path)
+        self.path, self._path_text = path, system.os.fspath(path)
 
     def _live_fd(self) -> int:
         if self.fd < 0:  # a forked child: open the same file again, not what took its place

@@ -18,6 +18,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -102,18 +103,25 @@ class Log(Recovery):
         self._took_long = False  # code of the caller's has run since the file was looked at
         self._foreign = False  # somebody else wrote into the file meanwhile
         self._failed: StorageError | None = None  # of a write: the commit can't be kept
+        self._outcome_unknown = False  # of the latest commit: it may be in the file, or not
         self._at_end: list[Callable[[bool], None]] = []
         self._names_synced = create  # of a new job, whoever moves it to its place syncs them
         self._owner = 0  # the thread that is in a commit
         self._group = Group(lock_timeout_s)
         if create:
             self._file = JournalFile(self.path, create=True)
+            self._unsynced = False  # there is nothing in it
         _logs.add(self)
 
     @property
     def in_commit(self) -> bool:
         """Whether a commit is under way; sure only for a thread that holds the mutex."""
         return self._depth > 0
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether the latest commit ended with CommitOutcomeUnknownError."""
+        return self._outcome_unknown
 
     @property
     def in_own_commit(self) -> bool:
@@ -126,7 +134,7 @@ class Log(Recovery):
             if not self._depth:  # a batch that is open in this thread ends as it would have
                 if not self._stale:
                     self._leave_hint(durable=self._sync and not self._unsynced)
-                self._file = None
+                self._file = self._mark = None
                 self._stale = True
 
     def close_unless_used(self) -> None:
@@ -271,7 +279,7 @@ class Log(Recovery):
     def _begin(self) -> None:
         """Lock the file that the path names, and know all that is in it."""
         self._failed = None
-        self._took_long = self._foreign = False
+        self._took_long = self._foreign = self._outcome_unknown = False
         self._buffer.clear()
         while True:
             file = self._file
@@ -286,13 +294,14 @@ class Log(Recovery):
                         self._torn_end = 0  # a reader saw a commit under way that was taken back
                     else:
                         self._catch_up(size, locked=True)
-                    if self._torn_end or self._unsynced or not file.writable:
+                    ready = file.writable and not (self._torn_end or self._unsynced)
+                    if not ready or self._is_marked():
                         self._make_ready(file)
                     self._buffer_at, self._crc = self._end, self._end_crc
                     self._begin_at = self.index.last_at
                     return
             except BaseException:
-                self._unlock(file)
+                self._unlock(self._file or file)
                 raise
             self._unlock(file)
             self._open()  # it was deleted or replaced between opening and locking
@@ -425,7 +434,7 @@ class Log(Recovery):
             self._buffer[:] = self.file.read_at(buffer_at, buffer_bytes)
             self.file.truncate(buffer_at)
             if self._sync:  # else blocks of it may show up inside of what is written next
-                self.file.sync()
+                self.sync_file()
         except StorageError as error:
             self._failed = error
         self._buffer_at, self._crc = buffer_at, crc
@@ -449,12 +458,10 @@ class Log(Recovery):
         buffer.clear()
         if self._sync:
             try:
-                file.sync()
+                self.sync_file()
             except StorageError as error:
-                # Never again as they are: the kernel may have dropped these pages and would
-                # report success (https://wiki.postgresql.org/wiki/Fsync_Errors).
-                self._doubtful_from = self._end
-                raise outcome_unknown(error) from error
+                self._take_back(error)
+                return False
         self._end, self._end_crc, self._end_seal = end, crc, end_seal
         self._known_ns = time_ns()
         self.index.forget_undo()
@@ -471,11 +478,34 @@ class Log(Recovery):
             reason = "it was moved, replaced or written over while this commit was open"
             raise StorageError(self.path, "write", errno.ESTALE, reason)
 
-    def _abandon(self) -> None:
-        """Leave index and file as they were before the commit."""
+    def _take_back(self, refused: StorageError) -> None:
+        """Cut off a commit whose sync was refused; all that is before it is on the disk.
+
+        The kernel takes its pages for clean and would report success the next time, and they may
+        never reach the disk (https://wiki.postgresql.org/wiki/Fsync_Errors). Raises
+        CommitOutcomeUnknownError if the cut, too, is refused.
+        """
+        with suppress(StorageError):
+            self.file.truncate(self._end)
+            self._undo()
+            self._stale, self._unsynced = False, True
+            self.sync_file()
+            self._unsynced = False
+            reason = f"{refused.reason}; the change was taken back: nothing of it is recorded"
+            self._failed = StorageError(self.path, "sync", refused.errno, reason)
+            return
+        self._outcome_unknown = True
+        raise outcome_unknown(refused) from refused
+
+    def _undo(self) -> None:
+        """Leave the index as it was before the commit."""
         self._buffer.clear()
         self.index.rollback(0)
         self.index.last_at = self._begin_at
+
+    def _abandon(self) -> None:
+        """Leave index and file as they were before the commit."""
+        self._undo()
         if self._foreign:
             return  # stale as it is: what is in there now is not ours to cut
         spilled = self._buffer_at > self._end
@@ -502,7 +532,7 @@ class Log(Recovery):
     def reset_after_fork(self) -> None:
         """In a forked child: nothing of the parent's files, locks or open commit is ours."""
         self.mutex = threading.RLock()
-        self._file = None
+        self._file = self._mark = None
         self._stale = True
         self._depth = self._owner = 0
         self._group = Group(self._lock_timeout_s)

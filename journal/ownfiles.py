@@ -10,7 +10,9 @@ from journal import files
 from journal.errors import InvalidValueError
 from journal.format import JOURNAL_NAME
 
-_OWN = re.compile(r"journal\.jsonl|index\.hint.*|run\.lock|journal\.(damaged|torn|other)-.*")
+_OWN = re.compile(
+    r"journal\.jsonl(\.new)?|index\.hint.*|run\.lock|sync\.mark|journal\.(damaged|torn|other)-.*"
+)
 
 
 def check_not_of_a_job(out: str | os.PathLike[str]) -> None:

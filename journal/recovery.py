@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from zlib import crc32
 
 from journal import directories, files, handles
 from journal.errors import StorageError
-from journal.format import SEAL_BYTES, stated_crc
+from journal.format import JOURNAL_NAME, SEAL_BYTES, stated_crc
 from journal.handles import JournalFile
 from journal.reader import Reader
+from journal.replay import START, verified_blocks
+from journal.syncmark import SYNC_MARK_NAME, SyncMark
+
+NEW_NAME = f"{JOURNAL_NAME}.new"
 
 
 class Recovery(Reader):
@@ -19,17 +25,25 @@ class Recovery(Reader):
     def __init__(self, directory: Path, *, sync: bool, lock_timeout_s: float) -> None:
         super().__init__(directory, lock_timeout_s)
         self._sync = sync
-        self._doubtful_from: int | None = None  # from here a failed sync may have lost pages
+        self._mark: SyncMark | None = None
         self._names_synced = False  # those that lead to the file
 
-    @property
-    def in_doubt(self) -> bool:
-        """Whether a failed sync has left commits that have to be written again."""
-        return self._doubtful_from is not None
+    def _open(self) -> JournalFile:
+        self._names_synced = False
+        self._mark = None
+        return super()._open()
+
+    def _is_marked(self) -> bool:
+        """Whether a sync of the journal has failed, as far as this writer has to care."""
+        try:
+            return self._mark is not None and self._mark.is_set()
+        except OSError as error:
+            raise handles.storage_error(self._mark_path, "read", error) from error
 
     def _leave_hint(self, *, durable: bool = False) -> None:
-        if not self.in_doubt:  # the system may yet read other pages than we did
-            super()._leave_hint(durable=durable)
+        with suppress(StorageError):
+            if not self._is_marked():  # the system may yet read other pages than we did
+                super()._leave_hint(durable=durable)
 
     def _make_ready(self, file: JournalFile) -> None:
         """Recover what a dead writer, or a failed sync, has left behind."""
@@ -40,18 +54,121 @@ class Recovery(Reader):
         if self._torn_end:
             self._cut_torn_tail(file)
         if self._sync:
-            if self._doubtful_from is not None:
-                file.rewrite(self._doubtful_from, self._end)
             # After a power cut only the last commit may be damaged: so nothing is written
             # behind commits of a writer that died between its write and its sync.
             self._sync_names()
-            try:
-                file.sync()
-            except StorageError:
-                self._doubtful_from = 0  # whose commits it has lost isn't known
-                raise
-            self._doubtful_from = None
+            self._sync_commits(file)
         self._unsynced = False
+
+    def _sync_commits(self, file: JournalFile) -> None:
+        """Bring to the disk what others have committed, or a writer that died."""
+        try:
+            self._mark = self._mark or SyncMark(self.directory, file)
+        except OSError as error:
+            raise handles.storage_error(self._mark_path, "open", error) from error
+        if not self._is_marked():
+            with suppress(StorageError):
+                self.sync_file()
+                return
+        self._write_anew(file)
+
+    @property
+    def _mark_path(self) -> Path:
+        return self.directory / SYNC_MARK_NAME
+
+    def sync_file(self) -> None:
+        """Return when what the journal holds survives a power cut.
+
+        It is marked meanwhile, and stays so if the sync fails: then what is in the file since the
+        last sync must be cut off before the next one, which takes the mark away. Only a new
+        journal, which isn't in its place yet, has no mark: if its sync fails, it is given up.
+        """
+        mark = self._mark
+        if mark is None:
+            self.file.sync()
+            return
+        try:
+            mark.set()
+        except OSError as error:
+            raise handles.storage_error(self._mark_path, "write", error) from error
+        self.file.sync()
+        mark.clear()
+
+    def _write_anew(self, file: JournalFile) -> None:
+        """Put a copy in the place of a file of which the disk may lack what the cache still holds.
+
+        To write the same bytes over themselves doesn't help: a block that was allocated for a
+        write that failed may be read as zeros after the next start, whatever is written to it.
+        """
+        end = self._end
+
+        def commits() -> Iterator[bytes]:
+            found = START.offset
+            for block in verified_blocks(file, START, end):
+                text = b"\n".join([*block.lines, b""])
+                found += len(text)
+                yield text
+            if found != end:  # the cache has let go of it
+                self._stale = True
+                reason = f"of its {end} bytes only {found} can be read again after a failed sync"
+                raise StorageError(self.path, "read", errno.EIO, reason)
+
+        try:
+            self.replace_file(self.write_beside(commits()))
+        except StorageError as error:
+            reason = f"{error.reason}; it takes {end} bytes, and nothing was changed"
+            operation = "write anew, after a failed sync,"
+            raise StorageError(self.path, operation, error.errno, reason) from error
+
+    def write_beside(self, chunks: Iterable[bytes]) -> JournalFile:
+        """A new file for the journal, on the disk and locked; it is not in its place yet.
+
+        The caller holds the commit lock.
+        """
+        path = self.path.with_name(NEW_NAME)
+        files.remove_file(path)  # of one that died: only who holds the commit lock writes it
+        try:
+            new = JournalFile(path, create=True)
+        except OSError as error:
+            raise handles.storage_error(path, "create", error) from error
+        try:
+            for chunk in chunks:
+                new.append(chunk)
+            new.take_owner_of(self.file)
+            new.sync()
+            self._lock(new)
+        except BaseException:
+            new.close()
+            files.remove_file(path)
+            raise
+        return new
+
+    def replace_file(self, new: JournalFile) -> None:
+        """Put a file of :meth:`write_beside` in the place of the journal, and go on with it.
+
+        On return it survives a power cut, and the caller holds its lock instead of the old one's.
+        If this raises once it is in its place, the old one may be there after a power cut.
+        """
+        mark, old = self._mark, self.file
+        assert mark is not None
+        try:
+            mark.set()
+            new.rename(self.path)
+        except BaseException as error:
+            new.close()
+            files.remove_file(self.path.with_name(NEW_NAME))
+            if isinstance(error, OSError):
+                raise handles.storage_error(self.path, "replace", error) from error
+            raise
+        self._file = new
+        self._hint_end = 0
+        self._known_ns = new.size_and_change()[1]
+        old.unlock()
+        try:
+            directories.sync_directory(self.directory)
+        except OSError as error:
+            raise handles.storage_error(self.directory, "sync", error) from error
+        mark.clear()
 
     def _sync_names(self) -> None:
         """Whoever made or copied the job may not have waited until its name was on the disk."""
@@ -66,10 +183,6 @@ class Recovery(Reader):
                     continue  # whoever may not read it has hardly made a name in there
                 raise handles.storage_error(path, "sync", error) from error
         self._names_synced = True
-
-    def _open(self) -> JournalFile:
-        self._names_synced = False
-        return super()._open()
 
     def _complete_line(self, file: JournalFile) -> None:
         """A commit that lacks nothing but its LF has happened: an editor may have taken that."""

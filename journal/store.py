@@ -43,7 +43,9 @@ from journal.validate import check_job_id, is_job_id
 MAX_OPEN_LOGS = 64
 STAGING_NAME = ".staging"
 # What lies beside a journal, and tells what has lost one from what never was a job.
-_OF_A_JOB = re.compile(r"artifacts|index\.hint|run\.lock|journal\.(damaged|torn|other)-.*")
+_OF_A_JOB = re.compile(
+    r"artifacts|index\.hint|run\.lock|sync\.mark|journal\.(damaged|torn|other)-.*"
+)
 _HEAD_BYTES = 1024  # most job records; the rest take a second look
 
 _stores: weakref.WeakSet[Store] = weakref.WeakSet()
@@ -115,9 +117,7 @@ class Store:
 
     def _evict(self) -> None:
         for job_id, log in self._logs.items():
-            # A batch holds its lock: a second log would wait for it. And only the log whose sync
-            # has failed knows what has to be written again.
-            if not log.in_commit and not log.in_doubt:
+            if not log.in_commit:  # a batch holds its lock: a second log would wait for it
                 del self._logs[job_id]
                 log.close_unless_used()
                 return

@@ -285,7 +285,7 @@ def _forward(log: Log, ours: Copy, theirs: Copy, artifacts: Artifacts) -> Pulled
     commits = replay_missing(log, ours, theirs)
     try:
         artifacts.install("behind")  # before the commits that name them are on the disk
-        forward(log.file, ours, theirs, commits)
+        forward(log, ours, theirs, commits)
     except CommitOutcomeUnknownError:
         raise
     except BaseException:

@@ -80,6 +80,10 @@ class Child:
         self._process.kill()
         self._process.wait()
 
+    def wait(self) -> int:
+        """Its exit status, once it has ended."""
+        return self._process.wait()
+
     def end(self) -> None:
         """Close its stdin, and wait until it has ended well, with all that it forked."""
         self._stdin.close()

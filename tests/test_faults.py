@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -26,11 +27,13 @@ from journal import (
     CommitOutcomeUnknownError,
     JobRow,
     JobService,
+    JournalDamagedError,
     JournalError,
     RowStatus,
     StorageError,
     StoreError,
 )
+from journal.verify import verify_job
 
 JOB = "faulty"
 
@@ -319,83 +322,207 @@ def test_a_torn_tail_that_cannot_be_saved_is_not_cut_off(
 
 @linux_sync
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EDQUOT])
-def test_a_failed_sync_says_that_the_outcome_is_unknown_and_is_not_tried_again(
+def test_a_commit_whose_sync_fails_is_cut_off_again_and_the_error_says_so(
     service: JobService, path: Path, faulty: FaultyOs, number: int
 ) -> None:
     before = path.read_bytes()
     faulty.plan("fdatasync", fails(number))
-    with pytest.raises(CommitOutcomeUnknownError) as refused:
+    with pytest.raises(StorageError, match="taken back: nothing of it is recorded") as refused:
         service.complete_row(f"{JOB}:1", "T-1")
     assert (refused.value.errno, refused.value.path) == (number, str(path))
-    assert "unknown" in str(refused.value)
-    assert faulty.count("fdatasync") == 1
-    assert faulty.count("write") == 1
-    assert path.read_bytes().startswith(before)
-
-
-@linux_sync
-def test_the_next_use_after_a_failed_sync_reads_the_file_again_and_syncs_nothing_to_read(
-    service: JobService, path: Path, faulty: FaultyOs
-) -> None:
-    faulty.plan("fdatasync", fails(errno.EIO))
-    with pytest.raises(CommitOutcomeUnknownError):
-        service.complete_row(f"{JOB}:1", "T-1")
-    # What the kernel has dropped is not there when the file is read again.
-    content = path.read_bytes()
-    os.truncate(path, len(content) - 20)
+    wanted = {"write", "ftruncate", "fdatasync"}
+    names = [name for name, _ in faulty.calls if name in wanted]
+    assert names == ["write", "fdatasync", "ftruncate", "fdatasync"]
+    assert_unchanged(service, path, before)
     faulty.calls.clear()
-    assert service.get_job_summary(JOB)["pending_count"] == 8
-    assert ("pread", 0) in [(name, arguments[-1]) for name, arguments in faulty.calls]
-    assert faulty.count("fdatasync") == 0
-    assert service.get_rows(JOB)[0].status is RowStatus.PENDING
+    assert_works_again(service, path, before)
+    assert faulty.count("fdatasync") == 1, "all before it is on the disk"
+    assert faulty.count("rename") == 0
 
 
 @linux_sync
-def test_a_commit_that_a_failed_sync_left_in_the_file_is_seen_and_built_upon(
-    service: JobService, path: Path, faulty: FaultyOs
-) -> None:
-    faulty.plan("fdatasync", fails(errno.EIO))
-    with pytest.raises(CommitOutcomeUnknownError):
-        service.complete_row(f"{JOB}:1", "T-1")
-    content = path.read_bytes()
-    assert service.get_rows(JOB)[0].tracking_number == "T-1"
-    assert_works_again(service, path, content)
-
-
-@linux_sync
-def test_what_a_failed_sync_may_have_dropped_is_written_again_before_anything_is_built_upon_it(
+def test_a_batch_whose_sync_fails_is_cut_off_whole_with_what_was_written_before_its_end(
     service: JobService, path: Path, faulty: FaultyOs
 ) -> None:
     before = path.read_bytes()
-    faulty.plan("fdatasync", fails(errno.EIO))
-    with pytest.raises(CommitOutcomeUnknownError):
-        service.complete_row(f"{JOB}:1", "T-1")
-    doubtful = path.read_bytes()[len(before) :]
-    faulty.calls.clear()
-    service.complete_row(f"{JOB}:3", "T-3")
-    wanted = {"write", "pwrite", "fdatasync"}
-    calls = [(name, arguments) for name, arguments in faulty.calls if name in wanted]
-    assert [name for name, _ in calls] == ["pwrite", "fdatasync", "write", "fdatasync"]
-    assert calls[0][1][1:] == (doubtful, len(before))
-    assert path.read_bytes().startswith(before + doubtful)
-
-
-@linux_sync
-def test_a_failed_sync_of_a_batch_says_that_the_outcome_of_all_of_it_is_unknown(
-    service: JobService, path: Path, faulty: FaultyOs
-) -> None:
     faulty.plan("fdatasync", fails(errno.EIO))
 
     def batch() -> None:
         with service.batch(JOB):
             service.complete_row(f"{JOB}:1", "T-1")
-            service.complete_row(f"{JOB}:3", "T-3")
+            service.create_rows(JOB, big_rows(80))
 
-    with pytest.raises(CommitOutcomeUnknownError):
+    with pytest.raises(StorageError):
         batch()
-    assert faulty.count("fdatasync") == 1
-    assert_works_again(service, path, path.read_bytes())
-    assert service.get_job_summary(JOB)["successful_rows"] == 3
+    assert_unchanged(service, path, before)
+    assert_works_again(service, path, before)
+
+
+def refuse_cut(faulty: FaultyOs, call: str) -> None:
+    """The next commit's sync fails, and so does ``call`` of what cuts it off."""
+    faulty.plan("fdatasync", *[fails(errno.EIO)] * (1 + (call == "fdatasync")))
+    if call == "ftruncate":
+        faulty.plan("ftruncate", fails(errno.EIO))
+
+
+def is_marked(path: Path) -> bool:
+    return bool(path.with_name("sync.mark").read_bytes().strip())
+
+
+@linux_sync
+@pytest.mark.parametrize("call", ["ftruncate", "fdatasync"])
+@pytest.mark.parametrize("who", ["the same service", "another that had it open", "a new one"])
+def test_what_a_failed_sync_leaves_in_doubt_is_written_to_a_new_file_by_whoever_commits_next(
+    service: JobService, path: Path, faulty: FaultyOs, call: str, who: str
+) -> None:
+    inode, before = path.stat().st_ino, path.read_bytes()
+    with JobService(service.root) as other:
+        other.complete_row(f"{JOB}:8", "T-8")
+        service.complete_row(f"{JOB}:7", "T-7")
+        if who == "another that had it open":
+            other.complete_row(f"{JOB}:6", "T-6")
+            with service.batch(JOB):
+                pass  # now both know all, and that it is on the disk
+        refuse_cut(faulty, call)
+        with pytest.raises(CommitOutcomeUnknownError):
+            service.complete_row(f"{JOB}:1", "T-1")
+        assert is_marked(path)
+        left = path.read_bytes()
+        with JobService(service.root) as new:
+            first = {"the same service": service, "a new one": new}.get(who, other)
+            first.complete_row(f"{JOB}:3", "T-3")
+        assert path.stat().st_ino != inode
+        assert not is_marked(path)
+        assert left.startswith(before)
+        assert path.read_bytes().startswith(left)
+        for one in (service, other):
+            assert_works_again(one, path, left) if one is service else one.skip_row(f"{JOB}:4")
+    assert sorted(one.name for one in path.parent.iterdir()) == ["journal.jsonl", "sync.mark"]
+    assert verify_job(path.parent).findings == []
+
+
+DIES = """
+import journal.system
+
+class Dies:
+    def __getattr__(self, name):
+        return getattr(os, name)
+
+    def fdatasync(self, fd):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+service = JobService(root)
+service.skip_row(f"{job_id}:9")
+journal.system.os = Dies()
+tell("now")
+service.complete_row(f"{job_id}:1", "T-1")
+"""
+
+
+@linux_sync
+def test_after_a_process_has_died_in_its_sync_the_next_one_does_not_trust_the_cache(
+    tmp_path: Path, path: Path
+) -> None:
+    with Child(DIES, tmp_path, JOB) as child:
+        assert child.hear() == "now"
+        assert child.wait() == -signal.SIGKILL
+    inode, left = path.stat().st_ino, path.read_bytes()
+    with JobService(tmp_path) as service:
+        assert service.get_rows(JOB)[0].tracking_number == "T-1"
+        assert path.stat().st_ino == inode, "reading changes nothing"
+        assert_works_again(service, path, left)
+    assert path.stat().st_ino != inode
+
+
+@linux_sync
+def test_writers_that_do_not_sync_go_on_upon_what_is_in_doubt_and_the_next_that_does_keeps_it(
+    service: JobService, path: Path, faulty: FaultyOs
+) -> None:
+    refuse_cut(faulty, "ftruncate")
+    with pytest.raises(CommitOutcomeUnknownError):
+        service.complete_row(f"{JOB}:1", "T-1")
+    inode = path.stat().st_ino
+    with JobService(service.root, sync="none") as other:
+        other.complete_row(f"{JOB}:2", "T-2")
+    assert (path.stat().st_ino, is_marked(path)) == (inode, True)
+    service.complete_row(f"{JOB}:3", "T-3")
+    assert path.stat().st_ino != inode
+    rows = read_all(service.root, JOB)[1]
+    assert [row.tracking_number for row in rows[:3]] == ["T-1", "T-2", "T-3"]
+
+
+@linux_sync
+def test_a_mark_of_an_earlier_boot_says_nothing(path: Path) -> None:
+    path.with_name("sync.mark").write_bytes(b"another boot".ljust(63) + b"\n")
+    inode = path.stat().st_ino
+    with JobService(path.parents[1]) as service:
+        service.complete_row(f"{JOB}:3", "T-3")
+    assert (path.stat().st_ino, is_marked(path)) == (inode, False)
+
+
+@linux_sync
+@pytest.mark.parametrize("call", ["write", "rename", "fdatasync", "fsync"])
+def test_what_is_in_doubt_and_cannot_be_written_anew_is_refused_in_words_and_kept(
+    service: JobService, path: Path, faulty: FaultyOs, call: str
+) -> None:
+    refuse_cut(faulty, "ftruncate")
+    with pytest.raises(CommitOutcomeUnknownError):
+        service.complete_row(f"{JOB}:1", "T-1")
+    left = path.read_bytes()
+    faulty.plan(call, fails(errno.ENOSPC))
+    with pytest.raises(StorageError, match=r"write anew, after a failed sync,.*bytes") as refused:
+        service.complete_row(f"{JOB}:3", "T-3")
+    assert (refused.value.errno, refused.value.path) == (errno.ENOSPC, str(path))
+    assert path.read_bytes() == left
+    assert is_marked(path)
+    assert not path.with_name("journal.jsonl.new").exists()
+    assert_works_again(service, path, left)
+
+
+@linux_sync
+def test_what_the_cache_has_let_go_of_since_a_failed_sync_is_not_written_anew_as_it_was(
+    service: JobService, path: Path, faulty: FaultyOs
+) -> None:
+    refuse_cut(faulty, "fdatasync")
+    with pytest.raises(CommitOutcomeUnknownError):
+        service.complete_row(f"{JOB}:1", "T-1")
+    inode = path.stat().st_ino
+    with path.open("r+b") as file:
+        file.seek(600)
+        file.write(bytes(100))
+    left = path.read_bytes()
+    with pytest.raises(StorageError, match="can be read again after a failed sync"):
+        service.complete_row(f"{JOB}:3", "T-3")
+    assert (path.stat().st_ino, path.read_bytes()) == (inode, left)
+    with pytest.raises(JournalDamagedError):
+        service.get_job(JOB)
+
+
+@linux_sync
+@pytest.mark.parametrize("kind", ["link", "pipe", "hard link"])
+def test_a_mark_that_is_no_file_of_its_own_is_refused_and_written_to_by_nobody(
+    tmp_path: Path, path: Path, kind: str
+) -> None:
+    other, mark = tmp_path / "other", path.with_name("sync.mark")
+    other.write_bytes(b"mine")
+    if kind == "pipe":
+        os.mkfifo(mark)
+    else:
+        (mark.symlink_to if kind == "link" else mark.hardlink_to)(other)
+    with JobService(tmp_path) as service, pytest.raises(StorageError, match=r"sync\.mark"):
+        service.complete_row(f"{JOB}:3", "T-3")
+    assert other.read_bytes() == b"mine"
+
+
+@linux_sync
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_mark_belongs_to_whom_the_journal_does(path: Path) -> None:
+    os.chown(path, 12345, 12345)
+    path.chmod(0o660)
+    with JobService(path.parents[1]) as service:
+        service.complete_row(f"{JOB}:3", "T-3")
+    stat = path.with_name("sync.mark").stat()
+    assert (stat.st_uid, stat.st_gid, stat.st_mode & 0o777) == (12345, 12345, 0o660)
 
 
 @linux_sync
@@ -421,17 +548,25 @@ def test_a_commit_is_written_only_after_one_that_another_writer_left_unsynced_is
 
 
 @linux_sync
-def test_a_commit_is_refused_while_what_is_before_it_cannot_be_synced(
+def test_what_others_left_unsynced_is_written_anew_if_it_cannot_be_synced(
     service: JobService, path: Path, faulty: FaultyOs
 ) -> None:
     with JobService(path.parents[1], sync="none") as other:
         other.complete_row(f"{JOB}:1", "T-1")
-    before = path.read_bytes()
+    inode, before = path.stat().st_ino, path.read_bytes()
     faulty.plan("fdatasync", fails(errno.EIO))
+    service.complete_row(f"{JOB}:3", "T-3")
+    assert path.stat().st_ino != inode
+    assert path.read_bytes().startswith(before)
+    faulty.always("fdatasync", fails(errno.EIO))
+    with JobService(path.parents[1], sync="none") as other:
+        other.complete_row(f"{JOB}:4", "T-4")
+    before = path.read_bytes()
     with pytest.raises(StorageError) as refused:
-        service.complete_row(f"{JOB}:3", "T-3")
+        service.complete_row(f"{JOB}:5", "T-5")
     assert not isinstance(refused.value, CommitOutcomeUnknownError)
     assert path.read_bytes() == before
+    faulty.heal()
     assert_works_again(service, path, before)
 
 
@@ -505,22 +640,6 @@ def test_a_change_of_names_whose_sync_fails_has_an_unknown_outcome(
         with pytest.raises(CommitOutcomeUnknownError):
             service.delete_job(JOB)
         assert service.get_job(JOB) is None
-
-
-@linux_sync
-def test_doubtful_pages_are_written_again_until_a_sync_succeeds(
-    service: JobService, faulty: FaultyOs
-) -> None:
-    faulty.plan("fdatasync", fails(errno.EIO), fails(errno.EIO))
-    with pytest.raises(CommitOutcomeUnknownError):
-        service.complete_row(f"{JOB}:1", "T-1")
-    with pytest.raises(StorageError):
-        service.complete_row(f"{JOB}:3", "T-3")
-    faulty.calls.clear()
-    service.complete_row(f"{JOB}:3", "T-3")
-    wanted = {"write", "pwrite", "fdatasync"}
-    names = [name for name, _ in faulty.calls if name in wanted]
-    assert names == ["pwrite", "fdatasync", "write", "fdatasync"]
 
 
 # --- reads -----------------------------------------------------------------------------------

@@ -223,18 +223,23 @@ def test_a_commit_that_cannot_be_written_fails_for_each_of_its_threads_and_chang
     assert statuses(service)[1:4] == [RowStatus.PENDING, RowStatus.COMPLETED, RowStatus.PENDING]
 
 
-def test_a_failed_sync_is_an_unknown_outcome_for_each_of_its_threads(
-    service: JobService, faulty: FaultyOs
+@pytest.mark.parametrize("cut", [True, False])
+def test_a_failed_sync_is_told_to_each_of_its_threads_with_what_is_known_of_their_commit(
+    service: JobService, faulty: FaultyOs, *, cut: bool
 ) -> None:
     disk = SlowDisk(faulty, fails(errno.EIO))
+    if not cut:
+        faulty.plan("ftruncate", fails(errno.EIO))
     first, others = ask_during_a_sync(service, disk, range(2, 5))
     disk.go_on()
     first.heard()
     errors = [other.refused() for other in others]
-    assert [type(error) for error in errors] == [CommitOutcomeUnknownError] * 3
+    kind = StorageError if cut else CommitOutcomeUnknownError
+    assert [type(error) for error in errors] == [kind] * 3
     assert len({id(error) for error in errors}) == 3
     service.complete_row(f"{JOB}:6")
-    assert {row.row_number for row in service.get_rows(JOB, "completed")} == {1, 2, 3, 4, 6}
+    expected = {1, 6} if cut else {1, 2, 3, 4, 6}
+    assert {row.row_number for row in service.get_rows(JOB, "completed")} == expected
 
 
 def test_when_a_commit_cannot_begin_each_thread_tries_for_itself(

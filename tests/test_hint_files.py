@@ -328,6 +328,7 @@ def test_no_hint_is_written_over_commits_in_doubt_or_a_discarded_batch(
     with JobService(tmp_path) as service:
         service.get_job(JOB)
         disk.plan("fdatasync", works, fails(errno.EIO))
+        disk.plan("ftruncate", fails(errno.EIO))
         with pytest.raises(CommitOutcomeUnknownError):
             service.fail_row(f"{JOB}:5", "E", "x" * 9000)
         service.get_job(JOB)

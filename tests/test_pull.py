@@ -643,7 +643,7 @@ def test_commits_are_synced_before_the_next_is_written_or_before_they_appear(
             at = next(
                 n for n, (name, given) in enumerate(calls) if name == "write" and given[1] == commit
             )
-            assert names[at + 1] == "fdatasync"
+            assert names[at + 1 : at + 4] == ["pwrite", "fdatasync", "pwrite"]  # marked meanwhile
     else:
         assert all(("write", (commit,)) not in calls for commit in missing)
         rename = names.index("rename")

@@ -23,7 +23,10 @@ Names
     so a sync of either directory makes it durable. And changes to the same name in the same
     directory happen in their order: none is there without those that came before it.
 
-Syncs do what they say, and a drive doesn't lie about them. What was on the disk before the scenario
+Syncs do what they say, and a drive doesn't lie about them. One that fails, fails for good: pages of
+4 KiB that it should have written keep what was on the disk before, or zeros, whatever is written
+to them later, and later syncs report success all the same (Rebello et al., "Can Applications
+Recover from fsync Failures?", ATC 2020). Only what is cut off is allocated anew, and works again. What was on the disk before the scenario
 acted is durable.
 
 Every state that a cut at any moment may leave is one that a cut just before the next sync may
@@ -40,6 +43,7 @@ from typing import NamedTuple
 
 from recorder import (
     Acknowledged,
+    FailedSync,
     Names,
     Operation,
     Recording,
@@ -50,7 +54,8 @@ from recorder import (
     Write,
 )
 
-GRAINS_BYTES = (512, 4096)
+PAGE_BYTES = 4096
+GRAINS_BYTES = (512, PAGE_BYTES)
 EXHAUSTIVE = 2048  # so many states of one cut are all tried; of more, a sample
 REGULAR = 64  # so many prefixes, and so many single blocks, of a long list; fewer for few draws
 GARBAGE = bytes(range(128, 256)) * (4096 // 128)  # no text, and no LF in it
@@ -81,6 +86,7 @@ def crash_states(recording: Recording, draw: Random, draws: int) -> Iterator[tup
     views = [first]
     acknowledged = 0
     pending: list[Operation] = []
+    lost: dict[int, set[int]] = {}  # by file: pages that can't be written any more
     for number, operation in enumerate([*recording.operations, Sync(-1)]):
         if isinstance(operation, Sync):
             cut = Cut(number, acknowledged, first, views)
@@ -88,13 +94,43 @@ def crash_states(recording: Recording, draw: Random, draws: int) -> Iterator[tup
                 for state in _states(sure, pending, grain, draw, draws):
                     yield cut, state
             pending = _settle(sure, pending, operation.node)
+        elif isinstance(operation, FailedSync):
+            _lose(lost, pending, operation.node)
+            pending = [_without_lost(one, lost, sure) for one in pending]
         elif isinstance(operation, Acknowledged):
             views = views[-1:]
             acknowledged += 1
         else:
-            pending.append(operation)
+            if isinstance(operation, Truncate):
+                pages = lost.get(operation.file, set())
+                pages -= {page for page in pages if (page + 1) * PAGE_BYTES > operation.size}
+            pending.append(_without_lost(operation, lost, sure))
             seen.apply(operation)
             views.append(seen.tree())
+
+
+def _lose(lost: dict[int, set[int]], pending: list[Operation], file: int) -> None:
+    """The pages that were to be written to a file when its sync failed."""
+    for operation in pending:
+        if isinstance(operation, Write) and operation.file == file:
+            end = operation.offset + len(operation.data) - 1
+            pages = range(operation.offset // PAGE_BYTES, end // PAGE_BYTES + 1)
+            lost.setdefault(file, set()).update(pages)
+
+
+def _without_lost(operation: Operation, lost: dict[int, set[int]], sure: View) -> Operation:
+    """A write as it reaches the disk: pages that are lost keep what is there."""
+    if not isinstance(operation, Write) or not lost.get(operation.file):
+        return operation
+    data = bytearray(operation.data)
+    there = sure.contents.get(operation.file, b"")
+    for page in lost[operation.file]:
+        first = max(page * PAGE_BYTES, operation.offset)
+        end = min((page + 1) * PAGE_BYTES, operation.offset + len(data))
+        if first < end:
+            kept = there[first:end].ljust(end - first, b"\0")
+            data[first - operation.offset : end - operation.offset] = kept
+    return operation._replace(data=bytes(data))
 
 
 def _settle(sure: View, pending: list[Operation], node: int) -> list[Operation]:

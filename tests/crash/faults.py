@@ -216,9 +216,10 @@ class Ledger:
             for places in (self._unsynced, self._never_synced):
                 places[_inode(arguments[0])] |= set(range(end - result, end))
         elif name == "pwrite":
+            # What a failed sync has left in doubt stays so: a block that was allocated for a write
+            # that failed may be read as zeros after the next start, whatever is written to it.
             written = set(range(arguments[2], arguments[2] + result))
             self._unsynced[_inode(arguments[0])] |= written
-            self._doubtful[_inode(arguments[0])] -= written
         elif name == "ftruncate":
             inode = _inode(arguments[0])
             for places in (self._unsynced, self._never_synced, self._doubtful):
@@ -254,7 +255,7 @@ class Ledger:
         """The kernel takes pages that a failed sync has dropped for clean: to ask again is to lie."""
         doubtful = self._doubtful[_inode(descriptor)]
         assert not doubtful, (
-            f"synced again without having been written again: {len(doubtful)} bytes"
+            f"synced again without having been cut off or written to a new file: {len(doubtful)} bytes"
         )
 
     def _add_name(self, path: str | os.PathLike[str]) -> None:

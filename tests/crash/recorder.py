@@ -7,8 +7,10 @@ the states from that a power cut may leave.
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +23,9 @@ BASE = 0  # the number of the directory that the recording is about
 STORE = "srv/jobs"  # the store's root below it; two levels, since a store makes its parents too
 
 _TOP = (BASE, "")  # where the base itself would stand
+
+# Written and never synced; after a power cut it is of another boot, which says nothing: not recorded.
+_NOT_RECORDED = "sync.mark"
 
 Tree = dict[str, bytes | None]  # content by path below the base, None for a directory
 
@@ -49,11 +54,17 @@ class Sync(NamedTuple):
     node: int
 
 
+class FailedSync(NamedTuple):
+    """It was refused, and what it should have written never reaches the disk."""
+
+    node: int
+
+
 class Acknowledged(NamedTuple):
     """From here on, what the scenario has done so far must survive."""
 
 
-Operation = Write | Truncate | Names | Sync | Acknowledged
+Operation = Write | Truncate | Names | Sync | FailedSync | Acknowledged
 
 
 class View:
@@ -129,8 +140,11 @@ class Recorder:
         "statvfs", "strerror", "uname", "urandom", "fchown", "fchmod",
     ))  # fmt: skip
 
-    def __init__(self, base: Path) -> None:
+    def __init__(self, base: Path, refused: Container[str] = ()) -> None:
+        """``refused``: which calls fail with EIO, as ``fdatasync 2`` for the second of its name."""
         self.operations: list[Operation] = []
+        self._refused = refused
+        self._calls: Counter[str] = Counter()
         self._base = base
         self._view = View()
         self._open: dict[int, _Open] = {}
@@ -151,6 +165,8 @@ class Recorder:
     def _take_over(self, path: Path, directory: int) -> None:
         """Number what is there already."""
         for entry in os.scandir(path):
+            if entry.name == _NOT_RECORDED:
+                continue
             node = self._number(is_directory=entry.is_dir(follow_symlinks=False))
             self._view.names[directory, entry.name] = node
             if entry.is_dir(follow_symlinks=False):
@@ -189,8 +205,8 @@ class Recorder:
 
     def open(self, path: str | Path, flags: int, mode: int = 0o777) -> int:
         fd = os.open(path, flags, mode)
-        if not Path(path).is_relative_to(self._base):  # the system's own, which is only read
-            return fd
+        if not Path(path).is_relative_to(self._base) or Path(path).name == _NOT_RECORDED:
+            return fd  # the system's own, which is only read
         slot = self._slot(path)
         node = BASE if slot == _TOP else self._view.names.get(slot)
         if node is None:
@@ -213,10 +229,18 @@ class Recorder:
 
     def pwrite(self, fd: int, data: bytes | bytearray | memoryview, offset: int) -> int:
         count = os.pwrite(fd, data, offset)
+        if fd not in self._open:
+            return count
         self._note(Write(self._open[fd].node, offset, bytes(data[:count])))
         return count
 
+    def _refuse(self, name: str) -> bool:
+        self._calls[name] += 1
+        return f"{name} {self._calls[name]}" in self._refused
+
     def ftruncate(self, fd: int, size: int) -> None:
+        if self._refuse("ftruncate"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
         os.ftruncate(fd, size)
         self._note(Truncate(self._open[fd].node, size))
 
@@ -225,6 +249,9 @@ class Recorder:
         self._note(Sync(self._open[fd].node))
 
     def fdatasync(self, fd: int) -> None:
+        if self._refuse("fdatasync"):
+            self._note(FailedSync(self._open[fd].node))
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
         os.fdatasync(fd)
         self._note(Sync(self._open[fd].node))
 
@@ -251,6 +278,8 @@ class Recorder:
 
     def unlink(self, path: str | Path) -> None:
         os.unlink(path)
+        if Path(path).name == _NOT_RECORDED:
+            return
         self._name((self._slot(path), None))
 
     def rmdir(self, path: str | Path) -> None:
@@ -261,7 +290,7 @@ class Recorder:
 def record(scenario: Scenario, base: Path) -> Recording:
     """Put a store below ``base``, an empty directory, through the scenario."""
     scenario.prepare(base / STORE)
-    recorder = Recorder(base)
+    recorder = Recorder(base, scenario.refused)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(journal.system, "os", recorder)
         scenario.act(base / STORE, recorder.acknowledge)

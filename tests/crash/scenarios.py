@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from journal import JobService
+from journal import CommitOutcomeUnknownError, JobService, StorageError
 from journal.repair import repair_job
 
 JOB = "proven"
@@ -22,11 +22,15 @@ Acknowledge = Callable[[], None]
 
 
 class Scenario(NamedTuple):
-    """``prepare`` and ``act`` get the root of a store; ``act`` opens a service of its own."""
+    """``prepare`` and ``act`` get the root of a store; ``act`` opens a service of its own.
+
+    ``refused``: which calls fail meanwhile: see :class:`recorder.Recorder`.
+    """
 
     name: str
     prepare: Callable[[Path], None]
     act: Callable[[Path, Acknowledge], None]
+    refused: frozenset[str] = frozenset()
 
 
 def nothing(root: Path) -> None:
@@ -260,8 +264,25 @@ def repair(root: Path, acknowledge: Acknowledge) -> None:
         acknowledge()
 
 
+def a_sync_fails(root: Path, acknowledge: Acknowledge) -> None:
+    """What goes on after it is acknowledged, by the same service and by a new one."""
+    for numbers in ((4, 5, 6), (7, 8)):
+        with JobService(root) as service:
+            for number in numbers:
+                with suppress(StorageError, CommitOutcomeUnknownError):
+                    service.complete_row(f"{JOB}:{number}", "T" * 700)
+                    acknowledge()
+
+
 SCENARIOS = [
     Scenario("create job", nothing, create_job),
+    Scenario("a failed sync", some_rows, a_sync_fails, frozenset(["fdatasync 3"])),
+    Scenario(
+        "a failed sync, then another service",
+        some_rows,
+        a_sync_fails,
+        frozenset(["fdatasync 4", "ftruncate 1"]),
+    ),
     Scenario("streamed create_rows", some_rows, streamed_rows),
     Scenario("single commits", some_rows, single_commits),
     Scenario("batch", some_rows, batches),

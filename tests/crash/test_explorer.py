@@ -156,6 +156,29 @@ def test_a_synced_write_is_in_every_state_and_its_name_need_not_be(tmp_path: Pat
     assert {tree.get("new") for tree in states_after(tmp_path, act)} == {b"new", None}
 
 
+@pytest.mark.parametrize("cut", [True, False])
+def test_what_a_failed_sync_was_to_write_is_lost_whatever_is_written_and_synced_later_unless_it_is_cut_off(
+    tmp_path: Path, *, cut: bool
+) -> None:
+    old = tmp_path / "old"
+    old.write_bytes(b"a" * 4096)
+    disk = Recorder(tmp_path, {"fdatasync 1"})
+    fd = write(disk, old, b"b" * 6000, disk.O_RDWR | disk.O_APPEND)
+    with pytest.raises(OSError, match="Input/output"):
+        disk.fdatasync(fd)
+    if cut:
+        disk.ftruncate(fd, 4096)
+        disk.write(fd, b"c" * 6000)
+    else:
+        disk.pwrite(fd, b"c" * 6000, 4096)
+    disk.write(fd, b"d" * 4096)
+    disk.fdatasync(fd)
+    states = crash_states(Recording(disk.before, disk.operations), Random(1), 9)
+    found = {tree["old"] for at, tree in states if at.after == len(disk.operations)}
+    tail = b"c" * 6000 + b"d" * 4096 if cut else bytes(8192) + b"d" * (6000 + 4096 - 8192)
+    assert found == {b"a" * 4096 + tail}
+
+
 def test_a_rename_is_atomic_and_lost_unless_one_of_its_directories_is_synced(
     tmp_path: Path,
 ) -> None:
