@@ -173,19 +173,29 @@ class JobBusyError(JournalError):
 class JobLockedError(JournalError):
     """The commit lock was not to be had in time; nothing changed.
 
-    Attributes: ``job_id``, ``timeout_s`` (seconds waited).
+    Attributes: ``job_id``, ``timeout_s`` (seconds waited), ``by_task`` (bool: a batch of another
+    asyncio task of the same thread has it, for which there is no waiting).
     """
 
-    __match_args__ = ("job_id", "timeout_s")
+    __match_args__ = ("job_id", "timeout_s", "by_task")
 
-    def __init__(self, job_id: str, timeout_s: float) -> None:
-        super().__init__(
-            f"{job_id!r} stayed locked for {timeout_s:g} s: another process or thread holds a "
-            "batch open or writes many rows; try again, or open the service with a larger "
-            "lock_timeout_s"
-        )
+    def __init__(self, job_id: str, timeout_s: float, by_task: bool = False) -> None:  # noqa: FBT002
+        if by_task:
+            message = (
+                f"another asyncio task of this thread has a batch of {job_id!r} open, and this "
+                "change would become a part of it: nothing was changed; end the batch before the "
+                "next await, or make the change in the task that opened it"
+            )
+        else:
+            message = (
+                f"{job_id!r} stayed locked for {timeout_s:g} s: another process or thread holds a "
+                "batch open or writes many rows; try again, or open the service with a larger "
+                "lock_timeout_s"
+            )
+        super().__init__(message)
         self.job_id = job_id
         self.timeout_s = timeout_s
+        self.by_task = by_task
 
 
 class JobMismatchError(JournalError):

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -107,6 +108,7 @@ class Log(Recovery):
         self._at_end: list[Callable[[bool], None]] = []
         self._names_synced = create  # of a new job, whoever moves it to its place syncs them
         self._owner = 0  # the thread that is in a commit
+        self._task: object = None  # in that thread, the asyncio task whose batch is open
         self._group = Group(lock_timeout_s)
         if create:
             self._file = JournalFile(self.path, create=True)
@@ -197,6 +199,9 @@ class Log(Recovery):
         if self._depth:
             self._unwind(self._living_depth())
         if self._depth:
+            if self._task is not None and self._task is not _current_task():
+                self.mutex.release()
+                raise JobLockedError(self.directory.name, 0, by_task=True)
             self._saves.append(self._savepoint())
             self._depth += 1
             return self
@@ -234,7 +239,7 @@ class Log(Recovery):
             self._stale = True
             self._finish(error is not None or self._failed is not None)
         finally:
-            self._depth = self._owner = 0
+            self._depth, self._owner, self._task = 0, 0, None
             self.mutex.release()
         failed, self._failed = self._failed, None
         if error is None and failed is not None:
@@ -251,6 +256,8 @@ class Log(Recovery):
         """Let later blocks join the one that was just entered, while ``block`` lives."""
         self._joinable.append((block, self._depth))
         self._took_long = True
+        if self._depth == 1:
+            self._task = _current_task()
 
     def stop_joining(self, block: weakref.ref[Any]) -> None:
         """End what :meth:`let_join` began, and all that was left over inside of it."""
@@ -273,7 +280,7 @@ class Log(Recovery):
         if self._depth > depth:
             self._stale = True
             self._call_at_end(0, written=False)
-            self._depth = self._owner = 0
+            self._depth, self._owner, self._task = 0, 0, None
             self.mutex.release()
 
     def _begin(self) -> None:
@@ -534,7 +541,7 @@ class Log(Recovery):
         self.mutex = threading.RLock()
         self._file = self._mark = None
         self._stale = True
-        self._depth = self._owner = 0
+        self._depth, self._owner, self._task = 0, 0, None
         self._group = Group(self._lock_timeout_s)
         self._joinable = []
         self._saves = []
@@ -543,6 +550,15 @@ class Log(Recovery):
         self._at_end = []
         self.index = Index()
         self._set_end(START)
+
+
+def _current_task() -> object:
+    """The asyncio task that runs in this thread; None if none does."""
+    asyncio = sys.modules.get("asyncio")  # else nobody can be in a task
+    try:
+        return asyncio and asyncio.current_task()
+    except RuntimeError:  # no loop runs
+        return None
 
 
 def _reset_logs_in_child() -> None:

@@ -714,6 +714,9 @@ class JobService:
         The block sees its own changes; other threads and processes see none of them and wait
         with theirs. An exception discards all of them; in a batch within a batch, those of the
         inner one.
+
+        A block with an ``await`` in it stays open while other asyncio tasks run. They read its
+        changes, and their own are refused with JobLockedError until it ends.
         """
         return Batch(self._log(job_id))
 

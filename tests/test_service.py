@@ -1,5 +1,6 @@
 """What JobService does, one behaviour a test."""
 
+import asyncio
 import copy
 import datetime as dt
 import gc
@@ -16,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -1280,6 +1281,60 @@ def test_another_thread_of_the_service_gives_up_on_an_open_batch_in_time(root: P
             error = pool.submit(service.complete_row, "x:1").exception()
         assert isinstance(error, JobLockedError)
         assert service.get_job_summary("x")["pending_count"] == 1
+
+
+@pytest.mark.parametrize("sync", ["commit", "none"])
+def test_a_change_asked_for_by_another_task_while_a_batch_is_open_is_refused_and_no_part_of_it(
+    root: Path, sync: Literal["commit", "none"]
+) -> None:
+    service = JobService(root, sync=sync)
+    service.create_job("Ship", job_id="ship", row_data=[{"data": {}}] * 9)
+    changes: list[Callable[[], object]] = [
+        lambda: service.start_row("ship:2"),
+        lambda: service.create_rows("ship", [{"data": {}}]),
+        lambda: service.batch("ship").__enter__(),
+        lambda: service.update_status("ship", "running"),
+    ]
+
+    async def other(is_open: asyncio.Event) -> None:
+        await is_open.wait()
+        for change in changes:
+            with pytest.raises(JobLockedError, match="another asyncio task") as refused:
+                change()
+            assert pickle.loads(pickle.dumps(refused.value)).by_task
+
+    async def main() -> None:
+        is_open = asyncio.Event()
+        before = asyncio.create_task(other(is_open))  # whose context knows nothing of the batch
+        with suppress(KeyError), service.batch("ship"):
+            service.start_row("ship:1")
+            inside = asyncio.create_task(other(is_open))
+            is_open.set()
+            await asyncio.gather(before, inside)
+            service.start_row("ship:3")
+            raise KeyError
+        await asyncio.create_task(ships(service))
+
+    async def ships(service: JobService) -> None:
+        service.start_row("ship:2")
+
+    asyncio.run(main())
+    service.close()
+    with JobService(root) as fresh:
+        statuses = [str(row.status) for row in fresh.get_rows("ship")]
+    assert statuses == ["pending", "processing", *["pending"] * 7]
+
+
+def test_tasks_that_a_batch_itself_waits_for_are_a_part_of_it(
+    service: JobService, job: Job
+) -> None:
+    async def main() -> None:
+        service.start_row("ship:2")
+
+    with service.batch("ship"):
+        service.start_row("ship:1")
+        asyncio.run(main())
+    assert [row.row_number for row in service.get_rows("ship", "processing")] == [1, 2]
 
 
 def test_another_threads_change_waits_for_the_batch_and_is_no_part_of_it(

@@ -69,6 +69,13 @@ SYNCS = [
         FAULTS,
     ),
     Patch(
+        "another task of the thread is kept out of a batch",
+        "log",
+        "            if self._task is not None and self._task is not _current_task():\n",
+        "            if False:\n",
+        "tests/test_service.py",
+    ),
+    Patch(
         "a sync is announced before it is asked for",
         "recovery",
         "        try:\n            mark.set()\n        except OSError as error:\n            raise handles.storage_error(self._mark_path",
