@@ -49,6 +49,7 @@ class Recovery(Reader):
         """Recover what a dead writer, or a failed sync, has left behind."""
         if not file.writable:
             raise StorageError(self.path, "write", errno.EROFS, "it may only be read")
+        files.remove_file(self.path.with_name(NEW_NAME))  # of one that died: we hold its lock
         if self._torn_end:
             self._complete_line(file)
         if self._torn_end:
@@ -67,8 +68,12 @@ class Recovery(Reader):
         except OSError as error:
             raise handles.storage_error(self._mark_path, "open", error) from error
         if not self._is_marked():
-            with suppress(StorageError):
+            try:
                 self.sync_file()
+            except StorageError:
+                if not self._is_marked():
+                    raise  # it could not be announced, so it was not asked for
+            else:
                 return
         self._write_anew(file)
 
@@ -126,7 +131,6 @@ class Recovery(Reader):
         The caller holds the commit lock.
         """
         path = self.path.with_name(NEW_NAME)
-        files.remove_file(path)  # of one that died: only who holds the commit lock writes it
         try:
             new = JournalFile(path, create=True)
         except OSError as error:

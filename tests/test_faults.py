@@ -480,6 +480,32 @@ def test_what_is_in_doubt_and_cannot_be_written_anew_is_refused_in_words_and_kep
 
 
 @linux_sync
+def test_a_sync_that_cannot_be_announced_is_not_asked_for(
+    service: JobService, path: Path, faulty: FaultyOs
+) -> None:
+    with JobService(path.parents[1], sync="none") as other:
+        other.complete_row(f"{JOB}:1", "T-1")
+    before, inode = path.read_bytes(), path.stat().st_ino
+    faulty.plan("pwrite", fails(errno.ENOSPC))
+    with pytest.raises(StorageError, match=r"sync\.mark"):
+        service.complete_row(f"{JOB}:3", "T-3")
+    assert faulty.count("fdatasync") == 0
+    assert (path.read_bytes(), path.stat().st_ino) == (before, inode)
+    assert_works_again(service, path, before)
+
+
+@linux_sync
+def test_what_a_writer_left_beside_the_journal_when_it_died_goes_with_the_next_commit(
+    service: JobService, path: Path
+) -> None:
+    new = path.with_name("journal.jsonl.new")
+    new.write_bytes(b"half of it")
+    with JobService(service.root) as other:
+        other.complete_row(f"{JOB}:3", "T-3")
+    assert not new.exists()
+
+
+@linux_sync
 def test_what_the_cache_has_let_go_of_since_a_failed_sync_is_not_written_anew_as_it_was(
     service: JobService, path: Path, faulty: FaultyOs
 ) -> None:

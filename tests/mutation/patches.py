@@ -43,8 +43,8 @@ SYNCS = [
     Patch(
         "a commit that another left unsynced is synced first",
         "recovery",
-        "                self.sync_file()\n                return\n",
-        "                return\n",
+        "                self.sync_file()\n            except StorageError:\n                if not",
+        "                pass\n            except StorageError:\n                if not",
         f"{FAULTS} {EXPLORER}",
     ),
     Patch(
@@ -92,8 +92,8 @@ SYNCS = [
     Patch(
         "a marked journal is written anew",
         "recovery",
-        "        if not self._is_marked():\n            with suppress(StorageError):",
-        "        if True:\n            with suppress(StorageError):",
+        "        if not self._is_marked():\n            try:",
+        "        if True:\n            try:",
         FAULTS,
     ),
     Patch(
