@@ -188,7 +188,7 @@ def _states(
         view.contents.update(zip(files, contents, strict=True))
         return view.tree()
 
-    if len(bare) * math.prod(file.count() for file in files.values()) <= EXHAUSTIVE:
+    if len(bare) * math.prod(file.count(EXHAUSTIVE) for file in files.values()) <= EXHAUSTIVE:
         for view, contents in product(bare, product(*(file.every() for file in files.values()))):
             yield state(view, contents)
         return
@@ -280,12 +280,17 @@ class _File:
         now = bytes(content[start : start + grain]).ljust(grain, b"\0")
         self._options[block].append((len(self._sizes), now))
 
-    def count(self) -> int:
-        """How many states :meth:`every` has, at most."""
-        return sum(
-            math.prod(len(self._options[block]) for block in self._within(size))
-            for size in set(self._sizes)
-        )
+    def count(self, enough: int) -> int:
+        """How many states :meth:`every` has, at most; not counted far beyond ``enough``."""
+        count = 0
+        for size in set(self._sizes):
+            states = 1
+            for block in self._within(size):
+                states *= len(self._options[block])
+                if states > enough:
+                    return states
+            count += states
+        return count
 
     def _within(self, size: int) -> list[int]:
         return [block for block in self._options if block * self._grain < size]
