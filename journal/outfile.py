@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from journal import files, handles
 from journal.errors import InvalidValueError
+from journal.format import JOURNAL_NAME
+
+# The files in a job's directory that are the journal's own. Some file systems ignore case.
+_OWN = re.compile(
+    r"journal\.jsonl(\.new)?|index\.hint.*|run\.lock|sync\.mark|journal\.(damaged|torn|other)-.*",
+    re.IGNORECASE,
+)
 
 
 @contextlib.contextmanager
@@ -25,8 +33,9 @@ def whole_file(
     It is beside ``path`` until then, as ``.journal-….part``, and gone if the block raises; what
     kills the process leaves it. It is ``private``, or has the permissions of the file that it
     replaces, or of any new one. Raises InvalidValueError, before the block, if ``path`` is
-    there and ``force`` isn't given, is no file, is in no directory, or has a file beside it of its
-    name and one of ``refused_beside``; StorageError for what the system refuses.
+    there and ``force`` isn't given, is a job's own file, is no file, is in no directory, or has a
+    file beside it of its name and one of ``refused_beside``; StorageError for what the system
+    refuses.
     """
     target = Path(os.path.realpath(path))  # a link stays a link
     _check_free(path, target, force=force, refused_beside=refused_beside)
@@ -61,6 +70,7 @@ def _make(part: Path, target: Path, *, private: bool) -> None:
 def _check_free(
     path: str | os.PathLike[str], target: Path, *, force: bool, refused_beside: Sequence[str]
 ) -> None:
+    _check_not_of_a_job(target)
     for ending in refused_beside:
         beside = target.with_name(target.name + ending)
         if files.exists(beside):
@@ -85,4 +95,18 @@ def _check_free(
     if not force:
         raise InvalidValueError(
             "out", str(target), "is there already: name another file, or say --force to replace it"
+        )
+
+
+def _check_not_of_a_job(target: Path) -> None:
+    """Raise InvalidValueError if ``target``, there or not, is one of the journal's own files."""
+    if not _OWN.fullmatch(target.name):
+        return
+    # What is kept of a journal counts also where the journal itself is gone.
+    if files.exists(target) or files.exists(target.with_name(JOURNAL_NAME)):
+        raise InvalidValueError(
+            "out",
+            str(target),
+            f"is a file of the job {target.parent.name!r}, which would be lost: name another, or one "
+            "in its artifacts/",
         )

@@ -19,7 +19,6 @@ from journal.errors import MissingExtraError
 from journal.format import now
 from journal.model import JobRow, RowStatus
 from journal.outfile import whole_file
-from journal.ownfiles import check_not_of_a_job
 from journal.plots import lines, load_pygal, stacked_bars
 from journal.redact import check_fields, redacted_members
 from journal.runlock import last_holder
@@ -53,7 +52,6 @@ def write_report(
     Raises InvalidValueError if ``out`` is there and ``force`` isn't given, or is a job's own
     file, StorageError, and as :func:`report_page`.
     """
-    check_not_of_a_job(out)
     with whole_file(out, force=force) as part:
         page = report_page(service, job_id, redact=redact)
         with files.open_output(part) as stream:

@@ -32,6 +32,7 @@ from journal.export import FORMATS, export_rows, format_of
 from journal.flatrows import JOURNAL_COLUMNS, MAX_COLUMNS
 from journal.redact import REDACTED
 from journal.timings import LastTries
+from journal.transfer import pack_to_file
 
 pq = pytest.importorskip("pyarrow.parquet", reason="no wheel of pyarrow here")
 
@@ -347,11 +348,11 @@ def test_a_job_without_rows_gives_a_table_without_rows(store: Path, tmp_path: Pa
     assert not (tmp_path / "none.db").exists()
 
 
-@pytest.mark.parametrize("command", ["export", "report"])
+@pytest.mark.parametrize("command", ["export", "report", "pack"])
 @pytest.mark.parametrize(
     "name", ["journal.jsonl", "run.lock", "index.hint", "journal.damaged-1", "link.jsonl"]
 )
-def test_a_file_of_a_job_is_replaced_by_no_export_and_no_report(
+def test_a_file_of_a_job_is_replaced_by_no_export_no_report_and_no_pack(
     store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, name: str
 ) -> None:
     directory = store / "ship-or"
@@ -360,10 +361,22 @@ def test_a_file_of_a_job_is_replaced_by_no_export_and_no_report(
         (directory / each).write_bytes(b"kept")
     (directory / "link.jsonl").symlink_to("journal.jsonl")
     before = out.read_bytes()
-    arguments = [out, "--format", "jsonl"] if command == "export" else ["-o", out]
-    assert run(store, command, "ship-ca", *arguments, "--force") == 2
+    arguments: dict[str, list[object]] = {
+        "export": [out, "--format", "jsonl", "--force"],
+        "report": ["-o", out, "--force"],
+        "pack": ["--zstd", "-o", out],
+    }
+    assert run(store, command, "ship-ca", *arguments[command]) == 2
     assert "is a file of the job 'ship-or', which would be lost" in capsys.readouterr().err
     assert out.read_bytes() == before
+
+
+def test_what_is_kept_of_a_journal_that_is_gone_is_replaced_by_no_output(store: Path) -> None:
+    kept = (store / "ship-or" / "journal.jsonl").rename(store / "ship-or" / "journal.damaged-1")
+    before = kept.read_bytes()
+    with pytest.raises(InvalidValueError, match="is a file of the job"):
+        pack_to_file(store / "ship-ca", kept)
+    assert kept.read_bytes() == before
 
 
 def test_an_export_may_go_to_where_a_jobs_artifacts_are(store: Path) -> None:

@@ -18,8 +18,8 @@ PACKAGE = Path(journal.__file__).parent
 # only what is named before it.
 FLOORS = {
     "words": "errors version text model",
-    "disk": "system handles syncmark locks directories files outfile",
-    "format": "format values decode ownfiles redact tabular validate",
+    "disk": "system handles syncmark locks directories files",
+    "format": "format values decode outfile redact tabular validate",
     "replay and index": "columns index apply replay mend scan lines jobs",
     "hint and locks of a job": "group hint runlock",
     "one journal, read": "reader copies recovery verify",
