@@ -8,6 +8,7 @@ import itertools
 from collections.abc import Iterator
 from os import DirEntry
 from pathlib import Path
+from stat import S_ISDIR
 
 from journal import system
 from journal.handles import close_fd, storage_error
@@ -28,12 +29,12 @@ def make_store(root: Path, *, sync: bool) -> None:
 
 
 def make_directory(path: Path) -> None:
-    """Make ``path``, private, unless it is there already."""
+    """Make ``path``, private, unless it is there already. A link to one is none."""
     try:
         system.os.mkdir(path, DIRECTORY_MODE)
-    except FileExistsError:
-        if not path.is_dir():
-            raise
+    except FileExistsError as error:
+        if not S_ISDIR(system.os.lstat(path).st_mode):
+            raise FileExistsError(error.errno, f"{path.name} is there and no directory") from error
 
 
 def make_directories(path: Path, below: Path) -> None:
@@ -45,7 +46,7 @@ def make_directories(path: Path, below: Path) -> None:
 
 def sync_directory(path: Path) -> None:
     """Return when the names in ``path`` survive a power cut."""
-    fd = system.os.open(path, system.os.O_RDONLY)
+    fd = system.os.open(path, system.os.O_RDONLY | system.os.O_DIRECTORY)
     try:
         system.os.fsync(fd)
     finally:
@@ -59,7 +60,7 @@ def scratch_directory() -> Iterator[Path]:
 
     try:
         path = Path(tempfile.gettempdir()) / f"journal-{system.os.urandom(6).hex()}"
-        make_directory(path)
+        system.os.mkdir(path, DIRECTORY_MODE)
     except OSError as error:
         raise storage_error(Path("TMPDIR"), "make a directory in", error) from error
     try:
@@ -74,10 +75,10 @@ def remove_tree(path: Path) -> None:
 
     However deep it is, and longer than a path may be: directories further down are moved up first.
     """
-    if path.is_symlink() or path.is_file():
-        system.os.unlink(path)
-        return
     with contextlib.suppress(FileNotFoundError):
+        if not S_ISDIR(system.os.lstat(path).st_mode):
+            system.os.unlink(path)
+            return
         while directories := _remove_files(path):
             for directory in directories:
                 for deeper in _remove_files(directory):

@@ -7,6 +7,7 @@ import errno
 import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from stat import S_ISREG
 from typing import IO
 
 from journal import system
@@ -17,8 +18,10 @@ from journal.handles import (
     Descriptor,
     JournalFile,
     close_fd,
+    open_regular,
     storage_error,
     sync_data,
+    why_not_written,
     write_all,
 )
 
@@ -33,9 +36,8 @@ class NewFile(Descriptor):
     """
 
     def __init__(self, path: Path, *, into: bool = False) -> None:
-        super().__init__(
-            path, system.os.O_WRONLY | (0 if into else system.os.O_CREAT | system.os.O_EXCL)
-        )
+        flags = system.os.O_WRONLY | (0 if into else system.os.O_CREAT | system.os.O_EXCL)
+        super().__init__(path, system.os.open(path, flags, FILE_MODE))
 
     def write(self, data: bytes | memoryview) -> None:
         write_all(self.fd, data)
@@ -134,7 +136,7 @@ def replace(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
     """
     new = path.with_name(f"{path.name}.new")
     try:
-        file = Descriptor(new, system.os.O_WRONLY | system.os.O_CREAT | system.os.O_EXCL)
+        file = NewFile(new)
     except FileExistsError:
         leftover = DerivedFile(new)
         if leftover.try_lock():  # its writer died: next time
@@ -144,7 +146,7 @@ def replace(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
     try:
         if file.try_lock():
             for chunk in chunks:
-                write_all(file.fd, chunk)
+                file.write(chunk)
             system.os.rename(new, path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -155,10 +157,10 @@ def replace(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
 
 
 def read_head(path: str, length: int) -> bytes:
-    """Up to ``length`` bytes of the beginning of a file, whatever it is; ``OSError`` as it is."""
-    fd = system.os.open(
-        path, system.os.O_RDONLY | system.os.O_NONBLOCK
-    )  # a pipe would wait for its writer
+    """Up to ``length`` bytes of the beginning of what is no link; ``OSError`` as it is."""
+    # As quick as can be, for a look at many jobs: who makes nothing of it opens it with care.
+    flags = system.os.O_RDONLY | system.os.O_NOFOLLOW | system.os.O_NONBLOCK
+    fd = system.os.open(path, flags)
     try:
         return system.os.pread(fd, length, 0)
     finally:
@@ -166,9 +168,9 @@ def read_head(path: str, length: int) -> bytes:
 
 
 def read_small(path: Path) -> bytes:
-    """The first 4 KiB of a file; empty if it is missing."""
+    """The first 4 KiB of a file; empty if it is missing. ``OSError`` as it is."""
     try:
-        fd = system.os.open(path, system.os.O_RDONLY)
+        fd, _ = open_regular(path, system.os.O_RDONLY)
     except FileNotFoundError:
         return b""
     try:
@@ -178,9 +180,16 @@ def read_small(path: Path) -> bytes:
 
 
 def write_small(path: Path, text: bytes) -> None:
-    """Make ``text`` the content of a private file; nobody is promised that it survives."""
-    fd = system.os.open(path, system.os.O_WRONLY | system.os.O_CREAT | system.os.O_TRUNC, FILE_MODE)
+    """Make ``text`` the content of a private file, in place; nobody is promised that it survives.
+
+    ``OSError`` as it is, also for a file that has another name.
+    """
+    fd, stat = open_regular(path, system.os.O_WRONLY | system.os.O_CREAT)
     try:
+        refusal = why_not_written(path, stat.st_nlink)
+        if refusal:
+            raise OSError(errno.EMLINK, refusal)
+        system.os.ftruncate(fd, 0)
         system.os.write(fd, text)
     finally:
         close_fd(fd)
@@ -231,7 +240,7 @@ def keep_copy(source: JournalFile, end: int, target: Path) -> None:
 
     One that is there already, of that length, is it. On return it survives a power cut.
     """
-    if exists(target) and target.stat().st_size == end:
+    if _is_regular_of(target, end):
         sync_directory(target.parent)  # of one that died before it had
         return
     new = target.with_name(f"{target.name}.new")
@@ -249,6 +258,14 @@ def keep_copy(source: JournalFile, end: int, target: Path) -> None:
         remove_tree(new)
         raise
     sync_directory(target.parent)
+
+
+def _is_regular_of(path: Path, size: int) -> bool:
+    try:
+        stat = system.os.lstat(path)
+    except FileNotFoundError:
+        return False
+    return S_ISREG(stat.st_mode) and stat.st_size == size
 
 
 def exists(path: Path) -> bool:

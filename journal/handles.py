@@ -23,6 +23,8 @@ FILE_MODE = 0o600  # rows hold names and addresses
 
 _READ_ONLY_ERRNOS = frozenset((errno.EPERM, errno.EACCES, errno.EROFS))
 _LONGEST_LINE_BYTES = 128 << 20  # twice what the format allows: the reader sees that it's over
+_NOT_REGULAR = "it is not a regular file: move it away"
+_LINK = "it is a link, which is not followed here: put a file of its own in its place"
 
 _open_files: weakref.WeakSet[Descriptor] = weakref.WeakSet()
 
@@ -48,13 +50,48 @@ def close_fd(fd: int) -> None:
         system.os.close(fd)
 
 
+def open_regular(path: Path, flags: int) -> tuple[int, system.os.stat_result]:
+    """Open a regular file, and nothing else; its descriptor and what it is. ``OSError`` as it is.
+
+    For all that is opened in a job's directory, which may come from elsewhere: a link may lead to
+    what is none of the job's, a pipe would keep us waiting, and a device may be endless.
+    """
+    flags |= system.os.O_NOFOLLOW | system.os.O_NONBLOCK
+    try:
+        fd = system.os.open(path, flags, FILE_MODE)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # a socket, or a pipe that nobody reads
+            raise OSError(errno.EINVAL, _NOT_REGULAR) from error
+        if error.errno == errno.ELOOP and system.os.path.islink(path):
+            raise OSError(errno.ELOOP, _LINK) from error
+        raise
+    try:
+        stat = system.os.fstat(fd)
+        if not S_ISREG(stat.st_mode):
+            raise OSError(errno.EINVAL, _NOT_REGULAR)
+    except BaseException:
+        close_fd(fd)
+        raise
+    return fd, stat
+
+
+def why_not_written(path: Path, names: int) -> str:
+    """What keeps a file that has so many names from being written: it is more than the job's."""
+    if names <= 1:
+        return ""
+    name = path.name
+    return (
+        f"it has {names} hard links, so a write would change the other copies, too: make it a file "
+        f"of its own, in its directory: cp -p {name} {name}.own && mv {name}.own {name}"
+    )
+
+
 class Descriptor:
     """An open file that closes when it is no longer referenced, and in a forked child."""
 
-    def __init__(self, path: Path, flags: int) -> None:
+    def __init__(self, path: Path, fd: int) -> None:
         self.path = path
-        self._path_text = system.os.fspath(path)  # a Path costs a stat half of its time again
-        self.fd = system.os.open(path, flags, FILE_MODE)
+        self.fd = fd
         _open_files.add(self)
 
     def close(self) -> None:
@@ -119,18 +156,22 @@ class JournalFile(Descriptor):
             | (system.os.O_CREAT | system.os.O_EXCL if create else 0)
         )
         self.writable = True
+        self.refusal = ""  # why it isn't
         try:
-            super().__init__(path, flags)
+            fd, stat = open_regular(path, flags)
         except OSError as error:
             if create or error.errno not in _READ_ONLY_ERRNOS:
                 raise
-            super().__init__(path, system.os.O_RDONLY)
-            self.writable = False
-        stat = system.os.fstat(self.fd)
-        if not S_ISREG(stat.st_mode):  # a device may be endless, and a pipe silent
-            self.close()
-            raise OSError(errno.EINVAL, "it is not a regular file")
+            fd, stat = open_regular(path, system.os.O_RDONLY)
+            self._refuse_writing("it may only be read")
+        super().__init__(path, fd)
+        self._path_text = system.os.fspath(path)  # a Path costs a stat half of its time again
         self.inode, self._device = stat.st_ino, stat.st_dev
+        if stat.st_nlink > 1:
+            self._refuse_writing(why_not_written(path, stat.st_nlink))
+
+    def _refuse_writing(self, why: str) -> None:
+        self.writable, self.refusal = False, why
 
     def size_bytes(self) -> int:
         try:
@@ -158,6 +199,8 @@ class JournalFile(Descriptor):
         except OSError as error:
             raise storage_error(self.path, "read", error) from error
         if stat.st_ino == self.inode and stat.st_dev == self._device:
+            if stat.st_nlink > 1:
+                self._refuse_writing(why_not_written(self.path, stat.st_nlink))
             return stat.st_size
         return None
 
@@ -244,35 +287,27 @@ class JournalFile(Descriptor):
 
     def _live_fd(self) -> int:
         if self.fd < 0:  # a forked child: open the same file again, not what took its place
-            fd = system.os.open(self.path, system.os.O_RDONLY)
-            stat = system.os.fstat(fd)
+            fd, stat = open_regular(self.path, system.os.O_RDONLY)
             if (stat.st_ino, stat.st_dev) != (self.inode, self._device):
                 close_fd(fd)
                 raise FileNotFoundError(errno.ENOENT, "it was replaced since it was opened")
             self.fd = fd
-            self.writable = False
+            self._refuse_writing("it was opened by the process that forked this one")
         return self.fd
 
 
 class DerivedFile(Descriptor):
-    """A file made of others, held open for reading; it may be anything, and the methods may fail.
-
-    They raise ``OSError`` as it is.
-    """
+    """A regular file held open for reading. Its methods raise ``OSError`` as it is."""
 
     def __init__(self, path: Path) -> None:
-        # Neither a link to what is none of ours, nor a pipe that keeps us waiting.
-        super().__init__(path, system.os.O_RDONLY | system.os.O_NOFOLLOW | system.os.O_NONBLOCK)
+        super().__init__(path, open_regular(path, system.os.O_RDONLY)[0])
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Up to ``length`` bytes from ``offset``."""
         return system.os.pread(self.fd, length, offset)
 
     def size_bytes(self) -> int:
-        stat = system.os.fstat(self.fd)
-        if not S_ISREG(stat.st_mode):
-            raise OSError(errno.EINVAL, "it is not a regular file")
-        return stat.st_size
+        return system.os.fstat(self.fd).st_size
 
     def changed_ns(self) -> int:
         """When it was changed last, in ns since 1970."""
@@ -284,7 +319,7 @@ class Stream(Descriptor):
 
     def __init__(self, path: Path) -> None:
         """Raises ``OSError`` as it is."""
-        super().__init__(path, system.os.O_RDONLY)
+        super().__init__(path, system.os.open(path, system.os.O_RDONLY))
 
     def read(self, length: int) -> bytes:
         """The next bytes, up to ``length`` of them; none at the end. Raises StorageError."""

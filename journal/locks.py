@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from journal import system
-from journal.handles import FILE_MODE, Descriptor, storage_error
+from journal.handles import Descriptor, open_regular, storage_error
 
 _LOCK_POLL_FIRST_S = 0.000_05
 _LOCK_POLL_LAST_S = 0.005
@@ -16,7 +16,7 @@ class LockFile(Descriptor):
     """A file that is there to be locked."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, system.os.O_RDWR | system.os.O_CREAT)
+        super().__init__(path, open_regular(path, system.os.O_RDWR | system.os.O_CREAT)[0])
 
     def acquire(self, timeout_s: float) -> bool:
         """Hold the lock of the file that the path names, waiting up to ``timeout_s`` seconds."""
@@ -30,7 +30,7 @@ class LockFile(Descriptor):
         if current and (current.st_ino, current.st_dev) == (mine.st_ino, mine.st_dev):
             return True
         self.close()  # the file was deleted while we waited: lock the one that is there now
-        self.fd = system.os.open(self.path, system.os.O_RDWR | system.os.O_CREAT, FILE_MODE)
+        self.fd, _ = open_regular(self.path, system.os.O_RDWR | system.os.O_CREAT)
         return self.acquire(timeout_s)
 
 
@@ -38,7 +38,8 @@ class DirectoryLock(Descriptor):
     """The lock of a directory itself: it can't be deleted while what it guards is there."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, system.os.O_RDONLY | system.os.O_DIRECTORY)
+        flags = system.os.O_RDONLY | system.os.O_DIRECTORY
+        super().__init__(path, system.os.open(path, flags))
 
     def is_held(self) -> bool:
         """Whether somebody holds the lock. Those who ask share it, and don't see each other."""

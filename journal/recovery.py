@@ -48,7 +48,7 @@ class Recovery(Reader):
     def _make_ready(self, file: JournalFile) -> None:
         """Recover what a dead writer, or a failed sync, has left behind."""
         if not file.writable:
-            raise StorageError(self.path, "write", errno.EROFS, "it may only be read")
+            raise StorageError(self.path, "write", errno.EROFS, file.refusal)
         files.remove_file(self.path.with_name(NEW_NAME))  # of one that died: we hold its lock
         if self._torn_end:
             self._complete_line(file)

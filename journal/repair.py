@@ -111,6 +111,8 @@ def _locked(directory: Path, lock_timeout_s: float) -> Iterator[JournalFile]:
         file = JournalFile(directory / JOURNAL_NAME)
     except (FileNotFoundError, NotADirectoryError):
         raise JobNotFoundError(directory.name) from None
+    except OSError as error:
+        raise handles.storage_error(directory / JOURNAL_NAME, "open", error) from error
     try:
         if not locks.wait_for_lock(file, lock_timeout_s):
             raise JobLockedError(directory.name, lock_timeout_s)

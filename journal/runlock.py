@@ -38,9 +38,7 @@ class RunLock:
                 if not lock.is_at_path() or not files.exists(directory / JOURNAL_NAME):  # deleted
                     raise JobNotFoundError(job_id)
                 if sign:
-                    holder = RunHolder(system.host_name(), system.process_id(), time_text(now()))
-                    text = msgspec.json.encode(holder) + b"\n"
-                    files.write_small(directory / RUN_LOCK_NAME, text)
+                    _sign(directory / RUN_LOCK_NAME)
             except BaseException:  # the error may be kept, and the lock with it
                 lock.close()
                 raise
@@ -91,6 +89,17 @@ def last_holder(directory: Path) -> RunHolder | None:
     """Who ran the job in ``directory`` last, as far as the file says that came along with it."""
     holder = _read_holder(directory)
     return holder if holder.host else None
+
+
+def _sign(path: Path) -> None:
+    """Write down who holds the lock."""
+    holder = RunHolder(system.host_name(), system.process_id(), time_text(now()))
+    try:
+        files.write_small(path, msgspec.json.encode(holder) + b"\n")
+    except FileNotFoundError:  # the directory was deleted
+        raise
+    except OSError as error:
+        raise handles.storage_error(path, "write", error) from error
 
 
 def _read_holder(directory: Path) -> RunHolder:

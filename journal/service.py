@@ -730,7 +730,8 @@ class JobService:
             raise JobNotFoundError(job_id)
         directory = self._store.directory(job_id) / "artifacts"
         try:
-            directories.make_directory(directory)
+            if not directory.is_dir():  # it may be a link
+                directories.make_directory(directory)
         except FileNotFoundError:
             raise JobNotFoundError(job_id) from None
         except OSError as error:

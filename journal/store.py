@@ -360,7 +360,13 @@ class Store:
 
     def _rename_unlocked(self, directory: Path, leftover: Path, job_id: str) -> None:
         """Rename a job's directory away while no commit is under way."""
-        file = handles.JournalFile(directory / JOURNAL_NAME)
+        path = directory / JOURNAL_NAME
+        try:
+            file = handles.JournalFile(path)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise handles.storage_error(path, "open", error) from error
         try:
             if not locks.wait_for_lock(file, self.lock_timeout_s):
                 raise JobLockedError(job_id, self.lock_timeout_s)
@@ -377,10 +383,10 @@ class Store:
             directories.make_store(self.root, sync=self.sync and not self._root_synced)
             self._root_synced = True
             directories.make_directory(staging)
-            lock = locks.LockFile(staging / "lock")
+            lock = self._staging_lock(staging / "lock")
         except OSError as error:
-            reason = f"{os.strerror(error.errno or 0)}; choose another root"
-            raise StoreError(self.root, reason) from error
+            reason = error.strerror or os.strerror(error.errno or 0)
+            raise StoreError(self.root, f"{reason}; choose another root") from error
         try:
             if not lock.acquire(self.lock_timeout_s):
                 raise JobLockedError(str(self.root), self.lock_timeout_s)
@@ -389,6 +395,14 @@ class Store:
             yield
         finally:
             lock.close()
+
+    @staticmethod
+    def _staging_lock(path: Path) -> locks.LockFile:
+        try:
+            return locks.LockFile(path)
+        except OSError as error:
+            reason = error.strerror or os.strerror(error.errno or 0)
+            raise OSError(error.errno, f"{STAGING_NAME}/{path.name}: {reason}") from error
 
     def _remove_leftover(self, directory: Path) -> None:
         # What can't be removed must not keep others from their work.

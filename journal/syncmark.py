@@ -17,11 +17,10 @@ from __future__ import annotations
 import errno
 from contextlib import suppress
 from pathlib import Path
-from stat import S_ISREG
 
 from journal import system
 from journal.errors import StorageError
-from journal.handles import Descriptor, JournalFile
+from journal.handles import Descriptor, JournalFile, open_regular, why_not_written
 
 SYNC_MARK_NAME = "sync.mark"
 _BYTES = 64
@@ -33,13 +32,13 @@ class SyncMark(Descriptor):
 
     def __init__(self, directory: Path, journal: JournalFile) -> None:
         """Open it, or make it: then it belongs to whom the journal does, and starts clear."""
-        flags = system.os.O_RDWR | system.os.O_CREAT
-        flags |= system.os.O_NOFOLLOW | system.os.O_NONBLOCK
-        super().__init__(directory / SYNC_MARK_NAME, flags)
-        stat = system.os.fstat(self.fd)
-        if not S_ISREG(stat.st_mode) or stat.st_nlink > 1:
+        path = directory / SYNC_MARK_NAME
+        fd, stat = open_regular(path, system.os.O_RDWR | system.os.O_CREAT)
+        super().__init__(path, fd)
+        refusal = why_not_written(path, stat.st_nlink)
+        if refusal:
             self.close()
-            raise OSError(errno.EINVAL, "it is not a regular file of its own: remove it")
+            raise OSError(errno.EMLINK, refusal)
         self._set = (system.boot_id() or "some boot").encode().ljust(_BYTES - 1) + b"\n"
         if not stat.st_size:
             with suppress(StorageError):  # a job that root has worked on stays the user's

@@ -139,13 +139,6 @@ SYNCS = [
         FAULTS,
     ),
     Patch(
-        "a mark is no link",
-        "syncmark",
-        "        flags |= system.os.O_NOFOLLOW | system.os.O_NONBLOCK\n",
-        "        flags |= system.os.O_NONBLOCK\n",
-        FAULTS,
-    ),
-    Patch(
         "a new job's directory is synced before it gets its name",
         "store",
         "            if self.sync:\n                directories.sync_directory(directory)\n",

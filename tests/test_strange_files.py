@@ -1,0 +1,248 @@
+"""What may stand in the place of a job's own files: links, pipes, files with another name."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from helpers_crash import FaultyOs, journal_path
+from helpers_transfer import JOB, go_on, make_job, packed, put_artifact
+from test_readonly import unprivileged
+
+import journal.system
+from journal import JobService, StorageError, StoreError
+from journal.repair import repair_job
+from journal.transfer import pull_job
+from journal.verify import verify_job
+
+SECONDS = 60  # no command takes that long, unless it waits for ever
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = tmp_path / "jobs"
+    make_job(root)
+    with JobService(root, sync="none") as service:
+        service.update_status(JOB, "paused")
+    return root
+
+
+@pytest.fixture
+def victim(tmp_path: Path) -> Path:
+    """A file of somebody who has nothing to do with the job."""
+    path = tmp_path / "victim"
+    path.write_bytes(b"precious")
+    return path
+
+
+def start(root: Path) -> None:
+    with JobService(root, sync="none") as service:
+        service.start_job(JOB)
+
+
+def command(
+    root: Path, *arguments: str, prefix: list[str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    line = [*(prefix or []), sys.executable, "-W", "error", "-m", "journal", "--root", str(root)]
+    return subprocess.run(
+        [*line, *arguments], capture_output=True, text=True, timeout=SECONDS, check=False
+    )
+
+
+# --- links
+
+
+@pytest.mark.parametrize("kind", ["link", "hard link"])
+def test_run_lock_is_not_written_through_a_link(root: Path, victim: Path, kind: str) -> None:
+    lock = root / JOB / "run.lock"
+    lock.unlink()
+    if kind == "link":
+        lock.symlink_to(victim)
+    else:
+        os.link(victim, lock)
+    with pytest.raises(StorageError, match="link") as refused:
+        start(root)
+    assert refused.value.path == str(lock)
+    assert victim.read_bytes() == b"precious"
+
+
+def test_run_lock_is_not_made_where_a_link_leads(root: Path, tmp_path: Path) -> None:
+    lock = root / JOB / "run.lock"
+    lock.unlink()
+    lock.symlink_to(tmp_path / "not there")
+    with pytest.raises(StorageError, match="it is a link"):
+        start(root)
+    assert not (tmp_path / "not there").exists()
+
+
+def test_a_journal_that_is_a_link_is_neither_read_nor_written(root: Path, tmp_path: Path) -> None:
+    real = journal_path(root, JOB).rename(tmp_path / "real")
+    before = real.read_bytes()
+    journal_path(root, JOB).symlink_to(real)
+    with JobService(root) as service:
+        for use in (
+            lambda: service.get_job(JOB),
+            lambda: service.complete_row(f"{JOB}:3"),
+            service.list_jobs,
+            lambda: verify_job(root / JOB),
+            lambda: service.delete_job(JOB),
+        ):
+            with pytest.raises(StorageError, match="it is a link, which is not followed"):
+                use()
+    assert real.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", [".staging", ".staging/lock"])
+def test_what_a_link_in_the_place_of_the_staging_directory_leads_to_is_left_alone(
+    root: Path, tmp_path: Path, name: str
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "photos").mkdir(parents=True)
+    shutil.rmtree(root / ".staging")
+    (root / name).parent.mkdir(exist_ok=True)
+    (root / name).symlink_to(elsewhere if name == ".staging" else elsewhere / "lock")
+    with JobService(root) as service, pytest.raises(StoreError, match=r"\.staging"):
+        service.create_job("New")
+    assert os.listdir(elsewhere) == ["photos"]
+
+
+def is_careful(flags: int) -> bool:
+    """Whether an open follows no link and waits for no pipe."""
+    if flags & os.O_DIRECTORY or flags & os.O_EXCL:
+        return True
+    return bool(flags & os.O_NOFOLLOW and flags & os.O_NONBLOCK)
+
+
+def test_all_that_is_opened_below_a_store_is_opened_without_following_links_or_waiting(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = tmp_path / "there"
+    shutil.copytree(root, there)
+    put_artifact(there, "a/1.pdf", b"1")
+    go_on(there, 3, 4)
+    torn = shutil.copytree(root, tmp_path / "torn")
+    with journal_path(torn, JOB).open("ab") as file:
+        file.write(b'{"type":"row_st')
+    hurt = shutil.copytree(root, tmp_path / "hurt")
+    content = journal_path(hurt, JOB).read_bytes()
+    journal_path(hurt, JOB).write_bytes(content.replace(b'"n":3', b'"n":4'))
+    disk = FaultyOs()
+    monkeypatch.setattr(journal.system, "os", disk)
+    pull_job(root, there / JOB)
+    packed(root, tmp_path / "pack")
+    go_on(torn, 3)
+    repair_job(hurt / JOB)
+    with JobService(root, sync="none") as service:
+        service.create_job("Large", job_id="large", row_data=[{"data": {"x": "x" * 999}}] * 999)
+        service.start_job("large")
+        assert service.run_holder("large") is not None
+        service.update_status("large", "paused")
+    with JobService(root) as service:
+        assert len(service.list_jobs()) == 2
+        assert service.run_holder("large") is None
+        assert service.delete_job(JOB)
+    opens = {arguments[:2] for name, arguments in disk.calls if name == "open"}
+    careless = {
+        str(path)
+        for path, flags in opens
+        if tmp_path in Path(path).parents[1:] and not is_careful(flags)
+    }
+    assert careless == set()
+    names = {Path(path).name for path, _ in opens}
+    assert {"journal.jsonl", "run.lock", "index.hint", "lock", "1.pdf"} <= names
+
+
+# --- pipes
+
+
+def pipe(path: Path, mode: int) -> None:
+    path.unlink()
+    os.mkfifo(path)
+    path.chmod(mode)
+
+
+@pytest.mark.parametrize("mode", [0o444, 0o600])
+def test_a_pipe_in_the_place_of_a_journal_keeps_no_command_waiting(root: Path, mode: int) -> None:
+    prefix = unprivileged()
+    pipe(journal_path(root, JOB), mode)
+    rows = root.parent / "rows"
+    rows.write_text("1\n")
+    for arguments in (
+        ["list"],
+        ["show", JOB],
+        ["rows", JOB],
+        ["verify", JOB],
+        ["repair", JOB],
+        ["pack", JOB, "-o", "-"],
+        ["run", str(rows), "--lines", "--job", JOB, "--", "true"],
+        ["pause", JOB],
+        ["delete", JOB, "--yes"],
+    ):
+        done = command(root, *arguments, prefix=prefix)
+        assert done.returncode in {1, 2, 4, 6}, arguments
+        assert "it is not a regular file" in done.stdout + done.stderr, arguments
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("mode", [0o444, 0o600])
+def test_a_pipe_in_the_place_of_run_lock_keeps_no_command_waiting(root: Path, mode: int) -> None:
+    prefix = unprivileged()
+    pipe(root / JOB / "run.lock", mode)
+    for arguments in (["list"], ["show", JOB], ["rows", JOB], ["verify", JOB]):
+        assert command(root, *arguments, prefix=prefix).returncode == 0, arguments
+    done = command(root, "repair", JOB, prefix=prefix)
+    assert done.returncode == 1
+    why = "it is not a regular file" if mode == 0o600 else "Permission denied"
+    assert f"could not write {root / JOB / 'run.lock'}: {why}" in done.stderr
+    assert command(root, "delete", JOB, "--yes", prefix=prefix).returncode == 0
+
+
+# --- files with another name
+
+
+def write(root: Path) -> None:
+    with JobService(root, sync="none") as service:
+        service.complete_row(f"{JOB}:3")
+
+
+@pytest.mark.parametrize(
+    ("act", "refused"), [(write, ["journal.jsonl"]), (start, ["run.lock", "journal.jsonl"])]
+)
+def test_files_that_another_copy_shares_are_read_but_not_written_until_they_are_the_jobs_own(
+    root: Path, tmp_path: Path, act: Callable[[Path], None], refused: list[str]
+) -> None:
+    copy = shutil.copytree(root, tmp_path / "copy", copy_function=os.link)
+    before = {path.name: path.read_bytes() for path in (root / JOB).iterdir() if path.is_file()}
+    with JobService(copy) as service:
+        assert service.get_job_summary(JOB)["successful_rows"] == 2
+    for name in refused:
+        with pytest.raises(StorageError, match="it has 2 hard links, so a write would") as caught:
+            act(copy)
+        assert caught.value.path == str(copy / JOB / name)
+        told = caught.value.reason.rpartition(": ")[2]
+        subprocess.run(["sh", "-c", told], cwd=copy / JOB, check=True)
+    act(copy)
+    for name, content in before.items():
+        assert (root / JOB / name).read_bytes() == content
+
+
+def test_a_service_that_has_a_job_open_sees_that_its_journal_has_got_another_name(
+    root: Path, tmp_path: Path
+) -> None:
+    path = journal_path(root, JOB)
+    with JobService(root, sync="none") as service:
+        service.complete_row(f"{JOB}:3")
+        os.link(path, tmp_path / "snapshot")
+        before = path.read_bytes()
+        with pytest.raises(StorageError, match="it has 2 hard links"):
+            service.complete_row(f"{JOB}:4")
+        assert service.get_row(f"{JOB}:3") is not None
+        assert path.read_bytes() == before
+        (tmp_path / "snapshot").unlink()
+        service.complete_row(f"{JOB}:4")
+        assert service.get_job_summary(JOB)["successful_rows"] == 4
