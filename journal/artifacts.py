@@ -8,10 +8,11 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NoReturn
 
 from journal import directories, files, handles
 from journal.archive import ARTIFACTS_NAME, OTHER_HISTORY_NAME, PIECE_BYTES
+from journal.below import Below, parents_of
 from journal.compare import Relation
 from journal.copies import Copy, holds
 from journal.errors import StorageError
@@ -21,6 +22,8 @@ from journal.snapshot import artifacts_of
 STAGING_NAME = ".pull"
 _PUT_BY = re.compile(r"(.+)\.(?:before|other)-[0-9]+")
 _MOST_NAME_BYTES = 235  # of what is put by; a number is still to be added
+
+Likeness = Literal["same", "grown", "different"]
 
 
 class Artifacts:
@@ -41,13 +44,12 @@ class Artifacts:
         directory.
         """
         self._copy = ours
-        self._ours = ours.directory
-        self._theirs = theirs.directory
-        self._staging = ours.directory / STAGING_NAME
-        self._staged: dict[str, Path] = {}
+        self._ours = Below(ours.directory)
+        self._theirs = Below(theirs.directory)
+        self._staged: dict[str, str] = {}
         self._missing: list[str] = []
         self._grown: set[str] = set()  # ours is the beginning of theirs
-        self._directories: set[Path] = set()  # that may take what is pulled
+        self._directories: set[str] = set()  # that may take what is pulled
         self.new: list[str] = []
         self.differing: list[str] = []
         self.left_out: list[str] = []
@@ -62,24 +64,23 @@ class Artifacts:
         try:
             self._look()
         except OSError as error:
-            path = Path(error.filename or self._theirs)
+            path = Path(error.filename or self._theirs.top)
             raise handles.storage_error(path, "read", error) from error
         return bool(self._missing)
 
     def _look(self) -> None:
         self._check_file_system()
-        for name, packable in artifacts_of(self._theirs):
-            ours, theirs = self._ours / name, self._theirs / name
+        for name, packable in artifacts_of(self._theirs.top):
             if not packable:
                 self.left_out.append(name)
                 continue
-            self._check_place(ours)
-            if not files.exists(ours):
+            self._check_place(name)
+            if not self._ours.exists(name):
                 if not self._is_ours_put_by(name):
                     self._missing.append(name)
                 continue
             try:
-                likeness = _likeness(ours, theirs)
+                likeness = _likeness(self._ours, name, self._theirs, name)
             except FileNotFoundError:
                 self.left_out.append(name)
                 continue
@@ -92,9 +93,9 @@ class Artifacts:
     def _missing_histories(self) -> list[str]:
         """Those that are neither here nor the beginning of ours."""
         missing = []
-        for name in directories.names_in(self._theirs):
+        for name in directories.names_in(self._theirs.top):
             found = OTHER_HISTORY_NAME.fullmatch(name)
-            if found is None or files.exists(self._ours / name):
+            if found is None or self._ours.exists(name):
                 continue
             if not holds(self._copy, Position(int(found[1]), int(found[2], 16))):
                 missing.append(name)
@@ -103,44 +104,48 @@ class Artifacts:
     def _is_ours_put_by(self, name: str) -> bool:
         """Whether the other copy put by with this name what is here under its own."""
         found = _PUT_BY.fullmatch(name)
-        if found is None or not files.exists(self._ours / found[1]):
+        if found is None or not self._ours.exists(found[1]):
             return False
         try:
-            return _likeness(self._ours / found[1], self._theirs / name) == "same"
+            return _likeness(self._ours, found[1], self._theirs, name) == "same"
         except FileNotFoundError:
             return False
 
     def _check_file_system(self) -> None:
-        ours = self._ours / ARTIFACTS_NAME
-        if ours.is_dir() and files.device_of(ours) != files.device_of(self._ours):
+        ours = self._ours.top / ARTIFACTS_NAME
+        if ours.is_dir() and files.device_of(ours) != files.device_of(self._ours.top):
             reason = "it is on another file system than the job: move it there for the pull"
             raise StorageError(ours, "pull into", errno.EXDEV, reason)
 
-    def _check_place(self, target: Path) -> None:
-        if target.is_dir() and not target.is_symlink():
-            raise _in_the_way(target, "it is a directory here and a file in the other copy")
-        for parent in target.parents:
-            if parent == self._ours or parent in self._directories:
+    def _check_place(self, name: str) -> None:
+        if self._ours.is_directory(name):
+            self._in_the_way(name, "it is a directory here and a file in the other copy")
+        for parent in parents_of(name):
+            if not parent or parent in self._directories:
                 return
-            if files.exists(parent) and not parent.is_dir():
-                raise _in_the_way(parent, "it is a directory in the other copy, and none here")
+            if self._ours.exists(parent) and not self._ours.is_directory(parent):
+                self._in_the_way(parent, "it is a directory in the other copy, and none here")
             self._directories.add(parent)
+
+    def _in_the_way(self, name: str, reason: str) -> NoReturn:
+        reason = f"{reason}: move one of them away"
+        raise StorageError(self._ours.top / name, "pull into", errno.ENOTDIR, reason)
 
     def stage(self, *, differing: bool) -> None:
         """Copy what is missing, or also what differs, to where it does no harm yet, synced."""
         for name in [*self._missing, *(self.differing if differing else ())]:
-            path = self._staging / str(len(self._staged))
+            staged = f"{STAGING_NAME}/{len(self._staged)}"
             try:
-                source = _open(self._theirs / name)
+                source = _open(self._theirs, name)
             except FileNotFoundError:  # as a file that is written under another name does
                 self.left_out.append(name)
                 continue
-            new = files.NewFile(path)
+            new = self._ours.create(staged)
             for piece in _all_of(source):
                 new.write(piece)
             new.sync()
             new.close()
-            self._staged[name] = path
+            self._staged[name] = staged
         self.differing = [name for name in self.differing if name not in self.left_out]
 
     def install(self, relation: Relation) -> None:
@@ -152,21 +157,16 @@ class Artifacts:
         places = {name: self._place(name, relation) for name in self._staged}
         make_way = [name for name, place in places.items() if place == name in self.put_by]
         for name in make_way:
-            if not files.exists(self._ours / self.put_by[name]):
-                files.give_name(self._ours / name, self._ours / self.put_by[name])
+            if not self._ours.exists(self.put_by[name]):
+                self._ours.give_name(name, self.put_by[name])
         # On the disk before theirs is: a power cut must not take one and leave the other.
-        for directory in {(self._ours / name).parent for name in make_way}:
-            directories.sync_directory(directory)
-        changed = set()
+        self._ours.sync_directories({name.rpartition("/")[0] for name in make_way})
+        changed: set[str] = set()
         for name, place in places.items():
-            if place is None:
-                continue
-            target = self._ours / place
-            directories.make_directories(target.parent, self._ours)
-            files.rename(self._staged[name], target)
-            changed |= {parent for parent in target.parents if parent.is_relative_to(self._ours)}
-        for directory in changed:
-            directories.sync_directory(directory)
+            if place is not None:
+                self._ours.rename(self._staged[name], place)
+                changed |= set(parents_of(place))
+        self._ours.sync_directories(changed)
 
     def put_back(self) -> None:
         """Let ours stand where theirs took its place: their commits didn't come.
@@ -176,11 +176,11 @@ class Artifacts:
         for name in self._staged:
             if name in self.put_by:
                 with suppress(OSError):
-                    files.rename(self._ours / self.put_by[name], self._ours / name)
+                    self._ours.rename(self.put_by[name], name)
 
     def _place(self, name: str, relation: Relation) -> str | None:
         """Under which name the other's file goes, if any does; what else that means is noted."""
-        if not files.exists(self._ours / name):
+        if not self._ours.exists(name):
             self.new.append(name)
             return name
         if relation == "behind":
@@ -193,43 +193,40 @@ class Artifacts:
             return None
         place = self._free_name(name, "other")
         self.put_by[name] = place
-        return None if files.exists(self._ours / place) else place
+        return None if self._ours.exists(place) else place
 
     def _free_name(self, name: str, word: str) -> str:
         """A name that neither copy has; or the one that the file has been put by as already."""
         directory, _, last = name.rpartition("/")
         last = last.encode()[:_MOST_NAME_BYTES].decode(errors="ignore")
-        putting_by = self._staged[name] if word == "other" else self._ours / name
+        putting_by = self._staged[name] if word == "other" else name
         for number in itertools.count(1):
             found = f"{directory}/{last}.{word}-{number}"
-            ours, theirs = self._ours / found, self._theirs / found
-            if not files.exists(ours):
-                if not files.exists(theirs):
+            if not self._ours.exists(found):
+                if not self._theirs.exists(found):
                     return found
-            elif _likeness(ours, putting_by) == "same":
+            elif _likeness(self._ours, found, self._ours, putting_by) == "same":
                 return found
         raise AssertionError
 
 
-def _in_the_way(path: Path, reason: str) -> StorageError:
-    return StorageError(path, "pull into", errno.ENOTDIR, f"{reason}: move one of them away")
-
-
-def _open(path: Path) -> handles.DerivedFile:
-    """Raises FileNotFoundError, StorageError."""
+def _open(below: Below, name: str) -> handles.DerivedFile:
+    """Raises FileNotFoundError if it has gone, StorageError."""
     try:
-        return handles.DerivedFile(path)
+        return below.opened(name)
     except FileNotFoundError:
         raise
+    except NotADirectoryError as error:  # a link, say, has taken the place of its directory
+        raise FileNotFoundError(errno.ENOENT, error.strerror) from error
     except OSError as error:
-        raise handles.storage_error(path, "read", error) from error
+        raise handles.storage_error(below.top / name, "read", error) from error
 
 
-def _likeness(ours: Path, theirs: Path) -> Literal["same", "grown", "different"]:
+def _likeness(ours: Below, name: str, theirs: Below, their_name: str) -> Likeness:
     """What their file is to ours. Raises FileNotFoundError if theirs has gone, StorageError."""
-    b = _open(theirs)
+    b = _open(theirs, their_name)
     try:
-        a = handles.DerivedFile(ours)
+        a = ours.opened(name)
         more = b.size_bytes() - a.size_bytes()
     except OSError:  # a link, or no regular file
         return "different"
@@ -242,7 +239,6 @@ def _likeness(ours: Path, theirs: Path) -> Literal["same", "grown", "different"]
 def _all_of(file: handles.DerivedFile) -> Iterator[bytes]:
     offset = 0
     try:
-        file.size_bytes()  # a regular file
         while piece := file.read_at(offset, PIECE_BYTES):
             yield piece
             offset += len(piece)

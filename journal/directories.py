@@ -37,13 +37,6 @@ def make_directory(path: Path) -> None:
             raise FileExistsError(error.errno, f"{path.name} is there and no directory") from error
 
 
-def make_directories(path: Path, below: Path) -> None:
-    """Make ``path`` and what is missing between it and ``below``, private."""
-    for missing in reversed((path, *path.parents)):
-        if missing.is_relative_to(below) and missing != below:
-            make_directory(missing)
-
-
 def sync_directory(path: Path) -> None:
     """Return when the names in ``path`` survive a power cut."""
     fd = system.os.open(path, system.os.O_RDONLY | system.os.O_DIRECTORY)
@@ -131,29 +124,3 @@ def _is_directory(entry: DirEntry[str]) -> bool:
         if error.errno == errno.ELOOP:
             return False
         raise
-
-
-def tree(path: Path) -> Iterator[tuple[str, bool]]:
-    """Each file below ``path`` by its path from there, and whether it is a regular one.
-
-    Links are neither followed nor regular, nor is a directory too deep for its path to be opened.
-    None if ``path`` is missing; ``OSError`` as it is.
-    """
-    below = [""]
-    while below:
-        prefix = below.pop()
-        try:
-            with system.os.scandir(path / prefix) as found:
-                entries = sorted(found, key=lambda entry: entry.name)
-        except FileNotFoundError:  # never there, or removed since it was listed
-            continue
-        except OSError as error:
-            if error.errno != errno.ENAMETOOLONG:
-                raise
-            yield prefix.rstrip("/"), False
-            continue
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                below.append(f"{prefix}{entry.name}/")
-            else:
-                yield prefix + entry.name, entry.is_file(follow_symlinks=False)

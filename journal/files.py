@@ -18,6 +18,7 @@ from journal.handles import (
     Descriptor,
     JournalFile,
     close_fd,
+    open_in,
     open_regular,
     storage_error,
     sync_data,
@@ -25,19 +26,17 @@ from journal.handles import (
     write_all,
 )
 
-# What file systems without hard links, or with a limit to them, say of one more.
-_ONE_NAME_ERRNOS = frozenset((errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK))
-
 
 class NewFile(Descriptor):
     """A private file that is being made; it must not be there yet.
 
-    ``into``: a pipe or a device instead, which is. The methods raise ``OSError`` as it is.
+    ``directory`` as of :func:`~journal.handles.open_regular`. ``into``: a pipe or a device instead,
+    which is there. The methods raise ``OSError`` as it is.
     """
 
-    def __init__(self, path: Path, *, into: bool = False) -> None:
+    def __init__(self, path: Path, directory: int | None = None, *, into: bool = False) -> None:
         flags = system.os.O_WRONLY | (0 if into else system.os.O_CREAT | system.os.O_EXCL)
-        super().__init__(path, system.os.open(path, flags, FILE_MODE))
+        super().__init__(path, open_in(directory, path, flags))
 
     def write(self, data: bytes | memoryview) -> None:
         write_all(self.fd, data)
@@ -279,16 +278,6 @@ def exists(path: Path) -> bool:
     except OSError as error:
         raise storage_error(path, "look at", error) from error
     return True
-
-
-def give_name(path: Path, name: Path) -> None:
-    """Let a file be known as ``name``, too; it may be gone from ``path`` where it can have but one."""
-    try:
-        system.os.link(path, name, follow_symlinks=False)
-    except OSError as error:
-        if error.errno not in _ONE_NAME_ERRNOS:
-            raise
-        system.os.rename(path, name)
 
 
 def rename(source: Path, target: Path) -> None:

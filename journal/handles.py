@@ -50,15 +50,18 @@ def close_fd(fd: int) -> None:
         system.os.close(fd)
 
 
-def open_regular(path: Path, flags: int) -> tuple[int, system.os.stat_result]:
+def open_regular(
+    path: Path, flags: int, directory: int | None = None
+) -> tuple[int, system.os.stat_result]:
     """Open a regular file, and nothing else; its descriptor and what it is. ``OSError`` as it is.
 
-    For all that is opened in a job's directory, which may come from elsewhere: a link may lead to
+    ``directory``: the descriptor of the directory that ``path`` is in, if the way there isn't to be
+    gone again. For all that is opened in a job's directory, which may come from elsewhere: a link may lead to
     what is none of the job's, a pipe would keep us waiting, and a device may be endless.
     """
     flags |= system.os.O_NOFOLLOW | system.os.O_NONBLOCK
     try:
-        fd = system.os.open(path, flags, FILE_MODE)
+        fd = open_in(directory, path, flags)
     except OSError as error:
         if error.errno == errno.ENXIO:  # a socket, or a pipe that nobody reads
             raise OSError(errno.EINVAL, _NOT_REGULAR) from error
@@ -73,6 +76,13 @@ def open_regular(path: Path, flags: int) -> tuple[int, system.os.stat_result]:
         close_fd(fd)
         raise
     return fd, stat
+
+
+def open_in(directory: int | None, path: Path, flags: int) -> int:
+    """Open ``path``, from the descriptor of the directory that it is in if there is one."""
+    if directory is None:
+        return system.os.open(path, flags, FILE_MODE)
+    return system.os.open(path.name, flags, FILE_MODE, dir_fd=directory)
 
 
 def why_not_written(path: Path, names: int) -> str:
@@ -299,8 +309,9 @@ class JournalFile(Descriptor):
 class DerivedFile(Descriptor):
     """A regular file held open for reading. Its methods raise ``OSError`` as it is."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, open_regular(path, system.os.O_RDONLY)[0])
+    def __init__(self, path: Path, directory: int | None = None) -> None:
+        """``directory`` as of :func:`open_regular`."""
+        super().__init__(path, open_regular(path, system.os.O_RDONLY, directory)[0])
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Up to ``length`` bytes from ``offset``."""

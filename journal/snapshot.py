@@ -11,16 +11,18 @@ from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
 
-from journal import directories, files, handles, system
+from journal import directories, handles, system
 from journal.archive import (
     ARTIFACTS_NAME,
     KEPT_NAME,
+    MAX_COMPONENTS,
     PIECE_BYTES,
     Contents,
     Manifest,
     PackedFile,
     is_packable,
 )
+from journal.below import Below, parents_of
 from journal.columns import StatusColumns
 from journal.copies import Copy, open_copy, replay_copy
 from journal.errors import (
@@ -52,24 +54,23 @@ class Snapshot:
         self.left_out: list[str] = []
         self.grown: list[str] = []
         self._copy = copy
+        self._below = Below(copy.directory)
         self._young: dict[str, handles.DerivedFile] = {}
         recent_ns = system.now_ns() - _YOUNG_NS
         size = copy.end.offset
         packed = [PackedFile(JOURNAL_NAME, size, _digest(pieces_of(copy.file, size)))]
         for name in self._names(kept=kept):
             try:
-                file = handles.DerivedFile(copy.directory / name)
+                file = self._below.opened(name)
                 size = file.size_bytes()
                 packed.append(PackedFile(name, size, _digest(pieces_of(file, size))))
                 # A file on its way to another name: as long as we hold it, it is there.
                 if len(self._young) < _MOST_YOUNG and file.changed_ns() > recent_ns:
                     self._young[name] = file
-            except FileNotFoundError:  # removed since it was listed
+            except (FileNotFoundError, NotADirectoryError):  # removed since it was listed
                 self.left_out.append(name)
             except OSError as error:
-                if error.errno != errno.ENAMETOOLONG:
-                    raise handles.storage_error(copy.directory / name, "pack", error) from error
-                self.left_out.append(name)
+                raise handles.storage_error(copy.directory / name, "pack", error) from error
         self.manifest = Manifest(
             job_id=copy.header.id,
             host=system.host_name(),
@@ -92,8 +93,8 @@ class Snapshot:
             if kept:
                 yield from (
                     name
-                    for name, regular in directories.tree(directory)
-                    if regular and KEPT_NAME.fullmatch(name)
+                    for name in sorted(directories.names_in(directory))
+                    if KEPT_NAME.fullmatch(name) and self._below.is_file(name)
                 )
         except OSError as error:
             raise handles.storage_error(directory, "pack", error) from error
@@ -109,7 +110,7 @@ class Snapshot:
         try:
             file: handles.JournalFile | handles.DerivedFile = self._copy.file
             if packed.name != JOURNAL_NAME:
-                file = self._young.pop(packed.name, None) or handles.DerivedFile(path)
+                file = self._young.pop(packed.name, None) or self._below.opened(packed.name)
             for piece in pieces_of(file, packed.size_bytes):
                 digest.update(piece)
                 yield piece
@@ -126,16 +127,15 @@ def artifacts_of(directory: Path) -> Iterator[tuple[str, bool]]:
 
     Links aren't followed, not even one in the place of all of them. Raises StorageError.
     """
-    top = directory / ARTIFACTS_NAME
-    if files.exists(top) and (top.is_symlink() or not top.is_dir()):
-        yield ARTIFACTS_NAME, False
-        return
+    below = Below(directory)
     try:
-        for name, regular in directories.tree(top):
-            path = f"{ARTIFACTS_NAME}/{name}"
-            yield path, regular and is_packable(path)
+        if below.exists(ARTIFACTS_NAME) and not below.is_directory(ARTIFACTS_NAME):
+            yield ARTIFACTS_NAME, False
+            return
+        for name, regular in below.tree(ARTIFACTS_NAME, MAX_COMPONENTS):
+            yield name, regular and is_packable(name)
     except OSError as error:
-        raise handles.storage_error(top, "read", error) from error
+        raise handles.storage_error(directory / ARTIFACTS_NAME, "read", error) from error
 
 
 def pieces_of(file: Readable, size: int) -> Iterator[bytes]:
@@ -196,24 +196,22 @@ def place(
 
 
 def _write_all(directory: Path, contents: Contents, *, scratch: bool) -> None:
-    made = {directory}
+    below = Below(directory)
+    changed = {""}
     for packed, pieces in contents:
         if scratch and packed.name != JOURNAL_NAME:
             for _ in pieces:  # which checks them
                 pass
             continue
-        path = directory / packed.name
-        if path.parent not in made:
-            directories.make_directories(path.parent, directory)
-            made |= {parent for parent in path.parents if parent.is_relative_to(directory)}
-        file = files.NewFile(path)
+        file = below.create(packed.name)
+        changed |= set(parents_of(packed.name))
         for piece in pieces:
             file.write(piece)
         if not scratch:
             file.sync()
         file.close()
-    for parent in made if not scratch else ():
-        directories.sync_directory(parent)
+    if not scratch:
+        below.sync_directories(changed)
 
 
 def _counts(index: Index) -> dict[str, int]:

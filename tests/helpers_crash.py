@@ -7,6 +7,7 @@ import select
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from textwrap import dedent
 from types import TracebackType
@@ -206,6 +207,7 @@ class FaultyOs:
             arguments = tuple(bytes(a) if isinstance(a, memoryview) else a for a in arguments)
             self.calls.append((name, arguments))
             faults = self._faults.get(name)
-            return faults.pop(0)(real, *arguments) if faults else real(*arguments, **options)
+            bound = partial(real, **options)
+            return faults.pop(0)(bound, *arguments) if faults else bound(*arguments)
 
         return call

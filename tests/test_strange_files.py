@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
+import itertools
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers_crash import FaultyOs, journal_path
@@ -150,11 +154,115 @@ def test_all_that_is_opened_below_a_store_is_opened_without_following_links_or_w
     careless = {
         str(path)
         for path, flags in opens
-        if tmp_path in Path(path).parents[1:] and not is_careful(flags)
+        if not is_careful(flags)
+        if not Path(path).is_absolute() or tmp_path in Path(path).parents[1:]
     }
     assert careless == set()
     names = {Path(path).name for path, _ in opens}
     assert {"journal.jsonl", "run.lock", "index.hint", "lock", "1.pdf"} <= names
+
+
+# --- links in the middle of an artifact's path
+
+
+class Swapping(FaultyOs):
+    """Just before one of its calls by name, a directory is replaced by a link to another."""
+
+    def __init__(self, moment: int, directory: Path, other: Path) -> None:
+        super().__init__()
+        self.swapped = False
+        self._moment, self._directory, self._other = moment, directory, other
+
+    def __getattr__(self, name: str) -> Any:
+        call = super().__getattr__(name)
+        self._moment -= name in {"open", "scandir", "lstat", "link", "rename", "mkdir"}
+        if not self._moment and not self.swapped:
+            self.swapped = True
+            self._directory.rename(self._directory.with_name("was"))
+            self._directory.symlink_to(self._other)
+        return (lambda _descriptor: None) if name in ("fsync", "fdatasync") else call
+
+
+def all_below(path: Path) -> dict[str, bytes]:
+    files = (each for each in sorted(path.rglob("*")) if each.is_file() and not each.is_symlink())
+    return {str(each.relative_to(path)): each.read_bytes() for each in files}
+
+
+def swapped_at_every_moment(
+    tmp_path: Path, root: Path, which: str, act: Callable[[Path, Path], object]
+) -> Iterator[tuple[Path, Path]]:
+    """The stores after ``act(ours, theirs)``, once for each call before which a link may come.
+
+    Both have ``artifacts/d/own`` and theirs ``new`` beside it, as the directory has that the link
+    leads to.
+    """
+    outside = tmp_path / "outside"
+    for name in ("own", "new"):
+        put_artifact(tmp_path, f"d/{name}", b"secret", job_id="outside")
+    for moment in itertools.count(1):
+        ours, theirs = tmp_path / f"{moment}", tmp_path / f"{moment}" / "theirs"
+        shutil.copytree(root, ours)
+        put_artifact(ours, "d/own", b"ours")
+        shutil.copytree(root, theirs)
+        put_artifact(theirs, "d/own", b"theirs")
+        put_artifact(theirs, "d/new", b"new")
+        go_on(theirs, 3)
+        store = ours if which == "ours" else theirs
+        disk = Swapping(moment, store / JOB / "artifacts/d", outside / "artifacts/d")
+        before = all_below(outside)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(journal.system, "os", disk)
+            with suppress(StorageError):
+                act(ours, theirs)
+        assert all_below(outside) == before
+        if not disk.swapped:
+            assert moment > 20
+            return
+        yield ours, theirs
+        shutil.rmtree(ours)
+
+
+def pull_from(ours: Path, theirs: Path) -> None:
+    pull_job(ours, theirs / JOB)
+
+
+def test_whenever_a_directory_becomes_a_link_a_pull_writes_nothing_outside(
+    tmp_path: Path, root: Path
+) -> None:
+    for ours, _ in swapped_at_every_moment(tmp_path, root, "ours", pull_from):
+        assert b"ours" in all_below(ours / JOB).values()
+
+
+def test_whenever_a_directory_becomes_a_link_a_pull_takes_nothing_from_outside(
+    tmp_path: Path, root: Path
+) -> None:
+    for ours, _ in swapped_at_every_moment(tmp_path, root, "theirs", pull_from):
+        assert b"secret" not in all_below(ours / JOB).values()
+
+
+def test_whenever_a_directory_becomes_a_link_a_pack_takes_nothing_from_outside(
+    tmp_path: Path, root: Path
+) -> None:
+    def pack(_ours: Path, theirs: Path) -> None:
+        packed(theirs, theirs / "pack")
+
+    for _, theirs in swapped_at_every_moment(tmp_path, root, "theirs", pack):
+        pack_path = theirs / "pack"
+        assert not pack_path.exists() or b"secret" not in gzip.decompress(pack_path.read_bytes())
+
+
+def test_a_pull_refuses_to_go_through_a_link_and_names_it(root: Path, tmp_path: Path) -> None:
+    there = shutil.copytree(root, tmp_path / "there")
+    put_artifact(there, "d/e/new", b"new")
+    outside = tmp_path / "outside"
+    (outside / "e").mkdir(parents=True)
+    (root / JOB / "artifacts").mkdir()
+    link = root / JOB / "artifacts" / "d"
+    link.symlink_to(outside)
+    with pytest.raises(StorageError, match="and none here: move one of them away") as refused:
+        pull_job(root, there / JOB)
+    assert refused.value.path == str(link)
+    assert os.listdir(outside / "e") == []
 
 
 # --- pipes

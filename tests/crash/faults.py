@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -133,14 +134,30 @@ class FaultySystem:
         if name not in _ALL:
             return real
 
-        def call(*arguments: Any) -> Any:
+        def call(*arguments: Any, **options: Any) -> Any:
             # A view that is kept, in a traceback, pins the writer's buffer.
             arguments = tuple(bytes(a) if isinstance(a, memoryview) else a for a in arguments)
-            return self._call(_label(name, arguments), real, arguments)
+            descriptors = [fd for option, fd in options.items() if option.endswith("dir_fd")]
+            paths = [
+                f"/dev/fd/{fd}/{path}" for fd, path in zip(descriptors, arguments, strict=False)
+            ]
+            return self._call(
+                _label(name, arguments),
+                partial(real, **options),
+                arguments,
+                (*paths, *arguments[len(paths) :]),
+            )
 
         return call
 
-    def _call(self, name: str, real: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    def _call(
+        self,
+        name: str,
+        real: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        noted: tuple[Any, ...] | None = None,
+    ) -> Any:
+        """``noted``: the arguments by themselves, with no directory's descriptor to go by."""
         if self._suspended:
             return real(*arguments)
         self.calls += 1
@@ -161,7 +178,7 @@ class FaultySystem:
                     assert self._kind is not None
                     self.ledger.sync_failed(arguments[0], loses=self._kind.loses)
                 raise
-        self.ledger.did(name, arguments, result)
+        self.ledger.did(name, noted or arguments, result)
         return result
 
     def _next_fault(self, name: str) -> Fault | None:

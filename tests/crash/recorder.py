@@ -184,15 +184,20 @@ class Recorder:
         self.operations.append(operation)
         self._view.apply(operation)
 
+    def _is_ours(self, path: str | Path) -> bool:
+        return Path(path).is_relative_to(self._base) and Path(path).name != _NOT_RECORDED
+
     def _name(self, *changes: tuple[tuple[int, str], int | None]) -> None:
         self._note(Names(tuple((*slot, node) for slot, node in changes)))
 
-    def _slot(self, path: str | Path) -> tuple[int, str]:
+    def _slot(self, path: str | Path, dir_fd: int | None = None) -> tuple[int, str]:
         """The directory and the name in it that a path means.
 
         Directories on the way that aren't known were made just now by ``Path.mkdir``, which
         calls the real ``os``: they are noted here, before what is done in them.
         """
+        if dir_fd is not None:
+            return self._open[dir_fd].node, str(path)
         *parents, name = Path(path).relative_to(self._base).parts or ("",)
         directory = BASE
         for parent in parents:
@@ -203,11 +208,14 @@ class Recorder:
 
     # --- the calls that change the disk
 
-    def open(self, path: str | Path, flags: int, mode: int = 0o777) -> int:
-        fd = os.open(path, flags, mode)
-        if not Path(path).is_relative_to(self._base) or Path(path).name == _NOT_RECORDED:
-            return fd  # the system's own, which is only read
-        slot = self._slot(path)
+    def open(
+        self, path: str | Path, flags: int, mode: int = 0o777, *, dir_fd: int | None = None
+    ) -> int:
+        fd = os.open(path, flags, mode, dir_fd=dir_fd)
+        self._open.pop(fd, None)  # of a file that is closed
+        if dir_fd not in (None, *self._open) or not (dir_fd or self._is_ours(path)):
+            return fd  # the system's own, or another store's, which are only read
+        slot = self._slot(path, dir_fd)
         node = BASE if slot == _TOP else self._view.names.get(slot)
         if node is None:
             assert flags & os.O_CREAT, f"{path} was made past the recorder"
@@ -255,26 +263,32 @@ class Recorder:
         os.fdatasync(fd)
         self._note(Sync(self._open[fd].node))
 
-    def mkdir(self, path: str | Path, mode: int = 0o777) -> None:
-        os.mkdir(path, mode)
-        self._name((self._slot(path), self._number(is_directory=True)))
+    def mkdir(self, path: str | Path, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
+        os.mkdir(path, mode, dir_fd=dir_fd)
+        self._name((self._slot(path, dir_fd), self._number(is_directory=True)))
 
-    def rename(self, source: str | Path, target: str | Path) -> None:
-        self._rename(os.rename, source, target)
+    def rename(self, source: str | Path, target: str | Path, **options: int) -> None:
+        self._rename(os.rename, source, target, options)
 
     def replace(self, source: str | Path, target: str | Path) -> None:
-        self._rename(os.replace, source, target)
+        self._rename(os.replace, source, target, {})
 
     def _rename(
-        self, call: Callable[[Any, Any], None], source: str | Path, target: str | Path
+        self,
+        call: Callable[..., None],
+        source: str | Path,
+        target: str | Path,
+        options: dict[str, int],
     ) -> None:
-        call(source, target)
-        slot = self._slot(source)
-        self._name((slot, None), (self._slot(target), self._view.names[slot]))
+        call(source, target, **options)
+        slot = self._slot(source, options.get("src_dir_fd"))
+        named = self._slot(target, options.get("dst_dir_fd"))
+        self._name((slot, None), (named, self._view.names[slot]))
 
     def link(self, source: str | Path, target: str | Path, **options: Any) -> None:
         os.link(source, target, **options)
-        self._name((self._slot(target), self._view.names[self._slot(source)]))
+        node = self._view.names[self._slot(source, options.get("src_dir_fd"))]
+        self._name((self._slot(target, options.get("dst_dir_fd")), node))
 
     def unlink(self, path: str | Path) -> None:
         os.unlink(path)

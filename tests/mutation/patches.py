@@ -1145,7 +1145,7 @@ MERGES = [
     Patch(
         "the artifact that makes way is on the disk under its other name first",
         "artifacts",
-        "                files.give_name(self._ours / name, self._ours / self.put_by[name])\n",
+        "                self._ours.give_name(name, self.put_by[name])\n",
         "                pass\n",
         f"tests/test_pull.py {MERGE}",
     ),
