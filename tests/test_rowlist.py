@@ -186,6 +186,17 @@ def test_a_column_that_no_row_has_is_named(root: Path, capsys: Capture) -> None:
     assert "'zpi'; there are: order, price, status, tags, zip\n" in captured.err
 
 
+def test_what_would_steer_a_terminal_is_an_escape_in_a_header_as_it_is_in_a_row(
+    root: Path, capsys: Capture
+) -> None:
+    assert (
+        run(root, "rows", "ship", "--columns", "row_number,a\x1b]0;pwned\x07\x9b2J", "--table") == 0
+    )
+    captured = capsys.readouterr()
+    assert "a\\x1b]0;pwned\\x07\\x9b2J" in captured.out
+    assert not set("\x1b\x07\x9b") & set(captured.out + captured.err)
+
+
 def test_columns_are_fields_of_rows_and_columns_of_the_data(root: Path, capsys: Capture) -> None:
     wanted = "row_number,status,data.status,order,price,nothing"
     assert run(root, "rows", "ship", "--columns", wanted, "--row", "4-5", "--nl") == 0

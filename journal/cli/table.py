@@ -55,6 +55,7 @@ def write_table(
     ``width`` in cells of a terminal; None for no bound. The first ``look_ahead`` lines are held
     back until there are as many, or no more (None: all of them).
     """
+    fields = [msgspec.structs.replace(field, title=clean(field.title)) for field in fields]
     rest = iter(lines)
     first = [list(map(clean, line)) for line in itertools.islice(rest, look_ahead)]
     if not first and look_ahead != 0:
