@@ -179,6 +179,8 @@ class Commands:
             return _temporary_file(files), _temporary_file(files)
         directory = self._results / str(row.row_number)
         _make_directory(directory)
+        if directory.is_symlink():
+            raise StorageError(directory, "write into", errno.ELOOP, "it is a link: remove it")
         return _new_file(directory / "stdout", files), _new_file(directory / "stderr", files)
 
     def _open_input(self, row: JobRow, files: contextlib.ExitStack) -> IO[bytes] | int:

@@ -9,7 +9,6 @@ from typing import IO, Any
 
 import msgspec
 
-from journal import files
 from journal.errors import InvalidValueError, JournalError
 from journal.flatrows import FlatRows
 from journal.model import RowStatus
@@ -114,14 +113,14 @@ def export_rows(
             return _STREAM_WRITERS[file_format](rows, out)
     beside = _BESIDE_SQLITE if file_format == "sqlite" else ()
     with (
-        whole_file(out, force=force, refused_beside=beside) as part,
-        flat_rows(part.parent) as rows,
+        whole_file(out, force=force, refused_beside=beside) as output,
+        flat_rows(output.path.parent) as rows,
     ):
         if file_format == "sqlite":
             from journal.sqlite import write_sqlite  # noqa: PLC0415  (others needn't wait for it)
 
-            return write_sqlite(rows, part, names)
-        with files.open_output(part) as stream:
+            return write_sqlite(rows, output.path, names)
+        with output.stream() as stream:
             if file_format == "parquet":
                 from journal.parquet import write_parquet  # noqa: PLC0415
 

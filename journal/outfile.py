@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from stat import S_ISLNK
 
 from journal import files, handles
 from journal.errors import InvalidValueError
@@ -19,6 +19,8 @@ _OWN = re.compile(
     re.IGNORECASE,
 )
 
+_MOST_LINKS = 40  # as the system follows on one way
+
 
 @contextlib.contextmanager
 def whole_file(
@@ -27,36 +29,86 @@ def whole_file(
     force: bool = False,
     private: bool = False,
     refused_beside: Sequence[str] = (),
-) -> Iterator[Path]:
-    """The path of a file to write within the block; at its end it stands, synced, at ``path``.
+) -> Iterator[files.Output]:
+    """A file to write within the block; at its end it stands, synced, at ``path``.
 
     It is beside ``path`` until then, as ``.journal-….part``, and gone if the block raises; what
     kills the process leaves it. It is ``private``, or has the permissions of the file that it
     replaces, or of any new one. Raises InvalidValueError, before the block, if ``path`` is
-    there and ``force`` isn't given, is a job's own file, is no file, is in no directory, or has a
-    file beside it of its name and one of ``refused_beside``; StorageError for what the system
-    refuses.
+    there and ``force`` isn't given, is a job's own file, is no file, is in no directory, leads
+    through another's link, or has a file beside it of its name and one of ``refused_beside``;
+    StorageError for what the system refuses.
     """
-    target = Path(os.path.realpath(path))  # a link stays a link
+    target = real_path(path)  # a link stays a link
     _check_free(path, target, force=force, refused_beside=refused_beside)
-    # Short, so that there is room for it wherever there is for the target's name.
-    part = target.with_name(f".journal-{secrets.token_hex(6)}.part")
+    output = None
     try:
         # Refused now, in our words, and not later in some library's.
         is_there = files.exists(target)
-        _make(part, target, private=private or is_there)  # which may be private
-        yield part
+        output = _make(target, private=private or is_there)  # which may be private
+        yield output
         _check_free(path, target, force=force, refused_beside=refused_beside)
-        files.put_output(part, target, private=private)
+        output.put(target, private=private)
     except OSError as error:
         raise handles.storage_error(target, "write", error) from error
     finally:
-        files.remove_file(part)
+        if output is not None:
+            output.remove()
 
 
-def _make(part: Path, target: Path, *, private: bool) -> None:
+def real_path(path: str | os.PathLike[str]) -> Path:
+    """The place that ``path`` leads to, for an output.
+
+    A link is followed if it is the user's own, or the system's. In a directory that is shared others
+    may have put one where an output is expected, and it would replace the file that it leads to.
+    """
+    text = os.fspath(path)
+    parts = _parts(text if os.path.isabs(text) else os.path.join(os.getcwd(), text))
+    found, links = Path("/"), 0
+    while parts:
+        part = parts.pop()
+        if part == "..":
+            found = found.parent
+            continue
+        link = _link_at(found / part)
+        if link is None:
+            found /= part
+            continue
+        links += 1
+        if links > _MOST_LINKS:
+            raise InvalidValueError(
+                "out", text, "leads through too many links: name the file itself"
+            )
+        parts += _parts(link)
+        if os.path.isabs(link):
+            found = Path("/")
+    return found
+
+
+def _parts(path: str) -> list[str]:
+    """The parts of a path, the last one first."""
+    return [part for part in reversed(path.split("/")) if part not in ("", ".")]
+
+
+def _link_at(path: Path) -> str | None:
+    """Where a link leads; None for what is none."""
     try:
-        files.new_output(part, private=private)
+        stat = os.lstat(path)
+        link = os.readlink(path) if S_ISLNK(stat.st_mode) else None
+    except OSError:  # it isn't there, or whoever writes it will hear why not
+        return None
+    if link is not None and not files.is_trusted(stat):
+        raise InvalidValueError(
+            "out",
+            str(path),
+            f"is a link of another user, to {link!r}: name another file, or that one",
+        )
+    return link
+
+
+def _make(target: Path, *, private: bool) -> files.Output:
+    try:
+        return files.Output(target, private=private)
     except FileNotFoundError:
         raise InvalidValueError(
             "out", str(target), "is in a directory that isn't there: make that first"

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from journal import files, system
+from journal import system
 from journal.chain import chain_of, open_rows
 from journal.errorgroups import group_errors
 from journal.errors import MissingExtraError
@@ -52,9 +52,9 @@ def write_report(
     Raises InvalidValueError if ``out`` is there and ``force`` isn't given, or is a job's own
     file, StorageError, and as :func:`report_page`.
     """
-    with whole_file(out, force=force) as part:
+    with whole_file(out, force=force) as output:
         page = report_page(service, job_id, redact=redact)
-        with files.open_output(part) as stream:
+        with output.stream() as stream:
             stream.write(page.encode())
 
 

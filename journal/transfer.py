@@ -34,7 +34,7 @@ from journal.forward import forward, replay_missing
 from journal.log import Log
 from journal.merge import OTHER_NAME, Merged, write_merge
 from journal.mergeplan import Plan
-from journal.outfile import whole_file
+from journal.outfile import real_path, whole_file
 from journal.replay import START, Position
 from journal.runlock import RunLock
 from journal.snapshot import Snapshot, place
@@ -99,16 +99,17 @@ def pack_to_file(
     # First: the target may be among the artifacts.
     snapshot = Snapshot(open_copy(Path(directory)), kept=kept)
     path = Path(target)
+    real_path(path)
     if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
         try:
-            stream = files.NewFile(path, into=True)
+            stream = files.Pipe(path)
             try:
                 return _write(snapshot, stream.write, compression)
             finally:
                 stream.close()
         except OSError as error:
             raise handles.storage_error(path, "write", error) from error
-    with whole_file(target, force=True, private=True) as part, files.open_output(part) as file:
+    with whole_file(target, force=True, private=True) as output, output.stream() as file:
         return _write(snapshot, file.write, compression)
 
 

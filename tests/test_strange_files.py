@@ -19,9 +19,12 @@ from helpers_transfer import JOB, go_on, make_job, packed, put_artifact
 from test_readonly import unprivileged
 
 import journal.system
-from journal import JobService, StorageError, StoreError
+from journal import InvalidValueError, JobService, StorageError, StoreError
+from journal.export import export_rows
+from journal.outfile import real_path, whole_file
 from journal.repair import repair_job
-from journal.transfer import pull_job
+from journal.report import write_report
+from journal.transfer import pack_to_file, pull_job
 from journal.verify import verify_job
 
 SECONDS = 60  # no command takes that long, unless it waits for ever
@@ -263,6 +266,130 @@ def test_a_pull_refuses_to_go_through_a_link_and_names_it(root: Path, tmp_path: 
         pull_job(root, there / JOB)
     assert refused.value.path == str(link)
     assert os.listdir(outside / "e") == []
+
+
+# --- what is written for the user in a directory that others may write in, too
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Path:
+    path = tmp_path / "shared"
+    path.mkdir()
+    path.chmod(0o1777)
+    return path
+
+
+def give_away(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a file or a link belong to another user than who runs this."""
+    if os.geteuid() == 0:
+        os.chown(path, 12345, 12345, follow_symlinks=False)
+        return
+    disk = FaultyOs()
+    monkeypatch.setattr(journal.system, "os", disk)
+    disk.always("geteuid", lambda _real: 12345)
+
+
+def write_output(root: Path, command: str, out: Path) -> None:
+    with JobService(root) as service:
+        if command == "pack":
+            pack_to_file(root / JOB, out)
+        elif command == "export":
+            export_rows(service, JOB, out, "csv", force=True)
+        else:
+            write_report(service, JOB, out, force=True)
+
+
+@pytest.mark.parametrize("command", ["pack", "export", "report"])
+@pytest.mark.parametrize("name", ["out", "link/out"])
+def test_no_output_goes_through_a_link_of_another_user(
+    root: Path,
+    tmp_path: Path,
+    shared: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    name: str,
+) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "out").write_bytes(b"precious")
+    link = shared / name.split("/")[0]
+    link.symlink_to(mine / "out" if name == "out" else mine)
+    give_away(link, monkeypatch)
+    with pytest.raises(InvalidValueError, match="is a link of another user, to"):
+        write_output(root, command, shared / name)
+    assert os.listdir(mine) == ["out"]
+    assert (mine / "out").read_bytes() == b"precious"
+
+
+def test_no_pack_goes_into_a_pipe_of_another_user(
+    root: Path, shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(shared / "out")
+    reader = os.open(shared / "out", os.O_RDONLY | os.O_NONBLOCK)
+    give_away(shared / "out", monkeypatch)
+    with pytest.raises(StorageError, match="this pipe belongs to another user"):
+        write_output(root, "pack", shared / "out")
+    assert os.read(reader, 1) == b""
+    os.close(reader)
+
+
+def test_an_output_stays_in_its_directory_when_a_link_takes_that_ones_place(
+    tmp_path: Path, shared: Path
+) -> None:
+    (shared / "d").mkdir()
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    with whole_file(shared / "d" / "out") as output, output.stream() as stream:
+        stream.write(b"text")
+        (shared / "d").rename(shared / "was")
+        (shared / "d").symlink_to(outside)
+    assert (shared / "was" / "out").read_bytes() == b"text"
+    assert os.listdir(shared / "was") == ["out"]
+    assert os.listdir(outside) == []
+
+
+def test_what_somebody_puts_in_the_place_of_an_output_that_is_being_written_is_not_taken_for_it(
+    shared: Path, victim: Path
+) -> None:
+    with (
+        pytest.raises(StorageError, match="somebody has put another file in the place of its own"),
+        whole_file(shared / "out") as output,
+    ):
+        output.path.unlink()
+        output.path.symlink_to(victim)
+        with output.stream() as stream:
+            stream.write(b"text")
+    assert victim.read_bytes() == b"precious"
+    assert os.listdir(shared) == []
+
+
+def test_links_of_ones_own_lead_to_an_output_as_the_system_would_follow_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "away").symlink_to("a/../a/b")
+    (tmp_path / "a" / "b" / "out").symlink_to(tmp_path / "away" / ".." / "end")
+    (tmp_path / "loop").symlink_to("loop")
+    monkeypatch.chdir(tmp_path / "a")
+    for path in ("../away/out", "b/./out", tmp_path / "away" / "out", "new", "../away/../new", "b"):
+        assert real_path(path) == Path(os.path.realpath(path))
+    with pytest.raises(InvalidValueError, match="leads through too many links"):
+        real_path(tmp_path / "loop")
+
+
+def test_what_a_command_says_is_not_kept_where_a_link_leads(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "stdout").write_bytes(b"precious")
+    (tmp_path / "results" / "1").symlink_to(outside)
+    rows = tmp_path / "rows"
+    rows.write_text("1\n")
+    line = ["run", str(rows), "--lines", "--job", "new", "--results", str(tmp_path / "results")]
+    done = command(root, *line, "--", "echo", "{line}")
+    assert "it is a link: remove it" in done.stdout + done.stderr
+    assert done.returncode != 0
+    assert (outside / "stdout").read_bytes() == b"precious"
 
 
 # --- pipes
