@@ -12,6 +12,7 @@ from stat import S_ISLNK
 from journal import files, handles
 from journal.errors import InvalidValueError
 from journal.format import JOURNAL_NAME
+from journal.outputs import Output, is_trusted
 
 # The files in a job's directory that are the journal's own. Some file systems ignore case.
 _OWN = re.compile(
@@ -29,7 +30,7 @@ def whole_file(
     force: bool = False,
     private: bool = False,
     refused_beside: Sequence[str] = (),
-) -> Iterator[files.Output]:
+) -> Iterator[Output]:
     """A file to write within the block; at its end it stands, synced, at ``path``.
 
     It is beside ``path`` until then, as ``.journal-….part``, and gone if the block raises; what
@@ -41,19 +42,18 @@ def whole_file(
     """
     target = real_path(path)  # a link stays a link
     _check_free(path, target, force=force, refused_beside=refused_beside)
-    output = None
+    output = _beside(target)
     try:
-        # Refused now, in our words, and not later in some library's.
+        # Made now: what keeps it from being made is said in our words, and not in some library's.
         is_there = files.exists(target)
-        output = _make(target, private=private or is_there)  # which may be private
+        output.make(private=private or is_there)  # what is there may be private
         yield output
         _check_free(path, target, force=force, refused_beside=refused_beside)
         output.put(target, private=private)
     except OSError as error:
         raise handles.storage_error(target, "write", error) from error
     finally:
-        if output is not None:
-            output.remove()
+        output.remove()
 
 
 def real_path(path: str | os.PathLike[str]) -> Path:
@@ -97,7 +97,7 @@ def _link_at(path: Path) -> str | None:
         link = os.readlink(path) if S_ISLNK(stat.st_mode) else None
     except OSError:  # it isn't there, or whoever writes it will hear why not
         return None
-    if link is not None and not files.is_trusted(stat):
+    if link is not None and not is_trusted(stat):
         raise InvalidValueError(
             "out",
             str(path),
@@ -106,9 +106,9 @@ def _link_at(path: Path) -> str | None:
     return link
 
 
-def _make(target: Path, *, private: bool) -> files.Output:
+def _beside(target: Path) -> Output:
     try:
-        return files.Output(target, private=private)
+        return Output(target)
     except FileNotFoundError:
         raise InvalidValueError(
             "out", str(target), "is in a directory that isn't there: make that first"
@@ -117,6 +117,8 @@ def _make(target: Path, *, private: bool) -> files.Output:
         raise InvalidValueError(
             "out", str(target), "is below what is no directory: name another"
         ) from None
+    except OSError as error:
+        raise handles.storage_error(target, "write", error) from error
 
 
 def _check_free(

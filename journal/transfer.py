@@ -35,6 +35,7 @@ from journal.log import Log
 from journal.merge import OTHER_NAME, Merged, write_merge
 from journal.mergeplan import Plan
 from journal.outfile import real_path, whole_file
+from journal.outputs import Pipe
 from journal.replay import START, Position
 from journal.runlock import RunLock
 from journal.snapshot import Snapshot, place
@@ -102,7 +103,7 @@ def pack_to_file(
     real_path(path)
     if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
         try:
-            stream = files.Pipe(path)
+            stream = Pipe(path)
             try:
                 return _write(snapshot, stream.write, compression)
             finally:

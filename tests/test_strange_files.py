@@ -312,7 +312,7 @@ def test_no_output_goes_through_a_link_of_another_user(
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "out").write_bytes(b"precious")
-    link = shared / name.split("/")[0]
+    link = shared / name.partition("/")[0]
     link.symlink_to(mine / "out" if name == "out" else mine)
     give_away(link, monkeypatch)
     with pytest.raises(InvalidValueError, match="is a link of another user, to"):
@@ -351,14 +351,14 @@ def test_an_output_stays_in_its_directory_when_a_link_takes_that_ones_place(
 def test_what_somebody_puts_in_the_place_of_an_output_that_is_being_written_is_not_taken_for_it(
     shared: Path, victim: Path
 ) -> None:
-    with (
-        pytest.raises(StorageError, match="somebody has put another file in the place of its own"),
-        whole_file(shared / "out") as output,
-    ):
-        output.path.unlink()
-        output.path.symlink_to(victim)
-        with output.stream() as stream:
+    def write() -> None:
+        with whole_file(shared / "out") as output, output.stream() as stream:
             stream.write(b"text")
+            output.path.unlink()
+            output.path.symlink_to(victim)
+
+    with pytest.raises(StorageError, match="somebody has put another file in the place of its own"):
+        write()
     assert victim.read_bytes() == b"precious"
     assert os.listdir(shared) == []
 

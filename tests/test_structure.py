@@ -18,7 +18,7 @@ PACKAGE = Path(journal.__file__).parent
 # only what is named before it.
 FLOORS = {
     "words": "errors version text model",
-    "disk": "system handles syncmark locks directories files below",
+    "disk": "system handles syncmark locks directories files outputs below",
     "format": "format values decode outfile redact tabular validate",
     "replay and index": "columns index apply replay mend scan lines jobs",
     "hint and locks of a job": "group hint runlock",
