@@ -177,8 +177,6 @@ class JournalFile(Descriptor):
         super().__init__(path, fd)
         self._path_text = system.os.fspath(path)  # a Path costs a stat half of its time again
         self.inode, self._device = stat.st_ino, stat.st_dev
-        if stat.st_nlink > 1:
-            self._refuse_writing(why_not_written(path, stat.st_nlink))
 
     def _refuse_writing(self, why: str) -> None:
         self.writable, self.refusal = False, why
@@ -209,7 +207,7 @@ class JournalFile(Descriptor):
         except OSError as error:
             raise storage_error(self.path, "read", error) from error
         if stat.st_ino == self.inode and stat.st_dev == self._device:
-            if stat.st_nlink > 1:
+            if stat.st_nlink > 1:  # each commit looks here first
                 self._refuse_writing(why_not_written(self.path, stat.st_nlink))
             return stat.st_size
         return None

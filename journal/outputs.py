@@ -65,21 +65,21 @@ class Output(Descriptor):
 class Pipe(Descriptor):
     """A pipe or a device of the user's, to be written. ``OSError`` as it is."""
 
-    def __init__(self, path: Path) -> None:
-        """Waits for who reads it."""
-        _check_pipe(system.os.stat(path))
+    def __init__(self, path: Path, *, named: bool) -> None:
+        """Waits for who reads it. ``named``: it is in a directory, where others may have put it."""
+        self._named = named
+        self._check(system.os.stat(path))
         super().__init__(path, system.os.open(path, system.os.O_WRONLY))
-        _check_pipe(system.os.fstat(self.fd))
+        self._check(system.os.fstat(self.fd))
+
+    def _check(self, stat: system.os.stat_result) -> None:
+        if S_ISREG(stat.st_mode):
+            raise OSError(errno.EINVAL, "it has become a file meanwhile: try again")
+        if self._named and S_ISFIFO(stat.st_mode) and not is_trusted(stat):
+            raise OSError(errno.EPERM, "this pipe belongs to another user: name another place")
 
     def write(self, data: bytes | memoryview) -> None:
         write_all(self.fd, data)
-
-
-def _check_pipe(stat: system.os.stat_result) -> None:
-    if S_ISREG(stat.st_mode):
-        raise OSError(errno.EINVAL, "it has become a file meanwhile: try again")
-    if S_ISFIFO(stat.st_mode) and not is_trusted(stat):
-        raise OSError(errno.EPERM, "this pipe belongs to another user: name another place")
 
 
 def is_trusted(stat: system.os.stat_result) -> bool:

@@ -99,11 +99,10 @@ def pack_to_file(
     """
     # First: the target may be among the artifacts.
     snapshot = Snapshot(open_copy(Path(directory)), kept=kept)
-    path = Path(target)
-    real_path(path)
+    path, place = Path(target), real_path(target)
     if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
         try:
-            stream = Pipe(path)
+            stream = Pipe(path, named=files.exists(place))
             try:
                 return _write(snapshot, stream.write, compression)
             finally:
