@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -681,15 +682,28 @@ def test_what_a_command_prints_as_json_fills_the_fields_of_its_row(work: Path) -
     assert (third.status, third.error_code) == ("needs_review", "InvalidResult")
 
 
-def test_a_shell_line_gets_its_values_quoted(work: Path) -> None:
-    (work / "rows.csv").write_text("v\n$(touch pwned); `id`\n")
-    done = journal(
-        *("run", "rows.csv", "--job", "j", "--shell", "--", "echo {v} | tr a-z A-Z; echo {id}")
-    )
+def test_the_option_shell_is_refused_with_the_command_that_stands_in_for_it(work: Path) -> None:
+    harm = "a[$(: > pwned)]; $(: > pwned)"
+    (work / "rows.csv").write_text(f"v\n{harm}\n")
+    run = ("run", "rows.csv", "--job", "j")
+    refused = journal(*run, "--shell", "--", "x={v}; echo $((x+1))")
+    assert refused.returncode == 2
+    assert not (work / "jobs").exists()
+    _, said = refused.stderr.split("No such option: --shell. ")
+    instead = shlex.split(said.split(" -- ")[1].replace("{column}", "{v}"))
+    assert instead[0] == "sh"
+    done = journal(*run, "--", *instead)
     assert done.returncode == 0, done.stderr
     with JobService("jobs") as service:
-        assert service.get_rows("j")[0].result == "$(TOUCH PWNED); `ID`\nj:1"
+        assert service.get_rows("j")[0].result == harm.upper()
     assert not (work / "pwned").exists()
+
+
+def test_another_unknown_option_is_said_to_be_none(work: Path) -> None:
+    refused = journal("run", "rows.csv", "--job", "j", "--shells", "--", "true")
+    assert refused.returncode == 2
+    assert "--shells" in refused.stderr
+    assert "sh -c" not in refused.stderr
 
 
 def test_all_output_is_kept_where_that_is_asked_for(work: Path) -> None:

@@ -18,7 +18,7 @@ from journal.cli.exits import EXIT_OK
 from journal.cli.jobs import ReadingService, journal_command
 from journal.cli.output import clean, tell
 from journal.cli.progress import Progress
-from journal.cli.run_options import run_options
+from journal.cli.run_options import RunOptions, run_options
 from journal.command import CommandHandler, Commands
 from journal.errors import InvalidValueError
 from journal.format import UNSET_TIME
@@ -34,7 +34,11 @@ from journal.text import counted
 from journal.validate import is_job_id, slug
 
 
-@click.command("run", short_help="Run a command once for each row, and record what became of it.")
+@click.command(
+    "run",
+    cls=RunOptions,
+    short_help="Run a command once for each row, and record what became of it.",
+)
 @click.argument("rows", metavar="ROWS|-")
 @click.argument("command", metavar="-- COMMAND {column}...", nargs=-1, required=True)
 @run_options
@@ -46,10 +50,11 @@ def run_command(ctx: click.Context, /, **_: Any) -> int:
     the next ones go on with it: completed rows are never run again.
 
     {column} stands for the row's value, {#} for its number, {id} for its id (unless a column has
-    that name), {{ and }} for braces; no shell is involved. JOURNAL_ROW_ID, an idempotency key, and
-    JOURNAL_ATTEMPT are in the environment. Exit status 0 completes the row with the command's
-    output as its result; anything else fails it, with the status as code and the end of standard
-    error as message.
+    that name), {{ and }} for braces; no shell is involved. A script takes values as arguments, and
+    has no {column} in its text: sh -c 'echo "$1" | tr a-z A-Z' sh {column}. JOURNAL_ROW_ID, an
+    idempotency key, and JOURNAL_ATTEMPT are in the environment. Exit status 0 completes the row
+    with the command's output as its result; anything else fails it, with the status as code and the
+    end of standard error as message.
 
     Ctrl-C pauses: nothing new is started, and the commands in flight are waited for. A second
     Ctrl-C terminates them, a third kills them; whether they took effect is then unknown.
@@ -74,9 +79,8 @@ class _RunCommand:
             )
         if given["on_changed"] == "retry" and not given["key"]:
             raise click.UsageError("--on-changed retry needs --key: what else is the same row?")
-        self._template = Template(given["command"], shell=given["shell"])
-        if not given["shell"]:
-            _check_program(given["command"][0])
+        self._template = Template(given["command"])
+        _check_program(given["command"][0])
 
     def work(self) -> int:
         given = self._given

@@ -126,7 +126,6 @@ _OPTIONS = (
         show_default=True,
         help="What the command prints; members of a JSON object fill the row's fields.",
     ),
-    click.option("--shell", is_flag=True, help="COMMAND is one line for sh; values are quoted."),
     click.option(
         "--results",
         metavar="DIR",
@@ -138,6 +137,24 @@ _OPTIONS = (
     ),
     click.option("-q", "--quiet", is_flag=True, help="No progress."),
 )
+
+
+_NO_SHELL = (
+    "No such option: --shell. A shell's line has places where data would run, however it is quoted. "
+    "Give the values as arguments of a script: -- sh -c 'echo \"$1\" | tr a-z A-Z' sh {column}"
+)
+
+
+class RunOptions(click.Command):
+    """Says what stands in for ``--shell``, which `journal run` once had."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if error.option_name != "--shell":
+                raise
+            raise click.UsageError(_NO_SHELL, ctx) from None
 
 
 def run_options(function: Function) -> Function:
