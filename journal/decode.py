@@ -90,7 +90,9 @@ def decode_record(line: bytes) -> Record:
         record: Record = decode_sane(line)
     except DECODE_ERRORS as error:
         raise _why_undecodable(line, error) from None
-    if record.at.tzinfo is not UTC:  # what msgspec makes of "Z": one object
+    origin = record.origin if isinstance(record, RowStatusRecord) else None
+    # What msgspec makes of "Z" is one object.
+    if record.at.tzinfo is not UTC or (origin is not None and origin.at.tzinfo is not UTC):
         raise UndecodableError(_NOT_UTC)
     if isinstance(record, JobRecord) and record.format != FORMAT:
         if record.format > FORMAT:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from journal.decode import UndecodableError, UnknownRecordError, decode_record
 from journal.format import (
     ELSEWHERE,
     SEAL_BYTES,
@@ -24,12 +25,14 @@ from journal.format import (
     Record,
     RowRecord,
     RowStatusRecord,
+    encode_json,
     time_text,
 )
 from journal.history import History, log_entry
 from journal.model import is_at_least
 from journal.redact import redacted_members
 from journal.replay import START, Block, Position
+from journal.text import cents_text
 
 _FIRST_WINDOW_BYTES = 1 << 16  # at the end of the journal; some 500 events
 
@@ -249,7 +252,7 @@ def _row_event(record: RowStatusRecord) -> Event:
         parts.append(": ".join(filter(None, (record.error_code, record.error_message))))
     parts += [text for text in (record.reason, record.tracking_number, record.label_path) if text]
     if record.cost_cents is not None:
-        parts.append(f"cost {record.cost_cents / 100:.2f}")
+        parts.append(f"cost {cents_text(record.cost_cents)}")
     if record.result is not None:
         is_text = isinstance(record.result, str)
         parts.append(record.result if is_text else msgspec.json.encode(record.result).decode())
@@ -269,12 +272,13 @@ def _row_event(record: RowStatusRecord) -> Event:
 def _elsewhere_text(record: LogRecord) -> str:
     """What another copy did, in words, out of the details: there, fields can be hidden by name."""
     change = record.details.get(ELSEWHERE) if isinstance(record.details, dict) else None
+    if not isinstance(change, dict):
+        return ""
     try:
-        status = msgspec.convert({**change, "row": 1}, RowStatusRecord) if change else None
-    except (TypeError, msgspec.ValidationError):
+        status = decode_record(encode_json({**change, "type": "row_status", "row": 1}))
+    except (UndecodableError, UnknownRecordError):
         return ""
-    if status is None:
-        return ""
+    assert isinstance(status, RowStatusRecord)
     text = _row_event(status).text
     return f": {status.status} at {time_text(status.at)}" + (f": {text}" if text else "")
 

@@ -48,6 +48,7 @@ MAX_COLUMNS = 10_000
 
 _OWN_ENDINGS = tuple(JOURNAL_COLUMNS)
 _EXACT = 1 << 53  # integers up to here are the same as floats
+_WIDEST = 1 << 63  # and below here databases have a type for them
 _KINDS = {bool: BOOL, int: INT, float: FLOAT, str: TEXT, list: JSON, dict: JSON}
 
 
@@ -104,6 +105,7 @@ class FlatRows:
         self._data_only = data_only
         self._tabular = tabular
         self._hidden: list[str] = []
+        self._wide_costs = False  # of more than 64 bits, which a journal may state
         self.jobs: list[Job] = []
         self.columns: dict[str, int] = {}
         self._lines = ScratchFile(directory)
@@ -126,6 +128,8 @@ class FlatRows:
             if known in HIDEABLE and not names.isdisjoint((name, known)):
                 self._hidden.append(name)
                 self.columns[name] = TEXT
+            elif known == "cost_cents" and self._wide_costs:
+                self.columns[name] = JSON
 
     def __enter__(self) -> Self:
         return self
@@ -158,6 +162,7 @@ class FlatRows:
             row = redacted_members(whole, self._names)
             self._note(row, columns)
             own = None if tries is None else _own_values(row, tries)
+            self._wide_costs |= not -_WIDEST <= (row.cost_cents or 0) < _WIDEST
             self._lines.write(encode((row.data, own)))
         self.columns = columns
         self.jobs.append(job)
@@ -172,7 +177,7 @@ class FlatRows:
                 continue
             kind = kinds_of[type(value)]
             if kind == INT and not -_EXACT <= value <= _EXACT:
-                kind = WIDE if -(1 << 63) <= value < 1 << 63 else JSON
+                kind = WIDE if -_WIDEST <= value < _WIDEST else JSON
             try:
                 columns[name] |= kind
             except KeyError:

@@ -175,6 +175,7 @@ class RowSequence(Sequence[JobRow]):
                         isinstance(latest, RowStatusRecord)
                         and latest.row == number
                         and latest.at.tzinfo is UTC
+                        and latest.origin is None
                     )
                 )
             ):

@@ -108,12 +108,12 @@ def _declared(kinds: int) -> str:
 def _distinct(columns: dict[str, int]) -> list[str]:
     """Names that SQLite, which takes ``Zip`` for ``zip``, can tell apart."""
     taken: set[str] = set()
+    numbers: dict[str, int] = {}  # the last that was tried behind a name: all before it are taken
     names = []
     for name in columns:
         plain = distinct = name.replace("\0", "")
-        number = 1
         while distinct.lower() in taken:
-            number += 1
+            number = numbers[plain.lower()] = numbers.get(plain.lower(), 1) + 1
             distinct = f"{plain}_{number}"
         taken.add(distinct.lower())
         names.append(distinct)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import NamedTuple
 
 from journal.format import JobErrorRecord, JobRecord, JobStatusRecord, LogRecord, RowStatusRecord
 from journal.history import Entry
-from journal.timings import Outcome, Outcomes
+from journal.timings import Outcome, Outcomes, moment_at
 
 # Widths of a bucket in ms, each a multiple of the one before, so that buckets can be merged; the
 # last is doubled from there.
@@ -105,7 +105,7 @@ class Timeline:
         found = self._buckets.get(number)
         if found is None:
             begin_s = number * self._width_ms(self._step) / 1000
-            found = self._buckets[number] = Bucket(datetime.fromtimestamp(begin_s, UTC))
+            found = self._buckets[number] = Bucket(moment_at(begin_s))
         return found
 
     def _widen(self) -> None:

@@ -40,6 +40,12 @@ def counted(count: int, words: str) -> str:
     return f"{count} " + re.sub(r"(\w+)\|(\w+)", lambda match: match[form], words)
 
 
+def cents_text(cents: int) -> str:
+    """An amount in the currency that only the caller knows, of any size."""
+    sign = "-" if cents < 0 else ""
+    return f"{sign}{abs(cents) // 100}.{abs(cents) % 100:02d}"
+
+
 def duration_text(duration_s: float | None) -> str:
     """A duration in the two units that matter: ``0.25ms``, ``8.2s``, ``12m03s``, ``3h04m``, ``2d03h``."""
     if duration_s is None:

@@ -109,4 +109,13 @@ _NEVER = float("-inf")
 
 
 def _moment(at_s: float) -> datetime | None:
-    return None if at_s == _NEVER else datetime.fromtimestamp(at_s, UTC)
+    return None if at_s == _NEVER else moment_at(at_s)
+
+
+_FIRST_S = datetime.min.replace(tzinfo=UTC).timestamp()
+_LAST_S = datetime.max.replace(tzinfo=UTC, microsecond=0).timestamp()
+
+
+def moment_at(at_s: float) -> datetime:
+    """The moment ``at_s`` seconds from the epoch, or the nearest that the calendar has."""
+    return datetime.fromtimestamp(min(max(at_s, _FIRST_S), _LAST_S), UTC)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +12,6 @@ from journal.model import TERMINAL_STATUSES, Job, JobStatus, RunHolder, done_row
 from journal.text import counted
 
 _PASTED_RANGES = 12
-
-# What `journal run` writes down of itself: the store, what comes before the job's id, the id, the rest.
-_RUN = re.compile(r"(.*? --root )('[^']*'|[^\s']+)( run .*? --job )([a-z0-9._-]+)( .*)", re.DOTALL)
 
 
 def advice(
@@ -81,13 +77,13 @@ def first_run(job: Job, chain: Chain, root: Path) -> tuple[str, str]:
     A retry is run as the job was whose rows it has, if that was run by `journal run` in this store:
     in another one the same command would begin anew with all rows.
     """
+    this_store = f" --root {shlex.quote(str(root))} run "  # as `journal run` writes it down
     for earlier in reversed(chain.jobs[: _place(job, chain)]):
-        match = _RUN.fullmatch(earlier.resume_command or "")
-        if match is None:
-            continue
-        before, store, options, job_id, rest = match.groups()
-        if job_id == earlier.id and shlex.split(store) == [str(root)]:
-            again = f"{before}{store}{options}{job.id}{rest}"
+        # Whoever made the journal may have written anything: looked for, and not parsed.
+        program, _, more = (earlier.resume_command or "").partition(this_store)
+        options, named, rest = more.partition(f" --job {earlier.id} ")
+        if named:
+            again = f"{program}{this_store}{options} --job {job.id} {rest}"
             return again, f"no run of {job.id} has begun: this runs it, with the same input"
     program = f'journal.open_job("{root / job.id}").run(...)'
     how = f"`journal run` the same input with --job {job.id}, or in Python {program}"

@@ -11,12 +11,12 @@ import click
 from journal.cli.exits import exit_code_of_store
 from journal.cli.jobs import ReadingService, duration_s
 from journal.cli.listing import Field, Format, echo_rows, limit_option, listing_options
-from journal.cli.output import bar, cents_text, tell, time_cell
+from journal.cli.output import bar, tell, time_cell
 from journal.cli.when import parse_moment, since_option
 from journal.errors import JournalError
 from journal.model import Job, JobStatus, done_rows
 from journal.states import state_of
-from journal.text import duration_text
+from journal.text import cents_text, duration_text
 
 _INTERRUPTED = "interrupted"
 _BAR_CELLS = 8
@@ -28,6 +28,10 @@ class Listed(NamedTuple):
     job: Job
     state: str
     duration_s: float | None
+
+
+def _cost(job: Job) -> str:
+    return cents_text(job.total_cost_cents) if job.total_cost_cents else ""
 
 
 def _member(name: str) -> Field:
@@ -74,7 +78,7 @@ _COLUMNS = (
         name="total_cost_cents",
         value=lambda listed: listed.job.total_cost_cents,
         title="COST",
-        text=lambda listed: cents_text(listed.job.total_cost_cents),
+        text=lambda listed: _cost(listed.job),
         right=True,
         rank=8,
     ),

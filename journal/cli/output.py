@@ -52,11 +52,6 @@ def time_cell(at: datetime | None) -> str:
     return "" if at is None else f"{local_time(at):%Y-%m-%d %H:%M}"
 
 
-def cents_text(cents: int) -> str:
-    """An amount in the currency that only the caller knows; nothing for nothing."""
-    return f"{cents // 100}.{cents % 100:02d}" if cents else ""
-
-
 def shorten(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 

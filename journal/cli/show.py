@@ -26,7 +26,6 @@ from journal.cli.listing import color_option
 from journal.cli.output import (
     bar,
     can_show,
-    cents_text,
     clean,
     colored,
     cut,
@@ -51,7 +50,7 @@ from journal.format import JOURNAL_NAME
 from journal.model import Job, JobStatus, RowStatus, RunHolder, done_rows
 from journal.service import JobService
 from journal.states import state_of
-from journal.text import counted, duration_text
+from journal.text import cents_text, counted, duration_text
 
 # Of a job with more, or with larger rows, `journal errors` reads all: this answers at once.
 READ_ROWS = 10_000
@@ -201,7 +200,7 @@ def _lines(
         "duration": duration_text(shown.duration_s),
         "error": f"{job.error_code}: {job.error_message}" if job.error_code else "",
         "repaired": "with losses: rows may be missing" if job.repaired else "",
-        "cost": cents_text(job.total_cost_cents),
+        "cost": cents_text(job.total_cost_cents) if job.total_cost_cents else "",
         "progress": f"{bar(done, total, 24)} {percent}, {_counts_text(job)}",
         "rate": _rate_text(shown),
         "throughput": _throughput_text(shown.throughput),
