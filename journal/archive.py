@@ -36,6 +36,7 @@ PACK_FORMAT = 1
 MANIFEST_NAME = "manifest.json"
 ARTIFACTS_NAME = "artifacts"
 PIECE_BYTES = 1 << 20
+DIRECTORY_BYTES = 4096  # that one takes on most disks
 
 # What recoveries, repairs and merges have kept beside the journal.
 OTHER_HISTORY_NAME = re.compile(r"journal\.other-([0-9]{1,20})-([0-9a-f]{8})")
@@ -85,8 +86,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def size_bytes(self) -> int:
-        """Of all that the pack holds."""
-        return sum(file.size_bytes for file in self.files)
+        """What the job takes: its files, and a block for each directory that these need."""
+        directories = sum(1 for _ in directories_of(file.name for file in self.files))
+        return sum(file.size_bytes for file in self.files) + directories * DIRECTORY_BYTES
 
 
 class _PackFormat(msgspec.Struct):
@@ -232,15 +234,34 @@ def _checked_manifest(text: bytes, job_id: str, path: str | PathLike[str]) -> Ma
     for file in manifest.files:
         if not is_packable(file.name) or file.size_bytes < 0:
             raise PackError(path, f"a job has no file {file.name[:100]!r} that a pack may hold")
-    both = {parent for name in names for parent in _parents(name)}.intersection(names)
-    if both:
-        raise PackError(path, f"its manifest has {min(both)[:100]!r} as a file and as a directory")
+    for directory, is_file in _directories(names):
+        if is_file:
+            raise PackError(
+                path, f"its manifest has {directory[:100]!r} as a file and as a directory"
+            )
     return manifest
 
 
-def _parents(name: str) -> Iterator[str]:
-    while name := name.rpartition("/")[0]:
-        yield name
+def directories_of(names: Iterable[str]) -> Iterator[str]:
+    """The directories that files of these names need, each once and behind the one that holds it."""
+    return (directory for directory, _ in _directories(names))
+
+
+def _directories(names: Iterable[str]) -> Iterator[tuple[str, bool]]:
+    """As :func:`directories_of`; and whether one of the names is that of the directory.
+
+    Few names may need very many directories: these are told one by one, and never held at once.
+    """
+    before = [""]
+    # In this order what is in a directory stands together, behind a file of the directory's name.
+    for name in sorted(names, key=lambda name: name.replace("/", "\0")):
+        parts = name.split("/")
+        known = 0
+        while known < min(len(parts), len(before)) and parts[known] == before[known]:
+            known += 1
+        for end in range(min(known, len(before) - 1) + 1, len(parts)):
+            yield "/".join(parts[:end]), end == known == len(before)
+        before = parts
 
 
 def _contents(stream: _Inflated, manifest: Manifest) -> Contents:

@@ -7,7 +7,7 @@ of the directory, whatever others put in the place of its parts meanwhile.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
@@ -80,7 +80,7 @@ class Below:
                     raise
                 system.os.rename(old, new, src_dir_fd=directory, dst_dir_fd=directory)
 
-    def sync_directories(self, names: set[str]) -> None:
+    def sync_directories(self, names: Iterable[str]) -> None:
         """Return when the names in these directories survive a power cut."""
         for name in names:
             with self._directory(name) as directory:

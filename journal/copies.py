@@ -31,7 +31,7 @@ from journal.format import JOURNAL_NAME, SEALED_LINE_END, JobRecord, sealed_end
 from journal.handles import JournalFile, storage_error
 from journal.index import Index
 from journal.locks import wait_for_lock
-from journal.replay import CHUNK_BYTES, START, Block, Position, verified_blocks
+from journal.replay import CHUNK_BYTES, START, Block, Position, Readable, verified_blocks
 from journal.scan import judge_tail
 from journal.validate import is_job_id
 
@@ -100,32 +100,37 @@ def _end_of(file: JournalFile, size: int) -> tuple[Position, str | None]:
     return end, None if verdict.torn else verdict.span.reason
 
 
-def _last_commit(file: JournalFile, size: int) -> Position:
+def _last_commit(file: Readable, size: int) -> Position:
     """The last commit that matches its seal, looking from the end."""
-    end = seal_before(file, size)
+    seals = _seals_before(file, size)
+    end = next(seals, None)
     while end is not None:
-        begin = seal_before(file, end.offset - 1) or START
+        before = next(seals, None)
+        begin = before or START
         last = begin
         for block in verified_blocks(file, begin, end.offset):
             last = block.after
         if last == end:
             return end
-        end = begin if begin.offset else None
+        end = before
     return START
 
 
-def seal_before(file: JournalFile, limit: int, floor: int = 0) -> Position | None:
+def seal_before(file: Readable, limit: int, floor: int = 0) -> Position | None:
     """The last seal that ends behind ``floor`` and not behind ``limit``, unchecked."""
+    return next(_seals_before(file, limit, floor), None)
+
+
+def _seals_before(file: Readable, limit: int, floor: int = 0) -> Iterator[Position]:
+    """The seals that end behind ``floor`` and not behind ``limit``, unchecked, the last first."""
     high = limit
     while high > floor:
         low = max(floor, high - CHUNK_BYTES)
         begin = max(low - SEALED_END_BYTES + 1, 0)  # a seal may lie across two chunks
         data = file.read_at(begin, high - begin)
-        ends = [(found.end(), found[1]) for found in SEALED_LINE_END.finditer(data)]
-        if ends and begin + ends[-1][0] > floor:
-            return Position(begin + ends[-1][0], int(ends[-1][1], 16))
+        for found in reversed(list(SEALED_LINE_END.finditer(data))):
+            yield Position(begin + found.end(), int(found[1], 16))
         high = low
-    return None
 
 
 def seal_after(file: JournalFile, offset: int, limit: int) -> Position | None:

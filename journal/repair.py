@@ -23,6 +23,7 @@ from journal.errors import (
 from journal.format import JOURNAL_NAME, SEAL_BYTES, stated_crc
 from journal.handles import JournalFile
 from journal.log import Log
+from journal.replay import Readable
 from journal.runlock import RunLock
 from journal.salvage import Action, OpenRows, Salvage
 from journal.scan import Stretch, lines_of, survey
@@ -31,6 +32,7 @@ from journal.verify import Report, report_on, verify_job
 DAMAGED_NAME = "journal.damaged"
 _STAGING_NAME = ".repair"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_CRS_BEFORE_LF = re.compile(rb"(?<!\r)\r+\n")  # a long run of CRs is gone through once
 _CONVERTED = "CRs before LFs and a byte order mark taken out, a missing last LF put back"
 
 
@@ -215,14 +217,19 @@ def _was_edited(file: JournalFile, stretch: Stretch) -> bool:
     )
 
 
-def _to_unix(file: JournalFile, size: int) -> Iterator[bytes]:
+def _to_unix(file: Readable, size: int) -> Iterator[bytes]:
     """The file without a byte order mark and CRs before LFs, and with the LF of its last commit."""
-    offset, held, end = 0, b"", b""
+    offset, held, end = 0, 0, b""
     while offset < size and (chunk := file.read_at(offset, min(1 << 20, size - offset))):
-        text = held + (chunk if offset else chunk.removeprefix(_BYTE_ORDER_MARK))
+        text = chunk if offset else chunk.removeprefix(_BYTE_ORDER_MARK)
         offset += len(chunk)
         body = text.rstrip(b"\r")  # their LF may be in the next chunk
-        held = text[len(body) :]
-        yield re.sub(rb"\r+\n", b"\n", body)
+        crs = len(text) - len(body)
+        if not body:
+            held += crs
+            continue
+        body = b"\r" * held + body
+        held = crs
+        yield _CRS_BEFORE_LF.sub(b"\n", body)
         end = (end + body)[-SEAL_BYTES:]
-    yield held if stated_crc(end) is None else b"\n"
+    yield b"\r" * held if stated_crc(end) is None else b"\n"

@@ -112,6 +112,8 @@ class Salvage:
         which have no data to work on, if nothing but rows is lost, or with "keep", for work that
         may be repeated.
         """
+        for action in self.actions:
+            action.rows[:] = sorted(set(action.rows))
         if not self.stand_ins and not any(action.kind == "lost" for action in self.actions):
             return 0
         message = "lines of the journal were lost: what happened to this row may be among them"
@@ -272,16 +274,19 @@ class Salvage:
         return False
 
     def _add(self, action: Action) -> None:
-        """Note an action; what is said of neighbouring lines is said once."""
+        """Note an action; what is said of neighbouring lines is said once.
+
+        Its ``rows`` are in order, and there once, when all is finished.
+        """
         before = self.actions[-1] if self.actions else None
         if (
             before is not None
             and (before.kind, before.message) == (action.kind, action.message)
             and before.line + before.lines == action.line
         ):
-            rows = sorted({*before.rows, *action.rows})
+            before.rows.extend(action.rows)
             lines = before.lines + action.lines
-            self.actions[-1] = msgspec.structs.replace(before, lines=lines, rows=rows)
+            self.actions[-1] = msgspec.structs.replace(before, lines=lines)
         else:
             self.actions.append(action)
 

@@ -7,6 +7,7 @@ in between: one that has grown is taken as it was, one that is no longer the sam
 from __future__ import annotations
 
 import errno
+import itertools
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -20,9 +21,10 @@ from journal.archive import (
     Contents,
     Manifest,
     PackedFile,
+    directories_of,
     is_packable,
 )
-from journal.below import Below, parents_of
+from journal.below import Below
 from journal.columns import StatusColumns
 from journal.copies import Copy, open_copy, replay_copy
 from journal.errors import (
@@ -174,7 +176,7 @@ def place(
     naming ``name``, if it isn't the job that the manifest says, FormatVersionError, StorageError.
     """
     try:
-        _write_all(directory, contents, scratch=scratch)
+        _write_all(directory, manifest, contents, scratch=scratch)
     except OSError as error:
         raise handles.storage_error(directory, "write into", error) from error
     try:
@@ -195,23 +197,22 @@ def place(
     return copy
 
 
-def _write_all(directory: Path, contents: Contents, *, scratch: bool) -> None:
+def _write_all(directory: Path, manifest: Manifest, contents: Contents, *, scratch: bool) -> None:
     below = Below(directory)
-    changed = {""}
     for packed, pieces in contents:
         if scratch and packed.name != JOURNAL_NAME:
             for _ in pieces:  # which checks them
                 pass
             continue
         file = below.create(packed.name)
-        changed |= set(parents_of(packed.name))
         for piece in pieces:
             file.write(piece)
         if not scratch:
             file.sync()
         file.close()
     if not scratch:
-        below.sync_directories(changed)
+        names = directories_of(packed.name for packed in manifest.files)
+        below.sync_directories(itertools.chain([""], names))
 
 
 def _counts(index: Index) -> dict[str, int]:

@@ -59,7 +59,7 @@ def check_size(name: str, size_bytes: int, max_bytes: int | None, target: Path) 
     """Raise PackError for a pack that holds more than is allowed or, by default, than is free."""
     if max_bytes is not None:
         if size_bytes > max_bytes:
-            reason = f"it holds {size_bytes} bytes, more than the {max_bytes} that are allowed"
+            reason = f"it takes {size_bytes} bytes, more than the {max_bytes} that are allowed"
             raise PackError(name, f"{reason} (--max-bytes)")
         return
     try:
@@ -67,7 +67,7 @@ def check_size(name: str, size_bytes: int, max_bytes: int | None, target: Path) 
     except OSError as error:
         raise handles.storage_error(target, "look at", error) from error
     if size_bytes > free:
-        reason = f"it holds {size_bytes} bytes, more than the {free} that are free in {target}"
+        reason = f"it takes {size_bytes} bytes, more than the {free} that are free in {target}"
         raise PackError(name, f"{reason}; --max-bytes allows more, or less")
 
 

@@ -6,9 +6,10 @@ And what any JSON text is asked before it is decoded: how deep it nests.
 from __future__ import annotations
 
 import math
-import re
+from array import array
 from collections.abc import Callable
 from functools import cache
+from itertools import accumulate
 from typing import Any
 
 import msgspec
@@ -19,21 +20,34 @@ from journal.format import MAX_DEPTH, SANE_BYTES, encode_json
 _decode_any = msgspec.json.Decoder().decode
 canonical_json = msgspec.json.Encoder(order="sorted").encode  # what checksums are made of
 DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-_STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[{]|[\]}]', re.DOTALL)
+# What each byte of JSON text outside of strings adds to the depth, as a signed byte.
+_STEP = bytes(1 if byte in b"[{" else 255 if byte in b"]}" else 0 for byte in range(256))
+_NO_BRACKETS = bytes(byte for byte in range(256) if not _STEP[byte])
+_PIECE_BYTES = 1 << 16
 
 
 def nests_deeper_than(text: bytes, limit: int) -> bool:
-    """Whether JSON text nests deeper than ``limit``; msgspec recurses in C, so ask it first."""
+    """Whether JSON text nests deeper than ``limit``; msgspec recurses in C, so ask it first.
+
+    A hostile line may be megabytes of brackets: no Python runs for each of its bytes.
+    """
     if text.count(b"[") + text.count(b"{") <= limit:
         return False
-    depth = 0
-    for match in _STRING_OR_BRACKET.finditer(text):
-        if match[0] in b"[{":
-            depth += 1
-            if depth > limit:
-                return True
-        elif match[0] in b"]}":
-            depth -= 1
+    depth = at = 0
+    within = False  # a string
+    while at < len(text):
+        piece = text[at : at + _PIECE_BYTES]
+        if (len(piece) - len(piece.rstrip(b"\\"))) % 2:  # what it escapes belongs to it
+            piece = text[at : at + _PIECE_BYTES + 1]
+        at += len(piece)
+        # A quote that is left is the beginning or the end of a string.
+        parts = piece.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
+        steps = array("b", b"".join(parts[within::2]).translate(_STEP, _NO_BRACKETS))
+        within ^= len(parts) % 2 == 0
+        depths = list(accumulate(steps, initial=depth))
+        if max(depths) > limit:
+            return True
+        depth = depths[-1]
     return False
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from helpers_crash import place_journal, seal_commits
-from helpers_work import calls_of
+from helpers_work import calls_of, limited, lines_of
 
 from journal.cli import main
+from journal.copies import _last_commit
+from journal.lines import Memory
+from journal.repair import _to_unix
+from journal.replay import START
+from journal.salvage import Action, Salvage
 from journal.sqlite import _distinct
+from journal.values import nests_deeper_than
 
 JOB = "hostile"
 FIRST, NOW, LAST = (
@@ -193,19 +197,9 @@ def test_a_resume_command_that_no_shell_would_take_is_shown_no_other_way(
     assert "journal run` the same input with --job hostile-retry" in capsys.readouterr().out
 
 
-# A regular expression that goes back over such a text for each of its parts takes hours.
-LIMITED = """
-import resource, sys
-resource.setrlimit(resource.RLIMIT_CPU, (60, 60))
-from journal.cli import main
-sys.exit(main(sys.argv[1:]))
-"""
-
-
 def test_a_resume_command_is_gone_through_once(tmp_path: Path) -> None:
     place_retried(tmp_path, b" --root x run y" * 200_000)
-    show = ["--root", str(tmp_path), "show", RETRY]
-    done = subprocess.run([sys.executable, "-c", LIMITED, *show], capture_output=True, check=False)
+    done = limited("--root", str(tmp_path), "show", RETRY)
     assert done.returncode == 0, done.stderr[-1000:]
 
 
@@ -215,3 +209,81 @@ def test_names_of_columns_that_a_database_takes_for_one_are_numbered_in_one_pass
         assert len({name.lower() for name in names}) == count
 
     assert calls_of(lambda: number(400)) < 3 * calls_of(lambda: number(200))
+
+
+# --- megabytes of what is nothing
+
+
+@pytest.mark.parametrize(
+    ("text", "deeper"),
+    [
+        (b"[]," * 400_000, False),
+        (b"[{" * 600_000, True),
+        (b'["\\\\",{}],' * 100_000, False),
+        (b'"' + b'\\"[' * 400_000 + b'"', False),
+        (b'"' + b"\\\\" * 40_000 + b'"' + b"[" * 101, True),
+    ],
+)
+def test_how_deep_a_line_nests_is_known_without_a_step_for_each_byte(
+    text: bytes, deeper: bool
+) -> None:
+    assert nests_deeper_than(text, 100) is deeper
+    assert lines_of(lambda: nests_deeper_than(text, 100)) < len(text) / 1000
+
+
+def test_where_strings_and_escapes_end_does_not_hang_on_where_pieces_of_a_line_do() -> None:
+    for shift in range(8):
+        text = b"," * (65_536 - shift) + b'"[\\"[\\\\","]",' + b"[" * 99 + b"]" * 99
+        assert not nests_deeper_than(text, 99)
+        assert nests_deeper_than(text, 98)
+
+
+def test_runs_of_crs_are_gone_through_once_by_a_repair(tmp_path: Path) -> None:
+    good = seal_commits([[HEAD + NOW], [row(1)], [row(2)]])
+    head, rows = good[: good.index(b"\n") + 1], good[good.index(b"\n") + 1 :]
+    path = place_journal(tmp_path, JOB, head + b"\r" * 3_000_000 + b"x\r\n" + rows)
+    assert limited("--root", str(tmp_path), "repair", JOB).returncode == 0
+    assert path.read_bytes() == good
+
+
+def test_crs_before_a_line_end_are_taken_out_wherever_the_file_is_cut_into_pieces() -> None:
+    piece = 1 << 20
+    for before in (piece - 1000, piece - 1, piece, piece + 1):
+        for crs in (1, 2, 999, 1000, 1001, piece, 2 * piece + 3):
+            text = b"x" * before + b"\r" * crs + b"\n\rx\r\r"
+            whole = b"".join(_to_unix(Memory(text), len(text)))
+            assert whole == b"x" * before + b"\n\rx\r\r"
+
+
+def test_what_a_repair_says_of_neighbouring_lines_is_put_together_once() -> None:
+    compared = 0
+
+    class Row(int):
+        def __lt__(self, other: int) -> bool:
+            nonlocal compared
+            compared += 1
+            return int(self) < int(other)
+
+    salvage = Salvage(Path(), None, None)  # type: ignore[arg-type]  # which it needs for lines alone
+    count = 500
+    for line in range(1, count + 1):
+        salvage._add(Action("removed", line, 1, [Row(line), Row(line)], "put in"))
+    salvage.finish("keep")
+    (action,) = salvage.actions
+    assert action.rows == list(range(1, count + 1))
+    assert compared < 20 * count
+
+
+def test_seals_that_do_not_fit_are_looked_for_once_from_the_end() -> None:
+    read = 0
+
+    class Counted(Memory):
+        def read_at(self, offset: int, length: int) -> bytes:
+            nonlocal read
+            data = super().read_at(offset, length)
+            read += len(data)
+            return data
+
+    text = b'{"a":1,"crc":"12345678"}\n' * 10_000
+    assert _last_commit(Counted(text), len(text)) == START
+    assert read < 4 * len(text)

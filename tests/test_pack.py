@@ -685,6 +685,41 @@ def test_a_bomb_is_not_inflated_beyond_what_its_manifest_announces(there: Path) 
     assert read <= 1 << 18
 
 
+def deep_pack(count: int) -> bytes:
+    """A small pack of so many files, each of a byte, and in 62 directories of its own."""
+    names = [f"artifacts/{number:063}" + ("/" + "d" * 63) * 61 + "/f" for number in range(count)]
+    members = [member(f"{JOB}/{name}", b"E") for name in names]
+    return pack_of(manifest_of(GOOD, *(entry(name, b"E") for name in names)), JOURNAL, *members)
+
+
+def test_directories_count_for_max_bytes_and_none_of_them_is_held_before_that(there: Path) -> None:
+    count = 500
+    pack = deep_pack(count)
+    takes = (count * 62 + 1) * 4096 + count + len(GOOD)
+    tracemalloc.start()
+    try:
+        with pytest.raises(PackError, match=f"takes {takes} bytes, more than the 1000000"):
+            unpack_job(there, Source("deep", io.BytesIO(pack).read), max_bytes=1_000_000)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 10 * count * 4096  # a few times the names; their directories' are 30 times that
+    assert not there.exists()
+
+
+def test_directories_are_not_held_while_they_are_made(tmp_path: Path) -> None:
+    def peak_of(count: int) -> int:
+        pack = deep_pack(count)
+        tracemalloc.start()
+        try:
+            unpack_job(tmp_path / str(count), Source("deep", io.BytesIO(pack).read))
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    assert peak_of(12) - peak_of(4) < 10 * 8 * 4096  # a pass over the names, as above
+
+
 def test_a_pack_that_holds_more_than_max_bytes_is_refused_before_anything_is_written(
     here: Path, there: Path, tmp_path: Path
 ) -> None:
