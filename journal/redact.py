@@ -5,13 +5,21 @@ Applied to what is read, never to what is stored: the journal keeps what happene
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any, TypeVar
 
 import msgspec
 
 from journal.errors import InvalidValueError
-from journal.format import JobErrorRecord, JobRecord, LogRecord, RowRecord, RowStatusRecord
+from journal.format import (
+    ELSEWHERE,
+    JobErrorRecord,
+    JobRecord,
+    LogRecord,
+    Record,
+    RowRecord,
+    RowStatusRecord,
+)
 from journal.model import Job, JobRow
 
 REDACTED = "[REDACTED]"
@@ -44,6 +52,27 @@ _HELD: dict[type[msgspec.Struct], dict[str, str]] = {
     JobErrorRecord: {"code": "error_code", "message": "error_message"},
     LogRecord: {"message": "message", "details": "details"},
 }
+
+OWN_NAMES = frozenset(name for held in _HELD.values() for name in held.values())
+
+# What is made of the values that are hidden, and would tell whether a guess at them is right.
+_DIGESTS = {RowRecord: "checksum", JobRow: "row_checksum"}
+_NO_ID = "0" * 16  # of an origin
+
+
+def names_in(record: Record) -> Iterator[str]:
+    """The names in a record by which something of it can be hidden, beside OWN_NAMES."""
+    for member in _HELD.get(type(record), ()):
+        yield from _keys_of(getattr(record, member))
+
+
+def _keys_of(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        yield from value
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from _keys_of(item)
 
 
 def check_fields(fields: Collection[str], where: str = "redact") -> frozenset[str]:
@@ -81,7 +110,8 @@ def redacted_members(told: Told, names: frozenset[str]) -> Told:
     """A record, job or row without what ``names`` (of :func:`check_fields`) hides in it.
 
     Every member keeps its type: of an object all values are hidden, and a cost that is hidden is
-    None. This is the one rule for histories, exports and reports.
+    None. So are the digests of what is hidden: a checksum of such data, the id of an origin. This is
+    the one rule for histories, exports, reports and listings.
     """
     if not names:
         return told
@@ -97,5 +127,17 @@ def redacted_members(told: Told, names: frozenset[str]) -> Told:
             shown = dict.fromkeys(value, REDACTED)
         elif shown is REDACTED and isinstance(value, int):
             shown = None
-        hidden[member] = shown
-    return msgspec.structs.replace(told, **hidden) if hidden else told
+        if shown != value:
+            hidden[member] = shown
+    if not hidden:
+        return told
+    digest = _DIGESTS.get(type(told))
+    if digest is not None and "data" in hidden:
+        hidden[digest] = REDACTED
+    if isinstance(told, RowStatusRecord) and told.origin is not None:
+        hidden["origin"] = msgspec.structs.replace(told.origin, id=_NO_ID)
+    details = hidden.get("details")
+    elsewhere = details.get(ELSEWHERE) if isinstance(details, dict) else None
+    if isinstance(elsewhere, dict) and "id" in elsewhere:
+        elsewhere["id"] = REDACTED
+    return msgspec.structs.replace(told, **hidden)

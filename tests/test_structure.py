@@ -33,7 +33,7 @@ FLOORS = {
     "copies brought together": "forward parted mergeplan merge transfer",
     "damage mended": "salvage repair",
     "command line, its parts": "cli.output cli.table cli.listing cli.exits cli.when cli.throughput "
-    "cli.progress cli.jobs cli.rows cli.where cli.follow cli.advice cli.run_options",
+    "cli.progress cli.jobs cli.redaction cli.rows cli.where cli.follow cli.advice cli.run_options",
     "command line, its commands": "cli.control cli.delete cli.export cli.joblist cli.log cli.repair "
     "cli.report cli.rowlist cli.run cli.settle cli.show cli.transfer cli.verify cli.watch cli",
     "package": " __main__",

@@ -9,6 +9,7 @@ from pathlib import Path
 from journal.chain import Chain
 from journal.errorgroups import Numbers
 from journal.model import TERMINAL_STATUSES, Job, JobStatus, RunHolder, done_rows
+from journal.redact import REDACTED
 from journal.text import counted
 
 _PASTED_RANGES = 12
@@ -32,6 +33,8 @@ def advice(
     ended = job.status in TERMINAL_STATUSES
     successor = _successor(job, chain)
     again = job.resume_command or ""
+    if again == REDACTED:
+        again = ""
     how = "this goes on with it" if again else f"run again what made it, as job {job.id}"
     if job.failed_rows:
         found.append((command("errors", job.id), "what went wrong, with all rows"))

@@ -9,6 +9,7 @@ import click
 from journal.cli.exits import exit_code_of_store
 from journal.cli.jobs import ReadingService, complete_job, complete_path, find_job
 from journal.cli.output import data_stream, tell
+from journal.cli.redaction import check_redacted, redact_option
 from journal.errors import JournalError
 from journal.export import FORMATS, STREAMED, export_rows, format_of
 from journal.model import RowStatus
@@ -35,9 +36,7 @@ def _complete_names(ctx: click.Context, parameter: click.Parameter, incomplete: 
     type=click.Choice([status.value for status in RowStatus]),
     help="Only rows of this status; repeatable.",
 )
-@click.option(
-    "--redact", metavar="FIELD", multiple=True, help="Values of FIELD, nested too, are hidden."
-)
+@redact_option
 @click.option("--data-only", is_flag=True, help="Only the data's own columns, to be fed in again.")
 @click.option("--force", is_flag=True, help="Replace OUT if it is there.")
 @click.pass_context
@@ -76,6 +75,7 @@ def export_command(
     else:
         service, job_id = find_job(ctx.obj, names[0])
         job_ids = [job_id]
+    check_redacted(ctx, service, job_ids, redact)
     if file_format is None:
         file_format = "csv" if out == "-" else format_of(out)
     if out == "-" and file_format not in STREAMED:

@@ -17,6 +17,7 @@ from journal.cli.follow import check_reader, follow_job, gone
 from journal.cli.jobs import find_job, job_argument
 from journal.cli.listing import Field, Format, echo_rows, limit_option, listing_options
 from journal.cli.output import as_json, local_time, shorten, tell
+from journal.cli.redaction import check_redacted, redact_option
 from journal.cli.rows import missing_rows, parse_rows
 from journal.cli.table import LOOK_AHEAD
 from journal.cli.when import since_option
@@ -62,7 +63,7 @@ _MEMBERS = tuple(Field(name=name, value=attrgetter(name)) for name in Event.__st
     type=click.Choice(LOG_LEVELS, case_sensitive=False),
     help="This level and graver ones; a row that failed is an ERROR, one in review a WARNING.",
 )
-@click.option("--redact", multiple=True, metavar="FIELD", help="Hide its values; repeatable.")
+@redact_option
 @click.option("-f", "--follow", is_flag=True, help="Go on with what happens until the job ends.")
 @listing_options
 @click.pass_context
@@ -88,6 +89,7 @@ def log_command(
     if follow and output.name == "json":
         raise click.UsageError("--json can't go with -f, for an array has an end: say --nl")
     service, job_id = find_job(ctx.obj, job, redact=redact)
+    check_redacted(ctx, service, [job_id], redact)
     choice = Choice(rows, level, since, service.redact)
     chosen = ctx.get_parameter_source("limit") is not ParameterSource.DEFAULT
     if not chosen and since is None:

@@ -8,6 +8,7 @@ import click
 
 from journal.cli.jobs import find_job, job_argument
 from journal.cli.output import tell
+from journal.cli.redaction import check_redacted, redact_option
 from journal.report import report_page, write_report
 from journal.signals import ending_signals
 
@@ -21,9 +22,7 @@ from journal.signals import ending_signals
     metavar="OUT",
     help="The file to write; default: JOB.html; - is stdout.",
 )
-@click.option(
-    "--redact", metavar="FIELD", multiple=True, help="Values of FIELD, nested too, are hidden."
-)
+@redact_option
 @click.option("--force", is_flag=True, help="Replace OUT if it is there.")
 @click.pass_context
 def report_command(
@@ -38,6 +37,7 @@ def report_command(
     Example: journal report ship-ca -o report.html --redact email
     """
     service, job_id = find_job(ctx.obj, job)
+    check_redacted(ctx, service, [job_id], redact)
     if out == "-":
         sys.stdout.buffer.write(report_page(service, job_id, redact=redact).encode())
         return

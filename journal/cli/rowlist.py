@@ -13,10 +13,12 @@ from journal.cli.exits import EXIT_OK, EXIT_REFUSED
 from journal.cli.jobs import find_job, job_argument
 from journal.cli.listing import Field, Format, echo_rows, limit_option, listing_options
 from journal.cli.output import as_json, shorten, tell
+from journal.cli.redaction import check_redacted, redact_option
 from journal.cli.rows import missing_rows, parse_rows, rows_within
 from journal.cli.where import Condition, parse_conditions
 from journal.errorgroups import group_errors
 from journal.model import JobRow, RowStatus
+from journal.redact import redacted_members
 from journal.service import JobService
 from journal.tabular import as_text
 
@@ -108,6 +110,7 @@ def _named_field(name: str) -> Field:
     callback=_parse_columns,
     help="Show these: fields of rows, columns of the data; data.status is the data's own.",
 )
+@redact_option
 @limit_option("The first N of them.  [default: all]")
 @listing_options
 @click.pass_context
@@ -119,6 +122,7 @@ def rows_command(
     error_code: str | None,
     conditions: list[Condition],
     columns: list[str] | None,
+    redact: tuple[str, ...],
     limit: int | None,
     output: Format,
 ) -> int:
@@ -130,7 +134,8 @@ def rows_command(
 
     Example: journal rows ship-ca --status failed --where 'zip~941' --columns row_number,order,error_code
     """
-    service, job_id = find_job(ctx.obj, job)
+    service, job_id = find_job(ctx.obj, job, redact=redact)
+    check_redacted(ctx, service, [job_id], redact)
     if error_code is not None:
         statuses = statuses or _WITH_ERRORS
     seen: set[str] = set()
@@ -141,6 +146,8 @@ def rows_command(
         rows = _meeting(rows, conditions, seen)
     if limit is not None:
         rows = itertools.islice(rows, limit)
+    if service.redact:  # rows are chosen by what is stored
+        rows = (redacted_members(row, service.redact) for row in rows)
     asked = _Asked(columns or [])
     if asked.absent:
         rows = asked.looked_for(rows)
@@ -229,9 +236,10 @@ _ERROR_FIELDS = (
 
 @click.command("errors", short_help="What went wrong with rows, by error code.")
 @job_argument
+@redact_option
 @listing_options
 @click.pass_context
-def errors_command(ctx: click.Context, job: str, output: Format) -> None:
+def errors_command(ctx: click.Context, job: str, redact: tuple[str, ...], output: Format) -> None:
     """What went wrong with rows that failed or need a review, by error code, most rows first.
 
     EXAMPLE is what the first row of a group says, up to 1,000 characters, or 400 in a table; ROWS
@@ -239,6 +247,8 @@ def errors_command(ctx: click.Context, job: str, output: Format) -> None:
 
     Example: journal errors ship-ca
     """
-    service, job_id = find_job(ctx.obj, job)
+    service, job_id = find_job(ctx.obj, job, redact=redact)
+    check_redacted(ctx, service, [job_id], redact)
     rows = service.get_rows(job_id, (RowStatus.FAILED, RowStatus.NEEDS_REVIEW))
-    echo_rows(output, _ERROR_FIELDS, group_errors(rows))
+    shown = (redacted_members(row, service.redact) for row in rows)
+    echo_rows(output, _ERROR_FIELDS, group_errors(shown))

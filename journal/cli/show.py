@@ -36,6 +36,7 @@ from journal.cli.output import (
     terminal_width,
     use_color,
 )
+from journal.cli.redaction import check_redacted, redact_option
 from journal.cli.throughput import (
     SAMPLE_ROWS,
     Throughput,
@@ -48,6 +49,7 @@ from journal.cli.throughput import (
 from journal.errorgroups import ErrorGroup, Numbers, group_errors
 from journal.format import JOURNAL_NAME
 from journal.model import Job, JobStatus, RowStatus, RunHolder, done_rows
+from journal.redact import redacted_members
 from journal.service import JobService
 from journal.states import state_of
 from journal.text import cents_text, counted, duration_text
@@ -87,9 +89,12 @@ class Shown(msgspec.Struct, kw_only=True):
 @click.command("show", short_help="Show how one job stands, what went wrong, and what to do.")
 @job_argument
 @click.option("--json", "json_output", is_flag=True, help="All of it as one JSON object.")
+@redact_option
 @color_option
 @click.pass_context
-def show_command(ctx: click.Context, job: str, json_output: bool, color: str) -> None:
+def show_command(
+    ctx: click.Context, job: str, json_output: bool, redact: tuple[str, ...], color: str
+) -> None:
     """Show one job: how it stands, how fast it is, what went wrong, and what to do about it.
 
     Throughput is completed, failed and skipped rows over time; of more than 2,000 rows as many are
@@ -99,7 +104,8 @@ def show_command(ctx: click.Context, job: str, json_output: bool, color: str) ->
 
     Example: journal show hash-stdlib
     """
-    service, job_id = find_job(ctx.obj, job)
+    service, job_id = find_job(ctx.obj, job, redact=redact)
+    check_redacted(ctx, service, [job_id], redact)
     command = spoken(ctx, service)
     shown = _look(service, existing_job(service, job_id), command)
     for problem in shown.chain.problems:
@@ -134,7 +140,10 @@ def _look(service: JobService, job: Job, command: Callable[..., str]) -> Shown:
         rate = recent_rate(times, rows_each, _began(job, holder), now)
     left = time_left(job.pending_count + job.processing_count, rate)
     wrong = service.get_rows(job.id, (RowStatus.FAILED, RowStatus.NEEDS_REVIEW))
-    errors = group_errors(itertools.islice(wrong, read_rows))
+    names = service.redact
+    errors = group_errors(
+        redacted_members(row, names) for row in itertools.islice(wrong, read_rows)
+    )
     doubtful = {}
     for status in _OPEN_TO_DOUBT:
         numbers = doubtful[status.value] = Numbers()
@@ -143,6 +152,10 @@ def _look(service: JobService, job: Job, command: Callable[..., str]) -> Shown:
         for number in sorted(row.row_number for row in found[:read_rows]):
             numbers.add(number)
     chain = chain_of(service, job)
+    chain = msgspec.structs.replace(
+        chain, jobs=[redacted_members(each, names) for each in chain.jobs]
+    )
+    job = redacted_members(job, names)
     return Shown(
         job=job,
         state=state,

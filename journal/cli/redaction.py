@@ -1,0 +1,57 @@
+"""``--redact``: one option for all that shows what rows hold, and what a name is that hides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+import click
+from click.core import ParameterSource
+
+from journal.cli.output import tell
+from journal.errors import JournalError
+from journal.format import RowRecord
+from journal.redact import OWN_NAMES, check_fields, names_in
+from journal.service import JobService
+
+_MOST_NAMED = 20
+
+redact_option = click.option(
+    "--redact",
+    metavar="FIELD",
+    multiple=True,
+    help="Hide the values of FIELD, nested ones, too; repeatable.",
+)
+
+
+def check_redacted(
+    ctx: click.Context, service: JobService, job_ids: Iterable[str], redact: Collection[str]
+) -> None:
+    """Raise UsageError for a name of ``--redact`` that no record of the jobs has: it may be mistyped.
+
+    A variable may be meant for many jobs: a name out of one is told of, and no error. Rows may have
+    different members, so all are looked at, until the last of the names is found.
+    """
+    missing = {name.casefold(): name for name in redact if check_fields([name]) - OWN_NAMES}
+    columns: dict[str, None] = {}
+    for job_id in job_ids if missing else ():
+        try:
+            for entry in service._history(job_id).entries():  # noqa: SLF001  (this package's own)
+                for name in names_in(entry.record):
+                    missing.pop(name.casefold(), None)
+                if not missing:
+                    return
+                if isinstance(entry.record, RowRecord) and len(columns) <= _MOST_NAMED:
+                    columns.update(dict.fromkeys(entry.record.data))
+        except JournalError:  # who shows the job says so
+            return
+    if not columns:  # nothing is shown of rows that hold nothing
+        return
+    some = ", ".join(list(columns)[:_MOST_NAMED]) + (", ..." if len(columns) > _MOST_NAMED else "")
+    reason = (
+        f"--redact {', '.join(missing.values())}: nothing that is stored has such a name; the columns "
+        f"of the data are {some}, and of what the journal knows there are {', '.join(sorted(OWN_NAMES))}"
+    )
+    if ctx.get_parameter_source("redact") is ParameterSource.ENVIRONMENT:
+        tell(f"journal: {reason}")
+    else:
+        raise click.UsageError(reason)

@@ -1,0 +1,146 @@
+"""``--redact`` on the command line: what it hides, wherever that is shown, and what it says of a typo."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from journal import JobService
+from journal.cli import main
+from journal.format import LogRecord, Origin, RowStatusRecord, now
+from journal.redact import REDACTED, check_fields, redacted_members
+
+SECRET = "94107-1234"
+JOB = "ship"
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A job that has SECRET as whatever can be hidden, in a member that only its last row has."""
+    monkeypatch.chdir(tmp_path)
+    with JobService(tmp_path / "jobs", sync="none") as service:
+        service.create_job(
+            "Ship",
+            job_id=JOB,
+            original_command=SECRET,
+            description=SECRET,
+            metadata={"key": SECRET},
+            row_data=[{"data": {"order": 1}}, {"data": {"order": 2, "at": {"Zip Code": SECRET}}}],
+        )
+        service.start_job(JOB, resume_command=f"journal run {SECRET}")
+        for number in (1, 2):
+            service.start_row(f"{JOB}:{number}")
+            service.fail_row(f"{JOB}:{number}", SECRET, SECRET)
+        service.set_error(JOB, SECRET, SECRET)
+        service.log(JOB, "m", details={"zip code": SECRET})
+        service.update_status(JOB, "paused")
+    return tmp_path / "jobs"
+
+
+NAMES = ("zip code", "key", "original_command", "description", "error_code", "error_message")
+SHOWING = [
+    *(["show", JOB, *form] for form in ([], ["--json"])),
+    *(["rows", JOB, *form] for form in ([], ["--json"], ["--csv"], ["--columns", "at,error_code"])),
+    *(["errors", JOB, *form] for form in ([], ["--json"])),
+    *(["log", JOB, "-n", "all", *form] for form in ([], ["--nl"])),
+    ["report", JOB, "-o", "-"],
+    *(["export", JOB, "-", "--format", form] for form in ("csv", "jsonl")),
+]
+
+
+@pytest.mark.parametrize("command", SHOWING, ids=" ".join)
+def test_each_command_that_shows_what_rows_hold_hides_it_by_name(
+    root: Path, command: list[str], capsys: Capture
+) -> None:
+    assert main(command) == 0
+    assert SECRET in capsys.readouterr().out
+    assert main([*command, *(word for name in NAMES for word in ("--redact", name))]) == 0
+    shown = capsys.readouterr()
+    assert SECRET not in shown.out + shown.err
+
+
+@pytest.mark.parametrize("command", [["rows"], ["errors"], ["show"], ["log"], ["report"]])
+def test_what_is_to_be_hidden_may_be_said_once_by_a_variable(
+    root: Path, command: list[str], capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"JOURNAL_{command[0].upper()}_REDACT", "\n".join(NAMES))
+    out = ["-o", "-"] if command == ["report"] else []
+    assert main([*command, JOB, *out]) == 0
+    assert SECRET not in capsys.readouterr().out
+
+
+def test_what_resumes_a_job_is_not_offered_when_it_is_hidden(root: Path, capsys: Capture) -> None:
+    assert main(["show", JOB, "--redact", "original_command"]) == 0
+    shown = capsys.readouterr().out
+    assert f"run again what made it, as job {JOB}" in shown
+    assert not [line for line in shown.splitlines() if line.split() == [REDACTED]]
+
+
+@pytest.mark.parametrize("command", SHOWING, ids=" ".join)
+def test_a_name_that_hides_nothing_is_refused_with_those_that_there_are(
+    root: Path, command: list[str], capsys: Capture
+) -> None:
+    assert main([*command, "--redact", "ZIP CODE", "--redact", "zipcode"]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "--redact zipcode: nothing that is stored has such a name" in said.err
+    assert "order, at" in said.err
+    assert "tracking_number" in said.err
+
+
+def test_a_variable_may_name_what_this_job_has_not_and_that_is_told(
+    root: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JOURNAL_ROWS_REDACT", "zipcode")
+    assert main(["rows", JOB]) == 0
+    assert "--redact zipcode: nothing that is stored" in capsys.readouterr().err
+
+
+def test_names_of_what_the_journal_knows_are_taken_whether_or_not_it_knows_any(
+    root: Path, capsys: Capture
+) -> None:
+    assert main(["rows", JOB, "--redact", "tracking_number", "--redact", "Result"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_rows_are_chosen_by_what_is_stored_and_shown_without_it(
+    root: Path, capsys: Capture
+) -> None:
+    redact = ["--redact", "error_code", "--redact", "order"]
+    chosen = ["--error-code", SECRET, "--where", "order=2"]
+    assert main(["rows", JOB, *redact, *chosen, "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["row_number"] == 2
+    assert (row["error_code"], row["data"]["order"]) == (REDACTED, REDACTED)
+
+
+def test_no_digest_of_what_is_hidden_is_handed_out(root: Path, capsys: Capture) -> None:
+    data = {"order": 2, "at": {"Zip Code": SECRET}}
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"))
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    assert main(["rows", JOB, "--json"]) == 0
+    assert digest in capsys.readouterr().out
+    assert main(["rows", JOB, "--json", "--redact", "zip code"]) == 0
+    assert digest not in capsys.readouterr().out
+    with JobService(root, redact=["zip code"]) as service:
+        history = [str(record) for record in service.get_history(JOB)]
+    assert not [text for text in history if digest in text]
+    assert len([text for text in history if "checksum" in text and REDACTED in text]) == 1
+
+
+def test_the_id_of_an_origin_holds_a_digest_and_is_hidden_with_what_it_is_of() -> None:
+    names, found = check_fields(["tracking_number"]), "0123456789abcdef"
+    origin = Origin(id=found, at=now())
+    status = RowStatusRecord(
+        row=1, status="completed", tracking_number="1Z", origin=origin, at=now()
+    )
+    shown = redacted_members(status, names)
+    assert (shown.tracking_number, shown.origin and shown.origin.id) == (REDACTED, "0" * 16)
+    there = {"elsewhere": {"id": found, "status": "completed", "tracking_number": "1Z"}}
+    log = redacted_members(LogRecord(message="m", details=there, at=now()), names)
+    assert found not in str(log)
+    assert redacted_members(status, check_fields(["reason"])) is status
