@@ -237,9 +237,9 @@ class _Survey:
         home = self._homes.get(crc)
         if home is None:
             return False
-        put_in = self.stretches[home:]
-        if put_in and home == 0 and put_in[0].kind == "good":
+        if home == 0 and self.stretches and self.stretches[0].kind == "good":
             return False  # a second beginning, after a whole one
+        put_in = self.stretches[home:]
         if put_in:
             foreign = _merge(put_in[0].span, put_in[-1].span)._replace(good=False, reason=_FOREIGN)
             self.stretches[home:] = [Stretch("foreign", foreign)]

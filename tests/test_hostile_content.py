@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers_crash import place_journal, seal_commits
@@ -15,6 +16,7 @@ from journal.lines import Memory
 from journal.repair import _to_unix
 from journal.replay import START
 from journal.salvage import Action, Salvage
+from journal.scan import Span, Stretch, _Survey
 from journal.sqlite import _distinct
 from journal.values import nests_deeper_than
 
@@ -287,3 +289,21 @@ def test_seals_that_do_not_fit_are_looked_for_once_from_the_end() -> None:
     text = b'{"a":1,"crc":"12345678"}\n' * 10_000
     assert _last_commit(Counted(text), len(text)) == START
     assert read < 4 * len(text)
+
+
+def test_commits_that_begin_the_journal_anew_are_told_from_what_was_put_in_at_a_look() -> None:
+    copied = 0
+
+    class Stretches(list[Stretch]):
+        def __getitem__(self, place: Any) -> Any:
+            nonlocal copied
+            found = super().__getitem__(place)
+            copied += len(found) if isinstance(place, slice) else 0
+            return found
+
+    survey = _Survey(START)
+    survey.stretches = Stretches()
+    for number in range(100):
+        survey.add_good(Span(True, number, number + 1, number, 1, START.crc, 1))
+    assert len(survey.stretches) == 100
+    assert copied == 0
