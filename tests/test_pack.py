@@ -717,7 +717,8 @@ def test_directories_are_not_held_while_they_are_made(tmp_path: Path) -> None:
         finally:
             tracemalloc.stop()
 
-    assert peak_of(12) - peak_of(4) < 10 * 8 * 4096  # a pass over the names, as above
+    peak_of(1)  # what is imported on the way is no part of it
+    assert peak_of(12) - peak_of(4) < 20 * 8 * 4096  # passes over the names, as above
 
 
 def test_a_pack_that_holds_more_than_max_bytes_is_refused_before_anything_is_written(
