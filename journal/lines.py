@@ -72,16 +72,6 @@ class PassedOver:
             self.add(line)
 
 
-class Memory:
-    """A commit in memory, to be read as a file."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-
-    def read_at(self, offset: int, length: int) -> bytes:
-        return self._data[offset : offset + length]
-
-
 def seals_of(file: Readable, offset: int, end: int) -> array[int]:
     """What the seals from ``offset`` to ``end`` state."""
     stated = (stated_crc(text) for _, text, _ in lines_of(file, offset, end))

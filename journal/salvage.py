@@ -32,8 +32,9 @@ from journal.format import (
 )
 from journal.handles import JournalFile
 from journal.index import COMPLETED
-from journal.lines import Line, Memory, PassedOver, commits_of, read_lines, seals_of, with_next
+from journal.lines import Line, PassedOver, commits_of, read_lines, seals_of, with_next
 from journal.log import Log
+from journal.mend import Unflipped
 from journal.replay import START, Readable
 from journal.scan import Span, Stretch
 from journal.values import checksum_of, encode_value
@@ -89,14 +90,12 @@ class Salvage:
         """
         span = stretch.span
         source: Readable = self._source
-        offset, end = span.offset, span.end
-        if stretch.mended is not None:
-            at = offset + stretch.mended.at
-            self._note("mended", span, f"one flipped bit in byte {at} put back")
-            source, offset, end = Memory(stretch.mended.data), 0, len(stretch.mended.data)
-        lines = read_lines(source, offset, end, span.line)
+        if stretch.flip is not None:
+            self._note("mended", span, f"one flipped bit in byte {stretch.flip.at} put back")
+            source = Unflipped(source, stretch.flip)
+        lines = read_lines(source, span.offset, span.end, span.line)
         if stretch.kind in ("good", "flipped"):
-            self._keep_commits(lines, seals_of(source, offset, end), span.start)
+            self._keep_commits(lines, seals_of(source, span.offset, span.end), span.start)
         elif stretch.kind == "torn" and not self.actions:
             self._note("torn", span, span.reason)
         else:

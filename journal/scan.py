@@ -14,14 +14,13 @@ from zlib import crc32
 
 from journal.decode import UndecodableError, UnknownRecordError, decode_whole
 from journal.format import MAX_LINE_BYTES, SEAL_BYTES, content_crc, stated_crc
-from journal.mend import LOST_LINE_END, MEND_BYTES, Mended, flipped_bit, mended
+from journal.mend import LOST_LINE_END, Flip, Unflipped, crc_of, possible_flips
 from journal.replay import CHUNK_BYTES, START, Position, Readable
 
 _TEXT_MODE = "a CR before the LF: this copy was made in text mode"
 _BYTE_ORDER_MARK = "a byte order mark: an editor has saved this file"
 _JOB_RECORD = b'{"type":"job",'
-_MOST_MENDS = 100  # at a millisecond each: where more is broken, no single bits were flipped
-_MOST_SEARCHED_BYTES = 1 << 20  # 0.1 s
+_MOST_MENDS = 100  # where more is broken, no single bits were flipped
 _BLOCK_BYTES = 512
 _FOREIGN = "lines that were put in: the commits before and behind them fit each other"
 
@@ -181,15 +180,14 @@ def _reason(first: bytes) -> str:
 class Stretch(NamedTuple):
     """Neighbouring commits that are good (``span`` covers all of them), or what is not good.
 
-    ``kind``: "good"; "bad" is lost; "flipped" is lost but for ``mended``, the bytes as they were
-    before one bit was flipped; "foreign" was put in between two commits that fit each other;
+    ``kind``: "good"; "bad" is lost; "flipped" is a commit but for one flipped bit, ``flip``; "foreign" was put in between two commits that fit each other;
     "torn" is a commit that was never finished. ``commits`` counts those of a good one.
     """
 
     kind: Literal["good", "bad", "flipped", "foreign", "torn"]
     span: Span
     commits: int = 0
-    mended: Mended | None = None
+    flip: Flip | None = None
 
 
 def survey(file: Readable, size: int, start: Position = START, line: int = 1) -> list[Stretch]:
@@ -199,10 +197,10 @@ def survey(file: Readable, size: int, start: Position = START, line: int = 1) ->
         if span.good:
             found.add_good(span)
         else:
-            mended = mend(file, span) if found.mends < _MOST_MENDS else None
+            flip = mend(file, span) if found.mends < _MOST_MENDS else None
             found.mends += 1
-            kind: Literal["bad", "flipped"] = "bad" if mended is None else "flipped"
-            found.stretches.append(Stretch(kind, span, 0, mended))
+            kind: Literal["bad", "flipped"] = "bad" if flip is None else "flipped"
+            found.stretches.append(Stretch(kind, span, 0, flip))
     last = found.stretches[-1] if found.stretches else None
     if last and last.kind == "bad" and could_be_torn(file, last.span):
         found.stretches[-1] = last._replace(kind="torn")
@@ -300,37 +298,35 @@ def could_be_torn(file: Readable, span: Span) -> bool:
     """
     if span.seals > 1 or span.offset == 0 or span.reason == _TEXT_MODE:
         return False
-    if span.seals and (_is_legible(file, span) or _has_flipped_bit(file, span)):
+    if span.seals and (_is_legible(file, span) or _matches_seal(file, span)):
         return False
     return mend(file, span) is None
 
 
-def mend(file: Readable, span: Span) -> Mended | None:
-    """The bytes of a bad span with its one flipped bit put back; None if it isn't one."""
-    if span.end - span.offset > MEND_BYTES:
-        return None
-    found = mended(file.read_at(span.offset, span.end - span.offset), span.start)
-    if found is None or not all(map(_is_record, found.data.split(b"\n")[:-1])):
-        return None
-    return found
+def mend(file: Readable, span: Span) -> Flip | None:
+    """The bit by which a bad span differs from a commit whose lines make sense; None if none does.
+
+    However long it is. By chance a commit of a megabyte that is broken in another way looks like
+    that once in 512 times; but then something in it is mostly illegible.
+    """
+    for flip in possible_flips(file, span.offset, span.end, span.start):
+        lines = lines_of(Unflipped(file, flip), span.offset, span.end)
+        seals = 0
+        for _, text, ended in lines:
+            if not ended or not _is_record(text):
+                break
+            seals += stated_crc(text) is not None
+        else:
+            if seals == 1:
+                return flip
+    return None
 
 
-def _has_flipped_bit(file: Readable, span: Span) -> bool:
-    """Whether a span that is too long to be mended is a whole commit but for one flipped bit."""
-    body = span.end - span.offset - SEAL_BYTES - 1
-    if not 0 < body <= _MOST_SEARCHED_BYTES:
-        return False
-    data = bytearray(file.read_at(span.offset, span.end - span.offset))
-    stated = stated_crc(bytes(data[-SEAL_BYTES - 1 : -1]))
-    if stated is None:
-        return False
-    found = flipped_bit(stated ^ crc32(data[:body], span.start), body)
-    if found is None:
-        return False
-    at, bit = found
-    data[at] ^= bit
-    # Of a megabyte, garbage looks like that once in 512 times; but then it isn't legible.
-    return all(map(_is_record, bytes(data).split(b"\n")[:-1]))
+def _matches_seal(file: Readable, span: Span) -> bool:
+    """Whether a bad span that ends with a seal matches it: then a line in it is over the bound."""
+    seal = span.end - SEAL_BYTES - 1
+    stated = stated_crc(file.read_at(seal, SEAL_BYTES))
+    return stated is not None and crc_of(file, span.offset, seal, span.start) == stated
 
 
 def _is_legible(file: Readable, span: Span) -> bool:

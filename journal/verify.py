@@ -135,8 +135,8 @@ def _record_finding(
 
 def _finding(stretch: Stretch) -> Finding:
     span, message = stretch.span, stretch.span.reason
-    if stretch.mended is not None:
-        at = span.offset + stretch.mended.at
+    if stretch.flip is not None:
+        at = stretch.flip.at
         message += f"; one bit was flipped in byte {at}: `journal repair` puts it back"
     kind: Literal["torn", "damage"] = "torn" if stretch.kind == "torn" else "damage"
     return Finding(kind, span.line, span.offset, span.end, message)

@@ -177,6 +177,16 @@ def writes_half(real: Callable[..., Any], descriptor: int, data: bytes) -> Any:
     return real(descriptor, memoryview(data)[: len(data) // 2])
 
 
+class Memory:
+    """Bytes, to be read as a file."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        return self._data[offset : offset + length]
+
+
 class FaultyOs:
     """Stands in for ``journal.system.os``: the real one but for calls that are told to fail."""
 

@@ -307,13 +307,6 @@ SEALS = [
         DAMAGE,
     ),
     Patch(
-        "what is mended is verified",
-        "mend",
-        "        if verified_lines(guess, Position(0, crc))[1].offset == len(data):",
-        "        if True:",
-        REPAIR,
-    ),
-    Patch(
         "damage is looked at again under the lock before it is named",
         "reader",
         "        if not locked:\n            self._look_again()\n            return\n",
@@ -394,13 +387,6 @@ SEALS += [
         "scan",
         "    return mend(file, span) is None",
         "    return True",
-        REPAIR,
-    ),
-    Patch(
-        "a long commit with one flipped bit is damage",
-        "scan",
-        "(_is_legible(file, span) or _has_flipped_bit(file, span))",
-        "_is_legible(file, span)",
         REPAIR,
     ),
     Patch(
