@@ -18,7 +18,6 @@ from journal.decode import (
     UndecodableError,
     UnknownRecordError,
     decode_record,
-    newer_format,
     read_error,
 )
 from journal.errors import (
@@ -26,13 +25,14 @@ from journal.errors import (
     JobLockedError,
     JobNotFoundError,
     JournalDamagedError,
+    JournalError,
 )
 from journal.format import JOURNAL_NAME, SEALED_LINE_END, JobRecord, sealed_end
 from journal.handles import JournalFile, storage_error
 from journal.index import Index
 from journal.locks import wait_for_lock
 from journal.replay import CHUNK_BYTES, START, Block, Position, Readable, verified_blocks
-from journal.scan import judge_tail
+from journal.scan import header_error, judge_tail
 from journal.validate import is_job_id
 
 SEALED_END_BYTES = len(sealed_end(0))
@@ -66,38 +66,45 @@ def open_copy(directory: Path, name: str = "", lock_timeout_s: float = 10.0) -> 
 
 def copy_of(file: JournalFile, name: str, lock_timeout_s: float = 10.0) -> Copy:
     """As :func:`open_copy`, of a journal that is open."""
-    line = file.find_line(0) or b""
+    end, problem = _end_of(file, locked=False)
+    if problem is not None:  # perhaps it was read across a writer's truncation: look again
+        if not wait_for_lock(file, lock_timeout_s):
+            raise JobLockedError(name, lock_timeout_s)
+        try:
+            end, problem = _end_of(file, locked=True)
+        finally:
+            file.unlock()
+    if problem is not None:
+        raise problem
     try:
-        header = decode_record(line)
+        header = decode_record(file.find_line(0) or b"")
     except (UndecodableError, UnknownRecordError) as error:
-        newer = newer_format(line)
-        if newer is not None:
-            raise FormatVersionError(file.path, newer) from None
-        raise read_error(file.path, 1, 0, error) from None
+        raise header_error(file.path, file, end.offset, error) from None
     if not isinstance(header, JobRecord):
         raise JournalDamagedError(file.path, 1, 0, "a job record", "another record")
     if not is_job_id(header.id):  # it becomes the name of a directory
         raise JournalDamagedError(file.path, 1, 0, "a job's id", repr(header.id[:100]))
-    end, damage = _end_of(file, file.size_bytes())
-    if damage is not None:  # perhaps it was read across a writer's truncation: look again
-        if not wait_for_lock(file, lock_timeout_s):
-            raise JobLockedError(header.id, lock_timeout_s)
-        try:
-            end, damage = _end_of(file, file.size_bytes())
-        finally:
-            file.unlock()
-    if damage is not None:
-        raise _damaged(file, end, damage)
     return Copy(name, file.path.parent, file, header, end)
 
 
-def _end_of(file: JournalFile, size: int) -> tuple[Position, str | None]:
-    """The end of the last commit within ``size`` bytes, and what is behind it if that is damage."""
+def _end_of(file: JournalFile, *, locked: bool) -> tuple[Position, JournalError | None]:
+    """The end of the last commit, and what to say of what is behind it if that isn't torn.
+
+    Only with writers locked out it is sure that a commit which lacks its LF isn't being written.
+    """
+    size = file.size_bytes()
     end = _last_commit(file, size)
     if end.offset == size:
         return end, None
     verdict = judge_tail(file, size, end)
-    return end, None if verdict.torn else verdict.span.reason
+    if verdict.torn:
+        return end, None
+    if verdict.unended and locked:
+        file.unended_at = size
+        return Position(size + 1, verdict.span.crc), None
+    if verdict.newer is not None:
+        return end, FormatVersionError(file.path, verdict.newer)
+    return end, _damaged(file, end, verdict.span.reason)
 
 
 def _last_commit(file: Readable, size: int) -> Position:

@@ -177,6 +177,8 @@ class JournalFile(Descriptor):
         super().__init__(path, fd)
         self._path_text = system.os.fspath(path)  # a Path costs a stat half of its time again
         self.inode, self._device = stat.st_ino, stat.st_dev
+        # Of a file whose last commit lacks nothing but its LF: it is read as if that stood there.
+        self.unended_at = -1
 
     def _refuse_writing(self, why: str) -> None:
         self.writable, self.refusal = False, why
@@ -199,7 +201,10 @@ class JournalFile(Descriptor):
         return stat.st_size, stat.st_ctime_ns
 
     def size_at_path(self) -> int | None:
-        """The size of this file if its path still names it, else None; one system call."""
+        """The size of this file if its path still names it, else None; one system call.
+
+        A missing LF counts (see ``unended_at``).
+        """
         try:
             stat = system.os.stat(self._path_text)
         except (FileNotFoundError, NotADirectoryError):
@@ -209,7 +214,7 @@ class JournalFile(Descriptor):
         if stat.st_ino == self.inode and stat.st_dev == self._device:
             if stat.st_nlink > 1:  # each commit looks here first
                 self._refuse_writing(why_not_written(self.path, stat.st_nlink))
-            return stat.st_size
+            return stat.st_size + (stat.st_size == self.unended_at)
         return None
 
     def read_some(self, offset: int, length: int) -> bytes:
@@ -222,13 +227,15 @@ class JournalFile(Descriptor):
     def read_at(self, offset: int, length: int) -> bytes:
         """Up to ``length`` bytes from ``offset``; fewer only at the end of the file."""
         data = self.read_some(offset, length)
-        if len(data) == length or not data:
+        if len(data) == length or (not data and offset != self.unended_at):
             return data
         parts = [data]  # a signal may cut a read short
         missing = length - len(data)
         while missing and (more := self.read_some(offset + length - missing, missing)):
             parts.append(more)
             missing -= len(more)
+        if missing and offset + length - missing == self.unended_at:
+            parts.append(b"\n")
         return b"".join(parts)
 
     def read_line(self, offset: int) -> bytes:
@@ -274,6 +281,12 @@ class JournalFile(Descriptor):
                 written += system.os.write(self.fd, memoryview(data)[written:])
         except OSError as error:
             raise storage_error(self.path, "write", error) from error
+
+    def end_last_line(self) -> None:
+        """Write the LF that the last commit lacks, unless another has. As :meth:`append`."""
+        if self.size_bytes() == self.unended_at:
+            self.append(b"\n")
+        self.unended_at = -1
 
     def truncate(self, size: int) -> None:
         try:

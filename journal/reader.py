@@ -12,7 +12,7 @@ from pathlib import Path
 
 from journal.apply import BadRecordError, apply
 from journal.columns import Columns
-from journal.decode import newer_format, read_error
+from journal.decode import read_error
 from journal.errors import (
     FormatVersionError,
     JobLockedError,
@@ -139,6 +139,8 @@ class Reader:
 
     def _leave_hint(self, *, durable: bool = False) -> None:
         """Spare the next one who opens the job what we have read, if it was much."""
+        if self.file.unended_at >= 0:  # a hint is about commits that are there to the last byte
+            return
         if self._end - self._hint_end >= max(HINT_BYTES, self._end >> 6):
             self._hint_end = self._end
             position = Position(self._end, self._end_crc)
@@ -154,7 +156,7 @@ class Reader:
     def _ends_with_seal(self, file: JournalFile, size: int) -> bool:
         """Whether a torn tail may have become a commit of the same length since it was judged."""
         end = file.read_at(size - _SEALED_END_BYTES, _SEALED_END_BYTES)
-        return SEALED_LINE_END.fullmatch(end) is not None
+        return SEALED_LINE_END.search(end + b"\n") is not None  # its own LF may be missing
 
     def _check_header(self) -> None:
         if self.index.state is None:
@@ -199,13 +201,14 @@ class Reader:
         if not locked:
             self._look_again()
             return
+        if verdict.unended:
+            self.file.unended_at = size
+            self._replay(size + 1, locked=True)
+            return
         self._stale = True
         offset = verdict.span.offset
-        newer = None
-        if not self._end and not verdict.good_behind:  # a newer format may have other seals
-            newer = newer_format(self.file.find_line(0) or b"")
-        if newer is not None:
-            raise FormatVersionError(self.path, newer)
+        if verdict.newer is not None:
+            raise FormatVersionError(self.path, verdict.newer)
         raise JournalDamagedError(
             self.path,
             self.file.count_lines(offset) + 1,

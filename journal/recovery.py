@@ -6,11 +6,10 @@ import errno
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from zlib import crc32
 
 from journal import directories, files, handles
 from journal.errors import StorageError
-from journal.format import JOURNAL_NAME, SEAL_BYTES, stated_crc
+from journal.format import JOURNAL_NAME
 from journal.handles import JournalFile
 from journal.reader import Reader
 from journal.replay import START, verified_blocks
@@ -50,8 +49,8 @@ class Recovery(Reader):
         if not file.writable:
             raise StorageError(self.path, "write", errno.EROFS, file.refusal)
         files.remove_file(self.path.with_name(NEW_NAME))  # of one that died: we hold its lock
-        if self._torn_end:
-            self._complete_line(file)
+        if file.unended_at >= 0:
+            file.end_last_line()
         if self._torn_end:
             self._cut_torn_tail(file)
         if self._sync:
@@ -188,18 +187,6 @@ class Recovery(Reader):
                 raise handles.storage_error(path, "sync", error) from error
         self._names_synced = True
 
-    def _complete_line(self, file: JournalFile) -> None:
-        """A commit that lacks nothing but its LF has happened: an editor may have taken that."""
-        offset, seal, crc = self._end, self._torn_end - SEAL_BYTES, self._end_crc
-        stated = stated_crc(file.read_at(seal, SEAL_BYTES)) if seal > offset else None
-        if stated is None:
-            return
-        while offset < seal and (data := file.read_at(offset, min(1 << 20, seal - offset))):
-            crc = crc32(data, crc)
-            offset += len(data)
-        if crc == stated:
-            file.append(b"\n")
-            self._catch_up(self._torn_end + 1, locked=True)
 
     def _cut_torn_tail(self, file: JournalFile) -> None:
         """Save what a dead writer left behind the last commit, then cut it off."""

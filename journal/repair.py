@@ -11,7 +11,6 @@ from pathlib import Path
 import msgspec
 
 from journal import directories, files, handles, locks
-from journal.decode import newer_format
 from journal.errors import (
     FormatVersionError,
     InvalidValueError,
@@ -27,7 +26,7 @@ from journal.replay import Readable
 from journal.runlock import RunLock
 from journal.salvage import Action, OpenRows, Salvage
 from journal.scan import Stretch, lines_of, survey
-from journal.verify import Report, report_on, verify_job
+from journal.verify import report_on
 
 DAMAGED_NAME = "journal.damaged"
 _STAGING_NAME = ".repair"
@@ -78,17 +77,20 @@ def repair_job(
             directories.remove_tree(directory / _STAGING_NAME)  # of a repair that died
             stretches = survey(file, file.size_bytes())
             report = report_on(directory, file, stretches)
-            _refuse_newer(file, stretches, report)
+            for finding in report.findings:
+                if finding.kind == "newer":
+                    raise FormatVersionError(file.path, finding.message)
             if report.damaged:
                 return _salvage(directory, file, stretches, open_rows)
-        actions = [Action("torn", f.line, 0, [], f.message) for f in report.findings]
+        actions = [
+            Action("torn", f.line, 0, [], f.message)
+            if f.kind == "torn"
+            else Action("mended", report.records, 1, [], "the LF of the last commit put back")
+            for f in report.findings
+        ]
         if actions:
             with Log(directory, sync=True, lock_timeout_s=lock_timeout_s):
-                pass  # a writer saves the torn tail and cuts it off
-            before, report = report.records, verify_job(directory, lock_timeout_s)
-            if report.records > before:
-                message = "the LF of the last commit put back"
-                actions = [Action("mended", report.records, 1, [], message)]
+                pass  # a writer saves the torn tail and cuts it off, or puts the LF back
         return Repair(
             directory.name,
             report.path,
@@ -121,15 +123,6 @@ def _locked(directory: Path, lock_timeout_s: float) -> Iterator[JournalFile]:
         yield file
     finally:
         file.close()
-
-
-def _refuse_newer(file: JournalFile, stretches: list[Stretch], report: Report) -> None:
-    what = [finding.message for finding in report.findings if finding.kind == "newer"]
-    first = None
-    if stretches and stretches[0].kind == "bad":  # a newer format may have other seals
-        first = newer_format(file.find_line(0) or b"")
-    if first is not None or what:
-        raise FormatVersionError(file.path, first or what[0])
 
 
 def _salvage(

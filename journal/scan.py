@@ -9,10 +9,18 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Literal, NamedTuple
 from zlib import crc32
 
-from journal.decode import UndecodableError, UnknownRecordError, decode_whole
+from journal.decode import (
+    UndecodableError,
+    UnknownRecordError,
+    decode_whole,
+    newer_format,
+    read_error,
+)
+from journal.errors import FormatVersionError, JournalDamagedError, JournalError
 from journal.format import MAX_LINE_BYTES, SEAL_BYTES, content_crc, stated_crc
 from journal.mend import LOST_LINE_END, Flip, Unflipped, crc_of, possible_flips
 from journal.replay import CHUNK_BYTES, START, Position, Readable
@@ -29,7 +37,8 @@ class Span(NamedTuple):
     """A stretch of the file: a commit that its seal vouches for, or bytes that none does.
 
     ``offset`` to ``end`` in bytes, ``line`` the number of its first line (1-based), ``lines``
-    how many. Of a good one, ``start`` is the crc that it continues and ``crc`` its own. Of a bad
+    how many. Of a good one, ``start`` is the crc that it continues and ``crc`` its own, and the
+    last of the file may lack its LF: then it isn't ``ended``. Of a bad
     one both are what the last good seal before it states, ``seals`` counts the lines in it that
     end like a seal, and ``reason`` says what is wrong with it.
     """
@@ -43,6 +52,7 @@ class Span(NamedTuple):
     crc: int
     seals: int = 0
     reason: str = ""
+    ended: bool = True
 
 
 class _Candidate(NamedTuple):
@@ -75,7 +85,7 @@ def scan(file: Readable, size: int, start: Position = START, line: int = 1) -> I
         end = offset + len(text) + ended
         if text.startswith(_JOB_RECORD) and offset > 0:  # a copy behind another one
             candidates += _beginnings(offset, line, [START.crc])
-        stated = stated_crc(text) if ended else None
+        stated = stated_crc(text) if ended or end == size else None
         good = None
         if stated is not None:
             good = next((c for c in candidates if content_crc(text, c.crc) == stated), None)
@@ -86,14 +96,14 @@ def scan(file: Readable, size: int, start: Position = START, line: int = 1) -> I
                 yield Span(False, bad_from, good.offset, bad_line, count, last, last, seals, reason)
                 homes = [*homes[-3:], last]
             count = line - good.line + 1
-            yield Span(True, good.offset, end, good.line, count, good.start, stated)
+            yield Span(True, good.offset, end, good.line, count, good.start, stated, ended=ended)
             last = stated
             candidates = _beginnings(end, line + 1, [last, *homes])
             bad_from, bad_line, seals, first_bad = end, line + 1, 0, None
         else:
             if first_bad is None:
                 first_bad = text if ended else text + b"\0"
-            seals += stated is not None
+            seals += ended and stated is not None
             candidates = _next_candidates(candidates, text, stated, _Place(end, line + 1, last))
             if ended and stated is None:
                 candidates += [
@@ -181,10 +191,11 @@ class Stretch(NamedTuple):
     """Neighbouring commits that are good (``span`` covers all of them), or what is not good.
 
     ``kind``: "good"; "bad" is lost; "flipped" is a commit but for one flipped bit, ``flip``; "foreign" was put in between two commits that fit each other;
-    "torn" is a commit that was never finished. ``commits`` counts those of a good one.
+    "torn" is a commit that was never finished; "unended" is a good one without its LF.
+    ``commits`` counts those of a good one.
     """
 
-    kind: Literal["good", "bad", "flipped", "foreign", "torn"]
+    kind: Literal["good", "bad", "flipped", "foreign", "torn", "unended"]
     span: Span
     commits: int = 0
     flip: Flip | None = None
@@ -220,13 +231,13 @@ class _Survey:
         last = stretches[-1] if stretches else None
         follows = last is not None and last.kind == "good" and last.span.crc == span.start
         home = self._homes.get(span.start)
-        if last is not None and follows and home in (None, len(stretches)):
+        if last is not None and follows and span.ended and home in (None, len(stretches)):
             merged = _merge(last.span, span)._replace(start=last.span.start)
             stretches[-1] = Stretch("good", merged, last.commits + 1)
             at_home = self._homes.pop(span.start, None) is not None
         else:
             at_home = self._go_on_from(span.start)
-            stretches.append(Stretch("good", span, 1))
+            stretches.append(Stretch("good" if span.ended else "unended", span, 1))
         if at_home:
             self._homes[span.crc] = len(stretches)
 
@@ -276,15 +287,17 @@ def lines_of(file: Readable, offset: int, end: int) -> Iterator[tuple[int, bytes
 
 
 class TailVerdict(NamedTuple):
-    """What follows the last good commit: ``torn`` may be cut off, else it is damage.
+    """What follows the last good commit: ``torn`` may be cut off; else it is damage.
 
-    ``span`` is the first stretch that no seal vouches for, ``good_behind`` whether there is a
-    good commit behind it.
+    Unless it is one more good commit, which is ``unended``: it lacks its LF. Or ``newer`` says that
+    the file is of a newer format. ``span`` is that commit, or the first stretch that no seal
+    vouches for.
     """
 
     torn: bool
     span: Span
-    good_behind: bool = False
+    unended: bool = False
+    newer: str | None = None
 
 
 def could_be_torn(file: Readable, span: Span) -> bool:
@@ -367,11 +380,39 @@ def _is_record(text: bytes) -> bool:
 def judge_tail(file: Readable, size: int, last: Position) -> TailVerdict:
     """Whether the bytes behind ``last`` are a commit that was never finished, or damage."""
     first: Span | None = None
+    good_behind = False
     for span in scan(file, size, last):
         first = first or span
-        if span.good:  # a good commit behind bad bytes: history was changed
-            reason = first.reason or "one that continues another"
-            return TailVerdict(False, first._replace(reason=reason), good_behind=True)
+        if span is first and span.good and not span.ended:
+            return TailVerdict(False, span, unended=True)
+        if span.good:  # behind bad bytes: history was changed
+            first = first._replace(reason=first.reason or "one that continues another")
+            good_behind = True
+            break
     if first is None:  # the file shrank meanwhile: a writer has cut it off already
         first = Span(False, last.offset, last.offset, 1, 0, last.crc, last.crc, reason="nothing")
-    return TailVerdict(could_be_torn(file, first), first)
+    newer = states_newer_format(file, first) if last == START and not first.good else None
+    return TailVerdict(not good_behind and could_be_torn(file, first), first, newer=newer)
+
+
+def states_newer_format(file: Readable, first: Span) -> str | None:
+    """What to say of a bad span at the beginning that states a newer format; None if it doesn't.
+
+    That may have other seals; but a flipped bit may have made its number, too.
+    """
+    line = next((text for _, text, _ in lines_of(file, first.offset, first.end)), b"")
+    newer = newer_format(line)
+    return newer if newer is None or mend(file, first) is None else None
+
+
+def header_error(
+    path: Path, file: Readable, size: int, error: UndecodableError | UnknownRecordError
+) -> JournalError:
+    """The public error for a line 1 that can't be decoded: all of the file says what it means."""
+    verdict = judge_tail(file, size, START)
+    if verdict.newer is not None:
+        return FormatVersionError(path, verdict.newer)
+    if verdict.span.good:
+        return read_error(path, 1, 0, error)
+    expected = f"a commit that continues crc {START.crc:08x}"
+    return JournalDamagedError(path, 1, 0, expected, verdict.span.reason)

@@ -24,7 +24,6 @@ from journal.decode import (
     UnknownRecordError,
     decode_header,
     decode_record,
-    read_error,
 )
 from journal.errors import (
     JobExistsError,
@@ -35,7 +34,14 @@ from journal.errors import (
     StorageError,
     StoreError,
 )
-from journal.format import JOURNAL_NAME, JobRecord, content_crc, stated_crc
+from journal.format import (
+    JOURNAL_NAME,
+    MAX_LINE_BYTES,
+    SEAL_BYTES,
+    JobRecord,
+    content_crc,
+    stated_crc,
+)
 from journal.log import Log
 from journal.runlock import RunLock
 from journal.validate import check_job_id, is_job_id
@@ -226,7 +232,8 @@ class Store:
         """A longer one, or what is wrong with it."""
         path = self.directory(job_id) / JOURNAL_NAME
         try:
-            line = handles.JournalFile(path).find_line(0)
+            file = handles.JournalFile(path)
+            line = file.find_line(0) or _unended_line(file)
         except (FileNotFoundError, NotADirectoryError):
             raise JobNotFoundError(job_id) from None
         except OSError as error:
@@ -236,7 +243,9 @@ class Store:
         try:
             record = decode_record(line)
         except (UndecodableError, UnknownRecordError) as error:
-            raise read_error(path, 1, 0, error) from None
+            from journal.scan import header_error  # noqa: PLC0415  (a sound one is read without it)
+
+            raise header_error(path, file, file.size_bytes(), error) from None
         stated = stated_crc(line)
         if stated is not None and content_crc(line, 0) != stated:
             raise JournalDamagedError(path, 1, 0, f"crc {content_crc(line, 0):08x}", "another")
@@ -413,6 +422,15 @@ class Store:
                     directories.remove_tree(directory)
             finally:
                 lock.close()
+
+
+def _unended_line(file: handles.JournalFile) -> bytes | None:
+    """The line that the file consists of if it is a commit that lacks its LF."""
+    size = file.size_bytes()
+    seal = file.read_at(max(size - SEAL_BYTES, 0), SEAL_BYTES)
+    if size >= MAX_LINE_BYTES or stated_crc(seal) is None:
+        return None
+    return file.read_at(0, size)
 
 
 def _staging_name(job_id: str) -> str:

@@ -13,7 +13,6 @@ from journal.decode import (
     UnknownRecordError,
     check_utf8,
     decode_record,
-    newer_format,
 )
 from journal.errors import JobNotFoundError
 from journal.format import JOURNAL_NAME, RowRecord
@@ -21,18 +20,18 @@ from journal.handles import JournalFile, storage_error
 from journal.index import Index
 from journal.locks import wait_for_lock
 from journal.replay import START, Position
-from journal.scan import Span, Stretch, lines_of, survey
+from journal.scan import Span, Stretch, lines_of, states_newer_format, survey
 
 
 class Finding(msgspec.Struct, frozen=True):
     """One thing that is wrong: where it begins (1-based line, byte offset), where it ends.
 
     ``kind``: "damage" is history that was changed; "torn" is a commit that a writer died in,
-    which the next writer saves and cuts off, or completes if it lacks but its LF; "newer" is what
-    only a newer version understands.
+    which the next writer saves and cuts off; "unended" is a commit that counts, and lacks its LF,
+    which the next writer puts back; "newer" is what only a newer version understands.
     """
 
-    kind: Literal["damage", "torn", "newer"]
+    kind: Literal["damage", "torn", "unended", "newer"]
     line: int
     offset: int
     end: int
@@ -86,15 +85,16 @@ def report_on(directory: Path, file: JournalFile, stretches: list[Stretch]) -> R
     findings: list[Finding] = []
     commits = records = rows = 0
     for stretch in stretches:
-        if stretch.kind == "good":
+        if stretch.span.good:
             commits += stretch.commits
             records += stretch.span.lines
             rows += _check_records(file, stretch.span, index, findings)
-        else:
+        if stretch.kind != "good":
             findings.append(_finding(stretch))
-    newer = None if commits else newer_format(file.find_line(0) or b"")
-    if newer is not None and stretches[0].kind == "bad":  # a newer format may have other seals
-        findings[0] = msgspec.structs.replace(findings[0], kind="newer", message=newer)
+    if stretches and stretches[0].kind == "bad":
+        newer = states_newer_format(file, stretches[0].span)
+        if newer is not None:
+            findings[0] = msgspec.structs.replace(findings[0], kind="newer", message=newer)
     if not stretches:
         findings.append(Finding("damage", 1, 0, 0, "the file is empty"))
     if index.state is not None and index.state.header.id != directory.name:
@@ -138,5 +138,8 @@ def _finding(stretch: Stretch) -> Finding:
     if stretch.flip is not None:
         at = stretch.flip.at
         message += f"; one bit was flipped in byte {at}: `journal repair` puts it back"
+    if stretch.kind == "unended":
+        message = "the last commit counts, and lacks its LF"
+        return Finding("unended", span.line, span.offset, span.end, message)
     kind: Literal["torn", "damage"] = "torn" if stretch.kind == "torn" else "damage"
     return Finding(kind, span.line, span.offset, span.end, message)

@@ -97,11 +97,11 @@ def test_a_cut_at_any_byte_opens_with_the_commits_before_it_and_goes_on(
     for cut in range(min(states), len(content) + 1, step):
         torn = content[:cut] + tail
         path.write_bytes(torn)
-        end = before = max(offset for offset in states if offset <= cut)
+        end = max(offset for offset in states if offset <= cut)
         if not tail and cut + 1 in states:
-            end = cut + 1  # a commit that lacks nothing but its LF is written out
+            end = cut + 1  # a commit that lacks nothing but its LF counts
         with JobService(root, sync="none") as service:
-            assert list(service.get_rows(JOB)) == states[before], cut
+            assert list(service.get_rows(JOB)) == states[end], cut
             assert path.read_bytes() == torn, cut
             new = service.skip_row(f"{JOB}:7", "after the crash")
         saved = list(path.parent.glob("journal.torn-*"))

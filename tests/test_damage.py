@@ -292,7 +292,7 @@ def test_a_file_without_a_whole_job_record_is_damage(tmp_path: Path, content: by
 
 
 def test_the_first_commit_cut_at_any_byte_is_damage(tmp_path: Path, history: History) -> None:
-    for cut in range(1, len(history.commits[0])):
+    for cut in range(1, len(history.commits[0]) - 1):  # without its LF it counts
         assert_damage(tmp_path, history.content[:cut])
 
 

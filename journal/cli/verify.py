@@ -26,7 +26,8 @@ def verify_command(
     """Read all of a job's journal and report all that is wrong with it; changes nothing.
 
     Goes on past a damaged job. A torn tail is what a writer left that died before it could
-    promise anything: the next writer saves it beside the journal and cuts it off.
+    promise anything: the next writer saves it beside the journal and cuts it off. A last commit
+    whose LF is missing (unended) counts, and the next writer puts that back.
 
     Exit code 6 if any job is damaged: `journal repair` makes it whole again.
 
@@ -71,7 +72,7 @@ def _code_of(report: Report) -> int:
 
 def _echo_report(report: Report) -> None:
     kinds = {finding.kind for finding in report.findings}
-    verdict = next((kind for kind in ("damage", "newer", "torn") if kind in kinds), "ok")
+    verdict = next((kind for kind in ("damage", "newer", "torn", "unended") if kind in kinds), "ok")
     word = "DAMAGED" if verdict == "damage" else verdict
     click.echo(
         f"{word:<8} {clean(report.job_id)}: {counted(report.records, 'record|records')} in "

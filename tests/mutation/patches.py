@@ -288,8 +288,8 @@ SEALS = [
     Patch(
         "a tail with a good commit behind it is damage",
         "scan",
-        "            return TailVerdict(False, first._replace(reason=reason), good_behind=True)",
-        "            return TailVerdict(True, first._replace(reason=reason), good_behind=True)",
+        "            good_behind = True",
+        "            good_behind = False",
         DAMAGE,
     ),
     Patch(
@@ -661,20 +661,6 @@ WRITES = [
 ]
 
 WRITES += [
-    Patch(
-        "a commit that lacks only its LF is written out",
-        "recovery",
-        "        if crc == stated:\n            file.append",
-        "        if False:\n            file.append",
-        f"{REPAIR} {KILLS}",
-    ),
-    Patch(
-        "only a commit whose seal fits is written out",
-        "recovery",
-        "        if crc == stated:\n            file.append",
-        "        if True:\n            file.append",
-        f"{KILLS} {DAMAGE} tests/fuzz",
-    ),
     Patch(
         "a spilled part that is taken back inside a batch is synced away",
         "log",
