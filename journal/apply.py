@@ -37,10 +37,10 @@ class BadRecordError(Exception):
         self.why = why
 
 
-def apply(index: Index, offset: int, lines: list[bytes]) -> None:
+def apply(index: Index, offset: int, lines: list[bytes], *, is_ascii: bool = False) -> None:
     """Take over lines (without LF) whose seals were checked; the first is at ``offset``.
 
-    Raises :class:`BadRecordError`; the index is of no use after that.
+    ``is_ascii``: somebody has looked, and they are. Raises :class:`BadRecordError`; the index is of no use after that.
     """
     index.detach()
     lengths = [len(line) + 1 for line in lines]  # LF included
@@ -50,7 +50,8 @@ def apply(index: Index, offset: int, lines: list[bytes]) -> None:
         if index.state is None:
             _apply_header(index, lines[0])
             done = 1
-        done += _apply_lines(index, lines[done:], offsets[done:], max(lengths) - 1)
+        sane = lines[done:] if is_ascii else _utf8(lines[done:])
+        done += _apply_lines(index, sane, offsets[done:], max(lengths) - 1)
         if done < len(lines):
             raise _what_is_wrong_with(lines[done])
         done -= 1  # the last line, if its time makes no sense
@@ -191,6 +192,15 @@ def _what_is_wrong_with(line: bytes) -> UndecodableError:
     if isinstance(record, RowRecord):
         return UndecodableError(f"row {record.row}: out of range, or made a second time")
     return UndecodableError("a job record that is not on line 1")
+
+
+def _utf8(lines: list[bytes]) -> list[bytes]:
+    """The lines up to the first that isn't UTF-8: msgspec passes over members without a look."""
+    try:
+        b"\n".join(lines).decode()
+    except UnicodeDecodeError as error:
+        return lines[: error.object.count(b"\n", 0, error.start)]
+    return lines
 
 
 def _not_too_deep(lines: list[bytes]) -> list[bytes]:

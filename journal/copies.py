@@ -182,7 +182,7 @@ def replay_copy(copy: Copy, index: Index | None = None, begin: Position = START)
     index = Index() if index is None else index
     try:
         for block in blocks_since(copy, begin):
-            apply(index, block.offset, block.lines)
+            apply(index, block.offset, block.lines, is_ascii=block.ascii)
     except BadRecordError as error:
         line = copy.file.count_lines(error.offset) + 1
         raise read_error(copy.file.path, line, error.offset, error.why) from None

@@ -15,6 +15,7 @@ from journal.format import (
     MAX_LINE_BYTES,
     MAX_ROW_NUMBER,
     SANE_BYTES,
+    Integer,
     JobLevelRecord,
     JobRecord,
     Moment,
@@ -51,7 +52,7 @@ class SlimRowStatus(msgspec.Struct, tag_field="type", tag="row_status", gc=False
 
     row: RowNumber
     status: RowStatusText
-    cost_cents: int | None = None
+    cost_cents: Integer | None = None
 
 
 SlimRecord = SlimRow | SlimRowStatus | JobLevelRecord
@@ -94,6 +95,8 @@ def decode_record(line: bytes) -> Record:
     # What msgspec makes of "Z" is one object.
     if record.at.tzinfo is not UTC or (origin is not None and origin.at.tzinfo is not UTC):
         raise UndecodableError(_NOT_UTC)
+    if not line.isascii():  # decoding has passed over members that aren't known
+        _check_utf8(line)
     if isinstance(record, JobRecord) and record.format != FORMAT:
         if record.format > FORMAT:
             raise UnknownRecordError(_newer_format(record.format))
@@ -101,15 +104,7 @@ def decode_record(line: bytes) -> Record:
     return record
 
 
-def decode_whole(line: bytes) -> Record:
-    """As :func:`decode_record`; the members that decoding passes over are UTF-8, too."""
-    record = decode_record(line)
-    check_utf8(line)
-    return record
-
-
-def check_utf8(line: bytes) -> None:
-    """Raise :class:`UndecodableError` if any part of a line isn't UTF-8."""
+def _check_utf8(line: bytes) -> None:
     try:
         line.decode()
     except UnicodeDecodeError as error:

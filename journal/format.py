@@ -117,6 +117,7 @@ UNSET_TIME = datetime.min.replace(tzinfo=UTC)  # in a record that the log has no
 
 # Aware, in UTC, and with microseconds: see now().
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+Integer = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 RowStatusText = Literal["pending", "processing", "completed", "failed", "skipped", "needs_review"]
 
 
@@ -161,7 +162,7 @@ class RowStatusRecord(
     status: RowStatusText
     tracking_number: str | None = None
     label_path: str | None = None
-    cost_cents: int | None = None
+    cost_cents: Integer | None = None
     result: Any = None
     error_code: str | None = None
     error_message: str | None = None
@@ -183,10 +184,10 @@ class JobStatusRecord(msgspec.Struct, tag_field="type", tag="job_status", kw_onl
 class JobCountsRecord(
     msgspec.Struct, tag_field="type", tag="job_counts", kw_only=True, omit_defaults=True
 ):
-    total: int | None = None
-    processed: int | None = None
-    successful: int | None = None
-    failed: int | None = None
+    total: Integer | None = None
+    processed: Integer | None = None
+    successful: Integer | None = None
+    failed: Integer | None = None
     at: Moment
 
 

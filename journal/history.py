@@ -31,7 +31,8 @@ _SEALED_END_BYTES = SEAL_BYTES + 1  # with its LF
 _LAST_TIME = re.compile(rb'"at":"([0-9:.T-]{26})Z"\Z')
 _LAST_TIME_BYTES = len('"at":"2026-11-24T13:35:00.123456Z"')
 _LATE = datetime.max.replace(tzinfo=UTC)  # where a time can't be read: begin before it
-_LOG_LINE = b'{"type":"log",'
+_LINE = b'{"type":"'  # as a writer begins each; another may have put its members in another order
+_LOG_LINE = _LINE + b'log",'
 
 
 class Entry(NamedTuple):
@@ -101,10 +102,10 @@ class History:
         """The log records alone, without what ``redact`` names; other lines are not decoded."""
         for block in self.blocks(begin):
             for number, line in enumerate(block.lines):
-                if line.startswith(_LOG_LINE):
+                if line.startswith(_LOG_LINE) or not line.startswith(_LINE):
                     record = self.record(block, number)
-                    assert isinstance(record, LogRecord)
-                    yield log_entry(redacted_members(record, redact))
+                    if isinstance(record, LogRecord):
+                        yield log_entry(redacted_members(record, redact))
 
     def record(self, block: Block, number: int) -> Record:
         """What line ``number`` (0-based) of a block of :meth:`blocks` says."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import NamedTuple
 
-from journal.decode import UndecodableError, UnknownRecordError, decode_whole
+from journal.decode import UndecodableError, UnknownRecordError, decode_record
 from journal.format import SEAL_BYTES, Record, RowRecord, RowStatusRecord, stated_crc
 from journal.replay import Readable
 from journal.scan import lines_of
@@ -84,7 +84,7 @@ def read_lines(file: Readable, offset: int, end: int, line: int) -> Iterator[Lin
         stated = stated_crc(text)
         body = text if stated is None else text[:-SEAL_BYTES] + b"}"
         try:
-            yield Line(number, body, stated, decode_whole(body), None)
+            yield Line(number, body, stated, decode_record(body), None)
         except (UndecodableError, UnknownRecordError) as error:
             yield Line(number, body, stated, None, error)
 

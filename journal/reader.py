@@ -170,7 +170,7 @@ class Reader:
         begin = Position(self._end, self._end_crc)
         try:
             for block in verified_blocks(self.file, begin, size):
-                apply(self.index, block.offset, block.lines)
+                apply(self.index, block.offset, block.lines, is_ascii=block.ascii)
                 if block.ends:
                     self._set_end(block.after)
         except BadRecordError as error:
@@ -249,7 +249,7 @@ def _columns_as_of(file: JournalFile, position: Position) -> Columns:
     end = START
     try:
         for block in verified_blocks(file, START, position.offset):
-            apply(index, block.offset, block.lines)
+            apply(index, block.offset, block.lines, is_ascii=block.ascii)
             end = block.after
     except BadRecordError as error:
         line = file.count_lines(error.offset) + 1

@@ -45,13 +45,15 @@ class Block(NamedTuple):
     """Whole lines of commits that were verified: ``lines`` without LF, the first at ``offset``.
 
     ``after`` is the position behind the commits that the block belongs to, ``ends`` whether
-    the block reaches it: of a large commit only the last block does.
+    the block reaches it: of a large commit only the last block does. ``ascii``: it holds nothing
+    else, so it is UTF-8.
     """
 
     offset: int
     lines: list[bytes]
     after: Position
     ends: bool
+    ascii: bool
 
 
 def verified_blocks(file: Readable, start: Position, size: int) -> Iterator[Block]:
@@ -68,7 +70,7 @@ def verified_blocks(file: Readable, start: Position, size: int) -> Iterator[Bloc
             lines, after = verified_lines(chunk, position)
             if not lines:
                 return
-            yield Block(position.offset, lines, after, ends=True)
+            yield Block(position.offset, lines, after, ends=True, ascii=chunk.isascii())
         else:
             found = _end_of_large_commit(file, position, size)
             if found is None:
@@ -160,7 +162,8 @@ def _blocks_of_large_commit(file: Readable, offset: int, after: Position) -> Ite
         if cut:
             lines = chunk[:cut].split(b"\n")
             lines.pop()
-            yield Block(offset, lines, after, ends=offset + cut == after.offset)
+            ends, ascii_only = offset + cut == after.offset, chunk.isascii()
+            yield Block(offset, lines, after, ends=ends, ascii=ascii_only)
             offset += cut
             length = CHUNK_BYTES
         elif len(chunk) < length or length > MAX_LINE_BYTES:

@@ -16,7 +16,7 @@ from zlib import crc32
 from journal.decode import (
     UndecodableError,
     UnknownRecordError,
-    decode_whole,
+    decode_record,
     newer_format,
     read_error,
 )
@@ -369,7 +369,7 @@ def _ends_sealed(file: Readable, span: Span) -> bool:
 
 def _is_record(text: bytes) -> bool:
     try:
-        decode_whole(text)
+        decode_record(text)
     except UndecodableError:
         return False
     except UnknownRecordError:

@@ -11,7 +11,6 @@ from journal.apply import BadRecordError, apply
 from journal.decode import (
     UndecodableError,
     UnknownRecordError,
-    check_utf8,
     decode_record,
 )
 from journal.errors import JobNotFoundError
@@ -111,7 +110,6 @@ def _check_records(file: JournalFile, span: Span, index: Index, findings: list[F
     for offset, text, _ in lines_of(file, span.offset, span.end):
         try:
             rows += isinstance(decode_record(text), RowRecord)  # also one that isn't whole
-            check_utf8(text)
             if not broken:  # behind damage, records may refer to what is lost
                 apply(index, offset, [text])
         except (UndecodableError, UnknownRecordError) as error:
