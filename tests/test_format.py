@@ -13,14 +13,12 @@ from journal.format import MAX_DEPTH, stated_crc, time_text
 from journal.model import JobRow
 from journal.values import nests_deeper_than
 
+SPECIFICATION = Path(format_module.__file__).with_name("docs") / "format.md"
+
 
 def worked_example() -> list[bytes]:
-    assert format_module.__doc__ is not None
-    return [
-        line.strip().encode()
-        for line in format_module.__doc__.splitlines()
-        if line.startswith('    {"type"')
-    ]
+    text = SPECIFICATION.read_text(encoding="utf-8")
+    return [line.strip().encode() for line in text.splitlines() if line.startswith('    {"type"')]
 
 
 def test_the_worked_example_of_the_specification_has_the_seals_it_states() -> None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from zlib import crc32
 
 import pytest
-from helpers_crash import journal_path, place_journal, seal_commits
+from helpers_crash import place_journal, seal_commits
 
 from journal import (
     FormatVersionError,

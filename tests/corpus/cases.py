@@ -1,0 +1,389 @@
+"""The journals of the corpus, and what is to be said of each; see ``make.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+from zlib import crc32
+
+JOB = "corpus"
+AT = b'"at":"2026-11-24T13:35:%02d.000001Z"}'
+
+
+class Case(NamedTuple):
+    """``line`` (from 1) and ``offset`` (bytes) are where what isn't good begins."""
+
+    name: str
+    why: str
+    content: bytes
+    verdict: str = "good"
+    line: int = 0
+    offset: int = 0
+
+
+def rec(kind: str, members: str = "", second: int = 0) -> bytes:
+    """A record, as a writer puts it."""
+    return b'{"type":"%b",%b' % (kind.encode(), members.encode()) + AT % second
+
+
+def job(members: str = "", name: str = "Corpus") -> bytes:
+    return rec("job", f'"format":1,"id":"{JOB}","name":"{name}",{members}')
+
+
+def row(number: int, data: str = "{}", more: str = "") -> bytes:
+    return rec("row", f'"row":{number},"checksum":"c{number}","data":{data},{more}', 1)
+
+
+def status(number: int, name: str, more: str = "", second: int = 2) -> bytes:
+    return rec("row_status", f'"row":{number},"status":"{name}",{more}', second)
+
+
+def log(more: str = "", second: int = 2) -> bytes:
+    return rec("log", f'"message":"m",{more}', second)
+
+
+def sealed(commits: Sequence[Sequence[bytes]], crc: int = 0) -> bytes:
+    """A journal of these commits, each a list of records."""
+    content = b""
+    for records in commits:
+        body = b"\n".join(records)[:-1]
+        crc = crc32(body, crc)
+        content += body + b',"crc":"%08x"}\n' % crc
+    return content
+
+
+def flip(content: bytes, at: int, bit: int = 0) -> bytes:
+    changed = bytearray(content)
+    changed[at] ^= 1 << bit
+    return bytes(changed)
+
+
+ROWS = [job()], [row(1, '{"n":1}'), row(2, '{"n":2}')]
+BASE = sealed(ROWS)  # three lines, two commits
+BASE_CRC = int(BASE[-11:-3], 16)
+FIRST = sealed(ROWS[:1])
+DONE = [status(1, "processing")], [status(1, "completed", '"tracking_number":"T","cost_cents":7,')]
+WORK = sealed([*ROWS, *DONE])  # five lines, four commits
+LAST = len(sealed([*ROWS, DONE[0]]))  # where the last commit begins
+BATCH = sealed([[status(1, "skipped", second=3), *([log(second=3)] * 20)]], BASE_CRC)
+LONG = sealed([*ROWS, [status(1, "completed", '"result":"' + "x" * 12_000 + '",')]])
+NEW_1 = job().replace(b'"format":1', b'"format":2')
+
+
+def good(name: str, why: str, *commits: Sequence[bytes]) -> Case:
+    return Case(f"good-{name}", why, sealed(commits))
+
+
+def bad_record(name: str, why: str, record: bytes, verdict: str = "damaged") -> Case:
+    """In a good commit, behind another record of it, and with one more commit behind."""
+    content = sealed([*ROWS, [log(), record], [log()]])
+    return Case(f"{verdict}-{name}", why, content, verdict, 5, len(BASE) + len(log()) + 1)
+
+
+def _text(member: str, value: str) -> str:
+    return f'"{member}":"{value}",'
+
+
+GOOD = [
+    good("job-alone", "one commit of one record; a job without rows", [job()]),
+    good("two-commits", "the worked example's shape: a job, and two rows in one commit", *ROWS),
+    good(
+        "every-status",
+        "one row of each status; each state is that of the last row_status",
+        [job()], [row(number) for number in range(1, 7)],
+        [status(2, "processing")], [status(3, "completed", '"cost_cents":5,')],
+        [status(4, "failed", '"error_code":"E","error_message":"m",')],
+        [status(5, "skipped", '"reason":"r",')], [status(6, "needs_review", '"reason":"r",')],
+    ),
+    good(
+        "row-made-and-changed-in-one-commit",
+        "a row_status may stand in the commit that makes its row, behind it",
+        [job(), row(1), status(1, "processing"), status(1, "completed", '"result":{"a":[1]},')],
+    ),
+    good(
+        "attempts",
+        "attempts count the records that say processing, also two of them in a row",
+        [job(), row(1), row(2)], [status(1, "processing")], [status(1, "processing")],
+        [status(1, "pending")], [status(1, "processing"), status(1, "failed")],
+        [status(2, "completed")],
+    ),
+    good(
+        "status-replaces-all-of-the-one-before",
+        "members that the last row_status doesn't have are null again",
+        [job(), row(1)],
+        [status(1, "failed", '"error_code":"E","error_message":"m","cost_cents":3,')],
+        [status(1, "pending", '"reason":"again",')],
+    ),
+    good(
+        "cost-of-what-was-completed",
+        "the cost is the sum over records that say completed: 5 + 7; not of failed, not null",
+        [job(), row(1), row(2), row(3)], [status(1, "completed", '"cost_cents":5,')],
+        [status(2, "failed", '"cost_cents":100,')], [status(2, "completed", '"cost_cents":7,')],
+        [status(3, "completed", '"cost_cents":null,')],
+    ),
+    good(
+        "cost-of-a-row-completed-twice",
+        "each record that says completed counts: 5 + 7, though the row states 7",
+        [job(), row(1)], [status(1, "completed", '"cost_cents":5,')],
+        [status(1, "completed", '"cost_cents":7,')],
+    ),
+    good(
+        "counts-set",
+        "total is set to 15 with 2 rows there: one row more is 16; the others follow the rows",
+        *ROWS, [rec("job_counts", '"total":15,')], [row(3), status(1, "completed")],
+    ),
+    good(
+        "counts-not-below-zero",
+        "failed is set to 0 while a row is failed; when that is repeated, it stays 0",
+        *ROWS, [status(1, "failed")], [rec("job_counts", '"failed":0,"processed":null,')],
+        [status(1, "processing")],
+    ),
+    good(
+        "counts-below-zero-come-back",
+        "what is set is a difference, held below 0 too: one failed row more is 0 and not 1",
+        *ROWS, [status(1, "failed")], [rec("job_counts", '"failed":0,')],
+        [status(1, "pending")], [status(2, "failed")],
+    ),
+    good(
+        "job-times",
+        "started at the first running, completed at the last end",
+        [job()], [rec("job_status", '"status":"running",', 3)],
+        [rec("job_status", '"status":"paused",', 4)], [rec("job_status", '"status":"running",', 5)],
+        [rec("job_status", '"status":"failed",', 6)],
+        [rec("job_status", '"status":"completed",', 7)],
+    ),
+    good(
+        "job-error",
+        "the last error is the job's; that it was repaired is not forgotten",
+        [job()], [rec("job_error", '"code":"repaired","message":"lost",')],
+        [rec("job_error", '"code":"E","message":"m",')],
+    ),
+    good(
+        "row-numbers",
+        "any order, gaps, up to 2^63-1",
+        [job()], [row(7), row(3)], [row(2**63 - 1), row(1)], [status(3, "skipped")],
+    ),
+    good(
+        "retry-job",
+        "the first commit of a job that goes on with another's rows holds outcomes, too",
+        [
+            job('"retry_of":"before",'), row(2, '{"n":2}'),
+            status(2, "needs_review", '"error_code":"interrupted",'), row(5, '{"n":5}'), log(),
+        ],
+        [status(5, "processing")],
+    ),
+    good(
+        "retried",
+        "a log says that another job goes on with this one's rows; the rows are as they were",
+        *ROWS, [rec("job_status", '"status":"failed",')],
+        [log('"details":{"retry":{"job":"after","host":"h","root":"/r"}},')],
+    ),
+    good(
+        "transitions-are-not-judged",
+        "a reader takes a completed row that is pending again, and a job that is, too",
+        *ROWS, [status(1, "completed", '"cost_cents":2,')], [status(1, "pending")],
+        [rec("job_status", '"status":"completed",')], [rec("job_status", '"status":"pending",')],
+    ),
+    good(
+        "time-goes-back",
+        "no writer does that; a reader takes it, and the last record says when the job changed",
+        [job()], [log(second=30)], [log(second=10)],
+    ),
+    good(
+        "forms-of-at",
+        "fewer or more digits of a fraction, +00:00, a space, lower case",
+        [job()],
+        *[
+            [b'{"type":"row","row":%d,"checksum":"c","data":{},"at":"%b"}' % (number, at)]
+            for number, at in enumerate((
+                b"2026-11-24T13:35:01Z", b"2026-11-24T13:35:01.5Z",
+                b"2026-11-24T13:35:01.123456789Z", b"2026-11-24T13:35:02+00:00",
+                b"2026-11-24 13:35:03.000001Z", b"2026-11-24t13:35:04.000001z",
+            ), 1)
+        ],
+    ),
+    good(
+        "unknown-members",
+        "ignored wherever they stand, and whatever JSON they hold",
+        [job('"new":{"a":[1,{"b":null}]},')],
+        [row(1, "{}", '"new":1e400,'), status(1, "skipped", '"new":[[]],')],
+    ),
+    good(
+        "order-and-white-space",
+        "members in another order, and white space where JSON has it; the seal is as it is",
+        [job()],
+        [b'\t{ "at":"2026-11-24T13:35:01.000001Z", "data" : {} ,"checksum":"c","row":1,"type":"row" }\r'
+         , b'{"row":1,"at":"2026-11-24T13:35:02.000001Z","status":"skipped","type":"row_status"}'],
+    ),
+    good(
+        "member-twice",
+        "the last one counts, of the right type both",
+        [job(), row(1, '{"a":1,"a":2}', '"row":9,')],
+        [status(9, "failed", '"status":"completed","cost_cents":5,"cost_cents":7,"type":"row_status",')],
+    ),
+    good(
+        "escapes",
+        "in names and values; both halves of a surrogate",
+        [job(), row(1, r'{"\u0061":"\ud83d\ude00\u0000\/"}').replace(b'"row":1', rb'"\u0072ow":1')],
+    ),
+    good(
+        "utf-8",
+        "line separators of Unicode end no line",
+        [job(name="Z\u00fcrich"), row(1, '{"a":"\u2028\u0085\ufeff\U0001f600"}')],
+    ),
+    good(
+        "text-like-a-seal",
+        "in strings, where its quotes are escaped, and in objects within",
+        [job(), row(1, r'{"a":",\"crc\":\"00000000\"}","b":{"x":1,"crc":"00000000"}}')],
+    ),
+    good(
+        "crc-in-capitals",
+        "a line that ends like this has no seal, but a member crc, which isn't known",
+        [job()], [log()[:-1] + b',"crc":"ABCDEF01"}', log()[:-1] + b',"crc":"zzzzzzzz"}', log()],
+    ),
+    good(
+        "numbers",
+        "the bounds of costs and of what a writer puts into data",
+        [job(), row(1, '{"a":[18446744073709551615,-9223372036854775808,1.5,-0.0,1e300]}'), row(2)],
+        [status(1, "completed", f'"cost_cents":{2**63 - 1},')],
+        [status(2, "completed", f'"cost_cents":{-(2**63)},')], [rec("job_counts", '"total":-1,')],
+    ),
+    good(
+        "log-of-other-types",
+        "level, row and details of another type are taken as their defaults",
+        [job()], [log('"level":5,"row":"x","details":[],"more":{},')],
+    ),
+    good(
+        "merged",
+        "a status taken over from another copy, and what it did with a row that wasn't",
+        *ROWS,
+        [
+            log('"details":{"merge":{"hosts":["h"]}},'),
+            status(1, "completed", '"cost_cents":5,"origin":{"id":"0123456789abcdef",'
+                   '"at":"2026-11-24T12:00:00.000001Z"},'),
+            log('"row":2,"details":{"elsewhere":{"status":"failed","id":"0123456789abcdef",'
+                '"at":"2026-11-24T12:00:00.000001Z"}},'),
+        ],
+    ),
+    good(
+        "nested-100-deep",
+        "the record is one level",
+        [job(), row(1, '{"a":' + "[" * 98 + "]" * 98 + "}")],
+    ),
+    good("nulls", "null is as good as absent where it is the default",
+         [job('"metadata":null,"retry_of":null,'), row(1)], [status(1, "failed", '"result":null,')]),
+    Case("unended-last-commit", "a commit that lacks only its LF counts: an editor may have taken it",
+         WORK[:-1], "unended", 5, LAST),
+    Case("unended-first-commit", "a first commit, too", FIRST[:-1], "unended", 1, 0),
+    Case("unended-commit-of-many-lines", "of a long commit, all lines", (BASE + BATCH)[:-1],
+         "unended", 4, len(BASE)),
+]  # fmt: skip
+
+
+def torn(name: str, why: str, tail: bytes) -> Case:
+    return Case(f"torn-{name}", why, BASE + tail, "torn", 4, len(BASE))
+
+
+def with_block(content: bytes, number: int, block: bytes) -> bytes:
+    """The file with a block of 512 bytes, counted from its beginning, replaced."""
+    return content[: number * 512] + block + content[(number + 1) * 512 :]
+
+
+TORN = [
+    torn("half-a-line", "a writer died within a record", status(1, "skipped")[:40]),
+    torn("one-byte", "a writer died behind its first byte", b"{"),
+    torn("lines-without-a-seal", "the beginning of a commit of many lines, whole lines all", BATCH[:600][: BATCH[:600].rfind(b"\n") + 1]),
+    torn("half-a-seal", "all but the end of a seal", sealed(DONE[:1], BASE_CRC)[:-4]),
+    torn("all-but-two-bytes", "the LF and the brace are missing", sealed(DONE[:1], BASE_CRC)[:-2]),
+    torn("nuls", "blocks that were never written", bytes(700)),
+    torn("garbage", "blocks that a deleted file has left", bytes(range(128, 256)) * 4),
+    torn("a-block-of-nuls-before-the-seal", "the last block was written and one before it wasn't",
+         with_block(BASE + BATCH, 2, bytes(512))[len(BASE) :]),
+    torn("two-blocks-of-nuls", "the lines that are left are whole",
+         with_block(with_block(BASE + BATCH, 1, bytes(512)), 3, bytes(512))[len(BASE) :]),
+]  # fmt: skip
+
+
+def damaged(name: str, why: str, content: bytes, line: int, offset: int) -> Case:
+    return Case(f"damaged-{name}", why, content, "damaged", line, offset)
+
+
+_BEFORE_3 = len(BASE)  # where line 4, the third commit of WORK, begins
+_STRANGER = sealed([[job()], [log(second=9)], [log(second=9)]])[len(FIRST) :]
+_ILLEGIBLE_AT = len(BASE) + BATCH.index(b"\n", 300) + 1
+while _ILLEGIBLE_AT % 512 < 80 or _ILLEGIBLE_AT % 512 > 300:
+    _ILLEGIBLE_AT += len(log(second=3)) + 1
+
+DAMAGED = [
+    damaged("empty", "a journal is made with its first commit in it", b"", 1, 0),
+    damaged("first-commit-torn", "a first commit is never torn", FIRST[:-20], 1, 0),
+    damaged("first-commit-without-a-seal", "and not unended either: what counts is the seal", job(), 1, 0),
+    damaged("nuls", "the first commit isn't there", bytes(600), 1, 0),
+    damaged("no-job-record", "line 1 is another record", sealed([[log()], [log()]]), 1, 0),
+    damaged("flip-in-text", "one bit, before the last commit", flip(WORK, _BEFORE_3 + 30), 4, _BEFORE_3),
+    damaged("flip-in-a-seal", "the commit behind it continues what it should state", flip(WORK, LAST - 5), 4, _BEFORE_3),
+    damaged("flip-in-a-line-end", "two commits in one line", flip(WORK, LAST - 1, 3), 4, _BEFORE_3),
+    damaged("flip-in-the-last-seal", "its digits don't match", flip(WORK, len(WORK) - 5, 1), 5, LAST),
+    damaged("flip-in-the-last-seal-s-frame", "no line has a seal, and yet it was written whole",
+            flip(WORK, len(WORK) - 16), 5, LAST),
+    damaged("flip-in-the-last-line-end", "the file ends with another byte", flip(WORK, len(WORK) - 1), 5, LAST),
+    damaged("flip-in-the-last-commit", "one bit put back makes it match", flip(WORK, LAST + 30), 5, LAST),
+    damaged("flip-in-a-long-last-commit", "of any length", flip(LONG, _BEFORE_3 + 6000), 4, _BEFORE_3),
+    damaged("flip-in-a-long-last-seal", "of any length", flip(LONG, len(LONG) - 18), 4, _BEFORE_3),
+    damaged("flip-makes-a-line-end", "a bit makes an LF of a J; all lines but these are records",
+            flip(sealed([*ROWS, [log('"new":"J",')]]), len(BASE) + len(b'{"type":"log","message":"m","new":"'), 6), 4, _BEFORE_3),
+    damaged("flip-in-the-format", "format 3, by one bit: it was format 1", flip(BASE, len(b'{"type":"job","format":'), 1), 1, 0),
+    damaged("line-lost", "the seals behind it don't match", BASE + sealed([*ROWS, *DONE, [log()]])[LAST:], 4, _BEFORE_3),
+    damaged("line-repeated", "a commit continues the one before, and not itself", WORK[:LAST] + WORK[_BEFORE_3:], 5, LAST),
+    damaged("commits-swapped", "neither continues what is before it", BASE + WORK[LAST:] + WORK[_BEFORE_3:LAST], 4, _BEFORE_3),
+    damaged("commits-of-another", "put in between two commits that fit each other",
+            WORK[:LAST] + _STRANGER + WORK[LAST:], 5, LAST),
+    damaged("last-commit-of-another", "all of it is legible, and its seal doesn't fit", BASE + sealed([[log()]], 1), 4, _BEFORE_3),
+    damaged("edited", "a digit of the last commit was changed, two bits", WORK.replace(b'"cost_cents":7', b'"cost_cents":4'), 5, LAST),
+    damaged("two-seals-illegible", "each of them was a commit", BASE + b"\xff" + WORK[_BEFORE_3 + 1 : LAST] + b"\xff" + WORK[LAST + 1 :], 4, _BEFORE_3),
+    damaged("illegible-within-a-block", "a line isn't, in a block that was written: its neighbours are",
+            (BASE + BATCH)[:_ILLEGIBLE_AT] + b"#'+*;" + (BASE + BATCH)[_ILLEGIBLE_AT + 5 :], 4, _BEFORE_3),
+    damaged("text-mode", "a CR before each LF", WORK.replace(b"\n", b"\r\n"), 1, 0),
+    damaged("last-line-in-text-mode", "not torn: nobody dies like that", WORK[:-1] + b"\r\n", 5, LAST),
+    damaged("byte-order-mark", "an editor has saved it", b"\xef\xbb\xbf" + WORK, 1, 0),
+    damaged("empty-line", "between two commits", WORK[:LAST] + b"\n" + WORK[LAST:], 5, LAST),
+    damaged("nuls-in-between", "before a commit that isn't the last", BASE + bytes(64) + WORK[_BEFORE_3:], 4, _BEFORE_3),
+    damaged("note-before-the-last-commit", "a line was put in: the last commit continues what is before it", WORK[:LAST] + b"# a note\n" + WORK[LAST:], 5, LAST),
+    damaged("empty-line-in-a-commit", "no record, though the seal is good", sealed([*ROWS, [log(), b"", log()]]),
+            5, _BEFORE_3 + len(log()) + 1),
+    bad_record("not-json", "no record, though the seal is good", b'{"type":"log"'),
+    bad_record("two-records-on-a-line", "no record", log() + log()),
+    bad_record("utf-8-in-an-unknown-member", "a line is UTF-8, all of it", log('"new":"?",').replace(b"?", b"\xff")),
+    bad_record("lone-surrogate", "half a pair, in an unknown member", log(r'"new":"\ud800",')),
+    bad_record("row-twice", "each number once", row(2)),
+    bad_record("row-0", "from 1", row(0)),
+    bad_record("row-too-high", "up to 2^63-1", row(2**63)),
+    bad_record("status-of-no-row", "no record before has made it", status(9, "failed")),
+    bad_record("unknown-row-status", "one of six", status(1, "lost")),
+    bad_record("unknown-job-status", "one of six", rec("job_status", '"status":"waiting",')),
+    bad_record("integer-with-a-fraction", "written in digits", status(1, "completed", '"cost_cents":1.0,')),
+    bad_record("cost-too-high", "up to 2^63-1", status(1, "completed", f'"cost_cents":{2**63},')),
+    bad_record("second-job-record", "line 1, and only line 1", job()),
+    bad_record("error-without-a-message", "code and message", rec("job_error", '"code":"E",')),
+    bad_record("type-twice", "it must say the same", log('"type":"row",')),
+    bad_record("no-type", "no record", b'{"message":"m",' + AT % 2),
+    bad_record("no-time", "no record", b'{"type":"log","message":"m"}'),
+    bad_record("time-not-utc", "another offset", log().replace(b'Z"', b'+01:00"')),
+    bad_record("time-without-a-zone", "no offset", log().replace(b'Z"', b'"')),
+    bad_record("leap-second", "a second 60", log().replace(b"35:02", b"35:60")),
+    bad_record("nested-101-deep", "at most 100, the record included", log('"new":' + "[" * 100 + "]" * 100 + ",")),
+]  # fmt: skip
+
+OTHERS = [
+    Case("newer-format", "with seals as of format 1", sealed([[NEW_1], [log()]]), "newer", 1, 0),
+    Case("newer-format-other-seals", "a newer format wins over a bad seal",
+         NEW_1[:-1] + b',"sum":"00000000"}\n' + log() + b"\n", "newer", 1, 0),
+    Case("newer-format-alone", "and over a missing LF", NEW_1, "newer", 1, 0),
+    Case("newer-format-good-commits-behind", "and over what may follow",
+         BASE.replace(b'"format":1', b'"format":12'), "newer", 1, 0),
+    bad_record("type", "an unknown type in a good commit", rec("row_note", '"row":1,'), "newer"),
+    Case("mismatch", "the id is that of another job: the directory is called corpus",
+         sealed([[job().replace(b'"id":"corpus"', b'"id":"another"')], [row(1)]]), "mismatch", 1, 0),
+]  # fmt: skip
+
+CASES = [*GOOD, *TORN, *DAMAGED, *OTHERS]

@@ -1,0 +1,161 @@
+"""Writes the corpus beside this file: journals, and what a reader has to say of each.
+
+    python tests/corpus/make.py
+
+Written from the specification alone, with nothing of the package: rows and counts come of a reader of
+good commits in fifty lines, verdicts and places are stated by hand.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+from zlib import crc32
+
+from cases import CASES, JOB, Case
+
+HERE = Path(__file__).parent
+STATUSES = ("pending", "processing", "completed", "failed", "skipped", "needs_review")
+COUNTS = ("total", "processed", "successful", "failed")
+OF_A_STATUS = (
+    "tracking_number", "label_path", "cost_cents", "result", "error_code", "error_message", "reason",
+)  # fmt: skip
+
+
+class Good(NamedTuple):
+    """The good commits that a file begins with: their records, and how many there are."""
+
+    records: list[dict[str, Any]]
+    commits: int
+
+
+def good_commits(content: bytes) -> Good:
+    records: list[dict[str, Any]] = []
+    crc = start = commits = 0
+    pending: list[bytes] = []
+    for line in content.split(b"\n"):
+        seal = re.fullmatch(rb',"crc":"([0-9a-f]{8})"}', line[-18:])
+        if seal is None:
+            pending.append(line)
+            continue
+        body = b"\n".join([*pending, line[:-18]])
+        crc = crc32(body, crc)
+        if b"%08x" % crc != seal[1]:
+            break
+        records += [json.loads(one) for one in [*pending, line[:-18] + b"}"]]
+        start, commits, pending = len(records), commits + 1, []
+    return Good(records[:start], commits)
+
+
+def moment(text: str) -> str:
+    """A time in any form that is allowed, as a writer states it."""
+    date, rest = text[:10], text[11:]
+    found = re.fullmatch(r"([0-9:]{8})(\.[0-9]+)?(?:[Zz]|[+-]00:00)", rest)
+    assert found is not None, text
+    seconds = datetime.fromisoformat(f"{date}T{found[1]}+00:00")
+    us = round(float(f"0{found[2] or '.0'}") * 1_000_000)
+    at = datetime.fromtimestamp(int(seconds.timestamp()), UTC).replace(microsecond=us)
+    return at.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def meaning(records: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The job and its rows, in the order of their numbers, as records say."""
+    first = records[0]
+    job: dict[str, Any] = {
+        "id": first["id"], "name": first["name"], "status": "pending",
+        "original_command": first.get("original_command", ""),
+        "description": first.get("description"), "mode": first.get("mode", "confirm"),
+        "metadata": first.get("metadata"), "retry_of": first.get("retry_of"),
+        "created_at": moment(first["at"]), "started_at": None, "completed_at": None,
+        "updated_at": moment(records[-1]["at"]),
+        "error_code": None, "error_message": None, "repaired": False,
+    }  # fmt: skip
+    rows: dict[int, dict[str, Any]] = {}
+    set_by = dict.fromkeys(COUNTS, 0)
+    cost = 0
+    for record in records:
+        at = moment(record["at"])
+        match record["type"]:
+            case "row":
+                rows[record["row"]] = {
+                    "row": record["row"], "checksum": record["checksum"], "data": record["data"],
+                    "status": "pending", "attempts": 0, "created_at": at, "updated_at": at,
+                    **dict.fromkeys(OF_A_STATUS),
+                }  # fmt: skip
+            case "row_status":
+                row = rows[record["row"]]
+                row |= {name: record.get(name) for name in OF_A_STATUS}
+                row |= {"status": record["status"], "updated_at": at}
+                row["attempts"] += record["status"] == "processing"
+                if record["status"] == "completed":
+                    cost += record.get("cost_cents") or 0
+            case "job_status":
+                job["status"] = record["status"]
+                if record["status"] == "running":
+                    job["started_at"] = job["started_at"] or at
+                elif record["status"] in {"completed", "failed", "cancelled"}:
+                    job["completed_at"] = at
+            case "job_error":
+                job |= {"error_code": record["code"], "error_message": record["message"]}
+                job["repaired"] |= record["code"] == "repaired"
+            case "job_counts":
+                now = counts_of(rows)
+                for name in COUNTS:
+                    if record.get(name) is not None:
+                        set_by[name] = record[name] - now[name]
+    counted = Counter(row["status"] for row in rows.values())
+    job["counts"] = {
+        **{name: max(0, count + set_by[name]) for name, count in counts_of(rows).items()},
+        "by_status": {status: counted[status] for status in STATUSES},
+    }
+    job["cost_cents"] = cost
+    return job, [rows[number] for number in sorted(rows)]
+
+
+def counts_of(rows: dict[int, dict[str, Any]]) -> dict[str, int]:
+    by = Counter(row["status"] for row in rows.values())
+    return {
+        "total": len(rows),
+        "processed": by["completed"] + by["failed"],
+        "successful": by["completed"],
+        "failed": by["failed"],
+    }
+
+
+def expected(case: Case) -> dict[str, Any]:
+    """What the file beside a journal says."""
+    said: dict[str, Any] = {"why": case.why, "directory": JOB, "verdict": case.verdict}
+    if case.verdict == "good":
+        good = good_commits(case.content)
+        assert len(good.records) == case.content.count(b"\n")
+    elif case.verdict in {"torn", "unended"}:
+        said |= {"line": case.line, "offset": case.offset}
+        good = good_commits(case.content)
+    else:
+        return said | {"line": case.line, "offset": case.offset}
+    job, rows = meaning(good.records)
+    return said | {"commits": good.commits, "records": len(good.records), "job": job, "rows": rows}
+
+
+def files() -> Iterator[tuple[str, bytes]]:
+    """All files of the corpus by name."""
+    for case in CASES:
+        yield f"{case.name}.jsonl", case.content
+        text = json.dumps(expected(case), ensure_ascii=False, indent=1)
+        yield f"{case.name}.json", text.encode() + b"\n"
+
+
+def main() -> None:
+    for old in [*HERE.glob("*.json"), *HERE.glob("*.jsonl")]:
+        old.unlink()
+    for name, content in files():
+        (HERE / name).write_bytes(content)
+
+
+if __name__ == "__main__":
+    main()
