@@ -40,7 +40,7 @@ class Span(NamedTuple):
     how many. Of a good one, ``start`` is the crc that it continues and ``crc`` its own, and the
     last of the file may lack its LF: then it isn't ``ended``. Of a bad
     one both are what the last good seal before it states, ``seals`` counts the lines in it that
-    end like a seal, and ``reason`` says what is wrong with it.
+    end like a seal, the last of which ends at ``sealed_end``, and ``reason`` says what is wrong.
     """
 
     good: bool
@@ -53,6 +53,7 @@ class Span(NamedTuple):
     seals: int = 0
     reason: str = ""
     ended: bool = True
+    sealed_end: int = 0
 
 
 class _Candidate(NamedTuple):
@@ -79,7 +80,7 @@ def scan(file: Readable, size: int, start: Position = START, line: int = 1) -> I
     homes: list[int] = []  # what the last good seals before bad stretches state
     last = start.crc
     candidates = _beginnings(start.offset, line, [last])
-    bad_from, bad_line, seals = start.offset, line, 0
+    bad_from, bad_line, seals, sealed_end = start.offset, line, 0, 0
     first_bad: bytes | None = None
     for offset, text, ended in lines_of(file, start.offset, size):
         end = offset + len(text) + ended
@@ -103,7 +104,8 @@ def scan(file: Readable, size: int, start: Position = START, line: int = 1) -> I
         else:
             if first_bad is None:
                 first_bad = text if ended else text + b"\0"
-            seals += ended and stated is not None
+            if ended and stated is not None:
+                seals, sealed_end = seals + 1, end
             candidates = _next_candidates(candidates, text, stated, _Place(end, line + 1, last))
             if ended and stated is None:
                 candidates += [
@@ -113,7 +115,9 @@ def scan(file: Readable, size: int, start: Position = START, line: int = 1) -> I
         line += 1
     if bad_from < size:
         reason, count = _reason(first_bad or b""), line - bad_line
-        yield Span(False, bad_from, size, bad_line, count, last, last, seals, reason)
+        yield Span(
+            False, bad_from, size, bad_line, count, last, last, seals, reason, sealed_end=sealed_end
+        )
 
 
 class _Place(NamedTuple):
@@ -311,8 +315,10 @@ def could_be_torn(file: Readable, span: Span) -> bool:
     """
     if span.seals > 1 or span.offset == 0 or span.reason == _TEXT_MODE:
         return False
-    if span.seals and (_is_legible(file, span) or _matches_seal(file, span)):
-        return False
+    if span.seals:  # behind its seal the next commit may have been torn: it is judged without
+        span = span._replace(end=span.sealed_end)
+        if _is_legible(file, span) or _matches_seal(file, span):
+            return False
     return mend(file, span) is None
 
 

@@ -23,7 +23,7 @@ from journal import (
 )
 from journal.compare import compare
 from journal.copies import open_copy, replay_copy
-from journal.format import time_text
+from journal.format import LogRecord, time_text
 from journal.repair import repair_job
 from journal.transfer import pack_to_file, unpack_job
 from journal.verify import verify_job
@@ -103,7 +103,10 @@ def read_everything(sample: Sample) -> tuple[Job | None, list[JobRow], int]:
         service.list_jobs(on_error=lambda _: None)  # reads no more than line 1
         job = service.get_job(sample.job_id)
         rows = list(service.get_rows(sample.job_id))
-        return job, rows, len(list(service.get_history(sample.job_id)))
+        records = [entry.record for entry in service.get_history(sample.job_id)]
+        logs = [record for record in records if isinstance(record, LogRecord)]
+        assert len(list(service.get_logs(sample.job_id))) == len(logs)
+        return job, rows, len(records)
 
 
 def assert_as_said(sample: Sample, job: Job | None, rows: list[JobRow]) -> None:

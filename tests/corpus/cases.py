@@ -213,7 +213,8 @@ GOOD = [
         "members in another order, and white space where JSON has it; the seal is as it is",
         [job()],
         [b'\t{ "at":"2026-11-24T13:35:01.000001Z", "data" : {} ,"checksum":"c","row":1,"type":"row" }\r'
-         , b'{"row":1,"at":"2026-11-24T13:35:02.000001Z","status":"skipped","type":"row_status"}'],
+         , b'{"message":"m","type":"log","at":"2026-11-24T13:35:02.000001Z"}',
+         b'{"row":1,"at":"2026-11-24T13:35:02.000001Z","status":"skipped","type":"row_status"}'],
     ),
     good(
         "member-twice",
@@ -333,6 +334,9 @@ DAMAGED = [
     damaged("flip-makes-a-line-end", "a bit makes an LF of a J; all lines but these are records",
             flip(sealed([*ROWS, [log('"new":"J",')]]), len(BASE) + len(b'{"type":"log","message":"m","new":"'), 6), 4, _BEFORE_3),
     damaged("flip-in-the-format", "format 3, by one bit: it was format 1", flip(BASE, len(b'{"type":"job","format":'), 1), 1, 0),
+    damaged("flip-in-the-format-alone", "of a journal of one commit, too", flip(FIRST, len(b'{"type":"job","format":'), 1), 1, 0),
+    damaged("flip-before-a-torn-tail", "the last whole commit was changed, and the one behind it was torn",
+            flip(WORK, LAST + 30) + BATCH[:100], 5, LAST),
     damaged("line-lost", "the seals behind it don't match", BASE + sealed([*ROWS, *DONE, [log()]])[LAST:], 4, _BEFORE_3),
     damaged("line-repeated", "a commit continues the one before, and not itself", WORK[:LAST] + WORK[_BEFORE_3:], 5, LAST),
     damaged("commits-swapped", "neither continues what is before it", BASE + WORK[LAST:] + WORK[_BEFORE_3:LAST], 4, _BEFORE_3),
