@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from helpers_crash import journal_path, read_all
 
-from journal import JobLockedError, JobRow, JobService, RowStatus
+from journal import JobLockedError, JobRow, JobService, RowStatus, reader
 from journal.compare import compare
 from journal.copies import open_copy
 from journal.handles import JournalFile
@@ -91,6 +91,14 @@ def test_a_reader_that_has_read_it_reads_on_and_not_all_of_it_again(
         assert min(reads) >= size - 18
 
 
+def test_no_hint_is_left_of_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "HINT_BYTES", 1)
+    for root in (path.parents[1], whole(path).parents[1]):
+        read_all(root, JOB)
+    assert [one.name for one in path.parent.iterdir()] == ["journal.jsonl"]
+    assert (whole(path).parent / "index.hint").exists()
+
+
 def test_a_writer_puts_the_line_end_back_and_goes_on(path: Path) -> None:
     with JobService(path.parents[1]) as service:
         service.get_job(JOB)
@@ -149,6 +157,8 @@ def test_while_a_writer_is_at_work_it_does_not_count_yet(path: Path) -> None:
     assert wait_for_lock(writer, 0)
     (finding,) = verify_job(path.parent, lock_timeout_s=0).findings
     assert finding.kind == "unended"
+    with pytest.raises(JobLockedError):
+        open_copy(path.parent, lock_timeout_s=0)
     with JobService(path.parents[1], lock_timeout_s=0.01) as service:
         with pytest.raises(JobLockedError):
             service.get_job(JOB)

@@ -358,6 +358,7 @@ DAMAGED = [
     bad_record("not-json", "no record, though the seal is good", b'{"type":"log"'),
     bad_record("two-records-on-a-line", "no record", log() + log()),
     bad_record("utf-8-in-an-unknown-member", "a line is UTF-8, all of it", log('"new":"?",').replace(b"?", b"\xff")),
+    damaged("utf-8-in-the-first-line", "also of line 1", sealed([[job('"new":"?",').replace(b"?", b"\xff")], [log()]]), 1, 0),
     bad_record("lone-surrogate", "half a pair, in an unknown member", log(r'"new":"\ud800",')),
     bad_record("row-twice", "each number once", row(2)),
     bad_record("row-0", "from 1", row(0)),

@@ -20,7 +20,7 @@ import msgspec
 import pytest
 from helpers_crash import Memory, journal_path
 
-from journal import JobService, JournalDamagedError, PackError
+from journal import JobService, JournalDamagedError, PackError, replay, scan
 from journal.copies import open_copy
 from journal.mend import flipped_bit
 from journal.repair import repair_job
@@ -167,6 +167,19 @@ def test_a_last_commit_that_a_power_cut_has_torn_stays_torn(
         verdict = judge_tail(Memory(bytes(torn)), len(torn), made.before)
         assert verdict.torn, (missing[:5], len(torn))
     count("torn last commits", tried)
+
+
+def test_a_last_commit_that_matches_its_seal_is_damage_if_a_line_is_over_the_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with JobService(tmp_path, sync="none") as service:
+        service.create_job("Long", job_id=JOB, row_data=[{"data": {}}])
+        SIZES["1 MiB"](service)
+    (tmp_path / JOB / "index.hint").unlink()
+    for module in (scan, replay):
+        monkeypatch.setattr(module, "MAX_LINE_BYTES", 1 << 18)
+    with JobService(tmp_path) as service, pytest.raises(JournalDamagedError):
+        service.skip_row(f"{JOB}:1")
 
 
 @pytest.mark.parametrize("length", [1, 7, 1023, 1024, 1025, 100_000])
