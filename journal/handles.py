@@ -214,7 +214,8 @@ class JournalFile(Descriptor):
         if stat.st_ino == self.inode and stat.st_dev == self._device:
             if stat.st_nlink > 1:  # each commit looks here first
                 self._refuse_writing(why_not_written(self.path, stat.st_nlink))
-            return stat.st_size + (stat.st_size == self.unended_at)
+            size: int = stat.st_size
+            return size if size != self.unended_at else size + 1
         return None
 
     def read_some(self, offset: int, length: int) -> bytes:

@@ -1312,8 +1312,8 @@ FORMAT = [
     Patch(
         "a reader knows the commit without its LF when it looks again",
         "handles",
-        "            return stat.st_size + (stat.st_size == self.unended_at)\n",
-        "            return stat.st_size\n",
+        "            return size if size != self.unended_at else size + 1\n",
+        "            return size\n",
         UNENDED,
     ),
     Patch(
