@@ -105,7 +105,6 @@ class FlatRows:
         self._data_only = data_only
         self._tabular = tabular
         self._hidden: list[str] = []
-        self._wide_costs = False  # of more than 64 bits, which a journal may state
         self.jobs: list[Job] = []
         self.columns: dict[str, int] = {}
         self._lines = ScratchFile(directory)
@@ -128,8 +127,6 @@ class FlatRows:
             if known in HIDEABLE and not names.isdisjoint((name, known)):
                 self._hidden.append(name)
                 self.columns[name] = TEXT
-            elif known == "cost_cents" and self._wide_costs:
-                self.columns[name] = JSON
 
     def __enter__(self) -> Self:
         return self
@@ -162,7 +159,6 @@ class FlatRows:
             row = redacted_members(whole, self._names)
             self._note(row, columns)
             own = None if tries is None else _own_values(row, tries)
-            self._wide_costs |= not -_WIDEST <= (row.cost_cents or 0) < _WIDEST
             self._lines.write(encode((row.data, own)))
         self.columns = columns
         self.jobs.append(job)

@@ -32,7 +32,7 @@ def job_of(index: Index) -> Job:
         processing_count=index.tallies[PROCESSING],
         skipped_count=index.tallies[SKIPPED],
         needs_review_count=index.tallies[NEEDS_REVIEW],
-        total_cost_cents=_cost_cents(index),
+        total_cost_cents=index.cost_cents,
         error_code=code,
         error_message=message,
         repaired=state.repaired,
@@ -58,7 +58,7 @@ def summary_of(index: Index) -> JobSummary:
         "processing_count": index.tallies[PROCESSING],
         "skipped_count": index.tallies[SKIPPED],
         "needs_review_count": index.tallies[NEEDS_REVIEW],
-        "total_cost_cents": _cost_cents(index),
+        "total_cost_cents": index.cost_cents,
         "status": state.status.value,
         "created_at": time_text(state.header.at),
         "started_at": time_text(state.started_at) if state.started_at else None,
@@ -76,16 +76,8 @@ def _counts(index: Index, state: JobState) -> Counts:
     rows, extra = index.row_counts(), state.counts
     # Counts that a script has set too low don't go below zero when a failed row is retried.
     return Counts(
-        *(
-            min(max(0, getattr(rows, name) + getattr(extra, name)), _MOST)
-            for name in Counts.__struct_fields__
-        )
+        max(0, rows.total + extra.total),
+        max(0, rows.processed + extra.processed),
+        max(0, rows.successful + extra.successful),
+        max(0, rows.failed + extra.failed),
     )
-
-
-# A journal may say any number: no count or sum is more than can be calculated with, and printed.
-_MOST = 10**300
-
-
-def _cost_cents(index: Index) -> int:
-    return min(max(-_MOST, index.cost_cents), _MOST)

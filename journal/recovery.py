@@ -187,7 +187,6 @@ class Recovery(Reader):
                 raise handles.storage_error(path, "sync", error) from error
         self._names_synced = True
 
-
     def _cut_torn_tail(self, file: JournalFile) -> None:
         """Save what a dead writer left behind the last commit, then cut it off."""
         target = self.directory / f"journal.torn-{self._end}"

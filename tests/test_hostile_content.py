@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers_crash import place_journal, seal_commits
+from helpers_crash import Memory, place_journal, seal_commits
 from helpers_work import calls_of, limited, lines_of
 
 from journal.cli import main
 from journal.copies import _last_commit
-from journal.lines import Memory
 from journal.repair import _to_unix
 from journal.replay import START
 from journal.salvage import Action, Salvage
@@ -52,7 +51,7 @@ def log(details: bytes) -> bytes:
 
 
 def numbers() -> Iterator[bytes]:
-    """Integers beyond 64 bits, beyond floats, and such that their sum can't be printed."""
+    """The largest costs and counts that there are, and integers beyond 64 bits and beyond floats."""
     sizes = (
         b"9223372036854775808",
         b"1" + b"0" * 400,
@@ -61,17 +60,18 @@ def numbers() -> Iterator[bytes]:
         b"-" + LONGEST[1:],
     )
     for place, size in enumerate(sizes):
+        most = b"-9223372036854775808" if size.startswith(b"-") else b"9223372036854775807"
         one, two, three = (3 * place + each for each in (1, 2, 3))
         yield row(one, b'{"n":%b}' % size)
-        yield status(one, "completed", b'"cost_cents":%b,"result":%b' % (size, size))
+        yield status(one, "completed", b'"cost_cents":%b,"result":%b' % (most, size))
         yield row(two)
-        yield status(two, "failed", b'"error_code":"E","cost_cents":%b' % size)
+        yield status(two, "failed", b'"error_code":"E","cost_cents":%b' % most)
         yield row(three)
-        yield status(three, "completed", b'"cost_cents":%b' % size)
+        yield status(three, "completed", b'"cost_cents":%b' % most)
         yield log(b'{"elsewhere":{"status":"completed","cost_cents":%b,%b}' % (size, NOW))
         yield log(b'{"run":{"host":"h","pid":%b}}' % size)
         for name in ("total", "processed", "successful", "failed"):
-            yield record("job_counts", b'"%b":%b' % (name.encode(), size))
+            yield record("job_counts", b'"%b":%b' % (name.encode(), most))
 
 
 def times() -> Iterator[bytes]:
