@@ -7,18 +7,22 @@ import os
 import pickle
 import signal
 import sys
+import threading
 import uuid
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Executor, Future
 from contextlib import suppress
+from queue import SimpleQueue
 from typing import Any
 
 import msgspec
 
 from journal.errors import InvalidValueError
+from journal.handover import Claim, Outcomes
 from journal.model import JobRow
 from journal.outcome import Errors, Handler, Outcome, call_handler, lost
-from journal.threads import Outcomes
+
+_Task = tuple[int, JobRow, Claim, threading.Lock]
 
 _MOST_BREAKS = 10  # in a row; one row may break it three times
 _DRIVERS_SIGNALS = (signal.SIGINT, signal.SIGHUP)
@@ -47,6 +51,10 @@ class ExecutorWorkers:
 
     One that its owner made stays his to shut down. One that we were told how to make is made anew
     when it breaks, and shut down at the end; its processes are killed then if they hang.
+
+    Rows are submitted by a thread of our own, where no signal handler runs: an interrupt inside of
+    ``submit`` may leave a pool with a lock that is never released. The driver waits for it, so that
+    a pool forks while nothing of the driver's is half done.
     """
 
     queues = False  # a pool that breaks doesn't say which of its rows had begun
@@ -69,27 +77,53 @@ class ExecutorWorkers:
         self._outcomes = outcomes
         self._futures: dict[int, Future[bytes]] = {}
         self._breaks = 0  # since the last row that came back
+        self._closed = False
+        self._feeder: threading.Thread | None = None
+        self._tasks: SimpleQueue[_Task | None] = SimpleQueue()
         _check_picklable(executor, handler)
         tracker = sys.modules.get("multiprocessing.resource_tracker")
         if tracker is not None and hasattr(executor, "_processes"):
-            tracker.ensure_running()  # its start unblocks the signals that hand_out blocks
+            tracker.ensure_running()  # its start unblocks the signals that the thread blocks
 
     def _places(self) -> tuple[int | None, int | None]:
         """How many rows at a time by default, and at most: more would only wait in there."""
         most = getattr(self._executor, "_max_workers", None)
         return most, most
 
-    def hand_out(self, ticket: int, row: JobRow) -> None:
-        # A pool starts its processes when it is given work. Ctrl-C and the end of a terminal reach
-        # them too, and are the driver's business: one that has no row yet would die and break the pool.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _DRIVERS_SIGNALS)
+    def hand_out(self, ticket: int, row: JobRow, claim: Claim) -> None:
+        if self._feeder is None:
+            feeder = threading.Thread(target=self._feed, name="journal-feeder", daemon=True)
+            try:
+                feeder.start()
+            except RuntimeError as error:
+                self._outcomes.put(ticket, _unstarted(error, "can't start a thread for it"))
+                return
+            self._feeder = feeder
+        fed = threading.Lock()
+        fed.acquire()
+        self._tasks.put((ticket, row, claim, fed))
+        fed.acquire()
+
+    def _feed(self) -> None:
+        """Submit rows until the end. Nothing but what is submitted is in flight in the executor."""
+        while (task := self._tasks.get()) is not None:
+            ticket, row, claim, fed = task
+            # A pool starts its processes when it is given work. Ctrl-C and the end of a terminal
+            # reach them too, and are the driver's business: one that has no row yet would die and
+            # break the pool. Each time anew, for a pool's resource tracker unblocks them here.
+            signal.pthread_sigmask(signal.SIG_BLOCK, _DRIVERS_SIGNALS)
+            try:
+                if not self._closed and claim.begin():
+                    self._feed_row(ticket, row)
+            finally:
+                fed.release()
+
+    def _feed_row(self, ticket: int, row: JobRow) -> None:
         try:
             future = self._submit_or_make(ticket, row)
-        except Exception as error:  # noqa: BLE001  (whatever an executor raises when it is broken)
-            self._outcomes.put((ticket, _unstarted(error, "the executor takes no more rows")))
+        except BaseException as error:  # noqa: BLE001  (whatever an executor raises when it is broken)
+            self._outcomes.put(ticket, _unstarted(error, "the executor takes no more rows"))
             return
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         self._futures[ticket] = future
         future.add_done_callback(functools.partial(self._take_back, ticket))
 
@@ -97,7 +131,7 @@ class ExecutorWorkers:
         try:
             return self._submit(ticket, row)
         except Exception:
-            if self._make is None or self._breaks >= _MOST_BREAKS:
+            if self._make is None or self._closed or self._breaks >= _MOST_BREAKS:
                 raise
             self._breaks += 1
             self._executor.shutdown(wait=False)
@@ -109,7 +143,11 @@ class ExecutorWorkers:
 
     def _take_back(self, ticket: int, future: Future[bytes]) -> None:
         self._futures.pop(ticket, None)
-        self._outcomes.put((ticket, self._outcome_of(future)))
+        try:
+            outcome = self._outcome_of(future)
+        except BaseException as error:  # noqa: BLE001  (whatever it has come back with, it is back)
+            outcome = lost(error)
+        self._outcomes.put(ticket, outcome)
 
     def _outcome_of(self, future: Future[bytes]) -> Outcome:
         if future.cancelled():
@@ -122,9 +160,6 @@ class ExecutorWorkers:
             return _unstarted(error, "the handler can't be had in a worker")
         return lost(error)
 
-    def take_back(self) -> list[int]:
-        return []  # what it has taken it comes back with, cancelled or not
-
     def cancel(self, ticket: int, row_id: str, *, force: bool) -> bool:  # noqa: ARG002
         future = self._futures.get(ticket)
         return future is None or future.cancel()
@@ -133,6 +168,8 @@ class ExecutorWorkers:
         return False
 
     def close(self) -> None:
+        self._closed = True
+        self._tasks.put(None)
         if self._make is None:
             return
         processes = getattr(self._executor, "_processes", None)

@@ -13,13 +13,13 @@ import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
-from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Literal, Self
 
 from journal.attempts import Attempt, iterate_attempts
 from journal.changes import Policy, check_policy
 from journal.errors import InvalidValueError, JobBusyError, JobExistsError, JobNotFoundError
+from journal.handover import Outcomes
 from journal.limits import Limits
 from journal.match import Data, Key, Matched, OnChanged, match_rows, new_rows
 from journal.model import TERMINAL_STATUSES, Job, JobRow, JobSummary, RowStatus
@@ -27,7 +27,6 @@ from journal.outcome import Errors, Handler
 from journal.rowqueue import Tell
 from journal.run import Run, RunReport
 from journal.service import JobService
-from journal.threads import Outcomes
 from journal.validate import is_job_id, slug
 from journal.workers import make_workers
 
@@ -230,7 +229,9 @@ class JobRun:
           many rows were started. The job is paused then.
 
         The first SIGINT, SIGTERM or SIGHUP drains and pauses, the second ends what is in flight, if
-        this is the main thread and ``handle_signals``. Other processes steer it: `journal pause`,
+        this is the main thread and ``handle_signals``. Without, an exception out of a handler of
+        yours, KeyboardInterrupt say, does the same, and is raised once the run has ended; one that
+        comes meanwhile is the second. Other processes steer it: `journal pause`,
         `resume`, `cancel`, `retry`, `skip`. ``tell`` is given what a person should know (default:
         to standard error), among that how to go on after an early end; ``on_progress`` the job,
         some five times a second.
@@ -257,7 +258,7 @@ class JobRun:
         if job.status in TERMINAL_STATUSES:
             return RunReport(job=job)
         check_free(self.service, self.id)
-        outcomes: Outcomes = SimpleQueue()
+        outcomes = Outcomes()
         say = tell or tell_stderr
         run = Run(
             self.service,

@@ -177,6 +177,13 @@ def outcome_of_bad_value(error: BaseException) -> Outcome:
 
 def outcome_of_error(error: BaseException, retry_on: Errors) -> Outcome:
     """The outcome of a handler that raised ``error``."""
+    try:
+        return _outcome_of_error(error, retry_on)
+    except BaseException:  # noqa: BLE001  (of somebody's own class, of which any part may raise)
+        return failed(type(error).__name__, type(error).__name__)
+
+
+def _outcome_of_error(error: BaseException, retry_on: Errors) -> Outcome:
     match error:
         case Fail():
             return failed(_words(error.code), _words(error.message))

@@ -28,6 +28,17 @@ _FOUND_AT_ONCE = 100
 _LOOK_AGAIN_S = 0.5  # at the end of the rows: whether others have put some back
 _LOST_ATTEMPTS = 3  # of a row whose workers die, where interrupted rows are repeated
 
+# What becomes of a row, by the kind of its outcome.
+_STATUSES = {
+    "completed": (RowStatus.COMPLETED,),
+    "skipped": (RowStatus.SKIPPED,),
+    "review": (RowStatus.NEEDS_REVIEW,),
+    "unstarted": (RowStatus.PENDING,),
+    "failed": (RowStatus.FAILED, RowStatus.PENDING),
+    "lost": (RowStatus.FAILED, RowStatus.PENDING, RowStatus.NEEDS_REVIEW),
+}
+_OPEN_KINDS = ("review", "failed", "lost")  # of which the error code tells whose word it was
+
 
 class RowQueue:
     """The pending rows of one job, for one run. Not thread-safe."""
@@ -149,6 +160,20 @@ class RowQueue:
         heapq.heappush(self._due, (due_s, row.row_number))
         return True
 
+    def settle_once(self, row: JobRow, outcome: Outcome) -> bool:
+        """As :meth:`settle`, but of an attempt that may be settled already; whether it is now.
+
+        False if somebody has settled it otherwise. A commit that was interrupted may be there.
+        """
+        with self._service.batch(self._job_id):
+            now = self._service.get_row(row.id)
+            if now is None:
+                return False
+            if now.attempts == row.attempts and now.status is RowStatus.PROCESSING:
+                self.settle(row, outcome)
+                return True
+        return now.attempts > row.attempts or _says(now, outcome)
+
     def _record(self, row: JobRow, outcome: Outcome, unstarted_wait_s: float) -> float | None:
         """What :meth:`settle` records; after how many seconds the row is to be tried again."""
         service = self._service
@@ -192,6 +217,13 @@ class RowQueue:
     def _has_ended(self) -> bool:
         job = self._service.get_job(self._job_id)
         return job is None or job.status in TERMINAL_STATUSES
+
+
+def _says(row: JobRow, outcome: Outcome) -> bool:
+    """Whether the row is as that outcome leaves it."""
+    if outcome.kind in _OPEN_KINDS and row.error_code != outcome.error_code:
+        return False
+    return row.status in _STATUSES[outcome.kind]
 
 
 def start_run(

@@ -11,7 +11,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
-from queue import Empty
 from time import monotonic
 
 import msgspec
@@ -26,15 +25,15 @@ from journal.errors import (
     JournalError,
     StorageError,
 )
-from journal.inflight import HandedOut, InFlight
+from journal.handover import Outcomes
+from journal.inflight import CameBack, InFlight
 from journal.limits import Halt, Limits, Rate
-from journal.model import TERMINAL_STATUSES, Job, JobRow, JobStatus, RowStatus, job_exit_code
+from journal.model import TERMINAL_STATUSES, Job, JobRow, JobStatus, job_exit_code
 from journal.outcome import Errors, Outcome, outcome_of_bad_value
 from journal.rowqueue import RowQueue, Tell, end_job, start_run
 from journal.service import JobService
 from journal.signals import stopping_signals
 from journal.text import counted
-from journal.threads import Outcomes
 from journal.workers import Workers
 
 _POLL_S = 0.2  # how soon another process's word is heard where no commit is made
@@ -43,12 +42,7 @@ _LEAST_MOST_AHEAD = 32  # ... of few workers, and ...
 _MOST_MOST_AHEAD = 256  # ... of many
 _MOST_AT_ONCE = 2048  # outcomes in one commit
 
-_STATUSES = {
-    "completed": RowStatus.COMPLETED,
-    "failed": RowStatus.FAILED,
-    "skipped": RowStatus.SKIPPED,
-    "review": RowStatus.NEEDS_REVIEW,
-}
+_MOST_INTERRUPTS = 100  # of the end of a run: what comes so often is no person's
 
 
 class RunReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,9 +119,10 @@ class Run:
             and limits.max_cost_cents is None
             and self._halt is None
         )
-        self._in_flight = InFlight(workers, limits.timeout_s, retry_on)
-        self._to_hand_out: list[JobRow] = []
-        self._came_back: list[tuple[int, Outcome]] = []
+        self._in_flight = InFlight(workers, outcomes, limits.timeout_s, retry_on)
+        self._to_hand_out: list[JobRow] = []  # started by the latest commit
+        self._is_started = False
+        self._is_others = True  # until we know that this service doesn't hold it for another run
         self._stops = 0  # 1: start no more, 2: end what is in flight, 3: by force
         self._said_stops = 0
         self._said_locked = False
@@ -148,7 +143,7 @@ class Run:
         """
         self._stops += 1
         self._signal = self._signal or number
-        self._outcomes.put(None)
+        self._outcomes.wake()
 
     def work(self, *, handle_signals: bool = True) -> RunReport:
         """Start the job, work until no row is open or something ends the run, and report.
@@ -158,15 +153,9 @@ class Run:
         what came back and could not be recorded is told then, row by row.
         """
         begin_s = monotonic()
-        service = self._service
         try:
-            command = self._resume_command
-            start_run(service, self._job_id, self._on_interrupted, command, self._say)
-            try:
-                job = self._work(handle_signals)
-            finally:
-                with suppress(JournalError):
-                    service.release_run(self._job_id)
+            with stopping_signals(self.stop) if handle_signals else nullcontext():
+                job = self._work()
         finally:
             self._workers.close()
         for problem in self._problems:
@@ -182,20 +171,61 @@ class Run:
             elapsed_s=monotonic() - begin_s,
         )
 
-    def _work(self, handle_signals: bool) -> Job:
-        with stopping_signals(self.stop) if handle_signals else nullcontext():
+    def _work(self) -> Job:
+        try:
             try:
-                self._drive()
+                return self._start_and_drive()
             except BaseException:
+                self._end_early()
+                raise
+        except BaseException:  # another interrupt may have come before that had begun
+            self._end_early()
+            raise
+
+    def _start_and_drive(self) -> Job:
+        service, job_id = self._service, self._job_id
+        self._is_others = service.holds_run(job_id)
+        start_run(service, job_id, self._on_interrupted, self._resume_command, self._say)
+        self._is_started = True
+        self._drive()
+        job = self._leave()
+        self._let_go()
+        return job
+
+    def _end_early(self) -> None:
+        """Record what is in flight and leave, after what has ended the run between any two steps.
+
+        Another interrupt doesn't keep it from that: it says, as another signal does, to be quicker.
+        """
+        interrupts = 0
+        while True:
+            try:
                 self._stops = max(self._stops, 1)
+                if not self._is_ours():
+                    return
                 with suppress(JournalError):
                     self._drain()
                 with suppress(JournalError):
                     self._leave()
+                self._let_go()
                 for problem in self._problems:
                     self._say(problem)
-                raise
-            return self._leave()
+            except BaseException:
+                interrupts += 1
+                self._stops += 1
+                if interrupts >= _MOST_INTERRUPTS:
+                    raise
+
+    def _is_ours(self) -> bool:
+        """Whether the job is started, and not let go of; also if an interrupt has ended that step."""
+        if self._is_started:
+            return True
+        return not self._is_others and self._service.holds_run(self._job_id)
+
+    def _let_go(self) -> None:
+        self._is_started = False
+        with suppress(JournalError):
+            self._service.release_run(self._job_id)
 
     def _say(self, text: str) -> None:
         """Nobody need be listening: what is done matters more."""
@@ -217,9 +247,9 @@ class Run:
         while True:
             try:
                 job = self._look()
-                self._in_flight.end_due(self._stops, self._came_back)
+                self._in_flight.end_due(self._stops)
                 self._commit(job)
-                if not self._in_flight and not self._came_back and self._is_over():
+                if not self._in_flight and self._is_over():
                     return
             except JobLockedError as error:
                 if self._stops >= 2:
@@ -243,34 +273,32 @@ class Run:
         self._drain()
 
     def _drain(self) -> None:
-        """Wait for what is in flight, and record it one by one; give back what never began."""
-        self._queue.undo()
+        """Wait for what is in flight, and record it one by one; give back what never began.
+
+        It may have been interrupted, and begins again: what it relies on is what is in flight, and
+        what the journal says.
+        """
         for row in self._to_hand_out:
-            with suppress(JournalError):
-                self._queue.settle(row, Outcome(kind="unstarted"))
+            if not self._in_flight.holds(row):
+                with suppress(JournalError):
+                    self._queue.settle_once(row, Outcome(kind="unstarted"))
         self._to_hand_out.clear()
         while self._in_flight:
-            self._in_flight.end_due(self._stops, self._came_back)
-            self._wait()
-            for ticket, outcome in self._came_back:
-                attempt = self._in_flight.forget(ticket)
-                if attempt is not None:
-                    self._record_or_tell(attempt, outcome)
-            self._came_back.clear()
+            self._in_flight.end_due(self._stops)
+            for one in self._in_flight.came_back():
+                self._record_or_tell(one)
+                self._in_flight.forget(one)
+            if self._in_flight:
+                self._wait()
 
-    def _record_or_tell(self, attempt: HandedOut, outcome: Outcome) -> None:
-        outcome = self._in_flight.judge(attempt, outcome)
+    def _record_or_tell(self, one: CameBack) -> None:
         try:
-            self._queue.settle(attempt.row, outcome)
+            if one.is_late:
+                self._settle_late(one, self._problems)
+            elif not self._queue.settle_once(one.row, one.outcome):
+                self._problems.append(_unrecorded(one.row, one.outcome, "its row says otherwise"))
         except JournalError as error:
-            with suppress(JournalError):
-                row = self._service.get_row(attempt.row.id)
-                if row is not None and row.status is _STATUSES.get(outcome.kind):
-                    self._count(outcome)
-                    return  # the commit of which we did not know whether it is there
-            self._problems.append(_unrecorded(attempt.row, outcome, error))
-        else:
-            self._count(outcome)
+            self._problems.append(_unrecorded(one.row, one.outcome, error))
 
     def _is_over(self) -> bool:
         job = self._job()
@@ -355,16 +383,7 @@ class Run:
         deadline_s = self._in_flight.next_deadline_s
         if deadline_s is not None:
             until_s = min(until_s, deadline_s)
-        try:
-            item = self._outcomes.get(timeout=max(0.0, until_s - now_s))
-            while True:
-                if item is not None:
-                    self._came_back.append(item)
-                if len(self._came_back) >= _MOST_AT_ONCE:
-                    return
-                item = self._outcomes.get_nowait()
-        except Empty:
-            return
+        self._outcomes.wait(until_s - now_s)
 
     def _has_room(self) -> bool:
         return len(self._in_flight) < self._in_flight.places
@@ -373,37 +392,33 @@ class Run:
 
     def _commit(self, job: Job) -> None:
         """Record what has come back, start the next rows, and hand them out."""
-        count = self._places(job)
-        if not self._came_back and not count:
+        back = self._in_flight.came_back(_MOST_AT_ONCE)
+        if not back and not self._places(job):
             return
-        settled: list[tuple[int, Outcome]] = []
+        settled: list[CameBack] = []
         problems: list[str] = []
         counts = self._counts.copy()
         begin_s = monotonic()
         try:
             with self._service.batch(self._job_id):
-                for ticket, outcome in self._came_back:
-                    settled.append(self._settle(ticket, outcome, problems))
+                settled += [self._settle(one, problems) for one in back]
                 job = self._job()
                 self._check_limits(job)  # what has come back may be a reason to start no more
-                back = sum(ticket in self._in_flight for ticket, _ in settled)
-                started = self._queue.start(self._places(job, -back), job)
+                change = -sum(not one.is_late for one in back)
+                self._to_hand_out = self._queue.start(self._places(job, change), job)
             self._queue.written()
         except BaseException:
             self._counts = counts
             self._queue.undo()
             raise
-        # From here on an interrupt may come anywhere: what has come back and was not forgotten yet is
-        # found to be recorded, and what was not handed out is given back.
-        self._to_hand_out = started
         self._commit_s += (monotonic() - begin_s - self._commit_s) * 0.2
         self._problems += problems
-        for ticket, outcome in settled:
-            self._forget(ticket, outcome)
-        self._came_back.clear()
-        started.reverse()
-        while started:
-            self._hand_out(started.pop())
+        for one in settled:
+            self._forget(one)
+        self._to_hand_out.reverse()
+        while self._to_hand_out:
+            self._hand_out(self._to_hand_out[-1])
+            self._to_hand_out.pop()
 
     def _places(self, job: Job, change: int = 0) -> int:
         """How many rows may be started now, of which ``change`` more or less are in flight."""
@@ -423,41 +438,41 @@ class Run:
             count = min(count, self._limits.max_rows - self._counts["started"])
         return max(0, count)
 
-    def _settle(self, ticket: int, outcome: Outcome, problems: list[str]) -> tuple[int, Outcome]:
-        attempt = self._in_flight.get(ticket)
-        if attempt is None:
-            self._settle_late(ticket, outcome, problems)
-            return ticket, outcome
-        outcome = self._in_flight.judge(attempt, outcome)
+    def _settle(self, one: CameBack, problems: list[str]) -> CameBack:
+        """Record what has come back; return it with the outcome that could be recorded."""
+        if one.is_late:
+            self._settle_late(one, problems)
+            return one
         try:
             try:
-                again = self._queue.settle(attempt.row, outcome)
+                again = self._queue.settle(one.row, one.outcome)
             except InvalidValueError as error:  # too long for a record, say
-                outcome = outcome_of_bad_value(error)
-                again = self._queue.settle(attempt.row, outcome)
+                one = msgspec.structs.replace(one, outcome=outcome_of_bad_value(error))
+                again = self._queue.settle(one.row, one.outcome)
         except InvalidStateTransition as error:
-            problems.append(_unrecorded(attempt.row, outcome, error))
+            problems.append(_unrecorded(one.row, one.outcome, error))
             again = False
         if not again:
-            self._count(outcome)
-        return ticket, outcome
+            self._count(one.outcome)
+        return one
 
-    def _settle_late(self, ticket: int, outcome: Outcome, problems: list[str]) -> None:
+    def _settle_late(self, one: CameBack, problems: list[str]) -> None:
         """An attempt that was given up has come to an end after all: that settles the review."""
-        row = self._in_flight.row_given_up(ticket)
-        if row is None or outcome.kind not in ("completed", "skipped"):
+        if one.outcome.kind not in ("completed", "skipped"):
             return
         try:
-            self._queue.settle(row, outcome)
+            self._queue.settle(one.row, one.outcome)
         except JournalError as error:  # it may have been repeated meanwhile
-            problems.append(_unrecorded(row, outcome, error))
+            problems.append(_unrecorded(one.row, one.outcome, error))
         else:
             self._counts["failed"] -= 1  # as which it was counted when it was given up
-            self._count(outcome)
+            self._count(one.outcome)
 
-    def _forget(self, ticket: int, outcome: Outcome) -> None:
-        if self._in_flight.forget(ticket) is None:
+    def _forget(self, one: CameBack) -> None:
+        self._in_flight.forget(one)
+        if one.is_late:
             return
+        outcome = one.outcome
         if outcome.kind == "unstarted" and outcome.error_code:
             self._give_up(outcome.error_message, 1)
         if outcome.elapsed_s:
@@ -474,7 +489,7 @@ class Run:
             self._rate.used(1)
 
 
-def _unrecorded(row: JobRow, outcome: Outcome, error: JournalError) -> str:
+def _unrecorded(row: JobRow, outcome: Outcome, error: JournalError | str) -> str:
     """What a person must know of a row whose outcome the journal doesn't hold."""
     said = outcome.tracking_number or outcome.result or outcome.error_message or outcome.reason
     text = str("" if said is None else said)[:1000]

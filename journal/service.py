@@ -696,6 +696,10 @@ class JobService:
         """Let go of the job's run lock, if this service holds it; a running job is then interrupted."""
         self._store.release_run(check_job_id(job_id))
 
+    def holds_run(self, job_id: str) -> bool:
+        """Whether this service holds the job's run lock, and the job is still where it was."""
+        return self._store.holds_run(check_job_id(job_id))
+
     def run_holder(self, job_id: str) -> RunHolder | None:
         """Host, pid and start of the run that works on the job; ``None`` if none does.
 

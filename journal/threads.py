@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from journal.handover import Claim, Outcomes
 from journal.model import JobRow
 from journal.outcome import (
     Errors,
@@ -22,34 +23,7 @@ from journal.outcome import (
     outcome_of_value,
 )
 
-# What has come back, by ticket; None only wakes up who waits.
-Outcomes = SimpleQueue[tuple[int, Outcome] | None]
 Cancel = Callable[..., bool]  # (row_id, *, force): end an attempt; whether it will end
-
-
-class _Claims:
-    """Which rows wait for a worker: each is either begun by one, or taken back, and never both."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._waiting: set[int] = set()
-
-    def add(self, ticket: int) -> None:
-        with self._lock:
-            self._waiting.add(ticket)
-
-    def claim(self, ticket: int) -> bool:
-        with self._lock:
-            if ticket not in self._waiting:
-                return False
-            self._waiting.remove(ticket)
-            return True
-
-    def take_back(self) -> list[int]:
-        with self._lock:
-            tickets = sorted(self._waiting)
-            self._waiting.clear()
-            return tickets
 
 
 class ThreadWorkers:
@@ -70,19 +44,18 @@ class ThreadWorkers:
         self._retry_on = retry_on
         self._outcomes = outcomes
         self._end = end
-        self._tasks: SimpleQueue[tuple[int, JobRow] | None] = SimpleQueue()
-        self._claims = _Claims()
+        self._tasks: SimpleQueue[tuple[int, JobRow, Claim] | None] = SimpleQueue()
+        self._closed = False
         self._threads = 0
         self._abandoned: set[int] = set()
 
-    def hand_out(self, ticket: int, row: JobRow) -> None:
+    def hand_out(self, ticket: int, row: JobRow, claim: Claim) -> None:
         if self._threads < self.count and not self._start_thread() and not self._threads:
             message = "can't start a thread for it: the system has no more"
             unstarted = Outcome(kind="unstarted", error_code="RuntimeError", error_message=message)
-            self._outcomes.put((ticket, unstarted))
+            self._outcomes.put(ticket, unstarted)
             return
-        self._claims.add(ticket)
-        self._tasks.put((ticket, row))
+        self._tasks.put((ticket, row, claim))
 
     def _start_thread(self) -> bool:
         thread = threading.Thread(target=self._work, name="journal-worker", daemon=True)
@@ -96,18 +69,15 @@ class ThreadWorkers:
 
     def _work(self) -> None:
         handler, retry_on = self._handler, self._retry_on
-        take, claim, put = self._tasks.get, self._claims.claim, self._outcomes.put
+        take, put = self._tasks.get, self._outcomes.put
         while (task := take()) is not None:
-            ticket, row = task
-            if not claim(ticket):
+            ticket, row, claim = task
+            if self._closed or not claim.begin():
                 continue
-            put((ticket, call_handler(handler, retry_on, row)))
+            put(ticket, call_handler(handler, retry_on, row))
             if ticket in self._abandoned:
                 return  # another thread has taken this one's place
         self._tasks.put(None)  # for the next, however many there are
-
-    def take_back(self) -> list[int]:
-        return self._claims.take_back()
 
     def cancel(self, ticket: int, row_id: str, *, force: bool) -> bool:  # noqa: ARG002
         return self._end is not None and self._end(row_id, force=force)
@@ -118,7 +88,7 @@ class ThreadWorkers:
         return self._start_thread()
 
     def close(self) -> None:
-        self.take_back()
+        self._closed = True
         self._tasks.put(None)
 
 
@@ -138,7 +108,6 @@ class LoopWorkers:
         self._handler = handler
         self._retry_on = retry_on
         self._outcomes = outcomes
-        self._claims = _Claims()
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._closing = False
         self._loop = asyncio.new_event_loop()
@@ -160,22 +129,21 @@ class LoopWorkers:
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             self._loop.close()
 
-    def hand_out(self, ticket: int, row: JobRow) -> None:
-        self._claims.add(ticket)
-        self._loop.call_soon_threadsafe(self._start, ticket, row)
+    def hand_out(self, ticket: int, row: JobRow, claim: Claim) -> None:
+        self._loop.call_soon_threadsafe(self._start, ticket, row, claim)
 
-    def _start(self, ticket: int, row: JobRow) -> None:
-        task = self._tasks[ticket] = self._loop.create_task(self._work(ticket, row))
+    def _start(self, ticket: int, row: JobRow, claim: Claim) -> None:
+        task = self._tasks[ticket] = self._loop.create_task(self._work(ticket, row, claim))
         task.add_done_callback(lambda _: self._tasks.pop(ticket))
 
-    async def _work(self, ticket: int, row: JobRow) -> None:
+    async def _work(self, ticket: int, row: JobRow, claim: Claim) -> None:
         async with self._turns:
-            if not self._claims.claim(ticket):
+            if self._closing or not claim.begin():
                 return
             begin_s = perf_counter()
             outcome = await self._call(row)
             outcome = msgspec.structs.replace(outcome, elapsed_s=perf_counter() - begin_s)
-            self._outcomes.put((ticket, outcome))
+            self._outcomes.put(ticket, outcome)
 
     async def _call(self, row: JobRow) -> Outcome:
         try:
@@ -183,9 +151,6 @@ class LoopWorkers:
             return outcome_of_value(await coroutine)
         except BaseException as error:  # noqa: BLE001  (also what would end the loop)
             return outcome_of_error(error, self._retry_on)
-
-    def take_back(self) -> list[int]:
-        return self._claims.take_back()
 
     def cancel(self, ticket: int, row_id: str, *, force: bool) -> bool:  # noqa: ARG002
         def ask() -> None:
@@ -200,7 +165,6 @@ class LoopWorkers:
         return False  # it holds its turn, or the whole loop
 
     def close(self) -> None:
-        self.take_back()
         self._closing = True
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=1.0)  # longer only if a handler blocks the loop

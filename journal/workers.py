@@ -1,7 +1,7 @@
 """Where handlers run: threads, an event loop, or any ``concurrent.futures.Executor``.
 
-Workers never touch the journal. Each row that is handed out comes back once, as ``(ticket,
-outcome)`` in the queue of the one who drives them.
+Workers never touch the journal. Each row that is handed out and begun comes back once, into the
+:class:`Outcomes` of the one who drives them.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from typing import Any, Protocol
 
 from journal.errors import InvalidValueError
 from journal.executors import executor_workers
+from journal.handover import Claim, Outcomes
 from journal.model import JobRow
 from journal.outcome import Errors, Handler
-from journal.threads import LoopWorkers, Outcomes, ThreadWorkers
+from journal.threads import LoopWorkers, ThreadWorkers
 
 
 class Workers(Protocol):
@@ -29,11 +30,11 @@ class Workers(Protocol):
     count: int
     queues: bool
 
-    def hand_out(self, ticket: int, row: JobRow) -> None:
-        """Have the row worked on. Never blocks, never raises for what the row brings about."""
+    def hand_out(self, ticket: int, row: JobRow, claim: Claim) -> None:
+        """Have the row worked on, by a worker that begins its claim first.
 
-    def take_back(self) -> list[int]:
-        """The tickets of rows that no worker has begun; none of them ever will be."""
+        Never raises for what the row brings about; blocks only while an executor's ``submit`` does.
+        """
 
     def cancel(self, ticket: int, row_id: str, *, force: bool) -> bool:
         """Ask an attempt to end at once; False if it can't be asked and may go on for ever."""

@@ -15,7 +15,6 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 import dask
@@ -27,6 +26,7 @@ from helpers_handlers import act, calls, pids
 import journal
 from journal import InvalidValueError, JobRow, RowStatus, RunReport
 from journal.executors import DaskWorkers, _call_for_text, _call_if_first
+from journal.handover import Outcomes
 from journal.model import JobStatus
 from journal.workers import make_workers
 
@@ -277,7 +277,7 @@ def test_no_more_rows_are_in_flight_than_the_executor_has_workers(
     makers: Callable[[str], Make], work: Work
 ) -> None:
     def count(wanted: int | None) -> int:
-        return make_workers(act, makers("threads")(2), wanted, (), SimpleQueue()).count
+        return make_workers(act, makers("threads")(2), wanted, (), Outcomes()).count
 
     assert [count(None), count(1), count(8)] == [2, 1, 2]
 
@@ -412,7 +412,7 @@ def test_a_task_that_dask_runs_again_when_it_was_done_does_not_call_the_handler(
     """As it does when a result is lost with the worker that has it."""
     with work.open("square") as job:
         (row,) = job.rows()
-    make_workers(act, makers("dask")(1), None, (), SimpleQueue())
+    make_workers(act, makers("dask")(1), None, (), Outcomes())
     call = partial(_call_for_text, act, ())
     told = [
         cluster.submit(_call_if_first, call, "run", 1, row, key=f"{work.path}-{n}").result()
@@ -451,7 +451,7 @@ def test_a_client_of_dask_is_an_executor_of_as_many_workers_as_it_has_threads(
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 7)
     makers("dask")(2)  # waits until both are there
-    workers = make_workers(act, cluster, None, (), SimpleQueue())
+    workers = make_workers(act, cluster, None, (), Outcomes())
     assert isinstance(workers, DaskWorkers)
     assert workers.count == 2
     assert work.run(cluster, "square", "square").completed == 2
@@ -464,7 +464,7 @@ def test_the_scheduler_of_dask_forgets_a_run_that_has_ended(
         kept = dask_scheduler.handlers["rowjournal_begin"].__closure__[0].cell_contents
         return len(kept)
 
-    make_workers(act, makers("dask")(2), None, (), SimpleQueue())
+    make_workers(act, makers("dask")(2), None, (), Outcomes())
     before = cluster.run_on_scheduler(runs)
     assert work.run(cluster, "square").completed == 1
     assert cluster.run_on_scheduler(runs) == before

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from queue import SimpleQueue
 from time import monotonic, sleep
 from types import FrameType
 from typing import Any
@@ -36,10 +35,10 @@ from journal import (
     StorageError,
 )
 from journal.cli import main
+from journal.handover import Outcomes
 from journal.inflight import InFlight
 from journal.limits import Limits
 from journal.run import Run
-from journal.threads import Outcomes
 from journal.workers import make_workers
 
 WAIT_S = 60.0
@@ -626,7 +625,7 @@ def test_an_interrupt_while_an_attempt_is_given_up_settles_its_row_once(path: Pa
 
         gate = Gate()
         said: list[str] = []
-        outcomes: Outcomes = SimpleQueue()
+        outcomes = Outcomes()
         with open_job(path.with_name(f"j{wanted}"), 1) as job:
             retry_on = (TimeoutError,)
             run = Run(
@@ -687,14 +686,12 @@ def test_rows_that_no_worker_has_begun_are_given_back_when_the_run_is_to_stop(
         if row.row_number > 1500:
             await asyncio.to_thread(slow.gate, row)
 
-    outcomes: Outcomes = SimpleQueue()
+    outcomes = Outcomes()
     with open_job(path, 3000) as job:
         run = Run(
             job.service,
             "j",
-            make_workers(
-                coroutine if is_coroutine else slow, None, 4, (), outcomes := SimpleQueue()
-            ),
+            make_workers(coroutine if is_coroutine else slow, None, 4, (), outcomes),
             outcomes,
             Limits(),
         )
@@ -728,7 +725,7 @@ def test_a_run_that_is_paused_by_its_own_service_keeps_others_from_its_rows(path
 
 def test_a_run_is_stopped_at_once_though_another_process_holds_the_lock(path: Path) -> None:
     gate = Gate()
-    outcomes: Outcomes = SimpleQueue()
+    outcomes = Outcomes()
     said: list[str] = []
     with open_job(path, 2, lock_timeout_s=0.02) as job, JobService(path.parent) as other:
         run = Run(

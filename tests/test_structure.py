@@ -28,7 +28,7 @@ FLOORS = {
     "what was": "history events timings statistics errorgroups",
     "service": "service states chain",
     "exports": "flatrows parquet sqlite export plots report",
-    "runs": "outcome template command inputs limits threads executors workers signals "
+    "runs": "outcome handover template command inputs limits threads executors workers signals "
     "rowqueue attempts match inflight run jobrun",
     "copies brought together": "forward parted mergeplan merge transfer",
     "damage mended": "salvage repair",

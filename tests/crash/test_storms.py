@@ -1,0 +1,14 @@
+"""A small part of ``storms.py``."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+from storms import KINDS, storm
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_in_a_storm_of_signals_ends_and_calls_no_row_twice(kind: str, tmp_path: Path) -> None:
+    assert storm(tmp_path, kind, random.Random(kind)) == []
