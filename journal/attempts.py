@@ -197,9 +197,9 @@ def _next_row(service: JobService, job_id: str, queue: RowQueue, passed: int) ->
         job = _look(service, job_id)
         if job.status in TERMINAL_STATUSES:
             return None
+        if job.pending_count <= passed:  # also of a paused job: there is nothing to wait for
+            return None
         if job.status is JobStatus.RUNNING:
-            if job.pending_count <= passed:
-                return None
             started = queue.start(1, job)
             if started:
                 return started[0]

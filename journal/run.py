@@ -304,7 +304,11 @@ class Run:
         job = self._job()
         if job.status in TERMINAL_STATUSES or self._stops:
             return True
-        return not self._paused and not job.pending_count
+        if job.pending_count:
+            return False
+        if job.status is JobStatus.PAUSED:  # whoever resumes it would wait for nothing
+            self._say(f"{job.id}: no row is left to start; this run leaves the job paused")
+        return True
 
     def _job(self) -> Job:
         job = self._service.get_job(self._job_id)

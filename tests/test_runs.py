@@ -840,6 +840,21 @@ def test_a_paused_run_drains_and_waits_and_goes_on_when_it_is_resumed(path: Path
         assert run.report().completed == 6
 
 
+def test_a_run_that_is_paused_with_its_last_rows_in_flight_ends_with_them(path: Path) -> None:
+    gate = Gate()
+    with open_job(path, 2) as job, JobService(path.parent) as other:
+        run = Background(job, gate, workers=2)
+        gate.wait_for(2)
+        other.update_status("j", "paused")
+        run.wait_for("paused by another process")
+        gate.let_go()
+        report = run.report()
+        assert (report.job.status, report.completed, report.exit_code) == ("paused", 2, 4)
+        assert any("no row is left to start" in text for text in run.said)
+        assert other.run_holder("j") is None
+        assert job.run(gate).job.status == "completed"
+
+
 def test_a_cancelled_run_drains_and_leaves(path: Path) -> None:
     gate = Gate()
     with open_job(path, 6) as job, JobService(path.parent) as other:
@@ -1140,6 +1155,16 @@ def test_a_loop_obeys_a_pause_and_goes_on_when_it_is_resumed(path: Path) -> None
                     other.update_status("j", "paused")
                     resumer.start()
         assert job.job.status == "completed"
+
+
+def test_a_loop_that_is_paused_at_its_last_row_ends_with_it(path: Path) -> None:
+    with open_job(path, 2) as job, JobService(path.parent) as other:
+        for attempt in job.attempts():
+            with attempt as row:
+                if row.row_number == 2:
+                    other.update_status("j", "paused")
+        assert (job.job.status, job.job.successful_rows) == ("paused", 2)
+        assert other.run_holder("j") is None
 
 
 def test_rows_read_back_what_they_were_given(path: Path) -> None:
