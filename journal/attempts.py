@@ -26,7 +26,7 @@ from journal.outcome import (
     outcome_of_error,
     outcome_of_value,
 )
-from journal.rowqueue import RowQueue, Tell, end_job, start_run
+from journal.rowqueue import RowQueue, Tell, end_job, lost_words, start_run
 from journal.service import JobService
 
 _POLL_S = 0.2
@@ -174,7 +174,7 @@ def iterate_attempts(
     attempt = None
     passed = 0
     try:
-        while (row := _next_row(service, job_id, queue, passed)) is not None:
+        while (row := _next_row(service, job_id, queue, passed, tell)) is not None:
             attempt = Attempt(queue, row, retry_on)
             yield attempt
             if not attempt.settled:  # never entered: nothing was done, and is left for another loop
@@ -186,14 +186,20 @@ def iterate_attempts(
         raise
     finally:
         with suppress(JournalError):
-            end_job(service, job_id)
+            if service.holds_run(job_id):
+                end_job(service, job_id)
         with suppress(JournalError):
             service.release_run(job_id)
 
 
-def _next_row(service: JobService, job_id: str, queue: RowQueue, passed: int) -> JobRow | None:
+def _next_row(
+    service: JobService, job_id: str, queue: RowQueue, passed: int, tell: Tell
+) -> JobRow | None:
     """Start the next row; wait for one that is to be tried again, and while the job is paused."""
     while True:
+        if not service.holds_run(job_id):
+            tell(f"{job_id}: {lost_words(service, job_id)}")
+            return None
         job = _look(service, job_id)
         if job.status in TERMINAL_STATUSES:
             return None

@@ -253,6 +253,14 @@ def _from_here(command: str) -> str:
         return command
 
 
+def lost_words(service: JobService, job_id: str) -> str:
+    """Why a run ends that no longer holds the lock of what is at the job's path."""
+    return (
+        f"{service.root / job_id} was moved or replaced, or another run works on the same files: "
+        "make sure that only one of them goes on"
+    )
+
+
 def end_job(service: JobService, job_id: str) -> Job:
     """Give a running job that nobody works on the status that its rows call for.
 

@@ -30,7 +30,7 @@ from journal.inflight import CameBack, InFlight
 from journal.limits import Halt, Limits, Rate
 from journal.model import TERMINAL_STATUSES, Job, JobRow, JobStatus, job_exit_code
 from journal.outcome import Errors, Outcome, outcome_of_bad_value
-from journal.rowqueue import RowQueue, Tell, end_job, start_run
+from journal.rowqueue import RowQueue, Tell, end_job, lost_words, start_run
 from journal.service import JobService
 from journal.signals import stopping_signals
 from journal.text import counted
@@ -130,6 +130,7 @@ class Run:
         self._reason: str | None = None
         self._error: JournalError | None = None
         self._paused = False  # by another process
+        self._is_lost = False  # the lock: what is at the job's path is another run's
         self._counts = {"started": 0, "completed": 0, "failed": 0, "skipped": 0}
         self._problems: list[str] = []
         self._polled_s = 0.0
@@ -233,6 +234,8 @@ class Run:
             self._tell(text)
 
     def _leave(self) -> Job:
+        if self._is_lost:  # what becomes of the job is for others to say
+            return self._job()
         try:
             return end_job(self._service, self._job_id)
         except JournalError as error:
@@ -318,6 +321,7 @@ class Run:
 
     def _look(self) -> Job:
         """What other processes, signals and limits say."""
+        self._check_lock()
         job = self._job()
         paused = job.status is JobStatus.PAUSED
         if paused != self._paused:
@@ -339,6 +343,12 @@ class Run:
             self._polled_s = monotonic()
             self._on_tick(job)
         return job
+
+    def _check_lock(self) -> None:
+        """Start no more rows once the job at its path isn't the one that this run has locked."""
+        if not self._is_lost and not self._service.holds_run(self._job_id):
+            self._is_lost = True
+            self._give_up(lost_words(self._service, self._job_id), 1)
 
     def _stopping_words(self) -> str:
         count = len(self._in_flight)

@@ -24,12 +24,16 @@ _PATIENCE_S = 0.25
 class RunLock:
     """Held from :meth:`take` to :meth:`release`."""
 
-    def __init__(self, lock: locks.DirectoryLock) -> None:
+    def __init__(self, lock: locks.DirectoryLock, signature: bytes) -> None:
+        """``signature``: what ``run.lock`` says of us; empty if it says nothing."""
         self._lock = lock
+        self._signature = signature
+        self._seen: tuple[int, ...] | None = None  # of the file, when it was found to hold that
 
     @classmethod
     def take(cls, directory: Path, job_id: str, *, sign: bool = True) -> RunLock:
         """Hold the job's run lock, or raise JobBusyError with its holder."""
+        text = b""
         try:
             lock = locks.DirectoryLock(directory)
             try:
@@ -46,7 +50,7 @@ class RunLock:
             raise JobNotFoundError(job_id) from None
         except OSError as error:
             raise handles.storage_error(directory, "lock", error) from error
-        return cls(lock)
+        return cls(lock, text)
 
     @property
     def held(self) -> bool:
@@ -55,8 +59,27 @@ class RunLock:
 
     @property
     def at_path(self) -> bool:
-        """False if the job's directory was moved away: what is there now is another one."""
-        return self._lock.is_at_path()
+        """Whether the job is where it was, and no other run has written its name beside it.
+
+        Else the directory was moved away, and what is there now is another one; or it was copied
+        with hard links, and another run works on the same files.
+        """
+        return self._lock.is_at_path() and (not self._signature or self._names_us())
+
+    def _names_us(self) -> bool:
+        path = self._lock.path / RUN_LOCK_NAME
+        try:
+            stat = system.os.stat(path)
+            seen = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+            if seen != self._seen:
+                if files.read_small(path) not in (self._signature, b""):
+                    return False
+                self._seen = seen
+        except FileNotFoundError:  # somebody has tidied up: the lock is the directory's
+            return True
+        except OSError as error:
+            raise handles.storage_error(path, "look at", error) from error
+        return True
 
     def release(self) -> None:
         if self.held:  # unlocked, not only closed: a command may be between its fork and exec

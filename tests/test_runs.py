@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import shlex
+import shutil
 import sys
 import threading
 from collections import Counter
@@ -853,6 +854,67 @@ def test_a_run_that_is_paused_with_its_last_rows_in_flight_ends_with_them(path: 
         assert any("no row is left to start" in text for text in run.said)
         assert other.run_holder("j") is None
         assert job.run(gate).job.status == "completed"
+
+
+def replace_by_a_copy(path: Path) -> None:
+    path.rename(path.with_name("away"))
+    shutil.copytree(path.with_name("away"), path)
+
+
+def sign_by_another_run(path: Path) -> None:
+    """As a run does that works on a copy with hard links."""
+    (path / "run.lock").write_text('{"host":"elsewhere","pid":7,"started_at":""}\n')
+
+
+@pytest.mark.parametrize("lose", [replace_by_a_copy, sign_by_another_run])
+def test_a_run_that_has_lost_its_lock_starts_no_more_rows_and_leaves_the_job_to_others(
+    path: Path, lose: Callable[[Path], None]
+) -> None:
+    gate = Gate()
+    with open_job(path, 4) as job:
+        run = Background(job, gate)
+        gate.wait_for(1)
+        lose(path)
+        run.wait_for("was moved or replaced, or another run works on the same files")
+        gate.let_go()
+        report = run.report()
+        assert gate.calls == [1]
+        assert "only one of them" in str(report.reason)
+        assert (report.completed, statuses(job)) == (1, {"completed": 1, "pending": 3})
+        assert job.job.status == "running"
+    with open_job(path, 4) as job:
+        assert job.run(gate).completed == 3
+
+
+def test_a_run_whose_lock_was_lost_ends_though_the_other_one_has_paused_the_job(path: Path) -> None:
+    gate = Gate()
+    with open_job(path, 4) as job, JobService(path.parent) as other:
+        run = Background(job, gate)
+        gate.wait_for(1)
+        replace_by_a_copy(path)
+        other.update_status("j", "paused")
+        gate.let_go()
+        assert run.report().job.status == "paused"
+
+
+def test_a_run_goes_on_though_somebody_has_tidied_up_the_file_that_names_it(path: Path) -> None:
+    gate = Gate()
+    with open_job(path, 2) as job:
+        run = Background(job, gate)
+        gate.wait_for(1)
+        (path / "run.lock").unlink()
+        gate.let_go()
+        assert run.report().completed == 2
+
+
+def test_a_loop_that_has_lost_its_lock_ends_and_leaves_the_job_to_others(path: Path) -> None:
+    said: list[str] = []
+    with open_job(path, 3) as job:
+        for attempt in job.attempts(tell=said.append):
+            with attempt:
+                replace_by_a_copy(path)
+        assert "was moved or replaced" in said[-1]
+        assert (statuses(job), job.job.status) == ({"completed": 1, "pending": 2}, "running")
 
 
 def test_a_cancelled_run_drains_and_leaves(path: Path) -> None:
