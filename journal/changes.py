@@ -309,8 +309,11 @@ def take_over_rows(log: Log, rows: Iterable[JobRow], policy: Policy) -> None:
             log.index.set_row(position, CODES[target], log.append(record), None)
 
 
-def settle_rows(log: Log, policy: Policy) -> int:
-    """Move every row in processing to where ``policy`` says; return how many there were."""
+def settle_rows(log: Log, policy: Policy, before: int | None = None) -> int:
+    """Move every row in processing to where ``policy`` says; return how many there were.
+
+    ``before``: only those whose last record stands before that offset.
+    """
     status, code, message = _POLICIES[policy]
     job_status = _state_status(log.index)
     if (
@@ -319,7 +322,7 @@ def settle_rows(log: Log, policy: Policy) -> int:
         and log.index.tallies[PROCESSING]
     ):
         _refuse_start(log.directory.name, "rows", job_status, CODES[RowStatus.PENDING])
-    return _move_all(log, PROCESSING, status, code, message)
+    return _move_all(log, PROCESSING, status, code, message, before)
 
 
 def review_open_rows(
@@ -363,15 +366,21 @@ def _moved(
 
 
 def _move_all(
-    log: Log, source: int, target: RowStatus, error_code: str | None, error_message: str | None
+    log: Log,
+    source: int,
+    target: RowStatus,
+    error_code: str | None,
+    error_message: str | None,
+    before: int | None = None,
 ) -> int:
     index = log.index
     moved = 0
     position = index.columns.statuses.find(source)
     while position >= 0:
-        number = index.columns.number(position)
-        record = _moved(number, target, error_code, error_message, log.now())
-        index.set_row(position, CODES[target], log.append(record), None)
-        moved += 1
+        if before is None or index.columns.status_at[position] < before:
+            number = index.columns.number(position)
+            record = _moved(number, target, error_code, error_message, log.now())
+            index.set_row(position, CODES[target], log.append(record), None)
+            moved += 1
         position = index.columns.statuses.find(source, position + 1)
     return moved

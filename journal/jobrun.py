@@ -119,13 +119,6 @@ def _create(
         raise JobBusyError(job_id, "", 0, "") from None
 
 
-def check_free(service: JobService, job_id: str) -> None:
-    """Raise JobBusyError if a run works on the job."""
-    holder = service.run_holder(job_id)
-    if holder is not None:
-        raise JobBusyError(job_id, holder.host, holder.pid, holder.started_at)
-
-
 def program() -> str:
     """How this program was called, as a line that can be pasted into a shell."""
     arguments = getattr(sys, "orig_argv", sys.argv)
@@ -257,7 +250,6 @@ class JobRun:
         job = self.job
         if job.status in TERMINAL_STATUSES:
             return RunReport(job=job)
-        check_free(self.service, self.id)
         outcomes = Outcomes()
         say = tell or tell_stderr
         run = Run(

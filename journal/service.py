@@ -249,7 +249,8 @@ class JobService:
     def delete_job(self, job_id: str) -> bool:
         """Remove the job and all its files; ``False`` if there is none.
 
-        Raises JobBusyError while a run holds it, in this process too.
+        Raises JobBusyError while a run holds it, in this process too, unless it has ended and no row
+        of it is in flight.
         """
         return self._store.delete(check_job_id(job_id))
 
@@ -261,7 +262,8 @@ class JobService:
         """Move the job; sets ``started_at`` at its first start, ``completed_at`` at its end.
 
         To ``running`` takes the run lock if it is free, and says who does, as :meth:`start_job`; it
-        writes its record either way: that is how another terminal resumes a run that waits. Any
+        writes its record either way: that is how another terminal resumes a run that waits. A run
+        of this process, :meth:`start_job` or :meth:`JobRun.run`, may take that lock over. Any
         other status lets go of the run lock if this service holds it. Raises
         InvalidStateTransition.
         """
@@ -273,6 +275,7 @@ class JobService:
         with self._committing_run(job_id, taken=taken) as log:
             if taken:
                 put_run(log)
+                self._store.runs.mark_by_hand(job_id, log.end)
             set_job_status(log, target)
             return job_of(log.index)
 
@@ -642,6 +645,8 @@ class JobService:
         ``resume_command``, what a person types, in any directory, to go on (:attr:`Job.hosts`,
         :attr:`Job.resume_command`); all in one commit. Raises JobBusyError while another run holds
         the job, this service's own included, and InvalidStateTransition for a job that has ended.
+        One that was set running by :meth:`update_status` in this process has no run yet: it is
+        taken over, with the rows that are in flight since.
         """
         check_policy(on_interrupted, "on_interrupted")
         check_text(resume_command, "resume_command")
@@ -649,17 +654,25 @@ class JobService:
             raise InvalidValueError(
                 "batch", job_id, "is open: no start of a row would be on the disk before its work"
             )
-        taken = self._store.take_run(check_job_id(job_id), keep=keep_lock)
+        by_hand_from = self._store.runs.take_over(check_job_id(job_id))
+        taken = self._store.take_run(job_id, keep=keep_lock)
+
+        def settle(written: bool) -> None:
+            if written and by_hand_from is not None:
+                self._store.runs.end_by_hand(job_id, keep=keep_lock)
+
         with self._committing_run(job_id, taken=taken) as log:
-            if taken:
+            log.at_end(settle)
+            is_new = taken or by_hand_from is not None
+            if is_new:
                 put_run(log, resume_command)
             status = job_of(log.index).status
-            if status is JobStatus.RUNNING and not taken:
+            if status is JobStatus.RUNNING and not is_new:
                 raise busy_error(log.directory, job_id)
             if status is not JobStatus.RUNNING:
                 set_job_status(log, JobStatus.RUNNING)
-            if taken:  # else they are in flight in this process
-                settle_rows(log, on_interrupted)
+            if is_new:  # those begun since are in flight in this process, as all are else
+                settle_rows(log, on_interrupted, by_hand_from)
             return job_of(log.index)
 
     def recover_job(self, job_id: str, policy: Policy = "review") -> int:
@@ -685,20 +698,27 @@ class JobService:
 
         Raises JobBusyError while a run works on it, JobNotFoundError.
         """
+        if self._store.runs.is_by_hand(check_job_id(job_id)):  # that keeps them away as well
+            yield
+            return
         if not self._store.take_run(check_job_id(job_id), keep=True):
             raise busy_error(self._store.directory(job_id), job_id)
         try:
             yield
         finally:
-            self._store.release_run(job_id)
+            self._store.runs.release(job_id)
 
     def release_run(self, job_id: str) -> None:
         """Let go of the job's run lock, if this service holds it; a running job is then interrupted."""
-        self._store.release_run(check_job_id(job_id))
+        self._store.runs.release(check_job_id(job_id))
 
     def holds_run(self, job_id: str) -> bool:
         """Whether this service holds the job's run lock, and the job is still where it was."""
-        return self._store.holds_run(check_job_id(job_id))
+        return self._store.runs.holds(check_job_id(job_id))
+
+    def is_over(self, job_id: str) -> bool:
+        """Whether the job has ended and no row of it is in flight; False if it can't be read."""
+        return self._store.is_over(check_job_id(job_id))
 
     def run_holder(self, job_id: str) -> RunHolder | None:
         """Host, pid and start of the run that works on the job; ``None`` if none does.
@@ -788,9 +808,9 @@ class JobService:
                 running = state is not None and state.status is JobStatus.RUNNING
             # A commit whose sync has failed may be there: if it ended the run, so does this.
             if (not written and taken) or (
-                not running and (written or log.in_doubt) and not self._store.keeps_run(job_id)
+                not running and (written or log.in_doubt) and not self._store.runs.keeps(job_id)
             ):
-                self._store.release_run(job_id)
+                self._store.runs.release(job_id)
 
         try:
             with self._log(job_id) as log:
@@ -799,7 +819,7 @@ class JobService:
                 registered = True
         except BaseException:
             if taken and not registered:
-                self._store.release_run(job_id)
+                self._store.runs.release(job_id)
             raise
 
     def _log(self, job_id: str) -> Log:
@@ -817,6 +837,8 @@ class JobService:
                 self._store.forget(job_id)
                 yield None
                 return
+            if self._store.runs:
+                self._store.runs.release_if_over(log)
             yield log
         finally:
             log.mutex.release()

@@ -26,10 +26,12 @@ from journal.decode import (
     decode_record,
 )
 from journal.errors import (
+    JobBusyError,
     JobExistsError,
     JobLockedError,
     JobNotFoundError,
     JournalDamagedError,
+    JournalError,
     ServiceClosedError,
     StorageError,
     StoreError,
@@ -43,6 +45,7 @@ from journal.format import (
     stated_crc,
 )
 from journal.log import Log
+from journal.runholds import RunHolds, is_over, reset_after_fork
 from journal.runlock import RunLock
 from journal.validate import check_job_id, is_job_id
 
@@ -68,8 +71,7 @@ class Store:
         self._mutex = threading.Lock()
         self._logs: OrderedDict[str, Log] = OrderedDict()
         self._latest: tuple[str, Log] | None = None  # most calls name the same job again
-        self._runs: dict[str, RunLock] = {}
-        self._kept_runs: set[str] = set()
+        self.runs = RunHolds(root)
         self._closed = False
         self._root_synced = False  # whether the root's own name is sure to survive a power cut
         _stores.add(self)
@@ -131,8 +133,7 @@ class Store:
     def reset_after_fork(self) -> None:
         """In a forked child: another thread may have held the mutex; run locks stay behind."""
         self._mutex = threading.Lock()
-        self._runs = {}
-        self._kept_runs = set()
+        self.runs = RunHolds(self.root)
 
     def forget(self, job_id: str) -> None:
         with self._mutex:
@@ -143,46 +144,31 @@ class Store:
         with self._mutex:
             self._closed = True
             self._latest = None
-            logs, runs = list(self._logs.values()), list(self._runs.values())
+            logs = list(self._logs.values())
             self._logs.clear()
-            self._runs.clear()
-        for run in runs:
-            run.release()
+        self.runs.close()
         for log in logs:
             log.close()
 
     # --- the runs of this process
 
     def take_run(self, job_id: str, *, keep: bool = False) -> bool:
-        """Hold the job's run lock; False if this store holds it already. Raises JobBusyError.
-
-        ``keep``: until it is let go of for itself, and not because the job has left its status.
-        """
+        """As :meth:`RunHolds.take`."""
         self.check_open()
-        if self.holds_run(job_id):
+        return self.runs.take(job_id, keep=keep)
+
+    def is_over(self, job_id: str) -> bool:
+        """Whether the job has ended and no row is in flight: a run that holds it has nothing to do."""
+        try:
+            log = self.peek(job_id)
+            log.acquire()
+            try:
+                log.refresh()
+                return is_over(log)
+            finally:
+                log.mutex.release()
+        except JournalError:
             return False
-        lock = RunLock.take(self.directory(job_id), job_id)
-        with self._mutex:
-            self._runs[job_id] = lock
-            if keep:
-                self._kept_runs.add(job_id)
-        return True
-
-    def keeps_run(self, job_id: str) -> bool:
-        with self._mutex:
-            return job_id in self._kept_runs
-
-    def holds_run(self, job_id: str) -> bool:
-        with self._mutex:
-            lock = self._runs.get(job_id)
-            return lock is not None and lock.held and lock.at_path
-
-    def release_run(self, job_id: str) -> None:
-        with self._mutex:
-            self._kept_runs.discard(job_id)
-            lock = self._runs.pop(job_id, None)
-        if lock is not None:
-            lock.release()
 
     # --- the jobs there are
 
@@ -340,7 +326,10 @@ class Store:
         raise StoreError(target, "it is in the way and holds no journal: move it, or look for it")
 
     def delete(self, job_id: str) -> bool:
-        """Remove a job and all its files; False if there is none. JobBusyError while it runs."""
+        """Remove a job and all its files; False if there is none. JobBusyError while it runs.
+
+        One that has ended, with nothing in flight, doesn't run, whoever still holds its run lock.
+        """
         self.check_open()
         directory = self.directory(job_id)
         if not files.exists(directory / JOURNAL_NAME):
@@ -348,11 +337,12 @@ class Store:
         leftover = self.root / STAGING_NAME / _staging_name(job_id)
         try:
             with self._staging():
-                run = RunLock.take(directory, job_id, sign=False)  # a full disk must not keep it
+                run = self._take_to_delete(directory, job_id)
                 try:
                     self._rename_unlocked(directory, leftover, job_id)
                 except BaseException:
-                    run.release()
+                    if run is not None:
+                        run.release()
                     raise
         except (FileNotFoundError, JobNotFoundError):
             return False
@@ -364,8 +354,17 @@ class Store:
             with suppress(OSError):  # deleted it is: what can't be removed now is a leftover
                 directories.remove_tree(leftover)
         finally:
-            run.release()
+            if run is not None:
+                run.release()
         return True
+
+    def _take_to_delete(self, directory: Path, job_id: str) -> RunLock | None:
+        try:
+            return RunLock.take(directory, job_id, sign=False)  # a full disk must not keep it
+        except JobBusyError:
+            if self.is_over(job_id):
+                return None
+            raise
 
     def _rename_unlocked(self, directory: Path, leftover: Path, job_id: str) -> None:
         """Rename a job's directory away while no commit is under way."""
@@ -439,6 +438,7 @@ def _staging_name(job_id: str) -> str:
 
 
 def _reset_stores_in_child() -> None:
+    reset_after_fork()
     for store in list(_stores):
         store.reset_after_fork()
 

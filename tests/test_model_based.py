@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -85,6 +85,8 @@ class ModelJob:
         self.rows: dict[int, dict[str, Any]] = {}
         self.logs: list[tuple[str, str]] = []
         self.holder: int | None = None
+        self.is_by_hand = False  # by its status alone: a run takes it over from either service
+        self.left_behind: set[int] = set()  # in processing by then
         self.in_batch = self.moved_in_batch = False
         self.hosts: tuple[str, ...] = ()
         self.was_started = False
@@ -100,6 +102,7 @@ class ModelJob:
         new.rows = {number: dict(row) for number, row in self.rows.items()}
         new.seen_rows = dict(self.seen_rows)
         new.logs = list(self.logs)
+        new.left_behind = set(self.left_behind)
         return new
 
     # --- what follows from the rows
@@ -200,10 +203,13 @@ class ModelJob:
         if target not in OUTCOMES:
             self._refuse_if_over()
         self._set(row, target, **fields)
+        self.left_behind.discard(number)
         self._touch(number)
 
-    def _move_all(self, source: RowStatus, target: RowStatus) -> list[int]:
-        numbers = self.numbers(source)
+    def _move_all(
+        self, source: RowStatus, target: RowStatus, but: Collection[int] = ()
+    ) -> list[int]:
+        numbers = [number for number in self.numbers(source) if number not in but]
         for number in numbers:
             self._set(self.rows[number], target)
         if numbers:
@@ -225,6 +231,9 @@ class ModelJob:
     def update_status(self, who: int, target: JobStatus) -> None:
         self._move(target)
         if target is JobStatus.RUNNING:
+            if self.holder is None:
+                self.is_by_hand = True
+                self.left_behind = set(self.numbers(RowStatus.PROCESSING))
             self._take_over(who)
         elif self.in_batch:
             self.moved_in_batch = True
@@ -243,17 +252,30 @@ class ModelJob:
             self.hosts = (journal.system.host_name(),)
             self.log(f"run started on {self.hosts[0]}", "INFO")
 
-    def _settle(self, policy: str) -> int:
+    def look(self, who: int) -> None:
+        """Whoever holds the lock of a job that has ended, with nothing in flight, lets go of it."""
+        if self.holder == who and self.is_over and not self.numbers(RowStatus.PROCESSING):
+            self.holder = None
+
+    def _settle(self, policy: str, but: Collection[int] = ()) -> int:
         target = {
             "review": RowStatus.NEEDS_REVIEW,
             "retry": RowStatus.PENDING,
             "fail": RowStatus.FAILED,
         }[policy]
-        numbers = self._move_all(RowStatus.PROCESSING, target)
+        numbers = self._move_all(RowStatus.PROCESSING, target, but)
         self.settled = numbers
         return len(numbers)
 
     def start_job(self, who: int, policy: str) -> None:
+        if self.holder is not None and self.is_by_hand:
+            begun_since = set(self.numbers(RowStatus.PROCESSING)) - self.left_behind
+            if self.status is not JobStatus.RUNNING:
+                self._move(JobStatus.RUNNING)
+            self._settle(policy, begun_since)
+            self.holder = None
+            self._take_over(who)
+            return
         taken = self.holder is None
         if self.holder not in (None, who) or (self.status is JobStatus.RUNNING and not taken):
             raise Busy
@@ -656,8 +678,9 @@ class JournalMachine(RuleBasedStateMachine):
 
     @invariant()
     def services_and_models_agree(self) -> None:
-        for service in self.services:
+        for who, service in enumerate(self.services):
             for job_id, model in self.models.items():
+                model.look(who)
                 check(service, job_id, model)
                 logs = [(entry.level, entry.message) for entry in service.get_logs(job_id)]
                 assert logs == model.logs

@@ -315,3 +315,12 @@ def test_the_follow_up_of_a_failed_job_is_run_like_any_other(path: Path) -> None
         with job.retry() as again:
             assert again.run(done).exit_code == 0
         assert job.job.status == "failed"
+
+
+def test_a_job_set_running_by_hand_is_opened_and_run_in_the_same_process(path: Path) -> None:
+    with journal.open_job(path, people("a", "b")) as job:
+        job.service.update_status(job.id, "running")
+        with journal.open_job(path, people("a", "b", "c")) as again:
+            assert again.run(done).completed == 3
+        assert job.job.status == "completed"
+        assert job.service.run_holder(job.id) is None

@@ -46,6 +46,7 @@ from journal import (
     RowStatus,
     ServiceClosedError,
 )
+from journal.cli import main
 from journal.format import RowRecord
 from journal.history import History
 
@@ -1416,7 +1417,63 @@ def test_update_status_running_takes_the_run_lock(
     assert holder is not None
     assert (holder.host, holder.pid) == (socket.gethostname(), os.getpid())
     with pytest.raises(JobBusyError):
-        other.start_job(job.id)
+        other.recover_job(job.id)
+
+
+def test_a_job_set_running_by_hand_is_taken_over_by_a_run_of_this_process(
+    service: JobService, other: JobService, job: Job
+) -> None:
+    service.start_row(f"{job.id}:1")  # left behind
+    service.update_status(job.id, "running")
+    service.start_row(f"{job.id}:2")  # in flight in this process
+    assert other.start_job(job.id, "fail", resume_command="again").resume_command == "again"
+    statuses = [row.status for row in other.get_rows(job.id)]
+    assert statuses[:3] == ["failed", "processing", "pending"]
+    for one in (service, other):  # and by no second one
+        with pytest.raises(JobBusyError):
+            one.start_job(job.id)
+    other.update_status(job.id, "paused")
+    assert service.run_holder(job.id) is None
+
+
+def test_a_job_set_running_by_hand_stays_so_if_its_run_can_not_be_started(
+    service: JobService, job: Job
+) -> None:
+    service.update_status(job.id, "running")
+    with pytest.raises(InvalidValueError):
+        service.start_job(job.id, "never")  # type: ignore[arg-type]
+    with suppress(ZeroDivisionError), service.batch(job.id):
+        service.start_job(job.id)
+        raise ZeroDivisionError
+    assert service.holds_run(job.id)
+    assert service.start_job(job.id).status == "running"
+
+
+def test_a_job_that_another_has_ended_is_let_go_of_and_can_be_deleted(
+    service: JobService, other: JobService, job: Job
+) -> None:
+    service.start_job(job.id)
+    service.start_row(f"{job.id}:1")
+    other.update_status(job.id, "completed")
+    for one in (service, other):
+        with pytest.raises(JobBusyError):  # a row is in flight
+            one.delete_job(job.id)
+    other.complete_row(f"{job.id}:1")
+    assert other.run_holder(job.id) is not None  # nobody has told the one that holds it
+    assert main(["--root", str(other.root), "delete", "--yes", job.id]) == 0
+    assert service.get_job(job.id) is None
+
+
+def test_who_holds_a_job_that_another_has_ended_lets_go_when_it_looks(
+    service: JobService, other: JobService, job: Job
+) -> None:
+    service.start_job(job.id)
+    other.update_status(job.id, "paused")
+    service.get_job(job.id)
+    assert service.holds_run(job.id)  # paused, it may be resumed
+    other.update_status(job.id, "cancelled")
+    service.get_job(job.id)
+    assert other.run_holder(job.id) is None
 
 
 def test_update_status_running_writes_its_record_though_another_holds_the_lock(

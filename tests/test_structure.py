@@ -24,7 +24,7 @@ FLOORS = {
     "hint and locks of a job": "group hint runlock",
     "one journal, read": "reader copies recovery verify",
     "copies and packs": "archive snapshot source compare artifacts",
-    "one journal, written": "log batch rows changes store catalog",
+    "one journal, written": "log batch rows changes runholds store catalog",
     "what was": "history events timings statistics errorgroups",
     "service": "service states chain",
     "exports": "flatrows parquet sqlite export plots report",
