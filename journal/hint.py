@@ -10,7 +10,8 @@ A hint is believed if the journal is the same file (a copy is read through once)
 that offset and begins with the same line, and if nobody has touched it since: if it ends there, it
 was last changed when it was when the hint was written, and otherwise when its last commit was made.
 And none is written of a file that was touched after it was read or written. So what an editor does
-to a job that is at rest is seen. Commits that nobody has synced yet may be gone after a crash of
+to a job that is at rest is seen. Times that lie ahead of the clock prove nothing of the kind: a
+commit that states one is no reason to believe a hint, nor to write one. Commits that nobody has synced yet may be gone after a crash of
 the system, and a part of them with what is behind it still there: a hint that was written over such
 is believed until then only. Whatever isn't as it should be is no hint.
 """
@@ -161,7 +162,7 @@ def _check(header: _Header, file: JournalFile) -> JobRecord:
         or file.inode != header.inode
         or file.read_at(header.offset - len(seal), len(seal)) != seal
         or (size == header.offset and changed_ns != header.changed_ns)
-        or (size > header.offset and changed_ns > _end_written_ns(file, size))
+        or (size > header.offset and not _was_written_at(changed_ns, file, size))
         or (header.boot_id and header.boot_id != system.boot_id())
         or header.last_at.tzinfo is not UTC  # what comes next may be written with it
     ):
@@ -178,17 +179,27 @@ def _check(header: _Header, file: JournalFile) -> JobRecord:
     return record
 
 
-def _end_written_ns(file: JournalFile, size: int) -> int:
-    """Until when the last commit should have been written, by what it states."""
+def _was_written_at(changed_ns: int, file: JournalFile, size: int) -> bool:
+    """Whether the last commit states that time, as far as it takes time to write one.
+
+    Later, somebody else has changed the file. Earlier, the commit states a time that was yet to
+    come: then any later change seems to be older than it.
+    """
     end = _END_OF_COMMIT.search(file.read_at(max(size - 64, 0), 64))
     if end is None:
-        raise _NotAHintError
-    return written_ns(datetime.fromisoformat(end[1].decode()))
+        return False
+    until_ns = written_ns(datetime.fromisoformat(end[1].decode()))
+    return until_ns - 2 * _WRITING_NS <= changed_ns <= until_ns
 
 
 def written_ns(at: datetime) -> int:
     """Until when a commit that states ``at`` should have been written, in ns since 1970."""
     return (at - _EPOCH) // timedelta(microseconds=1) * 1000 + _WRITING_NS
+
+
+def is_ahead(at: datetime) -> bool:
+    """Whether that time is yet to come."""
+    return written_ns(at) > system.now_ns() + 2 * _WRITING_NS
 
 
 def _columns(
@@ -353,7 +364,8 @@ def write_hint(
     names = [name for name in _TYPES if name != "numbers" or columns.numbers is not None]
     try:
         _, changed_ns = file.size_and_change()
-        if changed_ns > known_ns:  # somebody has touched it: let who opens it next read it all
+        # Somebody has touched it, or a clock that was ahead doesn't tell: who comes next reads it all.
+        if changed_ns > known_ns or known_ns > system.now_ns() + _WRITING_NS:
             directories.remove_tree(directory / HINT_NAME)
             return
         line = file.find_line(0) or b""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +17,7 @@ from journal.decode import (
 from journal.errors import JobNotFoundError
 from journal.format import JOURNAL_NAME, RowRecord
 from journal.handles import JournalFile, storage_error
+from journal.hint import is_ahead
 from journal.index import Index
 from journal.locks import wait_for_lock
 from journal.replay import START, Position
@@ -38,7 +40,11 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What :func:`verify_job` found, in the order of the file."""
+    """What :func:`verify_job` found, in the order of the file.
+
+    ``ahead_until``: the time of the last record, if it lies ahead of this machine's clock. Times
+    never go back, so until then all new records state it; no record is wrong for that.
+    """
 
     job_id: str
     path: str
@@ -46,6 +52,7 @@ class Report(msgspec.Struct, frozen=True):
     records: int
     rows: int
     findings: list[Finding]
+    ahead_until: datetime | None = None
 
     @property
     def damaged(self) -> bool:
@@ -99,7 +106,8 @@ def report_on(directory: Path, file: JournalFile, stretches: list[Stretch]) -> R
     if index.state is not None and index.state.header.id != directory.name:
         message = f"this is job {index.state.header.id!r}, in a directory of another name"
         findings.append(Finding("damage", 1, 0, 0, message))
-    return Report(directory.name, str(file.path), commits, records, rows, findings)
+    ahead_until = index.last_at if is_ahead(index.last_at) else None
+    return Report(directory.name, str(file.path), commits, records, rows, findings, ahead_until)
 
 
 def _check_records(file: JournalFile, span: Span, index: Index, findings: list[Finding]) -> int:

@@ -14,6 +14,8 @@ import pytest
 from helpers_crash import Child, journal_path, read_all
 
 from journal import JobService
+from journal.cli import main
+from journal.format import time_text
 from journal.verify import verify_job
 
 JOB = "timed"
@@ -153,3 +155,17 @@ def test_a_job_of_a_clock_that_was_far_off_is_worked_on_listed_and_shown_as_any_
             )
             assert (done.returncode, done.stderr) == (0, ""), (zone, arguments)
             assert JOB in done.stdout
+
+
+def test_verify_says_until_when_times_are_ahead_of_the_clock_and_finds_nothing_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Child(OFF_CLOCK, tmp_path, JOB) as child:
+        assert child.hear() == "ready"
+        order(child, f"0 job {JOB}")
+        assert main(["--root", str(tmp_path), "verify", JOB]) == 0
+        assert "clock" not in capsys.readouterr().out
+        at = order(child, "86400 row 1")
+    assert main(["--root", str(tmp_path), "verify", JOB]) == 0
+    assert f"clock: its last time, {time_text(at)}, lies ahead" in capsys.readouterr().out
+    assert verify_job(tmp_path / JOB).ahead_until == at

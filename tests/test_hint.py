@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import time
 import tracemalloc
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import journal.hint
+import journal.log
 import journal.reader
+import journal.system
 from journal import InvalidStateTransition, JobService, JournalDamagedError, RowStatus
 from journal.repair import repair_job
 from journal.verify import verify_job
@@ -296,6 +300,69 @@ def test_a_service_leaves_no_hint_of_a_journal_that_was_edited_under_it(
         known_ns = service._store.log(JOB)._known_ns
         while path.stat().st_ctime_ns <= known_ns:  # the system's clock may be a coarse one
             os.utime(path)
+    with JobService(tmp_path) as service, pytest.raises(JournalDamagedError):
+        service.get_job(JOB)
+
+
+def commit_a_year_ahead(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One commit by a clock that is set right again afterwards."""
+    ahead = timedelta(days=365)
+    with monkeypatch.context() as patch, JobService(root) as service:
+        patch.setattr(journal.log, "now", lambda: datetime.now(UTC) + ahead)
+        patch.setattr(
+            journal.log, "time_ns", lambda: time.time_ns() + int(ahead.total_seconds()) * 10**9
+        )
+        service.fail_row(f"{JOB}:5", "E", "no such address" * 20)
+
+
+def test_a_journal_edited_after_a_commit_of_a_time_to_come_is_named_as_damaged(
+    tmp_path: Path, hint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = hint.read_bytes()
+    commit_a_year_ahead(tmp_path, monkeypatch)
+    with JobService(tmp_path) as service:  # whose time is held
+        service.skip_row(f"{JOB}:5")
+    hint.write_bytes(old)
+    edit(journal_path(tmp_path, JOB), b'"n":4', b'"n":7')
+    with JobService(tmp_path) as service, pytest.raises(JournalDamagedError):
+        service.get_job(JOB)
+
+
+def test_after_the_time_that_was_to_come_an_edit_before_it_is_found_as_well(
+    tmp_path: Path, hint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = hint.read_bytes()
+    commit_a_year_ahead(tmp_path, monkeypatch)
+    hint.write_bytes(old)
+    edit(journal_path(tmp_path, JOB), b'"n":4', b'"n":7')
+    later_ns = time.time_ns() + 400 * 86400 * 10**9
+    monkeypatch.setattr(journal.system, "now_ns", lambda: later_ns)
+    with JobService(tmp_path) as service, pytest.raises(JournalDamagedError):
+        service.get_job(JOB)
+
+
+def test_who_has_read_a_commit_of_a_time_to_come_leaves_no_hint_over_an_edit(
+    tmp_path: Path, hint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with JobService(tmp_path) as service:
+        service.get_job(JOB)
+        commit_a_year_ahead(tmp_path, monkeypatch)
+        hint.unlink(missing_ok=True)
+        edit(journal_path(tmp_path, JOB), b'"n":4', b'"n":7')
+        service.get_job(JOB)
+    with JobService(tmp_path) as service, pytest.raises(JournalDamagedError):
+        service.get_job(JOB)
+
+
+def test_who_has_made_a_commit_by_a_clock_that_was_ahead_leaves_no_hint_over_an_edit(
+    tmp_path: Path, hint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with JobService(tmp_path) as service:
+        with monkeypatch.context() as patch:
+            patch.setattr(journal.log, "time_ns", lambda: time.time_ns() + 10**15)
+            service.fail_row(f"{JOB}:5", "E", "no such address" * 20)
+        hint.unlink(missing_ok=True)
+        edit(journal_path(tmp_path, JOB), b'"n":4', b'"n":7')
     with JobService(tmp_path) as service, pytest.raises(JournalDamagedError):
         service.get_job(JOB)
 

@@ -10,6 +10,7 @@ from journal.cli.exits import EXIT_DAMAGED, EXIT_OK, EXIT_UNEXPECTED, exit_code_
 from journal.cli.jobs import ReadingService, complete_job, find_job
 from journal.cli.output import clean, echo_json_list, tell
 from journal.errors import JournalError
+from journal.format import time_text
 from journal.service import JobService
 from journal.text import counted
 from journal.verify import Report, verify_job
@@ -78,6 +79,11 @@ def _echo_report(report: Report) -> None:
         f"{word:<8} {clean(report.job_id)}: {counted(report.records, 'record|records')} in "
         f"{counted(report.commits, 'commit|commits')}, {counted(report.rows, 'row|rows')}"
     )
+    if report.ahead_until is not None:
+        click.echo(
+            f"  clock: its last time, {time_text(report.ahead_until)}, lies ahead of this machine's "
+            "clock: until then all new records state that time"
+        )
     for finding in report.findings:
         click.echo(
             f"  {finding.kind}: line {finding.line}, bytes {finding.offset} to {finding.end}: "
