@@ -137,7 +137,6 @@ class Attempt:
         while True:
             try:
                 self._queue.settle(row, outcome, math.inf)  # not begun: it is for another loop
-                self._queue.written()
             except JobLockedError:
                 continue
             except InvalidStateTransition:

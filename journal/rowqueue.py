@@ -56,7 +56,6 @@ class RowQueue:
         self._look_again_s = 0.0
         self._due: list[tuple[float, int]] = []  # a heap: when a row may be tried again
         self._waiting: dict[int, float] = {}  # until when
-        self._put_off: list[int] = []  # in the batch that is open
 
     @property
     def next_due_s(self) -> float | None:
@@ -134,17 +133,6 @@ class RowQueue:
         self._service.fail_row(row_id, row.error_code, row.error_message or "")
         return True
 
-    def written(self) -> None:
-        """The batch in which rows were settled and started is on the disk."""
-        self._put_off.clear()
-
-    def undo(self) -> None:
-        """That batch was discarded: its rows are as they were."""
-        for number in self._put_off:
-            self._waiting.pop(number, None)
-        self._put_off.clear()
-        self._rewind()
-
     def settle(self, row: JobRow, outcome: Outcome, unstarted_wait_s: float = 0.0) -> bool:
         """Record how an attempt has ended; whether the row is to be tried again.
 
@@ -156,7 +144,6 @@ class RowQueue:
             return False
         due_s = monotonic() + delay_s
         self._waiting[row.row_number] = due_s
-        self._put_off.append(row.row_number)
         heapq.heappush(self._due, (due_s, row.row_number))
         return True
 

@@ -28,7 +28,7 @@ from journal.errors import (
 from journal.handover import Outcomes
 from journal.inflight import CameBack, InFlight
 from journal.limits import Halt, Limits, Rate
-from journal.model import TERMINAL_STATUSES, Job, JobRow, JobStatus, job_exit_code
+from journal.model import TERMINAL_STATUSES, Job, JobRow, JobStatus, RowStatus, job_exit_code
 from journal.outcome import Errors, Outcome, outcome_of_bad_value
 from journal.rowqueue import RowQueue, Tell, end_job, lost_words, start_run
 from journal.service import JobService
@@ -409,22 +409,16 @@ class Run:
         back = self._in_flight.came_back(_MOST_AT_ONCE)
         if not back and not self._places(job):
             return
-        settled: list[CameBack] = []
         problems: list[str] = []
-        counts = self._counts.copy()
         begin_s = monotonic()
-        try:
-            with self._service.batch(self._job_id):
-                settled += [self._settle(one, problems) for one in back]
-                job = self._job()
-                self._check_limits(job)  # what has come back may be a reason to start no more
-                change = -sum(not one.is_late for one in back)
-                self._to_hand_out = self._queue.start(self._places(job, change), job)
-            self._queue.written()
-        except BaseException:
-            self._counts = counts
-            self._queue.undo()
-            raise
+        # If the commit fails or is interrupted, no more is started: what is in flight is recorded one
+        # by one, by what the journal says then.
+        with self._service.batch(self._job_id):
+            settled = [self._settle(one, problems) for one in back]
+            job = self._job()
+            self._check_limits(job)  # what has come back may be a reason to start no more
+            change = -sum(not one.is_late for one in back)
+            self._to_hand_out = self._queue.start(self._places(job, change), job)
         self._commit_s += (monotonic() - begin_s - self._commit_s) * 0.2
         self._problems += problems
         for one in settled:
@@ -463,9 +457,9 @@ class Run:
             except InvalidValueError as error:  # too long for a record, say
                 one = msgspec.structs.replace(one, outcome=outcome_of_bad_value(error))
                 again = self._queue.settle(one.row, one.outcome)
-        except InvalidStateTransition as error:
+        except InvalidStateTransition as error:  # another process has settled it
             problems.append(_unrecorded(one.row, one.outcome, error))
-            again = False
+            return one
         if not again:
             self._count(one.outcome)
         return one
@@ -475,12 +469,14 @@ class Run:
         if one.outcome.kind not in ("completed", "skipped"):
             return
         try:
+            now = self._service.get_row(one.row.id)
             self._queue.settle(one.row, one.outcome)
-        except JournalError as error:  # it may have been repeated meanwhile
+        except JournalError as error:  # somebody may have settled it
             problems.append(_unrecorded(one.row, one.outcome, error))
-        else:
+            return
+        if now is not None and now.status is RowStatus.NEEDS_REVIEW:  # and isn't repeated
             self._counts["failed"] -= 1  # as which it was counted when it was given up
-            self._count(one.outcome)
+        self._count(one.outcome)
 
     def _forget(self, one: CameBack) -> None:
         self._in_flight.forget(one)
