@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from multiprocessing import get_context
@@ -421,6 +421,35 @@ def test_a_task_that_dask_runs_again_when_it_was_done_does_not_call_the_handler(
     assert b'"kind":"completed"' in told[0]
     assert b'"kind":"lost"' in told[1]
     assert calls(work.ledger) == {1: 1}
+
+
+def test_where_the_scheduler_of_dask_can_not_be_asked_the_handler_is_not_called(
+    makers: Callable[[str], Make], work: Work
+) -> None:
+    with work.open("square") as job:
+        (row,) = job.rows()
+    call = partial(_call_for_text, act, ())
+    # A process that knows of no scheduler.
+    told = makers("spawn")(1).submit(_call_if_first, call, "run", 1, row).result()
+    assert b'"kind":"lost"' in told
+    assert b"could not be asked" in told
+    assert not work.ledger.exists()
+
+
+class Garbling(Executor):
+    """Comes back with what is no outcome."""
+
+    def submit(self, *_: Any, **__: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(b"garbled")
+        return future
+
+
+def test_what_an_executor_garbles_needs_a_review(work: Work) -> None:
+    thread = threading.Thread(target=work.run, args=(Garbling(), "square"), daemon=True)
+    thread.start()
+    thread.join(20)
+    assert work.statuses() == ["needs_review"]
 
 
 def test_rows_of_equal_data_share_no_task_of_dask(

@@ -387,6 +387,41 @@ def test_a_forked_child_is_not_in_the_parents_queue(tmp_path: Path) -> None:
     assert [row.status for row in read_all(tmp_path, JOB)[1]] == [RowStatus.COMPLETED] * 40
 
 
+def test_what_waits_in_the_parents_queue_is_for_the_parent_alone(tmp_path: Path) -> None:
+    with JobService(tmp_path) as service:
+        service.create_job("Together", job_id=JOB, row_data=[{}] * 2)
+    script = """
+        import threading, time
+        service = JobService(root)
+        service.get_job(job_id)
+        log = service._store.log(job_id)
+        errors = []
+        def work():
+            try:
+                service.complete_row(f"{job_id}:1")
+            except JournalError as error:
+                errors.append(error)
+        thread = threading.Thread(target=work)
+        with log.mutex:  # the thread waits for it, with its change in the queue
+            thread.start()
+            while not log._group._queue:
+                time.sleep(0.001)
+            pid = os.fork()
+            if not pid:
+                service.complete_row(f"{job_id}:2")
+                os._exit(0)
+            assert os.waitpid(pid, 0)[1] == 0
+            with JobService(root) as reader:
+                tell(" ".join(row.status for row in reader.get_rows(job_id)))
+        thread.join()
+        tell(str(errors))
+        hear()
+    """
+    with Child(script, tmp_path, JOB) as child:
+        assert child.hear() == "pending completed"
+        assert child.hear() == "[]"
+
+
 def test_many_threads_lose_no_change_and_make_none_twice(
     tmp_path: Path, count: Callable[[str, int], None]
 ) -> None:

@@ -36,7 +36,7 @@ from journal import (
     StorageError,
 )
 from journal.cli import main
-from journal.handover import Outcomes
+from journal.handover import Claim, Outcomes
 from journal.inflight import InFlight
 from journal.limits import Limits
 from journal.run import Run
@@ -545,6 +545,151 @@ def test_an_attempt_that_was_given_up_and_succeeds_after_all_settles_its_review(
         assert (report.completed, report.failed, report.exit_code) == (2, 0, 0)
 
 
+def test_an_attempt_that_was_given_up_and_fails_after_all_leaves_its_review_to_a_person(
+    path: Path,
+) -> None:
+    slow, other = Gate(), Gate()
+
+    def handler(row: JobRow) -> None:
+        if row.row_number == 1:
+            slow(row)
+            raise ValueError("after all")
+        other(row)
+
+    with open_job(path, 3) as job:
+        run = Background(job, handler, timeout_s=ENOUGH_S, workers=1)
+        other.wait_for(1)
+        slow.let_go()
+        other.let_go(1)
+        other.wait_for(2)
+        other.let_go()
+        report = run.report()
+        assert (report.completed, report.failed) == (2, 1)
+        first = job.rows()[0]
+        assert (first.status, first.error_code) == ("needs_review", "TimeoutError")
+
+
+def test_an_attempt_that_succeeds_while_it_is_repeated_is_no_failure_less(path: Path) -> None:
+    slow, again = Gate(), Gate()
+    with open_job(path, 1) as job:
+        run = Background(
+            job,
+            lambda row: slow(row) if row.attempts == 1 else again(row),
+            timeout_s=ENOUGH_S,
+            max_attempts=2,
+            retry_on=(TimeoutError,),
+            backoff_s=0,
+        )
+        again.wait_for(1)
+        slow.let_go()
+        while str(job.rows()[0].status) != "completed":
+            assert job.job.status == "running"
+        again.let_go()
+        report = run.report()
+        assert (report.completed, report.failed) == (1, 0)
+
+
+def test_a_row_that_waits_for_another_attempt_and_was_failed_by_a_person_stays_failed(
+    path: Path,
+) -> None:
+    calls: list[int] = []
+
+    def handler(row: JobRow) -> None:
+        calls.append(row.row_number)
+        if row.row_number == 1:
+            raise Retry(0.3)
+        with JobService(path.parent) as other:
+            other.fail_row("j:1", "E", "not worth it")
+
+    with open_job(path, 2) as job:
+        report = job.run(handler, max_attempts=3)
+        assert (calls, report.job.status) == ([1, 2], "failed")
+        assert job.rows()[0].error_code == "E"
+
+
+def test_no_more_threads_work_than_were_asked_for_after_one_was_given_up(path: Path) -> None:
+    slow, others = Gate(), Gate()
+    with open_job(path, 6) as job:
+        run = Background(
+            job,
+            lambda row: slow(row) if row.row_number == 1 else others(row),
+            timeout_s=ENOUGH_S,
+            workers=1,
+        )
+        others.wait_for(1)  # by the thread that has taken the other one's place
+        slow.let_go()
+        while str(job.rows()[0].status) != "completed":
+            assert job.job.status == "running"
+        assert [t.name for t in threading.enumerate()].count("journal-worker") == 1
+        others.let_go()
+        assert run.report().completed == 6
+
+
+def test_the_threads_of_a_run_end_with_it(path: Path) -> None:
+    before = set(threading.enumerate())
+    with open_job(path, 9) as job:
+        job.run(lambda _row: sleep(0.01), workers=4)
+    for thread in set(threading.enumerate()) - before:
+        thread.join(WAIT_S)
+        assert not thread.is_alive(), thread.name
+
+
+@pytest.mark.parametrize("is_coroutine", [False, True])
+def test_workers_that_are_closed_begin_none_of_the_rows_that_wait_for_them(
+    path: Path, *, is_coroutine: bool
+) -> None:
+    gate = Gate()
+
+    async def coroutine(row: JobRow) -> None:
+        await asyncio.to_thread(gate, row)
+
+    outcomes = Outcomes()
+    with open_job(path, 3) as job:
+        workers = make_workers(coroutine if is_coroutine else gate, None, 1, (), outcomes)
+        for ticket, row in enumerate(job.rows()):
+            workers.hand_out(ticket, row, Claim())
+        gate.wait_for(1)
+        closing = threading.Thread(target=workers.close)
+        closing.start()
+        while closing.is_alive() and not (workers.__dict__.get("_closed") or is_coroutine):
+            pass
+        gate.let_go()
+        closing.join(WAIT_S)
+        for thread in threading.enumerate():
+            if thread.name in ("journal-worker", "journal-loop"):
+                thread.join(WAIT_S)
+        assert gate.calls == [1]
+
+
+class UnreadableFail(Fail):
+    """Of which a part raises when it is asked for."""
+
+    @property
+    def code(self) -> str:  # type: ignore[override]
+        raise RuntimeError
+
+    @code.setter
+    def code(self, _code: str) -> None: ...
+
+
+@pytest.mark.parametrize("is_coroutine", [False, True])
+def test_an_error_whose_own_code_breaks_fails_its_row(path: Path, *, is_coroutine: bool) -> None:
+    def handler(_row: JobRow) -> None:
+        raise UnreadableFail("E")
+
+    async def coroutine(row: JobRow) -> None:
+        handler(row)
+
+    with open_job(path, 1) as job:
+        thread = threading.Thread(
+            target=job.run, args=(coroutine if is_coroutine else handler,), daemon=True
+        )
+        thread.start()
+        thread.join(WAIT_S / 6)
+        assert statuses(job) == {"failed": 1}
+        assert job.rows()[0].error_code == "UnreadableFail"
+
+
 def test_coroutines_run_so_many_at_a_time_and_end_when_they_take_too_long(path: Path) -> None:
     at_once = most = 0
 
@@ -926,7 +1071,7 @@ def test_a_cancelled_run_drains_and_leaves(path: Path) -> None:
         gate.let_go()
         report = run.report()
         assert (report.job.status, report.completed) == ("cancelled", 2)
-        assert report.exit_code == 4
+        assert (report.exit_code, report.reason) == (4, None)
         assert other.run_holder("j") is None
 
 

@@ -18,7 +18,8 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from patches import PATCHES, Patch
+from patch import Patch
+from patches import PATCHES
 
 TOP = Path(__file__).parents[2]
 TIMEOUT_S = 900

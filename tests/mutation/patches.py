@@ -6,18 +6,8 @@ still applies; ``check.py`` runs the tests against them.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-
-class Patch(NamedTuple):
-    """``old`` stands exactly once in the module; ``tests`` are the likeliest to fail without it."""
-
-    name: str
-    module: str
-    old: str
-    new: str
-    tests: str
-
+from patch import Patch
+from patches_runs import RUNS
 
 EXPLORER = "tests/test_guards.py tests/crash/test_explorer.py"
 FAULTS = "tests/test_guards.py tests/test_faults.py tests/crash/test_fault_matrix.py"
@@ -486,8 +476,8 @@ LOCKS = [
     Patch(
         "a job is not deleted under a run",
         "store",
-        "run = RunLock.take(directory, job_id, sign=False)",
-        "run = RunLock(locks.DirectoryLock(directory))",
+        "            return RunLock.take(directory, job_id, sign=False)",
+        '            return RunLock(locks.DirectoryLock(directory), b"")',
         f"tests/test_service.py {PROCESSES}",
     ),
     Patch(
@@ -580,9 +570,9 @@ LOCKS += [
     ),
     Patch(
         "a run whose directory was moved away holds no other",
-        "store",
-        "lock.held and lock.at_path",
-        "lock.held",
+        "runholds",
+        "hold.lock.held and hold.lock.at_path",
+        "hold.lock.held",
         PROCESSES,
     ),
 ]
@@ -838,15 +828,29 @@ HINTS = [
     Patch(
         "a hint of a journal that was touched behind its commits is not believed",
         "hint",
-        "        or (size > header.offset and changed_ns > _end_written_ns(file, size))\n",
+        "        or (size > header.offset and not _was_written_at(changed_ns, file, size))\n",
         "",
         HINT,
     ),
     Patch(
         "no hint is left of a journal that somebody has touched",
         "hint",
-        "        if changed_ns > known_ns:  # somebody",
-        "        if False:  # somebody",
+        "        if changed_ns > known_ns or ",
+        "        if ",
+        HINT,
+    ),
+    Patch(
+        "a commit of a time that was yet to come is no reason to believe a hint",
+        "hint",
+        "    return until_ns - 2 * _WRITING_NS <= changed_ns <= until_ns\n",
+        "    return changed_ns <= until_ns\n",
+        HINT,
+    ),
+    Patch(
+        "a clock that was ahead is no reason to leave a hint",
+        "hint",
+        " or known_ns > system.now_ns() + _WRITING_NS:",
+        ":",
         HINT,
     ),
     Patch(
@@ -1427,4 +1431,5 @@ PATCHES = [
     *MERGES,
     *PLACES,
     *FORMAT,
+    *RUNS,
 ]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from patches import PATCHES, Patch
+from patch import Patch
+from patches import PATCHES
 
 import journal
 
