@@ -11,7 +11,13 @@ from types import TracebackType
 from typing import Any
 
 from journal.changes import Policy
-from journal.errors import InvalidStateTransition, JobLockedError, JobNotFoundError, JournalError
+from journal.errors import (
+    InvalidStateTransition,
+    InvalidValueError,
+    JobLockedError,
+    JobNotFoundError,
+    JournalError,
+)
 from journal.limits import Limits
 from journal.model import TERMINAL_STATUSES, Job, JobRow, JobStatus
 from journal.outcome import (
@@ -100,16 +106,24 @@ class Attempt:
     ``Exception`` fails it and goes no further, as does :class:`Fail` and its like; anything else
     (KeyboardInterrupt) leaves it to the policy for interrupted rows, and goes on its way. What was
     said before stands. On leaving, what happened is on the disk. An attempt that isn't entered
-    leaves its row pending.
+    before the next one is taken leaves its row pending, and can't be entered any more.
     """
 
     def __init__(self, queue: RowQueue, row: JobRow, retry_on: Errors) -> None:
         self.row = AttemptedRow(row)
+        self.entered = False
         self.settled = False
         self._queue = queue
         self._retry_on = retry_on
 
     def __enter__(self) -> AttemptedRow:
+        if self.settled:
+            raise InvalidValueError(
+                "attempt",
+                self.row.id,
+                "is over, and its row was given back: enter each attempt before you take the next",
+            )
+        self.entered = True
         return self.row
 
     def __exit__(
@@ -168,27 +182,31 @@ def iterate_attempts(
         raise JobNotFoundError(job_id)
     if job.status in TERMINAL_STATUSES:
         return
-    start_run(service, job_id, on_interrupted, resume_command, tell)
-    queue = RowQueue(service, job_id, limits, on_interrupted)
+    is_others = service.holds_run(job_id)
+    is_started = False
     attempt = None
     passed = 0
     try:
+        start_run(service, job_id, on_interrupted, resume_command, tell)
+        is_started = True
+        queue = RowQueue(service, job_id, limits, on_interrupted)
         while (row := _next_row(service, job_id, queue, passed, tell)) is not None:
             attempt = Attempt(queue, row, retry_on)
             yield attempt
-            if not attempt.settled:  # never entered: nothing was done, and is left for another loop
+            if not attempt.entered:  # nothing was done, and is left for another loop
                 attempt.settle(Outcome(kind="unstarted"))
                 passed += 1
     except GeneratorExit:  # the loop was left
-        if attempt is not None and not attempt.settled:
+        if attempt is not None and not attempt.entered:
             attempt.settle(Outcome(kind="unstarted"))
         raise
     finally:
-        with suppress(JournalError):
-            if service.holds_run(job_id):
-                end_job(service, job_id)
-        with suppress(JournalError):
-            service.release_run(job_id)
+        if is_started or not is_others:
+            with suppress(JournalError):
+                if service.holds_run(job_id):
+                    end_job(service, job_id)
+            with suppress(JournalError):
+                service.release_run(job_id)
 
 
 def _next_row(

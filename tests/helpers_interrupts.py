@@ -37,7 +37,7 @@ MODULES: list[ModuleType] = [
     journal.workers,
 ]
 ROWS = 5
-HANG_S = 20.0
+HANG_S = 10.0
 
 Step = tuple[CodeType, int]  # a line of a function, or one of its bytecodes
 

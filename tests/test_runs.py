@@ -665,7 +665,7 @@ class UnreadableFail(Fail):
     """Of which a part raises when it is asked for."""
 
     @property
-    def code(self) -> str:  # type: ignore[override]
+    def code(self) -> str:
         raise RuntimeError
 
     @code.setter
@@ -1327,6 +1327,37 @@ def leave_at_two(job: JobRun, how: Callable[[], Any]) -> None:
         with attempt as row:
             if row.row_number == 2:
                 how()
+
+
+def test_an_attempt_whose_row_was_given_back_is_not_entered(path: Path) -> None:
+    with open_job(path, 2) as job:
+        attempts = list(job.attempts())
+        with pytest.raises(InvalidValueError, match="enter each attempt before"), attempts[0]:
+            pytest.fail("its work would begin")
+        assert statuses(job) == {"pending": 2}
+
+
+def test_an_attempt_that_is_open_is_not_given_back_when_the_next_one_is_taken(path: Path) -> None:
+    with open_job(path, 2) as job:
+        attempts = job.attempts()
+        with next(attempts) as first:
+            with next(attempts):
+                assert job.rows()[0].status == "processing"
+            attempts.close()  # type: ignore[attr-defined]
+            assert job.rows()[first.row_number - 1].status == "processing"
+        assert statuses(job) == {"completed": 2}
+
+
+def test_a_loop_that_can_not_begin_leaves_the_run_of_its_service_alone(path: Path) -> None:
+    gate = Gate()
+    with open_job(path, 2) as job:
+        run = Background(job, gate)
+        gate.wait_for(1)
+        with pytest.raises(JobBusyError):
+            next(job.attempts())
+        assert (job.job.status, job.service.holds_run("j")) == ("running", True)
+        gate.let_go()
+        assert run.report().completed == 2
 
 
 def test_an_interrupt_leaves_its_row_to_a_person_and_pauses_the_job(path: Path) -> None:

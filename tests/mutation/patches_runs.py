@@ -284,8 +284,8 @@ RUNS = [
     Patch(
         "an attempt that isn't entered leaves its row pending",
         "attempts",
-        "            if not attempt.settled:  # never",
-        "            if False:  # never",
+        "            if not attempt.entered:  # nothing",
+        "            if False:  # nothing",
         RUN,
     ),
     Patch(
