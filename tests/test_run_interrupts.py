@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
+import threading
+import time
 from pathlib import Path
 
 import pytest
-from helpers_interrupts import check_each_step, check_each_step_of_the_end
+from helpers_interrupts import HANG_S, check_each_step, check_each_step_of_the_end
+
+import journal
+from journal import JobRow
+from journal.handover import Claim, Outcomes
+from journal.limits import Limits
+from journal.run import Run
+from journal.workers import make_workers
 
 KINDS = ["threads", "asyncio", "executor"]
 
@@ -24,3 +36,47 @@ def test_a_second_interrupt_at_any_step_of_the_end_gives_up_what_is_in_flight_an
     monkeypatch.setattr("journal.run._POLL_S", 0.001)
     monkeypatch.setattr("journal.inflight._GRACE_S", 0.01)
     assert check_each_step_of_the_end(kind, tmp_path, bytecodes=False) > 50
+
+
+def test_whoever_claims_a_row_first_has_it_and_hears_the_same_again() -> None:
+    taken, begun = Claim(), Claim()
+    assert [taken.take_back(), taken.take_back(), taken.begin()] == [True, True, False]
+    assert [begun.begin(), begun.take_back(), begun.take_back()] == [True, False, False]
+
+
+def test_each_further_interrupt_makes_the_end_quicker_and_none_keeps_it_from_its_work(
+    tmp_path: Path,
+) -> None:
+    """As signals do: the second asks what is in flight to end, the third by force, the fourth not."""
+    may_end = threading.Event()
+    begun = threading.Event()
+
+    async def stubborn(_row: JobRow) -> None:
+        begun.set()
+        until_s = time.monotonic() + HANG_S
+        while not may_end.is_set() and time.monotonic() < until_s:
+            try:
+                await asyncio.sleep(0.01)
+            except asyncio.CancelledError:
+                continue
+
+    def interrupt_once_more_whenever_it_was_heard(run: Run) -> None:
+        begun.wait(HANG_S)
+        until_s = time.monotonic() + HANG_S
+        for stops in range(4):
+            os.kill(os.getpid(), signal.SIGINT)
+            while run._stops <= stops and time.monotonic() < until_s:
+                time.sleep(0.001)
+
+    outcomes = Outcomes()
+    with journal.open_job(tmp_path / "j", [{}, {}]) as job:
+        workers = make_workers(stubborn, None, 1, (), outcomes)
+        run = Run(job.service, "j", workers, outcomes, Limits())
+        other = threading.Thread(target=interrupt_once_more_whenever_it_was_heard, args=(run,))
+        other.start()
+        with pytest.raises(KeyboardInterrupt):
+            run.work(handle_signals=False)
+        other.join()
+        may_end.set()
+        assert [str(row.status) for row in job.rows()] == ["needs_review", "pending"]
+        assert (job.job.status, job.service.run_holder("j")) == ("paused", None)

@@ -1152,7 +1152,9 @@ def test_an_outcome_that_another_process_was_faster_with_is_told(path: Path) -> 
         gate.wait_for(1)
         other.complete_row("j:1", "by hand")
         gate.let_go()
-        (problem,) = run.report().problems
+        report = run.report()
+    (problem,) = report.problems
+    assert (report.completed, report.failed) == (0, 0)
     assert "row j:1 ended as completed and this could not be recorded" in problem
     assert problem in run.said
 
