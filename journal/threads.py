@@ -138,7 +138,7 @@ class LoopWorkers:
 
     async def _work(self, ticket: int, row: JobRow, claim: Claim) -> None:
         async with self._turns:
-            if self._closing or not claim.begin():
+            if not claim.begin():
                 return
             begin_s = perf_counter()
             outcome = await self._call(row)

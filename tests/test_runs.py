@@ -597,13 +597,15 @@ def test_a_row_that_waits_for_another_attempt_and_was_failed_by_a_person_stays_f
     def handler(row: JobRow) -> None:
         calls.append(row.row_number)
         if row.row_number == 1:
-            raise Retry(0.3)
-        with JobService(path.parent) as other:
-            other.fail_row("j:1", "E", "not worth it")
+            raise Retry(0.1)
+        if row.row_number == 2:
+            with JobService(path.parent) as other:
+                other.fail_row("j:1", "E", "not worth it")
+            sleep(0.2)  # until it would be its turn
 
-    with open_job(path, 2) as job:
-        report = job.run(handler, max_attempts=3)
-        assert (calls, report.job.status) == ([1, 2], "failed")
+    with open_job(path, 3) as job:
+        report = job.run(handler, max_attempts=3, timeout_s=WAIT_S)
+        assert (calls, report.job.status) == ([1, 2, 3], "failed")
         assert job.rows()[0].error_code == "E"
 
 
@@ -630,34 +632,22 @@ def test_the_threads_of_a_run_end_with_it(path: Path) -> None:
     with open_job(path, 9) as job:
         job.run(lambda _row: sleep(0.01), workers=4)
     for thread in set(threading.enumerate()) - before:
-        thread.join(WAIT_S)
+        thread.join(WAIT_S / 6)
         assert not thread.is_alive(), thread.name
 
 
-@pytest.mark.parametrize("is_coroutine", [False, True])
-def test_workers_that_are_closed_begin_none_of_the_rows_that_wait_for_them(
-    path: Path, *, is_coroutine: bool
-) -> None:
+def test_threads_that_are_closed_begin_none_of_the_rows_that_wait_for_them(path: Path) -> None:
     gate = Gate()
-
-    async def coroutine(row: JobRow) -> None:
-        await asyncio.to_thread(gate, row)
-
-    outcomes = Outcomes()
     with open_job(path, 3) as job:
-        workers = make_workers(coroutine if is_coroutine else gate, None, 1, (), outcomes)
+        workers = make_workers(gate, None, 1, (), Outcomes())
+        before = set(threading.enumerate())
         for ticket, row in enumerate(job.rows()):
             workers.hand_out(ticket, row, Claim())
         gate.wait_for(1)
-        closing = threading.Thread(target=workers.close)
-        closing.start()
-        while closing.is_alive() and not (workers.__dict__.get("_closed") or is_coroutine):
-            pass
+        workers.close()
         gate.let_go()
-        closing.join(WAIT_S)
-        for thread in threading.enumerate():
-            if thread.name in ("journal-worker", "journal-loop"):
-                thread.join(WAIT_S)
+        for thread in set(threading.enumerate()) - before:
+            thread.join(WAIT_S)
         assert gate.calls == [1]
 
 

@@ -177,20 +177,6 @@ RUNS = [
         RUN,
     ),
     Patch(
-        "a row that was given up is asked to end first, and then made to",
-        "inflight",
-        "        force = attempt.tries > 1\n",
-        "        force = False\n",
-        f"{RUN} tests/test_run.py",
-    ),
-    Patch(
-        "a place that hangs is no place",
-        "inflight",
-        "        return self._workers.count - lost\n",
-        "        return self._workers.count\n",
-        RUN,
-    ),
-    Patch(
         "a thread that was given up takes no more rows",
         "threads",
         "            if ticket in self._abandoned:\n",
@@ -208,13 +194,6 @@ RUNS = [
         "threads that are closed begin no row",
         "threads",
         "            if self._closed or not claim.begin():\n",
-        "            if not claim.begin():\n",
-        RUN,
-    ),
-    Patch(
-        "a loop that is closed begins no row",
-        "threads",
-        "            if self._closing or not claim.begin():\n",
         "            if not claim.begin():\n",
         RUN,
     ),
@@ -247,13 +226,6 @@ RUNS = [
         RUN,
     ),
     Patch(
-        "rows that others have put back are looked for",
-        "rowqueue",
-        "            self._rewind()  # another process may have put rows back, or added some\n",
-        "            pass\n",
-        RUN,
-    ),
-    Patch(
         "attempts of earlier runs count",
         "rowqueue",
         "                if attempts >= self._limits.max_attempts > 1 and self._is_used_up(row_id):\n",
@@ -272,13 +244,6 @@ RUNS = [
         "rowqueue",
         "        if again and not self._has_ended():\n",
         "        if again:\n",
-        RUN,
-    ),
-    Patch(
-        "a job that another process has moved keeps its status",
-        "rowqueue",
-        "    if job.status is not JobStatus.RUNNING:\n        return job\n    if job.pending",
-        "    if job.pending",
         RUN,
     ),
     Patch(
