@@ -64,11 +64,18 @@ def test_each_further_interrupt_makes_the_end_quicker_and_none_keeps_it_from_its
         begun.wait(HANG_S)
         until_s = time.monotonic() + HANG_S
         for stops in range(4):
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGUSR1)
             while run._stops <= stops and time.monotonic() < until_s:
                 time.sleep(0.001)
 
+    is_at_work = True
+
+    def interrupt(_number: int, _frame: object) -> None:
+        if is_at_work:
+            raise KeyboardInterrupt
+
     outcomes = Outcomes()
+    before = signal.signal(signal.SIGUSR1, interrupt)
     with journal.open_job(tmp_path / "j", [{}, {}]) as job:
         workers = make_workers(stubborn, None, 1, (), outcomes)
         run = Run(job.service, "j", workers, outcomes, Limits())
@@ -76,7 +83,9 @@ def test_each_further_interrupt_makes_the_end_quicker_and_none_keeps_it_from_its
         other.start()
         with pytest.raises(KeyboardInterrupt):
             run.work(handle_signals=False)
+        is_at_work = False
         other.join()
+        signal.signal(signal.SIGUSR1, before)
         may_end.set()
         assert [str(row.status) for row in job.rows()] == ["needs_review", "pending"]
         assert (job.job.status, job.service.run_holder("j")) == ("paused", None)

@@ -317,20 +317,6 @@ RUNS = [
         "tests/test_open_job.py",
     ),
     Patch(
-        "a run takes over only what is held by hand",
-        "runholds",
-        "        return None if hold is None or hold.by_hand_from is None else holder\n",
-        "        return holder\n",
-        SERVICE,
-    ),
-    Patch(
-        "a hold that was taken over is a run's",
-        "runholds",
-        "        hold.by_hand_from = None\n        hold.is_kept = keep\n",
-        "        hold.is_kept = keep\n",
-        SERVICE,
-    ),
-    Patch(
         "what this process has in flight since it holds the job by hand is not settled",
         "service",
         "                settle_rows(log, on_interrupted, by_hand_from)\n",
@@ -343,13 +329,6 @@ RUNS = [
         "                self._store.runs.release_if_over(log)\n",
         "                pass\n",
         SERVICE,
-    ),
-    Patch(
-        "a run keeps the lock of a job that was ended until it leaves",
-        "runholds",
-        "        if hold is not None and not hold.is_kept and not log.in_commit and is_over(log):\n",
-        "        if hold is not None and not log.in_commit and is_over(log):\n",
-        RUN,
     ),
     Patch(
         "a job that has ended is not deleted with a row in flight",
