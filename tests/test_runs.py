@@ -651,6 +651,27 @@ def test_threads_that_are_closed_begin_none_of_the_rows_that_wait_for_them(path:
         assert gate.calls == [1]
 
 
+def test_no_more_coroutines_are_begun_than_were_asked_for_however_many_wait(path: Path) -> None:
+    active, most = 0, 0
+
+    async def coroutine(_row: JobRow) -> None:
+        nonlocal active, most
+        active += 1
+        most = max(most, active)
+        await asyncio.sleep(0)
+        active -= 1
+
+    outcomes = Outcomes()
+    with open_job(path, 9) as job:
+        workers = make_workers(coroutine, None, 2, (), outcomes)
+        for ticket, row in enumerate(job.rows()):
+            workers.hand_out(ticket, row, Claim())
+        while len(outcomes.came()) < 9:
+            outcomes.wait(WAIT_S)
+        workers.close()
+    assert most == 2
+
+
 class UnreadableFail(Fail):
     """Of which a part raises when it is asked for."""
 
