@@ -1,0 +1,236 @@
+"""A process that works on a store in every way there is, and tells an outside ledger of it.
+
+    python disk_work.py STORE OUTSIDE NAME FIRST_ROW SEED
+
+Threads of it change rows of a job that other such processes work on as well; others have jobs of
+their own. ``OUTSIDE`` is a directory on another disk. What is told are lines of JSON on standard
+output, as of :class:`ledger.Ledger`; a line of standard input is told back, so that whoever asks
+knows all that was told before it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from itertools import count
+from pathlib import Path
+from random import Random
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from ledger import States, do
+
+from journal import JobLockedError, JobService
+from journal.repair import repair_job
+from journal.transfer import pull_job
+
+SHARED = "shared"
+ROWS_A_THREAD = 400
+ROWS_A_PROCESS = 5 * ROWS_A_THREAD
+
+_telling = threading.Lock()
+
+
+def tell(what: str, states: States) -> None:
+    line = json.dumps([what, states]).encode() + b"\n"
+    with _telling:
+        while line:
+            line = line[os.write(1, line) :]
+
+
+def attempt(states: States, call: Callable[[], object], *, synced: bool = True) -> bool:
+    """As :func:`ledger.do`; after a refusal the disk is left alone for a moment."""
+    try:
+        if do(tell, states, call, synced=synced):
+            return True
+    except JobLockedError:  # another one has waited too long for a slow disk
+        tell("refused", states)
+    time.sleep(0.03)
+    return False
+
+
+def data(number: int, pad: int = 20) -> Iterator[dict[str, Any]]:
+    return ({"data": {"n": n, "pad": "x" * pad}} for n in range(number))
+
+
+def state_of(number: int) -> str:
+    return f"completed T-{number}"
+
+
+class Work:
+    """``first`` is the number of the first row of the shared job that is this process's own."""
+
+    def __init__(self, root: Path, outside: Path, name: str, first: int, seed: int) -> None:
+        self.root, self.outside, self.name, self.first = root, outside, name, first
+        self.draw = Random(seed)
+
+    def start(self) -> None:
+        group, alone = JobService(self.root), JobService(self.root)
+        fast = JobService(self.root, sync="none")
+        for work in (
+            partial(self.single_rows, group, 0),
+            partial(self.single_rows, group, 1),
+            partial(self.single_rows, group, 2),
+            partial(self.batches, alone, 3),
+            partial(self.single_rows, fast, 4, synced=False),
+            partial(self.jobs, alone),
+            partial(self.large_jobs, alone),
+            self.pulls,
+            partial(self.repairs, alone),
+            self.write_back,
+        ):
+            threading.Thread(target=_reported, args=(work,), daemon=True).start()
+
+    def rows_of(self, thread: int) -> range:
+        first = self.first + thread * ROWS_A_THREAD
+        return range(first, first + ROWS_A_THREAD)
+
+    def single_rows(self, service: JobService, thread: int, *, synced: bool = True) -> None:
+        for number in self.rows_of(thread):
+            row_id = f"{SHARED}:{number}"
+            start = partial(service.start_row, row_id)
+            complete = partial(service.complete_row, row_id, f"T-{number}")
+            if attempt({row_id: "processing"}, start, synced=synced):
+                attempt({row_id: state_of(number)}, complete, synced=synced)
+            if not synced:
+                time.sleep(0.01)  # it would be done at once
+
+    def batches(self, service: JobService, thread: int) -> None:
+        numbers = self.rows_of(thread)
+        while numbers:
+            length = self.draw.randrange(1, 30)
+            self.complete(service, SHARED, numbers[:length])
+            numbers = numbers[length:]
+
+    def complete(self, service: JobService, job_id: str, numbers: range) -> None:
+        states = {f"{job_id}:{number}": state_of(number) for number in numbers}
+        attempt(states, partial(complete, service, job_id, numbers))
+
+    def make(self, service: JobService, job_id: str, rows: int) -> bool:
+        create = partial(service.create_job, "Made", job_id=job_id, row_data=data(rows))
+        return attempt({job_id: "there"}, create)
+
+    def jobs(self, service: JobService) -> None:
+        """Made, worked on and deleted, but for some."""
+        for number in count():
+            job_id = f"{self.name}-made-{number}"
+            if self.make(service, job_id, 20):
+                self.complete(service, job_id, range(1, self.draw.randrange(2, 20)))
+                if number % 8:
+                    attempt({job_id: "gone"}, partial(service.delete_job, job_id))
+
+    def large_jobs(self, service: JobService) -> None:
+        """Streams of rows, which grow a job until it has had some hints."""
+        for number in count():
+            job_id = f"{self.name}-large-{number}"
+            if not self.make(service, job_id, 0):
+                continue
+            highest = 0
+            for _ in range(20):
+                ids = [f"{job_id}:{row}" for row in range(highest + 1, highest + 61)]
+                tell("is", dict.fromkeys(ids, "absent"))
+                create = partial(service.create_rows, job_id, data(60, pad=2000))
+                if not attempt(dict.fromkeys(ids, "pending"), create):
+                    break
+                highest += 60
+            attempt({job_id: "gone"}, partial(service.delete_job, job_id))
+
+    def pulls(self) -> None:
+        """A job is worked on elsewhere, and taken over here again and again."""
+        job_id, rows = f"{self.name}-moved", 400
+        source = JobService(self.outside, sync="none")
+        source.create_job("Moved", job_id=job_id, row_data=data(rows))
+        states: dict[str, str] = {}
+        service = JobService(self.root)
+        while len(states) < rows:
+            first = len(states) + 1
+            numbers = range(first, min(rows, first + self.draw.randrange(1, 8)) + 1)
+            complete(source, job_id, numbers)
+            states |= {f"{job_id}:{number}": state_of(number) for number in numbers}
+            pull = partial(pull_job, self.root, self.outside / job_id)
+            attempt({job_id: "there", **states}, pull)
+            if self.draw.random() < 0.1:
+                attempt({job_id: "gone"}, partial(service.delete_job, job_id))
+
+    def repairs(self, service: JobService) -> None:
+        """Of a journal that was copied in text mode, or has a flipped bit."""
+        for number in count():
+            job_id = f"{self.name}-hurt-{number}"
+            if not self.make(service, job_id, 40):
+                continue
+            self.complete(service, job_id, range(1, 20))
+            tell("ask", {job_id: "hurt"})
+            path = self.root / job_id / "journal.jsonl"
+            with suppress(OSError):
+                content = bytearray(path.read_bytes())
+                if number % 2:
+                    content[self.draw.randrange(200, len(content) - 200)] ^= 1
+                else:
+                    content = content.replace(b"\n", b"\r\n")
+                _write_durably(path, content)
+            attempt({job_id: "there"}, partial(repair_job, path.parent))
+            attempt({job_id: "gone"}, partial(service.delete_job, job_id))
+
+    def write_back(self) -> None:
+        """What is in the kernel's cache goes to the disk early, as it may, without a flush."""
+        while True:
+            with suppress(OSError):
+                for job_id in os.listdir(self.root):
+                    _start_writing(self.root / job_id / "journal.jsonl")
+            time.sleep(self.draw.random() * 0.02)
+
+
+def _start_writing(path: Path) -> None:
+    with suppress(FileNotFoundError, NotADirectoryError):
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(fd)
+
+
+def complete(service: JobService, job_id: str, numbers: range) -> None:
+    with service.batch(job_id):
+        for number in numbers:
+            service.complete_row(f"{job_id}:{number}", f"T-{number}")
+
+
+def _write_durably(path: Path, content: bytes | bytearray) -> None:
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.rename(file.name, path)
+    fd = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _reported(work: Callable[[], None]) -> None:
+    try:
+        work()
+    except BaseException:  # noqa: BLE001  (whoever reads the ledger is told)
+        tell("crashed", {traceback.format_exc(): ""})
+
+
+def main() -> None:
+    root, outside, name, first, seed = sys.argv[1:]
+    Work(Path(root), Path(outside), name, int(first), int(seed)).start()
+    for line in sys.stdin:
+        tell("told back", {line.strip(): ""})
+    os._exit(0)  # whoever started it has ended, or wants it to
+
+
+if __name__ == "__main__":
+    main()

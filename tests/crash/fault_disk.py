@@ -1,0 +1,461 @@
+"""A disk with a volatile write cache and faults on demand, under a real file system.
+
+The disk is a file that a FUSE process serves; a loop device stands on it, and on that the kernel's
+own ext4, xfs or btrfs. A write is acknowledged as soon as it is in the cache, as by a real drive; a
+flush makes it durable. What a power cut leaves is mounted beside it, from a copy::
+
+    with FaultDisk("ext4", "data=writeback") as disk:
+        ...                            # work below disk.mount
+        disk.fail_writes(1, b'"crc":') # the next write that holds these bytes fails: EIO
+        disk.fail_flushes(1)           # the next flush fails; drop=True: the cache is lost with it
+        disk.slow_down(0.05)           # each flush takes so long
+        with disk.cut(seed=7) as cut:  # the power goes now: the rest is there or not, by chance
+            ...                        # below cut.root; work on the disk itself goes on meanwhile
+
+Whatever becomes of the process that uses it, all is taken down again: a keeper, a process of its
+own, waits for its end and unmounts. Nothing hangs for ever: the FUSE process ends by itself after
+``LIFETIME_S``, and then all that waits for the disk gets an error.
+
+Run as a program this is the FUSE process.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import platform
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from random import Random
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+KINDS = ("ext4", "xfs", "btrfs")
+LIFETIME_S = 600
+COMMAND_S = 30
+# What a drive writes whole: a btrfs doesn't survive half of its superblock.
+_SECTOR_BYTES = {"ext4": 512, "xfs": 512, "btrfs": 4096}
+REQUEST_KB = 4  # many small writes: more states; FUSE takes at most 128 at a time
+
+DISK_NAME = "disk"
+
+# What each skip of a test that needs such a disk begins with, and nothing else does.
+NO_FAULT_DISK = "no disk with faults can be made here: "
+
+_SIZES = {"ext4": "64M", "xfs": "320M", "btrfs": "256M"}
+_MAKE = {
+    "ext4": "mkfs.ext4 -q -F -b 4096 -E nodiscard,lazy_itable_init=0,lazy_journal_init=0",
+    "xfs": "mkfs.xfs -q -f -K",
+    "btrfs": "mkfs.btrfs -q -f -K",
+}
+# A copy of a file system is mounted beside it.
+_COPY_OPTIONS = {"ext4": "loop", "xfs": "loop,nouuid", "btrfs": "loop"}
+
+# Ends with the disk's user, or a line from it; a mount by "loop" takes its device away itself.
+_KEEPER = """
+trap '' INT HUP TERM
+read -r _
+for mount in "$1"/cut-*/mount "$1/mount" "$1/fuse"; do
+    findmnt "$mount" >/dev/null || continue
+    timeout -k 1 20 umount "$mount" 2>/dev/null || umount -l "$mount"
+done
+rm -rf --one-file-system "$1"
+"""
+
+
+class Cut(NamedTuple):
+    """What a power cut has left: where it is mounted; of how many writes how many are there."""
+
+    root: Path
+    pending: int
+    kept: int
+
+
+def why_no_fault_disk() -> str | None:
+    """What is missing here, as a test's reason to be skipped; None if a disk can be made."""
+    lacking = [name for name, there in _needed().items() if not there()]
+    return NO_FAULT_DISK + ", ".join(lacking) if lacking else None
+
+
+def _needed() -> dict[str, Callable[[], bool]]:
+    tools = ["losetup", "findmnt", *(f"mkfs.{kind}" for kind in KINDS)]
+    return {
+        "it isn't Linux 6.7 or newer": _is_new_linux,  # older ones don't mount a copy of a btrfs
+        "it takes root, who may mount": _may_mount,
+        "FUSE": lambda: _opens("/dev/fuse"),
+        "loop devices": lambda: _opens("/dev/loop-control") and _has_free_loop(),
+        **{name: _found(name) for name in tools},
+        **{f"{kind} in the kernel": _in_kernel(kind) for kind in KINDS},
+        "mfusepy with libfuse": _has_mfusepy,
+    }
+
+
+def _is_new_linux() -> bool:
+    version = platform.release().split(".")[:2]
+    return sys.platform == "linux" and [int(part) for part in version] >= [6, 7]
+
+
+def _may_mount() -> bool:
+    status = Path("/proc/self/status")
+    if os.geteuid() or not status.exists():
+        return False
+    (mask,) = [line for line in status.read_text().splitlines() if line.startswith("CapEff:")]
+    return bool(int(mask.split()[1], 16) >> 21 & 1)  # CAP_SYS_ADMIN
+
+
+def _opens(device: str) -> bool:
+    try:
+        os.close(os.open(device, os.O_RDWR))
+    except OSError:
+        return False
+    return True
+
+
+def _has_free_loop() -> bool:
+    if shutil.which("losetup") is None:
+        return False
+    done = subprocess.run(["losetup", "-f"], capture_output=True, text=True, check=False)
+    return done.returncode == 0 and os.path.exists(done.stdout.strip())
+
+
+def _found(tool: str) -> Callable[[], bool]:
+    return lambda: shutil.which(tool) is not None
+
+
+def _in_kernel(kind: str) -> Callable[[], bool]:
+    def there() -> bool:
+        listed = Path("/proc/filesystems")
+        if not listed.exists():
+            return False
+        if kind not in listed.read_text().split() and shutil.which("modprobe"):
+            subprocess.run(["modprobe", "-q", kind], capture_output=True, check=False)
+        return kind in listed.read_text().split()
+
+    return there
+
+
+def _has_mfusepy() -> bool:
+    try:
+        import mfusepy  # noqa: F401, PLC0415
+    except (ImportError, OSError):  # OSError: there is no libfuse
+        return False
+    return True
+
+
+class FaultDisk:
+    """See the module. ``options`` are those of mount."""
+
+    def __init__(self, kind: str, options: str = "") -> None:
+        self.kind = kind
+        self._options = f"loop,{options}" if options else "loop"
+        self._server: subprocess.Popen[str] | None = None
+        self._lock = threading.Lock()  # one question to the server at a time
+
+    def __enter__(self) -> Self:
+        self._dir = _fast_directory(f"fault-disk-{self.kind}-")
+        self.mount, fuse, base = (self._dir / name for name in ("mount", "fuse", "base"))
+        self._keeper = subprocess.Popen(
+            ["sh", "-c", _KEEPER, "keeper", self._dir],
+            stdin=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is for who uses the disk
+        )
+        try:
+            self.mount.mkdir()
+            fuse.mkdir()
+            run("truncate", "-s", _SIZES[self.kind], base)
+            run(*_MAKE[self.kind].split(), base)
+            self._server = subprocess.Popen(
+                [sys.executable, __file__, fuse, base, str(_SECTOR_BYTES[self.kind])],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            )
+            self._ask("wait until it is there")
+            run("mount", "-o", self._options, fuse / DISK_NAME, self.mount)
+            _limit_requests(self.mount)
+        except BaseException:
+            self._take_down()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._take_down()
+
+    def _take_down(self) -> None:
+        server, stdin = self._server, self._keeper.stdin
+        assert stdin is not None
+        try:
+            if server is not None and server.poll() is None:
+                self.heal()
+        finally:
+            stdin.close()
+            try:
+                self._keeper.wait(2 * COMMAND_S)
+            finally:
+                if server is not None:
+                    server.kill()  # what still waits for the disk gets an error
+                    server.communicate()
+
+    def unmount(self) -> None:
+        """Cleanly: what the file system still holds is written, as far as the disk takes it."""
+        run("umount", self.mount)
+
+    def fail_writes(self, count: int, pattern: bytes = b"") -> None:
+        """The next ``count`` writes that hold ``pattern`` fail, and nothing of them is written."""
+        self._ask("fail writes", count, pattern.decode("latin-1"))
+
+    def fail_flushes(self, count: int, *, drop: bool = False) -> None:
+        """The next ``count`` flushes fail; ``drop``: and what was cached is gone."""
+        self._ask("fail flushes", count, drop)
+
+    def slow_down(self, seconds: float) -> None:
+        """Each flush takes so long."""
+        self._ask("slow down", seconds)
+
+    def heal(self) -> None:
+        """No more faults, and quick."""
+        self._ask("heal")
+
+    def failures(self) -> int:
+        """How many writes and flushes have failed."""
+        failed: int = self._ask("failures")
+        return failed
+
+    @contextmanager
+    def cut(self, seed: int | None = None) -> Iterator[Cut]:
+        """What a power cut at this moment leaves, mounted for the block; the disk itself goes on.
+
+        Of the writes that were not flushed, nothing is there; or, with a ``seed``, a random choice
+        in a random order, some of them torn at a sector.
+        """
+        with tempfile.TemporaryDirectory(prefix="cut-", dir=self._dir) as name:
+            image, mount = Path(name) / "image", Path(name) / "mount"
+            mount.mkdir()
+            pending, kept = self._ask("cut", str(image), seed)
+            run("mount", "-o", _COPY_OPTIONS[self.kind], image, mount)
+            try:
+                yield Cut(mount, pending, kept)
+            finally:
+                run("umount", mount)
+
+    def _ask(self, *words: object) -> Any:
+        server = self._server
+        assert server is not None
+        assert server.stdin is not None
+        assert server.stdout is not None
+        with self._lock:
+            server.stdin.write(json.dumps(words) + "\n")
+            server.stdin.flush()
+            answer = server.stdout.readline()
+        if not answer:
+            raise RuntimeError("the disk's process has ended")
+        return json.loads(answer)
+
+
+def _fast_directory(prefix: str) -> Path:
+    shared = Path("/dev/shm")
+    fast = shared.is_dir() and shutil.disk_usage(shared).free > 1 << 30
+    return Path(tempfile.mkdtemp(prefix=prefix, dir=shared if fast else None))
+
+
+def _limit_requests(mount: Path) -> None:
+    """Have each request to the loop device be one to FUSE.
+
+    If the second of two fails, the loop device counts the first as all of it, and tells nobody.
+    """
+    words = ["findmnt", "-n", "-o", "SOURCE", str(mount)]
+    device = subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+    queue = Path("/sys/block") / Path(device).name / "queue"
+    (queue / "max_sectors_kb").write_text(str(REQUEST_KB))
+
+
+def run(*words: object) -> None:
+    """Run a command that must succeed, and soon."""
+    done = subprocess.run(
+        [str(word) for word in words],
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_S,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"{words[0]} {words[1:]}: {done.stderr.strip()}")
+
+
+# --- the process that serves it ----------------------------------------------------------------
+
+
+class Platter:
+    """What is on the disk, what is in its cache, and which faults are to come."""
+
+    def __init__(self, base: str, sector_bytes: int) -> None:
+        self.size = os.path.getsize(base)
+        self.slow_s = 0.0
+        self._base = base
+        self._sector_bytes = sector_bytes
+        self._fd = os.open(base, os.O_RDWR)  # what is durable
+        self._lock = threading.Lock()
+        self._pending: list[tuple[int, bytes]] = []  # in the order of the writes
+        self._failing_writes = 0
+        self._pattern = b""
+        self._failing_flushes = 0
+        self._drop = False
+        self._failed = 0
+
+    def read(self, length: int, offset: int) -> bytes:
+        with self._lock:
+            data = bytearray(os.pread(self._fd, length, offset))
+            end = offset + len(data)
+            for at, piece in self._pending:
+                first, last = max(at, offset), min(at + len(piece), end)
+                if first < last:
+                    data[first - offset : last - offset] = piece[first - at : last - at]
+            return bytes(data)
+
+    def write(self, data: bytes, offset: int) -> bool:
+        """Whether it is in the cache."""
+        with self._lock:
+            if self._failing_writes and self._pattern in data:
+                self._failing_writes -= 1
+                self._failed += 1
+                return False
+            self._pending.append((offset, data))
+            return True
+
+    def flush(self) -> bool:
+        """Whether all that was written is durable."""
+        time.sleep(self.slow_s)
+        with self._lock:
+            fails = self._failing_flushes > 0
+            if fails:
+                self._failing_flushes -= 1
+                self._failed += 1
+            else:
+                _apply(self._fd, self._pending)
+            if not fails or self._drop:
+                self._pending.clear()
+            return not fails
+
+    def answer(self, words: list[Any]) -> object:
+        with self._lock:
+            match words:
+                case ["wait until it is there"]:
+                    return None
+                case ["heal"]:
+                    self._failing_writes = self._failing_flushes = 0
+                    self.slow_s = 0.0
+                    return None
+                case ["fail writes", count, pattern]:
+                    self._failing_writes, self._pattern = count, pattern.encode("latin-1")
+                    return None
+                case ["fail flushes", count, drop]:
+                    self._failing_flushes, self._drop = count, drop
+                    return None
+                case ["slow down", seconds]:
+                    self.slow_s = seconds
+                    return None
+                case ["failures"]:
+                    return self._failed
+                case ["cut", image, seed]:
+                    return self._cut(image, seed)
+                case _:
+                    raise ValueError(words)
+
+    def _cut(self, image: str, seed: int | None) -> tuple[int, int]:
+        """How many writes were not flushed, and of how many there is something."""
+        subprocess.run(["cp", "--sparse=always", self._base, image], check=True)
+        kept = [] if seed is None else self._some(Random(seed))
+        with open(image, "r+b", buffering=0) as file:
+            _apply(file.fileno(), kept)
+        return len(self._pending), len(kept)
+
+    def _some(self, draw: Random) -> list[tuple[int, bytes]]:
+        """Few, half or most of the writes; in their order, or in any; some of them torn."""
+        share = draw.choice((0.1, 0.5, 0.9))
+        kept = [write for write in self._pending if draw.random() < share]
+        if draw.random() < 0.5:
+            draw.shuffle(kept)
+        return [self._torn(write, draw) if draw.random() < 0.2 else write for write in kept]
+
+    def _torn(self, write: tuple[int, bytes], draw: Random) -> tuple[int, bytes]:
+        """A run of its sectors."""
+        offset, data = write
+        size = self._sector_bytes
+        sectors = -(-len(data) // size)
+        first = draw.randrange(sectors)
+        end = draw.randint(first + 1, sectors)
+        return offset + first * size, data[first * size : end * size]
+
+
+def _apply(fd: int, writes: list[tuple[int, bytes]]) -> None:
+    for at, piece in writes:
+        os.pwrite(fd, piece, at)
+
+
+def serve(mount_point: str, base: str, sector_bytes: str) -> None:
+    import mfusepy  # noqa: PLC0415  (only who makes a disk needs it)
+
+    platter = Platter(base, int(sector_bytes))
+    owner = {"st_uid": 0, "st_gid": 0, "st_atime": 0, "st_mtime": 0, "st_ctime": 0}
+    directory = {**owner, "st_mode": stat.S_IFDIR | 0o700, "st_nlink": 2}
+    file = {**owner, "st_mode": stat.S_IFREG | 0o600, "st_nlink": 1, "st_size": platter.size}
+
+    class Operations(mfusepy.Operations):  # type: ignore[misc]  # it has no types
+        use_ns = True
+
+        def getattr(self, path: str, _fh: int | None = None) -> dict[str, int]:
+            if path not in {"/", f"/{DISK_NAME}"}:
+                raise mfusepy.FuseOSError(errno.ENOENT)
+            return directory if path == "/" else file
+
+        def readdir(self, _path: str, _fh: int) -> list[str]:
+            return [".", "..", DISK_NAME]
+
+        def open(self, _path: str, _flags: int) -> int:
+            return 1
+
+        def read(self, _path: str, size: int, offset: int, _fh: int) -> bytes:
+            return platter.read(size, offset)
+
+        def write(self, _path: str, data: bytes, offset: int, _fh: int) -> int:
+            if not platter.write(bytes(data), offset):
+                raise mfusepy.FuseOSError(errno.EIO)
+            return len(data)
+
+        def fsync(self, _path: str, _datasync: int, _fh: int) -> int:
+            if not platter.flush():
+                raise mfusepy.FuseOSError(errno.EIO)
+            return 0
+
+        def init(self, _path: str) -> None:
+            threading.Thread(target=_listen, args=(platter,), daemon=True).start()
+
+    signal.alarm(LIFETIME_S)
+    options = {"big_writes": True} if mfusepy.fuse_version_major == 2 else {}
+    mfusepy.FUSE(Operations(), mount_point, foreground=True, nothreads=True, **options)
+
+
+def _listen(platter: Platter) -> None:
+    for line in sys.stdin:
+        print(json.dumps(platter.answer(json.loads(line))), flush=True)
+    platter.answer(["heal"])  # who used it has ended
+
+
+if __name__ == "__main__":
+    serve(*sys.argv[1:])

@@ -1,0 +1,101 @@
+"""On a disk that fails, loses its cache and its power, below file systems of the kernel.
+
+What is done here in seconds is done at length by ``python tests/crash/power.py``.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from disk_errors import (
+    SCENARIOS,
+    End,
+    Scenario,
+    at_random,
+    restart,
+    same_process,
+)
+from fault_disk import KINDS, why_no_fault_disk
+from power import FILE_SYSTEMS, Tally, cut_power, fail
+
+WHY_NOT = why_no_fault_disk()
+pytestmark = pytest.mark.skipif(WHY_NOT is not None, reason=WHY_NOT or "")
+
+SEED = 2024
+Count = Callable[[str, int], None]
+
+
+def assert_nothing_lost(tally: Tally, count: Count) -> None:
+    count("failures of a disk below a real file system", tally.failures)
+    count("states that a power cut has left on a real file system", tally.states)
+    assert tally.lost == []
+    assert tally.done > 0
+
+
+# What takes longest runs on one file system here.
+CASES = [
+    *((same_process, kind, "power cut") for kind in KINDS),
+    *((restart, kind, "unmount") for kind in KINDS),
+    *((one, KINDS[n % 3], "power cut") for n, one in enumerate(SCENARIOS) if n > 1),
+]
+
+
+@pytest.mark.parametrize(("scenario", "kind", "end"), CASES)
+def test_after_a_write_error_work_goes_on_and_nothing_acknowledged_is_lost(
+    scenario: Scenario, kind: str, end: End, count: Count
+) -> None:
+    tally = fail(scenario, kind, end, SEED)
+    assert tally.failures > 0
+    assert_nothing_lost(tally, count)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_errors_at_any_time_lose_nothing_acknowledged_and_say_what_is_known(
+    seed: int, count: Count
+) -> None:
+    assert_nothing_lost(fail(at_random, KINDS[seed], "power cut", SEED + seed), count)
+
+
+@pytest.mark.parametrize(("kind", "options"), FILE_SYSTEMS)
+def test_a_power_cut_at_any_moment_loses_nothing_acknowledged(
+    kind: str, options: str, count: Count
+) -> None:
+    assert_nothing_lost(cut_power(kind, options, 4, SEED), count)
+
+
+USES_A_DISK = """
+import sys
+from fault_disk import FaultDisk
+with FaultDisk("ext4") as disk:
+    with open(disk.mount / "open", "w") as file:
+        print(disk.mount, flush=True)
+        sys.stdin.read()
+"""
+
+
+def test_a_disk_is_taken_down_though_its_user_is_killed() -> None:
+    path = str(Path(__file__).parent)
+    user = subprocess.Popen(
+        [sys.executable, "-c", USES_A_DISK],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    assert user.stdout is not None
+    mount = Path(user.stdout.readline().strip())
+    assert mount.is_mount()
+    user.send_signal(signal.SIGKILL)
+    user.communicate()
+    end = time.monotonic() + 60
+    while mount.parent.exists():
+        assert time.monotonic() < end
+        time.sleep(0.01)  # what takes it down is nobody's child
+    assert str(mount.parent) not in Path("/proc/mounts").read_text()
