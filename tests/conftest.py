@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections import Counter
 from collections.abc import Callable
 
 import pytest
+from fault_disk import NO_FAULT_DISK
 from hypothesis import Phase, settings
 
 # For the mutation check: whether an example fails is all it asks, and shrinking takes minutes.
@@ -42,3 +44,21 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("tried")
         for what, number in sorted(sums.items()):
             terminalreporter.write_line(f"{number:>9,} {what}")
+    for reason in unexpected_skips(terminalreporter):
+        terminalreporter.write_line(f"skipped, and NO_SKIPS is set: {reason}")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """With NO_SKIPS=1 a test that is skipped fails the run, but for want of a disk with faults."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and unexpected_skips(reporter):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def unexpected_skips(reporter: pytest.TerminalReporter) -> list[str]:
+    if not os.environ.get("NO_SKIPS"):
+        return []
+    skipped = [report.longrepr for report in reporter.stats.get("skipped", [])]
+    reasons = [f"{path}:{line}: {why.removeprefix('Skipped: ')}" for path, line, why in skipped]
+    return sorted(reason for reason in set(reasons) if NO_FAULT_DISK not in reason)

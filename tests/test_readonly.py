@@ -303,3 +303,16 @@ def test_what_may_only_be_read_is_packed_compared_and_pulled_from(
     assert "could not" in refused.stderr
     assert "Traceback" not in refused.stderr
     assert store.content() == before
+
+
+def test_a_root_in_which_nothing_may_be_made_is_refused_by_its_path(tmp_path: Path) -> None:
+    root = tmp_path / "jobs"
+    root.mkdir(mode=0o500)
+    (told,) = ReadOnlyStore(root, unprivileged()).script("""
+        try:
+            JobService(root).create_job("x")
+        except StoreError as error:
+            print(error.path, "|", error)
+    """)
+    assert told.startswith(f"{root} | {root} cannot be used as a store of jobs: ")
+    assert list(root.iterdir()) == []

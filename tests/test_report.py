@@ -500,6 +500,7 @@ def listening() -> Iterator[tuple[str, list[str]]]:
 in_browser = pytest.mark.skipif(CHROMIUM is None, reason="Chromium isn't installed here")
 
 
+@pytest.mark.browser
 @in_browser
 def test_a_browser_asks_for_nothing_and_runs_nothing_of_the_data(tmp_path: Path) -> None:
     with listening() as (address, asked):
@@ -517,6 +518,7 @@ def test_a_browser_asks_for_nothing_and_runs_nothing_of_the_data(tmp_path: Path)
         assert asked == ["/bare"]
 
 
+@pytest.mark.browser
 @in_browser
 def test_the_filter_shows_the_rows_that_contain_all_words(tmp_path: Path) -> None:
     failed_job(tmp_path / "store", 20)

@@ -247,7 +247,7 @@ def at_random(disk: FaultDisk, root: Path, ledger: Ledger, draw: Random) -> None
             thread.start()
         for _ in range(1 if kind.startswith("flushes") else draw.randrange(2, 8)):
             disk.slow_down(draw.random() * 0.01)
-            time.sleep(draw.random() * 0.05)  # the moment of the error is what is random here
+            time.sleep(draw.random() * 0.15)  # the moment of the error is what is random here
             if kind.startswith("flushes"):
                 disk.fail_flushes(1, drop=kind != "flushes")
             else:
@@ -265,7 +265,8 @@ def _until(stop: threading.Event, worker: Worker, first: int) -> None:
     for number in range(first, first + 100):
         if stop.is_set():
             return
-        worker.one(number)
+        if not worker.one(number):
+            time.sleep(0.01)  # else a file system that has given up would be asked for all of them
 
 
 def _wait_for(there: Callable[[], bool]) -> None:
