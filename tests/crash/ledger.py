@@ -37,8 +37,10 @@ def do(note: Note, states: States, call: Callable[[], object], *, synced: bool =
     """Ask for a change that leads to these states; whether it was acknowledged.
 
     A StorageError says that nothing of it is there, also after a power cut. Without ``synced``
-    nothing is promised of what was done.
+    nothing is promised of what was done, and a power cut may damage the end of the journal.
     """
+    if not synced:
+        note("ask", {key.partition(":")[0]: "hurt" for key in states})
     note("ask", states)
     try:
         call()
@@ -128,7 +130,7 @@ def _losses_of(
         return [f"{job_id} is there, and was deleted"]
     try:
         if "hurt" in may and verify_job(directory).damaged:
-            repair_job(directory)
+            repair_job(directory, open_rows="keep")
         if verify_job(directory).damaged:
             return [f"{job_id}: {verify_job(directory).findings}"]
         with JobService(root) as service:

@@ -32,7 +32,17 @@ from typing import Self
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for the command; pytest has it there already
 
-from disk_errors import COMMIT, ENDS, SCENARIOS, End, Scenario, at_random
+from disk_errors import (
+    COMMIT,
+    ENDS,
+    JOB,
+    SCENARIOS,
+    End,
+    Scenario,
+    Worker,
+    at_random,
+    make_job,
+)
 from disk_work import ROWS_A_PROCESS, SHARED, data
 from fault_disk import KINDS, FaultDisk, why_no_fault_disk
 from ledger import Ledger, do, losses
@@ -53,7 +63,7 @@ class Tally:
     pending: int = 0  # writes that were not flushed when the power went
     kept: int = 0  # of which there was something
     failures: int = 0  # writes and flushes that failed
-    written_anew: int = 0  # how often the shared journal was found to be another file
+    written_anew: int = 0  # cuts since which, or in which, a journal was written to a new file
     done: int = 0
     refused: int = 0
     unknown: int = 0
@@ -159,6 +169,36 @@ def _cut_power_of_one(kind: str, options: str, states: int, draw: Random) -> Tal
     return tally
 
 
+def cut_power_in_writing_anew(kind: str, options: str, seed: int) -> Tally:
+    """What a writer without syncs has left can't be written; the power goes as it is written anew."""
+    tally, ledger, draw = Tally(), Ledger(), Random(seed)
+    with FaultDisk(kind, options) as disk:
+        root = disk.mount / "jobs"
+        make_job(root, ledger)
+        new = root / JOB / "journal.jsonl.new"
+        with JobService(root, sync="none") as fast, JobService(root) as service:
+            Worker(fast, ledger, synced=False).work(range(1, draw.randrange(20, 60)))
+            disk.fail_writes(1, COMMIT)
+            disk.slow_down(0.1)
+            worker = Worker(service, ledger)
+            thread = threading.Thread(target=worker.work, args=(range(101, 104),))
+            thread.start()
+            while thread.is_alive():
+                time.sleep(draw.random() * 0.02)  # the moment of the cut is what is random here
+                tally.written_anew += new.exists()
+                before = ledger.moment()
+                with disk.cut(draw.randrange(1 << 30)) as cut:
+                    possible = ledger.possible(before, ledger.moment())
+                    tally.lost += losses(cut.root / "jobs", possible)
+                tally.states += 1
+                tally.pending += cut.pending
+                tally.kept += cut.kept
+            thread.join()
+        tally.failures = disk.failures()
+    tally.count(ledger)
+    return tally
+
+
 def is_read_only(path: Path) -> bool:
     """Whether the file system has given up, as some do when they can't write what is their own."""
     try:
@@ -224,8 +264,16 @@ def main() -> int:
     )
     share = -(-options.states // len(FILE_SYSTEMS))
     for kind, mount_options in FILE_SYSTEMS:
+        name = f"{kind} {mount_options}".strip()
+        lost += _told(
+            f"power cuts in writing anew, {name}",
+            [
+                partial(cut_power_in_writing_anew, kind, mount_options, options.seed + turn)
+                for turn in range(options.rounds)
+            ],
+        )
         cuts = partial(cut_power, kind, mount_options, share, options.seed)
-        lost += _told(f"power cuts, {kind} {mount_options}".strip(), [cuts])
+        lost += _told(f"power cuts, {name}", [cuts])
     return 1 if lost else 0
 
 

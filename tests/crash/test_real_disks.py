@@ -23,7 +23,7 @@ from disk_errors import (
     same_process,
 )
 from fault_disk import KINDS, why_no_fault_disk
-from power import FILE_SYSTEMS, Tally, cut_power, fail
+from power import FILE_SYSTEMS, Tally, cut_power, cut_power_in_writing_anew, fail
 
 WHY_NOT = why_no_fault_disk()
 pytestmark = pytest.mark.skipif(WHY_NOT is not None, reason=WHY_NOT or "")
@@ -68,6 +68,14 @@ def test_a_power_cut_at_any_moment_loses_nothing_acknowledged(
     kind: str, options: str, count: Count
 ) -> None:
     assert_nothing_lost(cut_power(kind, options, 4, SEED), count)
+
+
+def test_a_power_cut_while_a_journal_is_written_anew_loses_nothing_acknowledged(
+    count: Count,
+) -> None:
+    tally = cut_power_in_writing_anew("ext4", "data=writeback", SEED)
+    assert tally.written_anew > 0
+    assert_nothing_lost(tally, count)
 
 
 USES_A_DISK = """
