@@ -25,6 +25,7 @@ import errno
 import json
 import os
 import platform
+import re
 import shutil
 import signal
 import stat
@@ -84,14 +85,14 @@ class Cut(NamedTuple):
 def why_no_fault_disk() -> str | None:
     """What is missing here, as a test's reason to be skipped; None if a disk can be made."""
     lacking = [name for name, there in _needed().items() if not there()]
-    return NO_FAULT_DISK + ", ".join(lacking) if lacking else None
+    return f"{NO_FAULT_DISK}there is no {', '.join(lacking)}" if lacking else None
 
 
 def _needed() -> dict[str, Callable[[], bool]]:
     tools = ["losetup", "findmnt", *(f"mkfs.{kind}" for kind in KINDS)]
     return {
-        "it isn't Linux 6.7 or newer": _is_new_linux,  # older ones don't mount a copy of a btrfs
-        "it takes root, who may mount": _may_mount,
+        "Linux 6.7 or newer": _is_new_linux,  # older ones don't mount a copy of a btrfs
+        "root, who may mount": _may_mount,
         "FUSE": lambda: _opens("/dev/fuse"),
         "loop devices": lambda: _opens("/dev/loop-control") and _has_free_loop(),
         **{name: _found(name) for name in tools},
@@ -101,8 +102,9 @@ def _needed() -> dict[str, Callable[[], bool]]:
 
 
 def _is_new_linux() -> bool:
-    version = platform.release().split(".")[:2]
-    return sys.platform == "linux" and [int(part) for part in version] >= [6, 7]
+    found = re.match(r"(\d+)\.(\d+)", platform.release())
+    version = tuple(map(int, found.groups())) if found else (0, 0)
+    return sys.platform == "linux" and version >= (6, 7)
 
 
 def _may_mount() -> bool:

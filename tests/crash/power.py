@@ -63,7 +63,7 @@ class Tally:
     pending: int = 0  # writes that were not flushed when the power went
     kept: int = 0  # of which there was something
     failures: int = 0  # writes and flushes that failed
-    written_anew: int = 0  # cuts since which, or in which, a journal was written to a new file
+    written_anew: int = 0  # how often a journal was found to be another file
     done: int = 0
     refused: int = 0
     unknown: int = 0
@@ -175,7 +175,8 @@ def cut_power_in_writing_anew(kind: str, options: str, seed: int) -> Tally:
     with FaultDisk(kind, options) as disk:
         root = disk.mount / "jobs"
         make_job(root, ledger)
-        new = root / JOB / "journal.jsonl.new"
+        path = root / JOB / "journal.jsonl"
+        inode = path.stat().st_ino
         with JobService(root, sync="none") as fast, JobService(root) as service:
             Worker(fast, ledger, synced=False).work(range(1, draw.randrange(20, 60)))
             disk.fail_writes(1, COMMIT)
@@ -185,7 +186,6 @@ def cut_power_in_writing_anew(kind: str, options: str, seed: int) -> Tally:
             thread.start()
             while thread.is_alive():
                 time.sleep(draw.random() * 0.02)  # the moment of the cut is what is random here
-                tally.written_anew += new.exists()
                 before = ledger.moment()
                 with disk.cut(draw.randrange(1 << 30)) as cut:
                     possible = ledger.possible(before, ledger.moment())
@@ -194,6 +194,7 @@ def cut_power_in_writing_anew(kind: str, options: str, seed: int) -> Tally:
                 tally.pending += cut.pending
                 tally.kept += cut.kept
             thread.join()
+            tally.written_anew = path.stat().st_ino != inode
         tally.failures = disk.failures()
     tally.count(ledger)
     return tally
