@@ -8,7 +8,7 @@ flush makes it durable. What a power cut leaves is mounted beside it, from a cop
         ...                            # work below disk.mount
         disk.fail_writes(1, b'"crc":') # the next write that holds these bytes fails: EIO
         disk.fail_flushes(1)           # the next flush fails; drop=True: the cache is lost with it
-        disk.slow_down(0.05)           # each flush takes so long
+        disk.slow_down(0.05)           # each flush takes so long, and each write that fails
         with disk.cut(seed=7) as cut:  # the power goes now: the rest is there or not, by chance
             ...                        # below cut.root; work on the disk itself goes on meanwhile
 
@@ -227,7 +227,7 @@ class FaultDisk:
         self._ask("fail flushes", count, drop)
 
     def slow_down(self, seconds: float) -> None:
-        """Each flush takes so long."""
+        """Each flush takes so long, and each write that fails."""
         self._ask("slow down", seconds)
 
     def heal(self) -> None:
@@ -333,12 +333,15 @@ class Platter:
     def write(self, data: bytes, offset: int) -> bool:
         """Whether it is in the cache."""
         with self._lock:
-            if self._failing_writes and self._pattern in data:
+            fails = self._failing_writes > 0 and self._pattern in data
+            if fails:
                 self._failing_writes -= 1
                 self._failed += 1
-                return False
-            self._pending.append((offset, data))
-            return True
+            else:
+                self._pending.append((offset, data))
+        if fails:
+            time.sleep(self.slow_s)
+        return not fails
 
     def flush(self) -> bool:
         """Whether all that was written is durable."""
