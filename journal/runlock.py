@@ -42,7 +42,7 @@ class RunLock:
                 if not lock.is_at_path() or not files.exists(directory / JOURNAL_NAME):  # deleted
                     raise JobNotFoundError(job_id)
                 if sign:
-                    _sign(directory / RUN_LOCK_NAME)
+                    text = _sign(directory / RUN_LOCK_NAME)
             except BaseException:  # the error may be kept, and the lock with it
                 lock.close()
                 raise
@@ -114,15 +114,17 @@ def last_holder(directory: Path) -> RunHolder | None:
     return holder if holder.host else None
 
 
-def _sign(path: Path) -> None:
-    """Write down who holds the lock."""
+def _sign(path: Path) -> bytes:
+    """Write down who holds the lock; what is written."""
     holder = RunHolder(system.host_name(), system.process_id(), time_text(now()))
+    text = msgspec.json.encode(holder) + b"\n"
     try:
-        files.write_small(path, msgspec.json.encode(holder) + b"\n")
+        files.write_small(path, text)
     except FileNotFoundError:  # the directory was deleted
         raise
     except OSError as error:
         raise handles.storage_error(path, "write", error) from error
+    return text
 
 
 def _read_holder(directory: Path) -> RunHolder:
