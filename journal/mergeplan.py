@@ -13,7 +13,7 @@ from journal.format import ELSEWHERE, LOST_CHECKSUM, RowRecord, RowStatusRecord
 from journal.index import COMPLETED, NEEDS_REVIEW, STATUSES
 from journal.log import Log
 from journal.parted import Change, RowChanges
-from journal.replay import Position
+from journal.replay import START, Position
 from journal.rows import read_row
 
 
@@ -38,6 +38,9 @@ class Plan:
         self.their_state, self.fork, self.theirs = state, fork, theirs
         self._log = log
         self.here, self.there = RowChanges(ours, fork), RowChanges(theirs, fork)
+        # What is told of a row may be of before they parted, come back through a third copy.
+        told = self.here.told_rows() | self.there.told_rows()
+        self._shared = RowChanges(ours._replace(end=fork), START if told else fork, told)
         self.take: dict[int, list[Change]] = {}
         self.conflicts: dict[int, list[Change]] = {}
         self.twice: set[int] = set()
@@ -71,11 +74,11 @@ class Plan:
                 )
 
     def _decide(self, number: int) -> None:
-        new = self.there.unknown_to(self.here, number)
+        new = self._news(number)
         code = self.our_code(number)
         if not new or (code is None and number not in self.there.added):
             return
-        mine = self.here.unknown_to(self.there, number)
+        mine = self._own(number)
         last, is_work = new[-1], any(change.is_work for change in new)
         is_worth_a_look = is_work or any(change.is_doubt for change in new)
         is_last_word = self.there.end_with(number, new)  # else we know what became of it
@@ -96,6 +99,14 @@ class Plan:
             (self.twice if code == COMPLETED else self.both).add(number)
         else:  # it was in flight, and only the other knows how that ended
             self._take(number, new)
+
+    def _news(self, number: int) -> list[Change]:
+        """What they have done with the row, and we don't know of."""
+        return self.there.unknown_to(self.here, number, self._shared)
+
+    def _own(self, number: int) -> list[Change]:
+        """What we have done with the row, and they don't know of."""
+        return self.here.unknown_to(self.there, number, self._shared)
 
     def _take(self, number: int, new: list[Change]) -> None:
         self.take[number] = new
@@ -137,7 +148,7 @@ class Plan:
         if self.retries:
             found.update(self.there.worked_on_since(min(self.retries.values())))
             for number in self.here.rows():
-                if any(change.is_work for change in self.here.unknown_to(self.there, number)):
+                if any(change.is_work for change in self._own(number)):
                     found.add(number)
         return sorted(found)
 

@@ -7,7 +7,7 @@ back.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import suppress
 from hashlib import sha256
 from typing import Any, NamedTuple
@@ -67,10 +67,11 @@ class RowChanges:
     by the job, the host that made it, and when. ``merges`` says how far other copies were merged.
     ``news_at`` is the offset of the last record that isn't of a merge, nor of a run's beginning.
 
-    In memory for each change. Raises JournalDamagedError, FormatVersionError, StorageError.
+    ``rows``: of these alone. In memory for each change. Raises JournalDamagedError,
+    FormatVersionError, StorageError.
     """
 
-    def __init__(self, copy: Copy, begin: Position) -> None:
+    def __init__(self, copy: Copy, begin: Position, rows: Container[int] | None = None) -> None:
         self.added: dict[int, int] = {}
         self.retries: dict[Retry, int] = {}
         self.merges: list[Position] = []
@@ -93,6 +94,8 @@ class RowChanges:
             if sealed:
                 seal = line[-10:-2].decode()
                 for row, change in waiting:
+                    if rows is not None and row not in rows:
+                        continue
                     id_ = change.id if len(change.id) > len(seal) else seal + change.id
                     self._of.setdefault(row, []).append(change._replace(id=id_))
                 waiting.clear()
@@ -110,6 +113,14 @@ class RowChanges:
         """The numbers of the rows that have changed, ascending."""
         return sorted(self._of)
 
+    def told_rows(self) -> set[int]:
+        """The numbers of the rows that a log record about a third copy is of."""
+        return {
+            row
+            for row, changes in self._of.items()
+            if any(change.status == ELSEWHERE for change in changes)
+        }
+
     def worked_on_since(self, offset: int) -> list[int]:
         """The numbers of the rows with work that this copy has heard of after ``offset``."""
         return [
@@ -118,12 +129,12 @@ class RowChanges:
             if any(change.is_work and change.offset > offset for change in changes)
         ]
 
-    def unknown_to(self, other: RowChanges, row: int) -> list[Change]:
-        """The changes of a row that ``other`` doesn't hold.
+    def unknown_to(self, other: RowChanges, row: int, shared: RowChanges) -> list[Change]:
+        """The changes of a row that neither ``other`` nor ``shared``, what both have, holds.
 
         But for what came to nothing: no work and no doubt, before a status that it does hold.
         """
-        known = {change.id for change in other._of.get(row, ())}
+        known = {change.id for change in (*other._of.get(row, ()), *shared._of.get(row, ()))}
         changes, unknown = self._of.get(row, []), list[Change]()
         is_settled = False
         for change in reversed(changes):

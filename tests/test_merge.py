@@ -801,6 +801,33 @@ def test_what_the_other_copy_took_back_long_ago_does_not_come_over_what_we_know_
     assert "skipped" in told_of(there, 3)
 
 
+def test_what_was_done_before_copies_parted_is_no_news_when_it_comes_back_as_a_warning(
+    here: Path, there: Path, third: Path
+) -> None:
+    fail(here, 3)
+    pull(third, here)  # what of row 3 is told to it, here knows already
+    go_on(there, 3)
+    skip(here, 4)
+    assert merged(here, there).both == [3]
+    change(here, lambda service: complete_only(service, 3))
+    assert merged(there, third).twice == [3]
+    assert merged(third, there).twice == [3]
+    assert pull(here, third, merge=True).action == "ahead"
+
+
+def test_an_older_skip_does_not_come_over_a_row_that_was_put_back_since(
+    here: Path, there: Path, third: Path
+) -> None:
+    fail(third, 3)
+    skip(third, 3)
+    skip(there, 3)
+    skip(here, 4)
+    for root in (there, here):
+        assert 3 in merged(root, third).took_over
+    retry(here, 3)
+    assert merged(here, there).both == [3]
+
+
 def test_a_warning_goes_on_to_copies_that_did_nothing(here: Path, there: Path, third: Path) -> None:
     fourth = copied(here, "fourth")
     fail(here, 3)
