@@ -3,8 +3,9 @@
     python tests/mutation/check.py              all of them, in some half an hour on two cores
     python tests/mutation/check.py "a commit"   those whose name contains the text
 
-For each patch: first the tests that are the likeliest to fail, then, if they don't, all of them. Ends
-with the survivors, and with exit code 1 if there are any.
+One at a time for each core. For each patch: first the tests that are the likeliest to fail, then, if
+they don't, all of them. Ends with how many were killed in what time, and the survivors, and with exit
+code 1 if there are any.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 from patch import Patch
@@ -28,6 +31,7 @@ TIMEOUT_S = 900
 def main(wanted: str) -> int:
     chosen = [patch for patch in PATCHES if wanted in patch.name]
     survivors = []
+    begun_s = time.monotonic()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for number, (patch, killer) in enumerate(
             zip(chosen, pool.map(killer_of, chosen), strict=True), 1
@@ -35,7 +39,8 @@ def main(wanted: str) -> int:
             print(f"{number:3}/{len(chosen)} {patch.name}: {killer or 'SURVIVED'}", flush=True)
             if killer is None:
                 survivors.append(patch.name)
-    print(f"{len(chosen) - len(survivors)} of {len(chosen)} killed")
+    took = timedelta(seconds=round(time.monotonic() - begun_s))
+    print(f"{len(chosen) - len(survivors)} of {len(chosen)} killed in {took}")
     for name in survivors:
         print(f"survived: {name}")
     return 1 if survivors else 0

@@ -9,7 +9,7 @@ INTERRUPTS = "tests/test_run_interrupts.py"
 EXECUTORS = "tests/test_executors.py"
 SERVICE = "tests/test_service.py tests/test_processes.py"
 
-RUNS = [
+PATCHES = [
     Patch(
         "an attempt is in flight before workers hear of it",
         "inflight",

@@ -1,0 +1,202 @@
+"""The rules of the format: flips, tails, last lines, records."""
+
+from __future__ import annotations
+
+from patch import REPAIR, Patch
+
+CORPUS = "tests/test_corpus.py"
+UNENDED = "tests/test_unended.py"
+LONG = "tests/fuzz/test_long_commits.py"
+STRANGE = "tests/test_hostile.py tests/test_corpus.py"
+
+PATCHES = [
+    Patch(
+        "a last seal is compared bit by bit",
+        "mend",
+        "    if wrong.bit_count() == 1:\n",
+        "    if False:\n",
+        f"{LONG} {CORPUS}",
+    ),
+    Patch(
+        "a flip in the contents is looked for in a commit of any length",
+        "mend",
+        "    if seal and body <= MEND_BYTES:\n",
+        "    if seal and body <= 11_450:\n",
+        LONG,
+    ),
+    Patch(
+        "a flip is one of the bits there are",
+        "mend",
+        "            return (at, place[1]) if at >= 0 else None\n",
+        "            return at, place[1]\n",
+        LONG,
+    ),
+    Patch(
+        "a search for a flip goes on before the last kilobyte",
+        "mend",
+        "    for behind in range(0, length, _STRIDE_BYTES):\n",
+        "    for behind in range(0, min(length, _STRIDE_BYTES), _STRIDE_BYTES):\n",
+        LONG,
+    ),
+    Patch(
+        "what is put back makes sense",
+        "scan",
+        "            if not ended or not _is_record(text):\n",
+        "            if not ended:\n",
+        REPAIR,
+    ),
+    Patch(
+        "a repair reads the bit that was put back",
+        "salvage",
+        "            source = Unflipped(source, stretch.flip)\n",
+        "            pass\n",
+        f"{REPAIR} {LONG}",
+    ),
+    Patch(
+        "a commit that matches its seal is no torn tail, however long a line of it",
+        "scan",
+        " or _matches_seal(file, span):\n",
+        ":\n",
+        LONG,
+    ),
+    Patch(
+        "a commit with a seal is judged without what follows it",
+        "scan",
+        "        span = span._replace(end=span.sealed_end)\n",
+        "",
+        CORPUS,
+    ),
+    Patch(
+        "a last commit counts without its LF",
+        "scan",
+        "        stated = stated_crc(text) if ended or end == size else None\n",
+        "        stated = stated_crc(text) if ended else None\n",
+        f"{UNENDED} {CORPUS}",
+    ),
+    Patch(
+        "that a last commit lacks its LF is told",
+        "scan",
+        "follows and span.ended and home in",
+        "follows and home in",
+        f"{UNENDED} {CORPUS}",
+    ),
+    Patch(
+        "a reader believes a commit without its LF only with writers locked out",
+        "reader",
+        "        if not locked:\n            self._look_again()",
+        "        if not locked and not verdict.unended:\n            self._look_again()",
+        UNENDED,
+    ),
+    Patch(
+        "a copy believes a commit without its LF only with writers locked out",
+        "copies",
+        "    if verdict.unended and locked:\n",
+        "    if verdict.unended:\n",
+        UNENDED,
+    ),
+    Patch(
+        "a reader knows the commit without its LF when it looks again",
+        "handles",
+        "            return size if size != self.unended_at else size + 1\n",
+        "            return size\n",
+        UNENDED,
+    ),
+    Patch(
+        "a missing LF is read",
+        "handles",
+        "        if missing and offset + length - missing == self.unended_at:\n",
+        "        if False:\n",
+        UNENDED,
+    ),
+    Patch(
+        "a missing LF is put back before the next commit",
+        "recovery",
+        "            file.end_last_line()\n",
+        "            pass\n",
+        f"{UNENDED} {CORPUS}",
+    ),
+    Patch(
+        "a missing LF is put back once",
+        "handles",
+        "        if self.size_bytes() == self.unended_at:\n",
+        "        if True:\n",
+        UNENDED,
+    ),
+    Patch(
+        "no hint stands for a commit that isn't there to the last byte",
+        "reader",
+        "        if self.file.unended_at >= 0:  #",
+        "        if False:  #",
+        UNENDED,
+    ),
+    Patch(
+        "a tail is looked at again when it may have become a commit without its LF",
+        "reader",
+        'SEALED_LINE_END.search(end + b"\\n")',
+        "SEALED_LINE_END.search(end)",
+        UNENDED,
+    ),
+    Patch(
+        "a job of one line without its LF is listed",
+        "store",
+        "            line = file.find_line(0) or _unended_line(file)\n",
+        "            line = file.find_line(0)\n",
+        UNENDED,
+    ),
+    Patch(
+        "verify counts a commit without its LF",
+        "verify",
+        "        if stretch.span.good:\n",
+        '        if stretch.kind == "good":\n',
+        f"{UNENDED} {CORPUS}",
+    ),
+    Patch(
+        "a flipped bit makes no newer format",
+        "scan",
+        "    return newer if newer is None or mend(file, first) is None else None\n",
+        "    return newer\n",
+        CORPUS,
+    ),
+    Patch(
+        "a newer format with good seals is newer for who compares",
+        "scan",
+        "    if verdict.span.good:\n        return read_error",
+        "    if False:\n        return read_error",
+        CORPUS,
+    ),
+    Patch(
+        "lines that aren't UTF-8 are damage",
+        "apply",
+        "        sane = lines[done:] if is_ascii else _utf8(lines[done:])\n",
+        "        sane = lines[done:]\n",
+        STRANGE,
+    ),
+    Patch(
+        "a block is looked at before it counts as ASCII",
+        "replay",
+        "lines, after, ends=True, ascii=chunk.isascii())",
+        "lines, after, ends=True, ascii=True)",
+        STRANGE,
+    ),
+    Patch(
+        "line 1 is UTF-8",
+        "decode",
+        "    if not line.isascii():  #",
+        "    if False:  #",
+        CORPUS,
+    ),
+    Patch(
+        "costs have a bound for who opens a job",
+        "decode",
+        "    cost_cents: Integer | None = None\n",
+        "    cost_cents: int | None = None\n",
+        STRANGE,
+    ),
+    Patch(
+        "logs are found in whatever order their members stand",
+        "history",
+        " or not line.startswith(_LINE):\n",
+        ":\n",
+        CORPUS,
+    ),
+]
