@@ -233,13 +233,15 @@ class Log(Recovery):
                 self._rollback_to(save)
             self.mutex.release()
             return
+        # Until the end is reached, whatever ends this early (a signal handler may raise anywhere)
+        # leaves it to the next use to read what has become of the file.
+        self._stale = True
         try:
-            # Until the end is reached, whatever ends this early (a signal handler may raise
-            # anywhere) leaves it to the next use to read what has become of the file.
-            self._stale = True
             self._finish(error is not None or self._failed is not None)
         finally:
             self._depth, self._owner, self._task = 0, 0, None
+            if self._at_end:  # an interrupt came before they could be told
+                self._call_at_end(0, written=False)
             self.mutex.release()
         failed, self._failed = self._failed, None
         if error is None and failed is not None:
