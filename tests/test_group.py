@@ -218,6 +218,7 @@ def test_a_commit_that_cannot_be_written_fails_for_each_of_its_threads_and_chang
     errors = [other.refused() for other in (*others, again)]
     assert [type(error) for error in errors] == [StorageError] * 4
     assert len({id(error) for error in errors}) == 4
+    assert [type(error.__cause__) for error in errors] == [OSError] * 4
     assert statuses(service)[1:4] == [RowStatus.PENDING] * 3
     assert service.complete_row(f"{JOB}:3").status is RowStatus.COMPLETED
     assert statuses(service)[1:4] == [RowStatus.PENDING, RowStatus.COMPLETED, RowStatus.PENDING]
@@ -278,6 +279,34 @@ def test_who_leads_and_is_interrupted_leaves_the_others_changes_to_the_next(
     first.heard()
     assert [other.heard().row_number for other in others] == [2, 3]
     assert statuses(service)[6] is RowStatus.PENDING
+
+
+def test_who_was_refused_in_a_commit_that_was_interrupted_is_not_refused_in_the_next(
+    service: JobService, faulty: FaultyOs
+) -> None:
+    log = service._store.log(JOB)
+    interrupts = [KeyboardInterrupt]
+
+    def interrupted(log: Log) -> JobRow:
+        for interrupt in interrupts:
+            interrupts.remove(interrupt)
+            raise interrupt
+        return change_row(log, JOB, RowStatusRecord(row=7, status="completed", at=UNSET_TIME))
+
+    disk = SlowDisk(faulty)
+    first = complete(service, 1)
+    disk.wait_until_syncing()
+    asked = []
+    for place, ask in enumerate((2, 2, 7)):
+        change = interrupted if ask == 7 else None
+        asked.append(Asked(lambda: log.change(interrupted)) if change else complete(service, ask))
+        wait_until(lambda place=place: queued(service) == place + 1)  # type: ignore[misc]
+    disk.go_on()
+    first.heard()
+    leader, refused, last = asked
+    assert isinstance(leader.refused(), KeyboardInterrupt)  # by what the third asked for
+    assert refused.heard().status is RowStatus.COMPLETED
+    assert last.heard().row_number == 7
 
 
 def test_who_leads_and_is_interrupted_during_the_sync_leaves_the_others_an_unknown_outcome(

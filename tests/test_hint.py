@@ -34,6 +34,7 @@ from helpers_hint import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import journal.format
 import journal.hint
 import journal.log
 import journal.reader
@@ -287,6 +288,20 @@ def test_a_journal_that_was_touched_after_the_commits_behind_its_hint_is_read_th
     assert is_believed(tmp_path, disk)
     hint.write_bytes(old)
     monkeypatch.setattr(journal.hint, "_WRITING_NS", -(10**9))  # as if the commits were older
+    assert not is_believed(tmp_path, disk)
+
+
+def test_a_journal_that_was_touched_half_a_minute_after_the_last_commit_is_read_through(
+    tmp_path: Path, disk: CountingOs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Behind(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:  # what commits state, and not when files change
+            return datetime.now(tz) - timedelta(seconds=30)
+
+    monkeypatch.setattr(journal.format, "datetime", Behind)
+    hint = make_job(tmp_path)
+    hint.write_bytes(go_on_behind(hint))
     assert not is_believed(tmp_path, disk)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -40,12 +41,11 @@ def is_interrupted(line: int, act: Callable[[], object]) -> bool:
     before = sys.gettrace()
     sys.settrace(enter)
     try:
-        act()
-    except KeyboardInterrupt:
-        return True
+        with suppress(KeyboardInterrupt):
+            act()
     finally:
         sys.settrace(before)
-    return False
+    return not left
 
 
 class Interrupted:
@@ -56,6 +56,7 @@ class Interrupted:
         self.other = JobService(root, sync="none")
         self.other.create_job("Interrupted", job_id=JOB)
         self.rows: list[str] = []  # four that are pending
+        self.done: list[str] = []  # of these, those that were acknowledged
         self.taken: Any = ()  # by a batch that may be cut short
 
     def look(self) -> None:
@@ -63,6 +64,7 @@ class Interrupted:
 
     def commit(self) -> None:
         self.service.complete_row(self.rows[0], cost_cents=1)
+        self.done = self.rows[:1]
 
     def batch(self) -> None:
         with self.service.batch(JOB):
@@ -71,6 +73,16 @@ class Interrupted:
             with pytest.raises(InvalidStateTransition):
                 self.service.complete_row(self.rows[0])
             self.service.fail_row(self.rows[1], "E", "M")
+        self.done = self.rows[:2]
+
+    def caught(self) -> None:
+        """An interrupt that ends no more than a part of a batch."""
+        with self.service.batch(JOB):
+            self.service.complete_row(self.rows[0])
+            with suppress(KeyboardInterrupt), self.service.batch(JOB):
+                self.service.complete_row(self.rows[1])
+            self.service.complete_row(self.rows[2])
+        self.done = [self.rows[0], self.rows[2]]
 
     def stream(self) -> None:
         self.taken = self.service.create_rows(JOB, [{"data": {"mine": 1, "pad": "x" * 300}}] * 3)
@@ -82,10 +94,14 @@ class Interrupted:
             self.rows = [row.id for row in made[:4]]
             self.other.complete_row(made[4].id, cost_cents=1000)
         self.other.complete_row(made[5].id, cost_cents=100_000)
-        self.taken = ()
+        self.taken, self.done = (), []
 
     def check(self) -> None:
-        """The next commit undoes what was left open, and what is said then is what is in the file."""
+        """What was acknowledged is there. The next commit undoes what was left open, and what is said then is what is in the file."""
+        for row_id in self.done:
+            row = self.other.get_row(row_id)
+            assert row is not None
+            assert row.status in ("completed", "failed")
         self.service.skip_row(self.rows[3])
         assert self.service.get_job_summary(JOB) == self.other.get_job_summary(JOB)
         total = self.other.get_job_summary(JOB)["total_rows"]
@@ -105,7 +121,7 @@ def fixture_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     interrupted.other.close()
 
 
-@pytest.mark.parametrize("act", ["look", "commit", "batch", "stream"])
+@pytest.mark.parametrize("act", ["look", "commit", "batch", "caught", "stream"])
 def test_a_service_that_was_interrupted_at_any_line_goes_on_in_agreement_with_others(
     tmp_path: Path, interrupted: Interrupted, act: str
 ) -> None:
