@@ -10,16 +10,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
-from helpers_crash import FaultyOs, fails, journal_path, works, writes_half
+from helpers_crash import FaultyOs, fails, journal_path, seal_commits, works, writes_half
 from helpers_transfer import JOB, content_of, go_on, make_job, packed, put_artifact
 
 import journal.copies
 import journal.forward
 import journal.system
-from journal import CommitOutcomeUnknownError, PackError, StorageError, files
-from journal.copies import open_copy, seal_after, seal_before
+from journal import CommitOutcomeUnknownError, JournalDamagedError, PackError, StorageError, files
+from journal.copies import blocks_since, holds, open_copy, seal_after, seal_before
 from journal.handles import JournalFile
+from journal.replay import START, Position
+from journal.snapshot import Snapshot, place
 from journal.source import Source
 from journal.transfer import pack_to_file, pull_job, unpack_job
 
@@ -133,6 +136,16 @@ def test_a_journal_that_is_written_anew_belongs_to_whom_it_did_as_far_as_it_may_
     ]
 
 
+def test_what_is_left_of_a_journal_that_a_pull_died_over_is_no_hindrance_to_the_next(
+    here: Path, there: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal.forward, "_SYNC_BYTES", 1 << 30)
+    (here / JOB / ".pull").mkdir()
+    (here / JOB / ".pull" / "journal.jsonl").write_bytes(b"half")
+    assert pull_job(here, Source(there / JOB)).action == "forwarded"
+    assert content_of(here) == content_of(there)
+
+
 def test_a_seal_is_found_wherever_a_piece_of_the_file_ends(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,6 +156,40 @@ def test_a_seal_is_found_wherever_a_piece_of_the_file_ends(
     for chunk in range(1, 60):
         monkeypatch.setattr(journal.copies, "CHUNK_BYTES", chunk)
         assert (seal_before(file, size - 1), seal_after(file, 1, size)) == wanted
+
+
+LOG = b'{"type":"log","message":"x","at":"2026-11-24T13:35:00.000002Z"}'
+
+
+def test_a_copy_is_damaged_if_its_last_commit_does_not_fit_its_seal_or_it_begins_as_no_job(
+    here: Path, tmp_path: Path
+) -> None:
+    content = journal_path(here, JOB).read_bytes()
+    at = content.rindex(b"T-2")
+    for number, broken in enumerate(
+        (
+            content[:at] + b"U" + content[at + 1 :],
+            seal_commits([[LOG]]),
+            seal_commits([[content.split(b"\n")[0].replace(b'"moved"', b'"../up"')]]),
+        )
+    ):
+        journal_path(here, JOB).write_bytes(broken)
+        with pytest.raises(JournalDamagedError):
+            open_copy(here / JOB, str(number))
+
+
+def test_a_copy_holds_a_seal_only_where_it_has_it_and_its_commits_must_lead_to_its_end(
+    here: Path,
+) -> None:
+    copy = open_copy(here / JOB)
+    offset, crc = copy.end
+    assert holds(copy, copy.end)
+    assert not holds(copy, Position(offset, crc ^ 1))
+    assert not holds(copy._replace(end=START), copy.end)
+    assert list(blocks_since(copy, START))
+    for end in (Position(offset, crc ^ 1), Position(offset - 1, crc)):
+        with pytest.raises(JournalDamagedError):
+            list(blocks_since(copy._replace(end=end), START))
 
 
 # --- packs ---------------------------------------------------------------------------------------
@@ -175,6 +222,43 @@ def test_a_pack_is_on_the_disk_before_it_has_its_name_which_is_synced_then(
 
 
 @pytest.mark.parametrize(
+    ("content", "refusal"), [(b"other", "changed"), (b"cut", "cut"), (b"grown", ""), (None, "")]
+)
+def test_an_artifact_is_packed_as_it_was_when_the_pack_began_or_the_pack_ends(
+    here: Path, content: bytes | None, refusal: str
+) -> None:
+    path = put_artifact(here, "a.pdf", b"thing")
+    snapshot = Snapshot(open_copy(here / JOB))
+    if content is None:
+        path.rename(path.with_name("b.pdf"))  # as a file is that was on its way
+    else:
+        path.write_bytes(b"thing, and more" if content == b"grown" else content)
+    packed = {}
+    error = ""
+    try:
+        for file, pieces in snapshot.contents():
+            packed[file.name] = b"".join(pieces)
+    except StorageError as refused:
+        error = refused.reason
+    assert refusal in error
+    assert bool(error) == bool(refusal)
+    if not refusal:
+        assert packed["artifacts/a.pdf"] == b"thing"
+    assert snapshot.grown == (["artifacts/a.pdf"] if content == b"grown" else [])
+
+
+def test_a_link_in_the_place_of_the_artifacts_is_left_out_of_a_pack(
+    here: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "secret").write_text("secret")
+    (here / JOB / "artifacts").symlink_to(tmp_path / "elsewhere")
+    snapshot = Snapshot(open_copy(here / JOB))
+    assert [file.name for file in snapshot.manifest.files] == ["journal.jsonl"]
+    assert snapshot.left_out == ["artifacts"]
+
+
+@pytest.mark.parametrize(
     ("wrong", "match"),
     [
         ({"job_id": "another"}, "is that of job"),
@@ -185,10 +269,6 @@ def test_a_pack_is_on_the_disk_before_it_has_its_name_which_is_synced_then(
 def test_a_pack_whose_manifest_says_otherwise_makes_no_job(
     here: Path, tmp_path: Path, wrong: dict[str, Any], match: str
 ) -> None:
-    import msgspec  # noqa: PLC0415
-
-    from journal.snapshot import Snapshot, place  # noqa: PLC0415
-
     snapshot = Snapshot(open_copy(here / JOB))
     manifest = msgspec.structs.replace(snapshot.manifest, **wrong)
     (tmp_path / "new").mkdir()

@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -25,6 +25,7 @@ import journal.system
 from journal import (
     JobExistsError,
     JobNotFoundError,
+    JobRow,
     JobService,
     JournalDamagedError,
     JournalError,
@@ -33,6 +34,7 @@ from journal import (
     StorageError,
 )
 from journal.locks import DirectoryLock
+from journal.verify import verify_job
 
 JOB = "guarded"
 
@@ -117,8 +119,9 @@ def test_what_was_written_over_the_journal_during_a_batch_is_neither_cut_nor_bui
     def change() -> None:
         with service.batch(JOB):
             path.write_bytes(others)  # as `cp` does, in place
-            with discarded(service):
-                service.create_rows(JOB, [{"data": {"pad": "x" * 200}}] * 3)
+            if is_spilled:
+                with discarded(service):
+                    service.create_rows(JOB, [{"data": {"pad": "x" * 200}}] * 3)
             service.skip_row(f"{JOB}:3")
 
     with pytest.raises(StorageError, match="written over"):
@@ -183,15 +186,49 @@ def test_a_time_that_nothing_was_written_with_holds_nobody_up(
     assert datetime.fromisoformat(last["at"]) < real().astimezone() + timedelta(minutes=30)
 
 
-def test_rows_of_an_inner_block_that_was_undone_are_not_read_as_those_that_came_after(
+@pytest.mark.parametrize("is_inner", [False, True], ids=["commit", "inner-block"])
+@pytest.mark.parametrize("spill_bytes", [1 << 20, 300], ids=["kept", "spilled"])
+def test_of_what_was_undone_nothing_is_left_and_all_that_was_before_it(
+    path: Path,
     service: JobService,
+    monkeypatch: pytest.MonkeyPatch,
+    spill_bytes: int,
+    is_inner: bool,
 ) -> None:
-    with service.batch(JOB):
+    monkeypatch.setattr(journal.log, "SPILL_BYTES", spill_bytes)
+
+    made: list[Sequence[JobRow]] = []
+
+    def undone() -> None:
         with discarded(service):
-            made = service.create_rows(JOB, [{"data": {"mine": 1}}])
-        service.create_rows(JOB, [{"data": {"mine": 2}}])
+            service.skip_row(f"{JOB}:3")
+            made.append(service.create_rows(JOB, [{"data": {"undone": "x" * 200}}] * 4))
+
+    if is_inner:
+        with service.batch(JOB):
+            service.skip_row(f"{JOB}:2")
+            undone()
+            service.create_rows(JOB, [{"data": {"later": n}} for n in range(4)])
+    else:
+        service.skip_row(f"{JOB}:2")
+        undone()
+        service.create_rows(JOB, [{"data": {"later": n}} for n in range(4)])
     with pytest.raises(ServiceClosedError, match="discarded"):
-        list(made)
+        list(made[0])
+    rows = list(service.get_rows(JOB))
+    assert rows == read_all(path.parents[1], JOB)[1]
+    assert [row.row_number for row in rows if row.status == "skipped"] == [2, 9]
+    assert [row.data.get("later") for row in rows[9:]] == [0, 1, 2, 3]
+    assert verify_job(path.parent).findings == []
+
+
+def test_a_journal_that_could_only_be_read_is_opened_anew_for_a_change(
+    path: Path, faulty: FaultyOs
+) -> None:
+    faulty.plan("open", fails(errno.EACCES))
+    with JobService(path.parents[1]) as service:
+        service.get_job(JOB)
+        service.skip_row(f"{JOB}:2")
 
 
 def test_a_commit_that_cannot_begin_leaves_no_lock_behind(
