@@ -16,13 +16,14 @@ from zlib import crc32
 
 import msgspec
 import pytest
-from helpers_crash import Child, FaultyOs, fails, journal_path, read_all
+from helpers_crash import Child, FaultyOs, fails, journal_path, read_all, seal_commits
 
 import journal.format
 import journal.log
 import journal.store
 import journal.system
 from journal import (
+    JobBusyError,
     JobExistsError,
     JobNotFoundError,
     JobRow,
@@ -32,6 +33,8 @@ from journal import (
     RowStatus,
     ServiceClosedError,
     StorageError,
+    StoreError,
+    files,
 )
 from journal.locks import DirectoryLock
 from journal.verify import verify_job
@@ -345,6 +348,38 @@ def test_a_run_that_was_let_go_of_is_kept_no_more_when_the_next_begins(
         other.start_job(JOB)
 
 
+def test_a_run_that_is_kept_outlasts_the_status_and_not_the_service(
+    path: Path, service: JobService
+) -> None:
+    service.start_job(JOB, keep_lock=True)
+    service.update_status(JOB, "paused")
+    with JobService(path.parents[1]) as other:
+        with pytest.raises(JobBusyError):
+            other.start_job(JOB)
+        service.close()
+        other.start_job(JOB)
+        with pytest.raises(ServiceClosedError):
+            service.delete_job(JOB)
+        assert other.get_job(JOB) is not None
+
+
+def test_what_is_in_the_way_of_a_store_is_named_at_once(path: Path) -> None:
+    with pytest.raises(StoreError):
+        JobService(path)
+    staging = path.parents[1] / ".staging"
+    shutil.rmtree(staging)
+    staging.write_text("in the way")
+    with JobService(path.parents[1]) as service, pytest.raises(StoreError):
+        service.create_job("x")
+
+
+def test_what_begins_with_no_job_is_damage_to_whoever_reads_no_more_than_that(path: Path) -> None:
+    log = b'{"type":"log","message":"x","at":"2026-11-24T13:35:00.000002Z"}'
+    path.write_bytes(seal_commits([[log]]))
+    with JobService(path.parents[1]) as service, pytest.raises(JournalDamagedError):
+        service._store.header(JOB)
+
+
 @pytest.mark.parametrize(
     ("made", "error"), [(True, JobExistsError), (False, JobNotFoundError)], ids=["made", "deleted"]
 )
@@ -401,6 +436,20 @@ def test_two_who_ask_whether_a_lock_is_held_do_not_see_each_other(tmp_path: Path
     assert [first.is_held(), second.is_held()] == [False, False]
     first.close()
     second.close()
+
+
+def test_a_directory_that_was_moved_is_not_at_its_path_and_what_may_not_be_looked_at_is(
+    path: Path, faulty: FaultyOs
+) -> None:
+    lock = DirectoryLock(path.parent)
+    assert lock.is_at_path()
+    faulty.plan("lstat", fails(errno.EACCES), fails(errno.ENOENT))
+    assert [files.exists(path), files.exists(path)] == [True, False]
+    path.parent.rename(path.parent.with_name("away"))
+    assert not lock.is_at_path()
+    path.parent.mkdir()
+    assert not lock.is_at_path()
+    lock.close()
 
 
 # --- forks ---------------------------------------------------------------------------------------

@@ -607,9 +607,9 @@ WRITES = [
     Patch(
         "whatever ends a commit early has the file read again",
         "log",
-        "            self._stale = True\n            self._finish(",
-        "            self._finish(",
-        f"{FAULTS} tests/test_interrupts.py",
+        "        self._stale = True\n        try:\n            self._finish(",
+        "        try:\n            self._finish(",
+        "tests/test_interrupts_by_line.py",
     ),
     Patch(
         "a spilled write that failed fails the commit",

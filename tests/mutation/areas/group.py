@@ -1,0 +1,45 @@
+"""Threads that share a commit: who leads, who waits, and what each is told."""
+
+from __future__ import annotations
+
+from patch import Patch
+
+GROUP = "tests/test_group.py"
+
+PATCHES = [
+    Patch(
+        "who has waited too long looks for itself whether there is a leader",
+        "group",
+        "                    self._leader = request\n\n    def _leave",
+        "                    pass\n\n    def _leave",
+        GROUP,
+    ),
+    Patch(
+        "each thread has an error of its own",
+        "group",
+        "            error = copy.copy(commit.error)\n",
+        "            error = commit.error\n",
+        GROUP,
+    ),
+    Patch(
+        "an error names its cause to each thread",
+        "group",
+        "            error.__cause__ = commit.error.__cause__\n",
+        "",
+        GROUP,
+    ),
+    Patch(
+        "whose commit was interrupted while it ended has an unknown outcome",
+        "group",
+        "            error = log.interrupted()\n",
+        "            error = None\n",
+        GROUP,
+    ),
+    Patch(
+        "a request that was interrupted asks again with nothing of its first try",
+        "group",
+        "        request.commit = request.error = None  # its",
+        "        request.commit = None  # its",
+        GROUP,
+    ),
+]

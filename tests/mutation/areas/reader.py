@@ -1,0 +1,132 @@
+"""What a reader believes of a file that others write, replace, cut or break meanwhile."""
+
+from __future__ import annotations
+
+from patch import Patch
+
+READERS = (
+    "tests/test_guards_writers.py tests/test_guards.py tests/test_damage.py tests/test_faults.py"
+)
+COPIES = "tests/test_guards_copies.py tests/test_compare.py tests/test_pull.py"
+
+PATCHES = [
+    Patch(
+        "half of a block that was read when an interrupt came is read again",
+        "reader",
+        "            self._stale = True  # half of a block may be in the index\n",
+        "",
+        "tests/test_interrupts_by_line.py",
+    ),
+    Patch(
+        "what was read before a bad record is read again",
+        "reader",
+        "        except BadRecordError as error:\n            self._stale = True\n",
+        "        except BadRecordError as error:\n",
+        READERS,
+    ),
+    Patch(
+        "the journal of a newer version is named as that",
+        "reader",
+        "        if not self._end and not verdict.good_behind:",
+        "        if False:",
+        "tests/test_hostile.py -k newer",
+    ),
+    Patch(
+        "an empty journal is damage",
+        "reader",
+        "        if self.index.state is None:\n            raise JournalDamagedError(self.path, 1, 0,",
+        "        if False:\n            raise JournalDamagedError(self.path, 1, 0,",
+        "tests/test_repair.py tests/test_damage.py",
+    ),
+    Patch(
+        "who has looked again lets go of the lock",
+        "reader",
+        "                self._catch_up(size, locked=True)\n        finally:\n            self._unlock(file)\n",
+        "                self._catch_up(size, locked=True)\n        finally:\n            pass\n",
+        READERS,
+    ),
+    Patch(
+        "a copy is of the job that its first line names",
+        "copies",
+        "    if not is_job_id(header.id):",
+        "    if False:",
+        COPIES,
+    ),
+    Patch(
+        "a copy begins with a job record",
+        "copies",
+        "    if not isinstance(header, JobRecord):\n        raise Journal",
+        "    if False:\n        raise Journal",
+        COPIES,
+    ),
+    Patch(
+        "damage behind the last commit of a copy is named",
+        "copies",
+        "    if damage is not None:\n        raise _damaged(file, end, damage)\n",
+        "",
+        COPIES,
+    ),
+    Patch(
+        "the last seal of a copy is checked",
+        "copies",
+        "        if last == end:\n            return end\n",
+        "        if True:\n            return end\n",
+        COPIES,
+    ),
+    Patch(
+        "the commits that a copy has lead to its end",
+        "copies",
+        "    if position != copy.end:\n",
+        "    if False:\n",
+        COPIES,
+    ),
+    Patch(
+        "two copies are the same up to a place only if both reach it",
+        "copies",
+        "    if position.offset > copy.end.offset:\n        return False\n",
+        "",
+        COPIES,
+    ),
+    Patch(
+        "two copies are the same up to a place only if they have one seal there",
+        "copies",
+        "    return position == START or seal == sealed_end(position.crc)\n",
+        "    return True\n",
+        COPIES,
+    ),
+    Patch(
+        "a seal that lies across two chunks is found from the end",
+        "copies",
+        "        begin = max(low - SEALED_END_BYTES + 1, 0)  # a seal",
+        "        begin = low  # a seal",
+        COPIES,
+    ),
+    Patch(
+        "a seal that lies across two chunks is found from the front",
+        "copies",
+        "        begin = max(offset - SEALED_END_BYTES + 1, 0)\n        high",
+        "        begin = offset\n        high",
+        COPIES,
+    ),
+    Patch(
+        "a forked child reads on only in the same file",
+        "handles",
+        "            if (stat.st_ino, stat.st_dev) != (self.inode, self._device):\n",
+        "            if False:\n",
+        "tests/test_guards_writers.py tests/test_hint.py",
+    ),
+    Patch(
+        "a hint that is a link is none",
+        "handles",
+        "system.os.O_RDONLY | system.os.O_NOFOLLOW | system.os.O_NONBLOCK)",
+        "system.os.O_RDONLY | system.os.O_NONBLOCK)",
+        "tests/test_hint.py -k no_file",
+    ),
+    Patch(
+        "what is written is written to the end",
+        "handles",
+        "    while view:\n        view = view[system.os.write(fd, view) :]",
+        "    system.os.write(fd, view)",
+        "tests/test_guards_copies.py",
+    ),
+]
