@@ -20,6 +20,7 @@ from helpers_crash import Child, FaultyOs, fails, journal_path, read_all, seal_c
 
 import journal.format
 import journal.log
+import journal.reader
 import journal.store
 import journal.system
 from journal import (
@@ -36,6 +37,8 @@ from journal import (
     StoreError,
     files,
 )
+from journal.handles import JournalFile
+from journal.hint import read_hint
 from journal.locks import DirectoryLock
 from journal.verify import verify_job
 
@@ -315,6 +318,42 @@ def test_rows_are_not_read_out_of_a_journal_that_took_the_place_of_theirs_before
         assert child.hear() == "replaced"
 
 
+@pytest.mark.parametrize("boot_id", ["", "this start"])
+def test_a_hint_over_unsynced_commits_needs_a_start_of_the_system_and_a_version_that_is_known(
+    path: Path, monkeypatch: pytest.MonkeyPatch, boot_id: str
+) -> None:
+    monkeypatch.setattr(journal.reader, "HINT_BYTES", 1)
+    monkeypatch.setattr(journal.system, "boot_id", lambda: boot_id)
+    hint = path.parent / "index.hint"
+    hint.unlink(missing_ok=True)
+    with JobService(path.parents[1], sync="none") as service:
+        service.skip_row(f"{JOB}:2")
+    assert hint.exists() == bool(boot_id)
+    if boot_id:
+        file = JournalFile(path)
+        assert read_hint(path.parent, file, _never_read)
+        line, _, columns = hint.read_bytes().partition(b"\n")
+        body = line[:-18].replace(b'"hint":3', b'"hint":4')
+        hint.write_bytes(body + b',"crc":"%08x"}\n' % crc32(body) + columns)
+        assert read_hint(path.parent, file, _never_read) is None
+
+
+def _never_read(_position: Any) -> Any:
+    raise AssertionError
+
+
+def test_costs_that_no_hint_can_hold_are_no_error(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal.reader, "HINT_BYTES", 1)
+    with JobService(path.parents[1], sync="none") as service:
+        for number in (2, 3, 4):
+            service.complete_row(f"{JOB}:{number}", cost_cents=(1 << 63) - 1)
+    job, _ = read_all(path.parents[1], JOB)
+    assert job is not None
+    assert job.total_cost_cents == 3 * ((1 << 63) - 1)
+
+
 # --- stores --------------------------------------------------------------------------------------
 
 
@@ -375,9 +414,12 @@ def test_what_is_in_the_way_of_a_store_is_named_at_once(path: Path) -> None:
 
 def test_what_begins_with_no_job_is_damage_to_whoever_reads_no_more_than_that(path: Path) -> None:
     log = b'{"type":"log","message":"x","at":"2026-11-24T13:35:00.000002Z"}'
-    path.write_bytes(seal_commits([[log]]))
-    with JobService(path.parents[1]) as service, pytest.raises(JournalDamagedError):
-        service._store.header(JOB)
+    for content in (b"", seal_commits([[log]])):
+        path.write_bytes(content)
+        with JobService(path.parents[1]) as service:
+            for read in (service._store.header, service.get_job):
+                with pytest.raises(JournalDamagedError):
+                    read(JOB)
 
 
 @pytest.mark.parametrize(

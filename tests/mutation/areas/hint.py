@@ -22,20 +22,6 @@ PATCHES = [
         HINT,
     ),
     Patch(
-        "a hint without row numbers is of rows that are numbered from one on",
-        "hint",
-        '        or ("numbers" not in blocks and header.highest_number != rows)\n',
-        "",
-        HINT + " tests/fuzz",
-    ),
-    Patch(
-        "a hint is as long as its columns",
-        "hint",
-        "        or stored.size_bytes() != begin + sum(sizes)\n",
-        "",
-        HINT,
-    ),
-    Patch(
         "a hint has a crc for each block of each column",
         "hint",
         "        or any(len(blocks.get(name, ())) != count for name in names)\n",
@@ -47,7 +33,7 @@ PATCHES = [
         "hint",
         "    if not durable and not boot_id:\n        return\n",
         "",
-        HINT,
+        "tests/test_guards_writers.py",
     ),
     Patch(
         "a hint of a journal that was touched is removed",
@@ -61,14 +47,14 @@ PATCHES = [
         "hint",
         "    except (OSError, JournalError, OverflowError):",
         "    except (OSError, JournalError):",
-        HINT + " tests/test_bad_input.py tests/test_service.py",
+        "tests/test_guards_writers.py",
     ),
     Patch(
         "a hint of another version is none",
         "hint",
         "    hint: Literal[3]  #",
         "    hint: int  #",
-        HINT,
+        "tests/test_guards_writers.py",
     ),
     Patch(
         "a hint that can't be written is taken away half",
@@ -89,13 +75,6 @@ PATCHES = [
         "hint",
         "        if block is None:\n            first = number * BLOCK_ROWS\n            block = self._source.rebuilt",
         "        if block is None:\n            raise _NotAHintError\n            first = number * BLOCK_ROWS\n            block = self._source.rebuilt",
-        "tests/test_hint.py",
-    ),
-    Patch(
-        "a service that goes on in a file it knows asks no hint of it",
-        "reader",
-        "            self._is_new = False\n",
-        "",
         "tests/test_hint.py",
     ),
 ]

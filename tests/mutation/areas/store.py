@@ -37,13 +37,6 @@ PATCHES = [
         STORE,
     ),
     Patch(
-        "a service that is closed lets go of its runs",
-        "store",
-        "        for run in runs:\n            run.release()\n",
-        "",
-        "tests/test_guards_writers.py",
-    ),
-    Patch(
         "a service that is closed closes its journals",
         "store",
         "        for log in logs:\n            log.close()\n",
@@ -114,13 +107,6 @@ PATCHES = [
         STORE,
     ),
     Patch(
-        "a service that is closed deletes nothing",
-        "store",
-        "        self.check_open()\n        directory = self.directory(job_id)\n",
-        "        directory = self.directory(job_id)\n",
-        "tests/test_guards_writers.py",
-    ),
-    Patch(
         "a leftover that can't be removed keeps nobody from working",
         "store",
         "        with suppress(OSError, StorageError):\n            lock = locks.D",
@@ -140,13 +126,6 @@ PATCHES = [
         "FILE_MODE = 0o600",
         "FILE_MODE = 0o644",
         "tests/test_service.py -k private",
-    ),
-    Patch(
-        "a file in the place of a directory is not taken for one",
-        "directories",
-        "    except FileExistsError:\n        if not path.is_dir():\n            raise\n",
-        "    except FileExistsError:\n        pass\n",
-        "tests/test_guards_writers.py",
     ),
     Patch(
         "a link is removed and not what it leads to",

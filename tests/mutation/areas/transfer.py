@@ -337,11 +337,4 @@ PATCHES = [
         "    for parent in ():\n",
         PACK,
     ),
-    Patch(
-        "the space for a pack is that of the disk it goes to",
-        "files",
-        "    return found.f_bavail * found.f_frsize",
-        "    return 1 << 60",
-        "tests/test_pack.py -k may_hold_what_is_free",
-    ),
 ]
