@@ -342,18 +342,6 @@ def _never_read(_position: Any) -> Any:
     raise AssertionError
 
 
-def test_costs_that_no_hint_can_hold_are_no_error(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(journal.reader, "HINT_BYTES", 1)
-    with JobService(path.parents[1], sync="none") as service:
-        for number in (2, 3, 4):
-            service.complete_row(f"{JOB}:{number}", cost_cents=(1 << 63) - 1)
-    job, _ = read_all(path.parents[1], JOB)
-    assert job is not None
-    assert job.total_cost_cents == 3 * ((1 << 63) - 1)
-
-
 # --- stores --------------------------------------------------------------------------------------
 
 

@@ -43,13 +43,6 @@ PATCHES = [
         "tests/test_hint.py",
     ),
     Patch(
-        "a cost that is too large for a hint is no error",
-        "hint",
-        "    except (OSError, JournalError, OverflowError):",
-        "    except (OSError, JournalError):",
-        "tests/test_guards_writers.py",
-    ),
-    Patch(
         "a hint of another version is none",
         "hint",
         "    hint: Literal[3]  #",
