@@ -284,18 +284,28 @@ def test_a_pack_whose_manifest_says_otherwise_makes_no_job(
 # --- files that are kept -------------------------------------------------------------------------
 
 
+def half_of_it(kept: Path, _whole: Path) -> None:
+    kept.write_bytes(b"half")
+
+
+def link_to_it(kept: Path, whole: Path) -> None:
+    kept.symlink_to(whole)
+
+
+@pytest.mark.parametrize("leave", [half_of_it, link_to_it])
 def test_a_history_is_kept_whole_and_on_the_disk_whatever_was_left_of_it(
-    here: Path, trail: Trail, tmp_path: Path
+    here: Path, trail: Trail, tmp_path: Path, leave: Callable[[Path, Path], None]
 ) -> None:
     file = JournalFile(journal_path(here, JOB))
     end = file.size_bytes()
     kept = tmp_path / "kept" / "journal.other-1"
     kept.parent.mkdir()
-    kept.write_bytes(b"half")
+    leave(kept, file.path)
     kept.with_name("journal.other-1.new").mkdir()
     trail.plan("write", writes_half)
     files.keep_copy(file, end, kept)
     assert trail.steps == ["sync journal.other-1.new", "name journal.other-1", "sync kept"]
+    assert not kept.is_symlink()
     assert kept.read_bytes() == file.read_at(0, end)
     trail.steps.clear()
     files.keep_copy(file, end, kept)

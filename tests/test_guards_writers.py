@@ -237,12 +237,17 @@ def test_a_journal_that_could_only_be_read_is_opened_anew_for_a_change(
         service.skip_row(f"{JOB}:2")
 
 
+@pytest.mark.parametrize("refused", ["fdatasync", "fsync"])
 def test_a_commit_that_cannot_begin_leaves_no_lock_behind(
-    path: Path, faulty: FaultyOs, service: JobService
+    path: Path, faulty: FaultyOs, service: JobService, refused: str
 ) -> None:
+    """The journal can't be written anew, or its name can't be synced once it is in its place."""
     other = JobService(path.parents[1], sync="none", lock_timeout_s=0.2)
     other.skip_row(f"{JOB}:2")  # which the service has to sync before its own
-    faulty.plan("fdatasync", fails(errno.EDQUOT), fails(errno.EDQUOT))  # nor can it write it anew
+    faults = {"fdatasync": [fails(errno.EDQUOT)], "fsync": []}
+    faults[refused].append(fails(errno.EDQUOT))
+    for name, planned in faults.items():
+        faulty.plan(name, *planned)
     with pytest.raises(StorageError):
         service.skip_row(f"{JOB}:3")
     in_a_thread(lambda: service.get_job(JOB))
@@ -375,9 +380,12 @@ def test_a_run_that_was_let_go_of_is_kept_no_more_when_the_next_begins(
         other.start_job(JOB)
 
 
+@pytest.mark.parametrize("by_hand", [False, True])
 def test_a_run_that_is_kept_outlasts_the_status_and_not_the_service(
-    path: Path, service: JobService
+    path: Path, service: JobService, by_hand: bool
 ) -> None:
+    if by_hand:  # then the run takes the lock over
+        service.update_status(JOB, "running")
     service.start_job(JOB, keep_lock=True)
     service.update_status(JOB, "paused")
     with JobService(path.parents[1]) as other:
@@ -388,6 +396,18 @@ def test_a_run_that_is_kept_outlasts_the_status_and_not_the_service(
         with pytest.raises(ServiceClosedError):
             service.delete_job(JOB)
         assert other.get_job(JOB) is not None
+
+
+def test_a_run_that_is_kept_outlasts_a_job_that_another_process_has_ended(
+    path: Path, service: JobService
+) -> None:
+    service.start_job(JOB, keep_lock=True)
+    with JobService(path.parents[1]) as other:
+        other.update_status(JOB, "cancelled")
+    job = service.get_job(JOB)
+    assert job is not None
+    assert job.status == "cancelled"
+    assert service.holds_run(JOB)
 
 
 def test_what_is_in_the_way_of_a_store_is_named_at_once(path: Path) -> None:

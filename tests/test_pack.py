@@ -629,13 +629,17 @@ def test_however_deep_its_artifacts_are_a_job_is_deleted_and_its_leftovers_block
 def test_what_is_too_deep_for_a_pack_is_left_out_and_named(here: Path, tmp_path: Path) -> None:
     make_deep(here / JOB / "artifacts" / "deep", 60, "a" * 100)
     length = 4095 - len(os.fspath(here / JOB / "artifacts" / "long"))  # of a path, with no more
-    make_deep(here / JOB / "artifacts" / "long", length // 101, "b" * 100, "f" * 240)
+    levels = length // 101 - 1
+    last = "f" * (length - 101 * levels)  # with its slash, one more
+    make_deep(here / JOB / "artifacts" / "long", levels, "b" * 100, last)
+    make_deep(here / JOB / "artifacts" / "many", 100, "c")
     put_artifact(here, "x/" * 62 + "y", b"just so")
     put_artifact(here, "x/" * 63 + "y", b"too deep")
     found = pack_to_file(here / JOB, tmp_path / "pack")
-    deepest, long, one = sorted(found.left_out)
+    deepest, long, many, one = sorted(found.left_out)
     assert deepest.startswith("artifacts/deep/" + "a" * 100 + "/")
-    assert long.endswith("b" * 100 + "/" + "f" * 240)
+    assert long.endswith("b" * 100 + "/" + last)
+    assert many == "artifacts/many" + "/c" * 63
     assert one == "artifacts/" + "x/" * 63 + "y"
     unpack_job(tmp_path / "there", source(tmp_path / "pack"))
     assert content_of(tmp_path / "there")["artifacts/" + "x/" * 62 + "y"] == b"just so"
