@@ -35,8 +35,15 @@ PATCHES = [
     Patch(
         "a commit that could not begin lets go of the file's lock",
         "log",
-        "            except BaseException:\n                self._unlock(file)\n                raise\n            self._unlock(file)",
-        "            except ZeroDivisionError:\n                self._unlock(file)\n                raise\n            self._unlock(file)",
+        "            except BaseException:\n                self._unlock(self._file or file)\n                raise\n",
+        "            except ZeroDivisionError:\n                self._unlock(self._file or file)\n                raise\n",
+        GUARDS + " tests/test_processes.py",
+    ),
+    Patch(
+        "a commit that could not begin lets go of the lock of the file that it wrote anew",
+        "log",
+        "                self._unlock(self._file or file)\n",
+        "                self._unlock(file)\n",
         GUARDS + " tests/test_processes.py",
     ),
     Patch(
@@ -203,9 +210,9 @@ PATCHES = [
     Patch(
         "a forked child has a mutex of its own",
         "log",
-        "        self.mutex = threading.RLock()\n        self._file = None\n",
-        "        self._file = None\n",
-        FORKS,
+        "        self.mutex = threading.RLock()\n        self._file = self._mark = None\n",
+        "        self._file = self._mark = None\n",
+        "tests/test_guards_writers.py -k forked",
     ),
     Patch(
         "the name of the root is synced with that of the job",

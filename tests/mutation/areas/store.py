@@ -32,8 +32,8 @@ PATCHES = [
     Patch(
         "a journal with an open batch is not closed for others",
         "store",
-        "            if not log.in_commit and not log.in_doubt:\n",
-        "            if not log.in_doubt:\n",
+        "            if not log.in_commit:  # a batch",
+        "            if True:  # a batch",
         STORE,
     ),
     Patch(
@@ -44,16 +44,23 @@ PATCHES = [
         "tests/test_hint_files.py",
     ),
     Patch(
-        "a run that was let go of is kept no more",
-        "store",
-        "            self._kept_runs.discard(job_id)\n",
-        "",
-        "tests/test_guards_writers.py tests/test_control.py tests/test_runs.py",
+        "a run that is kept outlasts the job's status",
+        "runholds",
+        "job_id), is_kept=keep)",
+        "job_id), is_kept=False)",
+        "tests/test_guards_writers.py",
     ),
     Patch(
-        "a run that is kept outlasts the job's status",
-        "store",
-        "            if keep:\n                self._kept_runs.add(job_id)\n",
+        "a run that is kept outlasts a job that another process has ended",
+        "runholds",
+        " and not hold.is_kept and not",
+        " and not",
+        "tests/test_guards_writers.py",
+    ),
+    Patch(
+        "a run that takes over what was held by hand is kept if it asks for that",
+        "runholds",
+        "        hold.is_kept = keep\n",
         "",
         "tests/test_guards_writers.py",
     ),
@@ -102,8 +109,8 @@ PATCHES = [
     Patch(
         "a job that can't be deleted can be run again",
         "store",
-        "                except BaseException:\n                    run.release()\n                    raise\n",
-        "                except BaseException:\n                    raise\n",
+        "                    if run is not None:\n                        run.release()\n                    raise\n",
+        "                    raise\n",
         STORE,
     ),
     Patch(
@@ -130,8 +137,8 @@ PATCHES = [
     Patch(
         "a link is removed and not what it leads to",
         "directories",
-        "    if path.is_symlink() or path.is_file():\n",
-        "    if path.is_file():\n",
+        "        if not S_ISDIR(system.os.lstat(path).st_mode):\n            system.os.unlink(path)\n",
+        "        if not S_ISDIR(system.os.stat(path).st_mode):\n            system.os.unlink(path)\n",
         STORE + " tests/test_pull.py tests/test_hostile.py tests/test_hint.py",
     ),
     Patch(
@@ -163,11 +170,18 @@ PATCHES = [
         "tests/test_inspect.py tests/test_service.py",
     ),
     Patch(
-        "a directory too deep to be opened is left out of a pack",
-        "directories",
-        "            if error.errno != errno.ENAMETOOLONG:\n                raise\n            yield",
-        "            if True:\n                raise\n            yield",
-        "tests/test_pack.py -k deep",
+        "directories too deep for a pack are not entered",
+        "below",
+        '            if name.count("/") >= deepest:\n',
+        "            if False:\n",
+        "tests/test_pack.py -k too_deep",
+    ),
+    Patch(
+        "what has too long a path is left out of a pack",
+        "below",
+        "            if not self._has_room(name):\n",
+        "            if False:\n",
+        "tests/test_pack.py -k too_deep",
     ),
     Patch(
         "those who ask whether a lock is held share it",
