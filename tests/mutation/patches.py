@@ -511,7 +511,7 @@ LOCKS = [
         "a repair takes the run lock",
         "repair",
         "    run = RunLock.take(directory, directory.name)",
-        "    run = RunLock(locks.DirectoryLock(directory))",
+        '    run = RunLock(locks.DirectoryLock(directory), b"")',
         REPAIR,
     ),
     Patch(
