@@ -121,7 +121,8 @@ class Attempt:
             raise InvalidValueError(
                 "attempt",
                 self.row.id,
-                "is over, and its row was given back: enter each attempt before you take the next",
+                "is over, and its row was given back: enter each attempt before you take the next, "
+                "and hold on to attempts() while you work",
             )
         self.entered = True
         return self.row

@@ -336,7 +336,12 @@ def test_a_pack_can_be_merged_and_its_files_are_gone_after_it(
     assert found is not None
     assert found.took_over == [4]
     is_well(here)
-    assert sorted(os.listdir(here / JOB)) == ["journal.jsonl", found.other, "run.lock"]
+    assert sorted(os.listdir(here / JOB)) == [
+        "journal.jsonl",
+        found.other,
+        "run.lock",
+        "sync.mark",
+    ]
 
 
 # --- three copies, and what policies and people made of rows ------------------------------------

@@ -287,7 +287,8 @@ def test_an_empty_resume_command_leaves_the_command_line_out_of_the_journal(
             job.run(done, max_rows=1, tell=said.append)
             assert said[-1] == "to go on: run this program again"
         else:
-            with next(job.attempts()):
+            attempts = job.attempts()
+            with next(attempts):
                 pass
         assert (job.job.original_command, job.job.resume_command) == ("", None)
     content = (path / "journal.jsonl").read_bytes()
