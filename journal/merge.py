@@ -251,8 +251,8 @@ class _Merge:
         if self._plan.twice:
             messages.append(
                 f"rows {_ranges(self._plan.twice)}: completed here, and worked on by the copy in "
-                f"{self._other} as well: they may be done twice; `journal log --level error` has them "
-                "all"
+                f"{self._other} as well: they may be done twice; `journal log {self._log.directory.name} "
+                "--level error` has them all"
             )
         if self._plan.retried_rows:
             messages.append(
@@ -280,7 +280,7 @@ class _Merge:
             there = _status_text(last)
         return (
             f"both copies worked on it since they parted: here {_status_text(here)}; there {there}; "
-            f"`journal log --row {number}` has both"
+            f"`journal log {self._log.directory.name} --row {number}` has both"
         )
 
 

@@ -20,10 +20,10 @@ from pathlib import Path
 
 from journal import system
 from journal.errors import StorageError
-from journal.handles import Descriptor, JournalFile, open_regular, why_not_written
+from journal.handles import Descriptor, JournalFile, close_fd, open_regular, write_all
 
 SYNC_MARK_NAME = "sync.mark"
-_BYTES = 64
+_BYTES = 96
 _CLEAR = b" " * (_BYTES - 1) + b"\n"
 
 
@@ -34,12 +34,10 @@ class SyncMark(Descriptor):
         """Open it, or make it: then it belongs to whom the journal does, and starts clear."""
         path = directory / SYNC_MARK_NAME
         fd, stat = open_regular(path, system.os.O_RDWR | system.os.O_CREAT)
+        if stat.st_nlink > 1:
+            fd = _make_own(path, fd)
         super().__init__(path, fd)
-        refusal = why_not_written(path, stat.st_nlink)
-        if refusal:
-            self.close()
-            raise OSError(errno.EMLINK, refusal)
-        self._set = (system.boot_id() or "some boot").encode().ljust(_BYTES - 1) + b"\n"
+        self._set = _set_text()
         if not stat.st_size:
             with suppress(StorageError):  # a job that root has worked on stays the user's
                 self.take_owner_of(journal)
@@ -56,3 +54,35 @@ class SyncMark(Descriptor):
         """Strike it out; a mark that can't be struck out costs a copy, no more."""
         with suppress(OSError):
             system.os.pwrite(self.fd, _CLEAR, 0)
+
+
+def is_marked(directory: Path) -> bool:
+    """What :meth:`SyncMark.is_set` says, for who makes no mark; False if it can't be read."""
+    try:
+        fd, _ = open_regular(directory / SYNC_MARK_NAME, system.os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        return system.os.pread(fd, _BYTES, 0) == _set_text()
+    except OSError:
+        return False
+    finally:
+        close_fd(fd)
+
+
+def _set_text() -> bytes:
+    boot_id = system.boot_id() or "of an unknown id"
+    text = f"a sync is under way or has failed, boot {boot_id}"
+    return text.encode()[: _BYTES - 1].ljust(_BYTES - 1) + b"\n"
+
+
+def _make_own(path: Path, fd: int) -> int:
+    """In the place of a mark that another copy shares, by a hard link, one that says the same."""
+    try:
+        text = system.os.pread(fd, _BYTES, 0)
+        system.os.unlink(path)
+        own, _ = open_regular(path, system.os.O_RDWR | system.os.O_CREAT | system.os.O_EXCL)
+        write_all(own, text)
+    finally:
+        close_fd(fd)
+    return own

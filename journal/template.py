@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import PurePath
 from typing import Any
 
 import msgspec
@@ -14,6 +15,9 @@ from journal.model import JobRow
 NUMBER = "#"
 ROW_ID = "id"
 
+_SHELLS = frozenset(("ash", "bash", "dash", "ksh", "mksh", "sh", "zsh"))
+_TAKES_SCRIPT = re.compile("-[a-z]*c")
+_ARGUMENT = re.compile(r"\$\{?[1-9@*]")
 _PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
 
 
@@ -22,11 +26,15 @@ class Template:
 
     ``{#}`` is the row's number and ``{id}`` its id, unless a column is called so. Text goes in as
     it is, null as nothing, any other value as compact JSON. No shell sees the argv, so values need
-    no quoting.
+    no quoting. A shell's script takes them as arguments: InvalidValueError for one with a value
+    inside of it, since no quoting keeps a value there from being run.
     """
 
     def __init__(self, argv: Sequence[str]) -> None:
         self._parts = [_split(argument) for argument in argv]
+        for place in range(len(argv) - 2):
+            if PurePath(argv[place]).name in _SHELLS and _TAKES_SCRIPT.fullmatch(argv[place + 1]):
+                _check_script(argv, self._parts, place + 2)
         self._names = [name for parts in self._parts for name in parts[1::2]]
 
     def check(self, columns: Collection[str] | None) -> None:
@@ -83,6 +91,26 @@ class Template:
             "".join(value(part) if place % 2 else part for place, part in enumerate(parts))
             for parts in self._parts
         ]
+
+
+def _check_script(argv: Sequence[str], parts: Sequence[Sequence[str]], place: int) -> None:
+    """Refuse the two ways to give a script values that don't do what they seem to do."""
+    script, arguments = argv[place], argv[place + 1 :]
+    shell = " ".join(argv[place - 2 : place])
+    instead = f"give it as an argument: {shell} 'echo \"$1\"' sh {{column}}"
+    if len(parts[place]) > 1 and any(parts[place][::2]):
+        raise InvalidValueError(
+            "COMMAND",
+            script,
+            "a value that stands in a shell's script is run as a part of it, however it is quoted; "
+            + instead,
+        )
+    if len(arguments) == 1 and _ARGUMENT.search(parts[place][0]):
+        raise InvalidValueError(
+            "COMMAND",
+            arguments[0],
+            f"the first word after a shell's script is its name, $0, so its $1 would be empty; {instead}",
+        )
 
 
 def _split(argument: str) -> list[str]:

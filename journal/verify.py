@@ -22,6 +22,7 @@ from journal.index import Index
 from journal.locks import wait_for_lock
 from journal.replay import START, Position
 from journal.scan import Span, Stretch, lines_of, states_newer_format, survey
+from journal.syncmark import is_marked
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -44,6 +45,8 @@ class Report(msgspec.Struct, frozen=True):
 
     ``ahead_until``: the time of the last record, if it lies ahead of this machine's clock. Times
     never go back, so until then all new records state it; no record is wrong for that.
+    ``in_doubt``: a sync has failed since the system started, or its process died in it. What was
+    read may be in memory only; the next commit that is synced first writes the journal anew.
     """
 
     job_id: str
@@ -53,6 +56,7 @@ class Report(msgspec.Struct, frozen=True):
     rows: int
     findings: list[Finding]
     ahead_until: datetime | None = None
+    in_doubt: bool = False
 
     @property
     def damaged(self) -> bool:
@@ -78,11 +82,22 @@ def verify_job(directory: Path, lock_timeout_s: float = 10.0) -> Report:
                 stretches[good:] = survey(file, file.size_bytes(), start, line)
             finally:
                 file.unlock()
-        return report_on(directory, file, stretches)
+        report = report_on(directory, file, stretches)
+        return msgspec.structs.replace(report, in_doubt=_is_in_doubt(directory, file))
     except (FileNotFoundError, NotADirectoryError):
         raise JobNotFoundError(directory.name) from None
     except OSError as error:
         raise storage_error(path, "read", error) from error
+
+
+def _is_in_doubt(directory: Path, file: JournalFile) -> bool:
+    """Whether the journal is marked, and not by a writer at work: that one holds the lock."""
+    if not is_marked(directory) or not file.try_lock():
+        return False
+    try:
+        return is_marked(directory)
+    finally:
+        file.unlock()
 
 
 def report_on(directory: Path, file: JournalFile, stretches: list[Stretch]) -> Report:

@@ -35,6 +35,41 @@ def run(*argv: str, data: dict[str, Any] | None = None, **options: Any) -> Outco
 # --- placeholders
 
 
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["sh", "-c", "x={a}; echo $x", "sh"],
+        ["/bin/bash", "-ec", 'echo "{a}"'],
+        ["timeout", "5", "sh", "-c", "echo '{a}'", "sh", "{a}"],
+        ["zsh", "-c", "echo {{{a}}}"],
+    ],
+)
+def test_a_value_inside_of_a_shells_script_is_refused(argv: list[str]) -> None:
+    with pytest.raises(InvalidValueError, match="give it as an argument") as refused:
+        Template(argv)
+    assert "is run as a part of it" in str(refused.value)
+
+
+@pytest.mark.parametrize("script", ['echo "$1"', "printf %s ${{1:-none}}", 'cat "$@"'])
+def test_a_script_whose_one_argument_would_be_its_name_is_refused(script: str) -> None:
+    with pytest.raises(InvalidValueError, match=r"is its name, \$0"):
+        Template(["sh", "-c", script, "{a}"])
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["sh", "-c", 'echo "$1" {{}}', "sh", "{a}"],
+        ["sh", "-c", "{a}"],  # a row that is a script
+        ["sh", "-c", 'echo "$0"', "{a}"],
+        ["sh", "{a}", "-c"],
+        ["grep", "-c", "x{a}", "file"],
+    ],
+)
+def test_what_a_shell_is_given_apart_from_its_script_is_taken(argv: list[str]) -> None:
+    assert Template(argv).fill(row({"a": "1"}))
+
+
 def test_placeholders_are_filled_with_values_row_number_and_id() -> None:
     template = Template(["{a}-{#}", "{id}", "{{a}} {b}{b}", "plain"])
     assert template.fill(row({"a": "$x", "b": "y"})) == ["$x-7", "j:7", "{a} yy", "plain"]

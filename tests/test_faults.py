@@ -33,6 +33,7 @@ from journal import (
     StorageError,
     StoreError,
 )
+from journal.cli import main
 from journal.verify import verify_job
 
 JOB = "faulty"
@@ -453,7 +454,9 @@ def test_writers_that_do_not_sync_go_on_upon_what_is_in_doubt_and_the_next_that_
 
 @linux_sync
 def test_a_mark_of_an_earlier_boot_says_nothing(path: Path) -> None:
-    path.with_name("sync.mark").write_bytes(b"another boot".ljust(63) + b"\n")
+    path.with_name("sync.mark").write_bytes(
+        b"a sync is under way or has failed, boot another".ljust(95) + b"\n"
+    )
     inode = path.stat().st_ino
     with JobService(path.parents[1]) as service:
         service.complete_row(f"{JOB}:3", "T-3")
@@ -525,8 +528,8 @@ def test_what_the_cache_has_let_go_of_since_a_failed_sync_is_not_written_anew_as
 
 
 @linux_sync
-@pytest.mark.parametrize("kind", ["link", "pipe", "hard link"])
-def test_a_mark_that_is_no_file_of_its_own_is_refused_and_written_to_by_nobody(
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_a_mark_that_is_no_regular_file_is_refused_and_written_to_by_nobody(
     tmp_path: Path, path: Path, kind: str
 ) -> None:
     other, mark = tmp_path / "other", path.with_name("sync.mark")
@@ -534,10 +537,52 @@ def test_a_mark_that_is_no_file_of_its_own_is_refused_and_written_to_by_nobody(
     if kind == "pipe":
         os.mkfifo(mark)
     else:
-        (mark.symlink_to if kind == "link" else mark.hardlink_to)(other)
+        mark.symlink_to(other)
     with JobService(tmp_path) as service, pytest.raises(StorageError, match=r"sync\.mark"):
         service.complete_row(f"{JOB}:3", "T-3")
     assert other.read_bytes() == b"mine"
+
+
+@linux_sync
+def test_a_mark_that_another_copy_shares_is_given_up_for_one_that_says_the_same(
+    service: JobService, path: Path, faulty: FaultyOs
+) -> None:
+    refuse_cut(faulty, "ftruncate")
+    with pytest.raises(CommitOutcomeUnknownError):
+        service.complete_row(f"{JOB}:1", "T-1")
+    other, mark, inode = path.with_name("other"), path.with_name("sync.mark"), path.stat().st_ino
+    other.hardlink_to(mark)
+    shared = other.read_bytes()
+    with JobService(service.root) as new:
+        new.complete_row(f"{JOB}:3", "T-3")
+    assert path.stat().st_ino != inode, "written anew, as the mark says"
+    assert (other.read_bytes(), other.stat().st_nlink, is_marked(path)) == (shared, 1, False)
+
+
+@linux_sync
+def test_verify_says_that_what_it_has_read_may_not_be_on_the_disk(
+    service: JobService, path: Path, faulty: FaultyOs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert not verify_job(path.parent).in_doubt
+    refuse_cut(faulty, "fdatasync")
+    with pytest.raises(CommitOutcomeUnknownError):
+        service.complete_row(f"{JOB}:1", "T-1")
+    report = verify_job(path.parent)
+    assert (report.in_doubt, report.findings) == (True, [])
+    assert main(["--root", str(service.root), "verify", JOB]) == 0
+    assert "  sync: a sync of it has failed" in capsys.readouterr().out
+    service.complete_row(f"{JOB}:3", "T-3")
+    assert not verify_job(path.parent).in_doubt
+
+
+@linux_sync
+def test_verify_takes_the_mark_of_a_writer_at_work_for_none_of_a_failed_sync(path: Path) -> None:
+    with JobService(path.parents[1]) as service, service.batch(JOB):
+        log = service._store.log(JOB)
+        assert log._mark is not None
+        log._mark.set()
+        assert not verify_job(path.parent).in_doubt
+        log._mark.clear()
 
 
 @linux_sync

@@ -33,7 +33,8 @@ def advice(
     ended = job.status in TERMINAL_STATUSES
     successor = _successor(job, chain)
     again = job.resume_command or ""
-    if again == REDACTED:
+    elsewhere = " --root " in again and f" --root {shlex.quote(str(root))} run " not in again
+    if again == REDACTED or elsewhere:  # of the copy that this one was made of
         again = ""
     how = "this goes on with it" if again else f"run again what made it, as job {job.id}"
     if job.failed_rows:

@@ -19,7 +19,8 @@ redact_option = click.option(
     "--redact",
     metavar="FIELD",
     multiple=True,
-    help="Hide the values of FIELD, nested ones, too; repeatable.",
+    help="Hide the values of FIELD, nested ones, too; repeatable. Texts aren't searched: results and "
+    "messages have names of their own, result and error_message.",
 )
 
 

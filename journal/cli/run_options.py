@@ -141,7 +141,8 @@ _OPTIONS = (
 
 _NO_SHELL = (
     "No such option: --shell. A shell's line has places where data would run, however it is quoted. "
-    "Give the values as arguments of a script: -- sh -c 'echo \"$1\" | tr a-z A-Z' sh {column}"
+    "Give the values as arguments of a script, behind a word that becomes its $0, and use none in "
+    "arithmetic, which runs what it is given: -- sh -c 'echo \"$1\" | tr a-z A-Z' sh {column}"
 )
 
 

@@ -82,7 +82,12 @@ def _echo_report(report: Report) -> None:
     if report.ahead_until is not None:
         click.echo(
             f"  clock: its last time, {time_text(report.ahead_until)}, lies ahead of this machine's "
-            "clock: until then all new records state that time"
+            "clock: until then all new records state that time, and nothing else is wrong"
+        )
+    if report.in_doubt:
+        click.echo(
+            "  sync: a sync of it has failed since the system started, or its process died in it: "
+            "what was read may not be on the disk; the next commit writes it to a new file first"
         )
     for finding in report.findings:
         click.echo(
