@@ -57,11 +57,11 @@ def _append(log: Log, ours: Copy, theirs: Copy) -> None:
         for text, ends in _commits(theirs, ours.end):
             file.append(text)
             if ends:
-                log.sync_file()
+                log.sync_file(ours.end.offset)
     except BaseException as error:
         try:
             file.truncate(ours.end.offset)
-            log.sync_file()
+            log.sync_file(ours.end.offset)
         except StorageError as refused:  # some of it may be there
             raise handles.outcome_unknown(refused) from error
         raise

@@ -128,15 +128,23 @@ class Descriptor:
             self.close()  # which lets go of the lock, whatever the system says
             raise storage_error(self.path, "unlock", error) from error
 
-    def take_owner_of(self, other: Descriptor) -> None:
-        """Belong to whom ``other`` does, with its permissions, as far as the system lets us."""
+    def take_owner_of(self, other: Descriptor) -> bool:
+        """Belong to whom ``other`` does, with its permissions, as far as the system lets us.
+
+        Returns whether the user is the same. Another group than that of ``other`` gets nothing.
+        """
         try:
             stat = system.os.fstat(other.fd)
-            with contextlib.suppress(PermissionError):
-                system.os.fchown(self.fd, stat.st_uid, stat.st_gid)
-            system.os.fchmod(self.fd, stat.st_mode & 0o777)
+            for user in (stat.st_uid, -1):
+                with contextlib.suppress(PermissionError):
+                    system.os.fchown(self.fd, user, stat.st_gid)
+                    break
+            mine = system.os.fstat(self.fd)
+            mode = stat.st_mode & (0o777 if mine.st_gid == stat.st_gid else 0o707)
+            system.os.fchmod(self.fd, mode)
         except OSError as error:
             raise storage_error(self.path, "set the owner of", error) from error
+        return bool(mine.st_uid == stat.st_uid)
 
 
 def _close_in_child() -> None:
@@ -177,6 +185,9 @@ class JournalFile(Descriptor):
         super().__init__(path, fd)
         self._path_text = system.os.fspath(path)  # a Path costs a stat half of its time again
         self.inode, self._device = stat.st_ino, stat.st_dev
+        self.is_shared = False  # it has got another name since: a copy made with hard links
+        if stat.st_nlink > 1:
+            self._refuse_writing(why_not_written(path, stat.st_nlink))
         # Of a file whose last commit lacks nothing but its LF: it is read as if that stood there.
         self.unended_at = -1
 
@@ -212,8 +223,7 @@ class JournalFile(Descriptor):
         except OSError as error:
             raise storage_error(self.path, "read", error) from error
         if stat.st_ino == self.inode and stat.st_dev == self._device:
-            if stat.st_nlink > 1:  # each commit looks here first
-                self._refuse_writing(why_not_written(self.path, stat.st_nlink))
+            self.is_shared = stat.st_nlink > 1  # each commit looks here first
             size: int = stat.st_size
             return size if size != self.unended_at else size + 1
         return None

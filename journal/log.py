@@ -303,7 +303,9 @@ class Log(Recovery):
                         self._torn_end = 0  # a reader saw a commit under way that was taken back
                     else:
                         self._catch_up(size, locked=True)
-                    ready = file.writable and not (self._torn_end or self._unsynced)
+                    ready = file.writable and not (
+                        self._torn_end or self._unsynced or file.is_shared
+                    )
                     if not ready or self._is_marked():
                         self._make_ready(file)
                     self._buffer_at, self._crc = self._end, self._end_crc
@@ -443,7 +445,7 @@ class Log(Recovery):
             self._buffer[:] = self.file.read_at(buffer_at, buffer_bytes)
             self.file.truncate(buffer_at)
             if self._sync:  # else blocks of it may show up inside of what is written next
-                self.sync_file()
+                self.sync_file(self._end)
         except StorageError as error:
             self._failed = error
         self._buffer_at, self._crc = buffer_at, crc
@@ -467,7 +469,7 @@ class Log(Recovery):
         buffer.clear()
         if self._sync:
             try:
-                self.sync_file()
+                self.sync_file(self._end)
             except StorageError as error:
                 self._take_back(error)
                 return False
@@ -498,7 +500,7 @@ class Log(Recovery):
             self.file.truncate(self._end)
             self._undo()
             self._stale, self._unsynced = False, True
-            self.sync_file()
+            self.sync_file(self._end)
             self._unsynced = False
             reason = f"{refused.reason}; the change was taken back: nothing of it is recorded"
             self._failed = StorageError(self.path, "sync", refused.errno, reason)

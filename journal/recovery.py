@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 from journal import directories, files, handles
 from journal.errors import StorageError
-from journal.format import JOURNAL_NAME
+from journal.format import JOURNAL_NAME, SEAL_BYTES, SEALED_LINE_END, stated_crc
 from journal.handles import JournalFile
 from journal.reader import Reader
-from journal.replay import START, verified_blocks
-from journal.syncmark import SYNC_MARK_NAME, SyncMark
+from journal.replay import START, Position, verified_blocks, verified_lines
+from journal.syncmark import SYNC_MARK_NAME, SyncMark, is_marked
 
 NEW_NAME = f"{JOURNAL_NAME}.new"
+_MAX_TAIL_BYTES = 16 << 20  # held in memory while it is written again
 
 
 class Recovery(Reader):
@@ -34,15 +34,18 @@ class Recovery(Reader):
 
     def _is_marked(self) -> bool:
         """Whether a sync of the journal has failed, as far as this writer has to care."""
+        return self._doubtful_from() is not None
+
+    def _doubtful_from(self) -> int | None:
+        """Where what a failed sync has left in doubt begins; None if there is nothing."""
         try:
-            return self._mark is not None and self._mark.is_set()
+            return None if self._mark is None else self._mark.doubtful_from()
         except OSError as error:
             raise handles.storage_error(self._mark_path, "read", error) from error
 
     def _leave_hint(self, *, durable: bool = False) -> None:
-        with suppress(StorageError):
-            if not self._is_marked():  # the system may yet read other pages than we did
-                super()._leave_hint(durable=durable)
+        if not is_marked(self.directory):  # the system may yet read other pages than we did
+            super()._leave_hint(durable=durable)
 
     def _make_ready(self, file: JournalFile) -> None:
         """Recover what a dead writer, or a failed sync, has left behind."""
@@ -58,6 +61,8 @@ class Recovery(Reader):
             # behind commits of a writer that died between its write and its sync.
             self._sync_names()
             self._sync_commits(file)
+        if self.file.is_shared:
+            self._write_anew("so that no copy shares it by a hard link")
         self._unsynced = False
 
     def _sync_commits(self, file: JournalFile) -> None:
@@ -66,45 +71,76 @@ class Recovery(Reader):
             self._mark = self._mark or SyncMark(self.directory, file)
         except OSError as error:
             raise handles.storage_error(self._mark_path, "open", error) from error
-        if not self._is_marked():
+        start = self._doubtful_from()
+        if start is None:
             try:
-                self.sync_file()
+                self.sync_file(0)
             except StorageError:
                 if not self._is_marked():
                     raise  # it could not be announced, so it was not asked for
             else:
                 return
-        self._write_anew(file)
+        elif self._write_again(file, start):
+            return
+        self._write_anew("since a sync of it has failed, or its process has died in it")
 
     @property
     def _mark_path(self) -> Path:
         return self.directory / SYNC_MARK_NAME
 
-    def sync_file(self) -> None:
+    def sync_file(self, start: int) -> None:
         """Return when what the journal holds survives a power cut.
 
-        It is marked meanwhile, and stays so if the sync fails: then what is in the file since the
-        last sync must be cut off before the next one, which takes the mark away. Only a new
-        journal, which isn't in its place yet, has no mark: if its sync fails, it is given up.
+        It is marked meanwhile, and stays so if the sync fails: then what is behind ``start`` is in
+        doubt, and must be cut off before the next sync, which takes the mark away. Up to there it
+        is on the disk; 0 if nobody knows. Only a new journal, which isn't in its place yet, has no
+        mark: if its sync fails, it is given up.
         """
         mark = self._mark
         if mark is None:
             self.file.sync()
             return
         try:
-            mark.set()
+            mark.set(start)
         except OSError as error:
             raise handles.storage_error(self._mark_path, "write", error) from error
         self.file.sync()
         mark.clear()
 
-    def _write_anew(self, file: JournalFile) -> None:
+    def _write_again(self, file: JournalFile, start: int) -> bool:
+        """Cut off the one commit that is in doubt, and write it once more; False if it isn't one.
+
+        It was acknowledged to nobody, since its writer died in its sync. So it may go if this
+        process dies meanwhile, too. Others that were committed behind it may not.
+        """
+        size = self._end - start
+        if not SEAL_BYTES < start <= self._end or size > _MAX_TAIL_BYTES:
+            return False
+        seal = file.read_at(start - SEAL_BYTES - 1, SEAL_BYTES)
+        begin = Position(start, stated_crc(seal) or 0)
+        tail = file.read_at(start, size)
+        if (
+            verified_lines(tail, begin)[1] != self.position
+            or len(SEALED_LINE_END.findall(tail)) > 1
+        ):
+            return False
+        assert self._mark is not None
+        file.truncate(start)
+        try:
+            file.sync()
+        finally:
+            file.append(tail)  # if that was refused: as it was before
+        file.sync()
+        self._mark.clear()
+        return True
+
+    def _write_anew(self, why: str) -> None:
         """Put a copy in the place of a file of which the disk may lack what the cache still holds.
 
         To write the same bytes over themselves doesn't help: a block that was allocated for a
         write that failed may be read as zeros after the next start, whatever is written to it.
         """
-        end = self._end
+        file, end = self.file, self._end
 
         def commits() -> Iterator[bytes]:
             found = START.offset
@@ -114,20 +150,21 @@ class Recovery(Reader):
                 yield text
             if found != end:  # the cache has let go of it
                 self._stale = True
-                reason = f"of its {end} bytes only {found} can be read again after a failed sync"
+                reason = f"only {found} of its {end} bytes can be read again"
                 raise StorageError(self.path, "read", errno.EIO, reason)
 
         try:
-            self.replace_file(self.write_beside(commits()))
+            self.replace_file(self.write_beside(commits(), keep_owner=True))
         except StorageError as error:
-            reason = f"{error.reason}; it takes {end} bytes, and nothing was changed"
-            operation = "write anew, after a failed sync,"
+            reason = f"{error.reason} (the copy takes {end} bytes; your change was not made)"
+            operation = f"write, {why}, a copy of"
             raise StorageError(self.path, operation, error.errno, reason) from error
 
-    def write_beside(self, chunks: Iterable[bytes]) -> JournalFile:
-        """A new file for the journal, on the disk and locked; it is not in its place yet.
+    def write_beside(self, chunks: Iterable[bytes], *, keep_owner: bool = False) -> JournalFile:
+        """A new file for the journal, locked and, with ``sync``, on the disk; not in its place yet.
 
-        The caller holds the commit lock.
+        The caller holds the commit lock. ``keep_owner``: StorageError if it can't belong to the
+        user that the journal belongs to.
         """
         path = self.path.with_name(NEW_NAME)
         try:
@@ -137,8 +174,11 @@ class Recovery(Reader):
         try:
             for chunk in chunks:
                 new.append(chunk)
-            new.take_owner_of(self.file)
-            new.sync()
+            if not new.take_owner_of(self.file) and keep_owner:
+                reason = "it belongs to another user, who would lose it: let that one commit first"
+                raise StorageError(self.path, "replace", errno.EPERM, reason)
+            if self._sync:
+                new.sync()
             self._lock(new)
         except BaseException:
             new.close()
@@ -153,9 +193,9 @@ class Recovery(Reader):
         If this raises once it is in its place, the old one may be there after a power cut.
         """
         mark, old = self._mark, self.file
-        assert mark is not None
         try:
-            mark.set()
+            if mark is not None:
+                mark.set(0)
             new.rename(self.path)
         except BaseException as error:
             new.close()
@@ -167,6 +207,8 @@ class Recovery(Reader):
         self._hint_end = 0
         self._known_ns = new.size_and_change()[1]
         old.unlock()
+        if mark is None:
+            return
         try:
             directories.sync_directory(self.directory)
         except OSError as error:

@@ -5,7 +5,8 @@ stay in its cache as if they were on the disk. If the process that was told dies
 on it, the next one reads good commits, its own sync succeeds, and a power cut takes commits that it
 has acknowledged. So each sync is announced here before it is asked for, and struck out when it has
 succeeded. Whoever finds the mark set, and holds the commit lock, doesn't trust what it reads from
-the cache: it writes the journal to a new file.
+the cache behind the byte that the mark names: it cuts that off and writes it again, or writes the
+journal to a new file.
 
 The mark is for processes that share a cache: it is written, never synced, and holds the id of the
 system's boot. After a power cut what is read comes from the disk, and a mark of an earlier boot
@@ -15,6 +16,7 @@ says nothing.
 from __future__ import annotations
 
 import errno
+import re
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,31 +25,50 @@ from journal.errors import StorageError
 from journal.handles import Descriptor, JournalFile, close_fd, open_regular, write_all
 
 SYNC_MARK_NAME = "sync.mark"
-_BYTES = 96
+_BYTES = 160
 _CLEAR = b" " * (_BYTES - 1) + b"\n"
+_SET = re.compile(rb"a sync is under way or has failed behind byte ([0-9]{1,19}), boot (.*?) *\n")
 
 
 class SyncMark(Descriptor):
     """The mark beside a journal; the caller holds the commit lock. Raises ``OSError`` as it is."""
 
     def __init__(self, directory: Path, journal: JournalFile) -> None:
-        """Open it, or make it: then it belongs to whom the journal does, and starts clear."""
+        """Open it, or make it: then it belongs to whom the journal does, and starts clear.
+
+        In the place of one that isn't this journal's alone, or is another user's, comes one that
+        says the same, or that all is in doubt.
+        """
         path = directory / SYNC_MARK_NAME
-        fd, stat = open_regular(path, system.os.O_RDWR | system.os.O_CREAT)
-        if stat.st_nlink > 1:
-            fd = _make_own(path, fd)
+        self._boot = _boot()
+        text = b""
+        try:
+            fd, stat = open_regular(path, system.os.O_RDWR | system.os.O_CREAT)
+            if stat.st_nlink > 1:
+                text = system.os.pread(fd, _BYTES, 0)
+                close_fd(fd)
+        except PermissionError:
+            text = _text(0, self._boot)
+        if text:
+            system.os.unlink(path)
+            flags = system.os.O_RDWR | system.os.O_CREAT | system.os.O_EXCL
+            fd, stat = open_regular(path, flags)
         super().__init__(path, fd)
-        self._set = _set_text()
+        write_all(fd, text)
         if not stat.st_size:
             with suppress(StorageError):  # a job that root has worked on stays the user's
                 self.take_owner_of(journal)
 
-    def is_set(self) -> bool:
-        """Whether a sync has failed, or its process has died within it, since the system started."""
-        return system.os.pread(self.fd, _BYTES, 0) == self._set
+    def doubtful_from(self) -> int | None:
+        """Where what is in doubt begins, by a sync that failed, or whose process died in it.
 
-    def set(self) -> None:
-        if system.os.pwrite(self.fd, self._set, 0) != _BYTES:
+        None if none has since the system started.
+        """
+        return _doubtful_from(self.fd, self._boot)
+
+    def set(self, start: int) -> None:
+        """Announce a sync: up to ``start`` the journal is on the disk already."""
+        if system.os.pwrite(self.fd, _text(start, self._boot), 0) != _BYTES:
             raise OSError(errno.ENOSPC, system.os.strerror(errno.ENOSPC))
 
     def clear(self) -> None:
@@ -57,32 +78,28 @@ class SyncMark(Descriptor):
 
 
 def is_marked(directory: Path) -> bool:
-    """What :meth:`SyncMark.is_set` says, for who makes no mark; False if it can't be read."""
+    """Whether there is a mark that is set, for who makes none; False if it can't be read."""
     try:
         fd, _ = open_regular(directory / SYNC_MARK_NAME, system.os.O_RDONLY)
     except OSError:
         return False
     try:
-        return system.os.pread(fd, _BYTES, 0) == _set_text()
+        return _doubtful_from(fd, _boot()) is not None
     except OSError:
         return False
     finally:
         close_fd(fd)
 
 
-def _set_text() -> bytes:
-    boot_id = system.boot_id() or "of an unknown id"
-    text = f"a sync is under way or has failed, boot {boot_id}"
-    return text.encode()[: _BYTES - 1].ljust(_BYTES - 1) + b"\n"
+def _boot() -> bytes:
+    return system.boot_id().encode() or b"of an unknown id"
 
 
-def _make_own(path: Path, fd: int) -> int:
-    """In the place of a mark that another copy shares, by a hard link, one that says the same."""
-    try:
-        text = system.os.pread(fd, _BYTES, 0)
-        system.os.unlink(path)
-        own, _ = open_regular(path, system.os.O_RDWR | system.os.O_CREAT | system.os.O_EXCL)
-        write_all(own, text)
-    finally:
-        close_fd(fd)
-    return own
+def _text(start: int, boot: bytes) -> bytes:
+    text = b"a sync is under way or has failed behind byte %d, boot %b" % (start, boot)
+    return text[: _BYTES - 1].ljust(_BYTES - 1) + b"\n"
+
+
+def _doubtful_from(fd: int, boot: bytes) -> int | None:
+    found = _SET.fullmatch(system.os.pread(fd, _BYTES, 0))
+    return int(found[1]) if found and found[2] == boot else None

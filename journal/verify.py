@@ -46,7 +46,7 @@ class Report(msgspec.Struct, frozen=True):
     ``ahead_until``: the time of the last record, if it lies ahead of this machine's clock. Times
     never go back, so until then all new records state it; no record is wrong for that.
     ``in_doubt``: a sync has failed since the system started, or its process died in it. What was
-    read may be in memory only; the next commit that is synced first writes the journal anew.
+    read may be in memory only; the next commit that is synced first writes it again.
     """
 
     job_id: str

@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -34,6 +36,7 @@ from journal import (
     StoreError,
 )
 from journal.cli import main
+from journal.log import Log
 from journal.verify import verify_job
 
 JOB = "faulty"
@@ -370,14 +373,30 @@ def is_marked(path: Path) -> bool:
     return bool(path.with_name("sync.mark").read_bytes().strip())
 
 
+def in_doubt(service: JobService, path: Path, faulty: FaultyOs) -> None:
+    """Row 1 is completed by a commit whose sync has failed; one that isn't synced completes row 5."""
+    refuse_cut(faulty, "ftruncate")
+    with pytest.raises(CommitOutcomeUnknownError):
+        service.complete_row(f"{JOB}:1", "T-1")
+    with JobService(path.parents[1], sync="none") as other:
+        other.complete_row(f"{JOB}:5", "T-5")
+    service.get_job(JOB)
+    faulty.calls.clear()
+
+
+def changes_of(faulty: FaultyOs) -> list[str]:
+    wanted = {"write", "ftruncate", "fdatasync", "fsync", "rename"}
+    return [name for name, _ in faulty.calls if name in wanted]
+
+
 @linux_sync
 @pytest.mark.parametrize("call", ["ftruncate", "fdatasync"])
 @pytest.mark.parametrize("who", ["the same service", "another that had it open", "a new one"])
-def test_what_a_failed_sync_leaves_in_doubt_is_written_to_a_new_file_by_whoever_commits_next(
+def test_a_commit_that_a_failed_sync_left_in_doubt_is_cut_off_and_written_again_before_the_next(
     service: JobService, path: Path, faulty: FaultyOs, call: str, who: str
 ) -> None:
     inode, before = path.stat().st_ino, path.read_bytes()
-    with JobService(service.root) as other:
+    with JobService(service.root) as other, JobService(service.root) as new:
         other.complete_row(f"{JOB}:8", "T-8")
         service.complete_row(f"{JOB}:7", "T-7")
         if who == "another that had it open":
@@ -389,17 +408,49 @@ def test_what_a_failed_sync_leaves_in_doubt_is_written_to_a_new_file_by_whoever_
             service.complete_row(f"{JOB}:1", "T-1")
         assert is_marked(path)
         left = path.read_bytes()
-        with JobService(service.root) as new:
-            first = {"the same service": service, "a new one": new}.get(who, other)
-            first.complete_row(f"{JOB}:3", "T-3")
-        assert path.stat().st_ino != inode
+        faulty.calls.clear()
+        {"the same service": service, "a new one": new}.get(who, other).complete_row(f"{JOB}:3")
+        again = ["ftruncate", "fdatasync", "write", "fdatasync", "write", "fdatasync"]
+        assert [name for name in changes_of(faulty) if name != "fsync"] == again
         assert not is_marked(path)
         assert left.startswith(before)
         assert path.read_bytes().startswith(left)
-        for one in (service, other):
-            assert_works_again(one, path, left) if one is service else one.skip_row(f"{JOB}:4")
+        other.skip_row(f"{JOB}:4")
+        assert_works_again(service, path, left)
+    assert path.stat().st_ino == inode
     assert sorted(one.name for one in path.parent.iterdir()) == ["journal.jsonl", "sync.mark"]
     assert verify_job(path.parent).findings == []
+
+
+@linux_sync
+def test_a_commit_in_doubt_that_cannot_be_written_again_is_there_as_before_and_in_doubt(
+    service: JobService, path: Path, faulty: FaultyOs
+) -> None:
+    refuse_cut(faulty, "ftruncate")
+    with pytest.raises(CommitOutcomeUnknownError):
+        service.complete_row(f"{JOB}:1", "T-1")
+    left = path.read_bytes()
+    faulty.plan("fdatasync", fails(errno.EIO))
+    with pytest.raises(StorageError):
+        service.complete_row(f"{JOB}:3", "T-3")
+    assert (path.read_bytes(), is_marked(path)) == (left, True)
+    assert_works_again(service, path, left)
+
+
+@linux_sync
+def test_several_commits_in_doubt_are_written_to_a_new_file_before_the_next(
+    service: JobService, path: Path, faulty: FaultyOs
+) -> None:
+    in_doubt(service, path, faulty)
+    inode, left = path.stat().st_ino, path.read_bytes()
+    service.complete_row(f"{JOB}:3", "T-3")
+    anew = ["write", "fdatasync", "rename", "fsync", "write", "fdatasync"]
+    assert changes_of(faulty)[-6:] == anew
+    assert path.stat().st_ino != inode
+    assert not is_marked(path)
+    assert path.read_bytes().startswith(left)
+    rows = read_all(service.root, JOB)[1]
+    assert [row.tracking_number for row in rows[:5]] == ["T-1", None, "T-3", None, "T-5"]
 
 
 DIES = """
@@ -422,40 +473,39 @@ service.complete_row(f"{job_id}:1", "T-1")
 
 @linux_sync
 def test_after_a_process_has_died_in_its_sync_the_next_one_does_not_trust_the_cache(
-    tmp_path: Path, path: Path
+    tmp_path: Path, path: Path, faulty: FaultyOs
 ) -> None:
     with Child(DIES, tmp_path, JOB) as child:
         assert child.hear() == "now"
         assert child.wait() == -signal.SIGKILL
-    inode, left = path.stat().st_ino, path.read_bytes()
+    left = path.read_bytes()
     with JobService(tmp_path) as service:
         assert service.get_rows(JOB)[0].tracking_number == "T-1"
-        assert path.stat().st_ino == inode, "reading changes nothing"
+        assert changes_of(faulty) == [], "reading changes nothing"
         assert_works_again(service, path, left)
-    assert path.stat().st_ino != inode
+    assert changes_of(faulty).count("ftruncate") == 1
 
 
 @linux_sync
-def test_writers_that_do_not_sync_go_on_upon_what_is_in_doubt_and_the_next_that_does_keeps_it(
-    service: JobService, path: Path, faulty: FaultyOs
+@pytest.mark.parametrize("byte", [0, 1, 18, 19, 700, 10**9, 2**64])
+def test_whatever_byte_a_mark_names_no_commit_is_lost_by_what_is_made_of_it(
+    path: Path, byte: int
 ) -> None:
-    refuse_cut(faulty, "ftruncate")
-    with pytest.raises(CommitOutcomeUnknownError):
+    before = path.read_bytes()
+    with JobService(path.parents[1]) as service:
         service.complete_row(f"{JOB}:1", "T-1")
-    inode = path.stat().st_ino
-    with JobService(service.root, sync="none") as other:
-        other.complete_row(f"{JOB}:2", "T-2")
-    assert (path.stat().st_ino, is_marked(path)) == (inode, True)
-    service.complete_row(f"{JOB}:3", "T-3")
-    assert path.stat().st_ino != inode
-    rows = read_all(service.root, JOB)[1]
-    assert [row.tracking_number for row in rows[:3]] == ["T-1", "T-2", "T-3"]
+        log = service._store.log(JOB)
+        assert log._mark is not None
+        log._mark.set(byte)
+        assert_works_again(service, path, before)
+        assert service.get_rows(JOB)[0].tracking_number == "T-1"
+    assert verify_job(path.parent).findings == []
 
 
 @linux_sync
 def test_a_mark_of_an_earlier_boot_says_nothing(path: Path) -> None:
     path.with_name("sync.mark").write_bytes(
-        b"a sync is under way or has failed, boot another".ljust(95) + b"\n"
+        b"a sync is under way or has failed behind byte 9, boot another".ljust(159) + b"\n"
     )
     inode = path.stat().st_ino
     with JobService(path.parents[1]) as service:
@@ -468,12 +518,10 @@ def test_a_mark_of_an_earlier_boot_says_nothing(path: Path) -> None:
 def test_what_is_in_doubt_and_cannot_be_written_anew_is_refused_in_words_and_kept(
     service: JobService, path: Path, faulty: FaultyOs, call: str
 ) -> None:
-    refuse_cut(faulty, "ftruncate")
-    with pytest.raises(CommitOutcomeUnknownError):
-        service.complete_row(f"{JOB}:1", "T-1")
+    in_doubt(service, path, faulty)
     left = path.read_bytes()
     faulty.plan(call, fails(errno.ENOSPC))
-    with pytest.raises(StorageError, match=r"write anew, after a failed sync,.*bytes") as refused:
+    with pytest.raises(StorageError, match=r"since a sync of it has failed.*bytes") as refused:
         service.complete_row(f"{JOB}:3", "T-3")
     assert (refused.value.errno, refused.value.path) == (errno.ENOSPC, str(path))
     assert path.read_bytes() == left
@@ -512,15 +560,13 @@ def test_what_a_writer_left_beside_the_journal_when_it_died_goes_with_the_next_c
 def test_what_the_cache_has_let_go_of_since_a_failed_sync_is_not_written_anew_as_it_was(
     service: JobService, path: Path, faulty: FaultyOs
 ) -> None:
-    refuse_cut(faulty, "fdatasync")
-    with pytest.raises(CommitOutcomeUnknownError):
-        service.complete_row(f"{JOB}:1", "T-1")
+    in_doubt(service, path, faulty)
     inode = path.stat().st_ino
     with path.open("r+b") as file:
         file.seek(600)
         file.write(bytes(100))
     left = path.read_bytes()
-    with pytest.raises(StorageError, match="can be read again after a failed sync"):
+    with pytest.raises(StorageError, match="bytes can be read again"):
         service.complete_row(f"{JOB}:3", "T-3")
     assert (path.stat().st_ino, path.read_bytes()) == (inode, left)
     with pytest.raises(JournalDamagedError):
@@ -550,12 +596,13 @@ def test_a_mark_that_another_copy_shares_is_given_up_for_one_that_says_the_same(
     refuse_cut(faulty, "ftruncate")
     with pytest.raises(CommitOutcomeUnknownError):
         service.complete_row(f"{JOB}:1", "T-1")
-    other, mark, inode = path.with_name("other"), path.with_name("sync.mark"), path.stat().st_ino
+    other, mark = path.with_name("other"), path.with_name("sync.mark")
     other.hardlink_to(mark)
     shared = other.read_bytes()
+    faulty.calls.clear()
     with JobService(service.root) as new:
         new.complete_row(f"{JOB}:3", "T-3")
-    assert path.stat().st_ino != inode, "written anew, as the mark says"
+    assert changes_of(faulty).count("ftruncate") == 1, "written again, as the mark says"
     assert (other.read_bytes(), other.stat().st_nlink, is_marked(path)) == (shared, 1, False)
 
 
@@ -580,9 +627,68 @@ def test_verify_takes_the_mark_of_a_writer_at_work_for_none_of_a_failed_sync(pat
     with JobService(path.parents[1]) as service, service.batch(JOB):
         log = service._store.log(JOB)
         assert log._mark is not None
-        log._mark.set()
+        log._mark.set(0)
         assert not verify_job(path.parent).in_doubt
         log._mark.clear()
+
+
+SHARED = """
+with JobService(sys.argv[5]) as warm:  # what is imported later may not be another user's to read
+    warm.create_job("Warm", job_id="warm", row_data=[{"data": {}}])
+    warm.complete_row("warm:1")
+os.setgroups([2000])
+os.setresgid(int(sys.argv[3]), int(sys.argv[3]), int(sys.argv[3]))
+os.setresuid(int(sys.argv[3]), int(sys.argv[3]), int(sys.argv[3]))
+try:
+    JobService(root).complete_row(f"{job_id}:{sys.argv[4]}")
+    tell("done")
+except JournalError as error:
+    tell(error)
+"""
+
+
+@linux_sync
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_job_that_a_group_shares_stays_its_owners_and_the_groups(
+    path: Path, shared_root: Path, tmp_path: Path
+) -> None:
+    def as_user(number: int, row: int) -> str:
+        warm = tmp_path / f"{number}-{row}"
+        with Child(SHARED, shared_root, JOB, number, row, warm) as child:
+            return child.hear()
+
+    shutil.copytree(path.parents[1], shared_root, dirs_exist_ok=True)
+    for one in (shared_root, *shared_root.rglob("*")):
+        os.chown(one, 1000, 2000)
+        one.chmod(0o770 if one.is_dir() else 0o660)
+    path = journal_path(shared_root, JOB)
+    mark = path.with_name("sync.mark")
+    assert [as_user(1001, 1), as_user(1000, 2)] == ["done", "done"]
+    assert (mark.stat().st_gid, mark.stat().st_mode & 0o777) == (2000, 0o660)
+    log = Log(path.parent, sync=True, lock_timeout_s=1)
+    with log:
+        assert log._mark is not None
+        log._mark.set(0)
+    before = path.read_bytes()
+    assert "it belongs to another user" in as_user(1001, 3)
+    assert path.read_bytes() == before
+    assert as_user(1000, 3) == "done"
+    assert (path.stat().st_uid, path.stat().st_gid, path.stat().st_mode & 0o777) == (
+        1000,
+        2000,
+        0o660,
+    )
+    os.chown(mark, 1001, 1001)
+    mark.chmod(0o600)
+    assert as_user(1000, 4) == "done"
+
+
+@pytest.fixture(name="shared_root")
+def fixture_shared_root() -> Iterator[Path]:
+    """A directory that other users get to, as they don't to pytest's."""
+    with TemporaryDirectory(dir="/tmp") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
 
 
 @linux_sync

@@ -10,7 +10,7 @@ import subprocess
 from array import array
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from zlib import crc32
 
 import filelock
@@ -35,6 +35,7 @@ import journal.reader
 import journal.store
 import journal.system
 from journal import CommitOutcomeUnknownError, JobService, JournalError
+from journal.log import Log
 from journal.verify import verify_job
 
 __all__ = ["fixture_disk", "fixture_hint"]
@@ -333,6 +334,28 @@ def test_no_hint_is_written_over_commits_in_doubt_or_a_discarded_batch(
             service.fail_row(f"{JOB}:5", "E", "x" * 9000)
         service.get_job(JOB)
     assert hint.read_bytes() == old
+
+
+@pytest.mark.parametrize("sync", ["none", "commit"])
+def test_nobody_vouches_by_a_hint_for_what_a_failed_sync_has_left_in_doubt(
+    tmp_path: Path, hint: Path, sync: Literal["none", "commit"]
+) -> None:
+    hint.unlink()
+    log = Log(hint.parent, sync=True, lock_timeout_s=1)
+    with log:
+        assert log._mark is not None
+        log._mark.set(1)
+    log.close()
+    assert not hint.exists()
+    with JobService(tmp_path, sync=sync) as reader:
+        assert reader.get_job(JOB) is not None
+    assert not hint.exists()
+    with log:
+        assert log._mark is not None
+        log._mark.clear()
+    with JobService(tmp_path, sync=sync) as reader:
+        assert reader.get_job(JOB) is not None
+    assert hint.exists()
 
 
 # --- copies of a live job ---------------------------------------------------------------------

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from helpers_crash import FaultyOs, journal_path
@@ -466,18 +466,18 @@ def test_files_that_another_copy_shares_are_read_but_not_written_until_they_are_
         assert (root / JOB / name).read_bytes() == content
 
 
-def test_a_service_that_has_a_job_open_sees_that_its_journal_has_got_another_name(
-    root: Path, tmp_path: Path
+@pytest.mark.parametrize("sync", ["none", "commit"])
+def test_who_is_at_work_when_a_copy_gets_hard_links_goes_on_in_a_file_of_its_own(
+    root: Path, tmp_path: Path, sync: Literal["none", "commit"]
 ) -> None:
-    path = journal_path(root, JOB)
-    with JobService(root, sync="none") as service:
+    path, copy = journal_path(root, JOB), tmp_path / "snapshot"
+    with JobService(root, sync=sync) as service:
         service.complete_row(f"{JOB}:3")
-        os.link(path, tmp_path / "snapshot")
+        os.link(path, copy)
         before = path.read_bytes()
-        with pytest.raises(StorageError, match="it has 2 hard links"):
-            service.complete_row(f"{JOB}:4")
-        assert service.get_row(f"{JOB}:3") is not None
-        assert path.read_bytes() == before
-        (tmp_path / "snapshot").unlink()
         service.complete_row(f"{JOB}:4")
-        assert service.get_job_summary(JOB)["successful_rows"] == 4
+        assert (copy.read_bytes(), copy.stat().st_nlink) == (before, 1)
+        assert path.read_bytes().startswith(before)
+        service.complete_row(f"{JOB}:5")
+        assert service.get_job_summary(JOB)["successful_rows"] == 5
+    assert verify_job(path.parent).findings == []

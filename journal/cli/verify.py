@@ -87,7 +87,7 @@ def _echo_report(report: Report) -> None:
     if report.in_doubt:
         click.echo(
             "  sync: a sync of it has failed since the system started, or its process died in it: "
-            "what was read may not be on the disk; the next commit writes it to a new file first"
+            "what was read may not be on the disk; the next commit first writes it again"
         )
     for finding in report.findings:
         click.echo(

@@ -17,14 +17,14 @@ SYNCS = [
     Patch(
         "a commit is synced",
         "log",
-        "                self.sync_file()\n            except StorageError as error:\n                self._take_back(error)",
+        "                self.sync_file(self._end)\n            except StorageError as error:\n                self._take_back(error)",
         "                pass\n            except StorageError as error:\n                self._take_back(error)",
         f"{EXPLORER} {FAULTS}",
     ),
     Patch(
         "a commit that another left unsynced is synced first",
         "recovery",
-        "                self.sync_file()\n            except StorageError:\n                if not",
+        "                self.sync_file(0)\n            except StorageError:\n                if not",
         "                pass\n            except StorageError:\n                if not",
         f"{FAULTS} {EXPLORER}",
     ),
@@ -38,7 +38,7 @@ SYNCS = [
     Patch(
         "that a commit is cut off is synced",
         "log",
-        "            self._stale, self._unsynced = False, True\n            self.sync_file()\n",
+        "            self._stale, self._unsynced = False, True\n            self.sync_file(self._end)\n",
         "            self._stale, self._unsynced = False, True\n",
         FAULTS,
     ),
@@ -59,7 +59,7 @@ SYNCS = [
     Patch(
         "a sync is announced before it is asked for",
         "recovery",
-        "        try:\n            mark.set()\n        except OSError as error:\n            raise handles.storage_error(self._mark_path",
+        "        try:\n            mark.set(start)\n        except OSError as error:\n            raise handles.storage_error(self._mark_path",
         "        try:\n            pass\n        except OSError as error:\n            raise handles.storage_error(self._mark_path",
         FAULTS,
     ),
@@ -71,10 +71,45 @@ SYNCS = [
         FAULTS,
     ),
     Patch(
-        "a marked journal is written anew",
+        "what a mark names is written again",
         "recovery",
-        "        if not self._is_marked():\n            try:",
+        "        if start is None:\n            try:",
         "        if True:\n            try:",
+        FAULTS,
+    ),
+    Patch(
+        "several commits that are in doubt are written to a new file",
+        "recovery",
+        "            or len(SEALED_LINE_END.findall(tail)) > 1\n",
+        "",
+        FAULTS,
+    ),
+    Patch(
+        "what is cut off to be written again is sure to be gone",
+        "recovery",
+        "            file.sync()\n        finally:\n            file.append(tail)",
+        "            pass\n        finally:\n            file.append(tail)",
+        FAULTS,
+    ),
+    Patch(
+        "what is written again is synced before the mark goes",
+        "recovery",
+        "        file.sync()\n        self._mark.clear()\n",
+        "        self._mark.clear()\n",
+        FAULTS,
+    ),
+    Patch(
+        "what could not be cut off for sure is put back",
+        "recovery",
+        "        finally:\n            file.append(tail)  # if that was refused: as it was before\n",
+        "        finally:\n            pass\n        file.append(tail)\n",
+        FAULTS,
+    ),
+    Patch(
+        "only what the seals vouch for is written again",
+        "recovery",
+        "            verified_lines(tail, begin)[1] != self.position\n            or len",
+        "            len",
         FAULTS,
     ),
     Patch(
@@ -94,8 +129,8 @@ SYNCS = [
     Patch(
         "what is written anew is synced before it takes its place",
         "recovery",
-        "            new.take_owner_of(self.file)\n            new.sync()\n",
-        "            new.take_owner_of(self.file)\n",
+        "            if self._sync:\n                new.sync()\n",
+        "            pass\n",
         f"{FAULTS} {EXPLORER}",
     ),
     Patch(
@@ -108,15 +143,15 @@ SYNCS = [
     Patch(
         "the mark stays until the name of what was written anew is synced",
         "recovery",
-        "        try:\n            mark.set()\n            new.rename(self.path)\n",
-        "        try:\n            mark.clear()\n            new.rename(self.path)\n",
+        "            if mark is not None:\n                mark.set(0)\n            new.rename(self.path)\n",
+        "            if mark is not None:\n                mark.clear()\n            new.rename(self.path)\n",
         FAULTS,
     ),
     Patch(
         "a mark of an earlier boot says nothing",
         "syncmark",
-        "        return system.os.pread(self.fd, _BYTES, 0) == self._set\n",
-        '        return system.os.pread(self.fd, _BYTES, 0).strip() != b""\n',
+        "if found and found[2] == boot else None",
+        "if found else None",
         FAULTS,
     ),
     Patch(
@@ -868,8 +903,8 @@ HINTS = [
     Patch(
         "a hint is not written over commits in doubt",
         "recovery",
-        "            if not self._is_marked():  # the system may",
-        "            if True:  # the system may",
+        "        if not is_marked(self.directory):  # the system may",
+        "        if True:  # the system may",
         HINT,
     ),
     Patch(

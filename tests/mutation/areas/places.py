@@ -38,8 +38,15 @@ PATCHES = [
     Patch(
         "a journal that has another name is not written",
         "handles",
-        "            if stat.st_nlink > 1:",
-        "            if False:",
+        "        if stat.st_nlink > 1:\n            self._refuse_writing(why_not_written(path, stat.st_nlink))\n",
+        "        if False:\n            pass\n",
+        STRANGE_FILES,
+    ),
+    Patch(
+        "who is at work when a journal gets another name goes on in a file of its own",
+        "handles",
+        "            self.is_shared = stat.st_nlink > 1  # each commit looks here first\n",
+        "            self.is_shared = False\n",
         STRANGE_FILES,
     ),
     Patch(
