@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 
@@ -98,6 +99,54 @@ def test_a_variable_may_name_what_this_job_has_not_and_that_is_told(
     monkeypatch.setenv("JOURNAL_ROWS_REDACT", "zipcode")
     assert main(["rows", JOB]) == 0
     assert "--redact zipcode: nothing that is stored" in capsys.readouterr().err
+
+
+def test_no_name_is_refused_where_there_is_no_job(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "jobs").mkdir()
+    assert main(["export", "--all", "-", "--redact", "zipcode"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_a_name_that_hides_nothing_is_refused_also_where_the_data_has_no_columns(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with JobService(tmp_path / "jobs", sync="none") as service:
+        service.create_job("Ship", job_id=JOB, row_data=[{"data": {}}])
+        service.start_job(JOB)
+        service.start_row(f"{JOB}:1")
+        service.complete_row(f"{JOB}:1", result={"token": SECRET})
+    assert main(["rows", JOB, "--redact", "tokn"]) == 2
+    said = capsys.readouterr()
+    assert (
+        "--redact tokn: nothing that is stored has such a name; the rows' data has no" in said.err
+    )
+    assert said.out == ""
+    assert main(["rows", JOB, "--redact", "token"]) == 0
+    assert SECRET not in capsys.readouterr().out
+
+
+def test_a_name_that_is_not_found_before_damage_shows_nothing(root: Path, capsys: Capture) -> None:
+    """Nobody knows what stands behind it; a name that stands before it is known."""
+    path = root / JOB / "journal.jsonl"
+    content = path.read_bytes()
+    record = b'{"type":"row_status","row":2,"status":"failed","error_code":5,'
+    record += b'"at":"2036-11-24T13:35:00.000001Z"'
+    seal = crc32(record, int(content[-11:-3], 16))
+    path.write_bytes(content + record + b',"crc":"%08x"}\n' % seal)
+    assert main(["rows", JOB, "--limit", "1", "--redact", "order"]) == 0
+    capsys.readouterr()
+    for command in (["rows", JOB, "--limit", "1"], ["export", "--all", "-", "--status", "pending"]):
+        assert main([*command, "--redact", "ordr"]) == 6
+        said = capsys.readouterr()
+        assert (said.out, "is damaged" in said.err) == ("", True)
+    with JobService(root, sync="none") as service:
+        service.create_job("Other", job_id="other", row_data=[{"data": {"ordr": SECRET}}])
+    assert main(["export", "--all", "-", "--redact", "ordr"]) == 6  # the damage is told of
+    assert SECRET not in capsys.readouterr().out
 
 
 def test_names_of_what_the_journal_knows_are_taken_whether_or_not_it_knows_any(

@@ -29,12 +29,16 @@ def check_redacted(
 ) -> None:
     """Raise UsageError for a name of ``--redact`` that no record of the jobs has: it may be mistyped.
 
-    A variable may be meant for many jobs: a name out of one is told of, and no error. Rows may have
-    different members, so all are looked at, until the last of the names is found.
+    Rows may have different members, so all are looked at, until the last of the names is found.
+    Raises what is wrong with a job that can't be read, for it may be the one that has the name.
     """
     missing = {name.casefold(): name for name in redact if check_fields([name]) - OWN_NAMES}
+    job_ids = list(job_ids)
+    if not missing or not job_ids:
+        return
     columns: dict[str, None] = {}
-    for job_id in job_ids if missing else ():
+    unread = None
+    for job_id in job_ids:
         try:
             for entry in service._history(job_id).entries():  # noqa: SLF001  (this package's own)
                 for name in names_in(entry.record):
@@ -43,14 +47,21 @@ def check_redacted(
                     return
                 if isinstance(entry.record, RowRecord) and len(columns) <= _MOST_NAMED:
                     columns.update(dict.fromkeys(entry.record.data))
-        except JournalError:  # who shows the job says so
-            return
-    if not columns:  # nothing is shown of rows that hold nothing
-        return
-    some = ", ".join(list(columns)[:_MOST_NAMED]) + (", ..." if len(columns) > _MOST_NAMED else "")
+        except JournalError as error:
+            unread = unread or error
+    if unread is not None:
+        raise unread
+    _tell_or_refuse(ctx, list(missing.values()), list(columns))
+
+
+def _tell_or_refuse(ctx: click.Context, missing: list[str], columns: list[str]) -> None:
+    there = "the rows' data has no columns"
+    if columns:
+        more = ", ..." if len(columns) > _MOST_NAMED else ""
+        there = f"the columns of the data are {', '.join(columns[:_MOST_NAMED])}{more}"
     reason = (
-        f"--redact {', '.join(missing.values())}: nothing that is stored has such a name; the columns "
-        f"of the data are {some}, and of what the journal knows there are {', '.join(sorted(OWN_NAMES))}"
+        f"--redact {', '.join(missing)}: nothing that is stored has such a name; {there}, and of "
+        f"what the journal knows there are {', '.join(sorted(OWN_NAMES))}"
     )
     if ctx.get_parameter_source("redact") is ParameterSource.ENVIRONMENT:
         tell(f"journal: {reason}")
