@@ -101,6 +101,21 @@ def test_a_variable_may_name_what_this_job_has_not_and_that_is_told(
     assert "--redact zipcode: nothing that is stored" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", [["export", JOB, "out.csv"], ["report", JOB, "-o", "out.csv"]])
+def test_what_is_handed_on_is_not_made_if_a_variable_names_what_this_job_has_not(
+    root: Path, command: list[str], capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variable = f"JOURNAL_{command[0].upper()}_REDACT"
+    monkeypatch.setenv(variable, "zipcode")
+    assert main(command) == 2
+    said = capsys.readouterr().err
+    assert "--redact zipcode: nothing that is stored has such a name" in said
+    assert f"{variable} says it: unset it" in said
+    assert not (root.parent / "out.csv").exists()
+    assert main([*command, "--redact", "zip code"]) == 0
+    assert (root.parent / "out.csv").exists()
+
+
 def test_no_name_is_refused_where_there_is_no_job(
     tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -75,7 +75,7 @@ def export_command(
     else:
         service, job_id = find_job(ctx.obj, names[0])
         job_ids = [job_id]
-    check_redacted(ctx, service, job_ids, redact)
+    check_redacted(ctx, service, job_ids, redact, handed_on=True)
     if file_format is None:
         file_format = "csv" if out == "-" else format_of(out)
     if out == "-" and file_format not in STREAMED:

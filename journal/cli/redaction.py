@@ -25,12 +25,19 @@ redact_option = click.option(
 
 
 def check_redacted(
-    ctx: click.Context, service: JobService, job_ids: Iterable[str], redact: Collection[str]
+    ctx: click.Context,
+    service: JobService,
+    job_ids: Iterable[str],
+    redact: Collection[str],
+    *,
+    handed_on: bool = False,
 ) -> None:
-    """Raise UsageError for a name of ``--redact`` that no record of the jobs has: it may be mistyped.
+    """Raise UsageError for a name of ``--redact`` that no record of the jobs has.
 
-    Rows may have different members, so all are looked at, until the last of the names is found.
-    Raises what is wrong with a job that can't be read, for it may be the one that has the name.
+    A variable may be meant for many jobs: what it names in vain is told of, and no error, unless
+    what is made is to be ``handed_on``. Rows may have different members, so all are looked at,
+    until the last of the names is found. Raises what is wrong with a job that can't be read, for it
+    may be the one that has the name.
     """
     missing = {name.casefold(): name for name in redact if check_fields([name]) - OWN_NAMES}
     job_ids = list(job_ids)
@@ -51,19 +58,23 @@ def check_redacted(
             unread = unread or error
     if unread is not None:
         raise unread
-    _tell_or_refuse(ctx, list(missing.values()), list(columns))
+    reason = _reason(list(missing.values()), list(columns))
+    if ctx.get_parameter_source("redact") is not ParameterSource.ENVIRONMENT:
+        raise click.UsageError(reason)
+    if handed_on:
+        variable = f"JOURNAL_{ctx.command.name}_REDACT".upper()
+        raise click.UsageError(
+            f"{reason}; {variable} says it: unset it, or say --redact with names that this has"
+        )
+    tell(f"journal: {reason}")
 
 
-def _tell_or_refuse(ctx: click.Context, missing: list[str], columns: list[str]) -> None:
+def _reason(missing: list[str], columns: list[str]) -> str:
     there = "the rows' data has no columns"
     if columns:
         more = ", ..." if len(columns) > _MOST_NAMED else ""
         there = f"the columns of the data are {', '.join(columns[:_MOST_NAMED])}{more}"
-    reason = (
+    return (
         f"--redact {', '.join(missing)}: nothing that is stored has such a name; {there}, and of "
         f"what the journal knows there are {', '.join(sorted(OWN_NAMES))}"
     )
-    if ctx.get_parameter_source("redact") is ParameterSource.ENVIRONMENT:
-        tell(f"journal: {reason}")
-    else:
-        raise click.UsageError(reason)

@@ -37,7 +37,7 @@ def report_command(
     Example: journal report ship-ca -o report.html --redact email
     """
     service, job_id = find_job(ctx.obj, job)
-    check_redacted(ctx, service, [job_id], redact)
+    check_redacted(ctx, service, [job_id], redact, handed_on=True)
     if out == "-":
         sys.stdout.buffer.write(report_page(service, job_id, redact=redact).encode())
         return
