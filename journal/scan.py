@@ -349,28 +349,24 @@ def _matches_seal(file: Readable, span: Span) -> bool:
 
 
 def _is_legible(file: Readable, span: Span) -> bool:
-    """Whether the lines are records, or one that isn't can't be by a block that wasn't written.
+    """Whether no block that wasn't written can be why a line of a sealed span is no record.
 
-    A disk writes blocks of 512 bytes whole. So a line that shares its only block with a record
-    of the same commit was there when that one was.
+    A disk writes blocks of 512 bytes whole. So a line that lies within a block was there when the
+    block was written: when a record begins or ends in it, or the seal does.
     """
+    seal = span.end - SEAL_BYTES - 1
+    written = {seal // _BLOCK_BYTES, (span.end - 1) // _BLOCK_BYTES}
     illegible: set[int] = set()  # blocks of which a line that is no record lies within
-    legible: set[int] = set()
     whole = True
-    ended = False
     for offset, text, ended in lines_of(file, span.offset, span.end):
         blocks = range(offset // _BLOCK_BYTES, (offset + len(text)) // _BLOCK_BYTES + 1)
         if ended and _is_record(text):
-            legible |= {blocks[0], blocks[-1]}
+            written |= {blocks[0], blocks[-1]}
         else:
             whole = False
             if len(blocks) == 1:
                 illegible.add(blocks[0])
-    return whole or (ended and _ends_sealed(file, span) and not legible.isdisjoint(illegible))
-
-
-def _ends_sealed(file: Readable, span: Span) -> bool:
-    return stated_crc(file.read_at(span.end - SEAL_BYTES - 1, SEAL_BYTES)) is not None
+    return whole or not written.isdisjoint(illegible)
 
 
 def _is_record(text: bytes) -> bool:

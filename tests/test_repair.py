@@ -466,6 +466,23 @@ def test_a_line_made_illegible_beside_records_of_the_same_block_is_damage(path: 
     assert found > 3
 
 
+@pytest.mark.parametrize(
+    ("old", "new"), [(b'"1Z"', b'"1Z'), (b'{"', b'["'), (b'":"comp', b'"::comp')]
+)
+def test_a_last_commit_made_illegible_in_the_block_of_its_seal_is_damage(
+    path: Path, old: bytes, new: bytes
+) -> None:
+    with JobService(path.parents[1], sync="none") as service:
+        service.start_row(f"{JOB}:8")
+        while path.stat().st_size % 512 > 250:
+            service.log(JOB, "m")
+        service.complete_row(f"{JOB}:8", "1Z")
+    content = path.read_bytes()
+    last = content.rindex(b"\n", 0, -1) + 1
+    assert last // 512 == (len(content) - 1) // 512
+    break_it(path, content[:last] + content[last:].replace(old, new, 1))
+
+
 def test_two_lines_that_became_one_are_not_read_as_a_row(path: Path) -> None:
     content = path.read_bytes()
     first = content.index(b'"data":', content.index(b'"row":8,'))

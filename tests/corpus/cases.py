@@ -314,6 +314,9 @@ _STRANGER = sealed([[job()], [log(second=9)], [log(second=9)]])[len(FIRST) :]
 _ILLEGIBLE_AT = len(BASE) + BATCH.index(b"\n", 300) + 1
 while _ILLEGIBLE_AT % 512 < 80 or _ILLEGIBLE_AT % 512 > 300:
     _ILLEGIBLE_AT += len(log(second=3)) + 1
+_PADDED = [*ROWS, DONE[0], [log(_text("pad", "x" * 200))], DONE[1]]
+_IN_A_BLOCK = sealed(_PADDED[:-1]), sealed(_PADDED)  # up to the last commit, which is in one block
+assert len(_IN_A_BLOCK[0]) // 512 == len(_IN_A_BLOCK[1]) // 512
 
 DAMAGED = [
     damaged("empty", "a journal is made with its first commit in it", b"", 1, 0),
@@ -347,6 +350,8 @@ DAMAGED = [
     damaged("two-seals-illegible", "each of them was a commit", BASE + b"\xff" + WORK[_BEFORE_3 + 1 : LAST] + b"\xff" + WORK[LAST + 1 :], 4, _BEFORE_3),
     damaged("illegible-within-a-block", "a line isn't, in a block that was written: its neighbours are",
             (BASE + BATCH)[:_ILLEGIBLE_AT] + b"#'+*;" + (BASE + BATCH)[_ILLEGIBLE_AT + 5 :], 4, _BEFORE_3),
+    damaged("illegible-beside-its-seal", "an editor has taken a quote: all of the line is in the block that its seal is in",
+            _IN_A_BLOCK[1].replace(b':"T"', b':"T'), 6, len(_IN_A_BLOCK[0])),
     damaged("text-mode", "a CR before each LF", WORK.replace(b"\n", b"\r\n"), 1, 0),
     damaged("last-line-in-text-mode", "not torn: nobody dies like that", WORK[:-1] + b"\r\n", 5, LAST),
     damaged("byte-order-mark", "an editor has saved it", b"\xef\xbb\xbf" + WORK, 1, 0),

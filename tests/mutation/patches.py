@@ -387,15 +387,15 @@ SEALS += [
     Patch(
         "a legible commit that doesn't fit is damage",
         "scan",
-        "    return whole or (ended and",
-        "    return (ended and",
+        "    return whole or not",
+        "    return not",
         f"{DAMAGE} {REPAIR}",
     ),
     Patch(
         "a line that is illegible within a block that was written is damage",
         "scan",
-        " and not legible.isdisjoint(illegible))",
-        " and False)",
+        " or not written.isdisjoint(illegible)",
+        "",
         REPAIR,
     ),
     Patch(

@@ -53,6 +53,13 @@ PATCHES = [
         f"{REPAIR} {LONG}",
     ),
     Patch(
+        "the blocks that a seal lies in were written",
+        "scan",
+        "    written = {seal // _BLOCK_BYTES, (span.end - 1) // _BLOCK_BYTES}\n",
+        "    written: set[int] = set()\n",
+        f"{CORPUS} {REPAIR}",
+    ),
+    Patch(
         "a commit that matches its seal is no torn tail, however long a line of it",
         "scan",
         " or _matches_seal(file, span):\n",
