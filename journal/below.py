@@ -11,11 +11,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
+from typing import IO
 
 from journal import system
 from journal.directories import DIRECTORY_MODE
 from journal.files import NewFile
-from journal.handles import DerivedFile, close_fd
+from journal.handles import DerivedFile, close_fd, open_in
 
 _LONGEST_PATH = 4096  # bytes, its NUL included: of a longer one other programs make nothing
 
@@ -41,6 +42,17 @@ class Below:
         """Directories on the way to it that are missing are made."""
         with self._parent(name, make=True) as directory:
             return NewFile(self.top / name, directory)
+
+    def replaced(self, name: str) -> IO[bytes]:
+        """A new private file, to be written and read, in the place of what has this name.
+
+        A directory on the way to it that is missing is made.
+        """
+        with self._parent(name, make=True) as directory:
+            with suppress(FileNotFoundError):
+                system.os.unlink(_last(name), dir_fd=directory)
+            flags = system.os.O_RDWR | system.os.O_CREAT | system.os.O_EXCL
+            return open(open_in(directory, self.top / name, flags), "rb+", buffering=0)
 
     def exists(self, name: str) -> bool:
         """Whether there is anything of this name, be it a link that leads nowhere."""
@@ -90,7 +102,7 @@ class Below:
         """Each file below the directory ``name``, and whether it is a regular one.
 
         Links are not, nor are directories that are further down than ``deepest`` parts of a name,
-        nor what has too long a path. None if there is no such directory.
+        nor what has too long a path. Yields nothing if there is no such directory.
         """
         with suppress(FileNotFoundError), self._directory(name) as directory:
             yield from self._tree(f"{name}/", directory, deepest)

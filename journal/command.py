@@ -14,6 +14,7 @@ from typing import IO, Any
 
 import msgspec
 
+from journal.below import Below
 from journal.errors import StorageError
 from journal.handles import storage_error
 from journal.model import JobRow
@@ -177,10 +178,8 @@ class Commands:
         """
         if self._results is None:
             return _temporary_file(files), _temporary_file(files)
+        _make_directory(self._results)
         directory = self._results / str(row.row_number)
-        _make_directory(directory)
-        if directory.is_symlink():
-            raise StorageError(directory, "write into", errno.ELOOP, "it is a link: remove it")
         return _new_file(directory / "stdout", files), _new_file(directory / "stderr", files)
 
     def _open_input(self, row: JobRow, files: contextlib.ExitStack) -> IO[bytes] | int:
@@ -231,9 +230,13 @@ def _make_directory(path: Path) -> None:
 
 
 def _new_file(path: Path, files: contextlib.ExitStack) -> IO[bytes]:
+    directory = path.parent
     try:
-        path.unlink(missing_ok=True)
-        return files.enter_context(path.open("xb+", buffering=0))
+        below = Below(directory.parent)
+        return files.enter_context(below.replaced(f"{directory.name}/{path.name}"))
+    except NotADirectoryError as error:
+        reason = "it is a link or a file: remove it"
+        raise StorageError(directory, "write into", errno.ENOTDIR, reason) from error
     except OSError as error:
         raise storage_error(path, "write", error) from error
 

@@ -195,9 +195,29 @@ def test_a_directory_for_results_that_cannot_be_used_is_named(tmp_path: Path) ->
     with pytest.raises(StorageError, match=r"could not make .*file"):
         run("true", results=tmp_path / "file")
     (tmp_path / "7").write_text("")
-    with pytest.raises(StorageError, match=r"could not make .*7"):
+    with pytest.raises(StorageError, match=r"could not write into .*7: it is a link or a file"):
         run("touch", str(tmp_path / "begun"), results=tmp_path)
     assert not (tmp_path / "begun").exists()
+
+
+def test_a_link_that_takes_the_place_of_a_rows_directory_meanwhile_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results, elsewhere = tmp_path / "results", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    unlink = os.unlink
+
+    def unlink_late(path: Any, *, dir_fd: int | None = None) -> None:
+        monkeypatch.undo()
+        (results / "7").rename(results / "moved")
+        (results / "7").symlink_to(elsewhere)
+        unlink(path, dir_fd=dir_fd)
+
+    assert run("true", results=results).kind == "completed"
+    monkeypatch.setattr(os, "unlink", unlink_late)
+    with pytest.raises(StorageError, match=r"could not write into .*7: it is a link or a file"):
+        run("true", results=results)
+    assert list(elsewhere.iterdir()) == []
 
 
 def test_a_command_for_which_we_lack_the_means_has_not_begun(tmp_path: Path) -> None:

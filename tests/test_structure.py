@@ -98,7 +98,7 @@ def test_only_the_floor_of_the_disk_locks_or_opens_what_belongs_to_a_journal(pat
 # What a command's output is kept in, a pack that somebody asks for, the input of a run, and the
 # standard streams: none of it belongs to a journal.
 OTHERS_FILES = {
-    "command": {"mkdir", "open", "unlink"},
+    "command": {"mkdir"},
     "transfer": {"open"},
     "cli.run": {"open"},
     "cli": {"open"},
