@@ -35,13 +35,12 @@ class Artifacts:
     """
 
     def __init__(self, ours: Copy, theirs: Copy) -> None:
-        """Histories of other copies, which merges there have kept, come along with the artifacts.
+        """Nothing is looked at yet. All that follows is by names in the job's directory.
 
-        ``new`` are those that are new here, ``differing`` those that differ.
-
-        ``put_by`` says under which name the one of two that isn't in its place is kept, and
-        ``left_out`` what no pack can hold or has gone meanwhile. All of it by names in the job's
-        directory.
+        Of what the other copy has, ``new`` is missing here, ``differing`` is here with other
+        contents, and ``left_out`` can't be packed or has gone meanwhile. ``put_by`` says by the
+        name of two that differ under which name the one that isn't in its place is kept. To the
+        artifacts belong the histories of other copies that merges there have kept.
         """
         self._copy = ours
         self._ours = Below(ours.directory)
@@ -176,7 +175,7 @@ class Artifacts:
         for name in self._staged:
             if name in self.put_by:
                 with suppress(OSError):
-                    self._ours.rename(self.put_by[name], name)
+                    self._ours.take_name_back(name, self.put_by[name])
 
     def _place(self, name: str, relation: Relation) -> str | None:
         """Under which name the other's file goes, if any does; what else that means is noted."""

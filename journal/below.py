@@ -92,6 +92,18 @@ class Below:
                     raise
                 system.os.rename(old, new, src_dir_fd=directory, dst_dir_fd=directory)
 
+    def take_name_back(self, name: str, other: str) -> None:
+        """Undo :meth:`give_name`, whatever ``name`` is the name of by now."""
+        with self._parent(name) as directory:
+            old, new = _last(name), _last(other)
+            with suppress(FileNotFoundError):
+                found, ours = (system.os.lstat(it, dir_fd=directory) for it in (old, new))
+                if (found.st_dev, found.st_ino) == (ours.st_dev, ours.st_ino):
+                    # To rename one of a file's names to another does nothing.
+                    system.os.unlink(new, dir_fd=directory)
+                    return
+            system.os.rename(new, old, src_dir_fd=directory, dst_dir_fd=directory)
+
     def sync_directories(self, names: Iterable[str]) -> None:
         """Return when the names in these directories survive a power cut."""
         for name in names:

@@ -619,6 +619,7 @@ def test_whatever_call_is_refused_the_journal_is_as_it_was_or_as_the_other_s(
             assert not (is_new and "artifacts/3.pdf" not in found)
             if not is_new:
                 assert found["artifacts/4.pdf"] == b"ours"
+                assert unknown or "artifacts/4.pdf.before-1" not in found
             assert b"ours" in (found["artifacts/4.pdf"], found.get("artifacts/4.pdf.before-1"))
             assert verify_job(here / JOB).findings == []
             assert pull(here, there).action == ("identical" if is_new else "forwarded"), unknown
