@@ -40,7 +40,8 @@ class BadRecordError(Exception):
 def apply(index: Index, offset: int, lines: list[bytes], *, is_ascii: bool = False) -> None:
     """Take over lines (without LF) whose seals were checked; the first is at ``offset``.
 
-    ``is_ascii``: somebody has looked, and they are. Raises :class:`BadRecordError`; the index is of no use after that.
+    ``is_ascii``: somebody has looked, and they are. Raises :class:`BadRecordError`; the index is of
+    no use after that.
     """
     index.detach()
     lengths = [len(line) + 1 for line in lines]  # LF included

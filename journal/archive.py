@@ -259,8 +259,10 @@ def _directories(names: Iterable[str]) -> Iterator[tuple[str, bool]]:
         known = 0
         while known < min(len(parts), len(before)) and parts[known] == before[known]:
             known += 1
+        # How long the name before is, in parts, if it is that of a directory of this one.
+        file_before = len(before) if known == len(before) else 0
         for end in range(min(known, len(before) - 1) + 1, len(parts)):
-            yield "/".join(parts[:end]), end == known == len(before)
+            yield "/".join(parts[:end]), end == file_before
         before = parts
 
 

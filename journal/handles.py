@@ -56,8 +56,9 @@ def open_regular(
     """Open a regular file, and nothing else; its descriptor and what it is. ``OSError`` as it is.
 
     ``directory``: the descriptor of the directory that ``path`` is in, if the way there isn't to be
-    gone again. For all that is opened in a job's directory, which may come from elsewhere: a link may lead to
-    what is none of the job's, a pipe would keep us waiting, and a device may be endless.
+    gone again. For all that is opened in a job's directory, which may come from elsewhere: a link
+    may lead to what is none of the job's, a pipe would keep us waiting, and a device may be
+    endless.
     """
     flags |= system.os.O_NOFOLLOW | system.os.O_NONBLOCK
     try:

@@ -11,9 +11,10 @@ that offset and begins with the same line, and if nobody has touched it since: i
 was last changed when it was when the hint was written, and otherwise when its last commit was made.
 And none is written of a file that was touched after it was read or written. So what an editor does
 to a job that is at rest is seen. Times that lie ahead of the clock prove nothing of the kind: a
-commit that states one is no reason to believe a hint, nor to write one. Commits that nobody has synced yet may be gone after a crash of
-the system, and a part of them with what is behind it still there: a hint that was written over such
-is believed until then only. Whatever isn't as it should be is no hint.
+commit that states one is no reason to believe a hint, nor to write one. Commits that nobody has
+synced yet may be gone after a crash of the system, and a part of them with what is behind it still
+there: a hint that was written over such is believed until then only. Whatever isn't as it should be
+is no hint.
 """
 
 from __future__ import annotations
@@ -364,7 +365,7 @@ def write_hint(
     names = [name for name in _TYPES if name != "numbers" or columns.numbers is not None]
     try:
         _, changed_ns = file.size_and_change()
-        # Somebody has touched it, or a clock that was ahead doesn't tell: who comes next reads it all.
+        # Somebody has touched it, or a clock that was ahead doesn't tell: who comes next reads all.
         if changed_ns > known_ns or known_ns > system.now_ns() + _WRITING_NS:
             directories.remove_tree(directory / HINT_NAME)
             return

@@ -194,9 +194,9 @@ def _reason(first: bytes) -> str:
 class Stretch(NamedTuple):
     """Neighbouring commits that are good (``span`` covers all of them), or what is not good.
 
-    ``kind``: "good"; "bad" is lost; "flipped" is a commit but for one flipped bit, ``flip``; "foreign" was put in between two commits that fit each other;
-    "torn" is a commit that was never finished; "unended" is a good one without its LF.
-    ``commits`` counts those of a good one.
+    ``kind``: "good"; "bad" is lost; "flipped" is a commit but for one flipped bit, ``flip``;
+    "foreign" was put in between two commits that fit each other; "torn" is a commit that was never
+    finished; "unended" is a good one without its LF. ``commits`` counts those of a good one.
     """
 
     kind: Literal["good", "bad", "flipped", "foreign", "torn", "unended"]
