@@ -10,7 +10,10 @@ import journal.format as format_module
 from journal import JobService
 from journal.decode import decode_record
 from journal.format import MAX_DEPTH, stated_crc, time_text
+from journal.handles import JournalFile
 from journal.model import JobRow
+from journal.syncmark import SYNC_MARK_NAME, SyncMark
+from journal.system import boot_id
 from journal.values import nests_deeper_than
 
 SPECIFICATION = Path(format_module.__file__).with_name("docs") / "format.md"
@@ -36,6 +39,19 @@ def test_a_file_made_of_the_worked_example_is_a_job(tmp_path: Path) -> None:
     (directory / "journal.jsonl").write_bytes(b"".join(line + b"\n" for line in worked_example()))
     with JobService(tmp_path) as service:
         assert [row.row_number for row in service.get_rows("demo")] == [1, 2]
+
+
+def test_a_mark_that_is_set_or_struck_out_is_as_the_specification_says(tmp_path: Path) -> None:
+    (tmp_path / "journal.jsonl").write_bytes(b"")
+    mark = SyncMark(tmp_path, JournalFile(tmp_path / "journal.jsonl"))
+    mark.set(4711)
+    text = SPECIFICATION.read_text(encoding="utf-8")
+    example = re.search(r"^    (a sync is .*, boot )[0-9a-f-]{36}$", text, re.MULTILINE)
+    assert example is not None
+    said = example[1] + (boot_id() or "of an unknown id")
+    assert (tmp_path / SYNC_MARK_NAME).read_text() == f"{said:159}\n"
+    mark.clear()
+    assert (tmp_path / SYNC_MARK_NAME).read_text() == " " * 159 + "\n"
 
 
 def test_every_line_of_a_journal_is_as_the_specification_says(tmp_path: Path) -> None:
