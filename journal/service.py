@@ -69,6 +69,7 @@ from journal.model import (
 from journal.redact import check_fields, redacted_members
 from journal.replay import START, Position
 from journal.rows import RowSequence, row_at
+from journal.runholds import Taken
 from journal.runlock import busy_error, run_holder
 from journal.store import Store
 from journal.validate import (
@@ -268,16 +269,17 @@ class JobService:
         InvalidStateTransition.
         """
         target = job_status(new_status, "new_status")
-        taken = False
-        if target is JobStatus.RUNNING:
-            with suppress(JobBusyError):
-                taken = self._store.take_run(check_job_id(job_id))
-        with self._committing_run(job_id, taken=taken) as log:
-            if taken:
-                put_run(log)
-                self._store.runs.mark_by_hand(job_id, log.end)
-            set_job_status(log, target)
-            return job_of(log.index)
+        with self._taking(job_id) as taken:
+            is_new = False
+            if target is JobStatus.RUNNING:
+                with suppress(JobBusyError):
+                    is_new = self._store.take_run(check_job_id(job_id), taken)
+            with self._committing_run(job_id, taken) as log:
+                if is_new:
+                    put_run(log)
+                    self._store.runs.mark(taken, by_hand_from=log.end)
+                set_job_status(log, target)
+                return job_of(log.index)
 
     def update_counts(
         self,
@@ -654,26 +656,24 @@ class JobService:
             raise InvalidValueError(
                 "batch", job_id, "is open: no start of a row would be on the disk before its work"
             )
-        by_hand_from = self._store.runs.take_over(check_job_id(job_id))
-        taken = self._store.take_run(job_id, keep=keep_lock)
-
-        def settle(written: bool) -> None:
-            if written and by_hand_from is not None:
-                self._store.runs.end_by_hand(job_id, keep=keep_lock)
-
-        with self._committing_run(job_id, taken=taken) as log:
-            log.at_end(settle)
-            is_new = taken or by_hand_from is not None
-            if is_new:
-                put_run(log, resume_command)
-            status = job_of(log.index).status
-            if status is JobStatus.RUNNING and not is_new:
-                raise busy_error(log.directory, job_id)
-            if status is not JobStatus.RUNNING:
-                set_job_status(log, JobStatus.RUNNING)
-            if is_new:  # those begun since are in flight in this process, as all are else
-                settle_rows(log, on_interrupted, by_hand_from)
-            return job_of(log.index)
+        runs = self._store.runs
+        with self._taking(job_id) as taken:
+            is_new = self._store.take_run(check_job_id(job_id), taken)
+            with self._committing_run(job_id, taken) as log:
+                if is_new:
+                    runs.mark(taken, keep=keep_lock)
+                else:
+                    is_new = runs.take_over(job_id, taken, keep=keep_lock)
+                status = job_of(log.index).status
+                if not is_new and (status is JobStatus.RUNNING or not runs.holds(job_id)):
+                    raise busy_error(log.directory, job_id)
+                if is_new:
+                    put_run(log, resume_command)
+                if status is not JobStatus.RUNNING:
+                    set_job_status(log, JobStatus.RUNNING)
+                if is_new:  # those begun since are in flight in this process, as all are else
+                    settle_rows(log, on_interrupted, taken.by_hand_from)
+                return job_of(log.index)
 
     def recover_job(self, job_id: str, policy: Policy = "review") -> int:
         """Settle what a run that died left behind; returns how many rows were in processing.
@@ -684,13 +684,15 @@ class JobService:
         holds the job.
         """
         check_policy(policy)
-        if not self._store.take_run(check_job_id(job_id)):
-            raise busy_error(self._store.directory(job_id), job_id)
-        with self._committing_run(job_id, taken=True) as log:
-            settled = settle_rows(log, policy)
-            if job_of(log.index).status is JobStatus.RUNNING:
-                set_job_status(log, JobStatus.PAUSED)
-            return settled
+        with self._taking(job_id) as taken:
+            if not self._store.take_run(check_job_id(job_id), taken):
+                raise busy_error(self._store.directory(job_id), job_id)
+            with self._committing_run(job_id, taken) as log:
+                self._store.runs.mark(taken)
+                settled = settle_rows(log, policy)
+                if job_of(log.index).status is JobStatus.RUNNING:
+                    set_job_status(log, JobStatus.PAUSED)
+                return settled
 
     @contextmanager
     def hold_run(self, job_id: str) -> Iterator[None]:
@@ -698,15 +700,14 @@ class JobService:
 
         Raises JobBusyError while a run works on it, JobNotFoundError.
         """
-        if self._store.runs.is_by_hand(check_job_id(job_id)):  # that keeps them away as well
-            yield
-            return
-        if not self._store.take_run(check_job_id(job_id), keep=True):
-            raise busy_error(self._store.directory(job_id), job_id)
+        runs, taken = self._store.runs, Taken()
         try:
+            is_held = self._store.take_run(check_job_id(job_id), taken)
+            if not is_held and not runs.take_over(job_id, taken, keep=True):
+                raise busy_error(self._store.directory(job_id), job_id)
             yield
         finally:
-            self._store.runs.release(job_id)
+            runs.settle(job_id, taken, written=False)
 
     def release_run(self, job_id: str) -> None:
         """Let go of the job's run lock, if this service holds it; a running job is then interrupted."""
@@ -715,6 +716,10 @@ class JobService:
     def holds_run(self, job_id: str) -> bool:
         """Whether this service holds the job's run lock, and the job is still where it was."""
         return self._store.runs.holds(check_job_id(job_id))
+
+    def keeps_run(self, job_id: str) -> bool:
+        """Whether this service holds the job's run lock for a run at work: started to keep it."""
+        return self._store.runs.keeps(check_job_id(job_id))
 
     def is_over(self, job_id: str) -> bool:
         """Whether the job has ended and no row of it is in flight; False if it can't be read."""
@@ -776,6 +781,16 @@ class JobService:
 
     # --- inside
 
+    @contextmanager
+    def _taking(self, job_id: str) -> Iterator[Taken]:
+        """What the block takes of the run lock; it is given back after an error."""
+        taken = Taken()
+        try:
+            yield taken
+        except BaseException:
+            self._store.runs.settle(job_id, taken, written=False)
+            raise
+
     def _history(self, job_id: str) -> History:
         """The job's journal as it is now, for reading parts of it. Raises JobNotFoundError."""
         with self._reading(job_id) as log:
@@ -795,32 +810,24 @@ class JobService:
             return job_of(log.index), rows, history
 
     @contextmanager
-    def _committing_run(self, job_id: str, *, taken: bool) -> Iterator[Log]:
+    def _committing_run(self, job_id: str, taken: Taken) -> Iterator[Log]:
         """A commit that may move the job; its run lock follows once the commit is settled.
 
-        ``taken``: the lock was taken for this commit, and goes if the commit does.
+        ``taken``: for this commit, and goes if the commit does.
         """
-        registered = False
 
         def settle(written: bool) -> None:
             with log.mutex:
                 state = log.index.state
                 running = state is not None and state.status is JobStatus.RUNNING
+            self._store.runs.settle(job_id, taken, written=written)
             # A commit whose sync has failed may be there: if it ended the run, so does this.
-            if (not written and taken) or (
-                not running and (written or log.in_doubt) and not self._store.runs.keeps(job_id)
-            ):
-                self._store.runs.release(job_id)
+            if not running and (written or log.in_doubt):
+                self._store.runs.leave(job_id)
 
-        try:
-            with self._log(job_id) as log:
-                yield log
-                log.at_end(settle)
-                registered = True
-        except BaseException:
-            if taken and not registered:
-                self._store.runs.release(job_id)
-            raise
+        with self._log(job_id) as log:
+            log.at_end(settle)
+            yield log
 
     def _log(self, job_id: str) -> Log:
         return self._store.log(check_job_id(job_id))

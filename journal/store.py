@@ -45,7 +45,7 @@ from journal.format import (
     stated_crc,
 )
 from journal.log import Log
-from journal.runholds import RunHolds, is_over, reset_after_fork
+from journal.runholds import RunHolds, Taken, is_over, reset_after_fork
 from journal.runlock import RunLock
 from journal.validate import check_job_id, is_job_id
 
@@ -152,10 +152,10 @@ class Store:
 
     # --- the runs of this process
 
-    def take_run(self, job_id: str, *, keep: bool = False) -> bool:
+    def take_run(self, job_id: str, taken: Taken) -> bool:
         """As :meth:`RunHolds.take`."""
         self.check_open()
-        return self.runs.take(job_id, keep=keep)
+        return self.runs.take(job_id, taken)
 
     def is_over(self, job_id: str) -> bool:
         """Whether the job has ended and no row is in flight: a run that holds it has nothing to do."""

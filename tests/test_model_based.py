@@ -274,6 +274,7 @@ class ModelJob:
                 self._move(JobStatus.RUNNING)
             self._settle(policy, begun_since)
             self.holder = None
+            self.is_by_hand = False
             self._take_over(who)
             return
         taken = self.holder is None
@@ -282,6 +283,7 @@ class ModelJob:
         if self.status is not JobStatus.RUNNING:
             self._move(JobStatus.RUNNING)
         if taken:
+            self.is_by_hand = False
             self._settle(policy)
         self._take_over(who)
 

@@ -597,8 +597,8 @@ LOCKS += [
     Patch(
         "a run whose directory was moved away holds no other",
         "runholds",
-        "hold.lock.held and hold.lock.at_path",
-        "hold.lock.held",
+        "self.lock.held and self.lock.at_path",
+        "self.lock.held",
         PROCESSES,
     ),
 ]

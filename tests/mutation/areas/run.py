@@ -5,6 +5,7 @@ from __future__ import annotations
 from patch import Patch
 
 RUN = "tests/test_runs.py"
+LOCKS = "tests/test_run_locks.py"
 INTERRUPTS = "tests/test_run_interrupts.py"
 EXECUTORS = "tests/test_executors.py"
 SERVICE = "tests/test_service.py tests/test_processes.py"
@@ -319,8 +320,8 @@ PATCHES = [
     Patch(
         "what this process has in flight since it holds the job by hand is not settled",
         "service",
-        "                settle_rows(log, on_interrupted, by_hand_from)\n",
-        "                settle_rows(log, on_interrupted)\n",
+        "                    settle_rows(log, on_interrupted, taken.by_hand_from)\n",
+        "                    settle_rows(log, on_interrupted)\n",
         SERVICE,
     ),
     Patch(
@@ -343,5 +344,40 @@ PATCHES = [
         "            if self.is_over(job_id):\n                return None\n",
         "",
         SERVICE,
+    ),
+    Patch(
+        "what is being taken over is taken over by no second one",
+        "runholds",
+        "taken, self._me, keep, None",
+        "taken, self._me, keep, hold.by_hand_from",
+        LOCKS,
+    ),
+    Patch(
+        "what could not be taken over goes back to whose it was",
+        "runholds",
+        "            elif written or lender is None:\n",
+        "            elif True:\n",
+        SERVICE,
+    ),
+    Patch(
+        "a lock that was just taken is kept until its commit has begun",
+        "runholds",
+        "        self.is_kept = True\n",
+        "        self.is_kept = False\n",
+        LOCKS,
+    ),
+    Patch(
+        "a job that is held by hand is held for one block at a time",
+        "service",
+        "            if not is_held and not runs.take_over(job_id, taken, keep=True):\n",
+        "            if False:\n",
+        LOCKS,
+    ),
+    Patch(
+        "a job that is paused during a block is not held by hand behind it",
+        "runholds",
+        "            hold.over = None  # nor does it go back by hand\n",
+        "            pass\n",
+        LOCKS,
     ),
 ]

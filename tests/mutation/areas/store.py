@@ -45,9 +45,9 @@ PATCHES = [
     ),
     Patch(
         "a run that is kept outlasts the job's status",
-        "runholds",
-        "job_id), is_kept=keep)",
-        "job_id), is_kept=False)",
+        "service",
+        "                    runs.mark(taken, keep=keep_lock)\n",
+        "                    runs.mark(taken)\n",
         "tests/test_guards_writers.py",
     ),
     Patch(
@@ -60,8 +60,8 @@ PATCHES = [
     Patch(
         "a run that takes over what was held by hand is kept if it asks for that",
         "runholds",
-        "        hold.is_kept = keep\n",
-        "",
+        "taken, self._me, keep, None",
+        "taken, self._me, False, None",
         "tests/test_guards_writers.py",
     ),
     Patch(
