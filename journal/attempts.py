@@ -183,12 +183,16 @@ def iterate_attempts(
         raise JobNotFoundError(job_id)
     if job.status in TERMINAL_STATUSES:
         return
-    is_others = service.holds_run(job_id)
+    may_be_ours = not service.keeps_run(job_id)
     is_started = False
     attempt = None
     passed = 0
     try:
-        start_run(service, job_id, on_interrupted, resume_command, tell)
+        try:
+            start_run(service, job_id, on_interrupted, resume_command, tell)
+        except JournalError:
+            may_be_ours = False
+            raise
         is_started = True
         queue = RowQueue(service, job_id, limits, on_interrupted)
         while (row := _next_row(service, job_id, queue, passed, tell)) is not None:
@@ -202,7 +206,7 @@ def iterate_attempts(
             attempt.settle(Outcome(kind="unstarted"))
         raise
     finally:
-        if is_started or not is_others:
+        if is_started or (may_be_ours and service.keeps_run(job_id)):
             with suppress(JournalError):
                 if service.holds_run(job_id):
                     end_job(service, job_id)

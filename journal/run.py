@@ -122,7 +122,7 @@ class Run:
         self._in_flight = InFlight(workers, outcomes, limits.timeout_s, retry_on)
         self._to_hand_out: list[JobRow] = []  # started by the latest commit
         self._is_started = False
-        self._is_others = True  # until we know that this service doesn't hold it for another run
+        self._may_be_ours = False  # the job, if it is held for a run: no other one has it
         self._stops = 0  # 1: start no more, 2: end what is in flight, 3: by force
         self._said_stops = 0
         self._said_locked = False
@@ -185,8 +185,12 @@ class Run:
 
     def _start_and_drive(self) -> Job:
         service, job_id = self._service, self._job_id
-        self._is_others = service.holds_run(job_id)
-        start_run(service, job_id, self._on_interrupted, self._resume_command, self._say)
+        self._may_be_ours = not service.keeps_run(job_id)
+        try:
+            start_run(service, job_id, self._on_interrupted, self._resume_command, self._say)
+        except JournalError:
+            self._may_be_ours = False
+            raise
         self._is_started = True
         self._drive()
         job = self._leave()
@@ -221,7 +225,7 @@ class Run:
         """Whether the job is started, and not let go of; also if an interrupt has ended that step."""
         if self._is_started:
             return True
-        return not self._is_others and self._service.holds_run(self._job_id)
+        return self._may_be_ours and self._service.keeps_run(self._job_id)
 
     def _let_go(self) -> None:
         self._is_started = False

@@ -11,10 +11,14 @@ from pathlib import Path
 import pytest
 
 import journal
+import journal.attempts
+import journal.rowqueue
+import journal.run
 from journal import (
     InvalidStateTransition,
     JobBusyError,
     JobLockedError,
+    JobRun,
     JobService,
     JournalError,
 )
@@ -169,3 +173,36 @@ def test_a_job_that_is_paused_while_its_rows_are_added_is_not_held_by_hand_any_m
             service.update_status("j", "paused")
             assert service.run_holder("j") is not None
         assert service.run_holder("j") is None
+
+
+def by_run(job: JobRun) -> None:
+    job.run(lambda _row: None)
+
+
+def by_loop(job: JobRun) -> None:
+    next(iter(job.attempts()))
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+@pytest.mark.parametrize(("go", "module"), [(by_run, journal.run), (by_loop, journal.attempts)])
+def test_an_interrupt_right_behind_the_start_pauses_the_job_and_lets_go_of_it(
+    tmp_path: Path,
+    service: JobService,
+    monkeypatch: pytest.MonkeyPatch,
+    go: Callable[[JobRun], None],
+    module: object,
+    *,
+    by_hand: bool,
+) -> None:
+
+    def interrupted(*arguments: object) -> None:
+        journal.rowqueue.start_run(*arguments)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "start_run", interrupted)
+    with journal.open_job(tmp_path / "j") as job:
+        if by_hand:
+            job.service.update_status("j", "running")
+        with pytest.raises(KeyboardInterrupt):
+            go(job)
+        assert (job.job.status, job.service.run_holder("j")) == ("paused", None)

@@ -380,4 +380,18 @@ PATCHES = [
         "            pass\n",
         LOCKS,
     ),
+    Patch(
+        "what a run has taken over is its own to end, after an interrupt too",
+        "run",
+        "        self._may_be_ours = not service.keeps_run(job_id)\n",
+        "        self._may_be_ours = not service.holds_run(job_id)\n",
+        LOCKS,
+    ),
+    Patch(
+        "what a loop has taken over is its own to end, after an interrupt too",
+        "attempts",
+        "    may_be_ours = not service.keeps_run(job_id)\n",
+        "    may_be_ours = not service.holds_run(job_id)\n",
+        LOCKS,
+    ),
 ]
