@@ -32,7 +32,14 @@ from journal.outcome import (
     outcome_of_error,
     outcome_of_value,
 )
-from journal.rowqueue import RowQueue, Tell, end_job, lost_words, start_run
+from journal.rowqueue import (
+    RowQueue,
+    Tell,
+    end_job,
+    lost_words,
+    start_run,
+    unrecorded_words,
+)
 from journal.service import JobService
 
 _POLL_S = 0.2
@@ -109,12 +116,13 @@ class Attempt:
     before the next one is taken leaves its row pending, and can't be entered any more.
     """
 
-    def __init__(self, queue: RowQueue, row: JobRow, retry_on: Errors) -> None:
+    def __init__(self, queue: RowQueue, row: JobRow, retry_on: Errors, tell: Tell) -> None:
         self.row = AttemptedRow(row)
         self.entered = False
         self.settled = False
         self._queue = queue
         self._retry_on = retry_on
+        self._tell = tell
 
     def __enter__(self) -> AttemptedRow:
         if self.settled:
@@ -146,9 +154,15 @@ class Attempt:
         return error is None or isinstance(error, Exception)
 
     def settle(self, outcome: Outcome) -> None:
-        """Record the outcome, however long another writer holds the lock."""
+        """Record the outcome, however long another writer holds the lock.
+
+        Tell it, if the job at its path is another run's by now.
+        """
         self.settled = True
         row = self.row.row
+        if self._queue.is_lost():
+            self._tell(unrecorded_words(row, outcome, "another run has the job now"))
+            return
         while True:
             try:
                 self._queue.settle(row, outcome, math.inf)  # not begun: it is for another loop
@@ -196,7 +210,7 @@ def iterate_attempts(
         is_started = True
         queue = RowQueue(service, job_id, limits, on_interrupted)
         while (row := _next_row(service, job_id, queue, passed, tell)) is not None:
-            attempt = Attempt(queue, row, retry_on)
+            attempt = Attempt(queue, row, retry_on, tell)
             yield attempt
             if not attempt.entered:  # nothing was done, and is left for another loop
                 attempt.settle(Outcome(kind="unstarted"))

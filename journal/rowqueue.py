@@ -15,7 +15,7 @@ from time import monotonic
 
 from journal import system
 from journal.changes import Policy
-from journal.errors import InvalidStateTransition, JobNotFoundError
+from journal.errors import InvalidStateTransition, JobNotFoundError, JournalError
 from journal.limits import Limits
 from journal.model import TERMINAL_STATUSES, FoundRow, Job, JobRow, JobStatus, RowStatus
 from journal.outcome import Outcome
@@ -61,6 +61,13 @@ class RowQueue:
     def next_due_s(self) -> float | None:
         """When the next row that waits for another attempt is due, by the monotonic clock."""
         return self._due[0][0] if self._due else None
+
+    def is_lost(self) -> bool:
+        """Whether what is at the job's path is sure not to be what this service holds."""
+        try:
+            return self._service.has_lost_run(self._job_id)
+        except JournalError:
+            return False
 
     def start(self, count: int, job: Job) -> list[JobRow]:
         """Start up to ``count`` rows: set them to processing, and return them.
@@ -245,6 +252,16 @@ def lost_words(service: JobService, job_id: str) -> str:
     return (
         f"{service.root / job_id} was moved or replaced, or another run works on the same files: "
         "make sure that only one of them goes on"
+    )
+
+
+def unrecorded_words(row: JobRow, outcome: Outcome, error: JournalError | str) -> str:
+    """What a person must know of a row whose outcome the journal doesn't hold."""
+    said = outcome.tracking_number or outcome.result or outcome.error_message or outcome.reason
+    text = str("" if said is None else said)[:1000]
+    return (
+        f"row {row.id} ended as {outcome.kind} {outcome.error_code}".rstrip()
+        + f" and this could not be recorded ({error}); it said: {text!r}"
     )
 
 

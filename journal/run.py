@@ -30,7 +30,14 @@ from journal.inflight import CameBack, InFlight
 from journal.limits import Halt, Limits, Rate
 from journal.model import TERMINAL_STATUSES, Job, JobRow, JobStatus, RowStatus, job_exit_code
 from journal.outcome import Errors, Outcome, outcome_of_bad_value
-from journal.rowqueue import RowQueue, Tell, end_job, lost_words, start_run
+from journal.rowqueue import (
+    RowQueue,
+    Tell,
+    end_job,
+    lost_words,
+    start_run,
+    unrecorded_words,
+)
 from journal.service import JobService
 from journal.signals import stopping_signals
 from journal.text import counted
@@ -285,12 +292,16 @@ class Run:
         It may have been interrupted, and begins again: what it relies on is what is in flight, and
         what the journal says.
         """
+        with suppress(StorageError):
+            self._check_lock()
         for row in self._to_hand_out:
-            if not self._in_flight.holds(row):
+            if not self._is_lost and not self._in_flight.holds(row):
                 with suppress(JournalError):
                     self._queue.settle_once(row, Outcome(kind="unstarted"))
         self._to_hand_out.clear()
         while self._in_flight:
+            with suppress(StorageError):
+                self._check_lock()
             self._in_flight.end_due(self._stops)
             for one in self._in_flight.came_back():
                 self._record_or_tell(one)
@@ -300,12 +311,15 @@ class Run:
 
     def _record_or_tell(self, one: CameBack) -> None:
         try:
-            if one.is_late:
-                self._settle_late(one, self._problems)
-            elif not self._queue.settle_once(one.row, one.outcome):
-                self._problems.append(_unrecorded(one.row, one.outcome, "its row says otherwise"))
+            if self._is_lost or one.is_late:
+                self._settle(one, self._problems)
+                return
+            if not self._queue.settle_once(one.row, one.outcome):
+                self._problems.append(
+                    unrecorded_words(one.row, one.outcome, "its row says otherwise")
+                )
         except JournalError as error:
-            self._problems.append(_unrecorded(one.row, one.outcome, error))
+            self._problems.append(unrecorded_words(one.row, one.outcome, error))
 
     def _is_over(self) -> bool:
         job = self._job()
@@ -452,6 +466,9 @@ class Run:
 
     def _settle(self, one: CameBack, problems: list[str]) -> CameBack:
         """Record what has come back; return it with the outcome that could be recorded."""
+        if self._is_lost:  # the row in the journal is the one of another run's attempt
+            problems.append(unrecorded_words(one.row, one.outcome, "another run has the job now"))
+            return one
         if one.is_late:
             self._settle_late(one, problems)
             return one
@@ -462,7 +479,7 @@ class Run:
                 one = msgspec.structs.replace(one, outcome=outcome_of_bad_value(error))
                 again = self._queue.settle(one.row, one.outcome)
         except InvalidStateTransition as error:  # another process has settled it
-            problems.append(_unrecorded(one.row, one.outcome, error))
+            problems.append(unrecorded_words(one.row, one.outcome, error))
             return one
         if not again:
             self._count(one.outcome)
@@ -476,7 +493,7 @@ class Run:
             now = self._service.get_row(one.row.id)
             self._queue.settle(one.row, one.outcome)
         except JournalError as error:  # somebody may have settled it
-            problems.append(_unrecorded(one.row, one.outcome, error))
+            problems.append(unrecorded_words(one.row, one.outcome, error))
             return
         if now is not None and now.status is RowStatus.NEEDS_REVIEW:  # and isn't repeated
             self._counts["failed"] -= 1  # as which it was counted when it was given up
@@ -501,13 +518,3 @@ class Run:
         self._counts["started"] += 1
         if self._rate is not None:
             self._rate.used(1)
-
-
-def _unrecorded(row: JobRow, outcome: Outcome, error: JournalError | str) -> str:
-    """What a person must know of a row whose outcome the journal doesn't hold."""
-    said = outcome.tracking_number or outcome.result or outcome.error_message or outcome.reason
-    text = str("" if said is None else said)[:1000]
-    return (
-        f"row {row.id} ended as {outcome.kind} {outcome.error_code}".rstrip()
-        + f" and this could not be recorded ({error}); it said: {text!r}"
-    )

@@ -133,6 +133,11 @@ class RunHolds:
         hold = self._mine(job_id)
         return hold is not None and hold.is_live
 
+    def has_lost(self, job_id: str) -> bool:
+        """Whether it has the lock, and another job or run has its place."""
+        hold = self._mine(job_id)
+        return hold is not None and not hold.is_live
+
     def release(self, job_id: str) -> None:
         with _mutex:
             hold = self._holds.get(job_id)

@@ -717,6 +717,10 @@ class JobService:
         """Whether this service holds the job's run lock, and the job is still where it was."""
         return self._store.runs.holds(check_job_id(job_id))
 
+    def has_lost_run(self, job_id: str) -> bool:
+        """Whether this service holds the run lock of a job that isn't at its path any more."""
+        return self._store.runs.has_lost(check_job_id(job_id))
+
     def keeps_run(self, job_id: str) -> bool:
         """Whether this service holds the job's run lock for a run at work: started to keep it."""
         return self._store.runs.keeps(check_job_id(job_id))

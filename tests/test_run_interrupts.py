@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -89,3 +91,43 @@ def test_each_further_interrupt_makes_the_end_quicker_and_none_keeps_it_from_its
         may_end.set()
         assert [str(row.status) for row in job.rows()] == ["needs_review", "pending"]
         assert (job.job.status, job.service.run_holder("j")) == ("paused", None)
+
+
+def work_and_interrupt(
+    job: journal.JobRun, result: object, before: Callable[[], object]
+) -> tuple[list[str], BaseException]:
+    """A run of one row, interrupted while that is in flight; what it said, and how it ended."""
+    begun, may_end = threading.Event(), threading.Event()
+    said: list[str] = []
+
+    def handler(_row: JobRow) -> object:
+        begun.set()
+        may_end.wait(HANG_S)
+        return result
+
+    def interrupt(_job: journal.Job) -> None:
+        if begun.is_set() and not may_end.is_set():
+            may_end.set()
+            before()
+
+    outcomes = Outcomes()
+    workers = make_workers(handler, None, 1, (), outcomes)
+    run = Run(job.service, "j", workers, outcomes, Limits(), tell=said.append, on_tick=interrupt)
+    with pytest.raises((KeyboardInterrupt, journal.JournalError)) as caught:
+        run.work(handle_signals=False)
+    return said, caught.value
+
+
+def test_what_comes_back_after_an_interrupt_is_told_if_the_job_is_another_runs_by_then(
+    tmp_path: Path,
+) -> None:
+    def lose_and_interrupt() -> None:
+        (tmp_path / "j").rename(tmp_path / "away")
+        shutil.copytree(tmp_path / "away", tmp_path / "j")
+        raise KeyboardInterrupt
+
+    with journal.open_job(tmp_path / "j", [{}]) as job:
+        said, _ = work_and_interrupt(job, "paid", lose_and_interrupt)
+        (row,) = job.rows()
+        assert row.status == "processing"
+        assert any("could not be recorded" in text and "'paid'" in text for text in said)

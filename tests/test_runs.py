@@ -1038,7 +1038,11 @@ def test_a_run_that_has_lost_its_lock_starts_no_more_rows_and_leaves_the_job_to_
         report = run.report()
         assert gate.calls == [1]
         assert "only one of them" in str(report.reason)
-        assert (report.completed, statuses(job)) == (1, {"completed": 1, "pending": 3})
+        assert (report.completed, statuses(job)) == (0, {"processing": 1, "pending": 3})
+        (problem,) = report.problems
+        assert "row j:1 ended as completed and this could not be recorded" in problem
+        assert problem.endswith("it said: '1'")
+        assert problem in run.said
         assert job.job.status == "running"
     with open_job(path, 4) as job:
         assert job.run(gate).completed == 3
@@ -1069,10 +1073,13 @@ def test_a_loop_that_has_lost_its_lock_ends_and_leaves_the_job_to_others(path: P
     said: list[str] = []
     with open_job(path, 3) as job:
         for attempt in job.attempts(tell=said.append):
-            with attempt:
+            with attempt as row:
                 replace_by_a_copy(path)
+                row.complete(result="paid")
+        assert "row j:1 ended as completed" in said[-2]
+        assert "it said: 'paid'" in said[-2]
         assert "was moved or replaced" in said[-1]
-        assert (statuses(job), job.job.status) == ({"completed": 1, "pending": 2}, "running")
+        assert (statuses(job), job.job.status) == ({"processing": 1, "pending": 2}, "running")
 
 
 def test_a_cancelled_run_drains_and_leaves(path: Path) -> None:

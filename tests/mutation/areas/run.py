@@ -59,8 +59,8 @@ PATCHES = [
     Patch(
         "rows that were handed out are not given back as if they were not",
         "run",
-        "            if not self._in_flight.holds(row):\n",
-        "            if True:\n",
+        "            if not self._is_lost and not self._in_flight.holds(row):\n",
+        "            if not self._is_lost:\n",
         INTERRUPTS,
     ),
     Patch(
@@ -123,8 +123,10 @@ PATCHES = [
     Patch(
         "a row that another process has settled is none that this run has settled",
         "run",
-        "            problems.append(_unrecorded(one.row, one.outcome, error))\n            return one\n",
-        "            problems.append(_unrecorded(one.row, one.outcome, error))\n            again = False\n",
+        "            problems.append(unrecorded_words(one.row, one.outcome, error))\n"
+        "            return one\n",
+        "            problems.append(unrecorded_words(one.row, one.outcome, error))\n"
+        "            again = False\n",
         RUN,
     ),
     Patch(
@@ -393,5 +395,26 @@ PATCHES = [
         "    may_be_ours = not service.keeps_run(job_id)\n",
         "    may_be_ours = not service.holds_run(job_id)\n",
         LOCKS,
+    ),
+    Patch(
+        "a run that has lost its lock records nothing in the journal of another",
+        "run",
+        "        if self._is_lost:  # the row",
+        "        if False:  # the row",
+        RUN,
+    ),
+    Patch(
+        "a run that was interrupted looks whether it holds its lock",
+        "run",
+        "            with suppress(StorageError):\n                self._check_lock()\n",
+        "",
+        INTERRUPTS,
+    ),
+    Patch(
+        "a loop that has lost its lock records nothing in the journal of another",
+        "attempts",
+        "        if self._queue.is_lost():\n",
+        "        if False:\n",
+        RUN,
     ),
 ]
