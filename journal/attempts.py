@@ -166,7 +166,10 @@ class Attempt:
         while True:
             try:
                 self._queue.settle(row, outcome, math.inf)  # not begun: it is for another loop
-            except JobLockedError:
+            except JobLockedError as error:
+                if error.by_task:  # there is no waiting for that
+                    self._tell(unrecorded_words(row, outcome, error))
+                    raise
                 continue
             except InvalidStateTransition:
                 raise

@@ -266,7 +266,7 @@ class Run:
                 if not self._in_flight and self._is_over():
                     return
             except JobLockedError as error:
-                if self._stops >= 2:
+                if self._stops >= 2 or error.by_task:  # for which there is no waiting
                     self._fail(error)
                     return
                 if not self._said_locked:

@@ -131,3 +131,28 @@ def test_what_comes_back_after_an_interrupt_is_told_if_the_job_is_another_runs_b
         (row,) = job.rows()
         assert row.status == "processing"
         assert any("could not be recorded" in text and "'paid'" in text for text in said)
+
+
+def test_a_run_that_a_batch_of_a_task_of_its_own_thread_locks_out_ends_and_tells_its_outcomes(
+    tmp_path: Path,
+) -> None:
+    loop, opened = asyncio.new_event_loop(), asyncio.Event()
+
+    async def hold_a_batch_open(job: journal.JobRun) -> None:
+        with job.service.batch("j"):
+            opened.set()
+            await asyncio.sleep(HANG_S)
+
+    def open_batch() -> None:
+        tasks.append(loop.create_task(hold_a_batch_open(job)))
+        loop.run_until_complete(opened.wait())
+
+    tasks: list[asyncio.Task[None]] = []
+    with journal.open_job(tmp_path / "j", [{}]) as job:
+        said, error = work_and_interrupt(job, "paid", open_batch)
+        assert isinstance(error, journal.JobLockedError)
+        assert any("could not be recorded" in text and "'paid'" in text for text in said)
+        tasks[0].cancel()
+        with pytest.raises(asyncio.CancelledError):
+            loop.run_until_complete(tasks[0])
+    loop.close()

@@ -25,6 +25,7 @@ from journal import (
     Fail,
     InvalidValueError,
     JobBusyError,
+    JobLockedError,
     JobRow,
     JobRun,
     JobService,
@@ -1372,6 +1373,33 @@ def test_an_attempt_that_is_open_is_not_given_back_when_the_next_one_is_taken(pa
             attempts.close()  # type: ignore[attr-defined]
             assert job.rows()[first.row_number - 1].status == "processing"
         assert statuses(job) == {"completed": 2}
+
+
+async def _in_the_loop_beside_an_open_batch(job: JobRun, said: list[str]) -> None:
+    opened = asyncio.Event()
+
+    async def hold_a_batch_open() -> None:
+        with job.service.batch("j"):
+            opened.set()
+            await asyncio.sleep(WAIT_S)
+
+    for attempt in job.attempts(tell=said.append):
+        with attempt as row:
+            other = asyncio.create_task(hold_a_batch_open())
+            await opened.wait()
+            row.complete(result="paid")
+    other.cancel()
+
+
+def test_an_attempt_that_a_batch_of_another_task_keeps_from_its_record_is_told_and_raises(
+    path: Path,
+) -> None:
+    said: list[str] = []
+    with open_job(path, 1) as job:
+        with pytest.raises(JobLockedError) as caught:
+            asyncio.run(_in_the_loop_beside_an_open_batch(job, said))
+        assert caught.value.by_task
+        assert "it said: 'paid'" in said[-1]
 
 
 def test_a_loop_that_can_not_begin_leaves_the_run_of_its_service_alone(path: Path) -> None:

@@ -417,4 +417,18 @@ PATCHES = [
         "        if False:\n",
         RUN,
     ),
+    Patch(
+        "an attempt doesn't wait for a batch of another task",
+        "attempts",
+        "                if error.by_task:  # there",
+        "                if False:  # there",
+        RUN,
+    ),
+    Patch(
+        "a run doesn't wait for a batch of another task",
+        "run",
+        " or error.by_task:",
+        ":",
+        INTERRUPTS,
+    ),
 ]
