@@ -314,7 +314,8 @@ class Run:
             if self._is_lost or one.is_late:
                 self._settle(one, self._problems)
                 return
-            if not self._queue.settle_once(one.row, one.outcome):
+            one, is_so = _with_what_fits(self._queue.settle_once, one)
+            if not is_so:
                 self._problems.append(
                     unrecorded_words(one.row, one.outcome, "its row says otherwise")
                 )
@@ -473,11 +474,7 @@ class Run:
             self._settle_late(one, problems)
             return one
         try:
-            try:
-                again = self._queue.settle(one.row, one.outcome)
-            except InvalidValueError as error:  # too long for a record, say
-                one = msgspec.structs.replace(one, outcome=outcome_of_bad_value(error))
-                again = self._queue.settle(one.row, one.outcome)
+            one, again = _with_what_fits(self._queue.settle, one)
         except InvalidStateTransition as error:  # another process has settled it
             problems.append(unrecorded_words(one.row, one.outcome, error))
             return one
@@ -518,3 +515,14 @@ class Run:
         self._counts["started"] += 1
         if self._rate is not None:
             self._rate.used(1)
+
+
+def _with_what_fits(
+    settle: Callable[[JobRow, Outcome], bool], one: CameBack
+) -> tuple[CameBack, bool]:
+    """Settle it, if need be without what it says; what was recorded, and what ``settle`` says."""
+    try:
+        return one, settle(one.row, one.outcome)
+    except InvalidValueError as error:  # too long for a record, say
+        one = msgspec.structs.replace(one, outcome=outcome_of_bad_value(error))
+        return one, settle(one.row, one.outcome)

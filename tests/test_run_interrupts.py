@@ -118,6 +118,20 @@ def work_and_interrupt(
     return said, caught.value
 
 
+def interrupt_now() -> None:
+    raise KeyboardInterrupt
+
+
+def test_what_comes_back_after_an_interrupt_and_is_too_long_is_a_matter_for_a_person(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("journal.log._LONGEST_BYTES", 20_000)  # stands for 64 MiB
+    with journal.open_job(tmp_path / "j", [{}], on_interrupted="retry") as job:
+        work_and_interrupt(job, "y" * 30_000, interrupt_now)
+        (row,) = job.rows()
+        assert (row.status, row.error_code) == ("needs_review", "InvalidResult")
+
+
 def test_what_comes_back_after_an_interrupt_is_told_if_the_job_is_another_runs_by_then(
     tmp_path: Path,
 ) -> None:

@@ -431,4 +431,11 @@ PATCHES = [
         ":",
         INTERRUPTS,
     ),
+    Patch(
+        "what is too long for a record is recorded without what it says, after an interrupt too",
+        "run",
+        "_with_what_fits(self._queue.settle_once, one)",
+        "(one, self._queue.settle_once(one.row, one.outcome))",
+        INTERRUPTS,
+    ),
 ]
