@@ -292,10 +292,8 @@ class Run:
         It may have been interrupted, and begins again: what it relies on is what is in flight, and
         what the journal says.
         """
-        with suppress(StorageError):
-            self._check_lock()
         for row in self._to_hand_out:
-            if not self._is_lost and not self._in_flight.holds(row):
+            if not self._in_flight.holds(row) and not self._queue.is_lost():
                 with suppress(JournalError):
                     self._queue.settle_once(row, Outcome(kind="unstarted"))
         self._to_hand_out.clear()

@@ -59,8 +59,8 @@ PATCHES = [
     Patch(
         "rows that were handed out are not given back as if they were not",
         "run",
-        "            if not self._is_lost and not self._in_flight.holds(row):\n",
-        "            if not self._is_lost:\n",
+        "            if not self._in_flight.holds(row) and not self._queue.is_lost():\n",
+        "            if not self._queue.is_lost():\n",
         INTERRUPTS,
     ),
     Patch(
