@@ -39,6 +39,23 @@ MODULES: list[ModuleType] = [
 ROWS = 5
 HANG_S = 10.0
 
+
+@contextmanager
+def failing_if_it_hangs() -> Iterator[None]:
+    """For what would try for ever: it is interrupted by an AssertionError then."""
+
+    def fail(_number: int, _frame: object) -> None:
+        raise AssertionError("it hangs")
+
+    before = signal.signal(signal.SIGALRM, fail)
+    signal.setitimer(signal.ITIMER_REAL, HANG_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 Step = tuple[CodeType, int]  # a line of a function, or one of its bytecodes
 
 

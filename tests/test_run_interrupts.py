@@ -12,7 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers_interrupts import HANG_S, check_each_step, check_each_step_of_the_end
+from helpers_interrupts import (
+    HANG_S,
+    check_each_step,
+    check_each_step_of_the_end,
+    failing_if_it_hangs,
+)
 
 import journal
 from journal import JobRow
@@ -163,7 +168,8 @@ def test_a_run_that_a_batch_of_a_task_of_its_own_thread_locks_out_ends_and_tells
 
     tasks: list[asyncio.Task[None]] = []
     with journal.open_job(tmp_path / "j", [{}]) as job:
-        said, error = work_and_interrupt(job, "paid", open_batch)
+        with failing_if_it_hangs():
+            said, error = work_and_interrupt(job, "paid", open_batch)
         assert isinstance(error, journal.JobLockedError)
         assert any("could not be recorded" in text and "'paid'" in text for text in said)
         tasks[0].cancel()

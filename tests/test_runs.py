@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from helpers_crash import FaultyOs, fails
+from helpers_interrupts import failing_if_it_hangs
 
 import journal
 import journal.system
@@ -1396,7 +1397,7 @@ def test_an_attempt_that_a_batch_of_another_task_keeps_from_its_record_is_told_a
 ) -> None:
     said: list[str] = []
     with open_job(path, 1) as job:
-        with pytest.raises(JobLockedError) as caught:
+        with failing_if_it_hangs(), pytest.raises(JobLockedError) as caught:
             asyncio.run(_in_the_loop_beside_an_open_batch(job, said))
         assert caught.value.by_task
         assert "it said: 'paid'" in said[-1]
