@@ -557,14 +557,21 @@ def test_what_a_writer_left_beside_the_journal_when_it_died_goes_with_the_next_c
 
 
 @linux_sync
-def test_what_the_cache_has_let_go_of_since_a_failed_sync_is_not_written_anew_as_it_was(
-    service: JobService, path: Path, faulty: FaultyOs
+@pytest.mark.parametrize("several", [True, False])
+def test_what_the_cache_has_let_go_of_since_a_failed_sync_is_not_written_as_it_was(
+    service: JobService, path: Path, faulty: FaultyOs, *, several: bool
 ) -> None:
-    in_doubt(service, path, faulty)
+    if several:
+        in_doubt(service, path, faulty)
+    else:
+        refuse_cut(faulty, "ftruncate")
+        with pytest.raises(CommitOutcomeUnknownError):
+            service.complete_row(f"{JOB}:1", "T-1")
+        service.get_job(JOB)
     inode = path.stat().st_ino
     with path.open("r+b") as file:
-        file.seek(600)
-        file.write(bytes(100))
+        file.seek(600 if several else path.stat().st_size - 100)
+        file.write(bytes(30))
     left = path.read_bytes()
     with pytest.raises(StorageError, match="bytes can be read again"):
         service.complete_row(f"{JOB}:3", "T-3")
