@@ -794,7 +794,7 @@ def test_an_interrupt_while_an_attempt_is_given_up_settles_its_row_once(path: Pa
                 job.id,
                 make_workers(gate, None, 1, retry_on, outcomes),
                 outcomes,
-                Limits(timeout_s=0.05, max_attempts=3),
+                Limits(timeout_s=0.3, max_attempts=3),  # in which a worker has begun
                 retry_on=retry_on,
                 tell=said.append,
             )
