@@ -16,7 +16,7 @@ from journal.outputs import Output, is_trusted
 
 # The files in a job's directory that are the journal's own. Some file systems ignore case.
 _OWN = re.compile(
-    r"journal\.jsonl(\.new)?|index\.hint.*|run\.lock|sync\.mark|journal\.(damaged|torn|other)-.*",
+    r"journal\.jsonl(\.new)?|index\.hint.*|run\.lock|sync\.mark(\.new)?|journal\.(damaged|torn|other)-.*",
     re.IGNORECASE,
 )
 

@@ -8,14 +8,13 @@ from pathlib import Path
 
 from journal import directories, files, handles
 from journal.errors import StorageError
-from journal.format import JOURNAL_NAME, SEAL_BYTES, SEALED_LINE_END, stated_crc
+from journal.format import JOURNAL_NAME
 from journal.handles import JournalFile
 from journal.reader import Reader
-from journal.replay import START, Position, verified_blocks, verified_lines
+from journal.replay import START, verified_blocks
 from journal.syncmark import SYNC_MARK_NAME, SyncMark, is_marked
 
 NEW_NAME = f"{JOURNAL_NAME}.new"
-_MAX_TAIL_BYTES = 16 << 20  # held in memory while it is written again
 
 
 class Recovery(Reader):
@@ -39,6 +38,8 @@ class Recovery(Reader):
     def _doubtful_from(self) -> int | None:
         """Where what a failed sync has left in doubt begins; None if there is nothing."""
         try:
+            if self._mark is not None and not self._mark.is_at_path():
+                self._mark = SyncMark(self.directory, self.file)
             return None if self._mark is None else self._mark.doubtful_from()
         except OSError as error:
             raise handles.storage_error(self._mark_path, "read", error) from error
@@ -72,16 +73,14 @@ class Recovery(Reader):
         except OSError as error:
             raise handles.storage_error(self._mark_path, "open", error) from error
         start = self._doubtful_from()
-        if start is None:
+        if start is None or 0 < start == self._end:  # cut off, and that is not sure yet
             try:
-                self.sync_file(0)
+                self.sync_file(start or 0)
             except StorageError:
                 if not self._is_marked():
                     raise  # it could not be announced, so it was not asked for
             else:
                 return
-        elif self._write_again(file, start):
-            return
         self._write_anew("since a sync of it has failed, or its process has died in it")
 
     @property
@@ -106,33 +105,6 @@ class Recovery(Reader):
             raise handles.storage_error(self._mark_path, "write", error) from error
         self.file.sync()
         mark.clear()
-
-    def _write_again(self, file: JournalFile, start: int) -> bool:
-        """Cut off the one commit that is in doubt, and write it once more; False if it isn't one.
-
-        It was acknowledged to nobody, since its writer died in its sync. So it may go if this
-        process dies meanwhile, too. Others that were committed behind it may not.
-        """
-        size = self._end - start
-        if not SEAL_BYTES < start <= self._end or size > _MAX_TAIL_BYTES:
-            return False
-        seal = file.read_at(start - SEAL_BYTES - 1, SEAL_BYTES)
-        begin = Position(start, stated_crc(seal) or 0)
-        tail = file.read_at(start, size)
-        if (
-            verified_lines(tail, begin)[1] != self.position
-            or len(SEALED_LINE_END.findall(tail)) > 1
-        ):
-            return False
-        assert self._mark is not None
-        file.truncate(start)
-        try:
-            file.sync()
-        finally:
-            file.append(tail)  # if that was refused: as it was before
-        file.sync()
-        self._mark.clear()
-        return True
 
     def _write_anew(self, why: str) -> None:
         """Put a copy in the place of a file of which the disk may lack what the cache still holds.

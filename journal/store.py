@@ -53,7 +53,7 @@ MAX_OPEN_LOGS = 64
 STAGING_NAME = ".staging"
 # What lies beside a journal, and tells what has lost one from what never was a job.
 _OF_A_JOB = re.compile(
-    r"artifacts|index\.hint|run\.lock|sync\.mark|journal\.(damaged|torn|other)-.*"
+    r"artifacts|index\.hint|run\.lock|sync\.mark(\.new)?|journal\.(damaged|torn|other)-.*"
 )
 _HEAD_BYTES = 1024  # most job records; the rest take a second look
 

@@ -5,8 +5,8 @@ stay in its cache as if they were on the disk. If the process that was told dies
 on it, the next one reads good commits, its own sync succeeds, and a power cut takes commits that it
 has acknowledged. So each sync is announced here before it is asked for, and struck out when it has
 succeeded. Whoever finds the mark set, and holds the commit lock, doesn't trust what it reads from
-the cache behind the byte that the mark names: it cuts that off and writes it again, or writes the
-journal to a new file.
+the cache behind the byte that the mark names: unless that was cut off, it writes the journal to a
+new file.
 
 The mark is for processes that share a cache: it is written, never synced, and holds the id of the
 system's boot. After a power cut what is read comes from the disk, and a mark of an earlier boot
@@ -16,6 +16,7 @@ says nothing.
 from __future__ import annotations
 
 import errno
+import os
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -50,14 +51,21 @@ class SyncMark(Descriptor):
         except PermissionError:
             text = _text(0, self._boot)
         if text:
-            system.os.unlink(path)
-            flags = system.os.O_RDWR | system.os.O_CREAT | system.os.O_EXCL
-            fd, stat = open_regular(path, flags)
+            fd, stat = _replace(path, text)
         super().__init__(path, fd)
-        write_all(fd, text)
+        self._inode, self._device = stat.st_ino, stat.st_dev
         if not stat.st_size:
             with suppress(StorageError):  # a job that root has worked on stays the user's
                 self.take_owner_of(journal)
+
+    def is_at_path(self) -> bool:
+        """False if it was deleted or replaced, or a copy shares it by a hard link."""
+        try:
+            stat = system.os.stat(self.path)
+        except FileNotFoundError:
+            return False
+        here = (stat.st_ino, stat.st_dev, stat.st_nlink)
+        return bool(here == (self._inode, self._device, 1))
 
     def doubtful_from(self) -> int | None:
         """Where what is in doubt begins, by a sync that failed, or whose process died in it.
@@ -89,6 +97,21 @@ def is_marked(directory: Path) -> bool:
         return False
     finally:
         close_fd(fd)
+
+
+def _replace(path: Path, text: bytes) -> tuple[int, os.stat_result]:
+    """A new mark in the place of another, which is there until the new one says its text."""
+    new = path.with_name(f"{SYNC_MARK_NAME}.new")
+    with suppress(FileNotFoundError):
+        system.os.unlink(new)  # of one that died
+    fd, stat = open_regular(new, system.os.O_RDWR | system.os.O_CREAT | system.os.O_EXCL)
+    try:
+        write_all(fd, text)
+        system.os.rename(new, path)
+    except BaseException:
+        close_fd(fd)
+        raise
+    return fd, stat
 
 
 def _boot() -> bytes:

@@ -275,7 +275,7 @@ def test_a_truncation_that_fails_after_a_failed_write_is_named_and_the_next_use_
     rows = list(service.get_rows(JOB))
     faulty.plan("write", *[writes_half] * short, fails(errno.ENOSPC))
     faulty.plan("ftruncate", fails(errno.EIO))
-    with pytest.raises(StorageError) as refused:
+    with pytest.raises(CommitOutcomeUnknownError) as refused:
         service.complete_row(f"{JOB}:1", "T-1")
     assert "take back" in str(refused.value)
     assert refused.value.errno == errno.EIO
@@ -392,7 +392,7 @@ def changes_of(faulty: FaultyOs) -> list[str]:
 @linux_sync
 @pytest.mark.parametrize("call", ["ftruncate", "fdatasync"])
 @pytest.mark.parametrize("who", ["the same service", "another that had it open", "a new one"])
-def test_a_commit_that_a_failed_sync_left_in_doubt_is_cut_off_and_written_again_before_the_next(
+def test_what_a_failed_sync_left_in_doubt_is_written_to_a_new_file_unless_it_is_cut_off(
     service: JobService, path: Path, faulty: FaultyOs, call: str, who: str
 ) -> None:
     inode, before = path.stat().st_ino, path.read_bytes()
@@ -410,31 +410,57 @@ def test_a_commit_that_a_failed_sync_left_in_doubt_is_cut_off_and_written_again_
         left = path.read_bytes()
         faulty.calls.clear()
         {"the same service": service, "a new one": new}.get(who, other).complete_row(f"{JOB}:3")
-        again = ["ftruncate", "fdatasync", "write", "fdatasync", "write", "fdatasync"]
+        first = ["fdatasync"] if call == "fdatasync" else ["write", "fdatasync", "rename"]
+        again = [*first, "write", "fdatasync"]
         assert [name for name in changes_of(faulty) if name != "fsync"] == again
+        assert (path.stat().st_ino == inode) is (call == "fdatasync")
         assert not is_marked(path)
         assert left.startswith(before)
         assert path.read_bytes().startswith(left)
         other.skip_row(f"{JOB}:4")
         assert_works_again(service, path, left)
-    assert path.stat().st_ino == inode
     assert sorted(one.name for one in path.parent.iterdir()) == ["journal.jsonl", "sync.mark"]
     assert verify_job(path.parent).findings == []
 
 
 @linux_sync
-def test_a_commit_in_doubt_that_cannot_be_written_again_is_there_as_before_and_in_doubt(
-    service: JobService, path: Path, faulty: FaultyOs
+@pytest.mark.parametrize("lost", ["deleted", "shared"])
+def test_a_service_marks_the_file_that_stands_beside_the_journal_now(
+    service: JobService, path: Path, faulty: FaultyOs, lost: str
+) -> None:
+    service.complete_row(f"{JOB}:8")
+    mark = path.with_name("sync.mark")
+    if lost == "deleted":
+        mark.unlink()
+    else:
+        path.with_name("other").hardlink_to(mark)
+    with JobService(service.root) as other:
+        other.complete_row(f"{JOB}:7")
+    with service.batch(JOB):
+        pass  # now it knows all, and that it is on the disk
+    refuse_cut(faulty, "ftruncate")
+    with pytest.raises(CommitOutcomeUnknownError):
+        service.complete_row(f"{JOB}:1", "T-1")
+    assert is_marked(path)
+
+
+@linux_sync
+@pytest.mark.parametrize("call", ["write", "rename"])
+def test_a_mark_that_cannot_be_replaced_stays_set(
+    service: JobService, path: Path, faulty: FaultyOs, call: str
 ) -> None:
     refuse_cut(faulty, "ftruncate")
     with pytest.raises(CommitOutcomeUnknownError):
         service.complete_row(f"{JOB}:1", "T-1")
-    left = path.read_bytes()
-    faulty.plan("fdatasync", fails(errno.EIO))
-    with pytest.raises(StorageError):
-        service.complete_row(f"{JOB}:3", "T-3")
-    assert (path.read_bytes(), is_marked(path)) == (left, True)
-    assert_works_again(service, path, left)
+    path.with_name("other").hardlink_to(path.with_name("sync.mark"))
+    faulty.plan(call, fails(errno.ENOSPC))
+    with JobService(service.root) as new, pytest.raises(StorageError):
+        new.complete_row(f"{JOB}:3", "T-3")
+    assert is_marked(path)
+    faulty.heal()
+    with JobService(service.root) as new:
+        new.skip_row(f"{JOB}:4")
+    assert service.get_rows(JOB)[0].tracking_number == "T-1"
 
 
 @linux_sync
@@ -483,7 +509,7 @@ def test_after_a_process_has_died_in_its_sync_the_next_one_does_not_trust_the_ca
         assert service.get_rows(JOB)[0].tracking_number == "T-1"
         assert changes_of(faulty) == [], "reading changes nothing"
         assert_works_again(service, path, left)
-    assert changes_of(faulty).count("ftruncate") == 1
+    assert changes_of(faulty).count("rename") == 1
 
 
 @linux_sync
@@ -609,7 +635,7 @@ def test_a_mark_that_another_copy_shares_is_given_up_for_one_that_says_the_same(
     faulty.calls.clear()
     with JobService(service.root) as new:
         new.complete_row(f"{JOB}:3", "T-3")
-    assert changes_of(faulty).count("ftruncate") == 1, "written again, as the mark says"
+    assert "rename" in changes_of(faulty), "written anew, as the mark says"
     assert (other.read_bytes(), other.stat().st_nlink, is_marked(path)) == (shared, 1, False)
 
 
