@@ -464,10 +464,10 @@ class Log(Recovery):
         except StorageError as error:
             self._failed = error
             self._abandon()
-            refused, self._failed = self._failed, error
-            if refused is not error:  # all of it but its LF may be there, and that counts
+            if self._failed is not error:  # all of it but its LF may be there, and that counts
+                failed, self._failed = self._failed, None
                 self._outcome_unknown = True
-                raise outcome_unknown(refused) from error
+                raise outcome_unknown(failed) from error
             return False
         end = self._buffer_at + len(buffer)
         buffer.clear()

@@ -94,7 +94,7 @@ SYNCS = [
     Patch(
         "a commit that may lack but its LF has an unknown outcome",
         "log",
-        "            if refused is not error:",
+        "            if self._failed is not error:",
         "            if False:",
         FAULTS,
     ),
