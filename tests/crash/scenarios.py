@@ -61,7 +61,7 @@ def create_job(root: Path, acknowledge: Acknowledge) -> None:
 
 def streamed_rows(root: Path, acknowledge: Acknowledge) -> None:
     with JobService(root) as service:
-        service.create_rows(JOB, big_rows(50))
+        service.create_rows(JOB, big_rows(24))
         acknowledge()
         service.skip_row(f"{JOB}:4")
         acknowledge()
