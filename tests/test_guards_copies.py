@@ -145,7 +145,8 @@ def test_what_is_left_of_a_journal_that_a_pull_died_over_is_no_hindrance_to_the_
 ) -> None:
     monkeypatch.setattr(journal.forward, "_SYNC_BYTES", 1 << 30)
     (here / JOB / ".pull").mkdir()
-    (here / JOB / ".pull" / "artifact").write_bytes(b"half")
+    (here / JOB / ".pull" / "0").write_bytes(b"half")  # as the first artifact is called there
+    put_artifact(there, "new.pdf", b"whole")
     (here / JOB / "journal.jsonl.new").write_bytes(b"half")
     assert pull_job(here, Source(there / JOB)).action == "forwarded"
     assert content_of(here) == content_of(there)
