@@ -46,7 +46,7 @@ class SyncMark(Descriptor):
         try:
             fd, stat = open_regular(path, system.os.O_RDWR | system.os.O_CREAT)
             if stat.st_nlink > 1:
-                text = system.os.pread(fd, _BYTES, 0)
+                text = system.os.pread(fd, _BYTES, 0) or _CLEAR
                 close_fd(fd)
         except PermissionError:
             text = _text(0, self._boot)

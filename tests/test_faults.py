@@ -445,6 +445,17 @@ def test_a_service_marks_the_file_that_stands_beside_the_journal_now(
 
 
 @linux_sync
+def test_an_empty_mark_that_another_copy_shares_is_given_up_for_a_clear_one(path: Path) -> None:
+    mark, other = path.with_name("sync.mark"), path.with_name("other")
+    mark.touch()
+    other.hardlink_to(mark)
+    with JobService(path.parents[1]) as service:
+        service.complete_row(f"{JOB}:1", "T-1")
+    assert (other.stat().st_nlink, other.read_bytes()) == (1, b"")
+    assert (mark.stat().st_nlink, is_marked(path)) == (1, False)
+
+
+@linux_sync
 @pytest.mark.parametrize("call", ["write", "rename"])
 def test_a_mark_that_cannot_be_replaced_stays_set(
     service: JobService, path: Path, faulty: FaultyOs, call: str
