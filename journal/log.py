@@ -154,6 +154,8 @@ class Log(Recovery):
 
     def refresh(self) -> Index:
         """As :meth:`Reader.refresh`; inside a commit, with the changes made so far."""
+        if self._depth:
+            self._unwind(self._living_depth())
         return self.index if self._depth else super().refresh()
 
     def read_line(self, offset: int) -> bytes:
@@ -205,13 +207,12 @@ class Log(Recovery):
             self._saves.append(self._savepoint())
             self._depth += 1
             return self
+        self._depth, self._owner = 1, threading.get_ident()
         try:
             self._begin()
         except BaseException:
-            self.mutex.release()
+            self._leave(False)
             raise
-        self._depth = 1
-        self._owner = threading.get_ident()
         return self
 
     def __exit__(
@@ -236,13 +237,11 @@ class Log(Recovery):
         # Until the end is reached, whatever ends this early (a signal handler may raise anywhere)
         # leaves it to the next use to read what has become of the file.
         self._stale = True
+        written = False
         try:
-            self._finish(error is not None or self._failed is not None)
+            written = self._finish(discard=error is not None or self._failed is not None)
         finally:
-            self._depth, self._owner, self._task = 0, 0, None
-            if self._at_end:  # an interrupt came before they could be told
-                self._call_at_end(0, written=False)
-            self.mutex.release()
+            self._leave(written)
         failed, self._failed = self._failed, None
         if error is None and failed is not None:
             try:
@@ -281,9 +280,20 @@ class Log(Recovery):
             self.mutex.release()
         if self._depth > depth:
             self._stale = True
-            self._call_at_end(0, written=False)
-            self._depth, self._owner, self._task = 0, 0, None
-            self.mutex.release()
+            self._leave(False)
+
+    def _leave(self, written: bool) -> None:
+        """End the outermost block: unlock, and tell those that wait for the commit's fate.
+
+        The depth goes last: whoever is interrupted in here is left with an open block, and the next
+        use of this log by the same thread finishes it.
+        """
+        if self._file is not None:
+            self._unlock(self._file)
+        if self._at_end:
+            self._call_at_end(0, written)
+        self._depth, self._owner, self._task = 0, 0, None
+        self.mutex.release()
 
     def _begin(self) -> None:
         """Lock the file that the path names, and know all that is in it."""
@@ -317,23 +327,18 @@ class Log(Recovery):
             self._unlock(file)
             self._open()  # it was deleted or replaced between opening and locking
 
-    def _finish(self, discard: bool) -> None:
+    def _finish(self, discard: bool) -> bool:
+        """Write what was appended, or take it back; whether it was written."""
         file = self._file
         assert file is not None
-        written = False
-        try:
-            if discard:
-                self._abandon()
-            elif self._buffer:
-                written = self._write_commit(file)
-            else:  # nothing was appended, so nothing happened
-                self.index.forget_undo()
-                self._stale = False
-                written = True
-        finally:
-            self._unlock(file)
-            if self._at_end:
-                self._call_at_end(0, written)
+        if discard:
+            self._abandon()
+            return False
+        if self._buffer:
+            return self._write_commit(file)
+        self.index.forget_undo()  # nothing was appended, so nothing happened
+        self._stale = False
+        return True
 
     def fate(self) -> Fate | None:
         """The fate of what was appended so far, if the calling thread is in a commit; else None."""
