@@ -128,7 +128,8 @@ class Recovery(Reader):
         try:
             self.replace_file(self.write_beside(commits(), keep_owner=True))
         except StorageError as error:
-            reason = f"{error.reason} (the copy takes {end} bytes; your change was not made)"
+            at = "" if error.path == str(self.path) else f"{error.path}: "
+            reason = f"{at}{error.reason} (the copy takes {end} bytes; your change was not made)"
             operation = f"write, {why}, a copy of"
             raise StorageError(self.path, operation, error.errno, reason) from error
 

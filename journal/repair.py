@@ -26,6 +26,7 @@ from journal.replay import Readable
 from journal.runlock import RunLock
 from journal.salvage import Action, OpenRows, Salvage
 from journal.scan import Stretch, lines_of, survey
+from journal.syncmark import SYNC_MARK_NAME
 from journal.verify import report_on
 
 DAMAGED_NAME = "journal.damaged"
@@ -144,6 +145,7 @@ def _salvage(
     except OSError as error:
         refused = handles.storage_error(directory, "sync", error)
         raise handles.outcome_unknown(refused) from error
+    files.remove_file(directory / SYNC_MARK_NAME)  # it is of the damaged journal's syncs
     return msgspec.structs.replace(repair, damaged_copy=str(copy))
 
 

@@ -37,6 +37,7 @@ from journal import (
 )
 from journal.cli import main
 from journal.log import Log
+from journal.repair import repair_job
 from journal.verify import verify_job
 
 JOB = "faulty"
@@ -711,10 +712,7 @@ def test_a_job_that_a_group_shares_stays_its_owners_and_the_groups(
     assert (mark.stat().st_uid, mark.stat().st_gid) == (1001, 2000)
     assert as_user(1000, 2) == "done"
     assert (mark.stat().st_gid, mark.stat().st_mode & 0o777) == (2000, 0o660)
-    log = Log(path.parent, sync=True, lock_timeout_s=1)
-    with log:
-        assert log._mark is not None
-        log._mark.set(0)
+    leave_mark(path)
     before = path.read_bytes()
     assert "it belongs to another user" in as_user(1001, 3)
     assert path.read_bytes() == before
@@ -746,6 +744,39 @@ def test_a_mark_belongs_to_whom_the_journal_does(path: Path) -> None:
         service.complete_row(f"{JOB}:3", "T-3")
     stat = path.with_name("sync.mark").stat()
     assert (stat.st_uid, stat.st_gid, stat.st_mode & 0o777) == (12345, 12345, 0o660)
+
+
+def leave_mark(path: Path) -> None:
+    """As a process that died in a sync: all of the journal is in doubt."""
+    log = Log(path.parent, sync=True, lock_timeout_s=1)
+    with log:
+        assert log._mark is not None
+        log._mark.set(0)
+    log.close()
+
+
+@linux_sync
+def test_what_stands_in_the_way_of_a_new_file_is_named(service: JobService, path: Path) -> None:
+    leave_mark(path)
+    obstacle = path.with_name("journal.jsonl.new")
+    obstacle.mkdir()
+    with pytest.raises(StorageError, match=r"journal\.jsonl\.new: File exists"):
+        service.complete_row(f"{JOB}:3")
+    obstacle.rmdir()
+    service.complete_row(f"{JOB}:3")
+    assert not is_marked(path)
+
+
+@linux_sync
+def test_a_repair_leaves_no_mark_of_the_damaged_journal(path: Path) -> None:
+    leave_mark(path)
+    path.write_bytes(path.read_bytes().replace(b'"row"', b'"rwo"', 1))
+    assert repair_job(path.parent).damaged_copy is not None
+    assert not path.with_name("sync.mark").exists()
+    inode = path.stat().st_ino
+    with JobService(path.parents[1]) as service:
+        service.log(JOB, "goes on")
+    assert path.stat().st_ino == inode
 
 
 @linux_sync

@@ -45,6 +45,7 @@ from journal import (
     RowNotFoundError,
     RowStatus,
     ServiceClosedError,
+    locks,
 )
 from journal.cli import main
 from journal.format import RowRecord
@@ -1272,6 +1273,21 @@ def test_another_writer_gives_up_on_an_open_batch_in_time(
             other.complete_row("ship:1")
         assert (caught.value.job_id, caught.value.timeout_s) == (job.id, 0.0)
     assert other.complete_row("ship:1").status is RowStatus.COMPLETED
+
+
+def test_jobs_are_neither_made_nor_deleted_while_another_process_is_at_it(
+    service: JobService, other: JobService, job: Job
+) -> None:
+    lock = locks.LockFile(service.root / ".staging" / "lock")
+    assert lock.acquire(0)
+    with pytest.raises(JobLockedError):
+        other.create_job("another", job_id="another")
+    with pytest.raises(JobLockedError):
+        other.delete_job(job.id)
+    assert [one.id for one in other.list_jobs()] == [job.id]
+    lock.close()
+    other.create_job("another", job_id="another")
+    assert other.delete_job(job.id)
 
 
 def test_another_thread_of_the_service_gives_up_on_an_open_batch_in_time(root: Path) -> None:
