@@ -306,24 +306,18 @@ class Log(Recovery):
                 file = self._open()
             if not file.try_lock():
                 self._lock(file)
-            try:
-                size = file.size_at_path()
-                if size is not None:
-                    if self._knows(file, size):
-                        self._torn_end = 0  # a reader saw a commit under way that was taken back
-                    else:
-                        self._catch_up(size, locked=True)
-                    ready = file.writable and not (
-                        self._torn_end or self._unsynced or file.is_shared
-                    )
-                    if not ready or self._is_marked():
-                        self._make_ready(file)
-                    self._buffer_at, self._crc = self._end, self._end_crc
-                    self._begin_at = self.index.last_at
-                    return
-            except BaseException:
-                self._unlock(self._file or file)
-                raise
+            size = file.size_at_path()
+            if size is not None:
+                if self._knows(file, size):
+                    self._torn_end = 0  # a reader saw a commit under way that was taken back
+                else:
+                    self._catch_up(size, locked=True)
+                ready = file.writable and not (self._torn_end or self._unsynced or file.is_shared)
+                if not ready or self._is_marked():
+                    self._make_ready(file)
+                self._buffer_at, self._crc = self._end, self._end_crc
+                self._begin_at = self.index.last_at
+                return
             self._unlock(file)
             self._open()  # it was deleted or replaced between opening and locking
 

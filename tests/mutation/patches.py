@@ -101,8 +101,8 @@ SYNCS = [
     Patch(
         "each commit looks at the mark",
         "log",
-        "                    if not ready or self._is_marked():\n",
-        "                    if not ready:\n",
+        "                if not ready or self._is_marked():\n",
+        "                if not ready:\n",
         FAULTS,
     ),
     Patch(
@@ -460,8 +460,8 @@ LOCKS = [
     Patch(
         "a commit lets go of the commit lock",
         "log",
-        "        finally:\n            self._unlock(file)\n            if self._at_end:",
-        "        finally:\n            if self._at_end:",
+        "        if self._file is not None:\n            self._unlock(self._file)\n        if",
+        "        if",
         PROCESSES,
     ),
     Patch(
@@ -628,8 +628,8 @@ WRITES = [
     Patch(
         "whatever ends a commit early has the file read again",
         "log",
-        "        self._stale = True\n        try:\n            self._finish(",
-        "        try:\n            self._finish(",
+        "        self._stale = True\n        written = False\n",
+        "        written = False\n",
         "tests/test_interrupts_by_line.py",
     ),
     Patch(

@@ -11,14 +11,6 @@ INTERRUPTS = "tests/test_interrupts_by_line.py"
 
 PATCHES = [
     Patch(
-        "a commit whose end was interrupted at once is told to be over",
-        "log",
-        "            if self._at_end:  # an interrupt came before they could be told\n"
-        "                self._call_at_end(0, written=False)\n",
-        "",
-        INTERRUPTS,
-    ),
-    Patch(
         "a log that is closed within its batch stays open until that ends",
         "log",
         "            if not self._depth:  # a batch that",
@@ -26,31 +18,31 @@ PATCHES = [
         SERVICE,
     ),
     Patch(
-        "a block that could not begin lets go of the mutex",
+        "a block that could not begin lets go of the mutex and the lock",
         "log",
-        "        except BaseException:\n            self.mutex.release()\n            raise\n        self._depth = 1",
-        "        except ZeroDivisionError:\n            self.mutex.release()\n            raise\n        self._depth = 1",
-        GUARDS + " tests/test_processes.py",
-    ),
-    Patch(
-        "a commit that could not begin lets go of the file's lock",
-        "log",
-        "            except BaseException:\n                self._unlock(self._file or file)\n                raise\n",
-        "            except ZeroDivisionError:\n                self._unlock(self._file or file)\n                raise\n",
-        GUARDS + " tests/test_processes.py",
-    ),
-    Patch(
-        "a commit that could not begin lets go of the lock of the file that it wrote anew",
-        "log",
-        "                self._unlock(self._file or file)\n",
-        "                self._unlock(file)\n",
+        "        except BaseException:\n            self._leave(False)\n",
+        "        except BaseException:\n            self._depth = 0\n",
         GUARDS + " tests/test_processes.py",
     ),
     Patch(
         "what was left open by an interrupt is undone before the next block begins",
         "log",
-        "        if self._depth:\n            self._unwind(self._living_depth())\n",
-        "",
+        "        if self._depth:\n            self._unwind(self._living_depth())\n        if",
+        "        if",
+        INTERRUPTS,
+    ),
+    Patch(
+        "what was left open by an interrupt is undone before the next read",
+        "log",
+        "        if self._depth:\n            self._unwind(self._living_depth())\n        return",
+        "        return",
+        INTERRUPTS,
+    ),
+    Patch(
+        "who is interrupted at the end of a commit is left with an open block",
+        "log",
+        "        if self._file is not None:\n            self._unlock(self._file)\n        if",
+        "        self._depth = 0\n        if self._file is not None:\n            self._unlock(self._file)\n        if",
         INTERRUPTS,
     ),
     Patch(
@@ -63,15 +55,15 @@ PATCHES = [
     Patch(
         "a commit that is unwound tells those who wait for its end that it was not written",
         "log",
-        "            self._call_at_end(0, written=False)\n            self._depth",
-        "            self._call_at_end(0, written=True)\n            self._depth",
+        "            self._stale = True\n            self._leave(False)\n",
+        "            self._stale = True\n            self._leave(True)\n",
         INTERRUPTS,
     ),
     Patch(
-        "a commit that is unwound is told to be over",
+        "a commit is told to be over",
         "log",
-        "            self._call_at_end(0, written=False)\n            self._depth",
-        "            self._depth",
+        "            self._call_at_end(0, written)\n        self._depth",
+        "            pass\n        self._depth",
         INTERRUPTS,
     ),
     Patch(
@@ -98,8 +90,8 @@ PATCHES = [
     Patch(
         "a batch that caught a failed write is not committed",
         "log",
-        "self._finish(error is not None or self._failed is not None)",
-        "self._finish(error is not None)",
+        "discard=error is not None or self._failed is not None)",
+        "discard=error is not None)",
         "tests/test_faults.py -k batch",
     ),
     Patch(
@@ -126,8 +118,8 @@ PATCHES = [
     Patch(
         "rows of a discarded commit are not read as data",
         "log",
-        "                self._call_at_end(0, written)\n",
-        "                self._call_at_end(0, written=True)\n",
+        "            self._call_at_end(0, written)\n",
+        "            self._call_at_end(0, True)\n",
         f"{SERVICE} {GUARDS}",
     ),
     Patch(
