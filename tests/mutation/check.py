@@ -26,6 +26,7 @@ from patches import PATCHES
 
 TOP = Path(__file__).parents[2]
 TIMEOUT_S = 900
+HANG_S = 120
 
 
 def main(wanted: str) -> int:
@@ -71,6 +72,8 @@ def killer_of(patch: Patch) -> str | None:
 def first_failure(copy: Path, tests: list[str]) -> str | None:
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
     command += ["--hypothesis-profile", "no-shrinking", *tests]
+    # A test that waits for what a patch has taken away fails, too.
+    command += ["-o", f"faulthandler_timeout={HANG_S}", "-o", "faulthandler_exit_on_timeout=true"]
     environment = {**os.environ, "PYTHONPATH": str(copy)}
     try:
         done = subprocess.run(
@@ -81,7 +84,9 @@ def first_failure(copy: Path, tests: list[str]) -> str | None:
         return None  # not one that fails
     if done.returncode == 0:
         return None
-    found = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
+    found = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE) or re.search(
+        r"^Timeout .*?(test_\w+\.py)", done.stderr, re.MULTILINE | re.DOTALL
+    )
     if found is None:
         sys.exit(
             f"pytest ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
