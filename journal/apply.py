@@ -15,6 +15,7 @@ from journal.columns import StatusColumns
 from journal.decode import (
     SlimRecord,
     SlimRow,
+    SlimRowData,
     SlimRowStatus,
     UndecodableError,
     UnknownRecordError,
@@ -23,7 +24,14 @@ from journal.decode import (
     decode_slim,
     time_of,
 )
-from journal.format import MAX_DEPTH, SANE_BYTES, JobRecord, RowRecord, RowStatusRecord
+from journal.format import (
+    MAX_DEPTH,
+    SANE_BYTES,
+    JobRecord,
+    RowDataRecord,
+    RowRecord,
+    RowStatusRecord,
+)
 from journal.index import CODES, COMPLETED, PENDING, PROCESSING, Index
 from journal.values import DECODE_ERRORS, nests_deeper_than
 
@@ -83,6 +91,8 @@ def _apply_lines(index: Index, lines: list[bytes], offsets: list[int], longest: 
             sane = _apply_statuses(index, records[done:end], offsets[done:end])
         elif kind is SlimRow:
             sane = _apply_rows(index, records[done:end], offsets[done:end])
+        elif kind is SlimRowData:
+            sane = _apply_data(index, records[done:end], offsets[done:end])
         else:
             sane = _apply_job_level(index, lines[done:end])
         done += sane
@@ -122,6 +132,8 @@ def _apply_statuses(index: Index, records: list[Any], offsets: list[int]) -> int
             attempts[position] += 1
         elif code == COMPLETED and record.cost_cents:
             cost_cents += record.cost_cents
+        elif code == PENDING and record.reset:
+            columns.reset_attempts(position)
     index.cost_cents += cost_cents
     return len(positions)
 
@@ -166,6 +178,8 @@ def _apply_rows(index: Index, records: list[Any], offsets: list[int]) -> int:
         columns.row_at.extend(offsets)
         columns.status_at.extend(array("Q", [0]) * count)
         columns.attempts.extend(array("I", [0]) * count)
+        if columns.earlier is not None:
+            columns.earlier.extend(array("I", [0]) * count)
         index.tallies[PENDING] += count
         index.highest_number = numbers[-1]
         return count
@@ -174,6 +188,14 @@ def _apply_rows(index: Index, records: list[Any], offsets: list[int]) -> int:
             return done
         index.add_row(number, offset)
     return count
+
+
+def _apply_data(index: Index, records: list[Any], offsets: list[int]) -> int:
+    """Give rows other data, up to the first that no record has made; return how many."""
+    positions = _positions(index, records)
+    for position, offset in zip(positions, offsets, strict=False):
+        index.columns.row_at[position] = offset
+    return len(positions)
 
 
 def _apply_job_level(index: Index, lines: list[bytes]) -> int:
@@ -190,6 +212,8 @@ def _what_is_wrong_with(line: bytes) -> UndecodableError:
     record = decode_record(line)
     if isinstance(record, RowStatusRecord):
         return UndecodableError(f"the status of row {record.row}, which no record has made")
+    if isinstance(record, RowDataRecord):
+        return UndecodableError(f"other data of row {record.row}, which no record has made")
     if isinstance(record, RowRecord):
         return UndecodableError(f"row {record.row}: out of range, or made a second time")
     return UndecodableError("a job record that is not on line 1")

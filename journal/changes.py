@@ -6,6 +6,7 @@ leaves the commit as it was, so that a batch around it can go on.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Literal
@@ -14,25 +15,28 @@ from journal import system
 from journal.columns import View
 from journal.errors import InvalidStateTransition, InvalidValueError, RowNotFoundError
 from journal.format import (
-    LOST_CHECKSUM,
     UNSET_TIME,
     JobLevelRecord,
+    JobReopenedRecord,
     JobStatusRecord,
     LogRecord,
+    RowDataRecord,
     RowStatusRecord,
     encode_row,
+    row_end,
     time_text,
 )
 from journal.index import (
     CODES,
+    COMPLETED,
     FAILED,
     NEEDS_REVIEW,
     PENDING,
     PROCESSING,
+    SKIPPED,
     STATUSES,
     Index,
     JobState,
-    Retried,
 )
 from journal.log import Log
 from journal.model import (
@@ -43,9 +47,8 @@ from journal.model import (
     JobStatus,
     RowStatus,
 )
-from journal.rows import read_row, row_from_records
+from journal.rows import read_row, read_status, row_at, row_from_records, window_reader
 from journal.validate import new_rows
-from journal.values import encode_value
 from journal.version import VERSION
 
 Policy = Literal["review", "retry", "fail"]
@@ -53,6 +56,8 @@ Policy = Literal["review", "retry", "fail"]
 _ALLOWED_CODES = tuple(
     frozenset(CODES[target] for target in VALID_ROW_TRANSITIONS[status]) for status in STATUSES
 )
+_REDONE = (COMPLETED, FAILED, SKIPPED)  # what redo puts back, by no table
+_KEY_NUMBER = re.compile(r"(.+)#([0-9]{1,9})")
 _STARTING_CODES = frozenset((CODES[RowStatus.PROCESSING], CODES[RowStatus.PENDING]))
 
 INTERRUPTED = "interrupted"  # error code of rows whose run died with them in flight
@@ -97,7 +102,7 @@ def put_log_of_caller(log: Log, job_id: str, record: LogRecord) -> None:
     put_log(log, record)
 
 
-def put_run(log: Log, resume_command: str = "") -> None:
+def put_run(log: Log, resume_command: str = "", job_version: str | None = None) -> None:
     """Add where a run has begun, for who must know which machines worked on the job.
 
     The nonce tells copies apart that are gone on with by hosts, or containers, of the same name.
@@ -114,6 +119,8 @@ def put_run(log: Log, resume_command: str = "") -> None:
     }
     if resume_command:
         run["resume"] = resume_command
+    if job_version is not None:
+        run["job_version"] = job_version
     put_log(log, LogRecord(message=f"run started on {host}", details={"run": run}, at=UNSET_TIME))
 
 
@@ -123,7 +130,7 @@ def set_job_status(log: Log, target: JobStatus) -> None:
     if target not in VALID_TRANSITIONS[status]:
         hint = ""
         if status in TERMINAL_STATUSES:
-            hint = "retry_job() makes a new job of its unfinished rows"
+            hint = "it has ended: reopen_job() puts it back to pending"
         raise InvalidStateTransition(
             status, target, VALID_TRANSITIONS[status], log.directory.name, hint
         )
@@ -148,23 +155,158 @@ def change_row(log: Log, job_id: str, record: RowStatusRecord) -> JobRow:
     columns = index.columns
     code = CODES[record.status]
     old = columns.statuses[position]
-    if code not in _ALLOWED_CODES[old]:
+    if code not in _ALLOWED_CODES[old] and not (record.reset == "redo" and old in _REDONE):
         _refuse_row(job_id, number, old, code)
-    if code in _STARTING_CODES and _state_status(index) in TERMINAL_STATUSES:
-        _refuse_start(job_id, f"row {number}", _state_status(index), code)
-    record.at = log.now()
     # Read before anything changes: a row that can't be read must not be half changed.
     offset = columns.row_at[position]
     row = read_row(log.file, log.read_line(offset), offset, number)
-    attempts = index.set_row(position, code, log.append(record), record.cost_cents)
-    return row_from_records(job_id, row, record, attempts)
+    status = _state_status(index)
+    if status in TERMINAL_STATUSES and code in _STARTING_CODES:
+        if record.reset is None or status is JobStatus.CANCELLED:
+            _refuse_start(job_id, f"row {number}", status, code)
+        reopen(log, None)
+    record.at = log.now()
+    attempts = index.set_row(
+        position, code, log.append(record), record.cost_cents, reset=record.reset is not None
+    )
+    if status is JobStatus.FAILED and code not in _STARTING_CODES:
+        _complete_if_settled(log)
+    earlier = index.columns.earlier_attempts(position)
+    return row_from_records(job_id, row, record, attempts, earlier, index.keyed)
+
+
+def _complete_if_settled(log: Log) -> None:
+    """End a failed job as completed once the last of its rows was settled by hand."""
+    tallies = log.index.tallies
+    if not any(tallies[code] for code in (PENDING, PROCESSING, FAILED, NEEDS_REVIEW)):
+        put_job_record(log, JobStatusRecord(status="completed", at=log.now()))
+
+
+def reopen(log: Log, reason: str | None) -> None:
+    """Put an ended job back to pending: its next pass begins. Raises InvalidStateTransition."""
+    state = log.index.state
+    assert state is not None
+    hint = ""
+    if state.status not in TERMINAL_STATUSES:
+        hint = "only a job that has ended is reopened"
+    elif went_on_elsewhere(state):
+        hint = ELSEWHERE_HINT
+    if hint:
+        raise InvalidStateTransition(
+            state.status,
+            JobStatus.PENDING,
+            VALID_TRANSITIONS[state.status],
+            f"job {log.directory.name}",
+            hint,
+        )
+    number = len(state.reopened_at) + 2
+    put_job_record(log, JobReopenedRecord(number=number, reason=reason, at=log.now()))
+
+
+def redo_row(log: Log, job_id: str, number: int, reason: str | None, *, new_key: bool) -> JobRow:
+    """Put a row that has ended back to pending, a completed one too, and reopen its job if need be.
+
+    ``new_key``: from here on under a new idempotency key. Raises RowNotFoundError,
+    InvalidStateTransition.
+    """
+    record = RowStatusRecord(
+        row=number, status="pending", reason=reason, reset="redo", at=UNSET_TIME
+    )
+    row = change_row(log, job_id, record)
+    if not new_key:
+        return row
+    put_row_data(log, row, None, row.row_checksum, new_key=True)
+    return _row_now(log, job_id, number)
+
+
+def put_row_data(
+    log: Log, row: JobRow, data: dict[str, Any] | None, checksum: str, *, new_key: bool
+) -> None:
+    """Give a row other data (None: the same), and perhaps a new idempotency key."""
+    key = next_key(row.idempotency_key) if new_key else row.idempotency_key
+    position = log.index.position_of(row.row_number)
+    assert position is not None
+    record = RowDataRecord(
+        row=row.row_number,
+        checksum=checksum,
+        data=row.data if data is None else data,
+        key=key,
+        created_at=row.created_at,
+        at=log.now(),
+    )
+    log.index.set_row_data(position, log.append(record))
+
+
+def next_key(key: str) -> str:
+    """The idempotency key of a row that is to be done as new: ``KEY#2``, ``KEY#3``, and so on."""
+    found = _KEY_NUMBER.fullmatch(key)
+    return f"{found[1]}#{int(found[2]) + 1}" if found else f"{key}#2"
+
+
+def update_data(
+    log: Log,
+    job_id: str,
+    number: int,
+    data: dict[str, Any],
+    checksum: str | None,
+    *,
+    new_key: bool,
+) -> JobRow:
+    """Give a row that isn't done, nor in flight, other data; ``checksum`` None: by hand.
+
+    Raises RowNotFoundError, InvalidStateTransition, InvalidValueError.
+    """
+    position = log.index.position_of(number)
+    if position is None:
+        raise RowNotFoundError(f"{job_id}:{number}")
+    row = row_at(job_id, log, position)
+    header = log.index.keyed
+    columns = () if header is None else (header.key, header.idempotency_key)
+    if row.status in (RowStatus.PROCESSING, RowStatus.COMPLETED):
+        raise InvalidStateTransition(
+            row.status,
+            row.status,
+            (),
+            f"row {row.id}",
+            "its data stays while it is in flight"
+            if row.status is RowStatus.PROCESSING
+            else "its data is what was done; redo_row() puts it back first",
+        )
+    for column in columns:
+        if column is not None and data.get(column) != row.data.get(column):
+            raise InvalidValueError(
+                f"data[{column!r}]",
+                data.get(column),
+                f"must stay {row.data.get(column)!r}: rows of job {job_id} are known by it",
+            )
+    checksum = row.row_checksum if checksum is None else checksum
+    put_row_data(log, row, data, checksum, new_key=new_key)
+    return _row_now(log, job_id, number)
+
+
+def _row_now(log: Log, job_id: str, number: int) -> JobRow:
+    position = log.index.position_of(number)
+    assert position is not None
+    return row_at(job_id, log, position)
+
+
+# What older versions did with an ended job: a new one took its unfinished rows over.
+ELSEWHERE_HINT = (
+    "an older version has made a retry job of it, which holds its unfinished rows: it takes neither "
+    "new rows nor reopening; run what is to be done as a job of its own"
+)
+
+
+def went_on_elsewhere(state: JobState) -> bool:
+    """Whether the job is, or has, a retry job of an older version."""
+    return state.header.retry_of is not None or state.retried is not None
 
 
 def _refuse_row(job_id: str, number: int, old: int, code: int) -> None:
     current = STATUSES[old]
     hint = ""
     if current is RowStatus.COMPLETED:
-        hint = "what is completed is never done again; make a new row for new work"
+        hint = "what is completed is done again only by redo_row()"
     elif current is RowStatus.NEEDS_REVIEW:
         hint = "find out whether it took effect, then retry, complete, fail or skip it"
     raise InvalidStateTransition(
@@ -178,7 +320,9 @@ def _refuse_start(job_id: str, what: str, status: JobStatus, code: int) -> None:
         JobStatus.RUNNING,
         VALID_TRANSITIONS[status],
         f"job {job_id} ({what} to {STATUSES[code].value!r})",
-        "retry_job() makes a new job of its unfinished rows",
+        "it was cancelled: reopen_job() first"
+        if status is JobStatus.CANCELLED
+        else "it has ended: reopen_job() first",
     )
 
 
@@ -190,79 +334,38 @@ def add_rows(log: Log, row_data: Any) -> View:
     """
     index = log.index
     status = _state_status(index)
-    if status in TERMINAL_STATUSES:
+    assert index.state is not None
+    is_elsewhere = went_on_elsewhere(index.state)
+    if status in TERMINAL_STATUSES or is_elsewhere:
         raise InvalidStateTransition(
             status,
             JobStatus.RUNNING,
             VALID_TRANSITIONS[status],
             f"job {log.directory.name}",
-            "an ended job takes no more rows: make a new job for them",
+            ELSEWHERE_HINT
+            if is_elsewhere
+            else "an ended job takes no more rows: reopen_job() first",
         )
     first = index.row_count
     index.begin_rows()
     last_at = index.last_at
     at = log.now()
-    at_text = time_text(at).encode()
-    for number, checksum, data in new_rows(row_data, index.highest_number + 1):
+    nonce = system.nonce()[:8] if log.end else None
+    end = row_end(at, nonce=nonce)
+    for number, checksum, data, key in new_rows(row_data, index.highest_number + 1):
         if index.last_at is not last_at:  # the iterable has changed this job meanwhile
             at = log.now()
-            at_text = time_text(at).encode()
+            end = row_end(at, nonce=nonce)
         if number <= index.highest_number and index.position_of(number) is not None:
             raise InvalidValueError(
                 f"row {number}",
                 number,
                 "this row number is taken: each must be unique within the job",
             )
-        line = encode_row(number, checksum, data, at_text)
+        line = encode_row(number, checksum, data, end if key is None else row_end(at, key))
         index.add_row(number, log.append_line(line, at, number))
         last_at = at
     return index.view_of_new(first)
-
-
-def check_retry(log: Log, policy: Policy) -> JobState:
-    """The job's state, if it has ended and a new job can go on with its unfinished rows.
-
-    Raises InvalidStateTransition.
-    """
-    state, tallies = log.index.state, log.index.tallies
-    assert state is not None
-    unknown = tallies[PROCESSING] + tallies[NEEDS_REVIEW]
-    to_do = tallies[PENDING] + tallies[FAILED]
-    if state.status not in TERMINAL_STATUSES:
-        hint = (
-            "only a job that has ended is retried as a new one; retry_failed_rows() puts failed "
-            "rows of this one back"
-        )
-    elif unknown + to_do == 0:
-        hint = "it has no unfinished rows"
-    elif to_do == 0 and policy == "review":
-        hint = (
-            "its unfinished rows all need a review: complete, fail or skip them here, or choose "
-            "the policy 'retry' or 'fail' for them"
-        )
-    else:
-        return state
-    raise InvalidStateTransition(
-        state.status,
-        JobStatus.PENDING,
-        VALID_TRANSITIONS[state.status],
-        f"job {log.directory.name}",
-        hint,
-    )
-
-
-def retried_elsewhere(job_id: str, status: JobStatus, retried: Retried) -> InvalidStateTransition:
-    """What to raise for a job whose retry was made on another machine, and isn't here."""
-    return InvalidStateTransition(
-        status,
-        JobStatus.PENDING,
-        VALID_TRANSITIONS[status],
-        f"job {job_id}",
-        f"job {retried.job}, made on {retried.host} at {time_text(retried.at)}, goes on with its "
-        f"unfinished rows: bring that one here (`journal pull`); if it is lost, and none of them may "
-        f"have been done there, `journal retry {job_id} --again` or retry_job(..., again=True) makes "
-        "another",
-    )
 
 
 def check_not_retried(log: Log) -> None:
@@ -281,32 +384,6 @@ def check_not_retried(log: Log) -> None:
         f"its unfinished rows go on as job {state.retried.job}, made on {state.retried.host} at "
         f"{time_text(state.retried.at)}: run that one, and `journal cancel {log.directory.name}`",
     )
-
-
-def take_over_rows(log: Log, rows: Iterable[JobRow], policy: Policy) -> None:
-    """Append the unfinished ones of another job's rows, under their old numbers.
-
-    Where the outcome of one is unknown, ``policy`` decides.
-    """
-    status, code, message = _POLICIES[policy]
-    log.index.begin_rows()
-    at = log.now()
-    for row in rows:
-        if row.status in (RowStatus.COMPLETED, RowStatus.SKIPPED):
-            continue
-        data = encode_value(row.data, f"row {row.row_number}: data")
-        line = encode_row(row.row_number, row.row_checksum, data, time_text(at).encode())
-        log.index.add_row(row.row_number, log.append_line(line, at, row.row_number))
-        unknown = row.status in (RowStatus.PROCESSING, RowStatus.NEEDS_REVIEW)
-        target = status if unknown else RowStatus.PENDING
-        if row.row_checksum == LOST_CHECKSUM and target is RowStatus.PENDING:
-            target = RowStatus.NEEDS_REVIEW  # there is no data to work on
-        if target is not RowStatus.PENDING:
-            record = _moved(
-                row.row_number, target, row.error_code or code, row.error_message or message, at
-            )
-            position = log.index.row_count - 1
-            log.index.set_row(position, CODES[target], log.append(record), None)
 
 
 def settle_rows(log: Log, policy: Policy, before: int | None = None) -> int:
@@ -349,19 +426,46 @@ def review_open_rows(
     return moved
 
 
-def retry_failed(log: Log) -> int:
-    """Move every failed row back to pending; return how many there were."""
-    status = _state_status(log.index)
-    if status in TERMINAL_STATUSES:
-        _refuse_start(log.directory.name, "failed rows", status, CODES[RowStatus.PENDING])
-    return _move_all(log, FAILED, RowStatus.PENDING, None, None)
+def retry_failed(log: Log, error_code: str | None) -> int:
+    """Put failed rows back to pending, reopening the job if need be; return how many there were.
+
+    ``error_code``: those that failed with it. None: all but those of unknown outcome.
+    """
+    index, columns = log.index, log.index.columns
+    window = window_reader(log.file)
+    moved = 0
+    position = columns.statuses.find(FAILED)
+    while position >= 0:
+        number = columns.number(position)
+        offset = columns.status_at[position]
+        read = window if offset < log.end else log.read_line  # of the commit under way
+        failed = read_status(log.file, read, offset, number)
+        if failed is not None and (
+            not failed.unknown if error_code is None else failed.error_code == error_code
+        ):
+            status = _state_status(index)
+            if status is JobStatus.CANCELLED:
+                _refuse_start(log.directory.name, "failed rows", status, PENDING)
+            if status in TERMINAL_STATUSES:
+                reopen(log, None)
+            record = RowStatusRecord(row=number, status="pending", reset="retry", at=log.now())
+            index.set_row(position, PENDING, log.append(record), None, reset=True)
+            columns = index.columns
+            moved += 1
+        position = columns.statuses.find(FAILED, position + 1)
+    return moved
 
 
 def _moved(
     row: int, target: RowStatus, code: str | None, message: str | None, at: datetime
 ) -> RowStatusRecord:
     return RowStatusRecord(
-        row=row, status=target.value, error_code=code, error_message=message, at=at
+        row=row,
+        status=target.value,
+        error_code=code,
+        error_message=message,
+        unknown=target is RowStatus.FAILED,
+        at=at,
     )
 
 

@@ -19,13 +19,23 @@ from typing import cast
 class Columns:
     """One entry a row, in the order in which the rows were made."""
 
-    __slots__ = ("__weakref__", "attempts", "lease", "numbers", "row_at", "status_at", "statuses")
+    __slots__ = (
+        "__weakref__",
+        "attempts",
+        "earlier",
+        "lease",
+        "numbers",
+        "row_at",
+        "status_at",
+        "statuses",
+    )
 
     def __init__(self) -> None:
         self.statuses = bytearray()
         self.row_at = array("Q")
         self.status_at = array("Q")  # 0: no row_status record yet (offset 0 is the job record)
         self.attempts = array("I")
+        self.earlier: array[int] | None = None  # attempts before the last reset; None: 0 for all
         self.numbers: array[int] | None = None  # None: row numbers are 1, 2, 3, ...
         self.lease: Lease | None = None  # of columns out of a hint, which can't be changed
 
@@ -35,6 +45,7 @@ class Columns:
         new.row_at = self.row_at[:]
         new.status_at = self.status_at[:]
         new.attempts = self.attempts[:]
+        new.earlier = None if self.earlier is None else self.earlier[:]
         new.numbers = None if self.numbers is None else self.numbers[:]
         return new
 
@@ -42,11 +53,23 @@ class Columns:
         """Forget all rows but the first ``count``."""
         del self.statuses[count:], self.row_at[count:]
         del self.status_at[count:], self.attempts[count:]
+        if self.earlier is not None:
+            del self.earlier[count:]
         if self.numbers is not None:
             del self.numbers[count:]
 
     def number(self, position: int) -> int:
         return position + 1 if self.numbers is None else self.numbers[position]
+
+    def earlier_attempts(self, position: int) -> int:
+        """How many of the row's attempts came before it was last retried or redone."""
+        return 0 if self.earlier is None else self.earlier[position]
+
+    def reset_attempts(self, position: int) -> None:
+        """From here on the row's attempts count anew."""
+        if self.earlier is None:
+            self.earlier = array("I", bytes(4 * len(self.statuses)))
+        self.earlier[position] = self.attempts[position]
 
 
 class StatusColumns(Columns):
@@ -69,6 +92,9 @@ class _Nowhere:
         pass
 
     def extend(self, values: Iterable[int]) -> None:
+        pass
+
+    def __setitem__(self, position: int, value: int) -> None:
         pass
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +21,7 @@ from journal.format import (
     JobRecord,
     Moment,
     Record,
+    RowDataRecord,
     RowRecord,
     RowStatusRecord,
     RowStatusText,
@@ -47,19 +49,36 @@ class SlimRow(msgspec.Struct, tag_field="type", tag="row", gc=False):
     row: RowNumber
 
 
+class SlimRowData(msgspec.Struct, tag_field="type", tag="row_data", gc=False):
+    """What the index needs of a ``row_data``."""
+
+    row: RowNumber
+
+
 class SlimRowStatus(msgspec.Struct, tag_field="type", tag="row_status", gc=False):
     """What the index needs of a ``row_status``."""
 
     row: RowNumber
     status: RowStatusText
     cost_cents: Integer | None = None
+    reset: str | None = None
 
 
-SlimRecord = SlimRow | SlimRowStatus | JobLevelRecord
+SlimRecord = SlimRow | SlimRowData | SlimRowStatus | JobLevelRecord
 
 
 RECORD_TYPES = frozenset(
-    ("job", "row", "row_status", "job_status", "job_counts", "job_error", "log")
+    (
+        "job",
+        "row",
+        "row_data",
+        "row_status",
+        "job_status",
+        "job_reopened",
+        "job_counts",
+        "job_error",
+        "log",
+    )
 )
 
 
@@ -91,9 +110,9 @@ def decode_record(line: bytes) -> Record:
         record: Record = decode_sane(line)
     except DECODE_ERRORS as error:
         raise _why_undecodable(line, error) from None
-    origin = record.origin if isinstance(record, RowStatusRecord) else None
-    # What msgspec makes of "Z" is one object.
-    if record.at.tzinfo is not UTC or (origin is not None and origin.at.tzinfo is not UTC):
+    if not all(
+        at.tzinfo is UTC for at in _times(record)
+    ):  # what msgspec makes of "Z" is one object
         raise UndecodableError(_NOT_UTC)
     if not line.isascii():  # decoding has passed over members that aren't known
         _check_utf8(line)
@@ -102,6 +121,14 @@ def decode_record(line: bytes) -> Record:
             raise UnknownRecordError(_newer_format(record.format))
         raise UndecodableError(f"format {record.format}, which there never was")
     return record
+
+
+def _times(record: Record) -> Iterator[datetime]:
+    yield record.at
+    if isinstance(record, (RowStatusRecord, RowDataRecord)) and record.origin is not None:
+        yield record.origin.at
+    if isinstance(record, RowDataRecord):
+        yield record.created_at
 
 
 def _check_utf8(line: bytes) -> None:
@@ -143,7 +170,7 @@ def decode_header(head: bytes) -> JobRecord | None:
 def decode_job_level(line: bytes) -> JobLevelRecord:
     """One line that is neither ``row`` nor ``row_status``. Raises as :func:`decode_record`."""
     record = decode_record(line)
-    if isinstance(record, (RowRecord, RowStatusRecord)):
+    if isinstance(record, (RowRecord, RowDataRecord, RowStatusRecord)):
         raise UndecodableError("a record of another type")
     return record
 

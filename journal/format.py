@@ -20,6 +20,7 @@ MAX_DEPTH = 100
 SANE_BYTES = 2 * MAX_DEPTH  # no record this short nests too deep, and no other text dangerously
 MAX_ROW_NUMBER = 2**63 - 1
 REPAIRED = "repaired"  # error code of a job and of rows that a repair could not keep whole
+BOTH_COPIES = "both_copies"  # error code of a job and of rows that two copies have worked on
 LOST_CHECKSUM = "lost"  # of a row whose record was lost to damage: its data isn't known
 
 SEAL_BYTES = 18
@@ -44,14 +45,9 @@ class JobRecord(msgspec.Struct, tag_field="type", tag="job", kw_only=True, omit_
     description: str | None = None
     mode: str = "confirm"
     metadata: dict[str, Any] | None = None
+    key: str | None = None
+    idempotency_key: str | None = None
     retry_of: str | None = None
-    at: Moment
-
-
-class RowRecord(msgspec.Struct, tag_field="type", tag="row", kw_only=True, frozen=True):
-    row: int
-    checksum: str
-    data: dict[str, Any]
     at: Moment
 
 
@@ -70,6 +66,39 @@ class Origin(msgspec.Struct, kw_only=True, frozen=True):
     at: Moment
 
 
+class RowRecord(
+    msgspec.Struct, tag_field="type", tag="row", kw_only=True, frozen=True, omit_defaults=True
+):
+    row: int
+    checksum: str
+    data: dict[str, Any]
+    key: str | None = None
+    nonce: str | None = None
+    at: Moment
+
+    @property
+    def created_at(self) -> datetime:
+        return self.at
+
+
+class RowDataRecord(
+    msgspec.Struct, tag_field="type", tag="row_data", kw_only=True, frozen=True, omit_defaults=True
+):
+    """Takes the place of the row's ``row`` record: all that says of it what that one did."""
+
+    row: int
+    checksum: str
+    data: dict[str, Any]
+    key: str
+    created_at: Moment
+    origin: Origin | None = None
+    at: Moment
+
+    @property
+    def nonce(self) -> None:
+        """None: the key holds it."""
+
+
 class RowStatusRecord(
     msgspec.Struct, tag_field="type", tag="row_status", kw_only=True, omit_defaults=True
 ):
@@ -82,6 +111,9 @@ class RowStatusRecord(
     error_code: str | None = None
     error_message: str | None = None
     reason: str | None = None
+    version: str | None = None
+    reset: Literal["retry", "redo"] | None = None
+    unknown: bool = False
     origin: Origin | None = None
     at: Moment
 
@@ -93,6 +125,14 @@ class RowStatusRecord(
 
 class JobStatusRecord(msgspec.Struct, tag_field="type", tag="job_status", kw_only=True):
     status: Literal["pending", "running", "completed", "failed", "cancelled", "paused"]
+    at: Moment
+
+
+class JobReopenedRecord(
+    msgspec.Struct, tag_field="type", tag="job_reopened", kw_only=True, omit_defaults=True
+):
+    number: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)] = msgspec.field(name="pass")
+    reason: str | None = None
     at: Moment
 
 
@@ -120,8 +160,10 @@ class LogRecord(msgspec.Struct, tag_field="type", tag="log", kw_only=True, omit_
     at: Moment
 
 
-JobLevelRecord = JobRecord | JobStatusRecord | JobCountsRecord | JobErrorRecord | LogRecord
-Record = JobLevelRecord | RowRecord | RowStatusRecord
+JobLevelRecord = (
+    JobRecord | JobStatusRecord | JobReopenedRecord | JobCountsRecord | JobErrorRecord | LogRecord
+)
+Record = JobLevelRecord | RowRecord | RowDataRecord | RowStatusRecord
 
 
 _encoder = msgspec.json.Encoder()
@@ -171,11 +213,24 @@ def encode_record(record: Record) -> bytes:
     return encode_json(record)
 
 
-def encode_row(number: int, checksum: str, data: bytes, at: bytes) -> bytes:
-    """A ``row`` record with its LF, of data that :func:`journal.values.encode_value` has encoded."""
-    return b'{"type":"row","row":%d,"checksum":%b,"data":%b,"at":"%b"}\n' % (
+def encode_row(number: int, checksum: str, data: bytes, end: bytes) -> bytes:
+    """A ``row`` record with its LF, of data that :func:`journal.values.encode_value` has encoded.
+
+    ``end`` is of :func:`row_end`: the same for all rows of a commit, as a rule.
+    """
+    return b'{"type":"row","row":%d,"checksum":%b,"data":%b%b' % (
         number,
         encode_json(checksum),
         data,
-        at,
+        end,
     )
+
+
+def row_end(at: datetime, key: str | None = None, nonce: str | None = None) -> bytes:
+    """What follows the data of a ``row`` record: the members that it has, and LF."""
+    members = b""
+    if key is not None:
+        members += b',"key":%b' % encode_json(key)
+    if nonce is not None:
+        members += b',"nonce":"%b"' % nonce.encode()
+    return b'%b,"at":"%b"}\n' % (members, time_text(at).encode())

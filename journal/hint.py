@@ -56,17 +56,30 @@ _LATEST_BLOCKS = 4  # of a column: several readers may go through all rows side 
 _MAX_HEADER_BYTES = 1 << 20  # 10^9 rows need a fifth of it
 
 # The columns in the order of the file, and the types of their integers.
-_TYPES = {"statuses": "B", "attempts": "I", "row_at": "Q", "status_at": "Q", "numbers": "Q"}
+_TYPES = {
+    "statuses": "B",
+    "attempts": "I",
+    "row_at": "Q",
+    "status_at": "Q",
+    "numbers": "Q",
+    "earlier": "I",
+}
+_OPTIONAL = {"numbers", "earlier"}
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _END_OF_COMMIT = re.compile(rb'"at":"([0-9T:.-]{26}Z)","crc":"[0-9a-f]{8}"}\n\Z')
 _WRITING_NS = 2_000_000_000
-_SMALL = {"attempts", "row_at", "status_at"}  # never so large that the highest byte isn't 0
+_SMALL = {
+    "attempts",
+    "earlier",
+    "row_at",
+    "status_at",
+}  # never so large that the highest byte isn't 0
 
 
 class _Header(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """``blocks`` holds the crcs of each column's blocks, of :data:`BLOCK_ROWS` rows each."""
 
-    hint: Literal[3]  # the next number for every change of what replay makes of the same journal
+    hint: Literal[4]  # the next number for every change of what replay makes of the same journal
     offset: int  # behind the commit
     crc: int
     inode: int
@@ -84,6 +97,7 @@ class _Header(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     hosts: tuple[str, ...]
     resume_command: str | None
     retried: Retried | None
+    reopened_at: tuple[Moment, ...]
     tallies: list[int]
     cost_cents: int
     rows: int
@@ -127,6 +141,7 @@ def read_hint(
         header.hosts,
         header.resume_command,
         header.retried,
+        header.reopened_at,
     )
     index = Index()
     index.load(
@@ -208,7 +223,7 @@ def _columns(
 ) -> Columns:
     """The columns, of which the statuses are read; they refuse changes until they are copied."""
     rows, blocks = header.rows, header.blocks
-    names = [name for name in _TYPES if name != "numbers" or name in blocks]
+    names = [name for name in _TYPES if name not in _OPTIONAL or name in blocks]
     sizes = [rows * array(_TYPES[name]).itemsize for name in names]
     count = -(-rows // BLOCK_ROWS)
     if (
@@ -362,7 +377,7 @@ def write_hint(
         return
     assert index.state is not None
     state, columns = index.state, index.columns
-    names = [name for name in _TYPES if name != "numbers" or columns.numbers is not None]
+    names = [name for name in _TYPES if getattr(columns, name) is not None]
     try:
         _, changed_ns = file.size_and_change()
         # Somebody has touched it, or a clock that was ahead doesn't tell: who comes next reads all.
@@ -371,7 +386,7 @@ def write_hint(
             return
         line = file.find_line(0) or b""
         header = _Header(
-            hint=3,
+            hint=4,
             offset=position.offset,
             crc=position.crc,
             inode=file.inode,
@@ -388,6 +403,7 @@ def write_hint(
             hosts=state.hosts,
             resume_command=state.resume_command,
             retried=state.retried,
+            reopened_at=state.reopened_at,
             counts=state.counts,
             tallies=index.tallies,
             cost_cents=index.cost_cents,

@@ -14,12 +14,14 @@ import msgspec
 from journal.columns import Columns, Lease, View
 from journal.decode import UndecodableError
 from journal.format import (
+    BOTH_COPIES,
     REPAIRED,
     UNSET_TIME,
     JobCountsRecord,
     JobErrorRecord,
     JobLevelRecord,
     JobRecord,
+    JobReopenedRecord,
     JobStatusRecord,
     LogRecord,
     Moment,
@@ -43,15 +45,11 @@ class Counts(msgspec.Struct, frozen=True):
 
 
 class Retried(msgspec.Struct, frozen=True):
-    """The job that goes on with this one's unfinished rows, and where and when it was made.
-
-    ``root`` is the path of its store there.
-    """
+    """The job that went on with this one's unfinished rows, as older versions did it."""
 
     job: str
     host: str
     at: Moment
-    root: str = ""
 
 
 class JobState(msgspec.Struct, frozen=True):
@@ -67,10 +65,11 @@ class JobState(msgspec.Struct, frozen=True):
     hosts: tuple[str, ...] = ()  # that runs were started on, the last one last
     resume_command: str | None = None  # of the last run
     retried: Retried | None = None
+    reopened_at: tuple[datetime, ...] = ()  # in the order of the passes, from the second on
 
 
 def _state_after_log(state: JobState, record: LogRecord) -> JobState:
-    """A log record is for people, but for those that say where runs, or a retry, were started."""
+    """A log record is for people, but for those that say where runs, or a retry job, were started."""
     replace = msgspec.structs.replace
     match record.details:
         case {"run": {"host": str(host), **run}}:
@@ -78,10 +77,8 @@ def _state_after_log(state: JobState, record: LogRecord) -> JobState:
             hosts = (*(name for name in state.hosts if name != host), host)[-_MOST_HOSTS:]
             command = resume if isinstance(resume, str) else None
             return replace(state, hosts=hosts, resume_command=command)
-        case {"retry": {"job": str(job), "host": str(host), **rest}}:
-            root = rest.get("root")
-            retried = Retried(job, host, record.at, root if isinstance(root, str) else "")
-            return replace(state, retried=retried)
+        case {"retry": {"job": str(job), "host": str(host)}}:
+            return replace(state, retried=Retried(job, host, record.at))
         case {"merge": {"hosts": [*names]}}:
             new = (name for name in names if isinstance(name, str) and name not in state.hosts)
             return replace(state, hosts=(*new, *state.hosts)[-_MOST_HOSTS:])
@@ -128,6 +125,13 @@ class Index:
     @property
     def row_count(self) -> int:
         return len(self.columns.statuses)
+
+    @property
+    def keyed(self) -> JobRecord | None:
+        """The job's record if it names a column that rows have their idempotency keys of."""
+        header = None if self.state is None else self.state.header
+        is_keyed = header is not None and (header.key or header.idempotency_key) is not None
+        return header if is_keyed else None
 
     def position_of(self, number: int) -> int | None:
         """Where the row of this number stands in the columns; None if there is none."""
@@ -188,6 +192,12 @@ class Index:
                 columns.statuses[position] = code
                 columns.status_at[position] = status_at
                 columns.attempts[position] = attempts
+            elif kind == "reset":
+                position, earlier = old
+                if self.columns.earlier is not None:
+                    self.columns.earlier[position] = earlier
+            elif kind == "data":
+                position, self.columns.row_at[position] = old
             elif kind == "rows":
                 count, dense, self.highest_number, self.ascending = old
                 self.columns.cut(count)
@@ -232,10 +242,30 @@ class Index:
         columns.row_at.append(offset)
         columns.status_at.append(0)
         columns.attempts.append(0)
+        if columns.earlier is not None:
+            columns.earlier.append(0)
         self.tallies[PENDING] += 1
 
-    def set_row(self, position: int, code: int, offset: int, cost_cents: int | None) -> int:
-        """The row's latest status record is the one at ``offset``; return its attempts."""
+    def set_row_data(self, position: int, offset: int) -> None:
+        """What the row is made of says the record at ``offset`` from now on."""
+        if self._lease is not None:
+            self.detach()
+        self._undo.append(("data", position, self.columns.row_at[position]))
+        self.columns.row_at[position] = offset
+
+    def set_row(
+        self,
+        position: int,
+        code: int,
+        offset: int,
+        cost_cents: int | None,
+        *,
+        reset: bool = False,
+    ) -> int:
+        """The row's latest status record is the one at ``offset``; return its attempts.
+
+        ``reset``: from here on they count anew.
+        """
         if self._lease is not None:
             self.detach()
         columns = self.columns
@@ -253,6 +283,9 @@ class Index:
             columns.attempts[position] = attempts
         elif code == COMPLETED and cost_cents:
             self.cost_cents += cost_cents
+        elif reset:
+            self._undo.append(("reset", position, columns.earlier_attempts(position)))
+            columns.reset_attempts(position)
         return attempts
 
     def set_job(self, record: JobLevelRecord) -> None:
@@ -275,6 +308,15 @@ class Index:
                 completed_at = record.at
             self.state = replace(
                 self.state, status=status, started_at=started_at, completed_at=completed_at
+            )
+        elif isinstance(record, JobReopenedRecord):
+            error = self.state.error
+            self.state = replace(
+                self.state,
+                status=JobStatus.PENDING,
+                completed_at=None,
+                error=error if error and error[0] == BOTH_COPIES else None,
+                reopened_at=(*self.state.reopened_at, record.at),
             )
         elif isinstance(record, JobCountsRecord):
             self.state = replace(self.state, counts=self._counts(record))

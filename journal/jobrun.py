@@ -296,22 +296,6 @@ class JobRun:
             tell or tell_stderr,
         )
 
-    def retry(self, policy: Policy = "review", *, again: bool = False) -> JobRun:
-        """The open follow-up job of this ended one, which must be closed for itself.
-
-        Made as :meth:`JobService.retry_job` does, if there is none yet.
-        """
-        job = self.service.get_retry(self.id) or self.service.retry_job(
-            self.id, policy, again=again
-        )
-        return open_job(
-            self.service.root / job.id,
-            on_interrupted=self._on_interrupted,
-            resume_command=self._resume_command,
-            sync=self.service.sync,
-            lock_timeout_s=self.service.lock_timeout_s,
-        )
-
 
 def check_errors(retry_on: object) -> None:
     """Raise InvalidValueError for what ``except`` wouldn't take."""

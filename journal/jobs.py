@@ -22,7 +22,9 @@ def job_of(index: Index) -> Job:
         description=header.description,
         mode=header.mode,
         metadata=deepcopy(header.metadata),  # the caller's, to do with as it likes
+        key=header.key,
         retry_of=header.retry_of,
+        passes=1 + len(state.reopened_at),
         status=state.status,
         total_rows=counts.total,
         processed_rows=counts.processed,

@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from journal.decode import UndecodableError, UnknownRecordError, decode_record
-from journal.format import SEAL_BYTES, Record, RowRecord, RowStatusRecord, stated_crc
+from journal.format import SEAL_BYTES, Record, RowDataRecord, RowRecord, RowStatusRecord, stated_crc
 from journal.replay import Readable
 from journal.scan import lines_of
 
@@ -32,7 +32,9 @@ class Line(NamedTuple):
     def row(self) -> int | None:
         """The row that the line is about."""
         record = self.record
-        return record.row if isinstance(record, (RowRecord, RowStatusRecord)) else None
+        return (
+            record.row if isinstance(record, (RowRecord, RowDataRecord, RowStatusRecord)) else None
+        )
 
     @property
     def about(self) -> int | None:

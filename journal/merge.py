@@ -26,8 +26,7 @@ pulled back or comes through a third copy. If each of two copies has merged the 
 but for rows completed on one that wait for a person on the other or were settled otherwise there, those
 that one only put back, and those whose outcome nobody knows and each has settled by its policy.
 
-A retry that was made of the job there is a retry here too: no second one is made by mistake, and rows that
-one copy has worked on while the other's retry holds them are named.
+A mark of an older version that the unfinished rows went on in a retry job is kept.
 """
 
 from __future__ import annotations
@@ -43,6 +42,7 @@ from journal.decode import decode_record
 from journal.errorgroups import Numbers
 from journal.errors import InvalidValueError
 from journal.format import (
+    BOTH_COPIES,
     ELSEWHERE,
     UNSET_TIME,
     JobErrorRecord,
@@ -50,13 +50,14 @@ from journal.format import (
     Origin,
     RowStatusRecord,
     encode_row,
+    row_end,
     time_text,
 )
 from journal.index import CODES, NEEDS_REVIEW
 from journal.log import Log
 from journal.mergeplan import Plan
 from journal.model import TERMINAL_STATUSES, JobStatus
-from journal.parted import BOTH_COPIES, IN_FLIGHT, Change
+from journal.parted import IN_FLIGHT, Change
 from journal.values import encode_value
 
 OTHER_NAME = "journal.other"
@@ -74,9 +75,6 @@ class Merged(msgspec.Struct, frozen=True):
     copies. ``twice``: completed here, and worked on by another copy too. ``other``: the name of the
     file that holds the other's history. ``job_status`` is ours, ``their_job_status`` the other's,
     which stays what it is; ``left_open`` counts the open rows if ours is one that has ended.
-    ``retries`` are the jobs that go on with the unfinished rows there, as "ID on HOST", and
-    ``is_retried_twice`` says that the job was retried here as well; ``retried_rows`` were worked on
-    by one copy and are in a retry that the other has made.
     """
 
     other: str
@@ -88,9 +86,6 @@ class Merged(msgspec.Struct, frozen=True):
     job_status: JobStatus
     their_job_status: JobStatus
     left_open: int
-    retries: list[str]
-    is_retried_twice: bool
-    retried_rows: list[int]
 
 
 def write_merge(log: Log, plan: Plan, other: str) -> Merged:
@@ -104,7 +99,6 @@ class _Merge:
 
     def write(self) -> Merged:
         plan, index = self._plan, self._log.index
-        is_retried_twice = bool(plan.retries and plan.here.retries)
         put_job_record(self._log, self._record())
         self._add_rows()
         for number, changes in plan.take.items():
@@ -117,7 +111,7 @@ class _Merge:
                 self._tell(number, change, "ERROR" if number in plan.twice else "WARNING")
             if number in plan.both:
                 self._to_review(number, BOTH_COPIES, words)
-        self._take_retries("ERROR" if is_retried_twice else "WARNING")
+        self._take_retries()
         self._put_error()
         assert index.state is not None
         review = {n for n in (*plan.take, *plan.both) if plan.our_code(n) == NEEDS_REVIEW}
@@ -133,9 +127,6 @@ class _Merge:
             job_status=index.state.status,
             their_job_status=plan.their_state.status,
             left_open=tallies[CODES["pending"]] + tallies[CODES["processing"]] if ended else 0,
-            retries=[f"{retry.job} on {retry.host}" for retry in plan.retries],
-            is_retried_twice=is_retried_twice,
-            retried_rows=plan.retried_rows,
         )
 
     def _record(self) -> LogRecord:
@@ -170,7 +161,7 @@ class _Merge:
         for number in self._plan.added:
             row = self._plan.their_row(number)
             data = encode_value(row.data, f"row {number}: data")
-            line = encode_row(number, row.checksum, data, time_text(at).encode())
+            line = encode_row(number, row.checksum, data, row_end(at, row.key, row.nonce))
             log.index.add_row(number, log.append_line(line, at, number))
 
     def _take(self, change: Change) -> None:
@@ -203,13 +194,13 @@ class _Merge:
         elif last == ELSEWHERE and code != NEEDS_REVIEW and is_worth_a_look:
             self._to_review(number, BOTH_COPIES, self._in_words(number, changes))
 
-    def _take_retries(self, level: str) -> None:
-        """Log that the unfinished rows go on in other jobs."""
+    def _take_retries(self) -> None:
+        """Keep the marks that the unfinished rows went on in other jobs."""
         for retry, offset in self._plan.retries.items():
             record = decode_record(self._plan.theirs.file.read_line(offset))
             assert isinstance(record, LogRecord)
             record.details = {"retry": {**record.details["retry"], "at": retry.at}}
-            record.level = level
+            record.level = "WARNING"
             put_log(self._log, record)
 
     def _tell(self, number: int, change: Change, level: str) -> None:
@@ -253,11 +244,6 @@ class _Merge:
                 f"rows {_ranges(self._plan.twice)}: completed here, and worked on by the copy in "
                 f"{self._other} as well: they may be done twice; `journal log {self._log.directory.name} "
                 "--level error` has them all"
-            )
-        if self._plan.retried_rows:
-            messages.append(
-                f"rows {_ranges(self._plan.retried_rows)}: worked on by one copy, and in a retry of "
-                "the job that the other has made: look, and skip them there if they are done"
             )
         if not messages:
             return

@@ -9,12 +9,12 @@ import msgspec
 from journal.copies import Copy, holds, replay_copy
 from journal.decode import decode_record
 from journal.errors import InvalidValueError
-from journal.format import ELSEWHERE, LOST_CHECKSUM, RowRecord, RowStatusRecord
+from journal.format import ELSEWHERE, LOST_CHECKSUM, RowStatusRecord
 from journal.index import COMPLETED, NEEDS_REVIEW, STATUSES
 from journal.log import Log
 from journal.parted import Change, RowChanges
 from journal.replay import START, Position
-from journal.rows import read_row
+from journal.rows import AnyRow, read_row
 
 
 class Plan:
@@ -22,9 +22,8 @@ class Plan:
 
     ``take``: changes of theirs that become ours, by row. ``conflicts``: changes of theirs that are
     only told; of these rows, and of those taken, ``twice`` are completed here in the end, and
-    ``both`` need a review. ``added``: rows that only they have, ascending. ``retries``: theirs that
-    aren't known here. ``retried_rows``: worked on by one copy while a retry that the other has made
-    holds them, too.
+    ``both`` need a review. ``added``: rows that only they have, ascending. ``retries``: marks of
+    older versions that aren't known here.
     """
 
     def __init__(self, log: Log, ours: Copy, theirs: Copy, fork: Position) -> None:
@@ -51,7 +50,6 @@ class Plan:
             self._decide(number)
         known = self.here.retries
         self.retries = {r: at for r, at in self.there.retries.items() if r not in known}
-        self.retried_rows = self._retried_rows()
 
     @property
     def is_empty(self) -> bool:
@@ -137,21 +135,6 @@ class Plan:
         is_agreed = here is not None and here.status == last.status == "skipped"
         return is_agreed and _is_all_skips(mine)
 
-    def _retried_rows(self) -> list[int]:
-        """A retry holds the rows that its maker believed unfinished: what others did with them."""
-        found: set[int] = set()
-        state = self._log.index.state
-        if state is not None and state.retried is not None:
-            for number, changes in (*self.take.items(), *self.conflicts.items()):
-                if any(change.is_work for change in changes):
-                    found.add(number)
-        if self.retries:
-            found.update(self.there.worked_on_since(min(self.retries.values())))
-            for number in self.here.rows():
-                if any(change.is_work for change in self._own(number)):
-                    found.add(number)
-        return sorted(found)
-
     # --- reading
 
     def our_code(self, number: int) -> int | None:
@@ -168,12 +151,12 @@ class Plan:
         """The record of a change of theirs."""
         return decode_record(self.theirs.file.read_line(change.offset))
 
-    def their_row(self, number: int) -> RowRecord:
+    def their_row(self, number: int) -> AnyRow:
         """One of those that they have made since the copies parted."""
         file, offset = self.theirs.file, self.there.added[number]
         return read_row(file, file.read_line(offset), offset, number)
 
-    def _our_row(self, number: int) -> RowRecord:
+    def _our_row(self, number: int) -> AnyRow:
         position = self._log.index.position_of(number)
         assert position is not None
         offset = self._log.index.columns.row_at[position]

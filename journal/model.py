@@ -14,7 +14,10 @@ from journal.errors import InvalidValueError
 
 
 class JobStatus(StrEnum):
-    """What a job is doing. ``completed``, ``failed`` and ``cancelled`` are final."""
+    """What a job is doing.
+
+    ``completed``, ``failed`` and ``cancelled`` end a pass: see :meth:`JobService.reopen_job`.
+    """
 
     PENDING = "pending"
     RUNNING = "running"
@@ -29,7 +32,7 @@ class RowStatus(StrEnum):
 
     ``processing`` is an attempt under way; if its process died it becomes ``needs_review``:
     whether the side effect happened is unknown. ``completed`` is final, so that nothing counts
-    twice.
+    twice: see :meth:`JobService.redo_row`.
     """
 
     PENDING = "pending"
@@ -42,9 +45,11 @@ class RowStatus(StrEnum):
 
 TERMINAL_STATUSES = frozenset((JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED))
 
+# Within a pass. JobService.reopen_job() begins another one, and is no transition. One exemption: a
+# failed job whose last open, failed or doubtful row is settled by hand becomes completed.
 VALID_TRANSITIONS: Mapping[JobStatus, tuple[JobStatus, ...]] = MappingProxyType(
     {
-        JobStatus.PENDING: (JobStatus.RUNNING,),
+        JobStatus.PENDING: (JobStatus.RUNNING, JobStatus.CANCELLED),
         JobStatus.RUNNING: (
             JobStatus.COMPLETED,
             JobStatus.FAILED,
@@ -92,9 +97,12 @@ LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """A job as of one commit.
 
-    Times are aware datetimes in UTC. ``total_cost_cents`` is the sum over completed rows.
+    Times are aware datetimes in UTC. ``total_cost_cents`` is the sum over all completions.
     ``processed_rows`` is completed plus failed; each ``_count`` is the number of rows of that
-    status. ``retry_of`` is the id of the job whose unfinished rows this one took over.
+    status. ``passes`` is 1, and one more for each time that the job was reopened; ``created_at``
+    and ``started_at`` are of the first, ``completed_at`` and the error of the last. ``key`` is the
+    column by which rows were known when the job was made. ``retry_of`` is the id of the job whose
+    unfinished rows this one took over, as older versions did it.
     ``repaired``: a repair has lost lines, so rows may be missing. ``metadata`` is the caller's own
     JSON object. ``hosts``: where its runs were started, the last one last; ``resume_command`` is
     what to type, in any directory, to go on with the last one.
@@ -106,7 +114,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     description: str | None = None
     mode: str = "confirm"
     metadata: dict[str, Any] | None = None
+    key: str | None = None
     retry_of: str | None = None
+    passes: int = 1
     status: JobStatus = JobStatus.PENDING
     total_rows: int = 0
     processed_rows: int = 0
@@ -136,11 +146,16 @@ def done_rows(job: Job) -> int:
 class JobRow(msgspec.Struct, frozen=True):
     """A row as of one commit.
 
-    ``id`` is ``JOB_ID:ROW_NUMBER`` and serves as an idempotency key. ``attempts`` counts how
-    often the row was started. ``processed_at`` is when it was completed, failed or skipped;
+    ``id`` is ``JOB_ID:ROW_NUMBER``, for good. ``idempotency_key`` is what to give to the far side:
+    the same for every attempt and in every copy of the job, and of no other row. ``attempts``
+    counts how often the row was started; ``earlier_attempts`` are those of them before it was last
+    retried or redone, which count for no limit. ``processed_at`` is when it was completed, failed or skipped;
     ``updated_at`` when its status last changed. ``label_path`` is as the caller gave it,
-    by custom relative to the job's directory. ``reason`` says why it was skipped. The error of a
-    pending row is that of the attempt which is to be repeated.
+    by custom relative to the job's directory. ``reason`` says why it was skipped, or is to be done
+    again. The error of a pending row is that of the attempt which is to be repeated. ``unknown``:
+    it failed, and nobody knows whether it took effect. ``version`` is that of the run that
+    recorded the outcome. ``row_checksum`` is of the row's last input; its ``data`` may have been
+    changed since, by :meth:`JobService.update_row_data`.
     """
 
     id: str
@@ -160,18 +175,23 @@ class JobRow(msgspec.Struct, frozen=True):
     error_message: str | None = None
     reason: str | None = None
     processed_at: datetime | None = None
+    idempotency_key: str = ""
+    earlier_attempts: int = 0
+    version: str | None = None
+    unknown: bool = False
 
 
 class FoundRow(NamedTuple):
     """Where a row stands in its job: what :meth:`JobService.find_rows` knows without reading it.
 
-    ``position`` counts from 0 in the order in which the rows were made; ``attempts`` as in
-    :class:`JobRow`.
+    ``position`` counts from 0 in the order in which the rows were made; ``attempts`` are those since
+    the row was last retried or redone, ``is_fresh`` says that it was never started.
     """
 
     position: int
     row_number: int
     attempts: int
+    is_fresh: bool
 
 
 class LogEntry(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,6 +16,7 @@ from journal.changes import is_word_of_policy
 from journal.copies import Copy, blocks_since
 from journal.decode import UndecodableError, UnknownRecordError, decode_record, read_error
 from journal.format import (
+    BOTH_COPIES,
     ELSEWHERE,
     SEAL_BYTES,
     SEAL_HEAD,
@@ -29,7 +30,6 @@ from journal.format import (
 from journal.replay import Position
 
 IN_FLIGHT = "in_flight_elsewhere"  # error code of a row
-BOTH_COPIES = "both_copies"  # error code of rows, and of a job, that two copies have worked on
 
 _WORK = frozenset(("processing", "completed", "failed", "skipped"))
 _WORDS_OF_MERGES = frozenset((IN_FLIGHT, BOTH_COPIES))
@@ -120,14 +120,6 @@ class RowChanges:
             for row, changes in self._of.items()
             if any(change.status == ELSEWHERE for change in changes)
         }
-
-    def worked_on_since(self, offset: int) -> list[int]:
-        """The numbers of the rows with work that this copy has heard of after ``offset``."""
-        return [
-            row
-            for row, changes in self._of.items()
-            if any(change.is_work and change.offset > offset for change in changes)
-        ]
 
     def unknown_to(self, other: RowChanges, row: int, shared: RowChanges) -> list[Change]:
         """The changes of a row that neither ``other`` nor ``shared``, what both have, holds.

@@ -13,7 +13,6 @@ from types import ModuleType
 from typing import Any
 
 from journal import system
-from journal.chain import chain_of, open_rows
 from journal.errorgroups import group_errors
 from journal.errors import MissingExtraError
 from journal.format import now
@@ -63,7 +62,7 @@ def report_page(service: JobService, job_id: str, *, redact: Collection[str] = (
 
     ``redact`` names fields, beside the service's own, whose values become "[REDACTED]": of data and
     metadata at any depth, and what Job and JobRow hold of yours, such as error_message and
-    original_command. All of it is of one moment, but for the jobs of the chain of retries. In
+    original_command. All of it is of one moment. In
     memory for the page, the rows in flight at a time, and 16 bytes of each row in trouble. Times
     are in UTC. Raises JobNotFoundError, InvalidValueError, MissingExtraError, and what reading
     raises.
@@ -86,7 +85,6 @@ def report_page(service: JobService, job_id: str, *, redact: Collection[str] = (
     environment.filters |= {
         "count": lambda value: f"{value:,}",
         "duration": duration_text,
-        "open_rows": open_rows,
         "message": lambda value: _shown(value, _MAX_MESSAGE),
         "ranges": lambda numbers: numbers.text(", ", _MAX_RANGES),
         "shown": _shown,
@@ -94,7 +92,6 @@ def report_page(service: JobService, job_id: str, *, redact: Collection[str] = (
     }
     script = (Path(__file__).parent / "templates" / "report.js").read_text(encoding="utf-8")
     shown = redacted_members(job, names)
-    chain = chain_of(service, job)
     page: str = environment.get_template("report.html").render(
         job=shown,
         state=state_of(service, job),
@@ -106,8 +103,6 @@ def report_page(service: JobService, job_id: str, *, redact: Collection[str] = (
         ungrouped=len(trouble) - sum(group.numbers.count for group in groups),
         rows=[_table_row(redacted_members(row, names)) for row in trouble[:MAX_ROWS]],
         trouble_count=len(trouble),
-        chain=chain,
-        states=[state_of(service, each) for each in chain.jobs],
         made_at=now(),
         made_on=system.host_name(),
         script=jinja2.utils.markupsafe.Markup(script),

@@ -185,7 +185,7 @@ class RowQueue:
             case "review":
                 service.review_row(row.id, outcome.error_code, outcome.error_message)
             case "unstarted":
-                service.retry_row(row.id)
+                service.give_back_row(row.id)
                 return unstarted_wait_s
             case "failed" | "lost":
                 return self._settle_failure(row, outcome)
@@ -205,7 +205,7 @@ class RowQueue:
             return (
                 self._limits.delay_s(row.attempts) if outcome.after_s is None else outcome.after_s
             )
-        self._service.fail_row(row.id, code, message)
+        self._service.fail_row(row.id, code, message, unknown=outcome.kind == "lost")
         return None
 
     def _has_ended(self) -> bool:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC
-from typing import overload
+from typing import Any, overload
+
+import msgspec
 
 from journal.columns import View
 from journal.decode import (
@@ -16,7 +18,14 @@ from journal.decode import (
     read_error,
 )
 from journal.errors import JournalDamagedError, ServiceClosedError
-from journal.format import SANE_BYTES, RowRecord, RowStatusRecord
+from journal.format import (
+    SANE_BYTES,
+    JobRecord,
+    RowDataRecord,
+    RowRecord,
+    RowStatusRecord,
+    encode_json,
+)
 from journal.handles import JournalFile
 from journal.log import Log
 from journal.model import JobRow, RowStatus
@@ -29,17 +38,65 @@ _STATUS_OF = {status.value: status for status in RowStatus}
 _PROCESSED = frozenset((RowStatus.COMPLETED, RowStatus.FAILED, RowStatus.SKIPPED))
 
 
+AnyRow = RowRecord | RowDataRecord
+
+
+def idempotency_key(row_id: str, row: AnyRow, keyed: JobRecord | None) -> str:
+    """What to give to the far side for a row: see :class:`JobRow`.
+
+    ``keyed`` is the job's record if it names a column for this: two copies of the job that both
+    add a row of one key use one idempotency key for it. Other rows that were added later have a
+    nonce, for a copy may have added others under the same numbers.
+    """
+    if row.key is not None:
+        return row.key
+    if keyed is not None:
+        own = None if keyed.idempotency_key is None else row.data.get(keyed.idempotency_key)
+        if own is not None and own != "":
+            return _key_text(own)
+        value = None if keyed.key is None else row.data.get(keyed.key)
+        if value is not None and value != "":
+            return f"{row_id.rpartition(':')[0]}:{keyed.key}={_key_text(value)}"
+    return row_id if row.nonce is None else f"{row_id}.{row.nonce}"
+
+
+def _key_text(value: Any) -> str:
+    """A value as text, no two alike: text as it is, unless it would be read as something else."""
+    if isinstance(value, str):
+        try:
+            msgspec.json.decode(value)
+        except (*DECODE_ERRORS, UnicodeEncodeError):
+            return value
+    return encode_json(value).decode()
+
+
 def row_from_records(
-    job_id: str, row: RowRecord, latest: RowStatusRecord | None, attempts: int
+    job_id: str,
+    row: AnyRow,
+    latest: RowStatusRecord | None,
+    attempts: int,
+    earlier_attempts: int,
+    keyed: JobRecord | None,
 ) -> JobRow:
-    """What the two records of a row say together."""
-    number, created_at = row.row, row.at
-    row_id = f"{job_id}:{number}"
+    """What the two records of a row say together; ``keyed``: see :func:`idempotency_key`."""
+    number, created_at = row.row, row.created_at
+    row_id = key = f"{job_id}:{number}"
+    if keyed is not None or row.key is not None or row.nonce is not None:
+        key = idempotency_key(row_id, row, keyed)
     if latest is None:
-        return JobRow(row_id, job_id, number, row.checksum, row.data, created_at, created_at)
+        return JobRow(
+            row_id,
+            job_id,
+            number,
+            row.checksum,
+            row.data,
+            created_at,
+            row.at,
+            idempotency_key=key,
+        )
     status = _STATUS_OF[latest.status]
     updated_at = latest.at
-    # By position: naming seventeen members takes half as long again, for every row read.
+    # By position: naming them takes half as long again, for every row read.
     return JobRow(
         row_id,
         job_id,
@@ -58,6 +115,10 @@ def row_from_records(
         latest.error_message,
         latest.reason,
         latest.happened_at if status in _PROCESSED else None,
+        key,
+        earlier_attempts,
+        latest.version,
+        latest.unknown,
     )
 
 
@@ -68,19 +129,26 @@ def row_at(job_id: str, log: Log, position: int) -> JobRow:
     offset = columns.row_at[position]
     row = read_row(log.file, log.read_line(offset), offset, number)
     latest = read_status(log.file, log.read_line, columns.status_at[position], number)
-    return row_from_records(job_id, row, latest, columns.attempts[position])
+    return row_from_records(
+        job_id,
+        row,
+        latest,
+        columns.attempts[position],
+        columns.earlier_attempts(position),
+        log.index.keyed,
+    )
 
 
 Read = Callable[[int], bytes]  # the line at an offset, without its LF
 
 
-def read_row(file: JournalFile, line: bytes, offset: int, number: int) -> RowRecord:
+def read_row(file: JournalFile, line: bytes, offset: int, number: int) -> AnyRow:
     """The record of row ``number``, from the line that an index says holds it."""
     try:
         record = decode_record(line)
     except (UndecodableError, UnknownRecordError) as error:
         raise read_error(file.path, file.count_lines(offset) + 1, offset, error) from None
-    if not isinstance(record, RowRecord) or record.row != number:
+    if not isinstance(record, (RowRecord, RowDataRecord)) or record.row != number:
         raise _moved(file, offset, f"row {number}")
     return record
 
@@ -122,6 +190,7 @@ class RowSequence(Sequence[JobRow]):
         self._view = view
         self._log = log
         self._fate = log.fate()
+        self._keyed = log.index.keyed
 
     def __len__(self) -> int:
         return self._view.count
@@ -152,7 +221,8 @@ class RowSequence(Sequence[JobRow]):
     def _rows(self, numbers: range) -> Iterator[JobRow]:
         # Neighbours stand close together in the file: rows with rows, outcomes with outcomes.
         rows, statuses = self._reader(), self._reader()
-        job_id, row_numbers = self._job_id, self._view.columns.numbers
+        job_id, keyed, columns = self._job_id, self._keyed, self._view.columns
+        row_numbers, earlier = columns.numbers, columns.earlier
         for position, row_offset, status_offset, attempts in self._places(numbers):
             # What most rows are, flat for speed. The rest, and all that is wrong, is for _row.
             number = position + 1 if row_numbers is None else row_numbers[position]
@@ -179,7 +249,8 @@ class RowSequence(Sequence[JobRow]):
                     )
                 )
             ):
-                yield row_from_records(job_id, row, latest, attempts)
+                before = 0 if earlier is None else earlier[position]
+                yield row_from_records(job_id, row, latest, attempts, before, keyed)
             else:
                 yield self._row(position, rows, statuses)
 
@@ -224,7 +295,14 @@ class RowSequence(Sequence[JobRow]):
         offset = columns.row_at[position]
         row = read_row(self._file, rows(offset), offset, row_number)
         latest = read_status(self._file, statuses, columns.status_at[position], row_number)
-        return row_from_records(self._job_id, row, latest, columns.attempts[position])
+        return row_from_records(
+            self._job_id,
+            row,
+            latest,
+            columns.attempts[position],
+            columns.earlier_attempts(position),
+            self._keyed,
+        )
 
 
 def window_reader(file: JournalFile) -> Read:

@@ -28,6 +28,7 @@ from journal.format import (
     RowStatusRecord,
     encode_record,
     encode_row,
+    row_end,
     time_text,
 )
 from journal.handles import JournalFile
@@ -306,7 +307,7 @@ class Salvage:
 
     def _stand_in(self, row: int) -> None:
         at = self._log.index.last_at
-        line = encode_row(row, LOST_CHECKSUM, b"{}", time_text(at).encode())
+        line = encode_row(row, LOST_CHECKSUM, b"{}", row_end(at))
         self._write(line[:-1], at)
         self.stand_ins.append(row)
 
@@ -327,8 +328,8 @@ def _is_as_written(record: RowRecord | JobRecord, text: bytes) -> bool:
         if isinstance(record, JobRecord):
             return encode_record(record) == text
         data = encode_value(record.data, "data")
-        at = time_text(record.at).encode()
-        line = encode_row(record.row, record.checksum, data, at)
+        end = row_end(record.at, record.key, record.nonce)
+        line = encode_row(record.row, record.checksum, data, end)
         return line == text + b"\n" and record.checksum == checksum_of(record.data)
     except (InvalidValueError, OverflowError):  # it holds what can't be written
         return False

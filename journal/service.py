@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import TIMEOUT_MAX
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
-from journal import directories, handles, system
+from journal import directories, handles
 from journal.batch import Batch
 from journal.catalog import check_name, jobs_of, newest_ids
 from journal.changes import (
@@ -19,21 +19,19 @@ from journal.changes import (
     add_rows,
     change_row,
     check_policy,
-    check_retry,
     put_job_record,
     put_log_of_caller,
     put_run,
-    retried_elsewhere,
+    redo_row,
+    reopen,
     retry_failed,
     set_job_status,
     settle_rows,
-    take_over_rows,
+    update_data,
 )
 from journal.errors import (
-    InvalidStateTransition,
     InvalidValueError,
     JobBusyError,
-    JobExistsError,
     JobNotFoundError,
     JournalError,
 )
@@ -47,10 +45,10 @@ from journal.format import (
     RowStatusRecord,
 )
 from journal.history import Entry, History
-from journal.index import PROCESSING
 from journal.jobs import job_of, summary_of
 from journal.log import Log
 from journal.model import (
+    TERMINAL_STATUSES,
     VALID_TRANSITIONS,
     FoundRow,
     Job,
@@ -81,10 +79,16 @@ from journal.validate import (
     check_row_number,
     check_text,
     new_job_id,
-    retry_id,
     split_row_id,
 )
 from journal.values import encode_value, load_sha256
+
+Result = TypeVar("Result")
+
+
+def _has_ended(log: Log) -> bool:
+    state = log.index.state
+    return state is not None and state.status in TERMINAL_STATUSES
 
 
 class JobService:
@@ -144,6 +148,7 @@ class JobService:
             load_sha256()
         self.sync = sync
         self.lock_timeout_s = lock_timeout_s
+        self._versions: dict[str, str] = {}  # of the runs that this service has started
         self._store = Store(self.root, sync=sync == "commit", lock_timeout_s=lock_timeout_s)
 
     def __enter__(self) -> Self:
@@ -172,12 +177,16 @@ class JobService:
         *,
         job_id: str | None = None,
         metadata: dict[str, Any] | None = None,
+        key: str | None = None,
+        idempotency_key: str | None = None,
         row_data: Iterable[Mapping[str, Any]] = (),
     ) -> Job:
         """Make a pending job. A crash leaves it whole, with its rows, or not there at all.
 
         ``job_id`` defaults to ``DATE-slug-of-name-random``. ``metadata`` is any JSON object.
-        ``row_data`` is as in :meth:`create_rows`. Raises JobExistsError, StoreError, and
+        ``row_data`` is as in :meth:`create_rows`. ``key`` names the member of the data by which
+        rows are known, also those that are added later: their idempotency keys are made of it;
+        ``idempotency_key`` names a member that is one. Raises JobExistsError, StoreError, and
         JobBusyError while another process makes a job of this id.
         """
         name = check_text(name, "name")
@@ -195,6 +204,8 @@ class JobService:
             description=check_optional_text(description, "description"),
             mode=check_text(mode, "mode"),
             metadata=metadata,
+            key=check_optional_text(key, "key"),
+            idempotency_key=check_optional_text(idempotency_key, "idempotency_key"),
             at=UNSET_TIME,
         )
         if job_id is None:
@@ -260,7 +271,9 @@ class JobService:
         return job_status(target, "target") in VALID_TRANSITIONS[job_status(current, "current")]
 
     def update_status(self, job_id: str, new_status: JobStatus | str) -> Job:
-        """Move the job; sets ``started_at`` at its first start, ``completed_at`` at its end.
+        """Move the job within its pass; sets ``started_at`` at its first start, ``completed_at`` at its end.
+
+        One that has ended stays so: see :meth:`reopen_job`.
 
         To ``running`` takes the run lock if it is free, and says who does, as :meth:`start_job`; it
         writes its record either way: that is how another terminal resumes a run that waits. A run
@@ -280,6 +293,21 @@ class JobService:
                     self._store.runs.mark(taken, by_hand_from=log.end)
                 set_job_status(log, target)
                 return job_of(log.index)
+
+    def reopen_job(self, job_id: str, reason: str | None = None) -> Job:
+        """Put a job that has ended back to ``pending``: its next pass begins.
+
+        Its rows stay as they are. ``completed_at`` is None until it ends again, and its error is
+        cleared, unless that names rows which two copies have done. Raises JobBusyError while a run
+        works on it, InvalidStateTransition for a job that has not ended.
+        """
+        check_optional_text(reason, "reason")
+
+        def change(log: Log) -> Job:
+            reopen(log, reason)
+            return job_of(log.index)
+
+        return self._change_reopening(job_id, change)
 
     def update_counts(
         self,
@@ -325,8 +353,9 @@ class JobService:
         """Add pending rows in one commit: all of them, or none if anything is wrong with one.
 
         Each mapping may hold ``row_number`` (int from 1; default: the next one),
-        ``row_checksum`` (text; default: SHA-256 of the data as compact JSON with sorted keys)
-        and ``data`` (a dict of JSON values; tuples read back as lists). The iterable is taken
+        ``row_checksum`` (text; default: SHA-256 of the data as compact JSON with sorted keys),
+        ``idempotency_key`` (text; default: see :class:`JobRow`) and ``data`` (a dict of JSON
+        values; tuples read back as lists). The iterable is taken
         row by row and written as it goes, so that a generator of millions needs little memory;
         other writers wait meanwhile, and changes that it makes to this job itself join the commit.
         Returns the new rows in the order given, decoded when they are asked for. Raises what
@@ -379,10 +408,12 @@ class JobService:
             if log is None:
                 raise JobNotFoundError(job_id)
             columns = log.index.columns
-            return [
-                FoundRow(position, columns.number(position), columns.attempts[position])
-                for position in log.index.find(wanted, first, limit)
-            ]
+            found = []
+            for position in log.index.find(wanted, first, limit):
+                attempts = columns.attempts[position]
+                since = attempts - columns.earlier_attempts(position)
+                found.append(FoundRow(position, columns.number(position), since, not attempts))
+            return found
 
     def start_row(self, row_id: str) -> JobRow:
         """Begin an attempt: to ``processing``. Commit this before the side effect begins.
@@ -427,11 +458,28 @@ class JobService:
         )
         return self._change(job_id, record)
 
-    def fail_row(self, row_id: str, error_code: str, error_message: str) -> JobRow:
-        """Record that the attempt failed, whatever the job's status. InvalidStateTransition."""
-        check_text(error_code, "error_code")
-        check_text(error_message, "error_message")
-        return self._change_error(row_id, RowStatus.FAILED, error_code, error_message)
+    def fail_row(
+        self, row_id: str, error_code: str, error_message: str, *, unknown: bool = False
+    ) -> JobRow:
+        """Record that the attempt failed, whatever the job's status. InvalidStateTransition.
+
+        ``unknown``: whether it took effect isn't known, so that nothing retries it unless it is named.
+        """
+        job_id, number = split_row_id(row_id)
+        record = RowStatusRecord(
+            row=number,
+            status="failed",
+            error_code=check_text(error_code, "error_code"),
+            error_message=check_text(error_message, "error_message"),
+            unknown=unknown,
+            at=UNSET_TIME,
+        )
+        return self._change(job_id, record)
+
+    def give_back_row(self, row_id: str) -> JobRow:
+        """Put a row in processing back to pending: its attempt never began. InvalidStateTransition."""
+        job_id, number = split_row_id(row_id)
+        return self._change(job_id, RowStatusRecord(row=number, status="pending", at=UNSET_TIME))
 
     def skip_row(self, row_id: str, reason: str | None = None) -> JobRow:
         """Record that the row needs nothing done. Raises InvalidStateTransition."""
@@ -449,11 +497,59 @@ class JobService:
     ) -> JobRow:
         """Put a failed, skipped, processing or needs_review row back to pending.
 
-        ``error_code`` and ``error_message`` say why, if it is not for a person's decision: what the
-        attempt that is to be repeated died of. Raises InvalidStateTransition, in a job that has
-        ended too: see :meth:`retry_job`.
+        Its limit of attempts, and its backoff, begin anew; a job that has ended is reopened in the
+        same commit (JobBusyError while a run works on it). Raises InvalidStateTransition, in a
+        cancelled job too: reopen that first.
+
+        With ``error_code`` and ``error_message``, what an attempt died of that is to be repeated,
+        it is the next attempt of the same: nothing begins anew, and an ended job refuses it.
         """
-        return self._change_error(row_id, RowStatus.PENDING, error_code, error_message)
+        job_id, number = split_row_id(row_id)
+        record = RowStatusRecord(
+            row=number,
+            status="pending",
+            error_code=check_optional_text(error_code, "error_code"),
+            error_message=check_optional_text(error_message, "error_message"),
+            reset="retry" if error_code is None else None,
+            at=UNSET_TIME,
+        )
+        if record.reset is None:
+            return self._change(job_id, record)
+        return self._change_reopening(job_id, lambda log: change_row(log, job_id, record))
+
+    def redo_row(self, row_id: str, reason: str | None = None, *, new_key: bool = False) -> JobRow:
+        """Put a completed, failed or skipped row back to pending: it will be done again.
+
+        The only way out of ``completed``. What it cost stays spent, and its history stays. A job that
+        has ended is reopened in the same commit (JobBusyError while a run works on it). The
+        idempotency key stays, so that a far side which honours it answers as before; ``new_key``
+        gives the row another. Raises InvalidStateTransition, in a cancelled job too.
+        """
+        job_id, number = split_row_id(row_id)
+        check_optional_text(reason, "reason")
+        return self._change_reopening(
+            job_id, lambda log: redo_row(log, job_id, number, reason, new_key=new_key)
+        )
+
+    def update_row_data(
+        self, row_id: str, data: dict[str, Any], *, new_key: bool = False
+    ) -> JobRow:
+        """Give a row that is pending, failed, skipped or in review other data, under its old number.
+
+        Its status stays, and its history keeps the old data. An input is compared with what it said
+        of the row last, not with this. ``new_key``: with another idempotency key. Raises
+        InvalidStateTransition for a row that is completed or in flight.
+        """
+        job_id, number = split_row_id(row_id)
+        self._check_data(data)
+        return self._log(job_id).change(
+            lambda log: update_data(log, job_id, number, data, None, new_key=new_key)
+        )
+
+    def _check_data(self, data: dict[str, Any]) -> None:
+        if not isinstance(data, dict):
+            raise InvalidValueError("data", data, "must be a dict")
+        encode_value(data, "data")
 
     def review_row(self, row_id: str, error_code: str, error_message: str) -> JobRow:
         """Give a row in processing whose outcome is unknown to a person: to ``needs_review``.
@@ -461,32 +557,42 @@ class JobService:
         Nothing starts it until :meth:`complete_row`, :meth:`fail_row`, :meth:`skip_row` or
         :meth:`retry_row` has settled it. Raises InvalidStateTransition.
         """
-        check_text(error_code, "error_code")
-        return self._change_error(row_id, RowStatus.NEEDS_REVIEW, error_code, error_message)
-
-    def _change_error(
-        self, row_id: str, status: RowStatus, error_code: str | None, error_message: str | None
-    ) -> JobRow:
         job_id, number = split_row_id(row_id)
         record = RowStatusRecord(
             row=number,
-            status=status.value,
-            error_code=check_optional_text(error_code, "error_code"),
+            status="needs_review",
+            error_code=check_text(error_code, "error_code"),
             error_message=check_optional_text(error_message, "error_message"),
             at=UNSET_TIME,
         )
         return self._change(job_id, record)
 
     def _change(self, job_id: str, record: RowStatusRecord) -> JobRow:
+        if self._versions and record.status not in ("pending", "processing"):
+            record.version = self._versions.get(job_id)
         return self._store.log(job_id).change(change_row, job_id, record)
 
-    def retry_failed_rows(self, job_id: str) -> int:
-        """Put all failed rows back to pending in one commit; returns how many there were.
+    def retry_failed_rows(self, job_id: str, error_code: str | None = None) -> int:
+        """Put failed rows back to pending, as :meth:`retry_row`, in one commit; returns how many.
 
-        Raises InvalidStateTransition in a job that has ended: see :meth:`retry_job`.
+        ``error_code``: those that failed with it. Without, those of unknown outcome are left out
+        (:attr:`JobRow.unknown`). Raises InvalidStateTransition in a cancelled job.
         """
-        with self._log(job_id) as log:
-            return retry_failed(log)
+        check_optional_text(error_code, "error_code")
+        return self._change_reopening(job_id, lambda log: retry_failed(log, error_code))
+
+    def _change_reopening(self, job_id: str, change: Callable[[Log], Result]) -> Result:
+        """Call ``change`` in a commit; with the run lock, if the job has ended: it may be reopened."""
+        log = self._log(job_id)
+        while True:
+            is_over = self._has_ended(job_id)
+            with self.hold_run(job_id) if is_over else nullcontext(), log:
+                if is_over or not _has_ended(log):  # else it has ended since we looked
+                    return change(log)
+
+    def _has_ended(self, job_id: str) -> bool:
+        with self._reading(job_id) as log:
+            return log is not None and _has_ended(log)
 
     # --- what happened
 
@@ -565,70 +671,6 @@ class JobService:
 
     # --- runs
 
-    def retry_job(self, job_id: str, policy: Policy = "review", *, again: bool = False) -> Job:
-        """Make the pending job that goes on with an ended job's unfinished rows.
-
-        It holds them by their old numbers: pending and failed ones as pending, those in processing
-        or needs_review by ``policy`` as in :meth:`recover_job`. ``retry_of`` names the old job, and
-        the new one's id is the old one's with ``-retry``, ``-retry-2``, ... behind it, so that no
-        job is retried twice. That it is made, and where, is first committed to the old job's log,
-        which goes along to other machines, and stands if the new job can't be made then. On another
-        host, if the new job isn't there, ``again`` must say that one more is wanted. Raises
-        InvalidStateTransition for a job that has not ended, has nothing to go on with, or has such
-        a job already; JobBusyError while a run, of this service too, has rows of it in flight;
-        JobExistsError if another job has the id.
-        """
-        check_policy(policy)
-        if self._log(job_id).in_own_commit:
-            raise InvalidValueError("batch", job_id, "is open: the new job would outlive its end")
-        # Asked before the rows are read: what this run has in flight would be open in both jobs.
-        holder = self.run_holder(job_id)
-        with self._reading(job_id) as log:
-            if log is None:
-                raise JobNotFoundError(job_id)
-            state = check_retry(log, policy)
-            if holder is not None and log.index.tallies[PROCESSING]:
-                raise JobBusyError(job_id, holder.host, holder.pid, holder.started_at)
-            rows = RowSequence(job_id, log, log.index.view(None))
-            header = state.header
-        record = JobRecord(
-            format=FORMAT,
-            id="",
-            name=header.name,
-            original_command=header.original_command,
-            description=header.description,
-            mode=header.mode,
-            metadata=header.metadata,
-            retry_of=job_id,
-            at=UNSET_TIME,
-        )
-        new_id, retried = retry_id(job_id), state.retried
-        host, root = system.host_name(), str(self.root.resolve())
-        is_noted = retried is not None and (retried.host, retried.root) == (host, root)
-        if not is_noted and not self._store.holds_job(new_id):
-            if retried is not None and not again:
-                raise retried_elsewhere(job_id, state.status, retried)
-            message = f"its unfinished rows go on as {new_id} on {host}"
-            details = {"retry": {"job": new_id, "host": host, "root": root}}
-            self.log(job_id, message, details=details)
-        try:
-            return self._create(record, new_id, lambda log: take_over_rows(log, rows, policy))
-        except JobExistsError:
-            if self._store.header(new_id).retry_of != job_id:
-                raise
-            raise InvalidStateTransition(
-                state.status,
-                JobStatus.PENDING,
-                (),
-                f"job {job_id}",
-                f"job {new_id} goes on with its unfinished rows already",
-            ) from None
-
-    def get_retry(self, job_id: str) -> Job | None:
-        """The job that :meth:`retry_job` has made of this one, or ``None``."""
-        job = self.get_job(retry_id(check_job_id(job_id)))
-        return job if job is not None and job.retry_of == job_id else None
-
     def start_job(
         self,
         job_id: str,
@@ -636,6 +678,7 @@ class JobService:
         *,
         keep_lock: bool = False,
         resume_command: str = "",
+        version: str | None = None,
     ) -> Job:
         """Take the run lock and set a pending, paused or interrupted job running.
 
@@ -645,13 +688,15 @@ class JobService:
         Rows left in processing by a run that died are settled by ``on_interrupted`` as in
         :meth:`recover_job`, and the job's log says who takes it over: host, pid, user, and
         ``resume_command``, what a person types, in any directory, to go on (:attr:`Job.hosts`,
-        :attr:`Job.resume_command`); all in one commit. Raises JobBusyError while another run holds
+        :attr:`Job.resume_command`); all in one commit. ``version`` names what the rows are worked on
+        with, such as a prompt: outcomes have it until this run ends (:attr:`JobRow.version`). Raises JobBusyError while another run holds
         the job, this service's own included, and InvalidStateTransition for a job that has ended.
         One that was set running by :meth:`update_status` in this process has no run yet: it is
         taken over, with the rows that are in flight since.
         """
         check_policy(on_interrupted, "on_interrupted")
         check_text(resume_command, "resume_command")
+        check_optional_text(version, "version")
         if keep_lock and self._log(job_id).in_own_commit:
             raise InvalidValueError(
                 "batch", job_id, "is open: no start of a row would be on the disk before its work"
@@ -668,11 +713,14 @@ class JobService:
                 if not is_new and (status is JobStatus.RUNNING or not runs.holds(job_id)):
                     raise busy_error(log.directory, job_id)
                 if is_new:
-                    put_run(log, resume_command)
+                    put_run(log, resume_command, version)
                 if status is not JobStatus.RUNNING:
                     set_job_status(log, JobStatus.RUNNING)
                 if is_new:  # those begun since are in flight in this process, as all are else
                     settle_rows(log, on_interrupted, taken.by_hand_from)
+                self._versions.pop(job_id, None)
+                if version is not None:
+                    self._versions[job_id] = version
                 return job_of(log.index)
 
     def recover_job(self, job_id: str, policy: Policy = "review") -> int:
@@ -712,6 +760,7 @@ class JobService:
     def release_run(self, job_id: str) -> None:
         """Let go of the job's run lock, if this service holds it; a running job is then interrupted."""
         self._store.runs.release(check_job_id(job_id))
+        self._versions.pop(job_id, None)
 
     def holds_run(self, job_id: str) -> bool:
         """Whether this service holds the job's run lock, and the job is still where it was."""
@@ -828,6 +877,8 @@ class JobService:
             # A commit whose sync has failed may be there: if it ended the run, so does this.
             if not running and (written or log.in_doubt):
                 self._store.runs.leave(job_id)
+                if not self._store.runs.keeps(job_id):
+                    self._versions.pop(job_id, None)
 
         with self._log(job_id) as log:
             log.at_end(settle)

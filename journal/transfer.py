@@ -174,8 +174,7 @@ class Pulled(msgspec.Struct, frozen=True):
     nothing: it was "identical" or "ahead". ``artifacts`` are the names of those that are new
     here, ``left_out`` of those that can't be copied, ``differing`` of those that differ (but for
     those that had only grown there). Of these, ``put_by`` says under which name another file is
-    kept: ours if "forwarded", the other's if "merged". ``retried_again``: the commits say that the
-    job was retried once more, which had been retried before.
+    kept: ours if "forwarded", the other's if "merged".
     """
 
     job_id: str
@@ -186,7 +185,6 @@ class Pulled(msgspec.Struct, frozen=True):
     put_by: dict[str, str] = msgspec.field(default_factory=dict)
     left_out: list[str] = msgspec.field(default_factory=list)
     merged: Merged | None = None
-    retried_again: bool = False
 
 
 def pull_job(
@@ -282,7 +280,6 @@ def _pull(store: Store, theirs: Copy, *, merge: bool) -> Pulled:
 
 def _forward(log: Log, ours: Copy, theirs: Copy, artifacts: Artifacts) -> Pulled:
     assert log.index.state is not None
-    retried = log.index.state.retried
     commits = replay_missing(log, ours, theirs)
     try:
         artifacts.install("behind")  # before the commits that name them are on the disk
@@ -292,8 +289,7 @@ def _forward(log: Log, ours: Copy, theirs: Copy, artifacts: Artifacts) -> Pulled
     except BaseException:
         artifacts.put_back()
         raise
-    again = retried is not None and retried != log.index.state.retried
-    return _pulled(theirs.header.id, "forwarded", artifacts, commits, retried_again=again)
+    return _pulled(theirs.header.id, "forwarded", artifacts, commits)
 
 
 def _merge(log: Log, ours: Copy, theirs: Copy, fork: Position, artifacts: Artifacts) -> Pulled:
@@ -314,8 +310,6 @@ def _pulled(
     artifacts: Artifacts,
     commits: int = 0,
     merged: Merged | None = None,
-    *,
-    retried_again: bool = False,
 ) -> Pulled:
     return Pulled(
         job_id,
@@ -326,7 +320,6 @@ def _pulled(
         artifacts.put_by,
         artifacts.left_out,
         merged,
-        retried_again,
     )
 
 

@@ -60,17 +60,6 @@ def new_job_id(name: str, today: datetime) -> str:
     return f"{today:%Y%m%d}-{slug(name)}-{random}"
 
 
-_RETRY_ID = re.compile(r"(.*)-retry(?:-([0-9]{1,9}))?")
-
-
-def retry_id(job_id: str) -> str:
-    """The id of the job that goes on with this one's unfinished rows."""
-    match = _RETRY_ID.fullmatch(job_id)
-    if match is None:
-        return f"{job_id[: _JOB_ID_CHARACTERS - 16]}-retry"
-    return f"{match[1]}-retry-{int(match[2] or 1) + 1}"
-
-
 def split_row_id(row_id: object) -> tuple[str, int]:
     """``JOB_ID:ROW_NUMBER`` as its two parts."""
     if isinstance(row_id, str):
@@ -136,11 +125,11 @@ def check_label_path(value: object, directory: Path) -> str:
     return text
 
 
-def new_rows(row_data: Any, next_number: int) -> Iterator[tuple[int, str, bytes]]:
-    """Number, checksum and data as JSON text of each row. Raises :class:`InvalidValueError`.
+def new_rows(row_data: Any, next_number: int) -> Iterator[tuple[int, str, bytes, str | None]]:
+    """Number, checksum, data as JSON text, and idempotency key (None: not given) of each row.
 
-    Checked row by row, as they are taken. That a number is not taken yet is for the caller to
-    check.
+    Raises :class:`InvalidValueError`. Checked row by row, as they are taken. That a number is not
+    taken yet is for the caller to check.
     """
     if isinstance(row_data, (str, bytes, Mapping)):
         raise InvalidValueError("row_data", row_data, "must be an iterable of mappings")
@@ -150,7 +139,7 @@ def new_rows(row_data: Any, next_number: int) -> Iterator[tuple[int, str, bytes]
         raise InvalidValueError("row_data", row_data, "must be an iterable of mappings") from None
     sha256 = load_sha256()
     for place, item in enumerate(items, 1):
-        text = None
+        text = key = None
         if type(item) is dict and len(item) == 1 and next_number <= MAX_ROW_NUMBER:
             data = item.get("data")
             if type(data) is dict:  # what most rows are, in two thirds of the time
@@ -158,13 +147,13 @@ def new_rows(row_data: Any, next_number: int) -> Iterator[tuple[int, str, bytes]
         if text is not None:
             number, checksum = next_number, sha256(canonical_json(data)).hexdigest()
         else:
-            number, checksum, text = _new_row(place, item, next_number)
+            number, checksum, text, key = _new_row(place, item, next_number)
         if number >= next_number:
             next_number = number + 1
-        yield number, checksum, text
+        yield number, checksum, text, key
 
 
-def _new_row(place: int, item: Any, next_number: int) -> tuple[int, str, bytes]:
+def _new_row(place: int, item: Any, next_number: int) -> tuple[int, str, bytes, str | None]:
     if not isinstance(item, Mapping):
         raise InvalidValueError(f"row_data, element {place}", item, "must be a mapping")
     number = item.get("row_number")
@@ -187,14 +176,18 @@ def _new_row(place: int, item: Any, next_number: int) -> tuple[int, str, bytes]:
         checksum = checksum_of(data)
     else:
         checksum = check_text(checksum, f"row {number}: row_checksum")
-    if len(item) > 3 or not item.keys() <= _ROW_KEYS:
+    key = item.get("idempotency_key")
+    if key is not None and not check_text(key, f"row {number}: idempotency_key"):
+        raise InvalidValueError(f"row {number}: idempotency_key", key, "must not be empty")
+    if not item.keys() <= _ROW_KEYS:
         unknown = sorted(map(str, item.keys() - _ROW_KEYS))
         raise InvalidValueError(
             f"row {number}",
             ", ".join(unknown),
-            "only row_number, row_checksum and data are known: put the row's own fields into data",
+            "only row_number, row_checksum, idempotency_key and data are known: put the row's own "
+            "fields into data",
         )
-    return int(number), checksum, text
+    return int(number), checksum, text, key
 
 
-_ROW_KEYS = frozenset(("row_number", "row_checksum", "data"))
+_ROW_KEYS = frozenset(("row_number", "row_checksum", "idempotency_key", "data"))

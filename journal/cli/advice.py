@@ -6,9 +6,8 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
-from journal.chain import Chain
 from journal.errorgroups import Numbers
-from journal.model import TERMINAL_STATUSES, Job, JobStatus, RunHolder, done_rows
+from journal.model import TERMINAL_STATUSES, Job, JobStatus, RunHolder
 from journal.redact import REDACTED
 from journal.text import counted
 
@@ -20,7 +19,6 @@ def advice(
     state: str,
     holder: RunHolder | None,
     doubtful: dict[str, Numbers],
-    chain: Chain,
     root: Path,
     command: Callable[..., str],
 ) -> list[tuple[str, str]]:
@@ -31,7 +29,6 @@ def advice(
     """
     found: list[tuple[str, str]] = []
     ended = job.status in TERMINAL_STATUSES
-    successor = _successor(job, chain)
     again = job.resume_command or ""
     elsewhere = " --root " in again and f" --root {shlex.quote(str(root))} run " not in again
     if again == REDACTED or elsewhere:  # of the copy that this one was made of
@@ -40,25 +37,18 @@ def advice(
     if job.failed_rows:
         found.append((command("errors", job.id), "what went wrong, with all rows"))
         found.append((command("rows", job.id, "--status", "failed"), "those rows"))
-        if not ended:
+        if job.status is not JobStatus.CANCELLED:
             then = "the run takes them up" if holder else "then run the job again"
             found.append((command("retry", job.id), f"failed rows are pending again; {then}"))
-    if successor is not None:
-        waits = successor.status is JobStatus.PENDING
-        where = "are in that job" if waits else "went on there"
-        found.append((command("show", successor.id), f"its unfinished rows {where}"))
-        if waits:
-            found.append(first_run(successor, chain, root))
-        return found
     if job.status is JobStatus.PENDING and holder is None:
-        found.append(first_run(job, chain, root))
+        found.append(first_run(job, root))
         return found
     if ended and holder is not None and job.processing_count:
         in_flight = counted(job.processing_count, "row|rows in flight")
         found.append((command("wait", job.id), f"its run has {in_flight}: wait for its end"))
         return found
     if job.needs_review_count:
-        found += _review(job, doubtful["needs_review"], ended=ended, command=command)
+        found += _review(job, doubtful["needs_review"], command)
     if state == "interrupted":
         why = (
             f"its run died with {counted(job.processing_count, 'row|rows in flight')}; {how}, with the "
@@ -70,33 +60,19 @@ def advice(
         found.append((command("resume", job.id), "the run that waits goes on"))
     elif job.status is JobStatus.PAUSED:
         found.append((again, f"no run waits; {how}, with the same input"))
-    elif ended and not job.needs_review_count and _unfinished(job):
-        found.append((command("retry", job.id), "a new job of its unfinished rows"))
+    elif ended and job.pending_count:
+        found.append((command("reopen", job.id), "it goes on with its pending rows"))
     return found
 
 
-def first_run(job: Job, chain: Chain, root: Path) -> tuple[str, str]:
-    """The command (or "") that runs a job which was never run, and what it is for.
-
-    A retry is run as the job was whose rows it has, if that was run by `journal run` in this store:
-    in another one the same command would begin anew with all rows.
-    """
-    this_store = f" --root {shlex.quote(str(root))} run "  # as `journal run` writes it down
-    for earlier in reversed(chain.jobs[: _place(job, chain)]):
-        # Whoever made the journal may have written anything: looked for, and not parsed.
-        program, _, more = (earlier.resume_command or "").partition(this_store)
-        options, named, rest = more.partition(f" --job {earlier.id} ")
-        if named:
-            again = f"{program}{this_store}{options} --job {job.id} {rest}"
-            return again, f"no run of {job.id} has begun: this runs it, with the same input"
+def first_run(job: Job, root: Path) -> tuple[str, str]:
+    """The command (or "") that runs a job which was never run, and what it is for."""
     program = f'journal.open_job("{root / job.id}").run(...)'
     how = f"`journal run` the same input with --job {job.id}, or in Python {program}"
     return "", f"no run of {job.id} has begun: {how}"
 
 
-def _review(
-    job: Job, numbers: Numbers, *, ended: bool, command: Callable[..., str]
-) -> list[tuple[str, str]]:
+def _review(job: Job, numbers: Numbers, command: Callable[..., str]) -> list[tuple[str, str]]:
     """How rows that need a review are settled, once somebody has looked."""
     rows = numbers.text(",", _PASTED_RANGES) if numbers.is_shown_by(_PASTED_RANGES) else "ROWS"
     resolve = ("resolve", job.id, "--row", rows)
@@ -107,24 +83,7 @@ def _review(
         ),
         (command(*resolve, "--completed"), "they have"),
     ]
-    if ended:
-        retry = command("retry", job.id, "--on-interrupted", "retry")
-        found.append((retry, "the others have not: a new job of these and all that is unfinished"))
-    else:
-        found.append((command(*resolve, "--retry"), "they have not: try them again"))
-        failed = ("--failed", "--error-code", "CODE", "--error-message", "TEXT")
-        found.append((command(*resolve, *failed), "they have not, and stay failed"))
+    found.append((command(*resolve, "--retry"), "they have not: try them again"))
+    failed = ("--failed", "--error-code", "CODE", "--error-message", "TEXT")
+    found.append((command(*resolve, *failed), "they have not, and stay failed"))
     return found
-
-
-def _successor(job: Job, chain: Chain) -> Job | None:
-    place = _place(job, chain) + 1
-    return chain.jobs[place] if place < len(chain.jobs) else None
-
-
-def _place(job: Job, chain: Chain) -> int:
-    return [each.id for each in chain.jobs].index(job.id)
-
-
-def _unfinished(job: Job) -> bool:
-    return job.total_rows > done_rows(job)

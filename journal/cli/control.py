@@ -9,7 +9,6 @@ import os
 
 import click
 
-from journal.chain import chain_of
 from journal.cli.advice import first_run
 from journal.cli.exits import Refused
 from journal.cli.jobs import existing_job, find_job, holder_text, job_argument, spoken
@@ -82,7 +81,7 @@ def resume_command(ctx: click.Context, job: str) -> None:
 
 def _nobody_waits(service: JobService, job: Job) -> Refused:
     if job.status is JobStatus.PENDING:
-        command, why = first_run(job, chain_of(service, job), service.root)
+        command, why = first_run(job, service.root)
         return Refused(f"{why}{command and ': '}{command}")
     again = job.resume_command or job.original_command
     made_by = f": {again}" if again else ""

@@ -244,11 +244,6 @@ def _tell_differences(job_run: JobRun, command: str) -> None:
         tell(f"{job.id}: the command was {job.original_command!r} when the job was made")
     for text in _differences(matched, is_new=matched.added == job.total_rows):
         tell(f"{job.id}: {text}")
-    first = None if job.retry_of is None else job_run.service.get_job(job.retry_of)
-    new = 0 if first is None else matched.elsewhere - (first.total_rows - job.total_rows)
-    if new > 0:
-        left_out = counted(new, "new row|rows of the input is|are left out")
-        tell(f"{job.id}: {left_out}: run what is new as a job of its own")
 
 
 _LOST = (
@@ -290,11 +285,5 @@ def _finish(service: JobService, report: RunReport) -> int:
         tell(f"see: {journal} rows {job.id} --status needs_review")
     unfinished = job.total_rows - job.successful_rows - job.skipped_count
     if job.status in TERMINAL_STATUSES and unfinished:
-        successor = service.get_retry(job.id)
-        if successor is not None:
-            tell(f"its unfinished rows went on in job {successor.id}")
-        else:
-            tell(f"to go on: {journal} retry {job.id}")
-            if job.needs_review_count:
-                tell("  with --on-interrupted retry or fail, if that is right for those in review")
+        tell(f"to go on: {journal} retry {job.id}")
     return report.exit_code

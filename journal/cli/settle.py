@@ -8,86 +8,34 @@ from typing import Any
 import click
 import msgspec
 
-from journal.chain import chain_of
-from journal.changes import Policy
-from journal.cli.advice import first_run
 from journal.cli.exits import Refused
-from journal.cli.jobs import existing_job, find_job, holder_text, job_argument, spoken
+from journal.cli.jobs import existing_job, find_job, holder_text, job_argument
 from journal.cli.output import tell
 from journal.cli.rows import parse_rows, rows_of
 from journal.format import MAX_DEPTH
-from journal.model import TERMINAL_STATUSES, JobRow, RowStatus
+from journal.model import JobRow, RowStatus
 from journal.service import JobService
-from journal.states import state_of
 from journal.text import counted
 from journal.values import DECODE_ERRORS, nests_deeper_than
 
 
-@click.command(
-    "retry", short_help="Put failed rows back, or make a new job of an ended one's rest."
-)
+@click.command("retry", short_help="Put failed rows back, to be tried again.")
 @job_argument
 @click.option("--row", "rows", callback=parse_rows, help="Only these rows, such as 5,12-40.")
 @click.option("--error-code", help="Only rows that failed with this code.")
-@click.option(
-    "--on-interrupted",
-    type=click.Choice(["review", "retry", "fail"]),
-    show_default="review",
-    help="Of an ended job: what becomes of rows that were in flight when a run died.",
-)
-@click.option(
-    "--again",
-    is_flag=True,
-    help="Of an ended job: also if another machine has retried it, and its new job isn't here.",
-)
 @click.pass_context
 def retry_command(
-    ctx: click.Context,
-    job: str,
-    rows: list[range] | None,
-    error_code: str | None,
-    on_interrupted: Policy | None,
-    *,
-    again: bool,
+    ctx: click.Context, job: str, rows: list[range] | None, error_code: str | None
 ) -> None:
-    """Put failed rows back to pending, or make a new job of an ended job's unfinished rows.
+    """Put failed rows back to pending, and reopen the job if it has ended; print their number.
 
-    In a job that has not ended: its failed rows become pending, all or those that are named, and
-    their number is printed; a run in progress takes them up. Skipped rows do if they are named.
-
-    Of a job that has ended: prints the id of a new job, in which pending and failed rows are
-    pending; --on-interrupted decides about those that need a review. Run it with the same input:
-    rows that it doesn't hold are left alone. A job is retried once; what is unfinished then is
-    retried from the new job.
+    All failed rows but those of which nobody knows whether they took effect, or those that are
+    named; skipped rows do if they are named. A run in progress takes them up.
 
     Example: journal retry ship-orders
     """
     service, job_id = find_job(ctx.obj, job)
-    command = spoken(ctx, service)
     with service:
-        found = existing_job(service, job_id)
-        state = state_of(service, found)
-        if found.status in TERMINAL_STATUSES:
-            if rows is not None or error_code is not None:
-                raise Refused(
-                    f"job {job_id} is {found.status} and stays as it is: --row and --error-code are for "
-                    f"a job that has not ended; `{command('retry', job_id)}` makes a new job of all its "
-                    "unfinished rows: skip those that aren't wanted first"
-                )
-            retry = service.retry_job(job_id, on_interrupted or "review", again=again)
-            click.echo(retry.id)
-            line, why = first_run(retry, chain_of(service, retry), service.root)
-            tell(why)
-            if line:
-                tell(line)
-            return
-        if on_interrupted is not None:
-            raise click.UsageError(
-                f"--on-interrupted is for a job that has ended, and {job_id} is {state}: "
-                "`journal run` takes it"
-            )
-        if again:
-            raise click.UsageError(f"--again is for a job that has ended, and {job_id} is {state}")
         if rows is None and error_code is None:
             count = service.retry_failed_rows(job_id)
         else:
@@ -221,21 +169,14 @@ def resolve_command(ctx: click.Context, /, job: str, rows: list[range], **given:
     """Settle rows that need a review, once you have looked whether they took effect.
 
     All that are named, or none if one of them needs no review. Prints how many there were. In a
-    job that has ended too, --retry aside.
+    job that has ended too: --retry reopens it.
 
     Example: journal resolve ship-orders --row 7 --completed --tracking-number 1Z999
     """
     how = _how(given)
     service, job_id = find_job(ctx.obj, job)
     with service:
-        found = existing_job(service, job_id)
-        if how == "retry" and found.status in TERMINAL_STATUSES:
-            retry = spoken(ctx, service)("retry", job_id, "--on-interrupted", "retry")
-            raise Refused(
-                f"job {job_id} is {found.status}, so nothing of it is tried again: settle rows that took "
-                f"effect with --completed, then `{retry}` "
-                "makes a new job of the rest"
-            )
+        existing_job(service, job_id)
         details = {name: given[name] for name in _DETAILS[how]}
         if details.get("result") is not None:
             details["result"] = _json_or_text(details["result"])

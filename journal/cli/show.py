@@ -13,7 +13,6 @@ from typing import Any
 import click
 import msgspec
 
-from journal.chain import Chain, chain_of
 from journal.cli.advice import advice
 from journal.cli.jobs import (
     duration_s,
@@ -32,7 +31,6 @@ from journal.cli.output import (
     echo_json,
     local_time,
     shorten,
-    tell,
     terminal_width,
     use_color,
 )
@@ -82,7 +80,6 @@ class Shown(msgspec.Struct, kw_only=True):
     doubtful: dict[str, Numbers]
     read_rows: int
     partial: bool
-    chain: Chain
     next: list[tuple[str, str]]
 
 
@@ -108,8 +105,6 @@ def show_command(
     check_redacted(ctx, service, [job_id], redact)
     command = spoken(ctx, service)
     shown = _look(service, existing_job(service, job_id), command)
-    for problem in shown.chain.problems:
-        tell(f"journal: {problem}")
     if json_output:
         echo_json(_plain(shown))
         return
@@ -151,10 +146,6 @@ def _look(service: JobService, job: Job, command: Callable[..., str]) -> Shown:
         numbers.is_cut = len(found) > read_rows
         for number in sorted(row.row_number for row in found[:read_rows]):
             numbers.add(number)
-    chain = chain_of(service, job)
-    chain = msgspec.structs.replace(
-        chain, jobs=[redacted_members(each, names) for each in chain.jobs]
-    )
     job = redacted_members(job, names)
     return Shown(
         job=job,
@@ -168,8 +159,7 @@ def _look(service: JobService, job: Job, command: Callable[..., str]) -> Shown:
         doubtful=doubtful,
         read_rows=read_rows,
         partial=len(wrong) > read_rows,
-        chain=chain,
-        next=advice(job, state, holder, doubtful, chain, service.root, command),
+        next=advice(job, state, holder, doubtful, service.root, command),
     )
 
 
@@ -240,7 +230,6 @@ def _lines(
                 name,
                 f"{'row' if numbers.count == 1 else 'rows'} {numbers.text(', ', _SHOWN_RANGES)}",
             )
-    yield from _chain_lines(shown.chain, job)
     name = "next"
     for pasted, why in shown.next:
         for line in textwrap.wrap(why, width - 14, break_on_hyphens=False) if width else [why]:
@@ -297,21 +286,6 @@ def _group_text(group: ErrorGroup) -> str:
     return f"{count} x {code}: {rows}: {message}"
 
 
-def _chain_lines(chain: Chain, job: Job) -> Iterator[tuple[str, str]]:
-    if len(chain.jobs) < 2:
-        if job.retry_of:
-            yield "retry of", f"{job.retry_of}, which is not here any more"
-        return
-    yield (
-        "retries",
-        " -> ".join(f"{each.id}{' (this)' * (each.id == job.id)}" for each in chain.jobs),
-    )
-    totals = chain.totals
-    text = f"{totals.completed} completed, {totals.skipped} skipped, {totals.open} open"
-    cost = f", cost {cents_text(totals.cost_cents)}" if totals.cost_cents else ""
-    yield "", f"together: {text} of {counted(totals.rows, 'row|rows')}{cost}"
-
-
 def counts_of(shown: Shown) -> dict[str, Any]:
     """The pairs of the last line. Keys and their order stay as they are: scripts read them."""
     job = shown.job
@@ -353,7 +327,5 @@ def _plain(shown: Shown) -> dict[str, Any]:
         "errors_partial": shown.partial,
         "processing_rows": shown.doubtful["processing"].text(),
         "needs_review_rows": shown.doubtful["needs_review"].text(),
-        "retry_chain": [job.id for job in shown.chain.jobs],
-        "retry_totals": shown.chain.totals,
         "next": [{"command": command, "why": why} for command, why in shown.next],
     }

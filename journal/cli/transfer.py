@@ -20,10 +20,7 @@ from journal.cli.exits import (
 from journal.cli.jobs import complete_job, complete_path, find_job, job_argument, journal_command
 from journal.cli.output import clean, echo_json, local_time, tell
 from journal.compare import Comparison, Side
-from journal.errorgroups import Numbers
 from journal.errors import JobExistsError, JobNotFoundError, JournalError
-from journal.merge import Merged
-from journal.model import TERMINAL_STATUSES
 from journal.signals import ending_signals
 from journal.source import Source
 from journal.transfer import (
@@ -35,7 +32,6 @@ from journal.transfer import (
     pull_job,
     unpack_job,
 )
-from journal.validate import retry_id
 
 _MOST_LINES = 10
 _MOST_RANGES = 40
@@ -291,9 +287,7 @@ def pull_command(
         click.echo(_pulled_text(pulled))
     _tell_differing(pulled)
     _tell_some(_left_out(pulled.left_out))
-    if pulled.retried_again:
-        tell(f"{pulled.job_id}: it was retried here, and again there: rows may be done twice")
-    open_code = EXIT_ROWS_OPEN if pulled.differing or pulled.retried_again else EXIT_OK
+    open_code = EXIT_ROWS_OPEN if pulled.differing else EXIT_OK
     if pulled.merged is None:
         return open_code
     merged, job_id = pulled.merged, pulled.job_id
@@ -307,30 +301,10 @@ def pull_command(
     if merged.left_open:
         tell(
             f"{merged.left_open} rows are open, and the job has ended here ({merged.job_status}): "
-            f"{journal} retry {job_id} makes a job of them"
+            f"{journal} reopen {job_id}, then run it again"
         )
-    is_retried = _tell_retries(job_id, merged, journal)
-    is_open = merged.review or merged.twice or merged.left_open or is_retried
+    is_open = merged.review or merged.twice or merged.left_open
     return EXIT_ROWS_OPEN if is_open else open_code
-
-
-def _tell_retries(job_id: str, merged: Merged, journal: str) -> bool:
-    """Say in which jobs its rows go on, too; whether a person must see to that."""
-    for retry in merged.retries:
-        tell(f"{job_id}: its unfinished rows go on as {retry}: pull that job, too")
-    if merged.retries and merged.job_status not in TERMINAL_STATUSES:
-        tell(f"{job_id}: it isn't run here any more: {journal} cancel {job_id}")
-    if merged.is_retried_twice:
-        tell(f"{job_id}: it was retried here as well: rows may be done by both jobs, and so twice")
-    if merged.retried_rows:
-        numbers = Numbers(merged.retried_rows)
-        rows = numbers.text(",", _MOST_RANGES)
-        pasted = rows if numbers.is_shown_by(_MOST_RANGES) else "ROWS"
-        tell(
-            f"rows {rows}: worked on by one copy, and in a retry that the other made: if they are "
-            f"done, {journal} skip {retry_id(job_id)} --row {pasted}"
-        )
-    return bool(merged.retried_rows) or merged.is_retried_twice
 
 
 def _tell_differing(pulled: Pulled) -> None:
