@@ -26,7 +26,7 @@ FLOORS = {
     "copies and packs": "archive snapshot source compare artifacts",
     "one journal, written": "log batch rows changes runholds store catalog",
     "what was": "history events timings statistics errorgroups",
-    "service": "service states chain",
+    "service": "service states",
     "exports": "flatrows parquet sqlite export plots report",
     "runs": "outcome handover template command inputs limits threads executors workers signals "
     "rowqueue attempts match inflight run jobrun",
