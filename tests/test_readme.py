@@ -45,7 +45,7 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("JOURNAL_ROOT", raising=False)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     (tmp_path / "shop.py").write_text(SHOP)
-    for name in ("ship.py", "loop.py", "service.py"):
+    for name in ("ship.py", "loop.py", "service.py", "again.py", "notebook.py"):
         (tmp_path / name).write_text(example(f"python: {name}"))
     return tmp_path
 
@@ -80,11 +80,11 @@ def test_the_python_examples_go_on_after_they_were_killed_and_ship_nothing_twice
     assert len(shipped) == len(set(shipped))
     with JobService("jobs") as service:
         job = service.get_job("ship-ca")
-        review = [row.id for row in service.get_rows("ship-ca", "needs_review")]
+        review = [row.idempotency_key for row in service.get_rows("ship-ca", "needs_review")]
     assert job is not None
-    assert "ship-ca:4" in review
+    assert "ship-ca:order=A-4" in review
     assert job.successful_rows + len(review) == 7
-    assert set(shipped) | set(review) == {f"ship-ca:{n}" for n in range(1, 8)}
+    assert set(shipped) | set(review) == {f"ship-ca:order=A-{n}" for n in range(1, 8)}
     if script == "ship.py":
         assert done.returncode == 3
         assert done.stdout == f"{7 - len(review)} shipped for {(7 - len(review)) * 1250} cents\n"
@@ -102,6 +102,37 @@ def test_the_python_examples_record_why_an_order_failed(shop: Path, script: str)
 def test_the_example_of_explicit_calls_does_what_it_says(shop: Path) -> None:
     done = python("service.py")
     assert (done.returncode, done.stdout, done.stderr) == (0, "1250\n", "")
+
+
+def test_the_example_of_failed_rows_ships_them_alone_when_it_is_started_again(shop: Path) -> None:
+    assert python("ship.py", FAIL_AT="A-2").returncode == 3
+    done = python("again.py")
+    assert (done.returncode, done.stdout) == (0, "A-2 ConnectionError carrier is down\n"), (
+        done.stderr
+    )
+    shipped = (shop / "shipped").read_text().split()
+    assert sorted(shipped) == sorted([f"ship-ca:order=A-{n}" for n in (*range(1, 8), 2)])
+
+
+def test_the_example_of_failed_rows_in_a_shell_ends_as_the_readme_says(shop: Path) -> None:
+    done = subprocess.run(
+        ["bash", "-c", example("again")], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    with JobService("jobs") as service:
+        rows = [(row.status, row.attempts) for row in service.get_rows("labels")]
+    assert rows == [("completed", 1), ("completed", 2), ("completed", 1)]
+
+
+def test_the_story_of_explicit_calls_ends_as_the_readme_says(shop: Path) -> None:
+    done = python("notebook.py")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "by-hand:2 E-ZIP {'order': 'A-2'}",
+        "1 row to do again",
+        "2 passes",
+        "3 completed",
+    ]
 
 
 def test_the_story_of_a_run_steered_from_another_terminal_ends_as_the_readme_says(
