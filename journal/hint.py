@@ -98,6 +98,8 @@ class _Header(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     resume_command: str | None
     retried: Retried | None
     reopened_at: tuple[Moment, ...]
+    pass_started_at: Moment | None
+    worked_s: float
     tallies: list[int]
     cost_cents: int
     rows: int
@@ -142,6 +144,8 @@ def read_hint(
         header.resume_command,
         header.retried,
         header.reopened_at,
+        header.pass_started_at,
+        header.worked_s,
     )
     index = Index()
     index.load(
@@ -404,6 +408,8 @@ def write_hint(
             resume_command=state.resume_command,
             retried=state.retried,
             reopened_at=state.reopened_at,
+            pass_started_at=state.pass_started_at,
+            worked_s=state.worked_s,
             counts=state.counts,
             tallies=index.tallies,
             cost_cents=index.cost_cents,

@@ -66,6 +66,21 @@ class JobState(msgspec.Struct, frozen=True):
     resume_command: str | None = None  # of the last run
     retried: Retried | None = None
     reopened_at: tuple[datetime, ...] = ()  # in the order of the passes, from the second on
+    pass_started_at: datetime | None = None  # of the pass under way
+    worked_s: float = 0.0  # by the passes that have ended, each from its start
+
+
+def _state_after_status(state: JobState, status: JobStatus, at: datetime) -> JobState:
+    """The times of a job that gets this status."""
+    began_at = state.pass_started_at
+    if status is JobStatus.RUNNING and began_at is None:
+        return msgspec.structs.replace(state, started_at=state.started_at or at, pass_started_at=at)
+    if status in TERMINAL_STATUSES:
+        took_s = 0.0 if began_at is None else max(0.0, (at - began_at).total_seconds())
+        return msgspec.structs.replace(
+            state, completed_at=at, pass_started_at=None, worked_s=state.worked_s + took_s
+        )
+    return state
 
 
 def _state_after_log(state: JobState, record: LogRecord) -> JobState:
@@ -301,14 +316,7 @@ class Index:
         replace = msgspec.structs.replace
         if isinstance(record, JobStatusRecord):
             status = JobStatus(record.status)
-            started_at, completed_at = self.state.started_at, self.state.completed_at
-            if status is JobStatus.RUNNING and started_at is None:
-                started_at = record.at
-            if status in TERMINAL_STATUSES:
-                completed_at = record.at
-            self.state = replace(
-                self.state, status=status, started_at=started_at, completed_at=completed_at
-            )
+            self.state = replace(_state_after_status(self.state, status, record.at), status=status)
         elif isinstance(record, JobReopenedRecord):
             error = self.state.error
             self.state = replace(

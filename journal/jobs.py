@@ -25,6 +25,7 @@ def job_of(index: Index) -> Job:
         key=header.key,
         retry_of=header.retry_of,
         passes=1 + len(state.reopened_at),
+        reopened_at=state.reopened_at,
         status=state.status,
         total_rows=counts.total,
         processed_rows=counts.processed,
@@ -42,6 +43,8 @@ def job_of(index: Index) -> Job:
         resume_command=state.resume_command,
         created_at=header.at,
         started_at=state.started_at,
+        pass_started_at=state.pass_started_at,
+        worked_s=state.worked_s,
         completed_at=state.completed_at,
         updated_at=index.last_at,
     )

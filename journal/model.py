@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Collection, Mapping
 from datetime import datetime
 from enum import StrEnum
@@ -99,8 +100,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     Times are aware datetimes in UTC. ``total_cost_cents`` is the sum over all completions.
     ``processed_rows`` is completed plus failed; each ``_count`` is the number of rows of that
-    status. ``passes`` is 1, and one more for each time that the job was reopened; ``created_at``
-    and ``started_at`` are of the first, ``completed_at`` and the error of the last. ``key`` is the
+    status. ``passes`` is 1, and one more for each time that the job was reopened, which was at
+    ``reopened_at``; ``created_at`` and ``started_at`` are of the first, ``completed_at`` and the
+    error of the last. ``pass_started_at`` is when the pass under way was started, and ``worked_s``
+    (seconds) how long those that have ended took, each from its start to its end. ``key`` is the
     column by which rows were known when the job was made. ``retry_of`` is the id of the job whose
     unfinished rows this one took over, as older versions did it.
     ``repaired``: a repair has lost lines, so rows may be missing. ``metadata`` is the caller's own
@@ -117,6 +120,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     key: str | None = None
     retry_of: str | None = None
     passes: int = 1
+    reopened_at: tuple[datetime, ...] = ()
     status: JobStatus = JobStatus.PENDING
     total_rows: int = 0
     processed_rows: int = 0
@@ -134,8 +138,14 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     resume_command: str | None = None
     created_at: datetime
     started_at: datetime | None = None
+    pass_started_at: datetime | None = None
+    worked_s: float = 0.0
     completed_at: datetime | None = None
     updated_at: datetime
+
+    def pass_of(self, at: datetime) -> int:
+        """The pass in which that moment lies, from 1."""
+        return 1 + bisect_right(self.reopened_at, at)
 
 
 def done_rows(job: Job) -> int:

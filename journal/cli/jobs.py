@@ -106,11 +106,13 @@ def spoken(ctx: click.Context, service: JobService) -> Callable[..., str]:
 
 
 def duration_s(job: Job, state: str, now: datetime) -> float | None:
-    """Seconds from the job's first start to its end; up to now while it runs, else its last record."""
+    """Seconds that the job's passes took; of the one under way up to now while it runs, else its last record."""
     if job.started_at is None:
         return None
-    end = job.completed_at or (now if state == JobStatus.RUNNING else job.updated_at)
-    return max(0.0, (end - job.started_at).total_seconds())
+    if job.pass_started_at is None:
+        return job.worked_s
+    end = now if state == JobStatus.RUNNING else job.updated_at
+    return job.worked_s + max(0.0, (end - job.pass_started_at).total_seconds())
 
 
 def existing_job(service: JobService, job_id: str) -> Job:
