@@ -20,9 +20,11 @@ from journal.format import (
     JobCountsRecord,
     JobErrorRecord,
     JobRecord,
+    JobReopenedRecord,
     JobStatusRecord,
     LogRecord,
     Record,
+    RowDataRecord,
     RowRecord,
     RowStatusRecord,
     encode_json,
@@ -49,14 +51,16 @@ _ROW_KINDS = {
     "needs_review": ("review", "WARNING"),
     "pending": ("put_back", "INFO"),
 }
+_RESET_KINDS = {"retry": "retried", "redo": "redone"}
 _JOB_LEVELS = {"failed": "ERROR", "cancelled": "WARNING", "paused": "WARNING"}
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
     """Something that has happened in a job.
 
-    ``kind``: "created", "job" (its status changed), "counts", "error", "log"; of rows "added",
-    "started", "completed", "failed", "skipped", "review" and "put_back". ``at`` is in UTC,
+    ``kind``: "created", "job" (its status changed), "reopened", "counts", "error", "log"; of rows
+    "added", "changed" (their data, or idempotency key), "started", "completed", "failed", "skipped",
+    "review", "put_back", and "retried" and "redone" by a person. ``at`` is in UTC,
     ``level`` one of LOG_LEVELS, ``row_number`` None if it is about the job or many rows. ``text``
     says what happened, ``details`` holds it as the record did.
     """
@@ -228,6 +232,12 @@ def event_of(record: Record) -> Event:
     elif isinstance(record, JobStatusRecord):
         level = _JOB_LEVELS.get(record.status, level)
         text = record.status
+    elif isinstance(record, JobReopenedRecord):
+        kind, text = "reopened", reopened_text(record)
+    elif isinstance(record, RowDataRecord):
+        kind, row_number, text = "changed", record.row, f"idempotency key {record.key}"
+        if record.origin is not None:
+            text += f", on another copy, at {time_text(record.origin.at)}"
     elif isinstance(record, JobErrorRecord):
         kind, level = "error", "ERROR"
         text = f"{record.code}: {record.message}"
@@ -243,13 +253,21 @@ def event_of(record: Record) -> Event:
     )
 
 
+def reopened_text(record: JobReopenedRecord) -> str:
+    return f"pass {record.number}" + (f": {record.reason}" if record.reason else "")
+
+
 def _row_event(record: RowStatusRecord) -> Event:
     kind, level = _ROW_KINDS[record.status]
+    if record.reset is not None:
+        kind = _RESET_KINDS[record.reset]
     if kind == "put_back" and record.error_code is not None:
         level = "WARNING"
     parts = []
     if record.error_code is not None or record.error_message is not None:
         parts.append(": ".join(filter(None, (record.error_code, record.error_message))))
+    if record.unknown:
+        parts.append("whether it took effect is unknown")
     parts += [text for text in (record.reason, record.tracking_number, record.label_path) if text]
     if record.cost_cents is not None:
         parts.append(f"cost {cents_text(record.cost_cents)}")
@@ -283,7 +301,7 @@ def _elsewhere_text(record: LogRecord) -> str:
     return f": {status.status} at {time_text(status.at)}" + (f": {text}" if text else "")
 
 
-_NO_DETAILS = frozenset(("format", "id", "row", "at"))
+_NO_DETAILS = frozenset(("format", "id", "row", "at", "checksum", "created_at", "reset"))
 
 
 def _details(record: Record) -> dict[str, Any]:
@@ -292,5 +310,8 @@ def _details(record: Record) -> dict[str, Any]:
     return {
         name: value
         for name in record.__struct_fields__
-        if name not in skip and (value := getattr(record, name)) is not None and value != ""
+        if name not in skip
+        and (value := getattr(record, name)) is not None
+        and value is not False
+        and value != ""
     }

@@ -5,6 +5,7 @@ Applied to what is read, never to what is stored: the journal keeps what happene
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
 from typing import Any, TypeVar
 
@@ -15,8 +16,10 @@ from journal.format import (
     ELSEWHERE,
     JobErrorRecord,
     JobRecord,
+    JobReopenedRecord,
     LogRecord,
     Record,
+    RowDataRecord,
     RowRecord,
     RowStatusRecord,
 )
@@ -36,7 +39,9 @@ _OF_OUTCOMES = (
     "reason",
 )
 _OF_HEADERS = ("original_command", "description", "metadata")
-HIDEABLE = frozenset(_OF_OUTCOMES)  # of what the journal knows of a row, beside its data
+HIDEABLE = frozenset(
+    (*_OF_OUTCOMES, "idempotency_key")
+)  # of what the journal knows of a row, beside its data
 
 # What each holds of the caller's, and the name by which it is hidden: the one of Job, JobRow or
 # LogEntry. Ids, numbers, statuses, times and the job's name are never hidden.
@@ -45,9 +50,11 @@ _HELD: dict[type[msgspec.Struct], dict[str, str]] = {
         **{name: name for name in (*_OF_HEADERS, "error_code", "error_message")},
         "resume_command": "original_command",  # which it repeats
     },
-    JobRow: {name: name for name in ("data", *_OF_OUTCOMES)},
+    JobRow: {name: name for name in ("data", *_OF_OUTCOMES, "idempotency_key")},
     JobRecord: {name: name for name in _OF_HEADERS},
-    RowRecord: {"data": "data"},
+    JobReopenedRecord: {"reason": "reason"},
+    RowRecord: {"data": "data", "key": "idempotency_key"},
+    RowDataRecord: {"data": "data", "key": "idempotency_key"},
     RowStatusRecord: {name: name for name in _OF_OUTCOMES},
     JobErrorRecord: {"code": "error_code", "message": "error_message"},
     LogRecord: {"message": "message", "details": "details"},
@@ -56,7 +63,10 @@ _HELD: dict[type[msgspec.Struct], dict[str, str]] = {
 OWN_NAMES = frozenset(name for held in _HELD.values() for name in held.values())
 
 # What is made of the values that are hidden, and would tell whether a guess at them is right.
-_DIGESTS = {RowRecord: "checksum", JobRow: "row_checksum"}
+_DIGESTS = {RowRecord: "checksum", RowDataRecord: "checksum", JobRow: "row_checksum"}
+_KEYS = {RowRecord: "key", RowDataRecord: "key", JobRow: "idempotency_key"}
+# A key that is made of a row's id alone, and so of nothing that could be hidden.
+_ID_KEY = re.compile(r"[a-z0-9._-]+:[0-9]+(\.[0-9a-f]{8})?(#[0-9]+)?")
 _NO_ID = "0" * 16  # of an origin
 
 
@@ -110,7 +120,7 @@ def redacted_members(told: Told, names: frozenset[str]) -> Told:
     """A record, job or row without what ``names`` (of :func:`check_fields`) hides in it.
 
     Every member keeps its type: of an object all values are hidden, and a cost that is hidden is
-    None. So are the digests of what is hidden: a checksum of such data, the id of an origin. This is
+    None. So is what is made of what is hidden: a checksum of such data, an idempotency key, the id of an origin. This is
     the one rule for histories, exports, reports and listings.
     """
     if not names:
@@ -134,6 +144,9 @@ def redacted_members(told: Told, names: frozenset[str]) -> Told:
     digest = _DIGESTS.get(type(told))
     if digest is not None and "data" in hidden:
         hidden[digest] = REDACTED
+        key = _KEYS[type(told)]
+        if not _ID_KEY.fullmatch(getattr(told, key) or "a:1"):  # of the data, or a caller's own
+            hidden[key] = REDACTED
     if isinstance(told, RowStatusRecord) and told.origin is not None:
         hidden["origin"] = msgspec.structs.replace(told.origin, id=_NO_ID)
     details = hidden.get("details")

@@ -11,7 +11,7 @@ import pytest
 
 from journal import JobService
 from journal.cli import main
-from journal.format import LogRecord, Origin, RowStatusRecord, now
+from journal.format import LogRecord, Origin, RowDataRecord, RowRecord, RowStatusRecord, now
 from journal.redact import REDACTED, check_fields, redacted_members
 
 SECRET = "94107-1234"
@@ -30,8 +30,14 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             original_command=SECRET,
             description=SECRET,
             metadata={"key": SECRET},
-            row_data=[{"data": {"order": 1}}, {"data": {"order": 2, "at": {"Zip Code": SECRET}}}],
+            row_data=[
+                {"data": {"order": 1}},
+                {"data": {"order": 2, "at": {"Zip Code": SECRET}}, "idempotency_key": SECRET},
+            ],
         )
+        for new_key in (False, True):
+            data = {"order": 2, "at": {"Zip Code": f"{SECRET}{new_key}"}}
+            service.update_row_data(f"{JOB}:2", data, new_key=new_key)
         service.start_job(JOB, resume_command=f"journal run {SECRET}")
         for number in (1, 2):
             service.start_row(f"{JOB}:{number}")
@@ -62,6 +68,23 @@ def test_each_command_that_shows_what_rows_hold_hides_it_by_name(
     assert main([*command, *(word for name in NAMES for word in ("--redact", name))]) == 0
     shown = capsys.readouterr()
     assert SECRET not in shown.out + shown.err
+
+
+def test_a_key_that_is_made_of_the_data_is_hidden_with_it_and_one_of_the_rows_id_is_not() -> None:
+    def shown(key: str | None) -> str | None:
+        row = RowRecord(row=1, checksum="c", data={"zip": "1", "order": "A-7"}, key=key, at=now())
+        return redacted_members(row, frozenset(("zip",))).key
+
+    assert shown(None) is None
+    for key in ("ship:1", "ship:1.0123abcd", "ship:1#2", "ship:1.0123abcd#12"):
+        assert shown(key) == key
+    for key in ("ship:zip=1", "1", "A-7", "https://x.example:1/zip"):
+        assert shown(key) == REDACTED
+    data = RowDataRecord(
+        row=1, checksum="c", data={"zip": "1"}, key="ship:zip=1", created_at=now(), at=now()
+    )
+    hidden = redacted_members(data, frozenset(("zip",)))
+    assert (hidden.data, hidden.checksum, hidden.key) == ({"zip": REDACTED}, REDACTED, REDACTED)
 
 
 @pytest.mark.parametrize("command", [["rows"], ["errors"], ["show"], ["log"], ["report"]])
@@ -193,7 +216,7 @@ def test_no_digest_of_what_is_hidden_is_handed_out(root: Path, capsys: Capture) 
     with JobService(root, redact=["zip code"]) as service:
         history = [str(record) for record in service.get_history(JOB)]
     assert not [text for text in history if digest in text]
-    assert len([text for text in history if "checksum" in text and REDACTED in text]) == 1
+    assert len([text for text in history if "checksum" in text and REDACTED in text]) == 3
 
 
 def test_the_id_of_an_origin_holds_a_digest_and_is_hidden_with_what_it_is_of() -> None:
