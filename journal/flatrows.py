@@ -31,8 +31,11 @@ JOURNAL_COLUMNS = {
     "row_number": INT,
     "status": TEXT,
     "attempts": INT,
+    "earlier_attempts": INT,
+    "version": TEXT,
     "error_code": TEXT,
     "error_message": TEXT,
+    "unknown": BOOL,
     "reason": TEXT,
     "tracking_number": TEXT,
     "label_path": TEXT,
@@ -42,6 +45,7 @@ JOURNAL_COLUMNS = {
     "started_at": TIME,
     "processed_at": TIME,
     "duration_s": FLOAT,
+    "idempotency_key": TEXT,
 }
 PREFIX = "journal_"  # of a journal's column if the data has one of that name
 MAX_COLUMNS = 10_000
@@ -59,8 +63,11 @@ class _Own(NamedTuple):
     row_number: int
     status: str
     attempts: int
+    earlier_attempts: int
+    version: str | None
     error_code: str | None
     error_message: str | None
+    unknown: bool
     reason: str | None
     tracking_number: str | None
     label_path: str | None
@@ -70,6 +77,7 @@ class _Own(NamedTuple):
     started_at: datetime | None
     processed_at: datetime | None
     duration_s: float | None
+    idempotency_key: str
 
 
 class FlatRows:
@@ -200,8 +208,11 @@ def _own_values(row: JobRow, tries: LastTries) -> _Own:
         row.row_number,
         row.status.value,
         row.attempts,
+        row.earlier_attempts,
+        row.version,
         row.error_code,
         row.error_message,
+        row.unknown,
         row.reason,
         row.tracking_number,
         row.label_path,
@@ -211,4 +222,5 @@ def _own_values(row: JobRow, tries: LastTries) -> _Own:
         started_at,
         row.processed_at,
         duration_s,
+        row.idempotency_key,
     )

@@ -245,12 +245,35 @@ def test_of_what_the_journal_knows_ids_numbers_statuses_times_and_names_stay(
         assert {name for name, value in row.items() if value == REDACTED} == {
             *data,
             *("error_code", "error_message", "reason", "tracking_number", "label_path"),
-            *("cost_cents", "result"),
+            *("cost_cents", "result", "idempotency_key"),
         }
     assert json.loads(first) | {"created_at": rows[0]["created_at"]} == {
         **rows[0],
         "processed_at": json.loads(first)["processed_at"],
     }
+
+
+def test_a_row_is_exported_with_its_key_its_version_and_the_attempts_before_it_was_retried(
+    tmp_path: Path,
+) -> None:
+    with JobService(tmp_path, sync="none") as service:
+        rows = [{"data": {"order": "A-1"}}, {"data": {"order": "A-2"}}]
+        service.create_job("Two", job_id="two", key="order", row_data=rows)
+        service.start_job("two", version="v1")
+        service.start_row("two:1")
+        service.fail_row("two:1", "lost", "m", unknown=True)
+        service.retry_row("two:1")
+        service.start_row("two:1")
+        service.complete_row("two:1")
+        service.fail_row("two:2", "lost", "m", unknown=True)
+    names = ("attempts", "earlier_attempts", "version", "unknown", "idempotency_key")
+    lines = exported(tmp_path, "jsonl", jobs="two").splitlines()
+    assert [tuple(json.loads(line)[name] for name in names) for line in lines] == [
+        (2, 1, "v1", False, "two:order=A-1"),
+        (0, 0, "v1", True, "two:order=A-2"),
+    ]
+    hidden = json.loads(exported(tmp_path, "jsonl", jobs="two", redact=["order"]).splitlines()[0])
+    assert hidden["idempotency_key"] == REDACTED
 
 
 def test_all_of_the_data_can_be_hidden_by_its_name(store: Path) -> None:

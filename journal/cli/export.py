@@ -56,9 +56,10 @@ def export_command(
     output, CSV unless --format says otherwise; a terminal is shown control characters as escapes.
     OUT is written whole or not at all.
 
-    The columns are the data's own, then job_id, row_number, status, attempts, error_code,
-    error_message, reason, tracking_number, label_path, cost_cents, result, created_at, started_at,
-    processed_at and duration_s. Where the data has one of these, the journal's begins with
+    The columns are the data's own, then job_id, row_number, status, attempts, earlier_attempts
+    (those before the last retry or redo), version, error_code, error_message, unknown (whether it
+    took effect), reason, tracking_number, label_path, cost_cents, result, created_at, started_at,
+    processed_at, duration_s and idempotency_key. Where the data has one of these, the journal's begins with
     journal_.
 
     Example: journal export ship-ca failed.csv --status failed --status needs_review
