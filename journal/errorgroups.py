@@ -5,7 +5,11 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable
 
+from journal.format import RowStatusRecord
+from journal.history import Entry
 from journal.model import JobRow
+from journal.redact import redacted_members
+from journal.timings import Attempts
 
 
 class Numbers:
@@ -57,17 +61,19 @@ _KEPT_CHARACTERS = 1000  # of a message, which may be large, in each of very man
 class ErrorGroup:
     """The rows of one status with one error code: their numbers, and what the first of them says.
 
-    Of a long ``message`` it holds the beginning, with an ellipsis.
+    Of attempts, ``status`` may be "repeated", ``count`` is how many there were, and ``numbers`` are
+    of their rows. Of a long ``message`` it holds the beginning, with an ellipsis.
     """
 
-    __slots__ = ("code", "message", "numbers", "status")
+    __slots__ = ("code", "count", "message", "numbers", "status")
 
-    def __init__(self, row: JobRow) -> None:
-        self.status = row.status
-        self.code = row.error_code or ""
-        self.message = row.error_message or ""
+    def __init__(self, status: str, code: str | None, message: str | None) -> None:
+        self.status = status
+        self.code = code or ""
+        self.message = message or ""
         if len(self.message) > _KEPT_CHARACTERS:
             self.message = self.message[: _KEPT_CHARACTERS - 1] + "…"
+        self.count = 0
         self.numbers = Numbers()
 
 
@@ -83,6 +89,41 @@ def group_errors(rows: Iterable[JobRow], max_groups: int | None = None) -> list[
         if group is None:
             if len(groups) == max_groups:
                 continue
-            group = groups[key] = ErrorGroup(row)
+            group = groups[key] = ErrorGroup(row.status.value, row.error_code, row.error_message)
+        group.count += 1
         group.numbers.add(row.row_number)
-    return sorted(groups.values(), key=lambda group: -group.numbers.count)
+    return sorted(groups.values(), key=lambda group: -group.count)
+
+
+def group_attempts(
+    history: Iterable[Entry], names: frozenset[str] = frozenset(), version: str | None = None
+) -> list[ErrorGroup]:
+    """Groups of all attempts in a history that failed, were repeated or need a review; most first.
+
+    ``names`` are hidden; ``version``: only attempts in runs of it. 8 bytes an attempt. A row that
+    failed without being started is in a group only in a history that never says that one was.
+    """
+    groups: dict[tuple[str, str | None], tuple[ErrorGroup, array[int]]] = {}
+    attempts = Attempts()
+    timed = False
+    for entry in history:
+        outcome, of_version = attempts.of(entry.record)
+        if outcome is None:
+            continue
+        if outcome.started_at is not None and not timed:
+            timed = True
+            groups.clear()
+        record = entry.record
+        assert isinstance(record, RowStatusRecord)
+        if record.error_code is None or (timed and outcome.started_at is None):
+            continue
+        if version in (None, of_version):
+            record = redacted_members(record, names)
+            key = (outcome.status, record.error_code)
+            if key not in groups:
+                groups[key] = ErrorGroup(*key, record.error_message), array("Q")
+            groups[key][1].append(record.row)
+    for group, rows in groups.values():
+        group.count = len(rows)
+        group.numbers = Numbers(sorted(set(rows)))
+    return sorted((group for group, _ in groups.values()), key=lambda group: -group.count)

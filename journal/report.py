@@ -15,7 +15,7 @@ from typing import Any
 from journal import system
 from journal.errorgroups import group_errors
 from journal.errors import MissingExtraError
-from journal.format import now
+from journal.format import RowStatusRecord, now
 from journal.model import JobRow, RowStatus
 from journal.outfile import whole_file
 from journal.plots import lines, load_pygal, stacked_bars
@@ -35,7 +35,7 @@ _MAX_VALUE = 200
 _MAX_VALUES = 30
 
 _TROUBLE = (RowStatus.FAILED, RowStatus.NEEDS_REVIEW)
-_ENDED = ("completed", "failed", "skipped")
+_ENDED = ("completed", "failed", "repeated", "needs_review", "skipped")
 
 
 def write_report(
@@ -72,7 +72,10 @@ def report_page(service: JobService, job_id: str, *, redact: Collection[str] = (
     names = service.redact | check_fields(redact)
     job, trouble, history = service._look(job_id, _TROUBLE)  # noqa: SLF001  (this package's own)
     statistics = JobStatistics(
-        entry._replace(record=redacted_members(entry.record, names)) for entry in history.entries()
+        entry  # of which nothing is shown, but by whom it was settled is told by its words
+        if isinstance(entry.record, RowStatusRecord)
+        else entry._replace(record=redacted_members(entry.record, names))
+        for entry in history.entries()
     )
     groups = group_errors((redacted_members(row, names) for row in trouble), MAX_GROUPS)
     environment = jinja2.Environment(
@@ -159,7 +162,7 @@ def _plots(statistics: JobStatistics, jinja2: Any) -> list[dict[str, Any]]:
     plots = [
         {
             "title": title,
-            "legend": [(name, name) for name in names],
+            "legend": [(name.replace("_", " "), name) for name in names],
             "svg": markup(stacked_bars(title, times, ended, [f"var(--{n})" for n in names])),
         }
     ]

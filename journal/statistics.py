@@ -8,7 +8,15 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import NamedTuple
 
-from journal.format import JobErrorRecord, JobRecord, JobStatusRecord, LogRecord, RowStatusRecord
+from journal.events import reopened_text
+from journal.format import (
+    JobErrorRecord,
+    JobRecord,
+    JobReopenedRecord,
+    JobStatusRecord,
+    LogRecord,
+    RowStatusRecord,
+)
 from journal.history import Entry
 from journal.timings import Outcome, Outcomes, moment_at
 
@@ -91,9 +99,8 @@ class Timeline:
         self._last = number
         bucket = self._bucket(number)
         bucket.ended[outcome.status] += 1
-        if outcome.started_at is not None and outcome.status != "skipped":
-            duration = outcome.ended_at - outcome.started_at
-            bucket.latencies.add(duration.total_seconds())
+        if outcome.took_s is not None and outcome.status != "skipped":
+            bucket.latencies.add(outcome.took_s)
 
     def buckets(self) -> list[Bucket]:
         """From the first to the last in which something ended, those without anything too."""
@@ -125,7 +132,7 @@ class Timeline:
 
 
 class JobEvent(NamedTuple):
-    """The job itself was ``what`` ("created", a status, "running again", "error") at ``at``.
+    """The job itself was ``what`` ("created", a status, "running again", "reopened", "error") at ``at``.
 
     ``ended_rows`` outcomes came from then until the next event.
     """
@@ -147,9 +154,9 @@ def _run_text(details: object) -> str | None:
 
 
 class JobStatistics:
-    """What a history says; ``repeated`` counts tries that failed and were put back by the run.
+    """What a history says; ``repeated`` counts tries that failed and after which the row was put back.
 
-    ``timeline`` has the tries that ended. A row that was settled without being in processing, as by
+    ``timeline`` has all tries that ended, those too. A row that was settled without being in processing, as by
     somebody the day after, is in it only in a history that never says when a row was started.
     ``events`` are at most MAX_EVENTS, the last ones; ``earlier_events`` are those before them.
     """
@@ -174,6 +181,9 @@ class JobStatistics:
                     self._count(outcome)
             elif isinstance(record, JobRecord):
                 self._note(record.at, "created", "")
+            elif isinstance(record, JobReopenedRecord):
+                self._note(record.at, "reopened", reopened_text(record))
+                is_running = False
             elif isinstance(record, JobStatusRecord):
                 if not (record.status == "running" and run_began):  # that is in the event already
                     self._note(record.at, record.status, "")
@@ -202,10 +212,8 @@ class JobStatistics:
         return (ended - 1) / took_s if took_s > 0 else None
 
     def _count(self, outcome: Outcome) -> None:
-        if outcome.status == "pending":
-            self.repeated += 1
-            return
         self._ended += 1
+        self.repeated += outcome.status == "repeated"
         if outcome.started_at is not None and not self._timed:
             self._timed = True
             self.timeline, self.first_end_at, self.last_end_at = Timeline(), None, None

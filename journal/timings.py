@@ -6,61 +6,85 @@ A row knows when its status changed last, and not when that try began: the histo
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from journal.changes import is_word_of_policy
 from journal.columns import StatusColumns
-from journal.format import RowRecord, RowStatusRecord
+from journal.format import LogRecord, Record, RowRecord, RowStatusRecord
 from journal.history import Entry
 from journal.index import Index
 from journal.model import JobRow
 
-_OUTCOMES = frozenset(("completed", "failed", "skipped"))
-
 
 class Outcome(NamedTuple):
-    """A row was completed, failed or skipped at ``ended_at``, or a try at it is to be repeated.
+    """What became of a row, or of a try at it, at ``ended_at``.
 
-    ``status`` is "pending" for the latter. ``started_at`` is when the try began; None if the row
-    was not in processing, so that nothing is known of how long it took.
+    ``status`` is "repeated" for a try that failed and after which the row was put back, else that
+    of the row. ``started_at`` is when the try began; None if the row was not in processing, so that
+    there was no try. ``is_cut``: its run died in it, so that nobody knows when it ended.
     """
 
     row_number: int
     status: str
     started_at: datetime | None
     ended_at: datetime
+    is_cut: bool = False
+
+    @property
+    def took_s(self) -> float | None:
+        """How long the try took; None if that isn't known."""
+        if self.started_at is None or self.is_cut:
+            return None
+        return max(0.0, (self.ended_at - self.started_at).total_seconds())
 
 
 class Outcomes:
-    """The outcomes in a history, in their order; memory for the rows in flight at a time.
-
-    A row that ends in needs_review has no outcome: nobody knows when its try ended.
-    """
+    """The outcomes in a history, in their order; memory for the rows in flight at a time."""
 
     def __init__(self) -> None:
         self._started: dict[int, datetime] = {}
 
     def of(self, record: RowStatusRecord) -> Outcome | None:
         """What the next record says; None if it is no outcome."""
-        if record.status == "processing":
+        status: str = record.status
+        if status == "processing":
             self._started[record.row] = record.happened_at
             return None
         started_at = self._started.pop(record.row, None)
-        failed_try = record.status == "pending" and record.error_code is not None
-        if record.status in _OUTCOMES or (failed_try and started_at is not None):
-            return Outcome(record.row, record.status, started_at, record.happened_at)
-        return None
+        if status in ("pending", "needs_review") and started_at is None:
+            return None
+        if status == "pending":
+            if record.error_code is None:  # a person has put it back, or it never began
+                return None
+            status = "repeated"
+        is_cut = is_word_of_policy(record.error_code, record.error_message)
+        return Outcome(record.row, status, started_at, record.happened_at, is_cut)
 
 
-def outcomes(history: Iterable[Entry]) -> Iterator[Outcome]:
-    """All outcomes in a history."""
-    found = Outcomes()
-    for entry in history:
-        if isinstance(entry.record, RowStatusRecord):
-            outcome = found.of(entry.record)
-            if outcome is not None:
-                yield outcome
+class Attempts:
+    """As :class:`Outcomes`, each with the version of the run in which its try began."""
+
+    def __init__(self) -> None:
+        self._outcomes = Outcomes()
+        self._version: str | None = None  # of the run under way
+        self._versions: dict[int, str | None] = {}  # of rows in flight
+
+    def of(self, record: Record) -> tuple[Outcome | None, str | None]:
+        if isinstance(record, LogRecord):
+            match record.details:
+                case {"run": {"host": str(), **run}}:
+                    version = run.get("job_version")
+                    self._version = version if isinstance(version, str) else None
+        if not isinstance(record, RowStatusRecord):
+            return None, None
+        if record.status == "processing":
+            self._versions[record.row] = self._version
+            version = None
+        else:
+            version = self._versions.pop(record.row, None)
+        return self._outcomes.of(record), record.version or version
 
 
 class LastTries:
@@ -87,7 +111,7 @@ class LastTries:
                 if record.status == "processing":
                     self._started_s[position] = record.happened_at.timestamp()
                     self._ended_s[position] = _NEVER
-                elif outcome is not None and outcome.started_at is not None:
+                elif outcome is not None and outcome.took_s is not None:
                     self._ended_s[position] = record.happened_at.timestamp()
 
     def of(self, row: JobRow) -> tuple[datetime | None, float | None]:

@@ -20,6 +20,7 @@ from urllib.parse import quote
 import pytest
 
 from journal import Entry, JobService, Position
+from journal.changes import Policy
 from journal.cli import main
 from journal.errors import InvalidValueError
 from journal.format import RowStatusRecord
@@ -253,39 +254,20 @@ def test_long_values_are_cut(tmp_path: Path) -> None:
         assert len(report_page(service, "job")) < 60_000
 
 
-def test_the_chain_of_retries_is_told_with_totals(tmp_path: Path) -> None:
+def test_a_job_of_several_passes_is_told_with_them(tmp_path: Path) -> None:
     failed_job(tmp_path, 10)
     with JobService(tmp_path, sync="none") as service:
-        again = service.retry_job("job")
-        service.start_job(again.id)
-        service.complete_row(f"{again.id}:1")
-        service.fail_row(f"{again.id}:2", "E", "again")
-    for job_id in ("job", again.id):
-        chain = [text for text in page_of(tmp_path, job_id).texts("tr") if "job-retry" in text]
-        assert len(chain) == 1
-    rows, completed, skipped, still_open = 10, 3, 0, 7
-    assert page_of(tmp_path).texts("tfoot") == [
-        f"all together{rows}{completed}{skipped}{still_open}"
-    ]
-
-
-def test_rows_added_to_a_retry_count_alike_in_the_report_and_for_show(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    failed_job(tmp_path, 10)
-    with JobService(tmp_path, sync="none") as service:
-        again = service.retry_job("job")
-        for row in service.create_rows(again.id, [{"data": {}} for _ in range(5)]):
-            service.complete_row(row.id)
-        service.skip_row(f"{again.id}:1")
-        service.fail_row(f"{again.id}:2", "E", "again")
-    rows, completed, skipped, still_open = 15, 7, 1, 7
-    assert page_of(tmp_path).texts("tfoot") == [
-        f"all together{rows}{completed}{skipped}{still_open}"
-    ]
-    assert main(["--root", str(tmp_path), "show", "job"]) == 0
-    together = f"{completed} completed, {skipped} skipped, {still_open} open of {rows} rows"
-    assert f"together: {together}" in capsys.readouterr().out
+        assert "passes" not in report_page(service, "job")
+        service.reopen_job("job", "the carrier is back")
+        service.retry_failed_rows("job")
+        service.start_job("job")
+        service.start_row("job:1")
+        service.complete_row("job:1")
+    page = page_of(tmp_path)
+    (passes,) = [text for text in page.texts("div") if text.startswith("passes")]
+    assert passes.startswith("passes2, the last one since 20")
+    events = [text for text in page.texts("td") if "pass 2" in text]
+    assert events == ["reopened: pass 2: the carrier is back"]
 
 
 def test_the_file_is_whole_or_not_there(
@@ -339,19 +321,19 @@ def test_throughput_and_latency_follow_from_the_history(tmp_path: Path) -> None:
         service.skip_row("job:3")
         service.start_row("job:4")
         service.review_row("job:4", "E", "who knows")
+        service.complete_row("job:4")  # as a person does who has looked: no other try
         service.update_status("job", "paused")
         statistics = JobStatistics(service.get_history("job"))
         buckets = statistics.timeline.buckets()
+        attempts = sum(row.attempts for row in service.get_rows("job"))
     ended = {status for bucket in buckets for status in bucket.ended.elements()}
-    assert ended == {"completed", "failed"}
-    assert (
-        sum(bucket.ended.total() for bucket in buckets) == 2
-    )  # and one that was skipped unstarted
-    assert statistics.latencies.count == 2
+    assert ended == {"completed", "failed", "repeated", "needs_review"}
+    assert sum(bucket.ended.total() for bucket in buckets) == attempts == 4
+    assert statistics.latencies.count == 4
     assert statistics.repeated == 1
     assert [(event.what, event.ended_rows) for event in statistics.events] == [
         ("created", 0),
-        ("running", 3),
+        ("running", 6),  # and one that was skipped unstarted, and one settled
         ("paused", 0),
     ]
 
@@ -385,6 +367,35 @@ def test_each_run_of_a_job_is_told_with_who_began_it(tmp_path: Path) -> None:
     assert f"on {host_name()} by [REDACTED] as process" in hidden
 
 
+@pytest.mark.parametrize("policy", ["review", "retry", "fail"])
+def test_an_attempt_whose_run_died_is_counted_but_nobody_knows_how_long_it_took(
+    tmp_path: Path, policy: Policy
+) -> None:
+    with JobService(tmp_path, sync="none") as service:
+        service.create_job("Died", job_id="job", row_data=[{"data": {}}])
+        service.start_job("job")
+        service.start_row("job:1")
+    with JobService(tmp_path, sync="none") as service:
+        service.recover_job("job", policy)
+        statistics = JobStatistics(service.get_history("job"))
+        assert sum(bucket.ended.total() for bucket in statistics.timeline.buckets()) == 1
+        assert statistics.latencies.count == 0
+        assert report_page(service, "job", redact=["error_message", "error_code"])
+
+
+def test_the_charts_show_tries_that_were_repeated(tmp_path: Path) -> None:
+    with JobService(tmp_path, sync="none") as service:
+        service.create_job("Tries", job_id="job", row_data=[{"data": {}}])
+        service.start_job("job")
+        for _ in range(3):
+            service.start_row("job:1")
+            service.retry_row("job:1", "E", "try again")
+    page = page_of(tmp_path)
+    assert "repeated" in page.texts("figcaption")[0]
+    assert "No row has ended yet." not in page.texts("p")
+    assert "repeated3 tries failed and were repeated" in page.texts("div")
+
+
 def history_of(*statuses: tuple[float, int, Any]) -> Iterator[Entry]:
     """Records of rows: after so many seconds, the number, the status."""
     for at_s, number, status in statuses:
@@ -403,7 +414,7 @@ def test_what_somebody_decides_the_day_after_is_no_part_of_the_throughput() -> N
     ]
     statistics = JobStatistics(history_of((-1, 1001, "skipped"), *tries, (86_400, 7, "completed")))
     assert statistics.tries_per_s == pytest.approx(100, rel=0.01)
-    assert sum(bucket.ended.total() for bucket in statistics.timeline.buckets()) == 999
+    assert sum(bucket.ended.total() for bucket in statistics.timeline.buckets()) == 1000
     assert statistics.timeline.width_s < 1
 
 

@@ -9,22 +9,22 @@ from typing import Any
 
 import click
 
-from journal.cli.exits import EXIT_OK, EXIT_REFUSED
-from journal.cli.jobs import find_job, job_argument
+from journal.cli.exits import EXIT_OK, EXIT_REFUSED, Refused
+from journal.cli.jobs import existing_job, find_job, job_argument
 from journal.cli.listing import Field, Format, echo_rows, limit_option, listing_options
 from journal.cli.output import as_json, shorten, tell
 from journal.cli.redaction import check_redacted, redact_option
 from journal.cli.rows import missing_rows, parse_rows, rows_within
-from journal.cli.where import Condition, parse_conditions
-from journal.errorgroups import group_errors
-from journal.model import JobRow, RowStatus
+from journal.cli.where import MANY_COLUMNS, Where, some_columns, where_option
+from journal.errorgroups import group_attempts, group_errors
+from journal.model import Job, JobRow, RowStatus
 from journal.redact import redacted_members
 from journal.service import JobService
 from journal.tabular import as_text
+from journal.text import counted
 
 _DATA = "data."  # before a column's name: not the row's own field of this name
 _SHOWN_CHARACTERS = 400  # of a cell, at most: a result may be a mebibyte
-_MANY_COLUMNS = 1000  # of whose names no more are kept
 _WITH_ERRORS = (RowStatus.PENDING, RowStatus.FAILED, RowStatus.NEEDS_REVIEW)
 
 
@@ -94,15 +94,13 @@ def _named_field(name: str) -> Field:
 )
 @click.option("--row", "ranges", metavar="ROWS", callback=parse_rows, help="Such as 5,12-40.")
 @click.option("--error-code", metavar="CODE", help="Only rows with this error.")
+@where_option
+@click.option("--version", metavar="V", help="Only rows whose outcome is of this version.")
 @click.option(
-    "--where",
-    "conditions",
-    metavar="CONDITION",
-    multiple=True,
-    callback=parse_conditions,
-    help="On the data: zip=94107, zip!=..., 'price<10' (<= > >=), city~York (contains). Either "
-    "side may be in double quotes, as JSON writes it, to keep its spaces and signs: "
-    '\'"a=b" = "x "\'. May be given more than once: all must hold.',
+    "--pass",
+    "pass_number",
+    type=click.IntRange(min=1),
+    help="Only rows whose status changed last in this pass: 1 until the job was first reopened.",
 )
 @click.option(
     "--columns",
@@ -120,7 +118,9 @@ def rows_command(
     statuses: tuple[str, ...],
     ranges: list[range] | None,
     error_code: str | None,
-    conditions: list[Condition],
+    where: Where,
+    version: str | None,
+    pass_number: int | None,
     columns: list[str] | None,
     redact: tuple[str, ...],
     limit: int | None,
@@ -138,12 +138,15 @@ def rows_command(
     check_redacted(ctx, service, [job_id], redact)
     if error_code is not None:
         statuses = statuses or _WITH_ERRORS
-    seen: set[str] = set()
     rows: Iterable[JobRow] = _rows(service, job_id, statuses, ranges)
     if error_code is not None:
         rows = (row for row in rows if row.error_code == error_code)
-    if conditions:
-        rows = _meeting(rows, conditions, seen)
+    if version is not None:
+        rows = (row for row in rows if row.version == version)
+    if pass_number is not None:
+        rows = _of_pass(existing_job(service, job_id), pass_number, rows)
+    if where:
+        rows = filter(where.holds, rows)
     if limit is not None:
         rows = itertools.islice(rows, limit)
     if service.redact:  # rows are chosen by what is stored
@@ -153,11 +156,10 @@ def rows_command(
         rows = asked.looked_for(rows)
     fields = (*_TABLE, *_MEMBERS) if columns is None else tuple(map(_named_field, columns))
     echo_rows(output, fields, rows)
-    absent = {condition.column for condition in conditions} - seen
-    for column in sorted(absent) if seen else ():
-        tell(f"journal: no row that was looked at has a column {column!r}; {_some_columns(seen)}")
+    for text in where.absent():
+        tell(f"journal: {text}")
     for column in sorted(asked.absent) if asked.shown else ():
-        tell(f"journal: no row that is shown has a column {column!r}; {_some_columns(asked.there)}")
+        tell(f"journal: no row that is shown has a column {column!r}; {some_columns(asked.there)}")
     if ranges is not None:
         missing = missing_rows(job_id, service.get_rows(job_id), ranges)
         if missing is not None:
@@ -174,15 +176,12 @@ def _rows(
     return iter(rows) if ranges is None else rows_within(rows, ranges)
 
 
-def _meeting(
-    rows: Iterable[JobRow], conditions: list[Condition], seen: set[str]
-) -> Iterator[JobRow]:
-    """The rows that meet all of them; the columns of the data that there were go to ``seen``."""
-    for row in rows:
-        if len(seen) < _MANY_COLUMNS:
-            seen.update(row.data)
-        if all(condition.holds(row) for condition in conditions):
-            yield row
+def _of_pass(job: Job, number: int, rows: Iterable[JobRow]) -> Iterator[JobRow]:
+    if number > job.passes:
+        raise Refused(
+            f"job {job.id} has {counted(job.passes, 'pass|passes')}, and no pass {number}"
+        )
+    return (row for row in rows if job.pass_of(row.updated_at) == number)
 
 
 class _Asked:
@@ -199,16 +198,9 @@ class _Asked:
             self.shown = True
             if self.absent:
                 self.absent.difference_update(row.data)
-                if len(self.there) < _MANY_COLUMNS:
+                if len(self.there) < MANY_COLUMNS:
                     self.there.update(row.data)
             yield row
-
-
-def _some_columns(names: set[str]) -> str:
-    if not names:
-        return "their data has none"
-    ordered = sorted(names)
-    return "there are: " + ", ".join(ordered[:10]) + (", ..." if len(ordered) > 10 else "")
 
 
 _ERROR_FIELDS = (
@@ -219,10 +211,8 @@ _ERROR_FIELDS = (
         text=_shortened(lambda group: group.code),
         least=12,
     ),
-    Field(
-        name="status", value=lambda group: group.status.value, title="STATUS", status=True, rank=1
-    ),
-    Field(name="count", value=lambda group: group.numbers.count, title="COUNT", right=True),
+    Field(name="status", value=lambda group: group.status, title="STATUS", status=True, rank=1),
+    Field(name="count", value=lambda group: group.count, title="COUNT", right=True),
     Field(
         name="example",
         value=lambda group: group.message,
@@ -236,19 +226,37 @@ _ERROR_FIELDS = (
 
 @click.command("errors", short_help="What went wrong with rows, by error code.")
 @job_argument
+@click.option(
+    "--attempts", is_flag=True, help="Count attempts, all there were: of rows that are done, too."
+)
+@click.option("--version", metavar="V", help="Only of this version.")
 @redact_option
 @listing_options
 @click.pass_context
-def errors_command(ctx: click.Context, job: str, redact: tuple[str, ...], output: Format) -> None:
+def errors_command(
+    ctx: click.Context,
+    job: str,
+    attempts: bool,
+    version: str | None,
+    redact: tuple[str, ...],
+    output: Format,
+) -> None:
     """What went wrong with rows that failed or need a review, by error code, most rows first.
 
     EXAMPLE is what the first row of a group says, up to 1,000 characters, or 400 in a table; ROWS
-    are all of them, as --row takes them.
+    are all of them, as --row takes them. With --attempts COUNT is how often it went wrong, however
+    the row ended; STATUS is repeated if the row was to be tried again.
 
     Example: journal errors ship-ca
     """
     service, job_id = find_job(ctx.obj, job, redact=redact)
     check_redacted(ctx, service, [job_id], redact)
-    rows = service.get_rows(job_id, (RowStatus.FAILED, RowStatus.NEEDS_REVIEW))
-    shown = (redacted_members(row, service.redact) for row in rows)
-    echo_rows(output, _ERROR_FIELDS, group_errors(shown))
+    if attempts:
+        history = service._history(job_id).entries()  # noqa: SLF001  (this package's own)
+        groups = group_attempts(history, service.redact, version)
+    else:
+        rows = service.get_rows(job_id, (RowStatus.FAILED, RowStatus.NEEDS_REVIEW))
+        groups = group_errors(
+            redacted_members(row, service.redact) for row in rows if version in (None, row.version)
+        )
+    echo_rows(output, _ERROR_FIELDS, groups)

@@ -178,7 +178,7 @@ def _began(job: Job, holder: RunHolder | None) -> datetime:
     try:
         return datetime.fromisoformat(holder.started_at if holder else "").astimezone(UTC)
     except ValueError:  # its name isn't written yet
-        return job.started_at or job.created_at
+        return job.pass_started_at or job.created_at
 
 
 def _lines(
@@ -199,6 +199,7 @@ def _lines(
         "command": job.original_command,
         "created": _time_text(job.created_at),
         "started": _time_text(job.started_at),
+        "passes": _passes_text(job),
         "ended": _time_text(job.completed_at),
         "duration": duration_text(shown.duration_s),
         "error": f"{job.error_code}: {job.error_message}" if job.error_code else "",
@@ -237,6 +238,12 @@ def _lines(
             name = ""
         if pasted:
             yield name, pasted
+
+
+def _passes_text(job: Job) -> str:
+    if job.passes == 1:
+        return ""
+    return f"{job.passes}, the last one since {_time_text(job.reopened_at[-1])}"
 
 
 def _time_text(at: datetime | None) -> str:
@@ -281,7 +288,7 @@ def _group_text(group: ErrorGroup) -> str:
     rows = f"row{'s' if count > 1 else ''} {group.numbers.text(', ', _SHOWN_RANGES)}"
     message = shorten(group.message, 200)
     code = shorten(group.code or "no code", 60) + (
-        " (review)" if group.status is RowStatus.NEEDS_REVIEW else ""
+        " (review)" if group.status == RowStatus.NEEDS_REVIEW else ""
     )
     return f"{count} x {code}: {rows}: {message}"
 
