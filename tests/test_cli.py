@@ -287,16 +287,14 @@ def test_verify_wants_jobs_or_all(root: Path, capsys: pytest.CaptureFixture[str]
     assert "--all" in capsys.readouterr().err
 
 
-def test_retry_makes_a_job_of_the_unfinished_rows_and_prints_its_id(
+def test_retry_puts_the_failed_rows_back_in_their_job_and_prints_how_many(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(root, "retry", "ship-ca") == 0
-    job_id = capsys.readouterr().out.strip()
+    assert capsys.readouterr().out == "1\n"
     with JobService(root) as service:
-        job = service.get_job(job_id)
-        assert job is not None
-        assert job.retry_of == "ship-ca"
-        assert [row.row_number for row in service.get_pending_rows(job_id)] == [2]
+        assert [row.row_number for row in service.get_pending_rows("ship-ca")] == [2]
+        assert [job.id for job in service.list_jobs()] == ["ship-or", "ship-ca"]
 
 
 def test_a_closed_pipe_ends_the_command_quietly(root: Path) -> None:

@@ -1,4 +1,4 @@
-"""`journal pause`, `resume`, `cancel`, `retry`, `skip` and `resolve`, beside a run of another process."""
+"""`journal pause`, `resume`, `cancel`, `reopen`, `retry`, `redo`, `skip` and `resolve`, beside runs of others."""
 
 import re
 import subprocess
@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from helpers_terminal import on_terminal
 
-from journal import JobRow, JobService, JobStatus
+from journal import Job, JobRow, JobService, JobStatus
 from journal.cli import main
 from journal.cli.rows import row_ranges, rows_of
 from journal.model import RunHolder
@@ -123,21 +124,19 @@ def end_job(cli: Cli, status: str = "failed") -> None:
         ["cancel", "j"],
         ["wait", "j"],
         ["watch", "j"],
-        ["retry", "j", "--row=2"],
-        ["resolve", "j", "--row=1", "--retry"],
+        ["show", "j"],
     ],
     ids=lambda arguments: arguments[0],
 )
 def test_commands_that_are_named_are_for_the_store_in_which_the_job_is(
     cli: Cli, arguments: list[str]
 ) -> None:
-    with JobService(cli.root) as service:
-        service.start_job("j")
     if arguments[0] != "cancel":
         assert cli("cancel", "j")[0] == 0
-    _, _, err = cli(*arguments)
-    named = re.findall(r"journal --root (\S+) retry j", err)
-    assert named == [str(cli.root)] * err.count("retry j")
+    _, out, err = cli(*arguments)
+    said = out + err
+    named = re.findall(r"journal --root (\S+) reopen j", said)
+    assert named == [str(cli.root)] * said.count("reopen j")
     assert named
 
 
@@ -237,7 +236,7 @@ def test_cancel_reaches_the_run_and_says_what_stays_undone(cli: Cli, run: OtherR
     assert (code, out) == (0, "")
     assert "j: cancelled; 2 of 5 rows are done, and 1 in flight, 2 failed" in err
     assert f"process {run.process.pid} on " in err
-    assert f"journal --root {cli.root} retry j" in err
+    assert f"journal --root {cli.root} reopen j" in err
     assert run.sees().startswith("cancelled processing")
     assert cli("cancel", "j") == (0, "", "j: is cancelled already\n")
 
@@ -249,10 +248,8 @@ def test_cancel_says_that_rows_are_in_flight_no_more_where_their_run_has_died(
     assert "rows are done, and 1 in flight when the run died, 2 failed" in cli("cancel", "j")[2]
 
 
-def test_a_paused_job_is_cancelled_and_a_pending_or_ended_one_is_not(cli: Cli) -> None:
-    assert cli("cancel", "j")[0] == 4
-    end_job(cli, "paused")
-    assert cli("cancel", "j")[0] == 0
+def test_a_job_that_was_never_run_is_cancelled_and_one_that_has_ended_is_not(cli: Cli) -> None:
+    assert "j: cancelled; 2 of 5 rows are done, and 1 pending, 2 failed" in cli("cancel", "j")[2]
     with JobService(cli.root) as service:
         service.create_job("K", job_id="k")
         service.start_job("k")
@@ -290,29 +287,176 @@ def test_retry_puts_back_the_rows_that_are_named(
     assert cli.statuses() == statuses.split()
 
 
-def test_retry_of_a_job_that_has_ended_makes_a_new_one(cli: Cli) -> None:
+def commits(cli: Cli) -> int:
+    return cli.journal().count(b'"crc"')
+
+
+def job(cli: Cli) -> Job:
+    with JobService(cli.root) as service:
+        found = service.get_job("j")
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("arguments", "count"),
+    [
+        (["retry", "j"], 2),
+        (["retry", "j", "--row", "2,3"], 2),
+        (["redo", "j", "--row", "2-5", "--yes"], 4),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_rows_of_a_job_that_has_ended_are_put_back_in_one_commit_which_reopens_it(
+    cli: Cli, arguments: list[str], count: int
+) -> None:
     end_job(cli)
-    assert cli("retry", "j")[:2] == (0, "j-retry")
+    before = commits(cli)
+    code, out, err = cli(*arguments)
+    assert (code, out) == (0, str(count))
+    assert f"j: {count} rows are pending again: run again what made it: ./ship" in err
+    assert commits(cli) == before + 1
+    assert (job(cli).status, job(cli).passes) == ("pending", 2)
+    assert job(cli).pending_count == 1 + count
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["retry", "j"], ["retry", "j", "--row=2"], ["redo", "j", "--row=5", "--yes"]],
+    ids=" ".join,
+)
+def test_rows_of_a_cancelled_job_stay_as_they_are_until_it_is_reopened(
+    cli: Cli, arguments: list[str]
+) -> None:
+    cli("cancel", "j")
     before = cli.journal()
-    for option in ("--row=2", "--error-code=E1"):
-        code, out, err = cli("retry", "j", option)
-        assert (code, out) == (4, "")
-        assert "job j is failed and stays as it is" in err
+    code, out, err = cli(*arguments)
+    assert (code, out) == (4, "")
+    assert "job j was cancelled: `journal reopen j` first; nothing was changed" in err
+    assert cli.journal() == before
+    code, _, err = cli("reopen", "j", "--reason", "the customer called")
+    assert code == 0
+    assert "j: reopened: pass 2\nj: 1 row is not done: no run of j has begun" in err
+    assert cli(*arguments)[0] == 0
+    assert "the customer called" in cli("log", "j")[1]
+
+
+def test_only_a_job_that_has_ended_is_reopened_and_by_no_one_while_a_run_works_on_it(
+    cli: Cli, run: OtherRun
+) -> None:
+    assert cli("reopen", "j")[0] == 4
+    cli("cancel", "j")
+    before = cli.journal()
+    code, _, err = cli("reopen", "j")
+    assert code == 5
+    assert f"process {run.process.pid} on " in err
+    assert cli.journal() == before
+    run.stop()
+    assert cli("reopen", "j")[0] == 0
+    before = cli.journal()
+    code, _, err = cli("reopen", "j")
+    assert code == 4
+    assert "only a job that has ended is reopened" in err
     assert cli.journal() == before
 
 
-def test_retry_of_a_job_that_has_not_ended_has_nothing_to_do_with_interrupted_rows(
+def test_what_may_have_taken_effect_is_retried_only_if_it_is_named(cli: Cli) -> None:
+    with JobService(cli.root) as service:
+        service.create_rows("j", [{"data": {"zip": "1"}}, {"data": {"zip": "1"}}])
+        service.fail_row("j:6", "lost", "m", unknown=True)
+        service.fail_row("j:7", "E1", "m")
+    code, out, err = cli("retry", "j", "--where", "zip=1")
+    assert (code, out) == (0, "1")
+    unknown = "1 row failed, and nobody knows whether it took effect: look, then name them"
+    assert unknown in err
+    assert cli.row(6).status == "failed"
+    assert cli("retry", "j")[1] == "2"
+    assert unknown in cli("retry", "j")[2]
+    assert cli.row(6).status == "failed"
+    assert cli("retry", "j", "--error-code", "lost")[:2] == (0, "1")
+
+
+@pytest.mark.parametrize("made_by", ["script", "command", "command of another copy"])
+def test_what_takes_rows_up_is_said_in_the_words_of_where_the_job_was_made(
+    cli: Cli, made_by: str
+) -> None:
+    root = "/elsewhere/jobs" if "another" in made_by else str(cli.root)
+    command = f"/usr/bin/journal --root {root} run in.csv --job j -- ./ship {{order}}"
+    resume = "/usr/bin/python3 ship.py" if made_by == "script" else command
+    with JobService(cli.root) as service:
+        service.start_job("j", resume_command=resume)
+        service.update_status("j", "failed")
+    _, _, err = cli("retry", "j")
+    assert "j: 2 rows are pending again: " in err
+    (shown,) = [line for line in cli("show", "j")[1].splitlines() if line.startswith("next")]
+    for text in (err, shown + cli("show", "j")[1]):
+        assert ("run the script again" in text) == (made_by == "script")
+        assert (command in text) == (made_by == "command")
+        assert ("`journal run` the same input again with --job j" in text) == ("another" in made_by)
+        assert "/elsewhere" not in text
+
+
+# --- redo
+
+
+def test_redo_does_completed_rows_again_under_their_keys_and_new_ones_if_so_said(cli: Cli) -> None:
+    assert cli("redo", "j", "--row", "5", "--reason", "wrong label", "--yes")[:2] == (0, "1")
+    row = cli.row(5)
+    assert (row.status, row.reason, row.idempotency_key) == ("pending", "wrong label", "j:5")
+    with JobService(cli.root) as service:
+        service.complete_row("j:5")
+    assert cli("redo", "j", "--row", "5", "--new-key", "--yes")[:2] == (0, "1")
+    assert cli.row(5).idempotency_key == "j:5#2"
+    assert "idempotency key j:5#2" in cli("log", "j", "--row", "5")[1]
+
+
+def test_redo_chooses_rows_by_number_code_data_and_version(cli: Cli) -> None:
+    with JobService(cli.root) as service:
+        service.create_rows("j", [{"data": {"zip": zip_}} for zip_ in ("1", "1", "2")])
+        service.start_job("j", version="v1")
+        service.complete_row("j:6")
+        service.skip_row("j:7")
+        service.complete_row("j:8")
+        service.update_status("j", "paused")
+
+    def redone(*options: str) -> str:
+        return cli("redo", "j", *options, "--yes")[1]
+
+    assert redone("--where", "zip=1", "--version", "v1", "--row", "1-6") == "1"
+    assert cli.row(6).status == "pending"
+    assert redone("--version", "v1") == "2"
+    assert redone("--version", "v1") == "0"
+    assert redone("--error-code", "E2") == "1"
+    assert cli("redo", "j", "--yes")[0] == 2
+
+
+def test_redo_does_nothing_if_one_of_the_rows_is_open(cli: Cli, run: OtherRun) -> None:
+    before = cli.journal()
+    code, out, err = cli("redo", "j", "--row", "1,5", "--yes")
+    assert (code, out) == (4, "")
+    assert "row j:1 is processing, which is not completed or failed or skipped" in err
+    assert cli.journal() == before
+
+
+def test_redo_asks_on_a_terminal_says_what_it_means_and_elsewhere_refuses_without_yes(
     cli: Cli,
 ) -> None:
-    code, _, err = cli("retry", "j", "--on-interrupted", "retry")
-    assert code == 2
-    assert "--on-interrupted is for a job that has ended, and j is pending" in err
-    with JobService(cli.root) as service:
-        service.start_job("j")
-    for option in ("--on-interrupted=retry", "--again"):
-        code, _, err = cli("retry", "j", option)
-        assert code == 2
-        assert "and j is interrupted" in err
+    before = cli.journal()
+    code, out, err = cli("redo", "j", "--row", "2-5")
+    assert (code, out) == (2, "")
+    assert (
+        "j: 4 rows are done again (2 failed, 1 skipped, 1 completed), with all that they do" in err
+    )
+    assert "nothing was changed: nobody is there to ask, so say --yes" in err
+    arguments = ("--root", str(cli.root), "redo", "j", "--row", "5")
+    code, shown = on_terminal(*arguments, columns=200, answer="n\n")
+    assert code == 4
+    assert "j: 1 row is done again (1 completed)" in shown
+    assert "nothing was changed" in shown
+    assert cli.journal() == before
+    code, shown = on_terminal(*arguments, columns=200, answer="y\n")
+    assert code == 0
+    assert cli.row(5).status == "pending"
 
 
 # --- skip
@@ -347,6 +491,42 @@ def test_skip_skips_the_rows_that_failed_with_a_code(cli: Cli) -> None:
         "skipped",
         "needs_review",
     ]
+
+
+def test_skip_skips_open_rows_by_their_data_and_none_that_needs_a_review(cli: Cli) -> None:
+    with JobService(cli.root) as service:
+        service.create_rows("j", [{"data": {"zip": "1"}}] * 3)
+        service.fail_row("j:7", "E", "m")
+        service.start_job("j")
+        service.start_row("j:8")
+        service.review_row("j:8", "E1", "look")
+    assert cli("skip", "j", "--where", "zip=1")[:2] == (0, "2")
+    assert cli.statuses()[5:] == ["skipped", "skipped", "needs_review"]
+    assert cli("skip", "j", "--where", "zip=1", "--row", "1-8")[:2] == (0, "1")
+    code, out, err = cli("skip", "j", "--where", "zap=1", "--row", "8")
+    assert (code, out) == (0, "0")
+    assert "no row of these is as was asked for" in err
+
+
+def test_a_column_that_no_row_has_is_said(cli: Cli) -> None:
+    with JobService(cli.root) as service:
+        service.create_rows("j", [{"data": {"zip": "1"}}])
+    for arguments in (["skip", "j"], ["retry", "j"], ["redo", "j", "--yes"]):
+        if arguments[0] != "skip":
+            with JobService(cli.root) as service:
+                service.fail_row("j:6", "E", "m") if arguments[0] == "retry" else None
+        code, out, err = cli(*arguments, "--where", "zap=1")
+        assert (code, out) == (0, "0")
+        assert "no row that was looked at has a column 'zap'; there are: zip" in err
+
+
+def test_a_failed_job_becomes_completed_as_its_last_row_is_settled(cli: Cli) -> None:
+    with JobService(cli.root) as service:
+        service.skip_row("j:1")
+    end_job(cli)
+    assert cli("skip", "j", "--row", "2")[2] == ""
+    assert "j: completed, for nothing is left to be done" in cli("skip", "j", "--row", "3")[2]
+    assert job(cli).status is JobStatus.COMPLETED
 
 
 def test_a_code_that_no_row_failed_with_is_said_and_changes_nothing(cli: Cli) -> None:
@@ -402,7 +582,7 @@ def test_resolve_fails_retries_and_skips_rows(review: Cli) -> None:
     assert review("resolve", "j", "--row", "1", *failed)[:2] == (0, "1")
     code, out, err = review("resolve", "j", "--row", "2", "--retry")
     assert (code, out) == (0, "1")
-    assert "run the job again" in err
+    assert "j: 1 row is pending again: run again what made it" in err
     assert review("resolve", "j", "--row", "3", "--skip", "--reason", "why")[:2] == (0, "1")
     assert review.statuses() == ["failed", "pending", "skipped", "skipped", "completed"]
     assert (review.row(1).error_code, review.row(1).error_message) == ("E9", "not there")
@@ -417,16 +597,25 @@ def test_resolve_does_nothing_if_one_of_the_rows_needs_no_review(review: Cli) ->
     assert review.journal() == before
 
 
-def test_resolve_works_in_a_job_that_has_ended_but_tries_nothing_again(review: Cli) -> None:
+def test_resolve_offers_in_a_job_that_has_ended_what_it_offers_in_others(review: Cli) -> None:
     end_job(review)
-    code, _, err = review("resolve", "j", "--row", "1", "--retry")
-    assert code == 4
-    assert f"journal --root {review.root} retry j --on-interrupted retry" in err
     assert review("resolve", "j", "--row", "1", "--completed")[0] == 0
     failed = ["--failed", "--error-code", "E", "--error-message", "m"]
     assert review("resolve", "j", "--row", "2", *failed)[0] == 0
-    assert review("resolve", "j", "--row", "3", "--skip")[0] == 0
-    assert review.statuses() == ["completed", "failed", "skipped", "skipped", "completed"]
+    assert job(review).passes == 1
+    assert review("resolve", "j", "--row", "3", "--retry")[:2] == (0, "1")
+    assert review.statuses() == ["completed", "failed", "pending", "skipped", "completed"]
+    assert (job(review).status, job(review).passes) == ("pending", 2)
+
+
+def test_resolve_retries_nothing_in_a_cancelled_job(review: Cli) -> None:
+    review("cancel", "j")
+    before = review.journal()
+    code, _, err = review("resolve", "j", "--row", "1", "--retry")
+    assert code == 4
+    assert "`journal reopen j` first" in err
+    assert review.journal() == before
+    assert review("resolve", "j", "--row", "1", "--completed")[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -477,7 +666,7 @@ def test_rows_are_named_by_numbers_and_ranges() -> None:
         ("40-12", "'40-12' is the wrong way round: say 12-40"),
     ],
 )
-@pytest.mark.parametrize("command", ["retry", "skip", "resolve"])
+@pytest.mark.parametrize("command", ["retry", "redo", "skip", "resolve"])
 def test_rows_that_cannot_be_named_so_are_refused(
     cli: Cli, command: str, text: str, words: str
 ) -> None:
@@ -525,14 +714,20 @@ def test_of_a_job_without_rows_none_is_there(cli: Cli) -> None:
     assert "job k has no row 1: it has none" in err
 
 
-@pytest.mark.parametrize("command", ["pause", "resume", "cancel", "retry", "skip", "resolve"])
+@pytest.mark.parametrize(
+    "command", ["pause", "resume", "cancel", "reopen", "retry", "redo", "skip", "resolve"]
+)
 def test_each_command_has_an_example_and_knows_a_job_that_is_not_there(
     cli: Cli, command: str
 ) -> None:
     code, out, _ = cli(command, "--help")
     assert code == 0
     assert f"Example: journal {command} " in " ".join(out.split())
-    options = {"skip": ["--row", "1"], "resolve": ["--row", "1", "--skip"]}.get(command, [])
+    options = {
+        "skip": ["--row", "1"],
+        "redo": ["--row", "1"],
+        "resolve": ["--row", "1", "--skip"],
+    }.get(command, [])
     code, _, err = cli(command, "none", *options)
     assert code == 4
     assert "there is no job 'none'" in err

@@ -16,6 +16,7 @@ from helpers_terminal import on_terminal
 
 from journal import JobService
 from journal.cli import main
+from journal.cli.jobs import duration_s
 from journal.cli.show import _throughput_text
 from journal.cli.throughput import (
     SAMPLE_ROWS,
@@ -27,6 +28,9 @@ from journal.cli.throughput import (
     time_left,
 )
 from journal.cli.when import moment
+from journal.format import JobRecord, JobReopenedRecord, JobStatusRecord
+from journal.index import Index
+from journal.jobs import job_of
 from journal.model import JobRow, RowStatus
 
 Capture = pytest.CaptureFixture[str]
@@ -145,10 +149,12 @@ def test_list_shows_the_newest_and_says_that_there_are_more(root: Path, capsys: 
 
 def test_the_fields_of_list_keep_their_names(root: Path, capsys: Capture) -> None:
     first = "id name status failed_rows pending_count needs_review_count total_cost_cents"
-    then = "started_at duration_s original_command description mode metadata retry_of total_rows"
-    last = "processed_rows successful_rows processing_count skipped_count error_code error_message"
-    end = "repaired hosts resume_command created_at completed_at updated_at"
-    names = f"{first} {then} {last} {end}".split()
+    then = "started_at duration_s original_command description mode metadata key retry_of passes"
+    last = "reopened_at total_rows processed_rows successful_rows processing_count skipped_count"
+    end = (
+        "error_code error_message repaired hosts resume_command created_at pass_started_at worked_s"
+    )
+    names = f"{first} {then} {last} {end} completed_at updated_at".split()
     assert list(as_json(root, capsys, "list")[0]) == names
     assert run(root, "list", "--csv") == 0
     assert capsys.readouterr().out.splitlines()[0] == ",".join(names)
@@ -313,7 +319,7 @@ def test_show_as_json_has_all_of_it(ended: Path, capsys: Capture) -> None:
     assert shown["needs_review_rows"] == "20-21,23"
     assert shown["processing_rows"] == ""
     assert shown["errors_partial"] is False
-    assert shown["retry_chain"] == ["ca"]
+    assert (shown["passes"], shown["reopened_at"]) == (1, [])
     assert shown["run_holder"] is None
     assert sum(shown["throughput"]["rows"]) == 18
 
@@ -333,14 +339,81 @@ def _paste(commands: list[str]) -> None:
 
 
 def test_the_commands_of_show_settle_an_ended_job(ended: Path, capsys: Capture) -> None:
-    commands = [each["command"] for each in as_json(ended, capsys, "show", "ca")["next"]]
-    words = [shlex.split(command)[3] for command in commands]
-    assert words == ["errors", "rows", "rows", "resolve", "retry"]
-    _paste(commands)
-    assert as_json(ended, capsys, "show", "ca")["needs_review_rows"] == ""
-    commands = [each["command"] for each in as_json(ended, capsys, "show", "ca")["next"]]
-    assert commands[-2] == f"journal --root {ended} show ca-retry"
-    _paste(commands[:-1])
+    found = as_json(ended, capsys, "show", "ca")["next"]
+    words = [shlex.split(each["command"])[3] for each in found[:-1]]
+    assert words == ["errors", "rows", "retry", "rows", *["resolve"] * 3]
+    again = "run again what made it, as job ca"
+    option = "Or both at once: with --retry-failed"
+    assert found[2]["why"] == f"failed rows are pending again; then {again}. {option}"
+    assert found[-1] == {
+        "command": "",
+        "why": f"39 rows are not done; {again}, which reopens it",
+    }
+    _paste([each["command"] for each in found[:5]])
+    shown = as_json(ended, capsys, "show", "ca")
+    assert (shown["status"], shown["passes"], shown["failed_rows"]) == ("pending", 2, 0)
+    assert shown["needs_review_rows"] == ""
+    assert shown["next"] == [{"command": "", "why": again}]
+
+
+def test_show_of_a_scripts_job_speaks_python(root: Path, capsys: Capture) -> None:
+    with JobService(root, sync="none") as service:
+        service.start_job("died", resume_command="python ship.py")
+        service.fail_row("died:2", "E", "m")
+    assert run(root, "show", "died") == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "Or both at once: with retry_failed=True" in out.replace("# ", "")
+    assert "run the script again, with the same input" in out.replace("# ", "")
+    assert "python ship.py" not in out.partition(" next ")[2]
+
+
+def test_show_of_a_cancelled_job_names_the_command_that_lets_it_go_on(
+    ended: Path, root: Path, capsys: Capture
+) -> None:
+    assert run(root, "cancel", "rests") == 0
+    first, then = as_json(root, capsys, "show", "rests")["next"]
+    assert first["command"] == f"journal --root {root} reopen rests"
+    assert then["why"] == "3 rows are not done; run again what made it, as job rests"
+    _paste([first["command"]])
+    assert as_json(root, capsys, "show", "rests")["passes"] == 2
+
+
+def test_a_jobs_duration_is_the_sum_of_its_passes(root: Path, capsys: Capture) -> None:
+    index = Index()
+
+    def at(minute: int) -> datetime:
+        return BEGIN + timedelta(minutes=minute)
+
+    def duration_of(state: str, minute: int) -> float | None:
+        index.last_at = at(minute)
+        return duration_s(job_of(index), state, at(minute))
+
+    index.set_job(JobRecord(format=1, id="j", name="J", at=at(0)))
+    assert duration_of("pending", 5) is None
+    index.set_job(JobStatusRecord(status="running", at=at(10)))
+    index.set_job(JobStatusRecord(status="paused", at=at(11)))
+    index.set_job(JobStatusRecord(status="running", at=at(12)))
+    assert duration_of("running", 13) == 3 * 60
+    index.set_job(JobStatusRecord(status="failed", at=at(14)))
+    assert duration_of("failed", 1000) == 4 * 60
+    index.set_job(JobStatusRecord(status="completed", at=at(900)))  # the last row, by hand
+    index.set_job(JobReopenedRecord(number=2, at=at(1000)))
+    assert duration_of("pending", 2000) == 4 * 60
+    index.set_job(JobStatusRecord(status="running", at=at(2000)))
+    assert duration_of("running", 2001) == 5 * 60
+    index.set_job(JobStatusRecord(status="completed", at=at(2003)))
+    assert duration_of("completed", 3000) == 7 * 60
+    job = job_of(index)
+    assert (job.started_at, job.completed_at) == (at(10), at(2003))
+    assert [job.pass_of(at(minute)) for minute in (0, 999, 1000, 3000)] == [1, 1, 2, 2]
+
+
+def test_show_says_which_pass_a_job_is_in(ended: Path, capsys: Capture) -> None:
+    assert run(ended, "show", "ca") == 0
+    assert "passes" not in capsys.readouterr().out
+    assert run(ended, "reopen", "ca") == 0
+    assert run(ended, "show", "ca") == 0
+    assert "passes      2, the last one since 20" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -379,49 +452,10 @@ def test_a_job_in_the_default_store_needs_no_root_in_its_commands(
 ) -> None:
     monkeypatch.setenv("JOURNAL_ROOT", str(ended))
     assert main(["show", "ca"]) == 0
-    assert "            journal retry ca --on-interrupted retry\n" in capsys.readouterr().out
+    assert "            journal retry ca\n" in capsys.readouterr().out
     monkeypatch.delenv("JOURNAL_ROOT")
     assert main(["show", str(ended / "ca")]) == 0
     assert f"  journal --root {ended} errors ca\n" in capsys.readouterr().out
-
-
-def test_show_adds_up_a_chain_of_retries(ended: Path, capsys: Capture) -> None:
-    with JobService(ended, sync="none") as service:
-        service.retry_job("ca", "retry")
-        service.start_job("ca-retry")
-        service.complete_row("ca-retry:2", cost_cents=50)
-        service.skip_row("ca-retry:3")
-        service.update_status("ca-retry", "cancelled")
-        service.retry_job("ca-retry")
-    expected = {"rows": 60, "completed": 2, "skipped": 1, "open": 57, "cost_cents": 150}
-    for job_id in ("ca", "ca-retry", "ca-retry-2"):
-        shown = as_json(ended, capsys, "show", job_id)
-        assert shown["retry_chain"] == ["ca", "ca-retry", "ca-retry-2"]
-        assert shown["retry_totals"] == expected
-    assert run(ended, "show", "ca-retry") == 0
-    out = capsys.readouterr().out
-    assert "retries     ca -> ca-retry (this) -> ca-retry-2" in out
-    assert "together: 2 completed, 1 skipped, 57 open of 60 rows, cost 1.50" in out
-
-
-def test_show_names_a_damaged_job_of_the_chain_and_shows_the_rest(
-    ended: Path, capsys: Capture
-) -> None:
-    with JobService(ended, sync="none") as service:
-        service.retry_job("ca", "retry")
-    _damaged(ended / "ca")
-    assert run(ended, "show", "ca-retry") == 0
-    captured = capsys.readouterr()
-    assert "status      pending" in captured.out
-    assert str(ended / "ca" / "journal.jsonl") in captured.err
-
-
-def test_show_of_a_retry_whose_first_job_was_deleted_says_so(ended: Path, capsys: Capture) -> None:
-    with JobService(ended, sync="none") as service:
-        service.retry_job("ca", "retry")
-        service.delete_job("ca")
-    assert run(ended, "show", "ca-retry") == 0
-    assert "retry of    ca, which is not here any more" in capsys.readouterr().out
 
 
 def test_show_ends_with_counts_that_awk_reads(ended: Path) -> None:

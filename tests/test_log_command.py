@@ -88,7 +88,7 @@ ALL = [
     ["started", "1", ""],
     ["completed", "1", '1Z999, cost 12.50, {"zip":"90000","n":[1]}'],
     ["failed", "2", r"E42: no such \x1b[31mzip\n\u202e"],
-    ["put back", "2", ""],
+    ["retried", "2", ""],
     ["started", "3", ""],
     ["review", "3", "lost: no answer"],
     ["skipped", "4", "a duplicate"],
@@ -103,6 +103,30 @@ def test_the_log_says_all_that_has_happened_in_words_oldest_first(run: Run) -> N
     code, out, err = run("log", "j")
     assert (code, err) == (0, "")
     assert parts(out) == ALL
+
+
+def test_passes_and_what_people_put_back_are_told_in_words(root: Path, run: Run) -> None:
+    with JobService(root, sync="none") as service:
+        service.start_job("j")
+        service.fail_row("j:5", "lost", "no answer", unknown=True)
+        service.update_status("j", "failed")
+        begin = service._history("j").end
+        service.reopen_job("j", "the carrier is back")
+        service.retry_row("j:5")
+        service.redo_row("j:1", "wrong label", new_key=True)
+        service.update_row_data("j:2", {"zip": "1"})
+        events = list(read_events(service._history("j"), begin))
+    assert [(event.kind, event.row_number, event.text) for event in events] == [
+        ("reopened", None, "pass 2: the carrier is back"),
+        ("retried", 5, ""),
+        ("redone", 1, "wrong label"),
+        ("changed", 1, "idempotency key j:1#2"),
+        ("changed", 2, "idempotency key j:2"),
+    ]
+    assert events[-1].details == {"data": {"zip": "1"}, "key": "j:2"}
+    assert {event.level for event in events} == {"INFO"}
+    assert "lost: no answer, whether it took effect is unknown" in run("log", "j", "--row", "5")[1]
+    assert "redone" in run("log", "j", "--row", "1", "--level", "info")[1]
 
 
 def test_the_times_of_the_log_are_local(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -644,7 +668,7 @@ def end_left_open(service: JobService) -> None:
     service.update_status("j", "completed")
 
 
-GO_ON = "to go on with what is not done: journal --root {root} retry j"
+GO_ON = "to go on with what is not done: "
 
 
 @pytest.mark.parametrize("command", ["watch", "wait"])
@@ -653,8 +677,20 @@ GO_ON = "to go on with what is not done: journal --root {root} retry j"
     [
         (end_completed, 0, "j: completed: 1 completed, 4 skipped"),
         (end_failed, 3, "j: failed: 1 completed, 2 skipped, 2 failed"),
-        (end_undone, 4, "j: cancelled: 1 completed, 2 skipped, 2 not done\n" + GO_ON),
-        (end_left_open, 4, "j: completed: 1 completed, 2 skipped, 2 not done\n" + GO_ON),
+        (
+            end_undone,
+            4,
+            "j: cancelled: 1 completed, 2 skipped, 2 not done\n"
+            + GO_ON
+            + "journal --root {root} reopen j",
+        ),
+        (
+            end_left_open,
+            4,
+            "j: completed: 1 completed, 2 skipped, 2 not done\n"
+            + GO_ON
+            + "run again what made it: ship --state CA, as job j",
+        ),
     ],
     ids=["completed", "failed", "undone", "left open"],
 )

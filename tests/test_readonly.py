@@ -119,13 +119,13 @@ def test_what_may_only_be_read_is_read(store: ReadOnlyStore) -> None:
         print([(row.data["n"], row.status.value) for row in service.get_rows(job_id)])
         print(service.get_row(job_id + ":1").tracking_number)
         print(service.get_job_summary(job_id)["total_cost_cents"], service.run_holder(job_id))
-        print(service.list_interrupted_jobs(), service.get_retry(job_id))
+        print(service.list_interrupted_jobs(), service.get_job(job_id).passes)
     """) == [
         "paused ['ended', 'kept', 'torn']",
         "[(1, 'completed'), (2, 'pending'), (3, 'pending')]",
         "T-1",
         "5 None",
-        "[] None",
+        "[] 1",
     ]
     assert store.content() == before
 
@@ -194,7 +194,7 @@ def test_the_commands_that_write_say_in_one_line_that_nothing_may_be_written(
     retried = store.command_line("retry", ENDED)
     assert (new.returncode, retried.returncode) == (2, 1)
     assert "cannot be used as a store of jobs" in new.stderr
-    assert f"{ENDED}/journal.jsonl: " in retried.stderr
+    assert f"{ENDED}/run.lock: " in retried.stderr  # held while the job is reopened
     for done in (new, retried):
         assert done.stderr.count("\n") == 1
         assert done.stdout == ""

@@ -33,6 +33,8 @@ _COMMANDS = {
     "pack": "journal.cli.transfer",
     "pause": "journal.cli.control",
     "pull": "journal.cli.transfer",
+    "redo": "journal.cli.settle",
+    "reopen": "journal.cli.control",
     "repair": "journal.cli.repair",
     "report": "journal.cli.report",
     "resolve": "journal.cli.settle",

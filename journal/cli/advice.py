@@ -5,13 +5,58 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
+from journal.cli.jobs import holder_text
 from journal.errorgroups import Numbers
 from journal.model import TERMINAL_STATUSES, Job, JobStatus, RunHolder
 from journal.redact import REDACTED
 from journal.text import counted
 
 _PASTED_RANGES = 12
+
+
+class NextStart(NamedTuple):
+    """How the next run of a job is started: a ``command`` to paste (or ""), and that in ``words``."""
+
+    command: str
+    words: str
+    is_script: bool = False
+
+    @property
+    def text(self) -> str:
+        return f"{self.words}: {self.command}" if self.command else self.words
+
+    def option(self, name: str, *values: str) -> str:
+        """How an option of the run is written there, with what may be said for it."""
+        if self.is_script:
+            return f"{name}={' or '.join(map(repr, values)) or True}"
+        return f"--{name.replace('_', '-')} {' or '.join(values)}".rstrip()
+
+
+def next_start(job: Job, root: Path) -> NextStart:
+    """In the words of where the job was made, and for the store ``root``: never for another copy."""
+    again = job.resume_command or ""
+    if job.started_at is None and not again:
+        program = f'journal.open_job("{root / job.id}").run(...)'
+        how = f"`journal run` the same input with --job {job.id}, or in Python {program}"
+        return NextStart("", f"no run of {job.id} has begun: {how}")
+    if " --root " in again and " run " in again:
+        if f" --root {shlex.quote(str(root))} run " in again:
+            return NextStart(again, "run it again")
+        return NextStart("", f"`journal run` the same input again with --job {job.id}")
+    if again and again != REDACTED:
+        return NextStart("", "run the script again", is_script=True)
+    command = job.original_command
+    made_by = f": {command}" if command and command != REDACTED else ""
+    return NextStart("", f"run again what made it{made_by}, as job {job.id}")
+
+
+def taken_up(job: Job, holder: RunHolder | None, root: Path) -> str:
+    """What takes up the pending rows of a job that hasn't ended."""
+    if holder is None:
+        return next_start(job, root).text
+    return f"{holder_text(holder)} takes them up"
 
 
 def advice(
@@ -28,62 +73,62 @@ def advice(
     the rows of the statuses processing and needs_review.
     """
     found: list[tuple[str, str]] = []
+    start = next_start(job, root)
     ended = job.status in TERMINAL_STATUSES
-    again = job.resume_command or ""
-    elsewhere = " --root " in again and f" --root {shlex.quote(str(root))} run " not in again
-    if again == REDACTED or elsewhere:  # of the copy that this one was made of
-        again = ""
-    how = "this goes on with it" if again else f"run again what made it, as job {job.id}"
+    if ended and holder is not None and job.processing_count:
+        in_flight = counted(job.processing_count, "row|rows in flight")
+        return [(command("wait", job.id), f"its run has {in_flight}: wait for its end")]
+    open_rows = job.pending_count + job.processing_count
+    if job.status is JobStatus.CANCELLED and (
+        open_rows or job.failed_rows or job.needs_review_count
+    ):
+        found.append((command("reopen", job.id), "it was cancelled: if it is to go on, first this"))
     if job.failed_rows:
         found.append((command("errors", job.id), "what went wrong, with all rows"))
         found.append((command("rows", job.id, "--status", "failed"), "those rows"))
-        if job.status is not JobStatus.CANCELLED:
-            then = "the run takes them up" if holder else "then run the job again"
-            found.append((command("retry", job.id), f"failed rows are pending again; {then}"))
-    if job.status is JobStatus.PENDING and holder is None:
-        found.append(first_run(job, root))
-        return found
-    if ended and holder is not None and job.processing_count:
-        in_flight = counted(job.processing_count, "row|rows in flight")
-        found.append((command("wait", job.id), f"its run has {in_flight}: wait for its end"))
-        return found
+        found.append((command("retry", job.id), _retry(start, holder)))
     if job.needs_review_count:
         found += _review(job, doubtful["needs_review"], command)
     if state == "interrupted":
+        in_flight = counted(job.processing_count, "row|rows in flight")
+        policies = start.option("on_interrupted", "review", "retry", "fail")
         why = (
-            f"its run died with {counted(job.processing_count, 'row|rows in flight')}; {how}, with the "
-            "same input; --on-interrupted review (the default), retry or fail says what becomes of "
-            f"{'that row' if job.processing_count == 1 else 'those rows'}"
+            f"its run died with {in_flight}; {start.words}, with the same input; {policies} (default: "
+            f"review) says what becomes of {'that row' if job.processing_count == 1 else 'those rows'}"
         )
-        found.append((again, why))
+        found.append((start.command, why))
     elif job.status is JobStatus.PAUSED and holder is not None:
         found.append((command("resume", job.id), "the run that waits goes on"))
     elif job.status is JobStatus.PAUSED:
-        found.append((again, f"no run waits; {how}, with the same input"))
-    elif ended and job.pending_count:
-        found.append((command("reopen", job.id), "it goes on with its pending rows"))
+        found.append((start.command, f"no run waits; {start.words}, with the same input"))
+    elif job.status is JobStatus.PENDING and holder is None:
+        found.append((start.command, start.words))
+    elif ended and open_rows:
+        rows = counted(open_rows, "row|rows is|are not done")
+        reopens = "" if job.status is JobStatus.CANCELLED else ", which reopens it"
+        found.append((start.command, f"{rows}; {start.words}{reopens}"))
     return found
 
 
-def first_run(job: Job, root: Path) -> tuple[str, str]:
-    """The command (or "") that runs a job which was never run, and what it is for."""
-    program = f'journal.open_job("{root / job.id}").run(...)'
-    how = f"`journal run` the same input with --job {job.id}, or in Python {program}"
-    return "", f"no run of {job.id} has begun: {how}"
+def _retry(start: NextStart, holder: RunHolder | None) -> str:
+    """What `journal retry` is for."""
+    if holder is not None:
+        return "failed rows are pending again; the run takes them up"
+    option = start.option("retry_failed")
+    return f"failed rows are pending again; then {start.words}. Or both at once: with {option}"
 
 
 def _review(job: Job, numbers: Numbers, command: Callable[..., str]) -> list[tuple[str, str]]:
     """How rows that need a review are settled, once somebody has looked."""
     rows = numbers.text(",", _PASTED_RANGES) if numbers.is_shown_by(_PASTED_RANGES) else "ROWS"
     resolve = ("resolve", job.id, "--row", rows)
-    found = [
+    failed = ("--failed", "--error-code", "CODE", "--error-message", "TEXT")
+    return [
         (
             command("rows", job.id, "--status", "needs_review"),
             f"{counted(job.needs_review_count, 'row|rows')} may have taken effect: look, then say",
         ),
         (command(*resolve, "--completed"), "they have"),
+        (command(*resolve, "--retry"), "they have not: try them again"),
+        (command(*resolve, *failed), "they have not, and stay failed"),
     ]
-    found.append((command(*resolve, "--retry"), "they have not: try them again"))
-    failed = ("--failed", "--error-code", "CODE", "--error-message", "TEXT")
-    found.append((command(*resolve, *failed), "they have not, and stay failed"))
-    return found

@@ -1,4 +1,4 @@
-"""`journal pause`, `resume` and `cancel`.
+"""`journal pause`, `resume`, `cancel` and `reopen`.
 
 They write to the journal, as any process may; a run that works on the job reads it there and obeys.
 """
@@ -9,7 +9,7 @@ import os
 
 import click
 
-from journal.cli.advice import first_run
+from journal.cli.advice import next_start, taken_up
 from journal.cli.exits import Refused
 from journal.cli.jobs import existing_job, find_job, holder_text, job_argument, spoken
 from journal.cli.output import tell
@@ -80,24 +80,20 @@ def resume_command(ctx: click.Context, job: str) -> None:
 
 
 def _nobody_waits(service: JobService, job: Job) -> Refused:
+    start = next_start(job, service.root)
     if job.status is JobStatus.PENDING:
-        command, why = first_run(job, service.root)
-        return Refused(f"{why}{command and ': '}{command}")
-    again = job.resume_command or job.original_command
-    made_by = f": {again}" if again else ""
-    return Refused(
-        f"no run waits for job {job.id}, which stays as it is; to go on, run again what made it{made_by}"
-    )
+        return Refused(start.text)
+    return Refused(f"no run waits for job {job.id}, which stays as it is; to go on, {start.text}")
 
 
-@click.command("cancel")
+@click.command("cancel", short_help="End a job before all of its rows are done.")
 @job_argument
 @click.pass_context
 def cancel_command(ctx: click.Context, job: str) -> None:
-    """End a job for good before all of its rows are done.
+    """End a job before all of its rows are done, or before it was ever run.
 
     A run that works on it starts nothing more; what it has in flight goes on to its end, and is
-    recorded. `journal retry` makes a new job of what stays undone.
+    recorded. Nothing goes on with it, by mistake too, until `journal reopen` says so.
 
     Example: journal cancel ship-orders
     """
@@ -122,4 +118,27 @@ def cancel_command(ctx: click.Context, job: str) -> None:
     if holder is not None:
         tell(f"{job_id}: {holder_text(holder)} starts no more rows and ends those in flight")
     if text:
-        tell(f"to go on with what is undone: {spoken(ctx, service)('retry', job_id)}")
+        tell(f"to go on with what is undone: {spoken(ctx, service)('reopen', job_id)}")
+
+
+@click.command("reopen", short_help="Put a job that has ended back, to be gone on with.")
+@job_argument
+@click.option("--reason", help="Why.")
+@click.pass_context
+def reopen_command(ctx: click.Context, job: str, reason: str | None) -> None:
+    """Put a job that has ended back to pending: its next pass begins. Its rows stay as they are.
+
+    Only a cancelled job needs it: `journal retry`, `journal redo` and a run with new or pending
+    rows reopen others by themselves.
+
+    Example: journal reopen ship-orders --reason "the warehouse is back"
+    """
+    service, job_id = find_job(ctx.obj, job)
+    with service:
+        found = service.reopen_job(job_id, reason)
+        tell(f"{job_id}: reopened: pass {found.passes}")
+        if found.pending_count or found.processing_count:
+            rows = counted(found.pending_count + found.processing_count, "row|rows is|are not done")
+            tell(f"{job_id}: {rows}: {taken_up(found, None, service.root)}")
+        else:
+            tell(f"{job_id}: no row is pending: `journal retry` and `journal redo` put rows back")

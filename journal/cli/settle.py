@@ -1,19 +1,24 @@
-"""`journal retry`, `skip` and `resolve`: a person's word on rows, each call one commit."""
+"""`journal retry`, `redo`, `skip` and `resolve`: a person's word on rows, each call one commit."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections import Counter
+from collections.abc import Callable, Collection
 from typing import Any
 
 import click
 import msgspec
 
-from journal.cli.exits import Refused
-from journal.cli.jobs import existing_job, find_job, holder_text, job_argument
+from journal.cli.advice import taken_up
+from journal.cli.exits import EXIT_OK, EXIT_REFUSED, Refused
+from journal.cli.jobs import existing_job, find_job, job_argument
 from journal.cli.output import tell
-from journal.cli.rows import parse_rows, rows_of
+from journal.cli.rows import parse_rows
+from journal.cli.where import Selection, row_options
+from journal.errorgroups import Numbers
 from journal.format import MAX_DEPTH
-from journal.model import JobRow, RowStatus
+from journal.model import Job, JobRow, JobStatus, RowStatus
 from journal.service import JobService
 from journal.text import counted
 from journal.values import DECODE_ERRORS, nests_deeper_than
@@ -21,122 +26,186 @@ from journal.values import DECODE_ERRORS, nests_deeper_than
 
 @click.command("retry", short_help="Put failed rows back, to be tried again.")
 @job_argument
-@click.option("--row", "rows", callback=parse_rows, help="Only these rows, such as 5,12-40.")
-@click.option("--error-code", help="Only rows that failed with this code.")
+@row_options
 @click.pass_context
-def retry_command(
-    ctx: click.Context, job: str, rows: list[range] | None, error_code: str | None
-) -> None:
+def retry_command(ctx: click.Context, job: str, selection: Selection) -> None:
     """Put failed rows back to pending, and reopen the job if it has ended; print their number.
 
-    All failed rows but those of which nobody knows whether they took effect, or those that are
-    named; skipped rows do if they are named. A run in progress takes them up.
+    All failed rows, or those that are meant; with --row skipped ones too, and of a lone --row all
+    or none. A row that failed so that nobody knows whether it took effect is put back only if it is
+    named by --row or --error-code: look before. A run in progress takes them up.
 
     Example: journal retry ship-orders
     """
     service, job_id = find_job(ctx.obj, job)
+    left = 0
     with service:
-        if rows is None and error_code is None:
+        _check_not_cancelled(existing_job(service, job_id))
+        if selection.is_empty:
             count = service.retry_failed_rows(job_id)
+            left = existing_job(service, job_id).failed_rows
+            if not count and not left:
+                tell(f"{job_id}: no row has failed")
         else:
-            count = _retry_some(service, job_id, rows, error_code)
+            is_named = selection.ranges is not None or selection.error_code is not None
+
+            def retry(row: JobRow) -> bool:
+                nonlocal left
+                if row.unknown and not is_named:
+                    left += 1
+                    return False
+                service.retry_row(row.id)
+                return True
+
+            named = (RowStatus.FAILED, RowStatus.SKIPPED)
+            count = _change(service, job_id, selection, named, (RowStatus.FAILED,), retry)
         click.echo(count)
-        if count:
-            holder = service.run_holder(job_id)
-            then = f"{holder_text(holder)} takes them up" if holder else "run the job again"
-            tell(f"{job_id}: {counted(count, 'row|rows is|are pending again')}: {then}")
+        if left:
+            rows = counted(left, "row|rows failed, and nobody knows whether it|they took effect")
+            tell(f"{job_id}: {rows}: look, then name them by --row or --error-code")
+        _tell_pending(service, job_id, count)
 
 
-def _retry_some(
-    service: JobService, job_id: str, rows: list[range] | None, error_code: str | None
+@click.command("redo", short_help="Do rows again, completed ones too.")
+@job_argument
+@row_options
+@click.option("--version", metavar="V", help="Rows whose outcome is of this version.")
+@click.option("--new-key", is_flag=True, help="Under new idempotency keys.")
+@click.option("--reason", help="Why they are done again.")
+@click.option("-y", "--yes", is_flag=True, help="Don't ask.")
+@click.pass_context
+def redo_command(
+    ctx: click.Context,
+    job: str,
+    selection: Selection,
+    new_key: bool,
+    reason: str | None,
+    yes: bool,
 ) -> int:
-    if error_code is not None:
-        return _change_failed(
-            service, job_id, rows, error_code, lambda row: service.retry_row(row.id)
-        )
-    allowed = (RowStatus.FAILED, RowStatus.SKIPPED)
-    return _change(service, job_id, rows or [], allowed, lambda row: service.retry_row(row.id))
+    """Put rows that are completed, failed or skipped back to pending: what they do is done again.
+
+    All that are meant, or none; the job is reopened if it has ended. What they cost stays spent, and
+    their earlier outcomes stay in the log. A far side that honours idempotency keys answers as it
+    did before, unless --new-key gives them others. Asks before; where nobody can answer it refuses,
+    unless --yes is given. Prints their number.
+
+    Example: journal redo ship-orders --version prompt-2 --reason "wrong labels"
+    """
+    if selection.is_empty:
+        raise click.UsageError("say which rows: by --row, --error-code, --where or --version")
+    service, job_id = find_job(ctx.obj, job)
+    ended = (RowStatus.COMPLETED, RowStatus.FAILED, RowStatus.SKIPPED)
+    with service:
+        _check_not_cancelled(existing_job(service, job_id))
+        asked_for = Numbers()
+        statuses: Counter[str] = Counter()
+        for row in selection.rows(service, job_id, ended, ended):
+            asked_for.add(row.row_number)
+            statuses[row.status.value] += 1
+        if asked_for.count and not yes and not _is_confirmed(job_id, statuses, new_key=new_key):
+            return EXIT_REFUSED
+        redone = Numbers()
+
+        def redo(row: JobRow) -> bool:
+            redone.add(row.row_number)
+            service.redo_row(row.id, reason, new_key=new_key)
+            return True
+
+        with service.batch(job_id):
+            count = _change(service, job_id, selection, ended, ended, redo)
+            if redone.text() != asked_for.text():
+                raise Refused(f"rows of {job_id} have changed meanwhile; nothing was changed")
+        click.echo(count)
+        _tell_pending(service, job_id, count)
+    return EXIT_OK
 
 
-def _change_failed(
-    service: JobService,
-    job_id: str,
-    ranges: list[range] | None,
-    error_code: str,
-    change: Callable[[JobRow], object],
-) -> int:
-    """Change, in one commit, the rows that failed with this code, of these or (None) of all."""
-    count = 0
-    with service.batch(job_id):
-        failed = service.get_failed_rows(job_id)
-        every = service.get_rows(job_id)
-        chosen = iter(failed) if ranges is None else rows_of(job_id, every, ranges)
-        for row in chosen:
-            if row.status is RowStatus.FAILED and row.error_code == error_code:
-                change(row)
-                count += 1
-    if not count:
-        which = "row" if ranges is None else "row of these"
-        tell(
-            f"{job_id}: no {which} failed with code {error_code!r}: `journal errors {job_id}` names "
-            "the codes"
+def _is_confirmed(job_id: str, statuses: Counter[str], *, new_key: bool) -> bool:
+    """Whether somebody says that these rows are to be done again. Refused if nobody can."""
+    rows = counted(statuses.total(), "row|rows is|are done again")
+    some = ", ".join(f"{count} {status}" for status, count in statuses.items())
+    keys = (
+        "under new idempotency keys: no far side knows that it did the same before"
+        if new_key
+        else "under the idempotency keys that they had: a far side that honours keys answers as before"
+    )
+    tell(f"{job_id}: {rows} ({some}), with all that they do, {keys}; what they cost stays spent")
+    if not sys.stdin.isatty():
+        raise click.UsageError("nothing was changed: nobody is there to ask, so say --yes")
+    if click.confirm("Do them again?", err=True):
+        return True
+    tell("nothing was changed")
+    return False
+
+
+def _check_not_cancelled(job: Job) -> None:
+    if job.status is JobStatus.CANCELLED:
+        raise Refused(
+            f"job {job.id} was cancelled: `journal reopen {job.id}` first; nothing was changed"
         )
-    return count
+
+
+def _tell_pending(service: JobService, job_id: str, count: int) -> None:
+    """What becomes of rows that are pending again."""
+    if count:
+        then = taken_up(existing_job(service, job_id), service.run_holder(job_id), service.root)
+        tell(f"{job_id}: {counted(count, 'row|rows is|are pending again')}: {then}")
 
 
 @click.command("skip", short_help="Skip rows that need nothing done.")
 @job_argument
-@click.option("--row", "rows", callback=parse_rows, help="Row numbers, such as 5,12-40.")
-@click.option("--error-code", help="Rows that failed with this code; with --row: only of those.")
+@row_options
 @click.option("--reason", help="Why they need nothing done.")
 @click.pass_context
-def skip_command(
-    ctx: click.Context,
-    job: str,
-    rows: list[range] | None,
-    error_code: str | None,
-    reason: str | None,
-) -> None:
-    """Skip rows that are pending, failed or need a review: all that --row names, or none.
+def skip_command(ctx: click.Context, job: str, selection: Selection, reason: str | None) -> None:
+    """Skip rows that are pending or failed, or named by number and need a review; print their number.
 
-    With --error-code, those that failed so. Prints how many there were.
+    All that a lone --row names, or none. With --error-code those that failed so.
 
     Example: journal skip ship-orders --row 5,12-40 --reason "the customer has cancelled"
     """
-    if rows is None and error_code is None:
-        raise click.UsageError("say which rows: by --row, by --error-code, or by both")
+    if selection.is_empty:
+        raise click.UsageError("say which rows: by --row, --error-code or --where")
     service, job_id = find_job(ctx.obj, job)
-    allowed = (RowStatus.PENDING, RowStatus.FAILED, RowStatus.NEEDS_REVIEW)
+    found = (RowStatus.PENDING, RowStatus.FAILED)
 
-    def skip(row: JobRow) -> object:
-        return service.skip_row(row.id, reason)
+    def skip(row: JobRow) -> bool:
+        service.skip_row(row.id, reason)
+        return True
 
     with service:
-        if error_code is None:
-            click.echo(_change(service, job_id, rows or [], allowed, skip))
-        else:
-            click.echo(_change_failed(service, job_id, rows, error_code, skip))
+        before = existing_job(service, job_id)
+        named = (*found, RowStatus.NEEDS_REVIEW)
+        click.echo(_change(service, job_id, selection, named, found, skip))
+        _tell_completed(service, before)
 
 
 def _change(
     service: JobService,
     job_id: str,
-    ranges: list[range],
-    allowed: tuple[RowStatus, ...],
-    change: Callable[[JobRow], object],
+    selection: Selection,
+    named: Collection[RowStatus],
+    found: Collection[RowStatus],
+    change: Callable[[JobRow], bool],
 ) -> int:
-    """Change the rows in one commit, or none if one of them has another status."""
-    count = 0
+    """Call ``change`` for the rows that are meant, in one commit; for how many it has said True."""
+    count = seen = 0
     with service.batch(job_id):
-        for row in rows_of(job_id, service.get_rows(job_id), ranges):
-            if row.status not in allowed:
-                raise Refused(
-                    f"row {row.id} is {row.status}, which is not {' or '.join(allowed)}; nothing "
-                    "was changed, of any row"
-                )
-            change(row)
-            count += 1
+        for row in selection.rows(service, job_id, named, found):
+            seen += 1
+            count += change(row)
+    if not seen:
+        for text in selection.why_none(job_id):
+            tell(f"{job_id}: {text}")
     return count
+
+
+def _tell_completed(service: JobService, before: Job) -> None:
+    """Say so if a failed job has become completed, for the last of its rows was settled."""
+    if before.status is JobStatus.FAILED:
+        job = existing_job(service, before.id)
+        if job.status is JobStatus.COMPLETED:
+            tell(f"{job.id}: completed, for nothing is left to be done")
 
 
 # What may be said of each way to settle a row.
@@ -176,7 +245,9 @@ def resolve_command(ctx: click.Context, /, job: str, rows: list[range], **given:
     how = _how(given)
     service, job_id = find_job(ctx.obj, job)
     with service:
-        existing_job(service, job_id)
+        before = existing_job(service, job_id)
+        if how == "retry":
+            _check_not_cancelled(before)
         details = {name: given[name] for name in _DETAILS[how]}
         if details.get("result") is not None:
             details["result"] = _json_or_text(details["result"])
@@ -186,11 +257,17 @@ def resolve_command(ctx: click.Context, /, job: str, rows: list[range], **given:
             "retry": service.retry_row,
             "skip": service.skip_row,
         }
+
+        def settle(row: JobRow) -> bool:
+            changes[how](row.id, **details)
+            return True
+
         allowed = (RowStatus.NEEDS_REVIEW,)
-        count = _change(service, job_id, rows, allowed, lambda row: changes[how](row.id, **details))
+        count = _change(service, job_id, Selection(rows), allowed, allowed, settle)
         click.echo(count)
-        if how == "retry" and service.run_holder(job_id) is None:
-            tell(f"{job_id}: {counted(count, 'row|rows is|are pending')}: run the job again")
+        _tell_completed(service, before)
+        if how == "retry":
+            _tell_pending(service, job_id, count)
 
 
 def _how(given: dict[str, Any]) -> str:

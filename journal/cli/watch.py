@@ -7,12 +7,14 @@ from time import monotonic
 
 import click
 
+from journal.cli.advice import next_start
 from journal.cli.follow import follow_job
 from journal.cli.jobs import existing_job, find_job, job_argument, spoken
 from journal.cli.output import tell
 from journal.cli.progress import Progress
 from journal.cli.when import Seconds
-from journal.model import Job, job_exit_code
+from journal.model import Job, JobStatus, job_exit_code
+from journal.service import JobService
 
 EXIT_TIMED_OUT = 124  # as of timeout(1)
 
@@ -35,7 +37,7 @@ def watch_command(ctx: click.Context, job: str) -> int:
         for seen in follow_job(service, job_id, tell=progress.tell):
             found = seen.job
             progress.show(found, seen.state)
-    return _outcome(found, spoken(ctx, service))
+    return _outcome(found, service, spoken(ctx, service))
 
 
 @click.command("wait", short_help="Wait until a job ends; the exit code says how.")
@@ -64,10 +66,10 @@ def wait_command(ctx: click.Context, job: str, timeout_s: float | None) -> int:
         if not seen.ended and timeout_s is not None and monotonic() - begin_s >= timeout_s:
             tell(f"{job_id}: has not ended after {timeout_s:g} s; it is {seen.state}")
             return EXIT_TIMED_OUT
-    return _outcome(found, spoken(ctx, service))
+    return _outcome(found, service, spoken(ctx, service))
 
 
-def _outcome(job: Job, command: Callable[..., str]) -> int:
+def _outcome(job: Job, service: JobService, command: Callable[..., str]) -> int:
     """Say how a job has ended; its exit code is that of a run that has ended it so."""
     counts = {
         "completed": job.successful_rows,
@@ -79,5 +81,7 @@ def _outcome(job: Job, command: Callable[..., str]) -> int:
     text = ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "no rows"
     tell(f"{job.id}: {job.status}: {text}")
     if counts["not done"]:
-        tell(f"to go on with what is not done: {command('retry', job.id)}")
+        start = next_start(job, service.root)
+        how = command("reopen", job.id) if job.status is JobStatus.CANCELLED else start.text
+        tell(f"to go on with what is not done: {how}")
     return job_exit_code(job)
