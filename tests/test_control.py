@@ -226,6 +226,7 @@ def test_a_job_that_has_ended_is_not_resumed(cli: Cli) -> None:
     code, _, err = cli("resume", "j")
     assert code == 4
     assert "'failed' to 'running'" in err
+    assert "it has ended: `journal reopen` puts it back to pending" in err
 
 
 # --- cancel

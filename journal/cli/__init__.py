@@ -16,6 +16,7 @@ from journal.cli.exits import (
     EXIT_INTERRUPTED,
     EXIT_OK,
     EXIT_UNEXPECTED,
+    error_text,
     exit_code_of,
 )
 from journal.cli.jobs import DEFAULT_ROOT
@@ -153,7 +154,7 @@ def main(arguments: list[str] | None = None) -> int:
         tell("interrupted")
         return EXIT_INTERRUPTED
     except JournalError as error:
-        tell(f"journal: {error}")
+        tell(f"journal: {error_text(error)}")
         return exit_code_of(error)
     except OSError as error:
         tell(f"journal: {error}")

@@ -30,9 +30,9 @@ def report_command(
 ) -> None:
     """Write one HTML page about JOB, to be sent to somebody: it needs nothing but itself.
 
-    Counts, throughput and latency over time, errors by code, the rows that failed or need a review,
-    and the jobs it is a retry of. The page loads nothing from anywhere. It shows data of the rows:
-    look at it before you send it, and hide what isn't for others with --redact.
+    Counts, throughput and latency over time, errors by code, and the rows that failed or need a
+    review. The page loads nothing from anywhere. It shows data of the rows: look at it before you
+    send it, and hide what isn't for others with --redact.
 
     Example: journal report ship-ca -o report.html --redact email
     """
