@@ -68,7 +68,8 @@ def export_rows(
     ``journal_`` in the whole export. ``data_only`` leaves the journal's out. ``statuses`` limits
     the rows; ``redact`` names the fields, beside the service's own, whose values become
     "[REDACTED]": of the data and results at any depth, and error_code, error_message, reason,
-    tracking_number, label_path, cost_cents and result. What else the journal knows is never hidden.
+    tracking_number, label_path, cost_cents, result and idempotency_key. What else the journal knows
+    is never hidden.
 
     ``out`` is a path, or for the formats in STREAMED a binary stream. A path gets the whole
     export, synced, or stays as it was; one that is there is refused without ``force``. The format

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 from helpers_terminal import on_terminal
 
@@ -437,6 +438,22 @@ def test_redo_does_nothing_if_one_of_the_rows_is_open(cli: Cli, run: OtherRun) -
     assert (code, out) == (4, "")
     assert "row j:1 is processing, which is not completed or failed or skipped" in err
     assert cli.journal() == before
+
+
+def test_redo_does_nothing_if_other_rows_are_meant_than_when_it_asked(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(*_: object, **__: object) -> bool:
+        with JobService(cli.root) as service:
+            service.fail_row("j:1", "E1", "m")
+        return True
+
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+    monkeypatch.setattr(click, "confirm", answer)
+    code, out, err = cli("redo", "j", "--error-code", "E1")
+    assert (code, out) == (4, "")
+    assert "rows of j have changed meanwhile; nothing was changed" in err
+    assert cli.statuses()[:3] == ["failed", "failed", "failed"]
 
 
 def test_redo_asks_on_a_terminal_says_what_it_means_and_elsewhere_refuses_without_yes(
