@@ -9,7 +9,7 @@ from journal.format import RowStatusRecord
 from journal.history import Entry
 from journal.model import JobRow
 from journal.redact import redacted_members
-from journal.timings import Attempts
+from journal.timings import Outcomes
 
 
 class Numbers:
@@ -104,20 +104,18 @@ def group_attempts(
     failed without being started is in a group only in a history that never says that one was.
     """
     groups: dict[tuple[str, str | None], tuple[ErrorGroup, array[int]]] = {}
-    attempts = Attempts()
+    outcomes = Outcomes()
     timed = False
     for entry in history:
-        outcome, of_version = attempts.of(entry.record)
-        if outcome is None:
+        outcome, record = outcomes.of(entry.record), entry.record
+        if outcome is None or not isinstance(record, RowStatusRecord):
             continue
         if outcome.started_at is not None and not timed:
             timed = True
             groups.clear()
-        record = entry.record
-        assert isinstance(record, RowStatusRecord)
         if record.error_code is None or (timed and outcome.started_at is None):
             continue
-        if version in (None, of_version):
+        if version in (None, outcome.version):
             record = redacted_members(record, names)
             key = (outcome.status, record.error_code)
             if key not in groups:

@@ -24,6 +24,7 @@ class Outcome(NamedTuple):
     ``status`` is "repeated" for a try that failed and after which the row was put back, else that
     of the row. ``started_at`` is when the try began; None if the row was not in processing, so that
     there was no try. ``is_cut``: its run died in it, so that nobody knows when it ended.
+    ``version`` is that of the run in which it began.
     """
 
     row_number: int
@@ -31,6 +32,7 @@ class Outcome(NamedTuple):
     started_at: datetime | None
     ended_at: datetime
     is_cut: bool = False
+    version: str | None = None
 
     @property
     def took_s(self) -> float | None:
@@ -44,15 +46,23 @@ class Outcomes:
     """The outcomes in a history, in their order; memory for the rows in flight at a time."""
 
     def __init__(self) -> None:
-        self._started: dict[int, datetime] = {}
+        self._started: dict[int, tuple[datetime, str | None]] = {}
+        self._version: str | None = None  # of the run under way
 
-    def of(self, record: RowStatusRecord) -> Outcome | None:
-        """What the next record says; None if it is no outcome."""
+    def of(self, record: Record) -> Outcome | None:
+        """What the next record says; None if it is no outcome. Only records of runs tell versions."""
+        if isinstance(record, LogRecord):
+            match record.details:
+                case {"run": {"host": str(), **run}}:
+                    version = run.get("job_version")
+                    self._version = version if isinstance(version, str) else None
+        if not isinstance(record, RowStatusRecord):
+            return None
         status: str = record.status
         if status == "processing":
-            self._started[record.row] = record.happened_at
+            self._started[record.row] = record.happened_at, self._version
             return None
-        started_at = self._started.pop(record.row, None)
+        started_at, began_with = self._started.pop(record.row, (None, None))
         if status in ("pending", "needs_review") and started_at is None:
             return None
         if status == "pending":
@@ -60,31 +70,8 @@ class Outcomes:
                 return None
             status = "repeated"
         is_cut = is_word_of_policy(record.error_code, record.error_message)
-        return Outcome(record.row, status, started_at, record.happened_at, is_cut)
-
-
-class Attempts:
-    """As :class:`Outcomes`, each with the version of the run in which its try began."""
-
-    def __init__(self) -> None:
-        self._outcomes = Outcomes()
-        self._version: str | None = None  # of the run under way
-        self._versions: dict[int, str | None] = {}  # of rows in flight
-
-    def of(self, record: Record) -> tuple[Outcome | None, str | None]:
-        if isinstance(record, LogRecord):
-            match record.details:
-                case {"run": {"host": str(), **run}}:
-                    version = run.get("job_version")
-                    self._version = version if isinstance(version, str) else None
-        if not isinstance(record, RowStatusRecord):
-            return None, None
-        if record.status == "processing":
-            self._versions[record.row] = self._version
-            version = None
-        else:
-            version = self._versions.pop(record.row, None)
-        return self._outcomes.of(record), record.version or version
+        version = record.version or began_with
+        return Outcome(record.row, status, started_at, record.happened_at, is_cut, version)
 
 
 class LastTries:

@@ -38,30 +38,29 @@ def retry_command(ctx: click.Context, job: str, selection: Selection) -> None:
     Example: journal retry ship-orders
     """
     service, job_id = find_job(ctx.obj, job)
-    left = 0
+    unknown = 0
     with service:
         _check_not_cancelled(existing_job(service, job_id))
         if selection.is_empty:
             count = service.retry_failed_rows(job_id)
-            left = existing_job(service, job_id).failed_rows
-            if not count and not left:
+            unknown = existing_job(service, job_id).failed_rows
+            if not count and not unknown:
                 tell(f"{job_id}: no row has failed")
         else:
             is_named = selection.ranges is not None or selection.error_code is not None
 
-            def retry(row: JobRow) -> bool:
-                nonlocal left
-                if row.unknown and not is_named:
-                    left += 1
-                    return False
-                service.retry_row(row.id)
-                return True
+            def retry(row: JobRow) -> object:
+                nonlocal unknown
+                if not row.unknown or is_named:
+                    return service.retry_row(row.id)
+                unknown += 1
+                return None
 
             named = (RowStatus.FAILED, RowStatus.SKIPPED)
             count = _change(service, job_id, selection, named, (RowStatus.FAILED,), retry)
         click.echo(count)
-        if left:
-            rows = counted(left, "row|rows failed, and nobody knows whether it|they took effect")
+        if unknown:
+            rows = counted(unknown, "row|rows failed, and nobody knows whether it|they took effect")
             tell(f"{job_id}: {rows}: look, then name them by --row or --error-code")
         _tell_pending(service, job_id, count)
 
@@ -106,10 +105,9 @@ def redo_command(
             return EXIT_REFUSED
         redone = Numbers()
 
-        def redo(row: JobRow) -> bool:
+        def redo(row: JobRow) -> object:
             redone.add(row.row_number)
-            service.redo_row(row.id, reason, new_key=new_key)
-            return True
+            return service.redo_row(row.id, reason, new_key=new_key)
 
         with service.batch(job_id):
             count = _change(service, job_id, selection, ended, ended, redo)
@@ -168,15 +166,19 @@ def skip_command(ctx: click.Context, job: str, selection: Selection, reason: str
         raise click.UsageError("say which rows: by --row, --error-code or --where")
     service, job_id = find_job(ctx.obj, job)
     found = (RowStatus.PENDING, RowStatus.FAILED)
-
-    def skip(row: JobRow) -> bool:
-        service.skip_row(row.id, reason)
-        return True
-
     with service:
         before = existing_job(service, job_id)
         named = (*found, RowStatus.NEEDS_REVIEW)
-        click.echo(_change(service, job_id, selection, named, found, skip))
+        click.echo(
+            _change(
+                service,
+                job_id,
+                selection,
+                named,
+                found,
+                lambda row: service.skip_row(row.id, reason),
+            )
+        )
         _tell_completed(service, before)
 
 
@@ -186,14 +188,14 @@ def _change(
     selection: Selection,
     named: Collection[RowStatus],
     found: Collection[RowStatus],
-    change: Callable[[JobRow], bool],
+    change: Callable[[JobRow], object],
 ) -> int:
-    """Call ``change`` for the rows that are meant, in one commit; for how many it has said True."""
+    """Call ``change`` for the rows that are meant, in one commit; for how many it has returned anything."""
     count = seen = 0
     with service.batch(job_id):
         for row in selection.rows(service, job_id, named, found):
             seen += 1
-            count += change(row)
+            count += change(row) is not None
     if not seen:
         for text in selection.why_none(job_id):
             tell(f"{job_id}: {text}")
@@ -257,13 +259,15 @@ def resolve_command(ctx: click.Context, /, job: str, rows: list[range], **given:
             "retry": service.retry_row,
             "skip": service.skip_row,
         }
-
-        def settle(row: JobRow) -> bool:
-            changes[how](row.id, **details)
-            return True
-
-        allowed = (RowStatus.NEEDS_REVIEW,)
-        count = _change(service, job_id, Selection(rows), allowed, allowed, settle)
+        allowed, how_to = (RowStatus.NEEDS_REVIEW,), changes[how]
+        count = _change(
+            service,
+            job_id,
+            Selection(rows),
+            allowed,
+            allowed,
+            lambda row: how_to(row.id, **details),
+        )
         click.echo(count)
         _tell_completed(service, before)
         if how == "retry":
