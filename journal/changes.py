@@ -273,7 +273,7 @@ def update_data(
             else "its data is what was done; redo_row() puts it back first",
         )
     for column in columns:
-        if column is not None and data.get(column) != row.data.get(column):
+        if column and data.get(column) != row.data.get(column):
             raise InvalidValueError(
                 f"data[{column!r}]",
                 data.get(column),
@@ -282,6 +282,19 @@ def update_data(
     checksum = row.row_checksum if checksum is None else checksum
     put_row_data(log, row, data, checksum, new_key=new_key)
     return _row_now(log, job_id, number)
+
+
+def take_input(log: Log, job_id: str, number: int, data: dict[str, Any], checksum: str) -> None:
+    """Give a row the data that its input has now; one that was started, failed or skipped begins anew.
+
+    Its job must not have ended. Raises as :func:`update_data`.
+    """
+    row = update_data(log, job_id, number, data, checksum, new_key=False)
+    if row.attempts or row.status is not RowStatus.PENDING:
+        position = log.index.position_of(number)
+        assert position is not None
+        record = RowStatusRecord(row=number, status="pending", reset="retry", at=log.now())
+        log.index.set_row(position, PENDING, log.append(record), None, reset=True)
 
 
 def _row_now(log: Log, job_id: str, number: int) -> JobRow:

@@ -23,6 +23,7 @@ def job_of(index: Index) -> Job:
         mode=header.mode,
         metadata=deepcopy(header.metadata),  # the caller's, to do with as it likes
         key=header.key,
+        idempotency_key=header.idempotency_key,
         retry_of=header.retry_of,
         passes=1 + len(state.reopened_at),
         reopened_at=state.reopened_at,

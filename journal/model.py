@@ -104,7 +104,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     ``reopened_at``; ``created_at`` and ``started_at`` are of the first, ``completed_at`` and the
     error of the last. ``pass_started_at`` is when the pass under way was started, and ``worked_s``
     (seconds) how long those that have ended took, each from its start to its end. ``key`` is the
-    column by which rows were known when the job was made. ``retry_of`` is the id of the job whose
+    column by which rows were known when the job was made, ``idempotency_key`` the one that holds
+    their idempotency keys ("": each row was added with its own). ``retry_of`` is the id of the job whose
     unfinished rows this one took over, as older versions did it.
     ``repaired``: a repair has lost lines, so rows may be missing. ``metadata`` is the caller's own
     JSON object. ``hosts``: where its runs were started, the last one last; ``resume_command`` is
@@ -118,6 +119,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     mode: str = "confirm"
     metadata: dict[str, Any] | None = None
     key: str | None = None
+    idempotency_key: str | None = None
     retry_of: str | None = None
     passes: int = 1
     reopened_at: tuple[datetime, ...] = ()

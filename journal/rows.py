@@ -51,16 +51,16 @@ def idempotency_key(row_id: str, row: AnyRow, keyed: JobRecord | None) -> str:
     if row.key is not None:
         return row.key
     if keyed is not None:
-        own = None if keyed.idempotency_key is None else row.data.get(keyed.idempotency_key)
+        own = row.data.get(keyed.idempotency_key) if keyed.idempotency_key else None
         if own is not None and own != "":
-            return _key_text(own)
+            return key_text(own)
         value = None if keyed.key is None else row.data.get(keyed.key)
         if value is not None and value != "":
-            return f"{row_id.rpartition(':')[0]}:{keyed.key}={_key_text(value)}"
+            return f"{row_id.rpartition(':')[0]}:{keyed.key}={key_text(value)}"
     return row_id if row.nonce is None else f"{row_id}.{row.nonce}"
 
 
-def _key_text(value: Any) -> str:
+def key_text(value: Any) -> str:
     """A value as text, no two alike: text as it is, unless it would be read as something else."""
     if isinstance(value, str):
         try:

@@ -186,7 +186,7 @@ class JobService:
         ``job_id`` defaults to ``DATE-slug-of-name-random``. ``metadata`` is any JSON object.
         ``row_data`` is as in :meth:`create_rows`. ``key`` names the member of the data by which
         rows are known, also those that are added later: their idempotency keys are made of it;
-        ``idempotency_key`` names a member that is one. Raises JobExistsError, StoreError, and
+        ``idempotency_key`` names a member that is one; "" says that each row is added with its own. Raises JobExistsError, StoreError, and
         JobBusyError while another process makes a job of this id.
         """
         name = check_text(name, "name")
