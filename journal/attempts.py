@@ -32,6 +32,7 @@ from journal.outcome import (
     outcome_of_error,
     outcome_of_value,
 )
+from journal.plan import HowTo, nothing_to_do, take_up
 from journal.rowqueue import (
     RowQueue,
     Tell,
@@ -54,8 +55,13 @@ class AttemptedRow:
 
     @property
     def id(self) -> str:
-        """``JOB_ID:ROW_NUMBER``, an idempotency key."""
+        """``JOB_ID:ROW_NUMBER``."""
         return self.row.id
+
+    @property
+    def idempotency_key(self) -> str:
+        """What to give to the far side: :class:`JobRow`."""
+        return self.row.idempotency_key
 
     @property
     def row_number(self) -> int:
@@ -192,13 +198,14 @@ def iterate_attempts(
     retry_on: Errors,
     on_interrupted: Policy,
     resume_command: str,
+    version: str | None,
     tell: Tell,
+    how_to: HowTo,
 ) -> Iterator[Attempt]:
     """See :meth:`JobRun.attempts`."""
-    job = service.get_job(job_id)
-    if job is None:
-        raise JobNotFoundError(job_id)
+    job = take_up(service, job_id)
     if job.status in TERMINAL_STATUSES:
+        tell(nothing_to_do(service, job, how_to, retry_failed=False))
         return
     may_be_ours = not service.keeps_run(job_id)
     is_started = False
@@ -206,7 +213,7 @@ def iterate_attempts(
     passed = 0
     try:
         try:
-            start_run(service, job_id, on_interrupted, resume_command, tell)
+            start_run(service, job_id, on_interrupted, resume_command, version, tell)
         except JournalError:
             may_be_ours = False
             raise

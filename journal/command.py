@@ -50,8 +50,8 @@ class Commands:
     was cancelled leaves none of its group behind; what a command that ended by itself has left in
     the background stays. If this process is killed with -9, its commands live on.
 
-    A command finds the row's id, an idempotency key, in JOURNAL_ROW_ID and the number of its
-    attempt in JOURNAL_ATTEMPT. With ``stdin_json`` it may read the row's data from standard input,
+    A command finds the row's id in JOURNAL_ROW_ID, its idempotency key in JOURNAL_IDEMPOTENCY_KEY and
+    the number of its attempt in JOURNAL_ATTEMPT. With ``stdin_json`` it may read the row's data from standard input,
     as one line of JSON. With ``results``, a directory, its output stays in ``results/ROW/stdout``
     and ``stderr`` until the next attempt.
     """
@@ -129,6 +129,7 @@ class Commands:
     ) -> subprocess.Popen[bytes] | Outcome:
         environment = self._environment | {
             b"JOURNAL_ROW_ID": row.id.encode(),
+            b"JOURNAL_IDEMPOTENCY_KEY": row.idempotency_key.encode(),
             b"JOURNAL_ATTEMPT": b"%d" % row.attempts,
         }
         try:

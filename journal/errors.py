@@ -371,19 +371,24 @@ class ServiceClosedError(JournalError):
 class RowChangedError(JournalError):
     """The input of a run no longer holds the row that the job holds; nothing was changed.
 
-    Attributes: ``row_id``, ``expected`` and ``found`` (the data, as JSON text).
+    Attributes: ``row_id``, ``expected`` and ``found`` (the data, as JSON text), ``hint`` (what to do).
     """
 
-    __match_args__ = ("row_id", "expected", "found")
+    __match_args__ = ("row_id", "expected", "found", "hint")
 
-    def __init__(self, row_id: str, expected: str, found: str) -> None:
+    def __init__(self, row_id: str, expected: str, found: str, hint: str = "") -> None:
+        hint = hint or (
+            "put the row back as it was, or say what to do about it, with on_changed (--on-changed) "
+            "'retry' or 'ignore'"
+        )
         super().__init__(
             f"row {row_id} has changed since the job was made: it was {expected} and is now "
-            f"{found}; put the row back as it was, or run the new input as a job of its own"
+            f"{found}; {hint}"
         )
         self.row_id = row_id
         self.expected = expected
         self.found = found
+        self.hint = hint
 
 
 class MissingExtraError(JournalError, ImportError):

@@ -10,12 +10,16 @@ from typing import Any
 import msgspec
 
 from journal.errors import InvalidValueError
+from journal.model import JobRow
+from journal.outcome import Outcome
 from journal.text import counted
 
 _RATE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*/\s*(s|m|h)")
 _UNIT_S = {"s": 1, "m": 60, "h": 3600}
 _BURST_S = 0.05  # rows that are due within this time may start together, in one commit
 
+_MOST_ALIKE = 10  # of the first rows of a run that may fail with one error code
+_MESSAGE_CHARACTERS = 200
 _MIN_DONE = 3  # as in GNU parallel: of fewer rows a percentage says nothing
 
 
@@ -65,12 +69,12 @@ class Halt(msgspec.Struct, frozen=True):
 
     @classmethod
     def parse(cls, text: str) -> Halt | None:
-        """As GNU parallel: ``never``, or ``soon`` or ``now`` with ``fail``, ``success`` or ``done``.
+        """``never``, ``first`` (both: None), or as GNU parallel: ``soon`` or ``now`` with ``fail``, ``success`` or ``done``.
 
         ``soon,fail=5``; ``now,fail=20%,min=50``. A percentage is of the rows that this run has
         ended so far, of which there must be ``min`` (3). Raises InvalidValueError.
         """
-        if text == "never":
+        if text in ("never", "first"):
             return None
         match = (
             re.fullmatch(
@@ -84,8 +88,8 @@ class Halt(msgspec.Struct, frozen=True):
             raise InvalidValueError(
                 "halt",
                 text,
-                "must be 'never', or 'soon' or 'now' and a limit, such as 'soon,fail=10' or "
-                "'now,fail=20%,min=50'",
+                "must be 'first', 'never', or 'soon' or 'now' and a limit, such as 'soon,fail=10' "
+                "or 'now,fail=20%,min=50'",
             )
         percent = float(match[3]) if match[4] else 0.0
         count = 0 if match[4] else int(match[3])
@@ -105,6 +109,51 @@ class Halt(msgspec.Struct, frozen=True):
         return f"{number} of {counted(done, f'row|rows {verb}')}, {self.percent:g} % or more"
 
 
+class Brake:
+    """Ends a run whose first rows all fail alike: that is no matter of rows.
+
+    It counts rows that were never started before, in their first attempt, and is undecided until
+    they were enough, or one attempt has not failed, or failed otherwise.
+    """
+
+    def __init__(self, *, is_on: bool) -> None:
+        self.is_undecided = is_on
+        self.has_tripped = False
+        self._count = 0
+        self._code = self._message = ""
+
+    @property
+    def is_due(self) -> bool:
+        return self.is_undecided and self._count >= _MOST_ALIKE
+
+    def hear(self, row: JobRow, outcome: Outcome, *, again: bool) -> None:
+        """An attempt has ended; ``again``: there is to be another one."""
+        if not self.is_undecided or outcome.kind == "unstarted":
+            return
+        # Who says when the row is to be tried again goes by a plan of his own.
+        if outcome.kind != "failed" or (again and outcome.after_s is not None):
+            self.is_undecided = False
+        elif row.attempts == 1:
+            self.is_undecided = not self._count or outcome.error_code == self._code
+            self._count += 1
+            self._code, self._message = outcome.error_code, outcome.error_message
+
+    def trip(self, *, rows_left: bool) -> bool:
+        """Decide; whether the run is to end, with rows left that were never started."""
+        self.is_undecided = False
+        self.has_tripped = rows_left
+        return rows_left
+
+    def reason(self, retry_failed: str, never_halt: str) -> str:
+        """Why the run ends; the two say how to go on once it is mended, and all the same."""
+        said = self._message[:_MESSAGE_CHARACTERS]
+        error = f"{self._code}: {said}" if said != self._code else said
+        return (
+            f"the first {self._count} rows have all failed with {error}; mend that and go on with "
+            f"{retry_failed}, or with {never_halt} as it is"
+        )
+
+
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """See :meth:`JobRun.run`; checked when it is made."""
 
@@ -113,7 +162,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     max_backoff_s: float = 60.0
     timeout_s: float | None = None
     rate: str | None = None
-    halt: str = "never"
+    halt: str = "first"
     max_cost_cents: int | None = None
     max_rows: int | None = None
 

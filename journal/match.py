@@ -9,68 +9,100 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext
 from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from journal.errors import InvalidValueError, RowChangedError
+from journal.batch import Batch
+from journal.changes import reopen, take_input
+from journal.errors import InvalidStateTransition, InvalidValueError, RowChangedError
 from journal.format import LOST_CHECKSUM
-from journal.model import Job, JobRow, RowStatus
+from journal.jobs import job_of
+from journal.log import Log
+from journal.model import TERMINAL_STATUSES, Job, JobRow, JobStatus, RowStatus
+from journal.plan import IN_PYTHON, HowTo, numbers_option, numbers_text
+from journal.rows import key_text
 from journal.service import JobService
 from journal.values import checksum_of, encode_value
 
 OnChanged = Literal["error", "retry", "ignore"]
 Data = dict[str, Any]
 Key = str | Callable[[Data], Any]
-OnNew = Callable[[Data], object]
 
-_REPLACED = "its data has changed in the input: another row has taken its place"
+EACH_ITS_OWN = ""  # what a job says of the idempotency keys of its rows if a function makes them
 
 
 class Matched(msgspec.Struct):
     """How an input and a job compare, in rows.
 
-    ``added``: new in the input. ``changed``: of other data than before; ``replaced``: those of
-    them that have a new row now, to be run. ``gone``: no longer in the input; they stay in the job.
-    ``lost``: not in the job, which a repair left with losses: they may be done, and are left alone.
-    ``elsewhere``: not in this job, which goes on with another one's unfinished rows: that one's, or
-    new ones, which it doesn't take.
+    ``added``: new in the input. ``changed``: of other data than before; ``updated``: those of them
+    that have their new data now, and are pending; ``done``: the numbers of those that are completed,
+    and so were left alone. ``gone``: no longer in the input; they stay in the job. ``lost``: not in
+    the job, which a repair left with losses: they may be done, and are left alone.
     """
 
     added: int = 0
     changed: int = 0
-    replaced: int = 0
+    updated: int = 0
+    done: list[int] = []
     gone: int = 0
     lost: int = 0
-    elsewhere: int = 0
 
 
-def new_rows(rows: Iterable[Data], key: Key | None) -> Iterator[dict[str, Any]]:
+class Unwritten(msgspec.Struct):
+    """What a start would write: new rows, and the new data of rows by their numbers."""
+
+    new: list[Data] = []
+    changed: dict[int, Data] = {}
+
+
+class Item(NamedTuple):
+    """A row of an input; ``own_key``: its idempotency key, if a function makes that."""
+
+    place: int
+    data: Data
+    own_key: str | None
+
+
+def new_rows(
+    rows: Iterable[Data], key: Key | None, idempotency_key: Key | None = None
+) -> Iterator[dict[str, Any]]:
     """An input's rows as the service takes them; raises InvalidValueError if a key is there twice."""
-    numbered = _numbered(rows)
-    return numbered_rows(numbered if key is None else _Keys(key).check(numbered))
+    keys = None if key is None else _Keys(key, "key")
+    for item in _items(rows, idempotency_key):
+        if keys is not None:
+            keys.take(item.data, f"input row {item.place}")
+        yield _row_of(item, item.place)
 
 
-def _numbered(rows: Iterable[Data]) -> Iterator[tuple[int, Data]]:
-    for number, data in enumerate(rows, 1):
+def _items(rows: Iterable[Data], idempotency_key: Key | None) -> Iterator[Item]:
+    keys = None if idempotency_key is None else _Keys(idempotency_key, "idempotency key")
+    own_key = None
+    for place, data in enumerate(rows, 1):
         if not isinstance(data, dict):
-            raise InvalidValueError(f"input row {number}", data, "must be a dict, a row's data")
-        yield number, data
+            raise InvalidValueError(f"input row {place}", data, "must be a dict, a row's data")
+        if keys is not None:
+            text = keys.take(data, f"input row {place}")
+            if callable(idempotency_key):
+                own_key = key_text(msgspec.json.decode(text))
+        yield Item(place, data, own_key)
 
 
-def _checksum(number: int, data: Data) -> str:
+def _row_of(item: Item, number: int | None) -> dict[str, Any]:
+    row: dict[str, Any] = {"data": item.data}
+    if number is not None:
+        row["row_number"] = number
+    if item.own_key is not None:
+        row["idempotency_key"] = item.own_key
+    return row
+
+
+def _checksum(item: Item) -> str:
     try:
-        return checksum_of(data)
+        return checksum_of(item.data)
     except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
-        encode_value(data, f"input row {number}")  # says what is wrong with it
+        encode_value(item.data, f"input row {item.place}")  # says what is wrong with it
         raise
-
-
-def numbered_rows(rows: Iterable[tuple[int, Data]]) -> Iterator[dict[str, Any]]:
-    """Rows of an input and their places in it, as the service takes them."""
-    for number, data in rows:
-        yield {"row_number": number, "data": data}
 
 
 def match_rows(
@@ -80,75 +112,226 @@ def match_rows(
     key: Key | None = None,
     on_changed: OnChanged = "error",
     *,
-    on_new: OnNew | None = None,
+    idempotency_key: Key | None = None,
+    unwritten: Unwritten | None = None,
+    how_to: HowTo = IN_PYTHON,
 ) -> Matched:
     """Compare the input with the job's rows, add those that are new, and deal with changed ones.
 
-    With ``on_new`` nothing is written: it is told of each row that would be, to be run.
+    All that is written is one commit, which reopens a job that has ended. With ``unwritten``
+    nothing is written: it is told what would be. The caller holds the run lock.
 
     ``key``: the name of a column, or a function of the data; None: rows are known by their place.
+    Compared is with what an input said of a row last, not with data that was changed by hand.
     ``on_changed`` "error" raises RowChangedError for the first, "ignore" keeps what the job holds,
-    "retry" (by key only) gives each a new row to be run, and sets the old one to skipped if it is
-    not done; one that needs a review, or is in flight, is left for a person.
+    "retry" (by key only) gives rows that are pending, failed or skipped their new data under their
+    old numbers, and puts them back to pending. Completed ones are left alone, and named. One whose
+    outcome isn't known, or that is in flight, raises RowChangedError.
 
-    Raises that, and whatever reading the input raises; then nothing was added. A retry job holds
-    some of the rows of the job before it: rows that it doesn't hold are that job's, and are left
-    alone. So are rows that a repair has lost, or their data: they may be done.
+    Raises that, InvalidStateTransition for what a cancelled job would have to take, and whatever
+    reading the input raises; then nothing was written. Rows that a repair has lost, or their data, may be done: they are left
+    alone.
     """
+    if key is None and on_changed == "retry":
+        reason = "needs a key: by its place alone it isn't sure which row has changed"
+        raise InvalidValueError("on_changed", on_changed, reason)
+    check_idempotency_key(job, idempotency_key)
+    match = _Match(service, job, on_changed, unwritten, how_to)
+    items = _items(rows, idempotency_key)
     if key is None:
-        if on_changed == "retry":
-            raise InvalidValueError(
-                "on_changed", on_changed, "needs a key: a row can't be replaced at its place"
-            )
-        return _by_place(service, job, rows, on_changed, on_new)
-    return _by_key(service, job, rows, key, on_changed, on_new)
+        match.by_place(items)
+    else:
+        match.by_key(items, key)
+    return match.matched
 
 
-def _by_place(
-    service: JobService,
-    job: Job,
-    rows: Iterable[Data],
-    on_changed: OnChanged,
-    on_new: OnNew | None,
-) -> Matched:
-    matched = Matched()
-    known = iter(service.get_rows(job.id))
-    row = next(known, None)
-    numbered = _numbered(rows)
-    for number, data in numbered:
-        if row is None:
-            if job.repaired:
-                matched.lost += 1
-            elif job.retry_of is not None:
-                matched.elsewhere += 1
-            else:
-                rest = itertools.chain([(number, data)], numbered)
-                matched.added = _create(service, job, numbered_rows(rest), on_new)
-                break
-            continue
-        if row.row_number != number and job.repaired:
-            matched.lost += 1
-        elif row.row_number != number and job.retry_of is not None:
-            matched.elsewhere += 1
-        elif row.row_number != number:
-            raise InvalidValueError(
-                f"input row {number}",
-                _json(data),
-                f"job {job.id!r} has no row {number} though it has later ones: it was not made "
-                "from such an input; run the input as a job of its own",
-            )
-        if row.row_number == number:
-            same = row.row_checksum in (LOST_CHECKSUM, _checksum(number, data))
-            if not same and row.data != data:  # it may have a checksum of its maker's
-                encode_value(data, f"input row {number}")
-                if on_changed == "error":
-                    raise RowChangedError(row.id, _json(row.data), _json(data))
-                matched.changed += 1
-            row = next(known, None)
-    while row is not None:
-        matched.gone += 1
+def made_with(idempotency_key: Key | None) -> str | None:
+    """What the record of a job that is made with it says of it."""
+    return EACH_ITS_OWN if callable(idempotency_key) else idempotency_key
+
+
+def check_idempotency_key(job: Job, idempotency_key: Key | None) -> None:
+    """Raise InvalidValueError for another one than the job was made with: that is fixed for good."""
+    made = job.idempotency_key
+    if made_with(idempotency_key) == made or (idempotency_key is None and made != EACH_ITS_OWN):
+        return
+    was = "without one" if made is None else f"with the column {made!r}"
+    if made == EACH_ITS_OWN:
+        was = "with a function"
+    raise InvalidValueError(
+        "idempotency_key",
+        idempotency_key,
+        f"job {job.id!r} was made {was}, and keeps to that, so that no row's key changes: say the "
+        "same as then, or make another job",
+    )
+
+
+class _Match:
+    """One comparison; what it finds is in ``matched``."""
+
+    def __init__(
+        self,
+        service: JobService,
+        job: Job,
+        on_changed: OnChanged,
+        unwritten: Unwritten | None,
+        how_to: HowTo,
+    ) -> None:
+        self.matched = Matched()
+        self._service = service
+        self._job = job
+        self._on_changed = on_changed
+        self._unwritten = unwritten
+        self._how_to = how_to
+        self._changes: list[tuple[str, Item]] = []  # ids of rows, and what they are now
+
+    def by_place(self, items: Iterator[Item]) -> None:
+        known = iter(self._service.get_rows(self._job.id))
         row = next(known, None)
-    return matched
+
+        def new() -> Iterator[dict[str, Any]]:
+            nonlocal row
+            for item in items:
+                if row is None:
+                    yield _row_of(item, item.place)
+                elif row.row_number == item.place:
+                    self._compare(row.id, row.row_checksum, item)
+                    row = next(known, None)
+                elif self._job.repaired:
+                    self.matched.lost += 1
+                else:
+                    raise InvalidValueError(
+                        f"input row {item.place}",
+                        _json(item.data),
+                        f"job {self._job.id!r} has no row {item.place} though it has later ones: it "
+                        "was not made from such an input; run the input as a job of its own",
+                    )
+
+        self._write(new())
+        while row is not None:
+            self.matched.gone += 1
+            row = next(known, None)
+
+    def by_key(self, items: Iterator[Item], key: Key) -> None:
+        keys = _Keys(key, "key")
+        job_rows = self._service.get_rows(self._job.id)
+        count, item = _same_beginning(job_rows, items, keys)
+        rest = _Rest(job_rows, count, key, is_fixed=key == self._job.key)
+
+        def new() -> Iterator[dict[str, Any]]:
+            for one in itertools.chain([item] if item else [], items):
+                known = rest.pop(keys.take(one.data, f"input row {one.place}"), one)
+                if known is None:
+                    yield _row_of(one, None)
+                else:
+                    self._compare(*known, one)
+
+        # Rows of the beginning that an older version has replaced, by others at the end, and whose
+        # data is now what it was at first.
+        if any(keys.has(text) for text in rest.by_key):
+            for place, row in enumerate(itertools.islice(job_rows, count), 1):
+                old = Item(place, row.data, None)
+                known = rest.pop(key_of(key, row.data, f"row {row.id}"), old)
+                if known is not None:
+                    self._compare(*known, old)
+        self._write(new())
+        self.matched.gone = len(rest.by_key)
+
+    def _compare(self, row_id: str, checksum: str, item: Item) -> None:
+        if checksum in (LOST_CHECKSUM, _checksum(item)):
+            return
+        encode_value(item.data, f"input row {item.place}")
+        row = self._service.get_row(row_id)
+        if row is not None and row.data == item.data:  # it has a checksum of its maker's
+            return
+        if self._on_changed == "error":
+            raise RowChangedError(row_id, _json(row.data if row else {}), _json(item.data))
+        self.matched.changed += 1
+        if self._on_changed == "retry":
+            self._changes.append((row_id, item))
+
+    def _write(self, new: Iterator[dict[str, Any]]) -> None:
+        """Go through the input, and write what it brings: all of it in one commit, or nothing."""
+        first = next(new, None)
+        if self._job.repaired:
+            self.matched.lost += sum(1 for _ in new) + (first is not None)
+            first = None
+        every = itertools.chain([] if first is None else [first], new)
+        if self._unwritten is not None:
+            if first is not None:
+                self._check_not_cancelled(self._job)
+            self._unwritten.new += (row["data"] for row in every)
+            self.matched.added = len(self._unwritten.new)
+            self._take_changes(None)
+        elif first is not None or self._changes:
+            with Batch(self._service._log(self._job.id)) as log:  # noqa: SLF001  (this package's own)
+                if first is not None:
+                    self._reopen(log)
+                    self.matched.added = len(self._service.create_rows(self._job.id, every))
+                self._take_changes(log)
+
+    def _take_changes(self, log: Log | None) -> None:
+        """Give changed rows their new data; ``log`` None: only say so. They are as they are now."""
+        rows = [(row, item) for row, item in map(self._now, self._changes) if row is not None]
+        doubtful = [(row, item) for row, item in rows if _may_have_taken_effect(row)]
+        if doubtful:
+            self._refuse(doubtful)
+        for row, item in rows:
+            if row.status is RowStatus.COMPLETED:
+                self.matched.done.append(row.row_number)
+                continue
+            self.matched.updated += 1
+            if log is not None:
+                self._reopen(log)
+                take_input(log, self._job.id, row.row_number, item.data, _checksum(item))
+            elif self._unwritten is not None:
+                self._check_not_cancelled(self._job)
+                self._unwritten.changed[row.row_number] = item.data
+
+    def _now(self, change: tuple[str, Item]) -> tuple[JobRow | None, Item]:
+        row_id, item = change
+        return self._service.get_row(row_id), item
+
+    def _refuse(self, doubtful: list[tuple[JobRow, Item]]) -> None:
+        row, item = doubtful[0]
+        job_id, numbers = self._job.id, [row.row_number for row, _ in doubtful]
+        if row.status is RowStatus.PROCESSING:
+            settle = "a run without the change settles what was in flight, by its on_interrupted"
+        elif row.status is RowStatus.FAILED:
+            settle = self._how_to.retry_named(job_id, numbers)
+        else:
+            by_hand = "complete_row(...), fail_row(...), skip_row(...) or retry_row(...)"
+            words = ("resolve", job_id, "--row", numbers_option(numbers))
+            settle = self._how_to.say(by_hand, *words)
+        raise RowChangedError(
+            row.id,
+            _json(row.data),
+            _json(item.data),
+            f"it may have taken effect (row {numbers_text(numbers)}), so nothing was changed: look, "
+            f"then {settle}",
+        )
+
+    def _reopen(self, log: Log) -> None:
+        job = job_of(log.index)
+        self._check_not_cancelled(job)
+        if job.status in TERMINAL_STATUSES:
+            reopen(log, None)
+
+    def _check_not_cancelled(self, job: Job) -> None:
+        if job.status is JobStatus.CANCELLED:
+            again = self._how_to.reopen(job.id)
+            raise InvalidStateTransition(
+                job.status,
+                JobStatus.PENDING,
+                (),
+                f"job {job.id}",
+                f"it was cancelled, and takes no rows that are new or changed before {again}",
+            )
+
+
+def _may_have_taken_effect(row: JobRow) -> bool:
+    """Whether nobody knows, of a row that isn't completed."""
+    return row.status in (RowStatus.PROCESSING, RowStatus.NEEDS_REVIEW) or row.unknown
 
 
 def _json(data: Data) -> str:
@@ -158,165 +341,76 @@ def _json(data: Data) -> str:
 class _Keys:
     """The keys of an input, each of which may be there once. Keeps a hash of each."""
 
-    def __init__(self, key: Key) -> None:
+    def __init__(self, key: Key, what: str) -> None:
         self._key = key
+        self._what = what
         self._seen: set[int] = set()
-
-    def check(self, rows: Iterable[tuple[int, Data]]) -> Iterator[tuple[int, Data]]:
-        for place, data in rows:
-            self.take(data, f"input row {place}")
-            yield place, data
 
     def has(self, key: str) -> bool:
         return hash(key) in self._seen
 
     def take(self, data: Data, where: str) -> str:
-        """The row's key as text. Raises InvalidValueError if it has none, or one seen before."""
-        key = key_of(self._key, data, where)
+        """The row's key as JSON text. Raises InvalidValueError if it has none, or one seen before."""
+        key = key_of(self._key, data, where, self._what)
         mark = hash(key)
         if mark in self._seen:
-            name = f"{self._key!r} " if isinstance(self._key, str) else ""
+            name = f" {self._key!r}" if isinstance(self._key, str) else ""
             raise InvalidValueError(
                 where,
                 key,
-                f"an earlier row has the same key {name}: make keys unique, or leave out key",
+                f"an earlier row has the same {self._what}{name}: make each unique, or leave it out",
             )
         self._seen.add(mark)
         return key
 
 
-def key_of(key: Key, data: Data, where: str) -> str:
+def key_of(key: Key, data: Data, where: str, what: str = "key") -> str:
     """The key of a row as JSON text, so that 1 and "1" are two keys. Raises InvalidValueError."""
     if isinstance(key, str):
         if key not in data:
-            raise InvalidValueError(where, list(data), f"it has no {key!r}, which is the key")
+            raise InvalidValueError(where, list(data), f"it has no {key!r}, which is the {what}")
         value = data[key]
     else:
         value = key(data)
     if value is None or value == "":
-        raise InvalidValueError(where, value, "its key is empty")
-    return encode_value(value, f"{where}: key").decode()
-
-
-class _Known(NamedTuple):
-    """What is kept of a row that the job holds."""
-
-    row_id: str
-    checksum: str
-
-
-def _create(
-    service: JobService, job: Job, rows: Iterable[dict[str, Any]], on_new: OnNew | None
-) -> int:
-    """Add rows, or only tell of them; how many there are."""
-    if on_new is None:
-        return len(service.create_rows(job.id, rows))
-    count = 0
-    for count, row in enumerate(rows, 1):  # noqa: B007  (it is the sum)
-        on_new(row["data"])
-    return count
-
-
-def _by_key(
-    service: JobService,
-    job: Job,
-    rows: Iterable[Data],
-    key: Key,
-    on_changed: OnChanged,
-    on_new: OnNew | None,
-) -> Matched:
-    keys = _Keys(key)
-    numbered = _numbered(rows)
-    job_rows = service.get_rows(job.id)
-    count, item = _same_beginning(job_rows, numbered, keys)
-    rest = _latest_by_key(job_rows, count, key)
-    changes: list[tuple[_Known, Data]] = []
-
-    def compare(known: _Known, number: int, data: Data) -> None:
-        if known.checksum == _checksum(number, data):
-            return
-        encode_value(data, f"input row {number}")
-        row = service.get_row(known.row_id)
-        if row is not None and row.data == data:  # it has a checksum of its maker's
-            return
-        if on_changed == "error":
-            raise RowChangedError(known.row_id, _json(row.data if row else {}), _json(data))
-        changes.append((known, data))
-
-    def new() -> Iterator[Data]:
-        for number, data in itertools.chain([item] if item else [], numbered):
-            known = rest.pop(keys.take(data, f"input row {number}"), None)
-            if known is None:
-                yield data
-            else:
-                compare(known, number, data)
-
-    # Rows of the beginning that were replaced, whose data is now what it was at first.
-    if any(keys.has(text) for text in rest):
-        for number, row in enumerate(itertools.islice(job_rows, count), 1):
-            known = rest.pop(key_of(key, row.data, f"row {row.id}"), None)
-            if known is not None:
-                compare(known, number, row.data)
-    matched = Matched()
-    _add(service, job, new(), matched, on_new)
-    matched.changed = len(changes)
-    matched.gone = len(rest)
-    if on_changed == "retry":
-        matched.replaced = _replace(service, job, changes, on_new)
-    return matched
-
-
-def _add(
-    service: JobService, job: Job, new: Iterator[Data], matched: Matched, on_new: OnNew | None
-) -> None:
-    """Go through the new rows and add them, if they are this job's to do; none if one is wrong."""
-    first = next(new, None)
-    if first is None:
-        return
-    new = itertools.chain([first], new)
-    if job.repaired:
-        matched.lost = sum(1 for _ in new)
-    elif job.retry_of is not None:
-        matched.elsewhere = sum(1 for _ in new)
-    else:
-        matched.added = _create(service, job, ({"data": data} for data in new), on_new)
+        raise InvalidValueError(where, value, f"its {what} is empty")
+    return encode_value(value, f"{where}: {what}").decode()
 
 
 def _same_beginning(
-    job_rows: Sequence[JobRow], numbered: Iterator[tuple[int, Data]], keys: _Keys
-) -> tuple[int, tuple[int, Data] | None]:
+    job_rows: Sequence[JobRow], items: Iterator[Item], keys: _Keys
+) -> tuple[int, Item | None]:
     """How many rows both begin with; and the input's row, if any, where it parts from the job."""
     count = 0
     for row in job_rows:
-        item = next(numbered, None)
-        if item is None or row.row_checksum != _checksum(*item):
+        item = next(items, None)
+        if item is None or row.row_checksum != _checksum(item):
             return count, item
-        keys.take(item[1], f"input row {item[0]}")
+        keys.take(item.data, f"input row {item.place}")
         count += 1
     return count, None
 
 
-def _latest_by_key(job_rows: Sequence[JobRow], first: int, key: Key) -> dict[str, _Known]:
-    """The job's rows from there on, by key; of those that have replaced one another, the last."""
-    latest = {}
-    for row in itertools.islice(job_rows, first, None) if first < len(job_rows) else ():
-        if row.row_checksum != LOST_CHECKSUM:
-            text = key_of(key, row.data, f"row {row.id}")
-            latest[text] = _Known(row.id, row.row_checksum)
-    return latest
+class _Rest:
+    """The job's rows from some place on, by key: the id of each, and the checksum of its last input.
 
+    Of those that have replaced one another, as older versions did it, the last.
+    """
 
-def _replace(
-    service: JobService, job: Job, changes: list[tuple[_Known, Data]], on_new: OnNew | None
-) -> int:
-    """Give changed rows new ones to be run, all in one commit; how many there are."""
-    new = []
-    with service.batch(job.id) if on_new is None else nullcontext():
-        for known, data in changes:
-            row = service.get_row(known.row_id)  # as it is now: a run may have begun meanwhile
-            if row is None or row.status in (RowStatus.PROCESSING, RowStatus.NEEDS_REVIEW):
-                continue  # whether it has taken effect must be known first
-            if row.status in (RowStatus.PENDING, RowStatus.FAILED) and on_new is None:
-                service.skip_row(row.id, _REPLACED)
-            new.append({"data": data})
-        return _create(service, job, new, on_new) if new else 0
+    def __init__(self, job_rows: Sequence[JobRow], first: int, key: Key, *, is_fixed: bool) -> None:
+        """``is_fixed``: nobody can have changed by hand what the key is made of."""
+        self.by_key: dict[str, tuple[str, str]] = {}
+        self._edited: dict[str, str] = {}  # the key of a row that was, by its last input
+        for row in itertools.islice(job_rows, first, None) if first < len(job_rows) else ():
+            if row.row_checksum != LOST_CHECKSUM:
+                text = key_of(key, row.data, f"row {row.id}")
+                self.by_key[text] = row.id, row.row_checksum
+                if not is_fixed and checksum_of(row.data) != row.row_checksum:
+                    self._edited[row.row_checksum] = text
+
+    def pop(self, text: str, item: Item) -> tuple[str, str] | None:
+        """The row that the input's row is, from now on found."""
+        known = self.by_key.pop(text, None)
+        if known is None and self._edited:
+            known = self.by_key.pop(self._edited.get(_checksum(item), ""), None)
+        return known

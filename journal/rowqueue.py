@@ -52,6 +52,8 @@ class RowQueue:
         self._on_interrupted = on_interrupted
         self._position = 0
         self._found: deque[FoundRow] = deque()  # pending when we looked
+        self.is_past_fresh = False  # those that were never started, which come first
+        self._passed_by = False  # others among them
         self._at_end = False
         self._look_again_s = 0.0
         self._due: list[tuple[float, int]] = []  # a heap: when a row may be tried again
@@ -69,16 +71,23 @@ class RowQueue:
         except JournalError:
             return False
 
-    def start(self, count: int, job: Job) -> list[JobRow]:
+    def has_fresh(self) -> bool:
+        """Whether rows are left that were never started."""
+        found = self._peek()
+        return found is not None and found.is_fresh
+
+    def start(self, count: int, job: Job, *, fresh_first: bool = False) -> list[JobRow]:
         """Start up to ``count`` rows: set them to processing, and return them.
 
+        Those that were never started come first, and then those of earlier runs. What waits for
+        another attempt of this one comes when it is due or, with ``fresh_first``, behind the first.
         ``job``: as it is now. It is over once none of its rows is pending.
         """
         if self._at_end and job.pending_count and monotonic() >= self._look_again_s:
             self._rewind()  # another process may have put rows back, or added some
         started: list[JobRow] = []
         while len(started) < count:
-            number, attempts = self._next()
+            number, attempts = self._next(fresh_first=fresh_first)
             if not number:
                 break
             row_id = f"{self._job_id}:{number}"
@@ -90,44 +99,60 @@ class RowQueue:
                 continue  # another process has settled it
         return started
 
-    def _next(self) -> tuple[int, int]:
+    def _next(self, *, fresh_first: bool) -> tuple[int, int]:
         """The number of the next row, and its attempts so far; (0, 0) if there is none now."""
-        while self._due and self._due[0][0] <= monotonic():
-            due_s, number = heapq.heappop(self._due)
-            if self._waiting.get(number) == due_s:  # else it was taken back, or put off anew
-                del self._waiting[number]
-                if self._is_pending(number):  # and not settled by somebody else meanwhile
-                    return number, 0  # while the run lasts its attempts are counted where they end
-        while not self._at_end and len(self._waiting) < _MOST_WAITING:
-            found = self._find()
-            if found is None:
-                self._at_end = True
-            elif found.row_number not in self._waiting:
-                return found.row_number, found.attempts
-        return 0, 0
+        if not (fresh_first and self.has_fresh()):
+            while self._due and self._due[0][0] <= monotonic():
+                due_s, number = heapq.heappop(self._due)
+                if self._waiting.get(number) == due_s:  # else it was taken back, or put off anew
+                    del self._waiting[number]
+                    if self._is_pending(number):  # and not settled by somebody else meanwhile
+                        return (
+                            number,
+                            0,
+                        )  # while the run lasts its attempts are counted where they end
+        found = self._peek() if len(self._waiting) < _MOST_WAITING else None
+        if found is None:
+            return 0, 0
+        self._found.popleft()
+        return found.row_number, found.attempts
 
     def _is_pending(self, number: int) -> bool:
         row = self._service.get_row(f"{self._job_id}:{number}")
         return row is not None and row.status is RowStatus.PENDING
 
-    def _find(self) -> FoundRow | None:
-        if not self._found:
-            self._found = deque(
-                self._service.find_rows(
-                    self._job_id, RowStatus.PENDING, self._position, _FOUND_AT_ONCE
-                )
-            )
-        if not self._found:
-            return None
-        found = self._found.popleft()
-        self._position = found.position + 1
-        return found
+    def _peek(self) -> FoundRow | None:
+        """The row that is next in the job, if any: first the fresh ones, then the others."""
+        while not self._at_end:
+            if not self._found:
+                self._find()
+                continue
+            found = self._found[0]
+            if found.row_number not in self._waiting:
+                if found.is_fresh or self.is_past_fresh:
+                    return found
+                self._passed_by = True
+            self._found.popleft()
+        return None
+
+    def _find(self) -> None:
+        """Look for more pending rows: once for fresh ones, and again for those passed by."""
+        self._found.extend(
+            self._service.find_rows(self._job_id, RowStatus.PENDING, self._position, _FOUND_AT_ONCE)
+        )
+        if self._found:
+            self._position = self._found[-1].position + 1
+        elif self._passed_by and not self.is_past_fresh:
+            self._position = 0
+            self.is_past_fresh = True
+        else:
+            self._at_end = self.is_past_fresh = True
 
     def _rewind(self) -> None:
         self._look_again_s = monotonic() + _LOOK_AGAIN_S
         self._position = 0
         self._found.clear()
-        self._at_end = False
+        self.is_past_fresh = self._passed_by = self._at_end = False
 
     def _is_used_up(self, row_id: str) -> bool:
         """Fail a row that has died of its last attempt in an earlier run.
@@ -193,18 +218,17 @@ class RowQueue:
 
     def _settle_failure(self, row: JobRow, outcome: Outcome) -> float | None:
         code, message = outcome.error_code, outcome.error_message
-        again = outcome.retryable and row.attempts < self._limits.max_attempts
+        attempts = row.attempts - row.earlier_attempts
+        again = outcome.retryable and attempts < self._limits.max_attempts
         if outcome.kind == "lost":
             if self._on_interrupted == "review":
                 self._service.review_row(row.id, code, message)
                 return None
             most = max(self._limits.max_attempts, _LOST_ATTEMPTS)
-            again = self._on_interrupted == "retry" and row.attempts < most
+            again = self._on_interrupted == "retry" and attempts < most
         if again and not self._has_ended():
             self._service.retry_row(row.id, code, message)
-            return (
-                self._limits.delay_s(row.attempts) if outcome.after_s is None else outcome.after_s
-            )
+            return self._limits.delay_s(attempts) if outcome.after_s is None else outcome.after_s
         self._service.fail_row(row.id, code, message, unknown=outcome.kind == "lost")
         return None
 
@@ -221,7 +245,12 @@ def _says(row: JobRow, outcome: Outcome) -> bool:
 
 
 def start_run(
-    service: JobService, job_id: str, on_interrupted: Policy, resume_command: str, tell: Tell
+    service: JobService,
+    job_id: str,
+    on_interrupted: Policy,
+    resume_command: str,
+    version: str | None,
+    tell: Tell,
 ) -> None:
     """Start the job, to be let go of by :meth:`JobService.release_run`.
 
@@ -236,7 +265,9 @@ def start_run(
             "still at work there"
         )
     command = _from_here(resume_command)
-    service.start_job(job_id, on_interrupted, keep_lock=True, resume_command=command)
+    service.start_job(
+        job_id, on_interrupted, keep_lock=True, resume_command=command, version=version
+    )
 
 
 def _from_here(command: str) -> str:

@@ -27,9 +27,10 @@ from journal.errors import (
 )
 from journal.handover import Outcomes
 from journal.inflight import CameBack, InFlight
-from journal.limits import Halt, Limits, Rate
+from journal.limits import Brake, Halt, Limits, Rate
 from journal.model import TERMINAL_STATUSES, Job, JobRow, JobStatus, RowStatus, job_exit_code
 from journal.outcome import Errors, Outcome, outcome_of_bad_value
+from journal.plan import IN_PYTHON, HowTo
 from journal.rowqueue import (
     RowQueue,
     Tell,
@@ -99,6 +100,8 @@ class Run:
         tell: Tell = lambda _text: None,
         on_tick: Callable[[Job], object] = lambda _job: None,
         resume_command: str = "",
+        version: str | None = None,
+        how_to: HowTo = IN_PYTHON,
     ) -> None:
         """``workers`` put what comes back into ``outcomes``.
 
@@ -115,9 +118,12 @@ class Run:
         self._tell = tell
         self._on_tick = on_tick
         self._resume_command = resume_command
+        self._version = version
+        self._how_to = how_to
         self._queue = RowQueue(service, job_id, limits, on_interrupted)
         self._rate = None if limits.rate is None else Rate.parse(limits.rate)
         self._halt = Halt.parse(limits.halt)
+        self._brake = Brake(is_on=limits.halt != "never")
         # The time in which a row waits for its worker is not the row's, and a limit on what may
         # fail or be spent is one on what is under way.
         self._may_queue = (
@@ -143,6 +149,15 @@ class Run:
         self._polled_s = 0.0
         self._commit_s = 0.0
         self._handler_s = 1.0
+
+    @property
+    def is_braked(self) -> bool:
+        """Whether it has ended because its first rows have all failed alike."""
+        return self._brake.has_tripped
+
+    def close(self) -> None:
+        """Take no more rows; for a run that doesn't come to :meth:`work`, too."""
+        self._workers.close()
 
     def stop(self, number: int | None = None) -> None:
         """Start no more rows; called again, end those in flight; a third time, by force.
@@ -194,7 +209,10 @@ class Run:
         service, job_id = self._service, self._job_id
         self._may_be_ours = not service.keeps_run(job_id)
         try:
-            start_run(service, job_id, self._on_interrupted, self._resume_command, self._say)
+            start_run(
+                *(service, job_id, self._on_interrupted, self._resume_command, self._version),
+                self._say,
+            )
         except JournalError:
             self._may_be_ours = False
             raise
@@ -264,6 +282,7 @@ class Run:
                 self._in_flight.end_due(self._stops)
                 self._commit(job)
                 if not self._in_flight and self._is_over():
+                    self._say_stops()
                     return
             except JobLockedError as error:
                 if self._stops >= 2 or error.by_task:  # for which there is no waiting
@@ -353,9 +372,7 @@ class Run:
             elif job.status is JobStatus.RUNNING:
                 self._say(f"{job.id}: resumed")
         self._check_limits(job)
-        while self._said_stops < min(self._stops, 3):
-            self._said_stops += 1
-            self._say(self._stopping_words())
+        self._say_stops()
         if monotonic() - self._polled_s >= _POLL_S:
             self._polled_s = monotonic()
             self._on_tick(job)
@@ -367,11 +384,17 @@ class Run:
             self._is_lost = True
             self._give_up(lost_words(self._service, self._job_id), 1)
 
+    def _say_stops(self) -> None:
+        while self._said_stops < min(self._stops, 3):
+            self._said_stops += 1
+            self._say(self._stopping_words())
+
     def _stopping_words(self) -> str:
         count = len(self._in_flight)
         why = f"{self._reason}: " if self._reason else ""
         if self._said_stops == 1:
-            return f"{self._job_id}: {why}pausing; waiting for what is in flight ({count})"
+            waiting = f"; waiting for what is in flight ({count})" if count else ""
+            return f"{self._job_id}: {why}pausing{waiting}"
         if self._said_stops == 2:
             return f"{self._job_id}: {why}ending what is in flight ({count}); once more to kill it"
         return f"{self._job_id}: ending what is in flight ({count}) by force"
@@ -379,13 +402,16 @@ class Run:
     def _check_limits(self, job: Job) -> None:
         if self._reason is not None:
             return
-        limits, counts = self._limits, self._counts
+        limits, counts, how_to = self._limits, self._counts, self._how_to
         if self._halt is not None:
             succeeded = counts["completed"] + counts["skipped"]
             reason = self._halt.reason(succeeded, counts["failed"])
             if reason is not None:
                 self._give_up(reason, 2 if self._halt.now else 1)
                 return
+        if self._brake.is_due and self._brake.trip(rows_left=self._queue.has_fresh()):
+            self._give_up(self._brake.reason(how_to.retry_failed, how_to.never_halt), 1)
+            return
         if limits.max_cost_cents is not None and job.total_cost_cents >= limits.max_cost_cents:
             if job.pending_count:
                 self._give_up(f"{job.total_cost_cents} cents are spent", 1)
@@ -435,7 +461,9 @@ class Run:
             job = self._job()
             self._check_limits(job)  # what has come back may be a reason to start no more
             change = -sum(not one.is_late for one in back)
-            self._to_hand_out = self._queue.start(self._places(job, change), job)
+            self._to_hand_out = self._queue.start(
+                self._places(job, change), job, fresh_first=self._brake.is_undecided
+            )
         self._commit_s += (monotonic() - begin_s - self._commit_s) * 0.2
         self._problems += problems
         for one in settled:
@@ -454,8 +482,8 @@ class Run:
         busy = self._in_flight.places
         ahead = int(busy * self._commit_s / self._handler_s)
         ahead = min(ahead, max(busy * _MOST_AHEAD, _LEAST_MOST_AHEAD), _MOST_MOST_AHEAD)
-        if not self._may_queue:
-            ahead = 0
+        if not self._may_queue or (self._brake.is_undecided and not self._queue.is_past_fresh):
+            ahead = 0  # also of rows that may all fail alike
         count = busy + ahead - (len(self._in_flight) + change)
         if self._rate is not None:
             count = min(count, self._rate.allowed(monotonic()))
@@ -476,6 +504,7 @@ class Run:
         except InvalidStateTransition as error:  # another process has settled it
             problems.append(unrecorded_words(one.row, one.outcome, error))
             return one
+        self._brake.hear(one.row, one.outcome, again=again)
         if not again:
             self._count(one.outcome)
         return one

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 import journal
@@ -124,23 +125,70 @@ def test_changed_data_is_ignored_if_that_is_asked_for(path: Path, key: str | Non
         assert job.rows()[0].data == {"id": "a", "mail": "a@example.com"}
 
 
-def test_changed_rows_are_run_anew_with_their_new_data_if_that_is_asked_for(path: Path) -> None:
+def test_changed_rows_that_are_not_done_get_their_new_data_under_their_old_numbers(
+    path: Path,
+) -> None:
+    def handle(row: journal.JobRow) -> str:
+        if row.data["id"] == "b":
+            raise ValueError("no such mail")
+        return done(row)
+
     with journal.open_job(path, people("a", "b", "c"), key="id") as job:
-        job.run(done, max_rows=1)
-    changed = [{"id": "a", "mail": "x"}, {"id": "b", "mail": "y"}, *people("c")]
-    seen = []
+        job.run(handle)
+        before = [row.idempotency_key for row in job.rows()]
+    changed = [{"id": "a", "mail": "x"}, {"id": "b", "mail": "y"}, *people("c", "d")]
     with journal.open_job(path, changed, key="id", on_changed="retry") as job:
-        assert (job.matched.changed, job.matched.replaced) == (2, 2)
+        matched = journal.match.Matched(added=1, changed=2, updated=1, done=[1])
+        assert job.matched == matched
         assert [str(row.status) for row in job.rows()] == (
-            ["completed", "skipped", "pending", "pending", "pending"]
+            ["completed", "pending", "completed", "pending"]
         )
-        assert job.run(lambda row: seen.append(row.data["mail"])).exit_code == 0
-    assert sorted(seen) == ["c@example.com", "x", "y"]
-    with journal.open_job(path, changed, key="id") as job:
+        assert [row.data["mail"] for row in job.rows()][:2] == ["a@example.com", "y"]
+        assert job.job.passes == 2
+        said: list[str] = []
+        report = job.run(done, tell=said.append)
+        assert (report.exit_code, report.started) == (0, 2)
+        (alone,) = said
+        assert alone.startswith("enrich: 1 row has changed in the input and is completed, so left")
+        assert alone.endswith('(row 1); `redo_row("enrich:1")` does them again')
+        assert [row.idempotency_key for row in job.rows()][:3] == before
+    unchanged = [*people("a"), *changed[1:]]
+    with journal.open_job(path, unchanged, key="id") as job:
         assert job.matched == journal.match.Matched()
 
 
-def test_a_row_that_was_changed_and_changed_back_is_compared_with_its_last_data(
+def _last_commit(path: Path) -> list[bytes]:
+    """The lines of the journal's last commit."""
+    lines = (path / "journal.jsonl").read_bytes().splitlines()
+    first = max((at for at, line in enumerate(lines[:-1]) if b'"crc":"' in line), default=-1)
+    return lines[first + 1 :]
+
+
+def test_what_a_changed_input_brings_is_one_commit_with_the_reopening(path: Path) -> None:
+    with journal.open_job(path, people("a", "b"), key="id") as job:
+        job.run(lambda _row: 1 / 0)
+    changed = [{"id": "a", "mail": "x"}, *people("b", "c")]
+    journal.open_job(path, changed, key="id", on_changed="retry").close()
+    kinds = [msgspec.json.decode(line)["type"] for line in _last_commit(path)]
+    assert kinds == ["job_reopened", "row", "row_data", "row_status"]
+
+
+def test_a_row_that_was_changed_begins_anew_with_all_its_attempts(path: Path) -> None:
+    calls: list[str] = []
+
+    def broken(row: journal.JobRow) -> None:
+        calls.append(row.data["mail"])
+        raise ValueError
+
+    for mail, tried in (("x", 2), ("y", 5), ("z", 8)):  # it is pending, and then failed
+        rows = [{"id": "a", "mail": mail}]
+        with journal.open_job(path, rows, key="id", on_changed="retry") as job:
+            job.run(broken, max_attempts=3, backoff_s=0, max_rows=2 if mail == "x" else None)
+            assert job.rows()[0].attempts == tried
+    assert calls == ["x"] * 2 + ["y"] * 3 + ["z"] * 3
+
+
+def test_a_row_that_was_changed_and_changed_back_is_compared_with_its_last_input(
     path: Path,
 ) -> None:
     journal.open_job(path, people("a", "b"), key="id").close()
@@ -148,20 +196,50 @@ def test_a_row_that_was_changed_and_changed_back_is_compared_with_its_last_data(
     journal.open_job(path, changed, key="id", on_changed="retry").close()
     with pytest.raises(RowChangedError) as caught:
         journal.open_job(path, people("a", "b"), key="id")
-    assert caught.value.row_id == "enrich:3"
+    assert caught.value.row_id == "enrich:1"
     with journal.open_job(path, people("a", "b"), key="id", on_changed="retry") as job:
-        assert job.matched.replaced == 1
-        assert job.rows("pending")[-1].data["mail"] == "a@example.com"
+        assert job.matched.updated == 1
+        assert job.rows("pending")[0].data["mail"] == "a@example.com"
 
 
-def test_a_changed_row_whose_outcome_is_unknown_is_left_for_a_person(path: Path) -> None:
-    journal.open_job(path, people("a"), key="id").close()
-    with JobService(path.parent) as service:
-        service.start_row("enrich:1")
-        service.review_row("enrich:1", "lost", "who knows")
-    with journal.open_job(path, [{"id": "a", "mail": "x"}], key="id", on_changed="retry") as job:
-        assert (job.matched.changed, job.matched.replaced) == (1, 0)
-        assert [str(row.status) for row in job.rows()] == ["needs_review"]
+@pytest.mark.parametrize("key", ["id", lambda data: data["mail"], None])
+def test_data_that_was_changed_by_hand_is_no_change_of_the_input(path: Path, key: Any) -> None:
+    with journal.open_job(path, people("a", "b", "c"), key=key) as job:
+        job.service.update_row_data("enrich:2", {"id": "b", "mail": "corrected"})
+    names = "abc" if key is None else "cab"
+    with journal.open_job(path, people(*names), key=key) as job:
+        assert job.matched == journal.match.Matched()
+        assert job.rows()[1].data["mail"] == "corrected"
+
+
+def test_a_row_that_an_older_version_has_replaced_is_compared_as_the_last_of_its_key(
+    path: Path,
+) -> None:
+    with journal.open_job(path, people("a", "b"), key="id") as job:
+        job.service.skip_row("enrich:1", "replaced")
+        job.service.create_rows(job.id, [{"data": {"id": "a", "mail": "x"}}])
+    with journal.open_job(path, [{"id": "a", "mail": "x"}, *people("b")], key="id") as job:
+        assert job.matched == journal.match.Matched()
+    with pytest.raises(RowChangedError) as caught:
+        journal.open_job(path, people("a", "b"), key="id")
+    assert caught.value.row_id == "enrich:3"
+
+
+@pytest.mark.parametrize("how", ["in review", "in flight", "unknown"])
+def test_a_changed_row_that_may_have_taken_effect_is_refused_by_name_and_nothing_is_done(
+    path: Path, how: str
+) -> None:
+    with journal.open_job(path, people("a", "b"), key="id") as job:
+        job.service.start_row("enrich:2")
+        if how == "in review":
+            job.service.review_row("enrich:2", "lost", "who knows")
+        elif how == "unknown":
+            job.service.fail_row("enrich:2", "lost", "who knows", unknown=True)
+    before = (path / "journal.jsonl").read_bytes()
+    changed = [{"id": "a", "mail": "x"}, {"id": "b", "mail": "y"}, *people("c")]
+    with pytest.raises(RowChangedError, match=r"enrich:2 .* taken effect \(row 2\), so nothing"):
+        journal.open_job(path, changed, key="id", on_changed="retry")
+    assert (path / "journal.jsonl").read_bytes() == before
 
 
 @pytest.mark.parametrize("key", ["id", None])
@@ -176,21 +254,35 @@ def test_a_row_with_a_checksum_of_its_makers_is_changed_only_if_its_data_is(
             assert job.matched == journal.match.Matched()
 
 
-def test_new_rows_of_a_job_that_has_ended_are_refused_with_what_to_do(path: Path) -> None:
-    with journal.open_job(path, people("a"), key="id") as job:
+@pytest.mark.parametrize("key", ["id", None])
+def test_new_rows_reopen_a_job_that_has_ended(path: Path, key: str | None) -> None:
+    with journal.open_job(path, people("a"), key) as job:
         job.run(done)
-    with pytest.raises(journal.InvalidStateTransition, match="make a new job for them"):
-        journal.open_job(path, people("a", "b"), key="id")
+    with journal.open_job(path, people("a", "b"), key) as job:
+        assert (job.job.status, job.job.passes, job.job.pending_count) == ("pending", 2, 1)
+        assert job.run(done).started == 1
+        assert job.job.status == "completed"
 
 
-def test_rows_that_a_follow_up_job_does_not_hold_are_counted_and_left_alone(path: Path) -> None:
+@pytest.mark.parametrize("what", ["new", "changed"])
+def test_a_cancelled_job_takes_nothing_before_it_is_reopened(path: Path, what: str) -> None:
     with journal.open_job(path, people("a", "b"), key="id") as job:
-        job.run(lambda row: 1 / (row.row_number - 1))
-        job.retry().close()
-    for key in ("id", None):
-        with journal.open_job(path.parent / "enrich-retry", people("a", "b", "c"), key) as again:
-            assert again.matched == journal.match.Matched(elsewhere=2)
-            assert again.job.total_rows == 1
+        job.service.update_status(job.id, "cancelled")
+    rows = [*people("a"), {"id": "b", "mail": "x"}] if what == "changed" else people("a", "b", "c")
+    with pytest.raises(journal.InvalidStateTransition, match=r'reopen_job\("enrich"\)'):
+        journal.open_job(path, rows, key="id", on_changed="retry")
+    said: list[str] = []
+    with journal.open_job(path, people("a", "b"), key="id") as job:
+        for retry_failed in (False, True):
+            report = job.run(done, retry_failed=retry_failed, tell=said.append)
+            assert (report.started, report.job.status) == (0, "cancelled")
+    assert (
+        said
+        == [
+            'enrich: cancelled with 2 rows pending, nothing is run: first `reopen_job("enrich")`, then again'
+        ]
+        * 2
+    )
 
 
 def test_changed_rows_can_only_be_run_anew_by_key(path: Path) -> None:
@@ -296,26 +388,134 @@ def test_an_empty_resume_command_leaves_the_command_line_out_of_the_journal(
     assert b'"resume"' not in content
 
 
-def test_a_job_that_is_completed_with_rows_left_open_is_no_success(path: Path) -> None:
+@pytest.mark.parametrize("how", ["run", "attempts"])
+def test_rows_left_pending_in_a_job_that_has_ended_are_taken_up(path: Path, how: str) -> None:
     with journal.open_job(path, people("a", "b"), key="id") as job:
         job.service.start_job(job.id)
         job.service.complete_row(f"{job.id}:1")
         job.service.update_status(job.id, "completed")
-        report = job.run(done)
-        assert (report.exit_code, report.started) == (4, 0)
-        with job.retry() as again:
-            assert again.run(done).exit_code == 0
+        if how == "run":
+            assert (report := job.run(done)).exit_code == 0
+            assert report.started == 1
+        else:
+            for attempt in job.attempts():
+                with attempt as row:
+                    assert row.idempotency_key == "enrich:id=b"
+        assert (job.job.status, job.job.passes, job.job.successful_rows) == ("completed", 2, 2)
 
 
-def test_the_follow_up_of_a_failed_job_is_run_like_any_other(path: Path) -> None:
+def test_a_start_that_does_nothing_says_why_and_what_takes_failed_rows_up(path: Path) -> None:
+    said: list[str] = []
     with journal.open_job(path, people("a", "b"), key="id") as job:
-        assert job.run(lambda _row: 1 / 0).exit_code == 3
-        for _ in range(2):
-            with job.retry() as again:
-                assert (again.id, again.job.retry_of) == ("enrich-retry", "enrich")
-        with job.retry() as again:
-            assert again.run(done).exit_code == 0
-        assert job.job.status == "failed"
+        assert job.run(lambda _row: 1 / 0, tell=said.append).exit_code == 3
+        assert job.run(done, tell=said.append).exit_code == 3
+        assert list(job.attempts(tell=said.append)) == []
+        assert job.run(done, retry_failed=True, tell=said.append).exit_code == 0
+        job.run(done, retry_failed=True, tell=said.append)
+    idle, also_idle, all_done = said
+    assert (
+        idle
+        == also_idle
+        == (
+            "enrich: failed already, and nothing is new: nothing to do; 2 rows failed: "
+            "`run(..., retry_failed=True)` tries them again"
+        )
+    )
+    assert all_done == "enrich: completed already, and nothing is new: nothing to do"
+
+
+def test_failed_rows_that_may_have_taken_effect_are_retried_only_by_name(path: Path) -> None:
+    said: list[str] = []
+    with journal.open_job(path, people("a", "b"), key="id") as job:
+        job.service.start_row("enrich:1")
+        job.service.fail_row("enrich:1", "lost", "who knows", unknown=True)
+        job.run(done)
+        assert job.run(done, retry_failed=True, tell=said.append).started == 0
+        assert "1 row failed and may have taken effect (row 1): look, then `retry_row(" in said[0]
+        job.service.retry_row("enrich:1")
+        assert job.run(done).exit_code == 0
+
+
+def test_a_plan_counts_what_a_run_would_do_and_names_the_first_rows(path: Path) -> None:
+    with journal.open_job(path, people(*"abcdefgh"), key="id") as job:
+        job.run(lambda row: 1 / (row.row_number - 3), max_rows=4)
+        job.service.skip_row("enrich:8")
+        plan = job.plan(retry_failed=True)
+        assert plan.counts["retry"] == 1
+        assert str(plan) == "retry: 1 (row 3), new: 3 (row 5, 6, 7), done: 4"
+        assert str(job.plan()) == "new: 3 (row 5, 6, 7), failed: 1, done: 4"
+        assert job.run(done, retry_failed=True).started == 4
+
+
+def test_the_version_of_the_run_is_in_what_it_has_done(path: Path) -> None:
+    with journal.open_job(path, people("a", "b"), key="id", version="v1") as job:
+        job.run(lambda row: 1 / (row.row_number - 1))
+    with journal.open_job(path, key="id", version="v2") as job:
+        job.run(done, retry_failed=True)
+        assert [row.version for row in job.rows()] == ["v2", "v1"]
+        job.service.redo_row("enrich:2")
+    with journal.open_job(path, version="v3") as job:
+        for attempt in job.attempts():
+            with attempt:
+                pass
+        assert [row.version for row in job.rows()] == ["v2", "v3"]
+
+
+def test_a_new_job_has_its_description_and_mode(path: Path) -> None:
+    with journal.open_job(path, people("a"), description="mails", mode="dry") as job:
+        assert (job.job.description, job.job.mode) == ("mails", "dry")
+
+
+# --- idempotency keys
+
+
+@pytest.mark.parametrize(
+    ("given", "keys"),
+    [
+        ({}, ["enrich:1", "enrich:2", "enrich:3."]),
+        ({"key": "id"}, ["enrich:id=a", "enrich:id=b", "enrich:id=c"]),
+        ({"key": "id", "idempotency_key": "mail"}, [f"{name}@example.com" for name in "abc"]),
+        ({"idempotency_key": lambda data: f"k-{data['id']}"}, ["k-a", "k-b", "k-c"]),
+    ],
+)
+def test_what_a_rows_idempotency_key_is_made_of_is_fixed_when_its_job_is_made(
+    path: Path, given: dict[str, Any], keys: list[str]
+) -> None:
+    journal.open_job(path, people("a", "b"), **given).close()
+    with journal.open_job(path, people("a", "b", "c"), **given) as job:
+        found = [row.idempotency_key for row in job.rows()]
+        assert [key[: len(keys[-1])] for key in found] == keys
+    if not callable(given.get("idempotency_key")):
+        with journal.open_job(path, people("a", "b", "c"), **(given | {"key": "mail"})) as job:
+            assert [row.idempotency_key for row in job.rows()] == found
+
+
+@pytest.mark.parametrize("later", ["mail", lambda data: data["id"]])
+@pytest.mark.parametrize("made", [None, "id", lambda data: data["mail"]])
+def test_another_idempotency_key_than_the_job_was_made_with_is_refused(
+    path: Path, made: Any, later: Any
+) -> None:
+    if callable(made) and callable(later):
+        return
+    journal.open_job(path, people("a"), idempotency_key=made).close()
+    before = (path / "journal.jsonl").read_bytes()
+    with pytest.raises(InvalidValueError, match="was made with"):
+        journal.open_job(path, people("a", "b"), idempotency_key=later)
+    assert (path / "journal.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("own", ["uuid", lambda data: data["uuid"]])
+@pytest.mark.parametrize("is_there", [True, False])
+def test_an_idempotency_key_that_is_there_twice_is_refused(
+    path: Path, own: Any, *, is_there: bool
+) -> None:
+    first = {"id": "a", "uuid": "1"}
+    if is_there:
+        journal.open_job(path, [first], key="id", idempotency_key=own).close()
+    with pytest.raises(InvalidValueError, match="row 2: an earlier row has the same idempotency"):
+        journal.open_job(path, [first, {"id": "b", "uuid": "1"}], key="id", idempotency_key=own)
+    with pytest.raises(InvalidValueError, match="its idempotency key is empty"):
+        journal.open_job(path, [{"id": "a", "uuid": ""}], key="id", idempotency_key=own)
 
 
 def test_a_job_set_running_by_hand_is_opened_and_run_in_the_same_process(path: Path) -> None:

@@ -137,28 +137,54 @@ def test_a_job_that_is_done_is_not_done_again(work: Path) -> None:
     assert not (work / "again").exists()
 
 
-def test_a_job_that_is_completed_with_rows_left_open_says_how_to_go_on(work: Path) -> None:
+def test_rows_left_pending_in_a_job_that_has_ended_are_taken_up(work: Path) -> None:
     journal("run", "rows.csv", "--job", "j", "--limit", "1", "--", "true")
     with JobService("jobs") as service:
         service.start_job("j")
         service.update_status("j", "completed")
     done = journal("run", "rows.csv", "--job", "j", "--", "touch", "again")
-    assert done.returncode == 4
-    assert "j: completed already, and stays as it is\n" in done.stderr
-    assert "retry j\n" in done.stderr
-    assert not (work / "again").exists()
+    assert done.returncode == 0
+    assert statuses("j") == {"completed": 5}
 
 
-def test_failed_rows_go_on_in_a_retry_job_with_the_same_input(work: Path) -> None:
-    assert (
-        journal("run", "rows.csv", "--job", "j", "--", "test", "{order}", "!=", "A-2").returncode
-        == 3
-    )
-    retry = journal("retry", "j").stdout.strip()
-    done = journal("run", "rows.csv", "--job", retry, "--", "echo", "{order}")
-    assert done.returncode == 0, done.stderr
+def test_a_cancelled_job_says_so_in_the_words_of_a_command_line(work: Path) -> None:
+    run = ("run", "rows.csv", "--job", "j")
+    journal(*run, "--limit", "1", "--", "true")
+    journal("cancel", "j")
+    reopen = f"--root {work}/jobs reopen j`"
+    idle = journal(*run, "--retry-failed", "--", "true")
+    assert idle.returncode == 4
+    assert "j: cancelled with 4 rows pending, nothing is run: first `" in idle.stderr
+    assert reopen in idle.stderr
+    with (work / "rows.csv").open("a") as file:
+        file.write("A-6,6\n")
+    for options in ((), ("--dry-run",)):
+        refused = journal(*run, *options, "--", "true")
+        assert refused.returncode == 4
+        assert reopen in refused.stderr
+    assert statuses("j") == {"completed": 1, "pending": 4}
+
+
+def test_what_is_said_of_failed_rows_can_be_pasted_and_runs_them_alone(
+    work: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    (work / "fail.sh").write_text('[ -e "$1" ] && exit 1; : > "$1"; [ "$1" != A-2 ]\n')
+    command = ["run", "rows.csv", "--job", "j", "--version", "1", "--", "sh", "fail.sh", "{order}"]
+    assert journal(*command).returncode == 3
+    idle = journal(*command)
+    assert idle.returncode == 3
+    assert "nothing to do; 1 row failed: `--retry-failed` tries them again" in idle.stderr
+    (work / "A-2").unlink()
+    (work / "fail.sh").write_text('[ ! -e "$1" ]\n')  # of the others, every one would fail
+    (again,) = [line for line in idle.stderr.splitlines() if line.startswith("to try failed rows")]
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    pasted = again.removeprefix("to try failed rows again: ")
+    assert "--retry-failed --version 1 --" in pasted
+    subprocess.run(["sh", "-c", f"cd {work} && {pasted}"], cwd=elsewhere, check=True)
+    assert statuses("j") == {"completed": 5}
     with JobService("jobs") as service:
-        assert [(row.row_number, row.result) for row in service.get_rows(retry)] == [(2, "A-2")]
+        assert [row.attempts for row in service.get_rows("j")] == [1, 2, 1, 1, 1]
+        assert {row.version for row in service.get_rows("j")} == {"1"}
 
 
 # --- killed and gone on with
@@ -428,12 +454,14 @@ def test_rows_as_json_from_the_command_line_hold_the_results(work: Path) -> None
 # --- what reviewers have found
 
 
-def test_a_command_finds_its_rows_id_in_the_environment(work: Path) -> None:
-    assert (
-        journal("run", "rows.csv", "--job", "j", "--", "printenv", "JOURNAL_ROW_ID").returncode == 0
-    )
+def test_a_command_finds_its_rows_id_and_its_key_in_the_environment(work: Path) -> None:
+    script = 'echo "$JOURNAL_ROW_ID $JOURNAL_IDEMPOTENCY_KEY"'
+    run = ("run", "rows.csv", "--job", "j", "--key", "order", "--", "sh", "-c", script)
+    assert journal(*run).returncode == 0
     with JobService("jobs") as service:
-        assert [row.result for row in service.get_rows("j")] == [f"j:{n}" for n in range(1, 6)]
+        assert [row.result for row in service.get_rows("j")] == (
+            [f"j:{n} j:order=A-{n}" for n in range(1, 6)]
+        )
 
 
 def test_of_standard_input_the_resume_command_can_be_pasted_behind_it(work: Path) -> None:
@@ -477,38 +505,6 @@ def test_what_show_names_to_go_on_with_a_dead_run_can_be_pasted_anywhere(
     assert statuses("j") == {"completed": 4, "needs_review": 1}
 
 
-@pytest.mark.parametrize("rows", ["rows.csv", "-"])
-def test_what_is_said_of_a_new_retry_can_be_pasted_and_runs_its_rows_alone(
-    work: Path, rows: str, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    text = (work / "rows.csv").read_text()
-    (work / "fail.sh").write_text('[ -e "$1" ] && exit 1; : > "$1"; [ "$1" != A-2 ]\n')
-    command = ["run", rows, "--format", "csv", "--job", "j", "--", "sh", "fail.sh", "{order}"]
-    assert journal(*command, text=text).returncode == 3
-    (work / "A-2").unlink()
-    (work / "fail.sh").write_text('[ ! -e "$1" ]\n')  # of the others, every one would fail
-    retried = journal("retry", "j")
-    assert retried.stdout == "j-retry\n"
-    for job_id in ("j", "j-retry"):
-        *_, advice = json.loads(journal("show", job_id, "--json").stdout)["next"]
-        assert retried.stderr.splitlines() == [advice["why"], advice["command"]]
-    elsewhere = tmp_path_factory.mktemp("elsewhere")
-    pasted = ["sh", "-c", advice["command"]]
-    subprocess.run(pasted, cwd=elsewhere, input=text, text=True, check=True)
-    assert statuses("j-retry") == {"completed": 1}
-
-
-def test_a_retry_is_never_run_by_what_was_run_in_another_store(work: Path) -> None:
-    assert journal("run", "rows.csv", "--job", "j", "--", "false").returncode == 3
-    (work / "jobs").rename("copy")
-    retried = journal("--root", "copy", "retry", "j")
-    (advice,) = json.loads(journal("--root", "copy", "show", "j-retry", "--json").stdout)["next"]
-    assert advice["command"] == ""  # which would make a job of all rows in the old place
-    assert "--job j-retry" in advice["why"]
-    assert f'journal.open_job("{work}/copy/j-retry")' in advice["why"]
-    assert retried.stderr.splitlines() == [advice["why"]]
-
-
 def test_a_signal_is_seen_at_once_whatever_thread_it_is_given_to(work: Path) -> None:
     (work / "rows.csv").write_text("n\n" + "".join(f"{n}\n" for n in range(4000)))
     os.mkfifo(work / "at work")
@@ -550,31 +546,6 @@ def test_closed_standard_streams_are_no_reason_for_a_traceback(
     )
     assert "Traceback" not in done.stderr
     assert done.returncode == (2 if closed == "<&-" and arguments != "list" else 0)
-
-
-def test_a_job_is_retried_once_and_then_names_its_successor(work: Path) -> None:
-    journal("run", "rows.csv", "--job", "j", "--", "false")
-    assert journal("retry", "j").stdout == "j-retry\n"
-    again = journal("retry", "j")
-    assert again.returncode == 4
-    assert "j-retry goes on with its unfinished rows already" in again.stderr
-    assert "journal show j-retry" in journal("show", "j").stdout
-    journal("run", "rows.csv", "--job", "j-retry", "--", "false")
-    assert journal("retry", "j-retry").stdout == "j-retry-2\n"
-
-
-def test_rows_in_review_go_on_in_a_retry_job_by_the_policy_that_is_given(
-    held_run: HeldRun, work: Path
-) -> None:
-    held_run.process.kill()
-    held_run.process.wait()
-    journal("run", "rows.csv", "--job", "j", "--", "true")
-    refused = journal("retry", "j")
-    assert refused.returncode == 4
-    assert "all need a review" in refused.stderr
-    assert journal("retry", "j", "--on-interrupted", "retry").stdout == "j-retry\n"
-    assert journal("run", "rows.csv", "--job", "j-retry", "--", "true").returncode == 0
-    assert statuses("j-retry") == {"completed": 2}
 
 
 def test_a_run_of_a_job_that_another_run_is_making_leaves_it_alone(work: Path) -> None:
@@ -635,9 +606,32 @@ def test_a_dry_run_of_a_job_that_is_there_says_why_each_row_would_run(
     rest = [["3", "pending"], ["4", "pending"], ["5", "pending"], ["6", "new in the input"]]
     assert said == {
         "review": rest,
-        "retry": [["1", "was in flight"], ["2", "was in flight"], *rest],
+        "retry": [*rest, ["1", "was in flight"], ["2", "was in flight"]],
     }
     assert Path("jobs/j/journal.jsonl").read_bytes() == before
+
+
+def test_a_dry_run_counts_what_a_start_would_do_in_a_job_that_has_ended_too(work: Path) -> None:
+    run = ("run", "rows.csv", "--job", "j", "--key", "order")
+    journal(*run, "--", "test", "{order}", "!=", "A-2")
+    (work / "rows.csv").write_text("order,zip\nA-1,x\nA-2,y\nA-3,3\nA-4,4\nA-6,6\n")
+    before = Path("jobs/j/journal.jsonl").read_bytes()
+    done = journal(*run, "--on-changed", "retry", "--dry-run", "--", "echo", "{order}", "{zip}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["6\tnew in the input\techo A-6 6", "2\tchanged\techo A-2 y"]
+    assert "j: new: 1 (row 6), changed: 1 (row 2), done: 4\n" in done.stderr
+    assert "1 row has changed in the input and is completed, so left alone (row 1)" in done.stderr
+    retry = journal(
+        *run, "--on-changed", "ignore", "--retry-failed", "--dry-run", "--", "echo", "{zip}"
+    )
+    assert retry.stdout.splitlines() == ["6\tnew in the input\techo 6", "2\tfailed (1)\techo 2"]
+    assert "j: retry: 1 (row 2), new: 1 (row 6), done: 4\n" in retry.stderr
+    assert Path("jobs/j/journal.jsonl").read_bytes() == before
+    (work / "rows.csv").write_text("order,zip\nA-1,1\n")
+    nothing = journal(*run, "--dry-run", "--", "echo")
+    assert (nothing.returncode, nothing.stdout) == (0, "")
+    assert "nothing to do; 1 row failed" in nothing.stderr
+    assert "j: failed: 1, done: 4\n" in nothing.stderr
 
 
 def test_a_dry_run_refuses_what_a_run_would_refuse(work: Path) -> None:
@@ -752,15 +746,3 @@ def test_options_that_can_not_be_are_named_and_make_no_job(
     assert words in done.stderr
     assert "Traceback" not in done.stderr
     assert not Path("jobs/j").exists()
-
-
-def test_new_rows_are_said_to_be_left_out_of_a_job_that_goes_on_with_another(work: Path) -> None:
-    journal("run", "rows.csv", "--job", "j", "--", "test", "{zip}", "-gt", "2")
-    journal("retry", "j")
-    again = journal("run", "rows.csv", "--job", "j-retry", "--limit", "1", "--", "true")
-    assert "left out" not in again.stderr
-    with (work / "rows.csv").open("a") as file:
-        file.write("A-6,6\nA-7,7\n")
-    more = journal("run", "rows.csv", "--job", "j-retry", "--", "true")
-    assert "2 new rows of the input are left out" in more.stderr
-    assert statuses("j-retry") == {"completed": 2}

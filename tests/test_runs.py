@@ -37,7 +37,6 @@ from journal import (
     Skip,
     StorageError,
 )
-from journal.cli import main
 from journal.handover import Claim, Outcomes
 from journal.inflight import InFlight
 from journal.limits import Limits
@@ -1098,8 +1097,8 @@ def test_a_cancelled_run_drains_and_leaves(path: Path) -> None:
 
 
 @pytest.mark.parametrize("same_service", [True, False])
-def test_a_cancelled_job_is_not_retried_while_its_run_has_rows_in_flight(
-    path: Path, capsys: pytest.CaptureFixture[str], *, same_service: bool
+def test_a_cancelled_job_is_not_reopened_while_its_run_has_rows_in_flight(
+    path: Path, *, same_service: bool
 ) -> None:
     gate = Gate()
     with open_job(path, 6) as job, JobService(path.parent) as other:
@@ -1107,16 +1106,12 @@ def test_a_cancelled_job_is_not_retried_while_its_run_has_rows_in_flight(
         gate.wait_for(2)
         other.update_status("j", "cancelled")
         with pytest.raises(JobBusyError) as caught:
-            (job.service if same_service else other).retry_job("j", "retry")
+            (job.service if same_service else other).reopen_job("j")
         assert caught.value.pid == os.getpid()
-        assert main(["--root", str(path.parent), "show", "j"]) == 0
-        out = capsys.readouterr().out
-        assert f"journal --root {path.parent} wait j\n" in out
-        assert "retry j" not in out
         gate.let_go()
         assert run.report().completed == 2
-        retry = other.retry_job("j", "retry")
-        assert [row.row_number for row in other.get_rows(retry.id)] == [3, 4, 5, 6]
+        other.reopen_job("j")
+        assert job.run(gate).completed == 4
 
 
 def test_a_failure_that_could_be_tried_again_is_one_in_a_job_that_was_cancelled(

@@ -29,7 +29,7 @@ FLOORS = {
     "service": "service states",
     "exports": "flatrows parquet sqlite export plots report",
     "runs": "outcome handover template command inputs limits threads executors workers signals "
-    "rowqueue attempts match inflight run jobrun",
+    "plan rowqueue attempts match inflight run jobrun",
     "copies brought together": "forward parted mergeplan merge transfer",
     "damage mended": "salvage repair",
     "command line, its parts": "cli.output cli.table cli.listing cli.exits cli.when cli.throughput "

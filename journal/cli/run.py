@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import shlex
 import shutil
@@ -25,10 +24,18 @@ from journal.format import UNSET_TIME
 from journal.inputs import RowInput, format_of, open_rows
 from journal.jobrun import JobRun, open_job
 from journal.limits import Limits
-from journal.match import Matched, match_rows
-from journal.model import TERMINAL_STATUSES, JobRow, RowStatus
+from journal.match import Matched, Unwritten, match_rows
+from journal.model import TERMINAL_STATUSES, Job, JobRow, JobStatus
+from journal.plan import (
+    HowTo,
+    Plan,
+    Planned,
+    left_alone,
+    may_start,
+    nothing_to_do,
+    planned_rows,
+)
 from journal.run import RunReport
-from journal.service import JobService
 from journal.template import Template
 from journal.text import counted
 from journal.validate import is_job_id, slug
@@ -47,12 +54,12 @@ def run_command(ctx: click.Context, /, **_: Any) -> int:
     """Run COMMAND once for each row of ROWS, and record what became of it.
 
     ROWS is a CSV, TSV or JSONL file, or lines; - is standard input. The first use makes the job,
-    the next ones go on with it: completed rows are never run again.
+    the next ones go on with it: completed rows are never run again, and new ones are added.
 
     {column} stands for the row's value, {#} for its number, {id} for its id (unless a column has
     that name), {{ and }} for braces; no shell is involved. A script takes values as arguments, and
-    has no {column} in its text: sh -c 'echo "$1" | tr a-z A-Z' sh {column}. JOURNAL_ROW_ID, an
-    idempotency key, and JOURNAL_ATTEMPT are in the environment. Exit status 0 completes the row
+    has no {column} in its text: sh -c 'echo "$1" | tr a-z A-Z' sh {column}. JOURNAL_IDEMPOTENCY_KEY, for the
+    far side, JOURNAL_ROW_ID and JOURNAL_ATTEMPT are in the environment. Exit status 0 completes the row
     with the command's output as its result; anything else fails it, with the status as code and the
     end of standard error as message.
 
@@ -101,11 +108,17 @@ class _RunCommand:
                 checked,
                 given["key"],
                 original_command=shlex.join(given["command"]),
+                version=given["version"],
                 on_changed=given["on_changed"],
                 on_interrupted=given["on_interrupted"],
-                resume_command=self._resume(),
+                resume_command=self._typed(),
+                how_to=self._how_to(),
             ) as job:
                 return self._run(job, handler, limits)
+
+    def _how_to(self) -> HowTo:
+        journal = shlex.join([*journal_command(), "--root", os.path.abspath(self._ctx.obj)])
+        return HowTo(journal, self._typed(retry_failed=True))
 
     def _open_rows(self, stream: IO[bytes]) -> RowInput:
         given = self._given
@@ -126,13 +139,12 @@ class _RunCommand:
 
     def _run(self, job_run: JobRun, handler: CommandHandler, limits: dict[str, Any]) -> int:
         given, job = self._given, job_run.job
-        if job.status in TERMINAL_STATUSES:
-            rest = "and stays as it is" if job.pending_count else "nothing to do"
-            tell(f"{job.id}: {job.status} already, {rest}")
-            return _finish(job_run.service, RunReport(job=job))
         _tell_differences(job_run, shlex.join(given["command"]))
-        tell(f"{job.id}: {counted(job.total_rows, 'row|rows')}, {job.pending_count} pending")
-        if job.processing_count:
+        if may_start(job, retry_failed=given["retry_failed"]):
+            again = f", {job.failed_rows} failed to retry" if given["retry_failed"] else ""
+            rows = counted(job.total_rows, "row|rows")
+            tell(f"{job.id}: {rows}, {job.pending_count} pending{again}")
+        if job.processing_count and job.status not in TERMINAL_STATUSES:
             tell(
                 f"{job.id}: {counted(job.processing_count, 'row|rows was|were in flight')} when an "
                 "earlier run died; "
@@ -142,48 +154,59 @@ class _RunCommand:
             report = job_run.run(
                 handler,
                 workers=given["workers"],
+                retry_failed=given["retry_failed"],
                 tell=progress.tell,
                 on_progress=progress.show,
                 **limits,
             )
             progress.show(report.job)
-        return _finish(job_run.service, report)
+        return _finish(report, self._how_to())
 
     def _dry_run(self, rows: Iterator[dict[str, Any]]) -> int:
-        """A line for each command that would run, to standard output; then the sum."""
-        given = self._given
+        """A line for each command that would run, to standard output; then how many, and of what."""
+        given, how_to = self._given, self._how_to()
         service = ReadingService(self._ctx.obj)
         job = service.get_job(self._job_id)
+        matched, plan, count = Matched(), Plan(self._job_id), 0
+        planned: Iterable[Planned]
         if job is None:
-            planned: Iterator[tuple[JobRow, str]] = (
-                (row, "new") for row in self._new_rows(enumerate(rows, 1))
-            )
-            matched = Matched()
-        elif job.status in TERMINAL_STATUSES:
-            tell(f"{job.id}: {job.status} already: nothing would run")
-            return EXIT_OK
+            planned = (Planned(row, "new", "new") for row in self._new_rows(enumerate(rows, 1)))
         else:
-            new: list[dict[str, Any]] = []
+            told = Unwritten()
             matched = match_rows(
-                service, job, rows, given["key"], given["on_changed"], on_new=new.append
+                *(service, job, rows, given["key"], given["on_changed"]),
+                unwritten=told,
+                how_to=how_to,
             )
-            planned = itertools.chain(
-                _open_rows(service, job.id, given["on_interrupted"]),
-                (
-                    (row, "new in the input")
-                    for row in self._new_rows(enumerate(new, job.total_rows + 1))
-                ),
+            planned = planned_rows(
+                *(service, job, given["on_interrupted"]),
+                retry_failed=given["retry_failed"],
+                new=self._new_rows(enumerate(told.new, job.total_rows + 1)),
+                changed=told.changed,
             )
-        count = 0
-        for row, why in itertools.islice(planned, given["max_rows"]):
-            count += 1
-            line = shlex.join(self._template.fill(row))
-            click.echo(f"{row.row_number}\t{why}\t{clean(line)}")
+        for one in planned:
+            plan.take(one)
+            if given["max_rows"] is None or count < given["max_rows"]:
+                count += 1
+                line = shlex.join(self._template.fill(one.row))
+                click.echo(f"{one.row.row_number}\t{one.why}\t{clean(line)}")
+        self._tell_plan(job, matched, plan, count)
+        return EXIT_OK
+
+    def _tell_plan(self, job: Job | None, matched: Matched, plan: Plan, count: int) -> None:
         for text in _differences(matched, is_new=job is None):
             tell(f"{self._job_id}: {text}")
+        if matched.done:
+            tell(left_alone(self._job_id, matched.done, self._how_to()))
+        if job is not None:
+            plan.leave(job)
+            if not count and job.status in TERMINAL_STATUSES:
+                retry_failed = self._given["retry_failed"]
+                service = ReadingService(self._ctx.obj)
+                tell(nothing_to_do(service, job, self._how_to(), retry_failed=retry_failed))
+        tell(f"{self._job_id}: {plan}")
         would = counted(count, "command|commands would run")
         tell(f"{self._job_id}: {would}; nothing was run or written")
-        return EXIT_OK
 
     def _new_rows(self, numbered: Iterable[tuple[int, dict[str, Any]]]) -> Iterator[JobRow]:
         """Rows that no journal holds yet."""
@@ -191,9 +214,9 @@ class _RunCommand:
             row_id = f"{self._job_id}:{number}"
             yield JobRow(row_id, self._job_id, number, "", data, UNSET_TIME, UNSET_TIME)
 
-    def _resume(self) -> str:
+    def _typed(self, **more: bool) -> str:
         """What was typed, to be typed again, with nothing left to the environment."""
-        given = self._given
+        given = self._given | more
         words = [*journal_command(), "--root", os.path.abspath(self._ctx.obj), "run", given["rows"]]
         for option in self._ctx.command.params:
             value = given.get(option.name or "")
@@ -205,17 +228,6 @@ class _RunCommand:
         words += ["--", *given["command"]]
         again = "  # with the same standard input" if given["rows"] == "-" else ""
         return shlex.join(words) + again  # a comment, for what stands here is pasted
-
-
-def _open_rows(
-    service: JobService, job_id: str, on_interrupted: str
-) -> Iterator[tuple[JobRow, str]]:
-    """The rows that a run would take, and why."""
-    if on_interrupted == "retry":
-        for row in service.get_rows(job_id, RowStatus.PROCESSING):
-            yield row, "was in flight"
-    for row in service.get_pending_rows(job_id):
-        yield row, f"attempt {row.attempts + 1}" if row.attempts else "pending"
 
 
 def _check_program(program: str) -> None:
@@ -256,10 +268,10 @@ def _differences(matched: Matched, *, is_new: bool) -> list[str]:
     found = [
         (0 if is_new else matched.added, "new row|rows added"),
         (
-            matched.changed - matched.replaced,
+            matched.changed - matched.updated - len(matched.done),
             "row|rows of the input has|have changed; the job keeps its own",
         ),
-        (matched.replaced, "row|rows has|have changed, and runs|run anew"),
+        (matched.updated, "row|rows has|have changed, and runs|run with the new data"),
         (matched.lost, _LOST),
         (
             matched.gone,
@@ -269,7 +281,7 @@ def _differences(matched: Matched, *, is_new: bool) -> list[str]:
     return [counted(count, words) for count, words in found if count]
 
 
-def _finish(service: JobService, report: RunReport) -> int:
+def _finish(report: RunReport, how_to: HowTo) -> int:
     """Say how the job stands, and how to go on with what is open; return the exit code."""
     job = report.job
     took = f" in {report.elapsed_s:.1f} s" if report.elapsed_s else ""
@@ -278,12 +290,10 @@ def _finish(service: JobService, report: RunReport) -> int:
         f"{job.failed_rows} failed, {job.skipped_count} skipped, "
         f"{job.needs_review_count} need review, {job.pending_count} pending"
     )
-    journal = shlex.join([*journal_command(), "--root", str(service.root)])
     if job.failed_rows:
-        tell(f"see: {journal} rows {job.id} --status failed")
+        tell(f"see: {how_to.command} rows {job.id} --status failed")
     if job.needs_review_count:
-        tell(f"see: {journal} rows {job.id} --status needs_review")
-    unfinished = job.total_rows - job.successful_rows - job.skipped_count
-    if job.status in TERMINAL_STATUSES and unfinished:
-        tell(f"to go on: {journal} retry {job.id}")
+        tell(f"see: {how_to.command} rows {job.id} --status needs_review")
+    if job.failed_rows and job.status is JobStatus.FAILED:
+        tell(f"to try failed rows again: {how_to.again}")
     return report.exit_code

@@ -67,11 +67,17 @@ _OPTIONS = (
         help="What becomes of rows that were in flight when a run died.",
     ),
     click.option(
+        "--retry-failed", is_flag=True, help="Put failed rows back first, to be tried again."
+    ),
+    click.option(
+        "--version", metavar="V", help="What this works with, such as a prompt: outcomes have it."
+    ),
+    click.option(
         "--max-attempts",
         type=click.IntRange(min=1),
         default=1,
         show_default=True,
-        help="How often a row that fails is tried, earlier runs counted in.",
+        help="How often a row that fails is tried, earlier runs counted in, up to a retry.",
     ),
     click.option(
         "--backoff",
@@ -98,9 +104,11 @@ _OPTIONS = (
     click.option(
         "--halt",
         metavar="WHEN",
-        default="never",
+        default="first",
+        show_default=True,
         callback=_checked(Halt.parse),
-        help="Give up: soon,fail=5; now,fail=20%,min=50; soon,success=1.",
+        help="Give up: first (if the first 10 rows all fail alike); that, or soon,fail=5; "
+        "now,fail=20%,min=50; soon,success=1; or never.",
     ),
     click.option(
         "--limit", "max_rows", metavar="N", type=click.IntRange(min=1), help="Start N rows."
