@@ -19,8 +19,10 @@ from journal.errors import InvalidValueError
 from journal.format import (
     SEAL_BYTES,
     SEAL_HEAD,
+    JobReopenedRecord,
     JobStatusRecord,
     LogRecord,
+    RowDataRecord,
     RowRecord,
     RowStatusRecord,
 )
@@ -34,9 +36,10 @@ _MOST_MESSAGES = 20
 class Side(msgspec.Struct):
     """What one copy did since the fork, in counts of records.
 
-    ``size_bytes`` up to its last commit. ``rows_added`` are new rows, ``row_statuses`` how often
-    rows got each status ("processing" is an attempt begun), ``job_statuses`` and ``messages`` (of
-    the last ``log`` records that are about no row) in their order.
+    ``size_bytes`` up to its last commit. ``rows_added`` are new rows, ``data_changes`` how often
+    rows got other data, ``row_statuses`` how often they got each status ("processing" is an attempt
+    begun), ``resets`` how often they were retried or redone, ``job_statuses`` ("pending" if it was
+    reopened) and ``messages`` (of the last ``log`` records that are about no row) in their order.
     """
 
     name: str
@@ -44,6 +47,8 @@ class Side(msgspec.Struct):
     commits: int = 0
     records: int = 0
     rows_added: int = 0
+    data_changes: int = 0
+    resets: dict[str, int] = msgspec.field(default_factory=dict)
     row_statuses: dict[str, int] = msgspec.field(default_factory=dict)
     job_statuses: list[str] = msgspec.field(default_factory=list)
     messages: list[str] = msgspec.field(default_factory=list)
@@ -149,6 +154,7 @@ def _since(copy: Copy, fork: Position) -> Side:
     """All that a copy did since the fork."""
     side = Side(copy.name, copy.end.offset)
     statuses: Counter[str] = Counter()
+    resets: Counter[str] = Counter()
     for block in blocks_since(copy, fork):
         offset = block.offset
         for line in block.lines:
@@ -160,6 +166,11 @@ def _since(copy: Copy, fork: Position) -> Side:
             side.commits += line[-SEAL_BYTES:].startswith(SEAL_HEAD)
             if isinstance(record, RowStatusRecord):
                 statuses[record.status] += 1
+                resets.update([record.reset] if record.reset else ())
+            elif isinstance(record, RowDataRecord):
+                side.data_changes += 1
+            elif isinstance(record, JobReopenedRecord):
+                side.job_statuses.append("pending")
             elif isinstance(record, RowRecord):
                 side.rows_added += 1
             elif isinstance(record, JobStatusRecord):
@@ -170,5 +181,5 @@ def _since(copy: Copy, fork: Position) -> Side:
             side.first_at = side.first_at or record.at
             side.last_at = record.at
             offset += len(line) + 1
-    side.row_statuses = dict(statuses)
+    side.row_statuses, side.resets = dict(statuses), dict(resets)
     return side

@@ -292,6 +292,8 @@ def _elsewhere_text(record: LogRecord) -> str:
     change = record.details.get(ELSEWHERE) if isinstance(record.details, dict) else None
     if not isinstance(change, dict):
         return ""
+    if "data" in change:
+        return f": other data: {encode_json(change['data']).decode()}"
     try:
         status = decode_record(encode_json({**change, "type": "row_status", "row": 1}))
     except (UndecodableError, UnknownRecordError):

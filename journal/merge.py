@@ -3,14 +3,19 @@
 What is new there is found row by row (see ``parted.py``). What became of a row, by what it was here:
 
 =====================================  ==================================================================
-only the other has changed it          its changes, in their order, with their times; if it is in flight
-                                       there, it needs a review here
-the other has only put it back         nothing: what is to be tried again there is not tried here, too
-in flight when they parted, and only   that outcome; a status that a policy gave it is none, and
-one of them knows how that ended       stays where it is if neither knows
+only the other has changed it          its changes, in their order, with their times: outcomes, retries,
+                                       redos and data; if it is in flight there, it needs a review here
+the other has only put it back, and    nothing: what is to be tried again there is not tried here, too
+nobody has said retry or redo
+in flight or put back when they        that outcome; a status that a policy gave it is none, and
+parted, and only one of them knows     stays where it is if neither knows
+how that ended
+both have retried or redone it         it stays pending; an outcome that only one of them has is taken
 both worked on it                      it needs a review, and what the other did stands in its log
-completed here, and the other worked   it stays completed, which is final; the job's error names it, and
-on it                                  what the other did stands in its log
+completed here, and the other worked   it stays completed; the job's error names it, and what the other
+on it, or redid it not knowing so      did stands in its log
+completed here, and the other redid    the redo, and what came of it
+it, knowing so
 completed by the other, which knows    it is completed here too, and the job's error names it
 that it was worked on here
 a third copy worked on it, says the    as if the other had
@@ -19,14 +24,23 @@ both completed it with one tracking    nothing: it is one and the same work; who
 number                                 numbers gives none twice
 both skipped it, and at most one of    what that one did is known here; it stays skipped
 them had tried it before
+both changed its data, or one did      it needs a review, or is named in the job's error if it is
+and the other worked on it             completed here; it keeps our data, and theirs stands in its log
+both changed its data alike            nothing
+both added it: rows of one             one row, under our number; if their data differs, as if both had
+idempotency key                        changed it
+added by the other                     it is added; if its number is taken here, under another one and
+                                       with its old key; if it was worked on there, too, it needs a review
 =====================================  ==================================================================
 
 Nothing is taken over, or complained of, a second time: not if the same is pulled again, nor if it is
 pulled back or comes through a third copy. If each of two copies has merged the other, both hold the same,
-but for rows completed on one that wait for a person on the other or were settled otherwise there, those
-that one only put back, and those whose outcome nobody knows and each has settled by its policy.
+but for the numbers of rows that were added; for rows completed on one that wait for a person on the other
+or were settled otherwise there; for rows that wait for a person on both, with the data of each; those that
+one only put back; and those whose outcome nobody knows and each has settled by its policy.
 
-A mark of an older version that the unfinished rows went on in a retry job is kept.
+The job's own status stays what it is. A mark of an older version that the unfinished rows went on in a
+retry job is kept.
 """
 
 from __future__ import annotations
@@ -37,6 +51,7 @@ from typing import Any
 
 import msgspec
 
+from journal.addedrows import key_of
 from journal.changes import put_job_record, put_log
 from journal.decode import decode_record
 from journal.errorgroups import Numbers
@@ -48,16 +63,18 @@ from journal.format import (
     JobErrorRecord,
     LogRecord,
     Origin,
+    RowDataRecord,
     RowStatusRecord,
     encode_row,
     row_end,
     time_text,
 )
-from journal.index import CODES, NEEDS_REVIEW
+from journal.index import CODES, COMPLETED, NEEDS_REVIEW
 from journal.log import Log
 from journal.mergeplan import Plan
 from journal.model import TERMINAL_STATUSES, JobStatus
-from journal.parted import IN_FLIGHT, Change
+from journal.parted import DATA, IN_FLIGHT, RENUMBERED, Change
+from journal.rows import AnyRow
 from journal.values import encode_value
 
 OTHER_NAME = "journal.other"
@@ -70,11 +87,14 @@ _MOST_DETAILS_BYTES = 1 << 20
 class Merged(msgspec.Struct, frozen=True):
     """Numbers of rows, ascending.
 
-    ``took_over``: the other's changes are ours now. ``added``: rows that only the other had.
-    ``review``: rows that need a review by the merge; of these ``both`` were worked on by both
-    copies. ``twice``: completed here, and worked on by another copy too. ``other``: the name of the
-    file that holds the other's history. ``job_status`` is ours, ``their_job_status`` the other's,
-    which stays what it is; ``left_open`` counts the open rows if ours is one that has ended.
+    ``took_over``: the other's changes are ours now. ``added``: rows that only the other had; of
+    these ``renumbered`` have another number there: it by ours. ``review``: rows that need a review
+    by the merge; of these ``both`` were worked on, or given other data, by both copies. ``twice``:
+    completed here, and worked on, or given other data, by another copy too. Of both and twice
+    ``data`` are those that differ in their data, ``redone`` those that one of the copies has redone.
+    ``other``: the name of the file that holds the other's history. ``job_status`` is ours,
+    ``their_job_status`` the other's, which stays what it is; ``left_open`` counts the open rows if
+    ours is one that has ended.
     """
 
     other: str
@@ -86,6 +106,9 @@ class Merged(msgspec.Struct, frozen=True):
     job_status: JobStatus
     their_job_status: JobStatus
     left_open: int
+    renumbered: dict[int, int]
+    data: list[int]
+    redone: list[int]
 
 
 def write_merge(log: Log, plan: Plan, other: str) -> Merged:
@@ -103,18 +126,16 @@ class _Merge:
         self._add_rows()
         for number, changes in plan.take.items():
             for change in changes:
-                self._take(change)
+                self._take(number, change)
+            if number in plan.follow:
+                self._follow(number)
             self._settle(number, changes)
         for number, changes in plan.conflicts.items():
-            words = self._in_words(number, changes)
-            for change in changes:
-                self._tell(number, change, "ERROR" if number in plan.twice else "WARNING")
-            if number in plan.both:
-                self._to_review(number, BOTH_COPIES, words)
+            self._put_conflict(number, changes)
         self._take_retries()
         self._put_error()
         assert index.state is not None
-        review = {n for n in (*plan.take, *plan.both) if plan.our_code(n) == NEEDS_REVIEW}
+        review = {n for n in (*plan.take, *plan.conflicts) if plan.our_code(n) == NEEDS_REVIEW}
         ended = index.state.status in TERMINAL_STATUSES
         tallies = index.tallies
         return Merged(
@@ -127,6 +148,9 @@ class _Merge:
             job_status=index.state.status,
             their_job_status=plan.their_state.status,
             left_open=tallies[CODES["pending"]] + tallies[CODES["processing"]] if ended else 0,
+            renumbered=plan.renumbered,
+            data=sorted(plan.data),
+            redone=sorted(plan.redone),
         )
 
     def _record(self) -> LogRecord:
@@ -134,6 +158,7 @@ class _Merge:
         counts = {
             "taken over": len(plan.take),
             "added": len(plan.added),
+            "of these under another number": len(plan.renumbered),
             "worked on by both": len(plan.both),
             "completed here and worked on there": len(plan.twice),
         }
@@ -154,27 +179,73 @@ class _Merge:
         )
 
     def _add_rows(self) -> None:
-        log = self._log
-        if self._plan.added:
+        log, plan = self._log, self._plan
+        if plan.added:
             log.index.begin_rows()
         at = log.now()
-        for number in self._plan.added:
-            row = self._plan.their_row(number)
+        for number in plan.added:
+            row = plan.made_row(number)
             data = encode_value(row.data, f"row {number}: data")
-            line = encode_row(number, row.checksum, data, row_end(at, row.key, row.nonce))
+            is_moved = number in plan.renumbered
+            end = (
+                row_end(at, key_of(row, plan.theirs.header))
+                if is_moved
+                else row_end(at, row.key, row.nonce)
+            )
+            line = encode_row(number, row.checksum, data, end)
             log.index.add_row(number, log.append_line(line, at, number))
+        for number, theirs in plan.renumbered.items():
+            key = key_of(plan.made_row(number), plan.theirs.header)
+            message = f"row {theirs} of another copy of this job; its idempotency key stays {key}"
+            put_log(log, LogRecord(message=message, row=number, at=UNSET_TIME))
 
-    def _take(self, change: Change) -> None:
+    def _take(self, number: int, change: Change) -> None:
         """Make one change of theirs ours."""
         record = self._plan.read(change)
-        if isinstance(record, LogRecord):
+        if change.status == DATA:
+            self._put_data(number, change.id, record)
+        elif isinstance(record, LogRecord):
+            record.row = number
             put_log(self._log, record)
-            return
-        assert isinstance(record, RowStatusRecord)
-        if record.origin is None:
-            record.origin = Origin(id=change.id, at=record.at)
-        record.at = self._log.now()
-        self._put(record)
+        else:
+            assert isinstance(record, RowStatusRecord)
+            if record.origin is None:
+                record.origin = Origin(id=change.id, at=record.at)
+            record.row, record.at = number, self._log.now()
+            self._put(record)
+
+    def _follow(self, number: int) -> None:
+        """Give a row the data that it has there, by which what was taken over was done."""
+        row = self._plan.their_row(number)
+        self._put_data(number, self._plan.id_of_data(number, row), row)
+
+    def _put_data(self, number: int, id_: str, row: AnyRow) -> None:
+        index = self._log.index
+        position = index.position_of(number)
+        assert position is not None
+        record = RowDataRecord(
+            row=number,
+            checksum=row.checksum,
+            data=row.data,
+            key=key_of(row, self._plan.theirs.header),
+            created_at=row.created_at,
+            origin=getattr(row, "origin", None) or Origin(id=id_, at=row.at),
+            at=self._log.now(),
+        )
+        index.set_row_data(position, self._log.append(record))
+
+    def _put_conflict(self, number: int, changes: list[Change]) -> None:
+        """Tell what they did with a row, and leave it to a person."""
+        plan = self._plan
+        is_moved = number in plan.renumbered
+        words = self._in_words(number, changes)
+        for change in changes:
+            if is_moved and change.status == DATA:
+                self._take(number, change)
+            else:
+                self._tell(number, change, "ERROR" if number in plan.twice else "WARNING")
+        if number in plan.both or is_moved:
+            self._to_review(number, RENUMBERED if is_moved else BOTH_COPIES, words)
 
     def _settle(self, number: int, changes: list[Change]) -> None:
         """What the changes that were taken over leave to be seen by a person."""
@@ -184,14 +255,17 @@ class _Merge:
                 if alarm.id not in told:  # about what was done here: for whoever merges this
                     record = self._plan.read(alarm)
                     record.message = "on one copy of this job, while another completed it"
+                    record.row = number
                     put_log(self._log, record)
+        code = self._plan.our_code(number)
+        if code == COMPLETED:
             return
-        last, code = changes[-1].status, self._plan.our_code(number)
-        is_worth_a_look = any(change.is_work or change.is_doubt for change in changes)
-        if last == "processing":
+        last = [change.status for change in changes if change.status != DATA][-1:]
+        is_worth_a_look = any(change.matters for change in changes)
+        if last == ["processing"]:
             message = "it was in flight on another copy: whether it took effect is unknown"
             self._to_review(number, IN_FLIGHT, message)
-        elif last == ELSEWHERE and code != NEEDS_REVIEW and is_worth_a_look:
+        elif last == [ELSEWHERE] and code != NEEDS_REVIEW and is_worth_a_look:
             self._to_review(number, BOTH_COPIES, self._in_words(number, changes))
 
     def _take_retries(self) -> None:
@@ -209,14 +283,23 @@ class _Merge:
         if isinstance(record, LogRecord):
             message, details = record.message, record.details
         else:
-            assert isinstance(record, RowStatusRecord)
-            fields = msgspec.to_builtins(record)
-            fields |= {"id": change.id, "at": time_text(record.happened_at)}
-            for name in ("type", "row", "origin"):
-                fields.pop(name, None)
-            message, details = "on another copy of this job", {ELSEWHERE: _writable(fields)}
+            message, details = (
+                "on another copy of this job",
+                {ELSEWHERE: self._told(change, record)},
+            )
         told = LogRecord(message=message, level=level, row=number, details=details, at=UNSET_TIME)
         put_log(self._log, told)
+
+    def _told(self, change: Change, record: RowStatusRecord | AnyRow) -> dict[str, Any]:
+        """The members of a change of theirs as a log record holds them."""
+        fields = msgspec.to_builtins(record)
+        origin = getattr(record, "origin", None) or record
+        fields |= {"id": change.id, "at": time_text(origin.at)}
+        if not isinstance(record, RowStatusRecord):
+            fields["key"] = key_of(record, self._plan.theirs.header)
+        for name in ("type", "row", "origin", "nonce", "created_at"):
+            fields.pop(name, None)
+        return _writable(fields)
 
     def _to_review(self, number: int, code: str, message: str) -> None:
         self._put(
@@ -234,40 +317,44 @@ class _Merge:
         index = self._log.index
         position = index.position_of(record.row)
         assert position is not None
-        index.set_row(position, CODES[record.status], self._log.append(record), record.cost_cents)
+        offset = self._log.append(record)
+        is_reset = record.reset is not None
+        index.set_row(position, CODES[record.status], offset, record.cost_cents, reset=is_reset)
 
     def _put_error(self) -> None:
         """Name the rows that may be done twice in the job's error, beside those of earlier merges."""
-        messages = []
-        if self._plan.twice:
-            messages.append(
-                f"rows {_ranges(self._plan.twice)}: completed here, and worked on by the copy in "
-                f"{self._other} as well: they may be done twice; `journal log {self._log.directory.name} "
-                "--level error` has them all"
-            )
-        if not messages:
+        if not self._plan.twice:
             return
+        message = (
+            f"rows {_ranges(self._plan.twice)}: completed here, and worked on or given other data by "
+            f"the copy in {self._other} as well: they may be done twice, or with the wrong data; "
+            f"`journal log {self._log.directory.name} --level error` has them all"
+        )
         state = self._log.index.state
         if state is not None and state.error is not None and state.error[0] == BOTH_COPIES:
-            earlier = state.error[1]
-            if len(earlier) > _MOST_CHARACTERS:
-                earlier = "rows of earlier merges, too"
-            messages.append(earlier)
-        message = "; ".join(messages)
+            is_long = len(state.error[1]) > _MOST_CHARACTERS
+            message += "; " + ("rows of earlier merges, too" if is_long else state.error[1])
         record = JobErrorRecord(code=BOTH_COPIES, message=message, at=self._log.now())
         put_job_record(self._log, record)
 
     def _in_words(self, number: int, changes: list[Change]) -> str:
         """What both have done with a row, in statuses and times: its values stay in their fields."""
-        here = self._plan.our_status(number)
-        last = self._plan.read(changes[-1])
-        there = "worked on by a third copy"
-        if isinstance(last, RowStatusRecord):
-            there = _status_text(last)
-        return (
-            f"both copies worked on it since they parted: here {_status_text(here)}; there {there}; "
-            f"`journal log {self._log.directory.name} --row {number}` has both"
-        )
+        plan, log = self._plan, f"`journal log {self._log.directory.name} --row {number}`"
+        last = [plan.read(change) for change in changes if change.status != DATA][-1:]
+        there = "given other data"
+        if last:
+            is_status = isinstance(last[0], RowStatusRecord)
+            there = _status_text(last[0]) if is_status else "worked on by a third copy"
+        if number in plan.renumbered:
+            return (
+                f"it is row {plan.renumbered[number]} of another copy, and was worked on there under "
+                f"that number, which another row has here: {there}; {log} has all"
+            )
+        what = "worked on it"
+        if number in plan.data:
+            what = "changed its data, or one did and the other worked on it,"
+        here = _status_text(plan.our_status(number))
+        return f"both copies {what} since they parted: here {here}; there {there}; {log} has both"
 
 
 def _ranges(numbers: Iterable[int]) -> str:
@@ -280,7 +367,8 @@ def _writable(fields: dict[str, Any]) -> dict[str, Any]:
         fits = len(encode_value({ELSEWHERE: fields}, "details")) <= _MOST_DETAILS_BYTES
     except InvalidValueError:
         fits = False
-    return fields if fits else {**fields, "result": "left out here: too long, or nested too deep"}
+    name = "data" if "data" in fields else "result"
+    return fields if fits else {**fields, name: "left out here: too long, or nested too deep"}
 
 
 def _status_text(record: RowStatusRecord | None) -> str:

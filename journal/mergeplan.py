@@ -2,50 +2,57 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
-import msgspec
-
+from journal.addedrows import content_id, content_of, match_added
 from journal.copies import Copy, holds, replay_copy
 from journal.decode import decode_record
-from journal.errors import InvalidValueError
-from journal.format import ELSEWHERE, LOST_CHECKSUM, RowStatusRecord
-from journal.index import COMPLETED, NEEDS_REVIEW, STATUSES
+from journal.format import ELSEWHERE, RowStatusRecord
+from journal.index import COMPLETED, NEEDS_REVIEW, PROCESSING, STATUSES
 from journal.log import Log
-from journal.parted import Change, RowChanges
+from journal.parted import DATA, Change, RowChanges
 from journal.replay import START, Position
 from journal.rows import AnyRow, read_row
 
+_Verdict = Literal["keep", "take", "conflict"]
+
 
 class Plan:
-    """See the table in :mod:`journal.merge`.
+    """See the table in :mod:`journal.merge`. Rows are called by the numbers that they have here.
 
     ``take``: changes of theirs that become ours, by row. ``conflicts``: changes of theirs that are
     only told; of these rows, and of those taken, ``twice`` are completed here in the end, and
-    ``both`` need a review. ``added``: rows that only they have, ascending. ``retries``: marks of
-    older versions that aren't known here.
+    ``both`` need a review. Of the conflicts ``data`` are about the row's data, in ``redone`` one
+    copy has redone the row. ``added``: rows that only they have, ascending; of these ``renumbered``
+    have another number there, which it maps to. ``follow``: rows that are taken, with the data that
+    they have there. ``retries``: marks of older versions that aren't known here.
     """
 
     def __init__(self, log: Log, ours: Copy, theirs: Copy, fork: Position) -> None:
         """``ours`` is what ``log`` holds, under its lock; they parted at ``fork``.
 
-        In memory for the changes since then. Raises InvalidValueError if both have made different
-        rows of one number, JournalDamagedError and FormatVersionError for what is wrong with theirs.
+        In memory for the changes since then, and an index of theirs. Raises JournalDamagedError and
+        FormatVersionError for what is wrong with theirs.
         """
-        state = replay_copy(theirs).state  # that all of it makes sense
-        assert state is not None
-        self.their_state, self.fork, self.theirs = state, fork, theirs
-        self._log = log
+        self._their_index = replay_copy(theirs)  # that all of it makes sense
+        assert self._their_index.state is not None
+        self.their_state, self.fork, self.theirs = self._their_index.state, fork, theirs
+        self._log, self._ours = log, ours
         self.here, self.there = RowChanges(ours, fork), RowChanges(theirs, fork)
-        # What is told of a row may be of before they parted, come back through a third copy.
-        told = self.here.told_rows() | self.there.told_rows()
-        self._shared = RowChanges(ours._replace(end=fork), START if told else fork, told)
         self.take: dict[int, list[Change]] = {}
         self.conflicts: dict[int, list[Change]] = {}
         self.twice: set[int] = set()
         self.both: set[int] = set()
-        self.added = sorted(n for n in self.there.added if log.index.position_of(n) is None)
-        self._check_added()
+        self.data: set[int] = set()
+        self.redone: set[int] = set()
+        self.follow: set[int] = set()
+        indexes = (log.index, self._their_index)
+        found = match_added(ours, theirs, self.here, self.there, indexes)
+        self.added, self.renumbered = found.added, found.renumbered
+        self._their_numbers = {here: there for there, here in found.numbers.items()}
+        # What is told of a row may be of before they parted, come back through a third copy.
+        told = self.here.told_rows() | self.there.told_rows()
+        self._shared = RowChanges(ours._replace(end=fork), START if told else fork, told)
         for number in self.there.rows():
             self._decide(number)
         known = self.here.retries
@@ -58,60 +65,72 @@ class Plan:
         has_news = self.there.news_at >= max(merged, default=0)
         return not (self.added or self.take or self.conflicts or self.retries or has_news)
 
-    def _check_added(self) -> None:
-        for number in sorted(self.there.added.keys() - set(self.added)):
-            there, here = self.their_row(number), self._our_row(number)
-            if LOST_CHECKSUM in (there.checksum, here.checksum):
-                continue  # a repair knows no more of it than that it was there
-            if _as_bytes(there.data) != _as_bytes(here.data):
-                raise InvalidValueError(
-                    f"{self.theirs.name}: row {number}",
-                    there.data,
-                    "both copies have made a row of this number, of different data, so they can't "
-                    "be merged: run the rows of one of them as a job of their own",
-                )
+    # --- row by row
 
     def _decide(self, number: int) -> None:
-        new = self._news(number)
+        new = self.there.unknown_to(self.here, number, self._shared)
         code = self.our_code(number)
         if not new or (code is None and number not in self.there.added):
             return
-        mine = self._own(number)
-        last, is_work = new[-1], any(change.is_work for change in new)
-        is_worth_a_look = is_work or any(change.is_doubt for change in new)
-        is_last_word = self.there.end_with(number, new)  # else we know what became of it
-        if is_last_word and not mine and code != COMPLETED:  # and was said knowing all that we did
-            if is_work or last.status == "needs_review":
-                self._take(number, new)
-        elif self._is_same(number, new) or not is_worth_a_look:
-            pass  # and what was in flight when they parted: what was made of that here stands
-        elif self._did_no_more_than_skip(number, mine, last):
+        mine = self.here.unknown_to(self.there, number, self._shared)
+        if code is not None and any(change.is_renumbering for change in new):
+            new = [change for change in new if not change.is_renumbering]
+            if code == COMPLETED and not mine and [c.status for c in new] == ["completed"]:
+                return  # somebody has settled the review of what was completed here
+        data, has_own = self._news_of_data(number, new, mine)
+        new = [change for change in new if change.status != DATA or change in data]
+        statuses = [change for change in new if change.status != DATA]
+        own = [change for change in mine if change.status != DATA]
+        if number in self.renumbered and any(change.matters for change in statuses):
+            self.conflicts[number] = new
+            return
+        verdict = self._judge(number, statuses, own)
+        if self._is_data_in_doubt(code, verdict, statuses, own, data=bool(data), has_own=has_own):
+            self.data.add(number)
+            verdict = "conflict"
+        if verdict == "conflict":
+            self.conflicts[number] = new
+            (self.twice if code == COMPLETED else self.both).add(number)
+            if any(change.reset == "redo" for change in (*new, *mine)):
+                self.redone.add(number)
+        elif verdict == "take":
             self._take(number, new)
-        elif (
+            if not data and not has_own and self._has_other_data(number):
+                self.follow.add(number)
+        elif data:
+            self.take[number] = data
+
+    def _judge(self, number: int, new: list[Change], mine: list[Change]) -> _Verdict:
+        """What becomes of the row's status, by what each did that the other doesn't know of."""
+        if not new:
+            return "keep"
+        code, last = self.our_code(number), new[-1]
+        is_last_word = self.there.end_with(number, new)  # else we know what became of it
+        if is_last_word and not mine and (code != COMPLETED or _is_redone(new)):
+            # Said knowing all that we did. What is put back by no decision is tried again there.
+            is_said = last.status == "needs_review" or any(c.is_work or c.reset for c in new)
+            return "take" if is_said else "keep"
+        if self._is_same(number, new) or not any(change.matters for change in new):
+            return (
+                "keep"  # and what was in flight when they parted: what was made of that here stands
+            )
+        if self._did_no_more_than_skip(number, mine, last):
+            return "take"
+        if (
             code == COMPLETED
             or (code == NEEDS_REVIEW and last.status == "pending")
             or not is_last_word
-            or any(change.is_work or change.is_doubt for change in mine)
+            or any(change.matters for change in mine)
         ):
-            self.conflicts[number] = new
-            (self.twice if code == COMPLETED else self.both).add(number)
-        else:  # it was in flight, and only the other knows how that ended
-            self._take(number, new)
-
-    def _news(self, number: int) -> list[Change]:
-        """What they have done with the row, and we don't know of."""
-        return self.there.unknown_to(self.here, number, self._shared)
-
-    def _own(self, number: int) -> list[Change]:
-        """What we have done with the row, and they don't know of."""
-        return self.here.unknown_to(self.there, number, self._shared)
+            return "conflict"
+        return "take"  # it was in flight, or put back, and only the other knows how that ended
 
     def _take(self, number: int, new: list[Change]) -> None:
         self.take[number] = new
         code = self.our_code(number)
         status = "pending" if code is None else STATUSES[code].value
-        status = next((c.status for c in reversed(new) if c.status != ELSEWHERE), status)
-        if status == "completed" and self.there.alarms(number):
+        status = next((c.status for c in reversed(new) if c.is_status), status)
+        if (status == "completed" or code == COMPLETED) and self.there.alarms(number):
             self.twice.add(number)
 
     def _is_same(self, number: int, new: list[Change]) -> bool:
@@ -135,6 +154,62 @@ class Plan:
         is_agreed = here is not None and here.status == last.status == "skipped"
         return is_agreed and _is_all_skips(mine)
 
+    # --- data
+
+    def _news_of_data(
+        self, number: int, new: list[Change], mine: list[Change]
+    ) -> tuple[list[Change], bool]:
+        """Their changes of the row's data that are news here, and whether ours are news there.
+
+        Who has given it the same data as the other, and nothing since, has nothing to tell.
+        """
+        theirs = [change for change in new if change.status == DATA]
+        ours = [change for change in mine if change.status == DATA]
+        if not (theirs or ours) or self.our_code(number) is None:
+            return theirs, False
+        here, there = self._content(self.our_row(number)), self._content(self.their_row(number))
+        if here == there:
+            return [], False
+        if theirs and ours:
+            if here in [self._content(self.read(change)) for change in theirs]:
+                return theirs, False
+            if there in [self._content(_read(self._ours, change)) for change in ours]:
+                return [], True
+        return theirs, bool(ours)
+
+    def _is_data_in_doubt(
+        self,
+        code: int | None,
+        verdict: _Verdict,
+        new: list[Change],
+        mine: list[Change],
+        *,
+        data: bool,
+        has_own: bool,
+    ) -> bool:
+        """Whether both have changed a row's data, or one has, and the other worked on it."""
+        if data and has_own:
+            return True
+        if has_own:
+            return verdict != "keep" and any(change.matters for change in new)
+        is_worked_on = code in (PROCESSING, COMPLETED) or any(change.matters for change in mine)
+        return data and verdict != "take" and is_worked_on
+
+    def _has_other_data(self, number: int) -> bool:
+        """Whether the row's data is another there now, though neither has news of it."""
+        is_changed = self.here.data_of(number) or self.there.data_of(number)
+        if not is_changed or self.our_code(number) is None:
+            return False
+        return self._content(self.our_row(number)) != self._content(self.their_row(number))
+
+    def _content(self, row: AnyRow) -> bytes:
+        return content_of(row, self.theirs.header)
+
+    def id_of_data(self, number: int, row: AnyRow) -> str:
+        """The id of the change that gave a row the data which it has there."""
+        changes = self.there.data_of(number)
+        return changes[-1].id if changes else content_id(row, self.theirs.header)
+
     # --- reading
 
     def our_code(self, number: int) -> int | None:
@@ -149,23 +224,39 @@ class Plan:
 
     def read(self, change: Change) -> Any:
         """The record of a change of theirs."""
-        return decode_record(self.theirs.file.read_line(change.offset))
+        return _read(self.theirs, change)
+
+    def made_row(self, number: int) -> AnyRow:
+        """One of those that they have made since the copies parted, as it was made."""
+        file, offset = self.theirs.file, self.there.added[number]
+        return read_row(file, file.read_line(offset), offset, self._their_number(number))
 
     def their_row(self, number: int) -> AnyRow:
-        """One of those that they have made since the copies parted."""
-        file, offset = self.theirs.file, self.there.added[number]
+        """A row as it is there now."""
+        number = self._their_number(number)
+        position = self._their_index.position_of(number)
+        assert position is not None
+        file, offset = self.theirs.file, self._their_index.columns.row_at[position]
         return read_row(file, file.read_line(offset), offset, number)
 
-    def _our_row(self, number: int) -> AnyRow:
+    def our_row(self, number: int) -> AnyRow:
         position = self._log.index.position_of(number)
         assert position is not None
         offset = self._log.index.columns.row_at[position]
         return read_row(self._log.file, self._log.read_line(offset), offset, number)
 
+    def _their_number(self, number: int) -> int:
+        return self._their_numbers.get(number, number)
 
-def _as_bytes(data: Any) -> bytes:
-    """Equal only for what is equal as JSON: 1, 1.0 and true are not."""
-    return msgspec.json.encode(data, order="deterministic")
+
+def _read(copy: Copy, change: Change) -> Any:
+    return decode_record(copy.file.read_line(change.offset))
+
+
+def _is_redone(changes: list[Change]) -> bool:
+    """Whether they begin with a redo, which was made knowing what was completed before."""
+    statuses = [change for change in changes if change.is_status]
+    return bool(statuses) and statuses[0].reset == "redo"
 
 
 def _is_all_skips(changes: list[Change]) -> bool:

@@ -20,9 +20,9 @@ from journal.format import (
     ELSEWHERE,
     SEAL_BYTES,
     SEAL_HEAD,
-    JobErrorRecord,
     LogRecord,
     Record,
+    RowDataRecord,
     RowRecord,
     RowStatusRecord,
     time_text,
@@ -30,18 +30,22 @@ from journal.format import (
 from journal.replay import Position
 
 IN_FLIGHT = "in_flight_elsewhere"  # error code of a row
+RENUMBERED = "renumbered"  # error code of a row
+DATA = "row_data"
 
 _WORK = frozenset(("processing", "completed", "failed", "skipped"))
-_WORDS_OF_MERGES = frozenset((IN_FLIGHT, BOTH_COPIES))
+_WORDS_OF_MERGES = frozenset((IN_FLIGHT, RENUMBERED, BOTH_COPIES))
 
 
 class Change(NamedTuple):
     """One change of a row, by the record at ``offset``.
 
-    ``status`` is the row's, or ELSEWHERE for a log record about what a third copy did. ``is_work``:
-    something may have been done for the row, or somebody says what came of it. ``is_doubt``: it
-    needs a review, and neither a merge nor a policy said so, which know no more than the work they
-    are about. ``is_alarm``: what a third copy did to a row that is completed here.
+    ``status`` is the row's, or DATA if it got other data, or ELSEWHERE for a log record about what
+    a third copy did. ``is_work``: something may have been done for the row, or somebody says what
+    came of it. ``is_doubt``: it needs a review, and neither a merge nor a policy said so, which know
+    no more than the work they are about. ``is_alarm``: what a third copy did to a row that is
+    completed here. ``reset``: somebody has decided that it is to be retried, or redone.
+    ``is_renumbering``: a review for no more than its other number on that copy.
     """
 
     id: str
@@ -50,10 +54,20 @@ class Change(NamedTuple):
     is_work: bool = False
     is_doubt: bool = False
     is_alarm: bool = False
+    reset: str | None = None
+    is_renumbering: bool = False
+
+    @property
+    def matters(self) -> bool:
+        return self.is_work or self.is_doubt
+
+    @property
+    def is_status(self) -> bool:
+        return self.status not in (ELSEWHERE, DATA)
 
 
 class Retry(NamedTuple):
-    """A job that goes on with the unfinished rows of this one; ``at`` tells two of a name apart."""
+    """A mark of an older version: the job that goes on with this one's unfinished rows."""
 
     job: str
     host: str
@@ -63,8 +77,8 @@ class Retry(NamedTuple):
 class RowChanges:
     """The changes of rows since ``begin``, in their order, and where the rows made since then are.
 
-    ``retries`` are the log records that say in which job the unfinished rows go on: their offsets
-    by the job, the host that made it, and when. ``merges`` says how far other copies were merged.
+    ``added``: by number the offsets of their ``row`` records, in their order.
+    ``retries``: the offsets of the log records that are such marks. ``merges`` says how far other copies were merged.
     ``news_at`` is the offset of the last record that isn't of a merge, nor of a run's beginning.
 
     ``rows``: of these alone. In memory for each change. Raises JournalDamagedError,
@@ -78,20 +92,25 @@ class RowChanges:
         self.news_at = -1
         self._of: dict[int, list[Change]] = {}
         waiting: list[tuple[int, Change]] = []  # for the seal of their commit
+        is_of_merge = False  # the commit
         for offset, line, record in _records(copy, begin):
             sealed = line[-SEAL_BYTES:].startswith(SEAL_HEAD)
             if isinstance(record, RowRecord):
                 self.added[record.row] = offset
             elif isinstance(record, RowStatusRecord):
                 waiting.append((record.row, _of_status(record, offset, line, sealed=sealed)))
+            elif isinstance(record, RowDataRecord):
+                change = Change(_id_of(record, line, sealed=sealed), offset, DATA)
+                waiting.append((record.row, change))
             elif isinstance(record, LogRecord):
-                self._note(record, offset)
+                is_of_merge = self._note(record, offset) or is_of_merge
                 id_ = id_elsewhere(record)
                 if id_ is not None:
                     waiting.append((record.row, _of_log(record, id_, offset)))
-            if _is_news(record):
+            if not is_of_merge and _is_news(record):
                 self.news_at = offset
             if sealed:
+                is_of_merge = False
                 seal = line[-10:-2].decode()
                 for row, change in waiting:
                     if rows is not None and row not in rows:
@@ -100,7 +119,8 @@ class RowChanges:
                     self._of.setdefault(row, []).append(change._replace(id=id_))
                 waiting.clear()
 
-    def _note(self, record: LogRecord, offset: int) -> None:
+    def _note(self, record: LogRecord, offset: int) -> bool:
+        """Note what it marks; whether it is that with which a merge begins."""
         retry = retry_of(record)
         if retry is not None:
             self.retries[retry] = offset
@@ -108,6 +128,21 @@ class RowChanges:
             case {"merge": {"offset": int(end), "crc": str(crc)}}:
                 with suppress(ValueError):
                     self.merges.append(Position(end, int(crc, 16)))
+                return True
+        return False
+
+    def renumber(self, numbers: dict[int, int]) -> None:
+        """Call the rows that were made since ``begin`` by other numbers."""
+        self.added = {numbers[row]: offset for row, offset in self.added.items()}
+        self._of = {numbers.get(row, row): changes for row, changes in self._of.items()}
+
+    def begin_with(self, row: int, change: Change) -> None:
+        """Take the making of a row for the first change of it."""
+        self._of.setdefault(row, []).insert(0, change)
+
+    def data_of(self, row: int) -> list[Change]:
+        """The changes of the row's data."""
+        return [change for change in self._of.get(row, ()) if change.status == DATA]
 
     def rows(self) -> list[int]:
         """The numbers of the rows that have changed, ascending."""
@@ -124,47 +159,61 @@ class RowChanges:
     def unknown_to(self, other: RowChanges, row: int, shared: RowChanges) -> list[Change]:
         """The changes of a row that neither ``other`` nor ``shared``, what both have, holds.
 
-        But for what came to nothing: no work and no doubt, before a status that it does hold.
+        But for what came to nothing: no work and no doubt, before a status that it does hold; and
+        data before other data that it does hold.
         """
         known = {change.id for change in (*other._of.get(row, ()), *shared._of.get(row, ()))}
         changes, unknown = self._of.get(row, []), list[Change]()
-        is_settled = False
+        is_settled = {True: False, False: False}  # its data, and its status
         for change in reversed(changes):
+            is_data = change.status == DATA
             if change.id in known:
-                is_settled = is_settled or change.status != ELSEWHERE
-            elif change.is_work or change.is_doubt or not is_settled:
+                is_settled[is_data] = is_settled[is_data] or change.status != ELSEWHERE
+            elif change.matters or not is_settled[is_data]:
                 unknown.append(change)
         return unknown[::-1]
 
     def end_with(self, row: int, changes: list[Change]) -> bool:
         """Whether the row has got no other status after the last one of these changes."""
-        last = [c for c in changes if c.status != ELSEWHERE][-1:]
-        return not last or last == [c for c in self._of[row] if c.status != ELSEWHERE][-1:]
+        last = [c for c in changes if c.is_status][-1:]
+        return not last or last == [c for c in self._of[row] if c.is_status][-1:]
 
     def alarms(self, row: int) -> list[Change]:
         """What other copies did to the row, which is completed here."""
         return [change for change in self._of.get(row, ()) if change.is_alarm]
 
 
-def _of_status(record: RowStatusRecord, offset: int, line: bytes, *, sealed: bool) -> Change:
-    """A change whose id still lacks the seal of its commit, unless it is another copy's.
+def _id_of(record: RowStatusRecord | RowDataRecord, line: bytes, *, sealed: bool) -> str:
+    """The id of a change, which still lacks the seal of its commit, unless it is another copy's.
 
     The seal stands for all that the copy did before, the digest for the line: no two copies that
     went on by themselves have both alike, but by an accident of odds 2^-64.
     """
     if record.origin is not None:
-        id_ = record.origin.id
-    else:
-        body = line[:-SEAL_BYTES] + b"}" if sealed else line
-        id_ = sha256(body).hexdigest()[:8]
+        return record.origin.id
+    body = line[:-SEAL_BYTES] + b"}" if sealed else line
+    return sha256(body).hexdigest()[:8]
+
+
+def _of_status(record: RowStatusRecord, offset: int, line: bytes, *, sealed: bool) -> Change:
     weight = _weigh(record.status, record.error_code, record.error_message)
-    return Change(id_, offset, record.status, *weight)
+    return Change(
+        _id_of(record, line, sealed=sealed),
+        offset,
+        record.status,
+        *weight,
+        reset=record.reset,
+        is_renumbering=record.error_code == RENUMBERED,
+    )
 
 
 def _of_log(record: LogRecord, id_: str, offset: int) -> Change:
     told = record.details[ELSEWHERE]
-    weight = _weigh(told.get("status"), told.get("error_code"), told.get("error_message"))
-    return Change(id_, offset, ELSEWHERE, *weight, is_alarm=record.level == "ERROR")
+    is_work, is_doubt = _weigh(
+        told.get("status"), told.get("error_code"), told.get("error_message")
+    )
+    is_doubt = is_doubt or "data" in told  # which of two is right
+    return Change(id_, offset, ELSEWHERE, is_work, is_doubt, is_alarm=record.level == "ERROR")
 
 
 def _weigh(status: Any, code: Any, message: Any) -> tuple[bool, bool]:
@@ -178,17 +227,9 @@ def _weigh(status: Any, code: Any, message: Any) -> tuple[bool, bool]:
 
 
 def _is_news(record: Record) -> bool:
-    if isinstance(record, RowStatusRecord):
-        return record.origin is None and record.error_code not in _WORDS_OF_MERGES
-    if isinstance(record, JobErrorRecord):
-        return record.code != BOTH_COPIES
     if isinstance(record, LogRecord):
         match record.details:
-            case (
-                {"run": {"host": _, "nonce": _}}
-                | {"retry": {"job": _, "host": _, "at": _}}
-                | {"merge": {"offset": _, "crc": _}}
-            ):
+            case {"run": {"host": _, "nonce": _}} | {"retry": {"job": _, "host": _, "at": _}}:
                 return False
         return id_elsewhere(record) is None
     return True

@@ -123,6 +123,21 @@ def test_different_jobs_are_told_from_copies_of_one(here: Path, tmp_path: Path) 
         assert text in done.stderr
 
 
+def test_retries_redos_changed_data_and_reopenings_are_told(here: Path, there: Path) -> None:
+    with JobService(there, sync="none") as service:
+        service.update_row_data(f"{JOB}:3", {"n": "new"})
+        service.update_status(JOB, "completed")
+        service.redo_row(f"{JOB}:2")
+    side = compared(here, there).theirs
+    assert (side.data_changes, side.resets, side.job_statuses) == (
+        1,
+        {"redo": 1},
+        ["completed", "pending"],
+    )
+    done = journal_line(here, "compare", JOB, str(there / JOB))
+    assert "data of 1 changed, redone 1, pending 1, job pending" in done.stdout
+
+
 def resume_by_hand(service: JobService, job_id: str) -> None:
     service.update_status(job_id, "paused")
     service.update_status(job_id, "running")

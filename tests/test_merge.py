@@ -33,7 +33,6 @@ import journal.system
 from journal import (
     CommitOutcomeUnknownError,
     InvalidStateTransition,
-    InvalidValueError,
     JobService,
     StorageError,
 )
@@ -231,19 +230,6 @@ def test_new_rows_of_the_other_copy_are_added_with_what_became_of_them(
     assert (found.added, found.took_over) == ([ROWS + 1, ROWS + 2], [ROWS + 1])
     assert row_of(here, ROWS + 1).data == {"x": 1}
     assert states_of(here)[ROWS:] == ["completed", "pending"]
-
-
-def test_different_new_rows_of_the_same_number_are_refused_and_nothing_changes(
-    here: Path, there: Path
-) -> None:
-    for root in (here, there):
-        change(root, lambda service: service.create_rows(JOB, [{"data": {"same": 1}}]))
-    change(here, lambda service: service.create_rows(JOB, [{"data": {"x": 1}}]))
-    change(there, lambda service: service.create_rows(JOB, [{"data": {"x": 2}}]))
-    before = journal_path(here, JOB).read_bytes()
-    with pytest.raises(InvalidValueError, match=f"row {ROWS + 2}"):
-        pull(here, there, merge=True)
-    assert journal_path(here, JOB).read_bytes() == before
 
 
 def test_what_was_merged_is_merged_once_however_often_it_is_pulled(here: Path, there: Path) -> None:
@@ -593,14 +579,14 @@ def test_what_a_policy_made_of_an_unknown_outcome_settles_no_review(
 
 
 def test_a_row_that_the_other_copy_only_put_back_stays_what_it_is(here: Path, there: Path) -> None:
-    fail(here, 3)
+    start(here, 3)
     shutil.rmtree(there)
     shutil.copytree(here, there)
-    retry(there, 3)
+    settle(there, "retry")
     go_on(there, 4)
     skip(here, 5)
     assert merged(here, there).took_over == [4]
-    assert states_of(here)[2] == "failed"
+    assert states_of(here)[2] == "processing"
 
 
 def test_times_are_those_of_the_work_and_not_of_the_merge(here: Path, there: Path) -> None:
@@ -622,7 +608,7 @@ def test_rows_left_open_in_a_job_that_has_ended_are_told(here: Path, there: Path
     done = journal_line(here, "pull", str(there / JOB), "--merge-outcomes")
     assert done.returncode == 3
     assert "1 rows are open, and the job has ended here (completed)" in done.stderr
-    assert f"retry {JOB}" in done.stderr
+    assert f"reopen {JOB}" in done.stderr
 
 
 def test_that_the_job_was_ended_by_the_other_copy_is_told(here: Path, there: Path) -> None:
@@ -945,112 +931,406 @@ def test_a_row_of_which_a_repair_knows_only_the_number_is_no_other_row(
     merged(there, here)
 
 
-def test_values_that_only_look_equal_make_different_rows(here: Path, there: Path) -> None:
-    change(here, lambda service: service.create_rows(JOB, [{"data": {"x": 1}}]))
-    change(there, lambda service: service.create_rows(JOB, [{"data": {"x": True}}]))
-    with pytest.raises(InvalidValueError, match="of different data"):
-        pull(here, there, merge=True)
+def test_values_that_only_look_equal_are_different_data(here: Path, there: Path) -> None:
+    change(here, lambda service: service.update_row_data(f"{JOB}:3", {"n": 1}))
+    change(there, lambda service: service.update_row_data(f"{JOB}:3", {"n": True}))
+    assert merged(here, there).data == [3]
 
 
-# --- retries -------------------------------------------------------------------------------------
+# --- retries and redos -----------------------------------------------------------------------------
 
 
-def ended(root: Path) -> None:
-    fail(root, 3)
-    with JobService(root, sync="none") as service:
-        service.update_status(JOB, "completed")
+def redo(root: Path, number: int, *, new_key: bool = False) -> None:
+    change(root, lambda service: service.redo_row(f"{JOB}:{number}", new_key=new_key))
 
 
-def test_a_retry_that_was_made_on_the_other_copy_is_none_to_make_again_here(
-    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def budget(root: Path, number: int) -> tuple[str, int, int]:
+    row = row_of(root, number)
+    return row.status, row.attempts, row.earlier_attempts
+
+
+def test_a_retry_that_only_the_other_made_is_taken_over_with_its_budget(
+    here: Path, there: Path
 ) -> None:
-    ended(here)
-    there = copied(here, "there")
-    with monkeypatch.context() as away:
-        away.setattr("journal.system.host_name", lambda: "away")
-        change(there, lambda service: service.retry_job(JOB))
-    change(here, lambda service: service.log(JOB, "gone on"))
+    for _ in range(2):
+        fail(there, 3)
+        retry(there, 3)
+    skip(here, 4)
+    assert merged(here, there).took_over == [3]
+    assert budget(here, 3) == budget(there, 3) == ("pending", 2, 2)
+    fail(here, 3)
+    merged(there, here)
+    assert budget(here, 3) == budget(there, 3) == ("failed", 3, 2)
+
+
+@pytest.mark.parametrize("is_done", [False, True])
+def test_a_redo_of_what_is_still_completed_here_is_taken_over_with_what_came_of_it(
+    here: Path, there: Path, is_done: bool
+) -> None:
+    redo(there, 2)
+    if is_done:
+        go_on(there, 2, tracking="NEW")
+    skip(here, 4)
     found = merged(here, there)
-    assert (found.retries, found.is_retried_twice) == ([f"{JOB}-retry on away"], False)
-    refused = journal_line(here, "retry", JOB)
-    assert refused.returncode == 4
-    assert "made on away" in refused.stderr
+    assert (found.took_over, found.twice, found.redone) == ([2], [], [])
+    assert budget(here, 2) == budget(there, 2)
+    assert row_of(here, 2).tracking_number == ("NEW-2" if is_done else None)
+    with JobService(here) as service:
+        job = service.get_job(JOB)
+    assert job is not None
+    assert job.total_cost_cents == 1 + 2 + 2 * is_done
     assert pull(here, there, merge=True).action == "ahead"
-    assert merged(there, here).retries == []
+    assert merged(there, here).took_over == [4]
+
+
+def test_a_redo_that_is_in_flight_there_needs_a_review_here(here: Path, there: Path) -> None:
+    redo(there, 2)
+    start(there, 2)
+    skip(here, 4)
+    assert merged(here, there).review == [2]
+
+
+@pytest.mark.parametrize("how", ["retried", "redone"])
+def test_what_both_put_back_and_one_completed_has_that_outcome_on_both(
+    here: Path, how: str
+) -> None:
+    number = 2
+    if how == "retried":
+        fail(here, 3)
+        number = 3
+    there = copied(here, "there")
+    for root in (here, there):
+        (retry if how == "retried" else redo)(root, number)
+    skip(here, 4)
+    skip(there, 5)
+    assert merged(here, there).took_over == [5]  # so far nothing came of it
+    go_on(there, number, tracking="THERE")
+    found = merged(here, there)
+    assert (found.took_over, found.review, found.twice) == ([number], [], [])
+    assert merged(there, here).twice == []
+    assert budget(here, number) == budget(there, number)
+    assert row_of(here, number).tracking_number == f"THERE-{number}"
+
+
+def test_what_both_have_redone_and_done_is_named(here: Path, there: Path) -> None:
+    for root in (here, there):
+        redo(root, 1)
+        redo(root, 2)
+        go_on(root, 1, tracking=root.name)
+        fail(root, 2)
+    done = journal_line(here, "pull", str(there / JOB), "--merge-outcomes")
+    assert done.returncode == 3
+    assert "rows 1-2: one copy redid them, and the other worked on them" in done.stderr
+    assert row_of(here, 2).status == "needs_review"
+    assert row_of(here, 1).tracking_number == "here-1"
+    assert "rows 1: completed here, and worked on" in journal_line(here, "show", JOB).stdout
+
+
+def test_a_redo_here_of_what_was_worked_on_there_too_needs_a_review(
+    here: Path, there: Path
+) -> None:
+    go_on(here, 3, tracking="HERE")
+    redo(here, 3)
+    go_on(there, 3, tracking="THERE")
+    found = merged(here, there)
+    assert (found.review, found.redone) == ([3], [3])
+    found = merged(there, here)
+    assert (found.twice, found.redone) == ([3], [3])
+
+
+def test_a_redo_here_answers_what_both_completed_before(here: Path, there: Path) -> None:
+    redo(here, 2)
+    skip(there, 4)
+    assert merged(here, there).took_over == [4]
+    assert row_of(here, 2).status == "pending"
+
+
+def test_a_redo_by_who_knows_only_of_its_own_work_does_not_come_over_ours(
+    here: Path, there: Path
+) -> None:
+    go_on(here, 3, tracking="HERE")
+    fail(there, 3)
+    redo(there, 3)
+    assert merged(here, there).twice == [3]
+    assert row_of(here, 3).tracking_number == "HERE-3"
+
+
+def test_rows_that_come_pending_into_a_job_that_has_ended_are_told(here: Path) -> None:
+    change(here, lambda service: service.update_status(JOB, "completed"))
+    there = copied(here, "there")
+    redo(there, 2)
+    change(here, lambda service: service.log(JOB, "gone on"))
+    done = journal_line(here, "pull", str(there / JOB), "--merge-outcomes")
+    assert done.returncode == 3
+    assert "the job is pending there, and completed here" in done.stderr
+    assert f"reopen {JOB}" in done.stderr
+    with JobService(here) as service:
+        job = service.get_job(JOB)
+    assert job is not None
+    assert (job.status, job.passes) == ("completed", 1)
+
+
+def test_what_was_done_in_another_pass_there_is_taken_into_a_job_that_ended_here(
+    here: Path,
+) -> None:
+    fail(here, 3)
+    change(here, lambda service: service.update_status(JOB, "failed"))
+    there = copied(here, "there")
+    retry(there, 3)
+    with JobService(there, sync="none") as service:
+        service.start_job(JOB)
+        complete(service, 3)
+    change(here, lambda service: service.log(JOB, "gone on"))
+    assert merged(here, there).took_over == [3]
+    assert budget(here, 3) == ("completed", 2, 1)
+    with JobService(here, sync="none") as service:
+        service.reopen_job(JOB)
+    assert merged(there, here).took_over == []
+    with JobService(there, sync="none") as service:
+        job = service.get_job(JOB)
+    assert job is not None
+    assert (job.status, job.passes) == ("running", 2)
+
+
+def test_the_mark_of_an_older_retry_job_comes_along(here: Path, there: Path) -> None:
+    skip(here, 3)
+    skip(there, 4)
+    mark = (
+        b'{"type":"log","message":"x","details":{"retry":{"job":"moved-retry","host":"away"}},'
+        b'"at":"2999-11-24T13:35:00.000001Z"}'
+    )
+    append_commit(journal_path(there, JOB), mark)
+    merged(here, there)
+    with (
+        JobService(here, sync="none") as service,
+        pytest.raises(InvalidStateTransition, match="go on as job moved-retry"),
+    ):
+        service.start_job(JOB)
+    assert pull(here, there, merge=True).action == "ahead"
+    merged(there, here)
     assert pull(there, here, merge=True).action == "ahead"
 
 
-def test_a_retry_that_was_made_in_another_store_of_this_host_is_none_to_make_again(
-    here: Path, tmp_path: Path
-) -> None:
-    ended(here)
-    there = copied(here, "there")
-    change(here, lambda service: service.retry_job(JOB))
-    pull(there, here)
-    refused = journal_line(there, "retry", JOB)
-    assert (refused.returncode, "--again" in refused.stderr) == (4, True)
-    again = journal_line(there, "retry", JOB, "--again")
-    assert again.returncode == 0, again.stderr
-    done = journal_line(here, "pull", str(there / JOB))
-    assert done.returncode == 3
-    assert "it was retried here, and again there" in done.stderr
+# --- data ----------------------------------------------------------------------------------------
 
 
-def test_rows_that_a_retry_holds_and_the_other_copy_has_done_are_named(
+def set_data(root: Path, number: int, **data: Any) -> None:
+    change(root, lambda service: service.update_row_data(f"{JOB}:{number}", data))
+
+
+def test_data_that_only_the_other_changed_is_taken_over_with_what_came_of_it(
     here: Path, there: Path
 ) -> None:
-    change(here, lambda service: service.update_status(JOB, "cancelled"))
-    change(here, lambda service: service.retry_job(JOB))
-    go_on(there, 3, 4)
+    for number in (3, 4):
+        set_data(there, number, n=number, x="new")
+    go_on(there, 4)
+    redo(there, 2, new_key=True)
+    skip(here, 5)
+    found = merged(here, there)
+    assert (found.took_over, found.review, found.data) == ([2, 3, 4], [], [])
+    for number in (2, 3, 4):
+        ours, theirs = row_of(here, number), row_of(there, number)
+        assert msgspec.structs.replace(ours, updated_at=theirs.updated_at) == theirs
+    assert row_of(here, 2).idempotency_key == f"{JOB}:2#2"
+    assert pull(here, there, merge=True).action == "ahead"
+    assert merged(there, here).took_over == [5]
+    set_data(here, 3, n=3, x="newer")
+    assert merged(there, here).took_over == [3]
+    assert row_of(there, 3).data == {"n": 3, "x": "newer"}
+
+
+def test_data_that_both_changed_needs_a_review_and_both_are_kept(here: Path, there: Path) -> None:
+    for root in (here, there):
+        set_data(root, 3, address=f"{root.name} street")
+        set_data(root, 4, address="the same")
     done = journal_line(here, "pull", str(there / JOB), "--merge-outcomes")
     assert done.returncode == 3
-    assert f"journal --root {here} skip" not in done.stdout
-    assert "rows 3-4" in done.stderr
-    assert f"skip {JOB}-retry --row 3-4" in done.stderr
-    shown = journal_line(here, "show", JOB).stdout
-    assert "rows 3-4: worked on by one copy, and in a retry" in shown
+    assert "rows 3: both copies changed the data" in done.stderr
+    row = row_of(here, 3)
+    assert (row.status, row.data) == ("needs_review", {"address": "here street"})
+    assert "'data': {'address': 'there street'}" in str([e.details for e in logs_of(here, 3)])
+    assert row_of(here, 4).status == "pending"
+    assert pull(here, there, merge=True).action == "ahead"
+    merged(there, here)
+    assert row_of(there, 3).data == row.data
+    assert row_of(there, 3).status == "needs_review"
 
 
-def test_rows_that_were_done_while_the_other_copy_s_retry_held_them_are_named_where_they_were_done(
+@pytest.mark.parametrize("outcome", ["completed", "failed"])
+def test_data_that_one_changed_and_by_which_the_other_did_not_work_is_named_on_both(
+    here: Path, there: Path, outcome: str
+) -> None:
+    set_data(here, 3, n=3, x="new")
+    (complete_row if outcome == "completed" else fail)(there, 3)
+    spare = copied(here, "spare")
+    found = merged(here, there)
+    assert (found.review, found.data) == ([3], [3])
+    assert row_of(here, 3).data == {"n": 3, "x": "new"}
+    found = merged(there, spare)
+    assert found.data == [3]
+    assert (found.twice, found.review) == (([3], []) if outcome == "completed" else ([], [3]))
+    assert row_of(there, 3).data == {"n": 3}
+
+
+def complete_row(root: Path, number: int) -> None:
+    go_on(root, number)
+
+
+def logs_of(root: Path, number: int) -> list[journal.LogEntry]:
+    with JobService(root, sync="none") as service:
+        return [entry for entry in service.get_logs(JOB) if entry.row_number == number]
+
+
+def test_an_outcome_brings_along_the_data_by_which_it_was_done(here: Path, there: Path) -> None:
+    """Each has kept its own data of a row that both changed; then one settles it."""
+    for root in (here, there):
+        set_data(root, 3, address=root.name)
+    spare = copied(here, "spare")
+    merged(here, there)
+    merged(there, spare)
+    assert (row_of(here, 3).data, row_of(there, 3).data) == (
+        {"address": "here"},
+        {"address": "there"},
+    )
+    retry(there, 3)
+    go_on(there, 3)
+    assert merged(here, there).took_over == [3]
+    assert (row_of(here, 3).status, row_of(here, 3).data) == ("completed", {"address": "there"})
+    assert pull(there, here, merge=True).action == "ahead"
+    assert row_of(there, 3).data == {"address": "there"}
+    assert pull(here, there, merge=True).action == "ahead"
+
+
+def test_two_changes_of_the_data_are_told_to_who_only_retried_the_row(
     here: Path, there: Path
 ) -> None:
-    change(here, lambda service: service.update_status(JOB, "cancelled"))
-    change(here, lambda service: service.retry_job(JOB))
-    go_on(there, 3, 4)
-    assert merged(here, there).retried_rows == [3, 4]
-    assert merged(there, here).retried_rows == [3, 4]
-
-
-def test_a_job_that_is_retried_elsewhere_is_not_gone_on_with_here(here: Path, there: Path) -> None:
-    go_on(there, 3)
-    change(here, lambda service: service.update_status(JOB, "cancelled"))
-    change(here, lambda service: service.retry_job(JOB))
-    done = journal_line(there, "pull", str(here / JOB), "--merge-outcomes")
-    assert done.returncode == 3
-    assert "rows 3: worked on by one copy" in done.stderr
-    with JobService(there, sync="none") as service:
-        with pytest.raises(InvalidStateTransition, match=f"go on as job {JOB}-retry"):
-            service.start_job(JOB)
-        service.update_status(JOB, "paused")
-        with pytest.raises(InvalidStateTransition, match=f"go on as job {JOB}-retry"):
-            service.update_status(JOB, "running")
-        service.update_status(JOB, "cancelled")
-
-
-def test_a_job_that_both_copies_have_retried_is_told_to_both(
-    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ended(here)
-    there = copied(here, "there")
+    fail(here, 3)
+    shutil.rmtree(there)
+    there, third = copied(here, "there"), copied(here, "third")
     for root in (here, there):
-        with monkeypatch.context() as away:
-            away.setattr("journal.system.host_name", lambda root=root: root.name)
-            change(root, lambda service: service.retry_job(JOB))
+        set_data(root, 3, address=root.name)
+    merged(here, there)
+    retry(third, 3)
+    assert merged(third, here).review == [3]
+    assert "there" in str([entry.details for entry in logs_of(third, 3)])
+
+
+# --- rows that were added -----------------------------------------------------------------------
+
+
+def add(root: Path, *values: Any) -> None:
+    rows = [{"data": {"n": value}} for value in values]
+    change(root, lambda service: service.create_rows(JOB, rows))
+
+
+def by_key(root: Path) -> dict[str, tuple[Any, str]]:
+    with JobService(root, sync="none") as service:
+        rows = list(service.get_rows(JOB))
+    assert len({row.idempotency_key for row in rows}) == len(rows)
+    return {row.idempotency_key: (row.data, str(row.status)) for row in rows}
+
+
+@pytest.fixture
+def orders(tmp_path: Path) -> Path:
+    """As ``here``, of rows that are known by their ``n``."""
+    with JobService(tmp_path / "here", sync="none") as service:
+        data = [{"data": {"n": number}} for number in range(1, ROWS + 1)]
+        service.create_job("Moved", job_id=JOB, key="n", row_data=data)
+        service.start_job(JOB)
+    return tmp_path / "here"
+
+
+def test_rows_of_one_key_that_both_added_are_one_row_under_our_number(orders: Path) -> None:
+    here, there = orders, copied(orders, "there")
+    add(here, "A-6", "A-7", "A-8", "A-9")
+    add(there, "A-7", "A-8", "A-10")
+    go_on(there, ROWS + 1)  # A-7
+    go_on(there, ROWS + 2, tracking="THERE")  # A-8, here as well
+    go_on(here, ROWS + 3, tracking="HERE")
+    found = merged(here, there)
+    assert (found.took_over, found.twice) == ([ROWS + 2], [ROWS + 3])
+    assert (found.added, found.renumbered) == ([ROWS + 5], {ROWS + 5: ROWS + 3})
+    assert by_key(here) == {
+        **by_key(here),
+        f"{JOB}:n=A-7": ({"n": "A-7"}, "completed"),
+        f"{JOB}:n=A-8": ({"n": "A-8"}, "completed"),
+        f"{JOB}:n=A-10": ({"n": "A-10"}, "pending"),
+    }
+    merged(there, here)
+    assert by_key(there) == by_key(here)
+    assert row_of(there, ROWS + 1).data == {"n": "A-7"}
     for root, other in ((here, there), (there, here)):
-        done = journal_line(root, "pull", str(other / JOB), "--merge-outcomes")
-        assert done.returncode == 3
-        assert f"go on as {JOB}-retry on {other.name}: pull that job, too" in done.stderr
-        assert "it was retried here as well" in done.stderr
+        assert pull(root, other, merge=True).action == "ahead"
+    with JobService(there, sync="none") as service:
+        complete(service, ROWS + 3)  # A-10
+    assert merged(here, there).took_over == [ROWS + 5]
+
+
+def test_rows_without_a_key_that_both_added_are_both_there_under_two_numbers(
+    here: Path, there: Path, third: Path
+) -> None:
+    add(here, "x")
+    add(there, "x", "y", "z")
+    go_on(there, ROWS + 2)
+    skip(third, 3)
+    assert merged(third, there).renumbered == {}
+    done = journal_line(here, "pull", str(there / JOB), "--merge-outcomes")
+    moved = ROWS + 4  # behind all numbers of either
+    assert f"row {ROWS + 1} of the other copy is row {moved} here" in done.stderr
+    assert row_of(here, moved).idempotency_key == row_of(there, ROWS + 1).idempotency_key
+    assert row_of(here, moved).status == "pending"
+    assert row_of(here, ROWS + 2).status == "completed"
+    for root, other in ((there, here), (third, here), (here, third), (third, there), (there, here)):
+        pull(root, other, merge=True)
+    assert by_key(here) == by_key(there) == by_key(third)
+    for root, other in ((here, there), (there, here), (third, here), (here, third)):
+        assert pull(root, other, merge=True).action in ("ahead", "identical")
+    go_on(there, ROWS + 1)
+    assert merged(here, there).took_over == [moved]
+
+
+@pytest.mark.parametrize("outcome", ["completed", "failed", "in flight"])
+def test_a_row_that_was_worked_on_under_a_number_that_is_taken_needs_a_review(
+    here: Path, there: Path, outcome: str
+) -> None:
+    number, moved = ROWS + 1, ROWS + 2
+    add(here, "here")
+    add(there, "there")
+    set_data(there, number, n="changed")
+    {"completed": complete_row, "failed": fail, "in flight": start}[outcome](there, number)
+    found = merged(here, there)
+    assert (found.review, found.added, found.renumbered) == ([moved], [moved], {moved: number})
+    row = row_of(here, moved)
+    assert (row.status, row.error_code, row.data) == (
+        "needs_review",
+        "renumbered",
+        {"n": "changed"},
+    )
+    assert f"row {number} of another copy" in (row.error_message or "")
+    assert outcome in (row.error_message or "")
+    assert row.idempotency_key == row_of(there, number).idempotency_key
+    before = row_of(there, number)
+    merged(there, here)  # the review is for its number here alone
+    assert row_of(there, number) == before
+    if outcome == "completed":
+        with JobService(here, sync="none") as service:
+            service.complete_row(row.id, "T")
+        assert merged(there, here).twice == []  # that is no second shipment
+    for root, other in ((here, there), (there, here)):
+        assert pull(root, other, merge=True).action == "ahead"
+
+
+def test_a_row_that_both_added_of_one_key_and_different_data_keeps_both(orders: Path) -> None:
+    here, there = orders, copied(orders, "there")
+    for root in (here, there):
+        rows = [{"data": {"n": "A-7", "to": root.name}}]
+        change(root, lambda service, rows=rows: service.create_rows(JOB, rows))  # type: ignore[misc]
+    found = merged(here, there)
+    assert (found.review, found.data, found.added) == ([ROWS + 1], [ROWS + 1], [])
+    assert row_of(here, ROWS + 1).data == {"n": "A-7", "to": "here"}
+    assert "'to': 'there'" in str([entry.details for entry in logs_of(here, ROWS + 1)])
+    merged(there, here)
+    assert by_key(here) == by_key(there)
     for root, other in ((here, there), (there, here)):
         assert pull(root, other, merge=True).action == "ahead"
 

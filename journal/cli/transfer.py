@@ -20,7 +20,9 @@ from journal.cli.exits import (
 from journal.cli.jobs import complete_job, complete_path, find_job, job_argument, journal_command
 from journal.cli.output import clean, echo_json, local_time, tell
 from journal.compare import Comparison, Side
+from journal.errorgroups import Numbers
 from journal.errors import JobExistsError, JobNotFoundError, JournalError
+from journal.merge import Merged
 from journal.signals import ending_signals
 from journal.source import Source
 from journal.transfer import (
@@ -227,7 +229,10 @@ def _comparison_text(found: Comparison) -> str:
 
 def _side_text(side: Side) -> str:
     words = {"processing": "started", "needs_review": "to review"}
+    words |= {"retry": "retried", "redo": "redone"}
     parts = [f"{side.rows_added} rows added"] if side.rows_added else []
+    parts += [f"data of {side.data_changes} changed"] if side.data_changes else []
+    parts += [f"{words[name]} {n}" for name, n in side.resets.items()]
     parts += [f"{words.get(name, name)} {n}" for name, n in side.row_statuses.items()]
     parts += [f"job {status}" for status in side.job_statuses[-1:]]
     assert side.first_at is not None
@@ -264,9 +269,11 @@ def pull_command(
     Appends exactly the commits that are missing, if the job here is the beginning of the other;
     artifacts that are missing are copied. A job that isn't here is made. If both have gone on since
     they parted, nothing is changed (exit code 3), unless you say --merge-outcomes: then the other's
-    history is kept beside the journal as journal.other-..., outcomes that only the other has are
-    taken over, and rows that both have worked on need a review. What both have completed stays
-    completed, and is named in the job's error. Of an artifact that differs both are kept: where the
+    history is kept beside the journal as journal.other-..., what only the other has done is taken
+    over (outcomes, retries, redos, changed data), and rows that both have worked on, or given
+    different data, need a review. What both have completed stays completed, and is named in the
+    job's error. Rows that both have added are one row if they have one idempotency key; others get
+    a new number here if theirs is taken, and are named. Of an artifact that differs both are kept: where the
     other's commits are taken over, ours as NAME.before-N, in a merge the other's as NAME.other-N.
     Exit code 3 if a row or an artifact needs you to look at it.
 
@@ -290,10 +297,29 @@ def pull_command(
     open_code = EXIT_ROWS_OPEN if pulled.differing else EXIT_OK
     if pulled.merged is None:
         return open_code
-    merged, job_id = pulled.merged, pulled.job_id
-    journal = shlex.join([*journal_command(), "--root", str(root)])
+    _tell_merged(str(root), pulled.job_id, pulled.merged)
+    is_open = pulled.merged.review or pulled.merged.twice or pulled.merged.left_open
+    return EXIT_ROWS_OPEN if is_open else open_code
+
+
+def _tell_merged(root: str, job_id: str, merged: Merged) -> None:
+    journal = shlex.join([*journal_command(), "--root", root])
     if merged.job_status != merged.their_job_status:
         tell(f"{job_id}: the job is {merged.their_job_status} there, and {merged.job_status} here")
+    _tell_some(
+        [
+            f"row {theirs} of the other copy is row {ours} here, where its number was taken: "
+            f"{journal} log {job_id} --row {ours}"
+            for ours, theirs in merged.renumbered.items()
+        ]
+    )
+    for numbers, what in (
+        (merged.data, "both copies changed the data, or one did and the other worked on the row"),
+        (merged.redone, "one copy redid them, and the other worked on them or redid them, too"),
+    ):
+        if numbers:
+            rows = Numbers(numbers).text(",", _MOST_RANGES)
+            tell(f"rows {rows}: {what}; `{journal} log {job_id} --row N` has both")
     if merged.review:
         tell(f"see: {journal} rows {job_id} --status needs_review")
     if merged.twice:
@@ -303,8 +329,6 @@ def pull_command(
             f"{merged.left_open} rows are open, and the job has ended here ({merged.job_status}): "
             f"{journal} reopen {job_id}, then run it again"
         )
-    is_open = merged.review or merged.twice or merged.left_open
-    return EXIT_ROWS_OPEN if is_open else open_code
 
 
 def _tell_differing(pulled: Pulled) -> None:
@@ -335,10 +359,16 @@ def _pulled_text(pulled: Pulled) -> str:
         merged = pulled.merged
         text += (
             f": {len(merged.took_over)} outcomes taken over, {len(merged.added)} rows added, "
-            f"{len(merged.review)} rows need a review, {len(merged.twice)} completed here were "
+            f"{_renumbered(merged)}{len(merged.review)} rows need a review, {len(merged.twice)} completed here were "
             f"worked on there too; the other history is kept as {merged.other}"
         )
     return text
+
+
+def _renumbered(merged: Merged) -> str:
+    """Of the rows that were added, how many have another number here; "" if none."""
+    count = len(merged.renumbered)
+    return f"{count} of them under another number, " if count else ""
 
 
 def _source(root: str, name: str) -> Source:
