@@ -51,7 +51,6 @@ from typing import Any
 
 import msgspec
 
-from journal.addedrows import key_of
 from journal.changes import put_job_record, put_log
 from journal.decode import decode_record
 from journal.errorgroups import Numbers
@@ -73,7 +72,7 @@ from journal.index import CODES, COMPLETED, NEEDS_REVIEW
 from journal.log import Log
 from journal.mergeplan import Plan
 from journal.model import TERMINAL_STATUSES, JobStatus
-from journal.parted import DATA, IN_FLIGHT, RENUMBERED, Change
+from journal.parted import DATA, IN_FLIGHT, RENUMBERED, Change, key_of
 from journal.rows import AnyRow
 from journal.values import encode_value
 
@@ -127,8 +126,8 @@ class _Merge:
         for number, changes in plan.take.items():
             for change in changes:
                 self._take(number, change)
-            if number in plan.follow:
-                self._follow(number)
+            if number in plan.follow:  # by which that was done
+                self._put_data(number, plan.their_row(number), plan.their_data_id(number))
             self._settle(number, changes)
         for number, changes in plan.conflicts.items():
             self._put_conflict(number, changes)
@@ -203,7 +202,7 @@ class _Merge:
         """Make one change of theirs ours."""
         record = self._plan.read(change)
         if change.status == DATA:
-            self._put_data(number, change.id, record)
+            self._put_data(number, record, change.id)
         elif isinstance(record, LogRecord):
             record.row = number
             put_log(self._log, record)
@@ -214,12 +213,7 @@ class _Merge:
             record.row, record.at = number, self._log.now()
             self._put(record)
 
-    def _follow(self, number: int) -> None:
-        """Give a row the data that it has there, by which what was taken over was done."""
-        row = self._plan.their_row(number)
-        self._put_data(number, self._plan.id_of_data(number, row), row)
-
-    def _put_data(self, number: int, id_: str, row: AnyRow) -> None:
+    def _put_data(self, number: int, row: AnyRow, id_: str) -> None:
         index = self._log.index
         position = index.position_of(number)
         assert position is not None
@@ -251,7 +245,7 @@ class _Merge:
         """What the changes that were taken over leave to be seen by a person."""
         if number in self._plan.twice:
             told = {change.id for change in changes if change.is_alarm}
-            for alarm in self._plan.there.alarms(number):
+            for alarm in self._plan.alarms(number):
                 if alarm.id not in told:  # about what was done here: for whoever merges this
                     record = self._plan.read(alarm)
                     record.message = "on one copy of this job, while another completed it"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from journal.addedrows import content_id, content_of, match_added
+from journal.addedrows import match_added
 from journal.copies import Copy, holds, replay_copy
 from journal.decode import decode_record
-from journal.format import ELSEWHERE, RowStatusRecord
+from journal.format import ELSEWHERE, LOST_CHECKSUM, RowStatusRecord
 from journal.index import COMPLETED, NEEDS_REVIEW, PROCESSING, STATUSES
 from journal.log import Log
-from journal.parted import DATA, Change, RowChanges
+from journal.parted import DATA, Change, RowChanges, content_of, data_id
 from journal.replay import START, Position
 from journal.rows import AnyRow, read_row
 
@@ -46,13 +46,12 @@ class Plan:
         self.data: set[int] = set()
         self.redone: set[int] = set()
         self.follow: set[int] = set()
-        indexes = (log.index, self._their_index)
-        found = match_added(ours, theirs, self.here, self.there, indexes)
+        found = match_added(self.here, self.there, (log.index, self._their_index))
         self.added, self.renumbered = found.added, found.renumbered
         self._their_numbers = {here: there for there, here in found.numbers.items()}
         # What is told of a row may be of before they parted, come back through a third copy.
-        told = self.here.told_rows() | self.there.told_rows()
-        self._shared = RowChanges(ours._replace(end=fork), START if told else fork, told)
+        before = self.here.rows_of_before() | self.there.rows_of_before()
+        self._shared = RowChanges(ours._replace(end=fork), START if before else fork, before)
         for number in self.there.rows():
             self._decide(number)
         known = self.here.retries
@@ -70,7 +69,10 @@ class Plan:
     def _decide(self, number: int) -> None:
         new = self.there.unknown_to(self.here, number, self._shared)
         code = self.our_code(number)
-        if not new or (code is None and number not in self.there.added):
+        if code is None:  # a row to be added, or none at all
+            made = self.there.added.get(number)
+            new = [change for change in new if made and change.offset != made.offset]
+        if not new:
             return
         mine = self.here.unknown_to(self.there, number, self._shared)
         if code is not None and any(change.is_renumbering for change in new):
@@ -130,8 +132,12 @@ class Plan:
         code = self.our_code(number)
         status = "pending" if code is None else STATUSES[code].value
         status = next((c.status for c in reversed(new) if c.is_status), status)
-        if (status == "completed" or code == COMPLETED) and self.there.alarms(number):
+        if (status == "completed" or code == COMPLETED) and self.alarms(number):
             self.twice.add(number)
+
+    def alarms(self, number: int) -> list[Change]:
+        """What they have been told was done to a row as well, which they, or we, have completed."""
+        return self.there.alarms(number, self.here)
 
     def _is_same(self, number: int, new: list[Change]) -> bool:
         """Whether their last word on a row, and ours, must be about one and the same work."""
@@ -167,6 +173,8 @@ class Plan:
         ours = [change for change in mine if change.status == DATA]
         if not (theirs or ours) or self.our_code(number) is None:
             return theirs, False
+        if LOST_CHECKSUM in (self.our_row(number).checksum, self.their_row(number).checksum):
+            return [], False  # a repair knows nothing of it
         here, there = self._content(self.our_row(number)), self._content(self.their_row(number))
         if here == there:
             return [], False
@@ -200,15 +208,12 @@ class Plan:
         is_changed = self.here.data_of(number) or self.there.data_of(number)
         if not is_changed or self.our_code(number) is None:
             return False
-        return self._content(self.our_row(number)) != self._content(self.their_row(number))
+        here, there = self.our_row(number), self.their_row(number)
+        is_lost = LOST_CHECKSUM in (here.checksum, there.checksum)
+        return not is_lost and self._content(here) != self._content(there)
 
     def _content(self, row: AnyRow) -> bytes:
         return content_of(row, self.theirs.header)
-
-    def id_of_data(self, number: int, row: AnyRow) -> str:
-        """The id of the change that gave a row the data which it has there."""
-        changes = self.there.data_of(number)
-        return changes[-1].id if changes else content_id(row, self.theirs.header)
 
     # --- reading
 
@@ -228,16 +233,24 @@ class Plan:
 
     def made_row(self, number: int) -> AnyRow:
         """One of those that they have made since the copies parted, as it was made."""
-        file, offset = self.theirs.file, self.there.added[number]
-        return read_row(file, file.read_line(offset), offset, self._their_number(number))
+        return self._read_row(self.there.added[number].offset, number)
 
     def their_row(self, number: int) -> AnyRow:
         """A row as it is there now."""
-        number = self._their_number(number)
-        position = self._their_index.position_of(number)
+        return self._read_row(self._their_row_at(number), number)
+
+    def their_data_id(self, number: int) -> str:
+        """The id of the change that gave a row the data which it has there now."""
+        return data_id(self.theirs, self._their_row_at(number))
+
+    def _their_row_at(self, number: int) -> int:
+        position = self._their_index.position_of(self._their_number(number))
         assert position is not None
-        file, offset = self.theirs.file, self._their_index.columns.row_at[position]
-        return read_row(file, file.read_line(offset), offset, number)
+        return self._their_index.columns.row_at[position]
+
+    def _read_row(self, offset: int, number: int) -> AnyRow:
+        file = self.theirs.file
+        return read_row(file, file.read_line(offset), offset, self._their_number(number))
 
     def our_row(self, number: int) -> AnyRow:
         position = self._log.index.position_of(number)

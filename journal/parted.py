@@ -12,14 +12,18 @@ from contextlib import suppress
 from hashlib import sha256
 from typing import Any, NamedTuple
 
+import msgspec
+
 from journal.changes import is_word_of_policy
-from journal.copies import Copy, blocks_since
+from journal.copies import Copy, blocks_since, seal_after
 from journal.decode import UndecodableError, UnknownRecordError, decode_record, read_error
 from journal.format import (
     BOTH_COPIES,
     ELSEWHERE,
+    LOST_CHECKSUM,
     SEAL_BYTES,
     SEAL_HEAD,
+    JobRecord,
     LogRecord,
     Record,
     RowDataRecord,
@@ -28,6 +32,7 @@ from journal.format import (
     time_text,
 )
 from journal.replay import Position
+from journal.rows import AnyRow, idempotency_key
 
 IN_FLIGHT = "in_flight_elsewhere"  # error code of a row
 RENUMBERED = "renumbered"  # error code of a row
@@ -46,6 +51,7 @@ class Change(NamedTuple):
     no more than the work they are about. ``is_alarm``: what a third copy did to a row that is
     completed here. ``reset``: somebody has decided that it is to be retried, or redone.
     ``is_renumbering``: a review for no more than its other number on that copy.
+    ``is_data_of_merge``: data that it was given by another copy first.
     """
 
     id: str
@@ -56,6 +62,7 @@ class Change(NamedTuple):
     is_alarm: bool = False
     reset: str | None = None
     is_renumbering: bool = False
+    is_data_of_merge: bool = False
 
     @property
     def matters(self) -> bool:
@@ -74,10 +81,18 @@ class Retry(NamedTuple):
     at: str
 
 
-class RowChanges:
-    """The changes of rows since ``begin``, in their order, and where the rows made since then are.
+class Made(NamedTuple):
+    """A row that was made at ``offset``. ``is_lost``: its data, to damage; and so its key."""
 
-    ``added``: by number the offsets of their ``row`` records, in their order.
+    offset: int
+    key: str
+    is_lost: bool
+
+
+class RowChanges:
+    """The changes of rows since ``begin``, in their order, and the rows made since then, in theirs.
+
+    A row that was made was thereby given its first data, which is a change like any other.
     ``retries``: the offsets of the log records that are such marks. ``merges`` says how far other copies were merged.
     ``news_at`` is the offset of the last record that isn't of a merge, nor of a run's beginning.
 
@@ -86,7 +101,7 @@ class RowChanges:
     """
 
     def __init__(self, copy: Copy, begin: Position, rows: Container[int] | None = None) -> None:
-        self.added: dict[int, int] = {}
+        self.added: dict[int, Made] = {}
         self.retries: dict[Retry, int] = {}
         self.merges: list[Position] = []
         self.news_at = -1
@@ -96,11 +111,18 @@ class RowChanges:
         for offset, line, record in _records(copy, begin):
             sealed = line[-SEAL_BYTES:].startswith(SEAL_HEAD)
             if isinstance(record, RowRecord):
-                self.added[record.row] = offset
+                if rows is None or record.row in rows:
+                    is_lost = record.checksum == LOST_CHECKSUM
+                    self.added[record.row] = Made(offset, key_of(record, copy.header), is_lost)
+                    if not is_lost:
+                        first = Change(content_id(record, copy.header), offset, DATA)
+                        waiting.append((record.row, first))
             elif isinstance(record, RowStatusRecord):
                 waiting.append((record.row, _of_status(record, offset, line, sealed=sealed)))
             elif isinstance(record, RowDataRecord):
-                change = Change(_id_of(record, line, sealed=sealed), offset, DATA)
+                is_first = record.origin is None
+                id_of_data = _id_of(record, line, sealed=sealed)
+                change = Change(id_of_data, offset, DATA, is_data_of_merge=not is_first)
                 waiting.append((record.row, change))
             elif isinstance(record, LogRecord):
                 is_of_merge = self._note(record, offset) or is_of_merge
@@ -133,12 +155,8 @@ class RowChanges:
 
     def renumber(self, numbers: dict[int, int]) -> None:
         """Call the rows that were made since ``begin`` by other numbers."""
-        self.added = {numbers[row]: offset for row, offset in self.added.items()}
+        self.added = {numbers[row]: made for row, made in self.added.items()}
         self._of = {numbers.get(row, row): changes for row, changes in self._of.items()}
-
-    def begin_with(self, row: int, change: Change) -> None:
-        """Take the making of a row for the first change of it."""
-        self._of.setdefault(row, []).insert(0, change)
 
     def data_of(self, row: int) -> list[Change]:
         """The changes of the row's data."""
@@ -148,12 +166,12 @@ class RowChanges:
         """The numbers of the rows that have changed, ascending."""
         return sorted(self._of)
 
-    def told_rows(self) -> set[int]:
-        """The numbers of the rows that a log record about a third copy is of."""
+    def rows_of_before(self) -> set[int]:
+        """The numbers of the rows of which a merge may have told, or put back, what was before."""
         return {
             row
             for row, changes in self._of.items()
-            if any(change.status == ELSEWHERE for change in changes)
+            if any(change.status == ELSEWHERE or change.is_data_of_merge for change in changes)
         }
 
     def unknown_to(self, other: RowChanges, row: int, shared: RowChanges) -> list[Change]:
@@ -178,9 +196,10 @@ class RowChanges:
         last = [c for c in changes if c.is_status][-1:]
         return not last or last == [c for c in self._of[row] if c.is_status][-1:]
 
-    def alarms(self, row: int) -> list[Change]:
-        """What other copies did to the row, which is completed here."""
-        return [change for change in self._of.get(row, ()) if change.is_alarm]
+    def alarms(self, row: int, other: RowChanges) -> list[Change]:
+        """What other copies did to the row, which is completed here, and ``other`` isn't alarmed of."""
+        known = {change.id for change in other._of.get(row, ()) if change.is_alarm}
+        return [c for c in self._of.get(row, ()) if c.is_alarm and c.id not in known]
 
 
 def _id_of(record: RowStatusRecord | RowDataRecord, line: bytes, *, sealed: bool) -> str:
@@ -193,6 +212,33 @@ def _id_of(record: RowStatusRecord | RowDataRecord, line: bytes, *, sealed: bool
         return record.origin.id
     body = line[:-SEAL_BYTES] + b"}" if sealed else line
     return sha256(body).hexdigest()[:8]
+
+
+def data_id(copy: Copy, offset: int) -> str:
+    """The id of the change that gave a row the data which the record at ``offset`` holds."""
+    line = copy.file.read_line(offset)
+    record, seal = decode_record(line), seal_after(copy.file, offset, copy.end.offset)
+    if isinstance(record, RowRecord):
+        return content_id(record, copy.header)
+    assert isinstance(record, RowDataRecord)
+    assert seal is not None
+    id_ = _id_of(record, line, sealed=line[-SEAL_BYTES:].startswith(SEAL_HEAD))
+    return id_ if record.origin is not None else f"{seal.crc:08x}{id_}"
+
+
+def key_of(row: AnyRow, header: JobRecord) -> str:
+    """The idempotency key of a row of any copy: the same in all, whatever its number is there."""
+    return idempotency_key(f"{header.id}:{row.row}", row, header)
+
+
+def content_of(row: AnyRow, header: JobRecord) -> bytes:
+    """A row's data and key; equal only for what is equal as JSON: 1, 1.0 and true are not."""
+    return msgspec.json.encode((row.data, key_of(row, header)), order="deterministic")
+
+
+def content_id(row: AnyRow, header: JobRecord) -> str:
+    """The id of the change that gave a row its first data: the same wherever it was made."""
+    return sha256(content_of(row, header)).hexdigest()[:16]
 
 
 def _of_status(record: RowStatusRecord, offset: int, line: bytes, *, sealed: bool) -> Change:
@@ -213,7 +259,8 @@ def _of_log(record: LogRecord, id_: str, offset: int) -> Change:
         told.get("status"), told.get("error_code"), told.get("error_message")
     )
     is_doubt = is_doubt or "data" in told  # which of two is right
-    return Change(id_, offset, ELSEWHERE, is_work, is_doubt, is_alarm=record.level == "ERROR")
+    is_alarm = record.level == "ERROR"
+    return Change(id_, offset, ELSEWHERE, is_work, is_doubt, is_alarm, reset=told.get("reset"))
 
 
 def _weigh(status: Any, code: Any, message: Any) -> tuple[bool, bool]:

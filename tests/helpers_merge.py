@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from helpers_crash import journal_path
 from helpers_transfer import JOB, is_well, make_job
-from merge_rules import Copy, Deed, Found, status_of
+from merge_rules import DATA, Copy, Deed, Found, data_of, making, status_of
 
 from journal import JobService
 from journal.changes import Policy
@@ -21,7 +21,7 @@ from journal.transfer import pull_job
 
 POLICY_STATUSES = {"review": "needs_review", "retry": "pending", "fail": "failed"}
 # Words of policies and of merges, which nobody has named.
-_NAMELESS = ("interrupted", "in_flight_elsewhere", "both_copies")
+_NAMELESS = ("interrupted", "in_flight_elsewhere", "both_copies", "renumbered")
 _decode = msgspec.json.Decoder().decode
 
 
@@ -43,7 +43,7 @@ class Twin:
         make_job(root, rows)
         rules = Copy(rows)
         for number in (1, 2):
-            rules.rows[number] = [
+            rules.rows[number] += [
                 Deed("", "processing"),
                 Deed("", "completed", tracking=f"T-{number}", cost=number),
             ]
@@ -89,6 +89,7 @@ class Twin:
     ) -> None:
         row, count = f"{JOB}:{number}", next(self._numbers)
         name = f"{self.root.name}-{count}"
+        reset = status.rstrip("#") if status in ("retry", "redo", "redo#") else None
         shipped = tracking(number, name) if status == "completed" else None
         match status:
             case "processing":
@@ -101,10 +102,28 @@ class Twin:
                 service.skip_row(row, name)
             case "pending":
                 service.retry_row(row, "E", name)
+            case "retry":
+                service.retry_row(row)
+            case "redo" | "redo#":
+                service.redo_row(row, name, new_key=status == "redo#")
+            case "same data" | "other data":
+                value = name if status == "other data" else "same"
+                service.update_row_data(row, {"v": value})
+                return self._give(service, row, name)
             case "needs_review":
                 service.review_row(row, "E", name)
         cost = count if status == "completed" else 0
-        self.rules.rows[number].append(Deed(name, status, tracking=shipped, cost=cost))
+        deed = Deed(name, "pending" if reset else status, tracking=shipped, cost=cost, reset=reset)
+        self.rules.rows[number].append(deed)
+        if status == "redo#":
+            self._give(service, row, f"{name}#")
+        return None
+
+    def _give(self, service: JobService, row_id: str, name: str) -> None:
+        row = service.get_row(row_id)
+        assert row is not None
+        content = (row.data.get("v", ""), row.idempotency_key)
+        self.rules.rows[row.row_number].append(Deed(name, DATA, content=content))
 
     def _settle(self, policy: Policy) -> None:
         settled = [n for n, status in self.statuses.items() if status == "processing"]
@@ -115,13 +134,24 @@ class Twin:
             self.rules.commit()
         self.rules.is_paused = True
 
-    def add_rows(self, count: int) -> None:
-        """Of the same data wherever they are made."""
-        first = len(self.rules.rows) + 1
-        numbers = range(first, first + count)
+    def add_rows(self, *keys: str | None) -> None:
+        """Rows of these keys (None: of one by which no other copy's row is known)."""
+        rows = [{"data": {"v": f"{self.root.name}-new"}, "idempotency_key": key} for key in keys]
         with JobService(self.root, sync="none") as service:
-            service.create_rows(JOB, [{"data": {"n": number}} for number in numbers])
-        self.rules.rows.update({number: [] for number in numbers})
+            for row in service.create_rows(JOB, rows):
+                made = making(row.data["v"], row.idempotency_key)
+                self.rules.rows[row.row_number] = [made]
+                self.rules.made[row.row_number] = row.idempotency_key
+        self.rules.commit()
+
+    def reopen(self) -> None:
+        """End the job, and begin another pass."""
+        with JobService(self.root, sync="none") as service, service.batch(JOB):
+            if self.rules.is_paused:
+                service.update_status(JOB, "running")
+            service.update_status(JOB, "completed")
+            service.reopen_job(JOB)
+        self.rules.is_paused = True
         self.rules.commit()
 
     # --- pulls
@@ -153,12 +183,15 @@ class Twin:
         found = self._records()
         costs = 0
         for row, (number, deeds) in zip(rows, sorted(self.rules.rows.items()), strict=True):
-            statuses = [deed for deed in deeds if not deed.told]
+            statuses = [deed for deed in deeds if deed.word]
+            attempts = [deed.status for deed in statuses].count("processing")
+            resets = [at for at, deed in enumerate(statuses) if deed.reset] or [0]
+            earlier = [deed.status for deed in statuses[: resets[-1]]].count("processing")
             assert row.status == status_of(deeds), number
-            assert row.attempts == [deed.status for deed in statuses].count("processing"), number
-            assert found.get(number, []) == list(map(_in_short, deeds)), number
-            if row.status == "completed":
-                costs += statuses[-1].cost
+            assert (row.attempts, row.earlier_attempts) == (attempts, earlier), number
+            assert (row.data.get("v", ""), row.idempotency_key) == data_of(deeds).content, number
+            assert found.get(number, []) == list(map(_in_short, deeds[1:])), number
+            costs += sum(deed.cost for deed in statuses)
         assert job.total_cost_cents == costs
 
     def _records(self) -> dict[int, list[tuple[str, str, str]]]:
@@ -166,7 +199,7 @@ class Twin:
         found: dict[int, list[tuple[str, str, str]]] = {}
         for line in journal_path(self.root, JOB).read_bytes().splitlines():
             record = _decode(line)
-            if record["type"] == "row_status":
+            if record["type"] in ("row_status", "row_data"):
                 level, deed, origin = "", record, record.get("origin")
             elif record["type"] == "log" and "elsewhere" in (record.get("details") or ()):
                 level = record["level"]
@@ -174,7 +207,10 @@ class Twin:
             else:
                 continue
             name = _name_of(deed)
-            found.setdefault(record["row"], []).append((level, deed["status"], name))
+            status = DATA if "data" in deed else deed["status"]
+            found.setdefault(record["row"], []).append((level, status, name))
+            if status == DATA:
+                continue  # two may give a row the same
             if name:
                 self._keeps(name, record["at"], origin)
         return found
@@ -189,6 +225,8 @@ class Twin:
 
 
 def _name_of(deed: dict[str, Any]) -> str:
+    if "data" in deed:
+        return f"{deed['data'].get('v', '')} {deed['key']}"
     if deed.get("error_code") in _NAMELESS:
         return ""
     return deed.get("result") or deed.get("error_message") or deed.get("reason") or ""
@@ -197,5 +235,7 @@ def _name_of(deed: dict[str, Any]) -> str:
 def _in_short(deed: Deed) -> tuple[str, str, str]:
     """The level it is told at, its status, and its name if that stands in the record."""
     level = ("WARNING", "ERROR")[deed.loud] if deed.told else ""
-    is_named = deed.by == "caller" and deed.status != "processing"
+    if deed.content is not None:
+        return level, deed.status, " ".join(deed.content)
+    is_named = deed.by == "caller" and deed.status != "processing" and deed.reset != "retry"
     return level, deed.status, deed.name if is_named else ""

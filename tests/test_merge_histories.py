@@ -45,13 +45,31 @@ def each(moves: Sequence[tuple[str, ...]]) -> dict[int, tuple[str, ...]]:
     return dict(enumerate(moves, FIRST))
 
 
-def histories(status: str, most: int) -> Iterator[tuple[str, ...]]:
-    """All that may be done with a row of this status in up to ``most`` moves."""
+def histories(status: str, most: int, *, decided: bool = False) -> Iterator[tuple[str, ...]]:
+    """All that may be done with a row of this status in up to ``most`` moves.
+
+    ``decided``: what a person may decide about it, too: a retry, a redo, other data.
+    """
     yield ()
     if most:
         for target in VALID_ROW_TRANSITIONS[RowStatus(status)]:
-            for rest in histories(target, most - 1):
+            for rest in histories(target, most - 1, decided=decided):
                 yield (target.value, *rest)
+        for move, then in decisions(status) if decided else ():
+            for rest in histories(then, most - 1, decided=True):
+                yield (move, *rest)
+
+
+def decisions(status: str) -> Iterator[tuple[str, str]]:
+    """What a person may decide about a row of this status, and the status that it has then."""
+    if RowStatus.PENDING in VALID_ROW_TRANSITIONS[RowStatus(status)]:
+        yield "retry", "pending"
+    if status in ("completed", "failed", "skipped"):
+        yield "redo", "pending"
+        yield "redo#", "pending"
+    if status not in ("processing", "completed"):
+        yield "same data", status
+        yield "other data", status
 
 
 def open_states(twin: Twin) -> list[str]:
@@ -85,8 +103,9 @@ def test_whatever_three_copies_did_their_merges_come_to_what_the_rules_say(
         twin.act(moves, draw.choice([None, None, None, *get_args(Policy)]), ship)
 
     def one(status: str) -> tuple[str, ...]:
-        return draw.choice(list(histories(status, 3)))
+        return draw.choice(known[status])
 
+    known = {s.value: list(histories(s.value, 3, decided=draw.random() < 0.7)) for s in RowStatus}
     a = beginning(tmp_path / "a", 20)
     act(a)
     copies = [a, a.copied("b"), a.copied("c")]
@@ -95,7 +114,10 @@ def test_whatever_three_copies_did_their_merges_come_to_what_the_rules_say(
         if what < 0.4:
             act(twin)
         elif what < 0.5:
-            twin.add_rows(draw.randrange(1, 3))
+            keys = {f"A-{n}" for n in range(9)} - set(twin.rules.made.values())
+            twin.add_rows(None, *draw.sample(sorted(keys), min(2, len(keys))))
+        elif what < 0.55:
+            twin.reopen()
         else:
             twin.pull(draw.choice([copy for copy in copies if copy is not twin]))
     pairs = [(twin, other) for twin in copies for other in copies if twin is not other]
@@ -154,6 +176,44 @@ def test_of_any_two_short_histories_no_work_is_lost_or_done_twice_without_a_word
             and not (ours and theirs)
         ):
             assert here == there == (ours or theirs)[0], pair
+
+
+def only(moves: tuple[str, ...], *, data: bool) -> tuple[str, ...]:
+    """The moves that change a row's data, or the others."""
+    return tuple(move for move in moves if move.endswith(" data") == data)
+
+
+DECIDED = {**BEGINNINGS, "completed": ("processing", "completed")}
+
+
+@pytest.mark.parametrize("begin", DECIDED)
+def test_of_any_two_histories_with_decisions_all_that_was_decided_or_done_is_taken_or_named(
+    tmp_path: Path, begin: str
+) -> None:
+    """Whoever pulls has what the other made of a row, unless it did something itself."""
+    moves = list(histories(begin, 2, decided=True))
+    pairs = list(product(moves, moves))
+    a = beginning(tmp_path / "a", len(pairs))
+    a.act(each([DECIDED[begin]] * len(pairs)))
+    b = a.copied("b")
+    a.act(each([ours for ours, _ in pairs]))
+    b.act(each([theirs for _, theirs in pairs]))
+    before = open_states(b)
+    _, found = a.pull(b)
+    for number, ((ours, theirs), status, was) in enumerate(
+        zip(pairs, open_states(a), before, strict=True), FIRST
+    ):
+        named = status == "needs_review" or number in found.twice
+        if not ours and set(theirs) & {*WORK, "retry", "redo", "redo#"}:
+            assert named or status == was, theirs
+        did, data = ([only(moves, data=data) for moves in (ours, theirs)] for data in (False, True))
+        if both_worked(did[0] or ("pending",), did[1] or ("pending",)):
+            assert named, (ours, theirs)
+        if all(moves[-1:] == ("other data",) for moves in data):
+            assert named, (ours, theirs)
+    b.pull(a)
+    a.pull(b)
+    assert [a.pull(b)[0], b.pull(a)[0]] == ["ahead", "ahead"]
 
 
 def test_what_a_third_copy_did_is_told_to_whoever_put_the_row_back_not_knowing_of_it(

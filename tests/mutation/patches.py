@@ -1049,7 +1049,7 @@ MERGES = [
     Patch(
         "a row that comes as completed, and was worked on here, is named",
         "mergeplan",
-        '        if (status == "completed" or code == COMPLETED) and self.there.alarms(number):\n',
+        '        if (status == "completed" or code == COMPLETED) and self.alarms(number):\n',
         "        if False:\n",
         MERGE,
     ),
