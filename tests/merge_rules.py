@@ -120,7 +120,7 @@ class Copy:
             if verdict == "take":
                 self._take(number, ours, new, theirs, found)
             elif verdict == "moved":
-                ours += [deed if deed.gives_data else deed._replace(told=True) for deed in new]
+                ours += [d if d.gives_data else d._replace(told=True, loud=False) for d in new]
                 ours.append(_review(number)._replace(moved=True))
             elif verdict != "keep":
                 getattr(found, verdict).append(number)

@@ -186,8 +186,8 @@ PATCHES = [
     Patch(
         "a change that comes through a third copy keeps its first origin",
         "merge",
-        "        if record.origin is None:\n            record.origin",
-        "        if True:\n            record.origin",
+        "            if record.origin is None:\n                record.origin",
+        "            if True:\n                record.origin",
         HISTORIES,
     ),
     Patch(
