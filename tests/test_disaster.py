@@ -27,6 +27,7 @@ from helpers_transfer import JOB, packed, source
 import journal
 from journal import CopiesDivergedError, JobService
 from journal.copies import open_copy
+from journal.model import TERMINAL_STATUSES
 from journal.source import Source
 from journal.transfer import compare_copies, pull_job, unpack_job
 from journal.verify import verify_job
@@ -44,17 +45,18 @@ def run(root, machine, ledger):
     called = []
 
     def handler(row):
-        for number, tracking in called[:]:
-            if job.service.get_row(f"{job.id}:{number}").status == "completed":
-                called.remove((number, tracking))
-                tell("ack", number, tracking)
-        os.write(fd, f"{row.row_number} {machine}\\n".encode())
+        for before, tracking in called[:]:
+            if job.service.get_row(before.id).status == "completed":
+                called.remove((before, tracking))
+                tell("ack", before.idempotency_key, tracking)
+        key = row.idempotency_key
+        os.write(fd, f"{key} {machine}\\n".encode())
         os.fsync(fd)
         tracking = f"{machine}-{row.row_number}-{os.urandom(4).hex()}"
-        label = job.service.artifacts_dir(job.id) / f"{row.row_number}.pdf"
+        label = job.service.artifacts_dir(job.id) / f"{key}.pdf"
         label.write_text(tracking)  # as a program does that doesn't think of copies
-        called.append((row.row_number, tracking))
-        tell("called", row.row_number)
+        called.append((row, tracking))
+        tell("called", key)
         return RowResult(tracking_number=tracking, label_path=f"artifacts/{label.name}")
 
     with journal.open_job(f"{root}/{job_id}") as job:
@@ -84,7 +86,8 @@ class Machines:
         self.ledger = base / "ledger"
         base.mkdir()
         self.ledger.touch()
-        self.acknowledged: dict[str, int] = {}  # the row of each tracking number
+        self.acknowledged: dict[str, str] = {}  # the key of the row of each tracking number
+        self.redone: set[str] = set()  # keys of rows that a person had done again
         rows = ({"n": number} for number in range(ROWS))
         journal.open_job(self.a / JOB, rows, sync="none").close()
 
@@ -99,7 +102,7 @@ class Machines:
             if words[0] == "pid":
                 pid = int(words[1])
             elif words[0] == "ack":
-                self.acknowledged[words[2]] = int(words[1])
+                self.acknowledged[words[2]] = words[1]
             called += words[0] == "called"
             if act and called >= at:
                 act()
@@ -114,6 +117,27 @@ class Machines:
         if act:
             act()
 
+    def decide(self, root: Path) -> None:
+        """A person has rows done again, gives one other data, and adds some; or doesn't."""
+        if self.draw.random() < 0.4:
+            return
+        with JobService(root, sync="none") as service:
+            service.recover_job(JOB)
+            for row in self.draw.sample(list(service.get_rows(JOB)), 3):
+                if row.status in ("completed", "needs_review"):
+                    self.redone.add(row.idempotency_key)
+                    (service.redo_row if row.status == "completed" else service.retry_row)(row.id)
+                elif row.status == "pending":
+                    service.update_row_data(row.id, {"n": f"{root.name}-{row.row_number}"})
+            job = service.get_job(JOB)
+            assert job is not None
+            if job.status in TERMINAL_STATUSES:
+                service.reopen_job(JOB)
+            keys = self.draw.sample(["A-7", "A-8", None], 2)
+            have = {row.idempotency_key for row in service.get_rows(JOB)}
+            new = [{"idempotency_key": key} for key in keys if key not in have]
+            service.create_rows(JOB, new)
+
     def copy(self) -> None:
         """From a to b, in one of the ways that there are."""
         way = self.draw.choice(["cp", "pack", "pull"])
@@ -124,6 +148,19 @@ class Machines:
             unpack_job(self.b, source(packed(self.a, self.base / "pack")))
         else:
             assert pull_job(self.b, Source(self.a / JOB)).action == "made"
+
+    def keys(self, numbers: set[int]) -> set[str]:
+        """Of rows by their numbers on a."""
+        with JobService(self.a, sync="none") as service:
+            rows = {row.row_number: row.idempotency_key for row in service.get_rows(JOB)}
+        return {rows[number] for number in numbers}
+
+    def reopen(self, root: Path) -> None:
+        """If rows have come pending into a job that has ended."""
+        with JobService(root, sync="none") as service:
+            job = service.get_job(JOB)
+            if job is not None and job.status in TERMINAL_STATUSES and job.pending_count:
+                service.reopen_job(JOB)
 
     def relation(self) -> str:
         """What the bytes say, up to the last commit of each."""
@@ -174,13 +211,15 @@ def disaster(machines: Machines) -> str:
         machines.run(a, death)
         machines.copy()
     # Machine b goes on from what it has, perhaps to the end; a may come back before anybody looks.
+    machines.decide(b)
     machines.run(b, draw.choice([0, draw.randrange(ROWS), None]))
     if draw.random() < 0.3:
+        machines.decide(a)
         machines.run(a, draw.randrange(ROWS))
     # Whoever looks is told how things stand, and a is brought up to date.
     relation = machines.relation()
     assert compare_copies(Source(a / JOB), Source(b / JOB)).relation == relation
-    both: set[int] = set()
+    both: set[str] = set()
     if relation == "diverged":
         before = journal_path(a, JOB).read_bytes()
         with pytest.raises(CopiesDivergedError):
@@ -188,43 +227,51 @@ def disaster(machines: Machines) -> str:
         assert journal_path(a, JOB).read_bytes() == before
         merged = pull_job(a, Source(b / JOB), merge=True).merged
         if merged is not None:  # else all that b did is settled or known here
-            both = {*merged.both, *merged.twice}
+            both = machines.keys({*merged.both, *merged.twice, *merged.renumbered})
     else:
         pulled = pull_job(a, Source(b / JOB))
         assert pulled.action == {"behind": "forwarded"}.get(relation, relation)
         assert machines.relation() in ("identical", "ahead")
+    machines.reopen(a)
     machines.run(a, None)  # to the end
     check_the_ledger(machines, both)
     return relation
 
 
-def check_the_ledger(machines: Machines, both: set[int]) -> None:
-    """``both``: the rows that a person was told of."""
-    calls = Counter(int(line.split()[0]) for line in machines.ledger.read_text().splitlines())
-    twice = {number for number, times in calls.items() if times > 1}
-    assert twice <= both
+def check_the_ledger(machines: Machines, both: set[str]) -> None:
+    """``both``: the keys of rows that a person was told of."""
+    calls = Counter(line.split()[0] for line in machines.ledger.read_text().splitlines())
+    twice = {key for key, times in calls.items() if times > 1}
+    assert twice <= both | machines.redone
     assert verify_job(machines.a / JOB).findings == []
     text = journal_path(machines.a, JOB).read_text()
     with JobService(machines.a, sync="none") as service:
-        rows = {row.row_number: row for row in service.get_rows(JOB)}
+        rows = {row.idempotency_key: row for row in service.get_rows(JOB)}
         job = service.get_job(JOB)
     assert job is not None
-    for tracking, number in machines.acknowledged.items():
-        row = rows[number]
+    assert job.total_rows == len(rows)
+    for tracking, key in machines.acknowledged.items():
+        row = rows[key]
         if row.tracking_number != tracking:
-            assert number in both
+            assert key in both | machines.redone
             assert tracking in text
-            assert row.status == "needs_review" or job.error_code == "both_copies"
-        label = machines.a / JOB / "artifacts" / f"{number}.pdf"
+            assert (
+                key in machines.redone
+                or row.status == "needs_review"
+                or job.error_code == "both_copies"
+            )
+        if key in machines.redone:
+            continue  # whose label the program itself has written over
+        label = machines.a / JOB / "artifacts" / f"{key}.pdf"
         labels = {path.read_text() for path in label.parent.glob(f"{label.name}*")}
         assert tracking in labels
-        if number not in both:
+        if key not in both:
             assert label.read_text() == tracking
-    for number, row in rows.items():
+    for key, row in rows.items():
         assert row.status in ("completed", "needs_review")
         if row.status == "completed":
-            assert number in calls
-        if not calls[number]:  # it was started, and its machine died before the call
+            assert key in calls
+        if not calls[key]:  # it was started, and its machine died before the call; or is in doubt
             assert row.status == "needs_review"
 
 

@@ -193,6 +193,7 @@ def test_of_any_two_histories_with_decisions_all_that_was_decided_or_done_is_tak
     """Whoever pulls has what the other made of a row, unless it did something itself."""
     moves = list(histories(begin, 2, decided=True))
     pairs = list(product(moves, moves))
+    pairs = random.Random(begin).sample(pairs, min(len(pairs), 400))
     a = beginning(tmp_path / "a", len(pairs))
     a.act(each([DECIDED[begin]] * len(pairs)))
     b = a.copied("b")
