@@ -194,8 +194,7 @@ class _Merge:
             line = encode_row(number, row.checksum, data, end)
             log.index.add_row(number, log.append_line(line, at, number))
         for number, theirs in plan.renumbered.items():
-            key = key_of(plan.made_row(number), plan.theirs.header)
-            message = f"row {theirs} of another copy of this job; its idempotency key stays {key}"
+            message = f"it is row {theirs} of another copy of this job; its idempotency key stays"
             put_log(log, LogRecord(message=message, row=number, at=UNSET_TIME))
 
     def _take(self, number: int, change: Change) -> None:
@@ -291,7 +290,7 @@ class _Merge:
         fields |= {"id": change.id, "at": time_text(origin.at)}
         if not isinstance(record, RowStatusRecord):
             fields["key"] = key_of(record, self._plan.theirs.header)
-        for name in ("type", "row", "origin", "nonce", "created_at"):
+        for name in ("type", "row", "origin", "nonce", "created_at", "checksum"):
             fields.pop(name, None)
         return _writable(fields)
 

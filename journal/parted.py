@@ -93,8 +93,8 @@ class RowChanges:
     """The changes of rows since ``begin``, in their order, and the rows made since then, in theirs.
 
     A row that was made was thereby given its first data, which is a change like any other.
-    ``retries``: the offsets of the log records that are such marks. ``merges`` says how far other copies were merged.
-    ``news_at`` is the offset of the last record that isn't of a merge, nor of a run's beginning.
+    ``retries``: the offsets of the log records that are such marks. ``merges`` says how far other
+    copies were merged. ``news_at`` is the offset of the last record that isn't of a merge, nor of a run's beginning.
 
     ``rows``: of these alone. In memory for each change. Raises JournalDamagedError,
     FormatVersionError, StorageError.

@@ -147,10 +147,10 @@ def redacted_members(told: Told, names: frozenset[str]) -> Told:
         key = _KEYS[type(told)]
         if not _ID_KEY.fullmatch(getattr(told, key) or "a:1"):  # of the data, or a caller's own
             hidden[key] = REDACTED
-    if isinstance(told, RowStatusRecord) and told.origin is not None:
+    if isinstance(told, RowStatusRecord | RowDataRecord) and told.origin is not None:
         hidden["origin"] = msgspec.structs.replace(told.origin, id=_NO_ID)
     details = hidden.get("details")
     elsewhere = details.get(ELSEWHERE) if isinstance(details, dict) else None
-    if isinstance(elsewhere, dict) and "id" in elsewhere:
-        elsewhere["id"] = REDACTED
+    if isinstance(elsewhere, dict):
+        elsewhere.update((name, REDACTED) for name in ("id", "key") if name in elsewhere)
     return msgspec.structs.replace(told, **hidden)

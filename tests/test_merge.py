@@ -650,6 +650,9 @@ def test_hidden_fields_stay_hidden_in_what_a_merge_says(here: Path, there: Path)
         start(root, 3)
         result = {"address": f"Secret Street {root.name}"}
         change(root, lambda service, r=result: service.complete_row(f"{JOB}:3", result=r))  # type: ignore[misc]
+        set_data(root, 5, address=f"Secret Street {root.name}")
+        new = {"data": {"address": "Secret Street"}, "idempotency_key": f"Secret {root.name}"}
+        change(root, lambda service, new=new: service.create_rows(JOB, [new]))  # type: ignore[misc]
     start(there, 4)
     start(here, 4)
     merged(here, there)

@@ -1075,13 +1075,6 @@ MERGES = [
         MERGE,
     ),
     Patch(
-        "a retry that was taken over begins a new budget",
-        "merge",
-        "        is_reset = record.reset is not None\n",
-        "        is_reset = False\n",
-        MERGE,
-    ),
-    Patch(
         "a job whose rows go on in another is not gone on with",
         "changes",
         "    check_not_retried(log)\n",
