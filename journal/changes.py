@@ -6,7 +6,6 @@ leaves the commit as it was, so that a batch around it can go on.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Literal
@@ -15,12 +14,14 @@ from journal import system
 from journal.columns import View
 from journal.errors import InvalidStateTransition, InvalidValueError, RowNotFoundError
 from journal.format import (
+    LOST_CHECKSUM,
     UNSET_TIME,
     JobLevelRecord,
     JobReopenedRecord,
     JobStatusRecord,
     LogRecord,
     RowDataRecord,
+    RowRecord,
     RowStatusRecord,
     encode_row,
     row_end,
@@ -47,8 +48,16 @@ from journal.model import (
     JobStatus,
     RowStatus,
 )
-from journal.rows import read_row, read_status, row_at, row_from_records, window_reader
+from journal.rows import (
+    idempotency_key,
+    read_row,
+    read_status,
+    row_at,
+    row_from_records,
+    window_reader,
+)
 from journal.validate import new_rows
+from journal.values import checksum_of
 from journal.version import VERSION
 
 Policy = Literal["review", "retry", "fail"]
@@ -56,8 +65,7 @@ Policy = Literal["review", "retry", "fail"]
 _ALLOWED_CODES = tuple(
     frozenset(CODES[target] for target in VALID_ROW_TRANSITIONS[status]) for status in STATUSES
 )
-_REDONE = (COMPLETED, FAILED, SKIPPED)  # what redo puts back, by no table
-_KEY_NUMBER = re.compile(r"(.+)#([0-9]{1,9})")
+_REDONE = (COMPLETED, FAILED, SKIPPED, NEEDS_REVIEW)  # what redo puts back, by no table
 _STARTING_CODES = frozenset((CODES[RowStatus.PROCESSING], CODES[RowStatus.PENDING]))
 
 INTERRUPTED = "interrupted"  # error code of rows whose run died with them in flight
@@ -155,11 +163,21 @@ def change_row(log: Log, job_id: str, record: RowStatusRecord) -> JobRow:
     columns = index.columns
     code = CODES[record.status]
     old = columns.statuses[position]
-    if code not in _ALLOWED_CODES[old] and not (record.reset == "redo" and old in _REDONE):
+    if not (old in _REDONE if record.reset == "redo" else code in _ALLOWED_CODES[old]):
         _refuse_row(job_id, number, old, code)
+    if old != PROCESSING:
+        record.version = None  # no run's attempt has ended so
     # Read before anything changes: a row that can't be read must not be half changed.
     offset = columns.row_at[position]
     row = read_row(log.file, log.read_line(offset), offset, number)
+    if record.reset is not None and row.checksum == LOST_CHECKSUM:
+        raise InvalidStateTransition(
+            STATUSES[old],
+            RowStatus.PENDING,
+            (RowStatus.COMPLETED, RowStatus.FAILED, RowStatus.SKIPPED),
+            f"row {job_id}:{number}",
+            "its data was lost to damage: update_row_data() gives it data again",
+        )
     status = _state_status(index)
     if status in TERMINAL_STATUSES and code in _STARTING_CODES:
         if record.reset is None or status is JobStatus.CANCELLED:
@@ -222,25 +240,31 @@ def redo_row(log: Log, job_id: str, number: int, reason: str | None, *, new_key:
 def put_row_data(
     log: Log, row: JobRow, data: dict[str, Any] | None, checksum: str, *, new_key: bool
 ) -> None:
-    """Give a row other data (None: the same), and perhaps a new idempotency key."""
-    key = next_key(row.idempotency_key) if new_key else row.idempotency_key
-    position = log.index.position_of(row.row_number)
+    """Give a row other data (None: the same), and perhaps a new idempotency key.
+
+    That is ``KEY#2``, ``KEY#3``, and so on; a caller's own key may end like that, too.
+    """
+    number = row.row_number
+    position = log.index.position_of(number)
     assert position is not None
+    offset = log.index.columns.row_at[position]
+    made = read_row(log.file, log.read_line(offset), offset, number)
+    key, keys = row.idempotency_key, made.keys if isinstance(made, RowDataRecord) else 1
+    if made.checksum == LOST_CHECKSUM and data is not None:
+        lost = RowRecord(row=number, checksum=checksum, data=data, key=made.key, at=made.at)
+        key = idempotency_key(row.id, lost, log.index.keyed)
+    if new_key:
+        key, keys = f"{key.removesuffix(f'#{keys}') if keys > 1 else key}#{keys + 1}", keys + 1
     record = RowDataRecord(
-        row=row.row_number,
+        row=number,
         checksum=checksum,
         data=row.data if data is None else data,
         key=key,
+        keys=keys,
         created_at=row.created_at,
         at=log.now(),
     )
     log.index.set_row_data(position, log.append(record))
-
-
-def next_key(key: str) -> str:
-    """The idempotency key of a row that is to be done as new: ``KEY#2``, ``KEY#3``, and so on."""
-    found = _KEY_NUMBER.fullmatch(key)
-    return f"{found[1]}#{int(found[2]) + 1}" if found else f"{key}#2"
 
 
 def update_data(
@@ -272,14 +296,16 @@ def update_data(
             if row.status is RowStatus.PROCESSING
             else "its data is what was done; redo_row() puts it back first",
         )
+    is_lost = row.row_checksum == LOST_CHECKSUM
     for column in columns:
-        if column and data.get(column) != row.data.get(column):
+        if column and not is_lost and data.get(column) != row.data.get(column):
             raise InvalidValueError(
                 f"data[{column!r}]",
                 data.get(column),
                 f"must stay {row.data.get(column)!r}: rows of job {job_id} are known by it",
             )
-    checksum = row.row_checksum if checksum is None else checksum
+    if checksum is None:
+        checksum = checksum_of(data) if is_lost else row.row_checksum
     put_row_data(log, row, data, checksum, new_key=new_key)
     return _row_now(log, job_id, number)
 
@@ -318,13 +344,15 @@ def went_on_elsewhere(state: JobState) -> bool:
 def _refuse_row(job_id: str, number: int, old: int, code: int) -> None:
     current = STATUSES[old]
     hint = ""
-    if current is RowStatus.COMPLETED:
+    allowed = VALID_ROW_TRANSITIONS[current]
+    if STATUSES[code] in allowed:
+        allowed = tuple(target for target in allowed if target is not STATUSES[code])
+        hint = "what is in flight is not redone"
+    elif current is RowStatus.COMPLETED:
         hint = "what is completed is done again only by redo_row()"
     elif current is RowStatus.NEEDS_REVIEW:
         hint = "find out whether it took effect, then retry, complete, fail or skip it"
-    raise InvalidStateTransition(
-        current, STATUSES[code], VALID_ROW_TRANSITIONS[current], f"row {job_id}:{number}", hint
-    )
+    raise InvalidStateTransition(current, STATUSES[code], allowed, f"row {job_id}:{number}", hint)
 
 
 def _refuse_start(job_id: str, what: str, status: JobStatus, code: int) -> None:
@@ -453,8 +481,10 @@ def retry_failed(log: Log, error_code: str | None) -> int:
         offset = columns.status_at[position]
         read = window if offset < log.end else log.read_line  # of the commit under way
         failed = read_status(log.file, read, offset, number)
-        if failed is not None and (
-            not failed.unknown if error_code is None else failed.error_code == error_code
+        if (
+            failed is not None
+            and (not failed.unknown if error_code is None else failed.error_code == error_code)
+            and not _has_lost_data(log, position)
         ):
             status = _state_status(index)
             if status is JobStatus.CANCELLED:
@@ -467,6 +497,14 @@ def retry_failed(log: Log, error_code: str | None) -> int:
             moved += 1
         position = columns.statuses.find(FAILED, position + 1)
     return moved
+
+
+def _has_lost_data(log: Log, position: int) -> bool:
+    state, offset = log.index.state, log.index.columns.row_at[position]
+    if state is None or not state.repaired:  # as most jobs: nothing is read for it
+        return False
+    row = read_row(log.file, log.read_line(offset), offset, log.index.columns.number(position))
+    return row.checksum == LOST_CHECKSUM
 
 
 def _moved(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,6 +20,7 @@ from journal.format import (
     JobRecord,
     Moment,
     Record,
+    Reset,
     RowDataRecord,
     RowRecord,
     RowStatusRecord,
@@ -61,7 +61,7 @@ class SlimRowStatus(msgspec.Struct, tag_field="type", tag="row_status", gc=False
     row: RowNumber
     status: RowStatusText
     cost_cents: Integer | None = None
-    reset: str | None = None
+    reset: Reset | None = None
 
 
 SlimRecord = SlimRow | SlimRowData | SlimRowStatus | JobLevelRecord
@@ -110,9 +110,14 @@ def decode_record(line: bytes) -> Record:
         record: Record = decode_sane(line)
     except DECODE_ERRORS as error:
         raise _why_undecodable(line, error) from None
-    if not all(
-        at.tzinfo is UTC for at in _times(record)
-    ):  # what msgspec makes of "Z" is one object
+    origin = record.origin if isinstance(record, (RowStatusRecord, RowDataRecord)) else None
+    created_at = record.created_at if isinstance(record, RowDataRecord) else record.at
+    # What msgspec makes of "Z" is one object.
+    if (
+        record.at.tzinfo is not UTC
+        or created_at.tzinfo is not UTC
+        or (origin is not None and origin.at.tzinfo is not UTC)
+    ):
         raise UndecodableError(_NOT_UTC)
     if not line.isascii():  # decoding has passed over members that aren't known
         _check_utf8(line)
@@ -121,14 +126,6 @@ def decode_record(line: bytes) -> Record:
             raise UnknownRecordError(_newer_format(record.format))
         raise UndecodableError(f"format {record.format}, which there never was")
     return record
-
-
-def _times(record: Record) -> Iterator[datetime]:
-    yield record.at
-    if isinstance(record, (RowStatusRecord, RowDataRecord)) and record.origin is not None:
-        yield record.origin.at
-    if isinstance(record, RowDataRecord):
-        yield record.created_at
 
 
 def _check_utf8(line: bytes) -> None:

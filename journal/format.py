@@ -34,6 +34,7 @@ UNSET_TIME = datetime.min.replace(tzinfo=UTC)  # in a record that the log has no
 # Aware, in UTC, and with microseconds: see now().
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 Integer = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+Reset = Literal["retry", "redo"]
 RowStatusText = Literal["pending", "processing", "completed", "failed", "skipped", "needs_review"]
 
 
@@ -84,12 +85,16 @@ class RowRecord(
 class RowDataRecord(
     msgspec.Struct, tag_field="type", tag="row_data", kw_only=True, frozen=True, omit_defaults=True
 ):
-    """Takes the place of the row's ``row`` record: all that says of it what that one did."""
+    """Takes the place of the row's ``row`` record: all that says of it what that one did.
+
+    ``key`` is whole; ``keys`` counts those that the row has had, this one included.
+    """
 
     row: int
     checksum: str
     data: dict[str, Any]
     key: str
+    keys: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)] = 1
     created_at: Moment
     origin: Origin | None = None
     at: Moment
@@ -112,7 +117,7 @@ class RowStatusRecord(
     error_message: str | None = None
     reason: str | None = None
     version: str | None = None
-    reset: Literal["retry", "redo"] | None = None
+    reset: Reset | None = None
     unknown: bool = False
     origin: Origin | None = None
     at: Moment

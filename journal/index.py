@@ -209,7 +209,9 @@ class Index:
                 columns.attempts[position] = attempts
             elif kind == "reset":
                 position, earlier = old
-                if self.columns.earlier is not None:
+                if earlier is None:
+                    self.columns.earlier = None
+                elif self.columns.earlier is not None:
                     self.columns.earlier[position] = earlier
             elif kind == "data":
                 position, self.columns.row_at[position] = old
@@ -298,8 +300,9 @@ class Index:
             columns.attempts[position] = attempts
         elif code == COMPLETED and cost_cents:
             self.cost_cents += cost_cents
-        elif reset:
-            self._undo.append(("reset", position, columns.earlier_attempts(position)))
+        elif code == PENDING and reset:
+            earlier = columns.earlier
+            self._undo.append(("reset", position, None if earlier is None else earlier[position]))
             columns.reset_attempts(position)
         return attempts
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from itertools import chain
@@ -24,6 +23,7 @@ from journal.format import (
     UNSET_TIME,
     JobErrorRecord,
     JobRecord,
+    RowDataRecord,
     RowRecord,
     RowStatusRecord,
     encode_record,
@@ -69,7 +69,8 @@ class Salvage:
 
     A row of which only the number or the outcome is left gets a stand-in: no data, the checksum
     ``LOST_CHECKSUM``, and whatever is known of its status, else needs_review. So its number isn't
-    given to another row, and what was done is not done again.
+    given to another row, and what was done is not done again. Data that the row was given later is
+    all that there is to it. A completed row goes on only by a redo: if one may be lost, it is put back.
     """
 
     def __init__(self, directory: Path, source: JournalFile, log: Log) -> None:
@@ -82,7 +83,7 @@ class Salvage:
         self._forked = False  # among commits of another history
         self._outcomes_lost = False  # whether what happened to a row may be lost
         self.actions: list[Action] = []
-        self.stand_ins = array("Q")
+        self.stand_ins: set[int] = set()
 
     def take(self, stretch: Stretch, *, last: bool) -> None:
         """Keep what can be kept of it, and note what was done; ``last``: the file ends with it.
@@ -120,7 +121,7 @@ class Salvage:
         about_job = "lines of the journal were lost, and rows may be among them"
         with self._log as log:
             put_job_record(log, JobErrorRecord(code=REPAIRED, message=about_job, at=log.now()))
-            moved = review_open_rows(log, self.stand_ins, REPAIRED, message)
+            moved = review_open_rows(log, sorted(self.stand_ins), REPAIRED, message)
             if open_rows == "review" and self._outcomes_lost:
                 moved += review_open_rows(log, None, REPAIRED, message)
         return moved
@@ -184,15 +185,23 @@ class Salvage:
             self._stand_in_for_job(record.at)
         if isinstance(record, RowRecord) and not self._is_free(record.row):
             return f"row {record.row}: out of range, or made a second time"
-        if isinstance(record, RowStatusRecord):
+        if isinstance(record, (RowStatusRecord, RowDataRecord)):
             position = index.position_of(record.row)
             if position is None and not self._is_free(record.row):
                 return f"row {record.row}: out of range"
             if position is None:
                 self._stand_in(record.row)
-            elif index.columns.statuses[position] == COMPLETED:  # which is final
-                return f"row {record.row}: completed before"
+            elif (
+                isinstance(record, RowStatusRecord)
+                and record.reset != "redo"
+                and index.columns.statuses[position] == COMPLETED
+            ):
+                if not self._outcomes_lost:
+                    return f"row {record.row}: completed before"
+                self._stand_in_for_redo(record)
         self._write(line.text, record.at)
+        if isinstance(record, RowDataRecord) and record.checksum != LOST_CHECKSUM:
+            self.stand_ins.discard(record.row)  # it says all that the lost record did
         return ""
 
     def _is_free(self, row: int) -> bool:
@@ -309,13 +318,28 @@ class Salvage:
         at = self._log.index.last_at
         line = encode_row(row, LOST_CHECKSUM, b"{}", row_end(at))
         self._write(line[:-1], at)
-        self.stand_ins.append(row)
+        self.stand_ins.add(row)
+
+    def _stand_in_for_redo(self, following: RowStatusRecord) -> None:
+        """Put a completed row back to pending: only a redo, which was lost, leads to what follows."""
+        record = RowStatusRecord(
+            row=following.row,
+            status="pending",
+            error_code=REPAIRED,
+            error_message="what put this row back to pending was lost",
+            reset="redo",
+            at=self._log.index.last_at,
+        )
+        self._write(encode_record(record), record.at)
 
     def _stand_in_for_job(self, at: datetime) -> None:
         job_id = self._directory.name
         record = JobRecord(format=FORMAT, id=job_id, name=job_id, at=at)
         self._write(encode_record(record), at)
-        message = "the job record: its name, command and metadata are gone"
+        message = (
+            "the job record: its name, command and metadata are gone, and by which column its rows "
+            "have their idempotency keys"
+        )
         self._add(Action("lost", 1, 0, [], message))
 
     def _note(self, kind: Literal["mended", "torn"], span: Span, message: str) -> None:

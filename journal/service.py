@@ -877,8 +877,8 @@ class JobService:
             # A commit whose sync has failed may be there: if it ended the run, so does this.
             if not running and (written or log.in_doubt):
                 self._store.runs.leave(job_id)
-                if not self._store.runs.keeps(job_id):
-                    self._versions.pop(job_id, None)
+            if not self._store.runs.holds(job_id):
+                self._versions.pop(job_id, None)
 
         with self._log(job_id) as log:
             log.at_end(settle)

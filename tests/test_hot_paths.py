@@ -28,12 +28,13 @@ from journal import (
     StorageError,
 )
 from journal.decode import UndecodableError, UnknownRecordError, decode_header, decode_record
-from journal.format import SANE_BYTES, encode_row
+from journal.format import SANE_BYTES, encode_row, row_end
 from journal.rows import READ_AHEAD_BYTES
 from journal.store import _HEAD_BYTES
 from journal.values import encode_value, plain_json
 
 AT = b"2026-11-24T13:35:00.000001Z"
+END = row_end(datetime.fromisoformat(AT.decode()))
 
 
 def service_at(root: Path) -> JobService:
@@ -109,7 +110,7 @@ def test_rows_read_in_a_run_are_those_read_one_by_one(
 @pytest.mark.parametrize("edge", [SANE_BYTES, 1024, 4096, READ_AHEAD_BYTES])
 def test_a_line_may_end_at_any_edge_of_what_is_read_ahead(tmp_path: Path, edge: int) -> None:
     lengths = [*range(edge - 3, edge + 4), 1, 1, 2 * edge, 1]
-    overhead = len(encode_row(1, "c", b'{"x":""}', AT))
+    overhead = len(encode_row(1, "c", b'{"x":""}', END))
     texts = ["x" * max(length - overhead, 0) for length in lengths]
     with service_at(tmp_path) as service:
         rows = ({"data": {"x": text}, "row_checksum": "c"} for text in texts)
@@ -123,7 +124,7 @@ def test_a_line_may_end_at_any_edge_of_what_is_read_ahead(tmp_path: Path, edge: 
         assert read == one_by_one(service, range(1, len(texts) + 1))
 
 
-LINE_OF_ROW_2 = encode_row(2, "c", b'{"x":"second"}', AT)
+LINE_OF_ROW_2 = encode_row(2, "c", b'{"x":"second"}', END)
 LINE_OF_STATUS_2 = (
     b'{"type":"row_status","row":2,"status":"failed","reason":"second","at":"%b"}\n' % AT
 )
@@ -146,8 +147,8 @@ def test_a_file_changed_in_place_is_read_in_a_run_as_one_by_one(
     tmp_path: Path, line: bytes, old: bytes, new: bytes
 ) -> None:
     head = b'{"type":"job","format":1,"id":"j","name":"Name","at":"%b"}\n' % AT
-    first = encode_row(1, "c", b"{}", AT)
-    body = head + first + LINE_OF_ROW_2 + encode_row(3, "c", b"{}", AT) + LINE_OF_STATUS_2
+    first = encode_row(1, "c", b"{}", END)
+    body = head + first + LINE_OF_ROW_2 + encode_row(3, "c", b"{}", END) + LINE_OF_STATUS_2
     path = tmp_path / "j" / "journal.jsonl"
     path.parent.mkdir()
     path.write_bytes(body[:-2] + b',"crc":"%08x"}\n' % crc32(body[:-2]))
@@ -220,7 +221,7 @@ def test_rows_of_a_batch_are_read_on_when_it_has_ended(tmp_path: Path) -> None:
 RECORDS = [
     LINE_OF_ROW_2[:-1],
     LINE_OF_STATUS_2[:-1],
-    encode_row(7, "c" * 64, b'{"deep":' + b"[" * 30 + b"]" * 30 + b',"x":"' + b"y" * 200 + b'"}', AT)[:-1],
+    encode_row(7, "c" * 64, b'{"deep":' + b"[" * 30 + b"]" * 30 + b',"x":"' + b"y" * 200 + b'"}', END)[:-1],
     b'{"type":"row_status","row":7,"status":"completed","result":' + b"[" * 99 + b"]" * 99 + b',"at":"%b"}' % AT,
     b'{"type":"row_status","row":7,"status":"completed","result":' + b"[" * 100 + b"]" * 100 + b',"at":"%b"}' % AT,
     b'{"type":"row_later","row":7,"at":"%b"}' % AT,
