@@ -101,7 +101,7 @@ def row_from_records(
             row.checksum,
             row.data,
             created_at,
-            row.at,
+            created_at,
             idempotency_key=key,
         )
     status = _STATUS_OF[latest.status]

@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers_crash import Child, FaultyOs, journal_path, read_all, split_commits
+from helpers_crash import (
+    Child,
+    FaultyOs,
+    journal_path,
+    place_journal,
+    read_all,
+    seal_commits,
+    split_commits,
+)
 
 import journal.log
 import journal.runlock
@@ -27,6 +35,7 @@ from journal.locks import DirectoryLock, LockFile
 from journal.repair import repair_job
 from journal.runlock import RunLock
 from journal.salvage import OpenRows, Salvage
+from journal.values import checksum_of
 
 JOB = "guarded"
 
@@ -94,20 +103,22 @@ def test_a_repair_that_would_end_with_a_damaged_journal_changes_nothing(
 
 
 def test_outcomes_that_stood_among_the_rows_of_a_first_commit_are_a_loss(tmp_path: Path) -> None:
-    """Of a retry job: its first commit holds what is to be reviewed."""
-    with JobService(tmp_path, sync="none") as service:
-        service.create_job("First", job_id="first", row_data=[{"data": {"n": n}} for n in range(4)])
-        service.start_job("first")
-        service.start_row("first:2")
-        service.fail_row("first:1", "E", "M")
-        service.update_status("first", "failed")
-        retry = service.retry_job("first")
-        service.skip_row(f"{retry.id}:4")
-    path = journal_path(tmp_path, retry.id)
+    """Of a retry job, as older versions made it: its first commit holds what is to be reviewed."""
+    at = b'"at":"2026-11-24T13:35:00.000001Z"}'
+    first = [b'{"type":"job","format":1,"id":"again","name":"Again","retry_of":"first",' + at]
+    for number in (1, 2, 4):
+        checksum = b'"checksum":"%b","data":{},' % checksum_of({}).encode()
+        first.append(b'{"type":"row","row":%d,%b%b' % (number, checksum, at))
+    review = (
+        b'{"type":"row_status","row":2,"status":"needs_review","error_code":"interrupted",' + at
+    )
+    first.insert(3, review)
+    then = [b'{"type":"row_status","row":4,"status":"skipped",' + at]
+    path = place_journal(tmp_path, "again", seal_commits([first, then]))
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(line for line in lines if b"needs_review" not in line))
     repair = repair_job(path.parent)
-    statuses = {row.row_number: row.status for row in read_all(tmp_path, retry.id)[1]}
+    statuses = {row.row_number: row.status for row in read_all(tmp_path, "again")[1]}
     assert statuses[2] is RowStatus.NEEDS_REVIEW
     assert not repair.lossless
 

@@ -39,7 +39,7 @@ import journal.hint
 import journal.log
 import journal.reader
 import journal.system
-from journal import InvalidStateTransition, JobService, JournalDamagedError, RowStatus
+from journal import JobService, JournalDamagedError, RowStatus
 from journal.repair import repair_job
 from journal.verify import verify_job
 
@@ -77,21 +77,44 @@ def test_a_job_opened_from_its_hint_is_what_replay_says(
     assert opened(tmp_path) == replayed(tmp_path)
 
 
-def test_a_hint_knows_that_the_job_was_retried_elsewhere(
-    tmp_path: Path, disk: CountingOs, monkeypatch: pytest.MonkeyPatch
+def test_a_hint_knows_the_passes_of_a_job_and_the_attempts_before_each_retry(
+    tmp_path: Path, disk: CountingOs
 ) -> None:
     make_job(tmp_path)
     with JobService(tmp_path) as service:
         service.start_job(JOB)
-        service.update_status(JOB, "cancelled")
-        service.delete_job(service.retry_job(JOB).id)
+        service.start_row(f"{JOB}:5")
+        service.fail_row(f"{JOB}:5", "E", "m")
+        service.update_status(JOB, "failed")
+        service.retry_row(f"{JOB}:5")
+        before = service.get_job(JOB), service.get_row(f"{JOB}:5")
     assert is_believed(tmp_path, disk)
-    monkeypatch.setattr("journal.system.host_name", lambda: "elsewhere")
-    with JobService(tmp_path) as service, pytest.raises(InvalidStateTransition, match="--again"):
-        service.retry_job(JOB)
+    with JobService(tmp_path) as service:
+        job, row = service.get_job(JOB), service.get_row(f"{JOB}:5")
+    assert (job, row) == before
+    assert job is not None
+    assert row is not None
+    assert (job.passes, row.attempts, row.earlier_attempts) == (2, 1, 1)
 
 
-ACTIONS = ("reopen", "add", "add far", "start", "complete", "skip", "error", "discard", "view")
+def test_a_retry_that_was_taken_back_leaves_no_column_that_the_journal_does_not_have(
+    tmp_path: Path,
+) -> None:
+    """For such a column can't be rebuilt from the journal, should the hint break."""
+    with JobService(tmp_path, sync="none") as service:
+        service.create_job("Plain", job_id=JOB, row_data=[{}])
+        with suppress(KeyError), service.batch(JOB):
+            service.start_row(f"{JOB}:1")
+            service.retry_row(f"{JOB}:1")
+            assert service._store.log(JOB).index.columns.earlier is not None
+            raise KeyError
+        assert service._store.log(JOB).index.columns.earlier is None
+
+
+ACTIONS = (
+    "reopen", "add", "add far", "start", "complete", "skip", "error", "discard", "view", "fail",
+    "retry", "redo", "data", "next pass",
+)  # fmt: skip
 
 
 @settings(
@@ -135,14 +158,32 @@ def _act(service: JobService, action: str, number: int) -> None:
         service.create_rows(JOB, [{"row_number": far, "data": {}}])
     elif action == "error":
         service.set_error(JOB, "E", "message")
+    elif action == "retry":
+        service.retry_failed_rows(JOB)
+    elif action == "redo":
+        done = service.get_rows(JOB, "completed")
+        service.redo_row(done[number % len(done)].id, new_key=number > 5)
+    elif action == "next pass":
+        service.start_job(JOB)
+        service.update_status(JOB, "failed")
+        service.reopen_job(JOB)
     elif action == "discard":
         with suppress(KeyError), service.batch(JOB):
             service.create_rows(JOB, [{"data": {}}])
+            if pending:
+                service.update_row_data(pending[0].id, {"n": number})
+                service.start_row(pending[0].id)
+                service.retry_row(pending[0].id)
             raise KeyError
     elif pending:
         row = pending[number % len(pending)]
-        change: Any = getattr(service, f"{action}_row")
-        change(row.id)
+        if action == "fail":
+            service.fail_row(row.id, "E", "m")
+        elif action == "data":
+            service.update_row_data(row.id, {"pad": "z" * number * 90})
+        else:
+            change: Any = getattr(service, f"{action}_row")
+            change(row.id)
 
 
 def test_opening_a_large_job_from_its_hint_reads_little_of_it(

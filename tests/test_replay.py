@@ -20,7 +20,7 @@ from journal import replay
 from journal.apply import BadRecordError, apply
 from journal.decode import UndecodableError, UnknownRecordError, decode_record
 from journal.errors import JournalDamagedError
-from journal.format import RowRecord, RowStatusRecord
+from journal.format import RowDataRecord, RowRecord, RowStatusRecord
 from journal.handles import load_filelock
 from journal.index import CODES, Index
 from journal.reader import Reader
@@ -34,6 +34,17 @@ JOB_RECORD = b'{"type":"job","format":1,"id":"replayed","name":"R",' + AT
 
 def row(number: int, more: bytes = b"") -> bytes:
     return b'{"type":"row","row":%d,"checksum":"c","data":{},%b' % (number, more) + AT
+
+
+def data(number: int) -> bytes:
+    return (
+        b'{"type":"row_data","row":%d,"checksum":"d","data":{},"key":"k","created_%b,'
+        % (
+            number,
+            AT[1:-1],
+        )
+        + AT
+    )
 
 
 def status(number: int, name: bytes, more: bytes = b"") -> bytes:
@@ -58,6 +69,7 @@ NUMBERS = st.one_of(
 )
 COSTS = st.sampled_from([b"5", b"0", b"-7", b"null", b"1.0", b"1.5", b"1e3", b'"5"', b"1" * 40])
 NAMES = st.sampled_from([*(name.encode() for name in CODES), b"running", b"", b"Completed"])
+RESETS = st.sampled_from([b'"reset":"retry",', b'"reset":"redo",', b'"reset":"anew",', b""])
 COMMON_NAMES = st.sampled_from([b"processing", b"completed"])
 
 ROWS = st.builds(row, NUMBERS, st.one_of(TRICKY, st.just(b'"status":5,"cost_cents":"x",')))
@@ -66,12 +78,18 @@ STATUSES = st.one_of(
         status, st.integers(1, 6), COMMON_NAMES, COSTS.map(lambda c: b'"cost_cents":%b,' % c)
     ),
     st.builds(status, NUMBERS, NAMES, TRICKY),
+    st.builds(status, st.integers(1, 6), st.just(b"pending"), RESETS),
+    st.builds(data, NUMBERS),
 )
 OTHERS = st.sampled_from([
     JOB_RECORD,
     b'{"type":"job","format":2,"id":"replayed","name":"R",' + AT,
     b'{"type":"job_status","status":"running",' + AT,
     b'{"type":"job_status","status":"pausing",' + AT,
+    b'{"type":"job_reopened","pass":2,' + AT,
+    b'{"type":"job_reopened","pass":0,' + AT,
+    b'{"type":"job_reopened","reason":"r",' + AT,
+    b'{"type":"row_data","row":1,"checksum":"d","data":{},"key":"k",' + AT,
     b'{"type":"job_counts","total":7,"successful":1,' + AT,
     b'{"type":"job_counts","total":7.5,' + AT,
     b'{"type":"job_error","code":"C","message":"M",' + AT,
@@ -126,7 +144,13 @@ def take_over(index: Index, offset: int, line: bytes) -> None:
             position = index.position_of(record.row)
             if position is None:
                 raise Refused(offset)
-            index.set_row(position, CODES[record.status], offset, record.cost_cents)
+            reset = record.reset is not None
+            index.set_row(position, CODES[record.status], offset, record.cost_cents, reset=reset)
+        elif isinstance(record, RowDataRecord):
+            position = index.position_of(record.row)
+            if position is None:
+                raise Refused(offset)
+            index.set_row_data(position, offset)
         elif isinstance(record, RowRecord):
             if not 0 < record.row < 2**63 or index.position_of(record.row) is not None:
                 raise Refused(offset)
@@ -147,6 +171,7 @@ def contents(index: Index) -> tuple[Any, ...]:
         columns.row_at,
         columns.status_at,
         columns.attempts,
+        columns.earlier,
         columns.numbers,
         index.tallies,
         index.cost_cents,

@@ -818,18 +818,19 @@ def test_an_outcome_is_recorded_whatever_the_jobs_status(
 
 
 @pytest.mark.parametrize("status", TERMINAL)
-def test_no_row_of_an_ended_job_is_started_or_retried(
+def test_no_row_of_an_ended_job_is_started_or_repeated_by_a_run(
     service: JobService, job: Job, status: JobStatus
 ) -> None:
     service.fail_row("ship:1", "E", "m")
+    service.start_row("ship:3")
     move_job(service, job.id, status)
     before = journal_bytes(service, job.id)
     for call in (
         lambda: service.start_row("ship:2"),
-        lambda: service.retry_row("ship:1"),
-        lambda: service.retry_failed_rows(job.id),
+        lambda: service.retry_row("ship:1", "E", "m"),
+        lambda: service.give_back_row("ship:3"),
     ):
-        with pytest.raises(InvalidStateTransition, match="retry_job") as caught:
+        with pytest.raises(InvalidStateTransition, match="reopen_job") as caught:
             call()
         assert caught.value.current_state == status.value
         assert caught.value.allowed_transitions == []
@@ -876,7 +877,10 @@ JOB_CALLS: dict[str, Callable[[JobService, str], object]] = {
     "get_pending_rows": lambda service, job_id: service.get_pending_rows(job_id),
     "get_failed_rows": lambda service, job_id: service.get_failed_rows(job_id),
     "retry_failed_rows": lambda service, job_id: service.retry_failed_rows(job_id),
-    "retry_job": lambda service, job_id: service.retry_job(job_id),
+    "reopen_job": lambda service, job_id: service.reopen_job(job_id),
+    "redo_row": lambda service, job_id: service.redo_row(f"{job_id}:1"),
+    "give_back_row": lambda service, job_id: service.give_back_row(f"{job_id}:1"),
+    "update_row_data": lambda service, job_id: service.update_row_data(f"{job_id}:1", {}),
     "get_job_summary": lambda service, job_id: service.get_job_summary(job_id),
     "start_job": lambda service, job_id: service.start_job(job_id),
     "recover_job": lambda service, job_id: service.recover_job(job_id),
@@ -1661,8 +1665,8 @@ def test_find_rows_walks_through_the_rows_of_a_status_without_reading_them(
     service.retry_row("ship:2")
     service.complete_row("ship:3")
     first = service.find_rows(job.id, "pending", 0, 2)
-    assert first == [(0, 1, 0), (1, 2, 1)]
-    assert service.find_rows(job.id, "pending", first[-1].position + 1) == [(3, 4, 0)]
+    assert first == [(0, 1, 0, True), (1, 2, 0, False)]  # its attempt was before its retry
+    assert service.find_rows(job.id, "pending", first[-1].position + 1) == [(3, 4, 0, True)]
     assert service.find_rows(job.id, "failed") == []
     with pytest.raises(JobNotFoundError):
         service.find_rows("other", "failed")
@@ -1701,133 +1705,6 @@ def test_start_job_leaves_rows_in_flight_alone_while_it_holds_the_run(
     other.update_status(job.id, "paused")
     service.start_job(job.id)
     assert row_of(service, "ship:1").status is RowStatus.PROCESSING
-
-
-@pytest.mark.parametrize("status", TERMINAL)
-def test_retry_job_takes_over_the_unfinished_rows(service: JobService, status: JobStatus) -> None:
-    old = service.create_job("Ship", "cmd", "text", "auto", job_id="old", metadata={"a": 1})
-    numbers = {
-        RowStatus.PENDING: 60,
-        RowStatus.PROCESSING: 10,
-        RowStatus.COMPLETED: 20,
-        RowStatus.FAILED: 50,
-        RowStatus.SKIPPED: 30,
-        RowStatus.NEEDS_REVIEW: 40,
-    }
-    service.create_rows(
-        old.id,
-        ({"row_number": n, "row_checksum": f"c{n}", "data": {"n": n}} for n in numbers.values()),
-    )
-    move_row(service, "old:40", RowStatus.NEEDS_REVIEW)
-    for row_status in (RowStatus.PROCESSING, RowStatus.COMPLETED, RowStatus.FAILED):
-        move_row(service, f"old:{numbers[row_status]}", row_status)
-    service.skip_row("old:30")
-    move_job(service, old.id, status)
-    before = journal_bytes(service, old.id)
-
-    new = service.retry_job(old.id)
-    assert new.id != old.id
-    assert new.status is JobStatus.PENDING
-    assert (new.name, new.original_command, new.description, new.mode, new.metadata) == (
-        "Ship",
-        "cmd",
-        "text",
-        "auto",
-        {"a": 1},
-    )
-    assert new.retry_of == old.id
-    for each in (service, reopened(service)):
-        rows = each.get_rows(new.id)
-        assert [(row.row_number, row.status.value) for row in rows] == [
-            (10, "needs_review"),
-            (40, "needs_review"),
-            (50, "pending"),
-            (60, "pending"),
-        ]
-        assert [(row.data, row.row_checksum) for row in rows] == [
-            ({"n": n}, f"c{n}") for n in (10, 40, 50, 60)
-        ]
-        assert each.get_job(new.id) == new
-    assert new.total_rows == 4
-    *_, entry = service.get_logs(old.id)
-    after = journal_bytes(service, old.id)
-    assert after.startswith(before)
-    assert after.count(b',"crc":"') == before.count(b',"crc":"') + 1
-    host = journal.system.host_name()
-    assert entry.message == f"its unfinished rows go on as old-retry on {host}"
-    assert entry.details == {
-        "retry": {"job": "old-retry", "host": host, "root": str(service.root.resolve())}
-    }
-
-
-@pytest.mark.parametrize("status", [JobStatus.PENDING, JobStatus.RUNNING, JobStatus.PAUSED])
-def test_a_job_that_goes_on_is_not_retried_as_a_new_one(
-    service: JobService, job: Job, status: JobStatus
-) -> None:
-    move_job(service, job.id, status)
-    with pytest.raises(InvalidStateTransition, match="retry_failed_rows") as caught:
-        service.retry_job(job.id)
-    assert caught.value.current_state == status.value
-    assert [each.id for each in service.list_jobs()] == [job.id]
-
-
-@pytest.fixture
-def retried(service: JobService, job: Job) -> JobService:
-    """Job ``ship`` is retried, and its retry isn't here (any more)."""
-    move_job(service, job.id, JobStatus.FAILED)
-    service.delete_job(service.retry_job(job.id).id)
-    return service
-
-
-def test_a_copy_of_a_job_that_was_retried_elsewhere_is_retried_only_if_that_is_asked_for(
-    retried: JobService, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    here = journal.system.host_name()
-    monkeypatch.setattr("journal.system.host_name", lambda: "two")
-    before = journal_bytes(retried, "ship")
-    with pytest.raises(InvalidStateTransition) as caught:
-        retried.retry_job("ship")
-    for part in ("ship-retry", here, "`journal pull`", "--again", "again=True"):
-        assert part in caught.value.hint
-    assert [job.id for job in retried.list_jobs()] == ["ship"]
-    assert journal_bytes(retried, "ship") == before
-    assert retried.retry_job("ship", again=True).id == "ship-retry"
-    with pytest.raises(InvalidStateTransition, match="goes on with its unfinished rows already"):
-        retried.retry_job("ship", again=True)
-
-
-def test_a_retry_that_a_crash_has_cut_short_is_made_on_the_same_machine_without_further_ado(
-    retried: JobService,
-) -> None:
-    before = journal_bytes(retried, "ship")
-    assert retried.retry_job("ship").id == "ship-retry"
-    assert journal_bytes(retried, "ship") == before
-
-
-def test_a_job_is_not_retried_in_a_batch_that_may_yet_be_discarded(
-    service: JobService, job: Job
-) -> None:
-    move_job(service, job.id, JobStatus.RUNNING)
-    with service.batch(job.id):
-        service.update_status(job.id, "cancelled")
-        with pytest.raises(InvalidValueError, match="batch"):
-            service.retry_job(job.id)
-    assert service.retry_job(job.id).retry_of == job.id
-
-
-@pytest.mark.parametrize("has_rows", [True, False])
-def test_a_job_without_unfinished_rows_is_not_retried(
-    service: JobService, *, has_rows: bool
-) -> None:
-    job = service.create_job("x", job_id="x")
-    if has_rows:
-        service.create_rows(job.id, [{}, {}])
-        service.complete_row("x:1")
-        service.skip_row("x:2")
-    move_job(service, job.id, JobStatus.FAILED)
-    with pytest.raises(InvalidStateTransition, match="no unfinished rows"):
-        service.retry_job(job.id)
-    assert [each.id for each in service.list_jobs()] == [job.id]
 
 
 # --- time
