@@ -191,6 +191,9 @@ class Salvage:
                 return f"row {record.row}: out of range"
             if position is None:
                 self._stand_in(record.row)
+                if isinstance(record, RowDataRecord):
+                    message = "a row's own record; the data that it was given later is kept"
+                    self._add(Action("lost", line.number, 0, [record.row], message))
             elif (
                 isinstance(record, RowStatusRecord)
                 and record.reset != "redo"

@@ -692,18 +692,6 @@ def test_a_run_goes_on_after_a_repair_and_repeats_nothing(path: Path) -> None:
         assert waiting == [8, *range(10, ROWS + 1)]
 
 
-def test_a_row_without_data_is_not_taken_for_work_by_a_retry_of_its_job(path: Path) -> None:
-    break_it(path, path.read_bytes().replace(b"Street 9", b"Strasse9", 1))
-    repair_job(path.parent)
-    with JobService(path.parents[1]) as service:
-        service.start_job(JOB)
-        service.update_status(JOB, JobStatus.FAILED)
-        retry = service.retry_job(JOB, policy="retry")
-        rows = statuses(list(service.get_rows(retry.id)))
-    assert rows.pop(9) is RowStatus.NEEDS_REVIEW
-    assert set(rows.values()) == {RowStatus.PENDING}
-
-
 def test_a_line_that_is_not_utf_8_where_decoding_passes_over_is_lost_and_not_in_the_way(
     path: Path,
 ) -> None:

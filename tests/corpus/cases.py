@@ -38,6 +38,19 @@ def status(number: int, name: str, more: str = "", second: int = 2) -> bytes:
     return rec("row_status", f'"row":{number},"status":"{name}",{more}', second)
 
 
+def row_data(number: int, data: str = "{}", more: str = "", second: int = 3) -> bytes:
+    members = f'"row":{number},"checksum":"d{number}","data":{data},{more}'
+    return rec("row_data", members + '"created_at":"2026-11-24T13:35:01.000001Z",', second)
+
+
+def reopened(number: int, more: str = "", second: int = 5) -> bytes:
+    return rec("job_reopened", f'"pass":{number},{more}', second)
+
+
+def ended(status_text: str, second: int = 4) -> bytes:
+    return rec("job_status", f'"status":"{status_text}",', second)
+
+
 def log(more: str = "", second: int = 2) -> bytes:
     return rec("log", f'"message":"m",{more}', second)
 
@@ -177,6 +190,82 @@ GOOD = [
         "a log says that another job goes on with this one's rows; the rows are as they were",
         *ROWS, [rec("job_status", '"status":"failed",')],
         [log('"details":{"retry":{"job":"after","host":"h","root":"/r"}},')],
+    ),
+    good(
+        "reopened",
+        "three passes: the job is pending again, not completed, and its error is gone",
+        *ROWS, [ended("running", 2)], [rec("job_error", '"code":"E","message":"m",')],
+        [ended("failed")], [reopened(2, '"reason":"r",')], [ended("running", 6)],
+        [ended("completed", 7)], [reopened(3, second=8), status(1, "pending", '"reset":"retry",', 8)],
+    ),
+    good(
+        "reopened-after-work-on-both-copies",
+        "that one error survives a reopening; and readers count the passes, whatever their number",
+        *ROWS, [rec("job_error", '"code":"both_copies","message":"m",')], [ended("failed")],
+        [reopened(9)],
+    ),
+    good(
+        "settled-by-hand",
+        "a failed job is completed by the commit that settles its last row: no pass of its own",
+        *ROWS, [ended("running", 2)], [status(1, "completed"), status(2, "failed")],
+        [ended("failed")], [status(2, "skipped", second=5), ended("completed", 5)],
+    ),
+    good(
+        "retries-and-redos",
+        "earlier attempts are those before the last reset, also where nothing followed it",
+        *ROWS, [status(1, "processing")], [status(1, "failed")],
+        [status(1, "pending", '"reset":"retry",')], [status(1, "processing")],
+        [status(1, "pending", '"error_code":"E",')], [status(1, "processing")],
+        [status(1, "completed", '"cost_cents":5,')],
+        [status(1, "pending", '"reset":"redo","reason":"r",')], [status(1, "processing")],
+        [status(2, "processing")], [status(2, "failed", '"unknown":true,')],
+        [status(2, "pending", '"reset":"redo",'), row(3)],
+    ),
+    good(
+        "versions",
+        "an outcome has the version of its run; the next status doesn't",
+        *ROWS, [log('"details":{"run":{"host":"h","job_version":"v1"}},')],
+        [status(1, "completed", '"version":"v1",')], [status(2, "failed", '"version":"v1",')],
+        [status(2, "pending", '"reset":"retry",')],
+    ),
+    good(
+        "row-data",
+        "it says what the row's record did, and leaves its status; the last one counts",
+        *ROWS, [status(1, "failed")], [row_data(1, '{"n":3}', '"key":"corpus:1",')],
+        [row_data(1, '{"n":4}', '"key":"corpus:1#2","keys":2,', 4)],
+        [row(3), row_data(3, '{"n":5}', '"key":"k",'),
+         status(3, "skipped", second=4)],
+        [row_data(2, '{"n":2}', '"key":"corpus:2","origin":{"id":"0123456789abcdef",'
+                  '"at":"2026-11-24T12:00:00.000001Z"},', 4)],
+    ),
+    good(
+        "keys-of-rows",
+        "a row's own key; a nonce; else its id",
+        [job(), row(1), row(2, "{}", '"key":"K-2",')],
+        [row(3, "{}", '"nonce":"0123abcd",'), row(4, "{}", '"key":"K-4","nonce":"0123abcd",')],
+    ),
+    good(
+        "keys-of-a-column",
+        "text as it is, but for what is JSON or ends like a new key; what isn't text as JSON",
+        [
+            job('"key":"n",'),
+            *[row(number, f'{{"n":{value}}}') for number, value in enumerate((
+                '"A-7"', '"1"', "1", "true", '"true"', '"A-7#2"', '"#"', r'"Z\u00fcrich \\ \""',
+                '{"b":[1,null],"a":"x y"}', '" 1 "', '"null"',
+            ), 1)],
+        ],
+        [row(12, "{}", '"nonce":"0123abcd",'), row(13, '{"n":null}'), row(14, '{"n":""}'),
+         row(15, '{"n":"A-8"}', '"nonce":"0123abcd",'), row(16, '{"n":"A-9"}', '"key":"K",')],
+        [row_data(1, '{"n":"A-7"}', '"key":"corpus:n=A-7#2","keys":2,')],
+    ),
+    good(
+        "keys-of-the-callers-own",
+        "a column of keys: text as it is, always; where it has none, the key column's",
+        [
+            job('"key":"n","idempotency_key":"k",'), row(1, '{"n":1,"k":"1"}'),
+            row(2, '{"n":2,"k":"A#2"}'), row(3, '{"n":3,"k":[3]}'), row(4, '{"n":4,"k":null}'),
+            row(5, '{"n":5,"k":""}'), row(6, '{"k":""}'),
+        ],
     ),
     good(
         "transitions-are-not-judged",
@@ -369,6 +458,22 @@ DAMAGED = [
     bad_record("row-0", "from 1", row(0)),
     bad_record("row-too-high", "up to 2^63-1", row(2**63)),
     bad_record("status-of-no-row", "no record before has made it", status(9, "failed")),
+    bad_record("data-of-no-row", "no record before has made it", row_data(9, "{}", '"key":"k",')),
+    bad_record("data-of-row-0", "from 1", row_data(0, "{}", '"key":"k",')),
+    bad_record("row-data-without-a-key", "it has the whole key", row_data(1)),
+    bad_record("row-data-of-a-list", "any object", row_data(1, "[]", '"key":"k",')),
+    bad_record("row-data-with-0-keys", "from 1", row_data(1, "{}", '"key":"k","keys":0,')),
+    bad_record("row-data-created-not-in-utc", "each time in a record is", row_data(1, "{}", '"key":"k",')
+               .replace(b'01.000001Z"', b'01.000001+01:00"')),
+    bad_record("row-data-from-elsewhere-not-in-utc", "each time in a record is", row_data(1, "{}", '"key":"k",'
+               '"origin":{"id":"0123456789abcdef","at":"2026-11-24T12:00:00-01:00"},')),
+    bad_record("nonce-of-a-number", "text", row(3, "{}", '"nonce":12345678,')),
+    bad_record("unknown-reset", "one of two", status(1, "pending", '"reset":"again",')),
+    bad_record("unknown-of-a-text", "true or false", status(1, "failed", '"unknown":"true",')),
+    bad_record("version-of-a-number", "text", status(1, "failed", '"version":3,')),
+    bad_record("reopened-without-a-pass", "an integer", rec("job_reopened")),
+    bad_record("reopened-into-pass-0", "an integer from 1", reopened(0)),
+    damaged("reopened-first", "line 1 is another record", sealed([[reopened(2)], [job()]]), 1, 0),
     bad_record("unknown-row-status", "one of six", status(1, "lost")),
     bad_record("unknown-job-status", "one of six", rec("job_status", '"status":"waiting",')),
     bad_record("integer-with-a-fraction", "written in digits", status(1, "completed", '"cost_cents":1.0,')),

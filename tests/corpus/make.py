@@ -24,6 +24,7 @@ STATUSES = ("pending", "processing", "completed", "failed", "skipped", "needs_re
 COUNTS = ("total", "processed", "successful", "failed")
 OF_A_STATUS = (
     "tracking_number", "label_path", "cost_cents", "result", "error_code", "error_message", "reason",
+    "version",
 )  # fmt: skip
 
 
@@ -63,6 +64,34 @@ def moment(text: str) -> str:
     return at.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
+def key_of(job: dict[str, Any], record: dict[str, Any]) -> str:
+    """The idempotency key of a row, of the job's record and the row's ``row`` or ``row_data``."""
+    if record.get("key") is not None:
+        return str(record["key"])
+    own = record["data"].get(job.get("idempotency_key"))
+    if own not in (None, ""):
+        return own if isinstance(own, str) else as_json(own)
+    value = record["data"].get(job.get("key"))
+    if value not in (None, ""):
+        return f"{job['id']}:{job['key']}={as_key_text(value)}"
+    row_id = f"{job['id']}:{record['row']}"
+    return row_id if record.get("nonce") is None else f"{row_id}.{record['nonce']}"
+
+
+def as_key_text(value: Any) -> str:
+    if not isinstance(value, str) or re.search(r"#[0-9]+\Z", value):
+        return as_json(value)
+    try:
+        json.loads(value)
+    except ValueError:
+        return value
+    return as_json(value)
+
+
+def as_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
 def meaning(records: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The job and its rows, in the order of their numbers, as records say."""
     first = records[0]
@@ -70,7 +99,8 @@ def meaning(records: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[st
         "id": first["id"], "name": first["name"], "status": "pending",
         "original_command": first.get("original_command", ""),
         "description": first.get("description"), "mode": first.get("mode", "confirm"),
-        "metadata": first.get("metadata"), "retry_of": first.get("retry_of"),
+        "metadata": first.get("metadata"), "retry_of": first.get("retry_of"), "key": first.get("key"),
+        "passes": 1,
         "created_at": moment(first["at"]), "started_at": None, "completed_at": None,
         "updated_at": moment(records[-1]["at"]),
         "error_code": None, "error_message": None, "repaired": False,
@@ -85,13 +115,19 @@ def meaning(records: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[st
                 rows[record["row"]] = {
                     "row": record["row"], "checksum": record["checksum"], "data": record["data"],
                     "status": "pending", "attempts": 0, "created_at": at, "updated_at": at,
+                    "key": key_of(first, record), "earlier_attempts": 0, "unknown": False,
                     **dict.fromkeys(OF_A_STATUS),
                 }  # fmt: skip
+            case "row_data":
+                rows[record["row"]] |= {name: record[name] for name in ("checksum", "data", "key")}
             case "row_status":
                 row = rows[record["row"]]
                 row |= {name: record.get(name) for name in OF_A_STATUS}
                 row |= {"status": record["status"], "updated_at": at}
+                row["unknown"] = record.get("unknown", False)
                 row["attempts"] += record["status"] == "processing"
+                if record.get("reset") is not None:
+                    row["earlier_attempts"] = row["attempts"]
                 if record["status"] == "completed":
                     cost += record.get("cost_cents") or 0
             case "job_status":
@@ -100,6 +136,10 @@ def meaning(records: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[st
                     job["started_at"] = job["started_at"] or at
                 elif record["status"] in {"completed", "failed", "cancelled"}:
                     job["completed_at"] = at
+            case "job_reopened":
+                job |= {"status": "pending", "completed_at": None, "passes": job["passes"] + 1}
+                if job["error_code"] != "both_copies":
+                    job |= {"error_code": None, "error_message": None}
             case "job_error":
                 job |= {"error_code": record["code"], "error_message": record["message"]}
                 job["repaired"] |= record["code"] == "repaired"

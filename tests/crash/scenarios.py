@@ -241,6 +241,49 @@ def hints(root: Path, acknowledge: Acknowledge) -> None:
         reader.get_job(JOB)
 
 
+def ended(root: Path) -> None:
+    """As ``some_rows``, and the job has failed: with a row of no answer, and one in flight by then."""
+    some_rows(root)
+    with JobService(root) as service:
+        for number in (4, 5, 6):
+            service.fail_row(f"{JOB}:{number}", "E", "no such address")
+        service.start_row(f"{JOB}:7")
+        service.fail_row(f"{JOB}:7", "F", "no answer", unknown=True)
+        service.update_status(JOB, "failed")
+
+
+def passes(root: Path, acknowledge: Acknowledge) -> None:
+    """A failed job is reopened, its rows retried, redone and given other data, and completed."""
+    with JobService(root) as service:
+        service.reopen_job(JOB, "the far side is up again")
+        acknowledge()
+        service.update_status(JOB, "cancelled")
+        acknowledge()
+        service.reopen_job(JOB)
+        acknowledge()
+        service.retry_row(f"{JOB}:4")
+        acknowledge()
+        service.retry_failed_rows(JOB, "F")
+        acknowledge()
+        service.update_row_data(f"{JOB}:5", {"n": 5, "pad": "y" * 700})
+        acknowledge()
+        service.redo_row(f"{JOB}:1", "a wrong label" * 50, new_key=True)
+        acknowledge()
+        service.start_job(JOB, version="v2")
+        acknowledge()
+        for number in (1, 4, 7):
+            service.start_row(f"{JOB}:{number}")
+            acknowledge()
+            service.complete_row(f"{JOB}:{number}", f"U-{number}", cost_cents=number)
+            acknowledge()
+        service.update_status(JOB, "failed")
+        acknowledge()
+        service.redo_row(f"{JOB}:2")  # which reopens it, in the same commit
+        acknowledge()
+        service.update_status(JOB, "cancelled")
+        acknowledge()
+
+
 def in_text_mode(root: Path) -> None:
     """As ``some_rows``, and copied in text mode."""
     some_rows(root)
@@ -292,6 +335,7 @@ SCENARIOS = [
     Scenario("recovery of a tail with a seal", torn_and_sealed, torn_tail_recovery),
     Scenario("taking over", some_rows, taking_over),
     Scenario("group commit", some_rows, group_commit),
+    Scenario("passes", ended, passes),
 ]
 
 # The journal is damaged, as it was, until it is repaired.

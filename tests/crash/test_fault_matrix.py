@@ -30,7 +30,7 @@ from faults import (
     locked_below,
     torn_tails_in,
 )
-from scenarios import JOB, nothing, some_rows, torn
+from scenarios import JOB, ended, nothing, some_rows, torn
 
 import journal.log
 import journal.reader
@@ -107,6 +107,17 @@ def batch_with_a_discarded_part(service: JobService) -> None:
         service.skip_row(f"{JOB}:31")
 
 
+def batch_that_goes_on_for_life(service: JobService) -> None:
+    with service.batch(JOB):
+        service.redo_row(f"{JOB}:1", new_key=True)
+        service.retry_failed_rows(JOB)
+        with suppress(KeyError), service.batch(JOB):
+            service.update_row_data(f"{JOB}:4", {"pad": "y" * 400})
+            service.redo_row(f"{JOB}:2")
+            raise KeyError
+        service.update_row_data(f"{JOB}:5", {"n": "z" * 20})
+
+
 def discarded_batch(service: JobService) -> None:
     with suppress(KeyError), service.batch(JOB):
         service.skip_row(f"{JOB}:4")
@@ -126,14 +137,6 @@ def read_by_another(service: JobService) -> Any:
     """What a service says that is opened for this alone, and closed again."""
     with JobService(service.root, lock_timeout_s=0) as other:
         return other.get_job_summary(JOB), other.get_pending_rows(JOB)[0]
-
-
-def ended(root: Path) -> None:
-    some_rows(root)
-    with JobService(root) as service:
-        service.fail_row(f"{JOB}:4", "E", "no such address")
-        service.start_row(f"{JOB}:5")
-        service.update_status(JOB, "failed")
 
 
 def in_flight(root: Path) -> None:
@@ -233,15 +236,25 @@ SCENARIOS = [
         ],
     ),
     Scenario(
-        "retry job",
+        "reopening",
         ended,
         [
-            lambda service: service.retry_job(JOB, "fail"),
-            lambda service: service.get_retry(JOB),
-            lambda service: service.complete_row(f"{JOB}-retry:4"),
+            lambda service: service.reopen_job(JOB, "the far side is up again"),
+            lambda service: service.run_holder(JOB) is None,
+            lambda service: service.update_row_data(f"{JOB}:5", {"n": 5, "pad": "y" * 400}),
+            lambda service: service.update_row_data(f"{JOB}:8", {"n": 8}, new_key=True),
+            lambda service: service.start_job(JOB, version="v2"),
+            lambda service: service.complete_row(f"{JOB}:9"),
         ],
-        leaves_note=True,
     ),
+    Scenario("retrying a row", ended, [lambda service: service.retry_row(f"{JOB}:4")]),
+    Scenario("retrying rows", ended, [lambda service: service.retry_failed_rows(JOB)]),
+    Scenario(
+        "redoing",
+        ended,
+        [lambda service: service.redo_row(f"{JOB}:1", "a wrong label" * 30, new_key=True)],
+    ),
+    Scenario("a batch of all of them", ended, [batch_that_goes_on_for_life]),
     Scenario(
         "reading",
         torn,
