@@ -718,9 +718,9 @@ class JobService:
                     set_job_status(log, JobStatus.RUNNING)
                 if is_new:  # those begun since are in flight in this process, as all are else
                     settle_rows(log, on_interrupted, taken.by_hand_from)
-                self._versions.pop(job_id, None)
-                if version is not None:
-                    self._versions[job_id] = version
+                before = self._versions.get(job_id)
+                self._set_version(job_id, version)
+                log.at_end(lambda written: None if written else self._set_version(job_id, before))
                 return job_of(log.index)
 
     def recover_job(self, job_id: str, policy: Policy = "review") -> int:
@@ -760,7 +760,13 @@ class JobService:
     def release_run(self, job_id: str) -> None:
         """Let go of the job's run lock, if this service holds it; a running job is then interrupted."""
         self._store.runs.release(check_job_id(job_id))
-        self._versions.pop(job_id, None)
+        self._set_version(job_id, None)
+
+    def _set_version(self, job_id: str, version: str | None) -> None:
+        if version is None:
+            self._versions.pop(job_id, None)
+        else:
+            self._versions[job_id] = version
 
     def holds_run(self, job_id: str) -> bool:
         """Whether this service holds the job's run lock, and the job is still where it was."""
@@ -877,8 +883,8 @@ class JobService:
             # A commit whose sync has failed may be there: if it ended the run, so does this.
             if not running and (written or log.in_doubt):
                 self._store.runs.leave(job_id)
-            if not self._store.runs.holds(job_id):
-                self._versions.pop(job_id, None)
+                if not self._store.runs.keeps(job_id):
+                    self._set_version(job_id, None)
 
         with self._log(job_id) as log:
             log.at_end(settle)

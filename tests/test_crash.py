@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from helpers_crash import Child, journal_path, place_journal, read_all, split_commits
-from kills import kill_at_work, kill_in_making, kill_in_recovery
+from kills import kill_at_work, kill_in_making, kill_in_passes, kill_in_recovery
 
 from journal import JobExistsError, JobRow, JobService
 
@@ -44,6 +44,16 @@ def test_a_process_killed_while_it_recovers_a_torn_tail_leaves_it_there_or_saved
     count("kills while a torn tail is recovered", tally.kills)
     assert tally.kills == KILLS
     assert tally.torn_tails > 0
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_process_killed_while_it_reopens_retries_and_redoes_has_lost_and_repeated_nothing(
+    tmp_path: Path, seed: int, count: Callable[[str, int], None]
+) -> None:
+    tally = kill_in_passes(tmp_path, seed, KILLS)
+    count("kills while a job is reopened, and its rows retried and redone", tally.kills)
+    assert tally.kills == KILLS
+    assert tally.acknowledged > 0
 
 
 # --- torn tails ------------------------------------------------------------------------------

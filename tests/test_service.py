@@ -825,11 +825,12 @@ def test_no_row_of_an_ended_job_is_started_or_repeated_by_a_run(
     service.start_row("ship:3")
     move_job(service, job.id, status)
     before = journal_bytes(service, job.id)
-    for call in (
+    calls: list[Callable[[], object]] = [
         lambda: service.start_row("ship:2"),
         lambda: service.retry_row("ship:1", "E", "m"),
         lambda: service.give_back_row("ship:3"),
-    ):
+    ]
+    for call in calls:
         with pytest.raises(InvalidStateTransition, match="reopen_job") as caught:
             call()
         assert caught.value.current_state == status.value

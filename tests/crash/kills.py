@@ -16,6 +16,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -26,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # for the command; pytest ha
 from helpers_crash import Child, journal_path
 
 from journal import JobService, RowStatus
+from journal.format import RowStatusRecord
 from journal.verify import verify_job
 
 JOB = "crashing"
@@ -87,6 +89,48 @@ def cycle(seed, sync):
             tell("try", name, "gone")
             service.delete_job(name)
             tell("ack", name, "gone")
+
+def live(seed, sync):
+    draw = random.Random(seed)
+    service = JobService(root, sync=sync)
+    journal_path = os.path.join(root, job_id, "journal.jsonl")
+    far_side = os.open(os.path.join(root, "calls"), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+
+    def act(call, *arguments, **options):
+        tell("try", call.__name__)
+        call(*arguments, **options)
+        tell("ack", os.stat(journal_path).st_size)
+
+    while True:
+        job = service.get_job(job_id)
+        done = service.get_rows(job_id, "completed")
+        failed = service.get_failed_rows(job_id)
+        waiting = service.get_pending_rows(job_id)
+        kind = draw.randrange(5)
+        if job.status == "cancelled" or (job.completed_at and kind == 0):
+            act(service.reopen_job, job_id)
+        elif job.completed_at and failed and kind == 1:
+            act(service.retry_row, draw.choice(failed).id)
+        elif job.completed_at and failed and kind == 2:
+            act(service.retry_failed_rows, job_id)
+        elif job.completed_at and done:
+            act(service.redo_row, draw.choice(done).id, new_key=kind == 3)
+        elif job.completed_at:
+            act(service.reopen_job, job_id)
+        elif not service.holds_run(job_id):
+            act(service.start_job, job_id)
+        elif service.get_rows(job_id, "needs_review"):
+            act(service.complete_row, service.get_rows(job_id, "needs_review")[0].id)
+        elif not waiting or kind == 4:
+            act(service.update_status, job_id, draw.choice(["failed", "completed", "cancelled"]))
+        else:
+            row = draw.choice(waiting)
+            act(service.start_row, row.id)
+            os.write(far_side, f"{row.row_number} ".encode())
+            if draw.random() < 0.3:
+                act(service.fail_row, row.id, "E", "m")
+            else:
+                act(service.complete_row, row.id)
 
 while True:
     order = json.loads(hear())
@@ -297,6 +341,50 @@ def kill_in_recovery(root: Path, seed: int, kills: int) -> Tally:
     return job.end()
 
 
+# --- a job for life --------------------------------------------------------------------------
+
+
+def kill_in_passes(root: Path, seed: int, kills: int) -> Tally:
+    """Kill a process that reopens a job, retries and redoes its rows, and calls a far side for each."""
+    draw, tally, acknowledged = random.Random(seed), Tally(), b""
+    path = journal_path(root, JOB)
+    with JobService(root, sync="none") as service:
+        service.create_job("Crashing", job_id=JOB, row_data=({"data": {"n": n}} for n in range(9)))
+    with Child(SERVER, root, JOB) as server:
+        for kill in range(kills):
+            order = {"do": "live", "seed": seed * 1000 + kill, "sync": draw.choice(SYNC)}
+            said = killed_while(server, draw, **order)
+            sizes = [int(words[1]) for words in said if words[0] == "ack"]
+            tally.kills += 1
+            tally.acknowledged += len(sizes)
+            tally.under_way += sum(words[0] == "try" for words in said) - len(sizes)
+            report, content = verify_job(path.parent), path.read_bytes()
+            expect(not report.damaged, f"verify finds {report.findings}")
+            end = min([len(content), *(finding.offset for finding in report.findings)])
+            expect(end >= max(sizes, default=0), "a commit is gone")
+            expect(content.startswith(acknowledged), "what was there has changed")
+            acknowledged = content[:end]
+            _check_calls(root)
+    return tally
+
+
+def _check_calls(root: Path) -> None:
+    """The far side was called once for each row, and once more each time that this was asked for."""
+    calls, asked = Counter[int](), Counter[int]()
+    if (root / "calls").exists():
+        calls.update(map(int, (root / "calls").read_text().split()))
+    with JobService(root, sync="none") as service:
+        for entry in service.get_history(JOB):
+            if isinstance(entry.record, RowStatusRecord) and entry.record.reset:
+                asked[entry.record.row] += 1
+        for row in service.get_rows(JOB):
+            number = row.row_number
+            expect(calls[number] <= 1 + asked[number], f"row {number} was done again unasked")
+            expect(row.attempts - row.earlier_attempts <= 1, f"row {number} was started again")
+            if row.status is RowStatus.COMPLETED:
+                expect(row.attempts > row.earlier_attempts, f"row {number} was never started")
+
+
 # --- many jobs -------------------------------------------------------------------------------
 
 
@@ -350,6 +438,7 @@ KILLS_A_ROUND = 20
 ROUNDS: list[Callable[[Path, int, int], Tally]] = [
     *[kill_at_work] * 4,
     kill_in_making,
+    kill_in_passes,
     *[kill_at_work] * 4,
     kill_in_recovery,
 ]

@@ -73,7 +73,6 @@ class Scenario(NamedTuple):
     prepare: Callable[[Path], None]
     operations: list[Operation]
     hint_bytes: int = journal.reader.HINT_BYTES
-    leaves_note: bool = False  # in JOB, of what was refused then: it is committed first
 
 
 def rows(first: int, length: int) -> Iterator[dict[str, Any]]:
@@ -308,10 +307,7 @@ def put_through(
         for number, operation in enumerate(scenario.operations):
             with naming(f"operation {number}"):
                 expected = changes[number]
-                may_stand = (
-                    [{JOB: expected[JOB]}] if scenario.leaves_note and JOB in expected else []
-                )
-                perform(operation, service, expected, errors, system, may_stand)
+                perform(operation, service, expected, errors, system)
                 if not system.refused & {"ftruncate", "fdatasync"}:
                     assert torn_tails_in(root) <= torn, "not taken back"
         system.heal()
@@ -340,12 +336,8 @@ def perform(
     expected: Change,
     errors: list[Exception],
     system: FaultySystem,
-    may_stand: list[Change],
 ) -> None:
-    """Let one operation happen and check that what it says of itself is true.
-
-    ``may_stand``: what may have been written although it was refused.
-    """
+    """Let one operation happen and check that what it says of itself is true."""
     before = commits_in(service.root)
     unknown = False
     try:
@@ -370,8 +362,7 @@ def perform(
             with system.suspended(), JobService(service.root) as fresh:
                 assert answer == operation(fresh), "not what a fresh service says"
     change = change_between(before, commits_in(service.root))
-    refused = not expected or unknown
-    assert change == expected or (unknown and not change) or (refused and change in may_stand), (
+    assert change == expected or (unknown and not change), (
         f"{'unknown' if unknown else errors[-1:] or 'acknowledged'}, "
         f"expected {list(expected)}, found {list(change)}"
     )

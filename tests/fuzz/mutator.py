@@ -50,13 +50,15 @@ def record(at_us: int, kind: str, **members: Any) -> bytes:
 def good_commits(count: int, seed: int, job_id: str = JOB) -> Commits:
     """A job of ``count`` commits: every kind of record, one or many in a commit, one of 3 kB."""
     rng = random.Random(seed)
-    commits = [[record(1, "job", format=1, id=job_id, name="J*", metadata={"J*": [_TEXTS]})]]
+    commits = [
+        [record(1, "job", format=1, id=job_id, name="J*", metadata={"J*": [_TEXTS]}, key="J*")]
+    ]
     rows = 0
     while len(commits) < count:
         at_us = len(commits) * 1000 + 1
         text = rng.choice(_TEXTS)
         done: list[bytes] = []
-        kind = rng.randrange(12) if rows > 3 else 0
+        kind = rng.randrange(13) if rows > 3 else 0
         for number in range(1, rng.choice((1, 1, 1, 2, 5)) + 1):
             at_us += number
             row = rng.randint(1, max(rows, 1))
@@ -64,11 +66,14 @@ def good_commits(count: int, seed: int, job_id: str = JOB) -> Commits:
                 rows += 1
                 pad = "x" * 3000 if rows == 3 else text
                 data = {"J*": {"n": [rows, 0.5, None, True, pad]}}
-                done.append(record(at_us, "row", row=rows, checksum=f"c{rows}", data=data))
+                key = rng.choice(({}, {"nonce": "0123abcd"}, {"key": text}))
+                done.append(record(at_us, "row", row=rows, checksum=f"c{rows}", data=data, **key))
             elif kind < 10:
                 done.append(record(at_us, "row_status", row=row, **_outcome(rng, text)))
             elif kind == 10:
                 done.append(record(at_us, "log", message=text, **_beside_a_message(rng, row, text)))
+            elif kind == 11:
+                done.append(_other_data(rng, at_us, row, text))
             else:
                 done.append(_about_the_job(rng, at_us, text))
         commits.append(done)
@@ -84,8 +89,21 @@ def _outcome(rng: random.Random, text: str) -> dict[str, Any]:
             {"status": "failed", "error_code": "E", "error_message": text},
             {"status": "skipped", "reason": text},
             {"status": "needs_review", "reason": text},
+            {"status": "failed", "error_code": "E", "unknown": True, "version": text},
             {"status": "pending"},
+            {"status": "pending", "reset": "retry"},
+            {"status": "pending", "reset": "redo", "reason": text},
         )
+    )
+
+
+def _other_data(rng: random.Random, at_us: int, row: int, text: str) -> bytes:
+    made = json.loads(record(1, "row"))["at"]
+    from_elsewhere = {"origin": {"id": "0123456789abcdef", "at": made}}
+    more = rng.choice(({}, {"keys": rng.randint(1, 3)}, from_elsewhere))
+    data = {"J*": text}
+    return record(
+        at_us, "row_data", row=row, checksum="d", data=data, key=text, created_at=made, **more
     )
 
 
@@ -103,6 +121,7 @@ def _about_the_job(rng: random.Random, at_us: int, text: str) -> bytes:
     return rng.choice(
         (
             record(at_us, "job_status", status=rng.choice(("running", "paused"))),
+            record(at_us, "job_reopened", **{"pass": rng.randint(1, 9)}, reason=text),
             record(at_us, "job_counts", total=rng.randrange(99)),
             record(at_us, "job_error", code="E", message=text),
         )
@@ -247,7 +266,7 @@ def _double_key(rng: random.Random, records: list[bytes]) -> None:
 
 def _add_member(rng: random.Random, records: list[bytes]) -> None:
     name = rng.choice(
-        (b"new", b"crc", b"row", b"status", b"result", b"\\u0072ow", b"\xff", b"type")
+        (b"new", b"crc", b"row", b"status", b"reset", b"key", b"\\u0072ow", b"\xff", b"type")
     )
     _rewrite(rng, records, rb'(?<=[{,])(?=")', lambda _: b'"%b":%b,' % (name, _value(rng)))
 
