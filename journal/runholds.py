@@ -157,15 +157,17 @@ class RunHolds:
         else:
             self.release(job_id)
 
-    def release_if_over(self, log: Log) -> None:
-        """Release what isn't kept once another process has ended the job.
+    def release_if_over(self, log: Log) -> bool:
+        """Release what isn't kept once another process has ended the job; whether it was.
 
         The caller holds the log's mutex.
         """
         job_id = log.directory.name
         hold = self._mine(job_id)
-        if hold is not None and not hold.is_kept and not log.in_commit and is_over(log):
-            self.release(job_id)
+        if hold is None or hold.is_kept or log.in_commit or not is_over(log):
+            return False
+        self.release(job_id)
+        return True
 
     def _mine(self, job_id: str) -> _Hold | None:
         hold = self._holds.get(job_id)

@@ -905,8 +905,8 @@ class JobService:
                 self._store.forget(job_id)
                 yield None
                 return
-            if self._store.runs:
-                self._store.runs.release_if_over(log)
+            if self._store.runs and self._store.runs.release_if_over(log):
+                self._set_version(job_id, None)
             yield log
         finally:
             log.mutex.release()

@@ -4,13 +4,14 @@ import copy
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import pytest
@@ -80,6 +81,10 @@ class ModelJob:
     def __init__(self, header: dict[str, Any]) -> None:
         self.header = header
         self.status = JobStatus.PENDING
+        self.passes = 1
+        self.spent_cents = 0
+        self.keys: dict[int, tuple[str, int]] = {}  # of each row: the first, and how many it had
+        self.version: tuple[int, str | None] = (0, None)  # of the run that is held by this service
         self.error: tuple[str | None, str | None] = (None, None)
         self.extra = {"total": 0, "processed": 0, "successful": 0, "failed": 0}
         self.rows: dict[int, dict[str, Any]] = {}
@@ -102,8 +107,13 @@ class ModelJob:
         new.rows = {number: dict(row) for number, row in self.rows.items()}
         new.seen_rows = dict(self.seen_rows)
         new.logs = list(self.logs)
+        new.keys = dict(self.keys)
         new.left_behind = set(self.left_behind)
         return new
+
+    def pick(self, pick: int) -> int:
+        numbers = sorted(self.rows)
+        return numbers[pick % len(numbers)] if numbers and pick != 50 else 2**50
 
     # --- what follows from the rows
 
@@ -138,9 +148,6 @@ class ModelJob:
             "needs_review_count": len(self.numbers(RowStatus.NEEDS_REVIEW)),
         }
 
-    def cost_cents(self) -> int:
-        return sum(row["cost_cents"] or 0 for row in self.rows.values())
-
     # --- changes
 
     def _refuse_if_over(self) -> None:
@@ -168,6 +175,8 @@ class ModelJob:
                 "row_checksum": item.get("row_checksum")
                 or hashlib.sha256(text.encode()).hexdigest(),
                 "attempts": 0,
+                "earlier_attempts": 0,
+                "idempotency_key": "",
             }
             self._set(new[number], RowStatus.PENDING)
         self.rows.update(new)
@@ -189,21 +198,84 @@ class ModelJob:
                 )
             )
         )
+        row.update(version=None, unknown=False)
         row.update(fields)
         row["status"] = target
+        if target is RowStatus.COMPLETED:
+            self.spent_cents += fields.get("cost_cents") or 0
         row["attempts"] += target is RowStatus.PROCESSING
 
-    def change_row(self, number: int, target: RowStatus, fields: dict[str, Any]) -> None:
+    def change_row(self, who: int, number: int, verb: str, fields: dict[str, Any]) -> None:
+        if verb in ("retry", "redo"):
+            self._hold_run_if_over(who)
+        if number not in self.rows:
+            raise Missing
+        row, target = self.rows[number], TARGETS[verb]
+        allowed = VALID_ROW_TRANSITIONS[row["status"]]
+        if target not in allowed and not (verb == "redo" and row["status"] is RowStatus.COMPLETED):
+            raise Refused(row["status"], target, allowed)
+        if verb == "redo" and row["status"] is RowStatus.PROCESSING:
+            allowed = tuple(status for status in allowed if status is not RowStatus.PENDING)
+            raise Refused(row["status"], target, allowed)
+        if verb in ("retry", "redo"):
+            self._reopen_if_over()
+        elif target not in OUTCOMES:
+            self._refuse_if_over()
+        new_key = fields.pop("new_key", False)
+        if row["status"] is RowStatus.PROCESSING and target in OUTCOMES and self.version[0] == who:
+            fields["version"] = self.version[1]
+        self._set(row, target, **fields)
+        if verb in ("retry", "redo"):
+            row["earlier_attempts"] = row["attempts"]
+        if new_key:
+            self._renew_key(number)
+        self.left_behind.discard(number)
+        self._touch(number)
+        if target in OUTCOMES and self.status is JobStatus.FAILED:
+            open_rows = {row["status"] for row in self.rows.values()} - {
+                RowStatus.COMPLETED,
+                RowStatus.SKIPPED,
+            }
+            self.status = JobStatus.FAILED if open_rows else JobStatus.COMPLETED
+
+    def _hold_run_if_over(self, who: int) -> None:
+        if self.is_over and not self.in_batch:
+            self.look(who)
+        if self.is_over and self.holder is not None and not self.is_by_hand:
+            raise Busy
+
+    def _reopen_if_over(self) -> None:
+        if self.status is JobStatus.CANCELLED:
+            self._refuse_if_over()
+        if self.is_over:
+            self.reopen()
+
+    def reopen(self) -> None:
+        if not self.is_over:
+            raise Refused(self.status, JobStatus.PENDING, VALID_TRANSITIONS[self.status])
+        self.status = JobStatus.PENDING
+        self.error = (None, None)
+        self.passes += 1
+        self._touch()
+
+    def reopen_job(self, who: int) -> None:
+        self._hold_run_if_over(who)
+        self.reopen()
+
+    def _renew_key(self, number: int) -> None:
+        first, count = self.keys[number]
+        self.keys[number] = (first, count + 1)
+        self.rows[number]["idempotency_key"] = f"{first}#{count + 1}"
+
+    def update_row_data(self, number: int, data: dict[str, Any], *, new_key: bool) -> None:
         if number not in self.rows:
             raise Missing
         row = self.rows[number]
-        allowed = VALID_ROW_TRANSITIONS[row["status"]]
-        if target not in allowed:
-            raise Refused(row["status"], target, allowed)
-        if target not in OUTCOMES:
-            self._refuse_if_over()
-        self._set(row, target, **fields)
-        self.left_behind.discard(number)
+        if row["status"] in (RowStatus.PROCESSING, RowStatus.COMPLETED):
+            raise Refused(row["status"], row["status"], ())
+        row["data"] = data
+        if new_key:
+            self._renew_key(number)
         self._touch(number)
 
     def _move_all(
@@ -211,14 +283,22 @@ class ModelJob:
     ) -> list[int]:
         numbers = [number for number in self.numbers(source) if number not in but]
         for number in numbers:
-            self._set(self.rows[number], target)
+            self._set(self.rows[number], target, unknown=target is RowStatus.FAILED)
         if numbers:
             self._touch(*numbers)
         return numbers
 
-    def retry_failed_rows(self) -> int:
-        self._refuse_if_over()
-        return len(self._move_all(RowStatus.FAILED, RowStatus.PENDING))
+    def retry_failed_rows(self, who: int) -> int:
+        self._hold_run_if_over(who)
+        failed = self.numbers(RowStatus.FAILED)
+        unknown = [number for number in failed if self.rows[number]["unknown"]]
+        if len(unknown) == len(failed):
+            return 0
+        self._reopen_if_over()
+        moved = self._move_all(RowStatus.FAILED, RowStatus.PENDING, unknown)
+        for number in moved:
+            self.rows[number]["earlier_attempts"] = self.rows[number]["attempts"]
+        return len(moved)
 
     def _move(self, target: JobStatus) -> None:
         allowed = VALID_TRANSITIONS[self.status]
@@ -238,12 +318,16 @@ class ModelJob:
         elif self.in_batch:
             self.moved_in_batch = True
         elif self.holder == who:
-            self.holder = None
+            self.let_go()
+
+    def let_go(self) -> None:
+        self.holder = None
+        self.version = (0, None)
 
     def end_batch(self, who: int) -> None:
         """The run lock follows the commit: what happened to the job within is past then."""
         if self.moved_in_batch and self.holder == who and self.status is not JobStatus.RUNNING:
-            self.holder = None
+            self.let_go()
         self.in_batch = self.moved_in_batch = False
 
     def _take_over(self, who: int) -> None:
@@ -255,7 +339,7 @@ class ModelJob:
     def look(self, who: int) -> None:
         """Whoever holds the lock of a job that has ended, with nothing in flight, lets go of it."""
         if self.holder == who and self.is_over and not self.numbers(RowStatus.PROCESSING):
-            self.holder = None
+            self.let_go()
 
     def _settle(self, policy: str, but: Collection[int] = ()) -> int:
         target = {
@@ -267,7 +351,11 @@ class ModelJob:
         self.settled = numbers
         return len(numbers)
 
-    def start_job(self, who: int, policy: str) -> None:
+    def start_job(self, who: int, policy: str, version: str | None) -> None:
+        self._start(who, policy)
+        self.version = (who, version)
+
+    def _start(self, who: int, policy: str) -> None:
         if self.holder is not None and self.is_by_hand:
             begun_since = set(self.numbers(RowStatus.PROCESSING)) - self.left_behind
             if self.status is not JobStatus.RUNNING:
@@ -355,6 +443,10 @@ row_targets: st.SearchStrategy[tuple[str, dict[str, Any]]] = st.one_of(
     ),
     st.tuples(st.just("skip"), st.fixed_dictionaries({}, optional={"reason": texts})),
     st.tuples(st.just("retry"), st.just({})),
+    st.tuples(
+        st.just("redo"),
+        st.fixed_dictionaries({}, optional={"reason": texts, "new_key": st.booleans()}),
+    ),
 )
 TARGETS = {
     "start": RowStatus.PROCESSING,
@@ -362,6 +454,7 @@ TARGETS = {
     "fail": RowStatus.FAILED,
     "skip": RowStatus.SKIPPED,
     "retry": RowStatus.PENDING,
+    "redo": RowStatus.PENDING,
 }
 row_picks = st.integers(0, 50)
 count_sets = st.dictionaries(
@@ -372,12 +465,20 @@ policies = st.sampled_from(["review", "retry", "fail"])
 
 create_ops = st.tuples(st.just("create_rows"), new_row_items)
 row_ops = st.tuples(st.just("change_row"), row_picks, row_targets)
+data_ops = st.tuples(
+    st.just("update_row_data"),
+    row_picks,
+    st.dictionaries(texts, values, max_size=2),
+    st.booleans(),
+)
 quiet_ops = st.one_of(
     create_ops,
     row_ops,
     row_ops,
     row_ops,
+    data_ops,
     st.tuples(st.just("retry_failed_rows")),
+    st.tuples(st.just("reopen_job")),
     st.tuples(st.just("update_counts"), count_sets),
     st.tuples(st.just("set_error"), texts, texts),
     st.tuples(st.just("log"), texts, st.sampled_from(LOG_LEVELS)),
@@ -432,6 +533,12 @@ class JournalMachine(RuleBasedStateMachine):
                     lambda: [row.row_number for row in service.create_rows(job_id, args[0])],
                 )
                 assert rows is None or rows[0] == rows[1]
+                for number in [] if rows is None else rows[0]:  # only the service knows its nonce
+                    row = service.get_row(f"{job_id}:{number}")
+                    assert row is not None
+                    key = model.rows[number]["idempotency_key"] = row.idempotency_key
+                    assert re.fullmatch(rf"{job_id}:{number}\.[0-9a-f]{{8}}", key)
+                    model.keys[number] = (key, 1)
             case "change_row":
                 self.change_one_row(service, job_id, *args)
             case "update_status":
@@ -450,20 +557,28 @@ class JournalMachine(RuleBasedStateMachine):
                 service.log(job_id, *args)
             case "retry_failed_rows":
                 moved = self.both(
-                    model.retry_failed_rows, lambda: service.retry_failed_rows(job_id)
+                    lambda: model.retry_failed_rows(who), lambda: service.retry_failed_rows(job_id)
                 )
                 assert moved is None or moved[0] == moved[1]
+            case "reopen_job":
+                self.both(lambda: model.reopen_job(who), lambda: service.reopen_job(job_id))
+            case "update_row_data":
+                pick, data, new_key = args
+                number = model.pick(pick)
+                self.both(
+                    lambda: model.update_row_data(number, data, new_key=new_key),
+                    lambda: service.update_row_data(f"{job_id}:{number}", data, new_key=new_key),
+                )
 
     def change_one_row(
         self, service: JobService, job_id: str, pick: int, move: tuple[str, dict[str, Any]]
     ) -> None:
-        model = self.models[job_id]
-        numbers = sorted(model.rows)
-        number = numbers[pick % len(numbers)] if numbers and pick != 50 else 2**50
+        model, who = self.models[job_id], self.services.index(service)
+        number = model.pick(pick)
         verb, fields = move
         method = getattr(service, f"{verb}_row")
         rows = self.both(
-            lambda: model.change_row(number, TARGETS[verb], fields),
+            lambda: model.change_row(who, number, verb, dict(fields)),
             lambda: method(f"{job_id}:{number}", **fields),
         )
         if rows is not None:
@@ -525,6 +640,7 @@ class JournalMachine(RuleBasedStateMachine):
                 "mode": "auto",
                 "metadata": metadata,
                 "retry_of": None,
+                "key": None,
             }
         )
 
@@ -549,13 +665,13 @@ class JournalMachine(RuleBasedStateMachine):
     def update_status(self, who: int, pick: int, op: tuple[Any, ...]) -> None:
         self.do(who, self.pick(pick), op)
 
-    @rule(who=whos, pick=job_picks, policy=policies)
-    def start_job(self, who: int, pick: int, policy: Any) -> None:
+    @rule(who=whos, pick=job_picks, policy=policies, version=st.sampled_from([None, "v1", "v2"]))
+    def start_job(self, who: int, pick: int, policy: Any, version: str | None) -> None:
         job_id = self.pick(pick)
         service, model = self.services[who], self.models[job_id]
         self.both(
-            lambda: model.start_job(who, policy),
-            lambda: service.start_job(job_id, on_interrupted=policy),
+            lambda: model.start_job(who, policy, version),
+            lambda: service.start_job(job_id, on_interrupted=policy, version=version),
         )
         self.take_over_settled(service, job_id)
 
@@ -618,47 +734,13 @@ class JournalMachine(RuleBasedStateMachine):
                 view[0]
         self.models[job_id] = before
 
-    @precondition(lambda self: len(self.models) < MAX_JOBS)
-    @rule(who=whos, pick=job_picks, policy=st.sampled_from(["review", "retry", "fail"]))
-    def retry_job(self, who: int, pick: int, policy: Literal["review", "retry", "fail"]) -> None:
-        job_id = self.pick(pick)
-        service, old = self.services[who], self.models[job_id]
-        to_do = len(old.numbers(RowStatus.PENDING)) + len(old.numbers(RowStatus.FAILED))
-        if policy != "review":
-            to_do += len(old.numbers(RowStatus.PROCESSING))
-            to_do += len(old.numbers(RowStatus.NEEDS_REVIEW))
-        is_retried = any(model.header["retry_of"] == job_id for model in self.models.values())
-        if not old.is_over or not to_do or is_retried:
-            refusal = refusal_of(lambda: service.retry_job(job_id))
-            assert refusal == (old.status, "pending", list(VALID_TRANSITIONS[old.status]))
-            return
-        if old.holder is not None and old.numbers(RowStatus.PROCESSING):
-            with pytest.raises(JobBusyError):
-                service.retry_job(job_id, policy)
-            return
-        job = service.retry_job(job_id, policy)
-        host = journal.system.host_name()
-        old.log(f"its unfinished rows go on as {job.id} on {host}", "INFO")
-        new = self.models[job.id] = ModelJob({**old.header, "id": job.id, "retry_of": job_id})
-        for number in old.numbers():
-            row = old.rows[number]
-            if row["status"] in (RowStatus.COMPLETED, RowStatus.SKIPPED):
-                continue
-            new.create_rows([{**row, "row_number": number}])
-            is_unknown = row["status"] in (RowStatus.PROCESSING, RowStatus.NEEDS_REVIEW)
-            if is_unknown and policy != "retry":
-                status = RowStatus.NEEDS_REVIEW if policy == "review" else RowStatus.FAILED
-                new.rows[number]["status"] = status
-                new.settled.append(number)
-        self.take_over_settled(service, job.id)
-
     @rule(who=whos)
     def reopen(self, who: int) -> None:
         self.services[who].close()
         self.services[who] = self.open()
         for model in self.models.values():
             if model.holder == who:
-                model.holder = None
+                model.let_go()
 
     @rule(who=whos, pick=job_picks, status=st.none() | st.sampled_from(RowStatus))
     def take_a_view(self, who: int, pick: int, status: RowStatus | None) -> None:
@@ -721,8 +803,9 @@ def check(service: JobService, job_id: str, model: ModelJob, *, sees_locks: bool
         **model.header,
         **model.counts(),
         **model.status_counts(),
+        "passes": model.passes,
         "status": model.status,
-        "total_cost_cents": model.cost_cents(),
+        "total_cost_cents": model.spent_cents,
         "error_code": model.error[0],
         "error_message": model.error[1],
         "repaired": False,
@@ -740,7 +823,7 @@ def check(service: JobService, job_id: str, model: ModelJob, *, sees_locks: bool
     assert service.get_job_summary(job_id) == {
         **model.counts(),
         **model.status_counts(),
-        "total_cost_cents": model.cost_cents(),
+        "total_cost_cents": model.spent_cents,
         "status": model.status.value,
         "created_at": as_text(job.created_at),
         "started_at": as_text(job.started_at),

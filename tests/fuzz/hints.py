@@ -29,7 +29,14 @@ import journal.reader
 import journal.system
 from journal import JobRow, JobService, JournalError
 
-TYPES = {"statuses": "B", "attempts": "I", "row_at": "Q", "status_at": "Q", "numbers": "Q"}
+TYPES = {
+    "statuses": "B",
+    "attempts": "I",
+    "row_at": "Q",
+    "status_at": "Q",
+    "numbers": "Q",
+    "earlier": "I",
+}
 SEAL_BYTES = 18
 ODD: list[Any] = [
     *(-1, 0, 1, 5, 2**31, 2**32 - 1, 2**63 - 1, 2**63, 2**64 - 1, 10**12, 10**30, 0.5, None, True),
@@ -166,6 +173,8 @@ def _lie_in_columns(rng: random.Random, header: dict[str, Any], data: bytes) -> 
         return data
     begin, name = 0, rng.choice(list(TYPES))
     for each, kind in TYPES.items():
+        if each not in blocks:
+            continue
         column = array(kind, bytes(0))
         size = rows * column.itemsize
         if each == name and isinstance(blocks.get(name), list) and begin + size <= len(data):
