@@ -163,14 +163,15 @@ def change_row(log: Log, job_id: str, record: RowStatusRecord) -> JobRow:
     columns = index.columns
     code = CODES[record.status]
     old = columns.statuses[position]
-    if not (old in _REDONE if record.reset == "redo" else code in _ALLOWED_CODES[old]):
+    reset = record.reset
+    if not (code in _ALLOWED_CODES[old] if reset != "redo" else old in _REDONE):
         _refuse_row(job_id, number, old, code)
-    if old != PROCESSING:
+    if old != PROCESSING and record.version is not None:
         record.version = None  # no run's attempt has ended so
     # Read before anything changes: a row that can't be read must not be half changed.
     offset = columns.row_at[position]
     row = read_row(log.file, log.read_line(offset), offset, number)
-    if record.reset is not None and row.checksum == LOST_CHECKSUM:
+    if reset is not None and row.checksum == LOST_CHECKSUM:
         raise InvalidStateTransition(
             STATUSES[old],
             RowStatus.PENDING,
@@ -178,19 +179,22 @@ def change_row(log: Log, job_id: str, record: RowStatusRecord) -> JobRow:
             f"row {job_id}:{number}",
             "its data was lost to damage: update_row_data() gives it data again",
         )
-    status = _state_status(index)
-    if status in TERMINAL_STATUSES and code in _STARTING_CODES:
-        if record.reset is None or status is JobStatus.CANCELLED:
+    state = index.state
+    assert state is not None
+    status = state.status
+    if code in _STARTING_CODES and status in TERMINAL_STATUSES:
+        if reset is None or status is JobStatus.CANCELLED:
             _refuse_start(job_id, f"row {number}", status, code)
         reopen(log, None)
     record.at = log.now()
     attempts = index.set_row(
-        position, code, log.append(record), record.cost_cents, reset=record.reset is not None
+        position, code, log.append(record), record.cost_cents, reset=reset is not None
     )
     if status is JobStatus.FAILED and code not in _STARTING_CODES:
         _complete_if_settled(log)
-    earlier = index.columns.earlier_attempts(position)
-    return row_from_records(job_id, row, record, attempts, earlier, index.keyed)
+    earlier = index.columns.earlier
+    before = 0 if earlier is None else earlier[position]
+    return row_from_records(job_id, row, record, attempts, before, index.keyed)
 
 
 def _complete_if_settled(log: Log) -> None:

@@ -110,15 +110,15 @@ def decode_record(line: bytes) -> Record:
         record: Record = decode_sane(line)
     except DECODE_ERRORS as error:
         raise _why_undecodable(line, error) from None
-    origin = record.origin if isinstance(record, (RowStatusRecord, RowDataRecord)) else None
-    created_at = record.created_at if isinstance(record, RowDataRecord) else record.at
     # What msgspec makes of "Z" is one object.
-    if (
-        record.at.tzinfo is not UTC
-        or created_at.tzinfo is not UTC
-        or (origin is not None and origin.at.tzinfo is not UTC)
-    ):
+    if record.at.tzinfo is not UTC:
         raise UndecodableError(_NOT_UTC)
+    # By type and not by isinstance: this is asked of every row that is read.
+    if type(record) is RowStatusRecord or type(record) is RowDataRecord:
+        if record.origin is not None and record.origin.at.tzinfo is not UTC:
+            raise UndecodableError(_NOT_UTC)
+        if type(record) is RowDataRecord and record.created_at.tzinfo is not UTC:
+            raise UndecodableError(_NOT_UTC)
     if not line.isascii():  # decoding has passed over members that aren't known
         _check_utf8(line)
     if isinstance(record, JobRecord) and record.format != FORMAT:

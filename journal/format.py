@@ -77,10 +77,6 @@ class RowRecord(
     nonce: str | None = None
     at: Moment
 
-    @property
-    def created_at(self) -> datetime:
-        return self.at
-
 
 class RowDataRecord(
     msgspec.Struct, tag_field="type", tag="row_data", kw_only=True, frozen=True, omit_defaults=True

@@ -100,11 +100,16 @@ def _state_after_log(state: JobState, record: LogRecord) -> JobState:
     return state
 
 
+def _keyed(header: JobRecord) -> JobRecord | None:
+    return header if header.key is not None or header.idempotency_key is not None else None
+
+
 class Index:
     """See the module. Not thread-safe: its log holds a mutex around each use."""
 
     def __init__(self, columns: Columns | None = None) -> None:
         self.state: JobState | None = None
+        self.keyed: JobRecord | None = None  # the job's, if it names a column for idempotency keys
         self.last_at = UNSET_TIME
         self.columns = Columns() if columns is None else columns
         self.tallies = [0] * len(STATUSES)
@@ -129,6 +134,7 @@ class Index:
     ) -> None:
         """Take over what an index was as of some commit. ``columns`` may have a lease."""
         self.state, self.last_at, self.columns = state, last_at, columns
+        self.keyed = _keyed(state.header)
         self.tallies, self.cost_cents = list(tallies), cost_cents
         self.highest_number = highest_number
         if columns.lease is not None:
@@ -140,13 +146,6 @@ class Index:
     @property
     def row_count(self) -> int:
         return len(self.columns.statuses)
-
-    @property
-    def keyed(self) -> JobRecord | None:
-        """The job's record if it names a column that rows have their idempotency keys of."""
-        header = None if self.state is None else self.state.header
-        is_keyed = header is not None and (header.key or header.idempotency_key) is not None
-        return header if is_keyed else None
 
     def position_of(self, number: int) -> int | None:
         """Where the row of this number stands in the columns; None if there is none."""
@@ -313,6 +312,7 @@ class Index:
             if self.state is not None or self.row_count:
                 raise UndecodableError("a job record that is not on line 1")
             self.state = JobState(record)
+            self.keyed = _keyed(record)
             return
         if self.state is None:
             raise UndecodableError("no job record on line 1")

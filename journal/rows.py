@@ -89,10 +89,12 @@ def row_from_records(
     keyed: JobRecord | None,
 ) -> JobRow:
     """What the two records of a row say together; ``keyed``: see :func:`idempotency_key`."""
-    number, created_at = row.row, row.created_at
+    number, created_at = row.row, row.at
     row_id = key = f"{job_id}:{number}"
     if keyed is not None or row.key is not None or row.nonce is not None:
         key = idempotency_key(row_id, row, keyed)
+        if isinstance(row, RowDataRecord):  # which has a key
+            created_at = row.created_at
     if latest is None:
         return JobRow(
             row_id,
@@ -105,7 +107,7 @@ def row_from_records(
             idempotency_key=key,
         )
     status = _STATUS_OF[latest.status]
-    updated_at = latest.at
+    updated_at, origin = latest.at, latest.origin
     # By position: naming them takes half as long again, for every row read.
     return JobRow(
         row_id,
@@ -124,7 +126,7 @@ def row_from_records(
         latest.error_code,
         latest.error_message,
         latest.reason,
-        latest.happened_at if status in _PROCESSED else None,
+        (updated_at if origin is None else origin.at) if status in _PROCESSED else None,
         key,
         earlier_attempts,
         latest.version,

@@ -529,6 +529,19 @@ def test_a_job_of_which_an_older_version_made_two_is_read_and_takes_neither_reop
         assert service.skip_row(f"{JOB}:1").status is RowStatus.SKIPPED
 
 
+def test_a_retry_job_of_an_older_version_goes_on_and_takes_no_more_rows(tmp_path: Path) -> None:
+    head = b'{"type":"job","format":1,"id":"ship","name":"Ship","retry_of":"before",' + AT
+    first = b'{"type":"row","row":1,"checksum":"c","data":{},' + AT
+    place_journal(tmp_path, JOB, seal_commits([[head, first]]))
+    with JobService(tmp_path, sync="none") as service:
+        service.start_job(JOB)
+        service.start_row(f"{JOB}:1")
+        with pytest.raises(InvalidStateTransition, match="an older version has made a retry job"):
+            service.create_rows(JOB, [{}])
+        service.complete_row(f"{JOB}:1")
+        assert service.update_status(JOB, "completed").retry_of == "before"
+
+
 # --- the whole story
 
 

@@ -346,7 +346,7 @@ SEALS = [
     Patch(
         "a row whose data is lost needs a review",
         "salvage",
-        "            moved = review_open_rows(log, self.stand_ins, REPAIRED, message)",
+        "            moved = review_open_rows(log, sorted(self.stand_ins), REPAIRED, message)",
         "            moved = 0",
         REPAIR,
     ),
@@ -767,8 +767,8 @@ BOUNDS = [
     Patch(
         "a read of a row checks that the record is the row's",
         "rows",
-        "    if not isinstance(record, RowRecord) or record.row != number:\n",
-        "    if not isinstance(record, RowRecord):\n",
+        "    if not isinstance(record, (RowRecord, RowDataRecord)) or record.row != number:\n",
+        "    if not isinstance(record, (RowRecord, RowDataRecord)):\n",
         DAMAGE,
     ),
     Patch(

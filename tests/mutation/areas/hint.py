@@ -45,7 +45,7 @@ PATCHES = [
     Patch(
         "a hint of another version is none",
         "hint",
-        "    hint: Literal[3]  #",
+        "    hint: Literal[4]  #",
         "    hint: int  #",
         "tests/test_guards_writers.py",
     ),

@@ -329,8 +329,8 @@ PATCHES = [
     Patch(
         "who holds a job that has ended lets go when it looks",
         "service",
-        "                self._store.runs.release_if_over(log)\n",
-        "                pass\n",
+        " and self._store.runs.release_if_over(log):\n",
+        " and False:\n",
         SERVICE,
     ),
     Patch(
