@@ -21,7 +21,7 @@ from journal.jobs import job_of
 from journal.log import Log
 from journal.model import TERMINAL_STATUSES, Job, JobRow, JobStatus, RowStatus
 from journal.plan import IN_PYTHON, HowTo, numbers_option, numbers_text
-from journal.rows import key_text
+from journal.rows import own_key_text
 from journal.service import JobService
 from journal.values import checksum_of, encode_value
 
@@ -84,7 +84,7 @@ def _items(rows: Iterable[Data], idempotency_key: Key | None) -> Iterator[Item]:
         if keys is not None:
             text = keys.take(data, f"input row {place}")
             if callable(idempotency_key):
-                own_key = key_text(msgspec.json.decode(text))
+                own_key = own_key_text(msgspec.json.decode(text))
         yield Item(place, data, own_key)
 
 

@@ -216,13 +216,18 @@ class _Merge:
         index = self._log.index
         position = index.position_of(number)
         assert position is not None
+        if isinstance(row, RowDataRecord):
+            keys, made_at, origin = row.keys, row.created_at, row.origin
+        else:
+            keys, made_at, origin = 1, row.at, None
         record = RowDataRecord(
             row=number,
             checksum=row.checksum,
             data=row.data,
             key=key_of(row, self._plan.theirs.header),
-            created_at=row.created_at,
-            origin=getattr(row, "origin", None) or Origin(id=id_, at=row.at),
+            keys=keys,
+            created_at=made_at,
+            origin=origin or Origin(id=id_, at=row.at),
             at=self._log.now(),
         )
         index.set_row_data(position, self._log.append(record))
