@@ -210,7 +210,11 @@ class Run:
         self._may_be_ours = not service.keeps_run(job_id)
         try:
             start_run(
-                *(service, job_id, self._on_interrupted, self._resume_command, self._version),
+                service,
+                job_id,
+                self._on_interrupted,
+                self._resume_command,
+                self._version,
                 self._say,
             )
         except JournalError:

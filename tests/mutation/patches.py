@@ -436,8 +436,8 @@ SEALS += [
     Patch(
         "rows that a repair has lost are not added again",
         "match",
-        "            if job.repaired:\n",
-        "            if False:\n",
+        "        if self._job.repaired:\n",
+        "        if False:\n",
         REPAIR,
     ),
     Patch(

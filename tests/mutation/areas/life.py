@@ -7,6 +7,7 @@ from patch import Patch
 PASSES = "tests/test_passes.py tests/test_model_based.py"
 KEYS = "tests/test_keys.py"
 HINT = "tests/test_hint.py"
+RUNS = "tests/test_stories.py tests/test_open_job.py tests/test_runs.py"
 MENDED = "tests/test_repair_passes.py tests/test_corpus.py"
 
 PATCHES = [
@@ -104,7 +105,7 @@ PATCHES = [
     Patch(
         "the value that a row is known by stays",
         "changes",
-        "        if data.get(column) != row.data.get(column):\n",
+        "        if column and not is_lost and data.get(column) != row.data.get(column):\n",
         "        if False:\n",
         KEYS,
     ),
@@ -205,5 +206,61 @@ PATCHES = [
         '                    self._add(Action("lost", line.number, 0, [record.row], message))\n',
         "",
         MENDED,
+    ),
+    Patch(
+        "a run is braked",
+        "limits",
+        "        return self.is_undecided and self._count >= _MOST_ALIKE\n",
+        "        return False\n",
+        RUNS,
+    ),
+    Patch(
+        "the brake counts one error alone",
+        "limits",
+        "not self._count or outcome.error_code == self._code\n",
+        "True\n",
+        RUNS,
+    ),
+    Patch(
+        "rows that were tried before don't count for the brake",
+        "limits",
+        "        elif row.attempts == 1:\n",
+        "        else:\n",
+        RUNS,
+    ),
+    Patch(
+        "nothing is handed out ahead while all may fail alike",
+        "run",
+        "(self._brake.is_undecided and not self._queue.is_past_fresh)",
+        "False",
+        RUNS,
+    ),
+    Patch(
+        "a changed row that may have taken effect is refused",
+        "match",
+        "        if doubtful:\n",
+        "        if False:\n",
+        RUNS,
+    ),
+    Patch(
+        "a completed row is left alone if its data changes",
+        "match",
+        "            if row.status is RowStatus.COMPLETED:\n                self",
+        "            if False:\n                self",
+        RUNS,
+    ),
+    Patch(
+        "new rows reopen no cancelled job",
+        "match",
+        "        if job.status is JobStatus.CANCELLED:\n            again",
+        "        if False:\n            again",
+        RUNS,
+    ),
+    Patch(
+        "pending rows of a job that has ended are taken up",
+        "plan",
+        "    if job.status in TERMINAL_STATUSES and job.pending_count:\n",
+        "    if False:\n",
+        RUNS,
     ),
 ]
