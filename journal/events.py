@@ -235,7 +235,9 @@ def event_of(record: Record) -> Event:
     elif isinstance(record, JobReopenedRecord):
         kind, text = "reopened", reopened_text(record)
     elif isinstance(record, RowDataRecord):
-        kind, row_number, text = "changed", record.row, f"idempotency key {record.key}"
+        kind, row_number, text = "changed", record.row, "its data"
+        if record.keys > 1:
+            text += f"; idempotency key {record.key}"
         if record.origin is not None:
             text += f", on another copy, at {time_text(record.origin.at)}"
     elif isinstance(record, JobErrorRecord):

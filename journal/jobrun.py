@@ -34,6 +34,7 @@ from journal.plan import (
     nothing_to_do,
     planned_rows,
     take_up,
+    what_is_left,
 )
 from journal.rowqueue import Tell
 from journal.run import Run, RunReport
@@ -320,7 +321,12 @@ class JobRun:
                 return self._report_idle(say, retry_failed=retry_failed)
             unless_it_works.pop_all()
         report = run.work(handle_signals=handle_signals)
-        if report.job.status not in TERMINAL_STATUSES:
+        in_shell = bool(self._how_to.command)
+        if report.job.status in TERMINAL_STATUSES:
+            left = "" if in_shell else what_is_left(self.service, report.job, self._how_to)
+            if left:
+                say(left)
+        elif in_shell or not run.is_braked:  # who is braked was told what to change
             again = self._how_to.again if run.is_braked else ""
             say(f"to go on: {again or self._resume_command or 'run this program again'}")
         return report

@@ -33,7 +33,7 @@ class HowTo(NamedTuple):
         return f"`{self.command} {shlex.join(words)}`" if self.command else f"`{python}`"
 
     def reopen(self, job_id: str) -> str:
-        return self.say(f'reopen_job("{job_id}")', "reopen", job_id)
+        return self.say(f'job.service.reopen_job("{job_id}")', "reopen", job_id)
 
     @property
     def retry_failed(self) -> str:
@@ -45,11 +45,11 @@ class HowTo(NamedTuple):
 
     def retry_named(self, job_id: str, numbers: list[int]) -> str:
         """For rows that only a person can know to have had no effect."""
-        row = f'retry_row("{job_id}:{numbers[0]}")'
+        row = f'job.service.retry_row("{job_id}:{numbers[0]}")'
         return self.say(row, "retry", job_id, "--row", numbers_option(numbers))
 
     def redo(self, job_id: str, numbers: list[int]) -> str:
-        row = f'redo_row("{job_id}:{numbers[0]}")'
+        row = f'job.service.redo_row("{job_id}:{numbers[0]}")'
         return self.say(row, "redo", job_id, "--row", numbers_option(numbers))
 
 
@@ -112,6 +112,17 @@ def nothing_to_do(service: JobService, job: Job, how_to: HowTo, *, retry_failed:
             f"{job.id}: cancelled{left}, nothing is run: first {how_to.reopen(job.id)}, then again"
         )
     said = [f"{job.id}: {job.status} already, and nothing is new: nothing to do"]
+    return "; ".join(said + _left(service, job, how_to, retry_failed=retry_failed))
+
+
+def what_is_left(service: JobService, job: Job, how_to: HowTo) -> str:
+    """What a run leaves to a person that has ended with rows that aren't done; "" if there are none."""
+    left = _left(service, job, how_to, retry_failed=False)
+    return "; ".join([f"{job.id}: {job.status}", *left]) if left else ""
+
+
+def _left(service: JobService, job: Job, how_to: HowTo, *, retry_failed: bool) -> list[str]:
+    said = []
     if job.failed_rows and not retry_failed:
         failed = counted(job.failed_rows, "row|rows")
         said.append(f"{failed} failed: {how_to.retry_failed} tries them again")
@@ -124,16 +135,16 @@ def nothing_to_do(service: JobService, job: Job, how_to: HowTo, *, retry_failed:
     if job.needs_review_count:
         look = how_to.say('job.rows("needs_review")', "rows", job.id, "--status", "needs_review")
         said.append(f"{counted(job.needs_review_count, 'row|rows needs|need')} a review: {look}")
-    return "; ".join(said)
+    return said
 
 
 def left_alone(job_id: str, numbers: list[int], how_to: HowTo) -> str:
     """What is said of rows whose data has changed in the input after they were completed."""
     return (
-        f"{job_id}: {counted(len(numbers), 'row|rows has|have')} changed in the input and "
-        f"{counted(len(numbers), 'is|are').split()[1]} completed, so left alone "
-        f"(row {numbers_text(numbers)}); {how_to.redo(job_id, numbers)} does them again"
-    )
+        f"{job_id}: {counted(len(numbers), 'completed row|rows has|have')} changed in the input, and "
+        f"stays|stay as done (row {numbers_text(numbers)}); to do it again with the new data: "
+        f"{how_to.redo(job_id, numbers)}, then another start"
+    ).replace("stays|stay", "stays" if len(numbers) == 1 else "stay")
 
 
 class Planned(NamedTuple):

@@ -269,6 +269,9 @@ class Run:
     def _leave(self) -> Job:
         if self._is_lost:  # what becomes of the job is for others to say
             return self._job()
+        if self._reason is not None:
+            with suppress(JournalError):
+                self._service.log(self._job_id, f"the run ends early: {self._reason}", "WARNING")
         try:
             return end_job(self._service, self._job_id)
         except JournalError as error:

@@ -416,6 +416,8 @@ def test_redo_chooses_rows_by_number_code_data_and_version(cli: Cli) -> None:
     with JobService(cli.root) as service:
         service.create_rows("j", [{"data": {"zip": zip_}} for zip_ in ("1", "1", "2")])
         service.start_job("j", version="v1")
+        for number in (6, 7, 8):
+            service.start_row(f"j:{number}")
         service.complete_row("j:6")
         service.skip_row("j:7")
         service.complete_row("j:8")

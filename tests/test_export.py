@@ -265,12 +265,13 @@ def test_a_row_is_exported_with_its_key_its_version_and_the_attempts_before_it_w
         service.retry_row("two:1")
         service.start_row("two:1")
         service.complete_row("two:1")
+        service.start_row("two:2")
         service.fail_row("two:2", "lost", "m", unknown=True)
     names = ("attempts", "earlier_attempts", "version", "unknown", "idempotency_key")
     lines = exported(tmp_path, "jsonl", jobs="two").splitlines()
     assert [tuple(json.loads(line)[name] for name in names) for line in lines] == [
         (2, 1, "v1", False, "two:order=A-1"),
-        (0, 0, "v1", True, "two:order=A-2"),
+        (1, 0, "v1", True, "two:order=A-2"),
     ]
     hidden = json.loads(exported(tmp_path, "jsonl", jobs="two", redact=["order"]).splitlines()[0])
     assert hidden["idempotency_key"] == REDACTED

@@ -120,10 +120,10 @@ def test_passes_and_what_people_put_back_are_told_in_words(root: Path, run: Run)
         ("reopened", None, "pass 2: the carrier is back"),
         ("retried", 5, ""),
         ("redone", 1, "wrong label"),
-        ("changed", 1, "idempotency key j:1#2"),
-        ("changed", 2, "idempotency key j:2"),
+        ("changed", 1, "its data; idempotency key j:1#2"),
+        ("changed", 2, "its data"),
     ]
-    assert events[-1].details == {"data": {"zip": "1"}, "key": "j:2"}
+    assert events[-1].details == {"data": {"zip": "1"}, "key": "j:2", "keys": 1}
     assert {event.level for event in events} == {"INFO"}
     assert "lost: no answer, whether it took effect is unknown" in run("log", "j", "--row", "5")[1]
     assert "redone" in run("log", "j", "--row", "1", "--level", "info")[1]

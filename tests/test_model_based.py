@@ -47,7 +47,10 @@ MAX_JOBS = 3
 MAX_ROWS = 40
 MAX_VIEWS = 6
 ROW_TIMES = ("created_at", "updated_at", "processed_at")
-JOB_TIMES = ("created_at", "updated_at", "started_at", "completed_at")
+JOB_TIMES = (
+    *("created_at", "updated_at", "started_at", "completed_at"),
+    *("pass_started_at", "reopened_at", "worked_s"),
+)
 OUTCOMES = (RowStatus.COMPLETED, RowStatus.FAILED, RowStatus.SKIPPED)
 
 
@@ -799,8 +802,10 @@ def check(service: JobService, job_id: str, model: ModelJob, *, sees_locks: bool
     assert job is not None
     fields = msgspec.structs.asdict(job)
     times = {name: fields.pop(name) for name in JOB_TIMES}
+    assert len(times["reopened_at"]) == model.passes - 1
     assert fields == {
         **model.header,
+        "idempotency_key": None,
         **model.counts(),
         **model.status_counts(),
         "passes": model.passes,

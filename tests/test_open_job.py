@@ -149,8 +149,12 @@ def test_changed_rows_that_are_not_done_get_their_new_data_under_their_old_numbe
         report = job.run(done, tell=said.append)
         assert (report.exit_code, report.started) == (0, 2)
         (alone,) = said
-        assert alone.startswith("enrich: 1 row has changed in the input and is completed, so left")
-        assert alone.endswith('(row 1); `redo_row("enrich:1")` does them again')
+        assert alone.startswith(
+            "enrich: 1 completed row has changed in the input, and stays as done (row 1)"
+        )
+        assert alone.endswith(
+            'with the new data: `job.service.redo_row("enrich:1")`, then another start'
+        )
         assert [row.idempotency_key for row in job.rows()][:3] == before
     unchanged = [*people("a"), *changed[1:]]
     with journal.open_job(path, unchanged, key="id") as job:
@@ -279,7 +283,7 @@ def test_a_cancelled_job_takes_nothing_before_it_is_reopened(path: Path, what: s
     assert (
         said
         == [
-            'enrich: cancelled with 2 rows pending, nothing is run: first `reopen_job("enrich")`, then again'
+            'enrich: cancelled with 2 rows pending, nothing is run: first `job.service.reopen_job("enrich")`, then again'
         ]
         * 2
     )
@@ -412,7 +416,8 @@ def test_a_start_that_does_nothing_says_why_and_what_takes_failed_rows_up(path: 
         assert list(job.attempts(tell=said.append)) == []
         assert job.run(done, retry_failed=True, tell=said.append).exit_code == 0
         job.run(done, retry_failed=True, tell=said.append)
-    idle, also_idle, all_done = said
+    failed, idle, also_idle, all_done = said
+    assert failed == "enrich: failed; 2 rows failed: `run(..., retry_failed=True)` tries them again"
     assert (
         idle
         == also_idle
@@ -431,7 +436,10 @@ def test_failed_rows_that_may_have_taken_effect_are_retried_only_by_name(path: P
         job.service.fail_row("enrich:1", "lost", "who knows", unknown=True)
         job.run(done)
         assert job.run(done, retry_failed=True, tell=said.append).started == 0
-        assert "1 row failed and may have taken effect (row 1): look, then `retry_row(" in said[0]
+        assert (
+            "1 row failed and may have taken effect (row 1): look, then `job.service.retry_row("
+            in said[0]
+        )
         job.service.retry_row("enrich:1")
         assert job.run(done).exit_code == 0
 

@@ -65,7 +65,9 @@ def test_rows_are_chosen_by_the_pass_of_their_last_status_and_by_version(
         service.update_status("ship", "failed")
         service.retry_row("ship:2")
         service.start_job("ship", version="v2")
+        service.start_row("ship:2")
         service.complete_row("ship:2")
+        service.start_row("ship:6")
         service.fail_row("ship:6", "E1", "m")
         service.update_status("ship", "failed")
         service.redo_row("ship:1")
@@ -112,7 +114,7 @@ def test_errors_of_attempts_count_those_that_were_repeated_and_of_rows_that_are_
         ("E1", "repeated", 3, "5-6"),
         ("E3", "needs_review", 1, "6"),
     ]
-    assert groups("--version", "v2") == [("E4", "failed", 1, "6")]
+    assert groups("--version", "v2") == []  # E4 is a person's word
     assert groups("--attempts", "--redact", "error_code")[0][0] == "[REDACTED]"
 
 

@@ -620,7 +620,7 @@ def test_a_dry_run_counts_what_a_start_would_do_in_a_job_that_has_ended_too(work
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["6\tnew in the input\techo A-6 6", "2\tchanged\techo A-2 y"]
     assert "j: new: 1 (row 6), changed: 1 (row 2), done: 4\n" in done.stderr
-    assert "1 row has changed in the input and is completed, so left alone (row 1)" in done.stderr
+    assert "1 completed row has changed in the input, and stays as done (row 1)" in done.stderr
     retry = journal(
         *run, "--on-changed", "ignore", "--retry-failed", "--dry-run", "--", "echo", "{zip}"
     )

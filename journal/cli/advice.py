@@ -66,11 +66,14 @@ def advice(
     doubtful: dict[str, Numbers],
     root: Path,
     command: Callable[..., str],
+    *,
+    is_merged: bool,
 ) -> list[tuple[str, str]]:
     """Pairs of a command (or "") and what it is for, in the order in which one would take them.
 
     ``root`` is the store, and ``command`` makes a command for it of its words. ``doubtful`` holds
-    the rows of the statuses processing and needs_review.
+    the rows of the statuses processing and needs_review. ``is_merged``: some of them need a review
+    because two copies worked on them, so no word is true of all.
     """
     found: list[tuple[str, str]] = []
     start = next_start(job, root)
@@ -88,7 +91,7 @@ def advice(
         found.append((command("rows", job.id, "--status", "failed"), "those rows"))
         found.append((command("retry", job.id), _retry(start, holder)))
     if job.needs_review_count:
-        found += _review(job, doubtful["needs_review"], command)
+        found += _review(job, doubtful["needs_review"], command, is_merged=is_merged)
     if state == "interrupted":
         in_flight = counted(job.processing_count, "row|rows in flight")
         policies = start.option("on_interrupted", "review", "retry", "fail")
@@ -118,9 +121,12 @@ def _retry(start: NextStart, holder: RunHolder | None) -> str:
     return f"failed rows are pending again; then {start.words}. Or both at once: with {option}"
 
 
-def _review(job: Job, numbers: Numbers, command: Callable[..., str]) -> list[tuple[str, str]]:
+def _review(
+    job: Job, numbers: Numbers, command: Callable[..., str], *, is_merged: bool
+) -> list[tuple[str, str]]:
     """How rows that need a review are settled, once somebody has looked."""
-    rows = numbers.text(",", _PASTED_RANGES) if numbers.is_shown_by(_PASTED_RANGES) else "ROWS"
+    can_be_pasted = numbers.is_shown_by(_PASTED_RANGES) and (not is_merged or numbers.count == 1)
+    rows = numbers.text(",", _PASTED_RANGES) if can_be_pasted else "ROWS"
     resolve = ("resolve", job.id, "--row", rows)
     failed = ("--failed", "--error-code", "CODE", "--error-message", "TEXT")
     return [

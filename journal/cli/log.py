@@ -57,7 +57,9 @@ _MEMBERS = tuple(Field(name=name, value=attrgetter(name)) for name in Event.__st
 @job_argument
 @limit_option("The last N events; 50, or all with --since.", "-n")
 @since_option("What happened")
-@click.option("--row", "rows", callback=parse_rows, metavar="ROWS", help="Of these: 5,12-40.")
+@click.option(
+    "--row", "rows", multiple=True, callback=parse_rows, metavar="ROWS", help="Of these: 5,12-40."
+)
 @click.option(
     "--level",
     type=click.Choice(LOG_LEVELS, case_sensitive=False),

@@ -92,7 +92,9 @@ def _named_field(name: str) -> Field:
     multiple=True,
     help="Only these; may be given more than once.",
 )
-@click.option("--row", "ranges", metavar="ROWS", callback=parse_rows, help="Such as 5,12-40.")
+@click.option(
+    "--row", "ranges", metavar="ROWS", multiple=True, callback=parse_rows, help="Such as 5,12-40."
+)
 @click.option("--error-code", metavar="CODE", help="Only rows with this error.")
 @where_option
 @click.option("--version", metavar="V", help="Only rows whose outcome is of this version.")

@@ -18,11 +18,11 @@ _SLICE = 256  # rows that are read at a time
 
 
 def parse_rows(
-    _ctx: click.Context, _parameter: click.Parameter, value: str | None
+    _ctx: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
 ) -> list[range] | None:
-    """ROWS as an option's value."""
+    """ROWS as the values of an option, of which each adds some."""
     try:
-        return None if value is None else row_ranges(value)
+        return row_ranges(",".join(values)) if values else None
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
 

@@ -233,9 +233,10 @@ class _RunCommand:
 def _check_program(program: str) -> None:
     """Refuse a program that isn't there before any row fails because of it."""
     if "{" not in program and shutil.which(program) is None:
-        raise InvalidValueError(
-            "COMMAND", program, "there is no such program: check its name, or give its path"
-        )
+        reason = "there is no such program: check its name, or give its path"
+        if os.path.isfile(program) and os.path.dirname(program):
+            reason = "it may not be run: chmod +x it"
+        raise InvalidValueError("COMMAND", program, reason)
 
 
 def _open_file(rows: str) -> contextlib.AbstractContextManager[IO[bytes]]:

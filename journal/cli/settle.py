@@ -222,7 +222,12 @@ _DETAILS = {
 @click.command("resolve", short_help="Settle rows that need a review, once you have looked.")
 @job_argument
 @click.option(
-    "--row", "rows", callback=parse_rows, required=True, help="Row numbers, such as 5,12-40."
+    "--row",
+    "rows",
+    multiple=True,
+    callback=parse_rows,
+    required=True,
+    help="Row numbers, such as 5,12-40.",
 )
 @click.option("--completed", is_flag=True, help="They have taken effect.")
 @click.option("--tracking-number", help="With --completed.")

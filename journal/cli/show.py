@@ -45,7 +45,7 @@ from journal.cli.throughput import (
     time_left,
 )
 from journal.errorgroups import ErrorGroup, Numbers, group_errors
-from journal.format import JOURNAL_NAME
+from journal.format import BOTH_COPIES, JOURNAL_NAME
 from journal.model import Job, JobStatus, RowStatus, RunHolder, done_rows
 from journal.redact import redacted_members
 from journal.service import JobService
@@ -146,6 +146,7 @@ def _look(service: JobService, job: Job, command: Callable[..., str]) -> Shown:
         numbers.is_cut = len(found) > read_rows
         for number in sorted(row.row_number for row in found[:read_rows]):
             numbers.add(number)
+    is_merged = any(group.code == BOTH_COPIES for group in errors)
     job = redacted_members(job, names)
     return Shown(
         job=job,
@@ -159,7 +160,7 @@ def _look(service: JobService, job: Job, command: Callable[..., str]) -> Shown:
         doubtful=doubtful,
         read_rows=read_rows,
         partial=len(wrong) > read_rows,
-        next=advice(job, state, holder, doubtful, service.root, command),
+        next=advice(job, state, holder, doubtful, service.root, command, is_merged=is_merged),
     )
 
 

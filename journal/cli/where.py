@@ -218,5 +218,10 @@ def row_options(command: Callable[..., Any]) -> Callable[..., Any]:
         help="Rows that failed with this code; of --row: only those.",
     )(wrapped)
     return click.option(
-        "--row", "ranges", metavar="ROWS", callback=parse_rows, help="Such as 5,12-40."
+        "--row",
+        "ranges",
+        metavar="ROWS",
+        multiple=True,
+        callback=parse_rows,
+        help="Such as 5,12-40.",
     )(wrapped)
