@@ -22,7 +22,7 @@ from journal.changes import Policy, check_policy
 from journal.errors import InvalidValueError, JobBusyError, JobExistsError, JobNotFoundError
 from journal.handover import Outcomes
 from journal.limits import Limits
-from journal.match import Data, Key, Matched, OnChanged, made_with, match_rows, new_rows
+from journal.match import Data, Key, Matched, OnChanged, check_key, made_with, match_rows, new_rows
 from journal.model import TERMINAL_STATUSES, Job, JobRow, JobSummary, RowStatus
 from journal.outcome import Errors, Handler
 from journal.plan import (
@@ -102,6 +102,7 @@ def open_job(
     if on_changed not in ("error", "retry", "ignore"):
         raise InvalidValueError("on_changed", on_changed, "must be error, retry or ignore")
     check_optional_text(version, "version")
+    check_key(key, "key")
     service = JobService(directory.parent, sync=sync, lock_timeout_s=lock_timeout_s)
     try:
         resume_command = program() if resume_command is None else resume_command

@@ -21,13 +21,14 @@ from journal.jobs import job_of
 from journal.log import Log
 from journal.model import TERMINAL_STATUSES, Job, JobRow, JobStatus, RowStatus
 from journal.plan import IN_PYTHON, HowTo, numbers_option, numbers_text
-from journal.rows import own_key_text
 from journal.service import JobService
-from journal.values import checksum_of, encode_value
+from journal.values import checksum_of, encode_value, own_key_text
 
 OnChanged = Literal["error", "retry", "ignore"]
 Data = dict[str, Any]
 Key = str | Callable[[Data], Any]
+
+_CHECKSUM_CHARACTERS = 64  # of those that are made here
 
 EACH_ITS_OWN = ""  # what a job says of the idempotency keys of its rows if a function makes them
 
@@ -83,8 +84,7 @@ def _items(rows: Iterable[Data], idempotency_key: Key | None) -> Iterator[Item]:
             raise InvalidValueError(f"input row {place}", data, "must be a dict, a row's data")
         if keys is not None:
             text = keys.take(data, f"input row {place}")
-            if callable(idempotency_key):
-                own_key = own_key_text(msgspec.json.decode(text))
+            own_key = text if callable(idempotency_key) else None
         yield Item(place, data, own_key)
 
 
@@ -132,6 +132,14 @@ def match_rows(
     reading the input raises; then nothing was written. Rows that a repair has lost, or their data, may be done: they are left
     alone.
     """
+    key = job.key if key is None else key
+    check_key(key, "key")
+    if job.key is not None and key != job.key:
+        raise InvalidValueError(
+            "key",
+            key,
+            f"rows of job {job.id!r} are known by {job.key!r}: say that, or leave it out",
+        )
     if key is None and on_changed == "retry":
         reason = "needs a key: by its place alone it isn't sure which row has changed"
         raise InvalidValueError("on_changed", on_changed, reason)
@@ -147,7 +155,15 @@ def match_rows(
 
 def made_with(idempotency_key: Key | None) -> str | None:
     """What the record of a job that is made with it says of it."""
+    check_key(idempotency_key, "idempotency_key")
     return EACH_ITS_OWN if callable(idempotency_key) else idempotency_key
+
+
+def check_key(key: object, where: str) -> None:
+    if not (key is None or callable(key) or (isinstance(key, str) and key)):
+        raise InvalidValueError(
+            where, key, "must be the name of a column, or a function of the data"
+        )
 
 
 def check_idempotency_key(job: Job, idempotency_key: Key | None) -> None:
@@ -219,12 +235,16 @@ class _Match:
         rest = _Rest(job_rows, count, key, is_fixed=key == self._job.key)
 
         def new() -> Iterator[dict[str, Any]]:
+            first = None
             for one in itertools.chain([item] if item else [], items):
                 known = rest.pop(keys.take(one.data, f"input row {one.place}"), one)
                 if known is None:
+                    first = first or one
                     yield _row_of(one, None)
                 else:
                     self._compare(*known, one)
+            if first is not None:
+                rest.check_none_edited(first)
 
         # Rows of the beginning that an older version has replaced, by others at the end, and whose
         # data is now what it was at first.
@@ -256,7 +276,9 @@ class _Match:
         if self._job.repaired:
             self.matched.lost += sum(1 for _ in new) + (first is not None)
             first = None
-        every = itertools.chain([] if first is None else [first], new)
+        every: Iterator[dict[str, Any]] = itertools.chain([] if first is None else [first], new)
+        if first is not None and self._job.idempotency_key is not None:
+            every = self._with_keys_of_their_own(every, self._job.idempotency_key)
         if self._unwritten is not None:
             if first is not None:
                 self._check_not_cancelled(self._job)
@@ -269,6 +291,22 @@ class _Match:
                     self._reopen(log)
                     self.matched.added = len(self._service.create_rows(self._job.id, every))
                 self._take_changes(log)
+
+    def _with_keys_of_their_own(
+        self, new: Iterator[dict[str, Any]], column: str
+    ) -> Iterator[dict[str, Any]]:
+        """New rows, of which none has the idempotency key of a row that is there."""
+        taken = {hash(row.idempotency_key) for row in self._service.get_rows(self._job.id)}
+        for row in new:
+            key = row.get("idempotency_key") or own_key_text(row["data"].get(column))
+            if hash(key) in taken:
+                raise InvalidValueError(
+                    "a new row of the input",
+                    _json(row["data"]),
+                    f"a row of job {self._job.id!r} has its idempotency key {key!r} already: the far "
+                    "side would take both for one",
+                )
+            yield row
 
     def _take_changes(self, log: Log | None) -> None:
         """Give changed rows their new data; ``log`` None: only say so. They are as they are now."""
@@ -350,8 +388,10 @@ class _Keys:
         return hash(key) in self._seen
 
     def take(self, data: Data, where: str) -> str:
-        """The row's key as JSON text. Raises InvalidValueError if it has none, or one seen before."""
+        """The row's key as text. Raises InvalidValueError if it has none, or one seen before."""
         key = key_of(self._key, data, where, self._what)
+        if self._what != "key":  # what the far side is given tells no 1 from "1"
+            key = own_key_text(msgspec.json.decode(key))
         mark = hash(key)
         if mark in self._seen:
             name = f" {self._key!r}" if isinstance(self._key, str) else ""
@@ -403,10 +443,33 @@ class _Rest:
         self._edited: dict[str, str] = {}  # the key of a row that was, by its last input
         for row in itertools.islice(job_rows, first, None) if first < len(job_rows) else ():
             if row.row_checksum != LOST_CHECKSUM:
-                text = key_of(key, row.data, f"row {row.id}")
+                text = self._key_of(row, key)
                 self.by_key[text] = row.id, row.row_checksum
-                if not is_fixed and checksum_of(row.data) != row.row_checksum:
+                is_ours = len(row.row_checksum) == _CHECKSUM_CHARACTERS  # else its maker's
+                if not is_fixed and is_ours and checksum_of(row.data) != row.row_checksum:
                     self._edited[row.row_checksum] = text
+
+    @staticmethod
+    def _key_of(row: JobRow, key: Key) -> str:
+        try:
+            return key_of(key, row.data, f"row {row.id}")
+        except InvalidValueError:
+            raise
+        except Exception as error:
+            reason = f"the key function raises {error!r} for it: it was made without that key"
+            raise InvalidValueError(f"row {row.id}", _json(row.data), reason) from error
+
+    def check_none_edited(self, new: Item) -> None:
+        """Raise InvalidValueError if ``new`` may be a row whose data was changed by hand since."""
+        for text in self._edited.values():
+            if text in self.by_key:
+                row_id, _ = self.by_key[text]
+                raise InvalidValueError(
+                    f"input row {new.place}",
+                    _json(new.data),
+                    f"it may be row {row_id}, whose data and key were changed by hand: put its key "
+                    "back with update_row_data(), or skip that row and take it out of the input",
+                )
 
     def pop(self, text: str, item: Item) -> tuple[str, str] | None:
         """The row that the input's row is, from now on found."""

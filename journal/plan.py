@@ -5,13 +5,14 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from itertools import islice
 from typing import Any, NamedTuple
 
 import msgspec
 
 from journal.changes import Policy
-from journal.errors import JobNotFoundError
+from journal.errors import InvalidStateTransition, JobNotFoundError
 from journal.model import TERMINAL_STATUSES, Job, JobRow, JobStatus, RowStatus, done_rows
 from journal.service import JobService
 from journal.text import counted
@@ -91,7 +92,9 @@ def take_up(service: JobService, job_id: str, *, retry_failed: bool = False) -> 
                 service.retry_failed_rows(job_id)
         job = _job(service, job_id)
     if job.status in TERMINAL_STATUSES and job.pending_count:
-        job = service.reopen_job(job_id)
+        with suppress(InvalidStateTransition):  # another process has reopened it
+            service.reopen_job(job_id)
+        job = _job(service, job_id)
     return job
 
 
@@ -122,12 +125,13 @@ def what_is_left(service: JobService, job: Job, how_to: HowTo) -> str:
 
 
 def _left(service: JobService, job: Job, how_to: HowTo, *, retry_failed: bool) -> list[str]:
-    said = []
+    said, numbers = [], list[int]()
     if job.failed_rows and not retry_failed:
         failed = counted(job.failed_rows, "row|rows")
         said.append(f"{failed} failed: {how_to.retry_failed} tries them again")
-    elif job.failed_rows:
+    else:
         numbers = [row.row_number for row in islice(service.get_failed_rows(job.id), _NAMED + 1)]
+    if numbers:  # their count may have been set by hand
         said.append(
             f"{counted(job.failed_rows, 'row|rows')} failed and may have taken effect "
             f"(row {numbers_text(numbers)}): look, then {how_to.retry_named(job.id, numbers)}"

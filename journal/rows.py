@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import operator
-import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC
-from typing import Any, overload
-
-import msgspec
+from typing import overload
 
 from journal.columns import View
 from journal.decode import (
@@ -25,18 +22,16 @@ from journal.format import (
     RowDataRecord,
     RowRecord,
     RowStatusRecord,
-    encode_json,
 )
 from journal.handles import JournalFile
 from journal.log import Log
 from journal.model import JobRow, RowStatus
-from journal.values import DECODE_ERRORS
+from journal.values import DECODE_ERRORS, key_text, own_key_text
 
 READ_AHEAD_BYTES = 1 << 18
 _SLICE_ROWS = 256  # few enough for the first row to come at once; a look into a hint is 0.3 µs
 
 _STATUS_OF = {status.value: status for status in RowStatus}
-_DONE_ANEW = re.compile(r"#[0-9]+\Z")
 _PROCESSED = frozenset((RowStatus.COMPLETED, RowStatus.FAILED, RowStatus.SKIPPED))
 
 
@@ -60,24 +55,6 @@ def idempotency_key(row_id: str, row: AnyRow, keyed: JobRecord | None) -> str:
         if value is not None and value != "":
             return f"{row_id.rpartition(':')[0]}:{keyed.key}={key_text(value)}"
     return row_id if row.nonce is None else f"{row_id}.{row.nonce}"
-
-
-def own_key_text(value: Any) -> str:
-    """A key of the caller's own: text as it is, and other values as JSON."""
-    return value if isinstance(value, str) else encode_json(value).decode()
-
-
-def key_text(value: Any) -> str:
-    """A value as text, no two alike: text as it is, unless it would be read as something else.
-
-    That is as JSON, or as the key of another row that was done anew.
-    """
-    if isinstance(value, str) and not _DONE_ANEW.search(value):
-        try:
-            msgspec.json.decode(value)
-        except (*DECODE_ERRORS, UnicodeEncodeError):
-            return value
-    return encode_json(value).decode()
 
 
 def row_from_records(

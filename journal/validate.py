@@ -13,7 +13,13 @@ from typing import Any
 
 from journal.errors import InvalidValueError
 from journal.format import MAX_ROW_NUMBER
-from journal.values import canonical_json, checksum_of, encode_value, load_sha256, plain_json
+from journal.values import (
+    canonical_json,
+    checksum_of,
+    encode_value,
+    load_sha256,
+    plain_json,
+)
 
 _JOB_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
 _ROW_NUMBER = re.compile(r"[1-9][0-9]{0,18}")

@@ -1,5 +1,6 @@
 """open_job: an input and its job, matched by key or by place."""
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -493,7 +494,7 @@ def test_what_a_rows_idempotency_key_is_made_of_is_fixed_when_its_job_is_made(
     with journal.open_job(path, people("a", "b", "c"), **given) as job:
         found = [row.idempotency_key for row in job.rows()]
         assert [key[: len(keys[-1])] for key in found] == keys
-    if not callable(given.get("idempotency_key")):
+    if "key" not in given and not callable(given.get("idempotency_key")):
         with journal.open_job(path, people("a", "b", "c"), **(given | {"key": "mail"})) as job:
             assert [row.idempotency_key for row in job.rows()] == found
 
@@ -533,3 +534,74 @@ def test_a_job_set_running_by_hand_is_opened_and_run_in_the_same_process(path: P
             assert again.run(done).completed == 3
         assert job.job.status == "completed"
         assert job.service.run_holder(job.id) is None
+
+
+def keys_of(job: journal.JobRun) -> list[str]:
+    return [row.idempotency_key for row in job.rows()]
+
+
+@pytest.mark.parametrize("key", ["k", lambda data: data["k"]])
+def test_a_key_of_ones_own_is_never_that_of_a_row_that_was_done_anew(path: Path, key: Any) -> None:
+    rows = [{"k": "A"}, {"k": "A#2"}]
+    with journal.open_job(path, rows, idempotency_key=key) as job:
+        job.run(done)
+        job.service.redo_row(f"{job.id}:1", new_key=True)
+        redone, other = keys_of(job)
+        assert re.fullmatch(r"A#2\.[0-9a-f]{8}", redone)
+        assert other == "A#2"
+
+
+def test_a_new_row_with_the_idempotency_key_of_one_that_is_there_is_refused(path: Path) -> None:
+    with journal.open_job(path, [{"o": 1, "k": "A"}], key="o", idempotency_key="k") as job:
+        job.run(done)
+    with pytest.raises(InvalidValueError, match="has its idempotency key 'A' already"):
+        journal.open_job(path, [{"o": 1, "k": "A"}, {"o": 2, "k": "A"}], key="o")
+    with pytest.raises(InvalidValueError, match="an earlier row has the same idempotency key"):
+        journal.open_job(path.with_name("b"), [{"k": 1}, {"k": "1"}], idempotency_key="k")
+    assert len(journal.JobService(path.parent).get_rows(path.name)) == 1
+
+
+def test_rows_are_known_for_good_by_the_key_that_the_job_was_made_with(path: Path) -> None:
+    with journal.open_job(path, [{"a": "A", "b": "1"}], key="a"):
+        pass
+    with pytest.raises(InvalidValueError, match="are known by 'a'"):
+        journal.open_job(path, [{"a": "A", "b": "2"}], key="b")
+    with journal.open_job(path, [{"a": "B", "b": "1"}, {"a": "A", "b": "1"}]) as job:
+        assert job.matched.added == 1
+        assert keys_of(job) == [f"{job.id}:a=A", f"{job.id}:a=B"]
+
+
+@pytest.mark.parametrize("key", [5, b"x", [], True, ""])
+def test_what_is_no_key_is_refused(path: Path, key: Any) -> None:
+    for name in ("key", "idempotency_key"):
+        with pytest.raises(InvalidValueError, match="the name of a column, or a function"):
+            journal.open_job(path, [{"k": 1}], **{name: key})
+    assert not path.exists()
+
+
+def test_no_row_is_added_that_may_be_one_whose_key_was_changed_by_hand(path: Path) -> None:
+    def key(data: dict[str, Any]) -> str:
+        text: str = data["k"].lower()
+        return text
+
+    with journal.open_job(path, [{"k": "A", "v": 1}, {"k": "B", "v": 1}], key) as job:
+        job.service.update_row_data(f"{job.id}:1", {"k": "NEW", "v": 1})
+        job.run(done)
+    before = (path / "journal.jsonl").read_bytes()
+    with pytest.raises(InvalidValueError, match="it may be row enrich:1"):
+        journal.open_job(path, [{"k": "A", "v": 2}, {"k": "B", "v": 1}], key, on_changed="retry")
+    with journal.open_job(path) as job:
+        job.service.redo_row(f"{job.id}:2")
+        job.service.update_row_data(f"{job.id}:2", {"v": 5})
+    with pytest.raises(InvalidValueError, match="row enrich:2: the key function raises KeyError"):
+        journal.open_job(path, [{"k": "B", "v": 1}, {"k": "A", "v": 1}], key)
+    assert (path / "journal.jsonl").read_bytes().startswith(before)
+
+
+def test_a_count_of_failed_rows_that_was_set_by_hand_is_no_row_to_retry(path: Path) -> None:
+    said: list[str] = []
+    with journal.open_job(path, people("a"), key="id") as job:
+        job.run(done)
+        job.service.update_counts(job.id, failed=1)
+        assert job.run(done, retry_failed=True, tell=said.append).started == 0
+    assert said == ["enrich: completed already, and nothing is new: nothing to do"]

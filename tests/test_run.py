@@ -746,3 +746,26 @@ def test_options_that_can_not_be_are_named_and_make_no_job(
     assert words in done.stderr
     assert "Traceback" not in done.stderr
     assert not Path("jobs/j").exists()
+
+
+def test_what_is_typed_to_go_on_puts_no_row_back_once_more(work: Path) -> None:
+    run = ("run", "rows.csv", "--job", "j", "--key", "order")
+    journal(*run, "--", "false")
+    done = journal(*run, "--retry-failed", "--halt", "soon,fail=2", "--", "false")
+    assert done.returncode != 0
+    with JobService(work / "jobs") as service:
+        job = service.get_job("j")
+    assert job is not None
+    assert job.resume_command is not None
+    assert "--halt soon,fail=2" in job.resume_command
+    assert "--retry-failed" not in job.resume_command
+
+
+def test_a_dry_run_gives_new_rows_the_numbers_that_they_will_have(work: Path) -> None:
+    (work / "rows.csv").write_text("order\nA-1\nA-2\n")
+    with JobService(work / "jobs") as service:
+        rows = [{"row_number": 10, "data": {"order": "A-1"}}]
+        service.create_job("J", job_id="j", key="order", row_data=rows)
+    run = ("run", "rows.csv", "--job", "j", "--key", "order")
+    done = journal(*run, "--dry-run", "--", "echo", "{order}")
+    assert done.stdout.splitlines() == ["10\tpending\techo A-1", "11\tnew in the input\techo A-2"]

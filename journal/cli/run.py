@@ -111,7 +111,7 @@ class _RunCommand:
                 version=given["version"],
                 on_changed=given["on_changed"],
                 on_interrupted=given["on_interrupted"],
-                resume_command=self._typed(),
+                resume_command=self._typed(retry_failed=False),
                 how_to=self._how_to(),
             ) as job:
                 return self._run(job, handler, limits)
@@ -181,7 +181,7 @@ class _RunCommand:
             planned = planned_rows(
                 *(service, job, given["on_interrupted"]),
                 retry_failed=given["retry_failed"],
-                new=self._new_rows(enumerate(told.new, job.total_rows + 1)),
+                new=self._new_rows(enumerate(told.new, _next_number(service, job.id))),
                 changed=told.changed,
             )
         for one in planned:
@@ -228,6 +228,11 @@ class _RunCommand:
         words += ["--", *given["command"]]
         again = "  # with the same standard input" if given["rows"] == "-" else ""
         return shlex.join(words) + again  # a comment, for what stands here is pasted
+
+
+def _next_number(service: ReadingService, job_id: str) -> int:
+    rows = service.get_rows(job_id)
+    return rows[-1].row_number + 1 if rows else 1
 
 
 def _check_program(program: str) -> None:

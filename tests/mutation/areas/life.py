@@ -83,14 +83,14 @@ PATCHES = [
     ),
     Patch(
         "text that ends as a new key does is no key as it is",
-        "rows",
+        "values",
         "isinstance(value, str) and not _DONE_ANEW.search(value)",
         "isinstance(value, str)",
         KEYS,
     ),
     Patch(
         "text that is JSON is no key as it is",
-        "rows",
+        "values",
         "            msgspec.json.decode(value)\n",
         "            return value\n",
         KEYS,
