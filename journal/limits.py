@@ -69,9 +69,9 @@ class Halt(msgspec.Struct, frozen=True):
 
     @classmethod
     def parse(cls, text: str) -> Halt | None:
-        """``never``, ``first`` (both: None), or as GNU parallel: ``soon`` or ``now`` with ``fail``, ``success`` or ``done``.
+        """``never`` and ``first`` are None; else as GNU parallel has it.
 
-        ``soon,fail=5``; ``now,fail=20%,min=50``. A percentage is of the rows that this run has
+        That is ``soon`` or ``now``, with ``fail``, ``success`` or ``done``: ``soon,fail=5``; ``now,fail=20%,min=50``. A percentage is of the rows that this run has
         ended so far, of which there must be ``min`` (3). Raises InvalidValueError.
         """
         if text in ("never", "first"):

@@ -158,7 +158,7 @@ class Store:
         return self.runs.take(job_id, taken)
 
     def is_over(self, job_id: str) -> bool:
-        """Whether the job has ended and no row is in flight: a run that holds it has nothing to do."""
+        """Whether the job has ended and no row is in flight: its run has nothing to do."""
         try:
             log = self.peek(job_id)
             log.acquire()
@@ -255,7 +255,7 @@ class Store:
         self.make(job_id, build)
 
     def make(self, job_id: str, build: Callable[[Path], None]) -> None:
-        """As :meth:`create`: ``build`` makes the files, and syncs them, in the directory it is given."""
+        """As :meth:`create`: ``build`` makes the files, and syncs them, in the directory given."""
         target = self.directory(job_id)
         try:
             directory, lock = self._stage(target, job_id)

@@ -17,7 +17,7 @@ _PASTED_RANGES = 12
 
 
 class NextStart(NamedTuple):
-    """How the next run of a job is started: a ``command`` to paste (or ""), and that in ``words``."""
+    """How the next run of a job is started: a ``command`` to paste, or "", and in ``words``."""
 
     command: str
     words: str
@@ -35,7 +35,7 @@ class NextStart(NamedTuple):
 
 
 def next_start(job: Job, root: Path) -> NextStart:
-    """In the words of where the job was made, and for the store ``root``: never for another copy."""
+    """In the words of where the job was made, and for the store ``root``, never another copy."""
     again = job.resume_command or ""
     if job.started_at is None and not again:
         program = f'journal.open_job("{root / job.id}").run(...)'

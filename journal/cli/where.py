@@ -1,4 +1,4 @@
-"""Rows chosen by what they are: ``--where 'COLUMN=VALUE'`` on their data, ``--row``, ``--error-code``."""
+"""Rows chosen by what they are: ``--where`` on their data, ``--row``, ``--error-code``."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ where_option = click.option(
 
 
 class Selection(NamedTuple):
-    """Rows that a person means. What is given must all be so: a lone ``--row`` names each of them."""
+    """Rows that a person means. All that is given must be so: a lone ``--row`` names each."""
 
     ranges: list[range] | None
     error_code: str | None = None
@@ -163,7 +163,7 @@ class Selection(NamedTuple):
         named: Collection[RowStatus],
         found: Collection[RowStatus],
     ) -> Iterator[JobRow]:
-        """The rows, which have a status of ``named`` if they are named by number, else of ``found``.
+        """The rows; of a status of ``named`` if they are named by number, else of ``found``.
 
         Of those that failed with a code the failed ones. Refused if a lone ``--row`` names a row
         of another status, or one that isn't there.
