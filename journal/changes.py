@@ -7,8 +7,7 @@ leaves the commit as it was, so that a batch around it can go on.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from journal import system
 from journal.columns import View
@@ -36,7 +35,6 @@ from journal.index import (
     PROCESSING,
     SKIPPED,
     STATUSES,
-    Index,
     JobState,
 )
 from journal.log import Log
@@ -49,6 +47,7 @@ from journal.model import (
     RowStatus,
 )
 from journal.rows import (
+    AnyRow,
     idempotency_key,
     read_row,
     read_status,
@@ -65,7 +64,7 @@ Policy = Literal["review", "retry", "fail"]
 _ALLOWED_CODES = tuple(
     frozenset(CODES[target] for target in VALID_ROW_TRANSITIONS[status]) for status in STATUSES
 )
-_REDONE = (COMPLETED, FAILED, SKIPPED, NEEDS_REVIEW)  # what redo puts back, by no table
+_REDONE = (COMPLETED, FAILED, SKIPPED)  # what redo puts back, by no table
 _STARTING_CODES = frozenset((CODES[RowStatus.PROCESSING], CODES[RowStatus.PENDING]))
 
 INTERRUPTED = "interrupted"  # error code of rows whose run died with them in flight
@@ -103,10 +102,10 @@ def put_log(log: Log, record: LogRecord) -> None:
     put_job_record(log, record)
 
 
-def put_log_of_caller(log: Log, job_id: str, record: LogRecord) -> None:
+def put_log_of_caller(log: Log, record: LogRecord) -> None:
     """As :func:`put_log`. Raises RowNotFoundError if it is about a row that isn't there."""
-    if record.row is not None and log.index.position_of(record.row) is None:
-        raise RowNotFoundError(f"{job_id}:{record.row}")
+    if record.row is not None:
+        _position(log, record.row)
     put_log(log, record)
 
 
@@ -134,67 +133,116 @@ def put_run(log: Log, resume_command: str = "", job_version: str | None = None) 
 
 def set_job_status(log: Log, target: JobStatus) -> None:
     """Move the job to ``target``. Raises InvalidStateTransition."""
-    status = _state_status(log.index)
+    status = _state(log).status
     if target not in VALID_TRANSITIONS[status]:
-        hint = ""
-        if status in TERMINAL_STATUSES:
-            hint = "it has ended: reopen_job() puts it back to pending"
-        raise InvalidStateTransition(
-            status, target, VALID_TRANSITIONS[status], log.directory.name, hint
-        )
+        _refuse_job(log, target, _REOPEN_FIRST if status in TERMINAL_STATUSES else "")
     put_job_record(log, JobStatusRecord(status=target.value, at=log.now()))
 
 
-def _state_status(index: Index) -> JobStatus:
-    assert index.state is not None, "refresh() has refused a journal without a job record"
-    return index.state.status
+_REOPEN_FIRST = "reopen it first: reopen_job(), or `journal reopen`"
+
+
+def _refuse_job(log: Log, target: JobStatus, hint: str, refused: str = "") -> NoReturn:
+    status, subject = _state(log).status, f"job {log.directory.name}"
+    allowed = VALID_TRANSITIONS[status]
+    raise InvalidStateTransition(status, target, allowed, subject, hint, refused)
+
+
+def _refuse_row(
+    log: Log, position: int, target: RowStatus, hint: str = "", refused: str = ""
+) -> NoReturn:
+    columns = log.index.columns
+    status = STATUSES[columns.statuses[position]]
+    allowed = [allowed for allowed in VALID_ROW_TRANSITIONS[status] if allowed is not target]
+    if not hint and status is RowStatus.COMPLETED:
+        hint = "what is completed is done again only by redo_row(), or `journal redo`"
+    elif not hint and status is RowStatus.NEEDS_REVIEW:
+        hint = "find out whether it took effect, then retry, complete, fail or skip it"
+    subject = f"row {log.directory.name}:{columns.number(position)}"
+    raise InvalidStateTransition(status, target, allowed, subject, hint, refused)
+
+
+def _state(log: Log) -> JobState:
+    assert log.index.state is not None, "refresh() has refused a journal without a job record"
+    return log.index.state
+
+
+def _position(log: Log, number: int) -> int:
+    position = log.index.position_of(number)
+    if position is None:
+        raise RowNotFoundError(f"{log.directory.name}:{number}")
+    return position
+
+
+def _made(log: Log, position: int) -> AnyRow:
+    """The record that says what the row is made of."""
+    columns = log.index.columns
+    offset = columns.row_at[position]
+    return read_row(log.file, log.read_line(offset), offset, columns.number(position))
+
+
+_LOST = "it can't be put back: its data was lost to damage"
 
 
 def change_row(log: Log, job_id: str, record: RowStatusRecord) -> JobRow:
-    """Give a row the status that ``record`` states; its ``at`` is filled in here.
+    """Give a row the status that ``record`` states; its ``at`` and ``version`` are filled in here.
 
     Raises RowNotFoundError, InvalidStateTransition.
     """
-    index = log.index
-    number = record.row
+    index, number, reset = log.index, record.row, record.reset
     position = index.position_of(number)
     if position is None:
         raise RowNotFoundError(f"{job_id}:{number}")
     columns = index.columns
-    code = CODES[record.status]
-    old = columns.statuses[position]
-    reset = record.reset
-    if not (code in _ALLOWED_CODES[old] if reset != "redo" else old in _REDONE):
-        _refuse_row(job_id, number, old, code)
-    if old != PROCESSING and record.version is not None:
-        record.version = None  # no run's attempt has ended so
+    code, old = CODES[record.status], columns.statuses[position]
+    if reset == "redo" and old not in _REDONE:
+        in_flight = "" if old == NEEDS_REVIEW else "only what has ended is redone"
+        _refuse_row(log, position, RowStatus.PENDING, in_flight, "it can't be redone")
+    if reset != "redo" and code not in _ALLOWED_CODES[old]:
+        _refuse_row(log, position, STATUSES[code])
     # Read before anything changes: a row that can't be read must not be half changed.
     offset = columns.row_at[position]
     row = read_row(log.file, log.read_line(offset), offset, number)
     if reset is not None and row.checksum == LOST_CHECKSUM:
-        raise InvalidStateTransition(
-            STATUSES[old],
-            RowStatus.PENDING,
-            (RowStatus.COMPLETED, RowStatus.FAILED, RowStatus.SKIPPED),
-            f"row {job_id}:{number}",
-            "its data was lost to damage: update_row_data() gives it data again",
-        )
+        how = "update_row_data() gives it data again; or skip it: skip_row(), `journal skip`"
+        _refuse_row(log, position, RowStatus.PENDING, how, _LOST)
     state = index.state
     assert state is not None
-    status = state.status
-    if code in _STARTING_CODES and status in TERMINAL_STATUSES:
-        if reset is None or status is JobStatus.CANCELLED:
-            _refuse_start(job_id, f"row {number}", status, code)
-        reopen(log, None)
+    if code in _STARTING_CODES and state.status in TERMINAL_STATUSES:
+        verb = "started" if code == PROCESSING else "put back"
+        _let_start(log, f"row {number} can't be {verb}", reopens=reset is not None)
+    if code == PROCESSING:
+        record.version = state.version
+    elif old == PROCESSING and (code != PENDING or record.error_code is not None):
+        record.version = _version(log, position)
     record.at = log.now()
     attempts = index.set_row(
         position, code, log.append(record), record.cost_cents, reset=reset is not None
     )
-    if status is JobStatus.FAILED and code not in _STARTING_CODES:
+    if state.status is JobStatus.FAILED and old != PROCESSING and code not in _STARTING_CODES:
         _complete_if_settled(log)
     earlier = index.columns.earlier
     before = 0 if earlier is None else earlier[position]
     return row_from_records(job_id, row, record, attempts, before, index.keyed)
+
+
+def _version(log: Log, position: int) -> str | None:
+    """That of the attempt which ends at a row in processing: it has it from the run it began in."""
+    if not _state(log).has_versions:  # as in most jobs: nothing is read for it
+        return None
+    columns = log.index.columns
+    offset, number = columns.status_at[position], columns.number(position)
+    began = read_status(log.file, log.read_line, offset, number)
+    return None if began is None else began.version
+
+
+def _let_start(log: Log, refused: str, *, reopens: bool) -> None:
+    """Before rows are started, or put back: which ``reopens`` a job that has ended by itself."""
+    status = _state(log).status
+    if status in TERMINAL_STATUSES:
+        if not reopens or status is JobStatus.CANCELLED:
+            _refuse_job(log, JobStatus.RUNNING, _REOPEN_FIRST, refused)
+        reopen(log, None)
 
 
 def _complete_if_settled(log: Log) -> None:
@@ -206,21 +254,11 @@ def _complete_if_settled(log: Log) -> None:
 
 def reopen(log: Log, reason: str | None) -> None:
     """Put an ended job back to pending: its next pass begins. Raises InvalidStateTransition."""
-    state = log.index.state
-    assert state is not None
-    hint = ""
+    state, refused = _state(log), "it can't be reopened"
     if state.status not in TERMINAL_STATUSES:
-        hint = "only a job that has ended is reopened"
-    elif went_on_elsewhere(state):
-        hint = ELSEWHERE_HINT
-    if hint:
-        raise InvalidStateTransition(
-            state.status,
-            JobStatus.PENDING,
-            VALID_TRANSITIONS[state.status],
-            f"job {log.directory.name}",
-            hint,
-        )
+        _refuse_job(log, JobStatus.PENDING, "only a job that has ended is reopened", refused)
+    if went_on_elsewhere(state):
+        _refuse_job(log, JobStatus.PENDING, _ELSEWHERE_HINT, refused)
     number = len(state.reopened_at) + 2
     put_job_record(log, JobReopenedRecord(number=number, reason=reason, at=log.now()))
 
@@ -238,7 +276,7 @@ def redo_row(log: Log, job_id: str, number: int, reason: str | None, *, new_key:
     if not new_key:
         return row
     put_row_data(log, row, None, row.row_checksum, new_key=True)
-    return _row_now(log, job_id, number)
+    return row_at(job_id, log, _position(log, number))
 
 
 def put_row_data(
@@ -249,10 +287,8 @@ def put_row_data(
     That is ``KEY#2``, ``KEY#3``, and so on; a caller's own key may end like that, too.
     """
     number = row.row_number
-    position = log.index.position_of(number)
-    assert position is not None
-    offset = log.index.columns.row_at[position]
-    made = read_row(log.file, log.read_line(offset), offset, number)
+    position = _position(log, number)
+    made = _made(log, position)
     key, keys = row.idempotency_key, made.keys if isinstance(made, RowDataRecord) else 1
     if made.checksum == LOST_CHECKSUM and data is not None:
         lost = RowRecord(row=number, checksum=checksum, data=data, key=made.key, at=made.at)
@@ -284,22 +320,13 @@ def update_data(
 
     Raises RowNotFoundError, InvalidStateTransition, InvalidValueError.
     """
-    position = log.index.position_of(number)
-    if position is None:
-        raise RowNotFoundError(f"{job_id}:{number}")
+    position = _position(log, number)
     row = row_at(job_id, log, position)
     header = log.index.keyed
     columns = () if header is None else (header.key, header.idempotency_key)
     if row.status in (RowStatus.PROCESSING, RowStatus.COMPLETED):
-        raise InvalidStateTransition(
-            row.status,
-            row.status,
-            (),
-            f"row {row.id}",
-            "its data stays while it is in flight"
-            if row.status is RowStatus.PROCESSING
-            else "its data is what was done; redo_row() puts it back first",
-        )
+        hint = "what is in flight keeps it" if row.status is RowStatus.PROCESSING else ""
+        _refuse_row(log, position, row.status, hint, "its data can't be changed")
     is_lost = row.row_checksum == LOST_CHECKSUM
     for column in columns:
         if column and not is_lost and data.get(column) != row.data.get(column):
@@ -311,32 +338,31 @@ def update_data(
     if checksum is None:
         checksum = checksum_of(data) if is_lost else row.row_checksum
     put_row_data(log, row, data, checksum, new_key=new_key)
-    return _row_now(log, job_id, number)
+    return row_at(job_id, log, position)
 
 
 def take_input(log: Log, job_id: str, number: int, data: dict[str, Any], checksum: str) -> None:
-    """Give a row the data that its input has now; one that was started, failed or skipped begins anew.
+    """Give a row the data that its input has now; one that was started, failed or skipped begins
+    anew.
 
     Its job must not have ended. Raises as :func:`update_data`.
     """
     row = update_data(log, job_id, number, data, checksum, new_key=False)
     if row.attempts or row.status is not RowStatus.PENDING:
-        position = log.index.position_of(number)
-        assert position is not None
-        record = RowStatusRecord(row=number, status="pending", reset="retry", at=log.now())
-        log.index.set_row(position, PENDING, log.append(record), None, reset=True)
+        _put_back(log, _position(log, number))
 
 
-def _row_now(log: Log, job_id: str, number: int) -> JobRow:
-    position = log.index.position_of(number)
-    assert position is not None
-    return row_at(job_id, log, position)
+def _put_back(log: Log, position: int) -> None:
+    """Let a row begin anew, in a job that hasn't ended."""
+    number = log.index.columns.number(position)
+    record = RowStatusRecord(row=number, status="pending", reset="retry", at=log.now())
+    log.index.set_row(position, PENDING, log.append(record), None, reset=True)
 
 
 # What older versions did with an ended job: a new one took its unfinished rows over.
-ELSEWHERE_HINT = (
-    "an older version has made a retry job of it, which holds its unfinished rows: it takes neither "
-    "new rows nor reopening; run what is to be done as a job of its own"
+_ELSEWHERE_HINT = (
+    "an older version has made a retry job of it, which holds its unfinished rows: run what is to "
+    "be done as a job of its own"
 )
 
 
@@ -345,30 +371,7 @@ def went_on_elsewhere(state: JobState) -> bool:
     return state.header.retry_of is not None or state.retried is not None
 
 
-def _refuse_row(job_id: str, number: int, old: int, code: int) -> None:
-    current = STATUSES[old]
-    hint = ""
-    allowed = VALID_ROW_TRANSITIONS[current]
-    if STATUSES[code] in allowed:
-        allowed = tuple(target for target in allowed if target is not STATUSES[code])
-        hint = "what is in flight is not redone"
-    elif current is RowStatus.COMPLETED:
-        hint = "what is completed is done again only by redo_row()"
-    elif current is RowStatus.NEEDS_REVIEW:
-        hint = "find out whether it took effect, then retry, complete, fail or skip it"
-    raise InvalidStateTransition(current, STATUSES[code], allowed, f"row {job_id}:{number}", hint)
-
-
-def _refuse_start(job_id: str, what: str, status: JobStatus, code: int) -> None:
-    raise InvalidStateTransition(
-        status,
-        JobStatus.RUNNING,
-        VALID_TRANSITIONS[status],
-        f"job {job_id} ({what} to {STATUSES[code].value!r})",
-        "it was cancelled: reopen_job() first"
-        if status is JobStatus.CANCELLED
-        else "it has ended: reopen_job() first",
-    )
+_NO_MORE_ROWS = "it takes no more rows"
 
 
 def add_rows(log: Log, row_data: Any) -> View:
@@ -377,20 +380,11 @@ def add_rows(log: Log, row_data: Any) -> View:
     Raises InvalidValueError, InvalidStateTransition (the job has ended), and whatever the
     iterable raises.
     """
-    index = log.index
-    status = _state_status(index)
-    assert index.state is not None
-    is_elsewhere = went_on_elsewhere(index.state)
-    if status in TERMINAL_STATUSES or is_elsewhere:
-        raise InvalidStateTransition(
-            status,
-            JobStatus.RUNNING,
-            VALID_TRANSITIONS[status],
-            f"job {log.directory.name}",
-            ELSEWHERE_HINT
-            if is_elsewhere
-            else "an ended job takes no more rows: reopen_job() first",
-        )
+    index, state = log.index, _state(log)
+    if went_on_elsewhere(state):
+        _refuse_job(log, JobStatus.RUNNING, _ELSEWHERE_HINT, _NO_MORE_ROWS)
+    if state.status in TERMINAL_STATUSES:
+        _refuse_job(log, JobStatus.RUNNING, _REOPEN_FIRST, _NO_MORE_ROWS)
     first = index.row_count
     index.begin_rows()
     last_at = index.last_at
@@ -418,17 +412,14 @@ def check_not_retried(log: Log) -> None:
 
     As a rule it has ended; a copy that had not may have heard of it by a merge.
     """
-    state = log.index.state
-    if state is None or state.retried is None or state.status in TERMINAL_STATUSES:
-        return
-    raise InvalidStateTransition(
-        state.status,
-        JobStatus.RUNNING,
-        VALID_TRANSITIONS[state.status],
-        f"job {log.directory.name}",
-        f"its unfinished rows go on as job {state.retried.job}, made on {state.retried.host} at "
-        f"{time_text(state.retried.at)}: run that one, and `journal cancel {log.directory.name}`",
-    )
+    state = _state(log)
+    if state.retried is not None and state.status not in TERMINAL_STATUSES:
+        name, on = log.directory.name, f"{state.retried.host} at {time_text(state.retried.at)}"
+        hint = (
+            f"its unfinished rows go on as job {state.retried.job}, made on {on}: run that one, "
+            f"and `journal cancel {name}`"
+        )
+        _refuse_job(log, JobStatus.RUNNING, hint)
 
 
 def settle_rows(log: Log, policy: Policy, before: int | None = None) -> int:
@@ -437,13 +428,8 @@ def settle_rows(log: Log, policy: Policy, before: int | None = None) -> int:
     ``before``: only those whose last record stands before that offset.
     """
     status, code, message = _POLICIES[policy]
-    job_status = _state_status(log.index)
-    if (
-        status is RowStatus.PENDING
-        and job_status in TERMINAL_STATUSES
-        and log.index.tallies[PROCESSING]
-    ):
-        _refuse_start(log.directory.name, "rows", job_status, CODES[RowStatus.PENDING])
+    if status is RowStatus.PENDING and log.index.tallies[PROCESSING]:
+        _let_start(log, "its rows can't be put back", reopens=False)
     return _move_all(log, PROCESSING, status, code, message, before)
 
 
@@ -454,19 +440,16 @@ def review_open_rows(
 
     ``numbers`` None for all of the job's.
     """
-    review = RowStatus.NEEDS_REVIEW
+    review, open_codes = RowStatus.NEEDS_REVIEW, (PENDING, PROCESSING, FAILED)
     if numbers is None:
         return sum(
-            _move_all(log, source, review, error_code, error_message)
-            for source in (PENDING, PROCESSING, FAILED)
+            _move_all(log, source, review, error_code, error_message) for source in open_codes
         )
     moved = 0
     for number in numbers:
-        position = log.index.position_of(number)
-        assert position is not None
-        if log.index.columns.statuses[position] in (PENDING, PROCESSING, FAILED):
-            record = _moved(number, review, error_code, error_message, log.now())
-            log.index.set_row(position, CODES[review], log.append(record), None)
+        position = _position(log, number)
+        if log.index.columns.statuses[position] in open_codes:
+            _move(log, position, review, error_code, error_message)
             moved += 1
     return moved
 
@@ -490,13 +473,9 @@ def retry_failed(log: Log, error_code: str | None) -> int:
             and (not failed.unknown if error_code is None else failed.error_code == error_code)
             and not _has_lost_data(log, position)
         ):
-            status = _state_status(index)
-            if status is JobStatus.CANCELLED:
-                _refuse_start(log.directory.name, "failed rows", status, PENDING)
-            if status in TERMINAL_STATUSES:
-                reopen(log, None)
-            record = RowStatusRecord(row=number, status="pending", reset="retry", at=log.now())
-            index.set_row(position, PENDING, log.append(record), None, reset=True)
+            if not moved:
+                _let_start(log, "its rows can't be put back", reopens=True)
+            _put_back(log, position)
             columns = index.columns
             moved += 1
         position = columns.statuses.find(FAILED, position + 1)
@@ -504,24 +483,25 @@ def retry_failed(log: Log, error_code: str | None) -> int:
 
 
 def _has_lost_data(log: Log, position: int) -> bool:
-    state, offset = log.index.state, log.index.columns.row_at[position]
-    if state is None or not state.repaired:  # as most jobs: nothing is read for it
-        return False
-    row = read_row(log.file, log.read_line(offset), offset, log.index.columns.number(position))
-    return row.checksum == LOST_CHECKSUM
+    # A job that wasn't repaired, as most: nothing is read for it.
+    return _state(log).repaired and _made(log, position).checksum == LOST_CHECKSUM
 
 
-def _moved(
-    row: int, target: RowStatus, code: str | None, message: str | None, at: datetime
-) -> RowStatusRecord:
-    return RowStatusRecord(
-        row=row,
+def _move(
+    log: Log, position: int, target: RowStatus, error_code: str | None, error_message: str | None
+) -> None:
+    columns = log.index.columns
+    in_flight = columns.statuses[position] == PROCESSING
+    record = RowStatusRecord(
+        row=columns.number(position),
         status=target.value,
-        error_code=code,
-        error_message=message,
+        error_code=error_code,
+        error_message=error_message,
+        version=_version(log, position) if in_flight else None,
         unknown=target is RowStatus.FAILED,
-        at=at,
+        at=log.now(),
     )
+    log.index.set_row(position, CODES[target], log.append(record), None)
 
 
 def _move_all(
@@ -537,9 +517,7 @@ def _move_all(
     position = index.columns.statuses.find(source)
     while position >= 0:
         if before is None or index.columns.status_at[position] < before:
-            number = index.columns.number(position)
-            record = _moved(number, target, error_code, error_message, log.now())
-            index.set_row(position, CODES[target], log.append(record), None)
+            _move(log, position, target, error_code, error_message)
             moved += 1
         position = index.columns.statuses.find(source, position + 1)
     return moved

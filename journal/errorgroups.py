@@ -42,7 +42,8 @@ class Numbers:
         return self._firsts[0]
 
     def text(self, separator: str = ",", at_most: int | None = None) -> str:
-        """``5,12,34-47``, as ``--row`` takes it; with an ellipsis, which it doesn't take, if these aren't all.
+        """``5,12,34-47``, as ``--row`` takes it; with an ellipsis, which it doesn't take, if these
+        aren't all.
 
         That is so behind the first ``at_most`` ranges, and if the numbers are cut.
         """
@@ -104,16 +105,12 @@ def group_attempts(
     failed without being started is in a group only in a history that never says that one was.
     """
     groups: dict[tuple[str, str | None], tuple[ErrorGroup, array[int]]] = {}
-    outcomes = Outcomes()
-    timed = False
+    outcomes = Outcomes(groups.clear)
     for entry in history:
         outcome, record = outcomes.of(entry.record), entry.record
         if outcome is None or not isinstance(record, RowStatusRecord):
             continue
-        if outcome.started_at is not None and not timed:
-            timed = True
-            groups.clear()
-        if record.error_code is None or (timed and outcome.started_at is None):
+        if not outcomes.is_try(outcome) or record.error_code is None:
             continue
         if version in (None, outcome.version):
             record = redacted_members(record, names)

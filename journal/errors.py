@@ -119,7 +119,8 @@ class InvalidStateTransition(JournalError):
     """A job or row was asked for a move that its state does not allow; nothing changed.
 
     Attributes: ``current_state``, ``attempted_state`` (str), ``allowed_transitions`` (list of
-    str), ``subject`` (the job or row id, if known), ``hint`` (what to do instead, if known).
+    str), ``subject`` (the job or row id, if known), ``hint`` (what to do instead, if known),
+    ``refused`` (what is refused, where that is no move of the subject itself).
     """
 
     __match_args__ = (
@@ -128,6 +129,7 @@ class InvalidStateTransition(JournalError):
         "allowed_transitions",
         "subject",
         "hint",
+        "refused",
     )
 
     def __init__(
@@ -137,17 +139,21 @@ class InvalidStateTransition(JournalError):
         allowed_transitions: Sequence[str],
         subject: str = "",
         hint: str = "",
+        refused: str = "",
     ) -> None:
         self.current_state = str(current_state)
         self.attempted_state = str(attempted_state)
         self.allowed_transitions = [str(state) for state in allowed_transitions]
         self.subject = subject
-        self.hint = hint
+        self.hint, self.refused = hint, refused
         allowed = ", ".join(self.allowed_transitions) or "none, it is final"
-        super().__init__(
-            f"{subject + ': ' if subject else ''}cannot go from {self.current_state!r} to "
-            f"{self.attempted_state!r} (allowed: {allowed}){'; ' + hint if hint else ''}"
+        said = (
+            f"{subject} is {self.current_state!r}, so {refused}"
+            if refused
+            else f"{subject + ': ' if subject else ''}cannot go from {self.current_state!r} to "
+            f"{self.attempted_state!r} (allowed: {allowed})"
         )
+        super().__init__(f"{said}{'; ' + hint if hint else ''}")
 
 
 class JobBusyError(JournalError):

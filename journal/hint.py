@@ -100,6 +100,8 @@ class _Header(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     reopened_at: tuple[Moment, ...]
     pass_started_at: Moment | None
     worked_s: float
+    version: str | None
+    has_versions: bool
     tallies: list[int]
     cost_cents: int
     rows: int
@@ -146,6 +148,8 @@ def read_hint(
         header.reopened_at,
         header.pass_started_at,
         header.worked_s,
+        header.version,
+        header.has_versions,
     )
     index = Index()
     index.load(
@@ -410,6 +414,8 @@ def write_hint(
             reopened_at=state.reopened_at,
             pass_started_at=state.pass_started_at,
             worked_s=state.worked_s,
+            version=state.version,
+            has_versions=state.has_versions,
             counts=state.counts,
             tallies=index.tallies,
             cost_cents=index.cost_cents,

@@ -68,6 +68,8 @@ class JobState(msgspec.Struct, frozen=True):
     reopened_at: tuple[datetime, ...] = ()  # in the order of the passes, from the second on
     pass_started_at: datetime | None = None  # of the pass under way
     worked_s: float = 0.0  # by the passes that have ended, each from its start
+    version: str | None = None  # of the last run in this pass
+    has_versions: bool = False  # whether any run had one
 
 
 def _state_after_status(state: JobState, status: JobStatus, at: datetime) -> JobState:
@@ -91,7 +93,15 @@ def _state_after_log(state: JobState, record: LogRecord) -> JobState:
             resume = run.get("resume")
             hosts = (*(name for name in state.hosts if name != host), host)[-_MOST_HOSTS:]
             command = resume if isinstance(resume, str) else None
-            return replace(state, hosts=hosts, resume_command=command)
+            named = run.get("job_version")
+            version = named if isinstance(named, str) else None
+            return replace(
+                state,
+                hosts=hosts,
+                resume_command=command,
+                version=version,
+                has_versions=state.has_versions or version is not None,
+            )
         case {"retry": {"job": str(job), "host": str(host)}}:
             return replace(state, retried=Retried(job, host, record.at))
         case {"merge": {"hosts": [*names]}}:
@@ -326,6 +336,7 @@ class Index:
                 self.state,
                 status=JobStatus.PENDING,
                 completed_at=None,
+                version=None,
                 error=error if error and error[0] == BOTH_COPIES else None,
                 reopened_at=(*self.state.reopened_at, record.at),
             )

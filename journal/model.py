@@ -105,8 +105,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     error of the last. ``pass_started_at`` is when the pass under way was started, and ``worked_s``
     (seconds) how long those that have ended took, each from its start to its end. ``key`` is the
     column by which rows were known when the job was made, ``idempotency_key`` the one that holds
-    their idempotency keys ("": each row was added with its own). ``retry_of`` is the id of the job whose
-    unfinished rows this one took over, as older versions did it.
+    their idempotency keys ("": each row was added with its own). ``retry_of`` is the id of the job
+    whose unfinished rows this one took over, as older versions did it.
     ``repaired``: a repair has lost lines, so rows may be missing. ``metadata`` is the caller's own
     JSON object. ``hosts``: where its runs were started, the last one last; ``resume_command`` is
     what to type, in any directory, to go on with the last one.
@@ -151,7 +151,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def done_rows(job: Job) -> int:
-    """How many rows of a job are done: completed or skipped. Failed ones ended, but are to be done."""
+    """How many rows of a job are done: completed or skipped. Failed ones are to be done."""
     return job.successful_rows + job.skipped_count
 
 
@@ -161,12 +161,13 @@ class JobRow(msgspec.Struct, frozen=True):
     ``id`` is ``JOB_ID:ROW_NUMBER``, for good. ``idempotency_key`` is what to give to the far side:
     the same for every attempt and in every copy of the job, and of no other row. ``attempts``
     counts how often the row was started; ``earlier_attempts`` are those of them before it was last
-    retried or redone, which count for no limit. ``processed_at`` is when it was completed, failed or skipped;
-    ``updated_at`` when its status last changed. ``label_path`` is as the caller gave it,
-    by custom relative to the job's directory. ``reason`` says why it was skipped, or is to be done
+    retried or redone, which count for no limit. ``processed_at`` is when it was completed, failed
+    or skipped; ``updated_at`` when its status last changed. ``label_path`` is as the caller gave
+    it, by custom relative to the job's directory. ``reason`` says why it was skipped, or is to be done
     again. The error of a pending row is that of the attempt which is to be repeated. ``unknown``:
-    it failed, and nobody knows whether it took effect. ``version`` is that of the run that
-    recorded the outcome. ``row_checksum`` is of the row's last input; its ``data`` may have been
+    it failed, and nobody knows whether it took effect. ``version`` is that of the run in which the
+    attempt began that is under way, or has led to the status: None if a person has set that.
+    ``row_checksum`` is of the row's last input; its ``data`` may have been
     changed since, by :meth:`JobService.update_row_data`.
     """
 
@@ -196,8 +197,8 @@ class JobRow(msgspec.Struct, frozen=True):
 class FoundRow(NamedTuple):
     """Where a row stands in its job: what :meth:`JobService.find_rows` knows without reading it.
 
-    ``position`` counts from 0 in the order in which the rows were made; ``attempts`` are those since
-    the row was last retried or redone, ``is_fresh`` says that it was never started.
+    ``position`` counts from 0 in the order in which the rows were made; ``attempts`` are those
+    since the row was last retried or redone, ``is_fresh`` says that it was never started.
     """
 
     position: int

@@ -1,4 +1,4 @@
-"""The run locks that the stores of this process hold, and why: for a run, or for a status set by hand.
+"""The run locks that the stores of this process hold, for a run or for a status set by hand.
 
 The second kind keeps other processes away. In this process nobody is at work on the job yet, so a
 run takes such a lock over, from whichever store has it, within its commit: there is one at a time.
@@ -39,7 +39,7 @@ class _Hold:
 
 
 class Taken:
-    """What a commit or a block has taken or taken over, until that is settled. Made before it is."""
+    """What a commit or a block has taken, or taken over, until that is settled. Made before it."""
 
     __slots__ = ("by_hand_from", "hold", "lender")
 
@@ -157,17 +157,14 @@ class RunHolds:
         else:
             self.release(job_id)
 
-    def release_if_over(self, log: Log) -> bool:
-        """Release what isn't kept once another process has ended the job; whether it was.
+    def release_if_over(self, log: Log) -> None:
+        """Release what isn't kept once another process has ended the job.
 
         The caller holds the log's mutex.
         """
-        job_id = log.directory.name
-        hold = self._mine(job_id)
-        if hold is None or hold.is_kept or log.in_commit or not is_over(log):
-            return False
-        self.release(job_id)
-        return True
+        hold = self._mine(log.directory.name)
+        if hold is not None and not hold.is_kept and not log.in_commit and is_over(log):
+            self.release(log.directory.name)
 
     def _mine(self, job_id: str) -> _Hold | None:
         hold = self._holds.get(job_id)
@@ -190,8 +187,12 @@ def reset_after_fork() -> None:
     _holds.clear()
 
 
+def has_ended(log: Log) -> bool:
+    """Whether the job has. The caller holds the log's mutex."""
+    state = log.index.state
+    return state is not None and state.status in TERMINAL_STATUSES
+
+
 def is_over(log: Log) -> bool:
     """Whether the job has ended and no row is in flight. The caller holds the log's mutex."""
-    state = log.index.state
-    ended = state is not None and state.status in TERMINAL_STATUSES
-    return ended and not log.index.tallies[PROCESSING]
+    return has_ended(log) and not log.index.tallies[PROCESSING]

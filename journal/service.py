@@ -43,12 +43,12 @@ from journal.format import (
     JobRecord,
     LogRecord,
     RowStatusRecord,
+    RowStatusText,
 )
 from journal.history import Entry, History
 from journal.jobs import job_of, summary_of
 from journal.log import Log
 from journal.model import (
-    TERMINAL_STATUSES,
     VALID_TRANSITIONS,
     FoundRow,
     Job,
@@ -67,7 +67,7 @@ from journal.model import (
 from journal.redact import check_fields, redacted_members
 from journal.replay import START, Position
 from journal.rows import RowSequence, row_at
-from journal.runholds import Taken
+from journal.runholds import Taken, has_ended
 from journal.runlock import busy_error, run_holder
 from journal.store import Store
 from journal.validate import (
@@ -84,11 +84,6 @@ from journal.validate import (
 from journal.values import encode_value, load_sha256
 
 Result = TypeVar("Result")
-
-
-def _has_ended(log: Log) -> bool:
-    state = log.index.state
-    return state is not None and state.status in TERMINAL_STATUSES
 
 
 class JobService:
@@ -148,7 +143,6 @@ class JobService:
             load_sha256()
         self.sync = sync
         self.lock_timeout_s = lock_timeout_s
-        self._versions: dict[str, str] = {}  # of the runs that this service has started
         self._store = Store(self.root, sync=sync == "commit", lock_timeout_s=lock_timeout_s)
 
     def __enter__(self) -> Self:
@@ -185,9 +179,10 @@ class JobService:
 
         ``job_id`` defaults to ``DATE-slug-of-name-random``. ``metadata`` is any JSON object.
         ``row_data`` is as in :meth:`create_rows`. ``key`` names the member of the data by which
-        rows are known, also those that are added later: their idempotency keys are made of it;
-        ``idempotency_key`` names a member that is one; "" says that each row is added with its own. Raises JobExistsError, StoreError, and
-        JobBusyError while another process makes a job of this id.
+        rows are known, also those that are added later: their idempotency keys are made of it.
+        ``idempotency_key`` names a member that is one; "" says that no member is, and that each row
+        is added with its own. Raises JobExistsError, StoreError, and JobBusyError while another
+        process makes a job of this id.
         """
         name = check_text(name, "name")
         if not name.strip():
@@ -196,6 +191,8 @@ class JobService:
             if not isinstance(metadata, dict):
                 raise InvalidValueError("metadata", metadata, "must be a dict or None")
             encode_value(metadata, "metadata")
+        if key == "":
+            raise InvalidValueError("key", key, "must name a member of the data, or be None")
         record = JobRecord(
             format=FORMAT,
             id="",
@@ -261,8 +258,8 @@ class JobService:
     def delete_job(self, job_id: str) -> bool:
         """Remove the job and all its files; ``False`` if there is none.
 
-        Raises JobBusyError while a run holds it, in this process too, unless it has ended and no row
-        of it is in flight.
+        Raises JobBusyError while a run holds it, in this process too, unless it has ended and no
+        row of it is in flight.
         """
         return self._store.delete(check_job_id(job_id))
 
@@ -271,9 +268,9 @@ class JobService:
         return job_status(target, "target") in VALID_TRANSITIONS[job_status(current, "current")]
 
     def update_status(self, job_id: str, new_status: JobStatus | str) -> Job:
-        """Move the job within its pass; sets ``started_at`` at its first start, ``completed_at`` at its end.
+        """Move the job within its pass; one that has ended stays so: see :meth:`reopen_job`.
 
-        One that has ended stays so: see :meth:`reopen_job`.
+        Sets ``started_at`` at its first start, ``completed_at`` at its end.
 
         To ``running`` takes the run lock if it is free, and says who does, as :meth:`start_job`; it
         writes its record either way: that is how another terminal resumes a run that waits. A run
@@ -299,7 +296,9 @@ class JobService:
 
         Its rows stay as they are. ``completed_at`` is None until it ends again, and its error is
         cleared, unless that names rows which two copies have done. Raises JobBusyError while a run
-        works on it, InvalidStateTransition for a job that has not ended.
+        works on it, that is, holds its run lock, and InvalidStateTransition for a job that has not
+        ended. Rows in flight stay so if whoever started them has let go of that lock: the next
+        start's policy settles them.
         """
         check_optional_text(reason, "reason")
 
@@ -463,34 +462,25 @@ class JobService:
     ) -> JobRow:
         """Record that the attempt failed, whatever the job's status. InvalidStateTransition.
 
-        ``unknown``: whether it took effect isn't known, so that nothing retries it unless it is named.
+        ``unknown``: whether it took effect isn't known, so that nothing retries it unless it is
+        named.
         """
-        job_id, number = split_row_id(row_id)
-        record = RowStatusRecord(
-            row=number,
-            status="failed",
-            error_code=check_text(error_code, "error_code"),
-            error_message=check_text(error_message, "error_message"),
-            unknown=unknown,
-            at=UNSET_TIME,
+        code = check_text(error_code, "error_code")
+        message = check_text(error_message, "error_message")
+        return self._change_to(
+            row_id, "failed", error_code=code, error_message=message, unknown=unknown
         )
-        return self._change(job_id, record)
 
     def give_back_row(self, row_id: str) -> JobRow:
-        """Put a row in processing back to pending: its attempt never began. InvalidStateTransition."""
-        job_id, number = split_row_id(row_id)
-        return self._change(job_id, RowStatusRecord(row=number, status="pending", at=UNSET_TIME))
+        """Put a row in processing back to pending, for its attempt never began.
+
+        Raises InvalidStateTransition.
+        """
+        return self._change_to(row_id, "pending")
 
     def skip_row(self, row_id: str, reason: str | None = None) -> JobRow:
         """Record that the row needs nothing done. Raises InvalidStateTransition."""
-        job_id, number = split_row_id(row_id)
-        record = RowStatusRecord(
-            row=number,
-            status="skipped",
-            reason=check_optional_text(reason, "reason"),
-            at=UNSET_TIME,
-        )
-        return self._change(job_id, record)
+        return self._change_to(row_id, "skipped", reason=check_optional_text(reason, "reason"))
 
     def retry_row(
         self, row_id: str, error_code: str | None = None, error_message: str | None = None
@@ -498,32 +488,27 @@ class JobService:
         """Put a failed, skipped, processing or needs_review row back to pending.
 
         Its limit of attempts, and its backoff, begin anew; a job that has ended is reopened in the
-        same commit (JobBusyError while a run works on it). Raises InvalidStateTransition, in a
-        cancelled job too: reopen that first.
+        same commit (JobBusyError while a run works on it: see :meth:`reopen_job`). Raises
+        InvalidStateTransition, in a cancelled job too: reopen that first.
 
         With ``error_code`` and ``error_message``, what an attempt died of that is to be repeated,
         it is the next attempt of the same: nothing begins anew, and an ended job refuses it.
         """
-        job_id, number = split_row_id(row_id)
-        record = RowStatusRecord(
-            row=number,
-            status="pending",
-            error_code=check_optional_text(error_code, "error_code"),
-            error_message=check_optional_text(error_message, "error_message"),
-            reset="retry" if error_code is None else None,
-            at=UNSET_TIME,
+        code = check_optional_text(error_code, "error_code")
+        message = check_optional_text(error_message, "error_message")
+        reset: Literal["retry"] | None = "retry" if code is None else None
+        return self._change_to(
+            row_id, "pending", error_code=code, error_message=message, reset=reset
         )
-        if record.reset is None:
-            return self._change(job_id, record)
-        return self._change_reopening(job_id, lambda log: change_row(log, job_id, record))
 
     def redo_row(self, row_id: str, reason: str | None = None, *, new_key: bool = False) -> JobRow:
         """Put a completed, failed or skipped row back to pending: it will be done again.
 
-        The only way out of ``completed``. What it cost stays spent, and its history stays. A job that
-        has ended is reopened in the same commit (JobBusyError while a run works on it). The
-        idempotency key stays, so that a far side which honours it answers as before; ``new_key``
-        gives the row another. Raises InvalidStateTransition, in a cancelled job too.
+        The only way out of ``completed``. What it cost stays spent, and its history stays. A job
+        that has ended is reopened in the same commit (JobBusyError while a run works on it: see
+        :meth:`reopen_job`). The idempotency key stays, so that a far side which honours it answers
+        as before; ``new_key`` gives the row another. Raises InvalidStateTransition, in a cancelled
+        job too, and for a row in review: settle that first.
         """
         job_id, number = split_row_id(row_id)
         check_optional_text(reason, "reason")
@@ -534,22 +519,19 @@ class JobService:
     def update_row_data(
         self, row_id: str, data: dict[str, Any], *, new_key: bool = False
     ) -> JobRow:
-        """Give a row that is pending, failed, skipped or in review other data, under its old number.
+        """Give a row that is pending, failed, skipped or in review other data.
 
-        Its status stays, and its history keeps the old data. An input is compared with what it said
+        Its number and its status stays, and its history keeps the old data. An input is compared with what it said
         of the row last, not with this. ``new_key``: with another idempotency key. Raises
         InvalidStateTransition for a row that is completed or in flight.
         """
         job_id, number = split_row_id(row_id)
-        self._check_data(data)
-        return self._log(job_id).change(
-            lambda log: update_data(log, job_id, number, data, None, new_key=new_key)
-        )
-
-    def _check_data(self, data: dict[str, Any]) -> None:
         if not isinstance(data, dict):
             raise InvalidValueError("data", data, "must be a dict")
         encode_value(data, "data")
+        return self._log(job_id).change(
+            lambda log: update_data(log, job_id, number, data, None, new_key=new_key)
+        )
 
     def review_row(self, row_id: str, error_code: str, error_message: str) -> JobRow:
         """Give a row in processing whose outcome is unknown to a person: to ``needs_review``.
@@ -557,19 +539,18 @@ class JobService:
         Nothing starts it until :meth:`complete_row`, :meth:`fail_row`, :meth:`skip_row` or
         :meth:`retry_row` has settled it. Raises InvalidStateTransition.
         """
+        code = check_text(error_code, "error_code")
+        message = check_optional_text(error_message, "error_message")
+        return self._change_to(row_id, "needs_review", error_code=code, error_message=message)
+
+    def _change_to(self, row_id: str, status: RowStatusText, **members: Any) -> JobRow:
         job_id, number = split_row_id(row_id)
-        record = RowStatusRecord(
-            row=number,
-            status="needs_review",
-            error_code=check_text(error_code, "error_code"),
-            error_message=check_optional_text(error_message, "error_message"),
-            at=UNSET_TIME,
-        )
-        return self._change(job_id, record)
+        record = RowStatusRecord(row=number, status=status, at=UNSET_TIME, **members)
+        if record.reset is None:
+            return self._change(job_id, record)
+        return self._change_reopening(job_id, lambda log: change_row(log, job_id, record))
 
     def _change(self, job_id: str, record: RowStatusRecord) -> JobRow:
-        if self._versions and record.status not in ("pending", "processing"):
-            record.version = self._versions.get(job_id)
         return self._store.log(job_id).change(change_row, job_id, record)
 
     def retry_failed_rows(self, job_id: str, error_code: str | None = None) -> int:
@@ -582,17 +563,14 @@ class JobService:
         return self._change_reopening(job_id, lambda log: retry_failed(log, error_code))
 
     def _change_reopening(self, job_id: str, change: Callable[[Log], Result]) -> Result:
-        """Call ``change`` in a commit; with the run lock, if the job has ended: it may be reopened."""
+        """Call ``change`` in a commit; with the run lock, if the job has ended, to be reopened."""
         log = self._log(job_id)
         while True:
-            is_over = self._has_ended(job_id)
+            with self._reading(job_id) as found:
+                is_over = found is not None and has_ended(found)
             with self.hold_run(job_id) if is_over else nullcontext(), log:
-                if is_over or not _has_ended(log):  # else it has ended since we looked
+                if is_over or not has_ended(log):  # else it has ended since we looked
                     return change(log)
-
-    def _has_ended(self, job_id: str) -> bool:
-        with self._reading(job_id) as log:
-            return log is not None and _has_ended(log)
 
     # --- what happened
 
@@ -624,7 +602,7 @@ class JobService:
             details=details,
             at=UNSET_TIME,
         )
-        self._log(job_id).change(put_log_of_caller, job_id, record)
+        self._log(job_id).change(put_log_of_caller, record)
 
     def get_logs(
         self,
@@ -688,11 +666,12 @@ class JobService:
         Rows left in processing by a run that died are settled by ``on_interrupted`` as in
         :meth:`recover_job`, and the job's log says who takes it over: host, pid, user, and
         ``resume_command``, what a person types, in any directory, to go on (:attr:`Job.hosts`,
-        :attr:`Job.resume_command`); all in one commit. ``version`` names what the rows are worked on
-        with, such as a prompt: outcomes have it until this run ends (:attr:`JobRow.version`). Raises JobBusyError while another run holds
-        the job, this service's own included, and InvalidStateTransition for a job that has ended.
-        One that was set running by :meth:`update_status` in this process has no run yet: it is
-        taken over, with the rows that are in flight since.
+        :attr:`Job.resume_command`); all in one commit. ``version`` names what the rows are worked
+        on with, such as a prompt: attempts have it that begin before the next run or pass does
+        (:attr:`JobRow.version`). Raises JobBusyError while another run holds the job, this
+        service's own included, and InvalidStateTransition for a job that has ended. One that was
+        set running by :meth:`update_status` in this process has no run yet: it is taken over, with
+        the rows that are in flight since.
         """
         check_policy(on_interrupted, "on_interrupted")
         check_text(resume_command, "resume_command")
@@ -709,18 +688,17 @@ class JobService:
                     runs.mark(taken, keep=keep_lock)
                 else:
                     is_new = runs.take_over(job_id, taken, keep=keep_lock)
-                status = job_of(log.index).status
+                state = log.index.state
+                assert state is not None
+                status = state.status
                 if not is_new and (status is JobStatus.RUNNING or not runs.holds(job_id)):
                     raise busy_error(log.directory, job_id)
-                if is_new:
+                if is_new or version != state.version:
                     put_run(log, resume_command, version)
                 if status is not JobStatus.RUNNING:
                     set_job_status(log, JobStatus.RUNNING)
                 if is_new:  # those begun since are in flight in this process, as all are else
                     settle_rows(log, on_interrupted, taken.by_hand_from)
-                before = self._versions.get(job_id)
-                self._set_version(job_id, version)
-                log.at_end(lambda written: None if written else self._set_version(job_id, before))
                 return job_of(log.index)
 
     def recover_job(self, job_id: str, policy: Policy = "review") -> int:
@@ -758,15 +736,8 @@ class JobService:
             runs.settle(job_id, taken, written=False)
 
     def release_run(self, job_id: str) -> None:
-        """Let go of the job's run lock, if this service holds it; a running job is then interrupted."""
+        """Let go of the job's run lock, if this service holds it: a running job is interrupted."""
         self._store.runs.release(check_job_id(job_id))
-        self._set_version(job_id, None)
-
-    def _set_version(self, job_id: str, version: str | None) -> None:
-        if version is None:
-            self._versions.pop(job_id, None)
-        else:
-            self._versions[job_id] = version
 
     def holds_run(self, job_id: str) -> bool:
         """Whether this service holds the job's run lock, and the job is still where it was."""
@@ -883,8 +854,6 @@ class JobService:
             # A commit whose sync has failed may be there: if it ended the run, so does this.
             if not running and (written or log.in_doubt):
                 self._store.runs.leave(job_id)
-                if not self._store.runs.keeps(job_id):
-                    self._set_version(job_id, None)
 
         with self._log(job_id) as log:
             log.at_end(settle)
@@ -905,8 +874,8 @@ class JobService:
                 self._store.forget(job_id)
                 yield None
                 return
-            if self._store.runs and self._store.runs.release_if_over(log):
-                self._set_version(job_id, None)
+            if self._store.runs:
+                self._store.runs.release_if_over(log)
             yield log
         finally:
             log.mutex.release()

@@ -67,7 +67,7 @@ class Latencies:
 
 
 class Bucket:
-    """What happened from ``begin`` on for the timeline's ``width_s``; by status, tries that ended."""
+    """What happened from ``begin`` on for the timeline's ``width_s``: ended tries, by status."""
 
     def __init__(self, begin: datetime) -> None:
         self.begin = begin
@@ -132,9 +132,9 @@ class Timeline:
 
 
 class JobEvent(NamedTuple):
-    """The job itself was ``what`` ("created", a status, "running again", "reopened", "error") at ``at``.
+    """The job itself was ``what`` at ``at``; ``ended_rows`` outcomes came until the next event.
 
-    ``ended_rows`` outcomes came from then until the next event.
+    That is "created", a status, "running again", "reopened" or "error".
     """
 
     at: datetime
@@ -154,29 +154,27 @@ def _run_text(details: object) -> str | None:
 
 
 class JobStatistics:
-    """What a history says; ``repeated`` counts tries that failed and after which the row was put back.
+    """What a history says; ``repeated`` counts tries that failed, with the row put back after it.
 
-    ``timeline`` has all tries that ended, those too. A row that was settled without being in processing, as by
-    somebody the day after, is in it only in a history that never says when a row was started.
+    ``timeline`` has all tries that ended, those too. A row that was settled without being in
+    processing, as by somebody the day after, is in it only in a history that never says when a row
+    was started.
     ``events`` are at most MAX_EVENTS, the last ones; ``earlier_events`` are those before them.
     """
 
     def __init__(self, history: Iterable[Entry]) -> None:
         """Reads all of it, in memory for the rows that were in flight at a time."""
-        self.timeline = Timeline()
+        self._forget()
         self.repeated = 0
-        self.first_end_at: datetime | None = None
-        self.last_end_at: datetime | None = None
         self.events: list[JobEvent] = []
         self.earlier_events = 0
         self._ended = 0  # since the last event
-        self._timed = False  # some row was started
-        outcomes = Outcomes()
+        self._outcomes = Outcomes(self._forget)
         is_running = run_began = False
         for entry in history:
             record = entry.record
             if isinstance(record, RowStatusRecord):
-                outcome = outcomes.of(record)
+                outcome = self._outcomes.of(record)
                 if outcome is not None:
                     self._count(outcome)
             elif isinstance(record, JobRecord):
@@ -211,13 +209,15 @@ class JobStatistics:
         ended = sum(bucket.ended.total() for bucket in self.timeline.buckets())
         return (ended - 1) / took_s if took_s > 0 else None
 
+    def _forget(self) -> None:
+        self.timeline = Timeline()
+        self.first_end_at: datetime | None = None
+        self.last_end_at: datetime | None = None
+
     def _count(self, outcome: Outcome) -> None:
         self._ended += 1
         self.repeated += outcome.status == "repeated"
-        if outcome.started_at is not None and not self._timed:
-            self._timed = True
-            self.timeline, self.first_end_at, self.last_end_at = Timeline(), None, None
-        if outcome.started_at is None and self._timed:
+        if not self._outcomes.is_try(outcome):
             return
         self.timeline.add(outcome)
         if self.first_end_at is None:

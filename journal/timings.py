@@ -6,13 +6,13 @@ A row knows when its status changed last, and not when that try began: the histo
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 from journal.changes import is_word_of_policy
 from journal.columns import StatusColumns
-from journal.format import LogRecord, Record, RowRecord, RowStatusRecord
+from journal.format import Record, RowRecord, RowStatusRecord
 from journal.history import Entry
 from journal.index import Index
 from journal.model import JobRow
@@ -45,24 +45,28 @@ class Outcome(NamedTuple):
 class Outcomes:
     """The outcomes in a history, in their order; memory for the rows in flight at a time."""
 
-    def __init__(self) -> None:
-        self._started: dict[int, tuple[datetime, str | None]] = {}
-        self._version: str | None = None  # of the run under way
+    def __init__(self, forget: Callable[[], object] = lambda: None) -> None:
+        """``forget`` what was counted: it is called once :meth:`is_try` has changed its mind."""
+        self._started: dict[int, datetime] = {}
+        self._forget = forget
+        self._is_timed = False
+
+    def is_try(self, outcome: Outcome) -> bool:
+        """Whether it counts as a try: any does, until the first comes of a row that was started."""
+        if outcome.started_at is not None and not self._is_timed:
+            self._is_timed = True
+            self._forget()
+        return outcome.started_at is not None or not self._is_timed
 
     def of(self, record: Record) -> Outcome | None:
-        """What the next record says; None if it is no outcome. Only records of runs tell versions."""
-        if isinstance(record, LogRecord):
-            match record.details:
-                case {"run": {"host": str(), **run}}:
-                    version = run.get("job_version")
-                    self._version = version if isinstance(version, str) else None
+        """What the next record says; None if it is no outcome."""
         if not isinstance(record, RowStatusRecord):
             return None
         status: str = record.status
         if status == "processing":
-            self._started[record.row] = record.happened_at, self._version
+            self._started[record.row] = record.happened_at
             return None
-        started_at, began_with = self._started.pop(record.row, (None, None))
+        started_at = self._started.pop(record.row, None)
         if status in ("pending", "needs_review") and started_at is None:
             return None
         if status == "pending":
@@ -70,8 +74,7 @@ class Outcomes:
                 return None
             status = "repeated"
         is_cut = is_word_of_policy(record.error_code, record.error_message)
-        version = record.version or began_with
-        return Outcome(record.row, status, started_at, record.happened_at, is_cut, version)
+        return Outcome(record.row, status, started_at, record.happened_at, is_cut, record.version)
 
 
 class LastTries:

@@ -227,7 +227,7 @@ def test_a_job_that_has_ended_is_not_resumed(cli: Cli) -> None:
     code, _, err = cli("resume", "j")
     assert code == 4
     assert "'failed' to 'running'" in err
-    assert "it has ended: `journal reopen` puts it back to pending" in err
+    assert "reopen it first: reopen_job(), or `journal reopen`" in err
 
 
 # --- cancel

@@ -147,6 +147,12 @@ def test_a_rows_key_outlasts_its_data(service: JobService) -> None:
     assert keys(service) == before
 
 
+def test_a_column_without_a_name_is_no_key(service: JobService) -> None:
+    with pytest.raises(InvalidValueError, match="key: must name a member of the data"):
+        service.create_job("J", job_id="j", key="")
+    assert service.get_job("j") is None
+
+
 def test_the_value_that_a_row_is_known_by_stays(service: JobService) -> None:
     rows = [{"data": {"order": "A-1", "key": "K-1", "n": 1}}]
     service.create_job("J", job_id="j", key="order", idempotency_key="key", row_data=rows)
@@ -165,10 +171,12 @@ def test_a_row_whose_data_was_lost_is_neither_retried_nor_redone_before_it_has_d
     path = service.root / "j" / "journal.jsonl"
     path.write_bytes(path.read_bytes().replace(b"Street 2", b"Strasse2"))
     repair_job(path.parent)
-    for call in (service.retry_row, service.redo_row):
-        with pytest.raises(InvalidStateTransition, match="update_row_data"):
-            call("j:2")
+    with pytest.raises(InvalidStateTransition, match="update_row_data"):
+        service.retry_row("j:2")
     service.fail_row("j:2", "E", "m")
+    with pytest.raises(InvalidStateTransition, match="update_row_data") as refused:
+        service.redo_row("j:2")
+    assert refused.value.allowed_transitions == ["processing", "skipped"]
     assert service.retry_failed_rows("j") == 0
     changed = service.update_row_data("j:2", {"order": "A-2", "street": "Street 2"})
     assert changed.idempotency_key == "j:order=A-2"

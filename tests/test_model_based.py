@@ -87,7 +87,7 @@ class ModelJob:
         self.passes = 1
         self.spent_cents = 0
         self.keys: dict[int, tuple[str, int]] = {}  # of each row: the first, and how many it had
-        self.version: tuple[int, str | None] = (0, None)  # of the run that is held by this service
+        self.version: str | None = None  # of the last run in this pass
         self.error: tuple[str | None, str | None] = (None, None)
         self.extra = {"total": 0, "processed": 0, "successful": 0, "failed": 0}
         self.rows: dict[int, dict[str, Any]] = {}
@@ -217,7 +217,7 @@ class ModelJob:
         allowed = VALID_ROW_TRANSITIONS[row["status"]]
         if target not in allowed and not (verb == "redo" and row["status"] is RowStatus.COMPLETED):
             raise Refused(row["status"], target, allowed)
-        if verb == "redo" and row["status"] is RowStatus.PROCESSING:
+        if verb == "redo" and row["status"] in (RowStatus.PROCESSING, RowStatus.NEEDS_REVIEW):
             allowed = tuple(status for status in allowed if status is not RowStatus.PENDING)
             raise Refused(row["status"], target, allowed)
         if verb in ("retry", "redo"):
@@ -225,8 +225,10 @@ class ModelJob:
         elif target not in OUTCOMES:
             self._refuse_if_over()
         new_key = fields.pop("new_key", False)
-        if row["status"] is RowStatus.PROCESSING and target in OUTCOMES and self.version[0] == who:
-            fields["version"] = self.version[1]
+        if target is RowStatus.PROCESSING:
+            fields["version"] = self.version
+        elif row["status"] is RowStatus.PROCESSING and target in OUTCOMES:
+            fields["version"] = row["version"]
         self._set(row, target, **fields)
         if verb in ("retry", "redo"):
             row["earlier_attempts"] = row["attempts"]
@@ -259,6 +261,7 @@ class ModelJob:
         self.status = JobStatus.PENDING
         self.error = (None, None)
         self.passes += 1
+        self.version = None
         self._touch()
 
     def reopen_job(self, who: int) -> None:
@@ -275,7 +278,7 @@ class ModelJob:
             raise Missing
         row = self.rows[number]
         if row["status"] in (RowStatus.PROCESSING, RowStatus.COMPLETED):
-            raise Refused(row["status"], row["status"], ())
+            raise Refused(row["status"], row["status"], VALID_ROW_TRANSITIONS[row["status"]])
         row["data"] = data
         if new_key:
             self._renew_key(number)
@@ -286,7 +289,9 @@ class ModelJob:
     ) -> list[int]:
         numbers = [number for number in self.numbers(source) if number not in but]
         for number in numbers:
-            self._set(self.rows[number], target, unknown=target is RowStatus.FAILED)
+            version = self.rows[number]["version"] if source is RowStatus.PROCESSING else None
+            is_failed = target is RowStatus.FAILED
+            self._set(self.rows[number], target, unknown=is_failed, version=version)
         if numbers:
             self._touch(*numbers)
         return numbers
@@ -317,7 +322,7 @@ class ModelJob:
             if self.holder is None:
                 self.is_by_hand = True
                 self.left_behind = set(self.numbers(RowStatus.PROCESSING))
-            self._take_over(who)
+            self._take_over(who, None if self.holder is None else self.version)
         elif self.in_batch:
             self.moved_in_batch = True
         elif self.holder == who:
@@ -325,7 +330,6 @@ class ModelJob:
 
     def let_go(self) -> None:
         self.holder = None
-        self.version = (0, None)
 
     def end_batch(self, who: int) -> None:
         """The run lock follows the commit: what happened to the job within is past then."""
@@ -333,9 +337,9 @@ class ModelJob:
             self.let_go()
         self.in_batch = self.moved_in_batch = False
 
-    def _take_over(self, who: int) -> None:
-        if self.holder is None:
-            self.holder = who
+    def _take_over(self, who: int, version: str | None = None) -> None:
+        if self.holder is None or version != self.version:
+            self.holder, self.version = who, version
             self.hosts = (journal.system.host_name(),)
             self.log(f"run started on {self.hosts[0]}", "INFO")
 
@@ -355,10 +359,6 @@ class ModelJob:
         return len(numbers)
 
     def start_job(self, who: int, policy: str, version: str | None) -> None:
-        self._start(who, policy)
-        self.version = (who, version)
-
-    def _start(self, who: int, policy: str) -> None:
         if self.holder is not None and self.is_by_hand:
             begun_since = set(self.numbers(RowStatus.PROCESSING)) - self.left_behind
             if self.status is not JobStatus.RUNNING:
@@ -366,7 +366,7 @@ class ModelJob:
             self._settle(policy, begun_since)
             self.holder = None
             self.is_by_hand = False
-            self._take_over(who)
+            self._take_over(who, version)
             return
         taken = self.holder is None
         if self.holder not in (None, who) or (self.status is JobStatus.RUNNING and not taken):
@@ -376,7 +376,7 @@ class ModelJob:
         if taken:
             self.is_by_hand = False
             self._settle(policy)
-        self._take_over(who)
+        self._take_over(who, version)
 
     def recover_job(self, policy: str) -> int:
         if self.holder is not None:

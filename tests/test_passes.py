@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from helpers_crash import journal_path, place_journal, seal_commits
 
+import journal.reader
 from journal import (
     InvalidStateTransition,
     InvalidValueError,
@@ -23,6 +24,7 @@ from journal import (
     RowNotFoundError,
     RowStatus,
 )
+from journal.errorgroups import group_attempts
 from journal.format import BOTH_COPIES
 from journal.history import Entry
 
@@ -193,7 +195,7 @@ def test_failed_rows_are_retried_in_any_status_but_cancelled(
             lambda: service.retry_row(f"{JOB}:2"),
             lambda: service.redo_row(f"{JOB}:1"),
         ):
-            with pytest.raises(InvalidStateTransition, match=r"cancelled: reopen_job\(\) first"):
+            with pytest.raises(InvalidStateTransition, match=r"can't be put back; reopen it first"):
                 call()
         assert content(service) == before
         return
@@ -298,13 +300,41 @@ def test_what_a_redone_row_has_cost_stays_spent(service: JobService) -> None:
 
 def test_what_is_pending_or_in_flight_is_not_redone(service: JobService) -> None:
     service.start_row(f"{JOB}:5")
-    with pytest.raises(InvalidStateTransition, match="what is in flight is not redone") as refused:
+    with pytest.raises(InvalidStateTransition, match="can't be redone; only what has") as refused:
         service.redo_row(f"{JOB}:5")
     assert "pending" not in refused.value.allowed_transitions
     assert row(service, 5).status is RowStatus.PROCESSING
     service.give_back_row(f"{JOB}:5")
-    with pytest.raises(InvalidStateTransition):
+    with pytest.raises(InvalidStateTransition, match="is 'pending', so it can't be redone"):
         service.redo_row(f"{JOB}:5")
+
+
+def test_a_row_in_review_is_settled_before_it_is_redone(service: JobService) -> None:
+    service.start_row(f"{JOB}:5")
+    service.review_row(f"{JOB}:5", "E", "m")
+    with pytest.raises(InvalidStateTransition, match="find out whether it took effect"):
+        service.redo_row(f"{JOB}:5")
+    assert row(service, 5).status is RowStatus.NEEDS_REVIEW
+
+
+def test_what_a_job_that_has_ended_refuses_is_said_in_plain_words(service: JobService) -> None:
+    end(service, JobStatus.CANCELLED)
+    calls: list[tuple[Callable[[], object], str]] = [
+        (lambda: service.create_rows(JOB, [{}]), f"job {JOB} is 'cancelled', so it takes no more"),
+        (lambda: service.start_row(f"{JOB}:5"), "'cancelled', so row 5 can't be started"),
+        (lambda: service.redo_row(f"{JOB}:1"), "'cancelled', so row 1 can't be put back"),
+    ]
+    for call, said in calls:
+        with pytest.raises(InvalidStateTransition, match=said) as refused:
+            call()
+        assert (refused.value.current_state, refused.value.attempted_state) == (
+            "cancelled",
+            "running",
+        )
+        assert str(pickle.loads(pickle.dumps(refused.value))) == str(refused.value)
+    service.reopen_job(JOB)
+    with pytest.raises(InvalidStateTransition, match="is 'pending', so it can't be reopened"):
+        service.reopen_job(JOB)
 
 
 def test_only_redo_leads_out_of_completed(service: JobService) -> None:
@@ -458,7 +488,60 @@ def test_no_other_job_is_ended_by_its_rows(service: JobService, status: JobStatu
     assert job(service).status is status
 
 
+def test_a_run_that_goes_on_leaves_a_job_failed_that_a_person_has_failed_meanwhile(
+    service: JobService,
+) -> None:
+    for number in (2, 4):
+        service.skip_row(f"{JOB}:{number}")
+    service.start_row(f"{JOB}:5")
+    end(service)
+    service.complete_row(f"{JOB}:5")
+    assert job(service).status is JobStatus.FAILED
+
+
 # --- versions
+
+
+@pytest.mark.parametrize("policy", ["review", "fail", "retry"])
+def test_an_outcome_has_the_version_of_its_attempt_whoever_records_it(
+    service: JobService, policy: Any
+) -> None:
+    service.update_status(JOB, "paused")
+    service.start_job(JOB, version="prompt-3", keep_lock=True)
+    service.start_row(f"{JOB}:5")
+    service.release_run(JOB)
+    with JobService(service.root, sync="none") as other:
+        other.start_job(JOB, policy, version="prompt-4")
+    assert row(service, 5).version == "prompt-3"
+    with JobService(service.root, sync="none") as other:
+        (group,) = group_attempts(other.get_history(JOB), version="prompt-3")
+    assert (group.code, group.count) == ("interrupted", 1)
+
+
+def test_a_run_that_is_kept_starts_again_under_another_version(service: JobService) -> None:
+    for version in ("prompt-3", "prompt-4"):
+        service.update_status(JOB, "paused")
+        service.start_job(JOB, version=version, keep_lock=True)
+        assert service.start_row(f"{JOB}:5").version == version
+        service.give_back_row(f"{JOB}:5")
+
+
+def test_a_version_outlasts_a_hint_and_not_a_pass(
+    service: JobService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal.reader, "HINT_BYTES", 0)
+    service.update_status(JOB, "paused")
+    service.start_job(JOB, version="prompt-3")
+    service.start_row(f"{JOB}:5")
+    service.close()
+    hint = (service.root / JOB / "index.hint").read_bytes()
+    assert b'"version":"prompt-3","has_versions":true' in hint
+    with JobService(service.root, sync="none") as other:
+        assert other.fail_row(f"{JOB}:5", "E", "m").version == "prompt-3"
+        assert other.start_row(f"{JOB}:2").version == "prompt-3"
+        end(other)
+        other.reopen_job(JOB)
+        assert other.start_row(f"{JOB}:4").version is None, "no run of this pass has begun"
 
 
 def test_an_outcome_has_the_version_of_the_run_that_it_was_reached_in(service: JobService) -> None:
@@ -466,6 +549,8 @@ def test_an_outcome_has_the_version_of_the_run_that_it_was_reached_in(service: J
     service.start_job(JOB, version="prompt-3")
     service.start_row(f"{JOB}:5")
     assert service.complete_row(f"{JOB}:5").version == "prompt-3"
+    service.start_row(f"{JOB}:2")
+    assert service.fail_row(f"{JOB}:2", "E", "m").version == "prompt-3"
     assert service.skip_row(f"{JOB}:2").version is None, "settled by hand"
     assert service.redo_row(f"{JOB}:5").version is None
     run: Any = records(service)

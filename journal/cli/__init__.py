@@ -16,7 +16,6 @@ from journal.cli.exits import (
     EXIT_INTERRUPTED,
     EXIT_OK,
     EXIT_UNEXPECTED,
-    error_text,
     exit_code_of,
 )
 from journal.cli.jobs import DEFAULT_ROOT
@@ -154,7 +153,7 @@ def main(arguments: list[str] | None = None) -> int:
         tell("interrupted")
         return EXIT_INTERRUPTED
     except JournalError as error:
-        tell(f"journal: {error_text(error)}")
+        tell(f"journal: {error}")
         return exit_code_of(error)
     except OSError as error:
         tell(f"journal: {error}")

@@ -63,18 +63,6 @@ def exit_code_of(error: JournalError) -> int:
     return EXIT_UNEXPECTED
 
 
-# What the package's methods are called on the command line.
-_COMMANDS = {"reopen_job()": "`journal reopen`", "redo_row()": "`journal redo`"}
-
-
-def error_text(error: JournalError) -> str:
-    """What an error says, with commands instead of the methods that it names."""
-    text = str(error)
-    for method, command in _COMMANDS.items():
-        text = text.replace(method, command)
-    return text
-
-
 def exit_code_of_store(errors: Iterable[JournalError]) -> int:
     """The exit code of a command that goes on past what it can't read in a store.
 

@@ -329,15 +329,15 @@ PATCHES = [
     Patch(
         "who holds a job that has ended lets go when it looks",
         "service",
-        " and self._store.runs.release_if_over(log):\n",
-        " and False:\n",
+        "                self._store.runs.release_if_over(log)\n",
+        "                pass\n",
         SERVICE,
     ),
     Patch(
         "a job that has ended is not deleted with a row in flight",
         "runholds",
-        "    return ended and not log.index.tallies[PROCESSING]\n",
-        "    return ended\n",
+        "    return has_ended(log) and not log.index.tallies[PROCESSING]\n",
+        "    return has_ended(log)\n",
         SERVICE,
     ),
     Patch(

@@ -53,8 +53,8 @@ PATCHES = [
     Patch(
         "a run that is kept outlasts a job that another process has ended",
         "runholds",
-        " or hold.is_kept or log.in_commit",
-        " or log.in_commit",
+        " and not hold.is_kept and not log.in_commit",
+        " and not log.in_commit",
         "tests/test_guards_writers.py",
     ),
     Patch(
