@@ -14,6 +14,7 @@ from journal import Job, JobRow, JobService, JobStatus
 from journal.cli import main
 from journal.cli.rows import row_ranges, rows_of
 from journal.model import RunHolder
+from journal.repair import repair_job
 
 # Holds the run of job j with row 1 in flight, and says how the job stands whenever it is asked.
 RUN = """
@@ -378,6 +379,25 @@ def test_what_may_have_taken_effect_is_retried_only_if_it_is_named(cli: Cli) -> 
     assert cli("retry", "j", "--error-code", "lost")[:2] == (0, "1")
 
 
+def test_a_row_whose_data_was_lost_is_left_by_a_retry_which_says_how_to_skip_it(cli: Cli) -> None:
+    path = cli.root / "j" / "journal.jsonl"
+    path.write_bytes(path.read_bytes().replace(b'"checksum":"44', b'"checksum":"55', 1))
+    repair_job(path.parent)
+    with JobService(cli.root) as service:
+        service.fail_row("j:1", "E1", "m")
+    for arguments in (("retry", "j", "--error-code", "E1"), ("retry", "j")):
+        code, out, err = cli(*arguments)
+        assert (code, out) == (0, "1"), "row 2, and then row 3"
+        lost = "1 row can't be retried: damage has taken its data; `journal skip j --row 1`"
+        assert f"j: {lost}" in err
+        assert "took effect" not in err
+        code, _, err = cli("retry", "j", "--row", "1")
+        assert code == 4
+        assert "row j:1 is 'failed', so it can't be put back: its data was lost to damage" in err
+        assert "`journal skip`" in err
+    assert cli("skip", "j", "--row", "1")[:2] == (0, "1")
+
+
 @pytest.mark.parametrize("made_by", ["script", "command", "command of another copy"])
 def test_what_takes_rows_up_is_said_in_the_words_of_where_the_job_was_made(
     cli: Cli, made_by: str
@@ -442,20 +462,20 @@ def test_redo_does_nothing_if_one_of_the_rows_is_open(cli: Cli, run: OtherRun) -
     assert cli.journal() == before
 
 
-def test_redo_does_nothing_if_other_rows_are_meant_than_when_it_asked(
+def test_redo_does_nothing_if_a_row_has_changed_since_it_asked(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def answer(*_: object, **__: object) -> bool:
         with JobService(cli.root) as service:
-            service.fail_row("j:1", "E1", "m")
+            service.skip_row("j:3")
         return True
 
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
     monkeypatch.setattr(click, "confirm", answer)
-    code, out, err = cli("redo", "j", "--error-code", "E1")
+    code, out, err = cli("redo", "j", "--row", "2,3")
     assert (code, out) == (4, "")
     assert "rows of j have changed meanwhile; nothing was changed" in err
-    assert cli.statuses()[:3] == ["failed", "failed", "failed"]
+    assert cli.statuses()[:3] == ["pending", "failed", "skipped"]
 
 
 def test_redo_asks_on_a_terminal_says_what_it_means_and_elsewhere_refuses_without_yes(

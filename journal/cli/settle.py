@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from array import array
 from collections import Counter
 from collections.abc import Callable, Collection
 from typing import Any
@@ -17,7 +18,7 @@ from journal.cli.output import tell
 from journal.cli.rows import parse_rows
 from journal.cli.where import Selection, row_options
 from journal.errorgroups import Numbers
-from journal.format import MAX_DEPTH
+from journal.format import LOST_CHECKSUM, MAX_DEPTH
 from journal.model import Job, JobRow, JobStatus, RowStatus
 from journal.service import JobService
 from journal.text import counted
@@ -38,30 +39,42 @@ def retry_command(ctx: click.Context, job: str, selection: Selection) -> None:
     Example: journal retry ship-orders
     """
     service, job_id = find_job(ctx.obj, job)
-    unknown = 0
+    is_named = selection.ranges is not None or selection.error_code is not None
+    lost, unknown = Numbers(), Numbers()
+
+    def is_left(row: JobRow) -> bool:
+        if row.row_checksum == LOST_CHECKSUM and selection.ranges is None:
+            lost.add(row.row_number)
+        elif row.unknown and not is_named:
+            unknown.add(row.row_number)
+        else:
+            return False
+        return True
+
     with service:
         _check_not_cancelled(existing_job(service, job_id))
         if selection.is_empty:
             count = service.retry_failed_rows(job_id)
-            unknown = existing_job(service, job_id).failed_rows
-            if not count and not unknown:
+            if not sum(map(is_left, service.get_failed_rows(job_id))) and not count:
                 tell(f"{job_id}: no row has failed")
         else:
-            is_named = selection.ranges is not None or selection.error_code is not None
-
-            def retry(row: JobRow) -> object:
-                nonlocal unknown
-                if not row.unknown or is_named:
-                    return service.retry_row(row.id)
-                unknown += 1
-                return None
-
             named = (RowStatus.FAILED, RowStatus.SKIPPED)
-            count = _change(service, job_id, selection, named, (RowStatus.FAILED,), retry)
+            count = _change(
+                service,
+                job_id,
+                selection,
+                named,
+                (RowStatus.FAILED,),
+                lambda row: None if is_left(row) else service.retry_row(row.id),
+            )
         click.echo(count)
-        if unknown:
-            rows = counted(unknown, "row|rows failed, and nobody knows whether it|they took effect")
+        if unknown.count:
+            failed = "row|rows failed, and nobody knows whether it|they took effect"
+            rows = counted(unknown.count, failed)
             tell(f"{job_id}: {rows}: look, then name them by --row or --error-code")
+        if lost.count:
+            rows = counted(lost.count, "row|rows can't be retried: damage has taken its|their data")
+            tell(f"{job_id}: {rows}; `journal skip {job_id} --row {lost.text()}`")
         _tell_pending(service, job_id, count)
 
 
@@ -96,25 +109,24 @@ def redo_command(
     ended = (RowStatus.COMPLETED, RowStatus.FAILED, RowStatus.SKIPPED)
     with service:
         _check_not_cancelled(existing_job(service, job_id))
-        asked_for = Numbers()
+        numbers, moments = array("Q"), array("d")  # of the rows, and of what they were asked about
         statuses: Counter[str] = Counter()
         for row in selection.rows(service, job_id, ended, ended):
-            asked_for.add(row.row_number)
+            numbers.append(row.row_number)
+            moments.append(row.updated_at.timestamp())
             statuses[row.status.value] += 1
-        if asked_for.count and not yes and not _is_confirmed(job_id, statuses, new_key=new_key):
+        if not numbers:
+            _tell_none(job_id, selection)
+        elif not yes and not _is_confirmed(job_id, statuses, new_key=new_key):
             return EXIT_REFUSED
-        redone = Numbers()
-
-        def redo(row: JobRow) -> object:
-            redone.add(row.row_number)
-            return service.redo_row(row.id, reason, new_key=new_key)
-
         with service.batch(job_id):
-            count = _change(service, job_id, selection, ended, ended, redo)
-            if redone.text() != asked_for.text():
-                raise Refused(f"rows of {job_id} have changed meanwhile; nothing was changed")
-        click.echo(count)
-        _tell_pending(service, job_id, count)
+            for number, moment in zip(numbers, moments, strict=True):
+                found = service.get_row(f"{job_id}:{number}")
+                if found is None or found.updated_at.timestamp() != moment:
+                    raise Refused(f"rows of {job_id} have changed meanwhile; nothing was changed")
+                service.redo_row(found.id, reason, new_key=new_key)
+        click.echo(len(numbers))
+        _tell_pending(service, job_id, len(numbers))
     return EXIT_OK
 
 
@@ -190,16 +202,20 @@ def _change(
     found: Collection[RowStatus],
     change: Callable[[JobRow], object],
 ) -> int:
-    """Call ``change`` for the rows that are meant, in one commit; for how many it has returned anything."""
+    """Call ``change`` for the rows that are meant, in one commit; how often it returned anything."""
     count = seen = 0
     with service.batch(job_id):
         for row in selection.rows(service, job_id, named, found):
             seen += 1
             count += change(row) is not None
     if not seen:
-        for text in selection.why_none(job_id):
-            tell(f"{job_id}: {text}")
+        _tell_none(job_id, selection)
     return count
+
+
+def _tell_none(job_id: str, selection: Selection) -> None:
+    for text in selection.why_none(job_id):
+        tell(f"{job_id}: {text}")
 
 
 def _tell_completed(service: JobService, before: Job) -> None:
