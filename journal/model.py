@@ -166,7 +166,7 @@ class JobRow(msgspec.Struct, frozen=True):
     it, by custom relative to the job's directory. ``reason`` says why it was skipped, or is to be done
     again. The error of a pending row is that of the attempt which is to be repeated. ``unknown``:
     it failed, and nobody knows whether it took effect. ``version`` is that of the run in which the
-    attempt began that is under way, or has led to the status: None if a person has set that.
+    attempt began that is under way or ended with this status: None if no attempt did.
     ``row_checksum`` is of the row's last input; its ``data`` may have been
     changed since, by :meth:`JobService.update_row_data`.
     """
