@@ -56,7 +56,7 @@ from journal.rows import (
     window_reader,
 )
 from journal.validate import new_rows
-from journal.values import checksum_of
+from journal.values import canonical_json, checksum_of
 from journal.version import VERSION
 
 Policy = Literal["review", "retry", "fail"]
@@ -284,7 +284,9 @@ def put_row_data(
 ) -> None:
     """Give a row other data (None: the same), and perhaps a new idempotency key.
 
-    That is ``KEY#2``, ``KEY#3``, and so on; a caller's own key may end like that, too.
+    That is ``KEY#2``, ``KEY#3``, and so on: in all copies the same. It has a nonce, ``KEY#2.NONCE``,
+    where another row may have that, or a repair may have lost that it was given out before: a
+    caller's own key may be anything.
     """
     number = row.row_number
     position = _position(log, number)
@@ -294,7 +296,12 @@ def put_row_data(
         lost = RowRecord(row=number, checksum=checksum, data=data, key=made.key, at=made.at)
         key = idempotency_key(row.id, lost, log.index.keyed)
     if new_key:
-        key, keys = f"{key.removesuffix(f'#{keys}') if keys > 1 else key}#{keys + 1}", keys + 1
+        state = log.index.state
+        assert state is not None
+        is_ours = key.startswith(f"{state.header.id}:") and not state.repaired
+        base = key.rpartition("#")[0] if keys > 1 else key
+        keys += 1
+        key = f"{base}#{keys}" if is_ours else f"{base}#{keys}.{system.nonce()[:8]}"
     record = RowDataRecord(
         row=number,
         checksum=checksum,
@@ -329,7 +336,7 @@ def update_data(
         _refuse_row(log, position, row.status, hint, "its data can't be changed")
     is_lost = row.row_checksum == LOST_CHECKSUM
     for column in columns:
-        if column and not is_lost and data.get(column) != row.data.get(column):
+        if column and not is_lost and _as_json(data, column) != _as_json(row.data, column):
             raise InvalidValueError(
                 f"data[{column!r}]",
                 data.get(column),
@@ -339,6 +346,11 @@ def update_data(
         checksum = checksum_of(data) if is_lost else row.row_checksum
     put_row_data(log, row, data, checksum, new_key=new_key)
     return row_at(job_id, log, position)
+
+
+def _as_json(data: dict[str, Any], column: str) -> bytes:
+    """A value as keys are compared: 1, 1.0 and true are three of them."""
+    return canonical_json(data.get(column))
 
 
 def take_input(log: Log, job_id: str, number: int, data: dict[str, Any], checksum: str) -> None:

@@ -136,7 +136,26 @@ def test_a_new_key_is_never_that_of_the_next_order(service: JobService) -> None:
     rows = [{"idempotency_key": "order #1001"}, {"idempotency_key": "order #1002"}]
     service.create_job("J", job_id="j", row_data=rows)
     service.complete_row("j:1")
-    assert service.redo_row("j:1", new_key=True).idempotency_key == "order #1001#2"
+    for times in (2, 3):
+        key = service.redo_row("j:1", new_key=True).idempotency_key
+        assert re.fullmatch(rf"order #1001#{times}\.[0-9a-f]{{8}}", key)
+        service.complete_row("j:1")
+
+
+def test_after_a_repair_with_losses_no_new_key_is_one_that_may_have_been_given_out(
+    service: JobService,
+) -> None:
+    service.create_job("J", job_id="j", row_data=[{}])
+    service.set_error("j", "repaired", "lines were lost")
+    key = service.redo_row(service.complete_row("j:1").id, new_key=True).idempotency_key
+    assert re.fullmatch(r"j:1#2\.[0-9a-f]{8}", key)
+
+
+def test_what_a_row_is_known_by_stays_of_its_type(service: JobService) -> None:
+    service.create_job("J", job_id="j", key="k", row_data=[{"data": {"k": 1}}])
+    for value in (1.0, True, "1"):
+        with pytest.raises(InvalidValueError, match="must stay 1"):
+            service.update_row_data("j:1", {"k": value})
 
 
 def test_a_rows_key_outlasts_its_data(service: JobService) -> None:

@@ -98,14 +98,14 @@ PATCHES = [
     Patch(
         "a new key counts the keys that the row has had",
         "changes",
-        "key.removesuffix(f'#{keys}') if keys > 1 else key",
-        "key.partition('#')[0]",
+        'key.rpartition("#")[0] if keys > 1 else key',
+        "key",
         KEYS,
     ),
     Patch(
         "the value that a row is known by stays",
         "changes",
-        "        if column and not is_lost and data.get(column) != row.data.get(column):\n",
+        "        if column and not is_lost and _as_json(data, column) != _as_json(row.data, column):\n",
         "        if False:\n",
         KEYS,
     ),
