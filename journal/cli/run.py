@@ -141,7 +141,8 @@ class _RunCommand:
         given, job = self._given, job_run.job
         _tell_differences(job_run, shlex.join(given["command"]))
         if may_start(job, retry_failed=given["retry_failed"]):
-            again = f", {job.failed_rows} failed to retry" if given["retry_failed"] else ""
+            retried = counted(job.failed_rows, "failed row|rows is|are tried again")
+            again = f"; {retried}" if given["retry_failed"] and job.failed_rows else ""
             rows = counted(job.total_rows, "row|rows")
             tell(f"{job.id}: {rows}, {job.pending_count} pending{again}")
         if job.processing_count and job.status not in TERMINAL_STATUSES:
