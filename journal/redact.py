@@ -5,7 +5,6 @@ Applied to what is read, never to what is stored: the journal keeps what happene
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator
 from typing import Any, TypeVar
 
@@ -64,9 +63,6 @@ OWN_NAMES = frozenset(name for held in _HELD.values() for name in held.values())
 
 # What is made of the values that are hidden, and would tell whether a guess at them is right.
 _DIGESTS = {RowRecord: "checksum", RowDataRecord: "checksum", JobRow: "row_checksum"}
-_KEYS = {RowRecord: "key", RowDataRecord: "key", JobRow: "idempotency_key"}
-# A key that is made of a row's id alone, and so of nothing that could be hidden.
-_ID_KEY = re.compile(r"[a-z0-9._-]+:[0-9]+(\.[0-9a-f]{8})?(#[0-9]+)?")
 _NO_ID = "0" * 16  # of an origin
 
 
@@ -144,9 +140,10 @@ def redacted_members(told: Told, names: frozenset[str]) -> Told:
     digest = _DIGESTS.get(type(told))
     if digest is not None and "data" in hidden:
         hidden[digest] = REDACTED
-        key = _KEYS[type(told)]
-        if not _ID_KEY.fullmatch(getattr(told, key) or "a:1"):  # of the data, or a caller's own
-            hidden[key] = REDACTED
+        if isinstance(told, RowRecord | RowDataRecord):
+            hidden["key"] = told.key and REDACTED
+        elif isinstance(told, JobRow) and not _is_of_id(told.idempotency_key, told.id):
+            hidden["idempotency_key"] = REDACTED
     if isinstance(told, RowStatusRecord | RowDataRecord) and told.origin is not None:
         hidden["origin"] = msgspec.structs.replace(told.origin, id=_NO_ID)
     details = hidden.get("details")
@@ -154,3 +151,8 @@ def redacted_members(told: Told, names: frozenset[str]) -> Told:
     if isinstance(elsewhere, dict):
         elsewhere.update((name, REDACTED) for name in ("id", "key") if name in elsewhere)
     return msgspec.structs.replace(told, **hidden)
+
+
+def _is_of_id(key: str, row_id: str) -> bool:
+    """Whether a key is made of its row's id alone, and so of nothing that could be hidden."""
+    return key == row_id or key.startswith((f"{row_id}.", f"{row_id}#"))
