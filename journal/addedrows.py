@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
-from collections.abc import Iterator
 from typing import NamedTuple
 
+from journal.errors import InvalidValueError
 from journal.format import MAX_ROW_NUMBER
 from journal.index import Index
 from journal.parted import RowChanges
@@ -16,33 +15,35 @@ class AddedRows(NamedTuple):
     """What the rows that the other copy has made are called here.
 
     ``numbers``: ours by theirs. ``added``: those that only they have, ascending, by our numbers; of
-    these ``renumbered`` have another number there, which it maps to.
+    these ``renumbered`` have another number there, which it maps to. Of the renumbered ``doubtful``
+    may be the row that has that number here: the data of one of the two was lost to damage.
     """
 
     numbers: dict[int, int]
     added: list[int]
     renumbered: dict[int, int]
+    doubtful: set[int]
 
 
 def match_added(here: RowChanges, there: RowChanges, indexes: tuple[Index, Index]) -> AddedRows:
     """Match the rows that both have made by their keys, and number the others of ``there``.
 
     The rows of ``there`` are called by our numbers from then on. ``indexes``: of ours and of theirs.
+    Raises InvalidValueError if a row needs a number behind the highest that there is.
     """
-    found = AddedRows({}, [], {})
+    found = AddedRows({}, [], {}, set())
     known = _by_key(here)
-    lost = {number for number, made in here.added.items() if made.is_lost}
-    free = _free_numbers(indexes)
+    highest = max(index.highest_number for index in indexes)
     for key, theirs in _by_key(there).items():
-        number = known.pop(key, None)
-        if number is None and theirs in (here.added if there.added[theirs].is_lost else lost):
-            number = theirs  # a repair knows no more of it than that it was there
+        number = known.get(key)
         if number is None:
-            is_free = indexes[0].position_of(theirs) is None
-            number = theirs if is_free else next(free)
-            found.added.append(number)
-            if not is_free:
+            number = theirs
+            if indexes[0].position_of(theirs) is not None:
+                number = highest = _next_number(highest)
                 found.renumbered[number] = theirs
+                if there.added[theirs].is_lost or here.added[theirs].is_lost:
+                    found.doubtful.add(number)
+            found.added.append(number)
         found.numbers[theirs] = number
     found.added.sort()
     there.renumber(found.numbers)
@@ -50,7 +51,7 @@ def match_added(here: RowChanges, there: RowChanges, indexes: tuple[Index, Index
 
 
 def _by_key(changes: RowChanges) -> dict[tuple[str, int], int]:
-    """The numbers of the rows that a copy has made, by key, and the how manieth of that key it is."""
+    """The numbers of the rows that a copy has made, by key, and how many it had made of it before."""
     found: dict[tuple[str, int], int] = {}
     seen: Counter[str] = Counter()
     for number, made in changes.added.items():
@@ -59,8 +60,9 @@ def _by_key(changes: RowChanges) -> dict[tuple[str, int], int]:
     return found
 
 
-def _free_numbers(indexes: tuple[Index, Index]) -> Iterator[int]:
-    """The numbers behind all that either copy has, as far as there are any; then gaps."""
-    highest = max(index.highest_number for index in indexes)
-    numbers = itertools.chain(range(highest + 1, MAX_ROW_NUMBER + 1), itertools.count(1))
-    return (n for n in numbers if all(index.position_of(n) is None for index in indexes))
+def _next_number(highest: int) -> int:
+    if highest >= MAX_ROW_NUMBER:
+        raise InvalidValueError(
+            "row_number", highest, "leaves no higher number to a row of the other copy"
+        )
+    return highest + 1

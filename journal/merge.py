@@ -31,6 +31,11 @@ both added it: rows of one             one row, under our number; if their data 
 idempotency key                        changed it
 added by the other                     it is added; if its number is taken here, under another one and
                                        with its old key; if it was worked on there, too, it needs a review
+added by both under one number, and    both are kept, as that; they may be one row, so each needs a review,
+damage took the data of one            unless ours is done here
+a review for its other number, which   nothing, unless their tracking numbers differ: then as if both had
+one completed, and it is completed     completed it
+here
 =====================================  ==================================================================
 
 Nothing is taken over, or complained of, a second time: not if the same is pulled again, nor if it is
@@ -52,7 +57,6 @@ from typing import Any
 import msgspec
 
 from journal.changes import put_job_record, put_log
-from journal.decode import decode_record
 from journal.errorgroups import Numbers
 from journal.errors import InvalidValueError
 from journal.format import (
@@ -68,7 +72,7 @@ from journal.format import (
     row_end,
     time_text,
 )
-from journal.index import CODES, COMPLETED, NEEDS_REVIEW
+from journal.index import CODES, COMPLETED, FAILED, NEEDS_REVIEW, PENDING, PROCESSING
 from journal.log import Log
 from journal.mergeplan import Plan
 from journal.model import TERMINAL_STATUSES, JobStatus
@@ -118,6 +122,9 @@ def write_merge(log: Log, plan: Plan, other: str) -> Merged:
 class _Merge:
     def __init__(self, log: Log, plan: Plan, other: str) -> None:
         self._log, self._plan, self._other = log, plan, other
+        self._doubtful: list[
+            int
+        ] = []  # rows of ours that need a review for a doubtful one of theirs
 
     def write(self) -> Merged:
         plan, index = self._plan, self._log.index
@@ -131,10 +138,13 @@ class _Merge:
             self._settle(number, changes)
         for number, changes in plan.conflicts.items():
             self._put_conflict(number, changes)
-        self._take_retries()
+        self._put_doubtful()
+        for mark in plan.marks:
+            put_log(self._log, mark)
         self._put_error()
         assert index.state is not None
-        review = {n for n in (*plan.take, *plan.conflicts) if plan.our_code(n) == NEEDS_REVIEW}
+        touched = (*plan.take, *plan.conflicts, *self._doubtful)
+        review = {number for number in touched if plan.our_code(number) == NEEDS_REVIEW}
         ended = index.state.status in TERMINAL_STATUSES
         tallies = index.tallies
         return Merged(
@@ -185,12 +195,9 @@ class _Merge:
         for number in plan.added:
             row = plan.made_row(number)
             data = encode_value(row.data, f"row {number}: data")
-            is_moved = number in plan.renumbered
-            end = (
-                row_end(at, key_of(row, plan.theirs.header))
-                if is_moved
-                else row_end(at, row.key, row.nonce)
-            )
+            made = plan.there.added[number]
+            is_known_by_key = number in plan.renumbered or made.is_lost
+            end = row_end(at, made.key) if is_known_by_key else row_end(at, row.key, row.nonce)
             line = encode_row(number, row.checksum, data, end)
             log.index.add_row(number, log.append_line(line, at, number))
         for number, theirs in plan.renumbered.items():
@@ -266,14 +273,18 @@ class _Merge:
         elif last == [ELSEWHERE] and code != NEEDS_REVIEW and is_worth_a_look:
             self._to_review(number, BOTH_COPIES, self._in_words(number, changes))
 
-    def _take_retries(self) -> None:
-        """Keep the marks that the unfinished rows went on in other jobs."""
-        for retry, offset in self._plan.retries.items():
-            record = decode_record(self._plan.theirs.file.read_line(offset))
-            assert isinstance(record, LogRecord)
-            record.details = {"retry": {**record.details["retry"], "at": retry.at}}
-            record.level = "WARNING"
-            put_log(self._log, record)
+    def _put_doubtful(self) -> None:
+        """Hold back what could be tried again here, and may be what was done as a doubtful row."""
+        plan, log = self._plan, f"`journal log {self._log.directory.name} --row"
+        for theirs in sorted(plan.doubtful):
+            number = plan.renumbered[theirs]
+            if plan.our_code(number) in (PENDING, PROCESSING, FAILED):
+                message = (
+                    f"row {theirs} may be this row, as another copy has it: damage took the data "
+                    f"of one of them; {log} {theirs}` has what was done there"
+                )
+                self._to_review(number, BOTH_COPIES, message)
+                self._doubtful.append(number)
 
     def _tell(self, number: int, change: Change, level: str) -> None:
         """Log a change of theirs that can't become one of ours."""
@@ -344,15 +355,33 @@ class _Merge:
             is_status = isinstance(last[0], RowStatusRecord)
             there = _status_text(last[0]) if is_status else "worked on by a third copy"
         if number in plan.renumbered:
-            return (
-                f"it is row {plan.renumbered[number]} of another copy, and was worked on there under "
-                f"that number, which another row has here: {there}; {log} has all"
-            )
+            return self._words_of_renumbered(number, changes, there if last else "pending", log)
         what = "worked on it"
         if number in plan.data:
             what = "changed its data, or one did and the other worked on it,"
         here = _status_text(plan.our_status(number))
         return f"both copies {what} since they parted: here {here}; there {there}; {log} has both"
+
+    def _words_of_renumbered(self, number: int, changes: list[Change], there: str, log: str) -> str:
+        """As :meth:`_in_words`; with a tracking number, which shows that it need not be done again."""
+        plan = self._plan
+        told = [_told_tracking(plan.read(change)) for change in changes if change.status != DATA]
+        tracking = next((text for text in reversed(told) if text), None)
+        theirs = plan.renumbered[number]
+        words = f"it is row {theirs} of another copy, {there} there"
+        words += f", tracking number {tracking}" if tracking else ""
+        if number in plan.doubtful:
+            why = f"it may be row {theirs} here: damage took the data of one of them"
+        else:
+            why = f"row {theirs} here is another row"
+        return f"{words}; {why}; {log} has all"
+
+
+def _told_tracking(record: Any) -> Any:
+    """The tracking number in a status, or in what a log record tells of one."""
+    if isinstance(record, LogRecord):
+        return record.details[ELSEWHERE].get("tracking_number")
+    return record.tracking_number
 
 
 def _ranges(numbers: Iterable[int]) -> str:

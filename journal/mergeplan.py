@@ -7,7 +7,7 @@ from typing import Any, Literal
 from journal.addedrows import match_added
 from journal.copies import Copy, holds, replay_copy
 from journal.decode import decode_record
-from journal.format import ELSEWHERE, LOST_CHECKSUM, RowStatusRecord
+from journal.format import ELSEWHERE, RowStatusRecord
 from journal.index import COMPLETED, NEEDS_REVIEW, PROCESSING, STATUSES
 from journal.log import Log
 from journal.parted import DATA, Change, RowChanges, content_of, data_id
@@ -24,8 +24,9 @@ class Plan:
     only told; of these rows, and of those taken, ``twice`` are completed here in the end, and
     ``both`` need a review. Of the conflicts ``data`` are about the row's data, in ``redone`` one
     copy has redone the row. ``added``: rows that only they have, ascending; of these ``renumbered``
-    have another number there, which it maps to. ``follow``: rows that are taken, with the data that
-    they have there. ``retries``: marks of older versions that aren't known here.
+    have another number there, which it maps to, and ``doubtful`` are as in AddedRows. ``follow``: rows
+    that are taken, with the data that they have there. ``marks``: those of older versions that aren't
+    known here.
     """
 
     def __init__(self, log: Log, ours: Copy, theirs: Copy, fork: Position) -> None:
@@ -48,21 +49,22 @@ class Plan:
         self.follow: set[int] = set()
         found = match_added(self.here, self.there, (log.index, self._their_index))
         self.added, self.renumbered = found.added, found.renumbered
+        self.doubtful = found.doubtful
         self._their_numbers = {here: there for there, here in found.numbers.items()}
         # What is told of a row may be of before they parted, come back through a third copy.
         before = self.here.rows_of_before() | self.there.rows_of_before()
         self._shared = RowChanges(ours._replace(end=fork), START if before else fork, before)
-        for number in self.there.rows():
+        for number in sorted({*self.there.rows(), *self.doubtful}):
             self._decide(number)
-        known = self.here.retries
-        self.retries = {r: at for r, at in self.there.retries.items() if r not in known}
+        known = [mark.details for mark in self.here.marks]
+        self.marks = [mark for mark in self.there.marks if mark.details not in known]
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing of theirs is to be written here, nor to be kept beside it."""
         merged = [at.offset for at in self.here.merges if holds(self.theirs, at)]
         has_news = self.there.news_at >= max(merged, default=0)
-        return not (self.added or self.take or self.conflicts or self.retries or has_news)
+        return not (self.added or self.take or self.conflicts or self.marks or has_news)
 
     # --- row by row
 
@@ -72,22 +74,24 @@ class Plan:
         if code is None:  # a row to be added, or none at all
             made = self.there.added.get(number)
             new = [change for change in new if made and change.offset != made.offset]
+            is_worked_on = any(change.matters for change in new)
+            if number in self.doubtful or (number in self.renumbered and is_worked_on):
+                self.conflicts[number] = new
+                return
         if not new:
             return
         mine = self.here.unknown_to(self.there, number, self._shared)
         if code is not None and any(change.is_renumbering for change in new):
             new = [change for change in new if not change.is_renumbering]
-            if code == COMPLETED and not mine and [c.status for c in new] == ["completed"]:
+            is_settled = not mine and [change.status for change in new] == ["completed"]
+            if is_settled and code == COMPLETED and self._may_be_one_shipment(number, new[0]):
                 return  # somebody has settled the review of what was completed here
-        data, has_own = self._news_of_data(number, new, mine)
-        new = [change for change in new if change.status != DATA or change in data]
         statuses = [change for change in new if change.status != DATA]
         own = [change for change in mine if change.status != DATA]
-        if number in self.renumbered and any(change.matters for change in statuses):
-            self.conflicts[number] = new
-            return
         verdict = self._judge(number, statuses, own)
-        if self._is_data_in_doubt(code, verdict, statuses, own, data=bool(data), has_own=has_own):
+        of_data, data = self._judge_data(number, verdict, new, mine)
+        new = [change for change in new if change.status != DATA or change in data]
+        if of_data == "conflict":
             self.data.add(number)
             verdict = "conflict"
         if verdict == "conflict":
@@ -97,7 +101,7 @@ class Plan:
                 self.redone.add(number)
         elif verdict == "take":
             self._take(number, new)
-            if not data and not has_own and self._has_other_data(number):
+            if of_data == "take" and not data:
                 self.follow.add(number)
         elif data:
             self.take[number] = data
@@ -154,6 +158,12 @@ class Plan:
             and there.tracking_number == mine.tracking_number
         )
 
+    def _may_be_one_shipment(self, number: int, theirs: Change) -> bool:
+        """Whether they, and we, have completed a row without two different tracking numbers."""
+        mine = self.our_status(number)
+        known = {mine and mine.tracking_number, self.read(theirs).tracking_number} - {None, ""}
+        return len(known) < 2
+
     def _did_no_more_than_skip(self, number: int, mine: list[Change], last: Change) -> bool:
         """Whether both skipped the row in the end, and only the other had tried it before."""
         here = self.our_status(number)
@@ -162,55 +172,41 @@ class Plan:
 
     # --- data
 
-    def _news_of_data(
-        self, number: int, new: list[Change], mine: list[Change]
-    ) -> tuple[list[Change], bool]:
-        """Their changes of the row's data that are news here, and whether ours are news there.
+    def _judge_data(
+        self, number: int, verdict: _Verdict, new: list[Change], mine: list[Change]
+    ) -> tuple[_Verdict, list[Change]]:
+        """What becomes of the row's data, and their changes of it that are news here.
 
-        Who has given it the same data as the other, and nothing since, has nothing to tell.
+        ``verdict`` is about its status. If theirs is to be taken and none of their changes is news,
+        then it differs by what is known on both.
         """
         theirs = [change for change in new if change.status == DATA]
         ours = [change for change in mine if change.status == DATA]
-        if not (theirs or ours) or self.our_code(number) is None:
-            return theirs, False
-        if LOST_CHECKSUM in (self.our_row(number).checksum, self.their_row(number).checksum):
-            return [], False  # a repair knows nothing of it
+        code = self.our_code(number)
+        if code is None:
+            return ("take" if theirs else "keep"), theirs
+        if not (self.here.data_of(number) or self.there.data_of(number)):
+            return "keep", []
         here, there = self._content(self.our_row(number)), self._content(self.their_row(number))
         if here == there:
-            return [], False
+            return "keep", []
+        # Who has given it the same data as the other, and nothing since, has nothing to tell.
         if theirs and ours:
             if here in [self._content(self.read(change)) for change in theirs]:
-                return theirs, False
-            if there in [self._content(_read(self._ours, change)) for change in ours]:
-                return [], True
-        return theirs, bool(ours)
-
-    def _is_data_in_doubt(
-        self,
-        code: int | None,
-        verdict: _Verdict,
-        new: list[Change],
-        mine: list[Change],
-        *,
-        data: bool,
-        has_own: bool,
-    ) -> bool:
-        """Whether both have changed a row's data, or one has, and the other worked on it."""
-        if data and has_own:
-            return True
-        if has_own:
-            return verdict != "keep" and any(change.matters for change in new)
-        is_worked_on = code in (PROCESSING, COMPLETED) or any(change.matters for change in mine)
-        return data and verdict != "take" and is_worked_on
-
-    def _has_other_data(self, number: int) -> bool:
-        """Whether the row's data is another there now, though neither has news of it."""
-        is_changed = self.here.data_of(number) or self.there.data_of(number)
-        if not is_changed or self.our_code(number) is None:
-            return False
-        here, there = self.our_row(number), self.their_row(number)
-        is_lost = LOST_CHECKSUM in (here.checksum, there.checksum)
-        return not is_lost and self._content(here) != self._content(there)
+                ours = []
+            elif there in [self._content(_read(self._ours, change)) for change in ours]:
+                theirs = []
+        did, own = (any(change.matters for change in changes) for changes in (new, mine))
+        if theirs and ours:
+            is_doubt = True
+        elif ours:
+            is_doubt = did and verdict != "keep"
+        else:
+            is_worked_on = own or code in (PROCESSING, COMPLETED)
+            is_doubt = bool(theirs) and is_worked_on and verdict != "take"
+        if is_doubt:
+            return "conflict", theirs
+        return ("keep" if ours else "take"), theirs
 
     def _content(self, row: AnyRow) -> bytes:
         return content_of(row, self.theirs.header)

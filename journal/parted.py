@@ -29,7 +29,6 @@ from journal.format import (
     RowDataRecord,
     RowRecord,
     RowStatusRecord,
-    time_text,
 )
 from journal.replay import Position
 from journal.rows import AnyRow, idempotency_key
@@ -73,16 +72,11 @@ class Change(NamedTuple):
         return self.status not in (ELSEWHERE, DATA)
 
 
-class Retry(NamedTuple):
-    """A mark of an older version: the job that goes on with this one's unfinished rows."""
-
-    job: str
-    host: str
-    at: str
-
-
 class Made(NamedTuple):
-    """A row that was made at ``offset``. ``is_lost``: its data, to damage; and so its key."""
+    """A row that was made at ``offset``. ``is_lost``: its data and key, to damage on this copy.
+
+    ``key`` is then one that only those rows have which were taken over from here.
+    """
 
     offset: int
     key: str
@@ -93,8 +87,9 @@ class RowChanges:
     """The changes of rows since ``begin``, in their order, and the rows made since then, in theirs.
 
     A row that was made was thereby given its first data, which is a change like any other.
-    ``retries``: the offsets of the log records that are such marks. ``merges`` says how far other
-    copies were merged. ``news_at`` is the offset of the last record that isn't of a merge, nor of a run's beginning.
+    ``marks``: an older version's of the jobs in which the unfinished rows go on. ``merges`` says how
+    far other copies were merged. ``news_at`` is the offset of the last record that isn't of a merge,
+    nor of a run's beginning.
 
     ``rows``: of these alone. In memory for each change. Raises JournalDamagedError,
     FormatVersionError, StorageError.
@@ -102,19 +97,23 @@ class RowChanges:
 
     def __init__(self, copy: Copy, begin: Position, rows: Container[int] | None = None) -> None:
         self.added: dict[int, Made] = {}
-        self.retries: dict[Retry, int] = {}
+        self.marks: list[LogRecord] = []
         self.merges: list[Position] = []
         self.news_at = -1
         self._of: dict[int, list[Change]] = {}
         waiting: list[tuple[int, Change]] = []  # for the seal of their commit
+        lost: list[int] = []  # rows without a key, for the same
         is_of_merge = False  # the commit
         for offset, line, record in _records(copy, begin):
             sealed = line[-SEAL_BYTES:].startswith(SEAL_HEAD)
             if isinstance(record, RowRecord):
                 if rows is None or record.row in rows:
                     is_lost = record.checksum == LOST_CHECKSUM
-                    self.added[record.row] = Made(offset, key_of(record, copy.header), is_lost)
-                    if not is_lost:
+                    has_no_key = is_lost and record.key is None
+                    self.added[record.row] = Made(offset, key_of(record, copy.header), has_no_key)
+                    if has_no_key:
+                        lost.append(record.row)
+                    elif not is_lost:
                         first = Change(content_id(record, copy.header), offset, DATA)
                         waiting.append((record.row, first))
             elif isinstance(record, RowStatusRecord):
@@ -125,7 +124,7 @@ class RowChanges:
                 change = Change(id_of_data, offset, DATA, is_data_of_merge=not is_first)
                 waiting.append((record.row, change))
             elif isinstance(record, LogRecord):
-                is_of_merge = self._note(record, offset) or is_of_merge
+                is_of_merge = self._note(record) or is_of_merge
                 id_ = id_elsewhere(record)
                 if id_ is not None:
                     waiting.append((record.row, _of_log(record, id_, offset)))
@@ -140,13 +139,16 @@ class RowChanges:
                     id_ = change.id if len(change.id) > len(seal) else seal + change.id
                     self._of.setdefault(row, []).append(change._replace(id=id_))
                 waiting.clear()
+                for row in lost:
+                    made = self.added[row]
+                    self.added[row] = made._replace(key=f"{made.key}.{seal}")
+                lost.clear()
 
-    def _note(self, record: LogRecord, offset: int) -> bool:
+    def _note(self, record: LogRecord) -> bool:
         """Note what it marks; whether it is that with which a merge begins."""
-        retry = retry_of(record)
-        if retry is not None:
-            self.retries[retry] = offset
         match record.details:
+            case {"retry": {"job": str(), "host": str()}}:
+                self.marks.append(record)
             case {"merge": {"offset": int(end), "crc": str(crc)}}:
                 with suppress(ValueError):
                     self.merges.append(Position(end, int(crc, 16)))
@@ -276,19 +278,10 @@ def _weigh(status: Any, code: Any, message: Any) -> tuple[bool, bool]:
 def _is_news(record: Record) -> bool:
     if isinstance(record, LogRecord):
         match record.details:
-            case {"run": {"host": _, "nonce": _}} | {"retry": {"job": _, "host": _, "at": _}}:
+            case {"run": {"host": _, "nonce": _}}:
                 return False
         return id_elsewhere(record) is None
     return True
-
-
-def retry_of(record: LogRecord) -> Retry | None:
-    """The retry of the job that a log record tells of, whichever copy has made it."""
-    match record.details:
-        case {"retry": {"job": str(job), "host": str(host), **rest}}:
-            at = rest.get("at")
-            return Retry(job, host, at if isinstance(at, str) else time_text(record.at))
-    return None
 
 
 def id_elsewhere(record: LogRecord) -> str | None:

@@ -248,7 +248,9 @@ def judge(
     if not is_added and any(deed.moved for deed in new):  # what it is called there
         new = [deed for deed in new if not deed.moved]
         if here == "completed" and not mine and [deed.word for deed in new] == ["completed"]:
-            return "keep", [], []
+            shipped = next(deed for deed in reversed(ours) if deed.word)
+            if len({shipped.tracking, new[0].tracking} - {None, ""}) < 2:
+                return "keep", [], []
     data, has_own = _news_of_data(ours, theirs, new, mine)
     new = [deed for deed in new if not deed.gives_data or deed in data]
     did = [deed for deed in new if not deed.gives_data]

@@ -37,6 +37,7 @@ from journal import (
     StorageError,
 )
 from journal.events import event_of
+from journal.format import MAX_ROW_NUMBER
 from journal.repair import repair_job
 from journal.source import Source
 from journal.transfer import Pulled, pull_job
@@ -921,19 +922,6 @@ def test_what_another_history_was_kept_as_comes_along_with_the_commits_that_name
     assert (here / JOB / other).read_bytes() == (there / JOB / other).read_bytes()
 
 
-def test_a_row_of_which_a_repair_knows_only_the_number_is_no_other_row(
-    here: Path, there: Path
-) -> None:
-    for root in (here, there):
-        change(root, lambda service: service.create_rows(JOB, [{"data": {"x": 1}}]))
-        skip(root, 3)
-    path = journal_path(there, JOB)
-    path.write_bytes(path.read_bytes().replace(b'"x":1', b'"x":\x00', 1))
-    repair_job(there / JOB)
-    merged(here, there)
-    merged(there, here)
-
-
 def test_values_that_only_look_equal_are_different_data(here: Path, there: Path) -> None:
     change(here, lambda service: service.update_row_data(f"{JOB}:3", {"n": 1}))
     change(there, lambda service: service.update_row_data(f"{JOB}:3", {"n": True}))
@@ -1292,10 +1280,14 @@ def test_rows_without_a_key_that_both_added_are_both_there_under_two_numbers(
     assert merged(here, there).took_over == [moved]
 
 
-@pytest.mark.parametrize("outcome", ["completed", "failed", "in flight"])
+@pytest.mark.parametrize(
+    ("outcome", "tracking"),
+    [("completed", f"T-{ROWS + 1}"), ("completed", None), ("failed", None), ("in flight", None)],
+)
 def test_a_row_that_was_worked_on_under_a_number_that_is_taken_needs_a_review(
-    here: Path, there: Path, outcome: str
+    here: Path, there: Path, outcome: str, tracking: str | None
 ) -> None:
+    """It says what became of the row, with its tracking number."""
     number, moved = ROWS + 1, ROWS + 2
     add(here, "here")
     add(there, "there")
@@ -1311,16 +1303,116 @@ def test_a_row_that_was_worked_on_under_a_number_that_is_taken_needs_a_review(
     )
     assert f"row {number} of another copy" in (row.error_message or "")
     assert outcome in (row.error_message or "")
+    shipped = f"tracking number T-{number};" in (row.error_message or "")
+    assert shipped == (outcome == "completed")
     assert row.idempotency_key == row_of(there, number).idempotency_key
     before = row_of(there, number)
     merged(there, here)  # the review is for its number here alone
     assert row_of(there, number) == before
     if outcome == "completed":
         with JobService(here, sync="none") as service:
-            service.complete_row(row.id, "T")
+            service.complete_row(row.id, tracking)
         assert merged(there, here).twice == []  # that is no second shipment
     for root, other in ((here, there), (there, here)):
         assert pull(root, other, merge=True).action == "ahead"
+
+
+def test_a_renumbered_row_that_was_shipped_under_two_tracking_numbers_is_named(
+    here: Path, there: Path
+) -> None:
+    number, moved = ROWS + 1, ROWS + 2
+    add(here, "here")
+    add(there, "there")
+    go_on(there, number)
+    merged(here, there)
+    with JobService(here, sync="none") as service:
+        service.complete_row(f"{JOB}:{moved}", "H-other", cost_cents=500)
+    assert merged(there, here).twice == [number]
+    row = row_of(there, number)
+    assert (row.status, row.tracking_number) == ("completed", f"T-{number}")
+    alarms = [entry.details for entry in logs_of(there, number) if entry.level == "ERROR"]
+    assert "'tracking_number': 'H-other'" in str(alarms)
+    with JobService(there, sync="none") as service:
+        job = service.get_job(JOB)
+    assert job is not None
+    assert (job.error_message or "").startswith(f"rows {number}: completed here")
+    for root, other in ((here, there), (there, here)):
+        assert pull(root, other, merge=True).action == "ahead"
+
+
+def lose_data(root: Path, number: int) -> None:
+    """Damage the record of a row, which has a text of its own, and repair the journal."""
+    path = journal_path(root, JOB)
+    lines = path.read_bytes().splitlines(keepends=True)
+    begin = b'{"type":"row","row":%d,' % number
+    (at,) = (at for at, line in enumerate(lines) if line.startswith(begin))
+    lines[at] = lines[at].replace(b'"data":{', b'"data":{\x00')
+    path.write_bytes(b"".join(lines))
+    repair_job(root / JOB, open_rows="keep")
+    assert row_of(root, number).row_checksum == "lost"
+
+
+@pytest.mark.parametrize("worked_on", ["here", "there", "nowhere"])
+@pytest.mark.parametrize("lost", ["here", "there", "here and there"])
+def test_a_row_whose_data_is_lost_is_no_other_row_by_its_number_but_may_be_it(
+    orders: Path, lost: str, worked_on: str
+) -> None:
+    """Neither is tried before a person has seen it, and each keeps its outcome."""
+    here, there = orders, copied(orders, "there")
+    number, shared = ROWS + 1, ROWS + 2
+    roots = {"here": here, "there": there}
+    for name, root in roots.items():
+        add(root, name)
+        add(root, "shared")
+        if name in lost.split():
+            fail(root, number)  # a trace of the row, from which a repair knows its number
+            retry(root, number)
+        if name == worked_on:
+            go_on(root, number)
+        if name in lost.split():
+            lose_data(root, number)
+    for root, other, name, moved in (
+        (here, there, "here", ROWS + 3),
+        (there, here, "there", ROWS + 4),  # behind the numbers of both
+    ):
+        found = merged(root, other)
+        assert (found.added, found.renumbered) == ([moved], {moved: number})
+        ours, theirs = row_of(root, number), row_of(root, moved)
+        assert ours.status == ("completed" if worked_on == name else "needs_review")
+        assert (theirs.status, theirs.error_code) == ("needs_review", "renumbered")
+        assert f"it may be row {number} here" in (theirs.error_message or "")
+        if worked_on not in (name, "nowhere"):
+            assert f"T-{number}" in (theirs.error_message or "")
+        assert row_of(root, shared).data == {"n": "shared"}
+        assert len(by_key(root)) == ROWS + 3
+    for root, other in ((here, there), (there, here)):
+        assert pull(root, other, merge=True).action == "ahead"
+
+
+def test_the_data_that_somebody_gave_a_row_whose_data_was_lost_is_taken_over(
+    here: Path,
+) -> None:
+    add(here, "new")
+    fail(here, ROWS + 1)
+    retry(here, ROWS + 1)
+    lose_data(here, ROWS + 1)
+    there = copied(here, "there")
+    set_data(there, ROWS + 1, n="found")
+    skip(here, 3)
+    merged(here, there)
+    assert row_of(here, ROWS + 1).data == {"n": "found"}
+
+
+def test_a_row_that_would_need_a_number_behind_the_highest_changes_nothing(
+    here: Path, there: Path
+) -> None:
+    for root in (here, there):
+        last = {"row_number": MAX_ROW_NUMBER, "data": {"n": root.name}}
+        change(root, lambda service, last=last: service.create_rows(JOB, [last]))  # type: ignore[misc]
+    before = content_of(here)
+    done = journal_line(here, "pull", str(there / JOB), "--merge-outcomes")
+    assert (done.returncode, content_of(here)) == (2, before)
+    assert "no higher number" in done.stderr
 
 
 def test_a_row_that_both_added_of_one_key_and_different_data_keeps_both(orders: Path) -> None:

@@ -1063,8 +1063,8 @@ MERGES = [
     Patch(
         "a row that both have changed the data of needs a review",
         "mergeplan",
-        "        if data and has_own:\n            return True\n",
-        "",
+        "            is_doubt = True\n",
+        "            is_doubt = False\n",
         MERGE,
     ),
     Patch(
@@ -1084,8 +1084,8 @@ MERGES = [
     Patch(
         "a history without outcomes is kept, too",
         "mergeplan",
-        "self.conflicts or self.retries or has_news)",
-        "self.conflicts or self.retries)",
+        "self.conflicts or self.marks or has_news)",
+        "self.conflicts or self.marks)",
         MERGE,
     ),
     Patch(
@@ -1112,8 +1112,8 @@ MERGES = [
     Patch(
         "the mark of an older retry job is known here",
         "merge",
-        "        self._take_retries()\n",
-        "",
+        "            put_log(self._log, mark)\n",
+        "            pass\n",
         MERGE,
     ),
     Patch(
