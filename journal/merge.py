@@ -50,15 +50,9 @@ retry job is kept.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable
-from typing import Any
-
 import msgspec
 
 from journal.changes import put_job_record, put_log
-from journal.errorgroups import Numbers
-from journal.errors import InvalidValueError
 from journal.format import (
     BOTH_COPIES,
     ELSEWHERE,
@@ -70,21 +64,17 @@ from journal.format import (
     RowStatusRecord,
     encode_row,
     row_end,
-    time_text,
 )
 from journal.index import CODES, COMPLETED, FAILED, NEEDS_REVIEW, PENDING, PROCESSING
 from journal.log import Log
 from journal.mergeplan import Plan
+from journal.mergewords import doubt_text, error_text, merge_record, review_text, told_elsewhere
 from journal.model import TERMINAL_STATUSES, JobStatus
 from journal.parted import DATA, IN_FLIGHT, RENUMBERED, Change, key_of
 from journal.rows import AnyRow
 from journal.values import encode_value
 
 OTHER_NAME = "journal.other"
-
-_MOST_RANGES = 40  # in an error; the log names each row
-_MOST_CHARACTERS = 1000
-_MOST_DETAILS_BYTES = 1 << 20
 
 
 class Merged(msgspec.Struct, frozen=True):
@@ -128,7 +118,7 @@ class _Merge:
 
     def write(self) -> Merged:
         plan, index = self._plan, self._log.index
-        put_job_record(self._log, self._record())
+        put_log(self._log, merge_record(plan, self._other))
         self._add_rows()
         for number, changes in plan.take.items():
             for change in changes:
@@ -160,31 +150,6 @@ class _Merge:
             renumbered=plan.renumbered,
             data=sorted(plan.data),
             redone=sorted(plan.redone),
-        )
-
-    def _record(self) -> LogRecord:
-        plan, theirs = self._plan, self._plan.theirs
-        counts = {
-            "taken over": len(plan.take),
-            "added": len(plan.added),
-            "of these under another number": len(plan.renumbered),
-            "worked on by both": len(plan.both),
-            "completed here and worked on there": len(plan.twice),
-        }
-        text = ", ".join(f"{count} {what}" for what, count in counts.items())
-        merge = {
-            "other": self._other,
-            "offset": theirs.end.offset,
-            "crc": f"{theirs.end.crc:08x}",
-            "fork": plan.fork.offset,
-            "hosts": list(plan.their_state.hosts),
-            "job_status": plan.their_state.status.value,
-        }
-        name = os.path.basename(theirs.name) or theirs.name
-        return LogRecord(
-            message=f"merged {name}, kept as {self._other}; rows: {text}",
-            details={"merge": merge},
-            at=self._log.now(),
         )
 
     def _add_rows(self) -> None:
@@ -243,7 +208,7 @@ class _Merge:
         """Tell what they did with a row, and leave it to a person."""
         plan = self._plan
         is_moved = number in plan.renumbered
-        words = self._in_words(number, changes)
+        words = review_text(self._plan, self._log.directory.name, number, changes)
         for change in changes:
             if is_moved and change.status == DATA:
                 self._take(number, change)
@@ -271,44 +236,34 @@ class _Merge:
             message = "it was in flight on another copy: whether it took effect is unknown"
             self._to_review(number, IN_FLIGHT, message)
         elif last == [ELSEWHERE] and code != NEEDS_REVIEW and is_worth_a_look:
-            self._to_review(number, BOTH_COPIES, self._in_words(number, changes))
+            self._to_review(
+                number,
+                BOTH_COPIES,
+                review_text(self._plan, self._log.directory.name, number, changes),
+            )
 
     def _put_doubtful(self) -> None:
         """Hold back what could be tried again here, and may be what was done as a doubtful row."""
-        plan, log = self._plan, f"`journal log {self._log.directory.name} --row"
+        plan, job = self._plan, self._log.directory.name
         for theirs in sorted(plan.doubtful):
             number = plan.renumbered[theirs]
             if plan.our_code(number) in (PENDING, PROCESSING, FAILED):
-                message = (
-                    f"row {theirs} may be this row, as another copy has it: damage took the data "
-                    f"of one of them; {log} {theirs}` has what was done there"
-                )
-                self._to_review(number, BOTH_COPIES, message)
+                self._to_review(number, BOTH_COPIES, doubt_text(job, theirs))
                 self._doubtful.append(number)
 
     def _tell(self, number: int, change: Change, level: str) -> None:
         """Log a change of theirs that can't become one of ours."""
-        record = self._plan.read(change)
+        plan = self._plan
+        record = plan.read(change)
         if isinstance(record, LogRecord):
             message, details = record.message, record.details
         else:
             message, details = (
                 "on another copy of this job",
-                {ELSEWHERE: self._told(change, record)},
+                {ELSEWHERE: told_elsewhere(plan, change, record)},
             )
         told = LogRecord(message=message, level=level, row=number, details=details, at=UNSET_TIME)
         put_log(self._log, told)
-
-    def _told(self, change: Change, record: RowStatusRecord | AnyRow) -> dict[str, Any]:
-        """The members of a change of theirs as a log record holds them."""
-        fields = msgspec.to_builtins(record)
-        origin = getattr(record, "origin", None) or record
-        fields |= {"id": change.id, "at": time_text(origin.at)}
-        if not isinstance(record, RowStatusRecord):
-            fields["key"] = key_of(record, self._plan.theirs.header)
-        for name in ("type", "row", "origin", "nonce", "created_at", "checksum"):
-            fields.pop(name, None)
-        return _writable(fields)
 
     def _to_review(self, number: int, code: str, message: str) -> None:
         self._put(
@@ -334,73 +289,9 @@ class _Merge:
         """Name the rows that may be done twice in the job's error, beside those of earlier merges."""
         if not self._plan.twice:
             return
-        message = (
-            f"rows {_ranges(self._plan.twice)}: completed here, and worked on or given other data by "
-            f"the copy in {self._other} as well: they may be done twice, or with the wrong data; "
-            f"`journal log {self._log.directory.name} --level error` has them all"
-        )
-        state = self._log.index.state
-        if state is not None and state.error is not None and state.error[0] == BOTH_COPIES:
-            is_long = len(state.error[1]) > _MOST_CHARACTERS
-            message += "; " + ("rows of earlier merges, too" if is_long else state.error[1])
+        state, job = self._log.index.state, self._log.directory.name
+        error = None if state is None else state.error
+        earlier = error[1] if error is not None and error[0] == BOTH_COPIES else ""
+        message = error_text(self._plan.twice, job, self._other, earlier)
         record = JobErrorRecord(code=BOTH_COPIES, message=message, at=self._log.now())
         put_job_record(self._log, record)
-
-    def _in_words(self, number: int, changes: list[Change]) -> str:
-        """What both have done with a row, in statuses and times: its values stay in their fields."""
-        plan, log = self._plan, f"`journal log {self._log.directory.name} --row {number}`"
-        last = [plan.read(change) for change in changes if change.status != DATA][-1:]
-        there = "given other data"
-        if last:
-            is_status = isinstance(last[0], RowStatusRecord)
-            there = _status_text(last[0]) if is_status else "worked on by a third copy"
-        if number in plan.renumbered:
-            return self._words_of_renumbered(number, changes, there if last else "pending", log)
-        what = "worked on it"
-        if number in plan.data:
-            what = "changed its data, or one did and the other worked on it,"
-        here = _status_text(plan.our_status(number))
-        return f"both copies {what} since they parted: here {here}; there {there}; {log} has both"
-
-    def _words_of_renumbered(self, number: int, changes: list[Change], there: str, log: str) -> str:
-        """As :meth:`_in_words`; with a tracking number, which shows that it need not be done again."""
-        plan = self._plan
-        told = [_told_tracking(plan.read(change)) for change in changes if change.status != DATA]
-        tracking = next((text for text in reversed(told) if text), None)
-        theirs = plan.renumbered[number]
-        words = f"it is row {theirs} of another copy, {there} there"
-        words += f", tracking number {tracking}" if tracking else ""
-        if number in plan.doubtful:
-            why = f"it may be row {theirs} here: damage took the data of one of them"
-        else:
-            why = f"row {theirs} here is another row"
-        return f"{words}; {why}; {log} has all"
-
-
-def _told_tracking(record: Any) -> Any:
-    """The tracking number in a status, or in what a log record tells of one."""
-    if isinstance(record, LogRecord):
-        return record.details[ELSEWHERE].get("tracking_number")
-    return record.tracking_number
-
-
-def _ranges(numbers: Iterable[int]) -> str:
-    return Numbers(sorted(numbers)).text(",", _MOST_RANGES)
-
-
-def _writable(fields: dict[str, Any]) -> dict[str, Any]:
-    """What a log record can hold of a status: it nests deeper there, and takes more bytes."""
-    try:
-        fits = len(encode_value({ELSEWHERE: fields}, "details")) <= _MOST_DETAILS_BYTES
-    except InvalidValueError:
-        fits = False
-    name = "data" if "data" in fields else "result"
-    return fields if fits else {**fields, name: "left out here: too long, or nested too deep"}
-
-
-def _status_text(record: RowStatusRecord | None) -> str:
-    if record is None:
-        return "pending"
-    status = "in flight" if record.status == "processing" else record.status.replace("_", " ")
-    code = f" ({record.error_code})" if record.error_code else ""
-    return f"{status}{code} at {time_text(record.happened_at)}"

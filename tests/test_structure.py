@@ -30,7 +30,7 @@ FLOORS = {
     "exports": "flatrows parquet sqlite export plots report",
     "runs": "outcome handover template command inputs limits threads executors workers signals "
     "plan rowqueue attempts match inflight run jobrun",
-    "copies brought together": "forward parted addedrows mergeplan merge transfer",
+    "copies brought together": "forward parted addedrows mergeplan mergewords merge transfer",
     "damage mended": "salvage repair",
     "command line, its parts": "cli.output cli.table cli.listing cli.exits cli.when cli.throughput "
     "cli.progress cli.jobs cli.redaction cli.rows cli.where cli.follow cli.advice cli.run_options",

@@ -213,7 +213,7 @@ PATCHES = [
     ),
     Patch(
         "what is told of a change keeps its time",
-        "merge",
+        "mergewords",
         '"at": time_text(origin.at)}',
         '"at": time_text(record.at)}',
         HISTORIES,
