@@ -119,15 +119,12 @@ class RowChanges:
             elif isinstance(record, RowStatusRecord):
                 waiting.append((record.row, _of_status(record, offset, line, sealed=sealed)))
             elif isinstance(record, RowDataRecord):
-                is_first = record.origin is None
-                id_of_data = _id_of(record, line, sealed=sealed)
-                change = Change(id_of_data, offset, DATA, is_data_of_merge=not is_first)
-                waiting.append((record.row, change))
+                id_, is_merged = _id_of(record, line, sealed=sealed), record.origin is not None
+                waiting.append((record.row, Change(id_, offset, DATA, is_data_of_merge=is_merged)))
             elif isinstance(record, LogRecord):
                 is_of_merge = self._note(record) or is_of_merge
-                id_ = id_elsewhere(record)
-                if id_ is not None:
-                    waiting.append((record.row, _of_log(record, id_, offset)))
+                if told := id_elsewhere(record):
+                    waiting.append((record.row, _of_log(record, told, offset)))
             if not is_of_merge and _is_news(record):
                 self.news_at = offset
             if sealed:
@@ -244,12 +241,11 @@ def content_id(row: AnyRow, header: JobRecord) -> str:
 
 
 def _of_status(record: RowStatusRecord, offset: int, line: bytes, *, sealed: bool) -> Change:
-    weight = _weigh(record.status, record.error_code, record.error_message)
     return Change(
         _id_of(record, line, sealed=sealed),
         offset,
         record.status,
-        *weight,
+        *_weigh(record.status, record.error_code, record.error_message),
         reset=record.reset,
         is_renumbering=record.error_code == RENUMBERED,
     )
