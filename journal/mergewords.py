@@ -70,7 +70,10 @@ def doubt_text(job: str, theirs: int) -> str:
 
 
 def review_text(plan: Plan, job: str, number: int, changes: list[Change]) -> str:
-    """What both have done with a row, in statuses and times: its values stay in their fields."""
+    """What both have done with a row, in statuses and times.
+
+    Its values stay in their fields, but for the tracking number of a renumbered row.
+    """
     log = f"`journal log {job} --row {number}`"
     last = [plan.read(change) for change in changes if change.status != DATA][-1:]
     there = "given other data"
