@@ -483,7 +483,7 @@ def retry_failed(log: Log, error_code: str | None) -> int:
         if (
             failed is not None
             and (not failed.unknown if error_code is None else failed.error_code == error_code)
-            and not _has_lost_data(log, position)
+            and _made(log, position).checksum != LOST_CHECKSUM
         ):
             if not moved:
                 _let_start(log, "its rows can't be put back", reopens=True)
@@ -492,11 +492,6 @@ def retry_failed(log: Log, error_code: str | None) -> int:
             moved += 1
         position = columns.statuses.find(FAILED, position + 1)
     return moved
-
-
-def _has_lost_data(log: Log, position: int) -> bool:
-    # A job that wasn't repaired, as most: nothing is read for it.
-    return _state(log).repaired and _made(log, position).checksum == LOST_CHECKSUM
 
 
 def _move(
