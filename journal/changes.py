@@ -298,10 +298,14 @@ def put_row_data(
     if new_key:
         state = log.index.state
         assert state is not None
-        is_ours = key.startswith(f"{state.header.id}:") and not state.repaired
+        is_ours = state.header.idempotency_key is None and key.startswith(f"{state.header.id}:")
         base = key.rpartition("#")[0] if keys > 1 else key
         keys += 1
-        key = f"{base}#{keys}" if is_ours else f"{base}#{keys}.{system.nonce()[:8]}"
+        key = (
+            f"{base}#{keys}"
+            if is_ours and not state.repaired
+            else f"{base}#{keys}.{system.nonce()[:8]}"
+        )
     record = RowDataRecord(
         row=number,
         checksum=checksum,

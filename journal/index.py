@@ -94,7 +94,9 @@ def _state_after_log(state: JobState, record: LogRecord) -> JobState:
             hosts = (*(name for name in state.hosts if name != host), host)[-_MOST_HOSTS:]
             command = resume if isinstance(resume, str) else None
             named = run.get("job_version")
-            version = named if isinstance(named, str) else None
+            version = state.version
+            if isinstance(run.get("nonce"), str):  # else a caller's own record, or an older run's
+                version = named if isinstance(named, str) else None
             return replace(
                 state,
                 hosts=hosts,

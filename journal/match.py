@@ -8,6 +8,7 @@ parts from the job are the rest of the job's rows looked up by key.
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -16,7 +17,7 @@ import msgspec
 from journal.batch import Batch
 from journal.changes import reopen, take_input
 from journal.errors import InvalidStateTransition, InvalidValueError, RowChangedError
-from journal.format import LOST_CHECKSUM
+from journal.format import LOST_CHECKSUM, RowDataRecord, RowRecord
 from journal.jobs import job_of
 from journal.log import Log
 from journal.model import TERMINAL_STATUSES, Job, JobRow, JobStatus, RowStatus
@@ -28,8 +29,7 @@ OnChanged = Literal["error", "retry", "ignore"]
 Data = dict[str, Any]
 Key = str | Callable[[Data], Any]
 
-_CHECKSUM_CHARACTERS = 64  # of those that are made here
-
+_NEW_KEY = re.compile(r"#[0-9]+(\.[0-9a-f]{8})?\Z")
 EACH_ITS_OWN = ""  # what a job says of the idempotency keys of its rows if a function makes them
 
 
@@ -144,6 +144,7 @@ def match_rows(
         reason = "needs a key: by its place alone it isn't sure which row has changed"
         raise InvalidValueError("on_changed", on_changed, reason)
     check_idempotency_key(job, idempotency_key)
+    idempotency_key = idempotency_key or job.idempotency_key or None
     match = _Match(service, job, on_changed, unwritten, how_to)
     items = _items(rows, idempotency_key)
     if key is None:
@@ -232,28 +233,24 @@ class _Match:
         keys = _Keys(key, "key")
         job_rows = self._service.get_rows(self._job.id)
         count, item = _same_beginning(job_rows, items, keys)
-        rest = _Rest(job_rows, count, key, is_fixed=key == self._job.key)
+        later = itertools.islice(job_rows, count, None) if count < len(job_rows) else ()
+        rest = _Rest(self._service, self._job, later, key)
 
         def new() -> Iterator[dict[str, Any]]:
-            first = None
             for one in itertools.chain([item] if item else [], items):
-                known = rest.pop(keys.take(one.data, f"input row {one.place}"), one)
+                known = rest.pop(keys.take(one.data, f"input row {one.place}"))
                 if known is None:
-                    first = first or one
                     yield _row_of(one, None)
                 else:
                     self._compare(*known, one)
-            if first is not None:
-                rest.check_none_edited(first)
 
         # Rows of the beginning that an older version has replaced, by others at the end, and whose
         # data is now what it was at first.
         if any(keys.has(text) for text in rest.by_key):
             for place, row in enumerate(itertools.islice(job_rows, count), 1):
-                old = Item(place, row.data, None)
-                known = rest.pop(key_of(key, row.data, f"row {row.id}"), old)
+                known = rest.pop(key_of(key, row.data, f"row {row.id}"))
                 if known is not None:
-                    self._compare(*known, old)
+                    self._compare(*known, Item(place, row.data, None))
         self._write(new())
         self.matched.gone = len(rest.by_key)
 
@@ -296,7 +293,10 @@ class _Match:
         self, new: Iterator[dict[str, Any]], column: str
     ) -> Iterator[dict[str, Any]]:
         """New rows, of which none has the idempotency key of a row that is there."""
-        taken = {hash(row.idempotency_key) for row in self._service.get_rows(self._job.id)}
+        taken = set()
+        for there in self._service.get_rows(self._job.id):
+            key = there.idempotency_key
+            taken |= {hash(key), hash(_NEW_KEY.sub("", key))}  # a redo has left the second
         for row in new:
             key = row.get("idempotency_key") or own_key_text(row["data"].get(column))
             if hash(key) in taken:
@@ -434,46 +434,51 @@ def _same_beginning(
 class _Rest:
     """The job's rows from some place on, by key: the id of each, and the checksum of its last input.
 
-    Of those that have replaced one another, as older versions did it, the last.
+    The key is that of the last input, too, for data may have been changed by hand since. Of rows
+    that have replaced one another, as older versions did it, the last.
     """
 
-    def __init__(self, job_rows: Sequence[JobRow], first: int, key: Key, *, is_fixed: bool) -> None:
-        """``is_fixed``: nobody can have changed by hand what the key is made of."""
+    def __init__(self, service: JobService, job: Job, rows: Iterable[JobRow], key: Key) -> None:
         self.by_key: dict[str, tuple[str, str]] = {}
-        self._edited: dict[str, str] = {}  # the key of a row that was, by its last input
-        for row in itertools.islice(job_rows, first, None) if first < len(job_rows) else ():
-            if row.row_checksum != LOST_CHECKSUM:
-                text = self._key_of(row, key)
-                self.by_key[text] = row.id, row.row_checksum
-                is_ours = len(row.row_checksum) == _CHECKSUM_CHARACTERS  # else its maker's
-                if not is_fixed and is_ours and checksum_of(row.data) != row.row_checksum:
-                    self._edited[row.row_checksum] = text
+        edited: dict[int, JobRow] = {}
+        for row in rows:
+            if row.row_checksum == LOST_CHECKSUM:
+                continue
+            # By the job's own key nobody can have changed it by hand.
+            if key != job.key and checksum_of(row.data) != row.row_checksum:
+                edited[row.row_number] = row
+            else:
+                self._put(row, row.data, key)
+        if edited:
+            inputs = _last_inputs(service, job.id, edited)
+            for number, row in edited.items():
+                self._put(row, inputs.get(number, row.data), key)
 
-    @staticmethod
-    def _key_of(row: JobRow, key: Key) -> str:
+    def _put(self, row: JobRow, data: Data, key: Key) -> None:
         try:
-            return key_of(key, row.data, f"row {row.id}")
+            text = key_of(key, data, f"row {row.id}")
         except InvalidValueError:
             raise
         except Exception as error:
             reason = f"the key function raises {error!r} for it: it was made without that key"
-            raise InvalidValueError(f"row {row.id}", _json(row.data), reason) from error
+            raise InvalidValueError(f"row {row.id}", _json(data), reason) from error
+        self.by_key[text] = row.id, row.row_checksum
 
-    def check_none_edited(self, new: Item) -> None:
-        """Raise InvalidValueError if ``new`` may be a row whose data was changed by hand since."""
-        for text in self._edited.values():
-            if text in self.by_key:
-                row_id, _ = self.by_key[text]
-                raise InvalidValueError(
-                    f"input row {new.place}",
-                    _json(new.data),
-                    f"it may be row {row_id}, whose data and key were changed by hand: put its key "
-                    "back with update_row_data(), or skip that row and take it out of the input",
-                )
+    def pop(self, text: str) -> tuple[str, str] | None:
+        """The row that an input's row of this key is, from now on found."""
+        return self.by_key.pop(text, None)
 
-    def pop(self, text: str, item: Item) -> tuple[str, str] | None:
-        """The row that the input's row is, from now on found."""
-        known = self.by_key.pop(text, None)
-        if known is None and self._edited:
-            known = self.by_key.pop(self._edited.get(_checksum(item), ""), None)
-        return known
+
+def _last_inputs(service: JobService, job_id: str, edited: dict[int, JobRow]) -> dict[int, Data]:
+    """The data that each of these rows had in its last input, by its number, where that is known.
+
+    All of the journal is read for it.
+    """
+    found: dict[int, Data] = {}
+    for entry in service._history(job_id).entries():  # noqa: SLF001  (this package's own)
+        record = entry.record
+        if isinstance(record, (RowRecord, RowDataRecord)) and record.row in edited:
+            is_input = edited[record.row].row_checksum == checksum_of(record.data)
+            if is_input or record.row not in found:
+                found[record.row] = record.data
+    return found

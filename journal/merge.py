@@ -56,6 +56,7 @@ from journal.changes import put_job_record, put_log
 from journal.format import (
     BOTH_COPIES,
     ELSEWHERE,
+    REPAIRED,
     UNSET_TIME,
     JobErrorRecord,
     LogRecord,
@@ -286,10 +287,17 @@ class _Merge:
         index.set_row(position, CODES[record.status], offset, record.cost_cents, reset=is_reset)
 
     def _put_error(self) -> None:
-        """Name the rows that may be done twice in the job's error, beside those of earlier merges."""
+        """Name the rows that may be done twice in the job's error, beside those of earlier merges.
+
+        What a repair has lost there is lost here, too: such rows may be done.
+        """
+        state, job = self._log.index.state, self._log.directory.name
+        if self._plan.their_state.repaired and state is not None and not state.repaired:
+            message = "lines of another copy's journal were lost, and rows may be among them"
+            at = self._log.now()
+            put_job_record(self._log, JobErrorRecord(code=REPAIRED, message=message, at=at))
         if not self._plan.twice:
             return
-        state, job = self._log.index.state, self._log.directory.name
         error = None if state is None else state.error
         earlier = error[1] if error is not None and error[0] == BOTH_COPIES else ""
         message = error_text(self._plan.twice, job, self._other, earlier)

@@ -13,6 +13,7 @@ import msgspec
 
 from journal.changes import Policy
 from journal.errors import InvalidStateTransition, JobNotFoundError
+from journal.format import LOST_CHECKSUM
 from journal.model import TERMINAL_STATUSES, Job, JobRow, JobStatus, RowStatus, done_rows
 from journal.service import JobService
 from journal.text import counted
@@ -130,7 +131,8 @@ def _left(service: JobService, job: Job, how_to: HowTo, *, retry_failed: bool) -
         failed = counted(job.failed_rows, "row|rows")
         said.append(f"{failed} failed: {how_to.retry_failed} tries them again")
     else:
-        numbers = [row.row_number for row in islice(service.get_failed_rows(job.id), _NAMED + 1)]
+        unknown = (row.row_number for row in service.get_failed_rows(job.id) if row.unknown)
+        numbers = list(islice(unknown, _NAMED + 1))
     if numbers:  # their count may have been set by hand
         said.append(
             f"{counted(job.failed_rows, 'row|rows')} failed and may have taken effect "
@@ -192,7 +194,8 @@ def planned_rows(
         if row.attempts and row.row_number not in changed:
             yield Planned(row, "retry", f"attempt {row.attempts + 1}")
     for row in service.get_failed_rows(job.id) if retry_failed else ():
-        if not row.unknown and row.row_number not in changed:
+        is_lost = row.row_checksum == LOST_CHECKSUM
+        if not (row.unknown or is_lost or row.row_number in changed):
             yield Planned(row, "retry", f"failed ({row.error_code})")
 
 

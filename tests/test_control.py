@@ -462,20 +462,28 @@ def test_redo_does_nothing_if_one_of_the_rows_is_open(cli: Cli, run: OtherRun) -
     assert cli.journal() == before
 
 
+@pytest.mark.parametrize("what", ["status", "data"])
 def test_redo_does_nothing_if_a_row_has_changed_since_it_asked(
-    cli: Cli, monkeypatch: pytest.MonkeyPatch
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     def answer(*_: object, **__: object) -> bool:
         with JobService(cli.root) as service:
-            service.skip_row("j:3")
+            if what == "data":
+                service.update_row_data("j:3", {"n": 99})
+            else:
+                service.skip_row("j:3")
         return True
 
+    with JobService(cli.root) as service:
+        for number in (2, 3):
+            service.update_row_data(f"j:{number}", {"n": number})
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
     monkeypatch.setattr(click, "confirm", answer)
-    code, out, err = cli("redo", "j", "--row", "2,3")
+    code, out, err = cli("redo", "j", "--row", "2,3", "--where", "n!=99")
     assert (code, out) == (4, "")
     assert "rows of j have changed meanwhile; nothing was changed" in err
-    assert cli.statuses()[:3] == ["pending", "failed", "skipped"]
+    last = "skipped" if what == "status" else "failed"
+    assert cli.statuses()[:3] == ["pending", "failed", last]
 
 
 def test_redo_asks_on_a_terminal_says_what_it_means_and_elsewhere_refuses_without_yes(

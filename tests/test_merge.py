@@ -1389,6 +1389,22 @@ def test_a_row_whose_data_is_lost_is_no_other_row_by_its_number_but_may_be_it(
         assert pull(root, other, merge=True).action == "ahead"
 
 
+def test_what_a_repair_has_lost_of_one_copy_is_not_added_anew_to_the_other(orders: Path) -> None:
+    here, there = orders, copied(orders, "there")
+    add(there, "new")
+    go_on(there, ROWS + 1)
+    lose_data(there, ROWS + 1)
+    skip(here, 3)
+    merged(here, there)
+    with JobService(here) as service:
+        job = service.get_job(JOB)
+        rows = [row.data for row in service.get_rows(JOB) if row.data]
+    assert job is not None
+    assert job.repaired
+    with journal.open_job(here / JOB, [*rows, {"n": "new"}], "n", on_changed="ignore") as run:
+        assert (run.matched.lost, run.matched.added) == (1, 0)
+
+
 def test_the_data_that_somebody_gave_a_row_whose_data_was_lost_is_taken_over(
     here: Path,
 ) -> None:

@@ -555,7 +555,7 @@ def test_a_new_row_with_the_idempotency_key_of_one_that_is_there_is_refused(path
     with journal.open_job(path, [{"o": 1, "k": "A"}], key="o", idempotency_key="k") as job:
         job.run(done)
     with pytest.raises(InvalidValueError, match="has its idempotency key 'A' already"):
-        journal.open_job(path, [{"o": 1, "k": "A"}, {"o": 2, "k": "A"}], key="o")
+        journal.open_job(path, [{"o": 2, "k": "A"}], key="o")
     with pytest.raises(InvalidValueError, match="an earlier row has the same idempotency key"):
         journal.open_job(path.with_name("b"), [{"k": 1}, {"k": "1"}], idempotency_key="k")
     assert len(journal.JobService(path.parent).get_rows(path.name)) == 1
@@ -579,23 +579,39 @@ def test_what_is_no_key_is_refused(path: Path, key: Any) -> None:
     assert not path.exists()
 
 
-def test_no_row_is_added_that_may_be_one_whose_key_was_changed_by_hand(path: Path) -> None:
+def test_a_row_is_known_by_its_last_input_whatever_was_changed_by_hand_since(path: Path) -> None:
     def key(data: dict[str, Any]) -> str:
         text: str = data["k"].lower()
         return text
 
     with journal.open_job(path, [{"k": "A", "v": 1}, {"k": "B", "v": 1}], key) as job:
         job.service.update_row_data(f"{job.id}:1", {"k": "NEW", "v": 1})
-        job.run(done)
-    before = (path / "journal.jsonl").read_bytes()
-    with pytest.raises(InvalidValueError, match="it may be row enrich:1"):
-        journal.open_job(path, [{"k": "A", "v": 2}, {"k": "B", "v": 1}], key, on_changed="retry")
-    with journal.open_job(path) as job:
-        job.service.redo_row(f"{job.id}:2")
         job.service.update_row_data(f"{job.id}:2", {"v": 5})
-    with pytest.raises(InvalidValueError, match="row enrich:2: the key function raises KeyError"):
-        journal.open_job(path, [{"k": "B", "v": 1}, {"k": "A", "v": 1}], key)
-    assert (path / "journal.jsonl").read_bytes().startswith(before)
+        job.run(lambda _row: 1)
+    rows = [{"k": "B", "v": 1}, {"k": "A", "v": 2}]
+    with journal.open_job(path, rows, key, on_changed="retry") as job:
+        assert (job.matched.added, job.matched.gone, job.matched.done) == (0, 0, [1])
+    with journal.open_job(path, [{"k": "A", "v": 1}, {"k": "C", "v": 1}], key) as job:
+        assert (job.matched.added, job.matched.gone) == (1, 1)
+
+
+def test_rows_with_checksums_of_their_makers_are_known_by_key_all_the_same(path: Path) -> None:
+    rows = [{"row_checksum": f"{n:064x}", "data": {"k": str(n)}} for n in range(3)]
+    with journal.JobService(path.parent) as service:
+        service.create_job("J", job_id=path.name, row_data=rows)
+    with journal.open_job(path, [{"k": "2"}, {"k": "9"}], "k") as job:
+        assert (job.matched.added, job.matched.gone, job.matched.changed) == (1, 2, 0)
+
+
+def test_the_old_key_of_a_row_that_was_redone_under_a_new_one_stays_taken(path: Path) -> None:
+    with journal.open_job(path, [{"o": 1, "k": "A"}], "o", idempotency_key="k") as job:
+        job.run(done)
+        job.service.redo_row(f"{job.id}:1", new_key=True)
+    with pytest.raises(InvalidValueError, match="has its idempotency key 'A' already"):
+        journal.open_job(path, [{"o": 2, "k": "A"}], "o")
+    for rows in ([{"o": 2, "k": "B"}, {"o": 3, "k": "B"}], [{"o": 2, "k": None}]):
+        with pytest.raises(InvalidValueError, match="idempotency key"):
+            journal.open_job(path, rows, "o")
 
 
 def test_a_count_of_failed_rows_that_was_set_by_hand_is_no_row_to_retry(path: Path) -> None:

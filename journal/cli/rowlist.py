@@ -97,7 +97,9 @@ def _named_field(name: str) -> Field:
 )
 @click.option("--error-code", metavar="CODE", help="Only rows with this error.")
 @where_option
-@click.option("--version", metavar="V", help="Only rows whose last attempt is of this version.")
+@click.option(
+    "--version", metavar="V", help="Only rows whose status an attempt of this version has."
+)
 @click.option(
     "--pass",
     "pass_number",

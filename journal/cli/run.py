@@ -25,7 +25,7 @@ from journal.inputs import RowInput, format_of, open_rows
 from journal.jobrun import JobRun, open_job
 from journal.limits import Limits
 from journal.match import Matched, Unwritten, match_rows
-from journal.model import TERMINAL_STATUSES, Job, JobRow, JobStatus
+from journal.model import TERMINAL_STATUSES, Job, JobRow, JobStatus, RowStatus
 from journal.plan import (
     HowTo,
     Plan,
@@ -141,8 +141,10 @@ class _RunCommand:
         given, job = self._given, job_run.job
         _tell_differences(job_run, shlex.join(given["command"]))
         if may_start(job, retry_failed=given["retry_failed"]):
-            retried = counted(job.failed_rows, "failed row|rows is|are tried again")
-            again = f"; {retried}" if given["retry_failed"] and job.failed_rows else ""
+            failed = job_run.rows(RowStatus.FAILED) if given["retry_failed"] else ()
+            retried = sum(not row.unknown for row in failed)
+            words = counted(retried, "failed row|rows is|are tried again")
+            again = f"; {words}" if retried else ""
             rows = counted(job.total_rows, "row|rows")
             tell(f"{job.id}: {rows}, {job.pending_count} pending{again}")
         if job.processing_count and job.status not in TERMINAL_STATUSES:

@@ -122,7 +122,8 @@ def redo_command(
         with service.batch(job_id):
             for number, moment in zip(numbers, moments, strict=True):
                 found = service.get_row(f"{job_id}:{number}")
-                if found is None or found.updated_at.timestamp() != moment:
+                is_same = found is not None and found.updated_at.timestamp() == moment
+                if found is None or not is_same or not selection.where.holds(found):
                     raise Refused(f"rows of {job_id} have changed meanwhile; nothing was changed")
                 service.redo_row(found.id, reason, new_key=new_key)
         click.echo(len(numbers))
