@@ -25,6 +25,7 @@ import journal.system
 from journal import (
     Fail,
     InvalidValueError,
+    Job,
     JobBusyError,
     JobLockedError,
     JobRow,
@@ -434,6 +435,31 @@ def test_a_row_that_a_person_has_put_back_gets_one_more_attempt(path: Path) -> N
         job.service.retry_failed_rows("j")
         assert job.run(handler, max_attempts=2).exit_code == 0
         assert job.rows()[0].result == 3
+
+
+def test_a_run_whose_workers_are_busy_rests_though_a_row_is_due(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns: list[Run] = []
+    meanwhile: list[int] = []
+    look = Run._look
+
+    def counted(run: Run) -> Job:
+        turns.append(run)
+        return look(run)
+
+    def handler(row: JobRow) -> None:
+        if row.row_number == 1 and row.attempts == 1:
+            raise TimeoutError
+        if row.row_number == 2:
+            before = len(turns)
+            threading.Event().wait(0.25)  # a row takes its time: nothing else can be waited for
+            meanwhile.append(len(turns) - before)
+
+    monkeypatch.setattr(Run, "_look", counted)
+    with open_job(path, 2) as job:
+        assert job.run(handler, max_attempts=2, backoff_s=0).exit_code == 0
+    assert meanwhile[0] <= 3
 
 
 def test_rows_that_fail_together_are_tried_as_often_as_was_asked_for_and_no_sooner(
