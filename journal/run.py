@@ -440,10 +440,11 @@ class Run:
         """For outcomes, but no longer than until there may be something else to do."""
         now_s = monotonic()
         until_s = now_s + _POLL_S
-        if self._queue.next_due_s is not None and self._has_room():
-            until_s = min(until_s, self._queue.next_due_s)
-        if self._rate is not None and not self._stops and self._has_room():
-            until_s = min(until_s, now_s + max(self._rate.wait_s, 0.001))
+        if self._has_room() and not self._stops and not self._paused:  # a row may start
+            if self._queue.next_due_s is not None:
+                until_s = min(until_s, self._queue.next_due_s)
+            if self._rate is not None:
+                until_s = min(until_s, now_s + max(self._rate.wait_s, 0.001))
         deadline_s = self._in_flight.next_deadline_s
         if deadline_s is not None:
             until_s = min(until_s, deadline_s)
