@@ -101,16 +101,13 @@ class RowQueue:
 
     def _next(self, *, fresh_first: bool) -> tuple[int, int]:
         """The number of the next row, and its attempts so far; (0, 0) if there is none now."""
-        if not (fresh_first and self.has_fresh()):
+        if self._due and not (fresh_first and self.has_fresh()):
             while self._due and self._due[0][0] <= monotonic():
                 due_s, number = heapq.heappop(self._due)
                 if self._waiting.get(number) == due_s:  # else it was taken back, or put off anew
                     del self._waiting[number]
                     if self._is_pending(number):  # and not settled by somebody else meanwhile
-                        return (
-                            number,
-                            0,
-                        )  # while the run lasts its attempts are counted where they end
+                        return number, 0  # its attempts are counted where they end
         found = self._peek() if len(self._waiting) < _MOST_WAITING else None
         if found is None:
             return 0, 0

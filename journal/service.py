@@ -407,12 +407,16 @@ class JobService:
             if log is None:
                 raise JobNotFoundError(job_id)
             columns = log.index.columns
-            found = []
-            for position in log.index.find(wanted, first, limit):
-                attempts = columns.attempts[position]
-                since = attempts - columns.earlier_attempts(position)
-                found.append(FoundRow(position, columns.number(position), since, not attempts))
-            return found
+            attempts, earlier = columns.attempts, columns.earlier
+            return [
+                FoundRow(
+                    at,
+                    columns.number(at),
+                    attempts[at] - (0 if earlier is None else earlier[at]),
+                    not attempts[at],
+                )
+                for at in log.index.find(wanted, first, limit)
+            ]
 
     def start_row(self, row_id: str) -> JobRow:
         """Begin an attempt: to ``processing``. Commit this before the side effect begins.
