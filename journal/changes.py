@@ -26,6 +26,7 @@ from journal.format import (
     row_end,
     time_text,
 )
+from journal.idempotency import AnyRow, idempotency_key, next_key
 from journal.index import (
     CODES,
     COMPLETED,
@@ -47,8 +48,6 @@ from journal.model import (
     RowStatus,
 )
 from journal.rows import (
-    AnyRow,
-    idempotency_key,
     read_row,
     read_status,
     row_at,
@@ -284,9 +283,8 @@ def put_row_data(
 ) -> None:
     """Give a row other data (None: the same), and perhaps a new idempotency key.
 
-    That is ``KEY#2``, ``KEY#3``, and so on: in all copies the same. It has a nonce, ``KEY#2.NONCE``,
-    where another row may have that, or a repair may have lost that it was given out before: a
-    caller's own key may be anything.
+    That is the same in all copies, unless it has a nonce: a caller's own key may be anything, also
+    the new key of another row, and a repair may have lost that a key was given out.
     """
     number = row.row_number
     position = _position(log, number)
@@ -296,16 +294,10 @@ def put_row_data(
         lost = RowRecord(row=number, checksum=checksum, data=data, key=made.key, at=made.at)
         key = idempotency_key(row.id, lost, log.index.keyed)
     if new_key:
-        state = log.index.state
-        assert state is not None
+        state = _state(log)
         is_ours = state.header.idempotency_key is None and key.startswith(f"{state.header.id}:")
-        base = key.rpartition("#")[0] if keys > 1 else key
-        keys += 1
-        key = (
-            f"{base}#{keys}"
-            if is_ours and not state.repaired
-            else f"{base}#{keys}.{system.nonce()[:8]}"
-        )
+        nonce = None if is_ours and not state.repaired else system.nonce()[:8]
+        key, keys = next_key(key, keys, nonce), keys + 1
     record = RowDataRecord(
         row=number,
         checksum=checksum,
@@ -358,8 +350,7 @@ def _as_json(data: dict[str, Any], column: str) -> bytes:
 
 
 def take_input(log: Log, job_id: str, number: int, data: dict[str, Any], checksum: str) -> None:
-    """Give a row the data that its input has now; one that was started, failed or skipped begins
-    anew.
+    """Give a row the data that its input has now, and put it back if it isn't a fresh one.
 
     Its job must not have ended. Raises as :func:`update_data`.
     """

@@ -8,7 +8,6 @@ parts from the job are the rest of the job's rows looked up by key.
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -18,18 +17,18 @@ from journal.batch import Batch
 from journal.changes import reopen, take_input
 from journal.errors import InvalidStateTransition, InvalidValueError, RowChangedError
 from journal.format import LOST_CHECKSUM, RowDataRecord, RowRecord
+from journal.idempotency import first_key, own_key_text
 from journal.jobs import job_of
 from journal.log import Log
 from journal.model import TERMINAL_STATUSES, Job, JobRow, JobStatus, RowStatus
 from journal.plan import IN_PYTHON, HowTo, numbers_option, numbers_text
 from journal.service import JobService
-from journal.values import checksum_of, encode_value, own_key_text
+from journal.values import checksum_of, encode_value
 
 OnChanged = Literal["error", "retry", "ignore"]
 Data = dict[str, Any]
 Key = str | Callable[[Data], Any]
 
-_NEW_KEY = re.compile(r"#[0-9]+(\.[0-9a-f]{8})?\Z")
 EACH_ITS_OWN = ""  # what a job says of the idempotency keys of its rows if a function makes them
 
 
@@ -69,7 +68,7 @@ def new_rows(
     rows: Iterable[Data], key: Key | None, idempotency_key: Key | None = None
 ) -> Iterator[dict[str, Any]]:
     """An input's rows as the service takes them; raises InvalidValueError if a key is there twice."""
-    keys = None if key is None else _Keys(key, "key")
+    keys = None if key is None else _Keys(key)
     for item in _items(rows, idempotency_key):
         if keys is not None:
             keys.take(item.data, f"input row {item.place}")
@@ -77,7 +76,7 @@ def new_rows(
 
 
 def _items(rows: Iterable[Data], idempotency_key: Key | None) -> Iterator[Item]:
-    keys = None if idempotency_key is None else _Keys(idempotency_key, "idempotency key")
+    keys = None if idempotency_key is None else _Keys(idempotency_key, is_for_far_side=True)
     own_key = None
     for place, data in enumerate(rows, 1):
         if not isinstance(data, dict):
@@ -230,7 +229,7 @@ class _Match:
             row = next(known, None)
 
     def by_key(self, items: Iterator[Item], key: Key) -> None:
-        keys = _Keys(key, "key")
+        keys = _Keys(key)
         job_rows = self._service.get_rows(self._job.id)
         count, item = _same_beginning(job_rows, items, keys)
         later = itertools.islice(job_rows, count, None) if count < len(job_rows) else ()
@@ -296,7 +295,7 @@ class _Match:
         taken = set()
         for there in self._service.get_rows(self._job.id):
             key = there.idempotency_key
-            taken |= {hash(key), hash(_NEW_KEY.sub("", key))}  # a redo has left the second
+            taken |= {hash(key), hash(first_key(key))}  # the far side knows the first one, too
         for row in new:
             key = row.get("idempotency_key") or own_key_text(row["data"].get(column))
             if hash(key) in taken:
@@ -379,9 +378,11 @@ def _json(data: Data) -> str:
 class _Keys:
     """The keys of an input, each of which may be there once. Keeps a hash of each."""
 
-    def __init__(self, key: Key, what: str) -> None:
+    def __init__(self, key: Key, *, is_for_far_side: bool = False) -> None:
+        """``is_for_far_side``: they are idempotency keys, of which 1 and "1" are one."""
         self._key = key
-        self._what = what
+        self._is_for_far_side = is_for_far_side
+        self._what = "idempotency key" if is_for_far_side else "key"
         self._seen: set[int] = set()
 
     def has(self, key: str) -> bool:
@@ -390,7 +391,7 @@ class _Keys:
     def take(self, data: Data, where: str) -> str:
         """The row's key as text. Raises InvalidValueError if it has none, or one seen before."""
         key = key_of(self._key, data, where, self._what)
-        if self._what != "key":  # what the far side is given tells no 1 from "1"
+        if self._is_for_far_side:
             key = own_key_text(msgspec.json.decode(key))
         mark = hash(key)
         if mark in self._seen:

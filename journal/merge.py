@@ -66,13 +66,13 @@ from journal.format import (
     encode_row,
     row_end,
 )
+from journal.idempotency import AnyRow
 from journal.index import CODES, COMPLETED, FAILED, NEEDS_REVIEW, PENDING, PROCESSING
 from journal.log import Log
 from journal.mergeplan import Plan
 from journal.mergewords import doubt_text, error_text, merge_record, review_text, told_elsewhere
 from journal.model import TERMINAL_STATUSES, JobStatus
 from journal.parted import DATA, IN_FLIGHT, RENUMBERED, Change, key_of
-from journal.rows import AnyRow
 from journal.values import encode_value
 
 OTHER_NAME = "journal.other"

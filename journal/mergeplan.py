@@ -8,11 +8,12 @@ from journal.addedrows import match_added
 from journal.copies import Copy, holds, replay_copy
 from journal.decode import decode_record
 from journal.format import ELSEWHERE, RowStatusRecord
+from journal.idempotency import AnyRow
 from journal.index import COMPLETED, NEEDS_REVIEW, PROCESSING, STATUSES
 from journal.log import Log
 from journal.parted import DATA, Change, RowChanges, content_of, data_id
 from journal.replay import START, Position
-from journal.rows import AnyRow, read_row
+from journal.rows import read_row
 
 _Verdict = Literal["keep", "take", "conflict"]
 

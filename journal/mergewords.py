@@ -11,9 +11,9 @@ import msgspec
 from journal.errorgroups import Numbers
 from journal.errors import InvalidValueError
 from journal.format import ELSEWHERE, UNSET_TIME, LogRecord, RowStatusRecord, time_text
+from journal.idempotency import AnyRow
 from journal.mergeplan import Plan
 from journal.parted import DATA, Change, key_of
-from journal.rows import AnyRow
 from journal.values import encode_value
 
 _MOST_RANGES = 40  # in an error; the log names each row

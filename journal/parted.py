@@ -30,8 +30,8 @@ from journal.format import (
     RowRecord,
     RowStatusRecord,
 )
+from journal.idempotency import AnyRow, idempotency_key
 from journal.replay import Position
-from journal.rows import AnyRow, idempotency_key
 
 IN_FLIGHT = "in_flight_elsewhere"  # error code of a row
 RENUMBERED = "renumbered"  # error code of a row

@@ -6,7 +6,6 @@ import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from itertools import islice
 from typing import Any, NamedTuple
 
 import msgspec
@@ -131,11 +130,10 @@ def _left(service: JobService, job: Job, how_to: HowTo, *, retry_failed: bool) -
         failed = counted(job.failed_rows, "row|rows")
         said.append(f"{failed} failed: {how_to.retry_failed} tries them again")
     else:
-        unknown = (row.row_number for row in service.get_failed_rows(job.id) if row.unknown)
-        numbers = list(islice(unknown, _NAMED + 1))
-    if numbers:  # their count may have been set by hand
+        numbers = [row.row_number for row in service.get_failed_rows(job.id) if row.unknown]
+    if numbers:
         said.append(
-            f"{counted(job.failed_rows, 'row|rows')} failed and may have taken effect "
+            f"{counted(len(numbers), 'row|rows')} failed and may have taken effect "
             f"(row {numbers_text(numbers)}): look, then {how_to.retry_named(job.id, numbers)}"
         )
     if job.needs_review_count:
@@ -146,11 +144,18 @@ def _left(service: JobService, job: Job, how_to: HowTo, *, retry_failed: bool) -
 
 def left_alone(job_id: str, numbers: list[int], how_to: HowTo) -> str:
     """What is said of rows whose data has changed in the input after they were completed."""
+    rows = "completed row|rows has|have changed in the input, and stays|stay as done"
     return (
-        f"{job_id}: {counted(len(numbers), 'completed row|rows has|have')} changed in the input, and "
-        f"stays|stay as done (row {numbers_text(numbers)}); to do it again with the new data: "
-        f"{how_to.redo(job_id, numbers)}, then another start"
-    ).replace("stays|stay", "stays" if len(numbers) == 1 else "stay")
+        f"{job_id}: {counted(len(numbers), rows)} (row {numbers_text(numbers)}); to do that again "
+        f"with the new data: {how_to.redo(job_id, numbers)}, then another start"
+    )
+
+
+def retryable(service: JobService, job_id: str) -> Iterator[JobRow]:
+    """The failed rows that a retry of all of them takes: see :meth:`JobService.retry_failed_rows`."""
+    for row in service.get_failed_rows(job_id):
+        if not row.unknown and row.row_checksum != LOST_CHECKSUM:
+            yield row
 
 
 class Planned(NamedTuple):
@@ -193,9 +198,8 @@ def planned_rows(
     for row in pending:
         if row.attempts and row.row_number not in changed:
             yield Planned(row, "retry", f"attempt {row.attempts + 1}")
-    for row in service.get_failed_rows(job.id) if retry_failed else ():
-        is_lost = row.row_checksum == LOST_CHECKSUM
-        if not (row.unknown or is_lost or row.row_number in changed):
+    for row in retryable(service, job.id) if retry_failed else ():
+        if row.row_number not in changed:
             yield Planned(row, "retry", f"failed ({row.error_code})")
 
 

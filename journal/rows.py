@@ -24,37 +24,16 @@ from journal.format import (
     RowStatusRecord,
 )
 from journal.handles import JournalFile
+from journal.idempotency import AnyRow, idempotency_key
 from journal.log import Log
 from journal.model import JobRow, RowStatus
-from journal.values import DECODE_ERRORS, key_text, own_key_text
+from journal.values import DECODE_ERRORS
 
 READ_AHEAD_BYTES = 1 << 18
 _SLICE_ROWS = 256  # few enough for the first row to come at once; a look into a hint is 0.3 µs
 
 _STATUS_OF = {status.value: status for status in RowStatus}
 _PROCESSED = frozenset((RowStatus.COMPLETED, RowStatus.FAILED, RowStatus.SKIPPED))
-
-
-AnyRow = RowRecord | RowDataRecord
-
-
-def idempotency_key(row_id: str, row: AnyRow, keyed: JobRecord | None) -> str:
-    """What to give to the far side for a row: see :class:`JobRow`.
-
-    ``keyed`` is the job's record if it names a column for this: two copies of the job that both
-    add a row of one key use one idempotency key for it. Other rows that were added later have a
-    nonce, for a copy may have added others under the same numbers.
-    """
-    if row.key is not None:
-        return row.key
-    if keyed is not None:
-        own = row.data.get(keyed.idempotency_key) if keyed.idempotency_key else None
-        if own is not None and own != "":
-            return own_key_text(own)
-        value = None if keyed.key is None else row.data.get(keyed.key)
-        if value is not None and value != "":
-            return f"{row_id.rpartition(':')[0]}:{keyed.key}={key_text(value)}"
-    return row_id if row.nonce is None else f"{row_id}.{row.nonce}"
 
 
 def row_from_records(

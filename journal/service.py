@@ -525,9 +525,9 @@ class JobService:
     ) -> JobRow:
         """Give a row that is pending, failed, skipped or in review other data.
 
-        Its number and its status stays, and its history keeps the old data. An input is compared with what it said
-        of the row last, not with this. ``new_key``: with another idempotency key. Raises
-        InvalidStateTransition for a row that is completed or in flight.
+        Its number and status stay, and its history keeps the old data. An input is compared with
+        what the last input said of the row, not with this data. ``new_key`` gives it another
+        idempotency key, too. Raises InvalidStateTransition for a row that is completed or in flight.
         """
         job_id, number = split_row_id(row_id)
         if not isinstance(data, dict):

@@ -6,7 +6,6 @@ And what any JSON text is asked before it is decoded: how deep it nests.
 from __future__ import annotations
 
 import math
-import re
 from array import array
 from collections.abc import Callable
 from functools import cache
@@ -129,24 +128,3 @@ def refuse_value(value: Any, where: str, depth: int = 0) -> None:
         )
     if reason:
         raise InvalidValueError(where, value, reason)
-
-
-_DONE_ANEW = re.compile(r"#[0-9]+\Z")  # the key of a row that was given a new one
-
-
-def own_key_text(value: Any) -> str:
-    """A key of the caller's own: text as it is, and other values as JSON."""
-    return value if isinstance(value, str) else encode_json(value).decode()
-
-
-def key_text(value: Any) -> str:
-    """A value as text, no two alike: text as it is, unless it would be read as something else.
-
-    That is as JSON, or as the key of another row that was done anew.
-    """
-    if isinstance(value, str) and not _DONE_ANEW.search(value):
-        try:
-            msgspec.json.decode(value)
-        except (*DECODE_ERRORS, UnicodeEncodeError):
-            return value
-    return encode_json(value).decode()

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from journal import InvalidStateTransition, InvalidValueError, JobService, RowStatus
 from journal.format import JobRecord, RowRecord, now
+from journal.idempotency import idempotency_key
 from journal.repair import repair_job
-from journal.rows import idempotency_key
 
 
 @pytest.fixture(name="service")

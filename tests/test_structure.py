@@ -19,7 +19,7 @@ PACKAGE = Path(journal.__file__).parent
 FLOORS = {
     "words": "errors version text model",
     "disk": "system handles syncmark locks directories files outputs below",
-    "format": "format values decode outfile redact tabular validate",
+    "format": "format values decode outfile redact tabular validate idempotency",
     "replay and index": "columns index apply replay mend scan lines jobs",
     "hint and locks of a job": "group hint runlock",
     "one journal, read": "reader copies recovery verify",

@@ -25,7 +25,7 @@ from journal.inputs import RowInput, format_of, open_rows
 from journal.jobrun import JobRun, open_job
 from journal.limits import Limits
 from journal.match import Matched, Unwritten, match_rows
-from journal.model import TERMINAL_STATUSES, Job, JobRow, JobStatus, RowStatus
+from journal.model import TERMINAL_STATUSES, Job, JobRow, JobStatus
 from journal.plan import (
     HowTo,
     Plan,
@@ -34,6 +34,7 @@ from journal.plan import (
     may_start,
     nothing_to_do,
     planned_rows,
+    retryable,
 )
 from journal.run import RunReport
 from journal.template import Template
@@ -141,8 +142,8 @@ class _RunCommand:
         given, job = self._given, job_run.job
         _tell_differences(job_run, shlex.join(given["command"]))
         if may_start(job, retry_failed=given["retry_failed"]):
-            failed = job_run.rows(RowStatus.FAILED) if given["retry_failed"] else ()
-            retried = sum(not row.unknown for row in failed)
+            failed = retryable(job_run.service, job.id) if given["retry_failed"] else ()
+            retried = sum(1 for _ in failed)
             words = counted(retried, "failed row|rows is|are tried again")
             again = f"; {words}" if retried else ""
             rows = counted(job.total_rows, "row|rows")
