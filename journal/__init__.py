@@ -14,7 +14,6 @@ from journal.version import VERSION
 
 TYPE_CHECKING = False  # that of typing, which takes longer to import than all of this
 if TYPE_CHECKING:
-    from journal.attempts import Attempt, AttemptedRow
     from journal.errors import (
         CommitOutcomeUnknownError,
         CopiesDivergedError,
@@ -37,8 +36,8 @@ if TYPE_CHECKING:
         StorageError,
         StoreError,
     )
-    from journal.history import Entry
-    from journal.jobrun import JobRun, open_job
+    from journal.format.commits import Position
+    from journal.history.reading import Entry
     from journal.model import (
         LOG_LEVELS,
         VALID_ROW_TRANSITIONS,
@@ -52,16 +51,17 @@ if TYPE_CHECKING:
         RowStatus,
         RunHolder,
     )
-    from journal.outcome import Fail, NeedsReview, Retry, RowResult, Skip
-    from journal.replay import Position
-    from journal.run import RunReport
+    from journal.run.attempts import Attempt, AttemptedRow
+    from journal.run.driver import RunReport
+    from journal.run.open_job import JobRun, open_job
+    from journal.run.outcome import Fail, NeedsReview, Retry, RowResult, Skip
     from journal.service import JobService
 
 # Where the names are looked for, in this order, when they are asked for: a look at a job needs no
 # threads, executors or event loops, and a command that is interrupted while it imports can say so.
 _MODULES = (
-    *("errors", "model", "replay", "history", "service"),
-    *("outcome", "attempts", "run", "jobrun"),
+    *("errors", "model", "format.commits", "history.reading", "service"),
+    *("run.outcome", "run.attempts", "run.driver", "run.open_job"),
 )
 
 

@@ -15,7 +15,7 @@ def main() -> None:
         # the exit, is a fifth of the time of a quick command.
         is_collecting = gc.isenabled()
         gc.disable()
-        from journal.cli import main as run  # noqa: PLC0415  (a Ctrl-C meanwhile is no error)
+        from journal.cli.main import main as run  # noqa: PLC0415  (a Ctrl-C meanwhile is no error)
 
         gc.freeze()
         if is_collecting:

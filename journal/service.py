@@ -11,31 +11,26 @@ from threading import TIMEOUT_MAX
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
-from journal import directories, handles
-from journal.batch import Batch
-from journal.catalog import check_name, jobs_of, newest_ids
-from journal.changes import (
-    Policy,
-    add_rows,
-    change_row,
-    check_policy,
-    put_job_record,
-    put_log_of_caller,
-    put_run,
-    redo_row,
-    reopen,
-    retry_failed,
-    set_job_status,
-    settle_rows,
-    update_data,
-)
 from journal.errors import (
     InvalidValueError,
     JobBusyError,
     JobNotFoundError,
     JournalError,
+    StorageError,
 )
-from journal.format import (
+from journal.format.arguments import (
+    check_count,
+    check_job_id,
+    check_label_path,
+    check_moment,
+    check_optional_text,
+    check_row_number,
+    check_text,
+    new_job_id,
+    split_row_id,
+)
+from journal.format.commits import START, Position
+from journal.format.records import (
     FORMAT,
     UNSET_TIME,
     JobCountsRecord,
@@ -45,9 +40,11 @@ from journal.format import (
     RowStatusRecord,
     RowStatusText,
 )
-from journal.history import Entry, History
-from journal.jobs import job_of, summary_of
-from journal.log import Log
+from journal.format.values import encode_value, load_sha256
+from journal.fs import directories, handles
+from journal.history.reading import Entry, History
+from journal.history.redact import check_fields, redacted_members
+from journal.index.summary import job_of, summary_of
 from journal.model import (
     VALID_TRANSITIONS,
     FoundRow,
@@ -64,24 +61,28 @@ from journal.model import (
     row_status,
     row_statuses,
 )
-from journal.redact import check_fields, redacted_members
-from journal.replay import START, Position
-from journal.rows import RowSequence, row_at
-from journal.runholds import Taken, has_ended
-from journal.runlock import busy_error, run_holder
-from journal.store import Store
-from journal.validate import (
-    check_count,
-    check_job_id,
-    check_label_path,
-    check_moment,
-    check_optional_text,
-    check_row_number,
-    check_text,
-    new_job_id,
-    split_row_id,
+from journal.store.batch import Batch
+from journal.store.journal import Log
+from journal.store.listing import check_name, jobs_of, newest_ids
+from journal.store.rows import RowSequence, row_at
+from journal.store.run_holds import Taken, has_ended
+from journal.store.run_lock import busy_error, run_holder
+from journal.store.store import Store
+from journal.store.transitions import (
+    Policy,
+    add_rows,
+    change_row,
+    check_policy,
+    put_job_record,
+    put_log_of_caller,
+    put_run,
+    redo_row,
+    reopen,
+    retry_failed,
+    set_job_status,
+    settle_rows,
+    update_data,
 )
-from journal.values import encode_value, load_sha256
 
 Result = TypeVar("Result")
 
@@ -765,6 +766,18 @@ class JobService:
         A running job without a holder was interrupted: the system frees the lock of a dead run.
         """
         return run_holder(self._store.directory(check_job_id(job_id)))
+
+    def get_state(self, job: Job) -> str:
+        """The job's status in a word, or what it doesn't tell: whether the run still lives.
+
+        "interrupted" for a running job whose run died; "unknown" if that may not be looked at.
+        """
+        try:
+            if job.status is JobStatus.RUNNING and self.run_holder(job.id) is None:
+                return "interrupted"
+        except StorageError:
+            return "unknown"  # one job that may not be looked at must not hide the others
+        return job.status.value
 
     def list_interrupted_jobs(self) -> list[Job]:
         """Jobs whose status is running and whose run died, newest first."""

@@ -8,21 +8,21 @@ from typing import Literal
 
 import msgspec
 
-from journal.apply import BadRecordError, apply
-from journal.decode import (
+from journal.errors import JobNotFoundError
+from journal.format.commits import START, Position
+from journal.format.decode import (
     UndecodableError,
     UnknownRecordError,
     decode_record,
 )
-from journal.errors import JobNotFoundError
-from journal.format import JOURNAL_NAME, RowRecord
-from journal.handles import JournalFile, storage_error
-from journal.hint import is_ahead
-from journal.index import Index
-from journal.locks import wait_for_lock
-from journal.replay import START, Position
-from journal.scan import Span, Stretch, lines_of, states_newer_format, survey
-from journal.syncmark import is_marked
+from journal.format.records import JOURNAL_NAME, RowRecord
+from journal.format.scan import Span, Stretch, lines_of, states_newer_format, survey
+from journal.fs.handles import JournalFile, storage_error
+from journal.fs.locks import wait_for_lock
+from journal.fs.sync_mark import is_marked
+from journal.index.hint import is_ahead
+from journal.index.index import Index
+from journal.index.replay import BadRecordError, apply
 
 
 class Finding(msgspec.Struct, frozen=True):

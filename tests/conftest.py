@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 
 import pytest
-from fault_disk import NO_FAULT_DISK
+from crash.fault_disk import NO_FAULT_DISK
 from hypothesis import Phase, settings
 
 # For the mutation check: whether an example fails is all it asks, and shrinking takes minutes.

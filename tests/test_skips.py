@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from fault_disk import NO_FAULT_DISK
+from crash.fault_disk import NO_FAULT_DISK
 
 TESTS = Path(__file__).parent
 
@@ -24,10 +24,9 @@ def test_with_no_skips_set_a_skip_fails_the_run_but_for_want_of_a_disk_with_faul
     skipped.write_text(
         f"import pytest\n\n@pytest.mark.skip(reason={reason!r})\ndef test_it():\n    pass\n"
     )
-    path = os.pathsep.join([str(TESTS), str(TESTS / "crash")])
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "conftest", "--rootdir", tmp_path, skipped],
-        env={**os.environ, "PYTHONPATH": path, "NO_SKIPS": no_skips},
+        env={**os.environ, "PYTHONPATH": str(TESTS), "NO_SKIPS": no_skips},
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from journal.cli.jobs import holder_text
-from journal.errorgroups import Numbers
+from journal.cli.find import holder_text
+from journal.history.error_groups import Numbers
+from journal.history.redact import REDACTED
 from journal.model import TERMINAL_STATUSES, Job, JobStatus, RunHolder
-from journal.redact import REDACTED
 from journal.text import counted
 
 _PASTED_RANGES = 12

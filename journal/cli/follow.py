@@ -9,13 +9,12 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
 
-from journal.cli.exits import Refused
-from journal.cli.jobs import existing_job
+from journal.cli.exit_codes import Refused
+from journal.cli.find import existing_job
 from journal.cli.output import tell
 from journal.errors import JobNotFoundError
 from journal.model import TERMINAL_STATUSES, Job, JobStatus
 from journal.service import JobService
-from journal.states import state_of
 from journal.text import counted
 
 _POLL_S = 0.1  # a look costs a call or two to the system; what happens is to be seen within 0.5 s
@@ -24,7 +23,7 @@ _POLL_S = 0.1  # a look costs a call or two to the system; what happens is to be
 class Seen(NamedTuple):
     """How the job stood. ``ended``: it has ended, and this is the last that is seen of it.
 
-    ``state`` is its status, or "interrupted", as of ``state_of``.
+    ``state`` is its status, or "interrupted", as of ``JobService.get_state``.
     """
 
     job: Job
@@ -70,9 +69,9 @@ def gone(job_id: str) -> Refused:
 
 
 def _sure_state(service: JobService, job: Job) -> str:
-    state = state_of(service, job)
+    state = service.get_state(job)
     if state == "interrupted":  # or its run has ended it since the job was read, and left
-        return state_of(service, existing_job(service, job.id))
+        return service.get_state(existing_job(service, job.id))
     return state
 
 

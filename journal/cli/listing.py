@@ -19,7 +19,7 @@ from click.core import ParameterSource
 
 from journal.cli.output import clean, echo_json, echo_json_list, terminal_width, use_color
 from journal.cli.table import LOOK_AHEAD, Field, write_table
-from journal.tabular import as_text, csv_liner, tsv_cell, tsv_line
+from journal.format.tabular import as_text, csv_liner, tsv_cell, tsv_line
 
 __all__ = ["Field", "Format", "color_option", "echo_rows", "limit_option", "listing_options"]
 

@@ -13,7 +13,7 @@ from typing import IO, Any, cast
 import click
 import msgspec
 
-from journal.tabular import json_array
+from journal.format.tabular import json_array
 from journal.text import escaped, escaped_json
 
 _COLORS = {

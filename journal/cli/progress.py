@@ -62,7 +62,7 @@ class Progress:
     def show(self, job: Job, state: str = "") -> None:
         """How the job stands now; nobody need be looking.
 
-        ``state`` as of ``state_of``, for those that don't run it themselves.
+        ``state`` as of ``JobService.get_state``, for those that don't run it themselves.
         """
         self._job = job
         if (state or job.status) in (JobStatus.PAUSED, "interrupted"):

@@ -9,8 +9,8 @@ from click.core import ParameterSource
 
 from journal.cli.output import tell
 from journal.errors import JournalError
-from journal.format import RowRecord
-from journal.redact import OWN_NAMES, check_fields, names_in
+from journal.format.records import RowRecord
+from journal.history.redact import OWN_NAMES, check_fields, names_in
 from journal.service import JobService
 
 _MOST_NAMED = 20

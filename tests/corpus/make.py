@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -17,7 +18,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from zlib import crc32
 
-from cases import CASES, JOB, Case
+sys.path.insert(0, str(Path(__file__).parents[1]))  # for the command; pytest has it there already
+
+from corpus.cases import CASES, JOB, Case
 
 HERE = Path(__file__).parent
 STATUSES = ("pending", "processing", "completed", "failed", "skipped", "needs_review")

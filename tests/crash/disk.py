@@ -41,7 +41,7 @@ from itertools import product
 from random import Random
 from typing import NamedTuple
 
-from recorder import (
+from crash.recorder import (
     Acknowledged,
     FailedSync,
     Names,

@@ -14,9 +14,9 @@ from pathlib import Path
 from random import Random
 from typing import Any, Literal
 
-from fault_disk import FaultDisk
-from helpers_crash import Child
-from ledger import Ledger, do
+from crash.fault_disk import FaultDisk
+from crash.ledger import Ledger, do
+from support.children import Child
 
 from journal import JobService
 

@@ -27,7 +27,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from ledger import States, do
+from crash.ledger import States, do
 
 from journal import JobLockedError, JobService
 from journal.repair import repair_job

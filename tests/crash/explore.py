@@ -24,13 +24,16 @@ from typing import Any, NamedTuple
 from zlib import crc32
 
 import pytest
-from disk import Cut, crash_states
-from recorder import STORE, Recording, Tree, record
-from scenarios import JOB, REPAIRS, SCENARIOS, SMALL_HINTS, SMALL_SPILLS, Scenario
 
-import journal.log
-import journal.reader
-import journal.system
+sys.path.insert(0, str(Path(__file__).parents[1]))  # for the command; pytest has it there already
+
+from crash.disk import Cut, crash_states
+from crash.recorder import STORE, Recording, Tree, record
+from crash.scenarios import JOB, REPAIRS, SCENARIOS, SMALL_HINTS, SMALL_SPILLS, Scenario
+
+import journal.fs.system
+import journal.store.journal
+import journal.store.reader
 from journal import Job, JobRow, JobService
 from journal.model import TERMINAL_STATUSES
 from journal.repair import repair_job
@@ -67,11 +70,11 @@ def record_all(base: Path, draws: int) -> list[Case]:
         cases.append(_record(scenario, base, 10 if few else draws))
     cases += [_record(scenario, base, draws, check_repair) for scenario in REPAIRS]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(journal.log, "SPILL_BYTES", SMALL_SPILL_BYTES)
+        patch.setattr(journal.store.journal, "SPILL_BYTES", SMALL_SPILL_BYTES)
         cases += [_record(scenario, base, draws) for scenario in SMALL_SPILLS]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(journal.reader, "HINT_BYTES", 1500)
-        patch.setattr(journal.log, "_HINT_GROWTH_BYTES", 1)
+        patch.setattr(journal.store.reader, "HINT_BYTES", 1500)
+        patch.setattr(journal.store.journal, "_HINT_GROWTH_BYTES", 1)
         cases += [_record(scenario, base, draws // 10) for scenario in SMALL_HINTS]
     return cases
 
@@ -94,7 +97,7 @@ def explore(case: Case, base: Path, seed: int, states: set[bytes]) -> None:
         try:
             with pytest.MonkeyPatch.context() as patch:
                 if any(path.endswith("/index.hint") for path in tree):
-                    patch.setattr(journal.system, "os", AfterTheCut(base))
+                    patch.setattr(journal.fs.system, "os", AfterTheCut(base))
                 case.check(base, tree, cut)
         except Exception as error:
             error.add_note(_describe(case, tree, cut, seed))
@@ -127,7 +130,7 @@ def place(base: Path, tree: Tree) -> None:
 
 
 class AfterTheCut:
-    """Stands in for ``journal.system.os``: the system has been started anew, on the same disk.
+    """Stands in for ``journal.fs.system.os``: the system has been started anew, on the same disk.
 
     Each journal is the file that the hint beside it was made of, and was last changed when that
     says: so whatever else is wrong, a hint isn't passed over because the files were made just now.

@@ -1,4 +1,4 @@
-"""Every call that ``journal.system`` is asked for can be told to fail here, and what comes of it is judged.
+"""Every call that ``journal.fs.system`` is asked for can be told to fail here, and what comes of it is judged.
 
 Nothing is judged by what the package says of itself alone: which commits there are is read from
 the bytes, by the format's specification, and what may be relied on after a power cut follows from
@@ -23,9 +23,9 @@ from zlib import crc32
 
 import filelock
 import pytest
-from helpers_crash import JOURNAL_NAME, Fault, fails
+from support.children import JOURNAL_NAME, Fault, fails
 
-import journal.system
+import journal.fs.system
 
 _MOST_CALLS = 20_000  # no scenario makes a tenth of them: whoever does hangs
 
@@ -88,7 +88,7 @@ KINDS = [
 
 
 class FaultySystem:
-    """Stands in for ``journal.system.os`` and the locks: call number ``nth`` of ``kind`` fails.
+    """Stands in for ``journal.fs.system.os`` and the locks: call number ``nth`` of ``kind`` fails.
 
     A sync that works does nothing: no power is cut here, and it would take most of the time.
     """
@@ -108,14 +108,14 @@ class FaultySystem:
                 name, lambda fd: real(fd, *rest, **options), (fd,)
             )
 
-        monkeypatch.setattr(journal.system, "os", self)
+        monkeypatch.setattr(journal.fs.system, "os", self)
         for name in ("lock_descriptor", "unlock_descriptor"):
             word = name.removesuffix("_descriptor")
             monkeypatch.setattr(filelock, name, locking(word, getattr(filelock, name)))
         flock = SimpleNamespace(
             flock=locking("share", fcntl.flock), LOCK_SH=fcntl.LOCK_SH, LOCK_NB=fcntl.LOCK_NB
         )
-        monkeypatch.setattr(journal.system, "fcntl", flock)
+        monkeypatch.setattr(journal.fs.system, "fcntl", flock)
 
     def heal(self) -> None:
         self._kind = None

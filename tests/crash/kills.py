@@ -24,10 +24,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for the command; pytest has it there already
 
-from helpers_crash import Child, journal_path
+from support.children import Child, journal_path
 
 from journal import JobService, RowStatus
-from journal.format import RowStatusRecord
+from journal.format.records import RowStatusRecord
 from journal.verify import verify_job
 
 JOB = "crashing"
@@ -36,7 +36,7 @@ SYNC = ["none", "none", "commit"]
 # Forking a warm process is far quicker than starting Python thousands of times.
 SERVER = """
 import traceback
-import journal.system
+import journal.fs.system
 
 def work(seed, sync):
     draw = random.Random(seed)

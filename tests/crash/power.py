@@ -32,7 +32,7 @@ from typing import Self
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for the command; pytest has it there already
 
-from disk_errors import (
+from crash.disk_errors import (
     COMMIT,
     ENDS,
     JOB,
@@ -43,9 +43,9 @@ from disk_errors import (
     at_random,
     make_job,
 )
-from disk_work import ROWS_A_PROCESS, SHARED, data
-from fault_disk import KINDS, FaultDisk, why_no_fault_disk
-from ledger import Ledger, do, losses
+from crash.disk_work import ROWS_A_PROCESS, SHARED, data
+from crash.fault_disk import KINDS, FaultDisk, why_no_fault_disk
+from crash.ledger import Ledger, do, losses
 
 from journal import JobService
 

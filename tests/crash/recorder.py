@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from scenarios import Scenario
+from crash.scenarios import Scenario
 
-import journal.system
+import journal.fs.system
 
 BASE = 0  # the number of the directory that the recording is about
 STORE = "srv/jobs"  # the store's root below it; two levels, since a store makes its parents too
@@ -129,7 +129,7 @@ class _Open:
 
 
 class Recorder:
-    """Stands in for ``journal.system.os``: each call is made, and what it changed is noted.
+    """Stands in for ``journal.fs.system.os``: each call is made, and what it changed is noted.
 
     A call that isn't known to leave the disk as it is, and isn't recorded, is refused, so that
     nothing changes the disk unnoticed.
@@ -306,7 +306,7 @@ def record(scenario: Scenario, base: Path) -> Recording:
     scenario.prepare(base / STORE)
     recorder = Recorder(base, scenario.refused)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(journal.system, "os", recorder)
+        patch.setattr(journal.fs.system, "os", recorder)
         scenario.act(base / STORE, recorder.acknowledge)
     played = recorder.before.copy()
     for operation in recorder.operations:

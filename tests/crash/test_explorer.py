@@ -13,9 +13,9 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from disk import GARBAGE, crash_states
-from explore import AfterTheCut, Case, explore, fast_directory, record_all
-from recorder import BASE, Names, Operation, Recorder, Recording, Sync, Tree, Write
+from crash.disk import GARBAGE, crash_states
+from crash.explore import AfterTheCut, Case, explore, fast_directory, record_all
+from crash.recorder import BASE, Names, Operation, Recorder, Recording, Sync, Tree, Write
 
 pytestmark = pytest.mark.skipif(sys.platform == "darwin", reason="F_FULLFSYNC is not in os there")
 

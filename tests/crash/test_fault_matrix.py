@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import pytest
-from faults import (
+from crash.faults import (
     KINDS,
     Change,
     FaultySystem,
@@ -30,10 +30,10 @@ from faults import (
     locked_below,
     torn_tails_in,
 )
-from scenarios import JOB, ended, nothing, some_rows, torn
+from crash.scenarios import JOB, ended, nothing, some_rows, torn
 
-import journal.log
-import journal.reader
+import journal.store.journal
+import journal.store.reader
 from journal import (
     CommitOutcomeUnknownError,
     InvalidStateTransition,
@@ -72,7 +72,7 @@ class Scenario(NamedTuple):
     name: str
     prepare: Callable[[Path], None]
     operations: list[Operation]
-    hint_bytes: int = journal.reader.HINT_BYTES
+    hint_bytes: int = journal.store.reader.HINT_BYTES
 
 
 def rows(first: int, length: int) -> Iterator[dict[str, Any]]:
@@ -438,9 +438,9 @@ def test_whatever_call_fails_the_outcome_is_named_and_the_journal_whole(
     gc.collect()  # what other tests left open must not close while descriptors are counted
     template, root = place / "template", place / "store"
     scenario.prepare(template)
-    monkeypatch.setattr(journal.log, "SPILL_BYTES", 300)
-    monkeypatch.setattr(journal.log, "_HINT_GROWTH_BYTES", scenario.hint_bytes)
-    monkeypatch.setattr(journal.reader, "HINT_BYTES", scenario.hint_bytes)
+    monkeypatch.setattr(journal.store.journal, "SPILL_BYTES", 300)
+    monkeypatch.setattr(journal.store.journal, "_HINT_GROWTH_BYTES", scenario.hint_bytes)
+    monkeypatch.setattr(journal.store.reader, "HINT_BYTES", scenario.hint_bytes)
     unraisable: list[str] = []
     monkeypatch.setattr(sys, "unraisablehook", lambda args: unraisable.append(repr(args.exc_value)))
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers_crash import Child, journal_path, read_all
-from scenarios import JOB, some_rows
+from crash.scenarios import JOB, some_rows
+from support.children import Child, journal_path, read_all
 
 from journal import JobService, JournalDamagedError, StorageError
 

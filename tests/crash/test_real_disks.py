@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from disk_errors import (
+from crash.disk_errors import (
     SCENARIOS,
     End,
     Scenario,
@@ -22,8 +22,9 @@ from disk_errors import (
     restart,
     same_process,
 )
-from fault_disk import KINDS, why_no_fault_disk
-from power import FILE_SYSTEMS, Tally, cut_power, cut_power_in_writing_anew, fail
+from crash.fault_disk import KINDS, why_no_fault_disk
+from crash.power import FILE_SYSTEMS, Tally, cut_power, cut_power_in_writing_anew, fail
+from support.paths import TESTS
 
 WHY_NOT = why_no_fault_disk()
 pytestmark = pytest.mark.skipif(WHY_NOT is not None, reason=WHY_NOT or "")
@@ -80,7 +81,7 @@ def test_a_power_cut_while_a_journal_is_written_anew_loses_nothing_acknowledged(
 
 USES_A_DISK = """
 import sys
-from fault_disk import FaultDisk
+from crash.fault_disk import FaultDisk
 with FaultDisk("ext4") as disk:
     with open(disk.mount / "open", "w") as file:
         print(disk.mount, flush=True)
@@ -89,13 +90,12 @@ with FaultDisk("ext4") as disk:
 
 
 def test_a_disk_is_taken_down_though_its_user_is_killed() -> None:
-    path = str(Path(__file__).parent)
     user = subprocess.Popen(
         [sys.executable, "-c", USES_A_DISK],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": path},
+        env={**os.environ, "PYTHONPATH": str(TESTS)},
     )
     assert user.stdout is not None
     mount = Path(user.stdout.readline().strip())

@@ -15,11 +15,11 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from disk import crash_states
-from explore import fast_directory, place
-from helpers_crash import Child
-from recorder import STORE, record
-from scenarios import Acknowledge, Scenario
+from crash.disk import crash_states
+from crash.explore import fast_directory, place
+from crash.recorder import STORE, record
+from crash.scenarios import Acknowledge, Scenario
+from support.children import Child
 
 import journal
 from journal import JobRow, JobService

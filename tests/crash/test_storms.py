@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 
 import pytest
-from storms import KINDS, storm
+from crash.storms import KINDS, storm
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -8,18 +8,18 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from disk import crash_states
-from explore import fast_directory, place
-from helpers_crash import journal_path
-from helpers_transfer import JOB, go_on, make_job, packed, put_artifact
-from recorder import STORE, record
-from scenarios import Acknowledge, Scenario
+from crash.disk import crash_states
+from crash.explore import fast_directory, place
+from crash.recorder import STORE, record
+from crash.scenarios import Acknowledge, Scenario
+from support.children import journal_path
+from support.copies import JOB, go_on, make_job, packed, put_artifact
 
-import journal.forward
+import journal.transfer.pull
 from journal import JobService
-from journal.copies import open_copy
-from journal.source import Source
 from journal.transfer import pull_job, unpack_job
+from journal.transfer.copies import open_copy
+from journal.transfer.source import Source
 from journal.verify import verify_job
 
 
@@ -53,7 +53,7 @@ def test_after_a_power_cut_at_any_moment_the_job_is_as_before_or_as_pulled(
     way: str,
     count: Callable[[str, int], None],
 ) -> None:
-    monkeypatch.setattr(journal.forward, "_SYNC_BYTES", 1 << 30 if way == "a new file" else 1)
+    monkeypatch.setattr(journal.transfer.pull, "_SYNC_BYTES", 1 << 30 if way == "a new file" else 1)
 
     def prepare(root: Path) -> None:
         root.mkdir(parents=True)

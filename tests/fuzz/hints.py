@@ -21,12 +21,12 @@ from typing import Any
 from zlib import crc32
 
 import pytest
-from helpers_crash import place_journal, seal_commits
-from mutator import JOB, Mutant, good_commits
+from fuzz.mutator import JOB, Mutant, good_commits
+from support.children import place_journal, seal_commits
 
-import journal.hint
-import journal.reader
-import journal.system
+import journal.fs.system
+import journal.index.hint
+import journal.store.reader
 from journal import JobRow, JobService, JournalError
 
 TYPES = {
@@ -46,7 +46,7 @@ ODD: list[Any] = [
 
 
 class _FixedOs:
-    """Stands in for ``journal.system.os``: one inode for all files, one name of the system."""
+    """Stands in for ``journal.fs.system.os``: one inode for all files, one name of the system."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(os, name)
@@ -69,9 +69,9 @@ def _fixed(stat: os.stat_result) -> Any:
 @contextmanager
 def _fixed_system(hint_bytes: int) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(journal.system, "os", _FixedOs())
-        patch.setattr(journal.hint, "BLOCK_ROWS", 4)
-        patch.setattr(journal.reader, "HINT_BYTES", hint_bytes)
+        patch.setattr(journal.fs.system, "os", _FixedOs())
+        patch.setattr(journal.index.hint, "BLOCK_ROWS", 4)
+        patch.setattr(journal.store.reader, "HINT_BYTES", hint_bytes)
         yield
 
 

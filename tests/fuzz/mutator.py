@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import Any, NamedTuple
 
-from helpers_crash import seal_commits, split_commits
+from support.children import seal_commits, split_commits
 
 JOB = "fuzzed"
 

@@ -1,6 +1,6 @@
 """Every single bit of a journal of some hundred commits, flipped: none gets past the readers.
 
-All of them at the level of :mod:`journal.replay`, against a window of the commit and what follows
+All of them at the level of :mod:`journal.format.commits`, against a window of the commit and what follows
 it: what stands before a commit is read as it always was, whatever happens behind. Some by a whole
 service, and by ``verify``. One bit of each byte, drawn by lot, in an ordinary run; all of them with
 ``ALL_FLIPS=1 python -m pytest tests/fuzz/test_flips.py``.
@@ -14,13 +14,13 @@ import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from fuzz import Said, place, read
-from helpers_crash import seal_commits, split_commits
-from mutator import good_commits, record
+from fuzz.campaign import Said, place, read
+from fuzz.mutator import good_commits, record
+from support.children import seal_commits, split_commits
 
 from journal import JournalDamagedError
-from journal.replay import Position, verified_blocks
-from journal.scan import judge_tail, scan
+from journal.format.commits import Position, verified_blocks
+from journal.format.scan import judge_tail, scan
 from journal.verify import verify_job
 
 COMMITS = split_commits(seal_commits(good_commits(300, seed=3)))

@@ -1,4 +1,4 @@
-"""A bounded run of the fuzzer, the same each time; `python tests/fuzz/fuzz.py` runs on and on."""
+"""A bounded run of the fuzzer, the same each time; `python tests/fuzz/campaign.py` runs on and on."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import re
 import tempfile
 from pathlib import Path
 
-import fuzz
 import pytest
-from fuzz import MUTATE, TARGETS
+from fuzz import campaign
+from fuzz.campaign import MUTATE, TARGETS
+from fuzz.mutator import Mutant
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from mutator import Mutant
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -37,7 +37,7 @@ def test_the_long_run_tries_the_cases_of_its_seed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    assert fuzz.main(["--seconds", "0.5", "--seed", "7"]) == 0
+    assert campaign.main(["--seconds", "0.5", "--seed", "7"]) == 0
     assert re.search(r"replay: [1-9]\d* cases, seed 7\n", capsys.readouterr().out)
 
 
@@ -52,9 +52,9 @@ def test_a_case_that_fails_is_left_in_a_file_that_tries_it_again(
         raise AssertionError
 
     monkeypatch.setitem(TARGETS, "replay", lambda _root: check)
-    assert fuzz.main(["--seconds", "60", "--seed", "7"]) == 1
+    assert campaign.main(["--seconds", "60", "--seed", "7"]) == 1
     found = re.search(r"failed with seed 7: the case is in (.*)\n", capsys.readouterr().out)
     assert found
-    assert fuzz.main(["--file", found[1]]) == 1
+    assert campaign.main(["--file", found[1]]) == 1
     one, again = seen
     assert one == again

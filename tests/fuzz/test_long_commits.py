@@ -18,15 +18,17 @@ from zlib import crc32
 
 import msgspec
 import pytest
-from helpers_crash import Memory, journal_path
+from support.children import Memory, journal_path
 
-from journal import JobService, JournalDamagedError, PackError, replay, scan
-from journal.copies import open_copy
-from journal.mend import flipped_bit
+from journal import JobService, JournalDamagedError, PackError
+from journal.format import commits as replay
+from journal.format import scan
+from journal.format.bitflip import flipped_bit
+from journal.format.commits import Position
+from journal.format.scan import judge_tail, survey
 from journal.repair import repair_job
-from journal.replay import Position
-from journal.scan import judge_tail, survey
 from journal.transfer import unpack_job
+from journal.transfer.copies import open_copy
 from journal.verify import verify_job
 
 JOB = "long"

@@ -10,9 +10,9 @@ import itertools
 from pathlib import Path
 
 import pytest
-from fuzz import Said, place, read
-from helpers_crash import seal_commits, split_commits
-from mutator import good_commits
+from fuzz.campaign import Said, place, read
+from fuzz.mutator import good_commits
+from support.children import seal_commits, split_commits
 
 from journal import JournalDamagedError
 from journal.verify import Finding, verify_job

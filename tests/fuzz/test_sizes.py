@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers_crash import place_journal, seal_commits
+from support.children import place_journal, seal_commits
 
 from journal import JobService, JournalDamagedError
-from journal.format import MAX_LINE_BYTES, SEAL_BYTES
-from journal.replay import CHUNK_BYTES
+from journal.format.commits import CHUNK_BYTES
+from journal.format.records import MAX_LINE_BYTES, SEAL_BYTES
 from journal.verify import Finding, verify_job
 
 JOB = "sized"

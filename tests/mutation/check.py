@@ -21,8 +21,10 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
-from patch import Patch
-from patches import PATCHES
+sys.path.insert(0, str(Path(__file__).parents[1]))  # for the command; pytest has it there already
+
+from mutation.patch import Patch
+from mutation.patches import PATCHES
 
 TOP = Path(__file__).parents[2]
 TIMEOUT_S = 900

@@ -15,15 +15,13 @@ class Patch(NamedTuple):
     tests: str
 
 
-EXPLORER = "tests/test_guards.py tests/crash/test_explorer.py"
-FAULTS = "tests/test_guards.py tests/test_faults.py tests/crash/test_fault_matrix.py"
-DAMAGE = "tests/test_guards.py tests/test_damage.py tests/test_hostile.py tests/test_format.py tests/fuzz"
-REPAIR = "tests/test_repair.py tests/test_guards.py"
-KILLS = "tests/test_crash.py tests/test_guards.py"
-PROCESSES = (
-    "tests/test_guards.py tests/test_processes.py tests/test_hostile_moves.py tests/test_writers.py"
-)
+EXPLORER = "tests/store/test_guards.py tests/crash/test_explorer.py"
+FAULTS = "tests/store/test_guards.py tests/store/test_faults.py tests/crash/test_fault_matrix.py"
+DAMAGE = "tests/store/test_guards.py tests/format/test_damage.py tests/format/test_hostile.py tests/format/test_format.py tests/fuzz"
+REPAIR = "tests/repair/test_repair.py tests/store/test_guards.py"
+KILLS = "tests/store/test_crash.py tests/store/test_guards.py"
+PROCESSES = "tests/store/test_guards.py tests/store/test_processes.py tests/store/test_hostile_moves.py tests/store/test_writers.py"
 
-HINT = "tests/test_hint.py tests/test_hint_files.py"
-GROUP = "tests/test_group.py"
-MERGE = "tests/test_merge.py tests/test_merge_histories.py"
+HINT = "tests/index/test_hint.py tests/index/test_hint_files.py"
+GROUP = "tests/store/test_group.py"
+MERGE = "tests/transfer/test_merge.py tests/transfer/test_merge_histories.py"

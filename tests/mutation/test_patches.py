@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from patch import Patch
-from patches import PATCHES
+from mutation.patch import Patch
+from mutation.patches import PATCHES
 
 import journal
 

@@ -2,42 +2,42 @@
 
 from __future__ import annotations
 
-from patch import Patch
+from mutation.patch import Patch
 
-GROUP = "tests/test_group.py"
+GROUP = "tests/store/test_group.py"
 
 PATCHES = [
     Patch(
         "who has waited too long looks for itself whether there is a leader",
-        "group",
+        "store/group_commit",
         "                    self._leader = request\n\n    def _leave",
         "                    pass\n\n    def _leave",
         GROUP,
     ),
     Patch(
         "each thread has an error of its own",
-        "group",
+        "store/group_commit",
         "            error = copy.copy(commit.error)\n",
         "            error = commit.error\n",
         GROUP,
     ),
     Patch(
         "an error names its cause to each thread",
-        "group",
+        "store/group_commit",
         "            error.__cause__ = commit.error.__cause__\n",
         "",
         GROUP,
     ),
     Patch(
         "whose commit was interrupted while it ended has an unknown outcome",
-        "group",
+        "store/group_commit",
         "            error = log.interrupted()\n",
         "            error = None\n",
         GROUP,
     ),
     Patch(
         "a request that was interrupted asks again with nothing of its first try",
-        "group",
+        "store/group_commit",
         "        request.commit = request.error = None  # its",
         "        request.commit = None  # its",
         GROUP,

@@ -2,98 +2,98 @@
 
 from __future__ import annotations
 
-from patch import Patch
+from mutation.patch import Patch
 
-STRANGE_FILES = "tests/test_strange_files.py"
+STRANGE_FILES = "tests/store/test_strange_files.py"
 
 PATCHES = [
     Patch(
         "a link in the place of a job's file is not followed",
-        "handles",
+        "fs/handles",
         "    flags |= system.os.O_NOFOLLOW | system.os.O_NONBLOCK\n",
         "    flags |= system.os.O_NONBLOCK\n",
         STRANGE_FILES,
     ),
     Patch(
         "a pipe in the place of a job's file is not waited for",
-        "handles",
+        "fs/handles",
         "    flags |= system.os.O_NOFOLLOW | system.os.O_NONBLOCK\n",
         "    flags |= system.os.O_NOFOLLOW\n",
         STRANGE_FILES,
     ),
     Patch(
         "what is opened in the place of a job's file is a regular one",
-        "handles",
+        "fs/handles",
         "        if not S_ISREG(stat.st_mode):\n            raise OSError(errno.EINVAL",
         "        if False:\n            raise OSError(errno.EINVAL",
         STRANGE_FILES,
     ),
     Patch(
         "the beginning of a journal is read through no link",
-        "files",
+        "fs/files",
         "    flags = system.os.O_RDONLY | system.os.O_NOFOLLOW | system.os.O_NONBLOCK\n",
         "    flags = system.os.O_RDONLY | system.os.O_NONBLOCK\n",
         STRANGE_FILES,
     ),
     Patch(
         "a journal that has another name is not written",
-        "handles",
+        "fs/handles",
         "        if stat.st_nlink > 1:\n            self._refuse_writing(why_not_written(path, stat.st_nlink))\n",
         "        if False:\n            pass\n",
         STRANGE_FILES,
     ),
     Patch(
         "who is at work when a journal gets another name goes on in a file of its own",
-        "handles",
+        "fs/handles",
         "            self.is_shared = stat.st_nlink > 1  # each commit looks here first\n",
         "            self.is_shared = False\n",
         STRANGE_FILES,
     ),
     Patch(
         "a run.lock that has another name is not written",
-        "files",
+        "fs/files",
         "        if refusal:\n",
         "        if False:\n",
         STRANGE_FILES,
     ),
     Patch(
         "a link to a directory is none of a store's own",
-        "directories",
+        "fs/directories",
         "        if not S_ISDIR(system.os.lstat(path).st_mode):\n            raise FileExistsError",
         "        if False:\n            raise FileExistsError",
         STRANGE_FILES,
     ),
     Patch(
         "the way to an artifact goes through no link",
-        "below",
+        "fs/beneath",
         "system.os.O_DIRECTORY | system.os.O_NOFOLLOW",
         "system.os.O_DIRECTORY",
         STRANGE_FILES,
     ),
     Patch(
         "no output replaces a file of a job",
-        "outfile",
+        "format/outfile",
         "    _check_not_of_a_job(target)\n    for",
         "    for",
-        "tests/test_export.py",
+        "tests/export/test_export.py",
     ),
     Patch(
         "what is kept of a journal that is gone is replaced by no output",
-        "outfile",
+        "format/outfile",
         "    if files.exists(target) or files",
         "    if files",
-        "tests/test_export.py",
+        "tests/export/test_export.py",
     ),
     Patch(
         "another user's links and pipes are no way for an output",
-        "outputs",
+        "fs/outputs",
         "    return stat.st_uid in (system.os.geteuid(), 0)",
         "    return True",
         STRANGE_FILES,
     ),
     Patch(
         "what takes the place of an output that is being written is not taken for it",
-        "outputs",
+        "fs/outputs",
         "        if not system.os.path.samestat(mine, there):",
         "        if False:",
         STRANGE_FILES,

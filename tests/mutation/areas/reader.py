@@ -2,131 +2,129 @@
 
 from __future__ import annotations
 
-from patch import Patch
+from mutation.patch import Patch
 
-READERS = (
-    "tests/test_guards_writers.py tests/test_guards.py tests/test_damage.py tests/test_faults.py"
-)
-COPIES = "tests/test_guards_copies.py tests/test_compare.py tests/test_pull.py"
+READERS = "tests/store/test_guards_writers.py tests/store/test_guards.py tests/format/test_damage.py tests/store/test_faults.py"
+COPIES = "tests/transfer/test_guards_copies.py tests/transfer/test_compare.py tests/transfer/test_pull.py"
 
 PATCHES = [
     Patch(
         "half of a block that was read when an interrupt came is read again",
-        "reader",
+        "store/reader",
         "            self._stale = True  # half of a block may be in the index\n",
         "",
-        "tests/test_interrupts_by_line.py",
+        "tests/store/test_interrupts_by_line.py",
     ),
     Patch(
         "what was read before a bad record is read again",
-        "reader",
+        "store/reader",
         "        except BadRecordError as error:\n            self._stale = True\n",
         "        except BadRecordError as error:\n",
         READERS,
     ),
     Patch(
         "the journal of a newer version is named as that",
-        "reader",
+        "store/reader",
         "        if verdict.newer is not None:\n",
         "        if False:\n",
-        "tests/test_hostile.py -k newer",
+        "tests/format/test_hostile.py -k newer",
     ),
     Patch(
         "an empty journal is damage",
-        "reader",
+        "store/reader",
         "        if self.index.state is None:\n            raise JournalDamagedError(self.path, 1, 0,",
         "        if False:\n            raise JournalDamagedError(self.path, 1, 0,",
-        "tests/test_guards_writers.py",
+        "tests/store/test_guards_writers.py",
     ),
     Patch(
         "who has looked again lets go of the lock",
-        "reader",
+        "store/reader",
         "                self._catch_up(size, locked=True)\n        finally:\n            self._unlock(file)\n",
         "                self._catch_up(size, locked=True)\n        finally:\n            pass\n",
         READERS,
     ),
     Patch(
         "a copy is of the job that its first line names",
-        "copies",
+        "transfer/copies",
         "    if not is_job_id(header.id):",
         "    if False:",
         COPIES,
     ),
     Patch(
         "a copy begins with a job record",
-        "copies",
+        "transfer/copies",
         "    if not isinstance(header, JobRecord):\n        raise Journal",
         "    if False:\n        raise Journal",
         COPIES,
     ),
     Patch(
         "damage behind the last commit of a copy is named",
-        "copies",
+        "transfer/copies",
         "    return end, _damaged(file, end, verdict.span.reason)\n",
         "    return end, None\n",
         COPIES,
     ),
     Patch(
         "a copy of a newer version is named as that",
-        "copies",
+        "transfer/copies",
         "    if verdict.newer is not None:\n",
         "    if False:\n",
-        "tests/test_corpus.py",
+        "tests/format/test_corpus.py",
     ),
     Patch(
         "the last seal of a copy is checked",
-        "copies",
+        "transfer/copies",
         "        if last == end:\n            return end\n",
         "        if True:\n            return end\n",
         COPIES,
     ),
     Patch(
         "the commits that a copy has lead to its end",
-        "copies",
+        "transfer/copies",
         "    if position != copy.end:\n",
         "    if False:\n",
         COPIES,
     ),
     Patch(
         "two copies are the same up to a place only if both reach it",
-        "copies",
+        "transfer/copies",
         "    if position.offset > copy.end.offset:\n        return False\n",
         "",
         COPIES,
     ),
     Patch(
         "two copies are the same up to a place only if they have one seal there",
-        "copies",
+        "transfer/copies",
         "    return position == START or seal == sealed_end(position.crc)\n",
         "    return True\n",
         COPIES,
     ),
     Patch(
         "a seal that lies across two chunks is found from the end",
-        "copies",
+        "transfer/copies",
         "        begin = max(low - SEALED_END_BYTES + 1, 0)  # a seal",
         "        begin = low  # a seal",
         COPIES,
     ),
     Patch(
         "a seal that lies across two chunks is found from the front",
-        "copies",
+        "transfer/copies",
         "        begin = max(offset - SEALED_END_BYTES + 1, 0)\n        high",
         "        begin = offset\n        high",
         COPIES,
     ),
     Patch(
         "a forked child reads on only in the same file",
-        "handles",
+        "fs/handles",
         "            if (stat.st_ino, stat.st_dev) != (self.inode, self._device):\n",
         "            if False:\n",
-        "tests/test_guards_writers.py tests/test_hint.py",
+        "tests/store/test_guards_writers.py tests/index/test_hint.py",
     ),
     Patch(
         "what is written is written to the end",
-        "handles",
+        "fs/handles",
         "    while view:\n        view = view[system.os.write(fd, view) :]",
         "    system.os.write(fd, view)",
-        "tests/test_guards_copies.py",
+        "tests/transfer/test_guards_copies.py",
     ),
 ]

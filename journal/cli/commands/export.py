@@ -1,0 +1,100 @@
+"""`journal export`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from journal.cli.exit_codes import exit_code_of_store
+from journal.cli.find import ReadingService, complete_job, complete_path, find_job
+from journal.cli.output import data_stream, tell
+from journal.cli.redaction import check_redacted, redact_option
+from journal.errors import JournalError
+from journal.export.writers import FORMATS, STREAMED, export_rows, format_of
+from journal.model import RowStatus
+from journal.run.signals import ending_signals
+from journal.service import JobService
+from journal.text import counted
+
+
+def _complete_names(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
+    is_job = not ctx.params.get("names") and not ctx.params.get("all_jobs")
+    return (complete_job if is_job else complete_path)(ctx, parameter, incomplete)
+
+
+@click.command("export", short_help="Write rows as CSV, TSV, JSON Lines, JSON, SQLite or Parquet.")
+@click.argument("names", metavar="JOB OUT|-", nargs=-1, shell_complete=_complete_names)
+@click.option("--all", "all_jobs", is_flag=True, help="Every job of the store; name only OUT.")
+@click.option(
+    "--format", "file_format", type=click.Choice(FORMATS), help="Of OUT; default: by its name."
+)
+@click.option(
+    "--status",
+    "statuses",
+    multiple=True,
+    type=click.Choice([status.value for status in RowStatus]),
+    help="Only rows of this status; repeatable.",
+)
+@redact_option
+@click.option("--data-only", is_flag=True, help="Only the data's own columns, to be fed in again.")
+@click.option("--force", is_flag=True, help="Replace OUT if it is there.")
+@click.pass_context
+def export_command(
+    ctx: click.Context,
+    names: tuple[str, ...],
+    all_jobs: bool,
+    file_format: str | None,
+    statuses: tuple[str, ...],
+    redact: tuple[str, ...],
+    data_only: bool,
+    force: bool,
+) -> int:
+    """Write the rows of JOB to OUT: CSV, TSV, JSON Lines, JSON, SQLite or Parquet.
+
+    The name of OUT says the format: .csv .tsv .jsonl .json .db .sqlite .parquet; - is standard
+    output, CSV unless --format says otherwise; a terminal is shown control characters as escapes.
+    OUT is written whole or not at all.
+
+    The columns are the data's own, then job_id, row_number, status, attempts, earlier_attempts
+    (those before the last retry or redo), version, error_code, error_message, unknown (whether it
+    took effect), reason, tracking_number, label_path, cost_cents, result, created_at, started_at,
+    processed_at, duration_s and idempotency_key. Where the data has one of these, the journal's begins with
+    journal_.
+
+    Example: journal export ship-ca failed.csv --status failed --status needs_review
+    """
+    if len(names) != (1 if all_jobs else 2):
+        raise click.UsageError("say JOB OUT, or --all OUT")
+    out = names[-1]
+    errors: list[JournalError] = []
+    service: JobService
+    if all_jobs:
+        service = ReadingService(ctx.obj)
+        jobs = service.list_jobs(limit=None, on_error=errors.append)
+        job_ids = [job.id for job in reversed(jobs)]  # the oldest first
+    else:
+        service, job_id = find_job(ctx.obj, names[0])
+        job_ids = [job_id]
+    check_redacted(ctx, service, job_ids, redact, handed_on=True)
+    if file_format is None:
+        file_format = "csv" if out == "-" else format_of(out)
+    if out == "-" and file_format not in STREAMED:
+        raise click.UsageError(f"{file_format} can't go to standard output: name a file")
+    with ending_signals():
+        count = export_rows(
+            service,
+            job_ids,
+            data_stream(is_json=file_format.startswith("json")) if out == "-" else out,
+            file_format,
+            statuses=statuses,
+            redact=redact,
+            data_only=data_only,
+            force=force,
+            on_error=errors.append if all_jobs else None,
+        )
+    for error in errors:
+        tell(f"journal: {error}")
+    if out != "-":
+        tell(f"{counted(count, 'row|rows')} in {out}")
+    return exit_code_of_store(errors)

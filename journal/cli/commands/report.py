@@ -1,0 +1,47 @@
+"""`journal report`."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from journal.cli.find import find_job, job_argument
+from journal.cli.output import tell
+from journal.cli.redaction import check_redacted, redact_option
+from journal.report import report_page, write_report
+from journal.run.signals import ending_signals
+
+
+@click.command("report", short_help="Write one HTML page about a job, to be sent to somebody.")
+@job_argument
+@click.option(
+    "-o",
+    "--output",
+    "out",
+    metavar="OUT",
+    help="The file to write; default: JOB.html; - is stdout.",
+)
+@redact_option
+@click.option("--force", is_flag=True, help="Replace OUT if it is there.")
+@click.pass_context
+def report_command(
+    ctx: click.Context, job: str, out: str | None, redact: tuple[str, ...], force: bool
+) -> None:
+    """Write one HTML page about JOB, to be sent to somebody: it needs nothing but itself.
+
+    Counts, throughput and latency over time, errors by code, and the rows that failed or need a
+    review. The page loads nothing from anywhere. It shows data of the rows: look at it before you
+    send it, and hide what isn't for others with --redact.
+
+    Example: journal report ship-ca -o report.html --redact email
+    """
+    service, job_id = find_job(ctx.obj, job)
+    check_redacted(ctx, service, [job_id], redact, handed_on=True)
+    if out == "-":
+        sys.stdout.buffer.write(report_page(service, job_id, redact=redact).encode())
+        return
+    out = out or f"{job_id}.html"
+    with ending_signals():
+        write_report(service, job_id, out, redact=redact, force=force)
+    tell(f"wrote {out}")

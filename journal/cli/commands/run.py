@@ -1,0 +1,309 @@
+"""`journal run`: a command for each row of an input."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import click
+
+from journal.cli.exit_codes import EXIT_OK
+from journal.cli.find import ReadingService, journal_command
+from journal.cli.output import clean, tell
+from journal.cli.progress import Progress
+from journal.cli.run.inputs import RowInput, format_of, open_rows
+from journal.cli.run.options import RunOptions, run_options
+from journal.cli.run.subprocesses import CommandHandler, Commands
+from journal.cli.run.template import Template
+from journal.errors import InvalidValueError
+from journal.format.arguments import is_job_id, slug
+from journal.format.records import UNSET_TIME
+from journal.model import TERMINAL_STATUSES, Job, JobRow, JobStatus
+from journal.run.driver import RunReport
+from journal.run.input_match import Matched, Unwritten, match_rows
+from journal.run.limits import Limits
+from journal.run.open_job import JobRun, open_job
+from journal.run.plan import (
+    HowTo,
+    Plan,
+    Planned,
+    left_alone,
+    may_start,
+    nothing_to_do,
+    planned_rows,
+    retryable,
+)
+from journal.text import counted
+
+
+@click.command(
+    "run",
+    cls=RunOptions,
+    short_help="Run a command once for each row, and record what became of it.",
+)
+@click.argument("rows", metavar="ROWS|-")
+@click.argument("command", metavar="-- COMMAND {column}...", nargs=-1, required=True)
+@run_options
+@click.pass_context
+def run_command(ctx: click.Context, /, **_: Any) -> int:
+    """Run COMMAND once for each row of ROWS, and record what became of it.
+
+    ROWS is a CSV, TSV or JSONL file, or lines; - is standard input. The first use makes the job,
+    the next ones go on with it: completed rows are never run again, and new ones are added.
+
+    {column} stands for the row's value, {#} for its number, {id} for its id (unless a column has
+    that name), {{ and }} for braces; no shell is involved. A script takes values as arguments, and
+    has no {column} in its text: sh -c 'echo "$1" | tr a-z A-Z' sh {column}. JOURNAL_IDEMPOTENCY_KEY, for the
+    far side, JOURNAL_ROW_ID and JOURNAL_ATTEMPT are in the environment. Exit status 0 completes the row
+    with the command's output as its result; anything else fails it, with the status as code and the
+    end of standard error as message.
+
+    Ctrl-C pauses: nothing new is started, and the commands in flight are waited for. A second
+    Ctrl-C terminates them, a third kills them; whether they took effect is then unknown.
+
+    Example: journal run orders.csv --job ship-orders -j 4 -- ./ship --zip {zip} {order}
+    """
+    return _RunCommand(ctx).work()
+
+
+class _RunCommand:
+    """One use of the command, from its options to its exit code."""
+
+    def __init__(self, ctx: click.Context) -> None:
+        self._ctx = ctx
+        given = self._given = ctx.params
+        self._job_id: str = given["job_id"]
+        if not is_job_id(self._job_id):
+            raise InvalidValueError(
+                "--job",
+                self._job_id,
+                f"can't be a job's id: use a-z 0-9 . _ -, such as {slug(self._job_id)!r}",
+            )
+        if given["on_changed"] == "retry" and not given["key"]:
+            raise click.UsageError("--on-changed retry needs --key: what else is the same row?")
+        self._template = Template(given["command"])
+        _check_program(given["command"][0])
+
+    def work(self) -> int:
+        given = self._given
+        with _open_file(given["rows"]) as stream:
+            rows = self._open_rows(stream)
+            if given["key"] is not None and rows.columns and given["key"] not in rows.columns:
+                raise InvalidValueError("--key", given["key"], f"the columns are {rows.columns}")
+            self._template.check(rows.columns)
+            checked = self._template.checked(rows)
+            if given["dry_run"]:
+                return self._dry_run(checked)
+            # Before a job is made of them: what can't be is refused.
+            limits = {name: given[name] for name in Limits.__struct_fields__ if name in given}
+            Limits(**limits)
+            handler = self._handler()
+            with open_job(
+                Path(self._ctx.obj) / self._job_id,
+                checked,
+                given["key"],
+                original_command=shlex.join(given["command"]),
+                version=given["version"],
+                on_changed=given["on_changed"],
+                on_interrupted=given["on_interrupted"],
+                resume_command=self._typed(retry_failed=False),
+                how_to=self._how_to(),
+            ) as job:
+                return self._run(job, handler, limits)
+
+    def _how_to(self) -> HowTo:
+        journal = shlex.join([*journal_command(), "--root", os.path.abspath(self._ctx.obj)])
+        return HowTo(journal, self._typed(retry_failed=True))
+
+    def _open_rows(self, stream: IO[bytes]) -> RowInput:
+        given = self._given
+        name = "standard input" if given["rows"] == "-" else given["rows"]
+        if given["lines"] and given["file_format"] not in (None, "lines"):
+            raise click.UsageError(f"--lines and --format {given['file_format']}: choose one")
+        file_format = "lines" if given["lines"] else given["file_format"] or format_of(name)
+        return open_rows(stream, name, given["encoding"], file_format)
+
+    def _handler(self) -> CommandHandler:
+        given = self._given
+        commands = Commands(
+            self._template,
+            stdin_json=given["stdin_format"] == "json",
+            results=None if given["results"] is None else Path(given["results"]).absolute(),
+        )
+        return CommandHandler(commands, stdout_json=given["stdout_format"] == "json")
+
+    def _run(self, job_run: JobRun, handler: CommandHandler, limits: dict[str, Any]) -> int:
+        given, job = self._given, job_run.job
+        _tell_differences(job_run, shlex.join(given["command"]))
+        if may_start(job, retry_failed=given["retry_failed"]):
+            failed = retryable(job_run.service, job.id) if given["retry_failed"] else ()
+            retried = sum(1 for _ in failed)
+            words = counted(retried, "failed row|rows is|are tried again")
+            again = f"; {words}" if retried else ""
+            rows = counted(job.total_rows, "row|rows")
+            tell(f"{job.id}: {rows}, {job.pending_count} pending{again}")
+        if job.processing_count and job.status not in TERMINAL_STATUSES:
+            tell(
+                f"{job.id}: {counted(job.processing_count, 'row|rows was|were in flight')} when an "
+                "earlier run died; "
+                f"--on-interrupted {given['on_interrupted']}"
+            )
+        with Progress(job, quiet=given["quiet"]) as progress:
+            report = job_run.run(
+                handler,
+                workers=given["workers"],
+                retry_failed=given["retry_failed"],
+                tell=progress.tell,
+                on_progress=progress.show,
+                **limits,
+            )
+            progress.show(report.job)
+        return _finish(report, self._how_to())
+
+    def _dry_run(self, rows: Iterator[dict[str, Any]]) -> int:
+        """A line for each command that would run, to standard output; then how many, and of what."""
+        given, how_to = self._given, self._how_to()
+        service = ReadingService(self._ctx.obj)
+        job = service.get_job(self._job_id)
+        matched, plan, count = Matched(), Plan(self._job_id), 0
+        planned: Iterable[Planned]
+        if job is None:
+            planned = (Planned(row, "new", "new") for row in self._new_rows(enumerate(rows, 1)))
+        else:
+            told = Unwritten()
+            matched = match_rows(
+                *(service, job, rows, given["key"], given["on_changed"]),
+                unwritten=told,
+                how_to=how_to,
+            )
+            planned = planned_rows(
+                *(service, job, given["on_interrupted"]),
+                retry_failed=given["retry_failed"],
+                new=self._new_rows(enumerate(told.new, _next_number(service, job.id))),
+                changed=told.changed,
+            )
+        for one in planned:
+            plan.take(one)
+            if given["max_rows"] is None or count < given["max_rows"]:
+                count += 1
+                line = shlex.join(self._template.fill(one.row))
+                click.echo(f"{one.row.row_number}\t{one.why}\t{clean(line)}")
+        self._tell_plan(job, matched, plan, count)
+        return EXIT_OK
+
+    def _tell_plan(self, job: Job | None, matched: Matched, plan: Plan, count: int) -> None:
+        for text in _differences(matched, is_new=job is None):
+            tell(f"{self._job_id}: {text}")
+        if matched.done:
+            tell(left_alone(self._job_id, matched.done, self._how_to()))
+        if job is not None:
+            plan.leave(job)
+            if not count and job.status in TERMINAL_STATUSES:
+                retry_failed = self._given["retry_failed"]
+                service = ReadingService(self._ctx.obj)
+                tell(nothing_to_do(service, job, self._how_to(), retry_failed=retry_failed))
+        tell(f"{self._job_id}: {plan}")
+        would = counted(count, "command|commands would run")
+        tell(f"{self._job_id}: {would}; nothing was run or written")
+
+    def _new_rows(self, numbered: Iterable[tuple[int, dict[str, Any]]]) -> Iterator[JobRow]:
+        """Rows that no journal holds yet."""
+        for number, data in numbered:
+            row_id = f"{self._job_id}:{number}"
+            yield JobRow(row_id, self._job_id, number, "", data, UNSET_TIME, UNSET_TIME)
+
+    def _typed(self, **more: bool) -> str:
+        """What was typed, to be typed again, with nothing left to the environment."""
+        given = self._given | more
+        words = [*journal_command(), "--root", os.path.abspath(self._ctx.obj), "run", given["rows"]]
+        for option in self._ctx.command.params:
+            value = given.get(option.name or "")
+            if not isinstance(option, click.Option) or value is None or value is False:
+                continue
+            if value == option.get_default(self._ctx) and option.name != "on_interrupted":
+                continue
+            words += [option.opts[0]] if option.is_flag else [option.opts[0], str(value)]
+        words += ["--", *given["command"]]
+        again = "  # with the same standard input" if given["rows"] == "-" else ""
+        return shlex.join(words) + again  # a comment, for what stands here is pasted
+
+
+def _next_number(service: ReadingService, job_id: str) -> int:
+    rows = service.get_rows(job_id)
+    return rows[-1].row_number + 1 if rows else 1
+
+
+def _check_program(program: str) -> None:
+    """Refuse a program that isn't there before any row fails because of it."""
+    if "{" not in program and shutil.which(program) is None:
+        reason = "there is no such program: check its name, or give its path"
+        if os.path.isfile(program) and os.path.dirname(program):
+            reason = "it may not be run: chmod +x it"
+        raise InvalidValueError("COMMAND", program, reason)
+
+
+def _open_file(rows: str) -> contextlib.AbstractContextManager[IO[bytes]]:
+    if rows == "-":
+        return contextlib.nullcontext(sys.stdin.buffer)
+    try:
+        return open(rows, "rb")
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InvalidValueError(
+            "ROWS", rows, f"can't be read: {reason}; name a CSV file, or - for stdin"
+        ) from None
+
+
+def _tell_differences(job_run: JobRun, command: str) -> None:
+    job, matched = job_run.job, job_run.matched
+    if command != job.original_command:
+        tell(f"{job.id}: the command was {job.original_command!r} when the job was made")
+    for text in _differences(matched, is_new=matched.added == job.total_rows):
+        tell(f"{job.id}: {text}")
+
+
+_LOST = (
+    "row|rows of the input is|are not in the job, which was repaired: it|they may be done, and is|are "
+    "left alone; run what isn't done as a job of its own"
+)
+
+
+def _differences(matched: Matched, *, is_new: bool) -> list[str]:
+    found = [
+        (0 if is_new else matched.added, "new row|rows added"),
+        (
+            matched.changed - matched.updated - len(matched.done),
+            "row|rows of the input has|have changed; the job keeps its own",
+        ),
+        (matched.updated, "row|rows has|have changed, and runs|run with the new data"),
+        (matched.lost, _LOST),
+        (
+            matched.gone,
+            "row|rows of the job is|are no longer in the input; what is pending of them runs",
+        ),
+    ]
+    return [counted(count, words) for count, words in found if count]
+
+
+def _finish(report: RunReport, how_to: HowTo) -> int:
+    """Say how the job stands, and how to go on with what is open; return the exit code."""
+    job = report.job
+    took = f" in {report.elapsed_s:.1f} s" if report.elapsed_s else ""
+    tell(
+        f"{job.id}: {job.status}{took}: {job.successful_rows} completed, "
+        f"{job.failed_rows} failed, {job.skipped_count} skipped, "
+        f"{job.needs_review_count} need review, {job.pending_count} pending"
+    )
+    if job.failed_rows:
+        tell(f"see: {how_to.command} rows {job.id} --status failed")
+    if job.needs_review_count:
+        tell(f"see: {how_to.command} rows {job.id} --status needs_review")
+    if job.failed_rows and job.status is JobStatus.FAILED:
+        tell(f"to try failed rows again: {how_to.again}")
+    return report.exit_code

@@ -1,0 +1,96 @@
+"""`journal verify`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import click
+
+from journal.cli.exit_codes import EXIT_DAMAGED, EXIT_OK, EXIT_UNEXPECTED, exit_code_of
+from journal.cli.find import ReadingService, complete_job, find_job
+from journal.cli.output import clean, echo_json_list, tell
+from journal.errors import JournalError
+from journal.format.records import time_text
+from journal.service import JobService
+from journal.text import counted
+from journal.verify import Report, verify_job
+
+
+@click.command("verify", short_help="Read all of a job's journal and report what is wrong with it.")
+@click.argument("jobs", metavar="[JOB]...", nargs=-1, shell_complete=complete_job)
+@click.option("--all", "all_jobs", is_flag=True, help="Every job in the store.")
+@click.option("--json", "json_output", is_flag=True, help="A JSON array, one object a job.")
+@click.pass_context
+def verify_command(
+    ctx: click.Context, jobs: tuple[str, ...], all_jobs: bool, json_output: bool
+) -> int:
+    """Read all of a job's journal and report all that is wrong with it; changes nothing.
+
+    Goes on past a damaged job. A torn tail is what a writer left that died before it could
+    promise anything: the next writer saves it beside the journal and cuts it off. A last commit
+    whose LF is missing (unended) counts, and the next writer puts that back.
+
+    Exit code 6 if any job is damaged: `journal repair` makes it whole again.
+
+    Example: journal verify --all
+    """
+    if bool(jobs) == all_jobs:
+        raise click.UsageError("name the jobs to verify, or say --all")
+    targets: list[tuple[JobService, str]]
+    if all_jobs:
+        service: JobService = ReadingService(ctx.obj)
+        targets = [(service, job_id) for job_id in sorted(service.directory_names())]
+    else:
+        targets = [find_job(ctx.obj, job) for job in jobs]
+    code = EXIT_OK
+
+    def reports() -> Iterator[Report]:
+        nonlocal code
+        for service, job_id in targets:
+            try:
+                report = verify_job(service.root / job_id)
+            except JournalError as error:
+                tell(f"journal: {error}")
+                code = max(code, exit_code_of(error))
+                continue
+            code = max(code, _code_of(report))
+            yield report
+
+    if json_output:
+        echo_json_list(reports())
+    else:
+        for report in reports():
+            _echo_report(report)
+    return code
+
+
+def _code_of(report: Report) -> int:
+    if report.damaged:
+        return EXIT_DAMAGED
+    newer = any(finding.kind == "newer" for finding in report.findings)
+    return EXIT_UNEXPECTED if newer else EXIT_OK
+
+
+def _echo_report(report: Report) -> None:
+    kinds = {finding.kind for finding in report.findings}
+    verdict = next((kind for kind in ("damage", "newer", "torn", "unended") if kind in kinds), "ok")
+    word = "DAMAGED" if verdict == "damage" else verdict
+    click.echo(
+        f"{word:<8} {clean(report.job_id)}: {counted(report.records, 'record|records')} in "
+        f"{counted(report.commits, 'commit|commits')}, {counted(report.rows, 'row|rows')}"
+    )
+    if report.ahead_until is not None:
+        click.echo(
+            f"  clock: its last time, {time_text(report.ahead_until)}, lies ahead of this machine's "
+            "clock: until then all new records state that time, and nothing else is wrong"
+        )
+    if report.in_doubt:
+        click.echo(
+            "  sync: a sync of it has failed since the system started, or its process died in it: "
+            "what was read may not be on the disk; the next commit first writes it again"
+        )
+    for finding in report.findings:
+        click.echo(
+            f"  {finding.kind}: line {finding.line}, bytes {finding.offset} to {finding.end}: "
+            f"{clean(finding.message)}"
+        )

@@ -1,0 +1,189 @@
+"""The command line. Each command's module is imported when the command is used."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import os
+import sys
+from copy import copy
+from typing import Any
+
+import click
+
+from journal.cli.exit_codes import (
+    EXIT_CLOSED_PIPE,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_UNEXPECTED,
+    exit_code_of,
+)
+from journal.cli.find import DEFAULT_ROOT
+from journal.cli.output import tell
+from journal.errors import JournalError
+
+_COMMANDS = {
+    "cancel": "journal.cli.commands.control",
+    "compare": "journal.cli.commands.transfer",
+    "delete": "journal.cli.commands.delete",
+    "errors": "journal.cli.commands.rows",
+    "export": "journal.cli.commands.export",
+    "list": "journal.cli.commands.list",
+    "log": "journal.cli.commands.log",
+    "pack": "journal.cli.commands.transfer",
+    "pause": "journal.cli.commands.control",
+    "pull": "journal.cli.commands.transfer",
+    "redo": "journal.cli.commands.settle",
+    "reopen": "journal.cli.commands.control",
+    "repair": "journal.cli.commands.repair",
+    "report": "journal.cli.commands.report",
+    "resolve": "journal.cli.commands.settle",
+    "resume": "journal.cli.commands.control",
+    "retry": "journal.cli.commands.settle",
+    "rows": "journal.cli.commands.rows",
+    "run": "journal.cli.commands.run",
+    "show": "journal.cli.commands.show",
+    "skip": "journal.cli.commands.settle",
+    "unpack": "journal.cli.commands.transfer",
+    "verify": "journal.cli.commands.verify",
+    "wait": "journal.cli.commands.watch",
+    "watch": "journal.cli.commands.watch",
+}
+
+
+class _Commands(click.Group):
+    """Finds commands by name, so that `journal list` needn't import what `run` needs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  (click's)
+        return list(_COMMANDS)
+
+    # A closed pipe is caught in here, for click itself turns it into exit code 1.
+
+    def make_context(self, *args: Any, **more: Any) -> click.Context:
+        try:
+            return super().make_context(*args, **more)
+        except BrokenPipeError:  # by --help or --version
+            _nobody_reads()
+            raise click.exceptions.Exit(EXIT_CLOSED_PIPE) from None
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            code = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            _nobody_reads()
+            return EXIT_CLOSED_PIPE
+        return code
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        module = _COMMANDS.get(cmd_name)
+        if module is None:
+            return None
+        command = getattr(importlib.import_module(module), f"{cmd_name}_command")
+        assert isinstance(command, click.Command)
+        _take_from_environment(command, cmd_name)
+        return command
+
+
+def _nobody_reads() -> None:
+    """Whoever read our output has gone; what is left in the buffer must not raise at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _take_from_environment(command: click.Command, name: str) -> None:
+    """Each option also from a variable: ``--on-interrupted`` of `run` is JOURNAL_RUN_ON_INTERRUPTED.
+
+    Click's own names for them would follow our variables, which users don't see. And it would split
+    what may be given more than once at every space: a field that is to be hidden may have one.
+    """
+    for option in command.params:
+        if isinstance(option, click.Option):
+            word = max(option.opts, key=len).lstrip("-").replace("-", "_").upper()
+            own = f"JOURNAL_{name.upper()}_{word}"
+            others = [option.envvar] if isinstance(option.envvar, str) else option.envvar or []
+            option.envvar = [own, *(other for other in others if other != own)]
+            if option.multiple:
+                option.type = copy(option.type)  # click shares it among all options
+                option.type.split_envvar_value = _lines_of  # type: ignore[assignment, method-assign]
+
+
+def _lines_of(text: str) -> list[str]:
+    return [line for line in text.split("\n") if line]
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--root",
+    envvar="JOURNAL_ROOT",
+    default=DEFAULT_ROOT,
+    show_default=True,
+    help="Directory of the jobs; also JOURNAL_ROOT.",
+)
+@click.version_option(package_name="rowjournal", prog_name="journal")
+@click.pass_context
+def cli(ctx: click.Context, root: str) -> None:
+    """Push rows through something fragile, and see what happened to each.
+
+    JOB is a job's id, the beginning of one, or the path of a job's directory. Each option may
+    also be set in the environment: JOURNAL_LIST_LIMIT is `journal list --limit`.
+
+    Exit codes: 0 all rows completed or skipped, 1 unexpected error, 2 usage or bad input, 3
+    ended or given up with failed rows or rows that need review, 4 no such job, a refused
+    transition, or paused with rows left by a limit or by another process, 5 locked or running
+    elsewhere, 6 damage or a newer version's, 124 wait --timeout was too short, 129, 130 and 143
+    paused by SIGHUP, Ctrl-C or SIGTERM, 141 the output's reader has gone.
+    """
+    ctx.obj = root
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit code; errors that a user can cause are one line."""
+    _mend_standard_streams()
+    try:
+        code: Any = cli.main(arguments, standalone_mode=False, complete_var="_JOURNAL_COMPLETE")
+    except click.ClickException as error:
+        shown = io.StringIO()
+        error.show(shown)
+        for line in shown.getvalue().splitlines():
+            tell(line)
+        return error.exit_code
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        tell("interrupted")
+        return EXIT_INTERRUPTED
+    except JournalError as error:
+        tell(f"journal: {error}")
+        return exit_code_of(error)
+    except OSError as error:
+        tell(f"journal: {error}")
+        return EXIT_UNEXPECTED
+    except Exception as error:
+        if os.environ.get("JOURNAL_TRACEBACK"):
+            raise
+        tell(
+            f"journal: unexpected {type(error).__name__}: {error}; JOURNAL_TRACEBACK=1 shows where"
+        )
+        return EXIT_UNEXPECTED
+    return code if isinstance(code, int) else EXIT_OK
+
+
+def _mend_standard_streams() -> None:
+    """Give closed standard streams to /dev/null, before a journal gets their descriptor.
+
+    A message to descriptor 2 would be written into it.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free one: this
+    for stream in (sys.stdout, sys.stderr):  # a terminal's encoding may lack what rows hold
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    if sys.stdin is None:
+        sys.stdin = open(0, closefd=False, encoding="utf-8")  # noqa: SIM115  (until we exit)
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False, encoding="utf-8")  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False, encoding="utf-8")  # noqa: SIM115

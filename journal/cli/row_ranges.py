@@ -1,0 +1,115 @@
+"""Rows named on the command line: ``5,12-40``, found without going through what lies between."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+
+import click
+
+from journal.cli.exit_codes import Refused
+from journal.format.records import MAX_ROW_NUMBER
+from journal.model import JobRow
+
+_RANGE = re.compile(r"([0-9]{1,19})(?:-([0-9]{1,19}))?", re.ASCII)
+_NAMED = 5
+_SLICE = 256  # rows that are read at a time
+
+
+def parse_rows(
+    _ctx: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
+) -> list[range] | None:
+    """ROWS as the values of an option, of which each adds some."""
+    try:
+        return row_ranges(",".join(values)) if values else None
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def row_ranges(text: str) -> list[range]:
+    """What ``5,12-40`` names: ascending, apart from each other, however long.
+
+    Raises ValueError, which names the part that can't be.
+    """
+    found = []
+    for part in text.split(","):
+        match = _RANGE.fullmatch(part.strip())
+        if match is None:
+            raise ValueError(f"{part!r} is no row number and no range of them, such as 12-40")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if first < 1 or last > MAX_ROW_NUMBER:
+            raise ValueError(f"{part!r}: rows are numbered from 1 to 2**63-1")
+        if first > last:
+            raise ValueError(f"{part!r} is the wrong way round: say {last}-{first}")
+        found.append(range(first, last + 1))
+    found.sort(key=lambda numbers: numbers.start)
+    ranges = [found[0]]
+    for numbers in found[1:]:
+        if numbers.start <= ranges[-1].stop:
+            ranges[-1] = range(ranges[-1].start, max(ranges[-1].stop, numbers.stop))
+        else:
+            ranges.append(numbers)
+    return ranges
+
+
+def rows_of(job_id: str, rows: Sequence[JobRow], ranges: list[range]) -> Iterator[JobRow]:
+    """Those of a job's rows, which are in order, that ``ranges`` names; Refused if one isn't there.
+
+    All are looked for before the first is given out. Rows are read where a range begins and ends,
+    and where it lacks some.
+    """
+    refusal = missing_rows(job_id, rows, ranges)
+    if refusal is not None:
+        raise Refused(f"{refusal}; nothing was changed")
+    return rows_within(rows, ranges)
+
+
+def rows_within(rows: Sequence[JobRow], ranges: list[range]) -> Iterator[JobRow]:
+    """Those of ``rows``, which are in order, that ``ranges`` names, whether or not all are there."""
+    for numbers in ranges:
+        places = _places(rows, numbers)
+        for start in range(places.start, places.stop, _SLICE):
+            yield from rows[start : min(start + _SLICE, places.stop)]
+
+
+def missing_rows(job_id: str, rows: Sequence[JobRow], ranges: list[range]) -> str | None:
+    """What to say of rows that ``ranges`` names and a job hasn't; None if all are there."""
+    missing: list[str] = []
+    for numbers in ranges:
+        places = _places(rows, numbers)
+        if len(places) < len(numbers) and len(missing) <= _NAMED:
+            missing += _gaps(rows, numbers, places)
+    if not missing:
+        return None
+    some = ", ".join(missing[:_NAMED]) + (", ..." if len(missing) > _NAMED else "")
+    there = f"they go from {rows[0].row_number} to {rows[-1].row_number}" if rows else "it has none"
+    return f"job {job_id} has no row {some}: {there}"
+
+
+def _places(rows: Sequence[JobRow], numbers: range) -> range:
+    """Where in ``rows`` those of these numbers stand."""
+    begin = _place(rows, numbers.start, 0)
+    return range(begin, _place(rows, numbers.stop, begin))
+
+
+def _place(rows: Sequence[JobRow], number: int, lowest: int) -> int:
+    """Where row ``number`` stands in ``rows``, or would."""
+    return bisect_left(rows, number, lo=lowest, key=lambda row: row.row_number)
+
+
+def _gaps(rows: Sequence[JobRow], numbers: range, places: range) -> list[str]:
+    """The first few stretches of ``numbers`` that aren't among the rows at ``places``."""
+    gaps: list[str] = []
+    number, place = numbers.start, places.start
+    while number < numbers.stop and len(gaps) <= _NAMED:
+        # Rows ascend: none is missing for as long as numbers go up as places do.
+        run = bisect_left(
+            range(place, places.stop), number - place + 1, key=lambda at: rows[at].row_number - at
+        )
+        number, place = number + run, place + run
+        after = rows[place].row_number if place < places.stop else numbers.stop
+        if number < after:
+            gaps.append(f"{number}-{after - 1}" if number < after - 1 else f"{number}")
+        number = after
+    return gaps

@@ -1,0 +1,317 @@
+"""Commands as the work on rows: one a row, in a process group of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+import subprocess
+import tempfile
+import threading
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+
+from journal.cli.run.template import Template
+from journal.errors import StorageError
+from journal.fs.beneath import Below
+from journal.fs.handles import storage_error
+from journal.model import JobRow
+from journal.run.outcome import (
+    MESSAGE_CHARACTERS,
+    Outcome,
+    RowResult,
+    failed,
+    lost,
+    outcome_of_bad_value,
+    outcome_of_value,
+)
+
+RESULT_BYTES = 1 << 20
+MESSAGE_BYTES = 4096
+
+_FIELDS = ("tracking_number", "label_path", "cost_cents")
+
+_OUR_OWN_LIMITS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
+
+
+class Commands:
+    """Runs a row's command to its end, and makes an outcome of it. For many threads at once.
+
+    Exit status 0 completes the row, with the first MiB of standard output as its result. Any other
+    fails it, with the status, or the name of the signal, as code and the end of standard error as
+    message; it may be tried again. A command that can't be started (no such program) fails with 127
+    or 126, for good.
+
+    Each command leads a session, so that the terminal's Ctrl-C reaches only us, and a command in
+    flight can finish; one that wants to ask on the terminal fails at once instead of stopping. What
+    was cancelled leaves none of its group behind; what a command that ended by itself has left in
+    the background stays. If this process is killed with -9, its commands live on.
+
+    A command finds the row's id in JOURNAL_ROW_ID, its idempotency key in JOURNAL_IDEMPOTENCY_KEY and
+    the number of its attempt in JOURNAL_ATTEMPT. With ``stdin_json`` it may read the row's data from standard input,
+    as one line of JSON. With ``results``, a directory, its output stays in ``results/ROW/stdout``
+    and ``stderr`` until the next attempt.
+    """
+
+    def __init__(
+        self, template: Template, *, stdin_json: bool = False, results: Path | None = None
+    ) -> None:
+        """To be made in the main thread. Raises StorageError if ``results`` can't be made."""
+        self._template = template
+        self._stdin_json = stdin_json
+        self._results = results
+        # Once and in bytes: os.environ decodes each variable, and Popen would encode it again.
+        self._environment = dict(os.environb)
+        self._running: dict[str, _Running] = {}
+        self._lock = threading.RLock()  # a signal handler may come while this thread holds it
+        if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+            # Inherited so, the system would throw exit statuses away, and each would read as 0.
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        if results is not None:
+            _make_directory(results)
+
+    @property
+    def count(self) -> int:
+        """How many commands are running."""
+        return len(self._running)
+
+    def cancel(self, row_id: str, *, force: bool) -> bool:
+        """Terminate the row's command and what it has started; with ``force``, kill them.
+
+        False if no such command is running. The outcome is still what the command makes of it.
+        Safe in a signal handler of the main thread.
+        """
+        with self._lock:
+            running = self._running.get(row_id)
+            if running is None:
+                return False
+            if running.signal is not signal.SIGKILL:
+                running.signal = signal.SIGKILL if force else signal.SIGTERM
+            if running.process is not None:
+                _signal_group(running.process, running.signal)
+            return True
+
+    def __call__(self, row: JobRow) -> Outcome:
+        """Run the row's command to its end.
+
+        Raises StorageError if this process has no means left to start it, or no place for what it
+        says, and InvalidValueError if the row lacks a column; then it did not begin.
+        """
+        running = self._running[row.id] = _Running()  # from here on it can be cancelled
+        try:
+            return self._run(row, running)
+        finally:
+            with self._lock:
+                del self._running[row.id]
+
+    def _run(self, row: JobRow, running: _Running) -> Outcome:
+        argv = self._template.fill(row)
+        with contextlib.ExitStack() as files:
+            output, errors = self._open_outputs(row, files)
+            stdin = self._open_input(row, files)
+            try:
+                process = self._start(row, argv, stdin, output, errors)
+                if isinstance(process, Outcome):
+                    return process
+                self._wait(running, process)
+            except ChildProcessError as error:  # somebody else in this process has reaped it
+                return lost(error)
+            status = process.wait()
+            if status == 0:
+                return Outcome(kind="completed", result=_head(output))
+            return failed(_code(status), _message(status, errors), retryable=True)
+
+    def _start(
+        self, row: JobRow, argv: list[str], stdin: Any, output: IO[bytes], errors: IO[bytes]
+    ) -> subprocess.Popen[bytes] | Outcome:
+        environment = self._environment | {
+            b"JOURNAL_ROW_ID": row.id.encode(),
+            b"JOURNAL_IDEMPOTENCY_KEY": row.idempotency_key.encode(),
+            b"JOURNAL_ATTEMPT": b"%d" % row.attempts,
+        }
+        try:
+            return subprocess.Popen(
+                argv,
+                stdin=stdin,
+                stdout=output,
+                stderr=errors,
+                env=environment,
+                start_new_session=True,
+                # Python opens nothing that a child inherits; what we were started with is passed
+                # on, as any shell does. Looking for more to close takes as long as the start.
+                close_fds=False,
+            )
+        except OSError as error:
+            if error.errno in _OUR_OWN_LIMITS:
+                raise storage_error(Path(argv[0]), "start", error) from error
+            # No such program, or its interpreter; not executable; argument list too long.
+            code = "127" if isinstance(error, FileNotFoundError) else "126"
+            return failed(code, f"{argv[0]}: can't be started: {error.strerror}")
+        except ValueError as error:  # a NUL byte in an argument
+            return failed("126", f"{argv[0]}: {error}")
+
+    def _wait(self, running: _Running, process: subprocess.Popen[bytes]) -> None:
+        """Wait for the end of the command, and end its group if it was cancelled."""
+        with self._lock:
+            running.process = process
+            if running.signal is not None:  # while it was being started
+                _signal_group(process, running.signal)
+        if hasattr(os, "waitid"):
+            # Seen and not reaped: until then no other process can get the number of its group.
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        else:  # macOS before Python 3.13
+            process.wait()
+        with self._lock:
+            running.process = None
+            if running.signal is not None:
+                _signal_group(process, signal.SIGKILL)
+
+    def _open_outputs(
+        self, row: JobRow, files: contextlib.ExitStack
+    ) -> tuple[IO[bytes], IO[bytes]]:
+        """Files for what the command says, for it may print more than memory holds.
+
+        Pipes would keep us waiting for children that it leaves behind. They may still write when
+        the next attempt begins: a file isn't used twice.
+        """
+        if self._results is None:
+            return _temporary_file(files), _temporary_file(files)
+        _make_directory(self._results)
+        directory = self._results / str(row.row_number)
+        return _new_file(directory / "stdout", files), _new_file(directory / "stderr", files)
+
+    def _open_input(self, row: JobRow, files: contextlib.ExitStack) -> IO[bytes] | int:
+        """A file, so that a command that doesn't read it needs no thread, and fails nothing."""
+        if not self._stdin_json:
+            return subprocess.DEVNULL
+        file = _temporary_file(files)
+        try:
+            line = memoryview(msgspec.json.encode(row.data) + b"\n")
+            while line:  # unbuffered: it may be written in part
+                line = line[file.write(line) :]
+            file.seek(0)
+        except OSError as error:
+            raise storage_error(Path(tempfile.gettempdir()), "write to", error) from error
+        return file
+
+
+class _Running:
+    """A command between its start and its end; ``signal`` is the last that it was sent."""
+
+    __slots__ = ("process", "signal")
+
+    def __init__(self) -> None:
+        self.process: subprocess.Popen[bytes] | None = None
+        self.signal: signal.Signals | None = None
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    """Signal a command and what it has started. It was not reaped: the number is still its."""
+    # PermissionError: macOS, of a group of nobody but a leader that has ended; or set-uid.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)
+
+
+def _temporary_file(files: contextlib.ExitStack) -> IO[bytes]:
+    try:
+        return files.enter_context(tempfile.TemporaryFile(buffering=0))
+    except OSError as error:
+        raise storage_error(Path(tempfile.gettempdir()), "use", error) from error
+
+
+def _make_directory(path: Path) -> None:
+    """Private, as the journal is: what commands say of a row is about the same people."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error(path, "make", error) from error
+
+
+def _new_file(path: Path, files: contextlib.ExitStack) -> IO[bytes]:
+    directory = path.parent
+    try:
+        below = Below(directory.parent)
+        return files.enter_context(below.replaced(f"{directory.name}/{path.name}"))
+    except NotADirectoryError as error:
+        reason = "it is a link or a file: remove it"
+        raise StorageError(directory, "write into", errno.ENOTDIR, reason) from error
+    except OSError as error:
+        raise storage_error(path, "write", error) from error
+
+
+class CommandHandler:
+    """Commands as the handler of a run."""
+
+    def __init__(self, commands: Commands, *, stdout_json: bool = False) -> None:
+        """``stdout_json``: what a command prints is JSON, and fills the row's fields."""
+        self._commands = commands
+        self._stdout_json = stdout_json
+        self._cancelled: set[str] = set()  # before they began
+
+    def cancel(self, row_id: str, *, force: bool) -> bool:
+        """End the command of a row that is in flight; one that hasn't begun never will."""
+        if not self._commands.cancel(row_id, force=force):
+            self._cancelled.add(row_id)
+        return True
+
+    def __call__(self, row: JobRow) -> Outcome:
+        if row.id in self._cancelled:
+            self._cancelled.discard(row.id)
+            return Outcome(kind="unstarted")
+        try:
+            outcome = self._commands(row)
+        except StorageError as error:
+            name = type(error).__name__
+            return Outcome(kind="unstarted", error_code=name, error_message=str(error))
+        if outcome.kind == "completed" and self._stdout_json:
+            return _outcome_of_json(outcome.result)
+        return outcome
+
+
+def _outcome_of_json(text: str) -> Outcome:
+    """``tracking_number``, ``label_path`` and ``cost_cents`` of an object are the row's fields.
+
+    The rest of it, or ``result`` if it has such a member, is the row's result.
+    """
+    try:
+        value = msgspec.json.decode(text) if text else None
+    except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
+        return outcome_of_bad_value(error)
+    if not isinstance(value, dict):
+        return outcome_of_value(value)
+    fields = {name: value.pop(name, None) for name in _FIELDS}
+    return outcome_of_value(RowResult(result=value.pop("result", value or None), **fields))
+
+
+def _code(status: int) -> str:
+    if status > 0:
+        return str(status)
+    try:
+        return signal.Signals(-status).name
+    except ValueError:
+        return f"signal {-status}"
+
+
+def _message(status: int, errors: IO[bytes]) -> str:
+    text = _part(errors, max(0, _size(errors) - MESSAGE_BYTES), MESSAGE_BYTES).strip()
+    what = f"exit status {status}" if status > 0 else f"killed by {_code(status)}"
+    return text[-MESSAGE_CHARACTERS:] or what
+
+
+def _head(output: IO[bytes]) -> str:
+    size = _size(output)
+    text = _part(output, 0, RESULT_BYTES)
+    if size > RESULT_BYTES:
+        return f"{text}\n[{size - RESULT_BYTES} more bytes of output were not kept]"
+    return text.removesuffix("\n")
+
+
+def _size(file: IO[bytes]) -> int:
+    return os.fstat(file.fileno()).st_size
+
+
+def _part(file: IO[bytes], start: int, length: int) -> str:
+    return os.pread(file.fileno(), length, start).decode(errors="backslashreplace")

@@ -1,0 +1,72 @@
+"""An export as a Parquet file, by pyarrow (the extra ``parquet``)."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import IO, Any
+
+from journal.errors import MissingExtraError
+from journal.export.table import BOOL, FLOAT, INT, TIME, WIDE, FlatRows
+from journal.format.tabular import as_text
+
+# A group of rows is built in memory: so many at most, of so much text.
+_GROUP_ROWS = 1 << 16
+_GROUP_CHARACTERS = 32 << 20
+
+
+def load_pyarrow() -> ModuleType:
+    """pyarrow, or MissingExtraError."""
+    try:
+        import pyarrow.parquet  # noqa: PLC0415  (an extra, and heavy)
+    except ImportError:
+        raise MissingExtraError("an export as Parquet", "pyarrow", "parquet") from None
+    module: ModuleType = pyarrow
+    return module
+
+
+def write_parquet(rows: FlatRows, stream: IO[bytes]) -> int:
+    """Write one table; how many rows it has got.
+
+    A column whose values are all booleans, integers or numbers has that type, times are timestamps
+    in UTC with microseconds; of any other column text stays text and the rest becomes JSON text.
+    """
+    pa = load_pyarrow()
+    schema = pa.schema([(name, _type_of(kinds, pa)) for name, kinds in rows.columns.items()])
+    texts = [pa.types.is_string(field.type) for field in schema]
+    keys = list(zip(rows.columns, texts, strict=True))
+    count = characters = 0
+    columns: list[list[Any]] = [[] for _ in keys]
+    with pa.parquet.ParquetWriter(stream, schema, compression="zstd") as writer:
+
+        def put() -> None:
+            arrays = [
+                pa.array(values, field.type) for values, field in zip(columns, schema, strict=True)
+            ]
+            writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
+            for values in columns:
+                values.clear()
+
+        for count, row in enumerate(rows, 1):
+            for (name, is_text), values in zip(keys, columns, strict=True):
+                value = row.get(name)
+                if is_text and value is not None:
+                    value = as_text(value)
+                    characters += len(value)
+                values.append(value)
+            if count % _GROUP_ROWS == 0 or characters > _GROUP_CHARACTERS:
+                put()
+                characters = 0
+        put()
+    return count
+
+
+def _type_of(kinds: int, pa: ModuleType) -> Any:
+    if kinds == BOOL:
+        return pa.bool_()
+    if kinds == TIME:
+        return pa.timestamp("us", tz="UTC")
+    if kinds and not kinds & ~(INT | WIDE):
+        return pa.int64()
+    if kinds and not kinds & ~(INT | FLOAT):
+        return pa.float64()
+    return pa.string()

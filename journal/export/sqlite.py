@@ -1,0 +1,128 @@
+"""An export as a SQLite database: a table of rows, and one of their jobs."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from journal.errors import InvalidValueError, StorageError
+from journal.export.table import BOOL, FLOAT, INT, WIDE, FlatRows
+from journal.format.tabular import as_text
+from journal.history.redact import redacted_members
+from journal.model import Job
+
+MAX_COLUMNS = 2000  # what SQLite itself takes, unless it was built otherwise
+
+
+def write_sqlite(rows: FlatRows, path: Path, names: frozenset[str] = frozenset()) -> int:
+    """Make the database at ``path``, an empty file; how many rows it has got.
+
+    Tables: ``rows``, and ``jobs`` if the rows name theirs. Integers, floats and text stay what they
+    are (but -0.0, of which a column of SQLite's type REAL makes 0.0), booleans become 0 and 1,
+    nested values JSON text, times ISO 8601 text in UTC. ``names`` (of ``check_fields``) are hidden
+    in ``jobs``.
+    """
+    if not rows.columns:
+        raise InvalidValueError("out", str(path), "a database needs a column, and no row has data")
+    columns = _distinct(rows.columns)
+    if len(columns) > MAX_COLUMNS:
+        raise InvalidValueError(
+            "format",
+            "sqlite",
+            f"takes {MAX_COLUMNS} columns, not {len(columns)}: export as JSON Lines",
+        )
+    try:
+        # The file is thrown away if this fails: no journal beside it, and one sync at the end.
+        with closing(sqlite3.connect(path, isolation_level=None)) as database:
+            database.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; BEGIN")
+            if rows.own:
+                _put_jobs(rows, database, names)
+            count = _put_rows(rows, columns, database)
+            database.execute("COMMIT")
+    except sqlite3.Error as error:
+        raise StorageError(path, "write", 0, str(error)) from error
+    return count
+
+
+def _put_jobs(rows: FlatRows, database: sqlite3.Connection, names: frozenset[str]) -> None:
+    members = Job.__struct_fields__
+    columns = ["id TEXT PRIMARY KEY", *(_quoted(name) for name in members[1:])]
+    database.execute(f"CREATE TABLE jobs ({', '.join(columns)}) WITHOUT ROWID")
+    database.executemany(
+        f"INSERT INTO jobs VALUES ({_marks(len(members))})",  # noqa: S608  (marks alone)
+        (
+            [_stored(value) for value in msgspec.structs.astuple(redacted_members(job, names))]
+            for job in rows.jobs
+        ),
+    )
+
+
+def _put_rows(rows: FlatRows, names: list[str], database: sqlite3.Connection) -> int:
+    columns = [
+        f"{_quoted(name)} {_declared(kinds)}"
+        for name, kinds in zip(names, rows.columns.values(), strict=True)
+    ]
+    if rows.own:
+        job_id, row_number, status = map(_quoted, rows.own[:3])
+        columns.append(f"PRIMARY KEY ({job_id}, {row_number})")
+        columns.append(f"FOREIGN KEY ({job_id}) REFERENCES jobs (id)")
+    database.execute(f"CREATE TABLE rows ({', '.join(columns)})")
+    count = 0
+
+    def values() -> Iterator[list[Any]]:
+        nonlocal count
+        keys = tuple(rows.columns)
+        for row in rows:
+            count += 1
+            yield [_stored(row.get(key)) for key in keys]
+
+    insert = f"INSERT INTO rows VALUES ({_marks(len(names))})"  # noqa: S608  (marks alone)
+    database.executemany(insert, values())
+    if rows.own:
+        database.execute(f"CREATE INDEX rows_by_status ON rows ({status})")
+    return count
+
+
+def _stored(value: Any) -> Any:
+    if value is None or isinstance(value, (float, str)):
+        return value
+    if isinstance(value, int) and -(1 << 63) <= value < 1 << 63:
+        return int(value)
+    return as_text(value)
+
+
+def _declared(kinds: int) -> str:
+    """The column's type: none where it would change some values, as text in one of numbers."""
+    if kinds and not kinds & ~(BOOL | INT | WIDE):
+        return "INTEGER"
+    if kinds == FLOAT:
+        return "REAL"
+    return "" if kinds & (BOOL | INT | WIDE | FLOAT) else "TEXT"
+
+
+def _distinct(columns: dict[str, int]) -> list[str]:
+    """Names that SQLite, which takes ``Zip`` for ``zip``, can tell apart."""
+    taken: set[str] = set()
+    numbers: dict[str, int] = {}  # the last that was tried behind a name: all before it are taken
+    names = []
+    for name in columns:
+        plain = distinct = name.replace("\0", "")
+        while distinct.lower() in taken:
+            number = numbers[plain.lower()] = numbers.get(plain.lower(), 1) + 1
+            distinct = f"{plain}_{number}"
+        taken.add(distinct.lower())
+        names.append(distinct)
+    return names
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _marks(count: int) -> str:
+    return ", ".join("?" * count)

@@ -1,0 +1,206 @@
+"""Rows of a job, or of a whole store, into a file that other programs read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Iterable
+from pathlib import Path, PurePath
+from typing import IO, Any
+
+import msgspec
+
+from journal.errors import InvalidValueError, JournalError
+from journal.export.table import FlatRows
+from journal.format.outfile import whole_file
+from journal.format.tabular import as_text, csv_liner, json_array, tsv_cell, tsv_line
+from journal.history.redact import check_fields
+from journal.model import RowStatus
+from journal.service import JobService
+
+STREAMED = ("csv", "tsv", "jsonl", "json")
+FORMATS = (*STREAMED, "sqlite", "parquet")
+
+_FORMAT_OF_SUFFIX = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".tab": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".db": "sqlite",
+    ".sqlite": "sqlite",
+    ".sqlite3": "sqlite",
+    ".parquet": "parquet",
+}
+
+
+# What SQLite keeps beside a database, and would put into the one that takes its place.
+_BESIDE_SQLITE = ("-journal", "-wal")
+
+
+def format_of(name: str | os.PathLike[str]) -> str:
+    """The format that a file of this name has, by its extension; InvalidValueError if none."""
+    found = _FORMAT_OF_SUFFIX.get(PurePath(name).suffix.lower())
+    if found is None:
+        known = ", ".join(_FORMAT_OF_SUFFIX)
+        raise InvalidValueError(
+            "out", os.fspath(name), f"says no format: end it with one of {known}, or say --format"
+        )
+    return found
+
+
+def export_rows(
+    service: JobService,
+    job_ids: str | Iterable[str],
+    out: str | os.PathLike[str] | IO[bytes],
+    file_format: str | None = None,
+    *,
+    statuses: Collection[RowStatus | str] = (),
+    redact: Collection[str] = (),
+    data_only: bool = False,
+    force: bool = False,
+    on_error: Callable[[JournalError], object] | None = None,
+) -> int:
+    """Write the rows of some jobs, by job in the order given and then by row number; how many.
+
+    A row becomes one flat record: its data under its own names, then what the journal knows, under
+    the names of ``flatrows.JOURNAL_COLUMNS``; one that the data has too, in any case, begins with
+    ``journal_`` in the whole export. ``data_only`` leaves the journal's out. ``statuses`` limits
+    the rows; ``redact`` names the fields, beside the service's own, whose values become
+    "[REDACTED]": of the data and results at any depth, and error_code, error_message, reason,
+    tracking_number, label_path, cost_cents, result and idempotency_key. What else the journal knows
+    is never hidden.
+
+    ``out`` is a path, or for the formats in STREAMED a binary stream. A path gets the whole
+    export, synced, or stays as it was; one that is there is refused without ``force``. The format
+    is the path's extension's if ``file_format`` isn't given.
+
+    Memory does not grow with the rows, but for 17 bytes a row of the job at hand and what the
+    service keeps; rows are put by in a file without a name, beside ``out`` or where the system
+    keeps such files. Each job is exported as it was at one moment, whatever becomes of it
+    meanwhile. ``on_error`` takes the error of a job that can't be read, which is then left out.
+
+    Raises InvalidValueError for an ``out`` that is there or a job's own file, for what the format
+    can't hold, and for arguments that can't be, MissingExtraError, StorageError, and what reading a
+    job raises.
+    """
+    if isinstance(out, (str, os.PathLike)):
+        file_format = file_format or format_of(out)
+    if file_format not in FORMATS:
+        raise InvalidValueError("format", file_format, f"must be one of {', '.join(FORMATS)}")
+    if file_format == "parquet":
+        from journal.export.parquet import load_pyarrow  # noqa: PLC0415  (before an hour of reading)
+
+        load_pyarrow()
+
+    names = service.redact | check_fields(redact)
+
+    def flat_rows(directory: Path | None) -> FlatRows:
+        return FlatRows(
+            service,
+            [job_ids] if isinstance(job_ids, str) else job_ids,
+            statuses=statuses,
+            names=names,
+            data_only=data_only,
+            tabular=file_format not in ("jsonl", "json"),
+            directory=directory,
+            on_error=on_error,
+        )
+
+    if not isinstance(out, (str, os.PathLike)):
+        if file_format not in STREAMED:
+            raise InvalidValueError("format", file_format, "can't be streamed: name a file")
+        with flat_rows(None) as rows:
+            return _STREAM_WRITERS[file_format](rows, out)
+    beside = _BESIDE_SQLITE if file_format == "sqlite" else ()
+    with (
+        whole_file(out, force=force, refused_beside=beside) as output,
+        flat_rows(output.path.parent) as rows,
+    ):
+        if file_format == "sqlite":
+            from journal.export.sqlite import write_sqlite  # noqa: PLC0415  (others needn't wait for it)
+
+            return write_sqlite(rows, output.path, names)
+        with output.stream() as stream:
+            if file_format == "parquet":
+                from journal.export.parquet import write_parquet  # noqa: PLC0415
+
+                return write_parquet(rows, stream)
+            return _STREAM_WRITERS[file_format](rows, stream)
+
+
+def _write_csv(rows: FlatRows, stream: IO[bytes]) -> int:
+    line_of = csv_liner()
+    columns = tuple(rows.columns)
+    count = 0
+    if columns:
+        stream.write(line_of(columns))
+        for count, row in enumerate(rows, 1):  # noqa: B007
+            get = row.get
+            stream.write(line_of([as_text(get(name)) for name in columns]))
+    return count
+
+
+def _write_tsv(rows: FlatRows, stream: IO[bytes]) -> int:
+    columns = tuple(rows.columns)
+    own = frozenset(rows.own)  # messages and results, for the eye; the data is never changed
+    for name in columns:
+        _check_cell(name, name, "the header")
+    count = 0
+    if columns:
+        stream.write(tsv_line(columns))
+        for count, row in enumerate(rows, 1):
+            cells = [as_text(row.get(name)) for name in columns]
+            line = "\t".join(cells)
+            if line.count("\t") >= len(columns) or "\n" in line or "\r" in line:
+                for place, name in enumerate(columns):
+                    if name in own:
+                        cells[place] = tsv_cell(cells[place])
+                    else:
+                        _check_cell(cells[place], name, _place_of(row, rows, count))
+                line = "\t".join(cells)
+            if not line:
+                raise InvalidValueError(
+                    _place_of(row, rows, count),
+                    "",
+                    "would be an empty line, which readers of TSV pass over: export as CSV",
+                )
+            stream.write(line.encode() + b"\n")
+    return count
+
+
+def _check_cell(cell: str, name: str, place: str) -> None:
+    if any(c in cell for c in "\t\n\r"):
+        raise InvalidValueError(
+            f"{place}, column {name!r}",
+            cell,
+            "has a tab or a line end, which TSV can't hold: export as CSV or JSON Lines",
+        )
+
+
+def _place_of(row: dict[str, Any], rows: FlatRows, count: int) -> str:
+    return f"row {row[rows.own[1]]}" if rows.own else f"exported row {count}"
+
+
+def _write_jsonl(rows: FlatRows, stream: IO[bytes]) -> int:
+    encode = msgspec.json.Encoder().encode
+    count = 0
+    for count, row in enumerate(rows, 1):  # noqa: B007
+        stream.write(encode(row) + b"\n")
+    return count
+
+
+def _write_json(rows: FlatRows, stream: IO[bytes]) -> int:
+    encode = msgspec.json.Encoder().encode
+    count = 0
+    for count, part in enumerate(json_array(map(encode, rows))):  # noqa: B007  (the last: its end)
+        stream.write(part)
+    return count
+
+
+_STREAM_WRITERS: dict[str, Callable[[FlatRows, IO[bytes]], int]] = {
+    "csv": _write_csv,
+    "tsv": _write_tsv,
+    "jsonl": _write_jsonl,
+    "json": _write_json,
+}

@@ -1,0 +1,207 @@
+"""Lines of a journal as records, and what to say of those that are none."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from journal.errors import FormatVersionError, JournalDamagedError
+from journal.format.records import (
+    FORMAT,
+    MAX_DEPTH,
+    MAX_LINE_BYTES,
+    MAX_ROW_NUMBER,
+    SANE_BYTES,
+    Integer,
+    JobLevelRecord,
+    JobRecord,
+    Moment,
+    Record,
+    Reset,
+    RowDataRecord,
+    RowRecord,
+    RowStatusRecord,
+    RowStatusText,
+    content_crc,
+    stated_crc,
+)
+from journal.format.values import DECODE_ERRORS, nests_deeper_than
+
+
+class _TimeRecord(msgspec.Struct):
+    at: Moment
+
+
+class _Kind(msgspec.Struct):
+    type: str
+    format: Any = None
+
+
+RowNumber = Annotated[int, msgspec.Meta(ge=1, le=MAX_ROW_NUMBER)]
+
+
+class SlimRow(msgspec.Struct, tag_field="type", tag="row", gc=False):
+    """What the index needs of a ``row``."""
+
+    row: RowNumber
+
+
+class SlimRowData(msgspec.Struct, tag_field="type", tag="row_data", gc=False):
+    """What the index needs of a ``row_data``."""
+
+    row: RowNumber
+
+
+class SlimRowStatus(msgspec.Struct, tag_field="type", tag="row_status", gc=False):
+    """What the index needs of a ``row_status``."""
+
+    row: RowNumber
+    status: RowStatusText
+    cost_cents: Integer | None = None
+    reset: Reset | None = None
+
+
+SlimRecord = SlimRow | SlimRowData | SlimRowStatus | JobLevelRecord
+
+
+RECORD_TYPES = frozenset(
+    (
+        "job",
+        "row",
+        "row_data",
+        "row_status",
+        "job_status",
+        "job_reopened",
+        "job_counts",
+        "job_error",
+        "log",
+    )
+)
+
+
+_decode_kind = msgspec.json.Decoder(_Kind).decode
+_decode_time = msgspec.json.Decoder(_TimeRecord).decode
+# The hot paths of replay, the log and the rows call msgspec directly.
+# Of the union and not of one type: a lone type's decoder takes a record that lacks its ``type``.
+decode_sane = msgspec.json.Decoder(Record).decode
+decode_slim = msgspec.json.Decoder(SlimRecord).decode  # in a third of the time of a whole record
+_NOT_UTC = "a time that is not in UTC"
+
+
+class UndecodableError(Exception):
+    """A line is no record of this format; ``args[0]`` says why. Never leaves the package."""
+
+
+class UnknownRecordError(Exception):
+    """A record of a newer version; ``args[0]`` says what. Never leaves the package."""
+
+
+def decode_record(line: bytes) -> Record:
+    """All of one line, checked. Raises :class:`UndecodableError`, :class:`UnknownRecordError`."""
+    if len(line) > SANE_BYTES:
+        if len(line) >= MAX_LINE_BYTES:
+            raise UndecodableError(f"a line of {len(line)} bytes")
+        if nests_deeper_than(line, MAX_DEPTH):
+            raise UndecodableError(f"nesting deeper than {MAX_DEPTH}")
+    try:
+        record: Record = decode_sane(line)
+    except DECODE_ERRORS as error:
+        raise _why_undecodable(line, error) from None
+    # What msgspec makes of "Z" is one object.
+    if record.at.tzinfo is not UTC:
+        raise UndecodableError(_NOT_UTC)
+    # By type and not by isinstance: this is asked of every row that is read.
+    if type(record) is RowStatusRecord or type(record) is RowDataRecord:
+        if record.origin is not None and record.origin.at.tzinfo is not UTC:
+            raise UndecodableError(_NOT_UTC)
+        if type(record) is RowDataRecord and record.created_at.tzinfo is not UTC:
+            raise UndecodableError(_NOT_UTC)
+    if not line.isascii():  # decoding has passed over members that aren't known
+        _check_utf8(line)
+    if isinstance(record, JobRecord) and record.format != FORMAT:
+        if record.format > FORMAT:
+            raise UnknownRecordError(_newer_format(record.format))
+        raise UndecodableError(f"format {record.format}, which there never was")
+    return record
+
+
+def _check_utf8(line: bytes) -> None:
+    try:
+        line.decode()
+    except UnicodeDecodeError as error:
+        raise UndecodableError(str(error)) from None
+
+
+def time_of(line: bytes) -> datetime:
+    """The ``at`` of a line that was decoded before. Raises as :func:`decode_record`."""
+    try:
+        at: datetime = _decode_time(line).at
+    except DECODE_ERRORS as error:
+        raise _why_undecodable(line, error) from None
+    if at.tzinfo is not UTC:
+        raise UndecodableError(_NOT_UTC)
+    return at
+
+
+def decode_header(head: bytes) -> JobRecord | None:
+    """The job record that a file begins with, if it is there whole and nothing is wrong with it.
+
+    None says to look at the file closely.
+    """
+    end = head.find(b"\n")
+    if end < 0:
+        return None
+    line = head[:end]
+    try:
+        job = decode_record(line)
+    except (UndecodableError, UnknownRecordError):
+        return None
+    stated = stated_crc(line)
+    sound = stated is None or content_crc(line, 0) == stated
+    return job if sound and isinstance(job, JobRecord) else None
+
+
+def decode_job_level(line: bytes) -> JobLevelRecord:
+    """One line that is neither ``row`` nor ``row_status``. Raises as :func:`decode_record`."""
+    record = decode_record(line)
+    if isinstance(record, (RowRecord, RowDataRecord, RowStatusRecord)):
+        raise UndecodableError("a record of another type")
+    return record
+
+
+def _why_undecodable(line: bytes, error: Exception) -> UndecodableError | UnknownRecordError:
+    """What to say of a line that msgspec refused: newer than this version, or no record."""
+    try:
+        kind = _decode_kind(line)
+    except DECODE_ERRORS:
+        return UndecodableError(str(error))
+    if kind.type not in RECORD_TYPES:
+        return UnknownRecordError(f"record type {kind.type[:40]!r}")
+    if kind.type == "job" and isinstance(kind.format, int) and kind.format > FORMAT:
+        return UnknownRecordError(_newer_format(kind.format))
+    return UndecodableError(str(error))
+
+
+def newer_format(line: bytes) -> str | None:
+    """What to say of a line 1 whose format is above ours; None if it isn't."""
+    try:
+        number = _decode_kind(line).format
+    except DECODE_ERRORS:
+        return None
+    return _newer_format(number) if isinstance(number, int) and number > FORMAT else None
+
+
+def _newer_format(number: int) -> str:
+    return f"format {number}; this version knows format {FORMAT}"
+
+
+def read_error(
+    path: Path, line_number: int, offset: int, error: UndecodableError | UnknownRecordError
+) -> JournalDamagedError | FormatVersionError:
+    """The public error for a line that :func:`decode_record` refused."""
+    if isinstance(error, UnknownRecordError):
+        return FormatVersionError(path, f"{error.args[0]} at line {line_number}")
+    return JournalDamagedError(path, line_number, offset, "a record", str(error.args[0]))

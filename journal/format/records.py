@@ -1,0 +1,237 @@
+"""Format 1 of ``journal.jsonl``: its records and seals, and their encoding.
+
+What they mean, and all that a reader or a writer in another language has to know, says the
+specification: ``docs/format.md`` beside this file.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+from zlib import crc32
+
+import msgspec
+
+JOURNAL_NAME = "journal.jsonl"
+FORMAT = 1
+MAX_LINE_BYTES = 64 << 20
+MAX_DEPTH = 100
+SANE_BYTES = 2 * MAX_DEPTH  # no record this short nests too deep, and no other text dangerously
+MAX_ROW_NUMBER = 2**63 - 1
+REPAIRED = "repaired"  # error code of a job and of rows that a repair could not keep whole
+BOTH_COPIES = "both_copies"  # error code of a job and of rows that two copies have worked on
+LOST_CHECKSUM = "lost"  # of a row whose record was lost to damage: its data isn't known
+
+SEAL_BYTES = 18
+SEAL_HEAD = b',"crc":"'
+# As the writer ends a commit. A raw LF stands only at the end of a line, so every match is a seal.
+SEALED_LINE_END = re.compile(rb',"crc":"([0-9a-f]{8})"}\n')
+
+
+UNSET_TIME = datetime.min.replace(tzinfo=UTC)  # in a record that the log has not stamped yet
+
+# Aware, in UTC, and with microseconds: see now().
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+Integer = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+Reset = Literal["retry", "redo"]
+RowStatusText = Literal["pending", "processing", "completed", "failed", "skipped", "needs_review"]
+
+
+class JobRecord(msgspec.Struct, tag_field="type", tag="job", kw_only=True, omit_defaults=True):
+    format: int
+    id: str
+    name: str
+    original_command: str = ""
+    description: str | None = None
+    mode: str = "confirm"
+    metadata: dict[str, Any] | None = None
+    key: str | None = None
+    idempotency_key: str | None = None
+    retry_of: str | None = None
+    at: Moment
+
+
+# A member of a log record's details: what another copy of the job did with the record's row, with
+# the members of its status record and the id of an origin.
+ELSEWHERE = "elsewhere"
+
+
+class Origin(msgspec.Struct, kw_only=True, frozen=True):
+    """Where a row's status comes from if a merge took it over from another copy of the job.
+
+    ``id`` tells it from all others of the row; ``at`` is when it happened there.
+    """
+
+    id: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{16}$")]
+    at: Moment
+
+
+class RowRecord(
+    msgspec.Struct, tag_field="type", tag="row", kw_only=True, frozen=True, omit_defaults=True
+):
+    row: int
+    checksum: str
+    data: dict[str, Any]
+    key: str | None = None
+    nonce: str | None = None
+    at: Moment
+
+
+class RowDataRecord(
+    msgspec.Struct, tag_field="type", tag="row_data", kw_only=True, frozen=True, omit_defaults=True
+):
+    """Takes the place of the row's ``row`` record: all that says of it what that one did.
+
+    ``key`` is whole; ``keys`` counts those that the row has had, this one included.
+    """
+
+    row: int
+    checksum: str
+    data: dict[str, Any]
+    key: str
+    keys: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)] = 1
+    created_at: Moment
+    origin: Origin | None = None
+    at: Moment
+
+    @property
+    def nonce(self) -> None:
+        """None: the key holds it."""
+
+
+class RowStatusRecord(
+    msgspec.Struct, tag_field="type", tag="row_status", kw_only=True, omit_defaults=True
+):
+    row: int
+    status: RowStatusText
+    tracking_number: str | None = None
+    label_path: str | None = None
+    cost_cents: Integer | None = None
+    result: Any = None
+    error_code: str | None = None
+    error_message: str | None = None
+    reason: str | None = None
+    version: str | None = None
+    reset: Reset | None = None
+    unknown: bool = False
+    origin: Origin | None = None
+    at: Moment
+
+    @property
+    def happened_at(self) -> datetime:
+        """When that was, also if it came here later."""
+        return self.at if self.origin is None else self.origin.at
+
+
+class JobStatusRecord(msgspec.Struct, tag_field="type", tag="job_status", kw_only=True):
+    status: Literal["pending", "running", "completed", "failed", "cancelled", "paused"]
+    at: Moment
+
+
+class JobReopenedRecord(
+    msgspec.Struct, tag_field="type", tag="job_reopened", kw_only=True, omit_defaults=True
+):
+    number: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)] = msgspec.field(name="pass")
+    reason: str | None = None
+    at: Moment
+
+
+class JobCountsRecord(
+    msgspec.Struct, tag_field="type", tag="job_counts", kw_only=True, omit_defaults=True
+):
+    total: Integer | None = None
+    processed: Integer | None = None
+    successful: Integer | None = None
+    failed: Integer | None = None
+    at: Moment
+
+
+class JobErrorRecord(msgspec.Struct, tag_field="type", tag="job_error", kw_only=True):
+    code: str
+    message: str
+    at: Moment
+
+
+class LogRecord(msgspec.Struct, tag_field="type", tag="log", kw_only=True, omit_defaults=True):
+    message: str
+    level: Any = "INFO"  # whatever older writers have put there: see LogEntry
+    row: Any = None
+    details: Any = None
+    at: Moment
+
+
+JobLevelRecord = (
+    JobRecord | JobStatusRecord | JobReopenedRecord | JobCountsRecord | JobErrorRecord | LogRecord
+)
+Record = JobLevelRecord | RowRecord | RowDataRecord | RowStatusRecord
+
+
+_encoder = msgspec.json.Encoder()
+encode_json = _encoder.encode
+encode_into = _encoder.encode_into  # the log's hot path calls msgspec directly
+
+
+# --- time ------------------------------------------------------------------------------------
+
+
+def now() -> datetime:
+    """The system's time in UTC, never on a whole second: msgspec would leave the fraction out."""
+    at = datetime.now(UTC)
+    return at if at.microsecond else at.replace(microsecond=1)
+
+
+def time_text(at: datetime) -> str:
+    """A moment as records state it: ``YYYY-MM-DDTHH:MM:SS.ffffffZ``."""
+    return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+# --- seals -----------------------------------------------------------------------------------
+
+
+def sealed_end(crc: int) -> bytes:
+    """What replaces the closing brace and LF of a commit's last record: the seal, and LF."""
+    return b',"crc":"%08x"}\n' % crc
+
+
+def stated_crc(line: bytes) -> int | None:
+    """What the seal of a line (without its LF) says; None if the line has no seal."""
+    if SEALED_LINE_END.fullmatch(line[-SEAL_BYTES:] + b"\n"):
+        return int(line[-10:-2], 16)
+    return None
+
+
+def content_crc(line: bytes, start: int) -> int:
+    """The crc that a commit has if this line (without its LF) is its last and ``start`` its state."""
+    return crc32(memoryview(line)[:-SEAL_BYTES], start)
+
+
+# --- encoding --------------------------------------------------------------------------------
+
+
+def encode_record(record: Record) -> bytes:
+    """A record without seal and LF."""
+    return encode_json(record)
+
+
+def encode_row(number: int, checksum: str, data: bytes, end: bytes) -> bytes:
+    """A ``row`` record with its LF, of data that :func:`journal.format.values.encode_value` has encoded.
+
+    ``end`` is of :func:`row_end`: the same for all rows of a commit, as a rule.
+    """
+    return b'{"type":"row","row":%d,"checksum":%b,"data":%b%b' % (
+        number,
+        encode_json(checksum),
+        data,
+        end,
+    )
+
+
+def row_end(at: datetime, key: str | None = None, nonce: str | None = None) -> bytes:
+    """What follows the data of a ``row`` record: the members that it has, and LF."""
+    members = b""
+    if key is not None:
+        members += b',"key":%b' % encode_json(key)
+    if nonce is not None:
+        members += b',"nonce":"%b"' % nonce.encode()
+    return b'%b,"at":"%b"}\n' % (members, time_text(at).encode())

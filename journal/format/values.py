@@ -1,0 +1,130 @@
+"""JSON values that callers hand in: as text that reads back as they are, or refused.
+
+And what any JSON text is asked before it is decoded: how deep it nests.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Callable
+from functools import cache
+from itertools import accumulate
+from typing import Any
+
+import msgspec
+
+from journal.errors import InvalidValueError
+from journal.format.records import MAX_DEPTH, SANE_BYTES, encode_json
+
+_decode_any = msgspec.json.Decoder().decode
+canonical_json = msgspec.json.Encoder(order="sorted").encode  # what checksums are made of
+DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+# What each byte of JSON text outside of strings adds to the depth, as a signed byte.
+_STEP = bytes(1 if byte in b"[{" else 255 if byte in b"]}" else 0 for byte in range(256))
+_NO_BRACKETS = bytes(byte for byte in range(256) if not _STEP[byte])
+_PIECE_BYTES = 1 << 16
+
+
+def nests_deeper_than(text: bytes, limit: int) -> bool:
+    """Whether JSON text nests deeper than ``limit``; msgspec recurses in C, so ask it first.
+
+    A hostile line may be megabytes of brackets: no Python runs for each of its bytes.
+    """
+    if text.count(b"[") + text.count(b"{") <= limit:
+        return False
+    depth = at = 0
+    within = False  # a string
+    while at < len(text):
+        piece = text[at : at + _PIECE_BYTES]
+        if (len(piece) - len(piece.rstrip(b"\\"))) % 2:  # what it escapes belongs to it
+            piece = text[at : at + _PIECE_BYTES + 1]
+        at += len(piece)
+        # A quote that is left is the beginning or the end of a string.
+        parts = piece.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
+        steps = array("b", b"".join(parts[within::2]).translate(_STEP, _NO_BRACKETS))
+        within ^= len(parts) % 2 == 0
+        depths = list(accumulate(steps, initial=depth))
+        if max(depths) > limit:
+            return True
+        depth = depths[-1]
+    return False
+
+
+def plain_json(value: Any) -> bytes | None:
+    """As :func:`encode_value`, for what can be seen at once to read back; None: ask that."""
+    try:
+        text = encode_json(value)
+        if _decode_any(text) == value and (
+            len(text) < SANE_BYTES - 2 or not nests_deeper_than(text, MAX_DEPTH - 1)
+        ):
+            return text
+    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
+        pass
+    return None
+
+
+def encode_value(value: Any, where: str) -> bytes:
+    """JSON text that reads back as ``value``; :class:`InvalidValueError` if none does.
+
+    A tuple reads back as a list; every other change (NaN to null, bytes to base64, a set to a
+    list, a key to text) is refused with the path of the value.
+    """
+    try:
+        text = encode_json(value)
+        same = _decode_any(text) == value
+    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
+        refuse_value(value, where)
+        raise InvalidValueError(where, value, f"can't be written as JSON: {error}") from None
+    if not same:
+        refuse_value(value, where)
+    if nests_deeper_than(text, MAX_DEPTH - 1):  # the record around it is one level
+        raise InvalidValueError(where, value, f"must nest at most {MAX_DEPTH - 1} deep")
+    return text
+
+
+@cache
+def load_sha256() -> Callable[[bytes], Any]:
+    """As :func:`journal.fs.files.load_filelock`: it loads OpenSSL, which readers don't need."""
+    from hashlib import sha256  # noqa: PLC0415
+
+    return sha256
+
+
+def checksum_of(value: Any) -> str:
+    """SHA-256 in hex of the value's compact JSON with sorted keys."""
+    digest: str = load_sha256()(canonical_json(value)).hexdigest()
+    return digest
+
+
+def refuse_value(value: Any, where: str, depth: int = 0) -> None:
+    """Raise :class:`InvalidValueError` for the first part of ``value`` that JSON would change."""
+    reason = None
+    if depth > MAX_DEPTH:
+        reason = f"must nest at most {MAX_DEPTH - 1} deep"
+    elif value is None or isinstance(value, bool):
+        pass
+    elif isinstance(value, str):
+        if any("\ud800" <= character <= "\udfff" for character in value):
+            reason = "must be text without lone surrogates, which UTF-8 can't hold"
+    elif type(value) is float:
+        if not math.isfinite(value):
+            reason = "must be a finite number: JSON has no NaN or infinity; use None or text"
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise InvalidValueError(
+                    where, key, "keys must be text: JSON would turn this one into text"
+                )
+            refuse_value(key, f"{where} (key)", depth + 1)
+            refuse_value(item, f"{where}.{key}", depth + 1)
+    elif isinstance(value, (list, tuple)):
+        for number, item in enumerate(value):
+            refuse_value(item, f"{where}[{number}]", depth + 1)
+    elif not isinstance(value, int):
+        reason = (
+            f"{type(value).__name__} is not a JSON value: use None, True, False, int, float, "
+            "str, list or dict"
+        )
+    if reason:
+        raise InvalidValueError(where, value, reason)

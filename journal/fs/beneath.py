@@ -1,0 +1,200 @@
+"""Files below a directory, by names with slashes in them; no link on the way there is followed.
+
+Each part of a name is opened from the descriptor of the part before it. So a name never leads out
+of the directory, whatever others put in the place of its parts meanwhile.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from stat import S_ISDIR, S_ISREG
+from typing import IO
+
+from journal.fs import system
+from journal.fs.directories import DIRECTORY_MODE
+from journal.fs.files import NewFile
+from journal.fs.handles import DerivedFile, close_fd, open_in
+
+_LONGEST_PATH = 4096  # bytes, its NUL included: of a longer one other programs make nothing
+
+# What file systems without hard links, or with a limit to them, say of one more.
+_ONE_NAME_ERRNOS = frozenset((errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK))
+
+
+class Below:
+    """What is below ``top``, which may itself be a link.
+
+    The methods raise ``OSError`` as it is, with the whole path: NotADirectoryError where a link, or
+    a file, stands in the place of a directory.
+    """
+
+    def __init__(self, top: Path) -> None:
+        self.top = top
+
+    def opened(self, name: str) -> DerivedFile:
+        with self._parent(name) as directory:
+            return DerivedFile(self.top / name, directory)
+
+    def create(self, name: str) -> NewFile:
+        """Directories on the way to it that are missing are made."""
+        with self._parent(name, make=True) as directory:
+            return NewFile(self.top / name, directory)
+
+    def replaced(self, name: str) -> IO[bytes]:
+        """A new private file, to be written and read, in the place of what has this name.
+
+        A directory on the way to it that is missing is made.
+        """
+        with self._parent(name, make=True) as directory:
+            with suppress(FileNotFoundError):
+                system.os.unlink(_last(name), dir_fd=directory)
+            flags = system.os.O_RDWR | system.os.O_CREAT | system.os.O_EXCL
+            return open(open_in(directory, self.top / name, flags), "rb+", buffering=0)
+
+    def exists(self, name: str) -> bool:
+        """Whether there is anything of this name, be it a link that leads nowhere."""
+        return self._mode(name) is not None
+
+    def is_file(self, name: str) -> bool:
+        return S_ISREG(self._mode(name) or 0)
+
+    def is_directory(self, name: str) -> bool:
+        return S_ISDIR(self._mode(name) or 0)
+
+    def _mode(self, name: str) -> int | None:
+        try:
+            with self._parent(name) as directory:
+                return system.os.lstat(_last(name), dir_fd=directory).st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def rename(self, name: str, new: str) -> None:
+        """Directories on the way to ``new`` that are missing are made."""
+        with self._parent(name) as source, self._parent(new, make=True) as target:
+            system.os.rename(_last(name), _last(new), src_dir_fd=source, dst_dir_fd=target)
+
+    def give_name(self, name: str, other: str) -> None:
+        """Let a file be known by another name in its directory, too.
+
+        It may be gone from the first where it can have but one.
+        """
+        with self._parent(name) as directory:
+            old, new = _last(name), _last(other)
+            try:
+                system.os.link(
+                    old, new, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False
+                )
+            except OSError as error:
+                if error.errno not in _ONE_NAME_ERRNOS:
+                    raise
+                system.os.rename(old, new, src_dir_fd=directory, dst_dir_fd=directory)
+
+    def take_name_back(self, name: str, other: str) -> None:
+        """Undo :meth:`give_name`, whatever ``name`` is the name of by now."""
+        with self._parent(name) as directory:
+            old, new = _last(name), _last(other)
+            with suppress(FileNotFoundError):
+                found, ours = (system.os.lstat(it, dir_fd=directory) for it in (old, new))
+                if (found.st_dev, found.st_ino) == (ours.st_dev, ours.st_ino):
+                    # To rename one of a file's names to another does nothing.
+                    system.os.unlink(new, dir_fd=directory)
+                    return
+            system.os.rename(new, old, src_dir_fd=directory, dst_dir_fd=directory)
+
+    def sync_directories(self, names: Iterable[str]) -> None:
+        """Return when the names in these directories survive a power cut."""
+        for name in names:
+            with self._directory(name) as directory:
+                system.os.fsync(directory)
+
+    def tree(self, name: str, deepest: int) -> Iterator[tuple[str, bool]]:
+        """Each file below the directory ``name``, and whether it is a regular one.
+
+        Links are not, nor are directories that are further down than ``deepest`` parts of a name,
+        nor what has too long a path. Yields nothing if there is no such directory.
+        """
+        with suppress(FileNotFoundError), self._directory(name) as directory:
+            yield from self._tree(f"{name}/", directory, deepest)
+
+    def _tree(self, prefix: str, directory: int, deepest: int) -> Iterator[tuple[str, bool]]:
+        with system.os.scandir(directory) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+        below = []
+        for entry in entries:
+            name = prefix + entry.name
+            if not self._has_room(name):
+                yield name, False
+            elif entry.is_dir(follow_symlinks=False):
+                below.append(entry.name)
+            else:
+                yield name, entry.is_file(follow_symlinks=False)
+        for last in reversed(below):
+            name = prefix + last
+            if name.count("/") >= deepest:
+                yield name, False
+                continue
+            try:
+                deeper = _open_directory(last, directory)
+            except FileNotFoundError:  # removed since it was listed
+                continue
+            except NotADirectoryError:  # replaced
+                yield name, False
+                continue
+            try:
+                yield from self._tree(f"{name}/", deeper, deepest)
+            finally:
+                close_fd(deeper)
+
+    def _has_room(self, name: str) -> bool:
+        return len(bytes(self.top / name)) < _LONGEST_PATH
+
+    @contextmanager
+    def _parent(self, name: str, *, make: bool = False) -> Iterator[int]:
+        """The descriptor of the directory that ``name`` is in, for as long as the block lasts."""
+        try:
+            with self._directory(name.rpartition("/")[0], make=make) as directory:
+                yield directory
+        except OSError as error:
+            error.filename = system.os.fspath(self.top / name)
+            raise
+
+    @contextmanager
+    def _directory(self, name: str, *, make: bool = False) -> Iterator[int]:
+        """The descriptor of a directory; the empty name is that of the top."""
+        directory = system.os.open(self.top, system.os.O_RDONLY | system.os.O_DIRECTORY)
+        try:
+            for part in name.split("/") if name else ():
+                outer, directory = directory, _open_directory(part, directory, make=make)
+                close_fd(outer)
+            yield directory
+        finally:
+            close_fd(directory)
+
+
+def parents_of(name: str) -> Iterator[str]:
+    """The directories on the way to ``name``, the nearest first, the top last."""
+    while name:
+        name = name.rpartition("/")[0]
+        yield name
+
+
+def _last(name: str) -> str:
+    return name.rpartition("/")[2]
+
+
+def _open_directory(name: str, directory: int, *, make: bool = False) -> int:
+    flags = system.os.O_RDONLY | system.os.O_DIRECTORY | system.os.O_NOFOLLOW
+    try:
+        return system.os.open(name, flags, dir_fd=directory)
+    except FileNotFoundError:
+        if not make:
+            raise
+        system.os.mkdir(name, DIRECTORY_MODE, dir_fd=directory)
+        return _open_directory(name, directory)
+    except OSError as error:
+        if error.errno == errno.ELOOP:  # what some systems say of a link
+            raise NotADirectoryError(errno.ENOTDIR, system.os.strerror(errno.ENOTDIR)) from error
+        raise

@@ -1,0 +1,126 @@
+"""Directories: making, listing and removing them, and the names in them."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+from collections.abc import Iterator
+from os import DirEntry
+from pathlib import Path
+from stat import S_ISDIR
+
+from journal.fs import system
+from journal.fs.handles import close_fd, storage_error
+
+DIRECTORY_MODE = 0o700  # rows hold names and addresses
+
+
+def make_store(root: Path, *, sync: bool) -> None:
+    """Make ``root``, private, and its parents if they are missing; sync their names."""
+    root = root.resolve()  # the parent of ".." is not "."
+    missing = itertools.takewhile(lambda path: not path.is_dir(), root.parents)
+    to_sync = [root.parent, *(path.parent for path in missing)]
+    if not root.is_dir():
+        root.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(root)
+    for path in to_sync if sync else ():
+        sync_directory(path)
+
+
+def make_directory(path: Path) -> None:
+    """Make ``path``, private, unless it is there already. A link to one is none."""
+    try:
+        system.os.mkdir(path, DIRECTORY_MODE)
+    except FileExistsError as error:
+        if not S_ISDIR(system.os.lstat(path).st_mode):
+            raise FileExistsError(error.errno, f"{path.name} is there and no directory") from error
+
+
+def sync_directory(path: Path) -> None:
+    """Return when the names in ``path`` survive a power cut."""
+    fd = system.os.open(path, system.os.O_RDONLY | system.os.O_DIRECTORY)
+    try:
+        system.os.fsync(fd)
+    finally:
+        close_fd(fd)
+
+
+@contextlib.contextmanager
+def scratch_directory() -> Iterator[Path]:
+    """A private directory for as long as the block lasts. Raises StorageError."""
+    import tempfile  # noqa: PLC0415  (of little use to most commands, and slow)
+
+    try:
+        path = Path(tempfile.gettempdir()) / f"journal-{system.os.urandom(6).hex()}"
+        system.os.mkdir(path, DIRECTORY_MODE)
+    except OSError as error:
+        raise storage_error(Path("TMPDIR"), "make a directory in", error) from error
+    try:
+        yield path
+    finally:
+        with contextlib.suppress(OSError):
+            remove_tree(path)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a directory and all in it, or a file or link; what is gone already is fine.
+
+    However deep it is, and longer than a path may be: directories further down are moved up first.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if not S_ISDIR(system.os.lstat(path).st_mode):
+            system.os.unlink(path)
+            return
+        while directories := _remove_files(path):
+            for directory in directories:
+                for deeper in _remove_files(directory):
+                    system.os.rename(deeper, path / f".{system.os.urandom(6).hex()}")
+                system.os.rmdir(directory)
+        system.os.rmdir(path)
+
+
+def _remove_files(path: Path) -> list[Path]:
+    """Remove what is in a directory but for the directories in it, which are returned."""
+    directories = []
+    with system.os.scandir(path) as entries:
+        for entry in list(entries):
+            if entry.is_dir(follow_symlinks=False):
+                directories.append(Path(entry.path))
+            else:
+                system.os.unlink(entry.path)
+    return directories
+
+
+def subdirectories(path: Path) -> Iterator[str]:
+    """The names of the directories in ``path``, hidden ones left out; none if it is missing.
+
+    A link that leads to itself is none.
+    """
+    for entry in _entries(path):
+        if not entry.name.startswith(".") and _is_directory(entry):
+            yield entry.name
+
+
+def names_in(path: Path) -> Iterator[str]:
+    """The names of all that is in a directory; none if it is missing."""
+    for entry in _entries(path):
+        yield entry.name
+
+
+def _entries(path: Path) -> Iterator[DirEntry[str]]:
+    try:
+        entries = system.os.scandir(path)
+    except FileNotFoundError:
+        return
+    with entries:
+        yield from entries
+
+
+def _is_directory(entry: DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return False
+        raise

@@ -1,0 +1,75 @@
+"""Locks that end with the process that holds them."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from journal.fs import system
+from journal.fs.handles import Descriptor, open_regular, storage_error
+
+_LOCK_POLL_FIRST_S = 0.000_05
+_LOCK_POLL_LAST_S = 0.005
+
+
+class LockFile(Descriptor):
+    """A file that is there to be locked."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, open_regular(path, system.os.O_RDWR | system.os.O_CREAT)[0])
+
+    def acquire(self, timeout_s: float) -> bool:
+        """Hold the lock of the file that the path names, waiting up to ``timeout_s`` seconds."""
+        if not wait_for_lock(self, timeout_s):
+            return False
+        try:
+            current = system.os.stat(self.path)
+        except FileNotFoundError:
+            current = None
+        mine = system.os.fstat(self.fd)
+        if current and (current.st_ino, current.st_dev) == (mine.st_ino, mine.st_dev):
+            return True
+        self.close()  # the file was deleted while we waited: lock the one that is there now
+        self.fd, _ = open_regular(self.path, system.os.O_RDWR | system.os.O_CREAT)
+        return self.acquire(timeout_s)
+
+
+class DirectoryLock(Descriptor):
+    """The lock of a directory itself: it can't be deleted while what it guards is there."""
+
+    def __init__(self, path: Path) -> None:
+        flags = system.os.O_RDONLY | system.os.O_DIRECTORY
+        super().__init__(path, system.os.open(path, flags))
+
+    def is_held(self) -> bool:
+        """Whether somebody holds the lock. Those who ask share it, and don't see each other."""
+        try:
+            system.fcntl.flock(self.fd, system.fcntl.LOCK_SH | system.fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError as error:
+            raise storage_error(self.path, "look at the lock of", error) from error
+        return False
+
+    def is_at_path(self) -> bool:
+        """Whether the path still names this directory."""
+        try:
+            return system.os.path.samestat(system.os.stat(self.path), system.os.fstat(self.fd))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            raise storage_error(self.path, "look at", error) from error
+
+
+def wait_for_lock(file: Descriptor, timeout_s: float) -> bool:
+    """Take the file's lock within ``timeout_s`` seconds; False if it stayed taken."""
+    if file.try_lock():
+        return True
+    deadline_s = time.monotonic() + timeout_s
+    pause_s = _LOCK_POLL_FIRST_S
+    while time.monotonic() < deadline_s:
+        time.sleep(pause_s)
+        if file.try_lock():
+            return True
+        pause_s = min(pause_s * 2, _LOCK_POLL_LAST_S)
+    return False

@@ -1,0 +1,321 @@
+"""The history of a job as events for people: one for each record, one for all rows of a commit."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Iterator
+from datetime import datetime
+from operator import methodcaller
+from typing import Any, NamedTuple
+
+import msgspec
+
+from journal.format.commits import START, Block, Position
+from journal.format.decode import UndecodableError, UnknownRecordError, decode_record
+from journal.format.records import (
+    ELSEWHERE,
+    SEAL_BYTES,
+    SEAL_HEAD,
+    JobCountsRecord,
+    JobErrorRecord,
+    JobRecord,
+    JobReopenedRecord,
+    JobStatusRecord,
+    LogRecord,
+    Record,
+    RowDataRecord,
+    RowRecord,
+    RowStatusRecord,
+    encode_json,
+    time_text,
+)
+from journal.history.reading import History, log_entry
+from journal.history.redact import redacted_members
+from journal.model import is_at_least
+from journal.text import cents_text
+
+_FIRST_WINDOW_BYTES = 1 << 16  # at the end of the journal; some 500 events
+
+_is_row = methodcaller("startswith", b'{"type":"row","row":')
+_ROW = re.compile(rb'\{"type":"row","row":([0-9]+),')
+_ROW_STATUS = re.compile(rb'\{"type":"row_status","row":([0-9]+),"status":"([a-z_]+)"')
+
+# What becomes of a row, as a person would say it, and how grave it can be.
+_ROW_KINDS = {
+    "processing": ("started", "DEBUG"),
+    "completed": ("completed", "INFO"),
+    "failed": ("failed", "ERROR"),
+    "skipped": ("skipped", "INFO"),
+    "needs_review": ("review", "WARNING"),
+    "pending": ("put_back", "INFO"),
+}
+_RESET_KINDS = {"retry": "retried", "redo": "redone"}
+_JOB_LEVELS = {"failed": "ERROR", "cancelled": "WARNING", "paused": "WARNING"}
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that has happened in a job.
+
+    ``kind``: "created", "job" (its status changed), "reopened", "counts", "error", "log"; of rows
+    "added", "changed" (their data, or idempotency key), "started", "completed", "failed", "skipped",
+    "review", "put_back", and "retried" and "redone" by a person. ``at`` is in UTC,
+    ``level`` one of LOG_LEVELS, ``row_number`` None if it is about the job or many rows. ``text``
+    says what happened, ``details`` holds it as the record did.
+    """
+
+    at: datetime
+    kind: str
+    level: str
+    row_number: int | None = None
+    text: str = ""
+    details: dict[str, Any] | None = None
+
+
+class Choice(NamedTuple):
+    """Which events are wanted: of rows in ``rows`` (ascending), no less grave, no older.
+
+    ``redact`` names the fields whose values are hidden in them.
+    """
+
+    rows: list[range] | None = None
+    level: str | None = None
+    since: datetime | None = None
+    redact: frozenset[str] = frozenset()
+
+    def takes(self, level: str) -> bool:
+        return self.level is None or is_at_least(level, self.level)
+
+    def has_row(self, number: int | None) -> bool:
+        if self.rows is None:
+            return True
+        if number is None or not self.rows[0].start <= number < self.rows[-1].stop:
+            return False
+        place = bisect_right(self.rows, number, key=lambda numbers: numbers.start)
+        return place > 0 and number in self.rows[place - 1]
+
+    def begin(self, history: History) -> Position:
+        """Where in a history to begin to read."""
+        return START if self.since is None else history.position_at(self.since)
+
+
+ALL = Choice()
+
+
+def read_events(
+    history: History, begin: Position, end: Position | None = None, choice: Choice = ALL
+) -> Iterator[Event]:
+    """The events from one position to another, oldest first, in constant memory.
+
+    Raises what :meth:`History.blocks` does.
+    """
+    since = choice.since
+    for event in _events(history, begin, end, choice):
+        if choice.takes(event.level) and (since is None or event.at >= since):
+            yield event
+
+
+def _events(
+    history: History, begin: Position, end: Position | None, choice: Choice
+) -> Iterator[Event]:
+    added = _Added()
+    for block in history.blocks(begin, end):
+        if not block.ends and choice.rows is None and all(map(_is_row, block.lines)):
+            added.add(history, block, 0, len(block.lines))  # of a commit of very many
+            continue
+        for number, line in enumerate(block.lines):
+            row = _ROW.match(line)
+            if row is not None and choice.has_row(int(row[1])):
+                added.add(history, block, number, number + 1)
+            if added.count and (row is None or line[-SEAL_BYTES:-10] == SEAL_HEAD):
+                yield added.event()
+                added = _Added()
+            if row is None and _may_be_wanted(line, choice):
+                event = event_of(redacted_members(history.record(block, number), choice.redact))
+                if choice.has_row(event.row_number):
+                    yield event
+
+
+class _Added:
+    """Rows that one commit has made, so far."""
+
+    __slots__ = ("at", "count", "first", "last")
+
+    def __init__(self) -> None:
+        self.count = self.first = self.last = 0
+        self.at: datetime
+
+    def add(self, history: History, block: Block, begin: int, end: int) -> None:
+        """Lines ``begin`` to ``end`` of a block, all of which make rows."""
+        if not self.count:
+            self.at = history.record(block, begin).at
+            self.first = _number(block.lines[begin])
+        self.last = _number(block.lines[end - 1])
+        self.count += end - begin
+
+    def event(self) -> Event:
+        one = self.count == 1
+        return Event(
+            at=self.at,
+            kind="added",
+            level="INFO",
+            row_number=self.first if one else None,
+            text="row added" if one else f"{self.count:,} rows added",
+            details=None if one else {"rows": self.count, "first": self.first, "last": self.last},
+        )
+
+
+def _number(line: bytes) -> int:
+    match = _ROW.match(line)
+    return int(match[1]) if match else 0
+
+
+def _may_be_wanted(line: bytes, choice: Choice) -> bool:
+    """Whether a line must be decoded to know."""
+    if choice.rows is None and choice.level is None:
+        return True
+    found = _ROW_STATUS.match(line)
+    if found is None:
+        return True
+    if not choice.has_row(int(found[1])):
+        return False
+    kind = _ROW_KINDS.get(found[2].decode())
+    highest = "WARNING" if kind is None or kind[0] == "put_back" else kind[1]
+    return choice.takes(highest)
+
+
+def last_events(history: History, count: int, choice: Choice) -> tuple[list[Event], bool]:
+    """The last events, at most ``count``, oldest first; and whether there may be earlier ones.
+
+    Read in windows from the end backwards, each larger than the one behind it.
+    """
+    floor = choice.begin(history)
+    end, window_bytes = history.end, _FIRST_WINDOW_BYTES
+    events: deque[Event] = deque()
+    while len(events) < count and end.offset > floor.offset:
+        begin = history.position_before(end.offset - window_bytes, floor)
+        left = count - len(events)
+        part = deque(read_events(history, begin, end, choice), maxlen=left + 1)
+        if len(part) > left:
+            part.popleft()
+            events.extendleft(reversed(part))
+            return list(events), True
+        events.extendleft(reversed(part))
+        end, window_bytes = begin, window_bytes * 4
+    return list(events), end.offset > floor.offset
+
+
+# --- records in words ------------------------------------------------------------------------
+
+
+def event_of(record: Record) -> Event:
+    """A record as an event of its own."""
+    if isinstance(record, RowStatusRecord):
+        return _row_event(record)
+    if isinstance(record, LogRecord):
+        entry = log_entry(record)
+        return Event(
+            at=entry.at,
+            kind="log",
+            level=entry.level,
+            row_number=entry.row_number,
+            text=entry.message + _elsewhere_text(record),
+            details=entry.details,
+        )
+    kind, level, row_number = "job", "INFO", None
+    if isinstance(record, JobRecord):
+        kind = "created"
+        text = ": ".join(filter(None, (record.name, record.original_command)))
+        if record.retry_of is not None:
+            text += f" (goes on with {record.retry_of})"
+    elif isinstance(record, JobStatusRecord):
+        level = _JOB_LEVELS.get(record.status, level)
+        text = record.status
+    elif isinstance(record, JobReopenedRecord):
+        kind, text = "reopened", reopened_text(record)
+    elif isinstance(record, RowDataRecord):
+        kind, row_number, text = "changed", record.row, "its data"
+        if record.keys > 1:
+            text += f"; idempotency key {record.key}"
+        if record.origin is not None:
+            text += f", on another copy, at {time_text(record.origin.at)}"
+    elif isinstance(record, JobErrorRecord):
+        kind, level = "error", "ERROR"
+        text = f"{record.code}: {record.message}"
+    elif isinstance(record, RowRecord):
+        kind, row_number, text = "added", record.row, "row added"
+    else:
+        assert isinstance(record, JobCountsRecord)
+        kind = "counts"
+        text = ", ".join(f"{name} {number}" for name, number in _details(record).items())
+    details = _details(record) if kind != "added" else None
+    return Event(
+        at=record.at, kind=kind, level=level, row_number=row_number, text=text, details=details
+    )
+
+
+def reopened_text(record: JobReopenedRecord) -> str:
+    return f"pass {record.number}" + (f": {record.reason}" if record.reason else "")
+
+
+def _row_event(record: RowStatusRecord) -> Event:
+    kind, level = _ROW_KINDS[record.status]
+    if record.reset is not None:
+        kind = _RESET_KINDS[record.reset]
+    if kind == "put_back" and record.error_code is not None:
+        level = "WARNING"
+    parts = []
+    if record.error_code is not None or record.error_message is not None:
+        parts.append(": ".join(filter(None, (record.error_code, record.error_message))))
+    if record.unknown:
+        parts.append("whether it took effect is unknown")
+    parts += [text for text in (record.reason, record.tracking_number, record.label_path) if text]
+    if record.cost_cents is not None:
+        parts.append(f"cost {cents_text(record.cost_cents)}")
+    if record.result is not None:
+        is_text = isinstance(record.result, str)
+        parts.append(record.result if is_text else msgspec.json.encode(record.result).decode())
+    if record.origin is not None:
+        parts.append(f"on another copy, at {time_text(record.origin.at)}")
+    details = _details(record)
+    return Event(
+        at=record.at,
+        kind=kind,
+        level=level,
+        row_number=record.row,
+        text=", ".join(parts),
+        details=details or None,
+    )
+
+
+def _elsewhere_text(record: LogRecord) -> str:
+    """What another copy did, in words, out of the details: there, fields can be hidden by name."""
+    change = record.details.get(ELSEWHERE) if isinstance(record.details, dict) else None
+    if not isinstance(change, dict):
+        return ""
+    if "data" in change:
+        return f": other data: {encode_json(change['data']).decode()}"
+    try:
+        status = decode_record(encode_json({**change, "type": "row_status", "row": 1}))
+    except (UndecodableError, UnknownRecordError):
+        return ""
+    assert isinstance(status, RowStatusRecord)
+    text = _row_event(status).text
+    return f": {status.status} at {time_text(status.at)}" + (f": {text}" if text else "")
+
+
+_NO_DETAILS = frozenset(("format", "id", "row", "at", "checksum", "created_at", "reset"))
+
+
+def _details(record: Record) -> dict[str, Any]:
+    """The members of a record that say something, but for what an event has by itself."""
+    skip = _NO_DETAILS | ({"status"} if isinstance(record, RowStatusRecord) else set())
+    return {
+        name: value
+        for name in record.__struct_fields__
+        if name not in skip
+        and (value := getattr(record, name)) is not None
+        and value is not False
+        and value != ""
+    }

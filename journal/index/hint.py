@@ -1,0 +1,442 @@
+"""``index.hint``: the index of a job as of some commit, so that opening needn't read the journal.
+
+Derived and disposable. The first line is JSON, sealed as a commit is: the job's state, the tallies,
+and the commit that all of it stands for, by the offset behind it and its crc. The columns follow,
+one behind the other, as little-endian integers; the header has a crc for each block of them. Of the
+columns only the statuses are read at once: those of offsets are read block by block when they are
+asked for, so that the first pending rows of millions cost a few reads.
+
+A hint is believed if the journal is the same file (a copy is read through once), has that commit at
+that offset and begins with the same line, and if nobody has touched it since: if it ends there, it
+was last changed when it was when the hint was written, and otherwise when its last commit was made.
+And none is written of a file that was touched after it was read or written. So what an editor does
+to a job that is at rest is seen. Times that lie ahead of the clock prove nothing of the kind: a
+commit that states one is no reason to believe a hint, nor to write one. Commits that nobody has
+synced yet may be gone after a crash of the system, and a part of them with what is behind it still
+there: a hint that was written over such is believed until then only. Whatever isn't as it should be
+is no hint.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import sys
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Literal, overload
+from zlib import crc32
+
+import msgspec
+
+from journal.errors import JournalError
+from journal.format.commits import Position
+from journal.format.decode import UndecodableError, UnknownRecordError, decode_record
+from journal.format.records import (
+    MAX_DEPTH,
+    SEAL_BYTES,
+    JobRecord,
+    Moment,
+    content_crc,
+    sealed_end,
+    stated_crc,
+)
+from journal.format.values import DECODE_ERRORS, nests_deeper_than
+from journal.fs import directories, files, system
+from journal.fs.handles import DerivedFile, JournalFile
+from journal.index.columns import Columns, Lease
+from journal.index.index import STATUSES, Counts, Index, JobState, Retried
+from journal.model import JobStatus
+
+HINT_NAME = "index.hint"
+BLOCK_ROWS = 1 << 16
+_LATEST_BLOCKS = 4  # of a column: several readers may go through all rows side by side
+_MAX_HEADER_BYTES = 1 << 20  # 10^9 rows need a fifth of it
+
+# The columns in the order of the file, and the types of their integers.
+_TYPES = {
+    "statuses": "B",
+    "attempts": "I",
+    "row_at": "Q",
+    "status_at": "Q",
+    "numbers": "Q",
+    "earlier": "I",
+}
+_OPTIONAL = {"numbers", "earlier"}
+_EPOCH = datetime.fromtimestamp(0, UTC)
+_END_OF_COMMIT = re.compile(rb'"at":"([0-9T:.-]{26}Z)","crc":"[0-9a-f]{8}"}\n\Z')
+_WRITING_NS = 2_000_000_000
+_SMALL = {
+    "attempts",
+    "earlier",
+    "row_at",
+    "status_at",
+}  # never so large that the highest byte isn't 0
+
+
+class _Header(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """``blocks`` holds the crcs of each column's blocks, of :data:`BLOCK_ROWS` rows each."""
+
+    hint: Literal[4]  # the next number for every change of what replay makes of the same journal
+    offset: int  # behind the commit
+    crc: int
+    inode: int
+    changed_ns: int
+    boot_id: str  # believed while the system is up; empty: for good
+    first_line_bytes: int
+    first_line_crc: int
+    last_at: Moment
+    status: JobStatus
+    started_at: Moment | None
+    completed_at: Moment | None
+    error: tuple[str, str] | None
+    repaired: bool
+    counts: Counts
+    hosts: tuple[str, ...]
+    resume_command: str | None
+    retried: Retried | None
+    reopened_at: tuple[Moment, ...]
+    pass_started_at: Moment | None
+    worked_s: float
+    version: str | None
+    has_versions: bool
+    tallies: list[int]
+    cost_cents: int
+    rows: int
+    highest_number: int
+    ascending: bool
+    blocks: dict[str, list[int]]
+
+
+_decode_header = msgspec.json.Decoder(_Header).decode
+
+
+class _NotAHintError(Exception):
+    """Whatever is wrong with it."""
+
+
+def read_hint(
+    directory: Path, file: JournalFile, rebuild: Callable[[Position], Columns]
+) -> tuple[Index, Position] | None:
+    """The index out of the hint in ``directory``, and the commit of ``file`` that it is as of.
+
+    None if there is no hint to be believed. ``rebuild`` reads the columns as of a commit from the
+    journal: it is called if a part that is read later turns out to be broken. Raises StorageError
+    for what the system refuses of the journal itself.
+    """
+    try:
+        stored = DerivedFile(directory / HINT_NAME)
+        header, begin = _read_header(stored)
+        first = _check(header, file)
+        position = Position(header.offset, header.crc)
+        columns = _columns(header, stored, begin, lambda: rebuild(position))
+    except (OSError, _NotAHintError, ValueError, *DECODE_ERRORS):
+        return None
+    state = JobState(
+        first,
+        header.status,
+        header.started_at,
+        header.completed_at,
+        header.error,
+        header.repaired,
+        header.counts,
+        header.hosts,
+        header.resume_command,
+        header.retried,
+        header.reopened_at,
+        header.pass_started_at,
+        header.worked_s,
+        header.version,
+        header.has_versions,
+    )
+    index = Index()
+    index.load(
+        state,
+        header.last_at,
+        columns,
+        tallies=header.tallies,
+        cost_cents=header.cost_cents,
+        highest_number=header.highest_number,
+        ascending=header.ascending,
+    )
+    return index, position
+
+
+def _read_header(hint: DerivedFile) -> tuple[_Header, int]:
+    """The header, and where the columns begin."""
+    data = hint.read_at(0, 1 << 16)
+    end = data.find(b"\n")
+    if end < 0:
+        data = hint.read_at(0, _MAX_HEADER_BYTES)
+        end = data.find(b"\n")
+    line = data[: max(end, 0)]
+    if stated_crc(line) != content_crc(line, 0) or nests_deeper_than(line, MAX_DEPTH):
+        raise _NotAHintError
+    return _decode_header(line[:-SEAL_BYTES] + b"}"), end + 1
+
+
+def _check(header: _Header, file: JournalFile) -> JobRecord:
+    """The job record of the journal that the hint is of."""
+    size, changed_ns = file.size_and_change()
+    seal = sealed_end(header.crc)
+    if (
+        not len(seal) <= header.offset <= size
+        or file.inode != header.inode
+        or file.read_at(header.offset - len(seal), len(seal)) != seal
+        or (size == header.offset and changed_ns != header.changed_ns)
+        or (size > header.offset and not _was_written_at(changed_ns, file, size))
+        or (header.boot_id and header.boot_id != system.boot_id())
+        or header.last_at.tzinfo is not UTC  # what comes next may be written with it
+    ):
+        raise _NotAHintError
+    line = file.find_line(0) or b""
+    if (len(line), crc32(line)) != (header.first_line_bytes, header.first_line_crc):
+        raise _NotAHintError
+    try:
+        record = decode_record(line)
+    except (UndecodableError, UnknownRecordError) as error:
+        raise _NotAHintError from error
+    if not isinstance(record, JobRecord):
+        raise _NotAHintError
+    return record
+
+
+def _was_written_at(changed_ns: int, file: JournalFile, size: int) -> bool:
+    """Whether the last commit states that time, as far as it takes time to write one.
+
+    Later, somebody else has changed the file. Earlier, the commit states a time that was yet to
+    come: then any later change seems to be older than it.
+    """
+    end = _END_OF_COMMIT.search(file.read_at(max(size - 64, 0), 64))
+    if end is None:
+        return False
+    until_ns = written_ns(datetime.fromisoformat(end[1].decode()))
+    return until_ns - 2 * _WRITING_NS <= changed_ns <= until_ns
+
+
+def written_ns(at: datetime) -> int:
+    """Until when a commit that states ``at`` should have been written, in ns since 1970."""
+    return (at - _EPOCH) // timedelta(microseconds=1) * 1000 + _WRITING_NS
+
+
+def is_ahead(at: datetime) -> bool:
+    """Whether that time is yet to come."""
+    return written_ns(at) > system.now_ns() + 2 * _WRITING_NS
+
+
+def _columns(
+    header: _Header, stored: DerivedFile, begin: int, rebuild: Callable[[], Columns]
+) -> Columns:
+    """The columns, of which the statuses are read; they refuse changes until they are copied."""
+    rows, blocks = header.rows, header.blocks
+    names = [name for name in _TYPES if name not in _OPTIONAL or name in blocks]
+    sizes = [rows * array(_TYPES[name]).itemsize for name in names]
+    count = -(-rows // BLOCK_ROWS)
+    if (
+        not 0 <= rows < header.offset  # each has a line: no memory is taken for more
+        or ("numbers" not in blocks and header.highest_number != rows)
+        or any(len(blocks.get(name, ())) != count for name in names)
+        or stored.size_bytes() != begin + sum(sizes)
+    ):
+        raise _NotAHintError
+    columns = Columns()
+    columns.lease = Lease()
+    source = _Source(stored, rebuild)
+    for name, size in zip(names, sizes, strict=True):
+        column = _Column(source, name, rows, begin, blocks[name])
+        if name == "statuses":
+            columns.statuses = bytearray(column.read_all())
+        else:
+            setattr(columns, name, column)
+        begin += size
+    tallies = list(map(columns.statuses.count, range(len(STATUSES))))
+    if tallies != header.tallies or sum(tallies) != rows:
+        raise _NotAHintError
+    return columns
+
+
+class _Source:
+    """Where columns are read from: the hint or, once a part of it is broken, the journal."""
+
+    def __init__(self, stored: DerivedFile, rebuild: Callable[[], Columns]) -> None:
+        self.stored = stored
+        self._rebuild = rebuild
+        self._columns: Columns | None = None
+
+    def rebuilt(self, name: str) -> array[int]:
+        if self._columns is None:
+            self._columns = self._rebuild()
+        column: array[int] = getattr(self._columns, name)
+        return column
+
+
+class _Column(Sequence[int]):
+    """A column in a hint, read block by block as it is asked for; for the rest as an array.
+
+    Blocks that are asked for item by item are kept; of those that are passed through in slices,
+    only the latest few: whoever reads all rows needs no memory for all of them.
+    """
+
+    def __init__(self, source: _Source, name: str, rows: int, begin: int, crcs: list[int]) -> None:
+        self._source = source
+        self._name = name
+        self._rows = rows
+        self._begin = begin
+        self._crcs = crcs
+        self._blocks: list[array[int] | None] = [None] * len(crcs)
+        self._latest: tuple[tuple[int, array[int]], ...] = ()
+
+    def __len__(self) -> int:
+        return self._rows
+
+    @overload
+    def __getitem__(self, index: int) -> int: ...
+    @overload
+    def __getitem__(self, index: slice) -> array[int]: ...
+    def __getitem__(self, index: int | slice) -> int | array[int]:
+        if isinstance(index, slice):
+            start, stop, step = index.indices(self._rows)
+            first = start // BLOCK_ROWS
+            found = array(_TYPES[self._name])
+            for number in range(first, -(-stop // BLOCK_ROWS)):
+                found += self._passing(number)
+            base = first * BLOCK_ROWS
+            return found[start - base : max(stop - base, 0) : step]
+        if not 0 <= index < self._rows:
+            raise IndexError(index)
+        return self._block(index // BLOCK_ROWS)[index % BLOCK_ROWS]
+
+    def __iter__(self) -> Iterator[int]:
+        for number in range(len(self._blocks)):
+            yield from self._passing(number)
+
+    def read_all(self) -> bytes:
+        """All of it as bytes. Raises _NotAHintError if a part is broken."""
+        blocks = [self._read(number) for number in range(len(self._blocks))]
+        if None in blocks:
+            raise _NotAHintError
+        return b"".join(block.tobytes() for block in blocks if block is not None)
+
+    def _block(self, number: int) -> array[int]:
+        block = self._blocks[number]
+        if block is None:
+            block = self._blocks[number] = self._passing(number)
+        return block
+
+    def _passing(self, number: int) -> array[int]:
+        block = self._blocks[number]
+        if block is not None:
+            return block
+        latest = self._latest  # a tuple that is replaced as a whole: threads may share a view
+        for other, block in latest:
+            if other == number:
+                return block
+        block = self._load(number)
+        self._latest = (*latest[1 - _LATEST_BLOCKS :], (number, block))
+        return block
+
+    def _load(self, number: int) -> array[int]:
+        block = self._read(number)
+        if block is None:
+            first = number * BLOCK_ROWS
+            block = self._source.rebuilt(self._name)[first : first + BLOCK_ROWS]
+        return block
+
+    def _read(self, number: int) -> array[int] | None:
+        """A block out of the hint; None if it isn't what was written."""
+        block = array(_TYPES[self._name])
+        first = number * BLOCK_ROWS
+        length = min(BLOCK_ROWS, self._rows - first) * block.itemsize
+        try:
+            data = self._source.stored.read_at(self._begin + first * block.itemsize, length)
+        except OSError:  # closed in a forked child, too
+            return None
+        if len(data) != length or crc32(data) != self._crcs[number]:
+            return None
+        if self._name in _SMALL and data[block.itemsize - 1 :: block.itemsize].strip(b"\0"):
+            return None
+        block.frombytes(data)
+        if sys.byteorder == "big":
+            block.byteswap()
+        return block
+
+
+# --- writing ---------------------------------------------------------------------------------
+
+
+def write_hint(
+    directory: Path,
+    file: JournalFile,
+    index: Index,
+    position: Position,
+    *,
+    durable: bool,
+    known_ns: int,
+) -> None:
+    """Leave the index of ``file``, as of the commit that ends at ``position``, beside it.
+
+    ``durable``: the journal is on the disk up to there. ``known_ns``: until when changes of the
+    file are accounted for. Where no hint can be written, none is.
+    """
+    boot_id = "" if durable else system.boot_id()
+    if not durable and not boot_id:
+        return
+    assert index.state is not None
+    state, columns = index.state, index.columns
+    names = [name for name in _TYPES if getattr(columns, name) is not None]
+    try:
+        _, changed_ns = file.size_and_change()
+        # Somebody has touched it, or a clock that was ahead doesn't tell: who comes next reads all.
+        if changed_ns > known_ns or known_ns > system.now_ns() + _WRITING_NS:
+            directories.remove_tree(directory / HINT_NAME)
+            return
+        line = file.find_line(0) or b""
+        header = _Header(
+            hint=4,
+            offset=position.offset,
+            crc=position.crc,
+            inode=file.inode,
+            changed_ns=changed_ns,
+            boot_id=boot_id,
+            first_line_bytes=len(line),
+            first_line_crc=crc32(line),
+            last_at=index.last_at,
+            status=state.status,
+            started_at=state.started_at,
+            completed_at=state.completed_at,
+            error=state.error,
+            repaired=state.repaired,
+            hosts=state.hosts,
+            resume_command=state.resume_command,
+            retried=state.retried,
+            reopened_at=state.reopened_at,
+            pass_started_at=state.pass_started_at,
+            worked_s=state.worked_s,
+            version=state.version,
+            has_versions=state.has_versions,
+            counts=state.counts,
+            tallies=index.tallies,
+            cost_cents=index.cost_cents,
+            rows=index.row_count,
+            highest_number=index.highest_number,
+            ascending=index.ascending,
+            blocks={name: [crc32(block) for block in _blocks_of(columns, name)] for name in names},
+        )
+        body = msgspec.json.encode(header)[:-1]
+        first = body + sealed_end(crc32(body))
+        if len(first) <= _MAX_HEADER_BYTES:
+            blocks = (block for name in names for block in _blocks_of(columns, name))
+            files.replace(directory / HINT_NAME, itertools.chain([first], blocks))
+    except (OSError, JournalError, OverflowError):  # the last: a cost of more than 64 bits
+        return
+
+
+def _blocks_of(columns: Columns, name: str) -> Iterator[memoryview]:
+    column = getattr(columns, name)
+    for first in range(0, len(column), BLOCK_ROWS):
+        block = column[first : first + BLOCK_ROWS]
+        if sys.byteorder == "big" and isinstance(block, array):
+            block.byteswap()
+        yield memoryview(block)

@@ -1,0 +1,375 @@
+"""The index of one job: the job's state, its rows' columns, tallies and queries. No I/O."""
+
+from __future__ import annotations
+
+import weakref
+from array import array
+from bisect import bisect_left
+from collections.abc import Collection
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from journal.format.decode import UndecodableError
+from journal.format.records import (
+    BOTH_COPIES,
+    REPAIRED,
+    UNSET_TIME,
+    JobCountsRecord,
+    JobErrorRecord,
+    JobLevelRecord,
+    JobRecord,
+    JobReopenedRecord,
+    JobStatusRecord,
+    LogRecord,
+    Moment,
+)
+from journal.index.columns import Columns, Lease, View
+from journal.model import TERMINAL_STATUSES, JobStatus, RowStatus
+
+STATUSES: tuple[RowStatus, ...] = tuple(RowStatus)
+CODES: dict[str, int] = {status.value: code for code, status in enumerate(STATUSES)}
+PENDING, PROCESSING, COMPLETED, FAILED, SKIPPED, NEEDS_REVIEW = range(len(STATUSES))
+
+_MOST_HOSTS = 20
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """What ``update_counts`` has set, as the difference to the rows' tallies at that time."""
+
+    total: int = 0
+    processed: int = 0
+    successful: int = 0
+    failed: int = 0
+
+
+class Retried(msgspec.Struct, frozen=True):
+    """The job that went on with this one's unfinished rows, as older versions did it."""
+
+    job: str
+    host: str
+    at: Moment
+
+
+class JobState(msgspec.Struct, frozen=True):
+    """All that the index knows of the job itself."""
+
+    header: JobRecord
+    status: JobStatus = JobStatus.PENDING
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    error: tuple[str, str] | None = None
+    repaired: bool = False  # with losses: rows may be missing
+    counts: Counts = Counts()
+    hosts: tuple[str, ...] = ()  # that runs were started on, the last one last
+    resume_command: str | None = None  # of the last run
+    retried: Retried | None = None
+    reopened_at: tuple[datetime, ...] = ()  # in the order of the passes, from the second on
+    pass_started_at: datetime | None = None  # of the pass under way
+    worked_s: float = 0.0  # by the passes that have ended, each from its start
+    version: str | None = None  # of the last run in this pass
+    has_versions: bool = False  # whether any run had one
+
+
+def _state_after_status(state: JobState, status: JobStatus, at: datetime) -> JobState:
+    """The times of a job that gets this status."""
+    began_at = state.pass_started_at
+    if status is JobStatus.RUNNING and began_at is None:
+        return msgspec.structs.replace(state, started_at=state.started_at or at, pass_started_at=at)
+    if status in TERMINAL_STATUSES:
+        took_s = 0.0 if began_at is None else max(0.0, (at - began_at).total_seconds())
+        return msgspec.structs.replace(
+            state, completed_at=at, pass_started_at=None, worked_s=state.worked_s + took_s
+        )
+    return state
+
+
+def _state_after_log(state: JobState, record: LogRecord) -> JobState:
+    """A log record is for people, but for those that say where runs, or a retry job, were started."""
+    replace = msgspec.structs.replace
+    match record.details:
+        case {"run": {"host": str(host), **run}}:
+            resume = run.get("resume")
+            hosts = (*(name for name in state.hosts if name != host), host)[-_MOST_HOSTS:]
+            command = resume if isinstance(resume, str) else None
+            named = run.get("job_version")
+            version = state.version
+            if isinstance(run.get("nonce"), str):  # else a caller's own record, or an older run's
+                version = named if isinstance(named, str) else None
+            return replace(
+                state,
+                hosts=hosts,
+                resume_command=command,
+                version=version,
+                has_versions=state.has_versions or version is not None,
+            )
+        case {"retry": {"job": str(job), "host": str(host)}}:
+            return replace(state, retried=Retried(job, host, record.at))
+        case {"merge": {"hosts": [*names]}}:
+            new = (name for name in names if isinstance(name, str) and name not in state.hosts)
+            return replace(state, hosts=(*new, *state.hosts)[-_MOST_HOSTS:])
+    return state
+
+
+def _keyed(header: JobRecord) -> JobRecord | None:
+    return header if header.key is not None or header.idempotency_key is not None else None
+
+
+class Index:
+    """See the module. Not thread-safe: its log holds a mutex around each use."""
+
+    def __init__(self, columns: Columns | None = None) -> None:
+        self.state: JobState | None = None
+        self.keyed: JobRecord | None = None  # the job's, if it names a column for idempotency keys
+        self.last_at = UNSET_TIME
+        self.columns = Columns() if columns is None else columns
+        self.tallies = [0] * len(STATUSES)
+        self.cost_cents = 0
+        self.highest_number = 0
+        self.ascending = True
+        self._by_number: dict[int, int] | None = None
+        self._lease: weakref.ref[Lease] | None = None
+        self._undo: list[tuple[Any, ...]] = []
+        self.forget_undo = self._undo.clear  # to be called once a commit is written
+
+    def load(
+        self,
+        state: JobState,
+        last_at: datetime,
+        columns: Columns,
+        *,
+        tallies: list[int],
+        cost_cents: int,
+        highest_number: int,
+        ascending: bool,  # the row numbers, in the order of the columns
+    ) -> None:
+        """Take over what an index was as of some commit. ``columns`` may have a lease."""
+        self.state, self.last_at, self.columns = state, last_at, columns
+        self.keyed = _keyed(state.header)
+        self.tallies, self.cost_cents = list(tallies), cost_cents
+        self.highest_number = highest_number
+        if columns.lease is not None:
+            self._lease = weakref.ref(columns.lease)
+        self.ascending = ascending
+
+    # --- queries
+
+    @property
+    def row_count(self) -> int:
+        return len(self.columns.statuses)
+
+    def position_of(self, number: int) -> int | None:
+        """Where the row of this number stands in the columns; None if there is none."""
+        numbers = self.columns.numbers
+        if numbers is None:
+            return number - 1 if 0 < number <= len(self.columns.statuses) else None
+        if self.ascending:
+            position = bisect_left(numbers, number)
+            found = position < len(numbers) and numbers[position] == number
+            return position if found else None
+        if self._by_number is None:
+            self._by_number = {n: position for position, n in enumerate(numbers)}
+        return self._by_number.get(number)
+
+    def find(self, status: RowStatus, first: int, limit: int) -> list[int]:
+        """Up to ``limit`` positions of rows of one status, from position ``first`` on."""
+        found: list[int] = []
+        position = self.columns.statuses.find(CODES[status], first)
+        while position >= 0 and len(found) < limit:
+            found.append(position)
+            position = self.columns.statuses.find(CODES[status], position + 1)
+        return found
+
+    def view(self, statuses: Collection[RowStatus] | None) -> View:
+        """The rows of any of these statuses, or all, as they are now."""
+        codes = None if statuses is None else frozenset(CODES[status] for status in statuses)
+        count = self.row_count if codes is None else sum(self.tallies[code] for code in codes)
+        order = None
+        if not self.ascending:
+            order = sorted(range(self.row_count), key=self.columns.number)
+        return View(self.columns, self._take_lease(), codes, count, order=order)
+
+    def view_of_new(self, first: int) -> View:
+        """The rows from position ``first`` on, in the order in which they were made."""
+        return View(self.columns, self._take_lease(), None, self.row_count - first, first=first)
+
+    def _take_lease(self) -> Lease:
+        lease = (self._lease and self._lease()) or Lease()
+        self._lease = weakref.ref(lease)
+        return lease
+
+    # --- changes; each can be undone until ``forget_undo`` says that its commit is written
+
+    def mark(self) -> int:
+        """A place to which :meth:`rollback` can return."""
+        return len(self._undo)
+
+    def rollback(self, mark: int) -> None:
+        """Undo every change since ``mark``; one that an exception has cut short, too."""
+        if len(self._undo) <= mark:
+            return
+        self.detach()
+        while len(self._undo) > mark:
+            kind, *old = self._undo.pop()
+            if kind == "row":
+                position, code, status_at, attempts, self.cost_cents = old
+                columns = self.columns
+                columns.statuses[position] = code
+                columns.status_at[position] = status_at
+                columns.attempts[position] = attempts
+            elif kind == "reset":
+                position, earlier = old
+                if earlier is None:
+                    self.columns.earlier = None
+                elif self.columns.earlier is not None:
+                    self.columns.earlier[position] = earlier
+            elif kind == "data":
+                position, self.columns.row_at[position] = old
+            elif kind == "rows":
+                count, dense, self.highest_number, self.ascending = old
+                self.columns.cut(count)
+                if dense:
+                    self.columns.numbers = None
+                self._by_number = None
+            else:
+                self.state, self.last_at = old
+        self.tallies[:] = map(self.columns.statuses.count, range(len(STATUSES)))
+
+    def begin_rows(self) -> None:
+        """To be called before a run of :meth:`add_row`, so that the run can be undone."""
+        self._undo.append(
+            (
+                "rows",
+                self.row_count,
+                self.columns.numbers is None,
+                self.highest_number,
+                self.ascending,
+            )
+        )
+
+    def add_row(self, number: int, offset: int) -> None:
+        """A new pending row. Its number must not be taken (:meth:`position_of`)."""
+        if self._lease is not None:
+            self.detach()
+        columns = self.columns
+        statuses = columns.statuses
+        if columns.numbers is None and number != len(statuses) + 1:
+            columns.numbers = array("Q", range(1, len(statuses) + 1))
+        if columns.numbers is not None:
+            if number <= self.highest_number:
+                self.ascending = False
+            if not self.ascending:
+                if self._by_number is None:
+                    self._by_number = {n: position for position, n in enumerate(columns.numbers)}
+                self._by_number[number] = len(columns.numbers)
+            columns.numbers.append(number)
+        if number > self.highest_number:  # noqa: PLR1730  (max() takes three times as long)
+            self.highest_number = number
+        statuses.append(PENDING)
+        columns.row_at.append(offset)
+        columns.status_at.append(0)
+        columns.attempts.append(0)
+        if columns.earlier is not None:
+            columns.earlier.append(0)
+        self.tallies[PENDING] += 1
+
+    def set_row_data(self, position: int, offset: int) -> None:
+        """What the row is made of says the record at ``offset`` from now on."""
+        if self._lease is not None:
+            self.detach()
+        self._undo.append(("data", position, self.columns.row_at[position]))
+        self.columns.row_at[position] = offset
+
+    def set_row(
+        self,
+        position: int,
+        code: int,
+        offset: int,
+        cost_cents: int | None,
+        *,
+        reset: bool = False,
+    ) -> int:
+        """The row's latest status record is the one at ``offset``; return its attempts.
+
+        ``reset``: from here on they count anew.
+        """
+        if self._lease is not None:
+            self.detach()
+        columns = self.columns
+        old = columns.statuses[position]
+        attempts = columns.attempts[position]
+        self._undo.append(
+            ("row", position, old, columns.status_at[position], attempts, self.cost_cents)
+        )
+        self.tallies[old] -= 1
+        self.tallies[code] += 1
+        columns.statuses[position] = code
+        columns.status_at[position] = offset
+        if code == PROCESSING:
+            attempts += 1
+            columns.attempts[position] = attempts
+        elif code == COMPLETED and cost_cents:
+            self.cost_cents += cost_cents
+        elif code == PENDING and reset:
+            earlier = columns.earlier
+            self._undo.append(("reset", position, None if earlier is None else earlier[position]))
+            columns.reset_attempts(position)
+        return attempts
+
+    def set_job(self, record: JobLevelRecord) -> None:
+        """Take over what a record says of the job itself."""
+        self._undo.append(("job", self.state, self.last_at))
+        if isinstance(record, JobRecord):
+            if self.state is not None or self.row_count:
+                raise UndecodableError("a job record that is not on line 1")
+            self.state = JobState(record)
+            self.keyed = _keyed(record)
+            return
+        if self.state is None:
+            raise UndecodableError("no job record on line 1")
+        replace = msgspec.structs.replace
+        if isinstance(record, JobStatusRecord):
+            status = JobStatus(record.status)
+            self.state = replace(_state_after_status(self.state, status, record.at), status=status)
+        elif isinstance(record, JobReopenedRecord):
+            error = self.state.error
+            self.state = replace(
+                self.state,
+                status=JobStatus.PENDING,
+                completed_at=None,
+                version=None,
+                error=error if error and error[0] == BOTH_COPIES else None,
+                reopened_at=(*self.state.reopened_at, record.at),
+            )
+        elif isinstance(record, JobCountsRecord):
+            self.state = replace(self.state, counts=self._counts(record))
+        elif isinstance(record, JobErrorRecord):
+            repaired = self.state.repaired or record.code == REPAIRED
+            self.state = replace(self.state, error=(record.code, record.message), repaired=repaired)
+        else:
+            self.state = _state_after_log(self.state, record)
+
+    def _counts(self, record: JobCountsRecord) -> Counts:
+        assert self.state is not None
+        rows = self.row_counts()
+        shown = self.state.counts
+        return Counts(
+            *(
+                getattr(shown, name) if value is None else value - getattr(rows, name)
+                for name in Counts.__struct_fields__
+                for value in (getattr(record, name),)
+            )
+        )
+
+    def row_counts(self) -> Counts:
+        """The counts that follow from the rows alone."""
+        successful, failed = self.tallies[COMPLETED], self.tallies[FAILED]
+        return Counts(self.row_count, successful + failed, successful, failed)
+
+    def detach(self) -> None:
+        """Before any change of the columns: leave the columns to the views that hold them, if any is still in use."""
+        if self._lease is not None:
+            if self._lease() is not None:
+                self.columns = self.columns.copy()
+            self._lease = None

@@ -1,0 +1,238 @@
+"""From verified lines into the index: replay's other half.
+
+Most of the time of reading a journal goes by in here. So the lines of a block are decoded at once,
+no more of them than the index needs, and taken over in runs of one type.
+"""
+
+from __future__ import annotations
+
+from array import array
+from contextlib import suppress
+from itertools import accumulate, groupby
+from typing import Any
+
+from journal.format.decode import (
+    SlimRecord,
+    SlimRow,
+    SlimRowData,
+    SlimRowStatus,
+    UndecodableError,
+    UnknownRecordError,
+    decode_job_level,
+    decode_record,
+    decode_slim,
+    time_of,
+)
+from journal.format.records import (
+    MAX_DEPTH,
+    SANE_BYTES,
+    JobRecord,
+    RowDataRecord,
+    RowRecord,
+    RowStatusRecord,
+)
+from journal.format.values import DECODE_ERRORS, nests_deeper_than
+from journal.index.columns import StatusColumns
+from journal.index.index import CODES, COMPLETED, PENDING, PROCESSING, Index
+
+
+class BadRecordError(Exception):
+    """A record with a good seal that makes no sense: ``offset``, and ``why``."""
+
+    def __init__(self, offset: int, why: UndecodableError | UnknownRecordError) -> None:
+        super().__init__(offset, why)
+        self.offset = offset
+        self.why = why
+
+
+def apply(index: Index, offset: int, lines: list[bytes], *, is_ascii: bool = False) -> None:
+    """Take over lines (without LF) whose seals were checked; the first is at ``offset``.
+
+    ``is_ascii``: somebody has looked, and they are. Raises :class:`BadRecordError`; the index is of
+    no use after that.
+    """
+    index.detach()
+    lengths = [len(line) + 1 for line in lines]  # LF included
+    offsets = list(accumulate(lengths, initial=offset))
+    done = 0
+    try:
+        if index.state is None:
+            _apply_header(index, lines[0])
+            done = 1
+        sane = lines[done:] if is_ascii else _utf8(lines[done:])
+        done += _apply_lines(index, sane, offsets[done:], max(lengths) - 1)
+        if done < len(lines):
+            raise _what_is_wrong_with(lines[done])
+        done -= 1  # the last line, if its time makes no sense
+        index.last_at = time_of(lines[done])
+    except (UndecodableError, UnknownRecordError) as error:
+        raise BadRecordError(offsets[done], error) from None
+    index.forget_undo()
+
+
+def _apply_header(index: Index, line: bytes) -> None:
+    record = decode_record(line)
+    if not isinstance(record, JobRecord):
+        raise UndecodableError("another record than the job's on line 1")
+    index.set_job(record)
+
+
+def _apply_lines(index: Index, lines: list[bytes], offsets: list[int], longest: int) -> int:
+    """Apply lines up to the first that makes no sense; return how many."""
+    # What isn't longer than this nests no deeper than what does no harm.
+    records = _decode(lines if longest <= SANE_BYTES else _not_too_deep(lines))
+    counts_only = isinstance(index.columns, StatusColumns)
+    done = 0
+    for kind, run in groupby(map(type, records)):
+        end = done + len(list(run))
+        if kind is SlimRowStatus and counts_only:
+            sane = _count_statuses(index, records[done:end])
+        elif kind is SlimRowStatus:
+            sane = _apply_statuses(index, records[done:end], offsets[done:end])
+        elif kind is SlimRow:
+            sane = _apply_rows(index, records[done:end], offsets[done:end])
+        elif kind is SlimRowData:
+            sane = _apply_data(index, records[done:end], offsets[done:end])
+        else:
+            sane = _apply_job_level(index, lines[done:end])
+        done += sane
+        if done < end:
+            break
+    return done
+
+
+def _decode(lines: list[bytes]) -> list[SlimRecord]:
+    """The lines as records, up to the first that is none."""
+    try:
+        return list(map(decode_slim, lines))
+    except DECODE_ERRORS:
+        records: list[SlimRecord] = []
+        with suppress(*DECODE_ERRORS):
+            for line in lines:
+                records.append(decode_slim(line))  # noqa: PERF401 -- keeps those before the bad one
+        return records
+
+
+def _apply_statuses(index: Index, records: list[Any], offsets: list[int]) -> int:
+    """Apply a run of statuses: the loop of replay, ``Index.set_row`` without undo, flat for speed.
+
+    Returned is how many there are before the first of a row that no record has made.
+    """
+    columns, tallies, codes = index.columns, index.tallies, CODES
+    statuses, status_at, attempts = columns.statuses, columns.status_at, columns.attempts
+    positions = _positions(index, records)
+    cost_cents = 0
+    for position, record, offset in zip(positions, records, offsets, strict=False):
+        code = codes[record.status]
+        tallies[statuses[position]] -= 1
+        tallies[code] += 1
+        statuses[position] = code
+        status_at[position] = offset
+        if code == PROCESSING:
+            attempts[position] += 1
+        elif code == COMPLETED and record.cost_cents:
+            cost_cents += record.cost_cents
+        elif code == PENDING and record.reset:
+            columns.reset_attempts(position)
+    index.cost_cents += cost_cents
+    return len(positions)
+
+
+def _count_statuses(index: Index, records: list[Any]) -> int:
+    """As :func:`_apply_statuses`, into columns that hold nothing else; costs aren't summed.
+
+    A loop of its own, for a pack is read by it: columns that take the rest and keep none of it made
+    unpacking a sixth slower, and a branch in the other loop would make every replay slower.
+    """
+    statuses, tallies, codes = index.columns.statuses, index.tallies, CODES
+    positions = _positions(index, records)
+    for position, record in zip(positions, records, strict=False):
+        code = codes[record.status]
+        tallies[statuses[position]] -= 1
+        tallies[code] += 1
+        statuses[position] = code
+    return len(positions)
+
+
+def _positions(index: Index, records: list[Any]) -> list[int]:
+    """Where the rows stand in the columns, up to the first that no record has made."""
+    if index.columns.numbers is None:
+        positions = [record.row - 1 for record in records]
+        if max(positions) < index.row_count:
+            return positions
+    positions = []
+    for record in records:
+        position = index.position_of(record.row)
+        if position is None:
+            break
+        positions.append(position)
+    return positions
+
+
+def _apply_rows(index: Index, records: list[Any], offsets: list[int]) -> int:
+    """Make a run of rows, up to the first whose number is taken; return how many."""
+    columns, first, count = index.columns, index.row_count + 1, len(records)
+    numbers = [record.row for record in records]
+    if columns.numbers is None and numbers == list(range(first, first + count)):
+        columns.statuses.extend(bytes([PENDING]) * count)
+        columns.row_at.extend(offsets)
+        columns.status_at.extend(array("Q", [0]) * count)
+        columns.attempts.extend(array("I", [0]) * count)
+        if columns.earlier is not None:
+            columns.earlier.extend(array("I", [0]) * count)
+        index.tallies[PENDING] += count
+        index.highest_number = numbers[-1]
+        return count
+    for done, (number, offset) in enumerate(zip(numbers, offsets, strict=True)):
+        if number <= index.highest_number and index.position_of(number) is not None:
+            return done
+        index.add_row(number, offset)
+    return count
+
+
+def _apply_data(index: Index, records: list[Any], offsets: list[int]) -> int:
+    """Give rows other data, up to the first that no record has made; return how many."""
+    positions = _positions(index, records)
+    for position, offset in zip(positions, offsets, strict=False):
+        index.columns.row_at[position] = offset
+    return len(positions)
+
+
+def _apply_job_level(index: Index, lines: list[bytes]) -> int:
+    for done, line in enumerate(lines):
+        try:
+            index.set_job(decode_job_level(line))
+        except (UndecodableError, UnknownRecordError):
+            return done
+    return len(lines)
+
+
+def _what_is_wrong_with(line: bytes) -> UndecodableError:
+    """Why a line made no sense. Raises what :func:`decode_record` says of it, if that is it."""
+    record = decode_record(line)
+    if isinstance(record, RowStatusRecord):
+        return UndecodableError(f"the status of row {record.row}, which no record has made")
+    if isinstance(record, RowDataRecord):
+        return UndecodableError(f"other data of row {record.row}, which no record has made")
+    if isinstance(record, RowRecord):
+        return UndecodableError(f"row {record.row}: out of range, or made a second time")
+    return UndecodableError("a job record that is not on line 1")
+
+
+def _utf8(lines: list[bytes]) -> list[bytes]:
+    """The lines up to the first that isn't UTF-8: msgspec passes over members without a look."""
+    try:
+        b"\n".join(lines).decode()
+    except UnicodeDecodeError as error:
+        return lines[: error.object.count(b"\n", 0, error.start)]
+    return lines
+
+
+def _not_too_deep(lines: list[bytes]) -> list[bytes]:
+    """The lines up to the first that nests too deep: msgspec recurses in C, so ask it first."""
+    too_deep = (
+        number
+        for number, line in enumerate(lines)
+        if len(line) > SANE_BYTES and nests_deeper_than(line, MAX_DEPTH)
+    )
+    return lines[: next(too_deep, len(lines))]

@@ -1,0 +1,89 @@
+"""Jobs read back: from the index to ``Job`` and ``JobSummary``."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+from journal.format.records import time_text
+from journal.index.index import NEEDS_REVIEW, PENDING, PROCESSING, SKIPPED, Counts, Index, JobState
+from journal.model import Job, JobSummary
+
+
+def job_of(index: Index) -> Job:
+    """The job as of the index's last commit."""
+    state = _state(index)
+    header = state.header
+    counts = _counts(index, state)
+    code, message = state.error or (None, None)
+    return Job(
+        id=header.id,
+        name=header.name,
+        original_command=header.original_command,
+        description=header.description,
+        mode=header.mode,
+        metadata=deepcopy(header.metadata),  # the caller's, to do with as it likes
+        key=header.key,
+        idempotency_key=header.idempotency_key,
+        retry_of=header.retry_of,
+        passes=1 + len(state.reopened_at),
+        reopened_at=state.reopened_at,
+        status=state.status,
+        total_rows=counts.total,
+        processed_rows=counts.processed,
+        successful_rows=counts.successful,
+        failed_rows=counts.failed,
+        pending_count=index.tallies[PENDING],
+        processing_count=index.tallies[PROCESSING],
+        skipped_count=index.tallies[SKIPPED],
+        needs_review_count=index.tallies[NEEDS_REVIEW],
+        total_cost_cents=index.cost_cents,
+        error_code=code,
+        error_message=message,
+        repaired=state.repaired,
+        hosts=state.hosts,
+        resume_command=state.resume_command,
+        created_at=header.at,
+        started_at=state.started_at,
+        pass_started_at=state.pass_started_at,
+        worked_s=state.worked_s,
+        completed_at=state.completed_at,
+        updated_at=index.last_at,
+    )
+
+
+def summary_of(index: Index) -> JobSummary:
+    """The summary as of the index's last commit."""
+    state = _state(index)
+    counts = _counts(index, state)
+    return {
+        "total_rows": counts.total,
+        "processed_rows": counts.processed,
+        "successful_rows": counts.successful,
+        "failed_rows": counts.failed,
+        "pending_count": index.tallies[PENDING],
+        "processing_count": index.tallies[PROCESSING],
+        "skipped_count": index.tallies[SKIPPED],
+        "needs_review_count": index.tallies[NEEDS_REVIEW],
+        "total_cost_cents": index.cost_cents,
+        "status": state.status.value,
+        "created_at": time_text(state.header.at),
+        "started_at": time_text(state.started_at) if state.started_at else None,
+        "completed_at": time_text(state.completed_at) if state.completed_at else None,
+    }
+
+
+def _state(index: Index) -> JobState:
+    assert index.state is not None, "refresh() has refused a journal without a job record"
+    return index.state
+
+
+def _counts(index: Index, state: JobState) -> Counts:
+    """What follows from the rows, plus what ``update_counts`` has set beyond them."""
+    rows, extra = index.row_counts(), state.counts
+    # Counts that a script has set too low don't go below zero when a failed row is retried.
+    return Counts(
+        max(0, rows.total + extra.total),
+        max(0, rows.processed + extra.processed),
+        max(0, rows.successful + extra.successful),
+        max(0, rows.failed + extra.failed),
+    )

@@ -1,0 +1,123 @@
+"""The lines of a damaged journal, each with what it says, as far as it can be read."""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from typing import NamedTuple
+
+from journal.format.commits import Readable
+from journal.format.decode import UndecodableError, UnknownRecordError, decode_record
+from journal.format.records import (
+    SEAL_BYTES,
+    Record,
+    RowDataRecord,
+    RowRecord,
+    RowStatusRecord,
+    stated_crc,
+)
+from journal.format.scan import lines_of
+
+_SEEMS_ABOUT = re.compile(rb'.{0,40}"row":([0-9]{1,18}),', re.DOTALL)
+
+
+class Line(NamedTuple):
+    """A line of the damaged file without seal and LF, what its seal states, and its record.
+
+    ``error`` says why there is no record.
+    """
+
+    number: int
+    text: bytes
+    stated: int | None
+    record: Record | None
+    error: UndecodableError | UnknownRecordError | None
+
+    @property
+    def row(self) -> int | None:
+        """The row that the line is about."""
+        record = self.record
+        return (
+            record.row if isinstance(record, (RowRecord, RowDataRecord, RowStatusRecord)) else None
+        )
+
+    @property
+    def about(self) -> int | None:
+        """The row that the line is about, or seems to be where it can't be read."""
+        if self.record is not None:
+            return self.row
+        found = _SEEMS_ABOUT.match(self.text)
+        return int(found[1]) if found else None
+
+    @property
+    def made(self) -> int | None:
+        """The row that the line makes."""
+        return self.record.row if isinstance(self.record, RowRecord) else None
+
+
+class PassedOver:
+    """Lines that are not kept. ``ours`` counts those that may be of this journal."""
+
+    def __init__(self) -> None:
+        self.line = 0
+        self.lines = 0
+        self.ours = 0
+        self.rows: set[int] = set()
+        self.made: set[int] = set()
+
+    def add(self, line: Line) -> None:
+        self.line = self.line or line.number
+        self.lines += 1
+        self.ours += line.record is not None or line.text.startswith(b'{"type":"')
+        if line.about is not None:
+            self.rows.add(line.about)
+        if line.made is not None:
+            self.made.add(line.made)
+
+    def add_all(self, lines: Iterable[Line]) -> None:
+        for line in lines:
+            self.add(line)
+
+
+def seals_of(file: Readable, offset: int, end: int) -> array[int]:
+    """What the seals from ``offset`` to ``end`` state."""
+    stated = (stated_crc(text) for _, text, _ in lines_of(file, offset, end))
+    return array("I", (crc for crc in stated if crc is not None))
+
+
+def read_lines(file: Readable, offset: int, end: int, line: int) -> Iterator[Line]:
+    """The lines from ``offset`` to ``end``, the first of which has the number ``line``."""
+    for number, (_, text, _) in enumerate(lines_of(file, offset, end), line):
+        stated = stated_crc(text)
+        body = text if stated is None else text[:-SEAL_BYTES] + b"}"
+        try:
+            yield Line(number, body, stated, decode_record(body), None)
+        except (UndecodableError, UnknownRecordError) as error:
+            yield Line(number, body, stated, None, error)
+
+
+def commits_of(lines: Iterable[Line]) -> Iterator[Iterator[Line]]:
+    """The lines of verified commits, commit by commit."""
+    number = 0
+
+    def number_of(line: Line) -> int:
+        nonlocal number
+        own = number
+        number += line.stated is not None
+        return own
+
+    for _, commit in groupby(lines, number_of):
+        yield commit
+
+
+def with_next(lines: Iterable[Line]) -> Iterator[tuple[Line, int | None]]:
+    """Each line, and the row that the one behind it makes."""
+    held: Line | None = None
+    for line in lines:
+        if held is not None:
+            yield held, line.made
+        held = line
+    if held is not None:
+        yield held, None

@@ -1,0 +1,375 @@
+"""What can be vouched for in a damaged journal, written to a new one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from itertools import chain
+from pathlib import Path
+from typing import Literal
+from zlib import crc32
+
+import msgspec
+
+from journal.errors import FormatVersionError, InvalidValueError, JobMismatchError
+from journal.format.bitflip import Unflipped
+from journal.format.commits import START, Readable
+from journal.format.decode import UnknownRecordError
+from journal.format.records import (
+    FORMAT,
+    LOST_CHECKSUM,
+    MAX_ROW_NUMBER,
+    REPAIRED,
+    UNSET_TIME,
+    JobErrorRecord,
+    JobRecord,
+    RowDataRecord,
+    RowRecord,
+    RowStatusRecord,
+    encode_record,
+    encode_row,
+    row_end,
+    time_text,
+)
+from journal.format.scan import Span, Stretch
+from journal.format.values import checksum_of, encode_value
+from journal.fs.handles import JournalFile
+from journal.index.index import COMPLETED
+from journal.index.replay import apply
+from journal.repair.damaged_lines import (
+    Line,
+    PassedOver,
+    commits_of,
+    read_lines,
+    seals_of,
+    with_next,
+)
+from journal.store.journal import Log
+from journal.store.transitions import put_job_record, review_open_rows
+
+OpenRows = Literal["review", "keep"]
+
+
+class Action(msgspec.Struct, frozen=True):
+    """What was done about one stretch of the damaged file.
+
+    ``kind``: "lost" could not be kept; "mended" had one flipped bit, and is kept; "removed" was
+    put in between commits that fit each other; "torn" was never finished; "unsealed" is kept
+    though only it vouches for itself; "converted" is about all of the file. ``line`` (1-based) and
+    ``lines`` say where, ``rows`` which rows the lines that can still be read are about.
+    """
+
+    kind: Literal["lost", "mended", "removed", "torn", "unsealed", "converted"]
+    line: int
+    lines: int
+    rows: list[int]
+    message: str
+
+
+class Salvage:
+    """Takes the stretches of a damaged journal, in order, and writes what is kept to ``log``.
+
+    Kept is every commit that its seal vouches for, also one with a single flipped bit, which is put
+    back; and of a broken commit the rows whose own checksum and neighbours vouch for them. A
+    commit whose seal was kept already is a copy and left out; one that continues such a commit, but
+    not the last of them, is another history and lost.
+
+    A row of which only the number or the outcome is left gets a stand-in: no data, the checksum
+    ``LOST_CHECKSUM``, and whatever is known of its status, else needs_review. So its number isn't
+    given to another row, and what was done is not done again. Data that the row was given later is
+    all that there is to it. A completed row goes on only by a redo: if one may be lost, it is put back.
+    """
+
+    def __init__(self, directory: Path, source: JournalFile, log: Log) -> None:
+        self._directory = directory
+        self._source = source
+        self._log = log
+        self._kept: dict[int, int] = {}  # by what their seals state, the commits' fingerprints
+        self._last_crc = 0  # of the last of them
+        self._last_at = UNSET_TIME
+        self._forked = False  # among commits of another history
+        self._outcomes_lost = False  # whether what happened to a row may be lost
+        self.actions: list[Action] = []
+        self.stand_ins: set[int] = set()
+
+    def take(self, stretch: Stretch, *, last: bool) -> None:
+        """Keep what can be kept of it, and note what was done; ``last``: the file ends with it.
+
+        Raises FormatVersionError, JobMismatchError and StorageError.
+        """
+        span = stretch.span
+        source: Readable = self._source
+        if stretch.flip is not None:
+            self._note("mended", span, f"one flipped bit in byte {stretch.flip.at} put back")
+            source = Unflipped(source, stretch.flip)
+        lines = read_lines(source, span.offset, span.end, span.line)
+        if stretch.kind in ("good", "flipped"):
+            self._keep_commits(lines, seals_of(source, span.offset, span.end), span.start)
+        elif stretch.kind == "torn" and not self.actions:
+            self._note("torn", span, span.reason)
+        else:
+            first = stretch.kind == "bad" and span.offset == 0 and span.seals == 1 and not last
+            for commit in commits_of(lines):
+                with self._log:
+                    self._keep_rows(commit, stretch, first=first)
+
+    def finish(self, open_rows: OpenRows) -> int:
+        """Put rows in review whose outcome may be lost; return how many.
+
+        Those are all rows that are pending, processing or failed by what is left; only stand-ins,
+        which have no data to work on, if nothing but rows is lost, or with "keep", for work that
+        may be repeated.
+        """
+        for action in self.actions:
+            action.rows[:] = sorted(set(action.rows))
+        if not self.stand_ins and not any(action.kind == "lost" for action in self.actions):
+            return 0
+        message = "lines of the journal were lost: what happened to this row may be among them"
+        about_job = "lines of the journal were lost, and rows may be among them"
+        with self._log as log:
+            put_job_record(log, JobErrorRecord(code=REPAIRED, message=about_job, at=log.now()))
+            moved = review_open_rows(log, sorted(self.stand_ins), REPAIRED, message)
+            if open_rows == "review" and self._outcomes_lost:
+                moved += review_open_rows(log, None, REPAIRED, message)
+        return moved
+
+    # --- commits that are vouched for
+
+    def _keep_commits(self, lines: Iterator[Line], seals: Iterable[int], start: int) -> None:
+        """Keep commits that their seals vouch for, but not copies, and not another history."""
+        copies, forked = PassedOver(), PassedOver()
+        for commit, seal in zip(commits_of(lines), seals, strict=True):
+            if seal in self._kept:
+                copies.add_all(commit)
+            elif self._is_fork(start, first := next(commit)):
+                forked.add_all(chain([first], commit))
+                self._forked = True
+            else:
+                self._keep_commit(chain([first], commit), seal)
+            start = seal
+        self._note_copies(copies)
+        self._outcomes_lost |= forked.lines > 0
+        with self._log:
+            self._note_loss(forked, "commits of another history of this job")
+
+    def _is_fork(self, start: int, first: Line) -> bool:
+        """Whether a commit that continues ``start`` is of another history than what is kept."""
+        if start == self._last_crc:
+            self._forked = False
+            return False
+        if self._forked or start in self._kept or (start == START.crc and self._kept):
+            return True
+        return first.record is not None and first.record.at < self._last_at
+
+    def _keep_commit(self, commit: Iterable[Line], seal: int) -> None:
+        """Keep one commit, whose seal states ``seal``."""
+        fingerprint = 0
+        with self._log:
+            for line in commit:
+                fingerprint = crc32(line.text, fingerprint)
+                reason = self._keep(line)
+                if reason:
+                    loss = PassedOver()
+                    loss.add(line)
+                    self._outcomes_lost = True
+                    self._note_loss(loss, reason)
+        self._kept[seal] = fingerprint
+        self._last_crc, self._last_at = seal, self._log.index.last_at
+
+    def _keep(self, line: Line) -> str:
+        """Write one line to the new journal; if it can't be kept, say why."""
+        record, index = line.record, self._log.index
+        if record is None:
+            if isinstance(line.error, UnknownRecordError):
+                raise FormatVersionError(self._source.path, str(line.error.args[0]))
+            return str(line.error.args[0]) if line.error else ""
+        if isinstance(record, JobRecord):
+            if index.state is not None:
+                return "a job record that is not on line 1"
+            if record.id != self._directory.name:
+                raise JobMismatchError(self._directory, record.id)
+        elif index.state is None:
+            self._stand_in_for_job(record.at)
+        if isinstance(record, RowRecord) and not self._is_free(record.row):
+            return f"row {record.row}: out of range, or made a second time"
+        if isinstance(record, (RowStatusRecord, RowDataRecord)):
+            position = index.position_of(record.row)
+            if position is None and not self._is_free(record.row):
+                return f"row {record.row}: out of range"
+            if position is None:
+                self._stand_in(record.row)
+                if isinstance(record, RowDataRecord):
+                    message = "a row's own record; the data that it was given later is kept"
+                    self._add(Action("lost", line.number, 0, [record.row], message))
+            elif (
+                isinstance(record, RowStatusRecord)
+                and record.reset != "redo"
+                and index.columns.statuses[position] == COMPLETED
+            ):
+                if not self._outcomes_lost:
+                    return f"row {record.row}: completed before"
+                self._stand_in_for_redo(record)
+        self._write(line.text, record.at)
+        if isinstance(record, RowDataRecord) and record.checksum != LOST_CHECKSUM:
+            self.stand_ins.discard(record.row)  # it says all that the lost record did
+        return ""
+
+    def _is_free(self, row: int) -> bool:
+        return 0 < row <= MAX_ROW_NUMBER and self._log.index.position_of(row) is None
+
+    def _write(self, text: bytes, at: datetime) -> None:
+        offset = self._log.append_line(text + b"\n", at)
+        apply(self._log.index, offset, [text])
+
+    # --- what no seal vouches for
+
+    def _keep_rows(self, commit: Iterator[Line], stretch: Stretch, *, first: bool) -> None:
+        """Keep the rows of a broken commit that vouch for themselves; note what is lost of it.
+
+        ``first``: it is the first commit, and others follow it. Then nothing is lost but rows, if
+        its job record is kept and as many lines are lost as rows are missing between those that
+        are kept; unless it retries another job, for then it holds outcomes. Before any other
+        commit that is broken, and behind the last, whole commits may be lost.
+        """
+        losses = [PassedOver()]
+        stated, begin, lines, fingerprint = None, 0, 0, 0
+        above: int | None = self._log.index.highest_number
+        expected = 0  # the row that comes next; 0: not known
+        for line, below in with_next(commit):
+            begin, lines, stated = begin or line.number, lines + 1, line.stated
+            fingerprint = crc32(line.text, fingerprint)
+            if stretch.kind == "bad" and self._keep_unsealed(line, above, below):
+                if isinstance(line.record, JobRecord):
+                    expected = 1 if line.record.retry_of is None else 0
+                elif line.made is not None:
+                    first &= expected > 0 and losses[-1].lines == line.made - expected
+                    expected = line.made + 1
+                losses.append(PassedOver())
+            else:
+                losses[-1].add(line)
+            if not isinstance(line.record, JobRecord):
+                above = line.made
+        copy = stated is not None and self._kept.get(stated) == fingerprint
+        if copy or (stretch.kind == "foreign" and not any(loss.ours for loss in losses)):
+            for loss in losses:
+                self._note_copies(loss)
+            return
+        for loss in losses:
+            self._note_loss(loss, stretch.span.reason)
+        only_rows = first and not losses[-1].lines
+        self._outcomes_lost |= not only_rows
+        if any(loss.lines for loss in losses):
+            return
+        if only_rows:
+            message = "rows whose checksums match, though their seal does not"
+            self._add(Action("unsealed", begin, lines, [], message))
+        else:
+            message = "a commit may be lost before one that does not match its seal"
+            self._add(Action("lost", begin, 0, [], message))
+
+    def _keep_unsealed(self, line: Line, above: int | None, below: int | None) -> bool:
+        """Keep a line that vouches for itself; ``above`` and ``below`` are its neighbours' rows."""
+        record, index = line.record, self._log.index
+        if isinstance(record, RowRecord):
+            # The checksum says nothing of the number: that has to fit its neighbours.
+            fits = (above is None or above == record.row - 1) and (
+                below is None or below == record.row + 1
+            )
+            if not fits or (above is None and below is None) or not self._is_free(record.row):
+                return False
+            if not _is_as_written(record, line.text):
+                return False
+            if index.state is None:
+                self._stand_in_for_job(record.at)
+            # Nothing vouches for the time: a wrong one would hold the clock of all that follows.
+            self._write(_at(line.text, index.last_at), index.last_at)
+            return True
+        if isinstance(record, JobRecord) and index.state is None:
+            if not _is_as_written(record, line.text) or self._keep(line):
+                return False
+            message = "the job's name and metadata are kept as they can be read: check them"
+            self._add(Action("unsealed", line.number, 1, [], message))
+            return True
+        return False
+
+    def _add(self, action: Action) -> None:
+        """Note an action; what is said of neighbouring lines is said once.
+
+        Its ``rows`` are in order, and there once, when all is finished.
+        """
+        before = self.actions[-1] if self.actions else None
+        if (
+            before is not None
+            and (before.kind, before.message) == (action.kind, action.message)
+            and before.line + before.lines == action.line
+        ):
+            before.rows.extend(action.rows)
+            lines = before.lines + action.lines
+            self.actions[-1] = msgspec.structs.replace(before, lines=lines)
+        else:
+            self.actions.append(action)
+
+    def _note_copies(self, copies: PassedOver) -> None:
+        if copies.lines:
+            message = "copies of commits, or lines that are none"
+            self._add(Action("removed", copies.line, copies.lines, [], message))
+
+    def _note_loss(self, loss: PassedOver, reason: str) -> None:
+        """Note lines that are lost; rows that they made get a stand-in."""
+        if not loss.lines:
+            return
+        self._add(Action("lost", loss.line, loss.lines, sorted(loss.rows), reason))
+        if self._log.index.state is not None:
+            for row in sorted(loss.made):
+                if self._is_free(row):
+                    self._stand_in(row)
+
+    def _stand_in(self, row: int) -> None:
+        at = self._log.index.last_at
+        line = encode_row(row, LOST_CHECKSUM, b"{}", row_end(at))
+        self._write(line[:-1], at)
+        self.stand_ins.add(row)
+
+    def _stand_in_for_redo(self, following: RowStatusRecord) -> None:
+        """Put a completed row back to pending: only a redo, which was lost, leads to what follows."""
+        record = RowStatusRecord(
+            row=following.row,
+            status="pending",
+            error_code=REPAIRED,
+            error_message="what put this row back to pending was lost",
+            reset="redo",
+            at=self._log.index.last_at,
+        )
+        self._write(encode_record(record), record.at)
+
+    def _stand_in_for_job(self, at: datetime) -> None:
+        job_id = self._directory.name
+        record = JobRecord(format=FORMAT, id=job_id, name=job_id, at=at)
+        self._write(encode_record(record), at)
+        message = (
+            "the job record: its name, command and metadata are gone, and by which column its rows "
+            "have their idempotency keys"
+        )
+        self._add(Action("lost", 1, 0, [], message))
+
+    def _note(self, kind: Literal["mended", "torn"], span: Span, message: str) -> None:
+        self._add(Action(kind, span.line, span.lines, [], message))
+
+
+def _is_as_written(record: RowRecord | JobRecord, text: bytes) -> bool:
+    """Whether our writer writes the record so, and, of a row, whether its checksum fits."""
+    try:
+        if isinstance(record, JobRecord):
+            return encode_record(record) == text
+        data = encode_value(record.data, "data")
+        end = row_end(record.at, record.key, record.nonce)
+        line = encode_row(record.row, record.checksum, data, end)
+        return line == text + b"\n" and record.checksum == checksum_of(record.data)
+    except (InvalidValueError, OverflowError):  # it holds what can't be written
+        return False
+
+
+def _at(text: bytes, at: datetime) -> bytes:
+    """A record, as our writer writes it, with another time."""
+    moment = time_text(at).encode()
+    return text[: -len(moment) - 2] + moment + b'"}'

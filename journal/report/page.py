@@ -1,0 +1,184 @@
+"""A report of one job as one HTML page, which needs nothing but itself (the extra ``report``)."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from collections.abc import Collection
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from journal.errors import MissingExtraError
+from journal.format.outfile import whole_file
+from journal.format.records import RowStatusRecord, now
+from journal.format.tabular import as_text
+from journal.fs import system
+from journal.history.error_groups import group_errors
+from journal.history.redact import check_fields, redacted_members
+from journal.history.statistics import JobStatistics
+from journal.model import JobRow, RowStatus
+from journal.report.plots import lines, load_pygal, stacked_bars
+from journal.service import JobService
+from journal.store.run_lock import last_holder
+from journal.text import duration_text, escaped
+
+MAX_ROWS = 1000
+MAX_GROUPS = 100
+_MAX_RANGES = 40
+_MAX_MESSAGE = 1000  # characters; the page stays one that a browser opens at once
+_MAX_VALUE = 200
+_MAX_VALUES = 30
+
+_TROUBLE = (RowStatus.FAILED, RowStatus.NEEDS_REVIEW)
+_ENDED = ("completed", "failed", "repeated", "needs_review", "skipped")
+
+
+def write_report(
+    service: JobService,
+    job_id: str,
+    out: str | os.PathLike[str],
+    *,
+    redact: Collection[str] = (),
+    force: bool = False,
+) -> None:
+    """Write the report of a job to the file ``out``, whole or not at all.
+
+    Raises InvalidValueError if ``out`` is there and ``force`` isn't given, or is a job's own
+    file, StorageError, and as :func:`report_page`.
+    """
+    with whole_file(out, force=force) as output:
+        page = report_page(service, job_id, redact=redact)
+        with output.stream() as stream:
+            stream.write(page.encode())
+
+
+def report_page(service: JobService, job_id: str, *, redact: Collection[str] = ()) -> str:
+    """The page: how the job stands and went, its errors, and up to MAX_ROWS rows in trouble.
+
+    ``redact`` names fields, beside the service's own, whose values become "[REDACTED]": of data and
+    metadata at any depth, and what Job and JobRow hold of yours, such as error_message and
+    original_command. All of it is of one moment. In
+    memory for the page, the rows in flight at a time, and 16 bytes of each row in trouble. Times
+    are in UTC. Raises JobNotFoundError, InvalidValueError, MissingExtraError, and what reading
+    raises.
+    """
+    jinja2 = _load_jinja2()
+    load_pygal()
+    names = service.redact | check_fields(redact)
+    job, trouble, history = service._look(job_id, _TROUBLE)  # noqa: SLF001  (this package's own)
+    statistics = JobStatistics(
+        entry  # of which nothing is shown, but by whom it was settled is told by its words
+        if isinstance(entry.record, RowStatusRecord)
+        else entry._replace(record=redacted_members(entry.record, names))
+        for entry in history.entries()
+    )
+    groups = group_errors((redacted_members(row, names) for row in trouble), MAX_GROUPS)
+    environment = jinja2.Environment(
+        autoescape=True,
+        loader=jinja2.PackageLoader("journal"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "count": lambda value: f"{value:,}",
+        "duration": duration_text,
+        "message": lambda value: _shown(value, _MAX_MESSAGE),
+        "ranges": lambda numbers: numbers.text(", ", _MAX_RANGES),
+        "shown": _shown,
+        "time": lambda at: "" if at is None else f"{at:%Y-%m-%d %H:%M:%S}",
+    }
+    script = (Path(__file__).parent / "templates" / "report.js").read_text(encoding="utf-8")
+    shown = redacted_members(job, names)
+    page: str = environment.get_template("report.html").render(
+        job=shown,
+        state=service.get_state(job),
+        host=last_holder(service.root / job_id),
+        metadata=_pairs(shown.metadata or {}),
+        statistics=statistics,
+        plots=_plots(statistics, jinja2),
+        groups=groups,
+        ungrouped=len(trouble) - sum(group.numbers.count for group in groups),
+        rows=[_table_row(redacted_members(row, names)) for row in trouble[:MAX_ROWS]],
+        trouble_count=len(trouble),
+        made_at=now(),
+        made_on=system.host_name(),
+        script=jinja2.utils.markupsafe.Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+    return page
+
+
+def _load_jinja2() -> ModuleType:
+    try:
+        import jinja2  # noqa: PLC0415  (an extra)
+    except ImportError:
+        raise MissingExtraError("a report", "jinja2", "report") from None
+    module: ModuleType = jinja2
+    return module
+
+
+def _shown(value: Any, limit: int = _MAX_VALUE) -> str:
+    """A value as text that can't disturb what stands around it."""
+    text = as_text(value).strip()
+    text = text if len(text) <= limit else text[: limit - 1] + "…"
+    return escaped(text, keep="\t\n")
+
+
+def _pairs(data: dict[str, Any]) -> list[tuple[str, str]]:
+    pairs = [(_shown(key), _shown(value)) for key, value in islice(data.items(), _MAX_VALUES)]
+    if len(data) > _MAX_VALUES:
+        pairs.append(("…", f"and {len(data) - _MAX_VALUES} more"))
+    return pairs
+
+
+def _table_row(row: JobRow) -> dict[str, Any]:
+    return {
+        "number": row.row_number,
+        "status": row.status.value,
+        "code": _shown(row.error_code),
+        "message": _shown(row.error_message, _MAX_MESSAGE),
+        "attempts": row.attempts,
+        "at": row.updated_at,
+        "data": _pairs(row.data),
+    }
+
+
+def _plots(statistics: JobStatistics, jinja2: Any) -> list[dict[str, Any]]:
+    buckets = statistics.timeline.buckets()
+    if not buckets:
+        return []
+    times: list[datetime] = [bucket.begin for bucket in buckets]
+    width = duration_text(statistics.timeline.width_s)
+    names = [n for n in _ENDED if any(bucket.ended[n] for bucket in buckets)]
+    ended = {name: [bucket.ended[name] for bucket in buckets] for name in names}
+    markup = jinja2.utils.markupsafe.Markup
+    title = f"Tries that ended, per {width}"
+    plots = [
+        {
+            "title": title,
+            "legend": [(name.replace("_", " "), name) for name in names],
+            "svg": markup(stacked_bars(title, times, ended, [f"var(--{n})" for n in names])),
+        }
+    ]
+    if statistics.latencies.count:
+        title = "Time a try took"
+        shares = {"half of the tries": 0.5, "95 % of them": 0.95}
+        took = {
+            name: [bucket.latencies.quantile_s(share) for bucket in buckets]
+            for name, share in shares.items()
+        }
+        colours = {"half of the tries": "typical", "95 % of them": "slow"}
+        css = [f"var(--{colour})" for colour in colours.values()]
+        plots.append(
+            {
+                "title": title,
+                "legend": [(f"{name} took at most", colours[name]) for name in shares],
+                "svg": markup(lines(title, times, took, css, duration_text)),
+            }
+        )
+    return plots

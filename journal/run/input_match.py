@@ -1,0 +1,485 @@
+"""An input compared with the job that was made of it: what is new, changed, or gone.
+
+Nothing is written before the whole input was compared. An input that still begins as the job does,
+the usual case, is compared in constant memory and without decoding the job's data; only where it
+parts from the job are the rest of the job's rows looked up by key.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+from journal.errors import InvalidStateTransition, InvalidValueError, RowChangedError
+from journal.format.idempotency import first_key, own_key_text
+from journal.format.records import LOST_CHECKSUM, RowDataRecord, RowRecord
+from journal.format.values import checksum_of, encode_value
+from journal.index.summary import job_of
+from journal.model import TERMINAL_STATUSES, Job, JobRow, JobStatus, RowStatus
+from journal.run.plan import IN_PYTHON, HowTo, numbers_option, numbers_text
+from journal.service import JobService
+from journal.store.batch import Batch
+from journal.store.journal import Log
+from journal.store.transitions import reopen, take_input
+
+OnChanged = Literal["error", "retry", "ignore"]
+Data = dict[str, Any]
+Key = str | Callable[[Data], Any]
+
+EACH_ITS_OWN = ""  # what a job says of the idempotency keys of its rows if a function makes them
+
+
+class Matched(msgspec.Struct):
+    """How an input and a job compare, in rows.
+
+    ``added``: new in the input. ``changed``: of other data than before; ``updated``: those of them
+    that have their new data now, and are pending; ``done``: the numbers of those that are completed,
+    and so were left alone. ``gone``: no longer in the input; they stay in the job. ``lost``: not in
+    the job, which a repair left with losses: they may be done, and are left alone.
+    """
+
+    added: int = 0
+    changed: int = 0
+    updated: int = 0
+    done: list[int] = []
+    gone: int = 0
+    lost: int = 0
+
+
+class Unwritten(msgspec.Struct):
+    """What a start would write: new rows, and the new data of rows by their numbers."""
+
+    new: list[Data] = []
+    changed: dict[int, Data] = {}
+
+
+class Item(NamedTuple):
+    """A row of an input; ``own_key``: its idempotency key, if a function makes that."""
+
+    place: int
+    data: Data
+    own_key: str | None
+
+
+def new_rows(
+    rows: Iterable[Data], key: Key | None, idempotency_key: Key | None = None
+) -> Iterator[dict[str, Any]]:
+    """An input's rows as the service takes them; raises InvalidValueError if a key is there twice."""
+    keys = None if key is None else _Keys(key)
+    for item in _items(rows, idempotency_key):
+        if keys is not None:
+            keys.take(item.data, f"input row {item.place}")
+        yield _row_of(item, item.place)
+
+
+def _items(rows: Iterable[Data], idempotency_key: Key | None) -> Iterator[Item]:
+    keys = None if idempotency_key is None else _Keys(idempotency_key, is_for_far_side=True)
+    own_key = None
+    for place, data in enumerate(rows, 1):
+        if not isinstance(data, dict):
+            raise InvalidValueError(f"input row {place}", data, "must be a dict, a row's data")
+        if keys is not None:
+            text = keys.take(data, f"input row {place}")
+            own_key = text if callable(idempotency_key) else None
+        yield Item(place, data, own_key)
+
+
+def _row_of(item: Item, number: int | None) -> dict[str, Any]:
+    row: dict[str, Any] = {"data": item.data}
+    if number is not None:
+        row["row_number"] = number
+    if item.own_key is not None:
+        row["idempotency_key"] = item.own_key
+    return row
+
+
+def _checksum(item: Item) -> str:
+    try:
+        return checksum_of(item.data)
+    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
+        encode_value(item.data, f"input row {item.place}")  # says what is wrong with it
+        raise
+
+
+def match_rows(
+    service: JobService,
+    job: Job,
+    rows: Iterable[Data],
+    key: Key | None = None,
+    on_changed: OnChanged = "error",
+    *,
+    idempotency_key: Key | None = None,
+    unwritten: Unwritten | None = None,
+    how_to: HowTo = IN_PYTHON,
+) -> Matched:
+    """Compare the input with the job's rows, add those that are new, and deal with changed ones.
+
+    All that is written is one commit, which reopens a job that has ended. With ``unwritten``
+    nothing is written: it is told what would be. The caller holds the run lock.
+
+    ``key``: the name of a column, or a function of the data; None: rows are known by their place.
+    Compared is with what an input said of a row last, not with data that was changed by hand.
+    ``on_changed`` "error" raises RowChangedError for the first, "ignore" keeps what the job holds,
+    "retry" (by key only) gives rows that are pending, failed or skipped their new data under their
+    old numbers, and puts them back to pending. Completed ones are left alone, and named. One whose
+    outcome isn't known, or that is in flight, raises RowChangedError.
+
+    Raises that, InvalidStateTransition for what a cancelled job would have to take, and whatever
+    reading the input raises; then nothing was written. Rows that a repair has lost, or their data, may be done: they are left
+    alone.
+    """
+    key = job.key if key is None else key
+    check_key(key, "key")
+    if job.key is not None and key != job.key:
+        raise InvalidValueError(
+            "key",
+            key,
+            f"rows of job {job.id!r} are known by {job.key!r}: say that, or leave it out",
+        )
+    if key is None and on_changed == "retry":
+        reason = "needs a key: by its place alone it isn't sure which row has changed"
+        raise InvalidValueError("on_changed", on_changed, reason)
+    check_idempotency_key(job, idempotency_key)
+    idempotency_key = idempotency_key or job.idempotency_key or None
+    match = _Match(service, job, on_changed, unwritten, how_to)
+    items = _items(rows, idempotency_key)
+    if key is None:
+        match.by_place(items)
+    else:
+        match.by_key(items, key)
+    return match.matched
+
+
+def made_with(idempotency_key: Key | None) -> str | None:
+    """What the record of a job that is made with it says of it."""
+    check_key(idempotency_key, "idempotency_key")
+    return EACH_ITS_OWN if callable(idempotency_key) else idempotency_key
+
+
+def check_key(key: object, where: str) -> None:
+    if not (key is None or callable(key) or (isinstance(key, str) and key)):
+        raise InvalidValueError(
+            where, key, "must be the name of a column, or a function of the data"
+        )
+
+
+def check_idempotency_key(job: Job, idempotency_key: Key | None) -> None:
+    """Raise InvalidValueError for another one than the job was made with: that is fixed for good."""
+    made = job.idempotency_key
+    if made_with(idempotency_key) == made or (idempotency_key is None and made != EACH_ITS_OWN):
+        return
+    was = "without one" if made is None else f"with the column {made!r}"
+    if made == EACH_ITS_OWN:
+        was = "with a function"
+    raise InvalidValueError(
+        "idempotency_key",
+        idempotency_key,
+        f"job {job.id!r} was made {was}, and keeps to that, so that no row's key changes: say the "
+        "same as then, or make another job",
+    )
+
+
+class _Match:
+    """One comparison; what it finds is in ``matched``."""
+
+    def __init__(
+        self,
+        service: JobService,
+        job: Job,
+        on_changed: OnChanged,
+        unwritten: Unwritten | None,
+        how_to: HowTo,
+    ) -> None:
+        self.matched = Matched()
+        self._service = service
+        self._job = job
+        self._on_changed = on_changed
+        self._unwritten = unwritten
+        self._how_to = how_to
+        self._changes: list[tuple[str, Item]] = []  # ids of rows, and what they are now
+
+    def by_place(self, items: Iterator[Item]) -> None:
+        known = iter(self._service.get_rows(self._job.id))
+        row = next(known, None)
+
+        def new() -> Iterator[dict[str, Any]]:
+            nonlocal row
+            for item in items:
+                if row is None:
+                    yield _row_of(item, item.place)
+                elif row.row_number == item.place:
+                    self._compare(row.id, row.row_checksum, item)
+                    row = next(known, None)
+                elif self._job.repaired:
+                    self.matched.lost += 1
+                else:
+                    raise InvalidValueError(
+                        f"input row {item.place}",
+                        _json(item.data),
+                        f"job {self._job.id!r} has no row {item.place} though it has later ones: it "
+                        "was not made from such an input; run the input as a job of its own",
+                    )
+
+        self._write(new())
+        while row is not None:
+            self.matched.gone += 1
+            row = next(known, None)
+
+    def by_key(self, items: Iterator[Item], key: Key) -> None:
+        keys = _Keys(key)
+        job_rows = self._service.get_rows(self._job.id)
+        count, item = _same_beginning(job_rows, items, keys)
+        later = itertools.islice(job_rows, count, None) if count < len(job_rows) else ()
+        rest = _Rest(self._service, self._job, later, key)
+
+        def new() -> Iterator[dict[str, Any]]:
+            for one in itertools.chain([item] if item else [], items):
+                known = rest.pop(keys.take(one.data, f"input row {one.place}"))
+                if known is None:
+                    yield _row_of(one, None)
+                else:
+                    self._compare(*known, one)
+
+        # Rows of the beginning that an older version has replaced, by others at the end, and whose
+        # data is now what it was at first.
+        if any(keys.has(text) for text in rest.by_key):
+            for place, row in enumerate(itertools.islice(job_rows, count), 1):
+                known = rest.pop(key_of(key, row.data, f"row {row.id}"))
+                if known is not None:
+                    self._compare(*known, Item(place, row.data, None))
+        self._write(new())
+        self.matched.gone = len(rest.by_key)
+
+    def _compare(self, row_id: str, checksum: str, item: Item) -> None:
+        if checksum in (LOST_CHECKSUM, _checksum(item)):
+            return
+        encode_value(item.data, f"input row {item.place}")
+        row = self._service.get_row(row_id)
+        if row is not None and row.data == item.data:  # it has a checksum of its maker's
+            return
+        if self._on_changed == "error":
+            raise RowChangedError(row_id, _json(row.data if row else {}), _json(item.data))
+        self.matched.changed += 1
+        if self._on_changed == "retry":
+            self._changes.append((row_id, item))
+
+    def _write(self, new: Iterator[dict[str, Any]]) -> None:
+        """Go through the input, and write what it brings: all of it in one commit, or nothing."""
+        first = next(new, None)
+        if self._job.repaired:
+            self.matched.lost += sum(1 for _ in new) + (first is not None)
+            first = None
+        every: Iterator[dict[str, Any]] = itertools.chain([] if first is None else [first], new)
+        if first is not None and self._job.idempotency_key is not None:
+            every = self._with_keys_of_their_own(every, self._job.idempotency_key)
+        if self._unwritten is not None:
+            if first is not None:
+                self._check_not_cancelled(self._job)
+            self._unwritten.new += (row["data"] for row in every)
+            self.matched.added = len(self._unwritten.new)
+            self._take_changes(None)
+        elif first is not None or self._changes:
+            with Batch(self._service._log(self._job.id)) as log:  # noqa: SLF001  (this package's own)
+                if first is not None:
+                    self._reopen(log)
+                    self.matched.added = len(self._service.create_rows(self._job.id, every))
+                self._take_changes(log)
+
+    def _with_keys_of_their_own(
+        self, new: Iterator[dict[str, Any]], column: str
+    ) -> Iterator[dict[str, Any]]:
+        """New rows, of which none has the idempotency key of a row that is there."""
+        taken = set()
+        for there in self._service.get_rows(self._job.id):
+            key = there.idempotency_key
+            taken |= {hash(key), hash(first_key(key))}  # the far side knows the first one, too
+        for row in new:
+            key = row.get("idempotency_key") or own_key_text(row["data"].get(column))
+            if hash(key) in taken:
+                raise InvalidValueError(
+                    "a new row of the input",
+                    _json(row["data"]),
+                    f"a row of job {self._job.id!r} has its idempotency key {key!r} already: the far "
+                    "side would take both for one",
+                )
+            yield row
+
+    def _take_changes(self, log: Log | None) -> None:
+        """Give changed rows their new data; ``log`` None: only say so. They are as they are now."""
+        rows = [(row, item) for row, item in map(self._now, self._changes) if row is not None]
+        doubtful = [(row, item) for row, item in rows if _may_have_taken_effect(row)]
+        if doubtful:
+            self._refuse(doubtful)
+        for row, item in rows:
+            if row.status is RowStatus.COMPLETED:
+                self.matched.done.append(row.row_number)
+                continue
+            self.matched.updated += 1
+            if log is not None:
+                self._reopen(log)
+                take_input(log, self._job.id, row.row_number, item.data, _checksum(item))
+            elif self._unwritten is not None:
+                self._check_not_cancelled(self._job)
+                self._unwritten.changed[row.row_number] = item.data
+
+    def _now(self, change: tuple[str, Item]) -> tuple[JobRow | None, Item]:
+        row_id, item = change
+        return self._service.get_row(row_id), item
+
+    def _refuse(self, doubtful: list[tuple[JobRow, Item]]) -> None:
+        row, item = doubtful[0]
+        job_id, numbers = self._job.id, [row.row_number for row, _ in doubtful]
+        if row.status is RowStatus.PROCESSING:
+            settle = "a run without the change settles what was in flight, by its on_interrupted"
+        elif row.status is RowStatus.FAILED:
+            settle = self._how_to.retry_named(job_id, numbers)
+        else:
+            by_hand = "complete_row(...), fail_row(...), skip_row(...) or retry_row(...)"
+            words = ("resolve", job_id, "--row", numbers_option(numbers))
+            settle = self._how_to.say(by_hand, *words)
+        raise RowChangedError(
+            row.id,
+            _json(row.data),
+            _json(item.data),
+            f"it may have taken effect (row {numbers_text(numbers)}), so nothing was changed: look, "
+            f"then {settle}",
+        )
+
+    def _reopen(self, log: Log) -> None:
+        job = job_of(log.index)
+        self._check_not_cancelled(job)
+        if job.status in TERMINAL_STATUSES:
+            reopen(log, None)
+
+    def _check_not_cancelled(self, job: Job) -> None:
+        if job.status is JobStatus.CANCELLED:
+            again = self._how_to.reopen(job.id)
+            raise InvalidStateTransition(
+                job.status,
+                JobStatus.PENDING,
+                (),
+                f"job {job.id}",
+                f"it was cancelled, and takes no rows that are new or changed before {again}",
+            )
+
+
+def _may_have_taken_effect(row: JobRow) -> bool:
+    """Whether nobody knows, of a row that isn't completed."""
+    return row.status in (RowStatus.PROCESSING, RowStatus.NEEDS_REVIEW) or row.unknown
+
+
+def _json(data: Data) -> str:
+    return msgspec.json.encode(data).decode()
+
+
+class _Keys:
+    """The keys of an input, each of which may be there once. Keeps a hash of each."""
+
+    def __init__(self, key: Key, *, is_for_far_side: bool = False) -> None:
+        """``is_for_far_side``: they are idempotency keys, of which 1 and "1" are one."""
+        self._key = key
+        self._is_for_far_side = is_for_far_side
+        self._what = "idempotency key" if is_for_far_side else "key"
+        self._seen: set[int] = set()
+
+    def has(self, key: str) -> bool:
+        return hash(key) in self._seen
+
+    def take(self, data: Data, where: str) -> str:
+        """The row's key as text. Raises InvalidValueError if it has none, or one seen before."""
+        key = key_of(self._key, data, where, self._what)
+        if self._is_for_far_side:
+            key = own_key_text(msgspec.json.decode(key))
+        mark = hash(key)
+        if mark in self._seen:
+            name = f" {self._key!r}" if isinstance(self._key, str) else ""
+            raise InvalidValueError(
+                where,
+                key,
+                f"an earlier row has the same {self._what}{name}: make each unique, or leave it out",
+            )
+        self._seen.add(mark)
+        return key
+
+
+def key_of(key: Key, data: Data, where: str, what: str = "key") -> str:
+    """The key of a row as JSON text, so that 1 and "1" are two keys. Raises InvalidValueError."""
+    if isinstance(key, str):
+        if key not in data:
+            raise InvalidValueError(where, list(data), f"it has no {key!r}, which is the {what}")
+        value = data[key]
+    else:
+        value = key(data)
+    if value is None or value == "":
+        raise InvalidValueError(where, value, f"its {what} is empty")
+    return encode_value(value, f"{where}: {what}").decode()
+
+
+def _same_beginning(
+    job_rows: Sequence[JobRow], items: Iterator[Item], keys: _Keys
+) -> tuple[int, Item | None]:
+    """How many rows both begin with; and the input's row, if any, where it parts from the job."""
+    count = 0
+    for row in job_rows:
+        item = next(items, None)
+        if item is None or row.row_checksum != _checksum(item):
+            return count, item
+        keys.take(item.data, f"input row {item.place}")
+        count += 1
+    return count, None
+
+
+class _Rest:
+    """The job's rows from some place on, by key: the id of each, and the checksum of its last input.
+
+    The key is that of the last input, too, for data may have been changed by hand since. Of rows
+    that have replaced one another, as older versions did it, the last.
+    """
+
+    def __init__(self, service: JobService, job: Job, rows: Iterable[JobRow], key: Key) -> None:
+        self.by_key: dict[str, tuple[str, str]] = {}
+        edited: dict[int, JobRow] = {}
+        for row in rows:
+            if row.row_checksum == LOST_CHECKSUM:
+                continue
+            # By the job's own key nobody can have changed it by hand.
+            if key != job.key and checksum_of(row.data) != row.row_checksum:
+                edited[row.row_number] = row
+            else:
+                self._put(row, row.data, key)
+        if edited:
+            inputs = _last_inputs(service, job.id, edited)
+            for number, row in edited.items():
+                self._put(row, inputs.get(number, row.data), key)
+
+    def _put(self, row: JobRow, data: Data, key: Key) -> None:
+        try:
+            text = key_of(key, data, f"row {row.id}")
+        except InvalidValueError:
+            raise
+        except Exception as error:
+            reason = f"the key function raises {error!r} for it: it was made without that key"
+            raise InvalidValueError(f"row {row.id}", _json(data), reason) from error
+        self.by_key[text] = row.id, row.row_checksum
+
+    def pop(self, text: str) -> tuple[str, str] | None:
+        """The row that an input's row of this key is, from now on found."""
+        return self.by_key.pop(text, None)
+
+
+def _last_inputs(service: JobService, job_id: str, edited: dict[int, JobRow]) -> dict[int, Data]:
+    """The data that each of these rows had in its last input, by its number, where that is known.
+
+    All of the journal is read for it.
+    """
+    found: dict[int, Data] = {}
+    for entry in service._history(job_id).entries():  # noqa: SLF001  (this package's own)
+        record = entry.record
+        if isinstance(record, (RowRecord, RowDataRecord)) and record.row in edited:
+            is_input = edited[record.row].row_checksum == checksum_of(record.data)
+            if is_input or record.row not in found:
+                found[record.row] = record.data
+    return found

@@ -1,0 +1,245 @@
+"""What a start of a job would do, why it does nothing, and what a person types to go on."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import msgspec
+
+from journal.errors import InvalidStateTransition, JobNotFoundError
+from journal.format.records import LOST_CHECKSUM
+from journal.model import TERMINAL_STATUSES, Job, JobRow, JobStatus, RowStatus, done_rows
+from journal.service import JobService
+from journal.store.transitions import Policy
+from journal.text import counted
+
+_NAMED = 10  # rows of a kind
+
+
+class HowTo(NamedTuple):
+    """The words in which a job is gone on with: of Python in a script, else of a command line.
+
+    ``command``: how `journal` is called, with its root; "" in a script. ``again``: what was typed, but
+    so that failed rows are tried again; "" in a script.
+    """
+
+    command: str = ""
+    again: str = ""
+
+    def say(self, python: str, *words: str) -> str:
+        return f"`{self.command} {shlex.join(words)}`" if self.command else f"`{python}`"
+
+    def reopen(self, job_id: str) -> str:
+        return self.say(f'job.service.reopen_job("{job_id}")', "reopen", job_id)
+
+    @property
+    def retry_failed(self) -> str:
+        return "`--retry-failed`" if self.command else "`run(..., retry_failed=True)`"
+
+    @property
+    def never_halt(self) -> str:
+        return "`--halt never`" if self.command else '`run(..., halt="never")`'
+
+    def retry_named(self, job_id: str, numbers: list[int]) -> str:
+        """For rows that only a person can know to have had no effect."""
+        row = f'job.service.retry_row("{job_id}:{numbers[0]}")'
+        return self.say(row, "retry", job_id, "--row", numbers_option(numbers))
+
+    def redo(self, job_id: str, numbers: list[int]) -> str:
+        row = f'job.service.redo_row("{job_id}:{numbers[0]}")'
+        return self.say(row, "redo", job_id, "--row", numbers_option(numbers))
+
+
+IN_PYTHON = HowTo()
+
+
+def numbers_text(numbers: list[int]) -> str:
+    """The first few row numbers."""
+    return ", ".join(map(str, numbers[:_NAMED])) + (", ..." if len(numbers) > _NAMED else "")
+
+
+def numbers_option(numbers: list[int]) -> str:
+    """Row numbers to be pasted: all of them, or none that would be mistaken for all."""
+    return ",".join(map(str, numbers)) if len(numbers) <= _NAMED else "ROWS"
+
+
+def may_start(job: Job, *, retry_failed: bool = False) -> bool:
+    """Whether a start finds anything to do, as far as the job's counts tell."""
+    if job.status in TERMINAL_STATUSES:
+        rows = job.pending_count or (retry_failed and job.failed_rows)
+        return bool(rows) and job.status is not JobStatus.CANCELLED
+    return True
+
+
+def take_up(service: JobService, job_id: str, *, retry_failed: bool = False) -> Job:
+    """Put failed rows back if that is asked for, and reopen a job that has ended with rows to do.
+
+    Not one that was cancelled. Returns the job as it is then. Raises JobBusyError while a run works
+    on it.
+    """
+    job = _job(service, job_id)
+    if job.status is JobStatus.CANCELLED:
+        return job
+    if retry_failed:
+        if job.status in TERMINAL_STATUSES:  # which keeps runs away by itself
+            service.retry_failed_rows(job_id)
+        else:
+            with service.hold_run(job_id):
+                service.retry_failed_rows(job_id)
+        job = _job(service, job_id)
+    if job.status in TERMINAL_STATUSES and job.pending_count:
+        with suppress(InvalidStateTransition):  # another process has reopened it
+            service.reopen_job(job_id)
+        job = _job(service, job_id)
+    return job
+
+
+def _job(service: JobService, job_id: str) -> Job:
+    job = service.get_job(job_id)
+    if job is None:
+        raise JobNotFoundError(job_id)
+    return job
+
+
+def nothing_to_do(service: JobService, job: Job, how_to: HowTo, *, retry_failed: bool) -> str:
+    """Why a start of a job that has ended does nothing, and how to go on."""
+    if job.status is JobStatus.CANCELLED:
+        left = (
+            f" with {counted(job.pending_count, 'row|rows')} pending" if job.pending_count else ""
+        )
+        return (
+            f"{job.id}: cancelled{left}, nothing is run: first {how_to.reopen(job.id)}, then again"
+        )
+    said = [f"{job.id}: {job.status} already, and nothing is new: nothing to do"]
+    return "; ".join(said + _left(service, job, how_to, retry_failed=retry_failed))
+
+
+def what_is_left(service: JobService, job: Job, how_to: HowTo) -> str:
+    """What a run leaves to a person that has ended with rows that aren't done; "" if there are none."""
+    left = _left(service, job, how_to, retry_failed=False)
+    return "; ".join([f"{job.id}: {job.status}", *left]) if left else ""
+
+
+def _left(service: JobService, job: Job, how_to: HowTo, *, retry_failed: bool) -> list[str]:
+    said, numbers = [], list[int]()
+    if job.failed_rows and not retry_failed:
+        failed = counted(job.failed_rows, "row|rows")
+        said.append(f"{failed} failed: {how_to.retry_failed} tries them again")
+    else:
+        numbers = [row.row_number for row in service.get_failed_rows(job.id) if row.unknown]
+    if numbers:
+        said.append(
+            f"{counted(len(numbers), 'row|rows')} failed and may have taken effect "
+            f"(row {numbers_text(numbers)}): look, then {how_to.retry_named(job.id, numbers)}"
+        )
+    if job.needs_review_count:
+        look = how_to.say('job.rows("needs_review")', "rows", job.id, "--status", "needs_review")
+        said.append(f"{counted(job.needs_review_count, 'row|rows needs|need')} a review: {look}")
+    return said
+
+
+def left_alone(job_id: str, numbers: list[int], how_to: HowTo) -> str:
+    """What is said of rows whose data has changed in the input after they were completed."""
+    rows = "completed row|rows has|have changed in the input, and stays|stay as done"
+    return (
+        f"{job_id}: {counted(len(numbers), rows)} (row {numbers_text(numbers)}); to do that again "
+        f"with the new data: {how_to.redo(job_id, numbers)}, then another start"
+    )
+
+
+def retryable(service: JobService, job_id: str) -> Iterator[JobRow]:
+    """The failed rows that a retry of all of them takes: see :meth:`JobService.retry_failed_rows`."""
+    for row in service.get_failed_rows(job_id):
+        if not row.unknown and row.row_checksum != LOST_CHECKSUM:
+            yield row
+
+
+class Planned(NamedTuple):
+    """A row that a start would take: as what it counts, and why."""
+
+    row: JobRow
+    kind: str
+    why: str
+
+
+def planned_rows(
+    service: JobService,
+    job: Job,
+    on_interrupted: Policy,
+    *,
+    retry_failed: bool,
+    new: Iterable[JobRow] = (),
+    changed: Mapping[int, dict[str, Any]] | None = None,
+) -> Iterator[Planned]:
+    """The rows that a start would take, those first that were never started.
+
+    ``new`` and ``changed`` are what it would take over from its input before.
+    """
+    if job.status is JobStatus.CANCELLED:
+        return
+    changed = changed or {}
+    pending = service.get_pending_rows(job.id)
+    for row in pending:
+        if not row.attempts and row.row_number not in changed:
+            yield Planned(row, "new", "pending")
+    for row in new:
+        yield Planned(row, "new", "new in the input")
+    for number, data in changed.items():
+        known = service.get_row(f"{job.id}:{number}")
+        if known is not None:
+            yield Planned(msgspec.structs.replace(known, data=data), "changed", "changed")
+    if on_interrupted == "retry" and job.status not in TERMINAL_STATUSES:
+        for row in service.get_rows(job.id, RowStatus.PROCESSING):
+            yield Planned(row, "retry", "was in flight")
+    for row in pending:
+        if row.attempts and row.row_number not in changed:
+            yield Planned(row, "retry", f"attempt {row.attempts + 1}")
+    for row in retryable(service, job.id) if retry_failed else ():
+        if row.row_number not in changed:
+            yield Planned(row, "retry", f"failed ({row.error_code})")
+
+
+_KINDS = ("retry", "new", "changed", "failed", "needs review", "in flight", "done")
+
+
+class Plan(msgspec.Struct):
+    """What a start would do, in rows: ``counts`` by kind, and ``first``, the first few row numbers.
+
+    "new" were never started, "changed" have other data now, and "retry" were tried before. "failed",
+    "needs review" and "in flight" stay as they are; "done" are completed or skipped.
+    """
+
+    job_id: str
+    counts: Counter[str] = msgspec.field(default_factory=Counter)
+    first: dict[str, list[int]] = {}
+
+    def take(self, planned: Planned) -> None:
+        """Count a row that would be taken, and no more as what it is now."""
+        row = planned.row
+        self.counts[planned.kind] += 1
+        numbers = self.first.setdefault(planned.kind, [])
+        if len(numbers) <= _NAMED:
+            numbers.append(row.row_number)
+        if row.status is RowStatus.SKIPPED:
+            self.counts["done"] -= 1
+        elif row.status in (RowStatus.FAILED, RowStatus.PROCESSING):
+            self.counts["failed" if row.status is RowStatus.FAILED else "in flight"] -= 1
+
+    def leave(self, job: Job) -> None:
+        """Count what the job has of rows that are left as they are."""
+        self.counts["done"] += done_rows(job)
+        self.counts["failed"] += job.failed_rows
+        self.counts["needs review"] += job.needs_review_count
+        self.counts["in flight"] += job.processing_count
+
+    def __str__(self) -> str:
+        said = []
+        for kind in _KINDS:
+            if self.counts[kind]:
+                rows = f" (row {numbers_text(self.first[kind])})" if kind in self.first else ""
+                said.append(f"{kind}: {self.counts[kind]:,}{rows}")
+        return ", ".join(said) or "no rows"

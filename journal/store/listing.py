@@ -1,0 +1,111 @@
+"""The jobs of a store, found and listed: newest first, without opening more of them than is asked.
+
+What can't be read is told to ``on_error``, and left out; without one it is raised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from fnmatch import fnmatchcase
+
+from journal.errors import JobMismatchError, JobNotFoundError, JournalError
+from journal.format.arguments import is_job_id
+from journal.format.records import JobRecord
+from journal.index.summary import job_of
+from journal.model import Job, JobStatus
+from journal.store.store import Store
+
+OnError = Callable[[JournalError], object]
+
+
+def newest_ids(
+    store: Store,
+    name: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    on_error: OnError | None,
+) -> list[str]:
+    """The ids, newest first, of jobs whose whole name matches the shell pattern ``name`` and that
+    were made at ``since`` or later and before ``until``.
+
+    ``on_error`` is also told of directories that hold files of a job and no journal.
+    """
+    found: list[tuple[datetime, str]] = []
+    for job_id in store.subdirectories():
+        if not is_job_id(job_id) and on_error is None:
+            continue
+        try:
+            header = store.header(job_id)
+            check_name(store, job_id, header)
+        except JobNotFoundError:  # no job, or deleted since its name was read
+            if on_error is not None:
+                _note_if_lost(store, job_id, on_error)
+            continue
+        except JournalError as error:
+            if on_error is None:
+                raise
+            on_error(error)
+            continue
+        if (
+            (name is None or fnmatchcase(header.name, name))
+            and (since is None or header.at >= since)
+            and (until is None or header.at < until)
+        ):
+            found.append((header.at, job_id))
+    return [job_id for _, job_id in sorted(found, reverse=True)]
+
+
+def jobs_of(
+    store: Store,
+    job_ids: list[str],
+    status: JobStatus | None,
+    limit: int | None,
+    offset: int,
+    on_error: OnError | None,
+) -> list[Job]:
+    """Up to ``limit`` of these jobs in their order, of one status or any, after the first ``offset``."""
+    jobs: list[Job] = []
+    if status is None:
+        job_ids, offset = job_ids[offset:], 0
+    for job_id in job_ids:
+        if limit is not None and len(jobs) >= limit:
+            break
+        job = _peek(store, job_id, on_error)
+        if job is None or (status is not None and job.status is not status):
+            continue
+        if offset:
+            offset -= 1
+        else:
+            jobs.append(job)
+    return jobs
+
+
+def check_name(store: Store, directory_name: str, header: JobRecord) -> None:
+    """Raise JobMismatchError if a job's directory isn't called by its id."""
+    if header.id != directory_name:
+        raise JobMismatchError(store.directory(directory_name), header.id)
+
+
+def _note_if_lost(store: Store, job_id: str, on_error: OnError) -> None:
+    try:
+        store.check_not_lost(job_id)
+    except JournalError as error:
+        on_error(error)
+
+
+def _peek(store: Store, job_id: str, on_error: OnError | None) -> Job | None:
+    log = store.peek(job_id)
+    try:
+        log.acquire()
+        try:
+            return job_of(log.refresh())
+        finally:
+            log.mutex.release()
+    except JobNotFoundError:
+        return None
+    except JournalError as error:
+        if on_error is None:
+            raise
+        on_error(error)
+        return None

@@ -1,0 +1,295 @@
+"""Rows read back: from the offsets of a view to ``JobRow``, decoded as they are asked for."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC
+from typing import overload
+
+from journal.errors import JournalDamagedError, ServiceClosedError
+from journal.format.decode import (
+    UndecodableError,
+    UnknownRecordError,
+    decode_record,
+    decode_sane,
+    read_error,
+)
+from journal.format.idempotency import AnyRow, idempotency_key
+from journal.format.records import (
+    SANE_BYTES,
+    JobRecord,
+    RowDataRecord,
+    RowRecord,
+    RowStatusRecord,
+)
+from journal.format.values import DECODE_ERRORS
+from journal.fs.handles import JournalFile
+from journal.index.columns import View
+from journal.model import JobRow, RowStatus
+from journal.store.journal import Log
+
+READ_AHEAD_BYTES = 1 << 18
+_SLICE_ROWS = 256  # few enough for the first row to come at once; a look into a hint is 0.3 µs
+
+_STATUS_OF = {status.value: status for status in RowStatus}
+_PROCESSED = frozenset((RowStatus.COMPLETED, RowStatus.FAILED, RowStatus.SKIPPED))
+
+
+def row_from_records(
+    job_id: str,
+    row: AnyRow,
+    latest: RowStatusRecord | None,
+    attempts: int,
+    earlier_attempts: int,
+    keyed: JobRecord | None,
+) -> JobRow:
+    """What the two records of a row say together; ``keyed``: see :func:`idempotency_key`."""
+    number, created_at = row.row, row.at
+    row_id = key = f"{job_id}:{number}"
+    if keyed is not None or row.key is not None or row.nonce is not None:
+        key = idempotency_key(row_id, row, keyed)
+        if isinstance(row, RowDataRecord):  # which has a key
+            created_at = row.created_at
+    if latest is None:
+        return JobRow(
+            row_id,
+            job_id,
+            number,
+            row.checksum,
+            row.data,
+            created_at,
+            created_at,
+            idempotency_key=key,
+        )
+    status = _STATUS_OF[latest.status]
+    updated_at, origin = latest.at, latest.origin
+    # By position: naming them takes half as long again, for every row read.
+    return JobRow(
+        row_id,
+        job_id,
+        number,
+        row.checksum,
+        row.data,
+        created_at,
+        updated_at,
+        status,
+        attempts,
+        latest.tracking_number,
+        latest.label_path,
+        latest.cost_cents,
+        latest.result,
+        latest.error_code,
+        latest.error_message,
+        latest.reason,
+        (updated_at if origin is None else origin.at) if status in _PROCESSED else None,
+        key,
+        earlier_attempts,
+        latest.version,
+        latest.unknown,
+    )
+
+
+def row_at(job_id: str, log: Log, position: int) -> JobRow:
+    """The row at a position of the log's index; the caller holds the mutex."""
+    columns = log.index.columns
+    number = columns.number(position)
+    offset = columns.row_at[position]
+    row = read_row(log.file, log.read_line(offset), offset, number)
+    latest = read_status(log.file, log.read_line, columns.status_at[position], number)
+    return row_from_records(
+        job_id,
+        row,
+        latest,
+        columns.attempts[position],
+        columns.earlier_attempts(position),
+        log.index.keyed,
+    )
+
+
+Read = Callable[[int], bytes]  # the line at an offset, without its LF
+
+
+def read_row(file: JournalFile, line: bytes, offset: int, number: int) -> AnyRow:
+    """The record of row ``number``, from the line that an index says holds it."""
+    try:
+        record = decode_record(line)
+    except (UndecodableError, UnknownRecordError) as error:
+        raise read_error(file.path, file.count_lines(offset) + 1, offset, error) from None
+    if not isinstance(record, (RowRecord, RowDataRecord)) or record.row != number:
+        raise _moved(file, offset, f"row {number}")
+    return record
+
+
+def read_status(file: JournalFile, read: Read, offset: int, number: int) -> RowStatusRecord | None:
+    """The status record of row ``number`` at ``offset``; None for offset 0, no status yet."""
+    if not offset:
+        return None
+    try:
+        record = decode_record(read(offset))
+    except (UndecodableError, UnknownRecordError) as error:
+        raise read_error(file.path, file.count_lines(offset) + 1, offset, error) from None
+    if not isinstance(record, RowStatusRecord) or record.row != number:
+        raise _moved(file, offset, f"a status of row {number}")
+    return record
+
+
+def _moved(file: JournalFile, offset: int, expected: str) -> JournalDamagedError:
+    return JournalDamagedError(
+        file.path,
+        file.count_lines(offset) + 1,
+        offset,
+        f"{expected}, which was there when the job was opened",
+        "something else: the file was changed in place",
+    )
+
+
+class RowSequence(Sequence[JobRow]):
+    """Rows as they were at the call, however the job moves on; ``len`` is free.
+
+    Each row is read and decoded when it is asked for. The file stays open for as long as the
+    sequence is in use. Raises JournalDamagedError if the file no longer holds what it held.
+    """
+
+    def __init__(self, job_id: str, log: Log, view: View) -> None:
+        """The caller holds the log's mutex."""
+        self._job_id = job_id
+        self._file = log.file
+        self._view = view
+        self._log = log
+        self._fate = log.fate()
+        self._keyed = log.index.keyed
+
+    def __len__(self) -> int:
+        return self._view.count
+
+    @overload
+    def __getitem__(self, index: int) -> JobRow: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[JobRow]: ...
+    def __getitem__(self, index: int | slice) -> JobRow | list[JobRow]:
+        if isinstance(index, slice):
+            return list(self._rows(range(*index.indices(len(self)))))
+        index = operator.index(index)
+        number = index + len(self) if index < 0 else index
+        if not 0 <= number < len(self):
+            raise IndexError(f"row {index} of {len(self)}")
+        read = self._reader()
+        return self._row(self._view.position(number), read, read)
+
+    def __iter__(self) -> Iterator[JobRow]:
+        return self._rows(range(len(self)))
+
+    def __reversed__(self) -> Iterator[JobRow]:
+        return self._rows(range(len(self) - 1, -1, -1))
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} rows of job {self._job_id!r}>"
+
+    def _rows(self, numbers: range) -> Iterator[JobRow]:
+        # Neighbours stand close together in the file: rows with rows, outcomes with outcomes.
+        rows, statuses = self._reader(), self._reader()
+        job_id, keyed, columns = self._job_id, self._keyed, self._view.columns
+        row_numbers, earlier = columns.numbers, columns.earlier
+        for position, row_offset, status_offset, attempts in self._places(numbers):
+            # What most rows are, flat for speed. The rest, and all that is wrong, is for _row.
+            number = position + 1 if row_numbers is None else row_numbers[position]
+            row, latest = None, None
+            try:
+                line = rows(row_offset)
+                row = decode_sane(line) if len(line) <= SANE_BYTES else decode_record(line)
+                if status_offset:
+                    line = statuses(status_offset)
+                    latest = decode_sane(line) if len(line) <= SANE_BYTES else decode_record(line)
+            except (*DECODE_ERRORS, UndecodableError, UnknownRecordError):
+                row = None
+            if (
+                isinstance(row, RowRecord)
+                and row.row == number
+                and row.at.tzinfo is UTC
+                and (
+                    latest is None
+                    or (
+                        isinstance(latest, RowStatusRecord)
+                        and latest.row == number
+                        and latest.at.tzinfo is UTC
+                        and latest.origin is None
+                    )
+                )
+            ):
+                before = 0 if earlier is None else earlier[position]
+                yield row_from_records(job_id, row, latest, attempts, before, keyed)
+            else:
+                yield self._row(position, rows, statuses)
+
+    def _places(self, numbers: range) -> Iterator[tuple[int, int, int, int]]:
+        """The position of each row, and what the columns say: of those out of a hint, in slices."""
+        columns = self._view.columns
+        row_at, status_at, attempts = columns.row_at, columns.status_at, columns.attempts
+        for start in range(0, len(numbers), _SLICE_ROWS):
+            positions = self._view.positions(numbers[start : start + _SLICE_ROWS])
+            first, end = min(positions), max(positions) + 1
+            if end - first > 16 * len(positions):  # far apart
+                for at in positions:
+                    yield at, row_at[at], status_at[at], attempts[at]
+                continue
+            near = row_at[first:end], status_at[first:end], attempts[first:end]
+            if positions == list(range(first, end)):  # no gaps, as most are
+                yield from zip(positions, *near, strict=True)
+            else:
+                for at in positions:
+                    yield at, near[0][at - first], near[1][at - first], near[2][at - first]
+
+    def _reader(self) -> Read:
+        fate = self._fate
+        if fate is None:
+            return window_reader(self._file)
+        # Taken inside a batch: what it appended isn't in the file before it ends.
+        window = window_reader(self._file)
+
+        def read(offset: int) -> bytes:
+            with self._log.mutex:
+                if fate.discarded:
+                    raise ServiceClosedError("these rows were discarded together with their batch")
+                if not fate.settled:
+                    return self._log.read_line(offset)
+            return window(offset)
+
+        return read
+
+    def _row(self, position: int, rows: Read, statuses: Read) -> JobRow:
+        columns = self._view.columns
+        row_number = columns.number(position)
+        offset = columns.row_at[position]
+        row = read_row(self._file, rows(offset), offset, row_number)
+        latest = read_status(self._file, statuses, columns.status_at[position], row_number)
+        return row_from_records(
+            self._job_id,
+            row,
+            latest,
+            columns.attempts[position],
+            columns.earlier_attempts(position),
+            self._keyed,
+        )
+
+
+def window_reader(file: JournalFile) -> Read:
+    """Reads lines out of one stretch of the file, moved when a line lies outside of it."""
+    start, data = 0, b""
+    length = 1024  # grows while it serves its purpose: a single look stays cheap
+
+    def read(offset: int) -> bytes:
+        nonlocal start, data, length
+        begin = offset - start
+        if begin >= 0:
+            end = data.find(b"\n", begin)
+            if end >= 0:
+                return data[begin:end]
+            if begin < len(data):
+                length = min(length * 4, READ_AHEAD_BYTES)
+        data = file.read_at(offset, length)
+        start = offset
+        end = data.find(b"\n")
+        return data[:end] if end >= 0 else file.read_line(offset)
+
+    return read

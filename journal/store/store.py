@@ -1,0 +1,447 @@
+"""A store: the directory that holds one directory a job. Creates, finds and deletes jobs.
+
+Below the root, ``.staging`` holds jobs that are being made or deleted, each with its directory
+locked. So what lies in there with a free lock was left behind by a process that died, and the next
+writer removes it: a crash leaves no half job. ``.staging/lock`` is held to put something in, and to
+look.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from journal.errors import (
+    JobBusyError,
+    JobExistsError,
+    JobLockedError,
+    JobNotFoundError,
+    JournalDamagedError,
+    JournalError,
+    ServiceClosedError,
+    StorageError,
+    StoreError,
+)
+from journal.format.arguments import check_job_id, is_job_id
+from journal.format.decode import (
+    UndecodableError,
+    UnknownRecordError,
+    decode_header,
+    decode_record,
+)
+from journal.format.records import (
+    JOURNAL_NAME,
+    MAX_LINE_BYTES,
+    SEAL_BYTES,
+    JobRecord,
+    content_crc,
+    stated_crc,
+)
+from journal.fs import directories, files, handles, locks
+from journal.store.journal import Log
+from journal.store.run_holds import RunHolds, Taken, is_over, reset_after_fork
+from journal.store.run_lock import RunLock
+
+MAX_OPEN_LOGS = 64
+STAGING_NAME = ".staging"
+# What lies beside a journal, and tells what has lost one from what never was a job.
+_OF_A_JOB = re.compile(
+    r"artifacts|index\.hint|run\.lock|sync\.mark(\.new)?|journal\.(damaged|torn|other)-.*"
+)
+_HEAD_BYTES = 1024  # most job records; the rest take a second look
+
+_stores: weakref.WeakSet[Store] = weakref.WeakSet()
+
+
+class Store:
+    """The jobs below one root. Thread-safe."""
+
+    def __init__(self, root: Path, *, sync: bool, lock_timeout_s: float) -> None:
+        self.root = root
+        self._root_text = os.fspath(root)  # a Path costs as much as opening a file
+        self.sync = sync
+        self.lock_timeout_s = lock_timeout_s
+        self._mutex = threading.Lock()
+        self._logs: OrderedDict[str, Log] = OrderedDict()
+        self._latest: tuple[str, Log] | None = None  # most calls name the same job again
+        self.runs = RunHolds(root)
+        self._closed = False
+        self._root_synced = False  # whether the root's own name is sure to survive a power cut
+        _stores.add(self)
+        try:
+            in_the_way = root.exists() and not root.is_dir()
+        except OSError as error:  # it may not be looked at
+            raise StoreError(root, os.strerror(error.errno or 0)) from error
+        if in_the_way:
+            raise StoreError(root, "it is not a directory; choose another root")
+
+    def directory(self, job_id: str) -> Path:
+        """Where the job is, or would be. Raises InvalidValueError for what isn't below the root."""
+        if job_id[:1] in ("", ".") or os.sep in job_id:
+            check_job_id(job_id)
+        return self.root / job_id
+
+    # --- open journals
+
+    def log(self, job_id: str) -> Log:
+        """The job's log, kept open for the next call; of a bounded number of jobs."""
+        latest = self._latest
+        if latest is not None and latest[0] == job_id:
+            return latest[1]
+        with self._mutex:
+            log = self._open_log(job_id)
+            if log is None:
+                log = self._new_log(job_id)
+                self._logs[job_id] = log
+                if len(self._logs) > MAX_OPEN_LOGS:
+                    self._evict()
+            self._logs.move_to_end(job_id)
+            self._latest = (job_id, log)
+            return log
+
+    def check_open(self) -> None:
+        """Raise ServiceClosedError if it isn't."""
+        if self._closed:
+            raise ServiceClosedError("this JobService is closed: open a new one")
+
+    def _open_log(self, job_id: str) -> Log | None:
+        self.check_open()
+        return self._logs.get(job_id)
+
+    def peek(self, job_id: str) -> Log:
+        """The job's log if it is open, else one that is not kept: for a look at many jobs."""
+        with self._mutex:
+            return self._open_log(job_id) or self._new_log(job_id)
+
+    def _new_log(self, job_id: str) -> Log:
+        return Log(self.directory(job_id), sync=self.sync, lock_timeout_s=self.lock_timeout_s)
+
+    def _evict(self) -> None:
+        for job_id, log in self._logs.items():
+            if not log.in_commit:  # a batch holds its lock: a second log would wait for it
+                del self._logs[job_id]
+                log.close_unless_used()
+                return
+
+    def reset_after_fork(self) -> None:
+        """In a forked child: another thread may have held the mutex; run locks stay behind."""
+        self._mutex = threading.Lock()
+        self.runs = RunHolds(self.root)
+
+    def forget(self, job_id: str) -> None:
+        with self._mutex:
+            self._logs.pop(job_id, None)
+            self._latest = None
+
+    def close(self) -> None:
+        with self._mutex:
+            self._closed = True
+            self._latest = None
+            logs = list(self._logs.values())
+            self._logs.clear()
+        self.runs.close()
+        for log in logs:
+            log.close()
+
+    # --- the runs of this process
+
+    def take_run(self, job_id: str, taken: Taken) -> bool:
+        """As :meth:`RunHolds.take`."""
+        self.check_open()
+        return self.runs.take(job_id, taken)
+
+    def is_over(self, job_id: str) -> bool:
+        """Whether the job has ended and no row is in flight: its run has nothing to do."""
+        try:
+            log = self.peek(job_id)
+            log.acquire()
+            try:
+                log.refresh()
+                return is_over(log)
+            finally:
+                log.mutex.release()
+        except JournalError:
+            return False
+
+    # --- the jobs there are
+
+    def job_ids(self) -> Iterator[str]:
+        """The ids of the jobs in the store, in no order."""
+        return filter(is_job_id, self.directory_names())
+
+    def directory_names(self) -> Iterator[str]:
+        """The names of all directories with a journal, also those that can't be a job's id."""
+        return filter(self.holds_job, self.subdirectories())
+
+    def subdirectories(self) -> Iterator[str]:
+        """The names of all directories, whatever is in them."""
+        try:
+            yield from directories.subdirectories(self.root)
+        except OSError as error:
+            raise handles.storage_error(self.root, "list", error) from error
+
+    def holds_job(self, job_id: str) -> bool:
+        """Whether there is a journal in the job's directory."""
+        return files.exists(self.directory(job_id) / JOURNAL_NAME)
+
+    def check_not_lost(self, job_id: str) -> None:
+        """Raise StorageError if the directory, which has no journal, has other files of a job."""
+        path = self.directory(job_id)
+        try:
+            lost = any(map(_OF_A_JOB.fullmatch, directories.names_in(path)))
+        except OSError as error:
+            raise handles.storage_error(path, "list", error) from error
+        if lost and not self.holds_job(job_id):  # it may have come since
+            reason = (
+                "it is gone, and other files of its job are still there: put a copy of it back, "
+                "or move the directory away"
+            )
+            raise StorageError(path / JOURNAL_NAME, "read", errno.ENOENT, reason)
+
+    def header(self, job_id: str) -> JobRecord:
+        """The job record alone, without replaying the journal."""
+        try:
+            head = files.read_head(f"{self._root_text}/{job_id}/{JOURNAL_NAME}", _HEAD_BYTES)
+        except OSError:
+            head = b""
+        header = decode_header(head)
+        return header if header is not None else self._header_with_care(job_id)
+
+    def _header_with_care(self, job_id: str) -> JobRecord:
+        """A longer one, or what is wrong with it."""
+        path = self.directory(job_id) / JOURNAL_NAME
+        try:
+            file = handles.JournalFile(path)
+            line = file.find_line(0) or _unended_line(file)
+        except (FileNotFoundError, NotADirectoryError):
+            raise JobNotFoundError(job_id) from None
+        except OSError as error:
+            raise handles.storage_error(path, "read", error) from error
+        if line is None:
+            raise JournalDamagedError(path, 1, 0, "a job record", "no whole line")
+        try:
+            record = decode_record(line)
+        except (UndecodableError, UnknownRecordError) as error:
+            from journal.format.scan import header_error  # noqa: PLC0415  (a sound one is read without it)
+
+            raise header_error(path, file, file.size_bytes(), error) from None
+        stated = stated_crc(line)
+        if stated is not None and content_crc(line, 0) != stated:
+            raise JournalDamagedError(path, 1, 0, f"crc {content_crc(line, 0):08x}", "another")
+        if not isinstance(record, JobRecord):
+            raise JournalDamagedError(path, 1, 0, "a job record", "a record of another type")
+        return record
+
+    # --- making and deleting jobs
+
+    def create(self, job_id: str, fill: Callable[[Log], None]) -> None:
+        """Make a job whole or not at all: ``fill`` commits what it starts with.
+
+        On return the job is there and, with ``sync``, survives a power cut.
+        """
+
+        def build(directory: Path) -> None:
+            log = Log(directory, sync=self.sync, lock_timeout_s=self.lock_timeout_s, create=True)
+            fill(log)
+            log.close()
+
+        self.make(job_id, build)
+
+    def make(self, job_id: str, build: Callable[[Path], None]) -> None:
+        """As :meth:`create`: ``build`` makes the files, and syncs them, in the directory given."""
+        target = self.directory(job_id)
+        try:
+            directory, lock = self._stage(target, job_id)
+        except OSError as error:
+            raise handles.storage_error(target, "create", error) from error
+        try:
+            build(directory)
+            if self.sync:
+                directories.sync_directory(directory)
+            self._check_free(target, job_id)
+            files.rename(directory, target)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):  # made since we looked
+                raise JobExistsError(job_id) from None
+            raise handles.storage_error(target, "create", error) from error
+        finally:
+            with suppress(OSError):  # gone after the rename; else what there is of the job
+                directories.remove_tree(directory)
+            lock.close()
+        with suppress(StorageError):  # not to know is no reason to deny it
+            if not files.exists(target / JOURNAL_NAME):  # deleted while it was being made
+                raise JobNotFoundError(job_id)
+        self.forget(job_id)
+        self._sync_names()
+
+    @contextmanager
+    def scratch(self, job_id: str) -> Iterator[Path]:
+        """A directory beside the jobs, gone when the block ends or, after a crash, with the next."""
+        try:
+            directory, lock = self._stage(None, job_id)
+        except OSError as error:
+            raise handles.storage_error(self.root / STAGING_NAME, "write in", error) from error
+        try:
+            yield directory
+        finally:
+            with suppress(OSError):
+                directories.remove_tree(directory)
+            lock.close()
+
+    def _stage(self, target: Path | None, job_id: str) -> tuple[Path, locks.DirectoryLock]:
+        """A new directory to make the job in, and its lock; ``target`` must be free."""
+        while True:
+            directory = self.root / STAGING_NAME / _staging_name(job_id)
+            with self._staging():
+                if target is not None:
+                    self._check_free(target, job_id)
+                directories.make_directory(directory)
+                lock = locks.DirectoryLock(directory)
+                if lock.try_lock():
+                    return directory, lock
+                lock.close()
+            # The staging lock was deleted, and another process has taken this for a leftover:
+            # it will remove it. Another name is nobody's yet.
+
+    def _sync_names(self) -> None:
+        if self.sync:
+            try:
+                directories.sync_directory(self.root)
+            except OSError as error:
+                refused = handles.storage_error(self.root, "sync", error)
+                raise handles.outcome_unknown(refused) from error
+
+    def _check_free(self, target: Path, job_id: str) -> None:
+        if not files.exists(target):
+            return
+        if files.exists(target / JOURNAL_NAME):
+            raise JobExistsError(job_id)
+        raise StoreError(target, "it is in the way and holds no journal: move it, or look for it")
+
+    def delete(self, job_id: str) -> bool:
+        """Remove a job and all its files; False if there is none. JobBusyError while it runs.
+
+        One that has ended, with nothing in flight, doesn't run, whoever still holds its run lock.
+        """
+        self.check_open()
+        directory = self.directory(job_id)
+        if not files.exists(directory / JOURNAL_NAME):
+            return False
+        leftover = self.root / STAGING_NAME / _staging_name(job_id)
+        try:
+            with self._staging():
+                run = self._take_to_delete(directory, job_id)
+                try:
+                    self._rename_unlocked(directory, leftover, job_id)
+                except BaseException:
+                    if run is not None:
+                        run.release()
+                    raise
+        except (FileNotFoundError, JobNotFoundError):
+            return False
+        except OSError as error:
+            raise handles.storage_error(directory, "delete", error) from error
+        self.forget(job_id)
+        try:
+            self._sync_names()  # before its files go: else a power cut may leave an empty job
+            with suppress(OSError):  # deleted it is: what can't be removed now is a leftover
+                directories.remove_tree(leftover)
+        finally:
+            if run is not None:
+                run.release()
+        return True
+
+    def _take_to_delete(self, directory: Path, job_id: str) -> RunLock | None:
+        try:
+            return RunLock.take(directory, job_id, sign=False)  # a full disk must not keep it
+        except JobBusyError:
+            if self.is_over(job_id):
+                return None
+            raise
+
+    def _rename_unlocked(self, directory: Path, leftover: Path, job_id: str) -> None:
+        """Rename a job's directory away while no commit is under way."""
+        path = directory / JOURNAL_NAME
+        try:
+            file = handles.JournalFile(path)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise handles.storage_error(path, "open", error) from error
+        try:
+            if not locks.wait_for_lock(file, self.lock_timeout_s):
+                raise JobLockedError(job_id, self.lock_timeout_s)
+            files.rename(directory, leftover)
+        finally:
+            file.close()
+
+    @contextmanager
+    def _staging(self) -> Iterator[None]:
+        """The staging directory, locked; what is left in it belongs to a process at work."""
+        self.check_open()
+        staging = self.root / STAGING_NAME
+        try:
+            directories.make_store(self.root, sync=self.sync and not self._root_synced)
+            self._root_synced = True
+            directories.make_directory(staging)
+            lock = self._staging_lock(staging / "lock")
+        except OSError as error:
+            reason = error.strerror or os.strerror(error.errno or 0)
+            raise StoreError(self.root, f"{reason}; choose another root") from error
+        try:
+            if not lock.acquire(self.lock_timeout_s):
+                raise JobLockedError(str(self.root), self.lock_timeout_s)
+            for name in directories.subdirectories(staging):
+                self._remove_leftover(staging / name)
+            yield
+        finally:
+            lock.close()
+
+    @staticmethod
+    def _staging_lock(path: Path) -> locks.LockFile:
+        try:
+            return locks.LockFile(path)
+        except OSError as error:
+            reason = error.strerror or os.strerror(error.errno or 0)
+            raise OSError(error.errno, f"{STAGING_NAME}/{path.name}: {reason}") from error
+
+    def _remove_leftover(self, directory: Path) -> None:
+        # What can't be removed must not keep others from their work.
+        with suppress(OSError, StorageError):
+            lock = locks.DirectoryLock(directory)
+            try:
+                if lock.try_lock():
+                    directories.remove_tree(directory)
+            finally:
+                lock.close()
+
+
+def _unended_line(file: handles.JournalFile) -> bytes | None:
+    """The line that the file consists of if it is a commit that lacks its LF."""
+    size = file.size_bytes()
+    seal = file.read_at(max(size - SEAL_BYTES, 0), SEAL_BYTES)
+    if size >= MAX_LINE_BYTES or stated_crc(seal) is None:
+        return None
+    return file.read_at(0, size)
+
+
+def _staging_name(job_id: str) -> str:
+    """A name that no other job being made or deleted has; it need not be a job's id."""
+    return f"{job_id}.{os.urandom(6).hex()}"
+
+
+def _reset_stores_in_child() -> None:
+    reset_after_fork()
+    for store in list(_stores):
+        store.reset_after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_reset_stores_in_child)

@@ -1,0 +1,525 @@
+"""The changes a job can go through, each checked against the index and put into a commit.
+
+Every function is called inside a ``with log:`` of its own. A refused change raises, and that block
+leaves the commit as it was, so that a batch around it can go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal, NoReturn
+
+from journal.errors import InvalidStateTransition, InvalidValueError, RowNotFoundError
+from journal.format.arguments import new_rows
+from journal.format.idempotency import AnyRow, idempotency_key, next_key
+from journal.format.records import (
+    LOST_CHECKSUM,
+    UNSET_TIME,
+    JobLevelRecord,
+    JobReopenedRecord,
+    JobStatusRecord,
+    LogRecord,
+    RowDataRecord,
+    RowRecord,
+    RowStatusRecord,
+    encode_row,
+    row_end,
+    time_text,
+)
+from journal.format.values import canonical_json, checksum_of
+from journal.fs import system
+from journal.index.columns import View
+from journal.index.index import (
+    CODES,
+    COMPLETED,
+    FAILED,
+    NEEDS_REVIEW,
+    PENDING,
+    PROCESSING,
+    SKIPPED,
+    STATUSES,
+    JobState,
+)
+from journal.model import (
+    TERMINAL_STATUSES,
+    VALID_ROW_TRANSITIONS,
+    VALID_TRANSITIONS,
+    JobRow,
+    JobStatus,
+    RowStatus,
+)
+from journal.store.journal import Log
+from journal.store.rows import (
+    read_row,
+    read_status,
+    row_at,
+    row_from_records,
+    window_reader,
+)
+from journal.version import VERSION
+
+Policy = Literal["review", "retry", "fail"]
+
+_ALLOWED_CODES = tuple(
+    frozenset(CODES[target] for target in VALID_ROW_TRANSITIONS[status]) for status in STATUSES
+)
+_REDONE = (COMPLETED, FAILED, SKIPPED)  # what redo puts back, by no table
+_STARTING_CODES = frozenset((CODES[RowStatus.PROCESSING], CODES[RowStatus.PENDING]))
+
+INTERRUPTED = "interrupted"  # error code of rows whose run died with them in flight
+_RUN_ENDED = "the run ended while this row was in flight"
+_POLICIES: dict[str, tuple[RowStatus, str | None, str | None]] = {
+    "review": (
+        RowStatus.NEEDS_REVIEW,
+        INTERRUPTED,
+        f"{_RUN_ENDED}: whether it took effect is unknown",
+    ),
+    "retry": (RowStatus.PENDING, INTERRUPTED, _RUN_ENDED),
+    "fail": (RowStatus.FAILED, INTERRUPTED, _RUN_ENDED),
+}
+
+
+def is_word_of_policy(error_code: object, error_message: object) -> bool:
+    """Whether that is what a policy says of a row that it settles, and not a caller's own words."""
+    return error_code == INTERRUPTED and str(error_message).startswith(_RUN_ENDED)
+
+
+def check_policy(policy: str, where: str = "policy") -> None:
+    if not isinstance(policy, str) or policy not in _POLICIES:
+        raise InvalidValueError(where, policy, f"must be one of {', '.join(_POLICIES)}")
+
+
+def put_job_record(log: Log, record: JobLevelRecord) -> None:
+    """Add a record about the job itself."""
+    log.append(record)
+    log.index.set_job(record)
+
+
+def put_log(log: Log, record: LogRecord) -> None:
+    """Add what is for people; its ``at`` is filled in here."""
+    record.at = log.now()
+    put_job_record(log, record)
+
+
+def put_log_of_caller(log: Log, record: LogRecord) -> None:
+    """As :func:`put_log`. Raises RowNotFoundError if it is about a row that isn't there."""
+    if record.row is not None:
+        _position(log, record.row)
+    put_log(log, record)
+
+
+def put_run(log: Log, resume_command: str = "", job_version: str | None = None) -> None:
+    """Add where a run has begun, for who must know which machines worked on the job.
+
+    The nonce tells copies apart that are gone on with by hosts, or containers, of the same name.
+    Raises InvalidStateTransition if the job's unfinished rows go on in another.
+    """
+    check_not_retried(log)
+    host = system.host_name()
+    run: dict[str, Any] = {
+        "host": host,
+        "pid": system.process_id(),
+        "user": system.user_name(),
+        "version": VERSION,
+        "nonce": system.nonce(),
+    }
+    if resume_command:
+        run["resume"] = resume_command
+    if job_version is not None:
+        run["job_version"] = job_version
+    put_log(log, LogRecord(message=f"run started on {host}", details={"run": run}, at=UNSET_TIME))
+
+
+def set_job_status(log: Log, target: JobStatus) -> None:
+    """Move the job to ``target``. Raises InvalidStateTransition."""
+    status = _state(log).status
+    if target not in VALID_TRANSITIONS[status]:
+        _refuse_job(log, target, _REOPEN_FIRST if status in TERMINAL_STATUSES else "")
+    put_job_record(log, JobStatusRecord(status=target.value, at=log.now()))
+
+
+_REOPEN_FIRST = "reopen it first: reopen_job(), or `journal reopen`"
+
+
+def _refuse_job(log: Log, target: JobStatus, hint: str, refused: str = "") -> NoReturn:
+    status, subject = _state(log).status, f"job {log.directory.name}"
+    allowed = VALID_TRANSITIONS[status]
+    raise InvalidStateTransition(status, target, allowed, subject, hint, refused)
+
+
+def _refuse_row(
+    log: Log, position: int, target: RowStatus, hint: str = "", refused: str = ""
+) -> NoReturn:
+    columns = log.index.columns
+    status = STATUSES[columns.statuses[position]]
+    allowed = [allowed for allowed in VALID_ROW_TRANSITIONS[status] if allowed is not target]
+    if not hint and status is RowStatus.COMPLETED:
+        hint = "what is completed is done again only by redo_row(), or `journal redo`"
+    elif not hint and status is RowStatus.NEEDS_REVIEW:
+        hint = "find out whether it took effect, then retry, complete, fail or skip it"
+    subject = f"row {log.directory.name}:{columns.number(position)}"
+    raise InvalidStateTransition(status, target, allowed, subject, hint, refused)
+
+
+def _state(log: Log) -> JobState:
+    assert log.index.state is not None, "refresh() has refused a journal without a job record"
+    return log.index.state
+
+
+def _position(log: Log, number: int) -> int:
+    position = log.index.position_of(number)
+    if position is None:
+        raise RowNotFoundError(f"{log.directory.name}:{number}")
+    return position
+
+
+def _made(log: Log, position: int) -> AnyRow:
+    """The record that says what the row is made of."""
+    columns = log.index.columns
+    offset = columns.row_at[position]
+    return read_row(log.file, log.read_line(offset), offset, columns.number(position))
+
+
+_LOST = "it can't be put back: its data was lost to damage"
+
+
+def change_row(log: Log, job_id: str, record: RowStatusRecord) -> JobRow:
+    """Give a row the status that ``record`` states; its ``at`` and ``version`` are filled in here.
+
+    Raises RowNotFoundError, InvalidStateTransition.
+    """
+    index, number, reset = log.index, record.row, record.reset
+    position = index.position_of(number)
+    if position is None:
+        raise RowNotFoundError(f"{job_id}:{number}")
+    columns = index.columns
+    code, old = CODES[record.status], columns.statuses[position]
+    if reset == "redo" and old not in _REDONE:
+        in_flight = "" if old == NEEDS_REVIEW else "only what has ended is redone"
+        _refuse_row(log, position, RowStatus.PENDING, in_flight, "it can't be redone")
+    if reset != "redo" and code not in _ALLOWED_CODES[old]:
+        _refuse_row(log, position, STATUSES[code])
+    # Read before anything changes: a row that can't be read must not be half changed.
+    offset = columns.row_at[position]
+    row = read_row(log.file, log.read_line(offset), offset, number)
+    if reset is not None and row.checksum == LOST_CHECKSUM:
+        how = "update_row_data() gives it data again; or skip it: skip_row(), `journal skip`"
+        _refuse_row(log, position, RowStatus.PENDING, how, _LOST)
+    state = index.state
+    assert state is not None
+    if code in _STARTING_CODES and state.status in TERMINAL_STATUSES:
+        verb = "started" if code == PROCESSING else "put back"
+        _let_start(log, f"row {number} can't be {verb}", reopens=reset is not None)
+    if code == PROCESSING:
+        record.version = state.version
+    elif old == PROCESSING and (code != PENDING or record.error_code is not None):
+        record.version = _version(log, position)
+    record.at = log.now()
+    attempts = index.set_row(
+        position, code, log.append(record), record.cost_cents, reset=reset is not None
+    )
+    if state.status is JobStatus.FAILED and old != PROCESSING and code not in _STARTING_CODES:
+        _complete_if_settled(log)
+    earlier = index.columns.earlier
+    before = 0 if earlier is None else earlier[position]
+    return row_from_records(job_id, row, record, attempts, before, index.keyed)
+
+
+def _version(log: Log, position: int) -> str | None:
+    """That of the attempt which ends at a row in processing: it has it from the run it began in."""
+    if not _state(log).has_versions:  # as in most jobs: nothing is read for it
+        return None
+    columns = log.index.columns
+    offset, number = columns.status_at[position], columns.number(position)
+    began = read_status(log.file, log.read_line, offset, number)
+    return None if began is None else began.version
+
+
+def _let_start(log: Log, refused: str, *, reopens: bool) -> None:
+    """Before rows are started, or put back: which ``reopens`` a job that has ended by itself."""
+    status = _state(log).status
+    if status in TERMINAL_STATUSES:
+        if not reopens or status is JobStatus.CANCELLED:
+            _refuse_job(log, JobStatus.RUNNING, _REOPEN_FIRST, refused)
+        reopen(log, None)
+
+
+def _complete_if_settled(log: Log) -> None:
+    """End a failed job as completed once the last of its rows was settled by hand."""
+    tallies = log.index.tallies
+    if not any(tallies[code] for code in (PENDING, PROCESSING, FAILED, NEEDS_REVIEW)):
+        put_job_record(log, JobStatusRecord(status="completed", at=log.now()))
+
+
+def reopen(log: Log, reason: str | None) -> None:
+    """Put an ended job back to pending: its next pass begins. Raises InvalidStateTransition."""
+    state, refused = _state(log), "it can't be reopened"
+    if state.status not in TERMINAL_STATUSES:
+        _refuse_job(log, JobStatus.PENDING, "only a job that has ended is reopened", refused)
+    if went_on_elsewhere(state):
+        _refuse_job(log, JobStatus.PENDING, _ELSEWHERE_HINT, refused)
+    number = len(state.reopened_at) + 2
+    put_job_record(log, JobReopenedRecord(number=number, reason=reason, at=log.now()))
+
+
+def redo_row(log: Log, job_id: str, number: int, reason: str | None, *, new_key: bool) -> JobRow:
+    """Put a row that has ended back to pending, a completed one too, and reopen its job if need be.
+
+    ``new_key``: from here on under a new idempotency key. Raises RowNotFoundError,
+    InvalidStateTransition.
+    """
+    record = RowStatusRecord(
+        row=number, status="pending", reason=reason, reset="redo", at=UNSET_TIME
+    )
+    row = change_row(log, job_id, record)
+    if not new_key:
+        return row
+    put_row_data(log, row, None, row.row_checksum, new_key=True)
+    return row_at(job_id, log, _position(log, number))
+
+
+def put_row_data(
+    log: Log, row: JobRow, data: dict[str, Any] | None, checksum: str, *, new_key: bool
+) -> None:
+    """Give a row other data (None: the same), and perhaps a new idempotency key.
+
+    That is the same in all copies, unless it has a nonce: a caller's own key may be anything, also
+    the new key of another row, and a repair may have lost that a key was given out.
+    """
+    number = row.row_number
+    position = _position(log, number)
+    made = _made(log, position)
+    key, keys = row.idempotency_key, made.keys if isinstance(made, RowDataRecord) else 1
+    if made.checksum == LOST_CHECKSUM and data is not None:
+        lost = RowRecord(row=number, checksum=checksum, data=data, key=made.key, at=made.at)
+        key = idempotency_key(row.id, lost, log.index.keyed)
+    if new_key:
+        state = _state(log)
+        is_ours = state.header.idempotency_key is None and key.startswith(f"{state.header.id}:")
+        nonce = None if is_ours and not state.repaired else system.nonce()[:8]
+        key, keys = next_key(key, keys, nonce), keys + 1
+    record = RowDataRecord(
+        row=number,
+        checksum=checksum,
+        data=row.data if data is None else data,
+        key=key,
+        keys=keys,
+        created_at=row.created_at,
+        at=log.now(),
+    )
+    log.index.set_row_data(position, log.append(record))
+
+
+def update_data(
+    log: Log,
+    job_id: str,
+    number: int,
+    data: dict[str, Any],
+    checksum: str | None,
+    *,
+    new_key: bool,
+) -> JobRow:
+    """Give a row that isn't done, nor in flight, other data; ``checksum`` None: by hand.
+
+    Raises RowNotFoundError, InvalidStateTransition, InvalidValueError.
+    """
+    position = _position(log, number)
+    row = row_at(job_id, log, position)
+    header = log.index.keyed
+    columns = () if header is None else (header.key, header.idempotency_key)
+    if row.status in (RowStatus.PROCESSING, RowStatus.COMPLETED):
+        hint = "what is in flight keeps it" if row.status is RowStatus.PROCESSING else ""
+        _refuse_row(log, position, row.status, hint, "its data can't be changed")
+    is_lost = row.row_checksum == LOST_CHECKSUM
+    for column in columns:
+        if column and not is_lost and _as_json(data, column) != _as_json(row.data, column):
+            raise InvalidValueError(
+                f"data[{column!r}]",
+                data.get(column),
+                f"must stay {row.data.get(column)!r}: rows of job {job_id} are known by it",
+            )
+    if checksum is None:
+        checksum = checksum_of(data) if is_lost else row.row_checksum
+    put_row_data(log, row, data, checksum, new_key=new_key)
+    return row_at(job_id, log, position)
+
+
+def _as_json(data: dict[str, Any], column: str) -> bytes:
+    """A value as keys are compared: 1, 1.0 and true are three of them."""
+    return canonical_json(data.get(column))
+
+
+def take_input(log: Log, job_id: str, number: int, data: dict[str, Any], checksum: str) -> None:
+    """Give a row the data that its input has now, and put it back if it isn't a fresh one.
+
+    Its job must not have ended. Raises as :func:`update_data`.
+    """
+    row = update_data(log, job_id, number, data, checksum, new_key=False)
+    if row.attempts or row.status is not RowStatus.PENDING:
+        _put_back(log, _position(log, number))
+
+
+def _put_back(log: Log, position: int) -> None:
+    """Let a row begin anew, in a job that hasn't ended."""
+    number = log.index.columns.number(position)
+    record = RowStatusRecord(row=number, status="pending", reset="retry", at=log.now())
+    log.index.set_row(position, PENDING, log.append(record), None, reset=True)
+
+
+# What older versions did with an ended job: a new one took its unfinished rows over.
+_ELSEWHERE_HINT = (
+    "an older version has made a retry job of it, which holds its unfinished rows: run what is to "
+    "be done as a job of its own"
+)
+
+
+def went_on_elsewhere(state: JobState) -> bool:
+    """Whether the job is, or has, a retry job of an older version."""
+    return state.header.retry_of is not None or state.retried is not None
+
+
+_NO_MORE_ROWS = "it takes no more rows"
+
+
+def add_rows(log: Log, row_data: Any) -> View:
+    """Append pending rows in the order given, all of them or none; return a view of them.
+
+    Raises InvalidValueError, InvalidStateTransition (the job has ended), and whatever the
+    iterable raises.
+    """
+    index, state = log.index, _state(log)
+    if went_on_elsewhere(state):
+        _refuse_job(log, JobStatus.RUNNING, _ELSEWHERE_HINT, _NO_MORE_ROWS)
+    if state.status in TERMINAL_STATUSES:
+        _refuse_job(log, JobStatus.RUNNING, _REOPEN_FIRST, _NO_MORE_ROWS)
+    first = index.row_count
+    index.begin_rows()
+    last_at = index.last_at
+    at = log.now()
+    nonce = system.nonce()[:8] if log.end else None
+    end = row_end(at, nonce=nonce)
+    for number, checksum, data, key in new_rows(row_data, index.highest_number + 1):
+        if index.last_at is not last_at:  # the iterable has changed this job meanwhile
+            at = log.now()
+            end = row_end(at, nonce=nonce)
+        if number <= index.highest_number and index.position_of(number) is not None:
+            raise InvalidValueError(
+                f"row {number}",
+                number,
+                "this row number is taken: each must be unique within the job",
+            )
+        line = encode_row(number, checksum, data, end if key is None else row_end(at, key))
+        index.add_row(number, log.append_line(line, at, number))
+        last_at = at
+    return index.view_of_new(first)
+
+
+def check_not_retried(log: Log) -> None:
+    """Raise InvalidStateTransition for a job whose unfinished rows go on in another.
+
+    As a rule it has ended; a copy that had not may have heard of it by a merge.
+    """
+    state = _state(log)
+    if state.retried is not None and state.status not in TERMINAL_STATUSES:
+        name, on = log.directory.name, f"{state.retried.host} at {time_text(state.retried.at)}"
+        hint = (
+            f"its unfinished rows go on as job {state.retried.job}, made on {on}: run that one, "
+            f"and `journal cancel {name}`"
+        )
+        _refuse_job(log, JobStatus.RUNNING, hint)
+
+
+def settle_rows(log: Log, policy: Policy, before: int | None = None) -> int:
+    """Move every row in processing to where ``policy`` says; return how many there were.
+
+    ``before``: only those whose last record stands before that offset.
+    """
+    status, code, message = _POLICIES[policy]
+    if status is RowStatus.PENDING and log.index.tallies[PROCESSING]:
+        _let_start(log, "its rows can't be put back", reopens=False)
+    return _move_all(log, PROCESSING, status, code, message, before)
+
+
+def review_open_rows(
+    log: Log, numbers: Iterable[int] | None, error_code: str, error_message: str
+) -> int:
+    """Move rows that are pending, processing or failed to needs_review; return how many.
+
+    ``numbers`` None for all of the job's.
+    """
+    review, open_codes = RowStatus.NEEDS_REVIEW, (PENDING, PROCESSING, FAILED)
+    if numbers is None:
+        return sum(
+            _move_all(log, source, review, error_code, error_message) for source in open_codes
+        )
+    moved = 0
+    for number in numbers:
+        position = _position(log, number)
+        if log.index.columns.statuses[position] in open_codes:
+            _move(log, position, review, error_code, error_message)
+            moved += 1
+    return moved
+
+
+def retry_failed(log: Log, error_code: str | None) -> int:
+    """Put failed rows back to pending, reopening the job if need be; return how many there were.
+
+    ``error_code``: those that failed with it. None: all but those of unknown outcome.
+    """
+    index, columns = log.index, log.index.columns
+    window = window_reader(log.file)
+    moved = 0
+    position = columns.statuses.find(FAILED)
+    while position >= 0:
+        number = columns.number(position)
+        offset = columns.status_at[position]
+        read = window if offset < log.end else log.read_line  # of the commit under way
+        failed = read_status(log.file, read, offset, number)
+        if (
+            failed is not None
+            and (not failed.unknown if error_code is None else failed.error_code == error_code)
+            and _made(log, position).checksum != LOST_CHECKSUM
+        ):
+            if not moved:
+                _let_start(log, "its rows can't be put back", reopens=True)
+            _put_back(log, position)
+            columns = index.columns
+            moved += 1
+        position = columns.statuses.find(FAILED, position + 1)
+    return moved
+
+
+def _move(
+    log: Log, position: int, target: RowStatus, error_code: str | None, error_message: str | None
+) -> None:
+    columns = log.index.columns
+    in_flight = columns.statuses[position] == PROCESSING
+    record = RowStatusRecord(
+        row=columns.number(position),
+        status=target.value,
+        error_code=error_code,
+        error_message=error_message,
+        version=_version(log, position) if in_flight else None,
+        unknown=target is RowStatus.FAILED,
+        at=log.now(),
+    )
+    log.index.set_row(position, CODES[target], log.append(record), None)
+
+
+def _move_all(
+    log: Log,
+    source: int,
+    target: RowStatus,
+    error_code: str | None,
+    error_message: str | None,
+    before: int | None = None,
+) -> int:
+    index = log.index
+    moved = 0
+    position = index.columns.statuses.find(source)
+    while position >= 0:
+        if before is None or index.columns.status_at[position] < before:
+            _move(log, position, target, error_code, error_message)
+            moved += 1
+        position = index.columns.statuses.find(source, position + 1)
+    return moved

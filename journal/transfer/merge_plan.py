@@ -1,0 +1,273 @@
+"""What becomes of each row that another copy of a job has changed, before anything is written."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from journal.format.commits import START, Position
+from journal.format.decode import decode_record
+from journal.format.idempotency import AnyRow
+from journal.format.records import ELSEWHERE, RowStatusRecord
+from journal.index.index import COMPLETED, NEEDS_REVIEW, PROCESSING, STATUSES
+from journal.store.journal import Log
+from journal.store.rows import read_row
+from journal.transfer.added_rows import match_added
+from journal.transfer.copies import Copy, holds, replay_copy
+from journal.transfer.divergence import DATA, Change, RowChanges, content_of, data_id
+
+_Verdict = Literal["keep", "take", "conflict"]
+
+
+class Plan:
+    """See the table in :mod:`journal.transfer.merge`. Rows are called by the numbers that they have here.
+
+    ``take``: changes of theirs that become ours, by row. ``conflicts``: changes of theirs that are
+    only told; of these rows, and of those taken, ``twice`` are completed here in the end, and
+    ``both`` need a review. Of the conflicts ``data`` are about the row's data, in ``redone`` one
+    copy has redone the row. ``added``: rows that only they have, ascending; of these ``renumbered``
+    have another number there, which it maps to, and ``doubtful`` are as in AddedRows. ``follow``: rows
+    that are taken, with the data that they have there. ``marks``: those of older versions that aren't
+    known here.
+    """
+
+    def __init__(self, log: Log, ours: Copy, theirs: Copy, fork: Position) -> None:
+        """``ours`` is what ``log`` holds, under its lock; they parted at ``fork``.
+
+        In memory for the changes since then, and an index of theirs. Raises JournalDamagedError and
+        FormatVersionError for what is wrong with theirs.
+        """
+        self._their_index = replay_copy(theirs)  # that all of it makes sense
+        assert self._their_index.state is not None
+        self.their_state, self.fork, self.theirs = self._their_index.state, fork, theirs
+        self._log, self._ours = log, ours
+        self.here, self.there = RowChanges(ours, fork), RowChanges(theirs, fork)
+        self.take: dict[int, list[Change]] = {}
+        self.conflicts: dict[int, list[Change]] = {}
+        self.twice: set[int] = set()
+        self.both: set[int] = set()
+        self.data: set[int] = set()
+        self.redone: set[int] = set()
+        self.follow: set[int] = set()
+        found = match_added(self.here, self.there, (log.index, self._their_index))
+        self.added, self.renumbered = found.added, found.renumbered
+        self.doubtful = found.doubtful
+        self._their_numbers = {here: there for there, here in found.numbers.items()}
+        # What is told of a row may be of before they parted, come back through a third copy.
+        before = self.here.rows_of_before() | self.there.rows_of_before()
+        self._shared = RowChanges(ours._replace(end=fork), START if before else fork, before)
+        for number in sorted({*self.there.rows(), *self.doubtful}):
+            self._decide(number)
+        known = [mark.details for mark in self.here.marks]
+        self.marks = [mark for mark in self.there.marks if mark.details not in known]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing of theirs is to be written here, nor to be kept beside it."""
+        merged = [at.offset for at in self.here.merges if holds(self.theirs, at)]
+        has_news = self.there.news_at >= max(merged, default=0)
+        return not (self.added or self.take or self.conflicts or self.marks or has_news)
+
+    # --- row by row
+
+    def _decide(self, number: int) -> None:
+        new = self.there.unknown_to(self.here, number, self._shared)
+        code = self.our_code(number)
+        if code is None:  # a row to be added, or none at all
+            made = self.there.added.get(number)
+            new = [change for change in new if made and change.offset != made.offset]
+            is_worked_on = any(change.matters for change in new)
+            if number in self.doubtful or (number in self.renumbered and is_worked_on):
+                self.conflicts[number] = new
+                return
+        if not new:
+            return
+        mine = self.here.unknown_to(self.there, number, self._shared)
+        if code is not None and any(change.is_renumbering for change in new):
+            new = [change for change in new if not change.is_renumbering]
+            is_settled = not mine and [change.status for change in new] == ["completed"]
+            if is_settled and code == COMPLETED and self._may_be_one_shipment(number, new[0]):
+                return  # somebody has settled the review of what was completed here
+        statuses = [change for change in new if change.status != DATA]
+        own = [change for change in mine if change.status != DATA]
+        verdict = self._judge(number, statuses, own)
+        of_data, data = self._judge_data(number, verdict, new, mine)
+        new = [change for change in new if change.status != DATA or change in data]
+        if of_data == "conflict":
+            self.data.add(number)
+            verdict = "conflict"
+        if verdict == "conflict":
+            self.conflicts[number] = new
+            (self.twice if code == COMPLETED else self.both).add(number)
+            if any(change.reset == "redo" for change in (*new, *mine)):
+                self.redone.add(number)
+        elif verdict == "take":
+            self._take(number, new)
+            if of_data == "take" and not data:
+                self.follow.add(number)
+        elif data:
+            self.take[number] = data
+
+    def _judge(self, number: int, new: list[Change], mine: list[Change]) -> _Verdict:
+        """What becomes of the row's status, by what each did that the other doesn't know of."""
+        if not new:
+            return "keep"
+        code, last = self.our_code(number), new[-1]
+        is_last_word = self.there.end_with(number, new)  # else we know what became of it
+        if is_last_word and not mine and (code != COMPLETED or _is_redone(new)):
+            # Said knowing all that we did. What is put back by no decision is tried again there.
+            is_said = last.status == "needs_review" or any(c.is_work or c.reset for c in new)
+            return "take" if is_said else "keep"
+        if self._is_same(number, new) or not any(change.matters for change in new):
+            return (
+                "keep"  # and what was in flight when they parted: what was made of that here stands
+            )
+        if self._did_no_more_than_skip(number, mine, last):
+            return "take"
+        if (
+            code == COMPLETED
+            or (code == NEEDS_REVIEW and last.status == "pending")
+            or not is_last_word
+            or any(change.matters for change in mine)
+        ):
+            return "conflict"
+        return "take"  # it was in flight, or put back, and only the other knows how that ended
+
+    def _take(self, number: int, new: list[Change]) -> None:
+        self.take[number] = new
+        code = self.our_code(number)
+        status = "pending" if code is None else STATUSES[code].value
+        status = next((c.status for c in reversed(new) if c.is_status), status)
+        if (status == "completed" or code == COMPLETED) and self.alarms(number):
+            self.twice.add(number)
+
+    def alarms(self, number: int) -> list[Change]:
+        """What they have been told was done to a row as well, which they, or we, have completed."""
+        return self.there.alarms(number, self.here)
+
+    def _is_same(self, number: int, new: list[Change]) -> bool:
+        """Whether their last word on a row, and ours, must be about one and the same work."""
+        if any(change.status == ELSEWHERE for change in new):
+            return False
+        mine, there = self.our_status(number), self.read(new[-1])
+        if mine is None or there.status != mine.status:
+            return False
+        if there.status == "skipped":
+            return _is_all_skips(new)
+        return (
+            there.status == "completed"
+            and bool(there.tracking_number)
+            and there.tracking_number == mine.tracking_number
+        )
+
+    def _may_be_one_shipment(self, number: int, theirs: Change) -> bool:
+        """Whether they, and we, have completed a row without two different tracking numbers."""
+        mine = self.our_status(number)
+        known = {mine and mine.tracking_number, self.read(theirs).tracking_number} - {None, ""}
+        return len(known) < 2
+
+    def _did_no_more_than_skip(self, number: int, mine: list[Change], last: Change) -> bool:
+        """Whether both skipped the row in the end, and only the other had tried it before."""
+        here = self.our_status(number)
+        is_agreed = here is not None and here.status == last.status == "skipped"
+        return is_agreed and _is_all_skips(mine)
+
+    # --- data
+
+    def _judge_data(
+        self, number: int, verdict: _Verdict, new: list[Change], mine: list[Change]
+    ) -> tuple[_Verdict, list[Change]]:
+        """What becomes of the row's data, and their changes of it that are news here.
+
+        ``verdict`` is about its status. If theirs is to be taken and none of their changes is news,
+        then it differs by what is known on both.
+        """
+        theirs = [change for change in new if change.status == DATA]
+        ours = [change for change in mine if change.status == DATA]
+        code = self.our_code(number)
+        if code is None:
+            return ("take" if theirs else "keep"), theirs
+        if not (self.here.data_of(number) or self.there.data_of(number)):
+            return "keep", []
+        here, there = self._content(self.our_row(number)), self._content(self.their_row(number))
+        if here == there:
+            return "keep", []
+        # Who has given it the same data as the other, and nothing since, has nothing to tell.
+        if theirs and ours:
+            if here in [self._content(self.read(change)) for change in theirs]:
+                ours = []
+            elif there in [self._content(_read(self._ours, change)) for change in ours]:
+                theirs = []
+        did, own = (any(change.matters for change in changes) for changes in (new, mine))
+        if theirs and ours:
+            is_doubt = True
+        elif ours:
+            is_doubt = did and verdict != "keep"
+        else:
+            is_worked_on = own or code in (PROCESSING, COMPLETED)
+            is_doubt = bool(theirs) and is_worked_on and verdict != "take"
+        if is_doubt:
+            return "conflict", theirs
+        return ("keep" if ours else "take"), theirs
+
+    def _content(self, row: AnyRow) -> bytes:
+        return content_of(row, self.theirs.header)
+
+    # --- reading
+
+    def our_code(self, number: int) -> int | None:
+        position = self._log.index.position_of(number)
+        return None if position is None else self._log.index.columns.statuses[position]
+
+    def our_status(self, number: int) -> RowStatusRecord | None:
+        position = self._log.index.position_of(number)
+        offset = 0 if position is None else self._log.index.columns.status_at[position]
+        record = decode_record(self._log.read_line(offset)) if offset else None
+        return record if isinstance(record, RowStatusRecord) else None
+
+    def read(self, change: Change) -> Any:
+        """The record of a change of theirs."""
+        return _read(self.theirs, change)
+
+    def made_row(self, number: int) -> AnyRow:
+        """One of those that they have made since the copies parted, as it was made."""
+        return self._read_row(self.there.added[number].offset, number)
+
+    def their_row(self, number: int) -> AnyRow:
+        """A row as it is there now."""
+        return self._read_row(self._their_row_at(number), number)
+
+    def their_data_id(self, number: int) -> str:
+        """The id of the change that gave a row the data which it has there now."""
+        return data_id(self.theirs, self._their_row_at(number))
+
+    def _their_row_at(self, number: int) -> int:
+        position = self._their_index.position_of(self._their_number(number))
+        assert position is not None
+        return self._their_index.columns.row_at[position]
+
+    def _read_row(self, offset: int, number: int) -> AnyRow:
+        file = self.theirs.file
+        return read_row(file, file.read_line(offset), offset, self._their_number(number))
+
+    def our_row(self, number: int) -> AnyRow:
+        position = self._log.index.position_of(number)
+        assert position is not None
+        offset = self._log.index.columns.row_at[position]
+        return read_row(self._log.file, self._log.read_line(offset), offset, number)
+
+    def _their_number(self, number: int) -> int:
+        return self._their_numbers.get(number, number)
+
+
+def _read(copy: Copy, change: Change) -> Any:
+    return decode_record(copy.file.read_line(change.offset))
+
+
+def _is_redone(changes: list[Change]) -> bool:
+    """Whether they begin with a redo, which was made knowing what was completed before."""
+    statuses = [change for change in changes if change.is_status]
+    return bool(statuses) and statuses[0].reset == "redo"
+
+
+def _is_all_skips(changes: list[Change]) -> bool:
+    return {change.status for change in changes if change.is_work} == {"skipped"}

@@ -1,0 +1,405 @@
+"""A pack: one job as a stream that any ``tar`` reads, and that unpacks here without trust.
+
+A tar, compressed by gzip or zstd, of regular files and nothing else::
+
+    ID/manifest.json      first, so that all that follows is expected: by name, size and SHA-256
+    ID/journal.jsonl      up to a seal
+    ID/artifacts/...
+
+The members that follow the manifest must be the files that it names, in its order. So whatever else
+a tar may hold (links, devices, sparse files, absolute names, names that come twice) is refused as
+what wasn't expected, before a byte of it is written, and no more is inflated than was announced.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+import tarfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from hashlib import sha256
+from os import PathLike
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from journal.errors import FormatVersionError, InvalidValueError, PackError
+from journal.format.arguments import is_job_id
+from journal.format.records import JOURNAL_NAME, MAX_DEPTH
+from journal.format.values import DECODE_ERRORS, nests_deeper_than
+
+Compression = Literal["gz", "zst"]
+
+PACK_FORMAT = 1
+MANIFEST_NAME = "manifest.json"
+ARTIFACTS_NAME = "artifacts"
+PIECE_BYTES = 1 << 20
+DIRECTORY_BYTES = 4096  # that one takes on most disks
+
+# What recoveries, repairs and merges have kept beside the journal.
+OTHER_HISTORY_NAME = re.compile(r"journal\.other-([0-9]{1,20})-([0-9a-f]{8})")
+KEPT_NAME = re.compile(
+    rf"journal\.(torn|damaged)-[0-9]{{1,20}}(-[0-9]{{1,9}})?|{OTHER_HISTORY_NAME.pattern}"
+)
+
+_MAX_MANIFEST_BYTES = 64 << 20
+MAX_NAME_BYTES = 4096
+_MAX_MEMBER_BYTES = MAX_NAME_BYTES + 130  # the job's id and "/" before it, a NUL behind it
+_MAX_COMPONENT_BYTES = 255
+MAX_COMPONENTS = 64
+_INPUT_BYTES = 1 << 18
+_GZIP_LEVEL = 6  # as tar czf
+_GZIP_FRAME = 31  # zlib's word for: with the header and trailer of gzip
+_MAGIC = {"gz": b"\x1f\x8b", "zst": b"\x28\xb5\x2f\xfd"}
+_BLOCK_BYTES = tarfile.BLOCKSIZE
+
+Contents = Iterable[tuple["PackedFile", Iterator[bytes]]]
+
+
+class PackedFile(msgspec.Struct, frozen=True):
+    """``name`` relative to the job's directory; ``sha256`` in hex."""
+
+    name: str
+    size_bytes: int
+    sha256: str
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a pack says of itself, and is held to.
+
+    ``offset`` (bytes) and ``crc`` (as the seal states it) are of the last commit, ``rows`` counts
+    the rows by status. ``host``, ``version`` (of this package) and ``made_at`` (ISO 8601 text) say
+    where it comes from: these are for people, and not held to anything.
+    """
+
+    pack: int = PACK_FORMAT
+    job_id: str
+    host: str
+    version: str
+    made_at: str
+    offset: int
+    crc: str
+    rows: dict[str, int]
+    files: list[PackedFile]
+
+    @property
+    def size_bytes(self) -> int:
+        """What the job takes: its files, and a block for each directory that these need."""
+        directories = sum(1 for _ in directories_of(file.name for file in self.files))
+        return sum(file.size_bytes for file in self.files) + directories * DIRECTORY_BYTES
+
+
+class _PackFormat(msgspec.Struct):
+    pack: Annotated[int, msgspec.Meta(ge=1)] = PACK_FORMAT
+
+
+_decode_format = msgspec.json.Decoder(_PackFormat).decode
+_decode_manifest = msgspec.json.Decoder(Manifest).decode
+
+
+def is_packable(name: str) -> bool:
+    """Whether a file of a job, by its name relative to the job's directory, may be in a pack."""
+    if name == JOURNAL_NAME or KEPT_NAME.fullmatch(name):
+        return True
+    try:
+        size = len(name.encode())
+        parts = [part.encode() for part in name.split("/")]
+    except UnicodeEncodeError:  # not UTF-8 on the disk
+        return False
+    return (
+        parts[0] == ARTIFACTS_NAME.encode()
+        and 1 < len(parts) <= MAX_COMPONENTS
+        and size <= MAX_NAME_BYTES
+        and all(
+            part not in (b"", b".", b"..") and len(part) <= _MAX_COMPONENT_BYTES for part in parts
+        )
+        and "\0" not in name
+    )
+
+
+# --- writing ---------------------------------------------------------------------------------
+
+
+def write_pack(
+    write: Callable[[bytes], object],
+    manifest: Manifest,
+    contents: Contents,
+    compression: Compression,
+) -> None:
+    """Give ``write`` a pack, piece by piece. ``contents`` are the manifest's files in its order.
+
+    Raises InvalidValueError, before the first byte, if no reader would take it.
+    """
+    text = msgspec.json.encode(manifest) + b"\n"
+    if len(text) > _MAX_MANIFEST_BYTES:
+        raise InvalidValueError(
+            "artifacts",
+            len(manifest.files) - 1,
+            f"are more files than a pack can name: its manifest would have {len(text)} bytes, more "
+            f"than {_MAX_MANIFEST_BYTES}; put them into fewer files, or copy the job's directory "
+            "by rsync or cp",
+        )
+    compressor = _compressor(compression)
+
+    def put(data: bytes) -> None:
+        compressed = compressor.compress(data)
+        if compressed:
+            write(compressed)
+
+    def put_file(name: str, size: int, pieces: Iterable[bytes]) -> None:
+        info = tarfile.TarInfo(f"{manifest.job_id}/{name}")
+        info.size, info.mode = size, 0o600
+        info.mtime = made_s
+        put(info.tobuf(tarfile.GNU_FORMAT, "utf-8", "strict"))
+        for piece in pieces:
+            put(piece)
+        put(bytes(-size % _BLOCK_BYTES))
+
+    made_s = int(datetime.fromisoformat(manifest.made_at).timestamp())
+    put_file(MANIFEST_NAME, len(text), [text])
+    for file, pieces in contents:
+        put_file(file.name, file.size_bytes, pieces)
+    put(bytes(2 * _BLOCK_BYTES))
+    write(compressor.flush())
+
+
+def _compressor(compression: Compression) -> Any:
+    if compression == "zst":
+        return load_zstd().ZstdCompressor()
+    return zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, _GZIP_FRAME)
+
+
+def load_zstd() -> Any:
+    """The module ``compression.zstd``, or what stands in for it before Python 3.14."""
+    for name in ("compression.zstd", "backports.zstd"):
+        try:
+            return importlib.import_module(name)
+        except ImportError:
+            continue
+    raise InvalidValueError(
+        "compression",
+        "zst",
+        "this Python has no zstd: pip install 'rowjournal[zstd]', or use a .tar.gz",
+    )
+
+
+# --- reading ---------------------------------------------------------------------------------
+
+
+def read_pack(read: Callable[[int], bytes], path: str | PathLike[str]) -> tuple[Manifest, Contents]:
+    """The manifest of the pack that ``read(n)`` gives, and what it names, file by file.
+
+    Each file's pieces must be taken to their end before the next file; the end of the last one
+    comes only when all of the stream was read. Raises FormatVersionError, and PackError, at the
+    latest where the last piece that isn't as announced would be.
+    """
+    stream = _Inflated(read, path)
+    top = _next_name(stream)
+    if top is None:
+        raise PackError(path, "it is empty")
+    name, size = top
+    job_id, _, rest = name.partition("/")
+    if rest != MANIFEST_NAME:
+        raise PackError(
+            path,
+            f"it begins with {name[:100]!r} and not with a manifest: unpack what `journal pack` "
+            "did not make with tar, and use `journal pull` on the directory",
+        )
+    if size > _MAX_MANIFEST_BYTES:
+        raise PackError(path, f"its manifest has {size} bytes")
+    text = b"".join(stream.pieces(size))
+    manifest = _checked_manifest(text, job_id, path)
+    return manifest, _contents(stream, manifest)
+
+
+def _checked_manifest(text: bytes, job_id: str, path: str | PathLike[str]) -> Manifest:
+    try:
+        if nests_deeper_than(text, MAX_DEPTH):
+            raise PackError(path, "its manifest nests too deep")
+        version = _decode_format(text).pack
+        if version > PACK_FORMAT:
+            raise FormatVersionError(path, f"pack {version}")
+        manifest = _decode_manifest(text)
+    except DECODE_ERRORS as error:
+        raise PackError(path, f"its manifest can't be read: {error}") from None
+    names = [file.name for file in manifest.files]
+    if not is_job_id(manifest.job_id) or manifest.job_id != job_id:
+        raise PackError(path, f"its job is {manifest.job_id[:100]!r}, below {job_id[:100]!r}")
+    if names[:1] != [JOURNAL_NAME] or manifest.files[0].size_bytes != manifest.offset:
+        raise PackError(path, f"its manifest doesn't begin with a whole {JOURNAL_NAME}")
+    if len(set(names)) != len(names):
+        raise PackError(path, "its manifest names a file twice")
+    for file in manifest.files:
+        if not is_packable(file.name) or file.size_bytes < 0:
+            raise PackError(path, f"a job has no file {file.name[:100]!r} that a pack may hold")
+    for directory, is_file in _directories(names):
+        if is_file:
+            raise PackError(
+                path, f"its manifest has {directory[:100]!r} as a file and as a directory"
+            )
+    return manifest
+
+
+def directories_of(names: Iterable[str]) -> Iterator[str]:
+    """The directories that files of these names need, each once and behind the one that holds it."""
+    return (directory for directory, _ in _directories(names))
+
+
+def _directories(names: Iterable[str]) -> Iterator[tuple[str, bool]]:
+    """As :func:`directories_of`; and whether one of the names is that of the directory.
+
+    Few names may need very many directories: these are told one by one, and never held at once.
+    """
+    before = [""]
+    # In this order what is in a directory stands together, behind a file of the directory's name.
+    for name in sorted(names, key=lambda name: name.replace("/", "\0")):
+        parts = name.split("/")
+        known = 0
+        while known < min(len(parts), len(before)) and parts[known] == before[known]:
+            known += 1
+        # How long the name before is, in parts, if it is that of a directory of this one.
+        file_before = len(before) if known == len(before) else 0
+        for end in range(min(known, len(before) - 1) + 1, len(parts)):
+            yield "/".join(parts[:end]), end == file_before
+        before = parts
+
+
+def _contents(stream: _Inflated, manifest: Manifest) -> Contents:
+    for file in manifest.files:
+        found = _next_name(stream)
+        expected = (f"{manifest.job_id}/{file.name}", file.size_bytes)
+        if found != expected:
+            what = "its end" if found is None else f"{found[0][:100]!r} of {found[1]} bytes"
+            raise PackError(
+                stream.path,
+                f"it holds {what} where its manifest names {expected[0]!r} of {expected[1]} bytes",
+            )
+        yield file, _hashed(stream, file)
+    if _next_name(stream) is not None:
+        raise PackError(stream.path, "it holds more than its manifest names")
+    stream.finish()
+
+
+def _hashed(stream: _Inflated, file: PackedFile) -> Iterator[bytes]:
+    digest = sha256()
+    for piece in stream.pieces(file.size_bytes):
+        digest.update(piece)
+        yield piece
+    if digest.hexdigest() != file.sha256:
+        raise PackError(stream.path, f"{file.name!r} is not what was packed (SHA-256)")
+
+
+def _next_name(stream: _Inflated) -> tuple[str, int] | None:
+    """Name and size of the member that follows; None at the end of the tar."""
+    long_name: str | None = None
+    while True:
+        block = stream.take(_BLOCK_BYTES)
+        if not block.strip(b"\0") and long_name is None:
+            return None
+        try:
+            # Before a long name stand its first 100 bytes, which may end within a character.
+            info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+            is_name = info.type == tarfile.GNUTYPE_LONGNAME and long_name is None
+            if is_name and 0 < info.size <= _MAX_MEMBER_BYTES:
+                long_name = b"".join(stream.pieces(info.size)).rstrip(b"\0").decode()
+                continue
+        except (tarfile.HeaderError, UnicodeDecodeError) as error:
+            raise PackError(stream.path, f"no tar goes on like that: {error}") from None
+        name = info.name if long_name is None else long_name
+        if info.type != tarfile.REGTYPE or info.size < 0:
+            raise PackError(stream.path, f"{name[:100]!r} in it is not a regular file")
+        return name, info.size
+
+
+class _Inflated:
+    """The bytes of a tar, inflated no further than they are asked for."""
+
+    def __init__(self, read: Callable[[int], bytes], path: str | PathLike[str]) -> None:
+        self.path = path
+        self._read = read
+        self._data = b""
+        self._at = 0
+        first = read(_INPUT_BYTES)
+        self._input = first
+        if first.startswith(_MAGIC["gz"]):
+            self._decoder: Any = _Gunzip()
+            self._refusals: tuple[type[Exception], ...] = (zlib.error,)
+        elif first.startswith(_MAGIC["zst"]):
+            zstd = load_zstd()
+            self._decoder, self._refusals = zstd.ZstdDecompressor(), (zstd.ZstdError,)
+        else:
+            raise PackError(path, "it is neither gzip nor zstd" if first else "it is empty")
+
+    def take(self, length: int) -> bytes:
+        """The next ``length`` bytes, which must be there."""
+        return b"".join(self._some(length))
+
+    def pieces(self, size: int) -> Iterator[bytes]:
+        """The content of a member of ``size`` bytes; its padding is passed over."""
+        yield from self._some(size)
+        if self.take(-size % _BLOCK_BYTES).strip(b"\0"):
+            raise PackError(self.path, "there is something between its files")
+
+    def finish(self) -> None:
+        """Read to the end, where there must be nothing more than the padding of a tar."""
+        padding = 0
+        self._data = self._data[self._at :]
+        while self._data:
+            padding += len(self._data)
+            if self._data.strip(b"\0") or padding > PIECE_BYTES:
+                raise PackError(self.path, "there is something behind its end")
+            self._data = self._more()
+
+    def _some(self, length: int) -> Iterator[bytes]:
+        while length:
+            if self._at == len(self._data):
+                self._data, self._at = self._more(), 0
+                if not self._data:
+                    raise PackError(self.path, "it is cut short")
+            piece = self._data[self._at : self._at + length]
+            self._at += len(piece)
+            length -= len(piece)
+            yield piece
+
+    def _more(self) -> bytes:
+        """What comes next; empty at the end."""
+        decoder = self._decoder
+        while not decoder.eof:
+            if decoder.needs_input and not self._input:
+                self._input = self._read(_INPUT_BYTES)
+            chunk, self._input = self._input, b""
+            try:
+                data: bytes = decoder.decompress(chunk, PIECE_BYTES)
+            except self._refusals as error:
+                raise PackError(self.path, f"it can't be inflated: {error}") from None
+            if data:
+                return data
+            if not chunk and not decoder.eof:
+                raise PackError(self.path, "it is cut short")
+        if decoder.unused_data or self._input or self._read(1):
+            raise PackError(self.path, "there is something behind its end")
+        return b""
+
+
+class _Gunzip:
+    """zlib's decoder with the interface of zstd's."""
+
+    def __init__(self) -> None:
+        self._inflate = zlib.decompressobj(_GZIP_FRAME)
+
+    @property
+    def eof(self) -> bool:
+        return self._inflate.eof
+
+    @property
+    def needs_input(self) -> bool:
+        return not self._inflate.unconsumed_tail
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._inflate.unused_data
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        return self._inflate.decompress(self._inflate.unconsumed_tail + data, max_length)

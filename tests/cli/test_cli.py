@@ -1,0 +1,394 @@
+"""`journal list`, `show`, `rows`, `verify`, `retry`: output and exit codes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.terminal import on_terminal
+
+from journal import JobService
+from journal.cli.main import main
+from journal.text import counted
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A store with a job that ended with a failed row, and a paused one."""
+    path = tmp_path / "store"
+    with JobService(path, sync="none") as service:
+        service.create_job("Ship CA", "ship --state CA", job_id="ship-ca")
+        service.create_rows("ship-ca", [{"data": {"order": f"A-{n}"}} for n in range(1, 4)])
+        service.start_job("ship-ca")
+        service.complete_row("ship-ca:1", "1Z999", cost_cents=1250)
+        service.fail_row("ship-ca:2", "E42", "no such \x1b[31mzip\x07\u202e")
+        service.skip_row("ship-ca:3", "a duplicate")
+        service.update_status("ship-ca", "failed")
+        service.create_job("Ship OR", job_id="ship-or")
+        service.start_job("ship-or")
+        service.update_status("ship-or", "paused")
+    return path
+
+
+def run(root: Path, *arguments: str) -> int:
+    return main(["--root", str(root), *arguments])
+
+
+def test_list_shows_the_newest_job_first(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(root, "list") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert " ".join(lines[0].split()) == (
+        "JOB NAME STATUS PROGRESS DONE FAILED PENDING REVIEW COST STARTED DURATION"
+    )
+    assert lines[1].split()[:8] == ["ship-or", "Ship", "OR", "paused", "░" * 8, "0/0", "0", "0"]
+    assert lines[2].split()[:8] == ["ship-ca", "Ship", "CA", "failed", "█████░░░", "2/3", "1", "0"]
+    assert "12.50" in lines[2]
+
+
+def test_list_can_be_limited_and_filtered(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(root, "list", "--limit", "1", "--json") == 0
+    assert [job["id"] for job in json.loads(capsys.readouterr().out)] == ["ship-or"]
+    assert run(root, "list", "--status", "failed", "--json") == 0
+    assert [job["id"] for job in json.loads(capsys.readouterr().out)] == ["ship-ca"]
+
+
+def test_list_of_a_store_that_is_not_there_says_so_and_makes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path / "none", "list") == 0
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "does not exist" in captured.err
+    assert not (tmp_path / "none").exists()
+
+
+def test_list_names_a_damaged_job_and_shows_the_others(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = root / "ship-ca" / "journal.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"A-2", b"A-9"))
+    assert run(root, "list") == 6
+    captured = capsys.readouterr()
+    assert "ship-or" in captured.out
+    assert "ship-ca" not in captured.out
+    assert str(path) in captured.err
+    assert "line 2" in captured.err
+
+
+def test_list_passes_over_directories_that_are_no_jobs(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (root / "notes").mkdir()
+    (root / "README").write_text("not a job")
+    assert run(root, "list") == 0
+    assert "notes" not in capsys.readouterr().out
+
+
+def test_a_running_job_without_a_run_is_shown_as_interrupted(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with JobService(root, sync="none") as service:
+        service.update_status("ship-or", "running")
+    assert run(root, "show", "ship-or") == 0
+    out = capsys.readouterr().out
+    assert "status      interrupted" in out
+    assert "run again what made it" in out
+    assert run(root, "list", "--json") == 0
+    assert json.loads(capsys.readouterr().out)[0]["status"] == "interrupted"
+
+
+def test_show_says_who_runs_a_job(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with JobService(root, sync="none") as service:
+        service.start_job("ship-or")
+        assert run(root, "show", "ship-or") == 0
+    out = capsys.readouterr().out
+    assert "status      running" in out
+    assert "run by      process " in out
+
+
+def test_show_tells_the_counts_and_what_to_do_next(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(root, "show", "ship-ca") == 0
+    out = capsys.readouterr().out
+    assert "66%, of 3 rows: 1 completed, 1 failed, 1 skipped" in out
+    assert out.splitlines()[-1] == (
+        "job=ship-ca status=failed total=3 done=2 completed=1 failed=1 skipped=1 pending=0 "
+        "processing=0 needs_review=0 cost_cents=1250"
+    )
+    assert "cost        12.50" in out
+    assert "command     ship --state CA" in out
+    assert f"journal --root {root} rows ship-ca --status failed" in out
+    assert f"journal --root {root} retry ship-ca" in out
+
+
+def test_show_as_json_holds_the_job_and_its_summary(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(root, "show", "ship-ca", "--json") == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["id"] == "ship-ca"
+    assert shown["skipped_count"] == 1
+    assert shown["status"] == "failed"
+
+
+def test_rows_show_outcomes_without_terminal_control_characters(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(root, "rows", "ship-ca") == 0
+    out = capsys.readouterr().out
+    assert "1Z999" in out
+    assert r"E42: no such \x1b[31mzip\x07\u202e" in out
+    assert "a duplicate" in out
+    assert not set(out) & set("\x1b\x07\u202e")
+
+
+def test_rows_as_json_escape_control_characters_and_keep_their_value(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(root, "rows", "ship-ca", "--status", "failed", "--json") == 0
+    out = capsys.readouterr().out
+    assert not set(out) & set("\x1b\x07\u202e")
+    (row,) = json.loads(out)
+    assert row["error_message"] == "no such \x1b[31mzip\x07\u202e"
+    assert row["data"] == {"order": "A-2"}
+
+
+def test_rows_of_a_status_that_no_row_has_are_an_empty_list(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(root, "rows", "ship-ca", "--status", "needs_review", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == []
+
+
+def test_a_job_is_found_by_a_unique_prefix_and_by_path(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(root, "show", "ship-c") == 0
+    assert main(["show", str(root / "ship-ca")]) == 0
+    monkeypatch.chdir(root / "ship-ca")
+    assert main(["show", "."]) == 0
+    assert capsys.readouterr().out.count("job         ship-ca") == 3
+
+
+def test_a_job_that_is_found_by_its_beginning_is_named(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(root, "rows", "ship-c") == 0
+    assert capsys.readouterr().err == "ship-ca: the job that begins with 'ship-c'\n"
+    assert run(root, "rows", "ship-ca") == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 rows are open"), (1, "1 row is open"), (2, "2 rows are open")]
+)
+def test_one_of_a_thing_is_not_told_as_many(count: int, text: str) -> None:
+    assert counted(count, "row|rows is|are open") == text
+
+
+@pytest.mark.parametrize("command", ["show", "wait", "delete"])
+def test_who_names_a_directory_that_is_no_job_means_no_other(
+    root: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    (root / "ship-c").mkdir()
+    assert run(root, command, "ship-c") == 4
+    assert f"{root}/ship-c is no job: there is no journal.jsonl in it" in capsys.readouterr().err
+    assert (root / "ship-ca" / "journal.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "words"),
+    [
+        pytest.param("nope", 4, "no job 'nope'", id="unknown"),
+        pytest.param("", 4, "no job ''", id="empty"),
+        pytest.param("../x", 4, "no job '../x'", id="traversing"),
+        pytest.param("x" * 300, 4, "no job", id="over-long"),
+        pytest.param("con", 4, "no job 'con'", id="reserved"),
+        pytest.param("\x1b[31m", 4, r"\x1b", id="control characters"),
+        pytest.param("ship", 2, "ship-ca, ship-or", id="ambiguous prefix"),
+    ],
+)
+@pytest.mark.parametrize("command", ["show", "rows", "verify", "retry"])
+def test_a_job_that_cannot_be_found_is_named(
+    root: Path,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    name: str,
+    code: int,
+    words: str,
+) -> None:
+    assert run(root, command, name) == code
+    captured = capsys.readouterr()
+    assert words in captured.err
+    assert "\x1b" not in captured.err
+
+
+def test_a_root_that_is_a_file_is_a_usage_error(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(root / "ship-ca" / "journal.jsonl", "list") == 2
+    assert "not a directory" in capsys.readouterr().err
+
+
+def test_the_root_may_come_from_the_environment(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JOURNAL_ROOT", str(root))
+    assert main(["list"]) == 0
+    assert "ship-ca" in capsys.readouterr().out
+
+
+def test_verify_counts_what_it_has_read(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(root, "verify", "ship-ca") == 0
+    assert capsys.readouterr().out == "ok       ship-ca: 10 records in 7 commits, 3 rows\n"
+
+
+def test_verify_reports_every_damage_and_goes_on(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = root / "ship-ca" / "journal.jsonl"
+    damaged = path.read_bytes().replace(b"A-2", b"A-9").replace(b"1250", b"1251")
+    path.write_bytes(damaged)
+    assert run(root, "verify", "--all") == 6
+    out = capsys.readouterr().out
+    assert "DAMAGED  ship-ca" in out
+    assert "damage: line 2, bytes " in out
+    assert "damage: line 7, bytes " in out
+    assert "ok       ship-or" in out
+    assert path.read_bytes() == damaged
+
+
+def test_verify_reports_a_torn_tail_which_is_no_damage(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = root / "ship-ca" / "journal.jsonl"
+    torn = path.read_bytes() + b'{"type":"row_sta'
+    path.write_bytes(torn)
+    assert run(root, "verify", "ship-ca") == 0
+    out = capsys.readouterr().out
+    assert out.startswith("torn ")
+    assert "torn: line 11, bytes " in out
+    assert path.read_bytes() == torn
+
+
+def test_verify_names_text_mode(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = root / "ship-ca" / "journal.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    assert run(root, "verify", "ship-ca") == 6
+    assert "text mode" in capsys.readouterr().out
+
+
+def test_verify_wants_jobs_or_all(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(root, "verify") == 2
+    assert run(root, "verify", "ship-ca", "--all") == 2
+    assert "--all" in capsys.readouterr().err
+
+
+def test_retry_puts_the_failed_rows_back_in_their_job_and_prints_how_many(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(root, "retry", "ship-ca") == 0
+    assert capsys.readouterr().out == "1\n"
+    with JobService(root) as service:
+        assert [row.row_number for row in service.get_pending_rows("ship-ca")] == [2]
+        assert [job.id for job in service.list_jobs()] == ["ship-or", "ship-ca"]
+
+
+def test_a_closed_pipe_ends_the_command_quietly(root: Path) -> None:
+    with JobService(root, sync="none") as service:
+        service.create_rows("ship-or", ({"data": {"n": "x" * 100}} for _ in range(5000)))
+    command = [sys.executable, "-m", "journal", "--root", str(root), "rows", "ship-or"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.read(10)
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 141
+
+
+# Ctrl-C comes as the module that is named is looked for.
+INTERRUPTED = """
+import signal, sys
+from importlib.abc import MetaPathFinder
+
+class CtrlC(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == module:
+            signal.raise_signal(signal.SIGINT)
+
+module, sys.argv[1:] = sys.argv[1], ["list"]
+sys.meta_path.insert(0, CtrlC())
+from journal.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    "module", ["click", "msgspec", "journal.errors", "journal.cli.commands.list"]
+)
+def test_ctrl_c_while_a_command_still_imports_is_no_error(root: Path, module: str) -> None:
+    command = [sys.executable, "-c", INTERRUPTED, module]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root.parent)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr.strip() in ("", "interrupted")
+
+
+def test_the_errors_can_be_named_before_anything_else_was() -> None:
+    code = "import journal; journal.errors.JobBusyError; journal.model.Job; journal.nothing"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "module 'journal' has no attribute 'nothing'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(["--help"], 141), (["--version"], 141), (["list", "--help"], 141)]
+    + [(each, 2) for each in (["list", "--limit", "x"], ["lisst"], ["rows"], ["list", "--nope"])],
+    ids=str,
+)
+def test_help_and_usage_errors_that_nobody_reads_end_quietly(
+    root: Path, tmp_path: Path, arguments: list[str], code: int
+) -> None:
+    reader, pipe = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "journal", "--root", str(root), *arguments]
+    with (tmp_path / "err").open("wb") as err:
+        done = subprocess.run(
+            command, stdout=pipe, stderr=err if code == 141 else pipe, check=False
+        )
+    os.close(pipe)
+    assert done.returncode == code
+    assert (tmp_path / "err").read_bytes() == b""
+
+
+def test_a_usage_error_shows_what_was_typed_without_control_characters(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["list", "--limit", "\x1b[31m"]) == 2
+    assert main(["\x1b[31m\u202e"]) == 2
+    err = capsys.readouterr().err
+    assert err.count("Usage: ") == 2
+    assert not set(err) & set("\x1b\u202e")
+
+
+def test_the_list_of_commands_says_what_each_is_for_in_one_line_of_80_columns() -> None:
+    code, shown = on_terminal("--help", columns=80)
+    assert code == 0
+    _, _, commands = shown.partition("Commands:\n")
+    assert len(commands.splitlines()) > 20
+    assert "..." not in commands
+    assert all(line.startswith("  ") and line[2] != " " for line in commands.splitlines())
+
+
+@pytest.mark.parametrize("command", ["", "list", "show", "rows", "verify", "run", "retry"])
+def test_every_command_has_help_with_an_example(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command.split(), "--help"]) == 0
+    out = capsys.readouterr().out
+    assert "Usage:" in out
+    if command:
+        assert "Example: journal " + command in out

@@ -1,0 +1,396 @@
+"""A row's command: placeholders, what it finds and leaves, how it is ended."""
+
+import os
+import resource
+import select
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from journal import InvalidValueError, JobRow, StorageError
+from journal.cli.run.subprocesses import Commands
+from journal.cli.run.template import Template
+from journal.run.outcome import Outcome
+
+NOW = datetime(2026, 11, 24, tzinfo=UTC)
+
+
+def row(data: dict[str, Any] | None = None, number: int = 7, attempts: int = 2) -> JobRow:
+    return JobRow(f"j:{number}", "j", number, "", data or {}, NOW, NOW, attempts=attempts)
+
+
+def run(*argv: str, data: dict[str, Any] | None = None, **options: Any) -> Outcome:
+    return Commands(Template(argv), **options)(row(data))
+
+
+# --- placeholders
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["sh", "-c", "x={a}; echo $x", "sh"],
+        ["/bin/bash", "-ec", 'echo "{a}"'],
+        ["timeout", "5", "sh", "-c", "echo '{a}'", "sh", "{a}"],
+        ["zsh", "-c", "echo {{{a}}}"],
+    ],
+)
+def test_a_value_inside_of_a_shells_script_is_refused(argv: list[str]) -> None:
+    with pytest.raises(InvalidValueError, match="give it as an argument") as refused:
+        Template(argv)
+    assert "is run as a part of it" in str(refused.value)
+
+
+@pytest.mark.parametrize("script", ['echo "$1"', "printf %s ${{1:-none}}", 'cat "$@"'])
+def test_a_script_whose_one_argument_would_be_its_name_is_refused(script: str) -> None:
+    with pytest.raises(InvalidValueError, match=r"is its name, \$0"):
+        Template(["sh", "-c", script, "{a}"])
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["sh", "-c", 'echo "$1" {{}}', "sh", "{a}"],
+        ["sh", "-c", "{a}"],  # a row that is a script
+        ["sh", "-c", 'echo "$0"', "{a}"],
+        ["sh", "{a}", "-c"],
+        ["grep", "-c", "x{a}", "file"],
+    ],
+)
+def test_what_a_shell_is_given_apart_from_its_script_is_taken(argv: list[str]) -> None:
+    assert Template(argv).fill(row({"a": "1"}))
+
+
+def test_placeholders_are_filled_with_values_row_number_and_id() -> None:
+    template = Template(["{a}-{#}", "{id}", "{{a}} {b}{b}", "plain"])
+    assert template.fill(row({"a": "$x", "b": "y"})) == ["$x-7", "j:7", "{a} yy", "plain"]
+
+
+def test_a_column_wins_over_what_is_always_there() -> None:
+    assert Template(["{id} {#}"]).fill(row({"id": "A-1", "#": "one"})) == ["A-1 one"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("", ""),
+        (None, ""),
+        (True, "true"),
+        (12, "12"),
+        (0.5, "0.5"),
+        ([1, {"a": None}], '[1,{"a":null}]'),
+        ("caf\xe9 \n", "caf\xe9 \n"),
+    ],
+)
+def test_values_that_are_no_text_go_in_as_json(value: Any, text: str) -> None:
+    assert Template(["{v}"]).fill(row({"v": value})) == [text]
+
+
+def test_a_placeholder_that_is_no_column_is_refused_if_columns_are_known() -> None:
+    template = Template(["{#}{id}{a}{nope}"])
+    with pytest.raises(InvalidValueError, match=r"columns are \{a\}, and \{#\}.*got '\{nope\}'"):
+        template.check(["a"])
+    template.check(["a", "nope"])
+    template.check(None)
+
+
+def test_rows_are_checked_for_what_the_command_needs_before_a_job_is_made() -> None:
+    checked = Template(["{a}{#}{id}"]).checked([{"a": 1}, {"a": None}, {"b": 1}])
+    assert [next(checked), next(checked)] == [{"a": 1}, {"a": None}]
+    with pytest.raises(InvalidValueError, match=r"input row 3: has no 'a'.*got \['b'\]"):
+        next(checked)
+
+
+def test_a_row_that_lacks_a_column_has_no_command() -> None:
+    with pytest.raises(InvalidValueError, match=r"no such column: it holds \['a'\]"):
+        Template(["{b}"]).fill(row({"a": 1}))
+
+
+# --- what a command finds and leaves
+
+
+def test_a_command_that_succeeds_completes_its_row_with_its_output() -> None:
+    assert run("printf", "a\\n\\377\\n") == Outcome(kind="completed", result="a\n\\xff")
+
+
+def test_of_a_flood_the_first_mebibyte_is_kept() -> None:
+    result = run("head", "-c", "3000000", "/dev/zero").result
+    assert result == "\0" * (1 << 20) + "\n[1951424 more bytes of output were not kept]"
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "message"),
+    [
+        ("echo out; echo err >&2; exit 7", "7", "err"),
+        ("exit 3", "3", "exit status 3"),
+        ("kill -9 $$", "SIGKILL", "killed by SIGKILL"),
+        ("head -c 5000 /dev/zero | tr '\\0' x >&2; echo end >&2; false", "1", "x" * 4092 + "end"),
+    ],
+)
+def test_a_command_that_fails_may_be_tried_again(script: str, code: str, message: str) -> None:
+    outcome = run("sh", "-c", script)
+    assert (outcome.kind, outcome.error_code, outcome.retryable) == ("failed", code, True)
+    assert outcome.error_message == message
+
+
+@pytest.mark.parametrize(
+    ("program", "code", "words"),
+    [
+        ("./none", "127", "can't be started: No such file"),
+        ("/", "126", "can't be started: Permission denied"),
+        ("a\0b", "126", "null byte"),
+    ],
+)
+def test_a_command_that_cannot_be_started_has_failed_for_good(
+    program: str, code: str, words: str
+) -> None:
+    outcome = run(program)
+    assert (outcome.kind, outcome.error_code, outcome.retryable) == ("failed", code, False)
+    assert words in outcome.error_message
+
+
+def test_a_command_finds_its_row_and_attempt_in_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CAFE", "\udcff\xe9")
+    outcome = run("sh", "-c", "echo $JOURNAL_ROW_ID $JOURNAL_ATTEMPT; env | grep -a ^CAF")
+    assert outcome.result == "j:7 2\nCAFE=\\xff\xe9"
+
+
+def test_a_command_may_read_its_row_as_json() -> None:
+    data = {"a": [1, None], "b": "x\ny"}
+    assert run("cat", data=data, stdin_json=True).result == '{"a":[1,null],"b":"x\\ny"}'
+    assert run("cat", data=data).result == ""
+
+
+def test_a_row_that_is_not_read_fails_nothing() -> None:
+    data = {"a": "x" * 1_000_000}
+    assert run("true", data=data, stdin_json=True).kind == "completed"
+
+
+def test_what_commands_say_is_kept_in_a_directory_until_the_next_attempt(tmp_path: Path) -> None:
+    results = tmp_path / "a" / "b"
+    assert run("sh", "-c", "echo out; echo err >&2", results=results).result == "out"
+    assert (results / "7" / "stdout").read_text() == "out\n"
+    assert (results / "7" / "stderr").read_text() == "err\n"
+    held = (results / "7" / "stdout").open()
+    assert run("false", results=results).error_code == "1"
+    assert (results / "7" / "stdout").read_text() == ""
+    assert held.read() == "out\n"  # whoever still has the old one has a file of its own
+    held.close()
+    assert results.stat().st_mode & 0o77 == 0
+
+
+def test_a_directory_for_results_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match=r"could not make .*file"):
+        run("true", results=tmp_path / "file")
+    (tmp_path / "7").write_text("")
+    with pytest.raises(StorageError, match=r"could not write into .*7: it is a link or a file"):
+        run("touch", str(tmp_path / "begun"), results=tmp_path)
+    assert not (tmp_path / "begun").exists()
+
+
+def test_a_link_that_takes_the_place_of_a_rows_directory_meanwhile_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results, elsewhere = tmp_path / "results", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    unlink = os.unlink
+
+    def unlink_late(path: Any, *, dir_fd: int | None = None) -> None:
+        monkeypatch.undo()
+        (results / "7").rename(results / "moved")
+        (results / "7").symlink_to(elsewhere)
+        unlink(path, dir_fd=dir_fd)
+
+    assert run("true", results=results).kind == "completed"
+    monkeypatch.setattr(os, "unlink", unlink_late)
+    with pytest.raises(StorageError, match=r"could not write into .*7: it is a link or a file"):
+        run("true", results=results)
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_a_command_for_which_we_lack_the_means_has_not_begun(tmp_path: Path) -> None:
+    commands = Commands(Template(["touch", str(tmp_path / "begun")]))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for spare in range(8):  # one descriptor more each time: each thing to be opened is refused
+        first_free = os.dup(0)
+        os.close(first_free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (first_free + spare, hard))
+        try:
+            outcome = commands(row())
+        except StorageError:
+            assert not (tmp_path / "begun").exists()
+        else:
+            assert outcome.kind == "completed"
+            assert spare > 2
+            break
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert commands.count == 0
+    assert (tmp_path / "begun").exists()
+
+
+def test_exit_statuses_are_seen_though_our_parent_has_ignored_them() -> None:
+    script = """
+import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+import test_commands
+assert test_commands.run("false").error_code == "1"
+"""
+    subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parent, check=True)
+
+
+# --- how a command is ended
+
+
+class Held:
+    """A command at work in a thread, which told that it has begun, and a file that it holds open."""
+
+    def __init__(self, commands: Commands, pool: ThreadPoolExecutor, fifo: Path) -> None:
+        self.descriptor = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+        self.outcome: Future[Outcome] = pool.submit(commands, row())
+        assert self.wait_for() == b"up\n"
+
+    def wait_for(self) -> bytes:
+        """What it says next; nothing once all of its processes are gone."""
+        assert select.select([self.descriptor], [], [], 30)[0]
+        return os.read(self.descriptor, 100)
+
+
+@pytest.fixture
+def fifo(tmp_path: Path) -> Path:
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    return path
+
+
+@contextmanager
+def held(commands: Commands, fifo: Path) -> Iterator[Held]:
+    with ThreadPoolExecutor(1) as pool:
+        command = Held(commands, pool, fifo)
+        try:
+            yield command
+        finally:
+            commands.cancel("j:7", force=True)
+            os.close(command.descriptor)
+
+
+def shell(script: str, fifo: Path) -> Commands:
+    """``script`` with the fifo open for writing as 3."""
+    return Commands(Template(["sh", "-c", f"exec 3>{fifo}; {script}"]))
+
+
+def test_cancel_terminates_a_command(fifo: Path) -> None:
+    commands = shell("echo up >&3; exec sleep 1000", fifo)
+    with held(commands, fifo) as command:
+        assert commands.count == 1
+        assert not commands.cancel("j:1", force=False)
+        assert commands.cancel("j:7", force=False)
+        outcome = command.outcome.result(30)
+    assert (outcome.kind, outcome.error_code) == ("failed", "SIGTERM")
+    assert commands.count == 0
+    assert not commands.cancel("j:7", force=True)
+
+
+def test_a_cancelled_command_may_end_in_its_own_way(fifo: Path) -> None:
+    commands = shell("trap 'echo saved; exit 0' TERM; echo up >&3; sleep 1000 & wait", fifo)
+    with held(commands, fifo) as command:
+        commands.cancel("j:7", force=False)
+        assert command.outcome.result(30) == Outcome(kind="completed", result="saved")
+        assert command.wait_for() == b""
+
+
+def test_a_cancelled_command_leaves_no_children_that_ignore_the_signal(fifo: Path) -> None:
+    child = "(trap '' TERM; echo up >&3; sleep 1000) &"
+    commands = shell(f"{child} exec 3>&-; exec sleep 1000", fifo)
+    with held(commands, fifo) as command:
+        commands.cancel("j:7", force=False)
+        assert command.outcome.result(30).error_code == "SIGTERM"
+        assert command.wait_for() == b""
+
+
+def test_force_kills_a_command_that_ignores_the_signal(fifo: Path) -> None:
+    commands = shell(
+        "trap 'echo still here >&3' TERM; echo up >&3; while :; do read x <&3; done", fifo
+    )
+    with held(commands, fifo) as command:
+        assert commands.cancel("j:7", force=False)
+        assert command.wait_for() == b"still here\n"
+        assert commands.cancel("j:7", force=True)
+        assert command.outcome.result(30).error_code == "SIGKILL"
+        assert command.wait_for() == b""
+
+
+def test_what_a_command_leaves_behind_by_itself_lives_on_and_keeps_nobody_waiting(
+    fifo: Path, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "go")
+    commands = shell(f"(read x <{tmp_path / 'go'}; echo alive >&3) & echo up >&3; echo done", fifo)
+    with held(commands, fifo) as command:
+        assert command.outcome.result(30).result == "done"
+        (tmp_path / "go").write_text("\n")
+        assert command.wait_for() == b"alive\n"
+
+
+def test_a_command_that_is_cancelled_while_it_is_started_is_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    commands = Commands(Template(["sleep", "1000"]))
+    start = subprocess.Popen
+
+    def cancelling(*arguments: Any, **options: Any) -> Any:
+        assert commands.cancel("j:7", force=False)
+        return start(*arguments, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", cancelling)
+    assert commands(row()).error_code == "SIGTERM"
+
+
+def test_a_signal_handler_may_cancel_what_is_being_cancelled(
+    monkeypatch: pytest.MonkeyPatch, fifo: Path
+) -> None:
+    commands = shell("echo up >&3; exec sleep 1000", fifo)
+    send = os.killpg
+    cancelled: list[bool] = []
+
+    def interrupted(group: int, number: int) -> None:
+        if not cancelled:
+            cancelled.append(True)
+            signal.raise_signal(signal.SIGUSR1)
+        send(group, number)
+
+    monkeypatch.setattr(os, "killpg", interrupted)
+    previous = signal.signal(
+        signal.SIGUSR1, lambda *_: cancelled.append(commands.cancel("j:7", force=True))
+    )
+    try:
+        with held(commands, fifo) as command:
+            while commands._running["j:7"].process is None:  # it has begun, and we don't know yet
+                os.sched_yield()
+            assert commands.cancel("j:7", force=False)
+            assert command.outcome.result(30).kind == "failed"
+    finally:
+        signal.signal(signal.SIGUSR1, previous)
+    assert cancelled == [True, True]
+
+
+def test_many_threads_run_commands_at_the_same_time() -> None:
+    together = threading.Barrier(8)
+    commands = Commands(Template(["echo", "{n}"]))
+
+    def work(number: int) -> Outcome:
+        together.wait()
+        return commands(row({"n": number}, number))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert [outcome.result for outcome in pool.map(work, range(1, 9))] == list("12345678")

@@ -1,0 +1,781 @@
+"""`journal pause`, `resume`, `cancel`, `reopen`, `retry`, `redo`, `skip` and `resolve`, beside runs of others."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from support.terminal import on_terminal
+
+from journal import Job, JobRow, JobService, JobStatus
+from journal.cli.main import main
+from journal.cli.row_ranges import row_ranges, rows_of
+from journal.model import RunHolder
+from journal.repair import repair_job
+
+# Holds the run of job j with row 1 in flight, and says how the job stands whenever it is asked.
+RUN = """
+import sys
+from journal import JobService
+
+with JobService(sys.argv[1]) as service:
+    service.start_job("j")
+    service.start_row("j:1")
+    print("up", flush=True)
+    for _ in sys.stdin:
+        print(service.get_job("j").status, *(row.status for row in service.get_rows("j")), flush=True)
+"""
+
+
+class OtherRun:
+    def __init__(self, root: Path) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", RUN, str(root)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self.hear() == "up"
+
+    def hear(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().rstrip()
+
+    def sees(self) -> str:
+        """The job's status and its rows', as the other process reads them now."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return self.hear()
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+class Cli:
+    def __init__(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.root = root
+        self._capsys = capsys
+
+    def __call__(self, *arguments: str) -> tuple[int, str, str]:
+        """Exit code, standard output and standard error."""
+        code = main(["--root", str(self.root), *arguments])
+        out, err = self._capsys.readouterr()
+        assert "Traceback" not in err
+        return code, out.strip(), err
+
+    def statuses(self) -> list[str]:
+        with JobService(self.root) as service:
+            return [str(row.status) for row in service.get_rows("j")]
+
+    def row(self, number: int) -> JobRow:
+        with JobService(self.root) as service:
+            row = service.get_row(f"j:{number}")
+            assert row is not None
+            return row
+
+    def journal(self) -> bytes:
+        return (self.root / "j" / "journal.jsonl").read_bytes()
+
+
+@pytest.fixture
+def cli(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """Job j, pending, of rows: 1 pending, 2 and 3 failed (E1, E2), 4 skipped, 5 completed."""
+    root = tmp_path / "jobs"
+    with JobService(root) as service:
+        service.create_job("J", "./ship {order}", job_id="j", row_data=[{}] * 5)
+        service.fail_row("j:2", "E1", "m")
+        service.fail_row("j:3", "E2", "m")
+        service.skip_row("j:4")
+        service.complete_row("j:5")
+    return Cli(root, capsys)
+
+
+@pytest.fixture
+def run(cli: Cli) -> Iterator[OtherRun]:
+    run = OtherRun(cli.root)
+    yield run
+    run.stop()
+
+
+@pytest.fixture
+def review(cli: Cli) -> Cli:
+    """The same, its rows 1 to 3 in review after a run that died, and paused."""
+    with JobService(cli.root) as service:
+        service.start_job("j")
+        for number in (1, 2, 3):
+            service.start_row(f"j:{number}")
+    with JobService(cli.root) as service:
+        service.recover_job("j")
+    return cli
+
+
+def end_job(cli: Cli, status: str = "failed") -> None:
+    with JobService(cli.root) as service:
+        service.start_job("j")
+        service.update_status("j", status)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["cancel", "j"],
+        ["wait", "j"],
+        ["watch", "j"],
+        ["show", "j"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_commands_that_are_named_are_for_the_store_in_which_the_job_is(
+    cli: Cli, arguments: list[str]
+) -> None:
+    if arguments[0] != "cancel":
+        assert cli("cancel", "j")[0] == 0
+    _, out, err = cli(*arguments)
+    said = out + err
+    named = re.findall(r"journal --root (\S+) reopen j", said)
+    assert named == [str(cli.root)] * said.count("reopen j")
+    assert named
+
+
+# --- pause
+
+
+def test_pause_reaches_the_run_of_another_process(cli: Cli, run: OtherRun) -> None:
+    code, out, err = cli("pause", "j")
+    assert (code, out) == (0, "")
+    assert f"j: paused; process {run.process.pid} on " in err
+    assert run.sees().startswith("paused processing")
+    before = cli.journal()
+    assert cli("pause", "j") == (0, "", "j: is paused already\n")
+    assert cli.journal() == before
+
+
+def test_pause_of_a_job_whose_run_died_says_what_was_in_flight(cli: Cli, run: OtherRun) -> None:
+    run.stop()
+    code, _, err = cli("pause", "j")
+    assert code == 0
+    assert "no run works on it" in err
+    assert "1 row was in flight" in err
+
+
+def test_a_job_that_is_not_running_is_not_paused(cli: Cli) -> None:
+    code, _, err = cli("pause", "j")
+    assert code == 4
+    assert "'pending' to 'paused'" in err
+
+
+# --- resume
+
+
+def test_resume_reaches_the_run_that_waits(cli: Cli, run: OtherRun) -> None:
+    cli("pause", "j")
+    code, _, err = cli("resume", "j")
+    assert code == 0
+    assert f"process {run.process.pid} on " in err
+    assert run.sees().startswith("running processing")
+    before = cli.journal()
+    assert cli("resume", "j") == (0, "", "j: is running already\n")
+    assert cli.journal() == before
+
+
+@pytest.mark.parametrize("paused", [True, False])
+def test_resume_without_a_run_that_waits_changes_nothing_and_says_what_to_run(
+    cli: Cli, run: OtherRun, paused: bool
+) -> None:
+    if paused:
+        cli("pause", "j")
+    run.stop()
+    before = cli.journal()
+    code, _, err = cli("resume", "j")
+    assert code == 4
+    assert "no run waits for job j" in err
+    assert "run again what made it: ./ship {order}" in err
+    assert cli.journal() == before
+
+
+def test_resume_of_a_job_that_was_never_run_says_how_to_run_it(cli: Cli) -> None:
+    code, _, err = cli("resume", "j")
+    assert code == 4
+    assert "no run of j has begun: `journal run` the same input with --job j" in err
+
+
+def test_resume_puts_a_job_back_whose_run_left_in_that_moment(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end_job(cli, "paused")
+    holder = JobService.run_holder
+    seen: list[RunHolder | None] = [RunHolder("h", 1, "t")]
+
+    def outdated(service: JobService, job_id: str) -> RunHolder | None:
+        return seen.pop() if seen else holder(service, job_id)
+
+    monkeypatch.setattr(JobService, "run_holder", outdated)
+    assert cli("resume", "j")[0] == 4
+    with JobService(cli.root) as service:
+        job = service.get_job("j")
+        assert job is not None
+        assert job.status is JobStatus.PAUSED
+        assert holder(service, "j") is None
+
+
+def test_a_job_that_has_ended_is_not_resumed(cli: Cli) -> None:
+    end_job(cli)
+    code, _, err = cli("resume", "j")
+    assert code == 4
+    assert "'failed' to 'running'" in err
+    assert "reopen it first: reopen_job(), or `journal reopen`" in err
+
+
+# --- cancel
+
+
+def test_cancel_reaches_the_run_and_says_what_stays_undone(cli: Cli, run: OtherRun) -> None:
+    code, out, err = cli("cancel", "j")
+    assert (code, out) == (0, "")
+    assert "j: cancelled; 2 of 5 rows are done, and 1 in flight, 2 failed" in err
+    assert f"process {run.process.pid} on " in err
+    assert f"journal --root {cli.root} reopen j" in err
+    assert run.sees().startswith("cancelled processing")
+    assert cli("cancel", "j") == (0, "", "j: is cancelled already\n")
+
+
+def test_cancel_says_that_rows_are_in_flight_no_more_where_their_run_has_died(
+    cli: Cli, run: OtherRun
+) -> None:
+    run.stop()
+    assert "rows are done, and 1 in flight when the run died, 2 failed" in cli("cancel", "j")[2]
+
+
+def test_a_job_that_was_never_run_is_cancelled_and_one_that_has_ended_is_not(cli: Cli) -> None:
+    assert "j: cancelled; 2 of 5 rows are done, and 1 pending, 2 failed" in cli("cancel", "j")[2]
+    with JobService(cli.root) as service:
+        service.create_job("K", job_id="k")
+        service.start_job("k")
+        service.update_status("k", "completed")
+    assert cli("cancel", "k")[0] == 4
+
+
+# --- retry
+
+
+def test_retry_puts_failed_rows_back_for_the_run_of_another_process(
+    cli: Cli, run: OtherRun
+) -> None:
+    code, out, err = cli("retry", "j")
+    assert (code, out) == (0, "2")
+    assert f"process {run.process.pid} on " in err
+    assert run.sees() == "running processing pending pending skipped completed"
+    assert cli("retry", "j")[:2] == (0, "0")
+
+
+@pytest.mark.parametrize(
+    ("options", "count", "statuses"),
+    [
+        (["--row", "2"], "1", "pending pending failed skipped completed"),
+        (["--row", "3-4"], "2", "pending failed pending pending completed"),
+        (["--error-code", "E2"], "1", "pending failed pending skipped completed"),
+        (["--error-code", "E"], "0", "pending failed failed skipped completed"),
+        (["--row", "1-5", "--error-code", "E1"], "1", "pending pending failed skipped completed"),
+    ],
+)
+def test_retry_puts_back_the_rows_that_are_named(
+    cli: Cli, options: list[str], count: str, statuses: str
+) -> None:
+    assert cli("retry", "j", *options)[:2] == (0, count)
+    assert cli.statuses() == statuses.split()
+
+
+def commits(cli: Cli) -> int:
+    return cli.journal().count(b'"crc"')
+
+
+def job(cli: Cli) -> Job:
+    with JobService(cli.root) as service:
+        found = service.get_job("j")
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("arguments", "count"),
+    [
+        (["retry", "j"], 2),
+        (["retry", "j", "--row", "2,3"], 2),
+        (["redo", "j", "--row", "2-5", "--yes"], 4),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_rows_of_a_job_that_has_ended_are_put_back_in_one_commit_which_reopens_it(
+    cli: Cli, arguments: list[str], count: int
+) -> None:
+    end_job(cli)
+    before = commits(cli)
+    code, out, err = cli(*arguments)
+    assert (code, out) == (0, str(count))
+    assert f"j: {count} rows are pending again: run again what made it: ./ship" in err
+    assert commits(cli) == before + 1
+    assert (job(cli).status, job(cli).passes) == ("pending", 2)
+    assert job(cli).pending_count == 1 + count
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["retry", "j"], ["retry", "j", "--row=2"], ["redo", "j", "--row=5", "--yes"]],
+    ids=" ".join,
+)
+def test_rows_of_a_cancelled_job_stay_as_they_are_until_it_is_reopened(
+    cli: Cli, arguments: list[str]
+) -> None:
+    cli("cancel", "j")
+    before = cli.journal()
+    code, out, err = cli(*arguments)
+    assert (code, out) == (4, "")
+    assert "job j was cancelled: `journal reopen j` first; nothing was changed" in err
+    assert cli.journal() == before
+    code, _, err = cli("reopen", "j", "--reason", "the customer called")
+    assert code == 0
+    assert "j: reopened: pass 2\nj: 1 row is not done: no run of j has begun" in err
+    assert cli(*arguments)[0] == 0
+    assert "the customer called" in cli("log", "j")[1]
+
+
+def test_only_a_job_that_has_ended_is_reopened_and_by_no_one_while_a_run_works_on_it(
+    cli: Cli, run: OtherRun
+) -> None:
+    assert cli("reopen", "j")[0] == 4
+    cli("cancel", "j")
+    before = cli.journal()
+    code, _, err = cli("reopen", "j")
+    assert code == 5
+    assert f"process {run.process.pid} on " in err
+    assert cli.journal() == before
+    run.stop()
+    assert cli("reopen", "j")[0] == 0
+    before = cli.journal()
+    code, _, err = cli("reopen", "j")
+    assert code == 4
+    assert "only a job that has ended is reopened" in err
+    assert cli.journal() == before
+
+
+def test_what_may_have_taken_effect_is_retried_only_if_it_is_named(cli: Cli) -> None:
+    with JobService(cli.root) as service:
+        service.create_rows("j", [{"data": {"zip": "1"}}, {"data": {"zip": "1"}}])
+        service.fail_row("j:6", "lost", "m", unknown=True)
+        service.fail_row("j:7", "E1", "m")
+    code, out, err = cli("retry", "j", "--where", "zip=1")
+    assert (code, out) == (0, "1")
+    unknown = "1 row failed, and nobody knows whether it took effect: look, then name them"
+    assert unknown in err
+    assert cli.row(6).status == "failed"
+    assert cli("retry", "j")[1] == "2"
+    assert unknown in cli("retry", "j")[2]
+    assert cli.row(6).status == "failed"
+    assert cli("retry", "j", "--error-code", "lost")[:2] == (0, "1")
+
+
+def test_a_row_whose_data_was_lost_is_left_by_a_retry_which_says_how_to_skip_it(cli: Cli) -> None:
+    path = cli.root / "j" / "journal.jsonl"
+    path.write_bytes(path.read_bytes().replace(b'"checksum":"44', b'"checksum":"55', 1))
+    repair_job(path.parent)
+    with JobService(cli.root) as service:
+        service.fail_row("j:1", "E1", "m")
+    for arguments in (("retry", "j", "--error-code", "E1"), ("retry", "j")):
+        code, out, err = cli(*arguments)
+        assert (code, out) == (0, "1"), "row 2, and then row 3"
+        lost = "1 row can't be retried: damage has taken its data; `journal skip j --row 1`"
+        assert f"j: {lost}" in err
+        assert "took effect" not in err
+        code, _, err = cli("retry", "j", "--row", "1")
+        assert code == 4
+        assert "row j:1 is 'failed', so it can't be put back: its data was lost to damage" in err
+        assert "`journal skip`" in err
+    assert cli("skip", "j", "--row", "1")[:2] == (0, "1")
+
+
+@pytest.mark.parametrize("made_by", ["script", "command", "command of another copy"])
+def test_what_takes_rows_up_is_said_in_the_words_of_where_the_job_was_made(
+    cli: Cli, made_by: str
+) -> None:
+    root = "/elsewhere/jobs" if "another" in made_by else str(cli.root)
+    command = f"/usr/bin/journal --root {root} run in.csv --job j -- ./ship {{order}}"
+    resume = "/usr/bin/python3 ship.py" if made_by == "script" else command
+    with JobService(cli.root) as service:
+        service.start_job("j", resume_command=resume)
+        service.update_status("j", "failed")
+    _, _, err = cli("retry", "j")
+    assert "j: 2 rows are pending again: " in err
+    (shown,) = [line for line in cli("show", "j")[1].splitlines() if line.startswith("next")]
+    for text in (err, shown + cli("show", "j")[1]):
+        assert ("run the script again" in text) == (made_by == "script")
+        assert (command in text) == (made_by == "command")
+        assert ("`journal run` the same input again with --job j" in text) == ("another" in made_by)
+        assert "/elsewhere" not in text
+
+
+# --- redo
+
+
+def test_redo_does_completed_rows_again_under_their_keys_and_new_ones_if_so_said(cli: Cli) -> None:
+    assert cli("redo", "j", "--row", "5", "--reason", "wrong label", "--yes")[:2] == (0, "1")
+    row = cli.row(5)
+    assert (row.status, row.reason, row.idempotency_key) == ("pending", "wrong label", "j:5")
+    with JobService(cli.root) as service:
+        service.complete_row("j:5")
+    assert cli("redo", "j", "--row", "5", "--new-key", "--yes")[:2] == (0, "1")
+    assert cli.row(5).idempotency_key == "j:5#2"
+    assert "idempotency key j:5#2" in cli("log", "j", "--row", "5")[1]
+
+
+def test_redo_chooses_rows_by_number_code_data_and_version(cli: Cli) -> None:
+    with JobService(cli.root) as service:
+        service.create_rows("j", [{"data": {"zip": zip_}} for zip_ in ("1", "1", "2")])
+        service.start_job("j", version="v1")
+        for number in (6, 7, 8):
+            service.start_row(f"j:{number}")
+        service.complete_row("j:6")
+        service.skip_row("j:7")
+        service.complete_row("j:8")
+        service.update_status("j", "paused")
+
+    def redone(*options: str) -> str:
+        return cli("redo", "j", *options, "--yes")[1]
+
+    assert redone("--where", "zip=1", "--version", "v1", "--row", "1-6") == "1"
+    assert cli.row(6).status == "pending"
+    assert redone("--version", "v1") == "2"
+    assert redone("--version", "v1") == "0"
+    assert redone("--error-code", "E2") == "1"
+    assert cli("redo", "j", "--yes")[0] == 2
+
+
+def test_redo_does_nothing_if_one_of_the_rows_is_open(cli: Cli, run: OtherRun) -> None:
+    before = cli.journal()
+    code, out, err = cli("redo", "j", "--row", "1,5", "--yes")
+    assert (code, out) == (4, "")
+    assert "row j:1 is processing, which is not completed or failed or skipped" in err
+    assert cli.journal() == before
+
+
+@pytest.mark.parametrize("what", ["status", "data"])
+def test_redo_does_nothing_if_a_row_has_changed_since_it_asked(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    def answer(*_: object, **__: object) -> bool:
+        with JobService(cli.root) as service:
+            if what == "data":
+                service.update_row_data("j:3", {"n": 99})
+            else:
+                service.skip_row("j:3")
+        return True
+
+    with JobService(cli.root) as service:
+        for number in (2, 3):
+            service.update_row_data(f"j:{number}", {"n": number})
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+    monkeypatch.setattr(click, "confirm", answer)
+    code, out, err = cli("redo", "j", "--row", "2,3", "--where", "n!=99")
+    assert (code, out) == (4, "")
+    assert "rows of j have changed meanwhile; nothing was changed" in err
+    last = "skipped" if what == "status" else "failed"
+    assert cli.statuses()[:3] == ["pending", "failed", last]
+
+
+def test_redo_asks_on_a_terminal_says_what_it_means_and_elsewhere_refuses_without_yes(
+    cli: Cli,
+) -> None:
+    before = cli.journal()
+    code, out, err = cli("redo", "j", "--row", "2-5")
+    assert (code, out) == (2, "")
+    assert (
+        "j: 4 rows are done again (2 failed, 1 skipped, 1 completed), with all that they do" in err
+    )
+    assert "nothing was changed: nobody is there to ask, so say --yes" in err
+    arguments = ("--root", str(cli.root), "redo", "j", "--row", "5")
+    code, shown = on_terminal(*arguments, columns=200, answer="n\n")
+    assert code == 4
+    assert "j: 1 row is done again (1 completed)" in shown
+    assert "nothing was changed" in shown
+    assert cli.journal() == before
+    code, shown = on_terminal(*arguments, columns=200, answer="y\n")
+    assert code == 0
+    assert cli.row(5).status == "pending"
+
+
+# --- skip
+
+
+def test_skip_skips_the_rows_that_are_named(review: Cli) -> None:
+    with JobService(review.root) as service:
+        service.retry_row("j:3")
+    code, out, _ = review("skip", "j", "--row", "1,3", "--reason", "the customer has cancelled")
+    assert (code, out) == (0, "2")
+    assert review.statuses() == ["skipped", "needs_review", "skipped", "skipped", "completed"]
+    assert review.row(1).reason == "the customer has cancelled"
+
+
+def test_skip_skips_the_rows_that_failed_with_a_code(cli: Cli) -> None:
+    with JobService(cli.root) as service:
+        service.create_rows("j", [{}] * 2)
+        service.fail_row("j:6", "E1", "m")
+        service.start_job("j")
+        service.start_row("j:7")
+        service.review_row("j:7", "E1", "look")
+    assert cli("skip", "j", "--row", "1-3", "--error-code", "E1", "--reason", "old")[:2] == (0, "1")
+    assert cli.row(2).reason == "old"
+    assert cli.statuses()[5:] == ["failed", "needs_review"]
+    assert cli("skip", "j", "--error-code", "E1")[:2] == (0, "1")
+    assert cli.statuses() == [
+        "pending",
+        "skipped",
+        "failed",
+        "skipped",
+        "completed",
+        "skipped",
+        "needs_review",
+    ]
+
+
+def test_skip_skips_open_rows_by_their_data_and_none_that_needs_a_review(cli: Cli) -> None:
+    with JobService(cli.root) as service:
+        service.create_rows("j", [{"data": {"zip": "1"}}] * 3)
+        service.fail_row("j:7", "E", "m")
+        service.start_job("j")
+        service.start_row("j:8")
+        service.review_row("j:8", "E1", "look")
+    assert cli("skip", "j", "--where", "zip=1")[:2] == (0, "2")
+    assert cli.statuses()[5:] == ["skipped", "skipped", "needs_review"]
+    assert cli("skip", "j", "--where", "zip=1", "--row", "1-8")[:2] == (0, "1")
+    code, out, err = cli("skip", "j", "--where", "zap=1", "--row", "8")
+    assert (code, out) == (0, "0")
+    assert "no row of these is as was asked for" in err
+
+
+def test_a_column_that_no_row_has_is_said(cli: Cli) -> None:
+    with JobService(cli.root) as service:
+        service.create_rows("j", [{"data": {"zip": "1"}}])
+    for arguments in (["skip", "j"], ["retry", "j"], ["redo", "j", "--yes"]):
+        if arguments[0] != "skip":
+            with JobService(cli.root) as service:
+                service.fail_row("j:6", "E", "m") if arguments[0] == "retry" else None
+        code, out, err = cli(*arguments, "--where", "zap=1")
+        assert (code, out) == (0, "0")
+        assert "no row that was looked at has a column 'zap'; there are: zip" in err
+
+
+def test_a_failed_job_becomes_completed_as_its_last_row_is_settled(cli: Cli) -> None:
+    with JobService(cli.root) as service:
+        service.skip_row("j:1")
+    end_job(cli)
+    assert cli("skip", "j", "--row", "2")[2] == ""
+    assert "j: completed, for nothing is left to be done" in cli("skip", "j", "--row", "3")[2]
+    assert job(cli).status is JobStatus.COMPLETED
+
+
+def test_a_code_that_no_row_failed_with_is_said_and_changes_nothing(cli: Cli) -> None:
+    before = cli.journal()
+    for command in ("skip", "retry"):
+        code, out, err = cli(command, "j", "--error-code", "E3")
+        assert (code, out) == (0, "0")
+        assert "no row failed with code 'E3': `journal errors j` names the codes" in err
+        assert "no row of these failed" in cli(command, "j", "--error-code", "E1", "--row", "3")[2]
+    assert cli("skip", "j", "--error-code", "E1", "--row", "77")[0] == 4
+    assert cli("skip", "j")[0] == 2
+    assert cli.journal() == before
+
+
+def test_skip_does_nothing_if_one_of_the_rows_is_in_flight_or_done(cli: Cli, run: OtherRun) -> None:
+    before = cli.journal()
+    for number, status in ((1, "processing"), (4, "skipped"), (5, "completed")):
+        code, out, err = cli("skip", "j", "--row", f"2,3,{number}")
+        assert (code, out) == (4, "")
+        assert f"row j:{number} is {status}, which is not pending or failed or needs_review" in err
+    assert cli.journal() == before
+
+
+# --- resolve
+
+
+def test_resolve_completes_rows_with_all_that_is_known_in_one_commit(review: Cli) -> None:
+    commits = review.journal().count(b'"crc"')
+    details = ["--tracking-number", "1Z9", "--cost-cents", "1250", "--label-path", "l.pdf"]
+    code, out, _ = review(
+        "resolve", "j", "--row", "1-2", "--completed", *details, "--result", '{"a":[1]}'
+    )
+    assert (code, out) == (0, "2")
+    assert review.statuses() == ["completed", "completed", "needs_review", "skipped", "completed"]
+    for number in (1, 2):
+        row = review.row(number)
+        assert (row.tracking_number, row.cost_cents, row.label_path) == ("1Z9", 1250, "l.pdf")
+        assert row.result == {"a": [1]}
+    assert review.journal().count(b'"crc"') == commits + 1
+
+
+@pytest.mark.parametrize(
+    ("text", "result"),
+    [("shipped", "shipped"), ("[" * 300 + "]" * 300, "[" * 300 + "]" * 300), ("12", 12), ("", "")],
+)
+def test_a_result_that_is_no_json_is_text(review: Cli, text: str, result: object) -> None:
+    assert review("resolve", "j", "--row", "1", "--completed", "--result", text)[0] == 0
+    assert review.row(1).result == result
+
+
+def test_resolve_fails_retries_and_skips_rows(review: Cli) -> None:
+    failed = ["--failed", "--error-code", "E9", "--error-message", "not there"]
+    assert review("resolve", "j", "--row", "1", *failed)[:2] == (0, "1")
+    code, out, err = review("resolve", "j", "--row", "2", "--retry")
+    assert (code, out) == (0, "1")
+    assert "j: 1 row is pending again: run again what made it" in err
+    assert review("resolve", "j", "--row", "3", "--skip", "--reason", "why")[:2] == (0, "1")
+    assert review.statuses() == ["failed", "pending", "skipped", "skipped", "completed"]
+    assert (review.row(1).error_code, review.row(1).error_message) == ("E9", "not there")
+    assert review.row(3).reason == "why"
+
+
+def test_resolve_does_nothing_if_one_of_the_rows_needs_no_review(review: Cli) -> None:
+    before = review.journal()
+    code, out, err = review("resolve", "j", "--row", "1-5", "--completed")
+    assert (code, out) == (4, "")
+    assert "row j:4 is skipped, which is not needs_review; nothing was changed, of any row" in err
+    assert review.journal() == before
+
+
+def test_resolve_offers_in_a_job_that_has_ended_what_it_offers_in_others(review: Cli) -> None:
+    end_job(review)
+    assert review("resolve", "j", "--row", "1", "--completed")[0] == 0
+    failed = ["--failed", "--error-code", "E", "--error-message", "m"]
+    assert review("resolve", "j", "--row", "2", *failed)[0] == 0
+    assert job(review).passes == 1
+    assert review("resolve", "j", "--row", "3", "--retry")[:2] == (0, "1")
+    assert review.statuses() == ["completed", "failed", "pending", "skipped", "completed"]
+    assert (job(review).status, job(review).passes) == ("pending", 2)
+
+
+def test_resolve_retries_nothing_in_a_cancelled_job(review: Cli) -> None:
+    review("cancel", "j")
+    before = review.journal()
+    code, _, err = review("resolve", "j", "--row", "1", "--retry")
+    assert code == 4
+    assert "`journal reopen j` first" in err
+    assert review.journal() == before
+    assert review("resolve", "j", "--row", "1", "--completed")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ([], "say one of --completed, --failed, --retry and --skip"),
+        (["--completed", "--skip"], "say one of"),
+        (["--retry", "--reason", "x"], "--reason goes with --skip, not --retry"),
+        (["--failed", "--cost-cents", "1"], "--cost-cents goes with --completed, not --failed"),
+        (["--failed", "--error-code", "E"], "--failed needs --error-code and --error-message"),
+        (["--completed", "--cost-cents", "-1"], "-1"),
+        (["--completed", "--cost-cents", str(1 << 64)], "cost_cents"),
+        (["--completed", "--result", "\udcff"], "result: must be text"),
+    ],
+)
+def test_resolve_refuses_what_does_not_go_together(
+    review: Cli, options: list[str], words: str
+) -> None:
+    before = review.journal()
+    code, _, err = review("resolve", "j", "--row", "1", *options)
+    assert code == 2
+    assert words in err
+    assert review.journal() == before
+
+
+# --- rows by number
+
+
+def test_rows_are_named_by_numbers_and_ranges() -> None:
+    assert row_ranges("12-40, 5") == [range(5, 6), range(12, 41)]
+    assert row_ranges("5-9,7,10,3-6,1") == [range(1, 2), range(3, 11)]
+    assert row_ranges("1-9223372036854775807") == [range(1, 1 << 63)]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "'' is no row number"),
+        ("1,,2", "'' is no row number"),
+        ("5-", "'5-' is no row number"),
+        ("-5", "'-5' is no row number"),
+        ("1-2-3", "'1-2-3' is no row number"),
+        ("x", "'x' is no row number"),
+        ("\u0663", "is no row number"),
+        ("0", "'0': rows are numbered from 1"),
+        ("0-4", "'0-4': rows are numbered from 1"),
+        ("9223372036854775808", "rows are numbered from 1 to 2**63-1"),
+        ("40-12", "'40-12' is the wrong way round: say 12-40"),
+    ],
+)
+@pytest.mark.parametrize("command", ["retry", "redo", "skip", "resolve"])
+def test_rows_that_cannot_be_named_so_are_refused(
+    cli: Cli, command: str, text: str, words: str
+) -> None:
+    before = cli.journal()
+    code, _, err = cli(command, "j", f"--row={text}")
+    assert code == 2
+    assert words in err
+    assert cli.journal() == before
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("2,6", "no row 6: they go from 1 to 5"),
+        ("2-9999999999999", "no row 6-9999999999999: they"),
+        ("2,11,13,15,17,19,21,23", "no row 11, 13, 15, 17, 19, ...:"),
+    ],
+)
+def test_rows_that_are_not_there_are_named_and_nothing_is_done(
+    cli: Cli, text: str, words: str
+) -> None:
+    before = cli.journal()
+    code, _, err = cli("skip", "j", "--row", text)
+    assert code == 4
+    assert f"job j has {words}" in err
+    assert cli.journal() == before
+
+
+def test_of_a_job_with_gaps_rows_are_found_and_gaps_are_named(cli: Cli) -> None:
+    with JobService(cli.root) as service:
+        numbers = [1, 2, 3, 10, 11, 20]
+        service.create_job("K", job_id="k", row_data=[{"row_number": n} for n in numbers])
+        rows = service.get_rows("k")
+        found = rows_of("k", rows, row_ranges("2-3,10-11,20"))
+        assert [row.row_number for row in found] == [2, 3, 10, 11, 20]
+    _, _, err = cli("skip", "k", "--row", "1-3,5,8-12,15-99999999999")
+    assert "has no row 5, 8-9, 12, 15-19, 21-99999999999: they go from 1 to 20" in err
+
+
+def test_of_a_job_without_rows_none_is_there(cli: Cli) -> None:
+    with JobService(cli.root) as service:
+        service.create_job("K", job_id="k")
+    code, _, err = cli("skip", "k", "--row", "1")
+    assert code == 4
+    assert "job k has no row 1: it has none" in err
+
+
+@pytest.mark.parametrize(
+    "command", ["pause", "resume", "cancel", "reopen", "retry", "redo", "skip", "resolve"]
+)
+def test_each_command_has_an_example_and_knows_a_job_that_is_not_there(
+    cli: Cli, command: str
+) -> None:
+    code, out, _ = cli(command, "--help")
+    assert code == 0
+    assert f"Example: journal {command} " in " ".join(out.split())
+    options = {
+        "skip": ["--row", "1"],
+        "redo": ["--row", "1"],
+        "resolve": ["--row", "1", "--skip"],
+    }.get(command, [])
+    code, _, err = cli(command, "none", *options)
+    assert code == 4
+    assert "there is no job 'none'" in err

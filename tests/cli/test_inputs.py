@@ -1,0 +1,183 @@
+"""The rows of a run, read from each format; what is wrong is named by file, line and value."""
+
+import io
+import itertools
+import tracemalloc
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from journal import InvalidValueError
+from journal.cli.run.inputs import FORMATS, format_of, open_rows
+from journal.format.records import MAX_LINE_BYTES
+
+
+def rows(content: bytes, kind: str, encoding: str = "utf-8") -> list[dict[str, Any]]:
+    return list(open_rows(io.BufferedReader(io.BytesIO(content)), "in", encoding, kind))
+
+
+def refusal(content: bytes, kind: str) -> str:
+    with pytest.raises(InvalidValueError) as caught:
+        rows(content, kind)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("orders.csv", "csv"),
+        ("a.b/orders.TSV", "tsv"),
+        ("orders.tab", "tsv"),
+        ("orders.jsonl", "jsonl"),
+        ("orders.ndjson", "jsonl"),
+        ("names.txt", "lines"),
+        ("-", "csv"),
+        ("a.tsv/orders", "csv"),
+        ("orders", "csv"),
+    ],
+)
+def test_the_name_of_a_file_says_what_is_in_it(name: str, kind: str) -> None:
+    assert format_of(name) == kind
+    assert kind in FORMATS
+
+
+def test_a_format_that_is_not_known_is_refused() -> None:
+    with pytest.raises(InvalidValueError, match=r"one of csv, tsv, jsonl, lines \(got 'xml'\)"):
+        open_rows(io.BytesIO(b"x"), "in", "utf-8", "xml")
+
+
+def test_cells_of_a_tsv_stand_between_tabs_and_quotes_mean_nothing() -> None:
+    content = b'order\tsize\r\nA-1\t5" pipe\r\n\r\n"A"\t "x\n\t\n'
+    assert rows(content, "tsv") == [
+        {"order": "A-1", "size": '5" pipe'},
+        {"order": '"A"', "size": ' "x'},
+        {"order": "", "size": ""},
+    ]
+
+
+@pytest.mark.parametrize("cell", ['"Smith, John"', '"5"" pipe"'])
+def test_a_cell_that_a_spreadsheet_has_put_in_quotes_is_refused(cell: str) -> None:
+    said = refusal(f"order\tname\nA-1\t{cell}\n".encode(), "tsv")
+    assert said.startswith("in, line 2: is a cell in quotes, as spreadsheets write it")
+    assert cell in said
+
+
+def test_members_of_json_lines_keep_their_types_and_each_line_has_its_own() -> None:
+    content = b'{"n":1,"f":1.5,"b":true,"x":null}\n\n  \n{"o":{"a":["x:y",{"a":1}]}}\r\n{}'
+    reader = open_rows(io.BytesIO(content), "in", "utf-8", "jsonl")
+    assert reader.columns is None
+    assert list(reader) == [
+        {"n": 1, "f": 1.5, "b": True, "x": None},
+        {"o": {"a": ["x:y", {"a": 1}]}},
+        {},
+    ]
+
+
+def test_json_lines_in_another_encoding_are_read_as_text() -> None:
+    assert rows('{"v":"caf\xe9"}\n{"v":2}\n'.encode("utf-16"), "jsonl", "utf-16") == [
+        {"v": "caf\xe9"},
+        {"v": 2},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "words"),
+    [
+        pytest.param("tsv", b"", "in: is empty", id="tsv: empty"),
+        pytest.param("tsv", b"a\tb\n", "in: has a header and no rows", id="tsv: header only"),
+        pytest.param(
+            "tsv", b"a\tb\n1\t2\n\n3\n", "in, line 4: has 1 cells", id="tsv: missing cell"
+        ),
+        pytest.param("tsv", b"a\tb\n1\t2\t3\n", "(got ['1', '2', '3'])", id="tsv: one more cell"),
+        pytest.param("tsv", b"\na\ta\n1\t2\n", "in, line 2: this column is", id="tsv: twice"),
+        pytest.param("tsv", b"a\t\n1\t2\n", "column 2 has no name", id="tsv: no name"),
+        pytest.param("tsv", b"a\n\xe9\n", "in, line 2: is not utf-8", id="tsv: not UTF-8"),
+        pytest.param("tsv", b"\xff\xfea\x00", "--encoding utf-16", id="tsv: byte order mark"),
+        pytest.param("csv", b'a\n"x"y\n', "in, line 2: is not valid CSV", id="csv: quotes"),
+        pytest.param("lines", b"\n\n", "in: has no lines", id="lines: none"),
+        pytest.param("jsonl", b"\n", "in: is empty", id="jsonl: empty"),
+        pytest.param("jsonl", b'{"a":1}\n{"a":\n', "in, line 2: is not valid JSON", id="cut"),
+        pytest.param("jsonl", b"{}\n{'a':1}\n", "(got \"{'a':1}\")", id="jsonl: not JSON"),
+        pytest.param("jsonl", b'{"a":1}{"a":2}\n', "trailing characters", id="jsonl: two objects"),
+        pytest.param("jsonl", b'{"a":NaN}\n', "in, line 1: is not valid JSON", id="jsonl: NaN"),
+        pytest.param("jsonl", b'{"a":1e999}\n', "out of range", id="jsonl: infinite"),
+        pytest.param("jsonl", b'{"a":"\\ud800"}\n', "not valid JSON", id="jsonl: lone surrogate"),
+        pytest.param(
+            "jsonl", b"{}\n[1,2]\n", "line 2: must be a JSON object", id="jsonl: an array"
+        ),
+        pytest.param(
+            "jsonl",
+            b'{"a":1,"a":2}\n',
+            "this key is there twice: remove one of them (got 'a')",
+            id="jsonl: key twice",
+        ),
+        pytest.param(
+            "jsonl", b'{"u":":","o":[{"k\\u0061":1,"ka":2}]}\n', "there twice", id="jsonl: inside"
+        ),
+        pytest.param("jsonl", b'{"a":"\xe9"}\n', "in, line 1: is not utf-8", id="jsonl: not UTF-8"),
+        pytest.param(
+            "jsonl", b'{"a":' + b"[" * 100_000 + b"\n", "line 1: must nest at most", id="deep"
+        ),
+    ],
+)
+def test_what_is_wrong_is_named_by_file_line_and_value(
+    kind: str, content: bytes, words: str
+) -> None:
+    assert words in refusal(content, kind)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_line_without_end_is_refused_before_it_fills_the_memory(kind: str) -> None:
+    class Endless(io.RawIOBase):
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, buffer: Any) -> int:
+            buffer[:] = b"x" * len(buffer)
+            return len(buffer)
+
+    with pytest.raises(InvalidValueError, match="in, line 1: is longer than 64 MiB"):
+        list(open_rows(io.BufferedReader(Endless(), MAX_LINE_BYTES), "in", "utf-8", kind))
+
+
+@pytest.mark.parametrize(
+    ("kind", "header", "line"),
+    [
+        ("csv", b"a,b\n", b"%d,x\n"),
+        ("tsv", b"a\tb\n", b"%d\tx\n"),
+        ("jsonl", b"", b'{"a":"%d"}\n'),
+        ("lines", b"", b"%d\n"),
+    ],
+)
+def test_rows_are_read_as_they_are_taken_and_memory_does_not_grow(
+    kind: str, header: bytes, line: bytes
+) -> None:
+    class Stream(io.RawIOBase):
+        """Lines made as they are asked for."""
+
+        def __init__(self) -> None:
+            self.lines = itertools.chain([header], (line % n for n in itertools.count(1)))
+            self.rest = b""
+
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, buffer: Any) -> int:
+            while not self.rest:
+                self.rest = next(self.lines)
+            part, self.rest = self.rest[: len(buffer)], self.rest[len(buffer) :]
+            buffer[: len(part)] = part
+            return len(part)
+
+    taken: Iterator[dict[str, Any]] = iter(
+        open_rows(io.BufferedReader(Stream()), "in", "utf-8", kind)
+    )
+    for _ in itertools.islice(taken, 1000):
+        pass
+    tracemalloc.start()
+    for _ in itertools.islice(taken, 20_000):
+        pass
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < 100_000

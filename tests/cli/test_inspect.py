@@ -1,0 +1,683 @@
+"""`journal list` and `show`: what somebody needs to know who is called at night."""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.terminal import on_terminal
+
+from journal import JobService
+from journal.cli.commands.show import _throughput_text
+from journal.cli.find import duration_s
+from journal.cli.main import main
+from journal.cli.throughput import (
+    SAMPLE_ROWS,
+    RecentRate,
+    end_times,
+    recent_rate,
+    sparkline,
+    throughput,
+    time_left,
+)
+from journal.cli.times import moment
+from journal.format.records import JobRecord, JobReopenedRecord, JobStatusRecord
+from journal.index.index import Index
+from journal.index.summary import job_of
+from journal.model import JobRow, RowStatus
+
+Capture = pytest.CaptureFixture[str]
+
+
+BEGIN = datetime(2026, 11, 24, tzinfo=UTC)
+
+
+def run(root: Path, *arguments: str) -> int:
+    return main(["--root", str(root), *arguments])
+
+
+def as_json(root: Path, capsys: Capture, *arguments: str) -> Any:
+    assert run(root, *arguments, "--json") == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def ids(root: Path, capsys: Capture, *arguments: str) -> list[str]:
+    return [job["id"] for job in as_json(root, capsys, "list", *arguments)]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Jobs that are pending, interrupted, paused and completed, in this order of their making."""
+    path = tmp_path / "store"
+    with JobService(path, sync="none") as service:
+        for name in ("waits", "died", "rests", "done"):
+            service.create_job(f"Ship {name}", job_id=name, row_data=[{}] * 3)
+        for name in ("died", "rests", "done"):
+            service.start_job(name)
+        service.start_row("died:1")
+        service.release_run("died")
+        service.update_status("rests", "paused")
+        for number in (1, 2, 3):
+            service.complete_row(f"done:{number}")
+        service.update_status("done", "completed")
+    return path
+
+
+# --- list
+
+
+def test_list_tells_interrupted_jobs_from_running_ones(root: Path, capsys: Capture) -> None:
+    with JobService(root, sync="none") as service:
+        service.start_job("waits")
+        assert ids(root, capsys, "--status", "interrupted") == ["died"]
+        assert ids(root, capsys, "--status", "running") == ["waits"]
+        assert ids(root, capsys, "--status", "paused") == ["rests"]
+        shown = as_json(root, capsys, "list")
+    assert [job["status"] for job in shown] == ["completed", "paused", "interrupted", "running"]
+
+
+def test_list_takes_a_pattern_for_names(root: Path, capsys: Capture) -> None:
+    assert ids(root, capsys, "--name", "Ship d*") == ["done", "died"]
+    assert ids(root, capsys, "--name", "d*") == []
+
+
+def test_list_takes_moments_and_how_long_ago(root: Path, capsys: Capture) -> None:
+    with JobService(root) as service:
+        job = service.get_job("rests")
+    assert job is not None
+    at = job.created_at
+    assert ids(root, capsys, "--since", at.isoformat()) == ["done", "rests"]
+    assert ids(root, capsys, "--until", at.isoformat()) == ["died", "waits"]
+    assert ids(root, capsys, "--since", f"{at.astimezone():%Y-%m-%d %H:%M:%S.%f}") == [
+        "done",
+        "rests",
+    ]
+    assert len(ids(root, capsys, "--since", "3d")) == 4
+    assert len(ids(root, capsys, "--since", "2h ago")) == 4
+    assert ids(root, capsys, "--until", "1w") == []
+
+
+def test_times_are_local_unless_they_have_a_zone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "PST8")
+    time.tzset()
+    try:
+        local = moment("2026-11-24 13:35", BEGIN)
+        there = moment("2026-11-24T13:35+02:00", BEGIN)
+        day = moment("2026-11-24", BEGIN)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert local == datetime(2026, 11, 24, 21, 35, tzinfo=UTC)
+    assert there == datetime(2026, 11, 24, 11, 35, tzinfo=UTC)
+    assert day == datetime(2026, 11, 24, 8, tzinfo=UTC)
+
+
+def test_how_long_ago_is_a_number_and_a_unit() -> None:
+    for text, ago_s in (
+        ("90s", 90),
+        ("10m", 600),
+        ("2h ago", 7200),
+        ("3d", 259200),
+        ("1w", 604800),
+    ):
+        assert moment(text, BEGIN) == BEGIN - timedelta(seconds=ago_s)
+    assert moment("90m ago", BEGIN) == BEGIN - timedelta(hours=1.5)
+
+
+@pytest.mark.parametrize("value", ["yesterday", "3y", "2026-13-01", "-3d", "999999999w", ""])
+def test_list_says_which_times_it_takes(root: Path, capsys: Capture, value: str) -> None:
+    assert run(root, "list", "--since", value) == 2
+    assert repr(value) in capsys.readouterr().err
+
+
+def test_list_shows_the_newest_and_says_that_there_are_more(root: Path, capsys: Capture) -> None:
+    assert run(root, "list", "--limit", "2") == 0
+    captured = capsys.readouterr()
+    assert [line.split()[0] for line in captured.out.splitlines()] == ["JOB", "done", "rests"]
+    assert captured.err == "these are the newest 2; --limit all shows all\n"
+    assert run(root, "list", "--limit", "4") == 0
+    assert capsys.readouterr().err == ""
+    assert len(ids(root, capsys, "--limit", "all")) == 4
+
+
+def test_the_fields_of_list_keep_their_names(root: Path, capsys: Capture) -> None:
+    first = "id name status failed_rows pending_count needs_review_count total_cost_cents"
+    then = "started_at duration_s original_command description mode metadata key idempotency_key"
+    last = "retry_of passes reopened_at total_rows processed_rows successful_rows processing_count"
+    end = "skipped_count error_code error_message repaired hosts resume_command created_at pass_started_at worked_s"
+    names = f"{first} {then} {last} {end} completed_at updated_at".split()
+    assert list(as_json(root, capsys, "list")[0]) == names
+    assert run(root, "list", "--csv") == 0
+    assert capsys.readouterr().out.splitlines()[0] == ",".join(names)
+
+
+def _damaged(directory: Path) -> None:
+    path = directory / "journal.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"Ship", b"Shop"))
+
+
+def _foreign(directory: Path) -> None:
+    (directory / "journal.jsonl").write_text("these are\nmy notes\n")
+
+
+def _of_another_name(directory: Path) -> None:
+    path = directory / "journal.jsonl"
+    path.write_bytes((directory.parent / "done" / "journal.jsonl").read_bytes())
+
+
+def _newer(directory: Path) -> None:
+    path = directory / "journal.jsonl"
+    path.write_bytes(path.read_bytes().replace(b'"format":1', b'"format":2'))
+
+
+def _empty(directory: Path) -> None:
+    (directory / "journal.jsonl").write_bytes(b"")
+
+
+def _pipe(directory: Path) -> None:
+    """Whoever opens it to read waits for somebody to write."""
+    (directory / "journal.jsonl").unlink()
+    os.mkfifo(directory / "journal.jsonl")
+
+
+def _directory(directory: Path) -> None:
+    (directory / "journal.jsonl").unlink()
+    (directory / "journal.jsonl").mkdir()
+
+
+def _lost(directory: Path) -> None:
+    (directory / "journal.jsonl").unlink()
+    (directory / "artifacts").mkdir()
+
+
+def _only_the_damaged_one_is_left(directory: Path) -> None:
+    (directory / "journal.jsonl").rename(directory / "journal.damaged-1")
+
+
+HURT = [_damaged, _foreign, _of_another_name, _newer, _empty]
+HURT += [_pipe, _directory]
+
+
+def test_strange_things_in_a_store_hide_no_job(root: Path, capsys: Capture) -> None:
+    (root / "loop").symlink_to("loop")
+    (root / "nowhere").symlink_to("/nowhere")
+    (root / "notes").mkdir()
+    (root / "notes" / "journal.txt").write_text("dear journal")
+    (root / "a-file").write_text("")
+    assert len(ids(root, capsys)) == 4
+    _pipe(root / "waits")
+    (root / "New Folder").mkdir()
+    _foreign(root / "New Folder")
+    assert run(root, "list") == 6
+    captured = capsys.readouterr()
+    assert captured.out.count("\n") == 4
+    assert captured.err.count("\n") == 2
+    assert run(root, "show", "died") == 0
+
+
+@pytest.mark.parametrize("lose", [_lost, _only_the_damaged_one_is_left])
+def test_a_job_that_has_lost_its_journal_is_named(
+    root: Path, capsys: Capture, lose: Callable[[Path], None]
+) -> None:
+    lose(root / "waits")
+    assert run(root, "list", "--nl") == 6
+    captured = capsys.readouterr()
+    assert captured.out.count("\n") == 3
+    (line,) = captured.err.splitlines()
+    assert f"{root / 'waits' / 'journal.jsonl'}: it is gone, and other files of its job" in line
+    with JobService(root) as service:
+        assert len(service.list_jobs()) == 3
+
+
+@pytest.mark.parametrize("hurt", HURT)
+def test_what_cannot_be_read_is_named_and_hides_nothing(
+    root: Path, capsys: Capture, hurt: Callable[[Path], None]
+) -> None:
+    hurt(root / "waits")
+    assert run(root, "list", "--nl") == 6
+    captured = capsys.readouterr()
+    listed = [json.loads(line)["id"] for line in captured.out.splitlines()]
+    assert listed == ["done", "rests", "died"]
+    assert captured.err.count("\n") == 1
+    assert str(root / "waits") in captured.err
+    assert run(root, "export", "--all", "-", "--format", "jsonl") == 6
+    captured = capsys.readouterr()
+    exported = {json.loads(line)["job_id"] for line in captured.out.splitlines()}
+    assert exported == {"done", "rests", "died"}
+    assert str(root / "waits") in captured.err
+    for command in ("show", "rows", "errors"):
+        assert run(root, command, "died") == 0
+        assert run(root, command, "waits") in (1, 4, 6)
+        assert str(root / "waits") in capsys.readouterr().err
+
+
+def test_list_reads_no_more_journals_than_it_shows_and_one(root: Path, capsys: Capture) -> None:
+    """Of the others it reads the first line: so it answers at once, however many there are."""
+    path = root / "waits" / "journal.jsonl"
+    head, _, rest = path.read_bytes().partition(b"\n")
+    path.write_bytes(head + b"\n" + rest.replace(b"row", b"rod"))
+    assert ids(root, capsys, "--limit", "2") == ["done", "rests"]
+    assert run(root, "list") == 6
+
+
+# --- show
+
+
+@pytest.fixture
+def ended(tmp_path: Path) -> Path:
+    """A job that ended with failed rows, some in review and some that were never begun."""
+    path = tmp_path / "ended"
+    with JobService(path, sync="none") as service:
+        service.create_job("Ship CA", job_id="ca", row_data=[{"data": {"n": n}} for n in range(60)])
+        service.start_job("ca")
+        for number in (5, 12, *range(34, 48)):
+            service.fail_row(f"ca:{number}", "E42", "Missing ZIP")
+        service.fail_row("ca:50", "timeout", "took longer than 30 s")
+        service.complete_row("ca:1", cost_cents=100)
+        for number in (20, 21, 23):
+            service.start_row(f"ca:{number}")
+        service.release_run("ca")
+        service.start_job("ca")
+        service.update_status("ca", "failed")
+    return path
+
+
+def test_show_groups_errors_with_their_rows_and_an_example(ended: Path, capsys: Capture) -> None:
+    assert run(ended, "show", "ca") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "errors      16 x E42: rows 5, 12, 34-47: Missing ZIP" in lines
+    assert "            1 x timeout: row 50: took longer than 30 s" in lines
+    assert "in review   rows 20-21, 23" in lines
+
+
+def test_show_shortens_codes_as_it_does_messages(root: Path, capsys: Capture) -> None:
+    with JobService(root, sync="none") as service:
+        service.fail_row("rests:2", "E" * 500, "m" * 500)
+    assert run(root, "show", "rests") == 0
+    out = capsys.readouterr().out
+    assert f"errors      1 x {'E' * 59}…: row 2: {'m' * 199}…\n" in out
+
+
+def test_show_as_json_has_all_of_it(ended: Path, capsys: Capture) -> None:
+    shown = as_json(ended, capsys, "show", "ca")
+    assert shown["errors"][0] == {
+        "code": "E42",
+        "status": "failed",
+        "count": 16,
+        "example": "Missing ZIP",
+        "rows": "5,12,34-47",
+    }
+    assert shown["needs_review_rows"] == "20-21,23"
+    assert shown["processing_rows"] == ""
+    assert shown["errors_partial"] is False
+    assert (shown["passes"], shown["reopened_at"]) == (1, [])
+    assert shown["run_holder"] is None
+    assert sum(shown["throughput"]["rows"]) == 18
+
+
+def _paste(commands: list[str]) -> None:
+    """Type the commands into a shell, where `journal` is this one."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    for command in commands:
+        done = subprocess.run(
+            ["sh", "-c", command],
+            env={**os.environ, "PATH": path},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, (command, done.stderr)
+
+
+def test_the_commands_of_show_settle_an_ended_job(ended: Path, capsys: Capture) -> None:
+    found = as_json(ended, capsys, "show", "ca")["next"]
+    words = [shlex.split(each["command"])[3] for each in found[:-1]]
+    assert words == ["errors", "rows", "retry", "rows", *["resolve"] * 3]
+    again = "run again what made it, as job ca"
+    option = "Or both at once: with --retry-failed"
+    assert found[2]["why"] == f"failed rows are pending again; then {again}. {option}"
+    assert found[-1] == {
+        "command": "",
+        "why": f"39 rows are not done; {again}, which reopens it",
+    }
+    _paste([each["command"] for each in found[:5]])
+    shown = as_json(ended, capsys, "show", "ca")
+    assert (shown["status"], shown["passes"], shown["failed_rows"]) == ("pending", 2, 0)
+    assert shown["needs_review_rows"] == ""
+    assert shown["next"] == [{"command": "", "why": again}]
+
+
+def test_show_of_a_scripts_job_speaks_python(root: Path, capsys: Capture) -> None:
+    with JobService(root, sync="none") as service:
+        service.start_job("died", resume_command="python ship.py")
+        service.fail_row("died:2", "E", "m")
+    assert run(root, "show", "died") == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "Or both at once: with retry_failed=True" in out.replace("# ", "")
+    assert "run the script again, with the same input" in out.replace("# ", "")
+    assert "python ship.py" not in out.partition(" next ")[2]
+
+
+def test_show_of_a_cancelled_job_names_the_command_that_lets_it_go_on(
+    ended: Path, root: Path, capsys: Capture
+) -> None:
+    assert run(root, "cancel", "rests") == 0
+    first, then = as_json(root, capsys, "show", "rests")["next"]
+    assert first["command"] == f"journal --root {root} reopen rests"
+    assert then["why"] == "3 rows are not done; run again what made it, as job rests"
+    _paste([first["command"]])
+    assert as_json(root, capsys, "show", "rests")["passes"] == 2
+
+
+def test_a_jobs_duration_is_the_sum_of_its_passes(root: Path, capsys: Capture) -> None:
+    index = Index()
+
+    def at(minute: int) -> datetime:
+        return BEGIN + timedelta(minutes=minute)
+
+    def duration_of(state: str, minute: int) -> float | None:
+        index.last_at = at(minute)
+        return duration_s(job_of(index), state, at(minute))
+
+    index.set_job(JobRecord(format=1, id="j", name="J", at=at(0)))
+    assert duration_of("pending", 5) is None
+    index.set_job(JobStatusRecord(status="running", at=at(10)))
+    index.set_job(JobStatusRecord(status="paused", at=at(11)))
+    index.set_job(JobStatusRecord(status="running", at=at(12)))
+    assert duration_of("running", 13) == 3 * 60
+    index.set_job(JobStatusRecord(status="failed", at=at(14)))
+    assert duration_of("failed", 1000) == 4 * 60
+    index.set_job(JobStatusRecord(status="completed", at=at(900)))  # the last row, by hand
+    index.set_job(JobReopenedRecord(number=2, at=at(1000)))
+    assert duration_of("pending", 2000) == 4 * 60
+    index.set_job(JobStatusRecord(status="running", at=at(2000)))
+    assert duration_of("running", 2001) == 5 * 60
+    index.set_job(JobStatusRecord(status="completed", at=at(2003)))
+    assert duration_of("completed", 3000) == 7 * 60
+    job = job_of(index)
+    assert (job.started_at, job.completed_at) == (at(10), at(2003))
+    assert [job.pass_of(at(minute)) for minute in (0, 999, 1000, 3000)] == [1, 1, 2, 2]
+
+
+def test_show_says_which_pass_a_job_is_in(ended: Path, capsys: Capture) -> None:
+    assert run(ended, "show", "ca") == 0
+    assert "passes" not in capsys.readouterr().out
+    assert run(ended, "reopen", "ca") == 0
+    assert run(ended, "show", "ca") == 0
+    assert "passes      2, the last one since 20" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("how", "status"),
+    [("--completed", "completed"), ("--retry", "pending"), ("--failed", "failed")],
+)
+def test_the_commands_of_show_settle_rows_of_a_job_that_goes_on(
+    root: Path, capsys: Capture, how: str, status: str
+) -> None:
+    with JobService(root, sync="none") as service:
+        service.start_job("died", "review")
+        service.update_status("died", "paused")
+    found = as_json(root, capsys, "show", "died")["next"]
+    _paste([each["command"] for each in found if how in each["command"]])
+    with JobService(root) as service:
+        row = service.get_row("died:1")
+    assert row is not None
+    assert row.status == status
+
+
+def test_show_says_what_became_of_an_interrupted_run(root: Path, capsys: Capture) -> None:
+    assert run(root, "show", "died") == 0
+    out = capsys.readouterr().out
+    assert "in flight   row 1\n" in out
+    assert "--on-interrupted" in out
+
+
+def test_show_of_a_paused_job_says_whether_a_run_waits(root: Path, capsys: Capture) -> None:
+    assert run(root, "show", "rests") == 0
+    assert "no run waits" in capsys.readouterr().out
+    assert as_json(root, capsys, "show", "done")["next"] == []
+
+
+def test_a_job_in_the_default_store_needs_no_root_in_its_commands(
+    ended: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JOURNAL_ROOT", str(ended))
+    assert main(["show", "ca"]) == 0
+    assert "            journal retry ca\n" in capsys.readouterr().out
+    monkeypatch.delenv("JOURNAL_ROOT")
+    assert main(["show", str(ended / "ca")]) == 0
+    assert f"  journal --root {ended} errors ca\n" in capsys.readouterr().out
+
+
+def test_show_ends_with_counts_that_awk_reads(ended: Path) -> None:
+    command = f"{shlex.quote(sys.executable)} -m journal --root {ended} show ca"
+    done = subprocess.run(
+        [
+            "sh",
+            "-c",
+            command
+            + """ | awk 'END { for (i = 1; i <= NF; i++) { split($i, p, "="); v[p[1]] = p[2] }
+            print v["status"], v["failed"] + v["needs_review"], v["total"] }'""",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "failed 20 60\n"
+
+
+def test_show_of_a_running_job_has_a_rate_and_a_time_left(root: Path, capsys: Capture) -> None:
+    with JobService(root, sync="none") as service:
+        service.start_job("waits")
+        service.complete_row("waits:1")
+        shown = as_json(root, capsys, "show", "waits")
+        assert run(root, "show", "waits") == 0
+    assert shown["status"] == "running"
+    assert shown["run_holder"]["pid"] == os.getpid()
+    assert shown["rows_per_s"] > 0
+    assert shown["left_s"] is not None
+    out = capsys.readouterr().out
+    assert " rows/s, " in out
+    assert " left\n" in out
+
+
+class Rows(list[JobRow]):
+    """Rows that count how often one is asked for."""
+
+    asked = 0
+
+    def __getitem__(self, index: Any) -> Any:
+        self.asked += 1
+        return super().__getitem__(index)
+
+
+def row_ended(number: int, after_s: float) -> JobRow:
+    at = BEGIN + timedelta(seconds=after_s)
+    return JobRow(f"j:{number}", "j", number, "", {}, BEGIN, at, RowStatus.COMPLETED)
+
+
+def test_the_throughput_of_many_rows_is_that_of_a_bounded_sample() -> None:
+    rows = Rows(row_ended(number, number / 100) for number in range(50_000))
+    times, each = end_times(rows)
+    assert rows.asked == len(times) == SAMPLE_ROWS
+    assert each == 25
+    found = throughput(times, each)
+    assert found is not None
+    assert sum(found.rows) == 50_000
+    assert [count / found.span_s for count in found.rows] == pytest.approx([100] * 32, rel=0.05)
+
+
+def test_show_has_no_throughput_of_a_time_that_is_too_short_to_say() -> None:
+    def shown(length_s: float) -> str:
+        times = [BEGIN + timedelta(seconds=length_s * n / 100) for n in range(101)]
+        return _throughput_text(throughput(times, 1))
+
+    assert shown(0) == shown(0.05) == shown(0.9) == ""
+    assert shown(32).endswith(" 1.0s each, at most 4 rows/s")
+
+
+def test_the_rate_is_that_of_the_run_at_work_of_late_and_falls_when_it_hangs() -> None:
+    fast = [BEGIN + timedelta(seconds=n / 100) for n in range(1000)]  # of an earlier run
+    slow = [BEGIN + timedelta(seconds=100 + n) for n in range(500)]
+    now = BEGIN + timedelta(seconds=600)
+    times = fast + slow
+    assert recent_rate(times, 1, BEGIN + timedelta(seconds=100), now) == pytest.approx(1, rel=0.02)
+    assert recent_rate(times, 1, BEGIN, now) == pytest.approx(1, rel=0.02)
+    later = now + timedelta(seconds=900)
+    assert recent_rate(times, 1, BEGIN, later) == pytest.approx(0.1, rel=0.01)
+    assert recent_rate(times, 1, now, later) is None
+    assert recent_rate(slow[:2], 500, BEGIN, now) is None  # two of a thousand say nothing
+    assert time_left(10, None) is None
+    assert time_left(10, 4) == timedelta(seconds=2)
+
+
+def test_the_rate_of_what_is_watched_leaves_out_pauses_and_what_was_long_ago() -> None:
+    rate = RecentRate()
+    assert rate.look(0.0, 500) is None
+    assert rate.look(10.0, 510) == 1.0
+    assert rate.look(20.0, 510) == 0.5  # it hangs
+    rate.pause()
+    assert rate.look(5000.0, 510) is None
+    assert rate.look(5010.0, 530) == 2.0
+    assert rate.look(5011.0, 520) is None  # rows were put back
+    assert rate.look(5012.0, 540) == 20.0
+    for second in range(1, 1001):
+        assert rate.look(5012.0 + second, 540 + 100 * second) is not None
+    assert rate.look(6013.0, 100_640) == 100.0
+
+
+def test_a_sparkline_shows_nothing_as_a_blank_and_the_most_as_a_full_block() -> None:
+    assert sparkline([0, 1, 4, 8], drawable=True) == " ▂▅█"
+    assert sparkline([0, 1, 4, 8], drawable=False).isascii()
+
+
+def test_show_reads_a_bounded_number_of_failed_rows_and_says_so(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    with (
+        JobService(tmp_path, sync="none") as service,
+        service.batch(service.create_job("Many", job_id="many", row_data=[{}] * 10_050).id),
+    ):
+        for number in range(1, 10_051):
+            service.fail_row(f"many:{number}", "E", "no")
+    shown = as_json(tmp_path, capsys, "show", "many")
+    assert shown["errors_partial"] is True
+    assert shown["errors"][0]["count"] == 10_000
+    assert shown["failed_rows"] == 10_050
+    assert run(tmp_path, "show", "many") == 0
+    assert (
+        "of 10050 rows that failed or need a review, the first 10000 were read"
+        in capsys.readouterr().out
+    )
+    (group,) = as_json(tmp_path, capsys, "errors", "many")
+    assert (group["count"], group["rows"]) == (10_050, "1-10050")
+
+
+def _in_doubt(root: Path, count: int, *, review: bool) -> None:
+    """A job ``doubt`` whose rows were all in flight when its run died, and may be in review."""
+    with JobService(root, sync="none") as service:
+        service.create_job("Doubt", job_id="doubt", row_data=[{}] * count)
+        service.start_job("doubt")
+        with service.batch("doubt"):
+            for number in range(1, count + 1):
+                service.start_row(f"doubt:{number}")
+        service.release_run("doubt")
+        if review:
+            service.start_job("doubt", "review")
+            service.update_status("doubt", "paused")
+
+
+def test_no_command_of_show_settles_a_part_of_the_rows_that_its_text_names(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    _in_doubt(tmp_path, 10_002, review=True)
+    shown = as_json(tmp_path, capsys, "show", "doubt")
+    assert shown["needs_review_rows"] == "1-10000,..."
+    assert shown["errors_partial"] is True
+    resolving = [each["command"] for each in shown["next"] if " resolve " in each["command"]]
+    assert len(resolving) == 3
+    assert all(" --row ROWS " in command for command in resolving)
+    assert run(tmp_path, "show", "doubt") == 0
+    out = capsys.readouterr().out
+    assert "in review   rows 1-10000, ...\n" in out
+    assert (
+        "of 10002 rows that failed or need a review, the first 10000 were read; "
+        f"`journal --root {tmp_path} errors doubt` has all" in out
+    )
+
+
+def test_rows_in_flight_cut_no_list_of_errors(tmp_path: Path, capsys: Capture) -> None:
+    _in_doubt(tmp_path, 10_002, review=False)
+    with JobService(tmp_path, sync="none") as service:
+        service.fail_row("doubt:10002", "E", "no")
+    shown = as_json(tmp_path, capsys, "show", "doubt")
+    assert shown["processing_rows"] == "1-10000,..."
+    assert shown["errors_partial"] is False
+    assert run(tmp_path, "show", "doubt") == 0
+    assert "has all" not in capsys.readouterr().out
+
+
+def test_rows_in_review_are_named_by_number_however_they_were_made(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    with JobService(tmp_path, sync="none") as service:
+        rows = [{"row_number": number} for number in (7, 3, 2, 9, 1)]
+        service.create_job("Mixed", job_id="mixed", row_data=rows)
+        service.start_job("mixed")
+        for number in (7, 3, 2, 9):
+            service.start_row(f"mixed:{number}")
+            service.review_row(f"mixed:{number}", "unknown", "look")
+        shown = as_json(tmp_path, capsys, "show", "mixed")
+    assert shown["needs_review_rows"] == "2-3,7,9"
+
+
+def test_show_reads_fewer_rows_if_they_are_large(tmp_path: Path, capsys: Capture) -> None:
+    with JobService(tmp_path, sync="none") as service:
+        service.create_job("Large", job_id="large", row_data=[{}] * 150)
+        for number in range(1, 151):
+            service.fail_row(f"large:{number}", "E", "x" * 500_000)
+    shown = as_json(tmp_path, capsys, "show", "large")
+    assert shown["errors_partial"] is True
+    assert shown["errors"][0]["count"] == 100
+    assert sum(shown["throughput"]["rows"]) == pytest.approx(150)
+
+
+def test_done_is_completed_or_skipped_in_every_command(tmp_path: Path, capsys: Capture) -> None:
+    with JobService(tmp_path, sync="none") as service:
+        service.create_job("Ten", job_id="ten", row_data=[{}] * 10)
+        service.start_job("ten")
+        for number in range(1, 5):
+            service.complete_row(f"ten:{number}") if number > 1 else service.skip_row("ten:1")
+            service.fail_row(f"ten:{number + 4}", "E", "no")
+        for number in (9, 10):
+            service.start_row(f"ten:{number}")
+            service.review_row(f"ten:{number}", "unknown", "look")
+        service.update_status("ten", "failed")
+    assert run(tmp_path, "list") == 0
+    assert " 4/10 " in capsys.readouterr().out
+    assert run(tmp_path, "show", "ten") == 0
+    out = capsys.readouterr().out
+    assert " 40%, of 10 rows: 3 completed, 4 failed, 1 skipped, 2 needs_review" in out
+    assert " done=4 " in out
+    code, shown = on_terminal("--root", str(tmp_path), "watch", "ten", columns=80)
+    assert code == 3
+    assert "]  4/10  4 failed, 2 need review" in shown
+    _, shown = on_terminal("--root", str(tmp_path), "delete", "ten", columns=80, answer="n\n")
+    assert "4 of 10 rows are done" in shown
+
+
+def test_show_of_a_job_that_keeps_counts_without_rows(tmp_path: Path, capsys: Capture) -> None:
+    with JobService(tmp_path, sync="none") as service:
+        service.create_job("Counts", job_id="counts")
+        service.start_job("counts")
+        service.update_counts("counts", total=10, processed=5, successful=4, failed=1)
+    assert run(tmp_path, "show", "counts") == 0
+    assert "40%, of 10 rows: 4 completed, 1 failed" in capsys.readouterr().out
+    assert run(tmp_path, "list") == 0

@@ -1,0 +1,418 @@
+"""What all listings have in common: formats, widths, colours, and how they end."""
+
+import csv
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import unicodedata
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.terminal import on_terminal
+
+from journal import JobService
+from journal.cli.main import main
+from journal.cli.output import as_json, bar, clean, cut, pad, width_of
+from journal.text import duration_text, escaped
+
+Capture = pytest.CaptureFixture[str]
+COLORS = re.compile("\x1b\\[[0-9]*m")
+LONG = "took longer than 30 s, and nobody knows why it did, nor what is to be done about it now"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    path = tmp_path / "store"
+    with JobService(path, sync="none") as service:
+        for number, name in enumerate(
+            ("東京の注文を発送する", "Cafe\u0301 orders", "\x1b[2J한국", "x" * 150)
+        ):
+            rows = [{"data": {"都市": "東京" * 9, "n": n, "note": "\x1b[31m"}} for n in range(12)]
+            job_id = f"job-{number}"
+            service.create_job(name, job_id=job_id, row_data=rows)
+            service.start_job(job_id)
+            service.complete_row(f"{job_id}:1", cost_cents=123456)
+            service.fail_row(f"{job_id}:2", "ConnectionError", LONG)
+            service.fail_row(f"{job_id}:3", "時間切れ", "都市" * 40)
+            service.fail_row(f"{job_id}:4", "E\x07\u202e", "\x1b[31m")
+            service.start_row(f"{job_id}:5")
+            service.review_row(f"{job_id}:5", "unknown", "look")
+    return path
+
+
+LISTINGS = (("list",), ("rows", "job-0"), ("errors", "job-0"), ("log", "job-0"))
+
+
+def columns_at(line: str) -> list[int]:
+    """The cells at which a line's columns begin."""
+    return [width_of(line[: found.start(1)]) for found in re.finditer(r"(?:^| {2,})(\S)", line)]
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+@pytest.mark.parametrize("listing", LISTINGS, ids=" ".join)
+def test_tables_fit_the_terminal_and_their_columns_stand_below_each_other(
+    root: Path, listing: tuple[str, ...], columns: int
+) -> None:
+    code, shown = on_terminal("--root", str(root), *listing, columns=columns)
+    assert code == 0
+    lines = COLORS.sub("", shown).splitlines()
+    assert len(lines) >= 4
+    assert "\x1b" not in "".join(lines)
+    if listing[0] not in ("errors", "log"):  # whose last columns, rows and texts, are never cut
+        assert max(map(width_of, lines)) <= columns
+    first = "EVENT" if listing[0] == "log" else "STATUS"
+    at = width_of(lines[0][: lines[0].index(first)])
+    assert all(at in columns_at(line) for line in lines)
+    assert all(f"{title}" in lines[0] for title in ("JOB", "DONE") if listing == ("list",))
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_show_cuts_what_is_looked_at_and_keeps_what_is_pasted(root: Path, columns: int) -> None:
+    code, shown = on_terminal("--root", str(root), "show", "job-3", columns=columns)
+    assert code == 0
+    lines = COLORS.sub("", shown).splitlines()
+    assert f"            journal --root {root} retry job-3" in lines
+    for line in lines:
+        if line.startswith(("name ", "throughput ", "next ", "            # ")):
+            assert width_of(line) <= columns
+    assert lines[-1].startswith("job=job-3 status=interrupted total=12 ")
+
+
+def test_a_narrow_terminal_shows_the_columns_that_matter_most(root: Path) -> None:
+    _, narrow = on_terminal("--root", str(root), "list", columns=80)
+    _, wide = on_terminal("--root", str(root), "list", columns=200)
+    titles = [
+        "JOB",
+        "NAME",
+        "STATUS",
+        "PROGRESS",
+        "DONE",
+        "FAILED",
+        "PENDING",
+        "REVIEW",
+        "COST",
+        "STARTED",
+        "DURATION",
+    ]
+    assert wide.splitlines()[0].split() == titles
+    assert {"JOB", "STATUS", "PROGRESS", "DONE", "FAILED"} <= set(narrow.splitlines()[0].split())
+
+
+def test_the_table_of_a_pipe_is_whole_and_has_no_colours(root: Path, capsys: Capture) -> None:
+    assert main(["--root", str(root), "list"]) == 0
+    out = capsys.readouterr().out
+    assert "x" * 150 in out
+    assert "\x1b" not in out
+    assert main(["--root", str(root), "errors", "job-0"]) == 0
+    assert LONG in capsys.readouterr().out
+
+
+def test_columns_that_are_narrower_than_their_title_keep_it(root: Path) -> None:
+    code, shown = on_terminal("--root", str(root), "list", columns=20)
+    assert code == 0
+    assert shown.splitlines()[0].split() == ["JOB", "STATUS", "DONE"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "arguments", "colored"),
+    [
+        pytest.param({}, [], True, id="terminal"),
+        pytest.param({"NO_COLOR": "1"}, [], False, id="NO_COLOR"),
+        pytest.param({"NO_COLOR": ""}, [], True, id="empty NO_COLOR"),
+        pytest.param({"TERM": "dumb"}, [], False, id="dumb"),
+        pytest.param({}, ["--color", "never"], False, id="never"),
+        pytest.param({"NO_COLOR": "1"}, ["--color", "always"], True, id="always"),
+        pytest.param({"JOURNAL_COLOR": "never"}, [], False, id="JOURNAL_COLOR"),
+        pytest.param({}, ["--nl"], False, id="JSON"),
+    ],
+)
+def test_statuses_have_colours_where_they_are_wanted(
+    root: Path, environment: dict[str, str], arguments: list[str], colored: bool
+) -> None:
+    _, shown = on_terminal(
+        "--root", str(root), "list", *arguments, columns=120, environment=environment
+    )
+    assert ("\x1b[35minterrupted\x1b[0m" in shown) is colored
+    assert ("\x1b" in shown) is colored
+
+
+def test_colours_can_be_had_in_a_pipe(root: Path, capsys: Capture) -> None:
+    for command in (["list"], ["show", "job-0"], ["rows", "job-0"], ["log", "job-0"]):
+        assert main(["--root", str(root), *command, "--color", "always"]) == 0
+        assert COLORS.search(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("form", ["--csv", "--tsv", "--nl", "--json", "--table"])
+@pytest.mark.parametrize("listing", LISTINGS, ids=" ".join)
+def test_no_format_lets_data_steer_a_terminal(
+    root: Path, listing: tuple[str, ...], form: str
+) -> None:
+    arguments = (*listing, form, "--color", "never")
+    _, shown = on_terminal("--root", str(root), *arguments, columns=120)
+    assert not set(shown) & set("\x1b\x07\u202e")
+
+
+@pytest.mark.parametrize("form", ["csv", "tsv", "jsonl", "json"])
+def test_an_export_does_not_steer_a_terminal_and_is_exact_elsewhere(root: Path, form: str) -> None:
+    arguments = ("--root", str(root), "export", "job-0", "-", "--format", form)
+    code, shown = on_terminal(*arguments, columns=80)
+    assert code == 0
+    assert not set(shown) & set("\x1b\x07\u202e")
+    command = [sys.executable, "-m", "journal", *arguments]
+    exact = subprocess.run(command, capture_output=True, check=True).stdout.decode()
+    if form in ("csv", "tsv"):
+        assert "\x1b[31m" in exact
+        assert "E\x07\u202e" in exact
+        assert escaped(exact, keep="\t\n") == shown
+    else:
+        assert "\u202e" in exact
+        assert exact.count("\n") == shown.count("\n")
+        if form == "json":
+            assert json.loads(exact) == json.loads(shown)
+
+
+def test_verify_shows_the_name_of_a_damaged_directory_as_escapes(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    (tmp_path / "\x1b[31mred\u202e").mkdir()
+    (tmp_path / "\x1b[31mred\u202e" / "journal.jsonl").write_bytes(b"no journal\n")
+    assert main(["--root", str(tmp_path), "verify", "--all"]) == 6
+    shown = capsys.readouterr().out
+    assert shown.startswith("DAMAGED  \\x1b[31mred\\u202e: 0 records")
+
+
+def _as_cells(record: dict[str, Any]) -> dict[str, str]:
+    """What the cells of a JSON record hold, as the README says it."""
+    return {
+        name: value
+        if isinstance(value, str)
+        else ""
+        if value is None
+        else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        for name, value in record.items()
+    }
+
+
+@pytest.mark.parametrize("listing", LISTINGS, ids=" ".join)
+def test_all_formats_hold_the_same_records(
+    root: Path, capsys: Capture, listing: tuple[str, ...]
+) -> None:
+    def written(form: str) -> str:
+        assert main(["--root", str(root), *listing, form]) == 0
+        return capsys.readouterr().out
+
+    def comparable(record: dict[str, Any]) -> dict[str, Any]:
+        record.pop("duration_s", None)  # of jobs that run, up to now
+        return {  # JSON leaves out microseconds that are zero
+            name: datetime.fromisoformat(value).isoformat()
+            if (name == "at" or name.endswith("_at")) and value and name != "reopened_at"
+            else value
+            for name, value in record.items()
+        }
+
+    records = list(map(comparable, json.loads(written("--json"))))
+    assert len(records) >= 3
+    assert [comparable(json.loads(line)) for line in written("--nl").splitlines()] == records
+    cells = list(map(_as_cells, records))
+    found = csv.DictReader(io.StringIO(written("--csv"), newline=""))
+    assert list(map(comparable, found)) == cells
+    header, *lines = (line.split("\t") for line in written("--tsv").splitlines())
+    shown = [comparable(dict(zip(header, line, strict=True))) for line in lines]
+    assert shown == cells
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+@pytest.mark.parametrize("form", ["--csv", "--tsv", "--nl", "--json"])
+def test_what_programs_read_is_utf_8_in_every_locale(root: Path, form: str, encoding: str) -> None:
+    def written(encoding: str) -> bytes:
+        return subprocess.run(
+            [sys.executable, "-m", "journal", "--root", str(root), "rows", "job-0", form],
+            env={**os.environ, "PYTHONIOENCODING": encoding},
+            stdout=subprocess.PIPE,
+            check=True,
+        ).stdout
+
+    assert "都市".encode() in written(encoding)
+    assert written(encoding) == written("utf-8")
+
+
+def test_json_of_one_thing_is_utf_8_in_every_locale(root: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "journal", "--root", str(root), "show", "job-0", "--json"],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    assert json.loads(done.stdout.decode())["name"] == "東京の注文を発送する"
+
+
+@pytest.mark.parametrize("command", ["list", "rows job-0", "log job-0"])
+def test_a_limit_is_a_number_from_0_or_all(root: Path, capsys: Capture, command: str) -> None:
+    def count(*limit: str) -> int:
+        assert main(["--root", str(root), *command.split(), *limit, "--nl"]) == 0
+        return capsys.readouterr().out.count("\n")
+
+    there = count()
+    assert there > 3
+    assert [count("--limit", limit) for limit in ("0", "2", "all", "999")] == [0, 2, there, there]
+    assert [count("--limit", "1" + "0" * power) for power in (18, 30, 5000)] == [there] * 3
+    assert count("--limit", "2".zfill(5000)) == 2
+    for no_limit in ("-1", "some", "1.5"):
+        assert main(["--root", str(root), *command.split(), "--limit", no_limit]) == 2
+        assert f"{no_limit!r} is no number, and not 'all'" in capsys.readouterr().err
+
+
+def test_a_list_of_nothing_says_so_on_a_terminal_and_only_there(
+    root: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for arguments, words in (
+        (("--root", str(empty), "list"), f"no jobs in {empty}\n"),
+        (("--root", str(root), "list", "--name", "y*"), f"no such job in {root}\n"),
+    ):
+        assert on_terminal(*arguments, columns=80) == (0, words)
+        assert main(list(arguments)) == 0
+        assert capsys.readouterr() == ("", "")
+
+
+def test_one_format_at_a_time_and_the_command_line_is_over_the_environment(
+    root: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["--root", str(root), "list", "--json", "--csv"]) == 2
+    assert "say one of --json and --csv" in capsys.readouterr().err
+    monkeypatch.setenv("JOURNAL_LIST_JSON", "1")
+    assert main(["--root", str(root), "list"]) == 0
+    assert len(json.loads(capsys.readouterr().out)) == 4
+    assert main(["--root", str(root), "list", "--table"]) == 0
+    assert capsys.readouterr().out.startswith("JOB ")
+
+
+def test_an_ascii_terminal_gets_bars_that_it_can_show(root: Path) -> None:
+    for command in (["list"], ["show", "job-0"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "journal", "--root", str(root), *command],
+            env={**os.environ, "PYTHONIOENCODING": "ascii"},
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == 0
+        assert b"\\u2588" not in done.stdout
+        assert b"\\u2591" not in done.stdout
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> Path:
+    """More rows, errors and jobs than a pipe holds."""
+    path = tmp_path / "many"
+    with JobService(path, sync="none") as service:
+        rows = ({"data": {"text": "x" * 100}} for _ in range(3000))
+        service.create_job("Many", job_id="many", row_data=rows)
+        with service.batch("many"):
+            for number in range(1, 3001):
+                service.fail_row(f"many:{number}", f"E{number}", "no " * 20)
+        for number in range(60):
+            service.create_job("n" * 2000, job_id=f"j{number}")
+    return path
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["list --limit all", "log many --limit all", "rows many", "errors many", "rows many --csv"],
+)
+def test_a_closed_pipe_ends_each_listing_quietly(many: Path, command: str) -> None:
+    arguments = [sys.executable, "-m", "journal", "--root", str(many), *command.split()]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.read(10)
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 141
+
+
+def test_ctrl_c_in_the_middle_of_a_listing_is_130(many: Path) -> None:
+    arguments = [sys.executable, "-m", "journal", "--root", str(many), "rows", "many"]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.read(1)  # it has begun, and soon waits for the pipe to be read
+        process.send_signal(signal.SIGINT)
+        process.stdout.read()
+        assert process.stderr.read().strip() == b"interrupted"
+        assert process.wait() == 130
+
+
+# --- text
+
+
+@pytest.mark.parametrize(
+    ("text", "width"),
+    [
+        ("abc", 3),
+        ("東京", 4),
+        ("Cafe\u0301", 4),
+        ("한국", 4),
+        ("\u1112\u1161\u11ab", 2),  # the same syllable in three parts
+        ("\uff21", 2),  # a full-width A
+        ("…█", 2),
+        ("🚢", 2),
+        ("", 0),
+    ],
+)
+def test_text_is_as_wide_as_terminals_show_it(text: str, width: int) -> None:
+    assert width_of(text) == width
+    assert width_of(pad(text, 9)) == width_of(pad(text, 9, right=True)) == 9
+
+
+def test_text_is_cut_between_characters() -> None:
+    assert cut("東京の注文", 10) == "東京の注文"
+    assert cut("東京の注文", 9) == "東京の注…"
+    assert cut("東京の注文", 8) == "東京の…"
+    assert cut("abcdef", 4) == "abc…"
+    assert cut("ae\u0301bcdef", 4) == "ae\u0301b…"
+    assert cut("e\u0301" * 4, 4) == "e\u0301" * 4
+    assert all(width_of(cut("a東e\u0301京b" * 5, width)) <= width for width in range(1, 40))
+
+
+def test_a_bar_is_full_only_when_all_is_done() -> None:
+    assert bar(0, 0, 4) == bar(0, 10, 4) == "░░░░"
+    assert bar(999, 1000, 4) == "███░"
+    assert bar(1000, 1000, 4) == bar(7, 5, 4) == "████"
+
+
+def test_durations_have_the_units_that_matter() -> None:
+    shown = [duration_text(s) for s in (None, 0, 0.00025, 0.03, 0.9996, 8.24, 59.96, 723)]
+    assert shown == ["", "0ms", "0.25ms", "30ms", "1.0s", "8.2s", "1m00s", "12m03s"]
+    assert [duration_text(s) for s in (3599.6, 11045, 183600)] == ["1h00m", "3h04m", "2d03h"]
+
+
+def test_marks_that_reorder_text_are_shown_as_escapes() -> None:
+    assert clean("a\u061cb\u202ec\x9bd") == "a\\u061cb\\u202ec\\x9bd"
+
+
+def test_no_character_that_is_not_seen_gets_through_to_terminals_json_or_the_report() -> None:
+    kinds = {"Cc", "Cf", "Zl", "Zp"}
+    visible = {
+        "\u06dd",
+        "\u08e2",
+        "\U000110bd",
+        "\U000110cd",
+    }  # signs around Arabic or Kaithi numbers
+    for code in range(0x110000):
+        character = chr(code)
+        if unicodedata.category(character) not in kinds or character in visible:
+            continue
+        if 0x600 <= code <= 0x605 or code in {0x70F, 0x890, 0x891} or 0x13430 <= code <= 0x1D17A:
+            continue  # shown, or about musical and hieroglyphic signs alone
+        assert clean(character).isascii()
+        assert clean(character).isprintable()
+        assert escaped(character, keep="\t\n") in {clean(character), "\t", "\n"}
+        assert as_json(character).isascii()
+        assert json.loads(as_json(character)) == character

@@ -1,0 +1,780 @@
+"""`journal log`, `watch` and `wait`: what they show, how they follow, how they end."""
+
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from support.children import Child
+from support.terminal import Command
+
+import journal.fs.system
+import journal.history.events
+from journal import JobService, JobStatus
+from journal.cli.exit_codes import Refused
+from journal.cli.follow import follow_job
+from journal.cli.main import main
+from journal.cli.progress import Progress
+from journal.format.commits import START
+from journal.history.events import Choice, Event, last_events, read_events
+from journal.repair import repair_job
+from journal.version import VERSION
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A store with a job ``j`` to which everything has happened that can."""
+    path = tmp_path / "jobs"
+    who = {"host_name": "here", "process_id": 7, "user_name": "ann", "nonce": "00000000deadbeef"}
+    for name, value in who.items():
+        monkeypatch.setattr(journal.fs.system, name, lambda value=value: value)
+    with JobService(path, sync="none") as service:
+        rows = [{"data": {"zip": str(90000 + n)}} for n in range(4)]
+        service.create_job("Ship CA", "ship --state CA", job_id="j", row_data=rows)
+        service.create_rows("j", [{}])
+        service.start_job("j")
+        service.start_row("j:1")
+        service.complete_row("j:1", "1Z999", cost_cents=1250, result={"zip": "90000", "n": [1]})
+        service.fail_row("j:2", "E42", "no such \x1b[31mzip\n\u202e")
+        service.retry_row("j:2")
+        service.start_row("j:3")
+        service.review_row("j:3", "lost", "no answer")
+        service.skip_row("j:4", "a duplicate")
+        service.log("j", "slow today", "WARNING", row_number=5, details={"zip": "90004", "s": 3})
+        service.set_error("j", "E1", "trouble")
+        service.update_counts("j", total=6)
+        service.update_status("j", "paused")
+    return path
+
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(root: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    def run(*arguments: str) -> tuple[int, str, str]:
+        code = main(["--root", str(root), *arguments])
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return code, out, err
+
+    return run
+
+
+HEADER = "TIME                 EVENT         ROW  TEXT"
+
+
+def parts(out: str) -> list[list[str]]:
+    """Of each line behind the header what it is about, the row, and the text."""
+    header, *lines = out.splitlines() or [HEADER]
+    assert header == HEADER
+    return [[line[21:30].strip(), line[32:38].strip(), line[40:].strip()] for line in lines]
+
+
+RUN = f'{{"run":{{"host":"here","pid":7,"user":"ann","version":"{VERSION}","nonce":"00000000deadbeef"}}}}'
+ALL = [
+    ["created", "", "Ship CA: ship --state CA"],
+    ["added", "", "4 rows added"],
+    ["added", "5", "row added"],
+    ["INFO", "", f"run started on here  {RUN}"],
+    ["job", "", "running"],
+    ["started", "1", ""],
+    ["completed", "1", '1Z999, cost 12.50, {"zip":"90000","n":[1]}'],
+    ["failed", "2", r"E42: no such \x1b[31mzip\n\u202e"],
+    ["retried", "2", ""],
+    ["started", "3", ""],
+    ["review", "3", "lost: no answer"],
+    ["skipped", "4", "a duplicate"],
+    ["WARNING", "5", 'slow today  {"zip":"90004","s":3}'],
+    ["error", "", "E1: trouble"],
+    ["counts", "", "total 6"],
+    ["job", "", "paused"],
+]
+
+
+def test_the_log_says_all_that_has_happened_in_words_oldest_first(run: Run) -> None:
+    code, out, err = run("log", "j")
+    assert (code, err) == (0, "")
+    assert parts(out) == ALL
+
+
+def test_passes_and_what_people_put_back_are_told_in_words(root: Path, run: Run) -> None:
+    with JobService(root, sync="none") as service:
+        service.start_job("j")
+        service.fail_row("j:5", "lost", "no answer", unknown=True)
+        service.update_status("j", "failed")
+        begin = service._history("j").end
+        service.reopen_job("j", "the carrier is back")
+        service.retry_row("j:5")
+        service.redo_row("j:1", "wrong label", new_key=True)
+        service.update_row_data("j:2", {"zip": "1"})
+        events = list(read_events(service._history("j"), begin))
+    assert [(event.kind, event.row_number, event.text) for event in events] == [
+        ("reopened", None, "pass 2: the carrier is back"),
+        ("retried", 5, ""),
+        ("redone", 1, "wrong label"),
+        ("changed", 1, "its data; idempotency key j:1#2"),
+        ("changed", 2, "its data"),
+    ]
+    assert events[-1].details == {"data": {"zip": "1"}, "key": "j:2", "keys": 1}
+    assert {event.level for event in events} == {"INFO"}
+    assert "lost: no answer, whether it took effect is unknown" in run("log", "j", "--row", "5")[1]
+    assert "redone" in run("log", "j", "--row", "1", "--level", "info")[1]
+
+
+def test_the_times_of_the_log_are_local(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "PST8")
+    time.tzset()
+    try:
+        out = run("log", "j")[1]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    now = datetime.now(UTC).replace(tzinfo=None) - timedelta(hours=8)
+    for line in out.splitlines()[1:]:
+        at = datetime.strptime(line[:19], "%Y-%m-%d %H:%M:%S")  # noqa: DTZ007
+        assert timedelta(seconds=-1) < now - at < timedelta(minutes=5)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["-n", "3"], ALL[-3:]),
+        (["-n", "0"], []),
+        (["-n", "all"], ALL),
+        (["-n", "999999999"], ALL),
+        (["--since", "1h"], ALL),
+        (["--since", "2h ago", "-n", "1"], ALL[-1:]),
+        (["--since", "2099-01-01"], []),
+        (["--row", "2,4"], [["added", "", "2 rows added"], ALL[7], ALL[8], ALL[11]]),
+        (["--row", "5"], [ALL[2], ALL[12]]),
+        (["--row", "5", "-n", "1"], [ALL[12]]),
+        (["--level", "warning"], [ALL[7], *ALL[10:14:2], ALL[13], ALL[15]]),
+        (["--level", "ERROR"], [ALL[7], ALL[13]]),
+        (["--level", "info", "--row", "1-3"], [["added", "", "3 rows added"], *ALL[6:9], ALL[10]]),
+        (["--level", "critical"], []),
+    ],
+    ids=lambda value: " ".join(value) if value and isinstance(value[0], str) else "",
+)
+def test_events_are_chosen_by_number_time_row_and_level(
+    run: Run, options: list[str], expected: list[list[str]]
+) -> None:
+    code, out, err = run("log", "j", *options)
+    assert (code, err) == (0, "")
+    assert parts(out) == expected
+
+
+def test_all_rows_of_a_commit_are_one_line_however_many(root: Path, run: Run) -> None:
+    with JobService(root, sync="none") as service, service.batch("j"):
+        service.create_rows("j", ({"data": {"pad": "x" * 200}} for _ in range(3000)))
+        service.log("j", "and then")
+    assert parts(run("log", "j", "-n", "2")[1]) == [
+        ["added", "", "3,000 rows added"],
+        ["INFO", "", "and then"],
+    ]
+    (event,) = json.loads(run("log", "j", "-n", "all", "--row", "6-2999999", "--json")[1])
+    assert event["details"] == {"rows": 3000, "first": 6, "last": 3005}
+
+
+def test_rows_that_the_job_has_not_are_named(root: Path, run: Run) -> None:
+    code, out, err = run("log", "j", "--row", "1,77", "--nl")
+    assert code == 4
+    assert err == "journal: job j has no row 77: they go from 1 to 5\n"
+    assert {json.loads(line)["row_number"] for line in out.splitlines()} == {1}
+    assert run("log", "j", "--row", "1,5")[0] == 0
+    assert run("log", "j", "--row", "9") == (4, "", err.replace("77", "9"))
+
+
+def test_a_row_that_comes_while_the_log_is_followed_is_there_in_the_end(root: Path) -> None:
+    with Command(root, "log", "j", "-f", "--row", "6") as command, JobService(root) as service:
+        command.awaits("journal: job j has no row 6")
+        service.create_rows("j", [{}])
+        service.fail_row("j:6", "E42", "m")
+        service.update_status("j", "cancelled")
+        assert command.ends() == 0
+        assert "E42: m" in command.out
+
+
+def test_what_is_left_out_by_default_is_said_and_only_then(root: Path, run: Run) -> None:
+    with JobService(root, sync="none") as service:
+        for number in range(60):
+            service.log("j", f"m{number}")
+    _, out, err = run("log", "j")
+    assert [line[2] for line in parts(out)] == [f"m{number}" for number in range(10, 60)]
+    assert err == "j: the last 50 events; -n all shows all of them\n"
+    assert run("log", "j", "-n", "5")[2] == ""
+    assert len(run("log", "j", "-n", "all")[1].splitlines()) == 1 + len(ALL) + 60
+
+
+def test_json_is_one_array_and_nl_an_object_a_line_of_the_same(run: Run) -> None:
+    _, out, _ = run("log", "j", "--json")
+    events = json.loads(out)
+    assert not set(out) & set("\x1b\u202e")
+    assert list(events[0]) == ["at", "kind", "level", "row_number", "text", "details"]
+    assert events[7]["text"] == "E42: no such \x1b[31mzip\n\u202e"
+    assert events[7]["details"]["error_code"] == "E42"
+    assert events[12] == {
+        "at": events[12]["at"],
+        "kind": "log",
+        "level": "WARNING",
+        "row_number": 5,
+        "text": "slow today",
+        "details": {"zip": "90004", "s": 3},
+    }
+    assert [json.loads(line) for line in run("log", "j", "--nl")[1].splitlines()] == events
+    assert json.loads(run("log", "j", "-n", "0", "--json")[1]) == []
+
+
+@pytest.mark.parametrize("form", [[], ["--nl"], ["--json"]])
+def test_redacted_fields_are_hidden_in_every_form(run: Run, form: list[str]) -> None:
+    code, out, _ = run("log", "j", "--redact", "ZIP", "--redact", "tracking_number", *form)
+    assert code == 0
+    assert "1Z999" not in out
+    assert "90000" not in out
+    assert "90004" not in out
+    assert out.count("[REDACTED]") == (5 if form else 3)
+    assert "a duplicate" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (["-n", "x"], 2, "'x' is no number"),
+        (["-n", "-1"], 2, "'-1' is no number"),
+        (["--since", "yesterday"], 2, "'yesterday' is no time"),
+        (["--since", "999999999w"], 2, "is no time"),
+        (["--since", "2026-13-01"], 2, "is no time"),
+        (["--row", "5-"], 2, "'5-' is no row number"),
+        (["--level", "loud"], 2, "'loud'"),
+        (["--redact", ""], 2, "redact: "),
+        (["--json", "-f"], 2, "say --nl"),
+        (["--json", "--nl"], 2, "--nl"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_options_that_cannot_be_are_refused(
+    run: Run, options: list[str], code: int, words: str
+) -> None:
+    found, out, err = run("log", "j", *options)
+    assert (found, out) == (code, "")
+    assert words in err
+
+
+@pytest.mark.parametrize("command", ["log", "watch", "wait"])
+def test_a_job_that_is_not_there_is_named(run: Run, command: str) -> None:
+    code, out, err = run(command, "nope")
+    assert (code, out) == (4, "")
+    assert "no job 'nope'" in err
+
+
+@pytest.mark.parametrize("command", ["log", "watch", "wait"])
+def test_help_has_an_example(run: Run, command: str) -> None:
+    assert f"Example: journal {command} " in run(command, "--help")[1]
+
+
+# --- the last events, read from the end
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JobService]:
+    """A job whose commits are small, of many records, and larger than a chunk."""
+    with JobService(tmp_path_factory.mktemp("long"), sync="none") as service:
+        service.create_job("J", job_id="j")
+        for turn in range(3):
+            service.create_rows("j", ({"data": {"pad": "x" * 500}} for _ in range(300)))
+            for number in range(1, 200):
+                service.log("j", "m", "ERROR" if number % 50 == 0 else "INFO", row_number=number)
+            with service.batch("j"):
+                for number in range(turn * 100 + 1, turn * 100 + 80):
+                    service.start_row(f"j:{number}")
+                    service.fail_row(f"j:{number}", "E", "m")
+                service.create_rows("j", [{}])
+        yield service
+
+
+@pytest.mark.parametrize("window_bytes", [1, 700, 1 << 16])
+@pytest.mark.parametrize(
+    "choice",
+    [Choice(), Choice(rows=[range(5, 7), range(50, 51), range(301, 302)]), Choice(level="ERROR")],
+    ids=["all", "rows", "level"],
+)
+def test_the_last_events_are_the_end_of_all_of_them(
+    long: JobService, monkeypatch: pytest.MonkeyPatch, window_bytes: int, choice: Choice
+) -> None:
+    monkeypatch.setattr(journal.history.events, "_FIRST_WINDOW_BYTES", window_bytes)
+    history = long._history("j")
+    events = list(read_events(history, START, choice=choice))
+    for count in (0, 1, 2, 17, len(events) - 1, len(events), len(events) + 1):
+        found, more = last_events(history, count, choice)
+        assert found == events[max(len(events) - count, 0) :]
+        if count < len(events):
+            assert more
+        if count > len(events):
+            assert not more
+
+
+def test_choosing_by_row_or_level_is_leaving_out_the_others(long: JobService) -> None:
+    history = long._history("j")
+
+    def chosen(choice: Choice) -> list[Event]:
+        return list(read_events(history, START, choice=choice))
+
+    events = chosen(Choice())
+    graver = {"ERROR", "CRITICAL"}
+    assert chosen(Choice(level="ERROR")) == [event for event in events if event.level in graver]
+    rows = [range(5, 7), range(301, 302)]
+    some = [event for event in events if event.row_number in {5, 6, 301}]
+    assert [event for event in chosen(Choice(rows=rows)) if event.kind != "added"] == [
+        event for event in some if event.kind != "added"
+    ]
+    since = events[len(events) // 2].at
+    assert chosen(Choice(since=since)) == [event for event in events if event.at >= since]
+
+
+# --- in a terminal, and in a pipe
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_in_a_terminal_each_event_has_its_place_in_forty_columns(root: Path, columns: int) -> None:
+    with Command(root, "log", "j", columns=columns) as command:
+        assert command.ends() == 0
+        shown = command.out
+    assert "\x1b[31mfailed\x1b[0m" in shown
+    assert "\x1b[33mWARNING\x1b[0m" in shown
+    plain = re.sub("\x1b\\[[0-9]*m", "", shown)
+    assert "\x1b" not in plain
+    assert parts(plain.replace("\r\n", "\n")) == ALL
+
+
+def test_a_long_text_fills_some_lines_of_a_terminal_and_is_whole_in_a_pipe(
+    root: Path, run: Run
+) -> None:
+    with JobService(root) as service:
+        service.log("j", "x" * 5000)
+    assert parts(run("log", "j")[1])[-1] == ["INFO", "", "x" * 5000]
+    with Command(root, "log", "j", columns=80) as command:
+        assert command.ends() == 0
+        last = command.out.splitlines()[-1]
+    assert last.endswith("  " + "x" * 399 + "…")
+
+
+def test_a_reader_that_goes_away_ends_the_log_quietly(root: Path) -> None:
+    with JobService(root, sync="none") as service, service.batch("j"):
+        for number in range(5000):
+            service.log("j", f"m{number}")
+    with Command(root, "log", "j", "-n", "all") as command:
+        command.awaits("created")
+        command.close_out()
+        assert command.ends() == 141
+        assert command.err == ""
+
+
+def test_a_reader_that_goes_away_ends_a_log_that_waits(root: Path) -> None:
+    with Command(root, "log", "j", "-f", "-n", "1") as command:
+        command.awaits("paused")
+        command.close_out()
+        assert command.ends() == 141
+        assert command.err == ""
+
+
+@pytest.mark.parametrize(
+    "arguments", [["log", "j", "-f"], ["watch", "j"], ["wait", "j"]], ids=" ".join
+)
+def test_ctrl_c_ends_what_waits(root: Path, arguments: list[str]) -> None:
+    with Command(root, *arguments, columns=80) as command:
+        command.awaits("paused")
+        command.press("\x03")
+        assert command.ends() == 130
+        assert "Traceback" not in command.out
+
+
+# --- following
+
+
+@pytest.mark.parametrize("columns", [None, 80, 200], ids=["pipe", "80", "200"])
+def test_what_another_process_commits_is_shown_across_a_pause_until_the_job_ends(
+    root: Path, columns: int | None
+) -> None:
+    with (
+        Command(root, "log", "j", "-f", "-n", "2", columns=columns) as command,
+        JobService(root) as service,
+    ):
+        command.awaits("paused")
+        service.start_job("j")
+        command.awaits("running")
+        service.complete_row("j:2", "first")
+        command.awaits("first")
+        service.update_status("j", "paused")
+        command.awaits("paused", times=2)
+        service.start_job("j")
+        service.log("j", "second")
+        command.awaits("second")
+        with service.batch("j"):
+            service.log("j", "the last word")
+            service.update_status("j", "cancelled")
+        assert command.ends() == 0
+        assert [line[2] for line in parts(command.out.replace("\r\n", "\n"))][-3:] == [
+            "second",
+            "the last word",
+            "cancelled",
+        ]
+
+
+def test_followed_events_are_json_lines_each_written_at_once(root: Path) -> None:
+    with (
+        Command(root, "log", "j", "-f", "-n", "1", "--nl", "--level", "warning") as command,
+        JobService(root) as service,
+    ):
+        command.awaits('"text":"paused"')
+        service.start_job("j")  # INFO
+        for number in range(3):
+            service.log("j", f"m{number}", "ERROR")
+            command.awaits(f'"text":"m{number}"')
+        service.update_status("j", "failed")
+        assert command.ends() == 0
+        events = [json.loads(line) for line in command.out.splitlines()]
+    assert [event["text"] for event in events] == ["paused", "m0", "m1", "m2", "failed"]
+
+
+@pytest.mark.parametrize("form", ["--csv", "--tsv", "--nl", "--table"])
+@pytest.mark.parametrize("columns", [None, 80], ids=["pipe", "terminal"])
+def test_each_format_but_an_array_can_be_followed(
+    root: Path, form: str, columns: int | None
+) -> None:
+    with (
+        Command(root, "log", "j", "-f", "-n", "1", form, columns=columns) as command,
+        JobService(root) as service,
+    ):
+        command.awaits("paused")
+        for number in range(3):
+            service.log("j", f"message {number}")
+            command.awaits(f"message {number}")
+        service.update_status("j", "cancelled")
+        assert command.ends() == 0
+        assert "cancelled" in command.out
+
+
+def test_a_job_that_has_ended_is_not_waited_for(root: Path) -> None:
+    with JobService(root) as service:
+        service.update_status("j", "cancelled")
+    with Command(root, "log", "j", "-f") as command:
+        assert command.ends() == 0
+        assert command.out.splitlines()[-1].endswith("  cancelled")
+
+
+def test_rows_in_flight_of_an_ended_job_are_waited_for(root: Path) -> None:
+    with JobService(root) as run, JobService(root) as other:
+        run.start_job("j")
+        run.start_row("j:2")
+        with Command(root, "log", "j", "-f") as command:
+            command.awaits("running")
+            other.update_status("j", "cancelled")
+            command.awaits("cancelled")
+            run.complete_row("j:2", "at last")
+            assert command.ends() == 0
+            assert "at last" in command.out
+
+
+def replace_journal(root: Path, change: Callable[[bytes], bytes]) -> None:
+    """Put a changed and repaired copy of the journal in its place, as `journal repair` does."""
+    copy = root.parent / "copy" / "j"
+    copy.mkdir(parents=True)
+    content = (root / "j" / "journal.jsonl").read_bytes()
+    (copy / "journal.jsonl").write_bytes(change(content))
+    repair_job(copy)
+    os.replace(copy / "journal.jsonl", root / "j" / "journal.jsonl")
+
+
+def without_row_4(content: bytes) -> bytes:
+    lines = content.splitlines(keepends=True)
+    return b"".join(line for line in lines if b"a duplicate" not in line)
+
+
+def test_a_journal_that_was_repaired_with_losses_is_followed_from_its_beginning(root: Path) -> None:
+    with Command(root, "log", "j", "-f") as command:
+        command.awaits("paused")
+        replace_journal(root, without_row_4)
+        command.awaits("its journal was replaced by another one; beginning anew")
+        command.awaits("created", times=2)
+        with JobService(root) as service:
+            service.log("j", "it goes on")
+            command.awaits("it goes on")
+            service.update_status("j", "cancelled")
+        assert command.ends() == 0
+        assert command.out.count("a duplicate") == 1
+
+
+def test_a_journal_that_was_repaired_without_loss_is_followed_on(root: Path) -> None:
+    with Command(root, "log", "j", "-f") as command:
+        command.awaits("paused")
+        replace_journal(root, lambda content: content.replace(b"\n", b"\r\n"))
+        with JobService(root) as service:
+            service.log("j", "it goes on")
+            service.update_status("j", "cancelled")
+        assert command.ends() == 0
+        assert "replaced" not in command.err
+        assert command.out.count("created") == command.out.count("it goes on") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments", [["log", "j", "-f"], ["watch", "j"], ["wait", "j"]], ids=" ".join
+)
+def test_a_job_that_is_deleted_meanwhile_is_waited_for_no_longer(
+    root: Path, arguments: list[str]
+) -> None:
+    with Command(root, *arguments) as command:
+        command.awaits("paused")
+        shutil.rmtree(root / "j")
+        assert command.ends() == 4
+        end = "journal: job j is no longer there: it was deleted or moved"
+        assert command.err.splitlines()[-1] == end
+
+
+def test_a_job_that_vanishes_while_it_is_looked_at_was_deleted_or_moved(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with JobService(root) as service:
+        service.start_job("j")
+    holder = JobService.run_holder
+
+    def moves_before(service: JobService, job_id: str) -> Any:
+        if (root / "j").exists():
+            (root / "j").rename(root.parent / "elsewhere")
+        return holder(service, job_id)
+
+    monkeypatch.setattr(JobService, "run_holder", moves_before)
+    with pytest.raises(Refused, match="no longer there: it was deleted or moved"):
+        list(follow_job(JobService(root), "j"))
+
+
+@pytest.mark.parametrize("command", ["watch", "wait"])
+def test_a_job_that_goes_on_is_said_to_run_again(root: Path, command: str) -> None:
+    with Command(root, command, "j") as process, JobService(root) as service:
+        process.awaits("j: is paused; waiting for it to go on")
+        service.start_job("j")
+        process.awaits("j: is running again")
+        service.update_status("j", "cancelled")
+        assert process.ends() == 3
+
+
+def test_the_time_of_a_pause_is_not_in_the_rate_that_watch_shows(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with JobService(root) as service:
+        job = service.get_job("j")
+        assert job is not None
+        running = msgspec.structs.replace(job, status=JobStatus.RUNNING, pending_count=3)
+        two_done = msgspec.structs.replace(running, pending_count=1)
+    now_s = 0.0
+    monkeypatch.setattr("time.monotonic", lambda: now_s)
+    for resting in ((running, "interrupted"), (job, "")):
+        now_s = 0.0
+        with Progress(running, quiet=False) as progress:
+            progress.show(running, "running")
+            now_s = 1000.0
+            progress.show(*resting)
+            now_s = 2000.0
+            progress.show(running, "running")
+            now_s = 2010.0
+            progress.show(two_done, "running")
+        line = capsys.readouterr().err.splitlines()[-1]
+        assert line.endswith("0.2/s, 0:00:05 left")
+
+
+RUN_THAT_DIES = """
+with JobService(root) as service:
+    service.start_job(job_id)
+    service.start_row(f"{job_id}:2")
+    tell("up")
+    hear()
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments", [["log", "j", "-f"], ["watch", "j"], ["wait", "j"]], ids=" ".join
+)
+def test_an_interrupted_job_is_said_and_waited_for_until_it_is_run_again(
+    root: Path, arguments: list[str]
+) -> None:
+    with Command(root, *arguments) as command:
+        command.awaits("paused")
+        with Child(RUN_THAT_DIES, root, "j") as child:
+            assert child.hear() == "up"
+            child.kill()
+        command.awaits("is interrupted: its run died with 1 row in flight; waiting")
+        with JobService(root) as service:
+            service.start_job("j", on_interrupted="retry")
+            for number in (2, 5):
+                service.complete_row(f"j:{number}")
+            service.skip_row("j:3", "looked it up")
+            service.update_status("j", "completed")
+        assert command.ends() == 0
+        assert command.err.count("interrupted: its run died") == 1
+
+
+def test_a_run_that_ends_while_it_is_looked_at_is_not_called_interrupted(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with JobService(root) as service:
+        service.start_job("j")
+        holder = JobService.run_holder
+
+        def ends_before(other: JobService, job_id: str) -> Any:
+            monkeypatch.setattr(JobService, "run_holder", holder)
+            service.update_status(job_id, "failed")
+            return holder(other, job_id)
+
+        monkeypatch.setattr(JobService, "run_holder", ends_before)
+        told: list[str] = []
+        seen = [each.ended for each in follow_job(JobService(root), "j", tell=told.append)]
+    assert seen[-1]
+    assert told == []
+
+
+# --- watch and wait
+
+
+def end_failed(service: JobService) -> None:
+    service.start_job("j")
+    service.skip_row("j:3")
+    for number in (2, 5):
+        service.fail_row(f"j:{number}", "E", "m")
+    service.update_status("j", "failed")
+
+
+def end_completed(service: JobService) -> None:
+    service.start_job("j")
+    for number in (2, 3, 5):
+        service.skip_row(f"j:{number}")
+    service.update_status("j", "completed")
+
+
+def end_undone(service: JobService) -> None:
+    service.skip_row("j:3")
+    service.update_status("j", "cancelled")
+
+
+def end_left_open(service: JobService) -> None:
+    """As a merge may leave it."""
+    service.skip_row("j:3")
+    service.start_job("j")
+    service.update_status("j", "completed")
+
+
+GO_ON = "to go on with what is not done: "
+
+
+@pytest.mark.parametrize("command", ["watch", "wait"])
+@pytest.mark.parametrize(
+    ("end", "code", "words"),
+    [
+        (end_completed, 0, "j: completed: 1 completed, 4 skipped"),
+        (end_failed, 3, "j: failed: 1 completed, 2 skipped, 2 failed"),
+        (
+            end_undone,
+            4,
+            "j: cancelled: 1 completed, 2 skipped, 2 not done\n"
+            + GO_ON
+            + "journal --root {root} reopen j",
+        ),
+        (
+            end_left_open,
+            4,
+            "j: completed: 1 completed, 2 skipped, 2 not done\n"
+            + GO_ON
+            + "run again what made it: ship --state CA, as job j",
+        ),
+    ],
+    ids=["completed", "failed", "undone", "left open"],
+)
+def test_the_exit_code_is_how_the_job_has_ended(
+    root: Path, run: Run, command: str, end: Callable[[JobService], Any], code: int, words: str
+) -> None:
+    words = words.replace("{root}", str(root))
+    with Command(root, command, "j") as process, JobService(root) as service:
+        process.awaits("j: is paused; waiting for it to go on")
+        end(service)
+        assert process.ends() == code
+        assert process.out == ""
+        assert process.err.endswith(f"\n{words}\n")
+    assert run(command, "j") == (code, "", words + "\n")  # it has ended already
+
+
+def test_a_wait_may_be_limited(root: Path, run: Run) -> None:
+    code, out, err = run("wait", "j", "--timeout", "0")
+    assert (code, out) == (124, "")
+    assert "j: has not ended after 0 s; it is paused" in err
+    with JobService(root) as service:
+        service.start_job("j")
+    code, out, err = run("wait", "j", "--timeout", "0")
+    assert (code, out) == (124, "")
+    assert "j: has not ended after 0 s; it is interrupted" in err
+    with JobService(root) as service:
+        service.update_status("j", JobStatus.CANCELLED)
+    assert run("wait", "j", "--timeout", "0")[0] == 3  # a row needs review
+    assert run("wait", "j", "--timeout", "-1")[0] == 2
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "1e999", "-inf", "soon"])
+def test_a_wait_that_would_never_end_or_be_over_is_a_usage_error(run: Run, seconds: str) -> None:
+    code, out, err = run("wait", "j", "--timeout", seconds)
+    assert (code, out) == (2, "")
+    assert "is no number of seconds: say 90, or 0.5" in err
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+@pytest.mark.parametrize("name", ["j", "a-job-of-a-name-that-is-" + "long-" * 15 + "indeed"])
+def test_progress_is_one_line_of_the_terminal_that_is_written_over(
+    root: Path, columns: int, name: str
+) -> None:
+    with JobService(root) as service:
+        if name != "j":
+            rows: list[dict[str, Any]] = [{}] * 5
+            service.create_job("J", job_id=name, row_data=rows)
+            service.start_job(name)
+            service.complete_row(f"{name}:1")
+            service.skip_row(f"{name}:4")
+        else:
+            service.start_job(name)
+        with Command(root, "watch", name, columns=columns) as command:
+            command.awaits("/5" if name != "j" else "/6")
+            for number in (2, 3, 5):
+                service.fail_row(f"{name}:{number}", "E", "m") if number != 3 else service.skip_row(
+                    f"{name}:{number}"
+                )
+                command.awaits("1 failed" if number < 5 else "2 failed")
+            service.update_status(name, "failed")
+            assert command.ends() == 3
+            *_, bar, outcome = command.out.splitlines()
+    assert outcome.startswith(f"{name}: failed: 1 completed, 2 skipped, 2 failed")
+    assert max(map(len, re.split(r"[\r\n]+|\x1b\[[^A-Za-z]*[A-Za-z]", bar))) < columns
+
+
+def test_the_bar_fits_a_narrow_terminal_from_its_first_drawing_on(root: Path) -> None:
+    with JobService(root) as service:
+        service.start_job("j")
+        service.update_status("j", "failed")
+    with Command(root, "watch", "j", columns=40) as command:
+        assert command.ends() == 3
+        drawn = re.split(r"[\r\n]+|\x1b\[[^A-Za-z]*[A-Za-z]", command.out)
+    bars = [line for line in drawn if line.startswith("j  [")]
+    assert bars
+    assert max(map(len, bars)) < 40
+
+
+def test_a_terminal_that_can_do_nothing_gets_no_bar(root: Path) -> None:
+    with JobService(root) as service:
+        service.start_job("j")
+        service.update_status("j", "failed")
+    with Command(root, "watch", "j", columns=80, more={"TERM": "dumb"}) as command:
+        assert command.ends() == 3
+        shown = command.out.splitlines()
+    assert shown[0].startswith("j: failed: ")
+    assert shown[1].startswith("to go on ")

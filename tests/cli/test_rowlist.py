@@ -1,0 +1,396 @@
+"""`journal rows` and `errors`: which rows, which of their columns, and how much memory."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from journal import JobService
+from journal.cli.main import main
+from journal.cli.run.inputs import open_rows
+
+Capture = pytest.CaptureFixture[str]
+
+ORDERS: list[dict[str, Any]] = [
+    {"order": "A-1", "zip": "94107", "price": 5},
+    {"order": "A-2", "zip": "01234", "price": 12.5},
+    {"order": "A-3", "zip": "1234", "price": "9"},
+    {"order": "B-4", "zip": "94110", "price": None},
+    {"order": "B-5", "tags": ["x"], "status": "urgent"},
+    {"order": "B-6", "price": 123456789012345678},
+]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    path = tmp_path / "store"
+    with JobService(path, sync="none") as service:
+        service.create_job("Ship", job_id="ship", row_data=({"data": data} for data in ORDERS))
+        service.start_job("ship")
+        service.complete_row("ship:1", "1Z1", cost_cents=100, result={"label": "a\tb\nc"})
+        service.fail_row("ship:2", "E1", "no\tsuch \x1b[31mzip\nat all")
+        service.fail_row("ship:3", "E2", "closed")
+        service.skip_row("ship:4", "a duplicate")
+        service.start_row("ship:5")
+        service.retry_row("ship:5", "E1", "carrier is down")
+    return path
+
+
+def run(root: Path, *arguments: str) -> int:
+    return main(["--root", str(root), *arguments])
+
+
+def numbers(root: Path, capsys: Capture, *arguments: str, code: int = 0) -> list[int]:
+    assert run(root, "rows", "ship", "--json", *arguments) == code
+    return [row["row_number"] for row in json.loads(capsys.readouterr().out)]
+
+
+def test_rows_of_several_statuses_come_by_number(root: Path, capsys: Capture) -> None:
+    assert numbers(root, capsys, "--status", "skipped", "--status", "failed") == [2, 3, 4]
+    assert numbers(root, capsys, "--status", "failed", "--status", "failed") == [2, 3]
+
+
+def test_rows_are_chosen_by_the_pass_of_their_last_status_and_by_version(
+    root: Path, capsys: Capture
+) -> None:
+    assert numbers(root, capsys, "--pass", "1") == [1, 2, 3, 4, 5, 6]
+    assert numbers(root, capsys, "--version", "v2") == []
+    with JobService(root, sync="none") as service:
+        service.update_status("ship", "failed")
+        service.retry_row("ship:2")
+        service.start_job("ship", version="v2")
+        service.start_row("ship:2")
+        service.complete_row("ship:2")
+        service.start_row("ship:6")
+        service.fail_row("ship:6", "E1", "m")
+        service.update_status("ship", "failed")
+        service.redo_row("ship:1")
+    assert numbers(root, capsys, "--pass", "1") == [3, 4, 5]
+    assert numbers(root, capsys, "--pass", "2") == [2, 6]
+    assert numbers(root, capsys, "--pass", "3") == [1]
+    assert numbers(root, capsys, "--version", "v2") == [2, 6]
+    assert numbers(root, capsys, "--version", "v2", "--pass", "2", "--status", "failed") == [6]
+    assert run(root, "rows", "ship", "--pass", "4") == 4
+    assert "job ship has 3 passes, and no pass 4" in capsys.readouterr().err
+    assert run(root, "rows", "ship", "--columns", "version,idempotency_key", "--row", "2") == 0
+    assert capsys.readouterr().out.split() == ["version", "idempotency_key", "v2", "ship:2"]
+
+
+def test_errors_of_attempts_count_those_that_were_repeated_and_of_rows_that_are_done(
+    root: Path, capsys: Capture
+) -> None:
+    def groups(*options: str) -> list[tuple[str, str, int, str]]:
+        assert run(root, "errors", "ship", "--json", *options) == 0
+        found = json.loads(capsys.readouterr().out)
+        return [(each["code"], each["status"], each["count"], each["rows"]) for each in found]
+
+    with JobService(root, sync="none") as service:
+        service.update_status("ship", "paused")
+        service.start_job("ship", version="v2")
+        for number in (5, 5, 6):
+            service.start_row(f"ship:{number}")
+            service.retry_row(f"ship:{number}", "E1", "carrier is down")
+        service.start_row("ship:5")
+        service.complete_row("ship:5")
+        service.start_row("ship:6")
+        service.review_row("ship:6", "E3", "who knows")
+        service.fail_row("ship:6", "E4", "it did not, says somebody")  # no attempt
+    assert groups() == [
+        ("E1", "failed", 1, "2"),
+        ("E2", "failed", 1, "3"),
+        ("E4", "failed", 1, "6"),
+    ]
+    assert groups("--attempts") == [
+        ("E1", "repeated", 4, "5-6"),
+        ("E3", "needs_review", 1, "6"),
+    ]
+    assert groups("--attempts", "--version", "v2") == [
+        ("E1", "repeated", 3, "5-6"),
+        ("E3", "needs_review", 1, "6"),
+    ]
+    assert groups("--version", "v2") == []  # E4 is a person's word
+    assert groups("--attempts", "--redact", "error_code")[0][0] == "[REDACTED]"
+
+
+@pytest.mark.parametrize(
+    ("command", "count"),
+    [
+        (["rows", "--json", "--status", "failed", "--status", "needs_review"], '"row_number":'),
+        (["errors", "--json"], '"count":1'),
+        (["show", "--json"], '"count":1'),
+        (["report", "-o", "-"], "<tr data-status="),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_row_that_moves_on_while_it_is_listed_is_there_once(
+    root: Path,
+    capsys: Capture,
+    monkeypatch: pytest.MonkeyPatch,
+    command: list[str],
+    count: str,
+) -> None:
+    def then_move(look: Callable[..., Any]) -> Callable[..., Any]:
+        def looked(*arguments: Any) -> Any:
+            found = look(*arguments)
+            with JobService(root, sync="none") as other:
+                row = other.get_row("ship:2")
+                if row is not None and row.status == "failed":
+                    other.start_row("ship:2")
+                    other.review_row("ship:2", "E9", "who knows")
+            return found
+
+        return looked
+
+    for name in ("get_rows", "_look"):
+        monkeypatch.setattr(JobService, name, then_move(getattr(JobService, name)))
+    assert run(root, command[0], "ship", *command[1:]) == 0
+    assert capsys.readouterr().out.count(count) == 2
+
+
+def test_rows_are_chosen_by_their_numbers_too(root: Path, capsys: Capture) -> None:
+    assert numbers(root, capsys, "--row", "2-3,5") == [2, 3, 5]
+    assert numbers(root, capsys, "--row", "1-3", "--status", "failed") == [2, 3]
+    assert numbers(root, capsys, "--row", "2-6", "--limit", "2") == [2, 3]
+
+
+def test_rows_that_are_not_there_are_named_and_the_others_shown(
+    root: Path, capsys: Capture
+) -> None:
+    assert run(root, "rows", "ship", "--row", "6-8,20", "--nl") == 4
+    captured = capsys.readouterr()
+    assert captured.out.count("\n") == 1
+    assert captured.err == "journal: job ship has no row 7-8, 20: they go from 1 to 6\n"
+
+
+def test_rows_of_one_error_code(root: Path, capsys: Capture) -> None:
+    assert numbers(root, capsys, "--error-code", "E1") == [2, 5]
+    assert numbers(root, capsys, "--error-code", "E1", "--status", "failed") == [2]
+    assert numbers(root, capsys, "--error-code", "E1", "--status", "completed") == []
+    assert numbers(root, capsys, "--error-code", "E9") == []
+
+
+@pytest.mark.parametrize(
+    ("conditions", "expected"),
+    [
+        pytest.param(["order=A-2"], [2], id="text"),
+        pytest.param(["order!=A-2"], [1, 3, 4, 5, 6], id="another text"),
+        pytest.param(["order~A-"], [1, 2, 3], id="contains"),
+        pytest.param(["order>B-4"], [5, 6], id="text is in order"),
+        pytest.param(["price=5.0"], [1], id="a number however it is written"),
+        pytest.param(["price<10"], [1, 3], id="numbers, also as text"),
+        pytest.param(["price>=9", "price<=12.5"], [2, 3], id="all conditions hold"),
+        pytest.param(["zip=1234"], [3], id="a leading zero makes another text"),
+        pytest.param(["zip=01234"], [2], id="a postal code"),
+        pytest.param(["price=123456789012345678"], [6], id="to the last digit"),
+        pytest.param(["price=123456789012345679"], [], id="not to the last digit"),
+        pytest.param(["price=null"], [4], id="null"),
+        pytest.param(["price!=5"], [2, 3, 4, 6], id="a row without the column meets nothing"),
+        pytest.param(['tags=["x"]'], [5], id="JSON"),
+        pytest.param(["tags~x"], [5], id="within JSON"),
+        pytest.param([" order = A-1 "], [1], id="spaces around"),
+        pytest.param(["order="], [], id="empty"),
+    ],
+)
+def test_conditions_on_the_data(
+    root: Path, capsys: Capture, conditions: list[str], expected: list[int]
+) -> None:
+    options = [word for condition in conditions for word in ("--where", condition)]
+    assert numbers(root, capsys, *options) == expected
+
+
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        ('name = "x "', [1]),
+        ("name = x", [2]),
+        ('"name"="x "', [1]),
+        ('" b"=1', [3]),
+        ('"c=d" = 1', [4]),
+        ('"c=d"!="2"', [4]),
+        (r'name="say \"yes\""', [5]),
+        ('name=say "yes"', [5]),
+        (r'name="a\u0009b"', [6]),
+        ('""=1', [7]),
+        ('""~""', [7]),
+    ],
+)
+def test_double_quotes_keep_the_spaces_and_signs_of_a_condition(
+    tmp_path: Path, capsys: Capture, condition: str, expected: list[int]
+) -> None:
+    texts = ("x ", "x", {" b": 1}, {"c=d": 1}, 'say "yes"', "a\tb", {"": 1})
+    with JobService(tmp_path, sync="none") as service:
+        rows = [{"data": each if isinstance(each, dict) else {"name": each}} for each in texts]
+        service.create_job("Ship", job_id="ship", row_data=rows)
+    assert numbers(tmp_path, capsys, "--where", condition) == expected
+
+
+def test_quotes_that_hold_no_string_are_refused(root: Path, capsys: Capture) -> None:
+    assert run(root, "rows", "ship", "--where", 'order="A"or"B"') == 2
+    assert '"A"or"B" is no string as JSON writes it' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("condition", ["order", "", "=A-1", " = A-1"])
+def test_a_condition_that_is_none_is_refused(root: Path, capsys: Capture, condition: str) -> None:
+    assert run(root, "rows", "ship", "--where", condition) == 2
+    assert "COLUMN=VALUE" in capsys.readouterr().err
+
+
+def test_a_column_that_no_row_has_is_named(root: Path, capsys: Capture) -> None:
+    assert run(root, "rows", "ship", "--where", "zpi=94107") == 0
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "'zpi'; there are: order, price, status, tags, zip\n" in captured.err
+
+
+def test_what_would_steer_a_terminal_is_an_escape_in_a_header_as_it_is_in_a_row(
+    root: Path, capsys: Capture
+) -> None:
+    assert (
+        run(root, "rows", "ship", "--columns", "row_number,a\x1b]0;pwned\x07\x9b2J", "--table") == 0
+    )
+    captured = capsys.readouterr()
+    assert "a\\x1b]0;pwned\\x07\\x9b2J" in captured.out
+    assert not set("\x1b\x07\x9b") & set(captured.out + captured.err)
+
+
+def test_columns_are_fields_of_rows_and_columns_of_the_data(root: Path, capsys: Capture) -> None:
+    wanted = "row_number,status,data.status,order,price,nothing"
+    assert run(root, "rows", "ship", "--columns", wanted, "--row", "4-5", "--nl") == 0
+    assert list(map(json.loads, capsys.readouterr().out.splitlines())) == [
+        dict(zip(wanted.split(","), [4, "skipped", None, "B-4", None, None], strict=True)),
+        dict(zip(wanted.split(","), [5, "pending", "urgent", "B-5", None, None], strict=True)),
+    ]
+    assert run(root, "rows", "ship", "--columns", "row_number,zip", "--limit", "2") == 0
+    assert capsys.readouterr().out == "row_number  zip\n         1  94107\n         2  01234\n"
+    assert run(root, "rows", "ship", "--columns", "order,,zip") == 2
+
+
+def test_csv_in_a_pipe_is_exact(root: Path, capsys: Capture) -> None:
+    assert run(root, "rows", "ship", "--csv") == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [row["row_number"] for row in rows] == ["1", "2", "3", "4", "5", "6"]
+    assert rows[1]["error_message"] == "no\tsuch \x1b[31mzip\nat all"
+    assert json.loads(rows[0]["result"]) == {"label": "a\tb\nc"}
+    assert [json.loads(row["data"]) for row in rows] == ORDERS
+    assert rows[0]["error_code"] == ""
+    assert rows[0]["created_at"].endswith("Z")
+
+
+def test_csv_quotes_every_kind_of_line_end_so_that_a_row_is_one_record(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    ends = ["a\rb", "a\nb", "a\r\nb", "\r", 'a "b", c']
+    with JobService(tmp_path, sync="none") as service:
+        rows = [{"data": {"text": text}} for text in ends]
+        service.create_job("Ends", job_id="ends", row_data=rows)
+    assert run(tmp_path, "rows", "ends", "--columns", "text", "--csv") == 0
+    records = csv.reader(io.StringIO(capsys.readouterr().out, newline=""))
+    assert list(records) == [["text"], *([text] for text in ends)]
+
+
+def test_failed_rows_as_csv_or_tsv_can_be_run_again(root: Path, capsys: Capture) -> None:
+    for each in ("csv", "tsv"):
+        arguments = ("--status", "failed", "--columns", "order,zip,error_message", f"--{each}")
+        assert run(root, "rows", "ship", *arguments) == 0
+        text = capsys.readouterr().out
+        rows = list(open_rows(io.BytesIO(text.encode()), f"rows.{each}", "utf-8", each))
+        assert [(row["order"], row["zip"]) for row in rows] == [("A-2", "01234"), ("A-3", "1234")]
+        if each == "tsv":
+            assert rows[0]["error_message"] == "no\\tsuch \x1b[31mzip\\nat all"
+
+
+def test_a_column_that_no_row_shown_has_is_named(root: Path, capsys: Capture) -> None:
+    assert run(root, "rows", "ship", "--columns", "tpyo,status,data.tags,zip", "--csv") == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("tpyo,status,data.tags,zip\n,completed,,94107\n")
+    assert err == (
+        "journal: no row that is shown has a column 'tpyo'; "
+        "there are: order, price, status, tags, zip\n"
+    )
+    assert run(root, "rows", "ship", "--columns", "tags", "--row", "1", "--nl") == 0
+    assert "has a column 'tags'; there are: order, price, zip" in capsys.readouterr().err
+    assert run(root, "rows", "ship", "--columns", "tpyo", "--status", "processing", "--nl") == 0
+    assert run(root, "rows", "ship", "--columns", "error_code,data.status", "--nl") == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_errors_are_grouped_and_their_rows_go_into_other_commands(
+    root: Path, capsys: Capture
+) -> None:
+    assert run(root, "errors", "ship", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [(group["code"], group["count"], group["rows"]) for group in found] == [
+        ("E1", 1, "2"),
+        ("E2", 1, "3"),
+    ]
+    assert numbers(root, capsys, "--row", found[0]["rows"]) == [2]
+
+
+def test_errors_name_all_rows_however_many_ranges_they_are(tmp_path: Path, capsys: Capture) -> None:
+    with (
+        JobService(tmp_path, sync="none") as service,
+        service.batch(service.create_job("Many", job_id="many", row_data=[{}] * 2000).id),
+    ):
+        for number in range(1, 2001, 2):
+            service.fail_row(f"many:{number}", "E", "no")
+    assert run(tmp_path, "errors", "many") == 0
+    last = capsys.readouterr().out.splitlines()[-1].split()[-1]
+    assert last == ",".join(map(str, range(1, 2001, 2)))
+
+
+def test_a_long_message_is_shortened_in_the_table_and_bounded_elsewhere(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    with JobService(tmp_path, sync="none") as service:
+        service.create_job("Long", job_id="long", row_data=[{}] * 2)
+        service.fail_row("long:1", "E" * 5000, "m" * 300_000)
+        service.fail_row("long:2", "E", "m" * 1000)
+    assert run(tmp_path, "errors", "long") == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) < 1000
+    assert run(tmp_path, "errors", "long", "--json") == 0
+    first, second = json.loads(capsys.readouterr().out)
+    assert first["code"] == "E" * 5000
+    assert first["example"] == "m" * 999 + "…"
+    assert second["example"] == "m" * 1000
+
+
+def test_a_job_without_errors_has_nothing_to_show(root: Path, capsys: Capture) -> None:
+    with JobService(root, sync="none") as service:
+        service.create_job("Empty", job_id="empty")
+    assert run(root, "errors", "empty") == 0
+    assert run(root, "rows", "empty") == 0
+    assert capsys.readouterr().out == ""
+    assert run(root, "errors", "empty", "--csv") == 0
+    assert capsys.readouterr().out == "code,status,count,example,rows\n"
+
+
+@pytest.mark.parametrize("form", ["--table", "--nl", "--json", "--csv", "--tsv"])
+def test_rows_need_no_more_memory_for_more_rows(tmp_path: Path, form: str) -> None:
+    text = "x" * 200
+    with JobService(tmp_path, sync="none") as service:
+        for count in (1_000, 60_000):
+            rows = ({"data": {"text": text, "n": n}} for n in range(count))
+            service.create_job("Rows", job_id=f"j{count}", row_data=rows)
+    script = """
+import resource, sys
+from journal.cli.main import main
+assert main(sys.argv[1:]) == 0
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
+"""
+    peaks = []
+    for count in (1_000, 60_000):
+        arguments = ("--root", str(tmp_path), "rows", f"j{count}", "--where", "n>=0", form)
+        done = subprocess.run(
+            [sys.executable, "-c", script, *arguments],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            check=True,
+        )
+        peaks.append(int(done.stderr) * (1 if sys.platform == "darwin" else 1024))
+    assert peaks[1] - peaks[0] < 12 << 20  # all of it is 30 MB; the index of it 2

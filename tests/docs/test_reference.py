@@ -1,0 +1,229 @@
+"""The command line says what it takes: in the README, in `--help`, to shells and from variables."""
+
+import inspect
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from support import reference
+
+from journal import JobService
+from journal.cli.main import _COMMANDS, cli, main
+
+Capture = pytest.CaptureFixture[str]
+COMMANDS = sorted(_COMMANDS)
+
+
+def command_of(name: str) -> click.Command:
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    return command
+
+
+def options_of(name: str) -> list[click.Option]:
+    return [each for each in command_of(name).params if isinstance(each, click.Option)]
+
+
+def test_the_reference_in_the_readme_is_what_the_commands_say() -> None:
+    assert reference.stated() == reference.reference(), "python tests/support/reference.py --write"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_and_each_of_its_options_is_in_the_reference(name: str) -> None:
+    stated = reference.stated()
+    assert f"Usage: journal {name} " in stated
+    text = reference.help_text(name)
+    assert text in stated
+    for option in options_of(name):
+        assert option.help
+        assert all(word in text for word in option.opts)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_is_what_the_reference_says(name: str, capsys: Capture) -> None:
+    assert main([name, "--help"]) == 0
+    printed = capsys.readouterr().out.split()
+    expected = reference.help_text(name).split()
+    # But for the program's name, which may be of several words.
+    assert printed[printed.index(name) :] == expected[expected.index(name) :]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_has_an_example_that_can_be_typed(name: str) -> None:
+    help_text = inspect.cleandoc(command_of(name).help or "")
+    (example,) = [line for line in help_text.splitlines() if line.startswith("Example: journal ")]
+    words = shlex.split(example.removeprefix("Example: journal "))
+    assert words[0] == name
+    parent = cli.make_context("journal", [name])
+    command_of(name).make_context(name, words[1:], parent=parent)
+
+
+# --- variables
+
+
+def variables_of(name: str) -> set[str]:
+    return {variable for option in options_of(name) for variable in option.envvar or ()}
+
+
+def test_each_option_has_a_variable_and_shares_it_with_no_other() -> None:
+    own = [option.envvar[0] for name in COMMANDS for option in options_of(name) if option.envvar]
+    assert len(own) == len(set(own)) == sum(len(options_of(name)) for name in COMMANDS)
+    assert {"JOURNAL_LIST_LIMIT", "JOURNAL_RUN_ON_INTERRUPTED", "JOURNAL_RUN_JOBS"} <= set(own)
+
+
+def test_the_variables_of_a_row_are_no_options() -> None:
+    taken = {variable for name in COMMANDS for variable in variables_of(name)}
+    assert not taken & {"JOURNAL_ROW_ID", "JOURNAL_ATTEMPT", "JOURNAL_TRACEBACK", "JOURNAL_ROOT"}
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "store"
+    with JobService(path, sync="none") as service:
+        for job_id in ("ship-ca", "ship-or", "other"):
+            service.create_job(job_id.upper(), job_id=job_id, row_data=[{}] * 4)
+    monkeypatch.setenv("JOURNAL_ROOT", str(path))
+    return path
+
+
+def test_options_come_from_the_environment(
+    root: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JOURNAL_LIST_LIMIT", "1")
+    monkeypatch.setenv("JOURNAL_LIST_NAME", "SHIP-*")
+    monkeypatch.setenv("JOURNAL_LIST_TSV", "1")
+    assert main(["list"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].startswith("ship-or\t")
+    assert main(["list", "--limit", "2"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 3
+    monkeypatch.setenv("JOURNAL_LIST_LIMIT", "many")
+    assert main(["list"]) == 2
+    assert "--limit" in capsys.readouterr().err
+    monkeypatch.setenv("JOURNAL_ROWS_ROW", "2-3")
+    monkeypatch.setenv("JOURNAL_ROWS_COLUMNS", "row_number")
+    assert main(["rows", "other", "--csv"]) == 0
+    assert capsys.readouterr().out == "row_number\n2\n3\n"
+
+
+def test_what_may_be_given_more_than_once_has_a_value_a_line_in_its_variable(
+    root: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = {"api key": "k-1", "zip": "94107", "city": "New York"}
+    with JobService(root, sync="none") as service:
+        service.create_job("Secrets", job_id="secrets", row_data=[{"data": data}, {}])
+        service.log("secrets", "m", details=data)
+    monkeypatch.setenv("JOURNAL_ROWS_WHERE", "city=New York")
+    assert main(["rows", "secrets", "--csv", "--columns", "city"]) == 0
+    assert capsys.readouterr().out == "city\nNew York\n"
+    monkeypatch.setenv("JOURNAL_ROWS_STATUS", "failed\npending\n")
+    assert main(["rows", "secrets", "--csv", "--columns", "status"]) == 0
+    assert capsys.readouterr().out == "status\npending\n"
+    monkeypatch.setenv("JOURNAL_LOG_REDACT", "api key")
+    assert main(["log", "secrets", "--nl"]) == 0
+    shown = capsys.readouterr().out
+    assert "k-1" not in shown
+    assert "94107" in shown
+    monkeypatch.setenv("JOURNAL_EXPORT_REDACT", "api key\nzip")
+    out = root / "out.jsonl"
+    assert main(["export", "secrets", str(out)]) == 0
+    row = json.loads(out.read_text().splitlines()[0])
+    assert (row["api key"], row["zip"], row["city"]) == ("[REDACTED]", "[REDACTED]", "New York")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_option_splits_its_variable_at_spaces(name: str) -> None:
+    for option in options_of(name):
+        if option.multiple:
+            assert option.type.split_envvar_value("a b\nc\n") == ["a b", "c"]
+
+
+def test_commands_of_a_run_may_be_this_program(root: Path, tmp_path: Path) -> None:
+    """They find JOURNAL_ROW_ID and JOURNAL_ATTEMPT in their environment, and no option in those."""
+    journal = [sys.executable, "-m", "journal"]
+    for name in ("list", "show", "rows", "errors", "verify"):
+        command = [*journal, name, *(["other"] if name != "list" else [])]
+        done = subprocess.run(
+            [*journal, "run", "-", "--lines", "--job", f"runs-{name}", "--", *command],
+            input=b"one\n",
+            env=os.environ,
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    with JobService(root) as service:
+        (row,) = service.get_rows("runs-rows")
+    assert row.result.startswith("    ROW  STATUS")
+
+
+# --- shells
+
+
+def completed(root: Path, shell: str, words: str) -> list[str]:
+    """What a shell is offered for the last of ``words``."""
+    count = len(words.split(" ")) - 1
+    done = subprocess.run(
+        [sys.executable, "-m", "journal"],
+        env={
+            **os.environ,
+            "_JOURNAL_COMPLETE": f"{shell}_complete",
+            "COMP_WORDS": words,
+            "COMP_CWORD": words.rsplit(" ", 1)[-1] if shell == "fish" else str(count),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr == ""
+    return list(filter(None, done.stdout.splitlines()))
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_complete_commands_and_job_ids(root: Path, shell: str) -> None:
+    def offered(words: str) -> list[str]:
+        lines = completed(root, shell, words)
+        if shell == "zsh":  # a line each for kind, value and help
+            return lines[1::3]
+        return [line.split("\t")[0].removeprefix("plain,") for line in lines]
+
+    assert offered("journal sh") == ["show"]
+    assert "--where" in offered("journal rows other --wh")
+    assert offered("journal show ship") == ["ship-ca", "ship-or"]
+    assert offered("journal show nothing") == []
+
+
+# Of each command that takes an argument, the first one names a job; but for these.
+_WITHOUT_JOB = {"run", "unpack", "pull"}
+_WITH_JOB = [
+    name
+    for name in COMMANDS
+    if name not in _WITHOUT_JOB
+    and any(isinstance(each, click.Argument) for each in command_of(name).params)
+]
+_BEHIND = ["compare other", "delete other", "pull pack.tar", "run rows.csv --job"]
+
+
+@pytest.mark.parametrize("command", [*_WITH_JOB, *_BEHIND])
+def test_each_command_completes_job_ids(root: Path, command: str) -> None:
+    assert completed(root, "bash", f"journal {command} ship-c") == ["plain,ship-ca"]
+
+
+@pytest.mark.parametrize(
+    "words", ["export ship-ca out", "export --all out", "pull o", "show ./o", "compare other /o"]
+)
+def test_shells_complete_paths_where_one_may_stand(root: Path, words: str) -> None:
+    assert completed(root, "bash", f"journal {words}") == [f"file,{words.rsplit(maxsplit=1)[-1]}"]
+
+
+def test_completion_looks_into_the_store_that_was_named(
+    root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("JOURNAL_ROOT")
+    assert completed(root, "bash", f"journal --root {root} show o") == ["plain,other"]
+    monkeypatch.chdir(tmp_path)
+    assert completed(root, "bash", "journal show o") == []
+    assert completed(root, "bash", "journal --root /dev/null show o") == []

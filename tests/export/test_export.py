@@ -1,0 +1,847 @@
+"""`journal export` and `export_rows`: formats, columns, and rows fed in again."""
+
+import csv
+import gzip
+import io
+import json
+import os
+import pickle
+import re
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from journal import Job, JobService
+from journal.cli.main import main
+from journal.errors import (
+    InvalidValueError,
+    JournalDamagedError,
+    JournalError,
+    MissingExtraError,
+)
+from journal.export.table import JOURNAL_COLUMNS, MAX_COLUMNS
+from journal.export.writers import FORMATS, export_rows, format_of
+from journal.history.durations import LastTries
+from journal.history.redact import REDACTED
+from journal.transfer import pack_to_file
+
+pq = pytest.importorskip("pyarrow.parquet", reason="no wheel of pyarrow here")
+
+OWN = list(JOURNAL_COLUMNS)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """Jobs whose rows differ in their keys: one that ended with failures, and a small one."""
+    root = tmp_path / "store"
+    with JobService(root, sync="none") as service:
+        service.create_job("Ship CA", job_id="ship-ca")
+        service.create_rows(
+            "ship-ca",
+            [
+                {"data": {"order": "A-1", "zip": "02134", "qty": 1}},
+                {"data": {"order": "A-2", "zip": "9021", "qty": 2.5, "tags": ["x", "y"]}},
+                {"data": {"order": "A-3", "zip": "", "status": "gold"}},
+                {"data": {"order": "=1+1", "zip": None, "qty": 4}},
+                {"data": {"order": 'A,5\n"quoted"\r', "zip": "94107", "who": {"Password": "p"}}},
+            ],
+        )
+        service.start_job("ship-ca")
+        for number in range(1, 6):
+            service.start_row(f"ship-ca:{number}")
+        service.complete_row("ship-ca:1", "1Z1", "artifacts/1.pdf", 1250, result={"eta": 3})
+        service.fail_row("ship-ca:2", "E42", "no such\tzip")
+        service.skip_row("ship-ca:3", "gold ships by hand")
+        service.review_row("ship-ca:4", "lost", "who knows")
+        service.complete_row("ship-ca:5", result="done")
+        service.update_status("ship-ca", "failed")
+        service.create_job("Ship OR", job_id="ship-or", row_data=[{"data": {"order": "B-1"}}])
+    return root
+
+
+def run(root: Path, *arguments: object) -> int:
+    return main(["--root", str(root), *map(str, arguments)])
+
+
+def csv_rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, strict=True))
+
+
+def exported(store: Path, file_format: str, **options: Any) -> bytes:
+    stream = io.BytesIO()
+    with JobService(store) as service:
+        export_rows(service, options.pop("jobs", "ship-ca"), stream, file_format, **options)
+    return stream.getvalue()
+
+
+def test_a_csv_has_the_datas_columns_then_the_journals(store: Path, tmp_path: Path) -> None:
+    out = tmp_path / "all.csv"
+    assert run(store, "export", "ship-ca", out) == 0
+    own = ["journal_status" if name == "status" else name for name in OWN]
+    rows = csv_rows(out)
+    assert list(rows[0]) == ["order", "zip", "qty", "tags", "status", "who", *own]
+    first = rows[0]
+    assert (first["zip"], first["qty"], first["status"]) == ("02134", "1", "")
+    assert first["journal_status"] == "completed"
+    assert (first["cost_cents"], first["result"]) == ("1250", '{"eta":3}')
+    assert (rows[1]["error_code"], rows[1]["error_message"]) == ("E42", "no such\tzip")
+    assert rows[1]["tags"] == '["x","y"]'
+    assert rows[2]["reason"] == "gold ships by hand"
+    assert rows[3]["order"] == "=1+1"  # data, whatever a spreadsheet makes of it
+    assert rows[4]["order"] == 'A,5\n"quoted"\r'
+    assert rows[4]["result"] == "done"
+
+
+def test_every_format_tells_the_same(store: Path, tmp_path: Path) -> None:
+    with JobService(store) as service:
+        for file_format in FORMATS:
+            if file_format != "tsv":
+                out = tmp_path / f"out.{file_format}"
+                assert export_rows(service, "ship-ca", out, file_format) == 5
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert json.loads((tmp_path / "out.json").read_text()) == lines
+    table = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    database = sqlite3.connect(tmp_path / "out.sqlite")
+    database.row_factory = sqlite3.Row
+    stored = [dict(row) for row in database.execute("SELECT * FROM rows ORDER BY row_number")]
+    database.close()
+    for line, parquet, row in zip(lines, table, stored, strict=True):
+        for name, value in line.items():
+            text = json.dumps(value, separators=(",", ":"))
+            assert row[name] == (text if isinstance(value, (dict, list)) else value)
+            if isinstance(parquet[name], datetime):
+                assert parquet[name] == datetime.fromisoformat(value)
+            else:
+                assert parquet[name] == row[name]
+        assert set(row) == set(parquet) >= set(line)
+
+
+def test_times_are_those_of_the_last_try(tmp_path: Path) -> None:
+    with JobService(tmp_path, sync="none") as service:
+        job = service.create_job("Two tries", row_data=[{"data": {}}, {"data": {}}, {"data": {}}])
+        service.start_job(job.id)
+        service.start_row(f"{job.id}:1")
+        service.fail_row(f"{job.id}:1", "E", "once")
+        service.retry_row(f"{job.id}:1")
+        begun = service.start_row(f"{job.id}:1").updated_at
+        done = service.complete_row(f"{job.id}:1").processed_at
+        service.complete_row(f"{job.id}:2")  # nobody said when that began
+        service.start_row(f"{job.id}:3")
+        service.review_row(f"{job.id}:3", "E", "?")
+        service.complete_row(f"{job.id}:3")  # by a person, who knows when
+    assert done is not None
+    one, two, three = [
+        json.loads(line) for line in exported(tmp_path, "jsonl", jobs=job.id).splitlines()
+    ]
+    assert datetime.fromisoformat(one["started_at"]) == begun
+    assert one["duration_s"] == pytest.approx((done - begun).total_seconds())
+    assert one["attempts"] == 2
+    assert (two["started_at"], two["duration_s"]) == (None, None)
+    assert three["duration_s"] is None
+    assert datetime.fromisoformat(three["processed_at"]) > datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def test_statuses_can_be_chosen(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(store, "export", "ship-ca", "-", "--format", "jsonl", "--status", "failed") == 0
+    assert [json.loads(line)["row_number"] for line in capsys.readouterr().out.splitlines()] == [2]
+    both = ("--status", "needs_review", "--status", "failed")
+    assert run(store, "export", "ship-ca", "-", "--format", "jsonl", *both) == 0
+    captured = capsys.readouterr()
+    assert [json.loads(line)["row_number"] for line in captured.out.splitlines()] == [2, 4]
+    assert captured.err == ""
+
+
+def test_columns_are_those_of_the_rows_that_are_exported(store: Path) -> None:
+    header = exported(store, "csv", statuses=["failed"]).decode().splitlines()[0]
+    assert header == ",".join(["order", "zip", "qty", "tags", *OWN])  # none has a status of its own
+
+
+def test_values_are_hidden_by_the_names_of_their_fields(store: Path) -> None:
+    text = exported(store, "jsonl", redact=["PASSWORD", "zip", "Error_Message"]).decode()
+    rows = [json.loads(line) for line in text.splitlines()]
+    assert rows[4]["who"] == {"Password": "[REDACTED]"}
+    assert {row["zip"] for row in rows} == {"[REDACTED]"}
+    assert {row["error_message"] for row in rows} == {"[REDACTED]"}
+    assert "02134" not in text
+    assert "no such" not in text
+
+
+def test_a_hidden_number_is_text_in_parquet_and_hidden_in_sqlite(
+    store: Path, tmp_path: Path
+) -> None:
+    for name in ("hidden.parquet", "hidden.db"):
+        assert run(store, "export", "ship-ca", tmp_path / name, "--redact", "cost_cents") == 0
+    table = pq.read_table(tmp_path / "hidden.parquet")
+    assert set(table["cost_cents"].to_pylist()) == {"[REDACTED]"}
+    database = sqlite3.connect(tmp_path / "hidden.db")
+    assert database.execute("SELECT DISTINCT cost_cents FROM rows").fetchall() == [("[REDACTED]",)]
+    database.close()
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_what_a_service_is_to_redact_is_hidden_in_its_exports(
+    store: Path, tmp_path: Path, file_format: str
+) -> None:
+    out = tmp_path / "out"
+    with JobService(store, redact=["Order"]) as service:
+        export_rows(service, "ship-or", out, file_format, redact=["JOB_ID"])
+    assert b"[REDACTED]" in out.read_bytes()
+    assert b"B-1" not in out.read_bytes()
+    assert b"ship-or" in out.read_bytes()  # no field of the caller's
+
+
+@pytest.mark.parametrize("redact", ["zip", b"zip", [""], [5], 7])
+def test_what_names_no_fields_is_refused_and_not_taken_for_letters(
+    store: Path, tmp_path: Path, redact: Any
+) -> None:
+    with JobService(store) as service, pytest.raises(InvalidValueError, match="redact"):
+        export_rows(service, "ship-ca", tmp_path / "out.csv", redact=redact)
+    assert os.listdir(tmp_path) == ["store"]
+
+
+def test_of_what_the_journal_knows_ids_numbers_statuses_times_and_names_stay(
+    tmp_path: Path,
+) -> None:
+    data = {"id": 1, "row_number": 2, "status": "s", "name": "n"}
+    with JobService(tmp_path / "store", sync="none") as service:
+        service.create_job(
+            "Two", "./ship --key 5", "a secret", job_id="two", row_data=[{"data": data}] * 2
+        )
+        service.set_error("two", "E", "secret too")
+        service.log("two", "begun", details={"run": {"host": "h", "resume": "./ship --key 5"}})
+        service.fail_row("two:1", "E1", "m")
+        fields = [*Job.__struct_fields__, *JOURNAL_COLUMNS]
+        export_rows(service, "two", tmp_path / "two.db", redact=fields)
+        (first, _) = exported(tmp_path / "store", "jsonl", jobs="two", redact=fields).splitlines()
+    database = sqlite3.connect(tmp_path / "two.db")
+    database.row_factory = sqlite3.Row
+    (job,) = map(dict, database.execute("SELECT * FROM jobs"))
+    rows = list(map(dict, database.execute("SELECT * FROM rows ORDER BY journal_row_number")))
+    assert database.execute("PRAGMA foreign_key_check").fetchall() == []
+    database.close()
+    assert (job["id"], job["name"], job["status"], job["failed_rows"]) == (
+        "two",
+        "Two",
+        "pending",
+        1,
+    )
+    hidden = {name for name, value in job.items() if value == REDACTED}
+    assert hidden == {
+        *("original_command", "resume_command", "description", "error_code", "error_message"),
+    }
+    for number, row in enumerate(rows, 1):
+        assert {row[name] for name in data} == {REDACTED}
+        assert (row["job_id"], row["journal_row_number"]) == ("two", number)
+        assert {name for name, value in row.items() if value == REDACTED} == {
+            *data,
+            *("error_code", "error_message", "reason", "tracking_number", "label_path"),
+            *("cost_cents", "result", "idempotency_key"),
+        }
+    assert json.loads(first) | {"created_at": rows[0]["created_at"]} == {
+        **rows[0],
+        "processed_at": json.loads(first)["processed_at"],
+    }
+
+
+def test_a_row_is_exported_with_its_key_its_version_and_the_attempts_before_it_was_retried(
+    tmp_path: Path,
+) -> None:
+    with JobService(tmp_path, sync="none") as service:
+        rows = [{"data": {"order": "A-1"}}, {"data": {"order": "A-2"}}]
+        service.create_job("Two", job_id="two", key="order", row_data=rows)
+        service.start_job("two", version="v1")
+        service.start_row("two:1")
+        service.fail_row("two:1", "lost", "m", unknown=True)
+        service.retry_row("two:1")
+        service.start_row("two:1")
+        service.complete_row("two:1")
+        service.start_row("two:2")
+        service.fail_row("two:2", "lost", "m", unknown=True)
+    names = ("attempts", "earlier_attempts", "version", "unknown", "idempotency_key")
+    lines = exported(tmp_path, "jsonl", jobs="two").splitlines()
+    assert [tuple(json.loads(line)[name] for name in names) for line in lines] == [
+        (2, 1, "v1", False, "two:order=A-1"),
+        (1, 0, "v1", True, "two:order=A-2"),
+    ]
+    hidden = json.loads(exported(tmp_path, "jsonl", jobs="two", redact=["order"]).splitlines()[0])
+    assert hidden["idempotency_key"] == REDACTED
+
+
+def test_all_of_the_data_can_be_hidden_by_its_name(store: Path) -> None:
+    rows = [json.loads(line) for line in exported(store, "jsonl", redact=["data"]).splitlines()]
+    assert {row["order"] for row in rows} == {"[REDACTED]"}
+    assert rows[0]["tracking_number"] == "1Z1"
+
+
+def test_failed_rows_are_fixed_in_the_csv_and_run_as_a_new_job(store: Path, tmp_path: Path) -> None:
+    out = tmp_path / "failed.csv"
+    assert run(store, "export", "ship-ca", out, "--status", "failed") == 0
+    fixed = out.read_text(encoding="utf-8").replace("9021", "90210")
+    out.write_text(fixed, encoding="utf-8")
+    command = ("--job", "ship-ca-2", "--quiet", "--", "echo", "{zip}", "{order}")
+    assert run(store, "run", out, *command) == 0
+    with JobService(store) as service:
+        (row,) = service.get_rows("ship-ca-2")
+    assert row.result == "90210 A-2"
+    assert row.data["error_code"] == "E42"  # what the first job said goes along, as data
+    again = csv_rows_of(exported(store, "csv", jobs="ship-ca-2"))[0]
+    assert (again["error_code"], again["journal_error_code"]) == ("E42", "")
+    assert (again["status"], again["journal_status"]) == ("failed", "completed")
+
+
+def csv_rows_of(data: bytes) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(data.decode(), newline="")))
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl"])
+def test_data_only_is_what_a_job_was_made_of(store: Path, tmp_path: Path, suffix: str) -> None:
+    source = [{"order": "A-1", "note": 'a "b" \\ ,'}, {"order": "=2", "note": "Zoë\u2028\x00"}]
+    if suffix == "csv":
+        source[0]["note"] += "\r\n\n"
+    with JobService(store, sync="none") as service:
+        service.create_job("Source", job_id="source", row_data=({"data": data} for data in source))
+    out = tmp_path / f"rows.{suffix}"
+    assert run(store, "export", "source", out, "--data-only") == 0
+    assert run(store, "run", out, "--job", "again", "--quiet", "--", "true") == 0
+    with JobService(store) as service:
+        assert [row.data for row in service.get_rows("again")] == source
+
+
+@pytest.mark.parametrize("cell", ["a\tb", "a\nb", "a\r", ""])
+def test_tsv_refuses_data_that_it_cannot_hold_and_names_it(
+    store: Path, tmp_path: Path, cell: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with JobService(store, sync="none") as service:
+        service.create_job(
+            "Tabs", job_id="tabs", row_data=[{"data": {"a": "x"}}, {"data": {"a": cell}}]
+        )
+    assert run(store, "export", "tabs", tmp_path / "out.tsv", "--data-only") == 2
+    assert "row 2" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == ["store"]
+
+
+def test_tsv_shows_tabs_and_line_ends_of_messages(store: Path) -> None:
+    text = exported(store, "tsv", statuses=["failed"]).decode()
+    assert "no such\\tzip" in text
+    assert len({line.count("\t") for line in text.splitlines()}) == 1
+
+
+def test_a_whole_store_is_one_table_and_a_damaged_job_hides_no_other(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(store, "export", "--all", tmp_path / "all.db") == 0
+    database = sqlite3.connect(tmp_path / "all.db")
+    assert database.execute("SELECT job_id, count(*) FROM rows GROUP BY 1").fetchall() == [
+        ("ship-ca", 5),
+        ("ship-or", 1),
+    ]
+    assert database.execute(
+        "SELECT jobs.name, jobs.failed_rows FROM rows JOIN jobs ON jobs.id = job_id "
+        "WHERE journal_status = 'failed'"
+    ).fetchall() == [("Ship CA", 1)]
+    database.close()
+    path = store / "ship-ca" / "journal.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"A-2", b"A-9"))
+    capsys.readouterr()
+    assert run(store, "export", "--all", tmp_path / "rest.csv") == 6
+    assert str(path) in capsys.readouterr().err
+    assert [row["job_id"] for row in csv_rows(tmp_path / "rest.csv")] == ["ship-or"]
+
+
+def test_a_job_without_rows_gives_a_table_without_rows(store: Path, tmp_path: Path) -> None:
+    with JobService(store, sync="none") as service:
+        service.create_job("Empty", job_id="empty")
+        for file_format in FORMATS:
+            assert export_rows(service, "empty", tmp_path / f"e.{file_format}", file_format) == 0
+        assert export_rows(service, "empty", tmp_path / "none.csv", data_only=True) == 0
+        with pytest.raises(InvalidValueError, match="needs a column"):
+            export_rows(service, "empty", tmp_path / "none.db", data_only=True)
+    assert (tmp_path / "e.csv").read_text() == ",".join(OWN) + "\n"
+    assert (tmp_path / "e.json").read_text() == "[]\n"
+    assert pq.read_table(tmp_path / "e.parquet").column_names == OWN
+    assert not (tmp_path / "none.db").exists()
+
+
+@pytest.mark.parametrize("command", ["export", "report", "pack"])
+@pytest.mark.parametrize(
+    "name", ["journal.jsonl", "run.lock", "index.hint", "journal.damaged-1", "link.jsonl"]
+)
+def test_a_file_of_a_job_is_replaced_by_no_export_no_report_and_no_pack(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, name: str
+) -> None:
+    directory = store / "ship-or"
+    out = directory / name
+    for each in ("run.lock", "index.hint", "journal.damaged-1"):
+        (directory / each).write_bytes(b"kept")
+    (directory / "link.jsonl").symlink_to("journal.jsonl")
+    before = out.read_bytes()
+    arguments: dict[str, list[object]] = {
+        "export": [out, "--format", "jsonl", "--force"],
+        "report": ["-o", out, "--force"],
+        "pack": ["--zstd", "-o", out],
+    }
+    assert run(store, command, "ship-ca", *arguments[command]) == 2
+    assert "is a file of the job 'ship-or', which would be lost" in capsys.readouterr().err
+    assert out.read_bytes() == before
+
+
+def test_what_is_kept_of_a_journal_that_is_gone_is_replaced_by_no_output(store: Path) -> None:
+    kept = (store / "ship-or" / "journal.jsonl").rename(store / "ship-or" / "journal.damaged-1")
+    before = kept.read_bytes()
+    with pytest.raises(InvalidValueError, match="is a file of the job"):
+        pack_to_file(store / "ship-ca", kept)
+    assert kept.read_bytes() == before
+
+
+def test_an_export_may_go_to_where_a_jobs_artifacts_are(store: Path) -> None:
+    artifacts = store / "ship-ca" / "artifacts"
+    artifacts.mkdir()
+    assert run(store, "export", "ship-ca", artifacts / "journal.jsonl") == 0
+    assert len((artifacts / "journal.jsonl").read_text().splitlines()) == 5
+
+
+def test_a_file_that_is_there_stays_without_force(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.jsonl"
+    out.write_text("mine\n")
+    assert run(store, "export", "ship-ca", out) == 2
+    assert "--force" in capsys.readouterr().err
+    assert out.read_text() == "mine\n"
+    assert run(store, "export", "ship-ca", out, "--force") == 0
+    assert len(out.read_text().splitlines()) == 5
+    (tmp_path / "dir.csv").mkdir()
+    assert run(store, "export", "ship-ca", tmp_path / "dir.csv", "--force") == 2
+
+
+@pytest.mark.parametrize("ending", ["-journal", "-wal"])
+@pytest.mark.parametrize("there", [True, False])
+def test_a_database_is_not_put_beside_what_another_one_left_to_be_applied(
+    store: Path, tmp_path: Path, ending: str, there: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, beside = tmp_path / "out.db", tmp_path / f"out.db{ending}"
+    if there:
+        out.write_text("old")
+    beside.write_text("pages")
+    assert run(store, "export", "ship-ca", out, "--force") == 2
+    assert beside.name in capsys.readouterr().err
+    assert beside.read_text() == "pages"
+    assert out.exists() == there
+    assert run(store, "export", "ship-ca", tmp_path / "out.csv") == 0
+    beside.unlink()
+    assert run(store, "export", "ship-ca", out, "--force") == 0
+
+
+@pytest.mark.parametrize("command", ["export", "report"])
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("no such directory/out.db", "is in a directory that isn't there: make that first"),
+        ("a file/out.db", "is below what is no directory: name another"),
+    ],
+)
+def test_an_out_in_a_directory_that_is_not_there_is_bad_usage(
+    store: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    place: str,
+    message: str,
+) -> None:
+    (tmp_path / "a file").touch()
+    out = str(tmp_path / place)
+    assert run(store, command, "ship-ca", *(["-o"] if command == "report" else []), out) == 2
+    assert message in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a file", store.name]
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o400])
+def test_a_file_that_replaces_another_has_its_permissions(
+    store: Path, tmp_path: Path, mode: int
+) -> None:
+    out, new = tmp_path / "out.csv", tmp_path / "new.csv"
+    out.touch()
+    out.chmod(mode)
+    before = os.umask(0o027)
+    try:
+        assert run(store, "export", "ship-ca", out, "--force") == 0
+        assert run(store, "export", "ship-ca", new) == 0
+    finally:
+        os.umask(before)
+    assert len(csv_rows(out)) == 5
+    assert stat.S_IMODE(out.stat().st_mode) == mode
+    assert stat.S_IMODE(new.stat().st_mode) == 0o640
+
+
+def test_any_name_that_a_file_may_have_will_do(store: Path, tmp_path: Path) -> None:
+    out = tmp_path / f"{'漢' * 80}.csv"  # 244 bytes of the 255 that a name may have
+    assert run(store, "export", "ship-ca", out) == 0
+    assert len(csv_rows(out)) == 5
+
+
+def test_a_pipe_is_refused_by_the_name_that_was_given(store: Path, tmp_path: Path) -> None:
+    arguments = ["--root", str(store), "export", "ship-ca", "/dev/stdout", "--format", "csv"]
+    done = subprocess.run(
+        [sys.executable, "-m", "journal", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "'/dev/stdout'" in done.stderr
+    assert "or - for standard output" in done.stderr
+    assert "/proc" not in done.stderr
+
+
+def test_a_link_stays_a_link(store: Path, tmp_path: Path) -> None:
+    target, link = tmp_path / "target.csv", tmp_path / "link.csv"
+    target.touch()
+    link.symlink_to(target)
+    assert run(store, "export", "ship-ca", link, "--force") == 0
+    assert link.is_symlink()
+    assert len(csv_rows(target)) == 5
+
+
+class Breaking(JobService):
+    """The journal of a job is damaged while its rows are read: the last row of it, in place."""
+
+    def _look(self, job_id: str, *rest: Any) -> Any:
+        found = super()._look(job_id, *rest)
+        if job_id == "ship-ca":
+            path = self.root / job_id / "journal.jsonl"
+            path.write_bytes(
+                path.read_bytes().replace(b'"row":5,"checksum"', b'"row":7,"checksum"')
+            )
+        return found
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_an_export_that_fails_leaves_the_old_file_and_no_other(
+    store: Path, tmp_path: Path, file_format: str
+) -> None:
+    out = tmp_path / "out"
+    out.write_text("old")
+    with Breaking(store) as service, pytest.raises(JournalDamagedError, match="crc"):
+        export_rows(service, "ship-ca", out, file_format, force=True)
+    assert out.read_text() == "old"
+    assert sorted(os.listdir(tmp_path)) == ["out", "store"]
+
+
+MANY = 100_000
+
+
+def check_whole(path: Path) -> None:
+    if path.suffix == ".csv":
+        assert path.read_bytes().count(b"\n") == MANY + 1
+    else:
+        assert len(gzip.decompress(path.read_bytes())) > 50 * MANY
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("command", "name"), [("export many", "many.csv"), ("pack many -o", "many.tgz")]
+)
+def test_an_interrupted_export_or_pack_leaves_nothing(
+    tmp_path: Path, command: str, name: str, number: int, code: int
+) -> None:
+    with JobService(tmp_path / "store", sync="none") as service:
+        rows = ({"data": {"n": n}} for n in range(MANY))
+        service.create_job("Many", job_id="many", row_data=rows)
+    directory = tmp_path / "out"
+    directory.mkdir()
+    words = [sys.executable, "-m", "journal", f"--root={tmp_path}/store", *command.split()]
+    for _ in range(20):
+        process = subprocess.Popen([*words, str(directory / name)], stderr=subprocess.PIPE)
+        while not (names := os.listdir(directory)) and process.poll() is None:
+            pass
+        process.send_signal(number)
+        _, error = process.communicate(timeout=60)
+        if not (directory / name).exists():
+            break
+        check_whole(directory / name)  # the signal came too late: once more
+        (directory / name).unlink()
+    assert process.returncode == code, error
+    assert re.fullmatch(r"\.journal-[0-9a-f]{12}\.part", names[0])
+    assert os.listdir(directory) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["ship-ca"], "say JOB OUT"),
+        (["ship-ca", "out.xlsx"], "says no format"),
+        (["ship-ca", "-", "--format", "sqlite"], "name a file"),
+        (["--all", "ship-ca", "out.csv"], "--all OUT"),
+        (["ship-ca", "no/such/dir/out.csv"], "directory that isn't there"),
+    ],
+)
+def test_what_can_not_be_is_one_line_on_stderr(
+    store: Path,
+    arguments: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(store.parent)
+    assert run(store, "export", *arguments) in {1, 2}
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.out == ""
+
+
+def test_columns_that_differ_by_case_alone_are_two_in_sqlite(tmp_path: Path) -> None:
+    with JobService(tmp_path / "store", sync="none") as service:
+        data = {"zip": "1", "Zip": "2", "ZIP_2": 'x"y', 'a"b': True, "STATUS": 0}
+        job = service.create_job("Case", row_data=[{"data": data}])
+        export_rows(service, job.id, tmp_path / "case.db")
+    database = sqlite3.connect(tmp_path / "case.db")
+    database.row_factory = sqlite3.Row
+    (row,) = map(dict, database.execute("SELECT * FROM rows"))
+    database.close()
+    assert [row["zip"], row["Zip_2"], row["ZIP_2_2"], row['a"b']] == ["1", "2", 'x"y', 1]
+    assert (row["STATUS"], row["journal_status"]) == (0, "pending")
+
+
+def test_numbers_are_never_rounded(tmp_path: Path) -> None:
+    values = [2**53 + 1, 0.5, -(2**63)]
+    with JobService(tmp_path / "store", sync="none") as service:
+        rows: list[dict[str, Any]] = [{"data": {"mixed": v, "int": 2**63 - 1}} for v in values]
+        rows.append({"data": {"mixed": "007", "int": None}})
+        job = service.create_job("Numbers", row_data=rows)
+        for out in ("n.db", "n.parquet"):
+            export_rows(service, job.id, tmp_path / out)
+    table = pq.read_table(tmp_path / "n.parquet")
+    assert table["mixed"].to_pylist() == [str(2**53 + 1), "0.5", str(-(2**63)), "007"]
+    assert table["int"].to_pylist() == [2**63 - 1] * 3 + [None]
+    database = sqlite3.connect(tmp_path / "n.db")
+    found = [mixed for (mixed,) in database.execute("SELECT mixed FROM rows")]
+    database.close()
+    assert found == [*values, "007"]
+
+
+class Live(JobService):
+    """What its jobs do between the look that an export takes and the reading of the rows."""
+
+    def __init__(self, *arguments: Any, then: Callable[[JobService, str], object]) -> None:
+        super().__init__(*arguments, sync="none")
+        self.then = then
+
+    def _look(self, job_id: str, *rest: Any) -> Any:
+        found = super()._look(job_id, *rest)
+        self.then(self, job_id)
+        return found
+
+
+def test_rows_of_live_jobs_are_those_of_one_moment_for_each(tmp_path: Path) -> None:
+    def go_on(service: JobService, job_id: str) -> None:
+        service.create_rows(job_id, [{"data": {"later": "x"}}])
+        service.complete_row(f"{job_id}:1")
+        service.start_row(f"{job_id}:2")
+        service.complete_row(f"{job_id}:3")
+
+    with Live(tmp_path, then=go_on) as service:
+        jobs = []
+        for number in range(2):
+            data = [{"data": {f"n{number}": n}} for n in range(1, 4)]
+            jobs.append(service.create_job("Live", row_data=data).id)
+            begun = service.start_row(f"{jobs[-1]}:3").updated_at
+        stream = io.BytesIO()
+        assert export_rows(service, jobs, stream, "csv", statuses=["pending", "processing"]) == 6
+    rows = csv_rows_of(stream.getvalue())
+    assert list(rows[0]) == ["n0", "n1", *OWN]
+    assert [row["row_number"] + row["status"] for row in rows] == [
+        *("1pending", "2pending", "3processing") * 2
+    ]
+    assert [row["started_at"] == "" for row in rows] == [True, True, False] * 2
+    assert datetime.fromisoformat(rows[-1]["started_at"]) == begun
+    assert {row["duration_s"] for row in rows} == {""}
+
+
+def test_a_job_deleted_while_a_store_is_exported_is_there_as_it_was(tmp_path: Path) -> None:
+    def delete_first(service: JobService, job_id: str) -> None:
+        if job_id == "b":
+            service.delete_job("a")
+
+    with Live(tmp_path, then=delete_first) as service:
+        for job_id in ("a", "b"):
+            service.create_job("J", job_id=job_id, row_data=[{"data": {job_id: 1}}])
+        stream = io.BytesIO()
+        assert export_rows(service, ["a", "b"], stream, "jsonl") == 2
+    assert [json.loads(line)["job_id"] for line in stream.getvalue().splitlines()] == ["a", "b"]
+
+
+def test_a_job_lost_while_it_is_read_is_named_and_leaves_no_rows_and_no_columns(
+    store: Path,
+) -> None:
+    errors: list[JournalError] = []
+    stream = io.BytesIO()
+    with Breaking(store) as service:
+        count = export_rows(service, ["ship-ca", "ship-or"], stream, "csv", on_error=errors.append)
+    assert count == 1
+    assert [type(error) for error in errors] == [JournalDamagedError]
+    assert str(store / "ship-ca") in str(errors[0])
+    (row,) = csv_rows_of(stream.getvalue())
+    assert list(row) == ["order", *OWN]
+
+
+def test_a_job_of_too_many_columns_drives_no_other_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with JobService(tmp_path / "store", sync="none") as service:
+        wide = [{"data": {f"c{n}": n}} for n in range(MAX_COLUMNS)]
+        for job_id, rows in {
+            "a": wide[:5],
+            "b": [{"data": {"x": 1}}, *wide],
+            "c": wide[:7],
+        }.items():
+            service.create_job("J", job_id=job_id, row_data=rows)
+    out = tmp_path / "out.csv"
+    assert run(tmp_path / "store", "export", "--all", out) == 2
+    said = capsys.readouterr().err
+    assert f"row b:{MAX_COLUMNS + 1}" in said
+    assert "jsonl" in said
+    rows_out = csv_rows(out)
+    assert [row["job_id"] for row in rows_out] == ["a"] * 5 + ["c"] * 7
+    assert list(rows_out[0]) == [*(f"c{n}" for n in range(7)), *OWN]
+
+
+def test_a_database_of_too_many_columns_is_refused(tmp_path: Path) -> None:
+    with JobService(tmp_path / "store", sync="none") as service:
+        data = {f"c{n}": n for n in range(2001)}
+        service.create_job("J", job_id="j", row_data=[{"data": data}])
+        with pytest.raises(InvalidValueError, match="2000 columns, not 2001"):
+            export_rows(service, "j", tmp_path / "j.db", data_only=True)
+        del data["c0"]
+        service.create_job("K", job_id="k", row_data=[{"data": data}])
+        assert export_rows(service, "k", tmp_path / "k.db", data_only=True) == 1
+    assert sorted(os.listdir(tmp_path)) == ["k.db", "store"]
+
+
+def test_a_row_tried_again_has_the_times_of_its_last_try_whatever_its_number(
+    tmp_path: Path,
+) -> None:
+    with JobService(tmp_path, sync="none") as service:
+        rows: list[dict[str, Any]] = [
+            {"row_number": n, "data": {}} for n in (5000, *range(1, 4999))
+        ]
+        service.create_job("J", job_id="j", row_data=rows)
+        with service.batch("j"):
+            service.start_row("j:5000")
+            service.fail_row("j:5000", "E", "m")
+            for number in range(1, 4999):
+                service.start_row(f"j:{number}")
+            service.retry_row("j:5000")
+            begun = service.start_row("j:5000").updated_at
+    last = json.loads(exported(tmp_path, "jsonl", jobs="j").splitlines()[-1])
+    assert (last["row_number"], last["status"], last["duration_s"]) == (5000, "processing", None)
+    assert datetime.fromisoformat(last["started_at"]) == begun
+
+
+def test_of_a_history_that_goes_on_behind_a_row_nothing_is_told(tmp_path: Path) -> None:
+    with JobService(tmp_path, sync="none") as service:
+        service.create_job("J", job_id="j", row_data=[{"data": {}}])
+        begun = service.start_row("j:1")
+        done = service.fail_row("j:1", "E", "m")
+        again = service.start_row("j:1")
+        last = service.complete_row("j:1")
+        tries = LastTries(service.get_history("j"))
+    assert tries.of(begun) == tries.of(done) == (None, None)  # of an earlier try
+    assert tries.of(again) == (again.updated_at, None)
+    took = last.updated_at - again.updated_at
+    assert tries.of(last) == (again.updated_at, took.total_seconds())
+
+
+def test_times_take_17_bytes_of_memory_a_row(tmp_path: Path) -> None:
+    def peak_bytes(rows: int) -> int:
+        with JobService(tmp_path, sync="none") as service:
+            service.create_job("J", job_id=f"j{rows}", row_data=[{"data": {}}] * rows)
+            tracemalloc.start()
+            try:
+                LastTries(service.get_history(f"j{rows}"))
+                return tracemalloc.get_traced_memory()[1]
+            finally:
+                tracemalloc.stop()
+
+    assert peak_bytes(60_000) - peak_bytes(10_000) < 22 * 50_000
+
+
+def test_memory_for_times_does_not_grow_with_the_gaps_of_numbers(tmp_path: Path) -> None:
+    numbers = [4095]
+    while len(numbers) < 10:
+        numbers.append(2 * numbers[-1] + 4097)  # which may just seem to go on with those before
+    with JobService(tmp_path, sync="none") as service:
+        rows: list[dict[str, Any]] = [{"row_number": n, "data": {}} for n in numbers]
+        service.create_job("J", job_id="j", row_data=rows)
+        for number in numbers:
+            service.start_row(f"j:{number}")
+        tracemalloc.start()
+        try:
+            LastTries(service.get_history("j"))
+            _, peak_bytes = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert peak_bytes < 1 << 20
+
+
+def test_rows_numbered_far_apart_keep_their_times(tmp_path: Path) -> None:
+    numbers = [1, 2, 10**6, 10**12]
+    with JobService(tmp_path, sync="none") as service:
+        job = service.create_job(
+            "Sparse", row_data=[{"row_number": n, "data": {}} for n in numbers]
+        )
+        begun = {n: service.start_row(f"{job.id}:{n}").updated_at for n in numbers}
+    rows = [json.loads(line) for line in exported(tmp_path, "jsonl", jobs=job.id).splitlines()]
+    assert {r["row_number"]: datetime.fromisoformat(r["started_at"]) for r in rows} == begun
+
+
+def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
+    def peak_kib(rows: int) -> int:
+        with JobService(tmp_path, sync="none") as service:
+            data = ({"data": {"n": n, "text": "x" * 200}} for n in range(rows))
+            service.create_job("Memory", job_id=f"m{rows}", row_data=data)
+        code = (
+            "import sys, resource; from journal.cli.main import main; "
+            "main(sys.argv[1:]); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        )
+        out = tmp_path / f"{rows}.csv"
+        arguments = ["--root", str(tmp_path), "export", f"m{rows}", str(out)]
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True
+        )
+        return int(done.stdout)
+
+    small, large = peak_kib(2_000), peak_kib(50_000)
+    assert large - small < 8_000  # the rows alone are 12 MB, and as objects 40
+
+
+def test_the_extra_is_named_when_it_is_missing(store: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['pyarrow'] = None; "
+        "from journal.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    )
+    arguments = ["--root", str(store), "export", "ship-ca", str(tmp_path / "out.parquet")]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "pip install 'rowjournal[parquet]'" in done.stderr
+    assert done.stderr.count("\n") == 1
+    error = pickle.loads(pickle.dumps(MissingExtraError("a", "b", "c")))
+    assert (error.purpose, error.library, error.extra) == ("a", "b", "c")
+
+
+def test_a_format_is_known_by_its_extension_in_any_case() -> None:
+    assert format_of("a/B.CSV") == "csv"
+    assert format_of(Path("x.sqlite3")) == "sqlite"
+    with pytest.raises(InvalidValueError, match="says no format"):
+        format_of("noextension")

@@ -1,0 +1,255 @@
+"""The corpus says what a reader in any language has to say of its journals; all of ours do."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from corpus import make
+from support.paths import TESTS
+
+from journal import (
+    FormatVersionError,
+    Job,
+    JobMismatchError,
+    JobRow,
+    JobService,
+    JournalDamagedError,
+    JournalError,
+    NothingToSalvageError,
+    PackError,
+)
+from journal.format.records import LogRecord, time_text
+from journal.repair import repair_job
+from journal.transfer import pack_to_file, unpack_job
+from journal.transfer.compare import compare
+from journal.transfer.copies import open_copy, replay_copy
+from journal.verify import verify_job
+
+CORPUS = TESTS / "corpus"
+NAMES = sorted(path.stem for path in CORPUS.glob("*.jsonl"))
+READ = {"good", "unended", "torn"}
+KINDS = {"damaged": "damage", "mismatch": "damage"}
+ERRORS: dict[str, type[JournalError]] = {
+    "damaged": JournalDamagedError,
+    "newer": FormatVersionError,
+    "mismatch": JobMismatchError,
+}
+
+
+class Sample:
+    """One journal of the corpus, in a store of its own, and what the corpus says of it."""
+
+    def __init__(self, name: str, root: Path) -> None:
+        self.said: dict[str, Any] = json.loads((CORPUS / f"{name}.json").read_bytes())
+        self.verdict: str = self.said["verdict"]
+        self.root = root
+        self.job_id: str = self.said["directory"]
+        self.directory = root / self.job_id
+        self.directory.mkdir(parents=True)
+        self.path = self.directory / "journal.jsonl"
+        shutil.copy(CORPUS / f"{name}.jsonl", self.path)
+        self.content = self.path.read_bytes()
+
+
+@pytest.fixture(name="sample", params=NAMES)
+def fixture_sample(tmp_path: Path, request: pytest.FixtureRequest) -> Sample:
+    return Sample(request.param, tmp_path / "store")
+
+
+def members(job: Job) -> dict[str, Any]:
+    """A job as the corpus states it."""
+    names = (
+        "id", "name", "original_command", "description", "mode", "metadata", "retry_of", "key",
+        "passes", "error_code", "error_message", "repaired",
+    )  # fmt: skip
+    times = ("created_at", "started_at", "completed_at", "updated_at")
+    by_status = ("pending", "processing", "completed", "failed", "skipped", "needs_review")
+    return {
+        **{name: getattr(job, name) for name in names},
+        **{name: at and time_text(at) for name in times for at in (getattr(job, name),)},
+        "status": job.status.value,
+        "cost_cents": job.total_cost_cents,
+        "counts": {
+            "total": job.total_rows,
+            "processed": job.processed_rows,
+            "successful": job.successful_rows,
+            "failed": job.failed_rows,
+            "by_status": {name: getattr(job, f"{name}_count", None) for name in by_status},
+        },
+    }
+
+
+def row_members(row: JobRow) -> dict[str, Any]:
+    names = (
+        "data", "attempts", "tracking_number", "label_path", "cost_cents", "result", "error_code",
+        "error_message", "reason", "earlier_attempts", "unknown", "version",
+    )  # fmt: skip
+    return {
+        "key": row.idempotency_key,
+        "row": row.row_number,
+        "checksum": row.row_checksum,
+        "status": row.status.value,
+        "created_at": time_text(row.created_at),
+        "updated_at": time_text(row.updated_at),
+        **{name: getattr(row, name) for name in names},
+    }
+
+
+def read_everything(sample: Sample) -> tuple[Job | None, list[JobRow], int]:
+    """The job, its rows, and how many records there are. Raises what a reader says."""
+    with JobService(sample.root) as service:
+        service.list_jobs(on_error=lambda _: None)  # reads no more than line 1
+        job = service.get_job(sample.job_id)
+        rows = list(service.get_rows(sample.job_id))
+        records = [entry.record for entry in service.get_history(sample.job_id)]
+        logs = [record for record in records if isinstance(record, LogRecord)]
+        assert len(list(service.get_logs(sample.job_id))) == len(logs)
+        return job, rows, len(records)
+
+
+def assert_as_said(sample: Sample, job: Job | None, rows: list[JobRow]) -> None:
+    assert job is not None
+    said = sample.said["job"]
+    found = members(job)
+    # A job counts completed and failed rows of its own, whatever counts were set to.
+    statuses = [row.status.value for row in rows]
+    for name in ("completed", "failed"):
+        found["counts"]["by_status"][name] = statuses.count(name)
+    assert found == said
+    assert [row_members(row) for row in rows] == sample.said["rows"]
+
+
+def test_opening_says_what_the_corpus_says(sample: Sample) -> None:
+    if sample.verdict in READ:
+        job, rows, records = read_everything(sample)
+        assert_as_said(sample, job, rows)
+        assert records == sample.said["records"]
+    else:
+        with pytest.raises(ERRORS[sample.verdict]) as refused:
+            read_everything(sample)
+        if isinstance(refused.value, JournalDamagedError):
+            place = refused.value.line, refused.value.offset
+            assert place == (sample.said["line"], sample.said["offset"])
+    assert sample.path.read_bytes() == sample.content
+    assert [path.name for path in sample.directory.iterdir()] == ["journal.jsonl"]
+
+
+def test_a_service_that_follows_a_journal_says_so_as_well(sample: Sample) -> None:
+    """It has read the first commit, and then what follows appears."""
+    first = sample.content[: sample.content.find(b'"}\n') + 3]
+    sample.path.write_bytes(first)
+    with JobService(sample.root) as service:
+        try:
+            service.get_job(sample.job_id)
+        except JournalError:
+            return  # there is no first commit that could be read
+        sample.path.write_bytes(sample.content)
+        if sample.verdict in READ:
+            job = service.get_job(sample.job_id)
+            assert_as_said(sample, job, list(service.get_rows(sample.job_id)))
+        else:
+            with pytest.raises(ERRORS[sample.verdict]):
+                list(service.get_rows(sample.job_id))
+
+
+def test_verify_says_what_the_corpus_says(sample: Sample) -> None:
+    report = verify_job(sample.directory)
+    if sample.verdict == "good":
+        assert report.findings == []
+    else:
+        first = report.findings[0]
+        kind = KINDS.get(sample.verdict, sample.verdict)
+        assert (first.kind, first.line, first.offset) == (
+            kind,
+            sample.said["line"],
+            sample.said["offset"],
+        )
+    if sample.verdict in READ:
+        assert (report.commits, report.records, report.rows) == (
+            sample.said["commits"],
+            sample.said["records"],
+            len(sample.said["rows"]),
+        )
+
+
+def test_repair_mends_what_is_damaged_and_leaves_what_is_newer(sample: Sample) -> None:
+    if sample.verdict in {"newer", "mismatch"}:
+        with pytest.raises(ERRORS[sample.verdict]):
+            repair_job(sample.directory)
+        assert sample.path.read_bytes() == sample.content
+        return
+    try:
+        repair = repair_job(sample.directory)
+    except NothingToSalvageError:
+        assert sample.verdict == "damaged"
+        assert sample.said["offset"] == 0
+        return
+    assert verify_job(sample.directory).findings == []
+    if sample.verdict in READ:
+        assert repair.lossless
+        job, rows, _ = read_everything(sample)
+        assert_as_said(sample, job, rows)
+    else:
+        assert repair.actions or repair.lost_rows
+        assert (sample.directory / "journal.damaged-1").read_bytes() == sample.content
+
+
+def test_compare_and_unpack_say_what_the_corpus_says(sample: Sample, tmp_path: Path) -> None:
+    if sample.verdict in READ:
+        copy = open_copy(sample.directory)
+        assert compare(copy, open_copy(sample.directory)).relation == "identical"
+        pack_to_file(sample.directory, tmp_path / "pack")
+        manifest = unpack_job(tmp_path / "unpacked", tmp_path / "pack")
+        assert {name: count for name, count in manifest.rows.items() if count} == {
+            name: count
+            for name, count in sample.said["job"]["counts"]["by_status"].items()
+            if count
+        }
+        sample.root = tmp_path / "unpacked"
+        job, rows, _ = read_everything(sample)
+        assert_as_said(sample, job, rows)
+    elif sample.verdict == "mismatch":
+        assert open_copy(sample.directory).header.id != sample.job_id
+    else:
+        with pytest.raises((ERRORS[sample.verdict], PackError)):
+            replay_and_read(sample)
+
+
+def replay_and_read(sample: Sample) -> None:
+    """Counts need no more of a record than its status: what else is wrong, reading all of it finds."""
+    replay_copy(open_copy(sample.directory))
+    read_everything(sample)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in NAMES if name.startswith(("good", "torn", "un"))]
+)
+def test_a_writer_goes_on_behind_what_counts(tmp_path: Path, name: str) -> None:
+    sample = Sample(name, tmp_path / "store")
+    whole = sample.content + b"\n" if sample.verdict == "unended" else sample.content
+    if sample.verdict == "torn":
+        whole = whole[: sample.said["offset"]]
+    with JobService(sample.root) as service:
+        service.set_error(sample.job_id, "E", "written on")
+    assert sample.path.read_bytes().startswith(whole + b'{"type":"job_error"')
+    assert verify_job(sample.directory).findings == []
+    tails = [path.read_bytes() for path in sample.directory.glob("journal.torn-*")]
+    assert tails == ([sample.content[len(whole) :]] if sample.verdict == "torn" else [])
+
+
+def test_the_corpus_is_what_its_generator_makes() -> None:
+    made = dict(make.files())
+    found = {path.name: path.read_bytes() for path in CORPUS.iterdir() if ".json" in path.name}
+    assert found.keys() == made.keys()
+    assert [name for name in made if made[name] != found[name]] == []
+
+
+def test_each_kind_of_journal_is_in_the_corpus() -> None:
+    verdicts = [json.loads((CORPUS / f"{name}.json").read_bytes())["verdict"] for name in NAMES]
+    assert len(NAMES) >= 60
+    assert set(verdicts) == READ | ERRORS.keys()
+    assert len({json.loads((CORPUS / f"{name}.json").read_bytes())["why"] for name in NAMES}) > 60

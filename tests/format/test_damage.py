@@ -1,0 +1,578 @@
+"""What is not as it was written is seen, named with its place, and never read as data."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from support.children import (
+    journal_path,
+    place_journal,
+    read_all,
+    seal_commits,
+    split_commits,
+)
+
+from journal import (
+    FormatVersionError,
+    JobMismatchError,
+    JobRow,
+    JobService,
+    JournalDamagedError,
+    JournalError,
+)
+
+JOB = "damaged"
+
+
+class History(NamedTuple):
+    """A good journal of about sixty commits, and what it says."""
+
+    content: bytes
+    commits: list[bytes]
+    rows: list[JobRow]
+    rows_before_last: list[JobRow]
+
+
+def make_job(root: Path, *, last_is_batch: bool) -> History:
+    """``J`` and ``*`` in the data: one flipped bit makes each of them an LF."""
+    with JobService(root, sync="none") as service:
+        service.create_job("J*", job_id=JOB)
+        service.create_rows(
+            JOB, [{"row_checksum": f"c{number}", "data": {"J*": number}} for number in range(1, 25)]
+        )
+        service.update_status(JOB, "running")
+        for number in range(1, 16):
+            service.start_row(f"{JOB}:{number}")
+            service.complete_row(f"{JOB}:{number}", f"J{number}*", cost_cents=number)
+        for number in range(16, 19):
+            with service.batch(JOB):
+                service.start_row(f"{JOB}:{number}")
+                service.fail_row(f"{JOB}:{number}", "E", "*J*")
+                service.retry_row(f"{JOB}:{number}")
+        service.set_error(JOB, "E", "J*")
+        service.update_counts(JOB, total=30)
+        service.retry_failed_rows(JOB)
+        for number in range(16, 24):
+            service.skip_row(f"{JOB}:{number}", "J*")
+            service.retry_row(f"{JOB}:{number}")
+            service.complete_row(f"{JOB}:{number}", "J*")
+        rows_before_last = list(service.get_rows(JOB))
+        if last_is_batch:
+            with service.batch(JOB):
+                service.start_row(f"{JOB}:24")
+                service.complete_row(f"{JOB}:24", "J*", cost_cents=24)
+        else:
+            service.complete_row(f"{JOB}:24", "J*", cost_cents=24)
+        rows = list(service.get_rows(JOB))
+    content = journal_path(root, JOB).read_bytes()
+    return History(content, split_commits(content), rows, rows_before_last)
+
+
+@pytest.fixture(name="history")
+def fixture_history(tmp_path: Path) -> History:
+    return make_job(tmp_path, last_is_batch=False)
+
+
+def read_damage(root: Path) -> JournalDamagedError | None:
+    """The error with which a fresh open of the job fails; None if it reads as a good one."""
+    with JobService(root, sync="none") as service:
+        try:
+            service.get_job(JOB)
+        except JournalDamagedError as error:
+            return error
+    return None
+
+
+def assert_damage(root: Path, content: bytes) -> JournalDamagedError:
+    """A journal of this content is refused by readers and writers, and left as it is."""
+    path = journal_path(root, JOB)
+    path.write_bytes(content)
+    error = read_damage(root)
+    assert error is not None, "it was read as a good journal"
+    assert error.path == str(path)
+    assert error.line == content[: error.offset].count(b"\n") + 1
+    with JobService(root) as service:
+        with pytest.raises(JournalDamagedError):
+            service.get_rows(JOB)
+        with pytest.raises(JournalDamagedError):
+            service.skip_row(f"{JOB}:24")
+        with pytest.raises(JournalDamagedError):
+            service.create_rows(JOB, [{"data": {}}])
+        with pytest.raises(JournalDamagedError):
+            service.update_status(JOB, "paused")
+        with pytest.raises(JournalDamagedError), service.batch(JOB):
+            pytest.fail("the batch began")
+    assert path.read_bytes() == content
+    assert not list(path.parent.glob("journal.torn-*"))
+    return error
+
+
+# --- flipped bits ----------------------------------------------------------------------------
+
+
+def flips(path: Path, content: bytes, start: int, end: int, bit: int) -> Iterator[int]:
+    """Flip one bit of each byte from ``start`` to ``end`` in the file, one after the other."""
+    descriptor = os.open(path, os.O_WRONLY)
+    try:
+        for at in range(start, end):
+            os.pwrite(descriptor, bytes([content[at] ^ (1 << bit)]), at)
+            yield at
+            os.pwrite(descriptor, content[at : at + 1], at)
+    finally:
+        os.close(descriptor)
+
+
+@pytest.mark.parametrize("bit", range(8))
+def test_every_flipped_bit_before_the_last_commit_is_damage_at_the_commit_that_holds_it(
+    tmp_path: Path, history: History, bit: int
+) -> None:
+    path = journal_path(tmp_path, JOB)
+    starts = [0]
+    for commit in history.commits:
+        starts.append(starts[-1] + len(commit))
+    starts_of = [at for at, end in itertools.pairwise(starts) for _ in range(at, end)]
+    last = starts[-2]
+    for at in flips(path, history.content, 0, last, bit):
+        error = read_damage(tmp_path)
+        assert error is not None, f"a flip at {at} was not seen"
+        line_start = history.content.rfind(b"\n", 0, at) + 1
+        assert starts_of[at] <= error.offset <= line_start, at
+        assert error.line == history.content.count(b"\n", 0, error.offset) + 1, at
+    assert path.read_bytes() == history.content
+
+
+@pytest.mark.parametrize("last_is_batch", [False, True])
+def test_a_flipped_bit_in_the_last_commit_is_never_read_as_data(
+    tmp_path: Path, *, last_is_batch: bool
+) -> None:
+    history = make_job(tmp_path, last_is_batch=last_is_batch)
+    path = journal_path(tmp_path, JOB)
+    end = len(history.content)
+    start = end - len(history.commits[-1])
+    for bit in range(8):
+        for at in flips(path, history.content, start, end, bit):
+            error = read_damage(tmp_path)
+            if error is None:
+                assert read_all(tmp_path, JOB)[1] == history.rows_before_last, (at, bit)
+            else:
+                assert error.offset == start, (at, bit)
+
+
+def test_a_flipped_bit_that_an_open_service_has_read_past_is_not_read_as_another_row(
+    tmp_path: Path, history: History
+) -> None:
+    path = journal_path(tmp_path, JOB)
+    changed = history.content.replace(b'"row":7,', b'"row":6,')
+    with JobService(tmp_path) as service:
+        rows = service.get_rows(JOB)
+        path.write_bytes(changed)
+        with pytest.raises(JournalDamagedError):
+            list(rows)
+
+
+# --- lines that are not where they were ------------------------------------------------------
+
+
+def test_a_line_removed_anywhere_is_damage(tmp_path: Path, history: History) -> None:
+    lines = history.content.splitlines(keepends=True)
+    # Without one of the last two commits, what is left is also what a torn tail leaves.
+    for at in range(len(lines) - 2):
+        assert_damage(tmp_path, b"".join([*lines[:at], *lines[at + 1 :]]))
+
+
+def test_a_line_repeated_anywhere_is_damage(tmp_path: Path, history: History) -> None:
+    lines = history.content.splitlines(keepends=True)
+    for at in range(len(lines) - 1):
+        assert_damage(tmp_path, b"".join([*lines[:at], lines[at], *lines[at:]]))
+
+
+def test_two_neighbouring_lines_swapped_anywhere_are_damage(
+    tmp_path: Path, history: History
+) -> None:
+    lines = history.content.splitlines(keepends=True)
+    for at in range(len(lines) - 1):
+        swapped = [*lines[:at], lines[at + 1], lines[at], *lines[at + 2 :]]
+        assert_damage(tmp_path, b"".join(swapped))
+
+
+def test_two_neighbouring_commits_swapped_anywhere_are_damage(
+    tmp_path: Path, history: History
+) -> None:
+    commits = history.commits
+    for at in range(len(commits) - 1):
+        swapped = [*commits[:at], commits[at + 1], commits[at], *commits[at + 2 :]]
+        assert_damage(tmp_path, b"".join(swapped))
+
+
+def test_a_commit_of_another_job_spliced_in_anywhere_is_damage(
+    tmp_path: Path, history: History
+) -> None:
+    commits = history.commits
+    other = make_job(tmp_path / "other", last_is_batch=True).commits
+    for at in range(len(commits)):
+        assert_damage(tmp_path, b"".join([*commits[:at], other[-1], *commits[at:]]))
+        assert_damage(tmp_path, b"".join([*commits[:at], *other[5:8], *commits[at:]]))
+
+
+def test_a_commit_exchanged_for_one_of_another_job_is_damage(
+    tmp_path: Path, history: History
+) -> None:
+    commits = history.commits
+    other = make_job(tmp_path / "other", last_is_batch=False).commits
+    for at in range(len(commits) - 1):
+        if other[at] != commits[at] and at < len(commits) - 2:
+            assert_damage(tmp_path, b"".join([*commits[:at], other[at], *commits[at + 1 :]]))
+
+
+# --- what tools and editors do ---------------------------------------------------------------
+
+
+def test_a_copy_made_in_text_mode_is_damage_and_the_message_names_the_cause(
+    tmp_path: Path, history: History
+) -> None:
+    error = assert_damage(tmp_path, history.content.replace(b"\n", b"\r\n"))
+    assert (error.line, error.offset) == (1, 0)
+    assert "text mode" in str(error)
+
+
+def test_a_last_line_in_text_mode_is_damage_and_not_a_torn_tail(
+    tmp_path: Path, history: History
+) -> None:
+    error = assert_damage(tmp_path, history.content[:-1] + b"\r\n")
+    assert "text mode" in str(error)
+
+
+def test_a_byte_order_mark_is_damage_and_the_message_names_the_cause(
+    tmp_path: Path, history: History
+) -> None:
+    error = assert_damage(tmp_path, b"\xef\xbb\xbf" + history.content)
+    assert (error.line, error.offset) == (1, 0)
+    assert "byte order mark" in str(error)
+
+
+@pytest.mark.parametrize("count", [1, 64, 70_000])
+def test_nuls_put_in_between_two_lines_are_damage(
+    tmp_path: Path, history: History, count: int
+) -> None:
+    lines = history.content.splitlines(keepends=True)
+    # In front of the last commit they are what a power cut leaves of a torn tail.
+    for at in range(0, len(lines) - 1, 1 if count < 1000 else 10):
+        assert_damage(tmp_path, b"".join([*lines[:at], b"\0" * count, *lines[at:]]))
+
+
+def test_a_block_of_the_file_that_became_nuls_is_damage(tmp_path: Path, history: History) -> None:
+    content = history.content
+    end = len(content) - sum(map(len, history.commits[-2:]))
+    for at in range(0, end - 512, 100):
+        assert_damage(tmp_path, content[:at] + bytes(512) + content[at + 512 :])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(b"\0" * 4096, id="NULs"),
+        pytest.param(b"\0" * 200_000, id="many NULs"),
+        pytest.param(b"\n", id="an empty line"),
+        pytest.param(b"\n" * 70_000, id="many empty lines"),
+        pytest.param(b'{"type":"job","format":1', id="half of a job record"),
+        pytest.param(b"PK\x03\x04" * 100, id="another file"),
+        pytest.param(b',"crc":"00000000"}\n', id="a bare seal"),
+    ],
+)
+def test_a_file_without_a_whole_job_record_is_damage(tmp_path: Path, content: bytes) -> None:
+    place_journal(tmp_path, JOB, b"")
+    assert_damage(tmp_path, content)
+
+
+def test_the_first_commit_cut_at_any_byte_is_damage(tmp_path: Path, history: History) -> None:
+    for cut in range(1, len(history.commits[0]) - 1):  # without its LF it counts
+        assert_damage(tmp_path, history.content[:cut])
+
+
+def test_a_directory_renamed_to_another_id_is_a_mismatch(tmp_path: Path, history: History) -> None:
+    (tmp_path / JOB).rename(tmp_path / "renamed")
+    with JobService(tmp_path) as service:
+        for use in (service.get_job, service.get_rows, service.get_job_summary, service.start_job):
+            with pytest.raises(JobMismatchError) as refused:
+                use("renamed")
+            assert refused.value.job_id == JOB
+            assert refused.value.path == str(tmp_path / "renamed")
+        with pytest.raises(JobMismatchError):
+            service.skip_row("renamed:24")
+    assert journal_path(tmp_path, "renamed").read_bytes() == history.content
+
+
+# --- a newer version, and records that make no sense -----------------------------------------
+
+AT = b'"at":"2026-11-24T13:35:00.000001Z"}'
+JOB_RECORD = b'{"type":"job","format":1,"id":"damaged","name":"Damaged",' + AT
+ROW_1 = b'{"type":"row","row":1,"checksum":"c1","data":{"n":1},' + AT
+ROW_2 = b'{"type":"row","row":2,"checksum":"c2","data":{"n":2},' + AT
+LOG = b'{"type":"log","message":"behind it",' + AT
+
+
+def test_the_hand_made_journal_that_the_next_tests_change_is_a_good_one(tmp_path: Path) -> None:
+    content = seal_commits([[JOB_RECORD], [ROW_1, ROW_2], [LOG]])
+    path = place_journal(tmp_path, JOB, content)
+    _, rows = read_all(tmp_path, JOB)
+    assert [row.data for row in rows] == [{"n": 1}, {"n": 2}]
+    with JobService(tmp_path) as service:
+        service.complete_row(f"{JOB}:1")
+    assert path.read_bytes().startswith(content)
+
+
+@pytest.mark.parametrize(
+    "commits",
+    [
+        pytest.param([[JOB_RECORD.replace(b":1,", b":2,", 1)], [ROW_1]], id="format 2"),
+        pytest.param(
+            [[JOB_RECORD.replace(b'"name":"Damaged"', b'"title":7').replace(b":1,", b":99,", 1)]],
+            id="format 99 without what format 1 needs",
+        ),
+        pytest.param([[JOB_RECORD], [ROW_1], [b'{"type":"row_note","row":1,' + AT]], id="alone"),
+        pytest.param([[JOB_RECORD], [b'{"type":"",' + AT], [ROW_1]], id="an empty type"),
+        pytest.param(
+            [[JOB_RECORD], [ROW_1, b'{"type":"row_note","row":1,' + AT, ROW_2]],
+            id="within a commit",
+        ),
+        pytest.param(
+            [[JOB_RECORD], [b'{"type":"row_note","row":[{}],' + AT], [ROW_1]],
+            id="with a known member of another type",
+        ),
+    ],
+)
+@pytest.mark.parametrize("tail", [b"", b'{"type":"log","mess'])
+def test_a_newer_format_or_record_type_is_a_version_error_and_never_touched(
+    tmp_path: Path, commits: list[list[bytes]], tail: bytes
+) -> None:
+    content = seal_commits(commits) + tail
+    path = place_journal(tmp_path, JOB, content)
+    with JobService(tmp_path) as service:
+        with pytest.raises(FormatVersionError) as refused:
+            service.get_job(JOB)
+        assert refused.value.path == str(path)
+        with pytest.raises(FormatVersionError):
+            service.get_rows(JOB)
+        with pytest.raises(FormatVersionError):
+            service.complete_row(f"{JOB}:1")
+        with pytest.raises(FormatVersionError):
+            service.create_rows(JOB, [{"data": {}}])
+        with pytest.raises(FormatVersionError):
+            service.start_job(JOB)
+        with pytest.raises(FormatVersionError):
+            service.list_jobs()
+    assert path.read_bytes() == content
+    assert not list(path.parent.glob("journal.torn-*"))
+
+
+def record(kind: bytes, members: bytes) -> bytes:
+    return b'{"type":"%b",%b,' % (kind, members) + AT
+
+
+DEEP = b"[" * 100_000 + b"]" * 100_000
+NONSENSE = {
+    "the status of a row that is not there": record(b"row_status", b'"row":9,"status":"failed"'),
+    "the status of row 0": record(b"row_status", b'"row":0,"status":"failed"'),
+    "the status of row -1": record(b"row_status", b'"row":-1,"status":"failed"'),
+    "the status of no row": record(b"row_status", b'"status":"failed"'),
+    "an unknown row status": record(b"row_status", b'"row":1,"status":"lost"'),
+    "a job status for a row": record(b"row_status", b'"row":1,"status":"paused"'),
+    "no row status": record(b"row_status", b'"row":1'),
+    "a cost in text": record(b"row_status", b'"row":1,"status":"completed","cost_cents":"7"'),
+    "half a cent": record(b"row_status", b'"row":1,"status":"completed","cost_cents":7.5'),
+    "a row made a second time": ROW_1,
+    "row 0": ROW_1.replace(b'"row":1', b'"row":0'),
+    "row -1": ROW_1.replace(b'"row":1', b'"row":-1'),
+    "row 1.5": ROW_1.replace(b'"row":1', b'"row":1.5'),
+    "row 2**63": ROW_1.replace(b'"row":1', b'"row":%d' % 2**63),
+    "row 2**64": ROW_1.replace(b'"row":1', b'"row":%d' % 2**64),
+    "a row number of 5000 digits": ROW_1.replace(b'"row":1', b'"row":1' + b"0" * 5000),
+    "a row number in text": ROW_1.replace(b'"row":1', b'"row":"3"'),
+    "a row without a number": ROW_1.replace(b'"row":1,', b""),
+    "a second job record": JOB_RECORD,
+    "an unknown job status": record(b"job_status", b'"status":"waiting"'),
+    "a row status for a job": record(b"job_status", b'"status":"skipped"'),
+    "a count in text": record(b"job_counts", b'"total":"7"'),
+    "an error without a message": record(b"job_error", b'"code":"E"'),
+    "no message": b'{"type":"log",' + AT,
+    "no type": b'{"message":"m",' + AT,
+    "a type that is no text": b'{"type":3,"message":"m",' + AT,
+    "a type twice": b'{"type":"row_status","row":1,"status":"failed","type":"log",' + AT,
+    "data nested too deep": ROW_1.replace(b'"row":1', b'"row":3').replace(b'{"n":1}', DEEP),
+    "an unknown member nested too deep": record(b"log", b'"message":"m","x":' + DEEP),
+    "a status with a result nested too deep": record(
+        b"row_status", b'"row":1,"status":"completed","result":' + DEEP
+    ),
+    "nesting of 101": record(b"log", b'"message":"m","x":' + b"[" * 100 + b"]" * 100),
+    "two records on a line": LOG + LOG,
+    "no JSON": b"hello}",
+    "a list": b"[{}",
+    "nothing": b"}",
+    "an empty object": b"{}",
+    "invalid UTF-8 in a message": record(b"log", b'"message":"\xff"'),
+    "a time that is none": record(b"log", b'"message":"m"').replace(b"2026-11", b"2026-13"),
+    "a time without a zone": record(b"log", b'"message":"m"').replace(b'Z"', b'"'),
+    "no time": b'{"type":"log","message":"m"}',
+}
+
+
+@pytest.mark.parametrize("bad", NONSENSE.values(), ids=NONSENSE.keys())
+def test_a_sealed_record_that_makes_no_sense_is_damage_at_its_line(
+    tmp_path: Path, bad: bytes
+) -> None:
+    place_journal(tmp_path, JOB, b"")
+    for commits, line in (
+        ([[JOB_RECORD], [ROW_1, ROW_2], [bad], [LOG]], 4),
+        ([[JOB_RECORD], [ROW_1, ROW_2], [bad]], 4),
+        ([[JOB_RECORD], [ROW_1, ROW_2], [LOG, LOG, bad]], 6),
+    ):
+        content = seal_commits(commits)
+        error = assert_damage(tmp_path, content)
+        assert error.line == line
+        assert error.offset == len(b"".join(content.splitlines(keepends=True)[: line - 1]))
+
+
+@pytest.mark.parametrize("bad", NONSENSE.values(), ids=NONSENSE.keys())
+def test_an_open_service_that_comes_to_a_record_that_makes_no_sense_reports_damage(
+    tmp_path: Path, bad: bytes
+) -> None:
+    good = [[JOB_RECORD], [ROW_1, ROW_2]]
+    path = place_journal(tmp_path, JOB, seal_commits(good))
+    content = seal_commits([*good, [LOG, bad], [LOG]])
+    with JobService(tmp_path) as service:
+        assert len(service.get_rows(JOB)) == 2
+        path.write_bytes(content)
+        for _ in range(2):
+            with pytest.raises(JournalDamagedError) as refused:
+                service.get_job_summary(JOB)
+            assert refused.value.line == 5
+            with pytest.raises(JournalDamagedError):
+                service.complete_row(f"{JOB}:1")
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        pytest.param(ROW_1, id="a row"),
+        pytest.param(LOG, id="a log"),
+        pytest.param(record(b"job_status", b'"status":"running"'), id="a job status"),
+        pytest.param(JOB_RECORD.replace(b'"id":"damaged",', b""), id="a job without an id"),
+        pytest.param(JOB_RECORD.replace(b'"id":"damaged"', b'"id":7'), id="an id that is no text"),
+        pytest.param(JOB_RECORD.replace(b'"format":1,', b""), id="a job without a format"),
+        pytest.param(JOB_RECORD.replace(b":1,", b":0,", 1), id="format 0"),
+        pytest.param(JOB_RECORD.replace(b":1,", b":true,", 1), id="format true"),
+    ],
+)
+def test_a_first_line_that_is_no_job_record_is_damage(tmp_path: Path, first: bytes) -> None:
+    place_journal(tmp_path, JOB, b"")
+    error = assert_damage(tmp_path, seal_commits([[first], [LOG]]))
+    assert error.line == 1
+
+
+ROW_3 = ROW_1.replace(b'"row":1', b'"row":3')
+SKIPPED = {
+    "invalid UTF-8 in data": ROW_3.replace(b'{"n":1}', b'{"n":"\xff"}'),
+    "a surrogate in data": ROW_3.replace(b'{"n":1}', b'{"n":"\xed\xa0\x80"}'),
+    "data that is a list": ROW_3.replace(b'{"n":1}', b"[1]"),
+    "data that is null": ROW_3.replace(b'{"n":1}', b"null"),
+    "no data": ROW_3.replace(b'"data":{"n":1},', b""),
+    "a checksum that is no text": ROW_3.replace(b'"c1"', b"1"),
+    "a tracking number that is no text": record(
+        b"row_status", b'"row":3,"status":"completed","tracking_number":7'
+    ),
+    "invalid UTF-8 in an error message": record(
+        b"row_status", b'"row":3,"status":"failed","error_message":"\xc3\x28"'
+    ),
+    "invalid UTF-8 in a result": record(
+        b"row_status", b'"row":3,"status":"completed","result":{"\xff":1}'
+    ),
+    "a time that is no time": ROW_3.replace(b"2026-11-24", b"2026-99-24"),
+}
+
+
+@pytest.mark.parametrize("bad", SKIPPED.values(), ids=SKIPPED.keys())
+def test_a_broken_member_that_opening_may_pass_over_is_damage_when_the_row_is_read(
+    tmp_path: Path, bad: bytes
+) -> None:
+    rows = [ROW_1, ROW_2] if bad.startswith(b'{"type":"row",') else [ROW_1, ROW_2, ROW_3]
+    content = seal_commits([[JOB_RECORD], rows, [bad, LOG], [LOG]])
+    path = place_journal(tmp_path, JOB, content)
+    line = len(rows) + 2
+    with JobService(tmp_path) as service:
+        with pytest.raises(JournalDamagedError) as refused:
+            service.get_row(f"{JOB}:3")
+        assert refused.value.line == line
+        with pytest.raises(JournalDamagedError) as refused:
+            list(service.get_rows(JOB))
+        assert refused.value.line == line
+        if bad.startswith(b'{"type":"row",'):
+            with pytest.raises(JournalDamagedError):
+                service.complete_row(f"{JOB}:3")
+    assert path.read_bytes() == content
+
+
+def test_unknown_members_are_ignored_wherever_they_stand(tmp_path: Path) -> None:
+    more = b'"new":{"a":[1,{"b":null}]},"at"'
+    records = [one.replace(b'"at"', more) for one in (JOB_RECORD, ROW_1, ROW_2, LOG)]
+    place_journal(tmp_path, JOB, seal_commits([[one] for one in records]))
+    assert [row.data for row in read_all(tmp_path, JOB)[1]] == [{"n": 1}, {"n": 2}]
+
+
+def test_a_listing_goes_on_past_a_damaged_job_if_its_error_is_taken(
+    tmp_path: Path, history: History
+) -> None:
+    errors: list[JournalError] = []
+    lines = history.content.splitlines(keepends=True)
+    journal_path(tmp_path, JOB).write_bytes(b"".join(lines[:5] + lines[6:]))
+    with JobService(tmp_path) as service:
+        service.create_job("Sound", job_id="sound")
+        with pytest.raises(JournalDamagedError):
+            service.list_jobs()
+        assert [job.id for job in service.list_jobs(on_error=errors.append)] == ["sound"]
+    assert [type(error) for error in errors] == [JournalDamagedError]
+
+
+# --- memory ----------------------------------------------------------------------------------
+
+
+def test_opening_one_huge_commit_needs_little_memory_besides_its_index(tmp_path: Path) -> None:
+    count, index_bytes_a_row = 30_000, 40  # some 21 bytes, and what arrays over-allocate
+    with JobService(tmp_path, sync="none") as service:
+        service.create_job("Huge", job_id=JOB)
+        service.create_rows(JOB, ({"data": {"pad": "x" * 900}} for _ in range(count)))
+    path = journal_path(tmp_path, JOB)
+    assert path.stat().st_size > 30_000_000
+    assert len(split_commits(path.read_bytes())) == 2
+    tracemalloc.start()
+    try:
+        with JobService(tmp_path) as service:
+            assert service.get_job_summary(JOB)["total_rows"] == count
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 12_000_000 + count * index_bytes_a_row
+
+
+def test_judging_a_huge_torn_tail_needs_little_memory(tmp_path: Path, history: History) -> None:
+    line = b'{"type":"row","row":25,"data":{"pad":"' + b"x" * 900 + b'"}}\n'
+    with journal_path(tmp_path, JOB).open("ab") as file:
+        file.write(line * 30_000)
+    tracemalloc.start()
+    try:
+        with JobService(tmp_path) as service:
+            assert service.get_job_summary(JOB)["total_rows"] == len(history.rows) + 6
+            service.update_status(JOB, "paused")
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 12_000_000
+    (saved,) = (tmp_path / JOB).glob("journal.torn-*")
+    assert saved.stat().st_size == 30_000 * len(line)

@@ -1,0 +1,468 @@
+"""Hostile records behind seals that match: read as written, or named with their line and offset.
+
+Never both: a fresh service, one that sees the record come, and ``verify`` give the same verdict.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+from zlib import crc32
+
+import pytest
+from support.children import place_journal, seal_commits
+
+from journal import (
+    FormatVersionError,
+    JobRow,
+    JobService,
+    JournalDamagedError,
+    RowStatus,
+)
+from journal.verify import verify_job
+
+JOB = "hostile"
+AT = b'"at":"2026-11-24T13:35:00.000001Z"}'
+JOB_RECORD = b'{"type":"job","format":1,"id":"hostile","name":"Hostile",' + AT
+ROW_1 = b'{"type":"row","row":1,"checksum":"c1","data":{"n":1},' + AT
+ROW_2 = b'{"type":"row","row":2,"checksum":"c2","data":{"n":2},' + AT
+LOG = b'{"type":"log","message":"behind it",' + AT
+GOOD = [[JOB_RECORD], [ROW_1, ROW_2]]
+BAD_LINE = 5  # where the tests put the record that this is about
+
+
+def record(kind: bytes, members: bytes) -> bytes:
+    return b'{"type":"%b",%b,' % (kind, members) + AT
+
+
+def row_3(data: bytes) -> bytes:
+    return b'{"type":"row","row":3,"checksum":"c3","data":%b,' % data + AT
+
+
+def completed(members: bytes) -> bytes:
+    return record(b"row_status", b'"row":1,"status":"completed",' + members)
+
+
+def with_at(at: bytes) -> bytes:
+    return b'{"type":"row_status","row":1,"status":"failed","at":%b}' % at
+
+
+def nested(opening: bytes, closing: bytes, depth: int) -> bytes:
+    return opening * depth + b"1" + closing * depth
+
+
+class Verdict(NamedTuple):
+    """What became of reading everything: the rows and their summary, or an error and its place."""
+
+    error: type[Exception] | None = None
+    line: int = 0
+    offset: int = 0
+    rows: tuple[JobRow, ...] = ()
+    summary: Any = None
+
+
+def verdict_of(service: JobService) -> Verdict:
+    try:
+        summary = service.get_job_summary(JOB)
+        rows = tuple(service.get_rows(JOB))
+    except JournalDamagedError as error:
+        return Verdict(JournalDamagedError, error.line, error.offset)
+    except FormatVersionError as error:
+        (line,) = [n for n in range(9) if str(error).find(f"at line {n}") >= 0]
+        return Verdict(FormatVersionError, line)
+    assert [row for row in rows if row.status is RowStatus.PENDING] == list(
+        service.get_pending_rows(JOB)
+    )
+    assert [service.get_row(row.id) for row in rows] == list(rows)
+    assert summary["total_rows"] == len(rows)
+    assert summary["pending_count"] == sum(row.status is RowStatus.PENDING for row in rows)
+    assert summary["total_cost_cents"] == sum(row.cost_cents or 0 for row in rows)
+    return Verdict(rows=rows, summary=summary)
+
+
+def judge(root: Path, bad: bytes) -> Verdict:
+    """What is said of a journal with this record in the middle of a commit; all must say it."""
+    known = seal_commits(GOOD)
+    content = seal_commits([*GOOD, [LOG, bad, LOG], [LOG]])
+    path = place_journal(root, JOB, known)
+    offset = len(known) + len(LOG) + 1
+    assert content[offset:].startswith(bad)
+    with JobService(root) as service:
+        assert len(verdict_of(service).rows) == 2
+        with path.open("ab") as file:  # as another process would
+            file.write(content[len(known) :])
+        seen = verdict_of(service)
+        assert verdict_of(service) == seen
+    with JobService(root) as service:
+        assert verdict_of(service) == seen
+    findings = verify_job(path.parent).findings
+    if seen.error is None:
+        assert findings == []
+    else:
+        kind = "newer" if seen.error is FormatVersionError else "damage"
+        place = (kind, BAD_LINE, offset, offset + len(bad) + 1)
+        assert [(f.kind, f.line, f.offset, f.end) for f in findings] == [place]
+        assert seen.line == BAD_LINE
+        assert seen.offset in {offset, 0} if kind == "newer" else seen.offset == offset
+    assert path.read_bytes() == content
+    return seen
+
+
+# --- what reads as written -------------------------------------------------------------------
+
+READS: dict[str, tuple[bytes, int, str, Any]] = {  # record, row, attribute of the row, its value
+    "data nested 98 deep": (row_3(b'{"d":%b}' % nested(b"[", b"]", 98)), 3, "row_number", 3),
+    "brackets in a string": (row_3(b'{"d":"%b"}' % (b"[" * 500)), 3, "data", {"d": "[" * 500}),
+    "brackets behind an escaped quote": (
+        row_3(b'{"d":"\\"%b\\\\"}' % (b"[{" * 300)),
+        3,
+        "data",
+        {"d": '"' + "[{" * 300 + "\\"},
+    ),
+    "many brackets side by side": (
+        row_3(b'{"d":[%b[]]}' % (b"[]," * 5000)),
+        3,
+        "data",
+        {"d": [[]] * 5001},
+    ),
+    "line separators in a string": (
+        row_3('{"d":"\u2028\u2029\x85\ufeff"}'.encode()),
+        3,
+        "data",
+        {"d": "\u2028\u2029\x85\ufeff"},
+    ),
+    "escaped separators": (
+        row_3(b'{"\\u2028\\u000a":"\\ud83d\\ude00\\u0000"}'),
+        3,
+        "data",
+        {"\u2028\n": "\U0001f600\0"},
+    ),
+    "a seal in a string": (
+        row_3(b'{"d":",\\"crc\\":\\"00000000\\"}"}'),
+        3,
+        "data",
+        {"d": ',"crc":"00000000"}'},
+    ),
+    "data with a type of its own": (
+        row_3(b'{"type":"log","row":9,"crc":"00000000"}'),
+        3,
+        "data",
+        {"type": "log", "row": 9, "crc": "00000000"},
+    ),
+    "a key twice in data": (row_3(b'{"a":1,"a":2}'), 3, "data", {"a": 2}),
+    "cost 2**63-1": (completed(b'"cost_cents":%d' % (2**63 - 1)), 1, "cost_cents", 2**63 - 1),
+    "cost -2**63": (completed(b'"cost_cents":%d' % -(2**63)), 1, "cost_cents", -(2**63)),
+    "cost -1": (completed(b'"cost_cents":-1'), 1, "cost_cents", -1),
+    "cost -0": (completed(b'"cost_cents":-0'), 1, "cost_cents", 0),
+    "cost null": (completed(b'"cost_cents":null'), 1, "cost_cents", None),
+    "a result of 10**400": (completed(b'"result":%d' % 10**400), 1, "result", 10**400),
+    "a result of -0.0": (completed(b'"result":-0.0'), 1, "result", 0),
+    "the cost twice": (completed(b'"cost_cents":5,"cost_cents":7'), 1, "cost_cents", 7),
+    "the status twice": (
+        record(b"row_status", b'"row":1,"status":"completed","status":"failed"'),
+        1,
+        "status",
+        RowStatus.FAILED,
+    ),
+    "the row number twice": (
+        record(b"row_status", b'"row":1,"row":2,"status":"failed"'),
+        2,
+        "status",
+        RowStatus.FAILED,
+    ),
+    "a new row's number twice": (
+        row_3(b"{}").replace(b'"row":3', b'"row":7,"row":3'),
+        3,
+        "data",
+        {},
+    ),
+    "the type twice, the same": (
+        record(b"row_status", b'"row":1,"status":"failed","type":"row_status"'),
+        1,
+        "status",
+        RowStatus.FAILED,
+    ),
+    "an escaped key": (
+        b'{"\\u0074ype":"row_status","\\u0072ow":1,"st\\u0061tus":"\\u0066ailed",' + AT,
+        1,
+        "status",
+        RowStatus.FAILED,
+    ),
+    "the type last": (
+        b'{"row":1,"status":"failed",' + AT[:-1] + b',"type":"row_status"}',
+        1,
+        "status",
+        RowStatus.FAILED,
+    ),
+    "a row with its members turned round": (
+        b"{" + AT[:-1] + b',"data":{"n":3},"checksum":"c3","row":3,"type":"row"}',
+        3,
+        "data",
+        {"n": 3},
+    ),
+    "crc first": (
+        b'{"crc":"00000000","type":"row_status","row":1,"status":"failed",' + AT,
+        1,
+        "status",
+        RowStatus.FAILED,
+    ),
+    "crc twice": (completed(b'"crc":"00000000","crc":7,"cost_cents":3'), 1, "cost_cents", 3),
+    "a seal that is none, of capitals": (
+        completed(b'"cost_cents":3')[:-1] + b',"crc":"ABCDEF01"}',
+        1,
+        "cost_cents",
+        3,
+    ),
+    "a seal that is none, of no digits": (
+        completed(b'"cost_cents":3')[:-1] + b',"crc":"zzzzzzzz"}',
+        1,
+        "cost_cents",
+        3,
+    ),
+    "white space around": (
+        b' \t{ "type": "row_status","row":1 ,"status":"failed", ' + AT + b" \r",
+        1,
+        "status",
+        RowStatus.FAILED,
+    ),
+    "a time before the record before": (
+        with_at(b'"1999-01-01T00:00:00.000001Z"'),
+        1,
+        "status",
+        RowStatus.FAILED,
+    ),
+    "a time in the year 9999": (
+        with_at(b'"9999-12-31T23:59:59.999999Z"'),
+        1,
+        "status",
+        RowStatus.FAILED,
+    ),
+    "the highest row number": (
+        row_3(b"{}").replace(b'"row":3', b'"row":%d' % (2**63 - 1)),
+        2**63 - 1,
+        "data",
+        {},
+    ),
+}
+
+
+@pytest.mark.parametrize(("bad", "number", "name", "value"), READS.values(), ids=READS.keys())
+def test_a_strange_record_that_is_a_record_reads_as_written(
+    tmp_path: Path, bad: bytes, number: int, name: str, value: object
+) -> None:
+    seen = judge(tmp_path, bad)
+    assert seen.error is None
+    (row,) = [row for row in seen.rows if row.row_number == number]
+    assert getattr(row, name) == value
+    untouched = {1, 2} - {number}
+    assert [row.data for row in seen.rows if row.row_number in untouched] == [
+        {"n": n} for n in sorted(untouched)
+    ]
+    with JobService(tmp_path) as service:  # and the job can go on
+        service.set_error(JOB, "E", "written on")
+    assert verify_job(tmp_path / JOB).findings == []
+
+
+# --- what is refused -------------------------------------------------------------------------
+
+DEEP = {
+    f"{depth} {name} in {where}": template.replace(
+        b"?", nested(opening, closing, depth // (2 if name == "of both" else 1))
+    )
+    for depth in (102, 1000, 100_000)
+    for name, opening, closing in (
+        ("arrays", b"[", b"]"),
+        ("objects", b'{"a":', b"}"),
+        ("of both", b'[{"a":', b"}]"),
+    )
+    for where, template in (
+        ("data", row_3(b'{"d":?}')),
+        ("a result", completed(b'"result":?')),
+        ("an unknown member", record(b"log", b'"message":"m","new":?')),
+        ("a member of another type", record(b"log", b'"message":?')),
+        ("the type", b'{"type":?,' + AT),
+        ("metadata", JOB_RECORD.replace(b'"name"', b'"metadata":{"d":?},"name"')),
+    )
+}
+REFUSED = {
+    "row 10**400": row_3(b"{}").replace(b'"row":3', b'"row":%d' % 10**400),
+    "the status of row 10**400": record(b"row_status", b'"row":%d,"status":"failed"' % 10**400),
+    "row true": row_3(b"{}").replace(b'"row":3', b'"row":true'),
+    "row 3.0": row_3(b"{}").replace(b'"row":3', b'"row":3.0'),
+    "row null": row_3(b"{}").replace(b'"row":3', b'"row":null'),
+    "cost 2**63": completed(b'"cost_cents":%d' % 2**63),
+    "cost -2**63-1": completed(b'"cost_cents":%d' % (-(2**63) - 1)),
+    "cost 10**30": completed(b'"cost_cents":%d' % 10**30),
+    "a count of 2**63": record(b"job_counts", b'"total":%d' % 2**63),
+    "invalid UTF-8 in an unknown member": record(b"log", b'"message":"m","new":"\xff"'),
+    "invalid UTF-8 in the name of a member": record(b"log", b'"message":"m","\xff":1'),
+    "invalid UTF-8 in an unknown member of a row": row_3(b'{},"new":"\xc3"'),
+    "invalid UTF-8 in an unknown member of a status": completed(b'"new":{"a":["\x80"]}'),
+    "cost 1e3": completed(b'"cost_cents":1e3'),
+    "cost 1.0": completed(b'"cost_cents":1.0'),
+    "cost 1e400": completed(b'"cost_cents":1e400'),
+    "cost true": completed(b'"cost_cents":true'),
+    "cost 01": completed(b'"cost_cents":01'),
+    "a cost of 5000 digits": completed(b'"cost_cents":1' + b"0" * 5000),
+    "a result of 5000 digits": completed(b'"result":1' + b"0" * 5000),
+    "a result of 1e400": completed(b'"result":1e400'),
+    "a result of NaN": completed(b'"result":NaN'),
+    "data of Infinity": row_3(b'{"n":-Infinity}'),
+    "data with an unquoted key": row_3(b"{n:1}"),
+    "data in single quotes": row_3(b"{'n':1}"),
+    "data with a comma too many": row_3(b'{"n":1,}'),
+    "a comment": row_3(b'{"n":1/**/}'),
+    "a row number twice, once as text": record(
+        b"row_status", b'"row":"1","row":1,"status":"failed"'
+    ),
+    "a type twice, the last one good": b'{"type":"log","message":"m",'
+    + record(b"row_status", b'"row":1,"status":"failed"')[1:],
+    "a type twice, of rows": b'{"type":"row_status","status":"failed",' + row_3(b"{}")[1:],
+    "a status twice, the last one unknown": record(
+        b"row_status", b'"row":1,"status":"failed","status":"lost"'
+    ),
+    "type null": b'{"type":null,"message":"m",' + AT,
+    "type as a list": b'{"type":["log"],"message":"m",' + AT,
+    "an array": b'["log"]',
+    "a number": b"17",
+    "text": b'"log"',
+    "null": b"null",
+    "an empty line": b"",
+    "spaces alone": b"   ",
+    "a CR alone": b"\r",
+    "a NUL in front": b"\0" + LOG,
+    "a NUL behind": LOG + b"\0",
+    "a vertical tab in front": b"\x0b" + LOG,
+    "a byte order mark in front": b"\xef\xbb\xbf" + LOG,
+    "two objects with a space between": LOG + b" " + LOG,
+    "half a record": LOG[:-20],
+    "UTF-16": LOG.decode().encode("utf-16-le").replace(b"\n", b" "),
+    "a raw NUL in a string": record(b"log", b'"message":"a\0b"'),
+    "a raw tab in a string": record(b"log", b'"message":"a\tb"'),
+    "a lone surrogate in a message": record(b"log", b'"message":"\\ud800"'),
+    "a lone surrogate in data": row_3(b'{"d":"\\ud800"}'),
+    "a lone low surrogate in data": row_3(b'{"d":"\\udc00"}'),
+    "a lone surrogate in a key": row_3(b'{"\\ud800":1}'),
+    "an unknown escape in data": row_3(b'{"d":"\\q"}'),
+    "invalid UTF-8 in a key of data": row_3(b'{"\xff":1}'),
+    "overlong UTF-8 in data": row_3(b'{"d":"\xc0\x80"}'),
+    "UTF-8 cut off in data": row_3(b'{"d":"\xe2\x80"}'),
+    "UTF-8 above the last character in data": row_3(b'{"d":"\xf4\x90\x80\x80"}'),
+    "invalid UTF-8 in a status": record(b"row_status", b'"row":1,"status":"f\xffiled"'),
+    "invalid UTF-8 in a type": b'{"type":"l\xffg","message":"m",' + AT,
+    "invalid UTF-8 in a checksum": row_3(b"{}").replace(b"c3", b"\xff"),
+    "invalid UTF-8 in a time": with_at(b'"2026-11-24T13:35:00.00000\xffZ"'),
+    "no time": b'{"type":"row_status","row":1,"status":"failed"}',
+    "a time of null": with_at(b"null"),
+    "a time as a number": with_at(b"1795527300"),
+    "an empty time": with_at(b'""'),
+    "30 February": with_at(b'"2026-02-30T13:35:00.000001Z"'),
+    "a leap second": with_at(b'"2026-12-31T23:59:60.000001Z"'),
+    "a time without a zone": with_at(b'"2026-11-24T13:35:00.000001"'),
+    "a time east of Greenwich": with_at(b'"2026-11-24T13:35:00.000001+05:30"'),
+    "a time beyond the last year in UTC": with_at(b'"9999-12-31T23:59:59.000001-05:00"'),
+    "a time before the first year in UTC": with_at(b'"0001-01-01T00:00:00.000001+01:00"'),
+    "a time twice, once none": b'{"type":"row_status","row":1,"status":"failed","at":"x",' + AT,
+    **DEEP,
+}
+
+
+@pytest.mark.parametrize("bad", REFUSED.values(), ids=REFUSED.keys())
+def test_a_hostile_record_is_damage_at_its_line_for_all_who_read_it(
+    tmp_path: Path, bad: bytes
+) -> None:
+    assert judge(tmp_path, bad).error is JournalDamagedError
+
+
+NEWER = {
+    "another type": record(b"row_note", b'"row":1'),
+    "another type and invalid UTF-8": record(b"row_note", b'"row":"\xff"'),
+    "another type without a time": b'{"type":"row_note"}',
+}
+
+
+@pytest.mark.parametrize("bad", NEWER.values(), ids=NEWER.keys())
+def test_a_record_of_a_newer_version_is_newer_for_all_who_read_it(
+    tmp_path: Path, bad: bytes
+) -> None:
+    assert judge(tmp_path, bad).error is FormatVersionError
+
+
+def test_a_newer_format_with_other_seals_is_newer_for_all_who_read_it(tmp_path: Path) -> None:
+    first = JOB_RECORD.replace(b'"format":1', b'"format":2')[:-1]
+    path = place_journal(tmp_path, JOB, first + b',"sum":"%08x"}\n' % crc32(first, 99))
+    with JobService(tmp_path) as service, pytest.raises(FormatVersionError):
+        service.get_job(JOB)
+    assert [(f.kind, f.line, f.offset) for f in verify_job(path.parent).findings] == [
+        ("newer", 1, 0)
+    ]
+
+
+@pytest.mark.parametrize("line", [b"\xe2\x82", b"\xac"])
+def test_each_line_is_utf8_by_itself(tmp_path: Path, line: bytes) -> None:
+    """A character that is cut in two isn't put together over the end of a line."""
+    assert judge(tmp_path, record(b"log", b'"message":"m","new":"%b"' % line)).error
+
+
+def test_a_superseded_outcome_that_no_reader_decodes_is_found_by_verify(tmp_path: Path) -> None:
+    bad = record(b"row_status", b'"row":1,"status":"failed","error_message":7')
+    content = seal_commits([*GOOD, [LOG, bad], [completed(b'"cost_cents":1')]])
+    path = place_journal(tmp_path, JOB, content)
+    with JobService(tmp_path) as service:
+        assert verdict_of(service).rows[0].cost_cents == 1
+    (finding,) = verify_job(path.parent).findings
+    assert (finding.kind, finding.line) == ("damage", BAD_LINE)
+
+
+@pytest.mark.parametrize("depth", [102, 1000, 100_000])
+def test_a_superseded_outcome_nested_too_deep_is_damage_for_all_who_read_it(
+    tmp_path: Path, depth: int
+) -> None:
+    """Opening asks how deep a line nests before it passes over what the line holds."""
+    bad = completed(b'"result":' + nested(b"[", b"]", depth))
+    content = seal_commits([*GOOD, [LOG, bad], [completed(b'"cost_cents":1')]])
+    path = place_journal(tmp_path, JOB, content)
+    with JobService(tmp_path) as service, pytest.raises(JournalDamagedError) as refused:
+        service.get_job(JOB)
+    assert refused.value.line == BAD_LINE
+    (finding,) = verify_job(path.parent).findings
+    assert (finding.kind, finding.line) == ("damage", BAD_LINE)
+
+
+@pytest.mark.parametrize("behind", [[], [LOG]])
+def test_a_commit_whose_seal_continues_no_other_is_damage(
+    tmp_path: Path, behind: list[bytes]
+) -> None:
+    """Its own crc is right, and would be that of a file that begins with it."""
+    good = seal_commits(GOOD)
+    content = good + seal_commits([[LOG], *([behind] if behind else [])])
+    path = place_journal(tmp_path, JOB, content)
+    with JobService(tmp_path) as service:
+        seen = verdict_of(service)
+    assert seen == Verdict(JournalDamagedError, 4, len(good))
+    first = verify_job(path.parent).findings[0]
+    assert (first.kind, first.line, first.offset) == ("damage", 4, len(good))
+
+
+def test_a_job_with_the_highest_row_number_takes_no_next_one(tmp_path: Path) -> None:
+    last = row_3(b"{}").replace(b'"row":3', b'"row":%d' % (2**63 - 1))
+    path = place_journal(tmp_path, JOB, seal_commits([*GOOD, [last]]))
+    before = path.read_bytes()
+    with JobService(tmp_path) as service:
+        with pytest.raises(ValueError, match="row_number"):
+            service.create_rows(JOB, [{"data": {}}])
+        assert path.read_bytes() == before
+        service.create_rows(JOB, [{"row_number": 3}])
+    assert verify_job(path.parent).findings == []
+
+
+def test_writing_behind_the_last_moment_there_is_keeps_to_it(tmp_path: Path) -> None:
+    late = record(b"log", b'"message":"m"').replace(AT, b'"at":"9999-12-31T23:59:59.999999Z"}')
+    path = place_journal(tmp_path, JOB, seal_commits([*GOOD, [late]]))
+    with JobService(tmp_path) as service:
+        service.start_row(f"{JOB}:1")
+        service.create_rows(JOB, [{"data": {}}])
+    lines = path.read_bytes().splitlines()[-2:]
+    assert [json.loads(line)["at"] for line in lines] == ["9999-12-31T23:59:59.999999Z"] * 2
+    assert verify_job(path.parent).findings == []

@@ -1,0 +1,309 @@
+"""Whatever records say behind seals that match: reading commands show it, and never fail over it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.children import Memory, place_journal, seal_commits
+from support.work import calls_of, limited, lines_of
+
+from journal.cli.main import main
+from journal.export.sqlite import _distinct
+from journal.format.commits import START
+from journal.format.scan import Span, Stretch, _Survey
+from journal.format.values import nests_deeper_than
+from journal.repair.rebuild import _to_unix
+from journal.repair.salvage import Action, Salvage
+from journal.transfer.copies import _last_commit
+
+JOB = "hostile"
+FIRST, NOW, LAST = (
+    f'"at":"{moment}Z"}}'.encode()
+    for moment in (
+        "0001-01-01T00:00:00.000001",
+        "2026-11-24T13:35:00.000001",
+        "9999-12-31T23:59:59.999999",
+    )
+)
+HEAD = b'{"type":"job","format":1,"id":"hostile","name":"Hostile",'
+LONGEST = b"9" * 4300  # an integer that Python just reads and prints
+
+
+def record(kind: str, members: str | bytes, at: bytes = NOW) -> bytes:
+    text = members.encode() if isinstance(members, str) else members
+    return b'{"type":"%b",%b,%b' % (kind.encode(), text, at)
+
+
+def row(number: int, data: bytes = b"{}", at: bytes = NOW) -> bytes:
+    return record("row", b'"row":%d,"checksum":"c","data":%b' % (number, data), at)
+
+
+def status(number: int, name: str, members: bytes = b"", at: bytes = NOW) -> bytes:
+    head = f'"row":{number},"status":"{name}"'.encode()
+    return record("row_status", head + (b"," + members if members else b""), at)
+
+
+def log(details: bytes) -> bytes:
+    return record("log", b'"message":"m","row":1,"details":%b' % details)
+
+
+def numbers() -> Iterator[bytes]:
+    """The largest costs and counts that there are, and integers beyond 64 bits and beyond floats."""
+    sizes = (
+        b"9223372036854775808",
+        b"1" + b"0" * 400,
+        b"-1" + b"0" * 400,
+        LONGEST,
+        b"-" + LONGEST[1:],
+    )
+    for place, size in enumerate(sizes):
+        most = b"-9223372036854775808" if size.startswith(b"-") else b"9223372036854775807"
+        one, two, three = (3 * place + each for each in (1, 2, 3))
+        yield row(one, b'{"n":%b}' % size)
+        yield status(one, "completed", b'"cost_cents":%b,"result":%b' % (most, size))
+        yield row(two)
+        yield status(two, "failed", b'"error_code":"E","cost_cents":%b' % most)
+        yield row(three)
+        yield status(three, "completed", b'"cost_cents":%b' % most)
+        yield log(b'{"elsewhere":{"status":"completed","cost_cents":%b,%b}' % (size, NOW))
+        yield log(b'{"run":{"host":"h","pid":%b}}' % size)
+        for name in ("total", "processed", "successful", "failed"):
+            yield record("job_counts", b'"%b":%b' % (name.encode(), most))
+
+
+def times() -> Iterator[bytes]:
+    """The first and the last moment that there are."""
+    yield row(1, at=FIRST)
+    yield record("job_status", '"status":"running"', FIRST)
+    yield status(1, "processing", at=FIRST)
+    yield status(1, "failed", b'"error_code":"E"', at=FIRST)
+    yield row(2, at=LAST)
+    yield status(2, "processing", at=LAST)
+    yield status(2, "failed", b'"error_code":"E"', at=LAST)
+    yield record("log", '"message":"m"', LAST)
+
+
+def origins() -> Iterator[bytes]:
+    """Statuses out of another copy, of the first and the last moment."""
+    ends = ("completed", "failed", "skipped", "needs_review", "pending")
+    for number, end in enumerate(ends, 1):
+        yield row(number)
+        for name, at in (("processing", LAST), (end, FIRST)):
+            origin = b'"error_code":"E","origin":{"id":"0123456789abcdef",%b' % at
+            yield status(number, name, origin)
+    yield log(b'{"elsewhere":{"status":"completed",%b}' % LAST)
+    yield log(b'{"elsewhere":{"status":"completed","at":"0001-01-01T00:00:00+01:00"}}')
+
+
+def details() -> Iterator[bytes]:
+    """Members that say something to us, of every other type."""
+    yield row(1)
+    values = (b"null", b"true", b"-5", b"1e308", b'""', b'"x"', b"[]", b"[[]]", b"{}", b'{"a":1}')
+    for value in values:
+        yield log(value)
+        for name in (b"run", b"retry", b"merge", b"elsewhere"):
+            yield log(b'{"%b":%b}' % (name, value))
+        for name in (b"pid", b"user", b"version", b"nonce", b"resume"):
+            yield log(b'{"run":{"host":"h","%b":%b}}' % (name, value))
+        yield log(b'{"retry":{"job":"../x","host":"h","root":%b}}' % value)
+        yield log(b'{"merge":{"hosts":[%b]}}' % value)
+        for name in (b"status", b"at", b"cost_cents", b"origin"):
+            yield log(b'{"elsewhere":{"%b":%b}}' % (name, value))
+        yield record("log", b'"message":"m","level":%b' % value)
+        yield record("log", b'"message":"m","row":%b' % value)
+
+
+def columns() -> Iterator[bytes]:
+    """Names of columns that clash, and values of all kinds in one."""
+    yield row(1, b'{"status":1,"STATUS":2,"journal_status":3,"":4,"a":5,"A":6,"a\\u0000":7}')
+    values = (b"true", b"1.5", b'{"b":1}', b"18446744073709551615", b"1e308", b"-0.0", LONGEST)
+    for number, value in enumerate(values, 2):
+        yield row(number, b'{"a":%b}' % value)
+        yield status(number, "failed", b'"error_code":"E","result":%b' % value)
+    yield row(2**63 - 1)
+
+
+CONTENTS: dict[str, tuple[Callable[[], Iterator[bytes]], bytes]] = {
+    "numbers": (numbers, NOW),
+    "times": (times, FIRST),
+    "origins": (origins, NOW),
+    "details": (details, NOW),
+    "columns": (columns, NOW),
+}
+COMMANDS = [
+    *(["list", *form] for form in ([], ["--json"], ["--csv"])),
+    *(["show", JOB, *form] for form in ([], ["--json"])),
+    *(["rows", JOB, *form] for form in ([], ["--json"], ["--csv"], ["--where", "n>5"])),
+    *(["errors", JOB, *form] for form in ([], ["--json"])),
+    *(["log", JOB, "-n", "all", *form] for form in ([], ["--nl"], ["--redact", "message"])),
+    *(["wait", JOB], ["watch", JOB], ["verify", JOB], ["report", JOB, "-o", "-"]),
+    *(["export", JOB, f"out.{end}"] for end in ("csv", "tsv", "jsonl", "json", "db", "parquet")),
+]
+
+
+@pytest.mark.parametrize(("content", "begin"), CONTENTS.values(), ids=CONTENTS.keys())
+def test_no_content_of_a_record_makes_a_reading_command_fail(
+    content: Callable[[], Iterator[bytes]],
+    begin: bytes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsysbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JOURNAL_TRACEBACK", "1")  # main() raises what it didn't expect
+    end = record("job_status", '"status":"completed"', LAST)
+    commits = [[HEAD + begin], *([line] for line in content()), [end]]
+    place_journal(Path("jobs"), JOB, seal_commits(commits))
+    for command in COMMANDS:
+        assert main(command) in {0, 3, 4}, command
+        assert b"unexpected" not in capsysbinary.readouterr().err
+
+
+@pytest.mark.parametrize("status_name", ["completed", "pending"])
+def test_the_time_of_a_status_out_of_another_copy_that_is_not_in_utc_is_damage(
+    status_name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    origin = b'"origin":{"id":"0123456789abcdef","at":"0001-01-01T00:00:00+01:00"}'
+    commits = [[HEAD + NOW], [row(1)], [status(1, status_name, origin)]]
+    place_journal(tmp_path, JOB, seal_commits(commits))
+    for command in ("rows", "log", "verify"):
+        assert main(["--root", str(tmp_path), command, JOB]) == 6
+        said = capsys.readouterr()
+        assert "a time that is not in UTC" in said.out + said.err
+
+
+# --- what was typed to go on, as a record says
+
+
+RETRY = "hostile-retry"
+
+
+def place_retried(root: Path, resume: bytes) -> None:
+    """A job with this command to resume it, and the job that goes on with it, which was never run."""
+    run = log(b'{"run":{"host":"h","resume":"%b"}}' % resume)
+    ended = [run, row(1), status(1, "failed"), record("job_status", '"status":"completed"')]
+    place_journal(root, JOB, seal_commits([[HEAD + NOW], ended]))
+    head = HEAD.replace(b'"hostile"', b'"hostile-retry"') + b'"retry_of":"hostile",' + NOW
+    place_journal(root, RETRY, seal_commits([[head], [row(1)]]))
+
+
+@pytest.mark.parametrize("store", ['a\\"b', "a\\\\", "a'b", "$(x", " "])
+def test_a_resume_command_that_no_shell_would_take_is_shown_no_other_way(
+    store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place_retried(tmp_path, f"x --root {store} run r --job hostile -- c".encode())
+    assert main(["--root", str(tmp_path), "show", RETRY]) == 0
+    assert "journal run` the same input with --job hostile-retry" in capsys.readouterr().out
+
+
+def test_a_resume_command_is_gone_through_once(tmp_path: Path) -> None:
+    place_retried(tmp_path, b" --root x run y" * 200_000)
+    done = limited("--root", str(tmp_path), "show", RETRY)
+    assert done.returncode == 0, done.stderr[-1000:]
+
+
+def test_names_of_columns_that_a_database_takes_for_one_are_numbered_in_one_pass() -> None:
+    def number(count: int) -> None:
+        names = _distinct({"a" + "\0" * each: 0 for each in range(count)})
+        assert len({name.lower() for name in names}) == count
+
+    assert calls_of(lambda: number(400)) < 3 * calls_of(lambda: number(200))
+
+
+# --- megabytes of what is nothing
+
+
+@pytest.mark.parametrize(
+    ("text", "deeper"),
+    [
+        (b"[]," * 400_000, False),
+        (b"[{" * 600_000, True),
+        (b'["\\\\",{}],' * 100_000, False),
+        (b'"' + b'\\"[' * 400_000 + b'"', False),
+        (b'"' + b"\\\\" * 40_000 + b'"' + b"[" * 101, True),
+    ],
+)
+def test_how_deep_a_line_nests_is_known_without_a_step_for_each_byte(
+    text: bytes, deeper: bool
+) -> None:
+    assert nests_deeper_than(text, 100) is deeper
+    assert lines_of(lambda: nests_deeper_than(text, 100)) < len(text) / 1000
+
+
+def test_where_strings_and_escapes_end_does_not_hang_on_where_pieces_of_a_line_do() -> None:
+    for shift in range(8):
+        text = b"," * (65_536 - shift) + b'"[\\"[\\\\","]",' + b"[" * 99 + b"]" * 99
+        assert not nests_deeper_than(text, 99)
+        assert nests_deeper_than(text, 98)
+
+
+def test_runs_of_crs_are_gone_through_once_by_a_repair(tmp_path: Path) -> None:
+    good = seal_commits([[HEAD + NOW], [row(1)], [row(2)]])
+    head, rows = good[: good.index(b"\n") + 1], good[good.index(b"\n") + 1 :]
+    path = place_journal(tmp_path, JOB, head + b"\r" * 3_000_000 + b"x\r\n" + rows)
+    assert limited("--root", str(tmp_path), "repair", JOB).returncode == 0
+    assert path.read_bytes() == good
+
+
+def test_crs_before_a_line_end_are_taken_out_wherever_the_file_is_cut_into_pieces() -> None:
+    piece = 1 << 20
+    for before in (piece - 1000, piece - 1, piece, piece + 1):
+        for crs in (1, 2, 999, 1000, 1001, piece, 2 * piece + 3):
+            text = b"x" * before + b"\r" * crs + b"\n\rx\r\r"
+            whole = b"".join(_to_unix(Memory(text), len(text)))
+            assert whole == b"x" * before + b"\n\rx\r\r"
+
+
+def test_what_a_repair_says_of_neighbouring_lines_is_put_together_once() -> None:
+    compared = 0
+
+    class Row(int):
+        def __lt__(self, other: int) -> bool:
+            nonlocal compared
+            compared += 1
+            return int(self) < int(other)
+
+    salvage = Salvage(Path(), None, None)  # type: ignore[arg-type]  # which it needs for lines alone
+    count = 500
+    for line in range(1, count + 1):
+        salvage._add(Action("removed", line, 1, [Row(line), Row(line)], "put in"))
+    salvage.finish("keep")
+    (action,) = salvage.actions
+    assert action.rows == list(range(1, count + 1))
+    assert compared < 20 * count
+
+
+def test_seals_that_do_not_fit_are_looked_for_once_from_the_end() -> None:
+    read = 0
+
+    class Counted(Memory):
+        def read_at(self, offset: int, length: int) -> bytes:
+            nonlocal read
+            data = super().read_at(offset, length)
+            read += len(data)
+            return data
+
+    text = b'{"a":1,"crc":"12345678"}\n' * 10_000
+    assert _last_commit(Counted(text), len(text)) == START
+    assert read < 4 * len(text)
+
+
+def test_commits_that_begin_the_journal_anew_are_told_from_what_was_put_in_at_a_look() -> None:
+    copied = 0
+
+    class Stretches(list[Stretch]):
+        def __getitem__(self, place: Any) -> Any:
+            nonlocal copied
+            found = super().__getitem__(place)
+            copied += len(found) if isinstance(place, slice) else 0
+            return found
+
+    survey = _Survey(START)
+    survey.stretches = Stretches()
+    for number in range(100):
+        survey.add_good(Span(True, number, number + 1, number, 1, START.crc, 1))
+    assert len(survey.stretches) == 100
+    assert copied == 0

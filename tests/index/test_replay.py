@@ -1,0 +1,326 @@
+"""Replay takes over blocks of lines at once; that must be what taking over one after the other is.
+
+What it is compared with is written from the specification, with the index's own single changes.
+"""
+
+from __future__ import annotations
+
+import gc
+import re
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from support.children import place_journal, seal_commits
+
+from journal.errors import JournalDamagedError
+from journal.format import commits as replay
+from journal.format.commits import START, Position, verified_blocks, verified_lines
+from journal.format.decode import UndecodableError, UnknownRecordError, decode_record
+from journal.format.records import RowDataRecord, RowRecord, RowStatusRecord
+from journal.fs.handles import load_filelock
+from journal.index.index import CODES, Index
+from journal.index.replay import BadRecordError, apply
+from journal.store.reader import Reader
+from journal.verify import verify_job
+
+JOB = "replayed"
+AT = b'"at":"2026-11-24T13:35:00.000001Z"}'
+JOB_RECORD = b'{"type":"job","format":1,"id":"replayed","name":"R",' + AT
+
+
+def row(number: int, more: bytes = b"") -> bytes:
+    return b'{"type":"row","row":%d,"checksum":"c","data":{},%b' % (number, more) + AT
+
+
+def data(number: int) -> bytes:
+    return (
+        b'{"type":"row_data","row":%d,"checksum":"d","data":{},"key":"k","created_%b,'
+        % (
+            number,
+            AT[1:-1],
+        )
+        + AT
+    )
+
+
+def status(number: int, name: bytes, more: bytes = b"") -> bytes:
+    return b'{"type":"row_status","row":%d,"status":"%b",%b' % (number, name, more) + AT
+
+
+# --- from lines into the index ---------------------------------------------------------------
+
+DEEPEST = b'"x":' + b"[" * 99 + b"]" * 99 + b","
+TOO_DEEP = b'"x":' + b"[" * 100 + b"]" * 100 + b","
+TRICKY = st.sampled_from([
+    b"",
+    b'"x":[{"y":{},"crc":"0badc0de"},",\\"crc\\":\\"00000000\\"}"],',
+    b'"type2":"row","x":1e400,',
+    DEEPEST,
+    b'"pad":"' + b"[{" * 200 + b'",',
+    b'"pad":[' + b"[]," * 150 + b"0],",
+    TOO_DEEP,
+])  # fmt: skip
+NUMBERS = st.one_of(
+    st.integers(1, 12), st.sampled_from([0, -1, 40, 17, 2**31, 2**63 - 1, 2**63, 2**64, 10**30])
+)
+COSTS = st.sampled_from([b"5", b"0", b"-7", b"null", b"1.0", b"1.5", b"1e3", b'"5"', b"1" * 40])
+NAMES = st.sampled_from([*(name.encode() for name in CODES), b"running", b"", b"Completed"])
+RESETS = st.sampled_from([b'"reset":"retry",', b'"reset":"redo",', b'"reset":"anew",', b""])
+COMMON_NAMES = st.sampled_from([b"processing", b"completed"])
+
+ROWS = st.builds(row, NUMBERS, st.one_of(TRICKY, st.just(b'"status":5,"cost_cents":"x",')))
+STATUSES = st.one_of(
+    st.builds(
+        status, st.integers(1, 6), COMMON_NAMES, COSTS.map(lambda c: b'"cost_cents":%b,' % c)
+    ),
+    st.builds(status, NUMBERS, NAMES, TRICKY),
+    st.builds(status, st.integers(1, 6), st.just(b"pending"), RESETS),
+    st.builds(data, NUMBERS),
+)
+OTHERS = st.sampled_from([
+    JOB_RECORD,
+    b'{"type":"job","format":2,"id":"replayed","name":"R",' + AT,
+    b'{"type":"job_status","status":"running",' + AT,
+    b'{"type":"job_status","status":"pausing",' + AT,
+    b'{"type":"job_reopened","pass":2,' + AT,
+    b'{"type":"job_reopened","pass":0,' + AT,
+    b'{"type":"job_reopened","reason":"r",' + AT,
+    b'{"type":"row_data","row":1,"checksum":"d","data":{},"key":"k",' + AT,
+    b'{"type":"job_counts","total":7,"successful":1,' + AT,
+    b'{"type":"job_counts","total":7.5,' + AT,
+    b'{"type":"job_error","code":"C","message":"M",' + AT,
+    b'{"type":"log","message":"","row":"x","status":[],"cost_cents":{},' + AT,
+    b'{"type":"log","message":5,' + AT,
+    b'{"type":"row_move","row":1,' + AT,
+    b'{"row":1,"type":"row","data":{},"checksum":"",' + AT,
+    b'{"row":1,"data":{},"checksum":"",' + AT,
+    row(1) + row(2),
+    row(1)[:30],
+    row(1)[30:],
+    b'{"type":"log","message":"}',
+    b'{"type":"log",',
+    b" ",
+    b"\r",
+    b"",
+    b"null",
+    b"[]",
+    b'{"type":"row_status","row":1.0,"status":"failed",' + AT,
+    b'{"type":"row_status","row":true,"status":"failed",' + AT,
+    b'{"type":"row_status","status":"failed",' + AT,
+    b'{"type":"row_status","row":1,' + AT,
+    b'{"type":"log","message":"\xff",' + AT,
+])  # fmt: skip
+
+
+@st.composite
+def blocks(draw: st.DrawFn) -> list[bytes]:
+    """Lines behind a job record: runs of rows in their order, and whatever else there is."""
+    lines: list[bytes] = []
+    count = 0
+    for _ in range(draw(st.integers(1, 5))):
+        if draw(st.booleans()):
+            more = draw(st.integers(1, 6))
+            lines += map(row, range(count + 1, count + more + 1))
+            count += more
+        else:
+            lines += draw(st.lists(STATUSES, max_size=8))
+            lines += draw(st.lists(st.one_of(STATUSES, ROWS, OTHERS), max_size=2))
+    return lines or [row(1)]
+
+
+class Refused(Exception):
+    pass
+
+
+def take_over(index: Index, offset: int, line: bytes) -> None:
+    """What the specification says of one record, by way of what writers change the index with."""
+    try:
+        record = decode_record(line)
+        if isinstance(record, RowStatusRecord):
+            position = index.position_of(record.row)
+            if position is None:
+                raise Refused(offset)
+            reset = record.reset is not None
+            index.set_row(position, CODES[record.status], offset, record.cost_cents, reset=reset)
+        elif isinstance(record, RowDataRecord):
+            position = index.position_of(record.row)
+            if position is None:
+                raise Refused(offset)
+            index.set_row_data(position, offset)
+        elif isinstance(record, RowRecord):
+            if not 0 < record.row < 2**63 or index.position_of(record.row) is not None:
+                raise Refused(offset)
+            index.add_row(record.row, offset)
+        else:
+            index.set_job(record)
+    except (UndecodableError, UnknownRecordError):
+        raise Refused(offset) from None
+    index.last_at = record.at
+
+
+def contents(index: Index) -> tuple[Any, ...]:
+    columns = index.columns
+    return (
+        index.state,
+        index.last_at,
+        columns.statuses,
+        columns.row_at,
+        columns.status_at,
+        columns.attempts,
+        columns.earlier,
+        columns.numbers,
+        index.tallies,
+        index.cost_cents,
+        index.highest_number,
+        index.ascending,
+        [index.position_of(number) for number in (0, 1, 2, 3, 12, 17, 40, 2**63 - 1)],
+    )
+
+
+@settings(max_examples=400, deadline=None)
+@given(blocks(), st.lists(st.integers(0, 30), max_size=3))
+@example([row(1), row(2), row(2), row(3)], [])
+@example([row(1), row(2), row(4), row(3), status(4, b"failed"), row(5)], [])
+@example([row(1), status(1, b"failed", b'"cost_cents":5,')], [])
+@example([row(1), row(2, DEEPEST), row(3, TOO_DEEP), row(4)], [])
+@example([row(1), status(1, b"failed"), status(1, b"lost"), row(1)], [])
+def test_a_block_is_applied_as_its_lines_are_one_after_the_other(
+    lines: list[bytes], cuts: list[int]
+) -> None:
+    lines = [JOB_RECORD, *lines]
+    expected, at, refused = Index(), 0, None
+    try:
+        for line in lines:
+            take_over(expected, at, line)
+            at += len(line) + 1
+    except Refused:
+        refused = at
+    index, offset, found = Index(), 0, None
+    ends = sorted({cut for cut in cuts if 0 < cut < len(lines)} | {len(lines)})
+    try:
+        for begin, end in zip([0, *ends], ends, strict=False):
+            apply(index, offset, lines[begin:end])
+            offset += sum(map(len, lines[begin:end])) + end - begin
+    except BadRecordError as error:
+        found = error.offset
+    assert found == refused
+    if refused is None:
+        assert contents(index) == contents(expected)
+        assert index.mark() == 0
+
+
+def test_a_line_whose_time_makes_no_sense_is_named_by_reading_as_by_verify(tmp_path: Path) -> None:
+    bad = b'{"type":"row_status","row":1,"status":"failed","at":"yesterday"}'
+    path = place_journal(tmp_path, JOB, seal_commits([[JOB_RECORD], [row(1)], [bad]]))
+    (finding,) = verify_job(path.parent).findings
+    with pytest.raises(JournalDamagedError) as error:
+        Reader(path.parent, 1).refresh()
+    assert (error.value.line, error.value.offset) == (finding.line, finding.offset)
+    assert finding.line == 3
+
+
+@pytest.mark.parametrize("single", [True, False])
+def test_reading_makes_nothing_that_the_garbage_collector_has_to_look_at(
+    tmp_path: Path, single: bool
+) -> None:
+    numbers = range(1, 3_001)
+    ends = [status(number, b"failed") for number in numbers]
+    commits = [[JOB_RECORD], [row(number) for number in numbers]]
+    commits += [[end] for end in ends] if single else [ends]
+    path = place_journal(tmp_path, JOB, seal_commits(commits))
+    reader = Reader(path.parent, 1)
+    runs: list[str] = []
+
+    def note(phase: str, info: dict[str, int]) -> None:
+        runs.append(f"{phase} {info['generation']}")
+
+    load_filelock()  # for the hint: an import is looked at
+    gc.collect()
+    gc.callbacks.append(note)
+    try:
+        index = reader.refresh()
+    finally:
+        gc.callbacks.remove(note)
+    assert runs == []
+    assert index.tallies[CODES["failed"]] == 3_000
+
+
+# --- from bytes to lines ---------------------------------------------------------------------
+
+BODIES = st.sampled_from([
+    row(1)[:-1],
+    b"",
+    b"{",
+    b'{"a":{"x":1,"crc":"00000000"}',
+    b',"crc":"',
+    b',"crc":"00000000"',
+    b',"crc":"zzzzzzzz"',
+    b',"crc":"0000\r',
+    b"x" * 40,
+    b"x" * 700,
+])  # fmt: skip
+UNSEALED = st.one_of(
+    BODIES,
+    st.sampled_from([b',"crc":"zzzzzzzz"}', b',"crc":"0000000A"}', b'x,"crc":"       0"}', b"}}"]),
+)
+COMMITS = st.tuples(st.lists(UNSEALED, max_size=3), BODIES)
+
+
+def expected_lines(content: bytes) -> tuple[list[bytes], Position]:
+    """The lines of the good commits that a journal begins with, and where they end."""
+    lines: list[bytes] = []
+    good, end, commit, crc = 0, START, b"", 0
+    for line in content.split(b"\n")[:-1]:
+        lines.append(line)
+        seal = re.fullmatch(rb',"crc":"([0-9a-f]{8})"}', line[-18:])
+        if seal is None:
+            commit += line + b"\n"
+            continue
+        commit += line[:-18]
+        crc = crc32(commit, end.crc)
+        if b"%08x" % crc != seal[1]:
+            break
+        good, end, commit = len(lines), Position(end.offset + len(commit) + 19, crc), b""
+    return lines[:good], end
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    st.lists(COMMITS, max_size=12),
+    st.booleans(),
+    st.one_of(st.none(), st.tuples(st.integers(0, 2000), st.sampled_from([1, 32, 128]))),
+    st.integers(0, 40),
+    st.integers(40, 2000),
+)
+def test_the_commits_that_are_read_are_those_that_match_their_seals(
+    commits: list[tuple[list[bytes], bytes]],
+    single: bool,
+    flip: tuple[int, int] | None,
+    cut: int,
+    chunk_bytes: int,
+) -> None:
+    content, crc = bytearray(), 0
+    for lines, last in commits:
+        body = last if single else b"\n".join([*lines, last])
+        crc = crc32(body, crc)
+        content += body + b',"crc":"%08x"}\n' % crc
+    if flip is not None and flip[0] < len(content):
+        content[flip[0]] ^= flip[1]
+    del content[len(content) - min(cut, len(content)) :]
+    expected, end = expected_lines(bytes(content))
+    assert verified_lines(bytes(content), START) == (expected, end)
+
+    class File:
+        def read_at(self, offset: int, length: int) -> bytes:
+            return bytes(content[offset : offset + length])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(replay, "CHUNK_BYTES", chunk_bytes)
+        found = list(verified_blocks(File(), START, len(content)))
+    assert [line for block in found for line in block.lines] == expected
+    assert (found[-1].after if found else START) == end
+    assert all(block.ends for block in found[-1:])

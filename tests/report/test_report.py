@@ -1,0 +1,545 @@
+"""`journal report`: one page that says how a job went, and does nothing else."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from html.parser import HTMLParser
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
+from pathlib import Path
+from threading import Thread
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from journal import Entry, JobService, Position
+from journal.cli.main import main
+from journal.errors import InvalidValueError
+from journal.format.records import RowStatusRecord
+from journal.fs.system import host_name, user_name
+from journal.history.durations import Outcome
+from journal.history.statistics import MAX_BUCKETS, JobStatistics, Latencies, Timeline
+from journal.report.page import MAX_GROUPS, MAX_ROWS, report_page, write_report
+from journal.store.transitions import Policy
+from journal.version import VERSION
+
+CHROMIUM = shutil.which("chromium")
+START = datetime(2026, 11, 24, 13, 35, tzinfo=UTC)
+VOID = {"meta", "link", "input", "br"}
+
+
+class Page(HTMLParser):
+    """The page as elements: each with its attributes and the text below it."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text_of: list[str] = []
+        self._open: list[int] = []
+        self.feed(text)
+        self.close()
+        assert not self._open, "an element is left open"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self.text_of.append("")
+        if tag not in VOID:
+            self._open.append(len(self.elements) - 1)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self.text_of.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.elements[self._open.pop()][0] == tag
+
+    def handle_data(self, data: str) -> None:
+        for number in self._open:
+            self.text_of[number] += data
+
+    def texts(self, tag: str, **attributes: str) -> list[str]:
+        """What stands in each element of a kind, white space made one."""
+        return [
+            " ".join(text.split())
+            for (kind, given), text in zip(self.elements, self.text_of, strict=True)
+            if kind == tag and attributes.items() <= given.items()
+        ]
+
+    def rows(self) -> list[dict[str, str | None]]:
+        return [given for tag, given in self.elements if tag == "tr" and "data-status" in given]
+
+
+UNSEEN = "\u202e\u061c\u2060\xad\U000e0041\x85"  # turn around what follows, or hide
+HOSTILE = """</script></title><script>document.title='bad'</script><img src="URL" onerror='x'>"""
+
+
+def hostile_store(root: Path, url: str) -> str:
+    """A job that says HOSTILE wherever text can be said; its id."""
+    bad = HOSTILE.replace("URL", url)
+    with JobService(root, sync="none") as service:
+        job = service.create_job(
+            bad,
+            bad,
+            bad,
+            metadata={bad: bad},
+            job_id="hostile",
+            row_data=[{"data": {bad: bad, "nested": [{bad: bad}]}} for _ in range(3)],
+        )
+        service.start_job(job.id)
+        service.set_error(job.id, bad, bad)
+        service.fail_row("hostile:1", bad, bad)
+        service.start_row("hostile:2")
+        service.review_row("hostile:2", f'" onload="{bad}', UNSEEN + bad)
+        service.skip_row("hostile:3", bad)
+        service.update_status(job.id, "failed")
+    return job.id
+
+
+def failed_job(root: Path, rows: int, *, codes: int = 2, job_id: str = "job") -> None:
+    with JobService(root, sync="none") as service:
+        data = ({"data": {"order": f"A-{n}", "Email": "z@example.com"}} for n in range(1, rows + 1))
+        service.create_job("Ship", "./ship {order}", job_id=job_id, row_data=data)
+        service.start_job(job_id)
+        with service.batch(job_id):
+            for n in range(1, rows + 1):
+                service.start_row(f"{job_id}:{n}")
+                if n % 5 == 0:
+                    service.complete_row(f"{job_id}:{n}", cost_cents=250)
+                else:
+                    service.fail_row(f"{job_id}:{n}", f"E{n % codes}", f"message {n}")
+        service.update_status(job_id, "failed")
+
+
+def page_of(root: Path, job_id: str = "job", **options: list[str]) -> Page:
+    with JobService(root) as service:
+        return Page(report_page(service, job_id, **options))
+
+
+def test_the_page_states_counts_errors_and_rows(tmp_path: Path) -> None:
+    failed_job(tmp_path, 10)
+    page = page_of(tmp_path)
+    assert page.texts("h1") == ["Ship failed"]
+    assert page.texts("dl", **{"class": "tiles"}) == ["rows10 completed2 failed8 cost5.00"]
+    assert page.texts("h3") == ["E1 failed 4 rows", "E0 failed 4 rows"]
+    assert page.texts("p", **{"class": "ranges"}) == ["rows 1, 3, 7, 9", "rows 2, 4, 6, 8"]
+    assert page.texts("p", **{"class": "message"}) == ["message 1 (row 1)", "message 2 (row 2)"]
+    assert [row["data-code"] for row in page.rows()] == [
+        f"E{number % 2}" for number in (1, 2, 3, 4, 6, 7, 8, 9)
+    ]
+    assert any("A-1" in text and "message 1" in text for text in page.texts("tr"))
+    assert len([tag for tag, _ in page.elements if tag == "svg"]) == 2
+
+
+def test_a_job_without_rows_has_a_page_too(tmp_path: Path) -> None:
+    with JobService(tmp_path) as service:
+        service.create_job("Nothing yet", job_id="job")
+    page = page_of(tmp_path)
+    assert page.texts("h1") == ["Nothing yet pending"]
+    assert "No row has ended yet." in page.texts("p", **{"class": "note"})
+    assert page.rows() == []
+
+
+def test_a_job_whose_run_died_is_interrupted(tmp_path: Path) -> None:
+    with JobService(tmp_path, sync="none") as service:
+        service.create_job("Dies", job_id="job", row_data=[{"data": {}}])
+        service.start_job("job")
+        service.start_row("job:1")
+        assert page_of(tmp_path).texts("h1") == ["Dies running"]
+    page = page_of(tmp_path)
+    assert page.texts("h1") == ["Dies interrupted"]
+    assert any("1 row in flight" in text for text in page.texts("p", **{"class": "alert"}))
+
+
+def test_nothing_of_the_data_becomes_markup(tmp_path: Path) -> None:
+    job_id = hostile_store(tmp_path, "http://127.0.0.1:9/x")
+    page = page_of(tmp_path, job_id)
+    assert {tag for tag, _ in page.elements} <= {
+        *("html", "head", "meta", "link", "title", "style", "body", "header", "section", "footer"),
+        *("h1", "h2", "h3", "p", "b", "i", "bdi", "span", "code", "time", "dl", "dt", "dd", "div"),
+        *("figure", "figcaption", "svg", "defs", "g", "rect", "path", "text", "circle", "desc"),
+        *("details", "summary", "table", "thead", "tbody", "tfoot", "tr", "th", "td", "article"),
+        *("label", "input", "select", "option", "output", "script"),
+    }
+    assert [tag for tag, _ in page.elements].count("script") == 1
+    for tag, attributes in page.elements:
+        assert not any(name.startswith("on") for name in attributes), (tag, attributes)
+    assert page.texts("h1")[0].startswith(HOSTILE[:20])
+    assert not set(UNSEEN) & set("".join(page.text_of))
+
+
+def test_the_page_names_nothing_to_load(tmp_path: Path) -> None:
+    failed_job(tmp_path, 10)
+    with JobService(tmp_path) as service:
+        text = report_page(service, "job")
+    page = Page(text)
+    for tag, attributes in page.elements:
+        for name in ("src", "href", "xlink:href", "action", "data", "srcset", "poster"):
+            assert attributes.get(name) in {None, "data:,"}, (tag, attributes)
+    addresses = set(re.findall(r"https?:[^\"'\s<)]+", text))
+    assert addresses <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+    assert "url(" not in text
+    assert "@import" not in text
+    (policy,) = [
+        given["content"]
+        for tag, given in page.elements
+        if tag == "meta" and given.get("http-equiv") == "Content-Security-Policy"
+    ]
+    assert policy is not None
+    assert policy.startswith("default-src 'none';")
+
+
+def test_values_are_hidden_by_the_names_of_their_fields(tmp_path: Path) -> None:
+    failed_job(tmp_path, 10)
+    with JobService(tmp_path) as service:
+        shown = report_page(service, "job")
+        hidden = report_page(service, "job", redact=["EMAIL", "error_message", "original_command"])
+    for secret in ("z@example.com", "message 3", "./ship"):
+        assert secret in shown
+        assert secret not in hidden
+    assert "[REDACTED]" in hidden
+    assert "A-3" in hidden
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_errors_and_data_can_be_hidden_and_what_is_the_journals_own_stays(
+    tmp_path: Path, own: bool
+) -> None:
+    failed_job(tmp_path, 10)
+    with JobService(tmp_path, sync="none") as service:
+        service.set_error("job", "E-job", "too bad")
+    fields = ["Error_Code", "data", "name", "id", "row_number", "status"]
+    with JobService(tmp_path, redact=fields if own else ()) as service:
+        text = report_page(service, "job", redact=() if own else fields)
+    for secret in ("z@example.com", "A-3", "E0", "E1", "E-job"):
+        assert secret not in text
+    page = Page(text)
+    assert page.texts("h1") == ["Ship failed"]
+    assert page.texts("h3") == ["[REDACTED] failed 8 rows"]
+    assert any("message 1" in text for text in page.texts("tr"))
+    assert "Email [REDACTED]" in page.texts("td", **{"class": "data"})[0]
+    assert page.texts("p", **{"class": "ranges"}) == ["rows 1-4, 6-9"]
+
+
+def test_what_names_no_fields_is_refused_before_a_page_is_made(tmp_path: Path) -> None:
+    failed_job(tmp_path / "store", 3)
+    with (
+        JobService(tmp_path / "store") as service,
+        pytest.raises(InvalidValueError, match="redact"),
+    ):
+        write_report(service, "job", tmp_path / "out.html", redact="email")
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
+
+
+def test_of_many_rows_the_first_are_shown_and_how_many_more(tmp_path: Path) -> None:
+    failed_job(tmp_path, 2000, codes=150)
+    page = page_of(tmp_path)
+    assert len(page.rows()) == MAX_ROWS
+    assert any("The first 1,000 of 1,600" in text for text in page.texts("p"))
+    assert len(page.texts("h3")) == MAX_GROUPS
+    assert any("more rows have codes that are not shown" in text for text in page.texts("p"))
+
+
+def test_long_values_are_cut(tmp_path: Path) -> None:
+    with JobService(tmp_path, sync="none") as service:
+        data = {f"column {n}": "x" * 100_000 for n in range(100)}
+        service.create_job("Long", job_id="job", row_data=[{"data": data}])
+        service.fail_row("job:1", "E", "y" * 1_000_000)
+        assert len(report_page(service, "job")) < 60_000
+
+
+def test_a_job_of_several_passes_is_told_with_them(tmp_path: Path) -> None:
+    failed_job(tmp_path, 10)
+    with JobService(tmp_path, sync="none") as service:
+        assert "passes" not in report_page(service, "job")
+        service.reopen_job("job", "the carrier is back")
+        service.retry_failed_rows("job")
+        service.start_job("job")
+        service.start_row("job:1")
+        service.complete_row("job:1")
+    page = page_of(tmp_path)
+    (passes,) = [text for text in page.texts("div") if text.startswith("passes")]
+    assert passes.startswith("passes2, the last one since 20")
+    events = [text for text in page.texts("td") if "pass 2" in text]
+    assert events == ["reopened: pass 2: the carrier is back"]
+
+
+def test_the_file_is_whole_or_not_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed_job(tmp_path / "store", 3)
+    monkeypatch.chdir(tmp_path)
+    assert main(["--root", "store", "report", "job"]) == 0
+    written = (tmp_path / "job.html").read_text(encoding="utf-8")
+    assert written.endswith("</html>")
+    assert capsys.readouterr().err == "wrote job.html\n"
+    assert main(["--root", "store", "report", "job", "-o", "job.html"]) == 2
+    assert "--force" in capsys.readouterr().err
+    assert main(["--root", "store", "report", "job", "-o", "-"]) == 0
+    assert capsys.readouterr().out.startswith("<!DOCTYPE html>")
+    assert main(["--root", "store", "report", "none", "-o", "x.html"]) == 4
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["job.html", "store"]
+
+
+@pytest.mark.parametrize("library", ["jinja2", "pygal"])
+def test_the_extra_is_named_when_it_is_missing(tmp_path: Path, library: str) -> None:
+    failed_job(tmp_path, 3)
+    code = (
+        f"import sys; sys.modules['{library}'] = None; "
+        "from journal.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--root", tmp_path, "report", "job", "-o", "-"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "pip install 'rowjournal[report]'" in done.stderr
+
+
+# --- what the history says
+
+
+def test_throughput_and_latency_follow_from_the_history(tmp_path: Path) -> None:
+    with JobService(tmp_path, sync="none") as service:
+        service.create_job("Counts", job_id="job", row_data=[{"data": {}} for _ in range(4)])
+        service.start_job("job")
+        for number in (1, 2):
+            service.start_row(f"job:{number}")
+        service.complete_row("job:1")
+        service.retry_row("job:2", "E", "try again")  # as a run does that has tries left
+        service.start_row("job:2")
+        service.fail_row("job:2", "E", "for good")
+        service.skip_row("job:3")
+        service.start_row("job:4")
+        service.review_row("job:4", "E", "who knows")
+        service.complete_row("job:4")  # as a person does who has looked: no other try
+        service.update_status("job", "paused")
+        statistics = JobStatistics(service.get_history("job"))
+        buckets = statistics.timeline.buckets()
+        attempts = sum(row.attempts for row in service.get_rows("job"))
+    ended = {status for bucket in buckets for status in bucket.ended.elements()}
+    assert ended == {"completed", "failed", "repeated", "needs_review"}
+    assert sum(bucket.ended.total() for bucket in buckets) == attempts == 4
+    assert statistics.latencies.count == 4
+    assert statistics.repeated == 1
+    assert [(event.what, event.ended_rows) for event in statistics.events] == [
+        ("created", 0),
+        ("running", 6),  # and one that was skipped unstarted, and one settled
+        ("paused", 0),
+    ]
+
+
+def test_each_run_of_a_job_is_told_with_who_began_it(tmp_path: Path) -> None:
+    with JobService(tmp_path, sync="none") as service:
+        service.create_job("Killed", job_id="job", row_data=[{"data": {}} for _ in range(3)])
+    for number in (1, 2):  # a service that is closed with the job running is a run that has died
+        with JobService(tmp_path, sync="none") as service:
+            service.start_job("job")
+            service.complete_row(f"job:{number}")
+    with JobService(tmp_path, sync="none") as service:
+        service.start_job("job", keep_lock=True)
+        service.log("job", "not a run", details={"run": "of luck"})
+        service.update_status("job", "paused")
+        service.update_status("job", "running")  # the same run goes on
+        events = JobStatistics(service.get_history("job")).events
+        page = Page(report_page(service, "job"))
+        hidden = report_page(service, "job", redact=["user"])
+    assert [(event.what, event.ended_rows) for event in events] == [
+        ("created", 0),
+        ("running", 1),
+        ("running again", 1),
+        ("running again", 0),
+        ("paused", 0),
+        ("running", 0),
+    ]
+    who = f"on {host_name()} by {user_name()} as process {os.getpid()} with rowjournal {VERSION}"
+    assert [event.detail for event in events] == ["", who, who, who, "", ""]
+    assert f"running again: {who}" in page.texts("td")
+    assert f"on {host_name()} by [REDACTED] as process" in hidden
+
+
+@pytest.mark.parametrize("policy", ["review", "retry", "fail"])
+def test_an_attempt_whose_run_died_is_counted_but_nobody_knows_how_long_it_took(
+    tmp_path: Path, policy: Policy
+) -> None:
+    with JobService(tmp_path, sync="none") as service:
+        service.create_job("Died", job_id="job", row_data=[{"data": {}}])
+        service.start_job("job")
+        service.start_row("job:1")
+    with JobService(tmp_path, sync="none") as service:
+        service.recover_job("job", policy)
+        statistics = JobStatistics(service.get_history("job"))
+        assert sum(bucket.ended.total() for bucket in statistics.timeline.buckets()) == 1
+        assert statistics.latencies.count == 0
+        assert report_page(service, "job", redact=["error_message", "error_code"])
+
+
+def test_the_charts_show_tries_that_were_repeated(tmp_path: Path) -> None:
+    with JobService(tmp_path, sync="none") as service:
+        service.create_job("Tries", job_id="job", row_data=[{"data": {}}])
+        service.start_job("job")
+        for _ in range(3):
+            service.start_row("job:1")
+            service.retry_row("job:1", "E", "try again")
+    page = page_of(tmp_path)
+    assert "repeated" in page.texts("figcaption")[0]
+    assert "No row has ended yet." not in page.texts("p")
+    assert "repeated3 tries failed and were repeated" in page.texts("div")
+
+
+def history_of(*statuses: tuple[float, int, Any]) -> Iterator[Entry]:
+    """Records of rows: after so many seconds, the number, the status."""
+    for at_s, number, status in statuses:
+        at = START + timedelta(seconds=at_s)
+        yield Entry(0, RowStatusRecord(row=number, status=status, at=at), Position(0, 0), True)
+
+
+def test_what_somebody_decides_the_day_after_is_no_part_of_the_throughput() -> None:
+    tries = [
+        (n / 100 + late_s, n, status)
+        for n in range(1000)
+        for late_s, status in (
+            (0, "processing"),
+            (0.005, "needs_review" if n == 7 else "completed"),
+        )
+    ]
+    statistics = JobStatistics(history_of((-1, 1001, "skipped"), *tries, (86_400, 7, "completed")))
+    assert statistics.tries_per_s == pytest.approx(100, rel=0.01)
+    assert sum(bucket.ended.total() for bucket in statistics.timeline.buckets()) == 1000
+    assert statistics.timeline.width_s < 1
+
+
+def test_a_history_that_never_says_when_rows_were_started_has_a_throughput_too() -> None:
+    statistics = JobStatistics(history_of(*((n, n, "completed") for n in range(1, 12))))
+    assert statistics.tries_per_s == pytest.approx(1)
+    assert sum(bucket.ended.total() for bucket in statistics.timeline.buckets()) == 11
+
+
+@pytest.mark.parametrize("step_s", [0.001, 1.7, 3600, 10_000_000])
+def test_a_timeline_is_bounded_however_long_the_job_was(step_s: float) -> None:
+    timeline = Timeline()
+    for number in range(1000):
+        ended_at = START + timedelta(seconds=step_s * number)
+        timeline.add(Outcome(number, "completed", ended_at - timedelta(seconds=1), ended_at))
+    buckets = timeline.buckets()
+    assert len(buckets) <= MAX_BUCKETS
+    assert sum(bucket.ended["completed"] for bucket in buckets) == 1000
+    assert sum(bucket.latencies.count for bucket in buckets) == 1000
+    begins = [bucket.begin.timestamp() for bucket in buckets]
+    steps = {round(after - before, 6) for before, after in pairwise(begins)}
+    assert steps <= {timeline.width_s}
+    assert begins[0] <= START.timestamp() < begins[0] + timeline.width_s
+
+
+def test_quantiles_are_within_five_percent() -> None:
+    latencies = Latencies()
+    for number in range(1, 10_001):
+        latencies.add(number / 1000)
+    for share in (0.01, 0.5, 0.95, 1.0):
+        assert latencies.quantile_s(share) == pytest.approx(share * 10, rel=0.05)
+    assert latencies.longest_s == 10
+    assert Latencies().quantile_s(0.5) is None
+
+
+def test_ranges_of_rows_are_bounded_and_say_that_there_are_more(tmp_path: Path) -> None:
+    with JobService(tmp_path, sync="none") as service:
+        service.create_job("Ranges", job_id="job", row_data=[{"data": {}} for _ in range(200)])
+        with service.batch("job"):
+            for number in (*range(1, 4), *range(10, 200, 2)):
+                service.fail_row(f"job:{number}", "E", "m")
+    (ranges,) = [text for text in page_of(tmp_path).texts("p") if text.startswith("rows ")]
+    assert ranges.startswith("rows 1-3, 10, 12, ")
+    assert ranges.endswith(", 86, ...")
+
+
+# --- in a browser
+
+
+def dumped(path: Path, fragment: str = "") -> str:
+    """The page as Chromium has it once its script has run."""
+    assert CHROMIUM is not None
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        return subprocess.run(
+            [
+                CHROMIUM,
+                *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"),
+                *("--no-first-run", "--disable-background-networking", "--disable-sync"),
+                *("--disable-component-update", f"--user-data-dir={profile}", "--dump-dom"),
+                f"file://{path}{fragment}",
+            ],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
+        ).stdout
+
+
+@contextmanager
+def listening() -> Iterator[tuple[str, list[str]]]:
+    """A server on this machine: its address, and what it was asked for so far."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", asked
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+in_browser = pytest.mark.skipif(CHROMIUM is None, reason="Chromium isn't installed here")
+
+
+@pytest.mark.browser
+@in_browser
+def test_a_browser_asks_for_nothing_and_runs_nothing_of_the_data(tmp_path: Path) -> None:
+    with listening() as (address, asked):
+        job_id = hostile_store(tmp_path / "store", f"{address}/image")
+        out = tmp_path / "report.html"
+        assert main(["--root", str(tmp_path / "store"), "report", job_id, "-o", str(out)]) == 0
+        dom = dumped(out)
+        title = Page(out.read_text(encoding="utf-8")).texts("title")[0]
+        assert "2 of 2 shown" in dom  # our own script has run
+        assert " ".join(Page(dom).texts("title")[0].split()) == title
+        assert asked == []
+        bare = tmp_path / "bare.html"  # that the server would have heard of it
+        bare.write_text(f"<img src={address}/bare>", encoding="utf-8")
+        dumped(bare)
+        assert asked == ["/bare"]
+
+
+@pytest.mark.browser
+@in_browser
+def test_the_filter_shows_the_rows_that_contain_all_words(tmp_path: Path) -> None:
+    failed_job(tmp_path / "store", 20)
+    out = tmp_path / "report.html"
+    assert main(["--root", str(tmp_path / "store"), "report", "job", "-o", str(out)]) == 0
+    page = Page(dumped(out, "#filter=" + quote("MESSAGE a-7")))
+    shown = [row for row in page.rows() if "hidden" not in row]
+    assert len(page.rows()) == 16
+    assert len(shown) == 1
+    assert page.texts("output") == ["1 of 16 shown"]
+    assert page.texts("div", id="filter") != []
+    everything = Page(dumped(out))
+    assert everything.texts("output") == ["16 of 16 shown"]

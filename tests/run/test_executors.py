@@ -1,0 +1,674 @@
+"""Runs in real executors: pools of processes, loky, dask. Workers die, hang, are interrupted, left."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager, suppress
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import dask
+import distributed
+import loky
+import pytest
+from support.handlers import act, calls, pids
+from support.paths import README, TESTS
+
+import journal
+from journal import InvalidValueError, JobRow, RowStatus, RunReport
+from journal.model import JobStatus
+from journal.run.handover import Outcomes
+from journal.run.workers.choose import make_workers
+from journal.run.workers.executors import DaskWorkers, _call_for_text, _call_if_first
+
+# From Python 3.12 a fork says so in a process that has threads, as pytest and dask have.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:This process .* is multi-threaded, use of fork:DeprecationWarning"
+)
+
+POOLS = ["fork", "spawn", "loky", "loky-reusable"]
+PROCESSES = [*POOLS, "dask"]
+LONG_S = 300.0  # never reached; with it no row is handed out ahead of the workers
+
+Row = dict[str, Any]
+Make = Callable[[int], Executor]
+
+
+# A cluster looks so long after a worker was lost whether there is one of that name, and else gives
+# up its place for good: also that of the next one, if that was killed just then.
+_PATIENT = {"distributed.deploy.lost-worker-timeout": "1 hour"}
+
+
+class Clusters:
+    """A cluster for all tests; another one if dask doesn't bring back a worker that was killed."""
+
+    def __init__(self) -> None:
+        self._open = ExitStack()
+        self._client: distributed.Client | None = None
+
+    def client(self) -> distributed.Client:
+        if self._client is not None:
+            try:
+                self._client.wait_for_workers(2, timeout=20)
+            except TimeoutError:
+                self.close()
+        if self._client is None:
+            self._open.enter_context(dask.config.set(_PATIENT))
+            cluster = distributed.LocalCluster(
+                n_workers=2,
+                threads_per_worker=1,
+                processes=True,
+                dashboard_address=":0",
+                silence_logs=logging.CRITICAL,
+            )
+            self._open.enter_context(cluster)
+            self._client = self._open.enter_context(distributed.Client(cluster))
+        return self._client
+
+    def close(self) -> None:
+        self._client = None
+        self._open.close()
+
+
+@pytest.fixture(scope="module", name="clusters")
+def fixture_clusters() -> Iterator[Clusters]:
+    with closing(Clusters()) as clusters:
+        yield clusters
+
+
+@pytest.fixture(name="cluster")
+def fixture_cluster(clusters: Clusters) -> distributed.Client:
+    return clusters.client()
+
+
+@pytest.fixture(name="makers")
+def fixture_makers(request: pytest.FixtureRequest) -> Iterator[Callable[[str], Make]]:
+    """``makers(kind)(count)`` makes an executor, which is shut down after the test."""
+    made: list[Executor] = []
+
+    def makers(kind: str) -> Make:
+        clusters = request.getfixturevalue("clusters") if kind == "dask" else None
+
+        def make(count: int) -> Executor:
+            executor: Executor
+            if kind == "threads":
+                executor = ThreadPoolExecutor(count)
+            elif kind == "dask":
+                assert clusters is not None
+                executor = clusters.client().get_executor()
+            elif kind == "loky":
+                executor = loky.ProcessPoolExecutor(count)
+            elif kind == "loky-reusable":
+                executor = loky.get_reusable_executor(count)
+            else:
+                executor = ProcessPoolExecutor(count, mp_context=get_context(kind))
+            made.append(executor)
+            return executor
+
+        return make
+
+    yield makers
+    for executor in made:
+        executor.shutdown(wait=True)
+
+
+class Work:
+    """A job in a directory of its own, the ledger of its calls, and a gate."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / "jobs" / "j"
+        self.ledger = directory / "ledger"
+        self.started, self.gate = directory / "started", directory / "gate"
+        os.mkfifo(self.started)
+        os.mkfifo(self.gate)
+        # Both ends are ours: nobody's open waits for us, and no line is lost.
+        self._started = os.open(self.started, os.O_RDWR)
+
+    def rows(self, *what: str) -> list[Row]:
+        return [
+            {
+                "n": number,
+                "do": do,
+                "ledger": str(self.ledger),
+                "started": str(self.started),
+                "gate": str(self.gate),
+            }
+            for number, do in enumerate(what, 1)
+        ]
+
+    def open(self, *what: str, **options: Any) -> journal.JobRun:
+        rows = self.rows(*what) if what else None
+        return journal.open_job(self.path, rows, resume_command="again", **options)
+
+    def run(
+        self, executor: Any, *what: str, on_interrupted: Any = "review", **options: Any
+    ) -> RunReport:
+        with self.open(*what, on_interrupted=on_interrupted) as job:
+            return job.run(act, executor, timeout_s=LONG_S, backoff_s=0, tell=quiet, **options)
+
+    def outcomes(self) -> list[JobRow]:
+        with self.open() as job:
+            return list(job.rows())
+
+    def statuses(self) -> list[str]:
+        return [str(row.status) for row in self.outcomes()]
+
+    def wait_until_started(self, count: int) -> list[int]:
+        """Until so many workers wait at the gate; their processes."""
+        said = b""
+        while said.count(b"\n") < count:
+            said += os.read(self._started, 4096)
+        return [int(line) for line in said.splitlines()]
+
+    def open_gate(self) -> None:
+        """For those who wait now, and for who comes yet."""
+        self.gate.rename(self.gate.with_name("opened"))
+        self.gate.touch()
+        with suppress(OSError):  # ENXIO: nobody waits
+            os.close(os.open(self.gate.with_name("opened"), os.O_WRONLY | os.O_NONBLOCK))
+
+    def close(self) -> None:
+        os.close(self._started)
+
+
+def quiet(_text: str) -> None:
+    pass
+
+
+@pytest.fixture(name="work")
+def fixture_work(tmp_path: Path) -> Iterator[Work]:
+    with closing(Work(tmp_path)) as work:
+        yield work
+
+
+# --- the ordinary course of things
+
+
+@pytest.mark.parametrize("kind", ["threads", *PROCESSES])
+def test_all_rows_are_done_once_with_their_results(
+    kind: str, makers: Callable[[str], Make], work: Work
+) -> None:
+    report = work.run(makers(kind)(2), *["square"] * 12)
+    assert (report.job.status, report.completed, report.exit_code) == ("completed", 12, 0)
+    assert [row.result for row in work.outcomes()] == [n * n for n in range(1, 13)]
+    assert calls(work.ledger) == dict.fromkeys(range(1, 13), 1)
+    assert (os.getpid() in pids(work.ledger)) is (kind == "threads")
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
+@pytest.mark.parametrize("kind", ["threads", *PROCESSES])
+def test_workers_have_no_file_of_the_job_open_only_the_driver_has(
+    kind: str, makers: Callable[[str], Make], work: Work
+) -> None:
+    work.run(makers(kind)(2), *["files"] * 6)
+    open_files = [row.result for row in work.outcomes()]
+    assert all(open_files) if kind == "threads" else open_files == [[]] * 6
+
+
+SAID = {
+    "raise": (RowStatus.FAILED, "ValueError", "no street 1"),
+    "skip": (RowStatus.SKIPPED, None, None),
+    "fail": (RowStatus.FAILED, "E7", "no such address"),
+    "retry": (RowStatus.COMPLETED, None, None),
+    "review": (RowStatus.NEEDS_REVIEW, "Unclear", "was it sent?"),
+    "row_result": (RowStatus.COMPLETED, None, None),
+    "own_class": (RowStatus.COMPLETED, None, None),
+    "exit": (RowStatus.FAILED, "SystemExit", "enough"),
+    "interrupt": (RowStatus.FAILED, "KeyboardInterrupt", "KeyboardInterrupt"),
+    "not_json": (RowStatus.NEEDS_REVIEW, "InvalidResult", None),
+}
+
+
+@pytest.mark.parametrize("kind", ["threads", *PROCESSES])
+def test_what_a_handler_raises_and_returns_means_the_same_everywhere(
+    kind: str, makers: Callable[[str], Make], work: Work
+) -> None:
+    work.run(makers(kind)(2), *SAID, max_attempts=2, retry_on=())
+    rows = dict(zip(SAID, work.outcomes(), strict=True))
+    for said, (status, code, message) in SAID.items():
+        row = rows[said]
+        assert (said, row.status, row.error_code) == (said, status, code)
+        if message is not None:
+            assert row.error_message == message
+    assert rows["not_json"].error_message is not None
+    assert "object is not a JSON value" in rows["not_json"].error_message
+    assert rows["skip"].reason == "nothing to do"
+    assert rows["retry"].result == "at last"
+    assert rows["own_class"].result == {"a": 1}
+    row = rows["row_result"]
+    assert (row.result, row.tracking_number, row.cost_cents) == ([1], "T-1", 7)
+    assert calls(work.ledger) == {n: 2 if s == "retry" else 1 for n, s in enumerate(SAID, 1)}
+
+
+@pytest.mark.parametrize("kind", ["loky", "dask"])
+def test_a_function_of_no_module_runs_where_the_executor_can_send_it(
+    kind: str, makers: Callable[[str], Make], work: Work
+) -> None:
+    with work.open("", "") as job:
+        assert job.run(lambda row: row.data["n"], makers(kind)(2), tell=quiet).completed == 2
+
+
+@pytest.mark.parametrize("kind", ["fork", "spawn", "loky", "dask"])
+def test_a_handler_that_cannot_be_sent_stops_the_run_and_no_row_needs_a_review(
+    kind: str, makers: Callable[[str], Make], work: Work
+) -> None:
+    held = threading.Lock()
+    with work.open("", "", "") as job:
+        if kind in ("fork", "spawn"):
+            with pytest.raises(InvalidValueError, match="can't be sent to another process"):
+                job.run(lambda row: (held, row), makers(kind)(2), tell=quiet)
+        else:
+            report = job.run(lambda row: (held, row), makers(kind)(2), tell=quiet)
+            assert report.job.status is JobStatus.PAUSED
+            assert re.search("pickle|serialize", str(report.reason))
+    assert work.statuses() == ["pending"] * 3
+
+
+def test_no_more_rows_are_in_flight_than_the_executor_has_workers(
+    makers: Callable[[str], Make], work: Work
+) -> None:
+    def count(wanted: int | None) -> int:
+        return make_workers(act, makers("threads")(2), wanted, (), Outcomes()).count
+
+    assert [count(None), count(1), count(8)] == [2, 1, 2]
+
+
+@pytest.mark.parametrize("executor", [3, lambda: 3, "threads"])
+def test_what_is_no_executor_is_refused_before_anything_is_started(
+    executor: Any, work: Work
+) -> None:
+    with (
+        work.open("square") as job,
+        pytest.raises(InvalidValueError, match="executor: must be an Executor, or a function"),
+    ):
+        job.run(act, executor, tell=quiet)
+    assert work.statuses() == ["pending"]
+
+
+# --- workers that die
+
+
+@pytest.mark.parametrize("kind", PROCESSES)
+def test_a_row_whose_worker_dies_needs_a_review_and_no_row_is_called_twice(
+    kind: str, makers: Callable[[str], Make], work: Work
+) -> None:
+    what = ["square", "die", "square", "die", "square", "square", "square", "square"]
+    runs = 0
+    report = None
+    while report is None or report.job.status is JobStatus.PAUSED:
+        report = work.run(makers(kind)(2), *what)
+        runs += 1
+        assert runs <= 4
+    assert report.job.status is JobStatus.FAILED
+    rows = work.outcomes()
+    assert {row.status for row in rows} == {RowStatus.COMPLETED, RowStatus.NEEDS_REVIEW}
+    assert {rows[1].status, rows[3].status} == {RowStatus.NEEDS_REVIEW}
+    assert "the worker was lost while this row was in flight" in str(rows[1].error_message)
+    assert set(calls(work.ledger).values()) == {1}
+    if kind == "dask":  # that goes on by itself
+        assert runs == 1
+
+
+@pytest.mark.parametrize("kind", PROCESSES)
+def test_a_row_whose_worker_dies_is_tried_three_times_if_it_may_be_repeated(
+    kind: str, makers: Callable[[str], Make], work: Work
+) -> None:
+    report = work.run(
+        partial(makers(kind), 1),
+        *("square", "die", "die_once", "square"),
+        on_interrupted="retry",
+        workers=1,
+    )
+    assert (report.job.status, report.reason) == (JobStatus.FAILED, None)
+    assert work.statuses() == ["completed", "failed", "completed", "completed"]
+    assert calls(work.ledger) == {1: 1, 2: 3, 3: 2, 4: 1}
+
+
+@pytest.mark.parametrize("kind", PROCESSES)
+def test_a_row_whose_worker_dies_fails_if_told_so_and_a_new_executor_does_the_rest(
+    kind: str, makers: Callable[[str], Make], work: Work
+) -> None:
+    report = work.run(
+        partial(makers(kind), 1), "die", "square", "square", on_interrupted="fail", workers=1
+    )
+    assert (report.job.status, report.reason) == (JobStatus.FAILED, None)
+    assert work.statuses() == ["failed", "completed", "completed"]
+    assert calls(work.ledger) == {1: 1, 2: 1, 3: 1}
+
+
+@pytest.mark.parametrize("kind", POOLS)
+def test_an_executor_that_breaks_pauses_the_job_and_the_next_run_goes_on(
+    kind: str, makers: Callable[[str], Make], work: Work
+) -> None:
+    broken = makers(kind)(1)
+    report = work.run(broken, "die", "square", "square")
+    assert report.job.status is JobStatus.PAUSED
+    assert "the executor takes no more rows" in str(report.reason)
+    assert work.statuses() == ["needs_review", "pending", "pending"]
+    assert work.run(makers(kind)(1)).completed == 2
+    assert calls(work.ledger) == {1: 1, 2: 1, 3: 1}
+
+
+def test_an_executor_that_breaks_again_and_again_ends_the_run(
+    makers: Callable[[str], Make], work: Work
+) -> None:
+    report = work.run(partial(makers("fork"), 1), *["die"] * 14)
+    assert report.job.status is JobStatus.PAUSED
+    assert work.statuses() == ["needs_review"] * 11 + ["pending"] * 3
+
+
+# --- dask
+
+
+@contextmanager
+def allowed_failures(client: distributed.Client, count: int) -> Iterator[None]:
+    def allow(dask_scheduler: Any, count: int) -> int:
+        before: int = dask_scheduler.allowed_failures
+        dask_scheduler.allowed_failures = count
+        return before
+
+    before = client.run_on_scheduler(allow, count=count)
+    try:
+        yield
+    finally:
+        client.run_on_scheduler(allow, count=before)
+
+
+@contextmanager
+def in_thread(work: Work, executor: Executor, *what: str) -> Iterator[None]:
+    """A run with one worker, meanwhile; at the end it is waited for, and so are its handlers."""
+    run = threading.Thread(target=work.run, args=(executor, *what), kwargs={"workers": 1})
+    run.start()
+    try:
+        yield
+    finally:
+        work.open_gate()
+        run.join()
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_dask_calls_no_row_twice_whatever_its_allowed_failures(
+    count: int, cluster: distributed.Client, makers: Callable[[str], Make], work: Work
+) -> None:
+    with allowed_failures(cluster, count):
+        work.run(makers("dask")(2), "die", "square")
+    row, _ = work.outcomes()
+    assert (row.status, row.error_code) == (RowStatus.NEEDS_REVIEW, "KilledWorker")
+    assert calls(work.ledger) == {1: 1, 2: 1}
+
+
+def test_a_task_that_dask_runs_again_when_it_was_done_does_not_call_the_handler(
+    cluster: distributed.Client, makers: Callable[[str], Make], work: Work
+) -> None:
+    """As it does when a result is lost with the worker that has it."""
+    with work.open("square") as job:
+        (row,) = job.rows()
+    make_workers(act, makers("dask")(1), None, (), Outcomes())
+    call = partial(_call_for_text, act, ())
+    told = [
+        cluster.submit(_call_if_first, call, "run", 1, row, key=f"{work.path}-{n}").result()
+        for n in range(2)
+    ]
+    assert b'"kind":"completed"' in told[0]
+    assert b'"kind":"lost"' in told[1]
+    assert calls(work.ledger) == {1: 1}
+
+
+def test_where_the_scheduler_of_dask_can_not_be_asked_the_handler_is_not_called(
+    makers: Callable[[str], Make], work: Work
+) -> None:
+    with work.open("square") as job:
+        (row,) = job.rows()
+    call = partial(_call_for_text, act, ())
+    # A process that knows of no scheduler.
+    told = makers("spawn")(1).submit(_call_if_first, call, "run", 1, row).result()
+    assert b'"kind":"lost"' in told
+    assert b"could not be asked" in told
+    assert not work.ledger.exists()
+
+
+class Garbling(Executor):
+    """Comes back with what is no outcome."""
+
+    def submit(self, *_: Any, **__: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(b"garbled")
+        return future
+
+
+def test_what_an_executor_garbles_needs_a_review(work: Work) -> None:
+    thread = threading.Thread(target=work.run, args=(Garbling(), "square"), daemon=True)
+    thread.start()
+    thread.join(20)
+    assert work.statuses() == ["needs_review"]
+
+
+def test_rows_of_equal_data_share_no_task_of_dask(
+    makers: Callable[[str], Make], work: Work
+) -> None:
+    rows = [{**work.rows("square")[0], "n": 5} for _ in range(8)]
+    with journal.open_job(work.path, rows) as job:
+        assert job.run(act, makers("dask")(2), tell=quiet).completed == 8
+    assert calls(work.ledger) == dict.fromkeys(range(1, 9), 1)
+
+
+def test_a_task_that_dask_cancels_may_have_begun_and_needs_a_review(
+    cluster: distributed.Client, makers: Callable[[str], Make], work: Work
+) -> None:
+    executor: Any = makers("dask")(2)
+    with in_thread(work, executor, "wait", "square"):
+        work.wait_until_started(1)
+        cluster.cancel(list(executor._futures), force=True)
+    assert work.statuses() == ["needs_review", "completed"]
+    assert calls(work.ledger) == {1: 1, 2: 1}
+
+
+def test_a_client_of_dask_is_an_executor_of_as_many_workers_as_it_has_threads(
+    cluster: distributed.Client,
+    makers: Callable[[str], Make],
+    work: Work,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 7)
+    makers("dask")(2)  # waits until both are there
+    workers = make_workers(act, cluster, None, (), Outcomes())
+    assert isinstance(workers, DaskWorkers)
+    assert workers.count == 2
+    assert work.run(cluster, "square", "square").completed == 2
+
+
+def test_the_scheduler_of_dask_forgets_a_run_that_has_ended(
+    cluster: distributed.Client, makers: Callable[[str], Make], work: Work
+) -> None:
+    def runs(dask_scheduler: Any) -> int:
+        kept = dask_scheduler.handlers["rowjournal_begin"].__closure__[0].cell_contents
+        return len(kept)
+
+    make_workers(act, makers("dask")(2), None, (), Outcomes())
+    before = cluster.run_on_scheduler(runs)
+    assert work.run(cluster, "square").completed == 1
+    assert cluster.run_on_scheduler(runs) == before
+
+
+# --- workers that hang
+
+
+@pytest.mark.parametrize("kind", ["threads", "fork", "dask"])
+def test_a_run_of_which_all_workers_hang_pauses_and_says_so(
+    kind: str, makers: Callable[[str], Make], work: Work
+) -> None:
+    executor = makers(kind)(2)
+    with work.open(*["wait"] * 4) as job:
+        report = job.run(act, executor, timeout_s=0.5, tell=quiet)
+    assert report.job.status is JobStatus.PAUSED
+    assert report.reason == "all 2 workers hang"
+    rows = work.outcomes()
+    assert [row.status for row in rows] == ["needs_review"] * 2 + ["pending"] * 2
+    assert {row.error_code for row in rows[:2]} == {"TimeoutError"}
+    work.open_gate()
+
+
+def test_one_that_hangs_leaves_the_rest_to_the_others(
+    makers: Callable[[str], Make], work: Work
+) -> None:
+    executor = makers("fork")(2)
+    executor.submit(os.getpid).result()
+    with work.open("wait", *["square"] * 5) as job:
+        report = job.run(act, executor, timeout_s=3, tell=quiet)
+    assert report.reason is None
+    assert work.statuses() == ["needs_review"] + ["completed"] * 5
+    work.open_gate()
+
+
+# --- a driver that is interrupted, left waiting, or killed
+
+DRIVER = """
+import multiprocessing, sys
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from support import handlers as helpers_handlers, journal, loky
+
+kind, path, at, factory = sys.argv[1:]
+if __name__ == "__main__":
+    with journal.open_job(path, resume_command="again") as job:
+        data = job.rows()[0].data
+        start = {}
+        if at == "start":
+            start["initializer"] = helpers_handlers.wait_at
+            start["initargs"] = (data["started"], data["gate"])
+        if kind == "loky":
+            make = partial(loky.ProcessPoolExecutor, 2, **start)
+        else:
+            context = multiprocessing.get_context(kind)
+            make = partial(ProcessPoolExecutor, 2, mp_context=context, **start)
+        executor = make if factory == "factory" else make()
+        report = job.run(helpers_handlers.act, executor)
+    sys.exit(report.exit_code)
+"""
+
+
+class Driver:
+    """A process that drives a run, in a process group of its own: with its workers, like a shell's."""
+
+    def __init__(self, work: Work, kind: str, at: str = "row", factory: str = "") -> None:
+        script = work.path.parents[1] / "driver.py"
+        script.write_text(DRIVER)
+        arguments = [kind, str(work.path), at, factory]
+        paths = [str(TESTS), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+        self.process = subprocess.Popen(
+            [sys.executable, str(script), *arguments],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def signal_all(self, number: signal.Signals) -> None:
+        os.killpg(self.process.pid, number)
+
+    def read_until(self, text: str) -> None:
+        assert self.process.stderr is not None
+        said = ""
+        while text not in said:
+            line = self.process.stderr.readline()
+            assert line, said
+            said += line
+
+    def close(self) -> None:
+        with suppress(ProcessLookupError):
+            self.signal_all(signal.SIGKILL)
+        self.process.wait()
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("at", ["start", "row"])
+@pytest.mark.parametrize("kind", ["fork", "spawn", "loky"])
+def test_a_signal_to_the_whole_process_group_pauses_and_workers_finish_their_rows(
+    kind: str, at: str, number: signal.Signals, work: Work
+) -> None:
+    work.open(*["square" if at == "start" else "wait"] * 5).close()
+    with closing(Driver(work, kind, at)) as driver:
+        work.wait_until_started(2)  # in a row, or before the first one
+        driver.signal_all(number)
+        driver.read_until("pausing; waiting for what is in flight (2)")
+        work.open_gate()
+        assert driver.process.wait(60) == 128 + number
+    assert work.statuses() == ["completed"] * 2 + ["pending"] * 3
+    assert set(calls(work.ledger).values()) == {1}
+
+
+def test_workers_that_outlive_a_killed_driver_do_not_keep_the_job(work: Work) -> None:
+    work.open(*["wait"] * 5).close()
+    with closing(Driver(work, "fork")) as driver:
+        orphans = work.wait_until_started(2)
+        driver.process.kill()
+        driver.process.wait()
+        with work.open() as job:
+            report = job.run(lambda row: row.row_number, tell=quiet)
+        for pid in orphans:
+            os.kill(pid, 0)  # they are there, and at work
+    assert report.completed == 3
+    assert work.statuses() == ["needs_review"] * 2 + ["completed"] * 3
+
+
+@pytest.mark.parametrize("kind", ["fork", "spawn", "loky"])
+def test_workers_that_hang_do_not_keep_the_driver_from_exiting_if_the_run_made_them(
+    kind: str, work: Work
+) -> None:
+    work.open(*["wait"] * 4).close()
+    with closing(Driver(work, kind, factory="factory")) as driver:
+        orphans = work.wait_until_started(2)
+        for said in ("pausing", "ending what is in flight"):
+            driver.process.send_signal(signal.SIGINT)
+            driver.read_until(said)
+        assert driver.process.wait(60) == 128 + signal.SIGINT
+        for pid in orphans:
+            with pytest.raises(ProcessLookupError):
+                os.kill(pid, 0)
+    assert work.statuses() == ["needs_review"] * 2 + ["pending"] * 2
+
+
+def test_a_pool_forked_in_a_run_can_be_ended_when_one_of_its_workers_has_died(
+    work: Work,
+) -> None:
+    work.open("wait", "die", *["square"] * 2).close()
+    with closing(Driver(work, "fork")) as driver:
+        assert driver.process.wait(60) == 3
+    assert work.statuses() == ["needs_review"] * 2 + ["pending"] * 2
+
+
+# --- what the README says
+
+
+LOOKUP = """
+def read_orders():
+    return [{"order": f"A-{n}"} for n in range(1, 8)]
+
+def enrich(row):
+    return row.data["order"].lower()
+"""
+
+
+def test_the_example_of_the_readme_enriches_every_order(tmp_path: Path) -> None:
+    found = re.search(r"<!-- python: enrich.py -->\n```python\n(.*?)```", README, re.DOTALL)
+    assert found is not None
+    (tmp_path / "lookup.py").write_text(LOOKUP)
+    (tmp_path / "enrich.py").write_text(found[1])
+    done = subprocess.run(
+        [sys.executable, "enrich.py"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    with journal.open_job(tmp_path / "jobs" / "enrich") as job:
+        assert [row.result for row in job.rows()] == [f"a-{n}" for n in range(1, 8)]

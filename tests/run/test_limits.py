@@ -1,0 +1,85 @@
+"""What bounds a run, by itself: rates, halts, backoff, and what is refused."""
+
+from typing import Any
+
+import pytest
+
+from journal import InvalidValueError
+from journal.run.limits import Halt, Limits, Rate
+
+
+@pytest.mark.parametrize(
+    ("text", "succeeded", "failed", "reason"),
+    [
+        ("soon,fail=2", 9, 1, None),
+        ("soon,fail=2", 0, 2, "2 rows have failed"),
+        ("now,success=1", 0, 9, None),
+        ("now,success=1", 1, 0, "1 row has succeeded"),
+        ("soon,done=3", 1, 1, None),
+        ("soon,done=3", 1, 2, "3 rows are done"),
+        ("soon,fail=50%", 0, 2, None),  # of two rows a percentage says nothing
+        ("soon,fail=50%", 1, 2, "2 of 3 rows have failed, 50 % or more"),
+        ("soon,fail=20%,min=50", 0, 49, None),
+        ("soon,fail=20%,min=50", 40, 10, "10 of 50 rows have failed, 20 % or more"),
+        ("soon,fail=20%,min=50", 41, 10, None),
+    ],
+)
+def test_a_run_gives_up_when_its_halt_says_so(
+    text: str, succeeded: int, failed: int, reason: str | None
+) -> None:
+    halt = Halt.parse(text)
+    assert halt is not None
+    assert halt.now == text.startswith("now")
+    assert halt.reason(succeeded, failed) == reason
+
+
+def test_a_run_that_never_halts_has_no_halt() -> None:
+    assert Halt.parse("never") is None
+
+
+def test_a_rate_spreads_its_starts_and_saves_up_no_more_than_a_moment() -> None:
+    rate = Rate.parse("10/s")
+    assert rate.allowed(100.0) == 1
+    rate.used(1)
+    assert rate.wait_s == pytest.approx(0.1)
+    assert rate.allowed(100.05) == 0
+    assert rate.allowed(100.11) == 1
+    rate.used(1)
+    assert rate.allowed(200.0) == 1
+
+
+def test_a_high_rate_lets_rows_of_one_moment_start_together() -> None:
+    rate = Rate.parse("60000/m")
+    assert rate.allowed(5.0) == 1
+    assert 20 <= rate.allowed(5.02) <= 21
+    assert rate.allowed(99.0) == 50
+
+
+def test_a_wait_doubles_up_to_its_bound_and_is_never_the_same() -> None:
+    limits = Limits(backoff_s=1.0, max_backoff_s=5.0)
+    for attempts, longest in ((1, 1.0), (2, 2.0), (3, 4.0), (4, 5.0), (10_000, 5.0)):
+        waits = {limits.delay_s(attempts) for _ in range(50)}
+        assert len(waits) > 1
+        assert longest / 2 <= min(waits) <= max(waits) <= longest
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *({"halt": text} for text in ("", "fail=1", "soon", "soon,fail=0", "soon,fail=101%", 5)),
+        *({"halt": text} for text in ("later,fail=1", "soon,fail=5,min=3", "soon,lost=1")),
+        *({"rate": text} for text in ("", "0/s", "5", "5/d", "-1/s", "x/s", 5, "9" * 400 + "/s")),
+        *({"max_attempts": value} for value in (0, -1, 1.5, True, None)),
+        *({"timeout_s": value} for value in (0, -1, float("nan"), float("inf"), "1")),
+        *({"backoff_s": value} for value in (-1, float("nan"), True)),
+        {"max_backoff_s": -1},
+        {"max_cost_cents": -1},
+        {"max_rows": 0},
+    ],
+    ids=str,
+)
+def test_a_limit_that_can_not_be_is_refused_by_its_name(given: dict[str, Any]) -> None:
+    (name,) = given
+    with pytest.raises(InvalidValueError) as caught:
+        Limits(**given)
+    assert caught.value.where == name

@@ -1,0 +1,623 @@
+"""open_job: an input and its job, matched by key or by place."""
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+import journal
+import journal.run.input_match
+from journal import (
+    InvalidValueError,
+    JobBusyError,
+    JobNotFoundError,
+    JobService,
+    RowChangedError,
+)
+
+Data = dict[str, Any]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "jobs" / "enrich"
+
+
+def people(*names: str) -> Iterator[Data]:
+    return ({"id": name, "mail": f"{name}@example.com"} for name in names)
+
+
+def done(row: journal.JobRow) -> str:
+    return f"did {row.data['id']}"
+
+
+def results(path: Path) -> dict[str, Any]:
+    with journal.open_job(path) as job:
+        return {row.data["id"]: row.result for row in job.rows()}
+
+
+def test_a_job_is_made_of_its_input_and_gone_on_with_by_the_same_call(path: Path) -> None:
+    for added in (2, 0):
+        with journal.open_job(path, people("a", "b"), key="id") as job:
+            assert job.matched.added == added
+            assert job.job.total_rows == 2
+            assert job.job.original_command.endswith("pytest") or "python" in (
+                job.job.original_command
+            )
+
+
+def test_without_rows_a_job_must_be_there(path: Path) -> None:
+    with pytest.raises(JobNotFoundError):
+        journal.open_job(path)
+    assert not path.parent.exists()
+    journal.open_job(path, people("a")).close()
+    with journal.open_job(path) as job:
+        assert job.job.total_rows == 1
+
+
+@pytest.mark.parametrize("bad", ["Enrich 2026", "a/..", "con", "x."])
+def test_a_path_that_names_no_job_is_refused_with_one_that_does(tmp_path: Path, bad: str) -> None:
+    with pytest.raises(InvalidValueError, match="such as '"):
+        journal.open_job(tmp_path / bad, people("a"))
+
+
+def test_reordered_input_is_the_same_input_where_rows_have_keys(path: Path) -> None:
+    with journal.open_job(path, people("a", "b", "c"), key="id") as job:
+        job.run(done)
+    with journal.open_job(path, people("c", "a", "b"), key="id") as job:
+        assert job.matched == journal.run.input_match.Matched()
+        assert job.run(done).started == 0
+
+
+def test_reordered_input_without_keys_is_changed_input(path: Path) -> None:
+    journal.open_job(path, people("a", "b")).close()
+    with pytest.raises(RowChangedError) as caught:
+        journal.open_job(path, people("b", "a"))
+    assert caught.value.row_id == "enrich:1"
+
+
+@pytest.mark.parametrize("key", ["id", None, lambda data: data["mail"]])
+def test_new_rows_at_the_end_are_added_and_run(path: Path, key: Any) -> None:
+    with journal.open_job(path, people("a", "b"), key) as job:
+        assert job.run(done, max_rows=1).job.status == "paused"
+    with journal.open_job(path, people("a", "b", "c"), key) as job:
+        assert job.matched.added == 1
+        assert job.run(done).completed == 2
+    assert results(path) == {name: f"did {name}" for name in "abc"}
+
+
+def test_rows_anywhere_in_the_input_are_new_by_their_key(path: Path) -> None:
+    journal.open_job(path, people("b", "d"), key="id").close()
+    with journal.open_job(path, people("a", "b", "c", "d"), key="id") as job:
+        assert job.matched.added == 2
+        assert [row.data["id"] for row in job.rows()] == ["b", "d", "a", "c"]
+
+
+def test_rows_that_left_the_input_are_counted_and_stay(path: Path) -> None:
+    journal.open_job(path, people("a", "b", "c"), key="id").close()
+    for names in (("a", "c"), ("c",), ("a",)):
+        with journal.open_job(path, people(*names), key="id") as job:
+            assert job.matched.gone == 3 - len(names)
+            assert job.job.total_rows == 3
+
+
+def test_changed_data_is_an_error_that_names_the_row_and_leaves_the_job_as_it_was(
+    path: Path,
+) -> None:
+    journal.open_job(path, people("a", "b"), key="id").close()
+    before = (path / "journal.jsonl").read_bytes()
+    changed = [*people("new", "a"), {"id": "b", "mail": "other"}, *people("newer")]
+    with pytest.raises(RowChangedError) as caught:
+        journal.open_job(path, changed, key="id")
+    assert caught.value.row_id == "enrich:2"
+    assert '"other"' in caught.value.found
+    assert (path / "journal.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("key", ["id", None])
+def test_changed_data_is_ignored_if_that_is_asked_for(path: Path, key: str | None) -> None:
+    journal.open_job(path, people("a"), key).close()
+    with journal.open_job(path, [{"id": "a", "mail": "x"}], key, on_changed="ignore") as job:
+        assert job.matched.changed == 1
+        assert job.rows()[0].data == {"id": "a", "mail": "a@example.com"}
+
+
+def test_changed_rows_that_are_not_done_get_their_new_data_under_their_old_numbers(
+    path: Path,
+) -> None:
+    def handle(row: journal.JobRow) -> str:
+        if row.data["id"] == "b":
+            raise ValueError("no such mail")
+        return done(row)
+
+    with journal.open_job(path, people("a", "b", "c"), key="id") as job:
+        job.run(handle)
+        before = [row.idempotency_key for row in job.rows()]
+    changed = [{"id": "a", "mail": "x"}, {"id": "b", "mail": "y"}, *people("c", "d")]
+    with journal.open_job(path, changed, key="id", on_changed="retry") as job:
+        matched = journal.run.input_match.Matched(added=1, changed=2, updated=1, done=[1])
+        assert job.matched == matched
+        assert [str(row.status) for row in job.rows()] == (
+            ["completed", "pending", "completed", "pending"]
+        )
+        assert [row.data["mail"] for row in job.rows()][:2] == ["a@example.com", "y"]
+        assert job.job.passes == 2
+        said: list[str] = []
+        report = job.run(done, tell=said.append)
+        assert (report.exit_code, report.started) == (0, 2)
+        (alone,) = said
+        assert alone.startswith(
+            "enrich: 1 completed row has changed in the input, and stays as done (row 1)"
+        )
+        assert alone.endswith(
+            'with the new data: `job.service.redo_row("enrich:1")`, then another start'
+        )
+        assert [row.idempotency_key for row in job.rows()][:3] == before
+    unchanged = [*people("a"), *changed[1:]]
+    with journal.open_job(path, unchanged, key="id") as job:
+        assert job.matched == journal.run.input_match.Matched()
+
+
+def _last_commit(path: Path) -> list[bytes]:
+    """The lines of the journal's last commit."""
+    lines = (path / "journal.jsonl").read_bytes().splitlines()
+    first = max((at for at, line in enumerate(lines[:-1]) if b'"crc":"' in line), default=-1)
+    return lines[first + 1 :]
+
+
+def test_what_a_changed_input_brings_is_one_commit_with_the_reopening(path: Path) -> None:
+    with journal.open_job(path, people("a", "b"), key="id") as job:
+        job.run(lambda _row: 1 / 0)
+    changed = [{"id": "a", "mail": "x"}, *people("b", "c")]
+    journal.open_job(path, changed, key="id", on_changed="retry").close()
+    kinds = [msgspec.json.decode(line)["type"] for line in _last_commit(path)]
+    assert kinds == ["job_reopened", "row", "row_data", "row_status"]
+
+
+def test_a_row_that_was_changed_begins_anew_with_all_its_attempts(path: Path) -> None:
+    calls: list[str] = []
+
+    def broken(row: journal.JobRow) -> None:
+        calls.append(row.data["mail"])
+        raise ValueError
+
+    for mail, tried in (("x", 2), ("y", 5), ("z", 8)):  # it is pending, and then failed
+        rows = [{"id": "a", "mail": mail}]
+        with journal.open_job(path, rows, key="id", on_changed="retry") as job:
+            job.run(broken, max_attempts=3, backoff_s=0, max_rows=2 if mail == "x" else None)
+            assert job.rows()[0].attempts == tried
+    assert calls == ["x"] * 2 + ["y"] * 3 + ["z"] * 3
+
+
+def test_a_row_that_was_changed_and_changed_back_is_compared_with_its_last_input(
+    path: Path,
+) -> None:
+    journal.open_job(path, people("a", "b"), key="id").close()
+    changed = [{"id": "a", "mail": "x"}, *people("b")]
+    journal.open_job(path, changed, key="id", on_changed="retry").close()
+    with pytest.raises(RowChangedError) as caught:
+        journal.open_job(path, people("a", "b"), key="id")
+    assert caught.value.row_id == "enrich:1"
+    with journal.open_job(path, people("a", "b"), key="id", on_changed="retry") as job:
+        assert job.matched.updated == 1
+        assert job.rows("pending")[0].data["mail"] == "a@example.com"
+
+
+@pytest.mark.parametrize("key", ["id", lambda data: data["mail"], None])
+def test_data_that_was_changed_by_hand_is_no_change_of_the_input(path: Path, key: Any) -> None:
+    with journal.open_job(path, people("a", "b", "c"), key=key) as job:
+        job.service.update_row_data("enrich:2", {"id": "b", "mail": "corrected"})
+    names = "abc" if key is None else "cab"
+    with journal.open_job(path, people(*names), key=key) as job:
+        assert job.matched == journal.run.input_match.Matched()
+        assert job.rows()[1].data["mail"] == "corrected"
+
+
+def test_a_row_that_an_older_version_has_replaced_is_compared_as_the_last_of_its_key(
+    path: Path,
+) -> None:
+    with journal.open_job(path, people("a", "b"), key="id") as job:
+        job.service.skip_row("enrich:1", "replaced")
+        job.service.create_rows(job.id, [{"data": {"id": "a", "mail": "x"}}])
+    with journal.open_job(path, [{"id": "a", "mail": "x"}, *people("b")], key="id") as job:
+        assert job.matched == journal.run.input_match.Matched()
+    with pytest.raises(RowChangedError) as caught:
+        journal.open_job(path, people("a", "b"), key="id")
+    assert caught.value.row_id == "enrich:3"
+
+
+@pytest.mark.parametrize("how", ["in review", "in flight", "unknown"])
+def test_a_changed_row_that_may_have_taken_effect_is_refused_by_name_and_nothing_is_done(
+    path: Path, how: str
+) -> None:
+    with journal.open_job(path, people("a", "b"), key="id") as job:
+        job.service.start_row("enrich:2")
+        if how == "in review":
+            job.service.review_row("enrich:2", "lost", "who knows")
+        elif how == "unknown":
+            job.service.fail_row("enrich:2", "lost", "who knows", unknown=True)
+    before = (path / "journal.jsonl").read_bytes()
+    changed = [{"id": "a", "mail": "x"}, {"id": "b", "mail": "y"}, *people("c")]
+    with pytest.raises(RowChangedError, match=r"enrich:2 .* taken effect \(row 2\), so nothing"):
+        journal.open_job(path, changed, key="id", on_changed="retry")
+    assert (path / "journal.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("key", ["id", None])
+def test_a_row_with_a_checksum_of_its_makers_is_changed_only_if_its_data_is(
+    path: Path, key: str | None
+) -> None:
+    with JobService(path.parent) as service:
+        rows = [{"row_checksum": "mine", "data": data} for data in people("a", "b")]
+        service.create_job("Enrich", job_id="enrich", row_data=rows)
+    for _ in range(2):
+        with journal.open_job(path, people("a", "b"), key) as job:
+            assert job.matched == journal.run.input_match.Matched()
+
+
+@pytest.mark.parametrize("key", ["id", None])
+def test_new_rows_reopen_a_job_that_has_ended(path: Path, key: str | None) -> None:
+    with journal.open_job(path, people("a"), key) as job:
+        job.run(done)
+    with journal.open_job(path, people("a", "b"), key) as job:
+        assert (job.job.status, job.job.passes, job.job.pending_count) == ("pending", 2, 1)
+        assert job.run(done).started == 1
+        assert job.job.status == "completed"
+
+
+@pytest.mark.parametrize("what", ["new", "changed"])
+def test_a_cancelled_job_takes_nothing_before_it_is_reopened(path: Path, what: str) -> None:
+    with journal.open_job(path, people("a", "b"), key="id") as job:
+        job.service.update_status(job.id, "cancelled")
+    rows = [*people("a"), {"id": "b", "mail": "x"}] if what == "changed" else people("a", "b", "c")
+    with pytest.raises(journal.InvalidStateTransition, match=r'reopen_job\("enrich"\)'):
+        journal.open_job(path, rows, key="id", on_changed="retry")
+    said: list[str] = []
+    with journal.open_job(path, people("a", "b"), key="id") as job:
+        for retry_failed in (False, True):
+            report = job.run(done, retry_failed=retry_failed, tell=said.append)
+            assert (report.started, report.job.status) == (0, "cancelled")
+    assert (
+        said
+        == [
+            'enrich: cancelled with 2 rows pending, nothing is run: first `job.service.reopen_job("enrich")`, then again'
+        ]
+        * 2
+    )
+
+
+def test_changed_rows_can_only_be_run_anew_by_key(path: Path) -> None:
+    journal.open_job(path, people("a")).close()
+    with pytest.raises(InvalidValueError, match="needs a key"):
+        journal.open_job(path, people("a"), on_changed="retry")
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([{"id": "a"}, {"id": "b"}, {"id": "a"}], "input row 3: an earlier row has the same key"),
+        ([{"id": "a"}, {"no": "b"}], "input row 2: it has no 'id'"),
+        ([{"id": None}], "input row 1: its key is empty"),
+        ([{"id": ""}], "input row 1: its key is empty"),
+        ([["a"]], "input row 1: must be a dict"),
+        ([{"id": "a", "x": {1, 2}}], "set is not a JSON value"),
+    ],
+)
+@pytest.mark.parametrize("is_there", [True, False])
+def test_bad_input_is_named_and_changes_nothing(
+    path: Path, rows: list[Any], said: str, is_there: bool
+) -> None:
+    if is_there:
+        journal.open_job(path, [{"id": "a"}], key="id").close()
+        before = (path / "journal.jsonl").read_bytes()
+    with pytest.raises(InvalidValueError, match=said):
+        journal.open_job(path, rows, key="id")
+    if is_there:
+        assert (path / "journal.jsonl").read_bytes() == before
+    else:
+        assert not path.exists()
+
+
+def test_a_number_and_its_text_are_two_keys(path: Path) -> None:
+    with journal.open_job(path, [{"id": 1}, {"id": "1"}], key="id") as job:
+        assert job.job.total_rows == 2
+
+
+def test_an_input_that_breaks_off_changes_nothing(path: Path) -> None:
+    def broken() -> Iterator[Data]:
+        yield from people("a", "b", "c")
+        raise OSError("the file has gone")
+
+    journal.open_job(path, people("a"), key="id").close()
+    with pytest.raises(OSError, match="gone"):
+        journal.open_job(path, broken(), key="id")
+    with journal.open_job(path) as job:
+        assert job.job.total_rows == 1
+
+
+def test_a_job_that_another_run_works_on_is_refused_before_its_input_is_read(path: Path) -> None:
+    journal.open_job(path, people("a"), key="id").close()
+    with JobService(path.parent) as service:
+        service.start_job("enrich")
+        with pytest.raises(JobBusyError) as caught:
+            journal.open_job(path, (1 / 0 for _ in range(1)), key="id")  # type: ignore[misc]
+        assert caught.value.pid > 0
+        with journal.open_job(path) as job, pytest.raises(JobBusyError):
+            job.run(done)
+
+
+def test_two_that_find_the_same_new_rows_add_them_once(path: Path) -> None:
+    journal.open_job(path, people("a"), key="id").close()
+
+    def slow() -> Iterator[Data]:
+        yield from people("a")
+        with pytest.raises(JobBusyError):
+            journal.open_job(path, people("a", "b"), key="id")
+        yield from people("b")
+
+    with journal.open_job(path, slow(), key="id") as job:
+        assert job.matched.added == 1
+        assert job.job.total_rows == 2
+
+
+def test_a_job_that_has_ended_is_reported_as_it_is_and_nothing_is_called(path: Path) -> None:
+    with journal.open_job(path, people("a"), key="id") as job:
+        assert job.run(done).exit_code == 0
+    with journal.open_job(path, people("a"), key="id") as job:
+        report = job.run(lambda _row: 1 / 0)
+        assert (report.exit_code, report.started, report.job.status) == (0, 0, "completed")
+        assert list(job.attempts()) == []
+
+
+@pytest.mark.parametrize("how", ["run", "attempts"])
+def test_an_empty_resume_command_leaves_the_command_line_out_of_the_journal(
+    path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr(sys, "orig_argv", ["python", "script.py", "--api-key", "sk_live"])
+    said: list[str] = []
+    with journal.open_job(path, people("a", "b"), key="id", resume_command="") as job:
+        if how == "run":
+            job.run(done, max_rows=1, tell=said.append)
+            assert said[-1] == "to go on: run this program again"
+        else:
+            attempts = job.attempts()
+            with next(attempts):
+                pass
+        assert (job.job.original_command, job.job.resume_command) == ("", None)
+    content = (path / "journal.jsonl").read_bytes()
+    assert b"sk_live" not in content
+    assert b'"resume"' not in content
+
+
+@pytest.mark.parametrize("how", ["run", "attempts"])
+def test_rows_left_pending_in_a_job_that_has_ended_are_taken_up(path: Path, how: str) -> None:
+    with journal.open_job(path, people("a", "b"), key="id") as job:
+        job.service.start_job(job.id)
+        job.service.complete_row(f"{job.id}:1")
+        job.service.update_status(job.id, "completed")
+        if how == "run":
+            assert (report := job.run(done)).exit_code == 0
+            assert report.started == 1
+        else:
+            for attempt in job.attempts():
+                with attempt as row:
+                    assert row.idempotency_key == "enrich:id=b"
+        assert (job.job.status, job.job.passes, job.job.successful_rows) == ("completed", 2, 2)
+
+
+def test_a_start_that_does_nothing_says_why_and_what_takes_failed_rows_up(path: Path) -> None:
+    said: list[str] = []
+    with journal.open_job(path, people("a", "b"), key="id") as job:
+        assert job.run(lambda _row: 1 / 0, tell=said.append).exit_code == 3
+        assert job.run(done, tell=said.append).exit_code == 3
+        assert list(job.attempts(tell=said.append)) == []
+        assert job.run(done, retry_failed=True, tell=said.append).exit_code == 0
+        job.run(done, retry_failed=True, tell=said.append)
+    failed, idle, also_idle, all_done = said
+    assert failed == "enrich: failed; 2 rows failed: `run(..., retry_failed=True)` tries them again"
+    assert (
+        idle
+        == also_idle
+        == (
+            "enrich: failed already, and nothing is new: nothing to do; 2 rows failed: "
+            "`run(..., retry_failed=True)` tries them again"
+        )
+    )
+    assert all_done == "enrich: completed already, and nothing is new: nothing to do"
+
+
+def test_failed_rows_that_may_have_taken_effect_are_retried_only_by_name(path: Path) -> None:
+    said: list[str] = []
+    with journal.open_job(path, people("a", "b"), key="id") as job:
+        job.service.start_row("enrich:1")
+        job.service.fail_row("enrich:1", "lost", "who knows", unknown=True)
+        job.run(done)
+        assert job.run(done, retry_failed=True, tell=said.append).started == 0
+        assert (
+            "1 row failed and may have taken effect (row 1): look, then `job.service.retry_row("
+            in said[0]
+        )
+        job.service.retry_row("enrich:1")
+        assert job.run(done).exit_code == 0
+
+
+def test_a_plan_counts_what_a_run_would_do_and_names_the_first_rows(path: Path) -> None:
+    with journal.open_job(path, people(*"abcdefgh"), key="id") as job:
+        job.run(lambda row: 1 / (row.row_number - 3), max_rows=4)
+        job.service.skip_row("enrich:8")
+        plan = job.plan(retry_failed=True)
+        assert plan.counts["retry"] == 1
+        assert str(plan) == "retry: 1 (row 3), new: 3 (row 5, 6, 7), done: 4"
+        assert str(job.plan()) == "new: 3 (row 5, 6, 7), failed: 1, done: 4"
+        assert job.run(done, retry_failed=True).started == 4
+
+
+def test_the_version_of_the_run_is_in_what_it_has_done(path: Path) -> None:
+    with journal.open_job(path, people("a", "b"), key="id", version="v1") as job:
+        job.run(lambda row: 1 / (row.row_number - 1))
+    with journal.open_job(path, key="id", version="v2") as job:
+        job.run(done, retry_failed=True)
+        assert [row.version for row in job.rows()] == ["v2", "v1"]
+        job.service.redo_row("enrich:2")
+    with journal.open_job(path, version="v3") as job:
+        for attempt in job.attempts():
+            with attempt:
+                pass
+        assert [row.version for row in job.rows()] == ["v2", "v3"]
+
+
+def test_a_new_job_has_its_description_and_mode(path: Path) -> None:
+    with journal.open_job(path, people("a"), description="mails", mode="dry") as job:
+        assert (job.job.description, job.job.mode) == ("mails", "dry")
+
+
+# --- idempotency keys
+
+
+@pytest.mark.parametrize(
+    ("given", "keys"),
+    [
+        ({}, ["enrich:1", "enrich:2", "enrich:3."]),
+        ({"key": "id"}, ["enrich:id=a", "enrich:id=b", "enrich:id=c"]),
+        ({"key": "id", "idempotency_key": "mail"}, [f"{name}@example.com" for name in "abc"]),
+        ({"idempotency_key": lambda data: f"k-{data['id']}"}, ["k-a", "k-b", "k-c"]),
+    ],
+)
+def test_what_a_rows_idempotency_key_is_made_of_is_fixed_when_its_job_is_made(
+    path: Path, given: dict[str, Any], keys: list[str]
+) -> None:
+    journal.open_job(path, people("a", "b"), **given).close()
+    with journal.open_job(path, people("a", "b", "c"), **given) as job:
+        found = [row.idempotency_key for row in job.rows()]
+        assert [key[: len(keys[-1])] for key in found] == keys
+    if "key" not in given and not callable(given.get("idempotency_key")):
+        with journal.open_job(path, people("a", "b", "c"), **(given | {"key": "mail"})) as job:
+            assert [row.idempotency_key for row in job.rows()] == found
+
+
+@pytest.mark.parametrize("later", ["mail", lambda data: data["id"]])
+@pytest.mark.parametrize("made", [None, "id", lambda data: data["mail"]])
+def test_another_idempotency_key_than_the_job_was_made_with_is_refused(
+    path: Path, made: Any, later: Any
+) -> None:
+    if callable(made) and callable(later):
+        return
+    journal.open_job(path, people("a"), idempotency_key=made).close()
+    before = (path / "journal.jsonl").read_bytes()
+    with pytest.raises(InvalidValueError, match="was made with"):
+        journal.open_job(path, people("a", "b"), idempotency_key=later)
+    assert (path / "journal.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("own", ["uuid", lambda data: data["uuid"]])
+@pytest.mark.parametrize("is_there", [True, False])
+def test_an_idempotency_key_that_is_there_twice_is_refused(
+    path: Path, own: Any, *, is_there: bool
+) -> None:
+    first = {"id": "a", "uuid": "1"}
+    if is_there:
+        journal.open_job(path, [first], key="id", idempotency_key=own).close()
+    with pytest.raises(InvalidValueError, match="row 2: an earlier row has the same idempotency"):
+        journal.open_job(path, [first, {"id": "b", "uuid": "1"}], key="id", idempotency_key=own)
+    with pytest.raises(InvalidValueError, match="its idempotency key is empty"):
+        journal.open_job(path, [{"id": "a", "uuid": ""}], key="id", idempotency_key=own)
+
+
+def test_a_job_set_running_by_hand_is_opened_and_run_in_the_same_process(path: Path) -> None:
+    with journal.open_job(path, people("a", "b")) as job:
+        job.service.update_status(job.id, "running")
+        with journal.open_job(path, people("a", "b", "c")) as again:
+            assert again.run(done).completed == 3
+        assert job.job.status == "completed"
+        assert job.service.run_holder(job.id) is None
+
+
+def keys_of(job: journal.JobRun) -> list[str]:
+    return [row.idempotency_key for row in job.rows()]
+
+
+@pytest.mark.parametrize("key", ["k", lambda data: data["k"]])
+def test_a_key_of_ones_own_is_never_that_of_a_row_that_was_done_anew(path: Path, key: Any) -> None:
+    rows = [{"k": "A"}, {"k": "A#2"}]
+    with journal.open_job(path, rows, idempotency_key=key) as job:
+        job.run(done)
+        job.service.redo_row(f"{job.id}:1", new_key=True)
+        redone, other = keys_of(job)
+        assert re.fullmatch(r"A#2\.[0-9a-f]{8}", redone)
+        assert other == "A#2"
+
+
+def test_a_new_row_with_the_idempotency_key_of_one_that_is_there_is_refused(path: Path) -> None:
+    with journal.open_job(path, [{"o": 1, "k": "A"}], key="o", idempotency_key="k") as job:
+        job.run(done)
+    with pytest.raises(InvalidValueError, match="has its idempotency key 'A' already"):
+        journal.open_job(path, [{"o": 2, "k": "A"}], key="o")
+    with pytest.raises(InvalidValueError, match="an earlier row has the same idempotency key"):
+        journal.open_job(path.with_name("b"), [{"k": 1}, {"k": "1"}], idempotency_key="k")
+    assert len(journal.JobService(path.parent).get_rows(path.name)) == 1
+
+
+def test_rows_are_known_for_good_by_the_key_that_the_job_was_made_with(path: Path) -> None:
+    with journal.open_job(path, [{"a": "A", "b": "1"}], key="a"):
+        pass
+    with pytest.raises(InvalidValueError, match="are known by 'a'"):
+        journal.open_job(path, [{"a": "A", "b": "2"}], key="b")
+    with journal.open_job(path, [{"a": "B", "b": "1"}, {"a": "A", "b": "1"}]) as job:
+        assert job.matched.added == 1
+        assert keys_of(job) == [f"{job.id}:a=A", f"{job.id}:a=B"]
+
+
+@pytest.mark.parametrize("key", [5, b"x", [], True, ""])
+def test_what_is_no_key_is_refused(path: Path, key: Any) -> None:
+    for name in ("key", "idempotency_key"):
+        with pytest.raises(InvalidValueError, match="the name of a column, or a function"):
+            journal.open_job(path, [{"k": 1}], **{name: key})
+    assert not path.exists()
+
+
+def test_a_row_is_known_by_its_last_input_whatever_was_changed_by_hand_since(path: Path) -> None:
+    def key(data: dict[str, Any]) -> str:
+        text: str = data["k"].lower()
+        return text
+
+    with journal.open_job(path, [{"k": "A", "v": 1}, {"k": "B", "v": 1}], key) as job:
+        job.service.update_row_data(f"{job.id}:1", {"k": "NEW", "v": 1})
+        job.service.update_row_data(f"{job.id}:2", {"v": 5})
+        job.run(lambda _row: 1)
+    rows = [{"k": "B", "v": 1}, {"k": "A", "v": 2}]
+    with journal.open_job(path, rows, key, on_changed="retry") as job:
+        assert (job.matched.added, job.matched.gone, job.matched.done) == (0, 0, [1])
+    with journal.open_job(path, [{"k": "A", "v": 1}, {"k": "C", "v": 1}], key) as job:
+        assert (job.matched.added, job.matched.gone) == (1, 1)
+
+
+def test_rows_with_checksums_of_their_makers_are_known_by_key_all_the_same(path: Path) -> None:
+    rows = [{"row_checksum": f"{n:064x}", "data": {"k": str(n)}} for n in range(3)]
+    with journal.JobService(path.parent) as service:
+        service.create_job("J", job_id=path.name, row_data=rows)
+    with journal.open_job(path, [{"k": "2"}, {"k": "9"}], "k") as job:
+        assert (job.matched.added, job.matched.gone, job.matched.changed) == (1, 2, 0)
+
+
+def test_the_old_key_of_a_row_that_was_redone_under_a_new_one_stays_taken(path: Path) -> None:
+    with journal.open_job(path, [{"o": 1, "k": "A"}], "o", idempotency_key="k") as job:
+        job.run(done)
+        job.service.redo_row(f"{job.id}:1", new_key=True)
+    with pytest.raises(InvalidValueError, match="has its idempotency key 'A' already"):
+        journal.open_job(path, [{"o": 2, "k": "A"}], "o")
+    for rows in ([{"o": 2, "k": "B"}, {"o": 3, "k": "B"}], [{"o": 2, "k": None}]):
+        with pytest.raises(InvalidValueError, match="idempotency key"):
+            journal.open_job(path, rows, "o")
+
+
+def test_a_count_of_failed_rows_that_was_set_by_hand_is_no_row_to_retry(path: Path) -> None:
+    said: list[str] = []
+    with journal.open_job(path, people("a"), key="id") as job:
+        job.run(done)
+        job.service.update_counts(job.id, failed=1)
+        assert job.run(done, retry_failed=True, tell=said.append).started == 0
+    assert said == ["enrich: completed already, and nothing is new: nothing to do"]

@@ -1,0 +1,178 @@
+"""Exceptions out of signal handlers, at each step of a run: it ends, and its rows say the truth."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.interrupts import (
+    HANG_S,
+    check_each_step,
+    check_each_step_of_the_end,
+    failing_if_it_hangs,
+)
+
+import journal
+from journal import JobRow
+from journal.run.driver import Run
+from journal.run.handover import Claim, Outcomes
+from journal.run.limits import Limits
+from journal.run.workers.choose import make_workers
+
+KINDS = ["threads", "asyncio", "executor"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_interrupt_at_any_step_of_a_run_loses_no_row_and_calls_none_twice(
+    kind: str, tmp_path: Path
+) -> None:
+    assert check_each_step(kind, tmp_path, (1, 3), bytecodes=False) > 300
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_second_interrupt_at_any_step_of_the_end_gives_up_what_is_in_flight_and_no_more(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("journal.run.driver._POLL_S", 0.001)
+    monkeypatch.setattr("journal.run.in_flight._GRACE_S", 0.01)
+    assert check_each_step_of_the_end(kind, tmp_path, bytecodes=False) > 50
+
+
+def test_whoever_claims_a_row_first_has_it_and_hears_the_same_again() -> None:
+    taken, begun = Claim(), Claim()
+    assert [taken.take_back(), taken.take_back(), taken.begin()] == [True, True, False]
+    assert [begun.begin(), begun.take_back(), begun.take_back()] == [True, False, False]
+
+
+def test_each_further_interrupt_makes_the_end_quicker_and_none_keeps_it_from_its_work(
+    tmp_path: Path,
+) -> None:
+    """As signals do: the second asks what is in flight to end, the third by force, the fourth not."""
+    may_end = threading.Event()
+    begun = threading.Event()
+
+    async def stubborn(_row: JobRow) -> None:
+        begun.set()
+        until_s = time.monotonic() + HANG_S
+        while not may_end.is_set() and time.monotonic() < until_s:
+            try:
+                await asyncio.sleep(0.01)
+            except asyncio.CancelledError:
+                continue
+
+    def interrupt_once_more_whenever_it_was_heard(run: Run) -> None:
+        begun.wait(HANG_S)
+        until_s = time.monotonic() + HANG_S
+        for stops in range(4):
+            os.kill(os.getpid(), signal.SIGUSR1)
+            while run._stops <= stops and time.monotonic() < until_s:
+                time.sleep(0.001)
+
+    is_at_work = True
+
+    def interrupt(_number: int, _frame: object) -> None:
+        if is_at_work:
+            raise KeyboardInterrupt
+
+    outcomes = Outcomes()
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    with journal.open_job(tmp_path / "j", [{}, {}]) as job:
+        workers = make_workers(stubborn, None, 1, (), outcomes)
+        run = Run(job.service, "j", workers, outcomes, Limits())
+        other = threading.Thread(target=interrupt_once_more_whenever_it_was_heard, args=(run,))
+        other.start()
+        with pytest.raises(KeyboardInterrupt):
+            run.work(handle_signals=False)
+        is_at_work = False
+        other.join()
+        signal.signal(signal.SIGUSR1, before)
+        may_end.set()
+        assert [str(row.status) for row in job.rows()] == ["needs_review", "pending"]
+        assert (job.job.status, job.service.run_holder("j")) == ("paused", None)
+
+
+def work_and_interrupt(
+    job: journal.JobRun, result: object, before: Callable[[], object]
+) -> tuple[list[str], BaseException]:
+    """A run of one row, interrupted while that is in flight; what it said, and how it ended."""
+    begun, may_end = threading.Event(), threading.Event()
+    said: list[str] = []
+
+    def handler(_row: JobRow) -> object:
+        begun.set()
+        may_end.wait(HANG_S)
+        return result
+
+    def interrupt(_job: journal.Job) -> None:
+        if begun.is_set() and not may_end.is_set():
+            may_end.set()
+            before()
+
+    outcomes = Outcomes()
+    workers = make_workers(handler, None, 1, (), outcomes)
+    run = Run(job.service, "j", workers, outcomes, Limits(), tell=said.append, on_tick=interrupt)
+    with pytest.raises((KeyboardInterrupt, journal.JournalError)) as caught:
+        run.work(handle_signals=False)
+    return said, caught.value
+
+
+def interrupt_now() -> None:
+    raise KeyboardInterrupt
+
+
+def test_what_comes_back_after_an_interrupt_and_is_too_long_is_a_matter_for_a_person(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("journal.store.journal._LONGEST_BYTES", 20_000)  # stands for 64 MiB
+    with journal.open_job(tmp_path / "j", [{}], on_interrupted="retry") as job:
+        work_and_interrupt(job, "y" * 30_000, interrupt_now)
+        (row,) = job.rows()
+        assert (row.status, row.error_code) == ("needs_review", "InvalidResult")
+
+
+def test_what_comes_back_after_an_interrupt_is_told_if_the_job_is_another_runs_by_then(
+    tmp_path: Path,
+) -> None:
+    def lose_and_interrupt() -> None:
+        (tmp_path / "j").rename(tmp_path / "away")
+        shutil.copytree(tmp_path / "away", tmp_path / "j")
+        raise KeyboardInterrupt
+
+    with journal.open_job(tmp_path / "j", [{}]) as job:
+        said, _ = work_and_interrupt(job, "paid", lose_and_interrupt)
+        (row,) = job.rows()
+        assert row.status == "processing"
+        assert any("could not be recorded" in text and "'paid'" in text for text in said)
+
+
+def test_a_run_that_a_batch_of_a_task_of_its_own_thread_locks_out_ends_and_tells_its_outcomes(
+    tmp_path: Path,
+) -> None:
+    loop, opened = asyncio.new_event_loop(), asyncio.Event()
+
+    async def hold_a_batch_open(job: journal.JobRun) -> None:
+        with job.service.batch("j"):
+            opened.set()
+            await asyncio.sleep(HANG_S)
+
+    def open_batch() -> None:
+        tasks.append(loop.create_task(hold_a_batch_open(job)))
+        loop.run_until_complete(opened.wait())
+
+    tasks: list[asyncio.Task[None]] = []
+    with journal.open_job(tmp_path / "j", [{}]) as job:
+        with failing_if_it_hangs():
+            said, error = work_and_interrupt(job, "paid", open_batch)
+        assert isinstance(error, journal.JobLockedError)
+        assert any("could not be recorded" in text and "'paid'" in text for text in said)
+        tasks[0].cancel()
+        with pytest.raises(asyncio.CancelledError):
+            loop.run_until_complete(tasks[0])
+    loop.close()

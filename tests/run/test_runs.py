@@ -1,0 +1,1498 @@
+"""JobRun.run with threads and coroutines: outcomes, attempts, limits, and words from outside."""
+
+import asyncio
+import errno
+import json
+import os
+import shlex
+import shutil
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from time import monotonic, sleep
+from types import FrameType
+from typing import Any
+
+import pytest
+from support.children import FaultyOs, fails
+from support.interrupts import failing_if_it_hangs
+
+import journal
+import journal.fs.system
+from journal import (
+    Fail,
+    InvalidValueError,
+    Job,
+    JobBusyError,
+    JobLockedError,
+    JobRow,
+    JobRun,
+    JobService,
+    NeedsReview,
+    Retry,
+    RowResult,
+    RunReport,
+    Skip,
+    StorageError,
+)
+from journal.run.driver import Run
+from journal.run.handover import Claim, Outcomes
+from journal.run.in_flight import InFlight
+from journal.run.limits import Limits
+from journal.run.workers.choose import make_workers
+
+WAIT_S = 60.0
+ENOUGH_S = 1.0  # for what takes no time, on a machine that has no time
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "jobs" / "j"
+
+
+def open_job(path: Path, count: int = 5, **options: Any) -> JobRun:
+    return journal.open_job(path, ({"n": n} for n in range(1, count + 1)), **options)
+
+
+def statuses(job: JobRun) -> Counter[str]:
+    return Counter(str(row.status) for row in job.rows())
+
+
+def quiet(_text: str) -> None:
+    """For runs whose talk is of no interest here."""
+
+
+class Gate:
+    """A handler whose calls wait until they are let go; tells who has arrived."""
+
+    def __init__(self) -> None:
+        self.calls: list[int] = []
+        self._changed = threading.Condition()
+        self._open = 0
+
+    def __call__(self, row: JobRow) -> int:
+        with self._changed:
+            self.calls.append(row.row_number)
+            turn = len(self.calls)
+            self._changed.notify_all()
+            assert self._changed.wait_for(lambda: self._open >= turn, WAIT_S)
+        return row.row_number
+
+    def wait_for(self, calls: int) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.calls) >= calls, WAIT_S)
+
+    def let_go(self, calls: int = 1_000_000) -> None:
+        """Let so many calls return, in the order in which they came."""
+        with self._changed:
+            self._open = calls
+            self._changed.notify_all()
+
+
+class Background:
+    """A run in another thread, with what it said."""
+
+    def __init__(self, job: JobRun, handler: Callable[[JobRow], Any], **options: Any) -> None:
+        self.said: list[str] = []
+        self._heard = threading.Condition()
+        self._report: list[RunReport | BaseException] = []
+
+        def work() -> None:
+            try:
+                self._report.append(job.run(handler, tell=self._hear, **options))
+            except BaseException as error:  # noqa: BLE001
+                self._report.append(error)
+
+        self._thread = threading.Thread(target=work)
+        self._thread.start()
+
+    def _hear(self, text: str) -> None:
+        with self._heard:
+            self.said.append(text)
+            self._heard.notify_all()
+
+    def wait_for(self, text: str) -> None:
+        with self._heard:
+            assert self._heard.wait_for(lambda: any(text in line for line in self.said), WAIT_S)
+
+    def report(self) -> RunReport:
+        self._thread.join(WAIT_S)
+        (report,) = self._report
+        if isinstance(report, BaseException):
+            raise report
+        return report
+
+
+# --- the ordinary course of things
+
+
+def test_each_row_is_handled_once_and_its_return_value_is_its_result(path: Path) -> None:
+    with open_job(path) as job:
+        report = job.run(lambda row: {"square": row.data["n"] ** 2}, workers=3)
+        assert [row.result["square"] for row in job.rows()] == [1, 4, 9, 16, 25]
+        assert {row.attempts for row in job.rows()} == {1}
+    assert (report.exit_code, report.started, report.completed) == (0, 5, 5)
+    assert report.job.status == "completed"
+
+
+def test_a_start_is_on_the_disk_before_the_handler_is_called(path: Path) -> None:
+    def handler(row: JobRow) -> None:
+        with JobService(path.parent) as other:
+            seen = other.get_row(row.id)
+        assert seen is not None
+        assert (seen.status, seen.attempts) == ("processing", 1)
+
+    with open_job(path) as job:
+        assert job.run(handler, workers=2).exit_code == 0
+
+
+def test_named_fields_are_filled_from_a_row_result(path: Path) -> None:
+    with open_job(path, 1) as job:
+        label = job.service.artifacts_dir("j") / "1.pdf"
+        result = RowResult(result=[1], tracking_number="1Z", label_path=label, cost_cents=1250)
+        assert job.run(lambda _row: result).job.total_cost_cents == 1250
+        (row,) = job.rows()
+    assert (row.result, row.tracking_number, row.label_path, row.cost_cents) == (
+        ([1], "1Z", "artifacts/1.pdf", 1250)
+    )
+
+
+class Odd(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text to be had")
+
+
+def raising(error: BaseException) -> Callable[[JobRow], Any]:
+    def handler(_row: JobRow) -> Any:
+        raise error
+
+    return handler
+
+
+@pytest.mark.parametrize(
+    ("handler", "status", "code", "message"),
+    [
+        (raising(ValueError("bad zip")), "failed", "ValueError", "bad zip"),
+        (raising(KeyError()), "failed", "KeyError", "KeyError"),
+        (raising(Odd()), "failed", "Odd", "Odd"),
+        (raising(Fail("E42", "no stock")), "failed", "E42", "no stock"),
+        (raising(Retry(0)), "failed", "Retry", "no attempt is left"),
+        (raising(Skip("test order")), "skipped", None, None),
+        (raising(NeedsReview("timed out")), "needs_review", "NeedsReview", "timed out"),
+        (raising(SystemExit(3)), "failed", "SystemExit", "3"),
+        (raising(KeyboardInterrupt()), "failed", "KeyboardInterrupt", "KeyboardInterrupt"),
+        (raising(GeneratorExit()), "failed", "GeneratorExit", "GeneratorExit"),
+        (raising(asyncio.CancelledError()), "failed", "CancelledError", "CancelledError"),
+        (raising(ValueError("\ud800")), "failed", "ValueError", "\\ud800"),
+        (lambda _row: object(), "needs_review", "InvalidResult", "object is not a JSON value"),
+        (lambda _row: {1: 2}, "needs_review", "InvalidResult", "keys must be text"),
+        (lambda _row: float("nan"), "needs_review", "InvalidResult", "finite"),
+        (lambda _row: RowResult(cost_cents=-1), "needs_review", "InvalidResult", "cost_cents"),
+        (lambda _row: RowResult(label_path=5), "needs_review", "InvalidResult", "int"),  # type: ignore[arg-type]
+        (lambda _row: "x" * (65 << 20), "needs_review", "InvalidResult", "67108846 bytes"),
+    ],
+)
+def test_whatever_a_handler_does_ends_in_a_named_outcome(
+    path: Path, handler: Callable[[JobRow], Any], status: str, code: str, message: str | None
+) -> None:
+    with open_job(path, 2) as job:
+        report = job.run(handler, workers=2)
+        assert report.problems == ()
+        for row in job.rows():
+            assert (row.status, row.error_code) == (status, code)
+            assert message is None or message in (row.error_message or "")
+        assert job.job.status == ("completed" if status == "skipped" else "failed")
+
+
+class OutOfStock(Fail):
+    """Of a caller who forgot what his base class needs."""
+
+    def __init__(self, sku: str) -> None:
+        self.sku = sku
+
+
+class BrokenPath:
+    def __fspath__(self) -> str:
+        raise OSError("no such thing")
+
+
+def test_exceptions_and_results_whose_own_code_breaks_end_in_an_outcome_too(path: Path) -> None:
+    def handler(row: JobRow) -> Any:
+        if row.row_number == 1:
+            raise OutOfStock("A-1")
+        return RowResult(label_path=BrokenPath())
+
+    with open_job(path, 2) as job:
+        job.run(handler)
+        first, second = job.rows()
+    assert (first.status, first.error_code) == ("failed", "Fail")
+    assert (second.status, second.error_code) == ("needs_review", "InvalidResult")
+
+
+@pytest.mark.parametrize("after_s", [-1, float("inf"), float("nan")])
+def test_a_wait_that_never_ends_is_no_wait(after_s: float) -> None:
+    with pytest.raises(ValueError, match="0 or more seconds"):
+        Retry(after_s)
+
+
+def test_a_run_inside_a_batch_is_refused_for_no_start_would_be_on_the_disk(path: Path) -> None:
+    with open_job(path) as job:
+        with job.service.batch("j"):
+            with pytest.raises(InvalidValueError, match="batch"):
+                job.run(lambda _row: 1)
+            with pytest.raises(InvalidValueError, match="batch"):
+                next(job.attempts())
+        assert job.run(lambda _row: 1).exit_code == 0
+
+
+@pytest.mark.parametrize("workers", [0, -1, 1.5, True])
+def test_a_number_of_workers_that_can_not_be_is_refused(path: Path, workers: Any) -> None:
+    with open_job(path) as job:
+        with pytest.raises(InvalidValueError, match="workers"):
+            job.run(lambda _row: 1, workers=workers)
+        with pytest.raises(InvalidValueError, match="retry_on"):
+            job.run(lambda _row: 1, retry_on=TimeoutError)  # type: ignore[arg-type]
+        with pytest.raises(InvalidValueError, match="handler"):
+            job.run(5)  # type: ignore[arg-type]
+        with pytest.raises(InvalidValueError, match="executor"):
+            job.run(lambda _row: 1, 5)  # type: ignore[arg-type]
+        assert job.job.status == "pending"
+        assert job.service.run_holder("j") is None
+
+
+def test_no_more_rows_are_in_flight_than_there_are_workers_where_none_may_wait(
+    path: Path,
+) -> None:
+    gate = Gate()
+    with open_job(path, 20) as job:
+        run = Background(job, gate, workers=3, halt="soon,fail=20")
+        for done in range(17):
+            gate.wait_for(done + 3)
+            assert job.job.processing_count == 3
+            gate.let_go(done + 1)
+        gate.let_go()
+        assert run.report().completed == 20
+
+
+def test_rows_that_take_no_time_share_commits(path: Path) -> None:
+    with open_job(path, 2000) as job:
+        job.run(lambda row: row.row_number, workers=2)
+    seals = (path / "journal.jsonl").read_bytes().count(b'"crc":"')
+    assert seals < 1000
+
+
+def test_a_second_run_is_refused_with_the_name_of_the_first(path: Path) -> None:
+    gate = Gate()
+    with open_job(path, 1) as job, journal.open_job(path) as other:
+        run = Background(job, gate)
+        gate.wait_for(1)
+        with pytest.raises(JobBusyError) as caught:
+            other.run(gate)
+        assert caught.value.pid
+        assert caught.value.started_at
+        gate.let_go()
+        assert run.report().exit_code == 0
+        assert other.run(gate).started == 0
+
+
+def test_where_each_run_was_started_is_written_down_and_a_change_of_hosts_is_said(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    for host in ("one", "two", "two", "one"):
+        monkeypatch.setattr("journal.fs.system.host_name", lambda host=host: host)
+        with open_job(path, 9, resume_command=f"on {host}") as job:
+            job.run(lambda _row: 1, max_rows=2, tell=said.append)
+            assert job.job.hosts[-1] == host
+            assert job.job.resume_command == f"cd {shlex.quote(os.getcwd())} && on {host}"
+    assert [text for text in said if "last run on" in text] == [
+        f"j: was last run on {host}; make sure that nothing of that run is still at work there"
+        for host in ("one", "two")
+    ]
+    with JobService(path.parent) as service:
+        job_now = service.get_job("j")
+        runs = [entry.details["run"] for entry in service.get_logs("j") if entry.details]
+    assert job_now is not None
+    assert job_now.hosts == ("two", "one")
+    assert [run["host"] for run in runs] == ["one", "two", "two", "one"]
+    assert {"pid", "user", "version", "nonce", "resume"} <= runs[0].keys()
+
+
+@pytest.mark.parametrize("how", ["run", "attempts"])
+def test_a_change_of_hosts_is_said_before_what_was_in_flight_there_is_settled(
+    path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    in_flight: list[int] = []
+    with monkeypatch.context() as patch, open_job(path, 2) as job:
+        patch.setattr("journal.fs.system.host_name", lambda: "away")
+        job.service.start_job("j")
+        job.service.start_row("j:1")
+    with open_job(path, 2) as job:
+
+        def tell(text: str) -> None:
+            if text.startswith("j: was last run on away; "):
+                in_flight.append(job.job.processing_count)
+
+        if how == "run":
+            job.run(lambda _row: 1, tell=tell)
+        else:
+            for attempt in job.attempts(tell=tell):
+                with attempt:
+                    pass
+        assert in_flight == [1]
+        assert statuses(job) == {"needs_review": 1, "completed": 1}
+
+
+def test_a_job_that_is_started_by_hand_tells_its_hosts_too(path: Path) -> None:
+    with open_job(path) as job:
+        before = job.job
+        after = job.service.start_job("j", resume_command="python by_hand.py")
+        assert (before.hosts, after.hosts) == ((), (journal.fs.system.host_name(),))
+        assert after.resume_command == "python by_hand.py"
+    with JobService(path.parent) as service:
+        service.start_job("j")
+        job_now = service.get_job("j")
+    assert job_now is not None
+    assert job_now.resume_command is None  # of the last run none is known
+
+
+# --- attempts
+
+
+def test_a_row_is_tried_again_only_after_an_error_that_says_so(path: Path) -> None:
+    calls: Counter[int] = Counter()
+
+    def handler(row: JobRow) -> str:
+        calls[row.row_number] += 1
+        if row.row_number == 1 and row.attempts < 3:
+            raise TimeoutError("slow")
+        if row.row_number == 2:
+            raise ValueError("bad")
+        if row.row_number == 3:
+            raise TimeoutError("dead")
+        if row.row_number == 4 and row.attempts < 2:
+            raise Retry(after_s=0)
+        return "done"
+
+    with open_job(path, 4) as job:
+        report = job.run(handler, max_attempts=3, retry_on=(TimeoutError,), backoff_s=0)
+        assert [str(row.status) for row in job.rows()] == (
+            ["completed", "failed", "failed", "completed"]
+        )
+    assert calls == {1: 3, 2: 1, 3: 3, 4: 2}
+    assert (report.started, report.completed, report.failed) == (9, 2, 2)
+
+
+def test_a_row_that_waits_for_another_attempt_is_pending_and_says_why(path: Path) -> None:
+    with open_job(path, 1) as job:
+        job.run(raising(TimeoutError("slow")), max_attempts=3, backoff_s=0, max_rows=1, tell=quiet)
+        (row,) = job.rows()
+    assert (row.status, row.attempts, row.error_message) == ("pending", 1, "slow")
+
+
+def test_attempts_are_counted_over_runs(path: Path) -> None:
+    calls = 0
+
+    def handler(_row: JobRow) -> None:
+        nonlocal calls
+        calls += 1
+        raise TimeoutError
+
+    for _ in range(3):
+        with open_job(path, 1) as job:
+            job.run(handler, max_attempts=3, backoff_s=0, max_rows=1, tell=quiet)
+    assert calls == 3
+    with open_job(path, 1) as job:
+        assert (job.job.status, job.rows()[0].status, job.rows()[0].attempts) == (
+            ("failed", "failed", 3)
+        )
+
+
+def test_a_row_that_has_died_of_its_last_attempt_fails_without_another(path: Path) -> None:
+    with open_job(path, 1) as job:
+        for _ in range(2):
+            job.service.start_job("j", "retry")
+            job.service.start_row("j:1")
+            job.service.update_status("j", "paused")
+    with open_job(path, 1, on_interrupted="retry") as job:
+        assert job.run(lambda _row: 1 / 0, max_attempts=2).started == 0
+        (row,) = job.rows()
+    assert (row.status, row.attempts, row.error_code) == ("failed", 2, "interrupted")
+
+
+def test_a_row_that_a_person_has_put_back_gets_one_more_attempt(path: Path) -> None:
+    def handler(row: JobRow) -> int:
+        if row.row_number == 1 and row.attempts < 3:
+            raise TimeoutError
+        return row.attempts
+
+    with open_job(path, 3) as job:
+        job.run(handler, max_attempts=2, backoff_s=0, max_rows=3, tell=quiet)
+        assert statuses(job) == {"failed": 1, "completed": 1, "pending": 1}
+        job.service.retry_failed_rows("j")
+        assert job.run(handler, max_attempts=2).exit_code == 0
+        assert job.rows()[0].result == 3
+
+
+def test_a_run_whose_workers_are_busy_rests_though_a_row_is_due(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns: list[Run] = []
+    meanwhile: list[int] = []
+    look = Run._look
+
+    def counted(run: Run) -> Job:
+        turns.append(run)
+        return look(run)
+
+    def handler(row: JobRow) -> None:
+        if row.row_number == 1 and row.attempts == 1:
+            raise TimeoutError
+        if row.row_number == 2:
+            before = len(turns)
+            threading.Event().wait(0.25)  # a row takes its time: nothing else can be waited for
+            meanwhile.append(len(turns) - before)
+
+    monkeypatch.setattr(Run, "_look", counted)
+    with open_job(path, 2) as job:
+        assert job.run(handler, max_attempts=2, backoff_s=0).exit_code == 0
+    assert meanwhile[0] <= 3
+
+
+def test_rows_that_fail_together_are_tried_as_often_as_was_asked_for_and_no_sooner(
+    path: Path,
+) -> None:
+    """Each comes back in a commit of its own, in which the next ones start."""
+    calls: Counter[int] = Counter()
+    ended: dict[int, float] = {}
+    early = []
+
+    def handler(row: JobRow) -> None:
+        calls[row.row_number] += 1
+        if row.attempts > 1 and monotonic() - ended[row.row_number] < 0.1:
+            early.append(row.row_number)
+        sleep(0.01 * row.row_number)
+        ended[row.row_number] = monotonic()
+        if row.attempts == 1:
+            raise ConnectionError
+        raise Fail("BAD", "for good")
+
+    with open_job(path, 8) as job:
+        report = job.run(handler, workers=8, max_attempts=5, backoff_s=0.2)
+        assert calls == dict.fromkeys(range(1, 9), 2)
+        assert (report.failed, report.started) == (8, 16)
+        assert early == []
+
+
+def test_a_row_put_back_is_taken_up_though_another_one_waits_for_long(path: Path) -> None:
+    gate = Gate()
+
+    def handler(row: JobRow) -> int:
+        if row.attempts > 1:
+            return gate(row)
+        if row.row_number == 1:
+            raise Retry(after_s=3600)
+        raise ValueError
+
+    with open_job(path, 2) as job, JobService(path.parent) as other:
+        run = Background(job, handler, max_attempts=2, retry_on=())
+        while not other.get_rows("j", "failed") or not other.find_rows("j", "pending"):
+            pass
+        other.skip_row("j:1")
+        other.retry_row("j:2")
+        gate.wait_for(1)
+        gate.let_go()
+        assert run.report().exit_code == 0
+
+
+def test_rows_that_wait_do_not_keep_others_from_their_turn(path: Path) -> None:
+    order = []
+
+    def handler(row: JobRow) -> None:
+        order.append(row.row_number)
+        if row.row_number == 1 and row.attempts == 1:
+            raise Retry(after_s=ENOUGH_S)
+
+    with open_job(path, 3) as job:
+        assert job.run(handler, max_attempts=2).completed == 3
+    assert order == [1, 2, 3, 1]
+
+
+# --- time
+
+
+def test_a_thread_that_takes_too_long_is_given_up_and_its_row_needs_a_review(path: Path) -> None:
+    gate = Gate()
+    with open_job(path, 3) as job:
+        report = job.run(
+            lambda row: gate(row) if row.row_number == 2 else 1, timeout_s=ENOUGH_S, workers=1
+        )
+        rows = list(job.rows())
+        gate.let_go()
+    assert [str(row.status) for row in rows] == ["completed", "needs_review", "completed"]
+    assert (rows[1].error_code, report.job.status) == ("TimeoutError", "failed")
+    assert "may still go on" in (rows[1].error_message or "")
+
+
+def test_a_thread_that_takes_too_long_is_tried_again_where_timeouts_are_named(path: Path) -> None:
+    gate = Gate()
+    with open_job(path, 1) as job:
+        report = job.run(
+            lambda row: gate(row) if row.attempts == 1 else "second",
+            timeout_s=ENOUGH_S,
+            max_attempts=2,
+            retry_on=(TimeoutError,),
+            backoff_s=0,
+        )
+        assert (report.exit_code, job.rows()[0].result) == (0, "second")
+        gate.let_go()
+
+
+def test_an_attempt_that_was_given_up_and_succeeds_after_all_settles_its_review(
+    path: Path,
+) -> None:
+    slow, other = Gate(), Gate()
+    with open_job(path, 2) as job:
+        run = Background(
+            job,
+            lambda row: slow(row) if row.row_number == 1 else other(row),
+            timeout_s=ENOUGH_S,
+            workers=1,
+        )
+        other.wait_for(1)
+        assert str(job.rows()[0].status) == "needs_review"
+        slow.let_go()
+        while str(job.rows()[0].status) != "completed":
+            assert job.job.status == "running"
+        other.let_go()
+        report = run.report()
+        assert (report.completed, report.failed, report.exit_code) == (2, 0, 0)
+
+
+def test_an_attempt_that_was_given_up_and_fails_after_all_leaves_its_review_to_a_person(
+    path: Path,
+) -> None:
+    slow, other = Gate(), Gate()
+
+    def handler(row: JobRow) -> None:
+        if row.row_number == 1:
+            slow(row)
+            raise ValueError("after all")
+        other(row)
+
+    with open_job(path, 3) as job:
+        run = Background(job, handler, timeout_s=ENOUGH_S, workers=1)
+        other.wait_for(1)
+        slow.let_go()
+        other.let_go(1)
+        other.wait_for(2)
+        other.let_go()
+        report = run.report()
+        assert (report.completed, report.failed) == (2, 1)
+        first = job.rows()[0]
+        assert (first.status, first.error_code) == ("needs_review", "TimeoutError")
+
+
+def test_an_attempt_that_succeeds_while_it_is_repeated_is_no_failure_less(path: Path) -> None:
+    slow, again = Gate(), Gate()
+    with open_job(path, 1) as job:
+        run = Background(
+            job,
+            lambda row: slow(row) if row.attempts == 1 else again(row),
+            timeout_s=ENOUGH_S,
+            max_attempts=2,
+            retry_on=(TimeoutError,),
+            backoff_s=0,
+        )
+        again.wait_for(1)
+        slow.let_go()
+        while str(job.rows()[0].status) != "completed":
+            assert job.job.status == "running"
+        again.let_go()
+        report = run.report()
+        assert (report.completed, report.failed) == (1, 0)
+
+
+def test_a_row_that_waits_for_another_attempt_and_was_failed_by_a_person_stays_failed(
+    path: Path,
+) -> None:
+    calls: list[int] = []
+
+    def handler(row: JobRow) -> None:
+        calls.append(row.row_number)
+        if row.row_number == 1:
+            raise Retry(0.1)
+        if row.row_number == 2:
+            with JobService(path.parent) as other:
+                other.fail_row("j:1", "E", "not worth it")
+            sleep(0.2)  # until it would be its turn
+
+    with open_job(path, 3) as job:
+        report = job.run(handler, max_attempts=3, timeout_s=WAIT_S)
+        assert (calls, report.job.status) == ([1, 2, 3], "failed")
+        assert job.rows()[0].error_code == "E"
+
+
+def test_no_more_threads_work_than_were_asked_for_after_one_was_given_up(path: Path) -> None:
+    slow, others = Gate(), Gate()
+    before = set(threading.enumerate())
+    with open_job(path, 6) as job:
+        run = Background(
+            job,
+            lambda row: slow(row) if row.row_number == 1 else others(row),
+            timeout_s=ENOUGH_S,
+            workers=1,
+        )
+        others.wait_for(1)  # by the thread that has taken the other one's place
+        slow.let_go()
+        while str(job.rows()[0].status) != "completed":
+            assert job.job.status == "running"
+        new = set(threading.enumerate()) - before
+        assert [thread.name for thread in new].count("journal-worker") == 1
+        others.let_go()
+        assert run.report().completed == 6
+
+
+def test_the_threads_of_a_run_end_with_it(path: Path) -> None:
+    before = set(threading.enumerate())
+    with open_job(path, 9) as job:
+        job.run(lambda _row: sleep(0.01), workers=4)
+    for thread in set(threading.enumerate()) - before:
+        thread.join(WAIT_S / 6)
+        assert not thread.is_alive(), thread.name
+
+
+def test_threads_that_are_closed_begin_none_of_the_rows_that_wait_for_them(path: Path) -> None:
+    gate = Gate()
+    with open_job(path, 3) as job:
+        workers = make_workers(gate, None, 1, (), Outcomes())
+        before = set(threading.enumerate())
+        for ticket, row in enumerate(job.rows()):
+            workers.hand_out(ticket, row, Claim())
+        gate.wait_for(1)
+        workers.close()
+        gate.let_go()
+        for thread in set(threading.enumerate()) - before:
+            thread.join(WAIT_S)
+        assert gate.calls == [1]
+
+
+def test_no_more_coroutines_are_begun_than_were_asked_for_however_many_wait(path: Path) -> None:
+    active, most = 0, 0
+
+    async def coroutine(_row: JobRow) -> None:
+        nonlocal active, most
+        active += 1
+        most = max(most, active)
+        await asyncio.sleep(0)
+        active -= 1
+
+    outcomes = Outcomes()
+    with open_job(path, 9) as job:
+        workers = make_workers(coroutine, None, 2, (), outcomes)
+        for ticket, row in enumerate(job.rows()):
+            workers.hand_out(ticket, row, Claim())
+        while len(outcomes.came()) < 9:
+            outcomes.wait(WAIT_S)
+        workers.close()
+    assert most == 2
+
+
+class UnreadableFail(Fail):
+    """Of which a part raises when it is asked for."""
+
+    @property
+    def code(self) -> str:
+        raise RuntimeError
+
+    @code.setter
+    def code(self, _code: str) -> None: ...
+
+
+@pytest.mark.parametrize("is_coroutine", [False, True])
+def test_an_error_whose_own_code_breaks_fails_its_row(path: Path, *, is_coroutine: bool) -> None:
+    def handler(_row: JobRow) -> None:
+        raise UnreadableFail("E")
+
+    async def coroutine(row: JobRow) -> None:
+        handler(row)
+
+    with open_job(path, 1) as job:
+        thread = threading.Thread(
+            target=job.run, args=(coroutine if is_coroutine else handler,), daemon=True
+        )
+        thread.start()
+        thread.join(WAIT_S / 6)
+        assert statuses(job) == {"failed": 1}
+        assert job.rows()[0].error_code == "UnreadableFail"
+
+
+def test_coroutines_run_so_many_at_a_time_and_end_when_they_take_too_long(path: Path) -> None:
+    at_once = most = 0
+
+    async def handler(row: JobRow) -> str:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        try:
+            await asyncio.sleep(0 if row.row_number != 4 else WAIT_S)
+        finally:
+            at_once -= 1
+        return f"did {row.row_number}"
+
+    with open_job(path, 30) as job:
+        report = job.run(handler, workers=7, timeout_s=ENOUGH_S)
+        assert statuses(job) == {"completed": 29, "failed": 1}
+        assert job.rows()[3].error_code == "TimeoutError"
+    assert 1 < most <= 7
+    assert report.exit_code == 3
+
+
+@pytest.mark.parametrize(
+    "error", [SystemExit(1), KeyboardInterrupt(), asyncio.CancelledError(), GeneratorExit()]
+)
+def test_a_coroutine_that_raises_anything_fails_its_row_alone(
+    path: Path, error: BaseException
+) -> None:
+    async def handler(row: JobRow) -> None:
+        if row.row_number == 2:
+            raise error
+
+    with open_job(path, 3) as job:
+        assert job.run(handler, workers=2).job.successful_rows == 2
+        assert job.rows()[1].error_code == type(error).__name__
+
+
+@pytest.mark.parametrize("kind", ["gather", "wait_for"])
+def test_a_task_of_a_coroutine_that_exits_ends_no_other_row(path: Path, kind: str) -> None:
+    async def leave() -> None:
+        raise SystemExit(3)
+
+    async def handler(row: JobRow) -> None:
+        if row.row_number == 2:
+            await (asyncio.gather(leave()) if kind == "gather" else asyncio.wait_for(leave(), 9))
+
+    with open_job(path, 5) as job:
+        report = job.run(handler, workers=2)
+        assert statuses(job) == {"completed": 4, "failed": 1}
+        assert (report.failed, job.rows()[1].error_code) == (1, "SystemExit")
+
+
+def test_a_run_all_of_whose_workers_hang_ends_and_says_so(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("journal.run.in_flight._GRACE_S", 0.05)
+    gate = Gate()
+
+    async def handler(row: JobRow) -> None:
+        gate(row)  # blocks the loop
+
+    with open_job(path, 3) as job:
+        report = job.run(handler, timeout_s=0.05, workers=1, tell=quiet)
+        gate.let_go()
+        assert report.reason == "all 1 workers hang"
+        assert statuses(job) == {"needs_review": 1, "pending": 2}
+        assert (report.job.status, report.exit_code) == ("paused", 3)
+
+
+def test_an_interrupt_while_an_attempt_is_given_up_settles_its_row_once(path: Path) -> None:
+    code = InFlight._give_up.__code__
+    lines = {line for *_, line in code.co_lines() if line and line > code.co_firstlineno}
+    for wanted in sorted(lines):
+
+        def interrupt(frame: FrameType, event: str, _argument: Any, wanted: int = wanted) -> Any:
+            if frame.f_code is code and event == "line" and frame.f_lineno == wanted:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+            return interrupt if frame.f_code is code else None
+
+        gate = Gate()
+        said: list[str] = []
+        outcomes = Outcomes()
+        with open_job(path.with_name(f"j{wanted}"), 1) as job:
+            retry_on = (TimeoutError,)
+            run = Run(
+                job.service,
+                job.id,
+                make_workers(gate, None, 1, retry_on, outcomes),
+                outcomes,
+                Limits(timeout_s=0.3, max_attempts=3),  # in which a worker has begun
+                retry_on=retry_on,
+                tell=said.append,
+            )
+            sys.settrace(interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                run.work(handle_signals=False)
+            gate.let_go()
+            assert (job.rows()[0].status, job.rows()[0].attempts) == ("pending", 1)
+        assert not any("could not be recorded" in text for text in said)
+
+
+def test_a_place_that_hung_for_a_while_is_a_place_again(path: Path) -> None:
+    gate = Gate()
+
+    async def handler(row: JobRow) -> None:
+        if row.row_number in (1, 5):
+            with suppress(asyncio.CancelledError):
+                await asyncio.to_thread(gate, row)
+
+    with open_job(path, 8) as job:
+        run = Background(job, handler, workers=1, timeout_s=0.05)
+        for calls in (1, 2):
+            gate.wait_for(calls)
+            gate.let_go(calls)
+        assert run.report().reason is None
+
+
+# --- giving up
+
+
+class QuickThenSlow:
+    """Takes no time, so that many rows are handed out at once; then waits at the gate."""
+
+    def __init__(self, quick: int) -> None:
+        self.gate = Gate()
+        self._quick = quick
+
+    def __call__(self, row: JobRow) -> None:
+        if row.row_number > self._quick:
+            self.gate(row)
+
+
+@pytest.mark.parametrize("is_coroutine", [False, True])
+def test_rows_that_no_worker_has_begun_are_given_back_when_the_run_is_to_stop(
+    path: Path, is_coroutine: bool
+) -> None:
+    slow = QuickThenSlow(1500)
+
+    async def coroutine(row: JobRow) -> None:
+        if row.row_number > 1500:
+            await asyncio.to_thread(slow.gate, row)
+
+    outcomes = Outcomes()
+    with open_job(path, 3000) as job:
+        run = Run(
+            job.service,
+            "j",
+            make_workers(coroutine if is_coroutine else slow, None, 4, (), outcomes),
+            outcomes,
+            Limits(),
+        )
+        thread = threading.Thread(target=run.work)
+        thread.start()
+        slow.gate.wait_for(4)
+        run.stop()
+        while job.job.processing_count > 4:
+            assert thread.is_alive()
+        run.stop()
+        slow.gate.let_go()
+        thread.join(WAIT_S)
+        assert len(slow.gate.calls) == 4
+        assert job.job.pending_count == 3000 - 1504
+        assert job.job.processing_count == 0
+
+
+def test_a_run_that_is_paused_by_its_own_service_keeps_others_from_its_rows(path: Path) -> None:
+    gate = Gate()
+    with open_job(path, 2) as job, journal.open_job(path, on_interrupted="retry") as other:
+        run = Background(job, gate)
+        gate.wait_for(1)
+        job.service.update_status("j", "paused")
+        with pytest.raises(JobBusyError):
+            other.run(gate)
+        job.service.update_status("j", "running")
+        gate.let_go()
+        assert run.report().completed == 2
+        assert other.service.run_holder("j") is None
+
+
+def test_a_run_is_stopped_at_once_though_another_process_holds_the_lock(path: Path) -> None:
+    gate = Gate()
+    outcomes = Outcomes()
+    said: list[str] = []
+    with open_job(path, 2, lock_timeout_s=0.02) as job, JobService(path.parent) as other:
+        run = Run(
+            job.service,
+            "j",
+            make_workers(gate, None, 1, (), outcomes),
+            outcomes,
+            Limits(),
+            tell=said.append,
+        )
+        errors: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                run.work()
+            except journal.JobLockedError as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        gate.wait_for(1)
+        with other.batch("j"):
+            gate.let_go()
+            while not any("still waiting" in text for text in said):
+                assert thread.is_alive()
+            run.stop()
+            run.stop()
+            thread.join(WAIT_S)
+        assert len(errors) == 1
+        assert any("could not be recorded" in text for text in said)
+
+
+def test_a_run_that_halts_soon_waits_for_what_is_in_flight_and_pauses(path: Path) -> None:
+    gate = Gate()
+
+    def handler(row: JobRow) -> None:
+        if row.row_number == 2:
+            gate.wait_for(1)
+            raise ValueError
+        gate(row)
+
+    with open_job(path, 9) as job:
+        run = Background(job, handler, workers=2, halt="soon,fail=1")
+        run.wait_for("1 row has failed: pausing")
+        gate.let_go()
+        report = run.report()
+        assert statuses(job) == {"completed": 1, "failed": 1, "pending": 7}
+    assert (report.reason, report.job.status, report.exit_code) == (
+        ("1 row has failed", "paused", 3)
+    )
+    assert "to go on: " in run.said[-1]
+
+
+def test_a_run_that_halts_now_leaves_what_is_in_flight_to_a_person(path: Path) -> None:
+    gate = Gate()
+
+    def handler(row: JobRow) -> None:
+        if row.row_number == 2:
+            gate.wait_for(1)
+            raise ValueError
+        gate(row)
+
+    with open_job(path, 9) as job:
+        report = job.run(handler, workers=2, halt="now,fail=1", tell=quiet)
+        gate.let_go()
+        assert statuses(job) == {"needs_review": 1, "failed": 1, "pending": 7}
+        assert job.rows()[0].error_code == "stopped"
+    assert report.job.status == "paused"
+
+
+def test_nothing_more_is_started_once_the_job_has_cost_enough(path: Path) -> None:
+    with open_job(path, 9) as job:
+        report = job.run(lambda _row: RowResult(cost_cents=10), max_cost_cents=30, tell=quiet)
+        assert (report.completed, report.reason) == (3, "30 cents are spent")
+        assert (report.job.status, report.exit_code) == ("paused", 4)
+        assert job.run(lambda _row: 1, max_cost_cents=30, tell=quiet).started == 0
+        assert job.run(lambda _row: 1, max_cost_cents=31).completed == 6
+
+
+def test_limits_that_are_reached_with_the_last_row_keep_no_job_from_its_end(path: Path) -> None:
+    with open_job(path, 3) as job:
+        report = job.run(
+            lambda _row: RowResult(cost_cents=10), max_cost_cents=30, max_rows=3, tell=quiet
+        )
+    assert (report.job.status, report.reason, report.exit_code) == ("completed", None, 0)
+
+
+def test_a_rate_is_kept_by_rows_of_any_number_of_workers(path: Path) -> None:
+    with open_job(path, 5) as job:
+        report = job.run(lambda _row: 1, workers=5, rate="100/s")
+    assert report.completed == 5
+    assert report.elapsed_s >= 4 / 100
+
+
+# --- words from outside
+
+
+def test_a_paused_run_drains_and_waits_and_goes_on_when_it_is_resumed(path: Path) -> None:
+    gate = Gate()
+    with open_job(path, 6) as job, JobService(path.parent) as other:
+        run = Background(job, gate, workers=2)
+        gate.wait_for(2)
+        other.update_status("j", "paused")
+        gate.let_go()
+        run.wait_for(f"this run goes on after: journal --root {path.parent} resume j")
+        while other.get_rows("j", "processing"):
+            pass
+        assert len(gate.calls) == 2
+        with pytest.raises(JobBusyError):
+            other.start_job("j")
+        other.update_status("j", "running")
+        assert run.report().completed == 6
+
+
+def test_a_run_that_is_paused_with_its_last_rows_in_flight_ends_with_them(path: Path) -> None:
+    gate = Gate()
+    with open_job(path, 2) as job, JobService(path.parent) as other:
+        run = Background(job, gate, workers=2)
+        gate.wait_for(2)
+        other.update_status("j", "paused")
+        run.wait_for("paused by another process")
+        gate.let_go()
+        report = run.report()
+        assert (report.job.status, report.completed, report.exit_code) == ("paused", 2, 4)
+        assert any("no row is left to start" in text for text in run.said)
+        assert other.run_holder("j") is None
+        assert job.run(gate).job.status == "completed"
+
+
+def replace_by_a_copy(path: Path) -> None:
+    path.rename(path.with_name("away"))
+    shutil.copytree(path.with_name("away"), path)
+
+
+def sign_by_another_run(path: Path) -> None:
+    """As a run does that works on a copy with hard links."""
+    (path / "run.lock").write_text('{"host":"elsewhere","pid":7,"started_at":""}\n')
+
+
+@pytest.mark.parametrize("lose", [replace_by_a_copy, sign_by_another_run])
+def test_a_run_that_has_lost_its_lock_starts_no_more_rows_and_leaves_the_job_to_others(
+    path: Path, lose: Callable[[Path], None]
+) -> None:
+    gate = Gate()
+    with open_job(path, 4) as job:
+        run = Background(job, gate)
+        gate.wait_for(1)
+        lose(path)
+        run.wait_for("was moved or replaced, or another run works on the same files")
+        gate.let_go()
+        report = run.report()
+        assert gate.calls == [1]
+        assert "only one of them" in str(report.reason)
+        assert (report.completed, statuses(job)) == (0, {"processing": 1, "pending": 3})
+        (problem,) = report.problems
+        assert "row j:1 ended as completed and this could not be recorded" in problem
+        assert problem.endswith("it said: '1'")
+        assert problem in run.said
+        assert job.job.status == "running"
+    with open_job(path, 4) as job:
+        assert job.run(gate).completed == 3
+
+
+def test_a_run_whose_lock_was_lost_ends_though_the_other_one_has_paused_the_job(path: Path) -> None:
+    gate = Gate()
+    with open_job(path, 4) as job, JobService(path.parent) as other:
+        run = Background(job, gate)
+        gate.wait_for(1)
+        replace_by_a_copy(path)
+        other.update_status("j", "paused")
+        gate.let_go()
+        assert run.report().job.status == "paused"
+
+
+def test_a_run_goes_on_though_somebody_has_tidied_up_the_file_that_names_it(path: Path) -> None:
+    gate = Gate()
+    with open_job(path, 2) as job:
+        run = Background(job, gate)
+        gate.wait_for(1)
+        (path / "run.lock").unlink()
+        gate.let_go()
+        assert run.report().completed == 2
+
+
+def test_a_loop_that_has_lost_its_lock_ends_and_leaves_the_job_to_others(path: Path) -> None:
+    said: list[str] = []
+    with open_job(path, 3) as job:
+        for attempt in job.attempts(tell=said.append):
+            with attempt as row:
+                replace_by_a_copy(path)
+                row.complete(result="paid")
+        assert "row j:1 ended as completed" in said[-2]
+        assert "it said: 'paid'" in said[-2]
+        assert "was moved or replaced" in said[-1]
+        assert (statuses(job), job.job.status) == ({"processing": 1, "pending": 2}, "running")
+
+
+def test_a_cancelled_run_drains_and_leaves(path: Path) -> None:
+    gate = Gate()
+    with open_job(path, 6) as job, JobService(path.parent) as other:
+        run = Background(job, gate, workers=2)
+        gate.wait_for(2)
+        other.update_status("j", "cancelled")
+        gate.let_go()
+        report = run.report()
+        assert (report.job.status, report.completed) == ("cancelled", 2)
+        assert (report.exit_code, report.reason) == (4, None)
+        assert other.run_holder("j") is None
+
+
+@pytest.mark.parametrize("same_service", [True, False])
+def test_a_cancelled_job_is_not_reopened_while_its_run_has_rows_in_flight(
+    path: Path, *, same_service: bool
+) -> None:
+    gate = Gate()
+    with open_job(path, 6) as job, JobService(path.parent) as other:
+        run = Background(job, gate, workers=2)
+        gate.wait_for(2)
+        other.update_status("j", "cancelled")
+        with pytest.raises(JobBusyError) as caught:
+            (job.service if same_service else other).reopen_job("j")
+        assert caught.value.pid == os.getpid()
+        gate.let_go()
+        assert run.report().completed == 2
+        other.reopen_job("j")
+        assert job.run(gate).completed == 4
+
+
+def test_a_failure_that_could_be_tried_again_is_one_in_a_job_that_was_cancelled(
+    path: Path,
+) -> None:
+    gate = Gate()
+
+    def handler(row: JobRow) -> None:
+        gate(row)
+        raise TimeoutError
+
+    with open_job(path, 2) as job, JobService(path.parent) as other:
+        run = Background(job, handler, max_attempts=5)
+        gate.wait_for(1)
+        other.update_status("j", "cancelled")
+        gate.let_go()
+        assert run.report().problems == ()
+        assert statuses(job) == {"failed": 1, "pending": 1}
+
+
+def test_rows_put_back_or_added_by_another_process_are_taken_up(path: Path) -> None:
+    gate = Gate()
+
+    def handler(row: JobRow) -> int:
+        if row.row_number == 1 and row.attempts == 1:
+            raise ValueError
+        return gate(row)
+
+    with open_job(path, 3) as job, JobService(path.parent) as other:
+        run = Background(job, handler, workers=1)
+        gate.wait_for(1)
+        assert other.retry_failed_rows("j") == 1
+        other.create_rows("j", [{"data": {"n": 4}}])
+        gate.let_go()
+        assert run.report().job.successful_rows == 4
+    assert gate.calls in ([2, 3, 1, 4], [2, 3, 4, 1])
+
+
+def test_rows_that_another_process_has_settled_are_not_handled(path: Path) -> None:
+    gate = Gate()
+    with open_job(path, 4) as job, JobService(path.parent) as other:
+        run = Background(job, gate, workers=1)
+        gate.wait_for(1)
+        other.skip_row("j:2")
+        other.complete_row("j:3", "by hand")
+        gate.let_go()
+        assert run.report().exit_code == 0
+    assert gate.calls == [1, 4]
+
+
+def test_an_outcome_that_another_process_was_faster_with_is_told(path: Path) -> None:
+    gate = Gate()
+    with open_job(path, 1) as job, JobService(path.parent) as other:
+        run = Background(job, gate)
+        gate.wait_for(1)
+        other.complete_row("j:1", "by hand")
+        gate.let_go()
+        report = run.report()
+    (problem,) = report.problems
+    assert (report.completed, report.failed) == (0, 0)
+    assert "row j:1 ended as completed and this could not be recorded" in problem
+    assert problem in run.said
+
+
+def test_a_run_survives_another_writer_that_holds_the_lock_for_long(path: Path) -> None:
+    gate = Gate()
+    with open_job(path, 4, lock_timeout_s=0.05) as job, JobService(path.parent) as other:
+        run = Background(job, gate, workers=2)
+        gate.wait_for(2)
+        with other.batch("j"):
+            gate.let_go()
+            other.skip_row("j:4")
+            with (
+                pytest.raises(journal.JobLockedError),
+                JobService(path.parent, lock_timeout_s=0.2) as third,
+            ):
+                third.skip_row("j:3")
+        report = run.report()
+        assert (report.completed, report.job.skipped_count) == (3, 1)
+
+
+# --- when the disk is full
+
+
+def test_what_came_back_is_recorded_once_the_disk_has_space_again(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faulty = FaultyOs()
+    gate = Gate()
+    with open_job(path, 4) as job:
+        run = Background(job, gate, workers=2)
+        gate.wait_for(2)
+        monkeypatch.setattr(journal.fs.system, "os", faulty)
+        faulty.plan("write", fails(errno.ENOSPC))
+        gate.let_go()
+        with pytest.raises(StorageError):
+            run.report()
+        assert statuses(job) == {"completed": 2, "pending": 2}
+        assert job.job.status == "paused"
+        assert job.run(gate).completed == 2
+
+
+def test_what_came_back_and_can_not_be_recorded_is_told_row_by_row(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faulty = FaultyOs()
+    gate = Gate()
+    with open_job(path, 4) as job:
+        run = Background(job, gate, workers=2)
+        gate.wait_for(2)
+        monkeypatch.setattr(journal.fs.system, "os", faulty)
+        faulty.always("write", fails(errno.ENOSPC))
+        gate.let_go()
+        with pytest.raises(StorageError):
+            run.report()
+        faulty.heal()
+        assert job.service.run_holder("j") is None
+    assert sum("could not be recorded" in text for text in run.said) == 2
+    with open_job(path, 4) as job:
+        assert job.run(gate).completed == 2
+        assert statuses(job) == {"completed": 2, "needs_review": 2}
+
+
+@pytest.mark.parametrize("cut", [True, False])
+def test_after_a_failed_sync_each_outcome_is_recorded_and_none_is_told_as_lost(
+    path: Path, monkeypatch: pytest.MonkeyPatch, *, cut: bool
+) -> None:
+    faulty = FaultyOs()
+    gate = Gate()
+    with open_job(path, 2) as job:
+        run = Background(job, gate, workers=2)
+        gate.wait_for(2)
+        monkeypatch.setattr(journal.fs.system, "os", faulty)
+        faulty.plan("fdatasync", fails(errno.EIO))
+        if not cut:
+            faulty.plan("ftruncate", fails(errno.EIO))
+        gate.let_go()
+        kind = journal.StorageError if cut else journal.CommitOutcomeUnknownError
+        with pytest.raises(kind):
+            run.report()
+        assert statuses(job) == {"completed": 2}
+        assert not any("could not be recorded" in text for text in run.said)
+
+
+def test_an_error_of_the_one_who_watches_pauses_the_job_with_nothing_in_flight(
+    path: Path,
+) -> None:
+    def complain(_job: journal.Job) -> None:
+        raise OSError("nobody watches")
+
+    with open_job(path, 4) as job:
+        with pytest.raises(OSError, match="nobody"):
+            job.run(lambda _row: 1, on_progress=complain, tell=quiet)
+        assert job.job.status == "paused"
+        assert job.run(lambda _row: 1).exit_code == 0
+
+
+# --- attempts() by the caller's own loop
+
+
+def test_an_attempt_is_completed_on_leaving_and_failed_by_an_exception(path: Path) -> None:
+    with open_job(path, 6) as job:
+        for attempt in job.attempts():
+            with attempt as row:
+                if row.row_number == 2:
+                    raise ValueError("bad")
+                if row.row_number == 3:
+                    row.skip("no need")
+                elif row.row_number == 4:
+                    row.fail("E1", "no")
+                elif row.row_number == 5:
+                    raise NeedsReview("look")
+                elif row.row_number == 6:
+                    row.complete("1Z", cost_cents=3, result={"id": row.id})
+            with JobService(path.parent) as other:
+                assert other.get_job_summary("j")["processing_count"] == 0
+        rows = list(job.rows())
+        assert job.job.status == "failed"
+        assert job.service.run_holder("j") is None
+    assert [str(row.status) for row in rows] == (
+        ["completed", "failed", "skipped", "failed", "needs_review", "completed"]
+    )
+    assert (rows[1].error_code, rows[1].error_message) == ("ValueError", "bad")
+    assert (rows[5].tracking_number, rows[5].cost_cents, rows[5].result) == ("1Z", 3, {"id": "j:6"})
+
+
+def test_an_error_behind_a_completed_row_does_not_undo_it(path: Path) -> None:
+    with open_job(path, 1) as job:
+        for attempt in job.attempts(max_attempts=3):
+            with attempt as row:
+                row.complete(result="sent")
+                raise OSError("while logging")
+        assert job.rows()[0].result == "sent"
+
+
+def test_an_attempt_that_failed_comes_again(path: Path) -> None:
+    seen = []
+    with open_job(path, 2) as job:
+        for attempt in job.attempts(max_attempts=2, retry_on=(TimeoutError,), backoff_s=0):
+            with attempt as row:
+                seen.append((row.row_number, row.attempts))
+                if row.row_number == 1:
+                    raise TimeoutError
+        assert statuses(job) == {"failed": 1, "completed": 1}
+    assert sorted(seen) == [(1, 1), (1, 2), (2, 1)]
+
+
+def test_what_was_said_of_a_row_stands_whatever_is_raised_behind_it(path: Path) -> None:
+    with open_job(path, 2) as job:
+        for attempt in job.attempts(max_attempts=3, backoff_s=0):
+            with attempt as row:
+                if row.row_number == 1:
+                    row.review("who knows")
+                else:
+                    row.fail("E1")
+                raise ValueError
+        assert [(str(row.status), row.attempts) for row in job.rows()] == (
+            [("needs_review", 1), ("failed", 1)]
+        )
+
+
+def test_attempts_that_are_not_entered_leave_their_rows_pending_and_come_once(path: Path) -> None:
+    with open_job(path, 4) as job:
+        seen = []
+        for attempt in job.attempts():
+            seen.append(attempt.row.row_number)
+            if attempt.row.row_number % 2:
+                with attempt:
+                    pass
+        assert seen == [1, 2, 3, 4]
+        assert (job.job.status, statuses(job)) == ("paused", {"completed": 2, "pending": 2})
+
+
+def leave_at_two(job: JobRun, how: Callable[[], Any]) -> None:
+    for attempt in job.attempts():
+        with attempt as row:
+            if row.row_number == 2:
+                how()
+
+
+def test_an_attempt_whose_row_was_given_back_is_not_entered(path: Path) -> None:
+    with open_job(path, 2) as job:
+        attempts = list(job.attempts())
+        with pytest.raises(InvalidValueError, match="enter each attempt before"), attempts[0]:
+            pytest.fail("its work would begin")
+        assert statuses(job) == {"pending": 2}
+
+
+def test_an_attempt_that_is_open_is_not_given_back_when_the_next_one_is_taken(path: Path) -> None:
+    with open_job(path, 2) as job:
+        attempts = job.attempts()
+        with next(attempts) as first:
+            with next(attempts):
+                assert job.rows()[0].status == "processing"
+            attempts.close()  # type: ignore[attr-defined]
+            assert job.rows()[first.row_number - 1].status == "processing"
+        assert statuses(job) == {"completed": 2}
+
+
+async def _in_the_loop_beside_an_open_batch(job: JobRun, said: list[str]) -> None:
+    opened = asyncio.Event()
+
+    async def hold_a_batch_open() -> None:
+        with job.service.batch("j"):
+            opened.set()
+            await asyncio.sleep(WAIT_S)
+
+    for attempt in job.attempts(tell=said.append):
+        with attempt as row:
+            other = asyncio.create_task(hold_a_batch_open())
+            await opened.wait()
+            row.complete(result="paid")
+    other.cancel()
+
+
+def test_an_attempt_that_a_batch_of_another_task_keeps_from_its_record_is_told_and_raises(
+    path: Path,
+) -> None:
+    said: list[str] = []
+    with open_job(path, 1) as job:
+        with failing_if_it_hangs(), pytest.raises(JobLockedError) as caught:
+            asyncio.run(_in_the_loop_beside_an_open_batch(job, said))
+        assert caught.value.by_task
+        assert "it said: 'paid'" in said[-1]
+
+
+def test_a_loop_that_can_not_begin_leaves_the_run_of_its_service_alone(path: Path) -> None:
+    gate = Gate()
+    with open_job(path, 2) as job:
+        run = Background(job, gate)
+        gate.wait_for(1)
+        with pytest.raises(JobBusyError):
+            next(job.attempts())
+        assert (job.job.status, job.service.holds_run("j")) == ("running", True)
+        gate.let_go()
+        assert run.report().completed == 2
+
+
+def test_an_interrupt_leaves_its_row_to_a_person_and_pauses_the_job(path: Path) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with open_job(path, 3) as job:
+        with pytest.raises(KeyboardInterrupt):
+            leave_at_two(job, interrupt)
+        assert statuses(job) == {"completed": 1, "needs_review": 1, "pending": 1}
+        assert job.job.status == "paused"
+
+
+def test_a_loop_that_is_left_pauses_the_job_and_gives_back_a_row_not_begun(path: Path) -> None:
+    with open_job(path, 3) as job:
+        for attempt in job.attempts():
+            with attempt:
+                pass
+            break
+        assert (job.job.status, statuses(job)) == ("paused", {"completed": 1, "pending": 2})
+        for attempt in job.attempts():
+            assert attempt.row.attempts == 1
+            break
+        assert statuses(job) == {"completed": 1, "pending": 2}
+
+
+def test_a_loop_obeys_a_pause_and_goes_on_when_it_is_resumed(path: Path) -> None:
+    with open_job(path, 3) as job, JobService(path.parent) as other:
+        resumer = threading.Timer(0.3, other.update_status, ("j", "running"))
+        for attempt in job.attempts():
+            with attempt as row:
+                if row.row_number == 1:
+                    other.update_status("j", "paused")
+                    resumer.start()
+        assert job.job.status == "completed"
+
+
+def test_a_loop_that_is_paused_at_its_last_row_ends_with_it(path: Path) -> None:
+    with open_job(path, 2) as job, JobService(path.parent) as other:
+        for attempt in job.attempts():
+            with attempt as row:
+                if row.row_number == 2:
+                    other.update_status("j", "paused")
+        assert (job.job.status, job.job.successful_rows) == ("paused", 2)
+        assert other.run_holder("j") is None
+
+
+def test_rows_read_back_what_they_were_given(path: Path) -> None:
+    with open_job(path, 3) as job:
+        job.run(lambda row: json.loads(json.dumps(row.data)))
+        assert [row.result for row in job.rows()] == [row.data for row in job.rows()]
+
+
+@pytest.fixture(autouse=True)
+def no_threads_left() -> Iterator[None]:
+    """Whatever a run was through, its threads are gone once its handlers have returned."""
+    before = set(threading.enumerate())
+    yield
+    for thread in set(threading.enumerate()) - before:
+        if thread.name.startswith("journal-"):
+            thread.join(WAIT_S)
+            assert not thread.is_alive()

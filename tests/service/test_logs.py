@@ -1,0 +1,412 @@
+"""`JobService.log`, `get_logs`, and `redact=`: what is written for people, and what they are shown."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import journal.history.reading
+from journal import (
+    LOG_LEVELS,
+    InvalidValueError,
+    JobNotFoundError,
+    JobService,
+    JournalDamagedError,
+    LogEntry,
+    RowNotFoundError,
+)
+from journal.format.commits import START, Position
+from journal.format.records import LogRecord, RowRecord, RowStatusRecord
+from journal.history.redact import REDACTED, check_fields, redacted
+from journal.repair import repair_job
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[JobService]:
+    """A service with a job ``j`` of three rows."""
+    with JobService(tmp_path / "jobs", sync="none") as service:
+        service.create_job("J", job_id="j", row_data=[{"data": {"n": n}} for n in range(3)])
+        yield service
+
+
+def journal_of(service: JobService) -> Path:
+    return service.root / "j" / "journal.jsonl"
+
+
+def messages(service: JobService, *options: Any, **more: Any) -> list[str]:
+    return [entry.message for entry in service.get_logs("j", *options, **more)]
+
+
+# --- writing
+
+
+def test_a_level_may_be_said_in_any_case(service: JobService) -> None:
+    service.log("j", "m", "Warning")
+    (entry,) = service.get_logs("j", level="warning")
+    assert entry.level == "WARNING"
+    assert not messages(service, level="error")
+
+
+def test_what_is_logged_is_read_back_with_all_that_was_said(service: JobService) -> None:
+    begin = datetime.now(UTC)
+    service.log("j", "plain")
+    details = {"url": "https://example.org", "tries": [1, None, {"ok": False}]}
+    service.log("j", "with all", "ERROR", row_number=2, details=details)
+    plain, full = service.get_logs("j")
+    assert plain == LogEntry(at=plain.at, level="INFO", message="plain")
+    assert full == LogEntry(
+        at=full.at, level="ERROR", message="with all", row_number=2, details=details
+    )
+    assert begin <= plain.at <= full.at <= datetime.now(UTC)
+    assert plain.at.tzinfo is UTC
+
+
+def test_each_log_is_one_commit_and_changes_nothing_of_the_job(service: JobService) -> None:
+    before, rows = service.get_job("j"), list(service.get_rows("j"))
+    seals = journal_of(service).read_bytes().count(b',"crc":"')
+    service.log("j", "m", row_number=1)
+    assert journal_of(service).read_bytes().count(b',"crc":"') == seals + 1
+    after = service.get_job("j")
+    assert before is not None
+    assert after is not None
+    assert after.updated_at >= before.updated_at
+    assert (after.status, after.pending_count) == (before.status, before.pending_count)
+    assert list(service.get_rows("j")) == rows
+
+
+@pytest.mark.parametrize("status", ["pending", "running", "paused", "completed", "cancelled"])
+def test_a_job_of_any_status_takes_logs(service: JobService, status: str) -> None:
+    if status != "pending":
+        service.start_job("j")
+        if status != "running":
+            service.update_status("j", status)
+    service.log("j", "still here")
+    assert messages(service)[-1] == "still here"
+
+
+def test_logs_join_a_batch_and_are_discarded_with_it(service: JobService) -> None:
+    seals = journal_of(service).read_bytes().count(b',"crc":"')
+    with service.batch("j"):
+        service.log("j", "one")
+        service.start_row("j:1")
+        service.log("j", "two")
+        assert messages(service) == []  # as of the last commit
+    assert messages(service) == ["one", "two"]
+    assert journal_of(service).read_bytes().count(b',"crc":"') == seals + 1
+    with suppress(KeyError), service.batch("j"):
+        service.log("j", "never")
+        raise KeyError
+    assert messages(service) == ["one", "two"]
+
+
+def test_threads_that_log_at_once_lose_nothing(tmp_path: Path) -> None:
+    with JobService(tmp_path) as service:
+        service.create_job("J", job_id="j", row_data=[{}])
+
+        def log(thread: int) -> None:
+            for number in range(20):
+                service.log("j", f"{thread}:{number}")
+
+        threads = [threading.Thread(target=log, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        logged = messages(service)
+    assert len(logged) == 80
+    for number in range(4):  # each in its own order
+        own = [text for text in logged if text.startswith(f"{number}:")]
+        assert own == [f"{number}:{place}" for place in range(20)]
+
+
+def test_logs_go_when_their_job_is_deleted(service: JobService) -> None:
+    service.log("j", "m")
+    service.delete_job("j")
+    with pytest.raises(JobNotFoundError):
+        service.get_logs("j")
+    with pytest.raises(JobNotFoundError):
+        service.log("j", "m")
+
+
+REFUSED: dict[str, tuple[Callable[[JobService], object], str]] = {
+    "a level of another name": (lambda s: s.log("j", "m", "WARN"), "level: must be one of DEBUG"),
+    "a level of logging's": (lambda s: s.log("j", "m", 20), "level: "),  # type: ignore[arg-type]
+    "a message that is no text": (lambda s: s.log("j", b"m"), "message: "),  # type: ignore[arg-type]
+    "row 0": (lambda s: s.log("j", "m", row_number=0), "row_number: must be an int from 1"),
+    "a row that is true": (lambda s: s.log("j", "m", row_number=True), "row_number: "),
+    "details that are a list": (lambda s: s.log("j", "m", details=[1]), "details: "),  # type: ignore[arg-type]
+    "details with a NaN": (
+        lambda s: s.log("j", "m", details={"a": [float("nan")]}),
+        "details.a[0]: ",
+    ),
+    "reading an unknown level": (lambda s: s.get_logs("j", "ALL"), "level: "),
+    "reading since a naive time": (
+        lambda s: s.get_logs("j", since=datetime(2026, 1, 1)),  # noqa: DTZ001
+        "since: ",
+    ),
+    "a lone field to redact": (lambda s: JobService(s.root, redact="zip"), "redact: "),
+    "an empty field to redact": (lambda s: JobService(s.root, redact=[""]), "redact: "),
+    "a number to redact": (lambda s: JobService(s.root, redact=[5]), "redact: "),  # type: ignore[list-item]
+}
+
+
+@pytest.mark.parametrize(("call", "words"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_logged_is_refused_by_name_and_changes_nothing(
+    service: JobService, call: Callable[[JobService], object], words: str
+) -> None:
+    before = journal_of(service).read_bytes()
+    with pytest.raises(InvalidValueError) as caught:
+        call(service)
+    assert str(caught.value).startswith(words)
+    assert journal_of(service).read_bytes() == before
+
+
+def test_a_row_that_is_not_there_takes_no_logs(service: JobService) -> None:
+    before = journal_of(service).read_bytes()
+    with pytest.raises(RowNotFoundError) as caught:
+        service.log("j", "m", row_number=4)
+    assert caught.value.row_id == "j:4"
+    assert journal_of(service).read_bytes() == before
+
+
+# --- reading
+
+
+def test_logs_are_chosen_by_lowest_level_row_and_time(service: JobService) -> None:
+    for number, level in enumerate(LOG_LEVELS):
+        service.log("j", level, level, row_number=1 + number % 2)
+    assert messages(service) == list(LOG_LEVELS)
+    assert messages(service, "DEBUG") == list(LOG_LEVELS)
+    assert messages(service, "WARNING") == ["WARNING", "ERROR", "CRITICAL"]
+    assert messages(service, None, 2) == ["INFO", "ERROR"]
+    assert messages(service, "WARNING", 2) == ["ERROR"]
+    third = list(service.get_logs("j"))[2].at
+    assert messages(service, since=third) == ["WARNING", "ERROR", "CRITICAL"]
+    assert messages(service, since=third + timedelta(days=1)) == []
+
+
+def test_logs_are_as_they_were_when_they_were_asked_for(service: JobService) -> None:
+    service.log("j", "before")
+    logs = service.get_logs("j")
+    service.log("j", "after")
+    assert [entry.message for entry in logs] == ["before"]
+
+
+def test_logs_of_a_journal_that_was_changed_in_place_are_damage(service: JobService) -> None:
+    service.log("j", "a secret")
+    logs = service.get_logs("j")
+    path = journal_of(service)
+    path.write_bytes(path.read_bytes().replace(b"secret", b"sEcret"))
+    with pytest.raises(JournalDamagedError):
+        list(logs)
+
+
+def test_what_another_program_has_put_beside_a_message_is_no_damage(service: JobService) -> None:
+    path = journal_of(service)
+    content = path.read_bytes()
+    log = (
+        b'{"type":"log","message":"m","level":["x"],"row":-1,"details":"text","more":{},'
+        b'"at":"2099-01-01T00:00:00.000001Z"'
+    )
+    crc = crc32(log, int(content[-11:-3], 16))
+    path.write_bytes(content + log + b',"crc":"%08x"}\n' % crc)
+    with JobService(service.root) as fresh:
+        (entry,) = fresh.get_logs("j")
+        assert messages(fresh, "WARNING") == []
+        fresh.start_row("j:1")
+    assert entry == LogEntry(at=entry.at, level="INFO", message="m")
+
+
+def test_logs_survive_a_repair(service: JobService) -> None:
+    service.log("j", "first", "WARNING", row_number=3, details={"a": 1})
+    service.skip_row("j:1")
+    service.log("j", "second")
+    before = list(service.get_logs("j"))
+    path = journal_of(service)
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    repair_job(path.parent)
+    with JobService(service.root) as fresh:
+        assert list(fresh.get_logs("j")) == before
+
+
+# --- where to begin in a long history
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JobService]:
+    """A job whose first commit of rows and whose middle one are longer than a chunk."""
+    with JobService(tmp_path_factory.mktemp("long"), sync="none") as service:
+        service.create_job("J", job_id="j")
+        for text in ("first", "second"):
+            service.create_rows("j", ({"data": {"pad": "x" * 900}} for _ in range(200)))
+            for number in range(400):
+                service.log("j", f"{text} {number}")
+        yield service
+
+
+@pytest.mark.parametrize("chunk_bytes", [50, 300, 1 << 16])
+def test_a_position_before_any_byte_is_the_end_of_a_commit(
+    long: JobService, monkeypatch: pytest.MonkeyPatch, chunk_bytes: int
+) -> None:
+    monkeypatch.setattr(journal.history.reading, "CHUNK_BYTES", chunk_bytes)
+    history = long._history("j")
+    content = journal_of(long).read_bytes()
+    ends = [0]
+    for line in content.splitlines(keepends=True):
+        ends.append(ends[-1] + len(line))
+    seals = [
+        (end, content[end - 11 : end - 3])
+        for end in ends[1:]
+        if content[end - 19 :].startswith(b',"crc":"')
+    ]
+    for offset in (*range(0, len(content), 997), len(content), len(content) + 5):
+        expected = max((seal for seal in seals if seal[0] <= offset), default=(0, b"0"))
+        found = history.position_before(offset)
+        assert found == Position(expected[0], int(expected[1], 16))
+    begin = history.position_before(len(content) // 2)
+    assert sum(block.lines.count(b"") for block in history.blocks(begin)) == 0  # they verify
+
+
+def test_a_position_at_a_time_has_all_since_then_behind_it_and_one_commit_more(
+    long: JobService,
+) -> None:
+    history = long._history("j")
+    entries = list(history.entries())
+    times = [entry.record.at for entry in entries]
+    for at in (times[0], *times[::7], times[-1]):
+        begin = history.position_at(at)
+        assert next(e.offset for e in entries if e.record.at >= at) >= begin.offset
+        before = [e.record.at for e in history.entries(begin) if e.record.at < at]
+        assert len(set(before)) <= 1  # of one commit
+    late = history.position_at(times[-1] + timedelta(seconds=1))
+    assert len(list(history.entries(late))) == 1
+    assert history.position_at(datetime(2020, 1, 1, tzinfo=UTC)) == START
+
+
+def test_a_history_knows_positions_of_its_own_from_others(long: JobService) -> None:
+    history = long._history("j")
+    middle = history.position_before(history.end.offset // 2)
+    assert history.continues(START)
+    assert history.continues(middle)
+    assert history.continues(history.end)
+    assert not history.continues(middle._replace(crc=middle.crc ^ 1))
+    assert not history.continues(history.end._replace(offset=history.end.offset + 100))
+
+
+# --- redact
+
+
+def redacting(service: JobService, *fields: str) -> JobService:
+    return JobService(service.root, redact=fields)
+
+
+def test_what_is_to_be_redacted_is_hidden_in_logs_at_any_depth(service: JobService) -> None:
+    details = {
+        "Zip": "90210",
+        "zip_code": "1",
+        "to": [{"ZIP": ["a"], "city": "X"}, [{"zip": None}]],
+    }
+    service.log("j", "zip 90210", details=details)
+    before = journal_of(service).read_bytes()
+    with redacting(service, "ziP") as other:
+        (entry,) = other.get_logs("j")
+    assert entry.details == {
+        "Zip": REDACTED,
+        "zip_code": "1",
+        "to": [{"ZIP": REDACTED, "city": "X"}, [{"zip": REDACTED}]],
+    }
+    assert entry.message == "zip 90210"  # text is not searched
+    assert journal_of(service).read_bytes() == before
+    assert next(service.get_logs("j")).details == details
+
+
+def test_what_is_to_be_redacted_is_hidden_in_the_history(service: JobService) -> None:
+    service.create_job(
+        "K",
+        "ship --key 5",
+        job_id="k",
+        metadata={"key": 5},
+        row_data=[{"data": {"key": 5, "n": 1}}],
+    )
+    service.complete_row("k:1", "1Z", cost_cents=7, result={"a": [{"Key": 5}]})
+    service.log("k", "m", details={"n": 1})
+    fields = ("key", "original_command", "tracking_number", "cost_cents", "details")
+    with redacting(service, *fields) as other:
+        header, row, status, log = (entry.record for entry in other.get_history("k"))
+    assert "ship" not in repr(header)
+    assert header.metadata == {"key": REDACTED}  # type: ignore[union-attr]
+    assert isinstance(row, RowRecord)
+    assert row.data == {"key": REDACTED, "n": 1}
+    assert isinstance(status, RowStatusRecord)
+    assert (status.tracking_number, status.cost_cents) == (REDACTED, None)
+    assert status.result == {"a": [{"Key": REDACTED}]}
+    assert isinstance(log, LogRecord)
+    assert (log.message, log.details) == ("m", {"n": REDACTED})
+
+
+def test_with_a_command_the_one_that_resumes_it_is_hidden(service: JobService) -> None:
+    run = {"run": {"host": "one", "resume": "./ship --key 5"}}
+    service.create_job("K", "./ship --key 5", job_id="k")
+    service.log("k", "a run begins", details=run)
+    with redacting(service, "Original_Command") as other:
+        assert "--key" not in repr(list(other.get_history("k")))
+        (entry,) = other.get_logs("k")
+    assert entry.details == {"run": {"host": "one", "resume": REDACTED}}
+
+
+def test_errors_of_job_and_rows_are_redacted_by_the_same_name(service: JobService) -> None:
+    service.set_error("j", "E1", "at 12 Elm Street")
+    service.fail_row("j:1", "E2", "at 12 Elm Street")
+    with redacting(service, "error_message") as other:
+        found = [entry.record for entry in other.get_history("j")][-2:]
+    assert "Elm" not in repr(found)
+    assert "E1" in repr(found)
+    assert "E2" in repr(found)
+
+
+def test_what_a_redacting_service_writes_and_its_getters_are_whole(service: JobService) -> None:
+    with redacting(service, "n") as other:
+        other.log("j", "m", details={"n": 1})
+        row = other.get_row("j:1")
+        assert row is not None
+        assert row.data == {"n": 0}
+    assert next(service.get_logs("j")).details == {"n": 1}
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["a", "A", "b", "ß", "SS"]), inner, max_size=3)
+    ),
+    max_leaves=12,
+)
+
+
+@given(json_values, st.sets(st.sampled_from(["a", "B", "ss"])))
+def test_redacting_hides_every_such_key_and_nothing_else(value: Any, fields: set[str]) -> None:
+    names = {field.casefold() for field in fields}
+
+    def check(before: Any, after: Any) -> None:
+        if isinstance(before, dict):
+            assert list(after) == list(before)
+            for key, item in before.items():
+                if key.casefold() in names:
+                    assert after[key] == REDACTED
+                else:
+                    check(item, after[key])
+        elif isinstance(before, list):
+            assert len(after) == len(before)
+            for one, other in zip(before, after, strict=True):
+                check(one, other)
+        else:
+            assert after == before
+
+    check(value, redacted(value, check_fields(fields)))

@@ -1,0 +1,666 @@
+"""A job for life: reopened, its rows retried, redone and given other data, one behaviour a test."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from support.children import journal_path, place_journal, seal_commits
+
+import journal.store.reader
+from journal import (
+    InvalidStateTransition,
+    InvalidValueError,
+    Job,
+    JobBusyError,
+    JobRow,
+    JobService,
+    JobStatus,
+    RowNotFoundError,
+    RowStatus,
+)
+from journal.format.records import BOTH_COPIES
+from journal.history.error_groups import group_attempts
+from journal.history.reading import Entry
+
+JOB = "ship"
+AT = b'"at":"2026-11-24T13:35:00.000001Z"}'
+ENDS = [JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED]
+
+
+@pytest.fixture(name="service")
+def fixture_service(tmp_path: Path) -> Iterator[JobService]:
+    """With a job of five rows: one of each status but processing and needs_review."""
+    with JobService(tmp_path / "jobs", sync="none") as service:
+        rows = [{"data": {"order": f"A-{number}"}} for number in range(1, 6)]
+        service.create_job("Ship", job_id=JOB, row_data=rows)
+        service.start_job(JOB)
+        for number in (1, 2, 4):
+            service.start_row(f"{JOB}:{number}")
+        service.complete_row(f"{JOB}:1", "T-1", cost_cents=5)
+        service.fail_row(f"{JOB}:2", "timeout", "no answer")
+        service.skip_row(f"{JOB}:3", "a duplicate")
+        service.fail_row(f"{JOB}:4", "interrupted", "nobody knows", unknown=True)
+        yield service
+
+
+def row(service: JobService, number: int) -> JobRow:
+    found = service.get_row(f"{JOB}:{number}")
+    assert found is not None
+    return found
+
+
+def job(service: JobService) -> Job:
+    found = service.get_job(JOB)
+    assert found is not None
+    return found
+
+
+def end(service: JobService, status: JobStatus = JobStatus.FAILED) -> None:
+    service.update_status(JOB, status)
+
+
+def content(service: JobService) -> bytes:
+    return journal_path(service.root, JOB).read_bytes()
+
+
+def records(service: JobService, since: int = 0) -> list[Entry]:
+    return list(service.get_history(JOB))[since:]
+
+
+def commits_of(service: JobService, call: Callable[[], Any]) -> tuple[int, list[str]]:
+    """How many commits the call makes, and the types of their records."""
+    before = len(records(service))
+    call()
+    new = records(service, before)
+    return sum(entry.ends for entry in new), [
+        str(entry.record.__struct_config__.tag) for entry in new
+    ]
+
+
+# --- reopening
+
+
+@pytest.mark.parametrize("status", ENDS)
+def test_an_ended_job_that_is_reopened_is_pending_in_its_next_pass(
+    service: JobService, status: JobStatus
+) -> None:
+    before = service.get_rows(JOB)
+    started_at = job(service).started_at
+    end(service, status)
+    reopened = service.reopen_job(JOB, "the far side is up again")
+    assert reopened == job(service)
+    assert (reopened.status, reopened.passes) == (JobStatus.PENDING, 2)
+    assert (reopened.started_at, reopened.completed_at) == (started_at, None)
+    assert list(service.get_rows(JOB)) == list(before)
+    record = records(service)[-1].record
+    assert (record.number, record.reason) == (2, "the far side is up again")  # type: ignore[union-attr]
+    service.start_job(JOB)
+    end(service, status)
+    assert service.reopen_job(JOB).passes == 3
+
+
+@pytest.mark.parametrize("status", [JobStatus.PENDING, JobStatus.RUNNING, JobStatus.PAUSED])
+def test_a_job_that_has_not_ended_is_not_reopened(service: JobService, status: JobStatus) -> None:
+    if status is JobStatus.PENDING:
+        end(service)
+        service.reopen_job(JOB)
+    elif status is JobStatus.PAUSED:
+        service.update_status(JOB, "paused")
+    before = content(service)
+    with pytest.raises(InvalidStateTransition, match="only a job that has ended") as refused:
+        service.reopen_job(JOB)
+    assert refused.value.current_state == status
+    assert content(service) == before
+
+
+@pytest.mark.parametrize("status", ENDS)
+@pytest.mark.parametrize("target", JobStatus)
+def test_no_status_leads_out_of_an_end(
+    service: JobService, status: JobStatus, target: JobStatus
+) -> None:
+    end(service, status)
+    with pytest.raises(InvalidStateTransition, match="reopen_job"):
+        service.update_status(JOB, target)
+    assert job(service).status is status
+
+
+def test_a_pending_job_may_be_cancelled(service: JobService) -> None:
+    service.create_job("Declined", job_id="declined")
+    assert service.update_status("declined", "cancelled").completed_at is not None
+
+
+def test_a_reopening_clears_the_jobs_error(service: JobService) -> None:
+    service.set_error(JOB, "E", "the far side was down")
+    end(service)
+    reopened = service.reopen_job(JOB)
+    assert (reopened.error_code, reopened.error_message) == (None, None)
+
+
+def test_that_two_copies_have_worked_on_a_job_survives_its_reopening(service: JobService) -> None:
+    service.set_error(JOB, BOTH_COPIES, "rows 1 and 2")
+    end(service)
+    assert service.reopen_job(JOB).error_code == BOTH_COPIES
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        pytest.param(lambda other: other.reopen_job(JOB), id="reopen_job"),
+        pytest.param(lambda other: other.retry_row(f"{JOB}:2"), id="retry_row"),
+        pytest.param(lambda other: other.retry_failed_rows(JOB), id="retry_failed_rows"),
+        pytest.param(lambda other: other.redo_row(f"{JOB}:1"), id="redo_row"),
+    ],
+)
+def test_nothing_reopens_a_job_while_a_run_works_on_it(
+    service: JobService, call: Callable[[JobService], object]
+) -> None:
+    """One whose last rows are in flight, though the job has ended."""
+    service.update_status(JOB, "paused")
+    service.start_job(JOB, keep_lock=True)
+    end(service)
+    before = content(service)
+    with JobService(service.root, sync="none") as other:
+        for one in (service, other):
+            with pytest.raises(JobBusyError):
+                call(one)
+        assert content(service) == before
+        service.release_run(JOB)
+        call(other)
+        assert job(other).passes == 2
+        other.start_job(JOB)  # it holds no lock that is in the way
+
+
+# --- retrying
+
+
+@pytest.mark.parametrize("status", [*ENDS, JobStatus.RUNNING, JobStatus.PAUSED, JobStatus.PENDING])
+def test_failed_rows_are_retried_in_any_status_but_cancelled(
+    service: JobService, status: JobStatus
+) -> None:
+    if status is JobStatus.PENDING:
+        end(service)
+        service.reopen_job(JOB)
+    elif status is not JobStatus.RUNNING:
+        service.update_status(JOB, status)
+    passes, before = job(service).passes, content(service)
+    if status is JobStatus.CANCELLED:
+        for call in (
+            lambda: service.retry_failed_rows(JOB),
+            lambda: service.retry_row(f"{JOB}:2"),
+            lambda: service.redo_row(f"{JOB}:1"),
+        ):
+            with pytest.raises(InvalidStateTransition, match=r"can't be put back; reopen it first"):
+                call()
+        assert content(service) == before
+        return
+    assert service.retry_failed_rows(JOB) == 1
+    assert row(service, 2).status is RowStatus.PENDING
+    if status in ENDS:
+        assert (job(service).status, job(service).passes) == (JobStatus.PENDING, passes + 1)
+    else:
+        assert (job(service).status, job(service).passes) == (status, passes)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        pytest.param(lambda service: service.retry_row(f"{JOB}:2"), id="retry_row"),
+        pytest.param(lambda service: service.retry_failed_rows(JOB), id="retry_failed_rows"),
+        pytest.param(lambda service: service.redo_row(f"{JOB}:2"), id="redo_row"),
+    ],
+)
+def test_an_ended_job_is_reopened_by_the_commit_that_puts_a_row_back(
+    service: JobService, call: Callable[[JobService], object]
+) -> None:
+    end(service)
+    assert commits_of(service, lambda: call(service)) == (1, ["job_reopened", "row_status"])
+    assert job(service).status is JobStatus.PENDING
+
+
+def test_rows_of_unknown_outcome_are_retried_only_if_they_are_named(service: JobService) -> None:
+    assert row(service, 4).unknown
+    assert service.retry_failed_rows(JOB) == 1
+    assert row(service, 4).status is RowStatus.FAILED
+    assert service.retry_failed_rows(JOB, "interrupted") == 1
+    assert row(service, 4).status is RowStatus.PENDING
+    assert not row(service, 4).unknown
+    service.fail_row(f"{JOB}:4", "E", "m", unknown=True)
+    assert service.retry_row(f"{JOB}:4").status is RowStatus.PENDING
+
+
+def test_rows_that_a_policy_has_failed_are_of_unknown_outcome(service: JobService) -> None:
+    service.start_row(f"{JOB}:5")
+    service.release_run(JOB)
+    service.recover_job(JOB, "fail")
+    assert row(service, 5).unknown
+    assert service.retry_failed_rows(JOB) == 1  # row 2 alone
+
+
+def test_of_the_failed_rows_those_of_one_error_code_are_retried(service: JobService) -> None:
+    service.fail_row(f"{JOB}:5", "no address", "m")
+    assert service.retry_failed_rows(JOB, "no address") == 1
+    assert row(service, 2).status is RowStatus.FAILED
+    assert service.retry_failed_rows(JOB, "such a code there is not") == 0
+
+
+def test_where_no_row_is_retried_the_job_is_not_reopened(service: JobService) -> None:
+    end(service)
+    before = content(service)
+    assert service.retry_failed_rows(JOB, "unknown") == 0
+    assert content(service) == before
+
+
+def test_a_retried_row_counts_its_attempts_anew_and_keeps_the_total(service: JobService) -> None:
+    retried = service.retry_row(f"{JOB}:2")
+    assert (retried.attempts, retried.earlier_attempts) == (1, 1)
+    started = service.start_row(f"{JOB}:2")
+    assert (started.attempts, started.earlier_attempts) == (2, 1)
+    again = service.retry_row(f"{JOB}:2", "timeout", "no answer")
+    assert (again.attempts, again.earlier_attempts) == (2, 1), "the next attempt of the same"
+    assert again == row(service, 2) == service.get_rows(JOB)[1]
+    (found,) = (one for one in service.find_rows(JOB, "pending") if one.row_number == 2)
+    assert (found.attempts, found.is_fresh) == (1, False)
+
+
+def test_an_attempt_that_never_began_is_given_back(service: JobService) -> None:
+    service.start_row(f"{JOB}:5")
+    given_back = service.give_back_row(f"{JOB}:5")
+    assert (given_back.status, given_back.error_code) == (RowStatus.PENDING, None)
+    assert given_back.earlier_attempts == 0
+    with pytest.raises(InvalidStateTransition):
+        service.give_back_row(f"{JOB}:5")
+
+
+# --- redoing
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+def test_a_row_that_has_ended_is_redone(service: JobService, number: int) -> None:
+    attempts = row(service, number).attempts
+    redone = service.redo_row(f"{JOB}:{number}", "a wrong label")
+    assert redone == row(service, number)
+    assert (redone.status, redone.reason) == (RowStatus.PENDING, "a wrong label")
+    assert (redone.attempts, redone.earlier_attempts) == (attempts, attempts)
+    assert redone.tracking_number is None
+
+
+def test_what_a_redone_row_has_cost_stays_spent(service: JobService) -> None:
+    service.redo_row(f"{JOB}:1")
+    assert job(service).total_cost_cents == 5
+    service.start_row(f"{JOB}:1")
+    service.complete_row(f"{JOB}:1", cost_cents=7)
+    assert job(service).total_cost_cents == 12
+
+
+def test_what_is_pending_or_in_flight_is_not_redone(service: JobService) -> None:
+    service.start_row(f"{JOB}:5")
+    with pytest.raises(InvalidStateTransition, match="can't be redone; only what has") as refused:
+        service.redo_row(f"{JOB}:5")
+    assert "pending" not in refused.value.allowed_transitions
+    assert row(service, 5).status is RowStatus.PROCESSING
+    service.give_back_row(f"{JOB}:5")
+    with pytest.raises(InvalidStateTransition, match="is 'pending', so it can't be redone"):
+        service.redo_row(f"{JOB}:5")
+
+
+def test_a_row_in_review_is_settled_before_it_is_redone(service: JobService) -> None:
+    service.start_row(f"{JOB}:5")
+    service.review_row(f"{JOB}:5", "E", "m")
+    with pytest.raises(InvalidStateTransition, match="find out whether it took effect"):
+        service.redo_row(f"{JOB}:5")
+    assert row(service, 5).status is RowStatus.NEEDS_REVIEW
+
+
+def test_what_a_job_that_has_ended_refuses_is_said_in_plain_words(service: JobService) -> None:
+    end(service, JobStatus.CANCELLED)
+    calls: list[tuple[Callable[[], object], str]] = [
+        (lambda: service.create_rows(JOB, [{}]), f"job {JOB} is 'cancelled', so it takes no more"),
+        (lambda: service.start_row(f"{JOB}:5"), "'cancelled', so row 5 can't be started"),
+        (lambda: service.redo_row(f"{JOB}:1"), "'cancelled', so row 1 can't be put back"),
+    ]
+    for call, said in calls:
+        with pytest.raises(InvalidStateTransition, match=said) as refused:
+            call()
+        assert (refused.value.current_state, refused.value.attempted_state) == (
+            "cancelled",
+            "running",
+        )
+        assert str(pickle.loads(pickle.dumps(refused.value))) == str(refused.value)
+    service.reopen_job(JOB)
+    with pytest.raises(InvalidStateTransition, match="is 'pending', so it can't be reopened"):
+        service.reopen_job(JOB)
+
+
+def test_only_redo_leads_out_of_completed(service: JobService) -> None:
+    for call in (service.start_row, service.retry_row, service.give_back_row, service.skip_row):
+        with pytest.raises(InvalidStateTransition, match="redo_row"):
+            call(f"{JOB}:1")
+    assert row(service, 1).status is RowStatus.COMPLETED
+
+
+def test_a_redo_is_one_commit_with_its_new_key(service: JobService) -> None:
+    end(service)
+    made = commits_of(service, lambda: service.redo_row(f"{JOB}:1", new_key=True))
+    assert made == (1, ["job_reopened", "row_status", "row_data"])
+    assert row(service, 1).idempotency_key == f"{JOB}:1#2"
+
+
+# --- other data
+
+
+@pytest.mark.parametrize("number", [2, 3, 4, 5])
+def test_a_row_that_is_not_done_takes_other_data_and_keeps_all_else(
+    service: JobService, number: int
+) -> None:
+    before = row(service, number)
+    changed = service.update_row_data(f"{JOB}:{number}", {"order": "B-1", "n": [1, None]})
+    assert changed == row(service, number) == service.get_rows(JOB)[number - 1]
+    assert changed == msgspec.structs.replace(before, data={"order": "B-1", "n": [1, None]})
+
+
+def test_a_row_in_review_takes_other_data(service: JobService) -> None:
+    service.start_row(f"{JOB}:5")
+    service.review_row(f"{JOB}:5", "E", "m")
+    assert service.update_row_data(f"{JOB}:5", {}).status is RowStatus.NEEDS_REVIEW
+
+
+def test_the_data_of_a_row_that_is_done_or_in_flight_stays(service: JobService) -> None:
+    service.start_row(f"{JOB}:5")
+    before = content(service)
+    for number, why in ((1, "redo_row"), (5, "in flight")):
+        with pytest.raises(InvalidStateTransition, match=why):
+            service.update_row_data(f"{JOB}:{number}", {})
+    with pytest.raises(RowNotFoundError):
+        service.update_row_data(f"{JOB}:9", {})
+    wrong: list[Any] = [[], None, {"a": {1, 2}}, {"a": "\ud800"}]
+    for data in wrong:
+        with pytest.raises(InvalidValueError):
+            service.update_row_data(f"{JOB}:2", data)
+    assert content(service) == before
+
+
+def test_data_given_by_hand_leaves_an_ended_job_ended(service: JobService) -> None:
+    end(service)
+    service.update_row_data(f"{JOB}:2", {"order": "B-2"})
+    assert (job(service).status, job(service).passes) == (JobStatus.FAILED, 1)
+
+
+def test_the_earlier_data_of_a_row_stays_in_its_history(service: JobService) -> None:
+    service.update_row_data(f"{JOB}:2", {"order": "B-2"})
+    said = [entry.record.data for entry in records(service) if getattr(entry.record, "row", 0) == 2
+            and hasattr(entry.record, "data")]  # fmt: skip
+    assert said == [{"order": "A-2"}, {"order": "B-2"}]
+
+
+# --- batches around all of that
+
+
+def test_what_a_discarded_batch_did_to_passes_rows_and_data_is_undone(service: JobService) -> None:
+    end(service)
+
+    def everything() -> Any:
+        view = service.get_rows(JOB)
+        return (
+            job(service),
+            list(view),
+            service.get_job_summary(JOB),
+            service.find_rows(JOB, "failed"),
+        )
+
+    before, bytes_before = everything(), content(service)
+    with suppress(KeyError), service.batch(JOB):
+        service.redo_row(f"{JOB}:1", new_key=True)
+        with suppress(ZeroDivisionError), service.batch(JOB):
+            service.retry_row(f"{JOB}:2")
+            service.update_row_data(f"{JOB}:2", {"order": "B-2"})
+            service.start_row(f"{JOB}:2")
+            raise ZeroDivisionError
+        assert (row(service, 2), row(service, 1).earlier_attempts) == (before[1][1], 1)
+        service.retry_failed_rows(JOB)
+        service.update_row_data(f"{JOB}:3", {"order": "B-3"})
+        service.start_row(f"{JOB}:2")
+        service.retry_row(f"{JOB}:2")
+        assert row(service, 2).earlier_attempts == 2
+        assert job(service).passes == 2
+        raise KeyError
+    assert everything() == before
+    assert content(service) == bytes_before
+    with JobService(service.root, sync="none") as other:
+        assert list(other.get_rows(JOB)) == before[1]
+
+
+def test_a_batch_reopens_retries_and_redoes_in_one_commit(service: JobService) -> None:
+    end(service)
+
+    def both() -> None:
+        with service.batch(JOB):
+            service.redo_row(f"{JOB}:1")
+            service.retry_failed_rows(JOB, "interrupted")
+            service.update_row_data(f"{JOB}:4", {"order": "B-4"})
+
+    assert commits_of(service, both)[0] == 1
+    assert (job(service).passes, job(service).pending_count) == (2, 3)
+    with JobService(service.root, sync="none") as other:
+        assert list(other.get_rows(JOB)) == list(service.get_rows(JOB))
+
+
+# --- ends
+
+
+def test_a_failed_job_becomes_completed_with_the_last_row_that_is_settled(
+    service: JobService,
+) -> None:
+    service.skip_row(f"{JOB}:5")
+    end(service)
+    service.skip_row(f"{JOB}:2")
+    assert job(service).status is JobStatus.FAILED
+    made = commits_of(service, lambda: service.skip_row(f"{JOB}:4"))
+    assert made == (1, ["row_status", "job_status"])
+    assert (job(service).status, job(service).passes) == (JobStatus.COMPLETED, 1)
+
+
+@pytest.mark.parametrize("left", ["pending", "processing", "failed", "needs_review"])
+def test_a_failed_job_stays_so_while_a_row_is_not_settled(service: JobService, left: str) -> None:
+    if left != "pending":
+        service.start_row(f"{JOB}:5")
+    if left == "failed":
+        service.fail_row(f"{JOB}:5", "E", "m")
+    elif left == "needs_review":
+        service.review_row(f"{JOB}:5", "E", "m")
+    end(service)
+    service.skip_row(f"{JOB}:2")
+    service.skip_row(f"{JOB}:4")
+    assert job(service).status is JobStatus.FAILED
+
+
+@pytest.mark.parametrize("status", [JobStatus.CANCELLED, JobStatus.RUNNING, JobStatus.PAUSED])
+def test_no_other_job_is_ended_by_its_rows(service: JobService, status: JobStatus) -> None:
+    if status is not JobStatus.RUNNING:
+        service.update_status(JOB, status)
+    for number in (2, 4, 5):
+        service.skip_row(f"{JOB}:{number}")
+    assert job(service).status is status
+
+
+def test_a_run_that_goes_on_leaves_a_job_failed_that_a_person_has_failed_meanwhile(
+    service: JobService,
+) -> None:
+    for number in (2, 4):
+        service.skip_row(f"{JOB}:{number}")
+    service.start_row(f"{JOB}:5")
+    end(service)
+    service.complete_row(f"{JOB}:5")
+    assert job(service).status is JobStatus.FAILED
+
+
+# --- versions
+
+
+@pytest.mark.parametrize("policy", ["review", "fail", "retry"])
+def test_an_outcome_has_the_version_of_its_attempt_whoever_records_it(
+    service: JobService, policy: Any
+) -> None:
+    service.update_status(JOB, "paused")
+    service.start_job(JOB, version="prompt-3", keep_lock=True)
+    service.start_row(f"{JOB}:5")
+    service.release_run(JOB)
+    with JobService(service.root, sync="none") as other:
+        other.start_job(JOB, policy, version="prompt-4")
+    assert row(service, 5).version == "prompt-3"
+    with JobService(service.root, sync="none") as other:
+        (group,) = group_attempts(other.get_history(JOB), version="prompt-3")
+    assert (group.code, group.count) == ("interrupted", 1)
+
+
+def test_a_run_that_is_kept_starts_again_under_another_version(service: JobService) -> None:
+    for version in ("prompt-3", "prompt-4"):
+        service.update_status(JOB, "paused")
+        service.start_job(JOB, version=version, keep_lock=True)
+        assert service.start_row(f"{JOB}:5").version == version
+        service.give_back_row(f"{JOB}:5")
+
+
+def test_a_version_outlasts_a_hint_and_not_a_pass(
+    service: JobService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal.store.reader, "HINT_BYTES", 0)
+    service.update_status(JOB, "paused")
+    service.start_job(JOB, version="prompt-3")
+    service.start_row(f"{JOB}:5")
+    service.close()
+    hint = (service.root / JOB / "index.hint").read_bytes()
+    assert b'"version":"prompt-3","has_versions":true' in hint
+    with JobService(service.root, sync="none") as other:
+        assert other.fail_row(f"{JOB}:5", "E", "m").version == "prompt-3"
+        assert other.start_row(f"{JOB}:2").version == "prompt-3"
+        end(other)
+        other.reopen_job(JOB)
+        assert other.start_row(f"{JOB}:4").version is None, "no run of this pass has begun"
+
+
+def test_an_outcome_has_the_version_of_the_run_that_it_was_reached_in(service: JobService) -> None:
+    service.update_status(JOB, "paused")
+    service.start_job(JOB, version="prompt-3")
+    service.start_row(f"{JOB}:5")
+    assert service.complete_row(f"{JOB}:5").version == "prompt-3"
+    service.start_row(f"{JOB}:2")
+    assert service.fail_row(f"{JOB}:2", "E", "m").version == "prompt-3"
+    assert service.skip_row(f"{JOB}:2").version is None, "settled by hand"
+    assert service.redo_row(f"{JOB}:5").version is None
+    run: Any = records(service)
+    assert [
+        entry.record.details["run"]["job_version"]
+        for entry in run
+        if "job_version" in (getattr(entry.record, "details", None) or {}).get("run", {})
+    ] == ["prompt-3"]
+    service.update_status(JOB, "paused")
+    service.start_job(JOB)
+    service.start_row(f"{JOB}:5")
+    assert service.complete_row(f"{JOB}:5").version is None
+
+
+def test_a_start_that_was_discarded_leaves_no_version(service: JobService) -> None:
+    service.update_status(JOB, "paused")
+    with suppress(KeyError), service.batch(JOB):
+        service.start_job(JOB, version="prompt-3")
+        raise KeyError
+    service.start_row(f"{JOB}:5")
+    assert service.complete_row(f"{JOB}:5").version is None
+
+
+# --- what older versions have left
+
+
+@pytest.mark.parametrize(
+    "mark",
+    [
+        pytest.param(b'"retry_of":"before",', id="it is a retry job"),
+        pytest.param(b"", id="it has a retry job"),
+    ],
+)
+def test_a_job_of_which_an_older_version_made_two_is_read_and_takes_neither_reopening_nor_rows(
+    tmp_path: Path, mark: bytes
+) -> None:
+    head = b'{"type":"job","format":1,"id":"ship","name":"Ship",' + mark + AT
+    first = b'{"type":"row","row":1,"checksum":"c","data":{},' + AT
+    failed = b'{"type":"row_status","row":1,"status":"failed","error_code":"E",' + AT
+    ends = [b'{"type":"job_status","status":"failed",' + AT]
+    details = b'{"retry":{"job":"ship-retry","host":"h","root":"/r"}}'
+    if not mark:
+        ends.append(b'{"type":"log","message":"m","details":%b,%b' % (details, AT))
+    place_journal(tmp_path, JOB, seal_commits([[head, first, failed], ends]))
+    with JobService(tmp_path, sync="none") as service:
+        before = content(service)
+        assert [one.status for one in service.get_rows(JOB)] == [RowStatus.FAILED]
+        calls: list[Callable[[], object]] = [
+            lambda: service.reopen_job(JOB),
+            lambda: service.retry_row(f"{JOB}:1"),
+            lambda: service.retry_failed_rows(JOB),
+            lambda: service.redo_row(f"{JOB}:1"),
+            lambda: service.create_rows(JOB, [{}]),
+        ]
+        for call in calls:
+            with pytest.raises(
+                InvalidStateTransition, match="an older version has made a retry job"
+            ):
+                call()
+        assert content(service) == before
+        assert service.skip_row(f"{JOB}:1").status is RowStatus.SKIPPED
+
+
+def test_a_retry_job_of_an_older_version_goes_on_and_takes_no_more_rows(tmp_path: Path) -> None:
+    head = b'{"type":"job","format":1,"id":"ship","name":"Ship","retry_of":"before",' + AT
+    first = b'{"type":"row","row":1,"checksum":"c","data":{},' + AT
+    place_journal(tmp_path, JOB, seal_commits([[head, first]]))
+    with JobService(tmp_path, sync="none") as service:
+        service.start_job(JOB)
+        service.start_row(f"{JOB}:1")
+        with pytest.raises(InvalidStateTransition, match="an older version has made a retry job"):
+            service.create_rows(JOB, [{}])
+        service.complete_row(f"{JOB}:1")
+        assert service.update_status(JOB, "completed").retry_of == "before"
+
+
+# --- the whole story
+
+
+def test_a_row_goes_through_pickle_and_msgspec_with_all_that_it_is(service: JobService) -> None:
+    service.redo_row(f"{JOB}:1", "again", new_key=True)
+    one = row(service, 1)
+    assert one.earlier_attempts == 1
+    assert pickle.loads(pickle.dumps(one)) == one
+    assert msgspec.json.decode(msgspec.json.encode(one), type=JobRow) == one
+    assert pickle.loads(pickle.dumps(job(service))) == job(service)
+
+
+def test_a_job_is_made_run_failed_queried_retried_completed_and_summed_up(tmp_path: Path) -> None:
+    with JobService(tmp_path, sync="none") as service:
+        made = service.create_job("Orders", job_id="orders", key="order")
+        service.create_rows(made.id, ({"data": {"order": f"A-{n}"}} for n in range(1, 5)))
+        service.start_job(made.id)
+        for one in service.get_pending_rows(made.id):
+            service.start_row(one.id)
+            if one.row_number == 3:
+                service.fail_row(one.id, "timeout", "no answer")
+            else:
+                service.complete_row(one.id, cost_cents=10)
+        service.update_status(made.id, "failed")
+        (failed,) = service.get_failed_rows(made.id)
+        assert (failed.id, failed.error_code) == ("orders:3", "timeout")
+        assert service.retry_failed_rows(made.id) == 1
+        service.start_job(made.id)
+        (again,) = service.get_pending_rows(made.id)
+        assert again.idempotency_key == failed.idempotency_key == "orders:order=A-3"
+        service.start_row(again.id)
+        service.complete_row(again.id, cost_cents=10)
+        service.update_status(made.id, "completed")
+        summary = service.get_job_summary(made.id)
+    assert summary["status"] == "completed"
+    assert (summary["successful_rows"], summary["failed_rows"]) == (4, 0)
+    assert summary["total_cost_cents"] == 40

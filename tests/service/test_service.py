@@ -1,0 +1,2129 @@
+"""What JobService does, one behaviour a test."""
+
+import asyncio
+import copy
+import datetime as dt
+import gc
+import json
+import os
+import pickle
+import socket
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+import journal
+import journal.errors
+import journal.fs.system
+import journal.service
+import journal.store.journal
+import journal.store.store
+from journal import (
+    VALID_ROW_TRANSITIONS,
+    VALID_TRANSITIONS,
+    InvalidStateTransition,
+    InvalidValueError,
+    Job,
+    JobBusyError,
+    JobExistsError,
+    JobLockedError,
+    JobNotFoundError,
+    JobRow,
+    JobService,
+    JobStatus,
+    JournalDamagedError,
+    JournalError,
+    RowNotFoundError,
+    RowStatus,
+    ServiceClosedError,
+)
+from journal.cli.main import main
+from journal.format.records import RowRecord
+from journal.fs import locks
+from journal.history.reading import History
+
+SUMMARY_KEYS = [
+    "total_rows",
+    "processed_rows",
+    "successful_rows",
+    "failed_rows",
+    "pending_count",
+    "processing_count",
+    "skipped_count",
+    "needs_review_count",
+    "total_cost_cents",
+    "status",
+    "created_at",
+    "started_at",
+    "completed_at",
+]
+# How a job and a row get to each status from pending.
+JOB_PATHS: dict[JobStatus, tuple[JobStatus, ...]] = {
+    JobStatus.PENDING: (),
+    JobStatus.RUNNING: (JobStatus.RUNNING,),
+    JobStatus.PAUSED: (JobStatus.RUNNING, JobStatus.PAUSED),
+    JobStatus.COMPLETED: (JobStatus.RUNNING, JobStatus.COMPLETED),
+    JobStatus.FAILED: (JobStatus.RUNNING, JobStatus.FAILED),
+    JobStatus.CANCELLED: (JobStatus.RUNNING, JobStatus.CANCELLED),
+}
+TERMINAL = [status for status in JobStatus if not VALID_TRANSITIONS[status]]
+
+
+class Boom(Exception):
+    """What a block under test raises."""
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "jobs"
+
+
+@pytest.fixture
+def service(root: Path) -> Iterator[JobService]:
+    with JobService(root, sync="none") as service:
+        yield service
+
+
+@pytest.fixture
+def other(root: Path) -> Iterator[JobService]:
+    """Another service on the same root, as another process would have it."""
+    with JobService(root, sync="none", lock_timeout_s=0.0) as other:
+        yield other
+
+
+@pytest.fixture
+def job(service: JobService) -> Job:
+    """A pending job with rows 1 to 4."""
+    job = service.create_job("Ship CA orders", job_id="ship")
+    service.create_rows(job.id, ({"data": {"order": f"A-{n}"}} for n in range(1, 5)))
+    return job
+
+
+def move_job(service: JobService, job_id: str, status: JobStatus) -> None:
+    for step in JOB_PATHS[status]:
+        service.update_status(job_id, step)
+
+
+def move_row(service: JobService, row_id: str, status: RowStatus) -> None:
+    """Bring a pending row to a status, as a script would."""
+    match status:
+        case RowStatus.PROCESSING:
+            service.start_row(row_id)
+        case RowStatus.COMPLETED:
+            service.complete_row(row_id)
+        case RowStatus.FAILED:
+            service.fail_row(row_id, "E", "failed")
+        case RowStatus.SKIPPED:
+            service.skip_row(row_id)
+        case RowStatus.NEEDS_REVIEW:
+            service.start_row(row_id)
+            service.recover_job(row_id.rpartition(":")[0])
+
+
+@contextmanager
+def discarded(service: JobService, job_id: str) -> Iterator[None]:
+    """A batch whose block raises at its end."""
+    with suppress(Boom), service.batch(job_id):
+        yield
+        raise Boom
+
+
+def reopened(service: JobService) -> JobService:
+    return JobService(service.root, sync="none")
+
+
+def journal_bytes(service: JobService, job_id: str) -> bytes:
+    return (service.root / job_id / "journal.jsonl").read_bytes()
+
+
+def row_of(service: JobService, row_id: str) -> JobRow:
+    row = service.get_row(row_id)
+    assert row is not None
+    return row
+
+
+def job_of(service: JobService, job_id: str) -> Job:
+    job = service.get_job(job_id)
+    assert job is not None
+    return job
+
+
+def interrupt(root: Path, job_id: str) -> None:
+    """Leave the job running with nobody at work, as a run that died would."""
+    with JobService(root, sync="none") as dying:
+        dying.start_job(job_id)
+
+
+# --- jobs
+
+
+def test_a_new_job_is_pending_and_holds_what_it_was_made_with(service: JobService) -> None:
+    job = service.create_job(
+        "Ship CA orders", "ship --state CA", "All of May", "auto", metadata={"team": ["a", None]}
+    )
+    assert (job.name, job.original_command, job.description, job.mode, job.metadata) == (
+        "Ship CA orders",
+        "ship --state CA",
+        "All of May",
+        "auto",
+        {"team": ["a", None]},
+    )
+    assert job.status is JobStatus.PENDING
+    assert (job.started_at, job.completed_at, job.error_code, job.retry_of) == (None,) * 4
+    assert job.created_at.tzinfo is UTC
+    assert job == service.get_job(job.id)
+
+
+def test_a_new_job_has_defaults_for_all_but_its_name(service: JobService) -> None:
+    job = service.create_job("x")
+    assert (job.original_command, job.description, job.mode, job.metadata) == (
+        "",
+        None,
+        "confirm",
+        None,
+    )
+
+
+def test_a_job_id_is_date_slug_and_random(service: JobService) -> None:
+    first = service.create_job("Ship CA orders, größer!")
+    second = service.create_job("Ship CA orders, größer!")
+    date, _, rest = first.id.partition("-")
+    assert len(date) == 8
+    assert date.isdigit()
+    assert rest.startswith("ship-ca-orders-gro")
+    assert first.id != second.id
+
+
+def test_a_name_without_a_letter_for_its_id_still_makes_a_job(service: JobService) -> None:
+    assert "-job-" in service.create_job("注文").id
+
+
+def test_a_job_id_of_the_callers_own_is_taken_as_it_is(service: JobService) -> None:
+    assert service.create_job("x", job_id="2024.v1_final-a").id == "2024.v1_final-a"
+
+
+def test_a_job_id_that_exists_is_refused_and_its_job_untouched(
+    service: JobService, job: Job
+) -> None:
+    before = journal_bytes(service, job.id)
+    with pytest.raises(JobExistsError) as caught:
+        service.create_job("x", job_id=job.id)
+    assert caught.value.job_id == job.id
+    assert journal_bytes(service, job.id) == before
+
+
+def test_a_job_outlives_its_service(service: JobService, job: Job) -> None:
+    service.set_error(job.id, "E1", "trouble")
+    service.update_status(job.id, "running")
+    latest = service.get_job(job.id)
+    service.close()
+    with reopened(service) as again:
+        assert again.get_job(job.id) == latest
+
+
+def test_a_root_is_made_by_the_first_job_only(root: Path) -> None:
+    with JobService(root) as service:
+        assert service.list_jobs() == []
+        assert service.get_job("nobody") is None
+        assert not service.delete_job("nobody")
+        assert not root.exists()
+        service.create_job("x")
+        assert root.is_dir()
+
+
+def test_a_root_with_missing_parents_is_made(tmp_path: Path) -> None:
+    with JobService(tmp_path / "a" / "b" / "jobs") as service:
+        job = service.create_job("x")
+        assert service.get_job(job.id) == job
+
+
+def test_a_service_stays_in_its_root_when_the_directory_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with JobService("jobs") as service:
+        job = service.create_job("x")
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        assert service.get_job(job.id) == job
+        service.set_error(job.id, "a", "b")
+
+
+def test_every_change_survives_with_sync_too(root: Path) -> None:
+    with JobService(root) as service:
+        job = service.create_job("x", job_id="x")
+        service.create_rows("x", [{}, {}])
+        service.complete_row("x:1", cost_cents=3)
+    with JobService(root) as service:
+        assert service.get_job_summary(job.id)["total_cost_cents"] == 3
+
+
+@pytest.mark.parametrize("target", JobStatus)
+@pytest.mark.parametrize("current", JobStatus)
+def test_a_job_moves_as_the_table_says(
+    service: JobService, job: Job, current: JobStatus, target: JobStatus
+) -> None:
+    move_job(service, job.id, current)
+    allowed = VALID_TRANSITIONS[current]
+    assert service.can_transition(current, target) == (target in allowed)
+    if target in allowed:
+        assert service.update_status(job.id, target).status is target
+        return
+    before = service.get_job(job.id), journal_bytes(service, job.id)
+    with pytest.raises(InvalidStateTransition) as caught:
+        service.update_status(job.id, target)
+    error = caught.value
+    assert (error.current_state, error.attempted_state) == (current.value, target.value)
+    assert error.allowed_transitions == [status.value for status in allowed]
+    assert job.id in str(error)
+    assert (service.get_job(job.id), journal_bytes(service, job.id)) == before
+
+
+def test_can_transition_takes_statuses_and_their_text(service: JobService) -> None:
+    assert service.can_transition("pending", "running")
+    assert service.can_transition(JobStatus.RUNNING, "paused")
+    assert not service.can_transition("completed", JobStatus.RUNNING)
+
+
+def test_a_status_may_be_given_as_text(service: JobService, job: Job) -> None:
+    assert service.update_status(job.id, "running").status is JobStatus.RUNNING
+    assert [each.id for each in service.list_jobs("running")] == [job.id]
+    service.fail_row("ship:1", "E", "m")
+    assert [row.row_number for row in service.get_rows(job.id, "failed")] == [1]
+
+
+def test_started_at_is_that_of_the_first_start(service: JobService, job: Job) -> None:
+    first = service.update_status(job.id, JobStatus.RUNNING)
+    assert first.started_at == first.updated_at
+    service.update_status(job.id, JobStatus.PAUSED)
+    assert service.update_status(job.id, JobStatus.RUNNING).started_at == first.started_at
+
+
+@pytest.mark.parametrize("status", TERMINAL)
+def test_completed_at_is_set_when_a_job_ends(
+    service: JobService, job: Job, status: JobStatus
+) -> None:
+    assert service.update_status(job.id, "running").completed_at is None
+    ended = service.update_status(job.id, status)
+    assert ended.completed_at == ended.updated_at
+
+
+def test_set_error_names_the_trouble_and_leaves_the_status(service: JobService, job: Job) -> None:
+    service.set_error(job.id, "E1", "first")
+    changed = service.set_error(job.id, "E2", "second")
+    assert (changed.error_code, changed.error_message) == ("E2", "second")
+    assert changed.status is JobStatus.PENDING
+    assert changed.updated_at > job.updated_at
+
+
+def test_update_counts_sets_what_is_given_and_leaves_the_rest(service: JobService) -> None:
+    job = service.create_job("x")
+    service.update_counts(job.id, total=100, processed=10, successful=7, failed=3)
+    changed = service.update_counts(job.id, processed=11, failed=4)
+    assert changed.total_rows == 100
+    assert (changed.processed_rows, changed.successful_rows, changed.failed_rows) == (11, 7, 4)
+
+
+def test_update_counts_without_counts_changes_nothing(service: JobService, job: Job) -> None:
+    before = journal_bytes(service, job.id)
+    assert service.update_counts(job.id) == service.get_job(job.id)
+    assert journal_bytes(service, job.id) == before
+
+
+def test_later_rows_add_to_counts_that_were_set(service: JobService, job: Job) -> None:
+    service.complete_row("ship:1")
+    service.update_counts(job.id, total=100, successful=50)
+    service.complete_row("ship:2")
+    service.create_rows(job.id, [{}])
+    for each in (service, reopened(service)):
+        changed = job_of(each, job.id)
+        assert (changed.total_rows, changed.successful_rows, changed.processed_rows) == (101, 51, 2)
+
+
+def test_counts_set_too_low_never_go_below_zero(service: JobService, job: Job) -> None:
+    service.fail_row("ship:1", "E", "m")
+    service.update_counts(job.id, failed=0)
+    service.retry_row("ship:1")
+    assert job_of(service, job.id).failed_rows == 0
+
+
+def test_delete_job_removes_all_of_it_once(service: JobService, job: Job) -> None:
+    (service.artifacts_dir(job.id) / "1.pdf").write_bytes(b"label")
+    assert service.delete_job(job.id) is True
+    assert not (service.root / job.id).exists()
+    assert service.get_job(job.id) is None
+    assert service.list_jobs() == []
+    assert service.delete_job(job.id) is False
+
+
+def test_a_deleted_job_takes_no_changes(service: JobService, other: JobService, job: Job) -> None:
+    other.set_error(job.id, "a", "b")
+    service.delete_job(job.id)
+    for each in (service, other):
+        with pytest.raises(JobNotFoundError):
+            each.complete_row("ship:1")
+
+
+def test_a_job_made_anew_under_a_deleted_id_is_another_job(
+    service: JobService, other: JobService, job: Job
+) -> None:
+    assert len(other.get_rows(job.id)) == 4
+    service.delete_job(job.id)
+    new = service.create_job("Another", job_id=job.id)
+    for each in (service, other):
+        assert each.get_job(job.id) == new
+        assert len(each.get_rows(job.id)) == 0
+
+
+def test_a_job_whose_run_is_on_is_not_deleted(
+    service: JobService, other: JobService, job: Job
+) -> None:
+    service.start_job(job.id)
+    for each in (service, other):
+        with pytest.raises(JobBusyError):
+            each.delete_job(job.id)
+    assert len(service.get_rows(job.id)) == 4
+
+
+def test_an_interrupted_job_can_be_deleted(service: JobService, root: Path, job: Job) -> None:
+    interrupt(root, job.id)
+    assert service.delete_job(job.id)
+
+
+def test_artifacts_dir_is_made_inside_the_job(service: JobService, job: Job) -> None:
+    path = service.artifacts_dir(job.id)
+    assert path == service.root / job.id / "artifacts"
+    assert path.is_dir()
+    assert service.artifacts_dir(job.id) == path
+
+
+# --- listing
+
+
+@pytest.fixture
+def many(service: JobService) -> list[str]:
+    """Six jobs, oldest first; every second one is running."""
+    ids = [service.create_job(f"job number {n}", job_id=f"j{n}").id for n in (3, 1, 5, 2, 0, 4)]
+    for job_id in ids[::2]:
+        service.update_status(job_id, "running")
+    return ids
+
+
+def listed(service: JobService, *args: Any, **options: Any) -> list[str]:
+    return [job.id for job in service.list_jobs(*args, **options)]
+
+
+def test_list_jobs_is_newest_first(service: JobService, many: list[str]) -> None:
+    assert listed(service) == many[::-1]
+
+
+def test_list_jobs_filters_by_status(service: JobService, many: list[str]) -> None:
+    assert listed(service, JobStatus.RUNNING) == many[::2][::-1]
+    assert listed(service, "pending") == many[1::2][::-1]
+    assert listed(service, "failed") == []
+
+
+def test_list_jobs_takes_limit_and_offset_after_the_filter(
+    service: JobService, many: list[str]
+) -> None:
+    newest = many[::-1]
+    assert listed(service, limit=2) == newest[:2]
+    assert listed(service, limit=2, offset=3) == newest[3:5]
+    assert listed(service, offset=6) == []
+    assert listed(service, limit=0) == []
+    running = many[::2][::-1]
+    assert listed(service, "running", limit=1, offset=1) == running[1:2]
+
+
+def test_list_jobs_stops_at_50_by_default(service: JobService) -> None:
+    for _ in range(51):
+        service.create_job("x")
+    assert len(service.list_jobs()) == 50
+
+
+def test_list_jobs_without_a_limit_gives_all(service: JobService) -> None:
+    for _ in range(51):
+        service.create_job("x")
+    assert len(service.list_jobs(limit=None)) == 51
+    assert len(service.list_jobs("pending", limit=None)) == 51
+
+
+def test_list_jobs_takes_a_pattern_for_the_whole_name(service: JobService) -> None:
+    ids = [service.create_job(name).id for name in ("ship CA", "ship NY", "Ship CA", "reship CA")]
+    assert listed(service, name="ship*") == [ids[1], ids[0]]
+    assert listed(service, name="ship CA") == [ids[0]]
+
+
+def test_list_jobs_takes_since_inclusive_and_until_exclusive(
+    service: JobService, many: list[str]
+) -> None:
+    times = [job_of(service, job_id).created_at for job_id in many]
+    assert listed(service, since=times[2]) == many[2:][::-1]
+    assert listed(service, until=times[2]) == many[:2][::-1]
+    assert listed(service, since=times[1], until=times[3]) == many[1:3][::-1]
+    tokyo = dt.timezone(timedelta(hours=9))
+    assert listed(service, since=times[2].astimezone(tokyo)) == many[2:][::-1]
+
+
+def test_list_jobs_passes_over_what_is_no_job(service: JobService, many: list[str]) -> None:
+    (service.root / "notes").mkdir()
+    (service.root / "README.txt").write_text("hello")
+    (service.root / "Not A Job").mkdir()
+    assert listed(service) == many[::-1]
+
+
+def damage(service: JobService, job_id: str, place: int) -> None:
+    """Flip a byte of the journal, so that sealed commits stand behind the damage."""
+    path = service.root / job_id / "journal.jsonl"
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("options", [{}, {"status": "running"}], ids=["all", "filtered"])
+def test_list_jobs_raises_at_a_damaged_job(
+    service: JobService, many: list[str], options: dict[str, Any]
+) -> None:
+    damage(service, many[2], 40)
+    with reopened(service) as fresh, pytest.raises(JournalDamagedError):
+        fresh.list_jobs(**options)
+
+
+@pytest.mark.parametrize("place", [40, -60], ids=["header", "later"])
+def test_list_jobs_goes_on_when_on_error_takes_the_error(
+    service: JobService, many: list[str], place: int
+) -> None:
+    for text in ("first", "second"):  # the second, so that the flip is not in the last commit
+        service.set_error(many[2], "E", text)
+    last = len(journal_bytes(service, many[2]).splitlines(keepends=True)[-1])
+    damage(service, many[2], place if place > 0 else place - last)
+    errors: list[JournalError] = []
+    with reopened(service) as fresh:
+        ids = [job.id for job in fresh.list_jobs(on_error=errors.append)]
+    assert ids == [job_id for job_id in many[::-1] if job_id != many[2]]
+    assert [type(error) for error in errors] == [JournalDamagedError]
+    assert many[2] in str(errors[0])
+
+
+# --- summary
+
+
+def test_summary_has_the_agreed_keys_and_goes_into_json(service: JobService, job: Job) -> None:
+    for status in (JobStatus.PENDING, JobStatus.COMPLETED):
+        move_job(service, job.id, status)
+        summary = service.get_job_summary(job.id)
+        assert list(summary) == SUMMARY_KEYS
+        assert json.loads(json.dumps(summary)) == summary
+        assert type(summary["status"]) is str
+
+
+def test_summary_follows_the_rows(service: JobService, job: Job) -> None:
+    service.create_rows(job.id, [{}, {}, {}])
+    service.complete_row("ship:1", cost_cents=1250)
+    service.complete_row("ship:2", cost_cents=50)
+    service.fail_row("ship:3", "E", "m")
+    service.skip_row("ship:4")
+    service.start_row("ship:5")
+    service.recover_job(job.id)
+    service.start_row("ship:6")
+    summary = service.get_job_summary(job.id)
+    counts = {key: value for key, value in summary.items() if type(value) is int}
+    assert counts == {
+        "total_rows": 7,
+        "processed_rows": 3,
+        "successful_rows": 2,
+        "failed_rows": 1,
+        "pending_count": 1,
+        "processing_count": 1,
+        "skipped_count": 1,
+        "needs_review_count": 1,
+        "total_cost_cents": 1300,
+    }
+    with reopened(service) as again:
+        assert again.get_job_summary(job.id) == summary
+
+
+def test_summary_states_times_in_iso_8601(service: JobService, job: Job) -> None:
+    move_job(service, job.id, JobStatus.COMPLETED)
+    ended, summary = job_of(service, job.id), service.get_job_summary(job.id)
+    assert datetime.fromisoformat(summary["created_at"]) == ended.created_at
+    assert datetime.fromisoformat(summary["started_at"] or "") == ended.started_at
+    assert datetime.fromisoformat(summary["completed_at"] or "") == ended.completed_at
+
+
+# --- rows
+
+
+def test_rows_are_pending_and_numbered_from_one(service: JobService) -> None:
+    job = service.create_job("x", job_id="x")
+    rows = service.create_rows(job.id, [{"data": {"a": 1}}, {"data": {"a": 2}}])
+    assert [(row.id, row.row_number, row.data) for row in rows] == [
+        ("x:1", 1, {"a": 1}),
+        ("x:2", 2, {"a": 2}),
+    ]
+    assert {row.status for row in rows} == {RowStatus.PENDING}
+    assert [row.id for row in service.create_rows(job.id, [{}])] == ["x:3"]
+
+
+def test_a_row_number_defaults_to_one_after_the_highest(service: JobService) -> None:
+    job = service.create_job("x")
+    rows = service.create_rows(job.id, [{"row_number": 7}, {}, {"row_number": 3}, {}])
+    assert [row.row_number for row in rows] == [7, 8, 3, 9]
+    assert [row.row_number for row in service.create_rows(job.id, [{}])] == [10]
+
+
+def test_rows_come_back_in_the_order_given_and_are_listed_by_number(service: JobService) -> None:
+    job = service.create_job("x")
+    numbers = [5, 2, 9, 1]
+    rows = service.create_rows(job.id, ({"row_number": n, "data": {"n": n}} for n in numbers))
+    assert [row.data["n"] for row in rows] == numbers
+    for each in (service, reopened(service)):
+        assert [row.data["n"] for row in each.get_rows(job.id)] == sorted(numbers)
+
+
+def test_sparse_rows_are_found_by_their_number(service: JobService) -> None:
+    job = service.create_job("x", job_id="x")
+    service.create_rows(job.id, [{"row_number": n} for n in (10, 2**63 - 1, 4)])
+    service.complete_row(f"x:{2**63 - 1}")
+    for each in (service, reopened(service)):
+        assert row_of(each, f"x:{2**63 - 1}").row_number == 2**63 - 1
+        assert each.get_row("x:5") is None
+    assert [row.row_number for row in service.get_pending_rows(job.id)] == [4, 10]
+
+
+def test_no_row_follows_the_highest_number_there_is(service: JobService, job: Job) -> None:
+    service.create_rows(job.id, [{"row_number": 2**63 - 1}])
+    before = journal_bytes(service, job.id)
+    with pytest.raises(InvalidValueError, match="row_number"):
+        service.create_rows(job.id, [{}])
+    assert journal_bytes(service, job.id) == before
+
+
+def test_a_checksum_defaults_to_that_of_canonical_json(service: JobService, job: Job) -> None:
+    rows = service.create_rows(
+        job.id, [{"data": {"b": 1, "a": [1, {"d": 1, "c": 2}]}}, {"row_checksum": "mine"}]
+    )
+    assert rows[0].row_checksum == (
+        # printf '{"a":[1,{"c":2,"d":1}],"b":1}' | sha256sum
+        "1eb2779624646b3af9fab946a5d0e9f98c5abfd1dc6b0f397e75303cb119d07e"
+    )
+    assert rows[1].row_checksum == "mine"
+
+
+def test_data_reads_back_as_it_was_given(service: JobService, job: Job) -> None:
+    data = {
+        "text": "\u2028\x00\"\\ 😀 '\r\n",
+        "numbers": [0, -1, 2**63, 2**64, -(2**63), 0.1, 1e300, -0.5],
+        "nested": {"": [], "a": {"b": [None, True, False]}},
+        "seal": '"},"crc":"00000000"}\n',
+    }
+    service.create_rows(job.id, [{"row_number": 5, "data": data}])
+    for each in (service, reopened(service)):
+        assert row_of(each, "ship:5").data == data
+
+
+def test_tuples_read_back_as_lists(service: JobService, job: Job) -> None:
+    assert service.create_rows(job.id, [{"data": {"a": (1, (2,))}}])[0].data == {"a": [1, [2]]}
+
+
+def test_data_nests_up_to_99_deep(service: JobService, job: Job) -> None:
+    data: dict[str, Any] = {}
+    for _ in range(98):
+        data = {"a": data}
+    service.create_rows(job.id, [{"row_number": 5, "data": data}])
+    service.complete_row("ship:5", result=data)
+    for each in (service, reopened(service)):
+        row = row_of(each, "ship:5")
+        assert (row.data, row.result) == (data, data)
+
+
+def test_rows_are_stamped_no_earlier_than_what_their_iterable_does_to_the_job(
+    service: JobService, root: Path, job: Job
+) -> None:
+    def rows() -> Iterator[dict[str, Any]]:
+        for number in range(1, 4):
+            yield {}
+            service.start_row(f"ship:{number}")
+
+    service.create_rows(job.id, rows())
+    lines = (root / job.id / "journal.jsonl").read_text().splitlines()
+    times = [json.loads(line)["at"] for line in lines]
+    assert times == sorted(times)
+
+
+def test_rows_are_taken_from_any_iterable(service: JobService, job: Job) -> None:
+    assert len(service.create_rows(job.id, iter([{}, {}]))) == 2
+    assert len(service.create_rows(job.id, ({} for _ in range(3)))) == 3
+    assert len(service.create_rows(job.id, ())) == 0
+    assert len(service.get_rows(job.id)) == 9
+
+
+def test_no_rows_are_no_commit(service: JobService, job: Job) -> None:
+    before = service.get_job(job.id), journal_bytes(service, job.id)
+    assert len(service.create_rows(job.id, [])) == 0
+    assert (service.get_job(job.id), journal_bytes(service, job.id)) == before
+
+
+def test_no_rows_within_a_batch_leave_no_trace(service: JobService, job: Job) -> None:
+    with service.batch(job.id):
+        service.complete_row("ship:1")
+        service.create_rows(job.id, [])
+    with reopened(service) as again:
+        assert service.get_job(job.id) == again.get_job(job.id)
+
+
+@pytest.mark.parametrize("good", [2, 20_000], ids=["few", "more than a buffer"])
+def test_an_iterable_that_raises_midway_leaves_no_row(
+    service: JobService, job: Job, good: int
+) -> None:
+    def rows() -> Iterator[dict[str, Any]]:
+        for n in range(good):
+            yield {"data": {"n": n, "text": "x" * 60}}
+        raise Boom
+
+    before = service.get_job(job.id), journal_bytes(service, job.id)
+    with pytest.raises(Boom):
+        service.create_rows(job.id, rows())
+    assert (service.get_job(job.id), journal_bytes(service, job.id)) == before
+    assert len(service.create_rows(job.id, [{}])) == 1
+
+
+@pytest.mark.parametrize("status", TERMINAL)
+def test_an_ended_job_takes_no_more_rows(service: JobService, job: Job, status: JobStatus) -> None:
+    move_job(service, job.id, status)
+    with pytest.raises(InvalidStateTransition) as caught:
+        service.create_rows(job.id, [{}])
+    assert caught.value.current_state == status.value
+    assert len(service.get_rows(job.id)) == 4
+
+
+ROW_CALLS: dict[RowStatus, Callable[[JobService, str], JobRow]] = {
+    RowStatus.PROCESSING: lambda service, row_id: service.start_row(row_id),
+    RowStatus.COMPLETED: lambda service, row_id: service.complete_row(row_id),
+    RowStatus.FAILED: lambda service, row_id: service.fail_row(row_id, "E", "m"),
+    RowStatus.SKIPPED: lambda service, row_id: service.skip_row(row_id),
+    RowStatus.PENDING: lambda service, row_id: service.retry_row(row_id),
+}
+
+
+@pytest.mark.parametrize("target", ROW_CALLS)
+@pytest.mark.parametrize("current", RowStatus)
+def test_a_row_moves_as_the_table_says(
+    service: JobService, job: Job, current: RowStatus, target: RowStatus
+) -> None:
+    move_row(service, "ship:2", current)
+    allowed = VALID_ROW_TRANSITIONS[current]
+    if target in allowed:
+        assert ROW_CALLS[target](service, "ship:2").status is target
+        return
+    before = service.get_row("ship:2"), service.get_job(job.id), journal_bytes(service, job.id)
+    with pytest.raises(InvalidStateTransition) as caught:
+        ROW_CALLS[target](service, "ship:2")
+    error = caught.value
+    assert (error.current_state, error.attempted_state) == (current.value, target.value)
+    assert error.allowed_transitions == [status.value for status in allowed]
+    assert "ship:2" in str(error)
+    after = service.get_row("ship:2"), service.get_job(job.id), journal_bytes(service, job.id)
+    assert after == before
+
+
+@pytest.mark.usefixtures("job")
+def test_a_completed_row_is_never_completed_again(service: JobService) -> None:
+    first = service.complete_row("ship:1", "1Z1", cost_cents=100)
+    with pytest.raises(InvalidStateTransition):
+        service.complete_row("ship:1", "1Z2", cost_cents=100)
+    assert service.get_row("ship:1") == first
+    assert service.get_job_summary("ship")["total_cost_cents"] == 100
+
+
+@pytest.mark.usefixtures("job")
+def test_a_completed_row_holds_its_outcome(service: JobService) -> None:
+    service.start_row("ship:1")
+    row = service.complete_row("ship:1", "1Z9", "artifacts/1.pdf", 1250, result={"ok": [True]})
+    assert (row.tracking_number, row.label_path, row.cost_cents, row.result) == (
+        "1Z9",
+        "artifacts/1.pdf",
+        1250,
+        {"ok": [True]},
+    )
+    assert row.processed_at == row.updated_at
+    for each in (service, reopened(service)):
+        assert each.get_row("ship:1") == row
+
+
+@pytest.mark.usefixtures("job")
+@pytest.mark.parametrize("result", [0, False, "", [], {}, 1.5, "text", [{"a": None}]], ids=repr)
+def test_a_result_is_any_json_value(service: JobService, result: Any) -> None:
+    service.complete_row("ship:1", result=result)
+    for each in (service, reopened(service)):
+        read = row_of(each, "ship:1").result
+        assert (read, type(read)) == (result, type(result))
+
+
+@pytest.mark.usefixtures("job")
+def test_a_failed_row_says_why_until_it_is_retried(service: JobService) -> None:
+    failed = service.fail_row("ship:1", "E42", "no such street")
+    assert (failed.error_code, failed.error_message) == ("E42", "no such street")
+    assert failed.processed_at == failed.updated_at
+    retried = service.retry_row("ship:1")
+    assert (retried.error_code, retried.error_message, retried.processed_at) == (None,) * 3
+
+
+@pytest.mark.usefixtures("job")
+def test_a_skipped_row_says_why(service: JobService) -> None:
+    assert service.skip_row("ship:1", "duplicate").reason == "duplicate"
+    assert service.skip_row("ship:2").reason is None
+
+
+@pytest.mark.usefixtures("job")
+def test_attempts_count_the_starts(service: JobService) -> None:
+    assert row_of(service, "ship:1").attempts == 0
+    assert service.start_row("ship:1").attempts == 1
+    assert service.fail_row("ship:1", "E", "m").attempts == 1
+    assert service.retry_row("ship:1").attempts == 1
+    assert service.start_row("ship:1").attempts == 2
+    with reopened(service) as again:
+        assert row_of(again, "ship:1").attempts == 2
+
+
+def test_retry_failed_rows_says_how_many_there_were(service: JobService, job: Job) -> None:
+    assert service.retry_failed_rows(job.id) == 0
+    for number in (1, 3):
+        service.fail_row(f"ship:{number}", "E", "m")
+    service.complete_row("ship:2")
+    assert service.retry_failed_rows(job.id) == 2
+    assert [row.row_number for row in service.get_pending_rows(job.id)] == [1, 3, 4]
+    assert len(service.get_failed_rows(job.id)) == 0
+    assert job_of(service, job.id).failed_rows == 0
+
+
+@pytest.mark.parametrize("status", TERMINAL)
+def test_an_outcome_is_recorded_whatever_the_jobs_status(
+    service: JobService, job: Job, status: JobStatus
+) -> None:
+    service.start_row("ship:1")
+    move_job(service, job.id, status)
+    assert service.complete_row("ship:1", "1Z1").tracking_number == "1Z1"
+    assert service.fail_row("ship:2", "E", "m").status is RowStatus.FAILED
+    assert service.skip_row("ship:3").status is RowStatus.SKIPPED
+
+
+@pytest.mark.parametrize("status", TERMINAL)
+def test_no_row_of_an_ended_job_is_started_or_repeated_by_a_run(
+    service: JobService, job: Job, status: JobStatus
+) -> None:
+    service.fail_row("ship:1", "E", "m")
+    service.start_row("ship:3")
+    move_job(service, job.id, status)
+    before = journal_bytes(service, job.id)
+    calls: list[Callable[[], object]] = [
+        lambda: service.start_row("ship:2"),
+        lambda: service.retry_row("ship:1", "E", "m"),
+        lambda: service.give_back_row("ship:3"),
+    ]
+    for call in calls:
+        with pytest.raises(InvalidStateTransition, match="reopen_job") as caught:
+            call()
+        assert caught.value.current_state == status.value
+        assert caught.value.allowed_transitions == []
+    assert journal_bytes(service, job.id) == before
+
+
+def test_a_label_inside_the_job_is_kept_relative_to_it(service: JobService, job: Job) -> None:
+    label = service.artifacts_dir(job.id) / "1.pdf"
+    assert service.complete_row("ship:1", label_path=label).label_path == "artifacts/1.pdf"
+    assert service.complete_row("ship:2", label_path=str(label)).label_path == "artifacts/1.pdf"
+
+
+@pytest.mark.usefixtures("job")
+def test_a_label_elsewhere_is_kept_as_it_was_given(service: JobService, tmp_path: Path) -> None:
+    outside = str(tmp_path / "labels" / "1.pdf")
+    neighbour = str(service.root / "ship-2" / "1.pdf")
+    escaping = str(service.root / "ship" / ".." / "1.pdf")
+    for number, path in enumerate((outside, neighbour, escaping, "labels/1.pdf"), 1):
+        assert service.complete_row(f"ship:{number}", label_path=path).label_path == path
+
+
+# --- what isn't there
+
+
+@pytest.mark.usefixtures("job")
+def test_getters_return_none_for_what_is_not_there(service: JobService) -> None:
+    assert service.get_job("nobody") is None
+    assert service.get_row("nobody:1") is None
+    assert service.get_row("ship:5") is None
+    assert service.get_row("ship:9999999999999999999") is None
+    assert service.run_holder("nobody") is None
+
+
+JOB_CALLS: dict[str, Callable[[JobService, str], object]] = {
+    "update_status": lambda service, job_id: service.update_status(job_id, "running"),
+    "update_status to paused": lambda service, job_id: service.update_status(job_id, "paused"),
+    "update_counts": lambda service, job_id: service.update_counts(job_id, total=1),
+    "set_error": lambda service, job_id: service.set_error(job_id, "a", "b"),
+    "log": lambda service, job_id: service.log(job_id, "m"),
+    "get_logs": lambda service, job_id: service.get_logs(job_id),
+    "get_history": lambda service, job_id: service.get_history(job_id),
+    "create_rows": lambda service, job_id: service.create_rows(job_id, [{}]),
+    "get_rows": lambda service, job_id: service.get_rows(job_id),
+    "get_pending_rows": lambda service, job_id: service.get_pending_rows(job_id),
+    "get_failed_rows": lambda service, job_id: service.get_failed_rows(job_id),
+    "retry_failed_rows": lambda service, job_id: service.retry_failed_rows(job_id),
+    "reopen_job": lambda service, job_id: service.reopen_job(job_id),
+    "redo_row": lambda service, job_id: service.redo_row(f"{job_id}:1"),
+    "give_back_row": lambda service, job_id: service.give_back_row(f"{job_id}:1"),
+    "update_row_data": lambda service, job_id: service.update_row_data(f"{job_id}:1", {}),
+    "get_job_summary": lambda service, job_id: service.get_job_summary(job_id),
+    "start_job": lambda service, job_id: service.start_job(job_id),
+    "recover_job": lambda service, job_id: service.recover_job(job_id),
+    "batch": lambda service, job_id: service.batch(job_id).__enter__(),
+    "artifacts_dir": lambda service, job_id: service.artifacts_dir(job_id),
+    **{
+        f"row to {status}": lambda service, job_id, call=call: call(service, f"{job_id}:1")  # type: ignore[misc]
+        for status, call in ROW_CALLS.items()
+    },
+}
+
+
+@pytest.mark.parametrize("call", JOB_CALLS.values(), ids=JOB_CALLS)
+@pytest.mark.parametrize("has_root", [True, False], ids=["root", "no root"])
+def test_changes_of_an_unknown_job_raise_and_make_nothing(
+    service: JobService, call: Callable[[JobService, str], object], *, has_root: bool
+) -> None:
+    if has_root:
+        service.create_job("x", job_id="x")
+    with pytest.raises(JobNotFoundError) as caught:
+        call(service, "nobody")
+    assert caught.value.job_id == "nobody"
+    assert isinstance(caught.value, LookupError)
+    assert not (service.root / "nobody").exists()
+
+
+@pytest.mark.usefixtures("job")
+@pytest.mark.parametrize("call", ROW_CALLS.values(), ids=ROW_CALLS)
+def test_changes_of_an_unknown_row_raise(
+    service: JobService, call: Callable[[JobService, str], object]
+) -> None:
+    for row_id in ("ship:5", "ship:9999999999999999999"):
+        with pytest.raises(RowNotFoundError) as caught:
+            call(service, row_id)
+        assert caught.value.row_id == row_id
+        assert isinstance(caught.value, LookupError)
+
+
+# --- lazy sequences
+
+
+def test_a_sequence_has_length_items_and_slices(service: JobService, job: Job) -> None:
+    rows = service.get_rows(job.id)
+    assert len(rows) == 4
+    assert [rows[0].row_number, rows[3].row_number, rows[-1].row_number, rows[-4].row_number] == [
+        1,
+        4,
+        4,
+        1,
+    ]
+    assert [row.row_number for row in rows[1:3]] == [2, 3]
+    assert [row.row_number for row in rows[::-2]] == [4, 2]
+    assert rows[10:] == []
+    for index in (4, -5):
+        with pytest.raises(IndexError):
+            rows[index]
+
+
+@pytest.mark.parametrize("numbers", [range(1, 13), range(12, 0, -1), range(3, 99, 8)])
+def test_rows_of_several_statuses_are_one_sequence_by_number_which_stays_as_it_was(
+    root: Path, numbers: range
+) -> None:
+    with JobService(root, sync="none") as service:
+        service.create_job(
+            "J", job_id="j", row_data=[{"row_number": n, "data": {}} for n in numbers]
+        )
+        ordered = sorted(numbers)
+        for number in ordered[::3]:
+            service.skip_row(f"j:{number}")
+        for number in ordered[1::3]:
+            service.fail_row(f"j:{number}", "E", "m")
+        rows = service.get_rows("j", ("failed", RowStatus.SKIPPED, "failed"))
+        kept = [n for place, n in enumerate(ordered) if place % 3 < 2]
+        assert len(rows) == len(kept)
+        before = list(rows)
+        assert [row.row_number for row in before] == kept
+        service.retry_failed_rows("j")
+        assert list(rows) == before
+        assert [row.row_number for row in reversed(rows)] == kept[::-1]
+        assert list(service.get_rows("j", [])) == []
+        assert len(service.get_rows("j", list(RowStatus))) == len(ordered)
+
+
+def test_a_sequence_is_iterated_both_ways_and_more_than_once(service: JobService, job: Job) -> None:
+    rows = service.get_rows(job.id)
+    assert [row.row_number for row in rows] == [1, 2, 3, 4]
+    assert [row.row_number for row in reversed(rows)] == [4, 3, 2, 1]
+    assert list(rows) == list(rows)
+    assert rows[2] in rows
+    assert rows.index(rows[2]) == 2
+    assert rows.count(rows[2]) == 1
+
+
+def test_an_empty_sequence_is_false(service: JobService, job: Job) -> None:
+    assert not service.get_failed_rows(job.id)
+    assert list(service.get_failed_rows(job.id)) == []
+    assert service.get_pending_rows(job.id)
+
+
+def test_a_sequence_names_its_job_and_length(service: JobService, job: Job) -> None:
+    assert "4" in repr(service.get_rows(job.id))
+    assert "ship" in repr(service.get_rows(job.id))
+
+
+def test_a_sequence_stays_as_it_was_when_the_job_moves_on(
+    service: JobService, other: JobService, job: Job
+) -> None:
+    service.start_row("ship:2")
+    views = [service.get_rows(job.id), service.get_pending_rows(job.id)]
+    copies = [list(view) for view in views]
+    service.complete_row("ship:1", result="done")
+    other.start_row("ship:3")
+    service.fail_row("ship:3", "E", "m")
+    service.create_rows(job.id, [{"row_number": 99}, {"row_number": 50}])
+    service.fail_row("ship:2", "E", "m")
+    assert [list(view) for view in views] == copies
+    assert [[*reversed(view)] for view in views] == [rows[::-1] for rows in copies]
+    assert [len(view) for view in views] == [4, 3]
+
+
+def test_the_rows_that_were_made_stay_as_they_were_made(service: JobService) -> None:
+    job = service.create_job("x", job_id="x")
+    rows = service.create_rows(job.id, [{}, {}])
+    service.start_row("x:1")
+    service.create_rows(job.id, [{}])
+    assert [(row.row_number, row.status.value) for row in rows] == [(1, "pending"), (2, "pending")]
+
+
+def test_a_half_read_iterator_goes_on_in_the_past(service: JobService, job: Job) -> None:
+    seen = []
+    for row in service.get_pending_rows(job.id):
+        seen.append(row.row_number)
+        service.complete_row(row.id)
+    assert seen == [1, 2, 3, 4]
+    assert len(service.get_pending_rows(job.id)) == 0
+
+
+def test_a_sequence_outlives_job_and_service(service: JobService, job: Job) -> None:
+    service.complete_row("ship:2", result="done")
+    rows = service.get_rows(job.id)
+    before = list(service.get_rows(job.id))
+    service.delete_job(job.id)
+    assert list(rows) == before
+    service.close()
+    assert rows[1].result == "done"
+    assert list(rows) == before
+
+
+def test_a_long_sequence_with_rows_of_every_size_reads_back(service: JobService) -> None:
+    job = service.create_job("x")
+    sizes = [(n * 7919) % 3000 for n in range(2000)]
+    sizes[700] = 1_000_000
+    service.create_rows(job.id, ({"data": {"text": "x" * size}} for size in sizes))
+    for each in (service, reopened(service)):
+        rows = each.get_rows(job.id)
+        assert [len(row.data["text"]) for row in rows] == sizes
+        assert [len(row.data["text"]) for row in reversed(rows)] == sizes[::-1]
+        assert len(rows[700].data["text"]) == 1_000_000
+
+
+def test_threads_may_read_one_sequence(
+    service: JobService,
+) -> None:
+    job = service.create_job("x", job_id="x")
+    service.create_rows(job.id, ({} for _ in range(2000)))
+    with service.batch(job.id):
+        for number in range(1, 2001, 3):
+            service.complete_row(f"x:{number}")
+    expected = [number for number in range(1, 2001) if number % 3 != 1]
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # so that threads meet where they rarely do
+    try:
+        for _ in range(6):
+            rows = service.get_pending_rows(job.id)
+            barrier = threading.Barrier(8)
+
+            def read(rows: Any = rows, barrier: threading.Barrier = barrier) -> list[int]:
+                barrier.wait()
+                return [row.row_number for row in rows]
+
+            with ThreadPoolExecutor(8) as pool:
+                futures = [pool.submit(read) for _ in range(8)]
+                assert all(future.result() == expected for future in futures)
+    finally:
+        sys.setswitchinterval(interval_s)
+
+
+# --- other services
+
+
+def test_services_on_one_root_see_each_others_commits(
+    service: JobService, other: JobService, job: Job
+) -> None:
+    other.complete_row("ship:1", "1Z1")
+    assert row_of(service, "ship:1").tracking_number == "1Z1"
+    with pytest.raises(InvalidStateTransition):
+        service.complete_row("ship:1")
+    service.create_rows(job.id, [{}])
+    assert len(other.get_rows(job.id)) == 5
+
+
+def test_a_reader_sees_a_commit_as_long_as_the_torn_tail_it_replaces(
+    service: JobService, other: JobService, job: Job
+) -> None:
+    before = len(journal_bytes(service, job.id))
+    service.set_error(job.id, "E", "first")
+    length = len(journal_bytes(service, job.id)) - before
+    with (service.root / job.id / "journal.jsonl").open("ab") as file:
+        file.write(b"x" * length)  # a writer died here
+    assert job_of(other, job.id).error_message == "first"
+    service.set_error(job.id, "E", "again")
+    assert job_of(other, job.id).error_message == "again"
+
+
+# --- batches
+
+
+def test_a_batch_is_one_commit(service: JobService, job: Job) -> None:
+    seals = journal_bytes(service, job.id).count(b',"crc":"')
+    with service.batch(job.id):
+        service.update_status(job.id, "running")
+        service.create_rows(job.id, [{}])
+        for number in range(1, 6):
+            service.start_row(f"ship:{number}")
+            service.complete_row(f"ship:{number}", cost_cents=1)
+        service.update_status(job.id, "completed")
+    assert journal_bytes(service, job.id).count(b',"crc":"') == seals + 1
+    for each in (service, reopened(service)):
+        assert each.get_job_summary(job.id)["successful_rows"] == 5
+        assert each.get_job_summary(job.id)["status"] == "completed"
+
+
+def test_a_batch_sees_its_own_changes_and_others_see_none(
+    service: JobService, other: JobService, job: Job
+) -> None:
+    with service.batch(job.id):
+        service.complete_row("ship:1", result={"n": 1})
+        service.create_rows(job.id, [{"data": {"new": True}}])
+        assert [row.status.value for row in service.get_rows(job.id)] == [
+            "completed",
+            *["pending"] * 4,
+        ]
+        assert row_of(service, "ship:1").result == {"n": 1}
+        assert service.get_rows(job.id)[4].data == {"new": True}
+        assert job_of(service, job.id).successful_rows == 1
+        assert job_of(other, job.id).successful_rows == 0
+        assert len(other.get_rows(job.id)) == 4
+    assert job_of(other, job.id).successful_rows == 1
+
+
+def test_an_exception_discards_the_whole_batch(service: JobService, job: Job) -> None:
+    before = (
+        service.get_job(job.id),
+        service.get_job_summary(job.id),
+        list(service.get_rows(job.id)),
+        journal_bytes(service, job.id),
+    )
+    with discarded(service, job.id):
+        service.complete_row("ship:1", cost_cents=5)
+        service.create_rows(job.id, [{"row_number": 80}, {"row_number": 70}])
+        service.complete_row("ship:80", cost_cents=5)
+        service.set_error(job.id, "E", "m")
+        service.update_counts(job.id, total=1000)
+    after = (
+        service.get_job(job.id),
+        service.get_job_summary(job.id),
+        list(service.get_rows(job.id)),
+        journal_bytes(service, job.id),
+    )
+    assert after == before
+    assert service.create_rows(job.id, [{}])[0].row_number == 5
+
+
+def test_a_large_batch_is_discarded_from_the_file_too(service: JobService, job: Job) -> None:
+    before = journal_bytes(service, job.id)
+    with discarded(service, job.id):
+        service.create_rows(job.id, ({"data": {"x": "x" * 1000}} for _ in range(5000)))
+    assert journal_bytes(service, job.id) == before
+    assert len(service.get_rows(job.id)) == 4
+
+
+def test_an_error_caught_inside_a_batch_keeps_its_other_changes(
+    service: JobService, job: Job
+) -> None:
+    with service.batch(job.id):
+        service.complete_row("ship:1")
+        with pytest.raises(InvalidStateTransition):
+            service.complete_row("ship:1")
+        with pytest.raises(RowNotFoundError):
+            service.start_row("ship:77")
+        with pytest.raises(InvalidValueError):
+            service.create_rows(job.id, [{}, {"row_number": 2}])
+        service.complete_row("ship:2")
+    for each in (service, reopened(service)):
+        assert [row.row_number for row in each.get_rows(job.id, "completed")] == [1, 2]
+        assert len(each.get_rows(job.id)) == 4
+        assert each.get_job(job.id) == service.get_job(job.id)
+
+
+def test_rows_refused_inside_a_large_batch_keep_what_was_before_them(
+    service: JobService, job: Job
+) -> None:
+    def rows(count: int) -> Iterator[dict[str, Any]]:
+        return ({"data": {"x": "x" * 1000}} for _ in range(count))
+
+    def broken() -> Iterator[dict[str, Any]]:
+        yield from rows(3000)
+        raise Boom
+
+    with service.batch(job.id):
+        service.create_rows(job.id, rows(1500))
+        service.complete_row("ship:1")
+        with pytest.raises(Boom):
+            service.create_rows(job.id, broken())
+        service.complete_row("ship:2")
+        service.create_rows(job.id, rows(1500))
+    for each in (service, reopened(service)):
+        assert len(each.get_rows(job.id)) == 3004
+        assert each.get_job_summary(job.id)["successful_rows"] == 2
+        assert len(row_of(each, "ship:3004").data["x"]) == 1000
+
+
+def test_a_nested_batch_joins_the_outer_one(
+    service: JobService, other: JobService, job: Job
+) -> None:
+    with service.batch(job.id):
+        with service.batch(job.id):
+            service.complete_row("ship:1")
+        assert job_of(other, job.id).successful_rows == 0
+        service.complete_row("ship:2")
+    assert job_of(other, job.id).successful_rows == 2
+
+
+def test_an_outer_batch_discards_the_nested_one_too(service: JobService, job: Job) -> None:
+    with discarded(service, job.id), service.batch(job.id):
+        service.complete_row("ship:1")
+    assert job_of(service, job.id).successful_rows == 0
+
+
+def test_a_nested_batch_that_raises_takes_only_its_own_changes_with_it(
+    service: JobService, job: Job
+) -> None:
+    with service.batch(job.id):
+        service.complete_row("ship:1")
+        with discarded(service, job.id):
+            service.complete_row("ship:2")
+    assert [row.row_number for row in service.get_rows(job.id, "completed")] == [1]
+
+
+def test_an_empty_batch_writes_nothing(service: JobService, job: Job) -> None:
+    before = service.get_job(job.id), journal_bytes(service, job.id)
+    with service.batch(job.id):
+        pass
+    assert (service.get_job(job.id), journal_bytes(service, job.id)) == before
+
+
+def test_a_sequence_taken_in_a_batch_reads_on_after_it(service: JobService, job: Job) -> None:
+    with service.batch(job.id):
+        made = service.create_rows(job.id, [{"data": {"n": 5}}])
+        service.complete_row("ship:1", result=1)
+        rows = service.get_rows(job.id)
+        service.complete_row("ship:2", result=2)
+        inside = list(rows)
+    assert list(rows) == inside
+    assert [row.result for row in rows[:2]] == [1, None]
+    assert made[0].data == {"n": 5}
+
+
+def test_a_sequence_taken_in_a_discarded_batch_raises(service: JobService, job: Job) -> None:
+    with discarded(service, job.id):
+        made = service.create_rows(job.id, [{}])
+        rows = service.get_rows(job.id)
+    for sequence in (made, rows):
+        with pytest.raises(ServiceClosedError, match="discarded"):
+            sequence[0]
+        with pytest.raises(ServiceClosedError, match="discarded"):
+            list(sequence)
+
+
+def test_batches_of_two_jobs_may_be_open_at_once(service: JobService) -> None:
+    for job_id in ("a", "b"):
+        service.create_job("x", job_id=job_id)
+    with service.batch("a"), discarded(service, "b"):
+        service.create_rows("a", [{}])
+        service.create_rows("b", [{}])
+    assert (len(service.get_rows("a")), len(service.get_rows("b"))) == (1, 0)
+
+
+def test_another_writer_gives_up_on_an_open_batch_in_time(
+    service: JobService, other: JobService, job: Job
+) -> None:
+    with service.batch(job.id):
+        with pytest.raises(JobLockedError) as caught:
+            other.complete_row("ship:1")
+        assert (caught.value.job_id, caught.value.timeout_s) == (job.id, 0.0)
+    assert other.complete_row("ship:1").status is RowStatus.COMPLETED
+
+
+def test_jobs_are_neither_made_nor_deleted_while_another_process_is_at_it(
+    service: JobService, other: JobService, job: Job
+) -> None:
+    lock = locks.LockFile(service.root / ".staging" / "lock")
+    assert lock.acquire(0)
+    with pytest.raises(JobLockedError):
+        other.create_job("another", job_id="another")
+    with pytest.raises(JobLockedError):
+        other.delete_job(job.id)
+    assert [one.id for one in other.list_jobs()] == [job.id]
+    lock.close()
+    other.create_job("another", job_id="another")
+    assert other.delete_job(job.id)
+
+
+def test_another_thread_of_the_service_gives_up_on_an_open_batch_in_time(root: Path) -> None:
+    with JobService(root, sync="none", lock_timeout_s=0.0) as service:
+        service.create_job("x", job_id="x")
+        service.create_rows("x", [{}])
+        with ThreadPoolExecutor(1) as pool, service.batch("x"):
+            error = pool.submit(service.complete_row, "x:1").exception()
+        assert isinstance(error, JobLockedError)
+        assert service.get_job_summary("x")["pending_count"] == 1
+
+
+@pytest.mark.parametrize("sync", ["commit", "none"])
+def test_a_change_asked_for_by_another_task_while_a_batch_is_open_is_refused_and_no_part_of_it(
+    root: Path, sync: Literal["commit", "none"]
+) -> None:
+    service = JobService(root, sync=sync)
+    service.create_job("Ship", job_id="ship", row_data=[{"data": {}}] * 9)
+    changes: list[Callable[[], object]] = [
+        lambda: service.start_row("ship:2"),
+        lambda: service.create_rows("ship", [{"data": {}}]),
+        lambda: service.batch("ship").__enter__(),
+        lambda: service.update_status("ship", "running"),
+    ]
+
+    async def other(is_open: asyncio.Event) -> None:
+        await is_open.wait()
+        for change in changes:
+            with pytest.raises(JobLockedError, match="another asyncio task") as refused:
+                change()
+            assert pickle.loads(pickle.dumps(refused.value)).by_task
+
+    async def main() -> None:
+        is_open = asyncio.Event()
+        before = asyncio.create_task(other(is_open))  # whose context knows nothing of the batch
+        with suppress(KeyError), service.batch("ship"):
+            service.start_row("ship:1")
+            inside = asyncio.create_task(other(is_open))
+            is_open.set()
+            await asyncio.gather(before, inside)
+            service.start_row("ship:3")
+            raise KeyError
+        await asyncio.create_task(ships(service))
+
+    async def ships(service: JobService) -> None:
+        service.start_row("ship:2")
+
+    asyncio.run(main())
+    service.close()
+    with JobService(root) as fresh:
+        statuses = [str(row.status) for row in fresh.get_rows("ship")]
+    assert statuses == ["pending", "processing", *["pending"] * 7]
+
+
+def test_tasks_that_a_batch_itself_waits_for_are_a_part_of_it(
+    service: JobService, job: Job
+) -> None:
+    async def main() -> None:
+        service.start_row("ship:2")
+
+    with service.batch("ship"):
+        service.start_row("ship:1")
+        asyncio.run(main())
+    assert [row.row_number for row in service.get_rows("ship", "processing")] == [1, 2]
+
+
+def test_another_threads_change_waits_for_the_batch_and_is_no_part_of_it(
+    service: JobService, job: Job
+) -> None:
+    started = threading.Event()
+
+    def change() -> JobRow:
+        started.set()
+        return service.complete_row("ship:1")
+
+    with ThreadPoolExecutor(1) as pool:
+        with discarded(service, job.id):
+            future = pool.submit(change)
+            assert started.wait(10)
+            service.complete_row("ship:2")
+        assert future.result().status is RowStatus.COMPLETED
+    assert [row.row_number for row in service.get_rows(job.id, "completed")] == [1]
+
+
+def test_a_pause_that_was_discarded_leaves_the_run_lock_held(
+    service: JobService, other: JobService, job: Job
+) -> None:
+    service.start_job(job.id)
+    with discarded(service, job.id):
+        service.update_status(job.id, "paused")
+    assert job_of(service, job.id).status is JobStatus.RUNNING
+    assert other.list_interrupted_jobs() == []
+    with pytest.raises(JobBusyError):
+        other.start_job(job.id)
+
+
+def test_a_start_that_was_discarded_leaves_the_run_lock_free(
+    service: JobService, other: JobService, job: Job
+) -> None:
+    with discarded(service, job.id):
+        service.update_status(job.id, "running")
+    assert job_of(service, job.id).status is JobStatus.PENDING
+    assert other.run_holder(job.id) is None
+    assert other.start_job(job.id).status is JobStatus.RUNNING
+
+
+# --- runs
+
+
+def test_start_job_sets_a_pending_or_paused_job_running(service: JobService, job: Job) -> None:
+    first = service.start_job(job.id)
+    assert first.status is JobStatus.RUNNING
+    service.update_status(job.id, "paused")
+    again = service.start_job(job.id)
+    assert (again.status, again.started_at) == (JobStatus.RUNNING, first.started_at)
+
+
+def test_a_second_run_is_refused_and_told_who_holds_the_job(
+    service: JobService, other: JobService, job: Job
+) -> None:
+    service.start_job(job.id)
+    before = journal_bytes(service, job.id)
+    for each in (service, other):
+        for call in (each.start_job, each.recover_job):
+            with pytest.raises(JobBusyError) as caught:
+                call(job.id)
+            error = caught.value
+            assert (error.job_id, error.pid, error.host) == (
+                job.id,
+                os.getpid(),
+                socket.gethostname(),
+            )
+            assert datetime.fromisoformat(error.started_at) <= datetime.now(UTC)
+            assert str(os.getpid()) in str(error)
+    assert journal_bytes(service, job.id) == before
+
+
+def test_update_status_running_takes_the_run_lock(
+    service: JobService, other: JobService, job: Job
+) -> None:
+    service.update_status(job.id, "running")
+    holder = other.run_holder(job.id)
+    assert holder is not None
+    assert (holder.host, holder.pid) == (socket.gethostname(), os.getpid())
+    with pytest.raises(JobBusyError):
+        other.recover_job(job.id)
+
+
+def test_a_job_set_running_by_hand_is_taken_over_by_a_run_of_this_process(
+    service: JobService, other: JobService, job: Job
+) -> None:
+    service.start_row(f"{job.id}:1")  # left behind
+    service.update_status(job.id, "running")
+    service.start_row(f"{job.id}:2")  # in flight in this process
+    assert other.start_job(job.id, "fail", resume_command="again").resume_command == "again"
+    statuses = [row.status for row in other.get_rows(job.id)]
+    assert statuses[:3] == ["failed", "processing", "pending"]
+    for one in (service, other):  # and by no second one
+        with pytest.raises(JobBusyError):
+            one.start_job(job.id)
+    other.update_status(job.id, "paused")
+    assert service.run_holder(job.id) is None
+
+
+def test_a_job_set_running_by_hand_stays_so_if_its_run_can_not_be_started(
+    service: JobService, job: Job
+) -> None:
+    service.update_status(job.id, "running")
+    with pytest.raises(InvalidValueError):
+        service.start_job(job.id, "never")  # type: ignore[arg-type]
+    with suppress(ZeroDivisionError), service.batch(job.id):
+        service.start_job(job.id)
+        raise ZeroDivisionError
+    assert service.holds_run(job.id)
+    assert service.start_job(job.id).status == "running"
+
+
+def test_a_job_that_another_has_ended_is_let_go_of_and_can_be_deleted(
+    service: JobService, other: JobService, job: Job
+) -> None:
+    service.start_job(job.id)
+    service.start_row(f"{job.id}:1")
+    other.update_status(job.id, "completed")
+    for one in (service, other):
+        with pytest.raises(JobBusyError):  # a row is in flight
+            one.delete_job(job.id)
+    other.complete_row(f"{job.id}:1")
+    assert other.run_holder(job.id) is not None  # nobody has told the one that holds it
+    assert main(["--root", str(other.root), "delete", "--yes", job.id]) == 0
+    assert service.get_job(job.id) is None
+
+
+def test_who_holds_a_job_that_another_has_ended_lets_go_when_it_looks(
+    service: JobService, other: JobService, job: Job
+) -> None:
+    service.start_job(job.id)
+    other.update_status(job.id, "paused")
+    service.get_job(job.id)
+    assert service.holds_run(job.id)  # paused, it may be resumed
+    other.update_status(job.id, "cancelled")
+    service.get_job(job.id)
+    assert other.run_holder(job.id) is None
+
+
+def test_update_status_running_writes_its_record_though_another_holds_the_lock(
+    service: JobService, other: JobService, job: Job
+) -> None:
+    service.start_job(job.id)
+    other.update_status(job.id, "paused")
+    assert other.run_holder(job.id) is not None
+    assert other.update_status(job.id, "running").status is JobStatus.RUNNING
+    assert job_of(service, job.id).status is JobStatus.RUNNING
+    other.close()
+    assert service.run_holder(job.id) is not None
+
+
+@pytest.mark.parametrize("status", [JobStatus.PAUSED, *TERMINAL])
+def test_the_run_lock_is_let_go_when_its_holder_pauses_or_ends_the_job(
+    service: JobService, other: JobService, job: Job, status: JobStatus
+) -> None:
+    service.start_job(job.id)
+    service.update_status(job.id, status)
+    assert other.run_holder(job.id) is None
+
+
+def test_a_move_that_is_refused_leaves_the_run_lock_as_it_was(
+    service: JobService, other: JobService, job: Job
+) -> None:
+    with pytest.raises(InvalidStateTransition):
+        service.update_status(job.id, "paused")
+    move_job(service, job.id, JobStatus.COMPLETED)
+    for call in (service.start_job, lambda job_id: service.update_status(job_id, "running")):
+        with pytest.raises(InvalidStateTransition):
+            call(job.id)
+        assert other.run_holder(job.id) is None
+
+
+def test_a_refused_pause_keeps_the_run_lock(
+    service: JobService, other: JobService, job: Job
+) -> None:
+    service.start_job(job.id)
+    with pytest.raises(InvalidStateTransition):
+        service.update_status(job.id, "pending")
+    assert other.run_holder(job.id) is not None
+
+
+@pytest.mark.parametrize("status", TERMINAL)
+def test_an_ended_job_is_not_started(service: JobService, job: Job, status: JobStatus) -> None:
+    move_job(service, job.id, status)
+    with pytest.raises(InvalidStateTransition) as caught:
+        service.start_job(job.id)
+    assert (caught.value.current_state, caught.value.attempted_state) == (status.value, "running")
+
+
+def test_a_job_left_running_by_a_service_that_closed_is_interrupted(
+    service: JobService, other: JobService, job: Job
+) -> None:
+    service.create_job("not started")
+    service.start_job(job.id)
+    assert other.list_interrupted_jobs() == []
+    service.close()
+    assert [each.id for each in other.list_interrupted_jobs()] == [job.id]
+    other.start_job(job.id)
+    assert other.list_interrupted_jobs() == []
+
+
+def test_interrupted_jobs_are_listed_newest_first(
+    service: JobService, root: Path, many: list[str]
+) -> None:
+    service.close()
+    with JobService(root, sync="none") as again:
+        assert [job.id for job in again.list_interrupted_jobs()] == many[::2][::-1]
+
+
+def test_a_run_that_is_killed_leaves_an_interrupted_job_that_starts_again(
+    service: JobService, job: Job
+) -> None:
+    script = (
+        "import sys, journal\n"
+        "service = journal.JobService(sys.argv[1])\n"
+        "service.start_job('ship')\n"
+        "service.complete_row('ship:1')\n"
+        "service.start_row('ship:2')\n"
+        "print('ready', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    package = str(Path(journal.__file__).parents[1])
+    run = subprocess.Popen(
+        [sys.executable, "-c", script, str(service.root)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": package},
+    )
+    with run:
+        try:
+            assert run.stdout is not None
+            assert run.stdout.readline().strip() == b"ready"
+            with pytest.raises(JobBusyError) as caught:
+                service.start_job(job.id)
+            assert caught.value.pid == run.pid
+            assert service.list_interrupted_jobs() == []
+        finally:
+            run.kill()
+    assert [each.id for each in service.list_interrupted_jobs()] == [job.id]
+    assert service.start_job(job.id).status is JobStatus.RUNNING
+    assert [row.status.value for row in service.get_rows(job.id)] == [
+        "completed",
+        "needs_review",
+        "pending",
+        "pending",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("policy", "status"),
+    [
+        ("review", RowStatus.NEEDS_REVIEW),
+        ("retry", RowStatus.PENDING),
+        ("fail", RowStatus.FAILED),
+    ],
+)
+def test_recover_job_settles_rows_in_flight_by_its_policy(
+    service: JobService, root: Path, job: Job, policy: Any, status: RowStatus
+) -> None:
+    service.start_row("ship:1")
+    service.start_row("ship:3")
+    with JobService(root, sync="none") as dying:
+        dying.update_status(job.id, "running")
+    assert service.recover_job(job.id, policy) == 2
+    assert [row.row_number for row in service.get_rows(job.id, status)] == (
+        [1, 2, 3, 4] if policy == "retry" else [1, 3]
+    )
+    assert len(service.get_rows(job.id, "processing")) == 0
+    assert job_of(service, job.id).status is JobStatus.PAUSED
+    assert service.run_holder(job.id) is None
+    row = row_of(service, "ship:1")
+    assert row.attempts == 1
+    assert row.error_code == "interrupted"
+    assert service.recover_job(job.id, policy) == 0
+
+
+def test_a_row_put_back_for_another_attempt_says_what_the_last_one_died_of(
+    service: JobService, job: Job
+) -> None:
+    service.start_row("ship:1")
+    row = service.retry_row("ship:1", "TimeoutError", "no answer")
+    assert row == row_of(service, "ship:1")
+    assert (row.status, row.attempts) == (RowStatus.PENDING, 1)
+    assert (row.error_code, row.error_message) == ("TimeoutError", "no answer")
+    service.start_row("ship:1")
+    assert service.retry_row("ship:1").error_code is None
+
+
+def test_a_row_in_flight_is_given_to_a_person_and_nothing_starts_it_before_it_is_settled(
+    service: JobService, job: Job
+) -> None:
+    with pytest.raises(InvalidStateTransition):
+        service.review_row("ship:1", "lost", "the worker died")
+    service.start_row("ship:1")
+    row = service.review_row("ship:1", "lost", "the worker died")
+    assert (row.status, row.error_code) == (RowStatus.NEEDS_REVIEW, "lost")
+    with pytest.raises(InvalidStateTransition):
+        service.start_row("ship:1")
+    assert service.retry_row("ship:1").status is RowStatus.PENDING
+
+
+def test_find_rows_walks_through_the_rows_of_a_status_without_reading_them(
+    service: JobService, job: Job
+) -> None:
+    service.start_row("ship:2")
+    service.retry_row("ship:2")
+    service.complete_row("ship:3")
+    first = service.find_rows(job.id, "pending", 0, 2)
+    assert first == [(0, 1, 0, True), (1, 2, 0, False)]  # its attempt was before its retry
+    assert service.find_rows(job.id, "pending", first[-1].position + 1) == [(3, 4, 0, True)]
+    assert service.find_rows(job.id, "failed") == []
+    with pytest.raises(JobNotFoundError):
+        service.find_rows("other", "failed")
+
+
+def test_recover_job_reviews_by_default(service: JobService, job: Job) -> None:
+    service.start_row("ship:1")
+    service.recover_job(job.id)
+    assert row_of(service, "ship:1").status is RowStatus.NEEDS_REVIEW
+
+
+def test_recover_job_leaves_a_job_that_was_not_running_in_its_status(
+    service: JobService, job: Job
+) -> None:
+    assert service.recover_job(job.id) == 0
+    assert job_of(service, job.id).status is JobStatus.PENDING
+
+
+@pytest.mark.parametrize(
+    ("policy", "status"), [("review", "needs_review"), ("retry", "pending"), ("fail", "failed")]
+)
+def test_start_job_settles_what_an_interrupted_run_left(
+    service: JobService, root: Path, job: Job, policy: Any, status: str
+) -> None:
+    interrupt(root, job.id)
+    service.start_row("ship:1")
+    service.start_job(job.id, on_interrupted=policy)
+    assert row_of(service, "ship:1").status.value == status
+
+
+def test_start_job_leaves_rows_in_flight_alone_while_it_holds_the_run(
+    service: JobService, other: JobService, job: Job
+) -> None:
+    service.start_job(job.id)
+    service.start_row("ship:1")
+    other.update_status(job.id, "paused")
+    service.start_job(job.id)
+    assert row_of(service, "ship:1").status is RowStatus.PROCESSING
+
+
+# --- time
+
+
+def test_a_clock_that_steps_back_is_held(
+    service: JobService, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    latest = service.complete_row("ship:1").updated_at
+    monkeypatch.setattr(journal.store.journal, "now", lambda: latest - timedelta(days=1))
+    assert service.complete_row("ship:2").updated_at == latest
+    with reopened(service) as again:
+        assert again.complete_row("ship:3").updated_at == latest
+    assert service.update_status(job.id, "running").started_at == latest
+    assert service.create_rows(job.id, [{}])[0].created_at == latest
+    monkeypatch.setattr(journal.store.journal, "now", lambda: latest + timedelta(days=1))
+    assert service.complete_row("ship:4").updated_at == latest + timedelta(days=1)
+
+
+def test_a_time_in_a_discarded_batch_holds_no_later_time_back(
+    service: JobService, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    latest = job_of(service, job.id).updated_at
+    monkeypatch.setattr(journal.store.journal, "now", lambda: latest + timedelta(days=9))
+    with discarded(service, job.id):
+        service.complete_row("ship:1")
+    monkeypatch.setattr(journal.store.journal, "now", lambda: latest + timedelta(days=1))
+    assert service.complete_row("ship:1").updated_at == latest + timedelta(days=1)
+
+
+# --- files
+
+
+def test_files_and_directories_are_private(root: Path) -> None:
+    umask = os.umask(0)
+    try:
+        with JobService(root) as service:
+            job = service.create_job("x")
+            service.start_job(job.id)
+            service.artifacts_dir(job.id)
+            service.create_job("y")
+    finally:
+        os.umask(umask)
+    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in (root, *root.rglob("*"))}
+    assert len(modes) >= 7
+    assert modes == {path: 0o700 if path.is_dir() else 0o600 for path in modes}
+
+
+def test_a_copied_store_goes_on_elsewhere(service: JobService, job: Job, tmp_path: Path) -> None:
+    label = service.artifacts_dir(job.id) / "1.pdf"
+    label.write_bytes(b"label")
+    service.complete_row("ship:1", label_path=label)
+    service.close()
+    service.root.rename(tmp_path / "copy")
+    with JobService(tmp_path / "copy", sync="none") as moved:
+        row = row_of(moved, "ship:1")
+        assert row.label_path is not None
+        assert (moved.root / job.id / row.label_path).read_bytes() == b"label"
+        moved.complete_row("ship:2")
+
+
+def open_descriptors() -> int:
+    gc.collect()  # what an earlier test left to the collector would be closed between two counts
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts descriptors in /proc")
+def test_a_service_keeps_a_bounded_number_of_journals_open(
+    service: JobService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal.store.store, "MAX_OPEN_LOGS", 4)
+    before = open_descriptors()
+    ids = [service.create_job("x", job_id=f"job-{n}").id for n in range(20)]
+    for _ in range(2):
+        for job_id in ids:
+            service.create_rows(job_id, [{}])
+            assert open_descriptors() <= before + 5
+    assert {len(service.get_rows(job_id)) for job_id in ids} == {2}
+    assert len(service.list_jobs()) == 20
+    assert open_descriptors() <= before + 5
+    service.close()
+    assert open_descriptors() == before
+
+
+def test_an_open_batch_outlasts_the_use_of_many_other_jobs(
+    service: JobService, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal.store.store, "MAX_OPEN_LOGS", 2)
+    with service.batch(job.id):
+        service.complete_row("ship:1")
+        for n in range(6):
+            service.create_rows(service.create_job("x", job_id=f"job-{n}").id, [{}])
+        service.complete_row("ship:2")
+        assert job_of(service, job.id).successful_rows == 2
+    assert job_of(service, job.id).successful_rows == 2
+
+
+# --- threads
+
+
+@pytest.mark.parametrize("sync", ["commit", "none"])
+def test_32_threads_complete_different_rows_of_one_job(root: Path, sync: Any) -> None:
+    with JobService(root, sync=sync, lock_timeout_s=60.0) as service:
+        service.create_job("x", job_id="x")
+        service.create_rows("x", ({} for _ in range(320)))
+        barrier = threading.Barrier(32)
+
+        def work(worker: int) -> None:
+            barrier.wait()
+            for number in range(worker + 1, 321, 32):
+                service.start_row(f"x:{number}")
+                service.complete_row(f"x:{number}", cost_cents=number, result=worker)
+
+        with ThreadPoolExecutor(32) as pool:
+            list(pool.map(work, range(32)))
+        for each in (service, reopened(service)):
+            summary = each.get_job_summary("x")
+            assert summary["successful_rows"] == 320
+            assert summary["total_cost_cents"] == sum(range(1, 321))
+            assert [row.result for row in each.get_rows("x")] == [
+                (number - 1) % 32 for number in range(1, 321)
+            ]
+
+
+def test_of_threads_that_complete_one_row_exactly_one_succeeds(
+    service: JobService, job: Job
+) -> None:
+    barrier = threading.Barrier(16)
+
+    def complete(worker: int) -> bool:
+        barrier.wait()
+        try:
+            service.complete_row("ship:1", f"1Z{worker}", cost_cents=7)
+        except InvalidStateTransition:
+            return False
+        return True
+
+    with ThreadPoolExecutor(16) as pool:
+        assert sum(pool.map(complete, range(16))) == 1
+    assert service.get_job_summary(job.id)["total_cost_cents"] == 7
+
+
+def test_of_threads_that_start_one_job_exactly_one_succeeds(service: JobService, job: Job) -> None:
+    barrier = threading.Barrier(8)
+
+    def start(_: int) -> bool:
+        barrier.wait()
+        try:
+            service.start_job(job.id)
+        except JobBusyError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(start, range(8))) == 1
+
+
+def test_of_threads_that_create_one_job_id_exactly_one_succeeds(service: JobService) -> None:
+    barrier = threading.Barrier(8)
+
+    def create(_: int) -> bool:
+        barrier.wait()
+        try:
+            service.create_job("x", job_id="x")
+        except JobExistsError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(create, range(8))) == 1
+
+
+# --- open and closed
+
+
+def test_close_may_be_called_twice(service: JobService) -> None:
+    service.close()
+    service.close()
+
+
+@pytest.mark.usefixtures("job")
+@pytest.mark.parametrize(
+    "call",
+    [
+        *JOB_CALLS.values(),
+        lambda service, job_id: service.get_job(job_id),
+        lambda service, job_id: service.get_row(f"{job_id}:1"),
+        lambda service, _: service.list_jobs(),
+        lambda service, _: service.list_interrupted_jobs(),
+        lambda service, _: service.create_job("x"),
+        lambda service, job_id: service.delete_job(job_id),
+    ],
+    ids=[
+        *JOB_CALLS,
+        "get_job",
+        "get_row",
+        "list_jobs",
+        "list_interrupted_jobs",
+        "create_job",
+        "delete_job",
+    ],
+)
+def test_a_closed_service_refuses_all_work(
+    service: JobService, call: Callable[[JobService, str], object]
+) -> None:
+    files = sorted(service.root.rglob("*"))
+    service.close()
+    with pytest.raises(ServiceClosedError):
+        call(service, "ship")
+    # A lock file is no trace of the work that was refused.
+    assert [path for path in sorted(service.root.rglob("*")) if path.name != "run.lock"] == files
+
+
+def test_an_infinite_lock_timeout_waits_for_as_long_as_it_takes(root: Path) -> None:
+    with JobService(root, sync="none", lock_timeout_s=float("inf")) as service:
+        job = service.create_job("x")
+        assert service.set_error(job.id, "E", "m").error_code == "E"
+
+
+# --- errors
+
+EXAMPLES: dict[str, tuple[object, ...]] = {
+    "CommitOutcomeUnknownError": ("a/journal.jsonl", "sync", 5, "Input/output error"),
+    "CopiesDivergedError": ("x", 3, 210),
+    "FormatVersionError": ("a/journal.jsonl", "format 9"),
+    "InvalidStateTransition": (
+        JobStatus.PAUSED,
+        JobStatus.FAILED,
+        VALID_TRANSITIONS[JobStatus.PAUSED],
+        "job x",
+        "do this",
+    ),
+    "InvalidValueError": ("row 3: data.price", float("nan"), "must be finite"),
+    "JobBusyError": ("x", "host", 42, "2026-11-24T13:35:00.000000Z"),
+    "JobExistsError": ("x",),
+    "JobLockedError": ("x", 2.5),
+    "JobMismatchError": (Path("a/x"), "y"),
+    "JobNotFoundError": ("x",),
+    "JournalDamagedError": (Path("a/journal.jsonl"), 3, 210, "a record", "NULs"),
+    "MissingExtraError": ("a chart", "pygal", "report"),
+    "NothingToSalvageError": (Path("a/journal.jsonl"),),
+    "JournalError": ("anything",),
+    "PackError": (Path("a/x.tar.gz"), "it is cut short"),
+    "RowChangedError": ("x:1", '{"a":1}', '{"a":2}'),
+    "RowNotFoundError": ("x:1",),
+    "ServiceClosedError": ("closed",),
+    "StorageError": ("a/journal.jsonl", "write", 28, "No space left on device"),
+    "StoreError": (Path("a"), "it is a file"),
+}
+ERROR_CLASSES: dict[str, type[JournalError]] = {
+    name: value
+    for name, value in vars(journal.errors).items()
+    if isinstance(value, type) and issubclass(value, JournalError)
+}
+
+
+def test_every_error_is_public_and_has_an_example_here() -> None:
+    assert set(ERROR_CLASSES) == set(EXAMPLES) == set(journal.errors.__all__)
+    assert set(ERROR_CLASSES) <= set(journal.__all__)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_every_error_pickles_and_copies_with_attributes_and_message(name: str) -> None:
+    error = ERROR_CLASSES[name](*EXAMPLES[name])
+    assert isinstance(error, JournalError)
+    again = [pickle.loads(pickle.dumps(error, protocol)) for protocol in range(2, 6)]
+    for each in (*again, copy.copy(error), copy.deepcopy(error)):
+        assert type(each) is type(error)
+        assert str(each) == str(error) != ""
+        assert each.args == error.args
+        assert vars(each) == vars(error)
+
+
+@pytest.mark.parametrize("name", sorted(set(EXAMPLES) - {"JournalError"}))
+def test_every_error_has_its_values_as_attributes(name: str) -> None:
+    error = ERROR_CLASSES[name](*EXAMPLES[name])
+    for attribute in error.__match_args__:
+        assert hasattr(error, attribute)
+
+
+@pytest.mark.parametrize("name", ["JobNotFoundError", "RowNotFoundError"])
+def test_what_is_not_found_is_a_lookup_error_too(name: str) -> None:
+    assert issubclass(ERROR_CLASSES[name], LookupError)
+
+
+def test_an_error_from_the_service_pickles(service: JobService, job: Job) -> None:
+    with pytest.raises(InvalidStateTransition) as caught:
+        service.update_status(job.id, "completed")
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert vars(again) == vars(caught.value)
+    assert str(again) == str(caught.value)
+
+
+def test_a_sequence_taken_in_an_inner_batch_that_was_discarded_says_so(
+    service: JobService,
+) -> None:
+    service.create_job("Nested", job_id="nested")
+    with service.batch("nested"):
+        with suppress(ZeroDivisionError), service.batch("nested"):
+            discarded = service.create_rows("nested", [{"data": {"text": "discarded"}}])
+            raise ZeroDivisionError
+        kept = service.create_rows("nested", [{"data": {"text": "kept"}}])
+        with pytest.raises(ServiceClosedError):
+            discarded[0]
+        assert kept[0].data == {"text": "kept"}
+    with pytest.raises(ServiceClosedError):
+        discarded[0]
+    assert kept[0].data == {"text": "kept"}
+
+
+def test_a_link_to_a_directory_is_deleted_as_a_link(service: JobService, tmp_path: Path) -> None:
+    service.create_job("Linked", job_id="linked")
+    real = tmp_path / "bigger-disk"
+    (service.root / "linked").rename(real)
+    (service.root / "linked").symlink_to(real)
+    assert service.delete_job("linked")
+    assert (real / "journal.jsonl").exists()
+    service.create_job("Next", job_id="next")
+
+
+def test_a_job_is_not_deleted_under_a_batch_of_another_service(service: JobService) -> None:
+    service.create_job("Busy", job_id="busy")
+    with (
+        JobService(service.root, lock_timeout_s=0.05) as other,
+        service.batch("busy"),
+        pytest.raises(JobLockedError),
+    ):
+        other.delete_job("busy")
+    assert service.delete_job("busy")
+
+
+def test_those_who_look_for_a_holder_do_not_see_each_other(service: JobService) -> None:
+    service.create_job("Interrupted", job_id="looked-at")
+    service.start_job("looked-at")
+    service.close()
+    seen: list[object] = []
+
+    def look() -> None:
+        with JobService(service.root) as observer:
+            seen.extend(observer.run_holder("looked-at") for _ in range(500))
+
+    threads = [threading.Thread(target=look) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == [None] * 1500
+
+
+def test_a_job_can_be_made_whole_with_its_rows(service: JobService) -> None:
+    job = service.create_job("Whole", job_id="whole", row_data=[{"data": {"n": 1}}, {}])
+    assert (job.total_rows, job.pending_count) == (2, 2)
+    with pytest.raises(InvalidValueError, match="row 2"):
+        service.create_job("Not", job_id="not", row_data=[{}, {"data": {"x": float("nan")}}])
+    assert service.get_job("not") is None
+
+
+def test_text_of_a_subclass_of_str_is_recorded_as_text(service: JobService) -> None:
+    class Label(str):
+        __slots__ = ()
+
+    service.create_job(Label("Labelled"), job_id="labelled", row_data=[{}])
+    service.start_job("labelled")
+    assert service.complete_row("labelled:1", Label("1Z")).tracking_number == "1Z"
+
+
+# --- history
+
+
+def test_history_is_every_record_in_order_and_goes_on_where_it_stopped(
+    service: JobService, root: Path, job: Job
+) -> None:
+    with service.batch(job.id):
+        service.start_row("ship:1")
+        service.complete_row("ship:1", "1Z")
+    entries = list(service.get_history(job.id))
+    lines = (root / job.id / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    assert [entry.offset for entry in entries] == [
+        sum(map(len, lines[:number])) for number in range(len(lines))
+    ]
+    assert [json.loads(line)["type"] for line in lines] == [
+        type(entry.record).__struct_config__.tag for entry in entries
+    ]
+    assert entries[-1].ends
+    assert list(service.get_history(job.id, entries[-1].after)) == []
+    service.skip_row("ship:2", "no need")
+    (entry,) = service.get_history(job.id, entries[-1].after)
+    assert (entry.record.row, entry.record.reason) == (2, "no need")  # type: ignore[union-attr]
+
+
+def test_a_look_at_a_live_job_is_of_one_moment(
+    service: JobService, root: Path, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with JobService(root, sync="none") as writer:
+
+        def history_of(log: Any) -> Any:
+            writer.create_rows(job.id, [{"data": {}}])
+            history = History(log)
+            writer.create_rows(job.id, [{"data": {}}])
+            return history
+
+        monkeypatch.setattr(journal.service, "History", history_of)
+        found, rows, history = service._look(job.id, None)
+    made = sum(isinstance(entry.record, RowRecord) for entry in history.entries())
+    assert found.total_rows == len(rows) == made == 5
+
+
+def test_history_of_more_than_a_chunk_in_one_commit_is_whole(service: JobService, job: Job) -> None:
+    service.create_rows(job.id, ({"data": {"pad": "x" * 1000}} for _ in range(300)))
+    rows = [entry.record for entry in service.get_history(job.id) if hasattr(entry.record, "data")]
+    assert len(rows) == 304
+
+
+def test_history_that_was_changed_in_place_is_damage(
+    service: JobService, root: Path, job: Job
+) -> None:
+    history = service.get_history(job.id)
+    path = root / job.id / "journal.jsonl"
+    path.write_bytes(path.read_bytes().replace(b'"row":2', b'"row":9'))
+    with pytest.raises(JournalDamagedError):
+        list(history)

@@ -1,0 +1,1023 @@
+"""A system that refuses to write, sync, truncate or read leaves a job as it was, and says so."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from support.children import (
+    Child,
+    FaultyOs,
+    fails,
+    journal_path,
+    read_all,
+    works,
+    writes_half,
+)
+
+import journal.fs.system
+from journal import (
+    CommitOutcomeUnknownError,
+    JobRow,
+    JobService,
+    JournalDamagedError,
+    JournalError,
+    RowStatus,
+    StorageError,
+    StoreError,
+)
+from journal.cli.main import main
+from journal.repair import repair_job
+from journal.store.journal import Log
+from journal.verify import verify_job
+
+JOB = "faulty"
+
+linux_sync = pytest.mark.skipif(sys.platform == "darwin", reason="F_FULLFSYNC is not in os there")
+
+
+@pytest.fixture(name="faulty")
+def fixture_faulty(monkeypatch: pytest.MonkeyPatch) -> FaultyOs:
+    """What is called instead of ``os``; works until it is told not to."""
+    faulty = FaultyOs()
+    monkeypatch.setattr(journal.fs.system, "os", faulty)
+    return faulty
+
+
+@pytest.fixture(name="path")
+def fixture_path(tmp_path: Path) -> Path:
+    """The journal of a job of nine pending rows."""
+    with JobService(tmp_path, sync="none") as service:
+        service.create_job("Faulty", job_id=JOB)
+        service.create_rows(JOB, [{"data": {"n": number}} for number in range(1, 10)])
+    return journal_path(tmp_path, JOB)
+
+
+@pytest.fixture(name="service")
+def fixture_service(path: Path) -> Iterator[JobService]:
+    """A service that has the job open, and syncs."""
+    with JobService(path.parents[1]) as service:
+        service.skip_row(f"{JOB}:9")
+        yield service
+
+
+def big_rows(count: int) -> Iterator[dict[str, Any]]:
+    """Rows of 50 kB each: twenty-one of them are more than what is held back before a write."""
+    return ({"data": {"pad": "x" * 50_000}} for _ in range(count))
+
+
+def assert_unchanged(service: JobService, path: Path, before: bytes) -> None:
+    """Neither the file, nor what the open service says, nor what a fresh one says, is new."""
+    assert path.read_bytes() == before
+    rows = list(service.get_rows(JOB))
+    assert [row.status for row in rows] == [RowStatus.PENDING] * 8 + [RowStatus.SKIPPED]
+    assert service.get_job_summary(JOB)["pending_count"] == 8
+    job, fresh = read_all(service.root, JOB)
+    assert fresh == rows
+    assert service.get_job(JOB) == job
+
+
+def assert_works_again(service: JobService, path: Path, before: bytes) -> None:
+    service.complete_row(f"{JOB}:2", "T-2")
+    assert path.read_bytes().startswith(before)
+    rows = read_all(service.root, JOB)[1]
+    assert rows[1].tracking_number == "T-2"
+    assert rows == list(service.get_rows(JOB))
+
+
+# --- the kernel's own short writes -----------------------------------------------------------
+
+LIMITED = """
+import resource
+from pathlib import Path
+
+path = Path(root) / job_id / "journal.jsonl"
+service = JobService(root, sync=sys.argv[3])
+service.skip_row(f"{job_id}:9")
+before = path.read_bytes()
+hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+
+def big():
+    return ({"data": {"pad": "x" * 50_000}} for _ in range(90))
+
+def one():
+    service.complete_row(f"{job_id}:1", "T-1")
+
+def stream():
+    service.create_rows(job_id, big())
+
+def batch():
+    with service.batch(job_id):
+        for number in range(1, 9):
+            service.complete_row(f"{job_id}:{number}", "T")
+
+def batch_with_stream():
+    with service.batch(job_id):
+        service.complete_row(f"{job_id}:1", "T")
+        service.create_rows(job_id, big())
+
+def batch_that_goes_on_after_the_error():
+    with service.batch(job_id):
+        service.complete_row(f"{job_id}:1", "T")
+        try:
+            service.create_rows(job_id, big())
+        except StorageError:
+            pass
+        service.complete_row(f"{job_id}:2", "T")
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + int(sys.argv[5]), hard))
+told = {"raised": None}
+try:
+    globals()[sys.argv[4]]()
+except StorageError as error:
+    told["raised"] = [type(error).__name__, error.errno, error.path]
+told["unchanged"] = path.read_bytes() == before
+told["pending"] = service.get_job_summary(job_id)["pending_count"]
+told["rows"] = len(service.get_rows(job_id))
+resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+told["unchanged at the next use"] = path.read_bytes() == before
+service.complete_row(f"{job_id}:2", "T-2")
+told["grown"] = path.read_bytes().startswith(before) and path.stat().st_size > len(before)
+tell(json.dumps(told))
+"""
+
+
+@pytest.mark.parametrize("sync", ["none", "commit"])
+@pytest.mark.parametrize(
+    ("action", "room_bytes"),
+    [
+        ("one", 0),
+        ("one", 1),
+        ("one", 50),
+        ("batch", 100),
+        ("batch", 400),
+        ("stream", 0),
+        ("stream", 500_000),
+        ("stream", 2_500_000),
+        ("stream", 4_400_000),
+        ("batch_with_stream", 50),
+        ("batch_with_stream", 2_500_000),
+        ("batch_that_goes_on_after_the_error", 2_500_000),
+    ],
+)
+def test_a_file_size_limit_makes_a_commit_fail_whole_and_it_works_once_there_is_room(
+    tmp_path: Path, path: Path, sync: str, action: str, room_bytes: int
+) -> None:
+    with Child(LIMITED, tmp_path, JOB, sync, action, room_bytes) as child:
+        told = json.loads(child.hear())
+        child.end()
+    assert told == {
+        "raised": ["StorageError", errno.EFBIG, str(path)],
+        "unchanged": True,
+        "pending": 8,
+        "rows": 9,
+        "unchanged at the next use": True,
+        "grown": True,
+    }
+    rows = read_all(tmp_path, JOB)[1]
+    assert [row.tracking_number for row in rows] == [None, "T-2", *[None] * 7]
+    assert not list(path.parent.glob("journal.torn-*"))
+
+
+# --- writes ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
+@pytest.mark.parametrize("short", [False, True])
+def test_a_write_that_fails_raises_and_nothing_has_changed(
+    service: JobService, path: Path, faulty: FaultyOs, *, number: int, short: bool
+) -> None:
+    before = path.read_bytes()
+    faulty.plan("write", *[writes_half] * short, fails(number))
+    with pytest.raises(StorageError) as refused:
+        service.complete_row(f"{JOB}:1", "T-1")
+    assert not isinstance(refused.value, CommitOutcomeUnknownError)
+    assert (refused.value.errno, refused.value.path) == (number, str(path))
+    assert os.strerror(number) in str(refused.value)
+    assert_unchanged(service, path, before)
+    assert_works_again(service, path, before)
+
+
+def test_a_short_write_is_continued(service: JobService, path: Path, faulty: FaultyOs) -> None:
+    before = path.read_bytes()
+    faulty.plan("write", writes_half, writes_half, writes_half)
+    service.complete_row(f"{JOB}:1", "T-1")
+    assert faulty.count("write") == 4
+    assert read_all(service.root, JOB)[1][0].tracking_number == "T-1"
+    assert_works_again(service, path, before)
+
+
+@pytest.mark.parametrize("call", [1, 2, 3, 4])
+def test_a_write_that_fails_in_a_streamed_create_rows_takes_all_of_it_back(
+    service: JobService, path: Path, faulty: FaultyOs, call: int
+) -> None:
+    before = path.read_bytes()
+    faulty.plan("write", *[works] * (call - 1), fails(errno.ENOSPC))
+    with pytest.raises(StorageError) as refused:
+        service.create_rows(JOB, big_rows(80))
+    assert refused.value.errno == errno.ENOSPC
+    assert faulty.count("write") == call
+    assert_unchanged(service, path, before)
+    assert_works_again(service, path, before)
+
+
+def test_a_batch_whose_write_failed_does_not_commit_even_if_the_block_caught_the_error(
+    service: JobService, path: Path, faulty: FaultyOs
+) -> None:
+    before = path.read_bytes()
+    faulty.plan("write", works, fails(errno.ENOSPC))
+
+    def batch() -> None:
+        with service.batch(JOB):
+            service.complete_row(f"{JOB}:1", "T-1")
+            with pytest.raises(StorageError):
+                service.create_rows(JOB, big_rows(80))
+
+    with pytest.raises(StorageError):
+        batch()
+    assert_unchanged(service, path, before)
+    assert_works_again(service, path, before)
+
+
+def test_rows_returned_inside_a_batch_whose_write_failed_are_not_read_as_data(
+    service: JobService, path: Path, faulty: FaultyOs
+) -> None:
+    before = path.read_bytes()
+    faulty.plan("write", fails(errno.ENOSPC))
+    taken: list[Sequence[JobRow]] = []
+
+    def batch() -> None:
+        with service.batch(JOB):
+            taken.append(service.create_rows(JOB, [{"data": {"n": 10}}]))
+            assert taken[0][0].data == {"n": 10}
+
+    with pytest.raises(StorageError):
+        batch()
+    service.create_rows(JOB, [{"data": {"n": "another"}}])
+    with pytest.raises(JournalError):
+        list(taken[0])
+    assert path.read_bytes().startswith(before)
+
+
+@pytest.mark.parametrize("short", [False, True])
+def test_a_truncation_that_fails_after_a_failed_write_is_named_and_the_next_use_recovers(
+    service: JobService, path: Path, faulty: FaultyOs, *, short: bool
+) -> None:
+    before = path.read_bytes()
+    rows = list(service.get_rows(JOB))
+    faulty.plan("write", *[writes_half] * short, fails(errno.ENOSPC))
+    faulty.plan("ftruncate", fails(errno.EIO))
+    with pytest.raises(CommitOutcomeUnknownError) as refused:
+        service.complete_row(f"{JOB}:1", "T-1")
+    assert "take back" in str(refused.value)
+    assert refused.value.errno == errno.EIO
+    left = path.read_bytes()
+    assert left.startswith(before)
+    assert list(service.get_rows(JOB)) == rows
+    assert path.read_bytes() == left
+    assert_works_again(service, path, before)
+    saved = [one.read_bytes() for one in path.parent.glob("journal.torn-*")]
+    assert saved == ([left[len(before) :]] if short else [])
+
+
+def test_a_truncation_that_fails_in_a_discarded_batch_does_not_hide_the_blocks_own_error(
+    service: JobService, path: Path, faulty: FaultyOs
+) -> None:
+    before = path.read_bytes()
+    rows = list(service.get_rows(JOB))
+    faulty.plan("ftruncate", fails(errno.EIO))
+
+    def batch() -> None:
+        with service.batch(JOB):
+            service.create_rows(JOB, big_rows(80))
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        batch()
+    assert list(service.get_rows(JOB)) == rows
+    assert_works_again(service, path, before)
+
+
+def test_a_torn_tail_that_cannot_be_saved_is_not_cut_off(
+    service: JobService, path: Path, faulty: FaultyOs
+) -> None:
+    with path.open("ab") as file:
+        file.write(b"torn")
+    before = path.read_bytes()
+    faulty.plan("write", fails(errno.ENOSPC))
+    with pytest.raises(StorageError):
+        service.complete_row(f"{JOB}:1")
+    assert path.read_bytes() == before
+    service.complete_row(f"{JOB}:1")
+    assert b"torn" in [one.read_bytes() for one in path.parent.glob("journal.torn-*")]
+    assert read_all(service.root, JOB)[1][0].status is RowStatus.COMPLETED
+
+
+# --- syncs -----------------------------------------------------------------------------------
+
+
+@linux_sync
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EDQUOT])
+def test_a_commit_whose_sync_fails_is_cut_off_again_and_the_error_says_so(
+    service: JobService, path: Path, faulty: FaultyOs, number: int
+) -> None:
+    before = path.read_bytes()
+    faulty.plan("fdatasync", fails(number))
+    with pytest.raises(StorageError, match="taken back: nothing of it is recorded") as refused:
+        service.complete_row(f"{JOB}:1", "T-1")
+    assert (refused.value.errno, refused.value.path) == (number, str(path))
+    wanted = {"write", "ftruncate", "fdatasync"}
+    names = [name for name, _ in faulty.calls if name in wanted]
+    assert names == ["write", "fdatasync", "ftruncate", "fdatasync"]
+    assert_unchanged(service, path, before)
+    faulty.calls.clear()
+    assert_works_again(service, path, before)
+    assert faulty.count("fdatasync") == 1, "all before it is on the disk"
+    assert faulty.count("rename") == 0
+
+
+@linux_sync
+def test_a_batch_whose_sync_fails_is_cut_off_whole_with_what_was_written_before_its_end(
+    service: JobService, path: Path, faulty: FaultyOs
+) -> None:
+    before = path.read_bytes()
+    faulty.plan("fdatasync", fails(errno.EIO))
+
+    def batch() -> None:
+        with service.batch(JOB):
+            service.complete_row(f"{JOB}:1", "T-1")
+            service.create_rows(JOB, big_rows(80))
+
+    with pytest.raises(StorageError):
+        batch()
+    assert_unchanged(service, path, before)
+    assert_works_again(service, path, before)
+
+
+def refuse_cut(faulty: FaultyOs, call: str) -> None:
+    """The next commit's sync fails, and so does ``call`` of what cuts it off."""
+    faulty.plan("fdatasync", *[fails(errno.EIO)] * (1 + (call == "fdatasync")))
+    if call == "ftruncate":
+        faulty.plan("ftruncate", fails(errno.EIO))
+
+
+def is_marked(path: Path) -> bool:
+    return bool(path.with_name("sync.mark").read_bytes().strip())
+
+
+def in_doubt(service: JobService, path: Path, faulty: FaultyOs) -> None:
+    """Row 1 is completed by a commit whose sync has failed; one that isn't synced completes row 5."""
+    refuse_cut(faulty, "ftruncate")
+    with pytest.raises(CommitOutcomeUnknownError):
+        service.complete_row(f"{JOB}:1", "T-1")
+    with JobService(path.parents[1], sync="none") as other:
+        other.complete_row(f"{JOB}:5", "T-5")
+    service.get_job(JOB)
+    faulty.calls.clear()
+
+
+def changes_of(faulty: FaultyOs) -> list[str]:
+    wanted = {"write", "ftruncate", "fdatasync", "fsync", "rename"}
+    return [name for name, _ in faulty.calls if name in wanted]
+
+
+@linux_sync
+@pytest.mark.parametrize("call", ["ftruncate", "fdatasync"])
+@pytest.mark.parametrize("who", ["the same service", "another that had it open", "a new one"])
+def test_what_a_failed_sync_left_in_doubt_is_written_to_a_new_file_unless_it_is_cut_off(
+    service: JobService, path: Path, faulty: FaultyOs, call: str, who: str
+) -> None:
+    inode, before = path.stat().st_ino, path.read_bytes()
+    with JobService(service.root) as other, JobService(service.root) as new:
+        other.complete_row(f"{JOB}:8", "T-8")
+        service.complete_row(f"{JOB}:7", "T-7")
+        if who == "another that had it open":
+            other.complete_row(f"{JOB}:6", "T-6")
+            with service.batch(JOB):
+                pass  # now both know all, and that it is on the disk
+        refuse_cut(faulty, call)
+        with pytest.raises(CommitOutcomeUnknownError):
+            service.complete_row(f"{JOB}:1", "T-1")
+        assert is_marked(path)
+        left = path.read_bytes()
+        faulty.calls.clear()
+        {"the same service": service, "a new one": new}.get(who, other).complete_row(f"{JOB}:3")
+        first = ["fdatasync"] if call == "fdatasync" else ["write", "fdatasync", "rename"]
+        again = [*first, "write", "fdatasync"]
+        assert [name for name in changes_of(faulty) if name != "fsync"] == again
+        assert (path.stat().st_ino == inode) is (call == "fdatasync")
+        assert not is_marked(path)
+        assert left.startswith(before)
+        assert path.read_bytes().startswith(left)
+        other.skip_row(f"{JOB}:4")
+        assert_works_again(service, path, left)
+    assert sorted(one.name for one in path.parent.iterdir()) == ["journal.jsonl", "sync.mark"]
+    assert verify_job(path.parent).findings == []
+
+
+@linux_sync
+@pytest.mark.parametrize("lost", ["deleted", "shared"])
+def test_a_service_marks_the_file_that_stands_beside_the_journal_now(
+    service: JobService, path: Path, faulty: FaultyOs, lost: str
+) -> None:
+    service.complete_row(f"{JOB}:8")
+    mark = path.with_name("sync.mark")
+    if lost == "deleted":
+        mark.unlink()
+    else:
+        path.with_name("other").hardlink_to(mark)
+    with JobService(service.root) as other:
+        other.complete_row(f"{JOB}:7")
+    with service.batch(JOB):
+        pass  # now it knows all, and that it is on the disk
+    refuse_cut(faulty, "ftruncate")
+    with pytest.raises(CommitOutcomeUnknownError):
+        service.complete_row(f"{JOB}:1", "T-1")
+    assert is_marked(path)
+
+
+@linux_sync
+def test_an_empty_mark_that_another_copy_shares_is_given_up_for_a_clear_one(path: Path) -> None:
+    mark, other = path.with_name("sync.mark"), path.with_name("other")
+    mark.touch()
+    other.hardlink_to(mark)
+    with JobService(path.parents[1]) as service:
+        service.complete_row(f"{JOB}:1", "T-1")
+    assert (other.stat().st_nlink, other.read_bytes()) == (1, b"")
+    assert (mark.stat().st_nlink, is_marked(path)) == (1, False)
+
+
+@linux_sync
+@pytest.mark.parametrize("call", ["write", "rename"])
+def test_a_mark_that_cannot_be_replaced_stays_set(
+    service: JobService, path: Path, faulty: FaultyOs, call: str
+) -> None:
+    refuse_cut(faulty, "ftruncate")
+    with pytest.raises(CommitOutcomeUnknownError):
+        service.complete_row(f"{JOB}:1", "T-1")
+    path.with_name("other").hardlink_to(path.with_name("sync.mark"))
+    faulty.plan(call, fails(errno.ENOSPC))
+    with JobService(service.root) as new, pytest.raises(StorageError):
+        new.complete_row(f"{JOB}:3", "T-3")
+    assert is_marked(path)
+    faulty.heal()
+    with JobService(service.root) as new:
+        new.skip_row(f"{JOB}:4")
+    assert service.get_rows(JOB)[0].tracking_number == "T-1"
+
+
+@linux_sync
+def test_several_commits_in_doubt_are_written_to_a_new_file_before_the_next(
+    service: JobService, path: Path, faulty: FaultyOs
+) -> None:
+    in_doubt(service, path, faulty)
+    inode, left = path.stat().st_ino, path.read_bytes()
+    service.complete_row(f"{JOB}:3", "T-3")
+    anew = ["write", "fdatasync", "rename", "fsync", "write", "fdatasync"]
+    assert changes_of(faulty)[-6:] == anew
+    assert path.stat().st_ino != inode
+    assert not is_marked(path)
+    assert path.read_bytes().startswith(left)
+    rows = read_all(service.root, JOB)[1]
+    assert [row.tracking_number for row in rows[:5]] == ["T-1", None, "T-3", None, "T-5"]
+
+
+DIES = """
+import journal.fs.system
+
+class Dies:
+    def __getattr__(self, name):
+        return getattr(os, name)
+
+    def fdatasync(self, fd):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+service = JobService(root)
+service.skip_row(f"{job_id}:9")
+journal.system.os = Dies()
+tell("now")
+service.complete_row(f"{job_id}:1", "T-1")
+"""
+
+
+@linux_sync
+def test_after_a_process_has_died_in_its_sync_the_next_one_does_not_trust_the_cache(
+    tmp_path: Path, path: Path, faulty: FaultyOs
+) -> None:
+    with Child(DIES, tmp_path, JOB) as child:
+        assert child.hear() == "now"
+        assert child.wait() == -signal.SIGKILL
+    left = path.read_bytes()
+    with JobService(tmp_path) as service:
+        assert service.get_rows(JOB)[0].tracking_number == "T-1"
+        assert changes_of(faulty) == [], "reading changes nothing"
+        assert_works_again(service, path, left)
+    assert changes_of(faulty).count("rename") == 1
+
+
+@linux_sync
+@pytest.mark.parametrize("byte", [0, 1, 18, 19, 700, 10**9, 2**64])
+def test_whatever_byte_a_mark_names_no_commit_is_lost_by_what_is_made_of_it(
+    path: Path, byte: int
+) -> None:
+    before = path.read_bytes()
+    with JobService(path.parents[1]) as service:
+        service.complete_row(f"{JOB}:1", "T-1")
+        log = service._store.log(JOB)
+        assert log._mark is not None
+        log._mark.set(byte)
+        assert_works_again(service, path, before)
+        assert service.get_rows(JOB)[0].tracking_number == "T-1"
+    assert verify_job(path.parent).findings == []
+
+
+@linux_sync
+def test_a_mark_of_an_earlier_boot_says_nothing(path: Path) -> None:
+    path.with_name("sync.mark").write_bytes(
+        b"a sync is under way or has failed behind byte 9, boot another".ljust(159) + b"\n"
+    )
+    inode = path.stat().st_ino
+    with JobService(path.parents[1]) as service:
+        service.complete_row(f"{JOB}:3", "T-3")
+    assert (path.stat().st_ino, is_marked(path)) == (inode, False)
+
+
+@linux_sync
+@pytest.mark.parametrize("call", ["write", "rename", "fdatasync", "fsync"])
+def test_what_is_in_doubt_and_cannot_be_written_anew_is_refused_in_words_and_kept(
+    service: JobService, path: Path, faulty: FaultyOs, call: str
+) -> None:
+    in_doubt(service, path, faulty)
+    left = path.read_bytes()
+    faulty.plan(call, fails(errno.ENOSPC))
+    with pytest.raises(StorageError, match=r"since a sync of it has failed.*bytes") as refused:
+        service.complete_row(f"{JOB}:3", "T-3")
+    assert (refused.value.errno, refused.value.path) == (errno.ENOSPC, str(path))
+    assert path.read_bytes() == left
+    assert is_marked(path)
+    assert not path.with_name("journal.jsonl.new").exists()
+    assert_works_again(service, path, left)
+
+
+@linux_sync
+def test_a_sync_that_cannot_be_announced_is_not_asked_for(
+    service: JobService, path: Path, faulty: FaultyOs
+) -> None:
+    with JobService(path.parents[1], sync="none") as other:
+        other.complete_row(f"{JOB}:1", "T-1")
+    before, inode = path.read_bytes(), path.stat().st_ino
+    faulty.plan("pwrite", fails(errno.ENOSPC))
+    with pytest.raises(StorageError, match=r"sync\.mark"):
+        service.complete_row(f"{JOB}:3", "T-3")
+    assert faulty.count("fdatasync") == 0
+    assert (path.read_bytes(), path.stat().st_ino) == (before, inode)
+    assert_works_again(service, path, before)
+
+
+@linux_sync
+def test_what_a_writer_left_beside_the_journal_when_it_died_goes_with_the_next_commit(
+    service: JobService, path: Path
+) -> None:
+    new = path.with_name("journal.jsonl.new")
+    new.write_bytes(b"half of it")
+    with JobService(service.root) as other:
+        other.complete_row(f"{JOB}:3", "T-3")
+    assert not new.exists()
+
+
+@linux_sync
+@pytest.mark.parametrize("several", [True, False])
+def test_what_the_cache_has_let_go_of_since_a_failed_sync_is_not_written_as_it_was(
+    service: JobService, path: Path, faulty: FaultyOs, *, several: bool
+) -> None:
+    if several:
+        in_doubt(service, path, faulty)
+    else:
+        refuse_cut(faulty, "ftruncate")
+        with pytest.raises(CommitOutcomeUnknownError):
+            service.complete_row(f"{JOB}:1", "T-1")
+        service.get_job(JOB)
+    inode = path.stat().st_ino
+    with path.open("r+b") as file:
+        file.seek(600 if several else path.stat().st_size - 100)
+        file.write(bytes(30))
+    left = path.read_bytes()
+    with pytest.raises(StorageError, match="bytes can be read again"):
+        service.complete_row(f"{JOB}:3", "T-3")
+    assert (path.stat().st_ino, path.read_bytes()) == (inode, left)
+    with pytest.raises(JournalDamagedError):
+        service.get_job(JOB)
+
+
+@linux_sync
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_a_mark_that_is_no_regular_file_is_refused_and_written_to_by_nobody(
+    tmp_path: Path, path: Path, kind: str
+) -> None:
+    other, mark = tmp_path / "other", path.with_name("sync.mark")
+    other.write_bytes(b"mine")
+    if kind == "pipe":
+        os.mkfifo(mark)
+    else:
+        mark.symlink_to(other)
+    with JobService(tmp_path) as service, pytest.raises(StorageError, match=r"sync\.mark"):
+        service.complete_row(f"{JOB}:3", "T-3")
+    assert other.read_bytes() == b"mine"
+
+
+@linux_sync
+def test_a_mark_that_another_copy_shares_is_given_up_for_one_that_says_the_same(
+    service: JobService, path: Path, faulty: FaultyOs
+) -> None:
+    refuse_cut(faulty, "ftruncate")
+    with pytest.raises(CommitOutcomeUnknownError):
+        service.complete_row(f"{JOB}:1", "T-1")
+    other, mark = path.with_name("other"), path.with_name("sync.mark")
+    other.hardlink_to(mark)
+    shared = other.read_bytes()
+    faulty.calls.clear()
+    with JobService(service.root) as new:
+        new.complete_row(f"{JOB}:3", "T-3")
+    assert "rename" in changes_of(faulty), "written anew, as the mark says"
+    assert (other.read_bytes(), other.stat().st_nlink, is_marked(path)) == (shared, 1, False)
+
+
+@linux_sync
+def test_verify_says_that_what_it_has_read_may_not_be_on_the_disk(
+    service: JobService, path: Path, faulty: FaultyOs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert not verify_job(path.parent).in_doubt
+    refuse_cut(faulty, "fdatasync")
+    with pytest.raises(CommitOutcomeUnknownError):
+        service.complete_row(f"{JOB}:1", "T-1")
+    report = verify_job(path.parent)
+    assert (report.in_doubt, report.findings) == (True, [])
+    assert main(["--root", str(service.root), "verify", JOB]) == 0
+    assert "  sync: a sync of it has failed" in capsys.readouterr().out
+    service.complete_row(f"{JOB}:3", "T-3")
+    assert not verify_job(path.parent).in_doubt
+
+
+@linux_sync
+def test_verify_takes_the_mark_of_a_writer_at_work_for_none_of_a_failed_sync(path: Path) -> None:
+    with JobService(path.parents[1]) as service, service.batch(JOB):
+        log = service._store.log(JOB)
+        assert log._mark is not None
+        log._mark.set(0)
+        assert not verify_job(path.parent).in_doubt
+        log._mark.clear()
+
+
+SHARED = """
+with JobService(sys.argv[5]) as warm:  # what is imported later may not be another user's to read
+    warm.create_job("Warm", job_id="warm", row_data=[{"data": {}}])
+    warm.complete_row("warm:1")
+os.setgroups([2000])
+os.setresgid(int(sys.argv[3]), int(sys.argv[3]), int(sys.argv[3]))
+os.setresuid(int(sys.argv[3]), int(sys.argv[3]), int(sys.argv[3]))
+try:
+    JobService(root).complete_row(f"{job_id}:{sys.argv[4]}")
+    tell("done")
+except JournalError as error:
+    tell(error)
+"""
+
+
+@linux_sync
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_job_that_a_group_shares_stays_its_owners_and_the_groups(
+    path: Path, shared_root: Path, tmp_path: Path
+) -> None:
+    def as_user(number: int, row: int) -> str:
+        warm = tmp_path / f"{number}-{row}"
+        with Child(SHARED, shared_root, JOB, number, row, warm) as child:
+            return child.hear()
+
+    shutil.copytree(path.parents[1], shared_root, dirs_exist_ok=True)
+    for one in (shared_root, *shared_root.rglob("*")):
+        os.chown(one, 1000, 2000)
+        one.chmod(0o770 if one.is_dir() else 0o660)
+    path = journal_path(shared_root, JOB)
+    mark = path.with_name("sync.mark")
+    assert as_user(1001, 1) == "done"
+    assert (mark.stat().st_uid, mark.stat().st_gid) == (1001, 2000)
+    assert as_user(1000, 2) == "done"
+    assert (mark.stat().st_gid, mark.stat().st_mode & 0o777) == (2000, 0o660)
+    leave_mark(path)
+    before = path.read_bytes()
+    assert "it belongs to another user" in as_user(1001, 3)
+    assert path.read_bytes() == before
+    assert as_user(1000, 3) == "done"
+    assert (path.stat().st_uid, path.stat().st_gid, path.stat().st_mode & 0o777) == (
+        1000,
+        2000,
+        0o660,
+    )
+    os.chown(mark, 1001, 1001)
+    mark.chmod(0o600)
+    assert as_user(1000, 4) == "done"
+
+
+@pytest.fixture(name="shared_root")
+def fixture_shared_root() -> Iterator[Path]:
+    """A directory that other users get to, as they don't to pytest's."""
+    with TemporaryDirectory(dir="/tmp") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@linux_sync
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_mark_belongs_to_whom_the_journal_does(path: Path) -> None:
+    os.chown(path, 12345, 12345)
+    path.chmod(0o660)
+    with JobService(path.parents[1]) as service:
+        service.complete_row(f"{JOB}:3", "T-3")
+    stat = path.with_name("sync.mark").stat()
+    assert (stat.st_uid, stat.st_gid, stat.st_mode & 0o777) == (12345, 12345, 0o660)
+
+
+def leave_mark(path: Path) -> None:
+    """As a process that died in a sync: all of the journal is in doubt."""
+    log = Log(path.parent, sync=True, lock_timeout_s=1)
+    with log:
+        assert log._mark is not None
+        log._mark.set(0)
+    log.close()
+
+
+@linux_sync
+def test_what_stands_in_the_way_of_a_new_file_is_named(service: JobService, path: Path) -> None:
+    leave_mark(path)
+    obstacle = path.with_name("journal.jsonl.new")
+    obstacle.mkdir()
+    with pytest.raises(StorageError, match=r"journal\.jsonl\.new: File exists"):
+        service.complete_row(f"{JOB}:3")
+    obstacle.rmdir()
+    service.complete_row(f"{JOB}:3")
+    assert not is_marked(path)
+
+
+@linux_sync
+def test_a_repair_leaves_no_mark_of_the_damaged_journal(path: Path) -> None:
+    leave_mark(path)
+    path.write_bytes(path.read_bytes().replace(b'"row"', b'"rwo"', 1))
+    assert repair_job(path.parent).damaged_copy is not None
+    assert not path.with_name("sync.mark").exists()
+    inode = path.stat().st_ino
+    with JobService(path.parents[1]) as service:
+        service.log(JOB, "goes on")
+    assert path.stat().st_ino == inode
+
+
+@linux_sync
+def test_without_syncs_no_sync_is_called(path: Path, faulty: FaultyOs) -> None:
+    with JobService(path.parents[1], sync="none") as service:
+        service.complete_row(f"{JOB}:1")
+        service.create_job("Another", job_id="another")
+        service.delete_job("another")
+    assert faulty.count("write") > 0
+    assert faulty.count("fdatasync") == faulty.count("fsync") == 0
+
+
+@linux_sync
+def test_a_commit_is_written_only_after_one_that_another_writer_left_unsynced_is_on_the_disk(
+    service: JobService, path: Path, faulty: FaultyOs
+) -> None:
+    with JobService(path.parents[1], sync="none") as other:
+        other.complete_row(f"{JOB}:1")
+    faulty.calls.clear()
+    service.complete_row(f"{JOB}:2")
+    names = [name for name, _ in faulty.calls if name in {"write", "fdatasync"}]
+    assert names == ["fdatasync", "write", "fdatasync"]
+
+
+@linux_sync
+def test_what_others_left_unsynced_is_written_anew_if_it_cannot_be_synced(
+    service: JobService, path: Path, faulty: FaultyOs
+) -> None:
+    with JobService(path.parents[1], sync="none") as other:
+        other.complete_row(f"{JOB}:1", "T-1")
+    inode, before = path.stat().st_ino, path.read_bytes()
+    faulty.plan("fdatasync", fails(errno.EIO))
+    service.complete_row(f"{JOB}:3", "T-3")
+    assert path.stat().st_ino != inode
+    assert path.read_bytes().startswith(before)
+    faulty.always("fdatasync", fails(errno.EIO))
+    with JobService(path.parents[1], sync="none") as other:
+        other.complete_row(f"{JOB}:4", "T-4")
+    before = path.read_bytes()
+    with pytest.raises(StorageError) as refused:
+        service.complete_row(f"{JOB}:5", "T-5")
+    assert not isinstance(refused.value, CommitOutcomeUnknownError)
+    assert path.read_bytes() == before
+    faulty.heal()
+    assert_works_again(service, path, before)
+
+
+@linux_sync
+def test_a_job_whose_first_sync_fails_is_not_there(tmp_path: Path, faulty: FaultyOs) -> None:
+    with JobService(tmp_path) as service:
+        faulty.plan("fdatasync", fails(errno.EIO))
+        with pytest.raises(StorageError):
+            service.create_job("New", job_id="new")
+        assert service.get_job("new") is None
+        assert sorted(os.listdir(tmp_path / ".staging")) == ["lock"]
+        service.create_job("New", job_id="new")
+        assert read_all(tmp_path, "new")[1] == []
+
+
+@pytest.mark.parametrize("call", ["mkdir", "write", "rename"])
+def test_a_job_that_cannot_be_made_is_a_storage_error_and_not_there(
+    tmp_path: Path, faulty: FaultyOs, call: str
+) -> None:
+    with JobService(tmp_path, sync="none") as service:
+        service.create_job("First", job_id="first")
+        faulty.plan(call, *[works] * (call == "mkdir"), fails(errno.ENOSPC))
+        with pytest.raises(StorageError) as refused:
+            service.create_job("New", job_id="new")
+        assert refused.value.errno == errno.ENOSPC
+        faulty.heal()
+        assert [job.id for job in service.list_jobs()] == ["first"]
+        assert sorted(os.listdir(tmp_path / ".staging")) == ["lock"]
+        service.create_job("New", job_id="new")
+
+
+def test_a_job_that_cannot_be_renamed_away_is_not_deleted(
+    service: JobService, faulty: FaultyOs
+) -> None:
+    rows = list(service.get_rows(JOB))
+    faulty.plan("rename", fails(errno.EIO))
+    with pytest.raises(StorageError) as refused:
+        service.delete_job(JOB)
+    assert refused.value.errno == errno.EIO
+    assert read_all(service.root, JOB)[1] == rows
+    assert service.delete_job(JOB)
+    assert service.get_job(JOB) is None
+
+
+@pytest.mark.parametrize("call", ["unlink", "rmdir"])
+def test_a_deleted_job_whose_files_cannot_be_removed_is_a_leftover(
+    service: JobService, faulty: FaultyOs, call: str
+) -> None:
+    faulty.plan(call, fails(errno.EIO))
+    assert service.delete_job(JOB)
+    assert service.get_job(JOB) is None
+    assert len(os.listdir(service.root / ".staging")) == 2
+    service.create_job("Again", job_id=JOB)
+    assert len(service.get_rows(JOB)) == 0
+    assert os.listdir(service.root / ".staging") == ["lock"]
+
+
+@linux_sync
+@pytest.mark.parametrize("change", ["create", "delete"])
+def test_a_change_of_names_whose_sync_fails_has_an_unknown_outcome(
+    service: JobService, faulty: FaultyOs, change: str
+) -> None:
+    service.create_job("First", job_id="first")  # after it, the name of the root is synced
+    if change == "create":
+        faulty.plan("fsync", works, fails(errno.EIO))
+        with pytest.raises(CommitOutcomeUnknownError):
+            service.create_job("New", job_id="new")
+        assert service.get_job("new") is not None
+    else:
+        faulty.plan("fsync", fails(errno.EIO))
+        with pytest.raises(CommitOutcomeUnknownError):
+            service.delete_job(JOB)
+        assert service.get_job(JOB) is None
+
+
+# --- reads -----------------------------------------------------------------------------------
+
+
+def uses(service: JobService) -> list[Any]:
+    return [
+        lambda: service.get_row(f"{JOB}:1"),
+        lambda: list(service.get_rows(JOB)),
+        lambda: service.get_rows(JOB)[3],
+        lambda: service.complete_row(f"{JOB}:1"),
+        lambda: service.start_row(f"{JOB}:1"),
+    ]
+
+
+@pytest.mark.parametrize("use", range(5))
+def test_a_row_that_cannot_be_read_is_a_storage_error_and_nothing_has_changed(
+    service: JobService, path: Path, faulty: FaultyOs, use: int
+) -> None:
+    before = path.read_bytes()
+    faulty.always("pread", fails(errno.EIO))
+    with pytest.raises(StorageError) as refused:
+        uses(service)[use]()
+    assert (refused.value.errno, refused.value.path) == (errno.EIO, str(path))
+    faulty.heal()
+    assert_unchanged(service, path, before)
+    assert_works_again(service, path, before)
+
+
+@pytest.mark.parametrize("use", range(5))
+@pytest.mark.parametrize("call", ["open", "fstat", "pread"])
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
+def test_a_journal_that_cannot_be_opened_or_read_is_a_storage_error_and_is_there_after_it(
+    path: Path, faulty: FaultyOs, use: int, call: str, number: int
+) -> None:
+    before = path.read_bytes()
+    with JobService(path.parents[1]) as service:
+        faulty.always(call, fails(number))
+        with pytest.raises(StorageError) as refused:
+            uses(service)[use]()
+        assert refused.value.errno == number
+        faulty.heal()
+        assert path.read_bytes() == before
+        assert len(service.get_pending_rows(JOB)) == 9
+        assert_works_again(service, path, before)
+
+
+@pytest.mark.parametrize("use", range(5))
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.ESTALE])
+def test_a_journal_whose_path_cannot_be_looked_at_is_a_storage_error(
+    service: JobService, path: Path, faulty: FaultyOs, use: int, number: int
+) -> None:
+    before = path.read_bytes()
+    faulty.always("stat", fails(number))
+    with pytest.raises(StorageError) as refused:
+        uses(service)[use]()
+    assert refused.value.errno == number
+    faulty.heal()
+    assert_unchanged(service, path, before)
+    assert_works_again(service, path, before)
+
+
+def test_a_read_cut_short_by_the_system_is_continued(
+    service: JobService, path: Path, faulty: FaultyOs
+) -> None:
+    def reads_half(real: Any, descriptor: int, length: int, offset: int) -> bytes:
+        data: bytes = real(descriptor, max(1, length // 2), offset)
+        return data
+
+    expected = list(service.get_rows(JOB))
+    faulty.always("pread", reads_half)
+    assert list(service.get_rows(JOB)) == expected
+    assert [service.get_row(row.id) for row in expected] == expected
+    assert read_all(path.parents[1], JOB)[1] == expected
+
+
+# --- a journal that can only be read ---------------------------------------------------------
+
+
+def read_only(number: int) -> Any:
+    """Opening for writing fails, as it does on a read-only file system or without permission."""
+
+    def opens(real: Any, path: Any, flags: int, *more: Any) -> Any:
+        if flags & (os.O_RDWR | os.O_WRONLY | os.O_CREAT):
+            raise OSError(number, os.strerror(number))
+        return real(path, flags, *more)
+
+    return opens
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EPERM])
+@pytest.mark.parametrize("tail", [b"", b'{"type":"log","mess', b"\0" * 70_000])
+def test_a_read_only_journal_is_read_and_refuses_every_change(
+    path: Path, faulty: FaultyOs, number: int, tail: bytes
+) -> None:
+    with path.open("ab") as file:
+        file.write(tail)
+    before = path.read_bytes()
+    faulty.always("open", read_only(number))
+    with JobService(path.parents[1]) as service:
+        job = service.get_job(JOB)
+        assert job is not None
+        assert service.list_jobs() == [job]
+        assert service.get_job_summary(JOB)["pending_count"] == 9
+        assert [row.data["n"] for row in service.get_rows(JOB)] == list(range(1, 10))
+        assert service.get_row(f"{JOB}:3") is not None
+        assert service.run_holder(JOB) is None
+        assert service.list_interrupted_jobs() == []
+        for change in (
+            lambda: service.complete_row(f"{JOB}:1"),
+            lambda: service.create_rows(JOB, [{"data": {}}]),
+            lambda: service.set_error(JOB, "E", "m"),
+            lambda: service.update_status(JOB, "running"),
+            lambda: service.start_job(JOB),
+            lambda: service.recover_job(JOB),
+        ):
+            with pytest.raises(StorageError):
+                change()
+        with pytest.raises(StorageError), service.batch(JOB):
+            pytest.fail("the batch began")
+        with pytest.raises((StorageError, StoreError)):
+            service.delete_job(JOB)
+        with pytest.raises(StoreError):
+            service.create_job("New")
+        assert [row.data["n"] for row in service.get_rows(JOB)] == list(range(1, 10))
+    assert path.read_bytes() == before
+    assert not list(path.parent.glob("journal.torn-*"))

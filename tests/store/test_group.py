@@ -1,0 +1,589 @@
+"""What threads ask for while a commit is being synced becomes one commit, and each hears its own."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.children import (
+    Child,
+    Fault,
+    FaultyOs,
+    fails,
+    journal_path,
+    read_all,
+    split_commits,
+    works,
+)
+
+import journal.fs.system
+import journal.store.group_commit
+from journal import (
+    CommitOutcomeUnknownError,
+    InvalidStateTransition,
+    JobLockedError,
+    JobRow,
+    JobService,
+    JournalError,
+    RowStatus,
+    StorageError,
+)
+from journal.format.records import UNSET_TIME, RowStatusRecord
+from journal.store.journal import Log
+from journal.store.transitions import change_row
+
+JOB = "together"
+SYNC = "fdatasync"
+
+pytestmark = pytest.mark.skipif(sys.platform == "darwin", reason="F_FULLFSYNC is not in os there")
+
+
+@pytest.fixture(name="faulty")
+def fixture_faulty(monkeypatch: pytest.MonkeyPatch) -> FaultyOs:
+    faulty = FaultyOs()
+    monkeypatch.setattr(journal.fs.system, "os", faulty)
+    return faulty
+
+
+@pytest.fixture(name="service")
+def fixture_service(
+    tmp_path: Path, faulty: FaultyOs, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[JobService]:
+    """A job of nine pending rows, the ninth of them skipped since; nobody loses patience."""
+    monkeypatch.setattr(journal.store.group_commit, "_PATIENCE_S", 3600)
+    with JobService(tmp_path, lock_timeout_s=3600) as service:
+        service.create_job("Together", job_id=JOB, row_data=[{"data": {"n": n}} for n in range(9)])
+        service.skip_row(f"{JOB}:9")
+        yield service
+
+
+class Asked(threading.Thread):
+    """A thread that asks for a change, and what it heard."""
+
+    def __init__(self, ask: Callable[[], JobRow]) -> None:
+        super().__init__(daemon=True)
+        self._ask = ask
+        self.row: JobRow | None = None
+        self.error: BaseException | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self.row = self._ask()
+        except BaseException as error:  # noqa: BLE001  (the test looks at it)
+            self.error = error
+
+    def heard(self) -> JobRow:
+        self.join(60)
+        assert self.row is not None, self.error
+        return self.row
+
+    def refused(self) -> BaseException:
+        self.join(60)
+        assert self.error is not None
+        return self.error
+
+
+def complete(service: JobService, number: int, **outcome: Any) -> Asked:
+    return Asked(lambda: service.complete_row(f"{JOB}:{number}", **outcome))
+
+
+class SlowDisk:
+    """Holds syncs up until it is told to let them through."""
+
+    def __init__(self, faulty: FaultyOs, *after: Fault) -> None:
+        """``after`` is how the syncs go that come after the first."""
+        self._entered = threading.Event()
+        self._leave = threading.Event()
+        faulty.plan(SYNC, self.hold, *after)
+
+    def hold(self, real: Callable[..., Any], *arguments: Any) -> Any:
+        self._entered.set()
+        assert self._leave.wait(60)
+        return real(*arguments)
+
+    def wait_until_syncing(self) -> None:
+        assert self._entered.wait(60)
+
+    def go_on(self) -> None:
+        self._leave.set()
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.001)  # a queue inside of the package tells nobody that it has grown
+
+
+def queued(service: JobService) -> int:
+    return len(service._store.log(JOB)._group._queue)
+
+
+def ask_during_a_sync(
+    service: JobService, disk: SlowDisk, numbers: range
+) -> tuple[Asked, list[Asked]]:
+    """A thread whose commit is being synced, and those that asked meanwhile, in this order."""
+    first = complete(service, 1)
+    disk.wait_until_syncing()
+    others = []
+    for place, number in enumerate(numbers, 1):
+        others.append(complete(service, number, tracking_number=f"T-{number}", cost_cents=number))
+        wait_until(lambda place=place: queued(service) == place)  # type: ignore[misc]
+    return first, others
+
+
+def commits(service: JobService) -> list[bytes]:
+    return split_commits(journal_path(service.root, JOB).read_bytes())
+
+
+def statuses(service: JobService) -> list[RowStatus]:
+    return [row.status for row in read_all(service.root, JOB)[1]]
+
+
+def test_what_threads_ask_for_during_a_sync_becomes_one_commit_with_one_sync(
+    service: JobService, faulty: FaultyOs
+) -> None:
+    before = len(commits(service))
+    disk = SlowDisk(faulty)
+    first, others = ask_during_a_sync(service, disk, range(2, 9))
+    syncs = faulty.count(SYNC)
+    disk.go_on()
+    assert first.heard().row_number == 1
+    rows = [other.heard() for other in others]
+    assert [row.row_number for row in rows] == list(range(2, 9))
+    assert [row.tracking_number for row in rows] == [f"T-{n}" for n in range(2, 9)]
+    new = commits(service)[before:]
+    assert [commit.count(b"\n") for commit in new] == [1, 7]
+    assert faulty.count(SYNC) == syncs + 1
+    assert rows == read_all(service.root, JOB)[1][1:8]
+    assert service.get_job_summary(JOB)["total_cost_cents"] == sum(range(2, 9))
+
+
+def test_nobody_hears_done_before_the_sync_of_its_own_commit(
+    service: JobService, faulty: FaultyOs
+) -> None:
+    first_sync, second_sync = SlowDisk(faulty), SlowDisk(faulty)
+    faulty.plan(SYNC, first_sync.hold, second_sync.hold)
+    first, others = ask_during_a_sync(service, first_sync, range(2, 5))
+    assert first.is_alive()
+    first_sync.go_on()
+    first.heard()
+    second_sync.wait_until_syncing()
+    assert all(other.is_alive() for other in others)
+    assert commits(service)[-1].count(b"\n") == 3  # written it is
+    second_sync.go_on()
+    assert [other.heard().row_number for other in others] == [2, 3, 4]
+
+
+def test_a_refused_change_is_refused_alone(service: JobService, faulty: FaultyOs) -> None:
+    disk = SlowDisk(faulty)
+    first, others = ask_during_a_sync(service, disk, range(2, 4))
+    again = complete(service, 2)
+    wait_until(lambda: queued(service) == 3)
+    long = complete(service, 4, result="x" * (64 << 20))
+    wait_until(lambda: queued(service) == 4)
+    last = complete(service, 5)
+    wait_until(lambda: queued(service) == 5)
+    disk.go_on()
+    first.heard()
+    assert [other.heard().row_number for other in (*others, last)] == [2, 3, 5]
+    refusal = again.refused()
+    assert isinstance(refusal, InvalidStateTransition)
+    assert refusal.current_state == "completed"
+    assert "at most" in str(long.refused())
+    assert commits(service)[-1].count(b"\n") == 3
+    done = [RowStatus.COMPLETED] * 3
+    assert statuses(service)[:5] == [*done, RowStatus.PENDING, RowStatus.COMPLETED]
+
+
+def test_a_commit_that_cannot_be_written_fails_for_each_of_its_threads_and_changes_nothing(
+    service: JobService, faulty: FaultyOs
+) -> None:
+    disk = SlowDisk(faulty)
+    first, others = ask_during_a_sync(service, disk, range(2, 5))
+    again = complete(service, 3)
+    wait_until(lambda: queued(service) == 4)
+    faulty.plan("write", fails(errno.ENOSPC))
+    disk.go_on()
+    first.heard()
+    errors = [other.refused() for other in (*others, again)]
+    assert [type(error) for error in errors] == [StorageError] * 4
+    assert len({id(error) for error in errors}) == 4
+    assert [type(error.__cause__) for error in errors] == [OSError] * 4
+    assert statuses(service)[1:4] == [RowStatus.PENDING] * 3
+    assert service.complete_row(f"{JOB}:3").status is RowStatus.COMPLETED
+    assert statuses(service)[1:4] == [RowStatus.PENDING, RowStatus.COMPLETED, RowStatus.PENDING]
+
+
+@pytest.mark.parametrize("cut", [True, False])
+def test_a_failed_sync_is_told_to_each_of_its_threads_with_what_is_known_of_their_commit(
+    service: JobService, faulty: FaultyOs, *, cut: bool
+) -> None:
+    disk = SlowDisk(faulty, fails(errno.EIO))
+    if not cut:
+        faulty.plan("ftruncate", fails(errno.EIO))
+    first, others = ask_during_a_sync(service, disk, range(2, 5))
+    disk.go_on()
+    first.heard()
+    errors = [other.refused() for other in others]
+    kind = StorageError if cut else CommitOutcomeUnknownError
+    assert [type(error) for error in errors] == [kind] * 3
+    assert len({id(error) for error in errors}) == 3
+    service.complete_row(f"{JOB}:6")
+    expected = {1, 6} if cut else {1, 2, 3, 4, 6}
+    assert {row.row_number for row in service.get_rows(JOB, "completed")} == expected
+
+
+def test_when_a_commit_cannot_begin_each_thread_tries_for_itself(
+    service: JobService, faulty: FaultyOs
+) -> None:
+    disk = SlowDisk(faulty)
+    first, others = ask_during_a_sync(service, disk, range(2, 4))
+    faulty.plan("stat", fails(errno.EIO))
+    disk.go_on()
+    first.heard()
+    assert isinstance(others[0].refused(), StorageError)
+    assert others[1].heard().row_number == 3
+    assert statuses(service)[1:3] == [RowStatus.PENDING, RowStatus.COMPLETED]
+
+
+def test_who_leads_and_is_interrupted_leaves_the_others_changes_to_the_next(
+    service: JobService, faulty: FaultyOs
+) -> None:
+    log = service._store.log(JOB)
+
+    def interrupted(log: Log) -> JobRow:
+        change_row(log, JOB, RowStatusRecord(row=7, status="completed", at=UNSET_TIME))
+        raise KeyboardInterrupt
+
+    disk = SlowDisk(faulty)
+    first = complete(service, 1)
+    disk.wait_until_syncing()
+    leader = Asked(lambda: log.change(interrupted))
+    wait_until(lambda: queued(service) == 1)
+    others = []
+    for number in (2, 3):
+        others.append(complete(service, number))
+        wait_until(lambda number=number: queued(service) == number)  # type: ignore[misc]
+    disk.go_on()
+    assert isinstance(leader.refused(), KeyboardInterrupt)
+    first.heard()
+    assert [other.heard().row_number for other in others] == [2, 3]
+    assert statuses(service)[6] is RowStatus.PENDING
+
+
+def test_who_was_refused_in_a_commit_that_was_interrupted_is_not_refused_in_the_next(
+    service: JobService, faulty: FaultyOs
+) -> None:
+    log = service._store.log(JOB)
+    interrupts = [KeyboardInterrupt]
+
+    def interrupted(log: Log) -> JobRow:
+        for interrupt in interrupts:
+            interrupts.remove(interrupt)
+            raise interrupt
+        return change_row(log, JOB, RowStatusRecord(row=7, status="completed", at=UNSET_TIME))
+
+    disk = SlowDisk(faulty)
+    first = complete(service, 1)
+    disk.wait_until_syncing()
+    asked = []
+    for place, ask in enumerate((2, 2, 7)):
+        change = interrupted if ask == 7 else None
+        asked.append(Asked(lambda: log.change(interrupted)) if change else complete(service, ask))
+        wait_until(lambda place=place: queued(service) == place + 1)  # type: ignore[misc]
+    disk.go_on()
+    first.heard()
+    leader, refused, last = asked
+    assert isinstance(leader.refused(), KeyboardInterrupt)  # by what the third asked for
+    assert refused.heard().status is RowStatus.COMPLETED
+    assert last.heard().row_number == 7
+
+
+def test_who_leads_and_is_interrupted_during_the_sync_leaves_the_others_an_unknown_outcome(
+    service: JobService, faulty: FaultyOs
+) -> None:
+    def interrupt(_real: Callable[..., Any], *_arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    disk = SlowDisk(faulty, interrupt)
+    first, others = ask_during_a_sync(service, disk, range(2, 5))
+    disk.go_on()
+    first.heard()
+    assert isinstance(others[0].refused(), KeyboardInterrupt)
+    for other in others[1:]:
+        error = other.refused()
+        assert isinstance(error, CommitOutcomeUnknownError)
+        assert "interrupted" in str(error)
+    assert service.complete_row(f"{JOB}:6").status is RowStatus.COMPLETED
+    assert {row.row_number for row in service.get_rows(JOB, "completed")} == {1, 2, 3, 4, 6}
+
+
+def test_who_is_interrupted_while_waiting_takes_its_change_back(
+    service: JobService, faulty: FaultyOs
+) -> None:
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        disk = SlowDisk(faulty)
+        first = complete(service, 1)
+        disk.wait_until_syncing()
+
+        def interrupt_us() -> None:
+            wait_until(lambda: queued(service) == 1)
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+        waits = threading.Thread(target=interrupt_us)
+        waits.start()
+        with pytest.raises(KeyboardInterrupt):
+            service.complete_row(f"{JOB}:2")
+        waits.join()
+        disk.go_on()
+        first.heard()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert service.complete_row(f"{JOB}:3").status is RowStatus.COMPLETED
+    assert statuses(service)[:3] == [RowStatus.COMPLETED, RowStatus.PENDING, RowStatus.COMPLETED]
+
+
+def test_nobody_waits_for_ever_for_a_leader_that_has_vanished(
+    service: JobService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = service._store.log(JOB)._group
+    monkeypatch.setattr(group, "_patience_s", 0.01)
+    group._leader = journal.store.group_commit._Request(
+        lambda: None
+    )  # as an interrupt may leave it behind
+    assert complete(service, 1).heard().row_number == 1
+    assert complete(service, 2).heard().row_number == 2
+    assert group._leader is None
+
+
+def test_a_thread_that_waits_for_an_open_batch_gives_up_in_time(
+    service: JobService,
+) -> None:
+    service._store.log(JOB)._lock_timeout_s = 0.05
+    with service.batch(JOB):
+        waiting = [complete(service, number) for number in (1, 2, 3)]
+        assert [type(one.refused()) for one in waiting] == [JobLockedError] * 3
+        service.complete_row(f"{JOB}:4")
+    assert complete(service, 1).heard().row_number == 1
+    assert statuses(service)[:4] == [
+        RowStatus.COMPLETED,
+        RowStatus.PENDING,
+        RowStatus.PENDING,
+        RowStatus.COMPLETED,
+    ]
+
+
+def test_a_forked_child_is_not_in_the_parents_queue(tmp_path: Path) -> None:
+    with JobService(tmp_path) as service:
+        service.create_job("Together", job_id=JOB, row_data=[{}] * 40)
+    script = """
+        import threading, time
+        service = JobService(root)
+        def work(numbers):
+            for number in numbers:
+                service.complete_row(f"{job_id}:{number}")
+        threads = [threading.Thread(target=work, args=(range(n, 37, 4),)) for n in (1, 2, 3, 4)]
+        for thread in threads:
+            thread.start()
+        pids = []
+        for number in (37, 38, 39, 40):
+            pid = os.fork()
+            if not pid:
+                service.complete_row(f"{job_id}:{number}")
+                os._exit(0)
+            pids.append(pid)
+        for thread in threads:
+            thread.join()
+        for pid in pids:
+            assert os.waitpid(pid, 0)[1] == 0
+        tell("done")
+        hear()
+    """
+    with Child(script, tmp_path, JOB) as child:
+        assert child.hear() == "done"
+    assert [row.status for row in read_all(tmp_path, JOB)[1]] == [RowStatus.COMPLETED] * 40
+
+
+def test_what_waits_in_the_parents_queue_is_for_the_parent_alone(tmp_path: Path) -> None:
+    with JobService(tmp_path) as service:
+        service.create_job("Together", job_id=JOB, row_data=[{}] * 2)
+    script = """
+        import threading, time
+        service = JobService(root)
+        service.get_job(job_id)
+        log = service._store.log(job_id)
+        errors = []
+        def work():
+            try:
+                service.complete_row(f"{job_id}:1")
+            except JournalError as error:
+                errors.append(error)
+        thread = threading.Thread(target=work)
+        with log.mutex:  # the thread waits for it, with its change in the queue
+            thread.start()
+            while not log._group._queue:
+                time.sleep(0.001)
+            pid = os.fork()
+            if not pid:
+                service.complete_row(f"{job_id}:2")
+                os._exit(0)
+            assert os.waitpid(pid, 0)[1] == 0
+            with JobService(root) as reader:
+                tell(" ".join(row.status for row in reader.get_rows(job_id)))
+        thread.join()
+        tell(str(errors))
+        hear()
+    """
+    with Child(script, tmp_path, JOB) as child:
+        assert child.hear() == "pending completed"
+        assert child.hear() == "[]"
+
+
+def test_many_threads_lose_no_change_and_make_none_twice(
+    tmp_path: Path, count: Callable[[str, int], None]
+) -> None:
+    per_thread, threads = 25, 16
+    heard: list[JobRow] = []
+    refused: list[JournalError] = []
+    with JobService(tmp_path) as service:
+        rows = [{"data": {"n": n}} for n in range(per_thread * threads // 2)]
+        service.create_job("Together", job_id=JOB, row_data=rows)
+
+        def work(first: int) -> None:  # every row is asked for by two threads
+            for place in range(first, first + per_thread):
+                number = place % len(rows) + 1
+                try:
+                    heard.append(service.complete_row(f"{JOB}:{number}", cost_cents=1))
+                except InvalidStateTransition as error:
+                    refused.append(error)
+
+        starts = [place * per_thread for place in range(threads)]
+        workers = [threading.Thread(target=work, args=(start,)) for start in starts]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        assert service.get_job_summary(JOB)["total_cost_cents"] == len(rows)
+        count("commits of 400 changes by 16 threads", len(commits(service)) - 1)
+    assert len(heard) == len(refused) == len(rows)
+    assert sorted(heard, key=lambda row: row.row_number) == read_all(tmp_path, JOB)[1]
+
+
+# --- a thread whose patience is over looks for itself, and believes nothing that isn't settled -----
+
+
+class Impatient:
+    """Threads that asked behind an open batch until one of them has lost its patience."""
+
+    def __init__(self, service: JobService, monkeypatch: pytest.MonkeyPatch) -> None:
+        group = service._store.log(JOB)._group
+        monkeypatch.setattr(group, "_patience_s", 0.01)
+        monkeypatch.setattr(journal.store.group_commit, "_PATIENCE_S", 0.01)
+        with service.batch(JOB):
+            service.skip_row(f"{JOB}:8")
+            self.first = complete(service, 1)
+            wait_until(lambda: queued(service) == 1)
+            leader = group._leader
+            self.others = [complete(service, number) for number in (2, 3, 4)]
+            wait_until(lambda: queued(service) == 4 and group._leader is not leader)
+
+
+def test_an_impatient_thread_is_not_told_done_for_a_commit_that_failed(
+    service: JobService, faulty: FaultyOs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited = threading.Event()
+    settle = journal.store.group_commit._Request.wake_up
+
+    def late(request: journal.store.group_commit._Request) -> None:
+        waited.wait(0.2)  # the others have the time to look for themselves meanwhile
+        settle(request)
+
+    monkeypatch.setattr(journal.store.group_commit._Request, "wake_up", late)
+    faulty.plan("write", works, fails(errno.ENOSPC))  # the batch's, and then theirs
+    threads = Impatient(service, monkeypatch)
+    for thread in (threads.first, *threads.others):
+        thread.join(60)
+    told = {place for place, one in enumerate((threads.first, *threads.others), 1) if one.row}
+    errors = [one.error for one in (threads.first, *threads.others) if one.error]
+    assert errors
+    assert all(type(error) is StorageError for error in errors)
+    done = {row.row_number for row in read_all(service.root, JOB)[1] if row.status == "completed"}
+    assert done == told
+
+
+def test_an_impatient_thread_is_not_refused_what_another_one_is_syncing(
+    service: JobService, faulty: FaultyOs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = SlowDisk(faulty)
+    faulty.plan(SYNC, works, disk.hold)  # the batch's, and then theirs
+    service._store.log(JOB)._lock_timeout_s = 0.3
+    threads = Impatient(service, monkeypatch)
+    disk.wait_until_syncing()
+    tries = threading.Event()
+    assert not tries.wait(0.5)  # longer than the impatient one waits for the lock
+    disk.go_on()
+    heard = [one.heard().row_number for one in (threads.first, *threads.others)]
+    assert heard == [1, 2, 3, 4]
+
+
+def test_who_leads_and_is_interrupted_while_it_wakes_the_others_leaves_none_of_them_waiting(
+    service: JobService, faulty: FaultyOs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal.store.group_commit, "_PATIENCE_S", 0.01)
+    monkeypatch.setattr(service._store.log(JOB)._group, "_patience_s", 0.01)
+    wake_up = journal.store.group_commit._Request.wake_up
+    disk = SlowDisk(faulty)
+    first, others = ask_during_a_sync(service, disk, range(2, 6))
+    interrupted = threading.Event()
+
+    def interrupt(request: journal.store.group_commit._Request) -> None:
+        if request.commit is not None and not interrupted.is_set():
+            interrupted.set()
+            raise KeyboardInterrupt
+        wake_up(request)
+
+    monkeypatch.setattr(journal.store.group_commit._Request, "wake_up", interrupt)
+    disk.go_on()
+    first.heard()
+    for other in others:
+        other.join(60)
+    assert [type(other.error) for other in others if other.error] == [KeyboardInterrupt]
+    assert sorted(other.heard().row_number for other in others if not other.error) in (
+        [numbers for numbers in range(2, 6) if numbers != left_out] for left_out in range(2, 6)
+    )
+    assert statuses(service)[:5] == [RowStatus.COMPLETED] * 5
+
+
+def test_what_a_refused_change_has_done_already_is_undone(
+    service: JobService, faulty: FaultyOs
+) -> None:
+    log = service._store.log(JOB)
+
+    def refused(log: Log) -> JobRow:
+        change_row(log, JOB, RowStatusRecord(row=7, status="completed", at=UNSET_TIME))
+        return change_row(log, JOB, RowStatusRecord(row=9, status="completed", at=UNSET_TIME))
+
+    disk = SlowDisk(faulty)
+    first, others = ask_during_a_sync(service, disk, range(2, 4))
+    half = Asked(lambda: log.change(refused))
+    wait_until(lambda: queued(service) == 3)
+    disk.go_on()
+    first.heard()
+    assert isinstance(half.refused(), InvalidStateTransition)
+    assert [other.heard().row_number for other in others] == [2, 3]
+    assert statuses(service)[6] is RowStatus.PENDING
+    assert commits(service)[-1].count(b"\n") == 2

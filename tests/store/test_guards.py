@@ -1,0 +1,313 @@
+"""Guards that only an unlucky moment needs, each brought to that moment."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.children import (
+    Child,
+    FaultyOs,
+    journal_path,
+    place_journal,
+    read_all,
+    seal_commits,
+    split_commits,
+)
+
+import journal.fs.system
+import journal.store.journal
+import journal.store.run_lock
+from journal import (
+    InvalidStateTransition,
+    JobLockedError,
+    JobNotFoundError,
+    JobService,
+    JournalDamagedError,
+    RowStatus,
+    StorageError,
+)
+from journal.format import scan
+from journal.format.values import checksum_of
+from journal.fs.locks import DirectoryLock, LockFile
+from journal.repair import repair_job
+from journal.repair.salvage import OpenRows, Salvage
+from journal.store.run_lock import RunLock
+
+JOB = "guarded"
+
+
+@pytest.fixture(name="path")
+def fixture_path(tmp_path: Path) -> Path:
+    """The journal of a job of twelve rows, of which the first five are done."""
+    with JobService(tmp_path, sync="none") as service:
+        service.create_job("Guarded", job_id=JOB)
+        service.create_rows(JOB, [{"data": {"n": number}} for number in range(1, 13)])
+        for number in range(1, 6):
+            service.start_row(f"{JOB}:{number}")
+            service.complete_row(f"{JOB}:{number}", f"T-{number}", cost_cents=number)
+    return journal_path(tmp_path, JOB)
+
+
+def test_a_torn_tail_that_becomes_a_commit_of_the_same_length_is_seen(path: Path) -> None:
+    whole = path.read_bytes()
+    last = split_commits(whole)[-1]
+    path.write_bytes(whole[: -len(last)] + b"x" * len(last))
+    with JobService(path.parents[1]) as service:
+        assert service.get_rows(JOB)[4].status is RowStatus.PROCESSING
+        path.write_bytes(whole)
+        assert service.get_rows(JOB)[4].status is RowStatus.COMPLETED
+
+
+def test_a_changed_job_record_is_damage_to_a_list_that_reads_nothing_else(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(b"Guarded", b"Garbled", 1))
+    with JobService(path.parents[1]) as service, pytest.raises(JournalDamagedError):
+        service.list_jobs(name="nothing of this name")
+
+
+def test_two_commits_that_became_one_line_are_not_mended_if_that_is_not_all(path: Path) -> None:
+    content = path.read_bytes()
+    *before, last = split_commits(content)
+    joined = b"".join(before)[:-1] + b"#" + last.replace(b"T-5", b"X+6")
+    path.write_bytes(joined + last)
+    repair_job(path.parent)
+    numbers = [row.tracking_number for row in read_all(path.parents[1], JOB)[1]]
+    assert "X+6" not in numbers
+
+
+def test_a_row_under_another_number_does_not_vouch_for_itself(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(b'"row":9,', b'"row":77,', 1))
+    repair_job(path.parent)
+    rows = {row.row_number: row.data for row in read_all(path.parents[1], JOB)[1]}
+    assert rows.get(77, {}) == {}
+
+
+def test_a_repair_that_would_end_with_a_damaged_journal_changes_nothing(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = path.read_bytes().replace(b"\n", b"\r\n")
+    path.write_bytes(broken)
+    real = Salvage.finish
+
+    def goes_wrong(salvage: Salvage, open_rows: OpenRows) -> int:
+        salvage._log.file.append(b"not a record\n")
+        return real(salvage, open_rows)
+
+    monkeypatch.setattr(Salvage, "finish", goes_wrong)
+    with pytest.raises(JournalDamagedError):
+        repair_job(path.parent)
+    assert path.read_bytes() == broken
+
+
+def test_outcomes_that_stood_among_the_rows_of_a_first_commit_are_a_loss(tmp_path: Path) -> None:
+    """Of a retry job, as older versions made it: its first commit holds what is to be reviewed."""
+    at = b'"at":"2026-11-24T13:35:00.000001Z"}'
+    first = [b'{"type":"job","format":1,"id":"again","name":"Again","retry_of":"first",' + at]
+    for number in (1, 2, 4):
+        checksum = b'"checksum":"%b","data":{},' % checksum_of({}).encode()
+        first.append(b'{"type":"row","row":%d,%b%b' % (number, checksum, at))
+    review = (
+        b'{"type":"row_status","row":2,"status":"needs_review","error_code":"interrupted",' + at
+    )
+    first.insert(3, review)
+    then = [b'{"type":"row_status","row":4,"status":"skipped",' + at]
+    path = place_journal(tmp_path, "again", seal_commits([first, then]))
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(line for line in lines if b"needs_review" not in line))
+    repair = repair_job(path.parent)
+    statuses = {row.row_number: row.status for row in read_all(tmp_path, "again")[1]}
+    assert statuses[2] is RowStatus.NEEDS_REVIEW
+    assert not repair.lossless
+
+
+def test_a_run_lock_is_not_taken_of_a_directory_that_was_moved_away_meanwhile(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = path.parent
+    real = journal.fs.locks.wait_for_lock
+
+    def moved_while_waiting(file: Any, timeout_s: float) -> bool:
+        directory.rename(directory.with_name("away"))
+        shutil.copytree(directory.with_name("away"), directory)
+        return real(file, timeout_s)
+
+    monkeypatch.setattr(journal.fs.locks, "wait_for_lock", moved_while_waiting)
+    with pytest.raises(JobNotFoundError):
+        RunLock.take(directory, JOB)
+    monkeypatch.undo()
+    away = DirectoryLock(directory.with_name("away"))
+    assert away.try_lock()
+    away.close()
+
+
+def test_a_job_is_not_deleted_while_another_process_has_a_commit_open(path: Path) -> None:
+    script = """
+    with JobService(root).batch(job_id):
+        tell("open")
+        hear()
+    """
+    with Child(script, path.parents[1], JOB) as child:
+        assert child.hear() == "open"
+        with JobService(path.parents[1], lock_timeout_s=0.05) as service:
+            with pytest.raises(JobLockedError):
+                service.delete_job(JOB)
+            assert service.get_job(JOB) is not None
+        child.tell("go on")
+        child.end()
+
+
+def test_a_lock_file_that_was_deleted_before_it_was_locked_is_made_again(tmp_path: Path) -> None:
+    lock = LockFile(tmp_path / "lock")
+    (tmp_path / "lock").unlink()
+    assert lock.acquire(1)
+    assert os.fstat(lock.fd).st_ino == (tmp_path / "lock").stat().st_ino
+    lock.close()
+
+
+def test_a_forked_child_has_none_of_the_parents_descriptors(tmp_path: Path) -> None:
+    lock = DirectoryLock(tmp_path)
+    assert lock.try_lock()
+    script = """
+    from journal.fs.locks import DirectoryLock
+    from pathlib import Path
+    lock = DirectoryLock(Path(root))
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if lock.fd == -1 else 1)
+    tell(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    """
+    with Child(script, tmp_path, JOB) as child:
+        assert child.hear() == "0"
+    lock.close()
+
+
+def test_a_stream_appends_nothing_more_to_a_journal_that_was_written_over(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal.store.journal, "SPILL_BYTES", 1000)
+    copy = path.read_bytes()
+
+    def rows() -> Any:
+        for number in range(100):
+            if number == 50:
+                path.write_bytes(copy)  # as `cp` does, in place
+            yield {"data": {"pad": "x" * 100}}
+
+    with JobService(path.parents[1]) as service:
+        with pytest.raises(StorageError):
+            service.create_rows(JOB, rows())
+        assert path.read_bytes() == copy
+        assert len(service.get_rows(JOB)) == 12
+
+
+def test_a_completed_row_goes_nowhere(path: Path) -> None:
+    with JobService(path.parents[1]) as service:
+        for move in (service.retry_row, service.start_row, service.complete_row, service.skip_row):
+            with pytest.raises(InvalidStateTransition):
+                move(f"{JOB}:1")
+
+
+def test_a_tail_without_its_last_line_end_that_does_not_fit_its_seal_is_cut_off(
+    path: Path,
+) -> None:
+    content = path.read_bytes()
+    last = split_commits(content)[-1]
+    whole = content[: -len(last)]
+    tail = last.replace(b"T-5", b"X+6")[:-1]
+    path.write_bytes(whole + tail)
+    with JobService(path.parents[1]) as service:
+        service.skip_row(f"{JOB}:12")
+    assert path.read_bytes().startswith(whole)
+    assert [one.read_bytes() for one in path.parent.glob("journal.torn-*")] == [tail]
+
+
+def test_what_is_taken_back_of_a_batch_is_gone_for_sure_before_more_is_written(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks_off() -> Any:
+        for _ in range(20):
+            yield {"data": {"pad": "z" * 200}}
+        raise KeyError
+
+    with JobService(path.parents[1]) as service:
+        service.skip_row(f"{JOB}:12")
+        faulty = FaultyOs()
+        monkeypatch.setattr(journal.store.journal, "SPILL_BYTES", 1000)
+        monkeypatch.setattr(journal.fs.system, "os", faulty)
+        with service.batch(JOB):
+            service.skip_row(f"{JOB}:11")
+            with pytest.raises(KeyError):
+                service.create_rows(JOB, breaks_off())
+            service.skip_row(f"{JOB}:10")
+        wanted = {"write", "ftruncate", "fdatasync"}
+        names = [name for name, _ in faulty.calls if name in wanted]
+    at = names.index("ftruncate")
+    assert names[at:] == ["ftruncate", "fdatasync", "write", "fdatasync"]
+
+
+def test_what_is_taken_back_of_a_commit_is_gone_for_sure_before_the_next_is_written(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with JobService(path.parents[1]) as service:
+        service.skip_row(f"{JOB}:12")
+        faulty = FaultyOs()
+        monkeypatch.setattr(journal.store.journal, "SPILL_BYTES", 1000)
+        monkeypatch.setattr(journal.fs.system, "os", faulty)
+
+        def discarded() -> None:
+            with service.batch(JOB):
+                service.create_rows(JOB, [{"data": {"pad": "z" * 200}}] * 20)
+                raise KeyError
+
+        with pytest.raises(KeyError):
+            discarded()
+        service.skip_row(f"{JOB}:11")
+        wanted = {"write", "ftruncate", "fdatasync"}
+        names = [name for name, _ in faulty.calls if name in wanted]
+    assert names[names.index("ftruncate") :] == ["ftruncate", "fdatasync", "write", "fdatasync"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        pytest.param(b'"row","row":9,', b'"row","row":8,', id="row"),
+        pytest.param(b'"row":5,"status":"completed"', b'"row":4,"status":"completed"', id="status"),
+    ],
+)
+def test_rows_that_were_taken_are_not_read_as_others_after_a_change_in_place(
+    path: Path, old: bytes, new: bytes
+) -> None:
+    with JobService(path.parents[1]) as service:
+        rows = service.get_rows(JOB)
+        path.write_bytes(path.read_bytes().replace(old, new, 1))
+        with pytest.raises(JournalDamagedError):
+            list(rows)
+
+
+def test_the_name_of_a_journal_that_took_the_place_of_another_is_on_the_disk_before_a_commit(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with JobService(path.parents[1]) as service:
+        service.skip_row(f"{JOB}:12")
+        copy = path.with_name("copy")
+        shutil.copy(path, copy)
+        copy.replace(path)
+        faulty = FaultyOs()
+        monkeypatch.setattr(journal.fs.system, "os", faulty)
+        service.skip_row(f"{JOB}:11")
+    wanted = {"write", "fsync", "fdatasync"}
+    names = [name for name, _ in faulty.calls if name in wanted]
+    assert names == ["fsync", "fsync", "fsync", "fdatasync", "write", "fdatasync"]
+
+
+def test_lines_that_may_or_may_not_end_a_commit_do_not_make_the_guesses_multiply() -> None:
+    line = b'{"type":"log","crc":"zzzzzzzz"}'
+    candidates = scan._beginnings(0, 1, [0])
+    for number in range(2, 40):
+        place = scan._Place(number * len(line), number, 0)
+        candidates = scan._next_candidates(candidates, line + b"%d" % number, None, place)
+        candidates = scan._next_candidates(candidates, line, None, place)
+        assert len(candidates) <= 12

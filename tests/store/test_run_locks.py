@@ -1,0 +1,210 @@
+"""The run lock between threads and services of one process: one run at a time, whatever ends when."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+import journal
+import journal.run.attempts
+import journal.run.driver
+import journal.run.row_queue
+from journal import (
+    InvalidStateTransition,
+    JobBusyError,
+    JobLockedError,
+    JobRun,
+    JobService,
+    JournalError,
+)
+
+ROUNDS = 8
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[JobService]:
+    with JobService(tmp_path, sync="none") as service:
+        service.create_job("j", job_id="j", row_data=[{"data": {"k": "1"}}])
+        yield service
+
+
+def in_thread(call: Callable[[], object]) -> tuple[threading.Thread, list[object]]:
+    """Call it; what it returns or raises."""
+    heard: list[object] = []
+
+    def work() -> None:
+        try:
+            heard.append(call())
+        except JournalError as error:
+            heard.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread, heard
+
+
+def test_of_runs_that_start_at_the_same_time_one_takes_over_what_is_held_by_hand(
+    tmp_path: Path, service: JobService
+) -> None:
+    with JobService(tmp_path, sync="none") as other:
+        for number in range(ROUNDS):
+            job_id = f"job-{number}"
+            service.create_job("x", job_id=job_id)
+            service.update_status(job_id, "running")
+            barrier = threading.Barrier(4)
+
+            def start(who: JobService, job_id: str, barrier: threading.Barrier) -> object:
+                barrier.wait()
+                return who.start_job(job_id, keep_lock=True)
+
+            each = (service, other) * 2
+            runs = [in_thread(partial(start, who, job_id, barrier)) for who in each]
+            for thread, _ in runs:
+                thread.join()
+            outcomes = [heard[0] for _, heard in runs]
+            assert [isinstance(one, JobBusyError) for one in outcomes].count(False) == 1, outcomes
+            assert service.run_holder(job_id) is not None
+            assert service.holds_run(job_id) != other.holds_run(job_id)
+
+
+def test_a_start_that_is_not_committed_yet_is_taken_over_by_nobody(
+    tmp_path: Path, service: JobService
+) -> None:
+    service.update_status("j", "running")
+    with JobService(tmp_path, lock_timeout_s=0) as other:
+        with service.batch("j"):
+            service.start_job("j")
+            with pytest.raises(JobBusyError):
+                other.start_job("j")
+            with pytest.raises(JobBusyError):
+                service.start_job("j")
+        assert (service.holds_run("j"), other.holds_run("j")) == (True, False)
+
+
+def test_what_another_service_could_not_take_over_stays_where_it_is(
+    tmp_path: Path, service: JobService
+) -> None:
+    service.update_status("j", "running")
+    with JobService(tmp_path, lock_timeout_s=0) as other, service.batch("j"):
+        with pytest.raises(JobLockedError):
+            other.start_job("j")
+        assert (service.holds_run("j"), other.holds_run("j")) == (True, False)
+
+
+def test_what_goes_back_to_a_service_that_is_closed_by_then_is_let_go_of(
+    tmp_path: Path, service: JobService
+) -> None:
+    service.update_status("j", "running")
+    with JobService(tmp_path) as other:
+        with suppress(ZeroDivisionError), other.batch("j"):
+            other.start_job("j")
+            service.close()
+            raise ZeroDivisionError
+        assert other.run_holder("j") is None
+
+
+@pytest.mark.parametrize("start", [JobService.start_job, JobService.recover_job])
+def test_a_lock_that_waits_for_its_commit_is_let_go_of_by_no_other_change(
+    service: JobService, start: Callable[[JobService, str], object]
+) -> None:
+    service.start_job("j")
+    service.update_status("j", "paused")
+    with service.batch("j"):
+        thread, heard = in_thread(lambda: start(service, "j"))
+        while service.run_holder("j") is None:
+            pass
+        service.update_status("j", "running")
+        service.update_status("j", "paused")
+    thread.join()
+    assert not isinstance(heard[0], JournalError)
+    assert service.holds_run("j") == (start is JobService.start_job)
+
+
+def test_a_status_set_by_hand_is_refused_as_such_if_the_job_has_ended_meanwhile(
+    service: JobService,
+) -> None:
+    service.start_job("j")
+    service.update_status("j", "paused")
+    with service.batch("j"):
+        thread, heard = in_thread(lambda: service.update_status("j", "running"))
+        while service.run_holder("j") is None:
+            pass
+        service.update_status("j", "cancelled")
+    thread.join()
+    assert isinstance(heard[0], InvalidStateTransition)
+    assert service.run_holder("j") is None
+
+
+def test_two_can_not_add_the_same_rows_to_a_job_that_is_held_by_hand(
+    tmp_path: Path, service: JobService
+) -> None:
+    def add(rows: Iterator[dict[str, str]]) -> None:
+        with journal.open_job(tmp_path / "j", rows, key="k"):
+            pass
+
+    def rows() -> Iterator[dict[str, str]]:
+        yield {"k": "1"}
+        with pytest.raises(JobBusyError):
+            add(iter([{"k": "1"}, {"k": "2"}]))
+        with pytest.raises(JobBusyError):
+            service.start_job("j")
+        yield {"k": "2"}
+
+    service.update_status("j", "running")
+    add(rows())
+    assert [row.data["k"] for row in service.get_rows("j")] == ["1", "2"]
+    assert service.holds_run("j")
+    assert service.start_job("j").status == "running"
+
+
+@pytest.mark.parametrize("whose", ["service", "other"])
+def test_a_job_that_is_paused_while_its_rows_are_added_is_not_held_by_hand_any_more(
+    tmp_path: Path, service: JobService, whose: str
+) -> None:
+    service.update_status("j", "running")
+    with JobService(tmp_path) as other:
+        holder = service if whose == "service" else other
+        with holder.hold_run("j"):
+            service.update_status("j", "paused")
+            assert service.run_holder("j") is not None
+        assert service.run_holder("j") is None
+
+
+def by_run(job: JobRun) -> None:
+    job.run(lambda _row: None)
+
+
+def by_loop(job: JobRun) -> None:
+    next(iter(job.attempts()))
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+@pytest.mark.parametrize(
+    ("go", "module"), [(by_run, journal.run.driver), (by_loop, journal.run.attempts)]
+)
+def test_an_interrupt_right_behind_the_start_pauses_the_job_and_lets_go_of_it(
+    tmp_path: Path,
+    service: JobService,
+    monkeypatch: pytest.MonkeyPatch,
+    go: Callable[[JobRun], None],
+    module: object,
+    *,
+    by_hand: bool,
+) -> None:
+
+    def interrupted(*arguments: object) -> None:
+        journal.run.row_queue.start_run(*arguments)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "start_run", interrupted)
+    with journal.open_job(tmp_path / "j") as job:
+        if by_hand:
+            job.service.update_status("j", "running")
+        with pytest.raises(KeyboardInterrupt):
+            go(job)
+        assert (job.job.status, job.service.run_holder("j")) == ("paused", None)

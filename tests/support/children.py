@@ -1,0 +1,223 @@
+"""What the tests of crashes, processes, damage and faults share."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from textwrap import dedent
+from types import TracebackType
+from typing import Any, Self
+from zlib import crc32
+
+from journal import Job, JobRow, JobService
+
+JOURNAL_NAME = "journal.jsonl"
+SEAL_BYTES = 18
+
+_PRELUDE = """\
+import json, os, random, signal, sys
+from journal import *
+
+def tell(*words):
+    os.write(1, (" ".join(map(str, words)) + "\\n").encode())
+
+def hear():
+    line = b""
+    while not line.endswith(b"\\n"):
+        byte = os.read(0, 1)
+        if not byte:
+            os._exit(0)  # the test has ended
+        line += byte
+    return line.decode().strip()
+
+root, job_id = sys.argv[1:3]
+"""
+
+
+class Child:
+    """A Python process that runs a script and talks in lines: ``tell`` and ``hear`` in there.
+
+    ``root`` and ``job_id`` are defined in the script, further arguments are ``sys.argv[3:]``.
+    """
+
+    def __init__(self, script: str, root: Path, job_id: str, *arguments: object) -> None:
+        command = [sys.executable, "-W", "error", "-c", _PRELUDE + dedent(script)]
+        self._process = subprocess.Popen(
+            [*command, str(root), job_id, *map(str, arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._stdin, self._stdout = self._process.stdin, self._process.stdout
+        self._heard = b""
+        self.pid = self._process.pid
+
+    def tell(self, line: str) -> None:
+        self._stdin.write(line.encode() + b"\n")
+
+    def hear(self) -> str:
+        """The next line that the child tells; fails the test if it has ended or hangs."""
+        while b"\n" not in self._heard:
+            data = self._read()
+            assert data, f"the child ended ({self._process.wait()}) having said {self._heard!r}"
+            self._heard += data
+        line, _, self._heard = self._heard.partition(b"\n")
+        return line.decode()
+
+    def _read(self) -> bytes:
+        ready, _, _ = select.select([self._stdout], [], [], 120)
+        assert ready, "the child hangs"
+        return os.read(self._stdout.fileno(), 1 << 16)
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until it is gone."""
+        self._process.kill()
+        self._process.wait()
+
+    def wait(self) -> int:
+        """Its exit status, once it has ended."""
+        return self._process.wait()
+
+    def end(self) -> None:
+        """Close its stdin, and wait until it has ended well, with all that it forked."""
+        self._stdin.close()
+        while self._read():
+            pass
+        assert self._process.wait() == 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stdin.close()
+        self.kill()
+        self._stdout.close()
+
+
+# --- journals as bytes -----------------------------------------------------------------------
+
+
+def journal_path(root: Path, job_id: str) -> Path:
+    return root / job_id / JOURNAL_NAME
+
+
+def place_journal(root: Path, job_id: str, content: bytes) -> Path:
+    """Make a job that holds just this journal; its path."""
+    path = journal_path(root, job_id)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    return path
+
+
+def seal_commits(commits: Iterable[Sequence[bytes]]) -> bytes:
+    """A journal of these commits: lists of records, each whole JSON objects without a seal.
+
+    Written from the specification and not with the package's own encoder.
+    """
+    content, crc = b"", 0
+    for records in commits:
+        body = b"\n".join(records)[:-1]
+        crc = crc32(body, crc)
+        content += body + b',"crc":"%08x"}\n' % crc
+    return content
+
+
+def split_commits(content: bytes) -> list[bytes]:
+    """The commits of a good journal, as they stand in the file."""
+    commits: list[bytes] = []
+    lines: list[bytes] = []
+    for line in content.splitlines(keepends=True):
+        lines.append(line)
+        if line[-SEAL_BYTES - 1 :].startswith(b',"crc":"'):
+            commits.append(b"".join(lines))
+            lines.clear()
+    assert not lines
+    return commits
+
+
+def read_all(root: Path, job_id: str) -> tuple[Job | None, list[JobRow]]:
+    """What a service opened for this alone says of the job."""
+    with JobService(root, sync="none") as service:
+        return service.get_job(job_id), list(service.get_rows(job_id))
+
+
+# --- faults ----------------------------------------------------------------------------------
+
+Fault = Callable[..., Any]
+
+
+def fails(number: int) -> Fault:
+    """The call fails with this errno and does nothing."""
+
+    def fault(_real: Callable[..., Any], *_arguments: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return fault
+
+
+def works(real: Callable[..., Any], *arguments: Any) -> Any:
+    """The call goes through: stands for the calls before the one that fails."""
+    return real(*arguments)
+
+
+def writes_half(real: Callable[..., Any], descriptor: int, data: bytes) -> Any:
+    """A short write."""
+    return real(descriptor, memoryview(data)[: len(data) // 2])
+
+
+class Memory:
+    """Bytes, to be read as a file."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        return self._data[offset : offset + length]
+
+
+class FaultyOs:
+    """Stands in for ``journal.fs.system.os``: the real one but for calls that are told to fail."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, tuple[Any, ...]]] = []
+        self._faults: dict[str, list[Fault]] = {}
+
+    def plan(self, name: str, *faults: Fault) -> None:
+        """The next calls of ``os.<name>`` go as stated, one by one; then it works again."""
+        self._faults[name] = list(faults)
+
+    def always(self, name: str, fault: Fault) -> None:
+        self._faults[name] = [fault] * 1000
+
+    def heal(self) -> None:
+        self._faults.clear()
+
+    def count(self, name: str) -> int:
+        return sum(called == name for called, _ in self.calls)
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(os, name)
+        if not callable(real) or isinstance(real, type):
+            return real
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            # A view that is kept, in a record or in a traceback, pins the writer's buffer.
+            arguments = tuple(bytes(a) if isinstance(a, memoryview) else a for a in arguments)
+            self.calls.append((name, arguments))
+            faults = self._faults.get(name)
+            bound = partial(real, **options)
+            return faults.pop(0)(bound, *arguments) if faults else bound(*arguments)
+
+        return call

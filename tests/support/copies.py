@@ -1,0 +1,97 @@
+"""What the tests of copies between machines share."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from journal import JobService
+from journal.transfer import pack_to_file
+from journal.transfer.source import Source
+from journal.transfer.tarball import Compression
+from journal.verify import verify_job
+
+JOB = "moved"
+
+
+def journal_line(root: Path, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """The command ``journal``, run as a person runs it."""
+    command = [sys.executable, "-W", "error", "-m", "journal", "--root", str(root), *arguments]
+    return subprocess.run(command, check=False, **{"capture_output": True, "text": True, **options})
+
+
+def make_job(root: Path, rows: int = 6, *, job_id: str = JOB) -> None:
+    """A job of which rows 1 and 2 are completed, in one commit with the rows or one each."""
+    with JobService(root, sync="none") as service:
+        data = [{"data": {"n": number}} for number in range(1, rows + 1)]
+        service.create_job("Moved", job_id=job_id, row_data=data)
+        service.start_job(job_id)
+        for number in (1, 2):
+            complete(service, number, job_id=job_id)
+
+
+def complete(
+    service: JobService, number: int, tracking: str | None = None, *, job_id: str = JOB
+) -> None:
+    service.start_row(f"{job_id}:{number}")
+    service.complete_row(f"{job_id}:{number}", tracking or f"T-{number}", cost_cents=number)
+
+
+def go_on(root: Path, *numbers: int, tracking: str | None = None) -> None:
+    """Complete rows, two commits each."""
+    with JobService(root, sync="none") as service:
+        for number in numbers:
+            complete(service, number, tracking and f"{tracking}-{number}")
+
+
+def change(root: Path, act: Callable[[JobService], object]) -> None:
+    with JobService(root, sync="none") as service:
+        act(service)
+
+
+def put_artifact(root: Path, name: str, content: bytes, *, job_id: str = JOB) -> Path:
+    path = root / job_id / "artifacts" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def packed(root: Path, target: Path, compression: Compression = "gz") -> Path:
+    pack_to_file(root / JOB, target, compression)
+    return target
+
+
+def source(path: Path) -> Source:
+    return Source(path)
+
+
+def content_of(root: Path, job_id: str = JOB) -> dict[str, bytes]:
+    """Every file of a job but those that may be deleted, by its path in there."""
+    directory = root / job_id
+    return {
+        str(path.relative_to(directory)): path.read_bytes()
+        for path in sorted(directory.rglob("*"))
+        if path.is_file() and path.name not in ("run.lock", "index.hint", "sync.mark")
+    }
+
+
+def states_of(root: Path, job_id: str = JOB) -> list[str]:
+    with JobService(root, sync="none") as service:
+        return [str(row.status) for row in service.get_rows(job_id)]
+
+
+def is_well(root: Path, job_id: str = JOB) -> None:
+    """A job as a pull leaves it: sound, and nothing beside it that is no more needed."""
+    assert verify_job(root / job_id).findings == []
+    assert staging_of(root) == []
+    assert not (root / job_id / ".pull").exists()
+
+
+def staging_of(root: Path) -> list[str]:
+    """What is left in the store's staging directory, but for its lock."""
+    staging = root / ".staging"
+    return sorted(set(os.listdir(staging)) - {"lock"}) if staging.exists() else []

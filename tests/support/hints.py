@@ -1,0 +1,152 @@
+"""What the tests of hints share: a job worth a hint, what is said of it, and a disk that counts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import lock_descriptor
+from support.children import FaultyOs, fails, journal_path
+
+import journal.fs.system
+import journal.index.hint
+import journal.store.reader
+from journal import JobService, RowStatus
+
+JOB = "hinted"
+DENSE, SPARSE, UNORDERED = range(1, 12), range(10, 120, 10), range(110, 0, -10)
+
+
+class CountingOs(FaultyOs):
+    """Counts what is read of journals, and can refuse what is done to a new hint."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read_bytes = self.longest_read_bytes = 0
+        self.refused: dict[str, int] = {}  # errno by the name of the call
+
+    def pread(self, fd: int, length: int, offset: int) -> bytes:
+        self.longest_read_bytes = max(self.longest_read_bytes, length)
+        data = os.pread(fd, length, offset)
+        if _name_of(fd) == "journal.jsonl":
+            self.read_bytes += len(data)
+        return data
+
+    def __getattr__(self, name: str) -> Any:
+        real = super().__getattr__(name)
+        if name not in self.refused:
+            return real
+
+        def call(what: Any, *rest: Any) -> Any:
+            file = _name_of(what) if isinstance(what, int) else Path(what).name
+            if file == "index.hint.new":
+                fails(self.refused[name])(real)
+            return real(what, *rest)
+
+        return call
+
+    def locking(self, fd: int, **options: Any) -> bool:
+        """Stands in for taking a lock."""
+        if _name_of(fd) == "index.hint.new":
+            fails(self.refused["flock"])(lock_descriptor)
+        return lock_descriptor(fd, **options)
+
+
+def _name_of(fd: int) -> str:
+    return Path(os.readlink(f"/proc/self/fd/{fd}")).name
+
+
+def make_job(root: Path, numbers: range = DENSE, sync: Any = "commit") -> Path:
+    """A job with rows of each status and all else that an index knows; the path of its hint."""
+    rows = ({"row_number": n, "data": {"pad": "x" * 500, "n": n}} for n in numbers)
+    ids = [f"{JOB}:{n}" for n in numbers]
+    with JobService(root, sync=sync) as service:
+        service.create_job("Hinted", job_id=JOB, row_data=rows)
+        service.start_job(JOB)
+        service.start_row(ids[3])
+    with JobService(root, sync=sync) as service:
+        service.recover_job(JOB, "review")
+        with service.batch(JOB):
+            service.complete_row(ids[0], "T-1", cost_cents=7)
+            service.complete_row(ids[9], "T-10", cost_cents=5)
+            service.fail_row(ids[1], "E", "no such address")
+            service.retry_row(ids[1])
+            service.start_row(ids[1])
+            service.skip_row(ids[2])
+            service.fail_row(ids[7], "E", "no such address")
+            service.update_counts(JOB, total=40, failed=3)
+            service.set_error(JOB, "E", "message")
+    return root / JOB / "index.hint"
+
+
+def answers(service: JobService) -> Any:
+    """Everything that is said of the job."""
+    rows = list(service.get_rows(JOB))
+    by_status = [list(service.get_rows(JOB, status)) for status in RowStatus]
+    single = [service.get_row(row.id) for row in rows]
+    pending = service.get_pending_rows(JOB)
+    return [
+        service.get_job(JOB),
+        service.get_job_summary(JOB),
+        service.list_jobs(),
+        list(pending),
+        rows,
+        by_status,
+        single,
+        pending[0] if pending else None,
+    ]
+
+
+def opened(root: Path) -> Any:
+    with JobService(root, sync="none") as service:
+        return answers(service)
+
+
+def quick_answers(root: Path) -> Any:
+    """The most of it, in a short time."""
+    with JobService(root, sync="none") as service:
+        return service.get_job_summary(JOB), list(service.get_rows(JOB))
+
+
+def replayed(root: Path) -> Any:
+    """What is said of a copy that has no hint."""
+    copy = root.with_name(f"{root.name}-copy")
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(root, copy, ignore=shutil.ignore_patterns("index.hint"))
+    return opened(copy)
+
+
+def is_believed(root: Path, disk: CountingOs) -> bool:
+    """Whether opening reads less than the half of the journal."""
+    before = disk.read_bytes
+    with JobService(root, sync="none") as service:
+        service.get_job_summary(JOB)
+    return disk.read_bytes - before < journal_path(root, JOB).stat().st_size // 2
+
+
+def edit(path: Path, old: bytes, new: bytes) -> None:
+    """Change a file in place, and see that its time tells."""
+    content = path.read_bytes()
+    assert old in content
+    before = path.stat().st_mtime_ns
+    with path.open("r+b") as file:
+        file.write(content.replace(old, new, 1))
+    os.utime(path, ns=(before, before + 10**9))
+
+
+@pytest.fixture(name="disk", autouse=True)
+def fixture_disk(monkeypatch: pytest.MonkeyPatch) -> CountingOs:
+    """Hints of small jobs, too, and several blocks in them."""
+    disk = CountingOs()
+    monkeypatch.setattr(journal.fs.system, "os", disk)
+    monkeypatch.setattr(journal.store.reader, "HINT_BYTES", 1)
+    monkeypatch.setattr(journal.index.hint, "BLOCK_ROWS", 4)
+    return disk
+
+
+@pytest.fixture(name="hint")
+def fixture_hint(tmp_path: Path) -> Path:
+    return make_job(tmp_path)

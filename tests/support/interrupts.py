@@ -1,0 +1,253 @@
+"""Runs that are interrupted at a chosen step, and what must be true of them afterwards."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from types import CodeType, FrameType, ModuleType
+from typing import Any
+
+import journal
+import journal.run.driver
+import journal.run.handover
+import journal.run.in_flight
+import journal.run.row_queue
+import journal.run.workers.choose
+import journal.run.workers.executors
+import journal.run.workers.threads
+from journal import JobRow, JobService, RowStatus
+from journal.run.driver import Run
+from journal.run.handover import Outcomes
+from journal.run.limits import Limits
+from journal.run.workers.choose import make_workers
+
+MODULES: list[ModuleType] = [
+    journal.run.driver,
+    journal.run.in_flight,
+    journal.run.handover,
+    journal.run.row_queue,
+    journal.run.workers.threads,
+    journal.run.workers.executors,
+    journal.run.workers.choose,
+]
+ROWS = 5
+HANG_S = 10.0
+
+
+@contextmanager
+def failing_if_it_hangs() -> Iterator[None]:
+    """For what would try for ever: it is interrupted by an AssertionError then."""
+
+    def fail(_number: int, _frame: object) -> None:
+        raise AssertionError("it hangs")
+
+    before = signal.signal(signal.SIGALRM, fail)
+    signal.setitimer(signal.ITIMER_REAL, HANG_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+Step = tuple[CodeType, int]  # a line of a function, or one of its bytecodes
+
+
+class Tracer:
+    """Sees each step of this thread in the modules; raises KeyboardInterrupt at the wanted one."""
+
+    def __init__(self, *, bytecodes: bool = False) -> None:
+        self._files = {module.__file__ for module in MODULES}
+        self._bytecodes = bytecodes
+        self.hits: Counter[Step] = Counter()
+        self._wanted: Step | None = None
+        self._hit = 0
+        self.is_on = True
+        self.has_raised = False
+
+    def want(self, step: Step, hit: int) -> None:
+        """Raise when the step is reached for the ``hit``-th time."""
+        self._wanted, self._hit = step, hit
+
+    @contextmanager
+    def tracing(self) -> Iterator[None]:
+        before = sys.gettrace()
+        sys.settrace(self._enter)
+        try:
+            yield
+        finally:
+            sys.settrace(before)
+
+    def _enter(self, frame: FrameType, _event: str, _argument: Any) -> Any:
+        if frame.f_code.co_filename not in self._files:
+            return None
+        frame.f_trace_opcodes = self._bytecodes
+        return self._step
+
+    def _step(self, frame: FrameType, event: str, _argument: Any) -> Any:
+        if event == ("opcode" if self._bytecodes else "line") and self.is_on:
+            step = frame.f_code, frame.f_lasti if self._bytecodes else frame.f_lineno
+            self.hits[step] += 1
+            if step == self._wanted and self.hits[step] == self._hit:
+                self.has_raised = True
+                raise KeyboardInterrupt
+        return self._step
+
+
+class Calls:
+    """A handler that notes its calls, and returns when it may; one row wants a second attempt."""
+
+    def __init__(self) -> None:
+        self.begun: list[tuple[int, int]] = []  # row and attempt
+        self.may_return = threading.Event()
+        self.may_return.set()
+
+    def __call__(self, row: JobRow) -> int:
+        self.begun.append((row.row_number, row.attempts))
+        self.may_return.wait(HANG_S)
+        if row.row_number == 2 and row.attempts == 1:
+            raise journal.Retry(0)
+        return row.row_number
+
+    def coroutine(self) -> Callable[[JobRow], Any]:
+        async def handler(row: JobRow) -> int:
+            return self(row)
+
+        return handler
+
+
+class Interrupted:
+    """One run of a new job that is interrupted, and the one that goes on with it."""
+
+    def __init__(self, path: Path, kind: str) -> None:
+        self.path = path
+        self._kind = kind
+        self.calls = Calls()
+        self.said: list[str] = []
+        self.hung = False
+        self.is_stopped = False  # once more: what was in flight may have been given up
+
+    def run(self, tracer: Tracer | None = None, on_tick: Any = lambda _job: None) -> None:
+        rows = ({"n": n} for n in range(ROWS))
+        with journal.open_job(self.path, rows, sync="none") as job:
+            outcomes = Outcomes()
+            executor = ThreadPoolExecutor(2) if self._kind == "executor" else None
+            handler = self.calls.coroutine() if self._kind == "asyncio" else self.calls
+            workers = make_workers(handler, executor, 2, (), outcomes)
+            limits = Limits(max_attempts=2)
+            run = Run(
+                job.service, "j", workers, outcomes, limits, tell=self.said.append, on_tick=on_tick
+            )
+            with self._watching(run):
+                try:
+                    if tracer is None:
+                        run.work(handle_signals=False)
+                    else:
+                        with tracer.tracing():
+                            run.work(handle_signals=False)
+                except KeyboardInterrupt:
+                    pass
+            if executor is not None:
+                executor.shutdown()
+
+    @contextmanager
+    def _watching(self, run: Run) -> Iterator[None]:
+        """A run that hangs is noted, and ended."""
+
+        def hang(_number: int, _frame: object) -> None:
+            self.hung = True
+            for _ in range(4):
+                run.stop()
+
+        before = signal.signal(signal.SIGALRM, hang)
+        signal.setitimer(signal.ITIMER_REAL, HANG_S, 1.0)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+
+    def check(self, where: str) -> None:
+        """Nobody waits, each row says what has become of it, and none is called for twice."""
+        assert not self.hung, f"hung: {where}"
+        told = [text for text in self.said if "could not be recorded" in text]
+        assert not told, (where, told)
+        with JobService(self.path.parent) as service:
+            job = service.get_job("j")
+            assert job is not None
+            assert job.status in ("pending", "paused", "completed"), (where, job.status)
+            assert service.run_holder("j") is None, where
+            begun = Counter(number for number, _ in self.calls.begun)
+            for row in service.get_rows("j"):
+                called = begun[row.row_number]
+                if row.status is RowStatus.NEEDS_REVIEW:
+                    assert called, (where, row)
+                    assert self.is_stopped, (where, row)
+                elif row.row_number == 2 and called == 1:
+                    assert row.status is RowStatus.PENDING, (where, row)
+                else:
+                    assert (row.status is RowStatus.COMPLETED) == bool(called), (where, row)
+                    assert called or row.status is RowStatus.PENDING, (where, row)
+        if job.status != "completed":
+            self.run()
+        assert max(Counter(self.calls.begun).values()) == 1, (where, self.calls.begun)
+        with JobService(self.path.parent) as service:
+            statuses = {row.status for row in service.get_rows("j")}
+            assert statuses <= {RowStatus.COMPLETED, RowStatus.NEEDS_REVIEW}, where
+
+
+def steps_of(kind: str, directory: Path, *, bytecodes: bool) -> dict[Step, int]:
+    """The steps of an undisturbed run, and how often each is taken."""
+    tracer = Tracer(bytecodes=bytecodes)
+    Interrupted(directory / "undisturbed" / "j", kind).run(tracer)
+    return dict(tracer.hits)
+
+
+def check_each_step(kind: str, directory: Path, hits: tuple[int, ...], *, bytecodes: bool) -> int:
+    """Interrupt a run at each step, when it is taken for that many times; how many were."""
+    count = 0
+    for number, (step, most) in enumerate(steps_of(kind, directory, bytecodes=bytecodes).items()):
+        for hit in hits:
+            if hit <= most:
+                tracer = Tracer(bytecodes=bytecodes)
+                tracer.want(step, hit)
+                run = Interrupted(directory / f"{number}-{hit}" / "j", kind)
+                run.run(tracer)
+                run.check(f"{step[0].co_qualname}, {step[1]}")
+                count += tracer.has_raised
+    return count
+
+
+def check_each_step_of_the_end(kind: str, directory: Path, *, bytecodes: bool) -> int:
+    """Interrupt a run with rows in flight, and once more at each step of how it ends by that."""
+    first = Tracer(bytecodes=bytecodes)
+    _interrupt_twice(Interrupted(directory / "once" / "j", kind), first)
+    count = 0
+    for number, step in enumerate(first.hits):
+        tracer = Tracer(bytecodes=bytecodes)
+        tracer.want(step, 1)
+        run = Interrupted(directory / f"{number}" / "j", kind)
+        run.is_stopped = True
+        _interrupt_twice(run, tracer)
+        run.check(f"{step[0].co_qualname}, {step[1]}")
+        count += tracer.has_raised
+    return count
+
+
+def _interrupt_twice(run: Interrupted, tracer: Tracer) -> None:
+    tracer.is_on = False
+    run.calls.may_return.clear()
+
+    def interrupt(_job: journal.Job) -> None:
+        if run.calls.begun and not tracer.is_on:
+            tracer.is_on = True
+            run.calls.may_return.set()
+            raise KeyboardInterrupt
+
+    run.run(tracer, interrupt)

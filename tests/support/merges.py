@@ -1,0 +1,241 @@
+"""Copies of a job on the disk, each beside what the rules of merging say that it holds."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from support.children import journal_path
+from support.copies import JOB, is_well, make_job
+from support.merge_rules import DATA, Copy, Deed, Found, data_of, making, status_of
+
+from journal import JobService
+from journal.store.transitions import Policy
+from journal.transfer import pull_job
+from journal.transfer.source import Source
+
+POLICY_STATUSES = {"review": "needs_review", "retry": "pending", "fail": "failed"}
+# Words of policies and of merges, which nobody has named.
+_NAMELESS = ("interrupted", "in_flight_elsewhere", "both_copies", "renumbered")
+_decode = msgspec.json.Decoder().decode
+
+
+class Twin:
+    """``root`` is the store of the copy, ``rules`` what must be in it.
+
+    After each pull all of it is compared: what the pull said, and of each row its status, its
+    attempts, and each record of it in its order, with the time and the id that it keeps.
+    """
+
+    def __init__(self, root: Path, rules: Copy) -> None:
+        self.root = root
+        self.rules = rules
+        self._numbers = itertools.count(1)
+        self._known: dict[str, tuple[Any, Any]] = {}  # of a deed, by its name: its time and id
+
+    @classmethod
+    def make(cls, root: Path, rows: int) -> Twin:
+        make_job(root, rows)
+        rules = Copy(rows)
+        for number in (1, 2):
+            rules.rows[number] += [
+                Deed("", "processing"),
+                Deed("", "completed", tracking=f"T-{number}", cost=number),
+            ]
+        rules.commit()
+        return cls(root, rules)
+
+    def copied(self, name: str) -> Twin:
+        root = Path(shutil.copytree(self.root, self.root.with_name(name)))
+        twin = Twin(root, deepcopy(self.rules))
+        twin._known = self._known
+        return twin
+
+    @property
+    def statuses(self) -> dict[int, str]:
+        return {number: status_of(row) for number, row in self.rules.rows.items()}
+
+    # --- what is done on a copy
+
+    def act(
+        self,
+        moves: Mapping[int, Sequence[str]],
+        policy: Policy | None = None,
+        tracking: Callable[[int, str], str | None] = lambda _number, name: name,
+    ) -> None:
+        """Row by row in one commit, and then perhaps what a run makes of the rows in flight."""
+        with JobService(self.root, sync="none") as service:
+            with service.batch(JOB):
+                for number, statuses in moves.items():
+                    for status in statuses:
+                        self._move(service, number, status, tracking)
+            if any(moves.values()):
+                self.rules.commit()
+            if policy is not None:
+                service.recover_job(JOB, policy)
+                self._settle(policy)
+
+    def _move(
+        self,
+        service: JobService,
+        number: int,
+        status: str,
+        tracking: Callable[[int, str], str | None],
+    ) -> None:
+        row, count = f"{JOB}:{number}", next(self._numbers)
+        name = f"{self.root.name}-{count}"
+        reset = status.rstrip("#") if status in ("retry", "redo", "redo#") else None
+        shipped = tracking(number, name) if status == "completed" else None
+        match status:
+            case "processing":
+                service.start_row(row)
+            case "completed":
+                service.complete_row(row, shipped, cost_cents=count, result=name)
+            case "failed":
+                service.fail_row(row, "E", name)
+            case "skipped":
+                service.skip_row(row, name)
+            case "pending":
+                service.retry_row(row, "E", name)
+            case "retry":
+                service.retry_row(row)
+            case "redo" | "redo#":
+                service.redo_row(row, name, new_key=status == "redo#")
+            case "same data" | "other data":
+                value = name if status == "other data" else "same"
+                service.update_row_data(row, {"v": value})
+                return self._give(service, row, name)
+            case "needs_review":
+                service.review_row(row, "E", name)
+        cost = count if status == "completed" else 0
+        deed = Deed(name, "pending" if reset else status, tracking=shipped, cost=cost, reset=reset)
+        self.rules.rows[number].append(deed)
+        if status == "redo#":
+            self._give(service, row, f"{name}#")
+        return None
+
+    def _give(self, service: JobService, row_id: str, name: str) -> None:
+        row = service.get_row(row_id)
+        assert row is not None
+        content = (row.data.get("v", ""), row.idempotency_key)
+        self.rules.rows[row.row_number].append(Deed(name, DATA, content=content))
+
+    def _settle(self, policy: Policy) -> None:
+        settled = [n for n, status in self.statuses.items() if status == "processing"]
+        for number in settled:
+            name = f"{self.root.name}-{next(self._numbers)}"
+            self.rules.rows[number].append(Deed(name, POLICY_STATUSES[policy], "policy"))
+        if settled or not self.rules.is_paused:
+            self.rules.commit()
+        self.rules.is_paused = True
+
+    def add_rows(self, *keys: str | None) -> None:
+        """Rows of these keys (None: of one by which no other copy's row is known)."""
+        rows = [{"data": {"v": f"{self.root.name}-new"}, "idempotency_key": key} for key in keys]
+        with JobService(self.root, sync="none") as service:
+            for row in service.create_rows(JOB, rows):
+                made = making(row.data["v"], row.idempotency_key)
+                self.rules.rows[row.row_number] = [made]
+                self.rules.made[row.row_number] = row.idempotency_key
+        self.rules.commit()
+
+    def reopen(self) -> None:
+        """End the job, and begin another pass."""
+        with JobService(self.root, sync="none") as service, service.batch(JOB):
+            if self.rules.is_paused:
+                service.update_status(JOB, "running")
+            service.update_status(JOB, "completed")
+            service.reopen_job(JOB)
+        self.rules.is_paused = True
+        self.rules.commit()
+
+    # --- pulls
+
+    def pull(self, other: Twin) -> tuple[str, Found]:
+        """Pull, see that it came to what the rules say, and return that."""
+        action, expected = self.rules.pull(other.rules)
+        before = journal_path(self.root, JOB).read_bytes()
+        pulled = pull_job(self.root, Source(other.root / JOB), merge=True)
+        assert pulled.action == action
+        if action in ("ahead", "identical"):
+            assert journal_path(self.root, JOB).read_bytes() == before
+            return action, expected
+        is_well(self.root)
+        assert (pulled.merged is not None) == (action == "merged")
+        if pulled.merged is not None:
+            for name, numbers in vars(expected).items():
+                assert getattr(pulled.merged, name) == numbers, name
+            kept = self.root / JOB / pulled.merged.other
+            assert kept.read_bytes() == journal_path(other.root, JOB).read_bytes()
+        self.check()
+        return action, expected
+
+    def check(self) -> None:
+        with JobService(self.root, sync="none") as service:
+            rows, job = service.get_rows(JOB), service.get_job(JOB)
+        assert job is not None
+        assert (job.error_code == "both_copies") == self.rules.names_doubles
+        found = self._records()
+        costs = 0
+        for row, (number, deeds) in zip(rows, sorted(self.rules.rows.items()), strict=True):
+            statuses = [deed for deed in deeds if deed.word]
+            attempts = [deed.status for deed in statuses].count("processing")
+            resets = [at for at, deed in enumerate(statuses) if deed.reset] or [0]
+            earlier = [deed.status for deed in statuses[: resets[-1]]].count("processing")
+            assert row.status == status_of(deeds), number
+            assert (row.attempts, row.earlier_attempts) == (attempts, earlier), number
+            assert (row.data.get("v", ""), row.idempotency_key) == data_of(deeds).content, number
+            assert found.get(number, []) == list(map(_in_short, deeds[1:])), number
+            costs += sum(deed.cost for deed in statuses)
+        assert job.total_cost_cents == costs
+
+    def _records(self) -> dict[int, list[tuple[str, str, str]]]:
+        """Of each row what its journal says was done, in order: see :func:`_in_short`."""
+        found: dict[int, list[tuple[str, str, str]]] = {}
+        for line in journal_path(self.root, JOB).read_bytes().splitlines():
+            record = _decode(line)
+            if record["type"] in ("row_status", "row_data"):
+                level, deed, origin = "", record, record.get("origin")
+            elif record["type"] == "log" and "elsewhere" in (record.get("details") or ()):
+                level = record["level"]
+                deed = origin = record["details"]["elsewhere"]
+            else:
+                continue
+            name = _name_of(deed)
+            status = DATA if "data" in deed else deed["status"]
+            found.setdefault(record["row"], []).append((level, status, name))
+            if status == DATA:
+                continue  # two may give a row the same
+            if name:
+                self._keeps(name, record["at"], origin)
+        return found
+
+    def _keeps(self, name: str, at: str, origin: dict[str, str] | None) -> None:
+        """A deed keeps its time and its id wherever it is taken over to, or told of."""
+        time, id_ = self._known.get(name, (None, None))
+        new_time, new_id = (at, None) if origin is None else (origin["at"], origin["id"])
+        assert new_time == (time or new_time), name
+        assert id_ is None or new_id is None or new_id == id_, name
+        self._known[name] = (new_time, id_ or new_id)
+
+
+def _name_of(deed: dict[str, Any]) -> str:
+    if "data" in deed:
+        return f"{deed['data'].get('v', '')} {deed['key']}"
+    if deed.get("error_code") in _NAMELESS:
+        return ""
+    return deed.get("result") or deed.get("error_message") or deed.get("reason") or ""
+
+
+def _in_short(deed: Deed) -> tuple[str, str, str]:
+    """The level it is told at, its status, and its name if that stands in the record."""
+    level = ("WARNING", "ERROR")[deed.loud] if deed.told else ""
+    if deed.content is not None:
+        return level, deed.status, " ".join(deed.content)
+    is_named = deed.by == "caller" and deed.status != "processing" and deed.reset != "retry"
+    return level, deed.status, deed.name if is_named else ""

@@ -1,0 +1,27 @@
+"""Commands that permissions hold for, though root runs the tests."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+UNPRIVILEGED = """
+import ctypes, os, sys
+if os.geteuid() == 0:
+    libc = ctypes.CDLL(None)
+    for capability in (1, 2):
+        if libc.prctl(24, capability, 0, 0, 0):  # PR_CAPBSET_DROP
+            sys.exit("could not drop a capability")
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def unprivileged() -> list[str]:
+    """What a command begins with so that permissions hold for it; skips where that can't be."""
+    prefix = [sys.executable, "-c", UNPRIVILEGED]
+    tried = subprocess.run([*prefix, "/bin/true"], capture_output=True, text=True, check=False)
+    if tried.returncode:
+        pytest.skip(f"permissions don't hold for root here: {tried.stderr.strip()[-200:]}")
+    return prefix

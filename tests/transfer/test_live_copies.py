@@ -1,0 +1,156 @@
+"""A job copied by other people's tools while a writer is at work: each copy is a beginning of it."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.children import Child, journal_path
+from support.copies import JOB, make_job
+
+from journal import JobService
+from journal.transfer import compare_copies
+from journal.transfer.copies import open_copy
+from journal.transfer.source import Source
+from journal.verify import verify_job
+
+ROWS = 40
+
+LARGEST_COMMIT_BYTES = 8_000
+
+# Commits as fast as the disk takes them, of all sizes; each close leaves a hint if much was written.
+WRITER = """
+draw = random.Random(1)
+is_heard = False
+while True:
+    if not is_heard and os.path.exists(os.path.join(root, job_id, "index.hint")):
+        is_heard = True
+        tell("begin")
+    with JobService(root) as service:
+        for _ in range(60):
+            number = draw.randrange(3, 41)
+            with service.batch(job_id):
+                for row in range(number, min(number + draw.choice([1, 1, 4]), 41)):
+                    service.start_row(f"{job_id}:{row}")
+                    service.fail_row(f"{job_id}:{row}", "E", "x" * draw.choice([10, 100, 1000]))
+"""
+
+COPIES = {
+    "cp": 105,
+    "tar": 105,
+    "rsync": 40,
+}  # rsync is slow: the journal it copies grows meanwhile
+TOOLS = {
+    "cp": "cp -r {here} {there}",
+    "tar": "tar cf - -C {here} . | tar xf - -C {there}",
+    "rsync": "rsync -a {here}/ {there}/",
+}
+# What a tool says of a file that was there when it looked first: a hint on its way to its name.
+HARMLESS = re.compile(
+    r"index\.hint(\.new)?'?: (No such file|File removed before|file changed as)"
+    r"|: file changed as we read it|vanished|Exiting with failure status"
+)
+
+
+@pytest.mark.parametrize("tool", [tool for tool in TOOLS if shutil.which(tool)])
+def test_a_copy_taken_at_any_moment_opens_as_a_beginning_of_the_truth(
+    tmp_path: Path, tool: str, count: Callable[[str, int], None]
+) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    make_job(here, ROWS)
+    (here / JOB / "journal.torn-99-1").write_text("{torn")
+    ends: list[int] = []
+    hints = 0
+    with Child(WRITER, here, JOB) as child:
+        assert child.hear() == "begin"
+        for number in range(COPIES[tool]):
+            least = open_copy(here / JOB).end.offset
+            there.mkdir()
+            command = TOOLS[tool].format(here=here / JOB, there=there)
+            if tool != "cp":
+                (there / JOB).mkdir()
+                command = TOOLS[tool].format(here=here / JOB, there=there / JOB)
+            os.kill(child.pid, signal.SIGCONT)
+            wait_for_a_commit(journal_path(here, JOB), least)
+            done = subprocess.run(
+                ["bash", "-c", command], capture_output=True, text=True, check=False
+            )
+            os.kill(child.pid, signal.SIGSTOP)  # it needn't write on while the copy is looked at
+            assert all(map(HARMLESS.search, done.stderr.splitlines())), done.stderr
+            hints += (there / JOB / "index.hint").exists()
+            copy = what_opens(there, least)
+            with journal_path(here, JOB).open("rb") as truth:
+                assert truth.read(len(copy)) == copy
+            ends.append(len(copy))
+            if number % 10 == 0:
+                is_told_from_its_origin(here, there)
+            go_on_there(there, number)
+            shutil.rmtree(there)
+        child.kill()
+    assert ends == sorted(set(ends))
+    assert hints > COPIES[tool] // 2
+    count(f"live copies by {tool}", len(ends))
+
+
+def wait_for_a_commit(path: Path, end: int) -> None:
+    """Until the writer is at work again: one commit at least, behind ``end``, is whole."""
+    deadline_s = time.monotonic() + 60
+    while path.stat().st_size < end + LARGEST_COMMIT_BYTES:
+        assert time.monotonic() < deadline_s
+        time.sleep(0.0005)
+
+
+def what_opens(there: Path, least: int) -> bytes:
+    """What a copy holds up to its last commit, which is no earlier than when it was begun."""
+    end = open_copy(there / JOB).end.offset
+    assert end >= least
+    with JobService(there, sync="none") as service:
+        rows = list(service.get_rows(JOB))
+    for name in ("index.hint", "index.hint.new"):
+        (there / JOB / name).unlink(missing_ok=True)
+    with JobService(there, sync="none") as service:
+        assert list(service.get_rows(JOB)) == rows
+        assert service.get_job_summary(JOB)["total_rows"] == ROWS
+    assert not verify_job(there / JOB).damaged
+    return journal_path(there, JOB).read_bytes()[:end]
+
+
+def is_told_from_its_origin(here: Path, there: Path) -> None:
+    found = compare_copies(Source(there / JOB), Source(here / JOB))
+    assert found.relation in ("identical", "behind")
+
+
+def go_on_there(there: Path, number: int) -> None:
+    """The next writer needs no help, and nothing of the lock that came along."""
+    row = f"{JOB}:{random.Random(number).randrange(3, ROWS + 1)}"
+    with JobService(there, sync="none", lock_timeout_s=0.1) as service:
+        service.start_job(JOB, on_interrupted="retry")
+        service.start_row(row)
+        service.complete_row(row, "T")
+    assert verify_job(there / JOB).findings == []
+
+
+def test_a_copy_with_the_lock_file_of_a_dead_machine_is_gone_on_with_at_once(
+    tmp_path: Path,
+) -> None:
+    make_job(tmp_path, ROWS)
+    with JobService(tmp_path, sync="none") as service:
+        service.start_row(f"{JOB}:3")
+    lock = tmp_path / JOB / "run.lock"
+    lock.write_text('{"host":"dead","pid":1,"started_at":"2026-11-24T13:35:00.000001Z"}\n')
+    with JobService(tmp_path, sync="none", lock_timeout_s=0) as service:
+        assert service.run_holder(JOB) is None
+        assert [job.id for job in service.list_interrupted_jobs()] == [JOB]
+        service.start_job(JOB)
+        assert [row.row_number for row in service.get_rows(JOB, "needs_review")] == [3]
+        holder = service.run_holder(JOB)
+    assert holder is not None
+    assert holder.host == os.uname().nodename

@@ -1,0 +1,1478 @@
+"""Copies of a job that both went on, made one: nothing lost, nothing done twice without a word."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import msgspec
+import pytest
+from support.children import FaultyOs, fails, journal_path, split_commits, works
+from support.copies import (
+    JOB,
+    change,
+    complete,
+    content_of,
+    go_on,
+    is_well,
+    journal_line,
+    make_job,
+    packed,
+    put_artifact,
+    source,
+    states_of,
+)
+
+import journal
+import journal.fs.system
+from journal import (
+    CommitOutcomeUnknownError,
+    InvalidStateTransition,
+    JobService,
+    StorageError,
+)
+from journal.format.records import MAX_ROW_NUMBER
+from journal.history.events import event_of
+from journal.repair import repair_job
+from journal.transfer import Pulled, pull_job
+from journal.transfer.source import Source
+from journal.verify import verify_job
+
+ROWS = 12
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    make_job(tmp_path / "here", ROWS)
+    return tmp_path / "here"
+
+
+@pytest.fixture
+def there(here: Path) -> Path:
+    return copied(here, "there")
+
+
+@pytest.fixture
+def third(here: Path) -> Path:
+    return copied(here, "third")
+
+
+@pytest.fixture(name="faulty_os")
+def fixture_faulty_os(monkeypatch: pytest.MonkeyPatch) -> FaultyOs:
+    faulty = FaultyOs()
+    monkeypatch.setattr(journal.fs.system, "os", faulty)
+    return faulty
+
+
+def copied(root: Path, name: str) -> Path:
+    return Path(shutil.copytree(root, root.with_name(name)))
+
+
+def pull(here: Path, there: Path, *, merge: bool = False) -> Pulled:
+    return pull_job(here, Source(there / JOB), merge=merge)
+
+
+def merged(here: Path, there: Path) -> Any:
+    """What a merge did, which must leave the other's history beside ours."""
+    theirs = journal_path(there, JOB).read_bytes()
+    pulled = pull(here, there, merge=True)
+    assert pulled.action == "merged"
+    assert pulled.merged is not None
+    assert (here / JOB / pulled.merged.other).read_bytes() == theirs
+    is_well(here)
+    return pulled.merged
+
+
+def row_of(root: Path, number: int) -> journal.JobRow:
+    with JobService(root, sync="none") as service:
+        row = service.get_row(f"{JOB}:{number}")
+    assert row is not None
+    return row
+
+
+def test_outcomes_that_only_the_other_copy_has_are_taken_over_with_their_fields(
+    here: Path, there: Path
+) -> None:
+    go_on(here, 3)
+
+    def act(service: JobService) -> None:
+        complete(service, 4)
+        service.start_row(f"{JOB}:5")
+        service.fail_row(f"{JOB}:5", "E", "first")
+        service.start_row(f"{JOB}:5")
+        service.complete_row(f"{JOB}:5", "T", "artifacts/5.pdf", 7, result={"a": [1]})
+        service.start_row(f"{JOB}:6")
+        service.fail_row(f"{JOB}:6", "E", "no")
+        service.skip_row(f"{JOB}:7", "not needed")
+
+    change(there, act)
+    put_artifact(there, "5.pdf", b"5")
+    before = journal_path(here, JOB).read_bytes()
+    found = merged(here, there)
+    assert found.took_over == [4, 5, 6, 7]
+    assert (found.review, found.twice, found.added) == ([], [], [])
+    assert journal_path(here, JOB).read_bytes().startswith(before)
+    assert len(split_commits(journal_path(here, JOB).read_bytes()[len(before) :])) == 1
+    for number in (4, 5, 6, 7):
+        ours, theirs = row_of(here, number), row_of(there, number)
+        same = {"updated_at": theirs.updated_at, "processed_at": theirs.processed_at}
+        assert msgspec.structs.replace(ours, **same) == theirs
+    assert (here / JOB / "artifacts/5.pdf").read_bytes() == b"5"
+    assert states_of(here)[2] == "completed"
+    with JobService(here) as service:
+        assert service.get_job_summary(JOB)["total_cost_cents"] == 1 + 2 + 3 + 4 + 7
+
+
+def test_a_row_that_both_worked_on_needs_a_review_with_both_outcomes(
+    here: Path, there: Path
+) -> None:
+    def fail(service: JobService) -> None:
+        for number in (3, 4):
+            service.start_row(f"{JOB}:{number}")
+            service.fail_row(f"{JOB}:{number}", "OursFailed", "here")
+        service.start_row(f"{JOB}:5")
+
+    change(here, fail)
+    go_on(there, 3, 5, tracking="THEIRS")
+    change(there, lambda service: service.fail_row(f"{JOB}:4", "TheirsFailed", "there"))
+    found = merged(here, there)
+    assert (found.both, found.review, found.took_over) == ([3, 4, 5], [3, 4, 5], [])
+    for number, ours, theirs, told in (
+        (3, "failed (OursFailed) at 2", "completed at 2", "THEIRS-3"),
+        (4, "failed (OursFailed) at 2", "failed (TheirsFailed) at 2", "TheirsFailed: there"),
+        (5, "in flight at 2", "completed at 2", "THEIRS-5"),
+    ):
+        row = row_of(here, number)
+        assert (row.status, row.error_code) == ("needs_review", "both_copies")
+        assert row.error_message is not None
+        assert f"here {ours}" in row.error_message
+        assert f"there {theirs}" in row.error_message
+        log = journal_line(here, "log", JOB, "--row", str(number), "--level", "warning").stdout
+        assert told in log
+    done = journal_line(here, "resolve", JOB, "--row", "3", "--completed")
+    assert done.returncode == 0, done.stderr
+    assert row_of(here, 3).status == "completed"
+
+
+def test_two_shipments_of_one_row_stay_completed_and_are_told_loudly(
+    here: Path, there: Path
+) -> None:
+    go_on(here, 3, 4, 5, tracking="OURS")
+    go_on(there, 3, tracking="THEIRS")
+    change(there, lambda service: service.fail_row(f"{JOB}:4", "TheirsFailed", "there"))
+    change(there, lambda service: service.start_row(f"{JOB}:5"))
+    done = journal_line(here, "pull", str(there / JOB), "--merge-outcomes", "--json")
+    assert done.returncode == 3
+    found = json.loads(done.stdout)["merged"]
+    assert (found["twice"], found["review"]) == ([3, 4, 5], [])
+    assert row_of(here, 3).tracking_number == "OURS-3"
+    text = journal_path(here, JOB).read_text()
+    assert "OURS-3" in text
+    assert "THEIRS-3" in text
+    assert "TheirsFailed" in text
+    with JobService(here) as service:
+        job = service.get_job(JOB)
+        assert job is not None
+        assert job.error_code == "both_copies"
+        assert "rows 3-5: " in (job.error_message or "")
+        assert job.total_cost_cents == 1 + 2 + 3 + 4 + 5
+    assert "both_copies" in journal_line(here, "show", JOB).stdout
+
+
+def test_the_same_tracking_number_on_both_sides_is_one_shipment(here: Path, there: Path) -> None:
+    for root in (here, there):
+        go_on(root, 3)
+        change(root, lambda service: service.skip_row(f"{JOB}:4"))
+        change(root, lambda service: service.start_row(f"{JOB}:5"))
+        change(root, lambda service: service.complete_row(f"{JOB}:5", result="equal"))
+    found = merged(here, there)
+    # Results that are equal say nothing about how often they were made.
+    assert (found.twice, found.review, found.took_over) == ([5], [], [])
+
+
+def test_a_row_in_flight_on_the_other_side_needs_a_review_here(here: Path, there: Path) -> None:
+    go_on(here, 3)
+    change(there, lambda service: service.start_row(f"{JOB}:4"))
+    found = merged(here, there)
+    assert found.review == [4]
+    row = row_of(here, 4)
+    assert (row.status, row.error_code) == ("needs_review", "in_flight_elsewhere")
+
+
+def test_an_outcome_settles_the_review_of_a_row_that_was_in_flight_when_the_copy_was_taken(
+    here: Path, tmp_path: Path
+) -> None:
+    """The machine that was given up had gone on, and knows."""
+    change(here, lambda service: service.start_row(f"{JOB}:3"))
+    change(here, lambda service: service.start_row(f"{JOB}:4"))
+    there = tmp_path / "there"
+    shutil.copytree(here, there)
+    with JobService(here, sync="none") as service:
+        service.start_job(JOB)  # both go to needs_review
+    assert states_of(here)[2:4] == ["needs_review"] * 2
+    change(there, lambda service: service.complete_row(f"{JOB}:3", "T-3"))
+    found = merged(here, there)
+    assert (found.took_over, found.review) == ([3], [])
+    assert states_of(here)[2:4] == ["completed", "needs_review"]
+
+
+def test_new_rows_of_the_other_copy_are_added_with_what_became_of_them(
+    here: Path, there: Path
+) -> None:
+    go_on(here, 3)
+    change(there, lambda service: service.create_rows(JOB, [{"data": {"x": 1}}, {"data": {}}]))
+    go_on(there, ROWS + 1)
+    found = merged(here, there)
+    assert (found.added, found.took_over) == ([ROWS + 1, ROWS + 2], [ROWS + 1])
+    assert row_of(here, ROWS + 1).data == {"x": 1}
+    assert states_of(here)[ROWS:] == ["completed", "pending"]
+
+
+def test_what_was_merged_is_merged_once_however_often_it_is_pulled(here: Path, there: Path) -> None:
+    go_on(here, 3, 4)
+    go_on(there, 4, 5, tracking="THEIRS")
+    assert merged(here, there).took_over == [5]
+    before = content_of(here)
+    assert pull(here, there, merge=True).action == "ahead"
+    assert content_of(here) == before
+    go_on(there, 6, 3)
+    found = merged(here, there)
+    assert (found.took_over, found.twice) == ([6], [])  # 3: the same tracking number
+
+
+def test_a_merge_pulled_back_finds_no_work_of_the_other_s_in_its_own(
+    here: Path, there: Path
+) -> None:
+    def without_tracking_number(root: Path, *numbers: int) -> None:
+        for number in numbers:
+            change(root, lambda service, n=number: service.start_row(f"{JOB}:{n}"))  # type: ignore[misc]
+            change(root, lambda service, n=number: service.complete_row(f"{JOB}:{n}"))  # type: ignore[misc]
+
+    without_tracking_number(here, 3, 4)
+    without_tracking_number(there, 4, 5)
+    first = merged(here, there)
+    assert (first.took_over, first.twice) == ([5], [4])
+    back = merged(there, here)
+    assert (back.took_over, back.twice) == ([3], [4])
+    assert states_of(here) == states_of(there)
+    assert pull(here, there, merge=True).action == "ahead"
+    assert pull(there, here, merge=True).action == "ahead"
+
+
+def test_what_a_third_copy_did_reaches_the_first_through_the_second(
+    here: Path, there: Path, tmp_path: Path
+) -> None:
+    third = tmp_path / "third"
+    shutil.copytree(here, third)
+    go_on(here, 3)
+    go_on(there, 4)
+    go_on(third, 5)
+    assert merged(there, third).took_over == [5]
+    assert merged(here, there).took_over == [4, 5]
+    assert states_of(here)[2:6] == ["completed"] * 3 + ["pending"]
+    assert row_of(here, 5).processed_at == row_of(third, 5).processed_at
+
+
+def test_merging_where_nothing_diverged_is_a_pull(here: Path, there: Path) -> None:
+    go_on(there, 3)
+    assert pull(here, there, merge=True).action == "forwarded"
+    assert content_of(here) == content_of(there)
+
+
+def test_a_merge_is_one_commit_or_nothing(
+    here: Path, there: Path, faulty_os: FaultyOs, count: Callable[[str, int], None]
+) -> None:
+    go_on(here, 3)
+    go_on(there, 3, 4, tracking="THEIRS")
+    before = journal_path(here, JOB).read_bytes()
+    spare = here.with_name("spare")
+    shutil.copytree(here, spare)
+    faulty_os.calls.clear()
+    pull(here, there, merge=True)
+    called = {name: faulty_os.count(name) for name in ("write", "fdatasync", "fsync")}
+    for name, calls in called.items():
+        for number in range(calls):
+            shutil.rmtree(here)
+            shutil.copytree(spare, here)
+            faulty_os.plan(name, *[works] * number, fails(28))
+            try:
+                pull(here, there, merge=True)
+            except StorageError:
+                assert journal_path(here, JOB).read_bytes() == before
+            except CommitOutcomeUnknownError:
+                pass
+            faulty_os.heal()
+            pull(here, there, merge=True)
+            assert verify_job(here / JOB).findings == []
+            assert states_of(here)[3] == "completed"
+    count("refused calls of a merge", sum(called.values()))
+
+
+def test_a_pack_can_be_merged_and_its_files_are_gone_after_it(
+    here: Path, there: Path, tmp_path: Path
+) -> None:
+    go_on(here, 3)
+    go_on(there, 4)
+    pack = packed(there, tmp_path / "pack")
+    found = pull_job(here, source(pack), merge=True).merged
+    assert found is not None
+    assert found.took_over == [4]
+    is_well(here)
+    assert sorted(os.listdir(here / JOB)) == [
+        "journal.jsonl",
+        found.other,
+        "run.lock",
+        "sync.mark",
+    ]
+
+
+# --- three copies, and what policies and people made of rows ------------------------------------
+
+
+def start(root: Path, number: int) -> None:
+    change(root, lambda service: service.start_row(f"{JOB}:{number}"))
+
+
+def fail(root: Path, number: int, code: str = "E") -> None:
+    start(root, number)
+    change(root, lambda service: service.fail_row(f"{JOB}:{number}", code, "no"))
+
+
+def skip(root: Path, number: int) -> None:
+    """Something of its own, so that a copy diverges."""
+    change(root, lambda service: service.skip_row(f"{JOB}:{number}"))
+
+
+def retry(root: Path, number: int) -> None:
+    change(root, lambda service: service.retry_row(f"{JOB}:{number}"))
+
+
+def settle(root: Path, policy: Any) -> None:
+    """A run that takes over and settles what was in flight."""
+    with JobService(root, sync="none") as service:
+        service.start_job(JOB, policy)
+
+
+def append_commit(path: Path, *records: bytes) -> None:
+    """As the format has it, whatever the records say."""
+    content = path.read_bytes()
+    body = b"\n".join(records)[:-1]
+    crc = crc32(body, int(content[-11:-3], 16))
+    path.write_bytes(content + body + b',"crc":"%08x"}\n' % crc)
+
+
+def told_of(root: Path, number: int) -> str:
+    """What a log for people says of a row."""
+    return journal_line(root, "log", JOB, "--row", str(number)).stdout
+
+
+def log_of(root: Path, number: int) -> str:
+    """As :func:`told_of`, in this process."""
+    with JobService(root, sync="none") as service:
+        events = [event_of(entry.record) for entry in service.get_history(JOB)]
+    return "\n".join(event.text for event in events if event.row_number == number)
+
+
+def test_a_review_that_is_taken_from_another_copy_is_not_lost_to_a_retry_of_ones_own(
+    here: Path, there: Path, third: Path
+) -> None:
+    start(here, 3)
+    shutil.rmtree(there)
+    shutil.copytree(here, there)  # row 3 was in flight
+    go_on(third, 3, tracking="THIRD")
+    assert merged(there, third).both == [3]
+    settle(here, "review")
+    retry(here, 3)  # somebody here thinks it had no effect
+    assert merged(here, there).review == [3]
+    assert "THIRD-3" in told_of(here, 3)
+
+
+def test_a_row_in_flight_elsewhere_needs_a_review_through_a_third_copy_too(
+    here: Path, there: Path, third: Path
+) -> None:
+    start(there, 3)
+    skip(third, 4)
+    assert merged(third, there).review == [3]
+    fail(here, 3)
+    retry(here, 3)
+    found = merged(here, third)
+    assert (found.both, states_of(here)[2]) == ([3], "needs_review")
+
+
+def test_what_a_repaired_copy_does_not_know_needs_a_review(here: Path, there: Path) -> None:
+    go_on(there, 3, 4)
+    path = journal_path(there, JOB)
+    lines = path.read_bytes().splitlines(keepends=True)
+    (lost,) = (n for n, line in enumerate(lines) if b'"row":3,"status":"completed"' in line)
+    lines[lost] = b"~" * (len(lines[lost]) - 1) + b"\n"
+    path.write_bytes(b"".join(lines))
+    assert journal_line(there, "repair", JOB).returncode == 3
+    assert states_of(there)[2] == "needs_review"
+    for number in (3, 6):  # of row 6 no trace is left there
+        fail(here, number)
+        retry(here, number)
+    assert {3, 6} <= set(merged(here, there).both)
+
+
+def test_an_outcome_does_not_settle_the_review_of_a_copy_that_has_lost_what_happened(
+    here: Path, there: Path
+) -> None:
+    go_on(here, 3, 4)
+    path = journal_path(here, JOB)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines).replace(lines[-2], b"~" * (len(lines[-2]) - 1) + b"\n"))
+    assert journal_line(here, "repair", JOB).returncode == 3
+    go_on(there, 6)
+    assert 6 in merged(here, there).both
+    assert states_of(here)[5] == "needs_review"
+
+
+def test_a_review_of_two_outcomes_is_not_settled_by_a_third(
+    here: Path, there: Path, third: Path
+) -> None:
+    fail(here, 3)
+    skip(there, 4)
+    assert merged(there, here).took_over == [3]
+    go_on(third, 3, tracking="THIRD")
+    assert merged(there, third).both == [3]
+    retry(here, 3)
+    go_on(here, 3, tracking="HERE")
+    assert merged(there, here).both == [3]
+    assert row_of(there, 3).status == "needs_review"
+    assert "THIRD-3" in told_of(there, 3)
+    assert "HERE-3" in told_of(there, 3)
+
+
+def test_an_empty_tracking_number_proves_nothing(here: Path, there: Path) -> None:
+    for root in (here, there):
+        start(root, 3)
+        change(root, lambda service: service.complete_row(f"{JOB}:3", ""))
+    assert merged(here, there).twice == [3]
+
+
+def test_that_a_row_was_done_twice_is_told_to_each_copy_that_takes_it_over(
+    here: Path, there: Path, third: Path
+) -> None:
+    go_on(here, 3, tracking="HERE")
+    go_on(there, 3, tracking="THERE")
+    skip(third, 4)
+    assert merged(here, there).twice == [3]
+    done = journal_line(third, "pull", str(here / JOB), "--merge-outcomes")
+    assert done.returncode == 3
+    assert "error       both_copies: rows 3:" in journal_line(third, "show", JOB).stdout
+    assert "THERE-3" in told_of(third, 3)
+
+
+def test_work_of_a_third_copy_that_came_on_two_ways_is_work_done_once(
+    here: Path, there: Path, third: Path
+) -> None:
+    skip(here, 4)
+    skip(there, 5)
+    fail(third, 3)
+    start(third, 6)
+    change(third, lambda service: service.complete_row(f"{JOB}:6"))
+    for root in (here, there):
+        assert merged(root, third).took_over == [3, 6]
+    found = merged(here, there)
+    assert (found.took_over, found.both, found.twice) == ([5], [], [])
+    assert pull(here, third, merge=True).action == "ahead"
+    assert row_of(here, 3).attempts == 1
+    fourth = copied(third, "fourth")
+    skip(fourth, 7)
+    assert merged(fourth, here).took_over == [4, 5]
+    skip(third, 8)
+    assert merged(third, here).took_over == [4, 5]
+
+
+def test_copies_that_have_merged_each_other_hold_the_same(here: Path, there: Path) -> None:
+    go_on(here, 3, 4, tracking="HERE")
+    go_on(there, 4, 5, tracking="THERE")
+    fail(here, 6)
+    fail(there, 6)
+    merged(here, there)
+    merged(there, here)
+    assert states_of(here)[:5] == states_of(there)[:5]
+    assert (row_of(here, 6).status, row_of(there, 6).status) == ("needs_review", "needs_review")
+    for one, other in ((here, there), (there, here)):
+        assert pull(one, other, merge=True).action == "ahead"
+
+
+def test_attempts_that_the_other_copy_put_back_count_here(here: Path, there: Path) -> None:
+    skip(here, 4)
+    for _ in range(3):
+        start(there, 3)
+        change(there, lambda service: service.retry_row(f"{JOB}:3", "Busy", "again"))
+    assert merged(here, there).took_over == [3]
+    row = row_of(here, 3)
+    assert (row.status, row.attempts, row.error_code) == ("pending", 3, "Busy")
+
+
+def test_a_try_that_was_put_back_elsewhere_settles_no_review(here: Path) -> None:
+    start(here, 3)
+    there = copied(here, "there")
+    settle(here, "review")
+    settle(there, "retry")
+    start(there, 3)
+    retry(there, 3)
+    assert merged(here, there).both == [3]
+    assert states_of(here)[2] == "needs_review"
+
+
+def test_a_review_of_what_was_in_flight_is_taken_over(here: Path) -> None:
+    start(here, 3)
+    there = copied(here, "there")
+    settle(there, "review")
+    skip(here, 4)
+    assert merged(here, there).review == [3]
+    assert states_of(here)[2] == "needs_review"
+
+
+def test_an_outcome_settles_the_review_of_what_was_in_flight_elsewhere(
+    here: Path, there: Path
+) -> None:
+    skip(here, 4)
+    start(there, 3)
+    assert merged(here, there).review == [3]
+    change(there, lambda service: service.complete_row(f"{JOB}:3", "T-3"))
+    assert merged(here, there).took_over == [3]
+    assert states_of(here)[2] == "completed"
+
+
+def test_that_a_third_copy_did_it_too_is_told_to_who_took_the_first_outcome_over(
+    here: Path, there: Path, third: Path
+) -> None:
+    skip(here, 4)
+    go_on(there, 3, tracking="THERE")
+    go_on(third, 3, tracking="THIRD")
+    assert merged(here, there).took_over == [3]
+    assert merged(there, third).twice == [3]
+    assert merged(here, there).twice == [3]
+    assert "THIRD-3" in told_of(here, 3)
+
+
+def test_the_same_bytes_in_two_histories_are_work_done_twice(here: Path, tmp_path: Path) -> None:
+    """Clocks that are behind a journal's last time write that, all of them."""
+    late = b'{"type":"log","message":"late","at":"2999-11-24T13:35:00.000001Z"}'
+    append_commit(journal_path(here, JOB), late)
+    there = copied(here, "there")
+    skip(here, 4)
+    skip(there, 5)
+    for root in (here, there):
+        start(root, 3)
+        change(root, lambda service: service.complete_row(f"{JOB}:3"))
+    assert merged(here, there).twice == [3]
+
+
+def test_what_a_policy_made_of_an_unknown_outcome_settles_no_review(
+    here: Path, tmp_path: Path
+) -> None:
+    start(here, 3)
+    there = copied(here, "there")
+    settle(here, "review")
+    settle(there, "fail")
+    assert merged(here, there).took_over == []
+    assert states_of(here)[2] == "needs_review"
+
+
+def test_a_row_that_the_other_copy_only_put_back_stays_what_it_is(here: Path, there: Path) -> None:
+    start(here, 3)
+    shutil.rmtree(there)
+    shutil.copytree(here, there)
+    settle(there, "retry")
+    go_on(there, 4)
+    skip(here, 5)
+    assert merged(here, there).took_over == [4]
+    assert states_of(here)[2] == "processing"
+
+
+def test_times_are_those_of_the_work_and_not_of_the_merge(here: Path, there: Path) -> None:
+    skip(here, 4)
+    go_on(there, 3)
+    merged(here, there)
+    ours, theirs = row_of(here, 3), row_of(there, 3)
+    assert ours.processed_at == theirs.processed_at
+    assert ours.updated_at > theirs.updated_at
+    assert msgspec.structs.replace(ours, updated_at=theirs.updated_at) == theirs
+
+
+def test_rows_left_open_in_a_job_that_has_ended_are_told(here: Path, there: Path) -> None:
+    for root in (here, there):
+        for number in range(3, ROWS + 1):
+            skip(root, number)
+    change(here, lambda service: service.update_status(JOB, "completed"))
+    change(there, lambda service: service.create_rows(JOB, [{"data": {}}]))
+    done = journal_line(here, "pull", str(there / JOB), "--merge-outcomes")
+    assert done.returncode == 3
+    assert "1 rows are open, and the job has ended here (completed)" in done.stderr
+    assert f"reopen {JOB}" in done.stderr
+
+
+def test_that_the_job_was_ended_by_the_other_copy_is_told(here: Path, there: Path) -> None:
+    skip(here, 3)
+    go_on(there, 4)
+    change(there, lambda service: service.update_status(JOB, "cancelled"))
+    done = journal_line(here, "pull", str(there / JOB), "--merge-outcomes")
+    assert "the job is cancelled there, and running here" in done.stderr
+
+
+def test_every_row_done_twice_is_named_and_a_long_list_says_that_it_is_cut(tmp_path: Path) -> None:
+    make_job(tmp_path / "here", 400)
+    here = tmp_path / "here"
+    there, third = copied(here, "there"), copied(here, "third")
+    numbers = range(3, 400, 2)
+    for root in (here, there):
+        with JobService(root, sync="none") as service, service.batch(JOB):
+            for number in numbers:
+                complete(service, number, f"{root.name}-{number}")
+    go_on(third, 5, tracking="THIRD")
+    assert merged(here, there).twice == list(numbers)
+    with JobService(here, sync="none") as service:
+        job = service.get_job(JOB)
+        logs = [entry.row_number for entry in service.get_logs(JOB) if entry.level == "ERROR"]
+    assert job is not None
+    assert (job.error_message or "").startswith("rows 3,5,7,")
+    assert ",79,81,...: " in (job.error_message or "")
+    assert set(logs) == set(numbers)
+    assert merged(here, third).twice == [5]  # the next merge adds to what the first one said
+    with JobService(here, sync="none") as service:
+        job = service.get_job(JOB)
+    assert job is not None
+    assert (job.error_message or "").startswith("rows 5: ")
+    assert "rows 3,5,7," in (job.error_message or "")
+
+
+def test_hidden_fields_stay_hidden_in_what_a_merge_says(here: Path, there: Path) -> None:
+    for root in (here, there):
+        start(root, 3)
+        result = {"address": f"Secret Street {root.name}"}
+        change(root, lambda service, r=result: service.complete_row(f"{JOB}:3", result=r))  # type: ignore[misc]
+        set_data(root, 5, address=f"Secret Street {root.name}")
+        new = {"data": {"address": "Secret Street"}, "idempotency_key": f"Secret {root.name}"}
+        change(root, lambda service, new=new: service.create_rows(JOB, [new]))  # type: ignore[misc]
+    start(there, 4)
+    start(here, 4)
+    merged(here, there)
+    assert "Secret Street there" in journal_line(here, "log", JOB, "--json").stdout
+    for arguments in (
+        ("log", JOB, "--json", "--redact", "address"),
+        ("export", JOB, "-", "--format", "jsonl", "--redact", "address"),
+    ):
+        done = journal_line(here, *arguments)
+        assert done.returncode == 0, done.stderr
+        assert "Secret" not in done.stdout
+
+
+def test_the_hosts_of_the_other_copy_are_hosts_of_the_job(
+    here: Path, there: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for root, host in ((here, "one"), (there, "two")):
+        monkeypatch.setattr("journal.fs.system.host_name", lambda host=host: host)
+        with journal.open_job(root / JOB, on_interrupted="retry") as job:
+            job.run(lambda _row: 1, max_rows=1)
+    merged(here, there)
+    with JobService(here, sync="none") as service:
+        found = service.get_job(JOB)
+    assert found is not None
+    assert {"one", "two"} <= set(found.hosts)
+    assert found.hosts[-1] == "one"  # the last run here
+
+
+def test_a_copy_that_makes_no_sense_is_damage_and_nothing_is_changed(
+    here: Path, there: Path
+) -> None:
+    skip(here, 3)
+    line = b'{"type":"row_status","row":99,"status":"completed","at":"2026-11-24T13:35:00.000001Z"}'
+    append_commit(journal_path(there, JOB), line)
+    before = content_of(here)
+    done = journal_line(here, "pull", str(there / JOB), "--merge-outcomes")
+    assert (done.returncode, done.stdout) == (6, "")
+    assert "row 99" in done.stderr
+    assert content_of(here) == before
+
+
+def test_a_log_record_about_a_row_that_is_not_there_is_not_taken_for_work(
+    here: Path, there: Path
+) -> None:
+    skip(here, 3)
+    line = (
+        b'{"type":"log","message":"x","row":99,"details":{"elsewhere":{"id":"0123456789abcdef"}},'
+        b'"at":"2026-11-24T13:35:00.000001Z"}'
+    )
+    append_commit(journal_path(there, JOB), line)
+    assert pull(here, there, merge=True).action == "ahead"
+
+
+def test_a_result_too_deep_for_a_log_record_is_left_out_of_it_and_named(
+    here: Path, there: Path
+) -> None:
+    deep: Any = 1
+    for _ in range(99):
+        deep = [deep]
+    for root in (here, there):
+        start(root, 3)
+        change(root, lambda service: service.complete_row(f"{JOB}:3", result=deep))
+    found = merged(here, there)
+    assert found.twice == [3]
+    assert "left out here" in told_of(here, 3)
+
+
+# --- done twice, and told to both ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first", ["the copy that failed it", "the copy that completed it"])
+def test_a_row_that_one_failed_and_one_completed_is_told_to_both_in_either_order(
+    here: Path, there: Path, first: str
+) -> None:
+    fail(here, 3)
+    go_on(there, 3)
+    order = [(here, there), (there, here)]
+    for root, other in order if first == "the copy that failed it" else order[::-1]:
+        found = merged(root, other)
+        assert 3 in (*found.review, *found.twice)
+    assert row_of(there, 3).status == "completed"
+    for root in (here, there):
+        assert "worked on" in log_of(root, 3) or "on another copy" in log_of(root, 3)
+
+
+def test_a_failed_row_that_comes_as_completed_is_named_in_the_error_of_the_job(
+    here: Path, there: Path
+) -> None:
+    fail(here, 3)
+    go_on(there, 3)
+    merged(there, here)
+    done = journal_line(here, "pull", str(there / JOB), "--merge-outcomes")
+    assert done.returncode == 3
+    assert row_of(here, 3).status == "completed"
+    assert "rows 3: completed here" in journal_line(here, "show", JOB).stdout
+    told = journal_line(here, "log", JOB, "--row", "3", "--level", "error").stdout
+    assert "on one copy of this job, while another completed it: failed" in told
+    assert pull(here, there, merge=True).action == "ahead"
+
+
+def test_what_one_did_before_both_skipped_a_row_is_known_to_both(here: Path, there: Path) -> None:
+    skip(here, 3)
+    fail(there, 3, "LabelMaybeBought")
+    skip(there, 3)
+    assert merged(here, there).review == []
+    assert row_of(here, 3).status == "skipped"
+    assert "LabelMaybeBought" in log_of(here, 3)
+    assert merged(there, here).took_over == []
+    assert pull(there, here, merge=True).action == "ahead"
+
+
+def test_two_reviews_of_the_same_work_are_not_asked_for_over_and_over(
+    here: Path, there: Path
+) -> None:
+    fail(here, 3)
+    fail(there, 3)
+    as_it_was = copied(here, "as_it_was")
+    assert merged(here, there).review == [3]
+    assert merged(there, as_it_was).review == [3]
+    for root, other in ((here, there), (there, here)) * 2:
+        assert pull(root, other, merge=True).action == "ahead"
+
+
+def test_what_the_other_copy_took_back_long_ago_does_not_come_over_what_we_know_it_became(
+    here: Path, there: Path, third: Path
+) -> None:
+    """``here`` skipped the row, put it back, and has since taken over that the third completed it."""
+    skip(here, 3)
+    retry(here, 3)
+    start(there, 3)
+    merged(here, there)
+    retry(here, 3)
+    go_on(third, 3)
+    assert merged(there, third).review == [3]
+    merged(third, here)
+    merged(here, third)
+    assert row_of(here, 3).status == "completed"
+    merged(there, here)
+    assert row_of(there, 3).status == "needs_review"
+    assert "skipped" in told_of(there, 3)
+
+
+def test_what_was_done_before_copies_parted_is_no_news_when_it_comes_back_as_a_warning(
+    here: Path, there: Path, third: Path
+) -> None:
+    fail(here, 3)
+    pull(third, here)  # what of row 3 is told to it, here knows already
+    go_on(there, 3)
+    skip(here, 4)
+    assert merged(here, there).both == [3]
+    change(here, lambda service: complete_only(service, 3))
+    assert merged(there, third).twice == [3]
+    assert merged(third, there).twice == [3]
+    assert pull(here, third, merge=True).action == "ahead"
+
+
+def test_an_older_skip_does_not_come_over_a_row_that_was_put_back_since(
+    here: Path, there: Path, third: Path
+) -> None:
+    fail(third, 3)
+    skip(third, 3)
+    skip(there, 3)
+    skip(here, 4)
+    for root in (there, here):
+        assert 3 in merged(root, third).took_over
+    retry(here, 3)
+    assert merged(here, there).both == [3]
+
+
+def test_a_warning_goes_on_to_copies_that_did_nothing(here: Path, there: Path, third: Path) -> None:
+    fourth = copied(here, "fourth")
+    fail(here, 3)
+    go_on(there, 3)
+    assert merged(there, here).twice == [3]
+    assert merged(here, there).twice == [3]
+    skip(fourth, 4)
+    assert merged(fourth, here).twice == [3]
+    skip(third, 4)
+    assert merged(third, fourth).twice == [3]
+
+
+def test_who_did_the_work_hears_of_the_other_s_through_a_third_copy(
+    here: Path, there: Path, third: Path
+) -> None:
+    fail(here, 3)
+    go_on(there, 3)
+    skip(third, 4)
+    merged(third, here)
+    assert merged(there, here).twice == [3]
+    assert merged(third, there).twice == [3]
+    assert merged(here, third).twice == [3]
+
+
+def test_a_review_of_two_works_that_the_other_copy_completed_meanwhile_is_named(
+    here: Path, there: Path
+) -> None:
+    start(here, 3)
+    in_flight = copied(here, "in_flight")
+    fail(there, 3)
+    with JobService(here, sync="none") as service:
+        complete_only(service, 3)
+    assert merged(here, there).twice == [3]
+    assert merged(in_flight, there).review == [3]
+    assert merged(in_flight, here).twice == [3]
+
+
+def complete_only(service: JobService, number: int) -> None:
+    service.complete_row(f"{JOB}:{number}", "T")
+
+
+def test_a_doubt_about_a_row_that_is_completed_reaches_each_copy(here: Path) -> None:
+    start(here, 3)
+    there, third = copied(here, "there"), copied(here, "third")
+    change(there, lambda service: complete_only(service, 3))
+    change(third, lambda service: service.review_row(f"{JOB}:3", "BANK", "charged twice?"))
+    skip(here, 4)
+    merged(here, there)
+    assert merged(here, third).twice == [3]
+    assert merged(there, here).twice == [3]
+    assert "charged twice?" in log_of(there, 3)
+
+
+def test_a_doubt_that_has_since_met_the_outcome_is_told_where_the_row_is_completed(
+    here: Path,
+) -> None:
+    start(here, 3)
+    there = copied(here, "there")
+    change(here, lambda service: service.review_row(f"{JOB}:3", "BANK", "charged twice?"))
+    change(there, lambda service: complete_only(service, 3))
+    assert merged(here, there).review == [3]
+    assert merged(there, here).twice == [3]
+
+
+@pytest.mark.parametrize("code", ["interrupted", "mine"])
+def test_a_doubt_may_have_any_code(here: Path, code: str) -> None:
+    start(here, 3)
+    there = copied(here, "there")
+    change(there, lambda service: service.review_row(f"{JOB}:3", code, "card charged twice?"))
+    settle(here, "retry")
+    merged(here, there)
+    assert row_of(here, 3).status == "needs_review"
+
+
+def test_a_history_without_outcomes_of_its_own_is_kept_too_and_once(
+    here: Path, there: Path
+) -> None:
+    skip(here, 3)
+    change(there, lambda service: service.log(JOB, "look here"))
+    change(there, lambda service: service.update_status(JOB, "cancelled"))
+    done = journal_line(here, "pull", str(there / JOB), "--merge-outcomes")
+    assert "the job is cancelled there, and running here" in done.stderr
+    assert [path.name for path in (here / JOB).glob("journal.other-*")]
+    for root, other in ((here, there), (there, here), (here, there), (there, here)):
+        pull(root, other, merge=True)
+    for root, other in ((here, there), (there, here)):
+        assert pull(root, other, merge=True).action == "ahead"
+
+
+def test_what_another_history_was_kept_as_comes_along_with_the_commits_that_name_it(
+    here: Path, there: Path, third: Path
+) -> None:
+    go_on(there, 3)
+    go_on(third, 4)
+    other = merged(there, third).other
+    pull(here, there)
+    assert (here / JOB / other).read_bytes() == (there / JOB / other).read_bytes()
+
+
+def test_values_that_only_look_equal_are_different_data(here: Path, there: Path) -> None:
+    change(here, lambda service: service.update_row_data(f"{JOB}:3", {"n": 1}))
+    change(there, lambda service: service.update_row_data(f"{JOB}:3", {"n": True}))
+    assert merged(here, there).data == [3]
+
+
+# --- retries and redos -----------------------------------------------------------------------------
+
+
+def redo(root: Path, number: int, *, new_key: bool = False) -> None:
+    change(root, lambda service: service.redo_row(f"{JOB}:{number}", new_key=new_key))
+
+
+def budget(root: Path, number: int) -> tuple[str, int, int]:
+    row = row_of(root, number)
+    return row.status, row.attempts, row.earlier_attempts
+
+
+def test_a_retry_that_only_the_other_made_is_taken_over_with_its_budget(
+    here: Path, there: Path
+) -> None:
+    for _ in range(2):
+        fail(there, 3)
+        retry(there, 3)
+    skip(here, 4)
+    assert merged(here, there).took_over == [3]
+    assert budget(here, 3) == budget(there, 3) == ("pending", 2, 2)
+    fail(here, 3)
+    merged(there, here)
+    assert budget(here, 3) == budget(there, 3) == ("failed", 3, 2)
+
+
+@pytest.mark.parametrize("is_done", [False, True])
+def test_a_redo_of_what_is_still_completed_here_is_taken_over_with_what_came_of_it(
+    here: Path, there: Path, is_done: bool
+) -> None:
+    redo(there, 2)
+    if is_done:
+        go_on(there, 2, tracking="NEW")
+    skip(here, 4)
+    found = merged(here, there)
+    assert (found.took_over, found.twice, found.redone) == ([2], [], [])
+    assert budget(here, 2) == budget(there, 2)
+    assert row_of(here, 2).tracking_number == ("NEW-2" if is_done else None)
+    with JobService(here) as service:
+        job = service.get_job(JOB)
+    assert job is not None
+    assert job.total_cost_cents == 1 + 2 + 2 * is_done
+    assert pull(here, there, merge=True).action == "ahead"
+    assert merged(there, here).took_over == [4]
+
+
+def test_a_redo_that_is_in_flight_there_needs_a_review_here(here: Path, there: Path) -> None:
+    redo(there, 2)
+    start(there, 2)
+    skip(here, 4)
+    assert merged(here, there).review == [2]
+
+
+@pytest.mark.parametrize("how", ["retried", "redone"])
+def test_what_both_put_back_and_one_completed_has_that_outcome_on_both(
+    here: Path, how: str
+) -> None:
+    number = 2
+    if how == "retried":
+        fail(here, 3)
+        number = 3
+    there = copied(here, "there")
+    for root in (here, there):
+        (retry if how == "retried" else redo)(root, number)
+    skip(here, 4)
+    skip(there, 5)
+    assert merged(here, there).took_over == [5]  # so far nothing came of it
+    go_on(there, number, tracking="THERE")
+    found = merged(here, there)
+    assert (found.took_over, found.review, found.twice) == ([number], [], [])
+    assert merged(there, here).twice == []
+    assert budget(here, number) == budget(there, number)
+    assert row_of(here, number).tracking_number == f"THERE-{number}"
+
+
+def test_what_both_have_redone_and_done_is_named(here: Path, there: Path) -> None:
+    for root in (here, there):
+        redo(root, 1)
+        redo(root, 2)
+        go_on(root, 1, tracking=root.name)
+        fail(root, 2)
+    done = journal_line(here, "pull", str(there / JOB), "--merge-outcomes")
+    assert done.returncode == 3
+    assert "rows 1-2: one copy redid them, and the other worked on them" in done.stderr
+    assert row_of(here, 2).status == "needs_review"
+    assert row_of(here, 1).tracking_number == "here-1"
+    assert "rows 1: completed here, and worked on" in journal_line(here, "show", JOB).stdout
+
+
+def test_a_redo_here_of_what_was_worked_on_there_too_needs_a_review(
+    here: Path, there: Path
+) -> None:
+    go_on(here, 3, tracking="HERE")
+    redo(here, 3)
+    go_on(there, 3, tracking="THERE")
+    found = merged(here, there)
+    assert (found.review, found.redone) == ([3], [3])
+    found = merged(there, here)
+    assert (found.twice, found.redone) == ([3], [3])
+
+
+def test_a_redo_here_answers_what_both_completed_before(here: Path, there: Path) -> None:
+    redo(here, 2)
+    skip(there, 4)
+    assert merged(here, there).took_over == [4]
+    assert row_of(here, 2).status == "pending"
+
+
+def test_a_redo_by_who_knows_only_of_its_own_work_does_not_come_over_ours(
+    here: Path, there: Path
+) -> None:
+    go_on(here, 3, tracking="HERE")
+    fail(there, 3)
+    redo(there, 3)
+    assert merged(here, there).twice == [3]
+    assert row_of(here, 3).tracking_number == "HERE-3"
+
+
+def test_rows_that_come_pending_into_a_job_that_has_ended_are_told(here: Path) -> None:
+    change(here, lambda service: service.update_status(JOB, "completed"))
+    there = copied(here, "there")
+    redo(there, 2)
+    change(here, lambda service: service.log(JOB, "gone on"))
+    done = journal_line(here, "pull", str(there / JOB), "--merge-outcomes")
+    assert done.returncode == 3
+    assert "the job is pending there, and completed here" in done.stderr
+    assert f"reopen {JOB}" in done.stderr
+    with JobService(here) as service:
+        job = service.get_job(JOB)
+    assert job is not None
+    assert (job.status, job.passes) == ("completed", 1)
+
+
+def test_what_was_done_in_another_pass_there_is_taken_into_a_job_that_ended_here(
+    here: Path,
+) -> None:
+    fail(here, 3)
+    change(here, lambda service: service.update_status(JOB, "failed"))
+    there = copied(here, "there")
+    retry(there, 3)
+    with JobService(there, sync="none") as service:
+        service.start_job(JOB)
+        complete(service, 3)
+    change(here, lambda service: service.log(JOB, "gone on"))
+    assert merged(here, there).took_over == [3]
+    assert budget(here, 3) == ("completed", 2, 1)
+    with JobService(here, sync="none") as service:
+        service.reopen_job(JOB)
+    assert merged(there, here).took_over == []
+    with JobService(there, sync="none") as service:
+        job = service.get_job(JOB)
+    assert job is not None
+    assert (job.status, job.passes) == ("running", 2)
+
+
+def test_the_mark_of_an_older_retry_job_comes_along(here: Path, there: Path) -> None:
+    skip(here, 3)
+    skip(there, 4)
+    mark = (
+        b'{"type":"log","message":"x","details":{"retry":{"job":"moved-retry","host":"away"}},'
+        b'"at":"2999-11-24T13:35:00.000001Z"}'
+    )
+    append_commit(journal_path(there, JOB), mark)
+    merged(here, there)
+    with (
+        JobService(here, sync="none") as service,
+        pytest.raises(InvalidStateTransition, match="go on as job moved-retry"),
+    ):
+        service.start_job(JOB)
+    assert pull(here, there, merge=True).action == "ahead"
+    merged(there, here)
+    assert pull(there, here, merge=True).action == "ahead"
+
+
+# --- data ----------------------------------------------------------------------------------------
+
+
+def set_data(root: Path, number: int, **data: Any) -> None:
+    change(root, lambda service: service.update_row_data(f"{JOB}:{number}", data))
+
+
+def test_data_that_only_the_other_changed_is_taken_over_with_what_came_of_it(
+    here: Path, there: Path
+) -> None:
+    for number in (3, 4):
+        set_data(there, number, n=number, x="new")
+    go_on(there, 4)
+    redo(there, 2, new_key=True)
+    skip(here, 5)
+    found = merged(here, there)
+    assert (found.took_over, found.review, found.data) == ([2, 3, 4], [], [])
+    for number in (2, 3, 4):
+        ours, theirs = row_of(here, number), row_of(there, number)
+        assert msgspec.structs.replace(ours, updated_at=theirs.updated_at) == theirs
+    assert row_of(here, 2).idempotency_key == f"{JOB}:2#2"
+    assert pull(here, there, merge=True).action == "ahead"
+    assert merged(there, here).took_over == [5]
+    set_data(here, 3, n=3, x="newer")
+    assert merged(there, here).took_over == [3]
+    assert row_of(there, 3).data == {"n": 3, "x": "newer"}
+
+
+def test_data_that_both_changed_needs_a_review_and_both_are_kept(here: Path, there: Path) -> None:
+    for root in (here, there):
+        set_data(root, 3, address=f"{root.name} street")
+        set_data(root, 4, address="the same")
+    done = journal_line(here, "pull", str(there / JOB), "--merge-outcomes")
+    assert done.returncode == 3
+    assert "rows 3: both copies changed the data" in done.stderr
+    row = row_of(here, 3)
+    assert (row.status, row.data) == ("needs_review", {"address": "here street"})
+    assert "'data': {'address': 'there street'}" in str([e.details for e in logs_of(here, 3)])
+    assert row_of(here, 4).status == "pending"
+    assert pull(here, there, merge=True).action == "ahead"
+    merged(there, here)
+    assert row_of(there, 3).data == row.data
+    assert row_of(there, 3).status == "needs_review"
+
+
+@pytest.mark.parametrize("outcome", ["completed", "failed"])
+def test_data_that_one_changed_and_by_which_the_other_did_not_work_is_named_on_both(
+    here: Path, there: Path, outcome: str
+) -> None:
+    set_data(here, 3, n=3, x="new")
+    (complete_row if outcome == "completed" else fail)(there, 3)
+    spare = copied(here, "spare")
+    found = merged(here, there)
+    assert (found.review, found.data) == ([3], [3])
+    assert row_of(here, 3).data == {"n": 3, "x": "new"}
+    found = merged(there, spare)
+    assert found.data == [3]
+    assert (found.twice, found.review) == (([3], []) if outcome == "completed" else ([], [3]))
+    assert row_of(there, 3).data == {"n": 3}
+
+
+def complete_row(root: Path, number: int) -> None:
+    go_on(root, number)
+
+
+def logs_of(root: Path, number: int) -> list[journal.LogEntry]:
+    with JobService(root, sync="none") as service:
+        return [entry for entry in service.get_logs(JOB) if entry.row_number == number]
+
+
+def test_an_outcome_brings_along_the_data_by_which_it_was_done(here: Path, there: Path) -> None:
+    """Each has kept its own data of a row that both changed; then one settles it."""
+    for root in (here, there):
+        set_data(root, 3, address=root.name)
+    spare = copied(here, "spare")
+    merged(here, there)
+    merged(there, spare)
+    assert (row_of(here, 3).data, row_of(there, 3).data) == (
+        {"address": "here"},
+        {"address": "there"},
+    )
+    retry(there, 3)
+    go_on(there, 3)
+    assert merged(here, there).took_over == [3]
+    assert (row_of(here, 3).status, row_of(here, 3).data) == ("completed", {"address": "there"})
+    assert pull(there, here, merge=True).action == "ahead"
+    assert row_of(there, 3).data == {"address": "there"}
+    assert pull(here, there, merge=True).action == "ahead"
+
+
+def test_two_changes_of_the_data_are_told_to_who_only_retried_the_row(
+    here: Path, there: Path
+) -> None:
+    fail(here, 3)
+    shutil.rmtree(there)
+    there, third = copied(here, "there"), copied(here, "third")
+    for root in (here, there):
+        set_data(root, 3, address=root.name)
+    merged(here, there)
+    retry(third, 3)
+    assert merged(third, here).review == [3]
+    assert "there" in str([entry.details for entry in logs_of(third, 3)])
+
+
+# --- rows that were added -----------------------------------------------------------------------
+
+
+def add(root: Path, *values: Any) -> None:
+    rows = [{"data": {"n": value}} for value in values]
+    change(root, lambda service: service.create_rows(JOB, rows))
+
+
+def by_key(root: Path) -> dict[str, tuple[Any, str]]:
+    with JobService(root, sync="none") as service:
+        rows = list(service.get_rows(JOB))
+    assert len({row.idempotency_key for row in rows}) == len(rows)
+    return {row.idempotency_key: (row.data, str(row.status)) for row in rows}
+
+
+@pytest.fixture
+def orders(tmp_path: Path) -> Path:
+    """As ``here``, of rows that are known by their ``n``."""
+    with JobService(tmp_path / "here", sync="none") as service:
+        data = [{"data": {"n": number}} for number in range(1, ROWS + 1)]
+        service.create_job("Moved", job_id=JOB, key="n", row_data=data)
+        service.start_job(JOB)
+    return tmp_path / "here"
+
+
+def test_rows_of_one_key_that_both_added_are_one_row_under_our_number(orders: Path) -> None:
+    here, there = orders, copied(orders, "there")
+    add(here, "A-6", "A-7", "A-8", "A-9")
+    add(there, "A-7", "A-8", "A-10")
+    go_on(there, ROWS + 1)  # A-7
+    go_on(there, ROWS + 2, tracking="THERE")  # A-8, here as well
+    go_on(here, ROWS + 3, tracking="HERE")
+    found = merged(here, there)
+    assert (found.took_over, found.twice) == ([ROWS + 2], [ROWS + 3])
+    assert (found.added, found.renumbered) == ([ROWS + 5], {ROWS + 5: ROWS + 3})
+    assert by_key(here) == {
+        **by_key(here),
+        f"{JOB}:n=A-7": ({"n": "A-7"}, "completed"),
+        f"{JOB}:n=A-8": ({"n": "A-8"}, "completed"),
+        f"{JOB}:n=A-10": ({"n": "A-10"}, "pending"),
+    }
+    merged(there, here)
+    assert by_key(there) == by_key(here)
+    assert row_of(there, ROWS + 1).data == {"n": "A-7"}
+    for root, other in ((here, there), (there, here)):
+        assert pull(root, other, merge=True).action == "ahead"
+    with JobService(there, sync="none") as service:
+        complete(service, ROWS + 3)  # A-10
+    assert merged(here, there).took_over == [ROWS + 5]
+
+
+def test_rows_without_a_key_that_both_added_are_both_there_under_two_numbers(
+    here: Path, there: Path, third: Path
+) -> None:
+    add(here, "x")
+    add(there, "x", "y", "z")
+    go_on(there, ROWS + 2)
+    skip(third, 3)
+    assert merged(third, there).renumbered == {}
+    done = journal_line(here, "pull", str(there / JOB), "--merge-outcomes")
+    moved = ROWS + 4  # behind all numbers of either
+    assert f"row {ROWS + 1} of the other copy is row {moved} here" in done.stderr
+    assert row_of(here, moved).idempotency_key == row_of(there, ROWS + 1).idempotency_key
+    assert row_of(here, moved).status == "pending"
+    assert row_of(here, ROWS + 2).status == "completed"
+    for root, other in ((there, here), (third, here), (here, third), (third, there), (there, here)):
+        pull(root, other, merge=True)
+    assert by_key(here) == by_key(there) == by_key(third)
+    for root, other in ((here, there), (there, here), (third, here), (here, third)):
+        assert pull(root, other, merge=True).action in ("ahead", "identical")
+    go_on(there, ROWS + 1)
+    assert merged(here, there).took_over == [moved]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "tracking"),
+    [("completed", f"T-{ROWS + 1}"), ("completed", None), ("failed", None), ("in flight", None)],
+)
+def test_a_row_that_was_worked_on_under_a_number_that_is_taken_needs_a_review(
+    here: Path, there: Path, outcome: str, tracking: str | None
+) -> None:
+    """It says what became of the row, with its tracking number."""
+    number, moved = ROWS + 1, ROWS + 2
+    add(here, "here")
+    add(there, "there")
+    set_data(there, number, n="changed")
+    {"completed": complete_row, "failed": fail, "in flight": start}[outcome](there, number)
+    found = merged(here, there)
+    assert (found.review, found.added, found.renumbered) == ([moved], [moved], {moved: number})
+    row = row_of(here, moved)
+    assert (row.status, row.error_code, row.data) == (
+        "needs_review",
+        "renumbered",
+        {"n": "changed"},
+    )
+    assert f"row {number} of another copy" in (row.error_message or "")
+    assert outcome in (row.error_message or "")
+    shipped = f"tracking number T-{number};" in (row.error_message or "")
+    assert shipped == (outcome == "completed")
+    assert row.idempotency_key == row_of(there, number).idempotency_key
+    before = row_of(there, number)
+    merged(there, here)  # the review is for its number here alone
+    assert row_of(there, number) == before
+    if outcome == "completed":
+        with JobService(here, sync="none") as service:
+            service.complete_row(row.id, tracking)
+        assert merged(there, here).twice == []  # that is no second shipment
+    for root, other in ((here, there), (there, here)):
+        assert pull(root, other, merge=True).action == "ahead"
+
+
+def test_a_renumbered_row_that_was_shipped_under_two_tracking_numbers_is_named(
+    here: Path, there: Path
+) -> None:
+    number, moved = ROWS + 1, ROWS + 2
+    add(here, "here")
+    add(there, "there")
+    go_on(there, number)
+    merged(here, there)
+    with JobService(here, sync="none") as service:
+        service.complete_row(f"{JOB}:{moved}", "H-other", cost_cents=500)
+    assert merged(there, here).twice == [number]
+    row = row_of(there, number)
+    assert (row.status, row.tracking_number) == ("completed", f"T-{number}")
+    alarms = [entry.details for entry in logs_of(there, number) if entry.level == "ERROR"]
+    assert "'tracking_number': 'H-other'" in str(alarms)
+    with JobService(there, sync="none") as service:
+        job = service.get_job(JOB)
+    assert job is not None
+    assert (job.error_message or "").startswith(f"rows {number}: completed here")
+    for root, other in ((here, there), (there, here)):
+        assert pull(root, other, merge=True).action == "ahead"
+
+
+def lose_data(root: Path, number: int) -> None:
+    """Damage the record of a row, which has a text of its own, and repair the journal."""
+    path = journal_path(root, JOB)
+    lines = path.read_bytes().splitlines(keepends=True)
+    begin = b'{"type":"row","row":%d,' % number
+    (at,) = (at for at, line in enumerate(lines) if line.startswith(begin))
+    lines[at] = lines[at].replace(b'"data":{', b'"data":{\x00')
+    path.write_bytes(b"".join(lines))
+    repair_job(root / JOB, open_rows="keep")
+    assert row_of(root, number).row_checksum == "lost"
+
+
+@pytest.mark.parametrize("worked_on", ["here", "there", "nowhere"])
+@pytest.mark.parametrize("lost", ["here", "there", "here and there"])
+def test_a_row_whose_data_is_lost_is_no_other_row_by_its_number_but_may_be_it(
+    orders: Path, lost: str, worked_on: str
+) -> None:
+    """Neither is tried before a person has seen it, and each keeps its outcome."""
+    here, there = orders, copied(orders, "there")
+    number, shared = ROWS + 1, ROWS + 2
+    roots = {"here": here, "there": there}
+    for name, root in roots.items():
+        add(root, name)
+        add(root, "shared")
+        if name in lost.split():
+            fail(root, number)  # a trace of the row, from which a repair knows its number
+            retry(root, number)
+        if name == worked_on:
+            go_on(root, number)
+        if name in lost.split():
+            lose_data(root, number)
+    for root, other, name, moved in (
+        (here, there, "here", ROWS + 3),
+        (there, here, "there", ROWS + 4),  # behind the numbers of both
+    ):
+        found = merged(root, other)
+        assert (found.added, found.renumbered) == ([moved], {moved: number})
+        ours, theirs = row_of(root, number), row_of(root, moved)
+        assert ours.status == ("completed" if worked_on == name else "needs_review")
+        assert (theirs.status, theirs.error_code) == ("needs_review", "renumbered")
+        assert f"it may be row {number} here" in (theirs.error_message or "")
+        if worked_on not in (name, "nowhere"):
+            assert f"T-{number}" in (theirs.error_message or "")
+        assert row_of(root, shared).data == {"n": "shared"}
+        assert len(by_key(root)) == ROWS + 3
+    for root, other in ((here, there), (there, here)):
+        assert pull(root, other, merge=True).action == "ahead"
+
+
+def test_what_a_repair_has_lost_of_one_copy_is_not_added_anew_to_the_other(orders: Path) -> None:
+    here, there = orders, copied(orders, "there")
+    add(there, "new")
+    go_on(there, ROWS + 1)
+    lose_data(there, ROWS + 1)
+    skip(here, 3)
+    merged(here, there)
+    with JobService(here) as service:
+        job = service.get_job(JOB)
+        rows = [row.data for row in service.get_rows(JOB) if row.data]
+    assert job is not None
+    assert job.repaired
+    with journal.open_job(here / JOB, [*rows, {"n": "new"}], "n", on_changed="ignore") as run:
+        assert (run.matched.lost, run.matched.added) == (1, 0)
+
+
+def test_the_data_that_somebody_gave_a_row_whose_data_was_lost_is_taken_over(
+    here: Path,
+) -> None:
+    add(here, "new")
+    fail(here, ROWS + 1)
+    retry(here, ROWS + 1)
+    lose_data(here, ROWS + 1)
+    there = copied(here, "there")
+    set_data(there, ROWS + 1, n="found")
+    skip(here, 3)
+    merged(here, there)
+    assert row_of(here, ROWS + 1).data == {"n": "found"}
+
+
+def test_a_row_that_would_need_a_number_behind_the_highest_changes_nothing(
+    here: Path, there: Path
+) -> None:
+    for root in (here, there):
+        last = {"row_number": MAX_ROW_NUMBER, "data": {"n": root.name}}
+        change(root, lambda service, last=last: service.create_rows(JOB, [last]))  # type: ignore[misc]
+    before = content_of(here)
+    done = journal_line(here, "pull", str(there / JOB), "--merge-outcomes")
+    assert (done.returncode, content_of(here)) == (2, before)
+    assert "no higher number" in done.stderr
+
+
+def test_a_row_that_both_added_of_one_key_and_different_data_keeps_both(orders: Path) -> None:
+    here, there = orders, copied(orders, "there")
+    for root in (here, there):
+        rows = [{"data": {"n": "A-7", "to": root.name}}]
+        change(root, lambda service, rows=rows: service.create_rows(JOB, rows))  # type: ignore[misc]
+    found = merged(here, there)
+    assert (found.review, found.data, found.added) == ([ROWS + 1], [ROWS + 1], [])
+    assert row_of(here, ROWS + 1).data == {"n": "A-7", "to": "here"}
+    assert "'to': 'there'" in str([entry.details for entry in logs_of(here, ROWS + 1)])
+    merged(there, here)
+    assert by_key(here) == by_key(there)
+    for root, other in ((here, there), (there, here)):
+        assert pull(root, other, merge=True).action == "ahead"
+
+
+# --- artifacts ---------------------------------------------------------------------------------
+
+
+def test_files_that_differ_are_kept_once_however_often_they_go_back_and_forth(
+    here: Path, there: Path
+) -> None:
+    go_on(here, 3, tracking="HERE")
+    go_on(there, 3, tracking="THERE")
+    put_artifact(here, "3.pdf", b"ours")
+    put_artifact(there, "3.pdf", b"theirs")
+    for root, other in ((here, there), (there, here)) * 2:
+        pull(root, other, merge=True)
+    for root, mine, others in ((here, b"ours", b"theirs"), (there, b"theirs", b"ours")):
+        files = [path for path in (root / JOB / "artifacts").iterdir() if path.name != "3.pdf"]
+        assert (root / JOB / "artifacts/3.pdf").read_bytes() == mine
+        assert [path.read_bytes() for path in files] == [others]
+
+
+def test_of_many_files_that_differ_some_are_named_and_the_rest_counted(
+    here: Path, there: Path
+) -> None:
+    go_on(here, 3, tracking="HERE")
+    go_on(there, 4)
+    for root in (here, there):
+        for number in range(30):
+            put_artifact(root, f"{number:02}.pdf", root.name.encode())
+    done = journal_line(here, "pull", str(there / JOB), "--merge-outcomes")
+    assert done.returncode == 3
+    assert done.stderr.count(" differs: the one here was kept") == 10
+    assert "... and 20 more; --json names all" in done.stderr

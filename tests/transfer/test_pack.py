@@ -1,0 +1,833 @@
+"""`journal pack` and `journal unpack`: what comes out is what went in, or nothing does."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import random
+import subprocess
+import sys
+import tarfile
+import tracemalloc
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from support.children import journal_path, seal_commits, split_commits
+from support.copies import (
+    JOB,
+    complete,
+    content_of,
+    go_on,
+    journal_line,
+    make_job,
+    packed,
+    put_artifact,
+    source,
+    staging_of,
+)
+
+import journal.fs.system
+import journal.transfer.snapshot
+import journal.transfer.tarball
+from journal import (
+    InvalidValueError,
+    JobExistsError,
+    JobService,
+    JournalDamagedError,
+    PackError,
+    StorageError,
+)
+from journal.transfer import compare_copies, pack_job, pack_to_file, pull_job, unpack_job
+from journal.transfer.source import Source
+from journal.transfer.tarball import Manifest, PackedFile, read_pack
+from journal.verify import verify_job
+
+LONG = "d" * 200 + "/" + "ä" * 120 + "/label.pdf"
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    root = tmp_path / "here"
+    make_job(root)
+    put_artifact(root, "1.pdf", b"%PDF" * 1000)
+    put_artifact(root, "empty", b"")
+    put_artifact(root, LONG, b"long")
+    put_artifact(root, "out/2/3.bin", random.Random(1).randbytes(3_000_000))
+    return root
+
+
+@pytest.fixture
+def there(tmp_path: Path) -> Path:
+    return tmp_path / "there"
+
+
+@pytest.mark.parametrize("compression", ["gz", "zst"])
+def test_what_is_unpacked_is_what_was_packed_to_the_byte(
+    here: Path, there: Path, tmp_path: Path, compression: Any
+) -> None:
+    if compression == "zst":
+        pytest.importorskip("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
+    manifest = unpack_job(there, source(packed(here, tmp_path / "pack", compression)))
+    assert content_of(there) == content_of(here)
+    assert verify_job(there / JOB).findings == []
+    assert manifest.rows["completed"] == 2
+    assert manifest.host == os.uname().nodename
+    assert staging_of(there) == []
+    for path in [there / JOB, *(there / JOB).rglob("*")]:
+        assert path.stat().st_mode & 0o077 == 0
+
+
+def test_a_pack_goes_through_a_pipe_from_one_store_to_another(here: Path, there: Path) -> None:
+    command = [sys.executable, "-W", "error", "-m", "journal", "--root"]
+    with subprocess.Popen(
+        [*command, str(here), "pack", JOB, "-o", "-"], stdout=subprocess.PIPE
+    ) as sender:
+        received = journal_line(there, "unpack", "-", stdin=sender.stdout, text=True)
+    assert (received.returncode, received.stdout) == (0, f"{JOB}\n"), received.stderr
+    assert sender.returncode == 0
+    assert content_of(there) == content_of(here)
+
+
+def test_a_pack_that_is_cut_off_in_its_pipe_leaves_nothing(here: Path, there: Path) -> None:
+    pack: list[bytes] = []
+    pack_job(here / JOB, pack.append)
+    whole = b"".join(pack)
+    for length in (0, 1, 17, len(whole) // 2, len(whole) - 9, len(whole) - 1):
+        stream = io.BytesIO(whole[:length])
+        with pytest.raises(PackError, match=r"cut short|is empty|neither gzip"):
+            unpack_job(there, Source("a pipe", stream.read))
+        assert not (there / JOB).exists()
+        assert staging_of(there) == []
+
+
+def test_a_pack_is_as_of_the_last_seal_and_holds_neither_locks_nor_hints_nor_torn_tails(
+    here: Path, there: Path, tmp_path: Path
+) -> None:
+    whole = journal_path(here, JOB).read_bytes()
+    with journal_path(here, JOB).open("ab") as file:
+        file.write(b'{"type":"row_status","row":3,"sta')
+    kept = ("journal.torn-12-1", "journal.damaged-12-2", "journal.other-1509-57c780d8")
+    for name in ("index.hint", "index.hint.new", "notes.txt", *kept):
+        (here / JOB / name).write_text("x")
+    unpack_job(there, source(packed(here, tmp_path / "pack")))
+    names = set(content_of(there))
+    assert names == {"journal.jsonl", *(n for n in content_of(here) if n.startswith("artifacts/"))}
+    assert journal_path(there, JOB).read_bytes() == whole
+    pack_to_file(here / JOB, tmp_path / "kept", kept=True)
+    unpack_job(tmp_path / "third", source(tmp_path / "kept"))
+    assert [(tmp_path / "third" / JOB / name).read_text() for name in kept] == ["x"] * 3
+
+
+def test_any_tar_reads_a_pack_as_the_job_s_directory(here: Path, tmp_path: Path) -> None:
+    pack = packed(here, tmp_path / "pack.tar.gz")
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    subprocess.run(["tar", "xzf", pack, "-C", plain], check=True)
+    found = content_of(plain)
+    manifest = json.loads(found.pop("manifest.json"))
+    assert found == content_of(here)
+    assert {f["name"]: f["sha256"] for f in manifest["files"]} == {
+        name: hashlib.sha256(content).hexdigest() for name, content in found.items()
+    }
+    with JobService(plain) as service:
+        assert service.get_job_summary(JOB)["successful_rows"] == 2
+
+
+def test_packing_again_replaces_the_file_whole_and_a_device_not_at_all(
+    here: Path, there: Path, tmp_path: Path
+) -> None:
+    pack = packed(here, tmp_path / "pack")
+    go_on(here, 3)
+    packed(here, pack)
+    assert unpack_job(there, source(pack)).rows["completed"] == 3
+    assert sorted(os.listdir(tmp_path)) == ["here", "pack", "there"]
+    link = tmp_path / "null"
+    link.symlink_to("/dev/null")
+    packed(here, link)
+    assert Path("/dev/null").is_char_device()
+
+
+def test_links_and_pipes_among_the_artifacts_are_left_out_and_named(
+    here: Path, there: Path
+) -> None:
+    artifacts = here / JOB / "artifacts"
+    (artifacts / "link").symlink_to("/etc/passwd")
+    os.mkfifo(artifacts / "pipe")
+    (artifacts / os.fsdecode(b"\xff")).write_bytes(b"not UTF-8")
+    done = journal_line(here, "pack", JOB, "-o", str(there))
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("left out: artifacts/") == 3
+
+
+class Changing:
+    """Has something done to the artifacts in the middle of a pack."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+        real = journal.transfer.snapshot.Snapshot.contents
+
+        def contents(snapshot: journal.transfer.snapshot.Snapshot) -> Iterator[Any]:
+            act()
+            return iter(real(snapshot))
+
+        monkeypatch.setattr(journal.transfer.snapshot.Snapshot, "contents", contents)
+
+
+def test_an_artifact_that_grows_while_it_is_packed_is_taken_as_it_was_and_named(
+    here: Path, there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = here / JOB / "artifacts" / "1.pdf"
+
+    def grow() -> None:
+        with path.open("ab") as file:
+            file.write(b"more")
+
+    Changing(monkeypatch, grow)
+    found = pack_to_file(here / JOB, tmp_path / "pack")
+    assert found.grown == ["artifacts/1.pdf"]
+    unpack_job(there, source(tmp_path / "pack"))
+    assert (there / JOB / "artifacts" / "1.pdf").read_bytes() == b"%PDF" * 1000
+
+
+@pytest.mark.parametrize("how", ["rewritten", "cut", "removed"])
+def test_an_artifact_that_changes_while_it_is_packed_ends_it_and_leaves_no_file(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    path = here / JOB / "artifacts" / "1.pdf"
+    acts: dict[str, Callable[[], object]] = {
+        "rewritten": lambda: path.write_bytes(b"PDF%" * 1000),
+        "cut": lambda: path.write_bytes(b"%"),
+        "removed": path.unlink,
+    }
+    Changing(monkeypatch, acts[how])
+    monkeypatch.setattr(
+        journal.transfer.snapshot, "_MOST_YOUNG", 0
+    )  # removed: one that isn't held open
+    with pytest.raises(StorageError, match=r"1\.pdf"):
+        pack_to_file(here / JOB, tmp_path / "pack")
+    assert os.listdir(tmp_path) == ["here"]
+
+
+def test_an_artifact_that_gets_its_name_while_it_is_packed_is_packed_under_the_old_one(
+    here: Path, there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = put_artifact(here, ".2.pdf.new", b"2")
+    Changing(monkeypatch, lambda: path.rename(path.with_name("2.pdf")))
+    assert pack_to_file(here / JOB, tmp_path / "pack").left_out == []
+    unpack_job(there, source(tmp_path / "pack"))
+    assert content_of(there)["artifacts/.2.pdf.new"] == b"2"
+
+
+def test_an_artifact_that_has_gone_since_it_was_listed_is_left_out_and_named(
+    here: Path, there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = put_artifact(here, ".2.pdf.new", b"2")
+    real = journal.transfer.snapshot.artifacts_of
+
+    def artifacts_of(directory: Path) -> Iterator[tuple[str, bool]]:
+        names = list(real(directory))
+        path.rename(path.with_name("2.pdf"))
+        return iter(names)
+
+    monkeypatch.setattr(journal.transfer.snapshot, "artifacts_of", artifacts_of)
+    found = pack_to_file(here / JOB, tmp_path / "pack")
+    assert found.left_out == ["artifacts/.2.pdf.new"]
+    unpack_job(there, source(tmp_path / "pack"))
+
+
+def test_a_job_under_work_is_packed_as_of_one_of_its_commits(
+    here: Path, there: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    before = journal_path(here, JOB).read_bytes()
+    Changing(monkeypatch, lambda: go_on(here, 3, 4))
+    packed(here, tmp_path / "pack")
+    unpack_job(there, source(tmp_path / "pack"))
+    assert journal_path(there, JOB).read_bytes() == before
+    assert journal_path(here, JOB).read_bytes().startswith(before)
+
+
+def test_a_damaged_job_is_not_packed(here: Path, tmp_path: Path) -> None:
+    path = journal_path(here, JOB)
+    damaged = bytearray(path.read_bytes())
+    damaged[200] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(JournalDamagedError):
+        packed(here, tmp_path / "pack")
+    assert os.listdir(tmp_path) == ["here"]
+    assert journal_line(here, "pack", JOB, "-o", str(tmp_path / "pack")).returncode == 6
+
+
+@pytest.mark.parametrize("name", ["x" + "ä" * 90, "xy" + "ä" * 90, "/".join(["n" * 250] * 15)])
+def test_what_is_packed_can_be_unpacked_however_long_its_names_are(
+    here: Path, there: Path, tmp_path: Path, name: str
+) -> None:
+    """Of a long name a tar has the first 100 bytes, too, which may end within a character."""
+    put_artifact(here, name, b"1")
+    packed(here, tmp_path / "pack")
+    unpack_job(there, tmp_path / "pack")
+    assert content_of(there) == content_of(here)
+
+
+def test_a_manifest_that_no_reader_takes_is_refused_before_the_first_byte(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pieces: list[bytes] = []
+    whole = pack_job(here / JOB, pieces.append).manifest
+    size = len(msgspec.json.encode(whole)) + 1
+    monkeypatch.setattr(journal.transfer.tarball, "_MAX_MANIFEST_BYTES", size)
+    packed(here, tmp_path / "pack")
+    unpack_job(tmp_path / "there", tmp_path / "pack")
+    monkeypatch.setattr(journal.transfer.tarball, "_MAX_MANIFEST_BYTES", size - 1)
+    pieces.clear()
+    with pytest.raises(InvalidValueError, match="more files than a pack can name"):
+        pack_job(here / JOB, pieces.append)
+    assert pieces == []
+
+
+def peaks_of(root: Path, rows: int, artifact_bytes: int) -> tuple[int, int]:
+    """The most memory that packing, and unpacking, a job of so many rows takes, in bytes."""
+    make_job(root / "here", rows)
+    put_artifact(root / "here", "large", bytes(artifact_bytes))
+    peaks = []
+    for work in (
+        lambda: packed(root / "here", root / "pack"),
+        lambda: unpack_job(root / "there", root / "pack"),
+    ):
+        tracemalloc.start()
+        work()
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    return peaks[0], peaks[1]
+
+
+def test_packing_and_unpacking_take_no_more_memory_for_large_files_and_a_byte_for_a_row(
+    tmp_path: Path,
+) -> None:
+    rows = 10_000, 300_000
+    few = peaks_of(tmp_path / "few", rows[0], 1 << 20)
+    many = peaks_of(tmp_path / "many", rows[1], 64 << 20)
+    for less, more in zip(few, many, strict=True):
+        assert more - less < 4 * (rows[1] - rows[0])
+        assert more < 6 << 20
+
+
+def test_a_pack_goes_where_a_link_leads_and_may_lie_among_the_artifacts(
+    here: Path, there: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "link.tgz").symlink_to("target.tgz")
+    packed(here, tmp_path / "link.tgz")
+    assert (tmp_path / "link.tgz").is_symlink()
+    assert unpack_job(there, tmp_path / "target.tgz").job_id == JOB
+    names = [
+        file.name for file in pack_to_file(here / JOB, here / JOB / "artifacts/p").manifest.files
+    ]
+    assert not any(name.endswith(".part") or name == "artifacts/p" for name in names)
+
+
+def test_a_pack_is_private_for_its_journal_is(here: Path, tmp_path: Path) -> None:
+    for _ in range(2):  # also in the place of one that isn't
+        packed(here, tmp_path / "pack")
+        assert (tmp_path / "pack").stat().st_mode & 0o777 == 0o600
+        (tmp_path / "pack").chmod(0o644)
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("none/x.tgz", "is in a directory that isn't there: make that first"),
+        ("file/x.tgz", "is below what is no directory: name another"),
+        ("none/", "is a directory's name: name a file"),
+        ("here", "is there and is not a file: name another"),
+    ],
+)
+def test_a_pack_that_can_not_be_where_it_is_to_be_is_refused(
+    here: Path, tmp_path: Path, target: str, message: str
+) -> None:
+    (tmp_path / "file").touch()
+    done = journal_line(here, "pack", JOB, "-o", f"{tmp_path}/{target}")
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert sorted(os.listdir(tmp_path)) == ["file", "here"]
+
+
+def test_a_pack_whose_name_is_too_long_is_a_storage_error(here: Path, tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="File name too long"):
+        packed(here, tmp_path / ("x" * 300))
+
+
+def test_a_pack_has_a_name_that_says_how_it_is_compressed(here: Path, tmp_path: Path) -> None:
+    for name in ("x.tar", "x.tar.bz2", "x.zip", "x.tar.xz"):
+        done = journal_line(here, "pack", JOB, "-o", str(tmp_path / name))
+        assert (done.returncode, list(tmp_path.glob("x.*"))) == (2, [])
+        assert ".tar.gz or .tgz, or .tar.zst or .tzst" in done.stderr
+    assert journal_line(here, "pack", JOB, "-o", str(tmp_path / "x.tgz")).returncode == 0
+
+
+def test_the_functions_take_paths_as_text(here: Path, there: Path, tmp_path: Path) -> None:
+    pieces: list[bytes] = []
+    pack_job(f"{here}/{JOB}", pieces.append)
+    pack_to_file(f"{here}/{JOB}", f"{tmp_path}/pack")
+    assert unpack_job(f"{there}", f"{tmp_path}/pack").job_id == JOB
+    assert pull_job(f"{there}", f"{here}/{JOB}").action == "identical"
+    assert pull_job(f"{there}", f"{tmp_path}/pack").action == "identical"
+    assert compare_copies(f"{there}/{JOB}", f"{tmp_path}/pack").relation == "identical"
+
+
+# --- a job that is here already --------------------------------------------------------------
+
+
+def test_unpack_never_touches_a_job_that_is_here_and_says_what_to_do(
+    here: Path, there: Path, tmp_path: Path
+) -> None:
+    first = packed(here, tmp_path / "first")
+    unpack_job(there, source(first))
+    before = content_of(there)
+    go_on(here, 3)
+    second = packed(here, tmp_path / "second")
+    with pytest.raises(JobExistsError):
+        unpack_job(there, source(second))
+    behind = journal_line(there, "unpack", str(second))
+    assert (behind.returncode, behind.stdout) == (4, "")
+    assert "behind the pack by 2 commits" in behind.stderr
+    assert f"pull {second}" in behind.stderr
+    assert "is identical" in journal_line(there, "unpack", str(first)).stderr
+    assert "is ahead" in journal_line(here, "unpack", str(first)).stderr
+    with second.open("rb") as stream:
+        piped = journal_line(there, "unpack", "-", stdin=stream)
+    assert piped.returncode == 4
+    assert "pull -" in piped.stderr
+    assert content_of(there) == before
+    go_on(there, 4)
+    assert "--merge-outcomes" in journal_line(there, "unpack", str(second)).stderr
+    with journal_path(there, JOB).open("r+b") as file:
+        file.write(b"?")
+    damaged = journal_line(there, "unpack", str(second))
+    assert damaged.returncode == 4
+    assert "exists already" in damaged.stderr
+
+
+# --- hostile packs ---------------------------------------------------------------------------
+
+
+def member(name: str, content: bytes = b"", **fields: Any) -> bytes:
+    info = tarfile.TarInfo(name)
+    info.size = len(content)
+    for field, value in fields.items():
+        setattr(info, field, value)
+    format_ = fields.get("format", tarfile.GNU_FORMAT)
+    return info.tobuf(format_) + content + bytes(-len(content) % 512)
+
+
+def entry(name: str, content: bytes) -> PackedFile:
+    return PackedFile(name, len(content), hashlib.sha256(content).hexdigest())
+
+
+def manifest_of(content: bytes, *others: PackedFile, **fields: Any) -> Manifest:
+    known: dict[str, Any] = {
+        "job_id": JOB,
+        "host": "h",
+        "version": "0",
+        "made_at": "2026-11-24T13:35:00.000001Z",
+        "offset": len(content),
+        "crc": content[-11:-3].decode("ascii", "replace") if content else "00000000",
+        "rows": {
+            "pending": 0,
+            "processing": 0,
+            "completed": 0,
+            "failed": 0,
+            "skipped": 0,
+            "needs_review": 0,
+        },
+        "files": [entry("journal.jsonl", content), *others],
+    }
+    return Manifest(**{**known, **fields})
+
+
+def pack_of(manifest: Manifest | bytes, *members: bytes, end: bytes = bytes(1024)) -> bytes:
+    text = manifest if isinstance(manifest, bytes) else msgspec.json.encode(manifest)
+    return gzip.compress(b"".join([member(f"{JOB}/manifest.json", text), *members, end]), 1)
+
+
+GOOD = seal_commits(
+    [
+        [
+            b'{"type":"job","format":1,"id":"moved","name":"M","at":"2026-11-24T13:35:00.000001Z"}',
+        ]
+    ]
+)
+NOTE = b'{"type":"log","message":"m","at":"2026-11-24T13:35:00.000001Z"}'
+BROKEN = seal_commits([[GOOD[:-19] + b"}"], [NOTE], [NOTE], [NOTE]]).replace(b'"m"', b'"n"', 1)
+OTHER_ID = seal_commits([[GOOD[:-19].replace(b'"moved"', b'"other"') + b"}"]])
+STATUS = b'{"type":"row_status","row":9,"status":"completed","at":"2026-11-24T13:35:00.000001Z"}'
+NONSENSE = seal_commits([[GOOD[:-19] + b"}"], [STATUS]])
+JOURNAL = member(f"{JOB}/journal.jsonl", GOOD)
+EVIL = b"evil"
+
+with_evil = manifest_of(GOOD, entry("artifacts/evil", EVIL))
+
+HOSTILE: dict[str, bytes] = {
+    "no gzip": b"hello",
+    "garbage in gzip": gzip.compress(b"hello" * 1000),
+    "broken gzip": b"\x1f\x8b" + b"\xff" * 100,
+    "no manifest": gzip.compress(JOURNAL + bytes(1024)),
+    "another first file": gzip.compress(member("manifest.json", b"{}") + bytes(1024)),
+    "manifest is no JSON": pack_of(b"}{"),
+    "manifest nests deep": pack_of(b"[" * 200_000),
+    "manifest lacks members": pack_of(b"{}"),
+    "version 0": pack_of(msgspec.json.encode(manifest_of(GOOD)).replace(b'"pack":1', b'"pack":0')),
+    "a file that is a directory, too": pack_of(
+        manifest_of(GOOD, entry("artifacts/a/b", EVIL), entry("artifacts/a", EVIL)),
+        JOURNAL,
+        member(f"{JOB}/artifacts/a/b", EVIL),
+        member(f"{JOB}/artifacts/a", EVIL),
+    ),
+    "job id is a path": pack_of(manifest_of(GOOD, job_id="../x"), JOURNAL),
+    "job id is another": pack_of(manifest_of(GOOD, job_id="other"), JOURNAL),
+    "journal not first": pack_of(manifest_of(GOOD, files=[entry("artifacts/evil", EVIL)])),
+    "no files": pack_of(manifest_of(GOOD, files=[])),
+    "offset isn't the size": pack_of(manifest_of(GOOD, offset=5), JOURNAL),
+    "size below zero": pack_of(manifest_of(GOOD, PackedFile("artifacts/x", -1, ""))),
+    "name twice": pack_of(
+        manifest_of(GOOD, entry("artifacts/evil", EVIL), entry("artifacts/evil", EVIL)),
+        JOURNAL,
+        *[member(f"{JOB}/artifacts/evil", EVIL)] * 2,
+    ),
+    "file that isn't named": pack_of(
+        manifest_of(GOOD), JOURNAL, member(f"{JOB}/artifacts/evil", EVIL)
+    ),
+    "file that is missing": pack_of(with_evil, JOURNAL),
+    "file of another size": pack_of(
+        with_evil, JOURNAL, member(f"{JOB}/artifacts/evil", EVIL + EVIL)
+    ),
+    "file of other content": pack_of(with_evil, JOURNAL, member(f"{JOB}/artifacts/evil", b"EVIL")),
+    "file outside": pack_of(with_evil, JOURNAL, member("../../evil", EVIL)),
+    "other name in the tar": pack_of(with_evil, JOURNAL, member("/etc/evil", EVIL)),
+    "order": pack_of(with_evil, member(f"{JOB}/artifacts/evil", EVIL), JOURNAL),
+    "something behind its end": pack_of(manifest_of(GOOD), JOURNAL, end=bytes(1024) + b"x" * 512),
+    "endless zeros behind its end": pack_of(manifest_of(GOOD), JOURNAL, end=bytes(4 << 20)),
+    "no end": pack_of(manifest_of(GOOD), JOURNAL, end=b""),
+    "second gzip member": pack_of(manifest_of(GOOD), JOURNAL) + gzip.compress(b"x"),
+    "trailing garbage": pack_of(manifest_of(GOOD), JOURNAL) + b"garbage",
+    "padding holds something": pack_of(manifest_of(GOOD), JOURNAL[: len(JOURNAL) - 1] + b"x"),
+    "journal of another job": pack_of(
+        manifest_of(OTHER_ID), member(f"{JOB}/journal.jsonl", OTHER_ID)
+    ),
+    "another seal": pack_of(manifest_of(GOOD, crc="00000000"), JOURNAL),
+    "seal is no number": pack_of(manifest_of(GOOD, crc="x"), JOURNAL),
+    "a seal in the middle that doesn't fit": pack_of(
+        manifest_of(BROKEN), member(f"{JOB}/journal.jsonl", BROKEN)
+    ),
+    "a status of a row that there isn't": pack_of(
+        manifest_of(NONSENSE), member(f"{JOB}/journal.jsonl", NONSENSE)
+    ),
+    "rows that aren't there": pack_of(
+        manifest_of(GOOD, rows={**manifest_of(GOOD).rows, "completed": 1}), JOURNAL
+    ),
+    "no row counts": pack_of(manifest_of(GOOD, rows={}), JOURNAL),
+    "torn tail": pack_of(manifest_of(GOOD + b"{"), member(f"{JOB}/journal.jsonl", GOOD + b"{")),
+    "long name over all bounds": gzip.compress(
+        member("././@LongLink", b"x" * 10_000, type=tarfile.GNUTYPE_LONGNAME) + bytes(1024)
+    ),
+    "size over all bounds": gzip.compress(
+        member(f"{JOB}/manifest.json").replace(b"00000000000", b"77777777777", 1) + bytes(1024)
+    ),
+}
+for name in (
+    "/etc/evil",
+    "../evil",
+    "artifacts/../../evil",
+    "artifacts/./evil",
+    "artifacts//evil",
+    "artifacts/",
+    "artifacts",
+    "run.lock",
+    "index.hint",
+    "journal.jsonl/x",
+    "artifacts/" + "x" * 256,
+    "artifacts/" + "x/" * 2500 + "x",
+    "artifacts/" + "x/" * 63 + "x",
+    "artifacts/nul\0",
+    ".staging/lock",
+):
+    HOSTILE[f"name {name[:30]!r} of {len(name)}"] = pack_of(
+        manifest_of(GOOD, entry(name, EVIL)), JOURNAL, member(f"{JOB}/{name[:90]}", EVIL)
+    )
+for kind, type_ in {
+    "symbolic link": tarfile.SYMTYPE,
+    "hard link": tarfile.LNKTYPE,
+    "device": tarfile.CHRTYPE,
+    "block device": tarfile.BLKTYPE,
+    "pipe": tarfile.FIFOTYPE,
+    "directory": tarfile.DIRTYPE,
+    "sparse file": tarfile.GNUTYPE_SPARSE,
+    "contiguous file": tarfile.CONTTYPE,
+    "pax header": tarfile.XHDTYPE,
+    "global pax header": tarfile.XGLTYPE,
+    "long link": tarfile.GNUTYPE_LONGLINK,
+    "old file": tarfile.AREGTYPE,
+}.items():
+    HOSTILE[f"a {kind}"] = pack_of(
+        with_evil,
+        JOURNAL,
+        member(f"{JOB}/artifacts/evil", EVIL, type=type_, linkname="/etc/passwd"),
+    )
+
+
+def test_the_pack_that_the_hostile_ones_are_made_of_is_taken(there: Path) -> None:
+    good = pack_of(with_evil, JOURNAL, member(f"{JOB}/artifacts/evil", EVIL))
+    assert unpack_job(there, Source("good", io.BytesIO(good).read)).job_id == JOB
+    assert (there / JOB / "artifacts" / "evil").read_bytes() == EVIL
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_pack_that_is_not_as_journal_pack_makes_it_is_refused_and_leaves_nothing(
+    there: Path, tmp_path: Path, name: str
+) -> None:
+    with pytest.raises((PackError, JournalDamagedError)):
+        unpack_job(there, Source("hostile", io.BytesIO(HOSTILE[name]).read))
+    left = {path.relative_to(tmp_path) for path in tmp_path.rglob("*")}
+    assert left <= {Path("there"), Path("there/.staging"), Path("there/.staging/lock")}
+
+
+def make_deep(directory: Path, levels: int, name: str, file: str = "file") -> None:
+    """Directories in one another, deeper than a path may be long, with a file in the last."""
+    directory.mkdir()
+    fd = os.open(directory, os.O_RDONLY)
+    for _ in range(levels):
+        os.mkdir(name, dir_fd=fd)
+        deeper = os.open(name, os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = deeper
+    os.close(os.open(file, os.O_CREAT | os.O_WRONLY, dir_fd=fd))
+    os.close(fd)
+
+
+@pytest.fixture(name="removed_after")
+def fixture_removed_after(here: Path) -> Iterator[None]:
+    """Pytest, too, fails to remove what is very deep."""
+    yield
+    subprocess.run(["rm", "-rf", here], check=True)
+
+
+@pytest.mark.usefixtures("removed_after")
+def test_however_deep_its_artifacts_are_a_job_is_deleted_and_its_leftovers_block_nobody(
+    here: Path,
+) -> None:
+    make_deep(here / JOB / "artifacts" / "deep", 3000, "a")
+    with JobService(here) as service:
+        assert service.delete_job(JOB)
+        assert staging_of(here) == []
+        make_deep(here / ".staging" / "left.over", 3000, "a")
+        service.create_job("Next", job_id="next")
+    assert staging_of(here) == []
+
+
+def test_what_is_too_deep_for_a_pack_is_left_out_and_named(here: Path, tmp_path: Path) -> None:
+    make_deep(here / JOB / "artifacts" / "deep", 60, "a" * 100)
+    length = 4095 - len(os.fspath(here / JOB / "artifacts" / "long"))  # of a path, with no more
+    levels = length // 101 - 1
+    last = "f" * (length - 101 * levels)  # with its slash, one more
+    make_deep(here / JOB / "artifacts" / "long", levels, "b" * 100, last)
+    make_deep(here / JOB / "artifacts" / "many", 100, "c")
+    put_artifact(here, "x/" * 62 + "y", b"just so")
+    put_artifact(here, "x/" * 63 + "y", b"too deep")
+    found = pack_to_file(here / JOB, tmp_path / "pack")
+    deepest, long, many, one = sorted(found.left_out)
+    assert deepest.startswith("artifacts/deep/" + "a" * 100 + "/")
+    assert long.endswith("b" * 100 + "/" + last)
+    assert many == "artifacts/many" + "/c" * 63
+    assert one == "artifacts/" + "x/" * 63 + "y"
+    unpack_job(tmp_path / "there", source(tmp_path / "pack"))
+    assert content_of(tmp_path / "there")["artifacts/" + "x/" * 62 + "y"] == b"just so"
+
+
+def test_a_pack_that_was_refused_for_its_depth_keeps_nobody_from_making_jobs(there: Path) -> None:
+    name = "artifacts/" + "x/" * 1900 + "f"
+    pack = pack_of(manifest_of(GOOD, entry(name, b"e")), JOURNAL, member(f"{JOB}/{name}", b"E"))
+    with pytest.raises(PackError):
+        unpack_job(there, Source("deep", io.BytesIO(pack).read))
+    with JobService(there) as service:
+        service.create_job("Next", job_id="next")
+    assert staging_of(there) == []
+
+
+def test_a_pack_of_a_newer_version_is_named_as_that(there: Path, tmp_path: Path) -> None:
+    text = msgspec.json.encode({"pack": 2, "files": "elsewhere"})
+    (tmp_path / "pack").write_bytes(pack_of(text, JOURNAL))
+    done = journal_line(there, "unpack", str(tmp_path / "pack"))
+    assert "was written by a newer version of rowjournal (pack 2)" in done.stderr
+    assert done.returncode == 6
+    assert not (there / JOB).exists()
+
+
+def test_a_bomb_is_not_inflated_beyond_what_its_manifest_announces(there: Path) -> None:
+    """A gigabyte of zeros in a megabyte: no more of it is taken than fits the manifest."""
+
+    def bomb() -> Iterator[bytes]:
+        deflate = zlib.compressobj(9, zlib.DEFLATED, 31)
+        text = msgspec.json.encode(manifest_of(GOOD))
+        yield deflate.compress(member(f"{JOB}/manifest.json", text) + JOURNAL + bytes(1024))
+        for _ in range(1024):
+            yield deflate.compress(bytes(1 << 20))
+        yield deflate.flush()
+
+    inflated = io.BytesIO(b"".join(bomb()))
+    read = 0
+
+    def counted(length: int) -> bytes:
+        nonlocal read
+        data = inflated.read(length)
+        read += len(data)
+        return data
+
+    with pytest.raises(PackError, match="behind its end"):
+        unpack_job(there, Source("bomb", counted))
+    assert read <= 1 << 18
+
+
+def deep_pack(count: int) -> bytes:
+    """A small pack of so many files, each of a byte, and in 62 directories of its own."""
+    names = [f"artifacts/{number:063}" + ("/" + "d" * 63) * 61 + "/f" for number in range(count)]
+    members = [member(f"{JOB}/{name}", b"E") for name in names]
+    return pack_of(manifest_of(GOOD, *(entry(name, b"E") for name in names)), JOURNAL, *members)
+
+
+def test_directories_count_for_max_bytes_and_none_of_them_is_held_before_that(there: Path) -> None:
+    count = 500
+    pack = deep_pack(count)
+    takes = (count * 62 + 1) * 4096 + count + len(GOOD)
+    tracemalloc.start()
+    try:
+        with pytest.raises(PackError, match=f"takes {takes} bytes, more than the 1000000"):
+            unpack_job(there, Source("deep", io.BytesIO(pack).read), max_bytes=1_000_000)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 10 * count * 4096  # a few times the names; their directories' are 30 times that
+    assert not there.exists()
+
+
+def test_directories_are_not_held_while_they_are_made(tmp_path: Path) -> None:
+    def peak_of(count: int) -> int:
+        pack = deep_pack(count)
+        tracemalloc.start()
+        try:
+            unpack_job(tmp_path / str(count), Source("deep", io.BytesIO(pack).read))
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak_of(1)  # what is imported on the way is no part of it
+    assert peak_of(12) - peak_of(4) < 20 * 8 * 4096  # passes over the names, as above
+
+
+def test_a_pack_that_holds_more_than_max_bytes_is_refused_before_anything_is_written(
+    here: Path, there: Path, tmp_path: Path
+) -> None:
+    pack = packed(here, tmp_path / "pack")
+    done = journal_line(there, "unpack", str(pack), "--max-bytes", "1000000")
+    assert done.returncode == 6
+    assert "--max-bytes" in done.stderr
+    assert not there.exists()
+    assert unpack_job(there, pack, max_bytes=1 << 40).job_id == JOB
+
+
+@pytest.mark.parametrize("way", ["unpacked", "pulled", "compared"])
+def test_by_default_a_pack_may_hold_what_is_free_on_the_disk(
+    here: Path, there: Path, tmp_path: Path, way: str
+) -> None:
+    free = journal.fs.files.free_bytes(there)
+    enormous = PackedFile("artifacts/x", 2 * free, "")
+    manifest = manifest_of(GOOD, enormous)
+    if way == "compared":  # which keeps the journal alone
+        manifest = manifest_of(
+            GOOD, offset=2 * free, files=[PackedFile("journal.jsonl", 2 * free, "")]
+        )
+    (tmp_path / "bomb").write_bytes(pack_of(manifest, JOURNAL))
+    acts: dict[str, Callable[[], object]] = {
+        "unpacked": lambda: unpack_job(there, tmp_path / "bomb"),
+        "pulled": lambda: pull_job(there, tmp_path / "bomb"),
+        "compared": lambda: compare_copies(here / JOB, tmp_path / "bomb"),
+    }
+    with pytest.raises(PackError, match=r"bytes, more than the .* that are free in .*--max-bytes"):
+        acts[way]()
+    assert not there.exists()
+
+
+def test_every_flipped_byte_of_a_pack_is_refused_or_changes_nothing_that_is_unpacked(
+    here: Path, tmp_path: Path, count: Callable[[str, int], None]
+) -> None:
+    """Of what is inflated, that is: gzip's own checksum would see them all."""
+    put_artifact(here, "out/2/3.bin", b"short")
+    text = gzip.decompress(packed(here, tmp_path / "pack").read_bytes())
+    draw, whole = random.Random(2), content_of(here)
+    for at in draw.sample(range(len(text)), 300):
+        changed = bytearray(text)
+        changed[at] ^= 1 << draw.randrange(8)
+        there = tmp_path / f"there-{at}"
+        stream = io.BytesIO(gzip.compress(bytes(changed), 1))
+        try:
+            unpack_job(there, Source("flipped", stream.read))
+        except (PackError, JournalDamagedError):
+            assert not (there / JOB).exists()
+        else:
+            assert content_of(there) == whole
+    count("flipped bits of packs", 300)
+
+
+def test_reading_a_pack_takes_no_more_memory_than_a_piece_at_a_time(
+    here: Path, tmp_path: Path
+) -> None:
+    put_artifact(here, "large", bytes(64 << 20))
+    with packed(here, tmp_path / "pack").open("rb") as stream:
+        _, contents = read_pack(stream.read, "pack")
+        sizes = {max(map(len, pieces), default=0) for _, pieces in contents}
+    assert max(sizes) <= journal.transfer.tarball.PIECE_BYTES
+
+
+def test_zstd_that_is_not_there_is_an_error_that_says_how_to_get_it(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "backports.zstd", None)
+    monkeypatch.setitem(sys.modules, "compression.zstd", None)
+    with pytest.raises(InvalidValueError, match=r"rowjournal\[zstd\]"):
+        packed(here, tmp_path / "pack", "zst")
+    assert os.listdir(tmp_path) == ["here"]
+
+
+def test_a_kill_in_the_middle_of_unpacking_leaves_what_the_next_writer_removes(
+    here: Path, there: Path, tmp_path: Path
+) -> None:
+    pack = packed(here, tmp_path / "pack").read_bytes()
+    command = [sys.executable, "-m", "journal", "--root", str(there), "unpack", "-"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        process.stdin.write(pack[: len(pack) // 2])
+        process.stdin.flush()
+        staging = there / ".staging"
+        while not any(path.name == "journal.jsonl" for path in staging.rglob("*")):
+            assert process.poll() is None
+        process.kill()
+    assert len(staging_of(there)) == 1
+    assert not (there / JOB).exists()
+    unpack_job(there, source(tmp_path / "pack"))
+    assert staging_of(there) == []
+    assert content_of(there) == content_of(here)
+
+
+def test_a_job_of_several_commits_keeps_each_of_them(
+    here: Path, there: Path, tmp_path: Path
+) -> None:
+    with JobService(here) as service:
+        for number in (3, 4, 5):
+            complete(service, number)
+    unpack_job(there, source(packed(here, tmp_path / "pack")))
+    commits = split_commits(journal_path(there, JOB).read_bytes())
+    assert commits == split_commits(journal_path(here, JOB).read_bytes())
+    assert len(commits) > 10

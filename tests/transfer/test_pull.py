@@ -1,0 +1,651 @@
+"""`journal pull`: a copy brought to where another is, and two that both went on made one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import pytest
+from support.children import (
+    FaultyOs,
+    fails,
+    journal_path,
+    place_journal,
+    seal_commits,
+    split_commits,
+    works,
+)
+from support.copies import (
+    JOB,
+    change,
+    complete,
+    content_of,
+    go_on,
+    is_well,
+    journal_line,
+    make_job,
+    packed,
+    put_artifact,
+    source,
+    states_of,
+)
+
+import journal
+import journal.fs.system
+import journal.transfer.pack
+import journal.transfer.pull
+from journal import (
+    CommitOutcomeUnknownError,
+    CopiesDivergedError,
+    InvalidValueError,
+    JobBusyError,
+    JobService,
+    JournalDamagedError,
+    StorageError,
+)
+from journal.store.run_lock import RunLock
+from journal.store.store import Store
+from journal.transfer import Pulled, pull_job
+from journal.transfer.artifacts import Artifacts
+from journal.transfer.source import Source
+from journal.verify import verify_job
+
+ROWS = 12
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    make_job(tmp_path / "here", ROWS)
+    return tmp_path / "here"
+
+
+@pytest.fixture
+def there(here: Path, tmp_path: Path) -> Path:
+    shutil.copytree(here, tmp_path / "there")
+    return tmp_path / "there"
+
+
+def pull(here: Path, there: Path, *, merge: bool = False) -> Pulled:
+    return pull_job(here, Source(there / JOB), merge=merge)
+
+
+# --- forward ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["one by one", "a new file"])
+def test_a_copy_that_is_behind_gets_exactly_the_commits_that_are_missing(
+    here: Path, there: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    monkeypatch.setattr(journal.transfer.pull, "_SYNC_BYTES", 1 if way == "one by one" else 1 << 30)
+    go_on(there, 3, 4, 5)
+    inode = journal_path(here, JOB).stat().st_ino
+    pulled = pull(here, there)
+    assert (pulled.action, pulled.commits) == ("forwarded", 6)
+    assert journal_path(here, JOB).read_bytes() == journal_path(there, JOB).read_bytes()
+    assert (journal_path(here, JOB).stat().st_ino == inode) == (way == "one by one")
+    is_well(here)
+    assert pull(here, there).action == "identical"
+    go_on(here, 6)
+    assert pull(here, there).action == "ahead"
+    assert states_of(here)[:7] == ["completed"] * 6 + ["pending"]
+
+
+def test_a_service_that_is_open_goes_on_behind_what_was_pulled(
+    here: Path, there: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for size in (1, 1 << 30):
+        monkeypatch.setattr(journal.transfer.pull, "_SYNC_BYTES", size)
+        with JobService(here, sync="none") as service:
+            count = service.get_job_summary(JOB)["successful_rows"]
+            go_on(there, count + 1)
+            assert pull(here, there).action == "forwarded"
+            assert service.get_job_summary(JOB)["successful_rows"] == count + 1
+            complete(service, count + 2)
+            assert service.get_job_summary(JOB)["successful_rows"] == count + 2
+        is_well(here)
+        assert pull(there, here).commits == 2
+
+
+def test_a_job_that_is_not_here_is_made(here: Path, tmp_path: Path) -> None:
+    put_artifact(here, "a/1.pdf", b"1")
+    (here / JOB / "artifacts" / "link").symlink_to("a")
+    pulled = pull(tmp_path / "new", here)
+    assert (pulled.action, pulled.artifacts) == ("made", ["artifacts/a/1.pdf"])
+    assert pulled.left_out == ["artifacts/link"]
+    (here / JOB / "artifacts" / "link").unlink()
+    assert content_of(tmp_path / "new") == content_of(here)
+    is_well(tmp_path / "new")
+
+
+def test_a_pack_is_pulled_as_a_directory_is_and_through_a_pipe(
+    here: Path, there: Path, tmp_path: Path
+) -> None:
+    go_on(there, 3)
+    put_artifact(there, "3.pdf", b"3")
+    pack = packed(there, tmp_path / "pack")
+    assert pull_job(here, source(pack)).artifacts == ["artifacts/3.pdf"]
+    assert content_of(here) == content_of(there)
+    is_well(here)
+    command = [sys.executable, "-W", "error", "-m", "journal", "--root"]
+    go_on(there, 4)
+    with subprocess.Popen(
+        [*command, str(there), "pack", JOB, "-o", "-"], stdout=subprocess.PIPE
+    ) as sender:
+        done = journal_line(here, "pull", "-", stdin=sender.stdout)
+    assert (done.returncode, done.stdout) == (0, f"{JOB}: 2 commits taken over\n"), done.stderr
+    assert content_of(here) == content_of(there)
+    made = pull_job(tmp_path / "new", source(pack))
+    assert (made.action, made.artifacts) == ("made", ["artifacts/3.pdf"])
+
+
+def artifacts_of(root: Path) -> dict[str, bytes]:
+    contents = content_of(root).items()
+    return {name.removeprefix("artifacts/"): c for name, c in contents if "artifacts/" in name}
+
+
+def test_artifacts_that_are_missing_are_copied_however_the_copies_stand_to_each_other(
+    here: Path, there: Path
+) -> None:
+    for root in (here, there):
+        put_artifact(root, "same", b"s" * 3_000_000)
+        (root / JOB / "artifacts" / "dir").mkdir()
+    (there / JOB / "artifacts" / "link").symlink_to("same")
+
+    def found(action: str, *, merge: bool = False) -> None:
+        put_artifact(there, f"x/y/{action}.pdf", b"n" * 3_000_000)
+        pulled = pull(here, there, merge=merge)
+        assert (pulled.action, pulled.artifacts) == (action, [f"artifacts/x/y/{action}.pdf"])
+        assert (pulled.left_out, pulled.differing) == (["artifacts/link"], [])
+        assert artifacts_of(here)[f"x/y/{action}.pdf"] == b"n" * 3_000_000
+        is_well(here)
+
+    found("identical")
+    go_on(there, 3)
+    found("forwarded")
+    go_on(here, 4)
+    found("ahead")
+    go_on(there, 5)
+    found("merged", merge=True)
+
+
+def test_where_the_other_s_commits_win_so_do_its_artifacts_and_ours_are_kept_beside(
+    here: Path, there: Path
+) -> None:
+    """Ours may be of an attempt that died: the row that is completed names the other's label."""
+    put_artifact(here, "x/3.pdf", b"ours")
+    put_artifact(here, "x/3.pdf.before-1", b"older")
+    put_artifact(there, "x/3.pdf", b"theirs")
+    put_artifact(there, "x/3.pdf.before-2", b"somebody's")
+    put_artifact(here, "n" * 250, b"ours")
+    put_artifact(there, "n" * 250, b"theirs")
+    go_on(there, 3)
+    done = journal_line(here, "pull", str(there / JOB))
+    assert done.returncode == 3
+    text = "artifacts/x/3.pdf differs: it is the other's now, and the one that was here is "
+    assert f"{text}artifacts/x/3.pdf.before-3\n" in done.stderr
+    assert artifacts_of(here) == {
+        "x/3.pdf": b"theirs",
+        "x/3.pdf.before-1": b"older",
+        "x/3.pdf.before-2": b"somebody's",
+        "x/3.pdf.before-3": b"ours",
+        "n" * 250: b"theirs",
+        "n" * 235 + ".before-1": b"ours",
+    }
+    is_well(here)
+    again = pull(here, there)
+    assert (again.action, again.differing) == ("identical", [])
+
+
+def test_a_file_that_was_copied_half_is_made_whole_when_its_row_comes(
+    here: Path, there: Path
+) -> None:
+    put_artifact(there, "3.pdf", b"half")
+    change(there, lambda service: service.start_row(f"{JOB}:3"))
+    assert pull(here, there).artifacts == ["artifacts/3.pdf"]
+    put_artifact(there, "3.pdf", b"half and the other half")
+    change(there, lambda service: service.complete_row(f"{JOB}:3", "T"))
+    done = journal_line(here, "pull", str(there / JOB))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert artifacts_of(here) == {"3.pdf": b"half and the other half"}
+
+
+def test_a_merge_keeps_our_artifacts_and_puts_the_other_s_beside_them_once(
+    here: Path, there: Path
+) -> None:
+    go_on(here, 3)
+    go_on(there, 3, tracking="THEIRS")
+    put_artifact(here, "3.pdf", b"ours")
+    put_artifact(there, "3.pdf", b"theirs")
+    both = {"3.pdf": b"ours", "3.pdf.other-1": b"theirs"}
+    done = journal_line(here, "pull", str(there / JOB), "--merge-outcomes")
+    assert done.returncode == 3
+    assert "the one here was kept, and the other's is artifacts/3.pdf.other-1" in done.stderr
+    assert artifacts_of(here) == both
+    go_on(there, 4)
+    pull(here, there, merge=True)
+    assert artifacts_of(here) == both
+    is_well(here)
+
+
+def test_artifacts_that_differ_where_no_commits_come_are_named_and_left_as_they_are(
+    here: Path, there: Path
+) -> None:
+    put_artifact(here, "3.pdf", b"ours")
+    put_artifact(there, "3.pdf", b"theirs")
+    for word in ("identical", "ahead"):
+        done = journal_line(here, "pull", str(there / JOB), "--json")
+        pulled = json.loads(done.stdout)
+        assert (pulled["action"], pulled["differing"]) == (word, ["artifacts/3.pdf"])
+        assert done.returncode == 3
+        assert "the one here was kept" in done.stderr
+        assert artifacts_of(here) == {"3.pdf": b"ours"}
+        if word == "identical":
+            go_on(here, 3)
+
+
+def test_a_file_that_is_a_directory_in_the_other_copy_is_named_and_nothing_changes(
+    here: Path, there: Path
+) -> None:
+    go_on(there, 3)
+    for root in (here, there):
+        put_artifact(root, f"{root.name}-has-a-directory/file", b"1")
+    for ours, theirs, text in (
+        (here, there, "it is a directory here and a file in the other copy"),
+        (there, here, "it is a directory in the other copy, and none here"),
+    ):
+        name = put_artifact(theirs if ours is here else ours, "here-has-a-directory", b"2")
+        (theirs / JOB / "artifacts/there-has-a-directory/file").unlink(missing_ok=True)
+        before = content_of(here)
+        with pytest.raises(StorageError, match=text) as caught:
+            pull(here, there) if ours is here else pull(there, here)
+        assert caught.value.path == str(ours / JOB / "artifacts" / "here-has-a-directory")
+        assert content_of(here) == before
+        name.unlink()
+
+
+def test_artifacts_here_that_are_on_another_file_system_are_an_error_that_names_them(
+    here: Path, there: Path
+) -> None:
+    elsewhere = Path("/dev")  # a file system of its own everywhere; nothing is written to it
+    assert elsewhere.stat().st_dev != here.stat().st_dev
+    put_artifact(there, "3.pdf", b"3")
+    go_on(there, 3)
+    before = content_of(here)
+    (here / JOB / "artifacts").symlink_to(elsewhere)
+    with pytest.raises(StorageError, match="artifacts: it is on another file system"):
+        pull(here, there)
+    assert content_of(here) == before
+
+
+def test_a_link_in_the_place_of_the_other_s_artifacts_is_not_followed(
+    here: Path, there: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret" / "key").write_text("secret")
+    (there / JOB / "artifacts").symlink_to(tmp_path / "secret")
+    go_on(there, 3)
+    pulled = pull(here, there)
+    assert (pulled.artifacts, pulled.left_out) == ([], ["artifacts"])
+    assert artifacts_of(here) == {}
+    assert pull(tmp_path / "new", there).left_out == ["artifacts"]
+    assert artifacts_of(tmp_path / "new") == {}
+
+
+class Meanwhile:
+    """Has something done once, just before a function of ours is called."""
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, act: Callable[[], object]
+    ) -> None:
+        real = getattr(owner, name)
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            monkeypatch.setattr(owner, name, real)
+            act()
+            return real(*arguments, **options)
+
+        monkeypatch.setattr(owner, name, call)
+
+
+def test_an_artifact_that_goes_while_it_is_pulled_is_left_out_and_named(
+    here: Path, there: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = put_artifact(there, ".3.pdf.new", b"3")
+    put_artifact(there, "4.pdf", b"4")
+    go_on(there, 3)
+    Meanwhile(monkeypatch, Artifacts, "stage", lambda: path.rename(path.with_name("3.pdf")))
+    pulled = pull(here, there)
+    assert (pulled.artifacts, pulled.left_out) == (["artifacts/4.pdf"], ["artifacts/.3.pdf.new"])
+    assert pull(here, there).artifacts == ["artifacts/3.pdf"]
+
+
+@pytest.mark.parametrize("moment", ["before the run lock", "before the commit lock"])
+@pytest.mark.parametrize("action", ["identical", "ahead", "forwarded", "diverged"])
+def test_what_others_do_to_the_job_while_it_is_pulled_is_looked_at_again(
+    here: Path,
+    there: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    moment: str,
+    action: str,
+) -> None:
+    shutil.copytree(here, tmp_path / "old")
+    go_on(there, 3, 4)
+    put_artifact(there, "3.pdf", b"3")
+    further = journal_path(there, JOB).read_bytes()
+    meanwhile: dict[str, bytes] = {"identical": further}
+    go_on(tmp_path / "old", 3)
+    meanwhile["diverged"] = journal_path(tmp_path / "old", JOB).read_bytes()
+    meanwhile["forwarded"] = b"".join(split_commits(further)[:-1])
+    shutil.rmtree(tmp_path / "old")
+    shutil.copytree(there, tmp_path / "old")
+    go_on(tmp_path / "old", 5)
+    meanwhile["ahead"] = journal_path(tmp_path / "old", JOB).read_bytes()
+
+    def commit() -> None:
+        with journal_path(here, JOB).open("ab") as file:
+            file.write(meanwhile[action][file.tell() :])
+
+    if moment == "before the run lock":
+        Meanwhile(monkeypatch, RunLock, "take", commit)
+    else:
+        Meanwhile(monkeypatch, journal.transfer.pack, "Log", commit)
+    if action == "diverged":
+        with pytest.raises(CopiesDivergedError):
+            pull(here, there)
+        assert artifacts_of(here) == {}
+    else:
+        pulled = pull(here, there)
+        assert pulled.action == action
+        assert pulled.commits == (1 if action == "forwarded" else 0)
+        assert artifacts_of(here) == {"3.pdf": b"3"}
+    content = journal_path(here, JOB).read_bytes()
+    assert content == (further if action == "forwarded" else meanwhile[action])
+    is_well(here)
+
+
+@pytest.mark.parametrize("moment", ["stage", "install"])
+def test_no_run_can_be_started_while_artifacts_are_pulled(
+    here: Path, there: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    put_artifact(there, "3.pdf", b"3")
+    go_on(there, 3)
+
+    def start() -> None:
+        with JobService(here, lock_timeout_s=0) as service, pytest.raises(JobBusyError):
+            service.start_job(JOB)
+        busy.append(moment)
+
+    busy: list[str] = []
+    Meanwhile(monkeypatch, Artifacts, moment, start)
+    assert pull(here, there).action == "forwarded"
+    assert busy == [moment]
+
+
+def test_what_a_pull_that_died_left_is_removed_by_the_next_whatever_that_finds(
+    here: Path, there: Path
+) -> None:
+    for action, forward in (("identical", here), ("ahead", there), ("diverged", None)):
+        (here / JOB / ".pull").mkdir()
+        (here / JOB / ".pull" / "journal.jsonl").write_bytes(b"half")
+        if action == "diverged":
+            assert pull(here, there, merge=True).action == "merged"
+        else:
+            assert pull(here, there).action == action
+        is_well(here)
+        if forward is not None:
+            go_on(forward, 3 if forward is here else 4)
+
+
+def test_torn_tails_on_either_side_do_no_harm(here: Path, there: Path) -> None:
+    tail = b'{"type":"row_status","row":3,"sta'
+    go_on(there, 3)
+    whole = journal_path(there, JOB).read_bytes()
+    for root in (here, there):
+        with journal_path(root, JOB).open("ab") as file:
+            file.write(tail)
+    assert pull(here, there).commits == 2
+    assert journal_path(here, JOB).read_bytes() == whole
+    (saved,) = (here / JOB).glob("journal.torn-*")
+    assert saved.read_bytes() == tail
+
+
+def test_copies_that_diverged_are_refused_with_the_line_and_nothing_changes(
+    here: Path, there: Path
+) -> None:
+    line = journal_path(here, JOB).read_bytes().count(b"\n") + 1
+    go_on(here, 3)
+    go_on(there, 4)
+    put_artifact(there, "4.pdf", b"4")
+    before = content_of(here)
+    with pytest.raises(CopiesDivergedError) as caught:
+        pull(here, there)
+    assert (caught.value.job_id, caught.value.line) == (JOB, line)
+    done = journal_line(here, "pull", str(there / JOB))
+    assert done.returncode == 3
+    assert f"line {line}" in done.stderr
+    assert content_of(here) == before
+
+
+def test_a_run_that_holds_the_job_here_is_not_disturbed(here: Path, there: Path) -> None:
+    go_on(there, 3)
+    before = content_of(here)
+    with JobService(here, sync="none") as service:
+        service.start_job(JOB)
+        before = content_of(here)
+        with pytest.raises(JobBusyError):
+            pull(here, there)
+        assert journal_line(here, "pull", str(there / JOB)).returncode == 5
+    assert content_of(here) == before
+
+
+def test_another_job_is_refused(here: Path, there: Path, tmp_path: Path) -> None:
+    make_job(tmp_path / "again", ROWS)
+    with pytest.raises(InvalidValueError, match="made on its own"):
+        pull(here, tmp_path / "again")
+    done = journal_line(here, "pull", str(there / JOB), "other")
+    assert done.returncode == 2
+    assert "another job" in done.stderr
+    assert journal_line(here, "pull", str(tmp_path / "nothing")).returncode == 2
+    assert journal_line(here, "pull", str(there / JOB), JOB).returncode == 0
+    assert journal_line(here, "pull", str(there / JOB), JOB[:2]).returncode == 0
+    assert journal_line(tmp_path / "y", "pull", str(there / JOB), JOB).returncode == 0
+    elsewhere = journal_line(tmp_path / "x", "pull", str(there / JOB), str(here / JOB))
+    assert elsewhere.stdout == f"{JOB}: no commits to pull: the copies are identical\n"
+
+
+def forged(before: int, wanted: int, size: int) -> bytes:
+    """A commit of this size behind the crc ``before`` that has the crc ``wanted``."""
+    head, tail = b'{"type":"log","message":"', b'","at":"2126-11-24T13:35:00.000001Z"'
+    body = bytearray(head + b"@" * (size - 19 - len(head) - len(tail)) + tail)
+    difference = crc32(body, before) ^ wanted
+    # CRC is linear: which of 64 bits to flip for that is found by Gauss's elimination.
+    basis: dict[int, tuple[int, int]] = {}
+
+    def reduced(vector: int, flips: int) -> tuple[int, int]:
+        while vector and vector.bit_length() in basis:
+            other, others = basis[vector.bit_length()]
+            vector, flips = vector ^ other, flips ^ others
+        return vector, flips
+
+    for at in range(64):
+        flipped = bytearray(body)
+        flipped[len(head) + at] ^= 1
+        vector, flips = reduced(crc32(flipped, before) ^ crc32(body, before), 1 << at)
+        if vector:
+            basis[vector.bit_length()] = (vector, flips)
+    _, flips = reduced(difference, 0)
+    for at in range(64):
+        body[len(head) + at] ^= flips >> at & 1
+    assert crc32(body, before) == wanted
+    return bytes(body) + b',"crc":"%08x"}\n' % wanted
+
+
+@pytest.mark.parametrize("size", [1, 1 << 30])
+def test_what_is_ours_is_never_replaced_even_by_what_has_the_same_seals(
+    here: Path, there: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(journal.transfer.pull, "_SYNC_BYTES", size)
+    fork = journal_path(there, JOB).read_bytes()
+    go_on(here, 3)
+    ours = journal_path(here, JOB).read_bytes()
+    crc = int(ours[-11:-3], 16)
+    commit = forged(int(fork[-11:-3], 16), crc, len(ours) - len(fork))
+    note = b'{"type":"log","message":"m","at":"2126-11-24T13:35:00.000001Z"'
+    last = note + b',"crc":"%08x"}\n' % crc32(note, crc)
+    journal_path(there, JOB).write_bytes(fork + commit + last)
+    assert pull(here, there).commits == 1
+    assert journal_path(here, JOB).read_bytes() == ours + last
+    is_well(here)
+
+
+@pytest.mark.parametrize("job_id", ["../../escaped", "ABSOLUTE/escaped", "..", ".staging", "x/y"])
+def test_a_copy_whose_header_names_another_place_makes_nothing_there(
+    tmp_path: Path, job_id: str
+) -> None:
+    job_id = job_id.replace("ABSOLUTE", str(tmp_path))
+    header = b'{"type":"job","format":1,"id":"%b","name":"M","at":"2026-11-24T13:35:00.000001Z"}'
+    place_journal(tmp_path / "usb", "job", seal_commits([[header % job_id.encode()]]))
+    root = tmp_path / "root" / "jobs"
+    root.mkdir(parents=True)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(JournalDamagedError, match="a job's id"):
+        pull_job(root, Source(tmp_path / "usb" / "job"))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_store_has_no_directory_for_what_is_not_below_it(tmp_path: Path) -> None:
+    store = Store(tmp_path / "jobs", sync=False, lock_timeout_s=0)
+    for job_id in ("../x", "/x", "x/y", "..", ".", ".staging", ""):
+        with pytest.raises(InvalidValueError, match="job_id"):
+            store.directory(job_id)
+
+
+@pytest.mark.parametrize("size", [1, 1 << 30])
+def test_a_copy_whose_seals_fit_and_whose_records_make_no_sense_is_not_taken_over(
+    here: Path, there: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(journal.transfer.pull, "_SYNC_BYTES", size)
+    content = journal_path(there, JOB).read_bytes()
+    body = b'{"type":"row_status","row":99,"status":"completed","at":"2126-11-24T13:35:00.000001Z"'
+    crc = crc32(body, int(content[-11:-3], 16))
+    with journal_path(there, JOB).open("ab") as file:
+        file.write(body + b',"crc":"%08x"}\n' % crc)
+    before = content_of(here)
+    with pytest.raises(JournalDamagedError, match="row 99"):
+        pull(here, there)
+    assert content_of(here) == before
+
+
+# --- when it can't -------------------------------------------------------------------------
+
+
+@pytest.fixture(name="faulty_os")
+def fixture_faulty_os(monkeypatch: pytest.MonkeyPatch) -> FaultyOs:
+    faulty = FaultyOs()
+    monkeypatch.setattr(journal.fs.system, "os", faulty)
+    return faulty
+
+
+@pytest.mark.parametrize("there_too", [False, True])
+def test_an_artifact_that_cannot_be_read_is_named_by_its_path_there(
+    here: Path, there: Path, faulty_os: FaultyOs, there_too: bool
+) -> None:
+    path = put_artifact(there, "3.pdf", b"3")
+    if there_too:
+        put_artifact(here, "3.pdf", b"3")
+    else:
+        go_on(there, 3)
+
+    def refuse(real: Callable[..., Any], *arguments: Any) -> Any:
+        return (fails(13) if arguments[0] == path.name else works)(real, *arguments)
+
+    faulty_os.always("open", refuse)
+    before = content_of(here)
+    with pytest.raises(StorageError) as caught:
+        pull(here, there)
+    assert (caught.value.path, caught.value.errno) == (str(path), 13)
+    assert content_of(here) == before
+
+
+@pytest.mark.parametrize("size", [1, 1 << 30])
+def test_whatever_call_is_refused_the_journal_is_as_it_was_or_as_the_other_s(
+    here: Path,
+    there: Path,
+    faulty_os: FaultyOs,
+    monkeypatch: pytest.MonkeyPatch,
+    size: int,
+    count: Callable[[str, int], None],
+) -> None:
+    monkeypatch.setattr(journal.transfer.pull, "_SYNC_BYTES", size)
+    go_on(there, 3, 4)
+    put_artifact(there, "3.pdf", b"3")
+    put_artifact(here, "4.pdf", b"ours")
+    put_artifact(there, "4.pdf", b"theirs")
+    before = content_of(here)
+    after = {**content_of(there), "artifacts/4.pdf.before-1": b"ours"}
+    spare = here.with_name("spare")
+    shutil.copytree(here, spare)
+    faulty_os.calls.clear()
+    pull(here, there)
+    kinds = ("write", "fdatasync", "fsync", "link", "rename")
+    called = {name: faulty_os.count(name) for name in kinds}
+    assert called["link"] == 1
+    assert called["write"] > 3
+    assert called["fdatasync"] >= 2
+    tried = 0
+    for name, calls in called.items():
+        for number in range(calls):
+            shutil.rmtree(here)
+            shutil.copytree(spare, here)
+            faulty_os.plan(name, *[works] * number, fails(28))
+            unknown = False
+            try:
+                pull(here, there)
+            except (StorageError, CommitOutcomeUnknownError) as error:
+                unknown = isinstance(error, CommitOutcomeUnknownError)
+            faulty_os.heal()
+            tried += 1
+            found = content_of(here)
+            is_new = found["journal.jsonl"] == after["journal.jsonl"]
+            assert is_new or found["journal.jsonl"] == before["journal.jsonl"]
+            assert found.get("artifacts/3.pdf") in (None, b"3")
+            assert not (is_new and "artifacts/3.pdf" not in found)
+            if not is_new:
+                assert found["artifacts/4.pdf"] == b"ours"
+                assert unknown or "artifacts/4.pdf.before-1" not in found
+            assert b"ours" in (found["artifacts/4.pdf"], found.get("artifacts/4.pdf.before-1"))
+            assert verify_job(here / JOB).findings == []
+            assert pull(here, there).action == ("identical" if is_new else "forwarded"), unknown
+            assert content_of(here) == after
+    count("refused calls of a pull", tried)
+
+
+@pytest.mark.parametrize("size", [1, 1 << 30])
+def test_commits_are_synced_before_the_next_is_written_or_before_they_appear(
+    here: Path, there: Path, faulty_os: FaultyOs, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """A power cut may damage the last commit only."""
+    monkeypatch.setattr(journal.transfer.pull, "_SYNC_BYTES", size)
+    go_on(there, 3, 4)
+    missing = split_commits(journal_path(there, JOB).read_bytes())[-4:]
+    pull(here, there)
+    calls = [(name, arguments) for name, arguments in faulty_os.calls]
+    names = [name for name, _ in calls]
+    if size == 1:
+        for commit in missing:
+            at = next(
+                n for n, (name, given) in enumerate(calls) if name == "write" and given[1] == commit
+            )
+            assert names[at + 1 : at + 4] == ["pwrite", "fdatasync", "pwrite"]  # marked meanwhile
+    else:
+        assert all(("write", (commit,)) not in calls for commit in missing)
+        rename = names.index("rename")
+        assert names[:rename].count("fdatasync") >= 2
+        assert "fsync" in names[rename:]  # of the directory
