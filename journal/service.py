@@ -20,14 +20,11 @@ from journal.errors import (
 )
 from journal.format.arguments import (
     check_count,
-    check_job_id,
     check_label_path,
     check_moment,
     check_optional_text,
     check_row_number,
     check_text,
-    new_job_id,
-    split_row_id,
 )
 from journal.format.commits import START, Position
 from journal.format.records import (
@@ -42,8 +39,10 @@ from journal.format.records import (
 )
 from journal.format.values import encode_value, load_sha256
 from journal.fs import directories, handles
+from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.history.reading import Entry, History
 from journal.history.redact import check_fields, redacted_members
+from journal.ids import check_job_id, new_job_id, split_row_id
 from journal.index.summary import job_of, summary_of
 from journal.model import (
     VALID_TRANSITIONS,
@@ -113,7 +112,7 @@ class JobService:
         root: str | os.PathLike[str] = "jobs",
         *,
         sync: Literal["commit", "none"] = "commit",
-        lock_timeout_s: float = 10.0,
+        lock_timeout_s: float = LOCK_TIMEOUT_S,
         redact: Collection[str] = (),
     ) -> None:
         """``root`` is made by the first :meth:`create_job`; a file there is a StoreError.

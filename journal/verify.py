@@ -15,10 +15,11 @@ from journal.format.decode import (
     UnknownRecordError,
     decode_record,
 )
-from journal.format.records import JOURNAL_NAME, RowRecord
+from journal.format.records import RowRecord
 from journal.format.scan import Span, Stretch, lines_of, states_newer_format, survey
 from journal.fs.handles import JournalFile, storage_error
-from journal.fs.locks import wait_for_lock
+from journal.fs.locks import LOCK_TIMEOUT_S, wait_for_lock
+from journal.fs.names import JOURNAL_NAME
 from journal.fs.sync_mark import is_marked
 from journal.index.hint import is_ahead
 from journal.index.index import Index
@@ -63,7 +64,7 @@ class Report(msgspec.Struct, frozen=True):
         return any(finding.kind == "damage" for finding in self.findings)
 
 
-def verify_job(directory: Path, lock_timeout_s: float = 10.0) -> Report:
+def verify_job(directory: Path, lock_timeout_s: float = LOCK_TIMEOUT_S) -> Report:
     """Check every seal and decode every record of the job in ``directory``.
 
     Raises JobNotFoundError and StorageError.

@@ -17,7 +17,7 @@ PACKAGE = Path(journal.__file__).parent
 # From the ground up. A room imports only from floors below its own, and from itself.
 FLOORS = (
     "errors text version",
-    "model fs",
+    "model ids fs",
     "format",
     "index",
     "store verify",

@@ -13,9 +13,9 @@ import msgspec
 
 from journal.cli.exit_codes import Refused
 from journal.cli.row_ranges import parse_rows, rows_of
-from journal.format.tabular import as_text
 from journal.model import JobRow, RowStatus
 from journal.service import JobService
+from journal.text import as_text
 
 _CONDITION = re.compile(
     r"""\s*("(?:[^"\\]|\\.)*"|\S.*?)\s*(!=|<=|>=|=|<|>|~)\s*(.*?)\s*""", re.DOTALL

@@ -15,8 +15,8 @@ import click
 from journal.cli.exit_codes import Refused
 from journal.cli.output import tell
 from journal.errors import JobNotFoundError, JournalError
-from journal.format.arguments import is_job_id
-from journal.format.records import JOURNAL_NAME
+from journal.fs.names import JOURNAL_NAME
+from journal.ids import is_job_id
 from journal.model import Job, JobStatus, RunHolder
 from journal.service import JobService
 

@@ -13,8 +13,7 @@ from typing import IO, Any, cast
 import click
 import msgspec
 
-from journal.format.tabular import json_array
-from journal.text import escaped, escaped_json
+from journal.text import escaped, escaped_json, json_array
 
 _COLORS = {
     "running": 36,  # cyan

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import click
 
 from journal.cli.exit_codes import Refused
-from journal.format.records import MAX_ROW_NUMBER
+from journal.ids import MAX_ROW_NUMBER
 from journal.model import JobRow
 
 _RANGE = re.compile(r"([0-9]{1,19})(?:-([0-9]{1,19}))?", re.ASCII)

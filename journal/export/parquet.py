@@ -7,7 +7,7 @@ from typing import IO, Any
 
 from journal.errors import MissingExtraError
 from journal.export.table import BOOL, FLOAT, INT, TIME, WIDE, FlatRows
-from journal.format.tabular import as_text
+from journal.text import as_text
 
 # A group of rows is built in memory: so many at most, of so much text.
 _GROUP_ROWS = 1 << 16

@@ -12,9 +12,9 @@ import msgspec
 
 from journal.errors import InvalidValueError, StorageError
 from journal.export.table import BOOL, FLOAT, INT, WIDE, FlatRows
-from journal.format.tabular import as_text
 from journal.history.redact import redacted_members
 from journal.model import Job
+from journal.text import as_text
 
 MAX_COLUMNS = 2000  # what SQLite itself takes, unless it was built otherwise
 

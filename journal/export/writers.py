@@ -11,11 +11,11 @@ import msgspec
 
 from journal.errors import InvalidValueError, JournalError
 from journal.export.table import FlatRows
-from journal.format.outfile import whole_file
-from journal.format.tabular import as_text, csv_liner, json_array, tsv_cell, tsv_line
+from journal.fs.output import whole_file
 from journal.history.redact import check_fields
 from journal.model import RowStatus
 from journal.service import JobService
+from journal.text import as_text, csv_liner, json_array, tsv_cell, tsv_line
 
 STREAMED = ("csv", "tsv", "jsonl", "json")
 FORMATS = (*STREAMED, "sqlite", "parquet")

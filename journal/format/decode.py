@@ -13,7 +13,6 @@ from journal.format.records import (
     FORMAT,
     MAX_DEPTH,
     MAX_LINE_BYTES,
-    MAX_ROW_NUMBER,
     SANE_BYTES,
     Integer,
     JobLevelRecord,
@@ -29,6 +28,7 @@ from journal.format.records import (
     stated_crc,
 )
 from journal.format.values import DECODE_ERRORS, nests_deeper_than
+from journal.ids import MAX_ROW_NUMBER
 
 
 class _TimeRecord(msgspec.Struct):

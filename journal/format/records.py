@@ -13,12 +13,12 @@ from zlib import crc32
 
 import msgspec
 
-JOURNAL_NAME = "journal.jsonl"
+from journal.text import time_text
+
 FORMAT = 1
 MAX_LINE_BYTES = 64 << 20
 MAX_DEPTH = 100
 SANE_BYTES = 2 * MAX_DEPTH  # no record this short nests too deep, and no other text dangerously
-MAX_ROW_NUMBER = 2**63 - 1
 REPAIRED = "repaired"  # error code of a job and of rows that a repair could not keep whole
 BOTH_COPIES = "both_copies"  # error code of a job and of rows that two copies have worked on
 LOST_CHECKSUM = "lost"  # of a row whose record was lost to damage: its data isn't known
@@ -179,11 +179,6 @@ def now() -> datetime:
     """The system's time in UTC, never on a whole second: msgspec would leave the fraction out."""
     at = datetime.now(UTC)
     return at if at.microsecond else at.replace(microsecond=1)
-
-
-def time_text(at: datetime) -> str:
-    """A moment as records state it: ``YYYY-MM-DDTHH:MM:SS.ffffffZ``."""
-    return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 # --- seals -----------------------------------------------------------------------------------

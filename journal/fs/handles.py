@@ -11,6 +11,7 @@ import contextlib
 import errno
 import sys
 import weakref
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from stat import S_ISREG
@@ -367,6 +368,15 @@ def storage_error(path: Path, operation: str, error: OSError) -> StorageError:
     """The package's error for what the system has refused."""
     number = error.errno or 0
     return StorageError(path, operation, number, error.strerror or system.os.strerror(number))
+
+
+@contextlib.contextmanager
+def refusals_of(path: Path, operation: str) -> Iterator[None]:
+    """Within the block, what the system refuses is a StorageError: ``path`` could not be …"""
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(path, operation, error) from error
 
 
 def outcome_unknown(error: StorageError) -> CommitOutcomeUnknownError:

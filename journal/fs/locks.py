@@ -8,6 +8,7 @@ from pathlib import Path
 from journal.fs import system
 from journal.fs.handles import Descriptor, open_regular, storage_error
 
+LOCK_TIMEOUT_S = 10.0  # how long calls wait for a lock, unless told otherwise
 _LOCK_POLL_FIRST_S = 0.000_05
 _LOCK_POLL_LAST_S = 0.005
 

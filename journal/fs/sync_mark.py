@@ -24,8 +24,8 @@ from pathlib import Path
 from journal.errors import StorageError
 from journal.fs import system
 from journal.fs.handles import Descriptor, JournalFile, close_fd, open_regular, write_all
+from journal.fs.names import NEW_SYNC_MARK_NAME, SYNC_MARK_NAME
 
-SYNC_MARK_NAME = "sync.mark"
 _BYTES = 160
 _CLEAR = b" " * (_BYTES - 1) + b"\n"
 _SET = re.compile(rb"a sync is under way or has failed behind byte ([0-9]{1,19}), boot (.*?) *\n")
@@ -101,7 +101,7 @@ def is_marked(directory: Path) -> bool:
 
 def _replace(path: Path, text: bytes) -> tuple[int, os.stat_result]:
     """A new mark in the place of another, which is there until the new one says its text."""
-    new = path.with_name(f"{SYNC_MARK_NAME}.new")
+    new = path.with_name(NEW_SYNC_MARK_NAME)
     with suppress(FileNotFoundError):
         system.os.unlink(new)  # of one that died
     fd, stat = open_regular(new, system.os.O_RDWR | system.os.O_CREAT | system.os.O_EXCL)

@@ -15,15 +15,9 @@ from typing import Any, NamedTuple
 from journal.errors import JournalDamagedError
 from journal.format.commits import CHUNK_BYTES, START, Block, Position, verified_blocks
 from journal.format.decode import UndecodableError, UnknownRecordError, decode_record, read_error
-from journal.format.records import (
-    MAX_ROW_NUMBER,
-    SEAL_BYTES,
-    SEALED_LINE_END,
-    LogRecord,
-    Record,
-    sealed_end,
-)
+from journal.format.records import SEAL_BYTES, SEALED_LINE_END, LogRecord, Record, sealed_end
 from journal.history.redact import redacted_members
+from journal.ids import MAX_ROW_NUMBER
 from journal.model import LOG_LEVELS, LogEntry
 from journal.store.journal import Log
 

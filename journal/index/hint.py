@@ -46,11 +46,11 @@ from journal.format.records import (
 from journal.format.values import DECODE_ERRORS, nests_deeper_than
 from journal.fs import directories, files, system
 from journal.fs.handles import DerivedFile, JournalFile
+from journal.fs.names import HINT_NAME
 from journal.index.columns import Columns, Lease
 from journal.index.index import STATUSES, Counts, Index, JobState, Retried
 from journal.model import JobStatus
 
-HINT_NAME = "index.hint"
 BLOCK_ROWS = 1 << 16
 _LATEST_BLOCKS = 4  # of a column: several readers may go through all rows side by side
 _MAX_HEADER_BYTES = 1 << 20  # 10^9 rows need a fifth of it

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from copy import deepcopy
 
-from journal.format.records import time_text
 from journal.index.index import NEEDS_REVIEW, PENDING, PROCESSING, SKIPPED, Counts, Index, JobState
 from journal.model import Job, JobSummary
+from journal.text import time_text
 
 
 def job_of(index: Index) -> Job:

@@ -19,18 +19,17 @@ from journal.errors import (
     NothingToSalvageError,
 )
 from journal.format.commits import Readable
-from journal.format.records import JOURNAL_NAME, SEAL_BYTES, stated_crc
+from journal.format.records import SEAL_BYTES, stated_crc
 from journal.format.scan import Stretch, lines_of, survey
 from journal.fs import directories, files, handles, locks
 from journal.fs.handles import JournalFile
-from journal.fs.sync_mark import SYNC_MARK_NAME
+from journal.fs.locks import LOCK_TIMEOUT_S
+from journal.fs.names import DAMAGED_NAME, JOURNAL_NAME, REPAIR_STAGING_NAME, SYNC_MARK_NAME
 from journal.repair.salvage import Action, OpenRows, Salvage
 from journal.store.journal import Log
 from journal.store.run_lock import RunLock
 from journal.verify import report_on
 
-DAMAGED_NAME = "journal.damaged"
-_STAGING_NAME = ".repair"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _CRS_BEFORE_LF = re.compile(rb"(?<!\r)\r+\n")  # a long run of CRs is gone through once
 _CONVERTED = "CRs before LFs and a byte order mark taken out, a missing last LF put back"
@@ -57,7 +56,7 @@ class Repair(msgspec.Struct, frozen=True):
 
 
 def repair_job(
-    directory: Path, *, open_rows: OpenRows = "review", lock_timeout_s: float = 10.0
+    directory: Path, *, open_rows: OpenRows = "review", lock_timeout_s: float = LOCK_TIMEOUT_S
 ) -> Repair:
     """Put a whole journal in the place of the damaged one of the job in ``directory``.
 
@@ -75,7 +74,7 @@ def repair_job(
     run = RunLock.take(directory, directory.name)
     try:
         with _locked(directory, lock_timeout_s) as file:
-            directories.remove_tree(directory / _STAGING_NAME)  # of a repair that died
+            directories.remove_tree(directory / REPAIR_STAGING_NAME)  # of a repair that died
             stretches = survey(file, file.size_bytes())
             report = report_on(directory, file, stretches)
             for finding in report.findings:
@@ -130,7 +129,7 @@ def _salvage(
     directory: Path, file: JournalFile, stretches: list[Stretch], open_rows: OpenRows
 ) -> Repair:
     """Build the new journal beside the damaged one, save that one, and let the two change places."""
-    staging = directory / _STAGING_NAME
+    staging = directory / REPAIR_STAGING_NAME
     directories.make_directory(staging)
     try:
         repair = _build(directory, file, stretches, open_rows)
@@ -153,7 +152,7 @@ def _build(
     directory: Path, file: JournalFile, stretches: list[Stretch], open_rows: OpenRows
 ) -> Repair:
     """Make the new journal in the staging directory; on the disk when it returns."""
-    staging = directory / _STAGING_NAME
+    staging = directory / REPAIR_STAGING_NAME
     size = file.size_bytes()
     source, actions = file, []
     if any(_was_edited(file, stretch) for stretch in stretches):

@@ -18,7 +18,6 @@ from journal.format.decode import UnknownRecordError
 from journal.format.records import (
     FORMAT,
     LOST_CHECKSUM,
-    MAX_ROW_NUMBER,
     REPAIRED,
     UNSET_TIME,
     JobErrorRecord,
@@ -29,11 +28,11 @@ from journal.format.records import (
     encode_record,
     encode_row,
     row_end,
-    time_text,
 )
 from journal.format.scan import Span, Stretch
 from journal.format.values import checksum_of, encode_value
 from journal.fs.handles import JournalFile
+from journal.ids import MAX_ROW_NUMBER
 from journal.index.index import COMPLETED
 from journal.index.replay import apply
 from journal.repair.damaged_lines import (
@@ -46,6 +45,7 @@ from journal.repair.damaged_lines import (
 )
 from journal.store.journal import Log
 from journal.store.transitions import put_job_record, review_open_rows
+from journal.text import time_text
 
 OpenRows = Literal["review", "keep"]
 

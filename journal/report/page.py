@@ -13,10 +13,9 @@ from types import ModuleType
 from typing import Any
 
 from journal.errors import MissingExtraError
-from journal.format.outfile import whole_file
 from journal.format.records import RowStatusRecord, now
-from journal.format.tabular import as_text
 from journal.fs import system
+from journal.fs.output import whole_file
 from journal.history.error_groups import group_errors
 from journal.history.redact import check_fields, redacted_members
 from journal.history.statistics import JobStatistics
@@ -24,7 +23,7 @@ from journal.model import JobRow, RowStatus
 from journal.report.plots import lines, load_pygal, stacked_bars
 from journal.service import JobService
 from journal.store.run_lock import last_holder
-from journal.text import duration_text, escaped
+from journal.text import as_text, duration_text, escaped
 
 MAX_ROWS = 1000
 MAX_GROUPS = 100

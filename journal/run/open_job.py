@@ -18,7 +18,9 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from journal.errors import InvalidValueError, JobBusyError, JobExistsError, JobNotFoundError
-from journal.format.arguments import check_optional_text, is_job_id, slug
+from journal.format.arguments import check_optional_text
+from journal.fs.locks import LOCK_TIMEOUT_S
+from journal.ids import is_job_id, slug
 from journal.model import TERMINAL_STATUSES, Job, JobRow, JobSummary, RowStatus
 from journal.run.attempts import Attempt, iterate_attempts
 from journal.run.driver import Run, RunReport
@@ -68,7 +70,7 @@ def open_job(
     on_interrupted: Policy = "review",
     resume_command: str | None = None,
     sync: Literal["commit", "none"] = "commit",
-    lock_timeout_s: float = 10.0,
+    lock_timeout_s: float = LOCK_TIMEOUT_S,
     how_to: HowTo = IN_PYTHON,
 ) -> JobRun:
     """Make the job ``path`` (``ROOT/JOB_ID``) of these rows, or go on with it.

@@ -10,8 +10,8 @@ from datetime import datetime
 from fnmatch import fnmatchcase
 
 from journal.errors import JobMismatchError, JobNotFoundError, JournalError
-from journal.format.arguments import is_job_id
 from journal.format.records import JobRecord
+from journal.ids import is_job_id
 from journal.index.summary import job_of
 from journal.model import Job, JobStatus
 from journal.store.store import Store

@@ -19,9 +19,10 @@ from journal.errors import (
 )
 from journal.format.commits import START, Position, verified_blocks
 from journal.format.decode import read_error
-from journal.format.records import JOURNAL_NAME, SEALED_LINE_END, sealed_end
+from journal.format.records import SEALED_LINE_END, sealed_end
 from journal.fs.handles import JournalFile, storage_error
 from journal.fs.locks import wait_for_lock
+from journal.fs.names import JOURNAL_NAME
 from journal.index.columns import Columns
 from journal.index.hint import read_hint, write_hint, written_ns
 from journal.index.index import Index

@@ -8,13 +8,11 @@ from pathlib import Path
 
 from journal.errors import StorageError
 from journal.format.commits import START, verified_blocks
-from journal.format.records import JOURNAL_NAME
 from journal.fs import directories, files, handles
 from journal.fs.handles import JournalFile
-from journal.fs.sync_mark import SYNC_MARK_NAME, SyncMark, is_marked
+from journal.fs.names import NEW_JOURNAL_NAME, SYNC_MARK_NAME, TORN_NAME
+from journal.fs.sync_mark import SyncMark, is_marked
 from journal.store.reader import Reader
-
-NEW_NAME = f"{JOURNAL_NAME}.new"
 
 
 class Recovery(Reader):
@@ -52,7 +50,9 @@ class Recovery(Reader):
         """Recover what a dead writer, or a failed sync, has left behind."""
         if not file.writable:
             raise StorageError(self.path, "write", errno.EROFS, file.refusal)
-        files.remove_file(self.path.with_name(NEW_NAME))  # of one that died: we hold its lock
+        files.remove_file(
+            self.path.with_name(NEW_JOURNAL_NAME)
+        )  # of one that died: we hold its lock
         if file.unended_at >= 0:
             file.end_last_line()
         if self._torn_end:
@@ -139,7 +139,7 @@ class Recovery(Reader):
         The caller holds the commit lock. ``keep_owner``: StorageError if it can't belong to the
         user that the journal belongs to.
         """
-        path = self.path.with_name(NEW_NAME)
+        path = self.path.with_name(NEW_JOURNAL_NAME)
         try:
             new = JournalFile(path, create=True)
         except OSError as error:
@@ -172,7 +172,7 @@ class Recovery(Reader):
             new.rename(self.path)
         except BaseException as error:
             new.close()
-            files.remove_file(self.path.with_name(NEW_NAME))
+            files.remove_file(self.path.with_name(NEW_JOURNAL_NAME))
             if isinstance(error, OSError):
                 raise handles.storage_error(self.path, "replace", error) from error
             raise
@@ -204,7 +204,7 @@ class Recovery(Reader):
 
     def _cut_torn_tail(self, file: JournalFile) -> None:
         """Save what a dead writer left behind the last commit, then cut it off."""
-        target = self.directory / f"journal.torn-{self._end}"
+        target = self.directory / f"{TORN_NAME}-{self._end}"
         try:
             files.save_copy(file, self._end, self._torn_end, target, sync=self._sync)
             if self._sync:  # else a power cut might take the copy and leave the cut

@@ -11,11 +11,11 @@ from pathlib import Path
 import msgspec
 
 from journal.errors import JobBusyError, JobNotFoundError, StorageError
-from journal.format.records import JOURNAL_NAME, now, time_text
+from journal.format.records import now
 from journal.fs import files, handles, locks, system
+from journal.fs.names import JOURNAL_NAME, RUN_LOCK_NAME
 from journal.model import RunHolder
-
-RUN_LOCK_NAME = "run.lock"
+from journal.text import time_text
 
 # Looking who holds the lock takes it for an instant, so a try that fails is repeated for a while.
 _PATIENCE_S = 0.25

@@ -29,28 +29,21 @@ from journal.errors import (
     StorageError,
     StoreError,
 )
-from journal.format.arguments import check_job_id, is_job_id
 from journal.format.decode import (
     UndecodableError,
     UnknownRecordError,
     decode_header,
     decode_record,
 )
-from journal.format.records import (
-    JOURNAL_NAME,
-    MAX_LINE_BYTES,
-    SEAL_BYTES,
-    JobRecord,
-    content_crc,
-    stated_crc,
-)
+from journal.format.records import MAX_LINE_BYTES, SEAL_BYTES, JobRecord, content_crc, stated_crc
 from journal.fs import directories, files, handles, locks
+from journal.fs.names import JOB_STAGING_NAME, JOURNAL_NAME
+from journal.ids import check_job_id, is_job_id
 from journal.store.journal import Log
 from journal.store.run_holds import RunHolds, Taken, is_over, reset_after_fork
 from journal.store.run_lock import RunLock
 
 MAX_OPEN_LOGS = 64
-STAGING_NAME = ".staging"
 # What lies beside a journal, and tells what has lost one from what never was a job.
 _OF_A_JOB = re.compile(
     r"artifacts|index\.hint|run\.lock|sync\.mark(\.new)?|journal\.(damaged|torn|other)-.*"
@@ -287,7 +280,7 @@ class Store:
         try:
             directory, lock = self._stage(None, job_id)
         except OSError as error:
-            raise handles.storage_error(self.root / STAGING_NAME, "write in", error) from error
+            raise handles.storage_error(self.root / JOB_STAGING_NAME, "write in", error) from error
         try:
             yield directory
         finally:
@@ -298,7 +291,7 @@ class Store:
     def _stage(self, target: Path | None, job_id: str) -> tuple[Path, locks.DirectoryLock]:
         """A new directory to make the job in, and its lock; ``target`` must be free."""
         while True:
-            directory = self.root / STAGING_NAME / _staging_name(job_id)
+            directory = self.root / JOB_STAGING_NAME / _staging_name(job_id)
             with self._staging():
                 if target is not None:
                     self._check_free(target, job_id)
@@ -334,7 +327,7 @@ class Store:
         directory = self.directory(job_id)
         if not files.exists(directory / JOURNAL_NAME):
             return False
-        leftover = self.root / STAGING_NAME / _staging_name(job_id)
+        leftover = self.root / JOB_STAGING_NAME / _staging_name(job_id)
         try:
             with self._staging():
                 run = self._take_to_delete(directory, job_id)
@@ -386,7 +379,7 @@ class Store:
     def _staging(self) -> Iterator[None]:
         """The staging directory, locked; what is left in it belongs to a process at work."""
         self.check_open()
-        staging = self.root / STAGING_NAME
+        staging = self.root / JOB_STAGING_NAME
         try:
             directories.make_store(self.root, sync=self.sync and not self._root_synced)
             self._root_synced = True
@@ -410,7 +403,7 @@ class Store:
             return locks.LockFile(path)
         except OSError as error:
             reason = error.strerror or os.strerror(error.errno or 0)
-            raise OSError(error.errno, f"{STAGING_NAME}/{path.name}: {reason}") from error
+            raise OSError(error.errno, f"{JOB_STAGING_NAME}/{path.name}: {reason}") from error
 
     def _remove_leftover(self, directory: Path) -> None:
         # What can't be removed must not keep others from their work.

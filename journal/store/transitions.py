@@ -24,7 +24,6 @@ from journal.format.records import (
     RowStatusRecord,
     encode_row,
     row_end,
-    time_text,
 )
 from journal.format.values import canonical_json, checksum_of
 from journal.fs import system
@@ -56,6 +55,7 @@ from journal.store.rows import (
     row_from_records,
     window_reader,
 )
+from journal.text import time_text
 from journal.version import VERSION
 
 Policy = Literal["review", "retry", "fail"]

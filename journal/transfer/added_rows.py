@@ -6,7 +6,7 @@ from collections import Counter
 from typing import NamedTuple
 
 from journal.errors import InvalidValueError
-from journal.format.records import MAX_ROW_NUMBER
+from journal.ids import MAX_ROW_NUMBER
 from journal.index.index import Index
 from journal.transfer.divergence import RowChanges
 

@@ -14,12 +14,11 @@ from journal.errors import StorageError
 from journal.format.commits import Position
 from journal.fs import directories, files, handles
 from journal.fs.beneath import Below, parents_of
-from journal.transfer.compare import Relation
-from journal.transfer.copies import Copy, holds
+from journal.fs.names import ARTIFACTS_NAME, OTHER_HISTORY, PULL_STAGING_NAME
+from journal.transfer.copies import Copy, Relation, holds
 from journal.transfer.snapshot import artifacts_of
-from journal.transfer.tarball import ARTIFACTS_NAME, OTHER_HISTORY_NAME, PIECE_BYTES
+from journal.transfer.tarball import PIECE_BYTES
 
-STAGING_NAME = ".pull"
 _PUT_BY = re.compile(r"(.+)\.(?:before|other)-[0-9]+")
 _MOST_NAME_BYTES = 235  # of what is put by; a number is still to be added
 
@@ -93,7 +92,7 @@ class Artifacts:
         """Those that are neither here nor the beginning of ours."""
         missing = []
         for name in directories.names_in(self._theirs.top):
-            found = OTHER_HISTORY_NAME.fullmatch(name)
+            found = OTHER_HISTORY.fullmatch(name)
             if found is None or self._ours.exists(name):
                 continue
             if not holds(self._copy, Position(int(found[1]), int(found[2], 16))):
@@ -133,7 +132,7 @@ class Artifacts:
     def stage(self, *, differing: bool) -> None:
         """Copy what is missing, or also what differs, to where it does no harm yet, synced."""
         for name in [*self._missing, *(self.differing if differing else ())]:
-            staged = f"{STAGING_NAME}/{len(self._staged)}"
+            staged = f"{PULL_STAGING_NAME}/{len(self._staged)}"
             try:
                 source = _open(self._theirs, name)
             except FileNotFoundError:  # as a file that is written under another name does

@@ -81,8 +81,6 @@ from journal.transfer.merge_notes import (
 )
 from journal.transfer.merge_plan import Plan
 
-OTHER_NAME = "journal.other"
-
 
 class Merged(msgspec.Struct, frozen=True):
     """Numbers of rows, ascending.

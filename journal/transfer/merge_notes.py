@@ -10,9 +10,10 @@ import msgspec
 
 from journal.errors import InvalidValueError
 from journal.format.idempotency import AnyRow
-from journal.format.records import ELSEWHERE, UNSET_TIME, LogRecord, RowStatusRecord, time_text
+from journal.format.records import ELSEWHERE, UNSET_TIME, LogRecord, RowStatusRecord
 from journal.format.values import encode_value
 from journal.history.error_groups import Numbers
+from journal.text import time_text
 from journal.transfer.divergence import DATA, Change, key_of
 from journal.transfer.merge_plan import Plan
 

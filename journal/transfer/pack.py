@@ -21,16 +21,24 @@ from journal.errors import (
     JobExistsError,
 )
 from journal.format.commits import START, Position
-from journal.format.outfile import real_path, whole_file
 from journal.fs import directories, files, handles
-from journal.fs.outputs import Pipe
+from journal.fs.locks import LOCK_TIMEOUT_S
+from journal.fs.names import OTHER_NAME, PULL_STAGING_NAME
+from journal.fs.output import Pipe, real_path, whole_file
 from journal.store.journal import Log
 from journal.store.run_lock import RunLock
 from journal.store.store import Store
-from journal.transfer.artifacts import STAGING_NAME, Artifacts
-from journal.transfer.compare import Comparison, compare, relate, with_line
-from journal.transfer.copies import Copy, open_copy, seal_before
-from journal.transfer.merge import OTHER_NAME, Merged, write_merge
+from journal.transfer.artifacts import Artifacts
+from journal.transfer.copies import (
+    Comparison,
+    Copy,
+    compare,
+    open_copy,
+    relate,
+    seal_before,
+    with_line,
+)
+from journal.transfer.merge import Merged, write_merge
 from journal.transfer.merge_plan import Plan
 from journal.transfer.pull import forward, replay_missing
 from journal.transfer.snapshot import Snapshot, place
@@ -64,7 +72,7 @@ def pack_job(
     compression: Compression = "gz",
     *,
     kept: bool = False,
-    lock_timeout_s: float = 10.0,
+    lock_timeout_s: float = LOCK_TIMEOUT_S,
 ) -> Packed:
     """Give ``write`` a pack of the job in ``directory``, as of its last commit, piece by piece.
 
@@ -94,7 +102,7 @@ def pack_to_file(
 ) -> Packed:
     """As :func:`pack_job`, to a private file that appears whole, in the place of another, and synced.
 
-    See :func:`journal.format.outfile.whole_file`, also for what else is raised. A pipe or a device is
+    See :func:`journal.fs.output.whole_file`, also for what else is raised. A pipe or a device is
     written to.
     """
     # First: the target may be among the artifacts.
@@ -118,7 +126,7 @@ def unpack_job(
     source: Source | str | os.PathLike[str],
     *,
     max_bytes: int | None = None,
-    lock_timeout_s: float = 10.0,
+    lock_timeout_s: float = LOCK_TIMEOUT_S,
 ) -> Manifest:
     """Make the job that a pack holds, whole or not at all, below ``root``.
 
@@ -155,7 +163,7 @@ def compare_copies(
     *,
     max_bytes: int | None = None,
 ) -> Comparison:
-    """Tell two copies of a job apart, with the line: see :func:`journal.transfer.compare.compare`.
+    """Tell two copies of a job apart, with the line: see :func:`journal.transfer.copies.compare`.
 
     ``max_bytes``: refuse a pack that holds more; by default, one whose journal is more than is free
     in the directory for temporary files. Also raises PackError.
@@ -194,7 +202,7 @@ def pull_job(
     *,
     merge: bool = False,
     max_bytes: int | None = None,
-    lock_timeout_s: float = 10.0,
+    lock_timeout_s: float = LOCK_TIMEOUT_S,
 ) -> Pulled:
     """Bring the job below ``root`` to where another copy of it is, if it is the beginning of that.
 
@@ -247,15 +255,15 @@ def _pull(store: Store, theirs: Copy, *, merge: bool) -> Pulled:
     relation, fork = relate(ours, theirs)
     artifacts = Artifacts(ours, theirs)
     if relation in ("identical", "ahead") and not (
-        artifacts.look() or files.exists(directory / STAGING_NAME)
+        artifacts.look() or files.exists(directory / PULL_STAGING_NAME)
     ):
         return _pulled(job_id, relation, artifacts)
     run = RunLock.take(directory, job_id)
     try:
         if relation == "diverged" and not merge:
             raise _diverged(theirs, fork)
-        directories.remove_tree(directory / STAGING_NAME)  # of a pull that died
-        directories.make_directory(directory / STAGING_NAME)
+        directories.remove_tree(directory / PULL_STAGING_NAME)  # of a pull that died
+        directories.make_directory(directory / PULL_STAGING_NAME)
         artifacts.look()
         artifacts.stage(differing=relation in ("behind", "diverged"))
         log = Log(directory, sync=True, lock_timeout_s=store.lock_timeout_s)
@@ -274,7 +282,7 @@ def _pull(store: Store, theirs: Copy, *, merge: bool) -> Pulled:
         raise handles.storage_error(directory, "pull into", error) from error
     finally:
         with suppress(OSError):  # what is left of it, the next pull removes
-            directories.remove_tree(directory / STAGING_NAME)
+            directories.remove_tree(directory / PULL_STAGING_NAME)
         run.release()
 
 

@@ -19,15 +19,15 @@ from journal.errors import (
     StorageError,
 )
 from journal.format.commits import Readable
-from journal.format.records import JOURNAL_NAME, now, time_text
+from journal.format.records import now
 from journal.fs import directories, handles, system
 from journal.fs.beneath import Below
+from journal.fs.names import ARTIFACTS_NAME, BACKUP, JOURNAL_NAME
 from journal.index.columns import StatusColumns
 from journal.index.index import STATUSES, Index
+from journal.text import time_text
 from journal.transfer.copies import Copy, open_copy, replay_copy
 from journal.transfer.tarball import (
-    ARTIFACTS_NAME,
-    KEPT_NAME,
     MAX_COMPONENTS,
     PIECE_BYTES,
     Contents,
@@ -96,7 +96,7 @@ class Snapshot:
                 yield from (
                     name
                     for name in sorted(directories.names_in(directory))
-                    if KEPT_NAME.fullmatch(name) and self._below.is_file(name)
+                    if BACKUP.fullmatch(name) and self._below.is_file(name)
                 )
         except OSError as error:
             raise handles.storage_error(directory, "pack", error) from error

@@ -14,7 +14,6 @@ what wasn't expected, before a byte of it is written, and no more is inflated th
 from __future__ import annotations
 
 import importlib
-import re
 import tarfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -26,23 +25,19 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from journal.errors import FormatVersionError, InvalidValueError, PackError
-from journal.format.arguments import is_job_id
-from journal.format.records import JOURNAL_NAME, MAX_DEPTH
+from journal.format.records import MAX_DEPTH
 from journal.format.values import DECODE_ERRORS, nests_deeper_than
+from journal.fs.names import ARTIFACTS_NAME, BACKUP, JOURNAL_NAME
+from journal.ids import is_job_id
 
 Compression = Literal["gz", "zst"]
 
 PACK_FORMAT = 1
 MANIFEST_NAME = "manifest.json"
-ARTIFACTS_NAME = "artifacts"
 PIECE_BYTES = 1 << 20
 DIRECTORY_BYTES = 4096  # that one takes on most disks
 
 # What recoveries, repairs and merges have kept beside the journal.
-OTHER_HISTORY_NAME = re.compile(r"journal\.other-([0-9]{1,20})-([0-9a-f]{8})")
-KEPT_NAME = re.compile(
-    rf"journal\.(torn|damaged)-[0-9]{{1,20}}(-[0-9]{{1,9}})?|{OTHER_HISTORY_NAME.pattern}"
-)
 
 _MAX_MANIFEST_BYTES = 64 << 20
 MAX_NAME_BYTES = 4096
@@ -101,7 +96,7 @@ _decode_manifest = msgspec.json.Decoder(Manifest).decode
 
 def is_packable(name: str) -> bool:
     """Whether a file of a job, by its name relative to the job's directory, may be in a pack."""
-    if name == JOURNAL_NAME or KEPT_NAME.fullmatch(name):
+    if name == JOURNAL_NAME or BACKUP.fullmatch(name):
         return True
     try:
         size = len(name.encode())

@@ -22,11 +22,11 @@ from journal import (
     NothingToSalvageError,
     PackError,
 )
-from journal.format.records import LogRecord, time_text
+from journal.format.records import LogRecord
 from journal.repair import repair_job
+from journal.text import time_text
 from journal.transfer import pack_to_file, unpack_job
-from journal.transfer.compare import compare
-from journal.transfer.copies import open_copy, replay_copy
+from journal.transfer.copies import compare, open_copy, replay_copy
 from journal.verify import verify_job
 
 CORPUS = TESTS / "corpus"

@@ -9,12 +9,14 @@ import pytest
 import journal.format.records as format_module
 from journal import JobService
 from journal.format.decode import decode_record
-from journal.format.records import MAX_DEPTH, stated_crc, time_text
+from journal.format.records import MAX_DEPTH, stated_crc
 from journal.format.values import nests_deeper_than
 from journal.fs.handles import JournalFile
-from journal.fs.sync_mark import SYNC_MARK_NAME, SyncMark
+from journal.fs.names import SYNC_MARK_NAME
+from journal.fs.sync_mark import SyncMark
 from journal.fs.system import boot_id
 from journal.model import JobRow
+from journal.text import time_text
 
 SPECIFICATION = Path(format_module.__file__).with_name("docs") / "format.md"
 

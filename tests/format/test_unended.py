@@ -18,8 +18,7 @@ from journal.fs.locks import wait_for_lock
 from journal.repair import repair_job
 from journal.store import reader
 from journal.transfer import pack_to_file, pull_job, unpack_job
-from journal.transfer.compare import compare
-from journal.transfer.copies import open_copy
+from journal.transfer.copies import compare, open_copy
 from journal.verify import verify_job
 
 JOB = "unended"

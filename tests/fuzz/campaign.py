@@ -38,8 +38,8 @@ from journal import (
     RowStatus,
 )
 from journal.format import commits as replay
-from journal.format.records import MAX_ROW_NUMBER
 from journal.fs.handles import JournalFile
+from journal.ids import MAX_ROW_NUMBER
 from journal.verify import Report, verify_job
 
 HANGS_AFTER_S = 60

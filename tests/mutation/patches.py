@@ -98,7 +98,7 @@ SYNCS = [
     Patch(
         "a mark is replaced whole",
         "fs/sync_mark",
-        '    new = path.with_name(f"{SYNC_MARK_NAME}.new")\n',
+        "    new = path.with_name(NEW_SYNC_MARK_NAME)\n",
         "    new = path\n",
         FAULTS,
     ),

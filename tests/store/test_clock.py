@@ -15,7 +15,7 @@ from support.children import Child, journal_path, read_all
 
 from journal import JobService
 from journal.cli.main import main
-from journal.format.records import time_text
+from journal.text import time_text
 from journal.verify import verify_job
 
 JOB = "timed"

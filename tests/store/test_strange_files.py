@@ -21,7 +21,7 @@ from support.unprivileged import unprivileged
 import journal.fs.system
 from journal import InvalidValueError, JobService, StorageError, StoreError
 from journal.export.writers import export_rows
-from journal.format.outfile import real_path, whole_file
+from journal.fs.output import real_path, whole_file
 from journal.repair import repair_job
 from journal.report import write_report
 from journal.transfer import pack_to_file, pull_job

@@ -28,8 +28,14 @@ from journal import InvalidValueError, JobService, JournalDamagedError, PackErro
 from journal.cli.main import main
 from journal.fs.handles import JournalFile
 from journal.transfer import compare_copies
-from journal.transfer.compare import Comparison, compare, find_fork
-from journal.transfer.copies import open_copy, seal_after, seal_before
+from journal.transfer.copies import (
+    Comparison,
+    compare,
+    find_fork,
+    open_copy,
+    seal_after,
+    seal_before,
+)
 from journal.transfer.source import Source
 
 

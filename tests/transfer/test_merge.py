@@ -36,8 +36,8 @@ from journal import (
     JobService,
     StorageError,
 )
-from journal.format.records import MAX_ROW_NUMBER
 from journal.history.events import event_of
+from journal.ids import MAX_ROW_NUMBER
 from journal.repair import repair_job
 from journal.transfer import Pulled, pull_job
 from journal.transfer.source import Source

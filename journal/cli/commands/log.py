@@ -15,18 +15,17 @@ from msgspec import structs
 from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED
 from journal.cli.find import find_job, job_argument
 from journal.cli.follow import check_reader, follow_job, gone
-from journal.cli.listing import Field, Format, echo_rows, limit_option, listing_options
+from journal.cli.listing import LOOK_AHEAD, Field, Format, echo_rows, limit_option, listing_options
 from journal.cli.output import as_json, local_time, shorten, tell
 from journal.cli.redaction import check_redacted, redact_option
 from journal.cli.row_ranges import missing_rows, parse_rows
-from journal.cli.table import LOOK_AHEAD
 from journal.cli.times import since_option
 from journal.errors import JobNotFoundError
-from journal.format.tabular import as_text
 from journal.history.events import Choice, Event, last_events, read_events
 from journal.history.reading import History
 from journal.model import LOG_LEVELS
 from journal.service import JobService
+from journal.text import as_text
 
 _DEFAULT_EVENTS = 50
 

@@ -16,12 +16,11 @@ from journal.cli.listing import Field, Format, echo_rows, limit_option, listing_
 from journal.cli.output import as_json, shorten, tell
 from journal.cli.redaction import check_redacted, redact_option
 from journal.cli.row_ranges import missing_rows, parse_rows, rows_within
-from journal.format.tabular import as_text
 from journal.history.error_groups import group_attempts, group_errors
 from journal.history.redact import redacted_members
 from journal.model import Job, JobRow, RowStatus
 from journal.service import JobService
-from journal.text import counted
+from journal.text import as_text, counted
 
 _DATA = "data."  # before a column's name: not the row's own field of this name
 _SHOWN_CHARACTERS = 400  # of a cell, at most: a result may be a mebibyte

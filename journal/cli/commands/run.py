@@ -22,8 +22,8 @@ from journal.cli.run.options import RunOptions, run_options
 from journal.cli.run.subprocesses import CommandHandler, Commands
 from journal.cli.run.template import Template
 from journal.errors import InvalidValueError
-from journal.format.arguments import is_job_id, slug
 from journal.format.records import UNSET_TIME
+from journal.ids import is_job_id, slug
 from journal.model import TERMINAL_STATUSES, Job, JobRow, JobStatus
 from journal.run.driver import RunReport
 from journal.run.input_match import Matched, Unwritten, match_rows

@@ -44,7 +44,8 @@ from journal.cli.throughput import (
     throughput,
     time_left,
 )
-from journal.format.records import BOTH_COPIES, JOURNAL_NAME
+from journal.format.records import BOTH_COPIES
+from journal.fs.names import JOURNAL_NAME
 from journal.history.error_groups import ErrorGroup, Numbers, group_errors
 from journal.history.redact import redacted_members
 from journal.model import Job, JobStatus, RowStatus, RunHolder, done_rows

@@ -10,9 +10,8 @@ from journal.cli.exit_codes import EXIT_DAMAGED, EXIT_OK, EXIT_UNEXPECTED, exit_
 from journal.cli.find import ReadingService, complete_job, find_job
 from journal.cli.output import clean, echo_json_list, tell
 from journal.errors import JournalError
-from journal.format.records import time_text
 from journal.service import JobService
-from journal.text import counted
+from journal.text import counted, time_text
 from journal.verify import Report, verify_job
 
 

@@ -1,0 +1,33 @@
+"""The names of all files in a job's directory and in a store, each stated here once."""
+
+from __future__ import annotations
+
+import re
+
+JOURNAL_NAME = "journal.jsonl"
+NEW_JOURNAL_NAME = f"{JOURNAL_NAME}.new"  # a journal that is being written anew
+HINT_NAME = "index.hint"
+RUN_LOCK_NAME = "run.lock"
+SYNC_MARK_NAME = "sync.mark"
+NEW_SYNC_MARK_NAME = f"{SYNC_MARK_NAME}.new"
+ARTIFACTS_NAME = "artifacts"
+
+# What is kept of a journal has its place or its number behind these.
+TORN_NAME = "journal.torn"  # a torn tail, -OFFSET-N
+DAMAGED_NAME = "journal.damaged"  # a journal before its repair, -N
+OTHER_NAME = "journal.other"  # what another copy did before a merge, -OFFSET-CRC
+OTHER_HISTORY = re.compile(r"journal\.other-([0-9]{1,20})-([0-9a-f]{8})")
+BACKUP = re.compile(
+    rf"journal\.(torn|damaged)-[0-9]{{1,20}}(-[0-9]{{1,9}})?|{OTHER_HISTORY.pattern}"
+)
+
+# Directories in which something is made before it is renamed into its place.
+JOB_STAGING_NAME = ".staging"  # in a store: jobs that are being made or deleted
+REPAIR_STAGING_NAME = ".repair"  # in a job
+PULL_STAGING_NAME = ".pull"  # in a job
+
+# The files that an output may not replace. Some file systems ignore case.
+OWN_FILE = re.compile(
+    r"journal\.jsonl(\.new)?|index\.hint.*|run\.lock|sync\.mark(\.new)?|journal\.(damaged|torn|other)-.*",
+    re.IGNORECASE,
+)

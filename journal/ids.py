@@ -1,0 +1,65 @@
+"""The ids of jobs and rows: what they may be, new ones, and the parts of one."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from datetime import datetime
+from functools import lru_cache
+
+from journal.errors import InvalidValueError
+
+MAX_ROW_NUMBER = 2**63 - 1
+_JOB_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
+_ROW_NUMBER = re.compile(r"[1-9][0-9]{0,18}")
+_WINDOWS_DEVICES = frozenset(
+    ("con", "prn", "aux", "nul", *(f"{name}{n}" for name in ("com", "lpt") for n in range(10)))
+)
+_RANDOM_ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
+_SLUG_CHARACTERS = 40
+_JOB_ID_CHARACTERS = 128
+
+
+@lru_cache(maxsize=1024)  # a script names the same few jobs again and again
+def is_job_id(text: str) -> bool:
+    """Whether ``text`` is one path component that every file system takes as it is."""
+    return (
+        _JOB_ID.fullmatch(text) is not None
+        and not text.endswith(".")
+        and text.split(".", maxsplit=1)[0] not in _WINDOWS_DEVICES
+    )
+
+
+def check_job_id(value: object) -> str:
+    if isinstance(value, str) and is_job_id(value):
+        return value
+    raise InvalidValueError(
+        "job_id",
+        value,
+        "must be 1 to 128 of a-z 0-9 . _ -, begin with a letter or digit, not end with a dot, "
+        "and not be a device name of Windows such as 'con'",
+    )
+
+
+def slug(name: str) -> str:
+    """A part of a job id that reads like ``name``; "job" if nothing of it is left."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    text = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:_SLUG_CHARACTERS].rstrip("-")
+    return text if text and text not in _WINDOWS_DEVICES else "job"
+
+
+def new_job_id(name: str, today: datetime) -> str:
+    """``DATE-slug-of-name-random``."""
+    number = int.from_bytes(os.urandom(8))  # the module `secrets` takes long to import
+    random = "".join(_RANDOM_ALPHABET[number // 36**place % 36] for place in range(6))
+    return f"{today:%Y%m%d}-{slug(name)}-{random}"
+
+
+def split_row_id(row_id: object) -> tuple[str, int]:
+    """``JOB_ID:ROW_NUMBER`` as its two parts."""
+    if isinstance(row_id, str):
+        job_id, _, number = row_id.rpartition(":")
+        if _ROW_NUMBER.fullmatch(number) and is_job_id(job_id):
+            return job_id, int(number)
+    raise InvalidValueError("row_id", row_id, "must be JOB_ID:ROW_NUMBER, such as 'my-job:12'")
