@@ -372,7 +372,7 @@ def storage_error(path: Path, operation: str, error: OSError) -> StorageError:
 
 @contextlib.contextmanager
 def refusals_of(path: Path, operation: str) -> Iterator[None]:
-    """Within the block, what the system refuses is a StorageError: ``path`` could not be …"""
+    """Within the block, what the system refuses is a StorageError that names ``path``."""
     try:
         yield
     except OSError as error:
