@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,21 @@ def complete_job(ctx: click.Context, parameter: click.Parameter, incomplete: str
 def complete_path(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
     """That a shell is to offer files and directories."""
     return click.Path().shell_complete(ctx, parameter, incomplete)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> list[str]:
+    """``did you mean 'list'?``, if one of the known words resembles this one; else nothing."""
+    from difflib import get_close_matches  # noqa: PLC0415  (needed only after a mistake)
+
+    return [f"did you mean {close!r}?" for close in get_close_matches(word, list(known), n=1)]
+
+
+def _no_such_job(name: str, known: Iterable[str]) -> JobNotFoundError:
+    """The error for a job that isn't there; its note names the job that may have been meant."""
+    error = JobNotFoundError(name)
+    for note in did_you_mean(name, known):
+        error.add_note(note)
+    return error
 
 
 job_argument = click.argument("job", shell_complete=complete_job)
@@ -77,9 +92,10 @@ def expand_prefix(service: JobService, prefix: str) -> str:
             return prefix
         if directory.is_dir():  # who names it whole means no other
             raise Refused(f"{directory} is no job: there is no {JOURNAL_NAME} in it")
-    matches = sorted(job_id for job_id in service.job_ids() if prefix and job_id.startswith(prefix))
+    job_ids = list(service.job_ids())
+    matches = sorted(job_id for job_id in job_ids if prefix and job_id.startswith(prefix))
     if not matches:
-        raise JobNotFoundError(prefix)
+        raise _no_such_job(prefix, job_ids)
     if len(matches) > 1:
         some = ", ".join(matches[:5]) + (", ..." if len(matches) > 5 else "")
         raise click.UsageError(f"{prefix!r} is the beginning of {len(matches)} jobs: {some}")

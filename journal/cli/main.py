@@ -18,7 +18,7 @@ from journal.cli.exit_codes import (
     EXIT_UNEXPECTED,
     exit_code_of,
 )
-from journal.cli.find import DEFAULT_ROOT
+from journal.cli.find import DEFAULT_ROOT, did_you_mean
 from journal.cli.output import tell
 from journal.errors import JournalError
 
@@ -28,6 +28,7 @@ _COMMANDS = {
     "delete": "journal.cli.commands.delete",
     "errors": "journal.cli.commands.rows",
     "export": "journal.cli.commands.export",
+    "help": "journal.cli.commands.help",
     "list": "journal.cli.commands.list",
     "log": "journal.cli.commands.log",
     "pack": "journal.cli.commands.transfer",
@@ -56,6 +57,15 @@ class _Commands(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  (click's)
         return list(_COMMANDS)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in _COMMANDS and not name.startswith("-"):
+            close = did_you_mean(name, _COMMANDS) or ["`journal help` lists the commands"]
+            raise click.UsageError("; ".join([f"there is no command {name!r}", *close]))
+        return super().resolve_command(ctx, args)
 
     # A closed pipe is caught in here, for click itself turns it into exit code 1.
 
@@ -124,14 +134,10 @@ def _lines_of(text: str) -> list[str]:
 def cli(ctx: click.Context, root: str) -> None:
     """Push rows through something fragile, and see what happened to each.
 
-    JOB is a job's id, the beginning of one, or the path of a job's directory. Each option may
+    JOB is a job's id, the beginning of one, or the path of a job's directory. Each option can
     also be set in the environment: JOURNAL_LIST_LIMIT is `journal list --limit`.
 
-    Exit codes: 0 all rows completed or skipped, 1 unexpected error, 2 usage or bad input, 3
-    ended or given up with failed rows or rows that need review, 4 no such job, a refused
-    transition, or paused with rows left by a limit or by another process, 5 locked or running
-    elsewhere, 6 damage or a newer version's, 124 wait --timeout was too short, 129, 130 and 143
-    paused by SIGHUP, Ctrl-C or SIGTERM, 141 the output's reader has gone.
+    `journal help` lists the commands by purpose, and topics such as moving jobs and exit codes.
     """
     ctx.obj = root
 
@@ -153,7 +159,7 @@ def main(arguments: list[str] | None = None) -> int:
         tell("interrupted")
         return EXIT_INTERRUPTED
     except JournalError as error:
-        tell(f"journal: {error}")
+        tell("; ".join([f"journal: {error}", *getattr(error, "__notes__", ())]))
         return exit_code_of(error)
     except OSError as error:
         tell(f"journal: {error}")

@@ -1,61 +1,117 @@
-"""The README's reference of the command line, out of the commands themselves.
+"""`journal/docs/commands.md`, made of the commands' own help.
 
-``python tests/support/reference.py`` prints what belongs between the markers in README.md;
-``python tests/support/reference.py --write`` puts it there.
+``python tests/support/reference.py`` prints the page; with ``--write`` it writes the file.
 """
 
 import sys
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
+from journal.cli.commands.help import PURPOSES
 from journal.cli.main import cli
 
-BEGIN, END = "<!-- reference -->\n", "<!-- end -->\n"
-README = Path(__file__).parents[2] / "README.md"
-_COLUMNS = 100
+PAGE = Path(__file__).parents[2] / "journal" / "docs" / "commands.md"
+_COLUMNS, _PAGE_COLUMNS = 100, 120
+_SHARED_BY = 3  # an option of as many commands is described once, at the end of the page
+
+_HEAD = """\
+# Commands
+
+`journal [--root DIR] COMMAND`. The root is the directory of the jobs: `./jobs`, or what JOURNAL_ROOT says.
+`journal help COMMAND` describes a command in full, with an example; this page lists all options.
+
+- **JOB** is a job's id, the beginning of one if it is unique, or the path of a job's directory.
+- **ROWS** are row numbers, such as `5,12-40`.
+- **WHEN** is a date (`2026-11-24`), a time (`'2026-11-24 13:35'`), or how long ago (`2h`, `3d`).
+- **Environment**: JOURNAL_LIST_LIMIT sets `journal list --limit`, and so on for every option; JOURNAL_COLOR sets
+  `--color` of every command. An option that can be repeated takes one value a line:
+  `JOURNAL_EXPORT_REDACT=$'api key\\nzip'`.
+- **Completion** of commands, options and job ids: `eval "$(_JOURNAL_COMPLETE=bash_source journal)"` in `~/.bashrc`,
+  `zsh_source` in `~/.zshrc`; `_JOURNAL_COMPLETE=fish_source journal | source` in `config.fish`.
+
+The exit codes are in `journal help exceptions`.
+"""
 
 
-def reference() -> str:
-    """Each command's help, as ``--help`` prints it on a terminal of 100 columns."""
-    names = sorted(cli.list_commands(click.Context(cli)))
-    return "\n".join(
-        (
-            f"{BEGIN}<details><summary>Every command with its options</summary>\n",
-            *(f"```text\n{help_text(name)}```\n" for name in names),
-            f"</details>\n{END}",
-        )
+def page() -> str:
+    """The whole page: each command under its purpose, then the options that many share."""
+    shared = [option for option, count in _options().items() if count >= _SHARED_BY]
+    lines = [_HEAD]
+    for purpose, names in PURPOSES.items():
+        lines.append(f"## {purpose}\n")
+        for name in names:
+            lines += _described(name, shared)
+    lines += ["## Shared options\n", _block(shared), ""]
+    return "\n".join(lines)
+
+
+def _options() -> Counter[tuple[str, str]]:
+    return Counter(
+        record for names in PURPOSES.values() for name in names for record in _records(name)
     )
 
 
-def help_text(name: str) -> str:
-    """What ``journal NAME --help`` says."""
+def _records(name: str) -> Iterator[tuple[str, str]]:
+    """Each option of a command, as its help shows it; -h is everywhere."""
+    command, context = _command(name)
+    for parameter in command.params:
+        record = parameter.get_help_record(context)
+        if record is not None and isinstance(parameter, click.Option):
+            yield record
+
+
+def _described(name: str, shared: list[tuple[str, str]]) -> list[str]:
+    command, context = _command(name)
+    own = [record for record in _records(name) if record not in shared]
+    other = [_name(record) for record in _records(name) if record in shared]
+    usage = " ".join(command.collect_usage_pieces(context)).removeprefix("[OPTIONS]").strip()
+    summary = command.get_short_help_str(200)
+    if other:
+        summary += f" Shared options: {', '.join(other)}."
+    lines = [f"### `journal {name} {usage}".rstrip() + "`\n", summary]
+    return [*lines, _block(own), ""] if own else [*lines, ""]
+
+
+def _name(record: tuple[str, str]) -> str:
+    return f"`{record[0].split()[0]}`"
+
+
+def _block(records: list[tuple[str, str]]) -> str:
+    formatter = click.HelpFormatter(width=_PAGE_COLUMNS)
+    with formatter.indentation():
+        formatter.write_dl(records, col_max=40)
+    text = "\n".join(line.rstrip() for line in formatter.getvalue().splitlines())
+    return f"```text\n{text}\n```"
+
+
+def _command(name: str) -> tuple[click.Command, click.Context]:
     parent = cli.make_context("journal", [name])
     command = cli.get_command(parent, name)
     assert command is not None
-    context = click.Context(
+    return command, click.Context(
         command,
         info_name=name,
         parent=parent,
         terminal_width=_COLUMNS,
         max_content_width=_COLUMNS,
     )
+
+
+def help_text(name: str) -> str:
+    """What ``journal NAME --help`` says on a terminal of 100 columns."""
+    command, context = _command(name)
     lines = (line.rstrip() for line in command.get_help(context).splitlines())
     return "\n".join(lines) + "\n"
 
 
-def stated() -> str:
-    """What the README has between the markers, with them."""
-    text = README.read_text()
-    begin = text.index(BEGIN)
-    return text[begin : text.index(END, begin) + len(END)]
-
-
 def main() -> None:
     if "--write" in sys.argv[1:]:
-        README.write_text(README.read_text().replace(stated(), reference()))
+        PAGE.write_text(page(), encoding="utf-8")
     else:
-        sys.stdout.write(reference())
+        sys.stdout.write(page())
 
 
 if __name__ == "__main__":

@@ -1,0 +1,83 @@
+"""`journal help`: the commands by purpose, the topics, and the pages of `journal/docs`."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+
+import click
+
+from journal.cli.find import did_you_mean
+
+# Every command but this one, by what it is for.
+PURPOSES = {
+    "Run rows": ("run", "pause", "resume", "cancel", "reopen"),
+    "Look": ("list", "show", "rows", "errors", "log", "watch", "wait", "export", "report"),
+    "Settle rows": ("retry", "redo", "skip", "resolve"),
+    "Move jobs": ("pack", "unpack", "compare", "pull"),
+    "Mend damage": ("verify", "repair"),
+    "Remove jobs": ("delete",),
+}
+
+TOPICS = {
+    "exceptions": "every exception of Python and every exit code, and what to do",
+    "format": "the specification of journal.jsonl",
+    "commands": "every command with all of its options",
+}
+
+
+def _complete_name(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """What a shell offers: the topics, and the commands."""
+    group = ctx.find_root().command
+    assert isinstance(group, click.Group)
+    names = {*TOPICS, *group.list_commands(ctx)}
+    return sorted(name for name in names if name.startswith(incomplete))
+
+
+@click.command("help", short_help="List commands and topics, or show the help of one of them.")
+@click.argument("topic", required=False, shell_complete=_complete_name)
+@click.pass_context
+def help_command(ctx: click.Context, topic: str | None) -> None:
+    """List the commands by purpose and the topics; or show the help of TOPIC.
+
+    TOPIC is a topic or a command. A name that is both, such as export, shows the command's help and
+    then the page. On a terminal a page opens in the pager.
+
+    Example: journal help moving
+    """
+    if topic is None:
+        click.echo(overview(ctx))
+        return
+    group = ctx.find_root().command
+    assert isinstance(group, click.Group)
+    command = group.get_command(ctx, topic)
+    if command is None and topic not in TOPICS:
+        known = [*TOPICS, *group.list_commands(ctx)]
+        close = did_you_mean(topic, known) or ["`journal help` lists them"]
+        raise click.UsageError("; ".join([f"there is no topic or command {topic!r}", *close]))
+    if command is not None:
+        context = click.Context(command, info_name=topic, parent=ctx.find_root())
+        click.echo(command.get_help(context))
+    if topic in TOPICS:
+        click.echo_via_pager(page(topic).read_text(encoding="utf-8"))
+
+
+def overview(ctx: click.Context) -> str:
+    """The commands by purpose with a line each, then the topics."""
+    group = ctx.find_root().command
+    assert isinstance(group, click.Group)
+    formatter = ctx.make_formatter()
+    for purpose, names in PURPOSES.items():
+        with formatter.section(purpose):
+            commands = [(name, group.get_command(ctx, name)) for name in names]
+            formatter.write_dl(
+                [(name, each.get_short_help_str(100)) for name, each in commands if each]
+            )
+    with formatter.section("Topics"):
+        formatter.write_dl(list(TOPICS.items()))
+    return f"{formatter.getvalue()}\n`journal help NAME` shows the help of a command or a topic."
+
+
+def page(topic: str) -> Traversable:
+    """The file of a topic; it is shipped in the package."""
+    return files("journal") / "docs" / f"{topic}.md"

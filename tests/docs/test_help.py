@@ -1,0 +1,141 @@
+"""`journal help` leads to every command, option, exception and exit code in two steps."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import journal
+from journal import JobService, errors
+from journal.cli import exit_codes
+from journal.cli.commands import watch
+from journal.cli.commands.help import PURPOSES, TOPICS, page
+from journal.cli.main import _COMMANDS, main
+
+Capture = pytest.CaptureFixture[str]
+DOCS = Path(journal.__file__).parent / "docs"
+EXCEPTIONS = page("exceptions").read_text(encoding="utf-8")
+
+
+def shown(capsys: Capture, *arguments: str) -> str:
+    assert main(["help", *arguments]) == 0
+    return capsys.readouterr().out
+
+
+# --- the first step
+
+
+def test_help_lists_every_command_by_its_purpose_and_every_topic(capsys: Capture) -> None:
+    listed = [name for names in PURPOSES.values() for name in names]
+    assert sorted([*listed, "help"]) == sorted(_COMMANDS)
+    lines = shown(capsys).splitlines()
+    for name in (*listed, *TOPICS):
+        assert [line for line in lines if line.startswith(f"  {name} ")]
+    for purpose in (*PURPOSES, "Topics"):
+        assert f"{purpose}:" in lines
+
+
+def test_the_short_help_points_to_the_long_one(capsys: Capture) -> None:
+    assert main(["--help"]) == 0
+    assert "`journal help`" in capsys.readouterr().out
+
+
+# --- the second
+
+
+@pytest.mark.parametrize("name", sorted(_COMMANDS))
+def test_help_of_a_command_is_its_own_help(name: str, capsys: Capture) -> None:
+    assert main([name, "--help"]) == 0
+    own = capsys.readouterr().out
+    assert shown(capsys, name).startswith(own)
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_help_of_a_topic_is_its_page(topic: str, capsys: Capture) -> None:
+    text = (DOCS / f"{topic}.md").read_text(encoding="utf-8")
+    assert shown(capsys, topic).rstrip("\n").endswith(text.rstrip("\n"))
+
+
+def test_each_page_has_a_topic() -> None:
+    assert {path.stem for path in DOCS.iterdir()} == TOPICS.keys()
+
+
+def test_a_page_opens_in_the_pager_of_a_terminal(tmp_path: Path) -> None:
+    pty = pytest.importorskip("pty")
+    pager = tmp_path / "pager"
+    pager.write_text(f"#!/bin/sh\ncat > {tmp_path}/paged\n")
+    pager.chmod(0o755)
+    code = (
+        f"import os, pty; os.environ['PAGER'] = {str(pager)!r}; "
+        f"pty.spawn([{sys.executable!r}, '-m', 'journal', 'help', 'exceptions'])"
+    )
+    assert pty
+    subprocess.run([sys.executable, "-c", code], check=True, stdin=subprocess.DEVNULL)
+    assert (tmp_path / "paged").read_text().startswith("# Exceptions")
+
+
+def test_the_page_of_exceptions_has_each_of_them_with_its_exit_code() -> None:
+    stated = dict(re.findall(r"^\| `(\w+)` \|.*\| (\d+) \|$", EXCEPTIONS, re.MULTILINE))
+    public = {name for name in errors.__all__ if name != "JournalError"}
+    assert stated.keys() == public
+    for name in public:
+        kind = getattr(errors, name)
+        assert int(stated[name]) == exit_codes.exit_code_of(kind.__new__(kind)), name
+
+
+def test_the_page_of_exceptions_has_each_exit_code() -> None:
+    text = EXCEPTIONS[EXCEPTIONS.index("## Exit codes") :]
+    stated = set(map(int, re.findall(r"^\| (\d+) \|", text, re.MULTILINE)))
+    constants = {value for name, value in vars(exit_codes).items() if name.startswith("EXIT_")}
+    signals = {128 + number for number in (1, 2, 15)}
+    assert stated == constants | signals | {watch.EXIT_TIMED_OUT}
+
+
+# --- did you mean
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["lst"], "there is no command 'lst'; did you mean 'list'?"),
+        (["xyzzy"], "there is no command 'xyzzy'; `journal help` lists the commands"),
+        (["help", "exeptions"], "there is no topic or command 'exeptions'; did you mean 'excep"),
+        (["help", "verfy"], "there is no topic or command 'verfy'; did you mean 'verify'?"),
+        (["help", "xyzzy"], "there is no topic or command 'xyzzy'; `journal help` lists them"),
+        (["list", "--limt", "5"], "--limit"),
+    ],
+    ids=" ".join,
+)
+def test_a_mistyped_name_is_answered_by_the_nearest_one(
+    arguments: list[str], meant: str, capsys: Capture
+) -> None:
+    assert main(arguments) == 2
+    assert meant in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["show", "rows", "delete", "retry"])
+def test_a_mistyped_job_is_answered_by_the_nearest_one(
+    command: str, tmp_path: Path, capsys: Capture
+) -> None:
+    with JobService(tmp_path, sync="none") as service:
+        for job_id in ("ship-orders", "enrich"):
+            service.create_job(job_id, job_id=job_id)
+    assert main(["--root", str(tmp_path), command, "shp-orders"]) == 4
+    assert capsys.readouterr().err.endswith("; did you mean 'ship-orders'?\n")
+    assert main(["--root", str(tmp_path), command, "unlike"]) == 4
+    assert "did you mean" not in capsys.readouterr().err
+
+
+def test_looking_for_a_near_name_costs_nothing_at_start() -> None:
+    code = (
+        "import sys; from journal.cli.main import main; main(['list']); "
+        "sys.exit('difflib' in sys.modules or 'importlib.resources' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_no_page_is_longer_than_a_person_reads() -> None:
+    for path in DOCS.iterdir():
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 300, path.name
