@@ -64,7 +64,7 @@ class _Commands(click.Group):
         name = args[0]
         if name not in _COMMANDS and not name.startswith("-"):
             close = did_you_mean(name, _COMMANDS) or ["`journal help` lists the commands"]
-            raise click.UsageError("; ".join([f"there is no command {name!r}", *close]))
+            raise click.UsageError("; ".join([f"there is no command {name!r}", *close]), ctx)
         return super().resolve_command(ctx, args)
 
     # A closed pipe is caught in here, for click itself turns it into exit code 1.
