@@ -61,7 +61,7 @@ from journal.model import (
     row_statuses,
 )
 from journal.store.batch import Batch
-from journal.store.journal import Log
+from journal.store.journal import Journal
 from journal.store.listing import check_name, jobs_of, newest_ids
 from journal.store.rows import RowSequence, row_at
 from journal.store.run_holds import Taken, has_ended
@@ -207,25 +207,25 @@ class JobService:
         )
         if job_id is None:
             job_id = new_job_id(name, datetime.now(UTC))
-        return self._create(record, job_id, lambda log: add_rows(log, row_data))
+        return self._create(record, job_id, lambda journal: add_rows(journal, row_data))
 
-    def _create(self, record: JobRecord, job_id: str, add: Callable[[Log], object]) -> Job:
+    def _create(self, record: JobRecord, job_id: str, add: Callable[[Journal], object]) -> Job:
         made: list[Job] = []
 
-        def fill(log: Log) -> None:
-            with log:
-                record.id, record.at = job_id, log.now()
-                put_job_record(log, record)
-                add(log)
-            made.append(job_of(log.index))
+        def fill(journal: Journal) -> None:
+            with journal:
+                record.id, record.at = job_id, journal.now()
+                put_job_record(journal, record)
+                add(journal)
+            made.append(job_of(journal.index))
 
         self._store.create(check_job_id(job_id), fill)
         return made[0]
 
     def get_job(self, job_id: str) -> Job | None:
         """The job as of its last commit, or ``None``."""
-        with self._reading(job_id) as log:
-            return None if log is None else job_of(log.index)
+        with self._reading(job_id) as journal:
+            return None if journal is None else job_of(journal.index)
 
     def list_jobs(
         self,
@@ -284,12 +284,12 @@ class JobService:
             if target is JobStatus.RUNNING:
                 with suppress(JobBusyError):
                     is_new = self._store.take_run(check_job_id(job_id), taken)
-            with self._committing_run(job_id, taken) as log:
+            with self._committing_run(job_id, taken) as journal:
                 if is_new:
-                    put_run(log)
-                    self._store.runs.mark(taken, by_hand_from=log.end)
-                set_job_status(log, target)
-                return job_of(log.index)
+                    put_run(journal)
+                    self._store.runs.mark(taken, by_hand_from=journal.end)
+                set_job_status(journal, target)
+                return job_of(journal.index)
 
     def reopen_job(self, job_id: str, reason: str | None = None) -> Job:
         """Put a job that has ended back to ``pending``: its next pass begins.
@@ -302,9 +302,9 @@ class JobService:
         """
         check_optional_text(reason, "reason")
 
-        def change(log: Log) -> Job:
-            reopen(log, reason)
-            return job_of(log.index)
+        def change(journal: Journal) -> Job:
+            reopen(journal, reason)
+            return job_of(journal.index)
 
         return self._change_reopening(job_id, change)
 
@@ -322,18 +322,18 @@ class JobService:
         """
         given = {"total": total, "processed": processed, "successful": successful, "failed": failed}
         counts = {key: check_count(value, key) for key, value in given.items()}
-        with self._log(job_id) as log:
+        with self._journal(job_id) as journal:
             if any(value is not None for value in counts.values()):
-                put_job_record(log, JobCountsRecord(**counts, at=log.now()))
-            return job_of(log.index)
+                put_job_record(journal, JobCountsRecord(**counts, at=journal.now()))
+            return job_of(journal.index)
 
     def set_error(self, job_id: str, error_code: str, error_message: str) -> Job:
         """Record why the job as a whole is in trouble; its status stays."""
         code = check_text(error_code, "error_code")
         message = check_text(error_message, "error_message")
-        with self._log(job_id) as log:
-            put_job_record(log, JobErrorRecord(code=code, message=message, at=log.now()))
-            return job_of(log.index)
+        with self._journal(job_id) as journal:
+            put_job_record(journal, JobErrorRecord(code=code, message=message, at=journal.now()))
+            return job_of(journal.index)
 
     def get_job_summary(self, job_id: str) -> JobSummary:
         """Counts by status, cost in cents, status and times; goes into ``json.dumps`` as it is.
@@ -341,10 +341,10 @@ class JobService:
         ``processed_rows`` is completed plus failed; ``pending_count`` counts pending rows only.
         Raises JobNotFoundError.
         """
-        with self._reading(job_id) as log:
-            if log is None:
+        with self._reading(job_id) as journal:
+            if journal is None:
                 raise JobNotFoundError(job_id)
-            return summary_of(log.index)
+            return summary_of(journal.index)
 
     # --- rows
 
@@ -360,17 +360,19 @@ class JobService:
         Returns the new rows in the order given, decoded when they are asked for. Raises what
         the iterable raises, and InvalidStateTransition for a job that has ended.
         """
-        with Batch(self._log(job_id)) as log:  # the iterable may change the job that it adds to
-            return RowSequence(job_id, log, add_rows(log, row_data))
+        with Batch(
+            self._journal(job_id)
+        ) as journal:  # the iterable may change the job that it adds to
+            return RowSequence(job_id, journal, add_rows(journal, row_data))
 
     def get_row(self, row_id: str) -> JobRow | None:
         """The row ``JOB_ID:ROW_NUMBER``, or ``None``."""
         job_id, number = split_row_id(row_id)
-        with self._reading(job_id) as log:
-            position = None if log is None else log.index.position_of(number)
-            if log is None or position is None:
+        with self._reading(job_id) as journal:
+            position = None if journal is None else journal.index.position_of(number)
+            if journal is None or position is None:
                 return None
-            return row_at(job_id, log, position)
+            return row_at(job_id, journal, position)
 
     def get_rows(
         self, job_id: str, status: RowStatus | str | Collection[RowStatus | str] | None = None
@@ -381,10 +383,10 @@ class JobService:
         JobNotFoundError.
         """
         wanted = row_statuses(status)
-        with self._reading(job_id) as log:
-            if log is None:
+        with self._reading(job_id) as journal:
+            if journal is None:
                 raise JobNotFoundError(job_id)
-            return RowSequence(job_id, log, log.index.view(wanted))
+            return RowSequence(job_id, journal, journal.index.view(wanted))
 
     def get_pending_rows(self, job_id: str) -> Sequence[JobRow]:
         """As :meth:`get_rows`, those that are pending."""
@@ -403,10 +405,10 @@ class JobService:
         through a job of any size in constant memory. Raises JobNotFoundError.
         """
         wanted = row_status(status)
-        with self._reading(job_id) as log:
-            if log is None:
+        with self._reading(job_id) as journal:
+            if journal is None:
                 raise JobNotFoundError(job_id)
-            columns = log.index.columns
+            columns = journal.index.columns
             attempts, earlier = columns.attempts, columns.earlier
             return [
                 FoundRow(
@@ -415,7 +417,7 @@ class JobService:
                     attempts[at] - (0 if earlier is None else earlier[at]),
                     not attempts[at],
                 )
-                for at in log.index.find(wanted, first, limit)
+                for at in journal.index.find(wanted, first, limit)
             ]
 
     def start_row(self, row_id: str) -> JobRow:
@@ -517,7 +519,7 @@ class JobService:
         job_id, number = split_row_id(row_id)
         check_optional_text(reason, "reason")
         return self._change_reopening(
-            job_id, lambda log: redo_row(log, job_id, number, reason, new_key=new_key)
+            job_id, lambda journal: redo_row(journal, job_id, number, reason, new_key=new_key)
         )
 
     def update_row_data(
@@ -533,8 +535,8 @@ class JobService:
         if not isinstance(data, dict):
             raise InvalidValueError("data", data, "must be a dict")
         encode_value(data, "data")
-        return self._log(job_id).change(
-            lambda log: update_data(log, job_id, number, data, None, new_key=new_key)
+        return self._journal(job_id).change(
+            lambda journal: update_data(journal, job_id, number, data, None, new_key=new_key)
         )
 
     def review_row(self, row_id: str, error_code: str, error_message: str) -> JobRow:
@@ -552,10 +554,10 @@ class JobService:
         record = RowStatusRecord(row=number, status=status, at=UNSET_TIME, **members)
         if record.reset is None:
             return self._change(job_id, record)
-        return self._change_reopening(job_id, lambda log: change_row(log, job_id, record))
+        return self._change_reopening(job_id, lambda journal: change_row(journal, job_id, record))
 
     def _change(self, job_id: str, record: RowStatusRecord) -> JobRow:
-        return self._store.log(job_id).change(change_row, job_id, record)
+        return self._store.journal(job_id).change(change_row, job_id, record)
 
     def retry_failed_rows(self, job_id: str, error_code: str | None = None) -> int:
         """Put failed rows back to pending, as :meth:`retry_row`, in one commit; returns how many.
@@ -564,17 +566,17 @@ class JobService:
         (:attr:`JobRow.unknown`). Raises InvalidStateTransition in a cancelled job.
         """
         check_optional_text(error_code, "error_code")
-        return self._change_reopening(job_id, lambda log: retry_failed(log, error_code))
+        return self._change_reopening(job_id, lambda journal: retry_failed(journal, error_code))
 
-    def _change_reopening(self, job_id: str, change: Callable[[Log], Result]) -> Result:
+    def _change_reopening(self, job_id: str, change: Callable[[Journal], Result]) -> Result:
         """Call ``change`` in a commit; with the run lock, if the job has ended, to be reopened."""
-        log = self._log(job_id)
+        journal = self._journal(job_id)
         while True:
             with self._reading(job_id) as found:
                 is_over = found is not None and has_ended(found)
-            with self.hold_run(job_id) if is_over else nullcontext(), log:
-                if is_over or not has_ended(log):  # else it has ended since we looked
-                    return change(log)
+            with self.hold_run(job_id) if is_over else nullcontext(), journal:
+                if is_over or not has_ended(journal):  # else it has ended since we looked
+                    return change(journal)
 
     # --- what happened
 
@@ -606,7 +608,7 @@ class JobService:
             details=details,
             at=UNSET_TIME,
         )
-        self._log(job_id).change(put_log_of_caller, record)
+        self._journal(job_id).change(put_log_of_caller, record)
 
     def get_logs(
         self,
@@ -680,30 +682,30 @@ class JobService:
         check_policy(on_interrupted, "on_interrupted")
         check_text(resume_command, "resume_command")
         check_optional_text(version, "version")
-        if keep_lock and self._log(job_id).in_own_commit:
+        if keep_lock and self._journal(job_id).in_own_commit:
             raise InvalidValueError(
                 "batch", job_id, "is open: no start of a row would be on the disk before its work"
             )
         runs = self._store.runs
         with self._taking(job_id) as taken:
             is_new = self._store.take_run(check_job_id(job_id), taken)
-            with self._committing_run(job_id, taken) as log:
+            with self._committing_run(job_id, taken) as journal:
                 if is_new:
                     runs.mark(taken, keep=keep_lock)
                 else:
                     is_new = runs.take_over(job_id, taken, keep=keep_lock)
-                state = log.index.state
+                state = journal.index.state
                 assert state is not None
                 status = state.status
                 if not is_new and (status is JobStatus.RUNNING or not runs.holds(job_id)):
-                    raise busy_error(log.directory, job_id)
+                    raise busy_error(journal.directory, job_id)
                 if is_new or version != state.version:
-                    put_run(log, resume_command, version)
+                    put_run(journal, resume_command, version)
                 if status is not JobStatus.RUNNING:
-                    set_job_status(log, JobStatus.RUNNING)
+                    set_job_status(journal, JobStatus.RUNNING)
                 if is_new:  # those begun since are in flight in this process, as all are else
-                    settle_rows(log, on_interrupted, taken.by_hand_from)
-                return job_of(log.index)
+                    settle_rows(journal, on_interrupted, taken.by_hand_from)
+                return job_of(journal.index)
 
     def recover_job(self, job_id: str, policy: Policy = "review") -> int:
         """Settle what a run that died left behind; returns how many rows were in processing.
@@ -717,11 +719,11 @@ class JobService:
         with self._taking(job_id) as taken:
             if not self._store.take_run(check_job_id(job_id), taken):
                 raise busy_error(self._store.directory(job_id), job_id)
-            with self._committing_run(job_id, taken) as log:
+            with self._committing_run(job_id, taken) as journal:
                 self._store.runs.mark(taken)
-                settled = settle_rows(log, policy)
-                if job_of(log.index).status is JobStatus.RUNNING:
-                    set_job_status(log, JobStatus.PAUSED)
+                settled = settle_rows(journal, policy)
+                if job_of(journal.index).status is JobStatus.RUNNING:
+                    set_job_status(journal, JobStatus.PAUSED)
                 return settled
 
     @contextmanager
@@ -793,7 +795,7 @@ class JobService:
         A block with an ``await`` in it stays open while other asyncio tasks run. They read its
         changes, and their own are refused with JobLockedError until it ends.
         """
-        return Batch(self._log(job_id))
+        return Batch(self._journal(job_id))
 
     def artifacts_dir(self, job_id: str) -> Path:
         """The directory for the job's own files, such as labels; made if it is missing.
@@ -839,59 +841,59 @@ class JobService:
 
     def _history(self, job_id: str) -> History:
         """The job's journal as it is now, for reading parts of it. Raises JobNotFoundError."""
-        with self._reading(job_id) as log:
-            if log is None:
+        with self._reading(job_id) as journal:
+            if journal is None:
                 raise JobNotFoundError(job_id)
-            return History(log)
+            return History(journal)
 
     def _look(
         self, job_id: str, statuses: Collection[RowStatus] | None
     ) -> tuple[Job, Sequence[JobRow], History]:
         """The job, its rows of these statuses (None: all) and its history, all of one moment."""
-        with self._reading(job_id) as log:
-            if log is None:
+        with self._reading(job_id) as journal:
+            if journal is None:
                 raise JobNotFoundError(job_id)
-            history = History(log)  # it looks for the newest commit
-            rows = RowSequence(job_id, log, log.index.view(statuses))
-            return job_of(log.index), rows, history
+            history = History(journal)  # it looks for the newest commit
+            rows = RowSequence(job_id, journal, journal.index.view(statuses))
+            return job_of(journal.index), rows, history
 
     @contextmanager
-    def _committing_run(self, job_id: str, taken: Taken) -> Iterator[Log]:
+    def _committing_run(self, job_id: str, taken: Taken) -> Iterator[Journal]:
         """A commit that may move the job; its run lock follows once the commit is settled.
 
         ``taken``: for this commit, and goes if the commit does.
         """
 
         def settle(written: bool) -> None:
-            with log.mutex:
-                state = log.index.state
+            with journal.mutex:
+                state = journal.index.state
                 running = state is not None and state.status is JobStatus.RUNNING
             self._store.runs.settle(job_id, taken, written=written)
             # A commit whose sync has failed may be there: if it ended the run, so does this.
-            if not running and (written or log.in_doubt):
+            if not running and (written or journal.in_doubt):
                 self._store.runs.leave(job_id)
 
-        with self._log(job_id) as log:
-            log.at_end(settle)
-            yield log
+        with self._journal(job_id) as journal:
+            journal.at_end(settle)
+            yield journal
 
-    def _log(self, job_id: str) -> Log:
-        return self._store.log(check_job_id(job_id))
+    def _journal(self, job_id: str) -> Journal:
+        return self._store.journal(check_job_id(job_id))
 
     @contextmanager
-    def _reading(self, job_id: str) -> Iterator[Log | None]:
+    def _reading(self, job_id: str) -> Iterator[Journal | None]:
         """The job's log, up to date and still for the length of the block; None for no job."""
-        log = self._log(job_id)
-        log.acquire()
+        journal = self._journal(job_id)
+        journal.acquire()
         try:
             try:
-                log.refresh()
+                journal.refresh()
             except JobNotFoundError:
                 self._store.forget(job_id)
                 yield None
                 return
             if self._store.runs:
-                self._store.runs.release_if_over(log)
-            yield log
+                self._store.runs.release_if_over(journal)
+            yield journal
         finally:
-            log.mutex.release()
+            journal.mutex.release()

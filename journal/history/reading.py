@@ -19,7 +19,7 @@ from journal.format.records import SEAL_BYTES, SEALED_LINE_END, LogRecord, Recor
 from journal.history.redact import redacted_members
 from journal.ids import MAX_ROW_NUMBER
 from journal.model import LOG_LEVELS, LogEntry
-from journal.store.journal import Log
+from journal.store.journal import Journal
 
 _SEALED_END_BYTES = SEAL_BYTES + 1  # with its LF
 _LAST_TIME = re.compile(rb'"at":"([0-9:.T-]{26})Z"\Z')
@@ -49,11 +49,11 @@ class History:
     StorageError, and JournalDamagedError if the file no longer holds what it held.
     """
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, journal: Journal) -> None:
         """The caller holds the log's mutex, and may let go of it before it reads anything."""
-        log.refresh()
-        self._file = log.file
-        self.end = log.position
+        journal.refresh()
+        self._file = journal.file
+        self.end = journal.position
 
     def continues(self, position: Position) -> bool:
         """Whether what stood before ``position`` when it was taken is what stands there now.

@@ -26,7 +26,7 @@ from journal.fs.handles import JournalFile
 from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.fs.names import DAMAGED_NAME, JOURNAL_NAME, REPAIR_STAGING_NAME, SYNC_MARK_NAME
 from journal.repair.salvage import Action, OpenRows, Salvage
-from journal.store.journal import Log
+from journal.store.journal import Journal
 from journal.store.run_lock import RunLock
 from journal.verify import report_on
 
@@ -89,7 +89,7 @@ def repair_job(
             for f in report.findings
         ]
         if actions:
-            with Log(directory, sync=True, lock_timeout_s=lock_timeout_s):
+            with Journal(directory, sync=True, lock_timeout_s=lock_timeout_s):
                 pass  # a writer saves the torn tail and cuts it off, or puts the LF back
         return Repair(
             directory.name,
@@ -161,17 +161,17 @@ def _build(
         actions = [Action("converted", 1, 0, [], _CONVERTED)]
     try:
         # Nobody is told of its commits before the end, so there is one sync, at the end.
-        log = Log(staging, sync=False, lock_timeout_s=0, create=True)
-        salvage = Salvage(directory, source, log)
+        journal = Journal(staging, sync=False, lock_timeout_s=0, create=True)
+        salvage = Salvage(directory, source, journal)
         for stretch in stretches:
             salvage.take(stretch, last=stretch is stretches[-1])
-        if log.index.state is None:
+        if journal.index.state is None:
             raise NothingToSalvageError(file.path)
         reviewed = salvage.finish(open_rows)
     finally:
         if source is not file:
             source.close()
-    new = log.file
+    new = journal.file
     report = report_on(directory, new, survey(new, new.size_bytes()))
     if report.findings:  # never replace a damaged journal by another
         raise JournalDamagedError(
@@ -179,7 +179,7 @@ def _build(
         )
     new.take_owner_of(file)
     new.sync()
-    log.close()
+    journal.close()
     actions += salvage.actions
     lost = salvage.stand_ins or any(action.kind in ("lost", "unsealed") for action in actions)
     return Repair(

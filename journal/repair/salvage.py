@@ -43,7 +43,7 @@ from journal.repair.damaged_lines import (
     seals_of,
     with_next,
 )
-from journal.store.journal import Log
+from journal.store.journal import Journal
 from journal.store.transitions import put_job_record, review_open_rows
 from journal.text import time_text
 
@@ -67,7 +67,7 @@ class Action(msgspec.Struct, frozen=True):
 
 
 class Salvage:
-    """Takes the stretches of a damaged journal, in order, and writes what is kept to ``log``.
+    """Takes the stretches of a damaged journal, in order, and writes what is kept to ``journal``.
 
     Kept is every commit that its seal vouches for, also one with a single flipped bit, which is put
     back; and of a broken commit the rows whose own checksum and neighbours vouch for them. A
@@ -80,10 +80,10 @@ class Salvage:
     all that there is to it. A completed row goes on only by a redo: if one may be lost, it is put back.
     """
 
-    def __init__(self, directory: Path, source: JournalFile, log: Log) -> None:
+    def __init__(self, directory: Path, source: JournalFile, journal: Journal) -> None:
         self._directory = directory
         self._source = source
-        self._log = log
+        self._journal = journal
         self._kept: dict[int, int] = {}  # by what their seals state, the commits' fingerprints
         self._last_crc = 0  # of the last of them
         self._last_at = UNSET_TIME
@@ -110,7 +110,7 @@ class Salvage:
         else:
             first = stretch.kind == "bad" and span.offset == 0 and span.seals == 1 and not last
             for commit in commits_of(lines):
-                with self._log:
+                with self._journal:
                     self._keep_rows(commit, stretch, first=first)
 
     def finish(self, open_rows: OpenRows) -> int:
@@ -126,11 +126,13 @@ class Salvage:
             return 0
         message = "lines of the journal were lost: what happened to this row may be among them"
         about_job = "lines of the journal were lost, and rows may be among them"
-        with self._log as log:
-            put_job_record(log, JobErrorRecord(code=REPAIRED, message=about_job, at=log.now()))
-            moved = review_open_rows(log, sorted(self.stand_ins), REPAIRED, message)
+        with self._journal as journal:
+            put_job_record(
+                journal, JobErrorRecord(code=REPAIRED, message=about_job, at=journal.now())
+            )
+            moved = review_open_rows(journal, sorted(self.stand_ins), REPAIRED, message)
             if open_rows == "review" and self._outcomes_lost:
-                moved += review_open_rows(log, None, REPAIRED, message)
+                moved += review_open_rows(journal, None, REPAIRED, message)
         return moved
 
     # --- commits that are vouched for
@@ -149,7 +151,7 @@ class Salvage:
             start = seal
         self._note_copies(copies)
         self._outcomes_lost |= forked.lines > 0
-        with self._log:
+        with self._journal:
             self._note_loss(forked, "commits of another history of this job")
 
     def _is_fork(self, start: int, first: Line) -> bool:
@@ -164,7 +166,7 @@ class Salvage:
     def _keep_commit(self, commit: Iterable[Line], seal: int) -> None:
         """Keep one commit, whose seal states ``seal``."""
         fingerprint = 0
-        with self._log:
+        with self._journal:
             for line in commit:
                 fingerprint = crc32(line.text, fingerprint)
                 reason = self._keep(line)
@@ -174,11 +176,11 @@ class Salvage:
                     self._outcomes_lost = True
                     self._note_loss(loss, reason)
         self._kept[seal] = fingerprint
-        self._last_crc, self._last_at = seal, self._log.index.last_at
+        self._last_crc, self._last_at = seal, self._journal.index.last_at
 
     def _keep(self, line: Line) -> str:
         """Write one line to the new journal; if it can't be kept, say why."""
-        record, index = line.record, self._log.index
+        record, index = line.record, self._journal.index
         if record is None:
             if isinstance(line.error, UnknownRecordError):
                 raise FormatVersionError(self._source.path, str(line.error.args[0]))
@@ -215,11 +217,11 @@ class Salvage:
         return ""
 
     def _is_free(self, row: int) -> bool:
-        return 0 < row <= MAX_ROW_NUMBER and self._log.index.position_of(row) is None
+        return 0 < row <= MAX_ROW_NUMBER and self._journal.index.position_of(row) is None
 
     def _write(self, text: bytes, at: datetime) -> None:
-        offset = self._log.append_line(text + b"\n", at)
-        apply(self._log.index, offset, [text])
+        offset = self._journal.append_line(text + b"\n", at)
+        apply(self._journal.index, offset, [text])
 
     # --- what no seal vouches for
 
@@ -233,7 +235,7 @@ class Salvage:
         """
         losses = [PassedOver()]
         stated, begin, lines, fingerprint = None, 0, 0, 0
-        above: int | None = self._log.index.highest_number
+        above: int | None = self._journal.index.highest_number
         expected = 0  # the row that comes next; 0: not known
         for line, below in with_next(commit):
             begin, lines, stated = begin or line.number, lines + 1, line.stated
@@ -269,7 +271,7 @@ class Salvage:
 
     def _keep_unsealed(self, line: Line, above: int | None, below: int | None) -> bool:
         """Keep a line that vouches for itself; ``above`` and ``below`` are its neighbours' rows."""
-        record, index = line.record, self._log.index
+        record, index = line.record, self._journal.index
         if isinstance(record, RowRecord):
             # The checksum says nothing of the number: that has to fit its neighbours.
             fits = (above is None or above == record.row - 1) and (
@@ -319,13 +321,13 @@ class Salvage:
         if not loss.lines:
             return
         self._add(Action("lost", loss.line, loss.lines, sorted(loss.rows), reason))
-        if self._log.index.state is not None:
+        if self._journal.index.state is not None:
             for row in sorted(loss.made):
                 if self._is_free(row):
                     self._stand_in(row)
 
     def _stand_in(self, row: int) -> None:
-        at = self._log.index.last_at
+        at = self._journal.index.last_at
         line = encode_row(row, LOST_CHECKSUM, b"{}", row_end(at))
         self._write(line[:-1], at)
         self.stand_ins.add(row)
@@ -338,7 +340,7 @@ class Salvage:
             error_code=REPAIRED,
             error_message="what put this row back to pending was lost",
             reset="redo",
-            at=self._log.index.last_at,
+            at=self._journal.index.last_at,
         )
         self._write(encode_record(record), record.at)
 

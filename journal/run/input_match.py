@@ -22,7 +22,7 @@ from journal.model import TERMINAL_STATUSES, Job, JobRow, JobStatus, RowStatus
 from journal.run.plan import IN_PYTHON, HowTo, numbers_option, numbers_text
 from journal.service import JobService
 from journal.store.batch import Batch
-from journal.store.journal import Log
+from journal.store.journal import Journal
 from journal.store.transitions import reopen, take_input
 
 OnChanged = Literal["error", "retry", "ignore"]
@@ -282,11 +282,11 @@ class _Match:
             self.matched.added = len(self._unwritten.new)
             self._take_changes(None)
         elif first is not None or self._changes:
-            with Batch(self._service._log(self._job.id)) as log:  # noqa: SLF001  (this package's own)
+            with Batch(self._service._journal(self._job.id)) as journal:  # noqa: SLF001  (this package's own)
                 if first is not None:
-                    self._reopen(log)
+                    self._reopen(journal)
                     self.matched.added = len(self._service.create_rows(self._job.id, every))
-                self._take_changes(log)
+                self._take_changes(journal)
 
     def _with_keys_of_their_own(
         self, new: Iterator[dict[str, Any]], column: str
@@ -307,8 +307,8 @@ class _Match:
                 )
             yield row
 
-    def _take_changes(self, log: Log | None) -> None:
-        """Give changed rows their new data; ``log`` None: only say so. They are as they are now."""
+    def _take_changes(self, journal: Journal | None) -> None:
+        """Give changed rows their new data; ``journal`` None: only say so. They are as they are now."""
         rows = [(row, item) for row, item in map(self._now, self._changes) if row is not None]
         doubtful = [(row, item) for row, item in rows if _may_have_taken_effect(row)]
         if doubtful:
@@ -318,9 +318,9 @@ class _Match:
                 self.matched.done.append(row.row_number)
                 continue
             self.matched.updated += 1
-            if log is not None:
-                self._reopen(log)
-                take_input(log, self._job.id, row.row_number, item.data, _checksum(item))
+            if journal is not None:
+                self._reopen(journal)
+                take_input(journal, self._job.id, row.row_number, item.data, _checksum(item))
             elif self._unwritten is not None:
                 self._check_not_cancelled(self._job)
                 self._unwritten.changed[row.row_number] = item.data
@@ -348,11 +348,11 @@ class _Match:
             f"then {settle}",
         )
 
-    def _reopen(self, log: Log) -> None:
-        job = job_of(log.index)
+    def _reopen(self, journal: Journal) -> None:
+        job = job_of(journal.index)
         self._check_not_cancelled(job)
         if job.status in TERMINAL_STATUSES:
-            reopen(log, None)
+            reopen(journal, None)
 
     def _check_not_cancelled(self, job: Job) -> None:
         if job.status is JobStatus.CANCELLED:

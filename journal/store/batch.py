@@ -8,7 +8,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any
 
-from journal.store.journal import Log
+from journal.store.journal import Journal
 
 
 class _HeldExit:
@@ -30,14 +30,14 @@ class _HeldExit:
 class Batch:
     """``with Batch(log):`` is one commit that the blocks inside of it join."""
 
-    def __init__(self, log: Log) -> None:
-        self._log = log
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
         self.held: weakref.ref[Any] = weakref.ref(self)
 
-    def __enter__(self) -> Log:
-        self._log.__enter__()
-        self._log.let_join(self.held)
-        return self._log
+    def __enter__(self) -> Journal:
+        self._journal.__enter__()
+        self._journal.let_join(self.held)
+        return self._journal
 
     __exit__ = _HeldExit()
 
@@ -48,5 +48,5 @@ class Batch:
         traceback: TracebackType | None,
     ) -> None:
         """Commit, or discard after an exception."""
-        self._log.stop_joining(self.held)
-        self._log.__exit__(kind, error, traceback)
+        self._journal.stop_joining(self.held)
+        self._journal.__exit__(kind, error, traceback)

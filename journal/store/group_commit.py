@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 _PATIENCE_S = 1.0
 
 
-class Log(Protocol):
+class Journal(Protocol):
     """What a group needs of a log. It is no part of the group: each would keep the other alive."""
 
     def __enter__(self) -> Any:
@@ -77,14 +77,14 @@ class _Request:
         except RuntimeError:
             pass  # it is awake
 
-    def outcome(self, log: Log) -> Any:
+    def outcome(self, journal: Journal) -> Any:
         """The result, or raise the error, once the commit is over."""
         commit = self.commit
         assert commit is not None
         if commit.written:
             error: JournalError | None = self.error
         elif commit.error is None:
-            error = log.interrupted()
+            error = journal.interrupted()
         else:  # also for who was refused: what it was refused for was never written
             error = copy.copy(commit.error)
             error.__cause__ = commit.error.__cause__
@@ -107,7 +107,7 @@ class Group:
         self._queue: list[_Request] = []
         self._leader: _Request | None = None
 
-    def run(self, log: Log, change: Callable[[], Result]) -> Result:
+    def run(self, journal: Journal, change: Callable[[], Result]) -> Result:
         """Have ``change`` called in a commit, by whichever thread; its result or its error.
 
         The caller must not be in a commit itself.
@@ -117,12 +117,12 @@ class Group:
             self._queue_up(request)
             while not self._is_settled(request):
                 if request.commit is None and self._leader is request:
-                    self._lead(log, request)
+                    self._lead(journal, request)
                 else:
                     self._wait(request)
         finally:
             self._leave(request)
-        result: Result = request.outcome(log)
+        result: Result = request.outcome(journal)
         return result
 
     def _queue_up(self, request: _Request) -> None:
@@ -161,19 +161,19 @@ class Group:
                 if self._leader is not None:
                     self._leader.wake_up()
 
-    def _lead(self, log: Log, own: _Request) -> None:
+    def _lead(self, journal: Journal, own: _Request) -> None:
         """Make one commit of all that is in the queue; raise why none could begin."""
         commit = _Commit()
         group: list[_Request] = []
         try:
-            with log:
+            with journal:
                 with self._guard:
                     for request in self._queue:
                         request.commit = commit
                     group += self._queue
                     self._queue.clear()
                 for request in group:
-                    _attempt(log, request)
+                    _attempt(journal, request)
                 commit.ending = True
             commit.written = True
         except JournalError as error:
@@ -190,10 +190,10 @@ class Group:
             del commit, group
 
 
-def _attempt(log: Log, request: _Request) -> None:
+def _attempt(journal: Journal, request: _Request) -> None:
     """What else is raised is none of the request's: a signal handler's, or a want of memory."""
     try:
-        request.result = log.attempt(request.change)
+        request.result = journal.attempt(request.change)
     except JournalError as error:
         # Without the way here, which holds what the others have asked for.
         request.error = error.with_traceback(None)

@@ -1,6 +1,6 @@
 """One job's journal held open: refresh, commit, and what a crash or a fault leaves behind.
 
-A :class:`Log` is a context manager whose block is one commit::
+A :class:`Journal` is a context manager whose block is one commit::
 
     with log:                      # mutex, commit lock, catch up with other writers
         log.append(record)         # encoded now, written at the end
@@ -58,7 +58,7 @@ _LONGEST_BYTES = MAX_LINE_BYTES - SEAL_BYTES  # any record may get a seal
 
 Result = TypeVar("Result")
 
-_logs: weakref.WeakSet[Log] = weakref.WeakSet()
+_journals: weakref.WeakSet[Journal] = weakref.WeakSet()
 
 
 # How far a commit was when an inner block began, and what an exception in it returns to: where the
@@ -81,7 +81,7 @@ class Fate:
         self.settled = True
 
 
-class Log(Recovery):
+class Journal(Recovery):
     """See the module. Thread-safe; readers hold ``mutex`` around what they read of the index."""
 
     def __init__(
@@ -113,7 +113,7 @@ class Log(Recovery):
         if create:
             self._file = JournalFile(self.path, create=True)
             self._unsynced = False  # there is nothing in it
-        _logs.add(self)
+        _journals.add(self)
 
     @property
     def in_commit(self) -> bool:
@@ -568,10 +568,10 @@ def _current_task() -> object:
         return None
 
 
-def _reset_logs_in_child() -> None:
-    for log in list(_logs):
-        log.reset_after_fork()
+def _reset_journals_in_child() -> None:
+    for journal in list(_journals):
+        journal.reset_after_fork()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_reset_logs_in_child)
+    os.register_at_fork(after_in_child=_reset_journals_in_child)

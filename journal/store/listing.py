@@ -95,13 +95,13 @@ def _note_if_lost(store: Store, job_id: str, on_error: OnError) -> None:
 
 
 def _peek(store: Store, job_id: str, on_error: OnError | None) -> Job | None:
-    log = store.peek(job_id)
+    journal = store.peek(job_id)
     try:
-        log.acquire()
+        journal.acquire()
         try:
-            return job_of(log.refresh())
+            return job_of(journal.refresh())
         finally:
-            log.mutex.release()
+            journal.mutex.release()
     except JobNotFoundError:
         return None
     except JournalError as error:

@@ -27,7 +27,7 @@ from journal.format.values import DECODE_ERRORS
 from journal.fs.handles import JournalFile
 from journal.index.columns import View
 from journal.model import JobRow, RowStatus
-from journal.store.journal import Log
+from journal.store.journal import Journal
 
 READ_AHEAD_BYTES = 1 << 18
 _SLICE_ROWS = 256  # few enough for the first row to come at once; a look into a hint is 0.3 µs
@@ -90,20 +90,20 @@ def row_from_records(
     )
 
 
-def row_at(job_id: str, log: Log, position: int) -> JobRow:
+def row_at(job_id: str, journal: Journal, position: int) -> JobRow:
     """The row at a position of the log's index; the caller holds the mutex."""
-    columns = log.index.columns
+    columns = journal.index.columns
     number = columns.number(position)
     offset = columns.row_at[position]
-    row = read_row(log.file, log.read_line(offset), offset, number)
-    latest = read_status(log.file, log.read_line, columns.status_at[position], number)
+    row = read_row(journal.file, journal.read_line(offset), offset, number)
+    latest = read_status(journal.file, journal.read_line, columns.status_at[position], number)
     return row_from_records(
         job_id,
         row,
         latest,
         columns.attempts[position],
         columns.earlier_attempts(position),
-        log.index.keyed,
+        journal.index.keyed,
     )
 
 
@@ -151,14 +151,14 @@ class RowSequence(Sequence[JobRow]):
     sequence is in use. Raises JournalDamagedError if the file no longer holds what it held.
     """
 
-    def __init__(self, job_id: str, log: Log, view: View) -> None:
+    def __init__(self, job_id: str, journal: Journal, view: View) -> None:
         """The caller holds the log's mutex."""
         self._job_id = job_id
-        self._file = log.file
+        self._file = journal.file
         self._view = view
-        self._log = log
-        self._fate = log.fate()
-        self._keyed = log.index.keyed
+        self._journal = journal
+        self._fate = journal.fate()
+        self._keyed = journal.index.keyed
 
     def __len__(self) -> int:
         return self._view.count
@@ -248,11 +248,11 @@ class RowSequence(Sequence[JobRow]):
         window = window_reader(self._file)
 
         def read(offset: int) -> bytes:
-            with self._log.mutex:
+            with self._journal.mutex:
                 if fate.discarded:
                     raise ServiceClosedError("these rows were discarded together with their batch")
                 if not fate.settled:
-                    return self._log.read_line(offset)
+                    return self._journal.read_line(offset)
             return window(offset)
 
         return read

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from journal.index.index import PROCESSING
 from journal.model import TERMINAL_STATUSES
-from journal.store.journal import Log
+from journal.store.journal import Journal
 from journal.store.run_lock import RunLock
 
 
@@ -157,14 +157,14 @@ class RunHolds:
         else:
             self.release(job_id)
 
-    def release_if_over(self, log: Log) -> None:
+    def release_if_over(self, journal: Journal) -> None:
         """Release what isn't kept once another process has ended the job.
 
         The caller holds the log's mutex.
         """
-        hold = self._mine(log.directory.name)
-        if hold is not None and not hold.is_kept and not log.in_commit and is_over(log):
-            self.release(log.directory.name)
+        hold = self._mine(journal.directory.name)
+        if hold is not None and not hold.is_kept and not journal.in_commit and is_over(journal):
+            self.release(journal.directory.name)
 
     def _mine(self, job_id: str) -> _Hold | None:
         hold = self._holds.get(job_id)
@@ -187,12 +187,12 @@ def reset_after_fork() -> None:
     _holds.clear()
 
 
-def has_ended(log: Log) -> bool:
+def has_ended(journal: Journal) -> bool:
     """Whether the job has. The caller holds the log's mutex."""
-    state = log.index.state
+    state = journal.index.state
     return state is not None and state.status in TERMINAL_STATUSES
 
 
-def is_over(log: Log) -> bool:
+def is_over(journal: Journal) -> bool:
     """Whether the job has ended and no row is in flight. The caller holds the log's mutex."""
-    return has_ended(log) and not log.index.tallies[PROCESSING]
+    return has_ended(journal) and not journal.index.tallies[PROCESSING]

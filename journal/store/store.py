@@ -39,11 +39,11 @@ from journal.format.records import MAX_LINE_BYTES, SEAL_BYTES, JobRecord, conten
 from journal.fs import directories, files, handles, locks
 from journal.fs.names import JOB_STAGING_NAME, JOURNAL_NAME
 from journal.ids import check_job_id, is_job_id
-from journal.store.journal import Log
+from journal.store.journal import Journal
 from journal.store.run_holds import RunHolds, Taken, is_over, reset_after_fork
 from journal.store.run_lock import RunLock
 
-MAX_OPEN_LOGS = 64
+MAX_OPEN_JOURNALS = 64
 # What lies beside a journal, and tells what has lost one from what never was a job.
 _OF_A_JOB = re.compile(
     r"artifacts|index\.hint|run\.lock|sync\.mark(\.new)?|journal\.(damaged|torn|other)-.*"
@@ -62,8 +62,8 @@ class Store:
         self.sync = sync
         self.lock_timeout_s = lock_timeout_s
         self._mutex = threading.Lock()
-        self._logs: OrderedDict[str, Log] = OrderedDict()
-        self._latest: tuple[str, Log] | None = None  # most calls name the same job again
+        self._journals: OrderedDict[str, Journal] = OrderedDict()
+        self._latest: tuple[str, Journal] | None = None  # most calls name the same job again
         self.runs = RunHolds(root)
         self._closed = False
         self._root_synced = False  # whether the root's own name is sure to survive a power cut
@@ -83,44 +83,44 @@ class Store:
 
     # --- open journals
 
-    def log(self, job_id: str) -> Log:
+    def journal(self, job_id: str) -> Journal:
         """The job's log, kept open for the next call; of a bounded number of jobs."""
         latest = self._latest
         if latest is not None and latest[0] == job_id:
             return latest[1]
         with self._mutex:
-            log = self._open_log(job_id)
-            if log is None:
-                log = self._new_log(job_id)
-                self._logs[job_id] = log
-                if len(self._logs) > MAX_OPEN_LOGS:
+            journal = self._open_journal(job_id)
+            if journal is None:
+                journal = self._new_journal(job_id)
+                self._journals[job_id] = journal
+                if len(self._journals) > MAX_OPEN_JOURNALS:
                     self._evict()
-            self._logs.move_to_end(job_id)
-            self._latest = (job_id, log)
-            return log
+            self._journals.move_to_end(job_id)
+            self._latest = (job_id, journal)
+            return journal
 
     def check_open(self) -> None:
         """Raise ServiceClosedError if it isn't."""
         if self._closed:
             raise ServiceClosedError("this JobService is closed: open a new one")
 
-    def _open_log(self, job_id: str) -> Log | None:
+    def _open_journal(self, job_id: str) -> Journal | None:
         self.check_open()
-        return self._logs.get(job_id)
+        return self._journals.get(job_id)
 
-    def peek(self, job_id: str) -> Log:
+    def peek(self, job_id: str) -> Journal:
         """The job's log if it is open, else one that is not kept: for a look at many jobs."""
         with self._mutex:
-            return self._open_log(job_id) or self._new_log(job_id)
+            return self._open_journal(job_id) or self._new_journal(job_id)
 
-    def _new_log(self, job_id: str) -> Log:
-        return Log(self.directory(job_id), sync=self.sync, lock_timeout_s=self.lock_timeout_s)
+    def _new_journal(self, job_id: str) -> Journal:
+        return Journal(self.directory(job_id), sync=self.sync, lock_timeout_s=self.lock_timeout_s)
 
     def _evict(self) -> None:
-        for job_id, log in self._logs.items():
-            if not log.in_commit:  # a batch holds its lock: a second log would wait for it
-                del self._logs[job_id]
-                log.close_unless_used()
+        for job_id, journal in self._journals.items():
+            if not journal.in_commit:  # a batch holds its lock: a second log would wait for it
+                del self._journals[job_id]
+                journal.close_unless_used()
                 return
 
     def reset_after_fork(self) -> None:
@@ -130,18 +130,18 @@ class Store:
 
     def forget(self, job_id: str) -> None:
         with self._mutex:
-            self._logs.pop(job_id, None)
+            self._journals.pop(job_id, None)
             self._latest = None
 
     def close(self) -> None:
         with self._mutex:
             self._closed = True
             self._latest = None
-            logs = list(self._logs.values())
-            self._logs.clear()
+            journals = list(self._journals.values())
+            self._journals.clear()
         self.runs.close()
-        for log in logs:
-            log.close()
+        for journal in journals:
+            journal.close()
 
     # --- the runs of this process
 
@@ -153,13 +153,13 @@ class Store:
     def is_over(self, job_id: str) -> bool:
         """Whether the job has ended and no row is in flight: its run has nothing to do."""
         try:
-            log = self.peek(job_id)
-            log.acquire()
+            journal = self.peek(job_id)
+            journal.acquire()
             try:
-                log.refresh()
-                return is_over(log)
+                journal.refresh()
+                return is_over(journal)
             finally:
-                log.mutex.release()
+                journal.mutex.release()
         except JournalError:
             return False
 
@@ -234,16 +234,18 @@ class Store:
 
     # --- making and deleting jobs
 
-    def create(self, job_id: str, fill: Callable[[Log], None]) -> None:
+    def create(self, job_id: str, fill: Callable[[Journal], None]) -> None:
         """Make a job whole or not at all: ``fill`` commits what it starts with.
 
         On return the job is there and, with ``sync``, survives a power cut.
         """
 
         def build(directory: Path) -> None:
-            log = Log(directory, sync=self.sync, lock_timeout_s=self.lock_timeout_s, create=True)
-            fill(log)
-            log.close()
+            journal = Journal(
+                directory, sync=self.sync, lock_timeout_s=self.lock_timeout_s, create=True
+            )
+            fill(journal)
+            journal.close()
 
         self.make(job_id, build)
 

@@ -1,6 +1,6 @@
 """The changes a job can go through, each checked against the index and put into a commit.
 
-Every function is called inside a ``with log:`` of its own. A refused change raises, and that block
+Every function is called inside a ``with journal:`` of its own. A refused change raises, and that block
 leaves the commit as it was, so that a batch around it can go on.
 """
 
@@ -47,7 +47,7 @@ from journal.model import (
     JobStatus,
     RowStatus,
 )
-from journal.store.journal import Log
+from journal.store.journal import Journal
 from journal.store.rows import (
     read_row,
     read_status,
@@ -89,32 +89,32 @@ def check_policy(policy: str, where: str = "policy") -> None:
         raise InvalidValueError(where, policy, f"must be one of {', '.join(_POLICIES)}")
 
 
-def put_job_record(log: Log, record: JobLevelRecord) -> None:
+def put_job_record(journal: Journal, record: JobLevelRecord) -> None:
     """Add a record about the job itself."""
-    log.append(record)
-    log.index.set_job(record)
+    journal.append(record)
+    journal.index.set_job(record)
 
 
-def put_log(log: Log, record: LogRecord) -> None:
+def put_log(journal: Journal, record: LogRecord) -> None:
     """Add what is for people; its ``at`` is filled in here."""
-    record.at = log.now()
-    put_job_record(log, record)
+    record.at = journal.now()
+    put_job_record(journal, record)
 
 
-def put_log_of_caller(log: Log, record: LogRecord) -> None:
+def put_log_of_caller(journal: Journal, record: LogRecord) -> None:
     """As :func:`put_log`. Raises RowNotFoundError if it is about a row that isn't there."""
     if record.row is not None:
-        _position(log, record.row)
-    put_log(log, record)
+        _position(journal, record.row)
+    put_log(journal, record)
 
 
-def put_run(log: Log, resume_command: str = "", job_version: str | None = None) -> None:
+def put_run(journal: Journal, resume_command: str = "", job_version: str | None = None) -> None:
     """Add where a run has begun, for who must know which machines worked on the job.
 
     The nonce tells copies apart that are gone on with by hosts, or containers, of the same name.
     Raises InvalidStateTransition if the job's unfinished rows go on in another.
     """
-    check_not_retried(log)
+    check_not_retried(journal)
     host = system.host_name()
     run: dict[str, Any] = {
         "host": host,
@@ -127,68 +127,70 @@ def put_run(log: Log, resume_command: str = "", job_version: str | None = None) 
         run["resume"] = resume_command
     if job_version is not None:
         run["job_version"] = job_version
-    put_log(log, LogRecord(message=f"run started on {host}", details={"run": run}, at=UNSET_TIME))
+    put_log(
+        journal, LogRecord(message=f"run started on {host}", details={"run": run}, at=UNSET_TIME)
+    )
 
 
-def set_job_status(log: Log, target: JobStatus) -> None:
+def set_job_status(journal: Journal, target: JobStatus) -> None:
     """Move the job to ``target``. Raises InvalidStateTransition."""
-    status = _state(log).status
+    status = _state(journal).status
     if target not in VALID_TRANSITIONS[status]:
-        _refuse_job(log, target, _REOPEN_FIRST if status in TERMINAL_STATUSES else "")
-    put_job_record(log, JobStatusRecord(status=target.value, at=log.now()))
+        _refuse_job(journal, target, _REOPEN_FIRST if status in TERMINAL_STATUSES else "")
+    put_job_record(journal, JobStatusRecord(status=target.value, at=journal.now()))
 
 
 _REOPEN_FIRST = "reopen it first: reopen_job(), or `journal reopen`"
 
 
-def _refuse_job(log: Log, target: JobStatus, hint: str, refused: str = "") -> NoReturn:
-    status, subject = _state(log).status, f"job {log.directory.name}"
+def _refuse_job(journal: Journal, target: JobStatus, hint: str, refused: str = "") -> NoReturn:
+    status, subject = _state(journal).status, f"job {journal.directory.name}"
     allowed = VALID_TRANSITIONS[status]
     raise InvalidStateTransition(status, target, allowed, subject, hint, refused)
 
 
 def _refuse_row(
-    log: Log, position: int, target: RowStatus, hint: str = "", refused: str = ""
+    journal: Journal, position: int, target: RowStatus, hint: str = "", refused: str = ""
 ) -> NoReturn:
-    columns = log.index.columns
+    columns = journal.index.columns
     status = STATUSES[columns.statuses[position]]
     allowed = [allowed for allowed in VALID_ROW_TRANSITIONS[status] if allowed is not target]
     if not hint and status is RowStatus.COMPLETED:
         hint = "what is completed is done again only by redo_row(), or `journal redo`"
     elif not hint and status is RowStatus.NEEDS_REVIEW:
         hint = "find out whether it took effect, then retry, complete, fail or skip it"
-    subject = f"row {log.directory.name}:{columns.number(position)}"
+    subject = f"row {journal.directory.name}:{columns.number(position)}"
     raise InvalidStateTransition(status, target, allowed, subject, hint, refused)
 
 
-def _state(log: Log) -> JobState:
-    assert log.index.state is not None, "refresh() has refused a journal without a job record"
-    return log.index.state
+def _state(journal: Journal) -> JobState:
+    assert journal.index.state is not None, "refresh() has refused a journal without a job record"
+    return journal.index.state
 
 
-def _position(log: Log, number: int) -> int:
-    position = log.index.position_of(number)
+def _position(journal: Journal, number: int) -> int:
+    position = journal.index.position_of(number)
     if position is None:
-        raise RowNotFoundError(f"{log.directory.name}:{number}")
+        raise RowNotFoundError(f"{journal.directory.name}:{number}")
     return position
 
 
-def _made(log: Log, position: int) -> AnyRow:
+def _made(journal: Journal, position: int) -> AnyRow:
     """The record that says what the row is made of."""
-    columns = log.index.columns
+    columns = journal.index.columns
     offset = columns.row_at[position]
-    return read_row(log.file, log.read_line(offset), offset, columns.number(position))
+    return read_row(journal.file, journal.read_line(offset), offset, columns.number(position))
 
 
 _LOST = "it can't be put back: its data was lost to damage"
 
 
-def change_row(log: Log, job_id: str, record: RowStatusRecord) -> JobRow:
+def change_row(journal: Journal, job_id: str, record: RowStatusRecord) -> JobRow:
     """Give a row the status that ``record`` states; its ``at`` and ``version`` are filled in here.
 
     Raises RowNotFoundError, InvalidStateTransition.
     """
-    index, number, reset = log.index, record.row, record.reset
+    index, number, reset = journal.index, record.row, record.reset
     position = index.position_of(number)
     if position is None:
         raise RowNotFoundError(f"{job_id}:{number}")
@@ -196,73 +198,75 @@ def change_row(log: Log, job_id: str, record: RowStatusRecord) -> JobRow:
     code, old = CODES[record.status], columns.statuses[position]
     if reset == "redo" and old not in _REDONE:
         in_flight = "" if old == NEEDS_REVIEW else "only what has ended is redone"
-        _refuse_row(log, position, RowStatus.PENDING, in_flight, "it can't be redone")
+        _refuse_row(journal, position, RowStatus.PENDING, in_flight, "it can't be redone")
     if reset != "redo" and code not in _ALLOWED_CODES[old]:
-        _refuse_row(log, position, STATUSES[code])
+        _refuse_row(journal, position, STATUSES[code])
     # Read before anything changes: a row that can't be read must not be half changed.
     offset = columns.row_at[position]
-    row = read_row(log.file, log.read_line(offset), offset, number)
+    row = read_row(journal.file, journal.read_line(offset), offset, number)
     if reset is not None and row.checksum == LOST_CHECKSUM:
         how = "update_row_data() gives it data again; or skip it: skip_row(), `journal skip`"
-        _refuse_row(log, position, RowStatus.PENDING, how, _LOST)
+        _refuse_row(journal, position, RowStatus.PENDING, how, _LOST)
     state = index.state
     assert state is not None
     if code in _STARTING_CODES and state.status in TERMINAL_STATUSES:
         verb = "started" if code == PROCESSING else "put back"
-        _let_start(log, f"row {number} can't be {verb}", reopens=reset is not None)
+        _let_start(journal, f"row {number} can't be {verb}", reopens=reset is not None)
     if code == PROCESSING:
         record.version = state.version
     elif old == PROCESSING and (code != PENDING or record.error_code is not None):
-        record.version = _version(log, position)
-    record.at = log.now()
+        record.version = _version(journal, position)
+    record.at = journal.now()
     attempts = index.set_row(
-        position, code, log.append(record), record.cost_cents, reset=reset is not None
+        position, code, journal.append(record), record.cost_cents, reset=reset is not None
     )
     if state.status is JobStatus.FAILED and old != PROCESSING and code not in _STARTING_CODES:
-        _complete_if_settled(log)
+        _complete_if_settled(journal)
     earlier = index.columns.earlier
     before = 0 if earlier is None else earlier[position]
     return row_from_records(job_id, row, record, attempts, before, index.keyed)
 
 
-def _version(log: Log, position: int) -> str | None:
+def _version(journal: Journal, position: int) -> str | None:
     """That of the attempt which ends at a row in processing: it has it from the run it began in."""
-    if not _state(log).has_versions:  # as in most jobs: nothing is read for it
+    if not _state(journal).has_versions:  # as in most jobs: nothing is read for it
         return None
-    columns = log.index.columns
+    columns = journal.index.columns
     offset, number = columns.status_at[position], columns.number(position)
-    began = read_status(log.file, log.read_line, offset, number)
+    began = read_status(journal.file, journal.read_line, offset, number)
     return None if began is None else began.version
 
 
-def _let_start(log: Log, refused: str, *, reopens: bool) -> None:
+def _let_start(journal: Journal, refused: str, *, reopens: bool) -> None:
     """Before rows are started, or put back: which ``reopens`` a job that has ended by itself."""
-    status = _state(log).status
+    status = _state(journal).status
     if status in TERMINAL_STATUSES:
         if not reopens or status is JobStatus.CANCELLED:
-            _refuse_job(log, JobStatus.RUNNING, _REOPEN_FIRST, refused)
-        reopen(log, None)
+            _refuse_job(journal, JobStatus.RUNNING, _REOPEN_FIRST, refused)
+        reopen(journal, None)
 
 
-def _complete_if_settled(log: Log) -> None:
+def _complete_if_settled(journal: Journal) -> None:
     """End a failed job as completed once the last of its rows was settled by hand."""
-    tallies = log.index.tallies
+    tallies = journal.index.tallies
     if not any(tallies[code] for code in (PENDING, PROCESSING, FAILED, NEEDS_REVIEW)):
-        put_job_record(log, JobStatusRecord(status="completed", at=log.now()))
+        put_job_record(journal, JobStatusRecord(status="completed", at=journal.now()))
 
 
-def reopen(log: Log, reason: str | None) -> None:
+def reopen(journal: Journal, reason: str | None) -> None:
     """Put an ended job back to pending: its next pass begins. Raises InvalidStateTransition."""
-    state, refused = _state(log), "it can't be reopened"
+    state, refused = _state(journal), "it can't be reopened"
     if state.status not in TERMINAL_STATUSES:
-        _refuse_job(log, JobStatus.PENDING, "only a job that has ended is reopened", refused)
+        _refuse_job(journal, JobStatus.PENDING, "only a job that has ended is reopened", refused)
     if went_on_elsewhere(state):
-        _refuse_job(log, JobStatus.PENDING, _ELSEWHERE_HINT, refused)
+        _refuse_job(journal, JobStatus.PENDING, _ELSEWHERE_HINT, refused)
     number = len(state.reopened_at) + 2
-    put_job_record(log, JobReopenedRecord(number=number, reason=reason, at=log.now()))
+    put_job_record(journal, JobReopenedRecord(number=number, reason=reason, at=journal.now()))
 
 
-def redo_row(log: Log, job_id: str, number: int, reason: str | None, *, new_key: bool) -> JobRow:
+def redo_row(
+    journal: Journal, job_id: str, number: int, reason: str | None, *, new_key: bool
+) -> JobRow:
     """Put a row that has ended back to pending, a completed one too, and reopen its job if need be.
 
     ``new_key``: from here on under a new idempotency key. Raises RowNotFoundError,
@@ -271,15 +275,15 @@ def redo_row(log: Log, job_id: str, number: int, reason: str | None, *, new_key:
     record = RowStatusRecord(
         row=number, status="pending", reason=reason, reset="redo", at=UNSET_TIME
     )
-    row = change_row(log, job_id, record)
+    row = change_row(journal, job_id, record)
     if not new_key:
         return row
-    put_row_data(log, row, None, row.row_checksum, new_key=True)
-    return row_at(job_id, log, _position(log, number))
+    put_row_data(journal, row, None, row.row_checksum, new_key=True)
+    return row_at(job_id, journal, _position(journal, number))
 
 
 def put_row_data(
-    log: Log, row: JobRow, data: dict[str, Any] | None, checksum: str, *, new_key: bool
+    journal: Journal, row: JobRow, data: dict[str, Any] | None, checksum: str, *, new_key: bool
 ) -> None:
     """Give a row other data (None: the same), and perhaps a new idempotency key.
 
@@ -287,14 +291,14 @@ def put_row_data(
     the new key of another row, and a repair may have lost that a key was given out.
     """
     number = row.row_number
-    position = _position(log, number)
-    made = _made(log, position)
+    position = _position(journal, number)
+    made = _made(journal, position)
     key, keys = row.idempotency_key, made.keys if isinstance(made, RowDataRecord) else 1
     if made.checksum == LOST_CHECKSUM and data is not None:
         lost = RowRecord(row=number, checksum=checksum, data=data, key=made.key, at=made.at)
-        key = idempotency_key(row.id, lost, log.index.keyed)
+        key = idempotency_key(row.id, lost, journal.index.keyed)
     if new_key:
-        state = _state(log)
+        state = _state(journal)
         is_ours = state.header.idempotency_key is None and key.startswith(f"{state.header.id}:")
         nonce = None if is_ours and not state.repaired else system.nonce()[:8]
         key, keys = next_key(key, keys, nonce), keys + 1
@@ -305,13 +309,13 @@ def put_row_data(
         key=key,
         keys=keys,
         created_at=row.created_at,
-        at=log.now(),
+        at=journal.now(),
     )
-    log.index.set_row_data(position, log.append(record))
+    journal.index.set_row_data(position, journal.append(record))
 
 
 def update_data(
-    log: Log,
+    journal: Journal,
     job_id: str,
     number: int,
     data: dict[str, Any],
@@ -323,13 +327,13 @@ def update_data(
 
     Raises RowNotFoundError, InvalidStateTransition, InvalidValueError.
     """
-    position = _position(log, number)
-    row = row_at(job_id, log, position)
-    header = log.index.keyed
+    position = _position(journal, number)
+    row = row_at(job_id, journal, position)
+    header = journal.index.keyed
     columns = () if header is None else (header.key, header.idempotency_key)
     if row.status in (RowStatus.PROCESSING, RowStatus.COMPLETED):
         hint = "what is in flight keeps it" if row.status is RowStatus.PROCESSING else ""
-        _refuse_row(log, position, row.status, hint, "its data can't be changed")
+        _refuse_row(journal, position, row.status, hint, "its data can't be changed")
     is_lost = row.row_checksum == LOST_CHECKSUM
     for column in columns:
         if column and not is_lost and _as_json(data, column) != _as_json(row.data, column):
@@ -340,8 +344,8 @@ def update_data(
             )
     if checksum is None:
         checksum = checksum_of(data) if is_lost else row.row_checksum
-    put_row_data(log, row, data, checksum, new_key=new_key)
-    return row_at(job_id, log, position)
+    put_row_data(journal, row, data, checksum, new_key=new_key)
+    return row_at(job_id, journal, position)
 
 
 def _as_json(data: dict[str, Any], column: str) -> bytes:
@@ -349,21 +353,23 @@ def _as_json(data: dict[str, Any], column: str) -> bytes:
     return canonical_json(data.get(column))
 
 
-def take_input(log: Log, job_id: str, number: int, data: dict[str, Any], checksum: str) -> None:
+def take_input(
+    journal: Journal, job_id: str, number: int, data: dict[str, Any], checksum: str
+) -> None:
     """Give a row the data that its input has now, and put it back if it isn't a fresh one.
 
     Its job must not have ended. Raises as :func:`update_data`.
     """
-    row = update_data(log, job_id, number, data, checksum, new_key=False)
+    row = update_data(journal, job_id, number, data, checksum, new_key=False)
     if row.attempts or row.status is not RowStatus.PENDING:
-        _put_back(log, _position(log, number))
+        _put_back(journal, _position(journal, number))
 
 
-def _put_back(log: Log, position: int) -> None:
+def _put_back(journal: Journal, position: int) -> None:
     """Let a row begin anew, in a job that hasn't ended."""
-    number = log.index.columns.number(position)
-    record = RowStatusRecord(row=number, status="pending", reset="retry", at=log.now())
-    log.index.set_row(position, PENDING, log.append(record), None, reset=True)
+    number = journal.index.columns.number(position)
+    record = RowStatusRecord(row=number, status="pending", reset="retry", at=journal.now())
+    journal.index.set_row(position, PENDING, journal.append(record), None, reset=True)
 
 
 # What older versions did with an ended job: a new one took its unfinished rows over.
@@ -381,26 +387,26 @@ def went_on_elsewhere(state: JobState) -> bool:
 _NO_MORE_ROWS = "it takes no more rows"
 
 
-def add_rows(log: Log, row_data: Any) -> View:
+def add_rows(journal: Journal, row_data: Any) -> View:
     """Append pending rows in the order given, all of them or none; return a view of them.
 
     Raises InvalidValueError, InvalidStateTransition (the job has ended), and whatever the
     iterable raises.
     """
-    index, state = log.index, _state(log)
+    index, state = journal.index, _state(journal)
     if went_on_elsewhere(state):
-        _refuse_job(log, JobStatus.RUNNING, _ELSEWHERE_HINT, _NO_MORE_ROWS)
+        _refuse_job(journal, JobStatus.RUNNING, _ELSEWHERE_HINT, _NO_MORE_ROWS)
     if state.status in TERMINAL_STATUSES:
-        _refuse_job(log, JobStatus.RUNNING, _REOPEN_FIRST, _NO_MORE_ROWS)
+        _refuse_job(journal, JobStatus.RUNNING, _REOPEN_FIRST, _NO_MORE_ROWS)
     first = index.row_count
     index.begin_rows()
     last_at = index.last_at
-    at = log.now()
-    nonce = system.nonce()[:8] if log.end else None
+    at = journal.now()
+    nonce = system.nonce()[:8] if journal.end else None
     end = row_end(at, nonce=nonce)
     for number, checksum, data, key in new_rows(row_data, index.highest_number + 1):
         if index.last_at is not last_at:  # the iterable has changed this job meanwhile
-            at = log.now()
+            at = journal.now()
             end = row_end(at, nonce=nonce)
         if number <= index.highest_number and index.position_of(number) is not None:
             raise InvalidValueError(
@@ -409,39 +415,39 @@ def add_rows(log: Log, row_data: Any) -> View:
                 "this row number is taken: each must be unique within the job",
             )
         line = encode_row(number, checksum, data, end if key is None else row_end(at, key))
-        index.add_row(number, log.append_line(line, at, number))
+        index.add_row(number, journal.append_line(line, at, number))
         last_at = at
     return index.view_of_new(first)
 
 
-def check_not_retried(log: Log) -> None:
+def check_not_retried(journal: Journal) -> None:
     """Raise InvalidStateTransition for a job whose unfinished rows go on in another.
 
     As a rule it has ended; a copy that had not may have heard of it by a merge.
     """
-    state = _state(log)
+    state = _state(journal)
     if state.retried is not None and state.status not in TERMINAL_STATUSES:
-        name, on = log.directory.name, f"{state.retried.host} at {time_text(state.retried.at)}"
+        name, on = journal.directory.name, f"{state.retried.host} at {time_text(state.retried.at)}"
         hint = (
             f"its unfinished rows go on as job {state.retried.job}, made on {on}: run that one, "
             f"and `journal cancel {name}`"
         )
-        _refuse_job(log, JobStatus.RUNNING, hint)
+        _refuse_job(journal, JobStatus.RUNNING, hint)
 
 
-def settle_rows(log: Log, policy: Policy, before: int | None = None) -> int:
+def settle_rows(journal: Journal, policy: Policy, before: int | None = None) -> int:
     """Move every row in processing to where ``policy`` says; return how many there were.
 
     ``before``: only those whose last record stands before that offset.
     """
     status, code, message = _POLICIES[policy]
-    if status is RowStatus.PENDING and log.index.tallies[PROCESSING]:
-        _let_start(log, "its rows can't be put back", reopens=False)
-    return _move_all(log, PROCESSING, status, code, message, before)
+    if status is RowStatus.PENDING and journal.index.tallies[PROCESSING]:
+        _let_start(journal, "its rows can't be put back", reopens=False)
+    return _move_all(journal, PROCESSING, status, code, message, before)
 
 
 def review_open_rows(
-    log: Log, numbers: Iterable[int] | None, error_code: str, error_message: str
+    journal: Journal, numbers: Iterable[int] | None, error_code: str, error_message: str
 ) -> int:
     """Move rows that are pending, processing or failed to needs_review; return how many.
 
@@ -450,39 +456,39 @@ def review_open_rows(
     review, open_codes = RowStatus.NEEDS_REVIEW, (PENDING, PROCESSING, FAILED)
     if numbers is None:
         return sum(
-            _move_all(log, source, review, error_code, error_message) for source in open_codes
+            _move_all(journal, source, review, error_code, error_message) for source in open_codes
         )
     moved = 0
     for number in numbers:
-        position = _position(log, number)
-        if log.index.columns.statuses[position] in open_codes:
-            _move(log, position, review, error_code, error_message)
+        position = _position(journal, number)
+        if journal.index.columns.statuses[position] in open_codes:
+            _move(journal, position, review, error_code, error_message)
             moved += 1
     return moved
 
 
-def retry_failed(log: Log, error_code: str | None) -> int:
+def retry_failed(journal: Journal, error_code: str | None) -> int:
     """Put failed rows back to pending, reopening the job if need be; return how many there were.
 
     ``error_code``: those that failed with it. None: all but those of unknown outcome.
     """
-    index, columns = log.index, log.index.columns
-    window = window_reader(log.file)
+    index, columns = journal.index, journal.index.columns
+    window = window_reader(journal.file)
     moved = 0
     position = columns.statuses.find(FAILED)
     while position >= 0:
         number = columns.number(position)
         offset = columns.status_at[position]
-        read = window if offset < log.end else log.read_line  # of the commit under way
-        failed = read_status(log.file, read, offset, number)
+        read = window if offset < journal.end else journal.read_line  # of the commit under way
+        failed = read_status(journal.file, read, offset, number)
         if (
             failed is not None
             and (not failed.unknown if error_code is None else failed.error_code == error_code)
-            and _made(log, position).checksum != LOST_CHECKSUM
+            and _made(journal, position).checksum != LOST_CHECKSUM
         ):
             if not moved:
-                _let_start(log, "its rows can't be put back", reopens=True)
-            _put_back(log, position)
+                _let_start(journal, "its rows can't be put back", reopens=True)
+            _put_back(journal, position)
             columns = index.columns
             moved += 1
         position = columns.statuses.find(FAILED, position + 1)
@@ -490,36 +496,40 @@ def retry_failed(log: Log, error_code: str | None) -> int:
 
 
 def _move(
-    log: Log, position: int, target: RowStatus, error_code: str | None, error_message: str | None
+    journal: Journal,
+    position: int,
+    target: RowStatus,
+    error_code: str | None,
+    error_message: str | None,
 ) -> None:
-    columns = log.index.columns
+    columns = journal.index.columns
     in_flight = columns.statuses[position] == PROCESSING
     record = RowStatusRecord(
         row=columns.number(position),
         status=target.value,
         error_code=error_code,
         error_message=error_message,
-        version=_version(log, position) if in_flight else None,
+        version=_version(journal, position) if in_flight else None,
         unknown=target is RowStatus.FAILED,
-        at=log.now(),
+        at=journal.now(),
     )
-    log.index.set_row(position, CODES[target], log.append(record), None)
+    journal.index.set_row(position, CODES[target], journal.append(record), None)
 
 
 def _move_all(
-    log: Log,
+    journal: Journal,
     source: int,
     target: RowStatus,
     error_code: str | None,
     error_message: str | None,
     before: int | None = None,
 ) -> int:
-    index = log.index
+    index = journal.index
     moved = 0
     position = index.columns.statuses.find(source)
     while position >= 0:
         if before is None or index.columns.status_at[position] < before:
-            _move(log, position, target, error_code, error_message)
+            _move(journal, position, target, error_code, error_message)
             moved += 1
         position = index.columns.statuses.find(source, position + 1)
     return moved

@@ -69,7 +69,7 @@ from journal.format.records import (
 from journal.format.values import encode_value
 from journal.index.index import CODES, COMPLETED, FAILED, NEEDS_REVIEW, PENDING, PROCESSING
 from journal.model import TERMINAL_STATUSES, JobStatus
-from journal.store.journal import Log
+from journal.store.journal import Journal
 from journal.store.transitions import put_job_record, put_log
 from journal.transfer.divergence import DATA, IN_FLIGHT, RENUMBERED, Change, key_of
 from journal.transfer.merge_notes import (
@@ -109,21 +109,21 @@ class Merged(msgspec.Struct, frozen=True):
     redone: list[int]
 
 
-def write_merge(log: Log, plan: Plan, other: str) -> Merged:
+def write_merge(journal: Journal, plan: Plan, other: str) -> Merged:
     """Append all of a plan to the commit under way; ``other`` is the file that keeps their history."""
-    return _Merge(log, plan, other).write()
+    return _Merge(journal, plan, other).write()
 
 
 class _Merge:
-    def __init__(self, log: Log, plan: Plan, other: str) -> None:
-        self._log, self._plan, self._other = log, plan, other
+    def __init__(self, journal: Journal, plan: Plan, other: str) -> None:
+        self._journal, self._plan, self._other = journal, plan, other
         self._doubtful: list[
             int
         ] = []  # rows of ours that need a review for a doubtful one of theirs
 
     def write(self) -> Merged:
-        plan, index = self._plan, self._log.index
-        put_log(self._log, merge_record(plan, self._other))
+        plan, index = self._plan, self._journal.index
+        put_log(self._journal, merge_record(plan, self._other))
         self._add_rows()
         for number, changes in plan.take.items():
             for change in changes:
@@ -135,7 +135,7 @@ class _Merge:
             self._put_conflict(number, changes)
         self._put_doubtful()
         for mark in plan.marks:
-            put_log(self._log, mark)
+            put_log(self._journal, mark)
         self._put_error()
         assert index.state is not None
         touched = (*plan.take, *plan.conflicts, *self._doubtful)
@@ -158,10 +158,10 @@ class _Merge:
         )
 
     def _add_rows(self) -> None:
-        log, plan = self._log, self._plan
+        journal, plan = self._journal, self._plan
         if plan.added:
-            log.index.begin_rows()
-        at = log.now()
+            journal.index.begin_rows()
+        at = journal.now()
         for number in plan.added:
             row = plan.made_row(number)
             data = encode_value(row.data, f"row {number}: data")
@@ -169,10 +169,10 @@ class _Merge:
             is_known_by_key = number in plan.renumbered or made.is_lost
             end = row_end(at, made.key) if is_known_by_key else row_end(at, row.key, row.nonce)
             line = encode_row(number, row.checksum, data, end)
-            log.index.add_row(number, log.append_line(line, at, number))
+            journal.index.add_row(number, journal.append_line(line, at, number))
         for number, theirs in plan.renumbered.items():
             message = f"it is row {theirs} of another copy of this job; its idempotency key stays"
-            put_log(log, LogRecord(message=message, row=number, at=UNSET_TIME))
+            put_log(journal, LogRecord(message=message, row=number, at=UNSET_TIME))
 
     def _take(self, number: int, change: Change) -> None:
         """Make one change of theirs ours."""
@@ -181,16 +181,16 @@ class _Merge:
             self._put_data(number, record, change.id)
         elif isinstance(record, LogRecord):
             record.row = number
-            put_log(self._log, record)
+            put_log(self._journal, record)
         else:
             assert isinstance(record, RowStatusRecord)
             if record.origin is None:
                 record.origin = Origin(id=change.id, at=record.at)
-            record.row, record.at = number, self._log.now()
+            record.row, record.at = number, self._journal.now()
             self._put(record)
 
     def _put_data(self, number: int, row: AnyRow, id_: str) -> None:
-        index = self._log.index
+        index = self._journal.index
         position = index.position_of(number)
         assert position is not None
         if isinstance(row, RowDataRecord):
@@ -205,15 +205,15 @@ class _Merge:
             keys=keys,
             created_at=made_at,
             origin=origin or Origin(id=id_, at=row.at),
-            at=self._log.now(),
+            at=self._journal.now(),
         )
-        index.set_row_data(position, self._log.append(record))
+        index.set_row_data(position, self._journal.append(record))
 
     def _put_conflict(self, number: int, changes: list[Change]) -> None:
         """Tell what they did with a row, and leave it to a person."""
         plan = self._plan
         is_moved = number in plan.renumbered
-        words = review_text(self._plan, self._log.directory.name, number, changes)
+        words = review_text(self._plan, self._journal.directory.name, number, changes)
         for change in changes:
             if is_moved and change.status == DATA:
                 self._take(number, change)
@@ -231,7 +231,7 @@ class _Merge:
                     record = self._plan.read(alarm)
                     record.message = "on one copy of this job, while another completed it"
                     record.row = number
-                    put_log(self._log, record)
+                    put_log(self._journal, record)
         code = self._plan.our_code(number)
         if code == COMPLETED:
             return
@@ -244,12 +244,12 @@ class _Merge:
             self._to_review(
                 number,
                 BOTH_COPIES,
-                review_text(self._plan, self._log.directory.name, number, changes),
+                review_text(self._plan, self._journal.directory.name, number, changes),
             )
 
     def _put_doubtful(self) -> None:
         """Hold back what could be tried again here, and may be what was done as a doubtful row."""
-        plan, job = self._plan, self._log.directory.name
+        plan, job = self._plan, self._journal.directory.name
         for theirs in sorted(plan.doubtful):
             number = plan.renumbered[theirs]
             if plan.our_code(number) in (PENDING, PROCESSING, FAILED):
@@ -268,7 +268,7 @@ class _Merge:
                 {ELSEWHERE: told_elsewhere(plan, change, record)},
             )
         told = LogRecord(message=message, level=level, row=number, details=details, at=UNSET_TIME)
-        put_log(self._log, told)
+        put_log(self._journal, told)
 
     def _to_review(self, number: int, code: str, message: str) -> None:
         self._put(
@@ -277,16 +277,16 @@ class _Merge:
                 status="needs_review",
                 error_code=code,
                 error_message=message,
-                at=self._log.now(),
+                at=self._journal.now(),
             )
         )
 
     def _put(self, record: RowStatusRecord) -> None:
         """As history has it: which moves are allowed is a question to those who make them."""
-        index = self._log.index
+        index = self._journal.index
         position = index.position_of(record.row)
         assert position is not None
-        offset = self._log.append(record)
+        offset = self._journal.append(record)
         is_reset = record.reset is not None
         index.set_row(position, CODES[record.status], offset, record.cost_cents, reset=is_reset)
 
@@ -295,15 +295,15 @@ class _Merge:
 
         What a repair has lost there is lost here, too: such rows may be done.
         """
-        state, job = self._log.index.state, self._log.directory.name
+        state, job = self._journal.index.state, self._journal.directory.name
         if self._plan.their_state.repaired and state is not None and not state.repaired:
             message = "lines of another copy's journal were lost, and rows may be among them"
-            at = self._log.now()
-            put_job_record(self._log, JobErrorRecord(code=REPAIRED, message=message, at=at))
+            at = self._journal.now()
+            put_job_record(self._journal, JobErrorRecord(code=REPAIRED, message=message, at=at))
         if not self._plan.twice:
             return
         error = None if state is None else state.error
         earlier = error[1] if error is not None and error[0] == BOTH_COPIES else ""
         message = error_text(self._plan.twice, job, self._other, earlier)
-        record = JobErrorRecord(code=BOTH_COPIES, message=message, at=self._log.now())
-        put_job_record(self._log, record)
+        record = JobErrorRecord(code=BOTH_COPIES, message=message, at=self._journal.now())
+        put_job_record(self._journal, record)

@@ -9,7 +9,7 @@ from journal.format.decode import decode_record
 from journal.format.idempotency import AnyRow
 from journal.format.records import ELSEWHERE, RowStatusRecord
 from journal.index.index import COMPLETED, NEEDS_REVIEW, PROCESSING, STATUSES
-from journal.store.journal import Log
+from journal.store.journal import Journal
 from journal.store.rows import read_row
 from journal.transfer.added_rows import match_added
 from journal.transfer.copies import Copy, holds, replay_copy
@@ -30,8 +30,8 @@ class Plan:
     known here.
     """
 
-    def __init__(self, log: Log, ours: Copy, theirs: Copy, fork: Position) -> None:
-        """``ours`` is what ``log`` holds, under its lock; they parted at ``fork``.
+    def __init__(self, journal: Journal, ours: Copy, theirs: Copy, fork: Position) -> None:
+        """``ours`` is what ``journal`` holds, under its lock; they parted at ``fork``.
 
         In memory for the changes since then, and an index of theirs. Raises JournalDamagedError and
         FormatVersionError for what is wrong with theirs.
@@ -39,7 +39,7 @@ class Plan:
         self._their_index = replay_copy(theirs)  # that all of it makes sense
         assert self._their_index.state is not None
         self.their_state, self.fork, self.theirs = self._their_index.state, fork, theirs
-        self._log, self._ours = log, ours
+        self._journal, self._ours = journal, ours
         self.here, self.there = RowChanges(ours, fork), RowChanges(theirs, fork)
         self.take: dict[int, list[Change]] = {}
         self.conflicts: dict[int, list[Change]] = {}
@@ -48,7 +48,7 @@ class Plan:
         self.data: set[int] = set()
         self.redone: set[int] = set()
         self.follow: set[int] = set()
-        found = match_added(self.here, self.there, (log.index, self._their_index))
+        found = match_added(self.here, self.there, (journal.index, self._their_index))
         self.added, self.renumbered = found.added, found.renumbered
         self.doubtful = found.doubtful
         self._their_numbers = {here: there for there, here in found.numbers.items()}
@@ -215,13 +215,13 @@ class Plan:
     # --- reading
 
     def our_code(self, number: int) -> int | None:
-        position = self._log.index.position_of(number)
-        return None if position is None else self._log.index.columns.statuses[position]
+        position = self._journal.index.position_of(number)
+        return None if position is None else self._journal.index.columns.statuses[position]
 
     def our_status(self, number: int) -> RowStatusRecord | None:
-        position = self._log.index.position_of(number)
-        offset = 0 if position is None else self._log.index.columns.status_at[position]
-        record = decode_record(self._log.read_line(offset)) if offset else None
+        position = self._journal.index.position_of(number)
+        offset = 0 if position is None else self._journal.index.columns.status_at[position]
+        record = decode_record(self._journal.read_line(offset)) if offset else None
         return record if isinstance(record, RowStatusRecord) else None
 
     def read(self, change: Change) -> Any:
@@ -250,10 +250,10 @@ class Plan:
         return read_row(file, file.read_line(offset), offset, self._their_number(number))
 
     def our_row(self, number: int) -> AnyRow:
-        position = self._log.index.position_of(number)
+        position = self._journal.index.position_of(number)
         assert position is not None
-        offset = self._log.index.columns.row_at[position]
-        return read_row(self._log.file, self._log.read_line(offset), offset, number)
+        offset = self._journal.index.columns.row_at[position]
+        return read_row(self._journal.file, self._journal.read_line(offset), offset, number)
 
     def _their_number(self, number: int) -> int:
         return self._their_numbers.get(number, number)

@@ -25,7 +25,7 @@ from journal.fs import directories, files, handles
 from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.fs.names import OTHER_NAME, PULL_STAGING_NAME
 from journal.fs.output import Pipe, real_path, whole_file
-from journal.store.journal import Log
+from journal.store.journal import Journal
 from journal.store.run_lock import RunLock
 from journal.store.store import Store
 from journal.transfer.artifacts import Artifacts
@@ -266,16 +266,16 @@ def _pull(store: Store, theirs: Copy, *, merge: bool) -> Pulled:
         directories.make_directory(directory / PULL_STAGING_NAME)
         artifacts.look()
         artifacts.stage(differing=relation in ("behind", "diverged"))
-        log = Log(directory, sync=True, lock_timeout_s=store.lock_timeout_s)
-        with log:
-            ours = _under_lock(log)
+        journal = Journal(directory, sync=True, lock_timeout_s=store.lock_timeout_s)
+        with journal:
+            ours = _under_lock(journal)
             relation, fork = relate(ours, theirs)  # others may have committed since
             if relation == "behind":
-                return _forward(log, ours, theirs, artifacts)
+                return _forward(journal, ours, theirs, artifacts)
             if relation == "diverged":
                 if not merge:
                     raise _diverged(theirs, fork)
-                return _merge(log, ours, theirs, fork, artifacts)
+                return _merge(journal, ours, theirs, fork, artifacts)
             artifacts.install(relation)
             return _pulled(job_id, relation, artifacts)
     except OSError as error:
@@ -286,12 +286,12 @@ def _pull(store: Store, theirs: Copy, *, merge: bool) -> Pulled:
         run.release()
 
 
-def _forward(log: Log, ours: Copy, theirs: Copy, artifacts: Artifacts) -> Pulled:
-    assert log.index.state is not None
-    commits = replay_missing(log, ours, theirs)
+def _forward(journal: Journal, ours: Copy, theirs: Copy, artifacts: Artifacts) -> Pulled:
+    assert journal.index.state is not None
+    commits = replay_missing(journal, ours, theirs)
     try:
         artifacts.install("behind")  # before the commits that name them are on the disk
-        forward(log, ours, theirs, commits)
+        forward(journal, ours, theirs, commits)
     except CommitOutcomeUnknownError:
         raise
     except BaseException:
@@ -300,14 +300,16 @@ def _forward(log: Log, ours: Copy, theirs: Copy, artifacts: Artifacts) -> Pulled
     return _pulled(theirs.header.id, "forwarded", artifacts, commits)
 
 
-def _merge(log: Log, ours: Copy, theirs: Copy, fork: Position, artifacts: Artifacts) -> Pulled:
-    plan = Plan(log, ours, theirs, fork)
+def _merge(
+    journal: Journal, ours: Copy, theirs: Copy, fork: Position, artifacts: Artifacts
+) -> Pulled:
+    plan = Plan(journal, ours, theirs, fork)
     if plan.is_empty:
         artifacts.install("diverged")
         return _pulled(theirs.header.id, "ahead", artifacts)
     name = f"{OTHER_NAME}-{theirs.end.offset}-{theirs.end.crc:08x}"
-    files.keep_copy(theirs.file, theirs.end.offset, log.directory / name)
-    merged = write_merge(log, plan, name)
+    files.keep_copy(theirs.file, theirs.end.offset, journal.directory / name)
+    merged = write_merge(journal, plan, name)
     artifacts.install("diverged")
     return _pulled(theirs.header.id, "merged", artifacts, 1, merged)
 
@@ -336,8 +338,14 @@ def _diverged(theirs: Copy, fork: Position) -> CopiesDivergedError:
     return CopiesDivergedError(theirs.header.id, line, fork.offset)
 
 
-def _under_lock(log: Log) -> Copy:
-    """Our copy, whose writers are locked out by ``log``'s commit."""
-    assert log.index.state is not None
-    end = seal_before(log.file, log.end) or START
-    return Copy(os.fspath(log.directory), log.directory, log.file, log.index.state.header, end)
+def _under_lock(journal: Journal) -> Copy:
+    """Our copy, whose writers are locked out by ``journal``'s commit."""
+    assert journal.index.state is not None
+    end = seal_before(journal.file, journal.end) or START
+    return Copy(
+        os.fspath(journal.directory),
+        journal.directory,
+        journal.file,
+        journal.index.state.header,
+        end,
+    )

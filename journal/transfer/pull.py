@@ -9,24 +9,24 @@ from journal.errors import StorageError
 from journal.format.commits import Position
 from journal.format.records import SEALED_LINE_END
 from journal.fs import handles
-from journal.store.journal import Log
+from journal.store.journal import Journal
 from journal.transfer.copies import Copy, blocks_since, replay_copy
 from journal.transfer.snapshot import pieces_of
 
 _SYNC_BYTES = 1 << 18  # so many are copied in the time of a sync, by and large
 
 
-def replay_missing(log: Log, ours: Copy, theirs: Copy) -> int:
-    """Bring the index of ``log`` to where theirs is; how many commits its journal lacks for that.
+def replay_missing(journal: Journal, ours: Copy, theirs: Copy) -> int:
+    """Bring the index of ``journal`` to where theirs is; how many commits its journal lacks for that.
 
     If it raises, the index is of no more use. Raises JournalDamagedError and FormatVersionError if
     they make no sense.
     """
-    replay_copy(theirs, log.index, ours.end)
+    replay_copy(theirs, journal.index, ours.end)
     return sum(ends for _, ends in _commits(theirs, ours.end))
 
 
-def forward(log: Log, ours: Copy, theirs: Copy, missing: int) -> None:
+def forward(journal: Journal, ours: Copy, theirs: Copy, missing: int) -> None:
     """Put the commits that ours lacks, ``missing`` in number, behind it, to the byte.
 
     After a power cut no commit may be damaged but the last. So each is synced before the next is
@@ -34,9 +34,9 @@ def forward(log: Log, ours: Copy, theirs: Copy, missing: int) -> None:
     place of the old one.
     """
     if missing * _SYNC_BYTES <= theirs.end.offset:
-        _append(log, ours, theirs)
+        _append(journal, ours, theirs)
     else:
-        _rewrite(log, ours, theirs)
+        _rewrite(journal, ours, theirs)
 
 
 def _commits(copy: Copy, begin: Position) -> Iterator[tuple[bytes, bool]]:
@@ -51,30 +51,30 @@ def _commits(copy: Copy, begin: Position) -> Iterator[tuple[bytes, bool]]:
             yield text[at:], False
 
 
-def _append(log: Log, ours: Copy, theirs: Copy) -> None:
-    file = log.file
+def _append(journal: Journal, ours: Copy, theirs: Copy) -> None:
+    file = journal.file
     try:
         for text, ends in _commits(theirs, ours.end):
             file.append(text)
             if ends:
-                log.sync_file(ours.end.offset)
+                journal.sync_file(ours.end.offset)
     except BaseException as error:
         try:
             file.truncate(ours.end.offset)
-            log.sync_file(ours.end.offset)
+            journal.sync_file(ours.end.offset)
         except StorageError as refused:  # some of it may be there
             raise handles.outcome_unknown(refused) from error
         raise
 
 
-def _rewrite(log: Log, ours: Copy, theirs: Copy) -> None:
+def _rewrite(journal: Journal, ours: Copy, theirs: Copy) -> None:
     # What both have is written as we have it: the seals say only that they are very likely equal.
     missing = (text for text, _ in _commits(theirs, ours.end))
-    old = log.file
-    new = log.write_beside(itertools.chain(pieces_of(old, ours.end.offset), missing))
+    old = journal.file
+    new = journal.write_beside(itertools.chain(pieces_of(old, ours.end.offset), missing))
     try:
-        log.replace_file(new)
+        journal.replace_file(new)
     except StorageError as error:
-        if log.file is old:
+        if journal.file is old:
             raise
         raise handles.outcome_unknown(error) from error

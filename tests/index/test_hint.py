@@ -106,9 +106,9 @@ def test_a_retry_that_was_taken_back_leaves_no_column_that_the_journal_does_not_
         with suppress(KeyError), service.batch(JOB):
             service.start_row(f"{JOB}:1")
             service.retry_row(f"{JOB}:1")
-            assert service._store.log(JOB).index.columns.earlier is not None
+            assert service._store.journal(JOB).index.columns.earlier is not None
             raise KeyError
-        assert service._store.log(JOB).index.columns.earlier is None
+        assert service._store.journal(JOB).index.columns.earlier is None
 
 
 ACTIONS = (
@@ -355,7 +355,7 @@ def test_a_service_leaves_no_hint_of_a_journal_that_was_edited_under_it(
     with JobService(tmp_path) as service:
         service.fail_row(f"{JOB}:5", "E", "no such address" * 20)
         edit(path, b'"n":4', b'"n":7')
-        known_ns = service._store.log(JOB)._known_ns
+        known_ns = service._store.journal(JOB)._known_ns
         while path.stat().st_ctime_ns <= known_ns:  # the system's clock may be a coarse one
             os.utime(path)
     with JobService(tmp_path) as service, pytest.raises(JournalDamagedError):

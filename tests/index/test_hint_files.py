@@ -35,7 +35,7 @@ import journal.store.journal
 import journal.store.reader
 import journal.store.store
 from journal import CommitOutcomeUnknownError, JobService, JournalError
-from journal.store.journal import Log
+from journal.store.journal import Journal
 from journal.verify import verify_job
 
 __all__ = ["fixture_disk", "fixture_hint"]
@@ -179,7 +179,7 @@ def number_of(row_id: str) -> int:
 def test_a_job_that_gives_way_to_others_leaves_its_hint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal.store.store, "MAX_OPEN_LOGS", 1)
+    monkeypatch.setattr(journal.store.store, "MAX_OPEN_JOURNALS", 1)
     hint = make_job(tmp_path)
     hint.unlink()
     with JobService(tmp_path) as service:
@@ -341,7 +341,7 @@ def test_nobody_vouches_by_a_hint_for_what_a_failed_sync_has_left_in_doubt(
     tmp_path: Path, hint: Path, sync: Literal["none", "commit"]
 ) -> None:
     hint.unlink()
-    log = Log(hint.parent, sync=True, lock_timeout_s=1)
+    log = Journal(hint.parent, sync=True, lock_timeout_s=1)
     with log:
         assert log._mark is not None
         log._mark.set(1)

@@ -357,7 +357,7 @@ SEALS = [
     Patch(
         "a row whose data is lost needs a review",
         "repair/salvage",
-        "            moved = review_open_rows(log, sorted(self.stand_ins), REPAIRED, message)",
+        "            moved = review_open_rows(journal, sorted(self.stand_ins), REPAIRED, message)",
         "            moved = 0",
         REPAIR,
     ),
@@ -570,7 +570,7 @@ LOCKS = [
     Patch(
         "a forked child forgets the parent's open commit",
         "store/journal",
-        "    for log in list(_logs):\n        log.reset_after_fork()\n",
+        "    for journal in list(_journals):\n        journal.reset_after_fork()\n",
         "    pass\n",
         PROCESSES,
     ),
@@ -1067,7 +1067,7 @@ MERGES = [
     Patch(
         "what was told of a row goes on with it",
         "transfer/merge",
-        "                    put_log(self._log, record)\n",
+        "                    put_log(self._journal, record)\n",
         "                    pass\n",
         MERGE,
     ),
@@ -1088,7 +1088,7 @@ MERGES = [
     Patch(
         "a job whose rows go on in another is not gone on with",
         "store/transitions",
-        "    check_not_retried(log)\n",
+        "    check_not_retried(journal)\n",
         "",
         MERGE,
     ),
@@ -1123,7 +1123,7 @@ MERGES = [
     Patch(
         "the mark of an older retry job is known here",
         "transfer/merge",
-        "            put_log(self._log, mark)\n",
+        "            put_log(self._journal, mark)\n",
         "            pass\n",
         MERGE,
     ),

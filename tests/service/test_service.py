@@ -1776,7 +1776,7 @@ def open_descriptors() -> int:
 def test_a_service_keeps_a_bounded_number_of_journals_open(
     service: JobService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal.store.store, "MAX_OPEN_LOGS", 4)
+    monkeypatch.setattr(journal.store.store, "MAX_OPEN_JOURNALS", 4)
     before = open_descriptors()
     ids = [service.create_job("x", job_id=f"job-{n}").id for n in range(20)]
     for _ in range(2):
@@ -1793,7 +1793,7 @@ def test_a_service_keeps_a_bounded_number_of_journals_open(
 def test_an_open_batch_outlasts_the_use_of_many_other_jobs(
     service: JobService, job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal.store.store, "MAX_OPEN_LOGS", 2)
+    monkeypatch.setattr(journal.store.store, "MAX_OPEN_JOURNALS", 2)
     with service.batch(job.id):
         service.complete_row("ship:1")
         for n in range(6):

@@ -37,7 +37,7 @@ from journal import (
 )
 from journal.cli.main import main
 from journal.repair import repair_job
-from journal.store.journal import Log
+from journal.store.journal import Journal
 from journal.verify import verify_job
 
 JOB = "faulty"
@@ -532,7 +532,7 @@ def test_whatever_byte_a_mark_names_no_commit_is_lost_by_what_is_made_of_it(
     before = path.read_bytes()
     with JobService(path.parents[1]) as service:
         service.complete_row(f"{JOB}:1", "T-1")
-        log = service._store.log(JOB)
+        log = service._store.journal(JOB)
         assert log._mark is not None
         log._mark.set(byte)
         assert_works_again(service, path, before)
@@ -670,7 +670,7 @@ def test_verify_says_that_what_it_has_read_may_not_be_on_the_disk(
 @linux_sync
 def test_verify_takes_the_mark_of_a_writer_at_work_for_none_of_a_failed_sync(path: Path) -> None:
     with JobService(path.parents[1]) as service, service.batch(JOB):
-        log = service._store.log(JOB)
+        log = service._store.journal(JOB)
         assert log._mark is not None
         log._mark.set(0)
         assert not verify_job(path.parent).in_doubt
@@ -748,7 +748,7 @@ def test_a_mark_belongs_to_whom_the_journal_does(path: Path) -> None:
 
 def leave_mark(path: Path) -> None:
     """As a process that died in a sync: all of the journal is in doubt."""
-    log = Log(path.parent, sync=True, lock_timeout_s=1)
+    log = Journal(path.parent, sync=True, lock_timeout_s=1)
     with log:
         assert log._mark is not None
         log._mark.set(0)

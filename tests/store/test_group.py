@@ -37,7 +37,7 @@ from journal import (
     StorageError,
 )
 from journal.format.records import UNSET_TIME, RowStatusRecord
-from journal.store.journal import Log
+from journal.store.journal import Journal
 from journal.store.transitions import change_row
 
 JOB = "together"
@@ -125,7 +125,7 @@ def wait_until(holds: Callable[[], bool]) -> None:
 
 
 def queued(service: JobService) -> int:
-    return len(service._store.log(JOB)._group._queue)
+    return len(service._store.journal(JOB)._group._queue)
 
 
 def ask_during_a_sync(
@@ -259,9 +259,9 @@ def test_when_a_commit_cannot_begin_each_thread_tries_for_itself(
 def test_who_leads_and_is_interrupted_leaves_the_others_changes_to_the_next(
     service: JobService, faulty: FaultyOs
 ) -> None:
-    log = service._store.log(JOB)
+    log = service._store.journal(JOB)
 
-    def interrupted(log: Log) -> JobRow:
+    def interrupted(log: Journal) -> JobRow:
         change_row(log, JOB, RowStatusRecord(row=7, status="completed", at=UNSET_TIME))
         raise KeyboardInterrupt
 
@@ -284,10 +284,10 @@ def test_who_leads_and_is_interrupted_leaves_the_others_changes_to_the_next(
 def test_who_was_refused_in_a_commit_that_was_interrupted_is_not_refused_in_the_next(
     service: JobService, faulty: FaultyOs
 ) -> None:
-    log = service._store.log(JOB)
+    log = service._store.journal(JOB)
     interrupts = [KeyboardInterrupt]
 
-    def interrupted(log: Log) -> JobRow:
+    def interrupted(log: Journal) -> JobRow:
         for interrupt in interrupts:
             interrupts.remove(interrupt)
             raise interrupt
@@ -360,7 +360,7 @@ def test_who_is_interrupted_while_waiting_takes_its_change_back(
 def test_nobody_waits_for_ever_for_a_leader_that_has_vanished(
     service: JobService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    group = service._store.log(JOB)._group
+    group = service._store.journal(JOB)._group
     monkeypatch.setattr(group, "_patience_s", 0.01)
     group._leader = journal.store.group_commit._Request(
         lambda: None
@@ -373,7 +373,7 @@ def test_nobody_waits_for_ever_for_a_leader_that_has_vanished(
 def test_a_thread_that_waits_for_an_open_batch_gives_up_in_time(
     service: JobService,
 ) -> None:
-    service._store.log(JOB)._lock_timeout_s = 0.05
+    service._store.journal(JOB)._lock_timeout_s = 0.05
     with service.batch(JOB):
         waiting = [complete(service, number) for number in (1, 2, 3)]
         assert [type(one.refused()) for one in waiting] == [JobLockedError] * 3
@@ -425,7 +425,7 @@ def test_what_waits_in_the_parents_queue_is_for_the_parent_alone(tmp_path: Path)
         import threading, time
         service = JobService(root)
         service.get_job(job_id)
-        log = service._store.log(job_id)
+        log = service._store.journal(job_id)
         errors = []
         def work():
             try:
@@ -490,7 +490,7 @@ class Impatient:
     """Threads that asked behind an open batch until one of them has lost its patience."""
 
     def __init__(self, service: JobService, monkeypatch: pytest.MonkeyPatch) -> None:
-        group = service._store.log(JOB)._group
+        group = service._store.journal(JOB)._group
         monkeypatch.setattr(group, "_patience_s", 0.01)
         monkeypatch.setattr(journal.store.group_commit, "_PATIENCE_S", 0.01)
         with service.batch(JOB):
@@ -530,7 +530,7 @@ def test_an_impatient_thread_is_not_refused_what_another_one_is_syncing(
 ) -> None:
     disk = SlowDisk(faulty)
     faulty.plan(SYNC, works, disk.hold)  # the batch's, and then theirs
-    service._store.log(JOB)._lock_timeout_s = 0.3
+    service._store.journal(JOB)._lock_timeout_s = 0.3
     threads = Impatient(service, monkeypatch)
     disk.wait_until_syncing()
     tries = threading.Event()
@@ -544,7 +544,7 @@ def test_who_leads_and_is_interrupted_while_it_wakes_the_others_leaves_none_of_t
     service: JobService, faulty: FaultyOs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(journal.store.group_commit, "_PATIENCE_S", 0.01)
-    monkeypatch.setattr(service._store.log(JOB)._group, "_patience_s", 0.01)
+    monkeypatch.setattr(service._store.journal(JOB)._group, "_patience_s", 0.01)
     wake_up = journal.store.group_commit._Request.wake_up
     disk = SlowDisk(faulty)
     first, others = ask_during_a_sync(service, disk, range(2, 6))
@@ -571,9 +571,9 @@ def test_who_leads_and_is_interrupted_while_it_wakes_the_others_leaves_none_of_t
 def test_what_a_refused_change_has_done_already_is_undone(
     service: JobService, faulty: FaultyOs
 ) -> None:
-    log = service._store.log(JOB)
+    log = service._store.journal(JOB)
 
-    def refused(log: Log) -> JobRow:
+    def refused(log: Journal) -> JobRow:
         change_row(log, JOB, RowStatusRecord(row=7, status="completed", at=UNSET_TIME))
         return change_row(log, JOB, RowStatusRecord(row=9, status="completed", at=UNSET_TIME))
 

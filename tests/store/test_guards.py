@@ -93,7 +93,7 @@ def test_a_repair_that_would_end_with_a_damaged_journal_changes_nothing(
     real = Salvage.finish
 
     def goes_wrong(salvage: Salvage, open_rows: OpenRows) -> int:
-        salvage._log.file.append(b"not a record\n")
+        salvage._journal.file.append(b"not a record\n")
         return real(salvage, open_rows)
 
     monkeypatch.setattr(Salvage, "finish", goes_wrong)

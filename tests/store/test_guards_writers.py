@@ -353,13 +353,13 @@ def _never_read(_position: Any) -> Any:
 def test_of_many_jobs_those_that_were_used_last_stay_open(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal.store.store, "MAX_OPEN_LOGS", 2)
+    monkeypatch.setattr(journal.store.store, "MAX_OPEN_JOURNALS", 2)
     with JobService(path.parents[1], sync="none", lock_timeout_s=0.2) as service:
         for job_id in "abc":
             service.create_job("x", job_id=job_id, row_data=[{}])
         for job_id in "abac":
             service.get_job(job_id)
-        assert list(service._store._logs) == ["a", "c"]
+        assert list(service._store._journals) == ["a", "c"]
         with service.batch("a"):
             for job_id in "bcb":
                 service.get_job(job_id)
@@ -525,7 +525,7 @@ def test_a_forked_child_carries_out_nothing_that_was_asked_for_in_its_parent(pat
     threading.Thread(target=service.skip_row, args=(f"{job_id}:3",), daemon=True).start()
     syncing.wait()
     threading.Thread(target=service.skip_row, args=(f"{job_id}:4",), daemon=True).start()
-    while not service._store.log(job_id)._group._queue:
+    while not service._store.journal(job_id)._group._queue:
         time.sleep(0.001)  # it tells nobody that it has grown
     if not os.fork():
         journal.system.os = os

@@ -355,7 +355,7 @@ def test_what_others_do_to_the_job_while_it_is_pulled_is_looked_at_again(
     if moment == "before the run lock":
         Meanwhile(monkeypatch, RunLock, "take", commit)
     else:
-        Meanwhile(monkeypatch, journal.transfer.pack, "Log", commit)
+        Meanwhile(monkeypatch, journal.transfer.pack, "Journal", commit)
     if action == "diverged":
         with pytest.raises(CopiesDivergedError):
             pull(here, there)

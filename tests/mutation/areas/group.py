@@ -31,7 +31,7 @@ PATCHES = [
     Patch(
         "whose commit was interrupted while it ended has an unknown outcome",
         "store/group_commit",
-        "            error = log.interrupted()\n",
+        "            error = journal.interrupted()\n",
         "            error = None\n",
         GROUP,
     ),

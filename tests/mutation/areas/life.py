@@ -21,7 +21,7 @@ PATCHES = [
     Patch(
         "a retry of all rows reopens a job that has ended",
         "store/transitions",
-        """                _let_start(log, "its rows can't be put back", reopens=True)\n""",
+        """                _let_start(journal, "its rows can't be put back", reopens=True)\n""",
         "                pass\n",
         PASSES,
     ),
@@ -35,8 +35,8 @@ PATCHES = [
     Patch(
         "nothing reopens a job under a run",
         "service",
-        "            with self.hold_run(job_id) if is_over else nullcontext(), log:\n",
-        "            with nullcontext(), log:\n",
+        "            with self.hold_run(job_id) if is_over else nullcontext(), journal:\n",
+        "            with nullcontext(), journal:\n",
         PASSES,
     ),
     Patch(
@@ -77,7 +77,7 @@ PATCHES = [
     Patch(
         "rows that are added later have a nonce",
         "store/transitions",
-        "system.nonce()[:8] if log.end else None",
+        "system.nonce()[:8] if journal.end else None",
         "None",
         KEYS,
     ),
@@ -168,14 +168,14 @@ PATCHES = [
     Patch(
         "a job that went on elsewhere is not reopened",
         "store/transitions",
-        "        _refuse_job(log, JobStatus.PENDING, _ELSEWHERE_HINT, refused)\n",
+        "        _refuse_job(journal, JobStatus.PENDING, _ELSEWHERE_HINT, refused)\n",
         "        pass\n",
         PASSES,
     ),
     Patch(
         "a job that went on elsewhere takes no rows",
         "store/transitions",
-        "        _refuse_job(log, JobStatus.RUNNING, _ELSEWHERE_HINT, _NO_MORE_ROWS)\n",
+        "        _refuse_job(journal, JobStatus.RUNNING, _ELSEWHERE_HINT, _NO_MORE_ROWS)\n",
         "        pass\n",
         PASSES,
     ),
@@ -183,13 +183,13 @@ PATCHES = [
         "what is settled by hand has no version",
         "store/transitions",
         "    elif old == PROCESSING and (code",
-        "    elif log.index.columns.status_at[position] and (code",
+        "    elif journal.index.columns.status_at[position] and (code",
         PASSES,
     ),
     Patch(
         "a policy leaves rows the version of their attempt",
         "store/transitions",
-        "        version=_version(log, position) if in_flight else None,\n",
+        "        version=_version(journal, position) if in_flight else None,\n",
         "",
         PASSES,
     ),

@@ -180,7 +180,7 @@ PATCHES = [
         "a change that is taken over keeps the id and time of where it was made",
         "transfer/merge",
         "            record.origin = Origin(id=change.id, at=record.at)\n",
-        "            record.origin = Origin(id=change.id, at=self._log.now())\n",
+        "            record.origin = Origin(id=change.id, at=self._journal.now())\n",
         HISTORIES,
     ),
     Patch(

@@ -322,22 +322,22 @@ PATCHES = [
     Patch(
         "what this process has in flight since it holds the job by hand is not settled",
         "service",
-        "                    settle_rows(log, on_interrupted, taken.by_hand_from)\n",
-        "                    settle_rows(log, on_interrupted)\n",
+        "                    settle_rows(journal, on_interrupted, taken.by_hand_from)\n",
+        "                    settle_rows(journal, on_interrupted)\n",
         SERVICE,
     ),
     Patch(
         "who holds a job that has ended lets go when it looks",
         "service",
-        "                self._store.runs.release_if_over(log)\n",
+        "                self._store.runs.release_if_over(journal)\n",
         "                pass\n",
         SERVICE,
     ),
     Patch(
         "a job that has ended is not deleted with a row in flight",
         "store/run_holds",
-        "    return has_ended(log) and not log.index.tallies[PROCESSING]\n",
-        "    return has_ended(log)\n",
+        "    return has_ended(journal) and not journal.index.tallies[PROCESSING]\n",
+        "    return has_ended(journal)\n",
         SERVICE,
     ),
     Patch(

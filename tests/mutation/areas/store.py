@@ -20,28 +20,28 @@ PATCHES = [
     Patch(
         "only so many journals are kept open",
         "store/store",
-        "                if len(self._logs) > MAX_OPEN_LOGS:\n                    self._evict()\n",
+        "                if len(self._journals) > MAX_OPEN_JOURNALS:\n                    self._evict()\n",
         "",
         STORE,
     ),
     Patch(
         "the journal that was used the longest ago is closed first",
         "store/store",
-        "            self._logs.move_to_end(job_id)\n",
+        "            self._journals.move_to_end(job_id)\n",
         "",
         STORE,
     ),
     Patch(
         "a journal with an open batch is not closed for others",
         "store/store",
-        "            if not log.in_commit:  # a batch",
+        "            if not journal.in_commit:  # a batch",
         "            if True:  # a batch",
         STORE,
     ),
     Patch(
         "a service that is closed closes its journals",
         "store/store",
-        "        for log in logs:\n            log.close()\n",
+        "        for journal in journals:\n            journal.close()\n",
         "",
         "tests/index/test_hint_files.py",
     ),
@@ -55,8 +55,8 @@ PATCHES = [
     Patch(
         "a run that is kept outlasts a job that another process has ended",
         "store/run_holds",
-        " and not hold.is_kept and not log.in_commit",
-        " and not log.in_commit",
+        " and not hold.is_kept and not journal.in_commit",
+        " and not journal.in_commit",
         "tests/store/test_guards_writers.py",
     ),
     Patch(

@@ -11,21 +11,21 @@ PATCHES = [
     Patch(
         "each commit that is pulled is synced before the next",
         "transfer/pull",
-        "            if ends:\n                log.sync_file(ours.end.offset)\n",
+        "            if ends:\n                journal.sync_file(ours.end.offset)\n",
         "",
         "tests/transfer/test_pull.py -k commits_are_synced",
     ),
     Patch(
         "what could not be appended whole is taken back",
         "transfer/pull",
-        "            file.truncate(ours.end.offset)\n            log.sync_file(ours.end.offset)\n",
+        "            file.truncate(ours.end.offset)\n            journal.sync_file(ours.end.offset)\n",
         "            pass\n",
         PULL,
     ),
     Patch(
         "what is taken back of a pull is gone for sure",
         "transfer/pull",
-        "            file.truncate(ours.end.offset)\n            log.sync_file(ours.end.offset)\n",
+        "            file.truncate(ours.end.offset)\n            journal.sync_file(ours.end.offset)\n",
         "            file.truncate(ours.end.offset)\n",
         PULL,
     ),
@@ -67,14 +67,14 @@ PATCHES = [
     Patch(
         "a pull whose journal may be in its place has an unknown outcome",
         "transfer/pull",
-        "        if log.file is old:\n            raise\n",
+        "        if journal.file is old:\n            raise\n",
         "        if True:\n            raise\n",
         PULL,
     ),
     Patch(
         "a pull whose journal isn't in its place has changed nothing",
         "transfer/pull",
-        "        if log.file is old:\n            raise\n",
+        "        if journal.file is old:\n            raise\n",
         "",
         PULL,
     ),
@@ -151,8 +151,8 @@ PATCHES = [
     Patch(
         "artifacts come before the commits that name them",
         "transfer/pack",
-        '        artifacts.install("behind")  # before the commits that name them are on the disk\n        forward(log, ours, theirs, commits)\n',
-        '        forward(log, ours, theirs, commits)\n        artifacts.install("behind")\n',
+        '        artifacts.install("behind")  # before the commits that name them are on the disk\n        forward(journal, ours, theirs, commits)\n',
+        '        forward(journal, ours, theirs, commits)\n        artifacts.install("behind")\n',
         PULL,
     ),
     Patch(
@@ -165,7 +165,7 @@ PATCHES = [
     Patch(
         "the other's history is kept before it is merged",
         "transfer/pack",
-        "    files.keep_copy(theirs.file, theirs.end.offset, log.directory / name)\n",
+        "    files.keep_copy(theirs.file, theirs.end.offset, journal.directory / name)\n",
         "",
         "tests/transfer/test_merge_histories.py",
     ),
