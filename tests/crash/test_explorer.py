@@ -1,7 +1,8 @@
 """After a power cut at any moment, everything acknowledged is there and work goes on.
 
 What a power cut may leave is built by :mod:`disk` from what :mod:`recorder` has seen; what each of
-these states must stand is in :mod:`explore`.
+these states must stand is in :mod:`explore`. A sample in each run; 20,000 states with
+``LONG=1 python -m pytest tests/crash/test_explorer.py``.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ import pytest
 from crash.disk import GARBAGE, crash_states
 from crash.explore import AfterTheCut, Case, explore, fast_directory, record_all
 from crash.recorder import BASE, Names, Operation, Recorder, Recording, Sync, Tree, Write
+from support.effort import IS_LONG
 
 pytestmark = pytest.mark.skipif(sys.platform == "darwin", reason="F_FULLFSYNC is not in os there")
 
 SEED = 2024
-DRAWS = 2000
-LEAST_STATES = 20_000
+DRAWS, MIN_STATES = (2000, 20_000) if IS_LONG else (100, 5_000)
 
 
 @pytest.fixture(name="base", scope="module")
@@ -43,7 +44,7 @@ def test_no_state_that_a_power_cut_may_leave_has_lost_what_was_acknowledged(
     for case in cases.values():
         explore(case, base / "state", SEED, states)
     count("distinct disk states that a power cut may leave", len(states))
-    assert len(states) >= LEAST_STATES
+    assert len(states) >= MIN_STATES
 
 
 # --- the explorer finds what it is there for --------------------------------------------------

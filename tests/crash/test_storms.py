@@ -11,4 +11,6 @@ from crash.storms import KINDS, storm
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_in_a_storm_of_signals_ends_and_calls_no_row_twice(kind: str, tmp_path: Path) -> None:
+    if kind == "loky":
+        pytest.importorskip("loky", reason="loky is not installed")
     assert storm(tmp_path, kind, random.Random(kind)) == []

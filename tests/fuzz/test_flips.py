@@ -3,13 +3,12 @@
 All of them at the level of :mod:`journal.format.commits`, against a window of the commit and what follows
 it: what stands before a commit is read as it always was, whatever happens behind. Some by a whole
 service, and by ``verify``. One bit of each byte, drawn by lot, in an ordinary run; all of them with
-``ALL_FLIPS=1 python -m pytest tests/fuzz/test_flips.py``.
+``LONG=1 python -m pytest tests/fuzz/test_flips.py``.
 """
 
 from __future__ import annotations
 
 import itertools
-import os
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 from fuzz.campaign import Said, place, read
 from fuzz.mutator import good_commits, record
 from support.children import seal_commits, split_commits
+from support.effort import IS_LONG
 
 from journal import JournalDamagedError
 from journal.format.commits import Position, verified_blocks
@@ -27,7 +27,6 @@ COMMITS = split_commits(seal_commits(good_commits(300, seed=3)))
 CONTENT = b"".join(COMMITS)
 STARTS = [0, *itertools.accumulate(map(len, COMMITS))]
 WINDOW_COMMITS = 4
-ALL_FLIPS = os.environ.get("ALL_FLIPS") == "1"
 
 
 class Window:
@@ -45,7 +44,7 @@ class Window:
         """Flip the bits of the first ``length`` bytes, one after the other; the place of each."""
         rng = random.Random(self.offset)
         for at in range(length):
-            for bit in range(8) if ALL_FLIPS else (rng.randrange(8),):
+            for bit in range(8) if IS_LONG else (rng.randrange(8),):
                 self.content[at] ^= 1 << bit
                 yield self.offset + at
                 self.content[at] ^= 1 << bit
@@ -79,7 +78,7 @@ def test_no_flipped_bit_gets_a_commit_past_its_seal(count: Callable[[str, int], 
             assert not verdict.torn, f"cut off at a flip at {at}"
             assert verdict.span.offset == start, at
     count("flipped bits", flips)
-    assert flips == len(CONTENT) * (8 if ALL_FLIPS else 1)
+    assert flips == len(CONTENT) * (8 if IS_LONG else 1)
 
 
 def test_a_flipped_bit_hides_at_most_the_commit_behind_it() -> None:

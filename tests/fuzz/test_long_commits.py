@@ -1,13 +1,12 @@
 """A last commit of any length that a single bit was flipped in is damage; one that is torn is not.
 
 The bits of its last 64 bytes, some in an ordinary run; all of them with
-``ALL_FLIPS=1 python -m pytest tests/fuzz/test_long_commits.py``.
+``LONG=1 python -m pytest tests/fuzz/test_long_commits.py``.
 """
 
 from __future__ import annotations
 
 import io
-import os
 import random
 import tarfile
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from zlib import crc32
 import msgspec
 import pytest
 from support.children import Memory, journal_path
+from support.effort import IS_LONG
 
 from journal import JobService, JournalDamagedError, PackError
 from journal.format import commits as replay
@@ -33,7 +33,6 @@ from journal.verify import verify_job
 
 JOB = "long"
 END_BYTES = 64
-ALL_FLIPS = os.environ.get("ALL_FLIPS") == "1"
 SIZES: dict[str, Callable[[JobService], object]] = {
     "1 row": lambda service: service.create_rows(JOB, [{"data": {"n": 1}}]),
     "300 rows": lambda service: service.create_rows(JOB, [{"data": {"n": 1}}] * 300),
@@ -65,7 +64,7 @@ def fixture_made(tmp_path: Path, request: pytest.FixtureRequest) -> Made:
 def flips(content: bytes, count: int) -> Iterator[tuple[int, int, bytes]]:
     """Bits of the last bytes, of each kind of place some: where, which one, and what that makes."""
     every = [(at, 1 << bit) for at in range(1, END_BYTES + 1) for bit in range(8)]
-    for back, bit in every if ALL_FLIPS else random.Random(7).sample(every, count):
+    for back, bit in every if IS_LONG else random.Random(7).sample(every, count):
         flipped = bytearray(content)
         flipped[-back] ^= bit
         yield len(content) - back, bit, bytes(flipped)

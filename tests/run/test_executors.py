@@ -15,11 +15,8 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import dask
-import distributed
-import loky
 import pytest
 from support.handlers import act, calls, pids
 from support.paths import README, TESTS
@@ -30,6 +27,9 @@ from journal.model import JobStatus
 from journal.run.handover import Outcomes
 from journal.run.workers.choose import make_workers
 from journal.run.workers.executors import DaskWorkers, _call_for_text, _call_if_first
+
+if TYPE_CHECKING:
+    import distributed
 
 # From Python 3.12 a fork says so in a process that has threads, as pytest and dask have.
 pytestmark = pytest.mark.filterwarnings(
@@ -42,6 +42,10 @@ LONG_S = 300.0  # never reached; with it no row is handed out ahead of the worke
 
 Row = dict[str, Any]
 Make = Callable[[int], Executor]
+
+
+def imported_loky() -> Any:
+    return pytest.importorskip("loky", reason="loky is not installed")
 
 
 # A cluster looks so long after a worker was lost whether there is one of that name, and else gives
@@ -57,6 +61,8 @@ class Clusters:
         self._client: distributed.Client | None = None
 
     def client(self) -> distributed.Client:
+        dask = pytest.importorskip("dask", reason="dask is not installed")
+        distributed = pytest.importorskip("distributed", reason="distributed is not installed")
         if self._client is not None:
             try:
                 self._client.wait_for_workers(2, timeout=20)
@@ -107,9 +113,9 @@ def fixture_makers(request: pytest.FixtureRequest) -> Iterator[Callable[[str], M
                 assert clusters is not None
                 executor = clusters.client().get_executor()
             elif kind == "loky":
-                executor = loky.ProcessPoolExecutor(count)
+                executor = imported_loky().ProcessPoolExecutor(count)
             elif kind == "loky-reusable":
-                executor = loky.get_reusable_executor(count)
+                executor = imported_loky().get_reusable_executor(count)
             else:
                 executor = ProcessPoolExecutor(count, mp_context=get_context(kind))
             made.append(executor)
@@ -536,7 +542,8 @@ DRIVER = """
 import multiprocessing, sys
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from support import handlers as helpers_handlers, journal, loky
+import journal
+from support import handlers
 
 kind, path, at, factory = sys.argv[1:]
 if __name__ == "__main__":
@@ -544,15 +551,16 @@ if __name__ == "__main__":
         data = job.rows()[0].data
         start = {}
         if at == "start":
-            start["initializer"] = helpers_handlers.wait_at
+            start["initializer"] = handlers.wait_at
             start["initargs"] = (data["started"], data["gate"])
         if kind == "loky":
+            import loky
             make = partial(loky.ProcessPoolExecutor, 2, **start)
         else:
             context = multiprocessing.get_context(kind)
             make = partial(ProcessPoolExecutor, 2, mp_context=context, **start)
         executor = make if factory == "factory" else make()
-        report = job.run(helpers_handlers.act, executor)
+        report = job.run(handlers.act, executor)
     sys.exit(report.exit_code)
 """
 

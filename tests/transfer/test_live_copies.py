@@ -1,4 +1,8 @@
-"""A job copied by other people's tools while a writer is at work: each copy is a beginning of it."""
+"""A job copied by other people's tools while a writer is at work: each copy is a beginning of it.
+
+A sample of copies in each run; 105 by each tool with ``LONG=1 python -m pytest
+tests/transfer/test_live_copies.py``.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,7 @@ from pathlib import Path
 import pytest
 from support.children import Child, journal_path
 from support.copies import JOB, make_job
+from support.effort import IS_LONG
 
 from journal import JobService
 from journal.transfer import compare_copies
@@ -43,11 +48,8 @@ while True:
                     service.fail_row(f"{job_id}:{row}", "E", "x" * draw.choice([10, 100, 1000]))
 """
 
-COPIES = {
-    "cp": 105,
-    "tar": 105,
-    "rsync": 40,
-}  # rsync is slow: the journal it copies grows meanwhile
+# rsync is slow: the journal that it copies grows meanwhile.
+COPIES = {"cp": 105, "tar": 105, "rsync": 40} if IS_LONG else {"cp": 25, "tar": 25, "rsync": 10}
 TOOLS = {
     "cp": "cp -r {here} {there}",
     "tar": "tar cf - -C {here} . | tar xf - -C {there}",
