@@ -29,7 +29,7 @@ from journal.fs.handles import (
 class NewFile(Descriptor):
     """A private file that is being made; it must not be there yet.
 
-    ``directory`` as of :func:`~journal.handles.open_regular`. The methods raise ``OSError`` as it is.
+    ``directory`` as of :func:`~journal.fs.handles.open_regular`. The methods raise ``OSError`` as it is.
     """
 
     def __init__(self, path: Path, directory: int | None = None) -> None:

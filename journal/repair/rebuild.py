@@ -60,7 +60,7 @@ def repair_job(
 ) -> Repair:
     """Put a whole journal in the place of the damaged one of the job in ``directory``.
 
-    What is kept, and what becomes of rows, says :class:`~journal.salvage.Salvage`. When it
+    What is kept, and what becomes of rows, says :class:`~journal.repair.salvage.Salvage`. When it
     returns, the new journal and the copy of the damaged one survive a power cut; when it raises,
     the journal is as it was, except after CommitOutcomeUnknownError.
 

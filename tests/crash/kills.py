@@ -75,7 +75,7 @@ class TellingOs:
         return getattr(os, called)
 
 def recover(seed, sync):
-    journal.system.os = TellingOs()
+    journal.fs.system.os = TellingOs()
     work(seed, sync)
 
 def cycle(seed, sync):

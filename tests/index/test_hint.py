@@ -517,7 +517,7 @@ def test_what_breaks_in_a_hint_after_opening_is_read_from_the_journal(
 def test_a_forked_child_reads_on_in_a_view_out_of_a_hint(tmp_path: Path, hint: Path) -> None:
     script = """
         import journal.index.hint
-        journal.hint.BLOCK_ROWS = 4
+        journal.index.hint.BLOCK_ROWS = 4
         service = JobService(root)
         view = service.get_rows(job_id)
         assert view[0].row_number == 1

@@ -300,7 +300,7 @@ def test_after_much_growth_a_hint_is_there_though_nobody_closes(
 ) -> None:
     script = """
         import journal.store.journal
-        journal.log._HINT_GROWTH_BYTES = 1 << 18
+        journal.store.journal._HINT_GROWTH_BYTES = 1 << 18
         service = JobService(root)
         service.create_job("Hinted", job_id=job_id)
         for _ in range(6):
@@ -364,7 +364,7 @@ def test_nobody_vouches_by_a_hint_for_what_a_failed_sync_has_left_in_doubt(
 def test_a_copy_of_a_live_job_opens_as_a_prefix_of_it(tmp_path: Path) -> None:
     script = """
         import journal.store.journal, journal.reader
-        journal.log._HINT_GROWTH_BYTES = journal.reader.HINT_BYTES = 1
+        journal.store.journal._HINT_GROWTH_BYTES = journal.store.reader.HINT_BYTES = 1
         service = JobService(root, sync="none")
         service.create_job("Live", job_id=job_id, row_data=[{"data": {"n": 1}}] * 20)
         tell("begun")

@@ -802,7 +802,7 @@ class DeadlyOs:
                 os.kill(os.getpid(), signal.SIGKILL)
         return found
 
-journal.system.os = DeadlyOs()
+journal.fs.system.os = DeadlyOs()
 repair_job(Path(root) / job_id)
 tell("done")
 """

@@ -216,7 +216,7 @@ if sys.argv[4] == "delete":
     service.create_rows(job_id, [{"data": {}}] * 3)
     (service.artifacts_dir(job_id) / "1.pdf").write_bytes(b"label")
 tell("ready")
-journal.system.os = DeadlyOs()
+journal.fs.system.os = DeadlyOs()
 if sys.argv[4] == "delete":
     service.delete_job(job_id)
 elif sys.argv[4] == "recover":

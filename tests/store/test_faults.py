@@ -503,7 +503,7 @@ class Dies:
 
 service = JobService(root)
 service.skip_row(f"{job_id}:9")
-journal.system.os = Dies()
+journal.fs.system.os = Dies()
 tell("now")
 service.complete_row(f"{job_id}:1", "T-1")
 """

@@ -521,14 +521,14 @@ def test_a_forked_child_carries_out_nothing_that_was_asked_for_in_its_parent(pat
     syncing = threading.Event()
     service = JobService(root)
     service.skip_row(f"{job_id}:2")
-    journal.system.os = SlowOs()
+    journal.fs.system.os = SlowOs()
     threading.Thread(target=service.skip_row, args=(f"{job_id}:3",), daemon=True).start()
     syncing.wait()
     threading.Thread(target=service.skip_row, args=(f"{job_id}:4",), daemon=True).start()
     while not service._store.journal(job_id)._group._queue:
         time.sleep(0.001)  # it tells nobody that it has grown
     if not os.fork():
-        journal.system.os = os
+        journal.fs.system.os = os
         service.skip_row(f"{job_id}:5")
         tell("done")
     os._exit(0)

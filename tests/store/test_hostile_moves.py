@@ -154,11 +154,11 @@ def test_a_writer_that_waits_for_the_lock_of_a_journal_that_is_replaced_meanwhil
     service.complete_row(f"{job_id}:1", "before")
     tell("ready")
     hear()
-    real = journal.reader.wait_for_lock
+    real = journal.store.reader.wait_for_lock
     def wait(file, timeout_s):
         tell("waiting")
         return real(file, timeout_s)
-    journal.reader.wait_for_lock = wait
+    journal.store.reader.wait_for_lock = wait
     service.complete_row(f"{job_id}:2", "waited")
     tell("done")
     """
@@ -350,7 +350,7 @@ class SteppingOs:
 
 stops = sys.argv[3:]
 service = JobService(root, sync="none")
-journal.system.os = SteppingOs()
+journal.fs.system.os = SteppingOs()
 try:
     service.create_job(job_id, job_id=job_id)
 except JournalError as error:
