@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 
-_EXIT_INTERRUPTED = 130  # as journal.cli.exits has it, which isn't imported yet
+_EXIT_INTERRUPTED = 130  # as journal.cli.exit_codes has it, which isn't imported yet
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ from zlib import crc32
 
 import pytest
 
-import journal.format.records as format_module
+import journal
 from journal import JobService
 from journal.format.decode import decode_record
 from journal.format.records import MAX_DEPTH, stated_crc
@@ -18,7 +18,7 @@ from journal.fs.system import boot_id
 from journal.model import JobRow
 from journal.text import time_text
 
-SPECIFICATION = Path(format_module.__file__).with_name("docs") / "format.md"
+SPECIFICATION = Path(journal.__file__).with_name("docs") / "format.md"
 
 
 def worked_example() -> list[bytes]:

@@ -363,7 +363,7 @@ def test_nobody_vouches_by_a_hint_for_what_a_failed_sync_has_left_in_doubt(
 
 def test_a_copy_of_a_live_job_opens_as_a_prefix_of_it(tmp_path: Path) -> None:
     script = """
-        import journal.store.journal, journal.reader
+        import journal.store.journal, journal.store.reader
         journal.store.journal._HINT_GROWTH_BYTES = journal.store.reader.HINT_BYTES = 1
         service = JobService(root, sync="none")
         service.create_job("Live", job_id=job_id, row_data=[{"data": {"n": 1}}] * 20)

@@ -110,7 +110,7 @@ PATCHES = [
         "nothing is pulled under a run",
         "transfer/pack",
         "    run = RunLock.take(directory, job_id)\n    try:\n        if relation",
-        "    run = RunLock(__import__('journal.fs.locks').locks.DirectoryLock(directory), b'')\n    try:\n        if relation",
+        "    run = RunLock(__import__('journal.fs.locks').fs.locks.DirectoryLock(directory), b'')\n    try:\n        if relation",
         "tests/transfer/test_pull.py -k holds_the_job_here",
     ),
     Patch(
