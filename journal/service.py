@@ -1,4 +1,4 @@
-"""``JobService``: jobs and their rows by explicit calls, each of them one commit."""
+"""``JobService``: create, change and read jobs and their rows. Each change is one commit."""
 
 from __future__ import annotations
 
@@ -87,25 +87,37 @@ Result = TypeVar("Result")
 
 
 class JobService:
-    """The jobs of one store, for one process and all of its threads.
+    """The jobs of one store. One object serves all threads of a process.
 
-    A method that changes something is one commit: when it returns, the change is in the file
-    and, with ``sync="commit"``, on the disk; when it raises, nothing has changed, except after
-    :class:`CommitOutcomeUnknownError`, which says so. Within :meth:`batch` all changes of a job
-    become one commit. Getters read what other processes have committed up to the call.
-    Threads that change rows of one job at the same time share commits, and their syncs; each hears
-    of its own row, and not before the sync. Not to be called from signal handlers, which may
-    come in the middle of a call.
+    **Changes.** Each method that changes something is one commit:
 
-    Every method raises :class:`InvalidValueError` for arguments that can't be, and may raise
-    :class:`StorageError`, :class:`JournalDamagedError`, :class:`FormatVersionError` and
-    :class:`JobLockedError` (getters only while another *thread* of this service has a batch
-    open). Changes of what isn't there raise :class:`JobNotFoundError` or
-    :class:`RowNotFoundError`; ``get_job`` and ``get_row`` return ``None``. Statuses may be given
-    as text.
+    - When the method returns, the change is in the file. With ``sync="commit"`` it is also on the
+      disk.
+    - When the method raises, nothing has changed. The exception is
+      :class:`CommitOutcomeUnknownError`, which means that the change may be there or not.
+    - Inside :meth:`batch`, all changes of a job become one commit at the end of the block.
+    - Threads that change rows of one job at the same time share a commit and its sync. Each call
+      still returns or raises for its own row, and only after the sync.
+
+    **Reads.** Getters see everything that any process has committed before the call.
+
+    **Arguments.** Statuses can be given as an enum member or as text. Times are aware datetimes.
+
+    **Errors.** Every method may raise:
+
+    - :class:`InvalidValueError` for an argument that is not valid;
+    - :class:`StorageError` if the system refuses a read or a write;
+    - :class:`JournalDamagedError` and :class:`FormatVersionError` for a journal that can't be read;
+    - :class:`JobLockedError` if the lock was not free in time. Getters raise it only while another
+      *thread* of this service has a batch open.
+
+    A method that needs a job or a row raises :class:`JobNotFoundError` or :class:`RowNotFoundError`
+    if it doesn't exist. :meth:`get_job` and :meth:`get_row` return ``None`` instead.
+
+    Don't call methods from a signal handler: it may interrupt a call that holds a lock.
     """
 
-    _writes = True  # so what that needs is loaded at once, before there are threads and forks
+    _writes = True  # load what writing needs now, before the program starts threads or forks
 
     def __init__(
         self,
@@ -115,16 +127,24 @@ class JobService:
         lock_timeout_s: float = LOCK_TIMEOUT_S,
         redact: Collection[str] = (),
     ) -> None:
-        """``root`` is made by the first :meth:`create_job`; a file there is a StoreError.
+        """Open the store ``root``: the directory that holds one directory for each job.
 
-        ``sync="commit"`` waits for the disk in every commit: it survives a power cut. ``"none"``
-        leaves that to the system: it survives the death of the process, and a power cut may take
-        the last seconds or leave damage for ``journal verify`` to name. ``lock_timeout_s``
-        (seconds) bounds the wait for another writer's commit or batch. ``redact`` names fields, of
-        any case, whose values :meth:`get_logs`, :meth:`get_history`, exports and reports replace by
-        "[REDACTED]": keys in JSON values at any depth, and members of :class:`Job`, :class:`JobRow`
-        and :class:`LogEntry` that hold text or JSON of yours. What is stored, and what other
-        getters return, stays as it is.
+        ``root`` need not exist: the first :meth:`create_job` makes it. StoreError is raised if it
+        is a file.
+
+        ``sync``: "commit" syncs each commit to the disk, so it survives a power cut. "none" leaves
+        syncing to the system: a commit survives the death of the process, but a power cut may lose
+        the last seconds or leave damage, which ``journal verify`` reports.
+
+        ``lock_timeout_s`` (seconds): how long a change waits for another writer's commit or batch.
+
+        ``redact``: names of fields, compared without case. :meth:`get_logs`, :meth:`get_history`,
+        exports and reports show "[REDACTED]" instead of their values. A name matches:
+
+        - a key in a JSON value, at any depth;
+        - a member of :class:`Job`, :class:`JobRow` or :class:`LogEntry` that holds your text or JSON.
+
+        The journal itself and all other getters keep the values.
         """
         if sync not in ("commit", "none"):
             raise InvalidValueError("sync", sync, "must be 'commit' or 'none'")
@@ -136,7 +156,7 @@ class JobService:
             raise InvalidValueError("lock_timeout_s", lock_timeout_s, "must be 0 or more seconds")
         lock_timeout_s = min(lock_timeout_s, TIMEOUT_MAX)
         self.redact = check_fields(redact)
-        # Absolute, so that a script that changes its directory goes on in the same store.
+        # Absolute, so that a script that changes its directory still uses the same store.
         self.root = Path(text).absolute()
         if self._writes:
             handles.load_filelock()
@@ -157,7 +177,7 @@ class JobService:
         self.close()
 
     def close(self) -> None:
-        """Let go of files and run locks; a job left running is then an interrupted one."""
+        """Close all files and release all run locks. A job that is still running is then interrupted."""
         self._store.close()
 
     # --- jobs
@@ -175,14 +195,20 @@ class JobService:
         idempotency_key: str | None = None,
         row_data: Iterable[Mapping[str, Any]] = (),
     ) -> Job:
-        """Make a pending job. A crash leaves it whole, with its rows, or not there at all.
+        """Create a pending job with its first rows, in one commit; return it.
 
-        ``job_id`` defaults to ``DATE-slug-of-name-random``. ``metadata`` is any JSON object.
-        ``row_data`` is as in :meth:`create_rows`. ``key`` names the member of the data by which
-        rows are known, also those that are added later: their idempotency keys are made of it.
-        ``idempotency_key`` names a member that is one; "" says that no member is, and that each row
-        is added with its own. Raises JobExistsError, StoreError, and JobBusyError while another
-        process makes a job of this id.
+        After a crash the job is there with all of these rows, or not at all.
+
+        - ``job_id``: default is ``DATE-slug-of-name-random``.
+        - ``metadata``: any JSON object.
+        - ``row_data``: the first rows, as in :meth:`create_rows`.
+        - ``key``: the member of the data that identifies a row. Idempotency keys of this job's rows
+          are made from it, also those of rows that are added later.
+        - ``idempotency_key``: the member of the data that *is* the idempotency key. "" means that no
+          member is one, and that each row is added with its own.
+
+        Raises JobExistsError, StoreError, and JobBusyError while another process creates a job with
+        this id.
         """
         name = check_text(name, "name")
         if not name.strip():
@@ -205,27 +231,26 @@ class JobService:
             idempotency_key=check_optional_text(idempotency_key, "idempotency_key"),
             at=UNSET_TIME,
         )
-        if job_id is None:
-            job_id = new_job_id(name, datetime.now(UTC))
-        return self._create(record, job_id, lambda journal: add_rows(journal, row_data))
-
-    def _create(self, record: JobRecord, job_id: str, add: Callable[[Journal], object]) -> Job:
+        record.id = new_job_id(name, datetime.now(UTC)) if job_id is None else check_job_id(job_id)
         made: list[Job] = []
 
         def fill(journal: Journal) -> None:
             with journal:
-                record.id, record.at = job_id, journal.now()
+                record.at = journal.now()
                 put_job_record(journal, record)
-                add(journal)
+                add_rows(journal, row_data)
             made.append(job_of(journal.index))
 
-        self._store.create(check_job_id(job_id), fill)
+        self._store.create(record.id, fill)
         return made[0]
 
     def get_job(self, job_id: str) -> Job | None:
-        """The job as of its last commit, or ``None``."""
-        with self._reading(job_id) as journal:
-            return None if journal is None else job_of(journal.index)
+        """The job as of its last commit, or ``None`` if there is none."""
+        try:
+            with self._reading(job_id) as journal:
+                return job_of(journal.index)
+        except JobNotFoundError:
+            return None
 
     def list_jobs(
         self,
@@ -238,12 +263,15 @@ class JobService:
         until: datetime | None = None,
         on_error: Callable[[JournalError], object] | None = None,
     ) -> list[Job]:
-        """Jobs, newest first by creation; ``limit`` None for all.
+        """Jobs, newest first by time of creation.
 
-        ``name`` is a shell pattern for the whole name; ``since`` <= created < ``until``, both
-        aware. The first job that can't be read raises, unless ``on_error`` takes its error (as
-        in ``os.walk``): then the list goes on without it. It is also told of directories that
-        hold files of a job and no journal; others that are no jobs are passed over.
+        - ``status``: only jobs with this status.
+        - ``limit``, ``offset``: at most ``limit`` jobs (``None``: all), after skipping ``offset``.
+        - ``name``: a shell pattern that the whole name must match.
+        - ``since``, ``until``: only jobs with ``since`` <= created < ``until``.
+        - ``on_error``: called with the error of each job that can't be read, which is then left out.
+          Without it the first such error is raised. It also gets an error for each directory that
+          holds files of a job but no journal. Other directories that aren't jobs are ignored.
         """
         wanted = None if status is None else job_status(status)
         check_count(limit, "limit")
@@ -256,27 +284,33 @@ class JobService:
         return jobs_of(self._store, job_ids, wanted, limit, offset, on_error)
 
     def delete_job(self, job_id: str) -> bool:
-        """Remove the job and all its files; ``False`` if there is none.
+        """Delete the job with all its files. Returns ``False`` if there is no such job.
 
-        Raises JobBusyError while a run holds it, in this process too, unless it has ended and no
-        row of it is in flight.
+        Raises JobBusyError while a run holds the job, even a run of this process. A job that has
+        ended, with no row in flight, can always be deleted.
         """
         return self._store.delete(check_job_id(job_id))
 
     def can_transition(self, current: JobStatus | str, target: JobStatus | str) -> bool:
-        """Whether a job may go from ``current`` to ``target``."""
+        """Whether ``update_status`` may move a job from ``current`` to ``target``."""
         return job_status(target, "target") in VALID_TRANSITIONS[job_status(current, "current")]
 
     def update_status(self, job_id: str, new_status: JobStatus | str) -> Job:
-        """Move the job within its pass; one that has ended stays so: see :meth:`reopen_job`.
+        """Change the job's status, within its pass. Returns the changed job.
 
-        Sets ``started_at`` at its first start, ``completed_at`` at its end.
+        An ended job (completed, failed, cancelled) has no transition: use :meth:`reopen_job`.
+        ``started_at`` is set at the first start, ``completed_at`` at the end.
 
-        To ``running`` takes the run lock if it is free, and says who does, as :meth:`start_job`; it
-        writes its record either way: that is how another terminal resumes a run that waits. A run
-        of this process, :meth:`start_job` or :meth:`JobRun.run`, may take that lock over. Any
-        other status lets go of the run lock if this service holds it. Raises
-        InvalidStateTransition.
+        The target ``running`` is special:
+
+        - It takes the run lock if that is free, and records who runs the job, as :meth:`start_job`
+          does. :meth:`start_job` or :meth:`JobRun.run` in this process may take that lock over.
+        - If the lock is held, only the status changes. That is how another terminal resumes a
+          paused run.
+
+        Any other target releases the run lock if this service holds it.
+
+        Raises InvalidStateTransition.
         """
         target = job_status(new_status, "new_status")
         with self._taking(job_id) as taken:
@@ -292,13 +326,14 @@ class JobService:
                 return job_of(journal.index)
 
     def reopen_job(self, job_id: str, reason: str | None = None) -> Job:
-        """Put a job that has ended back to ``pending``: its next pass begins.
+        """Put an ended job back to ``pending``. This starts its next pass. Returns the job.
 
-        Its rows stay as they are. ``completed_at`` is None until it ends again, and its error is
-        cleared, unless that names rows which two copies have done. Raises JobBusyError while a run
-        works on it, that is, holds its run lock, and InvalidStateTransition for a job that has not
-        ended. Rows in flight stay so if whoever started them has let go of that lock: the next
-        start's policy settles them.
+        - Rows keep their status. Rows in flight are settled by the next start's policy.
+        - ``completed_at`` is ``None`` until the job ends again.
+        - The job's error is cleared, unless it names rows that two copies have both done.
+
+        Raises JobBusyError while a run holds the run lock, and InvalidStateTransition if the job has
+        not ended.
         """
         check_optional_text(reason, "reason")
 
@@ -316,9 +351,10 @@ class JobService:
         successful: int | None = None,
         failed: int | None = None,
     ) -> Job:
-        """Set counts by hand, for a script that keeps no rows; ``None`` leaves one as it is.
+        """Set counts by hand, for a script that has no rows. ``None`` leaves a count as it is.
 
-        Rows need no such call: counts follow them, and later rows add to what is set here.
+        A job with rows needs no such call, since its counts follow the rows. Rows that change later
+        are added to the counts that are set here.
         """
         given = {"total": total, "processed": processed, "successful": successful, "failed": failed}
         counts = {key: check_count(value, key) for key, value in given.items()}
@@ -328,7 +364,7 @@ class JobService:
             return job_of(journal.index)
 
     def set_error(self, job_id: str, error_code: str, error_message: str) -> Job:
-        """Record why the job as a whole is in trouble; its status stays."""
+        """Record an error of the job as a whole. Its status doesn't change."""
         code = check_text(error_code, "error_code")
         message = check_text(error_message, "error_message")
         with self._journal(job_id) as journal:
@@ -336,78 +372,79 @@ class JobService:
             return job_of(journal.index)
 
     def get_job_summary(self, job_id: str) -> JobSummary:
-        """Counts by status, cost in cents, status and times; goes into ``json.dumps`` as it is.
+        """Counts by status, cost in cents, status and times, ready for ``json.dumps``.
 
-        ``processed_rows`` is completed plus failed; ``pending_count`` counts pending rows only.
-        Raises JobNotFoundError.
+        ``processed_rows`` is completed plus failed. ``pending_count`` counts only pending rows.
         """
         with self._reading(job_id) as journal:
-            if journal is None:
-                raise JobNotFoundError(job_id)
             return summary_of(journal.index)
 
     # --- rows
 
     def create_rows(self, job_id: str, row_data: Iterable[Mapping[str, Any]]) -> Sequence[JobRow]:
-        """Add pending rows in one commit: all of them, or none if anything is wrong with one.
+        """Add pending rows in one commit: all of them, or none if one is not valid.
 
-        Each mapping may hold ``row_number`` (int from 1; default: the next one),
-        ``row_checksum`` (text; default: SHA-256 of the data as compact JSON with sorted keys),
-        ``idempotency_key`` (text; default: see :class:`JobRow`) and ``data`` (a dict of JSON
-        values; tuples read back as lists). The iterable is taken
-        row by row and written as it goes, so that a generator of millions needs little memory;
-        other writers wait meanwhile, and changes that it makes to this job itself join the commit.
-        Returns the new rows in the order given, decoded when they are asked for. Raises what
-        the iterable raises, and InvalidStateTransition for a job that has ended.
+        Each mapping in ``row_data`` may hold:
+
+        - ``data``: a dict of JSON values. Tuples are read back as lists.
+        - ``row_number``: int from 1. Default: the next free number.
+        - ``row_checksum``: text. Default: the SHA-256 of the data as compact JSON with sorted keys.
+        - ``idempotency_key``: text. Default: see :class:`JobRow`.
+
+        Returns the new rows in the given order. Each is read from the file when it is accessed.
+
+        The iterable is consumed row by row and written on the way, so a generator of millions of rows
+        needs little memory. Other writers wait until it ends. Changes that the iterable makes to this
+        job become part of the same commit.
+
+        Raises InvalidStateTransition for an ended job, and whatever the iterable raises.
         """
-        with Batch(
-            self._journal(job_id)
-        ) as journal:  # the iterable may change the job that it adds to
+        # A batch, because the iterable may change the job that it adds rows to.
+        with Batch(self._journal(job_id)) as journal:
             return RowSequence(job_id, journal, add_rows(journal, row_data))
 
     def get_row(self, row_id: str) -> JobRow | None:
-        """The row ``JOB_ID:ROW_NUMBER``, or ``None``."""
+        """The row with the id ``JOB_ID:ROW_NUMBER``, or ``None`` if there is no such job or row."""
         job_id, number = split_row_id(row_id)
-        with self._reading(job_id) as journal:
-            position = None if journal is None else journal.index.position_of(number)
-            if journal is None or position is None:
-                return None
-            return row_at(job_id, journal, position)
+        try:
+            with self._reading(job_id) as journal:
+                position = journal.index.position_of(number)
+                return None if position is None else row_at(job_id, journal, position)
+        except JobNotFoundError:
+            return None
 
     def get_rows(
         self, job_id: str, status: RowStatus | str | Collection[RowStatus | str] | None = None
     ) -> Sequence[JobRow]:
-        """The job's rows, all or of a status or several, by row number; as they are now, for good.
+        """The job's rows, ordered by row number, as they are at this call.
 
-        ``len`` is free; a row is read from the file when it is asked for. Raises
-        JobNotFoundError.
+        ``status``: only rows with this status, or with one of several. ``None``: all rows.
+
+        Later changes don't alter the returned sequence. ``len`` costs nothing; each row is read from
+        the file when it is accessed.
         """
         wanted = row_statuses(status)
         with self._reading(job_id) as journal:
-            if journal is None:
-                raise JobNotFoundError(job_id)
             return RowSequence(job_id, journal, journal.index.view(wanted))
 
     def get_pending_rows(self, job_id: str) -> Sequence[JobRow]:
-        """As :meth:`get_rows`, those that are pending."""
+        """The pending rows: :meth:`get_rows` with that status."""
         return self.get_rows(job_id, RowStatus.PENDING)
 
     def get_failed_rows(self, job_id: str) -> Sequence[JobRow]:
-        """As :meth:`get_rows`, those that failed."""
+        """The failed rows: :meth:`get_rows` with that status."""
         return self.get_rows(job_id, RowStatus.FAILED)
 
     def find_rows(
         self, job_id: str, status: RowStatus | str, first: int = 0, limit: int = 1000
     ) -> list[FoundRow]:
-        """Up to ``limit`` rows of one status without reading them, in the order of their making.
+        """Up to ``limit`` rows with this status, in the order of their creation, without their data.
 
-        ``first`` is the position to look from: 0, or one behind the last that was found, to go
-        through a job of any size in constant memory. Raises JobNotFoundError.
+        The search starts at position ``first``. To go through a job of any size in constant memory,
+        start with 0 and continue at the last found ``position`` + 1.
         """
         wanted = row_status(status)
         with self._reading(job_id) as journal:
-            if journal is None:
-                raise JobNotFoundError(job_id)
             columns = journal.index.columns
             attempts, earlier = columns.attempts, columns.earlier
             return [
@@ -421,9 +458,12 @@ class JobService:
             ]
 
     def start_row(self, row_id: str) -> JobRow:
-        """Begin an attempt: to ``processing``. Commit this before the side effect begins.
+        """Start an attempt: the row's status becomes ``processing``. Returns the row.
 
-        Raises InvalidStateTransition, in a job that has ended too.
+        Call this outside a batch, or end the batch, before the side effect: the start must be
+        committed first.
+
+        Raises InvalidStateTransition, also if the job has ended.
         """
         job_id, number = split_row_id(row_id)
         return self._change(job_id, RowStatusRecord(row=number, status="processing", at=UNSET_TIME))
@@ -437,11 +477,15 @@ class JobService:
         *,
         result: Any = None,
     ) -> JobRow:
-        """Record that the row is done, whatever the job's status; final.
+        """Record that the row is done. Returns the row.
 
-        ``cost_cents`` (an int from 0) adds to the job's total. ``result`` is any JSON value.
-        A ``label_path`` inside the job's directory is kept relative to it. Raises
-        InvalidStateTransition, for a row that is completed already too.
+        - ``tracking_number``: text.
+        - ``label_path``: a path inside the job's directory is stored relative to it.
+        - ``cost_cents``: int from 0, added to the job's total.
+        - ``result``: any JSON value.
+
+        The job may have any status. Raises InvalidStateTransition, also for a row that is completed
+        already.
         """
         job_id, number = split_row_id(row_id)
         if result is not None:
@@ -449,15 +493,13 @@ class JobService:
         record = RowStatusRecord(
             row=number,
             status="completed",
-            tracking_number=(
-                None if tracking_number is None else check_text(tracking_number, "tracking_number")
-            ),
+            tracking_number=check_optional_text(tracking_number, "tracking_number"),
             label_path=(
                 None
                 if label_path is None
                 else check_label_path(label_path, self._store.directory(job_id))
             ),
-            cost_cents=None if cost_cents is None else check_count(cost_cents, "cost_cents"),
+            cost_cents=check_count(cost_cents, "cost_cents"),
             result=result,
             at=UNSET_TIME,
         )
@@ -466,10 +508,12 @@ class JobService:
     def fail_row(
         self, row_id: str, error_code: str, error_message: str, *, unknown: bool = False
     ) -> JobRow:
-        """Record that the attempt failed, whatever the job's status. InvalidStateTransition.
+        """Record that the row failed. Returns the row.
 
-        ``unknown``: whether it took effect isn't known, so that nothing retries it unless it is
-        named.
+        ``unknown``: it isn't known whether the attempt took effect. Such a row is retried only if a
+        person names it.
+
+        The job may have any status. Raises InvalidStateTransition.
         """
         code = check_text(error_code, "error_code")
         message = check_text(error_message, "error_message")
@@ -478,27 +522,35 @@ class JobService:
         )
 
     def give_back_row(self, row_id: str) -> JobRow:
-        """Put a row in processing back to pending, for its attempt never began.
+        """Put a row in processing back to pending because its attempt never began.
 
-        Raises InvalidStateTransition.
+        Returns the row. Raises InvalidStateTransition.
         """
         return self._change_to(row_id, "pending")
 
     def skip_row(self, row_id: str, reason: str | None = None) -> JobRow:
-        """Record that the row needs nothing done. Raises InvalidStateTransition."""
+        """Record that the row needs no work. Returns the row.
+
+        Raises InvalidStateTransition.
+        """
         return self._change_to(row_id, "skipped", reason=check_optional_text(reason, "reason"))
 
     def retry_row(
         self, row_id: str, error_code: str | None = None, error_message: str | None = None
     ) -> JobRow:
-        """Put a failed, skipped, processing or needs_review row back to pending.
+        """Put a failed, skipped, processing or needs_review row back to pending. Returns the row.
 
-        Its limit of attempts, and its backoff, begin anew; a job that has ended is reopened in the
-        same commit (JobBusyError while a run works on it: see :meth:`reopen_job`). Raises
-        InvalidStateTransition, in a cancelled job too: reopen that first.
+        Without ``error_code`` this is a retry by hand:
 
-        With ``error_code`` and ``error_message``, what an attempt died of that is to be repeated,
-        it is the next attempt of the same: nothing begins anew, and an ended job refuses it.
+        - The row's limit of attempts and its backoff start anew.
+        - A job that has ended is reopened in the same commit. A cancelled job is not: it raises
+          InvalidStateTransition until :meth:`reopen_job` is called.
+
+        With ``error_code`` and ``error_message`` this is the next attempt of the same run, after one
+        that failed with this error. Limit and backoff continue, and an ended job refuses it.
+
+        Raises InvalidStateTransition, and JobBusyError if an ended job must be reopened while a run
+        holds the run lock.
         """
         code = check_optional_text(error_code, "error_code")
         message = check_optional_text(error_message, "error_message")
@@ -508,13 +560,18 @@ class JobService:
         )
 
     def redo_row(self, row_id: str, reason: str | None = None, *, new_key: bool = False) -> JobRow:
-        """Put a completed, failed or skipped row back to pending: it will be done again.
+        """Put a completed, failed or skipped row back to pending, to do it again. Returns the row.
 
-        The only way out of ``completed``. What it cost stays spent, and its history stays. A job
-        that has ended is reopened in the same commit (JobBusyError while a run works on it: see
-        :meth:`reopen_job`). The idempotency key stays, so that a far side which honours it answers
-        as before; ``new_key`` gives the row another. Raises InvalidStateTransition, in a cancelled
-        job too, and for a row in review: settle that first.
+        This is the only way out of ``completed``.
+
+        - The cost of earlier attempts and the row's history stay.
+        - The idempotency key stays, so a far side that honours it answers as before.
+          ``new_key=True`` gives the row a new one.
+        - A job that has ended is reopened in the same commit. A cancelled job is not: it raises
+          InvalidStateTransition until :meth:`reopen_job` is called.
+
+        Raises InvalidStateTransition, also for a row in review, which must be settled first. Raises
+        JobBusyError if an ended job must be reopened while a run holds the run lock.
         """
         job_id, number = split_row_id(row_id)
         check_optional_text(reason, "reason")
@@ -525,11 +582,13 @@ class JobService:
     def update_row_data(
         self, row_id: str, data: dict[str, Any], *, new_key: bool = False
     ) -> JobRow:
-        """Give a row that is pending, failed, skipped or in review other data.
+        """Replace the data of a row that is pending, failed, skipped or in review. Returns the row.
 
-        Its number and status stay, and its history keeps the old data. An input is compared with
-        what the last input said of the row, not with this data. ``new_key`` gives it another
-        idempotency key, too. Raises InvalidStateTransition for a row that is completed or in flight.
+        Number and status stay, and the history keeps the old data. The row's checksum stays too: a
+        later input is compared with the last *input* of the row, not with this data.
+        ``new_key=True`` gives the row a new idempotency key.
+
+        Raises InvalidStateTransition for a row that is completed or in flight.
         """
         job_id, number = split_row_id(row_id)
         if not isinstance(data, dict):
@@ -540,10 +599,10 @@ class JobService:
         )
 
     def review_row(self, row_id: str, error_code: str, error_message: str) -> JobRow:
-        """Give a row in processing whose outcome is unknown to a person: to ``needs_review``.
+        """Put a row in processing to ``needs_review``: a person must find out whether it took effect.
 
-        Nothing starts it until :meth:`complete_row`, :meth:`fail_row`, :meth:`skip_row` or
-        :meth:`retry_row` has settled it. Raises InvalidStateTransition.
+        Nothing starts the row until :meth:`complete_row`, :meth:`fail_row`, :meth:`skip_row` or
+        :meth:`retry_row` settles it. Returns the row. Raises InvalidStateTransition.
         """
         code = check_text(error_code, "error_code")
         message = check_optional_text(error_message, "error_message")
@@ -560,22 +619,24 @@ class JobService:
         return self._store.journal(job_id).change(change_row, job_id, record)
 
     def retry_failed_rows(self, job_id: str, error_code: str | None = None) -> int:
-        """Put failed rows back to pending, as :meth:`retry_row`, in one commit; returns how many.
+        """Put failed rows back to pending in one commit, as :meth:`retry_row` does. Returns how many.
 
-        ``error_code``: those that failed with it. Without, those of unknown outcome are left out
-        (:attr:`JobRow.unknown`). Raises InvalidStateTransition in a cancelled job.
+        ``error_code``: only rows that failed with it. Without it, rows whose outcome is unknown are
+        left out (:attr:`JobRow.unknown`).
+
+        Raises InvalidStateTransition in a cancelled job.
         """
         check_optional_text(error_code, "error_code")
         return self._change_reopening(job_id, lambda journal: retry_failed(journal, error_code))
 
     def _change_reopening(self, job_id: str, change: Callable[[Journal], Result]) -> Result:
-        """Call ``change`` in a commit; with the run lock, if the job has ended, to be reopened."""
+        """Call ``change`` in a commit. If the job has ended, hold the run lock, as reopening needs."""
         journal = self._journal(job_id)
         while True:
-            with self._reading(job_id) as found:
-                is_over = found is not None and has_ended(found)
+            with self._reading(job_id):
+                is_over = has_ended(journal)
             with self.hold_run(job_id) if is_over else nullcontext(), journal:
-                if is_over or not has_ended(journal):  # else it has ended since we looked
+                if is_over or not has_ended(journal):  # else it has ended since: look again
                     return change(journal)
 
     # --- what happened
@@ -589,12 +650,15 @@ class JobService:
         row_number: int | None = None,
         details: dict[str, Any] | None = None,
     ) -> None:
-        """Write a line for people into the job's journal, whatever the job's status.
+        """Write a message for people into the job's journal. The job may have any status.
 
-        ``level`` is one of ``LOG_LEVELS``, in any case: DEBUG, INFO, WARNING, ERROR, CRITICAL.
-        ``row_number`` names the row that it is about, ``details`` is any JSON object. It changes
-        nothing about the job, is as durable as any other commit, and goes when the job is deleted.
-        Raises JobNotFoundError and, if the job has no row of that number, RowNotFoundError.
+        - ``level``: one of :data:`LOG_LEVELS`, in any case.
+        - ``row_number``: the row that the message is about.
+        - ``details``: any JSON object.
+
+        A message is as durable as any other commit. It changes nothing about the job.
+
+        Raises RowNotFoundError if the job has no row with that number.
         """
         number = check_row_number(row_number, "row_number")
         if details is not None:
@@ -618,12 +682,14 @@ class JobService:
         *,
         since: datetime | None = None,
     ) -> Iterator[LogEntry]:
-        """What :meth:`log` has written, oldest first, as of the last commit there is now.
+        """The messages that :meth:`log` has written up to this call, oldest first.
 
-        ``level`` is the lowest to be given; ``row_number`` gives only what is about that row,
-        ``since`` (aware) what is no older. In constant memory; read as it is iterated. What the
-        service is to ``redact`` is replaced. Raises JobNotFoundError, and while it is iterated
-        JournalDamagedError.
+        - ``level``: only messages of this level or a graver one.
+        - ``row_number``: only messages about this row.
+        - ``since``: only messages from this time on.
+
+        The journal is read during the iteration, in constant memory; JournalDamagedError may be
+        raised then. Fields that the service redacts are replaced.
         """
         lowest = None if level is None else log_level(level)
         number = check_row_number(row_number, "row_number")
@@ -639,12 +705,13 @@ class JobService:
         )
 
     def get_history(self, job_id: str, begin: Position = START) -> Iterator[Entry]:
-        """The job's records in the order of their writing, up to the last commit there is now.
+        """The job's records in the order in which they were written, up to this call's last commit.
 
-        ``begin`` is where an earlier call stopped: ``after`` of the last :class:`Entry` with
-        ``ends``. In constant memory, whatever the job's size; what is written meanwhile is for the
-        next call. What the service is to ``redact`` is replaced. Raises JobNotFoundError, and while
-        it is iterated JournalDamagedError.
+        ``begin``: where an earlier call stopped. Pass the ``after`` of the last :class:`Entry` whose
+        ``ends`` is true.
+
+        The journal is read during the iteration, in constant memory; JournalDamagedError may be
+        raised then. Fields that the service redacts are replaced.
         """
         entries = self._history(job_id).entries(begin)
         if not self.redact:
@@ -664,20 +731,24 @@ class JobService:
         resume_command: str = "",
         version: str | None = None,
     ) -> Job:
-        """Take the run lock and set a pending, paused or interrupted job running.
+        """Take the run lock and set a pending, paused or interrupted job running. Returns the job.
 
-        With ``keep_lock`` only :meth:`release_run` and :meth:`close` let go of it again, whatever
-        the job's status: while rows are in flight, no other run may take them.
+        - ``on_interrupted``: what becomes of rows that a dead run left in processing, as in
+          :meth:`recover_job`.
+        - ``keep_lock``: hold the run lock until :meth:`release_run` or :meth:`close`, whatever the
+          job's status becomes. No other run may start while rows are in flight.
+        - ``resume_command``: what a person types, in any directory, to continue
+          (:attr:`Job.resume_command`).
+        - ``version``: a name for what processes the rows, such as a prompt's. Attempts that begin
+          before the next run or pass carry it (:attr:`JobRow.version`).
 
-        Rows left in processing by a run that died are settled by ``on_interrupted`` as in
-        :meth:`recover_job`, and the job's log says who takes it over: host, pid, user, and
-        ``resume_command``, what a person types, in any directory, to go on (:attr:`Job.hosts`,
-        :attr:`Job.resume_command`); all in one commit. ``version`` names what the rows are worked
-        on with, such as a prompt: attempts have it that begin before the next run or pass does
-        (:attr:`JobRow.version`). Raises JobBusyError while another run holds the job, this
-        service's own included, and InvalidStateTransition for a job that has ended. One that was
-        set running by :meth:`update_status` in this process has no run yet: it is taken over, with
-        the rows that are in flight since.
+        All of it is one commit. It also records host, process id and user (:attr:`Job.hosts`).
+
+        If :meth:`update_status` has set the job running in this process, there is no run yet. This
+        call takes its lock over, and leaves the rows alone that were started since.
+
+        Raises JobBusyError while another run holds the job, even one of this service, and
+        InvalidStateTransition for an ended job.
         """
         check_policy(on_interrupted, "on_interrupted")
         check_text(resume_command, "resume_command")
@@ -703,16 +774,18 @@ class JobService:
                     put_run(journal, resume_command, version)
                 if status is not JobStatus.RUNNING:
                     set_job_status(journal, JobStatus.RUNNING)
-                if is_new:  # those begun since are in flight in this process, as all are else
+                if is_new:  # rows started since it was set running are in flight in this process
                     settle_rows(journal, on_interrupted, taken.by_hand_from)
                 return job_of(journal.index)
 
     def recover_job(self, job_id: str, policy: Policy = "review") -> int:
-        """Settle what a run that died left behind; returns how many rows were in processing.
+        """Settle the rows that a dead run left in processing. Returns how many there were.
 
-        ``review`` moves them to needs_review (nothing with a side effect is silently repeated),
-        ``retry`` to pending (for idempotent work), ``fail`` to failed. A job whose status is
-        running becomes paused, ready for :meth:`start_job`. Raises JobBusyError while a run
+        ``policy``: "review" moves them to needs_review, so that nothing with a side effect is
+        silently repeated. "retry" moves them to pending, for work that may be repeated. "fail" moves
+        them to failed.
+
+        A running job becomes paused, ready for :meth:`start_job`. Raises JobBusyError while a run
         holds the job.
         """
         check_policy(policy)
@@ -728,9 +801,9 @@ class JobService:
 
     @contextmanager
     def hold_run(self, job_id: str) -> Iterator[None]:
-        """Keep runs away from the job for the length of the block, without being one.
+        """Hold the job's run lock during the block, so that no run starts. The status stays.
 
-        Raises JobBusyError while a run works on it, JobNotFoundError.
+        Raises JobBusyError while a run holds the job.
         """
         runs, taken = self._store.runs, Taken()
         try:
@@ -742,65 +815,65 @@ class JobService:
             runs.settle(job_id, taken, written=False)
 
     def release_run(self, job_id: str) -> None:
-        """Let go of the job's run lock, if this service holds it: a running job is interrupted."""
+        """Release the job's run lock if this service holds it. A running job is then interrupted."""
         self._store.runs.release(check_job_id(job_id))
 
     def holds_run(self, job_id: str) -> bool:
-        """Whether this service holds the job's run lock, and the job is still where it was."""
+        """Whether this service holds the job's run lock and the job is still at its path."""
         return self._store.runs.holds(check_job_id(job_id))
 
     def has_lost_run(self, job_id: str) -> bool:
-        """Whether this service holds the run lock of a job that isn't at its path any more."""
+        """Whether this service holds the run lock of a job that is no longer at its path."""
         return self._store.runs.has_lost(check_job_id(job_id))
 
     def keeps_run(self, job_id: str) -> bool:
-        """Whether this service holds the job's run lock for a run at work: started to keep it."""
+        """Whether this service holds the job's run lock by ``start_job(keep_lock=True)``."""
         return self._store.runs.keeps(check_job_id(job_id))
 
     def is_over(self, job_id: str) -> bool:
-        """Whether the job has ended and no row of it is in flight; False if it can't be read."""
+        """Whether the job has ended with no row in flight. ``False`` if it can't be read."""
         return self._store.is_over(check_job_id(job_id))
 
     def run_holder(self, job_id: str) -> RunHolder | None:
-        """Host, pid and start of the run that works on the job; ``None`` if none does.
+        """Host, process id and start of the run that holds the job; ``None`` if none does.
 
-        A running job without a holder was interrupted: the system frees the lock of a dead run.
+        The system frees the lock when a run dies. So a running job without a holder was interrupted.
         """
         return run_holder(self._store.directory(check_job_id(job_id)))
 
     def get_state(self, job: Job) -> str:
-        """The job's status in a word, or what it doesn't tell: whether the run still lives.
+        """The job's status as text, or what the status alone doesn't show.
 
-        "interrupted" for a running job whose run died; "unknown" if that may not be looked at.
+        - "interrupted": the status is running, but its run has died.
+        - "unknown": the status is running, and the run lock may not be looked at.
         """
         try:
             if job.status is JobStatus.RUNNING and self.run_holder(job.id) is None:
                 return "interrupted"
         except StorageError:
-            return "unknown"  # one job that may not be looked at must not hide the others
+            return "unknown"  # not an error: a listing must still show the other jobs
         return job.status.value
 
     def list_interrupted_jobs(self) -> list[Job]:
-        """Jobs whose status is running and whose run died, newest first."""
+        """Jobs whose status is running and whose run has died, newest first."""
         running = self.list_jobs(JobStatus.RUNNING, limit=None)
         return [job for job in running if self.run_holder(job.id) is None]
 
     def batch(self, job_id: str) -> AbstractContextManager[object]:
-        """All changes of the job inside the block become one commit, at its end.
+        """A context manager: all changes of the job inside the block become one commit at its end.
 
-        The block sees its own changes; other threads and processes see none of them and wait
-        with theirs. An exception discards all of them; in a batch within a batch, those of the
-        inner one.
-
-        A block with an ``await`` in it stays open while other asyncio tasks run. They read its
-        changes, and their own are refused with JobLockedError until it ends.
+        - The block sees its own changes. Other threads and processes don't, and wait with theirs.
+        - An exception discards all changes of the block. In a nested batch it discards those of the
+          inner one.
+        - While the block awaits, other asyncio tasks of the thread see its changes. Their own changes
+          raise JobLockedError until the block ends.
         """
         return Batch(self._journal(job_id))
 
     def artifacts_dir(self, job_id: str) -> Path:
-        """The directory for the job's own files, such as labels; made if it is missing.
+        """The directory for files that belong to the job, such as labels. It is made if needed.
 
-        It moves with the job and goes when the job is deleted. Raises JobNotFoundError.
+        It is part of the job: it is copied, moved and deleted with it.
         """
         self._store.check_open()
         if not self._store.holds_job(check_job_id(job_id)):
@@ -816,7 +889,7 @@ class JobService:
         return directory
 
     def directory_names(self) -> Iterator[str]:
-        """The names of all directories with a journal, also those that can't be a job's id."""
+        """The names of all directories with a journal, also names that can't be a job's id."""
         return self._store.directory_names()
 
     def check_directory(self, name: str) -> None:
@@ -824,14 +897,14 @@ class JobService:
         check_name(self._store, name, self._store.header(name))
 
     def job_ids(self) -> Iterator[str]:
-        """The ids of all jobs in the store, in no order, without reading their journals."""
+        """The ids of all jobs in the store, in no particular order. No journal is read."""
         return self._store.job_ids()
 
     # --- inside
 
     @contextmanager
     def _taking(self, job_id: str) -> Iterator[Taken]:
-        """What the block takes of the run lock; it is given back after an error."""
+        """Record what the block takes of the run lock, and give it back after an error."""
         taken = Taken()
         try:
             yield taken
@@ -840,28 +913,25 @@ class JobService:
             raise
 
     def _history(self, job_id: str) -> History:
-        """The job's journal as it is now, for reading parts of it. Raises JobNotFoundError."""
+        """The job's journal up to its last commit, to read parts of it."""
         with self._reading(job_id) as journal:
-            if journal is None:
-                raise JobNotFoundError(job_id)
             return History(journal)
 
     def _look(
         self, job_id: str, statuses: Collection[RowStatus] | None
     ) -> tuple[Job, Sequence[JobRow], History]:
-        """The job, its rows of these statuses (None: all) and its history, all of one moment."""
+        """The job, its rows of these statuses (None: all) and its history, as of one commit."""
         with self._reading(job_id) as journal:
-            if journal is None:
-                raise JobNotFoundError(job_id)
-            history = History(journal)  # it looks for the newest commit
+            history = History(journal)  # first, for it looks for newer commits
             rows = RowSequence(job_id, journal, journal.index.view(statuses))
             return job_of(journal.index), rows, history
 
     @contextmanager
     def _committing_run(self, job_id: str, taken: Taken) -> Iterator[Journal]:
-        """A commit that may move the job; its run lock follows once the commit is settled.
+        """A commit that may change the job's status.
 
-        ``taken``: for this commit, and goes if the commit does.
+        At its end the run lock follows: if nothing was written, ``taken`` is given back; if the job
+        runs no more, the lock is released.
         """
 
         def settle(written: bool) -> None:
@@ -869,7 +939,7 @@ class JobService:
                 state = journal.index.state
                 running = state is not None and state.status is JobStatus.RUNNING
             self._store.runs.settle(job_id, taken, written=written)
-            # A commit whose sync has failed may be there: if it ended the run, so does this.
+            # In doubt: the commit may be in the file, and it may have ended the run.
             if not running and (written or journal.in_doubt):
                 self._store.runs.leave(job_id)
 
@@ -881,8 +951,11 @@ class JobService:
         return self._store.journal(check_job_id(job_id))
 
     @contextmanager
-    def _reading(self, job_id: str) -> Iterator[Journal | None]:
-        """The job's log, up to date and still for the length of the block; None for no job."""
+    def _reading(self, job_id: str) -> Iterator[Journal]:
+        """The job's journal, up to date and locked against this process's other threads.
+
+        Raises JobNotFoundError.
+        """
         journal = self._journal(job_id)
         journal.acquire()
         try:
@@ -890,10 +963,17 @@ class JobService:
                 journal.refresh()
             except JobNotFoundError:
                 self._store.forget(job_id)
-                yield None
-                return
+                raise
             if self._store.runs:
                 self._store.runs.release_if_over(journal)
             yield journal
         finally:
             journal.mutex.release()
+
+
+def existing_job(service: JobService, job_id: str) -> Job:
+    """The job as of its last commit. Raises JobNotFoundError if there is none."""
+    job = service.get_job(job_id)
+    if job is None:
+        raise JobNotFoundError(job_id)
+    return job

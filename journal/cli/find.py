@@ -131,14 +131,6 @@ def duration_s(job: Job, state: str, now: datetime) -> float | None:
     return job.worked_s + max(0.0, (end - job.pass_started_at).total_seconds())
 
 
-def existing_job(service: JobService, job_id: str) -> Job:
-    """The job, which may have been deleted since it was found."""
-    job = service.get_job(job_id)
-    if job is None:
-        raise JobNotFoundError(job_id)
-    return job
-
-
 def holder_text(holder: RunHolder) -> str:
     """Who runs a job, in words; for an instant its name isn't written yet."""
     return f"process {holder.pid} on {holder.host}" if holder.pid else "a run"

@@ -10,11 +10,10 @@ from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
 
 from journal.cli.exit_codes import Refused
-from journal.cli.find import existing_job
 from journal.cli.output import tell
 from journal.errors import JobNotFoundError
 from journal.model import TERMINAL_STATUSES, Job, JobStatus
-from journal.service import JobService
+from journal.service import JobService, existing_job
 from journal.text import counted
 
 _POLL_S = 0.1  # a look costs a call or two to the system; what happens is to be seen within 0.5 s

@@ -14,10 +14,9 @@ from journal.errors import (
     InvalidStateTransition,
     InvalidValueError,
     JobLockedError,
-    JobNotFoundError,
     JournalError,
 )
-from journal.model import TERMINAL_STATUSES, Job, JobRow, JobStatus
+from journal.model import TERMINAL_STATUSES, JobRow, JobStatus
 from journal.run.limits import Limits
 from journal.run.outcome import (
     Errors,
@@ -40,7 +39,7 @@ from journal.run.row_queue import (
     start_run,
     unrecorded_words,
 )
-from journal.service import JobService
+from journal.service import JobService, existing_job
 from journal.store.transitions import Policy
 
 _POLL_S = 0.2
@@ -246,7 +245,7 @@ def _next_row(
         if not service.holds_run(job_id):
             tell(f"{job_id}: {lost_words(service, job_id)}")
             return None
-        job = _look(service, job_id)
+        job = existing_job(service, job_id)
         if job.status in TERMINAL_STATUSES:
             return None
         if job.pending_count <= passed:  # also of a paused job: there is nothing to wait for
@@ -258,10 +257,3 @@ def _next_row(
         due_s = queue.next_due_s
         wait_s = _POLL_S if due_s is None else min(_POLL_S, max(0.0, due_s - time.monotonic()))
         time.sleep(wait_s)
-
-
-def _look(service: JobService, job_id: str) -> Job:
-    job = service.get_job(job_id)
-    if job is None:
-        raise JobNotFoundError(job_id)
-    return job

@@ -20,7 +20,6 @@ from journal.errors import (
     InvalidStateTransition,
     InvalidValueError,
     JobLockedError,
-    JobNotFoundError,
     JournalError,
     StorageError,
 )
@@ -40,7 +39,7 @@ from journal.run.row_queue import (
 )
 from journal.run.signals import stopping_signals
 from journal.run.workers.choose import Workers
-from journal.service import JobService
+from journal.service import JobService, existing_job
 from journal.store.transitions import Policy
 from journal.text import counted
 
@@ -357,10 +356,7 @@ class Run:
         return True
 
     def _job(self) -> Job:
-        job = self._service.get_job(self._job_id)
-        if job is None:
-            raise JobNotFoundError(self._job_id)
-        return job
+        return existing_job(self._service, self._job_id)
 
     def _look(self) -> Job:
         """What other processes, signals and limits say."""

@@ -50,7 +50,7 @@ from journal.run.plan import (
 )
 from journal.run.row_queue import Tell
 from journal.run.workers.choose import make_workers
-from journal.service import JobService
+from journal.service import JobService, existing_job
 from journal.store.transitions import Policy, check_policy
 
 
@@ -208,10 +208,7 @@ class JobRun:
     @property
     def job(self) -> Job:
         """The job as of its last commit. Raises JobNotFoundError."""
-        job = self.service.get_job(self.id)
-        if job is None:
-            raise JobNotFoundError(self.id)
-        return job
+        return existing_job(self.service, self.id)
 
     def summary(self) -> JobSummary:
         """As :meth:`JobService.get_job_summary`."""

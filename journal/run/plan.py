@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from journal.errors import InvalidStateTransition, JobNotFoundError
+from journal.errors import InvalidStateTransition
 from journal.format.records import LOST_CHECKSUM
 from journal.model import TERMINAL_STATUSES, Job, JobRow, JobStatus, RowStatus, done_rows
-from journal.service import JobService
+from journal.service import JobService, existing_job
 from journal.store.transitions import Policy
 from journal.text import counted
 
@@ -81,7 +81,7 @@ def take_up(service: JobService, job_id: str, *, retry_failed: bool = False) -> 
     Not one that was cancelled. Returns the job as it is then. Raises JobBusyError while a run works
     on it.
     """
-    job = _job(service, job_id)
+    job = existing_job(service, job_id)
     if job.status is JobStatus.CANCELLED:
         return job
     if retry_failed:
@@ -90,18 +90,11 @@ def take_up(service: JobService, job_id: str, *, retry_failed: bool = False) -> 
         else:
             with service.hold_run(job_id):
                 service.retry_failed_rows(job_id)
-        job = _job(service, job_id)
+        job = existing_job(service, job_id)
     if job.status in TERMINAL_STATUSES and job.pending_count:
         with suppress(InvalidStateTransition):  # another process has reopened it
             service.reopen_job(job_id)
-        job = _job(service, job_id)
-    return job
-
-
-def _job(service: JobService, job_id: str) -> Job:
-    job = service.get_job(job_id)
-    if job is None:
-        raise JobNotFoundError(job_id)
+        job = existing_job(service, job_id)
     return job
 
 

@@ -13,12 +13,12 @@ from collections import deque
 from collections.abc import Callable
 from time import monotonic
 
-from journal.errors import InvalidStateTransition, JobNotFoundError, JournalError
+from journal.errors import InvalidStateTransition, JournalError
 from journal.fs import system
 from journal.model import TERMINAL_STATUSES, FoundRow, Job, JobRow, JobStatus, RowStatus
 from journal.run.limits import Limits
 from journal.run.outcome import Outcome
-from journal.service import JobService
+from journal.service import JobService, existing_job
 from journal.store.transitions import Policy
 
 Tell = Callable[[str], object]
@@ -253,9 +253,7 @@ def start_run(
 
     ``tell`` is given a warning first, if another host ran it last: nothing is changed by then.
     """
-    job = service.get_job(job_id)
-    if job is None:
-        raise JobNotFoundError(job_id)
+    job = existing_job(service, job_id)
     if job.hosts and job.hosts[-1] != system.host_name():
         tell(
             f"{job_id}: was last run on {job.hosts[-1]}; make sure that nothing of that run is "
@@ -299,9 +297,7 @@ def end_job(service: JobService, job_id: str) -> Job:
     Completed, or failed if a row failed or needs a review, once none is open; else paused. If
     another process has moved the job, its word stands.
     """
-    job = service.get_job(job_id)
-    if job is None:
-        raise JobNotFoundError(job_id)
+    job = existing_job(service, job_id)
     if job.status is not JobStatus.RUNNING:
         return job
     if job.pending_count or job.processing_count:

@@ -11,11 +11,11 @@ import click
 
 from journal.cli.advice import next_start, taken_up
 from journal.cli.exit_codes import Refused
-from journal.cli.find import existing_job, find_job, holder_text, job_argument, spoken
+from journal.cli.find import find_job, holder_text, job_argument, spoken
 from journal.cli.output import tell
 from journal.fs.system import host_name
 from journal.model import TERMINAL_STATUSES, Job, JobStatus, done_rows
-from journal.service import JobService
+from journal.service import JobService, existing_job
 from journal.text import counted
 
 

@@ -11,7 +11,7 @@ import click
 
 from journal.cli.conditions import MANY_COLUMNS, Where, some_columns, where_option
 from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED, Refused
-from journal.cli.find import existing_job, find_job, job_argument
+from journal.cli.find import find_job, job_argument
 from journal.cli.listing import Field, Format, echo_rows, limit_option, listing_options
 from journal.cli.output import as_json, shorten, tell
 from journal.cli.redaction import check_redacted, redact_option
@@ -19,7 +19,7 @@ from journal.cli.row_ranges import missing_rows, parse_rows, rows_within
 from journal.history.error_groups import group_attempts, group_errors
 from journal.history.redact import redacted_members
 from journal.model import Job, JobRow, RowStatus
-from journal.service import JobService
+from journal.service import JobService, existing_job
 from journal.text import as_text, counted
 
 _DATA = "data."  # before a column's name: not the row's own field of this name

@@ -14,14 +14,14 @@ import msgspec
 from journal.cli.advice import taken_up
 from journal.cli.conditions import Selection, row_options
 from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED, Refused
-from journal.cli.find import existing_job, find_job, job_argument
+from journal.cli.find import find_job, job_argument
 from journal.cli.output import tell
 from journal.cli.row_ranges import parse_rows
 from journal.format.records import LOST_CHECKSUM, MAX_DEPTH
 from journal.format.values import DECODE_ERRORS, nests_deeper_than
 from journal.history.error_groups import Numbers
 from journal.model import Job, JobRow, JobStatus, RowStatus
-from journal.service import JobService
+from journal.service import JobService, existing_job
 from journal.text import counted
 
 

@@ -16,7 +16,6 @@ import msgspec
 from journal.cli.advice import advice
 from journal.cli.find import (
     duration_s,
-    existing_job,
     find_job,
     job_argument,
     spoken,
@@ -49,7 +48,7 @@ from journal.fs.names import JOURNAL_NAME
 from journal.history.error_groups import ErrorGroup, Numbers, group_errors
 from journal.history.redact import redacted_members
 from journal.model import Job, JobStatus, RowStatus, RunHolder, done_rows
-from journal.service import JobService
+from journal.service import JobService, existing_job
 from journal.text import cents_text, counted, duration_text
 
 # Of a job with more, or with larger rows, `journal errors` reads all: this answers at once.

@@ -8,13 +8,13 @@ from time import monotonic
 import click
 
 from journal.cli.advice import next_start
-from journal.cli.find import existing_job, find_job, job_argument, spoken
+from journal.cli.find import find_job, job_argument, spoken
 from journal.cli.follow import follow_job
 from journal.cli.output import tell
 from journal.cli.progress import Progress
 from journal.cli.times import Seconds
 from journal.model import Job, JobStatus, job_exit_code
-from journal.service import JobService
+from journal.service import JobService, existing_job
 
 EXIT_TIMED_OUT = 124  # as of timeout(1)
 
