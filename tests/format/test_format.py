@@ -9,7 +9,7 @@ import pytest
 import journal
 from journal import JobService
 from journal.format.decode import decode_record
-from journal.format.records import MAX_DEPTH, stated_crc
+from journal.format.records import MAX_DEPTH, now, stated_crc
 from journal.format.values import nests_deeper_than
 from journal.fs.handles import JournalFile
 from journal.fs.names import SYNC_MARK_NAME
@@ -115,7 +115,7 @@ def test_nesting_is_measured_outside_of_strings(text: bytes, deeper: bool) -> No
 
 def test_times_have_six_digits_of_a_second_always() -> None:
     for _ in range(100):
-        assert len(time_text(format_module.now())) == len("2026-11-24T13:35:00.123456Z")
+        assert len(time_text(now())) == len("2026-11-24T13:35:00.123456Z")
 
 
 def test_members_that_only_people_read_may_have_any_name_and_type(tmp_path: Path) -> None:
