@@ -23,8 +23,9 @@ REPAIRED = "repaired"  # error code of a job and of rows that a repair could not
 BOTH_COPIES = "both_copies"  # error code of a job and of rows that two copies have worked on
 LOST_CHECKSUM = "lost"  # of a row whose record was lost to damage: its data isn't known
 
-SEAL_BYTES = 18
 SEAL_HEAD = b',"crc":"'
+SEAL_BYTES = len(SEAL_HEAD) + len('01234567"}')
+SEALED_END_BYTES = SEAL_BYTES + 1  # with its LF
 # As the writer ends a commit. A raw LF stands only at the end of a line, so every match is a seal.
 SEALED_LINE_END = re.compile(rb',"crc":"([0-9a-f]{8})"}\n')
 
@@ -187,6 +188,16 @@ def now() -> datetime:
 def sealed_end(crc: int) -> bytes:
     """What replaces the closing brace and LF of a commit's last record: the seal, and LF."""
     return b',"crc":"%08x"}\n' % crc
+
+
+def crc_digits(crc: int) -> str:
+    """A crc as a seal states it."""
+    return f"{crc:08x}"
+
+
+def is_sealed(line: bytes) -> bool:
+    """Whether a line of a verified commit (without its LF) is the commit's last."""
+    return line[-SEAL_BYTES:].startswith(SEAL_HEAD)
 
 
 def stated_crc(line: bytes) -> int | None:

@@ -7,23 +7,24 @@ seal states what the next commit continues.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from journal.errors import JournalDamagedError
-from journal.format.commits import CHUNK_BYTES, START, Block, Position, verified_blocks
-from journal.format.decode import UndecodableError, UnknownRecordError, decode_record, read_error
-from journal.format.records import SEAL_BYTES, SEALED_LINE_END, LogRecord, Record, sealed_end
+from journal.format.commits import START, Block, Position
+from journal.format.extent import (
+    blocks_between,
+    has_seal,
+    record_in,
+    seal_before,
+    time_before,
+)
+from journal.format.records import LogRecord, Record
 from journal.history.redact import redacted_members
 from journal.ids import MAX_ROW_NUMBER
 from journal.model import LOG_LEVELS, LogEntry
 from journal.store.journal import Journal
 
-_SEALED_END_BYTES = SEAL_BYTES + 1  # with its LF
-_LAST_TIME = re.compile(rb'"at":"([0-9:.T-]{26})Z"\Z')
-_LAST_TIME_BYTES = len('"at":"2026-11-24T13:35:00.123456Z"')
 _LATE = datetime.max.replace(tzinfo=UTC)  # where a time can't be read: begin before it
 _LINE = b'{"type":"'  # as a writer begins each; another may have put its members in another order
 _LOG_LINE = _LINE + b'log",'
@@ -60,27 +61,11 @@ class History:
 
         False where the journal was replaced, by a repair or by another job of the same id.
         """
-        if position.offset > self.end.offset:
-            return False
-        begin = max(position.offset - _SEALED_END_BYTES, 0)
-        found = self._file.read_at(begin, position.offset - begin)
-        return position == START or found == sealed_end(position.crc)
+        return position.offset <= self.end.offset and has_seal(self._file, position)
 
     def blocks(self, begin: Position = START, end: Position | None = None) -> Iterator[Block]:
         """The lines from one position to another, verified."""
-        stop = self.end if end is None else end
-        position = begin
-        for block in verified_blocks(self._file, begin, stop.offset):
-            yield block
-            position = block.after
-        if position != stop:
-            raise JournalDamagedError(
-                self._file.path,
-                self._file.count_lines(position.offset) + 1,
-                position.offset,
-                f"a commit that continues crc {position.crc:08x}",
-                "something else: the file was changed in place",
-            )
+        return blocks_between(self._file, begin, self.end if end is None else end)
 
     def entries(self, begin: Position = START) -> Iterator[Entry]:
         """All records from ``begin`` on."""
@@ -103,12 +88,7 @@ class History:
 
     def record(self, block: Block, number: int) -> Record:
         """What line ``number`` (0-based) of a block of :meth:`blocks` says."""
-        try:
-            return decode_record(block.lines[number])
-        except (UndecodableError, UnknownRecordError) as error:
-            offset = block.offset + sum(len(line) + 1 for line in block.lines[:number])
-            line_number = self._file.count_lines(offset) + 1
-            raise read_error(self._file.path, line_number, offset, error) from None
+        return record_in(self._file, block, number)
 
     # --- where to begin
 
@@ -117,17 +97,7 @@ class History:
 
         ``lowest`` if there is none behind that.
         """
-        end = min(offset, self.end.offset)
-        tail = b""  # what was read before this chunk: a seal may lie across the two
-        while end > lowest.offset:
-            begin = max(end - CHUNK_BYTES, lowest.offset - _SEALED_END_BYTES + 1, 0)
-            chunk = self._file.read_at(begin, end - begin) + tail
-            seals = list(SEALED_LINE_END.finditer(chunk))
-            if seals:
-                return Position(begin + seals[-1].end(), int(seals[-1][1], 16))
-            tail = chunk[: _SEALED_END_BYTES - 1]
-            end = begin
-        return lowest
+        return seal_before(self._file, min(offset, self.end.offset), lowest.offset) or lowest
 
     def position_at(self, moment: datetime) -> Position:
         """A position with everything since ``moment`` behind it, and at most one commit more.
@@ -141,20 +111,11 @@ class History:
             found = self.position_before(middle, Position(low, before.crc))
             if found.offset == low:
                 low = middle
-            elif self._time_before(found) < moment:
+            elif (time_before(self._file, found.offset) or _LATE) < moment:
                 before, low = found, middle
             else:
                 high = found.offset
         return before
-
-    def _time_before(self, position: Position) -> datetime:
-        """The time of the last record before a position."""
-        end = position.offset - _SEALED_END_BYTES
-        match = _LAST_TIME.search(self._file.read_at(end - _LAST_TIME_BYTES, _LAST_TIME_BYTES))
-        try:
-            return datetime.fromisoformat(match[1].decode()).replace(tzinfo=UTC) if match else _LATE
-        except ValueError:
-            return _LATE
 
 
 def log_entry(record: LogRecord) -> LogEntry:

@@ -20,10 +20,9 @@ is no hint.
 from __future__ import annotations
 
 import itertools
-import re
 import sys
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal, overload
@@ -32,8 +31,9 @@ from zlib import crc32
 import msgspec
 
 from journal.errors import JournalError
-from journal.format.commits import Position
+from journal.format.commits import START, Position
 from journal.format.decode import UndecodableError, UnknownRecordError, decode_record
+from journal.format.extent import has_seal, time_before
 from journal.format.records import (
     MAX_DEPTH,
     SEAL_BYTES,
@@ -49,6 +49,7 @@ from journal.fs.handles import DerivedFile, JournalFile
 from journal.fs.names import HINT_NAME
 from journal.index.columns import Columns, Lease
 from journal.index.index import STATUSES, Counts, Index, JobState, Retried
+from journal.index.replay import replay
 from journal.model import JobStatus
 
 BLOCK_ROWS = 1 << 16
@@ -66,7 +67,6 @@ _TYPES = {
 }
 _OPTIONAL = {"numbers", "earlier"}
 _EPOCH = datetime.fromtimestamp(0, UTC)
-_END_OF_COMMIT = re.compile(rb'"at":"([0-9T:.-]{26}Z)","crc":"[0-9a-f]{8}"}\n\Z')
 _WRITING_NS = 2_000_000_000
 _SMALL = {
     "attempts",
@@ -117,21 +117,19 @@ class _NotAHintError(Exception):
     """Whatever is wrong with it."""
 
 
-def read_hint(
-    directory: Path, file: JournalFile, rebuild: Callable[[Position], Columns]
-) -> tuple[Index, Position] | None:
+def read_hint(directory: Path, file: JournalFile) -> tuple[Index, Position] | None:
     """The index out of the hint in ``directory``, and the commit of ``file`` that it is as of.
 
-    None if there is no hint to be believed. ``rebuild`` reads the columns as of a commit from the
-    journal: it is called if a part that is read later turns out to be broken. Raises StorageError
-    for what the system refuses of the journal itself.
+    None if there is no hint to be believed. If a part that is read later turns out to be broken,
+    the columns are read from the journal. Raises StorageError for what the system refuses of the
+    journal itself.
     """
     try:
         stored = DerivedFile(directory / HINT_NAME)
         header, begin = _read_header(stored)
         first = _check(header, file)
         position = Position(header.offset, header.crc)
-        columns = _columns(header, stored, begin, lambda: rebuild(position))
+        columns = _columns(header, _Source(stored, file, position), begin)
     except (OSError, _NotAHintError, ValueError, *DECODE_ERRORS):
         return None
     state = JobState(
@@ -180,11 +178,10 @@ def _read_header(hint: DerivedFile) -> tuple[_Header, int]:
 def _check(header: _Header, file: JournalFile) -> JobRecord:
     """The job record of the journal that the hint is of."""
     size, changed_ns = file.size_and_change()
-    seal = sealed_end(header.crc)
     if (
-        not len(seal) <= header.offset <= size
+        not 0 < header.offset <= size
         or file.inode != header.inode
-        or file.read_at(header.offset - len(seal), len(seal)) != seal
+        or not has_seal(file, Position(header.offset, header.crc))
         or (size == header.offset and changed_ns != header.changed_ns)
         or (size > header.offset and not _was_written_at(changed_ns, file, size))
         or (header.boot_id and header.boot_id != system.boot_id())
@@ -209,10 +206,10 @@ def _was_written_at(changed_ns: int, file: JournalFile, size: int) -> bool:
     Later, somebody else has changed the file. Earlier, the commit states a time that was yet to
     come: then any later change seems to be older than it.
     """
-    end = _END_OF_COMMIT.search(file.read_at(max(size - 64, 0), 64))
-    if end is None:
+    at = time_before(file, size)
+    if at is None:
         return False
-    until_ns = written_ns(datetime.fromisoformat(end[1].decode()))
+    until_ns = written_ns(at)
     return until_ns - 2 * _WRITING_NS <= changed_ns <= until_ns
 
 
@@ -226,9 +223,7 @@ def is_ahead(at: datetime) -> bool:
     return written_ns(at) > system.now_ns() + 2 * _WRITING_NS
 
 
-def _columns(
-    header: _Header, stored: DerivedFile, begin: int, rebuild: Callable[[], Columns]
-) -> Columns:
+def _columns(header: _Header, source: _Source, begin: int) -> Columns:
     """The columns, of which the statuses are read; they refuse changes until they are copied."""
     rows, blocks = header.rows, header.blocks
     names = [name for name in _TYPES if name not in _OPTIONAL or name in blocks]
@@ -238,12 +233,11 @@ def _columns(
         not 0 <= rows < header.offset  # each has a line: no memory is taken for more
         or ("numbers" not in blocks and header.highest_number != rows)
         or any(len(blocks.get(name, ())) != count for name in names)
-        or stored.size_bytes() != begin + sum(sizes)
+        or source.stored.size_bytes() != begin + sum(sizes)
     ):
         raise _NotAHintError
     columns = Columns()
     columns.lease = Lease()
-    source = _Source(stored, rebuild)
     for name, size in zip(names, sizes, strict=True):
         column = _Column(source, name, rows, begin, blocks[name])
         if name == "statuses":
@@ -260,14 +254,14 @@ def _columns(
 class _Source:
     """Where columns are read from: the hint or, once a part of it is broken, the journal."""
 
-    def __init__(self, stored: DerivedFile, rebuild: Callable[[], Columns]) -> None:
+    def __init__(self, stored: DerivedFile, file: JournalFile, position: Position) -> None:
         self.stored = stored
-        self._rebuild = rebuild
+        self._file, self._position = file, position
         self._columns: Columns | None = None
 
     def rebuilt(self, name: str) -> array[int]:
         if self._columns is None:
-            self._columns = self._rebuild()
+            self._columns = replay(Index(), self._file, START, self._position).columns
         column: array[int] = getattr(self._columns, name)
         return column
 

@@ -11,6 +11,7 @@ from contextlib import suppress
 from itertools import accumulate, groupby
 from typing import Any
 
+from journal.format.commits import Block, Position
 from journal.format.decode import (
     SlimRecord,
     SlimRow,
@@ -21,8 +22,10 @@ from journal.format.decode import (
     decode_job_level,
     decode_record,
     decode_slim,
+    read_error,
     time_of,
 )
+from journal.format.extent import blocks_between
 from journal.format.records import (
     MAX_DEPTH,
     SANE_BYTES,
@@ -32,6 +35,7 @@ from journal.format.records import (
     RowStatusRecord,
 )
 from journal.format.values import DECODE_ERRORS, nests_deeper_than
+from journal.fs.handles import JournalFile
 from journal.index.columns import StatusColumns
 from journal.index.index import CODES, COMPLETED, PENDING, PROCESSING, Index
 
@@ -43,6 +47,25 @@ class BadRecordError(Exception):
         super().__init__(offset, why)
         self.offset = offset
         self.why = why
+
+
+def replay(index: Index, file: JournalFile, begin: Position, end: Position) -> Index:
+    """Apply the commits of ``file`` from ``begin`` to ``end``; return the index.
+
+    Raises JournalDamagedError and FormatVersionError; the index is of no use after that.
+    """
+    for block in blocks_between(file, begin, end):
+        apply_block(index, file, block)
+    return index
+
+
+def apply_block(index: Index, file: JournalFile, block: Block) -> None:
+    """Apply a block of verified commits of ``file``. Raises as :func:`replay`."""
+    try:
+        apply(index, block.offset, block.lines, is_ascii=block.ascii)
+    except BadRecordError as error:
+        line = file.count_lines(error.offset) + 1
+        raise read_error(file.path, line, error.offset, error.why) from None
 
 
 def apply(index: Index, offset: int, lines: list[bytes], *, is_ascii: bool = False) -> None:

@@ -454,8 +454,7 @@ class Journal(Recovery):
         buffer = self._buffer
         del buffer[-2:]  # the closing brace and LF of the last record
         crc = crc32(buffer, self._crc)
-        end_seal = sealed_end(crc)
-        buffer += end_seal
+        buffer += sealed_end(crc)
         try:
             if self._took_long:
                 self._check_end(file)
@@ -476,7 +475,7 @@ class Journal(Recovery):
             except StorageError as error:
                 self._take_back(error)
                 return False
-        self._end, self._end_crc, self._end_seal = end, crc, end_seal
+        self._end, self._end_crc = end, crc
         self._known_ns = time_ns()
         self.index.forget_undo()
         self._stale = False

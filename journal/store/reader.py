@@ -7,7 +7,6 @@ a writer at work or a torn tail: neither is theirs to touch.
 from __future__ import annotations
 
 import threading
-from functools import partial
 from pathlib import Path
 
 from journal.errors import (
@@ -18,20 +17,17 @@ from journal.errors import (
     JournalDamagedError,
 )
 from journal.format.commits import START, Position, verified_blocks
-from journal.format.decode import read_error
-from journal.format.records import SEALED_LINE_END, sealed_end
+from journal.format.extent import has_seal, not_continued
+from journal.format.records import SEALED_END_BYTES, SEALED_LINE_END
 from journal.fs.handles import JournalFile, storage_error
 from journal.fs.locks import wait_for_lock
 from journal.fs.names import JOURNAL_NAME
-from journal.index.columns import Columns
 from journal.index.hint import read_hint, write_hint, written_ns
 from journal.index.index import Index
-from journal.index.replay import BadRecordError, apply
+from journal.index.replay import apply_block
 
 # Less than this is replayed in the time that a hint takes.
 HINT_BYTES = 1 << 18
-
-_SEALED_END_BYTES = len(sealed_end(0))
 
 
 class Reader:
@@ -45,9 +41,8 @@ class Reader:
         self._lock_timeout_s = lock_timeout_s
         self._file: JournalFile | None = None
         self._stale = False  # what we know may not be what the file holds: read all of it again
-        self._end = 0  # of the last commit in the index: its offset, and the seal before it
+        self._end = 0  # of the last commit in the index: its offset, and its crc
         self._end_crc = 0
-        self._end_seal = b""
         self._torn_end = 0  # up to here the bytes behind the last commit were judged a torn tail
         self._unsynced = True  # the file may hold commits that no one has synced
         self._is_new = False  # the file was opened since it was read
@@ -109,10 +104,7 @@ class Reader:
         return size == self._end and not self._stale and self._has_our_seal(file)
 
     def _has_our_seal(self, file: JournalFile) -> bool:
-        end = self._end
-        if not end:
-            return True
-        return file.read_at(end - _SEALED_END_BYTES, _SEALED_END_BYTES) == self._end_seal
+        return has_seal(file, self.position)
 
     def _catch_up(self, size: int, *, locked: bool) -> None:
         """Take over what the file holds, ``size`` bytes, that the index doesn't."""
@@ -133,7 +125,7 @@ class Reader:
         self._known_ns = self.file.size_and_change()[1]
         if self._is_new:
             self._is_new = False
-            hinted = read_hint(self.directory, self.file, partial(_columns_as_of, self.file))
+            hinted = read_hint(self.directory, self.file)
         self.index, position = hinted or (Index(), START)
         self._set_end(position)
         self._hint_end = self._end
@@ -156,7 +148,7 @@ class Reader:
 
     def _ends_with_seal(self, file: JournalFile, size: int) -> bool:
         """Whether a torn tail may have become a commit of the same length since it was judged."""
-        end = file.read_at(size - _SEALED_END_BYTES, _SEALED_END_BYTES)
+        end = file.read_at(size - SEALED_END_BYTES, SEALED_END_BYTES)
         return SEALED_LINE_END.search(end + b"\n") is not None  # its own LF may be missing
 
     def _check_header(self) -> None:
@@ -171,13 +163,9 @@ class Reader:
         begin = Position(self._end, self._end_crc)
         try:
             for block in verified_blocks(self.file, begin, size):
-                apply(self.index, block.offset, block.lines, is_ascii=block.ascii)
+                apply_block(self.index, self.file, block)
                 if block.ends:
                     self._set_end(block.after)
-        except BadRecordError as error:
-            self._stale = True
-            line = self.file.count_lines(error.offset) + 1
-            raise read_error(self.path, line, error.offset, error.why) from None
         except BaseException:
             self._stale = True  # half of a block may be in the index
             raise
@@ -189,7 +177,6 @@ class Reader:
 
     def _set_end(self, position: Position) -> None:
         self._end, self._end_crc = position
-        self._end_seal = sealed_end(self._end_crc)
 
     def _judge_tail(self, size: int, *, locked: bool) -> None:
         """Decide what the bytes from our position to ``size`` are: torn tail, or damage."""
@@ -207,16 +194,9 @@ class Reader:
             self._replay(size + 1, locked=True)
             return
         self._stale = True
-        offset = verdict.span.offset
         if verdict.newer is not None:
             raise FormatVersionError(self.path, verdict.newer)
-        raise JournalDamagedError(
-            self.path,
-            self.file.count_lines(offset) + 1,
-            offset,
-            f"a commit that continues crc {self._end_crc:08x}",
-            verdict.span.reason,
-        )
+        raise not_continued(self.file, self.position, verdict.span.reason)
 
     def _look_again(self) -> None:
         """A reader may have read across a writer's truncation: look again with it locked out."""
@@ -242,21 +222,3 @@ class Reader:
     def read_line(self, offset: int) -> bytes:
         """The record at an offset that the index gave, without its LF."""
         return self.file.read_line(offset)
-
-
-def _columns_as_of(file: JournalFile, position: Position) -> Columns:
-    """The columns as of the commit that ends at ``position``, from the journal alone."""
-    index = Index()
-    end = START
-    try:
-        for block in verified_blocks(file, START, position.offset):
-            apply(index, block.offset, block.lines, is_ascii=block.ascii)
-            end = block.after
-    except BadRecordError as error:
-        line = file.count_lines(error.offset) + 1
-        raise read_error(file.path, line, error.offset, error.why) from None
-    if end != position:
-        line = file.count_lines(end.offset) + 1
-        expected = f"a commit that continues crc {end.crc:08x}"
-        raise JournalDamagedError(file.path, line, end.offset, expected, "something else")
-    return index.columns

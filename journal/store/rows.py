@@ -13,8 +13,8 @@ from journal.format.decode import (
     UnknownRecordError,
     decode_record,
     decode_sane,
-    read_error,
 )
+from journal.format.extent import CHANGED_IN_PLACE, record_at
 from journal.format.idempotency import AnyRow, idempotency_key
 from journal.format.records import (
     SANE_BYTES,
@@ -112,10 +112,7 @@ Read = Callable[[int], bytes]  # the line at an offset, without its LF
 
 def read_row(file: JournalFile, line: bytes, offset: int, number: int) -> AnyRow:
     """The record of row ``number``, from the line that an index says holds it."""
-    try:
-        record = decode_record(line)
-    except (UndecodableError, UnknownRecordError) as error:
-        raise read_error(file.path, file.count_lines(offset) + 1, offset, error) from None
+    record = record_at(file, offset, line)
     if not isinstance(record, (RowRecord, RowDataRecord)) or record.row != number:
         raise _moved(file, offset, f"row {number}")
     return record
@@ -125,10 +122,7 @@ def read_status(file: JournalFile, read: Read, offset: int, number: int) -> RowS
     """The status record of row ``number`` at ``offset``; None for offset 0, no status yet."""
     if not offset:
         return None
-    try:
-        record = decode_record(read(offset))
-    except (UndecodableError, UnknownRecordError) as error:
-        raise read_error(file.path, file.count_lines(offset) + 1, offset, error) from None
+    record = record_at(file, offset, read(offset))
     if not isinstance(record, RowStatusRecord) or record.row != number:
         raise _moved(file, offset, f"a status of row {number}")
     return record
@@ -140,7 +134,7 @@ def _moved(file: JournalFile, offset: int, expected: str) -> JournalDamagedError
         file.count_lines(offset) + 1,
         offset,
         f"{expected}, which was there when the job was opened",
-        "something else: the file was changed in place",
+        CHANGED_IN_PLACE,
     )
 
 

@@ -830,7 +830,7 @@ HINTS = [
     Patch(
         "a hint is of a commit that the journal has",
         "index/hint",
-        "        or file.read_at(header.offset - len(seal), len(seal)) != seal\n",
+        "        or not has_seal(file, Position(header.offset, header.crc))\n",
         "",
         HINT,
     ),
@@ -934,8 +934,8 @@ HINTS = [
     ),
     Patch(
         "what breaks in a hint is read from the journal up to its commit",
-        "store/reader",
-        "    if end != position:\n",
+        "format/extent",
+        "    if position != end:\n",
         "    if False:\n",
         HINT,
     ),

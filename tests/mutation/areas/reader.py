@@ -16,13 +16,6 @@ PATCHES = [
         "tests/store/test_interrupts_by_line.py",
     ),
     Patch(
-        "what was read before a bad record is read again",
-        "store/reader",
-        "        except BadRecordError as error:\n            self._stale = True\n",
-        "        except BadRecordError as error:\n",
-        READERS,
-    ),
-    Patch(
         "the journal of a newer version is named as that",
         "store/reader",
         "        if verdict.newer is not None:\n",

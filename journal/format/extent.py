@@ -1,0 +1,136 @@
+"""Reading an open journal between two positions: verified commits, records, and seals nearby.
+
+The errors here name the line. Counting lines reads the file from its start, so it is done for an
+error only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from journal.errors import JournalDamagedError
+from journal.format.commits import CHUNK_BYTES, START, Block, Position, Readable, verified_blocks
+from journal.format.decode import (
+    UndecodableError,
+    UnknownRecordError,
+    decode_record,
+    read_error,
+)
+from journal.format.records import (
+    SEALED_END_BYTES,
+    SEALED_LINE_END,
+    Record,
+    crc_digits,
+    sealed_end,
+)
+from journal.fs.handles import JournalFile
+
+CHANGED_IN_PLACE = "something else: the file was changed in place"
+_LAST_TIME = re.compile(rb'"at":"([0-9T:.-]{26})Z"' + SEALED_LINE_END.pattern + rb"\Z")
+_LAST_TIME_BYTES = len('"at":"2026-11-24T13:35:00.123456Z"') + SEALED_END_BYTES
+
+
+def blocks_between(file: JournalFile, begin: Position, end: Position) -> Iterator[Block]:
+    """The commits from ``begin`` to ``end``. Raises JournalDamagedError if they don't lead there."""
+    position = begin
+    for block in verified_blocks(file, begin, end.offset):
+        yield block
+        position = block.after
+    if position != end:
+        raise not_continued(file, position)
+
+
+def records_between(
+    file: JournalFile, begin: Position, end: Position
+) -> Iterator[tuple[int, bytes, Record]]:
+    """Offset, line (without its LF) and record of each line from ``begin`` to ``end``."""
+    for block in blocks_between(file, begin, end):
+        offset = block.offset
+        for line in block.lines:
+            yield offset, line, record_at(file, offset, line)
+            offset += len(line) + 1
+
+
+def record_in(file: JournalFile, block: Block, number: int) -> Record:
+    """The record in line ``number`` (0-based) of a block. Raises as :func:`record_at`."""
+    line = block.lines[number]
+    try:
+        return decode_record(line)
+    except (UndecodableError, UnknownRecordError):
+        offset = block.offset + sum(len(line) + 1 for line in block.lines[:number])
+        return record_at(file, offset, line)  # raises, with the line's number
+
+
+def record_at(file: JournalFile, offset: int, line: bytes) -> Record:
+    """The record in ``line``, which stands at ``offset`` of the file.
+
+    Raises JournalDamagedError and FormatVersionError.
+    """
+    try:
+        return decode_record(line)
+    except (UndecodableError, UnknownRecordError) as error:
+        raise read_error(file.path, file.count_lines(offset) + 1, offset, error) from None
+
+
+def not_continued(
+    file: JournalFile, position: Position, found: str = CHANGED_IN_PLACE
+) -> JournalDamagedError:
+    """The public error for a file in which no commit continues ``position``."""
+    line = file.count_lines(position.offset) + 1
+    expected = f"a commit that continues crc {crc_digits(position.crc)}"
+    return JournalDamagedError(file.path, line, position.offset, expected, found)
+
+
+# --- seals -----------------------------------------------------------------------------------
+
+
+def has_seal(file: Readable, position: Position) -> bool:
+    """Whether the seal that ``position`` states stands before it, as it does before no other.
+
+    Each seal vouches for all bytes before it. So the file is the same up to there.
+    """
+    if position == START:
+        return True
+    begin = position.offset - SEALED_END_BYTES
+    return begin >= 0 and file.read_at(begin, SEALED_END_BYTES) == sealed_end(position.crc)
+
+
+def seals_before(file: Readable, offset: int, floor: int = 0) -> Iterator[Position]:
+    """The positions after ``floor`` and up to ``offset``, the last one first; nothing is verified."""
+    high = offset
+    while high > floor:
+        low = max(floor, high - CHUNK_BYTES)
+        begin = max(low - SEALED_END_BYTES + 1, 0)  # a seal may lie across two chunks
+        data = file.read_at(begin, high - begin)
+        for found in reversed(list(SEALED_LINE_END.finditer(data))):
+            yield Position(begin + found.end(), int(found[1], 16))
+        high = low
+
+
+def seal_before(file: Readable, offset: int, floor: int = 0) -> Position | None:
+    """The last position after ``floor`` and up to ``offset``; nothing is verified."""
+    return next(seals_before(file, offset, floor), None)
+
+
+def seal_after(file: Readable, offset: int, limit: int) -> Position | None:
+    """The first position after ``offset`` and up to ``limit``; nothing is verified."""
+    while offset < limit:
+        begin = max(offset - SEALED_END_BYTES + 1, 0)
+        high = min(offset + CHUNK_BYTES, limit)
+        match = SEALED_LINE_END.search(file.read_at(begin, high - begin))
+        if match is not None:
+            return Position(begin + match.end(), int(match[1], 16))
+        offset = high
+    return None
+
+
+def time_before(file: Readable, offset: int) -> datetime | None:
+    """The time in the last record before a commit's end at ``offset``; None if there is none."""
+    begin = max(offset - _LAST_TIME_BYTES, 0)
+    match = _LAST_TIME.search(file.read_at(begin, offset - begin))
+    try:
+        return match and datetime.fromisoformat(match[1].decode()).replace(tzinfo=UTC)
+    except ValueError:
+        return None
