@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import journal.history.reading
+import journal.format.extent
 from journal import (
     LOG_LEVELS,
     InvalidValueError,
