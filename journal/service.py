@@ -63,7 +63,7 @@ from journal.model import (
 from journal.store.batch import Batch
 from journal.store.journal import Journal
 from journal.store.listing import check_name, jobs_of, newest_ids
-from journal.store.rows import RowSequence, row_at
+from journal.store.rows import RowSequence, row_of
 from journal.store.run_holds import Taken, has_ended
 from journal.store.run_lock import busy_error, run_holder
 from journal.store.store import Store
@@ -401,7 +401,7 @@ class JobService:
         """
         # A batch, because the iterable may change the job that it adds rows to.
         with Batch(self._journal(job_id)) as journal:
-            return RowSequence(job_id, journal, add_rows(journal, row_data))
+            return RowSequence(journal, add_rows(journal, row_data))
 
     def get_row(self, row_id: str) -> JobRow | None:
         """The row with the id ``JOB_ID:ROW_NUMBER``, or ``None`` if there is no such job or row."""
@@ -409,7 +409,7 @@ class JobService:
         try:
             with self._reading(job_id) as journal:
                 position = journal.index.position_of(number)
-                return None if position is None else row_at(job_id, journal, position)
+                return None if position is None else row_of(journal, position)
         except JobNotFoundError:
             return None
 
@@ -425,7 +425,7 @@ class JobService:
         """
         wanted = row_statuses(status)
         with self._reading(job_id) as journal:
-            return RowSequence(job_id, journal, journal.index.view(wanted))
+            return RowSequence(journal, journal.index.view(wanted))
 
     def get_pending_rows(self, job_id: str) -> Sequence[JobRow]:
         """The pending rows: :meth:`get_rows` with that status."""
@@ -576,7 +576,7 @@ class JobService:
         job_id, number = split_row_id(row_id)
         check_optional_text(reason, "reason")
         return self._change_reopening(
-            job_id, lambda journal: redo_row(journal, job_id, number, reason, new_key=new_key)
+            job_id, lambda journal: redo_row(journal, number, reason, new_key=new_key)
         )
 
     def update_row_data(
@@ -595,7 +595,7 @@ class JobService:
             raise InvalidValueError("data", data, "must be a dict")
         encode_value(data, "data")
         return self._journal(job_id).change(
-            lambda journal: update_data(journal, job_id, number, data, None, new_key=new_key)
+            lambda journal: update_data(journal, number, data, None, new_key=new_key)
         )
 
     def review_row(self, row_id: str, error_code: str, error_message: str) -> JobRow:
@@ -613,10 +613,10 @@ class JobService:
         record = RowStatusRecord(row=number, status=status, at=UNSET_TIME, **members)
         if record.reset is None:
             return self._change(job_id, record)
-        return self._change_reopening(job_id, lambda journal: change_row(journal, job_id, record))
+        return self._change_reopening(job_id, lambda journal: change_row(journal, record))
 
     def _change(self, job_id: str, record: RowStatusRecord) -> JobRow:
-        return self._store.journal(job_id).change(change_row, job_id, record)
+        return self._store.journal(job_id).change(change_row, record)
 
     def retry_failed_rows(self, job_id: str, error_code: str | None = None) -> int:
         """Put failed rows back to pending in one commit, as :meth:`retry_row` does. Returns how many.
@@ -923,7 +923,7 @@ class JobService:
         """The job, its rows of these statuses (None: all) and its history, as of one commit."""
         with self._reading(job_id) as journal:
             history = History(journal)  # first, for it looks for newer commits
-            rows = RowSequence(job_id, journal, journal.index.view(statuses))
+            rows = RowSequence(journal, journal.index.view(statuses))
             return job_of(journal.index), rows, history
 
     @contextmanager

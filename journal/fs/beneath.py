@@ -18,7 +18,7 @@ from journal.fs.directories import DIRECTORY_MODE
 from journal.fs.files import NewFile
 from journal.fs.handles import DerivedFile, close_fd, open_in
 
-_LONGEST_PATH = 4096  # bytes, its NUL included: of a longer one other programs make nothing
+_MAX_PATH_BYTES = 4096  # bytes, its NUL included: of a longer one other programs make nothing
 
 # What file systems without hard links, or with a limit to them, say of one more.
 _ONE_NAME_ERRNOS = frozenset((errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK))
@@ -149,7 +149,7 @@ class Below:
                 close_fd(deeper)
 
     def _has_room(self, name: str) -> bool:
-        return len(bytes(self.top / name)) < _LONGEST_PATH
+        return len(bytes(self.top / name)) < _MAX_PATH_BYTES
 
     @contextmanager
     def _parent(self, name: str, *, make: bool = False) -> Iterator[int]:

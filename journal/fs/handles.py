@@ -23,7 +23,7 @@ from journal.fs import system
 FILE_MODE = 0o600  # rows hold names and addresses
 
 _READ_ONLY_ERRNOS = frozenset((errno.EPERM, errno.EACCES, errno.EROFS))
-_LONGEST_LINE_BYTES = 128 << 20  # twice what the format allows: the reader sees that it's over
+_MAX_LINE_BYTES = 128 << 20  # twice what the format allows: the reader sees that it's over
 _NOT_REGULAR = "it is not a regular file: move it away"
 _LINK = "it is a link, which is not followed here: put a file of its own in its place"
 
@@ -274,9 +274,9 @@ class JournalFile(Descriptor):
             end = data.find(b"\n")
             if end >= 0:
                 return data[:end]
-            if len(data) < length or length == _LONGEST_LINE_BYTES:
+            if len(data) < length or length == _MAX_LINE_BYTES:
                 return None
-            length = min(length * 8, _LONGEST_LINE_BYTES)
+            length = min(length * 8, _MAX_LINE_BYTES)
 
     def count_lines(self, end: int) -> int:
         """How many LFs stand before ``end``: for error messages, which alone need it."""

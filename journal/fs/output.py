@@ -15,7 +15,7 @@ from journal.fs import files, handles, system
 from journal.fs.handles import FILE_MODE, Descriptor, write_all
 from journal.fs.names import JOURNAL_NAME, OWN_FILE
 
-_MOST_LINKS = 40  # as the system follows on one way
+_MAX_LINKS = 40  # as the system follows on one way
 
 
 @contextlib.contextmanager
@@ -70,7 +70,7 @@ def real_path(path: str | os.PathLike[str]) -> Path:
             found /= part
             continue
         links += 1
-        if links > _MOST_LINKS:
+        if links > _MAX_LINKS:
             raise InvalidValueError(
                 "out", text, "leads through too many links: name the file itself"
             )

@@ -25,15 +25,15 @@ class Columns:
         "earlier",
         "lease",
         "numbers",
-        "row_at",
-        "status_at",
+        "row_offsets",
+        "status_offsets",
         "statuses",
     )
 
     def __init__(self) -> None:
         self.statuses = bytearray()
-        self.row_at = array("Q")
-        self.status_at = array("Q")  # 0: no row_status record yet (offset 0 is the job record)
+        self.row_offsets = array("Q")
+        self.status_offsets = array("Q")  # 0: no row_status record yet (offset 0 is the job record)
         self.attempts = array("I")
         self.earlier: array[int] | None = None  # attempts before the last reset; None: 0 for all
         self.numbers: array[int] | None = None  # None: row numbers are 1, 2, 3, ...
@@ -42,8 +42,8 @@ class Columns:
     def copy(self) -> Columns:
         new = Columns()
         new.statuses = self.statuses[:]
-        new.row_at = self.row_at[:]
-        new.status_at = self.status_at[:]
+        new.row_offsets = self.row_offsets[:]
+        new.status_offsets = self.status_offsets[:]
         new.attempts = self.attempts[:]
         new.earlier = None if self.earlier is None else self.earlier[:]
         new.numbers = None if self.numbers is None else self.numbers[:]
@@ -51,8 +51,8 @@ class Columns:
 
     def cut(self, count: int) -> None:
         """Forget all rows but the first ``count``."""
-        del self.statuses[count:], self.row_at[count:]
-        del self.status_at[count:], self.attempts[count:]
+        del self.statuses[count:], self.row_offsets[count:]
+        del self.status_offsets[count:], self.attempts[count:]
         if self.earlier is not None:
             del self.earlier[count:]
         if self.numbers is not None:
@@ -82,7 +82,7 @@ class StatusColumns(Columns):
 
     def __init__(self) -> None:
         super().__init__()
-        self.row_at = self.status_at = self.attempts = cast("array[int]", _Nowhere())
+        self.row_offsets = self.status_offsets = self.attempts = cast("array[int]", _Nowhere())
 
 
 class _Nowhere:

@@ -1,6 +1,6 @@
 """``index.hint``: the index of a job as of some commit, so that opening needn't read the journal.
 
-Derived and disposable. The first line is JSON, sealed as a commit is: the job's state, the tallies,
+Derived and disposable. The first line is JSON, sealed as a commit is: the job's state, the status_counts,
 and the commit that all of it stands for, by the offset behind it and its crc. The columns follow,
 one behind the other, as little-endian integers; the header has a crc for each block of them. Of the
 columns only the statuses are read at once: those of offsets are read block by block when they are
@@ -60,8 +60,8 @@ _MAX_HEADER_BYTES = 1 << 20  # 10^9 rows need a fifth of it
 _TYPES = {
     "statuses": "B",
     "attempts": "I",
-    "row_at": "Q",
-    "status_at": "Q",
+    "row_offsets": "Q",
+    "status_offsets": "Q",
     "numbers": "Q",
     "earlier": "I",
 }
@@ -71,8 +71,8 @@ _WRITING_NS = 2_000_000_000
 _SMALL = {
     "attempts",
     "earlier",
-    "row_at",
-    "status_at",
+    "row_offsets",
+    "status_offsets",
 }  # never so large that the highest byte isn't 0
 
 
@@ -102,7 +102,7 @@ class _Header(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     worked_s: float
     version: str | None
     has_versions: bool
-    tallies: list[int]
+    status_counts: list[int]
     cost_cents: int
     rows: int
     highest_number: int
@@ -154,7 +154,7 @@ def read_hint(directory: Path, file: JournalFile) -> tuple[Index, Position] | No
         state,
         header.last_at,
         columns,
-        tallies=header.tallies,
+        status_counts=header.status_counts,
         cost_cents=header.cost_cents,
         highest_number=header.highest_number,
         ascending=header.ascending,
@@ -245,8 +245,8 @@ def _columns(header: _Header, source: _Source, begin: int) -> Columns:
         else:
             setattr(columns, name, column)
         begin += size
-    tallies = list(map(columns.statuses.count, range(len(STATUSES))))
-    if tallies != header.tallies or sum(tallies) != rows:
+    status_counts = list(map(columns.statuses.count, range(len(STATUSES))))
+    if status_counts != header.status_counts or sum(status_counts) != rows:
         raise _NotAHintError
     return columns
 
@@ -411,7 +411,7 @@ def write_hint(
             version=state.version,
             has_versions=state.has_versions,
             counts=state.counts,
-            tallies=index.tallies,
+            status_counts=index.status_counts,
             cost_cents=index.cost_cents,
             rows=index.row_count,
             highest_number=index.highest_number,

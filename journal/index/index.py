@@ -1,4 +1,4 @@
-"""The index of one job: the job's state, its rows' columns, tallies and queries. No I/O."""
+"""The index of one job: the job's state, its rows' columns, status_counts and queries. No I/O."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ STATUSES: tuple[RowStatus, ...] = tuple(RowStatus)
 CODES: dict[str, int] = {status.value: code for code, status in enumerate(STATUSES)}
 PENDING, PROCESSING, COMPLETED, FAILED, SKIPPED, NEEDS_REVIEW = range(len(STATUSES))
 
-_MOST_HOSTS = 20
+_MAX_HOSTS = 20
 
 
 class Counts(msgspec.Struct, frozen=True):
-    """What ``update_counts`` has set, as the difference to the rows' tallies at that time."""
+    """What ``update_counts`` has set, as the difference to the rows' status_counts at that time."""
 
     total: int = 0
     processed: int = 0
@@ -91,7 +91,7 @@ def _state_after_log(state: JobState, record: LogRecord) -> JobState:
     match record.details:
         case {"run": {"host": str(host), **run}}:
             resume = run.get("resume")
-            hosts = (*(name for name in state.hosts if name != host), host)[-_MOST_HOSTS:]
+            hosts = (*(name for name in state.hosts if name != host), host)[-_MAX_HOSTS:]
             command = resume if isinstance(resume, str) else None
             named = run.get("job_version")
             version = state.version
@@ -108,7 +108,7 @@ def _state_after_log(state: JobState, record: LogRecord) -> JobState:
             return replace(state, retried=Retried(job, host, record.at))
         case {"merge": {"hosts": [*names]}}:
             new = (name for name in names if isinstance(name, str) and name not in state.hosts)
-            return replace(state, hosts=(*new, *state.hosts)[-_MOST_HOSTS:])
+            return replace(state, hosts=(*new, *state.hosts)[-_MAX_HOSTS:])
     return state
 
 
@@ -124,7 +124,7 @@ class Index:
         self.keyed: JobRecord | None = None  # the job's, if it names a column for idempotency keys
         self.last_at = UNSET_TIME
         self.columns = Columns() if columns is None else columns
-        self.tallies = [0] * len(STATUSES)
+        self.status_counts = [0] * len(STATUSES)
         self.cost_cents = 0
         self.highest_number = 0
         self.ascending = True
@@ -139,7 +139,7 @@ class Index:
         last_at: datetime,
         columns: Columns,
         *,
-        tallies: list[int],
+        status_counts: list[int],
         cost_cents: int,
         highest_number: int,
         ascending: bool,  # the row numbers, in the order of the columns
@@ -147,7 +147,7 @@ class Index:
         """Take over what an index was as of some commit. ``columns`` may have a lease."""
         self.state, self.last_at, self.columns = state, last_at, columns
         self.keyed = _keyed(state.header)
-        self.tallies, self.cost_cents = list(tallies), cost_cents
+        self.status_counts, self.cost_cents = list(status_counts), cost_cents
         self.highest_number = highest_number
         if columns.lease is not None:
             self._lease = weakref.ref(columns.lease)
@@ -184,7 +184,7 @@ class Index:
     def view(self, statuses: Collection[RowStatus] | None) -> View:
         """The rows of any of these statuses, or all, as they are now."""
         codes = None if statuses is None else frozenset(CODES[status] for status in statuses)
-        count = self.row_count if codes is None else sum(self.tallies[code] for code in codes)
+        count = self.row_count if codes is None else sum(self.status_counts[code] for code in codes)
         order = None
         if not self.ascending:
             order = sorted(range(self.row_count), key=self.columns.number)
@@ -213,10 +213,10 @@ class Index:
         while len(self._undo) > mark:
             kind, *old = self._undo.pop()
             if kind == "row":
-                position, code, status_at, attempts, self.cost_cents = old
+                position, code, status_offsets, attempts, self.cost_cents = old
                 columns = self.columns
                 columns.statuses[position] = code
-                columns.status_at[position] = status_at
+                columns.status_offsets[position] = status_offsets
                 columns.attempts[position] = attempts
             elif kind == "reset":
                 position, earlier = old
@@ -225,7 +225,7 @@ class Index:
                 elif self.columns.earlier is not None:
                     self.columns.earlier[position] = earlier
             elif kind == "data":
-                position, self.columns.row_at[position] = old
+                position, self.columns.row_offsets[position] = old
             elif kind == "rows":
                 count, dense, self.highest_number, self.ascending = old
                 self.columns.cut(count)
@@ -234,7 +234,7 @@ class Index:
                 self._by_number = None
             else:
                 self.state, self.last_at = old
-        self.tallies[:] = map(self.columns.statuses.count, range(len(STATUSES)))
+        self.status_counts[:] = map(self.columns.statuses.count, range(len(STATUSES)))
 
     def begin_rows(self) -> None:
         """To be called before a run of :meth:`add_row`, so that the run can be undone."""
@@ -267,19 +267,19 @@ class Index:
         if number > self.highest_number:  # noqa: PLR1730  (max() takes three times as long)
             self.highest_number = number
         statuses.append(PENDING)
-        columns.row_at.append(offset)
-        columns.status_at.append(0)
+        columns.row_offsets.append(offset)
+        columns.status_offsets.append(0)
         columns.attempts.append(0)
         if columns.earlier is not None:
             columns.earlier.append(0)
-        self.tallies[PENDING] += 1
+        self.status_counts[PENDING] += 1
 
     def set_row_data(self, position: int, offset: int) -> None:
         """What the row is made of says the record at ``offset`` from now on."""
         if self._lease is not None:
             self.detach()
-        self._undo.append(("data", position, self.columns.row_at[position]))
-        self.columns.row_at[position] = offset
+        self._undo.append(("data", position, self.columns.row_offsets[position]))
+        self.columns.row_offsets[position] = offset
 
     def set_row(
         self,
@@ -300,12 +300,12 @@ class Index:
         old = columns.statuses[position]
         attempts = columns.attempts[position]
         self._undo.append(
-            ("row", position, old, columns.status_at[position], attempts, self.cost_cents)
+            ("row", position, old, columns.status_offsets[position], attempts, self.cost_cents)
         )
-        self.tallies[old] -= 1
-        self.tallies[code] += 1
+        self.status_counts[old] -= 1
+        self.status_counts[code] += 1
         columns.statuses[position] = code
-        columns.status_at[position] = offset
+        columns.status_offsets[position] = offset
         if code == PROCESSING:
             attempts += 1
             columns.attempts[position] = attempts
@@ -364,7 +364,7 @@ class Index:
 
     def row_counts(self) -> Counts:
         """The counts that follow from the rows alone."""
-        successful, failed = self.tallies[COMPLETED], self.tallies[FAILED]
+        successful, failed = self.status_counts[COMPLETED], self.status_counts[FAILED]
         return Counts(self.row_count, successful + failed, successful, failed)
 
     def detach(self) -> None:

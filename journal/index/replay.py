@@ -141,16 +141,16 @@ def _apply_statuses(index: Index, records: list[Any], offsets: list[int]) -> int
 
     Returned is how many there are before the first of a row that no record has made.
     """
-    columns, tallies, codes = index.columns, index.tallies, CODES
-    statuses, status_at, attempts = columns.statuses, columns.status_at, columns.attempts
+    columns, status_counts, codes = index.columns, index.status_counts, CODES
+    statuses, status_offsets, attempts = columns.statuses, columns.status_offsets, columns.attempts
     positions = _positions(index, records)
     cost_cents = 0
     for position, record, offset in zip(positions, records, offsets, strict=False):
         code = codes[record.status]
-        tallies[statuses[position]] -= 1
-        tallies[code] += 1
+        status_counts[statuses[position]] -= 1
+        status_counts[code] += 1
         statuses[position] = code
-        status_at[position] = offset
+        status_offsets[position] = offset
         if code == PROCESSING:
             attempts[position] += 1
         elif code == COMPLETED and record.cost_cents:
@@ -167,12 +167,12 @@ def _count_statuses(index: Index, records: list[Any]) -> int:
     A loop of its own, for a pack is read by it: columns that take the rest and keep none of it made
     unpacking a sixth slower, and a branch in the other loop would make every replay slower.
     """
-    statuses, tallies, codes = index.columns.statuses, index.tallies, CODES
+    statuses, status_counts, codes = index.columns.statuses, index.status_counts, CODES
     positions = _positions(index, records)
     for position, record in zip(positions, records, strict=False):
         code = codes[record.status]
-        tallies[statuses[position]] -= 1
-        tallies[code] += 1
+        status_counts[statuses[position]] -= 1
+        status_counts[code] += 1
         statuses[position] = code
     return len(positions)
 
@@ -198,12 +198,12 @@ def _apply_rows(index: Index, records: list[Any], offsets: list[int]) -> int:
     numbers = [record.row for record in records]
     if columns.numbers is None and numbers == list(range(first, first + count)):
         columns.statuses.extend(bytes([PENDING]) * count)
-        columns.row_at.extend(offsets)
-        columns.status_at.extend(array("Q", [0]) * count)
+        columns.row_offsets.extend(offsets)
+        columns.status_offsets.extend(array("Q", [0]) * count)
         columns.attempts.extend(array("I", [0]) * count)
         if columns.earlier is not None:
             columns.earlier.extend(array("I", [0]) * count)
-        index.tallies[PENDING] += count
+        index.status_counts[PENDING] += count
         index.highest_number = numbers[-1]
         return count
     for done, (number, offset) in enumerate(zip(numbers, offsets, strict=True)):
@@ -217,7 +217,7 @@ def _apply_data(index: Index, records: list[Any], offsets: list[int]) -> int:
     """Give rows other data, up to the first that no record has made; return how many."""
     positions = _positions(index, records)
     for position, offset in zip(positions, offsets, strict=False):
-        index.columns.row_at[position] = offset
+        index.columns.row_offsets[position] = offset
     return len(positions)
 
 

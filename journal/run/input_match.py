@@ -320,7 +320,7 @@ class _Match:
             self.matched.updated += 1
             if journal is not None:
                 self._reopen(journal)
-                take_input(journal, self._job.id, row.row_number, item.data, _checksum(item))
+                take_input(journal, row.row_number, item.data, _checksum(item))
             elif self._unwritten is not None:
                 self._check_not_cancelled(self._job)
                 self._unwritten.changed[row.row_number] = item.data

@@ -54,7 +54,7 @@ SPILL_BYTES = 1 << 20
 # If nobody comes to close the job, so much has to be replayed, or a quarter of it if that is more:
 # so writing hints, for which other writers wait, remains a small part of the work.
 _HINT_GROWTH_BYTES = 64 << 20
-_LONGEST_BYTES = MAX_LINE_BYTES - SEAL_BYTES  # any record may get a seal
+_MAX_RECORD_BYTES = MAX_LINE_BYTES - SEAL_BYTES  # any record may get a seal
 
 Result = TypeVar("Result")
 
@@ -150,7 +150,7 @@ class Journal(Recovery):
     def acquire(self) -> None:
         """Take the mutex, or raise JobLockedError: another thread may hold a batch open."""
         if not self.mutex.acquire(timeout=self._lock_timeout_s):
-            raise JobLockedError(self.directory.name, self._lock_timeout_s)
+            raise JobLockedError(self.job_id, self._lock_timeout_s)
 
     def refresh(self) -> Index:
         """As :meth:`Reader.refresh`; inside a commit, with the changes made so far."""
@@ -197,13 +197,13 @@ class Journal(Recovery):
 
     def __enter__(self) -> Self:
         if not self.mutex.acquire(True, self._lock_timeout_s):
-            raise JobLockedError(self.directory.name, self._lock_timeout_s)
+            raise JobLockedError(self.job_id, self._lock_timeout_s)
         if self._depth:
             self._unwind(self._living_depth())
         if self._depth:
             if self._task is not None and self._task is not _current_task():
                 self.mutex.release()
-                raise JobLockedError(self.directory.name, 0, by_task=True)
+                raise JobLockedError(self.job_id, 0, by_task=True)
             self._saves.append(self._savepoint())
             self._depth += 1
             return self
@@ -372,7 +372,7 @@ class Journal(Recovery):
         except BaseException:
             del buffer[start:]
             raise
-        if len(buffer) - start > _LONGEST_BYTES:
+        if len(buffer) - start > _MAX_RECORD_BYTES:
             self._refuse_length(start, getattr(record, "row", None))
         self.index.last_at = record.at
         return self._buffer_at + start
@@ -389,7 +389,7 @@ class Journal(Recovery):
             self._spill()
             start = 0
         buffer += line
-        if len(line) > _LONGEST_BYTES:
+        if len(line) > _MAX_RECORD_BYTES:
             self._refuse_length(start, row)
         self.index.last_at = at
         return self._buffer_at + start
@@ -398,9 +398,9 @@ class Journal(Recovery):
         length = len(self._buffer) - start
         del self._buffer[start:]
         raise InvalidValueError(
-            "the record" if row is None else f"row {self.directory.name}:{row}: its record",
+            "the record" if row is None else f"row {self.job_id}:{row}: its record",
             f"{length} bytes",
-            f"must be at most {_LONGEST_BYTES} bytes as JSON",
+            f"must be at most {_MAX_RECORD_BYTES} bytes as JSON",
         )
 
     def _spill(self) -> None:

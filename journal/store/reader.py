@@ -35,6 +35,7 @@ class Reader:
 
     def __init__(self, directory: Path, lock_timeout_s: float) -> None:
         self.directory = directory
+        self.job_id = directory.name
         self.path = directory / JOURNAL_NAME
         self.mutex = threading.RLock()
         self.index = Index()
@@ -90,7 +91,7 @@ class Reader:
         try:
             self._file = JournalFile(self.path)
         except (FileNotFoundError, NotADirectoryError):
-            raise JobNotFoundError(self.directory.name) from None
+            raise JobNotFoundError(self.job_id) from None
         except OSError as error:
             raise storage_error(self.path, "open", error) from error
         return self._file
@@ -154,7 +155,7 @@ class Reader:
     def _check_header(self) -> None:
         if self.index.state is None:
             raise JournalDamagedError(self.path, 1, 0, "a job record", "an empty file")
-        if self.index.state.header.id != self.directory.name:
+        if self.index.state.header.id != self.job_id:
             raise JobMismatchError(self.directory, self.index.state.header.id)
 
     def _replay(self, size: int, *, locked: bool) -> None:
@@ -214,7 +215,7 @@ class Reader:
 
     def _lock(self, file: JournalFile) -> None:
         if not file.try_lock() and not wait_for_lock(file, self._lock_timeout_s):
-            raise JobLockedError(self.directory.name, self._lock_timeout_s)
+            raise JobLockedError(self.job_id, self._lock_timeout_s)
 
     def _unlock(self, file: JournalFile) -> None:
         file.unlock()

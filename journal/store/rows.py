@@ -90,15 +90,15 @@ def row_from_records(
     )
 
 
-def row_at(job_id: str, journal: Journal, position: int) -> JobRow:
+def row_of(journal: Journal, position: int) -> JobRow:
     """The row at a position of the log's index; the caller holds the mutex."""
     columns = journal.index.columns
     number = columns.number(position)
-    offset = columns.row_at[position]
+    offset = columns.row_offsets[position]
     row = read_row(journal.file, journal.read_line(offset), offset, number)
-    latest = read_status(journal.file, journal.read_line, columns.status_at[position], number)
+    latest = read_status(journal.file, journal.read_line, columns.status_offsets[position], number)
     return row_from_records(
-        job_id,
+        journal.job_id,
         row,
         latest,
         columns.attempts[position],
@@ -145,9 +145,9 @@ class RowSequence(Sequence[JobRow]):
     sequence is in use. Raises JournalDamagedError if the file no longer holds what it held.
     """
 
-    def __init__(self, job_id: str, journal: Journal, view: View) -> None:
+    def __init__(self, journal: Journal, view: View) -> None:
         """The caller holds the log's mutex."""
-        self._job_id = job_id
+        self._job_id = journal.job_id
         self._file = journal.file
         self._view = view
         self._journal = journal
@@ -219,15 +219,19 @@ class RowSequence(Sequence[JobRow]):
     def _places(self, numbers: range) -> Iterator[tuple[int, int, int, int]]:
         """The position of each row, and what the columns say: of those out of a hint, in slices."""
         columns = self._view.columns
-        row_at, status_at, attempts = columns.row_at, columns.status_at, columns.attempts
+        row_offsets, status_offsets, attempts = (
+            columns.row_offsets,
+            columns.status_offsets,
+            columns.attempts,
+        )
         for start in range(0, len(numbers), _SLICE_ROWS):
             positions = self._view.positions(numbers[start : start + _SLICE_ROWS])
             first, end = min(positions), max(positions) + 1
             if end - first > 16 * len(positions):  # far apart
                 for at in positions:
-                    yield at, row_at[at], status_at[at], attempts[at]
+                    yield at, row_offsets[at], status_offsets[at], attempts[at]
                 continue
-            near = row_at[first:end], status_at[first:end], attempts[first:end]
+            near = row_offsets[first:end], status_offsets[first:end], attempts[first:end]
             if positions == list(range(first, end)):  # no gaps, as most are
                 yield from zip(positions, *near, strict=True)
             else:
@@ -254,9 +258,9 @@ class RowSequence(Sequence[JobRow]):
     def _row(self, position: int, rows: Read, statuses: Read) -> JobRow:
         columns = self._view.columns
         row_number = columns.number(position)
-        offset = columns.row_at[position]
+        offset = columns.row_offsets[position]
         row = read_row(self._file, rows(offset), offset, row_number)
-        latest = read_status(self._file, statuses, columns.status_at[position], row_number)
+        latest = read_status(self._file, statuses, columns.status_offsets[position], row_number)
         return row_from_records(
             self._job_id,
             row,

@@ -162,9 +162,9 @@ class RunHolds:
 
         The caller holds the log's mutex.
         """
-        hold = self._mine(journal.directory.name)
+        hold = self._mine(journal.job_id)
         if hold is not None and not hold.is_kept and not journal.in_commit and is_over(journal):
-            self.release(journal.directory.name)
+            self.release(journal.job_id)
 
     def _mine(self, job_id: str) -> _Hold | None:
         hold = self._holds.get(job_id)
@@ -195,4 +195,4 @@ def has_ended(journal: Journal) -> bool:
 
 def is_over(journal: Journal) -> bool:
     """Whether the job has ended and no row is in flight. The caller holds the log's mutex."""
-    return has_ended(journal) and not journal.index.tallies[PROCESSING]
+    return has_ended(journal) and not journal.index.status_counts[PROCESSING]

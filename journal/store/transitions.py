@@ -51,8 +51,8 @@ from journal.store.journal import Journal
 from journal.store.rows import (
     read_row,
     read_status,
-    row_at,
     row_from_records,
+    row_of,
     window_reader,
 )
 from journal.text import time_text
@@ -144,7 +144,7 @@ _REOPEN_FIRST = "reopen it first: reopen_job(), or `journal reopen`"
 
 
 def _refuse_job(journal: Journal, target: JobStatus, hint: str, refused: str = "") -> NoReturn:
-    status, subject = _state(journal).status, f"job {journal.directory.name}"
+    status, subject = _state(journal).status, f"job {journal.job_id}"
     allowed = VALID_TRANSITIONS[status]
     raise InvalidStateTransition(status, target, allowed, subject, hint, refused)
 
@@ -159,7 +159,7 @@ def _refuse_row(
         hint = "what is completed is done again only by redo_row(), or `journal redo`"
     elif not hint and status is RowStatus.NEEDS_REVIEW:
         hint = "find out whether it took effect, then retry, complete, fail or skip it"
-    subject = f"row {journal.directory.name}:{columns.number(position)}"
+    subject = f"row {journal.job_id}:{columns.number(position)}"
     raise InvalidStateTransition(status, target, allowed, subject, hint, refused)
 
 
@@ -171,21 +171,21 @@ def _state(journal: Journal) -> JobState:
 def _position(journal: Journal, number: int) -> int:
     position = journal.index.position_of(number)
     if position is None:
-        raise RowNotFoundError(f"{journal.directory.name}:{number}")
+        raise RowNotFoundError(f"{journal.job_id}:{number}")
     return position
 
 
 def _made(journal: Journal, position: int) -> AnyRow:
     """The record that says what the row is made of."""
     columns = journal.index.columns
-    offset = columns.row_at[position]
+    offset = columns.row_offsets[position]
     return read_row(journal.file, journal.read_line(offset), offset, columns.number(position))
 
 
 _LOST = "it can't be put back: its data was lost to damage"
 
 
-def change_row(journal: Journal, job_id: str, record: RowStatusRecord) -> JobRow:
+def change_row(journal: Journal, record: RowStatusRecord) -> JobRow:
     """Give a row the status that ``record`` states; its ``at`` and ``version`` are filled in here.
 
     Raises RowNotFoundError, InvalidStateTransition.
@@ -193,7 +193,7 @@ def change_row(journal: Journal, job_id: str, record: RowStatusRecord) -> JobRow
     index, number, reset = journal.index, record.row, record.reset
     position = index.position_of(number)
     if position is None:
-        raise RowNotFoundError(f"{job_id}:{number}")
+        raise RowNotFoundError(f"{journal.job_id}:{number}")
     columns = index.columns
     code, old = CODES[record.status], columns.statuses[position]
     if reset == "redo" and old not in _REDONE:
@@ -202,7 +202,7 @@ def change_row(journal: Journal, job_id: str, record: RowStatusRecord) -> JobRow
     if reset != "redo" and code not in _ALLOWED_CODES[old]:
         _refuse_row(journal, position, STATUSES[code])
     # Read before anything changes: a row that can't be read must not be half changed.
-    offset = columns.row_at[position]
+    offset = columns.row_offsets[position]
     row = read_row(journal.file, journal.read_line(offset), offset, number)
     if reset is not None and row.checksum == LOST_CHECKSUM:
         how = "update_row_data() gives it data again; or skip it: skip_row(), `journal skip`"
@@ -224,7 +224,7 @@ def change_row(journal: Journal, job_id: str, record: RowStatusRecord) -> JobRow
         _complete_if_settled(journal)
     earlier = index.columns.earlier
     before = 0 if earlier is None else earlier[position]
-    return row_from_records(job_id, row, record, attempts, before, index.keyed)
+    return row_from_records(journal.job_id, row, record, attempts, before, index.keyed)
 
 
 def _version(journal: Journal, position: int) -> str | None:
@@ -232,7 +232,7 @@ def _version(journal: Journal, position: int) -> str | None:
     if not _state(journal).has_versions:  # as in most jobs: nothing is read for it
         return None
     columns = journal.index.columns
-    offset, number = columns.status_at[position], columns.number(position)
+    offset, number = columns.status_offsets[position], columns.number(position)
     began = read_status(journal.file, journal.read_line, offset, number)
     return None if began is None else began.version
 
@@ -248,8 +248,8 @@ def _let_start(journal: Journal, refused: str, *, reopens: bool) -> None:
 
 def _complete_if_settled(journal: Journal) -> None:
     """End a failed job as completed once the last of its rows was settled by hand."""
-    tallies = journal.index.tallies
-    if not any(tallies[code] for code in (PENDING, PROCESSING, FAILED, NEEDS_REVIEW)):
+    status_counts = journal.index.status_counts
+    if not any(status_counts[code] for code in (PENDING, PROCESSING, FAILED, NEEDS_REVIEW)):
         put_job_record(journal, JobStatusRecord(status="completed", at=journal.now()))
 
 
@@ -264,9 +264,7 @@ def reopen(journal: Journal, reason: str | None) -> None:
     put_job_record(journal, JobReopenedRecord(number=number, reason=reason, at=journal.now()))
 
 
-def redo_row(
-    journal: Journal, job_id: str, number: int, reason: str | None, *, new_key: bool
-) -> JobRow:
+def redo_row(journal: Journal, number: int, reason: str | None, *, new_key: bool) -> JobRow:
     """Put a row that has ended back to pending, a completed one too, and reopen its job if need be.
 
     ``new_key``: from here on under a new idempotency key. Raises RowNotFoundError,
@@ -275,11 +273,11 @@ def redo_row(
     record = RowStatusRecord(
         row=number, status="pending", reason=reason, reset="redo", at=UNSET_TIME
     )
-    row = change_row(journal, job_id, record)
+    row = change_row(journal, record)
     if not new_key:
         return row
     put_row_data(journal, row, None, row.row_checksum, new_key=True)
-    return row_at(job_id, journal, _position(journal, number))
+    return row_of(journal, _position(journal, number))
 
 
 def put_row_data(
@@ -316,7 +314,6 @@ def put_row_data(
 
 def update_data(
     journal: Journal,
-    job_id: str,
     number: int,
     data: dict[str, Any],
     checksum: str | None,
@@ -328,7 +325,7 @@ def update_data(
     Raises RowNotFoundError, InvalidStateTransition, InvalidValueError.
     """
     position = _position(journal, number)
-    row = row_at(job_id, journal, position)
+    row = row_of(journal, position)
     header = journal.index.keyed
     columns = () if header is None else (header.key, header.idempotency_key)
     if row.status in (RowStatus.PROCESSING, RowStatus.COMPLETED):
@@ -340,12 +337,12 @@ def update_data(
             raise InvalidValueError(
                 f"data[{column!r}]",
                 data.get(column),
-                f"must stay {row.data.get(column)!r}: rows of job {job_id} are known by it",
+                f"must stay {row.data.get(column)!r}: rows of job {journal.job_id} are known by it",
             )
     if checksum is None:
         checksum = checksum_of(data) if is_lost else row.row_checksum
     put_row_data(journal, row, data, checksum, new_key=new_key)
-    return row_at(job_id, journal, position)
+    return row_of(journal, position)
 
 
 def _as_json(data: dict[str, Any], column: str) -> bytes:
@@ -353,14 +350,12 @@ def _as_json(data: dict[str, Any], column: str) -> bytes:
     return canonical_json(data.get(column))
 
 
-def take_input(
-    journal: Journal, job_id: str, number: int, data: dict[str, Any], checksum: str
-) -> None:
+def take_input(journal: Journal, number: int, data: dict[str, Any], checksum: str) -> None:
     """Give a row the data that its input has now, and put it back if it isn't a fresh one.
 
     Its job must not have ended. Raises as :func:`update_data`.
     """
-    row = update_data(journal, job_id, number, data, checksum, new_key=False)
+    row = update_data(journal, number, data, checksum, new_key=False)
     if row.attempts or row.status is not RowStatus.PENDING:
         _put_back(journal, _position(journal, number))
 
@@ -427,7 +422,7 @@ def check_not_retried(journal: Journal) -> None:
     """
     state = _state(journal)
     if state.retried is not None and state.status not in TERMINAL_STATUSES:
-        name, on = journal.directory.name, f"{state.retried.host} at {time_text(state.retried.at)}"
+        name, on = journal.job_id, f"{state.retried.host} at {time_text(state.retried.at)}"
         hint = (
             f"its unfinished rows go on as job {state.retried.job}, made on {on}: run that one, "
             f"and `journal cancel {name}`"
@@ -441,7 +436,7 @@ def settle_rows(journal: Journal, policy: Policy, before: int | None = None) -> 
     ``before``: only those whose last record stands before that offset.
     """
     status, code, message = _POLICIES[policy]
-    if status is RowStatus.PENDING and journal.index.tallies[PROCESSING]:
+    if status is RowStatus.PENDING and journal.index.status_counts[PROCESSING]:
         _let_start(journal, "its rows can't be put back", reopens=False)
     return _move_all(journal, PROCESSING, status, code, message, before)
 
@@ -478,7 +473,7 @@ def retry_failed(journal: Journal, error_code: str | None) -> int:
     position = columns.statuses.find(FAILED)
     while position >= 0:
         number = columns.number(position)
-        offset = columns.status_at[position]
+        offset = columns.status_offsets[position]
         read = window if offset < journal.end else journal.read_line  # of the commit under way
         failed = read_status(journal.file, read, offset, number)
         if (
@@ -528,7 +523,7 @@ def _move_all(
     moved = 0
     position = index.columns.statuses.find(source)
     while position >= 0:
-        if before is None or index.columns.status_at[position] < before:
+        if before is None or index.columns.status_offsets[position] < before:
             _move(journal, position, target, error_code, error_message)
             moved += 1
         position = index.columns.statuses.find(source, position + 1)

@@ -141,7 +141,7 @@ class _Merge:
         touched = (*plan.take, *plan.conflicts, *self._doubtful)
         review = {number for number in touched if plan.our_code(number) == NEEDS_REVIEW}
         ended = index.state.status in TERMINAL_STATUSES
-        tallies = index.tallies
+        status_counts = index.status_counts
         return Merged(
             other=self._other,
             took_over=sorted(plan.take.keys() - review),
@@ -151,7 +151,9 @@ class _Merge:
             twice=sorted(plan.twice),
             job_status=index.state.status,
             their_job_status=plan.their_state.status,
-            left_open=tallies[CODES["pending"]] + tallies[CODES["processing"]] if ended else 0,
+            left_open=status_counts[CODES["pending"]] + status_counts[CODES["processing"]]
+            if ended
+            else 0,
             renumbered=plan.renumbered,
             data=sorted(plan.data),
             redone=sorted(plan.redone),
@@ -213,7 +215,7 @@ class _Merge:
         """Tell what they did with a row, and leave it to a person."""
         plan = self._plan
         is_moved = number in plan.renumbered
-        words = review_text(self._plan, self._journal.directory.name, number, changes)
+        words = review_text(self._plan, self._journal.job_id, number, changes)
         for change in changes:
             if is_moved and change.status == DATA:
                 self._take(number, change)
@@ -244,12 +246,12 @@ class _Merge:
             self._to_review(
                 number,
                 BOTH_COPIES,
-                review_text(self._plan, self._journal.directory.name, number, changes),
+                review_text(self._plan, self._journal.job_id, number, changes),
             )
 
     def _put_doubtful(self) -> None:
         """Hold back what could be tried again here, and may be what was done as a doubtful row."""
-        plan, job = self._plan, self._journal.directory.name
+        plan, job = self._plan, self._journal.job_id
         for theirs in sorted(plan.doubtful):
             number = plan.renumbered[theirs]
             if plan.our_code(number) in (PENDING, PROCESSING, FAILED):
@@ -295,7 +297,7 @@ class _Merge:
 
         What a repair has lost there is lost here, too: such rows may be done.
         """
-        state, job = self._journal.index.state, self._journal.directory.name
+        state, job = self._journal.index.state, self._journal.job_id
         if self._plan.their_state.repaired and state is not None and not state.repaired:
             message = "lines of another copy's journal were lost, and rows may be among them"
             at = self._journal.now()

@@ -220,7 +220,7 @@ class Plan:
 
     def our_status(self, number: int) -> RowStatusRecord | None:
         position = self._journal.index.position_of(number)
-        offset = 0 if position is None else self._journal.index.columns.status_at[position]
+        offset = 0 if position is None else self._journal.index.columns.status_offsets[position]
         record = decode_record(self._journal.read_line(offset)) if offset else None
         return record if isinstance(record, RowStatusRecord) else None
 
@@ -243,7 +243,7 @@ class Plan:
     def _their_row_at(self, number: int) -> int:
         position = self._their_index.position_of(self._their_number(number))
         assert position is not None
-        return self._their_index.columns.row_at[position]
+        return self._their_index.columns.row_offsets[position]
 
     def _read_row(self, offset: int, number: int) -> AnyRow:
         file = self.theirs.file
@@ -252,7 +252,7 @@ class Plan:
     def our_row(self, number: int) -> AnyRow:
         position = self._journal.index.position_of(number)
         assert position is not None
-        offset = self._journal.index.columns.row_at[position]
+        offset = self._journal.index.columns.row_offsets[position]
         return read_row(self._journal.file, self._journal.read_line(offset), offset, number)
 
     def _their_number(self, number: int) -> int:

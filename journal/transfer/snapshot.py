@@ -216,4 +216,4 @@ def _write_all(directory: Path, manifest: Manifest, contents: Contents, *, scrat
 
 
 def _counts(index: Index) -> dict[str, int]:
-    return {str(status): n for status, n in zip(STATUSES, index.tallies, strict=True)}
+    return {str(status): n for status, n in zip(STATUSES, index.status_counts, strict=True)}

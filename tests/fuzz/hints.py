@@ -32,8 +32,8 @@ from journal import JobRow, JobService, JournalError
 TYPES = {
     "statuses": "B",
     "attempts": "I",
-    "row_at": "Q",
-    "status_at": "Q",
+    "row_offsets": "Q",
+    "status_offsets": "Q",
     "numbers": "Q",
     "earlier": "I",
 }

@@ -45,12 +45,12 @@ HOSTILE: list[dict[str, Any]] = [
     {"rows": 10**12},
     {"rows": 10**30},
     {"rows": -1},
-    {"rows": 0, "tallies": [0] * 6, "blocks": {}},
+    {"rows": 0, "status_counts": [0] * 6, "blocks": {}},
     {"rows": 12},
-    {"tallies": [11, 0, 0, 0, 0, 0]},
-    {"tallies": [-1, 12, 0, 0, 0, 0]},
-    {"tallies": []},
-    {"tallies": [10**40] * 6},
+    {"status_counts": [11, 0, 0, 0, 0, 0]},
+    {"status_counts": [-1, 12, 0, 0, 0, 0]},
+    {"status_counts": []},
+    {"status_counts": [10**40] * 6},
     {"offset": 1},
     {"offset": -1},
     {"offset": 10**12},
@@ -105,10 +105,12 @@ def test_rows_that_a_hint_has_and_a_journal_cannot_hold_take_no_memory(
     header, _ = parts_of(hint)
     rows = 1 << 28
     zeros = crc32(bytes(1 << 24))
-    blocks = {name: [zeros] * 16 for name in ("statuses", "attempts", "row_at", "status_at")}
+    blocks = {
+        name: [zeros] * 16 for name in ("statuses", "attempts", "row_offsets", "status_offsets")
+    }
     first = sealed(
         {**header, "rows": rows, "highest_number": rows, "blocks": blocks}
-        | {"tallies": [rows, 0, 0, 0, 0, 0]}
+        | {"status_counts": [rows, 0, 0, 0, 0, 0]}
     )
     hint.write_bytes(first)
     os.truncate(hint, len(first) + 21 * rows)  # most of it takes no room on the disk
@@ -129,8 +131,12 @@ def sealed(header: dict[str, Any]) -> bytes:
 
 
 LIES: list[tuple[str, int, int]] = [  # a column, a row's position, and what it says there
-    *((name, 1, value) for name in ("row_at", "status_at") for value in (1, 10**5, 2**50, 2**63)),
-    *((name, 1, -position) for name in ("row_at", "status_at") for position in (1, 3, 9)),
+    *(
+        (name, 1, value)
+        for name in ("row_offsets", "status_offsets")
+        for value in (1, 10**5, 2**50, 2**63)
+    ),
+    *((name, 1, -position) for name in ("row_offsets", "status_offsets") for position in (1, 3, 9)),
     ("numbers", 1, 10),
     ("numbers", 1, 2**64 - 1),
     ("attempts", 1, 2**32 - 1),
@@ -146,7 +152,13 @@ def test_a_lie_about_a_row_is_found_out_or_makes_no_difference(
     hint = make_job(tmp_path, UNORDERED)
     monkeypatch.setattr(journal.store.reader, "HINT_BYTES", USUAL_BYTES)
     expected = {row.id: row for row in quick_answers(tmp_path)[1]}
-    types = {"statuses": "B", "attempts": "I", "row_at": "Q", "status_at": "Q", "numbers": "Q"}
+    types = {
+        "statuses": "B",
+        "attempts": "I",
+        "row_offsets": "Q",
+        "status_offsets": "Q",
+        "numbers": "Q",
+    }
     header, data = parts_of(hint)
     columns = {}
     for each, kind in types.items():

@@ -168,12 +168,12 @@ def contents(index: Index) -> tuple[Any, ...]:
         index.state,
         index.last_at,
         columns.statuses,
-        columns.row_at,
-        columns.status_at,
+        columns.row_offsets,
+        columns.status_offsets,
         columns.attempts,
         columns.earlier,
         columns.numbers,
-        index.tallies,
+        index.status_counts,
         index.cost_cents,
         index.highest_number,
         index.ascending,
@@ -246,7 +246,7 @@ def test_reading_makes_nothing_that_the_garbage_collector_has_to_look_at(
     finally:
         gc.callbacks.remove(note)
     assert runs == []
-    assert index.tallies[CODES["failed"]] == 3_000
+    assert index.status_counts[CODES["failed"]] == 3_000
 
 
 # --- from bytes to lines ---------------------------------------------------------------------

@@ -329,7 +329,7 @@ SEALS = [
     Patch(
         "a journal in a directory of another name is refused",
         "store/reader",
-        "        if self.index.state.header.id != self.directory.name:",
+        "        if self.index.state.header.id != self.job_id:",
         "        if False:",
         DAMAGE,
     ),
@@ -722,14 +722,14 @@ BOUNDS = [
     Patch(
         "a record of over 64 MiB is not written",
         "store/journal",
-        "        if len(buffer) - start > _LONGEST_BYTES:\n",
+        "        if len(buffer) - start > _MAX_RECORD_BYTES:\n",
         "        if False:\n",
         "tests/service/test_bad_input.py",
     ),
     Patch(
         "a row record of over 64 MiB is not written",
         "store/journal",
-        "        if len(line) > _LONGEST_BYTES:\n",
+        "        if len(line) > _MAX_RECORD_BYTES:\n",
         "        if False:\n",
         "tests/service/test_bad_input.py",
     ),
@@ -961,10 +961,10 @@ HINTS = [
         f"{HINT} tests/fuzz",
     ),
     Patch(
-        "the tallies of a hint are those of its rows",
+        "the status_counts of a hint are those of its rows",
         "index/hint",
-        "    if tallies != header.tallies or sum(tallies) != rows:\n",
-        "    if sum(tallies) != rows:\n",
+        "    if status_counts != header.status_counts or sum(status_counts) != rows:\n",
+        "    if sum(status_counts) != rows:\n",
         HINT,
     ),
     Patch(

@@ -262,7 +262,7 @@ def test_who_leads_and_is_interrupted_leaves_the_others_changes_to_the_next(
     log = service._store.journal(JOB)
 
     def interrupted(log: Journal) -> JobRow:
-        change_row(log, JOB, RowStatusRecord(row=7, status="completed", at=UNSET_TIME))
+        change_row(log, RowStatusRecord(row=7, status="completed", at=UNSET_TIME))
         raise KeyboardInterrupt
 
     disk = SlowDisk(faulty)
@@ -291,7 +291,7 @@ def test_who_was_refused_in_a_commit_that_was_interrupted_is_not_refused_in_the_
         for interrupt in interrupts:
             interrupts.remove(interrupt)
             raise interrupt
-        return change_row(log, JOB, RowStatusRecord(row=7, status="completed", at=UNSET_TIME))
+        return change_row(log, RowStatusRecord(row=7, status="completed", at=UNSET_TIME))
 
     disk = SlowDisk(faulty)
     first = complete(service, 1)
@@ -574,8 +574,8 @@ def test_what_a_refused_change_has_done_already_is_undone(
     log = service._store.journal(JOB)
 
     def refused(log: Journal) -> JobRow:
-        change_row(log, JOB, RowStatusRecord(row=7, status="completed", at=UNSET_TIME))
-        return change_row(log, JOB, RowStatusRecord(row=9, status="completed", at=UNSET_TIME))
+        change_row(log, RowStatusRecord(row=7, status="completed", at=UNSET_TIME))
+        return change_row(log, RowStatusRecord(row=9, status="completed", at=UNSET_TIME))
 
     disk = SlowDisk(faulty)
     first, others = ask_during_a_sync(service, disk, range(2, 4))

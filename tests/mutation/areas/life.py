@@ -56,7 +56,7 @@ PATCHES = [
     Patch(
         "data that is taken back is the earlier data again",
         "index/index",
-        '        self._undo.append(("data", position, self.columns.row_at[position]))\n',
+        '        self._undo.append(("data", position, self.columns.row_offsets[position]))\n',
         "",
         PASSES,
     ),
@@ -183,7 +183,7 @@ PATCHES = [
         "what is settled by hand has no version",
         "store/transitions",
         "    elif old == PROCESSING and (code",
-        "    elif journal.index.columns.status_at[position] and (code",
+        "    elif journal.index.columns.status_offsets[position] and (code",
         PASSES,
     ),
     Patch(

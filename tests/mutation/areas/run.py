@@ -336,7 +336,7 @@ PATCHES = [
     Patch(
         "a job that has ended is not deleted with a row in flight",
         "store/run_holds",
-        "    return has_ended(journal) and not journal.index.tallies[PROCESSING]\n",
+        "    return has_ended(journal) and not journal.index.status_counts[PROCESSING]\n",
         "    return has_ended(journal)\n",
         SERVICE,
     ),
