@@ -1,19 +1,19 @@
 """A job between machines: packed, unpacked, compared, pulled, merged.
 
->>> from journal.transfer import pack_job, unpack_job, compare_copies, pull_job
+- ``pack``, ``pull``, ``compare``: what this room offers; import it from here.
+- ``source``: where a copy is read from: a directory, a pack, or a stream.
+- ``copies``: two copies of a job, and their last common commit.
+- ``tarball``, ``snapshot``: a pack's bytes, and the files that it holds.
+- ``artifacts``: the other copy's artifacts, installed by a pull.
+- ``divergence``, ``added_rows``, ``merge_plan``, ``merge``, ``merge_notes``: what each copy did,
+  what becomes of each row, the records of a merge, and their texts.
 
-May import: ``store``, ``history`` and what is below; of the service nothing.
+May import ``store``, ``history`` and what is below them; nothing of the service.
 """
 
-from journal.transfer.pack import (
-    Packed,
-    Pulled,
-    compare_copies,
-    pack_job,
-    pack_to_file,
-    pull_job,
-    unpack_job,
-)
+from journal.transfer.compare import compare_copies
+from journal.transfer.pack import Packed, pack_job, pack_to_file, unpack_job
+from journal.transfer.pull import Pulled, pull_job
 
 __all__ = [
     "Packed",

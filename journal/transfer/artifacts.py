@@ -1,4 +1,4 @@
-"""The artifacts of another copy of a job, brought here whole, and nothing lost for it."""
+"""The artifacts of another copy of a job: staged, then installed, and no file of ours is lost."""
 
 from __future__ import annotations
 
@@ -19,28 +19,31 @@ from journal.transfer.copies import Copy, Relation, holds
 from journal.transfer.snapshot import artifacts_of
 from journal.transfer.tarball import PIECE_BYTES
 
-_PUT_BY = re.compile(r"(.+)\.(?:before|other)-[0-9]+")
-_MOST_NAME_BYTES = 235  # of what is put by; a number is still to be added
+_BACKUP_NAME = re.compile(r"(.+)\.(?:before|other)-[0-9]+")
+_MAX_NAME_BYTES = 235  # of a backup, without its ending
 
 Likeness = Literal["same", "grown", "different"]
 
 
 class Artifacts:
-    """The artifacts of another copy, and what became of them here.
+    """The artifacts of another copy, and where they go here.
 
-    They are staged first, while others may commit, and put in their places at once. A file that
-    differs is never lost: if the other's commits win, so does its file, and ours is put by beside
-    it as ``NAME.before-N``; in a merge the other's is put by as ``NAME.other-N``.
+    They are staged first, while others may commit, and then renamed to their places. Of a file that
+    differs both are kept. If the other copy's commits are appended, its file takes the place of
+    ours, which is kept as ``NAME.before-N``. In a merge, ours stays and theirs is kept as
+    ``NAME.other-N``.
+
+    All names are relative to the job's directory. The histories of other copies that merges have
+    kept there count as artifacts, too.
+
+    - ``new``: names that are missing here.
+    - ``differing``: names that are here with other contents.
+    - ``left_out``: names that can't be packed, or were removed meanwhile.
+    - ``backups``: for names in ``differing``, the name of the file that isn't in its place.
     """
 
     def __init__(self, ours: Copy, theirs: Copy) -> None:
-        """Nothing is looked at yet. All that follows is by names in the job's directory.
-
-        Of what the other copy has, ``new`` is missing here, ``differing`` is here with other
-        contents, and ``left_out`` can't be packed or has gone meanwhile. ``put_by`` says by the
-        name of two that differ under which name the one that isn't in its place is kept. To the
-        artifacts belong the histories of other copies that merges there have kept.
-        """
+        """Nothing is read yet."""
         self._copy = ours
         self._ours = Below(ours.directory)
         self._theirs = Below(theirs.directory)
@@ -51,12 +54,12 @@ class Artifacts:
         self.new: list[str] = []
         self.differing: list[str] = []
         self.left_out: list[str] = []
-        self.put_by: dict[str, str] = {}
+        self.backups: dict[str, str] = {}
 
     def look(self) -> bool:
-        """Find out what is missing or differs; whether anything is missing.
+        """Find out what is missing or differs; returns whether anything is missing.
 
-        Raises StorageError, also for a file that is a directory in the other copy, or the reverse.
+        Raises StorageError, also if a name is a file in one copy and a directory in the other.
         """
         self._missing, self.differing, self.left_out = [], [], []
         try:
@@ -74,7 +77,7 @@ class Artifacts:
                 continue
             self._check_place(name)
             if not self._ours.exists(name):
-                if not self._is_ours_put_by(name):
+                if not self._is_backup_of_ours(name):
                     self._missing.append(name)
                 continue
             try:
@@ -89,7 +92,7 @@ class Artifacts:
         self._missing += self._missing_histories()
 
     def _missing_histories(self) -> list[str]:
-        """Those that are neither here nor the beginning of ours."""
+        """Kept histories that are neither here nor the beginning of our journal."""
         missing = []
         for name in directories.names_in(self._theirs.top):
             found = OTHER_HISTORY.fullmatch(name)
@@ -99,9 +102,9 @@ class Artifacts:
                 missing.append(name)
         return missing
 
-    def _is_ours_put_by(self, name: str) -> bool:
-        """Whether the other copy put by with this name what is here under its own."""
-        found = _PUT_BY.fullmatch(name)
+    def _is_backup_of_ours(self, name: str) -> bool:
+        """Whether this is the other copy's backup of a file that is here under its own name."""
+        found = _BACKUP_NAME.fullmatch(name)
         if found is None or not self._ours.exists(found[1]):
             return False
         try:
@@ -130,12 +133,12 @@ class Artifacts:
         raise StorageError(self._ours.top / name, "pull into", errno.ENOTDIR, reason)
 
     def stage(self, *, differing: bool) -> None:
-        """Copy what is missing, or also what differs, to where it does no harm yet, synced."""
+        """Copy what is missing, and also what differs on request, into the staging directory; synced."""
         for name in [*self._missing, *(self.differing if differing else ())]:
             staged = f"{PULL_STAGING_NAME}/{len(self._staged)}"
             try:
                 source = _open(self._theirs, name)
-            except FileNotFoundError:  # as a file that is written under another name does
+            except FileNotFoundError:  # renamed, say, when it was complete
                 self.left_out.append(name)
                 continue
             new = self._ours.create(staged)
@@ -147,17 +150,17 @@ class Artifacts:
         self.differing = [name for name in self.differing if name not in self.left_out]
 
     def install(self, relation: Relation) -> None:
-        """Put what was staged in its place, each whole; on the disk on return.
+        """Rename what was staged to its place; synced on return.
 
-        ``relation`` of ours to theirs: "behind" takes theirs where they differ, "diverged" puts
-        them by, else they only fill gaps.
+        ``relation`` is that of ours to theirs. Where files differ, theirs replaces ours if it is
+        "behind", and becomes a backup if it is "diverged". Else only missing files are installed.
         """
         places = {name: self._place(name, relation) for name in self._staged}
-        make_way = [name for name, place in places.items() if place == name in self.put_by]
+        make_way = [name for name, place in places.items() if place == name in self.backups]
         for name in make_way:
-            if not self._ours.exists(self.put_by[name]):
-                self._ours.give_name(name, self.put_by[name])
-        # On the disk before theirs is: a power cut must not take one and leave the other.
+            if not self._ours.exists(self.backups[name]):
+                self._ours.give_name(name, self.backups[name])
+        # Synced before theirs is renamed: a power cut must not lose ours.
         self._ours.sync_directories({name.rpartition("/")[0] for name in make_way})
         changed: set[str] = set()
         for name, place in places.items():
@@ -167,17 +170,17 @@ class Artifacts:
         self._ours.sync_directories(changed)
 
     def put_back(self) -> None:
-        """Let ours stand where theirs took its place: their commits didn't come.
+        """Put ours back where theirs took its place, because their commits weren't appended.
 
-        As far as the system lets us; both are there under one name or another.
+        Errors are ignored: both files are there under one name or another.
         """
         for name in self._staged:
-            if name in self.put_by:
+            if name in self.backups:
                 with suppress(OSError):
-                    self._ours.take_name_back(name, self.put_by[name])
+                    self._ours.take_name_back(name, self.backups[name])
 
     def _place(self, name: str, relation: Relation) -> str | None:
-        """Under which name the other's file goes, if any does; what else that means is noted."""
+        """The name under which the other copy's file is installed, None if it isn't; notes why."""
         if not self._ours.exists(name):
             self.new.append(name)
             return name
@@ -185,43 +188,43 @@ class Artifacts:
             if name in self._grown:
                 self.differing.remove(name)
             else:
-                self.put_by[name] = self._free_name(name, "before")
+                self.backups[name] = self._free_name(name, "before")
             return name
         if relation != "diverged":
             return None
         place = self._free_name(name, "other")
-        self.put_by[name] = place
+        self.backups[name] = place
         return None if self._ours.exists(place) else place
 
     def _free_name(self, name: str, word: str) -> str:
-        """A name that neither copy has; or the one that the file has been put by as already."""
+        """A name for a backup that neither copy has, or the name of an equal backup that is here."""
         directory, _, last = name.rpartition("/")
-        last = last.encode()[:_MOST_NAME_BYTES].decode(errors="ignore")
-        putting_by = self._staged[name] if word == "other" else name
+        last = last.encode()[:_MAX_NAME_BYTES].decode(errors="ignore")
+        backed_up = self._staged[name] if word == "other" else name
         for number in itertools.count(1):
             found = f"{directory}/{last}.{word}-{number}"
             if not self._ours.exists(found):
                 if not self._theirs.exists(found):
                     return found
-            elif _likeness(self._ours, found, self._ours, putting_by) == "same":
+            elif _likeness(self._ours, found, self._ours, backed_up) == "same":
                 return found
         raise AssertionError
 
 
 def _open(below: Below, name: str) -> handles.DerivedFile:
-    """Raises FileNotFoundError if it has gone, StorageError."""
+    """Raises FileNotFoundError if it was removed, StorageError."""
     try:
         return below.opened(name)
     except FileNotFoundError:
         raise
-    except NotADirectoryError as error:  # a link, say, has taken the place of its directory
+    except NotADirectoryError as error:  # its directory was replaced by a link, say
         raise FileNotFoundError(errno.ENOENT, error.strerror) from error
     except OSError as error:
         raise handles.storage_error(below.top / name, "read", error) from error
 
 
 def _likeness(ours: Below, name: str, theirs: Below, their_name: str) -> Likeness:
-    """What their file is to ours. Raises FileNotFoundError if theirs has gone, StorageError."""
+    """How their file compares to ours. Raises FileNotFoundError if theirs was removed, StorageError."""
     b = _open(theirs, their_name)
     try:
         a = ours.opened(name)
@@ -236,9 +239,7 @@ def _likeness(ours: Below, name: str, theirs: Below, their_name: str) -> Likenes
 
 def _all_of(file: handles.DerivedFile) -> Iterator[bytes]:
     offset = 0
-    try:
+    with handles.refusals_of(file.path, "read"):
         while piece := file.read_at(offset, PIECE_BYTES):
             yield piece
             offset += len(piece)
-    except OSError as error:
-        raise handles.storage_error(file.path, "read", error) from error

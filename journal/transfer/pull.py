@@ -1,46 +1,223 @@
-"""The commits that another copy of a job has and ours lacks, put behind ours to the byte."""
+"""Pulls: a job brought to where another copy of it is.
+
+If the job here is the beginning of the other copy, the missing commits are appended byte for byte.
+If both copies went on, they are merged on request.
+"""
 
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal
 
-from journal.errors import StorageError
+import msgspec
+
+from journal.errors import (
+    CommitOutcomeUnknownError,
+    CopiesDivergedError,
+    InvalidValueError,
+    StorageError,
+)
 from journal.format.commits import Position
 from journal.format.records import SEALED_LINE_END
-from journal.fs import handles
+from journal.fs import directories, files, handles
+from journal.fs.locks import LOCK_TIMEOUT_S
+from journal.fs.names import OTHER_NAME, PULL_STAGING_NAME
 from journal.store.journal import Journal
-from journal.transfer.copies import Copy, blocks_since, replay_copy
-from journal.transfer.snapshot import pieces_of
+from journal.store.run_lock import RunLock
+from journal.store.store import Store
+from journal.transfer.artifacts import Artifacts
+from journal.transfer.copies import Copy, blocks_since, open_copy, relate, replay_copy
+from journal.transfer.merge import Merged, write_merge
+from journal.transfer.merge_plan import Plan
+from journal.transfer.pack import make_job
+from journal.transfer.snapshot import Snapshot, pieces_of, place
+from journal.transfer.source import Source, as_source, check_size
 
-_SYNC_BYTES = 1 << 18  # so many are copied in the time of a sync, by and large
+_SYNC_BYTES = 1 << 18  # about what can be copied in the time of one sync
+
+Action = Literal["made", "forwarded", "merged", "identical", "ahead"]
 
 
-def replay_missing(journal: Journal, ours: Copy, theirs: Copy) -> int:
-    """Bring the index of ``journal`` to where theirs is; how many commits its journal lacks for that.
+class Pulled(msgspec.Struct, frozen=True):
+    """What :func:`pull_job` did.
 
-    If it raises, the index is of no more use. Raises JournalDamagedError and FormatVersionError if
-    they make no sense.
+    - ``action``: the job was "made", "forwarded" by ``commits``, or "merged"; or there was nothing
+      to do, because it is "identical" to the other copy or "ahead" of it.
+    - ``artifacts``: names of the artifacts that are new here.
+    - ``left_out``: names of those that can't be copied.
+    - ``differing``: names of those that differ, except those that had only grown there.
+    - ``put_by``: for names in ``differing``, the name of the backup: of our file if "forwarded",
+      of the other copy's file if "merged".
     """
+
+    job_id: str
+    action: Action
+    commits: int = 0
+    artifacts: list[str] = msgspec.field(default_factory=list)
+    differing: list[str] = msgspec.field(default_factory=list)
+    put_by: dict[str, str] = msgspec.field(default_factory=dict)
+    left_out: list[str] = msgspec.field(default_factory=list)
+    merged: Merged | None = None
+
+
+def pull_job(
+    root: str | os.PathLike[str],
+    source: Source | str | os.PathLike[str],
+    job_id: str | None = None,
+    *,
+    merge: bool = False,
+    max_bytes: int | None = None,
+    lock_timeout_s: float = LOCK_TIMEOUT_S,
+) -> Pulled:
+    """Bring the job below ``root`` to where another copy of it is.
+
+    - A job that isn't here is made.
+    - A job that is the beginning of the other copy gets the commits that it lacks.
+    - Copies that diverged are refused, or merged with ``merge``: see :mod:`journal.transfer.merge`.
+    - Artifacts that are missing here are copied in any case. For those that differ see
+      :class:`journal.transfer.artifacts.Artifacts`.
+
+    ``max_bytes`` is as in :func:`journal.transfer.pack.unpack_job`. On return, everything survives
+    a power cut. On an error, the journal is as it was.
+
+    Raises CopiesDivergedError, JobBusyError (a run works on the job here), InvalidValueError (it
+    is another job, or not ``job_id``), PackError, JournalDamagedError, FormatVersionError,
+    JobLockedError, StorageError, StoreError.
+    """
+    source = as_source(source)
+    store = Store(Path(root), sync=True, lock_timeout_s=lock_timeout_s)
+    if source.directory is None:
+        with source.pack() as (manifest, contents):
+            _check_wanted(source, manifest.job_id, job_id)
+            check_size(source.name, manifest.size_bytes, max_bytes, store.root)
+            if not store.holds_job(manifest.job_id):
+                return Pulled(
+                    manifest.job_id,
+                    "made",
+                    artifacts=make_job(store, manifest, contents, source.name),
+                )
+            with store.scratch(manifest.job_id) as scratch:
+                theirs = place(scratch, manifest, contents, source.name)
+                return _pull(store, theirs, merge=merge)
+    theirs = open_copy(source.directory, source.name)
+    _check_wanted(source, theirs.header.id, job_id)
+    if not store.holds_job(theirs.header.id):
+        snapshot = Snapshot(theirs, backups=True)
+        made = make_job(store, snapshot.manifest, snapshot.contents(), theirs.name)
+        return Pulled(theirs.header.id, "made", artifacts=made, left_out=snapshot.left_out)
+    return _pull(store, theirs, merge=merge)
+
+
+def _check_wanted(source: Source, found: str, wanted: str | None) -> None:
+    if wanted is not None and found != wanted:
+        raise InvalidValueError(source.name, found, f"is another job than {wanted!r}")
+
+
+def _pull(store: Store, theirs: Copy, *, merge: bool) -> Pulled:
+    """Pull into a job that is here."""
+    job_id = theirs.header.id
+    directory = store.directory(job_id)
+    staging = directory / PULL_STAGING_NAME
+    ours = open_copy(directory)
+    relation, fork = relate(ours, theirs)
+    artifacts = Artifacts(ours, theirs)
+    if relation in ("identical", "ahead") and not (artifacts.look() or files.exists(staging)):
+        return _pulled(job_id, relation, artifacts)
+    run = RunLock.take(directory, job_id)
+    try:
+        if relation == "diverged" and not merge:
+            raise _diverged(theirs, fork)
+        directories.remove_tree(staging)  # of a pull that died
+        directories.make_directory(staging)
+        artifacts.look()
+        artifacts.stage(differing=relation in ("behind", "diverged"))
+        with Journal(directory, sync=True, lock_timeout_s=store.lock_timeout_s) as journal:
+            assert journal.index.state is not None
+            header, end = journal.index.state.header, journal.position
+            ours = Copy(os.fspath(directory), directory, journal.file, header, end)
+            relation, fork = relate(ours, theirs)  # others may have committed since
+            if relation == "behind":
+                return _forward(journal, ours, theirs, artifacts)
+            if relation == "diverged":
+                if not merge:
+                    raise _diverged(theirs, fork)
+                return _merge(journal, ours, theirs, fork, artifacts)
+            artifacts.install(relation)
+            return _pulled(job_id, relation, artifacts)
+    except OSError as error:
+        raise handles.storage_error(directory, "pull into", error) from error
+    finally:
+        with suppress(OSError):  # the next pull removes what is left
+            directories.remove_tree(staging)
+        run.release()
+
+
+def _diverged(theirs: Copy, fork: Position) -> CopiesDivergedError:
+    line = theirs.file.count_lines(fork.offset) + 1
+    return CopiesDivergedError(theirs.header.id, line, fork.offset)
+
+
+def _pulled(
+    job_id: str,
+    action: Action,
+    artifacts: Artifacts,
+    commits: int = 0,
+    merged: Merged | None = None,
+) -> Pulled:
+    return Pulled(
+        job_id,
+        action,
+        commits,
+        artifacts.new,
+        artifacts.differing,
+        artifacts.backups,
+        artifacts.left_out,
+        merged,
+    )
+
+
+def _merge(
+    journal: Journal, ours: Copy, theirs: Copy, fork: Position, artifacts: Artifacts
+) -> Pulled:
+    plan = Plan(journal, ours, theirs, fork)
+    if plan.is_empty:
+        artifacts.install("diverged")
+        return _pulled(theirs.header.id, "ahead", artifacts)
+    name = f"{OTHER_NAME}-{theirs.end.offset}-{theirs.end.crc:08x}"
+    files.keep_copy(theirs.file, theirs.end.offset, journal.directory / name)
+    merged = write_merge(journal, plan, name)
+    artifacts.install("diverged")
+    return _pulled(theirs.header.id, "merged", artifacts, 1, merged)
+
+
+def _forward(journal: Journal, ours: Copy, theirs: Copy, artifacts: Artifacts) -> Pulled:
+    """Append the commits that ours lacks to the journal, byte for byte.
+
+    After a power cut no commit but the last may be damaged. So each commit is synced before the
+    next one is written. If that would take longer than writing the whole journal, a new file is
+    written and takes the place of the old one.
+    """
+    # First, as this checks that the missing records make sense. If not, the index is unusable.
     replay_copy(theirs, journal.index, ours.end)
-    return sum(ends for _, ends in _commits(theirs, ours.end))
-
-
-def forward(journal: Journal, ours: Copy, theirs: Copy, missing: int) -> None:
-    """Put the commits that ours lacks, ``missing`` in number, behind it, to the byte.
-
-    After a power cut no commit may be damaged but the last. So each is synced before the next is
-    written; or, if that would take longer, all of it is written to a new file that takes the
-    place of the old one.
-    """
-    if missing * _SYNC_BYTES <= theirs.end.offset:
-        _append(journal, ours, theirs)
-    else:
-        _rewrite(journal, ours, theirs)
+    commits = sum(ends for _, ends in _commits(theirs, ours.end))
+    write = _append if commits * _SYNC_BYTES <= theirs.end.offset else _rewrite
+    try:
+        artifacts.install("behind")  # before the commits that name them are on the disk
+        write(journal, ours, theirs)
+    except CommitOutcomeUnknownError:
+        raise
+    except BaseException:
+        artifacts.put_back()
+        raise
+    return _pulled(theirs.header.id, "forwarded", artifacts, commits)
 
 
 def _commits(copy: Copy, begin: Position) -> Iterator[tuple[bytes, bool]]:
-    """The bytes since ``begin``, a commit at a time or a part of one; whether it ends there."""
+    """The bytes since ``begin``, by commits or parts of them, and whether a commit ends there."""
     for block in blocks_since(copy, begin):
         text = b"\n".join([*block.lines, b""])
         at = 0
@@ -68,7 +245,8 @@ def _append(journal: Journal, ours: Copy, theirs: Copy) -> None:
 
 
 def _rewrite(journal: Journal, ours: Copy, theirs: Copy) -> None:
-    # What both have is written as we have it: the seals say only that they are very likely equal.
+    # The common part comes from our file: equal seals make it very likely, not certain, that both
+    # are equal.
     missing = (text for text, _ in _commits(theirs, ours.end))
     old = journal.file
     new = journal.write_beside(itertools.chain(pieces_of(old, ours.end.offset), missing))

@@ -1,7 +1,8 @@
-"""The files of a job as of its last commit, read twice: to say what they are, and to hand them on.
+"""The files of a job as of its last commit: listed with their sums, read for a pack, made again.
 
-A journal only grows, so what is before a seal stays. Artifacts are the caller's own, and may change
-in between: one that has grown is taken as it was, one that is no longer the same ends it.
+Each file is read twice: first for its size and SHA-256, then to be passed on. A journal only grows,
+so what stands before a seal stays. Artifacts belong to the user, and may change in between. One
+that has grown is packed as it was; any other change ends the pack with an error.
 """
 
 from __future__ import annotations
@@ -12,16 +13,12 @@ from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
 
-from journal.errors import (
-    FormatVersionError,
-    JournalDamagedError,
-    PackError,
-    StorageError,
-)
+from journal.errors import FormatVersionError, JournalDamagedError, PackError, StorageError
 from journal.format.commits import Readable
 from journal.format.records import now
 from journal.fs import directories, handles, system
 from journal.fs.beneath import Below
+from journal.fs.handles import refusals_of
 from journal.fs.names import ARTIFACTS_NAME, BACKUP, JOURNAL_NAME
 from journal.index.columns import StatusColumns
 from journal.index.index import STATUSES, Index
@@ -39,16 +36,20 @@ from journal.transfer.tarball import (
 from journal.version import VERSION
 
 _YOUNG_NS = 60 * 10**9
-_MOST_YOUNG = 256  # of a usual 1,024 open files
+_MAX_YOUNG = 256  # of the usual limit of 1,024 open files
 
 
 class Snapshot:
-    """``left_out`` are files that no pack can hold or that have gone; ``grown`` those that grew."""
+    """The files of a copy.
 
-    def __init__(self, copy: Copy, *, kept: bool = False) -> None:
-        """Read all of the copy. ``kept``: with what recoveries, repairs and merges have put by.
+    ``left_out`` are files that no pack can hold, or that were removed meanwhile; ``grown`` are
+    those that grew.
+    """
 
-        Memory: one byte a row, to count them, and the names of the files.
+    def __init__(self, copy: Copy, *, backups: bool = False) -> None:
+        """Read all of the copy; ``backups`` adds those of recoveries, repairs and merges.
+
+        Memory: one byte a row, to count the rows, and the names of the files.
 
         Raises JournalDamagedError, FormatVersionError, StorageError.
         """
@@ -61,18 +62,18 @@ class Snapshot:
         recent_ns = system.now_ns() - _YOUNG_NS
         size = copy.end.offset
         packed = [PackedFile(JOURNAL_NAME, size, _digest(pieces_of(copy.file, size)))]
-        for name in self._names(kept=kept):
-            try:
-                file = self._below.opened(name)
-                size = file.size_bytes()
-                packed.append(PackedFile(name, size, _digest(pieces_of(file, size))))
-                # A file on its way to another name: as long as we hold it, it is there.
-                if len(self._young) < _MOST_YOUNG and file.changed_ns() > recent_ns:
-                    self._young[name] = file
-            except (FileNotFoundError, NotADirectoryError):  # removed since it was listed
-                self.left_out.append(name)
-            except OSError as error:
-                raise handles.storage_error(copy.directory / name, "pack", error) from error
+        for name in self._names(backups=backups):
+            with refusals_of(copy.directory / name, "pack"):
+                try:
+                    file = self._below.opened(name)
+                    size = file.size_bytes()
+                    packed.append(PackedFile(name, size, _digest(pieces_of(file, size))))
+                    # It may soon be renamed, as files are when they are complete. Held open, it
+                    # can still be read.
+                    if len(self._young) < _MAX_YOUNG and file.changed_ns() > recent_ns:
+                        self._young[name] = file
+                except (FileNotFoundError, NotADirectoryError):  # removed since it was listed
+                    self.left_out.append(name)
         self.manifest = Manifest(
             job_id=copy.header.id,
             host=system.host_name(),
@@ -84,32 +85,27 @@ class Snapshot:
             files=packed,
         )
 
-    def _names(self, *, kept: bool) -> Iterator[str]:
+    def _names(self, *, backups: bool) -> Iterator[str]:
         directory = self._copy.directory
-        try:
+        with refusals_of(directory, "pack"):
             for name, packable in artifacts_of(directory):
                 if packable:
                     yield name
                 else:
                     self.left_out.append(name)
-            if kept:
-                yield from (
-                    name
-                    for name in sorted(directories.names_in(directory))
-                    if BACKUP.fullmatch(name) and self._below.is_file(name)
-                )
-        except OSError as error:
-            raise handles.storage_error(directory, "pack", error) from error
+            for name in sorted(directories.names_in(directory)) if backups else ():
+                if BACKUP.fullmatch(name) and self._below.is_file(name):
+                    yield name
 
     def contents(self) -> Contents:
-        """The files, in the manifest's order. Raises StorageError for one that has changed."""
+        """The files in the manifest's order. Raises StorageError for one that has changed."""
         for packed in self.manifest.files:
             yield packed, self._read(packed)
 
     def _read(self, packed: PackedFile) -> Iterator[bytes]:
         path = self._copy.directory / packed.name
         digest = sha256()
-        try:
+        with refusals_of(path, "pack"):
             file: handles.JournalFile | handles.DerivedFile = self._copy.file
             if packed.name != JOURNAL_NAME:
                 file = self._young.pop(packed.name, None) or self._below.opened(packed.name)
@@ -118,35 +114,34 @@ class Snapshot:
                 yield piece
             if file.size_bytes() > packed.size_bytes and packed.name != JOURNAL_NAME:
                 self.grown.append(packed.name)
-        except OSError as error:
-            raise handles.storage_error(path, "pack", error) from error
         if digest.hexdigest() != packed.sha256:
-            raise _changed(path)
+            reason = "it changed while it was read; try again when nobody writes to it"
+            raise StorageError(path, "pack", errno.EAGAIN, reason)
 
 
 def artifacts_of(directory: Path) -> Iterator[tuple[str, bool]]:
-    """Each artifact of a job by its name in the job's directory, and whether a pack may hold it.
+    """Each artifact's name relative to the job's directory, and whether a pack may hold it.
 
-    Links aren't followed, not even one in the place of all of them. Raises StorageError.
+    Links aren't followed, not even if ``artifacts`` itself is one. Raises StorageError.
     """
     below = Below(directory)
-    try:
+    with refusals_of(directory / ARTIFACTS_NAME, "read"):
         if below.exists(ARTIFACTS_NAME) and not below.is_directory(ARTIFACTS_NAME):
             yield ARTIFACTS_NAME, False
             return
         for name, regular in below.tree(ARTIFACTS_NAME, MAX_COMPONENTS):
             yield name, regular and is_packable(name)
-    except OSError as error:
-        raise handles.storage_error(directory / ARTIFACTS_NAME, "read", error) from error
 
 
 def pieces_of(file: Readable, size: int) -> Iterator[bytes]:
-    """``size`` bytes of a file. Raises OSError if it doesn't have them any more."""
+    """The first ``size`` bytes of a file. Raises OSError if it no longer has that many."""
     offset = 0
     while offset < size:
         piece = file.read_at(offset, min(PIECE_BYTES, size - offset))
         if not piece:
-            raise OSError(errno.EIO, "it was cut while it was read; try again when it is at rest")
+            raise OSError(
+                errno.EIO, "it was truncated while it was read; try again when nobody writes to it"
+            )
         offset += len(piece)
         yield piece
 
@@ -158,31 +153,23 @@ def _digest(pieces: Iterable[bytes]) -> str:
     return digest.hexdigest()
 
 
-def _changed(path: Path) -> StorageError:
-    reason = "it changed while it was read; try again when nobody writes to it"
-    return StorageError(path, "pack", errno.EAGAIN, reason)
-
-
-# --- and made again -------------------------------------------------------------------------
-
-
 def place(
     directory: Path, manifest: Manifest, contents: Contents, name: str, *, scratch: bool = False
 ) -> Copy:
     """Make the files of a job in an empty directory, check the journal, and return the copy.
 
-    On the disk when it returns; ``scratch``: the journal alone, for a look, and never synced. All
-    is read that was named, and every seal and record of the journal makes sense. Raises PackError,
-    naming ``name``, if it isn't the job that the manifest says, FormatVersionError, StorageError.
+    All contents are read, and every seal and record of the journal is checked. The files are synced
+    when this returns. With ``scratch`` only the journal is written, and not synced.
+
+    Raises PackError with ``name`` if it isn't the job that the manifest describes,
+    FormatVersionError, StorageError.
     """
-    try:
+    with refusals_of(directory, "write into"):
         _write_all(directory, manifest, contents, scratch=scratch)
-    except OSError as error:
-        raise handles.storage_error(directory, "write into", error) from error
     try:
         copy = open_copy(directory, name)
         index = replay_copy(copy, Index(StatusColumns()))
-    except JournalDamagedError as error:  # its path is gone when this is read
+    except JournalDamagedError as error:  # whose path will be gone
         where = f"line {error.line} (byte {error.offset})"
         what = f"expected {error.expected}, found {error.found}"
         raise PackError(name, f"its journal is damaged at {where}: {what}") from None

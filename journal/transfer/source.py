@@ -1,10 +1,10 @@
-"""Where a copy of a job is read from: a directory, a pack, or a stream of one."""
+"""Where a copy of a job is read from: a directory, a pack, or the stream of a pack."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from journal.errors import InvalidValueError, PackError
@@ -17,58 +17,55 @@ Read = Callable[[int], bytes]
 
 
 class Source:
-    """A copy to be read: the path of a job's directory or of a pack, or the stream of a pack."""
+    """A copy to read: a job's directory, a pack, or the stream of a pack."""
 
     def __init__(self, path: str | os.PathLike[str], read: Read | None = None) -> None:
-        """``read(n)`` gives the next up to ``n`` bytes of a pack, which ``path`` then only names."""
+        """``path`` is that of a directory or a pack. With ``read``, it is only a name for messages:
+        the pack comes from ``read(n)``, which returns its next up to ``n`` bytes.
+        """
         self.name = os.fspath(path)
         self.directory = Path(self.name) if read is None and os.path.isdir(self.name) else None
         self._read = read
 
     @contextmanager
     def pack(self) -> Iterator[tuple[Manifest, Contents]]:
-        """What :func:`read_pack` gives. Raises PackError, InvalidValueError for no such file."""
+        """What :func:`read_pack` returns. Raises PackError, InvalidValueError (no such file)."""
         if self._read is not None:
             yield read_pack(self._read, self.name)
             return
         try:
-            stream = handles.Stream(Path(self.name))
+            file = handles.Stream(Path(self.name))
         except OSError as error:
             reason = f"can't be read: {error.strerror}; name a job's directory or a pack"
             raise InvalidValueError("source", self.name, reason) from None
-        try:
+        with closing(file) as stream:
             yield read_pack(stream.read, self.name)
-        finally:
-            stream.close()
 
     @contextmanager
     def copy(self, max_bytes: int | None = None) -> Iterator[Copy]:
-        """It as a copy; of a pack, all is checked and the journal kept while the block lasts."""
+        """The copy, open for the block. A pack is checked completely; its journal is extracted."""
         if self.directory is not None:
             yield open_copy(self.directory, self.name)
             return
         with self.pack() as (manifest, contents), directories.scratch_directory() as scratch:
-            if max_bytes is None:  # no more than the journal is written
-                check_size(self.name, manifest.offset, None, scratch)
-            else:
-                check_size(self.name, manifest.size_bytes, max_bytes, scratch)
+            # By default what counts is the journal: nothing else is written.
+            size = manifest.offset if max_bytes is None else manifest.size_bytes
+            check_size(self.name, size, max_bytes, scratch)
             yield place(scratch, manifest, contents, self.name, scratch=True)
 
 
 def check_size(name: str, size_bytes: int, max_bytes: int | None, target: Path) -> None:
-    """Raise PackError for a pack that holds more than is allowed or, by default, than is free."""
+    """Raise PackError if a pack holds more than is allowed, or by default more than is free."""
     if max_bytes is not None:
         if size_bytes > max_bytes:
             reason = f"it takes {size_bytes} bytes, more than the {max_bytes} that are allowed"
             raise PackError(name, f"{reason} (--max-bytes)")
         return
-    try:
+    with handles.refusals_of(target, "look at"):
         free = files.free_bytes(target)
-    except OSError as error:
-        raise handles.storage_error(target, "look at", error) from error
     if size_bytes > free:
         reason = f"it takes {size_bytes} bytes, more than the {free} that are free in {target}"
-        raise PackError(name, f"{reason}; --max-bytes allows more, or less")
+        raise PackError(name, f"{reason}; --max-bytes sets another limit")
 
 
 def as_source(source: Source | str | os.PathLike[str]) -> Source:

@@ -17,8 +17,8 @@ from journal.fs.handles import JournalFile
 from journal.fs.locks import wait_for_lock
 from journal.repair import repair_job
 from journal.store import reader
-from journal.transfer import pack_to_file, pull_job, unpack_job
-from journal.transfer.copies import compare, open_copy
+from journal.transfer import compare_copies, pack_to_file, pull_job, unpack_job
+from journal.transfer.copies import open_copy
 from journal.verify import verify_job
 
 JOB = "unended"
@@ -137,8 +137,7 @@ def test_verify_counts_it_and_repair_puts_the_line_end_back(path: Path) -> None:
 
 
 def test_copies_with_and_without_the_line_end_are_the_same(path: Path) -> None:
-    ours, theirs = open_copy(path.parent), open_copy(whole(path).parent)
-    assert compare(ours, theirs).relation == "identical"
+    assert compare_copies(path.parent, whole(path).parent).relation == "identical"
     with JobService(whole(path).parents[1]) as service:
         service.set_error(JOB, "E", "m")
     assert pull_job(path.parents[1], whole(path).parent).action == "forwarded"

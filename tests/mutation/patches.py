@@ -1151,13 +1151,13 @@ MERGES = [
     Patch(
         "the artifact that makes way is on the disk under its other name first",
         "transfer/artifacts",
-        "                self._ours.give_name(name, self.put_by[name])\n",
+        "                self._ours.give_name(name, self.backups[name])\n",
         "                pass\n",
         f"tests/transfer/test_pull.py {MERGE}",
     ),
     Patch(
         "an artifact is put back if the commits that name it don't come",
-        "transfer/pack",
+        "transfer/pull",
         "        artifacts.put_back()\n",
         "        pass\n",
         "tests/transfer/test_pull.py",

@@ -229,7 +229,7 @@ def test_a_pack_is_on_the_disk_before_it_has_its_name_which_is_synced_then(
 
 
 @pytest.mark.parametrize(
-    ("content", "refusal"), [(b"other", "changed"), (b"cut", "cut"), (b"grown", ""), (None, "")]
+    ("content", "refusal"), [(b"other", "changed"), (b"cut", "truncated"), (b"grown", ""), (None, "")]
 )
 def test_an_artifact_is_packed_as_it_was_when_the_pack_began_or_the_pack_ends(
     here: Path, content: bytes | None, refusal: str

@@ -207,7 +207,7 @@ def test_an_artifact_that_changes_while_it_is_packed_ends_it_and_leaves_no_file(
     }
     Changing(monkeypatch, acts[how])
     monkeypatch.setattr(
-        journal.transfer.snapshot, "_MOST_YOUNG", 0
+        journal.transfer.snapshot, "_MAX_YOUNG", 0
     )  # removed: one that isn't held open
     with pytest.raises(StorageError, match=r"1\.pdf"):
         pack_to_file(here / JOB, tmp_path / "pack")

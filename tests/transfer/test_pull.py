@@ -38,7 +38,6 @@ from support.copies import (
 
 import journal
 import journal.fs.system
-import journal.transfer.pack
 import journal.transfer.pull
 from journal import (
     CommitOutcomeUnknownError,
@@ -355,7 +354,7 @@ def test_what_others_do_to_the_job_while_it_is_pulled_is_looked_at_again(
     if moment == "before the run lock":
         Meanwhile(monkeypatch, RunLock, "take", commit)
     else:
-        Meanwhile(monkeypatch, journal.transfer.pack, "Journal", commit)
+        Meanwhile(monkeypatch, journal.transfer.pull, "Journal", commit)
     if action == "diverged":
         with pytest.raises(CopiesDivergedError):
             pull(here, there)

@@ -30,7 +30,7 @@ from journal.transfer import (
     pull_job,
     unpack_job,
 )
-from journal.transfer.copies import Comparison, Side
+from journal.transfer.compare import Comparison, Side
 from journal.transfer.merge import Merged
 from journal.transfer.source import Source
 from journal.transfer.tarball import MAX_COMPONENTS, MAX_NAME_BYTES, Compression

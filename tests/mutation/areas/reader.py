@@ -53,8 +53,8 @@ PATCHES = [
     Patch(
         "damage behind the last commit of a copy is named",
         "transfer/copies",
-        "    return end, _damaged(file, end, verdict.span.reason)\n",
-        "    return end, None\n",
+        "    raise _damaged(file, end, verdict.span.reason)\n",
+        "    return end\n",
         COPIES,
     ),
     Patch(

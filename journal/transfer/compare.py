@@ -1,0 +1,126 @@
+"""What each of two copies of a job did since their last common commit."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from datetime import datetime
+
+import msgspec
+
+from journal.format.commits import Position
+from journal.format.records import (
+    SEAL_BYTES,
+    SEAL_HEAD,
+    JobReopenedRecord,
+    JobStatusRecord,
+    LogRecord,
+    RowDataRecord,
+    RowRecord,
+    RowStatusRecord,
+)
+from journal.transfer.copies import Copy, Relation, records_since, relate
+from journal.transfer.source import Source, as_source
+
+_MAX_MESSAGES = 20
+
+
+class Side(msgspec.Struct):
+    """What one copy did since the fork, in counts of records.
+
+    - ``size_bytes``: the size of its journal up to its last commit.
+    - ``rows_added`` counts new rows, ``data_changes`` how often rows got other data.
+    - ``row_statuses`` counts how often rows got each status ("processing" is an attempt's start).
+    - ``resets`` counts retries and redos of rows.
+    - ``job_statuses``: the statuses that the job got, in order ("pending" if it was reopened).
+    - ``messages``: those of the last 20 ``log`` records about the job itself.
+    """
+
+    name: str
+    size_bytes: int
+    commits: int = 0
+    records: int = 0
+    rows_added: int = 0
+    data_changes: int = 0
+    resets: dict[str, int] = msgspec.field(default_factory=dict)
+    row_statuses: dict[str, int] = msgspec.field(default_factory=dict)
+    job_statuses: list[str] = msgspec.field(default_factory=list)
+    messages: list[str] = msgspec.field(default_factory=list)
+    first_at: datetime | None = None
+    last_at: datetime | None = None
+
+
+class Fork(msgspec.Struct, frozen=True):
+    """Where the last common commit ends: ``offset`` in bytes, and ``crc`` as its seal states it."""
+
+    offset: int
+    crc: str
+
+
+class Comparison(msgspec.Struct, frozen=True):
+    """What :func:`compare_copies` found. ``relation`` is that of ``ours`` to ``theirs``.
+
+    ``line`` is the first line that differs (1-based) if the copies diverged, else None.
+    """
+
+    job_id: str
+    relation: Relation
+    fork: Fork
+    line: int | None
+    ours: Side
+    theirs: Side
+
+
+def compare_copies(
+    ours: Source | str | os.PathLike[str],
+    theirs: Source | str | os.PathLike[str],
+    *,
+    max_bytes: int | None = None,
+) -> Comparison:
+    """Compare two copies of a job.
+
+    What only one copy holds is read and verified. Of what both hold, only a few places are read;
+    if they diverged, all of it, to count its lines.
+
+    A pack that holds more than ``max_bytes`` is refused. By default one is refused whose journal is
+    larger than what is free in the directory for temporary files.
+
+    Raises InvalidValueError (different jobs), PackError, JournalDamagedError, FormatVersionError,
+    StorageError.
+    """
+    with as_source(ours).copy(max_bytes) as a, as_source(theirs).copy(max_bytes) as b:
+        relation, fork = relate(a, b)
+        return Comparison(
+            a.header.id,
+            relation,
+            Fork(fork.offset, f"{fork.crc:08x}"),
+            a.file.count_lines(fork.offset) + 1 if relation == "diverged" else None,
+            _side(a, fork),
+            _side(b, fork),
+        )
+
+
+def _side(copy: Copy, fork: Position) -> Side:
+    side = Side(copy.name, copy.end.offset)
+    statuses: Counter[str] = Counter()
+    resets: Counter[str] = Counter()
+    for _, line, record in records_since(copy, fork):
+        side.commits += line[-SEAL_BYTES:].startswith(SEAL_HEAD)
+        if isinstance(record, RowStatusRecord):
+            statuses[record.status] += 1
+            resets.update([record.reset] if record.reset else ())
+        elif isinstance(record, RowDataRecord):
+            side.data_changes += 1
+        elif isinstance(record, JobReopenedRecord):
+            side.job_statuses.append("pending")
+        elif isinstance(record, RowRecord):
+            side.rows_added += 1
+        elif isinstance(record, JobStatusRecord):
+            side.job_statuses.append(record.status)
+        elif isinstance(record, LogRecord) and record.row is None:
+            side.messages = [*side.messages, record.message][-_MAX_MESSAGES:]
+        side.records += 1
+        side.first_at = side.first_at or record.at
+        side.last_at = record.at
+    side.row_statuses, side.resets = dict(statuses), dict(resets)
+    return side
