@@ -9,17 +9,18 @@ from datetime import datetime
 import msgspec
 
 from journal.format.commits import Position
+from journal.format.extent import records_between
 from journal.format.records import (
-    SEAL_BYTES,
-    SEAL_HEAD,
     JobReopenedRecord,
     JobStatusRecord,
     LogRecord,
     RowDataRecord,
     RowRecord,
     RowStatusRecord,
+    crc_digits,
+    is_sealed,
 )
-from journal.transfer.copies import Copy, Relation, records_since, relate
+from journal.transfer.copies import Copy, Relation, relate
 from journal.transfer.source import Source, as_source
 
 _MAX_MESSAGES = 20
@@ -93,7 +94,7 @@ def compare_copies(
         return Comparison(
             a.header.id,
             relation,
-            Fork(fork.offset, f"{fork.crc:08x}"),
+            Fork(fork.offset, crc_digits(fork.crc)),
             a.file.count_lines(fork.offset) + 1 if relation == "diverged" else None,
             _side(a, fork),
             _side(b, fork),
@@ -104,8 +105,8 @@ def _side(copy: Copy, fork: Position) -> Side:
     side = Side(copy.name, copy.end.offset)
     statuses: Counter[str] = Counter()
     resets: Counter[str] = Counter()
-    for _, line, record in records_since(copy, fork):
-        side.commits += line[-SEAL_BYTES:].startswith(SEAL_HEAD)
+    for _, line, record in records_between(copy.file, fork, copy.end):
+        side.commits += is_sealed(line)
         if isinstance(record, RowStatusRecord):
             statuses[record.status] += 1
             resets.update([record.reset] if record.reset else ())

@@ -11,7 +11,6 @@ Damage in what both copies hold isn't looked for here; `journal verify` does tha
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -22,23 +21,15 @@ from journal.errors import (
     JobNotFoundError,
     JournalDamagedError,
 )
-from journal.format.commits import CHUNK_BYTES, START, Block, Position, Readable, verified_blocks
-from journal.format.decode import (
-    UndecodableError,
-    UnknownRecordError,
-    decode_record,
-    read_error,
-)
-from journal.format.records import SEALED_LINE_END, JobRecord, Record, sealed_end
+from journal.format.commits import START, Position, Readable, verified_blocks
+from journal.format.decode import UndecodableError, UnknownRecordError, decode_record
+from journal.format.extent import has_seal, not_continued, seal_after, seal_before, seals_before
+from journal.format.records import JobRecord
 from journal.format.scan import header_error, judge_tail
 from journal.fs.handles import JournalFile, refusals_of
 from journal.fs.locks import LOCK_TIMEOUT_S, wait_for_lock
 from journal.fs.names import JOURNAL_NAME
 from journal.ids import is_job_id
-from journal.index.index import Index
-from journal.index.replay import BadRecordError, apply
-
-SEALED_END_BYTES = len(sealed_end(0))
 
 
 class Copy(NamedTuple):
@@ -107,12 +98,12 @@ def _end_of(file: JournalFile, *, locked: bool) -> Position:
         return Position(size + 1, verdict.span.crc)
     if verdict.newer is not None:
         raise FormatVersionError(file.path, verdict.newer)
-    raise _damaged(file, end, verdict.span.reason)
+    raise not_continued(file, end, verdict.span.reason)
 
 
 def _last_commit(file: Readable, size: int) -> Position:
     """The end of the last commit that matches its seal, searched from the end of the file."""
-    seals = _seals_before(file, size)
+    seals = seals_before(file, size)
     end = next(seals, None)
     while end is not None:
         before = next(seals, None)
@@ -125,96 +116,9 @@ def _last_commit(file: Readable, size: int) -> Position:
     return START
 
 
-def seal_before(file: Readable, limit: int, floor: int = 0) -> Position | None:
-    """The last seal that ends after ``floor`` and not after ``limit``, unverified."""
-    return next(_seals_before(file, limit, floor), None)
-
-
-def _seals_before(file: Readable, limit: int, floor: int = 0) -> Iterator[Position]:
-    """The seals that end after ``floor`` and not after ``limit``, unverified, the last one first."""
-    high = limit
-    while high > floor:
-        low = max(floor, high - CHUNK_BYTES)
-        begin = max(low - SEALED_END_BYTES + 1, 0)  # a seal may lie across two chunks
-        data = file.read_at(begin, high - begin)
-        for found in reversed(list(SEALED_LINE_END.finditer(data))):
-            yield Position(begin + found.end(), int(found[1], 16))
-        high = low
-
-
-def seal_after(file: JournalFile, offset: int, limit: int) -> Position | None:
-    """The first seal that ends after ``offset`` and not after ``limit``, unverified."""
-    while offset < limit:
-        begin = max(offset - SEALED_END_BYTES + 1, 0)
-        high = min(offset + CHUNK_BYTES, limit)
-        match = SEALED_LINE_END.search(file.read_at(begin, high - begin))
-        if match is not None:
-            return Position(begin + match.end(), int(match[1], 16))
-        offset = high
-    return None
-
-
 def holds(copy: Copy, position: Position) -> bool:
     """Whether the copy has this seal at this offset: then it is the same up to there."""
-    if position.offset > copy.end.offset:
-        return False
-    begin = position.offset - SEALED_END_BYTES
-    seal = copy.file.read_at(begin, SEALED_END_BYTES) if begin >= 0 else b""
-    return position == START or seal == sealed_end(position.crc)
-
-
-def blocks_since(copy: Copy, begin: Position) -> Iterator[Block]:
-    """The commits from ``begin`` to the copy's end.
-
-    Raises JournalDamagedError if the commits don't lead to that end.
-    """
-    position = begin
-    for block in verified_blocks(copy.file, begin, copy.end.offset):
-        yield block
-        position = block.after
-    if position != copy.end:
-        raise _damaged(copy.file, position, "something else")
-
-
-def records_since(copy: Copy, begin: Position) -> Iterator[tuple[int, bytes, Record]]:
-    """The offset, the line and the record of each line from ``begin`` to the copy's end.
-
-    Raises JournalDamagedError and FormatVersionError.
-    """
-    for block in blocks_since(copy, begin):
-        offset = block.offset
-        for line in block.lines:
-            try:
-                yield offset, line, decode_record(line)
-            except (UndecodableError, UnknownRecordError) as error:
-                number = copy.file.count_lines(offset) + 1
-                raise read_error(copy.file.path, number, offset, error) from None
-            offset += len(line) + 1
-
-
-def replay_copy(copy: Copy, index: Index | None = None, begin: Position = START) -> Index:
-    """Apply the records from ``begin`` on to ``index``, which is as of there (default: a new one).
-
-    Raises JournalDamagedError and FormatVersionError if they make no sense.
-    """
-    index = Index() if index is None else index
-    try:
-        for block in blocks_since(copy, begin):
-            apply(index, block.offset, block.lines, is_ascii=block.ascii)
-    except BadRecordError as error:
-        line = copy.file.count_lines(error.offset) + 1
-        raise read_error(copy.file.path, line, error.offset, error.why) from None
-    return index
-
-
-def _damaged(file: JournalFile, position: Position, found: str) -> JournalDamagedError:
-    return JournalDamagedError(
-        file.path,
-        file.count_lines(position.offset) + 1,
-        position.offset,
-        f"a commit that continues crc {position.crc:08x}",
-        found,
-    )
+    return position.offset <= copy.end.offset and has_seal(copy.file, position)
 
 
 Relation = Literal["identical", "ahead", "behind", "diverged"]

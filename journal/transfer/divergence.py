@@ -7,7 +7,7 @@ back.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Container
 from contextlib import suppress
 from hashlib import sha256
 from typing import Any, NamedTuple
@@ -15,23 +15,25 @@ from typing import Any, NamedTuple
 import msgspec
 
 from journal.format.commits import Position
-from journal.format.decode import UndecodableError, UnknownRecordError, decode_record, read_error
+from journal.format.decode import decode_record
+from journal.format.extent import records_between, seal_after
 from journal.format.idempotency import AnyRow, idempotency_key
 from journal.format.records import (
     BOTH_COPIES,
     ELSEWHERE,
     LOST_CHECKSUM,
     SEAL_BYTES,
-    SEAL_HEAD,
     JobRecord,
     LogRecord,
     Record,
     RowDataRecord,
     RowRecord,
     RowStatusRecord,
+    crc_digits,
+    is_sealed,
 )
 from journal.store.transitions import is_word_of_policy
-from journal.transfer.copies import Copy, blocks_since, seal_after
+from journal.transfer.copies import Copy
 
 IN_FLIGHT = "in_flight_elsewhere"  # error code of a row
 RENUMBERED = "renumbered"  # error code of a row
@@ -104,8 +106,8 @@ class RowChanges:
         waiting: list[tuple[int, Change]] = []  # for the seal of their commit
         lost: list[int] = []  # rows without a key, for the same
         is_of_merge = False  # the commit
-        for offset, line, record in _records(copy, begin):
-            sealed = line[-SEAL_BYTES:].startswith(SEAL_HEAD)
+        for offset, line, record in records_between(copy.file, begin, copy.end):
+            sealed = is_sealed(line)
             if isinstance(record, RowRecord):
                 if rows is None or record.row in rows:
                     is_lost = record.checksum == LOST_CHECKSUM
@@ -221,8 +223,8 @@ def data_id(copy: Copy, offset: int) -> str:
         return content_id(record, copy.header)
     assert isinstance(record, RowDataRecord)
     assert seal is not None
-    id_ = _id_of(record, line, sealed=line[-SEAL_BYTES:].startswith(SEAL_HEAD))
-    return id_ if record.origin is not None else f"{seal.crc:08x}{id_}"
+    id_ = _id_of(record, line, sealed=is_sealed(line))
+    return id_ if record.origin is not None else crc_digits(seal.crc) + id_
 
 
 def key_of(row: AnyRow, header: JobRecord) -> str:
@@ -286,15 +288,3 @@ def id_elsewhere(record: LogRecord) -> str | None:
     id_ = change.get("id") if isinstance(change, dict) else None
     is_one = isinstance(id_, str) and len(id_) == 16 and isinstance(record.row, int)
     return id_ if is_one else None
-
-
-def _records(copy: Copy, begin: Position) -> Iterator[tuple[int, bytes, Record]]:
-    for block in blocks_since(copy, begin):
-        offset = block.offset
-        for line in block.lines:
-            try:
-                yield offset, line, decode_record(line)
-            except (UndecodableError, UnknownRecordError) as error:
-                number = copy.file.count_lines(offset) + 1
-                raise read_error(copy.file.path, number, offset, error) from None
-            offset += len(line) + 1

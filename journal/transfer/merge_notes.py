@@ -10,7 +10,7 @@ import msgspec
 
 from journal.errors import InvalidValueError
 from journal.format.idempotency import AnyRow
-from journal.format.records import ELSEWHERE, UNSET_TIME, LogRecord, RowStatusRecord
+from journal.format.records import ELSEWHERE, UNSET_TIME, LogRecord, RowStatusRecord, crc_digits
 from journal.format.values import encode_value
 from journal.history.error_groups import Numbers
 from journal.text import time_text
@@ -36,7 +36,7 @@ def merge_record(plan: Plan, other: str) -> LogRecord:
     merge = {
         "other": other,
         "offset": theirs.end.offset,
-        "crc": f"{theirs.end.crc:08x}",
+        "crc": crc_digits(theirs.end.crc),
         "fork": plan.fork.offset,
         "hosts": list(plan.their_state.hosts),
         "job_status": plan.their_state.status.value,

@@ -8,11 +8,12 @@ from journal.format.commits import START, Position
 from journal.format.decode import decode_record
 from journal.format.idempotency import AnyRow
 from journal.format.records import ELSEWHERE, RowStatusRecord
-from journal.index.index import COMPLETED, NEEDS_REVIEW, PROCESSING, STATUSES
+from journal.index.index import COMPLETED, NEEDS_REVIEW, PROCESSING, STATUSES, Index
+from journal.index.replay import replay
 from journal.store.journal import Journal
 from journal.store.rows import read_row
 from journal.transfer.added_rows import match_added
-from journal.transfer.copies import Copy, holds, replay_copy
+from journal.transfer.copies import Copy, holds
 from journal.transfer.divergence import DATA, Change, RowChanges, content_of, data_id
 
 _Verdict = Literal["keep", "take", "conflict"]
@@ -36,7 +37,9 @@ class Plan:
         In memory for the changes since then, and an index of theirs. Raises JournalDamagedError and
         FormatVersionError for what is wrong with theirs.
         """
-        self._their_index = replay_copy(theirs)  # that all of it makes sense
+        self._their_index = replay(
+            Index(), theirs.file, START, theirs.end
+        )  # that all of it makes sense
         assert self._their_index.state is not None
         self.their_state, self.fork, self.theirs = self._their_index.state, fork, theirs
         self._journal, self._ours = journal, ours

@@ -22,15 +22,17 @@ from journal.errors import (
     StorageError,
 )
 from journal.format.commits import Position
-from journal.format.records import SEALED_LINE_END
+from journal.format.extent import blocks_between
+from journal.format.records import SEALED_LINE_END, crc_digits
 from journal.fs import directories, files, handles
 from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.fs.names import OTHER_NAME, PULL_STAGING_NAME
+from journal.index.replay import replay
 from journal.store.journal import Journal
 from journal.store.run_lock import RunLock
 from journal.store.store import Store
 from journal.transfer.artifacts import Artifacts
-from journal.transfer.copies import Copy, blocks_since, open_copy, relate, replay_copy
+from journal.transfer.copies import Copy, open_copy, relate
 from journal.transfer.merge import Merged, write_merge
 from journal.transfer.merge_plan import Plan
 from journal.transfer.pack import make_job
@@ -187,7 +189,7 @@ def _merge(
     if plan.is_empty:
         artifacts.install("diverged")
         return _pulled(theirs.header.id, "ahead", artifacts)
-    name = f"{OTHER_NAME}-{theirs.end.offset}-{theirs.end.crc:08x}"
+    name = f"{OTHER_NAME}-{theirs.end.offset}-{crc_digits(theirs.end.crc)}"
     files.keep_copy(theirs.file, theirs.end.offset, journal.directory / name)
     merged = write_merge(journal, plan, name)
     artifacts.install("diverged")
@@ -202,7 +204,7 @@ def _forward(journal: Journal, ours: Copy, theirs: Copy, artifacts: Artifacts) -
     written and takes the place of the old one.
     """
     # First, as this checks that the missing records make sense. If not, the index is unusable.
-    replay_copy(theirs, journal.index, ours.end)
+    replay(journal.index, theirs.file, ours.end, theirs.end)
     commits = sum(ends for _, ends in _commits(theirs, ours.end))
     write = _append if commits * _SYNC_BYTES <= theirs.end.offset else _rewrite
     try:
@@ -218,7 +220,7 @@ def _forward(journal: Journal, ours: Copy, theirs: Copy, artifacts: Artifacts) -
 
 def _commits(copy: Copy, begin: Position) -> Iterator[tuple[bytes, bool]]:
     """The bytes since ``begin``, by commits or parts of them, and whether a commit ends there."""
-    for block in blocks_since(copy, begin):
+    for block in blocks_between(copy.file, begin, copy.end):
         text = b"\n".join([*block.lines, b""])
         at = 0
         for match in SEALED_LINE_END.finditer(text):

@@ -14,16 +14,17 @@ from hashlib import sha256
 from pathlib import Path
 
 from journal.errors import FormatVersionError, JournalDamagedError, PackError, StorageError
-from journal.format.commits import Readable
-from journal.format.records import now
+from journal.format.commits import START, Readable
+from journal.format.records import crc_digits, now
 from journal.fs import directories, handles, system
 from journal.fs.beneath import Below
 from journal.fs.handles import refusals_of
 from journal.fs.names import ARTIFACTS_NAME, BACKUP, JOURNAL_NAME
 from journal.index.columns import StatusColumns
 from journal.index.index import STATUSES, Index
+from journal.index.replay import replay
 from journal.text import time_text
-from journal.transfer.copies import Copy, open_copy, replay_copy
+from journal.transfer.copies import Copy, open_copy
 from journal.transfer.tarball import (
     MAX_COMPONENTS,
     PIECE_BYTES,
@@ -53,7 +54,7 @@ class Snapshot:
 
         Raises JournalDamagedError, FormatVersionError, StorageError.
         """
-        index = replay_copy(copy, Index(StatusColumns()))
+        index = replay(Index(StatusColumns()), copy.file, START, copy.end)
         self.left_out: list[str] = []
         self.grown: list[str] = []
         self._copy = copy
@@ -80,7 +81,7 @@ class Snapshot:
             version=VERSION,
             made_at=time_text(now()),
             offset=copy.end.offset,
-            crc=f"{copy.end.crc:08x}",
+            crc=crc_digits(copy.end.crc),
             rows=_counts(index),
             files=packed,
         )
@@ -168,7 +169,7 @@ def place(
         _write_all(directory, manifest, contents, scratch=scratch)
     try:
         copy = open_copy(directory, name)
-        index = replay_copy(copy, Index(StatusColumns()))
+        index = replay(Index(StatusColumns()), copy.file, START, copy.end)
     except JournalDamagedError as error:  # whose path will be gone
         where = f"line {error.line} (byte {error.offset})"
         what = f"expected {error.expected}, found {error.found}"
@@ -177,7 +178,7 @@ def place(
         raise FormatVersionError(name, error.what) from None
     if copy.header.id != manifest.job_id:
         raise PackError(name, f"its journal is that of job {copy.header.id!r}")
-    if (copy.end.offset, f"{copy.end.crc:08x}") != (manifest.offset, manifest.crc):
+    if (copy.end.offset, crc_digits(copy.end.crc)) != (manifest.offset, manifest.crc):
         raise PackError(name, "its journal doesn't end with the seal that its manifest states")
     if _counts(index) != manifest.rows:
         raise PackError(name, "its journal hasn't the rows that its manifest counts")

@@ -26,6 +26,7 @@ import journal.fs.system
 import journal.store.journal
 from journal import InvalidValueError, JobService, JournalDamagedError, PackError
 from journal.cli.main import main
+from journal.format.extent import seal_after, seal_before
 from journal.fs.handles import JournalFile
 from journal.transfer import compare_copies
 from journal.transfer.compare import Comparison
@@ -33,8 +34,6 @@ from journal.transfer.copies import (
     find_fork,
     open_copy,
     relate,
-    seal_after,
-    seal_before,
 )
 from journal.transfer.source import Source
 

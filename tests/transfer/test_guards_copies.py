@@ -15,16 +15,17 @@ import pytest
 from support.children import FaultyOs, fails, journal_path, seal_commits, works, writes_half
 from support.copies import JOB, content_of, go_on, make_job, packed, put_artifact
 
+import journal.format.extent
 import journal.fs.system
-import journal.transfer.copies
 import journal.transfer.pull
 from journal import CommitOutcomeUnknownError, JournalDamagedError, PackError, StorageError
 from journal.format.commits import START, Position
+from journal.format.extent import blocks_between, seal_after, seal_before
 from journal.fs import files
 from journal.fs.beneath import Below
 from journal.fs.handles import JournalFile
 from journal.transfer import pack_to_file, pull_job, unpack_job
-from journal.transfer.copies import blocks_since, holds, open_copy, seal_after, seal_before
+from journal.transfer.copies import holds, open_copy
 from journal.transfer.snapshot import Snapshot, place
 from journal.transfer.source import Source
 
@@ -161,7 +162,7 @@ def test_a_seal_is_found_wherever_a_piece_of_the_file_ends(
     wanted = seal_before(file, size - 1), seal_after(file, 1, size)
     assert None not in wanted
     for chunk in range(1, 60):
-        monkeypatch.setattr(journal.transfer.copies, "CHUNK_BYTES", chunk)
+        monkeypatch.setattr(journal.format.extent, "CHUNK_BYTES", chunk)
         assert (seal_before(file, size - 1), seal_after(file, 1, size)) == wanted
 
 
@@ -193,10 +194,10 @@ def test_a_copy_holds_a_seal_only_where_it_has_it_and_its_commits_must_lead_to_i
     assert holds(copy, copy.end)
     assert not holds(copy, Position(offset, crc ^ 1))
     assert not holds(copy._replace(end=START), copy.end)
-    assert list(blocks_since(copy, START))
+    assert list(blocks_between(copy.file, START, copy.end))
     for end in (Position(offset, crc ^ 1), Position(offset - 1, crc)):
         with pytest.raises(JournalDamagedError):
-            list(blocks_since(copy._replace(end=end), START))
+            list(blocks_between(copy.file, START, end))
 
 
 # --- packs ---------------------------------------------------------------------------------------
@@ -229,7 +230,8 @@ def test_a_pack_is_on_the_disk_before_it_has_its_name_which_is_synced_then(
 
 
 @pytest.mark.parametrize(
-    ("content", "refusal"), [(b"other", "changed"), (b"cut", "truncated"), (b"grown", ""), (None, "")]
+    ("content", "refusal"),
+    [(b"other", "changed"), (b"cut", "truncated"), (b"grown", ""), (None, "")],
 )
 def test_an_artifact_is_packed_as_it_was_when_the_pack_began_or_the_pack_ends(
     here: Path, content: bytes | None, refusal: str

@@ -312,7 +312,7 @@ PATCHES = [
     Patch(
         "a pack holds the journal up to the seal that its manifest states",
         "transfer/snapshot",
-        '    if (copy.end.offset, f"{copy.end.crc:08x}") != (manifest.offset, manifest.crc):\n',
+        "    if (copy.end.offset, crc_digits(copy.end.crc)) != (manifest.offset, manifest.crc):\n",
         "    if False:\n",
         PACK,
     ),
@@ -326,7 +326,7 @@ PATCHES = [
     Patch(
         "the records of a pack make sense",
         "transfer/snapshot",
-        "        copy = open_copy(directory, name)\n        index = replay_copy(copy, Index(StatusColumns()))\n",
+        "        copy = open_copy(directory, name)\n        index = replay(Index(StatusColumns()), copy.file, START, copy.end)\n",
         "        copy = open_copy(directory, name)\n        index = Index(StatusColumns())\n",
         PACK,
     ),
