@@ -1,0 +1,103 @@
+"""The code blocks of README.md and of the pages in journal/docs, to be run as they stand.
+
+A block of `sh` or `python` is run. The `text` block right after it, if there is one, shows its
+output: each of its lines must be printed, in that order; ``…`` stands for any characters. Other
+`text` blocks are only shown. Comments before a block give it a name, for tests that check more
+(``<!-- ship.py -->``), and say which library it needs (``<!-- needs duckdb -->``).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from support.paths import TOP
+
+README = "README.md"
+DOCS = "journal/docs"
+PAGES = [README, *sorted(f"{DOCS}/{path.name}" for path in (TOP / DOCS).glob("*.md"))]
+_BLOCK = re.compile(
+    r"((?:^<!-- .+ -->\n)*)^ {0,3}```(\w*)\n((?:.*\n)*?)^ {0,3}```\n", re.MULTILINE
+)
+
+
+class Block(NamedTuple):
+    """``output``: the lines that are stated to be printed."""
+
+    language: str
+    text: str
+    name: str
+    needs: tuple[str, ...]
+    output: tuple[str, ...]
+
+    @property
+    def missing(self) -> list[str]:
+        return [name for name in self.needs if not importlib.util.find_spec(name)]
+
+
+def blocks_of(page: str) -> list[Block]:
+    text = (TOP / page).read_text(encoding="utf-8")
+    found: list[Block] = []
+    end = -1
+    for match in _BLOCK.finditer(text):
+        comments = re.findall(r"<!-- (.+) -->", match[1])
+        needs = tuple(word for each in comments for word in _needs(each))
+        name = "".join(each for each in comments if not _needs(each))
+        language, code = match[2], match[3]
+        follows = not text[end : match.start()].strip() and end >= 0
+        if language == "text" and follows and found[-1].language != "text":
+            found[-1] = found[-1]._replace(output=tuple(code.splitlines()))
+        else:
+            found.append(Block(language, code, name, needs, ()))
+        end = match.end()
+    return found
+
+
+def _needs(comment: str) -> list[str]:
+    return comment.split()[1:] if comment.startswith("needs ") else []
+
+
+def example(page: str, name: str) -> str:
+    (block,) = [block for block in blocks_of(page) if block.name == name]
+    return block.text
+
+
+def run(
+    block: Block, directory: Path, more: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run the block as a person would who has the package's commands on the PATH."""
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": programs, "PYTHONWARNINGS": "default", **(more or {})}
+    environment.pop("JOURNAL_ROOT", None)
+    if block.language == "python":
+        script = directory / (block.name if block.name.endswith(".py") else "example.py")
+        script.write_text(block.text, encoding="utf-8")
+        command = [sys.executable, script.name]
+    else:
+        command = ["bash", "-c", block.text]
+    return subprocess.run(
+        command,
+        cwd=directory,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def misses(output: tuple[str, ...], printed: str) -> str | None:
+    """The first stated line that wasn't printed after the ones before it; white space may differ."""
+    lines = iter([" ".join(line.split()) for line in printed.splitlines()])
+    for stated in output:
+        pattern = ".*".join(map(re.escape, " ".join(stated.split()).split("…")))
+        if pattern and not any(re.fullmatch(pattern, line) for line in lines):
+            return stated
+    return None
