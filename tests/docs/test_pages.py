@@ -9,6 +9,7 @@ from subprocess import CompletedProcess
 import pytest
 from support import examples
 from support.paths import TOP
+from test_structure import FLOORS
 
 from journal import JobService
 
@@ -50,6 +51,21 @@ def test_the_links_of_a_page_lead_somewhere(page: str) -> None:
             assert ((TOP / page).parent / link).exists(), link
 
 
+def test_the_architecture_names_every_room_and_files_that_there_are() -> None:
+    text = (TOP / examples.DOCS / "architecture.md").read_text(encoding="utf-8")
+    for path in re.findall(r"`([\w/]+\.(?:py|md))`", text):
+        assert ((TOP if path.startswith("tests/") else TOP / "journal") / path).exists(), path
+    stated = set(re.findall(r"^\| `([\w/]+)` \|", text, re.MULTILINE))
+    rooms = {path.parent for path in (TOP / "journal").rglob("*.py")} - {TOP / "journal"}
+    assert stated == {str(room.relative_to(TOP / "journal")) for room in rooms} | {"docs"}
+
+
+def test_the_architecture_has_the_floors_that_the_structure_has() -> None:
+    text = (TOP / examples.DOCS / "architecture.md").read_text(encoding="utf-8")
+    (floors,) = re.findall(r"```text\n(errors .*?)```", text, re.DOTALL)
+    assert tuple(" ".join(line.replace("/", ".").split()) for line in floors.splitlines()) == FLOORS
+
+
 def test_each_check_is_of_an_example() -> None:
     names = Counter(block.name for page in examples.PAGES for block in examples.blocks_of(page))
     assert {name for name in CHECKS if names[name] != 1} == set()
@@ -76,7 +92,103 @@ def check_move(directory: Path, done: CompletedProcess[str]) -> None:
     assert "commits taken over" in done.stdout
 
 
+def check_crash(directory: Path, done: CompletedProcess[str]) -> None:
+    assert "status      interrupted" in done.stdout
+    with JobService(directory / "jobs") as service:
+        assert {row.attempts for row in service.get_rows("demo")} == {1}
+        summary = service.get_job_summary("demo")
+    review = summary["needs_review_count"]
+    assert summary["successful_rows"] + review == 300
+    assert summary["status"] == ("failed" if review else "completed")
+    assert done.stdout.count("  needs_review  ") == review
+
+
+def check_steer(directory: Path, done: CompletedProcess[str]) -> None:
+    assert "steered: paused; process " in done.stderr
+    assert "steered: paused by another process" in done.stderr
+    assert "steered: resumed" in done.stderr
+    assert statuses(directory, "steered") == {"completed": 54, "skipped": 6}
+
+
+def check_by_code(directory: Path, _: CompletedProcess[str]) -> None:
+    with JobService(directory / "jobs") as service:
+        rows = [(row.status, row.attempts) for row in service.get_rows("zips")]
+    completed = [("completed", 1), ("completed", 2), ("completed", 2), ("completed", 1)]
+    assert rows == [*completed[:2], ("skipped", 1), *completed[2:]]
+
+
+def check_enrich(directory: Path, _: CompletedProcess[str]) -> None:
+    with JobService(directory / "jobs") as service:
+        assert [row.result for row in service.get_rows("enrich")] == [f"a-{n}" for n in range(1, 8)]
+
+
+def check_take_over(directory: Path, done: CompletedProcess[str]) -> None:
+    assert "behind    demo: B is ahead of A by" in done.stdout
+    assert "commits taken over" in done.stdout
+    shipped = Counter((directory / "shipped").read_text().split())
+    assert set(shipped.values()) == {1}
+    with JobService(directory / "two") as service:
+        summary = service.get_job_summary("demo")
+    assert summary["needs_review_count"] <= 2
+    assert summary["successful_rows"] == 300 - summary["needs_review_count"]
+    assert len(shipped) >= summary["successful_rows"]
+
+
+def check_both_went_on(directory: Path, done: CompletedProcess[str]) -> None:
+    assert "diverged  demo: at line" in done.stdout
+    assert "the copies of job 'demo' have diverged" in done.stderr
+    shipped = Counter((directory / "shipped").read_text().split())
+    twice = {int(number) for number, times in shipped.items() if times > 1}
+    named = re.search(r"error       both_copies: rows ([0-9,-]+): completed here", done.stdout)
+    assert named is not None
+    assert twice
+    parts = (part.partition("-")[::2] for part in named[1].split(","))
+    assert twice <= {n for first, last in parts for n in range(int(first), int(last or first) + 1)}
+
+
+def check_repair(directory: Path, done: CompletedProcess[str]) -> None:
+    damaged, *_, ok = [line for line in done.stdout.splitlines() if not line.startswith("  ")]
+    assert damaged.startswith("DAMAGED  hurt: ")
+    assert ok.startswith("ok       hurt: ")
+    assert "converted: " in done.stdout
+    assert re.search(r"damaged at line 1 \(byte 0\).*text mode.*journal repair", done.stderr)
+    assert statuses(directory, "hurt") == {"completed": 20}
+
+
+def check_export(directory: Path, _: CompletedProcess[str]) -> None:
+    assert statuses(directory, "orders") == {"completed": 2, "failed": 1}
+    with JobService(directory / "jobs") as service:
+        (row,) = service.get_rows("orders-fixed")
+    assert (row.status, row.data) == ("completed", {"order": "A-2", "zip": "90210"})
+
+
+def check_duckdb(_: Path, done: CompletedProcess[str]) -> None:
+    assert re.search(r"orders\s.*failed\s.*1\s", done.stdout)
+    assert "9021" in done.stdout
+    assert "orders-fixed" in done.stdout
+
+
+def check_polars(_: Path, done: CompletedProcess[str]) -> None:
+    assert re.search(r"orders-fixed\s.*completed", done.stdout)
+
+
+def check_datasette(_: Path, done: CompletedProcess[str]) -> None:
+    first, *_rest = done.stdout.splitlines()
+    assert json.loads(first) == [{"job_id": "orders", "row_number": 2, "error_code": "1"}]
+
+
 CHECKS = {
+    "crash": check_crash,
+    "steer": check_steer,
+    "by code": check_by_code,
+    "enrich.py": check_enrich,
+    "take over": check_take_over,
+    "both went on": check_both_went_on,
+    "repair": check_repair,
+    "export": check_export,
+    "with_duckdb.py": check_duckdb,
+    "with_polars.py": check_polars,
+    "datasette": check_datasette,
     "labels again": check_labels_again,
     "move": check_move,
 }

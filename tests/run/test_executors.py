@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.handlers import act, calls, pids
-from support.paths import README, TESTS
+from support.paths import TESTS
 
 import journal
 from journal import InvalidValueError, JobRow, RowStatus, RunReport
@@ -655,28 +655,3 @@ def test_a_pool_forked_in_a_run_can_be_ended_when_one_of_its_workers_has_died(
     with closing(Driver(work, "fork")) as driver:
         assert driver.process.wait(60) == 3
     assert work.statuses() == ["needs_review"] * 2 + ["pending"] * 2
-
-
-# --- what the README says
-
-
-LOOKUP = """
-def read_orders():
-    return [{"order": f"A-{n}"} for n in range(1, 8)]
-
-def enrich(row):
-    return row.data["order"].lower()
-"""
-
-
-def test_the_example_of_the_readme_enriches_every_order(tmp_path: Path) -> None:
-    found = re.search(r"<!-- python: enrich.py -->\n```python\n(.*?)```", README, re.DOTALL)
-    assert found is not None
-    (tmp_path / "lookup.py").write_text(LOOKUP)
-    (tmp_path / "enrich.py").write_text(found[1])
-    done = subprocess.run(
-        [sys.executable, "enrich.py"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    with journal.open_job(tmp_path / "jobs" / "enrich") as job:
-        assert [row.result for row in job.rows()] == [f"a-{n}" for n in range(1, 8)]

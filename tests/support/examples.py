@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -21,10 +22,9 @@ from support.paths import TOP
 
 README = "README.md"
 DOCS = "journal/docs"
+_PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 PAGES = [README, *sorted(f"{DOCS}/{path.name}" for path in (TOP / DOCS).glob("*.md"))]
-_BLOCK = re.compile(
-    r"((?:^<!-- .+ -->\n)*)^ {0,3}```(\w*)\n((?:.*\n)*?)^ {0,3}```\n", re.MULTILINE
-)
+_BLOCK = re.compile(r"((?:^<!-- .+ -->\n)*)^ {0,3}```(\w*)\n((?:.*\n)*?)^ {0,3}```\n", re.MULTILINE)
 
 
 class Block(NamedTuple):
@@ -38,7 +38,13 @@ class Block(NamedTuple):
 
     @property
     def missing(self) -> list[str]:
-        return [name for name in self.needs if not importlib.util.find_spec(name)]
+        """Libraries that aren't installed, and of a shell's block programs that aren't there."""
+        return [
+            name
+            for name in self.needs
+            if not importlib.util.find_spec(name)
+            or (self.language == "sh" and not shutil.which(name, path=_PATH))
+        ]
 
 
 def blocks_of(page: str) -> list[Block]:
@@ -72,8 +78,7 @@ def run(
     block: Block, directory: Path, more: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run the block as a person would who has the package's commands on the PATH."""
-    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": programs, "PYTHONWARNINGS": "default", **(more or {})}
+    environment = {**os.environ, "PATH": _PATH, "PYTHONWARNINGS": "default", **(more or {})}
     environment.pop("JOURNAL_ROOT", None)
     if block.language == "python":
         script = directory / (block.name if block.name.endswith(".py") else "example.py")

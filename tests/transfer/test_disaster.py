@@ -10,11 +10,9 @@ import itertools
 import json
 import os
 import random
-import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -23,7 +21,6 @@ from pathlib import Path
 import pytest
 from support.children import Child, journal_path
 from support.copies import JOB, packed, source
-from support.paths import README
 
 import journal
 from journal import CopiesDivergedError, JobService
@@ -274,51 +271,3 @@ def check_the_ledger(machines: Machines, both: set[str]) -> None:
             assert key in calls
         if not calls[key]:  # it was started, and its machine died before the call; or is in doubt
             assert row.status == "needs_review"
-
-
-# --- the story that the README tells -----------------------------------------------------------
-
-
-def example(name: str) -> str:
-    found = re.search(rf"<!-- {name} -->\n```sh\n(.*?)```\n<!-- end -->", README, re.DOTALL)
-    assert found is not None
-    return found[1]
-
-
-def type_in(story: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["bash", "-c", story], capture_output=True, text=True, check=False, timeout=120
-    )
-
-
-def test_the_story_of_a_machine_that_dies_ends_as_it_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("JOURNAL_ROOT", raising=False)
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    (tmp_path / "rows.txt").write_text("".join(f"{n}\n" for n in range(1, 301)))
-
-    done = type_in(example("take over"))
-    assert "behind    demo: B is ahead of A by" in done.stdout, done.stderr
-    assert "commits taken over" in done.stdout
-    shipped = Counter(Path("shipped").read_text().split())
-    assert set(shipped.values()) == {1}
-    with JobService("two") as service:
-        open_rows = service.get_rows("demo", "needs_review")
-        assert len(open_rows) <= 2
-        assert service.get_job_summary("demo")["successful_rows"] == 300 - len(open_rows)
-        assert len(shipped) >= 300 - len(open_rows)
-
-    done = type_in(example("both went on"))
-    assert "diverged  demo: at line" in done.stdout, done.stderr
-    assert "the copies of job 'demo' have diverged" in done.stderr
-    assert "error       both_copies: rows" in done.stdout
-    twice = {
-        int(n) for n, times in Counter(Path("shipped").read_text().split()).items() if times > 1
-    }
-    named = re.search(r"error       both_copies: rows ([0-9,-]+): completed here", done.stdout)
-    assert named is not None
-    assert twice
-    told = (part.partition("-")[::2] for part in named[1].split(","))
-    assert twice <= {n for first, last in told for n in range(int(first), int(last or first) + 1)}

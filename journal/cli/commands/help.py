@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import re
 from importlib.resources import files
-from importlib.resources.abc import Traversable
 
 import click
 
@@ -20,8 +20,17 @@ PURPOSES = {
 }
 
 TOPICS = {
-    "exceptions": "every exception of Python and every exit code, and what to do",
+    "python": "a run in a script, a loop of your own, explicit calls",
+    "running": "journal run: input, commands, outcomes, limits, settling rows",
+    "executors": "handlers in other processes and on other machines",
+    "moving": "copies of a job: pack, compare, pull, merge",
+    "damage": "what to do about a damaged journal, and what repair keeps",
+    "history": "events, log records, and hiding values",
+    "export": "CSV, JSON, SQLite, Parquet; DuckDB, Polars, Datasette; a page",
+    "exceptions": "all exceptions and exit codes, and what to do about them",
+    "guarantees": "what is promised, what is assumed, and how it is tested",
     "format": "the specification of journal.jsonl",
+    "architecture": "the source: its rooms, the life of a commit, how to change things",
     "commands": "every command with all of its options",
 }
 
@@ -59,7 +68,7 @@ def help_command(ctx: click.Context, topic: str | None) -> None:
         context = click.Context(command, info_name=topic, parent=ctx.find_root())
         click.echo(command.get_help(context))
     if topic in TOPICS:
-        click.echo_via_pager(page(topic).read_text(encoding="utf-8"))
+        click.echo_via_pager(page_text(topic))
 
 
 def overview(ctx: click.Context) -> str:
@@ -78,6 +87,7 @@ def overview(ctx: click.Context) -> str:
     return f"{formatter.getvalue()}\n`journal help NAME` shows the help of a command or a topic."
 
 
-def page(topic: str) -> Traversable:
-    """The file of a topic; it is shipped in the package."""
-    return files("journal") / "docs" / f"{topic}.md"
+def page_text(topic: str) -> str:
+    """The page of a topic, without the comments that name its examples for the tests."""
+    text = (files("journal") / "docs" / f"{topic}.md").read_text(encoding="utf-8")
+    return re.sub(r"^<!-- .* -->\n", "", text, flags=re.MULTILINE).rstrip("\n")
