@@ -22,7 +22,7 @@ JOB = "timed"
 
 # A process whose clock is set by orders: "SECONDS", off the real time, and then what to do.
 OFF_CLOCK = """
-import datetime, journal.format, journal.service
+import datetime, journal.format.records, journal.service
 
 real = datetime.datetime
 offset_s = 0
@@ -33,7 +33,7 @@ class Shifted(real):
         return real.now(tz) + datetime.timedelta(seconds=offset_s)
 
 # The two places at which the package asks what time it is.
-journal.format.datetime = journal.service.datetime = Shifted
+journal.format.records.datetime = journal.service.datetime = Shifted
 service = JobService(root, sync="none")
 tell("ready")
 while True:
