@@ -53,7 +53,8 @@ def killer_of(patch: Patch) -> str | None:
     """The test that fails when the patch is applied; None if none does."""
     with tempfile.TemporaryDirectory() as name:
         copy = Path(name)
-        for part in ("journal", "tests", "pyproject.toml", "README.md", ".ci"):
+        parts = ("journal", "tests", "benchmarks", "pyproject.toml", "README.md", "CHANGELOG.md", ".ci")
+        for part in parts:
             source = TOP / part
             if source.is_dir():
                 shutil.copytree(source, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
