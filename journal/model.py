@@ -248,7 +248,7 @@ class RunHolder(msgspec.Struct, frozen=True):
 
 
 def job_exit_code(job: Job) -> int:
-    """For ``sys.exit``: 0 if all rows are completed or skipped, else as the README lists them.
+    """For ``sys.exit``: 0 if all rows are completed or skipped; see `journal help exceptions`.
 
     3: some failed or need a review; 4: rows are open, whatever the job's status says.
     """

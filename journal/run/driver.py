@@ -73,7 +73,7 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def exit_code(self) -> int:
-        """For ``sys.exit``: 0 if all rows are completed or skipped, else as the README lists them."""
+        """For ``sys.exit``: 0 if all rows are completed or skipped; see `journal help exceptions`."""
         job = self.job
         if job.status not in TERMINAL_STATUSES:
             if self.signal is not None:

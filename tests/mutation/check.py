@@ -53,7 +53,15 @@ def killer_of(patch: Patch) -> str | None:
     """The test that fails when the patch is applied; None if none does."""
     with tempfile.TemporaryDirectory() as name:
         copy = Path(name)
-        parts = ("journal", "tests", "benchmarks", "pyproject.toml", "README.md", "CHANGELOG.md", ".ci")
+        parts = (
+            "journal",
+            "tests",
+            "benchmarks",
+            "pyproject.toml",
+            "README.md",
+            "CHANGELOG.md",
+            ".ci",
+        )
         for part in parts:
             source = TOP / part
             if source.is_dir():
