@@ -1,4 +1,4 @@
-"""The ids of jobs and rows: what they may be, new ones, and the parts of one."""
+"""Ids of jobs and rows: the rules, new ids, and splitting a row id."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _SLUG_CHARACTERS = 40
 _JOB_ID_CHARACTERS = 128
 
 
-@lru_cache(maxsize=1024)  # a script names the same few jobs again and again
+@lru_cache(maxsize=1024)  # a script uses the same few jobs again and again
 def is_job_id(text: str) -> bool:
-    """Whether ``text`` is one path component that every file system takes as it is."""
+    """Whether ``text`` may be a job id: one path component that is valid on every file system."""
     return (
         _JOB_ID.fullmatch(text) is not None
         and not text.endswith(".")
@@ -43,21 +43,21 @@ def check_job_id(value: object) -> str:
 
 
 def slug(name: str) -> str:
-    """A part of a job id that reads like ``name``; "job" if nothing of it is left."""
+    """``name`` as a part of a job id; "job" if no letter or digit is left."""
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
     text = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:_SLUG_CHARACTERS].rstrip("-")
     return text if text and text not in _WINDOWS_DEVICES else "job"
 
 
 def new_job_id(name: str, today: datetime) -> str:
-    """``DATE-slug-of-name-random``."""
-    number = int.from_bytes(os.urandom(8))  # the module `secrets` takes long to import
+    """A new job id: ``DATE-NAME-RANDOM``, such as ``20261124-ship-orders-x7k2p9``."""
+    number = int.from_bytes(os.urandom(8))  # the module `secrets` is slow to import
     random = "".join(_RANDOM_ALPHABET[number // 36**place % 36] for place in range(6))
     return f"{today:%Y%m%d}-{slug(name)}-{random}"
 
 
 def split_row_id(row_id: object) -> tuple[str, int]:
-    """``JOB_ID:ROW_NUMBER`` as its two parts."""
+    """The two parts of ``JOB_ID:ROW_NUMBER``. Raises InvalidValueError."""
     if isinstance(row_id, str):
         job_id, _, number = row_id.rpartition(":")
         if _ROW_NUMBER.fullmatch(number) and is_job_id(job_id):

@@ -1,4 +1,4 @@
-"""Text for people and programs: escapes, numbers and times in words, records as CSV, TSV and JSON."""
+"""Text for people and programs: escapes, counts, durations and times, and lines of CSV, TSV, JSON."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 import msgspec
 
-# C0, DEL and C1 steer terminals, the bidirectional marks reorder what a reader sees, the rest isn't
-# seen at all: soft hyphens, joiners, invisible operators, annotations, tags.
-# A text, for `re` to compile when there is any of it: str.isprintable knows of most that there isn't.
+# Characters that must be escaped: C0, DEL and C1 control terminals, bidirectional marks reorder text,
+# and the rest is invisible (soft hyphens, joiners, invisible operators, annotations, tags).
+# It is compiled on use only. Most text is printable and never needs it.
 _UNSHOWN = (
     "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\U000e0000-\U000e007f]"
@@ -19,7 +19,7 @@ _UNSHOWN = (
 
 
 def escaped(text: str, keep: str = "") -> str:
-    """``text`` with characters that aren't shown as themselves, but for ``keep``, as escapes."""
+    """``text`` with invisible and control characters escaped, except those in ``keep``."""
     if text.isprintable():
         return text
     return re.sub(
@@ -28,7 +28,7 @@ def escaped(text: str, keep: str = "") -> str:
 
 
 def escaped_json(text: str) -> str:
-    """JSON that says the same as the JSON ``text``, with such characters as JSON escapes them."""
+    """Equal JSON in which invisible and control characters are JSON escapes."""
     if text.isprintable():
         return text
     return re.sub(_UNSHOWN, lambda match: _json_escape(match[0]), text)
@@ -40,19 +40,19 @@ def _json_escape(character: str) -> str:
 
 
 def counted(count: int, words: str) -> str:
-    """A number and what it counts: of ``row|rows is|are open`` the first forms for one."""
+    """A count with its words. For 1 it takes the first form of each ``row|rows is|are``."""
     form = 1 if count == 1 else 2
     return f"{count} " + re.sub(r"(\w+)\|(\w+)", lambda match: match[form], words)
 
 
 def cents_text(cents: int) -> str:
-    """An amount in the currency that only the caller knows, of any size."""
+    """An amount of cents as ``12.34``, in whatever currency the caller uses."""
     sign = "-" if cents < 0 else ""
     return f"{sign}{abs(cents) // 100}.{abs(cents) % 100:02d}"
 
 
 def duration_text(duration_s: float | None) -> str:
-    """A duration in the two units that matter: ``0.25ms``, ``8.2s``, ``12m03s``, ``3h04m``, ``2d03h``."""
+    """A duration in at most two units: ``0.25ms``, ``8.2s``, ``12m03s``, ``3h04m``, ``2d03h``."""
     if duration_s is None:
         return ""
     if duration_s < 0.9995:
@@ -69,15 +69,15 @@ def duration_text(duration_s: float | None) -> str:
 
 
 def time_text(at: datetime) -> str:
-    """A moment as records state it: ``YYYY-MM-DDTHH:MM:SS.ffffffZ``."""
+    """A time as in records: ``YYYY-MM-DDTHH:MM:SS.ffffffZ``."""
     return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-# --- records as CSV, TSV and JSON, a line or an element at a time ------------------------------
+# --- lines of CSV, TSV and JSON --------------------------------------------------------------
 
 
 def as_text(value: Any) -> str:
-    """A value as a cell of text: text as it is, nothing for null, else JSON; times as ISO 8601."""
+    """A value as text: text unchanged, null as "", times as ISO 8601, and everything else as JSON."""
     if isinstance(value, str):
         return value
     if value is None:
@@ -88,7 +88,7 @@ def as_text(value: Any) -> str:
 
 
 def csv_liner() -> Callable[[Iterable[str]], bytes]:
-    """A function that makes a line of CSV of its cells."""
+    """A function that turns cells into a line of CSV."""
     import csv  # noqa: PLC0415  (`journal list` starts without it)
 
     class Echo:
@@ -96,23 +96,23 @@ def csv_liner() -> Callable[[Iterable[str]], bytes]:
         def write(line: str) -> str:
             return line
 
-    # With its own line end csv quotes a lone CR in every version of Python.
+    # Only with the line end CR LF does csv quote a lone CR in every version of Python.
     write_row = csv.writer(Echo, lineterminator="\r\n").writerow
     return lambda cells: write_row(cells).removesuffix("\r\n").encode() + b"\n"
 
 
 def tsv_line(cells: Iterable[str]) -> bytes:
-    """A line of cells that hold no tab and no line end."""
+    """A line of TSV. The cells must hold no tab and no line end."""
     return "\t".join(cells).encode() + b"\n"
 
 
 def tsv_cell(text: str) -> str:
-    r"""The text with ``\t``, ``\n`` and ``\r`` for what a cell can't hold: for the eye."""
+    r"""A cell for TSV, with ``\t``, ``\n`` and ``\r`` instead of tabs and line ends. Not reversible."""
     return text.replace("\t", r"\t").replace("\n", r"\n").replace("\r", r"\r")
 
 
 def json_array(elements: Iterable[bytes]) -> Iterator[bytes]:
-    """One array, an element a line: a part for each element as it comes, and one for the end."""
+    """The text of a JSON array with one element a line, yielded as the elements come."""
     before = b"["
     for element in elements:
         yield before + element

@@ -1,7 +1,7 @@
-"""Files below a directory, by names with slashes in them; no link on the way there is followed.
+"""Files below a directory, reached by relative names such as ``a/b/c`` without following links.
 
 Each part of a name is opened from the descriptor of the part before it. So a name never leads out
-of the directory, whatever others put in the place of its parts meanwhile.
+of the directory, even if another process replaces a part with a link meanwhile.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from journal.fs.directories import DIRECTORY_MODE
 from journal.fs.files import NewFile
 from journal.fs.handles import DerivedFile, close_fd, open_in
 
-_MAX_PATH_BYTES = 4096  # bytes, its NUL included: of a longer one other programs make nothing
+_MAX_PATH_BYTES = 4096  # NUL included, as Linux limits it: other programs can't open a longer one
 
-# What file systems without hard links, or with a limit to them, say of one more.
+# The errors for one more hard link where the file system has none, or no more for this file.
 _ONE_NAME_ERRNOS = frozenset((errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK))
 
 
 class Below:
-    """What is below ``top``, which may itself be a link.
+    """The files below the directory ``top``, which may itself be a link.
 
-    The methods raise ``OSError`` as it is, with the whole path: NotADirectoryError where a link, or
-    a file, stands in the place of a directory.
+    The methods raise ``OSError`` as it is, with the whole path. It is a NotADirectoryError if a
+    directory in a name is in fact a link or a file.
     """
 
     def __init__(self, top: Path) -> None:
@@ -39,14 +39,14 @@ class Below:
             return DerivedFile(self.top / name, directory)
 
     def create(self, name: str) -> NewFile:
-        """Directories on the way to it that are missing are made."""
+        """A new file. Missing directories on its path are made."""
         with self._parent(name, make=True) as directory:
             return NewFile(self.top / name, directory)
 
     def replaced(self, name: str) -> IO[bytes]:
-        """A new private file, to be written and read, in the place of what has this name.
+        """A new private file, open for writing and reading, that replaces one of the same name.
 
-        A directory on the way to it that is missing is made.
+        Missing directories on its path are made.
         """
         with self._parent(name, make=True) as directory:
             with suppress(FileNotFoundError):
@@ -55,7 +55,7 @@ class Below:
             return open(open_in(directory, self.top / name, flags), "rb+", buffering=0)
 
     def exists(self, name: str) -> bool:
-        """Whether there is anything of this name, be it a link that leads nowhere."""
+        """Whether there is anything of this name, even a link that leads nowhere."""
         return self._mode(name) is not None
 
     def is_file(self, name: str) -> bool:
@@ -72,14 +72,14 @@ class Below:
             return None
 
     def rename(self, name: str, new: str) -> None:
-        """Directories on the way to ``new`` that are missing are made."""
+        """Rename a file. Missing directories on the path of ``new`` are made."""
         with self._parent(name) as source, self._parent(new, make=True) as target:
             system.os.rename(_last(name), _last(new), src_dir_fd=source, dst_dir_fd=target)
 
     def give_name(self, name: str, other: str) -> None:
-        """Let a file be known by another name in its directory, too.
+        """Give a file a second name in its directory, by a hard link.
 
-        It may be gone from the first where it can have but one.
+        Where the file system allows only one name, the file is renamed instead.
         """
         with self._parent(name) as directory:
             old, new = _last(name), _last(other)
@@ -93,28 +93,31 @@ class Below:
                 system.os.rename(old, new, src_dir_fd=directory, dst_dir_fd=directory)
 
     def take_name_back(self, name: str, other: str) -> None:
-        """Undo :meth:`give_name`, whatever ``name`` is the name of by now."""
+        """Undo :meth:`give_name`, and replace whatever has the name ``name`` by now."""
         with self._parent(name) as directory:
             old, new = _last(name), _last(other)
             with suppress(FileNotFoundError):
                 found, ours = (system.os.lstat(it, dir_fd=directory) for it in (old, new))
                 if (found.st_dev, found.st_ino) == (ours.st_dev, ours.st_ino):
-                    # To rename one of a file's names to another does nothing.
+                    # A rename between two names of one file would do nothing.
                     system.os.unlink(new, dir_fd=directory)
                     return
             system.os.rename(new, old, src_dir_fd=directory, dst_dir_fd=directory)
 
     def sync_directories(self, names: Iterable[str]) -> None:
-        """Return when the names in these directories survive a power cut."""
+        """Return when the names in all these directories survive a power cut."""
         for name in names:
             with self._directory(name) as directory:
                 system.os.fsync(directory)
 
     def tree(self, name: str, deepest: int) -> Iterator[tuple[str, bool]]:
-        """Each file below the directory ``name``, and whether it is a regular one.
+        """Each file below the directory ``name``, and whether it can be read as a regular file.
 
-        Links are not, nor are directories that are further down than ``deepest`` parts of a name,
-        nor what has too long a path. Yields nothing if there is no such directory.
+        Yields nothing if there is no such directory. The second value is False for
+
+        - links and special files,
+        - directories with a name of more than ``deepest`` parts, which are not entered,
+        - anything whose path is too long.
         """
         with suppress(FileNotFoundError), self._directory(name) as directory:
             yield from self._tree(f"{name}/", directory, deepest)
@@ -153,7 +156,7 @@ class Below:
 
     @contextmanager
     def _parent(self, name: str, *, make: bool = False) -> Iterator[int]:
-        """The descriptor of the directory that ``name`` is in, for as long as the block lasts."""
+        """The descriptor of the directory that holds ``name``, open until the end of the block."""
         try:
             with self._directory(name.rpartition("/")[0], make=make) as directory:
                 yield directory
@@ -163,7 +166,7 @@ class Below:
 
     @contextmanager
     def _directory(self, name: str, *, make: bool = False) -> Iterator[int]:
-        """The descriptor of a directory; the empty name is that of the top."""
+        """The descriptor of a directory, open until the end of the block; "" is ``top`` itself."""
         directory = system.os.open(self.top, system.os.O_RDONLY | system.os.O_DIRECTORY)
         try:
             for part in name.split("/") if name else ():
@@ -175,7 +178,7 @@ class Below:
 
 
 def parents_of(name: str) -> Iterator[str]:
-    """The directories on the way to ``name``, the nearest first, the top last."""
+    """The directories that ``name`` is below: the nearest first, and "" for the top last."""
     while name:
         name = name.rpartition("/")[0]
         yield name
@@ -195,6 +198,6 @@ def _open_directory(name: str, directory: int, *, make: bool = False) -> int:
         system.os.mkdir(name, DIRECTORY_MODE, dir_fd=directory)
         return _open_directory(name, directory)
     except OSError as error:
-        if error.errno == errno.ELOOP:  # what some systems say of a link
+        if error.errno == errno.ELOOP:  # the error for a link on some systems
             raise NotADirectoryError(errno.ENOTDIR, system.os.strerror(errno.ENOTDIR)) from error
         raise

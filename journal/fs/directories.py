@@ -1,4 +1,4 @@
-"""Directories: making, listing and removing them, and the names in them."""
+"""Directories: making, syncing, listing and removing them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 from stat import S_ISDIR
 
 from journal.fs import system
-from journal.fs.handles import close_fd, storage_error
+from journal.fs.handles import close_fd, refusals_of
 
 DIRECTORY_MODE = 0o700  # rows hold names and addresses
 
 
 def make_store(root: Path, *, sync: bool) -> None:
-    """Make ``root``, private, and its parents if they are missing; sync their names."""
+    """Make the private directory ``root`` and missing parents. ``sync``: sync their names, too."""
     root = root.resolve()  # the parent of ".." is not "."
     missing = itertools.takewhile(lambda path: not path.is_dir(), root.parents)
     to_sync = [root.parent, *(path.parent for path in missing)]
@@ -29,7 +29,7 @@ def make_store(root: Path, *, sync: bool) -> None:
 
 
 def make_directory(path: Path) -> None:
-    """Make ``path``, private, unless it is there already. A link to one is none."""
+    """Make the private directory ``path`` if it is missing. Raises FileExistsError for a file or link."""
     try:
         system.os.mkdir(path, DIRECTORY_MODE)
     except FileExistsError as error:
@@ -38,7 +38,7 @@ def make_directory(path: Path) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Return when the names in ``path`` survive a power cut."""
+    """Return when the names in the directory survive a power cut."""
     fd = system.os.open(path, system.os.O_RDONLY | system.os.O_DIRECTORY)
     try:
         system.os.fsync(fd)
@@ -48,14 +48,12 @@ def sync_directory(path: Path) -> None:
 
 @contextlib.contextmanager
 def scratch_directory() -> Iterator[Path]:
-    """A private directory for as long as the block lasts. Raises StorageError."""
-    import tempfile  # noqa: PLC0415  (of little use to most commands, and slow)
+    """A private temporary directory, removed at the end of the block. Raises StorageError."""
+    import tempfile  # noqa: PLC0415  (few commands need it, and it is slow to import)
 
-    try:
+    with refusals_of(Path("TMPDIR"), "make a directory in"):
         path = Path(tempfile.gettempdir()) / f"journal-{system.os.urandom(6).hex()}"
         system.os.mkdir(path, DIRECTORY_MODE)
-    except OSError as error:
-        raise storage_error(Path("TMPDIR"), "make a directory in", error) from error
     try:
         yield path
     finally:
@@ -64,9 +62,10 @@ def scratch_directory() -> Iterator[Path]:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a directory and all in it, or a file or link; what is gone already is fine.
+    """Remove a directory and everything in it, or a file or link. Nothing happens if it is missing.
 
-    However deep it is, and longer than a path may be: directories further down are moved up first.
+    A tree may be so deep that its paths are too long for the system. So directories from further
+    down are moved up before they are removed.
     """
     with contextlib.suppress(FileNotFoundError):
         if not S_ISDIR(system.os.lstat(path).st_mode):
@@ -81,7 +80,7 @@ def remove_tree(path: Path) -> None:
 
 
 def _remove_files(path: Path) -> list[Path]:
-    """Remove what is in a directory but for the directories in it, which are returned."""
+    """Remove the files and links in a directory; return its subdirectories."""
     directories = []
     with system.os.scandir(path) as entries:
         for entry in list(entries):
@@ -93,9 +92,9 @@ def _remove_files(path: Path) -> list[Path]:
 
 
 def subdirectories(path: Path) -> Iterator[str]:
-    """The names of the directories in ``path``, hidden ones left out; none if it is missing.
+    """The names of the directories in ``path`` that aren't hidden; none if ``path`` is missing.
 
-    A link that leads to itself is none.
+    Links to directories count, but not a link to itself.
     """
     for entry in _entries(path):
         if not entry.name.startswith(".") and _is_directory(entry):
@@ -103,7 +102,7 @@ def subdirectories(path: Path) -> Iterator[str]:
 
 
 def names_in(path: Path) -> Iterator[str]:
-    """The names of all that is in a directory; none if it is missing."""
+    """The names of everything in a directory; none if it is missing."""
     for entry in _entries(path):
         yield entry.name
 

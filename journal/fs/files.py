@@ -1,10 +1,9 @@
-"""Files: making them, whole or not at all, and reading small ones."""
+"""Files: making and replacing them whole or not at all, copying, and reading small ones."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from stat import S_ISREG
@@ -12,13 +11,13 @@ from stat import S_ISREG
 from journal.fs import system
 from journal.fs.directories import remove_tree, sync_directory
 from journal.fs.handles import (
-    FILE_MODE,
     DerivedFile,
     Descriptor,
     JournalFile,
     close_fd,
     open_in,
     open_regular,
+    refusals_of,
     storage_error,
     sync_data,
     why_not_written,
@@ -27,12 +26,13 @@ from journal.fs.handles import (
 
 
 class NewFile(Descriptor):
-    """A private file that is being made; it must not be there yet.
+    """A new private file, open for writing. Its methods raise ``OSError`` as it is.
 
-    ``directory`` as of :func:`~journal.fs.handles.open_regular`. The methods raise ``OSError`` as it is.
+    ``directory``: as for :func:`~journal.fs.handles.open_regular`.
     """
 
     def __init__(self, path: Path, directory: int | None = None) -> None:
+        """Raises FileExistsError if there is anything at ``path``."""
         flags = system.os.O_WRONLY | system.os.O_CREAT | system.os.O_EXCL
         super().__init__(path, open_in(directory, path, flags))
 
@@ -40,68 +40,84 @@ class NewFile(Descriptor):
         write_all(self.fd, data)
 
     def sync(self) -> None:
-        """Return when what was written survives a power cut; its name is for the caller to sync."""
+        """Return when the content survives a power cut. The name is for the caller to sync."""
         sync_data(self.fd)
 
 
 class ScratchFile:
-    """Lines put by in a private file without a name; the system takes it back when it is closed.
+    """Lines in a private file without a name. The system deletes it when it is closed.
 
     The methods raise StorageError.
     """
 
     def __init__(self, directory: Path | None = None) -> None:
-        """In ``directory``, or where the system keeps such files."""
-        import tempfile  # noqa: PLC0415  (nothing else needs it)
+        """Make it in ``directory``, or else where the system keeps temporary files."""
+        import tempfile  # noqa: PLC0415  (few commands need it, and it is slow to import)
 
         self.size_bytes = 0
         self._directory = directory or Path(tempfile.gettempdir())
-        try:
+        with refusals_of(self._directory, "make a file in"):
             self._file = tempfile.TemporaryFile(dir=self._directory)  # noqa: SIM115  (see close)
-        except OSError as error:
-            raise storage_error(self._directory, "make a file in", error) from error
 
     def write(self, line: bytes) -> None:
-        """Add a line; it has no line end in it."""
+        """Add a line, given without its line end."""
         try:
             self.size_bytes += self._file.write(line + b"\n")
         except OSError as error:
             raise storage_error(self._directory, "write to a file in", error) from error
 
     def cut(self, size_bytes: int) -> None:
-        """Forget the lines from ``size_bytes``, a former size, on."""
-        try:
+        """Drop the lines from ``size_bytes`` on, which must be an earlier value of ``size_bytes``."""
+        with refusals_of(self._directory, "truncate a file in"):
             self._file.seek(size_bytes)
             self._file.truncate()
-        except OSError as error:
-            raise storage_error(self._directory, "truncate a file in", error) from error
         self.size_bytes = size_bytes
 
     def lines(self) -> Iterator[bytes]:
-        """All lines, from the first on; not to be mixed with writes."""
-        try:
+        """All lines. Don't write while you iterate."""
+        with refusals_of(self._directory, "read a file in"):
             self._file.seek(0)
             yield from self._file
-        except OSError as error:
-            raise storage_error(self._directory, "read a file in", error) from error
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
             self._file.close()
 
 
-def replace(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
+# --- making and replacing --------------------------------------------------------------------
+
+
+def write_file(path: Path, chunks: Iterable[bytes | memoryview], *, sync: bool = False) -> Path:
+    """Make a new private file of ``chunks``, whole or not at all; return its path.
+
+    ``sync``: return when the content survives a power cut. Raises ``OSError`` as it is.
+    """
+    file = NewFile(path)
+    try:
+        for chunk in chunks:
+            file.write(chunk)
+        if sync:
+            file.sync()
+    except BaseException:
+        remove_file(path)  # half a file is no file, and the disk may be full
+        raise
+    finally:
+        file.close()
+    return path
+
+
+def replace_file(path: Path, chunks: Iterable[bytes | memoryview], *, sync: bool = False) -> None:
     """Put a private file of ``chunks`` in the place of ``path``, whole or not at all.
 
-    Nobody is promised that it survives, nor that it is done: another process may be at the same.
-    Raises ``OSError`` and StorageError as they come.
+    Nothing happens if another process is doing the same. ``sync``: return when the file and its
+    name survive a power cut. Raises ``OSError`` and StorageError as they come.
     """
     new = path.with_name(f"{path.name}.new")
     try:
         file = NewFile(new)
     except FileExistsError:
         leftover = DerivedFile(new)
-        if leftover.try_lock():  # its writer died: next time
+        if leftover.try_lock():  # its writer died: the next call finds the name free
             system.os.unlink(new)
         leftover.close()
         return
@@ -109,24 +125,71 @@ def replace(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
         if file.try_lock():
             for chunk in chunks:
                 file.write(chunk)
+            if sync:
+                file.sync()
             system.os.rename(new, path)
     except BaseException:
-        with contextlib.suppress(OSError):
-            system.os.unlink(new)
+        remove_file(new)
         raise
     finally:
         file.close()
+    if sync:
+        sync_directory(path.parent)
+
+
+def save_copy(source: JournalFile, offset: int, end: int, target: Path, *, sync: bool) -> Path:
+    """Copy the bytes from ``offset`` to ``end`` to the first free name of ``TARGET-1``, ``-2``, ...
+
+    ``sync``: return when the content survives a power cut.
+    """
+    number = 1
+    while True:
+        path = target.with_name(f"{target.name}-{number}")
+        try:
+            return write_file(path, source.pieces(offset, end), sync=sync)
+        except FileExistsError:
+            number += 1
+
+
+def keep_copy(source: JournalFile, end: int, target: Path) -> None:
+    """Copy the first ``end`` bytes to ``target``; return when the copy survives a power cut.
+
+    A file of that length is taken for the copy. The caller holds a lock against others.
+    """
+    if _is_regular_of(target, end):
+        sync_directory(target.parent)  # its writer may have died before it did
+        return
+    remove_tree(target.with_name(f"{target.name}.new"))  # left by a writer that died
+    replace_file(target, source.pieces(0, end), sync=True)
+
+
+def _is_regular_of(path: Path, size: int) -> bool:
+    try:
+        stat = system.os.lstat(path)
+    except FileNotFoundError:
+        return False
+    return S_ISREG(stat.st_mode) and stat.st_size == size
 
 
 def remove_file(path: Path) -> None:
-    """Remove a file that may be gone already, as far as the system lets us."""
+    """Remove a file if it is there and the system lets us."""
     with contextlib.suppress(OSError):
         system.os.unlink(path)
 
 
+def rename(source: Path, target: Path) -> None:
+    system.os.rename(source, target)
+
+
+# --- small files -----------------------------------------------------------------------------
+
+
 def read_head(path: str, length: int) -> bytes:
-    """Up to ``length`` bytes of the beginning of what is no link; ``OSError`` as it is."""
-    # As quick as can be, for a look at many jobs: who makes nothing of it opens it with care.
+    """Up to ``length`` bytes from the beginning of a file; ``OSError`` as it is. No link is followed.
+
+    It skips the checks of :func:`~journal.fs.handles.open_regular`, because a listing calls it for
+    each job. Open the file properly if the bytes make no sense.
+    """
     flags = system.os.O_RDONLY | system.os.O_NOFOLLOW | system.os.O_NONBLOCK
     fd = system.os.open(path, flags)
     try:
@@ -136,7 +199,7 @@ def read_head(path: str, length: int) -> bytes:
 
 
 def read_small(path: Path) -> bytes:
-    """The first 4 KiB of a file; empty if it is missing. ``OSError`` as it is."""
+    """The first 4 KiB of a file; empty if it is missing. Raises ``OSError`` as it is."""
     try:
         fd, _ = open_regular(path, system.os.O_RDONLY)
     except FileNotFoundError:
@@ -148,9 +211,9 @@ def read_small(path: Path) -> bytes:
 
 
 def write_small(path: Path, text: bytes) -> None:
-    """Make ``text`` the content of a private file, in place; nobody is promised that it survives.
+    """Overwrite a private file in place with ``text``; it may not survive a power cut.
 
-    ``OSError`` as it is, also for a file that has another name.
+    Raises ``OSError`` as it is, also for a file with more than one hard link.
     """
     fd, stat = open_regular(path, system.os.O_WRONLY | system.os.O_CREAT)
     try:
@@ -163,81 +226,11 @@ def write_small(path: Path, text: bytes) -> None:
         close_fd(fd)
 
 
-def write_new(path: Path, chunks: Iterable[bytes]) -> Path:
-    """Make a private file of ``chunks``; nobody is promised that it survives."""
-    fd = system.os.open(path, system.os.O_WRONLY | system.os.O_CREAT | system.os.O_EXCL, FILE_MODE)
-    try:
-        for chunk in chunks:
-            write_all(fd, chunk)
-    finally:
-        close_fd(fd)
-    return path
-
-
-def save_copy(source: JournalFile, offset: int, end: int, target: Path, *, sync: bool) -> Path:
-    """Write the bytes from ``offset`` to ``end`` of ``source`` to a new private file.
-
-    It gets the first free name of ``target-1``, ``target-2``, ...; returned when it is synced.
-    """
-    for number in itertools.count(1):
-        path = target.with_name(f"{target.name}-{number}")
-        try:
-            fd = system.os.open(
-                path, system.os.O_WRONLY | system.os.O_CREAT | system.os.O_EXCL, FILE_MODE
-            )
-            break
-        except FileExistsError:
-            continue
-    try:
-        while offset < end and (data := source.read_at(offset, min(1 << 20, end - offset))):
-            write_all(fd, data)
-            offset += len(data)
-        if sync:
-            system.os.fsync(fd)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            system.os.unlink(path)  # half a copy is no copy, and the disk may be full
-        raise
-    finally:
-        close_fd(fd)
-    return path
-
-
-def keep_copy(source: JournalFile, end: int, target: Path) -> None:
-    """Put the first ``end`` bytes of ``source`` into a private file, whole or not at all.
-
-    One that is there already, of that length, is it. On return it survives a power cut.
-    """
-    if _is_regular_of(target, end):
-        sync_directory(target.parent)  # of one that died before it had
-        return
-    new = target.with_name(f"{target.name}.new")
-    remove_tree(new)  # of one that died
-    try:
-        file = NewFile(new)
-        offset = 0
-        while offset < end and (data := source.read_at(offset, min(1 << 20, end - offset))):
-            file.write(data)
-            offset += len(data)
-        file.sync()
-        file.close()
-        rename(new, target)
-    except BaseException:
-        remove_tree(new)
-        raise
-    sync_directory(target.parent)
-
-
-def _is_regular_of(path: Path, size: int) -> bool:
-    try:
-        stat = system.os.lstat(path)
-    except FileNotFoundError:
-        return False
-    return S_ISREG(stat.st_mode) and stat.st_size == size
+# --- looking ---------------------------------------------------------------------------------
 
 
 def exists(path: Path) -> bool:
-    """Whether the path names anything; what may not be looked at counts as being there."""
+    """Whether there is anything at ``path``. What we may not look at counts as there."""
     try:
         system.os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -249,17 +242,13 @@ def exists(path: Path) -> bool:
     return True
 
 
-def rename(source: Path, target: Path) -> None:
-    system.os.rename(source, target)
-
-
 def device_of(path: Path) -> int:
-    """The number of the file system that a file, or what a link leads to, is on."""
+    """The number of the file system that holds ``path``. Links are followed."""
     return system.os.stat(path).st_dev
 
 
 def free_bytes(path: Path) -> int:
-    """How much may be written where ``path`` is, or would be."""
+    """The free space of the file system that holds ``path``, or would hold it."""
     path = path.resolve()
     while not path.exists():
         path = path.parent

@@ -1,8 +1,8 @@
-"""Open files of a journal.
+"""Open files of a journal, and the errors that they raise.
 
-Descriptors are never inherited by programs that are started (Python opens them close-on-exec),
-and a forked child closes its copies at once: a lock taken with ``flock`` belongs to the open
-file, which parent and child share, so a child that kept it would keep the lock of a dead parent.
+Programs that are started inherit no descriptor, because Python opens them close-on-exec. A forked
+child closes its copies at once. A ``flock`` lock belongs to the open file, which parent and child
+share. So a child that kept the file open would keep the lock after its parent died.
 """
 
 from __future__ import annotations
@@ -23,30 +23,33 @@ from journal.fs import system
 FILE_MODE = 0o600  # rows hold names and addresses
 
 _READ_ONLY_ERRNOS = frozenset((errno.EPERM, errno.EACCES, errno.EROFS))
-_MAX_LINE_BYTES = 128 << 20  # twice what the format allows: the reader sees that it's over
+_MAX_LINE_BYTES = (
+    128 << 20
+)  # twice what the format allows, so that the reader can report a longer one
+_PIECE_BYTES = 1 << 20
 _NOT_REGULAR = "it is not a regular file: move it away"
-_LINK = "it is a link, which is not followed here: put a file of its own in its place"
+_LINK = "it is a symbolic link, which is not followed here: replace it with the file itself"
 
 _open_files: weakref.WeakSet[Descriptor] = weakref.WeakSet()
 
 
 @cache
 def load_filelock() -> ModuleType:
-    """Imported late: for a command that only reads it would be a fifth of its start.
+    """The module ``filelock``, imported late: it would be a fifth of the start of a reading command.
 
-    But before there are threads, for it has its say in each fork of the process, and must not
-    appear in the middle of one.
+    Call this before there are threads: filelock registers fork handlers when it is imported, and
+    must not do so while another thread forks.
     """
     try:
         import filelock  # noqa: PLC0415
-    except ImportError as error:  # there may be no descriptor left to read it with
+    except ImportError as error:  # perhaps the process has no free descriptor to read it with
         number = getattr(error.__cause__, "errno", None) or errno.EMFILE
         raise OSError(number, f"filelock can't be imported: {error}") from error
     return filelock
 
 
 def close_fd(fd: int) -> None:
-    """Let go of a descriptor, which the system does whatever it says; what matters was synced."""
+    """Close a descriptor. An error is ignored: the descriptor is free, and what matters was synced."""
     with contextlib.suppress(OSError):
         system.os.close(fd)
 
@@ -54,12 +57,12 @@ def close_fd(fd: int) -> None:
 def open_regular(
     path: Path, flags: int, directory: int | None = None
 ) -> tuple[int, system.os.stat_result]:
-    """Open a regular file, and nothing else; its descriptor and what it is. ``OSError`` as it is.
+    """Open a regular file and nothing else; return its descriptor and its ``stat``.
 
-    ``directory``: the descriptor of the directory that ``path`` is in, if the way there isn't to be
-    gone again. For all that is opened in a job's directory, which may come from elsewhere: a link
-    may lead to what is none of the job's, a pipe would keep us waiting, and a device may be
-    endless.
+    Use it for everything in a job's directory, which may come from elsewhere. A link there may lead
+    out of the job, a pipe would block, and a device may be endless. ``directory``: the descriptor
+    of the directory that holds ``path``; without it the path is looked up again. Raises
+    ``OSError`` as it is.
     """
     flags |= system.os.O_NOFOLLOW | system.os.O_NONBLOCK
     try:
@@ -81,14 +84,14 @@ def open_regular(
 
 
 def open_in(directory: int | None, path: Path, flags: int) -> int:
-    """Open ``path``, from the descriptor of the directory that it is in if there is one."""
+    """Open ``path``, or its last part in the directory of that descriptor."""
     if directory is None:
         return system.os.open(path, flags, FILE_MODE)
     return system.os.open(path.name, flags, FILE_MODE, dir_fd=directory)
 
 
 def why_not_written(path: Path, names: int) -> str:
-    """What keeps a file that has so many names from being written: it is more than the job's."""
+    """Why a file with so many hard links must not be written; empty for one."""
     if names <= 1:
         return ""
     name = path.name
@@ -99,7 +102,7 @@ def why_not_written(path: Path, names: int) -> str:
 
 
 class Descriptor:
-    """An open file that closes when it is no longer referenced, and in a forked child."""
+    """An open file. It closes when nothing references it any more, and in a forked child."""
 
     def __init__(self, path: Path, fd: int) -> None:
         self.path = path
@@ -116,7 +119,7 @@ class Descriptor:
             self.close()
 
     def try_lock(self) -> bool:
-        """Take the exclusive lock of this open file, or say at once that it is taken."""
+        """Take the exclusive lock of this open file; False at once if it is taken."""
         try:
             locked: bool = load_filelock().lock_descriptor(self.fd, blocking=False)
         except OSError as error:
@@ -127,15 +130,15 @@ class Descriptor:
         try:
             load_filelock().unlock_descriptor(self.fd)
         except OSError as error:
-            self.close()  # which lets go of the lock, whatever the system says
+            self.close()  # which releases the lock in any case
             raise storage_error(self.path, "unlock", error) from error
 
     def take_owner_of(self, other: Descriptor) -> bool:
-        """Belong to whom ``other`` does, with its permissions, as far as the system lets us.
+        """Take owner, group and permissions of ``other``, as far as the system lets us.
 
-        Returns whether the user is the same. Another group than that of ``other`` gets nothing.
+        Returns whether the owner is the same now. If the group isn't, it gets no permission.
         """
-        try:
+        with refusals_of(self.path, "set the owner of"):
             stat = system.os.fstat(other.fd)
             for user in (stat.st_uid, -1):
                 with contextlib.suppress(PermissionError):
@@ -144,8 +147,6 @@ class Descriptor:
             mine = system.os.fstat(self.fd)
             mode = stat.st_mode & (0o777 if mine.st_gid == stat.st_gid else 0o707)
             system.os.fchmod(self.fd, mode)
-        except OSError as error:
-            raise storage_error(self.path, "set the owner of", error) from error
         return bool(mine.st_uid == stat.st_uid)
 
 
@@ -161,22 +162,21 @@ if hasattr(system.os, "register_at_fork"):
 class JournalFile(Descriptor):
     """``journal.jsonl`` held open: positional reads, appends, sync, truncation, the commit lock.
 
-    The commit lock is the lock of the journal itself, not of a file beside it: there is no
-    second file to be deleted under a writer, and whoever holds the lock of the file that the
-    path names is the only writer of it.
+    The commit lock is the lock of the journal itself. A lock file beside it could be deleted while
+    a writer holds it. Whoever holds the lock of the file that the path names is its only writer.
 
     Every method raises StorageError for what the system refuses.
     """
 
     def __init__(self, path: Path, *, create: bool = False) -> None:
-        """Raises ``OSError`` as it is: what a missing file means is for the caller to say."""
+        """Raises ``OSError`` as it is: the caller knows what a missing file means."""
         flags = (
             system.os.O_RDWR
             | system.os.O_APPEND
             | (system.os.O_CREAT | system.os.O_EXCL if create else 0)
         )
         self.writable = True
-        self.refusal = ""  # why it isn't
+        self.refusal = ""  # why it isn't writable
         try:
             fd, stat = open_regular(path, flags)
         except OSError as error:
@@ -185,38 +185,34 @@ class JournalFile(Descriptor):
             fd, stat = open_regular(path, system.os.O_RDONLY)
             self._refuse_writing("it may only be read")
         super().__init__(path, fd)
-        self._path_text = system.os.fspath(path)  # a Path costs a stat half of its time again
+        self._path_text = system.os.fspath(path)  # a stat of a Path takes half as long again
         self.inode, self._device = stat.st_ino, stat.st_dev
-        self.is_shared = False  # it has got another name since: a copy made with hard links
+        self.is_shared = False  # it has got a second hard link since it was opened
         if stat.st_nlink > 1:
             self._refuse_writing(why_not_written(path, stat.st_nlink))
-        # Of a file whose last commit lacks nothing but its LF: it is read as if that stood there.
+        # The size of a file whose last commit lacks only its LF. It is read as if the LF were there.
         self.unended_at = -1
 
     def _refuse_writing(self, why: str) -> None:
         self.writable, self.refusal = False, why
 
     def size_bytes(self) -> int:
-        try:
+        with refusals_of(self.path, "read"):
             return system.os.fstat(self._live_fd()).st_size
-        except OSError as error:
-            raise storage_error(self.path, "read", error) from error
 
     def size_and_change(self) -> tuple[int, int]:
-        """The size in bytes, and when the file was changed last, in ns since 1970.
+        """The size in bytes, and the time of the last change (ctime) in ns since 1970.
 
-        Also its owner or permissions: the time that no program can set back.
+        A ctime also covers changes of owner and permissions, and no program can set it.
         """
-        try:
+        with refusals_of(self.path, "read"):
             stat = system.os.fstat(self._live_fd())
-        except OSError as error:
-            raise storage_error(self.path, "read", error) from error
         return stat.st_size, stat.st_ctime_ns
 
     def size_at_path(self) -> int | None:
-        """The size of this file if its path still names it, else None; one system call.
+        """The size of this file if its path still names it, else None. It takes one system call.
 
-        A missing LF counts (see ``unended_at``).
+        A missing LF is counted (see ``unended_at``).
         """
         try:
             stat = system.os.stat(self._path_text)
@@ -231,7 +227,7 @@ class JournalFile(Descriptor):
         return None
 
     def read_some(self, offset: int, length: int) -> bytes:
-        """Up to ``length`` bytes from ``offset`` in one system call; it may return fewer."""
+        """Up to ``length`` bytes from ``offset``, by one system call, which may return fewer."""
         try:
             return system.os.pread(self.fd if self.fd >= 0 else self._live_fd(), length, offset)
         except OSError as error:
@@ -242,7 +238,7 @@ class JournalFile(Descriptor):
         data = self.read_some(offset, length)
         if len(data) == length or (not data and offset != self.unended_at):
             return data
-        parts = [data]  # a signal may cut a read short
+        parts = [data]  # a signal may interrupt a read
         missing = length - len(data)
         while missing and (more := self.read_some(offset + length - missing, missing)):
             parts.append(more)
@@ -251,14 +247,20 @@ class JournalFile(Descriptor):
             parts.append(b"\n")
         return b"".join(parts)
 
+    def pieces(self, offset: int, end: int) -> Iterator[bytes]:
+        """The bytes from ``offset`` to ``end``, or to the end of the file, in pieces for copying."""
+        while offset < end and (piece := self.read_at(offset, min(_PIECE_BYTES, end - offset))):
+            yield piece
+            offset += len(piece)
+
     def read_line(self, offset: int) -> bytes:
-        """The line at ``offset`` without its LF; an unfinished one is a StorageError."""
+        """The line at ``offset`` without its LF. Raises StorageError if the LF is missing."""
         try:
             data = system.os.pread(self.fd, 1024, offset)  # most lines, in one system call
             end = data.find(b"\n")
             if end >= 0:
                 return data[:end]
-        except OSError:  # closed in a forked child, or what the next try says
+        except OSError:  # closed in a forked child, or an error that the next try raises
             pass
         line = self.find_line(offset)
         if line is None:
@@ -267,7 +269,7 @@ class JournalFile(Descriptor):
         return line
 
     def find_line(self, offset: int) -> bytes | None:
-        """The line at ``offset`` without its LF; None if it has none within what a line may be."""
+        """The line at ``offset`` without its LF; None if no LF comes within the longest line."""
         length = 1024
         while True:
             data = self.read_at(offset, length)
@@ -279,48 +281,42 @@ class JournalFile(Descriptor):
             length = min(length * 8, _MAX_LINE_BYTES)
 
     def count_lines(self, end: int) -> int:
-        """How many LFs stand before ``end``: for error messages, which alone need it."""
-        lines = offset = 0
-        while offset < end and (chunk := self.read_at(offset, min(1 << 20, end - offset))):
-            lines += chunk.count(b"\n")
-            offset += len(chunk)
-        return lines
+        """How many LFs stand before ``end``. It reads all of that, so only errors use it."""
+        return sum(piece.count(b"\n") for piece in self.pieces(0, end))
 
     def append(self, data: bytes | bytearray) -> None:
-        """Write all of ``data`` at the end. On StorageError a part of it may be there."""
+        """Write all of ``data`` at the end. After a StorageError a part of it may be there."""
         try:
             written = system.os.write(self.fd, data)
-            while written < len(data):  # short: the next call says why (ENOSPC, EFBIG)
+            while written < len(data):  # a short write: the next one raises why (ENOSPC, EFBIG)
                 written += system.os.write(self.fd, memoryview(data)[written:])
         except OSError as error:
             raise storage_error(self.path, "write", error) from error
 
     def end_last_line(self) -> None:
-        """Write the LF that the last commit lacks, unless another has. As :meth:`append`."""
+        """Write the LF that the last commit lacks, unless another writer has. See :meth:`append`."""
         if self.size_bytes() == self.unended_at:
             self.append(b"\n")
         self.unended_at = -1
 
     def truncate(self, size: int) -> None:
-        try:
+        with refusals_of(self.path, "truncate"):
             system.os.ftruncate(self.fd, size)
-        except OSError as error:
-            raise storage_error(self.path, "truncate", error) from error
 
     def sync(self) -> None:
-        """Return when what was appended survives a power cut."""
+        """Return when everything appended survives a power cut."""
         try:
             sync_data(self.fd)
         except OSError as error:
             raise storage_error(self.path, "sync", error) from error
 
     def rename(self, path: Path) -> None:
-        """Have the file stand at ``path``, in the place of what is there. ``OSError`` as it is."""
+        """Rename the file to ``path`` and replace what is there. Raises ``OSError`` as it is."""
         system.os.rename(self.path, path)
         self.path, self._path_text = path, system.os.fspath(path)
 
     def _live_fd(self) -> int:
-        if self.fd < 0:  # a forked child: open the same file again, not what took its place
+        if self.fd < 0:  # in a forked child: open the same file again, not one that replaced it
             fd, stat = open_regular(self.path, system.os.O_RDONLY)
             if (stat.st_ino, stat.st_dev) != (self.inode, self._device):
                 close_fd(fd)
@@ -331,10 +327,10 @@ class JournalFile(Descriptor):
 
 
 class DerivedFile(Descriptor):
-    """A regular file held open for reading. Its methods raise ``OSError`` as it is."""
+    """A regular file, open for reading. Its methods raise ``OSError`` as it is."""
 
     def __init__(self, path: Path, directory: int | None = None) -> None:
-        """``directory`` as of :func:`open_regular`."""
+        """``directory``: as for :func:`open_regular`."""
         super().__init__(path, open_regular(path, system.os.O_RDONLY, directory)[0])
 
     def read_at(self, offset: int, length: int) -> bytes:
@@ -345,34 +341,35 @@ class DerivedFile(Descriptor):
         return system.os.fstat(self.fd).st_size
 
     def changed_ns(self) -> int:
-        """When it was changed last, in ns since 1970."""
+        """The time of the last change (ctime), in ns since 1970."""
         return system.os.fstat(self.fd).st_ctime_ns
 
 
 class Stream(Descriptor):
-    """A file or a pipe of the caller's, read once from its beginning."""
+    """The caller's file or pipe, read once from the beginning."""
 
     def __init__(self, path: Path) -> None:
         """Raises ``OSError`` as it is."""
         super().__init__(path, system.os.open(path, system.os.O_RDONLY))
 
     def read(self, length: int) -> bytes:
-        """The next bytes, up to ``length`` of them; none at the end. Raises StorageError."""
-        try:
+        """The next bytes, at most ``length``; none at the end. Raises StorageError."""
+        with refusals_of(self.path, "read"):
             return system.os.read(self.fd, length)
-        except OSError as error:
-            raise storage_error(self.path, "read", error) from error
 
 
 def storage_error(path: Path, operation: str, error: OSError) -> StorageError:
-    """The package's error for what the system has refused."""
+    """The public error for a call that the system refused: "could not OPERATION PATH: ..."."""
     number = error.errno or 0
     return StorageError(path, operation, number, error.strerror or system.os.strerror(number))
 
 
 @contextlib.contextmanager
 def refusals_of(path: Path, operation: str) -> Iterator[None]:
-    """Within the block, what the system refuses is a StorageError that names ``path``."""
+    """Turn an ``OSError`` in the block into a StorageError: "could not OPERATION PATH: ...".
+
+    For cold code only: entering the block takes about a microsecond.
+    """
     try:
         yield
     except OSError as error:
@@ -380,16 +377,15 @@ def refusals_of(path: Path, operation: str) -> Iterator[None]:
 
 
 def outcome_unknown(error: StorageError) -> CommitOutcomeUnknownError:
-    """What a refusal means if it comes after the change was made."""
+    """The error to raise instead if the call was refused after the change was made."""
     return CommitOutcomeUnknownError(error.path, error.operation, error.errno, error.reason)
 
 
 if sys.platform == "darwin":
 
     def sync_data(fd: int) -> None:
-        system.fcntl.fcntl(
-            fd, system.fcntl.F_FULLFSYNC
-        )  # fsync leaves the data in the drive's cache there
+        # On macOS, fsync leaves the data in the cache of the drive.
+        system.fcntl.fcntl(fd, system.fcntl.F_FULLFSYNC)
 else:
 
     def sync_data(fd: int) -> None:

@@ -1,4 +1,4 @@
-"""Locks that end with the process that holds them."""
+"""File locks. The system frees them when the process that holds them ends."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from pathlib import Path
 from journal.fs import system
 from journal.fs.handles import Descriptor, open_regular, storage_error
 
-LOCK_TIMEOUT_S = 10.0  # how long calls wait for a lock, unless told otherwise
+LOCK_TIMEOUT_S = 10.0  # how long a call waits for a lock by default
 _LOCK_POLL_FIRST_S = 0.000_05
 _LOCK_POLL_LAST_S = 0.005
 
 
 class LockFile(Descriptor):
-    """A file that is there to be locked."""
+    """A file that exists only to be locked."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, open_regular(path, system.os.O_RDWR | system.os.O_CREAT)[0])
 
     def acquire(self, timeout_s: float) -> bool:
-        """Hold the lock of the file that the path names, waiting up to ``timeout_s`` seconds."""
+        """Take the lock of the file that the path names; False if that took over ``timeout_s`` seconds."""
         if not wait_for_lock(self, timeout_s):
             return False
         try:
@@ -30,20 +30,23 @@ class LockFile(Descriptor):
         mine = system.os.fstat(self.fd)
         if current and (current.st_ino, current.st_dev) == (mine.st_ino, mine.st_dev):
             return True
-        self.close()  # the file was deleted while we waited: lock the one that is there now
+        self.close()  # the file was deleted while we waited: lock the one that the path names now
         self.fd, _ = open_regular(self.path, system.os.O_RDWR | system.os.O_CREAT)
         return self.acquire(timeout_s)
 
 
 class DirectoryLock(Descriptor):
-    """The lock of a directory itself: it can't be deleted while what it guards is there."""
+    """The lock of a directory itself, which exists as long as the files that it guards."""
 
     def __init__(self, path: Path) -> None:
         flags = system.os.O_RDONLY | system.os.O_DIRECTORY
         super().__init__(path, system.os.open(path, flags))
 
     def is_held(self) -> bool:
-        """Whether somebody holds the lock. Those who ask share it, and don't see each other."""
+        """Whether somebody holds the lock.
+
+        This takes a shared lock for a moment, so several processes can ask at once.
+        """
         try:
             system.fcntl.flock(self.fd, system.fcntl.LOCK_SH | system.fcntl.LOCK_NB)
         except BlockingIOError:
@@ -63,7 +66,7 @@ class DirectoryLock(Descriptor):
 
 
 def wait_for_lock(file: Descriptor, timeout_s: float) -> bool:
-    """Take the file's lock within ``timeout_s`` seconds; False if it stayed taken."""
+    """Take the lock of a file; False if it stayed taken for ``timeout_s`` seconds."""
     if file.try_lock():
         return True
     deadline_s = time.monotonic() + timeout_s

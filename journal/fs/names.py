@@ -1,18 +1,18 @@
-"""The names of all files in a job's directory and in a store, each stated here once."""
+"""The names of all files in a job's directory and in a store."""
 
 from __future__ import annotations
 
 import re
 
 JOURNAL_NAME = "journal.jsonl"
-NEW_JOURNAL_NAME = f"{JOURNAL_NAME}.new"  # a journal that is being written anew
+NEW_JOURNAL_NAME = f"{JOURNAL_NAME}.new"  # while the journal is rewritten
 HINT_NAME = "index.hint"
 RUN_LOCK_NAME = "run.lock"
 SYNC_MARK_NAME = "sync.mark"
 NEW_SYNC_MARK_NAME = f"{SYNC_MARK_NAME}.new"
 ARTIFACTS_NAME = "artifacts"
 
-# What is kept of a journal has its place or its number behind these.
+# Backups: parts or versions of a journal that were kept. A number or a position follows the name.
 TORN_NAME = "journal.torn"  # a torn tail, -OFFSET-N
 DAMAGED_NAME = "journal.damaged"  # a journal before its repair, -N
 OTHER_NAME = "journal.other"  # what another copy did before a merge, -OFFSET-CRC
@@ -21,12 +21,12 @@ BACKUP = re.compile(
     rf"journal\.(torn|damaged)-[0-9]{{1,20}}(-[0-9]{{1,9}})?|{OTHER_HISTORY.pattern}"
 )
 
-# Directories in which something is made before it is renamed into its place.
+# Directories in which something is built before it is renamed into place.
 JOB_STAGING_NAME = ".staging"  # in a store: jobs that are being made or deleted
 REPAIR_STAGING_NAME = ".repair"  # in a job
 PULL_STAGING_NAME = ".pull"  # in a job
 
-# The files that an output may not replace. Some file systems ignore case.
+# Files that an output must not replace. Case is ignored, as on some file systems.
 OWN_FILE = re.compile(
     r"journal\.jsonl(\.new)?|index\.hint.*|run\.lock|sync\.mark(\.new)?|journal\.(damaged|torn|other)-.*",
     re.IGNORECASE,

@@ -1,4 +1,7 @@
-"""Files and pipes for the user: made whole or not at all, also where others may write, too."""
+"""Files and pipes that a user asked for. A file is made whole or not at all.
+
+The directory may be one where other users can write, such as ``/tmp``.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from journal.fs import files, handles, system
 from journal.fs.handles import FILE_MODE, Descriptor, write_all
 from journal.fs.names import JOURNAL_NAME, OWN_FILE
 
-_MAX_LINKS = 40  # as the system follows on one way
+_MAX_LINKS = 40  # as many as Linux follows in one path
 
 
 @contextlib.contextmanager
@@ -26,22 +29,27 @@ def whole_file(
     private: bool = False,
     refused_beside: Sequence[str] = (),
 ) -> Iterator[Output]:
-    """A file to write within the block; at its end it stands, synced, at ``path``.
+    """A file to write in the block. At the end of the block it stands at ``path``, synced.
 
-    It is beside ``path`` until then, as ``.journal-….part``, and gone if the block raises; what
-    kills the process leaves it. It is ``private``, or has the permissions of the file that it
-    replaces, or of any new one. Raises InvalidValueError, before the block, if ``path`` is
-    there and ``force`` isn't given, is a job's own file, is no file, is in no directory, leads
-    through another's link, or has a file beside it of its name and one of ``refused_beside``;
-    StorageError for what the system refuses.
+    Until then it is ``.journal-….part`` beside ``path``. It is removed if the block raises, and left
+    there if the process is killed. Its permissions are private if ``private`` is set, else those of
+    the file that it replaces, else those of any new file.
+
+    Raises StorageError, and before the block InvalidValueError, if ``path``
+
+    - exists and ``force`` isn't given, or isn't a regular file,
+    - is one of a job's own files,
+    - is in a directory that doesn't exist,
+    - leads through a link of another user,
+    - has beside it a file with the same name and one of the endings ``refused_beside``.
     """
-    target = real_path(path)  # a link stays a link
+    target = real_path(path)  # a link stays, and its target is replaced
     _check_free(path, target, force=force, refused_beside=refused_beside)
     output = _beside(target)
     try:
-        # Made now: what keeps it from being made is said in our words, and not in some library's.
+        # Made now, so that a failure raises our error and not one of a library that writes it.
         is_there = files.exists(target)
-        output.make(private=private or is_there)  # what is there may be private
+        output.make(private=private or is_there)  # the file that is replaced may be private
         yield output
         _check_free(path, target, force=force, refused_beside=refused_beside)
         output.put(target, private=private)
@@ -52,10 +60,10 @@ def whole_file(
 
 
 def real_path(path: str | os.PathLike[str]) -> Path:
-    """The place that ``path`` leads to, for an output.
+    """The path of an output after following links.
 
-    A link is followed if it is the user's own, or the system's. In a directory that is shared others
-    may have put one where an output is expected, and it would replace the file that it leads to.
+    Only links of this user and of root are followed. In a shared directory another user could place
+    a link where an output is expected, and the output would replace the file that it leads to.
     """
     text = os.fspath(path)
     parts = _parts(text if os.path.isabs(text) else os.path.join(os.getcwd(), text))
@@ -81,16 +89,16 @@ def real_path(path: str | os.PathLike[str]) -> Path:
 
 
 def _parts(path: str) -> list[str]:
-    """The parts of a path, the last one first."""
+    """The parts of a path, the last one first, so that the next one can be popped."""
     return [part for part in reversed(path.split("/")) if part not in ("", ".")]
 
 
 def _link_at(path: Path) -> str | None:
-    """Where a link leads; None for what is none."""
+    """Where a link leads; None if ``path`` isn't a link."""
     try:
         stat = os.lstat(path)
         link = os.readlink(path) if S_ISLNK(stat.st_mode) else None
-    except OSError:  # it isn't there, or whoever writes it will hear why not
+    except OSError:  # it is missing, or writing will raise the reason
         return None
     if link is not None and not is_trusted(stat):
         raise InvalidValueError(
@@ -106,11 +114,11 @@ def _beside(target: Path) -> Output:
         return Output(target)
     except FileNotFoundError:
         raise InvalidValueError(
-            "out", str(target), "is in a directory that isn't there: make that first"
+            "out", str(target), "is in a directory that doesn't exist: make the directory first"
         ) from None
     except NotADirectoryError:
         raise InvalidValueError(
-            "out", str(target), "is below what is no directory: name another"
+            "out", str(target), "is below a file, not a directory: name another path"
         ) from None
     except OSError as error:
         raise handles.storage_error(target, "write", error) from error
@@ -126,51 +134,52 @@ def _check_free(
             raise InvalidValueError(
                 "out",
                 str(target),
-                f"can't be replaced beside {beside.name}, which would be taken for a part of it: "
-                "end what has that database open, or move that file away, or name another OUT",
+                f"can't be replaced while {beside.name} is beside it, which would be read as a part of it: "
+                "close the program that has that database open, move that file away, or name "
+                "another file",
             )
     if os.fspath(path).endswith(os.sep):
         raise InvalidValueError("out", os.fspath(path), "is a directory's name: name a file")
     if not os.path.exists(path):
         return
-    # A pipe, a device, a directory: to be replaced by none of ours. By the name that was given: a
-    # pipe's own is none.
+    # Never replace a pipe, a device or a directory. Ask by the given path, since a path such as
+    # /dev/stdout may lead to a pipe, which has no path of its own.
     if not os.path.isfile(path):
         raise InvalidValueError(
             "out",
             os.fspath(path),
-            "is there and is not a file: name another, or - for standard output",
+            "exists and is not a file: name another, or - for standard output",
         )
     if not force:
         raise InvalidValueError(
-            "out", str(target), "is there already: name another file, or say --force to replace it"
+            "out", str(target), "exists already: name another file, or give --force to replace it"
         )
 
 
 def _check_not_of_a_job(target: Path) -> None:
-    """Raise InvalidValueError if ``target``, there or not, is one of the journal's own files."""
+    """Raise InvalidValueError if ``target``, existing or not, is one of a job's own files."""
     if not OWN_FILE.fullmatch(target.name):
         return
-    # What is kept of a journal counts also where the journal itself is gone.
+    # An existing backup counts even if its journal is gone.
     if files.exists(target) or files.exists(target.with_name(JOURNAL_NAME)):
         raise InvalidValueError(
             "out",
             str(target),
-            f"is a file of the job {target.parent.name!r}, which would be lost: name another, or one "
-            "in its artifacts/",
+            f"is one of the files of job {target.parent.name!r}, which would be lost: name another "
+            "file, or one in artifacts/",
         )
 
 
 class Output(Descriptor):
-    """A new file for the user, made under a name that nobody can know before.
+    """A new file under a random name, to be renamed to its target once it is whole.
 
-    From the descriptor of its directory, so that it stays there whatever others do to the way there.
-    The methods raise ``OSError`` as it is.
+    It is reached from the descriptor of its directory, so that others can't redirect it by renaming
+    a parent directory. The methods raise ``OSError`` as it is.
     """
 
     def __init__(self, target: Path) -> None:
-        """Nothing is there yet. ``target``, beside which it will be, is in a directory and no link."""
-        # Short, so that there is room for it wherever there is for the target's name.
+        """Choose the name; :meth:`make` makes the file. ``target`` isn't a link."""
+        # The name is short, so that it fits wherever the target's name does.
         super().__init__(target.with_name(f".journal-{system.os.urandom(6).hex()}.part"), -1)
         flags = system.os.O_RDONLY | system.os.O_DIRECTORY
         self._directory = Descriptor(target.parent, system.os.open(target.parent, flags))
@@ -181,13 +190,13 @@ class Output(Descriptor):
         self.fd = system.os.open(self.path.name, flags, mode, dir_fd=self._directory.fd)
 
     def stream(self) -> IO[bytes]:
-        """A stream that writes the file; to be closed before the file is put in its place."""
+        """A stream that writes to the file. Close it before :meth:`put`."""
         return system.os.fdopen(self.fd, "wb", closefd=False)
 
     def put(self, target: Path, *, private: bool) -> None:
-        """Let the file stand at ``target``, synced, and its name too.
+        """Sync the file, rename it to ``target``, and sync the name.
 
-        Unless it is ``private``, it takes over the permissions of the file that it replaces.
+        Unless it is ``private``, it gets the permissions of the file that it replaces.
         """
         directory = self._directory.fd
         if not private:
@@ -199,12 +208,14 @@ class Output(Descriptor):
         mine = system.os.fstat(self.fd)
         there = system.os.lstat(self.path.name, dir_fd=directory)
         if not system.os.path.samestat(mine, there):
-            raise OSError(errno.ESTALE, "somebody has put another file in the place of its own")
+            raise OSError(
+                errno.ESTALE, "another program has replaced the temporary file: try again"
+            )
         system.os.rename(self.path.name, target.name, src_dir_fd=directory, dst_dir_fd=directory)
         system.os.fsync(directory)
 
     def remove(self) -> None:
-        """Let go of the file; it is gone if it wasn't put anywhere, also if it was hardly made."""
+        """Close the file, and delete it unless :meth:`put` has renamed it. It may not exist yet."""
         with contextlib.suppress(OSError):
             system.os.unlink(self.path.name, dir_fd=self._directory.fd)
         self.close()
@@ -212,10 +223,10 @@ class Output(Descriptor):
 
 
 class Pipe(Descriptor):
-    """A pipe or a device of the user's, to be written. ``OSError`` as it is."""
+    """A pipe or a device to write to. Raises ``OSError`` as it is."""
 
     def __init__(self, path: Path, *, named: bool) -> None:
-        """Waits for who reads it. ``named``: it is in a directory, where others may have put it."""
+        """Open it, and wait for its reader. ``named``: it has a path, where others may have put it."""
         self._named = named
         self._check(system.os.stat(path))
         super().__init__(path, system.os.open(path, system.os.O_WRONLY))
@@ -225,12 +236,12 @@ class Pipe(Descriptor):
         if S_ISREG(stat.st_mode):
             raise OSError(errno.EINVAL, "it has become a file meanwhile: try again")
         if self._named and S_ISFIFO(stat.st_mode) and not is_trusted(stat):
-            raise OSError(errno.EPERM, "this pipe belongs to another user: name another place")
+            raise OSError(errno.EPERM, "this pipe belongs to another user: name another path")
 
     def write(self, data: bytes | memoryview) -> None:
         write_all(self.fd, data)
 
 
 def is_trusted(stat: system.os.stat_result) -> bool:
-    """Whether it belongs to who runs this, or to the system: nobody else has made it."""
+    """Whether it belongs to this user or to root, so no other user made it."""
     return stat.st_uid in (system.os.geteuid(), 0)

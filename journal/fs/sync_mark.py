@@ -1,16 +1,17 @@
-"""``sync.mark``: says that a sync of the journal is under way, or has failed.
+"""``sync.mark``: the note that a sync of the journal is under way, or has failed.
 
-The kernel reports a failed write to the disk once, to the process whose sync comes next. The pages
-stay in its cache as if they were on the disk. If the process that was told dies before it has acted
-on it, the next one reads good commits, its own sync succeeds, and a power cut takes commits that it
-has acknowledged. So each sync is announced here before it is asked for, and struck out when it has
-succeeded. Whoever finds the mark set, and holds the commit lock, doesn't trust what it reads from
-the cache behind the byte that the mark names: unless that was cut off, it writes the journal to a
-new file.
+The kernel reports a failed write to the disk once, to the next sync. The pages stay in its cache as
+if they were on the disk. Suppose that the process which got the error dies at once. Then the next
+one reads valid commits and its own sync succeeds, but a power cut takes commits that it has
+acknowledged.
 
-The mark is for processes that share a cache: it is written, never synced, and holds the id of the
-system's boot. After a power cut what is read comes from the disk, and a mark of an earlier boot
-says nothing.
+So each sync sets the mark first and clears it after success. Whoever holds the commit lock and
+finds the mark set doesn't trust the bytes in the cache after the offset in the mark. Unless they
+were cut off, it writes the journal to a new file.
+
+Only processes that share a cache need the mark. So it is written but never synced, and it holds the
+boot id. After a power cut everything is read from the disk, and a mark of an earlier boot means
+nothing.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ _SET = re.compile(rb"a sync is under way or has failed behind byte ([0-9]{1,19})
 
 
 class SyncMark(Descriptor):
-    """The mark beside a journal; the caller holds the commit lock. Raises ``OSError`` as it is."""
+    """The mark beside a journal. The caller holds the commit lock. Raises ``OSError`` as it is."""
 
     def __init__(self, directory: Path, journal: JournalFile) -> None:
-        """Open it, or make it: then it belongs to whom the journal does, and starts clear.
+        """Open the mark, or make a clear one with the owner of the journal.
 
-        In the place of one that isn't this journal's alone, or is another user's, comes one that
-        says the same, or that all is in doubt.
+        A mark with a second hard link is replaced by a copy of it. A mark of another user is
+        replaced by one that puts the whole journal in doubt.
         """
         path = directory / SYNC_MARK_NAME
         self._boot = _boot()
@@ -55,11 +56,11 @@ class SyncMark(Descriptor):
         super().__init__(path, fd)
         self._inode, self._device = stat.st_ino, stat.st_dev
         if not stat.st_size:
-            with suppress(StorageError):  # a job that root has worked on stays the user's
+            with suppress(StorageError):  # so a job that root worked on stays the user's
                 self.take_owner_of(journal)
 
     def is_at_path(self) -> bool:
-        """False if it was deleted or replaced, or a copy shares it by a hard link."""
+        """False if the mark was deleted or replaced, or has a second hard link."""
         try:
             stat = system.os.stat(self.path)
         except FileNotFoundError:
@@ -68,25 +69,25 @@ class SyncMark(Descriptor):
         return bool(here == (self._inode, self._device, 1))
 
     def doubtful_from(self) -> int | None:
-        """Where what is in doubt begins, by a sync that failed, or whose process died in it.
+        """The offset after which a failed or interrupted sync leaves the journal in doubt.
 
-        None if none has since the system started.
+        None if there was no such sync since the system started.
         """
         return _doubtful_from(self.fd, self._boot)
 
     def set(self, start: int) -> None:
-        """Announce a sync: up to ``start`` the journal is on the disk already."""
+        """Set the mark before a sync. Up to ``start`` the journal is on the disk already."""
         if system.os.pwrite(self.fd, _text(start, self._boot), 0) != _BYTES:
             raise OSError(errno.ENOSPC, system.os.strerror(errno.ENOSPC))
 
     def clear(self) -> None:
-        """Strike it out; a mark that can't be struck out costs a copy, no more."""
+        """Clear the mark. If that fails, the next writer copies the journal once."""
         with suppress(OSError):
             system.os.pwrite(self.fd, _CLEAR, 0)
 
 
 def is_marked(directory: Path) -> bool:
-    """Whether there is a mark that is set, for who makes none; False if it can't be read."""
+    """Whether there is a mark and it is set; False if it can't be read. It makes none."""
     try:
         fd, _ = open_regular(directory / SYNC_MARK_NAME, system.os.O_RDONLY)
     except OSError:
@@ -100,10 +101,10 @@ def is_marked(directory: Path) -> bool:
 
 
 def _replace(path: Path, text: bytes) -> tuple[int, os.stat_result]:
-    """A new mark in the place of another, which is there until the new one says its text."""
+    """Replace the mark by a new one with ``text``; return its descriptor and ``stat``."""
     new = path.with_name(NEW_SYNC_MARK_NAME)
     with suppress(FileNotFoundError):
-        system.os.unlink(new)  # of one that died
+        system.os.unlink(new)  # left by a process that died
     fd, stat = open_regular(new, system.os.O_RDWR | system.os.O_CREAT | system.os.O_EXCL)
     try:
         write_all(fd, text)

@@ -1,19 +1,19 @@
-"""The system under everything: its calls, its clock, and what it calls itself.
+"""System calls, the clock, and the names of host, process and user.
 
-What touches the disk for a journal does so through this module's ``os``, so that a test can put a
-faulty one in its place.
+All access to a journal's files goes through this module's ``os``, so that a test can replace it
+with one that fails.
 """
 
 from __future__ import annotations
 
-import fcntl as fcntl  # noqa: PLC0414  (these two are for the modules above to call)
+import fcntl as fcntl  # noqa: PLC0414  (this and os are re-exported)
 import os as os  # noqa: PLC0414
 import pwd
 import time
 
 
 def now_ns() -> int:
-    """The time, in ns since 1970, by the clock that file systems go by."""
+    """The time in ns since 1970, by the clock that file systems use."""
     return time.time_ns()
 
 
@@ -26,7 +26,7 @@ def process_id() -> int:
 
 
 def user_name() -> str:
-    """Who runs this, by name or else by number."""
+    """The user who runs this process: the name, or the number if it has no name."""
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
@@ -34,12 +34,12 @@ def user_name() -> str:
 
 
 def nonce() -> str:
-    """16 hex digits that nobody else has had, whatever its host, process id and clock."""
+    """16 random hex digits. No other process gets the same ones."""
     return os.urandom(8).hex()
 
 
 def boot_id() -> str:
-    """What the system calls itself until it starts anew; empty where it has no such name."""
+    """The id of the system's current boot; empty on a system that has none."""
     try:
         fd = os.open("/proc/sys/kernel/random/boot_id", os.O_RDONLY)
         try:

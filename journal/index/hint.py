@@ -422,7 +422,7 @@ def write_hint(
         first = body + sealed_end(crc32(body))
         if len(first) <= _MAX_HEADER_BYTES:
             blocks = (block for name in names for block in _blocks_of(columns, name))
-            files.replace(directory / HINT_NAME, itertools.chain([first], blocks))
+            files.replace_file(directory / HINT_NAME, itertools.chain([first], blocks))
     except (OSError, JournalError, OverflowError):  # the last: a cost of more than 64 bits
         return
 

@@ -156,7 +156,7 @@ def _build(
     size = file.size_bytes()
     source, actions = file, []
     if any(_was_edited(file, stretch) for stretch in stretches):
-        source = JournalFile(files.write_new(staging / "converted.jsonl", _to_unix(file, size)))
+        source = JournalFile(files.write_file(staging / "converted.jsonl", _to_unix(file, size)))
         stretches = survey(source, source.size_bytes())
         actions = [Action("converted", 1, 0, [], _CONVERTED)]
     try:

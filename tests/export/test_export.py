@@ -446,8 +446,8 @@ def test_a_database_is_not_put_beside_what_another_one_left_to_be_applied(
 @pytest.mark.parametrize(
     ("place", "message"),
     [
-        ("no such directory/out.db", "is in a directory that isn't there: make that first"),
-        ("a file/out.db", "is below what is no directory: name another"),
+        ("no such directory/out.db", "is in a directory that doesn't exist: make the directory first"),
+        ("a file/out.db", "is below a file, not a directory: name another path"),
     ],
 )
 def test_an_out_in_a_directory_that_is_not_there_is_bad_usage(

@@ -175,8 +175,8 @@ SYNCS = [
     Patch(
         "a saved torn tail is synced before it is cut off",
         "fs/files",
-        "        if sync:\n            system.os.fsync(fd)\n",
-        "",
+        "            file.write(chunk)\n        if sync:\n            file.sync()\n",
+        "            file.write(chunk)\n",
         EXPLORER,
     ),
     Patch(
@@ -970,8 +970,8 @@ HINTS = [
     Patch(
         "a leftover of a hint is removed only if its writer is dead",
         "fs/files",
-        "        if leftover.try_lock():  # its writer died: next time",
-        "        if True:  # its writer died: next time",
+        "        if leftover.try_lock():  # its writer died: the next call",
+        "        if True:  # its writer died: the next call",
         HINT,
     ),
 ]

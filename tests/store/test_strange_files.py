@@ -99,7 +99,7 @@ def test_a_journal_that_is_a_link_is_neither_read_nor_written(root: Path, tmp_pa
             lambda: verify_job(root / JOB),
             lambda: service.delete_job(JOB),
         ):
-            with pytest.raises(StorageError, match="it is a link, which is not followed"):
+            with pytest.raises(StorageError, match="it is a symbolic link, which is not followed"):
                 use()
     assert real.read_bytes() == before
 
@@ -357,7 +357,7 @@ def test_what_somebody_puts_in_the_place_of_an_output_that_is_being_written_is_n
             output.path.unlink()
             output.path.symlink_to(victim)
 
-    with pytest.raises(StorageError, match="somebody has put another file in the place of its own"):
+    with pytest.raises(StorageError, match="another program has replaced the temporary file"):
         write()
     assert victim.read_bytes() == b"precious"
     assert os.listdir(shared) == []

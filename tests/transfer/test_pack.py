@@ -340,10 +340,10 @@ def test_a_pack_is_private_for_its_journal_is(here: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("none/x.tgz", "is in a directory that isn't there: make that first"),
-        ("file/x.tgz", "is below what is no directory: name another"),
+        ("none/x.tgz", "is in a directory that doesn't exist: make the directory first"),
+        ("file/x.tgz", "is below a file, not a directory: name another path"),
         ("none/", "is a directory's name: name a file"),
-        ("here", "is there and is not a file: name another"),
+        ("here", "exists and is not a file: name another"),
     ],
 )
 def test_a_pack_that_can_not_be_where_it_is_to_be_is_refused(

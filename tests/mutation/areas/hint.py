@@ -52,7 +52,7 @@ PATCHES = [
     Patch(
         "a hint that can't be written is taken away half",
         "fs/files",
-        "    except BaseException:\n        with contextlib.suppress(OSError):\n            system.os.unlink(new)\n        raise\n    finally:\n        file.close()\n",
+        "    except BaseException:\n        remove_file(new)\n        raise\n    finally:\n        file.close()\n",
         "    finally:\n        file.close()\n",
         HINT,
     ),
