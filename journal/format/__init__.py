@@ -1,8 +1,9 @@
-"""Bytes and records: what a journal is made of, without a word on where it lies.
+"""The format of a journal: from bytes to records and back. The specification is ``docs/format.md``.
 
-The records and their fields, the values in them, how a line is decoded, how commits and their seals
-are verified, how a torn tail is told from damage, and how one flipped bit is found. The
-specification is the page ``format`` of the documentation.
+- ``records``: record types, seals, encoding. ``decode``: a line as a record, or why it is none.
+- ``values``, ``arguments``: checks of what callers pass in. ``idempotency``: the keys of rows.
+- ``commits``: verifies seals, fast. ``extent``: reads between two positions, with public errors.
+- ``scan``: reads a damaged journal and judges a torn tail. ``bitflip``: finds one flipped bit.
 
-May import: ``fs`` and the root's ``errors``, ``text``, ``model``.
+May import: ``fs`` and the root's ``errors``, ``ids``, ``text``, ``model``.
 """

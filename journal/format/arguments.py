@@ -1,4 +1,4 @@
-"""What callers hand in, checked before anything is written: ids, text, numbers, rows."""
+"""Checks of arguments, made before anything is written: text, numbers, times, rows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from journal.ids import MAX_ROW_NUMBER
 def check_text(value: object, where: str) -> str:
     if not isinstance(value, str):
         raise InvalidValueError(where, value, "must be text (str)")
-    value = str.__str__(value)  # msgspec takes no subclass
+    value = str.__str__(value)  # msgspec encodes no subclass of str
     if not value.isascii():
         try:
             value.encode()
@@ -38,7 +38,7 @@ def check_optional_text(value: object, where: str) -> str | None:
 
 
 def check_count(value: object, where: str) -> int | None:
-    """A count or a cost: an int from 0 up, or None."""
+    """A count or cost: an int of 0 or more, or None."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int):
@@ -64,7 +64,7 @@ def check_moment(value: datetime | None, where: str) -> datetime | None:
 
 
 def check_label_path(value: object, directory: Path) -> str:
-    """A path as text; one inside the job's directory is made relative, so that it moves along."""
+    """A path as text. One inside the job's directory becomes relative, so that it moves with the job."""
     if not isinstance(value, (str, os.PathLike)):
         raise InvalidValueError("label_path", value, "must be a path (str or PathLike)")
     text = check_text(os.fspath(value), "label_path")
@@ -76,10 +76,10 @@ def check_label_path(value: object, directory: Path) -> str:
 
 
 def new_rows(row_data: Any, next_number: int) -> Iterator[tuple[int, str, bytes, str | None]]:
-    """Number, checksum, data as JSON text, and idempotency key (None: not given) of each row.
+    """Yield the number, checksum, data as JSON, and idempotency key (or None) of each new row.
 
-    Raises :class:`InvalidValueError`. Checked row by row, as they are taken. That a number is not
-    taken yet is for the caller to check.
+    Rows are checked one by one, as they are consumed. The caller checks that a number isn't taken.
+    Raises InvalidValueError.
     """
     if isinstance(row_data, (str, bytes, Mapping)):
         raise InvalidValueError("row_data", row_data, "must be an iterable of mappings")
@@ -92,7 +92,7 @@ def new_rows(row_data: Any, next_number: int) -> Iterator[tuple[int, str, bytes,
         text = key = None
         if type(item) is dict and len(item) == 1 and next_number <= MAX_ROW_NUMBER:
             data = item.get("data")
-            if type(data) is dict:  # what most rows are, in two thirds of the time
+            if type(data) is dict:  # the usual case, in two thirds of the time
                 text = plain_json(data)
         if text is not None:
             number, checksum = next_number, sha256(canonical_json(data)).hexdigest()

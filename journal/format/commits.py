@@ -1,9 +1,7 @@
-"""From bytes to verified commits.
+"""From bytes to verified commits: the fast reader, for a sound journal.
 
-The fast reader, for a journal that is as it should be: it stops at the first commit that isn't, and
-``scan.py`` tells why.
-
-Memory stays constant: a commit larger than a chunk is verified in one pass and read again.
+It stops at the first commit that doesn't match its seal; ``scan.py`` finds out why. It needs
+constant memory: a commit larger than a chunk is verified in a first pass and read in a second.
 """
 
 from __future__ import annotations
@@ -18,21 +16,21 @@ from zlib import crc32
 
 from journal.format.records import MAX_LINE_BYTES, SEAL_BYTES, SEAL_HEAD, SEALED_LINE_END
 
-CHUNK_BYTES = 1 << 16  # the fastest of 2^15 to 2^20: lines stay in the cache between passes
+CHUNK_BYTES = 1 << 16  # the fastest of 2^15 to 2^20: the lines stay in the CPU cache between passes
 
-# What slices of each line would be, without making the same slice for each.
+# Slices for map(): the slice object is made once, not for each line.
 _seal_of = itemgetter(slice(-SEAL_BYTES, None))
 _body_of = itemgetter(slice(None, -SEAL_BYTES))
 
 
 class Readable(Protocol):
-    """What replay needs of a file."""
+    """A file, as far as reading commits needs it."""
 
     def read_at(self, offset: int, length: int) -> bytes: ...
 
 
 class Position(NamedTuple):
-    """A place between two commits: ``offset`` in bytes, ``crc`` as the seal before it states."""
+    """A place between two commits: its ``offset`` in bytes, and the ``crc`` in the seal before it."""
 
     offset: int
     crc: int
@@ -42,11 +40,11 @@ START = Position(0, 0)
 
 
 class Block(NamedTuple):
-    """Whole lines of commits that were verified: ``lines`` without LF, the first at ``offset``.
+    """Whole lines of verified commits: ``lines`` without LF, the first at ``offset``.
 
-    ``after`` is the position behind the commits that the block belongs to, ``ends`` whether
-    the block reaches it: of a large commit only the last block does. ``ascii``: it holds nothing
-    else, so it is UTF-8.
+    ``after`` is the position after the commits of this block. ``ends`` is False if the block stops
+    before it: a large commit takes several blocks. ``ascii``: the block is pure ASCII, so it is
+    valid UTF-8.
     """
 
     offset: int
@@ -57,11 +55,11 @@ class Block(NamedTuple):
 
 
 def verified_blocks(file: Readable, start: Position, size: int) -> Iterator[Block]:
-    """Yield the commits from ``start`` on as blocks of lines.
+    """Yield the commits from ``start`` to ``size`` (bytes) as blocks of lines.
 
-    All lines of a commit are checked before the first is yielded. Ends before the first commit
-    that doesn't match its seal, or that isn't there whole within the first ``size`` bytes; the
-    caller compares the last position with ``size``.
+    Each commit is verified before its first line is yielded. The iterator ends before the first
+    commit that doesn't match its seal or isn't complete. So compare the last position with
+    ``size``.
     """
     position = start
     while position.offset < size:
@@ -81,9 +79,9 @@ def verified_blocks(file: Readable, start: Position, size: int) -> Iterator[Bloc
 
 
 def verified_lines(chunk: bytes, position: Position) -> tuple[list[bytes], Position]:
-    """The lines of the commits in ``chunk`` that verify, and the position behind them."""
+    """The lines of the valid commits at the beginning of ``chunk``, and the position after them."""
     lines = chunk.split(b"\n")
-    lines.pop()  # what follows the last LF
+    lines.pop()  # the part after the last LF
     crc = _crc_of_single_records(lines, position.crc)
     if crc is not None:
         return lines, Position(position.offset + chunk.rfind(b"\n") + 1, crc)
@@ -94,20 +92,20 @@ def verified_lines(chunk: bytes, position: Position) -> tuple[list[bytes], Posit
 
 
 def _crc_of_single_records(lines: list[bytes], crc: int) -> int | None:
-    """What the last seal states, if each of the lines is a commit that verifies; else None."""
+    """The crc of the last seal if each line is a valid commit of its own, else None."""
     seals = b"".join(map(_seal_of, lines))
     if seals.count(SEAL_HEAD) != len(lines):
         return None
     crcs = [crc := crc32(body, crc) for body in map(_body_of, lines)]
-    # All of their digits made and compared at once, which takes a tenth of the time.
+    # Format and compare all digits at once: it takes a tenth of the time.
     if b"".join((SEAL_HEAD, _hex(crcs).replace(b"|", b'"}' + SEAL_HEAD), b'"}')) != seals:
         return None
     return crc
 
 
 def _end_of_commits(chunk: bytes, position: Position) -> Position:
-    """Where the commits in ``chunk`` end, of any number of lines each, that verify."""
-    *parts, _ = SEALED_LINE_END.split(chunk)  # the body of a commit, its digits, the next body
+    """The position after the valid commits at the beginning of ``chunk``, of one line or more each."""
+    *parts, _ = SEALED_LINE_END.split(chunk)  # body, digits, body, digits, ...
     bodies, digits = parts[::2], parts[1::2]
     offset, crc = position
     for body, stated in zip(bodies, digits, strict=True):
@@ -119,7 +117,7 @@ def _end_of_commits(chunk: bytes, position: Position) -> Position:
 
 
 def _hex(crcs: list[int]) -> bytes:
-    """The digits of seals, with a bar between each two."""
+    """The digits of seals, separated by bars."""
     values = array("I", crcs)
     if sys.byteorder == "little":
         values.byteswap()
@@ -127,10 +125,10 @@ def _hex(crcs: list[int]) -> bytes:
 
 
 def _end_of_large_commit(file: Readable, start: Position, size: int) -> Position | None:
-    """The end of the one commit at ``start``, which no chunk holds; None if it isn't whole."""
+    """The end of the commit at ``start``, which is larger than a chunk; None if it isn't valid."""
     crc = start.crc
     offset = start.offset
-    held = b""  # the last bytes of what was read: a seal may lie across two chunks
+    held = b""  # the end of what was read: a seal may lie across two chunks
     line_bytes = 0
     while offset < size:
         chunk = file.read_at(offset, min(CHUNK_BYTES, size - offset))
@@ -154,7 +152,7 @@ def _end_of_large_commit(file: Readable, start: Position, size: int) -> Position
 
 
 def _blocks_of_large_commit(file: Readable, offset: int, after: Position) -> Iterator[Block]:
-    """The lines from ``offset`` to ``after``, a chunk of them at a time where lines allow."""
+    """The lines from ``offset`` to ``after`` in blocks of about one chunk."""
     length = CHUNK_BYTES
     while offset < after.offset:
         chunk = file.read_at(offset, min(length, after.offset - offset))
@@ -167,6 +165,6 @@ def _blocks_of_large_commit(file: Readable, offset: int, after: Position) -> Ite
             offset += cut
             length = CHUNK_BYTES
         elif len(chunk) < length or length > MAX_LINE_BYTES:
-            return  # shrank meanwhile, or a line over the bound: the caller sees it not reached
+            return  # the file shrank, or a line is too long: ``after`` isn't reached
         else:
             length *= 2

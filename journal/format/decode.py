@@ -1,4 +1,4 @@
-"""Lines of a journal as records, and what to say of those that are none."""
+"""Lines of a journal as records, and the reasons why a line is none."""
 
 from __future__ import annotations
 
@@ -44,19 +44,19 @@ RowNumber = Annotated[int, msgspec.Meta(ge=1, le=MAX_ROW_NUMBER)]
 
 
 class SlimRow(msgspec.Struct, tag_field="type", tag="row", gc=False):
-    """What the index needs of a ``row``."""
+    """The fields of a ``row`` that the index needs."""
 
     row: RowNumber
 
 
 class SlimRowData(msgspec.Struct, tag_field="type", tag="row_data", gc=False):
-    """What the index needs of a ``row_data``."""
+    """The fields of a ``row_data`` that the index needs."""
 
     row: RowNumber
 
 
 class SlimRowStatus(msgspec.Struct, tag_field="type", tag="row_status", gc=False):
-    """What the index needs of a ``row_status``."""
+    """The fields of a ``row_status`` that the index needs."""
 
     row: RowNumber
     status: RowStatusText
@@ -84,23 +84,26 @@ RECORD_TYPES = frozenset(
 
 _decode_kind = msgspec.json.Decoder(_Kind).decode
 _decode_time = msgspec.json.Decoder(_TimeRecord).decode
-# The hot paths of replay, the log and the rows call msgspec directly.
-# Of the union and not of one type: a lone type's decoder takes a record that lacks its ``type``.
+# Hot paths call these two directly. Both decode a union of types, since the decoder of a single type
+# would accept a record without its ``type``.
 decode_sane = msgspec.json.Decoder(Record).decode
-decode_slim = msgspec.json.Decoder(SlimRecord).decode  # in a third of the time of a whole record
+decode_slim = msgspec.json.Decoder(SlimRecord).decode  # takes a third of the time
 _NOT_UTC = "a time that is not in UTC"
 
 
 class UndecodableError(Exception):
-    """A line is no record of this format; ``args[0]`` says why. Never leaves the package."""
+    """A line is no record of this format. ``args[0]`` says why. Internal: never raised to callers."""
 
 
 class UnknownRecordError(Exception):
-    """A record of a newer version; ``args[0]`` says what. Never leaves the package."""
+    """A record of a newer version. ``args[0]`` names it. Internal: never raised to callers."""
 
 
 def decode_record(line: bytes) -> Record:
-    """All of one line, checked. Raises :class:`UndecodableError`, :class:`UnknownRecordError`."""
+    """Decode a line and check everything in it.
+
+    Raises :class:`UndecodableError` and :class:`UnknownRecordError`.
+    """
     if len(line) > SANE_BYTES:
         if len(line) >= MAX_LINE_BYTES:
             raise UndecodableError(f"a line of {len(line)} bytes")
@@ -110,21 +113,21 @@ def decode_record(line: bytes) -> Record:
         record: Record = decode_sane(line)
     except DECODE_ERRORS as error:
         raise _why_undecodable(line, error) from None
-    # What msgspec makes of "Z" is one object.
+    # msgspec uses the one object UTC for "Z".
     if record.at.tzinfo is not UTC:
         raise UndecodableError(_NOT_UTC)
-    # By type and not by isinstance: this is asked of every row that is read.
+    # type() instead of isinstance(): this runs for every row that is read.
     if type(record) is RowStatusRecord or type(record) is RowDataRecord:
         if record.origin is not None and record.origin.at.tzinfo is not UTC:
             raise UndecodableError(_NOT_UTC)
         if type(record) is RowDataRecord and record.created_at.tzinfo is not UTC:
             raise UndecodableError(_NOT_UTC)
-    if not line.isascii():  # decoding has passed over members that aren't known
+    if not line.isascii():  # decoding skips unknown fields without checking them
         _check_utf8(line)
     if isinstance(record, JobRecord) and record.format != FORMAT:
         if record.format > FORMAT:
             raise UnknownRecordError(_newer_format(record.format))
-        raise UndecodableError(f"format {record.format}, which there never was")
+        raise UndecodableError(f"format {record.format}, which doesn't exist")
     return record
 
 
@@ -136,7 +139,7 @@ def _check_utf8(line: bytes) -> None:
 
 
 def time_of(line: bytes) -> datetime:
-    """The ``at`` of a line that was decoded before. Raises as :func:`decode_record`."""
+    """The time in a line that was decoded before. Raises as :func:`decode_record`."""
     try:
         at: datetime = _decode_time(line).at
     except DECODE_ERRORS as error:
@@ -147,9 +150,9 @@ def time_of(line: bytes) -> datetime:
 
 
 def decode_header(head: bytes) -> JobRecord | None:
-    """The job record that a file begins with, if it is there whole and nothing is wrong with it.
+    """The job record at the beginning of a file.
 
-    None says to look at the file closely.
+    None if ``head`` doesn't hold all of it or anything is wrong: then examine the file.
     """
     end = head.find(b"\n")
     if end < 0:
@@ -165,7 +168,7 @@ def decode_header(head: bytes) -> JobRecord | None:
 
 
 def decode_job_level(line: bytes) -> JobLevelRecord:
-    """One line that is neither ``row`` nor ``row_status``. Raises as :func:`decode_record`."""
+    """A record about the job itself, not about a row. Raises as :func:`decode_record`."""
     record = decode_record(line)
     if isinstance(record, (RowRecord, RowDataRecord, RowStatusRecord)):
         raise UndecodableError("a record of another type")
@@ -173,7 +176,7 @@ def decode_job_level(line: bytes) -> JobLevelRecord:
 
 
 def _why_undecodable(line: bytes, error: Exception) -> UndecodableError | UnknownRecordError:
-    """What to say of a line that msgspec refused: newer than this version, or no record."""
+    """The error for a line that msgspec refused: of a newer version, or no record."""
     try:
         kind = _decode_kind(line)
     except DECODE_ERRORS:
@@ -186,7 +189,7 @@ def _why_undecodable(line: bytes, error: Exception) -> UndecodableError | Unknow
 
 
 def newer_format(line: bytes) -> str | None:
-    """What to say of a line 1 whose format is above ours; None if it isn't."""
+    """A message if line 1 states a format above ours, else None."""
     try:
         number = _decode_kind(line).format
     except DECODE_ERRORS:

@@ -1,4 +1,4 @@
-"""Idempotency keys: what a row's is, and how each stays that of one row."""
+"""Idempotency keys: the key of a row, and new keys for rows that are done again."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from journal.format.values import DECODE_ERRORS
 
 AnyRow = RowRecord | RowDataRecord
 
-# How a new key ends: see next_key().
+# The ending of a new key: see next_key().
 _ENDS_AS_NEW = re.compile(r"#[0-9]+\Z")
 _NEW_ENDING = re.compile(r"#[0-9]+(\.[0-9a-f]{8})?\Z")
 
 
 def idempotency_key(row_id: str, row: AnyRow, keyed: JobRecord | None) -> str:
-    """What to give to the far side for a row: see :class:`JobRow`.
+    """The idempotency key of a row: see :class:`JobRow`.
 
-    ``keyed`` is the job's record if it names a column for this: two copies of the job that both
-    add a row of one key use one idempotency key for it. Other rows that were added later have a
-    nonce, for a copy may have added others under the same numbers.
+    ``keyed`` is the job's record if the job was made with a key column. Then two copies of the job
+    that both add a row with one key use the same idempotency key for it. Other rows that were added
+    later have a nonce, since another copy may have added different rows under their numbers.
     """
     if row.key is not None:
         return row.key
@@ -37,14 +37,15 @@ def idempotency_key(row_id: str, row: AnyRow, keyed: JobRecord | None) -> str:
 
 
 def own_key_text(value: Any) -> str:
-    """A key of the caller's own: text as it is, and other values as JSON."""
+    """An idempotency key that the caller chose: text unchanged, other values as JSON."""
     return value if isinstance(value, str) else encode_json(value).decode()
 
 
 def key_text(value: Any) -> str:
-    """A value as text, no two alike: text as it is, unless it would be read as something else.
+    """The value of a key column as text, different for different values.
 
-    That is as JSON, or as the key of another row that was done anew.
+    Text is used unchanged, unless it is valid JSON or looks like a new key of another row. Such text
+    and all other values become JSON.
     """
     if isinstance(value, str) and not _ENDS_AS_NEW.search(value):
         try:
@@ -55,14 +56,14 @@ def key_text(value: Any) -> str:
 
 
 def next_key(key: str, keys: int, nonce: str | None) -> str:
-    """The key of a row that is to be done as new, and has had ``keys`` keys, ``key`` the last.
+    """A new key for a row that has had ``keys`` keys so far, ``key`` being the last.
 
-    ``KEY#2``, ``KEY#3``, and so on; ``KEY#2.NONCE`` where another row may have the former.
+    It is ``KEY#2``, ``KEY#3``, and so on, or ``KEY#2.NONCE`` if another row may have ``KEY#2``.
     """
     first = key.rpartition("#")[0] if keys > 1 else key
     return f"{first}#{keys + 1}" if nonce is None else f"{first}#{keys + 1}.{nonce}"
 
 
 def first_key(key: str) -> str:
-    """The key that a row may have had before it was given new ones."""
+    """The key without the ending that :func:`next_key` may have added."""
     return _NEW_ENDING.sub("", key)

@@ -1,7 +1,7 @@
-"""Format 1 of ``journal.jsonl``: its records and seals, and their encoding.
+"""Format 1 of ``journal.jsonl``: record types, seals, and encoding.
 
-What they mean, and all that a reader or a writer in another language has to know, says the
-specification: ``docs/format.md`` beside this file.
+A **seal** is the CRC-32 at the end of a commit. It is chained: it covers all commits before it, too.
+The meaning of all fields is specified in ``docs/format.md``.
 """
 
 from __future__ import annotations
@@ -18,21 +18,25 @@ from journal.text import time_text
 FORMAT = 1
 MAX_LINE_BYTES = 64 << 20
 MAX_DEPTH = 100
-SANE_BYTES = 2 * MAX_DEPTH  # no record this short nests too deep, and no other text dangerously
-REPAIRED = "repaired"  # error code of a job and of rows that a repair could not keep whole
-BOTH_COPIES = "both_copies"  # error code of a job and of rows that two copies have worked on
-LOST_CHECKSUM = "lost"  # of a row whose record was lost to damage: its data isn't known
+SANE_BYTES = (
+    2 * MAX_DEPTH
+)  # a record this short can't nest too deep, and other text not dangerously
+REPAIRED = "repaired"  # error code of a job and of rows that lost something in a repair
+BOTH_COPIES = "both_copies"  # error code of a job and of rows that two copies worked on
+LOST_CHECKSUM = "lost"  # checksum of a row whose record was lost to damage, so its data is unknown
 
 SEAL_HEAD = b',"crc":"'
 SEAL_BYTES = len(SEAL_HEAD) + len('01234567"}')
 SEALED_END_BYTES = SEAL_BYTES + 1  # with its LF
-# As the writer ends a commit. A raw LF stands only at the end of a line, so every match is a seal.
+# The end of a commit. A raw LF stands only at the end of a line, so every match is a seal.
 SEALED_LINE_END = re.compile(rb',"crc":"([0-9a-f]{8})"}\n')
 
 
-UNSET_TIME = datetime.min.replace(tzinfo=UTC)  # in a record that the log has not stamped yet
+UNSET_TIME = datetime.min.replace(
+    tzinfo=UTC
+)  # the time of a record that has not got its real one yet
 
-# Aware, in UTC, and with microseconds: see now().
+# An aware time in UTC, with microseconds: see now().
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 Integer = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 Reset = Literal["retry", "redo"]
@@ -53,15 +57,15 @@ class JobRecord(msgspec.Struct, tag_field="type", tag="job", kw_only=True, omit_
     at: Moment
 
 
-# A member of a log record's details: what another copy of the job did with the record's row, with
-# the members of its status record and the id of an origin.
+# In the details of a log record: what another copy of the job did with the row. It holds the fields
+# of that status record, and the id of its origin.
 ELSEWHERE = "elsewhere"
 
 
 class Origin(msgspec.Struct, kw_only=True, frozen=True):
-    """Where a row's status comes from if a merge took it over from another copy of the job.
+    """Marks a record that a merge imported from another copy of the job.
 
-    ``id`` tells it from all others of the row; ``at`` is when it happened there.
+    ``id`` is unique among the changes of the row. ``at`` is when the change happened there.
     """
 
     id: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{16}$")]
@@ -82,9 +86,10 @@ class RowRecord(
 class RowDataRecord(
     msgspec.Struct, tag_field="type", tag="row_data", kw_only=True, frozen=True, omit_defaults=True
 ):
-    """Takes the place of the row's ``row`` record: all that says of it what that one did.
+    """Replaces the row's ``row`` record: new data, under the same number.
 
-    ``key`` is whole; ``keys`` counts those that the row has had, this one included.
+    ``key`` is the complete idempotency key. ``keys`` counts the keys that the row has had so far,
+    this one included.
     """
 
     row: int
@@ -98,7 +103,7 @@ class RowDataRecord(
 
     @property
     def nonce(self) -> None:
-        """None: the key holds it."""
+        """None: ``key`` is complete, so no nonce is added to it."""
 
 
 class RowStatusRecord(
@@ -121,7 +126,7 @@ class RowStatusRecord(
 
     @property
     def happened_at(self) -> datetime:
-        """When that was, also if it came here later."""
+        """When the change happened, also if it was imported later."""
         return self.at if self.origin is None else self.origin.at
 
 
@@ -156,7 +161,7 @@ class JobErrorRecord(msgspec.Struct, tag_field="type", tag="job_error", kw_only=
 
 class LogRecord(msgspec.Struct, tag_field="type", tag="log", kw_only=True, omit_defaults=True):
     message: str
-    level: Any = "INFO"  # whatever older writers have put there: see LogEntry
+    level: Any = "INFO"  # any JSON, as older writers wrote it: see LogEntry
     row: Any = None
     details: Any = None
     at: Moment
@@ -170,14 +175,14 @@ Record = JobLevelRecord | RowRecord | RowDataRecord | RowStatusRecord
 
 _encoder = msgspec.json.Encoder()
 encode_json = _encoder.encode
-encode_into = _encoder.encode_into  # the log's hot path calls msgspec directly
+encode_into = _encoder.encode_into  # Journal.append calls it directly, for speed
 
 
 # --- time ------------------------------------------------------------------------------------
 
 
 def now() -> datetime:
-    """The system's time in UTC, never on a whole second: msgspec would leave the fraction out."""
+    """The current time in UTC. It is never a whole second, because msgspec would omit the fraction."""
     at = datetime.now(UTC)
     return at if at.microsecond else at.replace(microsecond=1)
 
@@ -186,7 +191,7 @@ def now() -> datetime:
 
 
 def sealed_end(crc: int) -> bytes:
-    """What replaces the closing brace and LF of a commit's last record: the seal, and LF."""
+    """The seal and LF, which replace the closing brace and LF of a commit's last record."""
     return b',"crc":"%08x"}\n' % crc
 
 
@@ -201,14 +206,17 @@ def is_sealed(line: bytes) -> bool:
 
 
 def stated_crc(line: bytes) -> int | None:
-    """What the seal of a line (without its LF) says; None if the line has no seal."""
+    """The crc in the seal of a line (without its LF); None if the line has no seal."""
     if SEALED_LINE_END.fullmatch(line[-SEAL_BYTES:] + b"\n"):
         return int(line[-10:-2], 16)
     return None
 
 
 def content_crc(line: bytes, start: int) -> int:
-    """The crc that a commit has if this line (without its LF) is its last and ``start`` its state."""
+    """The crc of a commit whose last line (without its LF) is this one.
+
+    ``start``: the crc of everything before the line.
+    """
     return crc32(memoryview(line)[:-SEAL_BYTES], start)
 
 
@@ -216,14 +224,14 @@ def content_crc(line: bytes, start: int) -> int:
 
 
 def encode_record(record: Record) -> bytes:
-    """A record without seal and LF."""
+    """A record as JSON, without seal and LF."""
     return encode_json(record)
 
 
 def encode_row(number: int, checksum: str, data: bytes, end: bytes) -> bytes:
-    """A ``row`` record with its LF, of data that :func:`journal.format.values.encode_value` has encoded.
+    """A ``row`` record with its LF. ``data`` is JSON from :func:`journal.format.values.encode_value`.
 
-    ``end`` is of :func:`row_end`: the same for all rows of a commit, as a rule.
+    ``end`` comes from :func:`row_end`. Mostly all rows of a commit share one.
     """
     return b'{"type":"row","row":%d,"checksum":%b,"data":%b%b' % (
         number,
@@ -234,7 +242,7 @@ def encode_row(number: int, checksum: str, data: bytes, end: bytes) -> bytes:
 
 
 def row_end(at: datetime, key: str | None = None, nonce: str | None = None) -> bytes:
-    """What follows the data of a ``row`` record: the members that it has, and LF."""
+    """The end of a ``row`` record: the fields after its data, and LF."""
     members = b""
     if key is not None:
         members += b',"key":%b' % encode_json(key)

@@ -1,6 +1,6 @@
-"""JSON values that callers hand in: as text that reads back as they are, or refused.
+"""JSON values from callers: encoded so that they read back equal, or refused.
 
-And what any JSON text is asked before it is decoded: how deep it nests.
+Also the check of how deep JSON text nests, which must come before it is decoded.
 """
 
 from __future__ import annotations
@@ -18,29 +18,32 @@ from journal.errors import InvalidValueError
 from journal.format.records import MAX_DEPTH, SANE_BYTES, encode_json
 
 _decode_any = msgspec.json.Decoder().decode
-canonical_json = msgspec.json.Encoder(order="sorted").encode  # what checksums are made of
+canonical_json = msgspec.json.Encoder(order="sorted").encode  # checksums are made from it
 DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-# What each byte of JSON text outside of strings adds to the depth, as a signed byte.
+# How each byte of JSON text outside strings changes the depth, as a signed byte.
 _STEP = bytes(1 if byte in b"[{" else 255 if byte in b"]}" else 0 for byte in range(256))
 _NO_BRACKETS = bytes(byte for byte in range(256) if not _STEP[byte])
 _PIECE_BYTES = 1 << 16
 
 
 def nests_deeper_than(text: bytes, limit: int) -> bool:
-    """Whether JSON text nests deeper than ``limit``; msgspec recurses in C, so ask it first.
+    """Whether JSON text nests deeper than ``limit``.
 
-    A hostile line may be megabytes of brackets: no Python runs for each of its bytes.
+    Ask this before decoding, since msgspec recurses in C. It runs no Python code for each byte,
+    because a hostile line may be megabytes of brackets.
     """
     if text.count(b"[") + text.count(b"{") <= limit:
         return False
     depth = at = 0
-    within = False  # a string
+    within = False  # inside a string
     while at < len(text):
         piece = text[at : at + _PIECE_BYTES]
-        if (len(piece) - len(piece.rstrip(b"\\"))) % 2:  # what it escapes belongs to it
+        if (
+            len(piece) - len(piece.rstrip(b"\\"))
+        ) % 2:  # don't separate a backslash from what it escapes
             piece = text[at : at + _PIECE_BYTES + 1]
         at += len(piece)
-        # A quote that is left is the beginning or the end of a string.
+        # Each remaining quote begins or ends a string.
         parts = piece.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
         steps = array("b", b"".join(parts[within::2]).translate(_STEP, _NO_BRACKETS))
         within ^= len(parts) % 2 == 0
@@ -52,7 +55,7 @@ def nests_deeper_than(text: bytes, limit: int) -> bool:
 
 
 def plain_json(value: Any) -> bytes | None:
-    """As :func:`encode_value`, for what can be seen at once to read back; None: ask that."""
+    """JSON text if it is quick to see that it reads back equal; None: use :func:`encode_value`."""
     try:
         text = encode_json(value)
         if _decode_any(text) == value and (
@@ -65,10 +68,10 @@ def plain_json(value: Any) -> bytes | None:
 
 
 def encode_value(value: Any, where: str) -> bytes:
-    """JSON text that reads back as ``value``; :class:`InvalidValueError` if none does.
+    """JSON text that reads back as ``value``. Raises InvalidValueError if there is none.
 
-    A tuple reads back as a list; every other change (NaN to null, bytes to base64, a set to a
-    list, a key to text) is refused with the path of the value.
+    A tuple may become a list. Every other change (NaN to null, bytes to base64, a set to a list, a
+    key to text) is refused, and the error names the path of the value.
     """
     try:
         text = encode_json(value)
@@ -78,27 +81,27 @@ def encode_value(value: Any, where: str) -> bytes:
         raise InvalidValueError(where, value, f"can't be written as JSON: {error}") from None
     if not same:
         refuse_value(value, where)
-    if nests_deeper_than(text, MAX_DEPTH - 1):  # the record around it is one level
+    if nests_deeper_than(text, MAX_DEPTH - 1):  # the record around it is one more level
         raise InvalidValueError(where, value, f"must nest at most {MAX_DEPTH - 1} deep")
     return text
 
 
 @cache
 def load_sha256() -> Callable[[bytes], Any]:
-    """As :func:`journal.fs.files.load_filelock`: it loads OpenSSL, which readers don't need."""
+    """``hashlib.sha256``, imported late: it loads OpenSSL, which reading doesn't need."""
     from hashlib import sha256  # noqa: PLC0415
 
     return sha256
 
 
 def checksum_of(value: Any) -> str:
-    """SHA-256 in hex of the value's compact JSON with sorted keys."""
+    """The SHA-256, in hex, of the value as compact JSON with sorted keys."""
     digest: str = load_sha256()(canonical_json(value)).hexdigest()
     return digest
 
 
 def refuse_value(value: Any, where: str, depth: int = 0) -> None:
-    """Raise :class:`InvalidValueError` for the first part of ``value`` that JSON would change."""
+    """Raise InvalidValueError for the first part of ``value`` that JSON would change."""
     reason = None
     if depth > MAX_DEPTH:
         reason = f"must nest at most {MAX_DEPTH - 1} deep"

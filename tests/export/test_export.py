@@ -446,7 +446,10 @@ def test_a_database_is_not_put_beside_what_another_one_left_to_be_applied(
 @pytest.mark.parametrize(
     ("place", "message"),
     [
-        ("no such directory/out.db", "is in a directory that doesn't exist: make the directory first"),
+        (
+            "no such directory/out.db",
+            "is in a directory that doesn't exist: make the directory first",
+        ),
         ("a file/out.db", "is below a file, not a directory: name another path"),
     ],
 )
