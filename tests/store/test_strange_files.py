@@ -82,7 +82,7 @@ def test_run_lock_is_not_made_where_a_link_leads(root: Path, tmp_path: Path) -> 
     lock = root / JOB / "run.lock"
     lock.unlink()
     lock.symlink_to(tmp_path / "not there")
-    with pytest.raises(StorageError, match="it is a link"):
+    with pytest.raises(StorageError, match="it is a symbolic link"):
         start(root)
     assert not (tmp_path / "not there").exists()
 
