@@ -30,7 +30,7 @@ TOPICS = {
     "exceptions": "all exceptions and exit codes, and what to do about them",
     "guarantees": "what is promised, what is assumed, and how it is tested",
     "format": "the specification of journal.jsonl",
-    "architecture": "the source: its rooms, the life of a commit, how to change things",
+    "architecture": "the source: rooms, the life of a commit, how to change things",
     "commands": "every command with all of its options",
 }
 
