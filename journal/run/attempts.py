@@ -1,4 +1,4 @@
-"""A loop of the caller's own over the open rows, an attempt at a time."""
+"""``for attempt in job.attempts()``: the caller's own loop over the open rows."""
 
 from __future__ import annotations
 
@@ -10,43 +10,28 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
-from journal.errors import (
-    InvalidStateTransition,
-    InvalidValueError,
-    JobLockedError,
-    JournalError,
-)
+from journal.errors import InvalidValueError, JobLockedError, JournalError
 from journal.model import TERMINAL_STATUSES, JobRow, JobStatus
+from journal.run.held_job import HeldJob, unrecorded_message
 from journal.run.limits import Limits
 from journal.run.outcome import (
-    Errors,
     Fail,
     NeedsReview,
     Outcome,
     Retry,
     RowResult,
     Skip,
-    outcome_of_bad_value,
     outcome_of_error,
     outcome_of_value,
 )
-from journal.run.plan import HowTo, nothing_to_do, take_up
-from journal.run.row_queue import (
-    RowQueue,
-    Tell,
-    end_job,
-    lost_words,
-    start_run,
-    unrecorded_words,
-)
-from journal.service import JobService, existing_job
-from journal.store.transitions import Policy
+from journal.run.plan import nothing_to_do, take_up
+from journal.run.row_queue import RowQueue
 
 _POLL_S = 0.2
 
 
 class AttemptedRow:
-    """The row of an attempt, and how to say what became of it. Say it once; the last word counts."""
+    """The row of an attempt, with methods that set its outcome. If several are called, the last counts."""
 
     def __init__(self, row: JobRow) -> None:
         self.row = row
@@ -59,7 +44,7 @@ class AttemptedRow:
 
     @property
     def idempotency_key(self) -> str:
-        """What to give to the far side: :class:`JobRow`."""
+        """The key to send to the far side: see :class:`JobRow`."""
         return self.row.idempotency_key
 
     @property
@@ -72,7 +57,7 @@ class AttemptedRow:
 
     @property
     def attempts(self) -> int:
-        """How often the row was started, this time included."""
+        """How often the row was started, including this time."""
         return self.row.attempts
 
     def complete(
@@ -83,7 +68,10 @@ class AttemptedRow:
         *,
         result: Any = None,
     ) -> None:
-        """It is done, as :meth:`JobService.complete_row` records it. What JSON can't hold: review."""
+        """The row is done: the arguments are those of :meth:`JobService.complete_row`.
+
+        A value that can't be recorded puts the row in review.
+        """
         self.outcome = outcome_of_value(
             RowResult(
                 result=result,
@@ -94,40 +82,45 @@ class AttemptedRow:
         )
 
     def fail(self, code: str, message: str = "") -> None:
-        """It has failed for good."""
+        """The row has failed, and is not attempted again."""
         self.outcome = outcome_of_error(Fail(code, message), ())
 
     def retry(self, after_s: float | None = None) -> None:
-        """Nothing has happened: try it again, if attempts are left."""
+        """Nothing has happened yet: attempt the row again, as :class:`Retry`."""
         self.outcome = outcome_of_error(Retry(after_s), ())
 
     def skip(self, reason: str | None = None) -> None:
-        """It needs nothing done."""
+        """The row needs no work."""
         self.outcome = outcome_of_error(Skip(reason), ())
 
     def review(self, message: str) -> None:
-        """Whether it took effect isn't known: a person must look."""
+        """Whether the row took effect is unknown: a person must look."""
         self.outcome = outcome_of_error(NeedsReview(message), ())
 
 
 class Attempt:
-    """``with attempt as row:`` one try at one row, which was started on the disk already.
+    """``with attempt as row:`` is one attempt at one row. Its start is on the disk already.
 
-    Left without an exception the row is completed, or what ``row.complete(...)``,
-    ``row.fail(...)``, ``row.skip(...)``, ``row.retry(...)`` or ``row.review(...)`` said. An
-    ``Exception`` fails it and goes no further, as does :class:`Fail` and its like; anything else
-    (KeyboardInterrupt) leaves it to the policy for interrupted rows, and goes on its way. What was
-    said before stands. On leaving, what happened is on the disk. An attempt that isn't entered
-    before the next one is taken leaves its row pending, and can't be entered any more.
+    The outcome at the end of the block is, in this order:
+
+    - what ``row.complete(...)``, ``row.fail(...)``, ``row.skip(...)``, ``row.retry(...)`` or
+      ``row.review(...)`` has set;
+    - ``completed``, if the block ends without an exception;
+    - as in :meth:`JobRun.run`, if it ends with an ``Exception``, which goes no further;
+    - as the policy for interrupted rows says for any other exception, such as KeyboardInterrupt,
+      which is raised on.
+
+    The outcome is on the disk when the block is left. An attempt that isn't entered before the next
+    one is taken gives its row back as pending, and can't be entered any more.
     """
 
-    def __init__(self, queue: RowQueue, row: JobRow, retry_on: Errors, tell: Tell) -> None:
+    def __init__(self, queue: RowQueue, row: JobRow, job: HeldJob, limits: Limits) -> None:
         self.row = AttemptedRow(row)
         self.entered = False
         self.settled = False
         self._queue = queue
-        self._retry_on = retry_on
-        self._tell = tell
+        self._job = job
+        self._retry_on = limits.retry_on
 
     def __enter__(self) -> AttemptedRow:
         if self.settled:
@@ -135,7 +128,7 @@ class Attempt:
                 "attempt",
                 self.row.id,
                 "is over, and its row was given back: enter each attempt before you take the next, "
-                "and hold on to attempts() while you work",
+                "and keep the iterator while you work",
             )
         self.entered = True
         return self.row
@@ -146,109 +139,84 @@ class Attempt:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
-        said = self.row.outcome
-        if said is not None:
-            outcome = said  # an error behind it doesn't undo that
+        if self.row.outcome is not None:
+            outcome = self.row.outcome  # a later exception doesn't undo that
         elif error is None:
             outcome = Outcome(kind="completed")
         elif isinstance(error, Exception):
             outcome = outcome_of_error(error, self._retry_on)
         else:
-            outcome = interrupted_by(error)
+            name = type(error).__name__
+            message = f"{name} while it was in flight"
+            outcome = Outcome(kind="lost", error_code=name, error_message=message)
         self.settle(outcome)
         return error is None or isinstance(error, Exception)
 
     def settle(self, outcome: Outcome) -> None:
         """Record the outcome, however long another writer holds the lock.
 
-        Tell it, if the job at its path is another run's by now.
+        If another run has the job by now, report the outcome instead.
         """
         self.settled = True
         row = self.row.row
-        if self._queue.is_lost():
-            self._tell(unrecorded_words(row, outcome, "another run has the job now"))
+        if self._job.is_lost():
+            lost = unrecorded_message(row, outcome, "another run has the job now")
+            self._job.report(lost)
             return
         while True:
             try:
-                self._queue.settle(row, outcome, math.inf)  # not begun: it is for another loop
+                # A row that was not started is for another loop: it never waits its time out here.
+                self._queue.settle(row, outcome, unstarted_wait_s=math.inf)
             except JobLockedError as error:
-                if error.by_task:  # there is no waiting for that
-                    self._tell(unrecorded_words(row, outcome, error))
+                if error.by_task:  # waiting would not help
+                    self._job.report(unrecorded_message(row, outcome, error))
                     raise
-                continue
-            except InvalidStateTransition:
-                raise
-            except ValueError as error:  # InvalidValueError: too long for a record, say
-                outcome = outcome_of_bad_value(error)
-                continue
-            return
+            else:
+                return
 
 
-def interrupted_by(error: BaseException) -> Outcome:
-    """Of an attempt that something ended which isn't about the row."""
-    name = type(error).__name__
-    return Outcome(kind="lost", error_code=name, error_message=f"{name} while it was in flight")
-
-
-def iterate_attempts(
-    service: JobService,
-    job_id: str,
-    limits: Limits,
-    retry_on: Errors,
-    on_interrupted: Policy,
-    resume_command: str,
-    version: str | None,
-    tell: Tell,
-    how_to: HowTo,
-) -> Iterator[Attempt]:
+def iterate_attempts(held: HeldJob, limits: Limits) -> Iterator[Attempt]:
     """See :meth:`JobRun.attempts`."""
-    job = take_up(service, job_id)
+    job = take_up(held.service, held.id)
     if job.status in TERMINAL_STATUSES:
-        tell(nothing_to_do(service, job, how_to, retry_failed=False))
+        held.report(nothing_to_do(held.service, job, held.settings.how_to, retry_failed=False))
         return
-    may_be_ours = not service.keeps_run(job_id)
-    is_started = False
+    queue = RowQueue(held, limits)
     attempt = None
     passed = 0
     try:
-        try:
-            start_run(service, job_id, on_interrupted, resume_command, version, tell)
-        except JournalError:
-            may_be_ours = False
-            raise
-        is_started = True
-        queue = RowQueue(service, job_id, limits, on_interrupted)
-        while (row := _next_row(service, job_id, queue, passed, tell)) is not None:
-            attempt = Attempt(queue, row, retry_on, tell)
+        held.start()
+        while (row := _next_row(held, queue, passed)) is not None:
+            attempt = Attempt(queue, row, held, limits)
             yield attempt
-            if not attempt.entered:  # nothing was done, and is left for another loop
+            if not attempt.entered:  # nothing was done
                 attempt.settle(Outcome(kind="unstarted"))
                 passed += 1
-    except GeneratorExit:  # the loop was left
+    except GeneratorExit:  # the caller has left the loop
         if attempt is not None and not attempt.entered:
             attempt.settle(Outcome(kind="unstarted"))
         raise
     finally:
-        if is_started or (may_be_ours and service.keeps_run(job_id)):
+        if held.is_ours():
             with suppress(JournalError):
-                if service.holds_run(job_id):
-                    end_job(service, job_id)
-            with suppress(JournalError):
-                service.release_run(job_id)
+                if held.is_held():
+                    held.end()
+            held.release()
 
 
-def _next_row(
-    service: JobService, job_id: str, queue: RowQueue, passed: int, tell: Tell
-) -> JobRow | None:
-    """Start the next row; wait for one that is to be tried again, and while the job is paused."""
+def _next_row(held: HeldJob, queue: RowQueue, passed: int) -> JobRow | None:
+    """Start the next row. Waits for one that is to be tried again, and while the job is paused.
+
+    ``passed``: how many rows were taken and not entered. They are pending, and not taken again.
+    """
     while True:
-        if not service.holds_run(job_id):
-            tell(f"{job_id}: {lost_words(service, job_id)}")
+        if not held.is_held():
+            held.report(f"{held.id}: {held.lost_message()}")
             return None
-        job = existing_job(service, job_id)
+        job = held.job()
         if job.status in TERMINAL_STATUSES:
             return None
-        if job.pending_count <= passed:  # also of a paused job: there is nothing to wait for
+        if job.pending_count <= passed:  # nothing to wait for, also if it is paused
             return None
         if job.status is JobStatus.RUNNING:
             started = queue.start(1, job)

@@ -1,9 +1,9 @@
-"""A run: one pass over a job's open rows, by workers that it drives and other processes may steer.
+"""A run: one process at work on a job's open rows, with workers that it drives.
 
-One thread, the driver's, writes the journal. In each turn it makes one commit of the outcomes that
-have come back and of the starts of the next rows, and hands those out once that commit is on the
-disk. So a row whose attempt may have begun is in processing, always; if the driver dies then, its
-outcome is unknown, and the next run settles it by its policy.
+One thread, the driver's, writes the journal. Each turn of its loop makes one commit with the outcomes
+that workers have returned and the starts of the next rows. These are dispatched once the commit is on
+the disk. So a row whose attempt may have begun is always in processing. If the driver dies, the next
+run settles such rows by its policy.
 """
 
 from __future__ import annotations
@@ -18,47 +18,41 @@ import msgspec
 from journal.errors import (
     CommitOutcomeUnknownError,
     InvalidStateTransition,
-    InvalidValueError,
     JobLockedError,
     JournalError,
     StorageError,
 )
 from journal.model import TERMINAL_STATUSES, Job, JobRow, JobStatus, RowStatus, job_exit_code
-from journal.run.handover import Outcomes
-from journal.run.in_flight import CameBack, InFlight
+from journal.run.handover import Results
+from journal.run.held_job import HeldJob, unrecorded_message
+from journal.run.in_flight import InFlight, Result
 from journal.run.limits import Brake, Halt, Limits, Rate
-from journal.run.outcome import Errors, Outcome, outcome_of_bad_value
-from journal.run.plan import IN_PYTHON, HowTo
-from journal.run.row_queue import (
-    RowQueue,
-    Tell,
-    end_job,
-    lost_words,
-    start_run,
-    unrecorded_words,
-)
+from journal.run.outcome import Outcome
+from journal.run.row_queue import RowQueue
 from journal.run.signals import stopping_signals
 from journal.run.workers.choose import Workers
-from journal.service import JobService, existing_job
-from journal.store.transitions import Policy
 from journal.text import counted
 
-_POLL_S = 0.2  # how soon another process's word is heard where no commit is made
-_MOST_AHEAD = 8  # rows a worker that are handed out beyond those that are worked on, ...
-_LEAST_MOST_AHEAD = 32  # ... of few workers, and ...
-_MOST_MOST_AHEAD = 256  # ... of many
-_MOST_AT_ONCE = 2048  # outcomes in one commit
+_POLL_S = 0.2  # how often to look for changes by other processes if there is nothing to commit
+# Rows queued beyond those being processed: 8 per worker, at least 32 and at most 256 in total.
+_MAX_AHEAD_EACH = 8
+_MIN_AHEAD = 32
+_MAX_AHEAD = 256
+_MAX_RESULTS = 2048  # in one commit
 
-_MOST_INTERRUPTS = 100  # of the end of a run: what comes so often is no person's
+_MAX_INTERRUPTS = 100  # while a run ends; no person presses Ctrl-C so often
 
 
 class RunReport(msgspec.Struct, frozen=True, kw_only=True):
-    """How a run has ended. ``job`` is as of its end; the counts in it are of all its runs.
+    """The result of a run. ``job`` is the job at its end, with the counts of all its runs.
 
-    ``started``: attempts of this run; ``completed``, ``failed`` (also in need of review) and
-    ``skipped``: rows that it has settled. ``reason``: why it ended before all rows were done, or
-    None. ``signal``: the number of the one that has stopped it. ``problems``: what could not be
-    recorded.
+    - ``started``: attempts of this run.
+    - ``completed``, ``failed``, ``skipped``: rows that this run has settled. Rows that need a review
+      count as failed.
+    - ``reason``: why the run ended before all rows were done, or ``None``.
+    - ``signal``: the number of the signal that stopped it, or ``None``.
+    - ``problems``: a message for each outcome that could not be recorded.
+    - ``elapsed_s``: seconds from start to end.
     """
 
     job: Job
@@ -88,91 +82,73 @@ class Run:
 
     def __init__(
         self,
-        service: JobService,
-        job_id: str,
+        job: HeldJob,
         workers: Workers,
-        outcomes: Outcomes,
+        results: Results,
         limits: Limits,
-        *,
-        on_interrupted: Policy = "review",
-        retry_on: Errors = (),
-        tell: Tell = lambda _text: None,
         on_tick: Callable[[Job], object] = lambda _job: None,
-        resume_command: str = "",
-        version: str | None = None,
-        how_to: HowTo = IN_PYTHON,
     ) -> None:
-        """``workers`` put what comes back into ``outcomes``.
-
-        ``retry_on``: if it names TimeoutError itself, an attempt that has taken too long and can't
-        be ended is repeated while it may still go on.
-        ``tell`` is given what a person should know, ``on_tick`` the job some five times a second.
-        """
-        self._service = service
-        self._job_id = job_id
+        """``workers`` put outcomes into ``results``. ``on_tick`` gets the job five times a second."""
+        self._held = job
+        self._service = job.service
         self._workers = workers
-        self._outcomes = outcomes
+        self._results = results
         self._limits = limits
-        self._on_interrupted = on_interrupted
-        self._tell = tell
         self._on_tick = on_tick
-        self._resume_command = resume_command
-        self._version = version
-        self._how_to = how_to
-        self._queue = RowQueue(service, job_id, limits, on_interrupted)
+        self._queue = RowQueue(job, limits)
         self._rate = None if limits.rate is None else Rate.parse(limits.rate)
         self._halt = Halt.parse(limits.halt)
         self._brake = Brake(is_on=limits.halt != "never")
-        # The time in which a row waits for its worker is not the row's, and a limit on what may
-        # fail or be spent is one on what is under way.
+        # A queued row would wait for its worker during its timeout. And limits on failures and cost
+        # must take effect before more rows start.
         self._may_queue = (
             workers.queues
             and limits.timeout_s is None
             and limits.max_cost_cents is None
             and self._halt is None
         )
-        self._in_flight = InFlight(workers, outcomes, limits.timeout_s, retry_on)
-        self._to_hand_out: list[JobRow] = []  # started by the latest commit
-        self._is_started = False
-        self._may_be_ours = False  # the job, if it is held for a run: no other one has it
+        self._in_flight = InFlight(workers, results, limits)
+        self._to_dispatch: list[JobRow] = []  # started by the latest commit
         self._stops = 0  # 1: start no more, 2: end what is in flight, 3: by force
-        self._said_stops = 0
-        self._said_locked = False
+        self._reported_stops = 0
+        self._reported_locked = False
         self._signal: int | None = None
         self._reason: str | None = None
         self._error: JournalError | None = None
         self._paused = False  # by another process
-        self._is_lost = False  # the lock: what is at the job's path is another run's
+        self._is_lost = False  # another job or run has this one's path
         self._counts = {"started": 0, "completed": 0, "failed": 0, "skipped": 0}
         self._problems: list[str] = []
         self._polled_s = 0.0
-        self._commit_s = 0.0
-        self._handler_s = 1.0
+        self._commit_s = 0.0  # moving average of a commit's duration
+        self._handler_s = 1.0  # moving average of a handler's duration
 
     @property
     def is_braked(self) -> bool:
-        """Whether it has ended because its first rows have all failed alike."""
+        """Whether it has ended because its first rows all failed alike."""
         return self._brake.has_tripped
 
     def close(self) -> None:
-        """Take no more rows; for a run that doesn't come to :meth:`work`, too."""
+        """Stop the workers. For a run whose :meth:`work` is never called."""
         self._workers.close()
 
     def stop(self, number: int | None = None) -> None:
-        """Start no more rows; called again, end those in flight; a third time, by force.
+        """Start no more rows. A second call ends those in flight, and a third one by force.
 
-        ``number``: of the signal that asks for it.
+        ``number``: the signal that asks for it.
         """
         self._stops += 1
         self._signal = self._signal or number
-        self._outcomes.wake()
+        self._results.wake()
 
     def work(self, *, handle_signals: bool = True) -> RunReport:
         """Start the job, work until no row is open or something ends the run, and report.
 
-        The job is then completed or failed, or paused with rows left. Raises JobBusyError, and
-        InvalidStateTransition for a job that has ended; and the error of a commit that failed:
-        what came back and could not be recorded is told then, row by row.
+        At the end the job is completed or failed, or paused if rows are left. Outcomes that could not
+        be recorded are reported row by row.
+
+        Raises JobBusyError, InvalidStateTransition for a job that has ended, and the error of a commit
+        that failed.
         """
         begin_s = monotonic()
         try:
@@ -181,7 +157,7 @@ class Run:
         finally:
             self._workers.close()
         for problem in self._problems:
-            self._say(problem)
+            self._held.report(problem)
         if self._error is not None:
             raise self._error
         return RunReport(
@@ -200,84 +176,54 @@ class Run:
             except BaseException:
                 self._end_early()
                 raise
-        except BaseException:  # another interrupt may have come before that had begun
+        except BaseException:  # another interrupt came before _end_early had begun
             self._end_early()
             raise
 
     def _start_and_drive(self) -> Job:
-        service, job_id = self._service, self._job_id
-        self._may_be_ours = not service.keeps_run(job_id)
-        try:
-            start_run(
-                service,
-                job_id,
-                self._on_interrupted,
-                self._resume_command,
-                self._version,
-                self._say,
-            )
-        except JournalError:
-            self._may_be_ours = False
-            raise
-        self._is_started = True
+        self._held.start()
         self._drive()
         job = self._leave()
-        self._let_go()
+        self._held.release()
         return job
 
     def _end_early(self) -> None:
-        """Record what is in flight and leave, after what has ended the run between any two steps.
+        """After an interrupt between any two steps: record what is in flight, and leave.
 
-        Another interrupt doesn't keep it from that: it says, as another signal does, to be quicker.
+        A further interrupt doesn't stop that. It makes it end attempts sooner, as a further signal does.
         """
         interrupts = 0
         while True:
             try:
                 self._stops = max(self._stops, 1)
-                if not self._is_ours():
+                if not self._held.is_ours():
                     return
                 with suppress(JournalError):
                     self._drain()
                 with suppress(JournalError):
                     self._leave()
-                self._let_go()
+                self._held.release()
                 for problem in self._problems:
-                    self._say(problem)
+                    self._held.report(problem)
             except BaseException:
                 interrupts += 1
                 self._stops += 1
-                if interrupts >= _MOST_INTERRUPTS:
+                if interrupts >= _MAX_INTERRUPTS:
                     raise
 
-    def _is_ours(self) -> bool:
-        """Whether the job is started, and not let go of; also if an interrupt has ended that step."""
-        if self._is_started:
-            return True
-        return self._may_be_ours and self._service.keeps_run(self._job_id)
-
-    def _let_go(self) -> None:
-        self._is_started = False
-        with suppress(JournalError):
-            self._service.release_run(self._job_id)
-
-    def _say(self, text: str) -> None:
-        """Nobody need be listening: what is done matters more."""
-        with suppress(Exception):
-            self._tell(text)
-
     def _leave(self) -> Job:
-        if self._is_lost:  # what becomes of the job is for others to say
-            return self._job()
+        if self._is_lost:  # its status is for others to set
+            return self._held.job()
         if self._reason is not None:
             with suppress(JournalError):
-                self._service.log(self._job_id, f"the run ends early: {self._reason}", "WARNING")
+                self._service.log(self._held.id, f"the run ends early: {self._reason}", "WARNING")
         try:
-            return end_job(self._service, self._job_id)
+            return self._held.end()
         except JournalError as error:
             if self._error is None:
                 raise
             self._problems.append(f"could not set the job's status: {error}")
-            return self._job()
+            return self._held.job()
 
     # --- the loop
 
@@ -288,124 +234,117 @@ class Run:
                 self._in_flight.end_due(self._stops)
                 self._commit(job)
                 if not self._in_flight and self._is_over():
-                    self._say_stops()
+                    self._report_stops()
                     return
             except JobLockedError as error:
-                if self._stops >= 2 or error.by_task:  # for which there is no waiting
+                if self._stops >= 2 or error.by_task:  # by_task: waiting would not help
                     self._fail(error)
                     return
-                if not self._said_locked:
-                    self._said_locked = True
-                    self._say(f"{error}; still waiting, for what has come back is worth it")
+                if not self._reported_locked:
+                    self._reported_locked = True
+                    self._held.report(f"{error}; still waiting, so that no result is lost")
                 continue  # nothing has changed
             except (StorageError, CommitOutcomeUnknownError) as error:
                 self._fail(error)
                 return
-            self._said_locked = False
+            self._reported_locked = False
             self._wait()
 
     def _fail(self, error: JournalError) -> None:
-        """The disk is full, or worse: end what is in flight, and try once more to record it."""
+        """After a failed commit: end what is in flight, and try once more to record it."""
         self._error = error
         self._stops = max(self._stops, 1)
-        self._say(f"{error}; waiting for {counted(len(self._in_flight), 'row|rows')} in flight")
+        waiting = counted(len(self._in_flight), "row|rows")
+        self._held.report(f"{error}; waiting for {waiting} in flight")
         self._drain()
 
     def _drain(self) -> None:
-        """Wait for what is in flight, and record it one by one; give back what never began.
+        """Wait for what is in flight and record it row by row. Give back rows that never began.
 
-        It may have been interrupted, and begins again: what it relies on is what is in flight, and
-        what the journal says.
+        An interrupt may stop it and it is called again. So it relies only on what is in flight and on
+        what the journal holds.
         """
-        for row in self._to_hand_out:
-            if not self._in_flight.holds(row) and not self._queue.is_lost():
+        for row in self._to_dispatch:
+            if not self._in_flight.holds(row) and not self._held.is_lost():
                 with suppress(JournalError):
                     self._queue.settle_once(row, Outcome(kind="unstarted"))
-        self._to_hand_out.clear()
+        self._to_dispatch.clear()
         while self._in_flight:
             with suppress(StorageError):
                 self._check_lock()
             self._in_flight.end_due(self._stops)
-            for one in self._in_flight.came_back():
-                self._record_or_tell(one)
-                self._in_flight.forget(one)
+            for result in self._in_flight.results():
+                self._record_or_report(result)
+                self._in_flight.forget(result)
             if self._in_flight:
                 self._wait()
 
-    def _record_or_tell(self, one: CameBack) -> None:
+    def _record_or_report(self, result: Result) -> None:
         try:
-            if self._is_lost or one.is_late:
-                self._settle(one, self._problems)
-                return
-            one, is_so = _with_what_fits(self._queue.settle_once, one)
-            if not is_so:
-                self._problems.append(
-                    unrecorded_words(one.row, one.outcome, "its row says otherwise")
-                )
+            if self._is_lost or result.is_late:
+                self._settle(result, self._problems)
+            elif not self._queue.settle_once(result.row, result.outcome):
+                self._problems.append(_unrecorded(result, "its row has another outcome"))
         except JournalError as error:
-            self._problems.append(unrecorded_words(one.row, one.outcome, error))
+            self._problems.append(_unrecorded(result, error))
 
     def _is_over(self) -> bool:
-        job = self._job()
+        job = self._held.job()
         if job.status in TERMINAL_STATUSES or self._stops:
             return True
         if job.pending_count:
             return False
-        if job.status is JobStatus.PAUSED:  # whoever resumes it would wait for nothing
-            self._say(f"{job.id}: no row is left to start; this run leaves the job paused")
+        if job.status is JobStatus.PAUSED:  # a resumed run would find nothing to do
+            self._held.report(f"{job.id}: no row is left to start; this run leaves the job paused")
         return True
 
-    def _job(self) -> Job:
-        return existing_job(self._service, self._job_id)
-
     def _look(self) -> Job:
-        """What other processes, signals and limits say."""
+        """The job as it is now. Reacts to other processes, signals and limits."""
         self._check_lock()
-        job = self._job()
+        job = self._held.job()
         paused = job.status is JobStatus.PAUSED
         if paused != self._paused:
             self._paused = paused
             if paused:
                 root = shlex.quote(str(self._service.root))
                 in_flight = counted(len(self._in_flight), "row|rows is|are in flight")
-                self._say(
-                    f"{job.id}: paused by another process; {in_flight}; this run goes on after: "
+                self._held.report(
+                    f"{job.id}: paused by another process; {in_flight}; to continue this run: "
                     f"journal --root {root} resume {job.id}"
                 )
             elif job.status is JobStatus.RUNNING:
-                self._say(f"{job.id}: resumed")
+                self._held.report(f"{job.id}: resumed")
         self._check_limits(job)
-        self._say_stops()
+        self._report_stops()
         if monotonic() - self._polled_s >= _POLL_S:
             self._polled_s = monotonic()
             self._on_tick(job)
         return job
 
     def _check_lock(self) -> None:
-        """Start no more rows once the job at its path isn't the one that this run has locked."""
-        if not self._is_lost and not self._service.holds_run(self._job_id):
+        """Start no more rows once the job at its path isn't the one that this run holds."""
+        if not self._is_lost and not self._held.is_held():
             self._is_lost = True
-            self._give_up(lost_words(self._service, self._job_id), 1)
+            self._give_up(self._held.lost_message(), 1)
 
-    def _say_stops(self) -> None:
-        while self._said_stops < min(self._stops, 3):
-            self._said_stops += 1
-            self._say(self._stopping_words())
-
-    def _stopping_words(self) -> str:
-        count = len(self._in_flight)
-        why = f"{self._reason}: " if self._reason else ""
-        if self._said_stops == 1:
-            waiting = f"; waiting for what is in flight ({count})" if count else ""
-            return f"{self._job_id}: {why}pausing{waiting}"
-        if self._said_stops == 2:
-            return f"{self._job_id}: {why}ending what is in flight ({count}); once more to kill it"
-        return f"{self._job_id}: ending what is in flight ({count}) by force"
+    def _report_stops(self) -> None:
+        while self._reported_stops < min(self._stops, 3):
+            self._reported_stops += 1
+            count = len(self._in_flight)
+            why = f"{self._reason}: " if self._reason else ""
+            if self._reported_stops == 1:
+                waiting = f"; waiting for what is in flight ({count})" if count else ""
+                text = f"{why}pausing{waiting}"
+            elif self._reported_stops == 2:
+                text = f"{why}ending what is in flight ({count}); once more to kill it"
+            else:
+                text = f"ending what is in flight ({count}) by force"
+            self._held.report(f"{self._held.id}: {text}")
 
     def _check_limits(self, job: Job) -> None:
         if self._reason is not None:
             return
-        limits, counts, how_to = self._limits, self._counts, self._how_to
+        limits, counts, how_to = self._limits, self._counts, self._held.settings.how_to
         if self._halt is not None:
             succeeded = counts["completed"] + counts["skipped"]
             reason = self._halt.reason(succeeded, counts["failed"])
@@ -415,17 +354,15 @@ class Run:
         if self._brake.is_due and self._brake.trip(rows_left=self._queue.has_fresh()):
             self._give_up(self._brake.reason(how_to.retry_failed, how_to.never_halt), 1)
             return
+        started = counts["started"]
         if limits.max_cost_cents is not None and job.total_cost_cents >= limits.max_cost_cents:
             if job.pending_count:
                 self._give_up(f"{job.total_cost_cents} cents are spent", 1)
-        elif limits.max_rows is not None and counts["started"] >= limits.max_rows:
+        elif limits.max_rows is not None and started >= limits.max_rows:
             if job.pending_count:
-                self._give_up(
-                    f"{counted(counts['started'], 'row|rows was|were started')}, as many as were "
-                    "asked for",
-                    1,
-                )
-        elif self._in_flight.places <= 0:
+                rows = counted(started, "row|rows was|were started")
+                self._give_up(f"{rows}, as many as were asked for", 1)
+        elif self._in_flight.slots <= 0:
             self._give_up(f"all {self._workers.count} workers hang", 2)
 
     def _give_up(self, reason: str, stops: int) -> None:
@@ -433,7 +370,7 @@ class Run:
         self._stops = max(self._stops, stops)
 
     def _wait(self) -> None:
-        """For outcomes, but no longer than until there may be something else to do."""
+        """Wait for results, until there may be something else to do."""
         now_s = monotonic()
         until_s = now_s + _POLL_S
         if self._has_room() and not self._stops and not self._paused:  # a row may start
@@ -444,94 +381,94 @@ class Run:
         deadline_s = self._in_flight.next_deadline_s
         if deadline_s is not None:
             until_s = min(until_s, deadline_s)
-        self._outcomes.wait(until_s - now_s)
+        self._results.wait(until_s - now_s)
 
     def _has_room(self) -> bool:
-        return len(self._in_flight) < self._in_flight.places
+        return len(self._in_flight) < self._in_flight.slots
 
     # --- one commit
 
     def _commit(self, job: Job) -> None:
-        """Record what has come back, start the next rows, and hand them out."""
-        back = self._in_flight.came_back(_MOST_AT_ONCE)
-        if not back and not self._places(job):
+        """Record results and start the next rows in one commit, then dispatch these."""
+        results = self._in_flight.results(_MAX_RESULTS)
+        if not results and not self._free_slots(job):
             return
         problems: list[str] = []
         begin_s = monotonic()
-        # If the commit fails or is interrupted, no more is started: what is in flight is recorded one
-        # by one, by what the journal says then.
-        with self._service.batch(self._job_id):
-            settled = [self._settle(one, problems) for one in back]
-            job = self._job()
-            self._check_limits(job)  # what has come back may be a reason to start no more
-            change = -sum(not one.is_late for one in back)
-            self._to_hand_out = self._queue.start(
-                self._places(job, change), job, fresh_first=self._brake.is_undecided
+        # If the commit fails or is interrupted, no more rows start. _drain records what is in flight
+        # row by row, by what the journal holds then.
+        with self._service.batch(self._held.id):
+            for result in results:
+                self._settle(result, problems)
+            job = self._held.job()
+            self._check_limits(job)  # the results may be a reason to start no more
+            change = -sum(not result.is_late for result in results)
+            self._to_dispatch = self._queue.start(
+                self._free_slots(job, change), job, fresh_first=self._brake.is_undecided
             )
         self._commit_s += (monotonic() - begin_s - self._commit_s) * 0.2
         self._problems += problems
-        for one in settled:
-            self._forget(one)
-        self._to_hand_out.reverse()
-        while self._to_hand_out:
-            self._hand_out(self._to_hand_out[-1])
-            self._to_hand_out.pop()
+        for result in results:
+            self._forget(result)
+        self._to_dispatch.reverse()
+        while self._to_dispatch:
+            self._dispatch(self._to_dispatch[-1])
+            self._to_dispatch.pop()
 
-    def _places(self, job: Job, change: int = 0) -> int:
-        """How many rows may be started now, of which ``change`` more or less are in flight."""
+    def _free_slots(self, job: Job, change: int = 0) -> int:
+        """How many rows may start now. ``change``: by how much the number in flight will change."""
         if job.status is not JobStatus.RUNNING or self._stops or self._paused:
             return 0
-        # While a commit is under way, workers that are done with their row must find another one:
-        # none if handlers take long, many if they take less than a sync does.
-        busy = self._in_flight.places
-        ahead = int(busy * self._commit_s / self._handler_s)
-        ahead = min(ahead, max(busy * _MOST_AHEAD, _LEAST_MOST_AHEAD), _MOST_MOST_AHEAD)
+        # During a commit, workers that finish need a queued row: none if handlers are slow, many if
+        # they are faster than a sync.
+        slots = self._in_flight.slots
+        ahead = int(slots * self._commit_s / self._handler_s)
+        ahead = min(ahead, max(slots * _MAX_AHEAD_EACH, _MIN_AHEAD), _MAX_AHEAD)
         if not self._may_queue or (self._brake.is_undecided and not self._queue.is_past_fresh):
-            ahead = 0  # also of rows that may all fail alike
-        count = busy + ahead - (len(self._in_flight) + change)
+            ahead = 0  # the first rows may all fail alike
+        count = slots + ahead - (len(self._in_flight) + change)
         if self._rate is not None:
             count = min(count, self._rate.allowed(monotonic()))
         if self._limits.max_rows is not None:
             count = min(count, self._limits.max_rows - self._counts["started"])
         return max(0, count)
 
-    def _settle(self, one: CameBack, problems: list[str]) -> CameBack:
-        """Record what has come back; return it with the outcome that could be recorded."""
-        if self._is_lost:  # the row in the journal is the one of another run's attempt
-            problems.append(unrecorded_words(one.row, one.outcome, "another run has the job now"))
-            return one
-        if one.is_late:
-            self._settle_late(one, problems)
-            return one
+    def _settle(self, result: Result, problems: list[str]) -> None:
+        """Record a result, or say in ``problems`` why that was not possible."""
+        if self._is_lost:  # the journal's row belongs to another run's attempt
+            problems.append(_unrecorded(result, "another run has the job now"))
+            return
+        if result.is_late:
+            self._settle_late(result, problems)
+            return
         try:
-            one, again = _with_what_fits(self._queue.settle, one)
+            outcome, again = self._queue.settle(result.row, result.outcome)
         except InvalidStateTransition as error:  # another process has settled it
-            problems.append(unrecorded_words(one.row, one.outcome, error))
-            return one
-        self._brake.hear(one.row, one.outcome, again=again)
+            problems.append(_unrecorded(result, error))
+            return
+        self._brake.hear(result.row, outcome, again=again)
         if not again:
-            self._count(one.outcome)
-        return one
+            self._count(outcome)
 
-    def _settle_late(self, one: CameBack, problems: list[str]) -> None:
-        """An attempt that was given up has come to an end after all: that settles the review."""
-        if one.outcome.kind not in ("completed", "skipped"):
+    def _settle_late(self, result: Result, problems: list[str]) -> None:
+        """An attempt that was given up has ended after all. Its success settles the review."""
+        if result.outcome.kind not in ("completed", "skipped"):
             return
         try:
-            now = self._service.get_row(one.row.id)
-            self._queue.settle(one.row, one.outcome)
+            row = self._service.get_row(result.row.id)
+            outcome, _ = self._queue.settle(result.row, result.outcome)
         except JournalError as error:  # somebody may have settled it
-            problems.append(unrecorded_words(one.row, one.outcome, error))
+            problems.append(_unrecorded(result, error))
             return
-        if now is not None and now.status is RowStatus.NEEDS_REVIEW:  # and isn't repeated
-            self._counts["failed"] -= 1  # as which it was counted when it was given up
-        self._count(one.outcome)
+        if row is not None and row.status is RowStatus.NEEDS_REVIEW:
+            self._counts["failed"] -= 1  # it was counted as failed when it was given up
+        self._count(outcome)
 
-    def _forget(self, one: CameBack) -> None:
-        self._in_flight.forget(one)
-        if one.is_late:
+    def _forget(self, result: Result) -> None:
+        self._in_flight.forget(result)
+        if result.is_late:
             return
-        outcome = one.outcome
+        outcome = result.outcome
         if outcome.kind == "unstarted" and outcome.error_code:
             self._give_up(outcome.error_message, 1)
         if outcome.elapsed_s:
@@ -541,19 +478,12 @@ class Run:
         kind = outcome.kind if outcome.kind in ("completed", "skipped") else "failed"
         self._counts[kind] += 1
 
-    def _hand_out(self, row: JobRow) -> None:
-        self._in_flight.hand_out(row)
+    def _dispatch(self, row: JobRow) -> None:
+        self._in_flight.dispatch(row)
         self._counts["started"] += 1
         if self._rate is not None:
-            self._rate.used(1)
+            self._rate.use(1)
 
 
-def _with_what_fits(
-    settle: Callable[[JobRow, Outcome], bool], one: CameBack
-) -> tuple[CameBack, bool]:
-    """Settle it, if need be without what it says; what was recorded, and what ``settle`` says."""
-    try:
-        return one, settle(one.row, one.outcome)
-    except InvalidValueError as error:  # too long for a record, say
-        one = msgspec.structs.replace(one, outcome=outcome_of_bad_value(error))
-        return one, settle(one.row, one.outcome)
+def _unrecorded(result: Result, error: JournalError | str) -> str:
+    return unrecorded_message(result.row, result.outcome, error)

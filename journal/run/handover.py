@@ -1,8 +1,8 @@
-"""What the driver of a run and its workers hand each other: rows to work on, and what came of them.
+"""What the driver and the workers of a run share: who has an attempt, and the results.
 
-An interrupt (an exception out of a signal handler) may end the driver between any two of its steps.
-So each change of hands is one operation that happens or doesn't, and can be asked about afterwards:
-nothing is known only to a step that may not come.
+An interrupt (an exception raised by a signal handler) may stop the driver between any two of its
+steps. So each change here is one operation that happens or doesn't, and its effect can be asked for
+afterwards.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from journal.run.outcome import Outcome
 
 
 class Claim:
-    """Whose an attempt is: a worker's that has begun it, or the driver's that has taken it back.
+    """Who has an attempt: the worker that began it, or the driver that cancelled it while pending.
 
-    The first to ask has it for good, and hears the same whenever it asks again.
+    The first of them to ask has it for good, and gets the same answer each time it asks.
     """
 
     __slots__ = ("_owner",)
@@ -24,25 +24,25 @@ class Claim:
         self._owner: dict[str, str] = {}
 
     def begin(self) -> bool:
-        """Whether the worker may work on the row. For the one worker that was given it."""
+        """Whether the worker may process the row. Only for the worker to which it was dispatched."""
         return self._owner.setdefault("owner", "worker") == "worker"
 
-    def take_back(self) -> bool:
-        """Whether no worker has begun the row: then none ever will."""
+    def cancel(self) -> bool:
+        """Whether no worker has begun the row. Then none ever will."""
         return self._owner.setdefault("owner", "driver") == "driver"
 
 
-class Outcomes:
-    """What has come back, by ticket. It stays until the driver has recorded it and forgets it."""
+class Results:
+    """The outcomes of attempts, by ticket. Each stays until the driver has recorded it."""
 
     def __init__(self) -> None:
-        self._came: dict[int, Outcome] = {}
+        self._outcomes: dict[int, Outcome] = {}
         self._news = threading.Lock()  # released when there may be something new
         self._news.acquire()
 
     def put(self, ticket: int, outcome: Outcome) -> None:
-        """Of an attempt that is over. For workers."""
-        self._came[ticket] = outcome
+        """Add the outcome of an attempt. For workers."""
+        self._outcomes[ticket] = outcome
         self.wake()
 
     def wake(self) -> None:
@@ -53,11 +53,12 @@ class Outcomes:
             pass  # it is about to look
 
     def wait(self, timeout_s: float) -> None:
-        """Until there may be something new, or for ``timeout_s`` seconds."""
+        """Wait until there may be something new, at most ``timeout_s`` seconds."""
         self._news.acquire(timeout=max(0.0, timeout_s))
 
-    def came(self) -> dict[int, Outcome]:
-        return self._came.copy()
+    def all(self) -> dict[int, Outcome]:
+        """A copy of all outcomes that are not forgotten."""
+        return self._outcomes.copy()
 
     def forget(self, ticket: int) -> None:
-        self._came.pop(ticket, None)
+        self._outcomes.pop(ticket, None)

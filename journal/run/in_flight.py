@@ -1,7 +1,7 @@
-"""The attempts that workers have, and what becomes of those that take too long or are stopped.
+"""The attempts in flight, and how those that take too long or are stopped come to an end.
 
-An attempt is asked to end, then forced to, then given up. One that was given up may still go on: its
-row is settled without it, and when it comes back after all, its outcome settles the review.
+An attempt is first asked to end, then forced to, then given up. One that was given up may still be
+running: its row is settled without it. If it returns after all, its outcome settles the review.
 """
 
 from __future__ import annotations
@@ -13,31 +13,33 @@ from time import monotonic
 import msgspec
 
 from journal.model import JobRow
-from journal.run.handover import Claim, Outcomes
-from journal.run.outcome import Errors, Outcome
+from journal.run.handover import Claim, Results
+from journal.run.limits import Limits
+from journal.run.outcome import Outcome
 from journal.run.workers.choose import Workers
 
 _GRACE_S = 5.0  # between asking an attempt to end, forcing it to, and giving it up
 
 
-class HandedOut:
-    """An attempt as the run sees it: a row that workers have, and until when."""
+class Dispatched:
+    """An attempt that was dispatched."""
 
-    __slots__ = ("claim", "deadline_s", "place_lost", "row", "timed_out", "tries")
+    __slots__ = ("claim", "deadline_s", "ends_asked", "row", "slot_lost", "timed_out")
 
     def __init__(self, row: JobRow, deadline_s: float | None) -> None:
         self.row = row
         self.claim = Claim()
-        self.deadline_s = deadline_s
+        self.deadline_s = deadline_s  # when to end it, by ``monotonic``
         self.timed_out = False
-        self.tries = 0  # to end it
-        self.place_lost = False  # if it was given up: whether no other can take its place
+        self.ends_asked = 0  # how often it was asked to end
+        self.slot_lost = False  # it was given up, and still occupies its worker
 
 
-class CameBack(msgspec.Struct, frozen=True):
-    """What an attempt has come to.
+class Result(msgspec.Struct, frozen=True):
+    """The outcome of an attempt.
 
-    ``is_given_up``: says us, who have given it up. ``is_late``: after that, and its row is settled.
+    ``is_given_up``: the driver gave the attempt up, and this is its verdict. ``is_late``: the attempt
+    returned after it was given up, so its row is settled already.
     """
 
     ticket: int
@@ -48,26 +50,24 @@ class CameBack(msgspec.Struct, frozen=True):
 
 
 class InFlight:
-    """See the module. For one thread; an attempt is known by its ticket until it is forgotten.
+    """The attempts in flight. For one thread. A ticket identifies an attempt until it is forgotten.
 
-    An interrupt may come between any two steps. An attempt is in here before workers hear of it,
-    and until what it has come to is recorded; what it comes to is in one place from which it is
-    only read. So whoever goes on after an interrupt finds each attempt, and can ask for each.
+    An interrupt may come between any two steps, so:
+
+    - an attempt is stored here before the workers get it, and until its result is recorded;
+    - a result is stored in one place, from which it is only read.
+
+    After an interrupt each attempt is therefore still here, and can be waited for.
     """
 
-    def __init__(
-        self, workers: Workers, outcomes: Outcomes, timeout_s: float | None, retry_on: Errors
-    ) -> None:
-        """``retry_on``: the errors after which an attempt may be repeated; TimeoutError among them
-        means one that has taken too long, too.
-        """
+    def __init__(self, workers: Workers, results: Results, limits: Limits) -> None:
         self._workers = workers
-        self._outcomes = outcomes
-        self._timeout_s = timeout_s
-        self._retry_on = retry_on
-        self._attempts: dict[int, HandedOut] = {}
-        self._verdicts: dict[int, Outcome] = {}  # ours, on those that workers won't give one
-        self._given_up: dict[int, HandedOut] = {}  # and not come back yet
+        self._results = results
+        self._timeout_s = limits.timeout_s
+        self._retry_on = limits.retry_on
+        self._attempts: dict[int, Dispatched] = {}
+        self._verdicts: dict[int, Outcome] = {}  # on attempts for which workers give no outcome
+        self._given_up: dict[int, Dispatched] = {}  # and not returned yet
         self._ticket = 0
 
     def __len__(self) -> int:
@@ -78,121 +78,116 @@ class InFlight:
         return any(attempt.row is row for attempt in self._attempts.values())
 
     @property
-    def places(self) -> int:
-        """How many rows may be worked on at a time."""
-        lost = sum(attempt.place_lost for attempt in self._given_up.values())
-        return self._workers.count - lost
+    def slots(self) -> int:
+        """How many rows can be processed at a time."""
+        return self._workers.count - sum(attempt.slot_lost for attempt in self._given_up.values())
 
     @property
     def next_deadline_s(self) -> float | None:
-        """When the next one will have taken too long, by ``monotonic``."""
+        """The earliest deadline of an attempt, by ``monotonic``."""
         if self._timeout_s is None:
             return None
         deadlines = (attempt.deadline_s for attempt in self._attempts.values())
         return min((at_s for at_s in deadlines if at_s), default=None)
 
-    def hand_out(self, row: JobRow) -> None:
-        """Have the row worked on; its start is on the disk."""
+    def dispatch(self, row: JobRow) -> None:
+        """Give the row to the workers. Its start must be on the disk."""
         self._ticket += 1
         deadline_s = None if self._timeout_s is None else monotonic() + self._timeout_s
-        attempt = self._attempts[self._ticket] = HandedOut(row, deadline_s)
-        self._workers.hand_out(self._ticket, row, attempt.claim)
+        attempt = self._attempts[self._ticket] = Dispatched(row, deadline_s)
+        self._workers.dispatch(self._ticket, row, attempt.claim)
 
-    def came_back(self, most: int | None = None) -> list[CameBack]:
-        """What has come back and is not forgotten, up to ``most`` of it."""
-        return list(islice(self._come_back(), most))
+    def results(self, limit: int | None = None) -> list[Result]:
+        """The results that are not forgotten, at most ``limit``."""
+        return list(islice(self._each_result(), limit))
 
-    def _come_back(self) -> Iterator[CameBack]:
-        came = self._outcomes.came()
-        for ticket, outcome in came.items():
+    def _each_result(self) -> Iterator[Result]:
+        outcomes = self._results.all()
+        for ticket, outcome in outcomes.items():
             attempt = self._attempts.get(ticket)
             if attempt is not None:
-                yield CameBack(ticket, attempt.row, self._judge(attempt, outcome))
+                yield Result(ticket, attempt.row, self._judge(attempt, outcome))
             elif ticket in self._given_up:
-                yield CameBack(ticket, self._given_up[ticket].row, outcome, is_late=True)
-            else:  # an interrupt came while it was forgotten
-                self._outcomes.forget(ticket)
+                yield Result(ticket, self._given_up[ticket].row, outcome, is_late=True)
+            else:  # an interrupt came while it was being forgotten
+                self._results.forget(ticket)
         for ticket, outcome in self._verdicts.items():
             attempt = self._attempts.get(ticket)
-            if attempt is not None and ticket not in came:
+            if attempt is not None and ticket not in outcomes:
                 judged = self._judge(attempt, outcome)
-                yield CameBack(ticket, attempt.row, judged, is_given_up=True)
+                yield Result(ticket, attempt.row, judged, is_given_up=True)
 
-    def forget(self, one: CameBack) -> None:
-        """What it has come to is recorded. One that was given up may yet come back."""
-        if not one.is_given_up:
-            self._given_up.pop(one.ticket, None)
-        self._attempts.pop(one.ticket, None)
-        self._verdicts.pop(one.ticket, None)
-        if not one.is_given_up:
-            self._outcomes.forget(one.ticket)
+    def forget(self, result: Result) -> None:
+        """Drop an attempt whose result is recorded. One that was given up may return later."""
+        if not result.is_given_up:
+            self._given_up.pop(result.ticket, None)
+        self._attempts.pop(result.ticket, None)
+        self._verdicts.pop(result.ticket, None)
+        if not result.is_given_up:
+            self._results.forget(result.ticket)
 
-    def _judge(self, attempt: HandedOut, outcome: Outcome) -> Outcome:
-        """What an attempt that we have ended has come to."""
-        if not attempt.tries or outcome.kind not in ("failed", "lost"):
+    def _judge(self, attempt: Dispatched, outcome: Outcome) -> Outcome:
+        """The outcome of an attempt, if the driver has ended it."""
+        if not attempt.ends_asked or outcome.kind not in ("failed", "lost"):
             return outcome
-        replace = msgspec.structs.replace
         if not attempt.timed_out:
+            kind, code = "lost", "stopped"
             message = f"it was ended while in flight ({outcome.error_code})"
-            return replace(outcome, kind="lost", error_code="stopped", error_message=message)
-        message = f"it took longer than {self._timeout_s:g} s"
-        if outcome.kind == "lost" and TimeoutError not in self._retry_on:
-            return replace(
-                outcome,
-                kind="review",
-                error_code="TimeoutError",
-                error_message=f"{message}, and may still go on",
-            )
-        return replace(
+        else:
+            kind, code = "failed", "TimeoutError"
+            message = f"it took longer than {self._timeout_s:g} s"
+            if outcome.kind == "lost" and TimeoutError not in self._retry_on:
+                kind, message = "review", f"{message}, and may still go on"
+        return msgspec.structs.replace(
             outcome,
-            kind="failed",
-            error_code="TimeoutError",
+            kind=kind,
+            error_code=code,
             error_message=message,
-            retryable=issubclass(TimeoutError, self._retry_on),
+            retryable=kind == "failed" and issubclass(TimeoutError, self._retry_on),
         )
 
     def end_due(self, stops: int) -> None:
-        """End those that have taken too long, and all if ``stops`` is 2 or more: to end at once.
+        """End the attempts that have taken too long.
 
-        If it is 1 or more, those that no worker has begun are taken back.
+        ``stops``: 1 also cancels the attempts that no worker has begun. 2 ends all attempts, and 3
+        ends them by force.
         """
         now_s = monotonic()
-        at_once = stops >= 2
         if not stops and self._timeout_s is None:
             return
-        came = self._outcomes.came()
+        outcomes = self._results.all()
         for ticket, attempt in self._attempts.items():
-            if ticket in came or ticket in self._verdicts:
+            if ticket in outcomes or ticket in self._verdicts:
                 continue
-            if stops and self._take_back(ticket, attempt):
+            if stops and self._cancel_pending(ticket, attempt):
                 continue
-            if at_once and attempt.tries < stops - 1:
+            if stops >= 2 and attempt.ends_asked < stops - 1:
                 attempt.deadline_s = now_s
             elif attempt.deadline_s is None or attempt.deadline_s > now_s:
                 continue
-            elif not attempt.tries:
+            elif not attempt.ends_asked:
                 attempt.timed_out = True
-            if not self._take_back(ticket, attempt) and not self._ask_to_end(ticket, attempt):
+            if not self._cancel_pending(ticket, attempt) and not self._ask_to_end(ticket, attempt):
                 self._give_up(ticket, attempt)
 
-    def _take_back(self, ticket: int, attempt: HandedOut) -> bool:
-        if not attempt.claim.take_back():
+    def _cancel_pending(self, ticket: int, attempt: Dispatched) -> bool:
+        if not attempt.claim.cancel():
             return False
         self._verdicts[ticket] = Outcome(kind="unstarted")
         return True
 
-    def _ask_to_end(self, ticket: int, attempt: HandedOut) -> bool:
-        """Whether it could be asked: what can't be, or was asked twice, is to be given up."""
-        attempt.tries += 1
-        force = attempt.tries > 1
-        if attempt.tries <= 2 and self._workers.cancel(ticket, attempt.row.id, force=force):
+    def _ask_to_end(self, ticket: int, attempt: Dispatched) -> bool:
+        """Whether it could be asked. One that can't be, or was asked twice, must be given up."""
+        attempt.ends_asked += 1
+        force = attempt.ends_asked > 1
+        if attempt.ends_asked <= 2 and self._workers.cancel(ticket, attempt.row.id, force=force):
             attempt.deadline_s = monotonic() + _GRACE_S
             return True
         return False
 
-    def _give_up(self, ticket: int, attempt: HandedOut) -> None:
-        # Until there is a verdict its deadline stands, so that the next look gives it up once more.
-        attempt.place_lost = not self._workers.abandon(ticket)
+    def _give_up(self, ticket: int, attempt: Dispatched) -> None:
+        # The deadline stays until there is a verdict: after an interrupt the next look repeats this.
+        attempt.slot_lost = not self._workers.abandon(ticket)
         self._given_up[ticket] = attempt
         what = Outcome(kind="lost", error_code="stopped", error_message="it was given up")
         self._verdicts[ticket] = what

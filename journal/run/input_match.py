@@ -1,8 +1,8 @@
-"""An input compared with the job that was made of it: what is new, changed, or gone.
+"""Compare an input with the job that was made from it: which rows are new, changed or gone.
 
-Nothing is written before the whole input was compared. An input that still begins as the job does,
-the usual case, is compared in constant memory and without decoding the job's data; only where it
-parts from the job are the rest of the job's rows looked up by key.
+Nothing is written before the whole input is compared. As long as the input begins as the job does,
+which is the usual case, the comparison takes constant memory and decodes no data of the job. From the
+first difference on, the job's remaining rows are looked up by key.
 """
 
 from __future__ import annotations
@@ -29,16 +29,18 @@ OnChanged = Literal["error", "retry", "ignore"]
 Data = dict[str, Any]
 Key = str | Callable[[Data], Any]
 
-EACH_ITS_OWN = ""  # what a job says of the idempotency keys of its rows if a function makes them
+EACH_ITS_OWN = ""  # a job's ``idempotency_key`` if a function makes the keys of its rows
 
 
 class Matched(msgspec.Struct):
-    """How an input and a job compare, in rows.
+    """How an input and a job compare, in numbers of rows.
 
-    ``added``: new in the input. ``changed``: of other data than before; ``updated``: those of them
-    that have their new data now, and are pending; ``done``: the numbers of those that are completed,
-    and so were left alone. ``gone``: no longer in the input; they stay in the job. ``lost``: not in
-    the job, which a repair left with losses: they may be done, and are left alone.
+    - ``added``: new in the input.
+    - ``changed``: with other data than before. Of these, ``updated`` have their new data now and are
+      pending; ``done`` are the numbers of the completed ones, which are left alone.
+    - ``gone``: no longer in the input. They stay in the job.
+    - ``lost``: in the input, but lost from the job by a repair. They may be done, so they are left
+      alone.
     """
 
     added: int = 0
@@ -50,26 +52,54 @@ class Matched(msgspec.Struct):
 
 
 class Unwritten(msgspec.Struct):
-    """What a start would write: new rows, and the new data of rows by their numbers."""
+    """What a start would write: the data of new rows, and the new data of rows by number."""
 
     new: list[Data] = []
     changed: dict[int, Data] = {}
 
 
+class InputRules(msgspec.Struct, frozen=True, kw_only=True):
+    """How an input is compared with a job: see :func:`journal.open_job`. Raises InvalidValueError."""
+
+    key: Key | None = None
+    idempotency_key: Key | None = None
+    on_changed: OnChanged = "error"
+    how_to: HowTo = IN_PYTHON
+
+    def __post_init__(self) -> None:
+        _check_key(self.key, "key")
+        _check_key(self.idempotency_key, "idempotency_key")
+        if self.on_changed not in ("error", "retry", "ignore"):
+            raise InvalidValueError("on_changed", self.on_changed, "must be error, retry or ignore")
+
+    @property
+    def recorded_idempotency_key(self) -> str | None:
+        """What the record of a new job holds."""
+        return EACH_ITS_OWN if callable(self.idempotency_key) else self.idempotency_key
+
+
+def _check_key(key: object, where: str) -> None:
+    if not (key is None or callable(key) or (isinstance(key, str) and key)):
+        raise InvalidValueError(
+            where, key, "must be the name of a column, or a function of the data"
+        )
+
+
 class Item(NamedTuple):
-    """A row of an input; ``own_key``: its idempotency key, if a function makes that."""
+    """A row of an input. ``own_key``: its idempotency key, if a function makes it."""
 
     place: int
     data: Data
     own_key: str | None
 
 
-def new_rows(
-    rows: Iterable[Data], key: Key | None, idempotency_key: Key | None = None
-) -> Iterator[dict[str, Any]]:
-    """An input's rows as the service takes them; raises InvalidValueError if a key is there twice."""
-    keys = None if key is None else _Keys(key)
-    for item in _items(rows, idempotency_key):
+def new_rows(rows: Iterable[Data], rules: InputRules) -> Iterator[dict[str, Any]]:
+    """The rows of an input for :meth:`JobService.create_rows`.
+
+    Raises InvalidValueError if a key occurs twice.
+    """
+    keys = None if rules.key is None else _Keys(rules.key)
+    for item in _items(rows, rules.idempotency_key):
         if keys is not None:
             keys.take(item.data, f"input row {item.place}")
         yield _row_of(item, item.place)
@@ -100,7 +130,9 @@ def _checksum(item: Item) -> str:
     try:
         return checksum_of(item.data)
     except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
-        encode_value(item.data, f"input row {item.place}")  # says what is wrong with it
+        encode_value(
+            item.data, f"input row {item.place}"
+        )  # raises an error that says what is wrong
         raise
 
 
@@ -108,44 +140,39 @@ def match_rows(
     service: JobService,
     job: Job,
     rows: Iterable[Data],
-    key: Key | None = None,
-    on_changed: OnChanged = "error",
-    *,
-    idempotency_key: Key | None = None,
+    rules: InputRules,
     unwritten: Unwritten | None = None,
-    how_to: HowTo = IN_PYTHON,
 ) -> Matched:
-    """Compare the input with the job's rows, add those that are new, and deal with changed ones.
+    """Compare the input with the job's rows, add the new rows and apply the changed data.
 
-    All that is written is one commit, which reopens a job that has ended. With ``unwritten``
-    nothing is written: it is told what would be. The caller holds the run lock.
+    All of it is written in one commit, which reopens a job that has ended. With ``unwritten`` nothing
+    is written: it gets what would be. The caller holds the run lock.
 
-    ``key``: the name of a column, or a function of the data; None: rows are known by their place.
-    Compared is with what an input said of a row last, not with data that was changed by hand.
-    ``on_changed`` "error" raises RowChangedError for the first, "ignore" keeps what the job holds,
-    "retry" (by key only) gives rows that are pending, failed or skipped their new data under their
-    old numbers, and puts them back to pending. Completed ones are left alone, and named. One whose
-    outcome isn't known, or that is in flight, raises RowChangedError.
+    The comparison is with the last *input* of each row, not with data that was changed by hand. Rows
+    whose record or data was lost in a repair may be done, and are left alone.
 
-    Raises that, InvalidStateTransition for what a cancelled job would have to take, and whatever
-    reading the input raises; then nothing was written. Rows that a repair has lost, or their data, may be done: they are left
-    alone.
+    ``rules.on_changed`` says what happens if data has changed:
+
+    - "error" raises RowChangedError for the first such row.
+    - "ignore" keeps the job's data.
+    - "retry", which needs a key, gives pending, failed and skipped rows their new data under their old
+      numbers and makes them pending. Completed rows are left alone and named in the result. Rows in
+      flight or of unknown outcome raise RowChangedError.
+
+    If it raises, nothing was written. It also raises InvalidStateTransition if a cancelled job would
+    have to take rows, and whatever reading the input raises.
     """
-    key = job.key if key is None else key
-    check_key(key, "key")
+    key = job.key if rules.key is None else rules.key
     if job.key is not None and key != job.key:
         raise InvalidValueError(
-            "key",
-            key,
-            f"rows of job {job.id!r} are known by {job.key!r}: say that, or leave it out",
+            "key", key, f"rows of job {job.id!r} have the key {job.key!r}: pass that, or none"
         )
-    if key is None and on_changed == "retry":
-        reason = "needs a key: by its place alone it isn't sure which row has changed"
-        raise InvalidValueError("on_changed", on_changed, reason)
-    check_idempotency_key(job, idempotency_key)
-    idempotency_key = idempotency_key or job.idempotency_key or None
-    match = _Match(service, job, on_changed, unwritten, how_to)
-    items = _items(rows, idempotency_key)
+    if key is None and rules.on_changed == "retry":
+        reason = "needs a key: without one it isn't certain which row has changed"
+        raise InvalidValueError("on_changed", rules.on_changed, reason)
+    _check_idempotency_key(job, rules)
+    match = _Match(service, job, rules, unwritten)
+    items = _items(rows, rules.idempotency_key or job.idempotency_key or None)
     if key is None:
         match.by_place(items)
     else:
@@ -153,53 +180,35 @@ def match_rows(
     return match.matched
 
 
-def made_with(idempotency_key: Key | None) -> str | None:
-    """What the record of a job that is made with it says of it."""
-    check_key(idempotency_key, "idempotency_key")
-    return EACH_ITS_OWN if callable(idempotency_key) else idempotency_key
-
-
-def check_key(key: object, where: str) -> None:
-    if not (key is None or callable(key) or (isinstance(key, str) and key)):
-        raise InvalidValueError(
-            where, key, "must be the name of a column, or a function of the data"
-        )
-
-
-def check_idempotency_key(job: Job, idempotency_key: Key | None) -> None:
-    """Raise InvalidValueError for another one than the job was made with: that is fixed for good."""
-    made = job.idempotency_key
-    if made_with(idempotency_key) == made or (idempotency_key is None and made != EACH_ITS_OWN):
+def _check_idempotency_key(job: Job, rules: InputRules) -> None:
+    """Raise InvalidValueError for another one than the job was created with, since it never changes."""
+    given, made = rules.idempotency_key, job.idempotency_key
+    if rules.recorded_idempotency_key == made or (given is None and made != EACH_ITS_OWN):
         return
     was = "without one" if made is None else f"with the column {made!r}"
     if made == EACH_ITS_OWN:
         was = "with a function"
     raise InvalidValueError(
         "idempotency_key",
-        idempotency_key,
-        f"job {job.id!r} was made {was}, and keeps to that, so that no row's key changes: say the "
+        given,
+        f"job {job.id!r} was made {was}, which can't change, since no row's key may change: pass the "
         "same as then, or make another job",
     )
 
 
 class _Match:
-    """One comparison; what it finds is in ``matched``."""
+    """One comparison. Its result is ``matched``."""
 
     def __init__(
-        self,
-        service: JobService,
-        job: Job,
-        on_changed: OnChanged,
-        unwritten: Unwritten | None,
-        how_to: HowTo,
+        self, service: JobService, job: Job, rules: InputRules, unwritten: Unwritten | None
     ) -> None:
         self.matched = Matched()
         self._service = service
         self._job = job
-        self._on_changed = on_changed
+        self._on_changed = rules.on_changed
+        self._how_to = rules.how_to
         self._unwritten = unwritten
-        self._how_to = how_to
-        self._changes: list[tuple[str, Item]] = []  # ids of rows, and what they are now
+        self._changes: list[tuple[str, Item]] = []  # row ids, and their rows in the input
 
     def by_place(self, items: Iterator[Item]) -> None:
         known = iter(self._service.get_rows(self._job.id))
@@ -219,8 +228,8 @@ class _Match:
                     raise InvalidValueError(
                         f"input row {item.place}",
                         _json(item.data),
-                        f"job {self._job.id!r} has no row {item.place} though it has later ones: it "
-                        "was not made from such an input; run the input as a job of its own",
+                        f"job {self._job.id!r} has later rows but no row {item.place}, so it was not "
+                        "made from such an input: run the input as a job of its own",
                     )
 
         self._write(new())
@@ -243,8 +252,8 @@ class _Match:
                 else:
                     self._compare(*known, one)
 
-        # Rows of the beginning that an older version has replaced, by others at the end, and whose
-        # data is now what it was at first.
+        # An older version replaced changed rows by new ones at the end. If the data of one is as it
+        # was at first, its first row is in the common beginning, and its last one is still here.
         if any(keys.has(text) for text in rest.by_key):
             for place, row in enumerate(itertools.islice(job_rows, count), 1):
                 known = rest.pop(key_of(key, row.data, f"row {row.id}"))
@@ -258,7 +267,7 @@ class _Match:
             return
         encode_value(item.data, f"input row {item.place}")
         row = self._service.get_row(row_id)
-        if row is not None and row.data == item.data:  # it has a checksum of its maker's
+        if row is not None and row.data == item.data:  # its checksum was given by the caller
             return
         if self._on_changed == "error":
             raise RowChangedError(row_id, _json(row.data if row else {}), _json(item.data))
@@ -267,7 +276,7 @@ class _Match:
             self._changes.append((row_id, item))
 
     def _write(self, new: Iterator[dict[str, Any]]) -> None:
-        """Go through the input, and write what it brings: all of it in one commit, or nothing."""
+        """Go through the input and write all changes in one commit. An error writes nothing."""
         first = next(new, None)
         if self._job.repaired:
             self.matched.lost += sum(1 for _ in new) + (first is not None)
@@ -291,25 +300,26 @@ class _Match:
     def _with_keys_of_their_own(
         self, new: Iterator[dict[str, Any]], column: str
     ) -> Iterator[dict[str, Any]]:
-        """New rows, of which none has the idempotency key of a row that is there."""
+        """The new rows. Raises InvalidValueError if a row of the job has the idempotency key of one."""
         taken = set()
         for there in self._service.get_rows(self._job.id):
             key = there.idempotency_key
-            taken |= {hash(key), hash(first_key(key))}  # the far side knows the first one, too
+            taken |= {hash(key), hash(first_key(key))}  # the far side knows the first one too
         for row in new:
             key = row.get("idempotency_key") or own_key_text(row["data"].get(column))
             if hash(key) in taken:
                 raise InvalidValueError(
                     "a new row of the input",
                     _json(row["data"]),
-                    f"a row of job {self._job.id!r} has its idempotency key {key!r} already: the far "
-                    "side would take both for one",
+                    f"a row of job {self._job.id!r} has the idempotency key {key!r} already: the far "
+                    "side would take both for one row",
                 )
             yield row
 
     def _take_changes(self, journal: Journal | None) -> None:
-        """Give changed rows their new data; ``journal`` None: only say so. They are as they are now."""
-        rows = [(row, item) for row, item in map(self._now, self._changes) if row is not None]
+        """Give changed rows their new data. Without ``journal`` only count them."""
+        now = ((self._service.get_row(row_id), item) for row_id, item in self._changes)
+        rows = [(row, item) for row, item in now if row is not None]
         doubtful = [(row, item) for row, item in rows if _may_have_taken_effect(row)]
         if doubtful:
             self._refuse(doubtful)
@@ -325,15 +335,11 @@ class _Match:
                 self._check_not_cancelled(self._job)
                 self._unwritten.changed[row.row_number] = item.data
 
-    def _now(self, change: tuple[str, Item]) -> tuple[JobRow | None, Item]:
-        row_id, item = change
-        return self._service.get_row(row_id), item
-
     def _refuse(self, doubtful: list[tuple[JobRow, Item]]) -> None:
         row, item = doubtful[0]
         job_id, numbers = self._job.id, [row.row_number for row, _ in doubtful]
         if row.status is RowStatus.PROCESSING:
-            settle = "a run without the change settles what was in flight, by its on_interrupted"
+            settle = "start a run without the change: its on_interrupted settles rows in flight"
         elif row.status is RowStatus.FAILED:
             settle = self._how_to.retry_named(job_id, numbers)
         else:
@@ -344,7 +350,7 @@ class _Match:
             row.id,
             _json(row.data),
             _json(item.data),
-            f"it may have taken effect (row {numbers_text(numbers)}), so nothing was changed: look, "
+            f"it may have taken effect (row {numbers_text(numbers)}), so nothing was changed: find out, "
             f"then {settle}",
         )
 
@@ -356,18 +362,13 @@ class _Match:
 
     def _check_not_cancelled(self, job: Job) -> None:
         if job.status is JobStatus.CANCELLED:
-            again = self._how_to.reopen(job.id)
-            raise InvalidStateTransition(
-                job.status,
-                JobStatus.PENDING,
-                (),
-                f"job {job.id}",
-                f"it was cancelled, and takes no rows that are new or changed before {again}",
-            )
+            reopen_first = self._how_to.reopen(job.id)
+            hint = f"it was cancelled: it takes new or changed rows only after {reopen_first}"
+            raise InvalidStateTransition(job.status, JobStatus.PENDING, (), f"job {job.id}", hint)
 
 
 def _may_have_taken_effect(row: JobRow) -> bool:
-    """Whether nobody knows, of a row that isn't completed."""
+    """Whether a row that isn't completed may have taken effect."""
     return row.status in (RowStatus.PROCESSING, RowStatus.NEEDS_REVIEW) or row.unknown
 
 
@@ -376,10 +377,10 @@ def _json(data: Data) -> str:
 
 
 class _Keys:
-    """The keys of an input, each of which may be there once. Keeps a hash of each."""
+    """The keys of an input, which must be unique. Keeps a hash of each."""
 
     def __init__(self, key: Key, *, is_for_far_side: bool = False) -> None:
-        """``is_for_far_side``: they are idempotency keys, of which 1 and "1" are one."""
+        """``is_for_far_side``: these are idempotency keys, where 1 and "1" are the same."""
         self._key = key
         self._is_for_far_side = is_for_far_side
         self._what = "idempotency key" if is_for_far_side else "key"
@@ -389,7 +390,7 @@ class _Keys:
         return hash(key) in self._seen
 
     def take(self, data: Data, where: str) -> str:
-        """The row's key as text. Raises InvalidValueError if it has none, or one seen before."""
+        """The row's key as text. Raises InvalidValueError if it is missing or occurred before."""
         key = key_of(self._key, data, where, self._what)
         if self._is_for_far_side:
             key = own_key_text(msgspec.json.decode(key))
@@ -406,7 +407,7 @@ class _Keys:
 
 
 def key_of(key: Key, data: Data, where: str, what: str = "key") -> str:
-    """The key of a row as JSON text, so that 1 and "1" are two keys. Raises InvalidValueError."""
+    """The key of a row as JSON text, so that 1 and "1" differ. Raises InvalidValueError."""
     if isinstance(key, str):
         if key not in data:
             raise InvalidValueError(where, list(data), f"it has no {key!r}, which is the {what}")
@@ -421,7 +422,7 @@ def key_of(key: Key, data: Data, where: str, what: str = "key") -> str:
 def _same_beginning(
     job_rows: Sequence[JobRow], items: Iterator[Item], keys: _Keys
 ) -> tuple[int, Item | None]:
-    """How many rows both begin with; and the input's row, if any, where it parts from the job."""
+    """The number of rows with which both begin, and the input's first row after them, if any."""
     count = 0
     for row in job_rows:
         item = next(items, None)
@@ -433,10 +434,10 @@ def _same_beginning(
 
 
 class _Rest:
-    """The job's rows from some place on, by key: the id of each, and the checksum of its last input.
+    """The job's remaining rows by key: the id of each, and the checksum of its last input.
 
-    The key is that of the last input, too, for data may have been changed by hand since. Of rows
-    that have replaced one another, as older versions did it, the last.
+    The key is the one of the last input, too, since data may have been changed by hand. If several
+    rows have one key, as an older version left them, the last one counts.
     """
 
     def __init__(self, service: JobService, job: Job, rows: Iterable[JobRow], key: Key) -> None:
@@ -445,7 +446,7 @@ class _Rest:
         for row in rows:
             if row.row_checksum == LOST_CHECKSUM:
                 continue
-            # By the job's own key nobody can have changed it by hand.
+            # The job's own key column can't be changed by hand.
             if key != job.key and checksum_of(row.data) != row.row_checksum:
                 edited[row.row_number] = row
             else:
@@ -461,19 +462,19 @@ class _Rest:
         except InvalidValueError:
             raise
         except Exception as error:
-            reason = f"the key function raises {error!r} for it: it was made without that key"
+            reason = f"the key function raises {error!r} for this row of the job"
             raise InvalidValueError(f"row {row.id}", _json(data), reason) from error
         self.by_key[text] = row.id, row.row_checksum
 
     def pop(self, text: str) -> tuple[str, str] | None:
-        """The row that an input's row of this key is, from now on found."""
+        """Take out the row with this key, if any."""
         return self.by_key.pop(text, None)
 
 
 def _last_inputs(service: JobService, job_id: str, edited: dict[int, JobRow]) -> dict[int, Data]:
-    """The data that each of these rows had in its last input, by its number, where that is known.
+    """The data of these rows in their last input, by number, where it is known.
 
-    All of the journal is read for it.
+    Reads the whole journal.
     """
     found: dict[int, Data] = {}
     for entry in service._history(job_id).entries():  # noqa: SLF001  (this package's own)

@@ -1,4 +1,4 @@
-"""What bounds a run: how often a row is tried, how fast rows start, and when to give up."""
+"""The limits of a run: attempts per row, rate of starts, cost, and when to give up."""
 
 from __future__ import annotations
 
@@ -11,20 +11,28 @@ import msgspec
 
 from journal.errors import InvalidValueError
 from journal.model import JobRow
-from journal.run.outcome import Outcome
+from journal.run.outcome import Errors, Outcome
 from journal.text import counted
 
 _RATE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*/\s*(s|m|h)")
 _UNIT_S = {"s": 1, "m": 60, "h": 3600}
-_BURST_S = 0.05  # rows that are due within this time may start together, in one commit
+_HALT = re.compile(
+    r"(now|soon),(fail|success|done)=([1-9][0-9]{0,8})(%?)(?:,min=([1-9][0-9]{0,8}))?"
+)
+_HALT_VERBS = {
+    "fail": "has|have failed",
+    "success": "has|have succeeded",
+    "done": "is|are done",
+}
+_BURST_S = 0.05  # rows due within this time may start together, so that they share a commit
 
-_MOST_ALIKE = 10  # of the first rows of a run that may fail with one error code
+_MAX_ALIKE = 10  # the brake: so many first rows may fail with one error code
 _MESSAGE_CHARACTERS = 200
-_MIN_DONE = 3  # as in GNU parallel: of fewer rows a percentage says nothing
+_MIN_DONE = 3  # as in GNU parallel: a percentage of fewer rows means nothing
 
 
 class Rate:
-    """At most so many starts a second, evenly spread: the first at once, none saved up by waiting."""
+    """At most ``per_s`` starts a second, evenly spread. Waiting saves up no more than a short burst."""
 
     def __init__(self, per_s: float) -> None:
         self._per_s = per_s
@@ -49,41 +57,39 @@ class Rate:
         self._at_s = now_s
         return int(self._tokens)
 
-    def used(self, count: int) -> None:
+    def use(self, count: int) -> None:
+        """Count starts."""
         self._tokens -= count
 
     @property
     def wait_s(self) -> float:
-        """How long until one more may start."""
+        """Seconds until one more row may start."""
         return max(0.0, (1 - self._tokens) / self._per_s)
 
 
 class Halt(msgspec.Struct, frozen=True):
-    """When a run gives up: ``count`` rows, or ``percent`` of at least ``least`` rows of this run."""
+    """When a run gives up, counting the rows that it has ended.
+
+    ``what``: which of them count: "fail", "success" or "done" (both). The run gives up at ``count`` of
+    them, or at ``percent`` of all ended rows, of which there must be ``min_done``. ``now``: it ends
+    what is in flight, instead of waiting for it.
+    """
 
     now: bool
-    what: str  # fail, success or done
+    what: str
     count: int = 0
     percent: float = 0.0
-    least: int = _MIN_DONE
+    min_done: int = _MIN_DONE
 
     @classmethod
     def parse(cls, text: str) -> Halt | None:
-        """``never`` and ``first`` are None; else as GNU parallel has it.
+        """``soon`` or ``now`` and a limit, as in GNU parallel: ``soon,fail=5``, ``now,fail=20%,min=50``.
 
-        That is ``soon`` or ``now``, with ``fail``, ``success`` or ``done``: ``soon,fail=5``; ``now,fail=20%,min=50``. A percentage is of the rows that this run has
-        ended so far, of which there must be ``min`` (3). Raises InvalidValueError.
+        None for ``never`` and ``first``, which :class:`Brake` handles. Raises InvalidValueError.
         """
         if text in ("never", "first"):
             return None
-        match = (
-            re.fullmatch(
-                r"(now|soon),(fail|success|done)=([1-9][0-9]{0,8})(%?)(?:,min=([1-9][0-9]{0,8}))?",
-                text,
-            )
-            if isinstance(text, str)
-            else None
-        )
+        match = _HALT.fullmatch(text) if isinstance(text, str) else None
         if match is None or (match[4] and int(match[3]) > 100) or (match[5] and not match[4]):
             raise InvalidValueError(
                 "halt",
@@ -96,24 +102,23 @@ class Halt(msgspec.Struct, frozen=True):
         return cls(match[1] == "now", match[2], count, percent, int(match[5] or _MIN_DONE))
 
     def reason(self, succeeded: int, failed: int) -> str | None:
-        """Why to give up after so many rows of this run; None to go on."""
+        """Why the run gives up now, as a message; None to continue."""
         done = succeeded + failed
         number = {"fail": failed, "success": succeeded, "done": done}[self.what]
-        verb = {"fail": "has|have failed", "success": "has|have succeeded", "done": "is|are done"}[
-            self.what
-        ]
+        verb = _HALT_VERBS[self.what]
         if self.count:
             return counted(number, f"row|rows {verb}") if number >= self.count else None
-        if done < self.least or number * 100 < done * self.percent:
+        if done < self.min_done or number * 100 < done * self.percent:
             return None
         return f"{number} of {counted(done, f'row|rows {verb}')}, {self.percent:g} % or more"
 
 
 class Brake:
-    """Ends a run whose first rows all fail alike: that is no matter of rows.
+    """Ends a run whose first rows all fail with one error code: the cause is not in the rows.
 
-    It counts rows that were never started before, in their first attempt, and is undecided until
-    they were enough, or one attempt has not failed, or failed otherwise.
+    Only first attempts of rows that were never started before count. The brake is undecided until one
+    of these happens: 10 such attempts have failed alike, one failed with another code, or any attempt
+    has not failed.
     """
 
     def __init__(self, *, is_on: bool) -> None:
@@ -124,13 +129,13 @@ class Brake:
 
     @property
     def is_due(self) -> bool:
-        return self.is_undecided and self._count >= _MOST_ALIKE
+        return self.is_undecided and self._count >= _MAX_ALIKE
 
     def hear(self, row: JobRow, outcome: Outcome, *, again: bool) -> None:
-        """An attempt has ended; ``again``: there is to be another one."""
+        """Take in the outcome of an attempt. ``again``: the row will be attempted again."""
         if not self.is_undecided or outcome.kind == "unstarted":
             return
-        # Who says when the row is to be tried again goes by a plan of his own.
+        # A handler that says when to try again expects its failure.
         if outcome.kind != "failed" or (again and outcome.after_s is not None):
             self.is_undecided = False
         elif row.attempts == 1:
@@ -139,25 +144,26 @@ class Brake:
             self._code, self._message = outcome.error_code, outcome.error_message
 
     def trip(self, *, rows_left: bool) -> bool:
-        """Decide; whether the run is to end, with rows left that were never started."""
+        """Decide. The run ends if rows are left that were never started."""
         self.is_undecided = False
         self.has_tripped = rows_left
         return rows_left
 
     def reason(self, retry_failed: str, never_halt: str) -> str:
-        """Why the run ends; the two say how to go on once it is mended, and all the same."""
+        """Why the run ends. The arguments are what to type to retry, and to continue without the brake."""
         said = self._message[:_MESSAGE_CHARACTERS]
         error = f"{self._code}: {said}" if said != self._code else said
         return (
-            f"the first {self._count} rows have all failed with {error}; mend that and go on with "
-            f"{retry_failed}, or with {never_halt} as it is"
+            f"the first {self._count} rows have all failed with {error}; fix the cause and continue "
+            f"with {retry_failed}, or continue as it is with {never_halt}"
         )
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """See :meth:`JobRun.run`; checked when it is made."""
+    """The limits of a run: see :meth:`JobRun.run`. Raises InvalidValueError when it is made."""
 
     max_attempts: int = 1
+    retry_on: Errors = (Exception,)
     backoff_s: float = 1.0
     max_backoff_s: float = 60.0
     timeout_s: float | None = None
@@ -167,36 +173,43 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     max_rows: int | None = None
 
     def __post_init__(self) -> None:
-        _check_int(self.max_attempts, "max_attempts")
-        _check_seconds(self.backoff_s, "backoff_s", least=0)
-        _check_seconds(self.max_backoff_s, "max_backoff_s", least=0)
+        check_int(self.max_attempts, "max_attempts")
+        if not isinstance(self.retry_on, tuple) or not all(
+            isinstance(kind, type) and issubclass(kind, BaseException) for kind in self.retry_on
+        ):
+            raise InvalidValueError(
+                "retry_on", self.retry_on, "must be a tuple of exception classes"
+            )
+        _check_seconds(self.backoff_s, "backoff_s", above_0=False)
+        _check_seconds(self.max_backoff_s, "max_backoff_s", above_0=False)
         if self.timeout_s is not None:
-            _check_seconds(self.timeout_s, "timeout_s")
+            _check_seconds(self.timeout_s, "timeout_s", above_0=True)
         if self.rate is not None:
             Rate.parse(self.rate)
         Halt.parse(self.halt)
         if self.max_cost_cents is not None:
-            _check_int(self.max_cost_cents, "max_cost_cents", least=0)
+            check_int(self.max_cost_cents, "max_cost_cents", lowest=0)
         if self.max_rows is not None:
-            _check_int(self.max_rows, "max_rows")
+            check_int(self.max_rows, "max_rows")
 
     def delay_s(self, attempts: int) -> float:
-        """How long to wait after the attempt of this number: doubled each time, with jitter.
+        """Seconds to wait after this number of attempts: doubled each time, with jitter.
 
-        Half of it is random, so that rows that failed together don't come back together.
+        Half of it is random, so that rows that failed together are not retried together.
         """
         longest = self.backoff_s * 2.0 ** min(attempts - 1, 60)
         return min(longest, self.max_backoff_s) * random.uniform(0.5, 1)  # noqa: S311  (no secret)
 
 
-def _check_int(value: Any, where: str, least: int = 1) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InvalidValueError(where, value, f"must be an int from {least}")
+def check_int(value: Any, where: str, lowest: int = 1) -> None:
+    """Raise InvalidValueError unless it is an int from ``lowest``."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
+        raise InvalidValueError(where, value, f"must be an int from {lowest}")
 
 
-def _check_seconds(value: Any, where: str, least: float | None = None) -> None:
+def _check_seconds(value: Any, where: str, *, above_0: bool) -> None:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or (value <= 0 if least is None else value < least):
+    if not number or not math.isfinite(value) or value < 0 or (above_0 and not value):
         raise InvalidValueError(
-            where, value, f"must be seconds, {'above 0' if least is None else '0 or more'}"
+            where, value, f"must be seconds, {'above 0' if above_0 else '0 or more'}"
         )

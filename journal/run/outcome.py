@@ -1,7 +1,7 @@
-"""What became of one attempt at a row, in the words of a handler and in those of a run.
+"""The outcome of one attempt: what a handler returns or raises, and the record that a run makes of it.
 
-A handler returns a value or raises; :func:`call_handler` makes an :class:`Outcome` of it, wherever
-the handler runs: in a thread, in another process or on another machine.
+:func:`call_handler` turns the value or the exception into an :class:`Outcome`, in the worker: a thread,
+another process or another machine.
 """
 
 from __future__ import annotations
@@ -28,10 +28,12 @@ MESSAGE_CHARACTERS = 4096
 
 
 class RowResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What a handler returns to fill the row's named fields; anything else it returns is ``result``.
+    """What a handler returns to set named fields. Any other return value becomes ``result``.
 
-    ``result``: any JSON value. ``cost_cents``: int from 0, added to the job's total.
-    ``label_path``: kept relative to the job's directory if it lies in there.
+    - ``result``: any JSON value.
+    - ``tracking_number``: text.
+    - ``label_path``: a path inside the job's directory is stored relative to it.
+    - ``cost_cents``: int from 0, added to the job's total.
     """
 
     result: Any = None
@@ -41,11 +43,11 @@ class RowResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RowOutcome(Exception):
-    """Base of what a handler raises to say exactly what became of its row."""
+    """Base of the exceptions that a handler raises to set the outcome of its row."""
 
 
 class Fail(RowOutcome):
-    """The row has failed for good, with this code and message: no further attempt."""
+    """The row has failed with this code and message. It is not attempted again."""
 
     code = "Fail"
     message = ""
@@ -57,10 +59,10 @@ class Fail(RowOutcome):
 
 
 class Retry(RowOutcome):
-    """Nothing has happened yet: try the row again, as long as attempts are left.
+    """Nothing has happened yet: attempt the row again, as long as attempts are left.
 
-    ``after_s`` (seconds, 0 or more): how long to wait; None: as the run's backoff says. Out of
-    attempts, the row fails with ``code`` and ``message``. Raises ValueError.
+    ``after_s`` (seconds from 0): when to attempt it again. ``None``: after the run's backoff. If no
+    attempt is left, the row fails with ``code`` and ``message``. Raises ValueError.
     """
 
     after_s: float | None = None
@@ -79,7 +81,7 @@ class Retry(RowOutcome):
 
 
 class Skip(RowOutcome):
-    """The row needs nothing done."""
+    """The row needs no work. ``reason`` is recorded."""
 
     reason: str | None = None
 
@@ -89,7 +91,7 @@ class Skip(RowOutcome):
 
 
 class NeedsReview(RowOutcome):
-    """Whether the row took effect isn't known: a person must look before it is tried again."""
+    """Whether the row took effect is unknown: a person must look before it is attempted again."""
 
     code = "NeedsReview"
     message = ""
@@ -101,12 +103,13 @@ class NeedsReview(RowOutcome):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What to record. Plain values only, so that it comes back from any worker.
+    """What a run records of an attempt. It holds plain values only, so that any worker can send it.
 
-    ``lost``: the worker has died, or was given up: whether the row took effect isn't known, and the
-    run's policy for interrupted rows decides. ``unstarted``: the attempt never began.
-    ``elapsed_s``: how long the handler took. ``retryable``: of a failure, whether another attempt
-    may be made.
+    - ``kind``: "lost" means that the worker died or was given up, so it isn't known whether the row
+      took effect; the run's policy for interrupted rows decides. "unstarted" means that the attempt
+      never began. The other kinds are statuses of a row.
+    - ``retryable``: whether a failed attempt may be repeated. ``after_s``: in how many seconds.
+    - ``elapsed_s``: how long the handler took.
     """
 
     kind: Literal["completed", "failed", "skipped", "review", "lost", "unstarted"]
@@ -123,12 +126,12 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def call_handler(handler: Handler, retry_on: Errors, row: JobRow) -> Outcome:
-    """Call the handler on a row; whatever it does ends in an outcome. Runs in the worker."""
+    """Call the handler with a row. Whatever it does becomes an outcome. Runs in the worker."""
     _leave_interrupts_to_the_driver()
     begin_s = perf_counter()
     try:
         value = handler(row)
-    except BaseException as error:  # noqa: BLE001  (whatever it is, the row has to say so)
+    except BaseException as error:  # noqa: BLE001  (any exception is an outcome of the row)
         outcome = outcome_of_error(error, retry_on)
     else:
         outcome = outcome_of_value(value)
@@ -138,21 +141,19 @@ def call_handler(handler: Handler, retry_on: Errors, row: JobRow) -> Outcome:
 def outcome_of_value(value: Any) -> Outcome:
     """The outcome of a handler that returned ``value``.
 
-    What can't be recorded makes it a matter for a person: the work is done, and must not be
-    repeated for the sake of its result.
+    A value that can't be recorded puts the row in review: its work is done and must not be repeated.
     """
-    if isinstance(value, Outcome):  # of a handler of our own
+    if isinstance(value, Outcome):  # from a handler of this package
         return value
     result = value if isinstance(value, RowResult) else RowResult(result=value)
     try:
         if result.result is not None:
             encode_value(result.result, "result")
-        for name in ("tracking_number", "label_path"):
-            part = getattr(result, name)
-            if part is not None:
-                encode_value(os.fspath(part), name)
-        check_count(result.cost_cents, "cost_cents")
         label_path = None if result.label_path is None else os.fspath(result.label_path)
+        for name, text in (("tracking_number", result.tracking_number), ("label_path", label_path)):
+            if text is not None:
+                encode_value(os.fspath(text), name)
+        check_count(result.cost_cents, "cost_cents")
     except BaseException as error:  # noqa: BLE001  (a value's own code may raise anything)
         return outcome_of_bad_value(error)
     return Outcome(
@@ -165,12 +166,12 @@ def outcome_of_value(value: Any) -> Outcome:
 
 
 def outcome_of_bad_value(error: BaseException) -> Outcome:
-    """The outcome of a handler that has done its work and returned what can't be recorded."""
+    """The outcome of a handler that has done its work and returned a value that can't be recorded."""
     return Outcome(
         kind="review",
         error_code="InvalidResult",
         error_message=_text(
-            f"the handler has returned, and what it returned can't be recorded: {_words(error)}"
+            f"the handler has returned a value that can't be recorded: {_safe_str(error)}"
         ),
     )
 
@@ -179,41 +180,39 @@ def outcome_of_error(error: BaseException, retry_on: Errors) -> Outcome:
     """The outcome of a handler that raised ``error``."""
     try:
         return _outcome_of_error(error, retry_on)
-    except BaseException:  # noqa: BLE001  (of somebody's own class, of which any part may raise)
+    except BaseException:  # noqa: BLE001  (any code of an exception's class may raise)
         return failed(type(error).__name__, type(error).__name__)
 
 
 def _outcome_of_error(error: BaseException, retry_on: Errors) -> Outcome:
     match error:
         case Fail():
-            return failed(_words(error.code), _words(error.message))
+            return failed(_safe_str(error.code), _safe_str(error.message))
         case Retry():
-            return failed(
-                _words(error.code), _words(error.message), retryable=True, after_s=error.after_s
-            )
+            code, message = _safe_str(error.code), _safe_str(error.message)
+            return failed(code, message, retryable=True, after_s=error.after_s)
         case Skip():
-            return Outcome(
-                kind="skipped", reason=None if error.reason is None else _words(error.reason)
-            )
+            reason = None if error.reason is None else _safe_str(error.reason)
+            return Outcome(kind="skipped", reason=reason)
         case NeedsReview():
-            code, message = _words(error.code), _words(error.message)
+            code, message = _safe_str(error.code), _safe_str(error.message)
             return Outcome(kind="review", error_code=code, error_message=message)
     name = type(error).__name__
-    return failed(name, _words(error) or name, retryable=isinstance(error, retry_on))
+    return failed(name, _safe_str(error) or name, retryable=isinstance(error, retry_on))
 
 
-def _words(value: object) -> str:
-    """``str(value)``; what it can't say is no reason to say nothing."""
+def _safe_str(value: object) -> str:
+    """``str(value)`` as text that can be recorded; "" if it raises."""
     try:
         return _text(str(value))
-    except BaseException:  # noqa: BLE001  (somebody's own __str__)
+    except BaseException:  # noqa: BLE001  (a __str__ may raise anything)
         return ""
 
 
 def failed(
     code: str, message: str, *, retryable: bool = False, after_s: float | None = None
 ) -> Outcome:
-    """A failure in text that can be recorded."""
+    """The outcome of an attempt that failed."""
     return Outcome(
         kind="failed",
         error_code=_text(code),
@@ -224,24 +223,26 @@ def failed(
 
 
 def lost(error: BaseException) -> Outcome:
-    """Of an attempt whose worker is gone."""
+    """The outcome of an attempt whose worker is gone."""
     return Outcome(
         kind="lost",
         error_code=type(error).__name__,
-        error_message=_text(f"the worker was lost while this row was in flight: {_words(error)}"),
+        error_message=_text(
+            f"the worker was lost while this row was in flight: {_safe_str(error)}"
+        ),
     )
 
 
 def _text(text: str) -> str:
-    """What can be written, of a length that a person reads."""
+    """The text without what UTF-8 can't hold, cut to MESSAGE_CHARACTERS."""
     text = text.encode(errors="backslashreplace").decode()
     return text if len(text) <= MESSAGE_CHARACTERS else text[:MESSAGE_CHARACTERS] + "..."
 
 
 def _leave_interrupts_to_the_driver() -> None:
-    """In a process of a pool: Ctrl-C reaches the whole group, and the driver drains.
+    """Ignore SIGINT in a process of a pool: Ctrl-C reaches the whole group, and the driver handles it.
 
-    Otherwise a worker that waits for its next row dies of it, and breaks the pool.
+    Otherwise an idle worker dies of it and breaks the pool.
     """
     multiprocessing = sys.modules.get("multiprocessing")
     if (

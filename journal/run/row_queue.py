@@ -1,34 +1,27 @@
-"""The open rows of a job, in the order in which a run takes them, and what becomes of them.
+"""The open rows of a job, in the order in which a run takes them, and the records of their outcomes.
 
-Rows are found as they are needed and never kept: what waits for another attempt is a number and a
-time. All that is recorded here joins the batch that the caller has open.
+Rows are looked up when they are needed and not kept: a row that waits for another attempt is a number
+and a time. All records join the batch that the caller has open.
 """
 
 from __future__ import annotations
 
 import heapq
-import os
-import shlex
 from collections import deque
-from collections.abc import Callable
 from time import monotonic
 
-from journal.errors import InvalidStateTransition, JournalError
-from journal.fs import system
-from journal.model import TERMINAL_STATUSES, FoundRow, Job, JobRow, JobStatus, RowStatus
+from journal.errors import InvalidStateTransition, InvalidValueError
+from journal.model import TERMINAL_STATUSES, FoundRow, Job, JobRow, RowStatus
+from journal.run.held_job import HeldJob
 from journal.run.limits import Limits
-from journal.run.outcome import Outcome
-from journal.service import JobService, existing_job
-from journal.store.transitions import Policy
+from journal.run.outcome import Outcome, outcome_of_bad_value
 
-Tell = Callable[[str], object]
-
-_MOST_WAITING = 100_000  # rows that wait for another attempt; beyond that no new ones are taken
+_MAX_WAITING = 100_000  # rows that wait for another attempt; no new ones are taken beyond that
 _FOUND_AT_ONCE = 100
-_LOOK_AGAIN_S = 0.5  # at the end of the rows: whether others have put some back
-_LOST_ATTEMPTS = 3  # of a row whose workers die, where interrupted rows are repeated
+_LOOK_AGAIN_S = 0.5  # after the last row: how often to look for rows that others have put back
+_LOST_ATTEMPTS = 3  # of a row whose workers die, if interrupted rows are retried
 
-# What becomes of a row, by the kind of its outcome.
+# The possible statuses of a row after an outcome of each kind.
 _STATUSES = {
     "completed": (RowStatus.COMPLETED,),
     "skipped": (RowStatus.SKIPPED,),
@@ -37,39 +30,30 @@ _STATUSES = {
     "failed": (RowStatus.FAILED, RowStatus.PENDING),
     "lost": (RowStatus.FAILED, RowStatus.PENDING, RowStatus.NEEDS_REVIEW),
 }
-_OPEN_KINDS = ("review", "failed", "lost")  # of which the error code tells whose word it was
+_KINDS_WITH_CODE = ("review", "failed", "lost")
 
 
 class RowQueue:
     """The pending rows of one job, for one run. Not thread-safe."""
 
-    def __init__(
-        self, service: JobService, job_id: str, limits: Limits, on_interrupted: Policy
-    ) -> None:
-        self._service = service
-        self._job_id = job_id
+    def __init__(self, job: HeldJob, limits: Limits) -> None:
+        self._service = job.service
+        self._job_id = job.id
+        self._on_interrupted = job.settings.on_interrupted
         self._limits = limits
-        self._on_interrupted = on_interrupted
         self._position = 0
-        self._found: deque[FoundRow] = deque()  # pending when we looked
-        self.is_past_fresh = False  # those that were never started, which come first
-        self._passed_by = False  # others among them
+        self._found: deque[FoundRow] = deque()  # pending at the last look
+        self.is_past_fresh = False  # whether all rows that were never started are found
+        self._passed_by = False  # whether others were found among them
         self._at_end = False
         self._look_again_s = 0.0
-        self._due: list[tuple[float, int]] = []  # a heap: when a row may be tried again
-        self._waiting: dict[int, float] = {}  # until when
+        self._due: list[tuple[float, int]] = []  # a heap: when a row is due, and its number
+        self._waiting: dict[int, float] = {}  # when a row is due, by its number
 
     @property
     def next_due_s(self) -> float | None:
-        """When the next row that waits for another attempt is due, by the monotonic clock."""
+        """When the next row that waits for another attempt is due, by ``monotonic``."""
         return self._due[0][0] if self._due else None
-
-    def is_lost(self) -> bool:
-        """Whether what is at the job's path is sure not to be what this service holds."""
-        try:
-            return self._service.has_lost_run(self._job_id)
-        except JournalError:
-            return False
 
     def has_fresh(self) -> bool:
         """Whether rows are left that were never started."""
@@ -79,12 +63,12 @@ class RowQueue:
     def start(self, count: int, job: Job, *, fresh_first: bool = False) -> list[JobRow]:
         """Start up to ``count`` rows: set them to processing, and return them.
 
-        Those that were never started come first, and then those of earlier runs. What waits for
-        another attempt of this one comes when it is due or, with ``fresh_first``, behind the first.
-        ``job``: as it is now. It is over once none of its rows is pending.
+        Rows that were never started come first, then those of earlier runs. A row that waits for
+        another attempt comes when it is due; with ``fresh_first``, after the rows never started.
+        ``job`` is the job as it is now.
         """
         if self._at_end and job.pending_count and monotonic() >= self._look_again_s:
-            self._rewind()  # another process may have put rows back, or added some
+            self._rewind()  # another process may have put rows back or added some
         started: list[JobRow] = []
         while len(started) < count:
             number, attempts = self._next(fresh_first=fresh_first)
@@ -100,15 +84,15 @@ class RowQueue:
         return started
 
     def _next(self, *, fresh_first: bool) -> tuple[int, int]:
-        """The number of the next row, and its attempts so far; (0, 0) if there is none now."""
+        """The number of the next row, and its attempts so far. (0, 0) if there is none now."""
         if self._due and not (fresh_first and self.has_fresh()):
             while self._due and self._due[0][0] <= monotonic():
                 due_s, number = heapq.heappop(self._due)
-                if self._waiting.get(number) == due_s:  # else it was taken back, or put off anew
+                if self._waiting.get(number) == due_s:  # else it was put off anew
                     del self._waiting[number]
-                    if self._is_pending(number):  # and not settled by somebody else meanwhile
-                        return number, 0  # its attempts are counted where they end
-        found = self._peek() if len(self._waiting) < _MOST_WAITING else None
+                    if self._is_pending(number):  # and not settled by another process
+                        return number, 0  # its attempts are checked when they end
+        found = self._peek() if len(self._waiting) < _MAX_WAITING else None
         if found is None:
             return 0, 0
         self._found.popleft()
@@ -119,7 +103,7 @@ class RowQueue:
         return row is not None and row.status is RowStatus.PENDING
 
     def _peek(self) -> FoundRow | None:
-        """The row that is next in the job, if any: first the fresh ones, then the others."""
+        """The next row in the job, if any: first those never started, then the others."""
         while not self._at_end:
             if not self._found:
                 self._find()
@@ -133,7 +117,7 @@ class RowQueue:
         return None
 
     def _find(self) -> None:
-        """Look for more pending rows: once for fresh ones, and again for those passed by."""
+        """Find more pending rows: once for those never started, and again for those passed by."""
         self._found.extend(
             self._service.find_rows(self._job_id, RowStatus.PENDING, self._position, _FOUND_AT_ONCE)
         )
@@ -152,9 +136,9 @@ class RowQueue:
         self.is_past_fresh = self._passed_by = self._at_end = False
 
     def _is_used_up(self, row_id: str) -> bool:
-        """Fail a row that has died of its last attempt in an earlier run.
+        """Fail a row whose earlier runs have used up its attempts.
 
-        A row that somebody has put back, which says no error, gets one more.
+        A row without an error was put back by a person, and gets one more attempt.
         """
         row = self._service.get_row(row_id)
         if row is None or row.error_code is None:
@@ -162,24 +146,31 @@ class RowQueue:
         self._service.fail_row(row_id, row.error_code, row.error_message or "")
         return True
 
-    def settle(self, row: JobRow, outcome: Outcome, unstarted_wait_s: float = 0.0) -> bool:
-        """Record how an attempt has ended; whether the row is to be tried again.
+    def settle(
+        self, row: JobRow, outcome: Outcome, unstarted_wait_s: float = 0.0
+    ) -> tuple[Outcome, bool]:
+        """Record the outcome of an attempt. Returns what was recorded, and whether to try again.
 
-        Then it isn't taken before it is due. Raises InvalidStateTransition if another process has
-        settled it.
+        An outcome that can't be recorded, such as one that is too long, puts the row in review. A row
+        to be tried again is not taken before it is due; one that was not started, after
+        ``unstarted_wait_s``. Raises InvalidStateTransition if another process has settled the row.
         """
-        delay_s = self._record(row, outcome, unstarted_wait_s)
+        try:
+            delay_s = self._record(row, outcome, unstarted_wait_s)
+        except InvalidValueError as error:
+            outcome = outcome_of_bad_value(error)
+            delay_s = self._record(row, outcome, unstarted_wait_s)
         if delay_s is None:
-            return False
+            return outcome, False
         due_s = monotonic() + delay_s
         self._waiting[row.row_number] = due_s
         heapq.heappush(self._due, (due_s, row.row_number))
-        return True
+        return outcome, True
 
     def settle_once(self, row: JobRow, outcome: Outcome) -> bool:
-        """As :meth:`settle`, but of an attempt that may be settled already; whether it is now.
+        """As :meth:`settle`, for an attempt that an interrupted commit may have settled already.
 
-        False if somebody has settled it otherwise. A commit that was interrupted may be there.
+        Returns whether it is settled now. False: somebody has settled it in another way.
         """
         with self._service.batch(self._job_id):
             now = self._service.get_row(row.id)
@@ -188,10 +179,10 @@ class RowQueue:
             if now.attempts == row.attempts and now.status is RowStatus.PROCESSING:
                 self.settle(row, outcome)
                 return True
-        return now.attempts > row.attempts or _says(now, outcome)
+        return now.attempts > row.attempts or _shows(now, outcome)
 
     def _record(self, row: JobRow, outcome: Outcome, unstarted_wait_s: float) -> float | None:
-        """What :meth:`settle` records; after how many seconds the row is to be tried again."""
+        """Record an outcome. Returns after how many seconds to try the row again, if at all."""
         service = self._service
         match outcome.kind:
             case "completed":
@@ -221,8 +212,8 @@ class RowQueue:
             if self._on_interrupted == "review":
                 self._service.review_row(row.id, code, message)
                 return None
-            most = max(self._limits.max_attempts, _LOST_ATTEMPTS)
-            again = self._on_interrupted == "retry" and attempts < most
+            max_attempts = max(self._limits.max_attempts, _LOST_ATTEMPTS)
+            again = self._on_interrupted == "retry" and attempts < max_attempts
         if again and not self._has_ended():
             self._service.retry_row(row.id, code, message)
             return self._limits.delay_s(attempts) if outcome.after_s is None else outcome.after_s
@@ -234,79 +225,8 @@ class RowQueue:
         return job is None or job.status in TERMINAL_STATUSES
 
 
-def _says(row: JobRow, outcome: Outcome) -> bool:
+def _shows(row: JobRow, outcome: Outcome) -> bool:
     """Whether the row is as that outcome leaves it."""
-    if outcome.kind in _OPEN_KINDS and row.error_code != outcome.error_code:
+    if outcome.kind in _KINDS_WITH_CODE and row.error_code != outcome.error_code:
         return False
     return row.status in _STATUSES[outcome.kind]
-
-
-def start_run(
-    service: JobService,
-    job_id: str,
-    on_interrupted: Policy,
-    resume_command: str,
-    version: str | None,
-    tell: Tell,
-) -> None:
-    """Start the job, to be let go of by :meth:`JobService.release_run`.
-
-    ``tell`` is given a warning first, if another host ran it last: nothing is changed by then.
-    """
-    job = existing_job(service, job_id)
-    if job.hosts and job.hosts[-1] != system.host_name():
-        tell(
-            f"{job_id}: was last run on {job.hosts[-1]}; make sure that nothing of that run is "
-            "still at work there"
-        )
-    command = _from_here(resume_command)
-    service.start_job(
-        job_id, on_interrupted, keep_lock=True, resume_command=command, version=version
-    )
-
-
-def _from_here(command: str) -> str:
-    """The command as it can be typed anywhere: what it names is named from where we are."""
-    try:
-        return f"cd {shlex.quote(os.getcwd())} && {command}" if command else ""
-    except FileNotFoundError:  # a directory that was removed under us
-        return command
-
-
-def lost_words(service: JobService, job_id: str) -> str:
-    """Why a run ends that no longer holds the lock of what is at the job's path."""
-    return (
-        f"{service.root / job_id} was moved or replaced, or another run works on the same files: "
-        "make sure that only one of them goes on"
-    )
-
-
-def unrecorded_words(row: JobRow, outcome: Outcome, error: JournalError | str) -> str:
-    """What a person must know of a row whose outcome the journal doesn't hold."""
-    said = outcome.tracking_number or outcome.result or outcome.error_message or outcome.reason
-    text = str("" if said is None else said)[:1000]
-    return (
-        f"row {row.id} ended as {outcome.kind} {outcome.error_code}".rstrip()
-        + f" and this could not be recorded ({error}); it said: {text!r}"
-    )
-
-
-def end_job(service: JobService, job_id: str) -> Job:
-    """Give a running job that nobody works on the status that its rows call for.
-
-    Completed, or failed if a row failed or needs a review, once none is open; else paused. If
-    another process has moved the job, its word stands.
-    """
-    job = existing_job(service, job_id)
-    if job.status is not JobStatus.RUNNING:
-        return job
-    if job.pending_count or job.processing_count:
-        target = JobStatus.PAUSED
-    elif job.failed_rows or job.needs_review_count:
-        target = JobStatus.FAILED
-    else:
-        target = JobStatus.COMPLETED
-    try:
-        return service.update_status(job_id, target)
-    except InvalidStateTransition:  # another process was faster
-        return service.get_job(job_id) or job

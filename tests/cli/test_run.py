@@ -292,9 +292,9 @@ def test_a_signal_pauses_waits_for_what_is_in_flight_and_prints_how_to_resume(
     assert held_run.process.wait() == code
     assert statuses("j") == {"completed": 2, "pending": 3}
     assert "paused" in journal("show", "j").stdout
-    (resume,) = [line for line in said.splitlines() if line.startswith("to go on: ")]
+    (resume,) = [line for line in said.splitlines() if line.startswith("to continue: ")]
     again = subprocess.run(
-        resume.removeprefix("to go on: "), shell=True, capture_output=True, check=False
+        resume.removeprefix("to continue: "), shell=True, capture_output=True, check=False
     )
     assert again.returncode == 0, again.stderr
     assert statuses("j") == {"completed": 5}
@@ -489,7 +489,7 @@ def test_the_resume_command_names_the_root_that_the_environment_gave(
     (work / "rows.csv").write_text("n\n" + "".join(f"{n}\n" for n in range(50)))
     done = journal("run", "rows.csv", "--job", "j", "--", "sh", "stop.sh")
     assert done.returncode == 143
-    (resume,) = [line for line in done.stderr.splitlines() if line.startswith("to go on: ")]
+    (resume,) = [line for line in done.stderr.splitlines() if line.startswith("to continue: ")]
     assert f"--root {work / 'elsewhere'} run rows.csv --job j --on-interrupted" in resume
 
 

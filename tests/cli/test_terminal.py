@@ -114,7 +114,7 @@ def test_ctrl_c_pauses_and_the_commands_in_flight_end_as_they_would(
         os.kill(pid, signal.SIGKILL)  # what a command has left behind by itself is not ours
     assert code == 130
     assert statuses() == {"completed": 2, "pending": 4}
-    assert "to go on: " in terminal.out
+    assert "to continue: " in terminal.out
 
 
 def test_a_second_ctrl_c_ends_the_commands_and_all_that_they_have_started(

@@ -139,8 +139,8 @@ def test_a_typo_costs_ten_rows_and_says_what_to_type_once_it_is_mended(
     assert len(set(shop.calls)) == len(shop.calls)
     assert (report.job.status, report.exit_code) == ("paused", 3 if max_attempts == 1 else 4)
     assert re.search(
-        r"first 1\d rows have all failed with KeyError: 'emial'; mend that and go on with "
-        r'`run\(\.\.\., retry_failed=True\)`, or with `run\(\.\.\., halt="never"\)` as it is',
+        r"first 1\d rows have all failed with KeyError: 'emial'; fix the cause and continue with "
+        r'`run\(\.\.\., retry_failed=True\)`, or continue as it is with `run\(\.\.\., halt="never"\)`',
         report.reason or "",
     )
     assert any(report.reason in text for text in shop.said if report.reason)
@@ -235,12 +235,12 @@ def test_a_command_that_fails_for_each_row_pauses_and_prints_what_goes_on(
     )
     assert done.returncode == 3
     assert "the first 10 rows have all failed with" in done.stderr
-    assert "go on with `--retry-failed`, or with `--halt never` as it is" in done.stderr
+    assert "continue with `--retry-failed`, or continue as it is with `--halt never`" in done.stderr
     Path("ship.sh").write_text("echo done\n")
-    (again,) = [line for line in done.stderr.splitlines() if line.startswith("to go on: ")]
+    (again,) = [line for line in done.stderr.splitlines() if line.startswith("to continue: ")]
     assert "--retry-failed" in again
     mended = subprocess.run(
-        again.removeprefix("to go on: "), shell=True, capture_output=True, text=True, check=False
+        again.removeprefix("to continue: "), shell=True, capture_output=True, text=True, check=False
     )
     assert mended.returncode == 0, mended.stderr
     with JobService("jobs") as service:

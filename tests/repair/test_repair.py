@@ -39,7 +39,7 @@ from journal.cli.main import main
 from journal.format.records import LOST_CHECKSUM
 from journal.format.scan import survey
 from journal.repair import Repair, repair_job
-from journal.run.input_match import match_rows
+from journal.run.input_match import InputRules, match_rows
 from journal.verify import verify_job
 
 JOB = "broken"
@@ -343,7 +343,7 @@ def test_rows_that_are_gone_without_a_trace_are_not_added_and_run_again(path: Pa
     with JobService(path.parents[1]) as service:
         job = service.get_job(JOB)
         assert job is not None
-        matched = match_rows(service, job, (order(n) for n in range(1, 33)))
+        matched = match_rows(service, job, (order(n) for n in range(1, 33)), InputRules())
         assert (matched.added, matched.lost) == (0, 2)
         assert len(service.get_rows(JOB)) == ROWS
 
@@ -417,7 +417,10 @@ def test_one_error_more_does_not_make_a_repaired_job_forget_it(path: Path) -> No
     with JobService(path.parents[1]) as service:
         job = service.set_error(JOB, "E", "something else")
         assert job.repaired
-        assert match_rows(service, job, (order(n) for n in range(1, ROWS + 3))).added == 0
+        assert (
+            match_rows(service, job, (order(n) for n in range(1, ROWS + 3)), InputRules()).added
+            == 0
+        )
 
 
 def test_a_flipped_bit_in_a_long_last_commit_is_put_back(path: Path) -> None:
@@ -685,7 +688,7 @@ def test_a_run_goes_on_after_a_repair_and_repeats_nothing(path: Path) -> None:
     with JobService(path.parents[1]) as service:
         job = service.get_job(JOB)
         assert job is not None
-        matched = match_rows(service, job, (order(n) for n in range(1, ROWS + 2)))
+        matched = match_rows(service, job, (order(n) for n in range(1, ROWS + 2)), InputRules())
         assert (matched.added, matched.gone, matched.lost) == (0, 0, 1)
         service.start_job(JOB)
         waiting = [row.row_number for row in service.get_pending_rows(JOB)]

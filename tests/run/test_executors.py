@@ -24,9 +24,10 @@ from support.paths import TESTS
 import journal
 from journal import InvalidValueError, JobRow, RowStatus, RunReport
 from journal.model import JobStatus
-from journal.run.handover import Outcomes
+from journal.run.handover import Results
 from journal.run.workers.choose import make_workers
-from journal.run.workers.executors import DaskWorkers, _call_for_text, _call_if_first
+from journal.run.workers.dask import DaskWorkers, call_if_first
+from journal.run.workers.executors import call_for_json
 
 if TYPE_CHECKING:
     import distributed
@@ -284,7 +285,7 @@ def test_no_more_rows_are_in_flight_than_the_executor_has_workers(
     makers: Callable[[str], Make], work: Work
 ) -> None:
     def count(wanted: int | None) -> int:
-        return make_workers(act, makers("threads")(2), wanted, (), Outcomes()).count
+        return make_workers(act, makers("threads")(2), wanted, (), Results()).count
 
     assert [count(None), count(1), count(8)] == [2, 1, 2]
 
@@ -419,10 +420,10 @@ def test_a_task_that_dask_runs_again_when_it_was_done_does_not_call_the_handler(
     """As it does when a result is lost with the worker that has it."""
     with work.open("square") as job:
         (row,) = job.rows()
-    make_workers(act, makers("dask")(1), None, (), Outcomes())
-    call = partial(_call_for_text, act, ())
+    make_workers(act, makers("dask")(1), None, (), Results())
+    call = partial(call_for_json, act, ())
     told = [
-        cluster.submit(_call_if_first, call, "run", 1, row, key=f"{work.path}-{n}").result()
+        cluster.submit(call_if_first, call, "run", 1, row, key=f"{work.path}-{n}").result()
         for n in range(2)
     ]
     assert b'"kind":"completed"' in told[0]
@@ -435,9 +436,9 @@ def test_where_the_scheduler_of_dask_can_not_be_asked_the_handler_is_not_called(
 ) -> None:
     with work.open("square") as job:
         (row,) = job.rows()
-    call = partial(_call_for_text, act, ())
+    call = partial(call_for_json, act, ())
     # A process that knows of no scheduler.
-    told = makers("spawn")(1).submit(_call_if_first, call, "run", 1, row).result()
+    told = makers("spawn")(1).submit(call_if_first, call, "run", 1, row).result()
     assert b'"kind":"lost"' in told
     assert b"could not be asked" in told
     assert not work.ledger.exists()
@@ -487,7 +488,7 @@ def test_a_client_of_dask_is_an_executor_of_as_many_workers_as_it_has_threads(
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 7)
     makers("dask")(2)  # waits until both are there
-    workers = make_workers(act, cluster, None, (), Outcomes())
+    workers = make_workers(act, cluster, None, (), Results())
     assert isinstance(workers, DaskWorkers)
     assert workers.count == 2
     assert work.run(cluster, "square", "square").completed == 2
@@ -500,7 +501,7 @@ def test_the_scheduler_of_dask_forgets_a_run_that_has_ended(
         kept = dask_scheduler.handlers["rowjournal_begin"].__closure__[0].cell_contents
         return len(kept)
 
-    make_workers(act, makers("dask")(2), None, (), Outcomes())
+    make_workers(act, makers("dask")(2), None, (), Results())
     before = cluster.run_on_scheduler(runs)
     assert work.run(cluster, "square").completed == 1
     assert cluster.run_on_scheduler(runs) == before

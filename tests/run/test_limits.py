@@ -40,11 +40,11 @@ def test_a_run_that_never_halts_has_no_halt() -> None:
 def test_a_rate_spreads_its_starts_and_saves_up_no_more_than_a_moment() -> None:
     rate = Rate.parse("10/s")
     assert rate.allowed(100.0) == 1
-    rate.used(1)
+    rate.use(1)
     assert rate.wait_s == pytest.approx(0.1)
     assert rate.allowed(100.05) == 0
     assert rate.allowed(100.11) == 1
-    rate.used(1)
+    rate.use(1)
     assert rate.allowed(200.0) == 1
 
 

@@ -382,7 +382,7 @@ def test_an_empty_resume_command_leaves_the_command_line_out_of_the_journal(
     with journal.open_job(path, people("a", "b"), key="id", resume_command="") as job:
         if how == "run":
             job.run(done, max_rows=1, tell=said.append)
-            assert said[-1] == "to go on: run this program again"
+            assert said[-1] == "to continue: run this program again"
         else:
             attempts = job.attempts()
             with next(attempts):
@@ -554,7 +554,7 @@ def test_a_key_of_ones_own_is_never_that_of_a_row_that_was_done_anew(path: Path,
 def test_a_new_row_with_the_idempotency_key_of_one_that_is_there_is_refused(path: Path) -> None:
     with journal.open_job(path, [{"o": 1, "k": "A"}], key="o", idempotency_key="k") as job:
         job.run(done)
-    with pytest.raises(InvalidValueError, match="has its idempotency key 'A' already"):
+    with pytest.raises(InvalidValueError, match="has the idempotency key 'A' already"):
         journal.open_job(path, [{"o": 2, "k": "A"}], key="o")
     with pytest.raises(InvalidValueError, match="an earlier row has the same idempotency key"):
         journal.open_job(path.with_name("b"), [{"k": 1}, {"k": "1"}], idempotency_key="k")
@@ -564,7 +564,7 @@ def test_a_new_row_with_the_idempotency_key_of_one_that_is_there_is_refused(path
 def test_rows_are_known_for_good_by_the_key_that_the_job_was_made_with(path: Path) -> None:
     with journal.open_job(path, [{"a": "A", "b": "1"}], key="a"):
         pass
-    with pytest.raises(InvalidValueError, match="are known by 'a'"):
+    with pytest.raises(InvalidValueError, match="have the key 'a'"):
         journal.open_job(path, [{"a": "A", "b": "2"}], key="b")
     with journal.open_job(path, [{"a": "B", "b": "1"}, {"a": "A", "b": "1"}]) as job:
         assert job.matched.added == 1
@@ -607,7 +607,7 @@ def test_the_old_key_of_a_row_that_was_redone_under_a_new_one_stays_taken(path: 
     with journal.open_job(path, [{"o": 1, "k": "A"}], "o", idempotency_key="k") as job:
         job.run(done)
         job.service.redo_row(f"{job.id}:1", new_key=True)
-    with pytest.raises(InvalidValueError, match="has its idempotency key 'A' already"):
+    with pytest.raises(InvalidValueError, match="has the idempotency key 'A' already"):
         journal.open_job(path, [{"o": 2, "k": "A"}], "o")
     for rows in ([{"o": 2, "k": "B"}, {"o": 3, "k": "B"}], [{"o": 2, "k": None}]):
         with pytest.raises(InvalidValueError, match="idempotency key"):

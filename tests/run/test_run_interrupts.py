@@ -22,7 +22,8 @@ from support.interrupts import (
 import journal
 from journal import JobRow
 from journal.run.driver import Run
-from journal.run.handover import Claim, Outcomes
+from journal.run.handover import Claim, Results
+from journal.run.held_job import HeldJob, Settings
 from journal.run.limits import Limits
 from journal.run.workers.choose import make_workers
 
@@ -47,8 +48,8 @@ def test_a_second_interrupt_at_any_step_of_the_end_gives_up_what_is_in_flight_an
 
 def test_whoever_claims_a_row_first_has_it_and_hears_the_same_again() -> None:
     taken, begun = Claim(), Claim()
-    assert [taken.take_back(), taken.take_back(), taken.begin()] == [True, True, False]
-    assert [begun.begin(), begun.take_back(), begun.take_back()] == [True, False, False]
+    assert [taken.cancel(), taken.cancel(), taken.begin()] == [True, True, False]
+    assert [begun.begin(), begun.cancel(), begun.cancel()] == [True, False, False]
 
 
 def test_each_further_interrupt_makes_the_end_quicker_and_none_keeps_it_from_its_work(
@@ -81,11 +82,11 @@ def test_each_further_interrupt_makes_the_end_quicker_and_none_keeps_it_from_its
         if is_at_work:
             raise KeyboardInterrupt
 
-    outcomes = Outcomes()
+    outcomes = Results()
     before = signal.signal(signal.SIGUSR1, interrupt)
     with journal.open_job(tmp_path / "j", [{}, {}]) as job:
         workers = make_workers(stubborn, None, 1, (), outcomes)
-        run = Run(job.service, "j", workers, outcomes, Limits())
+        run = Run(HeldJob(job.service, "j", Settings()), workers, outcomes, Limits())
         other = threading.Thread(target=interrupt_once_more_whenever_it_was_heard, args=(run,))
         other.start()
         with pytest.raises(KeyboardInterrupt):
@@ -115,9 +116,10 @@ def work_and_interrupt(
             may_end.set()
             before()
 
-    outcomes = Outcomes()
+    outcomes = Results()
     workers = make_workers(handler, None, 1, (), outcomes)
-    run = Run(job.service, "j", workers, outcomes, Limits(), tell=said.append, on_tick=interrupt)
+    held = HeldJob(job.service, "j", Settings(), said.append)
+    run = Run(held, workers, outcomes, Limits(), interrupt)
     with pytest.raises((KeyboardInterrupt, journal.JournalError)) as caught:
         run.work(handle_signals=False)
     return said, caught.value

@@ -39,7 +39,8 @@ from journal import (
     StorageError,
 )
 from journal.run.driver import Run
-from journal.run.handover import Claim, Outcomes
+from journal.run.handover import Claim, Results
+from journal.run.held_job import HeldJob, Settings
 from journal.run.in_flight import InFlight
 from journal.run.limits import Limits
 from journal.run.workers.choose import make_workers
@@ -668,10 +669,10 @@ def test_the_threads_of_a_run_end_with_it(path: Path) -> None:
 def test_threads_that_are_closed_begin_none_of_the_rows_that_wait_for_them(path: Path) -> None:
     gate = Gate()
     with open_job(path, 3) as job:
-        workers = make_workers(gate, None, 1, (), Outcomes())
+        workers = make_workers(gate, None, 1, (), Results())
         before = set(threading.enumerate())
         for ticket, row in enumerate(job.rows()):
-            workers.hand_out(ticket, row, Claim())
+            workers.dispatch(ticket, row, Claim())
         gate.wait_for(1)
         workers.close()
         gate.let_go()
@@ -690,12 +691,12 @@ def test_no_more_coroutines_are_begun_than_were_asked_for_however_many_wait(path
         await asyncio.sleep(0)
         active -= 1
 
-    outcomes = Outcomes()
+    outcomes = Results()
     with open_job(path, 9) as job:
         workers = make_workers(coroutine, None, 2, (), outcomes)
         for ticket, row in enumerate(job.rows()):
-            workers.hand_out(ticket, row, Claim())
-        while len(outcomes.came()) < 9:
+            workers.dispatch(ticket, row, Claim())
+        while len(outcomes.all()) < 9:
             outcomes.wait(WAIT_S)
         workers.close()
     assert most == 2
@@ -811,17 +812,15 @@ def test_an_interrupt_while_an_attempt_is_given_up_settles_its_row_once(path: Pa
 
         gate = Gate()
         said: list[str] = []
-        outcomes = Outcomes()
+        outcomes = Results()
         with open_job(path.with_name(f"j{wanted}"), 1) as job:
             retry_on = (TimeoutError,)
             run = Run(
-                job.service,
-                job.id,
+                HeldJob(job.service, job.id, Settings(), said.append),
                 make_workers(gate, None, 1, retry_on, outcomes),
                 outcomes,
-                Limits(timeout_s=0.3, max_attempts=3),  # in which a worker has begun
-                retry_on=retry_on,
-                tell=said.append,
+                # The timeout is long enough for a worker to begin.
+                Limits(timeout_s=0.3, max_attempts=3, retry_on=retry_on),
             )
             sys.settrace(interrupt)
             with pytest.raises(KeyboardInterrupt):
@@ -872,11 +871,10 @@ def test_rows_that_no_worker_has_begun_are_given_back_when_the_run_is_to_stop(
         if row.row_number > 1500:
             await asyncio.to_thread(slow.gate, row)
 
-    outcomes = Outcomes()
+    outcomes = Results()
     with open_job(path, 3000) as job:
         run = Run(
-            job.service,
-            "j",
+            HeldJob(job.service, "j", Settings()),
             make_workers(coroutine if is_coroutine else slow, None, 4, (), outcomes),
             outcomes,
             Limits(),
@@ -911,16 +909,14 @@ def test_a_run_that_is_paused_by_its_own_service_keeps_others_from_its_rows(path
 
 def test_a_run_is_stopped_at_once_though_another_process_holds_the_lock(path: Path) -> None:
     gate = Gate()
-    outcomes = Outcomes()
+    outcomes = Results()
     said: list[str] = []
     with open_job(path, 2, lock_timeout_s=0.02) as job, JobService(path.parent) as other:
         run = Run(
-            job.service,
-            "j",
+            HeldJob(job.service, "j", Settings(), said.append),
             make_workers(gate, None, 1, (), outcomes),
             outcomes,
             Limits(),
-            tell=said.append,
         )
         errors: list[BaseException] = []
 
@@ -962,7 +958,7 @@ def test_a_run_that_halts_soon_waits_for_what_is_in_flight_and_pauses(path: Path
     assert (report.reason, report.job.status, report.exit_code) == (
         ("1 row has failed", "paused", 3)
     )
-    assert "to go on: " in run.said[-1]
+    assert "to continue: " in run.said[-1]
 
 
 def test_a_run_that_halts_now_leaves_what_is_in_flight_to_a_person(path: Path) -> None:
@@ -1016,7 +1012,7 @@ def test_a_paused_run_drains_and_waits_and_goes_on_when_it_is_resumed(path: Path
         gate.wait_for(2)
         other.update_status("j", "paused")
         gate.let_go()
-        run.wait_for(f"this run goes on after: journal --root {path.parent} resume j")
+        run.wait_for(f"to continue this run: journal --root {path.parent} resume j")
         while other.get_rows("j", "processing"):
             pass
         assert len(gate.calls) == 2
@@ -1068,7 +1064,7 @@ def test_a_run_that_has_lost_its_lock_starts_no_more_rows_and_leaves_the_job_to_
         assert (report.completed, statuses(job)) == (0, {"processing": 1, "pending": 3})
         (problem,) = report.problems
         assert "row j:1 ended as completed and this could not be recorded" in problem
-        assert problem.endswith("it said: '1'")
+        assert problem.endswith("its outcome: '1'")
         assert problem in run.said
         assert job.job.status == "running"
     with open_job(path, 4) as job:
@@ -1104,7 +1100,7 @@ def test_a_loop_that_has_lost_its_lock_ends_and_leaves_the_job_to_others(path: P
                 replace_by_a_copy(path)
                 row.complete(result="paid")
         assert "row j:1 ended as completed" in said[-2]
-        assert "it said: 'paid'" in said[-2]
+        assert "its outcome: 'paid'" in said[-2]
         assert "was moved or replaced" in said[-1]
         assert (statuses(job), job.job.status) == ({"processing": 1, "pending": 2}, "running")
 
@@ -1421,7 +1417,7 @@ def test_an_attempt_that_a_batch_of_another_task_keeps_from_its_record_is_told_a
         with failing_if_it_hangs(), pytest.raises(JobLockedError) as caught:
             asyncio.run(_in_the_loop_beside_an_open_batch(job, said))
         assert caught.value.by_task
-        assert "it said: 'paid'" in said[-1]
+        assert "its outcome: 'paid'" in said[-1]
 
 
 def test_a_loop_that_can_not_begin_leaves_the_run_of_its_service_alone(path: Path) -> None:

@@ -11,9 +11,6 @@ from pathlib import Path
 import pytest
 
 import journal
-import journal.run.attempts
-import journal.run.driver
-import journal.run.row_queue
 from journal import (
     InvalidStateTransition,
     JobBusyError,
@@ -22,6 +19,7 @@ from journal import (
     JobService,
     JournalError,
 )
+from journal.run.held_job import HeldJob
 
 ROUNDS = 8
 
@@ -184,24 +182,23 @@ def by_loop(job: JobRun) -> None:
 
 
 @pytest.mark.parametrize("by_hand", [False, True])
-@pytest.mark.parametrize(
-    ("go", "module"), [(by_run, journal.run.driver), (by_loop, journal.run.attempts)]
-)
+@pytest.mark.parametrize("go", [by_run, by_loop])
 def test_an_interrupt_right_behind_the_start_pauses_the_job_and_lets_go_of_it(
     tmp_path: Path,
     service: JobService,
     monkeypatch: pytest.MonkeyPatch,
     go: Callable[[JobRun], None],
-    module: object,
     *,
     by_hand: bool,
 ) -> None:
 
-    def interrupted(*arguments: object) -> None:
-        journal.run.row_queue.start_run(*arguments)  # type: ignore[arg-type]
+    start = HeldJob._start
+
+    def interrupted(job: HeldJob) -> None:
+        start(job)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "start_run", interrupted)
+    monkeypatch.setattr(HeldJob, "_start", interrupted)
     with journal.open_job(tmp_path / "j") as job:
         if by_hand:
             job.service.update_status("j", "running")

@@ -16,14 +16,17 @@ from typing import Any
 import journal
 import journal.run.driver
 import journal.run.handover
+import journal.run.held_job
 import journal.run.in_flight
 import journal.run.row_queue
 import journal.run.workers.choose
+import journal.run.workers.event_loop
 import journal.run.workers.executors
 import journal.run.workers.threads
 from journal import JobRow, JobService, RowStatus
 from journal.run.driver import Run
-from journal.run.handover import Outcomes
+from journal.run.handover import Results
+from journal.run.held_job import HeldJob, Settings
 from journal.run.limits import Limits
 from journal.run.workers.choose import make_workers
 
@@ -31,8 +34,10 @@ MODULES: list[ModuleType] = [
     journal.run.driver,
     journal.run.in_flight,
     journal.run.handover,
+    journal.run.held_job,
     journal.run.row_queue,
     journal.run.workers.threads,
+    journal.run.workers.event_loop,
     journal.run.workers.executors,
     journal.run.workers.choose,
 ]
@@ -136,14 +141,13 @@ class Interrupted:
     def run(self, tracer: Tracer | None = None, on_tick: Any = lambda _job: None) -> None:
         rows = ({"n": n} for n in range(ROWS))
         with journal.open_job(self.path, rows, sync="none") as job:
-            outcomes = Outcomes()
+            outcomes = Results()
             executor = ThreadPoolExecutor(2) if self._kind == "executor" else None
             handler = self.calls.coroutine() if self._kind == "asyncio" else self.calls
             workers = make_workers(handler, executor, 2, (), outcomes)
             limits = Limits(max_attempts=2)
-            run = Run(
-                job.service, "j", workers, outcomes, limits, tell=self.said.append, on_tick=on_tick
-            )
+            held = HeldJob(job.service, "j", Settings(), self.said.append)
+            run = Run(held, workers, outcomes, limits, on_tick)
             with self._watching(run):
                 try:
                     if tracer is None:

@@ -26,7 +26,7 @@ from journal.format.records import UNSET_TIME
 from journal.ids import is_job_id, slug
 from journal.model import TERMINAL_STATUSES, Job, JobRow, JobStatus
 from journal.run.driver import RunReport
-from journal.run.input_match import Matched, Unwritten, match_rows
+from journal.run.input_match import InputRules, Matched, Unwritten, match_rows
 from journal.run.limits import Limits
 from journal.run.open_job import JobRun, open_job
 from journal.run.plan import (
@@ -177,11 +177,8 @@ class _RunCommand:
             planned = (Planned(row, "new", "new") for row in self._new_rows(enumerate(rows, 1)))
         else:
             told = Unwritten()
-            matched = match_rows(
-                *(service, job, rows, given["key"], given["on_changed"]),
-                unwritten=told,
-                how_to=how_to,
-            )
+            rules = InputRules(key=given["key"], on_changed=given["on_changed"], how_to=how_to)
+            matched = match_rows(service, job, rows, rules, told)
             planned = planned_rows(
                 *(service, job, given["on_interrupted"]),
                 retry_failed=given["retry_failed"],

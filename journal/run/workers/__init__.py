@@ -1,6 +1,9 @@
-"""Where handlers run: threads, event loops, executors.
+"""Where handlers run.
 
-A worker takes an attempt and gives a result; it writes nothing to the job.
+``choose`` picks the workers for a handler: ``threads``, ``event_loop`` for coroutine functions,
+``executors`` for any ``concurrent.futures.Executor``, ``dask`` for a dask cluster.
 
-May import: what ``run`` may, and of ``run`` itself the outcomes and the handover.
+A worker gets rows and puts outcomes into the driver's ``Results``. It never writes to the journal.
+
+May import: what ``run`` may, and of ``run`` itself ``outcome`` and ``handover``.
 """

@@ -1,49 +1,49 @@
-"""Where handlers run: threads, an event loop, or any ``concurrent.futures.Executor``.
-
-Workers never touch the journal. Each row that is handed out and begun comes back once, into the
-:class:`Outcomes` of the one who drives them.
-"""
+"""Choose the workers for a handler: threads, an event loop, or an executor."""
 
 from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from typing import Any, Protocol
 
 from journal.errors import InvalidValueError
 from journal.model import JobRow
-from journal.run.handover import Claim, Outcomes
+from journal.run.handover import Claim, Results
 from journal.run.outcome import Errors, Handler
-from journal.run.workers.executors import executor_workers
-from journal.run.workers.threads import LoopWorkers, ThreadWorkers
+from journal.run.workers.dask import DaskWorkers
+from journal.run.workers.event_loop import LoopWorkers
+from journal.run.workers.executors import ExecutorWorkers
+from journal.run.workers.threads import ThreadWorkers
 
 
 class Workers(Protocol):
-    """``count`` rows at a time are worked on.
+    """What processes rows, ``count`` at a time. The driver calls it from one thread.
 
-    ``queues``: more may be handed out, and wait for their turn. Not where rows that had not begun
-    are lost together with those that had, and so need a review.
+    ``queues``: whether more rows than that may be dispatched, to wait for their turn. Not if a dying
+    worker also loses rows that had not begun, since all of them would need a review.
     """
 
     count: int
     queues: bool
 
-    def hand_out(self, ticket: int, row: JobRow, claim: Claim) -> None:
-        """Have the row worked on, by a worker that begins its claim first.
+    def dispatch(self, ticket: int, row: JobRow, claim: Claim) -> None:
+        """Have the row processed by a worker, which first begins the claim.
 
-        Never raises for what the row brings about; blocks only while an executor's ``submit`` does.
+        The worker puts exactly one outcome for a ticket that it has begun. Nothing is raised for what
+        a row causes. Blocks only while an executor's ``submit`` does.
         """
 
     def cancel(self, ticket: int, row_id: str, *, force: bool) -> bool:
-        """Ask an attempt to end at once; False if it can't be asked and may go on for ever."""
+        """Ask an attempt to end at once. False if it can't be asked, and may run for ever."""
 
     def abandon(self, ticket: int) -> bool:
-        """Stop counting on an attempt; whether another one can take its place."""
+        """Give an attempt up. Whether another one can take its slot."""
 
     def close(self) -> None:
-        """Take no more rows. Doesn't wait for attempts that were abandoned."""
+        """Take no more rows. Doesn't wait for abandoned attempts."""
 
 
 def make_workers(
@@ -51,26 +51,52 @@ def make_workers(
     executor: Executor | Callable[[], Executor] | None,
     count: int | None,
     retry_on: Errors,
-    outcomes: Outcomes,
+    results: Results,
 ) -> Workers:
-    """The workers that fit the handler. Raises InvalidValueError."""
+    """The workers for the handler, which put outcomes into ``results``. Raises InvalidValueError."""
     if not callable(handler):
         raise InvalidValueError("handler", handler, "must be a function that takes a row")
+    is_coroutine = _is_coroutine_function(handler)
+    if executor is None and is_coroutine:
+        return LoopWorkers(handler, count or 1, retry_on, results)
     if executor is None:
-        if _is_coroutine_function(handler):
-            return LoopWorkers(handler, count or 1, retry_on, outcomes)
-        cancel = getattr(handler, "cancel", None)
-        return ThreadWorkers(handler, count or 1, retry_on, outcomes, cancel)
-    if _is_coroutine_function(handler):
+        return ThreadWorkers(handler, count or 1, retry_on, results)
+    if is_coroutine:
         raise InvalidValueError(
             "handler", handler, "a coroutine function runs in an event loop: leave out the executor"
         )
-    return executor_workers(handler, executor, count, retry_on, outcomes)
+    is_made = hasattr(executor, "submit") and not isinstance(executor, type)
+    make = None if is_made or not callable(executor) else functools.partial(_make, executor)
+    made = _as_executor(executor) if make is None else make()
+    kind = DaskWorkers if _is_dask(made) else ExecutorWorkers
+    return kind(handler, made, make, count, retry_on, results)
+
+
+def _make(factory: Callable[[], Executor]) -> Executor:
+    return _as_executor(factory())
+
+
+def _as_executor(given: Any) -> Executor:
+    """An executor as it is, and a dask client's executor. Raises InvalidValueError."""
+    distributed = sys.modules.get("distributed")
+    if distributed is not None and isinstance(given, distributed.Client):
+        given = given.get_executor()
+    if not hasattr(given, "submit"):
+        raise InvalidValueError(
+            "executor", given, "must be an Executor, or a function that makes one"
+        )
+    executor: Executor = given
+    return executor
+
+
+def _is_dask(executor: Executor) -> bool:
+    module = sys.modules.get("distributed.cfexecutor")
+    return module is not None and isinstance(executor, module.ClientExecutor)
 
 
 def _is_coroutine_function(handler: Any) -> bool:
     while isinstance(handler, functools.partial):
         handler = handler.func
     return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(
-        getattr(handler, "__call__", None)  # noqa: B004  (it is asked what kind it is, not whether)
+        getattr(handler, "__call__", None)  # noqa: B004  (asks which kind it is, not whether it is one)
     )

@@ -238,7 +238,7 @@ PATCHES = [
     Patch(
         "a run is braked",
         "run/limits",
-        "        return self.is_undecided and self._count >= _MOST_ALIKE\n",
+        "        return self.is_undecided and self._count >= _MAX_ALIKE\n",
         "        return False\n",
         RUNS,
     ),
@@ -280,8 +280,8 @@ PATCHES = [
     Patch(
         "new rows reopen no cancelled job",
         "run/input_match",
-        "        if job.status is JobStatus.CANCELLED:\n            again",
-        "        if False:\n            again",
+        "        if job.status is JobStatus.CANCELLED:\n            reopen_first",
+        "        if False:\n            reopen_first",
         RUNS,
     ),
     Patch(

@@ -14,18 +14,18 @@ PATCHES = [
     Patch(
         "an attempt is in flight before workers hear of it",
         "run/in_flight",
-        "        attempt = self._attempts[self._ticket] = HandedOut(row, deadline_s)\n"
-        "        self._workers.hand_out(self._ticket, row, attempt.claim)\n",
-        "        attempt = HandedOut(row, deadline_s)\n"
-        "        self._workers.hand_out(self._ticket, row, attempt.claim)\n"
+        "        attempt = self._attempts[self._ticket] = Dispatched(row, deadline_s)\n"
+        "        self._workers.dispatch(self._ticket, row, attempt.claim)\n",
+        "        attempt = Dispatched(row, deadline_s)\n"
+        "        self._workers.dispatch(self._ticket, row, attempt.claim)\n"
         "        self._attempts[self._ticket] = attempt\n",
         INTERRUPTS,
     ),
     Patch(
         "what has come back stays until it is recorded",
         "run/handover",
-        "        return self._came.copy()\n",
-        "        came, self._came = self._came, {}\n        return came\n",
+        "        return self._outcomes.copy()\n",
+        "        outcomes, self._outcomes = self._outcomes, {}\n        return outcomes\n",
         INTERRUPTS,
     ),
     Patch(
@@ -52,22 +52,22 @@ PATCHES = [
     Patch(
         "rows that were started and not handed out are given back",
         "run/driver",
-        "        for row in self._to_hand_out:\n",
-        "        for row in self._to_hand_out[:0]:\n",
+        "        for row in self._to_dispatch:\n",
+        "        for row in self._to_dispatch[:0]:\n",
         INTERRUPTS,
     ),
     Patch(
         "rows that were handed out are not given back as if they were not",
         "run/driver",
-        "            if not self._in_flight.holds(row) and not self._queue.is_lost():\n",
-        "            if not self._queue.is_lost():\n",
+        "            if not self._in_flight.holds(row) and not self._held.is_lost():\n",
+        "            if not self._held.is_lost():\n",
         INTERRUPTS,
     ),
     Patch(
         "an outcome is recorded before it is forgotten",
         "run/driver",
-        "                self._record_or_tell(one)\n                self._in_flight.forget(one)\n",
-        "                self._in_flight.forget(one)\n                self._record_or_tell(one)\n",
+        "                self._record_or_report(result)\n                self._in_flight.forget(result)\n",
+        "                self._in_flight.forget(result)\n                self._record_or_report(result)\n",
         INTERRUPTS,
     ),
     Patch(
@@ -80,16 +80,16 @@ PATCHES = [
     Patch(
         "the end of a run begins again when it is interrupted",
         "run/driver",
-        "                if interrupts >= _MOST_INTERRUPTS:\n",
+        "                if interrupts >= _MAX_INTERRUPTS:\n",
         "                if True:\n",
         INTERRUPTS,
     ),
     Patch(
         "an interrupt before the end has begun is none of the end",
         "run/driver",
-        "        except BaseException:  # another interrupt may have come before that had begun\n"
+        "        except BaseException:  # another interrupt came before _end_early had begun\n"
         "            self._end_early()\n",
-        "        except BaseException:  # another interrupt may have come before that had begun\n",
+        "        except BaseException:  # another interrupt came before _end_early had begun\n",
         INTERRUPTS,
     ),
     Patch(
@@ -102,8 +102,8 @@ PATCHES = [
     Patch(
         "a late failure settles no review",
         "run/driver",
-        '        if one.outcome.kind not in ("completed", "skipped"):\n',
-        '        if one.outcome.kind == "unstarted":\n',
+        '        if result.outcome.kind not in ("completed", "skipped"):\n',
+        '        if result.outcome.kind == "unstarted":\n',
         RUN,
     ),
     Patch(
@@ -116,31 +116,33 @@ PATCHES = [
     Patch(
         "a late success of a row that is repeated was counted as no failure",
         "run/driver",
-        "        if now is not None and now.status is RowStatus.NEEDS_REVIEW:",
+        "        if row is not None and row.status is RowStatus.NEEDS_REVIEW:",
         "        if True:",
         RUN,
     ),
     Patch(
         "a row that another process has settled is none that this run has settled",
         "run/driver",
-        "            problems.append(unrecorded_words(one.row, one.outcome, error))\n"
-        "            return one\n",
-        "            problems.append(unrecorded_words(one.row, one.outcome, error))\n"
-        "            again = False\n",
+        "            problems.append(_unrecorded(result, error))\n"
+        "            return\n"
+        "        self._brake",
+        "            problems.append(_unrecorded(result, error))\n"
+        "            outcome, again = result.outcome, False\n"
+        "        self._brake",
         RUN,
     ),
     Patch(
         "a run looks in each turn whether it holds its lock",
         "run/driver",
-        "        self._check_lock()\n        job = self._job()\n",
-        "        job = self._job()\n",
+        "        self._check_lock()\n        job = self._held.job()\n",
+        "        job = self._held.job()\n",
         RUN,
     ),
     Patch(
         "a run that has lost its lock leaves the job's status to others",
         "run/driver",
-        "        if self._is_lost:  # what",
-        "        if False:  # what",
+        "        if self._is_lost:  # its",
+        "        if False:  # its",
         RUN,
     ),
     Patch(
@@ -161,15 +163,15 @@ PATCHES = [
     Patch(
         "a loop of the caller's looks whether it holds its lock",
         "run/attempts",
-        "        if not service.holds_run(job_id):\n            tell",
-        "        if False:\n            tell",
+        "        if not held.is_held():\n            held.report",
+        "        if False:\n            held.report",
         RUN,
     ),
     Patch(
         "a loop that has lost its lock leaves the job's status to others",
         "run/attempts",
-        "            if service.holds_run(job_id):\n",
-        "            if True:\n",
+        "                if held.is_held():\n",
+        "                if True:\n",
         RUN,
     ),
     Patch(
@@ -189,7 +191,7 @@ PATCHES = [
     Patch(
         "all threads of a run end with it",
         "run/workers/threads",
-        "        self._tasks.put(None)  # for the next, however many there are\n",
+        "        self._tasks.put(None)  # for the next thread, however many there are\n",
         "",
         RUN,
     ),
@@ -202,7 +204,7 @@ PATCHES = [
     ),
     Patch(
         "so many coroutines at a time",
-        "run/workers/threads",
+        "run/workers/event_loop",
         "        async with self._turns:\n",
         "        if True:\n",
         RUN,
@@ -210,7 +212,7 @@ PATCHES = [
     Patch(
         "an error whose own code breaks ends in an outcome",
         "run/outcome",
-        "    except BaseException:  # noqa: BLE001  (of somebody's own class, of which any part may raise)\n",
+        "    except BaseException:  # noqa: BLE001  (any code of an exception's class may raise)\n",
         "    except ZeroDivisionError:\n",
         RUN,
     ),
@@ -259,20 +261,20 @@ PATCHES = [
     Patch(
         "an attempt that is interrupted is for a person",
         "run/attempts",
-        "            outcome = interrupted_by(error)\n",
+        '            outcome = Outcome(kind="lost", error_code=name, error_message=message)\n',
         '            outcome = Outcome(kind="unstarted")\n',
         RUN,
     ),
     Patch(
         "what was said of a row stands",
         "run/attempts",
-        "        if said is not None:\n",
-        "        if said is not None and error is None:\n",
+        "        if self.row.outcome is not None:\n",
+        "        if self.row.outcome is not None and error is None:\n",
         RUN,
     ),
     Patch(
         "an attempt that the scheduler of dask can't be asked for isn't the first",
-        "run/workers/executors",
+        "run/workers/dask",
         "        is_first = False\n        why = f",
         "        is_first = True\n        why = f",
         EXECUTORS,
@@ -280,21 +282,21 @@ PATCHES = [
     Patch(
         "what an executor garbles has come back",
         "run/workers/executors",
-        "        except BaseException as error:  # noqa: BLE001  (whatever it has come back with, it is back)\n",
+        "        except BaseException as error:  # noqa: BLE001  (it is done, whatever an executor garbled)\n",
         "        except ZeroDivisionError as error:\n",
         EXECUTORS,
     ),
     Patch(
         "a pool is made anew when it breaks",
         "run/workers/executors",
-        "            self._executor = _executor_of(self._make())\n",
+        "            self._executor = self._make()\n",
         "            pass\n",
         EXECUTORS,
     ),
     Patch(
         "a pool that breaks again and again is not made for ever",
         "run/workers/executors",
-        "self._closed or self._breaks >= _MOST_BREAKS:",
+        "self._closed or self._breaks >= _MAX_BREAKS:",
         "self._closed:",
         EXECUTORS,
     ),
@@ -308,8 +310,8 @@ PATCHES = [
     Patch(
         "new rows are matched while no run may add them too",
         "run/open_job",
-        "            with service.hold_run(job_id):  # else two could add the same new rows\n",
-        "            if True:\n",
+        "        with service.hold_run(job_id):  # else two could add the same new rows\n",
+        "        if True:\n",
         "tests/run/test_open_job.py",
     ),
     Patch(
@@ -383,24 +385,17 @@ PATCHES = [
         LOCKS,
     ),
     Patch(
-        "what a run has taken over is its own to end, after an interrupt too",
-        "run/driver",
-        "        self._may_be_ours = not service.keeps_run(job_id)\n",
-        "        self._may_be_ours = not service.holds_run(job_id)\n",
-        LOCKS,
-    ),
-    Patch(
-        "what a loop has taken over is its own to end, after an interrupt too",
-        "run/attempts",
-        "    may_be_ours = not service.keeps_run(job_id)\n",
-        "    may_be_ours = not service.holds_run(job_id)\n",
+        "what a run or a loop has taken over is its own to end, after an interrupt too",
+        "run/held_job",
+        "        self._may_be_ours = not self.service.keeps_run(self.id)\n",
+        "        self._may_be_ours = not self.service.holds_run(self.id)\n",
         LOCKS,
     ),
     Patch(
         "a run that has lost its lock records nothing in the journal of another",
         "run/driver",
-        "        if self._is_lost:  # the row",
-        "        if False:  # the row",
+        "        if self._is_lost:  # the journal's row",
+        "        if False:  # the journal's row",
         RUN,
     ),
     Patch(
@@ -413,15 +408,15 @@ PATCHES = [
     Patch(
         "a loop that has lost its lock records nothing in the journal of another",
         "run/attempts",
-        "        if self._queue.is_lost():\n",
+        "        if self._job.is_lost():\n",
         "        if False:\n",
         RUN,
     ),
     Patch(
         "an attempt doesn't wait for a batch of another task",
         "run/attempts",
-        "                if error.by_task:  # there",
-        "                if False:  # there",
+        "                if error.by_task:  # waiting",
+        "                if False:  # waiting",
         RUN,
     ),
     Patch(
@@ -433,9 +428,9 @@ PATCHES = [
     ),
     Patch(
         "what is too long for a record is recorded without what it says, after an interrupt too",
-        "run/driver",
-        "_with_what_fits(self._queue.settle_once, one)",
-        "(one, self._queue.settle_once(one.row, one.outcome))",
+        "run/row_queue",
+        "        except InvalidValueError as error:\n",
+        "        except ZeroDivisionError as error:\n",
         INTERRUPTS,
     ),
 ]

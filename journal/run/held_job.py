@@ -1,0 +1,152 @@
+"""The job of one run, from its start to its release: its settings, its run lock and its status."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable
+from contextlib import suppress
+
+import msgspec
+
+from journal.errors import InvalidStateTransition, JournalError
+from journal.fs import system
+from journal.model import Job, JobRow, JobStatus
+from journal.run.outcome import Outcome
+from journal.run.plan import IN_PYTHON, HowTo
+from journal.service import JobService, existing_job
+from journal.store.transitions import Policy
+
+Report = Callable[[str], object]  # called with each message for a person
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What all runs of an open job have in common: see :func:`journal.open_job`."""
+
+    on_interrupted: Policy = "review"
+    resume_command: str = ""
+    version: str | None = None
+    how_to: HowTo = IN_PYTHON
+
+
+class HeldJob:
+    """The job that a run holds. An interrupt may come between any two of the run's steps."""
+
+    def __init__(
+        self,
+        service: JobService,
+        job_id: str,
+        settings: Settings,
+        report: Report = lambda _text: None,
+    ) -> None:
+        self.service = service
+        self.id = job_id
+        self.settings = settings
+        self._report = report
+        self._is_started = False
+        self._may_be_ours = False  # if the service keeps the run lock: no other run of it does
+
+    def report(self, text: str) -> None:
+        """Report a message. A failure to do so doesn't stop the run."""
+        with suppress(Exception):
+            self._report(text)
+
+    def job(self) -> Job:
+        """The job as of its last commit. Raises JobNotFoundError."""
+        return existing_job(self.service, self.id)
+
+    def start(self) -> None:
+        """Start the job and keep its run lock until :meth:`release`.
+
+        Before that, warns if another host ran the job last.
+        """
+        self._may_be_ours = not self.service.keeps_run(self.id)
+        try:
+            self._start()
+        except JournalError:
+            self._may_be_ours = False
+            raise
+        self._is_started = True
+
+    def _start(self) -> None:
+        job = self.job()
+        if job.hosts and job.hosts[-1] != system.host_name():
+            self.report(
+                f"{self.id}: was last run on {job.hosts[-1]}; make sure that nothing of that run is "
+                "still at work there"
+            )
+        self.service.start_job(
+            self.id,
+            self.settings.on_interrupted,
+            keep_lock=True,
+            resume_command=_from_here(self.settings.resume_command),
+            version=self.settings.version,
+        )
+
+    def is_ours(self) -> bool:
+        """Whether the job is started and not released, also if an interrupt ended that step."""
+        if self._is_started:
+            return True
+        return self._may_be_ours and self.service.keeps_run(self.id)
+
+    def is_held(self) -> bool:
+        """Whether the run lock is held, and the job is still at its path."""
+        return self.service.holds_run(self.id)
+
+    def is_lost(self) -> bool:
+        """Whether another job or run has certainly taken this one's path."""
+        try:
+            return self.service.has_lost_run(self.id)
+        except JournalError:
+            return False
+
+    def lost_message(self) -> str:
+        """Why a run ends whose job is not held any more."""
+        return (
+            f"{self.service.root / self.id} was moved or replaced, or another run works on the same "
+            "files: make sure that only one of them continues"
+        )
+
+    def end(self) -> Job:
+        """Give the running job the status that its rows call for, and return it.
+
+        Paused if rows are open; else failed if a row failed or needs a review; else completed. A
+        status that another process has set stays.
+        """
+        job = self.job()
+        if job.status is not JobStatus.RUNNING:
+            return job
+        if job.pending_count or job.processing_count:
+            target = JobStatus.PAUSED
+        elif job.failed_rows or job.needs_review_count:
+            target = JobStatus.FAILED
+        else:
+            target = JobStatus.COMPLETED
+        try:
+            return self.service.update_status(self.id, target)
+        except InvalidStateTransition:  # another process was faster
+            return self.service.get_job(self.id) or job
+
+    def release(self) -> None:
+        """Release the run lock."""
+        self._is_started = False
+        with suppress(JournalError):
+            self.service.release_run(self.id)
+
+
+def _from_here(command: str) -> str:
+    """The command, preceded by a change to the current directory, so that it works in any."""
+    try:
+        return f"cd {shlex.quote(os.getcwd())} && {command}" if command else ""
+    except FileNotFoundError:  # the current directory was removed
+        return command
+
+
+def unrecorded_message(row: JobRow, outcome: Outcome, error: JournalError | str) -> str:
+    """What a person must know of an outcome that the journal doesn't hold."""
+    result = outcome.tracking_number or outcome.result or outcome.error_message or outcome.reason
+    text = str("" if result is None else result)[:1000]
+    return (
+        f"row {row.id} ended as {outcome.kind} {outcome.error_code}".rstrip()
+        + f" and this could not be recorded ({error}); its outcome: {text!r}"
+    )

@@ -1,0 +1,113 @@
+"""Workers in a dask cluster."""
+
+from __future__ import annotations
+
+import sys
+import uuid
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Executor, Future
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+
+from journal.errors import InvalidValueError
+from journal.model import JobRow
+from journal.run.outcome import Outcome, lost
+from journal.run.workers.executors import ExecutorWorkers, json_of
+
+
+class DaskWorkers(ExecutorWorkers):
+    """A dask cluster differs from other executors in three ways.
+
+    - When a worker dies, dask runs its tasks again, also those of which only the result was lost. No
+      setting prevents all of it. So a task first asks the scheduler, which says yes to the first that
+      asks for a ticket. A task that runs again ends as lost, without a call of the handler.
+    - A task that is cancelled may be running. So attempts are given up instead of cancelled.
+    - Tasks with one key are one task. So each attempt has its own key.
+    """
+
+    def __init__(self, *arguments: Any) -> None:
+        self._run = uuid.uuid4().hex
+        self._prepared: Executor | None = None
+        super().__init__(*arguments)
+        self._prepare()
+
+    @property
+    def _client(self) -> Any:
+        executor: Any = self._executor
+        return executor._client  # noqa: SLF001  (there is no other way to it)
+
+    def _prepare(self) -> None:
+        """Have the scheduler answer :func:`_ask_scheduler`."""
+        if self._prepared is self._executor:
+            return
+
+        # A local function is sent by value: the scheduler needs no copy of this package.
+        def keep_tickets(dask_scheduler: Any) -> None:
+            runs: dict[str, set[int]] = {}
+
+            def begin(run: str, ticket: int | None) -> bool:
+                if ticket is None:
+                    return runs.pop(run, None) is not None
+                begun = runs.setdefault(run, set())
+                is_first = ticket not in begun
+                begun.add(ticket)
+                return is_first
+
+            dask_scheduler.handlers.setdefault("rowjournal_begin", begin)
+
+        self._client.run_on_scheduler(keep_tickets)
+        self._prepared = self._executor
+
+    def _slots(self) -> tuple[int | None, int | None]:
+        client = self._client
+        if client.asynchronous:
+            raise InvalidValueError("executor", client, "its client must not be asynchronous")
+        return sum(client.nthreads().values()), None  # no maximum: more workers may come later
+
+    def _submit(self, ticket: int, row: JobRow) -> Future[bytes]:
+        self._prepare()
+        key = f"journal-{self._run}-{ticket}"
+        submit: Any = self._executor.submit
+        future: Future[bytes] = submit(
+            call_if_first, self._call, self._run, ticket, row, key=key, retries=0
+        )
+        return future
+
+    def _outcome_of(self, future: Future[bytes]) -> Outcome:
+        if future.cancelled():  # with its worker, or with the cluster
+            return lost(CancelledError("dask has cancelled its task"))
+        return super()._outcome_of(future)
+
+    def cancel(self, ticket: int, row_id: str, *, force: bool) -> bool:  # noqa: ARG002
+        return False
+
+    def close(self) -> None:
+        abandoned = list(self._futures.values())
+        for future in abandoned:
+            future.cancel()  # a task that hasn't begun must not begin after the end of the run
+        client = self._client
+        if not abandoned and client.status == "running":
+            with suppress(Exception):  # a cluster that is gone has forgotten the run, too
+                _ask_scheduler(client, self._run, None)
+        super().close()
+
+
+def call_if_first(call: Callable[[JobRow], bytes], run: str, ticket: int, row: JobRow) -> bytes:
+    """Call the handler, unless the attempt was begun before. Runs in a worker of dask."""
+    try:
+        is_first = _ask_scheduler(sys.modules["distributed"].get_client(), run, ticket)
+        why = "dask has run its task again"
+    except Exception as error:  # noqa: BLE001  (whatever it is, it is no answer)
+        is_first = False
+        why = f"the scheduler could not be asked whether it was begun before: {error!r}"
+    if is_first:
+        return call(row)
+    return json_of(msgspec.structs.replace(lost(RuntimeError(why)), error_code="KilledWorker"))
+
+
+def _ask_scheduler(client: Any, run: str, ticket: int | None) -> bool:
+    """Whether this is the first call for the ticket. ``None`` forgets the run."""
+    answer = client.sync(client.scheduler.rowjournal_begin, run=run, ticket=ticket)
+    return answer is True
