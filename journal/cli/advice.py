@@ -1,4 +1,4 @@
-"""What a person can do about a job as it stands: commands to paste, and why."""
+"""What a person can do next about a job: commands to paste, and the reason for each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PASTED_RANGES = 12
 
 
 class NextStart(NamedTuple):
-    """How the next run of a job is started: a ``command`` to paste, or "", and in ``words``."""
+    """How to start the next run of a job: in ``words``, and a ``command`` to paste, or ""."""
 
     command: str
     words: str
@@ -28,35 +28,35 @@ class NextStart(NamedTuple):
         return f"{self.words}: {self.command}" if self.command else self.words
 
     def option(self, name: str, *values: str) -> str:
-        """How an option of the run is written there, with what may be said for it."""
+        """An option of the run with its possible values, as a command line or a script has it."""
         if self.is_script:
             return f"{name}={' or '.join(map(repr, values)) or True}"
         return f"--{name.replace('_', '-')} {' or '.join(values)}".rstrip()
 
 
 def next_start(job: Job, root: Path) -> NextStart:
-    """In the words of where the job was made, and for the store ``root``, never another copy."""
+    """How to run a job again in the way it was made, in the store ``root`` and no other copy."""
     again = job.resume_command or ""
     if job.started_at is None and not again:
         program = f'journal.open_job("{root / job.id}").run(...)'
-        how = f"`journal run` the same input with --job {job.id}, or in Python {program}"
-        return NextStart("", f"no run of {job.id} has begun: {how}")
+        how = f"use `journal run` with the same input and --job {job.id}, or in Python {program}"
+        return NextStart("", f"{job.id} was never run: {how}")
     if " --root " in again and " run " in again:
         if f" --root {shlex.quote(str(root))} run " in again:
             return NextStart(again, "run it again")
-        return NextStart("", f"`journal run` the same input again with --job {job.id}")
+        return NextStart("", f"use `journal run` with --job {job.id} again")
     if again and again != REDACTED:
         return NextStart("", "run the script again", is_script=True)
     command = job.original_command
     made_by = f": {command}" if command and command != REDACTED else ""
-    return NextStart("", f"run again what made it{made_by}, as job {job.id}")
+    return NextStart("", f"run again what made the job{made_by}, as job {job.id}")
 
 
-def taken_up(job: Job, holder: RunHolder | None, root: Path) -> str:
-    """What takes up the pending rows of a job that hasn't ended."""
+def what_runs_pending(job: Job, holder: RunHolder | None, root: Path) -> str:
+    """What runs the pending rows of a job: the run at work, or how to start the next one."""
     if holder is None:
         return next_start(job, root).text
-    return f"{holder_text(holder)} takes them up"
+    return f"{holder_text(holder)} runs them"
 
 
 def advice(
@@ -69,26 +69,29 @@ def advice(
     *,
     is_merged: bool,
 ) -> list[tuple[str, str]]:
-    """Pairs of a command (or "") and what it is for, in the order in which one would take them.
+    """Pairs of a command (or "") and its purpose, in the order to take them.
 
-    ``root`` is the store, and ``command`` makes a command for it of its words. ``doubtful`` holds
-    the rows of the statuses processing and needs_review. ``is_merged``: some of them need a review
-    because two copies worked on them, so no word is true of all.
+    - ``root`` is the store. ``command`` makes a command for it of words.
+    - ``doubtful`` holds the rows of the statuses processing and needs_review.
+    - ``is_merged``: some rows need a review because two copies worked on them. Then one command
+      can't be right for all of them.
     """
     found: list[tuple[str, str]] = []
     start = next_start(job, root)
     ended = job.status in TERMINAL_STATUSES
     if ended and holder is not None and job.processing_count:
         in_flight = counted(job.processing_count, "row|rows in flight")
-        return [(command("wait", job.id), f"its run has {in_flight}: wait for its end")]
+        return [(command("wait", job.id), f"its run has {in_flight}: wait until it ends")]
     open_rows = job.pending_count + job.processing_count
     if job.status is JobStatus.CANCELLED and (
         open_rows or job.failed_rows or job.needs_review_count
     ):
-        found.append((command("reopen", job.id), "it was cancelled: if it is to go on, first this"))
+        found.append(
+            (command("reopen", job.id), "it was cancelled; to continue it, reopen it first")
+        )
     if job.failed_rows:
         found.append((command("errors", job.id), "what went wrong, with all rows"))
-        found.append((command("rows", job.id, "--status", "failed"), "those rows"))
+        found.append((command("rows", job.id, "--status", "failed"), "the failed rows"))
         found.append((command("retry", job.id), _retry(start, holder)))
     if job.needs_review_count:
         found += _review(job, doubtful["needs_review"], command, is_merged=is_merged)
@@ -97,7 +100,7 @@ def advice(
         policies = start.option("on_interrupted", "review", "retry", "fail")
         why = (
             f"its run died with {in_flight}; {start.words}, with the same input; {policies} (default: "
-            f"review) says what becomes of {'that row' if job.processing_count == 1 else 'those rows'}"
+            f"review) decides what happens to {'that row' if job.processing_count == 1 else 'those rows'}"
         )
         found.append((start.command, why))
     elif job.status is JobStatus.PAUSED and holder is not None:
@@ -114,17 +117,17 @@ def advice(
 
 
 def _retry(start: NextStart, holder: RunHolder | None) -> str:
-    """What `journal retry` is for."""
+    """The purpose of `journal retry`."""
     if holder is not None:
-        return "failed rows are pending again; the run takes them up"
+        return "makes failed rows pending again; the run at work runs them"
     option = start.option("retry_failed")
-    return f"failed rows are pending again; then {start.words}. Or both at once: with {option}"
+    return f"makes failed rows pending again; then {start.words}. Or do both at once with {option}"
 
 
 def _review(
     job: Job, numbers: Numbers, command: Callable[..., str], *, is_merged: bool
 ) -> list[tuple[str, str]]:
-    """How rows that need a review are settled, once somebody has looked."""
+    """How to settle rows that need a review, after a look at what they did."""
     can_be_pasted = numbers.is_shown_by(_PASTED_RANGES) and (not is_merged or numbers.count == 1)
     rows = numbers.text(",", _PASTED_RANGES) if can_be_pasted else "ROWS"
     resolve = ("resolve", job.id, "--row", rows)
@@ -132,9 +135,9 @@ def _review(
     return [
         (
             command("rows", job.id, "--status", "needs_review"),
-            f"{counted(job.needs_review_count, 'row|rows')} may have taken effect: look, then say",
+            f"{counted(job.needs_review_count, 'row|rows')} may have taken effect: look, then settle them",
         ),
-        (command(*resolve, "--completed"), "they have"),
-        (command(*resolve, "--retry"), "they have not: try them again"),
-        (command(*resolve, *failed), "they have not, and stay failed"),
+        (command(*resolve, "--completed"), "if they have"),
+        (command(*resolve, "--retry"), "if they have not: try them again"),
+        (command(*resolve, *failed), "if they have not, and shall stay failed"),
     ]

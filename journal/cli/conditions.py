@@ -1,4 +1,4 @@
-"""Rows chosen by what they are: ``--where`` on their data, ``--row``, ``--error-code``."""
+"""Choosing rows: ``--where`` on their data, ``--row``, ``--error-code`` and ``--version``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import click
 import msgspec
 
 from journal.cli.exit_codes import Refused
-from journal.cli.row_ranges import parse_rows, rows_of
+from journal.cli.options import rows_option
+from journal.cli.row_ranges import rows_of
 from journal.model import JobRow, RowStatus
 from journal.service import JobService
 from journal.text import as_text
@@ -20,7 +21,7 @@ from journal.text import as_text
 _CONDITION = re.compile(
     r"""\s*("(?:[^"\\]|\\.)*"|\S.*?)\s*(!=|<=|>=|=|<|>|~)\s*(.*?)\s*""", re.DOTALL
 )
-# As JSON writes them: 0123 is a postal code, and "1_000" and "nan" are text.
+# Numbers as in JSON: 0123 is a postal code, and "1_000" and "nan" are text.
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?", re.ASCII)
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     "=": operator.eq,
@@ -31,21 +32,21 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     ">=": operator.ge,
 }
 _MISSING = object()
-MANY_COLUMNS = 1000  # of whose names no more are kept
+MAX_COLUMNS = 1000  # whose names are kept for a message
 
 
 class Condition(NamedTuple):
-    """``column`` of a row's data, an operator, and the value it is compared with, as text."""
+    """A column of a row's data, an operator, and the text it is compared with."""
 
     column: str
     operator: str
     value: str
 
     def holds(self, row: JobRow) -> bool:
-        """Whether it does for a row. A row that lacks the column meets no condition on it.
+        """Whether the row meets the condition; False if it lacks the column.
 
-        Two numbers, in JSON or as text that looks like one, compare as numbers, others as text;
-        ``~`` looks for the value within the text.
+        Two numbers compare as numbers, also if they are text. Everything else compares as text.
+        ``~`` looks for ``value`` within the text.
         """
         found = row.data.get(self.column, _MISSING)
         if found is _MISSING:
@@ -75,26 +76,26 @@ def _parse_where(
         match = _CONDITION.fullmatch(text)
         if match is None:
             raise click.BadParameter(
-                f"{text!r} is no condition: say COLUMN=VALUE, or !=, <, <=, >, >=, ~ (contains)"
+                f"{text!r} is not a condition: give COLUMN=VALUE, or !=, <, <=, >, >=, ~ (contains)"
             )
         found.append(Condition(_unquoted(match[1]), match[2], _unquoted(match[3])))
     return Where(found)
 
 
 def _unquoted(text: str) -> str:
-    """A side of a condition; in double quotes it is a string as JSON writes it."""
+    """A side of a condition; in double quotes it is a JSON string."""
     if len(text) < 2 or text[0] != '"' or text[-1] != '"':
         return text
     try:
         return msgspec.json.decode(text, type=str)
     except msgspec.DecodeError:
         raise click.BadParameter(
-            f'{text} is no string as JSON writes it: put a backslash before each " and \\ within'
+            f'{text} is not a JSON string: put a backslash before each " and \\ in it'
         ) from None
 
 
 class Where:
-    """Conditions that must all hold, and the columns of the rows that they were asked about."""
+    """Conditions that must all hold. Remembers the columns of the rows it was asked about."""
 
     def __init__(self, conditions: Iterable[Condition] = ()) -> None:
         self.conditions = list(conditions)
@@ -104,44 +105,32 @@ class Where:
         return bool(self.conditions)
 
     def holds(self, row: JobRow) -> bool:
-        if self.conditions and len(self._seen) < MANY_COLUMNS:
+        if self.conditions and len(self._seen) < MAX_COLUMNS:
             self._seen.update(row.data)
         return all(condition.holds(row) for condition in self.conditions)
 
     def absent(self) -> list[str]:
-        """What to say of each column that no row had; nothing if there was no row."""
+        """A message for each column that no row had; none if there was no row."""
         if not self._seen:
             return []
         return [
-            f"no row that was looked at has a column {column!r}; {some_columns(self._seen)}"
+            f"no row that was checked has a column {column!r}; {some_columns(self._seen)}"
             for column in sorted({condition.column for condition in self.conditions} - self._seen)
         ]
 
 
 def some_columns(names: set[str]) -> str:
     if not names:
-        return "their data has none"
+        return "their data has no columns"
     ordered = sorted(names)
-    return "there are: " + ", ".join(ordered[:10]) + (", ..." if len(ordered) > 10 else "")
+    return "the columns are: " + ", ".join(ordered[:10]) + (", ..." if len(ordered) > 10 else "")
 
 
-where_option = click.option(
-    "--where",
-    "where",
-    metavar="CONDITION",
-    multiple=True,
-    callback=_parse_where,
-    help="On the data: zip=94107, zip!=..., 'price<10' (<= > >=), city~York (contains). Either "
-    "side may be in double quotes, as JSON writes it, to keep its spaces and signs: "
-    '\'"a=b" = "x "\'. May be given more than once: all must hold.',
-)
-
-
-# --- rows that are to be changed
+# --- the rows that a command shows or changes
 
 
 class Selection(NamedTuple):
-    """Rows that a person means. All that is given must be so: a lone ``--row`` names each."""
+    """The rows that the options of a command choose: those that meet all of them."""
 
     ranges: list[range] | None
     error_code: str | None = None
@@ -150,25 +139,36 @@ class Selection(NamedTuple):
 
     @property
     def is_empty(self) -> bool:
-        return self.ranges is None and self.error_code is None and not self.narrows
+        return self.ranges is None and self.error_code is None and not self._narrows
 
     @property
-    def narrows(self) -> bool:
+    def _narrows(self) -> bool:
         return bool(self.where) or self.version is not None
+
+    def matches(self, row: JobRow) -> bool:
+        """Whether a row meets all options but ``--row``."""
+        return (
+            self.error_code in (None, row.error_code)
+            and self.version in (None, row.version)
+            and self.where.holds(row)
+        )
 
     def rows(
         self,
         service: JobService,
         job_id: str,
-        named: Collection[RowStatus],
-        found: Collection[RowStatus],
+        if_named: Collection[RowStatus],
+        if_found: Collection[RowStatus],
     ) -> Iterator[JobRow]:
-        """The rows; of a status of ``named`` if they are named by number, else of ``found``.
+        """The rows that may be changed, by their status.
 
-        Of those that failed with a code the failed ones. Refused if a lone ``--row`` names a row
-        of another status, or one that isn't there.
+        ``if_named`` are the statuses of rows that ``--row`` names, ``if_found`` those of others.
+        With an error code only failed rows are meant.
+
+        Raises Refused if ``--row`` names a row that doesn't exist, or, as the only option, a row of
+        another status.
         """
-        statuses = found if self.ranges is None else named
+        statuses = if_found if self.ranges is None else if_named
         if self.error_code is not None:
             statuses = (RowStatus.FAILED,)
         if self.ranges is None:
@@ -176,52 +176,43 @@ class Selection(NamedTuple):
         else:
             rows = rows_of(job_id, service.get_rows(job_id), self.ranges)
         for row in rows:
-            if row.status not in statuses:
-                if self.error_code is None and not self.narrows:
-                    raise Refused(
-                        f"row {row.id} is {row.status}, which is not {' or '.join(statuses)}; "
-                        "nothing was changed, of any row"
-                    )
-            elif (
-                self.error_code in (None, row.error_code)
-                and self.version in (None, row.version)
-                and self.where.holds(row)
-            ):
-                yield row
+            if row.status in statuses:
+                if self.matches(row):
+                    yield row
+            elif self.error_code is None and not self._narrows:
+                raise Refused(
+                    f"row {row.id} is {row.status}, not {' or '.join(statuses)}; no row was changed"
+                )
 
     def why_none(self, job_id: str) -> list[str]:
-        """What to say if there was no such row."""
+        """Messages for the case that no row was chosen."""
         which = "row" if self.ranges is None else "row of these"
-        if self.error_code is not None and not self.narrows:
-            codes = f"`journal errors {job_id}` names the codes"
+        if self.error_code is not None and not self._narrows:
+            codes = f"`journal errors {job_id}` lists the codes"
             return [f"no {which} failed with code {self.error_code!r}: {codes}"]
-        return self.where.absent() or [
-            f"no {which} is as was asked for, and in a status that allows it"
-        ]
+        return self.where.absent() or [f"no {which} matches and has a status that allows this"]
 
 
 def row_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command ``--row --error-code --where``; it takes a Selection as ``selection``.
 
-    So it does with its own ``--version``.
+    If the command has an option ``--version``, the selection takes that in, too.
     """
 
     def with_selection(**given: Any) -> Any:
-        names = ("ranges", "error_code", "where", "version")
-        selection = Selection(**{name: given.pop(name) for name in names if name in given})
-        return command(**given, selection=selection)
+        chosen = {name: given.pop(name) for name in Selection._fields if name in given}
+        return command(**given, selection=Selection(**chosen))
 
-    wrapped: Callable[..., Any] = where_option(update_wrapper(with_selection, command))
-    wrapped = click.option(
-        "--error-code",
-        metavar="CODE",
-        help="Rows that failed with this code; of --row: only those.",
-    )(wrapped)
-    return click.option(
-        "--row",
-        "ranges",
-        metavar="ROWS",
+    wrapped: Callable[..., Any] = click.option(
+        "--where",
+        metavar="CONDITION",
         multiple=True,
-        callback=parse_rows,
-        help="Such as 5,12-40.",
-    )(wrapped)
+        callback=_parse_where,
+        help="Only rows whose data meets this condition: zip=94107, zip!=94107, 'price<10' (also <= > "
+        ">=), city~York (contains). A side in double quotes is a JSON string, which keeps spaces and "
+        'signs: \'"a=b" = "x "\'. Repeatable: all conditions must hold.',
+    )(update_wrapper(with_selection, command))
+    wrapped = click.option("--error-code", metavar="CODE", help="Only rows with this error code.")(
+        wrapped
+    )
+    return rows_option("Only these rows")(wrapped)

@@ -1,4 +1,4 @@
-"""What the exit codes of the command mean."""
+"""The exit codes of the command line, and which errors have which."""
 
 from __future__ import annotations
 
@@ -34,63 +34,56 @@ EXIT_ROWS_OPEN = 3
 EXIT_REFUSED = 4
 EXIT_BUSY = 5
 EXIT_DAMAGED = 6
-EXIT_INTERRUPTED = 130  # as shells say it: 128 + SIGINT,
-EXIT_CLOSED_PIPE = 141  # and SIGPIPE
+EXIT_TIMED_OUT = 124  # as timeout(1)
+EXIT_INTERRUPTED = 130  # as shells: 128 + SIGINT
+EXIT_CLOSED_PIPE = 141  # as shells: 128 + SIGPIPE
 
-_EXIT_CODES: tuple[tuple[tuple[type[JournalError], ...], int], ...] = (
-    ((InvalidValueError, RowChangedError, StoreError), EXIT_USAGE),
-    (
-        (
-            InvalidStateTransition,
-            JobExistsError,
-            JobMismatchError,
-            JobNotFoundError,
-            RowNotFoundError,
-        ),
-        EXIT_REFUSED,
-    ),
-    ((CopiesDivergedError,), EXIT_ROWS_OPEN),
-    ((JobBusyError, JobLockedError), EXIT_BUSY),
-    ((FormatVersionError, JournalDamagedError, PackError), EXIT_DAMAGED),
-)
+_EXIT_CODES: dict[type[JournalError], int] = {
+    InvalidValueError: EXIT_USAGE,
+    RowChangedError: EXIT_USAGE,
+    StoreError: EXIT_USAGE,
+    CopiesDivergedError: EXIT_ROWS_OPEN,
+    InvalidStateTransition: EXIT_REFUSED,
+    JobExistsError: EXIT_REFUSED,
+    JobMismatchError: EXIT_REFUSED,
+    JobNotFoundError: EXIT_REFUSED,
+    RowNotFoundError: EXIT_REFUSED,
+    JobBusyError: EXIT_BUSY,
+    JobLockedError: EXIT_BUSY,
+    FormatVersionError: EXIT_DAMAGED,
+    JournalDamagedError: EXIT_DAMAGED,
+    PackError: EXIT_DAMAGED,
+}
 
 
 def exit_code_of(error: JournalError) -> int:
-    """The exit code that an error means; 1 for what only the system can have caused."""
-    for kinds, code in _EXIT_CODES:
-        if isinstance(error, kinds):
-            return code
-    return EXIT_UNEXPECTED
+    """The exit code for an error; 1 for errors that only the system can have caused."""
+    codes = (code for kind, code in _EXIT_CODES.items() if isinstance(error, kind))
+    return next(codes, EXIT_UNEXPECTED)
 
 
 def exit_code_of_store(errors: Iterable[JournalError]) -> int:
-    """The exit code of a command that goes on past what it can't read in a store.
+    """The exit code of a command that skips what it can't read in a store.
 
-    6 for whatever lies there and is no job that this version can read.
+    6 for everything in the store that this version can't read as a job.
     """
     unreadable = (JournalDamagedError, JobMismatchError, FormatVersionError, StorageError)
-    return max(
-        (
-            EXIT_DAMAGED if isinstance(error, unreadable) else exit_code_of(error)
-            for error in errors
-        ),
-        default=EXIT_OK,
+    codes = (
+        EXIT_DAMAGED if isinstance(error, unreadable) else exit_code_of(error) for error in errors
     )
-
-
-class NoVerdict(click.ClickException):
-    """What was to be compared can't be read: 1 would say that one is ahead of the other."""
-
-    exit_code = EXIT_DAMAGED
-
-    def show(self, file: IO[Any] | None = None) -> None:  # noqa: ARG002  (click's)
-        tell(f"journal: {self.message}")
+    return max(codes, default=EXIT_OK)
 
 
 class Refused(click.ClickException):
-    """What was asked for isn't allowed as things stand; nothing was changed."""
+    """Ends a command that can't do what was asked for, and has changed nothing."""
 
     exit_code = EXIT_REFUSED
 
-    def show(self, file: IO[Any] | None = None) -> None:  # noqa: ARG002  (click's)
+    def show(self, file: IO[Any] | None = None) -> None:  # noqa: ARG002  (click's signature)
         tell(f"journal: {self.message}")
+
+
+class NoVerdict(Refused):
+    """Ends a comparison of copies that can't be read; 1 would mean that one copy is ahead."""
+
+    exit_code = EXIT_DAMAGED

@@ -1,11 +1,11 @@
-"""How a command names a job, and how a job's state is put into words."""
+"""Finding the job that a command names, and describing it."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ DEFAULT_ROOT = "jobs"
 
 
 def complete_job(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
-    """What a shell offers for JOB: ids, and for the beginning of a path what it finds itself."""
+    """Shell completion for JOB: the ids of the store, or paths once a ``/`` was typed."""
     if os.sep in incomplete:
         return complete_path(ctx, parameter, incomplete)
     try:
@@ -35,7 +35,7 @@ def complete_job(ctx: click.Context, parameter: click.Parameter, incomplete: str
 
 
 def complete_path(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
-    """That a shell is to offer files and directories."""
+    """Shell completion for files and directories."""
     return click.Path().shell_complete(ctx, parameter, incomplete)
 
 
@@ -58,20 +58,18 @@ job_argument = click.argument("job", shell_complete=complete_job)
 
 
 class ReadingService(JobService):
-    """For commands that read in one thread: it loads what writing needs when it comes to that."""
+    """A service for commands that only read: it imports what writing needs when it writes."""
 
     _writes = False
 
 
 def find_job(root: str, name: str, *, redact: Collection[str] = ()) -> tuple[JobService, str]:
-    """The service and the id of the job that ``name`` means: an id, a unique prefix, a path.
+    """The service and the id of the job called ``name``: an id, a unique prefix, or a path.
 
-    ``redact`` as for JobService.
+    ``redact`` as for JobService. Raises JobNotFoundError, or a click error.
     """
-    path = Path(name)
-    looks_like_path = os.sep in name or name in (os.curdir, os.pardir)
-    if looks_like_path:
-        directory = path.resolve()
+    if os.sep in name or name in (os.curdir, os.pardir):
+        directory = Path(name).resolve()
         if not os.path.lexists(directory / JOURNAL_NAME):
             raise JobNotFoundError(name)
         service = ReadingService(directory.parent, redact=redact)
@@ -83,46 +81,49 @@ def find_job(root: str, name: str, *, redact: Collection[str] = ()) -> tuple[Job
 
 
 def expand_prefix(service: JobService, prefix: str) -> str:
-    """The one id in the store that is ``prefix`` or begins with it, which is said then."""
+    """The id in the store that is ``prefix``, or the only one that begins with it, which is printed."""
     if is_job_id(prefix):
         directory = service.root / prefix
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            with contextlib.suppress(PermissionError):  # who reads it will say so
+            with contextlib.suppress(PermissionError):  # reading it reports that
                 os.lstat(directory / JOURNAL_NAME)
             return prefix
-        if directory.is_dir():  # who names it whole means no other
-            raise Refused(f"{directory} is no job: there is no {JOURNAL_NAME} in it")
+        if directory.is_dir():  # the whole name was given, so no longer id is meant
+            raise Refused(f"{directory} is not a job: it has no {JOURNAL_NAME}")
     job_ids = list(service.job_ids())
     matches = sorted(job_id for job_id in job_ids if prefix and job_id.startswith(prefix))
     if not matches:
         raise _no_such_job(prefix, job_ids)
     if len(matches) > 1:
         some = ", ".join(matches[:5]) + (", ..." if len(matches) > 5 else "")
-        raise click.UsageError(f"{prefix!r} is the beginning of {len(matches)} jobs: {some}")
+        raise click.UsageError(f"{prefix!r} is the beginning of {len(matches)} job ids: {some}")
     tell(f"{matches[0]}: the job that begins with {prefix!r}")
     return matches[0]
 
 
 def journal_command() -> list[str]:
-    """How this program was called, for commands that can be pasted."""
+    """How this program was called, for commands to paste."""
     if os.path.basename(sys.argv[0]) == "__main__.py":
         return [sys.executable, "-m", "journal"]
     return [sys.argv[0] if os.sep in sys.argv[0] else "journal"]
 
 
-def spoken(ctx: click.Context, service: JobService) -> Callable[..., str]:
-    """``spoken(ctx, service)("show", job_id)``: a command that can be pasted, in this store."""
+def command_line(ctx: click.Context, service: JobService) -> Callable[..., str]:
+    """A function that makes a command to paste, for this store, of words such as "show", job_id."""
     import shlex  # noqa: PLC0415  (`journal list` starts without it)
 
     words = ["journal"]
     if os.path.abspath(os.environ.get("JOURNAL_ROOT") or DEFAULT_ROOT) != str(service.root):
-        given = os.path.abspath(ctx.obj) == str(service.root)  # else JOB was given as a path
+        given = os.path.abspath(ctx.obj) == str(service.root)  # if not, JOB was given as a path
         words += ["--root", ctx.obj if given else str(service.root)]
     return lambda *more: shlex.join([*words, *more])
 
 
 def duration_s(job: Job, state: str, now: datetime) -> float | None:
-    """Seconds that the job's passes took; of the one under way up to now while it runs, else its last record."""
+    """Seconds that the passes of a job took.
+
+    An unfinished pass counts up to ``now`` while the job runs, else up to its last record.
+    """
     if job.started_at is None:
         return None
     if job.pass_started_at is None:
@@ -132,5 +133,22 @@ def duration_s(job: Job, state: str, now: datetime) -> float | None:
 
 
 def holder_text(holder: RunHolder) -> str:
-    """Who runs a job, in words; for an instant its name isn't written yet."""
+    """Which process runs a job, in words. Its name is missing for a moment after its start."""
     return f"process {holder.pid} on {holder.host}" if holder.pid else "a run"
+
+
+def row_counts(job: Job) -> dict[str, int]:
+    """How many rows have which status."""
+    return {
+        "completed": job.successful_rows,
+        "failed": job.failed_rows,
+        "skipped": job.skipped_count,
+        "pending": job.pending_count,
+        "processing": job.processing_count,
+        "needs_review": job.needs_review_count,
+    }
+
+
+def counts_text(counts: Mapping[str, int]) -> str:
+    """The counts that aren't zero, such as "3 completed, 1 failed"; "" if all are zero."""
+    return ", ".join(f"{count} {name}" for name, count in counts.items() if count)

@@ -1,4 +1,4 @@
-"""A job looked at again and again until it ends: what `log -f`, `watch` and `wait` have in common."""
+"""Following a job until it ends, for `log -f`, `watch` and `wait`."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from journal.model import TERMINAL_STATUSES, Job, JobStatus
 from journal.service import JobService, existing_job
 from journal.text import counted
 
-_POLL_S = 0.1  # a look costs a call or two to the system; what happens is to be seen within 0.5 s
+_POLL_S = 0.1  # events must be seen within 0.5 s, and a look costs only one or two system calls
 
 
 class Seen(NamedTuple):
-    """How the job stood. ``ended``: it has ended, and this is the last that is seen of it.
+    """One look at the job. ``ended``: this is the last one, since the job has ended.
 
-    ``state`` is its status, or "interrupted", as of ``JobService.get_state``.
+    ``state`` is that of ``JobService.get_state``: the job's status, or "interrupted".
     """
 
     job: Job
@@ -33,26 +33,26 @@ class Seen(NamedTuple):
 def follow_job(
     service: JobService,
     job_id: str,
-    tells: Collection[str] = (JobStatus.PAUSED, "interrupted"),
+    reported: Collection[str] = (JobStatus.PAUSED, "interrupted"),
     tell: Callable[[str], object] = tell,
 ) -> Iterator[Seen]:
-    """The job now and some ten times a second, across pauses and interruptions, until it ends.
+    """The job, about ten times a second until it ends; pauses and interruptions don't end it.
 
-    ``tell`` is given a line when it enters one of the states in ``tells``, and when it runs again
-    after one. Raises Refused if the job isn't there any more.
+    ``tell`` gets a message when the job enters one of the states ``reported``, and when it runs
+    again after one. Raises Refused if the job is deleted or moved.
     """
-    told = ""
+    last = ""
     job = service.get_job(job_id)
     while job is not None:
         try:
             state = _sure_state(service, job)
         except JobNotFoundError:
             break
-        if state != told and state in tells:
+        if state != last and state in reported:
             tell(f"{job_id}: {_in_words(state, job)}")
-        elif state == JobStatus.RUNNING and told in tells:
+        elif state == JobStatus.RUNNING and last in reported:
             tell(f"{job_id}: is running again")
-        told = state
+        last = state
         ended = _has_ended(service, job)
         yield Seen(job, ended, state)
         if ended:
@@ -63,19 +63,19 @@ def follow_job(
 
 
 def gone(job_id: str) -> Refused:
-    """What is to be raised if the job that is followed has vanished."""
+    """The error for a job that vanishes while it is followed."""
     return Refused(f"job {job_id} is no longer there: it was deleted or moved")
 
 
 def _sure_state(service: JobService, job: Job) -> str:
     state = service.get_state(job)
-    if state == "interrupted":  # or its run has ended it since the job was read, and left
+    if state == "interrupted":  # or its run has ended since the job was read
         return service.get_state(existing_job(service, job.id))
     return state
 
 
 def _has_ended(service: JobService, job: Job) -> bool:
-    """An ended job may still have rows in flight, whose outcomes the run records before it leaves."""
+    """Whether nothing more comes: the run of an ended job may still record rows in flight."""
     return job.status in TERMINAL_STATUSES and not (
         job.processing_count and service.run_holder(job.id)
     )
@@ -83,19 +83,19 @@ def _has_ended(service: JobService, job: Job) -> bool:
 
 def _in_words(state: str, job: Job) -> str:
     if state == JobStatus.PAUSED:
-        return "is paused; waiting for it to go on"
+        return "is paused; waiting for it to be resumed"
     in_flight = counted(job.processing_count, "row|rows in flight")
     in_flight = f" with {in_flight}" if job.processing_count else ""
     return f"is interrupted: its run died{in_flight}; waiting for it to be run again"
 
 
 def check_reader() -> None:
-    """Raise BrokenPipeError if whoever read our output has gone: nothing may be written for long."""
+    """Raise BrokenPipeError if the reader of our output has gone; a write might not come for long."""
     try:
         descriptor = sys.stdout.fileno()
-    except (io.UnsupportedOperation, ValueError):  # no file of the system's
+    except (io.UnsupportedOperation, ValueError):  # not a file of the system
         return
     poll = select.poll()
-    poll.register(descriptor, 0)  # asked for nothing, it tells of errors
+    poll.register(descriptor, 0)  # no events: errors are always reported
     if any(event & select.POLLERR for _, event in poll.poll(0)):
         raise BrokenPipeError

@@ -1,13 +1,12 @@
-"""What every listing has in common: one table for people, four formats for programs.
+"""Listings: a table for people, and JSON, CSV and TSV for programs.
 
-Without an option it is the table, in a pipe too: what a person has seen is what `grep` gets, as
-with `git` and `ps`. There it has no colours and nothing is cut or left out. Programs that want
-values ask for ``--json``, ``--nl``, ``--csv`` or ``--tsv``, whose fields keep their names, in
-UTF-8.
+The table is the default, also in a pipe: `grep` gets what a person has seen, as with `git` and
+`ps`. In a pipe the table has no colours and is never cut. The other formats use the names of the
+fields as keys or header, and are written in UTF-8.
 
-Tables fit the terminal, and are written while their rows still come. Widths are those of the first
-rows. On a terminal, columns are cut, and then left out, until a line fits; elsewhere nothing is cut
-or left out, and a cell that is wider than those before it moves the rest of its line.
+A table is written while its rows still come. The widths of its columns are those of the first rows.
+On a terminal, columns are cut and then left out until a line fits. Elsewhere a cell that is wider
+than its column moves the rest of its line.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ import itertools
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import update_wrapper
+from operator import attrgetter
 from typing import Any
 
 import click
@@ -35,24 +35,28 @@ from journal.cli.output import (
 )
 from journal.text import as_text, csv_liner, tsv_cell, tsv_line
 
-LOOK_AHEAD = 100  # rows, that decide on the widths
+LOOK_AHEAD = 100  # rows whose cells decide the widths
 _GAP = "  "
 
 
-class Field(msgspec.Struct, frozen=True, kw_only=True):
+class Field(msgspec.Struct, frozen=True):
     """A field of a listing's records, a column of its table, or both.
 
-    ``name`` is what programs know it by; empty: it is only in the table. ``value`` takes it out of
-    a record, as JSON has it. ``title`` heads the column; empty: there is none. ``text`` is what
-    the table shows, by default the value as text; ``right`` aligns it as numbers are, ``status`` is
-    for a status, which has a colour. It may be cut to ``least`` cells (0: it is never cut), and
-    rows that are yet to come may need ``wide``. The column of the highest ``rank`` is left out
-    first on a narrow terminal; that of rank 0 never is.
+    - ``name``: the key or header in the formats for programs. Empty: only the table has the field.
+    - ``title``: the header in the table. Empty: only the other formats have the field.
+    - ``value``: takes the value out of a record. Default: the record's attribute ``name``.
+    - ``text``: makes the table's cell of a record. Default: the value as text.
+    - ``right``: align to the right, as numbers are.
+    - ``least``: the column may be cut to this many cells. 0: it is never cut.
+    - ``wide``: the least width, for rows after the first ones.
+    - ``rank``: a narrow terminal leaves out the column of the highest rank first, and never one of
+      rank 0.
+    - ``status``: the cell is a status, and has its colour.
     """
 
     name: str = ""
-    value: Callable[[Any], Any] = lambda record: record
     title: str = ""
+    value: Callable[[Any], Any] | None = None
     text: Callable[[Any], str] | None = None
     right: bool = False
     least: int = 0
@@ -60,23 +64,32 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
     rank: int = 0
     status: bool = False
 
+    def get(self) -> Callable[[Any], Any]:
+        return self.value or attrgetter(self.name)
 
-def write_table(
+    def cell(self) -> Callable[[Any], str]:
+        if self.text is not None:
+            return self.text
+        get = self.get()
+        return lambda record: as_text(get(record))
+
+
+def _echo_table(
     fields: Sequence[Field],
     lines: Iterable[list[str]],
     *,
     width: int | None,
     color: bool,
-    look_ahead: int | None = LOOK_AHEAD,
+    look_ahead: int | None,
 ) -> None:
     """Write a header and a line for each of ``lines``; nothing if there are none.
 
-    ``width`` in cells of a terminal; None for no bound. The first ``look_ahead`` lines are held
-    back until there are as many, or no more (None: all of them).
+    ``width`` is that of the terminal, in cells; None: no limit. The first ``look_ahead`` lines
+    (None: all) are held back to find the widths.
     """
     fields = [msgspec.structs.replace(field, title=clean(field.title)) for field in fields]
-    rest = iter(lines)
-    first = [list(map(clean, line)) for line in itertools.islice(rest, look_ahead)]
+    rest = (list(map(clean, line)) for line in lines)
+    first = list(itertools.islice(rest, look_ahead))
     if not first and look_ahead != 0:
         return
     natural = [
@@ -86,10 +99,8 @@ def write_table(
     widths = _fit(fields, natural, width)
     write = sys.stdout.write
     write(_line(fields, [field.title for field in fields], widths, width, color=False))
-    for line in first:
+    for line in itertools.chain(first, rest):
         write(_line(fields, line, widths, width, color))
-    for line in rest:
-        write(_line(fields, list(map(clean, line)), widths, width, color))
 
 
 def _line(
@@ -100,7 +111,7 @@ def _line(
     color: bool,
 ) -> str:
     parts = []
-    last = next(reversed(widths))  # which may be very long in one of the lines
+    last = next(reversed(widths))  # may be very long in one of the lines, so it isn't padded
     for place, width in widths.items():
         field = fields[place]
         text = cells[place]
@@ -132,11 +143,11 @@ def _fit(fields: Sequence[Field], natural: list[int], bound: int | None) -> dict
     while needed() > bound:
         place = max(shown, key=lambda place: (fields[place].rank, place))
         if not fields[place].rank:
-            break  # the rest is what nobody can do without: let the terminal wrap it
+            break  # only columns that are always shown are left: the terminal wraps the line
         shown.remove(place)
     widths = {place: least(place) for place in shown}
     spare = max(0, bound - needed())
-    # Those that need little get it; the others share alike.
+    # Columns that need little get all they need; the others share the rest equally.
     wanting = sorted(shown, key=lambda place: natural[place] - widths[place])
     for rank, place in enumerate(wanting):
         more = min(natural[place] - widths[place], spare // (len(wanting) - rank))
@@ -145,19 +156,17 @@ def _fit(fields: Sequence[Field], natural: list[int], bound: int | None) -> dict
     return widths
 
 
-__all__ = ["Field", "Format", "color_option", "echo_rows", "limit_option", "listing_options"]
-
 _FORMATS = {
-    "json": "One JSON array.",
-    "nl": "A JSON object a line.",
-    "csv": "CSV, with a header.",
-    "tsv": r"Cells between tabs, with a header; a tab or line end in one becomes \t, \n or \r.",
-    "table": "A table for people (the default).",
+    "json": "Print one JSON array.",
+    "nl": "Print one JSON object per line.",
+    "csv": "Print CSV with a header.",
+    "tsv": r"Print tab-separated values with a header. A tab or line end in a value becomes \t, \n or \r.",
+    "table": "Print a table for people. This is the default.",
 }
 
 
 class Format(msgspec.Struct, frozen=True):
-    """How a listing is to be written: ``name`` as the options are called, ``color`` as --color."""
+    """How to write a listing: the ``name`` of a format, and ``color`` as for ``--color``."""
 
     name: str
     color: str = "auto"
@@ -167,32 +176,30 @@ color_option = click.option(
     "--color",
     type=click.Choice(["auto", "always", "never"]),
     default="auto",
-    show_default=True,
     envvar="JOURNAL_COLOR",
-    help="Statuses in colour; auto: on a terminal, unless NO_COLOR is set.",
+    help="Colour statuses. auto: on a terminal, unless NO_COLOR is set.",
 )
 
 
 def limit_option(
     what: str, *short: str, default: str | None = None
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """``--limit N|all`` with its ``short`` names; the command gets a number from 0, or None for all."""
+    """``--limit N|all``, also as ``short``. The command gets a number, or None for all."""
     return click.option(
         *short,
         "--limit",
         metavar="N|all",
-        callback=_parse_count,
+        callback=_parse_limit,
         default=default,
-        show_default=default is not None,
         help=what,
     )
 
 
-def _parse_count(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:
+def _parse_limit(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:
     if value is None or value == "all":
         return None
     if not (value.isascii() and value.isdecimal()):
-        raise click.BadParameter(f"{value!r} is no number, and not 'all'")
+        raise click.BadParameter(f"{value!r} is not a number, and not 'all'")
     digits = value.lstrip("0") or "0"
     return int(digits) if len(digits) < 19 else None  # more than there can be
 
@@ -211,13 +218,13 @@ def listing_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _chosen(flags: dict[str, bool]) -> str:
-    """The one format that was asked for; the command line's word is over the environment's."""
+    """The one format that was asked for. The command line outranks the environment."""
     ctx = click.get_current_context()
     asked = [name for name, given in flags.items() if given]
-    said = [n for n in asked if ctx.get_parameter_source(n) is ParameterSource.COMMANDLINE]
-    names = said or asked or ["table"]
+    typed = [n for n in asked if ctx.get_parameter_source(n) is ParameterSource.COMMANDLINE]
+    names = typed or asked or ["table"]
     if len(names) > 1:
-        raise click.UsageError(f"say one of {' and '.join(f'--{name}' for name in names)}")
+        raise click.UsageError(f"give only one of {' and '.join(f'--{name}' for name in names)}")
     return names[0]
 
 
@@ -230,8 +237,8 @@ def echo_rows(
 ) -> None:
     """Write the records to standard output as they come, in constant memory.
 
-    ``look_ahead`` is how many rows of a table are held back for its widths (None: all). Who waits
-    between records calls ``sys.stdout.flush()`` before.
+    ``look_ahead`` is how many rows of a table are held back to find its widths (None: all). An
+    iterator that waits between records calls ``sys.stdout.flush()`` first.
     """
     named = [field for field in fields if field.name]
     if output.name == "csv":
@@ -240,26 +247,22 @@ def echo_rows(
         _echo_lines(named, records, tsv_line, tsv_cell)
     elif output.name == "table":
         columns = [field for field in fields if field.title]
-        texts = [field.text or _text_of(field.value) for field in columns]
-        write_table(
+        cells = [field.cell() for field in columns]
+        _echo_table(
             columns,
-            ([text(record) for text in texts] for record in records),
+            ([cell(record) for cell in cells] for record in records),
             width=terminal_width(),
             color=use_color(output.color),
             look_ahead=look_ahead,
         )
     else:
-        getters = [(field.name, field.value) for field in named]
-        objects = ({name: value(record) for name, value in getters} for record in records)
+        getters = [(field.name, field.get()) for field in named]
+        objects = ({name: get(record) for name, get in getters} for record in records)
         if output.name == "json":
             echo_json_list(objects)
         else:
             for each in objects:
                 echo_json(each)
-
-
-def _text_of(value: Callable[[Any], Any]) -> Callable[[Any], str]:
-    return lambda record: as_text(value(record))
 
 
 def _echo_lines(
@@ -268,9 +271,9 @@ def _echo_lines(
     line_of: Callable[[Iterable[str]], bytes],
     cell_of: Callable[[str], str],
 ) -> None:
-    show = clean if sys.stdout.isatty() else cell_of  # exact, but for what would steer a terminal
+    show = clean if sys.stdout.isatty() else cell_of  # a terminal must not be steered by data
     write = sys.stdout.buffer.write
     write(line_of([show(field.name) for field in fields]))
-    values = [field.value for field in fields]
+    getters = [field.get() for field in fields]
     for record in records:
-        write(line_of([show(as_text(value(record))) for value in values]))
+        write(line_of([show(as_text(get(record))) for get in getters]))

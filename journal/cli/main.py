@@ -1,4 +1,4 @@
-"""The command line. Each command's module is imported when the command is used."""
+"""The command line. The module of a command is imported when the command is used."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _COMMANDS = {
 
 
 class _Commands(click.Group):
-    """Finds commands by name, so that `journal list` needn't import what `run` needs."""
+    """Finds commands by name, so that `journal list` doesn't import what `run` needs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  (click's)
         return list(_COMMANDS)
@@ -67,13 +67,13 @@ class _Commands(click.Group):
             raise click.UsageError("; ".join([f"there is no command {name!r}", *close]), ctx)
         return super().resolve_command(ctx, args)
 
-    # A closed pipe is caught in here, for click itself turns it into exit code 1.
+    # A closed pipe is caught here, since click itself would turn it into exit code 1.
 
     def make_context(self, *args: Any, **more: Any) -> click.Context:
         try:
             return super().make_context(*args, **more)
         except BrokenPipeError:  # by --help or --version
-            _nobody_reads()
+            _discard_output()
             raise click.exceptions.Exit(EXIT_CLOSED_PIPE) from None
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -81,7 +81,7 @@ class _Commands(click.Group):
             code = super().invoke(ctx)
             sys.stdout.flush()
         except BrokenPipeError:
-            _nobody_reads()
+            _discard_output()
             return EXIT_CLOSED_PIPE
         return code
 
@@ -91,20 +91,20 @@ class _Commands(click.Group):
             return None
         command = getattr(importlib.import_module(module), f"{cmd_name}_command")
         assert isinstance(command, click.Command)
-        _take_from_environment(command, cmd_name)
+        _add_variables(command, cmd_name)
         return command
 
 
-def _nobody_reads() -> None:
-    """Whoever read our output has gone; what is left in the buffer must not raise at exit."""
+def _discard_output() -> None:
+    """Send buffered output to /dev/null, since writing it at exit would raise another error."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _take_from_environment(command: click.Command, name: str) -> None:
-    """Each option also from a variable: ``--on-interrupted`` of `run` is JOURNAL_RUN_ON_INTERRUPTED.
+def _add_variables(command: click.Command, name: str) -> None:
+    """Give each option a variable: ``--on-interrupted`` of `run` is JOURNAL_RUN_ON_INTERRUPTED.
 
-    Click's own names for them would follow our variables, which users don't see. And it would split
-    what may be given more than once at every space: a field that is to be hidden may have one.
+    Click would name them after parameters in our code, which users don't see, and would split the
+    values of a repeatable option at spaces, which a value may contain.
     """
     for option in command.params:
         if isinstance(option, click.Option):
@@ -113,7 +113,7 @@ def _take_from_environment(command: click.Command, name: str) -> None:
             others = [option.envvar] if isinstance(option.envvar, str) else option.envvar or []
             option.envvar = [own, *(other for other in others if other != own)]
             if option.multiple:
-                option.type = copy(option.type)  # click shares it among all options
+                option.type = copy(option.type)  # click shares the type among all options
                 option.type.split_envvar_value = _lines_of  # type: ignore[assignment, method-assign]
 
 
@@ -121,20 +121,21 @@ def _lines_of(text: str) -> list[str]:
     return [line for line in text.split("\n") if line]
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "show_default": True}
+)
 @click.option(
     "--root",
     envvar="JOURNAL_ROOT",
     default=DEFAULT_ROOT,
-    show_default=True,
-    help="Directory of the jobs; also JOURNAL_ROOT.",
+    help="The directory of the jobs. Environment: JOURNAL_ROOT.",
 )
 @click.version_option(package_name="rowjournal", prog_name="journal")
 @click.pass_context
 def cli(ctx: click.Context, root: str) -> None:
     """Push rows through something fragile, and see what happened to each.
 
-    JOB is a job's id, the beginning of one, or the path of a job's directory. Each option can
+    JOB is the id of a job, the beginning of an id, or the path of a job's directory. Each option can
     also be set in the environment: JOURNAL_LIST_LIMIT is `journal list --limit`.
 
     `journal help` lists the commands by purpose, and topics such as moving jobs and exit codes.
@@ -143,8 +144,8 @@ def cli(ctx: click.Context, root: str) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line and return its exit code; errors that a user can cause are one line."""
-    _mend_standard_streams()
+    """Run the command line and return its exit code. An error is reported in one line."""
+    _ensure_standard_streams()
     try:
         code: Any = cli.main(arguments, standalone_mode=False, complete_var="_JOURNAL_COMPLETE")
     except click.ClickException as error:
@@ -168,23 +169,23 @@ def main(arguments: list[str] | None = None) -> int:
         if os.environ.get("JOURNAL_TRACEBACK"):
             raise
         tell(
-            f"journal: unexpected {type(error).__name__}: {error}; JOURNAL_TRACEBACK=1 shows where"
+            f"journal: unexpected {type(error).__name__}: {error}; set JOURNAL_TRACEBACK=1 to see where"
         )
         return EXIT_UNEXPECTED
     return code if isinstance(code, int) else EXIT_OK
 
 
-def _mend_standard_streams() -> None:
-    """Give closed standard streams to /dev/null, before a journal gets their descriptor.
+def _ensure_standard_streams() -> None:
+    """Open /dev/null for closed standard streams, before a journal gets one of their descriptors.
 
-    A message to descriptor 2 would be written into it.
+    A message to descriptor 2 would be written into that journal.
     """
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest free one: this
-    for stream in (sys.stdout, sys.stderr):  # a terminal's encoding may lack what rows hold
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free descriptor, which is this one
+    for stream in (sys.stdout, sys.stderr):  # the encoding may lack characters of the data
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     if sys.stdin is None:

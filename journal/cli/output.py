@@ -1,4 +1,4 @@
-"""Text for people and JSON for programs, neither with control characters of the data's."""
+"""Output: text for people and JSON for programs, with control characters of the data escaped."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from journal.text import escaped, escaped_json, json_array
 _COLORS = {
     "running": 36,  # cyan
     "paused": 33,  # yellow
-    "interrupted": 35,  # magenta: a person has to do something
+    "interrupted": 35,  # magenta: somebody must act
     "needs_review": 35,
     "processing": 36,
     "completed": 32,  # green
     "failed": 31,  # red
     "cancelled": 33,
     "unknown": 35,
-    "review": 35,  # and other events of a log
+    "review": 35,  # from here on: other events of a log
     "error": 31,
     "ERROR": 31,
     "CRITICAL": 31,
@@ -34,12 +34,12 @@ _COLORS = {
 
 
 def clean(text: str) -> str:
-    """``text`` with characters that a terminal acts on shown as escapes."""
+    """``text`` with the characters that a terminal acts on as escapes."""
     return escaped(text)
 
 
 def local_time(at: datetime) -> datetime:
-    """The moment in the local zone; in UTC where the calendar ends before that."""
+    """The moment in the local zone, or in UTC if the local one is out of the calendar's range."""
     try:
         return at.astimezone()
     except OverflowError:
@@ -47,7 +47,7 @@ def local_time(at: datetime) -> datetime:
 
 
 def time_cell(at: datetime | None) -> str:
-    """The moment as tables show it: local, to the minute, and in an order that sorts."""
+    """The moment as tables show it: local time to the minute, which sorts as text."""
     return "" if at is None else f"{local_time(at):%Y-%m-%d %H:%M}"
 
 
@@ -59,10 +59,8 @@ def shorten(text: str, limit: int) -> str:
 
 
 def width_of(text: str) -> int:
-    """How many cells of a terminal ``text`` takes: two for a wide character, none for a mark."""
-    if text.isascii():
-        return len(text)
-    return sum(map(_cells, text))
+    """The cells of a terminal that ``text`` takes: 2 for a wide character, 0 for a combining mark."""
+    return len(text) if text.isascii() else sum(map(_cells, text))
 
 
 def _cells(character: str) -> int:
@@ -74,7 +72,7 @@ def _cells(character: str) -> int:
 
 
 def cut(text: str, width: int) -> str:
-    """``text`` in at most ``width`` cells; an ellipsis stands for what doesn't fit."""
+    """``text`` in at most ``width`` cells; an ellipsis replaces what doesn't fit."""
     if len(text) * 2 <= width or width_of(text) <= width:
         return text
     ellipsis = "…" if can_show("…") else "~"
@@ -82,13 +80,13 @@ def cut(text: str, width: int) -> str:
     for place, character in enumerate(text):
         cells += _cells(character)
         if cells >= width:
-            # A mark behind the last character that fits belongs to it.
+            # A mark after the last character that fits belongs to it.
             return text[:place] + ellipsis
     return text
 
 
 def pad(text: str, width: int, *, right: bool = False) -> str:
-    """``text`` with spaces up to ``width`` cells, behind it or (``right``) before it."""
+    """``text`` with spaces up to ``width`` cells: after it, or before it if ``right``."""
     spaces = " " * (width - width_of(text))
     return spaces + text if right else text + spaces
 
@@ -103,10 +101,10 @@ def can_show(text: str) -> bool:
 
 
 def terminal_width() -> int | None:
-    """The columns of the terminal that standard output is; None if it is none."""
+    """The columns of the terminal on standard output; None if that isn't a terminal."""
     if not sys.stdout.isatty():
         return None
-    with contextlib.suppress(ValueError, KeyError):  # as all programs do
+    with contextlib.suppress(ValueError, KeyError):  # COLUMNS first, as other programs
         if (columns := int(os.environ["COLUMNS"])) > 0:
             return columns
     with contextlib.suppress(OSError):
@@ -116,14 +114,14 @@ def terminal_width() -> int | None:
 
 
 def bar(done: int, total: int, width: int) -> str:
-    """How much is done, as a bar: full only when all of it is."""
+    """A bar of ``width`` cells; it is full only when all is done."""
     full, empty = ("█", "░") if can_show("█░") else ("#", ".")
     filled = min(done * width // total, width) if total > 0 else 0
     return full * filled + empty * (width - filled)
 
 
 def use_color(choice: str | None) -> bool:
-    """What ``--color`` means here; ``auto``: on a terminal, unless NO_COLOR or TERM says no."""
+    """Whether to use colours. ``auto``: on a terminal, unless NO_COLOR is set or TERM is "dumb"."""
     if choice in ("always", "never"):
         return choice == "always"
     return (
@@ -141,13 +139,13 @@ def colored(text: str, status: str) -> str:
 
 
 def tell(text: str) -> None:
-    """A line to standard error; if nobody listens any more, what is done matters more."""
+    """Write a line to standard error. If that fails, the command goes on."""
     with contextlib.suppress(OSError):
         click.echo(clean(text), err=True)
 
 
 class _Shown:
-    """Standard output as a terminal: lines of JSON or of cells, each written whole, as escapes."""
+    """Standard output that is a terminal: takes whole lines, and escapes control characters."""
 
     def __init__(self, *, is_json: bool) -> None:
         self._is_json = is_json
@@ -162,22 +160,22 @@ class _Shown:
 
 
 def data_stream(*, is_json: bool) -> IO[bytes]:
-    """Where data goes as it is: standard output; a terminal gets what would steer it as escapes."""
+    """Standard output for data: unchanged in a pipe or file, with escapes on a terminal."""
     if sys.stdout.isatty():
-        return cast("IO[bytes]", _Shown(is_json=is_json))  # of which only write is used
+        return cast("IO[bytes]", _Shown(is_json=is_json))  # only its write is used
     return sys.stdout.buffer
 
 
 def as_json(value: Any) -> str:
-    """Compact JSON; every character a terminal acts on is escaped, which JSON allows."""
+    """Compact JSON, in which each character that a terminal acts on is a JSON escape."""
     return escaped_json(msgspec.json.encode(value).decode())
 
 
 def echo_json(value: Any) -> None:
-    """A line of JSON, in UTF-8: what programs read doesn't depend on the locale."""
+    """Write a line of JSON, in UTF-8 whatever the locale is."""
     sys.stdout.buffer.write(as_json(value).encode() + b"\n")
 
 
 def echo_json_list(values: Iterable[Any]) -> None:
-    """One JSON array, an element a line, written as the values come."""
+    """Write a JSON array, one element per line, as the values come."""
     sys.stdout.buffer.writelines(json_array(as_json(value).encode() for value in values))

@@ -1,4 +1,4 @@
-"""How far a run has come: a bar on a terminal, a line every ten seconds elsewhere."""
+"""The progress of a run: a bar on a terminal, elsewhere a line every 10 seconds."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _BAR_COLUMNS = 30
 
 
 class Progress:
-    """A context manager around a run; shown on standard error. Nothing with ``quiet``."""
+    """A context manager that shows progress on standard error, or nothing if ``quiet``."""
 
     def __init__(self, job: Job, *, quiet: bool) -> None:
         self._job = job
         self._quiet = quiet
-        self._told_s = time.monotonic()
+        self._printed_s = time.monotonic()
         self._recent = RecentRate()
         self._rate: float | None = None
         self._bar: Any = None
@@ -36,7 +36,7 @@ class Progress:
                 length=job.total_rows,
                 label=shorten(clean(job.id), _LABEL_COLUMNS),
                 file=sys.stderr,
-                show_eta=False,  # click's own counts in what earlier runs have done
+                show_eta=False,  # click's own estimate would count rows of earlier runs
                 show_pos=True,
                 item_show_func=lambda text: text,
             )
@@ -60,9 +60,9 @@ class Progress:
                 self._bar.__exit__(kind, error, traceback)
 
     def show(self, job: Job, state: str = "") -> None:
-        """How the job stands now; nobody need be looking.
+        """Show how the job stands now. Errors of the terminal are ignored.
 
-        ``state`` as of ``JobService.get_state``, for those that don't run it themselves.
+        ``state`` is that of ``JobService.get_state``, for a job that another process runs.
         """
         self._job = job
         if (state or job.status) in (JobStatus.PAUSED, "interrupted"):
@@ -77,23 +77,22 @@ class Progress:
         if self._bar is not None:
             self._fit(job)
             self._bar.render_progress()
-        elif not self._quiet and time.monotonic() - self._told_s >= _LINE_S:
-            self._told_s = time.monotonic()
-            tell(
-                f"{job.id}: {done_rows(job)} of {counted(job.total_rows, 'row|rows')} done, {self._detail(job)}"
-            )
+        elif not self._quiet and time.monotonic() - self._printed_s >= _LINE_S:
+            self._printed_s = time.monotonic()
+            total = counted(job.total_rows, "row|rows")
+            tell(f"{job.id}: {done_rows(job)} of {total} done, {self._detail(job)}")
 
     def _fit(self, job: Job) -> None:
-        """Make the bar and what stands beside it one line: a longer one can't be written over."""
+        """Fit the bar and its text into one line, since a longer one can't be overwritten."""
         self._bar.length = job.total_rows
-        self._bar.pos = done_rows(job)  # which goes back, too, where rows are put back
+        self._bar.pos = done_rows(job)  # falls when rows are put back
         room = _columns() - len(f"{self._bar.label}  []  {self._bar.format_pos()}  ")
         detail = shorten(self._detail(job), max(room, 1))
         self._bar.current_item = detail
         self._bar.width = max(0, min(_BAR_COLUMNS, room - len(detail)))
 
     def tell(self, text: str) -> None:
-        """A line of its own, not in the middle of the bar."""
+        """Write a line below the bar."""
         if self._bar is not None:
             with suppress(OSError):
                 click.echo(err=True)
@@ -110,7 +109,7 @@ class Progress:
 
 
 def _columns() -> int:
-    """What a line on the terminal holds; the last column is left to the cursor."""
+    """The columns of the terminal, less one for the cursor."""
     try:
         columns = os.get_terminal_size(sys.stderr.fileno()).columns
     except OSError:
@@ -119,5 +118,5 @@ def _columns() -> int:
 
 
 def _ended(job: Job) -> int:
-    """Rows that nobody works on any more, done or not: how fast they come is the rate."""
+    """How many rows have ended, done or not. The rate is how fast this number grows."""
     return job.total_rows - job.pending_count - job.processing_count

@@ -1,4 +1,4 @@
-"""``--redact``: one option for all that shows what rows hold, and what a name is that hides nothing."""
+"""``--redact``: the option that hides values, and the check that each of its names hides something."""
 
 from __future__ import annotations
 
@@ -7,21 +7,31 @@ from collections.abc import Collection, Iterable
 import click
 from click.core import ParameterSource
 
+from journal.cli.find import find_job
 from journal.cli.output import tell
 from journal.errors import JournalError
 from journal.format.records import RowRecord
 from journal.history.redact import OWN_NAMES, check_fields, names_in
 from journal.service import JobService
 
-_MOST_NAMED = 20
+_MAX_NAMED = 20
 
 redact_option = click.option(
     "--redact",
     metavar="FIELD",
     multiple=True,
-    help="Hide the values of FIELD, nested ones, too; repeatable. Texts aren't searched: results and "
-    "messages have names of their own, result and error_message.",
+    help="Hide the values of FIELD, also where it is nested. Repeatable. Text isn't searched: to hide "
+    "results or error messages, name the field result or error_message.",
 )
+
+
+def find_redacted_job(
+    ctx: click.Context, job: str, redact: Collection[str]
+) -> tuple[JobService, str]:
+    """As find_job, for a command that shows rows with ``redact`` hidden, which is checked."""
+    service, job_id = find_job(ctx.obj, job, redact=redact)
+    check_redacted(ctx, service, [job_id], redact)
+    return service, job_id
 
 
 def check_redacted(
@@ -34,10 +44,10 @@ def check_redacted(
 ) -> None:
     """Raise UsageError for a name of ``--redact`` that no record of the jobs has.
 
-    A variable may be meant for many jobs: what it names in vain is told of, and no error, unless
-    what is made is to be ``handed_on``. Rows may have different members, so all are looked at,
-    until the last of the names is found. Raises what is wrong with a job that can't be read, for it
-    may be the one that has the name.
+    An environment variable may be meant for many jobs, so a name of it that hides nothing is only a
+    warning, unless the output is to be ``handed_on``. Rows may have different fields: records are
+    read until each name is found. Raises the error of a job that can't be read, since that job may
+    have the name.
     """
     missing = {name.casefold(): name for name in redact if check_fields([name]) - OWN_NAMES}
     job_ids = list(job_ids)
@@ -52,7 +62,7 @@ def check_redacted(
                     missing.pop(name.casefold(), None)
                 if not missing:
                     return
-                if isinstance(entry.record, RowRecord) and len(columns) <= _MOST_NAMED:
+                if isinstance(entry.record, RowRecord) and len(columns) <= _MAX_NAMED:
                     columns.update(dict.fromkeys(entry.record.data))
         except JournalError as error:
             unread = unread or error
@@ -64,17 +74,17 @@ def check_redacted(
     if handed_on:
         variable = f"JOURNAL_{ctx.command.name}_REDACT".upper()
         raise click.UsageError(
-            f"{reason}; {variable} says it: unset it, or say --redact with names that this has"
+            f"{reason}; the name is from {variable}: unset it, or give --redact with names that exist"
         )
     tell(f"journal: {reason}")
 
 
 def _reason(missing: list[str], columns: list[str]) -> str:
-    there = "the rows' data has no columns"
+    there = "the data of the rows has no columns"
     if columns:
-        more = ", ..." if len(columns) > _MOST_NAMED else ""
-        there = f"the columns of the data are {', '.join(columns[:_MOST_NAMED])}{more}"
+        more = ", ..." if len(columns) > _MAX_NAMED else ""
+        there = f"the columns of the data are {', '.join(columns[:_MAX_NAMED])}{more}"
     return (
-        f"--redact {', '.join(missing)}: nothing that is stored has such a name; {there}, and of "
-        f"what the journal knows there are {', '.join(sorted(OWN_NAMES))}"
+        f"--redact {', '.join(missing)}: no stored field has this name; {there}; the journal's own "
+        f"fields are {', '.join(sorted(OWN_NAMES))}"
     )

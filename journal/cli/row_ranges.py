@@ -1,4 +1,4 @@
-"""Rows named on the command line: ``5,12-40``, found without going through what lies between."""
+"""Rows named by number on the command line, such as ``5,12-40``."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from journal.ids import MAX_ROW_NUMBER
 from journal.model import JobRow
 
 _RANGE = re.compile(r"([0-9]{1,19})(?:-([0-9]{1,19}))?", re.ASCII)
-_NAMED = 5
-_SLICE = 256  # rows that are read at a time
+_MAX_NAMED = 5  # gaps that a message names
+_SLICE = 256  # rows read at a time
 
 
 def parse_rows(
     _ctx: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
 ) -> list[range] | None:
-    """ROWS as the values of an option, of which each adds some."""
+    """A callback for a repeatable option whose values are ROWS."""
     try:
         return row_ranges(",".join(values)) if values else None
     except ValueError as error:
@@ -28,20 +28,20 @@ def parse_rows(
 
 
 def row_ranges(text: str) -> list[range]:
-    """What ``5,12-40`` names: ascending, apart from each other, however long.
+    """The ranges that ``5,12-40`` names, ascending and merged where they touch.
 
-    Raises ValueError, which names the part that can't be.
+    Raises ValueError, which names the invalid part.
     """
     found = []
     for part in text.split(","):
         match = _RANGE.fullmatch(part.strip())
         if match is None:
-            raise ValueError(f"{part!r} is no row number and no range of them, such as 12-40")
+            raise ValueError(f"{part!r} is neither a row number nor a range such as 12-40")
         first, last = int(match[1]), int(match[2] or match[1])
         if first < 1 or last > MAX_ROW_NUMBER:
             raise ValueError(f"{part!r}: rows are numbered from 1 to 2**63-1")
         if first > last:
-            raise ValueError(f"{part!r} is the wrong way round: say {last}-{first}")
+            raise ValueError(f"{part!r} is reversed: give {last}-{first}")
         found.append(range(first, last + 1))
     found.sort(key=lambda numbers: numbers.start)
     ranges = [found[0]]
@@ -54,10 +54,10 @@ def row_ranges(text: str) -> list[range]:
 
 
 def rows_of(job_id: str, rows: Sequence[JobRow], ranges: list[range]) -> Iterator[JobRow]:
-    """Those of a job's rows, which are in order, that ``ranges`` names; Refused if one isn't there.
+    """The rows of a job that ``ranges`` names. Raises Refused if one of them doesn't exist.
 
-    All are looked for before the first is given out. Rows are read where a range begins and ends,
-    and where it lacks some.
+    That is checked before the first row is returned, with few reads: where a range begins and ends,
+    and where rows are missing in it.
     """
     refusal = missing_rows(job_id, rows, ranges)
     if refusal is not None:
@@ -66,7 +66,7 @@ def rows_of(job_id: str, rows: Sequence[JobRow], ranges: list[range]) -> Iterato
 
 
 def rows_within(rows: Sequence[JobRow], ranges: list[range]) -> Iterator[JobRow]:
-    """Those of ``rows``, which are in order, that ``ranges`` names, whether or not all are there."""
+    """The rows that ``ranges`` names, as far as they exist."""
     for numbers in ranges:
         places = _places(rows, numbers)
         for start in range(places.start, places.stop, _SLICE):
@@ -74,36 +74,38 @@ def rows_within(rows: Sequence[JobRow], ranges: list[range]) -> Iterator[JobRow]
 
 
 def missing_rows(job_id: str, rows: Sequence[JobRow], ranges: list[range]) -> str | None:
-    """What to say of rows that ``ranges`` names and a job hasn't; None if all are there."""
+    """A message that names the rows of ``ranges`` that the job doesn't have; None if it has all."""
     missing: list[str] = []
     for numbers in ranges:
         places = _places(rows, numbers)
-        if len(places) < len(numbers) and len(missing) <= _NAMED:
+        if len(places) < len(numbers) and len(missing) <= _MAX_NAMED:
             missing += _gaps(rows, numbers, places)
     if not missing:
         return None
-    some = ", ".join(missing[:_NAMED]) + (", ..." if len(missing) > _NAMED else "")
-    there = f"they go from {rows[0].row_number} to {rows[-1].row_number}" if rows else "it has none"
+    some = ", ".join(missing[:_MAX_NAMED]) + (", ..." if len(missing) > _MAX_NAMED else "")
+    there = (
+        f"its rows are {rows[0].row_number} to {rows[-1].row_number}" if rows else "it has no rows"
+    )
     return f"job {job_id} has no row {some}: {there}"
 
 
 def _places(rows: Sequence[JobRow], numbers: range) -> range:
-    """Where in ``rows`` those of these numbers stand."""
+    """The positions in ``rows`` of the rows with these numbers."""
     begin = _place(rows, numbers.start, 0)
     return range(begin, _place(rows, numbers.stop, begin))
 
 
 def _place(rows: Sequence[JobRow], number: int, lowest: int) -> int:
-    """Where row ``number`` stands in ``rows``, or would."""
+    """The position of row ``number`` in ``rows``, or where it would be."""
     return bisect_left(rows, number, lo=lowest, key=lambda row: row.row_number)
 
 
 def _gaps(rows: Sequence[JobRow], numbers: range, places: range) -> list[str]:
-    """The first few stretches of ``numbers`` that aren't among the rows at ``places``."""
+    """The first few ranges of ``numbers`` that are missing among the rows at ``places``."""
     gaps: list[str] = []
     number, place = numbers.start, places.start
-    while number < numbers.stop and len(gaps) <= _NAMED:
-        # Rows ascend: none is missing for as long as numbers go up as places do.
+    while number < numbers.stop and len(gaps) <= _MAX_NAMED:
+        # Row numbers ascend, so no row is missing while numbers and positions grow in step.
         run = bisect_left(
             range(place, places.stop), number - place + 1, key=lambda at: rows[at].row_number - at
         )

@@ -1,7 +1,7 @@
-"""How fast a job's rows end, from when the latest word on each was written.
+"""How fast the rows of a job end, by the times of their last changes.
 
-Of a job of more than :data:`SAMPLE_ROWS` rows, so many are looked at, evenly over their numbers:
-the work is bounded, and each of them stands for its neighbours.
+In a job of more than :data:`SAMPLE_ROWS` rows only that many are read, evenly spread. Each of them
+stands for its neighbours, so the work is bounded.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ SAMPLE_ROWS = 2000
 SPARK_CELLS = 32
 _SPARKS = "▁▂▃▄▅▆▇█"
 _ASCII_SPARKS = "_.:-=+*#"
-_RECENT = 100  # rows of the sample, over which the rate is taken
-_RECENT_S = 10.0  # and of what is looked at as it goes: at least so long
+_RECENT_ROWS = 100  # a rate is that of the last 100 rows,
+_RECENT_S = 10.0  # and, if a job is followed, of at least 10 s
 _ENDED = (RowStatus.COMPLETED, RowStatus.FAILED, RowStatus.SKIPPED)
 
 
 class Throughput(msgspec.Struct, frozen=True, kw_only=True):
-    """Rows that ended (completed, failed, skipped) in equal spans of time.
+    """How many rows ended (completed, failed or skipped) in each of equal spans of time.
 
-    ``rows`` holds how many in each of ``span_s`` seconds from ``begin`` on; of a sample, each
-    times ``rows_each``, how many rows one that was looked at stands for.
+    The spans follow each other from ``begin``, each ``span_s`` seconds long. ``rows_each`` is how
+    many rows one of the sample stands for; ``rows`` are multiplied by it.
     """
 
     begin: datetime
@@ -38,19 +38,17 @@ class Throughput(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def end_times(rows: Sequence[JobRow], at_most: int = SAMPLE_ROWS) -> tuple[list[datetime], float]:
-    """When rows ended, in order, and how many rows each of these moments stands for.
+    """The times at which rows ended, in order, and how many rows each of them stands for.
 
-    No more than ``at_most`` rows are read.
+    At most ``at_most`` rows are read.
     """
     step = max(1.0, len(rows) / at_most)
-    looked_at = (
-        iter(rows) if step == 1 else (rows[int((number + 0.5) * step)] for number in range(at_most))
-    )
-    return sorted(row.updated_at for row in looked_at if row.status in _ENDED), step
+    sample = rows if step == 1 else (rows[int((n + 0.5) * step)] for n in range(at_most))
+    return sorted(row.updated_at for row in sample if row.status in _ENDED), step
 
 
 def throughput(times: list[datetime], rows_each: float) -> Throughput | None:
-    """The times in equal spans; None if there are none."""
+    """The times, counted in equal spans; None if there are no times."""
     if not times:
         return None
     begin = times[0]
@@ -67,46 +65,48 @@ def throughput(times: list[datetime], rows_each: float) -> Throughput | None:
 def recent_rate(
     times: list[datetime], rows_each: float, since: datetime, now: datetime
 ) -> float | None:
-    """Rows a second of late, of those that ended after ``since``; None if there are too few to say.
+    """Rows per second of the last rows that ended after ``since``; None if they are too few.
 
-    Up to now: of a run that hangs, the rate falls.
+    The rate is taken up to ``now``, so that of a run that hangs falls.
     """
     recent = times[bisect_left(times, since) :]
-    if len(recent) > _RECENT:
-        since = recent[-_RECENT - 1]
-        recent = recent[-_RECENT:]
+    if len(recent) > _RECENT_ROWS:
+        since = recent[-_RECENT_ROWS - 1]
+        recent = recent[-_RECENT_ROWS:]
     elapsed_s = (now - since).total_seconds()
     enough = len(recent) >= (1 if rows_each == 1 else 3)
     return len(recent) * rows_each / elapsed_s if enough and elapsed_s > 0 else None
 
 
 class RecentRate:
-    """Rows a second of late, from one look at a job to the next."""
+    """Rows per second of late, for a job that is followed."""
 
     def __init__(self) -> None:
-        self._looks: deque[tuple[float, int]] = (
-            deque()
-        )  # when a count was first seen, and the count
+        self._looks = deque[tuple[float, int]]()  # each count, and the time it was first seen
 
     def pause(self) -> None:
-        """Nobody works on it: the time until the next look is none that rows have taken."""
+        """Forget the past: the time until the next look isn't working time."""
         self._looks.clear()
 
     def look(self, now_s: float, done: int) -> float | None:
-        """The rate now that so many rows are done, over the last 100 of them or ten seconds; None at first."""
+        """The rate at ``now_s`` with ``done`` rows done; None at first."""
         looks = self._looks
-        if looks and done < looks[-1][1]:  # rows were put back
+        if looks and done < looks[-1][1]:  # rows were put back to pending
             looks.clear()
         if not looks or done != looks[-1][1]:
             looks.append((now_s, done))
-        while len(looks) > 2 and done - looks[1][1] >= _RECENT and now_s - looks[1][0] >= _RECENT_S:
+        while (
+            len(looks) > 2
+            and done - looks[1][1] >= _RECENT_ROWS
+            and now_s - looks[1][0] >= _RECENT_S
+        ):
             looks.popleft()
         begin_s, before = looks[0]
         return (done - before) / (now_s - begin_s) if done > before and now_s > begin_s else None
 
 
 def sparkline(counts: list[float], drawable: bool) -> str:
-    """A character for each count, by its share of the highest; a blank for none."""
+    """A character for each count, as high as its share of the highest; a blank for 0."""
     sparks = _SPARKS if drawable else _ASCII_SPARKS
     highest = max(counts)
     return "".join(
@@ -116,7 +116,7 @@ def sparkline(counts: list[float], drawable: bool) -> str:
 
 
 def time_left(open_rows: int, rate: float | None) -> timedelta | None:
-    """How long the rest takes at this rate; None if nobody can say."""
+    """How long the open rows take at this rate; None if that is unknown."""
     if not rate:
         return None
     try:

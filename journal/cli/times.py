@@ -1,4 +1,4 @@
-"""Times on the command line: moments in ISO 8601 or as how long ago, and durations in seconds."""
+"""Times on the command line: a moment (ISO 8601, or how long ago) and a duration in seconds."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 
 import click
 
-_AGO = r"([0-9]{1,9})\s*(s|m|h|d|w)(?:\s+ago)?"  # compiled when it is asked for
+_AGO = r"([0-9]{1,9})\s*(s|m|h|d|w)(?:\s+ago)?"  # `re` compiles it when it is needed
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 def parse_moment(
     _ctx: click.Context, _parameter: click.Parameter, value: str | None
 ) -> datetime | None:
-    """WHEN as an option's value."""
+    """A callback for an option whose value is WHEN."""
     try:
         return None if value is None else moment(value, datetime.now(UTC))
     except ValueError as error:
@@ -25,7 +25,7 @@ def parse_moment(
 
 
 class Seconds(click.FloatRange):
-    """SECONDS as an option's type: a number that is one, so that none is waited for in vain."""
+    """The type of an option whose value is SECONDS: a finite number."""
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -35,24 +35,24 @@ class Seconds(click.FloatRange):
         except ValueError:
             seconds = math.nan
         if not math.isfinite(seconds):
-            self.fail(f"{value!r} is no number of seconds: say 90, or 0.5", param, ctx)
+            self.fail(f"{value!r} is not a number of seconds: give 90, or 0.5", param, ctx)
         return float(super().convert(seconds, param, ctx))
 
 
 def since_option(what: str) -> Callable[[Any], Any]:
-    """``--since WHEN``; ``what`` is true of what is chosen, such as "Made"."""
+    """``--since WHEN``; ``what`` begins its help, such as "Only jobs created at this time or later"."""
     return click.option(
         "--since",
         metavar="WHEN",
         callback=parse_moment,
-        help=f"{what} then or later: 2026-11-24, '2026-11-24 13:35', 3d, 2h.",
+        help=f"{what}: 2026-11-24, '2026-11-24 13:35', or how long ago: 3d, 2h.",
     )
 
 
 def moment(text: str, now: datetime) -> datetime:
-    """What ``2026-11-24``, ``2026-11-24 13:35`` (local, unless it has a zone) or ``3d`` means, in UTC.
+    """The moment in UTC that ``2026-11-24``, ``2026-11-24 13:35`` or ``3d`` (ago) means.
 
-    ValueError says what would be right.
+    A time without a zone is local. Raises ValueError, which lists the valid forms.
     """
     text = text.strip()
     ago = re.fullmatch(_AGO, text, re.ASCII)
@@ -62,6 +62,6 @@ def moment(text: str, now: datetime) -> datetime:
         return datetime.fromisoformat(text).astimezone(UTC)
     except (ValueError, OverflowError):
         raise ValueError(
-            f"{text!r} is no time: say 2026-11-24, '2026-11-24 13:35', 2026-11-24T13:35Z, or how long "
-            "ago: 90s, 5m, 2h, 3d, 1w"
+            f"{text!r} is not a time: give 2026-11-24, '2026-11-24 13:35', 2026-11-24T13:35Z, or how "
+            "long ago: 90s, 5m, 2h, 3d, 1w"
         ) from None

@@ -94,7 +94,7 @@ def test_a_running_job_without_a_run_is_shown_as_interrupted(
     assert run(root, "show", "ship-or") == 0
     out = capsys.readouterr().out
     assert "status      interrupted" in out
-    assert "run again what made it" in out
+    assert "run again what made the job" in out
     assert run(root, "list", "--json") == 0
     assert json.loads(capsys.readouterr().out)[0]["status"] == "interrupted"
 
@@ -195,7 +195,7 @@ def test_who_names_a_directory_that_is_no_job_means_no_other(
 ) -> None:
     (root / "ship-c").mkdir()
     assert run(root, command, "ship-c") == 4
-    assert f"{root}/ship-c is no job: there is no journal.jsonl in it" in capsys.readouterr().err
+    assert f"{root}/ship-c is not a job: it has no journal.jsonl" in capsys.readouterr().err
     assert (root / "ship-ca" / "journal.jsonl").exists()
 
 

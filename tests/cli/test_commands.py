@@ -52,7 +52,7 @@ def test_a_value_inside_of_a_shells_script_is_refused(argv: list[str]) -> None:
 
 @pytest.mark.parametrize("script", ['echo "$1"', "printf %s ${{1:-none}}", 'cat "$@"'])
 def test_a_script_whose_one_argument_would_be_its_name_is_refused(script: str) -> None:
-    with pytest.raises(InvalidValueError, match=r"is its name, \$0"):
+    with pytest.raises(InvalidValueError, match=r"becomes its \$0"):
         Template(["sh", "-c", script, "{a}"])
 
 
@@ -111,7 +111,7 @@ def test_rows_are_checked_for_what_the_command_needs_before_a_job_is_made() -> N
 
 
 def test_a_row_that_lacks_a_column_has_no_command() -> None:
-    with pytest.raises(InvalidValueError, match=r"no such column: it holds \['a'\]"):
+    with pytest.raises(InvalidValueError, match=r"no such column: it has \['a'\]"):
         Template(["{b}"]).fill(row({"a": 1}))
 
 

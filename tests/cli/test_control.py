@@ -194,14 +194,14 @@ def test_resume_without_a_run_that_waits_changes_nothing_and_says_what_to_run(
     code, _, err = cli("resume", "j")
     assert code == 4
     assert "no run waits for job j" in err
-    assert "run again what made it: ./ship {order}" in err
+    assert "run again what made the job: ./ship {order}" in err
     assert cli.journal() == before
 
 
 def test_resume_of_a_job_that_was_never_run_says_how_to_run_it(cli: Cli) -> None:
     code, _, err = cli("resume", "j")
     assert code == 4
-    assert "no run of j has begun: `journal run` the same input with --job j" in err
+    assert "j was never run: use `journal run` with the same input and --job j" in err
 
 
 def test_resume_puts_a_job_back_whose_run_left_in_that_moment(
@@ -317,7 +317,7 @@ def test_rows_of_a_job_that_has_ended_are_put_back_in_one_commit_which_reopens_i
     before = commits(cli)
     code, out, err = cli(*arguments)
     assert (code, out) == (0, str(count))
-    assert f"j: {count} rows are pending again: run again what made it: ./ship" in err
+    assert f"j: {count} rows are pending again: run again what made the job: ./ship" in err
     assert commits(cli) == before + 1
     assert (job(cli).status, job(cli).passes) == ("pending", 2)
     assert job(cli).pending_count == 1 + count
@@ -339,7 +339,7 @@ def test_rows_of_a_cancelled_job_stay_as_they_are_until_it_is_reopened(
     assert cli.journal() == before
     code, _, err = cli("reopen", "j", "--reason", "the customer called")
     assert code == 0
-    assert "j: reopened: pass 2\nj: 1 row is not done: no run of j has begun" in err
+    assert "j: reopened: pass 2\nj: 1 row is not done: j was never run" in err
     assert cli(*arguments)[0] == 0
     assert "the customer called" in cli("log", "j")[1]
 
@@ -370,7 +370,7 @@ def test_what_may_have_taken_effect_is_retried_only_if_it_is_named(cli: Cli) -> 
         service.fail_row("j:7", "E1", "m")
     code, out, err = cli("retry", "j", "--where", "zip=1")
     assert (code, out) == (0, "1")
-    unknown = "1 row failed, and nobody knows whether it took effect: look, then name them"
+    unknown = "1 row failed, and it is unknown whether it took effect: look first, then name them"
     assert unknown in err
     assert cli.row(6).status == "failed"
     assert cli("retry", "j")[1] == "2"
@@ -388,7 +388,7 @@ def test_a_row_whose_data_was_lost_is_left_by_a_retry_which_says_how_to_skip_it(
     for arguments in (("retry", "j", "--error-code", "E1"), ("retry", "j")):
         code, out, err = cli(*arguments)
         assert (code, out) == (0, "1"), "row 2, and then row 3"
-        lost = "1 row can't be retried: damage has taken its data; `journal skip j --row 1`"
+        lost = "1 row can't be retried: its data is lost by damage; `journal skip j --row 1`"
         assert f"j: {lost}" in err
         assert "took effect" not in err
         code, _, err = cli("retry", "j", "--row", "1")
@@ -414,7 +414,7 @@ def test_what_takes_rows_up_is_said_in_the_words_of_where_the_job_was_made(
     for text in (err, shown + cli("show", "j")[1]):
         assert ("run the script again" in text) == (made_by == "script")
         assert (command in text) == (made_by == "command")
-        assert ("`journal run` the same input again with --job j" in text) == ("another" in made_by)
+        assert ("use `journal run` with --job j again" in text) == ("another" in made_by)
         assert "/elsewhere" not in text
 
 
@@ -458,7 +458,7 @@ def test_redo_does_nothing_if_one_of_the_rows_is_open(cli: Cli, run: OtherRun) -
     before = cli.journal()
     code, out, err = cli("redo", "j", "--row", "1,5", "--yes")
     assert (code, out) == (4, "")
-    assert "row j:1 is processing, which is not completed or failed or skipped" in err
+    assert "row j:1 is processing, not completed or failed or skipped" in err
     assert cli.journal() == before
 
 
@@ -493,9 +493,9 @@ def test_redo_asks_on_a_terminal_says_what_it_means_and_elsewhere_refuses_withou
     code, out, err = cli("redo", "j", "--row", "2-5")
     assert (code, out) == (2, "")
     assert (
-        "j: 4 rows are done again (2 failed, 1 skipped, 1 completed), with all that they do" in err
+        "j: 4 rows are done again (2 failed, 1 skipped, 1 completed), with all side effects" in err
     )
-    assert "nothing was changed: nobody is there to ask, so say --yes" in err
+    assert "nothing was changed: this command asks first" in err
     arguments = ("--root", str(cli.root), "redo", "j", "--row", "5")
     code, shown = on_terminal(*arguments, columns=200, answer="n\n")
     assert code == 4
@@ -553,7 +553,7 @@ def test_skip_skips_open_rows_by_their_data_and_none_that_needs_a_review(cli: Cl
     assert cli("skip", "j", "--where", "zip=1", "--row", "1-8")[:2] == (0, "1")
     code, out, err = cli("skip", "j", "--where", "zap=1", "--row", "8")
     assert (code, out) == (0, "0")
-    assert "no row of these is as was asked for" in err
+    assert "no row of these matches" in err
 
 
 def test_a_column_that_no_row_has_is_said(cli: Cli) -> None:
@@ -565,7 +565,7 @@ def test_a_column_that_no_row_has_is_said(cli: Cli) -> None:
                 service.fail_row("j:6", "E", "m") if arguments[0] == "retry" else None
         code, out, err = cli(*arguments, "--where", "zap=1")
         assert (code, out) == (0, "0")
-        assert "no row that was looked at has a column 'zap'; there are: zip" in err
+        assert "no row that was checked has a column 'zap'; the columns are: zip" in err
 
 
 def test_a_failed_job_becomes_completed_as_its_last_row_is_settled(cli: Cli) -> None:
@@ -573,7 +573,7 @@ def test_a_failed_job_becomes_completed_as_its_last_row_is_settled(cli: Cli) -> 
         service.skip_row("j:1")
     end_job(cli)
     assert cli("skip", "j", "--row", "2")[2] == ""
-    assert "j: completed, for nothing is left to be done" in cli("skip", "j", "--row", "3")[2]
+    assert "j: completed, since nothing is left to be done" in cli("skip", "j", "--row", "3")[2]
     assert job(cli).status is JobStatus.COMPLETED
 
 
@@ -582,7 +582,7 @@ def test_a_code_that_no_row_failed_with_is_said_and_changes_nothing(cli: Cli) ->
     for command in ("skip", "retry"):
         code, out, err = cli(command, "j", "--error-code", "E3")
         assert (code, out) == (0, "0")
-        assert "no row failed with code 'E3': `journal errors j` names the codes" in err
+        assert "no row failed with code 'E3': `journal errors j` lists the codes" in err
         assert "no row of these failed" in cli(command, "j", "--error-code", "E1", "--row", "3")[2]
     assert cli("skip", "j", "--error-code", "E1", "--row", "77")[0] == 4
     assert cli("skip", "j")[0] == 2
@@ -594,7 +594,7 @@ def test_skip_does_nothing_if_one_of_the_rows_is_in_flight_or_done(cli: Cli, run
     for number, status in ((1, "processing"), (4, "skipped"), (5, "completed")):
         code, out, err = cli("skip", "j", "--row", f"2,3,{number}")
         assert (code, out) == (4, "")
-        assert f"row j:{number} is {status}, which is not pending or failed or needs_review" in err
+        assert f"row j:{number} is {status}, not pending or failed or needs_review" in err
     assert cli.journal() == before
 
 
@@ -630,7 +630,7 @@ def test_resolve_fails_retries_and_skips_rows(review: Cli) -> None:
     assert review("resolve", "j", "--row", "1", *failed)[:2] == (0, "1")
     code, out, err = review("resolve", "j", "--row", "2", "--retry")
     assert (code, out) == (0, "1")
-    assert "j: 1 row is pending again: run again what made it" in err
+    assert "j: 1 row is pending again: run again what made the job" in err
     assert review("resolve", "j", "--row", "3", "--skip", "--reason", "why")[:2] == (0, "1")
     assert review.statuses() == ["failed", "pending", "skipped", "skipped", "completed"]
     assert (review.row(1).error_code, review.row(1).error_message) == ("E9", "not there")
@@ -641,7 +641,7 @@ def test_resolve_does_nothing_if_one_of_the_rows_needs_no_review(review: Cli) ->
     before = review.journal()
     code, out, err = review("resolve", "j", "--row", "1-5", "--completed")
     assert (code, out) == (4, "")
-    assert "row j:4 is skipped, which is not needs_review; nothing was changed, of any row" in err
+    assert "row j:4 is skipped, not needs_review; no row was changed" in err
     assert review.journal() == before
 
 
@@ -669,10 +669,10 @@ def test_resolve_retries_nothing_in_a_cancelled_job(review: Cli) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ([], "say one of --completed, --failed, --retry and --skip"),
-        (["--completed", "--skip"], "say one of"),
-        (["--retry", "--reason", "x"], "--reason goes with --skip, not --retry"),
-        (["--failed", "--cost-cents", "1"], "--cost-cents goes with --completed, not --failed"),
+        ([], "give exactly one of --completed, --failed, --retry and --skip"),
+        (["--completed", "--skip"], "give exactly one of"),
+        (["--retry", "--reason", "x"], "--reason belongs to --skip, not --retry"),
+        (["--failed", "--cost-cents", "1"], "--cost-cents belongs to --completed, not --failed"),
         (["--failed", "--error-code", "E"], "--failed needs --error-code and --error-message"),
         (["--completed", "--cost-cents", "-1"], "-1"),
         (["--completed", "--cost-cents", str(1 << 64)], "cost_cents"),
@@ -701,17 +701,17 @@ def test_rows_are_named_by_numbers_and_ranges() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "'' is no row number"),
-        ("1,,2", "'' is no row number"),
-        ("5-", "'5-' is no row number"),
-        ("-5", "'-5' is no row number"),
-        ("1-2-3", "'1-2-3' is no row number"),
-        ("x", "'x' is no row number"),
-        ("\u0663", "is no row number"),
+        ("", "'' is neither a row number nor"),
+        ("1,,2", "'' is neither a row number nor"),
+        ("5-", "'5-' is neither a row number nor"),
+        ("-5", "'-5' is neither a row number nor"),
+        ("1-2-3", "'1-2-3' is neither a row number nor"),
+        ("x", "'x' is neither a row number nor"),
+        ("\u0663", "is neither a row number nor"),
         ("0", "'0': rows are numbered from 1"),
         ("0-4", "'0-4': rows are numbered from 1"),
         ("9223372036854775808", "rows are numbered from 1 to 2**63-1"),
-        ("40-12", "'40-12' is the wrong way round: say 12-40"),
+        ("40-12", "'40-12' is reversed: give 12-40"),
     ],
 )
 @pytest.mark.parametrize("command", ["retry", "redo", "skip", "resolve"])
@@ -728,8 +728,8 @@ def test_rows_that_cannot_be_named_so_are_refused(
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("2,6", "no row 6: they go from 1 to 5"),
-        ("2-9999999999999", "no row 6-9999999999999: they"),
+        ("2,6", "no row 6: its rows are 1 to 5"),
+        ("2-9999999999999", "no row 6-9999999999999: its rows"),
         ("2,11,13,15,17,19,21,23", "no row 11, 13, 15, 17, 19, ...:"),
     ],
 )
@@ -751,7 +751,7 @@ def test_of_a_job_with_gaps_rows_are_found_and_gaps_are_named(cli: Cli) -> None:
         found = rows_of("k", rows, row_ranges("2-3,10-11,20"))
         assert [row.row_number for row in found] == [2, 3, 10, 11, 20]
     _, _, err = cli("skip", "k", "--row", "1-3,5,8-12,15-99999999999")
-    assert "has no row 5, 8-9, 12, 15-19, 21-99999999999: they go from 1 to 20" in err
+    assert "has no row 5, 8-9, 12, 15-19, 21-99999999999: its rows are 1 to 20" in err
 
 
 def test_of_a_job_without_rows_none_is_there(cli: Cli) -> None:
@@ -759,7 +759,7 @@ def test_of_a_job_without_rows_none_is_there(cli: Cli) -> None:
         service.create_job("K", job_id="k")
     code, _, err = cli("skip", "k", "--row", "1")
     assert code == 4
-    assert "job k has no row 1: it has none" in err
+    assert "job k has no row 1: it has no rows" in err
 
 
 @pytest.mark.parametrize(

@@ -67,12 +67,12 @@ def test_the_beginning_of_an_id_is_not_enough_where_nobody_is_asked(
     with JobService(root, sync="none") as service:
         service.create_job("Long", job_id="long-name")
     assert main(["--root", str(root), "delete", "--yes", "a", "long"]) == 2
-    assert "is long-name meant?" in capsys.readouterr().err
+    assert "did you mean long-name?" in capsys.readouterr().err
     assert jobs(root) == ["a", "b", "c", "long-name"]
     code, shown = on_terminal("--root", str(root), "delete", "long", columns=80, answer="y\n")
     assert code == 0
     assert "long-name: Long: pending" in shown
-    assert "Delete long-name and all files" in shown
+    assert "Delete long-name and all their files" in shown
     assert main(["--root", str(root), "delete", "--yes", str(root / "a"), "b"]) == 0
     assert jobs(root) == ["c"]
 

@@ -90,9 +90,11 @@ def test_json_lines_in_another_encoding_are_read_as_text() -> None:
             "tsv", b"a\tb\n1\t2\n\n3\n", "in, line 4: has 1 cells", id="tsv: missing cell"
         ),
         pytest.param("tsv", b"a\tb\n1\t2\t3\n", "(got ['1', '2', '3'])", id="tsv: one more cell"),
-        pytest.param("tsv", b"\na\ta\n1\t2\n", "in, line 2: this column is", id="tsv: twice"),
+        pytest.param(
+            "tsv", b"\na\ta\n1\t2\n", "in, line 2: two columns have this", id="tsv: twice"
+        ),
         pytest.param("tsv", b"a\t\n1\t2\n", "column 2 has no name", id="tsv: no name"),
-        pytest.param("tsv", b"a\n\xe9\n", "in, line 2: is not utf-8", id="tsv: not UTF-8"),
+        pytest.param("tsv", b"a\n\xe9\n", "in, line 2: is not valid utf-8", id="tsv: not UTF-8"),
         pytest.param("tsv", b"\xff\xfea\x00", "--encoding utf-16", id="tsv: byte order mark"),
         pytest.param("csv", b'a\n"x"y\n', "in, line 2: is not valid CSV", id="csv: quotes"),
         pytest.param("lines", b"\n\n", "in: has no lines", id="lines: none"),
@@ -109,13 +111,15 @@ def test_json_lines_in_another_encoding_are_read_as_text() -> None:
         pytest.param(
             "jsonl",
             b'{"a":1,"a":2}\n',
-            "this key is there twice: remove one of them (got 'a')",
+            "this key occurs twice: remove one (got 'a')",
             id="jsonl: key twice",
         ),
         pytest.param(
-            "jsonl", b'{"u":":","o":[{"k\\u0061":1,"ka":2}]}\n', "there twice", id="jsonl: inside"
+            "jsonl", b'{"u":":","o":[{"k\\u0061":1,"ka":2}]}\n', "occurs twice", id="jsonl: inside"
         ),
-        pytest.param("jsonl", b'{"a":"\xe9"}\n', "in, line 1: is not utf-8", id="jsonl: not UTF-8"),
+        pytest.param(
+            "jsonl", b'{"a":"\xe9"}\n', "in, line 1: is not valid utf-8", id="jsonl: not UTF-8"
+        ),
         pytest.param(
             "jsonl", b'{"a":' + b"[" * 100_000 + b"\n", "line 1: must nest at most", id="deep"
         ),

@@ -141,7 +141,7 @@ def test_list_shows_the_newest_and_says_that_there_are_more(root: Path, capsys: 
     assert run(root, "list", "--limit", "2") == 0
     captured = capsys.readouterr()
     assert [line.split()[0] for line in captured.out.splitlines()] == ["JOB", "done", "rests"]
-    assert captured.err == "these are the newest 2; --limit all shows all\n"
+    assert captured.err == "these are the newest 2 jobs; --limit all shows all\n"
     assert run(root, "list", "--limit", "4") == 0
     assert capsys.readouterr().err == ""
     assert len(ids(root, capsys, "--limit", "all")) == 4
@@ -340,9 +340,9 @@ def test_the_commands_of_show_settle_an_ended_job(ended: Path, capsys: Capture) 
     found = as_json(ended, capsys, "show", "ca")["next"]
     words = [shlex.split(each["command"])[3] for each in found[:-1]]
     assert words == ["errors", "rows", "retry", "rows", *["resolve"] * 3]
-    again = "run again what made it, as job ca"
-    option = "Or both at once: with --retry-failed"
-    assert found[2]["why"] == f"failed rows are pending again; then {again}. {option}"
+    again = "run again what made the job, as job ca"
+    option = "Or do both at once with --retry-failed"
+    assert found[2]["why"] == f"makes failed rows pending again; then {again}. {option}"
     assert found[-1] == {
         "command": "",
         "why": f"39 rows are not done; {again}, which reopens it",
@@ -360,7 +360,7 @@ def test_show_of_a_scripts_job_speaks_python(root: Path, capsys: Capture) -> Non
         service.fail_row("died:2", "E", "m")
     assert run(root, "show", "died") == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "Or both at once: with retry_failed=True" in out.replace("# ", "")
+    assert "Or do both at once with retry_failed=True" in out.replace("# ", "")
     assert "run the script again, with the same input" in out.replace("# ", "")
     assert "python ship.py" not in out.partition(" next ")[2]
 
@@ -371,7 +371,7 @@ def test_show_of_a_cancelled_job_names_the_command_that_lets_it_go_on(
     assert run(root, "cancel", "rests") == 0
     first, then = as_json(root, capsys, "show", "rests")["next"]
     assert first["command"] == f"journal --root {root} reopen rests"
-    assert then["why"] == "3 rows are not done; run again what made it, as job rests"
+    assert then["why"] == "3 rows are not done; run again what made the job, as job rests"
     _paste([first["command"]])
     assert as_json(root, capsys, "show", "rests")["passes"] == 2
 

@@ -265,7 +265,7 @@ def test_a_limit_is_a_number_from_0_or_all(root: Path, capsys: Capture, command:
     assert count("--limit", "2".zfill(5000)) == 2
     for no_limit in ("-1", "some", "1.5"):
         assert main(["--root", str(root), *command.split(), "--limit", no_limit]) == 2
-        assert f"{no_limit!r} is no number, and not 'all'" in capsys.readouterr().err
+        assert f"{no_limit!r} is not a number, and not 'all'" in capsys.readouterr().err
 
 
 def test_a_list_of_nothing_says_so_on_a_terminal_and_only_there(
@@ -286,7 +286,7 @@ def test_one_format_at_a_time_and_the_command_line_is_over_the_environment(
     root: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert main(["--root", str(root), "list", "--json", "--csv"]) == 2
-    assert "say one of --json and --csv" in capsys.readouterr().err
+    assert "give only one of --json and --csv" in capsys.readouterr().err
     monkeypatch.setenv("JOURNAL_LIST_JSON", "1")
     assert main(["--root", str(root), "list"]) == 0
     assert len(json.loads(capsys.readouterr().out)) == 4

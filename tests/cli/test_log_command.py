@@ -186,7 +186,7 @@ def test_all_rows_of_a_commit_are_one_line_however_many(root: Path, run: Run) ->
 def test_rows_that_the_job_has_not_are_named(root: Path, run: Run) -> None:
     code, out, err = run("log", "j", "--row", "1,77", "--nl")
     assert code == 4
-    assert err == "journal: job j has no row 77: they go from 1 to 5\n"
+    assert err == "journal: job j has no row 77: its rows are 1 to 5\n"
     assert {json.loads(line)["row_number"] for line in out.splitlines()} == {1}
     assert run("log", "j", "--row", "1,5")[0] == 0
     assert run("log", "j", "--row", "9") == (4, "", err.replace("77", "9"))
@@ -208,7 +208,7 @@ def test_what_is_left_out_by_default_is_said_and_only_then(root: Path, run: Run)
             service.log("j", f"m{number}")
     _, out, err = run("log", "j")
     assert [line[2] for line in parts(out)] == [f"m{number}" for number in range(10, 60)]
-    assert err == "j: the last 50 events; -n all shows all of them\n"
+    assert err == "j: the last 50 events; -n all shows all\n"
     assert run("log", "j", "-n", "5")[2] == ""
     assert len(run("log", "j", "-n", "all")[1].splitlines()) == 1 + len(ALL) + 60
 
@@ -246,15 +246,15 @@ def test_redacted_fields_are_hidden_in_every_form(run: Run, form: list[str]) -> 
 @pytest.mark.parametrize(
     ("options", "code", "words"),
     [
-        (["-n", "x"], 2, "'x' is no number"),
-        (["-n", "-1"], 2, "'-1' is no number"),
-        (["--since", "yesterday"], 2, "'yesterday' is no time"),
-        (["--since", "999999999w"], 2, "is no time"),
-        (["--since", "2026-13-01"], 2, "is no time"),
-        (["--row", "5-"], 2, "'5-' is no row number"),
+        (["-n", "x"], 2, "'x' is not a number"),
+        (["-n", "-1"], 2, "'-1' is not a number"),
+        (["--since", "yesterday"], 2, "'yesterday' is not a time"),
+        (["--since", "999999999w"], 2, "is not a time"),
+        (["--since", "2026-13-01"], 2, "is not a time"),
+        (["--row", "5-"], 2, "'5-' is neither a row number nor"),
         (["--level", "loud"], 2, "'loud'"),
         (["--redact", ""], 2, "redact: "),
-        (["--json", "-f"], 2, "say --nl"),
+        (["--json", "-f"], 2, "give --nl"),
         (["--json", "--nl"], 2, "--nl"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -501,7 +501,7 @@ def test_a_journal_that_was_repaired_with_losses_is_followed_from_its_beginning(
     with Command(root, "log", "j", "-f") as command:
         command.awaits("paused")
         replace_journal(root, without_row_4)
-        command.awaits("its journal was replaced by another one; beginning anew")
+        command.awaits("its journal was replaced by another one; starting over")
         command.awaits("created", times=2)
         with JobService(root) as service:
             service.log("j", "it goes on")
@@ -557,7 +557,7 @@ def test_a_job_that_vanishes_while_it_is_looked_at_was_deleted_or_moved(
 @pytest.mark.parametrize("command", ["watch", "wait"])
 def test_a_job_that_goes_on_is_said_to_run_again(root: Path, command: str) -> None:
     with Command(root, command, "j") as process, JobService(root) as service:
-        process.awaits("j: is paused; waiting for it to go on")
+        process.awaits("j: is paused; waiting for it to be resumed")
         service.start_job("j")
         process.awaits("j: is running again")
         service.update_status("j", "cancelled")
@@ -668,7 +668,7 @@ def end_left_open(service: JobService) -> None:
     service.update_status("j", "completed")
 
 
-GO_ON = "to go on with what is not done: "
+GO_ON = "to continue with what is not done: "
 
 
 @pytest.mark.parametrize("command", ["watch", "wait"])
@@ -689,7 +689,7 @@ GO_ON = "to go on with what is not done: "
             4,
             "j: completed: 1 completed, 2 skipped, 2 not done\n"
             + GO_ON
-            + "run again what made it: ship --state CA, as job j",
+            + "run again what made the job: ship --state CA, as job j",
         ),
     ],
     ids=["completed", "failed", "undone", "left open"],
@@ -699,7 +699,7 @@ def test_the_exit_code_is_how_the_job_has_ended(
 ) -> None:
     words = words.replace("{root}", str(root))
     with Command(root, command, "j") as process, JobService(root) as service:
-        process.awaits("j: is paused; waiting for it to go on")
+        process.awaits("j: is paused; waiting for it to be resumed")
         end(service)
         assert process.ends() == code
         assert process.out == ""
@@ -726,7 +726,7 @@ def test_a_wait_may_be_limited(root: Path, run: Run) -> None:
 def test_a_wait_that_would_never_end_or_be_over_is_a_usage_error(run: Run, seconds: str) -> None:
     code, out, err = run("wait", "j", "--timeout", seconds)
     assert (code, out) == (2, "")
-    assert "is no number of seconds: say 90, or 0.5" in err
+    assert "is not a number of seconds: give 90, or 0.5" in err
 
 
 @pytest.mark.parametrize("columns", [80, 200])
@@ -777,4 +777,4 @@ def test_a_terminal_that_can_do_nothing_gets_no_bar(root: Path) -> None:
         assert command.ends() == 3
         shown = command.out.splitlines()
     assert shown[0].startswith("j: failed: ")
-    assert shown[1].startswith("to go on ")
+    assert shown[1].startswith("to continue ")

@@ -120,7 +120,7 @@ def test_what_is_to_be_hidden_may_be_said_once_by_a_variable(
 def test_what_resumes_a_job_is_not_offered_when_it_is_hidden(root: Path, capsys: Capture) -> None:
     assert main(["show", JOB, "--redact", "original_command"]) == 0
     shown = capsys.readouterr().out
-    assert f"run again what made it, as job {JOB}" in shown
+    assert f"run again what made the job, as job {JOB}" in shown
     assert not [line for line in shown.splitlines() if line.split() == [REDACTED]]
 
 
@@ -131,7 +131,7 @@ def test_a_name_that_hides_nothing_is_refused_with_those_that_there_are(
     assert main([*command, "--redact", "ZIP CODE", "--redact", "zipcode"]) == 2
     said = capsys.readouterr()
     assert said.out == ""
-    assert "--redact zipcode: nothing that is stored has such a name" in said.err
+    assert "--redact zipcode: no stored field has this name" in said.err
     assert "order, at" in said.err
     assert "tracking_number" in said.err
 
@@ -141,7 +141,7 @@ def test_a_variable_may_name_what_this_job_has_not_and_that_is_told(
 ) -> None:
     monkeypatch.setenv("JOURNAL_ROWS_REDACT", "zipcode")
     assert main(["rows", JOB]) == 0
-    assert "--redact zipcode: nothing that is stored" in capsys.readouterr().err
+    assert "--redact zipcode: no stored field" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", [["export", JOB, "out.csv"], ["report", JOB, "-o", "out.csv"]])
@@ -152,8 +152,8 @@ def test_what_is_handed_on_is_not_made_if_a_variable_names_what_this_job_has_not
     monkeypatch.setenv(variable, "zipcode")
     assert main(command) == 2
     said = capsys.readouterr().err
-    assert "--redact zipcode: nothing that is stored has such a name" in said
-    assert f"{variable} says it: unset it" in said
+    assert "--redact zipcode: no stored field has this name" in said
+    assert f"{variable}: unset it" in said
     assert not (root.parent / "out.csv").exists()
     assert main([*command, "--redact", "zip code"]) == 0
     assert (root.parent / "out.csv").exists()
@@ -179,9 +179,7 @@ def test_a_name_that_hides_nothing_is_refused_also_where_the_data_has_no_columns
         service.complete_row(f"{JOB}:1", result={"token": SECRET})
     assert main(["rows", JOB, "--redact", "tokn"]) == 2
     said = capsys.readouterr()
-    assert (
-        "--redact tokn: nothing that is stored has such a name; the rows' data has no" in said.err
-    )
+    assert "--redact tokn: no stored field has this name; the data of the rows has no" in said.err
     assert said.out == ""
     assert main(["rows", JOB, "--redact", "token"]) == 0
     assert SECRET not in capsys.readouterr().out

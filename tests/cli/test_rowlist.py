@@ -77,7 +77,7 @@ def test_rows_are_chosen_by_the_pass_of_their_last_status_and_by_version(
     assert numbers(root, capsys, "--version", "v2") == [2, 6]
     assert numbers(root, capsys, "--version", "v2", "--pass", "2", "--status", "failed") == [6]
     assert run(root, "rows", "ship", "--pass", "4") == 4
-    assert "job ship has 3 passes, and no pass 4" in capsys.readouterr().err
+    assert "job ship has 3 passes, no pass 4" in capsys.readouterr().err
     assert run(root, "rows", "ship", "--columns", "version,idempotency_key", "--row", "2") == 0
     assert capsys.readouterr().out.split() == ["version", "idempotency_key", "v2", "ship:2"]
 
@@ -165,7 +165,7 @@ def test_rows_that_are_not_there_are_named_and_the_others_shown(
     assert run(root, "rows", "ship", "--row", "6-8,20", "--nl") == 4
     captured = capsys.readouterr()
     assert captured.out.count("\n") == 1
-    assert captured.err == "journal: job ship has no row 7-8, 20: they go from 1 to 6\n"
+    assert captured.err == "journal: job ship has no row 7-8, 20: its rows are 1 to 6\n"
 
 
 def test_rows_of_one_error_code(root: Path, capsys: Capture) -> None:
@@ -232,7 +232,7 @@ def test_double_quotes_keep_the_spaces_and_signs_of_a_condition(
 
 def test_quotes_that_hold_no_string_are_refused(root: Path, capsys: Capture) -> None:
     assert run(root, "rows", "ship", "--where", 'order="A"or"B"') == 2
-    assert '"A"or"B" is no string as JSON writes it' in capsys.readouterr().err
+    assert '"A"or"B" is not a JSON string' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("condition", ["order", "", "=A-1", " = A-1"])
@@ -245,7 +245,7 @@ def test_a_column_that_no_row_has_is_named(root: Path, capsys: Capture) -> None:
     assert run(root, "rows", "ship", "--where", "zpi=94107") == 0
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert "'zpi'; there are: order, price, status, tags, zip\n" in captured.err
+    assert "'zpi'; the columns are: order, price, status, tags, zip\n" in captured.err
 
 
 def test_what_would_steer_a_terminal_is_an_escape_in_a_header_as_it_is_in_a_row(
@@ -310,11 +310,11 @@ def test_a_column_that_no_row_shown_has_is_named(root: Path, capsys: Capture) ->
     out, err = capsys.readouterr()
     assert out.startswith("tpyo,status,data.tags,zip\n,completed,,94107\n")
     assert err == (
-        "journal: no row that is shown has a column 'tpyo'; "
-        "there are: order, price, status, tags, zip\n"
+        "journal: none of the rows shown has a column 'tpyo'; "
+        "the columns are: order, price, status, tags, zip\n"
     )
     assert run(root, "rows", "ship", "--columns", "tags", "--row", "1", "--nl") == 0
-    assert "has a column 'tags'; there are: order, price, zip" in capsys.readouterr().err
+    assert "has a column 'tags'; the columns are: order, price, zip" in capsys.readouterr().err
     assert run(root, "rows", "ship", "--columns", "tpyo", "--status", "processing", "--nl") == 0
     assert run(root, "rows", "ship", "--columns", "error_code,data.status", "--nl") == 0
     assert capsys.readouterr().err == ""

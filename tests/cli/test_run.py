@@ -176,9 +176,11 @@ def test_what_is_said_of_failed_rows_can_be_pasted_and_runs_them_alone(
     assert "nothing to do; 1 row failed: `--retry-failed` tries them again" in idle.stderr
     (work / "A-2").unlink()
     (work / "fail.sh").write_text('[ ! -e "$1" ]\n')  # of the others, every one would fail
-    (again,) = [line for line in idle.stderr.splitlines() if line.startswith("to try failed rows")]
+    (again,) = [
+        line for line in idle.stderr.splitlines() if line.startswith("to retry failed rows")
+    ]
     elsewhere = tmp_path_factory.mktemp("elsewhere")
-    pasted = again.removeprefix("to try failed rows again: ")
+    pasted = again.removeprefix("to retry failed rows: ")
     assert "--retry-failed --version 1 --" in pasted
     subprocess.run(["sh", "-c", f"cd {work} && {pasted}"], cwd=elsewhere, check=True)
     assert statuses("j") == {"completed": 5}
@@ -375,13 +377,13 @@ def test_rows_that_left_the_input_are_reported(held_run: HeldRun, work: Path) ->
         pytest.param(b"order\n", "no rows", id="header only"),
         pytest.param(b"order,zip\n1,2\n3\n", "line 3: has 1 cells", id="short line"),
         pytest.param(b"order,zip\n1,2\n3,4,5\n", "line 3: has 3 cells", id="long line"),
-        pytest.param(b"order,order\n1,2\n", "twice", id="repeated column"),
+        pytest.param(b"order,order\n1,2\n", "two columns have this name", id="repeated column"),
         pytest.param(b"order,,zip\n1,2,3\n", "column 2 has no name", id="column without name"),
         pytest.param(b"zip\n1\n", "no such column", id="missing column"),
         pytest.param(b'order\n"x\n', "not valid CSV", id="open quote"),
         pytest.param(b"\xef\xbb\xbforder\nx\n", "--encoding utf-8-sig", id="byte order mark"),
         pytest.param("order\nx\n".encode("utf-16"), "--encoding utf-16", id="UTF-16"),
-        pytest.param(b"order\nx\ncaf\xe9\n", "line 3: is not utf-8", id="another encoding"),
+        pytest.param(b"order\nx\ncaf\xe9\n", "line 3: is not valid utf-8", id="another encoding"),
     ],
 )
 def test_a_bad_csv_is_named_and_makes_no_job(work: Path, content: bytes, words: str) -> None:

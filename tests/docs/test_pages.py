@@ -89,7 +89,7 @@ def check_move(directory: Path, done: CompletedProcess[str]) -> None:
     for root in ("one", "two"):
         with JobService(directory / root) as service:
             assert service.get_job_summary("demo")["successful_rows"] == 20
-    assert "commits taken over" in done.stdout
+    assert "commits applied" in done.stdout
 
 
 def check_crash(directory: Path, done: CompletedProcess[str]) -> None:
@@ -124,7 +124,7 @@ def check_enrich(directory: Path, _: CompletedProcess[str]) -> None:
 
 def check_take_over(directory: Path, done: CompletedProcess[str]) -> None:
     assert "behind    demo: B is ahead of A by" in done.stdout
-    assert "commits taken over" in done.stdout
+    assert "commits applied" in done.stdout
     shipped = Counter((directory / "shipped").read_text().split())
     assert set(shipped.values()) == {1}
     with JobService(directory / "two") as service:

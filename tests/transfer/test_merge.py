@@ -1011,7 +1011,7 @@ def test_what_both_have_redone_and_done_is_named(here: Path, there: Path) -> Non
         fail(root, 2)
     done = journal_line(here, "pull", str(there / JOB), "--merge-outcomes")
     assert done.returncode == 3
-    assert "rows 1-2: one copy redid them, and the other worked on them" in done.stderr
+    assert "rows 1-2: one copy redid them, and the other also worked on them" in done.stderr
     assert row_of(here, 2).status == "needs_review"
     assert row_of(here, 1).tracking_number == "here-1"
     assert "rows 1: completed here, and worked on" in journal_line(here, "show", JOB).stdout
@@ -1475,4 +1475,4 @@ def test_of_many_files_that_differ_some_are_named_and_the_rest_counted(
     done = journal_line(here, "pull", str(there / JOB), "--merge-outcomes")
     assert done.returncode == 3
     assert done.stderr.count(" differs: the one here was kept") == 10
-    assert "... and 20 more; --json names all" in done.stderr
+    assert "... and 20 more; --json lists all" in done.stderr

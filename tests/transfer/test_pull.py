@@ -137,7 +137,7 @@ def test_a_pack_is_pulled_as_a_directory_is_and_through_a_pipe(
         [*command, str(there), "pack", JOB, "-o", "-"], stdout=subprocess.PIPE
     ) as sender:
         done = journal_line(here, "pull", "-", stdin=sender.stdout)
-    assert (done.returncode, done.stdout) == (0, f"{JOB}: 2 commits taken over\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, f"{JOB}: 2 commits applied\n"), done.stderr
     assert content_of(here) == content_of(there)
     made = pull_job(tmp_path / "new", source(pack))
     assert (made.action, made.artifacts) == ("made", ["artifacts/3.pdf"])

@@ -1,6 +1,6 @@
 """`journal pause`, `resume`, `cancel` and `reopen`.
 
-They write to the journal, as any process may; a run that works on the job reads it there and obeys.
+Each writes one commit. A run that works on the job reads it there and obeys.
 """
 
 from __future__ import annotations
@@ -9,9 +9,16 @@ import os
 
 import click
 
-from journal.cli.advice import next_start, taken_up
+from journal.cli.advice import next_start, what_runs_pending
 from journal.cli.exit_codes import Refused
-from journal.cli.find import find_job, holder_text, job_argument, spoken
+from journal.cli.find import (
+    command_line,
+    counts_text,
+    find_job,
+    holder_text,
+    job_argument,
+)
+from journal.cli.options import reason_option
 from journal.cli.output import tell
 from journal.fs.system import host_name
 from journal.model import TERMINAL_STATUSES, Job, JobStatus, done_rows
@@ -19,11 +26,11 @@ from journal.service import JobService, existing_job
 from journal.text import counted
 
 
-@click.command("pause", short_help="Let the run of a job start nothing more.")
+@click.command("pause", short_help="Pause a job: its run starts no more rows.")
 @job_argument
 @click.pass_context
 def pause_command(ctx: click.Context, job: str) -> None:
-    """Let the run of a job start nothing more; what it has in flight goes on to its end.
+    """Pause a job: its run starts no more rows. Rows in flight are finished.
 
     Example: journal pause ship-orders
     """
@@ -36,24 +43,23 @@ def pause_command(ctx: click.Context, job: str) -> None:
         found = service.update_status(job_id, JobStatus.PAUSED)
     if holder is not None:
         tell(
-            f"{job_id}: paused; {holder_text(holder)} starts no more rows and ends those in flight"
+            f"{job_id}: paused; {holder_text(holder)} starts no more rows and finishes those in flight"
         )
         return
     tell(f"{job_id}: paused; no run works on it")
     if found.processing_count:
-        tell(
-            f"{job_id}: {counted(found.processing_count, 'row|rows was|were in flight')} when its run "
-            "died: the next one settles that by --on-interrupted"
-        )
+        rows = counted(found.processing_count, "row|rows was|were in flight")
+        tell(f"{job_id}: {rows} when its run died; the next run treats them by --on-interrupted")
 
 
 @click.command("resume")
 @job_argument
 @click.pass_context
 def resume_command(ctx: click.Context, job: str) -> None:
-    """Let a run go on that waits because its job was paused.
+    """Resume a paused job: the run that waits for it goes on.
 
-    If none waits, what made the job must be run again: nothing is changed, and the exit code is 4.
+    If no run waits, nothing is changed and the exit code is 4. Then the job must be run again in
+    the way it was made.
 
     Example: journal resume ship-orders
     """
@@ -62,9 +68,9 @@ def resume_command(ctx: click.Context, job: str) -> None:
         found = existing_job(service, job_id)
         holder = service.run_holder(job_id)
         if found.status in TERMINAL_STATUSES:
-            service.update_status(job_id, JobStatus.RUNNING)  # which says why it can't
+            service.update_status(job_id, JobStatus.RUNNING)  # raises an error with the reason
         if holder is None:
-            raise _nobody_waits(service, found)
+            raise _no_run_waits(service, found)
         if found.status is JobStatus.RUNNING:
             tell(f"{job_id}: is running already")
             return
@@ -73,27 +79,27 @@ def resume_command(ctx: click.Context, job: str) -> None:
         service.update_status(job_id, JobStatus.RUNNING)
         now_held = service.run_holder(job_id)
         if now_held is not None and (now_held.pid, now_held.host) == (os.getpid(), host_name()):
-            # The run has left since we looked: the job's run lock was free, and is ours now.
+            # The run has ended since the check: its run lock was free, and this process has it.
             service.update_status(job_id, JobStatus.PAUSED)
-            raise _nobody_waits(service, found)
+            raise _no_run_waits(service, found)
     tell(f"{job_id}: running; {holder_text(holder)} goes on with it")
 
 
-def _nobody_waits(service: JobService, job: Job) -> Refused:
+def _no_run_waits(service: JobService, job: Job) -> Refused:
     start = next_start(job, service.root)
     if job.status is JobStatus.PENDING:
         return Refused(start.text)
-    return Refused(f"no run waits for job {job.id}, which stays as it is; to go on, {start.text}")
+    return Refused(f"no run waits for job {job.id}, nothing was changed; to continue, {start.text}")
 
 
-@click.command("cancel", short_help="End a job before all of its rows are done.")
+@click.command("cancel", short_help="Cancel a job: end it before all of its rows are done.")
 @job_argument
 @click.pass_context
 def cancel_command(ctx: click.Context, job: str) -> None:
-    """End a job before all of its rows are done, or before it was ever run.
+    """Cancel a job: end it before all of its rows are done, or before it is run at all.
 
-    A run that works on it starts nothing more; what it has in flight goes on to its end, and is
-    recorded. Nothing goes on with it, by mistake too, until `journal reopen` says so.
+    Its run starts no more rows. Rows in flight are finished and recorded. A cancelled job isn't run
+    again until `journal reopen`.
 
     Example: journal cancel ship-orders
     """
@@ -104,32 +110,31 @@ def cancel_command(ctx: click.Context, job: str) -> None:
             return
         holder = service.run_holder(job_id)
         found = service.update_status(job_id, JobStatus.CANCELLED)
-    undone = {
-        "pending": found.pending_count,
-        "in flight" if holder else "in flight when the run died": found.processing_count,
-        "failed": found.failed_rows,
-        "to be reviewed": found.needs_review_count,
-    }
-    text = ", ".join(f"{count} {word}" for word, count in undone.items() if count)
-    tell(
-        f"{job_id}: cancelled; {done_rows(found)} of "
-        f"{counted(found.total_rows, 'row|rows is|are done')}{', and ' + text if text else ''}"
+    undone = counts_text(
+        {
+            "pending": found.pending_count,
+            "in flight" if holder else "in flight when the run died": found.processing_count,
+            "failed": found.failed_rows,
+            "to be reviewed": found.needs_review_count,
+        }
     )
+    total = counted(found.total_rows, "row|rows is|are done")
+    tell(f"{job_id}: cancelled; {done_rows(found)} of {total}{', and ' + undone if undone else ''}")
     if holder is not None:
-        tell(f"{job_id}: {holder_text(holder)} starts no more rows and ends those in flight")
-    if text:
-        tell(f"to go on with what is undone: {spoken(ctx, service)('reopen', job_id)}")
+        tell(f"{job_id}: {holder_text(holder)} starts no more rows and finishes those in flight")
+    if undone:
+        tell(f"to continue with what is undone: {command_line(ctx, service)('reopen', job_id)}")
 
 
-@click.command("reopen", short_help="Put a job that has ended back, to be gone on with.")
+@click.command("reopen", short_help="Reopen a job that has ended, to continue it.")
 @job_argument
-@click.option("--reason", help="Why.")
+@reason_option("Why. Kept in the job's log.")
 @click.pass_context
 def reopen_command(ctx: click.Context, job: str, reason: str | None) -> None:
-    """Put a job that has ended back to pending: its next pass begins. Its rows stay as they are.
+    """Reopen a job that has ended: it is pending again, and its next pass begins.
 
-    Only a cancelled job needs it: `journal retry`, `journal redo` and a run with new or pending
-    rows reopen others by themselves.
+    Rows keep their statuses. Only a cancelled job needs this command: other jobs are reopened by
+    `journal retry`, `journal redo` and a run with new or pending rows.
 
     Example: journal reopen ship-orders --reason "the warehouse is back"
     """
@@ -137,8 +142,9 @@ def reopen_command(ctx: click.Context, job: str, reason: str | None) -> None:
     with service:
         found = service.reopen_job(job_id, reason)
         tell(f"{job_id}: reopened: pass {found.passes}")
-        if found.pending_count or found.processing_count:
-            rows = counted(found.pending_count + found.processing_count, "row|rows is|are not done")
-            tell(f"{job_id}: {rows}: {taken_up(found, None, service.root)}")
+        open_rows = found.pending_count + found.processing_count
+        if open_rows:
+            rows = counted(open_rows, "row|rows is|are not done")
+            tell(f"{job_id}: {rows}: {what_runs_pending(found, None, service.root)}")
         else:
             tell(f"{job_id}: no row is pending: `journal retry` and `journal redo` put rows back")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
 from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED, exit_code_of
 from journal.cli.find import complete_job, find_job
-from journal.cli.output import clean, tell
+from journal.cli.options import confirm, yes_option
+from journal.cli.output import tell
 from journal.errors import JobBusyError, JournalError
 from journal.model import done_rows
 from journal.service import JobService
@@ -17,13 +16,15 @@ from journal.text import counted
 
 @click.command("delete", short_help="Delete jobs with all of their files, for good.")
 @click.argument("jobs", metavar="JOB...", nargs=-1, required=True, shell_complete=complete_job)
-@click.option("-y", "--yes", is_flag=True, help="Don't ask; JOB is a whole id, or a path.")
+@yes_option(" Each JOB must be a whole id or a path.")
 @click.pass_context
 def delete_command(ctx: click.Context, jobs: tuple[str, ...], yes: bool) -> int:
-    """Delete jobs with all of their files, for good; all that are named are checked before the first.
+    """Delete jobs with all of their files, for good.
 
-    Asks before; where nobody can answer it refuses, unless --yes is given. The exit code is 4 if
-    the answer is no. A job that a run works on is not deleted: `journal cancel` it first.
+    All jobs are checked before the first one is deleted. The command asks for confirmation; without
+    a terminal it needs --yes. The exit code is 4 if the answer is no.
+
+    A job that a run works on can't be deleted: `journal cancel` it first.
 
     Example: journal delete ship-ca-test --yes
     """
@@ -32,8 +33,8 @@ def delete_command(ctx: click.Context, jobs: tuple[str, ...], yes: bool) -> int:
         service, job_id = find_job(ctx.obj, job)
         if yes and job != job_id and job_id.startswith(job):
             raise click.UsageError(
-                f"nothing was deleted: {job!r} is only the beginning of an id, and --yes takes whole "
-                f"ones; is {job_id} meant?"
+                f"nothing was deleted: {job!r} is only the beginning of an id, and --yes needs whole "
+                f"ids; did you mean {job_id}?"
             )
         found[service.root, job_id] = service
     targets = [(service, job_id) for (_, job_id), service in found.items()]
@@ -51,29 +52,24 @@ def delete_command(ctx: click.Context, jobs: tuple[str, ...], yes: bool) -> int:
             tell(f"journal: {error}")
             code = max(code, exit_code_of(error))
         else:
-            tell(f"{job_id}: deleted" if deleted else f"{job_id}: is gone already")
+            tell(f"{job_id}: deleted" if deleted else f"{job_id}: does not exist any more")
     return code
 
 
 def _confirmed(targets: list[tuple[JobService, str]]) -> bool:
     for service, job_id in targets:
         tell(f"{job_id}: {_described(service, job_id)}")
-    if not sys.stdin.isatty():
-        raise click.UsageError("nothing was deleted: nobody is there to ask, so say --yes")
     what = targets[0][1] if len(targets) == 1 else f"these {len(targets)} jobs"
-    if click.confirm(f"Delete {clean(what)} and all files of it for good?", err=True):
-        return True
-    tell("nothing was deleted")
-    return False
+    return confirm(f"Delete {what} and all their files for good?", "nothing was deleted")
 
 
 def _described(service: JobService, job_id: str) -> str:
     try:
         job = service.get_job(job_id)
-    except JournalError as error:  # what can't be read can be deleted all the same
+    except JournalError as error:  # an unreadable job can be deleted
         return str(error)
     if job is None:
-        return "is gone already"
+        return "does not exist any more"
     return (
         f"{job.name}: {service.get_state(job)}, {done_rows(job)} of "
         f"{counted(job.total_rows, 'row|rows is|are done')}"

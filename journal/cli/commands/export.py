@@ -8,11 +8,11 @@ import click
 
 from journal.cli.exit_codes import exit_code_of_store
 from journal.cli.find import ReadingService, complete_job, complete_path, find_job
+from journal.cli.options import force_option, statuses_option
 from journal.cli.output import data_stream, tell
 from journal.cli.redaction import check_redacted, redact_option
 from journal.errors import JournalError
 from journal.export.writers import FORMATS, STREAMED, export_rows, format_of
-from journal.model import RowStatus
 from journal.run.signals import ending_signals
 from journal.service import JobService
 from journal.text import counted
@@ -25,20 +25,21 @@ def _complete_names(ctx: click.Context, parameter: click.Parameter, incomplete: 
 
 @click.command("export", short_help="Write rows as CSV, TSV, JSON Lines, JSON, SQLite or Parquet.")
 @click.argument("names", metavar="JOB OUT|-", nargs=-1, shell_complete=_complete_names)
-@click.option("--all", "all_jobs", is_flag=True, help="Every job of the store; name only OUT.")
 @click.option(
-    "--format", "file_format", type=click.Choice(FORMATS), help="Of OUT; default: by its name."
+    "--all", "all_jobs", is_flag=True, help="Export all jobs of the store. Give only OUT."
 )
 @click.option(
-    "--status",
-    "statuses",
-    multiple=True,
-    type=click.Choice([status.value for status in RowStatus]),
-    help="Only rows of this status; repeatable.",
+    "--format",
+    "file_format",
+    type=click.Choice(FORMATS),
+    help="The format of OUT. Default: by the name of OUT.",
 )
+@statuses_option
 @redact_option
-@click.option("--data-only", is_flag=True, help="Only the data's own columns, to be fed in again.")
-@click.option("--force", is_flag=True, help="Replace OUT if it is there.")
+@click.option(
+    "--data-only", is_flag=True, help="Only the columns of the data, to be used as an input again."
+)
+@force_option
 @click.pass_context
 def export_command(
     ctx: click.Context,
@@ -50,29 +51,29 @@ def export_command(
     data_only: bool,
     force: bool,
 ) -> int:
-    """Write the rows of JOB to OUT: CSV, TSV, JSON Lines, JSON, SQLite or Parquet.
+    """Write the rows of JOB to OUT, as CSV, TSV, JSON Lines, JSON, SQLite or Parquet.
 
-    The name of OUT says the format: .csv .tsv .jsonl .json .db .sqlite .parquet; - is standard
-    output, CSV unless --format says otherwise; a terminal is shown control characters as escapes.
-    OUT is written whole or not at all.
+    The extension of OUT selects the format: .csv .tsv .jsonl .json .db .sqlite .parquet. OUT may be
+    - for standard output, as CSV unless --format is given. A terminal gets control characters as
+    escapes. OUT is written completely or not at all.
 
-    The columns are the data's own, then job_id, row_number, status, attempts, earlier_attempts
-    (those before the last retry or redo), version, error_code, error_message, unknown (whether it
-    took effect), reason, tracking_number, label_path, cost_cents, result, created_at, started_at,
-    processed_at, duration_s and idempotency_key. Where the data has one of these, the journal's begins with
-    journal_.
+    First come the columns of the data, then the journal's: job_id, row_number, status, attempts,
+    earlier_attempts (those before the last retry or redo), version, error_code, error_message,
+    unknown (true if nobody knows whether the row took effect), reason, tracking_number, label_path,
+    cost_cents, result, created_at, started_at, processed_at, duration_s and idempotency_key. If the
+    data has a column of the same name, the journal's is called journal_NAME.
 
     Example: journal export ship-ca failed.csv --status failed --status needs_review
     """
     if len(names) != (1 if all_jobs else 2):
-        raise click.UsageError("say JOB OUT, or --all OUT")
+        raise click.UsageError("give JOB and OUT, or --all and OUT")
     out = names[-1]
     errors: list[JournalError] = []
     service: JobService
     if all_jobs:
         service = ReadingService(ctx.obj)
         jobs = service.list_jobs(limit=None, on_error=errors.append)
-        job_ids = [job.id for job in reversed(jobs)]  # the oldest first
+        job_ids = [job.id for job in reversed(jobs)]  # oldest first
     else:
         service, job_id = find_job(ctx.obj, names[0])
         job_ids = [job_id]
@@ -80,7 +81,7 @@ def export_command(
     if file_format is None:
         file_format = "csv" if out == "-" else format_of(out)
     if out == "-" and file_format not in STREAMED:
-        raise click.UsageError(f"{file_format} can't go to standard output: name a file")
+        raise click.UsageError(f"{file_format} can't be written to standard output: name a file")
     with ending_signals():
         count = export_rows(
             service,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import click
@@ -22,101 +23,68 @@ _BAR_CELLS = 8
 
 
 class Listed(NamedTuple):
-    """A job, its status as people should see it, and how long it has taken (seconds) so far."""
+    """A job, the status that is shown for it, and the seconds it has taken so far."""
 
     job: Job
     state: str
     duration_s: float | None
 
 
-def _cost(job: Job) -> str:
-    return cents_text(job.total_cost_cents) if job.total_cost_cents else ""
+def _progress(listed: Listed) -> str:
+    return bar(done_rows(listed.job), listed.job.total_rows, _BAR_CELLS)
 
 
-def _member(name: str) -> Field:
-    return Field(name=name, value=lambda listed: getattr(listed.job, name))
+def _done(listed: Listed) -> str:
+    return f"{done_rows(listed.job)}/{listed.job.total_rows}"
 
 
-# The table's columns in their order, and behind them what else a job has.
+def _cost(listed: Listed) -> str:
+    cents = listed.job.total_cost_cents
+    return cents_text(cents) if cents else ""
+
+
+def _started(listed: Listed) -> str:
+    return time_cell(listed.job.started_at)
+
+
+def _duration(listed: Listed) -> str:
+    return duration_text(listed.duration_s)
+
+
+def _of_job(name: str, title: str = "", **column: Any) -> Field:
+    return Field(name, title, attrgetter(f"job.{name}"), **column)
+
+
+# The table's columns in their order, and after them all other fields of a job.
 _COLUMNS = (
-    Field(name="id", value=lambda listed: listed.job.id, title="JOB"),
-    Field(name="name", value=lambda listed: listed.job.name, title="NAME", least=8, rank=5),
-    Field(name="status", value=lambda listed: listed.state, title="STATUS", status=True),
-    Field(
-        title="PROGRESS",
-        text=lambda listed: bar(done_rows(listed.job), listed.job.total_rows, _BAR_CELLS),
-        rank=1,
-    ),
-    Field(
-        title="DONE",
-        text=lambda listed: f"{done_rows(listed.job)}/{listed.job.total_rows}",
-        right=True,
-    ),
-    Field(
-        name="failed_rows",
-        value=lambda listed: listed.job.failed_rows,
-        title="FAILED",
-        right=True,
-        rank=2,
-    ),
-    Field(
-        name="pending_count",
-        value=lambda listed: listed.job.pending_count,
-        title="PENDING",
-        right=True,
-        rank=7,
-    ),
-    Field(
-        name="needs_review_count",
-        value=lambda listed: listed.job.needs_review_count,
-        title="REVIEW",
-        right=True,
-        rank=6,
-    ),
-    Field(
-        name="total_cost_cents",
-        value=lambda listed: listed.job.total_cost_cents,
-        title="COST",
-        text=lambda listed: _cost(listed.job),
-        right=True,
-        rank=8,
-    ),
-    Field(
-        name="started_at",
-        value=lambda listed: listed.job.started_at,
-        title="STARTED",
-        text=lambda listed: time_cell(listed.job.started_at),
-        rank=3,
-    ),
-    Field(
-        name="duration_s",
-        value=lambda listed: listed.duration_s,
-        title="DURATION",
-        text=lambda listed: duration_text(listed.duration_s),
-        right=True,
-        rank=4,
-    ),
+    _of_job("id", "JOB"),
+    _of_job("name", "NAME", least=8, rank=5),
+    Field("status", "STATUS", attrgetter("state"), status=True),
+    Field(title="PROGRESS", text=_progress, rank=1),
+    Field(title="DONE", text=_done, right=True),
+    _of_job("failed_rows", "FAILED", right=True, rank=2),
+    _of_job("pending_count", "PENDING", right=True, rank=7),
+    _of_job("needs_review_count", "REVIEW", right=True, rank=6),
+    _of_job("total_cost_cents", "COST", text=_cost, right=True, rank=8),
+    _of_job("started_at", "STARTED", text=_started, rank=3),
+    Field("duration_s", "DURATION", text=_duration, right=True, rank=4),
 )
-_FIELDS = (
-    *_COLUMNS,
-    *(
-        _member(name)
-        for name in Job.__struct_fields__
-        if name not in {field.name for field in _COLUMNS}
-    ),
-)
+_SHOWN = {field.name for field in _COLUMNS}
+_FIELDS = (*_COLUMNS, *(_of_job(name) for name in Job.__struct_fields__ if name not in _SHOWN))
 
 
 @click.command("list")
 @click.option(
     "--status",
     type=click.Choice([*(status.value for status in JobStatus), _INTERRUPTED]),
-    help="Only these; a job whose run died is interrupted, not running.",
+    help="Only jobs of this status. A job whose run died is interrupted, not running.",
 )
-@click.option("--name", metavar="PATTERN", help="Only jobs of such a name: 'Ship *'.")
-@since_option("Made")
-@click.option("--until", metavar="WHEN", callback=parse_moment, help="Made before that.")
-@limit_option("The newest N of them.", default="50")
+@click.option("--name", metavar="PATTERN", help="Only jobs with a matching name, such as 'Ship *'.")
+@since_option("Only jobs created at this time or later")
+@click.option(
+    "--until", metavar="WHEN", callback=parse_moment, help="Only jobs created before this time."
+)
+@limit_option("Only the newest N jobs.", default="50")
 @listing_options
 @click.pass_context
 def list_command(
@@ -130,24 +98,21 @@ def list_command(
 ) -> int:
     """List the jobs, newest first.
 
-    A directory that can't be read as a job, or has lost its journal, is named on standard error and
-    hides no other; the exit code is 6 then. DONE is completed and skipped rows. A narrow terminal
-    shows fewer columns.
+    DONE counts completed and skipped rows. A narrow terminal shows fewer columns.
+
+    A directory that can't be read as a job, or has lost its journal, is reported on standard error.
+    The other jobs are listed all the same, and the exit code is 6.
 
     Example: journal list --status interrupted --since 3d
     """
     service = ReadingService(ctx.obj)
     errors: list[JournalError] = []
-    query: dict[str, Any] = {
-        "name": name,
-        "since": since,
-        "until": until,
-        "on_error": errors.append,
-    }
+    query: dict[str, Any] = {"name": name, "since": since, "until": until}
     of_run = status in (JobStatus.RUNNING, _INTERRUPTED)  # only the run lock tells them apart
     jobs = service.list_jobs(
         JobStatus.RUNNING if of_run else status,
         None if of_run or limit is None else limit + 1,  # one more, to know whether there are more
+        on_error=errors.append,
         **query,
     )
     now = datetime.now(UTC)
@@ -160,11 +125,11 @@ def list_command(
     shown = found[:limit]
     echo_rows(output, _FIELDS, shown, look_ahead=None)
     if len(found) > len(shown) and output.name == "table":
-        tell(f"these are the newest {limit}; --limit all shows all")
+        tell(f"these are the newest {limit} jobs; --limit all shows all")
     if not jobs and not service.root.exists():
         tell(f"{service.root} does not exist: no job was made there")
     elif not shown and limit != 0 and not errors and sys.stdout.isatty():
-        chosen = status or name or since or until
+        chosen = status or any(query.values())
         tell(f"no such job in {service.root}" if chosen else f"no jobs in {service.root}")
     for error in errors:
         tell(f"journal: {error}")

@@ -5,33 +5,35 @@ from __future__ import annotations
 import click
 
 from journal.cli.exit_codes import EXIT_OK, EXIT_ROWS_OPEN
-from journal.cli.find import find_job, job_argument, spoken
+from journal.cli.find import command_line, find_job, job_argument
+from journal.cli.options import json_option
 from journal.cli.output import clean, echo_json, tell
+from journal.history.error_groups import Numbers
 from journal.repair import Repair, repair_job
 from journal.repair.salvage import OpenRows
 from journal.text import counted
 
 
-@click.command("repair", short_help="Make a damaged job whole from what its seals still vouch for.")
+@click.command("repair", short_help="Repair a damaged job, as far as its checksums prove the data.")
 @job_argument
 @click.option(
     "--open-rows",
     type=click.Choice(["review", "keep"]),
     default="review",
-    show_default=True,
-    help="If lines are lost: rows that aren't done need a review, or stay as they are.",
+    help="If lines are lost: put rows that aren't done under review, or keep them as they are.",
 )
-@click.option("--json", "json_output", is_flag=True, help="One JSON object.")
+@json_option
 @click.pass_context
 def repair_command(ctx: click.Context, job: str, open_rows: OpenRows, json_output: bool) -> int:
-    """Make a damaged job whole again from all that its seals still vouch for.
+    """Repair a damaged job, as far as its checksums prove the data.
 
-    The damaged journal is kept beside the new one as journal.damaged-N. Text mode, a byte order
-    mark, single flipped bits and lines that were put in are undone without loss. If lines are lost,
-    what happened to a row may be among them: rows that look open need a review then, unless
-    the work may be repeated (--open-rows keep).
+    The damaged journal is kept beside the new one as journal.damaged-N.
 
-    Exit code 0 if nothing is lost, 3 if lines are.
+    Repaired without loss: line ends changed by a transfer in text mode, a byte order mark, single
+    flipped bits, and inserted lines. All other damaged lines are lost. What happened to a row may
+    be among them. So rows that look open are put under review then.
+
+    Exit code 0 if nothing is lost, 3 if lines are lost.
 
     Example: journal repair ship-ca
     """
@@ -43,15 +45,17 @@ def repair_command(ctx: click.Context, job: str, open_rows: OpenRows, json_outpu
     else:
         click.echo(text_of(repair))
     if not repair.lossless:
-        tell("some of it is lost, or kept on trust: compare it with what you know was done")
+        tell(
+            "some records are lost, or couldn't be proved: compare the job with what you know was done"
+        )
     if repair.review_count:
-        rows = spoken(ctx, service)("rows", job_id, "--status", "needs_review")
-        tell(f"look at the rows with: {rows}")
+        rows = command_line(ctx, service)("rows", job_id, "--status", "needs_review")
+        tell(f"see the rows that need a review: {rows}")
     return EXIT_OK if repair.lossless else EXIT_ROWS_OPEN
 
 
 def text_of(repair: Repair) -> str:
-    """What was done, for people; a line for each stretch of the damaged file."""
+    """What was done, for people: one line for each region of the damaged file."""
     if not repair.actions:
         return f"ok       {repair.job_id}: nothing to repair"
     word = "repaired" if repair.lossless else "LOSSES"
@@ -60,23 +64,16 @@ def text_of(repair: Repair) -> str:
     for action in repair.actions:
         last = action.line + action.lines - 1
         where = f"lines {action.line} to {last}" if action.lines > 1 else f"line {action.line}"
-        rows = f"; about row {ranges(action.rows)}" if action.rows else ""
+        rows = f"; about row {Numbers(action.rows).text(', ')}" if action.rows else ""
         lines.append(f"  {action.kind}: {where}: {action.message}{rows}")
     if repair.lost_rows:
-        lines.append(f"  the data of these rows is lost: {ranges(repair.lost_rows)}")
+        lines.append(f"  the data of these rows is lost: {Numbers(repair.lost_rows).text(', ')}")
     if repair.review_count:
-        lines.append(f"  rows that need a review by it: {repair.review_count}")
+        lines.append(f"  rows put under review: {repair.review_count}")
     if repair.damaged_copy:
         lines.append(f"  the journal as it was: {repair.damaged_copy}")
     return "\n".join(map(clean, lines))
 
 
-def ranges(numbers: list[int]) -> str:
-    """Ascending numbers as text: ``1-3, 7``."""
-    parts: list[list[int]] = []
-    for number in numbers:
-        if parts and parts[-1][1] == number - 1:
-            parts[-1][1] = number
-        else:
-            parts.append([number, number])
-    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in parts)
+def _ranges(numbers: list[int]) -> str:
+    return Numbers(numbers).text(", ")

@@ -7,32 +7,35 @@ import sys
 import click
 
 from journal.cli.find import find_job, job_argument
+from journal.cli.options import force_option
 from journal.cli.output import tell
 from journal.cli.redaction import check_redacted, redact_option
 from journal.report import report_page, write_report
 from journal.run.signals import ending_signals
 
 
-@click.command("report", short_help="Write one HTML page about a job, to be sent to somebody.")
+@click.command("report", short_help="Write a report about a job, as one HTML page.")
 @job_argument
 @click.option(
     "-o",
     "--output",
     "out",
     metavar="OUT",
-    help="The file to write; default: JOB.html; - is stdout.",
+    help="The file to write, or - for standard output. Default: JOB.html.",
 )
 @redact_option
-@click.option("--force", is_flag=True, help="Replace OUT if it is there.")
+@force_option
 @click.pass_context
 def report_command(
     ctx: click.Context, job: str, out: str | None, redact: tuple[str, ...], force: bool
 ) -> None:
-    """Write one HTML page about JOB, to be sent to somebody: it needs nothing but itself.
+    """Write a report about JOB: one HTML page that loads nothing else, so it can be sent.
 
-    Counts, throughput and latency over time, errors by code, and the rows that failed or need a
-    review. The page loads nothing from anywhere. It shows data of the rows: look at it before you
-    send it, and hide what isn't for others with --redact.
+    The page shows counts, throughput and latency over time, errors by code, and the rows that
+    failed or need a review.
+
+    It contains data of the rows. Look at it before you send it, and hide private fields with
+    --redact.
 
     Example: journal report ship-ca -o report.html --redact email
     """

@@ -1,4 +1,4 @@
-"""`journal rows` and `journal errors`: rows one by one, and in groups by what went wrong."""
+"""`journal rows` and `journal errors`: rows one by one, and grouped by what went wrong."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from typing import Any
 
 import click
 
-from journal.cli.conditions import MANY_COLUMNS, Where, some_columns, where_option
+from journal.cli.conditions import MAX_COLUMNS, Selection, row_options, some_columns
 from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED, Refused
-from journal.cli.find import find_job, job_argument
+from journal.cli.find import job_argument
 from journal.cli.listing import Field, Format, echo_rows, limit_option, listing_options
+from journal.cli.options import statuses_option, version_option
 from journal.cli.output import as_json, shorten, tell
-from journal.cli.redaction import check_redacted, redact_option
-from journal.cli.row_ranges import missing_rows, parse_rows, rows_within
+from journal.cli.redaction import find_redacted_job, redact_option
+from journal.cli.row_ranges import missing_rows, rows_within
 from journal.history.error_groups import group_attempts, group_errors
 from journal.history.redact import redacted_members
 from journal.model import Job, JobRow, RowStatus
-from journal.service import JobService, existing_job
+from journal.service import existing_job
 from journal.text import as_text, counted
 
-_DATA = "data."  # before a column's name: not the row's own field of this name
-_SHOWN_CHARACTERS = 400  # of a cell, at most: a result may be a mebibyte
+_DATA = "data."  # before the name of a column of the data that is also a field of the row
+_MAX_CELL_CHARACTERS = 400  # a result may be a mebibyte
 _WITH_ERRORS = (RowStatus.PENDING, RowStatus.FAILED, RowStatus.NEEDS_REVIEW)
 
 
@@ -38,7 +39,7 @@ def _outcome(row: JobRow) -> str:
 
 
 def _shortened(text: Callable[[Any], str]) -> Callable[[Any], str]:
-    return lambda record: shorten(text(record), _SHOWN_CHARACTERS)
+    return lambda record: shorten(text(record), _MAX_CELL_CHARACTERS)
 
 
 _TABLE = (
@@ -48,7 +49,7 @@ _TABLE = (
     Field(title="OUTCOME", text=_shortened(_outcome), least=12, wide=30),
     Field(title="DATA", text=_shortened(lambda row: as_json(row.data)), least=12, rank=2),
 )
-_MEMBERS = tuple(Field(name=name, value=attrgetter(name)) for name in JobRow.__struct_fields__)
+_MEMBERS = tuple(map(Field, JobRow.__struct_fields__))
 _NUMBERS = frozenset(("row_number", "attempts", "cost_cents"))
 
 
@@ -71,9 +72,9 @@ def _named_field(name: str) -> Field:
         column = name.removeprefix(_DATA)
         value = lambda row: row.data.get(column)  # noqa: E731  (bound to this column)
     return Field(
-        name=name,
-        value=value,
+        name,
         title=name,
+        value=value,
         text=_shortened(lambda row: as_text(value(row))),
         right=name in _NUMBERS,
         least=0 if name in _NUMBERS or name == "status" else 8,
@@ -82,157 +83,131 @@ def _named_field(name: str) -> Field:
     )
 
 
-@click.command("rows")
+@click.command("rows", short_help="List the rows of a job.")
 @job_argument
-@click.option(
-    "--status",
-    "statuses",
-    type=click.Choice([status.value for status in RowStatus]),
-    multiple=True,
-    help="Only these; may be given more than once.",
-)
-@click.option(
-    "--row", "ranges", metavar="ROWS", multiple=True, callback=parse_rows, help="Such as 5,12-40."
-)
-@click.option("--error-code", metavar="CODE", help="Only rows with this error.")
-@where_option
-@click.option(
-    "--version", metavar="V", help="Only rows whose status an attempt of this version has."
-)
+@statuses_option
+@row_options
+@version_option
 @click.option(
     "--pass",
     "pass_number",
+    metavar="N",
     type=click.IntRange(min=1),
-    help="Only rows whose status changed last in this pass: 1 until the job was first reopened.",
+    help="Only rows whose status changed last in this pass. A job starts in pass 1, and each "
+    "reopening begins the next one.",
 )
 @click.option(
     "--columns",
     metavar="A,B,...",
     callback=_parse_columns,
-    help="Show these: fields of rows, columns of the data; data.status is the data's own.",
+    help="Show these fields of the rows and columns of the data. data.status is the column status of "
+    "the data.",
 )
 @redact_option
-@limit_option("The first N of them.  [default: all]")
+@limit_option("Only the first N rows.  [default: all]")
 @listing_options
 @click.pass_context
 def rows_command(
     ctx: click.Context,
     job: str,
     statuses: tuple[str, ...],
-    ranges: list[range] | None,
-    error_code: str | None,
-    where: Where,
-    version: str | None,
+    selection: Selection,
     pass_number: int | None,
     columns: list[str] | None,
     redact: tuple[str, ...],
     limit: int | None,
     output: Format,
 ) -> int:
-    """List rows of a job by number: what became of each, and its data.
+    """List the rows of a job by number, with their status, outcome and data.
 
-    Numbers in the data compare as numbers, also those that are text, as all of CSV is. Rows that
-    --row names and the job hasn't are named on standard error, and the exit code is 4; a column
-    that no row has is named there, too.
+    Numbers in the data compare as numbers, also if they are text, as in CSV.
+
+    A row named by --row that the job doesn't have is reported on standard error, and the exit code
+    is 4. A column that no row has is reported there, too.
 
     Example: journal rows ship-ca --status failed --where 'zip~941' --columns row_number,order,error_code
     """
-    service, job_id = find_job(ctx.obj, job, redact=redact)
-    check_redacted(ctx, service, [job_id], redact)
-    if error_code is not None:
+    service, job_id = find_redacted_job(ctx, job, redact)
+    ranges = selection.ranges
+    if selection.error_code is not None:
         statuses = statuses or _WITH_ERRORS
-    rows: Iterable[JobRow] = _rows(service, job_id, statuses, ranges)
-    if error_code is not None:
-        rows = (row for row in rows if row.error_code == error_code)
-    if version is not None:
-        rows = (row for row in rows if row.version == version)
+    stored = service.get_rows(job_id, statuses or None)
+    rows: Iterable[JobRow] = stored if ranges is None else rows_within(stored, ranges)
+    rows = filter(selection.matches, rows)
     if pass_number is not None:
         rows = _of_pass(existing_job(service, job_id), pass_number, rows)
-    if where:
-        rows = filter(where.holds, rows)
     if limit is not None:
         rows = itertools.islice(rows, limit)
-    if service.redact:  # rows are chosen by what is stored
+    if service.redact:  # after the conditions, which are about the stored values
         rows = (redacted_members(row, service.redact) for row in rows)
-    asked = _Asked(columns or [])
-    if asked.absent:
-        rows = asked.looked_for(rows)
+    wanted = _Wanted(columns or [])
+    if wanted.absent:
+        rows = wanted.checked(rows)
     fields = (*_TABLE, *_MEMBERS) if columns is None else tuple(map(_named_field, columns))
     echo_rows(output, fields, rows)
-    for text in where.absent():
+    for text in selection.where.absent() + wanted.messages():
         tell(f"journal: {text}")
-    for column in sorted(asked.absent) if asked.shown else ():
-        tell(f"journal: no row that is shown has a column {column!r}; {some_columns(asked.there)}")
-    if ranges is not None:
-        missing = missing_rows(job_id, service.get_rows(job_id), ranges)
-        if missing is not None:
-            tell(f"journal: {missing}")
-            return EXIT_REFUSED
+    if ranges and (missing := missing_rows(job_id, service.get_rows(job_id), ranges)):
+        tell(f"journal: {missing}")
+        return EXIT_REFUSED
     return EXIT_OK
-
-
-def _rows(
-    service: JobService, job_id: str, statuses: tuple[str, ...], ranges: list[range] | None
-) -> Iterator[JobRow]:
-    """The rows of any of these statuses (none: all) within ``ranges``, by number."""
-    rows = service.get_rows(job_id, statuses or None)
-    return iter(rows) if ranges is None else rows_within(rows, ranges)
 
 
 def _of_pass(job: Job, number: int, rows: Iterable[JobRow]) -> Iterator[JobRow]:
     if number > job.passes:
-        raise Refused(
-            f"job {job.id} has {counted(job.passes, 'pass|passes')}, and no pass {number}"
-        )
+        raise Refused(f"job {job.id} has {counted(job.passes, 'pass|passes')}, no pass {number}")
     return (row for row in rows if job.pass_of(row.updated_at) == number)
 
 
-class _Asked:
-    """Columns that are to be shown, and what rows have of them."""
+class _Wanted:
+    """The columns of ``--columns``, and which of them no row has."""
 
     def __init__(self, names: list[str]) -> None:
         own = JobRow.__struct_fields__
         self.absent = {name.removeprefix(_DATA) for name in names if name not in own}
-        self.there: set[str] = set()
-        self.shown = False
+        self._there: set[str] = set()
+        self._seen_any = False
 
-    def looked_for(self, rows: Iterable[JobRow]) -> Iterator[JobRow]:
+    def checked(self, rows: Iterable[JobRow]) -> Iterator[JobRow]:
         for row in rows:
-            self.shown = True
+            self._seen_any = True
             if self.absent:
                 self.absent.difference_update(row.data)
-                if len(self.there) < MANY_COLUMNS:
-                    self.there.update(row.data)
+                if len(self._there) < MAX_COLUMNS:
+                    self._there.update(row.data)
             yield row
 
+    def messages(self) -> list[str]:
+        return [
+            f"none of the rows shown has a column {column!r}; {some_columns(self._there)}"
+            for column in sorted(self.absent)
+            if self._seen_any
+        ]
 
-_ERROR_FIELDS = (
+
+ERROR_FIELDS = (
+    Field("code", "CODE", text=_shortened(attrgetter("code")), least=12),
+    Field("status", "STATUS", status=True, rank=1),
+    Field("count", "COUNT", right=True),
     Field(
-        name="code",
-        value=lambda group: group.code,
-        title="CODE",
-        text=_shortened(lambda group: group.code),
-        least=12,
-    ),
-    Field(name="status", value=lambda group: group.status, title="STATUS", status=True, rank=1),
-    Field(name="count", value=lambda group: group.count, title="COUNT", right=True),
-    Field(
-        name="example",
-        value=lambda group: group.message,
-        title="EXAMPLE",
-        text=_shortened(lambda group: group.message),
+        "example",
+        "EXAMPLE",
+        attrgetter("message"),
+        text=_shortened(attrgetter("message")),
         least=16,
     ),
-    Field(name="rows", value=lambda group: group.numbers.text(), title="ROWS"),
+    Field("rows", "ROWS", lambda group: group.numbers.text()),
 )
 
 
-@click.command("errors", short_help="What went wrong with rows, by error code.")
+@click.command("errors", short_help="Show what went wrong with rows, grouped by error code.")
 @job_argument
 @click.option(
-    "--attempts", is_flag=True, help="Count attempts, all there were: of rows that are done, too."
+    "--attempts",
+    is_flag=True,
+    help="Count all attempts that went wrong, also those of rows that are completed now.",
 )
-@click.option("--version", metavar="V", help="Only of this version.")
+@version_option
 @redact_option
 @listing_options
 @click.pass_context
@@ -244,16 +219,17 @@ def errors_command(
     redact: tuple[str, ...],
     output: Format,
 ) -> None:
-    """What went wrong with rows that failed or need a review, by error code, most rows first.
+    """Show the rows that failed or need a review, grouped by error code, largest group first.
 
-    EXAMPLE is what the first row of a group says, up to 1,000 characters, or 400 in a table; ROWS
-    are all of them, as --row takes them. With --attempts COUNT is how often it went wrong, however
-    the row ended; STATUS is repeated if the row was to be tried again.
+    EXAMPLE is the message of the first row of the group, cut to 1,000 characters (400 in a table).
+    ROWS lists all rows of the group, as --row takes them.
+
+    With --attempts, COUNT is the number of attempts that went wrong, whatever became of the row
+    later. STATUS is "repeated" if the row was to be tried again.
 
     Example: journal errors ship-ca
     """
-    service, job_id = find_job(ctx.obj, job, redact=redact)
-    check_redacted(ctx, service, [job_id], redact)
+    service, job_id = find_redacted_job(ctx, job, redact)
     if attempts:
         history = service._history(job_id).entries()  # noqa: SLF001  (this package's own)
         groups = group_attempts(history, service.redact, version)
@@ -262,4 +238,4 @@ def errors_command(
         groups = group_errors(
             redacted_members(row, service.redact) for row in rows if version in (None, row.version)
         )
-    echo_rows(output, _ERROR_FIELDS, groups)
+    echo_rows(output, ERROR_FIELDS, groups)

@@ -1,4 +1,4 @@
-"""`journal run`: a command for each row of an input."""
+"""`journal run`: run a command for each row of an input."""
 
 from __future__ import annotations
 
@@ -45,27 +45,30 @@ from journal.text import counted
 @click.command(
     "run",
     cls=RunOptions,
-    short_help="Run a command once for each row, and record what became of it.",
+    short_help="Run a command once for each row, and record the outcomes.",
 )
 @click.argument("rows", metavar="ROWS|-")
 @click.argument("command", metavar="-- COMMAND {column}...", nargs=-1, required=True)
 @run_options
 @click.pass_context
 def run_command(ctx: click.Context, /, **_: Any) -> int:
-    """Run COMMAND once for each row of ROWS, and record what became of it.
+    """Run COMMAND once for each row of ROWS, and record the outcomes in a job.
 
-    ROWS is a CSV, TSV or JSONL file, or lines; - is standard input. The first use makes the job,
-    the next ones go on with it: completed rows are never run again, and new ones are added.
+    ROWS is a CSV, TSV or JSON Lines file, or lines of text; - is standard input. The first run makes
+    the job. Later runs continue it: they add new rows, and never run completed rows again.
 
-    {column} stands for the row's value, {#} for its number, {id} for its id (unless a column has
-    that name), {{ and }} for braces; no shell is involved. A script takes values as arguments, and
-    has no {column} in its text: sh -c 'echo "$1" | tr a-z A-Z' sh {column}. JOURNAL_IDEMPOTENCY_KEY, for the
-    far side, JOURNAL_ROW_ID and JOURNAL_ATTEMPT are in the environment. Exit status 0 completes the row
-    with the command's output as its result; anything else fails it, with the status as code and the
-    end of standard error as message.
+    Placeholders in COMMAND: {column} is the row's value in that column, {#} the row's number and
+    {id} its id, unless a column has that name. {{ and }} are braces. No shell is involved. A shell
+    script must take the values as arguments: sh -c 'echo "$1" | tr a-z A-Z' sh {column}
 
-    Ctrl-C pauses: nothing new is started, and the commands in flight are waited for. A second
-    Ctrl-C terminates them, a third kills them; whether they took effect is then unknown.
+    COMMAND gets the environment variables JOURNAL_ROW_ID, JOURNAL_ATTEMPT and
+    JOURNAL_IDEMPOTENCY_KEY, which is to be passed to the service that COMMAND calls.
+
+    Exit status 0 completes the row, and the output of COMMAND is its result. Any other status fails
+    the row, with the status as error code and the end of standard error as message.
+
+    Ctrl-C pauses: no more commands are started, and the run waits for those in flight. A second
+    Ctrl-C terminates them, a third kills them. Then it is unknown whether they took effect.
 
     Example: journal run orders.csv --job ship-orders -j 4 -- ./ship --zip {zip} {order}
     """
@@ -73,7 +76,7 @@ def run_command(ctx: click.Context, /, **_: Any) -> int:
 
 
 class _RunCommand:
-    """One use of the command, from its options to its exit code."""
+    """One call of the command, from its options to its exit code."""
 
     def __init__(self, ctx: click.Context) -> None:
         self._ctx = ctx
@@ -83,10 +86,12 @@ class _RunCommand:
             raise InvalidValueError(
                 "--job",
                 self._job_id,
-                f"can't be a job's id: use a-z 0-9 . _ -, such as {slug(self._job_id)!r}",
+                f"can't be a job id: use a-z 0-9 . _ -, such as {slug(self._job_id)!r}",
             )
         if given["on_changed"] == "retry" and not given["key"]:
-            raise click.UsageError("--on-changed retry needs --key: what else is the same row?")
+            raise click.UsageError(
+                "--on-changed retry needs --key: without it, a row has no identity but its position"
+            )
         self._template = Template(given["command"])
         _check_program(given["command"][0])
 
@@ -100,7 +105,7 @@ class _RunCommand:
             checked = self._template.checked(rows)
             if given["dry_run"]:
                 return self._dry_run(checked)
-            # Before a job is made of them: what can't be is refused.
+            # Check the limits before a job is made.
             limits = {name: given[name] for name in Limits.__struct_fields__ if name in given}
             Limits(**limits)
             handler = self._handler()
@@ -125,7 +130,9 @@ class _RunCommand:
         given = self._given
         name = "standard input" if given["rows"] == "-" else given["rows"]
         if given["lines"] and given["file_format"] not in (None, "lines"):
-            raise click.UsageError(f"--lines and --format {given['file_format']}: choose one")
+            raise click.UsageError(
+                f"--lines contradicts --format {given['file_format']}: give only one of them"
+            )
         file_format = "lines" if given["lines"] else given["file_format"] or format_of(name)
         return open_rows(stream, name, given["encoding"], file_format)
 
@@ -167,7 +174,7 @@ class _RunCommand:
         return _finish(report, self._how_to())
 
     def _dry_run(self, rows: Iterator[dict[str, Any]]) -> int:
-        """A line for each command that would run, to standard output; then how many, and of what."""
+        """Print a line for each command that would run, and then a summary."""
         given, how_to = self._given, self._how_to()
         service = ReadingService(self._ctx.obj)
         job = service.get_job(self._job_id)
@@ -176,14 +183,14 @@ class _RunCommand:
         if job is None:
             planned = (Planned(row, "new", "new") for row in self._new_rows(enumerate(rows, 1)))
         else:
-            told = Unwritten()
+            unwritten = Unwritten()
             rules = InputRules(key=given["key"], on_changed=given["on_changed"], how_to=how_to)
-            matched = match_rows(service, job, rows, rules, told)
+            matched = match_rows(service, job, rows, rules, unwritten)
             planned = planned_rows(
                 *(service, job, given["on_interrupted"]),
                 retry_failed=given["retry_failed"],
-                new=self._new_rows(enumerate(told.new, _next_number(service, job.id))),
-                changed=told.changed,
+                new=self._new_rows(enumerate(unwritten.new, _next_number(service, job.id))),
+                changed=unwritten.changed,
             )
         for one in planned:
             plan.take(one)
@@ -210,13 +217,13 @@ class _RunCommand:
         tell(f"{self._job_id}: {would}; nothing was run or written")
 
     def _new_rows(self, numbered: Iterable[tuple[int, dict[str, Any]]]) -> Iterator[JobRow]:
-        """Rows that no journal holds yet."""
+        """Rows as a journal would number them."""
         for number, data in numbered:
             row_id = f"{self._job_id}:{number}"
             yield JobRow(row_id, self._job_id, number, "", data, UNSET_TIME, UNSET_TIME)
 
     def _typed(self, **more: bool) -> str:
-        """What was typed, to be typed again, with nothing left to the environment."""
+        """The command line to paste, with the options that came from the environment."""
         given = self._given | more
         words = [*journal_command(), "--root", os.path.abspath(self._ctx.obj), "run", given["rows"]]
         for option in self._ctx.command.params:
@@ -228,7 +235,7 @@ class _RunCommand:
             words += [option.opts[0]] if option.is_flag else [option.opts[0], str(value)]
         words += ["--", *given["command"]]
         again = "  # with the same standard input" if given["rows"] == "-" else ""
-        return shlex.join(words) + again  # a comment, for what stands here is pasted
+        return shlex.join(words) + again  # a comment, since the line is pasted
 
 
 def _next_number(service: ReadingService, job_id: str) -> int:
@@ -237,11 +244,11 @@ def _next_number(service: ReadingService, job_id: str) -> int:
 
 
 def _check_program(program: str) -> None:
-    """Refuse a program that isn't there before any row fails because of it."""
+    """Raise InvalidValueError if the program doesn't exist, before any row fails because of it."""
     if "{" not in program and shutil.which(program) is None:
         reason = "there is no such program: check its name, or give its path"
         if os.path.isfile(program) and os.path.dirname(program):
-            reason = "it may not be run: chmod +x it"
+            reason = "it is not executable: chmod +x it"
         raise InvalidValueError("COMMAND", program, reason)
 
 
@@ -266,8 +273,8 @@ def _tell_differences(job_run: JobRun, command: str) -> None:
 
 
 _LOST = (
-    "row|rows of the input is|are not in the job, which was repaired: it|they may be done, and is|are "
-    "left alone; run what isn't done as a job of its own"
+    "row|rows of the input is|are not in the job, which was repaired: it|they may be done, so it|they "
+    "is|are not added; run what isn't done as another job"
 )
 
 
@@ -282,14 +289,14 @@ def _differences(matched: Matched, *, is_new: bool) -> list[str]:
         (matched.lost, _LOST),
         (
             matched.gone,
-            "row|rows of the job is|are no longer in the input; what is pending of them runs",
+            "row|rows of the job is|are no longer in the input; pending ones run all the same",
         ),
     ]
     return [counted(count, words) for count, words in found if count]
 
 
 def _finish(report: RunReport, how_to: HowTo) -> int:
-    """Say how the job stands, and how to go on with what is open; return the exit code."""
+    """Report how the job stands and how to continue; returns the exit code."""
     job = report.job
     took = f" in {report.elapsed_s:.1f} s" if report.elapsed_s else ""
     tell(
@@ -302,5 +309,5 @@ def _finish(report: RunReport, how_to: HowTo) -> int:
     if job.needs_review_count:
         tell(f"see: {how_to.command} rows {job.id} --status needs_review")
     if job.failed_rows and job.status is JobStatus.FAILED:
-        tell(f"to try failed rows again: {how_to.again}")
+        tell(f"to retry failed rows: {how_to.again}")
     return report.exit_code

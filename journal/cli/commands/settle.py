@@ -1,8 +1,7 @@
-"""`journal retry`, `redo`, `skip` and `resolve`: a person's word on rows, each call one commit."""
+"""`journal retry`, `redo`, `skip` and `resolve`: a person settles rows, each time in one commit."""
 
 from __future__ import annotations
 
-import sys
 from array import array
 from collections import Counter
 from collections.abc import Callable, Collection
@@ -11,12 +10,12 @@ from typing import Any
 import click
 import msgspec
 
-from journal.cli.advice import taken_up
+from journal.cli.advice import what_runs_pending
 from journal.cli.conditions import Selection, row_options
 from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED, Refused
-from journal.cli.find import find_job, job_argument
+from journal.cli.find import counts_text, find_job, job_argument
+from journal.cli.options import confirm, reason_option, rows_option, version_option, yes_option
 from journal.cli.output import tell
-from journal.cli.row_ranges import parse_rows
 from journal.format.records import LOST_CHECKSUM, MAX_DEPTH
 from journal.format.values import DECODE_ERRORS, nests_deeper_than
 from journal.history.error_groups import Numbers
@@ -25,16 +24,20 @@ from journal.service import JobService, existing_job
 from journal.text import counted
 
 
-@click.command("retry", short_help="Put failed rows back, to be tried again.")
+@click.command("retry", short_help="Retry failed rows: make them pending again.")
 @job_argument
 @row_options
 @click.pass_context
 def retry_command(ctx: click.Context, job: str, selection: Selection) -> None:
-    """Put failed rows back to pending, and reopen the job if it has ended; print their number.
+    """Retry failed rows: make them pending again, and reopen the job if it has ended.
 
-    All failed rows, or those that are meant; with --row skipped ones too, and of a lone --row all
-    or none. A row that failed so that nobody knows whether it took effect is put back only if it is
-    named by --row or --error-code: look before. A run in progress takes them up.
+    Without options, all failed rows are retried. --row may name skipped rows, too. If --row is the
+    only option and one of its rows can't be retried, nothing is changed.
+
+    A row whose failure leaves unknown whether it took effect is only retried if --row or
+    --error-code names it. Look at what it did first.
+
+    Prints the number of rows. If a run is at work, it runs them.
 
     Example: journal retry ship-orders
     """
@@ -58,33 +61,34 @@ def retry_command(ctx: click.Context, job: str, selection: Selection) -> None:
             if not sum(map(is_left, service.get_failed_rows(job_id))) and not count:
                 tell(f"{job_id}: no row has failed")
         else:
-            named = (RowStatus.FAILED, RowStatus.SKIPPED)
             count = _change(
                 service,
                 job_id,
                 selection,
-                named,
-                (RowStatus.FAILED,),
                 lambda row: None if is_left(row) else service.retry_row(row.id),
+                if_named=(RowStatus.FAILED, RowStatus.SKIPPED),
+                if_found=(RowStatus.FAILED,),
             )
         click.echo(count)
         if unknown.count:
-            failed = "row|rows failed, and nobody knows whether it|they took effect"
+            failed = "row|rows failed, and it is unknown whether it|they took effect"
             rows = counted(unknown.count, failed)
-            tell(f"{job_id}: {rows}: look, then name them by --row or --error-code")
+            tell(f"{job_id}: {rows}: look first, then name them by --row or --error-code")
         if lost.count:
-            rows = counted(lost.count, "row|rows can't be retried: damage has taken its|their data")
+            rows = counted(
+                lost.count, "row|rows can't be retried: its|their data is lost by damage"
+            )
             tell(f"{job_id}: {rows}; `journal skip {job_id} --row {lost.text()}`")
         _tell_pending(service, job_id, count)
 
 
-@click.command("redo", short_help="Do rows again, completed ones too.")
+@click.command("redo", short_help="Do rows again, also completed ones.")
 @job_argument
 @row_options
-@click.option("--version", metavar="V", help="Rows whose outcome is of this version.")
-@click.option("--new-key", is_flag=True, help="Under new idempotency keys.")
-@click.option("--reason", help="Why they are done again.")
-@click.option("-y", "--yes", is_flag=True, help="Don't ask.")
+@version_option
+@click.option("--new-key", is_flag=True, help="Give the rows new idempotency keys.")
+@reason_option("Why the rows are done again. Kept in their history.")
+@yes_option()
 @click.pass_context
 def redo_command(
     ctx: click.Context,
@@ -94,22 +98,25 @@ def redo_command(
     reason: str | None,
     yes: bool,
 ) -> int:
-    """Put rows that are completed, failed or skipped back to pending: what they do is done again.
+    """Do rows again: make completed, failed or skipped rows pending, with all their side effects.
 
-    All that are meant, or none; the job is reopened if it has ended. What they cost stays spent, and
-    their earlier outcomes stay in the log. A far side that honours idempotency keys answers as it
-    did before, unless --new-key gives them others. Asks before; where nobody can answer it refuses,
-    unless --yes is given. Prints their number.
+    All chosen rows are changed, or none. The job is reopened if it has ended. The earlier outcomes
+    stay in the log, and their costs still count.
+
+    The rows keep their idempotency keys. A service that honours them answers as it did before,
+    unless you give --new-key.
+
+    The command asks for confirmation; without a terminal it needs --yes. Prints the number of rows.
 
     Example: journal redo ship-orders --version prompt-2 --reason "wrong labels"
     """
     if selection.is_empty:
-        raise click.UsageError("say which rows: by --row, --error-code, --where or --version")
+        raise click.UsageError("choose rows by --row, --error-code, --where or --version")
     service, job_id = find_job(ctx.obj, job)
     ended = (RowStatus.COMPLETED, RowStatus.FAILED, RowStatus.SKIPPED)
     with service:
         _check_not_cancelled(existing_job(service, job_id))
-        numbers, moments = array("Q"), array("d")  # of the rows, and of what they were asked about
+        numbers, moments = array("Q"), array("d")  # of the rows that the question is about
         statuses: Counter[str] = Counter()
         for row in selection.rows(service, job_id, ended, ended):
             numbers.append(row.row_number)
@@ -132,21 +139,15 @@ def redo_command(
 
 
 def _is_confirmed(job_id: str, statuses: Counter[str], *, new_key: bool) -> bool:
-    """Whether somebody says that these rows are to be done again. Refused if nobody can."""
     rows = counted(statuses.total(), "row|rows is|are done again")
-    some = ", ".join(f"{count} {status}" for status, count in statuses.items())
     keys = (
-        "under new idempotency keys: no far side knows that it did the same before"
+        "under new idempotency keys: no service can know that it did the same before"
         if new_key
-        else "under the idempotency keys that they had: a far side that honours keys answers as before"
+        else "under the same idempotency keys: a service that honours them answers as before"
     )
-    tell(f"{job_id}: {rows} ({some}), with all that they do, {keys}; what they cost stays spent")
-    if not sys.stdin.isatty():
-        raise click.UsageError("nothing was changed: nobody is there to ask, so say --yes")
-    if click.confirm("Do them again?", err=True):
-        return True
-    tell("nothing was changed")
-    return False
+    tell(f"{job_id}: {rows} ({counts_text(statuses)}), with all side effects, {keys}")
+    tell(f"{job_id}: what they cost so far still counts")
+    return confirm("Do them again?", "nothing was changed")
 
 
 def _check_not_cancelled(job: Job) -> None:
@@ -157,41 +158,43 @@ def _check_not_cancelled(job: Job) -> None:
 
 
 def _tell_pending(service: JobService, job_id: str, count: int) -> None:
-    """What becomes of rows that are pending again."""
+    """Report what happens to rows that are pending again."""
     if count:
-        then = taken_up(existing_job(service, job_id), service.run_holder(job_id), service.root)
+        job, holder = existing_job(service, job_id), service.run_holder(job_id)
+        then = what_runs_pending(job, holder, service.root)
         tell(f"{job_id}: {counted(count, 'row|rows is|are pending again')}: {then}")
 
 
-@click.command("skip", short_help="Skip rows that need nothing done.")
+@click.command("skip", short_help="Skip rows, so that they are not run.")
 @job_argument
 @row_options
-@click.option("--reason", help="Why they need nothing done.")
+@reason_option("Why the rows are skipped. Kept with them.")
 @click.pass_context
 def skip_command(ctx: click.Context, job: str, selection: Selection, reason: str | None) -> None:
-    """Skip rows that are pending or failed, or named by number and need a review; print their number.
+    """Skip pending or failed rows, so that they are not run. They count as done.
 
-    All that a lone --row names, or none. With --error-code those that failed so.
+    --row may name rows that need a review, too. If --row is the only option and one of its rows
+    can't be skipped, nothing is changed. --error-code chooses failed rows only.
+
+    Prints the number of rows.
 
     Example: journal skip ship-orders --row 5,12-40 --reason "the customer has cancelled"
     """
     if selection.is_empty:
-        raise click.UsageError("say which rows: by --row, --error-code or --where")
+        raise click.UsageError("choose rows by --row, --error-code or --where")
     service, job_id = find_job(ctx.obj, job)
-    found = (RowStatus.PENDING, RowStatus.FAILED)
+    open_rows = (RowStatus.PENDING, RowStatus.FAILED)
     with service:
         before = existing_job(service, job_id)
-        named = (*found, RowStatus.NEEDS_REVIEW)
-        click.echo(
-            _change(
-                service,
-                job_id,
-                selection,
-                named,
-                found,
-                lambda row: service.skip_row(row.id, reason),
-            )
+        count = _change(
+            service,
+            job_id,
+            selection,
+            lambda row: service.skip_row(row.id, reason),
+            if_named=(*open_rows, RowStatus.NEEDS_REVIEW),
+            if_found=open_rows,
         )
+        click.echo(count)
         _tell_completed(service, before)
 
 
@@ -199,14 +202,15 @@ def _change(
     service: JobService,
     job_id: str,
     selection: Selection,
-    named: Collection[RowStatus],
-    found: Collection[RowStatus],
     change: Callable[[JobRow], object],
+    *,
+    if_named: Collection[RowStatus],
+    if_found: Collection[RowStatus],
 ) -> int:
-    """Call ``change`` for the rows that are meant, in one commit; how often it returned anything."""
+    """Call ``change`` for the chosen rows, in one commit. Returns how often it returned something."""
     count = seen = 0
     with service.batch(job_id):
-        for row in selection.rows(service, job_id, named, found):
+        for row in selection.rows(service, job_id, if_named, if_found):
             seen += 1
             count += change(row) is not None
     if not seen:
@@ -220,14 +224,14 @@ def _tell_none(job_id: str, selection: Selection) -> None:
 
 
 def _tell_completed(service: JobService, before: Job) -> None:
-    """Say so if a failed job has become completed, for the last of its rows was settled."""
+    """Report that a failed job is completed now, if its last open row was settled."""
     if before.status is JobStatus.FAILED:
         job = existing_job(service, before.id)
         if job.status is JobStatus.COMPLETED:
-            tell(f"{job.id}: completed, for nothing is left to be done")
+            tell(f"{job.id}: completed, since nothing is left to be done")
 
 
-# What may be said of each way to settle a row.
+# The options that belong to each way to settle a row.
 _DETAILS = {
     "completed": ("tracking_number", "cost_cents", "label_path", "result"),
     "failed": ("error_code", "error_message"),
@@ -236,33 +240,32 @@ _DETAILS = {
 }
 
 
-@click.command("resolve", short_help="Settle rows that need a review, once you have looked.")
+@click.command("resolve", short_help="Settle rows that need a review.")
 @job_argument
+@rows_option("The rows", required=True)
+@click.option("--completed", is_flag=True, help="The rows took effect: complete them.")
+@click.option("--tracking-number", metavar="TEXT", help="With --completed: of each row.")
 @click.option(
-    "--row",
-    "rows",
-    multiple=True,
-    callback=parse_rows,
-    required=True,
-    help="Row numbers, such as 5,12-40.",
+    "--cost-cents", metavar="N", type=click.IntRange(min=0), help="With --completed: of each row."
 )
-@click.option("--completed", is_flag=True, help="They have taken effect.")
-@click.option("--tracking-number", help="With --completed.")
-@click.option("--cost-cents", type=click.IntRange(min=0), help="With --completed: of each row.")
-@click.option("--label-path", help="With --completed.")
-@click.option("--result", help="With --completed: JSON, or else text.")
-@click.option("--failed", is_flag=True, help="They have not, and count as failed.")
-@click.option("--error-code", help="With --failed.")
-@click.option("--error-message", help="With --failed.")
-@click.option("--retry", is_flag=True, help="They have not, and are to be tried again.")
-@click.option("--skip", is_flag=True, help="They need nothing done any more.")
-@click.option("--reason", help="With --skip.")
+@click.option("--label-path", metavar="PATH", help="With --completed: of each row.")
+@click.option(
+    "--result", metavar="JSON", help="With --completed: of each row. Invalid JSON is kept as text."
+)
+@click.option("--failed", is_flag=True, help="The rows took no effect: fail them.")
+@click.option("--error-code", metavar="CODE", help="With --failed, required.")
+@click.option("--error-message", metavar="TEXT", help="With --failed, required.")
+@click.option("--retry", is_flag=True, help="The rows took no effect: make them pending again.")
+@click.option("--skip", is_flag=True, help="The rows need nothing done any more: skip them.")
+@reason_option("With --skip: why.")
 @click.pass_context
-def resolve_command(ctx: click.Context, /, job: str, rows: list[range], **given: Any) -> None:
-    """Settle rows that need a review, once you have looked whether they took effect.
+def resolve_command(ctx: click.Context, /, job: str, ranges: list[range], **given: Any) -> None:
+    """Settle rows that need a review, after you have checked whether they took effect.
 
-    All that are named, or none if one of them needs no review. Prints how many there were. In a
-    job that has ended too: --retry reopens it.
+    Give exactly one of --completed, --failed, --retry and --skip. If one of the rows needs no
+    review, nothing is changed. The job may have ended; --retry reopens it.
+
+    Prints the number of rows.
 
     Example: journal resolve ship-orders --row 7 --completed --tracking-number 1Z999
     """
@@ -281,14 +284,13 @@ def resolve_command(ctx: click.Context, /, job: str, rows: list[range], **given:
             "retry": service.retry_row,
             "skip": service.skip_row,
         }
-        allowed, how_to = (RowStatus.NEEDS_REVIEW,), changes[how]
         count = _change(
             service,
             job_id,
-            Selection(rows),
-            allowed,
-            allowed,
-            lambda row: how_to(row.id, **details),
+            Selection(ranges),
+            lambda row: changes[how](row.id, **details),
+            if_named=(RowStatus.NEEDS_REVIEW,),
+            if_found=(),
         )
         click.echo(count)
         _tell_completed(service, before)
@@ -297,17 +299,16 @@ def resolve_command(ctx: click.Context, /, job: str, rows: list[range], **given:
 
 
 def _how(given: dict[str, Any]) -> str:
-    """The one way to settle that was said, with nothing said that belongs to another."""
+    """The one way to settle that was given. Raises UsageError for options of another way."""
     chosen = [how for how in _DETAILS if given[how]]
     if len(chosen) != 1:
-        raise click.UsageError("say one of --completed, --failed, --retry and --skip")
+        raise click.UsageError("give exactly one of --completed, --failed, --retry and --skip")
     (how,) = chosen
     for other, names in _DETAILS.items():
         for name in names:
             if other != how and given[name] is not None:
-                raise click.UsageError(
-                    f"--{name.replace('_', '-')} goes with --{other}, not --{how}"
-                )
+                option = name.replace("_", "-")
+                raise click.UsageError(f"--{option} belongs to --{other}, not --{how}")
     if how == "failed" and (given["error_code"] is None or given["error_message"] is None):
         raise click.UsageError("--failed needs --error-code and --error-message")
     return how
@@ -317,6 +318,6 @@ def _json_or_text(text: str) -> Any:
     try:
         if not nests_deeper_than(text.encode(), MAX_DEPTH - 1):
             return msgspec.json.decode(text)
-    except (*DECODE_ERRORS, UnicodeEncodeError):  # the latter is refused with its name later
+    except (*DECODE_ERRORS, UnicodeEncodeError):  # the service refuses the latter, and names it
         pass
     return text

@@ -1,4 +1,4 @@
-"""`journal show`: all that somebody needs to know who is called because a job stopped."""
+"""`journal show`: what somebody needs to know who is called because a job has stopped."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import itertools
 import os
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,13 +14,17 @@ import click
 import msgspec
 
 from journal.cli.advice import advice
+from journal.cli.commands.rows import ERROR_FIELDS
 from journal.cli.find import (
+    command_line,
+    counts_text,
     duration_s,
-    find_job,
+    holder_text,
     job_argument,
-    spoken,
+    row_counts,
 )
 from journal.cli.listing import color_option
+from journal.cli.options import json_option
 from journal.cli.output import (
     bar,
     can_show,
@@ -33,7 +37,7 @@ from journal.cli.output import (
     terminal_width,
     use_color,
 )
-from journal.cli.redaction import check_redacted, redact_option
+from journal.cli.redaction import find_redacted_job, redact_option
 from journal.cli.throughput import (
     SAMPLE_ROWS,
     Throughput,
@@ -51,21 +55,25 @@ from journal.model import Job, JobStatus, RowStatus, RunHolder, done_rows
 from journal.service import JobService, existing_job
 from journal.text import cents_text, counted, duration_text
 
-# Of a job with more, or with larger rows, `journal errors` reads all: this answers at once.
-READ_ROWS = 10_000
-_READ_BYTES = 32 << 20
-_READ_AT_LEAST = 100
-_SHOWN_RANGES = 8
-_WORTH_A_LINE_S = 1  # of a shorter time a throughput says nothing
-_OPEN_TO_DOUBT = (RowStatus.PROCESSING, RowStatus.NEEDS_REVIEW)
+# The command answers at once: of more rows, or of large ones, `journal errors` reads all.
+MAX_READ_ROWS = 10_000
+_MAX_READ_BYTES = 32 << 20
+_MIN_READ_ROWS = 100
+_MAX_CODES = 10
+_MAX_RANGES = 8
+_MIN_THROUGHPUT_S = 1  # the throughput of a shorter time means nothing
+_DOUBTFUL = {RowStatus.PROCESSING: "in flight", RowStatus.NEEDS_REVIEW: "in review"}
+_CUT = frozenset(("name", "description", "throughput"))  # may be long, and are never pasted
 
 
 class Shown(msgspec.Struct, kw_only=True):
-    """What `show` has found out about a job; ``--json`` writes it as it is.
+    """What the command has found out about a job.
 
-    ``rate`` is rows a second, of late, while it runs. Of more than ``read_rows`` rows that are
-    wrong only the first are in ``errors``, and ``partial`` is true; of those in flight or in review
-    in ``doubtful``, which is cut then.
+    - ``rate``: rows per second of late; None if the job isn't running.
+    - ``errors``: of the first ``read_rows`` rows that failed or need a review. ``partial``: there
+      are more of them.
+    - ``doubtful``: the rows in flight and in review, by status.
+    - ``next``: commands to paste, and the reason for each.
     """
 
     job: Job
@@ -82,27 +90,29 @@ class Shown(msgspec.Struct, kw_only=True):
     next: list[tuple[str, str]]
 
 
-@click.command("show", short_help="Show how one job stands, what went wrong, and what to do.")
+@click.command("show", short_help="Show how a job stands, what went wrong, and what to do next.")
 @job_argument
-@click.option("--json", "json_output", is_flag=True, help="All of it as one JSON object.")
+@json_option
 @redact_option
 @color_option
 @click.pass_context
 def show_command(
     ctx: click.Context, job: str, json_output: bool, redact: tuple[str, ...], color: str
 ) -> None:
-    """Show one job: how it stands, how fast it is, what went wrong, and what to do about it.
+    """Show how a job stands, how fast it is, what went wrong, and what to do next.
 
-    Throughput is completed, failed and skipped rows over time; of more than 2,000 rows as many are
-    looked at, evenly spread. Errors are those of the first 10,000 rows that failed or need a
-    review, or fewer if rows are large: `journal errors` has all. The last line is for awk and the
-    like: key=value pairs, always the same ones.
+    Throughput is the number of rows that ended (completed, failed or skipped) over time. For jobs
+    of more than 2,000 rows it is estimated from 2,000 of them.
+
+    Errors are those of the first 10,000 rows that failed or need a review, or of fewer if rows are
+    large. `journal errors` shows all.
+
+    The last line is for scripts: key=value pairs, always with the same keys in the same order.
 
     Example: journal show hash-stdlib
     """
-    service, job_id = find_job(ctx.obj, job, redact=redact)
-    check_redacted(ctx, service, [job_id], redact)
-    command = spoken(ctx, service)
+    service, job_id = find_redacted_job(ctx, job, redact)
+    command = command_line(ctx, service)
     shown = _look(service, existing_job(service, job_id), command)
     if json_output:
         echo_json(_plain(shown))
@@ -116,11 +126,7 @@ def show_command(
         elif name in _CUT and width is not None:
             text = cut(text, max(width - 12, 20))
         sys.stdout.write(f"{name:<12}{text}\n")
-    sys.stdout.write(" ".join(f"{key}={value}" for key, value in counts_of(shown).items()) + "\n")
-
-
-# What may be long and is looked at, not pasted.
-_CUT = frozenset(("name", "description", "throughput"))
+    sys.stdout.write(" ".join(f"{key}={value}" for key, value in _last_line(shown).items()) + "\n")
 
 
 def _look(service: JobService, job: Job, command: Callable[..., str]) -> Shown:
@@ -139,12 +145,11 @@ def _look(service: JobService, job: Job, command: Callable[..., str]) -> Shown:
         redacted_members(row, names) for row in itertools.islice(wrong, read_rows)
     )
     doubtful = {}
-    for status in _OPEN_TO_DOUBT:
-        numbers = doubtful[status.value] = Numbers()
+    for status in _DOUBTFUL:
         found = service.find_rows(job.id, status, limit=read_rows + 1)
+        numbers = Numbers(sorted(row.row_number for row in found[:read_rows]))
         numbers.is_cut = len(found) > read_rows
-        for number in sorted(row.row_number for row in found[:read_rows]):
-            numbers.add(number)
+        doubtful[status.value] = numbers
     is_merged = any(group.code == BOTH_COPIES for group in errors)
     job = redacted_members(job, names)
     return Shown(
@@ -164,37 +169,48 @@ def _look(service: JobService, job: Job, command: Callable[..., str]) -> Shown:
 
 
 def _rows_to_read(service: JobService, job: Job) -> int:
-    """How many rows of a status may be read: fewer where rows are large, as results may be."""
+    """How many rows of a status are read: fewer if rows are large."""
     try:
         size_bytes = os.stat(service.root / job.id / JOURNAL_NAME).st_size
     except OSError:  # deleted since
         size_bytes = 0
     row_bytes = max(1, size_bytes // max(1, job.total_rows))
-    return max(_READ_AT_LEAST, min(READ_ROWS, _READ_BYTES // row_bytes))
+    return max(_MIN_READ_ROWS, min(MAX_READ_ROWS, _MAX_READ_BYTES // row_bytes))
 
 
 def _began(job: Job, holder: RunHolder | None) -> datetime:
-    """When the run that is at work began; what earlier ones did says nothing about its speed."""
+    """When the run at work began. The speed of earlier runs doesn't count."""
     try:
         return datetime.fromisoformat(holder.started_at if holder else "").astimezone(UTC)
-    except ValueError:  # its name isn't written yet
+    except ValueError:  # the run hasn't written its name yet
         return job.pass_started_at or job.created_at
 
 
 def _lines(
     shown: Shown, command: Callable[..., str], width: int | None
 ) -> Iterator[tuple[str, str]]:
-    """Names and values of the lines for people; a command to paste has a line of its own."""
-    job, holder = shown.job, shown.holder
-    total = job.total_rows
-    done = done_rows(job)
+    """The lines for people, as names and values. Each command to paste has its own line."""
+    yield from ((name, value) for name, value in _facts(shown).items() if value)
+    yield from _named_once("errors", _error_lines(shown, command))
+    for status, name in _DOUBTFUL.items():
+        numbers = shown.doubtful[status.value]
+        if numbers.count:
+            yield name, _rows_text(numbers)
+    yield from _named_once("next", _next_lines(shown, width))
+
+
+def _facts(shown: Shown) -> dict[str, str]:
+    job = shown.job
+    total, done = job.total_rows, done_rows(job)
     percent = f"{100 * done // total}%" if total else "no rows yet"
-    facts = {
+    counts = counts_text(row_counts(job))
+    rows = counted(total, "row|rows")
+    return {
         "job": job.id,
         "name": job.name,
         "description": job.description or "",
         "status": shown.state,
-        "run by": f"process {holder.pid} on {holder.host}" if holder else "",
+        "run by": holder_text(shown.holder) if shown.holder else "",
         "hosts": ", ".join(job.hosts),
         "command": job.original_command,
         "created": _time_text(job.created_at),
@@ -205,17 +221,24 @@ def _lines(
         "error": f"{job.error_code}: {job.error_message}" if job.error_code else "",
         "repaired": "with losses: rows may be missing" if job.repaired else "",
         "cost": cents_text(job.total_cost_cents) if job.total_cost_cents else "",
-        "progress": f"{bar(done, total, 24)} {percent}, {_counts_text(job)}",
+        "progress": f"{bar(done, total, 24)} {percent}, {f'of {rows}: {counts}' if counts else rows}",
         "rate": _rate_text(shown),
         "throughput": _throughput_text(shown.throughput),
     }
-    yield from ((name, value) for name, value in facts.items() if value)
-    name = "errors"
-    for group in shown.errors[:10]:
-        yield name, _group_text(group)
+
+
+def _named_once(name: str, values: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Lines of which only the first has the name."""
+    for value in values:
+        yield name, value
         name = ""
-    if len(shown.errors) > 10 or (shown.errors and shown.partial):
-        more = len(shown.errors) - 10
+
+
+def _error_lines(shown: Shown, command: Callable[..., str]) -> Iterator[str]:
+    job = shown.job
+    yield from map(_group_text, shown.errors[:_MAX_CODES])
+    more = len(shown.errors) - _MAX_CODES
+    if more > 0 or (shown.errors and shown.partial):
         text = f"{counted(more, 'more code|codes')}; " if more > 0 else ""
         wrong = job.failed_rows + job.needs_review_count
         if wrong > shown.read_rows:
@@ -223,21 +246,15 @@ def _lines(
                 f"of {wrong} rows that failed or need a review, "
                 f"the first {shown.read_rows} were read; "
             )
-        yield name, f"{text}`{command('errors', job.id)}` has all"
-    for name, status in (("in flight", "processing"), ("in review", "needs_review")):
-        numbers = shown.doubtful[status]
-        if numbers.count:
-            yield (
-                name,
-                f"{'row' if numbers.count == 1 else 'rows'} {numbers.text(', ', _SHOWN_RANGES)}",
-            )
-    name = "next"
+        yield f"{text}`{command('errors', job.id)}` has all"
+
+
+def _next_lines(shown: Shown, width: int | None) -> Iterator[str]:
     for pasted, why in shown.next:
         for line in textwrap.wrap(why, width - 14, break_on_hyphens=False) if width else [why]:
-            yield name, f"# {line}"
-            name = ""
+            yield f"# {line}"
         if pasted:
-            yield name, pasted
+            yield pasted
 
 
 def _passes_text(job: Job) -> str:
@@ -248,20 +265,6 @@ def _passes_text(job: Job) -> str:
 
 def _time_text(at: datetime | None) -> str:
     return "" if at is None else f"{local_time(at):%Y-%m-%d %H:%M:%S %Z}"
-
-
-def _counts_text(job: Job) -> str:
-    counts = {
-        "completed": job.successful_rows,
-        "failed": job.failed_rows,
-        "skipped": job.skipped_count,
-        "pending": job.pending_count,
-        "processing": job.processing_count,
-        "needs_review": job.needs_review_count,
-    }
-    some = [f"{count} {name}" for name, count in counts.items() if count]
-    rows = counted(job.total_rows, "row|rows")
-    return f"of {rows}: {', '.join(some)}" if some else rows
 
 
 def _rate_text(shown: Shown) -> str:
@@ -276,43 +279,39 @@ def _figure(rate: float) -> str:
 
 
 def _throughput_text(found: Throughput | None) -> str:
-    if found is None or found.span_s * len(found.rows) < _WORTH_A_LINE_S:
+    if found is None or found.span_s * len(found.rows) < _MIN_THROUGHPUT_S:
         return ""
     highest = max(found.rows) / found.span_s
     line = sparkline(found.rows, can_show("▁█"))
     return f"{line} {duration_text(found.span_s)} each, at most {_figure(highest)} rows/s"
 
 
+def _rows_text(numbers: Numbers) -> str:
+    return f"{'row' if numbers.count == 1 else 'rows'} {numbers.text(', ', _MAX_RANGES)}"
+
+
 def _group_text(group: ErrorGroup) -> str:
-    count = group.numbers.count
-    rows = f"row{'s' if count > 1 else ''} {group.numbers.text(', ', _SHOWN_RANGES)}"
-    message = shorten(group.message, 200)
-    code = shorten(group.code or "no code", 60) + (
-        " (review)" if group.status == RowStatus.NEEDS_REVIEW else ""
-    )
-    return f"{count} x {code}: {rows}: {message}"
+    code = shorten(group.code or "no code", 60)
+    review = " (review)" if group.status == RowStatus.NEEDS_REVIEW else ""
+    rows = _rows_text(group.numbers)
+    return f"{group.count} x {code}{review}: {rows}: {shorten(group.message, 200)}"
 
 
-def counts_of(shown: Shown) -> dict[str, Any]:
-    """The pairs of the last line. Keys and their order stay as they are: scripts read them."""
+def _last_line(shown: Shown) -> dict[str, Any]:
+    """The pairs of the last line. Their keys and order must not change: scripts read them."""
     job = shown.job
     return {
         "job": job.id,
         "status": shown.state,
         "total": job.total_rows,
         "done": done_rows(job),
-        "completed": job.successful_rows,
-        "failed": job.failed_rows,
-        "skipped": job.skipped_count,
-        "pending": job.pending_count,
-        "processing": job.processing_count,
-        "needs_review": job.needs_review_count,
+        **row_counts(job),
         "cost_cents": job.total_cost_cents,
     }
 
 
 def _plain(shown: Shown) -> dict[str, Any]:
-    """The JSON object: the job's own members, with its status as people see it, and the rest."""
+    """The object for ``--json``: the fields of the job, and what else was found out."""
     return {
         **msgspec.to_builtins(shown.job),
         "status": shown.state,
@@ -322,14 +321,7 @@ def _plain(shown: Shown) -> dict[str, Any]:
         "left_s": shown.left_s,
         "throughput": shown.throughput,
         "errors": [
-            {
-                "code": group.code,
-                "status": group.status,
-                "count": group.numbers.count,
-                "example": group.message,
-                "rows": group.numbers.text(),
-            }
-            for group in shown.errors
+            {field.name: field.get()(group) for field in ERROR_FIELDS} for group in shown.errors
         ],
         "errors_partial": shown.partial,
         "processing_rows": shown.doubtful["processing"].text(),

@@ -1,10 +1,11 @@
-"""`journal pack`, `unpack`, `compare` and `pull`: a job moved between machines."""
+"""`journal pack`, `unpack`, `compare` and `pull`: moving a job between machines."""
 
 from __future__ import annotations
 
 import os
 import shlex
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import click
@@ -17,6 +18,7 @@ from journal.cli.exit_codes import (
     exit_code_of,
 )
 from journal.cli.find import complete_job, complete_path, find_job, job_argument, journal_command
+from journal.cli.options import json_option
 from journal.cli.output import clean, echo_json, local_time, tell
 from journal.errors import JobExistsError, JobNotFoundError, JournalError
 from journal.history.error_groups import Numbers
@@ -35,32 +37,42 @@ from journal.transfer.merge import Merged
 from journal.transfer.source import Source
 from journal.transfer.tarball import MAX_COMPONENTS, MAX_NAME_BYTES, Compression
 
-_MOST_LINES = 10
-_MOST_RANGES = 40
+_MAX_LINES = 10
+_MAX_RANGES = 40
 _STDIN = "-"
 _STDIN_NAME = "standard input"
 
-_json_option = click.option("--json", "json_output", is_flag=True, help="One JSON object.")
 _max_bytes_option = click.option(
     "--max-bytes",
+    metavar="N",
     type=click.IntRange(min=0),
-    help="Refuse a pack that holds more; default: than is free on the disk.",
+    help="Refuse a pack that holds more bytes. Default: the free space of the disk.",
 )
 
 
-@click.command("pack", short_help="Pack a job into one file or stream that any tar reads.")
+@click.command("pack", short_help="Pack a job into one file, to move it.")
 @job_argument
-@click.option("-o", "--output", help="FILE.tar.gz, FILE.tar.zst, or - for standard output.")
-@click.option("--zstd", is_flag=True, help="Compress by zstd, whatever the file is called.")
-@click.option("--kept", is_flag=True, help="With journal.torn-*, .damaged-* and .other-*, too.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="OUT",
+    help="The file to write: FILE.tar.gz, FILE.tar.zst, or - for standard output. Default: "
+    "JOB.tar.gz in the current directory.",
+)
+@click.option("--zstd", is_flag=True, help="Compress with zstd, whatever the name of the file is.")
+@click.option(
+    "--kept",
+    is_flag=True,
+    help="Include the kept files journal.torn-*, journal.damaged-* and journal.other-*.",
+)
 @click.pass_context
 def pack_command(ctx: click.Context, job: str, output: str | None, zstd: bool, kept: bool) -> int:
-    """Pack a job, as of its last commit, into one file or stream that any tar reads.
+    """Pack a job into one file or stream, a tar archive, to move it to another machine.
 
-    Others may work on the job meanwhile. The pack holds the journal, the artifacts, and a
-    manifest that all of it is checked against by unpack. By default it is JOB.tar.gz, in here.
+    The pack holds the job as of its last commit, also if a run works on it meanwhile: the journal,
+    the artifacts, and a manifest by which `journal unpack` checks all of it.
 
-    To send it on: journal pack ship-ca -o - | ssh other journal unpack -
+    To another machine: journal pack ship-ca -o - | ssh other journal unpack -
 
     Example: journal pack ship-ca -o ship-ca.tar.gz
     """
@@ -69,7 +81,7 @@ def pack_command(ctx: click.Context, job: str, output: str | None, zstd: bool, k
     output = output or f"{job_id}.tar.gz"
     compression: Compression = "zst" if zstd else _compression_of(output)
     if output == _STDIN and sys.stdout.isatty():
-        raise click.UsageError("a pack is no text for a terminal: send it into a pipe or file")
+        raise click.UsageError("a pack can't be written to a terminal: use a pipe or a file")
     with ending_signals():
         if output == _STDIN:
             packed = pack_job(directory, sys.stdout.buffer.write, compression, kept=kept)
@@ -87,7 +99,7 @@ def _compression_of(output: str) -> Compression:
     if suffix in ("", ".gz", ".tgz"):
         return "gz"
     raise click.UsageError(
-        f"no pack is called {suffix}: say .tar.gz or .tgz, or .tar.zst or .tzst for zstd"
+        f"a pack can't be called {suffix}: use .tar.gz or .tgz, or .tar.zst or .tzst for zstd"
     )
 
 
@@ -99,36 +111,36 @@ def _tell_packed(job_id: str, output: str, packed: Packed) -> None:
         f"{len(manifest.files) - 1} other files"
     )
     for name in packed.grown:
-        tell(f"{name} was written to meanwhile: the pack holds it as it was")
+        tell(f"{name} was written to meanwhile: the pack holds its state before that")
     for line in _left_out(packed.left_out):
         tell(line)
 
 
 def _left_out(names: list[str]) -> list[str]:
     return [
-        f"left out: {name} is no regular file, or has gone meanwhile, or its name isn't UTF-8, "
-        f"has more than {MAX_COMPONENTS} parts or more than {MAX_NAME_BYTES} bytes"
+        f"left out: {name}: it isn't a regular file, or was deleted meanwhile, or its name isn't "
+        f"UTF-8, or has more than {MAX_COMPONENTS} parts or {MAX_NAME_BYTES} bytes"
         for name in names
     ]
 
 
 def _tell_some(lines: list[str]) -> None:
-    """As many as a screen holds beside all else."""
-    for line in lines[:_MOST_LINES]:
+    """Report as many lines as fit on a screen."""
+    for line in lines[:_MAX_LINES]:
         tell(line)
-    if len(lines) > _MOST_LINES:
-        tell(f"... and {len(lines) - _MOST_LINES} more; --json names all")
+    if len(lines) > _MAX_LINES:
+        tell(f"... and {len(lines) - _MAX_LINES} more; --json lists all")
 
 
-@click.command("unpack", short_help="Make the job that a pack holds, once it is checked.")
+@click.command("unpack", short_help="Check a pack, and make the job that it holds.")
 @click.argument("file")
 @_max_bytes_option
 @click.pass_context
 def unpack_command(ctx: click.Context, file: str, max_bytes: int | None) -> int:
-    """Make the job that a pack holds, once all of the pack has been checked; prints its id.
+    """Check a pack, and make the job that it holds. Prints the job's id.
 
-    FILE is a pack, or - for standard input. If the job is here already, nothing is changed: what
-    the pack has beyond that is for `journal pull`.
+    FILE is a pack, or - for standard input. If the job exists already, nothing is changed: use
+    `journal pull` to apply what the pack has and the job hasn't.
 
     Example: journal unpack ship-ca.tar.gz
     """
@@ -136,7 +148,7 @@ def unpack_command(ctx: click.Context, file: str, max_bytes: int | None) -> int:
     try:
         manifest = unpack_job(ctx.obj, source, max_bytes=max_bytes)
     except JobExistsError as error:
-        tell(_what_to_do_instead(ctx.obj, file, error.job_id))
+        tell(_how_to_pull(ctx.obj, file, error.job_id))
         raise
     tell(
         f"{manifest.job_id}: unpacked, as packed on {manifest.host} at {manifest.made_at}: "
@@ -146,44 +158,45 @@ def unpack_command(ctx: click.Context, file: str, max_bytes: int | None) -> int:
     return EXIT_OK
 
 
-def _what_to_do_instead(root: str, file: str, job_id: str) -> str:
-    """What there is to be had from a pack whose job is here already."""
+def _how_to_pull(root: str, file: str, job_id: str) -> str:
+    """What the pack has that the existing job hasn't, and how to apply it."""
     pull = shlex.join([*journal_command(), "--root", root, "pull", file])
-    in_general = f"to take over what the pack has beyond the job here: {pull}"
+    in_general = f"to apply what the pack has and the job here hasn't: {pull}"
     if file == _STDIN:
         return in_general
     try:
         found = compare_copies(Path(root) / job_id, file)
-    except JournalError:  # what is to be told is why it wasn't unpacked
+    except JournalError:  # the caller reports why the pack wasn't unpacked
         return in_general
     if found.relation == "behind":
         return f"the job here is behind the pack by {found.theirs.commits} commits: {pull}"
     if found.relation == "diverged":
         return f"the job here and the pack have diverged: {pull} --merge-outcomes"
-    return f"there is nothing to be had from the pack: the job here is {found.relation}"
+    return f"the pack has nothing new: the job here is {found.relation}"
 
 
-@click.command("compare", short_help="Tell two copies of a job apart, and what each did since.")
+@click.command("compare", short_help="Compare two copies of a job.")
 @click.argument("a", shell_complete=complete_job)
 @click.argument("b", shell_complete=complete_job)
 @_max_bytes_option
-@_json_option
+@json_option
 @click.pass_context
 def compare_command(
     ctx: click.Context, a: str, b: str, max_bytes: int | None, json_output: bool
 ) -> int:
-    """Tell two copies of a job apart, and what each did since they parted.
+    """Compare two copies of a job, and show what each did since they diverged.
 
-    A and B are jobs, directories of jobs, packs, or - for a pack on standard input. What only one
-    of them holds is verified; damage in what both hold is for `journal verify` to find.
+    A and B are jobs, directories of jobs, packs, or - for a pack on standard input. Only what one
+    copy has and the other hasn't is checked for damage; `journal verify` checks the rest.
 
-    Exit codes: 0 identical, 1 one is ahead of the other, 3 diverged; no verdict: 2 different jobs
-    or bad usage, 4 no such job, 5 locked, 6 damaged, of a newer version, or can't be read.
+    Exit codes: 0 the copies are identical, 1 one is ahead of the other, 3 they have diverged. If they
+    can't be compared: 2 they are different jobs, or bad usage, 4 no such job, 5 locked, 6 damaged,
+    unreadable, or written by a newer version.
 
     Example: journal compare ship-ca /mnt/old/jobs/ship-ca
     """
     if a == b == _STDIN:
-        raise click.UsageError("only one of the two can be standard input")
+        raise click.UsageError("only one of A and B can be standard input")
     found = _compared(ctx.obj, a, b, max_bytes)
     if json_output:
         echo_json(found)
@@ -195,7 +208,7 @@ def compare_command(
 
 
 def _compared(root: str, a: str, b: str, max_bytes: int | None) -> Comparison:
-    """Raises NoVerdict for what would else have the exit code that means ahead or behind."""
+    """Raises NoVerdict for errors whose exit code 1 would mean that one copy is ahead."""
     try:
         return compare_copies(_source(root, a), _source(root, b), max_bytes=max_bytes)
     except JournalError as error:
@@ -215,11 +228,11 @@ def _comparison_text(found: Comparison) -> str:
     if found.relation == "identical":
         return f"identical {found.job_id}: {found.ours.size_bytes} bytes up to the last commit"
     if found.relation == "diverged":
-        lines = [f"diverged  {found.job_id}: at line {found.line} (byte {found.fork.offset})"]
+        text = f"at line {found.line} (byte {found.fork.offset})"
     else:
         (ahead, side), (behind, _) = sides if found.relation == "ahead" else sides[::-1]
         text = f"{ahead} is ahead of {behind} by {side.commits} commits"
-        lines = [f"{'ahead' if ahead == 'A' else 'behind':<9} {found.job_id}: {text}"]
+    lines = [f"{found.relation:<9} {found.job_id}: {text}"]
     for letter, side in sides:
         if side.commits:
             lines += [f"  {letter} since then: {_side_text(side)}   [{clean(side.name)}]"]
@@ -227,34 +240,42 @@ def _comparison_text(found: Comparison) -> str:
     return "\n".join(lines)
 
 
+_SIDE_WORDS = {
+    "processing": "started",
+    "needs_review": "to review",
+    "retry": "retried",
+    "redo": "redone",
+}
+
+
 def _side_text(side: Side) -> str:
-    words = {"processing": "started", "needs_review": "to review"}
-    words |= {"retry": "retried", "redo": "redone"}
     parts = [f"{side.rows_added} rows added"] if side.rows_added else []
     parts += [f"data of {side.data_changes} changed"] if side.data_changes else []
-    parts += [f"{words[name]} {n}" for name, n in side.resets.items()]
-    parts += [f"{words.get(name, name)} {n}" for name, n in side.row_statuses.items()]
+    for name, count in [*side.resets.items(), *side.row_statuses.items()]:
+        parts += [f"{_SIDE_WORDS.get(name, name)} {count}"]
     parts += [f"job {status}" for status in side.job_statuses[-1:]]
     assert side.first_at is not None
     assert side.last_at is not None
-    times = " to ".join(
-        f"{local_time(at):%Y-%m-%d %H:%M:%S}" for at in (side.first_at, side.last_at)
-    )
+    times = f"{_time_text(side.first_at)} to {_time_text(side.last_at)}"
     what = ", ".join(parts) or f"{side.records} records"
     return f"{side.commits} commits, {times}: {what}"
 
 
-@click.command("pull", short_help="Bring a job to where another copy of it is.")
+def _time_text(at: datetime) -> str:
+    return f"{local_time(at):%Y-%m-%d %H:%M:%S}"
+
+
+@click.command("pull", short_help="Apply what another copy of a job has done.")
 @click.argument("source", shell_complete=complete_path)
 @click.argument("job", required=False, shell_complete=complete_job)
 @click.option(
     "--merge-outcomes",
     "merge",
     is_flag=True,
-    help="If both went on: take over what only the other has done.",
+    help="If the copies have diverged: apply what only the other one has done.",
 )
 @_max_bytes_option
-@_json_option
+@json_option
 @click.pass_context
 def pull_command(
     ctx: click.Context,
@@ -264,18 +285,26 @@ def pull_command(
     max_bytes: int | None,
     json_output: bool,
 ) -> int:
-    """Bring a job to where another copy of it is: a directory, a pack, or - for a pack on stdin.
+    """Apply what another copy of a job has done. A job that doesn't exist here is made.
 
-    Appends exactly the commits that are missing, if the job here is the beginning of the other;
-    artifacts that are missing are copied. A job that isn't here is made. If both have gone on since
-    they parted, nothing is changed (exit code 3), unless you say --merge-outcomes: then the other's
-    history is kept beside the journal as journal.other-..., what only the other has done is taken
-    over (outcomes, retries, redos, changed data), and rows that both have worked on, or given
-    different data, need a review. What both have completed stays completed, and is named in the
-    job's error. Rows that both have added are one row if they have one idempotency key; others get
-    a new number here if theirs is taken, and are named. Of an artifact that differs both are kept: where the
-    other's commits are taken over, ours as NAME.before-N, in a merge the other's as NAME.other-N.
-    Exit code 3 if a row or an artifact needs you to look at it.
+    SOURCE is the other copy: a directory, a pack, or - for a pack on standard input.
+
+    If the job here is the beginning of the other copy, the missing commits are appended and missing
+    artifacts are copied. If the copies have diverged, nothing is changed and the exit code is 3,
+    unless --merge-outcomes is given.
+
+    With --merge-outcomes, the job here gets what only the other copy has done: outcomes, retries,
+    redos and changed data. A row needs a review if both copies worked on it, or gave it different
+    data. A row that both completed stays completed, and the job's error names it. Rows that both
+    added are one row if they have the same idempotency key. Other added rows get a new number, which
+    is reported, if theirs is taken. The other's history is kept beside the journal as
+    journal.other-....
+
+    If an artifact differs, both files are kept. When commits are appended, the other's file gets the
+    name and ours becomes NAME.before-N. In a merge ours keeps the name and the other's becomes
+    NAME.other-N.
+
+    The exit code is 3 if a row or an artifact needs you to look at it.
 
     Example: journal pull /mnt/old/jobs/ship-ca
     """
@@ -284,7 +313,7 @@ def pull_command(
         try:
             service, job_id = find_job(root, job)
             root = str(service.root)
-        except JobNotFoundError:  # it is to be made here
+        except JobNotFoundError:  # the job will be made here
             if os.sep in job:
                 raise
     pulled = pull_job(root, _source(root, source), job_id, merge=merge, max_bytes=max_bytes)
@@ -292,14 +321,13 @@ def pull_command(
         echo_json(pulled)
     else:
         click.echo(_pulled_text(pulled))
-    _tell_differing(pulled)
+    _tell_some([f"{name} {_difference(pulled, name)}" for name in pulled.differing])
     _tell_some(_left_out(pulled.left_out))
-    open_code = EXIT_ROWS_OPEN if pulled.differing else EXIT_OK
-    if pulled.merged is None:
-        return open_code
-    _tell_merged(str(root), pulled.job_id, pulled.merged)
-    is_open = pulled.merged.review or pulled.merged.twice or pulled.merged.left_open
-    return EXIT_ROWS_OPEN if is_open else open_code
+    merged = pulled.merged
+    if merged is not None:
+        _tell_merged(str(root), pulled.job_id, merged)
+    is_open = merged is not None and (merged.review or merged.twice or merged.left_open)
+    return EXIT_ROWS_OPEN if is_open or pulled.differing else EXIT_OK
 
 
 def _tell_merged(root: str, job_id: str, merged: Merged) -> None:
@@ -308,18 +336,18 @@ def _tell_merged(root: str, job_id: str, merged: Merged) -> None:
         tell(f"{job_id}: the job is {merged.their_job_status} there, and {merged.job_status} here")
     _tell_some(
         [
-            f"row {theirs} of the other copy is row {ours} here, where its number was taken: "
+            f"row {theirs} of the other copy is row {ours} here, since its number was taken: "
             f"{journal} log {job_id} --row {ours}"
             for ours, theirs in merged.renumbered.items()
         ]
     )
     for numbers, what in (
         (merged.data, "both copies changed the data, or one did and the other worked on the row"),
-        (merged.redone, "one copy redid them, and the other worked on them or redid them, too"),
+        (merged.redone, "one copy redid them, and the other also worked on them or redid them"),
     ):
         if numbers:
-            rows = Numbers(numbers).text(",", _MOST_RANGES)
-            tell(f"rows {rows}: {what}; `{journal} log {job_id} --row N` has both")
+            rows = Numbers(numbers).text(",", _MAX_RANGES)
+            tell(f"rows {rows}: {what}; `{journal} log {job_id} --row N` shows both")
     if merged.review:
         tell(f"see: {journal} rows {job_id} --status needs_review")
     if merged.twice:
@@ -331,48 +359,40 @@ def _tell_merged(root: str, job_id: str, merged: Merged) -> None:
         )
 
 
-def _tell_differing(pulled: Pulled) -> None:
-    lines = []
-    for name in pulled.differing:
-        put_by = pulled.put_by.get(name)
-        if put_by is None:
-            what = "differs from the other's: the one here was kept"
-        elif pulled.merged is None and pulled.action == "forwarded":
-            what = f"differs: it is the other's now, and the one that was here is {put_by}"
-        else:
-            what = f"differs: the one here was kept, and the other's is {put_by}"
-        lines.append(f"{name} {what}")
-    _tell_some(lines)
+def _difference(pulled: Pulled, name: str) -> str:
+    """How an artifact differs, and what each of the two files is called now."""
+    kept_as = pulled.put_by.get(name)
+    if kept_as is None:
+        return "differs from the other's: the one here was kept"
+    if pulled.merged is None and pulled.action == "forwarded":
+        return f"differs: it is the other's now, and the one that was here is {kept_as}"
+    return f"differs: the one here was kept, and the other's is {kept_as}"
 
 
 def _pulled_text(pulled: Pulled) -> str:
-    files = f", {len(pulled.artifacts)} new files" if pulled.artifacts else ""
     what = {
-        "made": f"made, as the copy is{files}",
-        "forwarded": f"{pulled.commits} commits taken over{files}",
-        "merged": f"merged{files}",
-        "identical": f"no commits to pull: the copies are identical{files}",
-        "ahead": f"no commits to pull: the job here is ahead{files}",
+        "made": "made, as the copy is",
+        "forwarded": f"{pulled.commits} commits applied",
+        "merged": "merged",
+        "identical": "no commits to pull: the copies are identical",
+        "ahead": "no commits to pull: the job here is ahead",
     }
-    text = f"{pulled.job_id}: {what[pulled.action]}"
-    if pulled.merged is not None:
-        merged = pulled.merged
+    files = f", {len(pulled.artifacts)} new files" if pulled.artifacts else ""
+    text = f"{pulled.job_id}: {what[pulled.action]}{files}"
+    merged = pulled.merged
+    if merged is not None:
+        moved = len(merged.renumbered)
         text += (
-            f": {len(merged.took_over)} outcomes taken over, {len(merged.added)} rows added, "
-            f"{_renumbered(merged)}{len(merged.review)} rows need a review, {len(merged.twice)} completed here were "
-            f"worked on there too; the other history is kept as {merged.other}"
+            f": {len(merged.took_over)} outcomes applied, {len(merged.added)} rows added, "
+            f"{f'{moved} of them under another number, ' if moved else ''}"
+            f"{len(merged.review)} rows need a review, {len(merged.twice)} completed here were also "
+            f"worked on there; the other history is kept as {merged.other}"
         )
     return text
 
 
-def _renumbered(merged: Merged) -> str:
-    """Of the rows that were added, how many have another number here; "" if none."""
-    count = len(merged.renumbered)
-    return f"{count} of them under another number, " if count else ""
-
-
 def _source(root: str, name: str) -> Source:
-    """What a person means: standard input, a job, a job's directory, or a pack."""
+    """What ``name`` means: standard input, a job, a job's directory, or a pack."""
     if name == _STDIN:
         return Source(_STDIN_NAME, sys.stdin.buffer.read)
     if os.path.isfile(name) or os.path.isdir(name) or os.sep in name:

@@ -15,26 +15,29 @@ from journal.text import counted, time_text
 from journal.verify import Report, verify_job
 
 
-@click.command("verify", short_help="Read all of a job's journal and report what is wrong with it.")
+@click.command("verify", short_help="Check all of a job's journal for damage.")
 @click.argument("jobs", metavar="[JOB]...", nargs=-1, shell_complete=complete_job)
-@click.option("--all", "all_jobs", is_flag=True, help="Every job in the store.")
-@click.option("--json", "json_output", is_flag=True, help="A JSON array, one object a job.")
+@click.option("--all", "all_jobs", is_flag=True, help="Verify all jobs of the store.")
+@click.option(
+    "--json", "json_output", is_flag=True, help="Print a JSON array with one object per job."
+)
 @click.pass_context
 def verify_command(
     ctx: click.Context, jobs: tuple[str, ...], all_jobs: bool, json_output: bool
 ) -> int:
-    """Read all of a job's journal and report all that is wrong with it; changes nothing.
+    """Check all of a job's journal for damage. Changes nothing.
 
-    Goes on past a damaged job. A torn tail is what a writer left that died before it could
-    promise anything: the next writer saves it beside the journal and cuts it off. A last commit
-    whose LF is missing (unended) counts, and the next writer puts that back.
+    A torn tail is an interrupted write that was never acknowledged, so it is not damage. The next
+    writer saves it beside the journal and cuts it off. "unended" means that the last commit lacks
+    its line end. The commit is valid, and the next writer adds the line end.
 
-    Exit code 6 if any job is damaged: `journal repair` makes it whole again.
+    A damaged job doesn't end the command: all jobs are checked. The exit code is 6 if any of them is
+    damaged; `journal repair` repairs it.
 
     Example: journal verify --all
     """
     if bool(jobs) == all_jobs:
-        raise click.UsageError("name the jobs to verify, or say --all")
+        raise click.UsageError("name the jobs to verify, or give --all")
     targets: list[tuple[JobService, str]]
     if all_jobs:
         service: JobService = ReadingService(ctx.obj)
@@ -80,13 +83,13 @@ def _echo_report(report: Report) -> None:
     )
     if report.ahead_until is not None:
         click.echo(
-            f"  clock: its last time, {time_text(report.ahead_until)}, lies ahead of this machine's "
-            "clock: until then all new records state that time, and nothing else is wrong"
+            f"  clock: its last time, {time_text(report.ahead_until)}, is ahead of this machine's "
+            "clock; until then new records get that time; nothing else is wrong"
         )
     if report.in_doubt:
         click.echo(
-            "  sync: a sync of it has failed since the system started, or its process died in it: "
-            "what was read may not be on the disk; the next commit first writes it again"
+            "  sync: a sync failed since the system started, or a process died during a sync: the "
+            "last bytes read may not be on the disk; the next commit first writes them again"
         )
     for finding in report.findings:
         click.echo(

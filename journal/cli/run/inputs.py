@@ -1,6 +1,6 @@
-"""The rows of a run, from CSV, TSV, JSON Lines or lines; whatever is wrong with them is named.
+"""The rows of a run, read from CSV, TSV, JSON Lines or lines.
 
-Every input is read as it is asked for: how many rows it has makes no difference to memory.
+Errors name the line and the value. An input is read row by row, so its size doesn't matter to memory.
 """
 
 from __future__ import annotations
@@ -9,11 +9,10 @@ import codecs
 import csv
 import io
 import re
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import PurePath
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 import msgspec
 
@@ -32,7 +31,7 @@ _FORMAT_OF_SUFFIX = {
     ".txt": "lines",
 }
 
-_BOMS = (  # longest first: UTF-32's begins with UTF-16's
+_BOMS = (  # longest first: that of UTF-32 begins with that of UTF-16
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -41,190 +40,144 @@ _BOMS = (  # longest first: UTF-32's begins with UTF-16's
 )
 
 
-class RowInput(Protocol):
-    """Rows as dicts, in order, once. ``columns`` None: each row has its own, known when read.
+class RowInput:
+    """The rows of an input as dicts, in order, to be iterated once.
 
-    Iterating raises InvalidValueError for the first row that can't be, and if there is none.
+    ``columns`` are the names of the header; None: each row has its own names. Iterating raises
+    InvalidValueError for the first invalid row, and if there are no rows.
     """
 
-    @property
-    def columns(self) -> list[str] | None: ...
-    def __iter__(self) -> Iterator[dict[str, Any]]: ...
+    def __init__(self, columns: list[str] | None, rows: Iterator[dict[str, Any]]) -> None:
+        self.columns = columns
+        self._rows = rows
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return self._rows
 
 
 def format_of(name: str) -> str:
-    """What a file of this name holds, by its extension; CSV if that says nothing."""
+    """The format of a file, by its extension; CSV for all other names."""
     return _FORMAT_OF_SUFFIX.get(PurePath(name).suffix.lower(), "csv")
 
 
 def open_rows(stream: IO[bytes], name: str, encoding: str, format: str) -> RowInput:  # noqa: A002  (the word)
     """The rows in ``stream``, which errors call ``name``. Reads the header if there is one.
 
-    ``format`` is one of FORMATS. Raises InvalidValueError for what is wrong so far.
+    ``format`` is one of FORMATS. Raises InvalidValueError for an invalid header or encoding.
     """
-    inputs: dict[str, Callable[[IO[bytes], str, str], RowInput]] = {
-        "csv": CsvInput,
-        "tsv": TsvInput,
-        "jsonl": JsonlInput,
-        "lines": LineInput,
-    }
-    if format not in inputs:
+    if format not in FORMATS:
         raise InvalidValueError("format", format, f"must be one of {', '.join(FORMATS)}")
-    return inputs[format](stream, name, encoding)
+    lines = _text(stream, name, encoding)
+    if format == "jsonl":
+        return RowInput(None, _json_rows(lines, name))
+    if format == "lines":
+        return RowInput([LINE_COLUMN], _line_rows(lines, name))
+    table = _csv_cells(lines, name) if format == "csv" else _tsv_cells(lines, name)
+    columns = _header(table, name)
+    return RowInput(columns, _table_rows(columns, table, name))
 
 
-class _TableInput(ABC):
-    """A header line, and lines of as many cells; blank lines are passed over."""
+# --- tables: pairs of a line's number and its cells; empty lines are skipped
 
-    def __init__(self, name: str) -> None:
-        self._name = name
-        header = self._next()
-        if header is None:
-            raise InvalidValueError(
-                name, "", "is empty: its first line must name the columns, and rows must follow"
-            )
-        self.columns = header
-        seen = set()
-        for place, column in enumerate(header, 1):
-            if not column.strip():
-                raise InvalidValueError(
-                    f"{name}, line {self._line()}",
-                    column,
-                    f"column {place} has no name: give it one",
-                )
-            if column in seen:
-                raise InvalidValueError(
-                    f"{name}, line {self._line()}",
-                    column,
-                    "this column is there twice: rename one of them",
-                )
-            seen.add(column)
-
-    def __iter__(self) -> Iterator[dict[str, str]]:
-        rows = 0
-        while (cells := self._next()) is not None:
-            if len(cells) != len(self.columns):
-                raise InvalidValueError(
-                    f"{self._name}, line {self._line()}",
-                    cells,
-                    f"has {len(cells)} cells, and the header names {len(self.columns)} columns",
-                )
-            rows += 1
-            yield dict(zip(self.columns, cells, strict=True))
-        if not rows:
-            raise InvalidValueError(self._name, "", "has a header and no rows")
-
-    @abstractmethod
-    def _next(self) -> list[str] | None:
-        """The cells of the next line that isn't blank; None at the end."""
-
-    @abstractmethod
-    def _line(self) -> int:
-        """The number of the line that was read last."""
+Table = Iterator[tuple[int, list[str]]]
 
 
-class CsvInput(_TableInput):
-    """A CSV with a header line; ``columns`` in its order, then rows as dicts of text."""
-
-    def __init__(self, stream: IO[bytes], name: str, encoding: str) -> None:
-        """Reads the header. Raises InvalidValueError for a header that can't be."""
-        csv.field_size_limit(MAX_LINE_BYTES)  # its own default is 128 KiB
-        self._reader = csv.reader(_text(stream, name, encoding), strict=True)
-        super().__init__(name)
-
-    def _next(self) -> list[str] | None:
-        try:
-            return next((cells for cells in self._reader if cells), None)
-        except csv.Error as error:
-            raise InvalidValueError(
-                f"{self._name}, line {self._line()}", str(error), "is not valid CSV"
-            ) from None
-
-    def _line(self) -> int:
-        return self._reader.line_num
+def _csv_cells(lines: Iterator[str], name: str) -> Table:
+    csv.field_size_limit(MAX_LINE_BYTES)  # Python's default is 128 KiB
+    reader = csv.reader(lines, strict=True)
+    try:
+        for cells in reader:
+            if cells:
+                yield reader.line_num, cells
+    except csv.Error as error:
+        raise InvalidValueError(
+            f"{name}, line {reader.line_num}", str(error), "is not valid CSV"
+        ) from None
 
 
-class TsvInput(_TableInput):
-    """Cells between tabs, as they stand: a quote is a character like any other.
+def _tsv_cells(lines: Iterator[str], name: str) -> Table:
+    """Cells between tabs. A quote is a character like any other.
 
-    So text/tab-separated-values is defined, and so `cut`, `awk`, database clients and Google
-    Sheets write it; a reader that takes quotes for more would swallow the lines up to the next
-    one. Excel and LibreOffice do put a cell in quotes if it holds a comma, a quote or a tab: a cell
-    that looks so is refused, rather than shipped with its quotes on or off by a guess.
+    That is how text/tab-separated-values is defined, and how `cut`, `awk`, database clients and
+    Google Sheets write it. A reader that interprets quotes could swallow lines up to the next quote.
+
+    Excel and LibreOffice do quote a cell that holds a comma, a quote or a tab. Such a cell is
+    refused, since whether its quotes belong to the value would be a guess.
     """
-
-    def __init__(self, stream: IO[bytes], name: str, encoding: str) -> None:
-        """Reads the header. Raises InvalidValueError for a header that can't be."""
-        self._text = _text(stream, name, encoding)
-        self._number = 0
-        super().__init__(name)
-
-    def _next(self) -> list[str] | None:
-        for line in self._text:
-            self._number += 1
-            text = _without_end(line)
-            if text:
-                cells = text.split("\t")
-                if '"' in text:
-                    self._check_quotes(cells)
-                return cells
-        return None
-
-    def _check_quotes(self, cells: list[str]) -> None:
-        for cell in cells:
-            if _SPREADSHEET_CELL.fullmatch(cell) and ("," in cell or '""' in cell[1:-1]):
-                raise InvalidValueError(
-                    f"{self._name}, line {self._number}",
-                    cell,
-                    "is a cell in quotes, as spreadsheets write it, and quotes mean nothing in TSV: "
-                    "save it as CSV, or as JSON Lines if the quotes are part of the value",
-                )
-
-    def _line(self) -> int:
-        return self._number
+    for number, line in enumerate(lines, 1):
+        text = _without_end(line)
+        if text:
+            cells = text.split("\t")
+            if '"' in text:
+                _check_quotes(cells, f"{name}, line {number}")
+            yield number, cells
 
 
 _SPREADSHEET_CELL = re.compile(r'"(?:[^"]|"")*"')
 
 
-class LineInput:
-    """Lines of text, each a row with one column; empty lines are passed over."""
-
-    def __init__(self, stream: IO[bytes], name: str, encoding: str) -> None:
-        self.columns = [LINE_COLUMN]
-        self._name = name
-        self._text = _text(stream, name, encoding)
-
-    def __iter__(self) -> Iterator[dict[str, str]]:
-        rows = 0
-        for line in self._text:
-            text = _without_end(line)
-            if text:
-                rows += 1
-                yield {LINE_COLUMN: text}
-        if not rows:
-            raise InvalidValueError(self._name, "", "has no lines")
-
-
-class JsonlInput:
-    """JSON Lines: each line an object, with whatever members it has; blank lines are passed over."""
-
-    columns = None
-
-    def __init__(self, stream: IO[bytes], name: str, encoding: str) -> None:
-        self._name = name
-        self._text = _text(stream, name, encoding)
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        rows = 0
-        for number, line in enumerate(self._text, 1):
-            if not line.isspace():
-                rows += 1
-                yield _json_object(line, f"{self._name}, line {number}")
-        if not rows:
+def _check_quotes(cells: list[str], where: str) -> None:
+    for cell in cells:
+        if _SPREADSHEET_CELL.fullmatch(cell) and ("," in cell or '""' in cell[1:-1]):
             raise InvalidValueError(
-                self._name, "", "is empty: each of its lines must be a JSON object"
+                where,
+                cell,
+                "is a cell in quotes, as spreadsheets write it, but quotes have no meaning in TSV: "
+                "save it as CSV, or as JSON Lines if the quotes are part of the value",
             )
+
+
+def _header(table: Table, name: str) -> list[str]:
+    number, columns = next(table, (0, None))
+    if columns is None:
+        reason = "is empty: its first line must name the columns, and rows must follow"
+        raise InvalidValueError(name, "", reason)
+    where = f"{name}, line {number}"
+    seen = set[str]()
+    for place, column in enumerate(columns, 1):
+        if not column.strip():
+            raise InvalidValueError(where, column, f"column {place} has no name: give it one")
+        if column in seen:
+            raise InvalidValueError(where, column, "two columns have this name: rename one")
+        seen.add(column)
+    return columns
+
+
+def _table_rows(columns: list[str], table: Table, name: str) -> Iterator[dict[str, Any]]:
+    number = 0
+    for number, cells in table:
+        if len(cells) != len(columns):
+            reason = f"has {len(cells)} cells, but the header names {len(columns)} columns"
+            raise InvalidValueError(f"{name}, line {number}", cells, reason)
+        yield dict(zip(columns, cells, strict=True))
+    if not number:
+        raise InvalidValueError(name, "", "has a header and no rows")
+
+
+# --- lines and JSON Lines
+
+
+def _line_rows(lines: Iterator[str], name: str) -> Iterator[dict[str, Any]]:
+    """Each line as a row with one column; empty lines are skipped."""
+    is_empty = True
+    for line in lines:
+        text = _without_end(line)
+        if text:
+            is_empty = False
+            yield {LINE_COLUMN: text}
+    if is_empty:
+        raise InvalidValueError(name, "", "has no lines")
+
+
+def _json_rows(lines: Iterator[str], name: str) -> Iterator[dict[str, Any]]:
+    """Each line as a JSON object; blank lines are skipped."""
+    is_empty = True
+    for number, line in enumerate(lines, 1):
+        if not line.isspace():
+            is_empty = False
+            yield _json_object(line, f"{name}, line {number}")
+    if is_empty:
+        raise InvalidValueError(name, "", "is empty: each of its lines must be a JSON object")
 
 
 _decode = msgspec.json.Decoder().decode
@@ -244,7 +197,7 @@ def _json_object(line: str, where: str) -> dict[str, Any]:
         ) from None
     if not isinstance(value, dict):
         raise InvalidValueError(where, value, 'must be a JSON object, such as {"order":"A-1"}')
-    # A member has a colon. There are others too, in strings: those are looked at more closely.
+    # Each member has a colon. Other colons are in strings, so they are counted without strings.
     members = _count_members(value)
     if line.count(":") != members and _STRING.sub("", line).count(":") != members:
         _refuse_repetition(line, where)
@@ -260,14 +213,14 @@ def _count_members(value: Any) -> int:
 
 
 def _refuse_repetition(line: str, where: str) -> None:
-    """Name the key that an object of the line has twice: which value would count is a guess."""
-    import json  # noqa: PLC0415  (msgspec keeps the last of them and can't say so)
+    """Raise InvalidValueError if an object of the line has a key twice."""
+    import json  # noqa: PLC0415  (msgspec silently keeps the last one)
 
     def check(pairs: list[tuple[str, Any]]) -> None:
         seen = set()
         for key, _ in pairs:
             if key in seen:
-                raise InvalidValueError(where, key, "this key is there twice: remove one of them")
+                raise InvalidValueError(where, key, "this key occurs twice: remove one")
             seen.add(key)
 
     json.loads(line, object_pairs_hook=check, parse_int=str)
@@ -278,29 +231,32 @@ def _without_end(line: str) -> str:
 
 
 def _text(stream: IO[bytes], name: str, encoding: str) -> Iterator[str]:
-    """The stream's lines as text with their line ends. A byte order mark must be asked for."""
+    """The lines of the stream as text, with their line ends.
+
+    Raises InvalidValueError for a byte order mark that ``encoding`` doesn't allow for.
+    """
     buffered = io.BufferedReader(stream) if isinstance(stream, io.RawIOBase) else stream
     start = buffered.peek(4)[:4] if isinstance(buffered, io.BufferedReader) else b""
     for bom, right in _BOMS:
         if start.startswith(bom) and encoding.lower().replace("_", "-") == "utf-8":
             raise InvalidValueError(
-                name, bom, f"begins with a byte order mark: say --encoding {right}"
+                name, bom, f"begins with a byte order mark: give --encoding {right}"
             )
     try:
         decoder = codecs.getincrementaldecoder(encoding)()
         wide = len("\n\n".encode(encoding)) - len("\n".encode(encoding)) > 1
-    except (LookupError, TypeError, UnicodeError):  # not known, or known and not for text
+    except (LookupError, TypeError, UnicodeError):  # unknown, or not for text
         raise InvalidValueError(
             "--encoding", encoding, "is not a text encoding that Python knows, such as cp1252"
         ) from None
-    # Bytes can be cut at LF only where LF is one byte; TextIOWrapper can't tell the line of an
-    # error, since it decodes ahead.
+    # Bytes can be cut at LF only if LF is one byte. Otherwise TextIOWrapper is needed, which can't
+    # tell the line of an error, since it decodes ahead.
     lines = io.TextIOWrapper(buffered, encoding, newline="\n") if wide else buffered
     return _decoded(_bounded(lines, name), decoder, name, encoding)
 
 
 def _bounded(lines: IO[Any], name: str) -> Iterator[str | bytes]:
-    """The lines, none of them longer than a journal takes: a file without LF is no line."""
+    """The lines. Raises InvalidValueError for one that is longer than a journal can hold."""
     for number, line in enumerate(iter(partial(lines.readline, MAX_LINE_BYTES + 1), None), 1):
         if not line:
             return
@@ -327,5 +283,5 @@ def _decoded(
         raise InvalidValueError(
             f"{name}, line {max(1, number)}",
             value,
-            f"is not {encoding}: say what it is, as in --encoding cp1252",
+            f"is not valid {encoding}: give its encoding, such as --encoding cp1252",
         ) from None

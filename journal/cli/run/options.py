@@ -35,49 +35,57 @@ _OPTIONS = (
         metavar="NAME",
         required=True,
         shell_complete=complete_job,
-        help="The job's id, new or not.",
+        help="The id of the job, which is made if it doesn't exist.",
     ),
     click.option(
         "-j",
         "--jobs",
         "workers",
+        metavar="N",
         type=click.IntRange(min=1, max=1000),
         default=1,
-        show_default=True,
-        help="How many commands run at a time.",
+        help="Run up to N commands at a time.",
     ),
     click.option(
-        "--format", "file_format", type=click.Choice(FORMATS), help="Of ROWS; default: by its name."
+        "--format",
+        "file_format",
+        type=click.Choice(FORMATS),
+        help="The format of ROWS. Default: by its extension, else CSV.",
     ),
-    click.option("--lines", is_flag=True, help="Each line of ROWS is a row, as {line}."),
-    click.option("--encoding", default="utf-8", show_default=True, help="The encoding of ROWS."),
-    click.option("--key", metavar="COLUMN", help="Know rows by this column, not by their place."),
+    click.option("--lines", is_flag=True, help="Each line of ROWS is a row, with the column line."),
+    click.option("--encoding", default="utf-8", help="The encoding of ROWS."),
+    click.option(
+        "--key",
+        metavar="COLUMN",
+        help="Recognize rows by the value of this column. Default: by their position.",
+    ),
     click.option(
         "--on-changed",
         type=click.Choice(["error", "retry", "ignore"]),
         default="error",
-        show_default=True,
-        help="What to do about rows whose data is not what it was.",
+        help="If the data of a row has changed since the last run. error: refuse to run. retry: run "
+        "the row with its new data, unless it is completed; needs --key. ignore: keep the old data.",
     ),
     click.option(
         "--on-interrupted",
         type=click.Choice(["review", "retry", "fail"]),
         default="review",
-        show_default=True,
-        help="What becomes of rows that were in flight when a run died.",
+        help="What to do with rows that were in flight when an earlier run died: put them under "
+        "review, run them again, or fail them.",
     ),
+    click.option("--retry-failed", is_flag=True, help="First make failed rows pending again."),
     click.option(
-        "--retry-failed", is_flag=True, help="Put failed rows back first, to be tried again."
-    ),
-    click.option(
-        "--version", metavar="V", help="What this works with, such as a prompt: outcomes have it."
+        "--version",
+        metavar="V",
+        help="The version of what the command works with, such as a prompt. It is recorded with each "
+        "outcome.",
     ),
     click.option(
         "--max-attempts",
+        metavar="N",
         type=click.IntRange(min=1),
         default=1,
-        show_default=True,
-        help="How often a row that fails is tried, earlier runs counted in, up to a retry.",
+        help="Try a row up to N times. Attempts of earlier runs count, up to a retry.",
     ),
     click.option(
         "--backoff",
@@ -85,77 +93,84 @@ _OPTIONS = (
         metavar="SECONDS",
         type=Seconds(min=0),
         default=1.0,
-        show_default=True,
-        help="Wait before the second attempt; doubled each time, with jitter.",
+        help="Wait this long before the second attempt. The time doubles with each further attempt, "
+        "and has jitter.",
     ),
     click.option(
         "--timeout",
         "timeout_s",
         metavar="SECONDS",
         type=Seconds(min=0, min_open=True),
-        help="End a command, and all that it started, that takes longer.",
+        help="End a command and all its processes after this time. Default: never.",
     ),
     click.option(
         "--rate",
         metavar="N/s",
         callback=_checked(Rate.parse),
-        help="Start no more: 50/s, 100/m, 9/h.",
+        help="Start at most so many commands per time: 50/s, 100/m, 9/h. Default: no limit.",
     ),
     click.option(
         "--halt",
         metavar="WHEN",
         default="first",
-        show_default=True,
         callback=_checked(Halt.parse),
-        help="Give up: first (if the first 10 rows all fail alike); that, or soon,fail=5; "
-        "now,fail=20%,min=50; soon,success=1; or never.",
+        help="When to stop early. first: if the first 10 rows all fail with the same code. soon,fail=5: "
+        "also after 5 failed rows, and let commands in flight finish. now,fail=20%,min=50: also if "
+        "20% of at least 50 rows failed, and end commands in flight. soon,success=1: also after the "
+        "first completed row. never: run all rows.",
     ),
     click.option(
-        "--limit", "max_rows", metavar="N", type=click.IntRange(min=1), help="Start N rows."
+        "--limit",
+        "max_rows",
+        metavar="N",
+        type=click.IntRange(min=1),
+        help="Start at most N rows in this run. Default: all.",
     ),
     click.option(
         "--max-cost-cents",
+        metavar="N",
         type=click.IntRange(min=0),
-        help="Start no more at this cost of the job.",
+        help="Start no more rows once the job, over all its runs, has cost this. Default: no limit.",
     ),
     click.option(
         "--stdin",
         "stdin_format",
         type=click.Choice(["none", "json"]),
         default="none",
-        show_default=True,
-        help="What the command reads: nothing, or the row as JSON.",
+        help="What the command gets on standard input: nothing, or the row as JSON.",
     ),
     click.option(
         "--stdout",
         "stdout_format",
         type=click.Choice(["text", "json"]),
         default="text",
-        show_default=True,
-        help="What the command prints; members of a JSON object fill the row's fields.",
+        help="What the command prints. json: tracking_number, label_path, cost_cents and result of "
+        "an object become fields of the row.",
     ),
     click.option(
         "--results",
         metavar="DIR",
         type=click.Path(file_okay=False),
-        help="Keep all output, in DIR/ROW/stdout and stderr.",
+        help="Keep the complete output of each row in DIR/ROW/stdout and DIR/ROW/stderr.",
     ),
     click.option(
-        "--dry-run", is_flag=True, help="Say what would run and why; run and write nothing."
+        "--dry-run",
+        is_flag=True,
+        help="Print what would run, and why. Run nothing and write nothing.",
     ),
-    click.option("-q", "--quiet", is_flag=True, help="No progress."),
+    click.option("-q", "--quiet", is_flag=True, help="Show no progress."),
 )
 
 
 _NO_SHELL = (
-    "No such option: --shell. A shell's line has places where data would run, however it is quoted. "
-    "Give the values as arguments of a script, behind a word that becomes its $0, and use none in "
-    "arithmetic, which runs what it is given: -- sh -c 'echo \"$1\" | tr a-z A-Z' sh {column}"
+    "No such option: --shell. In a shell's command line data can be run, however it is quoted. Give "
+    "the values as arguments of a script, after a word that becomes its $0, and use none in shell "
+    "arithmetic, which runs its operands: -- sh -c 'echo \"$1\" | tr a-z A-Z' sh {column}"
 )
 
 
 class RunOptions(click.Command):
-    """Says what stands in for ``--shell``, which `journal run` once had."""
+    """A command that explains what replaces ``--shell``, which `journal run` once had."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
@@ -167,7 +182,7 @@ class RunOptions(click.Command):
 
 
 def run_options(function: Function) -> Function:
-    """Give a command all of them, in this order."""
+    """Give a command all options of `journal run`."""
     for option in reversed(_OPTIONS):
         function = option(function)
     return function

@@ -1,4 +1,4 @@
-"""Commands as the work on rows: one a row, in a process group of its own."""
+"""Running a command for each row, in its own process group."""
 
 from __future__ import annotations
 
@@ -38,37 +38,45 @@ _OUR_OWN_LIMITS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
 
 
 class Commands:
-    """Runs a row's command to its end, and makes an outcome of it. For many threads at once.
+    """Runs a row's command and makes an outcome of it. May be called by many threads at once.
 
-    Exit status 0 completes the row, with the first MiB of standard output as its result. Any other
-    fails it, with the status, or the name of the signal, as code and the end of standard error as
-    message; it may be tried again. A command that can't be started (no such program) fails with 127
-    or 126, for good.
+    Outcomes:
 
-    Each command leads a session, so that the terminal's Ctrl-C reaches only us, and a command in
-    flight can finish; one that wants to ask on the terminal fails at once instead of stopping. What
-    was cancelled leaves none of its group behind; what a command that ended by itself has left in
-    the background stays. If this process is killed with -9, its commands live on.
+    - Exit status 0 completes the row. The first MiB of standard output is its result.
+    - Another status fails it, and it may be retried. The status, or the name of the signal, is the
+      error code, and the end of standard error the message.
+    - A command that can't be started fails it for good, with code 127 (no such program) or 126.
 
-    A command finds the row's id in JOURNAL_ROW_ID, its idempotency key in JOURNAL_IDEMPOTENCY_KEY and
-    the number of its attempt in JOURNAL_ATTEMPT. With ``stdin_json`` it may read the row's data from standard input,
-    as one line of JSON. With ``results``, a directory, its output stays in ``results/ROW/stdout``
-    and ``stderr`` until the next attempt.
+    Processes:
+
+    - Each command leads a session. So the terminal's Ctrl-C reaches only us, a command in flight can
+      finish, and one that wants to ask on the terminal fails instead of stopping.
+    - Cancelling a command ends its whole group. If a command ends by itself, its background
+      processes stay. If this process is killed with -9, its commands live on.
+
+    A command gets:
+
+    - the row's id in JOURNAL_ROW_ID, its idempotency key in JOURNAL_IDEMPOTENCY_KEY, and the number
+      of its attempt in JOURNAL_ATTEMPT;
+    - with ``stdin_json``, the row's data on standard input, as one line of JSON.
+
+    With ``results``, a directory, its output stays in ``results/ROW/stdout`` and ``stderr`` until
+    the next attempt.
     """
 
     def __init__(
         self, template: Template, *, stdin_json: bool = False, results: Path | None = None
     ) -> None:
-        """To be made in the main thread. Raises StorageError if ``results`` can't be made."""
+        """Must be called in the main thread. Raises StorageError if ``results`` can't be made."""
         self._template = template
         self._stdin_json = stdin_json
         self._results = results
-        # Once and in bytes: os.environ decodes each variable, and Popen would encode it again.
+        # In bytes and only once: os.environ would decode each variable, and Popen encode it again.
         self._environment = dict(os.environb)
         self._running: dict[str, _Running] = {}
-        self._lock = threading.RLock()  # a signal handler may come while this thread holds it
+        self._lock = threading.RLock()  # a signal handler may need it while this thread holds it
         if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
-            # Inherited so, the system would throw exit statuses away, and each would read as 0.
+            # If this was inherited, the system discards exit statuses, and each would read as 0.
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         if results is not None:
             _make_directory(results)
@@ -79,10 +87,10 @@ class Commands:
         return len(self._running)
 
     def cancel(self, row_id: str, *, force: bool) -> bool:
-        """Terminate the row's command and what it has started; with ``force``, kill them.
+        """Terminate the row's command and all its processes, or kill them with ``force``.
 
-        False if no such command is running. The outcome is still what the command makes of it.
-        Safe in a signal handler of the main thread.
+        Returns False if the row's command isn't running. The outcome still depends on how the
+        command ends. Safe in a signal handler of the main thread.
         """
         with self._lock:
             running = self._running.get(row_id)
@@ -95,12 +103,12 @@ class Commands:
             return True
 
     def __call__(self, row: JobRow) -> Outcome:
-        """Run the row's command to its end.
+        """Run the row's command until it ends.
 
-        Raises StorageError if this process has no means left to start it, or no place for what it
-        says, and InvalidValueError if the row lacks a column; then it did not begin.
+        If it can't be started, raises StorageError (no resources left, or no place for its output)
+        or InvalidValueError (the row lacks a column).
         """
-        running = self._running[row.id] = _Running()  # from here on it can be cancelled
+        running = self._running[row.id] = _Running()  # cancel() finds it from here on
         try:
             return self._run(row, running)
         finally:
@@ -117,7 +125,7 @@ class Commands:
                 if isinstance(process, Outcome):
                     return process
                 self._wait(running, process)
-            except ChildProcessError as error:  # somebody else in this process has reaped it
+            except ChildProcessError as error:  # something else in this process has reaped it
                 return lost(error)
             status = process.wait()
             if status == 0:
@@ -140,27 +148,27 @@ class Commands:
                 stderr=errors,
                 env=environment,
                 start_new_session=True,
-                # Python opens nothing that a child inherits; what we were started with is passed
-                # on, as any shell does. Looking for more to close takes as long as the start.
+                # Python opens no inheritable descriptors. Those we were started with are passed on,
+                # as by any shell. Looking for more to close takes as long as starting a process.
                 close_fds=False,
             )
         except OSError as error:
             if error.errno in _OUR_OWN_LIMITS:
                 raise storage_error(Path(argv[0]), "start", error) from error
-            # No such program, or its interpreter; not executable; argument list too long.
+            # No such program or interpreter, not executable, or the arguments are too long.
             code = "127" if isinstance(error, FileNotFoundError) else "126"
             return failed(code, f"{argv[0]}: can't be started: {error.strerror}")
         except ValueError as error:  # a NUL byte in an argument
             return failed("126", f"{argv[0]}: {error}")
 
     def _wait(self, running: _Running, process: subprocess.Popen[bytes]) -> None:
-        """Wait for the end of the command, and end its group if it was cancelled."""
+        """Wait until the command ends, and kill its group if it was cancelled."""
         with self._lock:
             running.process = process
-            if running.signal is not None:  # while it was being started
+            if running.signal is not None:  # cancelled while it was being started
                 _signal_group(process, running.signal)
         if hasattr(os, "waitid"):
-            # Seen and not reaped: until then no other process can get the number of its group.
+            # Don't reap it yet: until then no other process can get the id of its group.
             os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         else:  # macOS before Python 3.13
             process.wait()
@@ -172,10 +180,10 @@ class Commands:
     def _open_outputs(
         self, row: JobRow, files: contextlib.ExitStack
     ) -> tuple[IO[bytes], IO[bytes]]:
-        """Files for what the command says, for it may print more than memory holds.
+        """Files for the command's output, which may be larger than memory.
 
-        Pipes would keep us waiting for children that it leaves behind. They may still write when
-        the next attempt begins: a file isn't used twice.
+        Not pipes, since we would wait for background processes that hold them open. Those may still
+        write during the next attempt, so each attempt has new files.
         """
         if self._results is None:
             return _temporary_file(files), _temporary_file(files)
@@ -184,13 +192,13 @@ class Commands:
         return _new_file(directory / "stdout", files), _new_file(directory / "stderr", files)
 
     def _open_input(self, row: JobRow, files: contextlib.ExitStack) -> IO[bytes] | int:
-        """A file, so that a command that doesn't read it needs no thread, and fails nothing."""
+        """The command's input. Not a pipe, which would need a thread, and fail if it isn't read."""
         if not self._stdin_json:
             return subprocess.DEVNULL
         file = _temporary_file(files)
         try:
             line = memoryview(msgspec.json.encode(row.data) + b"\n")
-            while line:  # unbuffered: it may be written in part
+            while line:  # an unbuffered write may be partial
                 line = line[file.write(line) :]
             file.seek(0)
         except OSError as error:
@@ -199,7 +207,7 @@ class Commands:
 
 
 class _Running:
-    """A command between its start and its end; ``signal`` is the last that it was sent."""
+    """A command that is being run; ``signal`` is the last one it was sent."""
 
     __slots__ = ("process", "signal")
 
@@ -209,8 +217,8 @@ class _Running:
 
 
 def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    """Signal a command and what it has started. It was not reaped: the number is still its."""
-    # PermissionError: macOS, of a group of nobody but a leader that has ended; or set-uid.
+    """Signal a command's group. The command must not be reaped yet, so that the id is still its own."""
+    # PermissionError: on macOS if only the ended leader is left in the group, and for set-uid.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, number)
 
@@ -223,7 +231,7 @@ def _temporary_file(files: contextlib.ExitStack) -> IO[bytes]:
 
 
 def _make_directory(path: Path) -> None:
-    """Private, as the journal is: what commands say of a row is about the same people."""
+    """Make a private directory, since output may hold the same personal data as the journal."""
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -243,16 +251,16 @@ def _new_file(path: Path, files: contextlib.ExitStack) -> IO[bytes]:
 
 
 class CommandHandler:
-    """Commands as the handler of a run."""
+    """Makes Commands the handler of a run."""
 
     def __init__(self, commands: Commands, *, stdout_json: bool = False) -> None:
-        """``stdout_json``: what a command prints is JSON, and fills the row's fields."""
+        """``stdout_json``: a command prints JSON, which fills the row's fields."""
         self._commands = commands
         self._stdout_json = stdout_json
-        self._cancelled: set[str] = set()  # before they began
+        self._cancelled: set[str] = set()  # rows whose commands hadn't begun
 
     def cancel(self, row_id: str, *, force: bool) -> bool:
-        """End the command of a row that is in flight; one that hasn't begun never will."""
+        """End the command of a row in flight. If it hasn't begun, it never will."""
         if not self._commands.cancel(row_id, force=force):
             self._cancelled.add(row_id)
         return True
@@ -272,9 +280,9 @@ class CommandHandler:
 
 
 def _outcome_of_json(text: str) -> Outcome:
-    """``tracking_number``, ``label_path`` and ``cost_cents`` of an object are the row's fields.
+    """Take ``tracking_number``, ``label_path`` and ``cost_cents`` of a JSON object as the row's fields.
 
-    The rest of it, or ``result`` if it has such a member, is the row's result.
+    Its member ``result``, or else all other members, are the row's result.
     """
     try:
         value = msgspec.json.decode(text) if text else None

@@ -1,4 +1,4 @@
-"""A command with placeholders, checked against the rows and filled in with the values of one."""
+"""A command with placeholders, to be filled in with the values of a row."""
 
 from __future__ import annotations
 
@@ -24,10 +24,12 @@ _PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
 class Template:
     """An argv with ``{column}`` placeholders; ``{{`` and ``}}`` stand for single braces.
 
-    ``{#}`` is the row's number and ``{id}`` its id, unless a column is called so. Text goes in as
-    it is, null as nothing, any other value as compact JSON. No shell sees the argv, so values need
-    no quoting. A shell's script takes them as arguments: InvalidValueError for one with a value
-    inside of it, since no quoting keeps a value there from being run.
+    - ``{#}`` is the row's number and ``{id}`` its id, unless a column has that name.
+    - Text is filled in unchanged, null as nothing, any other value as compact JSON.
+    - No shell is involved, so values need no quoting.
+
+    Raises InvalidValueError for a placeholder inside the script of a shell (``sh -c``): no quoting
+    could keep a value there from being run. The script must take values as arguments.
     """
 
     def __init__(self, argv: Sequence[str]) -> None:
@@ -38,9 +40,9 @@ class Template:
         self._names = [name for parts in self._parts for name in parts[1::2]]
 
     def check(self, columns: Collection[str] | None) -> None:
-        """Raise InvalidValueError for a placeholder that is no column of the input.
+        """Raise InvalidValueError for a placeholder that isn't a column of the input.
 
-        ``columns`` None: they aren't known before the rows are read; see :meth:`checked`.
+        ``columns`` is None if each row has its own; then :meth:`checked` finds out.
         """
         if columns is None:
             return
@@ -51,12 +53,11 @@ class Template:
                     "COMMAND",
                     f"{{{name}}}",
                     f"there is no such column: the columns are {known}, and {{#}} and {{id}} are "
-                    "the row's number and id; a brace that is meant as such is written twice, "
-                    "{{ or }}",
+                    "the row's number and id; to write a brace, double it: {{ or }}",
                 )
 
     def checked(self, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        """The rows as they are, each looked at first: InvalidValueError if it lacks a column."""
+        """The rows unchanged. Raises InvalidValueError at a row that lacks a column of the command."""
         needed = frozenset(self._names) - {NUMBER, ROW_ID}
         for place, data in enumerate(rows, 1):
             if not needed <= data.keys():
@@ -64,7 +65,7 @@ class Template:
                 raise InvalidValueError(
                     f"input row {place}",
                     list(data),
-                    f"has no {name!r}, and COMMAND says {{{name}}}: give it one, if only null",
+                    f"has no {name!r}, but COMMAND has {{{name}}}: add it to the row, as null if need be",
                 )
             yield data
 
@@ -83,7 +84,7 @@ class Template:
                 raise InvalidValueError(
                     "COMMAND",
                     f"{{{name}}}",
-                    f"this row has no such column: it holds {list(data)}",
+                    f"this row has no such column: it has {list(data)}",
                 )
             return _text(found)
 
@@ -94,7 +95,7 @@ class Template:
 
 
 def _check_script(argv: Sequence[str], parts: Sequence[Sequence[str]], place: int) -> None:
-    """Refuse the two ways to give a script values that don't do what they seem to do."""
+    """Refuse a value inside a shell's script, and one that becomes its $0 instead of $1."""
     script, arguments = argv[place], argv[place + 1 :]
     shell = " ".join(argv[place - 2 : place])
     instead = f"give it as an argument: {shell} 'echo \"$1\"' sh {{column}}"
@@ -102,19 +103,19 @@ def _check_script(argv: Sequence[str], parts: Sequence[Sequence[str]], place: in
         raise InvalidValueError(
             "COMMAND",
             script,
-            "a value that stands in a shell's script is run as a part of it, however it is quoted; "
+            "a value inside a shell's script is run as a part of it, however it is quoted; "
             + instead,
         )
     if len(arguments) == 1 and _ARGUMENT.search(parts[place][0]):
         raise InvalidValueError(
             "COMMAND",
             arguments[0],
-            f"the first word after a shell's script is its name, $0, so its $1 would be empty; {instead}",
+            f"the first word after a shell's script becomes its $0, so its $1 would be empty; {instead}",
         )
 
 
 def _split(argument: str) -> list[str]:
-    """Text and the names of placeholders in turn, beginning and ending with text."""
+    """Text and names of placeholders in turn, beginning and ending with text."""
     parts = [""]
     end = 0
     for match in _PLACEHOLDER.finditer(argument):

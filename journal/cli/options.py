@@ -1,0 +1,65 @@
+"""Options that several commands have in common, and the question before a change for good."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from journal.cli.output import clean, tell
+from journal.cli.row_ranges import parse_rows
+from journal.model import RowStatus
+
+Option = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+json_option = click.option("--json", "json_output", is_flag=True, help="Print one JSON object.")
+force_option = click.option("--force", is_flag=True, help="Replace OUT if it exists.")
+statuses_option = click.option(
+    "--status",
+    "statuses",
+    type=click.Choice([status.value for status in RowStatus]),
+    multiple=True,
+    help="Only rows of this status. Repeatable.",
+)
+version_option = click.option(
+    "--version", metavar="V", help="Only rows whose outcome is from a run with this --version."
+)
+
+
+def rows_option(what: str, *, required: bool = False) -> Option:
+    """``--row ROWS``; the command takes ``ranges``, or None if it wasn't given."""
+    return click.option(
+        "--row",
+        "ranges",
+        metavar="ROWS",
+        multiple=True,
+        callback=parse_rows,
+        required=required,
+        help=f"{what}, such as 5,12-40. Repeatable.",
+    )
+
+
+def reason_option(what: str) -> Option:
+    return click.option("--reason", metavar="TEXT", help=what)
+
+
+def yes_option(more: str = "") -> Option:
+    return click.option("-y", "--yes", is_flag=True, help=f"Don't ask.{more}")
+
+
+def confirm(question: str, if_not: str) -> bool:
+    """Ask on the terminal. ``if_not`` is printed if the answer is no, such as "nothing was changed".
+
+    Raises UsageError if standard input isn't a terminal.
+    """
+    if not sys.stdin.isatty():
+        raise click.UsageError(
+            f"{if_not}: this command asks first, and standard input is not a terminal; "
+            "give --yes to go ahead without the question"
+        )
+    if click.confirm(clean(question), err=True):
+        return True
+    tell(if_not)
+    return False
