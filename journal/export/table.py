@@ -17,7 +17,7 @@ import msgspec
 
 from journal.errors import InvalidValueError, JournalError
 from journal.fs.files import ScratchFile
-from journal.history.durations import LastTries
+from journal.history.durations import LastAttempts
 from journal.history.redact import HIDEABLE, REDACTED, redacted_members
 from journal.model import Job, JobRow, RowStatus, row_statuses
 from journal.service import JobService
@@ -160,13 +160,13 @@ class FlatRows:
     def _take(self, service: JobService, job_id: str) -> None:
         """Put by the rows of one job, and take over its columns once all of it is read."""
         job, rows, history = service._look(job_id, self._statuses)  # noqa: SLF001  (ours)
-        tries = None if self._data_only else LastTries(history.entries())
+        attempts = None if self._data_only else LastAttempts(history.entries())
         encode = msgspec.json.Encoder().encode
         columns = self.columns.copy()
         for whole in rows:
             row = redacted_members(whole, self._names)
             self._note(row, columns)
-            own = None if tries is None else _own_values(row, tries)
+            own = None if attempts is None else _own_values(row, attempts)
             self._lines.write(encode((row.data, own)))
         self.columns = columns
         self.jobs.append(job)
@@ -201,8 +201,8 @@ class FlatRows:
             yield name
 
 
-def _own_values(row: JobRow, tries: LastTries) -> _Own:
-    started_at, duration_s = tries.of(row)
+def _own_values(row: JobRow, attempts: LastAttempts) -> _Own:
+    started_at, duration_s = attempts.of(row)
     return _Own(
         row.job_id,
         row.row_number,

@@ -1,6 +1,6 @@
-"""How long tries at rows took, out of a job's history.
+"""Outcomes of attempts in a job's history, and how long the attempts took.
 
-A row knows when its status changed last, and not when that try began: the history does.
+A row knows when its status changed last, but not when its attempt began. The history does.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from journal.model import JobRow
 from journal.store.transitions import is_word_of_policy
 
 
-class Outcome(NamedTuple):
-    """What became of a row, or of a try at it, at ``ended_at``.
+class RecordedOutcome(NamedTuple):
+    """The outcome of a row or of an attempt, at ``ended_at``.
 
-    ``status`` is "repeated" for a try that failed and after which the row was put back, else that
-    of the row. ``started_at`` is when the try began; None if the row was not in processing, so that
-    there was no try. ``is_cut``: its run died in it, so that nobody knows when it ended.
-    ``version`` is that of the run in which it began.
+    - ``status``: the row's status, or "repeated" for an attempt that failed and is made again.
+    - ``started_at``: when the attempt began. ``None`` if the row was settled without one.
+    - ``is_cut``: the run died during the attempt, so its real end is unknown.
+    - ``version``: the version of the run in which the attempt began.
     """
 
     row_number: int
@@ -36,30 +36,34 @@ class Outcome(NamedTuple):
 
     @property
     def took_s(self) -> float | None:
-        """How long the try took; None if that isn't known."""
+        """Seconds that the attempt took; ``None`` if unknown."""
         if self.started_at is None or self.is_cut:
             return None
         return max(0.0, (self.ended_at - self.started_at).total_seconds())
 
 
-class Outcomes:
-    """The outcomes in a history, in their order; memory for the rows in flight at a time."""
+class OutcomeReader:
+    """Turns records into outcomes, in their order. Takes memory for the rows in flight at a time."""
 
     def __init__(self, forget: Callable[[], object] = lambda: None) -> None:
-        """``forget`` what was counted: it is called once :meth:`is_try` has changed its mind."""
+        """``forget`` is called when outcomes counted so far turn out to be no attempts."""
         self._started: dict[int, datetime] = {}
         self._forget = forget
-        self._is_timed = False
+        self._has_starts = False
 
-    def is_try(self, outcome: Outcome) -> bool:
-        """Whether it counts as a try: any does, until the first comes of a row that was started."""
-        if outcome.started_at is not None and not self._is_timed:
-            self._is_timed = True
+    def is_attempt(self, outcome: RecordedOutcome) -> bool:
+        """Whether the outcome counts as an attempt's.
+
+        In a job that starts rows, only outcomes of started rows count. Until the first of these, all
+        do, for a script may settle rows without starting them.
+        """
+        if outcome.started_at is not None and not self._has_starts:
+            self._has_starts = True
             self._forget()
-        return outcome.started_at is not None or not self._is_timed
+        return outcome.started_at is not None or not self._has_starts
 
-    def of(self, record: Record) -> Outcome | None:
-        """What the next record says; None if it is no outcome."""
+    def read(self, record: Record) -> RecordedOutcome | None:
+        """The outcome in the next record, if it is one."""
         if not isinstance(record, RowStatusRecord):
             return None
         status: str = record.status
@@ -70,23 +74,25 @@ class Outcomes:
         if status in ("pending", "needs_review") and started_at is None:
             return None
         if status == "pending":
-            if record.error_code is None:  # a person has put it back, or it never began
+            if record.error_code is None:  # put back by a person, or never begun
                 return None
             status = "repeated"
         is_cut = is_word_of_policy(record.error_code, record.error_message)
-        return Outcome(record.row, status, started_at, record.happened_at, is_cut, record.version)
+        ended_at, version = record.happened_at, record.version
+        return RecordedOutcome(record.row, status, started_at, ended_at, is_cut, version)
 
 
-class LastTries:
-    """When the last try at each row began and ended: 17 bytes a row, and more if there are gaps in
-    the row numbers, or these aren't in the order in which the rows were made.
+class LastAttempts:
+    """When the last attempt at each row began and ended.
+
+    Takes 17 bytes a row; more if row numbers have gaps or are not in the order of creation.
     """
 
     def __init__(self, history: Iterable[Entry]) -> None:
-        """``history`` is all of it, so that rows are known by the order of their making."""
+        """``history`` is a job's whole history."""
         self._index = Index(StatusColumns())
         self._started_s, self._ended_s = array("d"), array("d")
-        found = Outcomes()
+        reader = OutcomeReader()
         for entry in history:
             record = entry.record
             if isinstance(record, RowRecord):
@@ -94,9 +100,9 @@ class LastTries:
                 self._started_s.append(_NEVER)
                 self._ended_s.append(_NEVER)
             elif isinstance(record, RowStatusRecord):
-                outcome = found.of(record)
+                outcome = reader.read(record)
                 position = self._index.position_of(record.row)
-                if position is None:  # a verified journal has none
+                if position is None:  # never in a verified journal
                     continue
                 if record.status == "processing":
                     self._started_s[position] = record.happened_at.timestamp()
@@ -105,13 +111,13 @@ class LastTries:
                     self._ended_s[position] = record.happened_at.timestamp()
 
     def of(self, row: JobRow) -> tuple[datetime | None, float | None]:
-        """The start of the row's last try, and how long it took (seconds); None if not known.
+        """When the row's last attempt began, and how many seconds it took; ``None`` if unknown.
 
-        The history may go on behind what the row is: of what came later nothing is told.
+        The history may be newer than the row. Later attempts are not reported.
         """
         position = self._index.position_of(row.row_number)
         started_at = None if position is None else _moment(self._started_s[position])
-        ended_at = row.processed_at or row.updated_at  # on another copy, if it was taken over
+        ended_at = row.processed_at or row.updated_at  # on another copy, if it was imported
         if position is None or started_at is None or started_at > ended_at:
             return None, None
         if _moment(self._ended_s[position]) != ended_at:
@@ -131,5 +137,5 @@ _LAST_S = datetime.max.replace(tzinfo=UTC, microsecond=0).timestamp()
 
 
 def moment_at(at_s: float) -> datetime:
-    """The moment ``at_s`` seconds from the epoch, or the nearest that the calendar has."""
+    """The time ``at_s`` seconds after the epoch, or the nearest that datetime can hold."""
     return datetime.fromtimestamp(min(max(at_s, _FIRST_S), _LAST_S), UTC)

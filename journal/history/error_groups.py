@@ -1,4 +1,4 @@
-"""Rows in groups by what went wrong with them, and row numbers as ranges."""
+"""Rows and attempts grouped by error, and row numbers as ranges."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from array import array
 from collections.abc import Iterable
 
 from journal.format.records import RowStatusRecord
-from journal.history.durations import Outcomes
+from journal.history.durations import OutcomeReader
 from journal.history.reading import Entry
 from journal.history.redact import redacted_members
 from journal.model import JobRow
 
 
 class Numbers:
-    """Ascending row numbers as ranges: 16 bytes for each, however many rows are in it.
+    """Ascending row numbers as ranges. Takes 16 bytes for each range.
 
-    ``is_cut``: there are more of these rows, which were not read.
+    ``is_cut``: there are more such rows, which were not read.
     """
 
     __slots__ = ("_firsts", "_lasts", "count", "is_cut")
@@ -38,32 +38,31 @@ class Numbers:
 
     @property
     def first(self) -> int:
-        """The lowest of them; there must be one."""
+        """The lowest number. There must be one."""
         return self._firsts[0]
 
     def text(self, separator: str = ",", at_most: int | None = None) -> str:
-        """``5,12,34-47``, as ``--row`` takes it; with an ellipsis, which it doesn't take, if these
-        aren't all.
+        """``5,12,34-47``, as ``--row`` takes it, of the first ``at_most`` ranges.
 
-        That is so behind the first ``at_most`` ranges, and if the numbers are cut.
+        Ends with an ellipsis, which ``--row`` doesn't take, if some numbers are missing.
         """
         pairs = zip(self._firsts[:at_most], self._lasts, strict=False)
         text = separator.join(str(a) if a == b else f"{a}-{b}" for a, b in pairs)
         return text + separator + "..." if not self.is_shown_by(at_most) else text
 
     def is_shown_by(self, at_most: int | None) -> bool:
-        """Whether ``at_most`` ranges (None: any number) name all of the rows."""
+        """Whether ``at_most`` ranges (None: any number) hold all of the rows."""
         return not self.is_cut and (at_most is None or len(self._firsts) <= at_most)
 
 
-_KEPT_CHARACTERS = 1000  # of a message, which may be large, in each of very many groups
+_MAX_MESSAGE_CHARACTERS = 1000  # messages may be long, and groups many
 
 
 class ErrorGroup:
-    """The rows of one status with one error code: their numbers, and what the first of them says.
+    """The rows with one status and one error code: their numbers, and the message of the first one.
 
-    Of attempts, ``status`` may be "repeated", ``count`` is how many there were, and ``numbers`` are
-    of their rows. Of a long ``message`` it holds the beginning, with an ellipsis.
+    In groups of attempts, ``count`` is the number of attempts, ``numbers`` are those of their rows, and
+    ``status`` may be "repeated". A long ``message`` is cut, with an ellipsis.
     """
 
     __slots__ = ("code", "count", "message", "numbers", "status")
@@ -72,16 +71,16 @@ class ErrorGroup:
         self.status = status
         self.code = code or ""
         self.message = message or ""
-        if len(self.message) > _KEPT_CHARACTERS:
-            self.message = self.message[: _KEPT_CHARACTERS - 1] + "…"
+        if len(self.message) > _MAX_MESSAGE_CHARACTERS:
+            self.message = self.message[: _MAX_MESSAGE_CHARACTERS - 1] + "…"
         self.count = 0
         self.numbers = Numbers()
 
 
 def group_errors(rows: Iterable[JobRow], max_groups: int | None = None) -> list[ErrorGroup]:
-    """Groups of the rows, which come by number; those of most rows first.
+    """Group rows, which come by ascending number. The largest group is first.
 
-    There are ``max_groups`` at most, of the codes that come first: the other rows are in none.
+    At most ``max_groups`` groups are made, of the codes that come first. Other rows are in none.
     """
     groups: dict[tuple[str, str | None], ErrorGroup] = {}
     for row in rows:
@@ -99,18 +98,21 @@ def group_errors(rows: Iterable[JobRow], max_groups: int | None = None) -> list[
 def group_attempts(
     history: Iterable[Entry], names: frozenset[str] = frozenset(), version: str | None = None
 ) -> list[ErrorGroup]:
-    """Groups of all attempts in a history that failed, were repeated or need a review; most first.
+    """Group the attempts that failed, were repeated or need a review. The largest group is first.
 
-    ``names`` are hidden; ``version``: only attempts in runs of it. 8 bytes an attempt. A row that
-    failed without being started is in a group only in a history that never says that one was.
+    - ``names``: fields to hide.
+    - ``version``: only attempts in runs of this version.
+
+    Rows that failed without a start are in a group only if the job never starts rows. Takes 8 bytes an
+    attempt.
     """
     groups: dict[tuple[str, str | None], tuple[ErrorGroup, array[int]]] = {}
-    outcomes = Outcomes(groups.clear)
+    reader = OutcomeReader(groups.clear)
     for entry in history:
-        outcome, record = outcomes.of(entry.record), entry.record
+        outcome, record = reader.read(entry.record), entry.record
         if outcome is None or not isinstance(record, RowStatusRecord):
             continue
-        if not outcomes.is_try(outcome) or record.error_code is None:
+        if not reader.is_attempt(outcome) or record.error_code is None:
             continue
         if version in (None, outcome.version):
             record = redacted_members(record, names)

@@ -1,4 +1,4 @@
-"""The history of a job as events for people: one for each record, one for all rows of a commit."""
+"""A job's history as events for people: one for each record, but one for all new rows of a commit."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _is_row = methodcaller("startswith", b'{"type":"row","row":')
 _ROW = re.compile(rb'\{"type":"row","row":([0-9]+),')
 _ROW_STATUS = re.compile(rb'\{"type":"row_status","row":([0-9]+),"status":"([a-z_]+)"')
 
-# What becomes of a row, as a person would say it, and how grave it can be.
+# The kind and level of an event for each status of a row.
 _ROW_KINDS = {
     "processing": ("started", "DEBUG"),
     "completed": ("completed", "INFO"),
@@ -57,11 +57,13 @@ _JOB_LEVELS = {"failed": "ERROR", "cancelled": "WARNING", "paused": "WARNING"}
 class Event(msgspec.Struct, frozen=True, kw_only=True):
     """Something that has happened in a job.
 
-    ``kind``: "created", "job" (its status changed), "reopened", "counts", "error", "log"; of rows
-    "added", "changed" (their data, or idempotency key), "started", "completed", "failed", "skipped",
-    "review", "put_back", and "retried" and "redone" by a person. ``at`` is in UTC,
-    ``level`` one of LOG_LEVELS, ``row_number`` None if it is about the job or many rows. ``text``
-    says what happened, ``details`` holds it as the record did.
+    - ``at``: when, in UTC.
+    - ``kind``: of the job "created", "job" (its status changed), "reopened", "counts", "error" or "log".
+      Of rows "added", "changed" (data or idempotency key), "started", "completed", "failed", "skipped",
+      "review", "put_back", and "retried" or "redone" by a person.
+    - ``level``: one of LOG_LEVELS.
+    - ``row_number``: ``None`` if it is about the job or about many rows.
+    - ``text``: what happened. ``details``: the members of the record.
     """
 
     at: datetime
@@ -73,9 +75,12 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Choice(NamedTuple):
-    """Which events are wanted: of rows in ``rows`` (ascending), no less grave, no older.
+    """Which events are wanted.
 
-    ``redact`` names the fields whose values are hidden in them.
+    - ``rows``: only about rows in these ascending ranges.
+    - ``level``: only of this level or graver ones.
+    - ``since``: only from this time on.
+    - ``redact``: fields whose values are hidden in the events.
     """
 
     rows: list[range] | None = None
@@ -95,7 +100,7 @@ class Choice(NamedTuple):
         return place > 0 and number in self.rows[place - 1]
 
     def begin(self, history: History) -> Position:
-        """Where in a history to begin to read."""
+        """The position from which to read a history."""
         return START if self.since is None else history.position_at(self.since)
 
 
@@ -107,7 +112,7 @@ def read_events(
 ) -> Iterator[Event]:
     """The events from one position to another, oldest first, in constant memory.
 
-    Raises what :meth:`History.blocks` does.
+    Raises as :meth:`History.blocks` does.
     """
     since = choice.since
     for event in _events(history, begin, end, choice):
@@ -121,7 +126,7 @@ def _events(
     added = _Added()
     for block in history.blocks(begin, end):
         if not block.ends and choice.rows is None and all(map(_is_row, block.lines)):
-            added.add(history, block, 0, len(block.lines))  # of a commit of very many
+            added.add(history, block, 0, len(block.lines))  # a part of a long commit
             continue
         for number, line in enumerate(block.lines):
             row = _ROW.match(line)
@@ -137,7 +142,7 @@ def _events(
 
 
 class _Added:
-    """Rows that one commit has made, so far."""
+    """The rows that one commit has added, so far."""
 
     __slots__ = ("at", "count", "first", "last")
 
@@ -146,7 +151,7 @@ class _Added:
         self.at: datetime
 
     def add(self, history: History, block: Block, begin: int, end: int) -> None:
-        """Lines ``begin`` to ``end`` of a block, all of which make rows."""
+        """Count the lines ``begin`` to ``end`` of a block, each of which adds a row."""
         if not self.count:
             self.at = history.record(block, begin).at
             self.first = _number(block.lines[begin])
@@ -171,7 +176,7 @@ def _number(line: bytes) -> int:
 
 
 def _may_be_wanted(line: bytes, choice: Choice) -> bool:
-    """Whether a line must be decoded to know."""
+    """Whether the line may hold a wanted event, and so must be decoded."""
     if choice.rows is None and choice.level is None:
         return True
     found = _ROW_STATUS.match(line)
@@ -187,7 +192,7 @@ def _may_be_wanted(line: bytes, choice: Choice) -> bool:
 def last_events(history: History, count: int, choice: Choice) -> tuple[list[Event], bool]:
     """The last events, at most ``count``, oldest first; and whether there may be earlier ones.
 
-    Read in windows from the end backwards, each larger than the one behind it.
+    Reads in windows from the end backwards. Each window is larger than the one read before.
     """
     floor = choice.begin(history)
     end, window_bytes = history.end, _FIRST_WINDOW_BYTES
@@ -209,7 +214,7 @@ def last_events(history: History, count: int, choice: Choice) -> tuple[list[Even
 
 
 def event_of(record: Record) -> Event:
-    """A record as an event of its own."""
+    """The event for a record."""
     if isinstance(record, RowStatusRecord):
         return _row_event(record)
     if isinstance(record, LogRecord):
@@ -227,7 +232,7 @@ def event_of(record: Record) -> Event:
         kind = "created"
         text = ": ".join(filter(None, (record.name, record.original_command)))
         if record.retry_of is not None:
-            text += f" (goes on with {record.retry_of})"
+            text += f" (continues {record.retry_of})"
     elif isinstance(record, JobStatusRecord):
         level = _JOB_LEVELS.get(record.status, level)
         text = record.status
@@ -289,7 +294,7 @@ def _row_event(record: RowStatusRecord) -> Event:
 
 
 def _elsewhere_text(record: LogRecord) -> str:
-    """What another copy did, in words, out of the details: there, fields can be hidden by name."""
+    """What happened on another copy. It is in the details, where fields can be hidden by name."""
     change = record.details.get(ELSEWHERE) if isinstance(record.details, dict) else None
     if not isinstance(change, dict):
         return ""
@@ -308,7 +313,7 @@ _NO_DETAILS = frozenset(("format", "id", "row", "at", "checksum", "created_at", 
 
 
 def _details(record: Record) -> dict[str, Any]:
-    """The members of a record that say something, but for what an event has by itself."""
+    """The members of a record that are set, without those that an event has itself."""
     skip = _NO_DETAILS | ({"status"} if isinstance(record, RowStatusRecord) else set())
     return {
         name: value

@@ -1,8 +1,7 @@
-"""What a journal says in the order in which it was written: records out of verified commits.
+"""Records and log messages in the order in which they were written, from verified commits.
 
-The index knows how things stand; this is how they came to be so. Read in constant memory, and on
-from where a reader stopped, so that a live job can be followed; or from near the end, since each
-seal states what the next commit continues.
+The index holds the present state of a job. A :class:`History` reads how it came about: in constant
+memory, from any position on, so that a live job can be followed, or from near the end.
 """
 
 from __future__ import annotations
@@ -25,16 +24,19 @@ from journal.ids import MAX_ROW_NUMBER
 from journal.model import LOG_LEVELS, LogEntry
 from journal.store.journal import Journal
 
-_LATE = datetime.max.replace(tzinfo=UTC)  # where a time can't be read: begin before it
-_LINE = b'{"type":"'  # as a writer begins each; another may have put its members in another order
+_LATE = datetime.max.replace(tzinfo=UTC)  # stands for a time that can't be read: begin before it
+_LINE = b'{"type":"'  # how this package begins a line; other writers may order members differently
 _LOG_LINE = _LINE + b'log",'
 
 
 class Entry(NamedTuple):
-    """A record, and the position behind the last commit that ``record`` is known to be followed by.
+    """A record, its place, and where to continue after it.
 
-    ``offset`` (bytes) is where the record stands. To go on reading later, begin at ``after`` of the
-    last entry that was taken *and* whose ``ends`` is true: it ends a block of whole commits.
+    - ``offset``: where the record begins in the file, in bytes.
+    - ``after``: the end of the block of whole commits that holds the record.
+    - ``ends``: whether the record is the last one of that block.
+
+    To continue later, begin at ``after`` of the last entry whose ``ends`` is true.
     """
 
     offset: int
@@ -44,27 +46,27 @@ class Entry(NamedTuple):
 
 
 class History:
-    """A journal up to the last commit there was when this was made, in the open file.
+    """A journal up to its last commit at the time of the call.
 
-    What is written later is for another one, which may go on from ``end``. Its methods raise
-    StorageError, and JournalDamagedError if the file no longer holds what it held.
+    A later History can continue at ``end``. Methods raise StorageError, and JournalDamagedError if the
+    file no longer holds what it held.
     """
 
     def __init__(self, journal: Journal) -> None:
-        """The caller holds the log's mutex, and may let go of it before it reads anything."""
+        """The caller holds the journal's mutex. Reading needs it no more."""
         journal.refresh()
         self._file = journal.file
         self.end = journal.position
 
     def continues(self, position: Position) -> bool:
-        """Whether what stood before ``position`` when it was taken is what stands there now.
+        """Whether the file before ``position`` is the one from which it was taken.
 
-        False where the journal was replaced, by a repair or by another job of the same id.
+        False if the journal was replaced, by a repair or by another job with the same id.
         """
         return position.offset <= self.end.offset and has_seal(self._file, position)
 
     def blocks(self, begin: Position = START, end: Position | None = None) -> Iterator[Block]:
-        """The lines from one position to another, verified."""
+        """The verified lines from one position to another."""
         return blocks_between(self._file, begin, self.end if end is None else end)
 
     def entries(self, begin: Position = START) -> Iterator[Entry]:
@@ -78,7 +80,7 @@ class History:
                 offset += len(line) + 1
 
     def logs(self, begin: Position, redact: frozenset[str] = frozenset()) -> Iterator[LogEntry]:
-        """The log records alone, without what ``redact`` names; other lines are not decoded."""
+        """The log messages, with the fields in ``redact`` hidden. Other lines are not decoded."""
         for block in self.blocks(begin):
             for number, line in enumerate(block.lines):
                 if line.startswith(_LOG_LINE) or not line.startswith(_LINE):
@@ -87,25 +89,22 @@ class History:
                         yield log_entry(redacted_members(record, redact))
 
     def record(self, block: Block, number: int) -> Record:
-        """What line ``number`` (0-based) of a block of :meth:`blocks` says."""
+        """The record in line ``number`` (0-based) of a block."""
         return record_in(self._file, block, number)
 
     # --- where to begin
 
     def position_before(self, offset: int, lowest: Position = START) -> Position:
-        """The last position at or before ``offset`` (bytes), looked for from there backwards.
-
-        ``lowest`` if there is none behind that.
-        """
+        """The last position at or before ``offset`` (bytes); ``lowest`` if none is after that."""
         return seal_before(self._file, min(offset, self.end.offset), lowest.offset) or lowest
 
     def position_at(self, moment: datetime) -> Position:
-        """A position with everything since ``moment`` behind it, and at most one commit more.
+        """A position after which everything since ``moment`` follows, and at most one earlier commit.
 
-        Times never go back, so it takes a few reads however long the journal is.
+        Times never go back. So a binary search finds it in a few reads.
         """
         before = START
-        low, high = 0, self.end.offset  # no position from ``before`` to ``low`` is a better one
+        low, high = 0, self.end.offset  # no position between ``before`` and ``low`` is a better one
         while high - low > 1:
             middle = (low + high) // 2
             found = self.position_before(middle, Position(low, before.crc))
@@ -119,7 +118,7 @@ class History:
 
 
 def log_entry(record: LogRecord) -> LogEntry:
-    """A log record as it is told; what another program has put in its members is left out."""
+    """A log record as an entry. Members that another program has filled with other types are dropped."""
     row: Any = record.row
     is_row = type(row) is int and 0 < row <= MAX_ROW_NUMBER
     return LogEntry(

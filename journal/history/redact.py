@@ -1,6 +1,6 @@
-"""Values that must not be shown, such as addresses or keys, hidden by the name of their field.
+"""Hide the values of fields by name, such as addresses and passwords.
 
-Applied to what is read, never to what is stored: the journal keeps what happened.
+This changes what is shown, never what is stored.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from journal.model import Job, JobRow
 
 REDACTED = "[REDACTED]"
 
-Told = TypeVar("Told", bound=msgspec.Struct)
+Shown = TypeVar("Shown", bound=msgspec.Struct)
 
 _OF_OUTCOMES = (
     "tracking_number",
@@ -38,12 +38,11 @@ _OF_OUTCOMES = (
     "reason",
 )
 _OF_HEADERS = ("original_command", "description", "metadata")
-HIDEABLE = frozenset(
-    (*_OF_OUTCOMES, "idempotency_key")
-)  # of what the journal knows of a row, beside its data
+# The members of a row that can be hidden, beside its data.
+HIDEABLE = frozenset((*_OF_OUTCOMES, "idempotency_key"))
 
-# What each holds of the caller's, and the name by which it is hidden: the one of Job, JobRow or
-# LogEntry. Ids, numbers, statuses, times and the job's name are never hidden.
+# The members that hold the caller's own text or JSON, with the name by which each is hidden. Ids,
+# numbers, statuses, times and the job's name are never hidden.
 _HELD: dict[type[msgspec.Struct], dict[str, str]] = {
     Job: {
         **{name: name for name in (*_OF_HEADERS, "error_code", "error_message")},
@@ -61,13 +60,13 @@ _HELD: dict[type[msgspec.Struct], dict[str, str]] = {
 
 OWN_NAMES = frozenset(name for held in _HELD.values() for name in held.values())
 
-# What is made of the values that are hidden, and would tell whether a guess at them is right.
+# Checksums of hidden data are hidden too: they would confirm a guess.
 _DIGESTS = {RowRecord: "checksum", RowDataRecord: "checksum", JobRow: "row_checksum"}
-_NO_ID = "0" * 16  # of an origin
+_NO_ID = "0" * 16  # instead of an origin's
 
 
 def names_in(record: Record) -> Iterator[str]:
-    """The names in a record by which something of it can be hidden, beside OWN_NAMES."""
+    """The keys in a record's JSON values, by which these can be hidden."""
     for member in _HELD.get(type(record), ()):
         yield from _keys_of(getattr(record, member))
 
@@ -82,10 +81,9 @@ def _keys_of(value: Any) -> Iterator[str]:
 
 
 def check_fields(fields: Collection[str], where: str = "redact") -> frozenset[str]:
-    """Names of fields in the form in which they are compared: of any case.
+    """The names of fields as they are compared: without case.
 
-    Raises InvalidValueError for what isn't a collection of text; for a lone text, too, which would
-    be one of its letters.
+    Raises InvalidValueError for anything but a collection of text. A single text is refused, too.
     """
     if not isinstance(fields, (str, bytes)) and isinstance(fields, Collection):
         names = list(fields)
@@ -97,10 +95,10 @@ def check_fields(fields: Collection[str], where: str = "redact") -> frozenset[st
 
 
 def redacted(value: Any, names: frozenset[str]) -> Any:
-    """A JSON value with "[REDACTED]" for what stands under a key of ``names``, at any depth.
+    """A copy of a JSON value with "[REDACTED]" for each value whose key is in ``names``, at any depth.
 
-    ``names`` are of :func:`check_fields`. Keys are compared without regard to case, whole: "zip" is
-    not in "zip_code". ``value`` itself stays as it is. Text is not searched.
+    ``names`` come from :func:`check_fields`. Whole keys are compared, without case: "zip" doesn't match
+    "zip_code". Text is not searched.
     """
     if isinstance(value, dict):
         return {
@@ -112,47 +110,47 @@ def redacted(value: Any, names: frozenset[str]) -> Any:
     return value
 
 
-def redacted_members(told: Told, names: frozenset[str]) -> Told:
-    """A record, job or row without what ``names`` (of :func:`check_fields`) hides in it.
+def redacted_members(value: Shown, names: frozenset[str]) -> Shown:
+    """A record, job or row with the fields in ``names`` (of :func:`check_fields`) hidden.
 
-    Every member keeps its type: of an object all values are hidden, and a cost that is hidden is
-    None. So is what is made of what is hidden: a checksum of such data, an idempotency key, the id of an origin. This is
-    the one rule for histories, exports, reports and listings.
+    Every member keeps its type: a hidden object keeps its keys, and a hidden number is ``None``. What is
+    made from hidden data is hidden too: a checksum, an idempotency key, the id of an origin. Histories,
+    exports, reports and listings all use this function.
     """
     if not names:
-        return told
-    if isinstance(told, LogRecord) and "original_command" in names:
-        names |= {"resume"}  # where a run has written down the command that goes on with it
+        return value
+    if isinstance(value, LogRecord) and "original_command" in names:
+        names |= {"resume"}  # a run records the command there, too
     hidden: dict[str, Any] = {}
-    for member, name in _HELD.get(type(told), {}).items():
-        value = getattr(told, member)
-        if value is None:
+    for member, name in _HELD.get(type(value), {}).items():
+        held = getattr(value, member)
+        if held is None:
             continue
-        shown = REDACTED if name in names else redacted(value, names)
-        if shown is REDACTED and isinstance(value, dict):
-            shown = dict.fromkeys(value, REDACTED)
-        elif shown is REDACTED and isinstance(value, int):
+        shown = REDACTED if name in names else redacted(held, names)
+        if shown is REDACTED and isinstance(held, dict):
+            shown = dict.fromkeys(held, REDACTED)
+        elif shown is REDACTED and isinstance(held, int):
             shown = None
-        if shown != value:
+        if shown != held:
             hidden[member] = shown
     if not hidden:
-        return told
-    digest = _DIGESTS.get(type(told))
+        return value
+    digest = _DIGESTS.get(type(value))
     if digest is not None and "data" in hidden:
         hidden[digest] = REDACTED
-        if isinstance(told, RowRecord | RowDataRecord):
-            hidden["key"] = told.key and REDACTED
-        elif isinstance(told, JobRow) and not _is_of_id(told.idempotency_key, told.id):
+        if isinstance(value, RowRecord | RowDataRecord):
+            hidden["key"] = value.key and REDACTED
+        elif isinstance(value, JobRow) and not _is_of_id(value.idempotency_key, value.id):
             hidden["idempotency_key"] = REDACTED
-    if isinstance(told, RowStatusRecord | RowDataRecord) and told.origin is not None:
-        hidden["origin"] = msgspec.structs.replace(told.origin, id=_NO_ID)
+    if isinstance(value, RowStatusRecord | RowDataRecord) and value.origin is not None:
+        hidden["origin"] = msgspec.structs.replace(value.origin, id=_NO_ID)
     details = hidden.get("details")
     elsewhere = details.get(ELSEWHERE) if isinstance(details, dict) else None
     if isinstance(elsewhere, dict):
         elsewhere.update((name, REDACTED) for name in ("id", "key") if name in elsewhere)
-    return msgspec.structs.replace(told, **hidden)
+    return msgspec.structs.replace(value, **hidden)
 
 
 def _is_of_id(key: str, row_id: str) -> bool:
-    """Whether a key is made of its row's id alone, and so of nothing that could be hidden."""
+    """Whether a key is made from the row's id alone, so that it reveals nothing hidden."""
     return key == row_id or key.startswith((f"{row_id}.", f"{row_id}#"))

@@ -1,4 +1,4 @@
-"""How a job went, out of its history: throughput and latency over time, in bounded memory."""
+"""Throughput and latency over time, from a job's history, in bounded memory."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from journal.format.records import (
     LogRecord,
     RowStatusRecord,
 )
-from journal.history.durations import Outcome, Outcomes, moment_at
+from journal.history.durations import OutcomeReader, RecordedOutcome, moment_at
 from journal.history.events import reopened_text
 from journal.history.reading import Entry
 
-# Widths of a bucket in ms, each a multiple of the one before, so that buckets can be merged; the
-# last is doubled from there.
+# Widths of a bucket in ms. Each is a multiple of the one before, so that buckets can be merged. The
+# last one is doubled from there.
 _WIDTHS_MS = [
     *(100, 500, 1_000, 5_000, 10_000, 30_000, 60_000, 300_000, 600_000, 1_800_000, 3_600_000),
     *(10_800_000, 21_600_000, 43_200_000, 86_400_000, 604_800_000, 2_419_200_000),
@@ -32,7 +32,7 @@ _BINS_PER_OCTAVE = 8  # a quantile is off by 4.5 % at most
 
 
 class Latencies:
-    """Durations in seconds: how many, their sum and largest, and quantiles within 5 %."""
+    """Durations in seconds: their number, sum and maximum, and quantiles within 5 %."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -57,7 +57,7 @@ class Latencies:
         return self.total_s / self.count if self.count else None
 
     def quantile_s(self, share: float) -> float | None:
-        """What ``share`` of the durations are at most; None if there are none."""
+        """The duration that ``share`` of all don't exceed; ``None`` if there are none."""
         rank = share * self.count
         for number in sorted(self._bins):
             rank -= self._bins[number]
@@ -67,7 +67,7 @@ class Latencies:
 
 
 class Bucket:
-    """What happened from ``begin`` on for the timeline's ``width_s``: ended tries, by status."""
+    """Attempts that ended within ``width_s`` of the timeline from ``begin`` on, by status."""
 
     def __init__(self, begin: datetime) -> None:
         self.begin = begin
@@ -76,7 +76,7 @@ class Bucket:
 
 
 class Timeline:
-    """Outcomes in at most MAX_BUCKETS buckets, which get wider as time goes on."""
+    """Outcomes in at most MAX_BUCKETS buckets, which get wider as the history gets longer."""
 
     def __init__(self) -> None:
         self._step = 0
@@ -87,8 +87,8 @@ class Timeline:
     def width_s(self) -> float:
         return self._width_ms(self._step) / 1000
 
-    def add(self, outcome: Outcome) -> None:
-        """Take in the next outcome; they come in the order of their times."""
+    def add(self, outcome: RecordedOutcome) -> None:
+        """Count an outcome. They come in the order of their times."""
         at_ms = int(outcome.ended_at.timestamp() * 1000)
         number = at_ms // self._width_ms(self._step)
         if not self._buckets:
@@ -103,7 +103,7 @@ class Timeline:
             bucket.latencies.add(outcome.took_s)
 
     def buckets(self) -> list[Bucket]:
-        """From the first to the last in which something ended, those without anything too."""
+        """All buckets from the first to the last in which something ended, including empty ones."""
         if not self._buckets:
             return []
         return [self._bucket(number) for number in range(self._first, self._last + 1)]
@@ -132,9 +132,10 @@ class Timeline:
 
 
 class JobEvent(NamedTuple):
-    """The job itself was ``what`` at ``at``; ``ended_rows`` outcomes came until the next event.
+    """Something that happened to the job as a whole.
 
-    That is "created", a status, "running again", "reopened" or "error".
+    ``what``: "created", a status, "running again", "reopened" or "error". ``ended_rows``: how many
+    outcomes came until the next event.
     """
 
     at: datetime
@@ -144,37 +145,38 @@ class JobEvent(NamedTuple):
 
 
 def _run_text(details: object) -> str | None:
-    """Who has begun a run, if that is what a log record's details say."""
+    """Who started a run, if a log record's details say so."""
     match details:
         case {"run": {"host": host, **run}}:
-            told = {"user": "by", "pid": "as process", "version": "with rowjournal"}
-            known = [f"{word} {run[name]}" for name, word in told.items() if name in run]
+            words = {"user": "by", "pid": "as process", "version": "with rowjournal"}
+            known = [f"{word} {run[name]}" for name, word in words.items() if name in run]
             return " ".join([f"on {host}", *known])
     return None
 
 
 class JobStatistics:
-    """What a history says; ``repeated`` counts tries that failed, with the row put back after it.
+    """Throughput, latency and job events of a history.
 
-    ``timeline`` has all tries that ended, those too. A row that was settled without being in
-    processing, as by somebody the day after, is in it only in a history that never says when a row
-    was started.
-    ``events`` are at most MAX_EVENTS, the last ones; ``earlier_events`` are those before them.
+    - ``timeline``: all attempts that ended, also repeated ones. A row that was settled without a start,
+      such as by a person a day later, counts only if the job never starts rows.
+    - ``repeated``: how many attempts failed and were made again.
+    - ``latencies``: how long attempts took.
+    - ``events``: the last MAX_EVENTS events. ``earlier_events``: how many came before them.
     """
 
     def __init__(self, history: Iterable[Entry]) -> None:
-        """Reads all of it, in memory for the rows that were in flight at a time."""
+        """Reads all of the history. Takes memory for the rows in flight at a time."""
         self._forget()
         self.repeated = 0
         self.events: list[JobEvent] = []
         self.earlier_events = 0
         self._ended = 0  # since the last event
-        self._outcomes = Outcomes(self._forget)
+        self._reader = OutcomeReader(self._forget)
         is_running = run_began = False
         for entry in history:
             record = entry.record
             if isinstance(record, RowStatusRecord):
-                outcome = self._outcomes.of(record)
+                outcome = self._reader.read(record)
                 if outcome is not None:
                     self._count(outcome)
             elif isinstance(record, JobRecord):
@@ -183,7 +185,9 @@ class JobStatistics:
                 self._note(record.at, "reopened", reopened_text(record))
                 is_running = False
             elif isinstance(record, JobStatusRecord):
-                if not (record.status == "running" and run_began):  # that is in the event already
+                if not (
+                    record.status == "running" and run_began
+                ):  # the run's event says that already
                     self._note(record.at, record.status, "")
                 is_running = record.status == "running"
             elif isinstance(record, LogRecord):
@@ -194,15 +198,15 @@ class JobStatistics:
                     continue
             elif isinstance(record, JobErrorRecord):
                 self._note(record.at, "error", f"{record.code}: {record.message}")
-            run_began = False  # a run's status is the next record, if it is a new one
+            run_began = False  # if a run changes the status, that is its next record
         self._close_event()
         self.latencies = Latencies()
         for bucket in self.timeline.buckets():
             self.latencies.merge(bucket.latencies)
 
     @property
-    def tries_per_s(self) -> float | None:
-        """Of the time between the first and the last try that ended; None for fewer than two."""
+    def attempts_per_s(self) -> float | None:
+        """Attempts a second between the first and the last end of one; ``None`` for fewer than two."""
         if self.first_end_at is None or self.last_end_at is None:
             return None
         took_s = (self.last_end_at - self.first_end_at).total_seconds()
@@ -214,10 +218,10 @@ class JobStatistics:
         self.first_end_at: datetime | None = None
         self.last_end_at: datetime | None = None
 
-    def _count(self, outcome: Outcome) -> None:
+    def _count(self, outcome: RecordedOutcome) -> None:
         self._ended += 1
         self.repeated += outcome.status == "repeated"
-        if not self._outcomes.is_try(outcome):
+        if not self._reader.is_attempt(outcome):
             return
         self.timeline.add(outcome)
         if self.first_end_at is None:
@@ -228,7 +232,7 @@ class JobStatistics:
         self._close_event()
         self.events.append(JobEvent(at, what, detail, 0))
         if len(self.events) > MAX_EVENTS:
-            del self.events[1]  # the first says when the job was made
+            del self.events[1]  # the first one is the job's creation
             self.earlier_events += 1
 
     def _close_event(self) -> None:

@@ -30,7 +30,7 @@ from journal.errors import (
 )
 from journal.export.table import JOURNAL_COLUMNS, MAX_COLUMNS
 from journal.export.writers import FORMATS, export_rows, format_of
-from journal.history.durations import LastTries
+from journal.history.durations import LastAttempts
 from journal.history.redact import REDACTED
 from journal.transfer import pack_to_file
 
@@ -757,7 +757,7 @@ def test_of_a_history_that_goes_on_behind_a_row_nothing_is_told(tmp_path: Path) 
         done = service.fail_row("j:1", "E", "m")
         again = service.start_row("j:1")
         last = service.complete_row("j:1")
-        tries = LastTries(service.get_history("j"))
+        tries = LastAttempts(service.get_history("j"))
     assert tries.of(begun) == tries.of(done) == (None, None)  # of an earlier try
     assert tries.of(again) == (again.updated_at, None)
     took = last.updated_at - again.updated_at
@@ -770,7 +770,7 @@ def test_times_take_17_bytes_of_memory_a_row(tmp_path: Path) -> None:
             service.create_job("J", job_id=f"j{rows}", row_data=[{"data": {}}] * rows)
             tracemalloc.start()
             try:
-                LastTries(service.get_history(f"j{rows}"))
+                LastAttempts(service.get_history(f"j{rows}"))
                 return tracemalloc.get_traced_memory()[1]
             finally:
                 tracemalloc.stop()
@@ -789,7 +789,7 @@ def test_memory_for_times_does_not_grow_with_the_gaps_of_numbers(tmp_path: Path)
             service.start_row(f"j:{number}")
         tracemalloc.start()
         try:
-            LastTries(service.get_history("j"))
+            LastAttempts(service.get_history("j"))
             _, peak_bytes = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()

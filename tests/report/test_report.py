@@ -24,7 +24,7 @@ from journal.cli.main import main
 from journal.errors import InvalidValueError
 from journal.format.records import RowStatusRecord
 from journal.fs.system import host_name, user_name
-from journal.history.durations import Outcome
+from journal.history.durations import RecordedOutcome
 from journal.history.statistics import MAX_BUCKETS, JobStatistics, Latencies, Timeline
 from journal.report.page import MAX_GROUPS, MAX_ROWS, report_page, write_report
 from journal.store.transitions import Policy
@@ -413,14 +413,14 @@ def test_what_somebody_decides_the_day_after_is_no_part_of_the_throughput() -> N
         )
     ]
     statistics = JobStatistics(history_of((-1, 1001, "skipped"), *tries, (86_400, 7, "completed")))
-    assert statistics.tries_per_s == pytest.approx(100, rel=0.01)
+    assert statistics.attempts_per_s == pytest.approx(100, rel=0.01)
     assert sum(bucket.ended.total() for bucket in statistics.timeline.buckets()) == 1000
     assert statistics.timeline.width_s < 1
 
 
 def test_a_history_that_never_says_when_rows_were_started_has_a_throughput_too() -> None:
     statistics = JobStatistics(history_of(*((n, n, "completed") for n in range(1, 12))))
-    assert statistics.tries_per_s == pytest.approx(1)
+    assert statistics.attempts_per_s == pytest.approx(1)
     assert sum(bucket.ended.total() for bucket in statistics.timeline.buckets()) == 11
 
 
@@ -429,7 +429,9 @@ def test_a_timeline_is_bounded_however_long_the_job_was(step_s: float) -> None:
     timeline = Timeline()
     for number in range(1000):
         ended_at = START + timedelta(seconds=step_s * number)
-        timeline.add(Outcome(number, "completed", ended_at - timedelta(seconds=1), ended_at))
+        timeline.add(
+            RecordedOutcome(number, "completed", ended_at - timedelta(seconds=1), ended_at)
+        )
     buckets = timeline.buckets()
     assert len(buckets) <= MAX_BUCKETS
     assert sum(bucket.ended["completed"] for bucket in buckets) == 1000
