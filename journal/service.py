@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from threading import TIMEOUT_MAX
 from types import TracebackType
@@ -43,6 +44,7 @@ from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.history.reading import Entry, History
 from journal.history.redact import check_fields, redacted_members
 from journal.ids import check_job_id, new_job_id, split_row_id
+from journal.index.index import CODES
 from journal.index.summary import job_of, summary_of
 from journal.model import (
     VALID_TRANSITIONS,
@@ -454,7 +456,7 @@ class JobService:
                     attempts[at] - (0 if earlier is None else earlier[at]),
                     not attempts[at],
                 )
-                for at in journal.index.find(wanted, first, limit)
+                for at in islice(journal.index.positions(CODES[wanted], first), limit)
             ]
 
     def start_row(self, row_id: str) -> JobRow:

@@ -1,6 +1,10 @@
-"""A job in memory: the columns of its rows, what replaying its records makes of them, its summary.
+"""A job in memory: its state, and for each row its status, offsets and attempts.
 
-The hint is the index as a file, as Bitcask's hint files are: derived, and of no loss if deleted.
+- ``columns``: one entry a row, and read-only views that stay as they were.
+- ``index``: the state of the job, queries, and changes that can be undone.
+- ``replay``: applies verified commits to an index. It is the hot loop of opening a job.
+- ``hint``: the index as a file, like a hint file of Bitcask. It can be deleted without loss.
+- ``summary``: the index as ``Job`` and ``JobSummary``.
 
-May import: ``format`` and what is below.
+May import: ``format``, ``fs`` and the root's modules below them.
 """

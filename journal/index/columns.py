@@ -1,11 +1,11 @@
-"""What the index knows of the rows, as columns, and views of them that stay as they were.
+"""The rows of an index as columns, and read-only views of them that stay as they were.
 
-Some 21 bytes a row: a status byte, the offsets of the row's ``row`` record and of its latest
-``row_status`` record, and how often it was started (Bitcask's key directory, as columns). The
+A row takes about 21 bytes: its status, the offsets of its ``row`` record and of its latest
+``row_status`` record, and its number of attempts. It is Bitcask's key directory, as columns. The
 rows themselves stay in the file.
 
-A view costs nothing to take: it holds the columns' lease, and the index copies its columns at the
-first change after it, and only while such a view is in use.
+Taking a view copies nothing. A view holds the lease of the columns. At the first change after that,
+the index copies its columns, but only if a view still holds the lease.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import cast
 
 
 class Columns:
-    """One entry a row, in the order in which the rows were made."""
+    """One entry for each row, in the order in which the rows were added."""
 
     __slots__ = (
         "__weakref__",
@@ -35,9 +35,13 @@ class Columns:
         self.row_offsets = array("Q")
         self.status_offsets = array("Q")  # 0: no row_status record yet (offset 0 is the job record)
         self.attempts = array("I")
-        self.earlier: array[int] | None = None  # attempts before the last reset; None: 0 for all
+        self.earlier: array[int] | None = (
+            None  # attempts before the last retry or redo; None: 0 for all
+        )
         self.numbers: array[int] | None = None  # None: row numbers are 1, 2, 3, ...
-        self.lease: Lease | None = None  # of columns out of a hint, which can't be changed
+        self.lease: Lease | None = (
+            None  # set for columns from a hint, which can't be changed in place
+        )
 
     def copy(self) -> Columns:
         new = Columns()
@@ -50,7 +54,7 @@ class Columns:
         return new
 
     def cut(self, count: int) -> None:
-        """Forget all rows but the first ``count``."""
+        """Drop all rows but the first ``count``."""
         del self.statuses[count:], self.row_offsets[count:]
         del self.status_offsets[count:], self.attempts[count:]
         if self.earlier is not None:
@@ -62,31 +66,31 @@ class Columns:
         return position + 1 if self.numbers is None else self.numbers[position]
 
     def earlier_attempts(self, position: int) -> int:
-        """How many of the row's attempts came before it was last retried or redone."""
+        """The attempts that the row had before its last retry or redo."""
         return 0 if self.earlier is None else self.earlier[position]
 
     def reset_attempts(self, position: int) -> None:
-        """From here on the row's attempts count anew."""
+        """Count the row's attempts anew from here."""
         if self.earlier is None:
             self.earlier = array("I", bytes(4 * len(self.statuses)))
         self.earlier[position] = self.attempts[position]
 
 
 class StatusColumns(Columns):
-    """The statuses alone, one byte a row: for an index that counts rows, and by which none is read.
-
-    What else there is to a row can be added, and not be asked for, changed or copied.
-    """
+    """One byte a row: the statuses alone, for an index that only counts rows."""
 
     __slots__ = ()
 
     def __init__(self) -> None:
         super().__init__()
-        self.row_offsets = self.status_offsets = self.attempts = cast("array[int]", _Nowhere())
+        self.row_offsets = self.status_offsets = self.attempts = cast("array[int]", _NoColumn())
+
+    def reset_attempts(self, position: int) -> None:
+        pass
 
 
-class _Nowhere:
-    """A column that keeps nothing."""
+class _NoColumn:
+    """Stands for a column and stores nothing."""
 
     def append(self, value: int) -> None:
         pass
@@ -94,18 +98,21 @@ class _Nowhere:
     def extend(self, values: Iterable[int]) -> None:
         pass
 
+    def __getitem__(self, position: int) -> int:
+        return 0
+
     def __setitem__(self, position: int, value: int) -> None:
         pass
 
 
 class Lease:
-    """Held by every view of one generation of columns; while it lives they must not change."""
+    """Held by all views of the same columns. While it is referenced, the columns must not change."""
 
     __slots__ = ("__weakref__",)
 
 
 class View:
-    """Rows of some statuses (or all) as they were when the view was taken, by row number."""
+    """The rows of some statuses, or all, as of when the view was taken; ordered by row number."""
 
     __slots__ = ("_finding", "_first", "_found", "_lease", "_next", "_wanted", "columns", "count")
 
@@ -125,7 +132,7 @@ class View:
         self._lease = lease
         self._next = 0
         self._finding = threading.Lock()  # threads may share a view
-        # Positions are found as they are asked for: the first of a million pending is free.
+        # Positions are searched on demand, so the first of a million pending rows comes at once.
         self._found: array[int] | None = None
         if order is not None:
             statuses = columns.statuses
@@ -135,7 +142,7 @@ class View:
             self._wanted = _marked(columns.statuses, codes)
 
     def position(self, number: int) -> int:
-        """The position of the view's row ``number`` (0-based, less than ``count``)."""
+        """The position in the columns of the view's row ``number`` (0-based, less than ``count``)."""
         found = self._found
         if found is None:
             return number + self._first
@@ -149,17 +156,17 @@ class View:
         return found[number]
 
     def positions(self, numbers: range) -> list[int]:
-        """As :meth:`position`, of many, and at least one: a call for each takes longer."""
+        """As :meth:`position`, for at least one row: faster than a call for each."""
         found = self._found
         if found is None:
             first = self._first
             return [number + first for number in numbers]
-        self.position(max(numbers[0], numbers[-1]))  # finds all before it too
+        self.position(max(numbers[0], numbers[-1]))  # this finds all before it, too
         return [found[number] for number in numbers]
 
 
 def _marked(statuses: bytearray, codes: Collection[int]) -> tuple[bytearray, int]:
-    """Where ``find`` finds the rows of any of ``codes``, and what it is to look for."""
+    """Bytes and a byte to search them for: its places are the rows with any of ``codes``."""
     if len(codes) == 1:
         return statuses, next(iter(codes))
     return statuses.translate(bytes(code in codes for code in range(256))), 1

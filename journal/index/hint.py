@@ -1,20 +1,22 @@
 """``index.hint``: the index of a job as of some commit, so that opening needn't read the journal.
 
-Derived and disposable. The first line is JSON, sealed as a commit is: the job's state, the status_counts,
-and the commit that all of it stands for, by the offset behind it and its crc. The columns follow,
-one behind the other, as little-endian integers; the header has a crc for each block of them. Of the
-columns only the statuses are read at once: those of offsets are read block by block when they are
-asked for, so that the first pending rows of millions cost a few reads.
+It is derived and can be deleted. The first line is JSON, sealed like a commit: the job's state, counts,
+and the commit that all of it is as of, by offset and crc. The columns follow one after the other, as
+little-endian integers, with a crc for each block in the header. Only the statuses are read at once.
+The other columns are read block by block on demand, so the first pending rows of millions cost a few
+reads.
 
-A hint is believed if the journal is the same file (a copy is read through once), has that commit at
-that offset and begins with the same line, and if nobody has touched it since: if it ends there, it
-was last changed when it was when the hint was written, and otherwise when its last commit was made.
-And none is written of a file that was touched after it was read or written. So what an editor does
-to a job that is at rest is seen. Times that lie ahead of the clock prove nothing of the kind: a
-commit that states one is no reason to believe a hint, nor to write one. Commits that nobody has
-synced yet may be gone after a crash of the system, and a part of them with what is behind it still
-there: a hint that was written over such is believed until then only. Whatever isn't as it should be
-is no hint.
+A hint is used only if all of this holds; anything else is no hint:
+
+- The journal is the same file, by inode. (A copy is read through once.)
+- It has that commit at that offset, and begins with the same line.
+- Nobody has edited the file since. If it ends with that commit, its ctime is the one in the hint. Else
+  its ctime is that of its last commit.
+- The times are not ahead of the clock. Such times prove nothing about edits.
+- The system was not restarted since, if some commits were not synced: after a crash of the system a
+  part of them may be gone.
+
+For the same reason no hint is written for a file that was touched after it was read or written.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Literal, overload
+from typing import Any, Literal, overload
 from zlib import crc32
 
 import msgspec
@@ -48,15 +50,14 @@ from journal.fs import directories, files, system
 from journal.fs.handles import DerivedFile, JournalFile
 from journal.fs.names import HINT_NAME
 from journal.index.columns import Columns, Lease
-from journal.index.index import STATUSES, Counts, Index, JobState, Retried
+from journal.index.index import STATUSES, Index, JobState, Progress
 from journal.index.replay import replay
-from journal.model import JobStatus
 
 BLOCK_ROWS = 1 << 16
-_LATEST_BLOCKS = 4  # of a column: several readers may go through all rows side by side
+_MAX_RECENT_BLOCKS = 4  # of a column: several readers may iterate over all rows at once
 _MAX_HEADER_BYTES = 1 << 20  # 10^9 rows need a fifth of it
 
-# The columns in the order of the file, and the types of their integers.
+# The columns in the order of the file, with the types of their integers.
 _TYPES = {
     "statuses": "B",
     "attempts": "I",
@@ -68,40 +69,25 @@ _TYPES = {
 _OPTIONAL = {"numbers", "earlier"}
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _WRITING_NS = 2_000_000_000
-_SMALL = {
-    "attempts",
-    "earlier",
-    "row_offsets",
-    "status_offsets",
-}  # never so large that the highest byte isn't 0
+# The highest byte of these integers is always 0, so another value means damage.
+_SMALL = {"attempts", "earlier", "row_offsets", "status_offsets"}
 
 
-class _Header(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """``blocks`` holds the crcs of each column's blocks, of :data:`BLOCK_ROWS` rows each."""
+class _Header(Progress, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The first line: the job's progress, the index's counts, and what identifies the journal.
 
-    hint: Literal[4]  # the next number for every change of what replay makes of the same journal
-    offset: int  # behind the commit
+    ``blocks`` holds the crcs of each column's blocks of :data:`BLOCK_ROWS` rows.
+    """
+
+    hint: Literal[4]  # increment it whenever replay makes something else of the same journal
+    offset: int  # the end of the commit
     crc: int
     inode: int
     changed_ns: int
-    boot_id: str  # believed while the system is up; empty: for good
+    boot_id: str  # valid for this boot of the system only; empty: for all
     first_line_bytes: int
     first_line_crc: int
     last_at: Moment
-    status: JobStatus
-    started_at: Moment | None
-    completed_at: Moment | None
-    error: tuple[str, str] | None
-    repaired: bool
-    counts: Counts
-    hosts: tuple[str, ...]
-    resume_command: str | None
-    retried: Retried | None
-    reopened_at: tuple[Moment, ...]
-    pass_started_at: Moment | None
-    worked_s: float
-    version: str | None
-    has_versions: bool
     status_counts: list[int]
     cost_cents: int
     rows: int
@@ -114,15 +100,14 @@ _decode_header = msgspec.json.Decoder(_Header).decode
 
 
 class _NotAHintError(Exception):
-    """Whatever is wrong with it."""
+    """The file isn't a hint that may be used, for whatever reason."""
 
 
 def read_hint(directory: Path, file: JournalFile) -> tuple[Index, Position] | None:
-    """The index out of the hint in ``directory``, and the commit of ``file`` that it is as of.
+    """The index in the hint, and the position in ``file`` that it is as of.
 
-    None if there is no hint to be believed. If a part that is read later turns out to be broken,
-    the columns are read from the journal. Raises StorageError for what the system refuses of the
-    journal itself.
+    None if there is no usable hint. If a block that is read later is broken, the columns are read
+    from the journal. Raises StorageError if the system refuses to read the journal.
     """
     try:
         stored = DerivedFile(directory / HINT_NAME)
@@ -132,23 +117,7 @@ def read_hint(directory: Path, file: JournalFile) -> tuple[Index, Position] | No
         columns = _columns(header, _Source(stored, file, position), begin)
     except (OSError, _NotAHintError, ValueError, *DECODE_ERRORS):
         return None
-    state = JobState(
-        first,
-        header.status,
-        header.started_at,
-        header.completed_at,
-        header.error,
-        header.repaired,
-        header.counts,
-        header.hosts,
-        header.resume_command,
-        header.retried,
-        header.reopened_at,
-        header.pass_started_at,
-        header.worked_s,
-        header.version,
-        header.has_versions,
-    )
+    state = JobState(header=first, **_progress_of(header))
     index = Index()
     index.load(
         state,
@@ -162,8 +131,12 @@ def read_hint(directory: Path, file: JournalFile) -> tuple[Index, Position] | No
     return index, position
 
 
+def _progress_of(source: Progress) -> dict[str, Any]:
+    return {name: getattr(source, name) for name in Progress.__struct_fields__}
+
+
 def _read_header(hint: DerivedFile) -> tuple[_Header, int]:
-    """The header, and where the columns begin."""
+    """The header, and the offset of the columns."""
     data = hint.read_at(0, 1 << 16)
     end = data.find(b"\n")
     if end < 0:
@@ -176,7 +149,7 @@ def _read_header(hint: DerivedFile) -> tuple[_Header, int]:
 
 
 def _check(header: _Header, file: JournalFile) -> JobRecord:
-    """The job record of the journal that the hint is of."""
+    """Check that the hint is of this journal; return the job record."""
     size, changed_ns = file.size_and_change()
     if (
         not 0 < header.offset <= size
@@ -185,7 +158,7 @@ def _check(header: _Header, file: JournalFile) -> JobRecord:
         or (size == header.offset and changed_ns != header.changed_ns)
         or (size > header.offset and not _was_written_at(changed_ns, file, size))
         or (header.boot_id and header.boot_id != system.boot_id())
-        or header.last_at.tzinfo is not UTC  # what comes next may be written with it
+        or header.last_at.tzinfo is not UTC  # later records may get this time
     ):
         raise _NotAHintError
     line = file.find_line(0) or b""
@@ -201,10 +174,10 @@ def _check(header: _Header, file: JournalFile) -> JobRecord:
 
 
 def _was_written_at(changed_ns: int, file: JournalFile, size: int) -> bool:
-    """Whether the last commit states that time, as far as it takes time to write one.
+    """Whether the file was last changed when its last commit was written, by the commit's time.
 
-    Later, somebody else has changed the file. Earlier, the commit states a time that was yet to
-    come: then any later change seems to be older than it.
+    If it was changed later, somebody has edited it. If earlier, the commit's time was ahead of the
+    clock, and hides any edit since.
     """
     at = time_before(file, size)
     if at is None:
@@ -214,23 +187,23 @@ def _was_written_at(changed_ns: int, file: JournalFile, size: int) -> bool:
 
 
 def written_ns(at: datetime) -> int:
-    """Until when a commit that states ``at`` should have been written, in ns since 1970."""
+    """When a commit with the time ``at`` must have been written, in ns since 1970."""
     return (at - _EPOCH) // timedelta(microseconds=1) * 1000 + _WRITING_NS
 
 
 def is_ahead(at: datetime) -> bool:
-    """Whether that time is yet to come."""
+    """Whether that time is in the future."""
     return written_ns(at) > system.now_ns() + 2 * _WRITING_NS
 
 
 def _columns(header: _Header, source: _Source, begin: int) -> Columns:
-    """The columns, of which the statuses are read; they refuse changes until they are copied."""
+    """The columns, with only the statuses read. They must be copied before a change."""
     rows, blocks = header.rows, header.blocks
     names = [name for name in _TYPES if name not in _OPTIONAL or name in blocks]
     sizes = [rows * array(_TYPES[name]).itemsize for name in names]
     count = -(-rows // BLOCK_ROWS)
     if (
-        not 0 <= rows < header.offset  # each has a line: no memory is taken for more
+        not 0 <= rows < header.offset  # each row has a line, so a larger number is false
         or ("numbers" not in blocks and header.highest_number != rows)
         or any(len(blocks.get(name, ())) != count for name in names)
         or source.stored.size_bytes() != begin + sum(sizes)
@@ -252,7 +225,7 @@ def _columns(header: _Header, source: _Source, begin: int) -> Columns:
 
 
 class _Source:
-    """Where columns are read from: the hint or, once a part of it is broken, the journal."""
+    """Where columns are read from: the hint, or the journal once a block of the hint is broken."""
 
     def __init__(self, stored: DerivedFile, file: JournalFile, position: Position) -> None:
         self.stored = stored
@@ -267,10 +240,10 @@ class _Source:
 
 
 class _Column(Sequence[int]):
-    """A column in a hint, read block by block as it is asked for; for the rest as an array.
+    """A column in a hint that is used like an array. Its blocks are read on demand.
 
-    Blocks that are asked for item by item are kept; of those that are passed through in slices,
-    only the latest few: whoever reads all rows needs no memory for all of them.
+    A block that is read by index is kept. Of the blocks that are read by slices or iteration only the
+    last few are kept, so that reading all rows doesn't fill the memory.
     """
 
     def __init__(self, source: _Source, name: str, rows: int, begin: int, crcs: list[int]) -> None:
@@ -307,7 +280,7 @@ class _Column(Sequence[int]):
             yield from self._passing(number)
 
     def read_all(self) -> bytes:
-        """All of it as bytes. Raises _NotAHintError if a part is broken."""
+        """The whole column as bytes. Raises _NotAHintError if a block is broken."""
         blocks = [self._read(number) for number in range(len(self._blocks))]
         if None in blocks:
             raise _NotAHintError
@@ -323,12 +296,12 @@ class _Column(Sequence[int]):
         block = self._blocks[number]
         if block is not None:
             return block
-        latest = self._latest  # a tuple that is replaced as a whole: threads may share a view
+        latest = self._latest  # replaced as a whole, since threads may share a view
         for other, block in latest:
             if other == number:
                 return block
         block = self._load(number)
-        self._latest = (*latest[1 - _LATEST_BLOCKS :], (number, block))
+        self._latest = (*latest[1 - _MAX_RECENT_BLOCKS :], (number, block))
         return block
 
     def _load(self, number: int) -> array[int]:
@@ -339,13 +312,13 @@ class _Column(Sequence[int]):
         return block
 
     def _read(self, number: int) -> array[int] | None:
-        """A block out of the hint; None if it isn't what was written."""
+        """A block from the hint; None if it is broken."""
         block = array(_TYPES[self._name])
         first = number * BLOCK_ROWS
         length = min(BLOCK_ROWS, self._rows - first) * block.itemsize
         try:
             data = self._source.stored.read_at(self._begin + first * block.itemsize, length)
-        except OSError:  # closed in a forked child, too
+        except OSError:  # also if it was closed in a forked child
             return None
         if len(data) != length or crc32(data) != self._crcs[number]:
             return None
@@ -369,20 +342,20 @@ def write_hint(
     durable: bool,
     known_ns: int,
 ) -> None:
-    """Leave the index of ``file``, as of the commit that ends at ``position``, beside it.
+    """Write the index of ``file`` as of ``position`` to the hint, if possible; no error is raised.
 
-    ``durable``: the journal is on the disk up to there. ``known_ns``: until when changes of the
-    file are accounted for. Where no hint can be written, none is.
+    ``durable``: the journal is synced up to there. ``known_ns``: a later ctime of the file means
+    that somebody has edited it.
     """
     boot_id = "" if durable else system.boot_id()
     if not durable and not boot_id:
         return
     assert index.state is not None
-    state, columns = index.state, index.columns
+    columns = index.columns
     names = [name for name in _TYPES if getattr(columns, name) is not None]
     try:
         _, changed_ns = file.size_and_change()
-        # Somebody has touched it, or a clock that was ahead doesn't tell: who comes next reads all.
+        # It was edited, or can't be known because of a clock that was ahead: write no hint.
         if changed_ns > known_ns or known_ns > system.now_ns() + _WRITING_NS:
             directories.remove_tree(directory / HINT_NAME)
             return
@@ -397,33 +370,20 @@ def write_hint(
             first_line_bytes=len(line),
             first_line_crc=crc32(line),
             last_at=index.last_at,
-            status=state.status,
-            started_at=state.started_at,
-            completed_at=state.completed_at,
-            error=state.error,
-            repaired=state.repaired,
-            hosts=state.hosts,
-            resume_command=state.resume_command,
-            retried=state.retried,
-            reopened_at=state.reopened_at,
-            pass_started_at=state.pass_started_at,
-            worked_s=state.worked_s,
-            version=state.version,
-            has_versions=state.has_versions,
-            counts=state.counts,
             status_counts=index.status_counts,
             cost_cents=index.cost_cents,
             rows=index.row_count,
             highest_number=index.highest_number,
             ascending=index.ascending,
             blocks={name: [crc32(block) for block in _blocks_of(columns, name)] for name in names},
+            **_progress_of(index.state),
         )
         body = msgspec.json.encode(header)[:-1]
         first = body + sealed_end(crc32(body))
         if len(first) <= _MAX_HEADER_BYTES:
             blocks = (block for name in names for block in _blocks_of(columns, name))
             files.replace_file(directory / HINT_NAME, itertools.chain([first], blocks))
-    except (OSError, JournalError, OverflowError):  # the last: a cost of more than 64 bits
+    except (OSError, JournalError, OverflowError):  # OverflowError: costs of more than 64 bits
         return
 
 

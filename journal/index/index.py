@@ -1,11 +1,11 @@
-"""The index of one job: the job's state, its rows' columns, status_counts and queries. No I/O."""
+"""The index of one job: its state, the columns of its rows, counts and queries. It does no I/O."""
 
 from __future__ import annotations
 
 import weakref
 from array import array
 from bisect import bisect_left
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -36,7 +36,7 @@ _MAX_HOSTS = 20
 
 
 class Counts(msgspec.Struct, frozen=True):
-    """What ``update_counts`` has set, as the difference to the rows' status_counts at that time."""
+    """Counts of rows; in a job's state, what ``update_counts`` has set beyond the counted rows."""
 
     total: int = 0
     processed: int = 0
@@ -45,35 +45,40 @@ class Counts(msgspec.Struct, frozen=True):
 
 
 class Retried(msgspec.Struct, frozen=True):
-    """The job that went on with this one's unfinished rows, as older versions did it."""
+    """The job that took over this one's unfinished rows, as older versions did it."""
 
     job: str
     host: str
     at: Moment
 
 
-class JobState(msgspec.Struct, frozen=True):
-    """All that the index knows of the job itself."""
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """What the records after the job record say about the job itself."""
 
-    header: JobRecord
     status: JobStatus = JobStatus.PENDING
-    started_at: datetime | None = None
-    completed_at: datetime | None = None
+    started_at: Moment | None = None
+    completed_at: Moment | None = None
     error: tuple[str, str] | None = None
     repaired: bool = False  # with losses: rows may be missing
     counts: Counts = Counts()
-    hosts: tuple[str, ...] = ()  # that runs were started on, the last one last
+    hosts: tuple[str, ...] = ()  # of its runs, the last one last
     resume_command: str | None = None  # of the last run
     retried: Retried | None = None
-    reopened_at: tuple[datetime, ...] = ()  # in the order of the passes, from the second on
-    pass_started_at: datetime | None = None  # of the pass under way
+    reopened_at: tuple[Moment, ...] = ()  # when each pass from the second on began
+    pass_started_at: Moment | None = None  # of the current pass
     worked_s: float = 0.0  # by the passes that have ended, each from its start
     version: str | None = None  # of the last run in this pass
-    has_versions: bool = False  # whether any run had one
+    has_versions: bool = False  # whether any run had a version
+
+
+class JobState(Progress, frozen=True, kw_only=True):
+    """All that the index knows about the job itself."""
+
+    header: JobRecord
 
 
 def _state_after_status(state: JobState, status: JobStatus, at: datetime) -> JobState:
-    """The times of a job that gets this status."""
+    """The state with the times that a change to this status sets."""
     began_at = state.pass_started_at
     if status is JobStatus.RUNNING and began_at is None:
         return msgspec.structs.replace(state, started_at=state.started_at or at, pass_started_at=at)
@@ -86,7 +91,7 @@ def _state_after_status(state: JobState, status: JobStatus, at: datetime) -> Job
 
 
 def _state_after_log(state: JobState, record: LogRecord) -> JobState:
-    """A log record is for people, but for those that say where runs, or a retry job, were started."""
+    """The state after a log record: it matters if it is about a run, a retry job or a merge."""
     replace = msgspec.structs.replace
     match record.details:
         case {"run": {"host": str(host), **run}}:
@@ -95,7 +100,9 @@ def _state_after_log(state: JobState, record: LogRecord) -> JobState:
             command = resume if isinstance(resume, str) else None
             named = run.get("job_version")
             version = state.version
-            if isinstance(run.get("nonce"), str):  # else a caller's own record, or an older run's
+            if isinstance(
+                run.get("nonce"), str
+            ):  # else it is the caller's own record, or of an older version
                 version = named if isinstance(named, str) else None
             return replace(
                 state,
@@ -117,11 +124,11 @@ def _keyed(header: JobRecord) -> JobRecord | None:
 
 
 class Index:
-    """See the module. Not thread-safe: its log holds a mutex around each use."""
+    """See the module. Not thread-safe: its journal holds a mutex around each use."""
 
     def __init__(self, columns: Columns | None = None) -> None:
         self.state: JobState | None = None
-        self.keyed: JobRecord | None = None  # the job's, if it names a column for idempotency keys
+        self.keyed: JobRecord | None = None  # the job record, if it names a key column
         self.last_at = UNSET_TIME
         self.columns = Columns() if columns is None else columns
         self.status_counts = [0] * len(STATUSES)
@@ -131,7 +138,7 @@ class Index:
         self._by_number: dict[int, int] | None = None
         self._lease: weakref.ref[Lease] | None = None
         self._undo: list[tuple[Any, ...]] = []
-        self.forget_undo = self._undo.clear  # to be called once a commit is written
+        self.forget_undo = self._undo.clear  # call it once a commit is written
 
     def load(
         self,
@@ -142,9 +149,9 @@ class Index:
         status_counts: list[int],
         cost_cents: int,
         highest_number: int,
-        ascending: bool,  # the row numbers, in the order of the columns
+        ascending: bool,  # whether the row numbers ascend, in the order of the columns
     ) -> None:
-        """Take over what an index was as of some commit. ``columns`` may have a lease."""
+        """Set everything as of some commit. ``columns`` may have a lease."""
         self.state, self.last_at, self.columns = state, last_at, columns
         self.keyed = _keyed(state.header)
         self.status_counts, self.cost_cents = list(status_counts), cost_cents
@@ -160,7 +167,7 @@ class Index:
         return len(self.columns.statuses)
 
     def position_of(self, number: int) -> int | None:
-        """Where the row of this number stands in the columns; None if there is none."""
+        """The position in the columns of the row of this number; None if there is no such row."""
         numbers = self.columns.numbers
         if numbers is None:
             return number - 1 if 0 < number <= len(self.columns.statuses) else None
@@ -168,21 +175,25 @@ class Index:
             position = bisect_left(numbers, number)
             found = position < len(numbers) and numbers[position] == number
             return position if found else None
-        if self._by_number is None:
-            self._by_number = {n: position for position, n in enumerate(numbers)}
-        return self._by_number.get(number)
+        return self._positions_by_number(numbers).get(number)
 
-    def find(self, status: RowStatus, first: int, limit: int) -> list[int]:
-        """Up to ``limit`` positions of rows of one status, from position ``first`` on."""
-        found: list[int] = []
-        position = self.columns.statuses.find(CODES[status], first)
-        while position >= 0 and len(found) < limit:
-            found.append(position)
-            position = self.columns.statuses.find(CODES[status], position + 1)
-        return found
+    def _positions_by_number(self, numbers: Iterable[int]) -> dict[int, int]:
+        if self._by_number is None:
+            self._by_number = {number: position for position, number in enumerate(numbers)}
+        return self._by_number
+
+    def positions(self, code: int, first: int = 0) -> Iterator[int]:
+        """The positions of the rows with a status code, from ``first`` on.
+
+        Rows may be changed while this is iterated.
+        """
+        position = self.columns.statuses.find(code, first)
+        while position >= 0:
+            yield position
+            position = self.columns.statuses.find(code, position + 1)
 
     def view(self, statuses: Collection[RowStatus] | None) -> View:
-        """The rows of any of these statuses, or all, as they are now."""
+        """The rows of these statuses, or all, as of now."""
         codes = None if statuses is None else frozenset(CODES[status] for status in statuses)
         count = self.row_count if codes is None else sum(self.status_counts[code] for code in codes)
         order = None
@@ -191,7 +202,7 @@ class Index:
         return View(self.columns, self._take_lease(), codes, count, order=order)
 
     def view_of_new(self, first: int) -> View:
-        """The rows from position ``first`` on, in the order in which they were made."""
+        """The rows from position ``first`` on, in the order in which they were added."""
         return View(self.columns, self._take_lease(), None, self.row_count - first, first=first)
 
     def _take_lease(self) -> Lease:
@@ -199,14 +210,14 @@ class Index:
         self._lease = weakref.ref(lease)
         return lease
 
-    # --- changes; each can be undone until ``forget_undo`` says that its commit is written
+    # --- changes, which can be undone until ``forget_undo`` is called
 
     def mark(self) -> int:
-        """A place to which :meth:`rollback` can return."""
+        """A place to return to with :meth:`rollback`."""
         return len(self._undo)
 
     def rollback(self, mark: int) -> None:
-        """Undo every change since ``mark``; one that an exception has cut short, too."""
+        """Undo every change since ``mark``, also one that an exception has interrupted."""
         if len(self._undo) <= mark:
             return
         self.detach()
@@ -237,7 +248,7 @@ class Index:
         self.status_counts[:] = map(self.columns.statuses.count, range(len(STATUSES)))
 
     def begin_rows(self) -> None:
-        """To be called before a run of :meth:`add_row`, so that the run can be undone."""
+        """Call this before calls of :meth:`add_row`, so that they can be undone."""
         self._undo.append(
             (
                 "rows",
@@ -249,7 +260,7 @@ class Index:
         )
 
     def add_row(self, number: int, offset: int) -> None:
-        """A new pending row. Its number must not be taken (:meth:`position_of`)."""
+        """Add a pending row. Its number must be free: ask :meth:`position_of`."""
         if self._lease is not None:
             self.detach()
         columns = self.columns
@@ -260,9 +271,7 @@ class Index:
             if number <= self.highest_number:
                 self.ascending = False
             if not self.ascending:
-                if self._by_number is None:
-                    self._by_number = {n: position for position, n in enumerate(columns.numbers)}
-                self._by_number[number] = len(columns.numbers)
+                self._positions_by_number(columns.numbers)[number] = len(columns.numbers)
             columns.numbers.append(number)
         if number > self.highest_number:  # noqa: PLR1730  (max() takes three times as long)
             self.highest_number = number
@@ -275,7 +284,7 @@ class Index:
         self.status_counts[PENDING] += 1
 
     def set_row_data(self, position: int, offset: int) -> None:
-        """What the row is made of says the record at ``offset`` from now on."""
+        """Let the row's data be in the record at ``offset``."""
         if self._lease is not None:
             self.detach()
         self._undo.append(("data", position, self.columns.row_offsets[position]))
@@ -290,9 +299,9 @@ class Index:
         *,
         reset: bool = False,
     ) -> int:
-        """The row's latest status record is the one at ``offset``; return its attempts.
+        """Let the row's latest status be in the record at ``offset``; return its attempts.
 
-        ``reset``: from here on they count anew.
+        ``reset``: count them anew from here.
         """
         if self._lease is not None:
             self.detach()
@@ -318,12 +327,12 @@ class Index:
         return attempts
 
     def set_job(self, record: JobLevelRecord) -> None:
-        """Take over what a record says of the job itself."""
+        """Apply a record about the job itself."""
         self._undo.append(("job", self.state, self.last_at))
         if isinstance(record, JobRecord):
             if self.state is not None or self.row_count:
                 raise UndecodableError("a job record that is not on line 1")
-            self.state = JobState(record)
+            self.state = JobState(header=record)
             self.keyed = _keyed(record)
             return
         if self.state is None:
@@ -363,12 +372,12 @@ class Index:
         )
 
     def row_counts(self) -> Counts:
-        """The counts that follow from the rows alone."""
+        """The counts of the rows."""
         successful, failed = self.status_counts[COMPLETED], self.status_counts[FAILED]
         return Counts(self.row_count, successful + failed, successful, failed)
 
     def detach(self) -> None:
-        """Before any change of the columns: leave the columns to the views that hold them, if any is still in use."""
+        """Call this before a change: copy the columns if a view still uses them."""
         if self._lease is not None:
             if self._lease() is not None:
                 self.columns = self.columns.copy()

@@ -1,7 +1,7 @@
-"""From verified lines into the index: replay's other half.
+"""Replay: applies verified commits to an index.
 
-Most of the time of reading a journal goes by in here. So the lines of a block are decoded at once,
-no more of them than the index needs, and taken over in runs of one type.
+Reading a journal spends most of its time here. So all lines of a block are decoded at once, only
+the fields that the index needs are decoded, and runs of one record type are applied together.
 """
 
 from __future__ import annotations
@@ -36,12 +36,11 @@ from journal.format.records import (
 )
 from journal.format.values import DECODE_ERRORS, nests_deeper_than
 from journal.fs.handles import JournalFile
-from journal.index.columns import StatusColumns
 from journal.index.index import CODES, COMPLETED, PENDING, PROCESSING, Index
 
 
 class BadRecordError(Exception):
-    """A record with a good seal that makes no sense: ``offset``, and ``why``."""
+    """A record at ``offset`` with a valid seal that can't be applied; ``why`` is the reason."""
 
     def __init__(self, offset: int, why: UndecodableError | UnknownRecordError) -> None:
         super().__init__(offset, why)
@@ -52,7 +51,7 @@ class BadRecordError(Exception):
 def replay(index: Index, file: JournalFile, begin: Position, end: Position) -> Index:
     """Apply the commits of ``file`` from ``begin`` to ``end``; return the index.
 
-    Raises JournalDamagedError and FormatVersionError; the index is of no use after that.
+    Raises JournalDamagedError and FormatVersionError. Don't use the index after that.
     """
     for block in blocks_between(file, begin, end):
         apply_block(index, file, block)
@@ -69,10 +68,10 @@ def apply_block(index: Index, file: JournalFile, block: Block) -> None:
 
 
 def apply(index: Index, offset: int, lines: list[bytes], *, is_ascii: bool = False) -> None:
-    """Take over lines (without LF) whose seals were checked; the first is at ``offset``.
+    """Apply verified lines (without LF), the first of which is at ``offset``.
 
-    ``is_ascii``: somebody has looked, and they are. Raises :class:`BadRecordError`; the index is of
-    no use after that.
+    ``is_ascii``: the caller knows that they are pure ASCII. Raises :class:`BadRecordError`. Don't
+    use the index after that.
     """
     index.detach()
     lengths = [len(line) + 1 for line in lines]  # LF included
@@ -86,7 +85,7 @@ def apply(index: Index, offset: int, lines: list[bytes], *, is_ascii: bool = Fal
         done += _apply_lines(index, sane, offsets[done:], max(lengths) - 1)
         if done < len(lines):
             raise _what_is_wrong_with(lines[done])
-        done -= 1  # the last line, if its time makes no sense
+        done -= 1  # the last line, in case its time is invalid
         index.last_at = time_of(lines[done])
     except (UndecodableError, UnknownRecordError) as error:
         raise BadRecordError(offsets[done], error) from None
@@ -101,16 +100,13 @@ def _apply_header(index: Index, line: bytes) -> None:
 
 
 def _apply_lines(index: Index, lines: list[bytes], offsets: list[int], longest: int) -> int:
-    """Apply lines up to the first that makes no sense; return how many."""
-    # What isn't longer than this nests no deeper than what does no harm.
+    """Apply lines up to the first that can't be applied; return how many were."""
+    # Lines this short can't nest too deep.
     records = _decode(lines if longest <= SANE_BYTES else _not_too_deep(lines))
-    counts_only = isinstance(index.columns, StatusColumns)
     done = 0
     for kind, run in groupby(map(type, records)):
         end = done + len(list(run))
-        if kind is SlimRowStatus and counts_only:
-            sane = _count_statuses(index, records[done:end])
-        elif kind is SlimRowStatus:
+        if kind is SlimRowStatus:
             sane = _apply_statuses(index, records[done:end], offsets[done:end])
         elif kind is SlimRow:
             sane = _apply_rows(index, records[done:end], offsets[done:end])
@@ -125,21 +121,21 @@ def _apply_lines(index: Index, lines: list[bytes], offsets: list[int], longest: 
 
 
 def _decode(lines: list[bytes]) -> list[SlimRecord]:
-    """The lines as records, up to the first that is none."""
+    """The lines as records, up to the first that isn't one."""
     try:
         return list(map(decode_slim, lines))
     except DECODE_ERRORS:
         records: list[SlimRecord] = []
         with suppress(*DECODE_ERRORS):
             for line in lines:
-                records.append(decode_slim(line))  # noqa: PERF401 -- keeps those before the bad one
+                records.append(decode_slim(line))  # noqa: PERF401  (keeps those before the bad one)
         return records
 
 
 def _apply_statuses(index: Index, records: list[Any], offsets: list[int]) -> int:
-    """Apply a run of statuses: the loop of replay, ``Index.set_row`` without undo, flat for speed.
+    """Apply a run of ``row_status`` records, up to the first for an unknown row; return how many.
 
-    Returned is how many there are before the first of a row that no record has made.
+    It does the same as :meth:`Index.set_row`, without undo, in one loop for speed.
     """
     columns, status_counts, codes = index.columns, index.status_counts, CODES
     statuses, status_offsets, attempts = columns.statuses, columns.status_offsets, columns.attempts
@@ -161,24 +157,8 @@ def _apply_statuses(index: Index, records: list[Any], offsets: list[int]) -> int
     return len(positions)
 
 
-def _count_statuses(index: Index, records: list[Any]) -> int:
-    """As :func:`_apply_statuses`, into columns that hold nothing else; costs aren't summed.
-
-    A loop of its own, for a pack is read by it: columns that take the rest and keep none of it made
-    unpacking a sixth slower, and a branch in the other loop would make every replay slower.
-    """
-    statuses, status_counts, codes = index.columns.statuses, index.status_counts, CODES
-    positions = _positions(index, records)
-    for position, record in zip(positions, records, strict=False):
-        code = codes[record.status]
-        status_counts[statuses[position]] -= 1
-        status_counts[code] += 1
-        statuses[position] = code
-    return len(positions)
-
-
 def _positions(index: Index, records: list[Any]) -> list[int]:
-    """Where the rows stand in the columns, up to the first that no record has made."""
+    """The positions of the records' rows in the columns, up to the first unknown row."""
     if index.columns.numbers is None:
         positions = [record.row - 1 for record in records]
         if max(positions) < index.row_count:
@@ -193,7 +173,7 @@ def _positions(index: Index, records: list[Any]) -> list[int]:
 
 
 def _apply_rows(index: Index, records: list[Any], offsets: list[int]) -> int:
-    """Make a run of rows, up to the first whose number is taken; return how many."""
+    """Add a run of rows, up to the first whose number is taken; return how many."""
     columns, first, count = index.columns, index.row_count + 1, len(records)
     numbers = [record.row for record in records]
     if columns.numbers is None and numbers == list(range(first, first + count)):
@@ -214,7 +194,7 @@ def _apply_rows(index: Index, records: list[Any], offsets: list[int]) -> int:
 
 
 def _apply_data(index: Index, records: list[Any], offsets: list[int]) -> int:
-    """Give rows other data, up to the first that no record has made; return how many."""
+    """Apply a run of ``row_data`` records, up to the first for an unknown row; return how many."""
     positions = _positions(index, records)
     for position, offset in zip(positions, offsets, strict=False):
         index.columns.row_offsets[position] = offset
@@ -231,19 +211,19 @@ def _apply_job_level(index: Index, lines: list[bytes]) -> int:
 
 
 def _what_is_wrong_with(line: bytes) -> UndecodableError:
-    """Why a line made no sense. Raises what :func:`decode_record` says of it, if that is it."""
+    """Why a line can't be applied. Raises the error of :func:`decode_record` if that is the reason."""
     record = decode_record(line)
     if isinstance(record, RowStatusRecord):
-        return UndecodableError(f"the status of row {record.row}, which no record has made")
+        return UndecodableError(f"a status of row {record.row}, which doesn't exist")
     if isinstance(record, RowDataRecord):
-        return UndecodableError(f"other data of row {record.row}, which no record has made")
+        return UndecodableError(f"new data of row {record.row}, which doesn't exist")
     if isinstance(record, RowRecord):
-        return UndecodableError(f"row {record.row}: out of range, or made a second time")
+        return UndecodableError(f"row {record.row}, which is out of range or exists already")
     return UndecodableError("a job record that is not on line 1")
 
 
 def _utf8(lines: list[bytes]) -> list[bytes]:
-    """The lines up to the first that isn't UTF-8: msgspec passes over members without a look."""
+    """The lines up to the first that isn't UTF-8. msgspec doesn't check fields that it skips."""
     try:
         b"\n".join(lines).decode()
     except UnicodeDecodeError as error:
@@ -252,7 +232,7 @@ def _utf8(lines: list[bytes]) -> list[bytes]:
 
 
 def _not_too_deep(lines: list[bytes]) -> list[bytes]:
-    """The lines up to the first that nests too deep: msgspec recurses in C, so ask it first."""
+    """The lines up to the first that nests too deep, for msgspec, which recurses in C."""
     too_deep = (
         number
         for number, line in enumerate(lines)

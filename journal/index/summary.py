@@ -1,8 +1,9 @@
-"""Jobs read back: from the index to ``Job`` and ``JobSummary``."""
+"""An index as ``Job`` and ``JobSummary``."""
 
 from __future__ import annotations
 
 from copy import deepcopy
+from typing import cast
 
 from journal.index.index import NEEDS_REVIEW, PENDING, PROCESSING, SKIPPED, Counts, Index, JobState
 from journal.model import Job, JobSummary
@@ -11,9 +12,10 @@ from journal.text import time_text
 
 def job_of(index: Index) -> Job:
     """The job as of the index's last commit."""
-    state = _state(index)
+    state = index.state
+    assert state is not None, "refresh() refuses a journal without a job record"
     header = state.header
-    counts = _counts(index, state)
+    counts = _shown_counts(index, state)
     code, message = state.error or (None, None)
     return Job(
         id=header.id,
@@ -21,7 +23,7 @@ def job_of(index: Index) -> Job:
         original_command=header.original_command,
         description=header.description,
         mode=header.mode,
-        metadata=deepcopy(header.metadata),  # the caller's, to do with as it likes
+        metadata=deepcopy(header.metadata),  # callers may change it
         key=header.key,
         idempotency_key=header.idempotency_key,
         retry_of=header.retry_of,
@@ -53,34 +55,19 @@ def job_of(index: Index) -> Job:
 
 def summary_of(index: Index) -> JobSummary:
     """The summary as of the index's last commit."""
-    state = _state(index)
-    counts = _counts(index, state)
-    return {
-        "total_rows": counts.total,
-        "processed_rows": counts.processed,
-        "successful_rows": counts.successful,
-        "failed_rows": counts.failed,
-        "pending_count": index.status_counts[PENDING],
-        "processing_count": index.status_counts[PROCESSING],
-        "skipped_count": index.status_counts[SKIPPED],
-        "needs_review_count": index.status_counts[NEEDS_REVIEW],
-        "total_cost_cents": index.cost_cents,
-        "status": state.status.value,
-        "created_at": time_text(state.header.at),
-        "started_at": time_text(state.started_at) if state.started_at else None,
-        "completed_at": time_text(state.completed_at) if state.completed_at else None,
-    }
+    job = job_of(index)
+    summary = {name: getattr(job, name) for name in JobSummary.__annotations__}
+    summary["status"] = job.status.value
+    for name in ("created_at", "started_at", "completed_at"):
+        at = summary[name]
+        summary[name] = None if at is None else time_text(at)
+    return cast("JobSummary", summary)
 
 
-def _state(index: Index) -> JobState:
-    assert index.state is not None, "refresh() has refused a journal without a job record"
-    return index.state
-
-
-def _counts(index: Index, state: JobState) -> Counts:
-    """What follows from the rows, plus what ``update_counts`` has set beyond them."""
+def _shown_counts(index: Index, state: JobState) -> Counts:
+    """The counts of the rows, plus what ``update_counts`` has set beyond them."""
     rows, extra = index.row_counts(), state.counts
-    # Counts that a script has set too low don't go below zero when a failed row is retried.
+    # A count that a caller has set too low must not become negative when a failed row is retried.
     return Counts(
         max(0, rows.total + extra.total),
         max(0, rows.processed + extra.processed),

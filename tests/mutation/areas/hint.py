@@ -17,7 +17,7 @@ PATCHES = [
     Patch(
         "a time that no journal may hold is not taken from a hint",
         "index/hint",
-        "        or header.last_at.tzinfo is not UTC  # what comes next may be written with it\n",
+        "        or header.last_at.tzinfo is not UTC  # later records may get this time\n",
         "",
         HINT,
     ),
