@@ -94,36 +94,51 @@ def _unquoted(text: str) -> str:
         ) from None
 
 
+class Columns:
+    """Names of columns of the data, and which of them no row has."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.absent = set(names)
+        self._seen: set[str] = set()
+        self._any_row = False
+
+    def look(self, row: JobRow) -> None:
+        if self.absent:
+            self._any_row = True
+            self.absent.difference_update(row.data)
+            if len(self._seen) < MAX_COLUMNS:
+                self._seen.update(row.data)
+
+    def messages(self, which: str) -> list[str]:
+        """A message for each absent column, about ``which`` rows; none if there was no row."""
+        there = "their data has no columns"
+        if self._seen:
+            ordered = sorted(self._seen)
+            there = f"the columns are: {', '.join(ordered[:10])}{', ...' if ordered[10:] else ''}"
+        return [
+            f"none of the rows {which} has a column {column!r}; {there}"
+            for column in sorted(self.absent)
+            if self._any_row
+        ]
+
+
 class Where:
-    """Conditions that must all hold. Remembers the columns of the rows it was asked about."""
+    """Conditions that must all hold."""
 
     def __init__(self, conditions: Iterable[Condition] = ()) -> None:
         self.conditions = list(conditions)
-        self._seen: set[str] = set()
+        self._columns = Columns(condition.column for condition in self.conditions)
 
     def __bool__(self) -> bool:
         return bool(self.conditions)
 
     def holds(self, row: JobRow) -> bool:
-        if self.conditions and len(self._seen) < MAX_COLUMNS:
-            self._seen.update(row.data)
+        self._columns.look(row)
         return all(condition.holds(row) for condition in self.conditions)
 
     def absent(self) -> list[str]:
-        """A message for each column that no row had; none if there was no row."""
-        if not self._seen:
-            return []
-        return [
-            f"no row that was checked has a column {column!r}; {some_columns(self._seen)}"
-            for column in sorted({condition.column for condition in self.conditions} - self._seen)
-        ]
-
-
-def some_columns(names: set[str]) -> str:
-    if not names:
-        return "their data has no columns"
-    ordered = sorted(names)
-    return "the columns are: " + ", ".join(ordered[:10]) + (", ..." if len(ordered) > 10 else "")
+        """A message for each column that none of the rows asked about has."""
+        return self._columns.messages("checked")
 
 
 # --- the rows that a command shows or changes

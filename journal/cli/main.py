@@ -22,41 +22,31 @@ from journal.cli.find import DEFAULT_ROOT, did_you_mean
 from journal.cli.output import tell
 from journal.errors import JournalError
 
-_COMMANDS = {
-    "cancel": "journal.cli.commands.control",
-    "compare": "journal.cli.commands.transfer",
-    "delete": "journal.cli.commands.delete",
-    "errors": "journal.cli.commands.rows",
-    "export": "journal.cli.commands.export",
-    "help": "journal.cli.commands.help",
-    "list": "journal.cli.commands.list",
-    "log": "journal.cli.commands.log",
-    "pack": "journal.cli.commands.transfer",
-    "pause": "journal.cli.commands.control",
-    "pull": "journal.cli.commands.transfer",
-    "redo": "journal.cli.commands.settle",
-    "reopen": "journal.cli.commands.control",
-    "repair": "journal.cli.commands.repair",
-    "report": "journal.cli.commands.report",
-    "resolve": "journal.cli.commands.settle",
-    "resume": "journal.cli.commands.control",
-    "retry": "journal.cli.commands.settle",
-    "rows": "journal.cli.commands.rows",
-    "run": "journal.cli.commands.run",
-    "show": "journal.cli.commands.show",
-    "skip": "journal.cli.commands.settle",
-    "unpack": "journal.cli.commands.transfer",
-    "verify": "journal.cli.commands.verify",
-    "wait": "journal.cli.commands.watch",
-    "watch": "journal.cli.commands.watch",
+PURPOSES = {
+    "Run rows": ("run", "pause", "resume", "cancel", "reopen"),
+    "Look": ("list", "show", "rows", "errors", "log", "watch", "wait", "export", "report"),
+    "Settle rows": ("retry", "redo", "skip", "resolve"),
+    "Move jobs": ("pack", "unpack", "compare", "pull"),
+    "Mend damage": ("verify", "repair"),
+    "Remove jobs": ("delete",),
 }
+# Modules of cli/commands that have several commands. Each other command has a module of its name.
+_MODULES = {
+    "control": ("pause", "resume", "cancel", "reopen"),
+    "rows": ("rows", "errors"),
+    "settle": ("retry", "redo", "skip", "resolve"),
+    "transfer": ("pack", "unpack", "compare", "pull"),
+    "watch": ("watch", "wait"),
+}
+_COMMANDS = {name: name for names in (*PURPOSES.values(), ("help",)) for name in names}
+_COMMANDS |= {name: module for module, names in _MODULES.items() for name in names}
 
 
 class _Commands(click.Group):
     """Finds commands by name, so that `journal list` doesn't import what `run` needs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  (click's)
-        return list(_COMMANDS)
+        return sorted(_COMMANDS)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -86,10 +76,10 @@ class _Commands(click.Group):
         return code
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        module = _COMMANDS.get(cmd_name)
-        if module is None:
+        if cmd_name not in _COMMANDS:
             return None
-        command = getattr(importlib.import_module(module), f"{cmd_name}_command")
+        module = importlib.import_module(f"journal.cli.commands.{_COMMANDS[cmd_name]}")
+        command = getattr(module, f"{cmd_name}_command")
         assert isinstance(command, click.Command)
         _add_variables(command, cmd_name)
         return command

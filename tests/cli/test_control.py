@@ -565,7 +565,7 @@ def test_a_column_that_no_row_has_is_said(cli: Cli) -> None:
                 service.fail_row("j:6", "E", "m") if arguments[0] == "retry" else None
         code, out, err = cli(*arguments, "--where", "zap=1")
         assert (code, out) == (0, "0")
-        assert "no row that was checked has a column 'zap'; the columns are: zip" in err
+        assert "none of the rows checked has a column 'zap'; the columns are: zip" in err
 
 
 def test_a_failed_job_becomes_completed_as_its_last_row_is_settled(cli: Cli) -> None:

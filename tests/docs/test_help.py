@@ -10,8 +10,8 @@ import pytest
 import journal
 from journal import JobService, errors
 from journal.cli import exit_codes
-from journal.cli.commands.help import PURPOSES, TOPICS, page_text
-from journal.cli.main import _COMMANDS, main
+from journal.cli.commands.help import TOPICS, page_text
+from journal.cli.main import _COMMANDS, PURPOSES, main
 
 Capture = pytest.CaptureFixture[str]
 DOCS = Path(journal.__file__).parent / "docs"

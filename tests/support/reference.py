@@ -10,8 +10,7 @@ from pathlib import Path
 
 import click
 
-from journal.cli.commands.help import PURPOSES
-from journal.cli.main import cli
+from journal.cli.main import PURPOSES, cli
 
 PAGE = Path(__file__).parents[2] / "journal" / "docs" / "commands.md"
 _COLUMNS, _PAGE_COLUMNS = 100, 120

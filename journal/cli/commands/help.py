@@ -8,16 +8,7 @@ from importlib.resources import files
 import click
 
 from journal.cli.find import did_you_mean
-
-# Every command but this one, by what it is for.
-PURPOSES = {
-    "Run rows": ("run", "pause", "resume", "cancel", "reopen"),
-    "Look": ("list", "show", "rows", "errors", "log", "watch", "wait", "export", "report"),
-    "Settle rows": ("retry", "redo", "skip", "resolve"),
-    "Move jobs": ("pack", "unpack", "compare", "pull"),
-    "Mend damage": ("verify", "repair"),
-    "Remove jobs": ("delete",),
-}
+from journal.cli.main import PURPOSES
 
 TOPICS = {
     "python": "a run in a script, a loop of your own, explicit calls",

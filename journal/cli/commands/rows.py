@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from journal.cli.conditions import MAX_COLUMNS, Selection, row_options, some_columns
+from journal.cli.conditions import Columns, Selection, row_options
 from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED, Refused
 from journal.cli.find import job_argument
 from journal.cli.listing import Field, Format, echo_rows, limit_option, listing_options
@@ -140,12 +140,13 @@ def rows_command(
         rows = itertools.islice(rows, limit)
     if service.redact:  # after the conditions, which are about the stored values
         rows = (redacted_members(row, service.redact) for row in rows)
-    wanted = _Wanted(columns or [])
+    own = JobRow.__struct_fields__
+    wanted = Columns(name.removeprefix(_DATA) for name in columns or () if name not in own)
     if wanted.absent:
-        rows = wanted.checked(rows)
+        rows = _looked_at(rows, wanted)
     fields = (*_TABLE, *_MEMBERS) if columns is None else tuple(map(_named_field, columns))
     echo_rows(output, fields, rows)
-    for text in selection.where.absent() + wanted.messages():
+    for text in selection.where.absent() + wanted.messages("shown"):
         tell(f"journal: {text}")
     if ranges and (missing := missing_rows(job_id, service.get_rows(job_id), ranges)):
         tell(f"journal: {missing}")
@@ -159,30 +160,10 @@ def _of_pass(job: Job, number: int, rows: Iterable[JobRow]) -> Iterator[JobRow]:
     return (row for row in rows if job.pass_of(row.updated_at) == number)
 
 
-class _Wanted:
-    """The columns of ``--columns``, and which of them no row has."""
-
-    def __init__(self, names: list[str]) -> None:
-        own = JobRow.__struct_fields__
-        self.absent = {name.removeprefix(_DATA) for name in names if name not in own}
-        self._there: set[str] = set()
-        self._seen_any = False
-
-    def checked(self, rows: Iterable[JobRow]) -> Iterator[JobRow]:
-        for row in rows:
-            self._seen_any = True
-            if self.absent:
-                self.absent.difference_update(row.data)
-                if len(self._there) < MAX_COLUMNS:
-                    self._there.update(row.data)
-            yield row
-
-    def messages(self) -> list[str]:
-        return [
-            f"none of the rows shown has a column {column!r}; {some_columns(self._there)}"
-            for column in sorted(self.absent)
-            if self._seen_any
-        ]
+def _looked_at(rows: Iterable[JobRow], columns: Columns) -> Iterator[JobRow]:
+    for row in rows:
+        columns.look(row)
+        yield row
 
 
 ERROR_FIELDS = (
