@@ -1,17 +1,19 @@
-"""Rows as flat objects, for tables: the data's own columns, then what the journal knows.
+"""Rows as flat records, for tables: the data's own columns, then what the journal knows.
 
-Which columns there are is known when all rows have been looked at. So each is read once, put by in
-a file without a name, and taken from there: what a job does meanwhile, or becomes of it, is no
-matter.
+All rows must be read before the set of columns is known. So each row is read once and written to a
+temporary file without a name. The export then comes from that file, whatever happens to the job
+meanwhile.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import datetime
+from itertools import takewhile
+from operator import attrgetter
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from types import GenericAlias, TracebackType
+from typing import Any, Self
 
 import msgspec
 
@@ -22,10 +24,10 @@ from journal.history.redact import HIDEABLE, REDACTED, redacted_members
 from journal.model import Job, JobRow, RowStatus, row_statuses
 from journal.service import JobService
 
-# What a column's values are, as bits: a column may hold several kinds.
+# The kinds of a column's values, as bits: a column may hold several kinds.
 BOOL, INT, WIDE, FLOAT, TEXT, JSON, TIME = (1 << bit for bit in range(7))
 
-# What the journal knows of a row, in the order of the columns.
+# What the journal knows of a row: the columns in their order, with their kinds.
 JOURNAL_COLUMNS = {
     "job_id": TEXT,
     "row_number": INT,
@@ -47,46 +49,33 @@ JOURNAL_COLUMNS = {
     "duration_s": FLOAT,
     "idempotency_key": TEXT,
 }
-PREFIX = "journal_"  # of a journal's column if the data has one of that name
+PREFIX = "journal_"  # of a column of the journal if the data has one of that name
 MAX_COLUMNS = 10_000
 
 _OWN_ENDINGS = tuple(JOURNAL_COLUMNS)
-_EXACT = 1 << 53  # integers up to here are the same as floats
-_WIDEST = 1 << 63  # and below here databases have a type for them
+_first_values = attrgetter(*takewhile(lambda name: name != "started_at", JOURNAL_COLUMNS))
+_EXACT = 1 << 53  # floats represent integers exactly up to here
+_WIDEST = 1 << 63  # databases have a type for integers below this
 _KINDS = {bool: BOOL, int: INT, float: FLOAT, str: TEXT, list: JSON, dict: JSON}
 
-
-class _Own(NamedTuple):
-    """What JOURNAL_COLUMNS says of a row: a member for each, in their order."""
-
-    job_id: str
-    row_number: int
-    status: str
-    attempts: int
-    earlier_attempts: int
-    version: str | None
-    error_code: str | None
-    error_message: str | None
-    unknown: bool
-    reason: str | None
-    tracking_number: str | None
-    label_path: str | None
-    cost_cents: int | None
-    result: Any
-    created_at: datetime
-    started_at: datetime | None
-    processed_at: datetime | None
-    duration_s: float | None
-    idempotency_key: str
+# A line of the file: a row's data, and the values of the journal's columns, which are plain JSON
+# except for times.
+_OWN = GenericAlias(
+    tuple, tuple(datetime | None if kind == TIME else Any for kind in JOURNAL_COLUMNS.values())
+)
+_LINE = GenericAlias(tuple, (dict[str, Any], _OWN | None))
 
 
 class FlatRows:
-    """The rows of some jobs as flat dicts; iterated as often as one likes, they are the same.
+    """The rows of some jobs as flat dicts; each iteration yields the same rows.
 
-    ``columns`` are the data's, in the order in which they come up, then the journal's: each name
-    with the kinds of its values (0: only nulls). ``own`` are the names of the journal's columns in
-    the order of JOURNAL_COLUMNS; empty with ``data_only``. ``jobs`` are those whose rows they are.
-    A context manager, which holds the rows on the disk.
+    - ``columns``: each column's name with the kinds of its values (0: only nulls). First come those
+      of the data in the order in which they occur, then those of the journal.
+    - ``own``: the names of the journal's columns, in the order of JOURNAL_COLUMNS. Empty with
+      ``data_only``.
+    - ``jobs``: the jobs.
+
+    It is a context manager. The rows are on the disk until it is left.
     """
 
     def __init__(
@@ -101,12 +90,15 @@ class FlatRows:
         directory: Path | None = None,
         on_error: Callable[[JournalError], object] | None = None,
     ) -> None:
-        """Reads all rows, and puts them by in ``directory`` (default: the system's for such files).
+        """Read all rows into a file in ``directory`` (default: the system's temporary directory).
 
-        ``names`` (of ``check_fields``) are hidden. ``on_error`` takes the error of a job that can't
-        be read or holds too much; it is left out as if it weren't there. Without ``tabular`` only
-        such columns of the data are noted as may clash with the journal's. Raises
-        InvalidValueError for a status that is none, StorageError, and as reading does.
+        - The fields in ``names`` (from ``check_fields``) are hidden.
+        - ``on_error`` is called with the error of a job that can't be read or has too many columns;
+          the job is left out.
+        - Without ``tabular``, only the columns of the data are noted whose names may clash with
+          those of the journal.
+
+        Raises InvalidValueError (no such status), StorageError, and what reading a job raises.
         """
         self._statuses = row_statuses(statuses or None)
         self._names = names
@@ -148,7 +140,7 @@ class FlatRows:
         self._lines.close()
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        decode = msgspec.json.Decoder(tuple[dict[str, Any], _Own | None]).decode
+        decode = msgspec.json.Decoder(_LINE).decode
         for line in self._lines.lines():
             flat, own = decode(line)
             if own is not None:
@@ -158,8 +150,8 @@ class FlatRows:
             yield flat
 
     def _take(self, service: JobService, job_id: str) -> None:
-        """Put by the rows of one job, and take over its columns once all of it is read."""
-        job, rows, history = service._look(job_id, self._statuses)  # noqa: SLF001  (ours)
+        """Write the rows of one job to the file, and note its columns if all of it can be read."""
+        job, rows, history = service._look(job_id, self._statuses)  # noqa: SLF001  (of this package)
         attempts = None if self._data_only else LastAttempts(history.entries())
         encode = msgspec.json.Encoder().encode
         columns = self.columns.copy()
@@ -201,26 +193,7 @@ class FlatRows:
             yield name
 
 
-def _own_values(row: JobRow, attempts: LastAttempts) -> _Own:
+def _own_values(row: JobRow, attempts: LastAttempts) -> tuple[Any, ...]:
+    """The values of JOURNAL_COLUMNS, in their order."""
     started_at, duration_s = attempts.of(row)
-    return _Own(
-        row.job_id,
-        row.row_number,
-        row.status.value,
-        row.attempts,
-        row.earlier_attempts,
-        row.version,
-        row.error_code,
-        row.error_message,
-        row.unknown,
-        row.reason,
-        row.tracking_number,
-        row.label_path,
-        row.cost_cents,
-        row.result,
-        row.created_at,
-        started_at,
-        row.processed_at,
-        duration_s,
-        row.idempotency_key,
-    )
+    return *_first_values(row), started_at, row.processed_at, duration_s, row.idempotency_key
