@@ -1,7 +1,7 @@
-"""Past what is broken: every commit that can still be vouched for, and the verdict on a tail.
+"""Reading a damaged journal: every commit that a seal still vouches for, and a verdict on the rest.
 
-The thorough reader of the grammar that ``replay.py`` reads fast: for telling what is wrong with a
-journal, and for salvaging the rest of it.
+``commits.py`` reads the same grammar fast, and stops at the first commit that doesn't match its
+seal. This reader finds out what is wrong there, and goes on after it.
 """
 
 from __future__ import annotations
@@ -23,43 +23,70 @@ from journal.format.decode import (
     newer_format,
     read_error,
 )
-from journal.format.records import MAX_LINE_BYTES, SEAL_BYTES, content_crc, stated_crc
+from journal.format.records import (
+    MAX_LINE_BYTES,
+    SEAL_BYTES,
+    SEALED_END_BYTES,
+    content_crc,
+    crc_digits,
+    stated_crc,
+)
 
 _TEXT_MODE = "a CR before the LF: this copy was made in text mode"
 _BYTE_ORDER_MARK = "a byte order mark: an editor has saved this file"
+_INSERTED = "inserted lines: the commits before and after them fit each other"
 _JOB_RECORD = b'{"type":"job",'
-_MOST_MENDS = 100  # where more is broken, no single bits were flipped
+_MAX_FLIPS = (
+    100  # regions in which a flipped bit is looked for: where more is broken, it is no flip
+)
 _BLOCK_BYTES = 512
-_FOREIGN = "lines that were put in: the commits before and behind them fit each other"
+
+Kind = Literal["good", "unended", "bad", "bit_flip", "inserted", "torn", "newer"]
 
 
-class Span(NamedTuple):
-    """A stretch of the file: a commit that its seal vouches for, or bytes that none does.
+class Region(NamedTuple):
+    """A part of the file that has one verdict.
 
-    ``offset`` to ``end`` in bytes, ``line`` the number of its first line (1-based), ``lines``
-    how many. Of a good one, ``start`` is the crc that it continues and ``crc`` its own, and the
-    last of the file may lack its LF: then it isn't ``ended``. Of a bad
-    one both are what the last good seal before it states, ``seals`` counts the lines in it that
-    end like a seal, the last of which ends at ``sealed_end``, and ``reason`` says what is wrong.
+    ``kind`` is that verdict:
+
+
+    - "good": commits that match their seals. ``commits`` counts them.
+    - "unended": one such commit at the end of the file that lacks its LF.
+    - "bad": bytes that no seal vouches for.
+    - "bit_flip": a commit but for one flipped bit, ``flip``.
+    - "inserted": lines between two commits of which the second continues the first.
+    - "torn": a torn tail, that is an interrupted write.
+    - "newer": the beginning of a journal in a newer format.
+
+    It reaches from ``offset`` to ``end`` (bytes). ``line`` is the number of its first line
+    (1-based), and ``lines`` counts them. If it is good or unended, ``start`` is the crc that it
+    continues, and ``crc`` its own. Else both are the crc of the last good seal before it, and
+    ``reason`` says what is wrong. ``seals`` counts the lines in a bad region that end like a seal;
+    the last of these ends at ``sealed_end``.
     """
 
-    good: bool
+    kind: Kind
     offset: int
     end: int
     line: int
     lines: int
     start: int
     crc: int
-    seals: int = 0
     reason: str = ""
-    ended: bool = True
+    commits: int = 0
+    seals: int = 0
     sealed_end: int = 0
+    flip: Flip | None = None
+
+    @property
+    def good(self) -> bool:
+        return self.kind in ("good", "unended")
 
 
 class _Candidate(NamedTuple):
     """A guess that a commit begins at ``offset`` and continues ``start``.
 
-    ``crc`` is continued up to the current line.
+    ``crc`` is that of what was read of it so far.
     """
 
     offset: int
@@ -68,23 +95,24 @@ class _Candidate(NamedTuple):
     crc: int
 
 
-def scan(file: Readable, size: int, start: Position = START, line: int = 1) -> Iterator[Span]:
-    """Yield the spans of the file from ``start`` to ``size``, in order and without gaps.
+def scan(file: Readable, size: int, start: Position = START, line: int = 1) -> Iterator[Region]:
+    """Yield the good, unended and bad regions from ``start`` to ``size``, in order, without gaps.
 
-    A commit counts as good if its bytes match its seal when continued from what the commit
-    before it states, or, where that one is broken, from what it should have stated. So one
-    flipped bit, in a seal, in a frame or in an LF, doesn't hide the commit behind it. Nor does
-    what was put in between two commits: a good one may also continue the last one before any
-    stretch of bad bytes.
+    A commit is good if it matches its seal when it is continued from one of these:
+
+    - the crc that the commit before it states,
+    - the crc that a broken commit before it should have stated, so one flipped bit in a seal or an
+      LF doesn't hide the next commit,
+    - the crc of the last good commit before bad bytes, so neither do inserted lines.
     """
-    homes: list[int] = []  # what the last good seals before bad stretches state
+    homes: list[int] = []  # crcs of the last good seals before bad regions
     last = start.crc
     candidates = _beginnings(start.offset, line, [last])
     bad_from, bad_line, seals, sealed_end = start.offset, line, 0, 0
     first_bad: bytes | None = None
     for offset, text, ended in lines_of(file, start.offset, size):
         end = offset + len(text) + ended
-        if text.startswith(_JOB_RECORD) and offset > 0:  # a copy behind another one
+        if text.startswith(_JOB_RECORD) and offset > 0:  # a copy after another one
             candidates += _beginnings(offset, line, [START.crc])
         stated = stated_crc(text) if ended or end == size else None
         good = None
@@ -94,10 +122,13 @@ def scan(file: Readable, size: int, start: Position = START, line: int = 1) -> I
         if good and stated is not None:
             if good.offset > bad_from:
                 reason, count = _reason(first_bad or text), good.line - bad_line
-                yield Span(False, bad_from, good.offset, bad_line, count, last, last, seals, reason)
+                yield Region(
+                    "bad", bad_from, good.offset, bad_line, count, last, last, reason, seals=seals
+                )
                 homes = [*homes[-3:], last]
             count = line - good.line + 1
-            yield Span(True, good.offset, end, good.line, count, good.start, stated, ended=ended)
+            kind: Kind = "good" if ended else "unended"
+            yield Region(kind, good.offset, end, good.line, count, good.start, stated, commits=1)
             last = stated
             candidates = _beginnings(end, line + 1, [last, *homes])
             bad_from, bad_line, seals, first_bad = end, line + 1, 0, None
@@ -106,7 +137,8 @@ def scan(file: Readable, size: int, start: Position = START, line: int = 1) -> I
                 first_bad = text if ended else text + b"\0"
             if ended and stated is not None:
                 seals, sealed_end = seals + 1, end
-            candidates = _next_candidates(candidates, text, stated, _Place(end, line + 1, last))
+            following = _Candidate(end, line + 1, last, last)
+            candidates = _next_candidates(candidates, text, stated, following)
             if ended and stated is None:
                 candidates += [
                     c._replace(crc=crc32(b"\n", crc32(rest, c.crc)))
@@ -114,18 +146,8 @@ def scan(file: Readable, size: int, start: Position = START, line: int = 1) -> I
                 ]
         line += 1
     if bad_from < size:
-        reason, count = _reason(first_bad or b""), line - bad_line
-        yield Span(
-            False, bad_from, size, bad_line, count, last, last, seals, reason, sealed_end=sealed_end
-        )
-
-
-class _Place(NamedTuple):
-    """Where the next line begins, and what the last good seal before it states."""
-
-    offset: int
-    line: int
-    last: int
+        bad = Region("bad", bad_from, size, bad_line, line - bad_line, last, last)
+        yield bad._replace(reason=_reason(first_bad or b""), seals=seals, sealed_end=sealed_end)
 
 
 def _beginnings(offset: int, line: int, crcs: Iterable[int]) -> list[_Candidate]:
@@ -134,13 +156,13 @@ def _beginnings(offset: int, line: int, crcs: Iterable[int]) -> list[_Candidate]
 
 
 def _next_candidates(
-    candidates: list[_Candidate], text: bytes, stated: int | None, place: _Place
+    candidates: list[_Candidate], text: bytes, stated: int | None, inserted: _Candidate
 ) -> list[_Candidate]:
     """The guesses after a line that ended no good commit.
 
-    If the line has a seal, the next commit begins behind it. If only a part of a seal is there,
-    it may be a broken seal or an ordinary line: both are followed up. A line that is no record at
-    all may have been put in between two commits.
+    - If the line has a seal, the next commit begins after it.
+    - If it has only a part of a seal, it may be a broken seal or an ordinary line: both are tried.
+    - If it is no record at all, it may have been ``inserted`` between two commits.
     """
     digits = re.fullmatch(rb"[0-9a-f]{8}", text[-10:-2])
     framed = re.fullmatch(rb',"crc":".{8}"}', text[-SEAL_BYTES:], re.DOTALL)
@@ -150,15 +172,15 @@ def _next_candidates(
     if framed or digits:
         crcs += [content_crc(text, c.crc) for c in candidates]
     if stated is not None or not (text.startswith(b"{") and text.endswith(b"}")):
-        crcs.append(place.last)
-    following = _beginnings(place.offset, place.line, crcs)
+        crcs.append(inserted.start)
+    following = _beginnings(inserted.offset, inserted.line, crcs)
     if stated is None:
         following += [c._replace(crc=crc32(b"\n", crc32(text, c.crc))) for c in candidates]
     return following[:12]  # hostile input must not make the guesses multiply
 
 
 def _after_a_lost_line_end(text: bytes, offset: int, line: int, stated: int) -> _Candidate | None:
-    """A good commit within one line, behind a seal whose LF became something else."""
+    """A good commit within one line, after a seal whose LF became another byte."""
     for candidate, rest in _lost_line_ends(text, offset, line):
         if content_crc(rest, candidate.crc) == stated:
             return candidate
@@ -166,7 +188,7 @@ def _after_a_lost_line_end(text: bytes, offset: int, line: int, stated: int) -> 
 
 
 def _lost_line_ends(text: bytes, offset: int, line: int) -> Iterator[tuple[_Candidate, bytes]]:
-    """Where in a line a commit may begin, and what follows there; of a hostile line, the last few."""
+    """Where in a line a commit may begin, and what follows there; only the last few places."""
     for match in deque(LOST_LINE_END.finditer(text), maxlen=4):
         crc = int(match[1], 16)
         yield _Candidate(offset + match.end(), line, crc, crc), text[match.end() :]
@@ -188,78 +210,72 @@ def _reason(first: bytes) -> str:
     return "lines without a seal that matches"
 
 
-# --- the whole of a journal ------------------------------------------------------------------
+# --- a whole journal ---------------------------------------------------------------------------
 
 
-class Stretch(NamedTuple):
-    """Neighbouring commits that are good (``span`` covers all of them), or what is not good.
-
-    ``kind``: "good"; "bad" is lost; "flipped" is a commit but for one flipped bit, ``flip``;
-    "foreign" was put in between two commits that fit each other; "torn" is a commit that was never
-    finished; "unended" is a good one without its LF. ``commits`` counts those of a good one.
-    """
-
-    kind: Literal["good", "bad", "flipped", "foreign", "torn", "unended"]
-    span: Span
-    commits: int = 0
-    flip: Flip | None = None
-
-
-def survey(file: Readable, size: int, start: Position = START, line: int = 1) -> list[Stretch]:
-    """All of a journal from ``start`` to ``size``, in order and without gaps."""
+def survey(file: Readable, size: int, start: Position = START, line: int = 1) -> list[Region]:
+    """All regions of a journal from ``start`` to ``size``, in order and without gaps."""
     found = _Survey(start)
-    for span in scan(file, size, start, line):
-        if span.good:
-            found.add_good(span)
-        else:
-            flip = mend(file, span) if found.mends < _MOST_MENDS else None
-            found.mends += 1
-            kind: Literal["bad", "flipped"] = "bad" if flip is None else "flipped"
-            found.stretches.append(Stretch(kind, span, 0, flip))
-    last = found.stretches[-1] if found.stretches else None
-    if last and last.kind == "bad" and could_be_torn(file, last.span):
-        found.stretches[-1] = last._replace(kind="torn")
-    return found.stretches
+    flips = 0
+    for region in scan(file, size, start, line):
+        if region.good:
+            found.add_good(region)
+            continue
+        flip = find_flip(file, region) if flips < _MAX_FLIPS else None
+        flips += 1
+        kind: Kind = "bad" if flip is None else "bit_flip"
+        found.regions.append(region._replace(kind=kind, flip=flip))
+    regions = found.regions
+    if regions and regions[-1].kind == "bad" and could_be_torn(file, regions[-1]):
+        regions[-1] = regions[-1]._replace(kind="torn")
+    if regions and regions[0].kind == "bad" and regions[0].offset == 0:
+        newer = _newer_format(file, regions[0])
+        if newer is not None:
+            regions[0] = regions[0]._replace(kind="newer", reason=newer)
+    return regions
 
 
 class _Survey:
-    """Stretches so far, and where those end that hang on the start: others may go on there."""
+    """The regions so far, and the ends of the chains of commits that lead back to the start.
+
+    Another commit may continue such an end. Then all regions after it were inserted.
+    """
 
     def __init__(self, start: Position) -> None:
-        self.stretches: list[Stretch] = []
-        self.mends = 0
-        self._homes = {start.crc: 0}  # by the crc of such an end: how many stretches lead to it
+        self.regions: list[Region] = []
+        self._homes = {start.crc: 0}  # by the crc of such an end: the number of regions up to it
 
-    def add_good(self, span: Span) -> None:
-        stretches = self.stretches
-        last = stretches[-1] if stretches else None
-        follows = last is not None and last.kind == "good" and last.span.crc == span.start
-        home = self._homes.get(span.start)
-        if last is not None and follows and span.ended and home in (None, len(stretches)):
-            merged = _merge(last.span, span)._replace(start=last.span.start)
-            stretches[-1] = Stretch("good", merged, last.commits + 1)
-            at_home = self._homes.pop(span.start, None) is not None
+    def add_good(self, region: Region) -> None:
+        regions = self.regions
+        last = regions[-1] if regions else None
+        follows = last is not None and last.kind == "good" and last.crc == region.start
+        home = self._homes.get(region.start)
+        if last and follows and region.kind == "good" and home in (None, len(regions)):
+            merged = _merged(last, region)
+            regions[-1] = merged._replace(start=last.start, commits=last.commits + 1)
+            at_home = self._homes.pop(region.start, None) is not None
         else:
-            at_home = self._go_on_from(span.start)
-            stretches.append(Stretch("good" if span.ended else "unended", span, 1))
+            at_home = self._go_on_from(region.start)
+            regions.append(region)
         if at_home:
-            self._homes[span.crc] = len(stretches)
+            self._homes[region.crc] = len(regions)
 
     def _go_on_from(self, crc: int) -> bool:
-        """Whether stretches that hang on the start end with ``crc``: then what follows was put in."""
+        """Whether a chain that leads back to the start ends with ``crc``; marks what was inserted."""
         home = self._homes.get(crc)
         if home is None:
             return False
-        if home == 0 and self.stretches and self.stretches[0].kind == "good":
+        if home == 0 and self.regions and self.regions[0].kind == "good":
             return False  # a second beginning, after a whole one
-        put_in = self.stretches[home:]
-        if put_in:
-            foreign = _merge(put_in[0].span, put_in[-1].span)._replace(good=False, reason=_FOREIGN)
-            self.stretches[home:] = [Stretch("foreign", foreign)]
+        inserted = self.regions[home:]
+        if inserted:
+            merged = _merged(inserted[0], inserted[-1])
+            merged = merged._replace(kind="inserted", reason=_INSERTED, commits=0, flip=None)
+            self.regions[home:] = [merged]
         return True
 
 
-def _merge(first: Span, last: Span) -> Span:
+def _merged(first: Region, last: Region) -> Region:
     lines = last.line + last.lines - first.line
     return last._replace(offset=first.offset, line=first.line, lines=lines)
 
@@ -290,46 +306,38 @@ def lines_of(file: Readable, offset: int, end: int) -> Iterator[tuple[int, bytes
         yield offset, b"".join(held), False
 
 
-class TailVerdict(NamedTuple):
-    """What follows the last good commit: ``torn`` may be cut off; else it is damage.
+# --- verdicts ----------------------------------------------------------------------------------
 
-    Unless it is one more good commit, which is ``unended``: it lacks its LF. Or ``newer`` says that
-    the file is of a newer format. ``span`` is that commit, or the first stretch that no seal
-    vouches for.
+
+def could_be_torn(file: Readable, region: Region) -> bool:
+    """Whether a bad region at the end of the file is a torn tail: what one dying writer can leave.
+
+    That is a part of one commit, in whatever state a power cut left it. It is damage instead if
+
+    1. two lines end like a seal: these are two commits; or
+    2. it has a seal, and each line that doesn't decode could not have been left unwritten: then
+       something in the commit or before it was changed; or
+    3. it is a whole commit but for one flipped bit; or
+    4. it begins the file: a journal is created with its first commit in it; or
+    5. it went through text mode.
     """
-
-    torn: bool
-    span: Span
-    unended: bool = False
-    newer: str | None = None
-
-
-def could_be_torn(file: Readable, span: Span) -> bool:
-    """Whether a bad span at the end of the file is what one dying writer can leave.
-
-    That is part of one commit, whatever a power cut made of it. It is not: two lines that end
-    like a seal, which are two commits; a commit that is legible, as far as blocks that weren't
-    written don't explain what isn't, and doesn't fit, for then something in or before it was
-    changed; a commit that is whole but for one flipped bit; nor the first, for a journal is made
-    with its first commit in it.
-    """
-    if span.seals > 1 or span.offset == 0 or span.reason == _TEXT_MODE:
+    if region.seals > 1 or region.offset == 0 or region.reason == _TEXT_MODE:
         return False
-    if span.seals:  # behind its seal the next commit may have been torn: it is judged without
-        span = span._replace(end=span.sealed_end)
-        if _is_legible(file, span) or _matches_seal(file, span):
+    if region.seals:  # judged up to its seal: what follows may be part of the next commit
+        region = region._replace(end=region.sealed_end)
+        if _is_legible(file, region) or _matches_seal(file, region):
             return False
-    return mend(file, span) is None
+    return find_flip(file, region) is None
 
 
-def mend(file: Readable, span: Span) -> Flip | None:
-    """The bit by which a bad span differs from a commit whose lines make sense; None if none does.
+def find_flip(file: Readable, region: Region) -> Flip | None:
+    """The bit by which a bad region differs from a commit whose lines decode; None if there is none.
 
-    However long it is. By chance a commit of a megabyte that is broken in another way looks like
-    that once in 512 times; but then something in it is mostly illegible.
+    It may be of any length. One in 512 commits of a megabyte that are broken in another way looks
+    like that by chance. But then most of these have a line that doesn't decode.
     """
-    for flip in possible_flips(file, span.offset, span.end, span.start):
-        lines = lines_of(Unflipped(file, flip), span.offset, span.end)
+    for flip in possible_flips(file, region.offset, region.end, region.start):
+        lines = lines_of(Unflipped(file, flip), region.offset, region.end)
         seals = 0
         for _, text, ended in lines:
             if not ended or not _is_record(text):
@@ -341,24 +349,24 @@ def mend(file: Readable, span: Span) -> Flip | None:
     return None
 
 
-def _matches_seal(file: Readable, span: Span) -> bool:
-    """Whether a bad span that ends with a seal matches it: then a line in it is over the bound."""
-    seal = span.end - SEAL_BYTES - 1
+def _matches_seal(file: Readable, region: Region) -> bool:
+    """Whether a bad region that ends with a seal matches it: then it has a line over the bound."""
+    seal = region.end - SEALED_END_BYTES
     stated = stated_crc(file.read_at(seal, SEAL_BYTES))
-    return stated is not None and crc_of(file, span.offset, seal, span.start) == stated
+    return stated is not None and crc_of(file, region.offset, seal, region.start) == stated
 
 
-def _is_legible(file: Readable, span: Span) -> bool:
-    """Whether no block that wasn't written can be why a line of a sealed span is no record.
+def _is_legible(file: Readable, region: Region) -> bool:
+    """Whether some line of a sealed region must have been written as it is, or all lines decode.
 
-    A disk writes blocks of 512 bytes whole. So a line that lies within a block was there when the
-    block was written: when a record begins or ends in it, or the seal does.
+    A disk writes blocks of 512 bytes whole. A block was written if a line that decodes, or the
+    seal, begins or ends in it. So a line within such a block was written, too.
     """
-    seal = span.end - SEAL_BYTES - 1
-    written = {seal // _BLOCK_BYTES, (span.end - 1) // _BLOCK_BYTES}
-    illegible: set[int] = set()  # blocks of which a line that is no record lies within
+    seal = region.end - SEALED_END_BYTES
+    written = {seal // _BLOCK_BYTES, (region.end - 1) // _BLOCK_BYTES}
+    illegible: set[int] = set()  # blocks that have a whole line which doesn't decode
     whole = True
-    for offset, text, ended in lines_of(file, span.offset, span.end):
+    for offset, text, ended in lines_of(file, region.offset, region.end):
         blocks = range(offset // _BLOCK_BYTES, (offset + len(text)) // _BLOCK_BYTES + 1)
         if ended and _is_record(text):
             written |= {blocks[0], blocks[-1]}
@@ -379,42 +387,51 @@ def _is_record(text: bytes) -> bool:
     return True
 
 
-def judge_tail(file: Readable, size: int, last: Position) -> TailVerdict:
-    """Whether the bytes behind ``last`` are a commit that was never finished, or damage."""
-    first: Span | None = None
-    good_behind = False
-    for span in scan(file, size, last):
-        first = first or span
-        if span is first and span.good and not span.ended:
-            return TailVerdict(False, span, unended=True)
-        if span.good:  # behind bad bytes: history was changed
+def judge_tail(file: Readable, size: int, last: Position) -> Region:
+    """The first region after ``last``, the end of the last commit that was read, with a verdict.
+
+    - "torn": all that follows is a torn tail.
+    - "unended": it is one more commit, which lacks its LF.
+    - "newer": the file is of a newer format, as ``reason`` says.
+    - All other kinds are damage, and ``reason`` says what was found.
+    """
+    first: Region | None = None
+    good_after = False
+    for region in scan(file, size, last):
+        first = first or region
+        if first.kind == "unended":
+            return first
+        if region.good:  # after bad bytes: history was changed
             first = first._replace(reason=first.reason or "one that continues another")
-            good_behind = True
+            good_after = True
             break
-    if first is None:  # the file shrank meanwhile: a writer has cut it off already
-        first = Span(False, last.offset, last.offset, 1, 0, last.crc, last.crc, reason="nothing")
-    newer = states_newer_format(file, first) if last == START and not first.good else None
-    return TailVerdict(not good_behind and could_be_torn(file, first), first, newer=newer)
+    if first is None:  # the file shrank meanwhile: a writer has cut off the tail
+        offset, crc = last
+        first = Region("bad", offset, offset, 1, 0, crc, crc, "nothing")
+    if last == START and not first.good:
+        newer = _newer_format(file, first)
+        if newer is not None and find_flip(file, first) is None:
+            return first._replace(kind="newer", reason=newer)
+    is_torn = not good_after and could_be_torn(file, first)
+    return first._replace(kind="torn") if is_torn else first
 
 
-def states_newer_format(file: Readable, first: Span) -> str | None:
-    """What to say of a bad span at the beginning that states a newer format; None if it doesn't.
-
-    That may have other seals; but a flipped bit may have made its number, too.
+def _newer_format(file: Readable, first: Region) -> str | None:
+    """What to report if a bad region at the beginning states a newer format, which may have other
+    seals. A flipped bit may have made the number, too: the caller has looked for one.
     """
     line = next((text for _, text, _ in lines_of(file, first.offset, first.end)), b"")
-    newer = newer_format(line)
-    return newer if newer is None or mend(file, first) is None else None
+    return newer_format(line)
 
 
 def header_error(
     path: Path, file: Readable, size: int, error: UndecodableError | UnknownRecordError
 ) -> JournalError:
-    """The public error for a line 1 that can't be decoded: all of the file says what it means."""
-    verdict = judge_tail(file, size, START)
-    if verdict.newer is not None:
-        return FormatVersionError(path, verdict.newer)
-    if verdict.span.good:
+    """The public error for a line 1 that doesn't decode, by what the whole file is."""
+    first = judge_tail(file, size, START)
+    if first.kind == "newer":
+        return FormatVersionError(path, first.reason)
+    if first.good:
         return read_error(path, 1, 0, error)
-    expected = f"a commit that continues crc {START.crc:08x}"
-    return JournalDamagedError(path, 1, 0, expected, verdict.span.reason)
+    expected = f"a commit that continues crc {crc_digits(START.crc)}"
+    return JournalDamagedError(path, 1, 0, expected, first.reason)

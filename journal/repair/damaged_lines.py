@@ -1,11 +1,11 @@
-"""The lines of a damaged journal, each with what it says, as far as it can be read."""
+"""The lines of a damaged journal, with their records as far as they can be decoded."""
 
 from __future__ import annotations
 
 import re
 from array import array
 from collections.abc import Iterable, Iterator
-from itertools import groupby
+from itertools import chain, groupby, pairwise
 from typing import NamedTuple
 
 from journal.format.commits import Readable
@@ -24,9 +24,9 @@ _SEEMS_ABOUT = re.compile(rb'.{0,40}"row":([0-9]{1,18}),', re.DOTALL)
 
 
 class Line(NamedTuple):
-    """A line of the damaged file without seal and LF, what its seal states, and its record.
+    """A line of the damaged file, its record, and the crc that its seal states.
 
-    ``error`` says why there is no record.
+    ``text`` is the line without its seal and LF. ``error`` says why there is no record.
     """
 
     number: int
@@ -37,15 +37,14 @@ class Line(NamedTuple):
 
     @property
     def row(self) -> int | None:
-        """The row that the line is about."""
-        record = self.record
-        return (
-            record.row if isinstance(record, (RowRecord, RowDataRecord, RowStatusRecord)) else None
-        )
+        """The row that the line is about, None if it is about none."""
+        if isinstance(self.record, (RowRecord, RowDataRecord, RowStatusRecord)):
+            return self.record.row
+        return None
 
     @property
     def about(self) -> int | None:
-        """The row that the line is about, or seems to be where it can't be read."""
+        """As ``row``; of a line that can't be decoded, the row that it seems to be about."""
         if self.record is not None:
             return self.row
         found = _SEEMS_ABOUT.match(self.text)
@@ -53,12 +52,16 @@ class Line(NamedTuple):
 
     @property
     def made(self) -> int | None:
-        """The row that the line makes."""
+        """The row that the line adds, None if it adds none."""
         return self.record.row if isinstance(self.record, RowRecord) else None
 
 
-class PassedOver:
-    """Lines that are not kept. ``ours`` counts those that may be of this journal."""
+class DroppedLines:
+    """Lines that are not kept.
+
+    ``line`` is the number of the first one, ``lines`` counts them, and ``ours`` those that may be
+    of this journal. ``rows`` are the rows that they are about, ``made`` those that they add.
+    """
 
     def __init__(self) -> None:
         self.line = 0
@@ -82,13 +85,13 @@ class PassedOver:
 
 
 def seals_of(file: Readable, offset: int, end: int) -> array[int]:
-    """What the seals from ``offset`` to ``end`` state."""
+    """The crcs that the seals from ``offset`` to ``end`` state."""
     stated = (stated_crc(text) for _, text, _ in lines_of(file, offset, end))
     return array("I", (crc for crc in stated if crc is not None))
 
 
 def read_lines(file: Readable, offset: int, end: int, line: int) -> Iterator[Line]:
-    """The lines from ``offset`` to ``end``, the first of which has the number ``line``."""
+    """The lines from ``offset`` to ``end``; the number of the first one is ``line``."""
     for number, (_, text, _) in enumerate(lines_of(file, offset, end), line):
         stated = stated_crc(text)
         body = text if stated is None else text[:-SEAL_BYTES] + b"}"
@@ -99,7 +102,7 @@ def read_lines(file: Readable, offset: int, end: int, line: int) -> Iterator[Lin
 
 
 def commits_of(lines: Iterable[Line]) -> Iterator[Iterator[Line]]:
-    """The lines of verified commits, commit by commit."""
+    """The lines, commit by commit. Each commit must be read before the next one."""
     number = 0
 
     def number_of(line: Line) -> int:
@@ -113,11 +116,8 @@ def commits_of(lines: Iterable[Line]) -> Iterator[Iterator[Line]]:
 
 
 def with_next(lines: Iterable[Line]) -> Iterator[tuple[Line, int | None]]:
-    """Each line, and the row that the one behind it makes."""
-    held: Line | None = None
-    for line in lines:
-        if held is not None:
-            yield held, line.made
-        held = line
-    if held is not None:
-        yield held, None
+    """Each line, and the row that the next one adds."""
+    ended: Iterable[Line | None] = chain(lines, [None])
+    for line, following in pairwise(ended):
+        assert line is not None
+        yield line, None if following is None else following.made

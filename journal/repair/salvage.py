@@ -1,4 +1,4 @@
-"""What can be vouched for in a damaged journal, written to a new one."""
+"""What can be trusted in a damaged journal, written to a new one."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ from journal.format.records import (
     encode_row,
     row_end,
 )
-from journal.format.scan import Span, Stretch
+from journal.format.scan import Region
 from journal.format.values import checksum_of, encode_value
 from journal.fs.handles import JournalFile
 from journal.ids import MAX_ROW_NUMBER
 from journal.index.index import COMPLETED
 from journal.index.replay import apply
 from journal.repair.damaged_lines import (
+    DroppedLines,
     Line,
-    PassedOver,
     commits_of,
     read_lines,
     seals_of,
@@ -51,15 +51,23 @@ OpenRows = Literal["review", "keep"]
 
 
 class Action(msgspec.Struct, frozen=True):
-    """What was done about one stretch of the damaged file.
+    """What was done about one region of the damaged file.
 
-    ``kind``: "lost" could not be kept; "mended" had one flipped bit, and is kept; "removed" was
-    put in between commits that fit each other; "torn" was never finished; "unsealed" is kept
-    though only it vouches for itself; "converted" is about all of the file. ``line`` (1-based) and
-    ``lines`` say where, ``rows`` which rows the lines that can still be read are about.
+    ``kind``:
+
+    - "lost": it could not be kept.
+    - "bit_flip": it had one flipped bit, which was restored.
+    - "removed": copies of commits, or lines that are none, between commits that fit each other.
+    - "torn": a torn tail, that is an interrupted write.
+    - "unended": the last commit lacked its LF.
+    - "unsealed": it is kept, though no seal vouches for it.
+    - "converted": it was converted back from text mode; this is about the whole file.
+
+    ``line`` (1-based) and ``lines`` say where, and ``rows`` which rows the lines are about that can
+    still be read.
     """
 
-    kind: Literal["lost", "mended", "removed", "torn", "unsealed", "converted"]
+    kind: Literal["lost", "bit_flip", "removed", "torn", "unended", "unsealed", "converted"]
     line: int
     lines: int
     rows: list[int]
@@ -67,62 +75,71 @@ class Action(msgspec.Struct, frozen=True):
 
 
 class Salvage:
-    """Takes the stretches of a damaged journal, in order, and writes what is kept to ``journal``.
+    """Reads the regions of a damaged journal, in order, and writes what is kept to a new one.
 
-    Kept is every commit that its seal vouches for, also one with a single flipped bit, which is put
-    back; and of a broken commit the rows whose own checksum and neighbours vouch for them. A
-    commit whose seal was kept already is a copy and left out; one that continues such a commit, but
-    not the last of them, is another history and lost.
+    Kept are
 
-    A row of which only the number or the outcome is left gets a stand-in: no data, the checksum
-    ``LOST_CHECKSUM``, and whatever is known of its status, else needs_review. So its number isn't
-    given to another row, and what was done is not done again. Data that the row was given later is
-    all that there is to it. A completed row goes on only by a redo: if one may be lost, it is put back.
+    - all commits that match their seals, also those with a single flipped bit, which is restored;
+    - of broken commits, the rows whose own checksum matches and whose number fits their neighbours.
+
+    Not kept are
+
+    - commits whose seal was kept already: they are copies;
+    - commits that continue a kept commit but the last one: they are another history, and lost.
+
+    If all that is left of a row is its number or its outcome, it gets a placeholder: a row without
+    data, with the checksum ``LOST_CHECKSUM``, and with its status, or needs_review if that is lost.
+    So its number isn't given to another row, and finished work isn't repeated. If the row was given
+    other data later, that is kept, and the row is complete.
+
+    A completed row gets another status only by a redo. If one follows and outcomes may be lost, the
+    redo is written again.
     """
 
     def __init__(self, directory: Path, source: JournalFile, journal: Journal) -> None:
         self._directory = directory
         self._source = source
         self._journal = journal
-        self._kept: dict[int, int] = {}  # by what their seals state, the commits' fingerprints
+        self._kept: dict[int, int] = {}  # the fingerprints of commits, by the crc of their seals
         self._last_crc = 0  # of the last of them
         self._last_at = UNSET_TIME
-        self._forked = False  # among commits of another history
-        self._outcomes_lost = False  # whether what happened to a row may be lost
+        self._forked = False  # the commits at hand are of another history
+        self._outcomes_lost = False  # outcomes of rows may be lost
         self.actions: list[Action] = []
-        self.stand_ins: set[int] = set()
+        self.placeholders: set[int] = set()
 
-    def take(self, stretch: Stretch, *, last: bool) -> None:
-        """Keep what can be kept of it, and note what was done; ``last``: the file ends with it.
+    def take(self, region: Region, *, last: bool) -> None:
+        """Keep what can be kept of a region, and note what was done. ``last``: no other follows.
 
         Raises FormatVersionError, JobMismatchError and StorageError.
         """
-        span = stretch.span
+        if region.kind == "newer":
+            raise FormatVersionError(self._source.path, region.reason)
         source: Readable = self._source
-        if stretch.flip is not None:
-            self._note("mended", span, f"one flipped bit in byte {stretch.flip.at} put back")
-            source = Unflipped(source, stretch.flip)
-        lines = read_lines(source, span.offset, span.end, span.line)
-        if stretch.kind in ("good", "flipped"):
-            self._keep_commits(lines, seals_of(source, span.offset, span.end), span.start)
-        elif stretch.kind == "torn" and not self.actions:
-            self._note("torn", span, span.reason)
+        if region.flip is not None:
+            message = f"one flipped bit in byte {region.flip.at} restored"
+            self._add(Action("bit_flip", region.line, region.lines, [], message))
+            source = Unflipped(source, region.flip)
+        lines = read_lines(source, region.offset, region.end, region.line)
+        if region.kind in ("good", "bit_flip"):
+            self._keep_commits(lines, seals_of(source, region.offset, region.end), region.start)
+        elif region.kind == "torn" and not self.actions:
+            self._add(Action("torn", region.line, region.lines, [], region.reason))
         else:
-            first = stretch.kind == "bad" and span.offset == 0 and span.seals == 1 and not last
+            first = region.kind == "bad" and region.offset == 0 and region.seals == 1 and not last
             for commit in commits_of(lines):
                 with self._journal:
-                    self._keep_rows(commit, stretch, first=first)
+                    self._keep_rows(commit, region, first=first)
 
     def finish(self, open_rows: OpenRows) -> int:
-        """Put rows in review whose outcome may be lost; return how many.
+        """Put rows whose outcome may be lost in review; returns how many.
 
-        Those are all rows that are pending, processing or failed by what is left; only stand-ins,
-        which have no data to work on, if nothing but rows is lost, or with "keep", for work that
-        may be repeated.
+        These are all rows that are pending, processing or failed by what is left. If only rows were
+        lost, or with ``open_rows`` "keep", these are the placeholders alone.
         """
         for action in self.actions:
             action.rows[:] = sorted(set(action.rows))
-        if not self.stand_ins and not any(action.kind == "lost" for action in self.actions):
+        if not self.placeholders and not any(action.kind == "lost" for action in self.actions):
             return 0
         message = "lines of the journal were lost: what happened to this row may be among them"
         about_job = "lines of the journal were lost, and rows may be among them"
@@ -130,16 +147,16 @@ class Salvage:
             put_job_record(
                 journal, JobErrorRecord(code=REPAIRED, message=about_job, at=journal.now())
             )
-            moved = review_open_rows(journal, sorted(self.stand_ins), REPAIRED, message)
+            moved = review_open_rows(journal, sorted(self.placeholders), REPAIRED, message)
             if open_rows == "review" and self._outcomes_lost:
                 moved += review_open_rows(journal, None, REPAIRED, message)
         return moved
 
-    # --- commits that are vouched for
+    # --- commits with matching seals
 
     def _keep_commits(self, lines: Iterator[Line], seals: Iterable[int], start: int) -> None:
-        """Keep commits that their seals vouch for, but not copies, and not another history."""
-        copies, forked = PassedOver(), PassedOver()
+        """Keep commits that match their seals, except copies and another history."""
+        copies, forked = DroppedLines(), DroppedLines()
         for commit, seal in zip(commits_of(lines), seals, strict=True):
             if seal in self._kept:
                 copies.add_all(commit)
@@ -155,7 +172,7 @@ class Salvage:
             self._note_loss(forked, "commits of another history of this job")
 
     def _is_fork(self, start: int, first: Line) -> bool:
-        """Whether a commit that continues ``start`` is of another history than what is kept."""
+        """Whether a commit that continues ``start`` is of another history than the kept commits."""
         if start == self._last_crc:
             self._forked = False
             return False
@@ -164,14 +181,14 @@ class Salvage:
         return first.record is not None and first.record.at < self._last_at
 
     def _keep_commit(self, commit: Iterable[Line], seal: int) -> None:
-        """Keep one commit, whose seal states ``seal``."""
+        """Keep one commit, whose seal states the crc ``seal``."""
         fingerprint = 0
         with self._journal:
             for line in commit:
                 fingerprint = crc32(line.text, fingerprint)
                 reason = self._keep(line)
                 if reason:
-                    loss = PassedOver()
+                    loss = DroppedLines()
                     loss.add(line)
                     self._outcomes_lost = True
                     self._note_loss(loss, reason)
@@ -179,7 +196,7 @@ class Salvage:
         self._last_crc, self._last_at = seal, self._journal.index.last_at
 
     def _keep(self, line: Line) -> str:
-        """Write one line to the new journal; if it can't be kept, say why."""
+        """Write one line to the new journal. Returns why it can't be kept, or an empty string."""
         record, index = line.record, self._journal.index
         if record is None:
             if isinstance(line.error, UnknownRecordError):
@@ -191,7 +208,7 @@ class Salvage:
             if record.id != self._directory.name:
                 raise JobMismatchError(self._directory, record.id)
         elif index.state is None:
-            self._stand_in_for_job(record.at)
+            self._put_job_placeholder(record.at)
         if isinstance(record, RowRecord) and not self._is_free(record.row):
             return f"row {record.row}: out of range, or made a second time"
         if isinstance(record, (RowStatusRecord, RowDataRecord)):
@@ -199,7 +216,7 @@ class Salvage:
             if position is None and not self._is_free(record.row):
                 return f"row {record.row}: out of range"
             if position is None:
-                self._stand_in(record.row)
+                self._put_placeholder(record.row)
                 if isinstance(record, RowDataRecord):
                     message = "a row's own record; the data that it was given later is kept"
                     self._add(Action("lost", line.number, 0, [record.row], message))
@@ -210,10 +227,10 @@ class Salvage:
             ):
                 if not self._outcomes_lost:
                     return f"row {record.row}: completed before"
-                self._stand_in_for_redo(record)
+                self._put_lost_redo(record)
         self._write(line.text, record.at)
         if isinstance(record, RowDataRecord) and record.checksum != LOST_CHECKSUM:
-            self.stand_ins.discard(record.row)  # it says all that the lost record did
+            self.placeholders.discard(record.row)  # it says all that the lost record did
         return ""
 
     def _is_free(self, row: int) -> bool:
@@ -223,41 +240,43 @@ class Salvage:
         offset = self._journal.append_line(text + b"\n", at)
         apply(self._journal.index, offset, [text])
 
-    # --- what no seal vouches for
+    # --- bytes without a matching seal
 
-    def _keep_rows(self, commit: Iterator[Line], stretch: Stretch, *, first: bool) -> None:
-        """Keep the rows of a broken commit that vouch for themselves; note what is lost of it.
+    def _keep_rows(self, commit: Iterator[Line], region: Region, *, first: bool) -> None:
+        """Keep the rows of a broken commit that can be trusted; note what is lost of it.
 
-        ``first``: it is the first commit, and others follow it. Then nothing is lost but rows, if
-        its job record is kept and as many lines are lost as rows are missing between those that
-        are kept; unless it retries another job, for then it holds outcomes. Before any other
-        commit that is broken, and behind the last, whole commits may be lost.
+        ``first``: it is the file's first commit, and others follow it. Then only rows are lost if
+
+        - its job record is kept, and isn't that of a retry job, which holds outcomes; and
+        - as many lines are lost as row numbers are missing between the kept ones.
+
+        In all other cases whole commits may be lost: before a broken commit, or after the last one.
         """
-        losses = [PassedOver()]
+        losses = [DroppedLines()]
         stated, begin, lines, fingerprint = None, 0, 0, 0
         above: int | None = self._journal.index.highest_number
         expected = 0  # the row that comes next; 0: not known
         for line, below in with_next(commit):
             begin, lines, stated = begin or line.number, lines + 1, line.stated
             fingerprint = crc32(line.text, fingerprint)
-            if stretch.kind == "bad" and self._keep_unsealed(line, above, below):
+            if region.kind == "bad" and self._keep_unsealed(line, above, below):
                 if isinstance(line.record, JobRecord):
                     expected = 1 if line.record.retry_of is None else 0
                 elif line.made is not None:
                     first &= expected > 0 and losses[-1].lines == line.made - expected
                     expected = line.made + 1
-                losses.append(PassedOver())
+                losses.append(DroppedLines())
             else:
                 losses[-1].add(line)
             if not isinstance(line.record, JobRecord):
                 above = line.made
         copy = stated is not None and self._kept.get(stated) == fingerprint
-        if copy or (stretch.kind == "foreign" and not any(loss.ours for loss in losses)):
+        if copy or (region.kind == "inserted" and not any(loss.ours for loss in losses)):
             for loss in losses:
                 self._note_copies(loss)
             return
         for loss in losses:
-            self._note_loss(loss, stretch.span.reason)
+            self._note_loss(loss, region.reason)
         only_rows = first and not losses[-1].lines
         self._outcomes_lost |= not only_rows
         if any(loss.lines for loss in losses):
@@ -270,10 +289,10 @@ class Salvage:
             self._add(Action("lost", begin, 0, [], message))
 
     def _keep_unsealed(self, line: Line, above: int | None, below: int | None) -> bool:
-        """Keep a line that vouches for itself; ``above`` and ``below`` are its neighbours' rows."""
+        """Keep a line that can be trusted; ``above`` and ``below`` are the rows of its neighbours."""
         record, index = line.record, self._journal.index
         if isinstance(record, RowRecord):
-            # The checksum says nothing of the number: that has to fit its neighbours.
+            # The checksum doesn't cover the number: that has to fit the neighbours.
             fits = (above is None or above == record.row - 1) and (
                 below is None or below == record.row + 1
             )
@@ -282,22 +301,22 @@ class Salvage:
             if not _is_as_written(record, line.text):
                 return False
             if index.state is None:
-                self._stand_in_for_job(record.at)
-            # Nothing vouches for the time: a wrong one would hold the clock of all that follows.
+                self._put_job_placeholder(record.at)
+            # The checksum doesn't cover the time: all later records would keep a wrong one.
             self._write(_at(line.text, index.last_at), index.last_at)
             return True
         if isinstance(record, JobRecord) and index.state is None:
             if not _is_as_written(record, line.text) or self._keep(line):
                 return False
-            message = "the job's name and metadata are kept as they can be read: check them"
+            message = "the job's name and metadata are kept as far as they can be read: check them"
             self._add(Action("unsealed", line.number, 1, [], message))
             return True
         return False
 
     def _add(self, action: Action) -> None:
-        """Note an action; what is said of neighbouring lines is said once.
+        """Note an action; equal actions about neighbouring lines become one.
 
-        Its ``rows`` are in order, and there once, when all is finished.
+        :meth:`finish` sorts its ``rows`` and removes duplicates.
         """
         before = self.actions[-1] if self.actions else None
         if (
@@ -311,29 +330,29 @@ class Salvage:
         else:
             self.actions.append(action)
 
-    def _note_copies(self, copies: PassedOver) -> None:
+    def _note_copies(self, copies: DroppedLines) -> None:
         if copies.lines:
             message = "copies of commits, or lines that are none"
             self._add(Action("removed", copies.line, copies.lines, [], message))
 
-    def _note_loss(self, loss: PassedOver, reason: str) -> None:
-        """Note lines that are lost; rows that they made get a stand-in."""
+    def _note_loss(self, loss: DroppedLines, reason: str) -> None:
+        """Note lines that are lost; rows that they added get a placeholder."""
         if not loss.lines:
             return
         self._add(Action("lost", loss.line, loss.lines, sorted(loss.rows), reason))
         if self._journal.index.state is not None:
             for row in sorted(loss.made):
                 if self._is_free(row):
-                    self._stand_in(row)
+                    self._put_placeholder(row)
 
-    def _stand_in(self, row: int) -> None:
+    def _put_placeholder(self, row: int) -> None:
         at = self._journal.index.last_at
         line = encode_row(row, LOST_CHECKSUM, b"{}", row_end(at))
         self._write(line[:-1], at)
-        self.stand_ins.add(row)
+        self.placeholders.add(row)
 
-    def _stand_in_for_redo(self, following: RowStatusRecord) -> None:
-        """Put a completed row back to pending: only a redo, which was lost, leads to what follows."""
+    def _put_lost_redo(self, following: RowStatusRecord) -> None:
+        """Write a redo that was lost: only a redo leads from completed to what follows."""
         record = RowStatusRecord(
             row=following.row,
             status="pending",
@@ -344,7 +363,7 @@ class Salvage:
         )
         self._write(encode_record(record), record.at)
 
-    def _stand_in_for_job(self, at: datetime) -> None:
+    def _put_job_placeholder(self, at: datetime) -> None:
         job_id = self._directory.name
         record = JobRecord(format=FORMAT, id=job_id, name=job_id, at=at)
         self._write(encode_record(record), at)
@@ -354,12 +373,9 @@ class Salvage:
         )
         self._add(Action("lost", 1, 0, [], message))
 
-    def _note(self, kind: Literal["mended", "torn"], span: Span, message: str) -> None:
-        self._add(Action(kind, span.line, span.lines, [], message))
-
 
 def _is_as_written(record: RowRecord | JobRecord, text: bytes) -> bool:
-    """Whether our writer writes the record so, and, of a row, whether its checksum fits."""
+    """Whether our writer writes the record exactly so, and the checksum of a row matches."""
     try:
         if isinstance(record, JobRecord):
             return encode_record(record) == text
@@ -367,11 +383,11 @@ def _is_as_written(record: RowRecord | JobRecord, text: bytes) -> bool:
         end = row_end(record.at, record.key, record.nonce)
         line = encode_row(record.row, record.checksum, data, end)
         return line == text + b"\n" and record.checksum == checksum_of(record.data)
-    except (InvalidValueError, OverflowError):  # it holds what can't be written
+    except (InvalidValueError, OverflowError):  # it holds a value that can't be written
         return False
 
 
 def _at(text: bytes, at: datetime) -> bytes:
-    """A record, as our writer writes it, with another time."""
+    """The line of a record, as our writer writes it, with another time."""
     moment = time_text(at).encode()
     return text[: -len(moment) - 2] + moment + b'"}'

@@ -183,21 +183,21 @@ class Reader:
         """Decide what the bytes from our position to ``size`` are: torn tail, or damage."""
         from journal.format.scan import judge_tail  # noqa: PLC0415  (a sound journal is read without it)
 
-        verdict = judge_tail(self.file, size, Position(self._end, self._end_crc))
-        if verdict.torn:
+        tail = judge_tail(self.file, size, self.position)
+        if tail.kind == "torn":
             self._torn_end = size
             return
         if not locked:
             self._look_again()
             return
-        if verdict.unended:
+        if tail.kind == "unended":
             self.file.unended_at = size
             self._replay(size + 1, locked=True)
             return
         self._stale = True
-        if verdict.newer is not None:
-            raise FormatVersionError(self.path, verdict.newer)
-        raise not_continued(self.file, self.position, verdict.span.reason)
+        if tail.kind == "newer":
+            raise FormatVersionError(self.path, tail.reason)
+        raise not_continued(self.file, self.position, tail.reason)
 
     def _look_again(self) -> None:
         """A reader may have read across a writer's truncation: look again with it locked out."""

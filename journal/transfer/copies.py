@@ -90,15 +90,15 @@ def _end_of(file: JournalFile, *, locked: bool) -> Position:
     end = _last_commit(file, size)
     if end.offset == size:
         return end
-    verdict = judge_tail(file, size, end)
-    if verdict.torn:
+    tail = judge_tail(file, size, end)
+    if tail.kind == "torn":
         return end
-    if verdict.unended and locked:
+    if tail.kind == "unended" and locked:
         file.unended_at = size
-        return Position(size + 1, verdict.span.crc)
-    if verdict.newer is not None:
-        raise FormatVersionError(file.path, verdict.newer)
-    raise not_continued(file, end, verdict.span.reason)
+        return Position(size + 1, tail.crc)
+    if tail.kind == "newer":
+        raise FormatVersionError(file.path, tail.reason)
+    raise not_continued(file, end, tail.reason)
 
 
 def _last_commit(file: Readable, size: int) -> Position:

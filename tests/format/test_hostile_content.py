@@ -13,7 +13,7 @@ from support.work import calls_of, limited, lines_of
 from journal.cli.main import main
 from journal.export.sqlite import _distinct
 from journal.format.commits import START
-from journal.format.scan import Span, Stretch, _Survey
+from journal.format.scan import Region, _Survey
 from journal.format.values import nests_deeper_than
 from journal.repair.rebuild import _to_unix
 from journal.repair.salvage import Action, Salvage
@@ -294,7 +294,7 @@ def test_seals_that_do_not_fit_are_looked_for_once_from_the_end() -> None:
 def test_commits_that_begin_the_journal_anew_are_told_from_what_was_put_in_at_a_look() -> None:
     copied = 0
 
-    class Stretches(list[Stretch]):
+    class Regions(list[Region]):
         def __getitem__(self, place: Any) -> Any:
             nonlocal copied
             found = super().__getitem__(place)
@@ -302,8 +302,8 @@ def test_commits_that_begin_the_journal_anew_are_told_from_what_was_put_in_at_a_
             return found
 
     survey = _Survey(START)
-    survey.stretches = Stretches()
+    survey.regions = Regions()
     for number in range(100):
-        survey.add_good(Span(True, number, number + 1, number, 1, START.crc, 1))
-    assert len(survey.stretches) == 100
+        survey.add_good(Region("good", number, number + 1, number, 1, START.crc, 1, commits=1))
+    assert len(survey.regions) == 100
     assert copied == 0

@@ -132,7 +132,7 @@ def test_verify_counts_it_and_repair_puts_the_line_end_back(path: Path) -> None:
     assert not report.damaged
     repair = repair_job(path.parent)
     assert repair.lossless
-    assert [action.kind for action in repair.actions] == ["mended"]
+    assert [action.kind for action in repair.actions] == ["unended"]
     assert path.read_bytes() == whole(path).read_bytes()
 
 

@@ -301,22 +301,22 @@ SEALS = [
     Patch(
         "a tail with a good commit behind it is damage",
         "format/scan",
-        "            good_behind = True",
-        "            good_behind = False",
+        "            good_after = True",
+        "            good_after = False",
         DAMAGE,
     ),
     Patch(
         "a tail of two seals is damage",
         "format/scan",
-        "    if span.seals > 1 or span.offset == 0",
-        "    if span.offset == 0",
+        "    if region.seals > 1 or region.offset == 0",
+        "    if region.offset == 0",
         DAMAGE,
     ),
     Patch(
         "a journal without its first commit is damage",
         "format/scan",
-        " or span.offset == 0 or span.reason",
-        " or span.reason",
+        " or region.offset == 0 or region.reason",
+        " or region.reason",
         DAMAGE,
     ),
     Patch(
@@ -357,7 +357,7 @@ SEALS = [
     Patch(
         "a row whose data is lost needs a review",
         "repair/salvage",
-        "            moved = review_open_rows(journal, sorted(self.stand_ins), REPAIRED, message)",
+        "            moved = review_open_rows(journal, sorted(self.placeholders), REPAIRED, message)",
         "            moved = 0",
         REPAIR,
     ),
@@ -398,7 +398,7 @@ SEALS += [
     Patch(
         "a commit with one flipped bit is damage",
         "format/scan",
-        "    return mend(file, span) is None",
+        "    return find_flip(file, region) is None",
         "    return True",
         REPAIR,
     ),
@@ -440,8 +440,8 @@ SEALS += [
     Patch(
         "commits that were moved count as lost",
         "repair/salvage",
-        '(stretch.kind == "foreign" and not any(loss.ours for loss in losses))',
-        'stretch.kind == "foreign"',
+        '(region.kind == "inserted" and not any(loss.ours for loss in losses))',
+        'region.kind == "inserted"',
         REPAIR,
     ),
     Patch(

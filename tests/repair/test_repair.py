@@ -212,7 +212,7 @@ def test_every_single_flipped_bit_is_damage_and_known_to_the_place(small: Path) 
             flipped[at] ^= 1 << bit
             stretches = survey(Memory(bytes(flipped)), len(content))
             (found,) = [one for one in stretches if one.kind != "good"]
-            assert found.kind == "flipped"
+            assert found.kind == "bit_flip"
             assert found.flip == (at, 1 << bit)
 
 

@@ -307,7 +307,7 @@ def test_lines_that_may_or_may_not_end_a_commit_do_not_make_the_guesses_multiply
     line = b'{"type":"log","crc":"zzzzzzzz"}'
     candidates = scan._beginnings(0, 1, [0])
     for number in range(2, 40):
-        place = scan._Place(number * len(line), number, 0)
+        place = scan._Candidate(number * len(line), number, 0, 0)
         candidates = scan._next_candidates(candidates, line + b"%d" % number, None, place)
         candidates = scan._next_candidates(candidates, line, None, place)
         assert len(candidates) <= 12

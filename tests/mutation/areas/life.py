@@ -210,7 +210,7 @@ PATCHES = [
     Patch(
         "a redo that may be lost is put back by a repair",
         "repair/salvage",
-        "                self._stand_in_for_redo(record)\n",
+        "                self._put_lost_redo(record)\n",
         "",
         MENDED,
     ),
@@ -224,7 +224,7 @@ PATCHES = [
     Patch(
         "data that was given later makes a lost record whole",
         "repair/salvage",
-        "            self.stand_ins.discard(record.row)  # it",
+        "            self.placeholders.discard(record.row)  # it",
         "            pass  # it",
         MENDED,
     ),

@@ -18,7 +18,7 @@ PATCHES = [
     Patch(
         "the journal of a newer version is named as that",
         "store/reader",
-        "        if verdict.newer is not None:\n",
+        '        if tail.kind == "newer":\n',
         "        if False:\n",
         "tests/format/test_hostile.py -k newer",
     ),
@@ -53,14 +53,14 @@ PATCHES = [
     Patch(
         "damage behind the last commit of a copy is named",
         "transfer/copies",
-        "    raise not_continued(file, end, verdict.span.reason)\n",
+        "    raise not_continued(file, end, tail.reason)\n",
         "    return end\n",
         COPIES,
     ),
     Patch(
         "a copy of a newer version is named as that",
         "transfer/copies",
-        "    if verdict.newer is not None:\n",
+        '    if tail.kind == "newer":\n',
         "    if False:\n",
         "tests/format/test_corpus.py",
     ),
