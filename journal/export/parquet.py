@@ -1,4 +1,4 @@
-"""An export as a Parquet file, by pyarrow (the extra ``parquet``)."""
+"""Exports as a Parquet file, by pyarrow (the extra ``parquet``)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from journal.errors import MissingExtraError
 from journal.export.table import BOOL, FLOAT, INT, TIME, WIDE, FlatRows
 from journal.text import as_text
 
-# A group of rows is built in memory: so many at most, of so much text.
+# Bounds of a row group, which is built in memory.
 _GROUP_ROWS = 1 << 16
 _GROUP_CHARACTERS = 32 << 20
 
@@ -25,10 +25,11 @@ def load_pyarrow() -> ModuleType:
 
 
 def write_parquet(rows: FlatRows, stream: IO[bytes]) -> int:
-    """Write one table; how many rows it has got.
+    """Write one table; returns how many rows it has got.
 
-    A column whose values are all booleans, integers or numbers has that type, times are timestamps
-    in UTC with microseconds; of any other column text stays text and the rest becomes JSON text.
+    - A column of booleans, integers or numbers has that type.
+    - Times are timestamps in UTC with microseconds.
+    - All other columns are text, in which values that are no text become JSON text.
     """
     pa = load_pyarrow()
     schema = pa.schema([(name, _type_of(kinds, pa)) for name, kinds in rows.columns.items()])

@@ -1,4 +1,4 @@
-"""An export as a SQLite database: a table of rows, and one of their jobs."""
+"""Exports as a SQLite database: a table of rows, and one of their jobs."""
 
 from __future__ import annotations
 
@@ -16,16 +16,19 @@ from journal.history.redact import redacted_members
 from journal.model import Job
 from journal.text import as_text
 
-MAX_COLUMNS = 2000  # what SQLite itself takes, unless it was built otherwise
+MAX_COLUMNS = 2000  # the default limit of SQLite
 
 
 def write_sqlite(rows: FlatRows, path: Path, names: frozenset[str] = frozenset()) -> int:
-    """Make the database at ``path``, an empty file; how many rows it has got.
+    """Make the database at ``path``, an empty file; returns how many rows it has got.
 
-    Tables: ``rows``, and ``jobs`` if the rows name theirs. Integers, floats and text stay what they
-    are (but -0.0, of which a column of SQLite's type REAL makes 0.0), booleans become 0 and 1,
-    nested values JSON text, times ISO 8601 text in UTC. ``names`` (of ``check_fields``) are hidden
-    in ``jobs``.
+    It has a table ``rows``, and a table ``jobs`` unless the export has only data. Fields in
+    ``names`` (from ``check_fields``) are hidden in ``jobs``. Values are stored as follows:
+
+    - integers, floats and text as they are, except that SQLite makes 0.0 of -0.0;
+    - booleans as 0 and 1;
+    - nested values as JSON text;
+    - times as ISO 8601 text in UTC.
     """
     if not rows.columns:
         raise InvalidValueError("out", str(path), "a database needs a column, and no row has data")
@@ -37,7 +40,7 @@ def write_sqlite(rows: FlatRows, path: Path, names: frozenset[str] = frozenset()
             f"takes {MAX_COLUMNS} columns, not {len(columns)}: export as JSON Lines",
         )
     try:
-        # The file is thrown away if this fails: no journal beside it, and one sync at the end.
+        # The file is removed if this fails. So no rollback journal is needed, and the caller syncs.
         with closing(sqlite3.connect(path, isolation_level=None)) as database:
             database.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; BEGIN")
             if rows.own:
@@ -97,7 +100,7 @@ def _stored(value: Any) -> Any:
 
 
 def _declared(kinds: int) -> str:
-    """The column's type: none where it would change some values, as text in one of numbers."""
+    """The column's type; none if it would change some of its values, as in a mix of text and numbers."""
     if kinds and not kinds & ~(BOOL | INT | WIDE):
         return "INTEGER"
     if kinds == FLOAT:
@@ -106,9 +109,9 @@ def _declared(kinds: int) -> str:
 
 
 def _distinct(columns: dict[str, int]) -> list[str]:
-    """Names that SQLite, which takes ``Zip`` for ``zip``, can tell apart."""
+    """The names of the columns, numbered where SQLite, which ignores case, takes them for the same."""
     taken: set[str] = set()
-    numbers: dict[str, int] = {}  # the last that was tried behind a name: all before it are taken
+    numbers: dict[str, int] = {}  # the last number tried for a name: those before it are taken
     names = []
     for name in columns:
         plain = distinct = name.replace("\0", "")

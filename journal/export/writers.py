@@ -1,4 +1,4 @@
-"""Rows of a job, or of a whole store, into a file that other programs read."""
+"""Exports of the rows of some jobs to a file or a stream."""
 
 from __future__ import annotations
 
@@ -32,14 +32,12 @@ _FORMAT_OF_SUFFIX = {
     ".sqlite3": "sqlite",
     ".parquet": "parquet",
 }
-
-
-# What SQLite keeps beside a database, and would put into the one that takes its place.
+# SQLite keeps these files beside a database, and would apply them to one that replaces it.
 _BESIDE_SQLITE = ("-journal", "-wal")
 
 
 def format_of(name: str | os.PathLike[str]) -> str:
-    """The format that a file of this name has, by its extension; InvalidValueError if none."""
+    """The format for a file of this name, by its extension. Raises InvalidValueError."""
     found = _FORMAT_OF_SUFFIX.get(PurePath(name).suffix.lower())
     if found is None:
         known = ", ".join(_FORMAT_OF_SUFFIX)
@@ -61,35 +59,36 @@ def export_rows(
     force: bool = False,
     on_error: Callable[[JournalError], object] | None = None,
 ) -> int:
-    """Write the rows of some jobs, by job in the order given and then by row number; how many.
+    """Write the rows of some jobs, in the order of ``job_ids`` and row numbers; returns how many.
 
-    A row becomes one flat record: its data under its own names, then what the journal knows, under
-    the names of ``flatrows.JOURNAL_COLUMNS``; one that the data has too, in any case, begins with
-    ``journal_`` in the whole export. ``data_only`` leaves the journal's out. ``statuses`` limits
-    the rows; ``redact`` names the fields, beside the service's own, whose values become
-    "[REDACTED]": of the data and results at any depth, and error_code, error_message, reason,
-    tracking_number, label_path, cost_cents, result and idempotency_key. What else the journal knows
-    is never hidden.
+    A row becomes one flat record: first its data under its own names, then what the journal knows
+    under the names in :data:`journal.export.table.JOURNAL_COLUMNS`. If the data has one of these
+    names, in any case, the journal's column gets the prefix ``journal_`` in the whole export.
 
-    ``out`` is a path, or for the formats in STREAMED a binary stream. A path gets the whole
-    export, synced, or stays as it was; one that is there is refused without ``force``. The format
-    is the path's extension's if ``file_format`` isn't given.
+    - ``out``: a path, or a binary stream for the formats in STREAMED. A path gets the complete
+      export, synced, or stays as it was. An existing file is replaced with ``force`` only.
+    - ``file_format``: one of FORMATS; by default it follows from the path's extension.
+    - ``statuses``: only rows with one of these.
+    - ``redact``: names of fields, besides those of the service, whose values become "[REDACTED]".
+      It covers data and results at any depth, and error_code, error_message, reason,
+      tracking_number, label_path, cost_cents, result and idempotency_key. The journal's other
+      columns are never hidden.
+    - ``data_only``: without the journal's columns.
+    - ``on_error``: called with the error of a job that can't be read; the job is left out.
 
-    Memory does not grow with the rows, but for 17 bytes a row of the job at hand and what the
-    service keeps; rows are put by in a file without a name, beside ``out`` or where the system
-    keeps such files. Each job is exported as it was at one moment, whatever becomes of it
-    meanwhile. ``on_error`` takes the error of a job that can't be read, which is then left out.
+    Each job is exported as it was at one moment. Rows wait in a temporary file without a name,
+    beside ``out`` or in the system's temporary directory. Memory: 17 bytes a row of the current
+    job, and what the service keeps.
 
-    Raises InvalidValueError for an ``out`` that is there or a job's own file, for what the format
-    can't hold, and for arguments that can't be, MissingExtraError, StorageError, and what reading a
-    job raises.
+    Raises InvalidValueError (``out`` exists or is a job's own file, the format can't hold a value,
+    bad arguments), MissingExtraError, StorageError, and what reading a job raises.
     """
     if isinstance(out, (str, os.PathLike)):
         file_format = file_format or format_of(out)
     if file_format not in FORMATS:
         raise InvalidValueError("format", file_format, f"must be one of {', '.join(FORMATS)}")
     if file_format == "parquet":
-        from journal.export.parquet import load_pyarrow  # noqa: PLC0415  (before an hour of reading)
+        from journal.export.parquet import load_pyarrow  # noqa: PLC0415  (before the rows are read)
 
         load_pyarrow()
 
@@ -118,12 +117,12 @@ def export_rows(
         flat_rows(output.path.parent) as rows,
     ):
         if file_format == "sqlite":
-            from journal.export.sqlite import write_sqlite  # noqa: PLC0415  (others needn't wait for it)
+            from journal.export.sqlite import write_sqlite  # noqa: PLC0415  (for this format only)
 
             return write_sqlite(rows, output.path, names)
         with output.stream() as stream:
             if file_format == "parquet":
-                from journal.export.parquet import write_parquet  # noqa: PLC0415
+                from journal.export.parquet import write_parquet  # noqa: PLC0415  (an extra)
 
                 return write_parquet(rows, stream)
             return _STREAM_WRITERS[file_format](rows, stream)
@@ -143,7 +142,7 @@ def _write_csv(rows: FlatRows, stream: IO[bytes]) -> int:
 
 def _write_tsv(rows: FlatRows, stream: IO[bytes]) -> int:
     columns = tuple(rows.columns)
-    own = frozenset(rows.own)  # messages and results, for the eye; the data is never changed
+    own = frozenset(rows.own)  # these may be changed to fit; the data is never changed
     for name in columns:
         _check_cell(name, name, "the header")
     count = 0
@@ -163,7 +162,7 @@ def _write_tsv(rows: FlatRows, stream: IO[bytes]) -> int:
                 raise InvalidValueError(
                     _place_of(row, rows, count),
                     "",
-                    "would be an empty line, which readers of TSV pass over: export as CSV",
+                    "would be an empty line, which readers of TSV skip: export as CSV",
                 )
             stream.write(line.encode() + b"\n")
     return count
@@ -193,7 +192,7 @@ def _write_jsonl(rows: FlatRows, stream: IO[bytes]) -> int:
 def _write_json(rows: FlatRows, stream: IO[bytes]) -> int:
     encode = msgspec.json.Encoder().encode
     count = 0
-    for count, part in enumerate(json_array(map(encode, rows))):  # noqa: B007  (the last: its end)
+    for count, part in enumerate(json_array(map(encode, rows))):  # noqa: B007  (the last part is the end)
         stream.write(part)
     return count
 

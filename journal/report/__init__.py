@@ -1,8 +1,11 @@
-"""One HTML page on how a job went.
+"""Reports: one HTML page about one job.
 
 >>> from journal.report import write_report, report_page
 
-May import: ``export``, ``service``, ``history`` and what is below.
+- ``page``: the operation. It fills ``templates/report.html``.
+- ``plots``: the plots on the page, as inline SVG.
+
+May import ``export``, ``service``, ``history`` and what is below them.
 """
 
 from journal.report.page import report_page, write_report

@@ -1,4 +1,4 @@
-"""A report of one job as one HTML page, which needs nothing but itself (the extra ``report``)."""
+"""The report of one job as a self-contained HTML page (the extra ``report``)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from journal.text import as_text, duration_text, escaped
 MAX_ROWS = 1000
 MAX_GROUPS = 100
 _MAX_RANGES = 40
-_MAX_MESSAGE = 1000  # characters; the page stays one that a browser opens at once
+_MAX_MESSAGE = 1000  # characters: a browser must open the page at once
 _MAX_VALUE = 200
 _MAX_VALUES = 30
 
@@ -44,10 +44,10 @@ def write_report(
     redact: Collection[str] = (),
     force: bool = False,
 ) -> None:
-    """Write the report of a job to the file ``out``, whole or not at all.
+    """Write the report of a job to the file ``out``, completely or not at all.
 
-    Raises InvalidValueError if ``out`` is there and ``force`` isn't given, or is a job's own
-    file, StorageError, and as :func:`report_page`.
+    Raises InvalidValueError (``out`` exists and ``force`` isn't given, or it is a job's own file),
+    StorageError, and what :func:`report_page` raises.
     """
     with whole_file(out, force=force) as output:
         page = report_page(service, job_id, redact=redact)
@@ -56,21 +56,22 @@ def write_report(
 
 
 def report_page(service: JobService, job_id: str, *, redact: Collection[str] = ()) -> str:
-    """The page: how the job stands and went, its errors, and up to MAX_ROWS rows in trouble.
+    """The page: status and history of the job, its errors, and up to MAX_ROWS rows in trouble.
 
-    ``redact`` names fields, beside the service's own, whose values become "[REDACTED]": of data and
-    metadata at any depth, and what Job and JobRow hold of yours, such as error_message and
-    original_command. All of it is of one moment. In
-    memory for the page, the rows in flight at a time, and 16 bytes of each row in trouble. Times
-    are in UTC. Raises JobNotFoundError, InvalidValueError, MissingExtraError, and what reading
-    raises.
+    ``redact`` names fields, besides those of the service, whose values become "[REDACTED]". It
+    covers data and metadata at any depth, and the members of Job and JobRow that may hold your
+    data, such as error_message and original_command.
+
+    The page shows the job at one moment; times are in UTC. Memory: the page, the rows that were in
+    flight at a time, and 16 bytes for each row in trouble. Raises JobNotFoundError,
+    InvalidValueError, MissingExtraError, and what reading a job raises.
     """
     jinja2 = _load_jinja2()
     load_pygal()
     names = service.redact | check_fields(redact)
-    job, trouble, history = service._look(job_id, _TROUBLE)  # noqa: SLF001  (this package's own)
+    job, trouble, history = service._look(job_id, _TROUBLE)  # noqa: SLF001  (of this package)
     statistics = JobStatistics(
-        entry  # of which nothing is shown, but by whom it was settled is told by its words
+        entry  # its message tells who settled the row; nothing of it is shown
         if isinstance(entry.record, RowStatusRecord)
         else entry._replace(record=redacted_members(entry.record, names))
         for entry in history.entries()
@@ -122,7 +123,7 @@ def _load_jinja2() -> ModuleType:
 
 
 def _shown(value: Any, limit: int = _MAX_VALUE) -> str:
-    """A value as text that can't disturb what stands around it."""
+    """A value as text, cut to ``limit`` characters, without control characters."""
     text = as_text(value).strip()
     text = text if len(text) <= limit else text[: limit - 1] + "…"
     return escaped(text, keep="\t\n")
@@ -156,7 +157,7 @@ def _plots(statistics: JobStatistics, jinja2: Any) -> list[dict[str, Any]]:
     names = [n for n in _ENDED if any(bucket.ended[n] for bucket in buckets)]
     ended = {name: [bucket.ended[name] for bucket in buckets] for name in names}
     markup = jinja2.utils.markupsafe.Markup
-    title = f"Tries that ended, per {width}"
+    title = f"Attempts that ended, per {width}"
     plots = [
         {
             "title": title,
@@ -165,13 +166,13 @@ def _plots(statistics: JobStatistics, jinja2: Any) -> list[dict[str, Any]]:
         }
     ]
     if statistics.latencies.count:
-        title = "Time a try took"
-        shares = {"half of the tries": 0.5, "95 % of them": 0.95}
+        title = "Time an attempt took"
+        shares = {"half of the attempts": 0.5, "95 % of them": 0.95}
         took = {
             name: [bucket.latencies.quantile_s(share) for bucket in buckets]
             for name, share in shares.items()
         }
-        colours = {"half of the tries": "typical", "95 % of them": "slow"}
+        colours = {"half of the attempts": "typical", "95 % of them": "slow"}
         css = [f"var(--{colour})" for colour in colours.values()]
         plots.append(
             {

@@ -393,7 +393,7 @@ def test_the_charts_show_tries_that_were_repeated(tmp_path: Path) -> None:
     page = page_of(tmp_path)
     assert "repeated" in page.texts("figcaption")[0]
     assert "No row has ended yet." not in page.texts("p")
-    assert "repeated3 tries failed and were repeated" in page.texts("div")
+    assert "repeated3 attempts failed and were repeated" in page.texts("div")
 
 
 def history_of(*statuses: tuple[float, int, Any]) -> Iterator[Entry]:
