@@ -1,8 +1,7 @@
-"""What a copy of a job did about its rows since it parted from another copy.
+"""What a copy of a job did about its rows since it diverged from another copy.
 
-Each change of a row has an id that it keeps wherever it is taken over to. So what one copy did and
-the other doesn't know of is found row by row, whichever way it has gone: through third copies, and
-back.
+Each change of a row has an id that it keeps in every copy that imports it. So the changes that only
+one copy knows are found row by row, even if they came through third copies.
 """
 
 from __future__ import annotations
@@ -44,15 +43,17 @@ _WORDS_OF_MERGES = frozenset((IN_FLIGHT, RENUMBERED, BOTH_COPIES))
 
 
 class Change(NamedTuple):
-    """One change of a row, by the record at ``offset``.
+    """One change of a row, made by the record at ``offset``.
 
-    ``status`` is the row's, or DATA if it got other data, or ELSEWHERE for a log record about what
-    a third copy did. ``is_work``: something may have been done for the row, or somebody says what
-    came of it. ``is_doubt``: it needs a review, and neither a merge nor a policy said so, which know
-    no more than the work they are about. ``is_alarm``: what a third copy did to a row that is
-    completed here. ``reset``: somebody has decided that it is to be retried, or redone.
-    ``is_renumbering``: a review for no more than its other number on that copy.
-    ``is_data_of_merge``: data that it was given by another copy first.
+    - ``status``: the row's new status, or DATA if it got other data, or ELSEWHERE if a log record
+      reports what a third copy did.
+    - ``is_work``: something may have been done for the row, or somebody says what came of it.
+    - ``is_doubt``: it needs a review, and a person or a handler said so. Reviews that merges and
+      policies ask for don't count, as these know no more than the work that they are about.
+    - ``is_alarm``: a log record about what a third copy did to a row that is completed here.
+    - ``reset``: "retry" or "redo" if somebody decided that.
+    - ``is_renumbering``: a review only because the row has another number on that copy.
+    - ``is_data_of_merge``: data that another copy gave to the row first.
     """
 
     id: str
@@ -75,9 +76,10 @@ class Change(NamedTuple):
 
 
 class Made(NamedTuple):
-    """A row that was made at ``offset``. ``is_lost``: its data and key, to damage on this copy.
+    """A row that was added by the record at ``offset``.
 
-    ``key`` is then one that only those rows have which were taken over from here.
+    ``is_lost``: damage on this copy took its data and key. Its ``key`` is then one that only this
+    row and its imports have.
     """
 
     offset: int
@@ -86,14 +88,15 @@ class Made(NamedTuple):
 
 
 class RowChanges:
-    """The changes of rows since ``begin``, in their order, and the rows made since then, in theirs.
+    """The changes of rows since ``begin``, and the rows added since then, each in order.
 
-    A row that was made was thereby given its first data, which is a change like any other.
-    ``marks``: an older version's of the jobs in which the unfinished rows go on. ``merges`` says how
-    far other copies were merged. ``news_at`` is the offset of the last record that isn't of a merge,
-    nor of a run's beginning.
+    Adding a row counts as a change of its data.
 
-    ``rows``: of these alone. In memory for each change. Raises JournalDamagedError,
+    - ``marks``: records of an older version which say that unfinished rows went on in a retry job.
+    - ``merges``: the ends of other copies that were merged.
+    - ``news_at``: the offset of the last record that is neither of a merge nor of a run's start.
+
+    With ``rows``, only these are read. Memory: the changes. Raises JournalDamagedError,
     FormatVersionError, StorageError.
     """
 
@@ -103,11 +106,10 @@ class RowChanges:
         self.merges: list[Position] = []
         self.news_at = -1
         self._of: dict[int, list[Change]] = {}
-        waiting: list[tuple[int, Change]] = []  # for the seal of their commit
-        lost: list[int] = []  # rows without a key, for the same
-        is_of_merge = False  # the commit
+        waiting: list[tuple[int, Change]] = []  # of the commit at hand: ids need its seal
+        lost: list[int] = []  # rows of that commit whose keys need its seal
+        is_of_merge = False  # that commit
         for offset, line, record in records_between(copy.file, begin, copy.end):
-            sealed = is_sealed(line)
             if isinstance(record, RowRecord):
                 if rows is None or record.row in rows:
                     is_lost = record.checksum == LOST_CHECKSUM
@@ -119,17 +121,17 @@ class RowChanges:
                         first = Change(content_id(record, copy.header), offset, DATA)
                         waiting.append((record.row, first))
             elif isinstance(record, RowStatusRecord):
-                waiting.append((record.row, _of_status(record, offset, line, sealed=sealed)))
+                waiting.append((record.row, _of_status(record, offset, line)))
             elif isinstance(record, RowDataRecord):
-                id_, is_merged = _id_of(record, line, sealed=sealed), record.origin is not None
+                id_, is_merged = _id_of(record, line), record.origin is not None
                 waiting.append((record.row, Change(id_, offset, DATA, is_data_of_merge=is_merged)))
             elif isinstance(record, LogRecord):
                 is_of_merge = self._note(record) or is_of_merge
-                if told := id_elsewhere(record):
-                    waiting.append((record.row, _of_log(record, told, offset)))
+                if elsewhere := id_elsewhere(record):
+                    waiting.append((record.row, _of_log(record, elsewhere, offset)))
             if not is_of_merge and _is_news(record):
                 self.news_at = offset
-            if sealed:
+            if is_sealed(line):
                 is_of_merge = False
                 seal = line[-10:-2].decode()
                 for row, change in waiting:
@@ -144,7 +146,7 @@ class RowChanges:
                 lost.clear()
 
     def _note(self, record: LogRecord) -> bool:
-        """Note what it marks; whether it is that with which a merge begins."""
+        """Note marks and merges; returns whether the record begins a merge."""
         match record.details:
             case {"retry": {"job": str(), "host": str()}}:
                 self.marks.append(record)
@@ -155,7 +157,7 @@ class RowChanges:
         return False
 
     def renumber(self, numbers: dict[int, int]) -> None:
-        """Call the rows that were made since ``begin`` by other numbers."""
+        """Give the rows that were added since ``begin`` other numbers."""
         self.added = {numbers[row]: made for row, made in self.added.items()}
         self._of = {numbers.get(row, row): changes for row, changes in self._of.items()}
 
@@ -168,7 +170,10 @@ class RowChanges:
         return sorted(self._of)
 
     def rows_of_before(self) -> set[int]:
-        """The numbers of the rows of which a merge may have told, or put back, what was before."""
+        """The numbers of the rows for which a merge may have written what was before ``begin``.
+
+        It may have reported that, or written it again.
+        """
         return {
             row
             for row, changes in self._of.items()
@@ -176,14 +181,14 @@ class RowChanges:
         }
 
     def unknown_to(self, other: RowChanges, row: int, shared: RowChanges) -> list[Change]:
-        """The changes of a row that neither ``other`` nor ``shared``, what both have, holds.
+        """The changes of a row that are neither in ``other`` nor in ``shared``, what both copies have.
 
-        But for what came to nothing: no work and no doubt, before a status that it does hold; and
-        data before other data that it does hold.
+        Left out are changes that came to nothing: no work and no doubt, before a status that is
+        known; and data, before other data that is known.
         """
         known = {change.id for change in (*other._of.get(row, ()), *shared._of.get(row, ()))}
         changes, unknown = self._of.get(row, []), list[Change]()
-        is_settled = {True: False, False: False}  # its data, and its status
+        is_settled = {True: False, False: False}  # by whether it is about data
         for change in reversed(changes):
             is_data = change.status == DATA
             if change.id in known:
@@ -193,58 +198,60 @@ class RowChanges:
         return unknown[::-1]
 
     def end_with(self, row: int, changes: list[Change]) -> bool:
-        """Whether the row has got no other status after the last one of these changes."""
+        """Whether the row's last status is one of these changes, or none of them is a status."""
         last = [c for c in changes if c.is_status][-1:]
         return not last or last == [c for c in self._of[row] if c.is_status][-1:]
 
     def alarms(self, row: int, other: RowChanges) -> list[Change]:
-        """What other copies did to the row, which is completed here, and ``other`` isn't alarmed of."""
+        """What third copies did to the row, which is completed here, and isn't an alarm in ``other``."""
         known = {change.id for change in other._of.get(row, ()) if change.is_alarm}
         return [c for c in self._of.get(row, ()) if c.is_alarm and c.id not in known]
 
 
-def _id_of(record: RowStatusRecord | RowDataRecord, line: bytes, *, sealed: bool) -> str:
-    """The id of a change, which still lacks the seal of its commit, unless it is another copy's.
+def _id_of(record: RowStatusRecord | RowDataRecord, line: bytes) -> str:
+    """The id of a change; without the seal of its commit, unless another copy made it first.
 
-    The seal stands for all that the copy did before, the digest for the line: no two copies that
-    went on by themselves have both alike, but by an accident of odds 2^-64.
+    The seal stands for all that the copy did before, the digest for the line. Two copies that went
+    on by themselves have both in common only by an accident of one in 2^64.
     """
     if record.origin is not None:
         return record.origin.id
-    body = line[:-SEAL_BYTES] + b"}" if sealed else line
+    body = line[:-SEAL_BYTES] + b"}" if is_sealed(line) else line
     return sha256(body).hexdigest()[:8]
 
 
 def data_id(copy: Copy, offset: int) -> str:
-    """The id of the change that gave a row the data which the record at ``offset`` holds."""
+    """The id of the change by which a row got the data in the record at ``offset``."""
     line = copy.file.read_line(offset)
-    record, seal = decode_record(line), seal_after(copy.file, offset, copy.end.offset)
+    record = decode_record(line)
     if isinstance(record, RowRecord):
         return content_id(record, copy.header)
     assert isinstance(record, RowDataRecord)
+    if record.origin is not None:
+        return record.origin.id
+    seal = seal_after(copy.file, offset, copy.end.offset)
     assert seal is not None
-    id_ = _id_of(record, line, sealed=is_sealed(line))
-    return id_ if record.origin is not None else crc_digits(seal.crc) + id_
+    return crc_digits(seal.crc) + _id_of(record, line)
 
 
 def key_of(row: AnyRow, header: JobRecord) -> str:
-    """The idempotency key of a row of any copy: the same in all, whatever its number is there."""
+    """The idempotency key of a row, which is the same in all copies, whatever its number."""
     return idempotency_key(f"{header.id}:{row.row}", row, header)
 
 
 def content_of(row: AnyRow, header: JobRecord) -> bytes:
-    """A row's data and key; equal only for what is equal as JSON: 1, 1.0 and true are not."""
+    """A row's data and key, to be compared as JSON: 1, 1.0 and true differ."""
     return msgspec.json.encode((row.data, key_of(row, header)), order="deterministic")
 
 
 def content_id(row: AnyRow, header: JobRecord) -> str:
-    """The id of the change that gave a row its first data: the same wherever it was made."""
+    """The id of the change by which a row got its first data: the same on all copies."""
     return sha256(content_of(row, header)).hexdigest()[:16]
 
 
-def _of_status(record: RowStatusRecord, offset: int, line: bytes, *, sealed: bool) -> Change:
+def _of_status(record: RowStatusRecord, offset: int, line: bytes) -> Change:
     return Change(
-        _id_of(record, line, sealed=sealed),
+        _id_of(record, line),
         offset,
         record.status,
         *_weigh(record.status, record.error_code, record.error_message),
@@ -254,19 +261,17 @@ def _of_status(record: RowStatusRecord, offset: int, line: bytes, *, sealed: boo
 
 
 def _of_log(record: LogRecord, id_: str, offset: int) -> Change:
-    told = record.details[ELSEWHERE]
-    is_work, is_doubt = _weigh(
-        told.get("status"), told.get("error_code"), told.get("error_message")
-    )
-    is_doubt = is_doubt or "data" in told  # which of two is right
+    found = record.details[ELSEWHERE]
+    is_work, is_doubt = _weigh(*map(found.get, ("status", "error_code", "error_message")))
+    is_doubt = is_doubt or "data" in found  # which of two is right
     is_alarm = record.level == "ERROR"
-    return Change(id_, offset, ELSEWHERE, is_work, is_doubt, is_alarm, reset=told.get("reset"))
+    return Change(id_, offset, ELSEWHERE, is_work, is_doubt, is_alarm, reset=found.get("reset"))
 
 
 def _weigh(status: Any, code: Any, message: Any) -> tuple[bool, bool]:
     """Whether a status is work, and whether it is a doubt: see :class:`Change`.
 
-    The words of merges and policies are neither: they know no more than the work before them.
+    What merges and policies say is neither, as they know no more than the work before them.
     """
     if code in _WORDS_OF_MERGES or is_word_of_policy(code, message):
         return status in _WORK - {"failed"}, False
@@ -283,7 +288,7 @@ def _is_news(record: Record) -> bool:
 
 
 def id_elsewhere(record: LogRecord) -> str | None:
-    """The id of the change of a third copy that a log record tells of; None if it doesn't."""
+    """The id of the change of a third copy that a log record reports; None if it reports none."""
     change: Any = record.details.get(ELSEWHERE) if isinstance(record.details, dict) else None
     id_ = change.get("id") if isinstance(change, dict) else None
     is_one = isinstance(id_, str) and len(id_) == 16 and isinstance(record.row, int)
