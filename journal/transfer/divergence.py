@@ -227,11 +227,12 @@ def data_id(copy: Copy, offset: int) -> str:
     if isinstance(record, RowRecord):
         return content_id(record, copy.header)
     assert isinstance(record, RowDataRecord)
+    id_ = _id_of(record, line)
     if record.origin is not None:
-        return record.origin.id
+        return id_
     seal = seal_after(copy.file, offset, copy.end.offset)
     assert seal is not None
-    return crc_digits(seal.crc) + _id_of(record, line)
+    return crc_digits(seal.crc) + id_
 
 
 def key_of(row: AnyRow, header: JobRecord) -> str:

@@ -391,14 +391,14 @@ def test_a_file_of_a_job_is_replaced_by_no_export_no_report_and_no_pack(
         "pack": ["--zstd", "-o", out],
     }
     assert run(store, command, "ship-ca", *arguments[command]) == 2
-    assert "is a file of the job 'ship-or', which would be lost" in capsys.readouterr().err
+    assert "is one of the files of job 'ship-or', which would be lost" in capsys.readouterr().err
     assert out.read_bytes() == before
 
 
 def test_what_is_kept_of_a_journal_that_is_gone_is_replaced_by_no_output(store: Path) -> None:
     kept = (store / "ship-or" / "journal.jsonl").rename(store / "ship-or" / "journal.damaged-1")
     before = kept.read_bytes()
-    with pytest.raises(InvalidValueError, match="is a file of the job"):
+    with pytest.raises(InvalidValueError, match="is one of the files of job"):
         pack_to_file(store / "ship-ca", kept)
     assert kept.read_bytes() == before
 
@@ -581,11 +581,11 @@ def test_an_interrupted_export_or_pack_leaves_nothing(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["ship-ca"], "say JOB OUT"),
+        (["ship-ca"], "give JOB and OUT"),
         (["ship-ca", "out.xlsx"], "says no format"),
         (["ship-ca", "-", "--format", "sqlite"], "name a file"),
-        (["--all", "ship-ca", "out.csv"], "--all OUT"),
-        (["ship-ca", "no/such/dir/out.csv"], "directory that isn't there"),
+        (["--all", "ship-ca", "out.csv"], "--all and OUT"),
+        (["ship-ca", "no/such/dir/out.csv"], "directory that doesn't exist"),
     ],
 )
 def test_what_can_not_be_is_one_line_on_stderr(
