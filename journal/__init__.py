@@ -1,4 +1,4 @@
-"""rowjournal: an embedded, file-based job journal that survives whatever dies.
+"""rowjournal: an embedded, file-based journal of jobs and their rows that survives crashes.
 
 >>> import journal
 >>> with journal.JobService("jobs") as service:  # doctest: +SKIP
@@ -9,10 +9,10 @@
 from __future__ import annotations
 
 import importlib
+from typing import TYPE_CHECKING
 
 from journal.version import VERSION
 
-TYPE_CHECKING = False  # that of typing, which takes longer to import than all of this
 if TYPE_CHECKING:
     from journal.errors import (
         CommitOutcomeUnknownError,
@@ -57,15 +57,15 @@ if TYPE_CHECKING:
     from journal.run.outcome import Fail, NeedsReview, Retry, RowResult, Skip
     from journal.service import JobService
 
-# Where the names are looked for, in this order, when they are asked for: a look at a job needs no
-# threads, executors or event loops, and a command that is interrupted while it imports can say so.
+# Names are imported from these modules when they are first used: reading a job needs no threads,
+# executors or event loops.
 _MODULES = (
     *("errors", "model", "format.commits", "history.reading", "service"),
     *("run.outcome", "run.attempts", "run.driver", "run.open_job"),
 )
 
 
-if not TYPE_CHECKING:  # which would believe that there is whatever is asked for
+if not TYPE_CHECKING:  # else type checkers would accept any name
 
     def __getattr__(name: str) -> object:
         if name in _MODULES:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import gc
 import sys
 
-_EXIT_INTERRUPTED = 130  # as journal.cli.exit_codes has it, which isn't imported yet
+_EXIT_INTERRUPTED = 130  # as in journal.cli.exit_codes, which isn't imported yet
 
 
 def main() -> None:
     """Run the command line and exit with its code."""
     try:
-        # What is imported stays until the end. That no collection looks at it, not even the one at
-        # the exit, is a fifth of the time of a quick command.
+        # Imported objects live until the end. Hiding them from the garbage collector saves a fifth of the
+        # time of a quick command.
         is_collecting = gc.isenabled()
         gc.disable()
-        from journal.cli.main import main as run  # noqa: PLC0415  (a Ctrl-C meanwhile is no error)
+        from journal.cli.main import main as run  # noqa: PLC0415  (inside try, for Ctrl-C)
 
         gc.freeze()
         if is_collecting:

@@ -62,6 +62,7 @@ from journal.model import (
     row_status,
     row_statuses,
 )
+from journal.store import transitions
 from journal.store.batch import Batch
 from journal.store.journal import Journal
 from journal.store.listing import check_name, jobs_of, newest_ids
@@ -69,21 +70,7 @@ from journal.store.rows import RowSequence, row_of
 from journal.store.run_holds import Taken, has_ended
 from journal.store.run_lock import busy_error, run_holder
 from journal.store.store import Store
-from journal.store.transitions import (
-    Policy,
-    add_rows,
-    change_row,
-    check_policy,
-    put_job_record,
-    put_log_of_caller,
-    put_run,
-    redo_row,
-    reopen,
-    retry_failed,
-    set_job_status,
-    settle_rows,
-    update_data,
-)
+from journal.store.transitions import Policy
 
 Result = TypeVar("Result")
 
@@ -239,8 +226,8 @@ class JobService:
         def fill(journal: Journal) -> None:
             with journal:
                 record.at = journal.now()
-                put_job_record(journal, record)
-                add_rows(journal, row_data)
+                transitions.put_job_record(journal, record)
+                transitions.add_rows(journal, row_data)
             made.append(job_of(journal.index))
 
         self._store.create(record.id, fill)
@@ -322,9 +309,9 @@ class JobService:
                     is_new = self._store.take_run(check_job_id(job_id), taken)
             with self._committing_run(job_id, taken) as journal:
                 if is_new:
-                    put_run(journal)
+                    transitions.put_run(journal)
                     self._store.runs.mark(taken, by_hand_from=journal.end)
-                set_job_status(journal, target)
+                transitions.set_job_status(journal, target)
                 return job_of(journal.index)
 
     def reopen_job(self, job_id: str, reason: str | None = None) -> Job:
@@ -340,7 +327,7 @@ class JobService:
         check_optional_text(reason, "reason")
 
         def change(journal: Journal) -> Job:
-            reopen(journal, reason)
+            transitions.reopen(journal, reason)
             return job_of(journal.index)
 
         return self._change_reopening(job_id, change)
@@ -362,7 +349,7 @@ class JobService:
         counts = {key: check_count(value, key) for key, value in given.items()}
         with self._journal(job_id) as journal:
             if any(value is not None for value in counts.values()):
-                put_job_record(journal, JobCountsRecord(**counts, at=journal.now()))
+                transitions.put_job_record(journal, JobCountsRecord(**counts, at=journal.now()))
             return job_of(journal.index)
 
     def set_error(self, job_id: str, error_code: str, error_message: str) -> Job:
@@ -370,7 +357,9 @@ class JobService:
         code = check_text(error_code, "error_code")
         message = check_text(error_message, "error_message")
         with self._journal(job_id) as journal:
-            put_job_record(journal, JobErrorRecord(code=code, message=message, at=journal.now()))
+            transitions.put_job_record(
+                journal, JobErrorRecord(code=code, message=message, at=journal.now())
+            )
             return job_of(journal.index)
 
     def get_job_summary(self, job_id: str) -> JobSummary:
@@ -403,7 +392,7 @@ class JobService:
         """
         # A batch, because the iterable may change the job that it adds rows to.
         with Batch(self._journal(job_id)) as journal:
-            return RowSequence(journal, add_rows(journal, row_data))
+            return RowSequence(journal, transitions.add_rows(journal, row_data))
 
     def get_row(self, row_id: str) -> JobRow | None:
         """The row with the id ``JOB_ID:ROW_NUMBER``, or ``None`` if there is no such job or row."""
@@ -578,7 +567,7 @@ class JobService:
         job_id, number = split_row_id(row_id)
         check_optional_text(reason, "reason")
         return self._change_reopening(
-            job_id, lambda journal: redo_row(journal, number, reason, new_key=new_key)
+            job_id, lambda journal: transitions.redo_row(journal, number, reason, new_key=new_key)
         )
 
     def update_row_data(
@@ -597,7 +586,7 @@ class JobService:
             raise InvalidValueError("data", data, "must be a dict")
         encode_value(data, "data")
         return self._journal(job_id).change(
-            lambda journal: update_data(journal, number, data, None, new_key=new_key)
+            lambda journal: transitions.update_data(journal, number, data, None, new_key=new_key)
         )
 
     def review_row(self, row_id: str, error_code: str, error_message: str) -> JobRow:
@@ -615,10 +604,10 @@ class JobService:
         record = RowStatusRecord(row=number, status=status, at=UNSET_TIME, **members)
         if record.reset is None:
             return self._change(job_id, record)
-        return self._change_reopening(job_id, lambda journal: change_row(journal, record))
+        return self._change_reopening(job_id, transitions.change_row, record)
 
     def _change(self, job_id: str, record: RowStatusRecord) -> JobRow:
-        return self._store.journal(job_id).change(change_row, record)
+        return self._store.journal(job_id).change(transitions.change_row, record)
 
     def retry_failed_rows(self, job_id: str, error_code: str | None = None) -> int:
         """Put failed rows back to pending in one commit, as :meth:`retry_row` does. Returns how many.
@@ -629,17 +618,19 @@ class JobService:
         Raises InvalidStateTransition in a cancelled job.
         """
         check_optional_text(error_code, "error_code")
-        return self._change_reopening(job_id, lambda journal: retry_failed(journal, error_code))
+        return self._change_reopening(job_id, transitions.retry_failed, error_code)
 
-    def _change_reopening(self, job_id: str, change: Callable[[Journal], Result]) -> Result:
-        """Call ``change`` in a commit. If the job has ended, hold the run lock, as reopening needs."""
+    def _change_reopening(
+        self, job_id: str, change: Callable[..., Result], *arguments: Any
+    ) -> Result:
+        """Call ``change(journal, *arguments)`` in a commit. If the job has ended, hold the run lock, as reopening needs."""
         journal = self._journal(job_id)
         while True:
             with self._reading(job_id):
                 is_over = has_ended(journal)
             with self.hold_run(job_id) if is_over else nullcontext(), journal:
                 if is_over or not has_ended(journal):  # else it has ended since: look again
-                    return change(journal)
+                    return change(journal, *arguments)
 
     # --- what happened
 
@@ -674,7 +665,7 @@ class JobService:
             details=details,
             at=UNSET_TIME,
         )
-        self._journal(job_id).change(put_log_of_caller, record)
+        self._journal(job_id).change(transitions.put_log_of_caller, record)
 
     def get_logs(
         self,
@@ -752,7 +743,7 @@ class JobService:
         Raises JobBusyError while another run holds the job, even one of this service, and
         InvalidStateTransition for an ended job.
         """
-        check_policy(on_interrupted, "on_interrupted")
+        transitions.check_policy(on_interrupted, "on_interrupted")
         check_text(resume_command, "resume_command")
         check_optional_text(version, "version")
         if keep_lock and self._journal(job_id).in_own_commit:
@@ -773,11 +764,11 @@ class JobService:
                 if not is_new and (status is JobStatus.RUNNING or not runs.holds(job_id)):
                     raise busy_error(journal.directory, job_id)
                 if is_new or version != state.version:
-                    put_run(journal, resume_command, version)
+                    transitions.put_run(journal, resume_command, version)
                 if status is not JobStatus.RUNNING:
-                    set_job_status(journal, JobStatus.RUNNING)
+                    transitions.set_job_status(journal, JobStatus.RUNNING)
                 if is_new:  # rows started since it was set running are in flight in this process
-                    settle_rows(journal, on_interrupted, taken.by_hand_from)
+                    transitions.settle_rows(journal, on_interrupted, taken.by_hand_from)
                 return job_of(journal.index)
 
     def recover_job(self, job_id: str, policy: Policy = "review") -> int:
@@ -790,15 +781,15 @@ class JobService:
         A running job becomes paused, ready for :meth:`start_job`. Raises JobBusyError while a run
         holds the job.
         """
-        check_policy(policy)
+        transitions.check_policy(policy)
         with self._taking(job_id) as taken:
             if not self._store.take_run(check_job_id(job_id), taken):
                 raise busy_error(self._store.directory(job_id), job_id)
             with self._committing_run(job_id, taken) as journal:
                 self._store.runs.mark(taken)
-                settled = settle_rows(journal, policy)
+                settled = transitions.settle_rows(journal, policy)
                 if job_of(journal.index).status is JobStatus.RUNNING:
-                    set_job_status(journal, JobStatus.PAUSED)
+                    transitions.set_job_status(journal, JobStatus.PAUSED)
                 return settled
 
     @contextmanager
@@ -850,7 +841,7 @@ class JobService:
         - "unknown": the status is running, and the run lock may not be looked at.
         """
         try:
-            if job.status is JobStatus.RUNNING and self.run_holder(job.id) is None:
+            if self._is_interrupted(job):
                 return "interrupted"
         except StorageError:
             return "unknown"  # not an error: a listing must still show the other jobs
@@ -859,7 +850,10 @@ class JobService:
     def list_interrupted_jobs(self) -> list[Job]:
         """Jobs whose status is running and whose run has died, newest first."""
         running = self.list_jobs(JobStatus.RUNNING, limit=None)
-        return [job for job in running if self.run_holder(job.id) is None]
+        return [job for job in running if self._is_interrupted(job)]
+
+    def _is_interrupted(self, job: Job) -> bool:
+        return job.status is JobStatus.RUNNING and self.run_holder(job.id) is None
 
     def batch(self, job_id: str) -> AbstractContextManager[object]:
         """A context manager: all changes of the job inside the block become one commit at its end.

@@ -1,4 +1,4 @@
-"""What a start of a job would do, why it does nothing, and what a person types to go on."""
+"""What a start of a job would do, why it does nothing, and what a person types to continue."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from journal.service import JobService, existing_job
 from journal.store.transitions import Policy
 from journal.text import counted
 
-_NAMED = 10  # rows of a kind
+_MAX_NAMED = 10  # row numbers in a message
 
 
 class HowTo(NamedTuple):
-    """The words in which a job is gone on with: of Python in a script, else of a command line.
+    """The wording of advice: Python calls for a script, else a command line.
 
-    ``command``: how `journal` is called, with its root; "" in a script. ``again``: what was typed, but
-    so that failed rows are tried again; "" in a script.
+    - ``command``: how `journal` was called, with its root; "" in a script.
+    - ``again``: what was typed, with ``--retry-failed``; "" in a script.
     """
 
     command: str = ""
@@ -45,7 +45,7 @@ class HowTo(NamedTuple):
         return "`--halt never`" if self.command else '`run(..., halt="never")`'
 
     def retry_named(self, job_id: str, numbers: list[int]) -> str:
-        """For rows that only a person can know to have had no effect."""
+        """How to retry rows that may have taken effect, which a person must name."""
         row = f'job.service.retry_row("{job_id}:{numbers[0]}")'
         return self.say(row, "retry", job_id, "--row", numbers_option(numbers))
 
@@ -58,17 +58,19 @@ IN_PYTHON = HowTo()
 
 
 def numbers_text(numbers: list[int]) -> str:
-    """The first few row numbers."""
-    return ", ".join(map(str, numbers[:_NAMED])) + (", ..." if len(numbers) > _NAMED else "")
+    """The first few row numbers, for a message."""
+    return ", ".join(map(str, numbers[:_MAX_NAMED])) + (
+        ", ..." if len(numbers) > _MAX_NAMED else ""
+    )
 
 
 def numbers_option(numbers: list[int]) -> str:
-    """Row numbers to be pasted: all of them, or none that would be mistaken for all."""
-    return ",".join(map(str, numbers)) if len(numbers) <= _NAMED else "ROWS"
+    """Row numbers to be pasted: all of them, or a placeholder if they are many."""
+    return ",".join(map(str, numbers)) if len(numbers) <= _MAX_NAMED else "ROWS"
 
 
 def may_start(job: Job, *, retry_failed: bool = False) -> bool:
-    """Whether a start finds anything to do, as far as the job's counts tell."""
+    """Whether a start may find anything to do, by the job's counts."""
     if job.status in TERMINAL_STATUSES:
         rows = job.pending_count or (retry_failed and job.failed_rows)
         return bool(rows) and job.status is not JobStatus.CANCELLED
@@ -76,16 +78,16 @@ def may_start(job: Job, *, retry_failed: bool = False) -> bool:
 
 
 def take_up(service: JobService, job_id: str, *, retry_failed: bool = False) -> Job:
-    """Put failed rows back if that is asked for, and reopen a job that has ended with rows to do.
+    """Retry failed rows if asked for, and reopen a job that has ended with rows pending.
 
-    Not one that was cancelled. Returns the job as it is then. Raises JobBusyError while a run works
-    on it.
+    A cancelled job is left alone. Returns the job as it is then. Raises JobBusyError while a run holds
+    the job.
     """
     job = existing_job(service, job_id)
     if job.status is JobStatus.CANCELLED:
         return job
     if retry_failed:
-        if job.status in TERMINAL_STATUSES:  # which keeps runs away by itself
+        if job.status in TERMINAL_STATUSES:  # then the service takes the run lock
             service.retry_failed_rows(job_id)
         else:
             with service.hold_run(job_id):
@@ -99,7 +101,7 @@ def take_up(service: JobService, job_id: str, *, retry_failed: bool = False) -> 
 
 
 def nothing_to_do(service: JobService, job: Job, how_to: HowTo, *, retry_failed: bool) -> str:
-    """Why a start of a job that has ended does nothing, and how to go on."""
+    """Why the start of an ended job does nothing, and how to continue."""
     if job.status is JobStatus.CANCELLED:
         left = (
             f" with {counted(job.pending_count, 'row|rows')} pending" if job.pending_count else ""
@@ -112,7 +114,7 @@ def nothing_to_do(service: JobService, job: Job, how_to: HowTo, *, retry_failed:
 
 
 def what_is_left(service: JobService, job: Job, how_to: HowTo) -> str:
-    """What a run leaves to a person that has ended with rows that aren't done; "" if there are none."""
+    """What a person must do after a run with failed rows or rows in review; "" if there are none."""
     left = _left(service, job, how_to, retry_failed=False)
     return "; ".join([f"{job.id}: {job.status}", *left]) if left else ""
 
@@ -136,7 +138,7 @@ def _left(service: JobService, job: Job, how_to: HowTo, *, retry_failed: bool) -
 
 
 def left_alone(job_id: str, numbers: list[int], how_to: HowTo) -> str:
-    """What is said of rows whose data has changed in the input after they were completed."""
+    """The message on completed rows whose data has changed in the input."""
     rows = "completed row|rows has|have changed in the input, and stays|stay as done"
     return (
         f"{job_id}: {counted(len(numbers), rows)} (row {numbers_text(numbers)}); to do that again "
@@ -145,14 +147,14 @@ def left_alone(job_id: str, numbers: list[int], how_to: HowTo) -> str:
 
 
 def retryable(service: JobService, job_id: str) -> Iterator[JobRow]:
-    """The failed rows that a retry of all of them takes: see :meth:`JobService.retry_failed_rows`."""
+    """The failed rows that :meth:`JobService.retry_failed_rows` puts back."""
     for row in service.get_failed_rows(job_id):
         if not row.unknown and row.row_checksum != LOST_CHECKSUM:
             yield row
 
 
 class Planned(NamedTuple):
-    """A row that a start would take: as what it counts, and why."""
+    """A row that a start would process, the kind under which it counts, and why."""
 
     row: JobRow
     kind: str
@@ -168,9 +170,9 @@ def planned_rows(
     new: Iterable[JobRow] = (),
     changed: Mapping[int, dict[str, Any]] | None = None,
 ) -> Iterator[Planned]:
-    """The rows that a start would take, those first that were never started.
+    """The rows that a start would process, first those that were never started.
 
-    ``new`` and ``changed`` are what it would take over from its input before.
+    ``new`` and ``changed`` are the rows that it would first take from its input.
     """
     if job.status is JobStatus.CANCELLED:
         return
@@ -200,10 +202,11 @@ _KINDS = ("retry", "new", "changed", "failed", "needs review", "in flight", "don
 
 
 class Plan(msgspec.Struct):
-    """What a start would do, in rows: ``counts`` by kind, and ``first``, the first few row numbers.
+    """What a start would do: ``counts`` of rows by kind, and the ``first`` few row numbers of each.
 
-    "new" were never started, "changed" have other data now, and "retry" were tried before. "failed",
-    "needs review" and "in flight" stay as they are; "done" are completed or skipped.
+    - "new" were never started, "changed" have other data now, "retry" were started before.
+    - "failed", "needs review" and "in flight" stay as they are.
+    - "done" are completed or skipped.
     """
 
     job_id: str
@@ -211,11 +214,11 @@ class Plan(msgspec.Struct):
     first: dict[str, list[int]] = {}
 
     def take(self, planned: Planned) -> None:
-        """Count a row that would be taken, and no more as what it is now."""
+        """Count a row that would be processed, instead of what it is now."""
         row = planned.row
         self.counts[planned.kind] += 1
         numbers = self.first.setdefault(planned.kind, [])
-        if len(numbers) <= _NAMED:
+        if len(numbers) <= _MAX_NAMED:
             numbers.append(row.row_number)
         if row.status is RowStatus.SKIPPED:
             self.counts["done"] -= 1
@@ -223,7 +226,7 @@ class Plan(msgspec.Struct):
             self.counts["failed" if row.status is RowStatus.FAILED else "in flight"] -= 1
 
     def leave(self, job: Job) -> None:
-        """Count what the job has of rows that are left as they are."""
+        """Count the job's other rows."""
         self.counts["done"] += done_rows(job)
         self.counts["failed"] += job.failed_rows
         self.counts["needs review"] += job.needs_review_count

@@ -1,4 +1,4 @@
-"""Signals that ask a program to end ask a run to stop instead, while it is at work."""
+"""Handle SIGINT, SIGTERM and SIGHUP: stop a run in order, or unwind a command."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _STOPPING_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 @contextmanager
 def ending_signals() -> Iterator[None]:
-    """While it is entered, SIGTERM and SIGHUP unwind the program as Ctrl-C does.
+    """In the block SIGTERM and SIGHUP unwind the program as Ctrl-C does, so that it cleans up.
 
-    So what is half done is taken away. The exit code is the one of an end by that signal.
+    The exit code is the one of an end by that signal.
     """
 
     def end(number: int) -> None:
@@ -29,10 +29,10 @@ def ending_signals() -> Iterator[None]:
 
 @contextmanager
 def stopping_signals(stop: Callable[[int], object]) -> Iterator[None]:
-    """While it is entered, ``stop`` is called with the number of each signal that asks to end.
+    """In the block ``stop`` is called with the number of each signal that asks the program to end.
 
-    Those that are ignored stay so, and outside of the main thread, where Python has no handlers,
-    all stay as they are. What was there before is put back.
+    Ignored signals stay ignored. Outside of the main thread, where Python has no signal handlers,
+    nothing changes. The earlier handlers are restored at the end.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -43,7 +43,7 @@ def stopping_signals(stop: Callable[[int], object]) -> Iterator[None]:
     def handle(number: int, _frame: FrameType | None) -> None:
         if os.getpid() == driver:
             stop(number)
-        elif number == signal.SIGTERM:  # a pool ends so what it has forked meanwhile
+        elif number == signal.SIGTERM:  # a pool ends its forked workers by it
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
 
@@ -51,7 +51,7 @@ def stopping_signals(stop: Callable[[int], object]) -> Iterator[None]:
     try:
         for name in _STOPPING_SIGNALS:
             number = getattr(signal, name)
-            if signal.getsignal(number) not in (signal.SIG_IGN, None):  # nohup has its reasons
+            if signal.getsignal(number) not in (signal.SIG_IGN, None):  # nohup ignores SIGHUP
                 previous[number] = signal.signal(number, handle)
         yield
     finally:

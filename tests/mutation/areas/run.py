@@ -324,8 +324,8 @@ PATCHES = [
     Patch(
         "what this process has in flight since it holds the job by hand is not settled",
         "service",
-        "                    settle_rows(journal, on_interrupted, taken.by_hand_from)\n",
-        "                    settle_rows(journal, on_interrupted)\n",
+        "                    transitions.settle_rows(journal, on_interrupted, taken.by_hand_from)\n",
+        "                    transitions.settle_rows(journal, on_interrupted)\n",
         SERVICE,
     ),
     Patch(
