@@ -623,7 +623,10 @@ class JobService:
     def _change_reopening(
         self, job_id: str, change: Callable[..., Result], *arguments: Any
     ) -> Result:
-        """Call ``change(journal, *arguments)`` in a commit. If the job has ended, hold the run lock, as reopening needs."""
+        """Call ``change(journal, *arguments)`` in a commit.
+
+        If the job has ended, the run lock is held meanwhile, since ``change`` may reopen it.
+        """
         journal = self._journal(job_id)
         while True:
             with self._reading(job_id):

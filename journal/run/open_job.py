@@ -112,13 +112,8 @@ def open_job(
     - InvalidStateTransition for new rows of a cancelled job;
     - InvalidValueError, and whatever the iterable raises.
     """
-    job_id = Path(path).absolute().name
-    if not is_job_id(job_id):
-        raise InvalidValueError(
-            "path",
-            os.fspath(path),
-            f"must end in a job's id: a-z 0-9 . _ -, such as {slug(job_id)!r}",
-        )
+    directory = _job_directory(path)
+    job_id = directory.name
     check_policy(on_interrupted, "on_interrupted")
     check_optional_text(version, "version")
     rules = InputRules(
@@ -131,7 +126,7 @@ def open_job(
         version=version,
         how_to=how_to,
     )
-    service = JobService(Path(path).absolute().parent, sync=sync, lock_timeout_s=lock_timeout_s)
+    service = JobService(directory.parent, sync=sync, lock_timeout_s=lock_timeout_s)
     new_job = {
         "name": name or job_id,
         "original_command": resume_command if original_command is None else original_command,
@@ -145,6 +140,17 @@ def open_job(
         service.close()
         raise
     return JobRun(service, job_id, matched, settings)
+
+
+def _job_directory(path: str | os.PathLike[str]) -> Path:
+    directory = Path(path).absolute()
+    if not is_job_id(directory.name):
+        raise InvalidValueError(
+            "path",
+            os.fspath(path),
+            f"must end in a job's id: a-z 0-9 . _ -, such as {slug(directory.name)!r}",
+        )
+    return directory
 
 
 def _take_input(
