@@ -7,7 +7,7 @@ from typing import IO, Any
 
 import click
 
-from journal.cli.output import tell
+from journal.cli.output import echo_err
 from journal.errors import (
     CopiesDivergedError,
     FormatVersionError,
@@ -80,7 +80,7 @@ class Refused(click.ClickException):
     exit_code = EXIT_REFUSED
 
     def show(self, file: IO[Any] | None = None) -> None:  # noqa: ARG002  (click's signature)
-        tell(f"journal: {self.message}")
+        echo_err(f"journal: {self.message}")
 
 
 class NoVerdict(Refused):

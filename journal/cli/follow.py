@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
 
 from journal.cli.exit_codes import Refused
-from journal.cli.output import tell
+from journal.cli.output import echo_err
 from journal.errors import JobNotFoundError
 from journal.model import TERMINAL_STATUSES, Job, JobStatus
 from journal.service import JobService, existing_job
@@ -34,11 +34,11 @@ def follow_job(
     service: JobService,
     job_id: str,
     reported: Collection[str] = (JobStatus.PAUSED, "interrupted"),
-    tell: Callable[[str], object] = tell,
+    report: Callable[[str], object] = echo_err,
 ) -> Iterator[Seen]:
     """The job, about ten times a second until it ends; pauses and interruptions don't end it.
 
-    ``tell`` gets a message when the job enters one of the states ``reported``, and when it runs
+    ``report`` gets a message when the job enters one of the states ``reported``, and when it runs
     again after one. Raises Refused if the job is deleted or moved.
     """
     last = ""
@@ -49,9 +49,9 @@ def follow_job(
         except JobNotFoundError:
             break
         if state != last and state in reported:
-            tell(f"{job_id}: {_in_words(state, job)}")
+            report(f"{job_id}: {_in_words(state, job)}")
         elif state == JobStatus.RUNNING and last in reported:
-            tell(f"{job_id}: is running again")
+            report(f"{job_id}: is running again")
         last = state
         ended = _has_ended(service, job)
         yield Seen(job, ended, state)

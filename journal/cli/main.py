@@ -19,7 +19,7 @@ from journal.cli.exit_codes import (
     exit_code_of,
 )
 from journal.cli.find import DEFAULT_ROOT, did_you_mean
-from journal.cli.output import tell
+from journal.cli.output import echo_err
 from journal.errors import JournalError
 
 PURPOSES = {
@@ -142,23 +142,23 @@ def main(arguments: list[str] | None = None) -> int:
         shown = io.StringIO()
         error.show(shown)
         for line in shown.getvalue().splitlines():
-            tell(line)
+            echo_err(line)
         return error.exit_code
     except click.exceptions.Exit as error:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        tell("interrupted")
+        echo_err("interrupted")
         return EXIT_INTERRUPTED
     except JournalError as error:
-        tell("; ".join([f"journal: {error}", *getattr(error, "__notes__", ())]))
+        echo_err("; ".join([f"journal: {error}", *getattr(error, "__notes__", ())]))
         return exit_code_of(error)
     except OSError as error:
-        tell(f"journal: {error}")
+        echo_err(f"journal: {error}")
         return EXIT_UNEXPECTED
     except Exception as error:
         if os.environ.get("JOURNAL_TRACEBACK"):
             raise
-        tell(
+        echo_err(
             f"journal: unexpected {type(error).__name__}: {error}; set JOURNAL_TRACEBACK=1 to see where"
         )
         return EXIT_UNEXPECTED

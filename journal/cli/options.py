@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from journal.cli.output import clean, tell
+from journal.cli.output import clean, echo_err
 from journal.cli.row_ranges import parse_rows
 from journal.model import RowStatus
 
@@ -61,5 +61,5 @@ def confirm(question: str, if_not: str) -> bool:
         )
     if click.confirm(clean(question), err=True):
         return True
-    tell(if_not)
+    echo_err(if_not)
     return False

@@ -138,7 +138,7 @@ def colored(text: str, status: str) -> str:
 # --- writing
 
 
-def tell(text: str) -> None:
+def echo_err(text: str) -> None:
     """Write a line to standard error. If that fails, the command goes on."""
     with contextlib.suppress(OSError):
         click.echo(clean(text), err=True)

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import click
 
-from journal.cli.output import clean, shorten, tell
+from journal.cli.output import clean, echo_err, shorten
 from journal.cli.throughput import RecentRate, time_left
 from journal.model import Job, JobStatus, done_rows
 from journal.text import counted
@@ -80,7 +80,7 @@ class Progress:
         elif not self._quiet and time.monotonic() - self._printed_s >= _LINE_S:
             self._printed_s = time.monotonic()
             total = counted(job.total_rows, "row|rows")
-            tell(f"{job.id}: {done_rows(job)} of {total} done, {self._detail(job)}")
+            echo_err(f"{job.id}: {done_rows(job)} of {total} done, {self._detail(job)}")
 
     def _fit(self, job: Job) -> None:
         """Fit the bar and its text into one line, since a longer one can't be overwritten."""
@@ -91,12 +91,12 @@ class Progress:
         self._bar.current_item = detail
         self._bar.width = max(0, min(_BAR_COLUMNS, room - len(detail)))
 
-    def tell(self, text: str) -> None:
+    def echo_err(self, text: str) -> None:
         """Write a line below the bar."""
         if self._bar is not None:
             with suppress(OSError):
                 click.echo(err=True)
-        tell(text)
+        echo_err(text)
 
     def _detail(self, job: Job) -> str:
         parts = [f"{job.failed_rows} failed"]

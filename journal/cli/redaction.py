@@ -8,7 +8,7 @@ import click
 from click.core import ParameterSource
 
 from journal.cli.find import find_job
-from journal.cli.output import tell
+from journal.cli.output import echo_err
 from journal.errors import JournalError
 from journal.format.records import RowRecord
 from journal.history.redact import OWN_NAMES, check_fields, names_in
@@ -76,7 +76,7 @@ def check_redacted(
         raise click.UsageError(
             f"{reason}; the name is from {variable}: unset it, or give --redact with names that exist"
         )
-    tell(f"journal: {reason}")
+    echo_err(f"journal: {reason}")
 
 
 def _reason(missing: list[str], columns: list[str]) -> str:

@@ -79,7 +79,7 @@ def recent_rate(
 
 
 class RecentRate:
-    """Rows per second of late, for a job that is followed."""
+    """The recent rows per second of a job that is followed."""
 
     def __init__(self) -> None:
         self._looks = deque[tuple[float, int]]()  # each count, and the time it was first seen

@@ -633,7 +633,7 @@ def test_a_run_that_ends_while_it_is_looked_at_is_not_called_interrupted(
 
         monkeypatch.setattr(JobService, "run_holder", ends_before)
         told: list[str] = []
-        seen = [each.ended for each in follow_job(JobService(root), "j", tell=told.append)]
+        seen = [each.ended for each in follow_job(JobService(root), "j", report=told.append)]
     assert seen[-1]
     assert told == []
 

@@ -19,7 +19,7 @@ from journal.cli.find import (
     job_argument,
 )
 from journal.cli.options import reason_option
-from journal.cli.output import tell
+from journal.cli.output import echo_err
 from journal.fs.system import host_name
 from journal.model import TERMINAL_STATUSES, Job, JobStatus, done_rows
 from journal.service import JobService, existing_job
@@ -37,19 +37,21 @@ def pause_command(ctx: click.Context, job: str) -> None:
     service, job_id = find_job(ctx.obj, job)
     with service:
         if existing_job(service, job_id).status is JobStatus.PAUSED:
-            tell(f"{job_id}: is paused already")
+            echo_err(f"{job_id}: is paused already")
             return
         holder = service.run_holder(job_id)
         found = service.update_status(job_id, JobStatus.PAUSED)
     if holder is not None:
-        tell(
+        echo_err(
             f"{job_id}: paused; {holder_text(holder)} starts no more rows and finishes those in flight"
         )
         return
-    tell(f"{job_id}: paused; no run works on it")
+    echo_err(f"{job_id}: paused; no run works on it")
     if found.processing_count:
         rows = counted(found.processing_count, "row|rows was|were in flight")
-        tell(f"{job_id}: {rows} when its run died; the next run treats them by --on-interrupted")
+        echo_err(
+            f"{job_id}: {rows} when its run died; the next run treats them by --on-interrupted"
+        )
 
 
 @click.command("resume")
@@ -72,7 +74,7 @@ def resume_command(ctx: click.Context, job: str) -> None:
         if holder is None:
             raise _no_run_waits(service, found)
         if found.status is JobStatus.RUNNING:
-            tell(f"{job_id}: is running already")
+            echo_err(f"{job_id}: is running already")
             return
         if found.status is not JobStatus.PAUSED:
             raise Refused(f"job {job_id} is {found.status}, not paused; nothing was changed")
@@ -82,7 +84,7 @@ def resume_command(ctx: click.Context, job: str) -> None:
             # The run has ended since the check: its run lock was free, and this process has it.
             service.update_status(job_id, JobStatus.PAUSED)
             raise _no_run_waits(service, found)
-    tell(f"{job_id}: running; {holder_text(holder)} goes on with it")
+    echo_err(f"{job_id}: running; {holder_text(holder)} goes on with it")
 
 
 def _no_run_waits(service: JobService, job: Job) -> Refused:
@@ -106,7 +108,7 @@ def cancel_command(ctx: click.Context, job: str) -> None:
     service, job_id = find_job(ctx.obj, job)
     with service:
         if existing_job(service, job_id).status is JobStatus.CANCELLED:
-            tell(f"{job_id}: is cancelled already")
+            echo_err(f"{job_id}: is cancelled already")
             return
         holder = service.run_holder(job_id)
         found = service.update_status(job_id, JobStatus.CANCELLED)
@@ -119,11 +121,15 @@ def cancel_command(ctx: click.Context, job: str) -> None:
         }
     )
     total = counted(found.total_rows, "row|rows is|are done")
-    tell(f"{job_id}: cancelled; {done_rows(found)} of {total}{', and ' + undone if undone else ''}")
+    echo_err(
+        f"{job_id}: cancelled; {done_rows(found)} of {total}{', and ' + undone if undone else ''}"
+    )
     if holder is not None:
-        tell(f"{job_id}: {holder_text(holder)} starts no more rows and finishes those in flight")
+        echo_err(
+            f"{job_id}: {holder_text(holder)} starts no more rows and finishes those in flight"
+        )
     if undone:
-        tell(f"to continue with what is undone: {command_line(ctx, service)('reopen', job_id)}")
+        echo_err(f"to continue with what is undone: {command_line(ctx, service)('reopen', job_id)}")
 
 
 @click.command("reopen", short_help="Reopen a job that has ended, to continue it.")
@@ -141,10 +147,12 @@ def reopen_command(ctx: click.Context, job: str, reason: str | None) -> None:
     service, job_id = find_job(ctx.obj, job)
     with service:
         found = service.reopen_job(job_id, reason)
-        tell(f"{job_id}: reopened: pass {found.passes}")
+        echo_err(f"{job_id}: reopened: pass {found.passes}")
         open_rows = found.pending_count + found.processing_count
         if open_rows:
             rows = counted(open_rows, "row|rows is|are not done")
-            tell(f"{job_id}: {rows}: {what_runs_pending(found, None, service.root)}")
+            echo_err(f"{job_id}: {rows}: {what_runs_pending(found, None, service.root)}")
         else:
-            tell(f"{job_id}: no row is pending: `journal retry` and `journal redo` put rows back")
+            echo_err(
+                f"{job_id}: no row is pending: `journal retry` and `journal redo` put rows back"
+            )

@@ -7,7 +7,7 @@ import click
 from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED, exit_code_of
 from journal.cli.find import complete_job, find_job
 from journal.cli.options import confirm, yes_option
-from journal.cli.output import tell
+from journal.cli.output import echo_err
 from journal.errors import JobBusyError, JournalError
 from journal.model import done_rows
 from journal.service import JobService
@@ -49,16 +49,16 @@ def delete_command(ctx: click.Context, jobs: tuple[str, ...], yes: bool) -> int:
         try:
             deleted = service.delete_job(job_id)
         except JournalError as error:  # a run has begun since
-            tell(f"journal: {error}")
+            echo_err(f"journal: {error}")
             code = max(code, exit_code_of(error))
         else:
-            tell(f"{job_id}: deleted" if deleted else f"{job_id}: does not exist any more")
+            echo_err(f"{job_id}: deleted" if deleted else f"{job_id}: does not exist any more")
     return code
 
 
 def _confirmed(targets: list[tuple[JobService, str]]) -> bool:
     for service, job_id in targets:
-        tell(f"{job_id}: {_described(service, job_id)}")
+        echo_err(f"{job_id}: {_described(service, job_id)}")
     what = targets[0][1] if len(targets) == 1 else f"these {len(targets)} jobs"
     return confirm(f"Delete {what} and all their files for good?", "nothing was deleted")
 

@@ -9,7 +9,7 @@ import click
 from journal.cli.exit_codes import exit_code_of_store
 from journal.cli.find import ReadingService, complete_job, complete_path, find_job
 from journal.cli.options import force_option, statuses_option
-from journal.cli.output import data_stream, tell
+from journal.cli.output import data_stream, echo_err
 from journal.cli.redaction import check_redacted, redact_option
 from journal.errors import JournalError
 from journal.export.writers import FORMATS, STREAMED, export_rows, format_of
@@ -95,7 +95,7 @@ def export_command(
             on_error=errors.append if all_jobs else None,
         )
     for error in errors:
-        tell(f"journal: {error}")
+        echo_err(f"journal: {error}")
     if out != "-":
-        tell(f"{counted(count, 'row|rows')} in {out}")
+        echo_err(f"{counted(count, 'row|rows')} in {out}")
     return exit_code_of_store(errors)

@@ -12,7 +12,7 @@ import click
 from journal.cli.exit_codes import exit_code_of_store
 from journal.cli.find import ReadingService, duration_s
 from journal.cli.listing import Field, Format, echo_rows, limit_option, listing_options
-from journal.cli.output import bar, tell, time_cell
+from journal.cli.output import bar, echo_err, time_cell
 from journal.cli.times import parse_moment, since_option
 from journal.errors import JournalError
 from journal.model import Job, JobStatus, done_rows
@@ -125,12 +125,12 @@ def list_command(
     shown = found[:limit]
     echo_rows(output, _FIELDS, shown, look_ahead=None)
     if len(found) > len(shown) and output.name == "table":
-        tell(f"these are the newest {limit} jobs; --limit all shows all")
+        echo_err(f"these are the newest {limit} jobs; --limit all shows all")
     if not jobs and not service.root.exists():
-        tell(f"{service.root} does not exist: no job was made there")
+        echo_err(f"{service.root} does not exist: no job was made there")
     elif not shown and limit != 0 and not errors and sys.stdout.isatty():
         chosen = status or any(query.values())
-        tell(f"no such job in {service.root}" if chosen else f"no jobs in {service.root}")
+        echo_err(f"no such job in {service.root}" if chosen else f"no jobs in {service.root}")
     for error in errors:
-        tell(f"journal: {error}")
+        echo_err(f"journal: {error}")
     return exit_code_of_store(errors)

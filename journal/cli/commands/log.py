@@ -16,7 +16,7 @@ from journal.cli.find import job_argument
 from journal.cli.follow import check_reader, follow_job, gone
 from journal.cli.listing import LOOK_AHEAD, Field, Format, echo_rows, limit_option, listing_options
 from journal.cli.options import rows_option
-from journal.cli.output import as_json, local_time, shorten, tell
+from journal.cli.output import as_json, echo_err, local_time, shorten
 from journal.cli.redaction import find_redacted_job, redact_option
 from journal.cli.row_ranges import missing_rows
 from journal.cli.times import since_option
@@ -98,10 +98,10 @@ def log_command(
     history = service._history(job_id)  # noqa: SLF001  (this package's own)
     events, more = _latest(history, limit, choice)
     if more and not chosen:
-        tell(f"{job_id}: the last {limit} events; -n all shows all")
+        echo_err(f"{job_id}: the last {limit} events; -n all shows all")
     absent = _absent(service, job_id, ranges)
     if absent:
-        tell(f"journal: {absent}")
+        echo_err(f"journal: {absent}")
     if follow:
         events = itertools.chain(events, _follow(service, job_id, history, limit, choice))
     echo_rows(output, (*_table(), *_MEMBERS), events, look_ahead=0 if follow else LOOK_AHEAD)
@@ -144,7 +144,7 @@ def _follow(
         if history.continues(position):
             yield from read_events(history, position, choice=choice)
         else:
-            tell(f"{job_id}: its journal was replaced by another one; starting over")
+            echo_err(f"{job_id}: its journal was replaced by another one; starting over")
             yield from _latest(history, limit, choice)[0]
         sys.stdout.flush()
         position = history.end

@@ -7,7 +7,7 @@ import click
 from journal.cli.exit_codes import EXIT_OK, EXIT_ROWS_OPEN
 from journal.cli.find import command_line, find_job, job_argument
 from journal.cli.options import json_option
-from journal.cli.output import clean, echo_json, tell
+from journal.cli.output import clean, echo_err, echo_json
 from journal.history.error_groups import Numbers
 from journal.repair import Repair, repair_job
 from journal.repair.salvage import OpenRows
@@ -45,12 +45,12 @@ def repair_command(ctx: click.Context, job: str, open_rows: OpenRows, json_outpu
     else:
         click.echo(text_of(repair))
     if not repair.lossless:
-        tell(
+        echo_err(
             "some records are lost, or couldn't be proved: compare the job with what you know was done"
         )
     if repair.review_count:
         rows = command_line(ctx, service)("rows", job_id, "--status", "needs_review")
-        tell(f"see the rows that need a review: {rows}")
+        echo_err(f"see the rows that need a review: {rows}")
     return EXIT_OK if repair.lossless else EXIT_ROWS_OPEN
 
 

@@ -8,7 +8,7 @@ import click
 
 from journal.cli.find import find_job, job_argument
 from journal.cli.options import force_option
-from journal.cli.output import tell
+from journal.cli.output import echo_err
 from journal.cli.redaction import check_redacted, redact_option
 from journal.report import report_page, write_report
 from journal.run.signals import ending_signals
@@ -47,4 +47,4 @@ def report_command(
     out = out or f"{job_id}.html"
     with ending_signals():
         write_report(service, job_id, out, redact=redact, force=force)
-    tell(f"wrote {out}")
+    echo_err(f"wrote {out}")

@@ -14,7 +14,7 @@ from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED, Refused
 from journal.cli.find import job_argument
 from journal.cli.listing import Field, Format, echo_rows, limit_option, listing_options
 from journal.cli.options import statuses_option, version_option
-from journal.cli.output import as_json, shorten, tell
+from journal.cli.output import as_json, echo_err, shorten
 from journal.cli.redaction import find_redacted_job, redact_option
 from journal.cli.row_ranges import missing_rows, rows_within
 from journal.history.error_groups import group_attempts, group_errors
@@ -147,9 +147,9 @@ def rows_command(
     fields = (*_TABLE, *_MEMBERS) if columns is None else tuple(map(_named_field, columns))
     echo_rows(output, fields, rows)
     for text in selection.where.absent() + wanted.messages("shown"):
-        tell(f"journal: {text}")
+        echo_err(f"journal: {text}")
     if ranges and (missing := missing_rows(job_id, service.get_rows(job_id), ranges)):
-        tell(f"journal: {missing}")
+        echo_err(f"journal: {missing}")
         return EXIT_REFUSED
     return EXIT_OK
 

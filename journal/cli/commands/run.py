@@ -15,7 +15,7 @@ import click
 
 from journal.cli.exit_codes import EXIT_OK
 from journal.cli.find import ReadingService, journal_command
-from journal.cli.output import clean, tell
+from journal.cli.output import clean, echo_err
 from journal.cli.progress import Progress
 from journal.cli.run.inputs import RowInput, format_of, open_rows
 from journal.cli.run.options import RunOptions, run_options
@@ -147,16 +147,16 @@ class _RunCommand:
 
     def _run(self, job_run: JobRun, handler: CommandHandler, limits: dict[str, Any]) -> int:
         given, job = self._given, job_run.job
-        _tell_differences(job_run, shlex.join(given["command"]))
+        _report_differences(job_run, shlex.join(given["command"]))
         if may_start(job, retry_failed=given["retry_failed"]):
             failed = retryable(job_run.service, job.id) if given["retry_failed"] else ()
             retried = sum(1 for _ in failed)
             words = counted(retried, "failed row|rows is|are tried again")
             again = f"; {words}" if retried else ""
             rows = counted(job.total_rows, "row|rows")
-            tell(f"{job.id}: {rows}, {job.pending_count} pending{again}")
+            echo_err(f"{job.id}: {rows}, {job.pending_count} pending{again}")
         if job.processing_count and job.status not in TERMINAL_STATUSES:
-            tell(
+            echo_err(
                 f"{job.id}: {counted(job.processing_count, 'row|rows was|were in flight')} when an "
                 "earlier run died; "
                 f"--on-interrupted {given['on_interrupted']}"
@@ -166,7 +166,7 @@ class _RunCommand:
                 handler,
                 workers=given["workers"],
                 retry_failed=given["retry_failed"],
-                tell=progress.tell,
+                tell=progress.echo_err,
                 on_progress=progress.show,
                 **limits,
             )
@@ -198,23 +198,23 @@ class _RunCommand:
                 count += 1
                 line = shlex.join(self._template.fill(one.row))
                 click.echo(f"{one.row.row_number}\t{one.why}\t{clean(line)}")
-        self._tell_plan(job, matched, plan, count)
+        self._report_plan(job, matched, plan, count)
         return EXIT_OK
 
-    def _tell_plan(self, job: Job | None, matched: Matched, plan: Plan, count: int) -> None:
+    def _report_plan(self, job: Job | None, matched: Matched, plan: Plan, count: int) -> None:
         for text in _differences(matched, is_new=job is None):
-            tell(f"{self._job_id}: {text}")
+            echo_err(f"{self._job_id}: {text}")
         if matched.done:
-            tell(left_alone(self._job_id, matched.done, self._how_to()))
+            echo_err(left_alone(self._job_id, matched.done, self._how_to()))
         if job is not None:
             plan.leave(job)
             if not count and job.status in TERMINAL_STATUSES:
                 retry_failed = self._given["retry_failed"]
                 service = ReadingService(self._ctx.obj)
-                tell(nothing_to_do(service, job, self._how_to(), retry_failed=retry_failed))
-        tell(f"{self._job_id}: {plan}")
+                echo_err(nothing_to_do(service, job, self._how_to(), retry_failed=retry_failed))
+        echo_err(f"{self._job_id}: {plan}")
         would = counted(count, "command|commands would run")
-        tell(f"{self._job_id}: {would}; nothing was run or written")
+        echo_err(f"{self._job_id}: {would}; nothing was run or written")
 
     def _new_rows(self, numbered: Iterable[tuple[int, dict[str, Any]]]) -> Iterator[JobRow]:
         """Rows as a journal would number them."""
@@ -264,12 +264,12 @@ def _open_file(rows: str) -> contextlib.AbstractContextManager[IO[bytes]]:
         ) from None
 
 
-def _tell_differences(job_run: JobRun, command: str) -> None:
+def _report_differences(job_run: JobRun, command: str) -> None:
     job, matched = job_run.job, job_run.matched
     if command != job.original_command:
-        tell(f"{job.id}: the command was {job.original_command!r} when the job was made")
+        echo_err(f"{job.id}: the command was {job.original_command!r} when the job was made")
     for text in _differences(matched, is_new=matched.added == job.total_rows):
-        tell(f"{job.id}: {text}")
+        echo_err(f"{job.id}: {text}")
 
 
 _LOST = (
@@ -299,15 +299,15 @@ def _finish(report: RunReport, how_to: HowTo) -> int:
     """Report how the job stands and how to continue; returns the exit code."""
     job = report.job
     took = f" in {report.elapsed_s:.1f} s" if report.elapsed_s else ""
-    tell(
+    echo_err(
         f"{job.id}: {job.status}{took}: {job.successful_rows} completed, "
         f"{job.failed_rows} failed, {job.skipped_count} skipped, "
         f"{job.needs_review_count} need review, {job.pending_count} pending"
     )
     if job.failed_rows:
-        tell(f"see: {how_to.command} rows {job.id} --status failed")
+        echo_err(f"see: {how_to.command} rows {job.id} --status failed")
     if job.needs_review_count:
-        tell(f"see: {how_to.command} rows {job.id} --status needs_review")
+        echo_err(f"see: {how_to.command} rows {job.id} --status needs_review")
     if job.failed_rows and job.status is JobStatus.FAILED:
-        tell(f"to retry failed rows: {how_to.again}")
+        echo_err(f"to retry failed rows: {how_to.again}")
     return report.exit_code

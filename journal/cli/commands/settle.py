@@ -15,7 +15,7 @@ from journal.cli.conditions import Selection, row_options
 from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED, Refused
 from journal.cli.find import counts_text, find_job, job_argument
 from journal.cli.options import confirm, reason_option, rows_option, version_option, yes_option
-from journal.cli.output import tell
+from journal.cli.output import echo_err
 from journal.format.records import LOST_CHECKSUM, MAX_DEPTH
 from journal.format.values import DECODE_ERRORS, nests_deeper_than
 from journal.history.error_groups import Numbers
@@ -59,7 +59,7 @@ def retry_command(ctx: click.Context, job: str, selection: Selection) -> None:
         if selection.is_empty:
             count = service.retry_failed_rows(job_id)
             if not sum(map(is_left, service.get_failed_rows(job_id))) and not count:
-                tell(f"{job_id}: no row has failed")
+                echo_err(f"{job_id}: no row has failed")
         else:
             count = _change(
                 service,
@@ -73,13 +73,13 @@ def retry_command(ctx: click.Context, job: str, selection: Selection) -> None:
         if unknown.count:
             failed = "row|rows failed, and it is unknown whether it|they took effect"
             rows = counted(unknown.count, failed)
-            tell(f"{job_id}: {rows}: look first, then name them by --row or --error-code")
+            echo_err(f"{job_id}: {rows}: look first, then name them by --row or --error-code")
         if lost.count:
             rows = counted(
                 lost.count, "row|rows can't be retried: its|their data is lost by damage"
             )
-            tell(f"{job_id}: {rows}; `journal skip {job_id} --row {lost.text()}`")
-        _tell_pending(service, job_id, count)
+            echo_err(f"{job_id}: {rows}; `journal skip {job_id} --row {lost.text()}`")
+        _report_pending(service, job_id, count)
 
 
 @click.command("redo", short_help="Do rows again, also completed ones.")
@@ -123,7 +123,7 @@ def redo_command(
             moments.append(row.updated_at.timestamp())
             statuses[row.status.value] += 1
         if not numbers:
-            _tell_none(job_id, selection)
+            _report_none(job_id, selection)
         elif not yes and not _is_confirmed(job_id, statuses, new_key=new_key):
             return EXIT_REFUSED
         with service.batch(job_id):
@@ -134,7 +134,7 @@ def redo_command(
                     raise Refused(f"rows of {job_id} have changed meanwhile; nothing was changed")
                 service.redo_row(found.id, reason, new_key=new_key)
         click.echo(len(numbers))
-        _tell_pending(service, job_id, len(numbers))
+        _report_pending(service, job_id, len(numbers))
     return EXIT_OK
 
 
@@ -145,8 +145,8 @@ def _is_confirmed(job_id: str, statuses: Counter[str], *, new_key: bool) -> bool
         if new_key
         else "under the same idempotency keys: a service that honours them answers as before"
     )
-    tell(f"{job_id}: {rows} ({counts_text(statuses)}), with all side effects, {keys}")
-    tell(f"{job_id}: what they cost so far still counts")
+    echo_err(f"{job_id}: {rows} ({counts_text(statuses)}), with all side effects, {keys}")
+    echo_err(f"{job_id}: what they cost so far still counts")
     return confirm("Do them again?", "nothing was changed")
 
 
@@ -157,12 +157,12 @@ def _check_not_cancelled(job: Job) -> None:
         )
 
 
-def _tell_pending(service: JobService, job_id: str, count: int) -> None:
+def _report_pending(service: JobService, job_id: str, count: int) -> None:
     """Report what happens to rows that are pending again."""
     if count:
         job, holder = existing_job(service, job_id), service.run_holder(job_id)
         then = what_runs_pending(job, holder, service.root)
-        tell(f"{job_id}: {counted(count, 'row|rows is|are pending again')}: {then}")
+        echo_err(f"{job_id}: {counted(count, 'row|rows is|are pending again')}: {then}")
 
 
 @click.command("skip", short_help="Skip rows, so that they are not run.")
@@ -195,7 +195,7 @@ def skip_command(ctx: click.Context, job: str, selection: Selection, reason: str
             if_found=open_rows,
         )
         click.echo(count)
-        _tell_completed(service, before)
+        _report_completed(service, before)
 
 
 def _change(
@@ -214,21 +214,21 @@ def _change(
             seen += 1
             count += change(row) is not None
     if not seen:
-        _tell_none(job_id, selection)
+        _report_none(job_id, selection)
     return count
 
 
-def _tell_none(job_id: str, selection: Selection) -> None:
+def _report_none(job_id: str, selection: Selection) -> None:
     for text in selection.why_none(job_id):
-        tell(f"{job_id}: {text}")
+        echo_err(f"{job_id}: {text}")
 
 
-def _tell_completed(service: JobService, before: Job) -> None:
+def _report_completed(service: JobService, before: Job) -> None:
     """Report that a failed job is completed now, if its last open row was settled."""
     if before.status is JobStatus.FAILED:
         job = existing_job(service, before.id)
         if job.status is JobStatus.COMPLETED:
-            tell(f"{job.id}: completed, since nothing is left to be done")
+            echo_err(f"{job.id}: completed, since nothing is left to be done")
 
 
 # The options that belong to each way to settle a row.
@@ -293,9 +293,9 @@ def resolve_command(ctx: click.Context, /, job: str, ranges: list[range], **give
             if_found=(),
         )
         click.echo(count)
-        _tell_completed(service, before)
+        _report_completed(service, before)
         if how == "retry":
-            _tell_pending(service, job_id, count)
+            _report_pending(service, job_id, count)
 
 
 def _how(given: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""`journal show`: what somebody needs to know who is called because a job has stopped."""
+"""`journal show`: how a job stands, what went wrong, and what to do next."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ _CUT = frozenset(("name", "description", "throughput"))  # may be long, and are 
 class Shown(msgspec.Struct, kw_only=True):
     """What the command has found out about a job.
 
-    - ``rate``: rows per second of late; None if the job isn't running.
+    - ``rate``: recent rows per second; None if the job isn't running.
     - ``errors``: of the first ``read_rows`` rows that failed or need a review. ``partial``: there
       are more of them.
     - ``doubtful``: the rows in flight and in review, by status.

@@ -19,7 +19,7 @@ from journal.cli.exit_codes import (
 )
 from journal.cli.find import complete_job, complete_path, find_job, job_argument, journal_command
 from journal.cli.options import json_option
-from journal.cli.output import clean, echo_json, local_time, tell
+from journal.cli.output import clean, echo_err, echo_json, local_time
 from journal.errors import JobExistsError, JobNotFoundError, JournalError
 from journal.history.error_groups import Numbers
 from journal.run.signals import ending_signals
@@ -88,7 +88,7 @@ def pack_command(ctx: click.Context, job: str, output: str | None, zstd: bool, k
             sys.stdout.buffer.flush()
         else:
             packed = pack_to_file(directory, output, compression, kept=kept)
-    _tell_packed(job_id, output, packed)
+    _report_packed(job_id, output, packed)
     return EXIT_OK
 
 
@@ -103,17 +103,17 @@ def _compression_of(output: str) -> Compression:
     )
 
 
-def _tell_packed(job_id: str, output: str, packed: Packed) -> None:
+def _report_packed(job_id: str, output: str, packed: Packed) -> None:
     manifest = packed.manifest
     where = "" if output == _STDIN else f" in {output}"
-    tell(
+    echo_err(
         f"{job_id}: packed{where} as of byte {manifest.offset}, {sum(manifest.rows.values())} rows, "
         f"{len(manifest.files) - 1} other files"
     )
     for name in packed.grown:
-        tell(f"{name} was written to meanwhile: the pack holds its state before that")
+        echo_err(f"{name} was written to meanwhile: the pack holds its state before that")
     for line in _left_out(packed.left_out):
-        tell(line)
+        echo_err(line)
 
 
 def _left_out(names: list[str]) -> list[str]:
@@ -124,12 +124,12 @@ def _left_out(names: list[str]) -> list[str]:
     ]
 
 
-def _tell_some(lines: list[str]) -> None:
+def _report_some(lines: list[str]) -> None:
     """Report as many lines as fit on a screen."""
     for line in lines[:_MAX_LINES]:
-        tell(line)
+        echo_err(line)
     if len(lines) > _MAX_LINES:
-        tell(f"... and {len(lines) - _MAX_LINES} more; --json lists all")
+        echo_err(f"... and {len(lines) - _MAX_LINES} more; --json lists all")
 
 
 @click.command("unpack", short_help="Check a pack, and make the job that it holds.")
@@ -148,9 +148,9 @@ def unpack_command(ctx: click.Context, file: str, max_bytes: int | None) -> int:
     try:
         manifest = unpack_job(ctx.obj, source, max_bytes=max_bytes)
     except JobExistsError as error:
-        tell(_how_to_pull(ctx.obj, file, error.job_id))
+        echo_err(_how_to_pull(ctx.obj, file, error.job_id))
         raise
-    tell(
+    echo_err(
         f"{manifest.job_id}: unpacked, as packed on {manifest.host} at {manifest.made_at}: "
         f"{sum(manifest.rows.values())} rows, {len(manifest.files) - 1} other files"
     )
@@ -321,20 +321,22 @@ def pull_command(
         echo_json(pulled)
     else:
         click.echo(_pulled_text(pulled))
-    _tell_some([f"{name} {_difference(pulled, name)}" for name in pulled.differing])
-    _tell_some(_left_out(pulled.left_out))
+    _report_some([f"{name} {_difference(pulled, name)}" for name in pulled.differing])
+    _report_some(_left_out(pulled.left_out))
     merged = pulled.merged
     if merged is not None:
-        _tell_merged(str(root), pulled.job_id, merged)
+        _report_merged(str(root), pulled.job_id, merged)
     is_open = merged is not None and (merged.review or merged.twice or merged.left_open)
     return EXIT_ROWS_OPEN if is_open or pulled.differing else EXIT_OK
 
 
-def _tell_merged(root: str, job_id: str, merged: Merged) -> None:
+def _report_merged(root: str, job_id: str, merged: Merged) -> None:
     journal = shlex.join([*journal_command(), "--root", root])
     if merged.job_status != merged.their_job_status:
-        tell(f"{job_id}: the job is {merged.their_job_status} there, and {merged.job_status} here")
-    _tell_some(
+        echo_err(
+            f"{job_id}: the job is {merged.their_job_status} there, and {merged.job_status} here"
+        )
+    _report_some(
         [
             f"row {theirs} of the other copy is row {ours} here, since its number was taken: "
             f"{journal} log {job_id} --row {ours}"
@@ -347,13 +349,13 @@ def _tell_merged(root: str, job_id: str, merged: Merged) -> None:
     ):
         if numbers:
             rows = Numbers(numbers).text(",", _MAX_RANGES)
-            tell(f"rows {rows}: {what}; `{journal} log {job_id} --row N` shows both")
+            echo_err(f"rows {rows}: {what}; `{journal} log {job_id} --row N` shows both")
     if merged.review:
-        tell(f"see: {journal} rows {job_id} --status needs_review")
+        echo_err(f"see: {journal} rows {job_id} --status needs_review")
     if merged.twice:
-        tell(f"both copies worked on rows that are completed here: {journal} show {job_id}")
+        echo_err(f"both copies worked on rows that are completed here: {journal} show {job_id}")
     if merged.left_open:
-        tell(
+        echo_err(
             f"{merged.left_open} rows are open, and the job has ended here ({merged.job_status}): "
             f"{journal} reopen {job_id}, then run it again"
         )

@@ -8,7 +8,7 @@ import click
 
 from journal.cli.exit_codes import EXIT_DAMAGED, EXIT_OK, EXIT_UNEXPECTED, exit_code_of
 from journal.cli.find import ReadingService, complete_job, find_job
-from journal.cli.output import clean, echo_json_list, tell
+from journal.cli.output import clean, echo_err, echo_json_list
 from journal.errors import JournalError
 from journal.service import JobService
 from journal.text import counted, time_text
@@ -52,7 +52,7 @@ def verify_command(
             try:
                 report = verify_job(service.root / job_id)
             except JournalError as error:
-                tell(f"journal: {error}")
+                echo_err(f"journal: {error}")
                 code = max(code, exit_code_of(error))
                 continue
             code = max(code, _code_of(report))

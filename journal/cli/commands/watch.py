@@ -11,7 +11,7 @@ from journal.cli.advice import next_start
 from journal.cli.exit_codes import EXIT_TIMED_OUT
 from journal.cli.find import command_line, counts_text, find_job, job_argument
 from journal.cli.follow import follow_job
-from journal.cli.output import tell
+from journal.cli.output import echo_err
 from journal.cli.progress import Progress
 from journal.cli.times import Seconds
 from journal.model import Job, JobStatus, job_exit_code
@@ -34,7 +34,7 @@ def watch_command(ctx: click.Context, job: str) -> int:
     service, job_id = find_job(ctx.obj, job)
     found = existing_job(service, job_id)
     with Progress(found, quiet=False) as progress:
-        for seen in follow_job(service, job_id, tell=progress.tell):
+        for seen in follow_job(service, job_id, report=progress.echo_err):
             found = seen.job
             progress.show(found, seen.state)
     return _outcome(found, service, command_line(ctx, service))
@@ -66,7 +66,7 @@ def wait_command(ctx: click.Context, job: str, timeout_s: float | None) -> int:
     for seen in follow_job(service, job_id):
         found = seen.job
         if not seen.ended and timeout_s is not None and monotonic() - begin_s >= timeout_s:
-            tell(f"{job_id}: has not ended after {timeout_s:g} s; it is {seen.state}")
+            echo_err(f"{job_id}: has not ended after {timeout_s:g} s; it is {seen.state}")
             return EXIT_TIMED_OUT
     return _outcome(found, service, command_line(ctx, service))
 
@@ -80,9 +80,9 @@ def _outcome(job: Job, service: JobService, command: Callable[..., str]) -> int:
         "need review": job.needs_review_count,
         "not done": job.pending_count + job.processing_count,
     }
-    tell(f"{job.id}: {job.status}: {counts_text(counts) or 'no rows'}")
+    echo_err(f"{job.id}: {job.status}: {counts_text(counts) or 'no rows'}")
     if counts["not done"]:
         start = next_start(job, service.root)
         how = command("reopen", job.id) if job.status is JobStatus.CANCELLED else start.text
-        tell(f"to continue with what is not done: {how}")
+        echo_err(f"to continue with what is not done: {how}")
     return job_exit_code(job)

@@ -17,7 +17,7 @@ import msgspec
 from journal.cli.run.template import Template
 from journal.errors import StorageError
 from journal.fs.beneath import Below
-from journal.fs.handles import storage_error
+from journal.fs.handles import refusals_of, storage_error
 from journal.model import JobRow
 from journal.run.outcome import (
     MESSAGE_CHARACTERS,
@@ -196,13 +196,11 @@ class Commands:
         if not self._stdin_json:
             return subprocess.DEVNULL
         file = _temporary_file(files)
-        try:
+        with refusals_of(Path(tempfile.gettempdir()), "write to"):
             line = memoryview(msgspec.json.encode(row.data) + b"\n")
             while line:  # an unbuffered write may be partial
                 line = line[file.write(line) :]
             file.seek(0)
-        except OSError as error:
-            raise storage_error(Path(tempfile.gettempdir()), "write to", error) from error
         return file
 
 
@@ -224,18 +222,14 @@ def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> N
 
 
 def _temporary_file(files: contextlib.ExitStack) -> IO[bytes]:
-    try:
+    with refusals_of(Path(tempfile.gettempdir()), "use"):
         return files.enter_context(tempfile.TemporaryFile(buffering=0))
-    except OSError as error:
-        raise storage_error(Path(tempfile.gettempdir()), "use", error) from error
 
 
 def _make_directory(path: Path) -> None:
     """Make a private directory, since output may hold the same personal data as the journal."""
-    try:
+    with refusals_of(path, "make"):
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise storage_error(path, "make", error) from error
 
 
 def _new_file(path: Path, files: contextlib.ExitStack) -> IO[bytes]:
