@@ -131,7 +131,8 @@ class JobService:
         exports and reports show "[REDACTED]" instead of their values. A name matches:
 
         - a key in a JSON value, at any depth;
-        - a member of :class:`Job`, :class:`JobRow` or :class:`LogEntry` that holds your text or JSON.
+        - a member of :class:`Job`, :class:`JobRow` or :class:`LogEntry` that holds your text or
+          JSON.
 
         The journal itself and all other getters keep the values.
         """
@@ -166,7 +167,7 @@ class JobService:
         self.close()
 
     def close(self) -> None:
-        """Close all files and release all run locks. A job that is still running is then interrupted."""
+        """Close all files and release all run locks. Jobs that still run are then interrupted."""
         self._store.close()
 
     # --- jobs
@@ -193,8 +194,8 @@ class JobService:
         - ``row_data``: the first rows, as in :meth:`create_rows`.
         - ``key``: the member of the data that identifies a row. Idempotency keys of this job's rows
           are made from it, also those of rows that are added later.
-        - ``idempotency_key``: the member of the data that *is* the idempotency key. "" means that no
-          member is one, and that each row is added with its own.
+        - ``idempotency_key``: the member of the data that *is* the idempotency key. "" means that
+          no member is one, and that each row is added with its own.
 
         Raises JobExistsError, StoreError, and JobBusyError while another process creates a job with
         this id.
@@ -258,9 +259,9 @@ class JobService:
         - ``limit``, ``offset``: at most ``limit`` jobs (``None``: all), after skipping ``offset``.
         - ``name``: a shell pattern that the whole name must match.
         - ``since``, ``until``: only jobs with ``since`` <= created < ``until``.
-        - ``on_error``: called with the error of each job that can't be read, which is then left out.
-          Without it the first such error is raised. It also gets an error for each directory that
-          holds files of a job but no journal. Other directories that aren't jobs are ignored.
+        - ``on_error``: called with the error of each job that can't be read, which is then left
+          out. Without it the first such error is raised. It also gets an error for each directory
+          that holds files of a job but no journal. Other directories that aren't jobs are ignored.
         """
         wanted = None if status is None else job_status(status)
         check_count(limit, "limit")
@@ -321,8 +322,8 @@ class JobService:
         - ``completed_at`` is ``None`` until the job ends again.
         - The job's error is cleared, unless it names rows that two copies have both done.
 
-        Raises JobBusyError while a run holds the run lock, and InvalidStateTransition if the job has
-        not ended.
+        Raises JobBusyError while a run holds the run lock, and InvalidStateTransition if the job
+        has not ended.
         """
         check_optional_text(reason, "reason")
 
@@ -384,9 +385,9 @@ class JobService:
 
         Returns the new rows in the given order. Each is read from the file when it is accessed.
 
-        The iterable is consumed row by row and written on the way, so a generator of millions of rows
-        needs little memory. Other writers wait until it ends. Changes that the iterable makes to this
-        job become part of the same commit.
+        The iterable is consumed row by row and written on the way, so a generator of millions of
+        rows needs little memory. Other writers wait until it ends. Changes that the iterable makes
+        to this job become part of the same commit.
 
         Raises InvalidStateTransition for an ended job, and whatever the iterable raises.
         """
@@ -411,8 +412,8 @@ class JobService:
 
         ``status``: only rows with this status, or with one of several. ``None``: all rows.
 
-        Later changes don't alter the returned sequence. ``len`` costs nothing; each row is read from
-        the file when it is accessed.
+        Later changes don't alter the returned sequence. ``len`` costs nothing; each row is read
+        from the file when it is accessed.
         """
         wanted = row_statuses(status)
         with self._reading(job_id) as journal:
@@ -429,7 +430,7 @@ class JobService:
     def find_rows(
         self, job_id: str, status: RowStatus | str, first: int = 0, limit: int = 1000
     ) -> list[FoundRow]:
-        """Up to ``limit`` rows with this status, in the order of their creation, without their data.
+        """Up to ``limit`` rows with this status, in order of creation, without their data.
 
         The search starts at position ``first``. To go through a job of any size in constant memory,
         start with 0 and continue at the last found ``position`` + 1.
@@ -537,8 +538,8 @@ class JobService:
         - A job that has ended is reopened in the same commit. A cancelled job is not: it raises
           InvalidStateTransition until :meth:`reopen_job` is called.
 
-        With ``error_code`` and ``error_message`` this is the next attempt of the same run, after one
-        that failed with this error. Limit and backoff continue, and an ended job refuses it.
+        With ``error_code`` and ``error_message`` this is the next attempt of the same run, after
+        one that failed with this error. Limit and backoff continue, and an ended job refuses it.
 
         Raises InvalidStateTransition, and JobBusyError if an ended job must be reopened while a run
         holds the run lock.
@@ -590,10 +591,11 @@ class JobService:
         )
 
     def review_row(self, row_id: str, error_code: str, error_message: str) -> JobRow:
-        """Put a row in processing to ``needs_review``: a person must find out whether it took effect.
+        """Move a row from ``processing`` to ``needs_review``: whether it took effect is unknown.
 
-        Nothing starts the row until :meth:`complete_row`, :meth:`fail_row`, :meth:`skip_row` or
-        :meth:`retry_row` settles it. Returns the row. Raises InvalidStateTransition.
+        A person must find out. Nothing starts the row until :meth:`complete_row`, :meth:`fail_row`,
+        :meth:`skip_row` or :meth:`retry_row` settles it. Returns the row. Raises
+        InvalidStateTransition.
         """
         code = check_text(error_code, "error_code")
         message = check_optional_text(error_message, "error_message")
@@ -610,7 +612,7 @@ class JobService:
         return self._store.journal(job_id).change(transitions.change_row, record)
 
     def retry_failed_rows(self, job_id: str, error_code: str | None = None) -> int:
-        """Put failed rows back to pending in one commit, as :meth:`retry_row` does. Returns how many.
+        """Put failed rows back to pending in one commit, as :meth:`retry_row`. Returns how many.
 
         ``error_code``: only rows that failed with it. Without it, rows whose outcome is unknown are
         left out (:attr:`JobRow.unknown`).
@@ -703,8 +705,8 @@ class JobService:
     def get_history(self, job_id: str, begin: Position = START) -> Iterator[Entry]:
         """The job's records in the order in which they were written, up to this call's last commit.
 
-        ``begin``: where an earlier call stopped. Pass the ``after`` of the last :class:`Entry` whose
-        ``ends`` is true.
+        ``begin``: where an earlier call stopped. Pass the ``after`` of the last :class:`Entry`
+        whose ``ends`` is true.
 
         The journal is read during the iteration, in constant memory; JournalDamagedError may be
         raised then. Fields that the service redacts are replaced.
@@ -778,8 +780,8 @@ class JobService:
         """Settle the rows that a dead run left in processing. Returns how many there were.
 
         ``policy``: "review" moves them to needs_review, so that nothing with a side effect is
-        silently repeated. "retry" moves them to pending, for work that may be repeated. "fail" moves
-        them to failed.
+        silently repeated. "retry" moves them to pending, for work that may be repeated. "fail"
+        moves them to failed.
 
         A running job becomes paused, ready for :meth:`start_job`. Raises JobBusyError while a run
         holds the job.
@@ -811,7 +813,7 @@ class JobService:
             runs.settle(job_id, taken, written=False)
 
     def release_run(self, job_id: str) -> None:
-        """Release the job's run lock if this service holds it. A running job is then interrupted."""
+        """Release the run lock if this service holds it. A running job is then interrupted."""
         self._store.runs.release(check_job_id(job_id))
 
     def holds_run(self, job_id: str) -> bool:
@@ -833,7 +835,8 @@ class JobService:
     def run_holder(self, job_id: str) -> RunHolder | None:
         """Host, process id and start of the run that holds the job; ``None`` if none does.
 
-        The system frees the lock when a run dies. So a running job without a holder was interrupted.
+        The system frees the lock when a run dies. So a running job without a holder was
+        interrupted.
         """
         return run_holder(self._store.directory(check_job_id(job_id)))
 
@@ -864,8 +867,8 @@ class JobService:
         - The block sees its own changes. Other threads and processes don't, and wait with theirs.
         - An exception discards all changes of the block. In a nested batch it discards those of the
           inner one.
-        - While the block awaits, other asyncio tasks of the thread see its changes. Their own changes
-          raise JobLockedError until the block ends.
+        - While the block awaits, other asyncio tasks of the thread see its changes. Their own
+          changes raise JobLockedError until the block ends.
         """
         return Batch(self._journal(job_id))
 

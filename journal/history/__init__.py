@@ -1,7 +1,9 @@
 """What happened in a job, read from its journal.
 
-- ``reading``: records and log messages between two positions. ``events``: records as events for people.
-- ``durations``: outcomes of attempts, and how long they took. ``statistics``: throughput and latency.
+- ``reading``: records and log messages between two positions. ``events``: records as events for
+  people.
+- ``durations``: outcomes of attempts, and how long they took. ``statistics``: throughput and
+  latency.
 - ``error_groups``: rows and attempts grouped by error.
 - ``redact``: hides the values of fields in all that is shown.
 

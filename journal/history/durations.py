@@ -43,7 +43,7 @@ class RecordedOutcome(NamedTuple):
 
 
 class OutcomeReader:
-    """Turns records into outcomes, in their order. Takes memory for the rows in flight at a time."""
+    """Turns records into outcomes, in their order. Its memory is that of the rows in flight."""
 
     def __init__(self, forget: Callable[[], object] = lambda: None) -> None:
         """``forget`` is called when outcomes counted so far turn out to be no attempts."""
@@ -54,8 +54,8 @@ class OutcomeReader:
     def is_attempt(self, outcome: RecordedOutcome) -> bool:
         """Whether the outcome counts as an attempt's.
 
-        In a job that starts rows, only outcomes of started rows count. Until the first of these, all
-        do, for a script may settle rows without starting them.
+        In a job that starts rows, only outcomes of started rows count. Until the first of these,
+        all do, for a script may settle rows without starting them.
         """
         if outcome.started_at is not None and not self._has_starts:
             self._has_starts = True

@@ -61,8 +61,8 @@ _MAX_MESSAGE_CHARACTERS = 1000  # messages may be long, and groups many
 class ErrorGroup:
     """The rows with one status and one error code: their numbers, and the message of the first one.
 
-    In groups of attempts, ``count`` is the number of attempts, ``numbers`` are those of their rows, and
-    ``status`` may be "repeated". A long ``message`` is cut, with an ellipsis.
+    In groups of attempts, ``count`` is the number of attempts, ``numbers`` are those of their rows,
+    and ``status`` may be "repeated". A long ``message`` is cut, with an ellipsis.
     """
 
     __slots__ = ("code", "count", "message", "numbers", "status")
@@ -103,8 +103,8 @@ def group_attempts(
     - ``names``: fields to hide.
     - ``version``: only attempts in runs of this version.
 
-    Rows that failed without a start are in a group only if the job never starts rows. Takes 8 bytes an
-    attempt.
+    Rows that failed without a start are in a group only if the job never starts rows. Takes 8 bytes
+    an attempt.
     """
     groups: dict[tuple[str, str | None], tuple[ErrorGroup, array[int]]] = {}
     reader = OutcomeReader(groups.clear)

@@ -1,4 +1,4 @@
-"""A job's history as events for people: one for each record, but one for all new rows of a commit."""
+"""A job's history as events for people: one a record, but one for all new rows of a commit."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     """Something that has happened in a job.
 
     - ``at``: when, in UTC.
-    - ``kind``: of the job "created", "job" (its status changed), "reopened", "counts", "error" or "log".
-      Of rows "added", "changed" (data or idempotency key), "started", "completed", "failed", "skipped",
-      "review", "put_back", and "retried" or "redone" by a person.
+    - ``kind``: of the job "created", "job" (its status changed), "reopened", "counts", "error" or
+      "log". Of rows "added", "changed" (data or idempotency key), "started", "completed", "failed",
+      "skipped", "review", "put_back", and "retried" or "redone" by a person.
     - ``level``: one of LOG_LEVELS.
     - ``row_number``: ``None`` if it is about the job or about many rows.
     - ``text``: what happened. ``details``: the members of the record.

@@ -48,8 +48,8 @@ class Entry(NamedTuple):
 class History:
     """A journal up to its last commit at the time of the call.
 
-    A later History can continue at ``end``. Methods raise StorageError, and JournalDamagedError if the
-    file no longer holds what it held.
+    A later History can continue at ``end``. Methods raise StorageError, and JournalDamagedError if
+    the file no longer holds what it held.
     """
 
     def __init__(self, journal: Journal) -> None:
@@ -99,7 +99,7 @@ class History:
         return seal_before(self._file, min(offset, self.end.offset), lowest.offset) or lowest
 
     def position_at(self, moment: datetime) -> Position:
-        """A position after which everything since ``moment`` follows, and at most one earlier commit.
+        """A position before everything since ``moment``, and before at most one earlier commit.
 
         Times never go back. So a binary search finds it in a few reads.
         """
@@ -118,7 +118,7 @@ class History:
 
 
 def log_entry(record: LogRecord) -> LogEntry:
-    """A log record as an entry. Members that another program has filled with other types are dropped."""
+    """A log record as an entry. Members of other types, by other programs, are dropped."""
     row: Any = record.row
     is_row = type(row) is int and 0 < row <= MAX_ROW_NUMBER
     return LogEntry(

@@ -95,10 +95,10 @@ def check_fields(fields: Collection[str], where: str = "redact") -> frozenset[st
 
 
 def redacted(value: Any, names: frozenset[str]) -> Any:
-    """A copy of a JSON value with "[REDACTED]" for each value whose key is in ``names``, at any depth.
+    """A copy of a JSON value with "[REDACTED]" for the value of each key in ``names``.
 
-    ``names`` come from :func:`check_fields`. Whole keys are compared, without case: "zip" doesn't match
-    "zip_code". Text is not searched.
+    ``names`` come from :func:`check_fields`. Whole keys are compared, at any depth and without
+    case: "zip" doesn't match "zip_code". Text is not searched.
     """
     if isinstance(value, dict):
         return {
@@ -113,9 +113,9 @@ def redacted(value: Any, names: frozenset[str]) -> Any:
 def redacted_members(value: Shown, names: frozenset[str]) -> Shown:
     """A record, job or row with the fields in ``names`` (of :func:`check_fields`) hidden.
 
-    Every member keeps its type: a hidden object keeps its keys, and a hidden number is ``None``. What is
-    made from hidden data is hidden too: a checksum, an idempotency key, the id of an origin. Histories,
-    exports, reports and listings all use this function.
+    Every member keeps its type: a hidden object keeps its keys, and a hidden number is ``None``.
+    What is made from hidden data is hidden too: a checksum, an idempotency key, the id of an
+    origin. Histories, exports, reports and listings all use this function.
     """
     if not names:
         return value

@@ -157,8 +157,8 @@ def _run_text(details: object) -> str | None:
 class JobStatistics:
     """Throughput, latency and job events of a history.
 
-    - ``timeline``: all attempts that ended, also repeated ones. A row that was settled without a start,
-      such as by a person a day later, counts only if the job never starts rows.
+    - ``timeline``: all attempts that ended, also repeated ones. A row that was settled without a
+      start, such as by a person a day later, counts only if the job never starts rows.
     - ``repeated``: how many attempts failed and were made again.
     - ``latencies``: how long attempts took.
     - ``events``: the last MAX_EVENTS events. ``earlier_events``: how many came before them.
@@ -206,7 +206,7 @@ class JobStatistics:
 
     @property
     def attempts_per_s(self) -> float | None:
-        """Attempts a second between the first and the last end of one; ``None`` for fewer than two."""
+        """Attempts a second from the first to the last that ended; ``None`` for fewer than 2."""
         if self.first_end_at is None or self.last_end_at is None:
             return None
         took_s = (self.last_end_at - self.first_end_at).total_seconds()

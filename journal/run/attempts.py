@@ -31,7 +31,7 @@ _POLL_S = 0.2
 
 
 class AttemptedRow:
-    """The row of an attempt, with methods that set its outcome. If several are called, the last counts."""
+    """The row of an attempt, with methods that set its outcome. The last call counts."""
 
     def __init__(self, row: JobRow) -> None:
         self.row = row

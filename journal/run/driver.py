@@ -1,9 +1,9 @@
 """A run: one process at work on a job's open rows, with workers that it drives.
 
-One thread, the driver's, writes the journal. Each turn of its loop makes one commit with the outcomes
-that workers have returned and the starts of the next rows. These are dispatched once the commit is on
-the disk. So a row whose attempt may have begun is always in processing. If the driver dies, the next
-run settles such rows by its policy.
+One thread, the driver's, writes the journal. Each turn of its loop makes one commit with the
+outcomes that workers have returned and the starts of the next rows. These are dispatched once the
+commit is on the disk. So a row whose attempt may have begun is always in processing. If the driver
+dies, the next run settles such rows by its policy.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     """The result of a run. ``job`` is the job at its end, with the counts of all its runs.
 
     - ``started``: attempts of this run.
-    - ``completed``, ``failed``, ``skipped``: rows that this run has settled. Rows that need a review
-      count as failed.
+    - ``completed``, ``failed``, ``skipped``: rows that this run has settled. Rows that need a
+      review count as failed.
     - ``reason``: why the run ended before all rows were done, or ``None``.
     - ``signal``: the number of the signal that stopped it, or ``None``.
     - ``problems``: a message for each outcome that could not be recorded.
@@ -67,7 +67,7 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def exit_code(self) -> int:
-        """For ``sys.exit``: 0 if all rows are completed or skipped; see `journal help exceptions`."""
+        """For ``sys.exit``: 0 if all rows are done, else see `journal help exceptions`."""
         job = self.job
         if job.status not in TERMINAL_STATUSES:
             if self.signal is not None:
@@ -88,7 +88,7 @@ class Run:
         limits: Limits,
         on_tick: Callable[[Job], object] = lambda _job: None,
     ) -> None:
-        """``workers`` put outcomes into ``results``. ``on_tick`` gets the job five times a second."""
+        """``workers`` put outcomes into ``results``; ``on_tick`` gets the job 5 times a second."""
         self._held = job
         self._service = job.service
         self._workers = workers
@@ -144,11 +144,11 @@ class Run:
     def work(self, *, handle_signals: bool = True) -> RunReport:
         """Start the job, work until no row is open or something ends the run, and report.
 
-        At the end the job is completed or failed, or paused if rows are left. Outcomes that could not
-        be recorded are reported row by row.
+        At the end the job is completed or failed, or paused if rows are left. Outcomes that could
+        not be recorded are reported row by row.
 
-        Raises JobBusyError, InvalidStateTransition for a job that has ended, and the error of a commit
-        that failed.
+        Raises JobBusyError, InvalidStateTransition for a job that has ended, and the error of a
+        commit that failed.
         """
         begin_s = monotonic()
         try:
@@ -190,7 +190,8 @@ class Run:
     def _end_early(self) -> None:
         """After an interrupt between any two steps: record what is in flight, and leave.
 
-        A further interrupt doesn't stop that. It makes it end attempts sooner, as a further signal does.
+        A further interrupt doesn't stop that. It makes it end attempts sooner, as a further signal
+        does.
         """
         interrupts = 0
         while True:
@@ -261,8 +262,8 @@ class Run:
     def _drain(self) -> None:
         """Wait for what is in flight and record it row by row. Give back rows that never began.
 
-        An interrupt may stop it and it is called again. So it relies only on what is in flight and on
-        what the journal holds.
+        An interrupt may stop it and it is called again. So it relies only on what is in flight and
+        on what the journal holds.
         """
         for row in self._to_dispatch:
             if not self._in_flight.holds(row) and not self._held.is_lost():
@@ -395,8 +396,8 @@ class Run:
             return
         problems: list[str] = []
         begin_s = monotonic()
-        # If the commit fails or is interrupted, no more rows start. _drain records what is in flight
-        # row by row, by what the journal holds then.
+        # If the commit fails or is interrupted, no more rows start. _drain records what is in
+        # flight row by row, by what the journal holds then.
         with self._service.batch(self._held.id):
             for result in results:
                 self._settle(result, problems)

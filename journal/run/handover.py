@@ -24,7 +24,7 @@ class Claim:
         self._owner: dict[str, str] = {}
 
     def begin(self) -> bool:
-        """Whether the worker may process the row. Only for the worker to which it was dispatched."""
+        """Whether the worker may process the row. For the worker that has the row."""
         return self._owner.setdefault("owner", "worker") == "worker"
 
     def cancel(self) -> bool:

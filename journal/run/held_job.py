@@ -72,8 +72,8 @@ class HeldJob:
         job = self.job()
         if job.hosts and job.hosts[-1] != system.host_name():
             self.report(
-                f"{self.id}: was last run on {job.hosts[-1]}; make sure that nothing of that run is "
-                "still at work there"
+                f"{self.id}: was last run on {job.hosts[-1]}; make sure that nothing of that run "
+                "is still at work there"
             )
         self.service.start_job(
             self.id,
@@ -103,8 +103,8 @@ class HeldJob:
     def lost_message(self) -> str:
         """Why a run ends whose job is not held any more."""
         return (
-            f"{self.service.root / self.id} was moved or replaced, or another run works on the same "
-            "files: make sure that only one of them continues"
+            f"{self.service.root / self.id} was moved or replaced, or another run works on the "
+            "same files: make sure that only one of them continues"
         )
 
     def end(self) -> Job:

@@ -38,8 +38,8 @@ class Dispatched:
 class Result(msgspec.Struct, frozen=True):
     """The outcome of an attempt.
 
-    ``is_given_up``: the driver gave the attempt up, and this is its verdict. ``is_late``: the attempt
-    returned after it was given up, so its row is settled already.
+    ``is_given_up``: the driver gave the attempt up, and this is its verdict. ``is_late``: the
+    attempt returned after it was given up, so its row is settled already.
     """
 
     ticket: int
@@ -186,7 +186,8 @@ class InFlight:
         return False
 
     def _give_up(self, ticket: int, attempt: Dispatched) -> None:
-        # The deadline stays until there is a verdict: after an interrupt the next look repeats this.
+        # The deadline stays until there is a verdict: after an interrupt the next look repeats
+        # this.
         attempt.slot_lost = not self._workers.abandon(ticket)
         self._given_up[ticket] = attempt
         what = Outcome(kind="lost", error_code="stopped", error_message="it was given up")

@@ -1,8 +1,8 @@
 """Compare an input with the job that was made from it: which rows are new, changed or gone.
 
 Nothing is written before the whole input is compared. As long as the input begins as the job does,
-which is the usual case, the comparison takes constant memory and decodes no data of the job. From the
-first difference on, the job's remaining rows are looked up by key.
+which is the usual case, the comparison takes constant memory and decodes no data of the job. From
+the first difference on, the job's remaining rows are looked up by key.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Matched(msgspec.Struct):
     """How an input and a job compare, in numbers of rows.
 
     - ``added``: new in the input.
-    - ``changed``: with other data than before. Of these, ``updated`` have their new data now and are
-      pending; ``done`` are the numbers of the completed ones, which are left alone.
+    - ``changed``: with other data than before. Of these, ``updated`` have their new data now and
+      are pending; ``done`` are the numbers of the completed ones, which are left alone.
     - ``gone``: no longer in the input. They stay in the job.
     - ``lost``: in the input, but lost from the job by a repair. They may be done, so they are left
       alone.
@@ -59,7 +59,7 @@ class Unwritten(msgspec.Struct):
 
 
 class InputRules(msgspec.Struct, frozen=True, kw_only=True):
-    """How an input is compared with a job: see :func:`journal.open_job`. Raises InvalidValueError."""
+    """How an input is compared with a job: see :func:`journal.open_job`."""
 
     key: Key | None = None
     idempotency_key: Key | None = None
@@ -145,22 +145,22 @@ def match_rows(
 ) -> Matched:
     """Compare the input with the job's rows, add the new rows and apply the changed data.
 
-    All of it is written in one commit, which reopens a job that has ended. With ``unwritten`` nothing
-    is written: it gets what would be. The caller holds the run lock.
+    All of it is written in one commit, which reopens a job that has ended. With ``unwritten``
+    nothing is written: it gets what would be. The caller holds the run lock.
 
-    The comparison is with the last *input* of each row, not with data that was changed by hand. Rows
-    whose record or data was lost in a repair may be done, and are left alone.
+    The comparison is with the last *input* of each row, not with data that was changed by hand.
+    Rows whose record or data was lost in a repair may be done, and are left alone.
 
     ``rules.on_changed`` says what happens if data has changed:
 
     - "error" raises RowChangedError for the first such row.
     - "ignore" keeps the job's data.
-    - "retry", which needs a key, gives pending, failed and skipped rows their new data under their old
-      numbers and makes them pending. Completed rows are left alone and named in the result. Rows in
-      flight or of unknown outcome raise RowChangedError.
+    - "retry", which needs a key, gives pending, failed and skipped rows their new data under their
+      old numbers and makes them pending. Completed rows are left alone and named in the result.
+      Rows in flight or of unknown outcome raise RowChangedError.
 
-    If it raises, nothing was written. It also raises InvalidStateTransition if a cancelled job would
-    have to take rows, and whatever reading the input raises.
+    If it raises, nothing was written. It also raises InvalidStateTransition if a cancelled job
+    would have to take rows, and whatever reading the input raises.
     """
     key = job.key if rules.key is None else rules.key
     if job.key is not None and key != job.key:
@@ -181,7 +181,7 @@ def match_rows(
 
 
 def _check_idempotency_key(job: Job, rules: InputRules) -> None:
-    """Raise InvalidValueError for another one than the job was created with, since it never changes."""
+    """Raise InvalidValueError if the job was created with another one."""
     given, made = rules.idempotency_key, job.idempotency_key
     if rules.recorded_idempotency_key == made or (given is None and made != EACH_ITS_OWN):
         return
@@ -191,8 +191,8 @@ def _check_idempotency_key(job: Job, rules: InputRules) -> None:
     raise InvalidValueError(
         "idempotency_key",
         given,
-        f"job {job.id!r} was made {was}, which can't change, since no row's key may change: pass the "
-        "same as then, or make another job",
+        f"job {job.id!r} was made {was}, which can't change, since no row's key may change: pass "
+        "the same as then, or make another job",
     )
 
 
@@ -228,8 +228,8 @@ class _Match:
                     raise InvalidValueError(
                         f"input row {item.place}",
                         _json(item.data),
-                        f"job {self._job.id!r} has later rows but no row {item.place}, so it was not "
-                        "made from such an input: run the input as a job of its own",
+                        f"job {self._job.id!r} has later rows but no row {item.place}, so it was "
+                        "not made from such an input: run the input as a job of its own",
                     )
 
         self._write(new())
@@ -291,7 +291,7 @@ class _Match:
             self.matched.added = len(self._unwritten.new)
             self._take_changes(None)
         elif first is not None or self._changes:
-            with Batch(self._service._journal(self._job.id)) as journal:  # noqa: SLF001  (this package's own)
+            with Batch(self._service._journal(self._job.id)) as journal:  # noqa: SLF001  (ours)
                 if first is not None:
                     self._reopen(journal)
                     self.matched.added = len(self._service.create_rows(self._job.id, every))
@@ -300,7 +300,7 @@ class _Match:
     def _with_keys_of_their_own(
         self, new: Iterator[dict[str, Any]], column: str
     ) -> Iterator[dict[str, Any]]:
-        """The new rows. Raises InvalidValueError if a row of the job has the idempotency key of one."""
+        """The new rows. Raises InvalidValueError if the job has the idempotency key of one."""
         taken = set()
         for there in self._service.get_rows(self._job.id):
             key = there.idempotency_key
@@ -311,8 +311,8 @@ class _Match:
                 raise InvalidValueError(
                     "a new row of the input",
                     _json(row["data"]),
-                    f"a row of job {self._job.id!r} has the idempotency key {key!r} already: the far "
-                    "side would take both for one row",
+                    f"a row of job {self._job.id!r} has the idempotency key {key!r} already: the "
+                    "far side would take both for one row",
                 )
             yield row
 
@@ -350,8 +350,8 @@ class _Match:
             row.id,
             _json(row.data),
             _json(item.data),
-            f"it may have taken effect (row {numbers_text(numbers)}), so nothing was changed: find out, "
-            f"then {settle}",
+            f"it may have taken effect (row {numbers_text(numbers)}), so nothing was changed: find "
+            f"out, then {settle}",
         )
 
     def _reopen(self, journal: Journal) -> None:
@@ -400,7 +400,8 @@ class _Keys:
             raise InvalidValueError(
                 where,
                 key,
-                f"an earlier row has the same {self._what}{name}: make each unique, or leave it out",
+                f"an earlier row has the same {self._what}{name}: make each unique, or "
+                "leave it out",
             )
         self._seen.add(mark)
         return key

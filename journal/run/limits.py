@@ -32,7 +32,7 @@ _MIN_DONE = 3  # as in GNU parallel: a percentage of fewer rows means nothing
 
 
 class Rate:
-    """At most ``per_s`` starts a second, evenly spread. Waiting saves up no more than a short burst."""
+    """At most ``per_s`` starts a second, evenly spread. Waiting saves up only a short burst."""
 
     def __init__(self, per_s: float) -> None:
         self._per_s = per_s
@@ -70,9 +70,9 @@ class Rate:
 class Halt(msgspec.Struct, frozen=True):
     """When a run gives up, counting the rows that it has ended.
 
-    ``what``: which of them count: "fail", "success" or "done" (both). The run gives up at ``count`` of
-    them, or at ``percent`` of all ended rows, of which there must be ``min_done``. ``now``: it ends
-    what is in flight, instead of waiting for it.
+    ``what``: which of them count: "fail", "success" or "done" (both). The run gives up at ``count``
+    of them, or at ``percent`` of all ended rows, of which there must be ``min_done``. ``now``: it
+    ends what is in flight, instead of waiting for it.
     """
 
     now: bool
@@ -83,7 +83,7 @@ class Halt(msgspec.Struct, frozen=True):
 
     @classmethod
     def parse(cls, text: str) -> Halt | None:
-        """``soon`` or ``now`` and a limit, as in GNU parallel: ``soon,fail=5``, ``now,fail=20%,min=50``.
+        """``soon`` or ``now`` and a limit, as in GNU parallel: ``now,fail=20%,min=50``.
 
         None for ``never`` and ``first``, which :class:`Brake` handles. Raises InvalidValueError.
         """
@@ -116,9 +116,9 @@ class Halt(msgspec.Struct, frozen=True):
 class Brake:
     """Ends a run whose first rows all fail with one error code: the cause is not in the rows.
 
-    Only first attempts of rows that were never started before count. The brake is undecided until one
-    of these happens: 10 such attempts have failed alike, one failed with another code, or any attempt
-    has not failed.
+    Only first attempts of rows that were never started before count. The brake is undecided until
+    one of these happens: 10 such attempts have failed alike, one failed with another code, or any
+    attempt has not failed.
     """
 
     def __init__(self, *, is_on: bool) -> None:
@@ -150,12 +150,12 @@ class Brake:
         return rows_left
 
     def reason(self, retry_failed: str, never_halt: str) -> str:
-        """Why the run ends. The arguments are what to type to retry, and to continue without the brake."""
+        """Why the run ends. The arguments say how to retry, and how to go without the brake."""
         said = self._message[:_MESSAGE_CHARACTERS]
         error = f"{self._code}: {said}" if said != self._code else said
         return (
-            f"the first {self._count} rows have all failed with {error}; fix the cause and continue "
-            f"with {retry_failed}, or continue as it is with {never_halt}"
+            f"the first {self._count} rows have all failed with {error}; fix the cause and "
+            f"continue with {retry_failed}, or continue as it is with {never_halt}"
         )
 
 

@@ -74,32 +74,32 @@ def open_job(
 ) -> JobRun:
     """Open the job at ``path`` (``ROOT/JOB_ID``) to run it. Create it from ``rows`` if needed.
 
-    **The input.** ``rows`` is an iterable of dicts of JSON values, one for each row. It is read once,
-    row by row. ``None`` opens a job that exists. ``key`` says how a row is identified: by a column's
-    name or by a function of the data, unique in the input. Without it a row is identified by its
-    place. If the job exists, the input is compared with it by checksums:
+    **The input.** ``rows`` is an iterable of dicts of JSON values, one for each row. It is read
+    once, row by row. ``None`` opens a job that exists. ``key`` says how a row is identified: by a
+    column's name or by a function of the data, unique in the input. Without it a row is identified
+    by its place. If the job exists, the input is compared with it by checksums:
 
     - With a key, rows may come in another order.
     - New rows are added. This reopens a job that has ended.
     - Rows that are gone from the input stay in the job.
-    - Changed data raises RowChangedError with ``on_changed="error"``. "ignore" keeps the job's data.
-      "retry" needs a key: rows that are not completed get the new data and become pending.
+    - Changed data raises RowChangedError with ``on_changed="error"``. "ignore" keeps the job's
+      data. "retry" needs a key: rows that are not completed get the new data and become pending.
 
     :attr:`JobRun.matched` counts all of these.
 
     **A new job.** ``name`` (default: the id), ``description``, ``mode`` and ``metadata`` (a JSON
     object) are recorded when the job is created. So is what idempotency keys are made from, and it
-    never changes: ``key`` if that is a column, or ``idempotency_key``, a column or a function of the
-    data whose values *are* the keys.
+    never changes: ``key`` if that is a column, or ``idempotency_key``, a column or a function of
+    the data whose values *are* the keys.
 
     **Runs.**
 
     - ``version``: a name for what processes the rows, such as a prompt's (:attr:`JobRow.version`).
     - ``on_interrupted``: what becomes of a row in flight when its run or worker dies: "review" (a
       person looks), "retry" or "fail".
-    - ``resume_command``: what a run tells people to type after an early end. Default: the command line
-      of this program. ``original_command`` defaults to it. Both are written into the journal, and so
-      into every copy and pack. If an argument is a secret, pass another text, or "".
+    - ``resume_command``: what a run tells people to type after an early end. Default: the command
+      line of this program. ``original_command`` defaults to it. Both are written into the journal,
+      and so into every copy and pack. If an argument is a secret, pass another text, or "".
     - ``how_to``: the wording of other advice. Only for commands built on this function.
 
     ``sync`` and ``lock_timeout_s`` (seconds) are those of :class:`JobService`.
@@ -263,52 +263,54 @@ class JobRun:
     ) -> RunReport:
         """Call ``handler(row)`` for each open row and record the outcomes. Returns a report.
 
-        **The handler.** Its start is on the disk before it is called.
+        **The handler.** The start of each attempt is on the disk before the handler is called.
 
         - Its return value becomes the row's result. A :class:`RowResult` also sets named fields.
         - An exception fails the row, with the class's name as code, and its message.
         - :class:`Fail`, :class:`Retry`, :class:`Skip` and :class:`NeedsReview` set other outcomes.
         - ``row.idempotency_key`` is the key to send to the far side.
 
-        **Workers.** Handlers run in threads; coroutine functions in an event loop. ``executor`` is any
-        ``concurrent.futures.Executor``, a dask client, or a function that makes one, which is called
-        again if it breaks. ``workers`` is how many rows are processed at a time: default 1, or the
-        executor's own number. An executor must not repeat calls by itself; dask does, and is kept from
-        it here. A row whose worker dies is settled as ``on_interrupted`` says.
+        **Workers.** Handlers run in threads; coroutine functions in an event loop. ``executor`` is
+        any ``concurrent.futures.Executor``, a dask client, or a function that makes one, which is
+        called again if it breaks. ``workers`` is how many rows are processed at a time: default 1,
+        or the executor's own number. An executor must not repeat calls by itself; dask does, and is
+        kept from it here. A row whose worker dies is settled as ``on_interrupted`` says.
 
         **Limits.**
 
         - ``retry_failed``: first put failed rows back to pending, but not those that may have taken
           effect (:attr:`JobRow.unknown`). They come after rows that were never started.
-        - ``max_attempts``: how often a row is attempted if it fails with one of ``retry_on``. Attempts
-          of earlier runs count, back to the last retry by hand.
+        - ``max_attempts``: how often a row is attempted if it fails with one of ``retry_on``.
+          Attempts of earlier runs count, back to the last retry by hand.
         - ``backoff_s``, ``max_backoff_s``: seconds before the next attempt, doubled each time up to
           the maximum, with jitter.
         - ``timeout_s``: seconds after which an attempt fails with TimeoutError. A coroutine is
-          cancelled. So is a handler with a method ``cancel(row_id, *, force) -> bool``. Other threads
-          and processes can't be, so their row needs a review, unless ``retry_on`` names TimeoutError.
+          cancelled. So is a handler with a method ``cancel(row_id, *, force) -> bool``. Other
+          threads and processes can't be, so their row needs a review, unless ``retry_on`` names
+          TimeoutError.
         - ``rate``: at most so many starts: ``"50/s"``, ``"100/m"``, ``"9/h"``.
         - ``halt``: when to give up.
 
-          - "first": start no more rows and pause, if the first ten rows that were never started before
-            all failed in their first attempt with one error code, and more such rows are left.
-          - ``"soon,fail=20%,min=50"``: also if so many rows of this run have failed. ``now`` instead of
-            ``soon`` ends what is in flight.
+          - "first": start no more rows and pause, if the first ten rows that were never started
+            before all failed in their first attempt with one error code, and more such rows are
+            left.
+          - ``"soon,fail=20%,min=50"``: also if so many rows of this run have failed. ``now``
+            instead of ``soon`` ends what is in flight.
           - "never": not at all.
         - ``max_cost_cents``: start no more rows once the job has cost as much, and pause.
         - ``max_rows``: start no more than so many rows, and pause.
 
-        **Stopping.** In the main thread with ``handle_signals``, the first SIGINT, SIGTERM or SIGHUP
-        starts no more rows, waits for those in flight and pauses the job. The second one ends those in
-        flight. Otherwise an exception out of a signal handler, such as KeyboardInterrupt, does the same
-        and is raised at the end. Other processes control a run by `journal pause`, `resume`, `cancel`,
-        `retry` and `skip`.
+        **Stopping.** In the main thread with ``handle_signals``, the first SIGINT, SIGTERM or
+        SIGHUP starts no more rows, waits for those in flight and pauses the job. The second one
+        ends those in flight. Otherwise an exception out of a signal handler, such as
+        KeyboardInterrupt, does the same and is raised at the end. Other processes control a run by
+        `journal pause`, `resume`, `cancel`, `retry` and `skip`.
 
         **Reports.** ``tell`` gets each message for a person (default: print to standard error).
         ``on_progress`` gets the job some five times a second.
 
-        A job that has ended with rows pending is reopened. If there is nothing to do, or the job was
-        cancelled, a message says so and the job is reported as it is.
+        A job that has ended with rows pending is reopened. If there is nothing to do, or the job
+        was cancelled, a message says so and the job is reported as it is.
 
         Raises JobBusyError, InvalidValueError, and the error of a commit that failed.
         """
@@ -375,7 +377,8 @@ class JobRun:
     ) -> Iterator[Attempt]:
         """The open rows one by one, for a loop of your own: see :class:`Attempt`.
 
-        - The job is started with the first attempt; one that has ended with rows pending is reopened.
+        - The job is started with the first attempt; one that has ended with rows pending is
+          reopened.
         - It ends when no row is left, and is paused if the loop is left before.
         - A failed attempt comes again as in :meth:`run`, whose arguments these are.
         """

@@ -1,7 +1,7 @@
-"""The outcome of one attempt: what a handler returns or raises, and the record that a run makes of it.
+"""The outcome of one attempt: what a handler returns or raises, and what a run records.
 
-:func:`call_handler` turns the value or the exception into an :class:`Outcome`, in the worker: a thread,
-another process or another machine.
+:func:`call_handler` turns the value or the exception into an :class:`Outcome`, in the worker: a
+thread, another process or another machine.
 """
 
 from __future__ import annotations
@@ -141,7 +141,8 @@ def call_handler(handler: Handler, retry_on: Errors, row: JobRow) -> Outcome:
 def outcome_of_value(value: Any) -> Outcome:
     """The outcome of a handler that returned ``value``.
 
-    A value that can't be recorded puts the row in review: its work is done and must not be repeated.
+    A value that can't be recorded puts the row in review: its work is done and must not be
+    repeated.
     """
     if isinstance(value, Outcome):  # from a handler of this package
         return value
@@ -166,7 +167,7 @@ def outcome_of_value(value: Any) -> Outcome:
 
 
 def outcome_of_bad_value(error: BaseException) -> Outcome:
-    """The outcome of a handler that has done its work and returned a value that can't be recorded."""
+    """The outcome of a handler that returned a value which can't be recorded."""
     return Outcome(
         kind="review",
         error_code="InvalidResult",
@@ -240,7 +241,7 @@ def _text(text: str) -> str:
 
 
 def _leave_interrupts_to_the_driver() -> None:
-    """Ignore SIGINT in a process of a pool: Ctrl-C reaches the whole group, and the driver handles it.
+    """Ignore SIGINT in a process of a pool: the driver handles it for the whole process group.
 
     Otherwise an idle worker dies of it and breaks the pool.
     """

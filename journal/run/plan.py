@@ -80,8 +80,8 @@ def may_start(job: Job, *, retry_failed: bool = False) -> bool:
 def take_up(service: JobService, job_id: str, *, retry_failed: bool = False) -> Job:
     """Retry failed rows if asked for, and reopen a job that has ended with rows pending.
 
-    A cancelled job is left alone. Returns the job as it is then. Raises JobBusyError while a run holds
-    the job.
+    A cancelled job is left alone. Returns the job as it is then. Raises JobBusyError while a run
+    holds the job.
     """
     job = existing_job(service, job_id)
     if job.status is JobStatus.CANCELLED:
@@ -114,7 +114,7 @@ def nothing_to_do(service: JobService, job: Job, how_to: HowTo, *, retry_failed:
 
 
 def what_is_left(service: JobService, job: Job, how_to: HowTo) -> str:
-    """What a person must do after a run with failed rows or rows in review; "" if there are none."""
+    """What to do about failed rows and rows in review after a run; "" if there are none."""
     left = _left(service, job, how_to, retry_failed=False)
     return "; ".join([f"{job.id}: {job.status}", *left]) if left else ""
 

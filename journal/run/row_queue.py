@@ -1,7 +1,7 @@
-"""The open rows of a job, in the order in which a run takes them, and the records of their outcomes.
+"""The open rows of a job in the order in which a run takes them, and how outcomes are recorded.
 
-Rows are looked up when they are needed and not kept: a row that waits for another attempt is a number
-and a time. All records join the batch that the caller has open.
+Rows are looked up when they are needed and not kept: a row that waits for another attempt is a
+number and a time. All records join the batch that the caller has open.
 """
 
 from __future__ import annotations
@@ -151,8 +151,8 @@ class RowQueue:
     ) -> tuple[Outcome, bool]:
         """Record the outcome of an attempt. Returns what was recorded, and whether to try again.
 
-        An outcome that can't be recorded, such as one that is too long, puts the row in review. A row
-        to be tried again is not taken before it is due; one that was not started, after
+        An outcome that can't be recorded, such as one that is too long, puts the row in review. A
+        row to be tried again is not taken before it is due; one that was not started, after
         ``unstarted_wait_s``. Raises InvalidStateTransition if another process has settled the row.
         """
         try:

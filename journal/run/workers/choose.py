@@ -22,8 +22,8 @@ from journal.run.workers.threads import ThreadWorkers
 class Workers(Protocol):
     """What processes rows, ``count`` at a time. The driver calls it from one thread.
 
-    ``queues``: whether more rows than that may be dispatched, to wait for their turn. Not if a dying
-    worker also loses rows that had not begun, since all of them would need a review.
+    ``queues``: whether more rows than that may be dispatched, to wait for their turn. Not if a
+    dying worker also loses rows that had not begun, since all of them would need a review.
     """
 
     count: int
@@ -32,8 +32,8 @@ class Workers(Protocol):
     def dispatch(self, ticket: int, row: JobRow, claim: Claim) -> None:
         """Have the row processed by a worker, which first begins the claim.
 
-        The worker puts exactly one outcome for a ticket that it has begun. Nothing is raised for what
-        a row causes. Blocks only while an executor's ``submit`` does.
+        The worker puts exactly one outcome for a ticket that it has begun. Nothing is raised for
+        what a row causes. Blocks only while an executor's ``submit`` does.
         """
 
     def cancel(self, ticket: int, row_id: str, *, force: bool) -> bool:
@@ -53,7 +53,7 @@ def make_workers(
     retry_on: Errors,
     results: Results,
 ) -> Workers:
-    """The workers for the handler, which put outcomes into ``results``. Raises InvalidValueError."""
+    """The workers for the handler. They put outcomes into ``results``. InvalidValueError."""
     if not callable(handler):
         raise InvalidValueError("handler", handler, "must be a function that takes a row")
     is_coroutine = _is_coroutine_function(handler)
@@ -98,5 +98,5 @@ def _is_coroutine_function(handler: Any) -> bool:
     while isinstance(handler, functools.partial):
         handler = handler.func
     return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(
-        getattr(handler, "__call__", None)  # noqa: B004  (asks which kind it is, not whether it is one)
+        getattr(handler, "__call__", None)  # noqa: B004  (asks which kind it is)
     )

@@ -20,9 +20,9 @@ from journal.run.workers.executors import ExecutorWorkers, json_of
 class DaskWorkers(ExecutorWorkers):
     """A dask cluster differs from other executors in three ways.
 
-    - When a worker dies, dask runs its tasks again, also those of which only the result was lost. No
-      setting prevents all of it. So a task first asks the scheduler, which says yes to the first that
-      asks for a ticket. A task that runs again ends as lost, without a call of the handler.
+    - When a worker dies, dask runs its tasks again, also those of which only the result was lost.
+      No setting prevents all of it. So a task first asks the scheduler, which says yes to the first
+      that asks for a ticket. A task that runs again ends as lost, without a call of the handler.
     - A task that is cancelled may be running. So attempts are given up instead of cancelled.
     - Tasks with one key are one task. So each attempt has its own key.
     """

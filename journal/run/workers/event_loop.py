@@ -39,8 +39,8 @@ class LoopWorkers:
         asyncio.set_event_loop(self._loop)
         try:
             while not self._closing:
-                # SystemExit in a task that a handler started stops the loop. It must end no more than
-                # that handler.
+                # SystemExit in a task that a handler started stops the loop. It must end no more
+                # than that handler.
                 with suppress(BaseException):
                     self._loop.run_forever()
         finally:

@@ -36,8 +36,8 @@ class ExecutorWorkers:
     when it breaks, and is shut down at the end; hanging processes are killed then.
 
     Rows are submitted by a thread of its own, where no signal handler runs: an interrupt inside
-    ``submit`` could leave a pool with a lock that is never released. The driver waits for that thread,
-    so that a pool forks while the driver is at rest.
+    ``submit`` could leave a pool with a lock that is never released. The driver waits for that
+    thread, so that a pool forks while the driver is at rest.
     """
 
     queues = False  # a pool that breaks doesn't say which of its rows had begun
@@ -93,7 +93,8 @@ class ExecutorWorkers:
             ticket, row, claim, submitted = task
             # A pool starts its processes when it gets work. Ctrl-C and the end of a terminal reach
             # them too; an idle one would die of it and break the pool. So they start with these
-            # signals blocked. Blocked anew each time, for the pool's resource tracker unblocks them.
+            # signals blocked. Blocked anew each time, for the pool's resource tracker unblocks
+            # them.
             signal.pthread_sigmask(signal.SIG_BLOCK, _DRIVERS_SIGNALS)
             try:
                 if not self._closed and claim.begin():
