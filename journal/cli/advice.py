@@ -71,7 +71,7 @@ def advice(
 ) -> list[tuple[str, str]]:
     """Pairs of a command (or "") and its purpose, in the order to take them.
 
-    - ``root`` is the store. ``command`` makes a command for it of words.
+    - ``root`` is the store. ``command`` turns words into a command line for it.
     - ``doubtful`` holds the rows of the statuses processing and needs_review.
     - ``is_merged``: some rows need a review because two copies worked on them. Then one command
       can't be right for all of them.

@@ -137,7 +137,7 @@ class Where:
         return all(condition.holds(row) for condition in self.conditions)
 
     def absent(self) -> list[str]:
-        """A message for each column that none of the rows asked about has."""
+        """A message for each column that no checked row has."""
         return self._columns.messages("checked")
 
 
@@ -211,7 +211,7 @@ class Selection(NamedTuple):
 def row_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command ``--row --error-code --where``; it takes a Selection as ``selection``.
 
-    If the command has an option ``--version``, the selection takes that in, too.
+    An option ``--version`` of the command becomes a part of the selection.
     """
 
     def with_selection(**given: Any) -> Any:

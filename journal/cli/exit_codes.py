@@ -84,6 +84,6 @@ class Refused(click.ClickException):
 
 
 class NoVerdict(Refused):
-    """Ends a comparison of copies that can't be read; 1 would mean that one copy is ahead."""
+    """Ends a comparison of copies that can't be read. Exit code 1 would mean that one is ahead."""
 
     exit_code = EXIT_DAMAGED

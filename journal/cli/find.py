@@ -81,7 +81,10 @@ def find_job(root: str, name: str, *, redact: Collection[str] = ()) -> tuple[Job
 
 
 def expand_prefix(service: JobService, prefix: str) -> str:
-    """The id in the store that is ``prefix``, or the only one that begins with it, which is printed."""
+    """The id in the store that is ``prefix``, or the only one that begins with it.
+
+    In the second case the id is printed.
+    """
     if is_job_id(prefix):
         directory = service.root / prefix
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
@@ -109,7 +112,7 @@ def journal_command() -> list[str]:
 
 
 def command_line(ctx: click.Context, service: JobService) -> Callable[..., str]:
-    """A function that makes a command to paste, for this store, of words such as "show", job_id."""
+    """A function that turns words, such as "show" and an id, into a command to paste for this store."""
     import shlex  # noqa: PLC0415  (`journal list` starts without it)
 
     words = ["journal"]

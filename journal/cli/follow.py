@@ -36,7 +36,7 @@ def follow_job(
     reported: Collection[str] = (JobStatus.PAUSED, "interrupted"),
     report: Callable[[str], object] = echo_err,
 ) -> Iterator[Seen]:
-    """The job, about ten times a second until it ends; pauses and interruptions don't end it.
+    """Yield the job about ten times a second until it ends, across pauses and interruptions.
 
     ``report`` gets a message when the job enters one of the states ``reported``, and when it runs
     again after one. Raises Refused if the job is deleted or moved.
@@ -75,7 +75,7 @@ def _sure_state(service: JobService, job: Job) -> str:
 
 
 def _has_ended(service: JobService, job: Job) -> bool:
-    """Whether nothing more comes: the run of an ended job may still record rows in flight."""
+    """Whether the job has ended and no run is still recording rows that were in flight."""
     return job.status in TERMINAL_STATUSES and not (
         job.processing_count and service.run_holder(job.id)
     )
@@ -90,7 +90,10 @@ def _in_words(state: str, job: Job) -> str:
 
 
 def check_reader() -> None:
-    """Raise BrokenPipeError if the reader of our output has gone; a write might not come for long."""
+    """Raise BrokenPipeError if the reader of our output has gone.
+
+    Without this check only the next write would notice, perhaps much later.
+    """
     try:
         descriptor = sys.stdout.fileno()
     except (io.UnsupportedOperation, ValueError):  # not a file of the system

@@ -166,9 +166,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _ensure_standard_streams() -> None:
-    """Open /dev/null for closed standard streams, before a journal gets one of their descriptors.
+    """Open /dev/null for each closed standard stream.
 
-    A message to descriptor 2 would be written into that journal.
+    Otherwise a journal might get descriptor 2, and a message would be written into it.
     """
     for descriptor in range(3):
         try:

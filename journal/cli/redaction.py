@@ -28,7 +28,7 @@ redact_option = click.option(
 def find_redacted_job(
     ctx: click.Context, job: str, redact: Collection[str]
 ) -> tuple[JobService, str]:
-    """As find_job, for a command that shows rows with ``redact`` hidden, which is checked."""
+    """As find_job, with the fields ``redact`` hidden. Each of them must exist: see check_redacted."""
     service, job_id = find_job(ctx.obj, job, redact=redact)
     check_redacted(ctx, service, [job_id], redact)
     return service, job_id

@@ -56,8 +56,7 @@ def row_ranges(text: str) -> list[range]:
 def rows_of(job_id: str, rows: Sequence[JobRow], ranges: list[range]) -> Iterator[JobRow]:
     """The rows of a job that ``ranges`` names. Raises Refused if one of them doesn't exist.
 
-    That is checked before the first row is returned, with few reads: where a range begins and ends,
-    and where rows are missing in it.
+    The check comes before the first row. It reads only rows at the ends of ranges and around gaps.
     """
     refusal = missing_rows(job_id, rows, ranges)
     if refusal is not None:

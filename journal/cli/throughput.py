@@ -67,7 +67,7 @@ def recent_rate(
 ) -> float | None:
     """Rows per second of the last rows that ended after ``since``; None if they are too few.
 
-    The rate is taken up to ``now``, so that of a run that hangs falls.
+    Time up to ``now`` counts, so the rate falls while a run hangs.
     """
     recent = times[bisect_left(times, since) :]
     if len(recent) > _RECENT_ROWS:

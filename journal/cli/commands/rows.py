@@ -45,7 +45,7 @@ def _shortened(text: Callable[[Any], str]) -> Callable[[Any], str]:
 _TABLE = (
     Field(title="ROW", text=lambda row: str(row.row_number), right=True, wide=7),
     Field(title="STATUS", text=lambda row: row.status.value, status=True, wide=12),
-    Field(title="TRIES", text=lambda row: str(row.attempts), right=True, rank=1),
+    Field(title="ATTEMPTS", text=lambda row: str(row.attempts), right=True, rank=1),
     Field(title="OUTCOME", text=_shortened(_outcome), least=12, wide=30),
     Field(title="DATA", text=_shortened(lambda row: as_json(row.data)), least=12, rank=2),
 )

@@ -98,10 +98,10 @@ def redo_command(
     reason: str | None,
     yes: bool,
 ) -> int:
-    """Do rows again: make completed, failed or skipped rows pending, with all their side effects.
+    """Do rows again: make completed, failed or skipped rows pending.
 
-    All chosen rows are changed, or none. The job is reopened if it has ended. The earlier outcomes
-    stay in the log, and their costs still count.
+    All their side effects will happen again. All chosen rows are changed, or none. The job is
+    reopened if it has ended. The earlier outcomes stay in the log, and their costs still count.
 
     The rows keep their idempotency keys. A service that honours them answers as it did before,
     unless you give --new-key.
@@ -207,7 +207,7 @@ def _change(
     if_named: Collection[RowStatus],
     if_found: Collection[RowStatus],
 ) -> int:
-    """Call ``change`` for the chosen rows, in one commit. Returns how often it returned something."""
+    """Call ``change`` for the chosen rows, in one commit. Returns how often it didn't return None."""
     count = seen = 0
     with service.batch(job_id):
         for row in selection.rows(service, job_id, if_named, if_found):

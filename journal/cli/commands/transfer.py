@@ -208,7 +208,7 @@ def compare_command(
 
 
 def _compared(root: str, a: str, b: str, max_bytes: int | None) -> Comparison:
-    """Raises NoVerdict for errors whose exit code 1 would mean that one copy is ahead."""
+    """Raises NoVerdict instead of errors with exit code 1, which means that one copy is ahead."""
     try:
         return compare_copies(_source(root, a), _source(root, b), max_bytes=max_bytes)
     except JournalError as error:
