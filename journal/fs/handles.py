@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from stat import S_ISREG
 from types import ModuleType
+from typing import Protocol
 
 from journal.errors import CommitOutcomeUnknownError, StorageError
 from journal.fs import system
@@ -30,7 +31,25 @@ _PIECE_BYTES = 1 << 20
 _NOT_REGULAR = "it is not a regular file: move it away"
 _LINK = "it is a symbolic link, which is not followed here: replace it with the file itself"
 
-_open_files: weakref.WeakSet[Descriptor] = weakref.WeakSet()
+
+class Forkable(Protocol):
+    """An object that a forked child must not use as it is."""
+
+    def reset_after_fork(self) -> None:
+        """Let go of what belongs to the parent process."""
+
+
+_to_reset: weakref.WeakSet[Forkable] = weakref.WeakSet()
+reset_in_child = _to_reset.add  # have an object's ``reset_after_fork`` called in each forked child
+
+
+def _reset_in_child() -> None:
+    for each in list(_to_reset):
+        each.reset_after_fork()
+
+
+if hasattr(system.os, "register_at_fork"):
+    system.os.register_at_fork(after_in_child=_reset_in_child)
 
 
 @cache
@@ -107,7 +126,10 @@ class Descriptor:
     def __init__(self, path: Path, fd: int) -> None:
         self.path = path
         self.fd = fd
-        _open_files.add(self)
+        reset_in_child(self)
+
+    def reset_after_fork(self) -> None:
+        self.close()
 
     def close(self) -> None:
         fd, self.fd = self.fd, -1
@@ -148,15 +170,6 @@ class Descriptor:
             mode = stat.st_mode & (0o777 if mine.st_gid == stat.st_gid else 0o707)
             system.os.fchmod(self.fd, mode)
         return bool(mine.st_uid == stat.st_uid)
-
-
-def _close_in_child() -> None:
-    for file in list(_open_files):
-        file.close()
-
-
-if hasattr(system.os, "register_at_fork"):
-    system.os.register_at_fork(after_in_child=_close_in_child)
 
 
 class JournalFile(Descriptor):

@@ -1,4 +1,4 @@
-"""A block whose changes become one commit, and which can tell that it has been left."""
+"""Batches: a block whose changes become one commit. It notices when it has been left."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from journal.store.journal import Journal
 
 
 class _HeldExit:
-    """``__exit__`` as an object that nothing but the ``with`` statement holds.
+    """An ``__exit__`` that only the ``with`` statement references.
 
-    It is looked up once, when the block is entered, and let go when the block is left, in
-    whatever way: also if an exception from a signal handler ends ``__exit__`` before it begins.
-    A method would not tell, for its frame, and so its ``self``, lives on in the traceback.
+    The statement looks it up when the block is entered, and drops it when the block is left, even if
+    a signal handler raises before ``__exit__`` runs. Then the weak reference ``held`` is dead. A bound
+    method wouldn't work: the traceback keeps its frame, and so its ``self``, alive.
     """
 
     def __get__(self, batch: Batch | None, owner: type[Batch]) -> Callable[..., None]:
-        if batch is None:  # contextlib.ExitStack asks the class, and then holds the batch itself
+        if batch is None:  # contextlib.ExitStack asks the class, and holds the batch itself
             return Batch.end
         leave = partial(Batch.end, batch)
         batch.held = weakref.ref(leave)

@@ -1,20 +1,21 @@
-"""One job's journal held open: refresh, commit, and what a crash or a fault leaves behind.
+"""A job's journal, held open: a :class:`Journal` reads it, recovers it, and commits to it.
 
-A :class:`Journal` is a context manager whose block is one commit::
+It is one object in three files: ``reader.py`` keeps the index up to date, ``recovery.py`` puts the
+file in order before a commit, and this file commits. A journal is a context manager whose block is
+one commit::
 
-    with log:                      # mutex, commit lock, catch up with other writers
-        log.append(record)         # encoded now, written at the end
-    # written, synced, indexed, lock released; an exception in the block undoes all of it
+    with journal:                # take the mutex and the commit lock, read what others committed
+        journal.append(record)   # encode the record into the buffer
+    # written, synced, indexed and unlocked; an exception in the block undoes all of it
 
-Inside of a :class:`Batch` blocks nest: an inner one joins the batch's commit, and an exception in
-it undoes what the inner one did, so that the batch can go on. What is appended is in the index at
-once, so that a block sees its own changes; nobody else can look before it ends.
+Inside a :class:`Batch` blocks nest. An inner block joins the commit of the batch. An exception in an
+inner block undoes only that block, so the batch can continue. Appended records are in the index at
+once, so a block sees its own changes. Nobody else sees them before the commit ends.
 """
 
 from __future__ import annotations
 
 import errno
-import os
 import sys
 import threading
 import weakref
@@ -45,44 +46,27 @@ from journal.format.records import (
     now,
     sealed_end,
 )
-from journal.fs.handles import JournalFile, outcome_unknown
+from journal.fs.handles import JournalFile, outcome_unknown, reset_in_child
 from journal.index.index import Index
 from journal.store.group_commit import Group
 from journal.store.recovery import Recovery
 
 SPILL_BYTES = 1 << 20
-# If nobody comes to close the job, so much has to be replayed, or a quarter of it if that is more:
-# so writing hints, for which other writers wait, remains a small part of the work.
+# While a job stays open, rewrite the hint after 64 MiB or 25% of growth, whichever is more. That bounds
+# the replay after a crash and keeps hint writing, which blocks other writers, cheap.
 _HINT_GROWTH_BYTES = 64 << 20
-_MAX_RECORD_BYTES = MAX_LINE_BYTES - SEAL_BYTES  # any record may get a seal
-
-Result = TypeVar("Result")
-
-_journals: weakref.WeakSet[Journal] = weakref.WeakSet()
+# Any record may become the last of its commit and get a seal.
+_MAX_RECORD_BYTES = MAX_LINE_BYTES - SEAL_BYTES
 
 
-# How far a commit was when an inner block began, and what an exception in it returns to: where the
-# buffer would stand in the file, its length, the crc up to it, the index's mark and last_at, and
-# how many wait for the end. A plain tuple, for each change within a batch makes one.
+# The state of a commit when an inner block began, to which an exception in that block returns: the
+# buffer's offset in the file, its length, the crc up to it, the index's mark and last_at, and the
+# number of at_end callbacks. It is a plain tuple because each change in a batch makes one.
 Savepoint = tuple[int, int, int, int, datetime, int]
 
 
-class Fate:
-    """What became of a commit, for those who hold on to what they read inside of it."""
-
-    __slots__ = ("discarded", "settled")
-
-    def __init__(self) -> None:
-        self.settled = False
-        self.discarded = False
-
-    def settle(self, written: bool) -> None:
-        self.discarded = not written
-        self.settled = True
-
-
 class Journal(Recovery):
-    """See the module. Thread-safe; readers hold ``mutex`` around what they read of the index."""
+    """See the module. Thread-safe. Hold ``mutex`` while you read from the index."""
 
     def __init__(
         self,
@@ -92,55 +76,50 @@ class Journal(Recovery):
         lock_timeout_s: float,
         create: bool = False,
     ) -> None:
-        """``create`` makes a new, empty journal, whose first commit must be the job record."""
+        """``create``: make a new, empty journal. Its first commit must begin with the job record."""
         super().__init__(directory, sync=sync, lock_timeout_s=lock_timeout_s)
         self._depth = 0
-        self._joinable: list[tuple[weakref.ref[Any], int]] = []  # open batches, and their depth
-        self._saves: list[Savepoint] = []  # one for each inner block that is open
+        self._joinable: list[tuple[weakref.ref[Any], int]] = []  # open batches, and their depths
+        self._saves: list[Savepoint] = []  # one for each open inner block
         self._buffer = bytearray()
-        self._buffer_at = 0  # where in the file the buffer's first byte will stand
-        self._crc = 0  # of the commit under way, up to the buffer
+        self._buffer_at = 0  # the offset in the file of the buffer's first byte
+        self._crc = 0  # of everything before the buffer
         self._begin_at = UNSET_TIME
-        self._took_long = False  # code of the caller's has run since the file was looked at
-        self._foreign = False  # somebody else wrote into the file meanwhile
-        self._failed: StorageError | None = None  # of a write: the commit can't be kept
-        self._outcome_unknown = False  # of the latest commit: it may be in the file, or not
+        self._took_long = False  # the caller's code has run since the file was checked
+        self._foreign = False  # somebody else has written into the file meanwhile
+        self._failed: StorageError | None = None  # a failed write: the commit will be discarded
+        self.in_doubt = False  # the latest commit ended with CommitOutcomeUnknownError
         self._at_end: list[Callable[[bool], None]] = []
-        self._names_synced = create  # of a new job, whoever moves it to its place syncs them
-        self._owner = 0  # the thread that is in a commit
-        self._task: object = None  # in that thread, the asyncio task whose batch is open
+        self._names_synced = create  # for a new job, whoever moves it into place syncs them
+        self._owner = 0  # the id of the thread that is in a commit
+        self._task: object = None  # the asyncio task of that thread whose batch is open
         self._group = Group(lock_timeout_s)
         if create:
             self._file = JournalFile(self.path, create=True)
-            self._unsynced = False  # there is nothing in it
-        _journals.add(self)
+            self._unsynced = False  # it is empty
+        reset_in_child(self)
 
     @property
     def in_commit(self) -> bool:
-        """Whether a commit is under way; sure only for a thread that holds the mutex."""
+        """Whether a commit is open. Hold the mutex to rely on it."""
         return self._depth > 0
 
     @property
-    def in_doubt(self) -> bool:
-        """Whether the latest commit ended with CommitOutcomeUnknownError."""
-        return self._outcome_unknown
-
-    @property
     def in_own_commit(self) -> bool:
-        """Whether the calling thread is in a commit."""
+        """Whether the calling thread has a commit open."""
         return self._owner == threading.get_ident()
 
     def close(self) -> None:
-        """Let go of the file; views that still read from it keep it open for themselves."""
+        """Close the file. Views that still read from it keep it open for themselves."""
         with self.mutex:
-            if not self._depth:  # a batch that is open in this thread ends as it would have
+            if not self._depth:  # a batch that is open in this thread can still end
                 if not self._stale:
                     self._leave_hint(durable=self._sync and not self._unsynced)
                 self._file = self._mark = None
                 self._stale = True
 
     def close_unless_used(self) -> None:
-        """As :meth:`close`, but not if another thread is at work: it lets go of it all by itself."""
+        """As :meth:`close`, unless another thread uses the journal."""
         if self.mutex.acquire(blocking=False):
             try:
                 self.close()
@@ -148,18 +127,18 @@ class Journal(Recovery):
                 self.mutex.release()
 
     def acquire(self) -> None:
-        """Take the mutex, or raise JobLockedError: another thread may hold a batch open."""
+        """Take the mutex. Raises JobLockedError if another thread keeps a batch open for too long."""
         if not self.mutex.acquire(timeout=self._lock_timeout_s):
             raise JobLockedError(self.job_id, self._lock_timeout_s)
 
     def refresh(self) -> Index:
-        """As :meth:`Reader.refresh`; inside a commit, with the changes made so far."""
+        """As :meth:`Reader.refresh`. Inside a commit it includes the changes so far."""
         if self._depth:
             self._unwind(self._living_depth())
         return self.index if self._depth else super().refresh()
 
     def read_line(self, offset: int) -> bytes:
-        """As :meth:`Reader.read_line`, of the commit under way too."""
+        """As :meth:`Reader.read_line`, also for lines of the open commit."""
         if self._depth and offset >= self._buffer_at:
             if self._failed is not None:
                 raise self._failed
@@ -171,10 +150,10 @@ class Journal(Recovery):
     # --- committing
 
     def change(self, change: Callable[..., Result], *arguments: Any) -> Result:
-        """Have ``change(log, *arguments)`` called in a commit of this thread, or in another's.
+        """Call ``change(journal, *arguments)`` in a commit; return its result once that is written.
 
-        Where commits are synced, those that threads ask for at a time share one. ``change`` must
-        be quick: it may be called by another thread, and others wait for it.
+        With synced commits, changes that several threads request at once share one commit. Then
+        another thread may call ``change``, and others wait for it, so it must be quick.
         """
         if self._sync and self._owner != threading.get_ident():
             return self._group.run(self, partial(change, self, *arguments))
@@ -182,7 +161,7 @@ class Journal(Recovery):
             return change(self, *arguments)
 
     def attempt(self, change: Callable[[], Result]) -> Result:
-        """Call ``change`` within the commit under way; what it did until it raised is undone."""
+        """Call ``change`` in the open commit. If it raises, what it did is undone."""
         save = self._savepoint()
         try:
             return change()
@@ -191,13 +170,12 @@ class Journal(Recovery):
             raise
 
     def interrupted(self) -> CommitOutcomeUnknownError:
-        """What to tell a thread whose change another one was writing when it was interrupted."""
+        """The error for a thread whose change was being written by another, interrupted thread."""
         reason = "the thread that wrote it for this one was interrupted"
         return CommitOutcomeUnknownError(self.path, "write", errno.EINTR, reason)
 
     def __enter__(self) -> Self:
-        if not self.mutex.acquire(True, self._lock_timeout_s):
-            raise JobLockedError(self.job_id, self._lock_timeout_s)
+        self.acquire()
         if self._depth:
             self._unwind(self._living_depth())
         if self._depth:
@@ -221,7 +199,7 @@ class Journal(Recovery):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if not self._depth:  # forked inside the block: it is the parent's commit
+        if not self._depth:  # the process forked inside the block: the commit is the parent's
             if error is None:
                 raise ServiceClosedError(
                     "this batch belongs to the process that forked: nothing was written here"
@@ -234,8 +212,7 @@ class Journal(Recovery):
                 self._rollback_to(save)
             self.mutex.release()
             return
-        # Until the end is reached, whatever ends this early (a signal handler may raise anywhere)
-        # leaves it to the next use to read what has become of the file.
+        # A signal handler may raise anywhere below. Then the next use reads the file again.
         self._stale = True
         written = False
         try:
@@ -247,21 +224,21 @@ class Journal(Recovery):
             try:
                 raise failed
             finally:
-                del failed  # it would keep this frame, and with it the file, alive
+                del failed  # it would keep this frame, and so the file, alive
 
-    # A signal handler may raise in the very moment in which a block's __exit__ begins, before a
-    # single line of it has run. The block is then left and its commit still open: to join it
-    # would acknowledge what is never written. So whoever enters asks first which blocks live.
+    # A signal handler may raise just before the first line of a block's __exit__ runs. Then the block
+    # has ended but its commit is still open. Joining that commit would acknowledge changes that are
+    # never written. So whoever enters first checks which blocks are still alive.
 
     def let_join(self, block: weakref.ref[Any]) -> None:
-        """Let later blocks join the one that was just entered, while ``block`` lives."""
+        """Let later blocks join the one just entered, for as long as ``block`` is alive."""
         self._joinable.append((block, self._depth))
         self._took_long = True
         if self._depth == 1:
             self._task = _current_task()
 
     def stop_joining(self, block: weakref.ref[Any]) -> None:
-        """End what :meth:`let_join` began, and all that was left over inside of it."""
+        """Undo :meth:`let_join`, and end blocks that were left open inside of it."""
         for number, (other, depth) in enumerate(self._joinable):
             if other is block:
                 self._unwind(depth)
@@ -273,7 +250,7 @@ class Journal(Recovery):
         return self._joinable[-1][1] if self._joinable else 0
 
     def _unwind(self, depth: int) -> None:
-        """Undo what blocks deeper than ``depth`` did: they have been left without their __exit__."""
+        """Undo and end blocks deeper than ``depth``, which were left without their __exit__."""
         while self._depth > max(depth, 1):
             self._rollback_to(self._saves.pop())
             self._depth -= 1
@@ -283,10 +260,10 @@ class Journal(Recovery):
             self._leave(False)
 
     def _leave(self, written: bool) -> None:
-        """End the outermost block: unlock, and tell those that wait for the commit's fate.
+        """End the outermost block: unlock, and call the at_end callbacks.
 
-        The depth goes last: whoever is interrupted in here is left with an open block, and the next
-        use of this log by the same thread finishes it.
+        ``_depth`` is reset last. So if this is interrupted, the block counts as open, and the
+        thread's next use of the journal ends it.
         """
         if self._file is not None:
             self._unlock(self._file)
@@ -296,33 +273,16 @@ class Journal(Recovery):
         self.mutex.release()
 
     def _begin(self) -> None:
-        """Lock the file that the path names, and know all that is in it."""
+        """Lock the file that the path names, and begin a commit after the last one in it."""
         self._failed = None
-        self._took_long = self._foreign = self._outcome_unknown = False
+        self._took_long = self._foreign = self.in_doubt = False
         self._buffer.clear()
-        while True:
-            file = self._file
-            if file is None or not file.writable:  # it may have become writable since
-                file = self._open()
-            if not file.try_lock():
-                self._lock(file)
-            size = file.size_at_path()
-            if size is not None:
-                if self._knows(file, size):
-                    self._torn_end = 0  # a reader saw a commit under way that was taken back
-                else:
-                    self._catch_up(size, locked=True)
-                ready = file.writable and not (self._torn_end or self._unsynced or file.is_shared)
-                if not ready or self._is_marked():
-                    self._make_ready(file)
-                self._buffer_at, self._crc = self._end, self._end_crc
-                self._begin_at = self.index.last_at
-                return
-            self._unlock(file)
-            self._open()  # it was deleted or replaced between opening and locking
+        self._lock_and_recover()
+        self._buffer_at, self._crc = self._end, self._end_crc
+        self._begin_at = self.index.last_at
 
     def _finish(self, discard: bool) -> bool:
-        """Write what was appended, or take it back; whether it was written."""
+        """Write what was appended, or discard it; return whether it was written."""
         file = self._file
         assert file is not None
         if discard:
@@ -330,20 +290,23 @@ class Journal(Recovery):
             return False
         if self._buffer:
             return self._write_commit(file)
-        self.index.forget_undo()  # nothing was appended, so nothing happened
+        self.index.forget_undo()  # nothing was appended
         self._stale = False
         return True
 
-    def fate(self) -> Fate | None:
-        """The fate of what was appended so far, if the calling thread is in a commit; else None."""
+    def outcome(self) -> list[bool] | None:
+        """A list that gets one item when the open commit ends: whether it was written.
+
+        None if no commit is open.
+        """
         if not self._depth:
             return None
-        fate = Fate()
-        self.at_end(fate.settle)
-        return fate
+        outcome: list[bool] = []
+        self.at_end(outcome.append)
+        return outcome
 
     def at_end(self, call: Callable[[bool], None]) -> None:
-        """Have ``call`` told, once the commit under way is over, whether it was written."""
+        """When the open commit ends, call ``call`` with whether it was written."""
         self._at_end.append(call)
 
     def _call_at_end(self, first: int, written: bool) -> None:
@@ -353,14 +316,14 @@ class Journal(Recovery):
             call(written)
 
     def now(self) -> datetime:
-        """The time for the next record: a clock that steps back is held, not followed."""
+        """The time for the next record. It never goes back, even if the clock does."""
         at, last_at = now(), self.index.last_at
         if at < last_at:
             return last_at
         return at
 
     def append(self, record: Record) -> int:
-        """Encode a record into the commit under way; return the offset it will have."""
+        """Encode a record into the open commit; return the offset that it will have."""
         buffer = self._buffer
         start = len(buffer)
         if start >= SPILL_BYTES:
@@ -378,9 +341,9 @@ class Journal(Recovery):
         return self._buffer_at + start
 
     def append_line(self, line: bytes, at: datetime, row: int | None = None) -> int:
-        """As :meth:`append`, for a record that is encoded already, LF included.
+        """As :meth:`append`, for a record that is encoded already, with its LF.
 
-        ``row``: the number to name if it is refused.
+        ``row``: the row number for an error message.
         """
         self._took_long = True  # rows come from the caller's iterable
         buffer = self._buffer
@@ -404,7 +367,7 @@ class Journal(Recovery):
         )
 
     def _spill(self) -> None:
-        """Write the lines so far: none of them is the commit's last, so no reader sees them."""
+        """Write the lines so far. They have no seal, so no reader sees them."""
         if self._failed is not None:
             raise self._failed
         try:
@@ -429,7 +392,7 @@ class Journal(Recovery):
         )
 
     def _rollback_to(self, save: Savepoint) -> None:
-        """Undo what was appended since ``save`` and keep what was before it."""
+        """Undo what was appended since ``save``."""
         buffer_at, buffer_bytes, crc, mark, last_at, at_end = save
         self.index.rollback(mark)
         self.index.last_at = last_at
@@ -438,19 +401,19 @@ class Journal(Recovery):
             del self._buffer[buffer_bytes:]
             return
         if self._failed is not None:
-            return  # the commit can't be kept anyhow
-        try:  # what was in the buffer then has been spilled since: take it back
+            return  # the commit will be discarded anyway
+        try:  # the buffer was written since: read it back and truncate the file
             self._check_end(self.file)
             self._buffer[:] = self.file.read_at(buffer_at, buffer_bytes)
             self.file.truncate(buffer_at)
-            if self._sync:  # else blocks of it may show up inside of what is written next
+            if self._sync:  # else blocks of it may appear inside what is written next
                 self.sync_file(self._end)
         except StorageError as error:
             self._failed = error
         self._buffer_at, self._crc = buffer_at, crc
 
     def _write_commit(self, file: JournalFile) -> bool:
-        """Seal, write and sync; False if it could not be written and was taken back."""
+        """Seal, write and sync; return False if that failed and the commit was rolled back."""
         buffer = self._buffer
         del buffer[-2:]  # the closing brace and LF of the last record
         crc = crc32(buffer, self._crc)
@@ -462,9 +425,9 @@ class Journal(Recovery):
         except StorageError as error:
             self._failed = error
             self._abandon()
-            if self._failed is not error:  # all of it but its LF may be there, and that counts
+            if self._failed is not error:  # only its LF may be missing, and then it counts
                 failed, self._failed = self._failed, None
-                self._outcome_unknown = True
+                self.in_doubt = True
                 raise outcome_unknown(failed) from error
             return False
         end = self._buffer_at + len(buffer)
@@ -484,7 +447,7 @@ class Journal(Recovery):
         return True
 
     def _check_end(self, file: JournalFile) -> None:
-        """Raise StorageError if the path no longer names this file, or it is not as we left it."""
+        """Raise StorageError if the path doesn't name this file, or somebody else has written to it."""
         size = file.size_at_path()
         if size != self._buffer_at or not self._has_our_seal(file):
             self._foreign = size is not None
@@ -492,11 +455,11 @@ class Journal(Recovery):
             raise StorageError(self.path, "write", errno.ESTALE, reason)
 
     def _take_back(self, refused: StorageError) -> None:
-        """Cut off a commit whose sync was refused; all that is before it is on the disk.
+        """Truncate a commit whose sync failed. Everything before it is on the disk.
 
-        The kernel takes its pages for clean and would report success the next time, and they may
+        The kernel marks the pages clean and would report success the next time, although they may
         never reach the disk (https://wiki.postgresql.org/wiki/Fsync_Errors). Raises
-        CommitOutcomeUnknownError if the cut, too, is refused.
+        CommitOutcomeUnknownError if truncating fails, too.
         """
         with suppress(StorageError):
             self.file.truncate(self._end)
@@ -507,43 +470,35 @@ class Journal(Recovery):
             reason = f"{refused.reason}; the change was taken back: nothing of it is recorded"
             self._failed = StorageError(self.path, "sync", refused.errno, reason)
             return
-        self._outcome_unknown = True
+        self.in_doubt = True
         raise outcome_unknown(refused) from refused
 
     def _undo(self) -> None:
-        """Leave the index as it was before the commit."""
+        """Restore the index as it was before the commit."""
         self._buffer.clear()
         self.index.rollback(0)
         self.index.last_at = self._begin_at
 
     def _abandon(self) -> None:
-        """Leave index and file as they were before the commit."""
+        """Restore index and file as they were before the commit."""
         self._undo()
         if self._foreign:
-            return  # stale as it is: what is in there now is not ours to cut
+            return  # stays stale: the content of the file now is not ours to truncate
         spilled = self._buffer_at > self._end
         if spilled or self._failed is not None:
             try:
                 self.file.truncate(self._end)
-                self._unsynced = True  # blocks of it may show up inside of the next commit
+                self._unsynced = True  # blocks of it may appear inside the next commit
             except StorageError as error:
-                # Stale as it is: the next use finds a torn tail and saves it.
+                # Stays stale: the next use finds a torn tail and saves it.
                 self._failed = StorageError(
-                    self.path, "take back a half-written commit of", error.errno, error.reason
+                    self.path, "roll back a half-written commit of", error.errno, error.reason
                 )
                 return
         self._stale = False
 
-    def _unlock(self, file: JournalFile) -> None:
-        try:
-            file.unlock()
-        except StorageError:
-            file.close()  # which lets go of the lock, whatever the system says
-            self._file = None
-            self._stale = True
-
     def reset_after_fork(self) -> None:
-        """In a forked child: nothing of the parent's files, locks or open commit is ours."""
+        """In a forked child: drop the parent's file, locks and open commit."""
         self.mutex = threading.RLock()
         self._file = self._mark = None
         self._stale = True
@@ -559,18 +514,9 @@ class Journal(Recovery):
 
 
 def _current_task() -> object:
-    """The asyncio task that runs in this thread; None if none does."""
-    asyncio = sys.modules.get("asyncio")  # else nobody can be in a task
+    """The asyncio task that runs in this thread, if any."""
+    asyncio = sys.modules.get("asyncio")  # not imported: there are no tasks
     try:
         return asyncio and asyncio.current_task()
-    except RuntimeError:  # no loop runs
+    except RuntimeError:  # no event loop runs
         return None
-
-
-def _reset_journals_in_child() -> None:
-    for journal in list(_journals):
-        journal.reset_after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_reset_journals_in_child)

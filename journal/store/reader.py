@@ -1,7 +1,7 @@
-"""One job's journal held open for reading: its index, kept up with what writers append.
+"""Reading: keeps the index of a journal up to date with what writers append.
 
-Readers take no lock. They believe sealed commits only, and whatever follows the last of them is
-a writer at work or a torn tail: neither is theirs to touch.
+Readers take no lock and write nothing. They use sealed commits only. Bytes after the last one are a
+commit that is being written, or a torn tail.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from journal.index.hint import read_hint, write_hint, written_ns
 from journal.index.index import Index
 from journal.index.replay import apply_block
 
-# Less than this is replayed in the time that a hint takes.
+# Replaying less than this takes no longer than reading a hint.
 HINT_BYTES = 1 << 18
 
 
 class Reader:
-    """See the module. The caller holds ``mutex`` around what it does with the index."""
+    """The part of :class:`Journal` that reads. Hold ``mutex`` while you use the index."""
 
     def __init__(self, directory: Path, lock_timeout_s: float) -> None:
         self.directory = directory
@@ -41,29 +41,29 @@ class Reader:
         self.index = Index()
         self._lock_timeout_s = lock_timeout_s
         self._file: JournalFile | None = None
-        self._stale = False  # what we know may not be what the file holds: read all of it again
-        self._end = 0  # of the last commit in the index: its offset, and its crc
+        self._stale = False  # the index may not match the file: read all of it again
+        self._end = 0  # the end of the last commit in the index, and its crc
         self._end_crc = 0
-        self._torn_end = 0  # up to here the bytes behind the last commit were judged a torn tail
-        self._unsynced = True  # the file may hold commits that no one has synced
-        self._is_new = False  # the file was opened since it was read
-        self._known_ns = 0  # until when changes of the file are accounted for, since 1970
-        self._hint_end = 0  # of the commit that the hint stands for, as far as we know
+        self._torn_end = 0  # the bytes up to here were judged a torn tail
+        self._unsynced = True  # the file may hold commits that nobody has synced
+        self._is_new = False  # the file was opened and not read yet
+        self._known_ns = 0  # a later ctime of the file means that somebody edited it
+        self._hint_end = 0  # the end of the commit that the hint is as of, as far as we know
 
     @property
     def file(self) -> JournalFile:
-        """The open file, for reading what the index points to; call :meth:`refresh` first."""
+        """The open file, for reading at the offsets in the index. Call :meth:`refresh` first."""
         assert self._file is not None
         return self._file
 
     @property
     def end(self) -> int:
-        """Where the last commit that the index knows ends, in bytes."""
+        """The end of the last commit in the index, in bytes."""
         return self._end
 
     @property
     def position(self) -> Position:
-        """Behind the last commit that the index knows."""
+        """The position after the last commit in the index."""
         return Position(self._end, self._end_crc)
 
     def refresh(self) -> Index:
@@ -85,7 +85,7 @@ class Reader:
         return self.index
 
     def _open(self) -> JournalFile:
-        """Open the journal that the path names now; what it holds is not known yet."""
+        """Open the journal that the path names now, without reading it."""
         self._file = None
         self._stale = self._is_new = True
         try:
@@ -99,8 +99,8 @@ class Reader:
     def _knows(self, file: JournalFile, size: int) -> bool:
         """Whether the file ends with the last commit in the index.
 
-        The size alone doesn't say so: a copy that went another way, of the same length, may
-        have been written over it in place. The seal does, since it vouches for all before it.
+        The size alone isn't enough: a diverged copy of the same length may have been written over
+        the file in place. The seal is, since it vouches for everything before it.
         """
         return size == self._end and not self._stale and self._has_our_seal(file)
 
@@ -108,7 +108,7 @@ class Reader:
         return has_seal(file, self.position)
 
     def _catch_up(self, size: int, *, locked: bool) -> None:
-        """Take over what the file holds, ``size`` bytes, that the index doesn't."""
+        """Apply the commits in the first ``size`` bytes of the file that the index lacks."""
         file = self.file
         if self._stale or size < self._end or not self._has_our_seal(file):
             self._stale = True
@@ -121,7 +121,7 @@ class Reader:
             self._replay(size, locked=locked)
 
     def _begin_again(self) -> None:
-        """Forget the index; go on from the hint, unless there are doubts about this very file."""
+        """Drop the index, and begin with the hint if the file was just opened."""
         hinted = None
         self._known_ns = self.file.size_and_change()[1]
         if self._is_new:
@@ -132,8 +132,8 @@ class Reader:
         self._hint_end = self._end
 
     def _leave_hint(self, *, durable: bool = False) -> None:
-        """Spare the next one who opens the job what we have read, if it was much."""
-        if self.file.unended_at >= 0:  # a hint is about commits that are there to the last byte
+        """Write a hint if enough was read or written since the last one."""
+        if self.file.unended_at >= 0:  # a hint is as of a complete commit
             return
         if self._end - self._hint_end >= max(HINT_BYTES, self._end >> 6):
             self._hint_end = self._end
@@ -148,7 +148,7 @@ class Reader:
             )
 
     def _ends_with_seal(self, file: JournalFile, size: int) -> bool:
-        """Whether a torn tail may have become a commit of the same length since it was judged."""
+        """Whether a torn tail may have become a commit of the same length since."""
         end = file.read_at(size - SEALED_END_BYTES, SEALED_END_BYTES)
         return SEALED_LINE_END.search(end + b"\n") is not None  # its own LF may be missing
 
@@ -159,7 +159,7 @@ class Reader:
             raise JobMismatchError(self.directory, self.index.state.header.id)
 
     def _replay(self, size: int, *, locked: bool) -> None:
-        """Apply the commits from our position up to ``size``; judge what is left over."""
+        """Apply the commits from our position up to ``size``, and judge the rest."""
         self._unsynced = True
         begin = Position(self._end, self._end_crc)
         try:
@@ -180,8 +180,8 @@ class Reader:
         self._end, self._end_crc = position
 
     def _judge_tail(self, size: int, *, locked: bool) -> None:
-        """Decide what the bytes from our position to ``size`` are: torn tail, or damage."""
-        from journal.format.scan import judge_tail  # noqa: PLC0415  (a sound journal is read without it)
+        """Decide whether the bytes from our position to ``size`` are a torn tail or damage."""
+        from journal.format.scan import judge_tail  # noqa: PLC0415  (a sound journal doesn't need it)
 
         tail = judge_tail(self.file, size, self.position)
         if tail.kind == "torn":
@@ -200,7 +200,7 @@ class Reader:
         raise not_continued(self.file, self.position, tail.reason)
 
     def _look_again(self) -> None:
-        """A reader may have read across a writer's truncation: look again with it locked out."""
+        """Read again with writers locked out: the last time one may have been truncating the file."""
         file = self.file
         self._lock(file)
         try:
@@ -209,7 +209,7 @@ class Reader:
                 self._catch_up(size, locked=True)
         finally:
             self._unlock(file)
-        if size is None:  # replaced or deleted: look at what is there now
+        if size is None:  # it was replaced or deleted: open what is there now
             self._stale = True
             self.refresh()
 
@@ -221,5 +221,5 @@ class Reader:
         file.unlock()
 
     def read_line(self, offset: int) -> bytes:
-        """The record at an offset that the index gave, without its LF."""
+        """The line at an offset from the index, without its LF."""
         return self.file.read_line(offset)

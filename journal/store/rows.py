@@ -151,7 +151,7 @@ class RowSequence(Sequence[JobRow]):
         self._file = journal.file
         self._view = view
         self._journal = journal
-        self._fate = journal.fate()
+        self._outcome = journal.outcome()
         self._keyed = journal.index.keyed
 
     def __len__(self) -> int:
@@ -239,17 +239,17 @@ class RowSequence(Sequence[JobRow]):
                     yield at, near[0][at - first], near[1][at - first], near[2][at - first]
 
     def _reader(self) -> Read:
-        fate = self._fate
-        if fate is None:
+        outcome = self._outcome
+        if outcome is None:
             return window_reader(self._file)
-        # Taken inside a batch: what it appended isn't in the file before it ends.
+        # The rows were taken inside a batch. What it appended isn't in the file before it ends.
         window = window_reader(self._file)
 
         def read(offset: int) -> bytes:
             with self._journal.mutex:
-                if fate.discarded:
+                if outcome == [False]:
                     raise ServiceClosedError("these rows were discarded together with their batch")
-                if not fate.settled:
+                if not outcome:
                     return self._journal.read_line(offset)
             return window(offset)
 

@@ -12,7 +12,6 @@ import errno
 import os
 import re
 import threading
-import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -39,8 +38,9 @@ from journal.format.records import MAX_LINE_BYTES, SEAL_BYTES, JobRecord, conten
 from journal.fs import directories, files, handles, locks
 from journal.fs.names import JOB_STAGING_NAME, JOURNAL_NAME
 from journal.ids import check_job_id, is_job_id
+from journal.store import run_holds
 from journal.store.journal import Journal
-from journal.store.run_holds import RunHolds, Taken, is_over, reset_after_fork
+from journal.store.run_holds import RunHolds, Taken, is_over
 from journal.store.run_lock import RunLock
 
 MAX_OPEN_JOURNALS = 64
@@ -49,8 +49,6 @@ _OF_A_JOB = re.compile(
     r"artifacts|index\.hint|run\.lock|sync\.mark(\.new)?|journal\.(damaged|torn|other)-.*"
 )
 _HEAD_BYTES = 1024  # most job records; the rest take a second look
-
-_stores: weakref.WeakSet[Store] = weakref.WeakSet()
 
 
 class Store:
@@ -67,7 +65,7 @@ class Store:
         self.runs = RunHolds(root)
         self._closed = False
         self._root_synced = False  # whether the root's own name is sure to survive a power cut
-        _stores.add(self)
+        handles.reset_in_child(self)
         try:
             in_the_way = root.exists() and not root.is_dir()
         except OSError as error:  # it may not be looked at
@@ -124,7 +122,8 @@ class Store:
                 return
 
     def reset_after_fork(self) -> None:
-        """In a forked child: another thread may have held the mutex; run locks stay behind."""
+        """In a forked child: drop the run locks, and a mutex that another thread may have held."""
+        run_holds.reset_after_fork()
         self._mutex = threading.Lock()
         self.runs = RunHolds(self.root)
 
@@ -430,13 +429,3 @@ def _unended_line(file: handles.JournalFile) -> bytes | None:
 def _staging_name(job_id: str) -> str:
     """A name that no other job being made or deleted has; it need not be a job's id."""
     return f"{job_id}.{os.urandom(6).hex()}"
-
-
-def _reset_stores_in_child() -> None:
-    reset_after_fork()
-    for store in list(_stores):
-        store.reset_after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_reset_stores_in_child)

@@ -56,7 +56,7 @@ SYNCS = [
     Patch(
         "a commit that can't be cut off has an unknown outcome",
         "store/journal",
-        "        self._outcome_unknown = True\n        raise outcome_unknown(refused) from refused\n",
+        "        self.in_doubt = True\n        raise outcome_unknown(refused) from refused\n",
         "        self._failed = refused\n",
         FAULTS,
     ),
@@ -91,7 +91,7 @@ SYNCS = [
     Patch(
         "a mark that was deleted or replaced is looked for anew",
         "store/recovery",
-        "            if self._mark is not None and not self._mark.is_at_path():\n",
+        "            if not self._mark.is_at_path():\n",
         "            if False:\n",
         FAULTS,
     ),
@@ -105,13 +105,13 @@ SYNCS = [
     Patch(
         "a commit that may lack but its LF has an unknown outcome",
         "store/journal",
-        "            if self._failed is not error:",
-        "            if False:",
+        "            if self._failed is not error:  # only",
+        "            if False:  # only",
         FAULTS,
     ),
     Patch(
         "each commit looks at the mark",
-        "store/journal",
+        "store/recovery",
         "                if not ready or self._is_marked():\n",
         "                if not ready:\n",
         FAULTS,
@@ -133,8 +133,8 @@ SYNCS = [
     Patch(
         "the name of what is written anew is synced",
         "store/recovery",
-        '            directories.sync_directory(self.directory)\n        except OSError as error:\n            raise handles.storage_error(self.directory, "sync", error) from error\n        mark.clear()',
-        '            pass\n        except OSError as error:\n            raise handles.storage_error(self.directory, "sync", error) from error\n        mark.clear()',
+        "            directories.sync_directory(self.directory)\n        mark.clear()",
+        "            pass\n        mark.clear()",
         FAULTS,
     ),
     Patch(
@@ -463,7 +463,7 @@ SEALS += [
 LOCKS = [
     Patch(
         "a commit takes the commit lock",
-        "store/journal",
+        "store/recovery",
         "            if not file.try_lock():\n                self._lock(file)\n",
         "",
         PROCESSES,
@@ -556,22 +556,22 @@ LOCKS = [
     Patch(
         "threads take turns in a commit",
         "store/journal",
-        "        if not self.mutex.acquire(True, self._lock_timeout_s):",
+        "        if not self.mutex.acquire(timeout=self._lock_timeout_s):",
         "        if False:",
         PROCESSES,
     ),
     Patch(
         "a forked child closes the parent's descriptors",
         "fs/handles",
-        "    for file in list(_open_files):\n        file.close()\n",
-        "    pass\n",
+        "    def reset_after_fork(self) -> None:\n        self.close()\n",
+        "    def reset_after_fork(self) -> None:\n        pass\n",
         PROCESSES,
     ),
     Patch(
         "a forked child forgets the parent's open commit",
         "store/journal",
-        "    for journal in list(_journals):\n        journal.reset_after_fork()\n",
-        "    pass\n",
+        "        reset_in_child(self)\n",
+        "",
         PROCESSES,
     ),
 ]

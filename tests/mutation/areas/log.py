@@ -96,7 +96,7 @@ PATCHES = [
     ),
     Patch(
         "a writer asks whether a journal that may only be read may be written by now",
-        "store/journal",
+        "store/recovery",
         "            if file is None or not file.writable:  # it",
         "            if file is None:  # it",
         "tests/store/test_guards_writers.py",
