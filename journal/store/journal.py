@@ -58,6 +58,7 @@ _HINT_GROWTH_BYTES = 64 << 20
 # Any record may become the last of its commit and get a seal.
 _MAX_RECORD_BYTES = MAX_LINE_BYTES - SEAL_BYTES
 
+Result = TypeVar("Result")
 
 # The state of a commit when an inner block began, to which an exception in that block returns: the
 # buffer's offset in the file, its length, the crc up to it, the index's mark and last_at, and the

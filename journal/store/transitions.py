@@ -1,7 +1,7 @@
-"""The changes a job can go through, each checked against the index and put into a commit.
+"""All changes of a job and its rows: each is checked against the index, then appended to a commit.
 
-Every function is called inside a ``with journal:`` of its own. A refused change raises, and that block
-leaves the commit as it was, so that a batch around it can go on.
+Call every function inside a ``with journal:`` block of its own. A refused change raises, and the block
+undoes it. So a batch around the block can continue.
 """
 
 from __future__ import annotations
@@ -63,10 +63,11 @@ Policy = Literal["review", "retry", "fail"]
 _ALLOWED_CODES = tuple(
     frozenset(CODES[target] for target in VALID_ROW_TRANSITIONS[status]) for status in STATUSES
 )
-_REDONE = (COMPLETED, FAILED, SKIPPED)  # what redo puts back, by no table
+# The statuses that a redo resets. It is an exception to the table of transitions.
+_REDONE = (COMPLETED, FAILED, SKIPPED)
 _STARTING_CODES = frozenset((CODES[RowStatus.PROCESSING], CODES[RowStatus.PENDING]))
 
-INTERRUPTED = "interrupted"  # error code of rows whose run died with them in flight
+INTERRUPTED = "interrupted"  # error code of rows that were in flight when their run died
 _RUN_ENDED = "the run ended while this row was in flight"
 _POLICIES: dict[str, tuple[RowStatus, str | None, str | None]] = {
     "review": (
@@ -80,7 +81,7 @@ _POLICIES: dict[str, tuple[RowStatus, str | None, str | None]] = {
 
 
 def is_word_of_policy(error_code: object, error_message: object) -> bool:
-    """Whether that is what a policy says of a row that it settles, and not a caller's own words."""
+    """Whether a policy has set this error, and not a caller."""
     return error_code == INTERRUPTED and str(error_message).startswith(_RUN_ENDED)
 
 
@@ -90,29 +91,29 @@ def check_policy(policy: str, where: str = "policy") -> None:
 
 
 def put_job_record(journal: Journal, record: JobLevelRecord) -> None:
-    """Add a record about the job itself."""
+    """Append a record about the job itself."""
     journal.append(record)
     journal.index.set_job(record)
 
 
 def put_log(journal: Journal, record: LogRecord) -> None:
-    """Add what is for people; its ``at`` is filled in here."""
+    """Append a log record; ``at`` is set here."""
     record.at = journal.now()
     put_job_record(journal, record)
 
 
 def put_log_of_caller(journal: Journal, record: LogRecord) -> None:
-    """As :func:`put_log`. Raises RowNotFoundError if it is about a row that isn't there."""
+    """As :func:`put_log`. Raises RowNotFoundError if the record names a row that doesn't exist."""
     if record.row is not None:
         _position(journal, record.row)
     put_log(journal, record)
 
 
 def put_run(journal: Journal, resume_command: str = "", job_version: str | None = None) -> None:
-    """Add where a run has begun, for who must know which machines worked on the job.
+    """Append a log record that a run has started here: host, process, user and version.
 
-    The nonce tells copies apart that are gone on with by hosts, or containers, of the same name.
-    Raises InvalidStateTransition if the job's unfinished rows go on in another.
+    The nonce makes copies of the job differ, even if hosts or containers of the same name continue
+    them. Raises InvalidStateTransition if another job took over the unfinished rows.
     """
     check_not_retried(journal)
     host = system.host_name()
@@ -156,7 +157,7 @@ def _refuse_row(
     status = STATUSES[columns.statuses[position]]
     allowed = [allowed for allowed in VALID_ROW_TRANSITIONS[status] if allowed is not target]
     if not hint and status is RowStatus.COMPLETED:
-        hint = "what is completed is done again only by redo_row(), or `journal redo`"
+        hint = "use redo_row() or `journal redo` to do a completed row again"
     elif not hint and status is RowStatus.NEEDS_REVIEW:
         hint = "find out whether it took effect, then retry, complete, fail or skip it"
     subject = f"row {journal.job_id}:{columns.number(position)}"
@@ -176,7 +177,7 @@ def _position(journal: Journal, number: int) -> int:
 
 
 def _made(journal: Journal, position: int) -> AnyRow:
-    """The record that says what the row is made of."""
+    """The record that holds the row's data."""
     columns = journal.index.columns
     offset = columns.row_offsets[position]
     return read_row(journal.file, journal.read_line(offset), offset, columns.number(position))
@@ -186,9 +187,9 @@ _LOST = "it can't be put back: its data was lost to damage"
 
 
 def change_row(journal: Journal, record: RowStatusRecord) -> JobRow:
-    """Give a row the status that ``record`` states; its ``at`` and ``version`` are filled in here.
+    """Give a row the status in ``record``, whose ``at`` and ``version`` are set here.
 
-    Raises RowNotFoundError, InvalidStateTransition.
+    Raises RowNotFoundError and InvalidStateTransition.
     """
     index, number, reset = journal.index, record.row, record.reset
     position = index.position_of(number)
@@ -197,16 +198,16 @@ def change_row(journal: Journal, record: RowStatusRecord) -> JobRow:
     columns = index.columns
     code, old = CODES[record.status], columns.statuses[position]
     if reset == "redo" and old not in _REDONE:
-        in_flight = "" if old == NEEDS_REVIEW else "only what has ended is redone"
-        _refuse_row(journal, position, RowStatus.PENDING, in_flight, "it can't be redone")
+        hint = "" if old == NEEDS_REVIEW else "only a row that has ended can be redone"
+        _refuse_row(journal, position, RowStatus.PENDING, hint, "it can't be redone")
     if reset != "redo" and code not in _ALLOWED_CODES[old]:
         _refuse_row(journal, position, STATUSES[code])
-    # Read before anything changes: a row that can't be read must not be half changed.
+    # Read the row before anything changes: if it can't be read, nothing must be changed.
     offset = columns.row_offsets[position]
     row = read_row(journal.file, journal.read_line(offset), offset, number)
     if reset is not None and row.checksum == LOST_CHECKSUM:
-        how = "update_row_data() gives it data again; or skip it: skip_row(), `journal skip`"
-        _refuse_row(journal, position, RowStatus.PENDING, how, _LOST)
+        hint = "give it data by update_row_data(), or skip it by skip_row() or `journal skip`"
+        _refuse_row(journal, position, RowStatus.PENDING, hint, _LOST)
     state = index.state
     assert state is not None
     if code in _STARTING_CODES and state.status in TERMINAL_STATUSES:
@@ -217,9 +218,7 @@ def change_row(journal: Journal, record: RowStatusRecord) -> JobRow:
     elif old == PROCESSING and (code != PENDING or record.error_code is not None):
         record.version = _version(journal, position)
     record.at = journal.now()
-    attempts = index.set_row(
-        position, code, journal.append(record), record.cost_cents, reset=reset is not None
-    )
+    attempts = put_row_status(journal, position, record)
     if state.status is JobStatus.FAILED and old != PROCESSING and code not in _STARTING_CODES:
         _complete_if_settled(journal)
     earlier = index.columns.earlier
@@ -228,8 +227,8 @@ def change_row(journal: Journal, record: RowStatusRecord) -> JobRow:
 
 
 def _version(journal: Journal, position: int) -> str | None:
-    """That of the attempt which ends at a row in processing: it has it from the run it began in."""
-    if not _state(journal).has_versions:  # as in most jobs: nothing is read for it
+    """The version of the attempt in progress, which is that of the run in which it began."""
+    if not _state(journal).has_versions:  # as in most jobs: no need to read a record
         return None
     columns = journal.index.columns
     offset, number = columns.status_offsets[position], columns.number(position)
@@ -238,7 +237,7 @@ def _version(journal: Journal, position: int) -> str | None:
 
 
 def _let_start(journal: Journal, refused: str, *, reopens: bool) -> None:
-    """Before rows are started, or put back: which ``reopens`` a job that has ended by itself."""
+    """Check that rows may be started or put back. ``reopens``: reopen a job that has ended."""
     status = _state(journal).status
     if status in TERMINAL_STATUSES:
         if not reopens or status is JobStatus.CANCELLED:
@@ -247,14 +246,14 @@ def _let_start(journal: Journal, refused: str, *, reopens: bool) -> None:
 
 
 def _complete_if_settled(journal: Journal) -> None:
-    """End a failed job as completed once the last of its rows was settled by hand."""
+    """Complete a failed job once its last open, failed or doubtful row was settled by hand."""
     status_counts = journal.index.status_counts
     if not any(status_counts[code] for code in (PENDING, PROCESSING, FAILED, NEEDS_REVIEW)):
         put_job_record(journal, JobStatusRecord(status="completed", at=journal.now()))
 
 
 def reopen(journal: Journal, reason: str | None) -> None:
-    """Put an ended job back to pending: its next pass begins. Raises InvalidStateTransition."""
+    """Put an ended job back to pending, for its next pass. Raises InvalidStateTransition."""
     state, refused = _state(journal), "it can't be reopened"
     if state.status not in TERMINAL_STATUSES:
         _refuse_job(journal, JobStatus.PENDING, "only a job that has ended is reopened", refused)
@@ -265,10 +264,9 @@ def reopen(journal: Journal, reason: str | None) -> None:
 
 
 def redo_row(journal: Journal, number: int, reason: str | None, *, new_key: bool) -> JobRow:
-    """Put a row that has ended back to pending, a completed one too, and reopen its job if need be.
+    """Put a row that has ended back to pending, also a completed one; reopen the job if it has ended.
 
-    ``new_key``: from here on under a new idempotency key. Raises RowNotFoundError,
-    InvalidStateTransition.
+    ``new_key``: give it a new idempotency key. Raises RowNotFoundError and InvalidStateTransition.
     """
     record = RowStatusRecord(
         row=number, status="pending", reason=reason, reset="redo", at=UNSET_TIME
@@ -283,10 +281,11 @@ def redo_row(journal: Journal, number: int, reason: str | None, *, new_key: bool
 def put_row_data(
     journal: Journal, row: JobRow, data: dict[str, Any] | None, checksum: str, *, new_key: bool
 ) -> None:
-    """Give a row other data (None: the same), and perhaps a new idempotency key.
+    """Give a row new data (None: keep the old), and with ``new_key`` a new idempotency key.
 
-    That is the same in all copies, unless it has a nonce: a caller's own key may be anything, also
-    the new key of another row, and a repair may have lost that a key was given out.
+    All copies of the job make the same new key. It has a nonce where it might not be unique: a
+    caller's own key may look like the new key of another row, and a repair may have lost that a key
+    was used already.
     """
     number = row.row_number
     position = _position(journal, number)
@@ -320,16 +319,17 @@ def update_data(
     *,
     new_key: bool,
 ) -> JobRow:
-    """Give a row that isn't done, nor in flight, other data; ``checksum`` None: by hand.
+    """Give new data to a row that is neither completed nor in flight.
 
-    Raises RowNotFoundError, InvalidStateTransition, InvalidValueError.
+    ``checksum``: of the input that the data comes from; None if it was changed by hand. Raises
+    RowNotFoundError, InvalidStateTransition and InvalidValueError.
     """
     position = _position(journal, number)
     row = row_of(journal, position)
     header = journal.index.keyed
     columns = () if header is None else (header.key, header.idempotency_key)
     if row.status in (RowStatus.PROCESSING, RowStatus.COMPLETED):
-        hint = "what is in flight keeps it" if row.status is RowStatus.PROCESSING else ""
+        hint = "wait until its attempt ends" if row.status is RowStatus.PROCESSING else ""
         _refuse_row(journal, position, row.status, hint, "its data can't be changed")
     is_lost = row.row_checksum == LOST_CHECKSUM
     for column in columns:
@@ -346,36 +346,47 @@ def update_data(
 
 
 def _as_json(data: dict[str, Any], column: str) -> bytes:
-    """A value as keys are compared: 1, 1.0 and true are three of them."""
+    """A value for comparing keys: 1, 1.0 and true differ."""
     return canonical_json(data.get(column))
 
 
 def take_input(journal: Journal, number: int, data: dict[str, Any], checksum: str) -> None:
-    """Give a row the data that its input has now, and put it back if it isn't a fresh one.
+    """Give a row the new data of its input, and put it back to pending if it was ever started.
 
-    Its job must not have ended. Raises as :func:`update_data`.
+    The job must not have ended. Raises as :func:`update_data`.
     """
     row = update_data(journal, number, data, checksum, new_key=False)
     if row.attempts or row.status is not RowStatus.PENDING:
         _put_back(journal, _position(journal, number))
 
 
+def put_row_status(journal: Journal, position: int, record: RowStatusRecord) -> int:
+    """Append a status of the row at ``position``; return its attempts."""
+    return journal.index.set_row(
+        position,
+        CODES[record.status],
+        journal.append(record),
+        record.cost_cents,
+        reset=record.reset is not None,
+    )
+
+
 def _put_back(journal: Journal, position: int) -> None:
-    """Let a row begin anew, in a job that hasn't ended."""
+    """Put a row back to pending with a fresh budget of attempts. The job must not have ended."""
     number = journal.index.columns.number(position)
     record = RowStatusRecord(row=number, status="pending", reset="retry", at=journal.now())
-    journal.index.set_row(position, PENDING, journal.append(record), None, reset=True)
+    put_row_status(journal, position, record)
 
 
-# What older versions did with an ended job: a new one took its unfinished rows over.
+# In older versions a new job, the retry job, took over the unfinished rows of an ended one.
 _ELSEWHERE_HINT = (
-    "an older version has made a retry job of it, which holds its unfinished rows: run what is to "
-    "be done as a job of its own"
+    "an older version moved its unfinished rows to a retry job: run what is to be done as a job of its "
+    "own"
 )
 
 
 def went_on_elsewhere(state: JobState) -> bool:
-    """Whether the job is, or has, a retry job of an older version."""
+    """Whether the job is a retry job of an older version, or has one."""
     return state.header.retry_of is not None or state.retried is not None
 
 
@@ -383,10 +394,10 @@ _NO_MORE_ROWS = "it takes no more rows"
 
 
 def add_rows(journal: Journal, row_data: Any) -> View:
-    """Append pending rows in the order given, all of them or none; return a view of them.
+    """Append pending rows in the given order, all or none of them; return a view of them.
 
-    Raises InvalidValueError, InvalidStateTransition (the job has ended), and whatever the
-    iterable raises.
+    Raises InvalidValueError, InvalidStateTransition (if the job has ended), and whatever the iterable
+    raises.
     """
     index, state = journal.index, _state(journal)
     if went_on_elsewhere(state):
@@ -400,7 +411,7 @@ def add_rows(journal: Journal, row_data: Any) -> View:
     nonce = system.nonce()[:8] if journal.end else None
     end = row_end(at, nonce=nonce)
     for number, checksum, data, key in new_rows(row_data, index.highest_number + 1):
-        if index.last_at is not last_at:  # the iterable has changed this job meanwhile
+        if index.last_at is not last_at:  # the iterable itself has changed this job
             at = journal.now()
             end = row_end(at, nonce=nonce)
         if number <= index.highest_number and index.position_of(number) is not None:
@@ -416,24 +427,24 @@ def add_rows(journal: Journal, row_data: Any) -> View:
 
 
 def check_not_retried(journal: Journal) -> None:
-    """Raise InvalidStateTransition for a job whose unfinished rows go on in another.
+    """Raise InvalidStateTransition if a retry job took over the unfinished rows.
 
-    As a rule it has ended; a copy that had not may have heard of it by a merge.
+    Usually such a job has ended. A copy that hasn't ended can learn of the retry job by a merge.
     """
     state = _state(journal)
     if state.retried is not None and state.status not in TERMINAL_STATUSES:
         name, on = journal.job_id, f"{state.retried.host} at {time_text(state.retried.at)}"
         hint = (
-            f"its unfinished rows go on as job {state.retried.job}, made on {on}: run that one, "
+            f"its unfinished rows were moved to job {state.retried.job}, made on {on}: run that one, "
             f"and `journal cancel {name}`"
         )
         _refuse_job(journal, JobStatus.RUNNING, hint)
 
 
 def settle_rows(journal: Journal, policy: Policy, before: int | None = None) -> int:
-    """Move every row in processing to where ``policy`` says; return how many there were.
+    """Move every row in flight to the status of ``policy``; return how many there were.
 
-    ``before``: only those whose last record stands before that offset.
+    ``before``: only rows whose latest status record is before that offset.
     """
     status, code, message = _POLICIES[policy]
     if status is RowStatus.PENDING and journal.index.status_counts[PROCESSING]:
@@ -444,9 +455,9 @@ def settle_rows(journal: Journal, policy: Policy, before: int | None = None) -> 
 def review_open_rows(
     journal: Journal, numbers: Iterable[int] | None, error_code: str, error_message: str
 ) -> int:
-    """Move rows that are pending, processing or failed to needs_review; return how many.
+    """Move rows that are pending, in flight or failed to needs_review; return how many.
 
-    ``numbers`` None for all of the job's.
+    ``numbers``: only these rows; None for all.
     """
     review, open_codes = RowStatus.NEEDS_REVIEW, (PENDING, PROCESSING, FAILED)
     if numbers is None:
@@ -463,18 +474,17 @@ def review_open_rows(
 
 
 def retry_failed(journal: Journal, error_code: str | None) -> int:
-    """Put failed rows back to pending, reopening the job if need be; return how many there were.
+    """Put failed rows back to pending, and reopen the job if it has ended; return how many.
 
-    ``error_code``: those that failed with it. None: all but those of unknown outcome.
+    ``error_code``: only rows that failed with it; None for all whose outcome isn't unknown.
     """
-    index, columns = journal.index, journal.index.columns
+    index = journal.index
     window = window_reader(journal.file)
     moved = 0
-    position = columns.statuses.find(FAILED)
-    while position >= 0:
-        number = columns.number(position)
-        offset = columns.status_offsets[position]
-        read = window if offset < journal.end else journal.read_line  # of the commit under way
+    for position in index.positions(FAILED):
+        number = index.columns.number(position)
+        offset = index.columns.status_offsets[position]
+        read = window if offset < journal.end else journal.read_line  # it is in the open commit
         failed = read_status(journal.file, read, offset, number)
         if (
             failed is not None
@@ -484,9 +494,7 @@ def retry_failed(journal: Journal, error_code: str | None) -> int:
             if not moved:
                 _let_start(journal, "its rows can't be put back", reopens=True)
             _put_back(journal, position)
-            columns = index.columns
             moved += 1
-        position = columns.statuses.find(FAILED, position + 1)
     return moved
 
 
@@ -508,7 +516,7 @@ def _move(
         unknown=target is RowStatus.FAILED,
         at=journal.now(),
     )
-    journal.index.set_row(position, CODES[target], journal.append(record), None)
+    put_row_status(journal, position, record)
 
 
 def _move_all(
@@ -521,10 +529,8 @@ def _move_all(
 ) -> int:
     index = journal.index
     moved = 0
-    position = index.columns.statuses.find(source)
-    while position >= 0:
+    for position in index.positions(source):
         if before is None or index.columns.status_offsets[position] < before:
             _move(journal, position, target, error_code, error_message)
             moved += 1
-        position = index.columns.statuses.find(source, position + 1)
     return moved

@@ -70,7 +70,7 @@ from journal.format.values import encode_value
 from journal.index.index import CODES, COMPLETED, FAILED, NEEDS_REVIEW, PENDING, PROCESSING
 from journal.model import TERMINAL_STATUSES, JobStatus
 from journal.store.journal import Journal
-from journal.store.transitions import put_job_record, put_log
+from journal.store.transitions import put_job_record, put_log, put_row_status
 from journal.transfer.divergence import DATA, IN_FLIGHT, RENUMBERED, Change, key_of
 from journal.transfer.merge_notes import (
     doubt_text,
@@ -285,12 +285,9 @@ class _Merge:
 
     def _put(self, record: RowStatusRecord) -> None:
         """As history has it: which moves are allowed is a question to those who make them."""
-        index = self._journal.index
-        position = index.position_of(record.row)
+        position = self._journal.index.position_of(record.row)
         assert position is not None
-        offset = self._journal.append(record)
-        is_reset = record.reset is not None
-        index.set_row(position, CODES[record.status], offset, record.cost_cents, reset=is_reset)
+        put_row_status(self._journal, position, record)
 
     def _put_error(self) -> None:
         """Name the rows that may be done twice in the job's error, beside those of earlier merges.

@@ -607,7 +607,8 @@ def test_a_job_of_which_an_older_version_made_two_is_read_and_takes_neither_reop
         ]
         for call in calls:
             with pytest.raises(
-                InvalidStateTransition, match="an older version has made a retry job"
+                InvalidStateTransition,
+                match="an older version moved its unfinished rows to a retry job",
             ):
                 call()
         assert content(service) == before
@@ -621,7 +622,10 @@ def test_a_retry_job_of_an_older_version_goes_on_and_takes_no_more_rows(tmp_path
     with JobService(tmp_path, sync="none") as service:
         service.start_job(JOB)
         service.start_row(f"{JOB}:1")
-        with pytest.raises(InvalidStateTransition, match="an older version has made a retry job"):
+        with pytest.raises(
+            InvalidStateTransition,
+            match="an older version moved its unfinished rows to a retry job",
+        ):
             service.create_rows(JOB, [{}])
         service.complete_row(f"{JOB}:1")
         assert service.update_status(JOB, "completed").retry_of == "before"

@@ -278,7 +278,7 @@ def test_a_truncation_that_fails_after_a_failed_write_is_named_and_the_next_use_
     faulty.plan("ftruncate", fails(errno.EIO))
     with pytest.raises(CommitOutcomeUnknownError) as refused:
         service.complete_row(f"{JOB}:1", "T-1")
-    assert "take back" in str(refused.value)
+    assert "roll back" in str(refused.value)
     assert refused.value.errno == errno.EIO
     left = path.read_bytes()
     assert left.startswith(before)
@@ -662,7 +662,7 @@ def test_verify_says_that_what_it_has_read_may_not_be_on_the_disk(
     report = verify_job(path.parent)
     assert (report.in_doubt, report.findings) == (True, [])
     assert main(["--root", str(service.root), "verify", JOB]) == 0
-    assert "  sync: a sync of it has failed" in capsys.readouterr().out
+    assert "  sync: a sync failed" in capsys.readouterr().out
     service.complete_row(f"{JOB}:3", "T-3")
     assert not verify_job(path.parent).in_doubt
 
