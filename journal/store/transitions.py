@@ -329,7 +329,11 @@ def update_data(
     header = journal.index.keyed
     columns = () if header is None else (header.key, header.idempotency_key)
     if row.status in (RowStatus.PROCESSING, RowStatus.COMPLETED):
-        hint = "wait until its attempt ends" if row.status is RowStatus.PROCESSING else ""
+        hint = (
+            "it is in flight: wait until its attempt ends"
+            if row.status is RowStatus.PROCESSING
+            else ""
+        )
         _refuse_row(journal, position, row.status, hint, "its data can't be changed")
     is_lost = row.row_checksum == LOST_CHECKSUM
     for column in columns:

@@ -300,7 +300,9 @@ def test_what_a_redone_row_has_cost_stays_spent(service: JobService) -> None:
 
 def test_what_is_pending_or_in_flight_is_not_redone(service: JobService) -> None:
     service.start_row(f"{JOB}:5")
-    with pytest.raises(InvalidStateTransition, match="can't be redone; only what has") as refused:
+    with pytest.raises(
+        InvalidStateTransition, match="can't be redone; only a row that has ended"
+    ) as refused:
         service.redo_row(f"{JOB}:5")
     assert "pending" not in refused.value.allowed_transitions
     assert row(service, 5).status is RowStatus.PROCESSING
