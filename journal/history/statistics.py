@@ -32,29 +32,22 @@ _BINS_PER_OCTAVE = 8  # a quantile is off by 4.5 % at most
 
 
 class Latencies:
-    """Durations in seconds: their number, sum and maximum, and quantiles within 5 %."""
+    """Durations in seconds: their number and maximum, and quantiles within 5 %."""
 
     def __init__(self) -> None:
         self.count = 0
-        self.total_s = 0.0
         self.longest_s = 0.0
         self._bins: Counter[int] = Counter()
 
     def add(self, duration_s: float) -> None:
         self.count += 1
-        self.total_s += duration_s
         self.longest_s = max(self.longest_s, duration_s)
         self._bins[math.floor(math.log2(max(duration_s, 1e-6)) * _BINS_PER_OCTAVE)] += 1
 
     def merge(self, other: Latencies) -> None:
         self.count += other.count
-        self.total_s += other.total_s
         self.longest_s = max(self.longest_s, other.longest_s)
         self._bins.update(other._bins)
-
-    @property
-    def mean_s(self) -> float | None:
-        return self.total_s / self.count if self.count else None
 
     def quantile_s(self, share: float) -> float | None:
         """The duration that ``share`` of all don't exceed; ``None`` if there are none."""
