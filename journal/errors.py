@@ -165,7 +165,7 @@ class JobBusyError(JournalError):
 
     __match_args__ = ("job_id", "host", "pid", "started_at")
 
-    def __init__(self, job_id: str, host: str, pid: int, started_at: str) -> None:
+    def __init__(self, job_id: str, host: str = "", pid: int = 0, started_at: str = "") -> None:
         holder = f"process {pid} on {host}, since {started_at}" if pid else "another process"
         super().__init__(
             f"job {job_id!r} is being worked on by {holder}: wait for it, or pause or end that run"

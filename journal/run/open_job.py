@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from journal.errors import InvalidValueError, JobBusyError, JobExistsError, JobNotFoundError
+from journal.errors import InvalidValueError, JobBusyError, JobExistsError
 from journal.format.arguments import check_optional_text
 from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.ids import is_job_id, slug
@@ -161,11 +161,10 @@ def _take_input(
     new_job: dict[str, Any],
 ) -> Matched:
     """Create the job of these rows, or compare them with it."""
-    job = service.get_job(job_id)
     if rows is None:
-        if job is None:
-            raise JobNotFoundError(job_id)
+        existing_job(service, job_id)
         return Matched()
+    job = service.get_job(job_id)
     if job is not None:
         with service.hold_run(job_id):  # else two could add the same new rows
             return match_rows(service, job, rows, rules)
@@ -178,7 +177,7 @@ def _take_input(
             **new_job,
         )
     except JobExistsError:  # another process was faster, and the input can't be read again
-        raise JobBusyError(job_id, "", 0, "") from None
+        raise JobBusyError(job_id) from None
     return Matched(added=job.total_rows)
 
 
