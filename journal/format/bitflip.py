@@ -1,8 +1,8 @@
-"""One flipped bit in a commit, found from what the seal says.
+"""Finding one flipped bit in a commit by its seal.
 
-A CRC is linear: what a commit's crc differs by from the one that its seal states depends only on
-which of its bits were flipped. For one bit that is a different value at each place, so the place
-can be told from the value.
+A CRC is linear. So the difference between a commit's crc and the crc that its seal states depends
+only on which bits were flipped. Each single bit makes a different difference, so the difference
+tells which bit it was.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from zlib import crc32
 from journal.format.commits import Readable
 from journal.format.records import SEAL_BYTES, SEALED_LINE_END, sealed_end
 
-# Of so many bits no two change a crc by the same: x is a generator of the polynomial's field.
-MEND_BYTES = (2**32 - 1) // 8
+# Up to this length no two bits make the same difference, as x generates the polynomial's field.
+_MAX_BYTES = (2**32 - 1) // 8
 
 _END_BYTES = SEAL_BYTES + 1  # a seal and its LF
 _PIECE_BYTES = 1 << 20
-_STRIDE_BYTES = 1 << 10  # looked at in one step: as many times eight values are held in a table
+_STRIDE_BYTES = 1 << 10  # searched in one step; eight values a byte are held in a table
 
-# What a seal looks like whose LF became something else, with the next commit right behind it.
+# A seal whose LF became another byte, before the next commit.
 LOST_LINE_END = re.compile(rb',"crc":"([0-9a-f]{8})"}([^\n])(?={)')
 
 
 class Flip(NamedTuple):
-    """One flipped bit: in the byte ``at`` of the file, where it has the value ``bit``."""
+    """One flipped bit: in the byte at offset ``at``, where the bit has the value ``bit``."""
 
     at: int
     bit: int
 
 
 class Unflipped:
-    """A file with a flipped bit put back."""
+    """A file in which a flipped bit is restored."""
 
     def __init__(self, file: Readable, flip: Flip) -> None:
         self._file = file
@@ -52,12 +52,12 @@ class Unflipped:
 
 
 def possible_flips(file: Readable, offset: int, end: int, crc: int) -> Iterator[Flip]:
-    """The bits that would make what stands from ``offset`` to ``end`` one commit, if put back.
+    """The bits that, if restored, would make the bytes from ``offset`` to ``end`` one commit.
 
-    One or none in a commit of up to 91,607 bits: CRC-32 has a Hamming distance of 4 up to there
-    (Koopman, "32-Bit Cyclic Redundancy Codes for Internet Applications", 2002), so two flipped bits
-    never look like a single one. Other damage does, with odds of one in 2^32 for each bit there is.
-    ``crc`` is what the seal before the commit states.
+    ``crc`` is that of the seal before the commit. There is at most one such bit in a commit of up
+    to 91,607 bits: up to there CRC-32 has a Hamming distance of 4 (Koopman, "32-Bit Cyclic
+    Redundancy Codes for Internet Applications", 2002). So two flipped bits never look like one.
+    Other damage does with a probability of one in 2^32 for each bit of the commit.
     """
     body = end - offset - _END_BYTES
     if body < 0:
@@ -69,14 +69,14 @@ def possible_flips(file: Readable, offset: int, end: int, crc: int) -> Iterator[
         following = wrong.bit_length() - 1
         yield Flip(end - 1 - following // 8, 1 << following % 8)
     seal = SEALED_LINE_END.fullmatch(text)
-    if seal and body <= MEND_BYTES:
+    if seal and body <= _MAX_BYTES:
         place = flipped_bit(int(seal[1], 16) ^ found, body)
         if place:
             yield Flip(offset + place[0], place[1])
 
 
 def crc_of(file: Readable, offset: int, end: int, crc: int) -> int:
-    """The crc of what stands from ``offset`` to ``end``, continued from ``crc``."""
+    """The crc of the bytes from ``offset`` to ``end``, continued from ``crc``."""
     while offset < end and (data := file.read_at(offset, min(_PIECE_BYTES, end - offset))):
         crc = crc32(data, crc)
         offset += len(data)
@@ -84,15 +84,15 @@ def crc_of(file: Readable, offset: int, end: int, crc: int) -> int:
 
 
 def flipped_bit(difference: int, length: int) -> tuple[int, int] | None:
-    """The one bit, of ``length`` bytes, that changes their crc by ``difference``.
+    """The one bit in ``length`` bytes that makes this difference to their crc.
 
-    Returned is the number of its byte and its value in there; None if no single bit does.
+    Returns the number of its byte and its value in there, None if no single bit does.
     """
     near, back = _tables()
-    for behind in range(0, length, _STRIDE_BYTES):
+    for skipped in range(0, length, _STRIDE_BYTES):
         place = near.get(difference)
         if place:
-            at = length - 1 - behind - place[0]
+            at = length - 1 - skipped - place[0]
             return (at, place[1]) if at >= 0 else None
         difference = (
             back[0][difference & 0xFF]
@@ -105,10 +105,11 @@ def flipped_bit(difference: int, length: int) -> tuple[int, int] | None:
 
 @cache
 def _tables() -> tuple[dict[int, tuple[int, int]], list[list[int]]]:
-    """What each bit of the last ``_STRIDE_BYTES`` changes the crc by, and how to go on before them.
+    """The tables for a search from the end of a commit, by strides.
 
-    The first has, by the change, the bit's byte, counted from the last, and its value in there. The
-    second has, for each byte of a change, what it would have been without so many bytes behind it.
+    The first has the bits of the last ``_STRIDE_BYTES``, by the difference that each makes: the
+    number of the byte, counted from the last, and the bit's value in there. The second has, for
+    each byte of a difference, what it would be without the last stride.
     """
     changes = [crc32(bytes([byte])) ^ crc32(b"\0") for byte in range(256)]  # of a last byte
     near = {}
@@ -116,7 +117,7 @@ def _tables() -> tuple[dict[int, tuple[int, int]], list[list[int]]]:
         change = changes[bit]
         for before in range(_STRIDE_BYTES):
             near[change] = before, bit
-            change = change >> 8 ^ changes[change & 0xFF]  # by one byte more behind it
+            change = change >> 8 ^ changes[change & 0xFF]  # with one more byte after it
     undo = {change >> 24: (change << 8 & 0xFFFFFFFF) ^ byte for byte, change in enumerate(changes)}
     back = []
     for low in range(0, 32, 8):

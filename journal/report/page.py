@@ -9,10 +9,8 @@ from collections.abc import Collection
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-from journal.errors import MissingExtraError
 from journal.format.records import RowStatusRecord, now
 from journal.fs import system
 from journal.fs.output import whole_file
@@ -20,7 +18,7 @@ from journal.history.error_groups import group_errors
 from journal.history.redact import check_fields, redacted_members
 from journal.history.statistics import JobStatistics
 from journal.model import JobRow, RowStatus
-from journal.report.plots import lines, load_pygal, stacked_bars
+from journal.report.plots import lines, load_library, stacked_bars
 from journal.service import JobService
 from journal.store.run_lock import last_holder
 from journal.text import as_text, duration_text, escaped
@@ -66,8 +64,8 @@ def report_page(service: JobService, job_id: str, *, redact: Collection[str] = (
     flight at a time, and 16 bytes for each row in trouble. Raises JobNotFoundError,
     InvalidValueError, MissingExtraError, and what reading a job raises.
     """
-    jinja2 = _load_jinja2()
-    load_pygal()
+    jinja2 = load_library("jinja2")
+    load_library("pygal")  # before anything is read
     names = service.redact | check_fields(redact)
     job, trouble, history = service._look(job_id, _TROUBLE)  # noqa: SLF001  (of this package)
     statistics = JobStatistics(
@@ -111,15 +109,6 @@ def report_page(service: JobService, job_id: str, *, redact: Collection[str] = (
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
     return page
-
-
-def _load_jinja2() -> ModuleType:
-    try:
-        import jinja2  # noqa: PLC0415  (an extra)
-    except ImportError:
-        raise MissingExtraError("a report", "jinja2", "report") from None
-    module: ModuleType = jinja2
-    return module
 
 
 def _shown(value: Any, limit: int = _MAX_VALUE) -> str:

@@ -1,7 +1,8 @@
-"""Plots as inline SVG, by pygal (the extra ``report``), in the colours of the page around them."""
+"""Plots as inline SVG, by pygal (the extra ``report``), in the colours of the page."""
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -11,24 +12,24 @@ from xml.etree import ElementTree as ET
 
 from journal.errors import MissingExtraError
 
-_LABELS = 4  # along the time axis: more would run into each other
+_LABELS = 4  # on the time axis: more would overlap
 
 
-def load_pygal() -> ModuleType:
-    """pygal, or MissingExtraError."""
+def load_library(name: str) -> ModuleType:
+    """A library of the extra ``report``. Raises MissingExtraError."""
     try:
-        import pygal  # noqa: PLC0415  (an extra)
+        return importlib.import_module(name)
     except ImportError:
-        raise MissingExtraError("a report", "pygal", "report") from None
-    module: ModuleType = pygal
-    return module
+        raise MissingExtraError("a report", name, "report") from None
 
 
 def stacked_bars(
     title: str, times: Sequence[datetime], series: dict[str, list[int]], colours: Sequence[str]
 ) -> str:
-    """Bars over time, the series on top of each other; ``colours`` are CSS values."""
-    chart = load_pygal().StackedBar(**_options(times, colours, lambda value: f"{value:,.0f}"))
+    """Bars over time, with the series stacked; ``colours`` are CSS values."""
+    chart = load_library("pygal").StackedBar(
+        **_options(times, colours, lambda value: f"{value:,.0f}")
+    )
     tops = map(sum, zip(*series.values(), strict=True))
     chart.y_labels = _scale(max(tops, default=0), least_step=1)
     return _svg(chart, title, times, series)
@@ -43,7 +44,7 @@ def lines(
 ) -> str:
     """Lines over time, interrupted where a series has None."""
     options = _options(times, colours, value_text)
-    chart = load_pygal().Line(**options, allow_interruptions=True, dots_size=2)
+    chart = load_library("pygal").Line(**options, allow_interruptions=True, dots_size=2)
     chart.y_labels = _scale(max((v for vs in series.values() for v in vs if v), default=0))
     return _svg(chart, title, times, series)
 
@@ -51,7 +52,7 @@ def lines(
 def _options(
     times: Sequence[datetime], colours: Sequence[str], value_text: Callable[[float], str]
 ) -> dict[str, Any]:
-    style = load_pygal().style.Style(
+    style = load_library("pygal").style.Style(
         background="transparent",
         plot_background="transparent",
         foreground="var(--muted)",
@@ -97,7 +98,7 @@ def _svg(chart: Any, title: str, times: Sequence[datetime], series: dict[str, An
 
 
 def _make_plain(root: Any, title: str, names: list[str]) -> None:
-    """Without scripts, links and comments; what pygal's script would show becomes plain titles."""
+    """Remove scripts, links and comments; what pygal's script would show becomes SVG titles."""
     for parent in list(root.iter()):
         facts = {child.get("class"): child for child in parent if _kind(child) == "desc"}
         for child in list(parent):
@@ -127,7 +128,7 @@ def _kind(element: Any) -> str:
 
 
 def _time_labels(times: Sequence[datetime]) -> list[str]:
-    """What stands below the axis: no more of each moment than tells it from all others."""
+    """The labels of the time axis: as much of each time as distinguishes it from the others."""
     if not times:
         return []
     width_s = (times[1] - times[0]).total_seconds() if len(times) > 1 else 1
@@ -143,7 +144,7 @@ def _time_labels(times: Sequence[datetime]) -> list[str]:
 
 
 def _scale(top: float, least_step: float = 0) -> list[float]:
-    """Round numbers from 0 to ``top`` or a little over it, for the other axis: six at most."""
+    """The labels of the other axis: at most six round numbers from 0 to ``top`` or a little more."""
     top = top or 1
     magnitude = 10.0 ** math.floor(math.log10(top / 5))
     step = next(n * magnitude for n in (1, 2, 5, 10) if n * magnitude * 5 >= top)

@@ -75,7 +75,7 @@ class Change(NamedTuple):
         return self.status not in (ELSEWHERE, DATA)
 
 
-class Made(NamedTuple):
+class Added(NamedTuple):
     """A row that was added by the record at ``offset``.
 
     ``is_lost``: damage on this copy took its data and key. Its ``key`` is then one that only this
@@ -101,7 +101,7 @@ class RowChanges:
     """
 
     def __init__(self, copy: Copy, begin: Position, rows: Container[int] | None = None) -> None:
-        self.added: dict[int, Made] = {}
+        self.added: dict[int, Added] = {}
         self.marks: list[LogRecord] = []
         self.merges: list[Position] = []
         self.news_at = -1
@@ -114,7 +114,7 @@ class RowChanges:
                 if rows is None or record.row in rows:
                     is_lost = record.checksum == LOST_CHECKSUM
                     has_no_key = is_lost and record.key is None
-                    self.added[record.row] = Made(offset, key_of(record, copy.header), has_no_key)
+                    self.added[record.row] = Added(offset, key_of(record, copy.header), has_no_key)
                     if has_no_key:
                         lost.append(record.row)
                     elif not is_lost:

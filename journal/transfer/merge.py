@@ -1,51 +1,49 @@
-"""Two copies of a job that both went on, made one: what only the other did is taken over.
+"""Merges: two copies of a job that both went on are made one, in one commit.
 
-What is new there is found row by row (see ``parted.py``). What became of a row, by what it was here:
+What only the other copy did is imported, row by row (see ``divergence.py``). ``merge_plan.py``
+applies these rules:
 
-=====================================  ==================================================================
-only the other has changed it          its changes, in their order, with their times: outcomes, retries,
-                                       redos and data; if it is in flight there, it needs a review here
-the other has only put it back, and    nothing: what is to be tried again there is not tried here, too
-nobody has said retry or redo
-in flight or put back when they        that outcome; a status that a policy gave it is none, and
-parted, and only one of them knows     stays where it is if neither knows
-how that ended
-both have retried or redone it         it stays pending; an outcome that only one of them has is taken
-both worked on it                      it needs a review, and what the other did stands in its log
-completed here, and the other worked   it stays completed; the job's error names it, and what the other
-on it, or redid it not knowing so      did stands in its log
-completed here, and the other redid    the redo, and what came of it
-it, knowing so
-completed by the other, which knows    it is completed here too, and the job's error names it
-that it was worked on here
-a third copy worked on it, says the    as if the other had
-other
-both completed it with one tracking    nothing: it is one and the same work; whoever gives out tracking
-number                                 numbers gives none twice
-both skipped it, and at most one of    what that one did is known here; it stays skipped
-them had tried it before
-both changed its data, or one did      it needs a review, or is named in the job's error if it is
-and the other worked on it             completed here; it keeps our data, and theirs stands in its log
-both changed its data alike            nothing
-both added it: rows of one             one row, under our number; if their data differs, as if both had
-idempotency key                        changed it
-added by the other                     it is added; if its number is taken here, under another one and
-                                       with its old key; if it was worked on there, too, it needs a review
-added by both under one number, and    both are kept, as that; they may be one row, so each needs a review,
-damage took the data of one            unless ours is done here
-a review for its other number, which   nothing, unless their tracking numbers differ: then as if both had
-one completed, and it is completed     completed it
-here
-=====================================  ==================================================================
+- Only the other copy changed the row: its changes are imported in their order, with their times:
+  outcomes, retries, redos and data. If the row is in flight there, it needs a review here.
+- The other copy only put it back, and nobody decided a retry or redo: nothing changes. What is
+  tried again there is not tried here, too.
+- It was in flight or put back at the fork, and only one copy knows its outcome: that outcome
+  stands. A status that a policy gave it is no such knowledge; if neither copy has any, ours stands.
+- Both retried or redid it: it stays pending, but for an outcome that only one copy has.
+- Both worked on it: it needs a review, and the other copy's work is logged. There are two
+  exceptions. Completed with the same tracking number, it is the same work, as these are unique.
+  Skipped by both, with at most one copy having tried it before, it stays skipped.
+- It is completed here, and the other copy worked on it, or redid it without knowing so: it stays
+  completed. The job's error names it, and the other copy's work is logged.
+- It is completed here, and the other copy redid it knowing so: the redo is imported, with what
+  came of it.
+- The other copy completed it, and knows that it was worked on here: it is completed here, too, and
+  the job's error names it.
+- The other copy reports the work of a third copy: this counts as its own.
+- Both changed its data, or one did and the other worked on it: it keeps our data, theirs is logged,
+  and it needs a review. If it is completed here, the job's error names it instead. Equal data is
+  no change.
+- Both added it, by its idempotency key: it is one row with our number. If the data differs, both
+  changed it.
+- Only the other copy added it: it is added. If its number is taken, it gets a new one and keeps its
+  key. If it was also worked on there, it needs a review.
+- Both added a row with the same number, and damage took the data of one: both are kept, as they
+  may be one row. Each needs a review, unless ours is done.
+- One copy completed the review of a renumbered row, and it is completed here: nothing changes,
+  unless the tracking numbers differ. Then both worked on it.
 
-Nothing is taken over, or complained of, a second time: not if the same is pulled again, nor if it is
-pulled back or comes through a third copy. If each of two copies has merged the other, both hold the same,
-but for the numbers of rows that were added; for rows completed on one that wait for a person on the other
-or were settled otherwise there; for rows that wait for a person on both, with the data of each; those that
-one only put back; and those whose outcome nobody knows and each has settled by its policy.
+Nothing is imported or reported twice: not if the same copy is pulled again, nor if it is pulled
+back, nor if it comes through a third copy. After A has merged B and B has merged A, they agree on
+every row except these:
 
-The job's own status stays what it is. A mark of an older version that the unfinished rows went on in a
-retry job is kept.
+- added rows may have different numbers;
+- rows completed on one copy may need a review on the other, or may have been settled differently;
+- rows that need a review on both keep each copy's own data;
+- rows that only one copy put back stay as they are on the other;
+- rows whose outcome nobody knows are settled by each copy's own policy.
+
+The job's own status doesn't change. Records of an older version that unfinished rows went on in a
+retry job are imported.
 """
 
 from __future__ import annotations
@@ -67,7 +65,7 @@ from journal.format.records import (
     row_end,
 )
 from journal.format.values import encode_value
-from journal.index.index import CODES, COMPLETED, FAILED, NEEDS_REVIEW, PENDING, PROCESSING
+from journal.index.index import COMPLETED, FAILED, NEEDS_REVIEW, PENDING, PROCESSING
 from journal.model import TERMINAL_STATUSES, JobStatus
 from journal.store.journal import Journal
 from journal.store.transitions import put_job_record, put_log, put_row_status
@@ -75,28 +73,31 @@ from journal.transfer.divergence import DATA, IN_FLIGHT, RENUMBERED, Change, key
 from journal.transfer.merge_notes import (
     doubt_text,
     error_text,
+    log_details,
     merge_record,
     review_text,
-    told_elsewhere,
 )
 from journal.transfer.merge_plan import Plan
 
 
 class Merged(msgspec.Struct, frozen=True):
-    """Numbers of rows, ascending.
+    """What a merge did. Rows are given by their numbers here, ascending.
 
-    ``took_over``: the other's changes are ours now. ``added``: rows that only the other had; of
-    these ``renumbered`` have another number there: it by ours. ``review``: rows that need a review
-    by the merge; of these ``both`` were worked on, or given other data, by both copies. ``twice``:
-    completed here, and worked on, or given other data, by another copy too. Of both and twice
-    ``data`` are those that differ in their data, ``redone`` those that one of the copies has redone.
-    ``other``: the name of the file that holds the other's history. ``job_status`` is ours,
-    ``their_job_status`` the other's, which stays what it is; ``left_open`` counts the open rows if
-    ours is one that has ended.
+    - ``other``: the name of the file that holds the other copy's history.
+    - ``applied``: rows that got the other copy's changes.
+    - ``added``: rows that only the other copy had.
+    - ``review``: rows that need a review because of the merge.
+    - ``both``: of these, rows that both copies worked on or gave other data.
+    - ``twice``: rows completed here that another copy also worked on or gave other data.
+    - ``job_status`` and ``their_job_status``: those of the two copies; ours didn't change.
+    - ``left_open``: how many rows are open, if our job has ended.
+    - ``renumbered``: of the added rows, those with another number there, which it maps to.
+    - ``data``: of both and twice, rows whose data differs.
+    - ``redone``: of both and twice, rows that one copy has redone.
     """
 
     other: str
-    took_over: list[int]
+    applied: list[int]
     added: list[int]
     review: list[int]
     both: list[int]
@@ -109,17 +110,17 @@ class Merged(msgspec.Struct, frozen=True):
     redone: list[int]
 
 
-def write_merge(journal: Journal, plan: Plan, other: str) -> Merged:
-    """Append all of a plan to the commit under way; ``other`` is the file that keeps their history."""
-    return _Merge(journal, plan, other).write()
+class MergeWriter:
+    """Appends all of a plan to the commit under way.
 
+    ``other`` is the name of the file that keeps the other copy's history.
+    """
 
-class _Merge:
     def __init__(self, journal: Journal, plan: Plan, other: str) -> None:
         self._journal, self._plan, self._other = journal, plan, other
         self._doubtful: list[
             int
-        ] = []  # rows of ours that need a review for a doubtful one of theirs
+        ] = []  # rows that need a review because of a doubtful one of theirs
 
     def write(self) -> Merged:
         plan, index = self._plan, self._journal.index
@@ -127,8 +128,8 @@ class _Merge:
         self._add_rows()
         for number, changes in plan.take.items():
             for change in changes:
-                self._take(number, change)
-            if number in plan.follow:  # by which that was done
+                self._apply(number, change)
+            if number in plan.follow:  # the data by which the work was done
                 self._put_data(number, plan.their_row(number), plan.their_data_id(number))
             self._settle(number, changes)
         for number, changes in plan.conflicts.items():
@@ -140,20 +141,19 @@ class _Merge:
         assert index.state is not None
         touched = (*plan.take, *plan.conflicts, *self._doubtful)
         review = {number for number in touched if plan.our_code(number) == NEEDS_REVIEW}
-        ended = index.state.status in TERMINAL_STATUSES
-        status_counts = index.status_counts
+        has_ended = index.state.status in TERMINAL_STATUSES
+        counts = index.status_counts
+        open_count = counts[PENDING] + counts[PROCESSING]
         return Merged(
             other=self._other,
-            took_over=sorted(plan.take.keys() - review),
+            applied=sorted(plan.take.keys() - review),
             added=plan.added,
             review=sorted(review),
             both=sorted(plan.both),
             twice=sorted(plan.twice),
             job_status=index.state.status,
             their_job_status=plan.their_state.status,
-            left_open=status_counts[CODES["pending"]] + status_counts[CODES["processing"]]
-            if ended
-            else 0,
+            left_open=open_count if has_ended else 0,
             renumbered=plan.renumbered,
             data=sorted(plan.data),
             redone=sorted(plan.redone),
@@ -173,11 +173,11 @@ class _Merge:
             line = encode_row(number, row.checksum, data, end)
             journal.index.add_row(number, journal.append_line(line, at, number))
         for number, theirs in plan.renumbered.items():
-            message = f"it is row {theirs} of another copy of this job; its idempotency key stays"
+            message = f"row {theirs} of another copy of this job; its idempotency key stays"
             put_log(journal, LogRecord(message=message, row=number, at=UNSET_TIME))
 
-    def _take(self, number: int, change: Change) -> None:
-        """Make one change of theirs ours."""
+    def _apply(self, number: int, change: Change) -> None:
+        """Import one change of theirs."""
         record = self._plan.read(change)
         if change.status == DATA:
             self._put_data(number, record, change.id)
@@ -212,24 +212,24 @@ class _Merge:
         index.set_row_data(position, self._journal.append(record))
 
     def _put_conflict(self, number: int, changes: list[Change]) -> None:
-        """Tell what they did with a row, and leave it to a person."""
+        """Log what they did with a row, and leave it to a person."""
         plan = self._plan
         is_moved = number in plan.renumbered
-        words = review_text(self._plan, self._journal.job_id, number, changes)
+        text = review_text(self._plan, self._journal.job_id, number, changes)
         for change in changes:
             if is_moved and change.status == DATA:
-                self._take(number, change)
+                self._apply(number, change)
             else:
-                self._tell(number, change, "ERROR" if number in plan.twice else "WARNING")
+                self._log_change(number, change, "ERROR" if number in plan.twice else "WARNING")
         if number in plan.both or is_moved:
-            self._to_review(number, RENUMBERED if is_moved else BOTH_COPIES, words)
+            self._to_review(number, RENUMBERED if is_moved else BOTH_COPIES, text)
 
     def _settle(self, number: int, changes: list[Change]) -> None:
-        """What the changes that were taken over leave to be seen by a person."""
+        """Log alarms about the row, and put it in review if imported changes ask for one."""
         if number in self._plan.twice:
-            told = {change.id for change in changes if change.is_alarm}
+            logged = {change.id for change in changes if change.is_alarm}
             for alarm in self._plan.alarms(number):
-                if alarm.id not in told:  # about what was done here: for whoever merges this
+                if alarm.id not in logged:  # about our work: copies that merge ours must know
                     record = self._plan.read(alarm)
                     record.message = "on one copy of this job, while another completed it"
                     record.row = number
@@ -243,14 +243,11 @@ class _Merge:
             message = "it was in flight on another copy: whether it took effect is unknown"
             self._to_review(number, IN_FLIGHT, message)
         elif last == [ELSEWHERE] and code != NEEDS_REVIEW and is_worth_a_look:
-            self._to_review(
-                number,
-                BOTH_COPIES,
-                review_text(self._plan, self._journal.job_id, number, changes),
-            )
+            text = review_text(self._plan, self._journal.job_id, number, changes)
+            self._to_review(number, BOTH_COPIES, text)
 
     def _put_doubtful(self) -> None:
-        """Hold back what could be tried again here, and may be what was done as a doubtful row."""
+        """Put rows in review that could be tried here, and may have been done as a doubtful row."""
         plan, job = self._plan, self._journal.job_id
         for theirs in sorted(plan.doubtful):
             number = plan.renumbered[theirs]
@@ -258,19 +255,16 @@ class _Merge:
                 self._to_review(number, BOTH_COPIES, doubt_text(job, theirs))
                 self._doubtful.append(number)
 
-    def _tell(self, number: int, change: Change, level: str) -> None:
-        """Log a change of theirs that can't become one of ours."""
+    def _log_change(self, number: int, change: Change, level: str) -> None:
+        """Log a change of theirs that isn't imported."""
         plan = self._plan
         record = plan.read(change)
-        if isinstance(record, LogRecord):
-            message, details = record.message, record.details
-        else:
-            message, details = (
-                "on another copy of this job",
-                {ELSEWHERE: told_elsewhere(plan, change, record)},
-            )
-        told = LogRecord(message=message, level=level, row=number, details=details, at=UNSET_TIME)
-        put_log(self._journal, told)
+        if not isinstance(record, LogRecord):
+            details = {ELSEWHERE: log_details(plan, change, record)}
+            message = "on another copy of this job"
+            record = LogRecord(message=message, details=details, at=UNSET_TIME)
+        record.row, record.level = number, level
+        put_log(self._journal, record)
 
     def _to_review(self, number: int, code: str, message: str) -> None:
         self._put(
@@ -284,15 +278,15 @@ class _Merge:
         )
 
     def _put(self, record: RowStatusRecord) -> None:
-        """As history has it: which moves are allowed is a question to those who make them."""
+        """Append a status without checking the transition: it was checked where it was made."""
         position = self._journal.index.position_of(record.row)
         assert position is not None
         put_row_status(self._journal, position, record)
 
     def _put_error(self) -> None:
-        """Name the rows that may be done twice in the job's error, beside those of earlier merges.
+        """Name the rows that may have been done twice in the job's error, with those of earlier merges.
 
-        What a repair has lost there is lost here, too: such rows may be done.
+        If a repair lost lines of theirs, they are lost here, too, and rows may have been done.
         """
         state, job = self._journal.index.state, self._journal.job_id
         if self._plan.their_state.repaired and state is not None and not state.repaired:

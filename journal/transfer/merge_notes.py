@@ -1,4 +1,4 @@
-"""What a merge says of rows: in their logs, in their reviews, and in the job's error."""
+"""The texts of a merge: in the log, in reviews of rows, and in the job's error."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from journal.text import time_text
 from journal.transfer.divergence import DATA, Change, key_of
 from journal.transfer.merge_plan import Plan
 
-_MOST_RANGES = 40  # in an error; the log names each row
-_MOST_CHARACTERS = 1000
-_MOST_DETAILS_BYTES = 1 << 20
+_MAX_RANGES = 40  # in an error; the log names each row
+_MAX_CHARACTERS = 1000
+_MAX_DETAILS_BYTES = 1 << 20
 
 
 def merge_record(plan: Plan, other: str) -> LogRecord:
-    """What a merge begins with: by it others know how far theirs was merged."""
+    """The first record of a merge, from which later ones know how far theirs was merged."""
     theirs = plan.theirs
     counts = {
-        "taken over": len(plan.take),
+        "imported": len(plan.take),
         "added": len(plan.added),
         "of these under another number": len(plan.renumbered),
         "worked on by both": len(plan.both),
@@ -50,30 +50,30 @@ def merge_record(plan: Plan, other: str) -> LogRecord:
 
 
 def error_text(twice: Iterable[int], job: str, other: str, earlier: str) -> str:
-    """The job's error: the rows that may be done twice. ``earlier``: what it says of other merges."""
-    rows = Numbers(sorted(twice)).text(",", _MOST_RANGES)
+    """The job's error: rows that may have been done twice. ``earlier``: that of earlier merges."""
+    rows = Numbers(sorted(twice)).text(",", _MAX_RANGES)
     message = (
-        f"rows {rows}: completed here, and worked on or given other data by "
-        f"the copy in {other} as well: they may be done twice, or with the wrong data; "
-        f"`journal log {job} --level error` has them all"
+        f"rows {rows}: completed here, and also worked on or given other data by the copy in "
+        f"{other}: they may have been done twice, or with the wrong data; "
+        f"`journal log {job} --level error` lists them all"
     )
-    if len(earlier) > _MOST_CHARACTERS:
-        earlier = "rows of earlier merges, too"
+    if len(earlier) > _MAX_CHARACTERS:
+        earlier = "also rows of earlier merges"
     return f"{message}; {earlier}" if earlier else message
 
 
 def doubt_text(job: str, theirs: int) -> str:
-    """The review of a row here that row ``theirs``, which was added to it, may be."""
+    """The review of a row here which may be row ``theirs``, which the merge added."""
     return (
-        f"row {theirs} may be this row, as another copy has it: damage took the data "
-        f"of one of them; `journal log {job} --row {theirs}` has what was done there"
+        f"row {theirs}, added from another copy, may be this row: damage took the data of one of "
+        f"them; `journal log {job} --row {theirs}` shows what was done there"
     )
 
 
 def review_text(plan: Plan, job: str, number: int, changes: list[Change]) -> str:
-    """What both have done with a row, in statuses and times.
+    """The review of a row that both copies worked on: statuses and times.
 
-    Its values stay in their fields, but for the tracking number of a renumbered row.
+    It has no values of the row, except the tracking number of a renumbered one.
     """
     log = f"`journal log {job} --row {number}`"
     last = [plan.read(change) for change in changes if change.status != DATA][-1:]
@@ -87,25 +87,25 @@ def review_text(plan: Plan, job: str, number: int, changes: list[Change]) -> str
     if number in plan.data:
         what = "changed its data, or one did and the other worked on it,"
     here = _status_text(plan.our_status(number))
-    return f"both copies {what} since they parted: here {here}; there {there}; {log} has both"
+    return f"both copies {what} since they diverged: here {here}; there {there}; {log} shows both"
 
 
 def _renumbered_text(plan: Plan, number: int, changes: list[Change], there: str, log: str) -> str:
-    """As :func:`review_text`; with a tracking number, which shows that it need not be done again."""
-    told = [_told_tracking(plan.read(change)) for change in changes if change.status != DATA]
-    tracking = next((text for text in reversed(told) if text), None)
+    """As :func:`review_text`; a tracking number shows that the row need not be done again."""
+    found = [_tracking_number(plan.read(change)) for change in changes if change.status != DATA]
+    tracking = next((number for number in reversed(found) if number), None)
     theirs = plan.renumbered[number]
-    words = f"it is row {theirs} of another copy, {there} there"
-    words += f", tracking number {tracking}" if tracking else ""
+    text = f"row {theirs} of another copy, {there} there"
+    text += f", tracking number {tracking}" if tracking else ""
     if number in plan.doubtful:
         why = f"it may be row {theirs} here: damage took the data of one of them"
     else:
         why = f"row {theirs} here is another row"
-    return f"{words}; {why}; {log} has all"
+    return f"{text}; {why}; {log} shows all"
 
 
-def told_elsewhere(plan: Plan, change: Change, record: RowStatusRecord | AnyRow) -> dict[str, Any]:
-    """The members of a change of theirs as a log record holds them."""
+def log_details(plan: Plan, change: Change, record: RowStatusRecord | AnyRow) -> dict[str, Any]:
+    """A change of theirs as the details of a log record."""
     fields = msgspec.to_builtins(record)
     origin = getattr(record, "origin", None) or record
     fields |= {"id": change.id, "at": time_text(origin.at)}
@@ -116,17 +116,17 @@ def told_elsewhere(plan: Plan, change: Change, record: RowStatusRecord | AnyRow)
     return _writable(fields)
 
 
-def _told_tracking(record: Any) -> Any:
-    """The tracking number in a status, or in what a log record tells of one."""
+def _tracking_number(record: Any) -> Any:
+    """The tracking number in a status, or in a log record about one."""
     if isinstance(record, LogRecord):
         return record.details[ELSEWHERE].get("tracking_number")
     return record.tracking_number
 
 
 def _writable(fields: dict[str, Any]) -> dict[str, Any]:
-    """What a log record can hold of a status: it nests deeper there, and takes more bytes."""
+    """The details, without data or result if they nest too deep or are too long for a log record."""
     try:
-        fits = len(encode_value({ELSEWHERE: fields}, "details")) <= _MOST_DETAILS_BYTES
+        fits = len(encode_value({ELSEWHERE: fields}, "details")) <= _MAX_DETAILS_BYTES
     except InvalidValueError:
         fits = False
     name = "data" if "data" in fields else "result"

@@ -1,45 +1,56 @@
-"""What becomes of each row that another copy of a job has changed, before anything is written."""
+"""The plan of a merge: what becomes of each row that the other copy changed or added.
+
+Nothing is written here. The rules are in :mod:`journal.transfer.merge`.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, Literal
 
+from journal.errors import InvalidValueError
 from journal.format.commits import START, Position
 from journal.format.decode import decode_record
 from journal.format.idempotency import AnyRow
 from journal.format.records import ELSEWHERE, RowStatusRecord
+from journal.ids import MAX_ROW_NUMBER
 from journal.index.index import COMPLETED, NEEDS_REVIEW, PROCESSING, STATUSES, Index
 from journal.index.replay import replay
 from journal.store.journal import Journal
-from journal.store.rows import read_row
-from journal.transfer.added_rows import match_added
+from journal.store.rows import read_row, read_status
 from journal.transfer.copies import Copy, holds
-from journal.transfer.divergence import DATA, Change, RowChanges, content_of, data_id
+from journal.transfer.divergence import DATA, Added, Change, RowChanges, content_of, data_id
 
 _Verdict = Literal["keep", "take", "conflict"]
 
 
 class Plan:
-    """See the table in :mod:`journal.transfer.merge`. Rows are called by the numbers that they have here.
+    """What a merge writes. Rows are called by the numbers that they have in our copy.
 
-    ``take``: changes of theirs that become ours, by row. ``conflicts``: changes of theirs that are
-    only told; of these rows, and of those taken, ``twice`` are completed here in the end, and
-    ``both`` need a review. Of the conflicts ``data`` are about the row's data, in ``redone`` one
-    copy has redone the row. ``added``: rows that only they have, ascending; of these ``renumbered``
-    have another number there, which it maps to, and ``doubtful`` are as in AddedRows. ``follow``: rows
-    that are taken, with the data that they have there. ``marks``: those of older versions that aren't
-    known here.
+    - ``take``: their changes that become ours, by row.
+    - ``conflicts``: their changes that are only logged, by row.
+    - ``twice``: of both, rows that are completed here in the end, and may have been done twice.
+    - ``both``: of the conflicts, rows that need a review.
+    - ``data``: of the conflicts, those about the row's data.
+    - ``redone``: of the conflicts, rows that one copy has redone.
+    - ``added``: rows that only they have, ascending.
+    - ``renumbered``: of these, rows with another number there, which it maps to.
+    - ``doubtful``: of the renumbered, those that may be the row which has that number here, because
+      damage took the data of one of the two.
+    - ``follow``: rows that are taken with the data that they have there now.
+    - ``marks``: their records about retry jobs of an older version that aren't known here.
     """
 
     def __init__(self, journal: Journal, ours: Copy, theirs: Copy, fork: Position) -> None:
-        """``ours`` is what ``journal`` holds, under its lock; they parted at ``fork``.
+        """``ours`` is what ``journal`` holds, under its lock. The copies diverged at ``fork``.
 
-        In memory for the changes since then, and an index of theirs. Raises JournalDamagedError and
-        FormatVersionError for what is wrong with theirs.
+        Memory: the changes since then, and an index of theirs. Raises JournalDamagedError,
+        FormatVersionError (both about theirs), and InvalidValueError if there is no number left for
+        a row.
         """
         self._their_index = replay(
             Index(), theirs.file, START, theirs.end
-        )  # that all of it makes sense
+        )  # this also checks all of it
         assert self._their_index.state is not None
         self.their_state, self.fork, self.theirs = self._their_index.state, fork, theirs
         self._journal, self._ours = journal, ours
@@ -51,11 +62,11 @@ class Plan:
         self.data: set[int] = set()
         self.redone: set[int] = set()
         self.follow: set[int] = set()
-        found = match_added(self.here, self.there, (journal.index, self._their_index))
-        self.added, self.renumbered = found.added, found.renumbered
-        self.doubtful = found.doubtful
-        self._their_numbers = {here: there for there, here in found.numbers.items()}
-        # What is told of a row may be of before they parted, come back through a third copy.
+        self.added: list[int] = []
+        self.renumbered: dict[int, int] = {}
+        self.doubtful: set[int] = set()
+        self._their_numbers = self._match_added()
+        # What a log reports about a row may be older than the fork, and come from a third copy.
         before = self.here.rows_of_before() | self.there.rows_of_before()
         self._shared = RowChanges(ours._replace(end=fork), START if before else fork, before)
         for number in sorted({*self.there.rows(), *self.doubtful}):
@@ -65,17 +76,43 @@ class Plan:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing of theirs is to be written here, nor to be kept beside it."""
+        """Whether nothing of theirs is to be written here or to be kept beside the journal."""
         merged = [at.offset for at in self.here.merges if holds(self.theirs, at)]
         has_news = self.there.news_at >= max(merged, default=0)
         return not (self.added or self.take or self.conflicts or self.marks or has_news)
+
+    # --- added rows
+
+    def _match_added(self) -> dict[int, int]:
+        """Match the rows that both copies added by their keys, and number those that only they have.
+
+        Returns their numbers of the added rows, by ours.
+        """
+        here, there = self.here.added, self.there.added
+        known = _by_key(here)
+        highest = max(self._journal.index.highest_number, self._their_index.highest_number)
+        numbers: dict[int, int] = {}
+        for key, theirs in _by_key(there).items():
+            number = known.get(key)
+            if number is None:
+                number = theirs
+                if self.our_code(theirs) is not None:
+                    number = highest = _next_number(highest)
+                    self.renumbered[number] = theirs
+                    if there[theirs].is_lost or here[theirs].is_lost:
+                        self.doubtful.add(number)
+                self.added.append(number)
+            numbers[theirs] = number
+        self.added.sort()
+        self.there.renumber(numbers)
+        return {number: theirs for theirs, number in numbers.items()}
 
     # --- row by row
 
     def _decide(self, number: int) -> None:
         new = self.there.unknown_to(self.here, number, self._shared)
         code = self.our_code(number)
-        if code is None:  # a row to be added, or none at all
+        if code is None:  # a row to be added, or no row
             made = self.there.added.get(number)
             new = [change for change in new if made and change.offset != made.offset]
             is_worked_on = any(change.matters for change in new)
@@ -89,7 +126,7 @@ class Plan:
             new = [change for change in new if not change.is_renumbering]
             is_settled = not mine and [change.status for change in new] == ["completed"]
             if is_settled and code == COMPLETED and self._may_be_one_shipment(number, new[0]):
-                return  # somebody has settled the review of what was completed here
+                return  # somebody settled the review of what was completed here
         statuses = [change for change in new if change.status != DATA]
         own = [change for change in mine if change.status != DATA]
         verdict = self._judge(number, statuses, own)
@@ -111,19 +148,18 @@ class Plan:
             self.take[number] = data
 
     def _judge(self, number: int, new: list[Change], mine: list[Change]) -> _Verdict:
-        """What becomes of the row's status, by what each did that the other doesn't know of."""
+        """What becomes of the row's status, by what each copy did that the other doesn't know."""
         if not new:
             return "keep"
         code, last = self.our_code(number), new[-1]
-        is_last_word = self.there.end_with(number, new)  # else we know what became of it
+        is_last_word = self.there.end_with(number, new)  # else we know what followed
         if is_last_word and not mine and (code != COMPLETED or _is_redone(new)):
-            # Said knowing all that we did. What is put back by no decision is tried again there.
+            # Decided with knowledge of all that we did. A row that was put back by no decision is
+            # tried again there.
             is_said = last.status == "needs_review" or any(c.is_work or c.reset for c in new)
             return "take" if is_said else "keep"
         if self._is_same(number, new) or not any(change.matters for change in new):
-            return (
-                "keep"  # and what was in flight when they parted: what was made of that here stands
-            )
+            return "keep"  # also for what was in flight at the fork: our outcome of it stands
         if self._did_no_more_than_skip(number, mine, last):
             return "take"
         if (
@@ -133,7 +169,7 @@ class Plan:
             or any(change.matters for change in mine)
         ):
             return "conflict"
-        return "take"  # it was in flight, or put back, and only the other knows how that ended
+        return "take"  # it was in flight or put back, and only the other copy knows its outcome
 
     def _take(self, number: int, new: list[Change]) -> None:
         self.take[number] = new
@@ -144,11 +180,11 @@ class Plan:
             self.twice.add(number)
 
     def alarms(self, number: int) -> list[Change]:
-        """What they have been told was done to a row as well, which they, or we, have completed."""
+        """Work on the row by third copies that theirs knows of and ours doesn't; it is completed."""
         return self.there.alarms(number, self.here)
 
     def _is_same(self, number: int, new: list[Change]) -> bool:
-        """Whether their last word on a row, and ours, must be about one and the same work."""
+        """Whether their last status of a row, and ours, must be about the same work."""
         if any(change.status == ELSEWHERE for change in new):
             return False
         mine, there = self.our_status(number), self.read(new[-1])
@@ -163,13 +199,13 @@ class Plan:
         )
 
     def _may_be_one_shipment(self, number: int, theirs: Change) -> bool:
-        """Whether they, and we, have completed a row without two different tracking numbers."""
+        """Whether theirs and ours are completed without two different tracking numbers."""
         mine = self.our_status(number)
         known = {mine and mine.tracking_number, self.read(theirs).tracking_number} - {None, ""}
         return len(known) < 2
 
     def _did_no_more_than_skip(self, number: int, mine: list[Change], last: Change) -> bool:
-        """Whether both skipped the row in the end, and only the other had tried it before."""
+        """Whether both skipped the row in the end, and only the other copy had tried it before."""
         here = self.our_status(number)
         is_agreed = here is not None and here.status == last.status == "skipped"
         return is_agreed and _is_all_skips(mine)
@@ -181,8 +217,8 @@ class Plan:
     ) -> tuple[_Verdict, list[Change]]:
         """What becomes of the row's data, and their changes of it that are news here.
 
-        ``verdict`` is about its status. If theirs is to be taken and none of their changes is news,
-        then it differs by what is known on both.
+        ``verdict`` is about its status. The result may be "take" without a change that is news:
+        then the data differs by changes that both copies know.
         """
         theirs = [change for change in new if change.status == DATA]
         ours = [change for change in mine if change.status == DATA]
@@ -194,7 +230,7 @@ class Plan:
         here, there = self._content(self.our_row(number)), self._content(self.their_row(number))
         if here == there:
             return "keep", []
-        # Who has given it the same data as the other, and nothing since, has nothing to tell.
+        # A copy that gave the row the other's present data has nothing new.
         if theirs and ours:
             if here in [self._content(self.read(change)) for change in theirs]:
                 ours = []
@@ -223,16 +259,17 @@ class Plan:
 
     def our_status(self, number: int) -> RowStatusRecord | None:
         position = self._journal.index.position_of(number)
-        offset = 0 if position is None else self._journal.index.columns.status_offsets[position]
-        record = decode_record(self._journal.read_line(offset)) if offset else None
-        return record if isinstance(record, RowStatusRecord) else None
+        if position is None:
+            return None
+        offset = self._journal.index.columns.status_offsets[position]
+        return read_status(self._journal.file, self._journal.read_line, offset, number)
 
     def read(self, change: Change) -> Any:
         """The record of a change of theirs."""
         return _read(self.theirs, change)
 
     def made_row(self, number: int) -> AnyRow:
-        """One of those that they have made since the copies parted, as it was made."""
+        """A row that they added since the fork, as it was added."""
         return self._read_row(self.there.added[number].offset, number)
 
     def their_row(self, number: int) -> AnyRow:
@@ -240,7 +277,7 @@ class Plan:
         return self._read_row(self._their_row_at(number), number)
 
     def their_data_id(self, number: int) -> str:
-        """The id of the change that gave a row the data which it has there now."""
+        """The id of the change by which a row got the data that it has there now."""
         return data_id(self.theirs, self._their_row_at(number))
 
     def _their_row_at(self, number: int) -> int:
@@ -262,12 +299,30 @@ class Plan:
         return self._their_numbers.get(number, number)
 
 
+def _by_key(added: dict[int, Added]) -> dict[tuple[str, int], int]:
+    """The numbers of added rows by their keys, and by how many rows before had the same key."""
+    found: dict[tuple[str, int], int] = {}
+    seen: Counter[str] = Counter()
+    for number, row in added.items():
+        found[row.key, seen[row.key]] = number
+        seen[row.key] += 1
+    return found
+
+
+def _next_number(highest: int) -> int:
+    if highest >= MAX_ROW_NUMBER:
+        raise InvalidValueError(
+            "row_number", highest, "leaves no higher number for a row of the other copy"
+        )
+    return highest + 1
+
+
 def _read(copy: Copy, change: Change) -> Any:
     return decode_record(copy.file.read_line(change.offset))
 
 
 def _is_redone(changes: list[Change]) -> bool:
-    """Whether they begin with a redo, which was made knowing what was completed before."""
+    """Whether they begin with a redo, which was decided with knowledge of what was completed."""
     statuses = [change for change in changes if change.is_status]
     return bool(statuses) and statuses[0].reset == "redo"
 

@@ -33,7 +33,7 @@ from journal.store.run_lock import RunLock
 from journal.store.store import Store
 from journal.transfer.artifacts import Artifacts
 from journal.transfer.copies import Copy, open_copy, relate
-from journal.transfer.merge import Merged, write_merge
+from journal.transfer.merge import Merged, MergeWriter
 from journal.transfer.merge_plan import Plan
 from journal.transfer.pack import make_job
 from journal.transfer.snapshot import Snapshot, pieces_of, place
@@ -52,7 +52,7 @@ class Pulled(msgspec.Struct, frozen=True):
     - ``artifacts``: names of the artifacts that are new here.
     - ``left_out``: names of those that can't be copied.
     - ``differing``: names of those that differ, except those that had only grown there.
-    - ``put_by``: for names in ``differing``, the name of the backup: of our file if "forwarded",
+    - ``backups``: for names in ``differing``, the name of the backup: of our file if "forwarded",
       of the other copy's file if "merged".
     """
 
@@ -61,7 +61,7 @@ class Pulled(msgspec.Struct, frozen=True):
     commits: int = 0
     artifacts: list[str] = msgspec.field(default_factory=list)
     differing: list[str] = msgspec.field(default_factory=list)
-    put_by: dict[str, str] = msgspec.field(default_factory=dict)
+    backups: dict[str, str] = msgspec.field(default_factory=dict)
     left_out: list[str] = msgspec.field(default_factory=list)
     merged: Merged | None = None
 
@@ -191,7 +191,7 @@ def _merge(
         return _pulled(theirs.header.id, "ahead", artifacts)
     name = f"{OTHER_NAME}-{theirs.end.offset}-{crc_digits(theirs.end.crc)}"
     files.keep_copy(theirs.file, theirs.end.offset, journal.directory / name)
-    merged = write_merge(journal, plan, name)
+    merged = MergeWriter(journal, plan, name).write()
     artifacts.install("diverged")
     return _pulled(theirs.header.id, "merged", artifacts, 1, merged)
 

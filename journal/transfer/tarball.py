@@ -1,14 +1,14 @@
-"""A pack: one job as a stream that any ``tar`` reads, and that unpacks here without trust.
+"""Packs as bytes: a job as a stream that any ``tar`` reads, and that is read here without trust.
 
-A tar, compressed by gzip or zstd, of regular files and nothing else::
+A pack is a tar of regular files only, compressed by gzip or zstd::
 
-    ID/manifest.json      first, so that all that follows is expected: by name, size and SHA-256
+    ID/manifest.json      names what follows, with sizes and SHA-256
     ID/journal.jsonl      up to a seal
     ID/artifacts/...
 
-The members that follow the manifest must be the files that it names, in its order. So whatever else
-a tar may hold (links, devices, sparse files, absolute names, names that come twice) is refused as
-what wasn't expected, before a byte of it is written, and no more is inflated than was announced.
+The members after the manifest must be the files that it names, in its order. So whatever else a tar
+may hold (links, devices, sparse files, absolute names, duplicate names) is refused before a byte of
+it is written. And no more is decompressed than the manifest announces.
 """
 
 from __future__ import annotations
@@ -35,18 +35,16 @@ Compression = Literal["gz", "zst"]
 PACK_FORMAT = 1
 MANIFEST_NAME = "manifest.json"
 PIECE_BYTES = 1 << 20
-DIRECTORY_BYTES = 4096  # that one takes on most disks
-
-# What recoveries, repairs and merges have kept beside the journal.
-
-_MAX_MANIFEST_BYTES = 64 << 20
 MAX_NAME_BYTES = 4096
-_MAX_MEMBER_BYTES = MAX_NAME_BYTES + 130  # the job's id and "/" before it, a NUL behind it
-_MAX_COMPONENT_BYTES = 255
 MAX_COMPONENTS = 64
+
+_DIRECTORY_BYTES = 4096  # what a directory takes on most disks
+_MAX_MANIFEST_BYTES = 64 << 20
+_MAX_MEMBER_BYTES = MAX_NAME_BYTES + 130  # with the job's id, a "/", and a NUL
+_MAX_COMPONENT_BYTES = 255
 _INPUT_BYTES = 1 << 18
-_GZIP_LEVEL = 6  # as tar czf
-_GZIP_FRAME = 31  # zlib's word for: with the header and trailer of gzip
+_GZIP_LEVEL = 6  # as tar czf does
+_GZIP_FRAME = 31  # tells zlib to use the header and trailer of gzip
 _MAGIC = {"gz": b"\x1f\x8b", "zst": b"\x28\xb5\x2f\xfd"}
 _BLOCK_BYTES = tarfile.BLOCKSIZE
 
@@ -54,7 +52,7 @@ Contents = Iterable[tuple["PackedFile", Iterator[bytes]]]
 
 
 class PackedFile(msgspec.Struct, frozen=True):
-    """``name`` relative to the job's directory; ``sha256`` in hex."""
+    """A file in a pack: ``name`` is relative to the job's directory, ``sha256`` in hex."""
 
     name: str
     size_bytes: int
@@ -62,11 +60,13 @@ class PackedFile(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a pack says of itself, and is held to.
+    """What a pack says about itself, and must hold.
 
-    ``offset`` (bytes) and ``crc`` (as the seal states it) are of the last commit, ``rows`` counts
-    the rows by status. ``host``, ``version`` (of this package) and ``made_at`` (ISO 8601 text) say
-    where it comes from: these are for people, and not held to anything.
+    - ``offset`` and ``crc``: the end of the last commit in bytes, and its seal.
+    - ``rows``: how many rows have each status.
+    - ``files``: the other members, in their order.
+    - ``host``, ``version`` (of this package) and ``made_at`` (ISO 8601 text) say for people where
+      it comes from. They aren't checked.
     """
 
     pack: int = PACK_FORMAT
@@ -81,9 +81,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def size_bytes(self) -> int:
-        """What the job takes: its files, and a block for each directory that these need."""
+        """What the unpacked job takes: its files, and a block for each directory."""
         directories = sum(1 for _ in directories_of(file.name for file in self.files))
-        return sum(file.size_bytes for file in self.files) + directories * DIRECTORY_BYTES
+        return sum(file.size_bytes for file in self.files) + directories * _DIRECTORY_BYTES
 
 
 class _PackFormat(msgspec.Struct):
@@ -123,9 +123,9 @@ def write_pack(
     contents: Contents,
     compression: Compression,
 ) -> None:
-    """Give ``write`` a pack, piece by piece. ``contents`` are the manifest's files in its order.
+    """Pass a pack to ``write`` in pieces. ``contents`` are the manifest's files, in its order.
 
-    Raises InvalidValueError, before the first byte, if no reader would take it.
+    Raises InvalidValueError, before the first byte, if the manifest is too large to be read again.
     """
     text = msgspec.json.encode(manifest) + b"\n"
     if len(text) > _MAX_MANIFEST_BYTES:
@@ -167,7 +167,7 @@ def _compressor(compression: Compression) -> Any:
 
 
 def load_zstd() -> Any:
-    """The module ``compression.zstd``, or what stands in for it before Python 3.14."""
+    """The module ``compression.zstd``, or its backport before Python 3.14."""
     for name in ("compression.zstd", "backports.zstd"):
         try:
             return importlib.import_module(name)
@@ -184,11 +184,11 @@ def load_zstd() -> Any:
 
 
 def read_pack(read: Callable[[int], bytes], path: str | PathLike[str]) -> tuple[Manifest, Contents]:
-    """The manifest of the pack that ``read(n)`` gives, and what it names, file by file.
+    """The manifest of the pack that ``read(n)`` returns in pieces, and the files that it names.
 
-    Each file's pieces must be taken to their end before the next file; the end of the last one
-    comes only when all of the stream was read. Raises FormatVersionError, and PackError, at the
-    latest where the last piece that isn't as announced would be.
+    Read each file's pieces to their end before the next file. The last file ends only after the
+    whole stream was read. Raises FormatVersionError, and PackError where something isn't as
+    announced.
     """
     stream = _Inflated(read, path)
     top = _next_name(stream)
@@ -238,23 +238,23 @@ def _checked_manifest(text: bytes, job_id: str, path: str | PathLike[str]) -> Ma
 
 
 def directories_of(names: Iterable[str]) -> Iterator[str]:
-    """The directories that files of these names need, each once and behind the one that holds it."""
+    """The directories that files of these names need, each once, and after its parent."""
     return (directory for directory, _ in _directories(names))
 
 
 def _directories(names: Iterable[str]) -> Iterator[tuple[str, bool]]:
-    """As :func:`directories_of`; and whether one of the names is that of the directory.
+    """As :func:`directories_of`; and whether the directory's name is also that of a file.
 
-    Few names may need very many directories: these are told one by one, and never held at once.
+    A few names may need very many directories. So these are yielded one by one, and never held.
     """
     before = [""]
-    # In this order what is in a directory stands together, behind a file of the directory's name.
+    # Sorted like this, files in a directory follow each other, after a file of its name.
     for name in sorted(names, key=lambda name: name.replace("/", "\0")):
         parts = name.split("/")
         known = 0
         while known < min(len(parts), len(before)) and parts[known] == before[known]:
             known += 1
-        # How long the name before is, in parts, if it is that of a directory of this one.
+        # The length of the previous name, in parts, if it is a directory of this one.
         file_before = len(before) if known == len(before) else 0
         for end in range(min(known, len(before) - 1) + 1, len(parts)):
             yield "/".join(parts[:end]), end == file_before
@@ -287,21 +287,21 @@ def _hashed(stream: _Inflated, file: PackedFile) -> Iterator[bytes]:
 
 
 def _next_name(stream: _Inflated) -> tuple[str, int] | None:
-    """Name and size of the member that follows; None at the end of the tar."""
+    """Name and size of the next member; None at the end of the tar."""
     long_name: str | None = None
     while True:
         block = stream.take(_BLOCK_BYTES)
         if not block.strip(b"\0") and long_name is None:
             return None
         try:
-            # Before a long name stand its first 100 bytes, which may end within a character.
+            # The header of a long name has its first 100 bytes, which may end within a character.
             info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
             is_name = info.type == tarfile.GNUTYPE_LONGNAME and long_name is None
             if is_name and 0 < info.size <= _MAX_MEMBER_BYTES:
                 long_name = b"".join(stream.pieces(info.size)).rstrip(b"\0").decode()
                 continue
         except (tarfile.HeaderError, UnicodeDecodeError) as error:
-            raise PackError(stream.path, f"no tar goes on like that: {error}") from None
+            raise PackError(stream.path, f"it isn't a valid tar: {error}") from None
         name = info.name if long_name is None else long_name
         if info.type != tarfile.REGTYPE or info.size < 0:
             raise PackError(stream.path, f"{name[:100]!r} in it is not a regular file")
@@ -309,7 +309,7 @@ def _next_name(stream: _Inflated) -> tuple[str, int] | None:
 
 
 class _Inflated:
-    """The bytes of a tar, inflated no further than they are asked for."""
+    """The bytes of a tar, decompressed only as far as they are read."""
 
     def __init__(self, read: Callable[[int], bytes], path: str | PathLike[str]) -> None:
         self.path = path
@@ -332,19 +332,19 @@ class _Inflated:
         return b"".join(self._some(length))
 
     def pieces(self, size: int) -> Iterator[bytes]:
-        """The content of a member of ``size`` bytes; its padding is passed over."""
+        """The content of a member of ``size`` bytes; its padding is skipped."""
         yield from self._some(size)
         if self.take(-size % _BLOCK_BYTES).strip(b"\0"):
-            raise PackError(self.path, "there is something between its files")
+            raise PackError(self.path, "there are bytes between its files")
 
     def finish(self) -> None:
-        """Read to the end, where there must be nothing more than the padding of a tar."""
+        """Read to the end. Only the padding of a tar may follow."""
         padding = 0
         self._data = self._data[self._at :]
         while self._data:
             padding += len(self._data)
             if self._data.strip(b"\0") or padding > PIECE_BYTES:
-                raise PackError(self.path, "there is something behind its end")
+                raise PackError(self.path, "there are bytes after its end")
             self._data = self._more()
 
     def _some(self, length: int) -> Iterator[bytes]:
@@ -359,7 +359,7 @@ class _Inflated:
             yield piece
 
     def _more(self) -> bytes:
-        """What comes next; empty at the end."""
+        """The next bytes; none at the end."""
         decoder = self._decoder
         while not decoder.eof:
             if decoder.needs_input and not self._input:
@@ -368,18 +368,18 @@ class _Inflated:
             try:
                 data: bytes = decoder.decompress(chunk, PIECE_BYTES)
             except self._refusals as error:
-                raise PackError(self.path, f"it can't be inflated: {error}") from None
+                raise PackError(self.path, f"it can't be decompressed: {error}") from None
             if data:
                 return data
             if not chunk and not decoder.eof:
                 raise PackError(self.path, "it is cut short")
         if decoder.unused_data or self._input or self._read(1):
-            raise PackError(self.path, "there is something behind its end")
+            raise PackError(self.path, "there are bytes after its end")
         return b""
 
 
 class _Gunzip:
-    """zlib's decoder with the interface of zstd's."""
+    """zlib's decompressor with the interface of zstd's."""
 
     def __init__(self) -> None:
         self._inflate = zlib.decompressobj(_GZIP_FRAME)

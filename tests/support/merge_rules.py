@@ -70,7 +70,7 @@ class Found:
     """As ``journal.transfer.merge.Merged``."""
 
     added: list[int] = field(default_factory=list)
-    took_over: list[int] = field(default_factory=list)
+    applied: list[int] = field(default_factory=list)
     review: list[int] = field(default_factory=list)
     both: list[int] = field(default_factory=list)
     twice: list[int] = field(default_factory=list)
@@ -136,7 +136,7 @@ class Copy:
             return "ahead", found
         needs_review = {n for n in touched if status_of(self.rows[n]) == "needs_review"}
         found.review = sorted(needs_review)
-        found.took_over = [n for n in found.took_over if n not in needs_review]
+        found.applied = [n for n in found.applied if n not in needs_review]
         self.names_doubles = self.names_doubles or bool(found.twice)
         self.merged.append((len(other.commits), other.commits[-1]))
         self.commit(has_news=False)
@@ -159,7 +159,7 @@ class Copy:
         return numbers
 
     def _take(self, number: int, ours: Row, new: Row, theirs: Row, found: Found) -> None:
-        found.took_over.append(number)
+        found.applied.append(number)
         was = status_of(ours)
         known = {deed.name for deed in ours if deed.loud}
         warnings = [deed for deed in theirs if deed.loud and deed.name not in known]

@@ -114,7 +114,7 @@ def test_outcomes_that_only_the_other_copy_has_are_taken_over_with_their_fields(
     put_artifact(there, "5.pdf", b"5")
     before = journal_path(here, JOB).read_bytes()
     found = merged(here, there)
-    assert found.took_over == [4, 5, 6, 7]
+    assert found.applied == [4, 5, 6, 7]
     assert (found.review, found.twice, found.added) == ([], [], [])
     assert journal_path(here, JOB).read_bytes().startswith(before)
     assert len(split_commits(journal_path(here, JOB).read_bytes()[len(before) :])) == 1
@@ -141,7 +141,7 @@ def test_a_row_that_both_worked_on_needs_a_review_with_both_outcomes(
     go_on(there, 3, 5, tracking="THEIRS")
     change(there, lambda service: service.fail_row(f"{JOB}:4", "TheirsFailed", "there"))
     found = merged(here, there)
-    assert (found.both, found.review, found.took_over) == ([3, 4, 5], [3, 4, 5], [])
+    assert (found.both, found.review, found.applied) == ([3, 4, 5], [3, 4, 5], [])
     for number, ours, theirs, told in (
         (3, "failed (OursFailed) at 2", "completed at 2", "THEIRS-3"),
         (4, "failed (OursFailed) at 2", "failed (TheirsFailed) at 2", "TheirsFailed: there"),
@@ -192,7 +192,7 @@ def test_the_same_tracking_number_on_both_sides_is_one_shipment(here: Path, ther
         change(root, lambda service: service.complete_row(f"{JOB}:5", result="equal"))
     found = merged(here, there)
     # Results that are equal say nothing about how often they were made.
-    assert (found.twice, found.review, found.took_over) == ([5], [], [])
+    assert (found.twice, found.review, found.applied) == ([5], [], [])
 
 
 def test_a_row_in_flight_on_the_other_side_needs_a_review_here(here: Path, there: Path) -> None:
@@ -217,7 +217,7 @@ def test_an_outcome_settles_the_review_of_a_row_that_was_in_flight_when_the_copy
     assert states_of(here)[2:4] == ["needs_review"] * 2
     change(there, lambda service: service.complete_row(f"{JOB}:3", "T-3"))
     found = merged(here, there)
-    assert (found.took_over, found.review) == ([3], [])
+    assert (found.applied, found.review) == ([3], [])
     assert states_of(here)[2:4] == ["completed", "needs_review"]
 
 
@@ -228,7 +228,7 @@ def test_new_rows_of_the_other_copy_are_added_with_what_became_of_them(
     change(there, lambda service: service.create_rows(JOB, [{"data": {"x": 1}}, {"data": {}}]))
     go_on(there, ROWS + 1)
     found = merged(here, there)
-    assert (found.added, found.took_over) == ([ROWS + 1, ROWS + 2], [ROWS + 1])
+    assert (found.added, found.applied) == ([ROWS + 1, ROWS + 2], [ROWS + 1])
     assert row_of(here, ROWS + 1).data == {"x": 1}
     assert states_of(here)[ROWS:] == ["completed", "pending"]
 
@@ -236,13 +236,13 @@ def test_new_rows_of_the_other_copy_are_added_with_what_became_of_them(
 def test_what_was_merged_is_merged_once_however_often_it_is_pulled(here: Path, there: Path) -> None:
     go_on(here, 3, 4)
     go_on(there, 4, 5, tracking="THEIRS")
-    assert merged(here, there).took_over == [5]
+    assert merged(here, there).applied == [5]
     before = content_of(here)
     assert pull(here, there, merge=True).action == "ahead"
     assert content_of(here) == before
     go_on(there, 6, 3)
     found = merged(here, there)
-    assert (found.took_over, found.twice) == ([6], [])  # 3: the same tracking number
+    assert (found.applied, found.twice) == ([6], [])  # 3: the same tracking number
 
 
 def test_a_merge_pulled_back_finds_no_work_of_the_other_s_in_its_own(
@@ -256,9 +256,9 @@ def test_a_merge_pulled_back_finds_no_work_of_the_other_s_in_its_own(
     without_tracking_number(here, 3, 4)
     without_tracking_number(there, 4, 5)
     first = merged(here, there)
-    assert (first.took_over, first.twice) == ([5], [4])
+    assert (first.applied, first.twice) == ([5], [4])
     back = merged(there, here)
-    assert (back.took_over, back.twice) == ([3], [4])
+    assert (back.applied, back.twice) == ([3], [4])
     assert states_of(here) == states_of(there)
     assert pull(here, there, merge=True).action == "ahead"
     assert pull(there, here, merge=True).action == "ahead"
@@ -272,8 +272,8 @@ def test_what_a_third_copy_did_reaches_the_first_through_the_second(
     go_on(here, 3)
     go_on(there, 4)
     go_on(third, 5)
-    assert merged(there, third).took_over == [5]
-    assert merged(here, there).took_over == [4, 5]
+    assert merged(there, third).applied == [5]
+    assert merged(here, there).applied == [4, 5]
     assert states_of(here)[2:6] == ["completed"] * 3 + ["pending"]
     assert row_of(here, 5).processed_at == row_of(third, 5).processed_at
 
@@ -321,7 +321,7 @@ def test_a_pack_can_be_merged_and_its_files_are_gone_after_it(
     pack = packed(there, tmp_path / "pack")
     found = pull_job(here, source(pack), merge=True).merged
     assert found is not None
-    assert found.took_over == [4]
+    assert found.applied == [4]
     is_well(here)
     assert sorted(os.listdir(here / JOB)) == [
         "journal.jsonl",
@@ -437,7 +437,7 @@ def test_a_review_of_two_outcomes_is_not_settled_by_a_third(
 ) -> None:
     fail(here, 3)
     skip(there, 4)
-    assert merged(there, here).took_over == [3]
+    assert merged(there, here).applied == [3]
     go_on(third, 3, tracking="THIRD")
     assert merged(there, third).both == [3]
     retry(here, 3)
@@ -477,16 +477,16 @@ def test_work_of_a_third_copy_that_came_on_two_ways_is_work_done_once(
     start(third, 6)
     change(third, lambda service: service.complete_row(f"{JOB}:6"))
     for root in (here, there):
-        assert merged(root, third).took_over == [3, 6]
+        assert merged(root, third).applied == [3, 6]
     found = merged(here, there)
-    assert (found.took_over, found.both, found.twice) == ([5], [], [])
+    assert (found.applied, found.both, found.twice) == ([5], [], [])
     assert pull(here, third, merge=True).action == "ahead"
     assert row_of(here, 3).attempts == 1
     fourth = copied(third, "fourth")
     skip(fourth, 7)
-    assert merged(fourth, here).took_over == [4, 5]
+    assert merged(fourth, here).applied == [4, 5]
     skip(third, 8)
-    assert merged(third, here).took_over == [4, 5]
+    assert merged(third, here).applied == [4, 5]
 
 
 def test_copies_that_have_merged_each_other_hold_the_same(here: Path, there: Path) -> None:
@@ -507,7 +507,7 @@ def test_attempts_that_the_other_copy_put_back_count_here(here: Path, there: Pat
     for _ in range(3):
         start(there, 3)
         change(there, lambda service: service.retry_row(f"{JOB}:3", "Busy", "again"))
-    assert merged(here, there).took_over == [3]
+    assert merged(here, there).applied == [3]
     row = row_of(here, 3)
     assert (row.status, row.attempts, row.error_code) == ("pending", 3, "Busy")
 
@@ -539,7 +539,7 @@ def test_an_outcome_settles_the_review_of_what_was_in_flight_elsewhere(
     start(there, 3)
     assert merged(here, there).review == [3]
     change(there, lambda service: service.complete_row(f"{JOB}:3", "T-3"))
-    assert merged(here, there).took_over == [3]
+    assert merged(here, there).applied == [3]
     assert states_of(here)[2] == "completed"
 
 
@@ -549,7 +549,7 @@ def test_that_a_third_copy_did_it_too_is_told_to_who_took_the_first_outcome_over
     skip(here, 4)
     go_on(there, 3, tracking="THERE")
     go_on(third, 3, tracking="THIRD")
-    assert merged(here, there).took_over == [3]
+    assert merged(here, there).applied == [3]
     assert merged(there, third).twice == [3]
     assert merged(here, there).twice == [3]
     assert "THIRD-3" in told_of(here, 3)
@@ -575,7 +575,7 @@ def test_what_a_policy_made_of_an_unknown_outcome_settles_no_review(
     there = copied(here, "there")
     settle(here, "review")
     settle(there, "fail")
-    assert merged(here, there).took_over == []
+    assert merged(here, there).applied == []
     assert states_of(here)[2] == "needs_review"
 
 
@@ -586,7 +586,7 @@ def test_a_row_that_the_other_copy_only_put_back_stays_what_it_is(here: Path, th
     settle(there, "retry")
     go_on(there, 4)
     skip(here, 5)
-    assert merged(here, there).took_over == [4]
+    assert merged(here, there).applied == [4]
     assert states_of(here)[2] == "processing"
 
 
@@ -761,7 +761,7 @@ def test_what_one_did_before_both_skipped_a_row_is_known_to_both(here: Path, the
     assert merged(here, there).review == []
     assert row_of(here, 3).status == "skipped"
     assert "LabelMaybeBought" in log_of(here, 3)
-    assert merged(there, here).took_over == []
+    assert merged(there, here).applied == []
     assert pull(there, here, merge=True).action == "ahead"
 
 
@@ -818,7 +818,7 @@ def test_an_older_skip_does_not_come_over_a_row_that_was_put_back_since(
     skip(there, 3)
     skip(here, 4)
     for root in (there, here):
-        assert 3 in merged(root, third).took_over
+        assert 3 in merged(root, third).applied
     retry(here, 3)
     assert merged(here, there).both == [3]
 
@@ -947,7 +947,7 @@ def test_a_retry_that_only_the_other_made_is_taken_over_with_its_budget(
         fail(there, 3)
         retry(there, 3)
     skip(here, 4)
-    assert merged(here, there).took_over == [3]
+    assert merged(here, there).applied == [3]
     assert budget(here, 3) == budget(there, 3) == ("pending", 2, 2)
     fail(here, 3)
     merged(there, here)
@@ -963,7 +963,7 @@ def test_a_redo_of_what_is_still_completed_here_is_taken_over_with_what_came_of_
         go_on(there, 2, tracking="NEW")
     skip(here, 4)
     found = merged(here, there)
-    assert (found.took_over, found.twice, found.redone) == ([2], [], [])
+    assert (found.applied, found.twice, found.redone) == ([2], [], [])
     assert budget(here, 2) == budget(there, 2)
     assert row_of(here, 2).tracking_number == ("NEW-2" if is_done else None)
     with JobService(here) as service:
@@ -971,7 +971,7 @@ def test_a_redo_of_what_is_still_completed_here_is_taken_over_with_what_came_of_
     assert job is not None
     assert job.total_cost_cents == 1 + 2 + 2 * is_done
     assert pull(here, there, merge=True).action == "ahead"
-    assert merged(there, here).took_over == [4]
+    assert merged(there, here).applied == [4]
 
 
 def test_a_redo_that_is_in_flight_there_needs_a_review_here(here: Path, there: Path) -> None:
@@ -994,10 +994,10 @@ def test_what_both_put_back_and_one_completed_has_that_outcome_on_both(
         (retry if how == "retried" else redo)(root, number)
     skip(here, 4)
     skip(there, 5)
-    assert merged(here, there).took_over == [5]  # so far nothing came of it
+    assert merged(here, there).applied == [5]  # so far nothing came of it
     go_on(there, number, tracking="THERE")
     found = merged(here, there)
-    assert (found.took_over, found.review, found.twice) == ([number], [], [])
+    assert (found.applied, found.review, found.twice) == ([number], [], [])
     assert merged(there, here).twice == []
     assert budget(here, number) == budget(there, number)
     assert row_of(here, number).tracking_number == f"THERE-{number}"
@@ -1014,7 +1014,7 @@ def test_what_both_have_redone_and_done_is_named(here: Path, there: Path) -> Non
     assert "rows 1-2: one copy redid them, and the other also worked on them" in done.stderr
     assert row_of(here, 2).status == "needs_review"
     assert row_of(here, 1).tracking_number == "here-1"
-    assert "rows 1: completed here, and worked on" in journal_line(here, "show", JOB).stdout
+    assert "rows 1: completed here, and also worked on" in journal_line(here, "show", JOB).stdout
 
 
 def test_a_redo_here_of_what_was_worked_on_there_too_needs_a_review(
@@ -1032,7 +1032,7 @@ def test_a_redo_here_of_what_was_worked_on_there_too_needs_a_review(
 def test_a_redo_here_answers_what_both_completed_before(here: Path, there: Path) -> None:
     redo(here, 2)
     skip(there, 4)
-    assert merged(here, there).took_over == [4]
+    assert merged(here, there).applied == [4]
     assert row_of(here, 2).status == "pending"
 
 
@@ -1072,11 +1072,11 @@ def test_what_was_done_in_another_pass_there_is_taken_into_a_job_that_ended_here
         service.start_job(JOB)
         complete(service, 3)
     change(here, lambda service: service.log(JOB, "gone on"))
-    assert merged(here, there).took_over == [3]
+    assert merged(here, there).applied == [3]
     assert budget(here, 3) == ("completed", 2, 1)
     with JobService(here, sync="none") as service:
         service.reopen_job(JOB)
-    assert merged(there, here).took_over == []
+    assert merged(there, here).applied == []
     with JobService(there, sync="none") as service:
         job = service.get_job(JOB)
     assert job is not None
@@ -1094,7 +1094,7 @@ def test_the_mark_of_an_older_retry_job_comes_along(here: Path, there: Path) -> 
     merged(here, there)
     with (
         JobService(here, sync="none") as service,
-        pytest.raises(InvalidStateTransition, match="go on as job moved-retry"),
+        pytest.raises(InvalidStateTransition, match="were moved to job moved-retry"),
     ):
         service.start_job(JOB)
     assert pull(here, there, merge=True).action == "ahead"
@@ -1118,15 +1118,15 @@ def test_data_that_only_the_other_changed_is_taken_over_with_what_came_of_it(
     redo(there, 2, new_key=True)
     skip(here, 5)
     found = merged(here, there)
-    assert (found.took_over, found.review, found.data) == ([2, 3, 4], [], [])
+    assert (found.applied, found.review, found.data) == ([2, 3, 4], [], [])
     for number in (2, 3, 4):
         ours, theirs = row_of(here, number), row_of(there, number)
         assert msgspec.structs.replace(ours, updated_at=theirs.updated_at) == theirs
     assert row_of(here, 2).idempotency_key == f"{JOB}:2#2"
     assert pull(here, there, merge=True).action == "ahead"
-    assert merged(there, here).took_over == [5]
+    assert merged(there, here).applied == [5]
     set_data(here, 3, n=3, x="newer")
-    assert merged(there, here).took_over == [3]
+    assert merged(there, here).applied == [3]
     assert row_of(there, 3).data == {"n": 3, "x": "newer"}
 
 
@@ -1185,7 +1185,7 @@ def test_an_outcome_brings_along_the_data_by_which_it_was_done(here: Path, there
     )
     retry(there, 3)
     go_on(there, 3)
-    assert merged(here, there).took_over == [3]
+    assert merged(here, there).applied == [3]
     assert (row_of(here, 3).status, row_of(here, 3).data) == ("completed", {"address": "there"})
     assert pull(there, here, merge=True).action == "ahead"
     assert row_of(there, 3).data == {"address": "there"}
@@ -1239,7 +1239,7 @@ def test_rows_of_one_key_that_both_added_are_one_row_under_our_number(orders: Pa
     go_on(there, ROWS + 2, tracking="THERE")  # A-8, here as well
     go_on(here, ROWS + 3, tracking="HERE")
     found = merged(here, there)
-    assert (found.took_over, found.twice) == ([ROWS + 2], [ROWS + 3])
+    assert (found.applied, found.twice) == ([ROWS + 2], [ROWS + 3])
     assert (found.added, found.renumbered) == ([ROWS + 5], {ROWS + 5: ROWS + 3})
     assert by_key(here) == {
         **by_key(here),
@@ -1254,7 +1254,7 @@ def test_rows_of_one_key_that_both_added_are_one_row_under_our_number(orders: Pa
         assert pull(root, other, merge=True).action == "ahead"
     with JobService(there, sync="none") as service:
         complete(service, ROWS + 3)
-    assert merged(here, there).took_over == [ROWS + 5]
+    assert merged(here, there).applied == [ROWS + 5]
 
 
 def test_rows_without_a_key_that_both_added_are_both_there_under_two_numbers(
@@ -1277,7 +1277,7 @@ def test_rows_without_a_key_that_both_added_are_both_there_under_two_numbers(
     for root, other in ((here, there), (there, here), (third, here), (here, third)):
         assert pull(root, other, merge=True).action in ("ahead", "identical")
     go_on(there, ROWS + 1)
-    assert merged(here, there).took_over == [moved]
+    assert merged(here, there).applied == [moved]
 
 
 @pytest.mark.parametrize(

@@ -363,7 +363,7 @@ def _report_merged(root: str, job_id: str, merged: Merged) -> None:
 
 def _difference(pulled: Pulled, name: str) -> str:
     """How an artifact differs, and what each of the two files is called now."""
-    kept_as = pulled.put_by.get(name)
+    kept_as = pulled.backups.get(name)
     if kept_as is None:
         return "differs from the other's: the one here was kept"
     if pulled.merged is None and pulled.action == "forwarded":
@@ -385,7 +385,7 @@ def _pulled_text(pulled: Pulled) -> str:
     if merged is not None:
         moved = len(merged.renumbered)
         text += (
-            f": {len(merged.took_over)} outcomes applied, {len(merged.added)} rows added, "
+            f": {len(merged.applied)} outcomes applied, {len(merged.added)} rows added, "
             f"{f'{moved} of them under another number, ' if moved else ''}"
             f"{len(merged.review)} rows need a review, {len(merged.twice)} completed here were also "
             f"worked on there; the other history is kept as {merged.other}"

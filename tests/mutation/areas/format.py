@@ -20,7 +20,7 @@ PATCHES = [
     Patch(
         "a flip in the contents is looked for in a commit of any length",
         "format/bitflip",
-        "    if seal and body <= MEND_BYTES:\n",
+        "    if seal and body <= _MAX_BYTES:\n",
         "    if seal and body <= 11_450:\n",
         LONG,
     ),
@@ -34,8 +34,8 @@ PATCHES = [
     Patch(
         "a search for a flip goes on before the last kilobyte",
         "format/bitflip",
-        "    for behind in range(0, length, _STRIDE_BYTES):\n",
-        "    for behind in range(0, min(length, _STRIDE_BYTES), _STRIDE_BYTES):\n",
+        "    for skipped in range(0, length, _STRIDE_BYTES):\n",
+        "    for skipped in range(0, min(length, _STRIDE_BYTES), _STRIDE_BYTES):\n",
         LONG,
     ),
     Patch(

@@ -109,8 +109,8 @@ PATCHES = [
     Patch(
         "rows that only the other has are added",
         "transfer/merge_plan",
-        "        self.added, self.renumbered = found.added, found.renumbered\n",
-        "        self.added, self.renumbered = list[int](), found.renumbered\n",
+        "                self.added.append(number)\n",
+        "                pass\n",
         HISTORIES,
     ),
     Patch(
@@ -200,7 +200,7 @@ PATCHES = [
     Patch(
         "a warning that comes with what is taken over is told once",
         "transfer/merge",
-        "                if alarm.id not in told:  # about",
+        "                if alarm.id not in logged:  # about",
         "                if True:  # about",
         HISTORIES,
     ),
@@ -228,8 +228,8 @@ PATCHES = [
     Patch(
         "rows that need a review are not named as taken over",
         "transfer/merge",
-        "            took_over=sorted(plan.take.keys() - review),\n",
-        "            took_over=sorted(plan.take.keys()),\n",
+        "            applied=sorted(plan.take.keys() - review),\n",
+        "            applied=sorted(plan.take.keys()),\n",
         HISTORIES,
     ),
     Patch(
