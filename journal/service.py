@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from threading import TIMEOUT_MAX
-from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
 from journal.errors import (
@@ -23,6 +22,7 @@ from journal.format.arguments import (
     check_count,
     check_label_path,
     check_moment,
+    check_optional_object,
     check_optional_text,
     check_row_number,
     check_text,
@@ -158,12 +158,7 @@ class JobService:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -203,10 +198,6 @@ class JobService:
         name = check_text(name, "name")
         if not name.strip():
             raise InvalidValueError("name", name, "must not be empty")
-        if metadata is not None:
-            if not isinstance(metadata, dict):
-                raise InvalidValueError("metadata", metadata, "must be a dict or None")
-            encode_value(metadata, "metadata")
         if key == "":
             raise InvalidValueError("key", key, "must name a member of the data, or be None")
         record = JobRecord(
@@ -216,7 +207,7 @@ class JobService:
             original_command=check_text(original_command, "original_command"),
             description=check_optional_text(description, "description"),
             mode=check_text(mode, "mode"),
-            metadata=metadata,
+            metadata=check_optional_object(metadata, "metadata"),
             key=check_optional_text(key, "key"),
             idempotency_key=check_optional_text(idempotency_key, "idempotency_key"),
             at=UNSET_TIME,
@@ -659,15 +650,11 @@ class JobService:
         Raises RowNotFoundError if the job has no row with that number.
         """
         number = check_row_number(row_number, "row_number")
-        if details is not None:
-            if not isinstance(details, dict):
-                raise InvalidValueError("details", details, "must be a dict or None")
-            encode_value(details, "details")
         record = LogRecord(
             message=check_text(message, "message"),
             level=log_level(level),
             row=number,
-            details=details,
+            details=check_optional_object(details, "details"),
             at=UNSET_TIME,
         )
         self._journal(job_id).change(transitions.put_log_of_caller, record)

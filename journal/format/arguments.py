@@ -37,6 +37,16 @@ def check_optional_text(value: object, where: str) -> str | None:
     return None if value is None else check_text(value, where)
 
 
+def check_optional_object(value: Any, where: str) -> dict[str, Any] | None:
+    """A dict that can be written as a JSON object, or None."""
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise InvalidValueError(where, value, "must be a dict or None")
+    encode_value(value, where)
+    return value
+
+
 def check_count(value: object, where: str) -> int | None:
     """A count or cost: an int of 0 or more, or None."""
     if value is None:
