@@ -6,9 +6,12 @@ import inspect
 import re
 import sys
 import typing
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from support.code_lines import code_lines, functions
+from support.paths import TESTS
 
 import journal
 
@@ -125,6 +128,31 @@ def test_only_the_floor_of_the_disk_makes_and_removes_files(path: Path) -> None:
     }
     makes = {"open", "mkdir", "touch", "unlink", "rmdir", "write_text", "write_bytes", "chmod"}
     assert not called & makes - OTHERS_FILES.get(name, set())
+
+
+def test_a_room_has_no_more_than_fifteen_files_and_the_root_no_more_than_ten() -> None:
+    sizes = Counter(path.parent for path in SOURCES if path.name != "__init__.py")
+    assert sizes.pop(PACKAGE) + 1 <= 10
+    assert {room.name: size for room, size in sizes.items() if size > 15} == {}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_name)
+def test_no_file_has_over_400_lines_of_code_and_no_function_over_50(path: Path) -> None:
+    source = path.read_text()
+    assert len(code_lines(source)) <= 400 or module_name(path) == "service"
+    assert {name: length for name, length in functions(source) if length > 50} == {}
+
+
+TESTS_SOURCES = sorted(TESTS.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", TESTS_SOURCES, ids=lambda path: str(path.relative_to(TESTS)))
+def test_what_tests_share_stands_in_support_and_imports_no_test(path: Path) -> None:
+    rooms = {room.name for room in TESTS.iterdir() if room.is_dir()}
+    found = imports(path)
+    assert not {name for name in found if name.split(".")[-1].startswith("test_")}
+    if path.parent.name == "support":
+        assert {name.split(".")[0] for name in found} & rooms <= {"support"}
 
 
 def test_what_the_methods_of_a_service_take_and_give_is_exported() -> None:
