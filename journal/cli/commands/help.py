@@ -8,7 +8,7 @@ from importlib.resources import files
 import click
 
 from journal.cli.find import did_you_mean
-from journal.cli.main import PURPOSES
+from journal.cli.main import PURPOSES, cli
 
 TOPICS = {
     "python": "a run in a script, a loop of your own, explicit calls",
@@ -28,9 +28,7 @@ TOPICS = {
 
 def _complete_name(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """What a shell offers: the topics, and the commands."""
-    group = ctx.find_root().command
-    assert isinstance(group, click.Group)
-    names = {*TOPICS, *group.list_commands(ctx)}
+    names = {*TOPICS, *cli.list_commands(ctx)}
     return sorted(name for name in names if name.startswith(incomplete))
 
 
@@ -48,11 +46,9 @@ def help_command(ctx: click.Context, topic: str | None) -> None:
     if topic is None:
         click.echo(overview(ctx))
         return
-    group = ctx.find_root().command
-    assert isinstance(group, click.Group)
-    command = group.get_command(ctx, topic)
+    command = cli.get_command(ctx, topic)
     if command is None and topic not in TOPICS:
-        known = [*TOPICS, *group.list_commands(ctx)]
+        known = [*TOPICS, *cli.list_commands(ctx)]
         close = did_you_mean(topic, known) or ["`journal help` lists them"]
         raise click.UsageError("; ".join([f"there is no topic or command {topic!r}", *close]))
     if command is not None:
@@ -64,12 +60,10 @@ def help_command(ctx: click.Context, topic: str | None) -> None:
 
 def overview(ctx: click.Context) -> str:
     """The commands by purpose with a line each, then the topics."""
-    group = ctx.find_root().command
-    assert isinstance(group, click.Group)
     formatter = ctx.make_formatter()
     for purpose, names in PURPOSES.items():
         with formatter.section(purpose):
-            commands = [(name, group.get_command(ctx, name)) for name in names]
+            commands = [(name, cli.get_command(ctx, name)) for name in names]
             formatter.write_dl(
                 [(name, each.get_short_help_str(100)) for name, each in commands if each]
             )
