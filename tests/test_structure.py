@@ -12,27 +12,12 @@ from pathlib import Path
 import pytest
 from support.code_lines import code_lines, functions
 from support.paths import TESTS
+from support.rooms import FLOORS
 
 import journal
 
 PACKAGE = Path(journal.__file__).parent
 
-# From the ground up. A room imports only from floors below its own, and from itself.
-FLOORS = (
-    "errors text version",
-    "model ids fs",
-    "format",
-    "index",
-    "store verify",
-    "history repair",
-    "service transfer",
-    "run export",
-    "report",
-    "cli",
-    "cli.run",
-    "cli.commands",
-    "__main__",
-)
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.split()}
 FS = sorted(f"fs.{path.stem}" for path in (PACKAGE / "fs").glob("*.py"))
 

@@ -9,7 +9,7 @@ from subprocess import CompletedProcess
 import pytest
 from support import examples
 from support.paths import TOP
-from test_structure import FLOORS
+from support.rooms import FLOORS
 
 from journal import JobService
 

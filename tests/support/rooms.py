@@ -1,0 +1,20 @@
+"""The rooms of the package, and which may import which."""
+
+from __future__ import annotations
+
+# From the ground up. A room imports only from floors below its own, and from itself.
+FLOORS = (
+    "errors text version",
+    "model ids fs",
+    "format",
+    "index",
+    "store verify",
+    "history repair",
+    "service transfer",
+    "run export",
+    "report",
+    "cli",
+    "cli.run",
+    "cli.commands",
+    "__main__",
+)
