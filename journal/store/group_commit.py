@@ -1,9 +1,9 @@
-"""Group commit: what threads ask for while a commit is under way becomes the next single one.
+"""Group commit: changes that threads request during a commit share the next one.
 
-A thread that asks leaves its request in a queue. One of them, the leader, opens a commit, carries
-out all the requests that it finds there, its own among them, and lets the commit end: one seal,
-one sync. Whoever asks meanwhile waits, and the first of those leads next. Nobody hears "done"
-before the commit is, and a request that is refused is refused alone.
+Each thread puts its request into a queue. One of them, the leader, opens a commit, carries out all
+requests in the queue including its own, and ends the commit with one seal and one sync. Threads that
+come meanwhile wait, and the first of them leads next. No request is acknowledged before its commit is
+written. A request that is refused doesn't affect the others.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from journal.errors import JournalError
 
 Result = TypeVar("Result")
 
-# An interrupt may take a leader away before it has named the next one, or woken those it has served.
+# A leader may be interrupted before it has named the next one, or woken those that it served.
 _PATIENCE_S = 1.0
 
 
 class Journal(Protocol):
-    """What a group needs of a log. It is no part of the group: each would keep the other alive."""
+    """A journal, as far as a group needs it. The group doesn't hold it, to avoid a reference cycle."""
 
     def __enter__(self) -> Any:
         """Begin a commit."""
@@ -35,20 +35,20 @@ class Journal(Protocol):
         traceback: TracebackType | None,
         /,
     ) -> None:
-        """End it; an exception before this leaves it undone."""
+        """End the commit. After an exception it is discarded."""
 
     def attempt(self, change: Callable[[], Any]) -> Any:
-        """Call ``change``; what it did until it raised is undone."""
+        """Call ``change``. If it raises, what it did is undone."""
 
     def interrupted(self) -> JournalError:
-        """What to tell those whose commit may be there, or not."""
+        """The error for requests whose commit may or may not have been written."""
 
 
 class _Commit:
-    """One commit and what became of it, which is final once it is ``over``.
+    """The result of one commit, which is final once it is ``over``.
 
-    It is then ``written``, or failed with an ``error``; or it was interrupted: before it was
-    ``ending`` nothing of it was written, later nobody knows.
+    Then it is ``written``, or has failed with ``error``, or was interrupted. If it was interrupted
+    before ``ending`` was set, nothing was written; after that nobody knows.
     """
 
     __slots__ = ("ending", "error", "over", "written")
@@ -59,16 +59,16 @@ class _Commit:
 
 
 class _Request:
-    """A change that one thread asks for: in the queue until a leader takes it into its commit."""
+    """A change that one thread requests. It is in the queue until a leader takes it into a commit."""
 
     __slots__ = ("change", "commit", "error", "result", "wake")
 
     def __init__(self, change: Callable[[], Any]) -> None:
         self.change = change
         self.commit: _Commit | None = None
-        self.result: Any = None  # as of within the commit: to be told when that is written
+        self.result: Any = None  # valid only once the commit is written
         self.error: JournalError | None = None
-        self.wake = threading.Lock()  # released when there may be something new
+        self.wake = threading.Lock()  # released when something may have changed
         self.wake.acquire()
 
     def wake_up(self) -> None:
@@ -78,14 +78,14 @@ class _Request:
             pass  # it is awake
 
     def outcome(self, journal: Journal) -> Any:
-        """The result, or raise the error, once the commit is over."""
+        """Return the result or raise the error, after the commit is over."""
         commit = self.commit
         assert commit is not None
         if commit.written:
             error: JournalError | None = self.error
         elif commit.error is None:
             error = journal.interrupted()
-        else:  # also for who was refused: what it was refused for was never written
+        else:  # also if the request was refused, since the reason may not have been written
             error = copy.copy(commit.error)
             error.__cause__ = commit.error.__cause__
         if error is None:
@@ -93,24 +93,24 @@ class _Request:
         try:
             raise error
         finally:
-            # It would keep this frame alive, and what that refers to.
+            # The error would keep this frame alive, and all that it refers to.
             self.error = self.commit = commit = error = None
 
 
 class Group:
-    """The queue before one log."""
+    """The queue of one journal."""
 
     def __init__(self, patience_s: float) -> None:
-        """Who waits for ``patience_s`` seconds looks for itself whether there still is a leader."""
+        """After ``patience_s`` seconds a waiting thread checks whether there still is a leader."""
         self._patience_s = min(patience_s, _PATIENCE_S)
         self._guard = threading.Lock()
         self._queue: list[_Request] = []
         self._leader: _Request | None = None
 
     def run(self, journal: Journal, change: Callable[[], Result]) -> Result:
-        """Have ``change`` called in a commit, by whichever thread; its result or its error.
+        """Call ``change`` in a commit, by this or another thread; return its result or raise its error.
 
-        The caller must not be in a commit itself.
+        The calling thread must not have a commit open.
         """
         request = _Request(change)
         try:
@@ -138,23 +138,23 @@ class Group:
             return False
         if commit.ending:
             return True
-        request.commit = request.error = None  # its leader was interrupted: ask again
+        request.commit = request.error = None  # its leader was interrupted: queue it again
         self._queue_up(request)
         return False
 
     def _wait(self, request: _Request) -> None:
-        """Until there may be something new."""
+        """Wait until something may have changed."""
         patience_s = self._patience_s if request.commit is None else _PATIENCE_S
         if not request.wake.acquire(timeout=patience_s):
             with self._guard:
-                if request in self._queue:  # else a leader has it, and will say what became of it
+                if request in self._queue:  # else a leader has it and will wake us
                     self._leader = request
 
     def _leave(self, request: _Request) -> None:
         if request.commit is not None and self._leader is not request:
-            return  # it isn't in the queue either
+            return  # it isn't in the queue any more
         with self._guard:
-            if request in self._queue:  # it could not lead, or was interrupted
+            if request in self._queue:  # it failed to lead, or was interrupted
                 self._queue.remove(request)
             if self._leader is request:
                 self._leader = self._queue[0] if self._queue else None
@@ -162,7 +162,7 @@ class Group:
                     self._leader.wake_up()
 
     def _lead(self, journal: Journal, own: _Request) -> None:
-        """Make one commit of all that is in the queue; raise why none could begin."""
+        """Make one commit of all requests in the queue. Raises if no commit could begin."""
         commit = _Commit()
         group: list[_Request] = []
         try:
@@ -179,21 +179,21 @@ class Group:
         except JournalError as error:
             if commit.ending:
                 commit.error = error.with_traceback(None)
-            elif own.commit is None:  # else another leader has taken it, and made a commit
+            elif own.commit is None:  # else another leader has taken our request into its commit
                 raise
         finally:
-            commit.over = True  # first, and at once: whoever waits depends on it
+            commit.over = True  # set this first: waiting threads depend on it
             for request in group:
                 if request is not own:
                     request.wake_up()
-            # The error's cause holds this frame: it would keep itself alive, and the open journal.
+            # The error's cause refers to this frame, which would keep the open journal alive.
             del commit, group
 
 
 def _attempt(journal: Journal, request: _Request) -> None:
-    """What else is raised is none of the request's: a signal handler's, or a want of memory."""
+    """Carry out a request. Other exceptions (of signal handlers, MemoryError) aren't its error."""
     try:
         request.result = journal.attempt(request.change)
     except JournalError as error:
-        # Without the way here, which holds what the others have asked for.
+        # Drop the traceback, which refers to the requests of other threads.
         request.error = error.with_traceback(None)

@@ -1,6 +1,7 @@
-"""The jobs of a store, found and listed: newest first, without opening more of them than is asked.
+"""Lists the jobs of a store, newest first, and opens no more of them than needed.
 
-What can't be read is told to ``on_error``, and left out; without one it is raised.
+A job that can't be read is passed to ``on_error`` and left out. Without ``on_error`` the error is
+raised.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ def newest_ids(
     until: datetime | None,
     on_error: OnError | None,
 ) -> list[str]:
-    """The ids, newest first, of jobs whose whole name matches the shell pattern ``name`` and that
-    were made at ``since`` or later and before ``until``.
+    """The ids of jobs, newest first.
 
-    ``on_error`` is also told of directories that hold files of a job and no journal.
+    ``name``: a shell pattern for the whole name. ``since``, ``until``: made at ``since`` or later and
+    before ``until``. ``on_error`` also gets directories that have files of a job but no journal.
     """
     found: list[tuple[datetime, str]] = []
     for job_id in store.subdirectories():
@@ -38,7 +39,7 @@ def newest_ids(
         try:
             header = store.header(job_id)
             check_name(store, job_id, header)
-        except JobNotFoundError:  # no job, or deleted since its name was read
+        except JobNotFoundError:  # no job, or just deleted
             if on_error is not None:
                 _note_if_lost(store, job_id, on_error)
             continue
@@ -64,7 +65,7 @@ def jobs_of(
     offset: int,
     on_error: OnError | None,
 ) -> list[Job]:
-    """Up to ``limit`` of these jobs in their order, of one status or any, after the first ``offset``."""
+    """These jobs in their order, of ``status`` or any: skip ``offset``, then return up to ``limit``."""
     jobs: list[Job] = []
     if status is None:
         job_ids, offset = job_ids[offset:], 0

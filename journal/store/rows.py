@@ -1,4 +1,4 @@
-"""Rows read back: from the offsets of a view to ``JobRow``, decoded as they are asked for."""
+"""Rows read back: from offsets in a view to ``JobRow``, decoded on demand."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ from journal.model import JobRow, RowStatus
 from journal.store.journal import Journal
 
 READ_AHEAD_BYTES = 1 << 18
-_SLICE_ROWS = 256  # few enough for the first row to come at once; a look into a hint is 0.3 µs
+_SLICE_ROWS = (
+    256  # small, so the first row comes at once; reading a column of a hint takes 0.3 µs an item
+)
 
 _STATUS_OF = {status.value: status for status in RowStatus}
 _PROCESSED = frozenset((RowStatus.COMPLETED, RowStatus.FAILED, RowStatus.SKIPPED))
@@ -44,12 +46,12 @@ def row_from_records(
     earlier_attempts: int,
     keyed: JobRecord | None,
 ) -> JobRow:
-    """What the two records of a row say together; ``keyed``: see :func:`idempotency_key`."""
+    """A row from its two records. ``keyed``: see :func:`idempotency_key`."""
     number, created_at = row.row, row.at
     row_id = key = f"{job_id}:{number}"
     if keyed is not None or row.key is not None or row.nonce is not None:
         key = idempotency_key(row_id, row, keyed)
-        if isinstance(row, RowDataRecord):  # which has a key
+        if isinstance(row, RowDataRecord):  # it always has a key
             created_at = row.created_at
     if latest is None:
         return JobRow(
@@ -64,7 +66,7 @@ def row_from_records(
         )
     status = _STATUS_OF[latest.status]
     updated_at, origin = latest.at, latest.origin
-    # By position: naming them takes half as long again, for every row read.
+    # Positional arguments: keywords take half as long again, for every row that is read.
     return JobRow(
         row_id,
         job_id,
@@ -91,7 +93,7 @@ def row_from_records(
 
 
 def row_of(journal: Journal, position: int) -> JobRow:
-    """The row at a position of the log's index; the caller holds the mutex."""
+    """The row at a position of the journal's index. The caller holds the mutex."""
     columns = journal.index.columns
     number = columns.number(position)
     offset = columns.row_offsets[position]
@@ -107,11 +109,11 @@ def row_of(journal: Journal, position: int) -> JobRow:
     )
 
 
-Read = Callable[[int], bytes]  # the line at an offset, without its LF
+Read = Callable[[int], bytes]  # returns the line at an offset, without its LF
 
 
 def read_row(file: JournalFile, line: bytes, offset: int, number: int) -> AnyRow:
-    """The record of row ``number``, from the line that an index says holds it."""
+    """The record of row ``number`` in the line at ``offset``, where the index says it is."""
     record = record_at(file, offset, line)
     if not isinstance(record, (RowRecord, RowDataRecord)) or record.row != number:
         raise _moved(file, offset, f"row {number}")
@@ -119,7 +121,7 @@ def read_row(file: JournalFile, line: bytes, offset: int, number: int) -> AnyRow
 
 
 def read_status(file: JournalFile, read: Read, offset: int, number: int) -> RowStatusRecord | None:
-    """The status record of row ``number`` at ``offset``; None for offset 0, no status yet."""
+    """The status record of row ``number`` at ``offset``; None for offset 0, which means no status."""
     if not offset:
         return None
     record = record_at(file, offset, read(offset))
@@ -139,14 +141,14 @@ def _moved(file: JournalFile, offset: int, expected: str) -> JournalDamagedError
 
 
 class RowSequence(Sequence[JobRow]):
-    """Rows as they were at the call, however the job moves on; ``len`` is free.
+    """The rows as they were when they were asked for, even if the job changes. ``len`` costs nothing.
 
-    Each row is read and decoded when it is asked for. The file stays open for as long as the
-    sequence is in use. Raises JournalDamagedError if the file no longer holds what it held.
+    Each row is read and decoded on demand. The file stays open as long as the sequence is in use.
+    Raises JournalDamagedError if the file was changed in place.
     """
 
     def __init__(self, journal: Journal, view: View) -> None:
-        """The caller holds the log's mutex."""
+        """The caller holds the journal's mutex."""
         self._job_id = journal.job_id
         self._file = journal.file
         self._view = view
@@ -181,12 +183,12 @@ class RowSequence(Sequence[JobRow]):
         return f"<{len(self)} rows of job {self._job_id!r}>"
 
     def _rows(self, numbers: range) -> Iterator[JobRow]:
-        # Neighbours stand close together in the file: rows with rows, outcomes with outcomes.
+        # Rows are close to rows in the file, and outcomes to outcomes, so each has its own window.
         rows, statuses = self._reader(), self._reader()
         job_id, keyed, columns = self._job_id, self._keyed, self._view.columns
         row_numbers, earlier = columns.numbers, columns.earlier
         for position, row_offset, status_offset, attempts in self._places(numbers):
-            # What most rows are, flat for speed. The rest, and all that is wrong, is for _row.
+            # The usual case, inline for speed. Everything else, and all errors, are left to _row.
             number = position + 1 if row_numbers is None else row_numbers[position]
             row, latest = None, None
             try:
@@ -217,7 +219,7 @@ class RowSequence(Sequence[JobRow]):
                 yield self._row(position, rows, statuses)
 
     def _places(self, numbers: range) -> Iterator[tuple[int, int, int, int]]:
-        """The position of each row, and what the columns say: of those out of a hint, in slices."""
+        """Position, offsets and attempts of each row. Columns of a hint are faster to read in slices."""
         columns = self._view.columns
         row_offsets, status_offsets, attempts = (
             columns.row_offsets,
@@ -232,7 +234,7 @@ class RowSequence(Sequence[JobRow]):
                     yield at, row_offsets[at], status_offsets[at], attempts[at]
                 continue
             near = row_offsets[first:end], status_offsets[first:end], attempts[first:end]
-            if positions == list(range(first, end)):  # no gaps, as most are
+            if positions == list(range(first, end)):  # no gaps, the usual case
                 yield from zip(positions, *near, strict=True)
             else:
                 for at in positions:
@@ -272,9 +274,9 @@ class RowSequence(Sequence[JobRow]):
 
 
 def window_reader(file: JournalFile) -> Read:
-    """Reads lines out of one stretch of the file, moved when a line lies outside of it."""
+    """A function that reads lines through a window of the file, which moves when a line is outside."""
     start, data = 0, b""
-    length = 1024  # grows while it serves its purpose: a single look stays cheap
+    length = 1024  # it grows as the window is used, so that reading one row stays cheap
 
     def read(offset: int) -> bytes:
         nonlocal start, data, length

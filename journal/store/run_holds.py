@@ -1,7 +1,7 @@
-"""The run locks that the stores of this process hold, for a run or for a status set by hand.
+"""The run locks that this process holds: for a run, or because a job was set to running by hand.
 
-The second kind keeps other processes away. In this process nobody is at work on the job yet, so a
-run takes such a lock over, from whichever store has it, within its commit: there is one at a time.
+A lock taken by hand keeps other processes away, but no run works on the job yet. So a run of this
+process takes it over from whichever store holds it, within the commit that starts the run.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from journal.store.run_lock import RunLock
 
 
 class _Hold:
-    """A lock, and which store has it.
+    """A run lock and the store that holds it.
 
-    ``is_kept``: by a run at work, or until the commit that it was taken for has begun.
-    ``by_hand_from``: where the journal ended when the status was set by hand.
-    ``over``: who has taken it over and may have to put it back.
+    ``is_kept``: a run works under it, or the commit that it was taken for hasn't begun yet.
+    ``by_hand_from``: the end of the journal when the status was set by hand; None for a run.
+    ``over``: the unfinished take-over, which may have to be undone.
     """
 
     __slots__ = ("__weakref__", "by_hand_from", "is_kept", "lock", "over", "owner")
@@ -39,27 +39,29 @@ class _Hold:
 
 
 class Taken:
-    """What a commit or a block has taken, or taken over, until that is settled. Made before it."""
+    """What a commit has taken or taken over, until it is settled. Make it before the commit."""
 
     __slots__ = ("by_hand_from", "hold", "lender")
 
     def __init__(self) -> None:
         self.hold: _Hold | None = None
-        self.lender: weakref.ref[RunHolds] | None = None  # from whom it was taken over, ...
-        self.by_hand_from: int | None = None  # ... and where the journal ended by then
+        self.lender: weakref.ref[RunHolds] | None = (
+            None  # the store from which it was taken over, ...
+        )
+        self.by_hand_from: int | None = None  # ... and its ``by_hand_from``
 
 
 _holds: weakref.WeakValueDictionary[Path, _Hold] = weakref.WeakValueDictionary()  # of all stores
-_mutex = threading.Lock()  # for changes of any hold
+_mutex = threading.Lock()  # guards changes of all holds
 
 
 class RunHolds:
-    """Those of one store. Thread-safe; a forked child has none."""
+    """The run locks of one store. Thread-safe. A forked child has none."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self._me = weakref.ref(self)
-        self._holds: dict[str, _Hold] = {}  # also what another store has taken over, until settled
+        self._holds: dict[str, _Hold] = {}  # also those that another store is taking over
 
     def __bool__(self) -> bool:
         return bool(self._holds)
@@ -69,9 +71,9 @@ class RunHolds:
             self.release(job_id)
 
     def take(self, job_id: str, taken: Taken) -> bool:
-        """Hold the job's run lock; raises JobBusyError.
+        """Take the job's run lock. Raises JobBusyError.
 
-        False if this store holds it already, or one of this process by hand.
+        Returns False if this store has it already, or a store of this process has it by hand.
         """
         hold = _holds.get(self.root / job_id)
         is_there = hold is not None and (hold.owner is self._me or hold.by_hand_from is not None)
@@ -83,7 +85,7 @@ class RunHolds:
         return True
 
     def take_over(self, job_id: str, taken: Taken, *, keep: bool) -> bool:
-        """Have what any store of this process holds by hand; False if none does."""
+        """Take over the lock that a store of this process holds by hand; False if there is none."""
         hold = _holds.get(self.root / job_id)
         if hold is None or not hold.is_live:
             return False
@@ -96,13 +98,13 @@ class RunHolds:
         return True
 
     def mark(self, taken: Taken, *, keep: bool = False, by_hand_from: int | None = None) -> None:
-        """What was taken is for this; by then the commit has begun."""
+        """Say what the lock was taken for, once the commit has begun."""
         with _mutex:
             if taken.hold is not None:
                 taken.hold.is_kept, taken.hold.by_hand_from = keep, by_hand_from
 
     def settle(self, job_id: str, taken: Taken, *, written: bool) -> None:
-        """What was taken stays if that was written; else it is let go of, or goes back by hand."""
+        """Keep the lock if the commit was written. Else release it, or give it back."""
         with _mutex:
             hold = taken.hold
             if hold is None:
@@ -110,7 +112,7 @@ class RunHolds:
             lender = None if taken.lender is None else taken.lender()
             if hold.over is not taken:
                 if not written and hold.over is not None:
-                    hold.over = None  # whoever has taken it over since lets go of it
+                    hold.over = None  # the store that took it over since will release it
                 elif not written:
                     self._let_go(job_id, hold)
             elif written or lender is None:
@@ -134,7 +136,7 @@ class RunHolds:
         return hold is not None and hold.is_live
 
     def has_lost(self, job_id: str) -> bool:
-        """Whether it has the lock, and another job or run has its place."""
+        """Whether this store has the lock, but another job or run has taken its place on disk."""
         hold = self._mine(job_id)
         return hold is not None and not hold.is_live
 
@@ -147,20 +149,20 @@ class RunHolds:
                 self._let_go(job_id, hold)
             else:
                 self._forget(job_id, hold)
-                hold.over = None  # it doesn't go back
+                hold.over = None  # it won't be given back
 
     def leave(self, job_id: str) -> None:
-        """The job isn't running any more: release what isn't kept."""
+        """Release the lock unless it is kept: the job isn't running any more."""
         hold = self._mine(job_id)
         if hold is not None and hold.is_kept:
-            hold.over = None  # nor does it go back by hand
+            hold.over = None  # it won't be given back
         else:
             self.release(job_id)
 
     def release_if_over(self, journal: Journal) -> None:
-        """Release what isn't kept once another process has ended the job.
+        """Release the lock if another process has ended the job, unless it is kept.
 
-        The caller holds the log's mutex.
+        The caller holds the journal's mutex.
         """
         hold = self._mine(journal.job_id)
         if hold is not None and not hold.is_kept and not journal.in_commit and is_over(journal):
@@ -171,7 +173,7 @@ class RunHolds:
         return hold if hold is not None and hold.owner is self._me else None
 
     def _let_go(self, job_id: str, hold: _Hold) -> None:
-        hold.lock.release()  # first: an interrupt that comes now leaves none that nobody frees
+        hold.lock.release()  # release first, so that an interrupt can't leave it locked for ever
         hold.by_hand_from = None
         self._forget(job_id, hold)
 
@@ -181,18 +183,18 @@ class RunHolds:
 
 
 def reset_after_fork() -> None:
-    """In a forked child: another thread may have held the mutex."""
+    """In a forked child: drop all holds, and a mutex that another thread may have held."""
     global _mutex  # noqa: PLW0603
     _mutex = threading.Lock()
     _holds.clear()
 
 
 def has_ended(journal: Journal) -> bool:
-    """Whether the job has. The caller holds the log's mutex."""
+    """Whether the job has ended. The caller holds the journal's mutex."""
     state = journal.index.state
     return state is not None and state.status in TERMINAL_STATUSES
 
 
 def is_over(journal: Journal) -> bool:
-    """Whether the job has ended and no row is in flight. The caller holds the log's mutex."""
+    """Whether the job has ended and no row is in flight. The caller holds the journal's mutex."""
     return has_ended(journal) and not journal.index.status_counts[PROCESSING]

@@ -1,6 +1,6 @@
-"""The run lock: held for as long as one run works on a job, freed by the system when it dies.
+"""The run lock: held while a run works on a job, and freed by the system if the process dies.
 
-It is the lock of the job's directory. ``run.lock`` in there only names the holder, for people.
+It is the lock of the job's directory. The file ``run.lock`` only names the holder, for messages.
 """
 
 from __future__ import annotations
@@ -17,22 +17,24 @@ from journal.fs.names import JOURNAL_NAME, RUN_LOCK_NAME
 from journal.model import RunHolder
 from journal.text import time_text
 
-# Looking who holds the lock takes it for an instant, so a try that fails is repeated for a while.
+# Asking who holds the lock takes it for a moment. So retry for a while before giving up.
 _PATIENCE_S = 0.25
 
 
 class RunLock:
-    """Held from :meth:`take` to :meth:`release`."""
+    """The run lock of a job, held from :meth:`take` to :meth:`release`."""
 
     def __init__(self, lock: locks.DirectoryLock, signature: bytes) -> None:
-        """``signature``: what ``run.lock`` says of us; empty if it says nothing."""
+        """``signature``: our content of ``run.lock``; empty if we wrote none."""
         self._lock = lock
         self._signature = signature
-        self._seen: tuple[int, ...] | None = None  # of the file, when it was found to hold that
+        self._seen: tuple[int, ...] | None = (
+            None  # the stat of run.lock when it last had that content
+        )
 
     @classmethod
     def take(cls, directory: Path, job_id: str, *, sign: bool = True) -> RunLock:
-        """Hold the job's run lock, or raise JobBusyError with its holder."""
+        """Take the job's run lock. Raises JobBusyError, with the holder, and JobNotFoundError."""
         text = b""
         try:
             lock = locks.DirectoryLock(directory)
@@ -43,7 +45,7 @@ class RunLock:
                     raise JobNotFoundError(job_id)
                 if sign:
                     text = _sign(directory / RUN_LOCK_NAME)
-            except BaseException:  # the error may be kept, and the lock with it
+            except BaseException:  # the error may be kept, and would keep the lock
                 lock.close()
                 raise
         except (FileNotFoundError, NotADirectoryError):
@@ -54,15 +56,15 @@ class RunLock:
 
     @property
     def held(self) -> bool:
-        """False in a forked child: the lock stays with the parent."""
+        """Whether it is held. False in a forked child, since the lock stays with the parent."""
         return self._lock.fd >= 0
 
     @property
     def at_path(self) -> bool:
-        """Whether the job is where it was, and no other run has written its name beside it.
+        """Whether the path still names this directory, and ``run.lock`` still names us.
 
-        Else the directory was moved away, and what is there now is another one; or it was copied
-        with hard links, and another run works on the same files.
+        If not, the directory was moved away and another is in its place, or it was copied with hard
+        links and another run works on the same files.
         """
         return self._lock.is_at_path() and (not self._signature or self._names_us())
 
@@ -75,27 +77,27 @@ class RunLock:
                 if files.read_small(path) not in (self._signature, b""):
                     return False
                 self._seen = seen
-        except FileNotFoundError:  # somebody has tidied up: the lock is the directory's
+        except FileNotFoundError:  # somebody deleted the file; the lock itself is the directory's
             return True
         except OSError as error:
             raise handles.storage_error(path, "look at", error) from error
         return True
 
     def release(self) -> None:
-        if self.held:  # unlocked, not only closed: a command may be between its fork and exec
+        if self.held:  # unlock before closing: a child between fork and exec has the file open
             with suppress(StorageError):
                 self._lock.unlock()
         self._lock.close()
 
 
 def busy_error(directory: Path, job_id: str) -> JobBusyError:
-    """What to raise when another run holds the job."""
+    """The error if another run holds the job."""
     holder = _read_holder(directory)
     return JobBusyError(job_id, holder.host, holder.pid, holder.started_at)
 
 
 def run_holder(directory: Path) -> RunHolder | None:
-    """Who works on the job in ``directory`` now; None if nobody does. Raises StorageError."""
+    """The run that works on the job now, or None. Raises StorageError."""
     try:
         lock = locks.DirectoryLock(directory)
     except (FileNotFoundError, NotADirectoryError):
@@ -109,13 +111,13 @@ def run_holder(directory: Path) -> RunHolder | None:
 
 
 def last_holder(directory: Path) -> RunHolder | None:
-    """Who ran the job in ``directory`` last, as far as the file says that came along with it."""
+    """The last run of the job, if ``run.lock`` names it. The file may come from another machine."""
     holder = _read_holder(directory)
     return holder if holder.host else None
 
 
 def _sign(path: Path) -> bytes:
-    """Write down who holds the lock; what is written."""
+    """Write our name to ``run.lock``; return the content."""
     holder = RunHolder(system.host_name(), system.process_id(), time_text(now()))
     text = msgspec.json.encode(holder) + b"\n"
     try:
@@ -128,7 +130,7 @@ def _sign(path: Path) -> bytes:
 
 
 def _read_holder(directory: Path) -> RunHolder:
-    """Who wrote its name last; an empty name if nobody has, or it can't be read."""
+    """The holder in ``run.lock``; an empty one if there is none or it can't be read."""
     try:
         return msgspec.json.decode(files.read_small(directory / RUN_LOCK_NAME), type=RunHolder)
     except (msgspec.MsgspecError, UnicodeDecodeError, OSError):

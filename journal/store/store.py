@@ -1,9 +1,8 @@
-"""A store: the directory that holds one directory a job. Creates, finds and deletes jobs.
+"""The store: a directory with one directory for each job. It creates, finds and deletes jobs.
 
-Below the root, ``.staging`` holds jobs that are being made or deleted, each with its directory
-locked. So what lies in there with a free lock was left behind by a process that died, and the next
-writer removes it: a crash leaves no half job. ``.staging/lock`` is held to put something in, and to
-look.
+A job that is being made or deleted is in ``.staging``, with its directory locked. If that lock is free,
+the process has died, and the next writer removes the directory. So a crash leaves no half job.
+``.staging/lock`` is held to add a directory there and to look for leftovers.
 """
 
 from __future__ import annotations
@@ -44,37 +43,39 @@ from journal.store.run_holds import RunHolds, Taken, is_over
 from journal.store.run_lock import RunLock
 
 MAX_OPEN_JOURNALS = 64
-# What lies beside a journal, and tells what has lost one from what never was a job.
+# Files beside a journal. A directory that has one but no journal was a job and has lost it.
 _OF_A_JOB = re.compile(
     r"artifacts|index\.hint|run\.lock|sync\.mark(\.new)?|journal\.(damaged|torn|other)-.*"
 )
-_HEAD_BYTES = 1024  # most job records; the rest take a second look
+_HEAD_BYTES = 1024  # enough for most job records
 
 
 class Store:
-    """The jobs below one root. Thread-safe."""
+    """The jobs in one root directory. Thread-safe."""
 
     def __init__(self, root: Path, *, sync: bool, lock_timeout_s: float) -> None:
         self.root = root
-        self._root_text = os.fspath(root)  # a Path costs as much as opening a file
+        self._root_text = os.fspath(root)  # joining a Path takes as long as opening a file
         self.sync = sync
         self.lock_timeout_s = lock_timeout_s
         self._mutex = threading.Lock()
         self._journals: OrderedDict[str, Journal] = OrderedDict()
-        self._latest: tuple[str, Journal] | None = None  # most calls name the same job again
+        self._latest: tuple[str, Journal] | None = (
+            None  # most calls are for the same job as the one before
+        )
         self.runs = RunHolds(root)
         self._closed = False
-        self._root_synced = False  # whether the root's own name is sure to survive a power cut
+        self._root_synced = False  # whether the root's own name survives a power cut
         handles.reset_in_child(self)
         try:
             in_the_way = root.exists() and not root.is_dir()
-        except OSError as error:  # it may not be looked at
+        except OSError as error:  # no permission to look
             raise StoreError(root, os.strerror(error.errno or 0)) from error
         if in_the_way:
             raise StoreError(root, "it is not a directory; choose another root")
 
     def directory(self, job_id: str) -> Path:
-        """Where the job is, or would be. Raises InvalidValueError for what isn't below the root."""
+        """The directory of a job, existing or not. Raises InvalidValueError for a path outside the root."""
         if job_id[:1] in ("", ".") or os.sep in job_id:
             check_job_id(job_id)
         return self.root / job_id
@@ -82,12 +83,13 @@ class Store:
     # --- open journals
 
     def journal(self, job_id: str) -> Journal:
-        """The job's log, kept open for the next call; of a bounded number of jobs."""
+        """The job's journal. It stays open for the next call; the store keeps a bounded number open."""
         latest = self._latest
         if latest is not None and latest[0] == job_id:
             return latest[1]
         with self._mutex:
-            journal = self._open_journal(job_id)
+            self.check_open()
+            journal = self._journals.get(job_id)
             if journal is None:
                 journal = self._new_journal(job_id)
                 self._journals[job_id] = journal
@@ -98,25 +100,22 @@ class Store:
             return journal
 
     def check_open(self) -> None:
-        """Raise ServiceClosedError if it isn't."""
+        """Raise ServiceClosedError if the store is closed."""
         if self._closed:
             raise ServiceClosedError("this JobService is closed: open a new one")
 
-    def _open_journal(self, job_id: str) -> Journal | None:
-        self.check_open()
-        return self._journals.get(job_id)
-
     def peek(self, job_id: str) -> Journal:
-        """The job's log if it is open, else one that is not kept: for a look at many jobs."""
+        """The job's journal if it is open, else one that isn't kept: for looking at many jobs."""
         with self._mutex:
-            return self._open_journal(job_id) or self._new_journal(job_id)
+            self.check_open()
+            return self._journals.get(job_id) or self._new_journal(job_id)
 
     def _new_journal(self, job_id: str) -> Journal:
         return Journal(self.directory(job_id), sync=self.sync, lock_timeout_s=self.lock_timeout_s)
 
     def _evict(self) -> None:
         for job_id, journal in self._journals.items():
-            if not journal.in_commit:  # a batch holds its lock: a second log would wait for it
+            if not journal.in_commit:  # a batch has its lock: a second Journal would wait
                 del self._journals[job_id]
                 journal.close_unless_used()
                 return
@@ -150,7 +149,7 @@ class Store:
         return self.runs.take(job_id, taken)
 
     def is_over(self, job_id: str) -> bool:
-        """Whether the job has ended and no row is in flight: its run has nothing to do."""
+        """Whether the job has ended and no row is in flight, so its run has nothing left to do."""
         try:
             journal = self.peek(job_id)
             journal.acquire()
@@ -165,32 +164,28 @@ class Store:
     # --- the jobs there are
 
     def job_ids(self) -> Iterator[str]:
-        """The ids of the jobs in the store, in no order."""
+        """The ids of all jobs, in no order."""
         return filter(is_job_id, self.directory_names())
 
     def directory_names(self) -> Iterator[str]:
-        """The names of all directories with a journal, also those that can't be a job's id."""
+        """The names of all directories with a journal, also invalid job ids."""
         return filter(self.holds_job, self.subdirectories())
 
     def subdirectories(self) -> Iterator[str]:
-        """The names of all directories, whatever is in them."""
-        try:
+        """The names of all directories, with or without a journal."""
+        with handles.refusals_of(self.root, "list"):
             yield from directories.subdirectories(self.root)
-        except OSError as error:
-            raise handles.storage_error(self.root, "list", error) from error
 
     def holds_job(self, job_id: str) -> bool:
-        """Whether there is a journal in the job's directory."""
+        """Whether the job's directory has a journal."""
         return files.exists(self.directory(job_id) / JOURNAL_NAME)
 
     def check_not_lost(self, job_id: str) -> None:
-        """Raise StorageError if the directory, which has no journal, has other files of a job."""
+        """Raise StorageError if a directory without a journal has other files of a job."""
         path = self.directory(job_id)
-        try:
+        with handles.refusals_of(path, "list"):
             lost = any(map(_OF_A_JOB.fullmatch, directories.names_in(path)))
-        except OSError as error:
-            raise handles.storage_error(path, "list", error) from error
-        if lost and not self.holds_job(job_id):  # it may have come since
+        if lost and not self.holds_job(job_id):  # it may have been made meanwhile
             reason = (
                 "it is gone, and other files of its job are still there: put a copy of it back, "
                 "or move the directory away"
@@ -198,7 +193,7 @@ class Store:
             raise StorageError(path / JOURNAL_NAME, "read", errno.ENOENT, reason)
 
     def header(self, job_id: str) -> JobRecord:
-        """The job record alone, without replaying the journal."""
+        """The job record alone, read without replaying the journal."""
         try:
             head = files.read_head(f"{self._root_text}/{job_id}/{JOURNAL_NAME}", _HEAD_BYTES)
         except OSError:
@@ -207,7 +202,7 @@ class Store:
         return header if header is not None else self._header_with_care(job_id)
 
     def _header_with_care(self, job_id: str) -> JobRecord:
-        """A longer one, or what is wrong with it."""
+        """A job record that is long, or the error for one that is broken."""
         path = self.directory(job_id) / JOURNAL_NAME
         try:
             file = handles.JournalFile(path)
@@ -221,7 +216,7 @@ class Store:
         try:
             record = decode_record(line)
         except (UndecodableError, UnknownRecordError) as error:
-            from journal.format.scan import header_error  # noqa: PLC0415  (a sound one is read without it)
+            from journal.format.scan import header_error  # noqa: PLC0415  (a sound record doesn't need it)
 
             raise header_error(path, file, file.size_bytes(), error) from None
         stated = stated_crc(line)
@@ -234,9 +229,9 @@ class Store:
     # --- making and deleting jobs
 
     def create(self, job_id: str, fill: Callable[[Journal], None]) -> None:
-        """Make a job whole or not at all: ``fill`` commits what it starts with.
+        """Make a job, whole or not at all. ``fill`` commits its first records.
 
-        On return the job is there and, with ``sync``, survives a power cut.
+        With ``sync`` the job survives a power cut on return.
         """
 
         def build(directory: Path) -> None:
@@ -249,12 +244,10 @@ class Store:
         self.make(job_id, build)
 
     def make(self, job_id: str, build: Callable[[Path], None]) -> None:
-        """As :meth:`create`: ``build`` makes the files, and syncs them, in the directory given."""
+        """As :meth:`create`, but ``build`` makes and syncs the files in the directory that it gets."""
         target = self.directory(job_id)
-        try:
+        with handles.refusals_of(target, "create"):
             directory, lock = self._stage(target, job_id)
-        except OSError as error:
-            raise handles.storage_error(target, "create", error) from error
         try:
             build(directory)
             if self.sync:
@@ -262,26 +255,24 @@ class Store:
             self._check_free(target, job_id)
             files.rename(directory, target)
         except OSError as error:
-            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):  # made since we looked
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):  # another process made it meanwhile
                 raise JobExistsError(job_id) from None
             raise handles.storage_error(target, "create", error) from error
         finally:
-            with suppress(OSError):  # gone after the rename; else what there is of the job
+            with suppress(OSError):  # if it was renamed, nothing is left to remove
                 directories.remove_tree(directory)
             lock.close()
-        with suppress(StorageError):  # not to know is no reason to deny it
-            if not files.exists(target / JOURNAL_NAME):  # deleted while it was being made
+        with suppress(StorageError):  # if we may not look, assume that it is there
+            if not files.exists(target / JOURNAL_NAME):  # deleted at once by another process
                 raise JobNotFoundError(job_id)
         self.forget(job_id)
         self._sync_names()
 
     @contextmanager
     def scratch(self, job_id: str) -> Iterator[Path]:
-        """A directory beside the jobs, gone when the block ends or, after a crash, with the next."""
-        try:
+        """A temporary directory in the store, removed at the end of the block, or later after a crash."""
+        with handles.refusals_of(self.root / JOB_STAGING_NAME, "write in"):
             directory, lock = self._stage(None, job_id)
-        except OSError as error:
-            raise handles.storage_error(self.root / JOB_STAGING_NAME, "write in", error) from error
         try:
             yield directory
         finally:
@@ -290,7 +281,7 @@ class Store:
             lock.close()
 
     def _stage(self, target: Path | None, job_id: str) -> tuple[Path, locks.DirectoryLock]:
-        """A new directory to make the job in, and its lock; ``target`` must be free."""
+        """A new locked directory in ``.staging``. Raises if ``target`` exists."""
         while True:
             directory = self.root / JOB_STAGING_NAME / _staging_name(job_id)
             with self._staging():
@@ -301,8 +292,8 @@ class Store:
                 if lock.try_lock():
                     return directory, lock
                 lock.close()
-            # The staging lock was deleted, and another process has taken this for a leftover:
-            # it will remove it. Another name is nobody's yet.
+            # Somebody deleted the staging lock, and another process took this directory for a leftover
+            # and is removing it. Try another name.
 
     def _sync_names(self) -> None:
         if self.sync:
@@ -317,12 +308,15 @@ class Store:
             return
         if files.exists(target / JOURNAL_NAME):
             raise JobExistsError(job_id)
-        raise StoreError(target, "it is in the way and holds no journal: move it, or look for it")
+        raise StoreError(
+            target, "it exists but has no journal: move it away, or put the journal back"
+        )
 
     def delete(self, job_id: str) -> bool:
-        """Remove a job and all its files; False if there is none. JobBusyError while it runs.
+        """Delete a job and all its files; return False if there is none.
 
-        One that has ended, with nothing in flight, doesn't run, whoever still holds its run lock.
+        Raises JobBusyError while a run works on it. A job that has ended with nothing in flight can
+        be deleted even if a process still holds its run lock.
         """
         self.check_open()
         directory = self.directory(job_id)
@@ -344,8 +338,8 @@ class Store:
             raise handles.storage_error(directory, "delete", error) from error
         self.forget(job_id)
         try:
-            self._sync_names()  # before its files go: else a power cut may leave an empty job
-            with suppress(OSError):  # deleted it is: what can't be removed now is a leftover
+            self._sync_names()  # before the files go, else a power cut may leave an empty job
+            with suppress(OSError):  # the job is gone; what can't be removed now is a leftover
                 directories.remove_tree(leftover)
         finally:
             if run is not None:
@@ -354,14 +348,14 @@ class Store:
 
     def _take_to_delete(self, directory: Path, job_id: str) -> RunLock | None:
         try:
-            return RunLock.take(directory, job_id, sign=False)  # a full disk must not keep it
+            return RunLock.take(directory, job_id, sign=False)  # it must work on a full disk
         except JobBusyError:
             if self.is_over(job_id):
                 return None
             raise
 
     def _rename_unlocked(self, directory: Path, leftover: Path, job_id: str) -> None:
-        """Rename a job's directory away while no commit is under way."""
+        """Rename a job's directory away, holding its commit lock."""
         path = directory / JOURNAL_NAME
         try:
             file = handles.JournalFile(path)
@@ -378,7 +372,7 @@ class Store:
 
     @contextmanager
     def _staging(self) -> Iterator[None]:
-        """The staging directory, locked; what is left in it belongs to a process at work."""
+        """Hold the lock of ``.staging`` for the block, after removing leftovers of dead processes."""
         self.check_open()
         staging = self.root / JOB_STAGING_NAME
         try:
@@ -407,7 +401,7 @@ class Store:
             raise OSError(error.errno, f"{JOB_STAGING_NAME}/{path.name}: {reason}") from error
 
     def _remove_leftover(self, directory: Path) -> None:
-        # What can't be removed must not keep others from their work.
+        # A leftover that can't be removed must not stop anybody.
         with suppress(OSError, StorageError):
             lock = locks.DirectoryLock(directory)
             try:
@@ -418,7 +412,7 @@ class Store:
 
 
 def _unended_line(file: handles.JournalFile) -> bytes | None:
-    """The line that the file consists of if it is a commit that lacks its LF."""
+    """The content of a file that is one commit without its LF, else None."""
     size = file.size_bytes()
     seal = file.read_at(max(size - SEAL_BYTES, 0), SEAL_BYTES)
     if size >= MAX_LINE_BYTES or stated_crc(seal) is None:
@@ -427,5 +421,5 @@ def _unended_line(file: handles.JournalFile) -> bytes | None:
 
 
 def _staging_name(job_id: str) -> str:
-    """A name that no other job being made or deleted has; it need not be a job's id."""
+    """A unique name in ``.staging``; it need not be a valid job id."""
     return f"{job_id}.{os.urandom(6).hex()}"

@@ -691,8 +691,8 @@ WRITES += [
     Patch(
         "a deleted job's name is gone for sure before its files go",
         "store/store",
-        "            self._sync_names()  # before its files go",
-        "            pass  # before its files go",
+        "            self._sync_names()  # before the files go",
+        "            pass  # before the files go",
         EXPLORER,
     ),
 ]
@@ -994,8 +994,8 @@ GROUPS = [
     Patch(
         "a change that is refused is refused alone",
         "store/group_commit",
-        "    except JournalError as error:\n        # Without",
-        "    except ZeroDivisionError as error:\n        # Without",
+        "    except JournalError as error:\n        # Drop",
+        "    except ZeroDivisionError as error:\n        # Drop",
         GROUP,
     ),
     Patch(

@@ -155,7 +155,7 @@ PATCHES = [
     Patch(
         "a lock whose file somebody has deleted is held",
         "store/run_lock",
-        "        except FileNotFoundError:  # somebody has tidied up: the lock is the directory's\n"
+        "        except FileNotFoundError:  # somebody deleted the file; the lock itself is the directory's\n"
         "            return True\n",
         "        except FileNotFoundError:\n            return False\n",
         RUN,
@@ -380,8 +380,8 @@ PATCHES = [
     Patch(
         "a job that is paused during a block is not held by hand behind it",
         "store/run_holds",
-        "            hold.over = None  # nor does it go back by hand\n",
-        "            pass\n",
+        "            hold.over = None  # it won't be given back\n        else",
+        "            pass\n        else",
         LOCKS,
     ),
     Patch(

@@ -90,15 +90,15 @@ PATCHES = [
     Patch(
         "a job that can't be made leaves nothing behind",
         "store/store",
-        "            with suppress(OSError):  # gone after the rename; else what there is of the job\n                directories.remove_tree(directory)\n",
+        "            with suppress(OSError):  # if it was renamed, nothing is left to remove\n                directories.remove_tree(directory)\n",
         "",
         STORE,
     ),
     Patch(
         "a job that was deleted while it was being made is not there",
         "store/store",
-        "            if not files.exists(target / JOURNAL_NAME):  # deleted while",
-        "            if False:  # deleted while",
+        "            if not files.exists(target / JOURNAL_NAME):  # deleted at",
+        "            if False:  # deleted at",
         STORE,
     ),
     Patch(
