@@ -1,7 +1,7 @@
-"""Every public exception of the package.
+"""All public exceptions of the package.
 
-Each one derives from :class:`JournalError`, carries its values as attributes, pickles, and has
-a message that says what was wrong with which value and what to do next.
+Each one derives from :class:`JournalError`, has its values as attributes, and can be pickled. Its
+message says what was wrong with which value, and what to do next.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ __all__ = [
 
 
 class JournalError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base class of all errors that this package raises on purpose."""
 
-    # The names of __init__'s parameters, which are attributes too: what pickling passes back.
+    # The parameters of __init__, which are also attributes. Unpickling passes them to __init__.
     __match_args__: tuple[str, ...] = ()
 
     def __reduce__(self) -> tuple[type[JournalError], tuple[object, ...]]:
@@ -46,10 +46,10 @@ class JournalError(Exception):
 
 
 class InvalidValueError(JournalError, ValueError):
-    """A value that was passed in can't be recorded; nothing was written.
+    """An argument is invalid; nothing was written.
 
-    Attributes: ``where`` (the argument, or the path inside it, such as ``row 3: data.price``),
-    ``value`` (its repr, shortened), ``reason`` (what is wrong and what would be right).
+    Attributes: ``where`` (the argument, or a path inside it such as ``row 3: data.price``), ``value``
+    (its repr, shortened), ``reason`` (what is wrong and what would be right).
     """
 
     __match_args__ = ("where", "value", "reason")
@@ -64,24 +64,24 @@ class InvalidValueError(JournalError, ValueError):
 
 
 class _Repr(str):
-    """A repr already taken: passing it to ``InvalidValueError`` again changes nothing."""
+    """A value that is a repr already, so that pickling an InvalidValueError changes nothing."""
 
     __slots__ = ()
 
 
 def _short_repr(value: object, limit: int = 80) -> str:
     if isinstance(value, (str, bytes)) and len(value) > limit:
-        value = value[:limit]  # the repr of a whole 64 MiB string would cost more than the check
+        value = value[:limit]  # the repr of a 64 MiB string would take longer than the check
         return f"{value!r}..."
     try:
         text = repr(value)
-    except Exception:  # noqa: BLE001  a broken __repr__, or one that recurses too deep
+    except Exception:  # noqa: BLE001  (a broken __repr__, or one that recurses too deep)
         text = f"<{type(value).__name__}>"
     return text if len(text) <= limit else text[:limit] + "..."
 
 
 class JobNotFoundError(JournalError, LookupError):
-    """There is no job of this id in the store. Attribute: ``job_id``."""
+    """The store has no job with this id. Attribute: ``job_id``."""
 
     __match_args__ = ("job_id",)
 
@@ -93,7 +93,7 @@ class JobNotFoundError(JournalError, LookupError):
 
 
 class RowNotFoundError(JournalError, LookupError):
-    """The job has no row of this number. Attribute: ``row_id`` (``JOB_ID:ROW_NUMBER``)."""
+    """The job has no row with this number. Attribute: ``row_id`` (``JOB_ID:ROW_NUMBER``)."""
 
     __match_args__ = ("row_id",)
 
@@ -106,7 +106,7 @@ class RowNotFoundError(JournalError, LookupError):
 
 
 class JobExistsError(JournalError):
-    """A job of this id is there already; it was not touched. Attribute: ``job_id``."""
+    """There is already a job with this id; it was not changed. Attribute: ``job_id``."""
 
     __match_args__ = ("job_id",)
 
@@ -116,11 +116,11 @@ class JobExistsError(JournalError):
 
 
 class InvalidStateTransition(JournalError):
-    """A job or row was asked for a move that its state does not allow; nothing changed.
+    """The status of a job or row doesn't allow the change; nothing was changed.
 
-    Attributes: ``current_state``, ``attempted_state`` (str), ``allowed_transitions`` (list of
-    str), ``subject`` (the job or row id, if known), ``hint`` (what to do instead, if known),
-    ``refused`` (what is refused, where that is no move of the subject itself).
+    Attributes: ``current_state``, ``attempted_state`` (str), ``allowed_transitions`` (list of str),
+    ``subject`` (the job or row), ``hint`` (what to do instead), ``refused`` (what was refused, if
+    that isn't simply a change of the status). The last three may be "".
     """
 
     __match_args__ = (
@@ -159,8 +159,8 @@ class InvalidStateTransition(JournalError):
 class JobBusyError(JournalError):
     """Another run works on the job. Attributes: ``job_id``, ``host``, ``pid``, ``started_at``.
 
-    ``started_at`` is ISO 8601 text, ``pid`` an int; both and ``host`` are empty (``""``, 0) for
-    the instant in which the holder has the lock and has not written its name yet.
+    ``started_at`` is ISO 8601 text and ``pid`` an int. They and ``host`` are empty ("" and 0) if the
+    other run has just taken the lock and hasn't written its name yet.
     """
 
     __match_args__ = ("job_id", "host", "pid", "started_at")
@@ -177,10 +177,10 @@ class JobBusyError(JournalError):
 
 
 class JobLockedError(JournalError):
-    """The commit lock was not to be had in time; nothing changed.
+    """The commit lock could not be taken in time; nothing was changed.
 
-    Attributes: ``job_id``, ``timeout_s`` (seconds waited), ``by_task`` (bool: a batch of another
-    asyncio task of the same thread has it, for which there is no waiting).
+    Attributes: ``job_id``, ``timeout_s`` (seconds waited), ``by_task`` (bool: another asyncio task of
+    the same thread has a batch open, and waiting for it would block that task, too).
     """
 
     __match_args__ = ("job_id", "timeout_s", "by_task")
@@ -205,9 +205,9 @@ class JobLockedError(JournalError):
 
 
 class JobMismatchError(JournalError):
-    """A directory holds the journal of a job with another id.
+    """A directory contains the journal of a job with another id.
 
-    Attributes: ``path`` (the directory), ``job_id`` (the id inside).
+    Attributes: ``path`` (the directory), ``job_id`` (the id in the journal).
     """
 
     __match_args__ = ("path", "job_id")
@@ -223,10 +223,10 @@ class JobMismatchError(JournalError):
 
 
 class JournalDamagedError(JournalError):
-    """The journal's history is not what was written; it is neither read on nor written to.
+    """The journal is damaged: its bytes are not what was written. The job can't be read or changed.
 
-    Attributes: ``path`` (str), ``line`` (1-based), ``offset`` (bytes from the start),
-    ``expected``, ``found`` (str).
+    Attributes: ``path`` (str), ``line`` (1-based) and ``offset`` (bytes) of the damage, ``expected``,
+    ``found`` (str).
     """
 
     __match_args__ = ("path", "line", "offset", "expected", "found")
@@ -248,9 +248,9 @@ class JournalDamagedError(JournalError):
 
 
 class NothingToSalvageError(JournalDamagedError):
-    """A repair has found nothing in the journal that could be vouched for; it was left as it is.
+    """A repair has found no valid commit in the journal, which was left unchanged.
 
-    Attributes as of :class:`JournalDamagedError`.
+    It has the attributes of :class:`JournalDamagedError`.
     """
 
     __match_args__ = ("path",)
@@ -265,19 +265,19 @@ class NothingToSalvageError(JournalDamagedError):
 
 
 class CopiesDivergedError(JournalError):
-    """Two copies of a job went on in different ways; nothing was changed.
+    """Two copies of a job have diverged: both were changed on their own. Nothing was changed now.
 
-    Attributes: ``job_id``, ``line`` (1-based) and ``offset`` (bytes) of the first commit that only
-    one of them holds.
+    Attributes: ``job_id``, ``line`` (1-based) and ``offset`` (bytes) of the first commit that only one
+    of them has.
     """
 
     __match_args__ = ("job_id", "line", "offset")
 
     def __init__(self, job_id: str, line: int, offset: int) -> None:
         super().__init__(
-            f"the copies of job {job_id!r} have diverged at line {line} (byte {offset}): both went "
-            "on since then, and nothing was changed: `journal compare` says what each did, `journal "
-            "pull --merge-outcomes` takes over what only the other has done and names the rows "
+            f"the copies of job {job_id!r} have diverged at line {line} (byte {offset}): both were "
+            "changed since then; nothing was changed now: `journal compare` shows what each did, "
+            "`journal pull --merge-outcomes` imports what only the other has done and lists the rows "
             "that both worked on"
         )
         self.job_id = job_id
@@ -286,7 +286,7 @@ class CopiesDivergedError(JournalError):
 
 
 class PackError(JournalError):
-    """A pack isn't what `journal pack` makes; nothing of it was kept. Attributes: ``path``, ``reason``."""
+    """A file isn't a complete pack; nothing of it was kept. Attributes: ``path``, ``reason``."""
 
     __match_args__ = ("path", "reason")
 
@@ -299,9 +299,9 @@ class PackError(JournalError):
 
 
 class FormatVersionError(JournalError):
-    """The journal was written by a newer version of this package; it was left as it is.
+    """The journal was written by a newer version of this package; it was not changed.
 
-    Attributes: ``path`` (str), ``what`` (the format number or record type that is not known).
+    Attributes: ``path`` (str), ``what`` (the unknown format number or record type).
     """
 
     __match_args__ = ("path", "what")
@@ -316,10 +316,10 @@ class FormatVersionError(JournalError):
 
 
 class StorageError(JournalError):
-    """The system refused a read or write (disk full, no permission, ...).
+    """The system refused to read or write a file (disk full, no permission, ...).
 
-    For a commit: nothing changed. Attributes: ``path`` (str), ``operation`` (str), ``errno``
-    (int), ``reason`` (the system's words).
+    If a commit raises it, nothing was changed. Attributes: ``path`` (str), ``operation`` (str),
+    ``errno`` (int), ``reason`` (the system's message).
     """
 
     __match_args__ = ("path", "operation", "errno", "reason")
@@ -333,11 +333,11 @@ class StorageError(JournalError):
 
 
 class CommitOutcomeUnknownError(JournalError):
-    """The change was made and the system could not say that it is on the disk.
+    """A commit was written, but the system could not confirm that it is on the disk.
 
-    It may or may not survive a power cut; it is never retried here. The next use of the job
-    reads the file again: look there for what is recorded before doing anything a second time.
-    Attributes as of :class:`StorageError`, which this is not: there nothing has changed.
+    It may or may not survive a power cut, and it is not retried. Read the job again before you repeat
+    anything: the next use of the job reads the file anew. The attributes are those of
+    :class:`StorageError`. It is no subclass of that, since a StorageError means that nothing changed.
     """
 
     __match_args__ = ("path", "operation", "errno", "reason")
@@ -354,7 +354,7 @@ class CommitOutcomeUnknownError(JournalError):
 
 
 class StoreError(JournalError):
-    """The root can't be used as a store. Attributes: ``path`` (str), ``reason``."""
+    """The root directory can't be used as a store. Attributes: ``path`` (str), ``reason``."""
 
     __match_args__ = ("path", "reason")
 
@@ -365,7 +365,7 @@ class StoreError(JournalError):
 
 
 class ServiceClosedError(JournalError):
-    """The service was closed, or a batch was carried into a forked process."""
+    """The service is closed, or a batch was used in a forked process. Attribute: ``reason``."""
 
     __match_args__ = ("reason",)
 
@@ -375,7 +375,7 @@ class ServiceClosedError(JournalError):
 
 
 class RowChangedError(JournalError):
-    """The input of a run no longer holds the row that the job holds; nothing was changed.
+    """A row in the input of a run differs from the row in the job; nothing was changed.
 
     Attributes: ``row_id``, ``expected`` and ``found`` (the data, as JSON text), ``hint`` (what to do).
     """
@@ -384,8 +384,8 @@ class RowChangedError(JournalError):
 
     def __init__(self, row_id: str, expected: str, found: str, hint: str = "") -> None:
         hint = hint or (
-            "put the row back as it was, or say what to do about it, with on_changed (--on-changed) "
-            "'retry' or 'ignore'"
+            "restore the row, or choose what happens to it by on_changed (--on-changed): 'retry' or "
+            "'ignore'"
         )
         super().__init__(
             f"row {row_id} has changed since the job was made: it was {expected} and is now "
@@ -398,9 +398,9 @@ class RowChangedError(JournalError):
 
 
 class MissingExtraError(JournalError, ImportError):
-    """What was asked for needs a library that isn't installed.
+    """A function needs a library that isn't installed.
 
-    Attributes: ``purpose`` (what for), ``library`` and ``extra`` (that brings it).
+    Attributes: ``purpose`` (what needs it), ``library``, ``extra`` (the extra that installs it).
     """
 
     __match_args__ = ("purpose", "library", "extra")

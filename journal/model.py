@@ -1,4 +1,4 @@
-"""Jobs, rows, their statuses, and the only two tables of what may follow what."""
+"""Jobs, rows, their statuses, and the two tables of allowed status changes."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from journal.errors import InvalidValueError
 
 
 class JobStatus(StrEnum):
-    """What a job is doing.
+    """The status of a job.
 
-    ``completed``, ``failed`` and ``cancelled`` end a pass: see :meth:`JobService.reopen_job`.
+    ``completed``, ``failed`` and ``cancelled`` end a pass. :meth:`JobService.reopen_job` begins the
+    next one.
     """
 
     PENDING = "pending"
@@ -29,11 +30,11 @@ class JobStatus(StrEnum):
 
 
 class RowStatus(StrEnum):
-    """What happened to a row.
+    """The status of a row.
 
-    ``processing`` is an attempt under way; if its process died it becomes ``needs_review``:
-    whether the side effect happened is unknown. ``completed`` is final, so that nothing counts
-    twice: see :meth:`JobService.redo_row`.
+    ``processing`` means that an attempt is in progress. If its process dies, the row becomes
+    ``needs_review``, since nobody knows whether the side effect happened. ``completed`` is final, so
+    that no row is done twice; only :meth:`JobService.redo_row` resets it.
     """
 
     PENDING = "pending"
@@ -46,8 +47,8 @@ class RowStatus(StrEnum):
 
 TERMINAL_STATUSES = frozenset((JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED))
 
-# Within a pass. JobService.reopen_job() begins another one, and is no transition. One exemption: a
-# failed job whose last open, failed or doubtful row is settled by hand becomes completed.
+# Transitions within a pass. JobService.reopen_job() begins another pass and is no transition. There is
+# one exception: a failed job becomes completed once its last open, failed or doubtful row is settled.
 VALID_TRANSITIONS: Mapping[JobStatus, tuple[JobStatus, ...]] = MappingProxyType(
     {
         JobStatus.PENDING: (JobStatus.RUNNING, JobStatus.CANCELLED),
@@ -96,20 +97,25 @@ LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """A job as of one commit.
+    """A job as of one commit. All times are aware datetimes in UTC.
 
-    Times are aware datetimes in UTC. ``total_cost_cents`` is the sum over all completions.
-    ``processed_rows`` is completed plus failed; each ``_count`` is the number of rows of that
-    status. ``passes`` is 1, and one more for each time that the job was reopened, which was at
-    ``reopened_at``; ``created_at`` and ``started_at`` are of the first, ``completed_at`` and the
-    error of the last. ``pass_started_at`` is when the pass under way was started, and ``worked_s``
-    (seconds) how long those that have ended took, each from its start to its end. ``key`` is the
-    column by which rows were known when the job was made, ``idempotency_key`` the one that holds
-    their idempotency keys ("": each row was added with its own). ``retry_of`` is the id of the job
-    whose unfinished rows this one took over, as older versions did it.
-    ``repaired``: a repair has lost lines, so rows may be missing. ``metadata`` is the caller's own
-    JSON object. ``hosts``: where its runs were started, the last one last; ``resume_command`` is
-    what to type, in any directory, to go on with the last one.
+    Counts: ``processed_rows`` is completed plus failed rows. Each ``..._count`` is the number of rows
+    with that status. ``total_cost_cents`` is the sum of the costs of all completions.
+
+    Passes: a job has one pass, and another one for each time that it was reopened, at ``reopened_at``.
+    ``created_at`` and ``started_at`` belong to the first pass; ``completed_at``, ``error_code`` and
+    ``error_message`` to the last. ``pass_started_at`` is the start of the current pass. ``worked_s``
+    is the duration of all passes that have ended, in seconds.
+
+    Other attributes:
+
+    - ``metadata``: the caller's own JSON object.
+    - ``key``: the column that identified rows when the job was made.
+    - ``idempotency_key``: the column with their idempotency keys, or "" if each row was added with one.
+    - ``repaired``: a repair has lost lines, so rows may be missing.
+    - ``hosts``: the hosts of its runs, the latest last.
+    - ``resume_command``: the command that continues the last run, in any directory.
+    - ``retry_of``: the job whose unfinished rows this one took over, in older versions.
     """
 
     id: str
@@ -146,29 +152,33 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     updated_at: datetime
 
     def pass_of(self, at: datetime) -> int:
-        """The pass in which that moment lies, from 1."""
+        """The number of the pass, from 1, that the time ``at`` is in."""
         return 1 + bisect_right(self.reopened_at, at)
 
 
 def done_rows(job: Job) -> int:
-    """How many rows of a job are done: completed or skipped. Failed ones are to be done."""
+    """How many rows are done: completed or skipped. Failed rows still have to be done."""
     return job.successful_rows + job.skipped_count
 
 
 class JobRow(msgspec.Struct, frozen=True):
-    """A row as of one commit.
+    """A row as of one commit. All times are aware datetimes in UTC.
 
-    ``id`` is ``JOB_ID:ROW_NUMBER``, for good. ``idempotency_key`` is what to give to the far side:
-    the same for every attempt and in every copy of the job, and of no other row. ``attempts``
-    counts how often the row was started; ``earlier_attempts`` are those of them before it was last
-    retried or redone, which count for no limit. ``processed_at`` is when it was completed, failed
-    or skipped; ``updated_at`` when its status last changed. ``label_path`` is as the caller gave
-    it, by custom relative to the job's directory. ``reason`` says why it was skipped, or is to be done
-    again. The error of a pending row is that of the attempt which is to be repeated. ``unknown``:
-    it failed, and nobody knows whether it took effect. ``version`` is that of the run in which the
-    attempt began that is under way or ended with this status: None if no attempt did.
-    ``row_checksum`` is of the row's last input; its ``data`` may have been
-    changed since, by :meth:`JobService.update_row_data`.
+    - ``id``: ``JOB_ID:ROW_NUMBER``; it never changes.
+    - ``idempotency_key``: the key to send to the other system. It is the same for all attempts and in
+      all copies of the job, and no other row has it.
+    - ``attempts``: how often the row was started. ``earlier_attempts``: the attempts before it was last
+      retried or redone, which don't count for ``max_attempts``.
+    - ``processed_at``: when it was completed, failed or skipped. ``updated_at``: when its status last
+      changed.
+    - ``error_code``, ``error_message``: of the failure, or of the last attempt of a pending row.
+    - ``unknown``: it failed, and nobody knows whether it took effect.
+    - ``reason``: why it was skipped, or is to be done again.
+    - ``label_path``: as the caller gave it, by convention relative to the job's directory.
+    - ``version``: of the run in which the current or last attempt began; None if the status came from
+      no attempt.
+    - ``row_checksum``: of the row's last input. :meth:`JobService.update_row_data` can change ``data``
+      without changing it.
     """
 
     id: str
@@ -195,10 +205,10 @@ class JobRow(msgspec.Struct, frozen=True):
 
 
 class FoundRow(NamedTuple):
-    """Where a row stands in its job: what :meth:`JobService.find_rows` knows without reading it.
+    """What :meth:`JobService.find_rows` knows about a row without reading it.
 
-    ``position`` counts from 0 in the order in which the rows were made; ``attempts`` are those
-    since the row was last retried or redone, ``is_fresh`` says that it was never started.
+    ``position`` counts from 0, in the order in which rows were added. ``attempts`` counts since the row
+    was last retried or redone. ``is_fresh``: it was never started.
     """
 
     position: int
@@ -208,10 +218,10 @@ class FoundRow(NamedTuple):
 
 
 class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """What somebody has written into a job's log, for people.
+    """An entry in a job's log.
 
-    ``at`` is an aware datetime in UTC. ``level`` is one of :data:`LOG_LEVELS`; ``row_number`` the
-    row that it is about, if it is about one; ``details`` the writer's own JSON object.
+    ``at`` is an aware datetime in UTC, ``level`` one of :data:`LOG_LEVELS`, ``row_number`` the row that
+    the entry is about, if any, and ``details`` the caller's own JSON object.
     """
 
     at: datetime
@@ -222,7 +232,7 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JobSummary(TypedDict):
-    """Counts, status and times of a job, ready for ``json.dumps``; times are ISO 8601 text."""
+    """Counts, status and times of a job, ready for ``json.dumps``. Times are ISO 8601 text."""
 
     total_rows: int
     processed_rows: int
@@ -240,7 +250,7 @@ class JobSummary(TypedDict):
 
 
 class RunHolder(msgspec.Struct, frozen=True):
-    """Who holds a job's run lock; ``started_at`` is ISO 8601 text."""
+    """The holder of a job's run lock. ``started_at`` is ISO 8601 text."""
 
     host: str = ""
     pid: int = 0
@@ -248,9 +258,10 @@ class RunHolder(msgspec.Struct, frozen=True):
 
 
 def job_exit_code(job: Job) -> int:
-    """For ``sys.exit``: 0 if all rows are completed or skipped; see `journal help exceptions`.
+    """The exit code for a job, for ``sys.exit``; `journal help exceptions` has all exit codes.
 
-    3: some failed or need a review; 4: rows are open, whatever the job's status says.
+    0: all rows are completed or skipped. 3: some rows failed or need a review. 4: rows are still open,
+    whatever the job's status is.
     """
     if job.failed_rows or job.needs_review_count:
         return 3
@@ -262,7 +273,7 @@ def job_exit_code(job: Job) -> int:
 
 
 def job_status(value: JobStatus | str, where: str = "status") -> JobStatus:
-    """The enum for a status given as itself or as its text."""
+    """A job status from the enum or its text. Raises InvalidValueError."""
     try:
         return JobStatus(value if isinstance(value, str) else "")
     except ValueError:
@@ -270,7 +281,7 @@ def job_status(value: JobStatus | str, where: str = "status") -> JobStatus:
 
 
 def row_status(value: RowStatus | str, where: str = "status") -> RowStatus:
-    """The enum for a row status given as itself or as its text."""
+    """A row status from the enum or its text. Raises InvalidValueError."""
     try:
         return RowStatus(value if isinstance(value, str) else "")
     except ValueError:
@@ -280,7 +291,7 @@ def row_status(value: RowStatus | str, where: str = "status") -> RowStatus:
 def row_statuses(
     value: RowStatus | str | Collection[RowStatus | str] | None, where: str = "status"
 ) -> frozenset[RowStatus] | None:
-    """The enums for a status or a collection of them; None, for all, stays None."""
+    """A set of row statuses from one status or several. None, for all, stays None."""
     if value is None:
         return None
     if isinstance(value, (str, bytes)) or not isinstance(value, Collection):
@@ -289,14 +300,14 @@ def row_statuses(
 
 
 def log_level(value: str, where: str = "level") -> str:
-    """One of :data:`LOG_LEVELS`, written as there, for a level in any case."""
+    """One of :data:`LOG_LEVELS`, from its name in upper or lower case."""
     level = str.upper(value) if isinstance(value, str) else ""
     if level not in LOG_LEVELS:
         raise InvalidValueError(where, value, f"must be one of {', '.join(LOG_LEVELS)}")
-    # The very string that is the record's default: msgspec knows a default to omit by identity.
+    # Return the very object in LOG_LEVELS: msgspec omits a default only if it is the same object.
     return LOG_LEVELS[LOG_LEVELS.index(level)]
 
 
 def is_at_least(level: str, lowest: str) -> bool:
-    """Whether ``level`` is as grave as ``lowest`` or graver."""
+    """Whether ``level`` is at least as severe as ``lowest``."""
     return LOG_LEVELS.index(level) >= LOG_LEVELS.index(lowest)
