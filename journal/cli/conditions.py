@@ -13,6 +13,7 @@ import msgspec
 
 from journal.cli.exit_codes import Refused
 from journal.cli.options import rows_option
+from journal.cli.output import first_of
 from journal.cli.row_ranges import rows_of
 from journal.model import JobRow, RowStatus
 from journal.service import JobService
@@ -113,8 +114,7 @@ class Columns:
         """A message for each absent column, about ``which`` rows; none if there was no row."""
         there = "their data has no columns"
         if self._seen:
-            ordered = sorted(self._seen)
-            there = f"the columns are: {', '.join(ordered[:10])}{', ...' if ordered[10:] else ''}"
+            there = f"the columns are: {first_of(sorted(self._seen), 10)}"
         return [
             f"none of the rows {which} has a column {column!r}; {there}"
             for column in sorted(self.absent)

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from journal.cli.exit_codes import Refused
-from journal.cli.output import echo_err
+from journal.cli.output import echo_err, first_of
 from journal.errors import JobNotFoundError, JournalError
 from journal.fs.names import JOURNAL_NAME
 from journal.ids import is_job_id
@@ -98,8 +98,8 @@ def expand_prefix(service: JobService, prefix: str) -> str:
     if not matches:
         raise _no_such_job(prefix, job_ids)
     if len(matches) > 1:
-        some = ", ".join(matches[:5]) + (", ..." if len(matches) > 5 else "")
-        raise click.UsageError(f"{prefix!r} is the beginning of {len(matches)} job ids: {some}")
+        ids = first_of(matches, 5)
+        raise click.UsageError(f"{prefix!r} is the beginning of {len(matches)} job ids: {ids}")
     echo_err(f"{matches[0]}: the job that begins with {prefix!r}")
     return matches[0]
 

@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import IO, Any, cast
 
@@ -53,6 +53,11 @@ def time_cell(at: datetime | None) -> str:
 
 def shorten(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def first_of(names: Sequence[str], at_most: int) -> str:
+    """The first names, and an ellipsis if there are more of them."""
+    return ", ".join(names[:at_most]) + (", ..." if len(names) > at_most else "")
 
 
 # --- how wide text is on a terminal

@@ -8,7 +8,7 @@ import click
 from click.core import ParameterSource
 
 from journal.cli.find import find_job
-from journal.cli.output import echo_err
+from journal.cli.output import echo_err, first_of
 from journal.errors import JournalError
 from journal.format.records import RowRecord
 from journal.history.redact import OWN_NAMES, check_fields, names_in
@@ -82,8 +82,7 @@ def check_redacted(
 def _reason(missing: list[str], columns: list[str]) -> str:
     there = "the data of the rows has no columns"
     if columns:
-        more = ", ..." if len(columns) > _MAX_NAMED else ""
-        there = f"the columns of the data are {', '.join(columns[:_MAX_NAMED])}{more}"
+        there = f"the columns of the data are {first_of(columns, _MAX_NAMED)}"
     return (
         f"--redact {', '.join(missing)}: no stored field has this name; {there}; the journal's own "
         f"fields are {', '.join(sorted(OWN_NAMES))}"

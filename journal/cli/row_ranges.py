@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 import click
 
 from journal.cli.exit_codes import Refused
+from journal.cli.output import first_of
 from journal.ids import MAX_ROW_NUMBER
 from journal.model import JobRow
 
@@ -81,11 +82,10 @@ def missing_rows(job_id: str, rows: Sequence[JobRow], ranges: list[range]) -> st
             missing += _gaps(rows, numbers, places)
     if not missing:
         return None
-    some = ", ".join(missing[:_MAX_NAMED]) + (", ..." if len(missing) > _MAX_NAMED else "")
     there = (
         f"its rows are {rows[0].row_number} to {rows[-1].row_number}" if rows else "it has no rows"
     )
-    return f"job {job_id} has no row {some}: {there}"
+    return f"job {job_id} has no row {first_of(missing, _MAX_NAMED)}: {there}"
 
 
 def _places(rows: Sequence[JobRow], numbers: range) -> range:
