@@ -77,10 +77,10 @@ def find_job(root: str, name: str, *, redact: Collection[str] = ()) -> tuple[Job
             service.check_directory(directory.name)
         return service, directory.name
     service = ReadingService(root, redact=redact)
-    return service, expand_prefix(service, name)
+    return service, _expand_prefix(service, name)
 
 
-def expand_prefix(service: JobService, prefix: str) -> str:
+def _expand_prefix(service: JobService, prefix: str) -> str:
     """The id in the store that is ``prefix``, or the only one that begins with it.
 
     In the second case the id is printed.

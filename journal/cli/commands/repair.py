@@ -43,7 +43,7 @@ def repair_command(ctx: click.Context, job: str, open_rows: OpenRows, json_outpu
     if json_output:
         echo_json(repair)
     else:
-        click.echo(text_of(repair))
+        click.echo(_text(repair))
     if not repair.lossless:
         echo_err(
             "some records are lost, or couldn't be proved: compare the job with what you know was done"
@@ -54,7 +54,7 @@ def repair_command(ctx: click.Context, job: str, open_rows: OpenRows, json_outpu
     return EXIT_OK if repair.lossless else EXIT_ROWS_OPEN
 
 
-def text_of(repair: Repair) -> str:
+def _text(repair: Repair) -> str:
     """What was done, for people: one line for each region of the damaged file."""
     if not repair.actions:
         return f"ok       {repair.job_id}: nothing to repair"
