@@ -35,8 +35,8 @@ def write_parquet(rows: FlatRows, stream: IO[bytes]) -> int:
     schema = pa.schema([(name, _type_of(kinds, pa)) for name, kinds in rows.columns.items()])
     texts = [pa.types.is_string(field.type) for field in schema]
     keys = list(zip(rows.columns, texts, strict=True))
-    count = characters = 0
     columns: list[list[Any]] = [[] for _ in keys]
+    characters = 0
     with pa.parquet.ParquetWriter(stream, schema, compression="zstd") as writer:
 
         def put() -> None:
@@ -47,18 +47,18 @@ def write_parquet(rows: FlatRows, stream: IO[bytes]) -> int:
             for values in columns:
                 values.clear()
 
-        for count, row in enumerate(rows, 1):
+        for number, row in enumerate(rows, 1):
             for (name, is_text), values in zip(keys, columns, strict=True):
                 value = row.get(name)
                 if is_text and value is not None:
                     value = as_text(value)
                     characters += len(value)
                 values.append(value)
-            if count % _GROUP_ROWS == 0 or characters > _GROUP_CHARACTERS:
+            if number % _GROUP_ROWS == 0 or characters > _GROUP_CHARACTERS:
                 put()
                 characters = 0
         put()
-    return count
+    return rows.count
 
 
 def _type_of(kinds: int, pa: ModuleType) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -45,11 +44,11 @@ def write_sqlite(rows: FlatRows, path: Path, names: frozenset[str] = frozenset()
             database.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; BEGIN")
             if rows.own:
                 _put_jobs(rows, database, names)
-            count = _put_rows(rows, columns, database)
+            _put_rows(rows, columns, database)
             database.execute("COMMIT")
     except sqlite3.Error as error:
         raise StorageError(path, "write", 0, str(error)) from error
-    return count
+    return rows.count
 
 
 def _put_jobs(rows: FlatRows, database: sqlite3.Connection, names: frozenset[str]) -> None:
@@ -65,7 +64,7 @@ def _put_jobs(rows: FlatRows, database: sqlite3.Connection, names: frozenset[str
     )
 
 
-def _put_rows(rows: FlatRows, names: list[str], database: sqlite3.Connection) -> int:
+def _put_rows(rows: FlatRows, names: list[str], database: sqlite3.Connection) -> None:
     columns = [
         f"{_quoted(name)} {_declared(kinds)}"
         for name, kinds in zip(names, rows.columns.values(), strict=True)
@@ -75,20 +74,11 @@ def _put_rows(rows: FlatRows, names: list[str], database: sqlite3.Connection) ->
         columns.append(f"PRIMARY KEY ({job_id}, {row_number})")
         columns.append(f"FOREIGN KEY ({job_id}) REFERENCES jobs (id)")
     database.execute(f"CREATE TABLE rows ({', '.join(columns)})")
-    count = 0
-
-    def values() -> Iterator[list[Any]]:
-        nonlocal count
-        keys = tuple(rows.columns)
-        for row in rows:
-            count += 1
-            yield [_stored(row.get(key)) for key in keys]
-
     insert = f"INSERT INTO rows VALUES ({_marks(len(names))})"  # noqa: S608  (marks alone)
-    database.executemany(insert, values())
+    keys = tuple(rows.columns)
+    database.executemany(insert, ([_stored(row.get(key)) for key in keys] for row in rows))
     if rows.own:
         database.execute(f"CREATE INDEX rows_by_status ON rows ({status})")
-    return count
 
 
 def _stored(value: Any) -> Any:

@@ -12,8 +12,8 @@ from datetime import datetime
 from itertools import takewhile
 from operator import attrgetter
 from pathlib import Path
-from types import GenericAlias, TracebackType
-from typing import Any, Self
+from types import GenericAlias
+from typing import Any
 
 import msgspec
 
@@ -75,7 +75,9 @@ class FlatRows:
       ``data_only``.
     - ``jobs``: the jobs.
 
-    It is a context manager. The rows are on the disk until it is left.
+    - ``count``: how many rows there are.
+
+    The rows are on the disk until :meth:`close`.
     """
 
     def __init__(
@@ -105,6 +107,7 @@ class FlatRows:
         self._data_only = data_only
         self._tabular = tabular
         self._hidden: list[str] = []
+        self.count = 0
         self.jobs: list[Job] = []
         self.columns: dict[str, int] = {}
         self._lines = ScratchFile(directory)
@@ -128,15 +131,7 @@ class FlatRows:
                 self._hidden.append(name)
                 self.columns[name] = TEXT
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         self._lines.close()
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -161,6 +156,7 @@ class FlatRows:
             own = None if attempts is None else _own_values(row, attempts)
             self._lines.write(encode((row.data, own)))
         self.columns = columns
+        self.count += len(rows)
         self.jobs.append(job)
 
     def _note(self, row: JobRow, columns: dict[str, int]) -> None:

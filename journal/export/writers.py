@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable
+from contextlib import closing
 from pathlib import Path, PurePath
 from typing import IO, Any
 
@@ -109,12 +110,12 @@ def export_rows(
     if not isinstance(out, (str, os.PathLike)):
         if file_format not in STREAMED:
             raise InvalidValueError("format", file_format, "can't be streamed: name a file")
-        with flat_rows(None) as rows:
+        with closing(flat_rows(None)) as rows:
             return _STREAM_WRITERS[file_format](rows, out)
     beside = _BESIDE_SQLITE if file_format == "sqlite" else ()
     with (
         whole_file(out, force=force, refused_beside=beside) as output,
-        flat_rows(output.path.parent) as rows,
+        closing(flat_rows(output.path.parent)) as rows,
     ):
         if file_format == "sqlite":
             from journal.export.sqlite import write_sqlite  # noqa: PLC0415  (for this format only)
@@ -131,13 +132,11 @@ def export_rows(
 def _write_csv(rows: FlatRows, stream: IO[bytes]) -> int:
     line_of = csv_liner()
     columns = tuple(rows.columns)
-    count = 0
-    if columns:
-        stream.write(line_of(columns))
-        for count, row in enumerate(rows, 1):  # noqa: B007
-            get = row.get
-            stream.write(line_of([as_text(get(name)) for name in columns]))
-    return count
+    if not columns:
+        return 0
+    stream.write(line_of(columns))
+    stream.writelines(line_of([as_text(row.get(name)) for name in columns]) for row in rows)
+    return rows.count
 
 
 def _write_tsv(rows: FlatRows, stream: IO[bytes]) -> int:
@@ -145,27 +144,27 @@ def _write_tsv(rows: FlatRows, stream: IO[bytes]) -> int:
     own = frozenset(rows.own)  # these may be changed to fit; the data is never changed
     for name in columns:
         _check_cell(name, name, "the header")
-    count = 0
-    if columns:
-        stream.write(tsv_line(columns))
-        for count, row in enumerate(rows, 1):
-            cells = [as_text(row.get(name)) for name in columns]
+    if not columns:
+        return 0
+    stream.write(tsv_line(columns))
+    for number, row in enumerate(rows, 1):
+        cells = [as_text(row.get(name)) for name in columns]
+        line = "\t".join(cells)
+        if line.count("\t") >= len(columns) or "\n" in line or "\r" in line:
+            for place, name in enumerate(columns):
+                if name in own:
+                    cells[place] = tsv_cell(cells[place])
+                else:
+                    _check_cell(cells[place], name, _place_of(row, rows, number))
             line = "\t".join(cells)
-            if line.count("\t") >= len(columns) or "\n" in line or "\r" in line:
-                for place, name in enumerate(columns):
-                    if name in own:
-                        cells[place] = tsv_cell(cells[place])
-                    else:
-                        _check_cell(cells[place], name, _place_of(row, rows, count))
-                line = "\t".join(cells)
-            if not line:
-                raise InvalidValueError(
-                    _place_of(row, rows, count),
-                    "",
-                    "would be an empty line, which readers of TSV skip: export as CSV",
-                )
-            stream.write(line.encode() + b"\n")
-    return count
+        if not line:
+            raise InvalidValueError(
+                _place_of(row, rows, number),
+                "",
+                "would be an empty line, which readers of TSV skip: export as CSV",
+            )
+        stream.write(line.encode() + b"\n")
+    return rows.count
 
 
 def _check_cell(cell: str, name: str, place: str) -> None:
@@ -183,18 +182,13 @@ def _place_of(row: dict[str, Any], rows: FlatRows, count: int) -> str:
 
 def _write_jsonl(rows: FlatRows, stream: IO[bytes]) -> int:
     encode = msgspec.json.Encoder().encode
-    count = 0
-    for count, row in enumerate(rows, 1):  # noqa: B007
-        stream.write(encode(row) + b"\n")
-    return count
+    stream.writelines(encode(row) + b"\n" for row in rows)
+    return rows.count
 
 
 def _write_json(rows: FlatRows, stream: IO[bytes]) -> int:
-    encode = msgspec.json.Encoder().encode
-    count = 0
-    for count, part in enumerate(json_array(map(encode, rows))):  # noqa: B007  (the last part is the end)
-        stream.write(part)
-    return count
+    stream.writelines(json_array(map(msgspec.json.Encoder().encode, rows)))
+    return rows.count
 
 
 _STREAM_WRITERS: dict[str, Callable[[FlatRows, IO[bytes]], int]] = {
