@@ -11,12 +11,11 @@ from typing import Literal
 
 import msgspec
 
-from journal.errors import JobNotFoundError
 from journal.format.commits import START, Position
 from journal.format.decode import UndecodableError, UnknownRecordError, decode_record
 from journal.format.records import RowRecord
 from journal.format.scan import Region, lines_of, survey
-from journal.fs.handles import JournalFile, refusals_of
+from journal.fs.handles import JournalFile, open_journal, refusals_of
 from journal.fs.locks import LOCK_TIMEOUT_S, wait_for_lock
 from journal.fs.names import JOURNAL_NAME
 from journal.fs.sync_mark import is_marked
@@ -74,11 +73,8 @@ def verify_job(directory: Path, lock_timeout_s: float = LOCK_TIMEOUT_S) -> Repor
     Raises JobNotFoundError and StorageError.
     """
     path = directory / JOURNAL_NAME
+    file = open_journal(path, directory.name)
     with refusals_of(path, "read"):
-        try:
-            file = JournalFile(path)
-        except (FileNotFoundError, NotADirectoryError):
-            raise JobNotFoundError(directory.name) from None
         regions = survey(file, file.size_bytes())
         good = next((n for n, one in enumerate(regions) if one.kind != "good"), len(regions))
         if good < len(regions) and wait_for_lock(file, lock_timeout_s):

@@ -18,7 +18,7 @@ from stat import S_ISREG
 from types import ModuleType
 from typing import Protocol
 
-from journal.errors import CommitOutcomeUnknownError, StorageError
+from journal.errors import CommitOutcomeUnknownError, JobNotFoundError, StorageError
 from journal.fs import system
 
 FILE_MODE = 0o600  # rows hold names and addresses
@@ -337,6 +337,16 @@ class JournalFile(Descriptor):
             self.fd = fd
             self._refuse_writing("it was opened by the process that forked this one")
         return self.fd
+
+
+def open_journal(path: Path, job: str) -> JournalFile:
+    """The journal at ``path``. Raises JobNotFoundError with ``job`` if it is missing, StorageError."""
+    try:
+        return JournalFile(path)
+    except (FileNotFoundError, NotADirectoryError):
+        raise JobNotFoundError(job) from None
+    except OSError as error:
+        raise storage_error(path, "open", error) from error
 
 
 class DerivedFile(Descriptor):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import msgspec
@@ -17,7 +17,6 @@ from journal.errors import (
     FormatVersionError,
     InvalidValueError,
     JobLockedError,
-    JobNotFoundError,
     JournalDamagedError,
     NothingToSalvageError,
 )
@@ -25,7 +24,7 @@ from journal.format.commits import Readable
 from journal.format.records import SEAL_BYTES, stated_crc
 from journal.format.scan import Region, lines_of, survey
 from journal.fs import directories, files, handles, locks
-from journal.fs.handles import JournalFile
+from journal.fs.handles import JournalFile, open_journal
 from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.fs.names import DAMAGED_NAME, JOURNAL_NAME, REPAIR_STAGING_NAME, SYNC_MARK_NAME
 from journal.repair.salvage import Action, OpenRows, Salvage
@@ -78,7 +77,9 @@ def repair_job(
     directory = Path(os.path.abspath(directory))
     run = RunLock.take(directory, directory.name)
     try:
-        with _locked(directory, lock_timeout_s) as file:
+        with closing(open_journal(directory / JOURNAL_NAME, directory.name)) as file:
+            if not locks.wait_for_lock(file, lock_timeout_s):
+                raise JobLockedError(directory.name, lock_timeout_s)
             directories.remove_tree(directory / REPAIR_STAGING_NAME)  # of a repair that died
             regions = survey(file, file.size_bytes())
             report = report_on(directory, file, regions)
@@ -107,23 +108,6 @@ def repair_job(
         raise handles.storage_error(directory, "repair", error) from error
     finally:
         run.release()
-
-
-@contextmanager
-def _locked(directory: Path, lock_timeout_s: float) -> Iterator[JournalFile]:
-    """The journal, with all writers locked out."""
-    path = directory / JOURNAL_NAME
-    with handles.refusals_of(path, "open"):
-        try:
-            file = JournalFile(path)
-        except (FileNotFoundError, NotADirectoryError):
-            raise JobNotFoundError(directory.name) from None
-    try:
-        if not locks.wait_for_lock(file, lock_timeout_s):
-            raise JobLockedError(directory.name, lock_timeout_s)
-        yield file
-    finally:
-        file.close()
 
 
 def _salvage(

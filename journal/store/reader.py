@@ -13,13 +13,12 @@ from journal.errors import (
     FormatVersionError,
     JobLockedError,
     JobMismatchError,
-    JobNotFoundError,
     JournalDamagedError,
 )
 from journal.format.commits import START, Position, verified_blocks
 from journal.format.extent import has_seal, not_continued
 from journal.format.records import SEALED_END_BYTES, SEALED_LINE_END
-from journal.fs.handles import JournalFile, storage_error
+from journal.fs.handles import JournalFile, open_journal
 from journal.fs.locks import wait_for_lock
 from journal.fs.names import JOURNAL_NAME
 from journal.index.hint import read_hint, write_hint, written_ns
@@ -88,12 +87,7 @@ class Reader:
         """Open the journal that the path names now, without reading it."""
         self._file = None
         self._stale = self._is_new = True
-        try:
-            self._file = JournalFile(self.path)
-        except (FileNotFoundError, NotADirectoryError):
-            raise JobNotFoundError(self.job_id) from None
-        except OSError as error:
-            raise storage_error(self.path, "open", error) from error
+        self._file = open_journal(self.path, self.job_id)
         return self._file
 
     def _knows(self, file: JournalFile, size: int) -> bool:

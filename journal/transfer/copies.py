@@ -18,7 +18,6 @@ from journal.errors import (
     FormatVersionError,
     InvalidValueError,
     JobLockedError,
-    JobNotFoundError,
     JournalDamagedError,
 )
 from journal.format.commits import START, Position, Readable, verified_blocks
@@ -26,7 +25,7 @@ from journal.format.decode import UndecodableError, UnknownRecordError, decode_r
 from journal.format.extent import has_seal, not_continued, seal_after, seal_before, seals_before
 from journal.format.records import JobRecord
 from journal.format.scan import header_error, judge_tail
-from journal.fs.handles import JournalFile, refusals_of
+from journal.fs.handles import JournalFile, open_journal
 from journal.fs.locks import LOCK_TIMEOUT_S, wait_for_lock
 from journal.fs.names import JOURNAL_NAME
 from journal.ids import is_job_id
@@ -49,12 +48,7 @@ def open_copy(directory: Path, name: str = "", lock_timeout_s: float = LOCK_TIME
     FormatVersionError, JobLockedError, StorageError.
     """
     name = name or os.fspath(directory)
-    path = directory / JOURNAL_NAME
-    with refusals_of(path, "open"):
-        try:
-            file = JournalFile(path)
-        except (FileNotFoundError, NotADirectoryError):
-            raise JobNotFoundError(name) from None
+    file = open_journal(directory / JOURNAL_NAME, name)
     try:
         end = _end_of(file, locked=False)
     except (JournalDamagedError, FormatVersionError):
