@@ -7,12 +7,11 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator
 from datetime import datetime
-from operator import methodcaller
 from typing import Any, NamedTuple
 
 import msgspec
 
-from journal.format.commits import START, Block, Position
+from journal.format.commits import START, Position
 from journal.format.decode import UndecodableError, UnknownRecordError, decode_record
 from journal.format.records import (
     ELSEWHERE,
@@ -37,7 +36,6 @@ from journal.text import cents_text, time_text
 
 _FIRST_WINDOW_BYTES = 1 << 16  # at the end of the journal; some 500 events
 
-_is_row = methodcaller("startswith", b'{"type":"row","row":')
 _ROW = re.compile(rb'\{"type":"row","row":([0-9]+),')
 _ROW_STATUS = re.compile(rb'\{"type":"row_status","row":([0-9]+),"status":"([a-z_]+)"')
 
@@ -125,13 +123,12 @@ def _events(
 ) -> Iterator[Event]:
     added = _Added()
     for block in history.blocks(begin, end):
-        if not block.ends and choice.rows is None and all(map(_is_row, block.lines)):
-            added.add(history, block, 0, len(block.lines))  # a part of a long commit
-            continue
         for number, line in enumerate(block.lines):
             row = _ROW.match(line)
             if row is not None and choice.has_row(int(row[1])):
-                added.add(history, block, number, number + 1)
+                added.add(int(row[1]))
+                if added.count == 1:
+                    added.at = history.record(block, number).at
             if added.count and (row is None or line[-SEAL_BYTES:-10] == SEAL_HEAD):
                 yield added.event()
                 added = _Added()
@@ -150,13 +147,10 @@ class _Added:
         self.count = self.first = self.last = 0
         self.at: datetime
 
-    def add(self, history: History, block: Block, begin: int, end: int) -> None:
-        """Count the lines ``begin`` to ``end`` of a block, each of which adds a row."""
-        if not self.count:
-            self.at = history.record(block, begin).at
-            self.first = _number(block.lines[begin])
-        self.last = _number(block.lines[end - 1])
-        self.count += end - begin
+    def add(self, number: int) -> None:
+        self.first = self.first or number
+        self.last = number
+        self.count += 1
 
     def event(self) -> Event:
         one = self.count == 1
@@ -168,11 +162,6 @@ class _Added:
             text="row added" if one else f"{self.count:,} rows added",
             details=None if one else {"rows": self.count, "first": self.first, "last": self.last},
         )
-
-
-def _number(line: bytes) -> int:
-    match = _ROW.match(line)
-    return int(match[1]) if match else 0
 
 
 def _may_be_wanted(line: bytes, choice: Choice) -> bool:
