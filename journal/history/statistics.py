@@ -178,9 +178,7 @@ class JobStatistics:
                 self._note(record.at, "reopened", reopened_text(record))
                 is_running = False
             elif isinstance(record, JobStatusRecord):
-                if not (
-                    record.status == "running" and run_began
-                ):  # the run's event says that already
+                if record.status != "running" or not run_began:  # else its run is noted already
                     self._note(record.at, record.status, "")
                 is_running = record.status == "running"
             elif isinstance(record, LogRecord):

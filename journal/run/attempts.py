@@ -165,7 +165,7 @@ class Attempt:
             return
         while True:
             try:
-                # A row that was not started is for another loop: it never waits its time out here.
+                # This loop never takes a row again that was not started.
                 self._queue.settle(row, outcome, unstarted_wait_s=math.inf)
             except JobLockedError as error:
                 if error.by_task:  # waiting would not help

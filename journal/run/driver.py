@@ -99,8 +99,8 @@ class Run:
         self._rate = None if limits.rate is None else Rate.parse(limits.rate)
         self._halt = Halt.parse(limits.halt)
         self._brake = Brake(is_on=limits.halt != "never")
-        # A queued row would wait for its worker during its timeout. And limits on failures and cost
-        # must take effect before more rows start.
+        # No queue with a timeout, for waiting would count as time of the attempt. None with limits
+        # on failures or cost, which must take effect before more rows start.
         self._may_queue = (
             workers.queues
             and limits.timeout_s is None

@@ -44,7 +44,7 @@ class HeldJob:
         self.settings = settings
         self._report = report
         self._is_started = False
-        self._may_be_ours = False  # if the service keeps the run lock: no other run of it does
+        self._may_be_ours = False  # whether a run lock that the service keeps is this run's
 
     def report(self, text: str) -> None:
         """Report a message. A failure to do so doesn't stop the run."""

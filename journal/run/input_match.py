@@ -130,9 +130,7 @@ def _checksum(item: Item) -> str:
     try:
         return checksum_of(item.data)
     except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
-        encode_value(
-            item.data, f"input row {item.place}"
-        )  # raises an error that says what is wrong
+        encode_value(item.data, f"input row {item.place}")  # raises what is wrong with it
         raise
 
 
