@@ -754,7 +754,7 @@ class JobService:
                 assert state is not None
                 status = state.status
                 if not is_new and (status is JobStatus.RUNNING or not runs.holds(job_id)):
-                    raise busy_error(journal.directory, job_id)
+                    raise busy_error(journal.directory)
                 if is_new or version != state.version:
                     transitions.put_run(journal, resume_command, version)
                 if status is not JobStatus.RUNNING:
@@ -776,7 +776,7 @@ class JobService:
         transitions.check_policy(policy)
         with self._taking(job_id) as taken:
             if not self._store.take_run(check_job_id(job_id), taken):
-                raise busy_error(self._store.directory(job_id), job_id)
+                raise busy_error(self._store.directory(job_id))
             with self._committing_run(job_id, taken) as journal:
                 self._store.runs.mark(taken)
                 settled = transitions.settle_rows(journal, policy)
@@ -794,7 +794,7 @@ class JobService:
         try:
             is_held = self._store.take_run(check_job_id(job_id), taken)
             if not is_held and not runs.take_over(job_id, taken, keep=True):
-                raise busy_error(self._store.directory(job_id), job_id)
+                raise busy_error(self._store.directory(job_id))
             yield
         finally:
             runs.settle(job_id, taken, written=False)

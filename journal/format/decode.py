@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import msgspec
 
@@ -67,19 +67,7 @@ class SlimRowStatus(msgspec.Struct, tag_field="type", tag="row_status", gc=False
 SlimRecord = SlimRow | SlimRowData | SlimRowStatus | JobLevelRecord
 
 
-RECORD_TYPES = frozenset(
-    (
-        "job",
-        "row",
-        "row_data",
-        "row_status",
-        "job_status",
-        "job_reopened",
-        "job_counts",
-        "job_error",
-        "log",
-    )
-)
+RECORD_TYPES = frozenset(kind.__struct_config__.tag for kind in get_args(Record))
 
 
 _decode_kind = msgspec.json.Decoder(_Kind).decode

@@ -127,11 +127,6 @@ class Journal(Recovery):
             finally:
                 self.mutex.release()
 
-    def acquire(self) -> None:
-        """Take the mutex. Raises JobLockedError if another thread keeps a batch open for too long."""
-        if not self.mutex.acquire(timeout=self._lock_timeout_s):
-            raise JobLockedError(self.job_id, self._lock_timeout_s)
-
     def refresh(self) -> Index:
         """As :meth:`Reader.refresh`. Inside a commit it includes the changes so far."""
         if self._depth:

@@ -96,13 +96,9 @@ def _note_if_lost(store: Store, job_id: str, on_error: OnError) -> None:
 
 
 def _peek(store: Store, job_id: str, on_error: OnError | None) -> Job | None:
-    journal = store.peek(job_id)
     try:
-        journal.acquire()
-        try:
-            return job_of(journal.refresh())
-        finally:
-            journal.mutex.release()
+        with store.peek(job_id).reading() as index:
+            return job_of(index)
     except JobNotFoundError:
         return None
     except JournalError as error:

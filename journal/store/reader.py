@@ -7,6 +7,8 @@ commit that is being written, or a torn tail.
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from journal.errors import (
@@ -64,6 +66,20 @@ class Reader:
     def position(self) -> Position:
         """The position after the last commit in the index."""
         return Position(self._end, self._end_crc)
+
+    def acquire(self) -> None:
+        """Take the mutex. Raises JobLockedError if another thread keeps a batch open for too long."""
+        if not self.mutex.acquire(timeout=self._lock_timeout_s):
+            raise JobLockedError(self.job_id, self._lock_timeout_s)
+
+    @contextmanager
+    def reading(self) -> Iterator[Index]:
+        """The index, up to date, with the mutex held in the block. Raises as :meth:`refresh`."""
+        self.acquire()
+        try:
+            yield self.refresh()
+        finally:
+            self.mutex.release()
 
     def refresh(self) -> Index:
         """The index as of the last commit in the file.

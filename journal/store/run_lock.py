@@ -40,7 +40,7 @@ class RunLock:
             lock = locks.DirectoryLock(directory)
             try:
                 if not locks.wait_for_lock(lock, _PATIENCE_S):
-                    raise busy_error(directory, job_id)
+                    raise busy_error(directory)
                 if not lock.is_at_path() or not files.exists(directory / JOURNAL_NAME):  # deleted
                     raise JobNotFoundError(job_id)
                 if sign:
@@ -90,10 +90,10 @@ class RunLock:
         self._lock.close()
 
 
-def busy_error(directory: Path, job_id: str) -> JobBusyError:
+def busy_error(directory: Path) -> JobBusyError:
     """The error if another run holds the job."""
     holder = _read_holder(directory)
-    return JobBusyError(job_id, holder.host, holder.pid, holder.started_at)
+    return JobBusyError(directory.name, holder.host, holder.pid, holder.started_at)
 
 
 def run_holder(directory: Path) -> RunHolder | None:

@@ -21,19 +21,15 @@ from journal.errors import (
     JobExistsError,
     JobLockedError,
     JobNotFoundError,
-    JournalDamagedError,
     JournalError,
     ServiceClosedError,
     StorageError,
     StoreError,
 )
 from journal.format.decode import (
-    UndecodableError,
-    UnknownRecordError,
     decode_header,
-    decode_record,
 )
-from journal.format.records import MAX_LINE_BYTES, SEAL_BYTES, JobRecord, content_crc, stated_crc
+from journal.format.records import JobRecord
 from journal.fs import directories, files, handles, locks
 from journal.fs.names import JOB_STAGING_NAME, JOURNAL_NAME
 from journal.ids import check_job_id, is_job_id
@@ -47,7 +43,8 @@ MAX_OPEN_JOURNALS = 64
 _OF_A_JOB = re.compile(
     r"artifacts|index\.hint|run\.lock|sync\.mark(\.new)?|journal\.(damaged|torn|other)-.*"
 )
-_HEAD_BYTES = 1024  # enough for most job records
+_HEAD_BYTES = 1 << 10  # enough for most job records
+_LONG_HEAD_BYTES = 1 << 20
 
 
 class Store:
@@ -152,12 +149,8 @@ class Store:
         """Whether the job has ended and no row is in flight, so its run has nothing left to do."""
         try:
             journal = self.peek(job_id)
-            journal.acquire()
-            try:
-                journal.refresh()
+            with journal.reading():
                 return is_over(journal)
-            finally:
-                journal.mutex.release()
         except JournalError:
             return False
 
@@ -193,38 +186,18 @@ class Store:
             raise StorageError(path / JOURNAL_NAME, "read", errno.ENOENT, reason)
 
     def header(self, job_id: str) -> JobRecord:
-        """The job record alone, read without replaying the journal."""
-        try:
-            head = files.read_head(f"{self._root_text}/{job_id}/{JOURNAL_NAME}", _HEAD_BYTES)
-        except OSError:
-            head = b""
-        header = decode_header(head)
-        return header if header is not None else self._header_with_care(job_id)
-
-    def _header_with_care(self, job_id: str) -> JobRecord:
-        """A job record that is long, or the error for one that is broken."""
-        path = self.directory(job_id) / JOURNAL_NAME
-        try:
-            file = handles.JournalFile(path)
-            line = file.find_line(0) or _unended_line(file)
-        except (FileNotFoundError, NotADirectoryError):
-            raise JobNotFoundError(job_id) from None
-        except OSError as error:
-            raise handles.storage_error(path, "read", error) from error
-        if line is None:
-            raise JournalDamagedError(path, 1, 0, "a job record", "no whole line")
-        try:
-            record = decode_record(line)
-        except (UndecodableError, UnknownRecordError) as error:
-            from journal.format.scan import header_error  # noqa: PLC0415  (a sound record doesn't need it)
-
-            raise header_error(path, file, file.size_bytes(), error) from None
-        stated = stated_crc(line)
-        if stated is not None and content_crc(line, 0) != stated:
-            raise JournalDamagedError(path, 1, 0, f"crc {content_crc(line, 0):08x}", "another")
-        if not isinstance(record, JobRecord):
-            raise JournalDamagedError(path, 1, 0, "a job record", "a record of another type")
-        return record
+        """The job record alone, read without replaying the journal if it is sound."""
+        for length in (_HEAD_BYTES, _LONG_HEAD_BYTES):
+            try:
+                head = files.read_head(f"{self._root_text}/{job_id}/{JOURNAL_NAME}", length)
+            except OSError:
+                break
+            header = decode_header(head)
+            if header is not None:
+                return header
+        with self.peek(job_id).reading() as index:  # raises what is wrong, if anything is
+            assert index.state is not None
+            return index.state.header
 
     # --- making and deleting jobs
 
@@ -409,15 +382,6 @@ class Store:
                     directories.remove_tree(directory)
             finally:
                 lock.close()
-
-
-def _unended_line(file: handles.JournalFile) -> bytes | None:
-    """The content of a file that is one commit without its LF, else None."""
-    size = file.size_bytes()
-    seal = file.read_at(max(size - SEAL_BYTES, 0), SEAL_BYTES)
-    if size >= MAX_LINE_BYTES or stated_crc(seal) is None:
-        return None
-    return file.read_at(0, size)
 
 
 def _staging_name(job_id: str) -> str:

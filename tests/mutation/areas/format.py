@@ -146,8 +146,8 @@ PATCHES = [
     Patch(
         "a job of one line without its LF is listed",
         "store/store",
-        "            line = file.find_line(0) or _unended_line(file)\n",
-        "            line = file.find_line(0)\n",
+        "        with self.peek(job_id).reading() as index:  # raises",
+        "        raise JobNotFoundError(job_id)\n        with self.peek(job_id).reading() as index:  # raises",
         UNENDED,
     ),
     Patch(

@@ -75,9 +75,9 @@ PATCHES = [
     ),
     Patch(
         "a first line that is no job record is damage",
-        "store/store",
-        "        if not isinstance(record, JobRecord):\n            raise Jour",
-        "        if False:\n            raise Jour",
+        "format/decode",
+        "    return job if sound and isinstance(job, JobRecord) else None\n",
+        "    return job if sound else None\n",
         "tests/store/test_guards_writers.py",
     ),
     Patch(
