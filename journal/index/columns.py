@@ -35,13 +35,11 @@ class Columns:
         self.row_offsets = array("Q")
         self.status_offsets = array("Q")  # 0: no row_status record yet (offset 0 is the job record)
         self.attempts = array("I")
-        self.earlier: array[int] | None = (
-            None  # attempts before the last retry or redo; None: 0 for all
-        )
+        # Attempts before the last retry or redo; None: 0 for all.
+        self.earlier: array[int] | None = None
         self.numbers: array[int] | None = None  # None: row numbers are 1, 2, 3, ...
-        self.lease: Lease | None = (
-            None  # set for columns from a hint, which can't be changed in place
-        )
+        # Set for columns from a hint, which can't be changed in place.
+        self.lease: Lease | None = None
 
     def copy(self) -> Columns:
         new = Columns()

@@ -30,9 +30,8 @@ from journal.model import JobRow, RowStatus
 from journal.store.journal import Journal
 
 READ_AHEAD_BYTES = 1 << 18
-_SLICE_ROWS = (
-    256  # small, so the first row comes at once; reading a column of a hint takes 0.3 µs an item
-)
+# Small, so the first row comes at once; reading a column of a hint takes 0.3 µs an item.
+_SLICE_ROWS = 256
 
 _STATUS_OF = {status.value: status for status in RowStatus}
 _PROCESSED = frozenset((RowStatus.COMPLETED, RowStatus.FAILED, RowStatus.SKIPPED))

@@ -39,16 +39,18 @@ class _Hold:
 
 
 class Taken:
-    """What a commit has taken or taken over, until it is settled. Make it before the commit."""
+    """The lock that a commit has taken, until that is settled. Make it before the commit.
+
+    If the lock was taken over, ``lender`` is the store that had it, and ``by_hand_from`` is what its
+    hold had there.
+    """
 
     __slots__ = ("by_hand_from", "hold", "lender")
 
     def __init__(self) -> None:
         self.hold: _Hold | None = None
-        self.lender: weakref.ref[RunHolds] | None = (
-            None  # the store from which it was taken over, ...
-        )
-        self.by_hand_from: int | None = None  # ... and its ``by_hand_from``
+        self.lender: weakref.ref[RunHolds] | None = None
+        self.by_hand_from: int | None = None
 
 
 _holds: weakref.WeakValueDictionary[Path, _Hold] = weakref.WeakValueDictionary()  # of all stores

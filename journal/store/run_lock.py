@@ -28,9 +28,8 @@ class RunLock:
         """``signature``: our content of ``run.lock``; empty if we wrote none."""
         self._lock = lock
         self._signature = signature
-        self._seen: tuple[int, ...] | None = (
-            None  # the stat of run.lock when it last had that content
-        )
+        # The stat of run.lock when it last had that content.
+        self._seen: tuple[int, ...] | None = None
 
     @classmethod
     def take(cls, directory: Path, job_id: str, *, sign: bool = True) -> RunLock:

@@ -57,9 +57,8 @@ class Store:
         self.lock_timeout_s = lock_timeout_s
         self._mutex = threading.Lock()
         self._journals: OrderedDict[str, Journal] = OrderedDict()
-        self._latest: tuple[str, Journal] | None = (
-            None  # most calls are for the same job as the one before
-        )
+        # Most calls are for the same job as the one before.
+        self._latest: tuple[str, Journal] | None = None
         self.runs = RunHolds(root)
         self._closed = False
         self._root_synced = False  # whether the root's own name survives a power cut
