@@ -156,17 +156,16 @@ def _plots(statistics: JobStatistics, jinja2: Any) -> list[dict[str, Any]]:
     ]
     if statistics.latencies.count:
         title = "Time an attempt took"
-        shares = {"half of the attempts": 0.5, "95 % of them": 0.95}
+        series = (("half of the attempts", 0.5, "typical"), ("95 % of them", 0.95, "slow"))
         took = {
             name: [bucket.latencies.quantile_s(share) for bucket in buckets]
-            for name, share in shares.items()
+            for name, share, _ in series
         }
-        colours = {"half of the attempts": "typical", "95 % of them": "slow"}
-        css = [f"var(--{colour})" for colour in colours.values()]
+        css = [f"var(--{colour})" for _, _, colour in series]
         plots.append(
             {
                 "title": title,
-                "legend": [(f"{name} took at most", colours[name]) for name in shares],
+                "legend": [(f"{name} took at most", colour) for name, _, colour in series],
                 "svg": markup(lines(title, times, took, css, duration_text)),
             }
         )

@@ -90,10 +90,6 @@ class _PackFormat(msgspec.Struct):
     pack: Annotated[int, msgspec.Meta(ge=1)] = PACK_FORMAT
 
 
-_decode_format = msgspec.json.Decoder(_PackFormat).decode
-_decode_manifest = msgspec.json.Decoder(Manifest).decode
-
-
 def is_packable(name: str) -> bool:
     """Whether a file of a job, by its name relative to the job's directory, may be in a pack."""
     if name == JOURNAL_NAME or BACKUP.fullmatch(name):
@@ -213,10 +209,10 @@ def _checked_manifest(text: bytes, job_id: str, path: str | PathLike[str]) -> Ma
     try:
         if nests_deeper_than(text, MAX_DEPTH):
             raise PackError(path, "its manifest nests too deep")
-        version = _decode_format(text).pack
+        version = msgspec.json.decode(text, type=_PackFormat).pack
         if version > PACK_FORMAT:
             raise FormatVersionError(path, f"pack {version}")
-        manifest = _decode_manifest(text)
+        manifest = msgspec.json.decode(text, type=Manifest)
     except DECODE_ERRORS as error:
         raise PackError(path, f"its manifest can't be read: {error}") from None
     names = [file.name for file in manifest.files]
