@@ -48,8 +48,8 @@ class JournalError(Exception):
 class InvalidValueError(JournalError, ValueError):
     """An argument is invalid; nothing was written.
 
-    Attributes: ``where`` (the argument, or a path inside it such as ``row 3: data.price``), ``value``
-    (its repr, shortened), ``reason`` (what is wrong and what would be right).
+    Attributes: ``where`` (the argument, or a path inside it such as ``row 3: data.price``),
+    ``value`` (its repr, shortened), ``reason`` (what is wrong and what would be right).
     """
 
     __match_args__ = ("where", "value", "reason")
@@ -159,8 +159,8 @@ class InvalidStateTransition(JournalError):
 class JobBusyError(JournalError):
     """Another run works on the job. Attributes: ``job_id``, ``host``, ``pid``, ``started_at``.
 
-    ``started_at`` is ISO 8601 text and ``pid`` an int. They and ``host`` are empty ("" and 0) if the
-    other run has just taken the lock and hasn't written its name yet.
+    ``started_at`` is ISO 8601 text and ``pid`` an int. They and ``host`` are empty ("" and 0) if
+    the other run has just taken the lock and hasn't written its name yet.
     """
 
     __match_args__ = ("job_id", "host", "pid", "started_at")
@@ -179,8 +179,8 @@ class JobBusyError(JournalError):
 class JobLockedError(JournalError):
     """The commit lock could not be taken in time; nothing was changed.
 
-    Attributes: ``job_id``, ``timeout_s`` (seconds waited), ``by_task`` (bool: another asyncio task of
-    the same thread has a batch open, and waiting for it would block that task, too).
+    Attributes: ``job_id``, ``timeout_s`` (seconds waited), ``by_task`` (bool: another asyncio task
+    of the same thread has a batch open, and waiting for it would block that task, too).
     """
 
     __match_args__ = ("job_id", "timeout_s", "by_task")
@@ -225,8 +225,8 @@ class JobMismatchError(JournalError):
 class JournalDamagedError(JournalError):
     """The journal is damaged: its bytes are not what was written. The job can't be read or changed.
 
-    Attributes: ``path`` (str), ``line`` (1-based) and ``offset`` (bytes) of the damage, ``expected``,
-    ``found`` (str).
+    Attributes: ``path`` (str), ``line`` (1-based) and ``offset`` (bytes) of the damage,
+    ``expected``, ``found`` (str).
     """
 
     __match_args__ = ("path", "line", "offset", "expected", "found")
@@ -267,8 +267,8 @@ class NothingToSalvageError(JournalDamagedError):
 class CopiesDivergedError(JournalError):
     """Two copies of a job have diverged: both were changed on their own. Nothing was changed now.
 
-    Attributes: ``job_id``, ``line`` (1-based) and ``offset`` (bytes) of the first commit that only one
-    of them has.
+    Attributes: ``job_id``, ``line`` (1-based) and ``offset`` (bytes) of the first commit that only
+    one of them has.
     """
 
     __match_args__ = ("job_id", "line", "offset")
@@ -335,9 +335,10 @@ class StorageError(JournalError):
 class CommitOutcomeUnknownError(JournalError):
     """A commit was written, but the system could not confirm that it is on the disk.
 
-    It may or may not survive a power cut, and it is not retried. Read the job again before you repeat
-    anything: the next use of the job reads the file anew. The attributes are those of
-    :class:`StorageError`. It is no subclass of that, since a StorageError means that nothing changed.
+    It may or may not survive a power cut, and it is not retried. Read the job again before you
+    repeat anything: the next use of the job reads the file anew. The attributes are those of
+    :class:`StorageError`. It is no subclass of that, since a StorageError means that nothing
+    changed.
     """
 
     __match_args__ = ("path", "operation", "errno", "reason")
@@ -377,7 +378,8 @@ class ServiceClosedError(JournalError):
 class RowChangedError(JournalError):
     """A row in the input of a run differs from the row in the job; nothing was changed.
 
-    Attributes: ``row_id``, ``expected`` and ``found`` (the data, as JSON text), ``hint`` (what to do).
+    Attributes: ``row_id``, ``expected`` and ``found`` (the data, as JSON text), ``hint`` (what to
+    do).
     """
 
     __match_args__ = ("row_id", "expected", "found", "hint")

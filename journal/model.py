@@ -33,8 +33,8 @@ class RowStatus(StrEnum):
     """The status of a row.
 
     ``processing`` means that an attempt is in progress. If its process dies, the row becomes
-    ``needs_review``, since nobody knows whether the side effect happened. ``completed`` is final, so
-    that no row is done twice; only :meth:`JobService.redo_row` resets it.
+    ``needs_review``, since nobody knows whether the side effect happened. ``completed`` is final,
+    so that no row is done twice; only :meth:`JobService.redo_row` resets it.
     """
 
     PENDING = "pending"
@@ -47,8 +47,9 @@ class RowStatus(StrEnum):
 
 TERMINAL_STATUSES = frozenset((JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED))
 
-# Transitions within a pass. JobService.reopen_job() begins another pass and is no transition. There is
-# one exception: a failed job becomes completed once its last open, failed or doubtful row is settled.
+# Transitions within a pass. JobService.reopen_job() begins another pass and is no transition. There
+# is one exception: a failed job becomes completed once its last open, failed or doubtful row is
+# settled.
 VALID_TRANSITIONS: Mapping[JobStatus, tuple[JobStatus, ...]] = MappingProxyType(
     {
         JobStatus.PENDING: (JobStatus.RUNNING, JobStatus.CANCELLED),
@@ -99,19 +100,20 @@ LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """A job as of one commit. All times are aware datetimes in UTC.
 
-    Counts: ``processed_rows`` is completed plus failed rows. Each ``..._count`` is the number of rows
-    with that status. ``total_cost_cents`` is the sum of the costs of all completions.
+    Counts: ``processed_rows`` is completed plus failed rows. Each ``..._count`` is the number of
+    rows with that status. ``total_cost_cents`` is the sum of the costs of all completions.
 
-    Passes: a job has one pass, and another one for each time that it was reopened, at ``reopened_at``.
-    ``created_at`` and ``started_at`` belong to the first pass; ``completed_at``, ``error_code`` and
-    ``error_message`` to the last. ``pass_started_at`` is the start of the current pass. ``worked_s``
-    is the duration of all passes that have ended, in seconds.
+    Passes: a job has one pass, and another one for each time that it was reopened, at
+    ``reopened_at``. ``created_at`` and ``started_at`` belong to the first pass; ``completed_at``,
+    ``error_code`` and ``error_message`` to the last. ``pass_started_at`` is the start of the
+    current pass. ``worked_s`` is the duration of all passes that have ended, in seconds.
 
     Other attributes:
 
     - ``metadata``: the caller's own JSON object.
     - ``key``: the column that identified rows when the job was made.
-    - ``idempotency_key``: the column with their idempotency keys, or "" if each row was added with one.
+    - ``idempotency_key``: the column with their idempotency keys, or "" if each row was added with
+      one.
     - ``repaired``: a repair has lost lines, so rows may be missing.
     - ``hosts``: the hosts of its runs, the latest last.
     - ``resume_command``: the command that continues the last run, in any directory.
@@ -165,20 +167,20 @@ class JobRow(msgspec.Struct, frozen=True):
     """A row as of one commit. All times are aware datetimes in UTC.
 
     - ``id``: ``JOB_ID:ROW_NUMBER``; it never changes.
-    - ``idempotency_key``: the key to send to the other system. It is the same for all attempts and in
-      all copies of the job, and no other row has it.
-    - ``attempts``: how often the row was started. ``earlier_attempts``: the attempts before it was last
-      retried or redone, which don't count for ``max_attempts``.
-    - ``processed_at``: when it was completed, failed or skipped. ``updated_at``: when its status last
-      changed.
+    - ``idempotency_key``: the key to send to the other system. It is the same for all attempts and
+      in all copies of the job, and no other row has it.
+    - ``attempts``: how often the row was started. ``earlier_attempts``: the attempts before it was
+      last retried or redone, which don't count for ``max_attempts``.
+    - ``processed_at``: when it was completed, failed or skipped. ``updated_at``: when its status
+      last changed.
     - ``error_code``, ``error_message``: of the failure, or of the last attempt of a pending row.
     - ``unknown``: it failed, and nobody knows whether it took effect.
     - ``reason``: why it was skipped, or is to be done again.
     - ``label_path``: as the caller gave it, by convention relative to the job's directory.
-    - ``version``: of the run in which the current or last attempt began; None if the status came from
-      no attempt.
-    - ``row_checksum``: of the row's last input. :meth:`JobService.update_row_data` can change ``data``
-      without changing it.
+    - ``version``: of the run in which the current or last attempt began; None if the status came
+      from no attempt.
+    - ``row_checksum``: of the row's last input. :meth:`JobService.update_row_data` can change
+      ``data`` without changing it.
     """
 
     id: str
@@ -207,8 +209,8 @@ class JobRow(msgspec.Struct, frozen=True):
 class FoundRow(NamedTuple):
     """What :meth:`JobService.find_rows` knows about a row without reading it.
 
-    ``position`` counts from 0, in the order in which rows were added. ``attempts`` counts since the row
-    was last retried or redone. ``is_fresh``: it was never started.
+    ``position`` counts from 0, in the order in which rows were added. ``attempts`` counts since the
+    row was last retried or redone. ``is_fresh``: it was never started.
     """
 
     position: int
@@ -220,8 +222,8 @@ class FoundRow(NamedTuple):
 class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
     """An entry in a job's log.
 
-    ``at`` is an aware datetime in UTC, ``level`` one of :data:`LOG_LEVELS`, ``row_number`` the row that
-    the entry is about, if any, and ``details`` the caller's own JSON object.
+    ``at`` is an aware datetime in UTC, ``level`` one of :data:`LOG_LEVELS`, ``row_number`` the row
+    that the entry is about, if any, and ``details`` the caller's own JSON object.
     """
 
     at: datetime
@@ -260,8 +262,8 @@ class RunHolder(msgspec.Struct, frozen=True):
 def job_exit_code(job: Job) -> int:
     """The exit code for a job, for ``sys.exit``; `journal help exceptions` has all exit codes.
 
-    0: all rows are completed or skipped. 3: some rows failed or need a review. 4: rows are still open,
-    whatever the job's status is.
+    0: all rows are completed or skipped. 3: some rows failed or need a review. 4: rows are still
+    open, whatever the job's status is.
     """
     if job.failed_rows or job.needs_review_count:
         return 3

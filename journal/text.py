@@ -1,4 +1,4 @@
-"""Text for people and programs: escapes, counts, durations and times, and lines of CSV, TSV, JSON."""
+"""Text for people and programs: escapes, counts, durations, times, and lines of CSV and JSON."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-# Characters that must be escaped: C0, DEL and C1 control terminals, bidirectional marks reorder text,
-# and the rest is invisible (soft hyphens, joiners, invisible operators, annotations, tags).
+# Characters that must be escaped: C0, DEL and C1 control terminals, bidirectional marks reorder
+# text, and the rest is invisible (soft hyphens, joiners, invisible operators, annotations, tags).
 # It is compiled on use only. Most text is printable and never needs it.
 _UNSHOWN = (
     "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
@@ -77,7 +77,7 @@ def time_text(at: datetime) -> str:
 
 
 def as_text(value: Any) -> str:
-    """A value as text: text unchanged, null as "", times as ISO 8601, and everything else as JSON."""
+    """A value as text: text unchanged, null as "", times as ISO 8601, and the rest as JSON."""
     if isinstance(value, str):
         return value
     if value is None:
@@ -107,7 +107,10 @@ def tsv_line(cells: Iterable[str]) -> bytes:
 
 
 def tsv_cell(text: str) -> str:
-    r"""A cell for TSV, with ``\t``, ``\n`` and ``\r`` instead of tabs and line ends. Not reversible."""
+    r"""A cell for TSV, with ``\t``, ``\n`` and ``\r`` instead of tabs and line ends.
+
+    Not reversible.
+    """
     return text.replace("\t", r"\t").replace("\n", r"\n").replace("\r", r"\r")
 
 

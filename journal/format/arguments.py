@@ -74,7 +74,10 @@ def check_moment(value: datetime | None, where: str) -> datetime | None:
 
 
 def check_label_path(value: object, directory: Path) -> str:
-    """A path as text. One inside the job's directory becomes relative, so that it moves with the job."""
+    """A path as text.
+
+    One inside the job's directory becomes relative, so that it moves with the job.
+    """
     if not isinstance(value, (str, os.PathLike)):
         raise InvalidValueError("label_path", value, "must be a path (str or PathLike)")
     text = check_text(os.fspath(value), "label_path")

@@ -30,7 +30,7 @@ class Readable(Protocol):
 
 
 class Position(NamedTuple):
-    """A place between two commits: its ``offset`` in bytes, and the ``crc`` in the seal before it."""
+    """A place between two commits: its ``offset`` (bytes), and the ``crc`` in the seal before it."""
 
     offset: int
     crc: int
@@ -104,7 +104,7 @@ def _crc_of_single_records(lines: list[bytes], crc: int) -> int | None:
 
 
 def _end_of_commits(chunk: bytes, position: Position) -> Position:
-    """The position after the valid commits at the beginning of ``chunk``, of one line or more each."""
+    """The position after the valid commits at the beginning of ``chunk``, of any length."""
     *parts, _ = SEALED_LINE_END.split(chunk)  # body, digits, body, digits, ...
     bodies, digits = parts[::2], parts[1::2]
     offset, crc = position

@@ -72,15 +72,18 @@ RECORD_TYPES = frozenset(kind.__struct_config__.tag for kind in get_args(Record)
 
 _decode_kind = msgspec.json.Decoder(_Kind).decode
 _decode_time = msgspec.json.Decoder(_TimeRecord).decode
-# Hot paths call these two directly. Both decode a union of types, since the decoder of a single type
-# would accept a record without its ``type``.
+# Hot paths call these two directly. Both decode a union of types, since the decoder of a single
+# type would accept a record without its ``type``.
 decode_sane = msgspec.json.Decoder(Record).decode
 decode_slim = msgspec.json.Decoder(SlimRecord).decode  # takes a third of the time
 _NOT_UTC = "a time that is not in UTC"
 
 
 class UndecodableError(Exception):
-    """A line is no record of this format. ``args[0]`` says why. Internal: never raised to callers."""
+    """A line is no record of this format. ``args[0]`` says why.
+
+    Internal: never raised to callers.
+    """
 
 
 class UnknownRecordError(Exception):

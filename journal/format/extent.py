@@ -33,7 +33,10 @@ _LAST_TIME_BYTES = len('"at":"2026-11-24T13:35:00.123456Z"') + SEALED_END_BYTES
 
 
 def blocks_between(file: JournalFile, begin: Position, end: Position) -> Iterator[Block]:
-    """The commits from ``begin`` to ``end``. Raises JournalDamagedError if they don't lead there."""
+    """The commits from ``begin`` to ``end``.
+
+    Raises JournalDamagedError if they don't lead there.
+    """
     position = begin
     for block in verified_blocks(file, begin, end.offset):
         yield block
@@ -98,7 +101,7 @@ def has_seal(file: Readable, position: Position) -> bool:
 
 
 def seals_before(file: Readable, offset: int, floor: int = 0) -> Iterator[Position]:
-    """The positions after ``floor`` and up to ``offset``, the last one first; nothing is verified."""
+    """The positions after ``floor`` and up to ``offset``, the last first; nothing is verified."""
     high = offset
     while high > floor:
         low = max(floor, high - CHUNK_BYTES)

@@ -44,8 +44,8 @@ def own_key_text(value: Any) -> str:
 def key_text(value: Any) -> str:
     """The value of a key column as text, different for different values.
 
-    Text is used unchanged, unless it is valid JSON or looks like a new key of another row. Such text
-    and all other values become JSON.
+    Text is used unchanged, unless it is valid JSON or looks like a new key of another row. Such
+    text and all other values become JSON.
     """
     if isinstance(value, str) and not _ENDS_AS_NEW.search(value):
         try:

@@ -1,7 +1,7 @@
 """Format 1 of ``journal.jsonl``: record types, seals, and encoding.
 
-A **seal** is the CRC-32 at the end of a commit. It is chained: it covers all commits before it, too.
-The meaning of all fields is specified in ``docs/format.md``.
+A **seal** is the CRC-32 at the end of a commit. It is chained: it covers all commits before it,
+too. The meaning of all fields is specified in ``docs/format.md``.
 """
 
 from __future__ import annotations
@@ -182,7 +182,10 @@ encode_into = _encoder.encode_into  # Journal.append calls it directly, for spee
 
 
 def now() -> datetime:
-    """The current time in UTC. It is never a whole second, because msgspec would omit the fraction."""
+    """The current time in UTC.
+
+    It is never a whole second, because msgspec would omit the fraction.
+    """
     at = datetime.now(UTC)
     return at if at.microsecond else at.replace(microsecond=1)
 
@@ -229,9 +232,9 @@ def encode_record(record: Record) -> bytes:
 
 
 def encode_row(number: int, checksum: str, data: bytes, end: bytes) -> bytes:
-    """A ``row`` record with its LF. ``data`` is JSON from :func:`journal.format.values.encode_value`.
+    """A ``row`` record with its LF.
 
-    ``end`` comes from :func:`row_end`. Mostly all rows of a commit share one.
+    ``data`` is JSON from :func:`journal.format.values.encode_value`. ``end`` comes from :func:`row_end`. Mostly all rows of a commit share one.
     """
     return b'{"type":"row","row":%d,"checksum":%b,"data":%b%b' % (
         number,

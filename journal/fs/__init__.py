@@ -1,6 +1,7 @@
 """The file system: every system call that a journal needs.
 
-- ``system``: the calls themselves, the clock and the host. Tests replace its ``os`` with a faulty one.
+- ``system``: the calls themselves, the clock and the host. Tests replace its ``os`` with a faulty
+  one.
 - ``handles``: open files, and how a refused call becomes a StorageError. ``locks``: file locks.
 - ``names``: the names of all files in a job and in a store.
 - ``files``, ``directories``: make, replace, copy, list and remove them.

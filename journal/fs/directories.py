@@ -29,7 +29,10 @@ def make_store(root: Path, *, sync: bool) -> None:
 
 
 def make_directory(path: Path) -> None:
-    """Make the private directory ``path`` if it is missing. Raises FileExistsError for a file or link."""
+    """Make the private directory ``path`` if it is missing.
+
+    Raises FileExistsError for a file or link.
+    """
     try:
         system.os.mkdir(path, DIRECTORY_MODE)
     except FileExistsError as error:

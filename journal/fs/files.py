@@ -67,7 +67,7 @@ class ScratchFile:
             raise storage_error(self._directory, "write to a file in", error) from error
 
     def cut(self, size_bytes: int) -> None:
-        """Drop the lines from ``size_bytes`` on, which must be an earlier value of ``size_bytes``."""
+        """Drop the lines from ``size_bytes`` on, an earlier value of ``size_bytes``."""
         with refusals_of(self._directory, "truncate a file in"):
             self._file.seek(size_bytes)
             self._file.truncate()
@@ -185,9 +185,9 @@ def rename(source: Path, target: Path) -> None:
 
 
 def read_head(path: str, length: int) -> bytes:
-    """Up to ``length`` bytes from the beginning of a file; ``OSError`` as it is. No link is followed.
+    """Up to ``length`` bytes from the beginning of a file; raises ``OSError`` as it is.
 
-    It skips the checks of :func:`~journal.fs.handles.open_regular`, because a listing calls it for
+    It follows no link, but skips the other checks of :func:`~journal.fs.handles.open_regular`, because a listing calls it for
     each job. Open the file properly if the bytes make no sense.
     """
     flags = system.os.O_RDONLY | system.os.O_NOFOLLOW | system.os.O_NONBLOCK

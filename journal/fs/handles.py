@@ -54,7 +54,7 @@ if hasattr(system.os, "register_at_fork"):
 
 @cache
 def load_filelock() -> ModuleType:
-    """The module ``filelock``, imported late: it would be a fifth of the start of a reading command.
+    """The module ``filelock``, imported late: it takes a fifth of the start of a reading command.
 
     Call this before there are threads: filelock registers fork handlers when it is imported, and
     must not do so while another thread forks.
@@ -68,7 +68,10 @@ def load_filelock() -> ModuleType:
 
 
 def close_fd(fd: int) -> None:
-    """Close a descriptor. An error is ignored: the descriptor is free, and what matters was synced."""
+    """Close a descriptor.
+
+    An error is ignored: the descriptor is free, and what matters was synced.
+    """
     with contextlib.suppress(OSError):
         system.os.close(fd)
 
@@ -203,7 +206,8 @@ class JournalFile(Descriptor):
         self.is_shared = False  # it has got a second hard link since it was opened
         if stat.st_nlink > 1:
             self._refuse_writing(why_not_written(path, stat.st_nlink))
-        # The size of a file whose last commit lacks only its LF. It is read as if the LF were there.
+        # The size of a file whose last commit lacks only its LF. It is read as if the LF were
+        # there.
         self.unended_at = -1
 
     def _refuse_writing(self, why: str) -> None:
@@ -261,7 +265,7 @@ class JournalFile(Descriptor):
         return b"".join(parts)
 
     def pieces(self, offset: int, end: int) -> Iterator[bytes]:
-        """The bytes from ``offset`` to ``end``, or to the end of the file, in pieces for copying."""
+        """The bytes from ``offset`` to ``end`` or the end of the file, in pieces for copying."""
         while offset < end and (piece := self.read_at(offset, min(_PIECE_BYTES, end - offset))):
             yield piece
             offset += len(piece)
@@ -307,7 +311,10 @@ class JournalFile(Descriptor):
             raise storage_error(self.path, "write", error) from error
 
     def end_last_line(self) -> None:
-        """Write the LF that the last commit lacks, unless another writer has. See :meth:`append`."""
+        """Write the LF that the last commit lacks, unless another writer has.
+
+        See :meth:`append`.
+        """
         if self.size_bytes() == self.unended_at:
             self.append(b"\n")
         self.unended_at = -1
@@ -340,7 +347,10 @@ class JournalFile(Descriptor):
 
 
 def open_journal(path: Path, job: str) -> JournalFile:
-    """The journal at ``path``. Raises JobNotFoundError with ``job`` if it is missing, StorageError."""
+    """The journal at ``path``.
+
+    Raises JobNotFoundError with ``job`` if it is missing, StorageError.
+    """
     try:
         return JournalFile(path)
     except (FileNotFoundError, NotADirectoryError):

@@ -31,9 +31,9 @@ def whole_file(
 ) -> Iterator[Output]:
     """A file to write in the block. At the end of the block it stands at ``path``, synced.
 
-    Until then it is ``.journal-….part`` beside ``path``. It is removed if the block raises, and left
-    there if the process is killed. Its permissions are private if ``private`` is set, else those of
-    the file that it replaces, else those of any new file.
+    Until then it is ``.journal-….part`` beside ``path``. It is removed if the block raises, and
+    left there if the process is killed. Its permissions are private if ``private`` is set, else
+    those of the file that it replaces, else those of any new file.
 
     Raises StorageError, and before the block InvalidValueError, if ``path``
 
@@ -226,7 +226,10 @@ class Pipe(Descriptor):
     """A pipe or a device to write to. Raises ``OSError`` as it is."""
 
     def __init__(self, path: Path, *, named: bool) -> None:
-        """Open it, and wait for its reader. ``named``: it has a path, where others may have put it."""
+        """Open it, and wait for its reader.
+
+        ``named``: it has a path, where others may have put it.
+        """
         self._named = named
         self._check(system.os.stat(path))
         super().__init__(path, system.os.open(path, system.os.O_WRONLY))

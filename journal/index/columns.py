@@ -104,7 +104,10 @@ class _NoColumn:
 
 
 class Lease:
-    """Held by all views of the same columns. While it is referenced, the columns must not change."""
+    """Held by all views of the same columns.
+
+    While it is referenced, the columns must not change.
+    """
 
     __slots__ = ("__weakref__",)
 
@@ -140,7 +143,7 @@ class View:
             self._wanted = _marked(columns.statuses, codes)
 
     def position(self, number: int) -> int:
-        """The position in the columns of the view's row ``number`` (0-based, less than ``count``)."""
+        """The position in the columns of the view's row ``number`` (0-based)."""
         found = self._found
         if found is None:
             return number + self._first

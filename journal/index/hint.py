@@ -1,17 +1,17 @@
 """``index.hint``: the index of a job as of some commit, so that opening needn't read the journal.
 
-It is derived and can be deleted. The first line is JSON, sealed like a commit: the job's state, counts,
-and the commit that all of it is as of, by offset and crc. The columns follow one after the other, as
-little-endian integers, with a crc for each block in the header. Only the statuses are read at once.
-The other columns are read block by block on demand, so the first pending rows of millions cost a few
-reads.
+It is derived and can be deleted. The first line is JSON, sealed like a commit: the job's state,
+counts, and the commit that all of it is as of, by offset and crc. The columns follow one after the
+other, as little-endian integers, with a crc for each block in the header. Only the statuses are
+read at once. The other columns are read block by block on demand, so the first pending rows of
+millions cost a few reads.
 
 A hint is used only if all of this holds; anything else is no hint:
 
 - The journal is the same file, by inode. (A copy is read through once.)
 - It has that commit at that offset, and begins with the same line.
-- Nobody has edited the file since. If it ends with that commit, its ctime is the one in the hint. Else
-  its ctime is that of its last commit.
+- Nobody has edited the file since. If it ends with that commit, its ctime is the one in the hint.
+  Else its ctime is that of its last commit.
 - The times are not ahead of the clock. Such times prove nothing about edits.
 - The system was not restarted since, if some commits were not synced: after a crash of the system a
   part of them may be gone.
@@ -242,8 +242,8 @@ class _Source:
 class _Column(Sequence[int]):
     """A column in a hint that is used like an array. Its blocks are read on demand.
 
-    A block that is read by index is kept. Of the blocks that are read by slices or iteration only the
-    last few are kept, so that reading all rows doesn't fill the memory.
+    A block that is read by index is kept. Of the blocks that are read by slices or iteration only
+    the last few are kept, so that reading all rows doesn't fill the memory.
     """
 
     def __init__(self, source: _Source, name: str, rows: int, begin: int, crcs: list[int]) -> None:

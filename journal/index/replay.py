@@ -211,7 +211,10 @@ def _apply_job_level(index: Index, lines: list[bytes]) -> int:
 
 
 def _what_is_wrong_with(line: bytes) -> UndecodableError:
-    """Why a line can't be applied. Raises the error of :func:`decode_record` if that is the reason."""
+    """Why a line can't be applied.
+
+    Raises the error of :func:`decode_record` if that is the reason.
+    """
     record = decode_record(line)
     if isinstance(record, RowStatusRecord):
         return UndecodableError(f"a status of row {record.row}, which doesn't exist")

@@ -14,9 +14,9 @@ from journal.store.journal import Journal
 class _HeldExit:
     """An ``__exit__`` that only the ``with`` statement references.
 
-    The statement looks it up when the block is entered, and drops it when the block is left, even if
-    a signal handler raises before ``__exit__`` runs. Then the weak reference ``held`` is dead. A bound
-    method wouldn't work: the traceback keeps its frame, and so its ``self``, alive.
+    The statement looks it up when the block is entered, and drops it when the block is left, even
+    if a signal handler raises before ``__exit__`` runs. Then the weak reference ``held`` is dead. A
+    bound method wouldn't work: the traceback keeps its frame, and so its ``self``, alive.
     """
 
     def __get__(self, batch: Batch | None, owner: type[Batch]) -> Callable[..., None]:

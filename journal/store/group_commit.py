@@ -1,9 +1,9 @@
 """Group commit: changes that threads request during a commit share the next one.
 
 Each thread puts its request into a queue. One of them, the leader, opens a commit, carries out all
-requests in the queue including its own, and ends the commit with one seal and one sync. Threads that
-come meanwhile wait, and the first of them leads next. No request is acknowledged before its commit is
-written. A request that is refused doesn't affect the others.
+requests in the queue including its own, and ends the commit with one seal and one sync. Threads
+that come meanwhile wait, and the first of them leads next. No request is acknowledged before its
+commit is written. A request that is refused doesn't affect the others.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ _PATIENCE_S = 1.0
 
 
 class Journal(Protocol):
-    """A journal, as far as a group needs it. The group doesn't hold it, to avoid a reference cycle."""
+    """A journal, as far as a group needs it.
+
+    The group doesn't hold it, to avoid a reference cycle.
+    """
 
     def __enter__(self) -> Any:
         """Begin a commit."""
@@ -59,7 +62,10 @@ class _Commit:
 
 
 class _Request:
-    """A change that one thread requests. It is in the queue until a leader takes it into a commit."""
+    """A change that one thread requests.
+
+    It is in the queue until a leader takes it into a commit.
+    """
 
     __slots__ = ("change", "commit", "error", "result", "wake")
 
@@ -108,9 +114,9 @@ class Group:
         self._leader: _Request | None = None
 
     def run(self, journal: Journal, change: Callable[[], Result]) -> Result:
-        """Call ``change`` in a commit, by this or another thread; return its result or raise its error.
+        """Call ``change`` in a commit; return its result or raise its error.
 
-        The calling thread must not have a commit open.
+        Another thread may call it. The calling thread must not have a commit open.
         """
         request = _Request(change)
         try:

@@ -8,9 +8,9 @@ one commit::
         journal.append(record)   # encode the record into the buffer
     # written, synced, indexed and unlocked; an exception in the block undoes all of it
 
-Inside a :class:`Batch` blocks nest. An inner block joins the commit of the batch. An exception in an
-inner block undoes only that block, so the batch can continue. Appended records are in the index at
-once, so a block sees its own changes. Nobody else sees them before the commit ends.
+Inside a :class:`Batch` blocks nest. An inner block joins the commit of the batch. An exception in
+an inner block undoes only that block, so the batch can continue. Appended records are in the index
+at once, so a block sees its own changes. Nobody else sees them before the commit ends.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ from journal.store.group_commit import Group
 from journal.store.recovery import Recovery
 
 SPILL_BYTES = 1 << 20
-# While a job stays open, rewrite the hint after 64 MiB or 25% of growth, whichever is more. That bounds
-# the replay after a crash and keeps hint writing, which blocks other writers, cheap.
+# While a job stays open, rewrite the hint after 64 MiB or 25% of growth, whichever is more. That
+# bounds the replay after a crash and keeps hint writing, which blocks other writers, cheap.
 _HINT_GROWTH_BYTES = 64 << 20
 # Any record may become the last of its commit and get a seal.
 _MAX_RECORD_BYTES = MAX_LINE_BYTES - SEAL_BYTES
@@ -77,7 +77,10 @@ class Journal(Recovery):
         lock_timeout_s: float,
         create: bool = False,
     ) -> None:
-        """``create``: make a new, empty journal. Its first commit must begin with the job record."""
+        """``create``: make a new, empty journal.
+
+        Its first commit must begin with the job record.
+        """
         super().__init__(directory, sync=sync, lock_timeout_s=lock_timeout_s)
         self._depth = 0
         self._joinable: list[tuple[weakref.ref[Any], int]] = []  # open batches, and their depths
@@ -222,9 +225,9 @@ class Journal(Recovery):
             finally:
                 del failed  # it would keep this frame, and so the file, alive
 
-    # A signal handler may raise just before the first line of a block's __exit__ runs. Then the block
-    # has ended but its commit is still open. Joining that commit would acknowledge changes that are
-    # never written. So whoever enters first checks which blocks are still alive.
+    # A signal handler may raise just before the first line of a block's __exit__ runs. Then the
+    # block has ended but its commit is still open. Joining that commit would acknowledge changes
+    # that are never written. So whoever enters first checks which blocks are still alive.
 
     def let_join(self, block: weakref.ref[Any]) -> None:
         """Let later blocks join the one just entered, for as long as ``block`` is alive."""
@@ -443,7 +446,7 @@ class Journal(Recovery):
         return True
 
     def _check_end(self, file: JournalFile) -> None:
-        """Raise StorageError if the path doesn't name this file, or somebody else has written to it."""
+        """Raise StorageError if the path names another file, or somebody has written to ours."""
         size = file.size_at_path()
         if size != self._buffer_at or not self._has_our_seal(file):
             self._foreign = size is not None

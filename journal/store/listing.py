@@ -29,8 +29,9 @@ def newest_ids(
 ) -> list[str]:
     """The ids of jobs, newest first.
 
-    ``name``: a shell pattern for the whole name. ``since``, ``until``: made at ``since`` or later and
-    before ``until``. ``on_error`` also gets directories that have files of a job but no journal.
+    ``name``: a shell pattern for the whole name. ``since``, ``until``: made at ``since`` or later
+    and before ``until``. ``on_error`` also gets directories that have files of a job but no
+    journal.
     """
     found: list[tuple[datetime, str]] = []
     for job_id in store.subdirectories():
@@ -65,7 +66,7 @@ def jobs_of(
     offset: int,
     on_error: OnError | None,
 ) -> list[Job]:
-    """These jobs in their order, of ``status`` or any: skip ``offset``, then return up to ``limit``."""
+    """These jobs in their order, of ``status`` or any: up to ``limit`` after the first ``offset``."""
     jobs: list[Job] = []
     if status is None:
         job_ids, offset = job_ids[offset:], 0

@@ -68,7 +68,10 @@ class Reader:
         return Position(self._end, self._end_crc)
 
     def acquire(self) -> None:
-        """Take the mutex. Raises JobLockedError if another thread keeps a batch open for too long."""
+        """Take the mutex.
+
+        Raises JobLockedError if another thread keeps a batch open for too long.
+        """
         if not self.mutex.acquire(timeout=self._lock_timeout_s):
             raise JobLockedError(self.job_id, self._lock_timeout_s)
 
@@ -191,7 +194,7 @@ class Reader:
 
     def _judge_tail(self, size: int, *, locked: bool) -> None:
         """Decide whether the bytes from our position to ``size`` are a torn tail or damage."""
-        from journal.format.scan import judge_tail  # noqa: PLC0415  (a sound journal doesn't need it)
+        from journal.format.scan import judge_tail  # noqa: PLC0415  (rarely needed)
 
         tail = judge_tail(self.file, size, self.position)
         if tail.kind == "torn":
@@ -210,7 +213,7 @@ class Reader:
         raise not_continued(self.file, self.position, tail.reason)
 
     def _look_again(self) -> None:
-        """Read again with writers locked out: the last time one may have been truncating the file."""
+        """Read again with writers locked out: one may have been truncating the file before."""
         file = self.file
         self._lock(file)
         try:

@@ -92,8 +92,8 @@ class Recovery(Reader):
         if self._torn_end:
             self._cut_torn_tail(file)
         if self._sync:
-            # A power cut may damage only the last commit. So before the next one, sync the commits of
-            # a writer that died between its write and its sync.
+            # A power cut may damage only the last commit. So before the next one, sync the commits
+            # of a writer that died between its write and its sync.
             self._sync_names()
             self._sync_commits(file)
         if self.file.is_shared:

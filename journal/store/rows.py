@@ -120,7 +120,7 @@ def read_row(file: JournalFile, line: bytes, offset: int, number: int) -> AnyRow
 
 
 def read_status(file: JournalFile, read: Read, offset: int, number: int) -> RowStatusRecord | None:
-    """The status record of row ``number`` at ``offset``; None for offset 0, which means no status."""
+    """The status record of row ``number`` at ``offset``; None for offset 0 (no status yet)."""
     if not offset:
         return None
     record = record_at(file, offset, read(offset))
@@ -140,9 +140,9 @@ def _moved(file: JournalFile, offset: int, expected: str) -> JournalDamagedError
 
 
 class RowSequence(Sequence[JobRow]):
-    """The rows as they were when they were asked for, even if the job changes. ``len`` costs nothing.
+    """The rows as they were when they were asked for, even if the job changes.
 
-    Each row is read and decoded on demand. The file stays open as long as the sequence is in use.
+    ``len`` costs nothing. Each row is read and decoded on demand. The file stays open as long as the sequence is in use.
     Raises JournalDamagedError if the file was changed in place.
     """
 
@@ -218,7 +218,10 @@ class RowSequence(Sequence[JobRow]):
                 yield self._row(position, rows, statuses)
 
     def _places(self, numbers: range) -> Iterator[tuple[int, int, int, int]]:
-        """Position, offsets and attempts of each row. Columns of a hint are faster to read in slices."""
+        """Position, offsets and attempts of each row.
+
+        Columns of a hint are faster to read in slices.
+        """
         columns = self._view.columns
         row_offsets, status_offsets, attempts = (
             columns.row_offsets,
@@ -273,7 +276,7 @@ class RowSequence(Sequence[JobRow]):
 
 
 def window_reader(file: JournalFile) -> Read:
-    """A function that reads lines through a window of the file, which moves when a line is outside."""
+    """A function that reads lines through a window of the file, which moves as needed."""
     start, data = 0, b""
     length = 1024  # it grows as the window is used, so that reading one row stays cheap
 

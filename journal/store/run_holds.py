@@ -41,8 +41,8 @@ class _Hold:
 class Taken:
     """The lock that a commit has taken, until that is settled. Make it before the commit.
 
-    If the lock was taken over, ``lender`` is the store that had it, and ``by_hand_from`` is what its
-    hold had there.
+    If the lock was taken over, ``lender`` is the store that had it, and ``by_hand_from`` is what
+    its hold had there.
     """
 
     __slots__ = ("by_hand_from", "hold", "lender")

@@ -1,8 +1,8 @@
 """The store: a directory with one directory for each job. It creates, finds and deletes jobs.
 
-A job that is being made or deleted is in ``.staging``, with its directory locked. If that lock is free,
-the process has died, and the next writer removes the directory. So a crash leaves no half job.
-``.staging/lock`` is held to add a directory there and to look for leftovers.
+A job that is being made or deleted is in ``.staging``, with its directory locked. If that lock is
+free, the process has died, and the next writer removes the directory. So a crash leaves no half
+job. ``.staging/lock`` is held to add a directory there and to look for leftovers.
 """
 
 from __future__ import annotations
@@ -71,7 +71,10 @@ class Store:
             raise StoreError(root, "it is not a directory; choose another root")
 
     def directory(self, job_id: str) -> Path:
-        """The directory of a job, existing or not. Raises InvalidValueError for a path outside the root."""
+        """The directory of a job, existing or not.
+
+        Raises InvalidValueError for a path outside the root.
+        """
         if job_id[:1] in ("", ".") or os.sep in job_id:
             check_job_id(job_id)
         return self.root / job_id
@@ -79,7 +82,10 @@ class Store:
     # --- open journals
 
     def journal(self, job_id: str) -> Journal:
-        """The job's journal. It stays open for the next call; the store keeps a bounded number open."""
+        """The job's journal.
+
+        It stays open for the next call; the store keeps a bounded number open.
+        """
         latest = self._latest
         if latest is not None and latest[0] == job_id:
             return latest[1]
@@ -216,7 +222,7 @@ class Store:
         self.make(job_id, build)
 
     def make(self, job_id: str, build: Callable[[Path], None]) -> None:
-        """As :meth:`create`, but ``build`` makes and syncs the files in the directory that it gets."""
+        """As :meth:`create`, but ``build`` makes and syncs all files in the given directory."""
         target = self.directory(job_id)
         with handles.refusals_of(target, "create"):
             directory, lock = self._stage(target, job_id)
@@ -242,7 +248,7 @@ class Store:
 
     @contextmanager
     def scratch(self, job_id: str) -> Iterator[Path]:
-        """A temporary directory in the store, removed at the end of the block, or later after a crash."""
+        """A temporary directory in the store, removed at the end of the block (or after a crash)."""
         with handles.refusals_of(self.root / JOB_STAGING_NAME, "write in"):
             directory, lock = self._stage(None, job_id)
         try:
@@ -264,8 +270,8 @@ class Store:
                 if lock.try_lock():
                     return directory, lock
                 lock.close()
-            # Somebody deleted the staging lock, and another process took this directory for a leftover
-            # and is removing it. Try another name.
+            # Somebody deleted the staging lock, and another process took this directory for a
+            # leftover and is removing it. Try another name.
 
     def _sync_names(self) -> None:
         if self.sync:
@@ -344,7 +350,7 @@ class Store:
 
     @contextmanager
     def _staging(self) -> Iterator[None]:
-        """Hold the lock of ``.staging`` for the block, after removing leftovers of dead processes."""
+        """Lock ``.staging`` for the block, and remove leftovers of processes that died."""
         self.check_open()
         staging = self.root / JOB_STAGING_NAME
         try:

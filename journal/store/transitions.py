@@ -1,7 +1,7 @@
 """All changes of a job and its rows: each is checked against the index, then appended to a commit.
 
-Call every function inside a ``with journal:`` block of its own. A refused change raises, and the block
-undoes it. So a batch around the block can continue.
+Call every function inside a ``with journal:`` block of its own. A refused change raises, and the
+block undoes it. So a batch around the block can continue.
 """
 
 from __future__ import annotations
@@ -264,9 +264,9 @@ def reopen(journal: Journal, reason: str | None) -> None:
 
 
 def redo_row(journal: Journal, number: int, reason: str | None, *, new_key: bool) -> JobRow:
-    """Put a row that has ended back to pending, also a completed one; reopen the job if it has ended.
+    """Put a row that has ended back to pending, also a completed one.
 
-    ``new_key``: give it a new idempotency key. Raises RowNotFoundError and InvalidStateTransition.
+    It reopens the job if that has ended. ``new_key``: give it a new idempotency key. Raises RowNotFoundError and InvalidStateTransition.
     """
     record = RowStatusRecord(
         row=number, status="pending", reason=reason, reset="redo", at=UNSET_TIME
@@ -400,8 +400,8 @@ _NO_MORE_ROWS = "it takes no more rows"
 def add_rows(journal: Journal, row_data: Any) -> View:
     """Append pending rows in the given order, all or none of them; return a view of them.
 
-    Raises InvalidValueError, InvalidStateTransition (if the job has ended), and whatever the iterable
-    raises.
+    Raises InvalidValueError, InvalidStateTransition (if the job has ended), and whatever the
+    iterable raises.
     """
     index, state = journal.index, _state(journal)
     if went_on_elsewhere(state):
