@@ -9,11 +9,10 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Literal, NamedTuple
 from zlib import crc32
 
-from journal.errors import FormatVersionError, JournalDamagedError, JournalError
+from journal.errors import FormatVersionError, JournalError
 from journal.format.bitflip import LOST_LINE_END, Flip, Unflipped, crc_of, possible_flips
 from journal.format.commits import CHUNK_BYTES, START, Position, Readable
 from journal.format.decode import (
@@ -21,16 +20,16 @@ from journal.format.decode import (
     UnknownRecordError,
     decode_record,
     newer_format,
-    read_error,
 )
+from journal.format.extent import not_continued
 from journal.format.records import (
     MAX_LINE_BYTES,
     SEAL_BYTES,
     SEALED_END_BYTES,
     content_crc,
-    crc_digits,
     stated_crc,
 )
+from journal.fs.handles import JournalFile
 
 _TEXT_MODE = "a CR before the LF: this copy was made in text mode"
 _BYTE_ORDER_MARK = "a byte order mark: an editor has saved this file"
@@ -424,14 +423,8 @@ def _newer_format(file: Readable, first: Region) -> str | None:
     return newer_format(line)
 
 
-def header_error(
-    path: Path, file: Readable, size: int, error: UndecodableError | UnknownRecordError
-) -> JournalError:
-    """The public error for a line 1 that doesn't decode, by what the whole file is."""
-    first = judge_tail(file, size, START)
-    if first.kind == "newer":
-        return FormatVersionError(path, first.reason)
-    if first.good:
-        return read_error(path, 1, 0, error)
-    expected = f"a commit that continues crc {crc_digits(START.crc)}"
-    return JournalDamagedError(path, 1, 0, expected, first.reason)
+def tail_error(file: JournalFile, last: Position, tail: Region) -> JournalError:
+    """The public error for what follows ``last``, if that is neither torn nor a commit."""
+    if tail.kind == "newer":
+        return FormatVersionError(file.path, tail.reason)
+    return not_continued(file, last, tail.reason)

@@ -12,13 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from journal.errors import (
-    FormatVersionError,
     JobLockedError,
     JobMismatchError,
     JournalDamagedError,
 )
 from journal.format.commits import START, Position, verified_blocks
-from journal.format.extent import has_seal, not_continued
+from journal.format.extent import has_seal
 from journal.format.records import SEALED_END_BYTES, SEALED_LINE_END
 from journal.fs.handles import JournalFile, open_journal
 from journal.fs.locks import wait_for_lock
@@ -194,7 +193,7 @@ class Reader:
 
     def _judge_tail(self, size: int, *, locked: bool) -> None:
         """Decide whether the bytes from our position to ``size`` are a torn tail or damage."""
-        from journal.format.scan import judge_tail  # noqa: PLC0415  (rarely needed)
+        from journal.format.scan import judge_tail, tail_error  # noqa: PLC0415  (rarely needed)
 
         tail = judge_tail(self.file, size, self.position)
         if tail.kind == "torn":
@@ -208,9 +207,7 @@ class Reader:
             self._replay(size + 1, locked=True)
             return
         self._stale = True
-        if tail.kind == "newer":
-            raise FormatVersionError(self.path, tail.reason)
-        raise not_continued(self.file, self.position, tail.reason)
+        raise tail_error(self.file, self.position, tail)
 
     def _look_again(self) -> None:
         """Read again with writers locked out: one may have been truncating the file before."""

@@ -21,10 +21,10 @@ from journal.errors import (
     JournalDamagedError,
 )
 from journal.format.commits import START, Position, Readable, verified_blocks
-from journal.format.decode import UndecodableError, UnknownRecordError, decode_record
-from journal.format.extent import has_seal, not_continued, seal_after, seal_before, seals_before
+from journal.format.decode import UndecodableError, UnknownRecordError, decode_record, read_error
+from journal.format.extent import has_seal, seal_after, seal_before, seals_before
 from journal.format.records import JobRecord
-from journal.format.scan import header_error, judge_tail
+from journal.format.scan import judge_tail, tail_error
 from journal.fs.handles import JournalFile, open_journal
 from journal.fs.locks import LOCK_TIMEOUT_S, wait_for_lock
 from journal.fs.names import JOURNAL_NAME
@@ -66,7 +66,10 @@ def _header_of(file: JournalFile, end: Position) -> JobRecord:
     try:
         header = decode_record(file.find_line(0) or b"")
     except (UndecodableError, UnknownRecordError) as error:
-        raise header_error(file.path, file, end.offset, error) from None
+        first = judge_tail(file, end.offset, START)  # the whole file tells what that means
+        if first.good:
+            raise read_error(file.path, 1, 0, error) from None
+        raise tail_error(file, START, first) from None
     if not isinstance(header, JobRecord):
         raise JournalDamagedError(file.path, 1, 0, "a job record", "another record")
     if not is_job_id(header.id):  # it becomes the name of a directory
@@ -90,9 +93,7 @@ def _end_of(file: JournalFile, *, locked: bool) -> Position:
     if tail.kind == "unended" and locked:
         file.unended_at = size
         return Position(size + 1, tail.crc)
-    if tail.kind == "newer":
-        raise FormatVersionError(file.path, tail.reason)
-    raise not_continued(file, end, tail.reason)
+    raise tail_error(file, end, tail)
 
 
 def _last_commit(file: Readable, size: int) -> Position:

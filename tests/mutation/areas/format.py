@@ -166,9 +166,9 @@ PATCHES = [
     ),
     Patch(
         "a newer format with good seals is newer for who compares",
-        "format/scan",
-        "    if first.good:\n        return read_error",
-        "    if False:\n        return read_error",
+        "transfer/copies",
+        "        if first.good:\n            raise read_error",
+        "        if False:\n            raise read_error",
         CORPUS,
     ),
     Patch(

@@ -17,9 +17,9 @@ PATCHES = [
     ),
     Patch(
         "the journal of a newer version is named as that",
-        "store/reader",
-        '        if tail.kind == "newer":\n',
-        "        if False:\n",
+        "format/scan",
+        '    if tail.kind == "newer":\n',
+        "    if False:\n",
         "tests/format/test_hostile.py -k newer",
     ),
     Patch(
@@ -53,13 +53,13 @@ PATCHES = [
     Patch(
         "damage behind the last commit of a copy is named",
         "transfer/copies",
-        "    raise not_continued(file, end, tail.reason)\n",
+        "    raise tail_error(file, end, tail)\n",
         "    return end\n",
         COPIES,
     ),
     Patch(
         "a copy of a newer version is named as that",
-        "transfer/copies",
+        "format/scan",
         '    if tail.kind == "newer":\n',
         "    if False:\n",
         "tests/format/test_corpus.py",
