@@ -91,7 +91,7 @@ def verify_job(directory: Path, lock_timeout_s: float = LOCK_TIMEOUT_S) -> Repor
 
 
 def _is_in_doubt(directory: Path, file: JournalFile) -> bool:
-    """Whether the journal has a sync mark that is not of a writer at work: that one has the lock."""
+    """Whether the journal has a sync mark, and not of a writer at work, which has the lock."""
     if not is_marked(directory) or not file.try_lock():
         return False
     try:

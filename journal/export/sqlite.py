@@ -90,7 +90,7 @@ def _stored(value: Any) -> Any:
 
 
 def _declared(kinds: int) -> str:
-    """The column's type; none if it would change some of its values, as in a mix of text and numbers."""
+    """The column's type; none if it would change some values, as in a mix of text and numbers."""
     if kinds and not kinds & ~(BOOL | INT | WIDE):
         return "INTEGER"
     if kinds == FLOAT:
@@ -99,7 +99,7 @@ def _declared(kinds: int) -> str:
 
 
 def _distinct(columns: dict[str, int]) -> list[str]:
-    """The names of the columns, numbered where SQLite, which ignores case, takes them for the same."""
+    """The names of the columns, numbered where they are equal for SQLite, which ignores case."""
     taken: set[str] = set()
     numbers: dict[str, int] = {}  # the last number tried for a name: those before it are taken
     names = []

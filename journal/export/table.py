@@ -146,7 +146,7 @@ class FlatRows:
 
     def _take(self, service: JobService, job_id: str) -> None:
         """Write the rows of one job to the file, and note its columns if all of it can be read."""
-        job, rows, history = service._look(job_id, self._statuses)  # noqa: SLF001  (of this package)
+        job, rows, history = service._look(job_id, self._statuses)  # noqa: SLF001  (ours)
         attempts = None if self._data_only else LastAttempts(history.entries())
         encode = msgspec.json.Encoder().encode
         columns = self.columns.copy()

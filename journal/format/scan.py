@@ -260,7 +260,7 @@ class _Survey:
             self._homes[region.crc] = len(regions)
 
     def _go_on_from(self, crc: int) -> bool:
-        """Whether a chain that leads back to the start ends with ``crc``; marks what was inserted."""
+        """Whether a chain from the start ends with ``crc``; marks what was inserted after it."""
         home = self._homes.get(crc)
         if home is None:
             return False
@@ -330,7 +330,7 @@ def could_be_torn(file: Readable, region: Region) -> bool:
 
 
 def find_flip(file: Readable, region: Region) -> Flip | None:
-    """The bit by which a bad region differs from a commit whose lines decode; None if there is none.
+    """The bit by which a bad region differs from a commit whose lines decode, if there is one.
 
     It may be of any length. One in 512 commits of a megabyte that are broken in another way looks
     like that by chance. But then most of these have a line that doesn't decode.

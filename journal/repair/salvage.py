@@ -289,7 +289,7 @@ class Salvage:
             self._add(Action("lost", begin, 0, [], message))
 
     def _keep_unsealed(self, line: Line, above: int | None, below: int | None) -> bool:
-        """Keep a line that can be trusted; ``above`` and ``below`` are the rows of its neighbours."""
+        """Keep a line if it can be trusted; ``above`` and ``below`` are its neighbours' rows."""
         record, index = line.record, self._journal.index
         if isinstance(record, RowRecord):
             # The checksum doesn't cover the number: that has to fit the neighbours.

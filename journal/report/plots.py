@@ -144,7 +144,7 @@ def _time_labels(times: Sequence[datetime]) -> list[str]:
 
 
 def _scale(top: float, least_step: float = 0) -> list[float]:
-    """The labels of the other axis: at most six round numbers from 0 to ``top`` or a little more."""
+    """The labels of the other axis: up to six round numbers from 0 to ``top`` or a little more."""
     top = top or 1
     magnitude = 10.0 ** math.floor(math.log10(top / 5))
     step = next(n * magnitude for n in (1, 2, 5, 10) if n * magnitude * 5 >= top)

@@ -133,7 +133,7 @@ class Artifacts:
         raise StorageError(self._ours.top / name, "pull into", errno.ENOTDIR, reason)
 
     def stage(self, *, differing: bool) -> None:
-        """Copy what is missing, and also what differs on request, into the staging directory; synced."""
+        """Copy what is missing, and if asked for what differs, to the staging directory; synced."""
         for name in [*self._missing, *(self.differing if differing else ())]:
             staged = f"{PULL_STAGING_NAME}/{len(self._staged)}"
             try:
@@ -197,7 +197,7 @@ class Artifacts:
         return None if self._ours.exists(place) else place
 
     def _free_name(self, name: str, word: str) -> str:
-        """A name for a backup that neither copy has, or the name of an equal backup that is here."""
+        """A name for a backup that neither copy has, or that of an equal backup that is here."""
         directory, _, last = name.rpartition("/")
         last = last.encode()[:_MAX_NAME_BYTES].decode(errors="ignore")
         backed_up = self._staged[name] if word == "other" else name
@@ -224,7 +224,7 @@ def _open(below: Below, name: str) -> handles.DerivedFile:
 
 
 def _likeness(ours: Below, name: str, theirs: Below, their_name: str) -> Likeness:
-    """How their file compares to ours. Raises FileNotFoundError if theirs was removed, StorageError."""
+    """How their file compares to ours. Raises FileNotFoundError if theirs is gone, StorageError."""
     b = _open(theirs, their_name)
     try:
         a = ours.opened(name)

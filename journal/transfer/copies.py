@@ -52,7 +52,7 @@ def open_copy(directory: Path, name: str = "", lock_timeout_s: float = LOCK_TIME
     try:
         end = _end_of(file, locked=False)
     except (JournalDamagedError, FormatVersionError):
-        # A writer may have truncated the file while it was read: look again with writers locked out.
+        # A writer may have truncated the file meanwhile: look again with writers locked out.
         if not wait_for_lock(file, lock_timeout_s):
             raise JobLockedError(name, lock_timeout_s) from None
         try:
@@ -81,7 +81,7 @@ def _end_of(file: JournalFile, *, locked: bool) -> Position:
     """The end of the last commit. Raises JournalDamagedError and FormatVersionError for what
     follows it, unless that is a torn tail.
 
-    A commit that lacks its LF counts only if writers are ``locked`` out: else one may be writing it.
+    A commit that lacks its LF counts only if writers are ``locked`` out: one may be writing it.
     """
     size = file.size_bytes()
     end = _last_commit(file, size)
@@ -139,7 +139,7 @@ def find_fork(ours: Copy, theirs: Copy) -> Position:
 
 
 def relate(ours: Copy, theirs: Copy) -> tuple[Relation, Position]:
-    """The relation of ours to theirs, and their fork. Raises InvalidValueError for different jobs."""
+    """The relation of ours to theirs, and their fork. Raises InvalidValueError (different jobs)."""
     if ours.header.id != theirs.header.id:
         raise InvalidValueError(
             theirs.name, theirs.header.id, f"is another job than {ours.header.id!r} of {ours.name}"

@@ -181,7 +181,7 @@ class RowChanges:
         }
 
     def unknown_to(self, other: RowChanges, row: int, shared: RowChanges) -> list[Change]:
-        """The changes of a row that are neither in ``other`` nor in ``shared``, what both copies have.
+        """The changes of a row that are neither in ``other`` nor in ``shared``: what both have.
 
         Left out are changes that came to nothing: no work and no doubt, before a status that is
         known; and data, before other data that is known.
@@ -203,7 +203,7 @@ class RowChanges:
         return not last or last == [c for c in self._of[row] if c.is_status][-1:]
 
     def alarms(self, row: int, other: RowChanges) -> list[Change]:
-        """What third copies did to the row, which is completed here, and isn't an alarm in ``other``."""
+        """The alarms about the row that ``other`` doesn't have."""
         known = {change.id for change in other._of.get(row, ()) if change.is_alarm}
         return [c for c in self._of.get(row, ()) if c.is_alarm and c.id not in known]
 

@@ -284,7 +284,7 @@ class MergeWriter:
         put_row_status(self._journal, position, record)
 
     def _put_error(self) -> None:
-        """Name the rows that may have been done twice in the job's error, with those of earlier merges.
+        """Name rows in the job's error that may have been done twice, with those of earlier merges.
 
         If a repair lost lines of theirs, they are lost here, too, and rows may have been done.
         """

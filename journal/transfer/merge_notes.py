@@ -124,7 +124,7 @@ def _tracking_number(record: Any) -> Any:
 
 
 def _writable(fields: dict[str, Any]) -> dict[str, Any]:
-    """The details, without data or result if they nest too deep or are too long for a log record."""
+    """The details; without data or result if they nest too deep or are too long for a log."""
     try:
         fits = len(encode_value({ELSEWHERE: fields}, "details")) <= _MAX_DETAILS_BYTES
     except InvalidValueError:

@@ -84,7 +84,7 @@ class Plan:
     # --- added rows
 
     def _match_added(self) -> dict[int, int]:
-        """Match the rows that both copies added by their keys, and number those that only they have.
+        """Match the rows that both copies added by their keys, and number those only they have.
 
         Returns their numbers of the added rows, by ours.
         """
@@ -180,7 +180,7 @@ class Plan:
             self.twice.add(number)
 
     def alarms(self, number: int) -> list[Change]:
-        """Work on the row by third copies that theirs knows of and ours doesn't; it is completed."""
+        """Work of third copies on a completed row that theirs knows of and ours doesn't."""
         return self.there.alarms(number, self.here)
 
     def _is_same(self, number: int, new: list[Change]) -> bool:
