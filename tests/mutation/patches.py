@@ -555,8 +555,8 @@ LOCKS = [
     ),
     Patch(
         "threads take turns in a commit",
-        "store/reader",
-        "        if not self.mutex.acquire(timeout=self._lock_timeout_s):",
+        "store/journal",
+        "        if not self.mutex.acquire(True, self._lock_timeout_s):",
         "        if False:",
         PROCESSES,
     ),
