@@ -14,7 +14,8 @@ import msgspec
 from journal.format.commits import START, Position
 from journal.format.decode import UndecodableError, UnknownRecordError, decode_record
 from journal.format.records import RowRecord
-from journal.format.scan import Region, lines_of, survey
+from journal.format.scan import Region, lines_of
+from journal.format.survey import survey
 from journal.fs.handles import JournalFile, open_journal, refusals_of
 from journal.fs.locks import LOCK_TIMEOUT_S, wait_for_lock
 from journal.fs.names import JOURNAL_NAME

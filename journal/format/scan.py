@@ -12,33 +12,18 @@ from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple
 from zlib import crc32
 
-from journal.errors import FormatVersionError, JournalError
-from journal.format.bitflip import LOST_LINE_END, Flip, Unflipped, crc_of, possible_flips
+from journal.format.bitflip import LOST_LINE_END, Flip
 from journal.format.commits import CHUNK_BYTES, START, Position, Readable
-from journal.format.decode import (
-    UndecodableError,
-    UnknownRecordError,
-    decode_record,
-    newer_format,
-)
-from journal.format.extent import not_continued
 from journal.format.records import (
     MAX_LINE_BYTES,
     SEAL_BYTES,
-    SEALED_END_BYTES,
     content_crc,
     stated_crc,
 )
-from journal.fs.handles import JournalFile
 
-_TEXT_MODE = "a CR before the LF: this copy was made in text mode"
+TEXT_MODE = "a CR before the LF: this copy was made in text mode"
 _BYTE_ORDER_MARK = "a byte order mark: an editor has saved this file"
-_INSERTED = "inserted lines: the commits before and after them fit each other"
 _JOB_RECORD = b'{"type":"job",'
-_MAX_FLIPS = (
-    100  # regions in which a flipped bit is looked for: where more is broken, it is no flip
-)
-_BLOCK_BYTES = 512
 
 Kind = Literal["good", "unended", "bad", "bit_flip", "inserted", "torn", "newer"]
 
@@ -47,7 +32,6 @@ class Region(NamedTuple):
     """A part of the file that has one verdict.
 
     ``kind`` is that verdict:
-
 
     - "good": commits that match their seals. ``commits`` counts them.
     - "unended": one such commit at the end of the file that lacks its LF.
@@ -195,7 +179,7 @@ def _lost_line_ends(text: bytes, offset: int, line: int) -> Iterator[tuple[_Cand
 
 def _reason(first: bytes) -> str:
     if first.endswith(b"}\r"):
-        return _TEXT_MODE
+        return TEXT_MODE
     if first.startswith(b"\xef\xbb\xbf"):
         return _BYTE_ORDER_MARK
     if not first.strip(b"\0"):
@@ -207,76 +191,6 @@ def _reason(first: bytes) -> str:
     if stated_crc(first) is not None:
         return "a commit that does not match its seal"
     return "lines without a seal that matches"
-
-
-# --- a whole journal ---------------------------------------------------------------------------
-
-
-def survey(file: Readable, size: int, start: Position = START, line: int = 1) -> list[Region]:
-    """All regions of a journal from ``start`` to ``size``, in order and without gaps."""
-    found = _Survey(start)
-    flips = 0
-    for region in scan(file, size, start, line):
-        if region.good:
-            found.add_good(region)
-            continue
-        flip = find_flip(file, region) if flips < _MAX_FLIPS else None
-        flips += 1
-        kind: Kind = "bad" if flip is None else "bit_flip"
-        found.regions.append(region._replace(kind=kind, flip=flip))
-    regions = found.regions
-    if regions and regions[-1].kind == "bad" and could_be_torn(file, regions[-1]):
-        regions[-1] = regions[-1]._replace(kind="torn")
-    if regions and regions[0].kind == "bad" and regions[0].offset == 0:
-        newer = _newer_format(file, regions[0])
-        if newer is not None:
-            regions[0] = regions[0]._replace(kind="newer", reason=newer)
-    return regions
-
-
-class _Survey:
-    """The regions so far, and the ends of the chains of commits that lead back to the start.
-
-    Another commit may continue such an end. Then all regions after it were inserted.
-    """
-
-    def __init__(self, start: Position) -> None:
-        self.regions: list[Region] = []
-        self._homes = {start.crc: 0}  # by the crc of such an end: the number of regions up to it
-
-    def add_good(self, region: Region) -> None:
-        regions = self.regions
-        last = regions[-1] if regions else None
-        follows = last is not None and last.kind == "good" and last.crc == region.start
-        home = self._homes.get(region.start)
-        if last and follows and region.kind == "good" and home in (None, len(regions)):
-            merged = _merged(last, region)
-            regions[-1] = merged._replace(start=last.start, commits=last.commits + 1)
-            at_home = self._homes.pop(region.start, None) is not None
-        else:
-            at_home = self._go_on_from(region.start)
-            regions.append(region)
-        if at_home:
-            self._homes[region.crc] = len(regions)
-
-    def _go_on_from(self, crc: int) -> bool:
-        """Whether a chain from the start ends with ``crc``; marks what was inserted after it."""
-        home = self._homes.get(crc)
-        if home is None:
-            return False
-        if home == 0 and self.regions and self.regions[0].kind == "good":
-            return False  # a second beginning, after a whole one
-        inserted = self.regions[home:]
-        if inserted:
-            merged = _merged(inserted[0], inserted[-1])
-            merged = merged._replace(kind="inserted", reason=_INSERTED, commits=0, flip=None)
-            self.regions[home:] = [merged]
-        return True
-
-
-def _merged(first: Region, last: Region) -> Region:
-    lines = last.line + last.lines - first.line
-    return last._replace(offset=first.offset, line=first.line, lines=lines)
 
 
 def lines_of(file: Readable, offset: int, end: int) -> Iterator[tuple[int, bytes, bool]]:
@@ -303,128 +217,3 @@ def lines_of(file: Readable, offset: int, end: int) -> Iterator[tuple[int, bytes
             held, held_bytes = [], 0
     if held_bytes:
         yield offset, b"".join(held), False
-
-
-# --- verdicts ----------------------------------------------------------------------------------
-
-
-def could_be_torn(file: Readable, region: Region) -> bool:
-    """Whether a bad region at the end of the file is a torn tail: what one dying writer can leave.
-
-    That is a part of one commit, in whatever state a power cut left it. It is damage instead if
-
-    1. two lines end like a seal: these are two commits; or
-    2. it has a seal, and each line that doesn't decode could not have been left unwritten: then
-       something in the commit or before it was changed; or
-    3. it is a whole commit but for one flipped bit; or
-    4. it begins the file: a journal is created with its first commit in it; or
-    5. it went through text mode.
-    """
-    if region.seals > 1 or region.offset == 0 or region.reason == _TEXT_MODE:
-        return False
-    if region.seals:  # judged up to its seal: what follows may be part of the next commit
-        region = region._replace(end=region.sealed_end)
-        if _is_legible(file, region) or _matches_seal(file, region):
-            return False
-    return find_flip(file, region) is None
-
-
-def find_flip(file: Readable, region: Region) -> Flip | None:
-    """The bit by which a bad region differs from a commit whose lines decode, if there is one.
-
-    It may be of any length. One in 512 commits of a megabyte that are broken in another way looks
-    like that by chance. But then most of these have a line that doesn't decode.
-    """
-    for flip in possible_flips(file, region.offset, region.end, region.start):
-        lines = lines_of(Unflipped(file, flip), region.offset, region.end)
-        seals = 0
-        for _, text, ended in lines:
-            if not ended or not _is_record(text):
-                break
-            seals += stated_crc(text) is not None
-        else:
-            if seals == 1:
-                return flip
-    return None
-
-
-def _matches_seal(file: Readable, region: Region) -> bool:
-    """Whether a bad region that ends with a seal matches it: then it has a line over the bound."""
-    seal = region.end - SEALED_END_BYTES
-    stated = stated_crc(file.read_at(seal, SEAL_BYTES))
-    return stated is not None and crc_of(file, region.offset, seal, region.start) == stated
-
-
-def _is_legible(file: Readable, region: Region) -> bool:
-    """Whether some line of a sealed region must have been written as it is, or all lines decode.
-
-    A disk writes blocks of 512 bytes whole. A block was written if a line that decodes, or the
-    seal, begins or ends in it. So a line within such a block was written, too.
-    """
-    seal = region.end - SEALED_END_BYTES
-    written = {seal // _BLOCK_BYTES, (region.end - 1) // _BLOCK_BYTES}
-    illegible: set[int] = set()  # blocks that have a whole line which doesn't decode
-    whole = True
-    for offset, text, ended in lines_of(file, region.offset, region.end):
-        blocks = range(offset // _BLOCK_BYTES, (offset + len(text)) // _BLOCK_BYTES + 1)
-        if ended and _is_record(text):
-            written |= {blocks[0], blocks[-1]}
-        else:
-            whole = False
-            if len(blocks) == 1:
-                illegible.add(blocks[0])
-    return whole or not written.isdisjoint(illegible)
-
-
-def _is_record(text: bytes) -> bool:
-    try:
-        decode_record(text)
-    except UndecodableError:
-        return False
-    except UnknownRecordError:
-        return True
-    return True
-
-
-def judge_tail(file: Readable, size: int, last: Position) -> Region:
-    """The first region after ``last``, the end of the last commit that was read, with a verdict.
-
-    - "torn": all that follows is a torn tail.
-    - "unended": it is one more commit, which lacks its LF.
-    - "newer": the file is of a newer format, as ``reason`` says.
-    - All other kinds are damage, and ``reason`` says what was found.
-    """
-    first: Region | None = None
-    good_after = False
-    for region in scan(file, size, last):
-        first = first or region
-        if first.kind == "unended":
-            return first
-        if region.good:  # after bad bytes: history was changed
-            first = first._replace(reason=first.reason or "one that continues another")
-            good_after = True
-            break
-    if first is None:  # the file shrank meanwhile: a writer has cut off the tail
-        offset, crc = last
-        first = Region("bad", offset, offset, 1, 0, crc, crc, "nothing")
-    if last == START and not first.good:
-        newer = _newer_format(file, first)
-        if newer is not None and find_flip(file, first) is None:
-            return first._replace(kind="newer", reason=newer)
-    is_torn = not good_after and could_be_torn(file, first)
-    return first._replace(kind="torn") if is_torn else first
-
-
-def _newer_format(file: Readable, first: Region) -> str | None:
-    """What to report if a bad region at the beginning states a newer format, which may have other
-    seals. A flipped bit may have made the number, too: the caller has looked for one.
-    """
-    line = next((text for _, text, _ in lines_of(file, first.offset, first.end)), b"")
-    return newer_format(line)
-
-
-def tail_error(file: JournalFile, last: Position, tail: Region) -> JournalError:
-    """The public error for what follows ``last``, if that is neither torn nor a commit."""
-    if tail.kind == "newer":
-        return FormatVersionError(file.path, tail.reason)
-    return not_continued(file, last, tail.reason)

@@ -53,6 +53,9 @@ from journal.index.columns import Columns, Lease
 from journal.index.index import STATUSES, Index, JobState, Progress
 from journal.index.replay import replay
 
+# When a hint is written: see the functions at the end.
+MIN_BYTES = 1 << 18
+GROWTH_BYTES = 64 << 20
 BLOCK_ROWS = 1 << 16
 _MAX_RECENT_BLOCKS = 4  # of a column: several readers may iterate over all rows at once
 _MAX_HEADER_BYTES = 1 << 20  # 10^9 rows need a fifth of it
@@ -394,3 +397,24 @@ def _blocks_of(columns: Columns, name: str) -> Iterator[memoryview]:
         if sys.byteorder == "big" and isinstance(block, array):
             block.byteswap()
         yield memoryview(block)
+
+
+# --- when one is written -----------------------------------------------------------------------
+
+
+def is_due_after_replay(replayed_bytes: int) -> bool:
+    """Replaying less than ``MIN_BYTES`` takes no longer than reading a hint."""
+    return replayed_bytes >= MIN_BYTES
+
+
+def is_due_on_close(end: int, hint_end: int) -> bool:
+    """Whether enough was committed since the hint, which ends at byte ``hint_end``."""
+    return end - hint_end >= max(MIN_BYTES, end >> 6)
+
+
+def is_due_while_open(end: int, hint_end: int) -> bool:
+    """Whether the job has grown by ``GROWTH_BYTES`` or 25% since the hint, whichever is more.
+
+    That bounds the replay after a crash, and keeps hint writing, which blocks other writers, cheap.
+    """
+    return end - hint_end >= max(GROWTH_BYTES, hint_end >> 2)

@@ -22,7 +22,8 @@ from journal.errors import (
 )
 from journal.format.commits import Readable
 from journal.format.records import SEAL_BYTES, stated_crc
-from journal.format.scan import Region, lines_of, survey
+from journal.format.scan import Region, lines_of
+from journal.format.survey import survey
 from journal.fs import directories, files, handles, locks
 from journal.fs.handles import JournalFile, open_journal
 from journal.fs.locks import LOCK_TIMEOUT_S

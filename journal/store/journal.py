@@ -47,14 +47,12 @@ from journal.format.records import (
     sealed_end,
 )
 from journal.fs.handles import JournalFile, outcome_unknown, reset_in_child
+from journal.index import hint
 from journal.index.index import Index
 from journal.store.group_commit import Group
 from journal.store.recovery import Recovery
 
 SPILL_BYTES = 1 << 20
-# While a job stays open, rewrite the hint after 64 MiB or 25% of growth, whichever is more. That
-# bounds the replay after a crash and keeps hint writing, which blocks other writers, cheap.
-_HINT_GROWTH_BYTES = 64 << 20
 # Any record may become the last of its commit and get a seal.
 _MAX_RECORD_BYTES = MAX_LINE_BYTES - SEAL_BYTES
 
@@ -443,7 +441,7 @@ class Journal(Recovery):
         self._known_ns = time_ns()
         self.index.forget_undo()
         self._stale = False
-        if end - self._hint_end >= max(_HINT_GROWTH_BYTES, self._hint_end >> 2):
+        if hint.is_due_while_open(end, self._hint_end):
             self._leave_hint(durable=self._sync and not self._unsynced)
         return True
 

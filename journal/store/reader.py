@@ -21,12 +21,10 @@ from journal.format.records import SEALED_END_BYTES, SEALED_LINE_END, sealed_end
 from journal.fs.handles import JournalFile, open_journal
 from journal.fs.locks import wait_for_lock
 from journal.fs.names import JOURNAL_NAME
+from journal.index import hint
 from journal.index.hint import read_hint, write_hint, written_ns
 from journal.index.index import Index
 from journal.index.replay import apply_block
-
-# Replaying less than this takes no longer than reading a hint.
-HINT_BYTES = 1 << 18
 
 
 class Reader:
@@ -96,7 +94,7 @@ class Reader:
         if not self._knows(file, size):
             begin = self._end
             self._catch_up(size, locked=False)
-            if self._end - begin >= HINT_BYTES:
+            if hint.is_due_after_replay(self._end - begin):
                 self._leave_hint()
         return self.index
 
@@ -147,7 +145,7 @@ class Reader:
         """Write a hint if enough was read or written since the last one."""
         if self.file.unended_at >= 0:  # a hint is as of a complete commit
             return
-        if self._end - self._hint_end >= max(HINT_BYTES, self._end >> 6):
+        if hint.is_due_on_close(self._end, self._hint_end):
             self._hint_end = self._end
             position = Position(self._end, self._end_crc)
             write_hint(
@@ -193,7 +191,7 @@ class Reader:
 
     def _judge_tail(self, size: int, *, locked: bool) -> None:
         """Decide whether the bytes from our position to ``size`` are a torn tail or damage."""
-        from journal.format.scan import judge_tail, tail_error  # noqa: PLC0415  (rarely needed)
+        from journal.format.torn_tail import judge_tail, tail_error  # noqa: PLC0415  (rarely needed
 
         tail = judge_tail(self.file, size, self.position)
         if tail.kind == "torn":

@@ -3,9 +3,9 @@
 - ``pack``, ``pull``, ``compare``: what this room offers; import it from here.
 - ``source``: where a copy is read from: a directory, a pack, or a stream.
 - ``copies``: two copies of a job, and their last common commit.
-- ``tarball``, ``snapshot``: a pack's bytes, and the files that it holds.
+- ``tarball``, ``pack_contents``: a pack's bytes, and the files that it holds.
 - ``artifacts``: the other copy's artifacts, installed by a pull.
-- ``divergence``, ``added_rows``, ``merge_plan``, ``merge``, ``merge_notes``: what each copy did,
+- ``divergence``, ``merge_plan``, ``merge``, ``merge_notes``: what each copy did,
   what becomes of each row, the records of a merge, and their texts.
 
 May import ``store``, ``history`` and what is below them; nothing of the service.

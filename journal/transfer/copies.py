@@ -24,7 +24,7 @@ from journal.format.commits import START, Position, Readable, verified_blocks
 from journal.format.decode import UndecodableError, UnknownRecordError, decode_record, read_error
 from journal.format.extent import has_seal, seal_after, seal_before, seals_before
 from journal.format.records import JobRecord
-from journal.format.scan import judge_tail, tail_error
+from journal.format.torn_tail import judge_tail, tail_error
 from journal.fs.handles import JournalFile, open_journal
 from journal.fs.locks import LOCK_TIMEOUT_S, wait_for_lock
 from journal.fs.names import JOURNAL_NAME

@@ -36,7 +36,7 @@ from journal.transfer.copies import Copy, open_copy, relate
 from journal.transfer.merge import Merged, MergeWriter
 from journal.transfer.merge_plan import Plan
 from journal.transfer.pack import make_job
-from journal.transfer.snapshot import Snapshot, pieces_of, place
+from journal.transfer.pack_contents import Snapshot, pieces_of, place
 from journal.transfer.source import Source, as_source, check_size
 
 _SYNC_BYTES = 1 << 18  # about what can be copied in the time of one sync

@@ -10,7 +10,7 @@ from pathlib import Path
 from journal.errors import InvalidValueError, PackError
 from journal.fs import directories, files, handles
 from journal.transfer.copies import Copy, open_copy
-from journal.transfer.snapshot import place
+from journal.transfer.pack_contents import place
 from journal.transfer.tarball import Contents, Manifest, read_pack
 
 Read = Callable[[int], bytes]

@@ -32,6 +32,7 @@ from crash.recorder import STORE, Recording, Tree, record
 from crash.scenarios import JOB, REPAIRS, SCENARIOS, SMALL_HINTS, SMALL_SPILLS, Scenario
 
 import journal.fs.system
+import journal.index.hint
 import journal.store.journal
 import journal.store.reader
 from journal import Job, JobRow, JobService
@@ -73,8 +74,8 @@ def record_all(base: Path, draws: int) -> list[Case]:
         patch.setattr(journal.store.journal, "SPILL_BYTES", SMALL_SPILL_BYTES)
         cases += [_record(scenario, base, draws) for scenario in SMALL_SPILLS]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(journal.store.reader, "HINT_BYTES", 1500)
-        patch.setattr(journal.store.journal, "_HINT_GROWTH_BYTES", 1)
+        patch.setattr(journal.index.hint, "MIN_BYTES", 1500)
+        patch.setattr(journal.index.hint, "GROWTH_BYTES", 1)
         cases += [_record(scenario, base, draws // 10) for scenario in SMALL_HINTS]
     return cases
 

@@ -32,6 +32,7 @@ from crash.faults import (
 )
 from crash.scenarios import JOB, ended, nothing, some_rows, torn
 
+import journal.index.hint
 import journal.store.journal
 import journal.store.reader
 from journal import (
@@ -72,7 +73,7 @@ class Scenario(NamedTuple):
     name: str
     prepare: Callable[[Path], None]
     operations: list[Operation]
-    hint_bytes: int = journal.store.reader.HINT_BYTES
+    hint_bytes: int = journal.index.hint.MIN_BYTES
 
 
 def rows(first: int, length: int) -> Iterator[dict[str, Any]]:
@@ -439,8 +440,8 @@ def test_whatever_call_fails_the_outcome_is_named_and_the_journal_whole(
     template, root = place / "template", place / "store"
     scenario.prepare(template)
     monkeypatch.setattr(journal.store.journal, "SPILL_BYTES", 300)
-    monkeypatch.setattr(journal.store.journal, "_HINT_GROWTH_BYTES", scenario.hint_bytes)
-    monkeypatch.setattr(journal.store.reader, "HINT_BYTES", scenario.hint_bytes)
+    monkeypatch.setattr(journal.index.hint, "GROWTH_BYTES", scenario.hint_bytes)
+    monkeypatch.setattr(journal.index.hint, "MIN_BYTES", scenario.hint_bytes)
     unraisable: list[str] = []
     monkeypatch.setattr(sys, "unraisablehook", lambda args: unraisable.append(repr(args.exc_value)))
 

@@ -13,7 +13,8 @@ from support.work import calls_of, limited, lines_of
 from journal.cli.main import main
 from journal.export.sqlite import _distinct
 from journal.format.commits import START
-from journal.format.scan import Region, _Survey
+from journal.format.scan import Region
+from journal.format.survey import _Survey
 from journal.format.values import nests_deeper_than
 from journal.repair.rebuild import _to_unix
 from journal.repair.salvage import Action, Salvage

@@ -15,8 +15,8 @@ from support.children import journal_path, read_all
 from journal import JobLockedError, JobRow, JobService, RowStatus
 from journal.fs.handles import JournalFile
 from journal.fs.locks import wait_for_lock
+from journal.index import hint
 from journal.repair import repair_job
-from journal.store import reader
 from journal.transfer import compare_copies, pack_to_file, pull_job, unpack_job
 from journal.transfer.copies import open_copy
 from journal.verify import verify_job
@@ -92,7 +92,7 @@ def test_a_reader_that_has_read_it_reads_on_and_not_all_of_it_again(
 
 
 def test_no_hint_is_left_of_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "HINT_BYTES", 1)
+    monkeypatch.setattr(hint, "MIN_BYTES", 1)
     for root in (path.parents[1], whole(path).parents[1]):
         read_all(root, JOB)
     assert [one.name for one in path.parent.iterdir()] == ["journal.jsonl"]

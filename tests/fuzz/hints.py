@@ -71,7 +71,7 @@ def _fixed_system(hint_bytes: int) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(journal.fs.system, "os", _FixedOs())
         patch.setattr(journal.index.hint, "BLOCK_ROWS", 4)
-        patch.setattr(journal.store.reader, "HINT_BYTES", hint_bytes)
+        patch.setattr(journal.index.hint, "MIN_BYTES", hint_bytes)
         yield
 
 

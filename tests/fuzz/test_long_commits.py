@@ -25,7 +25,8 @@ from journal.format import commits as replay
 from journal.format import scan
 from journal.format.bitflip import flipped_bit
 from journal.format.commits import Position
-from journal.format.scan import judge_tail, survey
+from journal.format.survey import survey
+from journal.format.torn_tail import judge_tail
 from journal.repair import repair_job
 from journal.transfer import unpack_job
 from journal.transfer.copies import open_copy

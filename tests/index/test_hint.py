@@ -45,7 +45,7 @@ from journal.verify import verify_job
 
 __all__ = ["fixture_disk", "fixture_hint"]
 
-USUAL_BYTES = journal.store.reader.HINT_BYTES
+USUAL_BYTES = journal.index.hint.MIN_BYTES
 
 pytestmark = pytest.mark.skipif(sys.platform == "darwin", reason="looks into /proc")
 
@@ -189,7 +189,7 @@ def _act(service: JobService, action: str, number: int) -> None:
 def test_opening_a_large_job_from_its_hint_reads_little_of_it(
     tmp_path: Path, disk: CountingOs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal.store.reader, "HINT_BYTES", USUAL_BYTES)
+    monkeypatch.setattr(journal.index.hint, "MIN_BYTES", USUAL_BYTES)
     with JobService(tmp_path) as service:
         rows = ({"data": {"n": n, "pad": "x" * 500}} for n in range(1500))
         service.create_job("Hinted", job_id=JOB, row_data=rows)
@@ -231,9 +231,7 @@ def test_going_through_all_rows_of_a_job_keeps_no_column_of_its_hint_in_memory(
 def test_no_changed_cut_or_longer_hint_changes_an_answer(
     tmp_path: Path, hint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        journal.store.reader, "HINT_BYTES", USUAL_BYTES
-    )  # so that it stays as it is
+    monkeypatch.setattr(journal.index.hint, "MIN_BYTES", USUAL_BYTES)  # so that it stays as it is
     good = hint.read_bytes()
     expected = quick_answers(tmp_path)
     flips = (

@@ -76,7 +76,7 @@ HOSTILE: list[dict[str, Any]] = [
 def test_a_hostile_header_breaks_nothing(
     tmp_path: Path, hint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal.store.reader, "HINT_BYTES", USUAL_BYTES)
+    monkeypatch.setattr(journal.index.hint, "MIN_BYTES", USUAL_BYTES)
     expected = quick_answers(tmp_path)
     header, columns = parts_of(hint)
     for change in HOSTILE:
@@ -100,7 +100,7 @@ def test_a_time_that_no_journal_may_hold_is_not_taken_from_a_hint(
 def test_rows_that_a_hint_has_and_a_journal_cannot_hold_take_no_memory(
     tmp_path: Path, hint: Path, disk: CountingOs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal.store.reader, "HINT_BYTES", USUAL_BYTES)
+    monkeypatch.setattr(journal.index.hint, "MIN_BYTES", USUAL_BYTES)
     monkeypatch.setattr(journal.index.hint, "BLOCK_ROWS", 1 << 24)
     header, _ = parts_of(hint)
     rows = 1 << 28
@@ -150,7 +150,7 @@ def test_a_lie_about_a_row_is_found_out_or_makes_no_difference(
 ) -> None:
     """A negative value: what the row at that position has."""
     hint = make_job(tmp_path, UNORDERED)
-    monkeypatch.setattr(journal.store.reader, "HINT_BYTES", USUAL_BYTES)
+    monkeypatch.setattr(journal.index.hint, "MIN_BYTES", USUAL_BYTES)
     expected = {row.id: row for row in quick_answers(tmp_path)[1]}
     types = {
         "statuses": "B",
@@ -215,7 +215,7 @@ def test_where_no_hint_can_be_written_nothing_else_fails(
     old = hint.read_bytes()
     disk.refused = dict.fromkeys(call.split(), number)
     with monkeypatch.context() as patch:
-        patch.setattr(journal.store.journal, "_HINT_GROWTH_BYTES", 1)
+        patch.setattr(journal.index.hint, "GROWTH_BYTES", 1)
         if call == "flock":
             patch.setattr(filelock, "lock_descriptor", disk.locking)
         with JobService(tmp_path) as service:
@@ -264,7 +264,7 @@ def large_rows(count: int = 600) -> list[dict[str, Any]]:
 
 @pytest.fixture(name="usual")
 def fixture_usual(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal.store.reader, "HINT_BYTES", USUAL_BYTES)
+    monkeypatch.setattr(journal.index.hint, "MIN_BYTES", USUAL_BYTES)
 
 
 @pytest.mark.usefixtures("usual")
@@ -312,7 +312,7 @@ def test_after_much_growth_a_hint_is_there_though_nobody_closes(
 ) -> None:
     script = """
         import journal.store.journal
-        journal.store.journal._HINT_GROWTH_BYTES = 1 << 18
+        journal.index.hint.GROWTH_BYTES = 1 << 18
         service = JobService(root)
         service.create_job("Hinted", job_id=job_id)
         for _ in range(6):
@@ -376,7 +376,7 @@ def test_nobody_vouches_by_a_hint_for_what_a_failed_sync_has_left_in_doubt(
 def test_a_copy_of_a_live_job_opens_as_a_prefix_of_it(tmp_path: Path) -> None:
     script = """
         import journal.store.journal, journal.store.reader
-        journal.store.journal._HINT_GROWTH_BYTES = journal.store.reader.HINT_BYTES = 1
+        journal.index.hint.GROWTH_BYTES = journal.index.hint.MIN_BYTES = 1
         service = JobService(root, sync="none")
         service.create_job("Live", job_id=job_id, row_data=[{"data": {"n": 1}}] * 20)
         tell("begun")

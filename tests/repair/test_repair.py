@@ -37,7 +37,7 @@ from journal import (
 )
 from journal.cli.main import main
 from journal.format.records import LOST_CHECKSUM
-from journal.format.scan import survey
+from journal.format.survey import survey
 from journal.repair import Repair, repair_job
 from journal.run.input_match import InputRules, match_rows
 from journal.verify import verify_job

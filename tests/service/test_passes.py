@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from support.children import journal_path, place_journal, seal_commits
 
+import journal.index.hint
 import journal.store.reader
 from journal import (
     InvalidStateTransition,
@@ -531,7 +532,7 @@ def test_a_run_that_is_kept_starts_again_under_another_version(service: JobServi
 def test_a_version_outlasts_a_hint_and_not_a_pass(
     service: JobService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal.store.reader, "HINT_BYTES", 0)
+    monkeypatch.setattr(journal.index.hint, "MIN_BYTES", 0)
     service.update_status(JOB, "paused")
     service.start_job(JOB, version="prompt-3")
     service.start_row(f"{JOB}:5")

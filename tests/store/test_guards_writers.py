@@ -20,6 +20,7 @@ from support.children import Child, FaultyOs, fails, journal_path, read_all, sea
 
 import journal.format.records
 import journal.fs.system
+import journal.index.hint
 import journal.store.journal
 import journal.store.reader
 import journal.store.store
@@ -327,7 +328,7 @@ def test_rows_are_not_read_out_of_a_journal_that_took_the_place_of_theirs_before
 def test_a_hint_over_unsynced_commits_needs_a_start_of_the_system_and_a_version_that_is_known(
     path: Path, monkeypatch: pytest.MonkeyPatch, boot_id: str
 ) -> None:
-    monkeypatch.setattr(journal.store.reader, "HINT_BYTES", 1)
+    monkeypatch.setattr(journal.index.hint, "MIN_BYTES", 1)
     monkeypatch.setattr(journal.fs.system, "boot_id", lambda: boot_id)
     hint = path.parent / "index.hint"
     hint.unlink(missing_ok=True)

@@ -142,7 +142,7 @@ def fixture_disk(monkeypatch: pytest.MonkeyPatch) -> CountingOs:
     """Hints of small jobs, too, and several blocks in them."""
     disk = CountingOs()
     monkeypatch.setattr(journal.fs.system, "os", disk)
-    monkeypatch.setattr(journal.store.reader, "HINT_BYTES", 1)
+    monkeypatch.setattr(journal.index.hint, "MIN_BYTES", 1)
     monkeypatch.setattr(journal.index.hint, "BLOCK_ROWS", 4)
     return disk
 

@@ -26,7 +26,7 @@ from journal.fs.beneath import Below
 from journal.fs.handles import JournalFile
 from journal.transfer import pack_to_file, pull_job, unpack_job
 from journal.transfer.copies import holds, open_copy
-from journal.transfer.snapshot import Snapshot, place
+from journal.transfer.pack_contents import Snapshot, place
 from journal.transfer.source import Source
 
 pytestmark = pytest.mark.skipif(sys.platform == "darwin", reason="looks into /proc")

@@ -34,7 +34,7 @@ from support.copies import (
 )
 
 import journal.fs.system
-import journal.transfer.snapshot
+import journal.transfer.pack_contents
 import journal.transfer.tarball
 from journal import (
     InvalidValueError,
@@ -170,13 +170,13 @@ class Changing:
     """Has something done to the artifacts in the middle of a pack."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
-        real = journal.transfer.snapshot.Snapshot.contents
+        real = journal.transfer.pack_contents.Snapshot.contents
 
-        def contents(snapshot: journal.transfer.snapshot.Snapshot) -> Iterator[Any]:
+        def contents(snapshot: journal.transfer.pack_contents.Snapshot) -> Iterator[Any]:
             act()
             return iter(real(snapshot))
 
-        monkeypatch.setattr(journal.transfer.snapshot.Snapshot, "contents", contents)
+        monkeypatch.setattr(journal.transfer.pack_contents.Snapshot, "contents", contents)
 
 
 def test_an_artifact_that_grows_while_it_is_packed_is_taken_as_it_was_and_named(
@@ -207,7 +207,7 @@ def test_an_artifact_that_changes_while_it_is_packed_ends_it_and_leaves_no_file(
     }
     Changing(monkeypatch, acts[how])
     monkeypatch.setattr(
-        journal.transfer.snapshot, "_MAX_YOUNG", 0
+        journal.transfer.pack_contents, "_MAX_YOUNG", 0
     )  # removed: one that isn't held open
     with pytest.raises(StorageError, match=r"1\.pdf"):
         pack_to_file(here / JOB, tmp_path / "pack")
@@ -228,14 +228,14 @@ def test_an_artifact_that_has_gone_since_it_was_listed_is_left_out_and_named(
     here: Path, there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = put_artifact(here, ".2.pdf.new", b"2")
-    real = journal.transfer.snapshot.artifacts_of
+    real = journal.transfer.pack_contents.artifacts_of
 
     def artifacts_of(directory: Path) -> Iterator[tuple[str, bool]]:
         names = list(real(directory))
         path.rename(path.with_name("2.pdf"))
         return iter(names)
 
-    monkeypatch.setattr(journal.transfer.snapshot, "artifacts_of", artifacts_of)
+    monkeypatch.setattr(journal.transfer.pack_contents, "artifacts_of", artifacts_of)
     found = pack_to_file(here / JOB, tmp_path / "pack")
     assert found.left_out == ["artifacts/.2.pdf.new"]
     unpack_job(there, source(tmp_path / "pack"))

@@ -40,7 +40,7 @@ PATCHES = [
     ),
     Patch(
         "what is put back makes sense",
-        "format/scan",
+        "format/torn_tail",
         "            if not ended or not _is_record(text):\n",
         "            if not ended:\n",
         REPAIR,
@@ -54,21 +54,21 @@ PATCHES = [
     ),
     Patch(
         "the blocks that a seal lies in were written",
-        "format/scan",
+        "format/torn_tail",
         "    written = {seal // _BLOCK_BYTES, (region.end - 1) // _BLOCK_BYTES}\n",
         "    written: set[int] = set()\n",
         f"{CORPUS} {REPAIR}",
     ),
     Patch(
         "a commit that matches its seal is no torn tail, however long a line of it",
-        "format/scan",
+        "format/torn_tail",
         " or _matches_seal(file, region):\n",
         ":\n",
         LONG,
     ),
     Patch(
         "a commit with a seal is judged without what follows it",
-        "format/scan",
+        "format/torn_tail",
         "        region = region._replace(end=region.sealed_end)\n",
         "",
         CORPUS,
@@ -82,7 +82,7 @@ PATCHES = [
     ),
     Patch(
         "that a last commit lacks its LF is told",
-        "format/scan",
+        "format/survey",
         'follows and region.kind == "good" and home in',
         "follows and home in",
         f"{UNENDED} {CORPUS}",
@@ -159,7 +159,7 @@ PATCHES = [
     ),
     Patch(
         "a flipped bit makes no newer format",
-        "format/scan",
+        "format/torn_tail",
         " and find_flip(file, first) is None:\n            return",
         ":\n            return",
         CORPUS,

@@ -17,7 +17,7 @@ PATCHES = [
     ),
     Patch(
         "the journal of a newer version is named as that",
-        "format/scan",
+        "format/torn_tail",
         '    if tail.kind == "newer":\n',
         "    if False:\n",
         "tests/format/test_hostile.py -k newer",
@@ -59,7 +59,7 @@ PATCHES = [
     ),
     Patch(
         "a copy of a newer version is named as that",
-        "format/scan",
+        "format/torn_tail",
         '    if tail.kind == "newer":\n',
         "    if False:\n",
         "tests/format/test_corpus.py",

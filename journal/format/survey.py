@@ -1,0 +1,78 @@
+"""A verdict on each region of a whole journal, for `journal verify` and repairs."""
+
+from __future__ import annotations
+
+from journal.format.commits import START, Position, Readable
+from journal.format.scan import Kind, Region, scan
+from journal.format.torn_tail import could_be_torn, find_flip, stated_newer_format
+
+_INSERTED = "inserted lines: the commits before and after them fit each other"
+# Regions in which a flipped bit is looked for: where more is broken, it is no flip.
+_MAX_FLIPS = 100
+
+
+def survey(file: Readable, size: int, start: Position = START, line: int = 1) -> list[Region]:
+    """All regions of a journal from ``start`` to ``size``, in order and without gaps."""
+    found = _Survey(start)
+    flips = 0
+    for region in scan(file, size, start, line):
+        if region.good:
+            found.add_good(region)
+            continue
+        flip = find_flip(file, region) if flips < _MAX_FLIPS else None
+        flips += 1
+        kind: Kind = "bad" if flip is None else "bit_flip"
+        found.regions.append(region._replace(kind=kind, flip=flip))
+    regions = found.regions
+    if regions and regions[-1].kind == "bad" and could_be_torn(file, regions[-1]):
+        regions[-1] = regions[-1]._replace(kind="torn")
+    if regions and regions[0].kind == "bad" and regions[0].offset == 0:
+        newer = stated_newer_format(file, regions[0])
+        if newer is not None:
+            regions[0] = regions[0]._replace(kind="newer", reason=newer)
+    return regions
+
+
+class _Survey:
+    """The regions so far, and the ends of the chains of commits that lead back to the start.
+
+    Another commit may continue such an end. Then all regions after it were inserted.
+    """
+
+    def __init__(self, start: Position) -> None:
+        self.regions: list[Region] = []
+        self._homes = {start.crc: 0}  # by the crc of such an end: the number of regions up to it
+
+    def add_good(self, region: Region) -> None:
+        regions = self.regions
+        last = regions[-1] if regions else None
+        follows = last is not None and last.kind == "good" and last.crc == region.start
+        home = self._homes.get(region.start)
+        if last and follows and region.kind == "good" and home in (None, len(regions)):
+            merged = _merged(last, region)
+            regions[-1] = merged._replace(start=last.start, commits=last.commits + 1)
+            at_home = self._homes.pop(region.start, None) is not None
+        else:
+            at_home = self._go_on_from(region.start)
+            regions.append(region)
+        if at_home:
+            self._homes[region.crc] = len(regions)
+
+    def _go_on_from(self, crc: int) -> bool:
+        """Whether a chain from the start ends with ``crc``; marks what was inserted after it."""
+        home = self._homes.get(crc)
+        if home is None:
+            return False
+        if home == 0 and self.regions and self.regions[0].kind == "good":
+            return False  # a second beginning, after a whole one
+        inserted = self.regions[home:]
+        if inserted:
+            merged = _merged(inserted[0], inserted[-1])
+            merged = merged._replace(kind="inserted", reason=_INSERTED, commits=0, flip=None)
+            self.regions[home:] = [merged]
+        return True
+
+
+def _merged(first: Region, last: Region) -> Region:
+    lines = last.line + last.lines - first.line
+    return last._replace(offset=first.offset, line=first.line, lines=lines)
