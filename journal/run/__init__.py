@@ -5,7 +5,8 @@
   that it holds. ``row_queue``: which row is next, and records of outcomes. ``in_flight``:
   dispatched attempts.
 - ``attempts``: the caller's own loop instead.
-- ``outcome``: what a handler returns or raises. ``limits``: attempts, rate, cost, when to give up.
+- ``outcome``: what a handler returns or raises. ``retries``: which attempts are retried, and when.
+  ``limits``: rate, cost, when to give up. ``signals``: what each Ctrl-C does.
 - ``workers``: where handlers run. ``handover``: what they share with the driver.
 
 May import: ``service`` and what is below.

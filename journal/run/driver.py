@@ -29,7 +29,7 @@ from journal.run.in_flight import InFlight, Result
 from journal.run.limits import Brake, Halt, Limits, Rate
 from journal.run.outcome import Outcome
 from journal.run.row_queue import RowQueue
-from journal.run.signals import stopping_signals
+from journal.run.signals import Stops, stopping_signals
 from journal.run.workers.choose import Workers
 from journal.text import counted
 
@@ -109,10 +109,8 @@ class Run:
         )
         self._in_flight = InFlight(workers, results, limits)
         self._to_dispatch: list[JobRow] = []  # started by the latest commit
-        self._stops = 0  # 1: start no more, 2: end what is in flight, 3: by force
-        self._reported_stops = 0
+        self._stops = Stops()
         self._reported_locked = False
-        self._signal: int | None = None
         self._reason: str | None = None
         self._error: JournalError | None = None
         self._paused = False  # by another process
@@ -137,8 +135,7 @@ class Run:
 
         ``number``: the signal that asks for it.
         """
-        self._stops += 1
-        self._signal = self._signal or number
+        self._stops.add(number)
         self._results.wake()
 
     def work(self, *, handle_signals: bool = True) -> RunReport:
@@ -164,7 +161,7 @@ class Run:
             job=job,
             **self._counts,
             reason=self._reason,
-            signal=self._signal,
+            signal=self._stops.signal,
             problems=tuple(self._problems),
             elapsed_s=monotonic() - begin_s,
         )
@@ -196,7 +193,7 @@ class Run:
         interrupts = 0
         while True:
             try:
-                self._stops = max(self._stops, 1)
+                self._stops.at_least(1)
                 if not self._held.is_ours():
                     return
                 with suppress(JournalError):
@@ -208,7 +205,7 @@ class Run:
                     self._held.report(problem)
             except BaseException:
                 interrupts += 1
-                self._stops += 1
+                self._stops.add()
                 if interrupts >= _MAX_INTERRUPTS:
                     raise
 
@@ -232,13 +229,13 @@ class Run:
         while True:
             try:
                 job = self._look()
-                self._in_flight.end_due(self._stops)
+                self._in_flight.end_due(self._stops.count)
                 self._commit(job)
                 if not self._in_flight and self._is_over():
                     self._report_stops()
                     return
             except JobLockedError as error:
-                if self._stops >= 2 or error.by_task:  # by_task: waiting would not help
+                if self._stops.count >= 2 or error.by_task:  # by_task: waiting would not help
                     self._fail(error)
                     return
                 if not self._reported_locked:
@@ -254,7 +251,7 @@ class Run:
     def _fail(self, error: JournalError) -> None:
         """After a failed commit: end what is in flight, and try once more to record it."""
         self._error = error
-        self._stops = max(self._stops, 1)
+        self._stops.at_least(1)
         waiting = counted(len(self._in_flight), "row|rows")
         self._held.report(f"{error}; waiting for {waiting} in flight")
         self._drain()
@@ -273,7 +270,7 @@ class Run:
         while self._in_flight:
             with suppress(StorageError):
                 self._check_lock()
-            self._in_flight.end_due(self._stops)
+            self._in_flight.end_due(self._stops.count)
             for result in self._in_flight.results():
                 self._record_or_report(result)
                 self._in_flight.forget(result)
@@ -291,7 +288,7 @@ class Run:
 
     def _is_over(self) -> bool:
         job = self._held.job()
-        if job.status in TERMINAL_STATUSES or self._stops:
+        if job.status in TERMINAL_STATUSES or self._stops.count:
             return True
         if job.pending_count:
             return False
@@ -329,18 +326,8 @@ class Run:
             self._give_up(self._held.lost_message(), 1)
 
     def _report_stops(self) -> None:
-        while self._reported_stops < min(self._stops, 3):
-            self._reported_stops += 1
-            count = len(self._in_flight)
-            why = f"{self._reason}: " if self._reason else ""
-            if self._reported_stops == 1:
-                waiting = f"; waiting for what is in flight ({count})" if count else ""
-                text = f"{why}pausing{waiting}"
-            elif self._reported_stops == 2:
-                text = f"{why}ending what is in flight ({count}); once more to kill it"
-            else:
-                text = f"ending what is in flight ({count}) by force"
-            self._held.report(f"{self._held.id}: {text}")
+        for message in self._stops.messages(len(self._in_flight), self._reason):
+            self._held.report(f"{self._held.id}: {message}")
 
     def _check_limits(self, job: Job) -> None:
         if self._reason is not None:
@@ -368,13 +355,13 @@ class Run:
 
     def _give_up(self, reason: str, stops: int) -> None:
         self._reason = reason
-        self._stops = max(self._stops, stops)
+        self._stops.at_least(stops)
 
     def _wait(self) -> None:
         """Wait for results, until there may be something else to do."""
         now_s = monotonic()
         until_s = now_s + _POLL_S
-        if self._has_room() and not self._stops and not self._paused:  # a row may start
+        if self._has_room() and not self._stops.count and not self._paused:  # a row may start
             if self._queue.next_due_s is not None:
                 until_s = min(until_s, self._queue.next_due_s)
             if self._rate is not None:
@@ -418,7 +405,7 @@ class Run:
 
     def _free_slots(self, job: Job, change: int = 0) -> int:
         """How many rows may start now. ``change``: by how much the number in flight will change."""
-        if job.status is not JobStatus.RUNNING or self._stops or self._paused:
+        if job.status is not JobStatus.RUNNING or self._stops.count or self._paused:
             return 0
         # During a commit, workers that finish need a queued row: none if handlers are slow, many if
         # they are faster than a sync.

@@ -16,6 +16,7 @@ from journal.model import JobRow
 from journal.run.handover import Claim, Results
 from journal.run.limits import Limits
 from journal.run.outcome import Outcome
+from journal.run.retries import outcome_of_ended
 from journal.run.workers.choose import Workers
 
 _GRACE_S = 5.0  # between asking an attempt to end, forcing it to, and giving it up
@@ -63,8 +64,8 @@ class InFlight:
     def __init__(self, workers: Workers, results: Results, limits: Limits) -> None:
         self._workers = workers
         self._results = results
+        self._limits = limits
         self._timeout_s = limits.timeout_s
-        self._retry_on = limits.retry_on
         self._attempts: dict[int, Dispatched] = {}
         self._verdicts: dict[int, Outcome] = {}  # on attempts for which workers give no outcome
         self._given_up: dict[int, Dispatched] = {}  # and not returned yet
@@ -127,24 +128,9 @@ class InFlight:
             self._results.forget(result.ticket)
 
     def _judge(self, attempt: Dispatched, outcome: Outcome) -> Outcome:
-        """The outcome of an attempt, if the driver has ended it."""
-        if not attempt.ends_asked or outcome.kind not in ("failed", "lost"):
+        if not attempt.ends_asked:
             return outcome
-        if not attempt.timed_out:
-            kind, code = "lost", "stopped"
-            message = f"it was ended while in flight ({outcome.error_code})"
-        else:
-            kind, code = "failed", "TimeoutError"
-            message = f"it took longer than {self._timeout_s:g} s"
-            if outcome.kind == "lost" and TimeoutError not in self._retry_on:
-                kind, message = "review", f"{message}, and may still go on"
-        return msgspec.structs.replace(
-            outcome,
-            kind=kind,
-            error_code=code,
-            error_message=message,
-            retryable=kind == "failed" and issubclass(TimeoutError, self._retry_on),
-        )
+        return outcome_of_ended(outcome, self._limits, timed_out=attempt.timed_out)
 
     def end_due(self, stops: int) -> None:
         """End the attempts that have taken too long.

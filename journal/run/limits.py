@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 import re
 from typing import Any
 
@@ -191,14 +190,6 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
             check_int(self.max_cost_cents, "max_cost_cents", lowest=0)
         if self.max_rows is not None:
             check_int(self.max_rows, "max_rows")
-
-    def delay_s(self, attempts: int) -> float:
-        """Seconds to wait after this number of attempts: doubled each time, with jitter.
-
-        Half of it is random, so that rows that failed together are not retried together.
-        """
-        longest = self.backoff_s * 2.0 ** min(attempts - 1, 60)
-        return min(longest, self.max_backoff_s) * random.uniform(0.5, 1)  # noqa: S311  (no secret)
 
 
 def check_int(value: Any, where: str, lowest: int = 1) -> None:

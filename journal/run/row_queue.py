@@ -15,11 +15,11 @@ from journal.model import TERMINAL_STATUSES, FoundRow, Job, JobRow, RowStatus
 from journal.run.held_job import HeldJob
 from journal.run.limits import Limits
 from journal.run.outcome import Outcome, outcome_of_bad_value
+from journal.run.retries import delay_s, fate_of
 
 _MAX_WAITING = 100_000  # rows that wait for another attempt; no new ones are taken beyond that
 _FOUND_AT_ONCE = 100
 _LOOK_AGAIN_S = 0.5  # after the last row: how often to look for rows that others have put back
-_LOST_ATTEMPTS = 3  # of a row whose workers die, if interrupted rows are retried
 
 # The possible statuses of a row after an outcome of each kind.
 _STATUSES = {
@@ -156,13 +156,13 @@ class RowQueue:
         ``unstarted_wait_s``. Raises InvalidStateTransition if another process has settled the row.
         """
         try:
-            delay_s = self._record(row, outcome, unstarted_wait_s)
+            wait_s = self._record(row, outcome, unstarted_wait_s)
         except InvalidValueError as error:
             outcome = outcome_of_bad_value(error)
-            delay_s = self._record(row, outcome, unstarted_wait_s)
-        if delay_s is None:
+            wait_s = self._record(row, outcome, unstarted_wait_s)
+        if wait_s is None:
             return outcome, False
-        due_s = monotonic() + delay_s
+        due_s = monotonic() + wait_s
         self._waiting[row.row_number] = due_s
         heapq.heappush(self._due, (due_s, row.row_number))
         return outcome, True
@@ -206,18 +206,14 @@ class RowQueue:
 
     def _settle_failure(self, row: JobRow, outcome: Outcome) -> float | None:
         code, message = outcome.error_code, outcome.error_message
-        attempts = row.attempts - row.earlier_attempts
-        again = outcome.retryable and attempts < self._limits.max_attempts
-        if outcome.kind == "lost":
-            if self._on_interrupted == "review":
-                self._service.review_row(row.id, code, message)
-                return None
-            max_attempts = max(self._limits.max_attempts, _LOST_ATTEMPTS)
-            again = self._on_interrupted == "retry" and attempts < max_attempts
-        if again and not self._has_ended():
+        fate = fate_of(row, outcome, self._limits, self._on_interrupted)
+        if fate == "review":
+            self._service.review_row(row.id, code, message)
+        elif fate == "retry" and not self._has_ended():
             self._service.retry_row(row.id, code, message)
-            return self._limits.delay_s(attempts) if outcome.after_s is None else outcome.after_s
-        self._service.fail_row(row.id, code, message, unknown=outcome.kind == "lost")
+            return delay_s(row, outcome, self._limits)
+        else:
+            self._service.fail_row(row.id, code, message, unknown=outcome.kind == "lost")
         return None
 
     def _has_ended(self) -> bool:

@@ -1,4 +1,4 @@
-"""Handle SIGINT, SIGTERM and SIGHUP: stop a run in order, or unwind a command."""
+"""Ctrl-C, SIGTERM and SIGHUP: how often they came and what each of them does."""
 
 from __future__ import annotations
 
@@ -11,6 +11,44 @@ from types import FrameType
 from typing import Any
 
 _STOPPING_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+
+
+class Stops:
+    """How often a run was asked to stop: by signals such as Ctrl-C, by interrupts, by limits.
+
+    ``count`` says what to do:
+
+    - 0: go on.
+    - 1: start no more rows, and wait for those in flight.
+    - 2: end those in flight.
+    - 3 or more: end them by force.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.signal: int | None = None  # the first that came
+        self._reported = 0
+
+    def add(self, number: int | None = None) -> None:
+        """Count one more. ``number``: the signal that asks for it, if it was one."""
+        self.count += 1
+        self.signal = self.signal or number
+
+    def at_least(self, count: int) -> None:
+        self.count = max(self.count, count)
+
+    def messages(self, in_flight: int, reason: str | None) -> Iterator[str]:
+        """What to report of each stop that was not reported yet."""
+        while self._reported < min(self.count, 3):
+            self._reported += 1
+            why = f"{reason}: " if reason else ""
+            if self._reported == 1:
+                waiting = f"; waiting for what is in flight ({in_flight})" if in_flight else ""
+                yield f"{why}pausing{waiting}"
+            elif self._reported == 2:
+                yield f"{why}ending what is in flight ({in_flight}); once more to kill it"
+            else:
+                yield f"ending what is in flight ({in_flight}) by force"
 
 
 @contextmanager

@@ -73,7 +73,7 @@ def test_each_further_interrupt_makes_the_end_quicker_and_none_keeps_it_from_its
         until_s = time.monotonic() + HANG_S
         for stops in range(4):
             os.kill(os.getpid(), signal.SIGUSR1)
-            while run._stops <= stops and time.monotonic() < until_s:
+            while run._stops.count <= stops and time.monotonic() < until_s:
                 time.sleep(0.001)
 
     is_at_work = True

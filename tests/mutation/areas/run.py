@@ -95,7 +95,7 @@ PATCHES = [
     Patch(
         "another interrupt ends what is in flight",
         "run/driver",
-        "                interrupts += 1\n                self._stops += 1\n",
+        "                interrupts += 1\n                self._stops.add()\n",
         "                interrupts += 1\n",
         INTERRUPTS,
     ),
@@ -247,8 +247,8 @@ PATCHES = [
     Patch(
         "nothing is tried again in a job that has ended",
         "run/row_queue",
-        "        if again and not self._has_ended():\n",
-        "        if again:\n",
+        '        elif fate == "retry" and not self._has_ended():\n',
+        '        elif fate == "retry":\n',
         RUN,
     ),
     Patch(

@@ -1,0 +1,70 @@
+"""Which attempts are retried, and when: after an error, a timeout, and a lost outcome."""
+
+from __future__ import annotations
+
+import random
+from typing import Literal
+
+import msgspec
+
+from journal.model import JobRow
+from journal.run.limits import Limits
+from journal.run.outcome import Outcome
+from journal.store.transitions import Policy
+
+_LOST_ATTEMPTS = 3  # of a row whose workers die, if interrupted rows are retried
+
+
+def outcome_of_ended(outcome: Outcome, limits: Limits, *, timed_out: bool) -> Outcome:
+    """The outcome of an attempt that the driver has ended, given what its worker returned for it.
+
+    An attempt that has completed in spite of that is completed. One that took longer than
+    ``timeout_s`` failed with TimeoutError, or needs a review if it may still go on. One that was
+    ended because the run ends is lost.
+    """
+    if outcome.kind not in ("failed", "lost"):
+        return outcome
+    if not timed_out:
+        message = f"it was ended while in flight ({outcome.error_code})"
+        return msgspec.structs.replace(
+            outcome, kind="lost", error_code="stopped", error_message=message, retryable=False
+        )
+    message = f"it took longer than {limits.timeout_s:g} s"
+    kind: Literal["failed", "review"] = "failed"
+    if outcome.kind == "lost" and TimeoutError not in limits.retry_on:
+        kind, message = "review", f"{message}, and may still go on"
+    return msgspec.structs.replace(
+        outcome,
+        kind=kind,
+        error_code="TimeoutError",
+        error_message=message,
+        retryable=kind == "failed" and issubclass(TimeoutError, limits.retry_on),
+    )
+
+
+def fate_of(
+    row: JobRow, outcome: Outcome, limits: Limits, on_interrupted: Policy
+) -> Literal["retry", "fail", "review"]:
+    """What becomes of a row after an attempt that failed or was lost."""
+    attempts = row.attempts - row.earlier_attempts
+    if outcome.kind == "lost":
+        if on_interrupted == "retry" and attempts >= max(limits.max_attempts, _LOST_ATTEMPTS):
+            return "fail"
+        return on_interrupted
+    return "retry" if outcome.retryable and attempts < limits.max_attempts else "fail"
+
+
+def delay_s(row: JobRow, outcome: Outcome, limits: Limits) -> float:
+    """Seconds until the next attempt: as the handler said, or by :func:`backoff_s`."""
+    if outcome.after_s is not None:
+        return outcome.after_s
+    return backoff_s(row.attempts - row.earlier_attempts, limits)
+
+
+def backoff_s(attempts: int, limits: Limits) -> float:
+    """Seconds to wait after this number of attempts: doubled each time, with jitter.
+
+    Half of it is random, so that rows that failed together are not retried together.
+    """
+    longest = limits.backoff_s * 2.0 ** min(attempts - 1, 60)
+    return min(longest, limits.max_backoff_s) * random.uniform(0.5, 1)  # noqa: S311  (no secret)
