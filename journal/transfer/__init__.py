@@ -3,7 +3,8 @@
 - ``pack``, ``pull``, ``compare``: what this room offers; import it from here.
 - ``source``: where a copy is read from: a directory, a pack, or a stream.
 - ``copies``: two copies of a job, and their last common commit.
-- ``tarball``, ``pack_contents``: a pack's bytes, and the files that it holds.
+- ``pack_contents``: which files a pack holds, and its manifest.
+- ``tarball``: a pack as bytes, written and read.
 - ``artifacts``: the other copy's artifacts, installed by a pull.
 - ``divergence``, ``merge_plan``, ``merge``, ``merge_notes``: what each copy did,
   what becomes of each row, the records of a merge, and their texts.

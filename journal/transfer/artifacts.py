@@ -16,8 +16,7 @@ from journal.fs import directories, files, handles
 from journal.fs.beneath import Below, parents_of
 from journal.fs.names import ARTIFACTS_NAME, OTHER_HISTORY, PULL_STAGING_NAME
 from journal.transfer.copies import Copy, Relation, holds
-from journal.transfer.pack_contents import artifacts_of
-from journal.transfer.tarball import PIECE_BYTES
+from journal.transfer.pack_contents import PIECE_BYTES, artifacts_of
 
 _BACKUP_NAME = re.compile(r"(.+)\.(?:before|other)-[0-9]+")
 _MAX_NAME_BYTES = 235  # of a backup, without its ending

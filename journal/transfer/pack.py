@@ -16,9 +16,9 @@ from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.fs.output import Pipe, real_path, whole_file
 from journal.store.store import Store
 from journal.transfer.copies import open_copy
-from journal.transfer.pack_contents import Snapshot, place
+from journal.transfer.pack_contents import Contents, Manifest, Snapshot, place
 from journal.transfer.source import Source, as_source, check_size
-from journal.transfer.tarball import Compression, Contents, Manifest, write_pack
+from journal.transfer.tarball import Compression, write_pack
 
 
 class Packed(msgspec.Struct, frozen=True):

@@ -1,8 +1,13 @@
-"""The files of a job as of its last commit: listed with their sums, read for a pack, made again.
+"""What a pack holds: which files of a job, and what its manifest says about them.
 
-Each file is read twice: first for its size and SHA-256, then to be passed on. A journal only grows,
-so what stands before a seal stays. Artifacts belong to the user, and may change in between. One
-that has grown is packed as it was; any other change ends the pack with an error.
+- ``is_packable`` decides for each file by its name, ``check_files`` for a manifest that is read.
+- ``Manifest`` lists the files with their sizes and SHA-256.
+- ``Snapshot`` lists and reads the files of a job as of its last commit.
+- ``place`` makes a job again from its files.
+
+A snapshot reads each file twice: first for its size and SHA-256, then to pass it on. A journal only
+grows, so what stands before a seal stays. Artifacts belong to the user, and may change in between.
+One that has grown is packed as it was. Any other change ends the pack with an error.
 """
 
 from __future__ import annotations
@@ -11,7 +16,10 @@ import errno
 import itertools
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
+from os import PathLike
 from pathlib import Path
+
+import msgspec
 
 from journal.errors import FormatVersionError, JournalDamagedError, PackError, StorageError
 from journal.format.commits import START, Readable
@@ -25,19 +33,115 @@ from journal.index.index import STATUSES, Index
 from journal.index.replay import replay
 from journal.text import time_text
 from journal.transfer.copies import Copy, open_copy
-from journal.transfer.tarball import (
-    MAX_COMPONENTS,
-    PIECE_BYTES,
-    Contents,
-    Manifest,
-    PackedFile,
-    directories_of,
-    is_packable,
-)
 from journal.version import VERSION
 
+PACK_FORMAT = 1
+PIECE_BYTES = 1 << 20
+MAX_NAME_BYTES = 4096
+MAX_COMPONENTS = 64
+
+_MAX_COMPONENT_BYTES = 255
+_DIRECTORY_BYTES = 4096  # what a directory takes on most disks
 _YOUNG_NS = 60 * 10**9
 _MAX_YOUNG = 256  # of the usual limit of 1,024 open files
+
+Contents = Iterable[tuple["PackedFile", Iterator[bytes]]]
+
+
+def is_packable(name: str) -> bool:
+    """Whether a file of a job, by its name relative to the job's directory, may be in a pack."""
+    if name == JOURNAL_NAME or BACKUP.fullmatch(name):
+        return True
+    try:
+        size = len(name.encode())
+        parts = [part.encode() for part in name.split("/")]
+    except UnicodeEncodeError:  # not UTF-8 on the disk
+        return False
+    return (
+        parts[0] == ARTIFACTS_NAME.encode()
+        and 1 < len(parts) <= MAX_COMPONENTS
+        and size <= MAX_NAME_BYTES
+        and all(
+            part not in (b"", b".", b"..") and len(part) <= _MAX_COMPONENT_BYTES for part in parts
+        )
+        and "\0" not in name
+    )
+
+
+class PackedFile(msgspec.Struct, frozen=True):
+    """A file in a pack: ``name`` is relative to the job's directory, ``sha256`` in hex."""
+
+    name: str
+    size_bytes: int
+    sha256: str
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a pack says about itself, and must hold.
+
+    - ``offset`` and ``crc``: the end of the last commit in bytes, and its seal.
+    - ``rows``: how many rows have each status.
+    - ``files``: the other members, in their order.
+    - ``host``, ``version`` (of this package) and ``made_at`` (ISO 8601 text) say for people where
+      it comes from. They aren't checked.
+    """
+
+    pack: int = PACK_FORMAT
+    job_id: str
+    host: str
+    version: str
+    made_at: str
+    offset: int
+    crc: str
+    rows: dict[str, int]
+    files: list[PackedFile]
+
+    @property
+    def size_bytes(self) -> int:
+        """What the unpacked job takes: its files, and a block for each directory."""
+        count = sum(1 for _ in directories_of(file.name for file in self.files))
+        return sum(file.size_bytes for file in self.files) + count * _DIRECTORY_BYTES
+
+
+def check_files(manifest: Manifest, path: str | PathLike[str]) -> None:
+    """Raise PackError, about the pack at ``path``, unless a pack may hold the manifest's files."""
+    names = [file.name for file in manifest.files]
+    if names[:1] != [JOURNAL_NAME] or manifest.files[0].size_bytes != manifest.offset:
+        raise PackError(path, f"its manifest doesn't begin with a whole {JOURNAL_NAME}")
+    if len(set(names)) != len(names):
+        raise PackError(path, "its manifest names a file twice")
+    for file in manifest.files:
+        if not is_packable(file.name) or file.size_bytes < 0:
+            raise PackError(path, f"a job has no file {file.name[:100]!r} that a pack may hold")
+    for directory, is_file in _directories(names):
+        if is_file:
+            raise PackError(
+                path, f"its manifest has {directory[:100]!r} as a file and as a directory"
+            )
+
+
+def directories_of(names: Iterable[str]) -> Iterator[str]:
+    """The directories that files of these names need, each once, and after its parent."""
+    return (directory for directory, _ in _directories(names))
+
+
+def _directories(names: Iterable[str]) -> Iterator[tuple[str, bool]]:
+    """As :func:`directories_of`; and whether the directory's name is also that of a file.
+
+    A few names may need very many directories. So these are yielded one by one, and never held.
+    """
+    before = [""]
+    # Sorted like this, files in a directory follow each other, after a file of its name.
+    for name in sorted(names, key=lambda name: name.replace("/", "\0")):
+        parts = name.split("/")
+        known = 0
+        while known < min(len(parts), len(before)) and parts[known] == before[known]:
+            known += 1
+        # The length of the previous name, in parts, if it is a directory of this one.
+        file_before = len(before) if known == len(before) else 0
+        for end in range(min(known, len(before) - 1) + 1, len(parts)):
+            yield "/".join(parts[:end]), end == file_before
+        before = parts
 
 
 class Snapshot:

@@ -10,8 +10,8 @@ from pathlib import Path
 from journal.errors import InvalidValueError, PackError
 from journal.fs import directories, files, handles
 from journal.transfer.copies import Copy, open_copy
-from journal.transfer.pack_contents import place
-from journal.transfer.tarball import Contents, Manifest, read_pack
+from journal.transfer.pack_contents import Contents, Manifest, place
+from journal.transfer.tarball import read_pack
 
 Read = Callable[[int], bytes]
 

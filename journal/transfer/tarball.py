@@ -6,9 +6,10 @@ A pack is a tar of regular files only, compressed by gzip or zstd::
     ID/journal.jsonl      up to a seal
     ID/artifacts/...
 
-The members after the manifest must be the files that it names, in its order. So whatever else a tar
-may hold (links, devices, sparse files, absolute names, duplicate names) is refused before a byte of
-it is written. And no more is decompressed than the manifest announces.
+``pack_contents.py`` decides what a pack may hold. The members after the manifest must be the files
+that it names, in its order. So whatever else a tar may hold (links, devices, sparse files, absolute
+names, duplicate names) is refused before a byte of it is written. And no more is decompressed than
+the manifest announces.
 """
 
 from __future__ import annotations
@@ -27,87 +28,32 @@ import msgspec
 from journal.errors import FormatVersionError, InvalidValueError, PackError
 from journal.format.records import MAX_DEPTH
 from journal.format.values import DECODE_ERRORS, nests_deeper_than
-from journal.fs.names import ARTIFACTS_NAME, BACKUP, JOURNAL_NAME
 from journal.ids import is_job_id
+from journal.transfer.pack_contents import (
+    MAX_NAME_BYTES,
+    PACK_FORMAT,
+    PIECE_BYTES,
+    Contents,
+    Manifest,
+    PackedFile,
+    check_files,
+)
 
 Compression = Literal["gz", "zst"]
 
-PACK_FORMAT = 1
 MANIFEST_NAME = "manifest.json"
-PIECE_BYTES = 1 << 20
-MAX_NAME_BYTES = 4096
-MAX_COMPONENTS = 64
 
-_DIRECTORY_BYTES = 4096  # what a directory takes on most disks
 _MAX_MANIFEST_BYTES = 64 << 20
 _MAX_MEMBER_BYTES = MAX_NAME_BYTES + 130  # with the job's id, a "/", and a NUL
-_MAX_COMPONENT_BYTES = 255
 _INPUT_BYTES = 1 << 18
 _GZIP_LEVEL = 6  # as tar czf does
 _GZIP_FRAME = 31  # tells zlib to use the header and trailer of gzip
 _MAGIC = {"gz": b"\x1f\x8b", "zst": b"\x28\xb5\x2f\xfd"}
 _BLOCK_BYTES = tarfile.BLOCKSIZE
 
-Contents = Iterable[tuple["PackedFile", Iterator[bytes]]]
-
-
-class PackedFile(msgspec.Struct, frozen=True):
-    """A file in a pack: ``name`` is relative to the job's directory, ``sha256`` in hex."""
-
-    name: str
-    size_bytes: int
-    sha256: str
-
-
-class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a pack says about itself, and must hold.
-
-    - ``offset`` and ``crc``: the end of the last commit in bytes, and its seal.
-    - ``rows``: how many rows have each status.
-    - ``files``: the other members, in their order.
-    - ``host``, ``version`` (of this package) and ``made_at`` (ISO 8601 text) say for people where
-      it comes from. They aren't checked.
-    """
-
-    pack: int = PACK_FORMAT
-    job_id: str
-    host: str
-    version: str
-    made_at: str
-    offset: int
-    crc: str
-    rows: dict[str, int]
-    files: list[PackedFile]
-
-    @property
-    def size_bytes(self) -> int:
-        """What the unpacked job takes: its files, and a block for each directory."""
-        directories = sum(1 for _ in directories_of(file.name for file in self.files))
-        return sum(file.size_bytes for file in self.files) + directories * _DIRECTORY_BYTES
-
 
 class _PackFormat(msgspec.Struct):
     pack: Annotated[int, msgspec.Meta(ge=1)] = PACK_FORMAT
-
-
-def is_packable(name: str) -> bool:
-    """Whether a file of a job, by its name relative to the job's directory, may be in a pack."""
-    if name == JOURNAL_NAME or BACKUP.fullmatch(name):
-        return True
-    try:
-        size = len(name.encode())
-        parts = [part.encode() for part in name.split("/")]
-    except UnicodeEncodeError:  # not UTF-8 on the disk
-        return False
-    return (
-        parts[0] == ARTIFACTS_NAME.encode()
-        and 1 < len(parts) <= MAX_COMPONENTS
-        and size <= MAX_NAME_BYTES
-        and all(
-            part not in (b"", b".", b"..") and len(part) <= _MAX_COMPONENT_BYTES for part in parts
-        )
-        and "\0" not in name
-    )
 
 
 # --- writing ---------------------------------------------------------------------------------
@@ -215,46 +161,10 @@ def _checked_manifest(text: bytes, job_id: str, path: str | PathLike[str]) -> Ma
         manifest = msgspec.json.decode(text, type=Manifest)
     except DECODE_ERRORS as error:
         raise PackError(path, f"its manifest can't be read: {error}") from None
-    names = [file.name for file in manifest.files]
     if not is_job_id(manifest.job_id) or manifest.job_id != job_id:
         raise PackError(path, f"its job is {manifest.job_id[:100]!r}, below {job_id[:100]!r}")
-    if names[:1] != [JOURNAL_NAME] or manifest.files[0].size_bytes != manifest.offset:
-        raise PackError(path, f"its manifest doesn't begin with a whole {JOURNAL_NAME}")
-    if len(set(names)) != len(names):
-        raise PackError(path, "its manifest names a file twice")
-    for file in manifest.files:
-        if not is_packable(file.name) or file.size_bytes < 0:
-            raise PackError(path, f"a job has no file {file.name[:100]!r} that a pack may hold")
-    for directory, is_file in _directories(names):
-        if is_file:
-            raise PackError(
-                path, f"its manifest has {directory[:100]!r} as a file and as a directory"
-            )
+    check_files(manifest, path)
     return manifest
-
-
-def directories_of(names: Iterable[str]) -> Iterator[str]:
-    """The directories that files of these names need, each once, and after its parent."""
-    return (directory for directory, _ in _directories(names))
-
-
-def _directories(names: Iterable[str]) -> Iterator[tuple[str, bool]]:
-    """As :func:`directories_of`; and whether the directory's name is also that of a file.
-
-    A few names may need very many directories. So these are yielded one by one, and never held.
-    """
-    before = [""]
-    # Sorted like this, files in a directory follow each other, after a file of its name.
-    for name in sorted(names, key=lambda name: name.replace("/", "\0")):
-        parts = name.split("/")
-        known = 0
-        while known < min(len(parts), len(before)) and parts[known] == before[known]:
-            known += 1
-        # The length of the previous name, in parts, if it is a directory of this one.
-        file_before = len(before) if known == len(before) else 0
-        for end in range(min(known, len(before) - 1) + 1, len(parts)):
-            yield "/".join(parts[:end]), end == file_before
-        before = parts
 
 
 def _contents(stream: _Inflated, manifest: Manifest) -> Contents:

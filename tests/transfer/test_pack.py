@@ -45,8 +45,9 @@ from journal import (
     StorageError,
 )
 from journal.transfer import compare_copies, pack_job, pack_to_file, pull_job, unpack_job
+from journal.transfer.pack_contents import Manifest, PackedFile
 from journal.transfer.source import Source
-from journal.transfer.tarball import Manifest, PackedFile, read_pack
+from journal.transfer.tarball import read_pack
 from journal.verify import verify_job
 
 LONG = "d" * 200 + "/" + "ä" * 120 + "/label.pdf"
@@ -788,7 +789,7 @@ def test_reading_a_pack_takes_no_more_memory_than_a_piece_at_a_time(
     with packed(here, tmp_path / "pack").open("rb") as stream:
         _, contents = read_pack(stream.read, "pack")
         sizes = {max(map(len, pieces), default=0) for _, pieces in contents}
-    assert max(sizes) <= journal.transfer.tarball.PIECE_BYTES
+    assert max(sizes) <= journal.transfer.pack_contents.PIECE_BYTES
 
 
 def test_zstd_that_is_not_there_is_an_error_that_says_how_to_get_it(

@@ -34,8 +34,9 @@ from journal.transfer import (
 )
 from journal.transfer.compare import Comparison, Side
 from journal.transfer.merge import Merged
+from journal.transfer.pack_contents import MAX_COMPONENTS, MAX_NAME_BYTES
 from journal.transfer.source import Source
-from journal.transfer.tarball import MAX_COMPONENTS, MAX_NAME_BYTES, Compression
+from journal.transfer.tarball import Compression
 
 _MAX_LINES = 10
 _MAX_RANGES = 40
