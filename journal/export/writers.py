@@ -135,7 +135,8 @@ def _write_csv(rows: FlatRows, stream: IO[bytes]) -> int:
     if not columns:
         return 0
     stream.write(line_of(columns))
-    stream.writelines(line_of([as_text(row.get(name)) for name in columns]) for row in rows)
+    for row in rows:
+        stream.write(line_of([as_text(row.get(name)) for name in columns]))
     return rows.count
 
 
@@ -182,12 +183,14 @@ def _place_of(row: dict[str, Any], rows: FlatRows, count: int) -> str:
 
 def _write_jsonl(rows: FlatRows, stream: IO[bytes]) -> int:
     encode = msgspec.json.Encoder().encode
-    stream.writelines(encode(row) + b"\n" for row in rows)
+    for row in rows:
+        stream.write(encode(row) + b"\n")
     return rows.count
 
 
 def _write_json(rows: FlatRows, stream: IO[bytes]) -> int:
-    stream.writelines(json_array(map(msgspec.json.Encoder().encode, rows)))
+    for part in json_array(map(msgspec.json.Encoder().encode, rows)):
+        stream.write(part)
     return rows.count
 
 

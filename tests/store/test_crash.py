@@ -279,10 +279,10 @@ def test_a_death_right_after_the_rename_of_create_job_leaves_the_whole_job(
         ("open 2", [], False),
         ("write 1", [0], False),
         ("write 2", [1 << 20], False),
+        ("fdatasync 1", [2_500_000], False),
         ("fsync 1", [2_500_000], False),
-        ("fsync 2", [2_500_000], False),
         ("ftruncate 1", [2_500_000], False),
-        ("fdatasync 1", [2_500_000], True),
+        ("fdatasync 2", [2_500_000], True),
         ("write 4", [2_500_000], True),
     ],
 )
