@@ -17,6 +17,7 @@ from support.children import (
     seal_commits,
     split_commits,
 )
+from support.effort import IS_LONG
 
 from journal import (
     FormatVersionError,
@@ -116,11 +117,16 @@ def assert_damage(root: Path, content: bytes) -> JournalDamagedError:
 # --- flipped bits ----------------------------------------------------------------------------
 
 
-def flips(path: Path, content: bytes, start: int, end: int, bit: int) -> Iterator[int]:
-    """Flip one bit of each byte from ``start`` to ``end`` in the file, one after the other."""
+def flips(
+    path: Path, content: bytes, start: int, end: int, bit: int, *, is_sample: bool = False
+) -> Iterator[int]:
+    """Flip one bit of each byte from ``start`` to ``end`` in the file, one after the other.
+
+    As a sample, of every eighth byte: over all bits, that is one bit of each byte.
+    """
     descriptor = os.open(path, os.O_WRONLY)
     try:
-        for at in range(start, end):
+        for at in range(start + bit, end, 8) if is_sample else range(start, end):
             os.pwrite(descriptor, bytes([content[at] ^ (1 << bit)]), at)
             yield at
             os.pwrite(descriptor, content[at : at + 1], at)
@@ -138,7 +144,7 @@ def test_every_flipped_bit_before_the_last_commit_is_damage_at_the_commit_that_h
         starts.append(starts[-1] + len(commit))
     starts_of = [at for at, end in itertools.pairwise(starts) for _ in range(at, end)]
     last = starts[-2]
-    for at in flips(path, history.content, 0, last, bit):
+    for at in flips(path, history.content, 0, last, bit, is_sample=not IS_LONG):
         error = read_damage(tmp_path)
         assert error is not None, f"a flip at {at} was not seen"
         line_start = history.content.rfind(b"\n", 0, at) + 1
@@ -280,7 +286,7 @@ def test_a_block_of_the_file_that_became_nuls_is_damage(tmp_path: Path, history:
         pytest.param(b"\0" * 4096, id="NULs"),
         pytest.param(b"\0" * 200_000, id="many NULs"),
         pytest.param(b"\n", id="an empty line"),
-        pytest.param(b"\n" * 70_000, id="many empty lines"),
+        pytest.param(b"\n" * 70_000 if IS_LONG else b"\n" * 10_000, id="many empty lines"),
         pytest.param(b'{"type":"job","format":1', id="half of a job record"),
         pytest.param(b"PK\x03\x04" * 100, id="another file"),
         pytest.param(b',"crc":"00000000"}\n', id="a bare seal"),
