@@ -6,8 +6,9 @@
 - ``pack_contents``: which files a pack holds, and its manifest.
 - ``tarball``: a pack as bytes, written and read.
 - ``artifacts``: the other copy's artifacts, installed by a pull.
-- ``divergence``, ``merge_plan``, ``merge``, ``merge_notes``: what each copy did,
-  what becomes of each row, the records of a merge, and their texts.
+- ``divergence``: what each copy did since they diverged.
+- ``merge_plan``: what becomes of each row in a merge, and which rows need a review.
+- ``merge``, ``merge_notes``: the records of a merge, and their texts.
 
 May import ``store``, ``history`` and what is below them; nothing of the service.
 """

@@ -1,49 +1,6 @@
-"""Merges: two copies of a job that both went on are made one, in one commit.
+"""Merges: the changes of two copies that diverged, written into one of them in one commit.
 
-What only the other copy did is imported, row by row (see ``divergence.py``). ``merge_plan.py``
-applies these rules:
-
-- Only the other copy changed the row: its changes are imported in their order, with their times:
-  outcomes, retries, redos and data. If the row is in flight there, it needs a review here.
-- The other copy only put it back, and nobody decided a retry or redo: nothing changes. What is
-  tried again there is not tried here, too.
-- It was in flight or put back at the fork, and only one copy knows its outcome: that outcome
-  stands. A status that a policy gave it is no such knowledge; if neither copy has any, ours stands.
-- Both retried or redid it: it stays pending, but for an outcome that only one copy has.
-- Both worked on it: it needs a review, and the other copy's work is logged. There are two
-  exceptions. Completed with the same tracking number, it is the same work, as these are unique.
-  Skipped by both, with at most one copy having tried it before, it stays skipped.
-- It is completed here, and the other copy worked on it, or redid it without knowing so: it stays
-  completed. The job's error names it, and the other copy's work is logged.
-- It is completed here, and the other copy redid it knowing so: the redo is imported, with what
-  came of it.
-- The other copy completed it, and knows that it was worked on here: it is completed here, too, and
-  the job's error names it.
-- The other copy reports the work of a third copy: this counts as its own.
-- Both changed its data, or one did and the other worked on it: it keeps our data, theirs is logged,
-  and it needs a review. If it is completed here, the job's error names it instead. Equal data is
-  no change.
-- Both added it, by its idempotency key: it is one row with our number. If the data differs, both
-  changed it.
-- Only the other copy added it: it is added. If its number is taken, it gets a new one and keeps its
-  key. If it was also worked on there, it needs a review.
-- Both added a row with the same number, and damage took the data of one: both are kept, as they
-  may be one row. Each needs a review, unless ours is done.
-- One copy completed the review of a renumbered row, and it is completed here: nothing changes,
-  unless the tracking numbers differ. Then both worked on it.
-
-Nothing is imported or reported twice: not if the same copy is pulled again, nor if it is pulled
-back, nor if it comes through a third copy. After A has merged B and B has merged A, they agree on
-every row except these:
-
-- added rows may have different numbers;
-- rows completed on one copy may need a review on the other, or may have been settled differently;
-- rows that need a review on both keep each copy's own data;
-- rows that only one copy put back stay as they are on the other;
-- rows whose outcome nobody knows are settled by each copy's own policy.
-
-The job's own status doesn't change. Records of an older version that unfinished rows went on in a
-retry job are imported.
+:mod:`journal.transfer.merge_plan` decides what becomes of each row, and which rows need a review.
 """
 
 from __future__ import annotations
@@ -65,13 +22,12 @@ from journal.format.records import (
     row_end,
 )
 from journal.format.values import encode_value
-from journal.index.index import COMPLETED, FAILED, NEEDS_REVIEW, PENDING, PROCESSING
+from journal.index.index import NEEDS_REVIEW, PENDING, PROCESSING
 from journal.model import TERMINAL_STATUSES, JobStatus
 from journal.store.journal import Journal
 from journal.store.transitions import put_job_record, put_log, put_row_status
-from journal.transfer.divergence import DATA, IN_FLIGHT, RENUMBERED, Change, key_of
+from journal.transfer.divergence import DATA, Change, key_of
 from journal.transfer.merge_notes import (
-    doubt_text,
     error_text,
     log_details,
     merge_record,
@@ -118,9 +74,6 @@ class MergeWriter:
 
     def __init__(self, journal: Journal, plan: Plan, other: str) -> None:
         self._journal, self._plan, self._other = journal, plan, other
-        self._doubtful: list[
-            int
-        ] = []  # rows that need a review because of a doubtful one of theirs
 
     def write(self) -> Merged:
         plan, index = self._plan, self._journal.index
@@ -131,15 +84,18 @@ class MergeWriter:
                 self._apply(number, change)
             if number in plan.follow:  # the data by which the work was done
                 self._put_data(number, plan.their_row(number), plan.their_data_id(number))
-            self._settle(number, changes)
+            self._put_alarms(number, changes)
+            self._put_review(number)
         for number, changes in plan.conflicts.items():
             self._put_conflict(number, changes)
-        self._put_doubtful()
+            self._put_review(number)
+        for number in sorted(plan.reviews.keys() - plan.take.keys() - plan.conflicts.keys()):
+            self._put_review(number)
         for mark in plan.marks:
             put_log(self._journal, mark)
         self._put_error()
         assert index.state is not None
-        touched = (*plan.take, *plan.conflicts, *self._doubtful)
+        touched = (*plan.take, *plan.reviews)
         review = {number for number in touched if plan.our_code(number) == NEEDS_REVIEW}
         has_ended = index.state.status in TERMINAL_STATUSES
         counts = index.status_counts
@@ -212,48 +168,39 @@ class MergeWriter:
         index.set_row_data(position, self._journal.append(record))
 
     def _put_conflict(self, number: int, changes: list[Change]) -> None:
-        """Log what they did with a row, and leave it to a person."""
+        """Log what they did with a row. A row that only they have gets their data."""
         plan = self._plan
-        is_moved = number in plan.renumbered
-        text = review_text(self._plan, self._journal.job_id, number, changes)
         for change in changes:
-            if is_moved and change.status == DATA:
+            if change.status == DATA and number in plan.renumbered:
                 self._apply(number, change)
             else:
                 self._log_change(number, change, "ERROR" if number in plan.twice else "WARNING")
-        if number in plan.both or is_moved:
-            self._to_review(number, RENUMBERED if is_moved else BOTH_COPIES, text)
 
-    def _settle(self, number: int, changes: list[Change]) -> None:
-        """Log alarms about the row, and put it in review if imported changes ask for one."""
-        if number in self._plan.twice:
-            logged = {change.id for change in changes if change.is_alarm}
-            for alarm in self._plan.alarms(number):
-                if alarm.id not in logged:  # about our work: copies that merge ours must know
-                    record = self._plan.read(alarm)
-                    record.message = "on one copy of this job, while another completed it"
-                    record.row = number
-                    put_log(self._journal, record)
-        code = self._plan.our_code(number)
-        if code == COMPLETED:
+    def _put_alarms(self, number: int, changes: list[Change]) -> None:
+        """Log alarms about a row that was done twice: copies that merge ours must know of them."""
+        if number not in self._plan.twice:
             return
-        last = [change.status for change in changes if change.status != DATA][-1:]
-        is_worth_a_look = any(change.matters for change in changes)
-        if last == ["processing"]:
-            message = "it was in flight on another copy: whether it took effect is unknown"
-            self._to_review(number, IN_FLIGHT, message)
-        elif last == [ELSEWHERE] and code != NEEDS_REVIEW and is_worth_a_look:
-            text = review_text(self._plan, self._journal.job_id, number, changes)
-            self._to_review(number, BOTH_COPIES, text)
+        logged = {change.id for change in changes if change.is_alarm}
+        for alarm in self._plan.alarms(number):
+            if alarm.id not in logged:
+                record = self._plan.read(alarm)
+                record.message = "on one copy of this job, while another completed it"
+                record.row = number
+                put_log(self._journal, record)
 
-    def _put_doubtful(self) -> None:
-        """Put rows in review that could be tried here, and may have been done as a doubtful row."""
-        plan, job = self._plan, self._journal.job_id
-        for theirs in sorted(plan.doubtful):
-            number = plan.renumbered[theirs]
-            if plan.our_code(number) in (PENDING, PROCESSING, FAILED):
-                self._to_review(number, BOTH_COPIES, doubt_text(job, theirs))
-                self._doubtful.append(number)
+    def _put_review(self, number: int) -> None:
+        """Put the row in review if the plan says so."""
+        code = self._plan.reviews.get(number)
+        if code is not None:
+            self._put(
+                RowStatusRecord(
+                    row=number,
+                    status="needs_review",
+                    error_code=code,
+                    error_message=review_text(self._plan, self._journal.job_id, number),
+                    at=self._journal.now(),
+                )
+            )
 
     def _log_change(self, number: int, change: Change, level: str) -> None:
         """Log a change of theirs that isn't imported."""
@@ -265,17 +212,6 @@ class MergeWriter:
             record = LogRecord(message=message, details=details, at=UNSET_TIME)
         record.row, record.level = number, level
         put_log(self._journal, record)
-
-    def _to_review(self, number: int, code: str, message: str) -> None:
-        self._put(
-            RowStatusRecord(
-                row=number,
-                status="needs_review",
-                error_code=code,
-                error_message=message,
-                at=self._journal.now(),
-            )
-        )
 
     def _put(self, record: RowStatusRecord) -> None:
         """Append a status without checking the transition: it was checked where it was made."""

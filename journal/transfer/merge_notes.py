@@ -14,7 +14,7 @@ from journal.format.records import ELSEWHERE, UNSET_TIME, LogRecord, RowStatusRe
 from journal.format.values import encode_value
 from journal.history.error_groups import Numbers
 from journal.text import time_text
-from journal.transfer.divergence import DATA, Change, key_of
+from journal.transfer.divergence import DATA, IN_FLIGHT, Change, key_of
 from journal.transfer.merge_plan import Plan
 
 _MAX_RANGES = 40  # in an error; the log names each row
@@ -62,19 +62,21 @@ def error_text(twice: Iterable[int], job: str, other: str, earlier: str) -> str:
     return f"{message}; {earlier}" if earlier else message
 
 
-def doubt_text(job: str, theirs: int) -> str:
-    """The review of a row here which may be row ``theirs``, which the merge added."""
-    return (
-        f"row {theirs}, added from another copy, may be this row: damage took the data of one of "
-        f"them; `journal log {job} --row {theirs}` shows what was done there"
-    )
+def review_text(plan: Plan, job: str, number: int) -> str:
+    """The message of a row's review: why the row needs it, with statuses and times.
 
-
-def review_text(plan: Plan, job: str, number: int, changes: list[Change]) -> str:
-    """The review of a row that both copies worked on: statuses and times.
-
-    It has no values of the row, except the tracking number of a renumbered one.
+    Call this before the review is written, as the message states the row's status until then. It
+    has no values of the row, except the tracking number of a renumbered one.
     """
+    if plan.reviews[number] == IN_FLIGHT:
+        return "it was in flight on another copy: whether it took effect is unknown"
+    if number in plan.doubted:
+        theirs = plan.doubted[number]
+        return (
+            f"row {theirs}, added from another copy, may be this row: damage took the data of one "
+            f"of them; `journal log {job} --row {theirs}` shows what was done there"
+        )
+    changes = plan.take.get(number) or plan.conflicts[number]
     log = f"`journal log {job} --row {number}`"
     last = [plan.read(change) for change in changes if change.status != DATA][-1:]
     there = "given other data"

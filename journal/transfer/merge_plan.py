@@ -1,6 +1,51 @@
-"""The plan of a merge: what becomes of each row that the other copy changed or added.
+"""The plan of a merge: what becomes of each row, and which rows need a review.
 
-Nothing is written here. The rules are in :mod:`journal.transfer.merge`.
+All decisions of a merge are made here, before anything is written. ``merge.py`` writes the plan.
+
+What only the other copy did is imported, row by row (see ``divergence.py``), by these rules:
+
+- Only the other copy changed the row: its changes are imported in their order, with their times:
+  outcomes, retries, redos and data. If the row is in flight there, it needs a review here.
+- The other copy only put it back, and nobody decided a retry or redo: nothing changes. What is
+  tried again there is not tried here, too.
+- It was in flight or put back at the fork, and only one copy knows its outcome: that outcome
+  stands. A status that a policy gave it is no such knowledge; if neither copy has any, ours stands.
+- Both retried or redid it: it stays pending, but for an outcome that only one copy has.
+- Both worked on it: it needs a review, and the other copy's work is logged. There are two
+  exceptions. Completed with the same tracking number, it is the same work, as these are unique.
+  Skipped by both, with at most one copy having tried it before, it stays skipped.
+- It is completed here, and the other copy worked on it, or redid it without knowing so: it stays
+  completed. The job's error names it, and the other copy's work is logged.
+- It is completed here, and the other copy redid it knowing so: the redo is imported, with what
+  came of it.
+- The other copy completed it, and knows that it was worked on here: it is completed here, too, and
+  the job's error names it.
+- The other copy reports the work of a third copy: this counts as its own. If nothing followed it
+  there, it needs a review here, unless it is completed.
+- Both changed its data, or one did and the other worked on it: it keeps our data, theirs is logged,
+  and it needs a review. If it is completed here, the job's error names it instead. Equal data is
+  no change.
+- Both added it, by its idempotency key: it is one row with our number. If the data differs, both
+  changed it.
+- Only the other copy added it: it is added. If its number is taken, it gets a new one and keeps its
+  key. If it was also worked on there, it needs a review.
+- Both added a row with the same number, and damage took the data of one: both are kept, as they
+  may be one row. Each needs a review, unless ours is done.
+- One copy completed the review of a renumbered row, and it is completed here: nothing changes,
+  unless the tracking numbers differ. Then both worked on it.
+
+Nothing is imported or reported twice: not if the same copy is pulled again, nor if it is pulled
+back, nor if it comes through a third copy. After A has merged B and B has merged A, they agree on
+every row except these:
+
+- added rows may have different numbers;
+- rows completed on one copy may need a review on the other, or may have been settled differently;
+- rows that need a review on both keep each copy's own data;
+- rows that only one copy put back stay as they are on the other;
+- rows whose outcome nobody knows are settled by each copy's own policy.
+
+The job's own status doesn't change. Records of an older version which say that unfinished rows went
+on in a retry job are imported.
 """
 
 from __future__ import annotations
@@ -12,14 +57,23 @@ from journal.errors import InvalidValueError
 from journal.format.commits import START, Position
 from journal.format.decode import decode_record
 from journal.format.idempotency import AnyRow
-from journal.format.records import ELSEWHERE, RowStatusRecord
+from journal.format.records import BOTH_COPIES, ELSEWHERE, RowStatusRecord
 from journal.ids import MAX_ROW_NUMBER
-from journal.index.index import COMPLETED, NEEDS_REVIEW, PROCESSING, STATUSES, Index
+from journal.index.index import CODES, COMPLETED, FAILED, NEEDS_REVIEW, PENDING, PROCESSING, Index
 from journal.index.replay import replay
 from journal.store.journal import Journal
 from journal.store.rows import read_row, read_status
 from journal.transfer.copies import Copy, holds
-from journal.transfer.divergence import DATA, Added, Change, RowChanges, content_of, data_id
+from journal.transfer.divergence import (
+    DATA,
+    IN_FLIGHT,
+    RENUMBERED,
+    Added,
+    Change,
+    RowChanges,
+    content_of,
+    data_id,
+)
 
 _Verdict = Literal["keep", "take", "conflict"]
 
@@ -30,13 +84,15 @@ class Plan:
     - ``take``: their changes that become ours, by row.
     - ``conflicts``: their changes that are only logged, by row.
     - ``twice``: of both, rows that are completed here in the end, and may have been done twice.
-    - ``both``: of the conflicts, rows that need a review.
+    - ``both``: of the conflicts about rows of ours, those that aren't completed here.
     - ``data``: of the conflicts, those about the row's data.
     - ``redone``: of the conflicts, rows that one copy has redone.
     - ``added``: rows that only they have, ascending.
     - ``renumbered``: of these, rows with another number there, which it maps to.
     - ``doubtful``: of the renumbered, those that may be the row which has that number here, because
       damage took the data of one of the two.
+    - ``reviews``: rows that the merge sends to review, mapped to the error code of the review.
+    - ``doubted``: of these, rows of ours that may be a doubtful one, mapped to its number.
     - ``follow``: rows that are taken with the data that they have there now.
     - ``marks``: their records about retry jobs of an older version that aren't known here.
     """
@@ -65,12 +121,15 @@ class Plan:
         self.added: list[int] = []
         self.renumbered: dict[int, int] = {}
         self.doubtful: set[int] = set()
+        self.reviews: dict[int, str] = {}
+        self.doubted: dict[int, int] = {}
         self._their_numbers = self._match_added()
         # What a log reports about a row may be older than the fork, and come from a third copy.
         before = self.here.rows_of_before() | self.there.rows_of_before()
         self._shared = RowChanges(ours._replace(end=fork), START if before else fork, before)
         for number in sorted({*self.there.rows(), *self.doubtful}):
             self._decide(number)
+        self._decide_reviews()
         known = [mark.details for mark in self.here.marks]
         self.marks = [mark for mark in self.there.marks if mark.details not in known]
 
@@ -173,10 +232,7 @@ class Plan:
 
     def _take(self, number: int, new: list[Change]) -> None:
         self.take[number] = new
-        code = self.our_code(number)
-        status = "pending" if code is None else STATUSES[code].value
-        status = next((c.status for c in reversed(new) if c.is_status), status)
-        if (status == "completed" or code == COMPLETED) and self.alarms(number):
+        if COMPLETED in (self.our_code(number), self._code_after(number)) and self.alarms(number):
             self.twice.add(number)
 
     def alarms(self, number: int) -> list[Change]:
@@ -209,6 +265,39 @@ class Plan:
         here = self.our_status(number)
         is_agreed = here is not None and here.status == last.status == "skipped"
         return is_agreed and _is_all_skips(mine)
+
+    # --- reviews
+
+    def _decide_reviews(self) -> None:
+        """Decide which rows need a review. One that the other copy asks for is imported instead."""
+        for number, changes in self.take.items():
+            last = [change.status for change in changes if change.status != DATA][-1:]
+            is_worked_on = any(change.matters for change in changes)
+            is_settled = self._code_after(number) in (COMPLETED, NEEDS_REVIEW)
+            if last == ["processing"]:
+                self.reviews[number] = IN_FLIGHT
+            elif last == [ELSEWHERE] and is_worked_on and not is_settled:
+                self.reviews[number] = BOTH_COPIES  # the other was a third copy
+        for number in self.conflicts:
+            if number in self.renumbered:
+                self.reviews[number] = RENUMBERED
+            elif number in self.both:
+                self.reviews[number] = BOTH_COPIES
+        for theirs in sorted(self.doubtful):
+            # A row here that could be tried, and may have been done as the doubtful one.
+            number = self.renumbered[theirs]
+            is_open = self._code_after(number) in (PENDING, PROCESSING, FAILED)
+            if is_open and number not in self.reviews:
+                self.reviews[number] = BOTH_COPIES
+                self.doubted[number] = theirs
+
+    def _code_after(self, number: int) -> int:
+        """The row's status after its imported changes, and before its review."""
+        for change in reversed(self.take.get(number, [])):
+            if change.is_status:
+                return CODES[change.status]
+        code = self.our_code(number)
+        return PENDING if code is None else code
 
     # --- data
 

@@ -79,7 +79,8 @@ def pull_job(
 
     - A job that isn't here is made.
     - A job that is the beginning of the other copy gets the commits that it lacks.
-    - Copies that diverged are refused, or merged with ``merge``: see :mod:`journal.transfer.merge`.
+    - Copies that diverged are refused, or merged with ``merge``: see
+      :mod:`journal.transfer.merge_plan`.
     - Artifacts that are missing here are copied in any case. For those that differ see
       :class:`journal.transfer.artifacts.Artifacts`.
 

@@ -1060,15 +1060,15 @@ MERGES = [
     Patch(
         "a row that comes as completed, and was worked on here, is named",
         "transfer/merge_plan",
-        '        if (status == "completed" or code == COMPLETED) and self.alarms(number):\n',
+        "        if COMPLETED in (self.our_code(number), self._code_after(number)) and self.alarms(number):\n",
         "        if False:\n",
         MERGE,
     ),
     Patch(
         "what was told of a row goes on with it",
         "transfer/merge",
-        "                    put_log(self._journal, record)\n",
-        "                    pass\n",
+        "                put_log(self._journal, record)\n",
+        "                pass\n",
         MERGE,
     ),
     Patch(
@@ -1108,16 +1108,16 @@ MERGES = [
     ),
     Patch(
         "a row that was in flight on the other copy needs a review",
-        "transfer/merge",
-        '        if last == ["processing"]:\n',
-        "        if False:\n",
+        "transfer/merge_plan",
+        '            if last == ["processing"]:\n',
+        "            if False:\n",
         MERGE,
     ),
     Patch(
         "that a third copy worked on a row is told",
-        "transfer/merge",
-        "        elif last == [ELSEWHERE] and code != NEEDS_REVIEW and is_worth_a_look:\n",
-        "        elif False:\n",
+        "transfer/merge_plan",
+        "            elif last == [ELSEWHERE] and is_worked_on and not is_settled:\n",
+        "            elif False:\n",
         MERGE,
     ),
     Patch(

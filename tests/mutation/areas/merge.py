@@ -200,15 +200,15 @@ PATCHES = [
     Patch(
         "a warning that comes with what is taken over is told once",
         "transfer/merge",
-        "                if alarm.id not in logged:  # about",
-        "                if True:  # about",
+        "            if alarm.id not in logged:\n",
+        "            if True:\n",
         HISTORIES,
     ),
     Patch(
         "a row that both worked on waits for a person",
-        "transfer/merge",
-        "        if number in plan.both or is_moved:\n",
-        "        if False:\n",
+        "transfer/merge_plan",
+        "            elif number in self.both:\n",
+        "            elif False:\n",
         HISTORIES,
     ),
     Patch(
@@ -248,9 +248,9 @@ PATCHES = [
     ),
     Patch(
         "a row that another, whose data was lost, may be is not tried before it is seen",
-        "transfer/merge",
-        "        self._put_doubtful()\n",
-        "",
+        "transfer/merge_plan",
+        "            if is_open and number not in self.reviews:\n",
+        "            if False:\n",
         MERGE,
     ),
     Patch(
