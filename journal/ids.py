@@ -1,4 +1,4 @@
-"""Ids of jobs and rows: the rules, new ids, and splitting a row id."""
+"""Ids of jobs and rows: checks, new ids, and splitting a row id."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _SLUG_CHARACTERS = 40
 _JOB_ID_CHARACTERS = 128
 
 
-@lru_cache(maxsize=1024)  # a script uses the same few jobs again and again
+@lru_cache(maxsize=1024)  # most programs use the same few jobs repeatedly
 def is_job_id(text: str) -> bool:
-    """Whether ``text`` may be a job id: one path component that is valid on every file system."""
+    """Whether ``text`` may be a job id: a name of a directory that is valid on all file systems."""
     return (
         _JOB_ID.fullmatch(text) is not None
         and not text.endswith(".")
@@ -43,7 +43,7 @@ def check_job_id(value: object) -> str:
 
 
 def slug(name: str) -> str:
-    """``name`` as a part of a job id; "job" if no letter or digit is left."""
+    """``name`` made fit for a job id; "job" if no letter or digit is left."""
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
     text = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:_SLUG_CHARACTERS].rstrip("-")
     return text if text and text not in _WINDOWS_DEVICES else "job"

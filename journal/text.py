@@ -1,4 +1,4 @@
-"""Text for people and programs: escapes, counts, durations, times, and lines of CSV and JSON."""
+"""Text for people and programs: escapes, counts, durations, times, lines of CSV, TSV and JSON."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import msgspec
 
 # Characters that must be escaped: C0, DEL and C1 control terminals, bidirectional marks reorder
 # text, and the rest is invisible (soft hyphens, joiners, invisible operators, annotations, tags).
-# It is compiled on use only. Most text is printable and never needs it.
+# The pattern is compiled on its first use, since most text is printable and never needs it.
 _UNSHOWN = (
     "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\U000e0000-\U000e007f]"
@@ -28,7 +28,7 @@ def escaped(text: str, keep: str = "") -> str:
 
 
 def escaped_json(text: str) -> str:
-    """Equal JSON in which invisible and control characters are JSON escapes."""
+    """The JSON ``text`` with invisible and control characters as JSON escapes."""
     if text.isprintable():
         return text
     return re.sub(_UNSHOWN, lambda match: _json_escape(match[0]), text)
@@ -40,7 +40,10 @@ def _json_escape(character: str) -> str:
 
 
 def counted(count: int, words: str) -> str:
-    """A count with its words. For 1 it takes the first form of each ``row|rows is|are``."""
+    """A count with words: ``counted(1, "row|rows")`` is "1 row".
+
+    Each ``A|B`` in ``words`` becomes A if the count is 1, and B otherwise.
+    """
     form = 1 if count == 1 else 2
     return f"{count} " + re.sub(r"(\w+)\|(\w+)", lambda match: match[form], words)
 
@@ -69,7 +72,7 @@ def duration_text(duration_s: float | None) -> str:
 
 
 def time_text(at: datetime) -> str:
-    """A time as in records: ``YYYY-MM-DDTHH:MM:SS.ffffffZ``."""
+    """A time in the form that records use: ``YYYY-MM-DDTHH:MM:SS.ffffffZ``."""
     return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
@@ -77,7 +80,7 @@ def time_text(at: datetime) -> str:
 
 
 def as_text(value: Any) -> str:
-    """A value as text: text unchanged, null as "", times as ISO 8601, and the rest as JSON."""
+    """A value as text. Text is unchanged, None becomes "", times ISO 8601, other values JSON."""
     if isinstance(value, str):
         return value
     if value is None:
@@ -96,26 +99,26 @@ def csv_liner() -> Callable[[Iterable[str]], bytes]:
         def write(line: str) -> str:
             return line
 
-    # Only with the line end CR LF does csv quote a lone CR in every version of Python.
+    # With the line end CR LF, csv quotes a lone CR in all versions of Python.
     write_row = csv.writer(Echo, lineterminator="\r\n").writerow
     return lambda cells: write_row(cells).removesuffix("\r\n").encode() + b"\n"
 
 
 def tsv_line(cells: Iterable[str]) -> bytes:
-    """A line of TSV. The cells must hold no tab and no line end."""
+    """A line of TSV. The cells must contain no tab and no line end."""
     return "\t".join(cells).encode() + b"\n"
 
 
 def tsv_cell(text: str) -> str:
     r"""A cell for TSV, with ``\t``, ``\n`` and ``\r`` instead of tabs and line ends.
 
-    Not reversible.
+    The change can't be reversed: ``\t`` in the text looks like a replaced tab.
     """
     return text.replace("\t", r"\t").replace("\n", r"\n").replace("\r", r"\r")
 
 
 def json_array(elements: Iterable[bytes]) -> Iterator[bytes]:
-    """The text of a JSON array with one element a line, yielded as the elements come."""
+    """Yield the text of a JSON array, one element a line, while the elements are consumed."""
     before = b"["
     for element in elements:
         yield before + element

@@ -1,7 +1,4 @@
-"""Verification: a journal is read completely, and everything that is wrong with it reported.
-
-Nothing is changed.
-"""
+"""Verification: reads a whole journal and reports everything that is wrong. Nothing is changed."""
 
 from __future__ import annotations
 
@@ -28,14 +25,15 @@ Kind = Literal["damage", "torn", "unended", "newer"]
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One thing that is wrong, from byte ``offset`` in ``line`` (1-based) to byte ``end``.
+    """One finding: a part of the file with something wrong.
 
-    ``kind``:
+    The part reaches from byte ``offset``, in ``line`` (1-based), to byte ``end``. ``kind``:
 
-    - "damage": history was changed.
-    - "torn": a torn tail, which the next writer saves in a file of its own and cuts off.
-    - "unended": the last commit counts, but lacks its LF, which the next writer adds.
-    - "newer": only a newer version understands it.
+    - "damage": the bytes were changed after they were written.
+    - "torn": a torn tail (an interrupted write). The next writer saves it in a separate file, and
+      then truncates the journal.
+    - "unended": the last commit lacks its LF. The commit counts, and the next writer adds the LF.
+    - "newer": only a newer version of this package can read this part.
     """
 
     kind: Kind
@@ -46,12 +44,14 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What :func:`verify_job` found, in the order of the file.
+    """The result of :func:`verify_job`. Findings are in the order of the file.
 
-    - ``ahead_until``: the time of the last record if it is ahead of this machine's clock, else
-      None. As times never go back, new records get that time until then. That is no damage.
-    - ``in_doubt``: a sync has failed since the system started, or its process died in it. What was
-      read may not be on the disk. The next synced commit first writes it again.
+    - ``ahead_until``: the time of the last record, if that time is ahead of this machine's clock,
+      else None. This is no damage. Times in a journal never go back, so new records get this time
+      until the clock has passed it.
+    - ``in_doubt``: since the system was booted, a sync of the journal has failed, or a process died
+      during a sync. So the last commits may not be on the disk. The next synced commit first writes
+      them again.
     """
 
     job_id: str
@@ -79,7 +79,7 @@ def verify_job(directory: Path, lock_timeout_s: float = LOCK_TIMEOUT_S) -> Repor
         regions = survey(file, file.size_bytes())
         good = next((n for n, one in enumerate(regions) if one.kind != "good"), len(regions))
         if good < len(regions) and wait_for_lock(file, lock_timeout_s):
-            # A writer may have been at work: read the rest again with writers locked out.
+            # A writer may have been at work. So the rest is read again, with the commit lock held.
             try:
                 last = regions[good - 1] if good else None
                 start = Position(last.end, last.crc) if last else START
@@ -92,7 +92,10 @@ def verify_job(directory: Path, lock_timeout_s: float = LOCK_TIMEOUT_S) -> Repor
 
 
 def _is_in_doubt(directory: Path, file: JournalFile) -> bool:
-    """Whether the journal has a sync mark, and not of a writer at work, which has the lock."""
+    """Whether a failed or interrupted sync left a sync mark.
+
+    A set mark doesn't count while a writer holds the commit lock: its sync may be under way.
+    """
     if not is_marked(directory) or not file.try_lock():
         return False
     try:
@@ -102,7 +105,7 @@ def _is_in_doubt(directory: Path, file: JournalFile) -> bool:
 
 
 def report_on(directory: Path, file: JournalFile, regions: list[Region]) -> Report:
-    """The report on a surveyed journal; decodes its records. Raises StorageError."""
+    """Decode the records of a surveyed journal, and return the report. Raises StorageError."""
     index = Index()
     findings: list[Finding] = []
     commits = records = rows = 0
@@ -125,7 +128,7 @@ def report_on(directory: Path, file: JournalFile, regions: list[Region]) -> Repo
 def _check_records(file: JournalFile, region: Region, index: Index, findings: list[Finding]) -> int:
     """Decode the records of good commits; returns how many rows they added."""
     rows = 0
-    # After damage, records may refer to what is lost. So they are decoded, but not applied.
+    # Records after damage may refer to lost records. So they are decoded, but not applied.
     is_applied = all(finding.kind == "torn" for finding in findings)
     lines = lines_of(file, region.offset, region.end)
     for line, (offset, text, _) in enumerate(lines, region.line):

@@ -1,4 +1,4 @@
-"""Checks of arguments, made before anything is written: text, numbers, times, rows."""
+"""Checks of arguments before anything is written: text, numbers, times, rows."""
 
 from __future__ import annotations
 
@@ -74,9 +74,10 @@ def check_moment(value: datetime | None, where: str) -> datetime | None:
 
 
 def check_label_path(value: object, directory: Path) -> str:
-    """A path as text.
+    """A label path as text.
 
-    One inside the job's directory becomes relative, so that it moves with the job.
+    A path inside the job's directory becomes relative to that directory, so that it stays right
+    when the directory is moved.
     """
     if not isinstance(value, (str, os.PathLike)):
         raise InvalidValueError("label_path", value, "must be a path (str or PathLike)")
@@ -91,7 +92,7 @@ def check_label_path(value: object, directory: Path) -> str:
 def new_rows(row_data: Any, next_number: int) -> Iterator[tuple[int, str, bytes, str | None]]:
     """Yield the number, checksum, data as JSON, and idempotency key (or None) of each new row.
 
-    Rows are checked one by one, as they are consumed. The caller checks that a number isn't taken.
+    Each row is checked when it is consumed. The caller checks that its number isn't in use.
     Raises InvalidValueError.
     """
     if isinstance(row_data, (str, bytes, Mapping)):

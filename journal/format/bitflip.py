@@ -1,8 +1,8 @@
 """Finding one flipped bit in a commit by its seal.
 
-A CRC is linear. So the difference between a commit's crc and the crc that its seal states depends
-only on which bits were flipped. Each single bit makes a different difference, so the difference
-tells which bit it was.
+A CRC is linear. So the difference (XOR) between a commit's crc and the crc in its seal depends only
+on the positions of the flipped bits. Each single bit makes a different difference. So the
+difference identifies the bit.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from zlib import crc32
 from journal.format.commits import Readable
 from journal.format.records import SEAL_BYTES, SEALED_LINE_END, sealed_end
 
-# Up to this length no two bits make the same difference, as x generates the polynomial's field.
+# In a commit up to this length, no two bits make the same difference: the polynomial is primitive.
 _MAX_BYTES = (2**32 - 1) // 8
 
 _END_BYTES = SEAL_BYTES + 1  # a seal and its LF
 _PIECE_BYTES = 1 << 20
-_STRIDE_BYTES = 1 << 10  # searched in one step; eight values a byte are held in a table
+_STRIDE_BYTES = 1 << 10  # searched in one step; a table has an entry for each bit of a stride
 
-# A seal whose LF became another byte, before the next commit.
+# A seal whose LF became another byte, with the next commit right after that byte.
 LOST_LINE_END = re.compile(rb',"crc":"([0-9a-f]{8})"}([^\n])(?={)')
 
 
 class Flip(NamedTuple):
-    """One flipped bit: in the byte at offset ``at``, where the bit has the value ``bit``."""
+    """One flipped bit, in the byte at offset ``at``. ``bit`` is its value: 1, 2, 4, … or 128."""
 
     at: int
     bit: int
 
 
 class Unflipped:
-    """A file in which a flipped bit is restored."""
+    """A view of a file in which one flipped bit is restored."""
 
     def __init__(self, file: Readable, flip: Flip) -> None:
         self._file = file
@@ -52,12 +52,14 @@ class Unflipped:
 
 
 def possible_flips(file: Readable, offset: int, end: int, crc: int) -> Iterator[Flip]:
-    """The bits that, if restored, would make the bytes from ``offset`` to ``end`` one commit.
+    """Yield each bit that, if restored, would make the bytes from ``offset`` to ``end`` a commit.
 
-    ``crc`` is that of the seal before the commit. There is at most one such bit in a commit of up
-    to 91,607 bits: up to there CRC-32 has a Hamming distance of 4 (Koopman, "32-Bit Cyclic
-    Redundancy Codes for Internet Applications", 2002). So two flipped bits never look like one.
-    Other damage does with a probability of one in 2^32 for each bit of the commit.
+    ``crc`` is the crc in the seal before the commit.
+
+    A commit of up to 91,607 bits has at most one such bit, and two flipped bits never look like
+    one: for such lengths, CRC-32 has a Hamming distance of 4 (Koopman, "32-Bit Cyclic Redundancy
+    Codes for Internet Applications", 2002). In a longer commit, other damage looks like a flip with
+    a probability of one in 2^32 for each bit of the commit.
     """
     body = end - offset - _END_BYTES
     if body < 0:
@@ -76,7 +78,7 @@ def possible_flips(file: Readable, offset: int, end: int, crc: int) -> Iterator[
 
 
 def crc_of(file: Readable, offset: int, end: int, crc: int) -> int:
-    """The crc of the bytes from ``offset`` to ``end``, continued from ``crc``."""
+    """The crc of the bytes from ``offset`` to ``end``, computed on from ``crc``."""
     while offset < end and (data := file.read_at(offset, min(_PIECE_BYTES, end - offset))):
         crc = crc32(data, crc)
         offset += len(data)
@@ -84,9 +86,9 @@ def crc_of(file: Readable, offset: int, end: int, crc: int) -> int:
 
 
 def flipped_bit(difference: int, length: int) -> tuple[int, int] | None:
-    """The one bit in ``length`` bytes that makes this difference to their crc.
+    """Find the bit in ``length`` bytes that changes their crc by ``difference``.
 
-    Returns the number of its byte and its value in there, None if no single bit does.
+    Returns the index of the byte and the value of the bit in it, or None if there is no such bit.
     """
     near, back = _tables()
     for skipped in range(0, length, _STRIDE_BYTES):
@@ -105,11 +107,11 @@ def flipped_bit(difference: int, length: int) -> tuple[int, int] | None:
 
 @cache
 def _tables() -> tuple[dict[int, tuple[int, int]], list[list[int]]]:
-    """The tables for a search from the end of a commit, by strides.
+    """The two tables for a search from the end of a commit, stride by stride.
 
-    The first has the bits of the last ``_STRIDE_BYTES``, by the difference that each makes: the
-    number of the byte, counted from the last, and the bit's value in there. The second has, for
-    each byte of a difference, what it would be without the last stride.
+    The first maps each crc difference that one bit in the last ``_STRIDE_BYTES`` can make to that
+    bit: the index of its byte, counted from the end, and the value of the bit. The second moves a
+    difference back by one stride. It has one table for each of the four bytes of a difference.
     """
     changes = [crc32(bytes([byte])) ^ crc32(b"\0") for byte in range(256)]  # of a last byte
     near = {}
@@ -117,7 +119,7 @@ def _tables() -> tuple[dict[int, tuple[int, int]], list[list[int]]]:
         change = changes[bit]
         for before in range(_STRIDE_BYTES):
             near[change] = before, bit
-            change = change >> 8 ^ changes[change & 0xFF]  # with one more byte after it
+            change = change >> 8 ^ changes[change & 0xFF]  # if one more byte follows
     undo = {change >> 24: (change << 8 & 0xFFFFFFFF) ^ byte for byte, change in enumerate(changes)}
     back = []
     for low in range(0, 32, 8):

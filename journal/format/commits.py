@@ -1,7 +1,8 @@
-"""From bytes to verified commits: the fast reader, for a sound journal.
+"""The fast reader: from bytes to verified commits, for a sound journal.
 
-It stops at the first commit that doesn't match its seal; ``scan.py`` finds out why. It needs
-constant memory: a commit larger than a chunk is verified in a first pass and read in a second.
+The reader stops at the first commit that doesn't match its seal. ``scan.py`` finds out why. The
+reader needs constant memory: a commit larger than a chunk is read twice, first to verify it, then
+to yield its lines.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ _body_of = itemgetter(slice(None, -SEAL_BYTES))
 
 
 class Readable(Protocol):
-    """A file, as far as reading commits needs it."""
+    """The one method of a file that reading commits needs."""
 
     def read_at(self, offset: int, length: int) -> bytes: ...
 
 
 class Position(NamedTuple):
-    """A place between two commits: its ``offset`` (bytes), and the ``crc`` in the seal before it."""
+    """A place between two commits: its ``offset`` in bytes, and the ``crc`` in the seal before."""
 
     offset: int
     crc: int
@@ -40,11 +41,12 @@ START = Position(0, 0)
 
 
 class Block(NamedTuple):
-    """Whole lines of verified commits: ``lines`` without LF, the first at ``offset``.
+    """Whole lines of verified commits.
 
-    ``after`` is the position after the commits of this block. ``ends`` is False if the block stops
-    before it: a large commit takes several blocks. ``ascii``: the block is pure ASCII, so it is
-    valid UTF-8.
+    - ``lines``: the lines without LF. The first is at ``offset``.
+    - ``after``: the position after the last commit that has lines in this block.
+    - ``ends``: whether the block reaches ``after``. A large commit takes several blocks.
+    - ``ascii``: whether all bytes are ASCII, and so are valid UTF-8.
     """
 
     offset: int
@@ -58,8 +60,8 @@ def verified_blocks(file: Readable, start: Position, size: int) -> Iterator[Bloc
     """Yield the commits from ``start`` to ``size`` (bytes) as blocks of lines.
 
     Each commit is verified before its first line is yielded. The iterator ends before the first
-    commit that doesn't match its seal or isn't complete. So compare the last position with
-    ``size``.
+    commit that is incomplete or doesn't match its seal. To find out whether it read everything,
+    compare the last position with ``size``.
     """
     position = start
     while position.offset < size:
@@ -92,19 +94,19 @@ def verified_lines(chunk: bytes, position: Position) -> tuple[list[bytes], Posit
 
 
 def _crc_of_single_records(lines: list[bytes], crc: int) -> int | None:
-    """The crc of the last seal if each line is a valid commit of its own, else None."""
+    """The crc of the last seal if each line is a valid commit with one record, else None."""
     seals = b"".join(map(_seal_of, lines))
     if seals.count(SEAL_HEAD) != len(lines):
         return None
     crcs = [crc := crc32(body, crc) for body in map(_body_of, lines)]
-    # Format and compare all digits at once: it takes a tenth of the time.
+    # Format and compare all digits in one step, in a tenth of the time.
     if b"".join((SEAL_HEAD, _hex(crcs).replace(b"|", b'"}' + SEAL_HEAD), b'"}')) != seals:
         return None
     return crc
 
 
 def _end_of_commits(chunk: bytes, position: Position) -> Position:
-    """The position after the valid commits at the beginning of ``chunk``, of any length."""
+    """The position after the valid commits, with any number of records, that begin ``chunk``."""
     *parts, _ = SEALED_LINE_END.split(chunk)  # body, digits, body, digits, ...
     bodies, digits = parts[::2], parts[1::2]
     offset, crc = position
@@ -117,7 +119,7 @@ def _end_of_commits(chunk: bytes, position: Position) -> Position:
 
 
 def _hex(crcs: list[int]) -> bytes:
-    """The digits of seals, separated by bars."""
+    """The digits that seals state for these crcs, separated by bars."""
     values = array("I", crcs)
     if sys.byteorder == "little":
         values.byteswap()
@@ -128,7 +130,7 @@ def _end_of_large_commit(file: Readable, start: Position, size: int) -> Position
     """The end of the commit at ``start``, which is larger than a chunk; None if it isn't valid."""
     crc = start.crc
     offset = start.offset
-    held = b""  # the end of what was read: a seal may lie across two chunks
+    held = b""  # the last bytes read, since a seal may lie across two chunks
     line_bytes = 0
     while offset < size:
         chunk = file.read_at(offset, min(CHUNK_BYTES, size - offset))
@@ -165,6 +167,6 @@ def _blocks_of_large_commit(file: Readable, offset: int, after: Position) -> Ite
             offset += cut
             length = CHUNK_BYTES
         elif len(chunk) < length or length > MAX_LINE_BYTES:
-            return  # the file shrank, or a line is too long: ``after`` isn't reached
+            return  # the file shrank, or a line is too long, so ``after`` isn't reached
         else:
             length *= 2

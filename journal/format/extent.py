@@ -1,7 +1,7 @@
-"""Reading an open journal between two positions: verified commits, records, and seals nearby.
+"""Reading an open journal between two positions: verified commits, records, and nearby seals.
 
-The errors here name the line. Counting lines reads the file from its start, so it is done for an
-error only.
+The errors name the line of the file. Counting lines means reading the file from its start, so lines
+are counted only when there is an error.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _LAST_TIME_BYTES = len('"at":"2026-11-24T13:35:00.123456Z"') + SEALED_END_BYTES
 
 
 def blocks_between(file: JournalFile, begin: Position, end: Position) -> Iterator[Block]:
-    """The commits from ``begin`` to ``end``.
+    """Yield the commits from ``begin`` to ``end``.
 
-    Raises JournalDamagedError if they don't lead there.
+    Raises JournalDamagedError if a commit in between is invalid, or if none ends at ``end``.
     """
     position = begin
     for block in verified_blocks(file, begin, end.offset):
@@ -48,7 +48,7 @@ def blocks_between(file: JournalFile, begin: Position, end: Position) -> Iterato
 def records_between(
     file: JournalFile, begin: Position, end: Position
 ) -> Iterator[tuple[int, bytes, Record]]:
-    """Offset, line (without its LF) and record of each line from ``begin`` to ``end``."""
+    """Yield the offset, the text without LF, and the record of each line in this range."""
     for block in blocks_between(file, begin, end):
         offset = block.offset
         for line in block.lines:
@@ -57,7 +57,10 @@ def records_between(
 
 
 def record_in(file: JournalFile, block: Block, number: int) -> Record:
-    """The record in line ``number`` (0-based) of a block. Raises as :func:`record_at`."""
+    """The record in line ``number`` (0-based) of a block.
+
+    Raises JournalDamagedError and FormatVersionError.
+    """
     line = block.lines[number]
     try:
         return decode_record(line)
@@ -67,7 +70,7 @@ def record_in(file: JournalFile, block: Block, number: int) -> Record:
 
 
 def record_at(file: JournalFile, offset: int, line: bytes) -> Record:
-    """The record in ``line``, which stands at ``offset`` of the file.
+    """The record in ``line``, which is at ``offset`` of the file.
 
     Raises JournalDamagedError and FormatVersionError.
     """
@@ -80,7 +83,7 @@ def record_at(file: JournalFile, offset: int, line: bytes) -> Record:
 def not_continued(
     file: JournalFile, position: Position, found: str = CHANGED_IN_PLACE
 ) -> JournalDamagedError:
-    """The public error for a file in which no commit continues ``position``."""
+    """The public error if no valid commit follows ``position``. ``found`` says what does."""
     line = file.count_lines(position.offset) + 1
     expected = f"a commit that continues crc {crc_digits(position.crc)}"
     return JournalDamagedError(file.path, line, position.offset, expected, found)
@@ -90,9 +93,10 @@ def not_continued(
 
 
 def has_seal(file: Readable, position: Position) -> bool:
-    """Whether the seal that ``position`` states stands before it, as it does before no other.
+    """Whether the bytes just before ``position`` are the seal that ``position`` states.
 
-    Each seal vouches for all bytes before it. So the file is the same up to there.
+    Each seal covers all bytes before it. So if two files have the same seal at the same offset,
+    they are the same up to that offset.
     """
     if position == START:
         return True
@@ -101,7 +105,10 @@ def has_seal(file: Readable, position: Position) -> bool:
 
 
 def seals_before(file: Readable, offset: int, floor: int = 0) -> Iterator[Position]:
-    """The positions after ``floor`` and up to ``offset``, the last first; nothing is verified."""
+    """Yield the positions after ``floor`` and up to ``offset``, the last first.
+
+    The seals there aren't verified.
+    """
     high = offset
     while high > floor:
         low = max(floor, high - CHUNK_BYTES)
@@ -113,12 +120,12 @@ def seals_before(file: Readable, offset: int, floor: int = 0) -> Iterator[Positi
 
 
 def seal_before(file: Readable, offset: int, floor: int = 0) -> Position | None:
-    """The last position after ``floor`` and up to ``offset``; nothing is verified."""
+    """The last position after ``floor`` and up to ``offset``. Its seal isn't verified."""
     return next(seals_before(file, offset, floor), None)
 
 
 def seal_after(file: Readable, offset: int, limit: int) -> Position | None:
-    """The first position after ``offset`` and up to ``limit``; nothing is verified."""
+    """The first position after ``offset`` and up to ``limit``. Its seal isn't verified."""
     while offset < limit:
         begin = max(offset - SEALED_END_BYTES + 1, 0)
         high = min(offset + CHUNK_BYTES, limit)
@@ -130,7 +137,7 @@ def seal_after(file: Readable, offset: int, limit: int) -> Position | None:
 
 
 def time_before(file: Readable, offset: int) -> datetime | None:
-    """The time in the last record before a commit's end at ``offset``; None if there is none."""
+    """The time of the last record of the commit that ends at ``offset``, or None if none does."""
     begin = max(offset - _LAST_TIME_BYTES, 0)
     match = _LAST_TIME.search(file.read_at(begin, offset - begin))
     try:

@@ -20,9 +20,11 @@ _NEW_ENDING = re.compile(r"#[0-9]+(\.[0-9a-f]{8})?\Z")
 def idempotency_key(row_id: str, row: AnyRow, keyed: JobRecord | None) -> str:
     """The idempotency key of a row: see :class:`JobRow`.
 
-    ``keyed`` is the job's record if the job was made with a key column. Then two copies of the job
-    that both add a row with one key use the same idempotency key for it. Other rows that were added
-    later have a nonce, since another copy may have added different rows under their numbers.
+    ``keyed`` is the job's record if the job was made with a key column. If two copies of such a job
+    each add a row with the same key, both rows get the same idempotency key.
+
+    In a job without a key column, rows that were added after its creation have a nonce. Otherwise
+    two copies could give one key to different rows that they added under the same number.
     """
     if row.key is not None:
         return row.key
@@ -37,15 +39,15 @@ def idempotency_key(row_id: str, row: AnyRow, keyed: JobRecord | None) -> str:
 
 
 def own_key_text(value: Any) -> str:
-    """An idempotency key that the caller chose: text unchanged, other values as JSON."""
+    """An idempotency key that the caller chose: text is unchanged, other values become JSON."""
     return value if isinstance(value, str) else encode_json(value).decode()
 
 
 def key_text(value: Any) -> str:
-    """The value of a key column as text, different for different values.
+    """The value of a key column as text. Different values give different texts.
 
-    Text is used unchanged, unless it is valid JSON or looks like a new key of another row. Such
-    text and all other values become JSON.
+    Text is used unchanged, unless it is valid JSON or ends like a key of :func:`next_key`. Such
+    text becomes a JSON string. All other values become JSON, too.
     """
     if isinstance(value, str) and not _ENDS_AS_NEW.search(value):
         try:
@@ -56,14 +58,15 @@ def key_text(value: Any) -> str:
 
 
 def next_key(key: str, keys: int, nonce: str | None) -> str:
-    """A new key for a row that has had ``keys`` keys so far, ``key`` being the last.
+    """A new key for a row that has had ``keys`` keys so far. ``key`` is its present key.
 
-    It is ``KEY#2``, ``KEY#3``, and so on, or ``KEY#2.NONCE`` if another row may have ``KEY#2``.
+    The new keys of a row are ``KEY#2``, ``KEY#3``, and so on. With ``nonce``, which is given if
+    another row may have that key, they are ``KEY#2.NONCE`` and so on.
     """
     first = key.rpartition("#")[0] if keys > 1 else key
     return f"{first}#{keys + 1}" if nonce is None else f"{first}#{keys + 1}.{nonce}"
 
 
 def first_key(key: str) -> str:
-    """The key without the ending that :func:`next_key` may have added."""
+    """The key without any ending that :func:`next_key` added."""
     return _NEW_ENDING.sub("", key)

@@ -18,9 +18,9 @@ from journal.text import time_text
 FORMAT = 1
 MAX_LINE_BYTES = 64 << 20
 MAX_DEPTH = 100
-SANE_BYTES = (
-    2 * MAX_DEPTH
-)  # a record this short can't nest too deep, and other text not dangerously
+# A record up to this length can't nest deeper than MAX_DEPTH. Other text of this length can't nest
+# so deep that decoding it is dangerous.
+SANE_BYTES = 2 * MAX_DEPTH
 REPAIRED = "repaired"  # error code of a job and of rows that lost something in a repair
 BOTH_COPIES = "both_copies"  # error code of a job and of rows that two copies worked on
 LOST_CHECKSUM = "lost"  # checksum of a row whose record was lost to damage, so its data is unknown
@@ -32,9 +32,8 @@ SEALED_END_BYTES = SEAL_BYTES + 1  # with its LF
 SEALED_LINE_END = re.compile(rb',"crc":"([0-9a-f]{8})"}\n')
 
 
-UNSET_TIME = datetime.min.replace(
-    tzinfo=UTC
-)  # the time of a record that has not got its real one yet
+# The time of a record until the record gets its real one.
+UNSET_TIME = datetime.min.replace(tzinfo=UTC)
 
 # An aware time in UTC, with microseconds: see now().
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
@@ -57,8 +56,8 @@ class JobRecord(msgspec.Struct, tag_field="type", tag="job", kw_only=True, omit_
     at: Moment
 
 
-# In the details of a log record: what another copy of the job did with the row. It holds the fields
-# of that status record, and the id of its origin.
+# A key in the details of a log record. Its value says what another copy of the job did with the
+# row: the fields of the record on that copy, and the id of that change.
 ELSEWHERE = "elsewhere"
 
 
@@ -86,10 +85,10 @@ class RowRecord(
 class RowDataRecord(
     msgspec.Struct, tag_field="type", tag="row_data", kw_only=True, frozen=True, omit_defaults=True
 ):
-    """Replaces the row's ``row`` record: new data, under the same number.
+    """New data for a row, which replaces its ``row`` record under the same number.
 
     ``key`` is the complete idempotency key. ``keys`` counts the keys that the row has had so far,
-    this one included.
+    including ``key``.
     """
 
     row: int
@@ -103,7 +102,7 @@ class RowDataRecord(
 
     @property
     def nonce(self) -> None:
-        """None: ``key`` is complete, so no nonce is added to it."""
+        """None, since ``key`` is complete without a nonce."""
 
 
 class RowStatusRecord(
@@ -126,7 +125,7 @@ class RowStatusRecord(
 
     @property
     def happened_at(self) -> datetime:
-        """When the change happened, also if it was imported later."""
+        """When the change happened. For an imported change: when it happened on the other copy."""
         return self.at if self.origin is None else self.origin.at
 
 
@@ -234,7 +233,8 @@ def encode_record(record: Record) -> bytes:
 def encode_row(number: int, checksum: str, data: bytes, end: bytes) -> bytes:
     """A ``row`` record with its LF.
 
-    ``data`` is JSON from :func:`journal.format.values.encode_value`. ``end`` comes from :func:`row_end`. Mostly all rows of a commit share one.
+    ``data`` is JSON from :func:`journal.format.values.encode_value`. ``end`` comes from
+    :func:`row_end`. Usually all rows of a commit share one ``end``.
     """
     return b'{"type":"row","row":%d,"checksum":%b,"data":%b%b' % (
         number,

@@ -1,7 +1,7 @@
-"""Reading a damaged journal: every commit that a seal still vouches for, and a verdict on the rest.
+"""Reading a damaged journal: finds every commit that still matches its seal, and judges the rest.
 
-``commits.py`` reads the same grammar fast, and stops at the first commit that doesn't match its
-seal. This reader finds out what is wrong there, and goes on after it.
+``commits.py`` reads the same grammar faster, but stops at the first commit that doesn't match its
+seal. The reader in this file finds out what is wrong with that commit, and continues after it.
 """
 
 from __future__ import annotations
@@ -29,23 +29,28 @@ Kind = Literal["good", "unended", "bad", "bit_flip", "inserted", "torn", "newer"
 
 
 class Region(NamedTuple):
-    """A part of the file that has one verdict.
+    """A part of the file, with one verdict.
 
-    ``kind`` is that verdict:
+    ``kind`` is the verdict:
 
-    - "good": commits that match their seals. ``commits`` counts them.
-    - "unended": one such commit at the end of the file that lacks its LF.
-    - "bad": bytes that no seal vouches for.
-    - "bit_flip": a commit but for one flipped bit, ``flip``.
-    - "inserted": lines between two commits of which the second continues the first.
-    - "torn": a torn tail, that is an interrupted write.
+    - "good": commits that match their seals.
+    - "unended": the last commit of the file, which matches its seal but lacks its LF.
+    - "bad": bytes that aren't part of a good commit.
+    - "bit_flip": a commit that would be good if one bit, ``flip``, were restored.
+    - "inserted": lines that were inserted between two commits: the second continues the first.
+    - "torn": a torn tail (an interrupted write).
     - "newer": the beginning of a journal in a newer format.
 
-    It reaches from ``offset`` to ``end`` (bytes). ``line`` is the number of its first line
-    (1-based), and ``lines`` counts them. If it is good or unended, ``start`` is the crc that it
-    continues, and ``crc`` its own. Else both are the crc of the last good seal before it, and
-    ``reason`` says what is wrong. ``seals`` counts the lines in a bad region that end like a seal;
-    the last of these ends at ``sealed_end``.
+    The other fields:
+
+    - ``offset``, ``end``: where the region begins and ends, in bytes.
+    - ``line``, ``lines``: the number of its first line (1-based), and how many lines it has.
+    - ``start``, ``crc``: of a good or unended region, the crc in the seal before it, and the crc in
+      its last seal. Of another region, both are the crc of the last good seal before it.
+    - ``reason``: what is wrong with a region that isn't good or unended.
+    - ``commits``: how many commits a good or unended region has.
+    - ``seals``: how many lines of a bad region end like a seal. ``sealed_end``: where the last of
+      these lines ends.
     """
 
     kind: Kind
@@ -67,9 +72,10 @@ class Region(NamedTuple):
 
 
 class _Candidate(NamedTuple):
-    """A guess that a commit begins at ``offset`` and continues ``start``.
+    """A guess that a commit begins at ``offset`` and continues the crc ``start``.
 
-    ``crc`` is that of what was read of it so far.
+    ``crc`` is the crc of the bytes of this commit that were read so far, computed on from
+    ``start``.
     """
 
     offset: int
@@ -81,21 +87,22 @@ class _Candidate(NamedTuple):
 def scan(file: Readable, size: int, start: Position = START, line: int = 1) -> Iterator[Region]:
     """Yield the good, unended and bad regions from ``start`` to ``size``, in order, without gaps.
 
-    A commit is good if it matches its seal when it is continued from one of these:
+    A commit is good if it matches its seal when its crc is computed on from one of these:
 
-    - the crc that the commit before it states,
-    - the crc that a broken commit before it should have stated, so one flipped bit in a seal or an
-      LF doesn't hide the next commit,
-    - the crc of the last good commit before bad bytes, so neither do inserted lines.
+    - the crc in the seal of the commit before it;
+    - the crc that the seal of a broken commit before it should have stated, so that one flipped bit
+      in a seal or an LF doesn't hide the next commit;
+    - the crc of the last good commit before bad bytes, so that inserted lines don't hide the next
+      commit either.
     """
-    homes: list[int] = []  # crcs of the last good seals before bad regions
+    homes: list[int] = []  # for each of the last bad regions: the crc of the good seal before it
     last = start.crc
     candidates = _beginnings(start.offset, line, [last])
     bad_from, bad_line, seals, sealed_end = start.offset, line, 0, 0
     first_bad: bytes | None = None
     for offset, text, ended in lines_of(file, start.offset, size):
         end = offset + len(text) + ended
-        if text.startswith(_JOB_RECORD) and offset > 0:  # a copy after another one
+        if text.startswith(_JOB_RECORD) and offset > 0:  # one journal was appended to another
             candidates += _beginnings(offset, line, [START.crc])
         stated = stated_crc(text) if ended or end == size else None
         good = None
@@ -134,18 +141,20 @@ def scan(file: Readable, size: int, start: Position = START, line: int = 1) -> I
 
 
 def _beginnings(offset: int, line: int, crcs: Iterable[int]) -> list[_Candidate]:
-    """The guesses that a commit begins at ``offset``, continuing each of ``crcs``."""
+    """One guess for each of ``crcs``: that a commit begins at ``offset`` and continues that crc."""
     return [_Candidate(offset, line, crc, crc) for crc in dict.fromkeys(crcs)]
 
 
 def _next_candidates(
     candidates: list[_Candidate], text: bytes, stated: int | None, inserted: _Candidate
 ) -> list[_Candidate]:
-    """The guesses after a line that ended no good commit.
+    """The guesses after a line that doesn't end a good commit.
 
-    - If the line has a seal, the next commit begins after it.
-    - If it has only a part of a seal, it may be a broken seal or an ordinary line: both are tried.
-    - If it is no record at all, it may have been ``inserted`` between two commits.
+    - If the line has a seal, the next commit begins after the line.
+    - If the line has a part of a seal, both are tried: a commit with a broken seal ends here, or
+      the commit continues.
+    - If the line is no JSON object, or has a seal, it may have been inserted between two commits.
+      ``inserted`` is the guess for this case.
     """
     digits = re.fullmatch(rb"[0-9a-f]{8}", text[-10:-2])
     framed = re.fullmatch(rb',"crc":".{8}"}', text[-SEAL_BYTES:], re.DOTALL)
@@ -159,11 +168,11 @@ def _next_candidates(
     following = _beginnings(inserted.offset, inserted.line, crcs)
     if stated is None:
         following += [c._replace(crc=crc32(b"\n", crc32(text, c.crc))) for c in candidates]
-    return following[:12]  # hostile input must not make the guesses multiply
+    return following[:12]  # so that hostile input can't multiply the guesses
 
 
 def _after_a_lost_line_end(text: bytes, offset: int, line: int, stated: int) -> _Candidate | None:
-    """A good commit within one line, after a seal whose LF became another byte."""
+    """The good commit, if any, that begins within a line, after a seal that lost its LF."""
     for candidate, rest in _lost_line_ends(text, offset, line):
         if content_crc(rest, candidate.crc) == stated:
             return candidate
@@ -171,7 +180,11 @@ def _after_a_lost_line_end(text: bytes, offset: int, line: int, stated: int) -> 
 
 
 def _lost_line_ends(text: bytes, offset: int, line: int) -> Iterator[tuple[_Candidate, bytes]]:
-    """Where in a line a commit may begin, and what follows there; only the last few places."""
+    """Yield where a commit may begin within a line, and the rest of the line from there.
+
+    A commit may begin after a seal whose LF became another byte. Only the last four such places
+    are yielded.
+    """
     for match in deque(LOST_LINE_END.finditer(text), maxlen=4):
         crc = int(match[1], 16)
         yield _Candidate(offset + match.end(), line, crc, crc), text[match.end() :]
@@ -194,8 +207,11 @@ def _reason(first: bytes) -> str:
 
 
 def lines_of(file: Readable, offset: int, end: int) -> Iterator[tuple[int, bytes, bool]]:
-    """Yield ``(offset, line without its LF, whether it had one)``; a line over the bound is cut."""
-    held: list[bytes] = []  # pieces of a line that spans chunks, joined once: it may be long
+    """Yield ``(offset, line without LF, whether the line had an LF)``.
+
+    A line longer than ``MAX_LINE_BYTES`` is yielded in pieces.
+    """
+    held: list[bytes] = []  # the pieces of a line that spans chunks, which may be many
     held_bytes = 0
     while offset + held_bytes < end:
         at = offset + held_bytes

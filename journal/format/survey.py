@@ -1,4 +1,4 @@
-"""A verdict on each region of a whole journal, for `journal verify` and repairs."""
+"""Verdicts on all regions of a journal, for `journal verify` and repairs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from journal.format.scan import Kind, Region, scan
 from journal.format.torn_tail import could_be_torn, find_flip, stated_newer_format
 
 _INSERTED = "inserted lines: the commits before and after them fit each other"
-# Regions in which a flipped bit is looked for: where more is broken, it is no flip.
+# How many bad regions are searched for a flipped bit. More bad regions have another cause.
 _MAX_FLIPS = 100
 
 
@@ -34,14 +34,16 @@ def survey(file: Readable, size: int, start: Position = START, line: int = 1) ->
 
 
 class _Survey:
-    """The regions so far, and the ends of the chains of commits that lead back to the start.
+    """Collects the regions, and finds those that were inserted.
 
-    Another commit may continue such an end. Then all regions after it were inserted.
+    A chain of commits that begins at the start of the file may be interrupted by other regions. If
+    a later commit continues the chain, the regions in between were inserted.
     """
 
     def __init__(self, start: Position) -> None:
         self.regions: list[Region] = []
-        self._homes = {start.crc: 0}  # by the crc of such an end: the number of regions up to it
+        # A dict from the crc at each end of such a chain to the number of regions before that end.
+        self._homes = {start.crc: 0}
 
     def add_good(self, region: Region) -> None:
         regions = self.regions
@@ -59,12 +61,15 @@ class _Survey:
             self._homes[region.crc] = len(regions)
 
     def _go_on_from(self, crc: int) -> bool:
-        """Whether a chain from the start ends with ``crc``; marks what was inserted after it."""
+        """Whether a chain from the start ends with ``crc``.
+
+        If so, marks the regions after that end as inserted.
+        """
         home = self._homes.get(crc)
         if home is None:
             return False
         if home == 0 and self.regions and self.regions[0].kind == "good":
-            return False  # a second beginning, after a whole one
+            return False  # another journal, appended to a whole one
         inserted = self.regions[home:]
         if inserted:
             merged = _merged(inserted[0], inserted[-1])

@@ -1,4 +1,7 @@
-"""What follows the last commit: a torn tail (an interrupted write), one more commit, or damage."""
+"""Judges the bytes after the last commit: a torn tail, one more commit without LF, or damage.
+
+A torn tail is an interrupted write. It was never acknowledged, so nothing is lost with it.
+"""
 
 from __future__ import annotations
 
@@ -24,20 +27,26 @@ _BLOCK_BYTES = 512
 
 
 def could_be_torn(file: Readable, region: Region) -> bool:
-    """Whether a bad region at the end of the file is a torn tail: what one dying writer can leave.
+    """Whether a bad region at the end of the file is a torn tail.
 
-    That is a part of one commit, in whatever state a power cut left it. It is damage instead if
+    A torn tail is one unfinished commit, in whatever state a power cut left it. The region is
+    damage instead if one of these holds:
 
-    1. two lines end like a seal: these are two commits; or
-    2. it has a seal, and each line that doesn't decode could not have been left unwritten: then
-       something in the commit or before it was changed; or
-    3. it is a whole commit but for one flipped bit; or
-    4. it begins the file: a journal is created with its first commit in it; or
-    5. it went through text mode.
+    1. Two or more lines have a seal. A dying writer leaves at most one unfinished commit.
+    2. The region begins the file. A journal is created with its first commit in it.
+    3. The file was copied in text mode.
+    4. The region has a seal, and its lines show that it was changed after it was written: see
+       :func:`_is_legible`.
+    5. The region has a seal and matches it. So the commit was finished, and is bad because a line
+       is longer than ``MAX_LINE_BYTES``.
+    6. The region would be a good commit if one bit were restored.
+
+    If the region has a seal, cases 4 to 6 are about the part up to that seal. The bytes after the
+    seal may be a torn commit that follows a damaged one.
     """
     if region.seals > 1 or region.offset == 0 or region.reason == TEXT_MODE:
         return False
-    if region.seals:  # judged up to its seal: what follows may be part of the next commit
+    if region.seals:
         region = region._replace(end=region.sealed_end)
         if _is_legible(file, region) or _matches_seal(file, region):
             return False
@@ -45,10 +54,10 @@ def could_be_torn(file: Readable, region: Region) -> bool:
 
 
 def find_flip(file: Readable, region: Region) -> Flip | None:
-    """The bit by which a bad region differs from a commit whose lines decode, if there is one.
+    """The bit that, if restored, would make a bad region one good commit; None if there is none.
 
-    It may be of any length. One in 512 commits of a megabyte that are broken in another way looks
-    like that by chance. But then most of these have a line that doesn't decode.
+    The region may have any length. By chance, 1 in 512 one-megabyte commits with other damage
+    matches a single bit flip. Most of these are excluded, because a line doesn't decode.
     """
     for flip in possible_flips(file, region.offset, region.end, region.start):
         lines = lines_of(Unflipped(file, flip), region.offset, region.end)
@@ -64,21 +73,30 @@ def find_flip(file: Readable, region: Region) -> Flip | None:
 
 
 def _matches_seal(file: Readable, region: Region) -> bool:
-    """Whether a bad region that ends with a seal matches it: then it has a line over the bound."""
+    """Whether a region that ends with a seal matches this seal.
+
+    If it does and is bad nevertheless, one of its lines is longer than ``MAX_LINE_BYTES``.
+    """
     seal = region.end - SEALED_END_BYTES
     stated = stated_crc(file.read_at(seal, SEAL_BYTES))
     return stated is not None and crc_of(file, region.offset, seal, region.start) == stated
 
 
 def _is_legible(file: Readable, region: Region) -> bool:
-    """Whether some line of a sealed region must have been written as it is, or all lines decode.
+    """Whether the lines of a bad region that ends with a seal show that it is damage.
 
-    A disk writes blocks of 512 bytes whole. A block was written if a line that decodes, or the
-    seal, begins or ends in it. So a line within such a block was written, too.
+    They show it in two cases:
+
+    - All lines decode. So the commit was written whole.
+    - A line that doesn't decode lies within one block of the disk that was written. So the line was
+      written, too, and has changed since.
+
+    A disk writes blocks of 512 bytes whole. A block was written if a line that decodes begins or
+    ends in it, or if it holds a part of the seal.
     """
     seal = region.end - SEALED_END_BYTES
     written = {seal // _BLOCK_BYTES, (region.end - 1) // _BLOCK_BYTES}
-    illegible: set[int] = set()  # blocks that have a whole line which doesn't decode
+    illegible: set[int] = set()  # blocks that contain the whole of a line that doesn't decode
     whole = True
     for offset, text, ended in lines_of(file, region.offset, region.end):
         blocks = range(offset // _BLOCK_BYTES, (offset + len(text)) // _BLOCK_BYTES + 1)
@@ -102,12 +120,14 @@ def _is_record(text: bytes) -> bool:
 
 
 def judge_tail(file: Readable, size: int, last: Position) -> Region:
-    """The first region after ``last``, the end of the last commit that was read, with a verdict.
+    """The first region after ``last``, with a verdict. ``last`` is the end of the last good commit.
 
-    - "torn": all that follows is a torn tail.
-    - "unended": it is one more commit, which lacks its LF.
-    - "newer": the file is of a newer format, as ``reason`` says.
-    - All other kinds are damage, and ``reason`` says what was found.
+    The verdict is the region's ``kind``:
+
+    - "torn": everything after ``last`` is a torn tail.
+    - "unended": one more commit follows, which lacks its LF.
+    - "newer": the file has a newer format. ``reason`` names it.
+    - All other kinds are damage. ``reason`` says what was found.
     """
     first: Region | None = None
     good_after = False
@@ -115,11 +135,11 @@ def judge_tail(file: Readable, size: int, last: Position) -> Region:
         first = first or region
         if first.kind == "unended":
             return first
-        if region.good:  # after bad bytes: history was changed
+        if region.good:  # a good commit after bad bytes, or one that continues another seal
             first = first._replace(reason=first.reason or "one that continues another")
             good_after = True
             break
-    if first is None:  # the file shrank meanwhile: a writer has cut off the tail
+    if first is None:  # the file has shrunk, since a writer has truncated the tail
         offset, crc = last
         first = Region("bad", offset, offset, 1, 0, crc, crc, "nothing")
     if last == START and not first.good:
@@ -131,15 +151,17 @@ def judge_tail(file: Readable, size: int, last: Position) -> Region:
 
 
 def stated_newer_format(file: Readable, first: Region) -> str | None:
-    """What to report if a bad region at the beginning states a newer format, which may have other
-    seals. A flipped bit may have made the number, too: the caller has looked for one.
+    """A message if the first line of the file states a newer format, else None.
+
+    ``first`` is a bad region at the beginning: a newer format may use other seals. The format
+    number may also come from a flipped bit, so the caller checks for that first.
     """
     line = next((text for _, text, _ in lines_of(file, first.offset, first.end)), b"")
     return newer_format(line)
 
 
 def tail_error(file: JournalFile, last: Position, tail: Region) -> JournalError:
-    """The public error for what follows ``last``, if that is neither torn nor a commit."""
+    """The public error for ``tail``, the region after ``last``, if it is newer or damage."""
     if tail.kind == "newer":
         return FormatVersionError(file.path, tail.reason)
     return not_continued(file, last, tail.reason)

@@ -1,6 +1,6 @@
-"""JSON values from callers: encoded so that they read back equal, or refused.
+"""JSON values from callers: each is encoded so that it reads back equal, or is refused.
 
-Also the check of how deep JSON text nests, which must come before it is decoded.
+A further check, of how deep JSON text nests, must come before the text is decoded.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _PIECE_BYTES = 1 << 16
 def nests_deeper_than(text: bytes, limit: int) -> bool:
     """Whether JSON text nests deeper than ``limit``.
 
-    Ask this before decoding, since msgspec recurses in C. It runs no Python code for each byte,
-    because a hostile line may be megabytes of brackets.
+    Call this before decoding, since msgspec recurses in C. A hostile line may be megabytes of
+    brackets, so no Python code runs for each byte.
     """
     if text.count(b"[") + text.count(b"{") <= limit:
         return False
@@ -38,9 +38,8 @@ def nests_deeper_than(text: bytes, limit: int) -> bool:
     within = False  # inside a string
     while at < len(text):
         piece = text[at : at + _PIECE_BYTES]
-        if (
-            len(piece) - len(piece.rstrip(b"\\"))
-        ) % 2:  # don't separate a backslash from what it escapes
+        # Don't separate a backslash from the character that it escapes.
+        if (len(piece) - len(piece.rstrip(b"\\"))) % 2:
             piece = text[at : at + _PIECE_BYTES + 1]
         at += len(piece)
         # Each remaining quote begins or ends a string.
@@ -55,7 +54,10 @@ def nests_deeper_than(text: bytes, limit: int) -> bool:
 
 
 def plain_json(value: Any) -> bytes | None:
-    """JSON text if it is quick to see that it reads back equal; None: use :func:`encode_value`."""
+    """JSON text that reads back equal, or None if that isn't certain without a slower check.
+
+    If the result is None, call :func:`encode_value`, which makes that check.
+    """
     try:
         text = encode_json(value)
         if _decode_any(text) == value and (
@@ -68,7 +70,7 @@ def plain_json(value: Any) -> bytes | None:
 
 
 def encode_value(value: Any, where: str) -> bytes:
-    """JSON text that reads back as ``value``. Raises InvalidValueError if there is none.
+    """JSON text that reads back equal to ``value``. Raises InvalidValueError if there is none.
 
     A tuple may become a list. Every other change (NaN to null, bytes to base64, a set to a list, a
     key to text) is refused, and the error names the path of the value.
@@ -81,7 +83,7 @@ def encode_value(value: Any, where: str) -> bytes:
         raise InvalidValueError(where, value, f"can't be written as JSON: {error}") from None
     if not same:
         refuse_value(value, where)
-    if nests_deeper_than(text, MAX_DEPTH - 1):  # the record around it is one more level
+    if nests_deeper_than(text, MAX_DEPTH - 1):  # the record around the value adds a level
         raise InvalidValueError(where, value, f"must nest at most {MAX_DEPTH - 1} deep")
     return text
 

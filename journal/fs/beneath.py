@@ -1,7 +1,7 @@
 """Files below a directory, reached by relative names such as ``a/b/c`` without following links.
 
 Each part of a name is opened from the descriptor of the part before it. So a name never leads out
-of the directory, even if another process replaces a part with a link meanwhile.
+of the directory, even if another process replaces a part with a link at the same time.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from journal.fs.directories import DIRECTORY_MODE
 from journal.fs.files import NewFile
 from journal.fs.handles import DerivedFile, close_fd, open_in
 
-_MAX_PATH_BYTES = 4096  # NUL included, as Linux limits it: other programs can't open a longer one
+_MAX_PATH_BYTES = 4096  # Linux's limit, NUL included: other programs can't open longer paths
 
-# The errors for one more hard link where the file system has none, or no more for this file.
+# The errors of link() if the file system has no hard links, or allows no more for this file.
 _ONE_NAME_ERRNOS = frozenset((errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK))
 
 
 class Below:
     """The files below the directory ``top``, which may itself be a link.
 
-    The methods raise ``OSError`` as it is, with the whole path. It is a NotADirectoryError if a
-    directory in a name is in fact a link or a file.
+    The methods raise ``OSError``, with the whole path in ``filename``. They raise
+    NotADirectoryError if a directory in a name is in fact a link or a file.
     """
 
     def __init__(self, top: Path) -> None:
@@ -39,14 +39,14 @@ class Below:
             return DerivedFile(self.top / name, directory)
 
     def create(self, name: str) -> NewFile:
-        """A new file. Missing directories on its path are made."""
+        """Make a new file, and missing directories on its path."""
         with self._parent(name, make=True) as directory:
             return NewFile(self.top / name, directory)
 
     def replaced(self, name: str) -> IO[bytes]:
-        """A new private file, open for writing and reading, that replaces one of the same name.
+        """Make a private file, open for writing and reading, which replaces one of that name.
 
-        Missing directories on its path are made.
+        Missing directories on its path are made, too.
         """
         with self._parent(name, make=True) as directory:
             with suppress(FileNotFoundError):
@@ -55,7 +55,7 @@ class Below:
             return open(open_in(directory, self.top / name, flags), "rb+", buffering=0)
 
     def exists(self, name: str) -> bool:
-        """Whether there is anything of this name, even a link that leads nowhere."""
+        """Whether anything has this name, even a broken link."""
         return self._mode(name) is not None
 
     def is_file(self, name: str) -> bool:
@@ -93,13 +93,13 @@ class Below:
                 system.os.rename(old, new, src_dir_fd=directory, dst_dir_fd=directory)
 
     def take_name_back(self, name: str, other: str) -> None:
-        """Undo :meth:`give_name`, and replace whatever has the name ``name`` by now."""
+        """Undo :meth:`give_name`. A file that has got the name ``name`` since then is replaced."""
         with self._parent(name) as directory:
             old, new = _last(name), _last(other)
             with suppress(FileNotFoundError):
                 found, ours = (system.os.lstat(it, dir_fd=directory) for it in (old, new))
                 if (found.st_dev, found.st_ino) == (ours.st_dev, ours.st_ino):
-                    # A rename between two names of one file would do nothing.
+                    # A rename does nothing if both names belong to one file.
                     system.os.unlink(new, dir_fd=directory)
                     return
             system.os.rename(new, old, src_dir_fd=directory, dst_dir_fd=directory)
@@ -111,13 +111,13 @@ class Below:
                 system.os.fsync(directory)
 
     def tree(self, name: str, deepest: int) -> Iterator[tuple[str, bool]]:
-        """Each file below the directory ``name``, and whether it can be read as a regular file.
+        """Yield each file below the directory ``name``, and whether it can be read as a regular file.
 
-        Yields nothing if there is no such directory. The second value is False for
+        Nothing is yielded if there is no such directory. The second value is False for
 
         - links and special files,
         - directories with a name of more than ``deepest`` parts, which are not entered,
-        - anything whose path is too long.
+        - everything with a path that is too long.
         """
         with suppress(FileNotFoundError), self._directory(name) as directory:
             yield from self._tree(f"{name}/", directory, deepest)
@@ -156,7 +156,7 @@ class Below:
 
     @contextmanager
     def _parent(self, name: str, *, make: bool = False) -> Iterator[int]:
-        """The descriptor of the directory that holds ``name``, open until the end of the block."""
+        """The descriptor of the directory that contains ``name``, open for the block."""
         try:
             with self._directory(name.rpartition("/")[0], make=make) as directory:
                 yield directory
@@ -166,7 +166,7 @@ class Below:
 
     @contextmanager
     def _directory(self, name: str, *, make: bool = False) -> Iterator[int]:
-        """The descriptor of a directory, open until the end of the block; "" is ``top`` itself."""
+        """The descriptor of a directory, open for the block. The name "" means ``top``."""
         directory = system.os.open(self.top, system.os.O_RDONLY | system.os.O_DIRECTORY)
         try:
             for part in name.split("/") if name else ():
@@ -178,7 +178,7 @@ class Below:
 
 
 def parents_of(name: str) -> Iterator[str]:
-    """The directories that ``name`` is below: the nearest first, and "" for the top last."""
+    """Yield the directories above ``name``, from the nearest to the top, which is ""."""
     while name:
         name = name.rpartition("/")[0]
         yield name

@@ -17,7 +17,7 @@ DIRECTORY_MODE = 0o700  # rows hold names and addresses
 
 
 def make_store(root: Path, *, sync: bool) -> None:
-    """Make the private directory ``root`` and missing parents. ``sync``: sync their names, too."""
+    """Make the private directory ``root`` and missing parents. With ``sync``, sync their names."""
     root = root.resolve()  # the parent of ".." is not "."
     missing = itertools.takewhile(lambda path: not path.is_dir(), root.parents)
     to_sync = [root.parent, *(path.parent for path in missing)]
@@ -31,7 +31,7 @@ def make_store(root: Path, *, sync: bool) -> None:
 def make_directory(path: Path) -> None:
     """Make the private directory ``path`` if it is missing.
 
-    Raises FileExistsError for a file or link.
+    Raises FileExistsError if a file or a link is at ``path``.
     """
     try:
         system.os.mkdir(path, DIRECTORY_MODE)
@@ -51,7 +51,7 @@ def sync_directory(path: Path) -> None:
 
 @contextlib.contextmanager
 def scratch_directory() -> Iterator[Path]:
-    """A private temporary directory, removed at the end of the block. Raises StorageError."""
+    """Make a private temporary directory for the block. Raises StorageError."""
     import tempfile  # noqa: PLC0415  (few commands need it, and it is slow to import)
 
     with refusals_of(Path("TMPDIR"), "make a directory in"):
@@ -65,10 +65,10 @@ def scratch_directory() -> Iterator[Path]:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a directory and everything in it, or a file or link. Nothing happens if it is missing.
+    """Remove a directory with everything in it, or a file or link. Nothing there is no error.
 
-    A tree may be so deep that its paths are too long for the system. So directories from further
-    down are moved up before they are removed.
+    A tree may be so deep that its paths are too long for the system. So subdirectories are moved up
+    to ``path`` before they are removed.
     """
     with contextlib.suppress(FileNotFoundError):
         if not S_ISDIR(system.os.lstat(path).st_mode):
@@ -95,9 +95,10 @@ def _remove_files(path: Path) -> list[Path]:
 
 
 def subdirectories(path: Path) -> Iterator[str]:
-    """The names of the directories in ``path`` that aren't hidden; none if ``path`` is missing.
+    """Yield the names of the directories in ``path`` that aren't hidden.
 
-    Links to directories count, but not a link to itself.
+    Links to directories count. A link that leads to itself doesn't. If ``path`` is missing, nothing
+    is yielded.
     """
     for entry in _entries(path):
         if not entry.name.startswith(".") and _is_directory(entry):
@@ -105,7 +106,7 @@ def subdirectories(path: Path) -> Iterator[str]:
 
 
 def names_in(path: Path) -> Iterator[str]:
-    """The names of everything in a directory; none if it is missing."""
+    """Yield the names of everything in a directory. A missing directory counts as empty."""
     for entry in _entries(path):
         yield entry.name
 

@@ -1,4 +1,4 @@
-"""Files: making and replacing them whole or not at all, copying, and reading small ones."""
+"""Making and replacing files (wholly or not at all), copying them, and reading small ones."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from journal.fs.handles import (
 
 
 class NewFile(Descriptor):
-    """A new private file, open for writing. Its methods raise ``OSError`` as it is.
+    """A new private file, open for writing. The methods raise ``OSError``.
 
     ``directory``: as for :func:`~journal.fs.handles.open_regular`.
     """
@@ -40,18 +40,18 @@ class NewFile(Descriptor):
         write_all(self.fd, data)
 
     def sync(self) -> None:
-        """Return when the content survives a power cut. The name is for the caller to sync."""
+        """Return when the content survives a power cut. The caller syncs the file's name."""
         sync_data(self.fd)
 
 
 class ScratchFile:
-    """Lines in a private file without a name. The system deletes it when it is closed.
+    """A private file of lines, without a name. The system deletes the file when it is closed.
 
     The methods raise StorageError.
     """
 
     def __init__(self, directory: Path | None = None) -> None:
-        """Make it in ``directory``, or else where the system keeps temporary files."""
+        """Make the file in ``directory``, or by default where the system keeps temporary files."""
         import tempfile  # noqa: PLC0415  (few commands need it, and it is slow to import)
 
         self.size_bytes = 0
@@ -67,14 +67,14 @@ class ScratchFile:
             raise storage_error(self._directory, "write to a file in", error) from error
 
     def cut(self, size_bytes: int) -> None:
-        """Drop the lines from ``size_bytes`` on, an earlier value of ``size_bytes``."""
+        """Truncate the file to ``size_bytes``, an earlier value of the attribute of that name."""
         with refusals_of(self._directory, "truncate a file in"):
             self._file.seek(size_bytes)
             self._file.truncate()
         self.size_bytes = size_bytes
 
     def lines(self) -> Iterator[bytes]:
-        """All lines. Don't write while you iterate."""
+        """Yield all lines. Don't write during the iteration."""
         with refusals_of(self._directory, "read a file in"):
             self._file.seek(0)
             yield from self._file
@@ -88,9 +88,9 @@ class ScratchFile:
 
 
 def write_file(path: Path, chunks: Iterable[bytes | memoryview], *, sync: bool = False) -> Path:
-    """Make a new private file of ``chunks``, whole or not at all; return its path.
+    """Make a new private file with the content ``chunks``, wholly or not at all; return its path.
 
-    ``sync``: return when the content survives a power cut. Raises ``OSError`` as it is.
+    With ``sync``, the content survives a power cut on return. Raises ``OSError``.
     """
     file = NewFile(path)
     try:
@@ -99,7 +99,7 @@ def write_file(path: Path, chunks: Iterable[bytes | memoryview], *, sync: bool =
         if sync:
             file.sync()
     except BaseException:
-        remove_file(path)  # half a file is no file, and the disk may be full
+        remove_file(path)  # an incomplete file is useless, and the disk may be full
         raise
     finally:
         file.close()
@@ -107,17 +107,17 @@ def write_file(path: Path, chunks: Iterable[bytes | memoryview], *, sync: bool =
 
 
 def replace_file(path: Path, chunks: Iterable[bytes | memoryview], *, sync: bool = False) -> None:
-    """Put a private file of ``chunks`` in the place of ``path``, whole or not at all.
+    """Replace ``path`` with a private file of the content ``chunks``, wholly or not at all.
 
-    Nothing happens if another process is doing the same. ``sync``: return when the file and its
-    name survive a power cut. Raises ``OSError`` and StorageError as they come.
+    Nothing happens if another process is replacing ``path`` at the moment. With ``sync``, the file
+    and its name survive a power cut on return. Raises ``OSError`` and StorageError.
     """
     new = path.with_name(f"{path.name}.new")
     try:
         file = NewFile(new)
     except FileExistsError:
         leftover = DerivedFile(new)
-        if leftover.try_lock():  # its writer died: the next call finds the name free
+        if leftover.try_lock():  # its writer died; after this, the next call finds the name free
             system.os.unlink(new)
         leftover.close()
         return
@@ -138,9 +138,10 @@ def replace_file(path: Path, chunks: Iterable[bytes | memoryview], *, sync: bool
 
 
 def save_copy(source: JournalFile, offset: int, end: int, target: Path, *, sync: bool) -> Path:
-    """Copy the bytes from ``offset`` to ``end`` to the first free name of ``TARGET-1``, ``-2``, ...
+    """Copy a part of a file to the first free name of ``TARGET-1``, ``TARGET-2``, and so on.
 
-    ``sync``: return when the content survives a power cut.
+    The part reaches from ``offset`` to ``end``. With ``sync``, the content survives a power cut on
+    return.
     """
     number = 1
     while True:
@@ -154,10 +155,11 @@ def save_copy(source: JournalFile, offset: int, end: int, target: Path, *, sync:
 def keep_copy(source: JournalFile, end: int, target: Path) -> None:
     """Copy the first ``end`` bytes to ``target``; return when the copy survives a power cut.
 
-    A file of that length is taken for the copy. The caller holds a lock against others.
+    If ``target`` already is a file of that length, it counts as the copy. The caller holds a lock
+    that keeps other processes from doing the same.
     """
     if _is_regular_of(target, end):
-        sync_directory(target.parent)  # its writer may have died before it did
+        sync_directory(target.parent)  # the writer may have died before this step
         return
     remove_tree(target.with_name(f"{target.name}.new"))  # left by a writer that died
     replace_file(target, source.pieces(0, end), sync=True)
@@ -172,7 +174,7 @@ def _is_regular_of(path: Path, size: int) -> bool:
 
 
 def remove_file(path: Path) -> None:
-    """Remove a file if it is there and the system lets us."""
+    """Remove a file. Errors are ignored."""
     with contextlib.suppress(OSError):
         system.os.unlink(path)
 
@@ -185,10 +187,10 @@ def rename(source: Path, target: Path) -> None:
 
 
 def read_head(path: str, length: int) -> bytes:
-    """Up to ``length`` bytes from the beginning of a file; raises ``OSError`` as it is.
+    """Up to ``length`` bytes from the beginning of a file. Raises ``OSError``, also for a link.
 
-    It follows no link, but skips the other checks of :func:`~journal.fs.handles.open_regular`, because a listing calls it for
-    each job. Open the file properly if the bytes make no sense.
+    The other checks of :func:`~journal.fs.handles.open_regular` are left out, because a listing
+    calls this function for each job. If the bytes make no sense, open the file with these checks.
     """
     flags = system.os.O_RDONLY | system.os.O_NOFOLLOW | system.os.O_NONBLOCK
     fd = system.os.open(path, flags)
@@ -199,7 +201,7 @@ def read_head(path: str, length: int) -> bytes:
 
 
 def read_small(path: Path) -> bytes:
-    """The first 4 KiB of a file; empty if it is missing. Raises ``OSError`` as it is."""
+    """The first 4 KiB of a file, or nothing if the file is missing. Raises ``OSError``."""
     try:
         fd, _ = open_regular(path, system.os.O_RDONLY)
     except FileNotFoundError:
@@ -211,9 +213,9 @@ def read_small(path: Path) -> bytes:
 
 
 def write_small(path: Path, text: bytes) -> None:
-    """Overwrite a private file in place with ``text``; it may not survive a power cut.
+    """Overwrite a private file in place with ``text``, which may not survive a power cut.
 
-    Raises ``OSError`` as it is, also for a file with more than one hard link.
+    Raises ``OSError``, also for a file with more than one hard link.
     """
     fd, stat = open_regular(path, system.os.O_WRONLY | system.os.O_CREAT)
     try:
@@ -230,7 +232,7 @@ def write_small(path: Path, text: bytes) -> None:
 
 
 def exists(path: Path) -> bool:
-    """Whether there is anything at ``path``. What we may not look at counts as there."""
+    """Whether anything is at ``path``. The answer is True if the system denies permission."""
     try:
         system.os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -248,7 +250,7 @@ def device_of(path: Path) -> int:
 
 
 def free_bytes(path: Path) -> int:
-    """The free space of the file system that holds ``path``, or would hold it."""
+    """The free space of the file system on which ``path`` is, or would be made."""
     path = path.resolve()
     while not path.exists():
         path = path.parent

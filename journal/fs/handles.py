@@ -1,8 +1,10 @@
 """Open files of a journal, and the errors that they raise.
 
-Programs that are started inherit no descriptor, because Python opens them close-on-exec. A forked
-child closes its copies at once. A ``flock`` lock belongs to the open file, which parent and child
-share. So a child that kept the file open would keep the lock after its parent died.
+Other programs inherit no descriptor, because Python opens files close-on-exec.
+
+A forked child closes all these files right after the fork. A ``flock`` lock belongs to the open
+file, which parent and child share. If the child kept the file open, the lock would stay taken after
+the parent's death.
 """
 
 from __future__ import annotations
@@ -24,23 +26,22 @@ from journal.fs import system
 FILE_MODE = 0o600  # rows hold names and addresses
 
 _READ_ONLY_ERRNOS = frozenset((errno.EPERM, errno.EACCES, errno.EROFS))
-_MAX_LINE_BYTES = (
-    128 << 20
-)  # twice what the format allows, so that the reader can report a longer one
+# Twice the length that the format allows, so that a reader can report a line that is too long.
+_MAX_LINE_BYTES = 128 << 20
 _PIECE_BYTES = 1 << 20
 _NOT_REGULAR = "it is not a regular file: move it away"
 _LINK = "it is a symbolic link, which is not followed here: replace it with the file itself"
 
 
 class Forkable(Protocol):
-    """An object that a forked child must not use as it is."""
+    """An object that must be reset in a forked child."""
 
     def reset_after_fork(self) -> None:
-        """Let go of what belongs to the parent process."""
+        """Release everything that belongs to the parent process."""
 
 
 _to_reset: weakref.WeakSet[Forkable] = weakref.WeakSet()
-reset_in_child = _to_reset.add  # have an object's ``reset_after_fork`` called in each forked child
+reset_in_child = _to_reset.add  # registers an object for a reset in each forked child
 
 
 def _reset_in_child() -> None:
@@ -54,14 +55,15 @@ if hasattr(system.os, "register_at_fork"):
 
 @cache
 def load_filelock() -> ModuleType:
-    """The module ``filelock``, imported late: it takes a fifth of the start of a reading command.
+    """Import the module ``filelock``.
 
-    Call this before there are threads: filelock registers fork handlers when it is imported, and
-    must not do so while another thread forks.
+    The import is late, since it takes a fifth of the start-up time of a command that only reads.
+    Call this before threads are started: on import, filelock registers fork handlers, which must
+    not happen while another thread forks.
     """
     try:
         import filelock  # noqa: PLC0415
-    except ImportError as error:  # perhaps the process has no free descriptor to read it with
+    except ImportError as error:  # perhaps the process has no free descriptor to read the module
         number = getattr(error.__cause__, "errno", None) or errno.EMFILE
         raise OSError(number, f"filelock can't be imported: {error}") from error
     return filelock
@@ -70,7 +72,7 @@ def load_filelock() -> ModuleType:
 def close_fd(fd: int) -> None:
     """Close a descriptor.
 
-    An error is ignored: the descriptor is free, and what matters was synced.
+    An error is ignored: the descriptor is closed in any case, and important data was synced before.
     """
     with contextlib.suppress(OSError):
         system.os.close(fd)
@@ -79,12 +81,13 @@ def close_fd(fd: int) -> None:
 def open_regular(
     path: Path, flags: int, directory: int | None = None
 ) -> tuple[int, system.os.stat_result]:
-    """Open a regular file and nothing else; return its descriptor and its ``stat``.
+    """Open a regular file; return its descriptor and its ``stat``. Refuse everything else.
 
-    Use it for everything in a job's directory, which may come from elsewhere. A link there may lead
-    out of the job, a pipe would block, and a device may be endless. ``directory``: the descriptor
-    of the directory that holds ``path``; without it the path is looked up again. Raises
-    ``OSError`` as it is.
+    Use this function for all files in a job's directory, since somebody else may have made them. A
+    link may lead out of the directory, a pipe would block, and a device may be endless.
+
+    ``directory`` is the descriptor of the directory that contains ``path``. Without it, the whole
+    path is looked up. Raises ``OSError``.
     """
     flags |= system.os.O_NOFOLLOW | system.os.O_NONBLOCK
     try:
@@ -106,14 +109,14 @@ def open_regular(
 
 
 def open_in(directory: int | None, path: Path, flags: int) -> int:
-    """Open ``path``, or its last part in the directory of that descriptor."""
+    """Open ``path``. With the descriptor ``directory``, open the last part of ``path`` in there."""
     if directory is None:
         return system.os.open(path, flags, FILE_MODE)
     return system.os.open(path.name, flags, FILE_MODE, dir_fd=directory)
 
 
 def why_not_written(path: Path, names: int) -> str:
-    """Why a file with so many hard links must not be written; empty for one."""
+    """Why a file with ``names`` hard links must not be written, or "" if it may be."""
     if names <= 1:
         return ""
     name = path.name
@@ -124,7 +127,7 @@ def why_not_written(path: Path, names: int) -> str:
 
 
 class Descriptor:
-    """An open file. It closes when nothing references it any more, and in a forked child."""
+    """An open file. It is closed when the last reference to it goes, and in a forked child."""
 
     def __init__(self, path: Path, fd: int) -> None:
         self.path = path
@@ -144,7 +147,7 @@ class Descriptor:
             self.close()
 
     def try_lock(self) -> bool:
-        """Take the exclusive lock of this open file; False at once if it is taken."""
+        """Take the exclusive lock of this open file. Returns False, without waiting, if taken."""
         try:
             locked: bool = load_filelock().lock_descriptor(self.fd, blocking=False)
         except OSError as error:
@@ -155,13 +158,14 @@ class Descriptor:
         try:
             load_filelock().unlock_descriptor(self.fd)
         except OSError as error:
-            self.close()  # which releases the lock in any case
+            self.close()  # closing releases the lock in any case
             raise storage_error(self.path, "unlock", error) from error
 
     def take_owner_of(self, other: Descriptor) -> bool:
-        """Take owner, group and permissions of ``other``, as far as the system lets us.
+        """Take over owner, group and permissions of ``other``, as far as the system allows.
 
-        Returns whether the owner is the same now. If the group isn't, it gets no permission.
+        Returns whether the owner is the same now. If the group could not be taken over, the file
+        gives its group no permissions.
         """
         with refusals_of(self.path, "set the owner of"):
             stat = system.os.fstat(other.fd)
@@ -176,23 +180,24 @@ class Descriptor:
 
 
 class JournalFile(Descriptor):
-    """``journal.jsonl`` held open: positional reads, appends, sync, truncation, the commit lock.
+    """The open file ``journal.jsonl``: positional reads, appends, sync, truncation, commit lock.
 
-    The commit lock is the lock of the journal itself. A lock file beside it could be deleted while
-    a writer holds it. Whoever holds the lock of the file that the path names is its only writer.
+    The commit lock is the lock of the journal itself, since a separate lock file could be deleted
+    while a writer holds it. A process that holds this lock is the only writer, if the path still
+    names the locked file.
 
-    Every method raises StorageError for what the system refuses.
+    Every method raises StorageError if the system refuses a call.
     """
 
     def __init__(self, path: Path, *, create: bool = False) -> None:
-        """Raises ``OSError`` as it is: the caller knows what a missing file means."""
+        """Raises ``OSError``, since only the caller knows what a missing file means."""
         flags = (
             system.os.O_RDWR
             | system.os.O_APPEND
             | (system.os.O_CREAT | system.os.O_EXCL if create else 0)
         )
         self.writable = True
-        self.refusal = ""  # why it isn't writable
+        self.refusal = ""  # why the file isn't writable
         try:
             fd, stat = open_regular(path, flags)
         except OSError as error:
@@ -201,13 +206,13 @@ class JournalFile(Descriptor):
             fd, stat = open_regular(path, system.os.O_RDONLY)
             self._refuse_writing("it may only be read")
         super().__init__(path, fd)
-        self._path_text = system.os.fspath(path)  # a stat of a Path takes half as long again
+        self._path_text = system.os.fspath(path)  # stat of a Path would take 50% longer
         self.inode, self._device = stat.st_ino, stat.st_dev
-        self.is_shared = False  # it has got a second hard link since it was opened
+        self.is_shared = False  # whether the file has got a second hard link since it was opened
         if stat.st_nlink > 1:
             self._refuse_writing(why_not_written(path, stat.st_nlink))
-        # The size of a file whose last commit lacks only its LF. It is read as if the LF were
-        # there.
+        # If the last commit lacks only its LF: the size of the file without this LF. The file is
+        # then read as if the LF were there.
         self.unended_at = -1
 
     def _refuse_writing(self, why: str) -> None:
@@ -220,16 +225,17 @@ class JournalFile(Descriptor):
     def size_and_change(self) -> tuple[int, int]:
         """The size in bytes, and the time of the last change (ctime) in ns since 1970.
 
-        A ctime also covers changes of owner and permissions, and no program can set it.
+        The ctime changes with owner and permissions, too. No program can set a ctime.
         """
         with refusals_of(self.path, "read"):
             stat = system.os.fstat(self._live_fd())
         return stat.st_size, stat.st_ctime_ns
 
     def size_at_path(self) -> int | None:
-        """The size of this file if its path still names it, else None. It takes one system call.
+        """The size of this file if its path still names it, else None.
 
-        A missing LF is counted (see ``unended_at``).
+        A missing LF is counted (see ``unended_at``). Only one system call is made, since each
+        commit calls this first.
         """
         try:
             stat = system.os.stat(self._path_text)
@@ -238,20 +244,20 @@ class JournalFile(Descriptor):
         except OSError as error:
             raise storage_error(self.path, "read", error) from error
         if stat.st_ino == self.inode and stat.st_dev == self._device:
-            self.is_shared = stat.st_nlink > 1  # each commit looks here first
+            self.is_shared = stat.st_nlink > 1
             size: int = stat.st_size
             return size if size != self.unended_at else size + 1
         return None
 
     def read_some(self, offset: int, length: int) -> bytes:
-        """Up to ``length`` bytes from ``offset``, by one system call, which may return fewer."""
+        """Up to ``length`` bytes from ``offset``. One system call, which may return fewer."""
         try:
             return system.os.pread(self.fd if self.fd >= 0 else self._live_fd(), length, offset)
         except OSError as error:
             raise storage_error(self.path, "read", error) from error
 
     def read_at(self, offset: int, length: int) -> bytes:
-        """Up to ``length`` bytes from ``offset``; fewer only at the end of the file."""
+        """``length`` bytes from ``offset``, or fewer if the file ends before."""
         data = self.read_some(offset, length)
         if len(data) == length or (not data and offset != self.unended_at):
             return data
@@ -265,7 +271,7 @@ class JournalFile(Descriptor):
         return b"".join(parts)
 
     def pieces(self, offset: int, end: int) -> Iterator[bytes]:
-        """The bytes from ``offset`` to ``end`` or the end of the file, in pieces for copying."""
+        """Yield the bytes from ``offset`` to ``end``, or to the end of the file, in pieces."""
         while offset < end and (piece := self.read_at(offset, min(_PIECE_BYTES, end - offset))):
             yield piece
             offset += len(piece)
@@ -273,11 +279,11 @@ class JournalFile(Descriptor):
     def read_line(self, offset: int) -> bytes:
         """The line at ``offset`` without its LF. Raises StorageError if the LF is missing."""
         try:
-            data = system.os.pread(self.fd, 1024, offset)  # most lines, in one system call
+            data = system.os.pread(self.fd, 1024, offset)  # enough for most lines
             end = data.find(b"\n")
             if end >= 0:
                 return data[:end]
-        except OSError:  # closed in a forked child, or an error that the next try raises
+        except OSError:  # closed in a forked child, or another error, which find_line raises
             pass
         line = self.find_line(offset)
         if line is None:
@@ -286,7 +292,7 @@ class JournalFile(Descriptor):
         return line
 
     def find_line(self, offset: int) -> bytes | None:
-        """The line at ``offset`` without its LF; None if no LF comes within the longest line."""
+        """The line at ``offset`` without its LF; None if it has no LF or is far too long."""
         length = 1024
         while True:
             data = self.read_at(offset, length)
@@ -298,22 +304,22 @@ class JournalFile(Descriptor):
             length = min(length * 8, _MAX_LINE_BYTES)
 
     def count_lines(self, end: int) -> int:
-        """How many LFs stand before ``end``. It reads all of that, so only errors use it."""
+        """How many LFs are before ``end``. All bytes up to there are read: use it for errors."""
         return sum(piece.count(b"\n") for piece in self.pieces(0, end))
 
     def append(self, data: bytes | bytearray) -> None:
-        """Write all of ``data`` at the end. After a StorageError a part of it may be there."""
+        """Write ``data`` at the end. After a StorageError, a part of ``data`` may be there."""
         try:
             written = system.os.write(self.fd, data)
-            while written < len(data):  # a short write: the next one raises why (ENOSPC, EFBIG)
+            while written < len(data):  # a short write; the next one raises the cause, as ENOSPC
                 written += system.os.write(self.fd, memoryview(data)[written:])
         except OSError as error:
             raise storage_error(self.path, "write", error) from error
 
     def end_last_line(self) -> None:
-        """Write the LF that the last commit lacks, unless another writer has.
+        """Write the LF that the last commit lacks, unless another writer has written it.
 
-        See :meth:`append`.
+        Raises StorageError, as :meth:`append` does.
         """
         if self.size_bytes() == self.unended_at:
             self.append(b"\n")
@@ -324,19 +330,19 @@ class JournalFile(Descriptor):
             system.os.ftruncate(self.fd, size)
 
     def sync(self) -> None:
-        """Return when everything appended survives a power cut."""
+        """Return when everything that was appended survives a power cut."""
         try:
             sync_data(self.fd)
         except OSError as error:
             raise storage_error(self.path, "sync", error) from error
 
     def rename(self, path: Path) -> None:
-        """Rename the file to ``path`` and replace what is there. Raises ``OSError`` as it is."""
+        """Rename the file to ``path``, and replace a file that is there. Raises ``OSError``."""
         system.os.rename(self.path, path)
         self.path, self._path_text = path, system.os.fspath(path)
 
     def _live_fd(self) -> int:
-        if self.fd < 0:  # in a forked child: open the same file again, not one that replaced it
+        if self.fd < 0:  # in a forked child: open the file again, if the path still names it
             fd, stat = open_regular(self.path, system.os.O_RDONLY)
             if (stat.st_ino, stat.st_dev) != (self.inode, self._device):
                 close_fd(fd)
@@ -347,9 +353,9 @@ class JournalFile(Descriptor):
 
 
 def open_journal(path: Path, job: str) -> JournalFile:
-    """The journal at ``path``.
+    """Open the journal at ``path``.
 
-    Raises JobNotFoundError with ``job`` if it is missing, StorageError.
+    Raises StorageError, and if the journal is missing, JobNotFoundError with ``job`` as the id.
     """
     try:
         return JournalFile(path)
@@ -360,7 +366,7 @@ def open_journal(path: Path, job: str) -> JournalFile:
 
 
 class DerivedFile(Descriptor):
-    """A regular file, open for reading. Its methods raise ``OSError`` as it is."""
+    """A regular file, open for reading. The methods raise ``OSError``."""
 
     def __init__(self, path: Path, directory: int | None = None) -> None:
         """``directory``: as for :func:`open_regular`."""
@@ -379,29 +385,29 @@ class DerivedFile(Descriptor):
 
 
 class Stream(Descriptor):
-    """The caller's file or pipe, read once from the beginning."""
+    """A file or pipe that a user named, open for one sequential read."""
 
     def __init__(self, path: Path) -> None:
-        """Raises ``OSError`` as it is."""
+        """Raises ``OSError``."""
         super().__init__(path, system.os.open(path, system.os.O_RDONLY))
 
     def read(self, length: int) -> bytes:
-        """The next bytes, at most ``length``; none at the end. Raises StorageError."""
+        """The next bytes, up to ``length``; empty at the end. Raises StorageError."""
         with refusals_of(self.path, "read"):
             return system.os.read(self.fd, length)
 
 
 def storage_error(path: Path, operation: str, error: OSError) -> StorageError:
-    """The public error for a call that the system refused: "could not OPERATION PATH: ..."."""
+    """The public error for a refused system call: "could not OPERATION PATH: …"."""
     number = error.errno or 0
     return StorageError(path, operation, number, error.strerror or system.os.strerror(number))
 
 
 @contextlib.contextmanager
 def refusals_of(path: Path, operation: str) -> Iterator[None]:
-    """Turn an ``OSError`` in the block into a StorageError: "could not OPERATION PATH: ...".
+    """Turn an ``OSError`` in the block into a StorageError: "could not OPERATION PATH: …".
 
-    For cold code only: entering the block takes about a microsecond.
+    Don't use it on a hot path: the block costs about a microsecond.
     """
     try:
         yield
@@ -410,7 +416,7 @@ def refusals_of(path: Path, operation: str) -> Iterator[None]:
 
 
 def outcome_unknown(error: StorageError) -> CommitOutcomeUnknownError:
-    """The error to raise instead if the call was refused after the change was made."""
+    """The error to raise instead of ``error`` if the change was already written."""
     return CommitOutcomeUnknownError(error.path, error.operation, error.errno, error.reason)
 
 

@@ -1,4 +1,4 @@
-"""File locks. The system frees them when the process that holds them ends."""
+"""File locks. The system releases a lock when the process that holds it ends."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class LockFile(Descriptor):
         super().__init__(path, open_regular(path, system.os.O_RDWR | system.os.O_CREAT)[0])
 
     def acquire(self, timeout_s: float) -> bool:
-        """Take the lock of the file that the path names; False after ``timeout_s`` seconds."""
+        """Take the lock of the file at the path. Returns False after ``timeout_s`` seconds."""
         if not wait_for_lock(self, timeout_s):
             return False
         try:
@@ -30,13 +30,13 @@ class LockFile(Descriptor):
         mine = system.os.fstat(self.fd)
         if current and (current.st_ino, current.st_dev) == (mine.st_ino, mine.st_dev):
             return True
-        self.close()  # the file was deleted while we waited: lock the one that the path names now
+        self.close()  # the file was deleted during the wait: lock the file that is there now
         self.fd, _ = open_regular(self.path, system.os.O_RDWR | system.os.O_CREAT)
         return self.acquire(timeout_s)
 
 
 class DirectoryLock(Descriptor):
-    """The lock of a directory itself, which exists as long as the files that it guards."""
+    """The lock of a directory itself. The directory exists as long as the files in it."""
 
     def __init__(self, path: Path) -> None:
         flags = system.os.O_RDONLY | system.os.O_DIRECTORY
@@ -45,7 +45,7 @@ class DirectoryLock(Descriptor):
     def is_held(self) -> bool:
         """Whether somebody holds the lock.
 
-        This takes a shared lock for a moment, so several processes can ask at once.
+        The check takes a shared lock, so that several processes can check at the same time.
         """
         try:
             system.fcntl.flock(self.fd, system.fcntl.LOCK_SH | system.fcntl.LOCK_NB)
@@ -66,7 +66,7 @@ class DirectoryLock(Descriptor):
 
 
 def wait_for_lock(file: Descriptor, timeout_s: float) -> bool:
-    """Take the lock of a file; False if it stayed taken for ``timeout_s`` seconds."""
+    """Take the lock of a file. Returns False if it isn't released within ``timeout_s`` seconds."""
     if file.try_lock():
         return True
     deadline_s = time.monotonic() + timeout_s

@@ -5,17 +5,17 @@ from __future__ import annotations
 import re
 
 JOURNAL_NAME = "journal.jsonl"
-NEW_JOURNAL_NAME = f"{JOURNAL_NAME}.new"  # while the journal is rewritten
+NEW_JOURNAL_NAME = f"{JOURNAL_NAME}.new"  # exists while the journal is rewritten
 HINT_NAME = "index.hint"
 RUN_LOCK_NAME = "run.lock"
 SYNC_MARK_NAME = "sync.mark"
 NEW_SYNC_MARK_NAME = f"{SYNC_MARK_NAME}.new"
 ARTIFACTS_NAME = "artifacts"
 
-# Backups: parts or versions of a journal that were kept. A number or a position follows the name.
-TORN_NAME = "journal.torn"  # a torn tail, -OFFSET-N
-DAMAGED_NAME = "journal.damaged"  # a journal before its repair, -N
-OTHER_NAME = "journal.other"  # what another copy did before a merge, -OFFSET-CRC
+# Backups: parts or earlier versions of a journal that were kept.
+TORN_NAME = "journal.torn"  # -OFFSET-N: a torn tail
+DAMAGED_NAME = "journal.damaged"  # -N: the journal before a repair
+OTHER_NAME = "journal.other"  # -OFFSET-CRC: the journal of another copy, before a merge
 OTHER_HISTORY = re.compile(r"journal\.other-([0-9]{1,20})-([0-9a-f]{8})")
 BACKUP = re.compile(
     rf"journal\.(torn|damaged)-[0-9]{{1,20}}(-[0-9]{{1,9}})?|{OTHER_HISTORY.pattern}"
@@ -26,7 +26,7 @@ JOB_STAGING_NAME = ".staging"  # in a store: jobs that are being made or deleted
 REPAIR_STAGING_NAME = ".repair"  # in a job
 PULL_STAGING_NAME = ".pull"  # in a job
 
-# Files that an output must not replace. Case is ignored, as on some file systems.
+# Files that an output must not replace. Case is ignored, since some file systems ignore it.
 OWN_FILE = re.compile(
     r"journal\.jsonl(\.new)?|index\.hint.*|run\.lock|sync\.mark(\.new)?|journal\.(damaged|torn|other)-.*",
     re.IGNORECASE,

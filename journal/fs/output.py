@@ -1,6 +1,6 @@
-"""Files and pipes that a user asked for. A file is made whole or not at all.
+"""Files and pipes that a user asked for. A file is made wholly or not at all.
 
-The directory may be one where other users can write, such as ``/tmp``.
+Other users may have write access to the directory of a file, as in ``/tmp``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from journal.fs import files, handles, system
 from journal.fs.handles import FILE_MODE, Descriptor, write_all
 from journal.fs.names import JOURNAL_NAME, OWN_FILE
 
-_MAX_LINKS = 40  # as many as Linux follows in one path
+_MAX_LINKS = 40  # Linux follows no more in one path
 
 
 @contextlib.contextmanager
@@ -29,27 +29,31 @@ def whole_file(
     private: bool = False,
     refused_beside: Sequence[str] = (),
 ) -> Iterator[Output]:
-    """A file to write in the block. At the end of the block it stands at ``path``, synced.
+    """Make a file in the block. At the end of the block, the file is put at ``path`` and synced.
 
-    Until then it is ``.journal-….part`` beside ``path``. It is removed if the block raises, and
-    left there if the process is killed. Its permissions are private if ``private`` is set, else
-    those of the file that it replaces, else those of any new file.
+    Within the block, the file is ``.journal-….part`` in the same directory. This file is removed if
+    the block raises. It stays if the process is killed.
 
-    Raises StorageError, and before the block InvalidValueError, if ``path``
+    With ``private``, only the owner gets permissions. Otherwise the file gets the permissions of
+    the file that it replaces, or those that new files get by default.
 
-    - exists and ``force`` isn't given, or isn't a regular file,
+    Raises StorageError. Raises InvalidValueError, before the block, if ``path``
+
+    - exists, unless ``force`` is given and it is a regular file,
     - is one of a job's own files,
     - is in a directory that doesn't exist,
-    - leads through a link of another user,
-    - has beside it a file with the same name and one of the endings ``refused_beside``.
+    - leads through a link of another user.
+
+    The same error is raised if a file exists whose name is ``path`` with one of the endings in
+    ``refused_beside``.
     """
     target = real_path(path)  # a link stays, and its target is replaced
     _check_free(path, target, force=force, refused_beside=refused_beside)
     output = _beside(target)
     try:
-        # Made now, so that a failure raises our error and not one of a library that writes it.
+        # Made before the block, so that a failure raises our error and not one of a library.
         is_there = files.exists(target)
-        output.make(private=private or is_there)  # the file that is replaced may be private
+        output.make(private=private or is_there)  # the file to be replaced may be private
         yield output
         _check_free(path, target, force=force, refused_beside=refused_beside)
         output.put(target, private=private)
@@ -62,8 +66,8 @@ def whole_file(
 def real_path(path: str | os.PathLike[str]) -> Path:
     """The path of an output after following links.
 
-    Only links of this user and of root are followed. In a shared directory another user could place
-    a link where an output is expected, and the output would replace the file that it leads to.
+    Only links of this user and of root are followed. In a shared directory, another user could put
+    a link where an output is expected. Then the output would replace the target of the link.
     """
     text = os.fspath(path)
     parts = _parts(text if os.path.isabs(text) else os.path.join(os.getcwd(), text))
@@ -89,7 +93,7 @@ def real_path(path: str | os.PathLike[str]) -> Path:
 
 
 def _parts(path: str) -> list[str]:
-    """The parts of a path, the last one first, so that the next one can be popped."""
+    """The parts of a path in reverse order, so that ``pop`` returns the next one."""
     return [part for part in reversed(path.split("/")) if part not in ("", ".")]
 
 
@@ -104,7 +108,7 @@ def _link_at(path: Path) -> str | None:
         raise InvalidValueError(
             "out",
             str(path),
-            f"is a link of another user, to {link!r}: name another file, or that one",
+            f"is a link of another user, to {link!r}: name another file, or the link's target",
         )
     return link
 
@@ -134,16 +138,16 @@ def _check_free(
             raise InvalidValueError(
                 "out",
                 str(target),
-                f"can't be replaced while {beside.name} is beside it, which would be read as a part of it: "
-                "close the program that has that database open, move that file away, or name "
+                f"can't be replaced while {beside.name} exists, which would be read as a part of it: "
+                "close the program that has the database open, move that file away, or name "
                 "another file",
             )
     if os.fspath(path).endswith(os.sep):
         raise InvalidValueError("out", os.fspath(path), "is a directory's name: name a file")
     if not os.path.exists(path):
         return
-    # Never replace a pipe, a device or a directory. Ask by the given path, since a path such as
-    # /dev/stdout may lead to a pipe, which has no path of its own.
+    # Never replace a pipe, a device or a directory. The check uses the path as given, since a path
+    # such as /dev/stdout may lead to a pipe, which has no real path.
     if not os.path.isfile(path):
         raise InvalidValueError(
             "out",
@@ -160,7 +164,7 @@ def _check_not_of_a_job(target: Path) -> None:
     """Raise InvalidValueError if ``target``, existing or not, is one of a job's own files."""
     if not OWN_FILE.fullmatch(target.name):
         return
-    # An existing backup counts even if its journal is gone.
+    # An existing backup counts even if the journal beside it is gone.
     if files.exists(target) or files.exists(target.with_name(JOURNAL_NAME)):
         raise InvalidValueError(
             "out",
@@ -171,15 +175,15 @@ def _check_not_of_a_job(target: Path) -> None:
 
 
 class Output(Descriptor):
-    """A new file under a random name, to be renamed to its target once it is whole.
+    """A new file under a random name, which is renamed to its target when it is complete.
 
-    It is reached from the descriptor of its directory, so that others can't redirect it by renaming
-    a parent directory. The methods raise ``OSError`` as it is.
+    All calls use the descriptor of the directory. So other users can't redirect the output by
+    renaming a parent directory. The methods raise ``OSError``.
     """
 
     def __init__(self, target: Path) -> None:
         """Choose the name; :meth:`make` makes the file. ``target`` isn't a link."""
-        # The name is short, so that it fits wherever the target's name does.
+        # The name is short, so that it is allowed wherever the target's name is.
         super().__init__(target.with_name(f".journal-{system.os.urandom(6).hex()}.part"), -1)
         flags = system.os.O_RDONLY | system.os.O_DIRECTORY
         self._directory = Descriptor(target.parent, system.os.open(target.parent, flags))
@@ -196,7 +200,7 @@ class Output(Descriptor):
     def put(self, target: Path, *, private: bool) -> None:
         """Sync the file, rename it to ``target``, and sync the name.
 
-        Unless it is ``private``, it gets the permissions of the file that it replaces.
+        Without ``private``, the file gets the permissions of the file that it replaces.
         """
         directory = self._directory.fd
         if not private:
@@ -215,7 +219,10 @@ class Output(Descriptor):
         system.os.fsync(directory)
 
     def remove(self) -> None:
-        """Close the file, and delete it unless :meth:`put` has renamed it. It may not exist yet."""
+        """Close the file, and delete it unless :meth:`put` has renamed it.
+
+        Nothing happens if :meth:`make` hasn't made the file.
+        """
         with contextlib.suppress(OSError):
             system.os.unlink(self.path.name, dir_fd=self._directory.fd)
         self.close()
@@ -223,12 +230,12 @@ class Output(Descriptor):
 
 
 class Pipe(Descriptor):
-    """A pipe or a device to write to. Raises ``OSError`` as it is."""
+    """A pipe or a device, open for writing. The methods raise ``OSError``."""
 
     def __init__(self, path: Path, *, named: bool) -> None:
-        """Open it, and wait for its reader.
+        """Open the pipe, which waits for a reader.
 
-        ``named``: it has a path, where others may have put it.
+        ``named``: the user gave a path, at which another user may have put a pipe.
         """
         self._named = named
         self._check(system.os.stat(path))
@@ -246,5 +253,5 @@ class Pipe(Descriptor):
 
 
 def is_trusted(stat: system.os.stat_result) -> bool:
-    """Whether it belongs to this user or to root, so no other user made it."""
+    """Whether a file belongs to this user or to root, so that no other user made it."""
     return stat.st_uid in (system.os.geteuid(), 0)

@@ -1,17 +1,18 @@
 """``sync.mark``: the note that a sync of the journal is under way, or has failed.
 
-The kernel reports a failed write to the disk once, to the next sync. The pages stay in its cache as
-if they were on the disk. Suppose that the process which got the error dies at once. Then the next
-one reads valid commits and its own sync succeeds, but a power cut takes commits that it has
-acknowledged.
+The kernel reports a failed write to the disk only one time: to the next sync. Afterwards the pages
+stay in the cache as if they were on the disk. Suppose that the process that got the error dies.
+Then the next process reads valid commits from the cache, and its own sync succeeds. But a power cut
+would destroy commits that this process has acknowledged.
 
-So each sync sets the mark first and clears it after success. Whoever holds the commit lock and
-finds the mark set doesn't trust the bytes in the cache after the offset in the mark. Unless they
-were cut off, it writes the journal to a new file.
+So the mark is set before each sync, and cleared after the sync has succeeded. The mark states an
+offset: up to there, the journal was synced before. If a writer finds the mark set when it takes the
+commit lock, it doesn't trust the cached bytes after that offset. Unless these bytes are cut off,
+the writer writes the whole journal to a new file.
 
-Only processes that share a cache need the mark. So it is written but never synced, and it holds the
-boot id. After a power cut everything is read from the disk, and a mark of an earlier boot means
-nothing.
+Only processes that share the cache need the mark. So the mark is never synced. The mark holds the
+boot id, since after a power cut everything is read from the disk: a mark of an earlier boot is
+ignored.
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ _SET = re.compile(rb"a sync is under way or has failed behind byte ([0-9]{1,19})
 
 
 class SyncMark(Descriptor):
-    """The mark beside a journal. The caller holds the commit lock. Raises ``OSError`` as it is."""
+    """The mark beside a journal. The caller holds the commit lock. Methods raise ``OSError``."""
 
     def __init__(self, directory: Path, journal: JournalFile) -> None:
-        """Open the mark, or make a clear one with the owner of the journal.
+        """Open the mark, or make a clear mark that belongs to the journal's owner.
 
-        A mark with a second hard link is replaced by a copy of it. A mark of another user is
+        A mark with a second hard link is replaced by a copy. A mark that this user may not write is
         replaced by one that puts the whole journal in doubt.
         """
         path = directory / SYNC_MARK_NAME
@@ -56,11 +57,11 @@ class SyncMark(Descriptor):
         super().__init__(path, fd)
         self._inode, self._device = stat.st_ino, stat.st_dev
         if not stat.st_size:
-            with suppress(StorageError):  # so a job that root worked on stays the user's
+            with suppress(StorageError):  # a job that root worked on still belongs to the user
                 self.take_owner_of(journal)
 
     def is_at_path(self) -> bool:
-        """False if the mark was deleted or replaced, or has a second hard link."""
+        """Whether the path still names this mark, and the mark has no second hard link."""
         try:
             stat = system.os.stat(self.path)
         except FileNotFoundError:
@@ -69,25 +70,25 @@ class SyncMark(Descriptor):
         return bool(here == (self._inode, self._device, 1))
 
     def doubtful_from(self) -> int | None:
-        """The offset after which a failed or interrupted sync leaves the journal in doubt.
+        """The offset after which bytes may not be on the disk, because a sync failed or was cut.
 
-        None if there was no such sync since the system started.
+        None if there was no such sync since the system was booted.
         """
         return _doubtful_from(self.fd, self._boot)
 
     def set(self, start: int) -> None:
-        """Set the mark before a sync. Up to ``start`` the journal is on the disk already."""
+        """Set the mark before a sync. Up to ``start``, the journal is already on the disk."""
         if system.os.pwrite(self.fd, _text(start, self._boot), 0) != _BYTES:
             raise OSError(errno.ENOSPC, system.os.strerror(errno.ENOSPC))
 
     def clear(self) -> None:
-        """Clear the mark. If that fails, the next writer copies the journal once."""
+        """Clear the mark. If this fails, the next writer copies the journal needlessly."""
         with suppress(OSError):
             system.os.pwrite(self.fd, _CLEAR, 0)
 
 
 def is_marked(directory: Path) -> bool:
-    """Whether there is a mark and it is set; False if it can't be read. It makes none."""
+    """Whether there is a mark that is set. If the mark can't be read, the answer is False."""
     try:
         fd, _ = open_regular(directory / SYNC_MARK_NAME, system.os.O_RDONLY)
     except OSError:
@@ -101,7 +102,7 @@ def is_marked(directory: Path) -> bool:
 
 
 def _replace(path: Path, text: bytes) -> tuple[int, os.stat_result]:
-    """Replace the mark by a new one with ``text``; return its descriptor and ``stat``."""
+    """Replace the mark with a new one of this text; return the new descriptor and ``stat``."""
     new = path.with_name(NEW_SYNC_MARK_NAME)
     with suppress(FileNotFoundError):
         system.os.unlink(new)  # left by a process that died

@@ -1,7 +1,7 @@
 """System calls, the clock, and the names of host, process and user.
 
-All access to a journal's files goes through this module's ``os``, so that a test can replace it
-with one that fails.
+All access to a journal's files goes through this module's ``os``. So a test can replace ``os`` to
+make calls fail.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def process_id() -> int:
 
 
 def user_name() -> str:
-    """The user who runs this process: the name, or the number if it has no name."""
+    """The name of the user who runs this process, or the user's number if there is no name."""
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
@@ -39,7 +39,7 @@ def nonce() -> str:
 
 
 def boot_id() -> str:
-    """The id of the system's current boot; empty on a system that has none."""
+    """The id of the system's current boot, or "" if the system has no such ids."""
     try:
         fd = os.open("/proc/sys/kernel/random/boot_id", os.O_RDONLY)
         try:

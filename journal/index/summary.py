@@ -1,4 +1,4 @@
-"""An index as ``Job`` and ``JobSummary``."""
+"""Makes ``Job`` and ``JobSummary`` from an index."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from journal.text import time_text
 
 
 def job_of(index: Index) -> Job:
-    """The job as of the index's last commit."""
+    """The job after the last commit that the index covers."""
     state = index.state
     assert state is not None, "refresh() refuses a journal without a job record"
     header = state.header
@@ -54,7 +54,7 @@ def job_of(index: Index) -> Job:
 
 
 def summary_of(index: Index) -> JobSummary:
-    """The summary as of the index's last commit."""
+    """The job's summary after the last commit that the index covers."""
     job = job_of(index)
     summary = {name: getattr(job, name) for name in JobSummary.__annotations__}
     summary["status"] = job.status.value
@@ -65,9 +65,9 @@ def summary_of(index: Index) -> JobSummary:
 
 
 def _shown_counts(index: Index, state: JobState) -> Counts:
-    """The counts of the rows, plus what ``update_counts`` has set beyond them."""
+    """The counts of the rows, plus the differences that ``update_counts`` has set."""
     rows, extra = index.row_counts(), state.counts
-    # A count that a caller has set too low must not become negative when a failed row is retried.
+    # If a caller has set a count too low, the retry of a failed row must not make it negative.
     return Counts(
         max(0, rows.total + extra.total),
         max(0, rows.processed + extra.processed),
