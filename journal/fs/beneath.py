@@ -111,7 +111,7 @@ class Below:
                 system.os.fsync(directory)
 
     def tree(self, name: str, deepest: int) -> Iterator[tuple[str, bool]]:
-        """Yield each file below the directory ``name``, and whether it can be read as a regular file.
+        """Yield each file below the directory ``name``, and whether it is readable and regular.
 
         Nothing is yielded if there is no such directory. The second value is False for
 

@@ -29,7 +29,7 @@ def whole_file(
     private: bool = False,
     refused_beside: Sequence[str] = (),
 ) -> Iterator[Output]:
-    """Make a file in the block. At the end of the block, the file is put at ``path`` and synced.
+    """Make a file in the block, and put it at ``path``, synced, at the end of the block.
 
     Within the block, the file is ``.journal-….part`` in the same directory. This file is removed if
     the block raises. It stays if the process is killed.
@@ -138,8 +138,8 @@ def _check_free(
             raise InvalidValueError(
                 "out",
                 str(target),
-                f"can't be replaced while {beside.name} exists, which would be read as a part of it: "
-                "close the program that has the database open, move that file away, or name "
+                f"can't be replaced while {beside.name} exists, which would be read as a part of "
+                "it: close the program that has the database open, move that file away, or name "
                 "another file",
             )
     if os.fspath(path).endswith(os.sep):

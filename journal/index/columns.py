@@ -1,11 +1,11 @@
-"""The rows of an index as columns, and read-only views of them that stay as they were.
+"""The rows of an index as columns, and read-only views that later changes don't affect.
 
-A row takes about 21 bytes: its status, the offsets of its ``row`` record and of its latest
-``row_status`` record, and its number of attempts. It is Bitcask's key directory, as columns. The
-rows themselves stay in the file.
+A row takes about 21 bytes: its status, the offset of its ``row`` record, the offset of its latest
+``row_status`` record, and its number of attempts. The columns are what the key directory is in
+Bitcask. The rows themselves stay in the file.
 
-Taking a view copies nothing. A view holds the lease of the columns. At the first change after that,
-the index copies its columns, but only if a view still holds the lease.
+Taking a view copies nothing. A view holds the lease of the columns. Before the next change, the
+index copies its columns if a view still holds the lease.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class Columns:
         self.row_offsets = array("Q")
         self.status_offsets = array("Q")  # 0: no row_status record yet (offset 0 is the job record)
         self.attempts = array("I")
-        # Attempts before the last retry or redo; None: 0 for all.
+        # The attempts of each row before its last retry or redo. None: 0 for all rows.
         self.earlier: array[int] | None = None
         self.numbers: array[int] | None = None  # None: row numbers are 1, 2, 3, ...
-        # Set for columns from a hint, which can't be changed in place.
+        # Set if the columns come from a hint, since these can't be changed in place.
         self.lease: Lease | None = None
 
     def copy(self) -> Columns:
@@ -52,7 +52,7 @@ class Columns:
         return new
 
     def cut(self, count: int) -> None:
-        """Drop all rows but the first ``count``."""
+        """Drop all rows after the first ``count``."""
         del self.statuses[count:], self.row_offsets[count:]
         del self.status_offsets[count:], self.attempts[count:]
         if self.earlier is not None:
@@ -68,14 +68,14 @@ class Columns:
         return 0 if self.earlier is None else self.earlier[position]
 
     def reset_attempts(self, position: int) -> None:
-        """Count the row's attempts anew from here."""
+        """Count the row's attempts from zero again."""
         if self.earlier is None:
             self.earlier = array("I", bytes(4 * len(self.statuses)))
         self.earlier[position] = self.attempts[position]
 
 
 class StatusColumns(Columns):
-    """One byte a row: the statuses alone, for an index that only counts rows."""
+    """Columns with only the statuses, one byte a row, for an index that only counts rows."""
 
     __slots__ = ()
 
@@ -88,7 +88,7 @@ class StatusColumns(Columns):
 
 
 class _NoColumn:
-    """Stands for a column and stores nothing."""
+    """Takes the place of a column, and stores nothing."""
 
     def append(self, value: int) -> None:
         pass
@@ -104,16 +104,19 @@ class _NoColumn:
 
 
 class Lease:
-    """Held by all views of the same columns.
+    """An object that all views of the same columns reference.
 
-    While it is referenced, the columns must not change.
+    While a lease is referenced, its columns must not change.
     """
 
     __slots__ = ("__weakref__",)
 
 
 class View:
-    """The rows of some statuses, or all, as of when the view was taken; ordered by row number."""
+    """The rows that had certain statuses (or all rows) when the view was taken.
+
+    Later changes don't affect the view. Rows are ordered by number.
+    """
 
     __slots__ = ("_finding", "_first", "_found", "_lease", "_next", "_wanted", "columns", "count")
 
@@ -133,7 +136,7 @@ class View:
         self._lease = lease
         self._next = 0
         self._finding = threading.Lock()  # threads may share a view
-        # Positions are searched on demand, so the first of a million pending rows comes at once.
+        # Positions are searched on demand, so that the first of a million pending rows comes fast.
         self._found: array[int] | None = None
         if order is not None:
             statuses = columns.statuses
@@ -157,17 +160,17 @@ class View:
         return found[number]
 
     def positions(self, numbers: range) -> list[int]:
-        """As :meth:`position`, for at least one row: faster than a call for each."""
+        """The positions of several rows, at least one; see :meth:`position`. One call is faster."""
         found = self._found
         if found is None:
             first = self._first
             return [number + first for number in numbers]
-        self.position(max(numbers[0], numbers[-1]))  # this finds all before it, too
+        self.position(max(numbers[0], numbers[-1]))  # this finds all rows before, too
         return [found[number] for number in numbers]
 
 
 def _marked(statuses: bytearray, codes: Collection[int]) -> tuple[bytearray, int]:
-    """Bytes and a byte to search them for: its places are the rows with any of ``codes``."""
+    """Bytes, one for each row, and the byte that marks the rows with any of ``codes``."""
     if len(codes) == 1:
         return statuses, next(iter(codes))
     return statuses.translate(bytes(code in codes for code in range(256))), 1

@@ -1,22 +1,24 @@
-"""``index.hint``: the index of a job as of some commit, so that opening needn't read the journal.
+"""``index.hint``: the index of a job up to some commit, so that opening needn't read the journal.
 
-It is derived and can be deleted. The first line is JSON, sealed like a commit: the job's state,
-counts, and the commit that all of it is as of, by offset and crc. The columns follow one after the
-other, as little-endian integers, with a crc for each block in the header. Only the statuses are
-read at once. The other columns are read block by block on demand, so the first pending rows of
-millions cost a few reads.
+A hint is derived from the journal and can be deleted. The first line, the header, is JSON with a
+seal. The header holds the job's state, the counts, and the last commit that the hint covers, by
+offset and crc. The columns follow one after the other, as little-endian integers. The header holds
+a crc for each block of a column. When a hint is opened, only the header and the statuses are read.
+The other columns are read block by block on demand, so that the first pending rows of millions cost
+a few reads.
 
-A hint is used only if all of this holds; anything else is no hint:
+A hint is used only if all of this holds:
 
-- The journal is the same file, by inode. (A copy is read through once.)
-- It has that commit at that offset, and begins with the same line.
-- Nobody has edited the file since. If it ends with that commit, its ctime is the one in the hint.
-  Else its ctime is that of its last commit.
-- The times are not ahead of the clock. Such times prove nothing about edits.
-- The system was not restarted since, if some commits were not synced: after a crash of the system a
-  part of them may be gone.
+- The journal is still the same file, by inode. (The journal of a copied job is read whole.)
+- The journal contains the last commit that the hint covers, and its first line is the same.
+- Nobody has edited the journal since the hint was written. The ctime of the file shows this: if the
+  journal still ends with that commit, the ctime is the one in the hint; if commits were added, the
+  ctime agrees with the time of the last commit.
+- These times aren't ahead of the clock. Such times prove nothing about edits.
+- The system wasn't restarted since the hint was written, or all commits that the hint covers were
+  synced. A crash of the system may lose unsynced commits.
 
-For the same reason no hint is written for a file that was touched after it was read or written.
+No hint is written for a journal that somebody edited after this process had read or written it.
 """
 
 from __future__ import annotations
@@ -53,12 +55,12 @@ from journal.index.columns import Columns, Lease
 from journal.index.index import STATUSES, Index, JobState, Progress
 from journal.index.replay import replay
 
-# When a hint is written: see the functions at the end.
+# When a hint is written: see the functions at the end of this file.
 MIN_BYTES = 1 << 18
 GROWTH_BYTES = 64 << 20
 BLOCK_ROWS = 1 << 16
-_MAX_RECENT_BLOCKS = 4  # of a column: several readers may iterate over all rows at once
-_MAX_HEADER_BYTES = 1 << 20  # 10^9 rows need a fifth of it
+_MAX_RECENT_BLOCKS = 4  # of one column, since several readers may iterate over all rows
+_MAX_HEADER_BYTES = 1 << 20  # 10^9 rows need a fifth of this
 
 # The columns in the order of the file, with the types of their integers.
 _TYPES = {
@@ -72,22 +74,22 @@ _TYPES = {
 _OPTIONAL = {"numbers", "earlier"}
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _WRITING_NS = 2_000_000_000
-# The highest byte of these integers is always 0, so another value means damage.
+# In these columns, the highest byte of each integer is always 0. Another value means damage.
 _SMALL = {"attempts", "earlier", "row_offsets", "status_offsets"}
 
 
 class _Header(Progress, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The first line: the job's progress, the index's counts, and what identifies the journal.
+    """The first line: the job's progress, the counts of the index, and the journal's identity.
 
     ``blocks`` holds the crcs of each column's blocks of :data:`BLOCK_ROWS` rows.
     """
 
-    hint: Literal[4]  # increment it whenever replay makes something else of the same journal
-    offset: int  # the end of the commit
+    hint: Literal[4]  # increment it when replay makes another index of the same journal
+    offset: int  # the end of the last commit that the hint covers
     crc: int
     inode: int
     changed_ns: int
-    boot_id: str  # valid for this boot of the system only; empty: for all
+    boot_id: str  # the hint is valid for this boot of the system; empty: for every boot
     first_line_bytes: int
     first_line_crc: int
     last_at: Moment
@@ -103,14 +105,15 @@ _decode_header = msgspec.json.Decoder(_Header).decode
 
 
 class _NotAHintError(Exception):
-    """The file isn't a hint that may be used, for whatever reason."""
+    """The hint is broken, or doesn't fit the journal."""
 
 
 def read_hint(directory: Path, file: JournalFile) -> tuple[Index, Position] | None:
-    """The index in the hint, and the position in ``file`` that it is as of.
+    """The index stored in the hint, and the position in ``file`` up to which it is complete.
 
-    None if there is no usable hint. If a block that is read later is broken, the columns are read
-    from the journal. Raises StorageError if the system refuses to read the journal.
+    None if there is no usable hint. Blocks of the hint are read on demand. If one turns out to be
+    broken, the columns are rebuilt from the journal. Raises StorageError if the system refuses to
+    read the journal.
     """
     try:
         stored = DerivedFile(directory / HINT_NAME)
@@ -139,7 +142,7 @@ def _progress_of(source: Progress) -> dict[str, Any]:
 
 
 def _read_header(hint: DerivedFile) -> tuple[_Header, int]:
-    """The header, and the offset of the columns."""
+    """The header of a hint, and the offset where the columns begin."""
     data = hint.read_at(0, 1 << 16)
     end = data.find(b"\n")
     if end < 0:
@@ -152,7 +155,7 @@ def _read_header(hint: DerivedFile) -> tuple[_Header, int]:
 
 
 def _check(header: _Header, file: JournalFile) -> JobRecord:
-    """Check that the hint is of this journal; return the job record."""
+    """Check that the hint belongs to this journal; return the job record."""
     size, changed_ns = file.size_and_change()
     if (
         not 0 < header.offset <= size
@@ -177,10 +180,10 @@ def _check(header: _Header, file: JournalFile) -> JobRecord:
 
 
 def _was_written_at(changed_ns: int, file: JournalFile, size: int) -> bool:
-    """Whether the file was last changed when its last commit was written, by the commit's time.
+    """Whether the file's ctime agrees with the time in the file's last commit.
 
-    If it was changed later, somebody has edited it. If earlier, the commit's time was ahead of the
-    clock, and hides any edit since.
+    A later ctime means that somebody has edited the file. An earlier ctime means that the commit's
+    time was ahead of the clock. Then an edit after the commit can't be noticed.
     """
     at = time_before(file, size)
     if at is None:
@@ -190,23 +193,23 @@ def _was_written_at(changed_ns: int, file: JournalFile, size: int) -> bool:
 
 
 def written_ns(at: datetime) -> int:
-    """When a commit with the time ``at`` must have been written, in ns since 1970."""
+    """The latest time at which a commit with the time ``at`` is written, in ns since 1970."""
     return (at - _EPOCH) // timedelta(microseconds=1) * 1000 + _WRITING_NS
 
 
 def is_ahead(at: datetime) -> bool:
-    """Whether that time is in the future."""
+    """Whether ``at`` is in the future, with a tolerance of some seconds."""
     return written_ns(at) > system.now_ns() + 2 * _WRITING_NS
 
 
 def _columns(header: _Header, source: _Source, begin: int) -> Columns:
-    """The columns, with only the statuses read. They must be copied before a change."""
+    """The columns of a hint. Only the statuses are read now. Copy the columns before a change."""
     rows, blocks = header.rows, header.blocks
     names = [name for name in _TYPES if name not in _OPTIONAL or name in blocks]
     sizes = [rows * array(_TYPES[name]).itemsize for name in names]
     count = -(-rows // BLOCK_ROWS)
     if (
-        not 0 <= rows < header.offset  # each row has a line, so a larger number is false
+        not 0 <= rows < header.offset  # each row takes more than one byte of the journal
         or ("numbers" not in blocks and header.highest_number != rows)
         or any(len(blocks.get(name, ())) != count for name in names)
         or source.stored.size_bytes() != begin + sum(sizes)
@@ -228,7 +231,7 @@ def _columns(header: _Header, source: _Source, begin: int) -> Columns:
 
 
 class _Source:
-    """Where columns are read from: the hint, or the journal once a block of the hint is broken."""
+    """Where blocks of columns come from: the hint, or the journal if a block there is broken."""
 
     def __init__(self, stored: DerivedFile, file: JournalFile, position: Position) -> None:
         self.stored = stored
@@ -243,10 +246,10 @@ class _Source:
 
 
 class _Column(Sequence[int]):
-    """A column in a hint that is used like an array. Its blocks are read on demand.
+    """A column of a hint, used like an array. Its blocks are read on demand.
 
-    A block that is read by index is kept. Of the blocks that are read by slices or iteration only
-    the last few are kept, so that reading all rows doesn't fill the memory.
+    A block that is read by index stays in memory. When blocks are read by slices or iteration, only
+    the last few stay, so that reading all rows doesn't fill the memory.
     """
 
     def __init__(self, source: _Source, name: str, rows: int, begin: int, crcs: list[int]) -> None:
@@ -299,7 +302,7 @@ class _Column(Sequence[int]):
         block = self._blocks[number]
         if block is not None:
             return block
-        latest = self._latest  # replaced as a whole, since threads may share a view
+        latest = self._latest  # replaced with a new tuple, since threads may share a view
         for other, block in latest:
             if other == number:
                 return block
@@ -315,13 +318,13 @@ class _Column(Sequence[int]):
         return block
 
     def _read(self, number: int) -> array[int] | None:
-        """A block from the hint; None if it is broken."""
+        """A block from the hint; None if the block is broken."""
         block = array(_TYPES[self._name])
         first = number * BLOCK_ROWS
         length = min(BLOCK_ROWS, self._rows - first) * block.itemsize
         try:
             data = self._source.stored.read_at(self._begin + first * block.itemsize, length)
-        except OSError:  # also if it was closed in a forked child
+        except OSError:  # also in a forked child, where the file is closed
             return None
         if len(data) != length or crc32(data) != self._crcs[number]:
             return None
@@ -345,10 +348,10 @@ def write_hint(
     durable: bool,
     known_ns: int,
 ) -> None:
-    """Write the index of ``file`` as of ``position`` to the hint, if possible; no error is raised.
+    """Write ``index``, which covers ``file`` up to ``position``, to the hint. Raises no error.
 
-    ``durable``: the journal is synced up to there. ``known_ns``: a later ctime of the file means
-    that somebody has edited it.
+    ``durable``: the journal is synced up to ``position``. ``known_ns``: if the ctime of the file is
+    later, somebody has edited the file, and no hint is written.
     """
     boot_id = "" if durable else system.boot_id()
     if not durable and not boot_id:
@@ -358,7 +361,7 @@ def write_hint(
     names = [name for name in _TYPES if getattr(columns, name) is not None]
     try:
         _, changed_ns = file.size_and_change()
-        # It was edited, or can't be known because of a clock that was ahead: write no hint.
+        # The file was edited, or the clock was ahead, so that an edit couldn't be noticed.
         if changed_ns > known_ns or known_ns > system.now_ns() + _WRITING_NS:
             directories.remove_tree(directory / HINT_NAME)
             return
@@ -399,22 +402,23 @@ def _blocks_of(columns: Columns, name: str) -> Iterator[memoryview]:
         yield memoryview(block)
 
 
-# --- when one is written -----------------------------------------------------------------------
+# --- when a hint is written --------------------------------------------------------------------
 
 
 def is_due_after_replay(replayed_bytes: int) -> bool:
-    """Replaying less than ``MIN_BYTES`` takes no longer than reading a hint."""
+    """Whether so much was replayed that a hint would have been faster to read."""
     return replayed_bytes >= MIN_BYTES
 
 
 def is_due_on_close(end: int, hint_end: int) -> bool:
-    """Whether enough was committed since the hint, which ends at byte ``hint_end``."""
+    """Whether the journal has grown enough since the hint, which covers it to ``hint_end``."""
     return end - hint_end >= max(MIN_BYTES, end >> 6)
 
 
 def is_due_while_open(end: int, hint_end: int) -> bool:
     """Whether the job has grown by ``GROWTH_BYTES`` or 25% since the hint, whichever is more.
 
-    That bounds the replay after a crash, and keeps hint writing, which blocks other writers, cheap.
+    This limits the replay after a crash, and keeps the writing of hints, which blocks other
+    writers, cheap.
     """
     return end - hint_end >= max(GROWTH_BYTES, hint_end >> 2)

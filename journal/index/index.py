@@ -1,4 +1,4 @@
-"""The index of one job: its state, the columns of its rows, counts and queries. It does no I/O."""
+"""The index of one job: the job's state, the columns of its rows, counts and queries. No I/O."""
 
 from __future__ import annotations
 
@@ -36,7 +36,11 @@ _MAX_HOSTS = 20
 
 
 class Counts(msgspec.Struct, frozen=True):
-    """Counts of rows; in a job's state, what ``update_counts`` has set beyond the counted rows."""
+    """Counts of rows.
+
+    In a :class:`JobState`, they are the differences between the counts that ``update_counts`` has
+    set and those of the rows in the index.
+    """
 
     total: int = 0
     processed: int = 0
@@ -45,7 +49,7 @@ class Counts(msgspec.Struct, frozen=True):
 
 
 class Retried(msgspec.Struct, frozen=True):
-    """The job that took over this one's unfinished rows, as older versions did it."""
+    """The retry job that got this job's unfinished rows. Only older versions make such jobs."""
 
     job: str
     host: str
@@ -53,32 +57,32 @@ class Retried(msgspec.Struct, frozen=True):
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
-    """What the records after the job record say about the job itself."""
+    """The facts about the job itself that come from the records after the job record."""
 
     status: JobStatus = JobStatus.PENDING
     started_at: Moment | None = None
     completed_at: Moment | None = None
     error: tuple[str, str] | None = None
-    repaired: bool = False  # with losses: rows may be missing
+    repaired: bool = False  # whether a repair had losses, so that rows may be missing
     counts: Counts = Counts()
-    hosts: tuple[str, ...] = ()  # of its runs, the last one last
-    resume_command: str | None = None  # of the last run
+    hosts: tuple[str, ...] = ()  # the hosts of its runs, the last run's host last
+    resume_command: str | None = None  # the one of the last run
     retried: Retried | None = None
     reopened_at: tuple[Moment, ...] = ()  # when each pass from the second on began
-    pass_started_at: Moment | None = None  # of the current pass
-    worked_s: float = 0.0  # by the passes that have ended, each from its start
-    version: str | None = None  # of the last run in this pass
+    pass_started_at: Moment | None = None  # when the current pass was first set to running
+    worked_s: float = 0.0  # the sum, over the ended passes, of the time from start to end
+    version: str | None = None  # the version of the last run in this pass
     has_versions: bool = False  # whether any run had a version
 
 
 class JobState(Progress, frozen=True, kw_only=True):
-    """All that the index knows about the job itself."""
+    """Everything that the index knows about the job itself."""
 
     header: JobRecord
 
 
 def _state_after_status(state: JobState, status: JobStatus, at: datetime) -> JobState:
-    """The state with the times that a change to this status sets."""
+    """The state with the times that a change to ``status`` sets."""
     began_at = state.pass_started_at
     if status is JobStatus.RUNNING and began_at is None:
         return msgspec.structs.replace(state, started_at=state.started_at or at, pass_started_at=at)
@@ -91,7 +95,7 @@ def _state_after_status(state: JobState, status: JobStatus, at: datetime) -> Job
 
 
 def _state_after_log(state: JobState, record: LogRecord) -> JobState:
-    """The state after a log record: it matters if it is about a run, a retry job or a merge."""
+    """The state after a log record. Records about runs, retry jobs and merges change the state."""
     replace = msgspec.structs.replace
     match record.details:
         case {"run": {"host": str(host), **run}}:
@@ -100,9 +104,8 @@ def _state_after_log(state: JobState, record: LogRecord) -> JobState:
             command = resume if isinstance(resume, str) else None
             named = run.get("job_version")
             version = state.version
-            if isinstance(
-                run.get("nonce"), str
-            ):  # else it is the caller's own record, or of an older version
+            # Without a nonce, the record is the caller's own, or was written by an older version.
+            if isinstance(run.get("nonce"), str):
                 version = named if isinstance(named, str) else None
             return replace(
                 state,
@@ -124,7 +127,7 @@ def _keyed(header: JobRecord) -> JobRecord | None:
 
 
 class Index:
-    """See the module. Not thread-safe: its journal holds a mutex around each use."""
+    """The index of one job: see the module. Not thread-safe: each use needs the journal's mutex."""
 
     def __init__(self, columns: Columns | None = None) -> None:
         self.state: JobState | None = None
@@ -138,7 +141,7 @@ class Index:
         self._by_number: dict[int, int] | None = None
         self._lease: weakref.ref[Lease] | None = None
         self._undo: list[tuple[Any, ...]] = []
-        self.forget_undo = self._undo.clear  # call it once a commit is written
+        self.forget_undo = self._undo.clear  # call this after a commit was written
 
     def load(
         self,
@@ -151,7 +154,7 @@ class Index:
         highest_number: int,
         ascending: bool,  # whether the row numbers ascend, in the order of the columns
     ) -> None:
-        """Set everything as of some commit. ``columns`` may have a lease."""
+        """Set everything, from a hint. ``columns`` may have a lease."""
         self.state, self.last_at, self.columns = state, last_at, columns
         self.keyed = _keyed(state.header)
         self.status_counts, self.cost_cents = list(status_counts), cost_cents
@@ -167,7 +170,7 @@ class Index:
         return len(self.columns.statuses)
 
     def position_of(self, number: int) -> int | None:
-        """The position in the columns of the row of this number; None if there is no such row."""
+        """The position in the columns of row ``number``; None if there is no such row."""
         numbers = self.columns.numbers
         if numbers is None:
             return number - 1 if 0 < number <= len(self.columns.statuses) else None
@@ -183,9 +186,9 @@ class Index:
         return self._by_number
 
     def positions(self, code: int, first: int = 0) -> Iterator[int]:
-        """The positions of the rows with a status code, from ``first`` on.
+        """Yield the positions, from ``first`` on, of the rows with a status code.
 
-        Rows may be changed while this is iterated.
+        Rows may change during the iteration.
         """
         position = self.columns.statuses.find(code, first)
         while position >= 0:
@@ -193,7 +196,7 @@ class Index:
             position = self.columns.statuses.find(code, position + 1)
 
     def view(self, statuses: Collection[RowStatus] | None) -> View:
-        """The rows of these statuses, or all, as of now."""
+        """A view of the rows that have these statuses now. None stands for all rows."""
         codes = None if statuses is None else frozenset(CODES[status] for status in statuses)
         count = self.row_count if codes is None else sum(self.status_counts[code] for code in codes)
         order = None
@@ -202,7 +205,7 @@ class Index:
         return View(self.columns, self._take_lease(), codes, count, order=order)
 
     def view_of_new(self, first: int) -> View:
-        """The rows from position ``first`` on, in the order in which they were added."""
+        """A view of the rows from position ``first`` on, in the order in which they were added."""
         return View(self.columns, self._take_lease(), None, self.row_count - first, first=first)
 
     def _take_lease(self) -> Lease:
@@ -210,14 +213,14 @@ class Index:
         self._lease = weakref.ref(lease)
         return lease
 
-    # --- changes, which can be undone until ``forget_undo`` is called
+    # --- changes (they can be undone until ``forget_undo`` is called)
 
     def mark(self) -> int:
-        """A place to return to with :meth:`rollback`."""
+        """The present state, as a mark for :meth:`rollback`."""
         return len(self._undo)
 
     def rollback(self, mark: int) -> None:
-        """Undo every change since ``mark``, also one that an exception has interrupted."""
+        """Undo all changes since ``mark``, including one that an exception has interrupted."""
         if len(self._undo) <= mark:
             return
         self.detach()
@@ -260,7 +263,7 @@ class Index:
         )
 
     def add_row(self, number: int, offset: int) -> None:
-        """Add a pending row. Its number must be free: ask :meth:`position_of`."""
+        """Add a pending row. The number must not be in use: check with :meth:`position_of`."""
         if self._lease is not None:
             self.detach()
         columns = self.columns
@@ -284,7 +287,7 @@ class Index:
         self.status_counts[PENDING] += 1
 
     def set_row_data(self, position: int, offset: int) -> None:
-        """Let the row's data be in the record at ``offset``."""
+        """Set the offset of the record that has the row's data."""
         if self._lease is not None:
             self.detach()
         self._undo.append(("data", position, self.columns.row_offsets[position]))
@@ -299,9 +302,9 @@ class Index:
         *,
         reset: bool = False,
     ) -> int:
-        """Let the row's latest status be in the record at ``offset``; return its attempts.
+        """Set the row's status, and the offset of its record; return the row's attempts.
 
-        ``reset``: count them anew from here.
+        With ``reset``, the row's attempts are counted from zero again.
         """
         if self._lease is not None:
             self.detach()
@@ -372,12 +375,12 @@ class Index:
         )
 
     def row_counts(self) -> Counts:
-        """The counts of the rows."""
+        """The counts of the rows in the index."""
         successful, failed = self.status_counts[COMPLETED], self.status_counts[FAILED]
         return Counts(self.row_count, successful + failed, successful, failed)
 
     def detach(self) -> None:
-        """Call this before a change: copy the columns if a view still uses them."""
+        """Copy the columns if a view still uses them. Call this before a change."""
         if self._lease is not None:
             if self._lease() is not None:
                 self.columns = self.columns.copy()

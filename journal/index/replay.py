@@ -1,7 +1,8 @@
 """Replay: applies verified commits to an index.
 
-Reading a journal spends most of its time here. So all lines of a block are decoded at once, only
-the fields that the index needs are decoded, and runs of one record type are applied together.
+Most of the time of reading a journal is spent here. So whole blocks of lines are decoded together,
+only the fields that the index needs are decoded, and successive records of one type are applied
+together.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from journal.index.index import CODES, COMPLETED, PENDING, PROCESSING, Index
 
 
 class BadRecordError(Exception):
-    """A record at ``offset`` with a valid seal that can't be applied; ``why`` is the reason."""
+    """A record of a valid commit can't be applied. ``offset`` says where, ``why`` the reason."""
 
     def __init__(self, offset: int, why: UndecodableError | UnknownRecordError) -> None:
         super().__init__(offset, why)
@@ -51,7 +52,7 @@ class BadRecordError(Exception):
 def replay(index: Index, file: JournalFile, begin: Position, end: Position) -> Index:
     """Apply the commits of ``file`` from ``begin`` to ``end``; return the index.
 
-    Raises JournalDamagedError and FormatVersionError. Don't use the index after that.
+    Raises JournalDamagedError and FormatVersionError. After an error, don't use the index.
     """
     for block in blocks_between(file, begin, end):
         apply_block(index, file, block)
@@ -59,7 +60,7 @@ def replay(index: Index, file: JournalFile, begin: Position, end: Position) -> I
 
 
 def apply_block(index: Index, file: JournalFile, block: Block) -> None:
-    """Apply a block of verified commits of ``file``. Raises as :func:`replay`."""
+    """Apply a block of verified commits of ``file``. Raises the errors of :func:`replay`."""
     try:
         apply(index, block.offset, block.lines, is_ascii=block.ascii)
     except BadRecordError as error:
@@ -68,10 +69,10 @@ def apply_block(index: Index, file: JournalFile, block: Block) -> None:
 
 
 def apply(index: Index, offset: int, lines: list[bytes], *, is_ascii: bool = False) -> None:
-    """Apply verified lines (without LF), the first of which is at ``offset``.
+    """Apply verified lines (without LF). The first line is at ``offset``.
 
-    ``is_ascii``: the caller knows that they are pure ASCII. Raises :class:`BadRecordError`. Don't
-    use the index after that.
+    ``is_ascii``: the lines are known to be ASCII. Raises :class:`BadRecordError`. After an error,
+    don't use the index.
     """
     index.detach()
     lengths = [len(line) + 1 for line in lines]  # LF included
@@ -85,7 +86,7 @@ def apply(index: Index, offset: int, lines: list[bytes], *, is_ascii: bool = Fal
         done += _apply_lines(index, sane, offsets[done:], max(lengths) - 1)
         if done < len(lines):
             raise _what_is_wrong_with(lines[done])
-        done -= 1  # the last line, in case its time is invalid
+        done -= 1  # an invalid time is an error of the last line
         index.last_at = time_of(lines[done])
     except (UndecodableError, UnknownRecordError) as error:
         raise BadRecordError(offsets[done], error) from None
@@ -100,8 +101,8 @@ def _apply_header(index: Index, line: bytes) -> None:
 
 
 def _apply_lines(index: Index, lines: list[bytes], offsets: list[int], longest: int) -> int:
-    """Apply lines up to the first that can't be applied; return how many were."""
-    # Lines this short can't nest too deep.
+    """Apply lines up to the first that can't be applied; return how many were applied."""
+    # Lines up to SANE_BYTES can't nest too deep.
     records = _decode(lines if longest <= SANE_BYTES else _not_too_deep(lines))
     done = 0
     for kind, run in groupby(map(type, records)):
@@ -121,21 +122,22 @@ def _apply_lines(index: Index, lines: list[bytes], offsets: list[int], longest: 
 
 
 def _decode(lines: list[bytes]) -> list[SlimRecord]:
-    """The lines as records, up to the first that isn't one."""
+    """The lines as records, up to the first line that isn't a record."""
     try:
         return list(map(decode_slim, lines))
     except DECODE_ERRORS:
         records: list[SlimRecord] = []
         with suppress(*DECODE_ERRORS):
             for line in lines:
-                records.append(decode_slim(line))  # noqa: PERF401  (keeps those before the bad one)
+                records.append(decode_slim(line))  # noqa: PERF401  (an error keeps the others)
         return records
 
 
 def _apply_statuses(index: Index, records: list[Any], offsets: list[int]) -> int:
-    """Apply a run of ``row_status`` records, up to the first for an unknown row; return how many.
+    """Apply successive ``row_status`` records, up to the first for an unknown row.
 
-    It does the same as :meth:`Index.set_row`, without undo, in one loop for speed.
+    Returns how many were applied. This does the same as :meth:`Index.set_row`, but without undo,
+    and in one loop for speed.
     """
     columns, status_counts, codes = index.columns, index.status_counts, CODES
     statuses, status_offsets, attempts = columns.statuses, columns.status_offsets, columns.attempts
@@ -173,7 +175,7 @@ def _positions(index: Index, records: list[Any]) -> list[int]:
 
 
 def _apply_rows(index: Index, records: list[Any], offsets: list[int]) -> int:
-    """Add a run of rows, up to the first whose number is taken; return how many."""
+    """Apply successive ``row`` records, up to the first with a number in use; return how many."""
     columns, first, count = index.columns, index.row_count + 1, len(records)
     numbers = [record.row for record in records]
     if columns.numbers is None and numbers == list(range(first, first + count)):
@@ -194,7 +196,7 @@ def _apply_rows(index: Index, records: list[Any], offsets: list[int]) -> int:
 
 
 def _apply_data(index: Index, records: list[Any], offsets: list[int]) -> int:
-    """Apply a run of ``row_data`` records, up to the first for an unknown row; return how many."""
+    """Apply successive ``row_data`` records, up to the first for an unknown row; return how many."""
     positions = _positions(index, records)
     for position, offset in zip(positions, offsets, strict=False):
         index.columns.row_offsets[position] = offset
@@ -211,9 +213,9 @@ def _apply_job_level(index: Index, lines: list[bytes]) -> int:
 
 
 def _what_is_wrong_with(line: bytes) -> UndecodableError:
-    """Why a line can't be applied.
+    """The reason why a line can't be applied.
 
-    Raises the error of :func:`decode_record` if that is the reason.
+    If the line can't be decoded, the error of :func:`decode_record` is raised.
     """
     record = decode_record(line)
     if isinstance(record, RowStatusRecord):
@@ -226,7 +228,7 @@ def _what_is_wrong_with(line: bytes) -> UndecodableError:
 
 
 def _utf8(lines: list[bytes]) -> list[bytes]:
-    """The lines up to the first that isn't UTF-8. msgspec doesn't check fields that it skips."""
+    """The lines up to the first one that isn't UTF-8. msgspec doesn't check skipped fields."""
     try:
         b"\n".join(lines).decode()
     except UnicodeDecodeError as error:
@@ -235,7 +237,7 @@ def _utf8(lines: list[bytes]) -> list[bytes]:
 
 
 def _not_too_deep(lines: list[bytes]) -> list[bytes]:
-    """The lines up to the first that nests too deep, for msgspec, which recurses in C."""
+    """The lines up to the first one that nests too deep for msgspec, which recurses in C."""
     too_deep = (
         number
         for number, line in enumerate(lines)

@@ -1,4 +1,4 @@
-"""Batches: a block whose changes become one commit. It notices when it has been left."""
+"""Batches: blocks whose changes become one commit. A batch notices when its block is left."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from journal.store.journal import Journal
 class _HeldExit:
     """An ``__exit__`` that only the ``with`` statement references.
 
-    The statement looks it up when the block is entered, and drops it when the block is left, even
-    if a signal handler raises before ``__exit__`` runs. Then the weak reference ``held`` is dead. A
-    bound method wouldn't work: the traceback keeps its frame, and so its ``self``, alive.
+    The statement looks up ``__exit__`` when the block is entered, and drops it when the block is
+    left, even if a signal handler raises before ``__exit__`` runs. Then the weak reference ``held``
+    is dead. A bound method wouldn't do: the traceback keeps the frame alive, and so ``self``.
     """
 
     def __get__(self, batch: Batch | None, owner: type[Batch]) -> Callable[..., None]:
-        if batch is None:  # contextlib.ExitStack asks the class, and holds the batch itself
+        if batch is None:  # contextlib.ExitStack looks it up in the class, and holds the batch
             return Batch.end
         leave = partial(Batch.end, batch)
         batch.held = weakref.ref(leave)
@@ -28,7 +28,7 @@ class _HeldExit:
 
 
 class Batch:
-    """``with Batch(log):`` is one commit that the blocks inside of it join."""
+    """``with Batch(journal):`` makes one commit of everything that the block commits."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal

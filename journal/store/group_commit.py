@@ -1,9 +1,9 @@
-"""Group commit: changes that threads request during a commit share the next one.
+"""Group commit: changes that threads request during a commit share the next commit.
 
-Each thread puts its request into a queue. One of them, the leader, opens a commit, carries out all
-requests in the queue including its own, and ends the commit with one seal and one sync. Threads
-that come meanwhile wait, and the first of them leads next. No request is acknowledged before its
-commit is written. A request that is refused doesn't affect the others.
+Each thread puts its request into a queue. One of these threads, the leader, opens a commit, carries
+out all requests in the queue, and ends the commit with one seal and one sync. Requests that arrive
+during the commit wait, and the thread of the first one leads next. No request is acknowledged
+before its commit is written. A request that is refused doesn't affect the others.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from journal.errors import JournalError
 
 Result = TypeVar("Result")
 
-# A leader may be interrupted before it has named the next one, or woken those that it served.
+# After this time, a waiting thread checks its state without being woken. A leader may have been
+# interrupted before it named the next leader, or before it woke the threads that it served.
 _PATIENCE_S = 1.0
 
 
 class Journal(Protocol):
-    """A journal, as far as a group needs it.
+    """The methods of a journal that a group needs.
 
-    The group doesn't hold it, to avoid a reference cycle.
+    A group doesn't reference its journal, which would make a reference cycle.
     """
 
     def __enter__(self) -> Any:
@@ -38,20 +39,20 @@ class Journal(Protocol):
         traceback: TracebackType | None,
         /,
     ) -> None:
-        """End the commit. After an exception it is discarded."""
+        """End the commit: write it, or discard it after an exception."""
 
     def attempt(self, change: Callable[[], Any]) -> Any:
-        """Call ``change``. If it raises, what it did is undone."""
+        """Call ``change``. If the call raises, its changes are undone."""
 
     def interrupted(self) -> JournalError:
         """The error for requests whose commit may or may not have been written."""
 
 
 class _Commit:
-    """The result of one commit, which is final once it is ``over``.
+    """The result of one commit, which is final when ``over`` is set.
 
-    Then it is ``written``, or has failed with ``error``, or was interrupted. If it was interrupted
-    before ``ending`` was set, nothing was written; after that nobody knows.
+    A commit that is over was ``written``, has failed with ``error``, or was interrupted. If it was
+    interrupted before ``ending`` was set, nothing was written. If later, it may be written or not.
     """
 
     __slots__ = ("ending", "error", "over", "written")
@@ -62,36 +63,33 @@ class _Commit:
 
 
 class _Request:
-    """A change that one thread requests.
-
-    It is in the queue until a leader takes it into a commit.
-    """
+    """A change that a thread requests. A request is queued until a leader takes it into a commit."""
 
     __slots__ = ("change", "commit", "error", "result", "wake")
 
     def __init__(self, change: Callable[[], Any]) -> None:
         self.change = change
         self.commit: _Commit | None = None
-        self.result: Any = None  # valid only once the commit is written
+        self.result: Any = None  # valid only when the commit is written
         self.error: JournalError | None = None
         self.wake = threading.Lock()  # released when something may have changed
         self.wake.acquire()
 
     def wake_up(self) -> None:
-        try:  # noqa: SIM105  (suppress() takes longer than all the rest)
+        try:  # noqa: SIM105  (suppress() would take longer than the rest of this method)
             self.wake.release()
         except RuntimeError:
-            pass  # it is awake
+            pass  # the thread is awake
 
     def outcome(self, journal: Journal) -> Any:
-        """Return the result or raise the error, after the commit is over."""
+        """Return the result, or raise the error. The commit must be over."""
         commit = self.commit
         assert commit is not None
         if commit.written:
             error: JournalError | None = self.error
         elif commit.error is None:
             error = journal.interrupted()
-        else:  # also if the request was refused, since the reason may not have been written
+        else:  # also if the request was refused: the change that it clashes with wasn't written
             error = copy.copy(commit.error)
             error.__cause__ = commit.error.__cause__
         if error is None:
@@ -99,7 +97,7 @@ class _Request:
         try:
             raise error
         finally:
-            # The error would keep this frame alive, and all that it refers to.
+            # The error would keep this frame alive, and everything that the frame references.
             self.error = self.commit = commit = error = None
 
 
@@ -107,7 +105,7 @@ class Group:
     """The queue of one journal."""
 
     def __init__(self, patience_s: float) -> None:
-        """After ``patience_s`` seconds a waiting thread checks whether there still is a leader."""
+        """``patience_s``: how long a queued thread waits for a leader before it leads itself."""
         self._patience_s = min(patience_s, _PATIENCE_S)
         self._guard = threading.Lock()
         self._queue: list[_Request] = []
@@ -116,7 +114,8 @@ class Group:
     def run(self, journal: Journal, change: Callable[[], Result]) -> Result:
         """Call ``change`` in a commit; return its result or raise its error.
 
-        Another thread may call it. The calling thread must not have a commit open.
+        Another thread may be the one that calls ``change``. The thread that calls ``run`` must not
+        have a commit open.
         """
         request = _Request(change)
         try:
@@ -144,23 +143,23 @@ class Group:
             return False
         if commit.ending:
             return True
-        request.commit = request.error = None  # its leader was interrupted: queue it again
+        request.commit = request.error = None  # the leader was interrupted before writing: retry
         self._queue_up(request)
         return False
 
     def _wait(self, request: _Request) -> None:
-        """Wait until something may have changed."""
+        """Wait until the request is woken, or until its thread should lead."""
         patience_s = self._patience_s if request.commit is None else _PATIENCE_S
         if not request.wake.acquire(timeout=patience_s):
             with self._guard:
-                if request in self._queue:  # else a leader has it and will wake us
+                if request in self._queue:  # else a leader has taken it, and will wake this thread
                     self._leader = request
 
     def _leave(self, request: _Request) -> None:
         if request.commit is not None and self._leader is not request:
-            return  # it isn't in the queue any more
+            return  # a leader has removed it from the queue
         with self._guard:
-            if request in self._queue:  # it failed to lead, or was interrupted
+            if request in self._queue:  # its thread failed to lead, or was interrupted
                 self._queue.remove(request)
             if self._leader is request:
                 self._leader = self._queue[0] if self._queue else None
@@ -168,7 +167,7 @@ class Group:
                     self._leader.wake_up()
 
     def _lead(self, journal: Journal, own: _Request) -> None:
-        """Make one commit of all requests in the queue. Raises if no commit could begin."""
+        """Make one commit of all requests in the queue. Raises if the commit couldn't begin."""
         commit = _Commit()
         group: list[_Request] = []
         try:
@@ -185,21 +184,24 @@ class Group:
         except JournalError as error:
             if commit.ending:
                 commit.error = error.with_traceback(None)
-            elif own.commit is None:  # else another leader has taken our request into its commit
+            elif own.commit is None:  # else another leader has taken this request into a commit
                 raise
         finally:
-            commit.over = True  # set this first: waiting threads depend on it
+            commit.over = True  # set before threads are woken, which check it
             for request in group:
                 if request is not own:
                     request.wake_up()
-            # The error's cause refers to this frame, which would keep the open journal alive.
+            # The cause of the error references this frame, which would keep the journal open.
             del commit, group
 
 
 def _attempt(journal: Journal, request: _Request) -> None:
-    """Carry out a request. Other exceptions (of signal handlers, MemoryError) aren't its error."""
+    """Carry out a request, and keep its result or its JournalError.
+
+    Other exceptions, from signal handlers or for lack of memory, aren't errors of the request.
+    """
     try:
         request.result = journal.attempt(request.change)
     except JournalError as error:
-        # Drop the traceback, which refers to the requests of other threads.
+        # Drop the traceback, which references the requests of other threads.
         request.error = error.with_traceback(None)

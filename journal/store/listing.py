@@ -1,7 +1,7 @@
-"""Lists the jobs of a store, newest first, and opens no more of them than needed.
+"""Lists the jobs of a store, newest first, and opens only as many jobs as needed.
 
-A job that can't be read is passed to ``on_error`` and left out. Without ``on_error`` the error is
-raised.
+If a job can't be read, the job is left out and ``on_error`` gets the error. Without ``on_error``,
+the error is raised.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ def newest_ids(
 ) -> list[str]:
     """The ids of jobs, newest first.
 
-    ``name``: a shell pattern for the whole name. ``since``, ``until``: made at ``since`` or later
-    and before ``until``. ``on_error`` also gets directories that have files of a job but no
-    journal.
+    - ``name``: only jobs whose name matches this shell pattern.
+    - ``since``, ``until``: only jobs that were created at ``since`` or later, and before ``until``.
+    - ``on_error``: also gets an error for each directory that has files of a job but no journal.
     """
     found: list[tuple[datetime, str]] = []
     for job_id in store.subdirectories():
@@ -40,7 +40,7 @@ def newest_ids(
         try:
             header = store.header(job_id)
             check_name(store, job_id, header)
-        except JobNotFoundError:  # no job, or just deleted
+        except JobNotFoundError:  # the directory is no job, or the job was just deleted
             if on_error is not None:
                 _note_if_lost(store, job_id, on_error)
             continue
@@ -66,7 +66,11 @@ def jobs_of(
     offset: int,
     on_error: OnError | None,
 ) -> list[Job]:
-    """These jobs in their order, of ``status`` or any: up to ``limit`` after the first ``offset``."""
+    """The jobs with these ids, in the given order.
+
+    With ``status``, only jobs of that status count. The first ``offset`` jobs are left out, and at
+    most ``limit`` jobs are returned.
+    """
     jobs: list[Job] = []
     if status is None:
         job_ids, offset = job_ids[offset:], 0
@@ -84,7 +88,7 @@ def jobs_of(
 
 
 def check_name(store: Store, directory_name: str, header: JobRecord) -> None:
-    """Raise JobMismatchError if a job's directory isn't called by its id."""
+    """Raise JobMismatchError if the name of a job's directory isn't the job's id."""
     if header.id != directory_name:
         raise JobMismatchError(store.directory(directory_name), header.id)
 

@@ -1,7 +1,11 @@
 """Recovery: puts a journal in order before the next commit.
 
-What can be found: a torn tail or unsynced commits of a writer that died, the mark of a failed sync,
-a last line without its LF, and a file that another copy shares by a hard link.
+Recovery deals with
+
+- a torn tail or unsynced commits of a writer that died,
+- the mark of a failed sync,
+- a last line without its LF,
+- a file that another copy of the job shares by a hard link.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from journal.store.reader import Reader
 
 
 class Recovery(Reader):
-    """The part of :class:`Journal` that locks the file and makes it ready for a commit."""
+    """The part of :class:`Journal` that locks the file, and puts it in order before a commit."""
 
     def __init__(self, directory: Path, *, sync: bool, lock_timeout_s: float) -> None:
         super().__init__(directory, lock_timeout_s)
@@ -34,17 +38,17 @@ class Recovery(Reader):
         return super()._open()
 
     def _lock_and_recover(self) -> None:
-        """Lock the file that the path names, read all commits in it, and make it ready."""
+        """Lock the file at the path, read the commits of other writers, and put it in order."""
         while True:
             file = self._file
-            if file is None or not file.writable:  # it may have become writable
+            if file is None or not file.writable:  # the file may have become writable
                 file = self._open()
             if not file.try_lock():
                 self._lock(file)
             size = file.size_at_path()
             if size is not None:
                 if self._knows(file, size):
-                    self._torn_end = 0  # a reader saw an open commit that was rolled back
+                    self._torn_end = 0  # earlier, an open commit was read, which was rolled back
                 else:
                     self._catch_up(size, locked=True)
                 ready = file.writable and not (self._torn_end or self._unsynced or file.is_shared)
@@ -58,7 +62,7 @@ class Recovery(Reader):
         try:
             file.unlock()
         except StorageError:
-            file.close()  # which releases the lock in any case
+            file.close()  # closing releases the lock in any case
             self._file = None
             self._stale = True
 
@@ -67,7 +71,7 @@ class Recovery(Reader):
         return self._doubtful_from() is not None
 
     def _doubtful_from(self) -> int | None:
-        """The offset after which a failed sync leaves the file in doubt; None if there was none."""
+        """The offset after which a failed sync leaves the file in doubt; None if no sync failed."""
         if self._mark is None:
             return None
         try:
@@ -78,22 +82,22 @@ class Recovery(Reader):
             raise handles.storage_error(self._mark_path, "read", error) from error
 
     def _leave_hint(self, *, durable: bool = False) -> None:
-        if not is_marked(self.directory):  # the system may later read other bytes than we did
+        if not is_marked(self.directory):  # else the disk may hold other bytes than were read
             super()._leave_hint(durable=durable)
 
     def _make_ready(self, file: JournalFile) -> None:
-        """Repair what a writer that died, or a failed sync, has left."""
+        """Put the file in order after a writer that died, or after a failed sync."""
         if not file.writable:
             raise StorageError(self.path, "write", errno.EROFS, file.refusal)
-        # A leftover: whoever made it has died, for we hold the lock.
+        # The file of a writer that died: this process holds the lock, so no other is at work.
         files.remove_file(self.path.with_name(NEW_JOURNAL_NAME))
         if file.unended_at >= 0:
             file.end_last_line()
         if self._torn_end:
             self._cut_torn_tail(file)
         if self._sync:
-            # A power cut may damage only the last commit. So before the next one, sync the commits
-            # of a writer that died between its write and its sync.
+            # A power cut must not damage more than the last commit. So sync the commits of a writer
+            # that died between its write and its sync.
             self._sync_names()
             self._sync_commits(file)
         if self.file.is_shared:
@@ -101,11 +105,11 @@ class Recovery(Reader):
         self._unsynced = False
 
     def _sync_commits(self, file: JournalFile) -> None:
-        """Sync what other writers have committed, or rewrite the journal if that can't be done."""
+        """Sync the commits of other writers. If a sync has failed, rewrite the journal."""
         with handles.refusals_of(self._mark_path, "open"):
             self._mark = self._mark or SyncMark(self.directory, file)
         start = self._doubtful_from()
-        if start is None or 0 < start == self._end:  # it was cut off, which isn't synced yet
+        if start is None or 0 < start == self._end:  # no doubt, or everything in doubt was cut off
             try:
                 self.sync_file(start or 0)
             except StorageError:
@@ -122,10 +126,12 @@ class Recovery(Reader):
     def sync_file(self, start: int) -> None:
         """Sync the journal: return when all of it survives a power cut.
 
-        ``start``: up to there it is on the disk already; 0 if that isn't known. The mark is set
-        meanwhile, and stays set if the sync fails. Then everything after ``start`` is in doubt and
-        must be cut off before the next sync, which clears the mark. Only a new journal that isn't
-        in its place yet has no mark: if its sync fails, it is discarded.
+        Up to ``start``, the journal is already on the disk; 0 if that isn't known.
+
+        The sync mark is set during the sync, and stays set if the sync fails. Then everything after
+        ``start`` is in doubt, and must be cut off before the next sync, which clears the mark.
+
+        A new journal that isn't in its place yet has no mark. If its sync fails, it is discarded.
         """
         mark = self._mark
         if mark is None:
@@ -139,10 +145,10 @@ class Recovery(Reader):
         mark.clear()
 
     def _rewrite(self, why: str) -> None:
-        """Replace the journal by a copy, since the disk may lack what the cache still holds.
+        """Replace the journal with a copy, since bytes in the cache may be missing on the disk.
 
-        Writing the same bytes over themselves doesn't help. A block that was allocated for a failed
-        write may read as zeros after the next boot, whatever is written to it later.
+        Overwriting the file with the same bytes doesn't help. A block that was allocated for a
+        failed write may read as zeros after the next boot, whatever is written to it later.
         """
         file, end = self.file, self._end
 
@@ -152,7 +158,7 @@ class Recovery(Reader):
                 text = b"\n".join([*block.lines, b""])
                 found += len(text)
                 yield text
-            if found != end:  # the cache has dropped it
+            if found != end:  # the cache has dropped the bytes
                 self._stale = True
                 reason = f"only {found} of its {end} bytes can be read again"
                 raise StorageError(self.path, "read", errno.EIO, reason)
@@ -166,10 +172,10 @@ class Recovery(Reader):
             raise StorageError(self.path, operation, error.errno, reason) from error
 
     def write_beside(self, chunks: Iterable[bytes], *, keep_owner: bool = False) -> JournalFile:
-        """Write a new file for the journal beside it. It is locked and, with ``sync``, synced.
+        """Write a new journal file next to the current one.
 
-        The caller holds the commit lock. ``keep_owner``: raise StorageError if the new file can't
-        have the owner of the journal.
+        The new file is locked, and synced if this journal syncs. The caller holds the commit lock.
+        With ``keep_owner``, StorageError is raised if the new file can't have the same owner.
         """
         path = self.path.with_name(NEW_JOURNAL_NAME)
         with handles.refusals_of(path, "create"):
@@ -178,7 +184,7 @@ class Recovery(Reader):
             for chunk in chunks:
                 new.append(chunk)
             if not new.take_owner_of(self.file) and keep_owner:
-                reason = "it belongs to another user, who would lose it: let that one commit first"
+                reason = "it belongs to another user, who would lose it: let that user commit first"
                 raise StorageError(self.path, "replace", errno.EPERM, reason)
             if self._sync:
                 new.sync()
@@ -190,10 +196,11 @@ class Recovery(Reader):
         return new
 
     def replace_file(self, new: JournalFile) -> None:
-        """Replace the journal by a file from :meth:`write_beside`, and use that from now on.
+        """Replace the journal with a file from :meth:`write_beside`, and use the new file.
 
-        On return it survives a power cut, and the caller holds its lock instead of the old one. If
-        this raises after the rename, a power cut may bring back the old file.
+        On return the new file survives a power cut, and the caller holds the lock of the new file
+        instead of the old one's. If this method raises after the rename, a power cut may bring back
+        the old file.
         """
         mark, old = self._mark, self.file
         try:
@@ -217,7 +224,10 @@ class Recovery(Reader):
         mark.clear()
 
     def _sync_names(self) -> None:
-        """Sync the names that lead to the file: who made or copied the job may not have done so."""
+        """Sync the directories that lead to the file.
+
+        Whoever made or copied the job may not have synced them.
+        """
         if self._names_synced:
             return
         root = self.directory.parent.resolve()
@@ -226,16 +236,16 @@ class Recovery(Reader):
                 directories.sync_directory(path)
             except OSError as error:
                 if path == root.parent and isinstance(error, PermissionError):
-                    continue  # without permission to open it, we made no name in it
+                    continue  # a process that may not open the directory made no name in it
                 raise handles.storage_error(path, "sync", error) from error
         self._names_synced = True
 
     def _cut_torn_tail(self, file: JournalFile) -> None:
-        """Save the torn tail to a file, then cut it off."""
+        """Save the torn tail to a file, then truncate the journal."""
         target = self.directory / f"{TORN_NAME}-{self._end}"
         with handles.refusals_of(target, "save the torn tail in"):
             files.save_copy(file, self._end, self._torn_end, target, sync=self._sync)
-            if self._sync:  # else a power cut might take the copy and leave the cut
+            if self._sync:  # before the truncation, so that a power cut can't lose both
                 directories.sync_directory(self.directory)
         file.truncate(self._end)
         self._torn_end = 0

@@ -45,7 +45,7 @@ PATCHES = [
     Patch(
         "who is at work when a journal gets another name goes on in a file of its own",
         "fs/handles",
-        "            self.is_shared = stat.st_nlink > 1  # each commit looks here first\n",
+        "            self.is_shared = stat.st_nlink > 1\n",
         "            self.is_shared = False\n",
         STRANGE_FILES,
     ),

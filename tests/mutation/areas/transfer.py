@@ -186,7 +186,7 @@ PATCHES = [
     Patch(
         "the name of a history that was kept by one that died is synced",
         "fs/files",
-        "        sync_directory(target.parent)  # its writer may have died before it did\n",
+        "        sync_directory(target.parent)  # the writer may have died before this step\n",
         "",
         PULL,
     ),
@@ -221,8 +221,8 @@ PATCHES = [
     Patch(
         "half of a saved copy is removed",
         "fs/files",
-        "        remove_file(path)  # half a file",
-        "        pass  # half a file",
+        "        remove_file(path)  # an incomplete file",
+        "        pass  # an incomplete file",
         PULL,
     ),
     Patch(
