@@ -31,8 +31,8 @@ def whole_file(
 ) -> Iterator[Output]:
     """Make a file in the block, and put it at ``path``, synced, at the end of the block.
 
-    Within the block, the file is ``.journal-….part`` in the same directory. This file is removed if
-    the block raises. It stays if the process is killed.
+    Within the block, the file is ``.journal-….part`` in the same directory. The file is removed if
+    the block raises, and stays if the process is killed.
 
     With ``private``, only the owner gets permissions. Otherwise the file gets the permissions of
     the file that it replaces, or those that new files get by default.

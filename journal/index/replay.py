@@ -196,7 +196,7 @@ def _apply_rows(index: Index, records: list[Any], offsets: list[int]) -> int:
 
 
 def _apply_data(index: Index, records: list[Any], offsets: list[int]) -> int:
-    """Apply successive ``row_data`` records, up to the first for an unknown row; return how many."""
+    """Apply successive ``row_data`` records, up to the first unknown row; return how many."""
     positions = _positions(index, records)
     for position, offset in zip(positions, offsets, strict=False):
         index.columns.row_offsets[position] = offset

@@ -63,7 +63,7 @@ class _Commit:
 
 
 class _Request:
-    """A change that a thread requests. A request is queued until a leader takes it into a commit."""
+    """A change that a thread requests. It is queued until a leader takes it into a commit."""
 
     __slots__ = ("change", "commit", "error", "result", "wake")
 

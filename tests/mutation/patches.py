@@ -182,7 +182,7 @@ SYNCS = [
     Patch(
         "the name of a saved torn tail is synced before it is cut off",
         "store/recovery",
-        "            if self._sync:  # else a power cut might take the copy and leave the cut\n"
+        "            if self._sync:  # before the truncation, so that a power cut can't lose both\n"
         "                directories.sync_directory(self.directory)\n",
         "",
         EXPLORER,
@@ -771,8 +771,8 @@ BOUNDS = [
     Patch(
         "a line whose time makes no sense is named, and not the one behind it",
         "index/replay",
-        "        done -= 1  # the last line",
-        "        done -= 0  # the last line",
+        "        done -= 1  # an invalid time",
+        "        done -= 0  # an invalid time",
         "tests/index/test_replay.py",
     ),
     Patch(
@@ -900,8 +900,8 @@ HINTS = [
     Patch(
         "a hint is not written over commits in doubt",
         "store/recovery",
-        "        if not is_marked(self.directory):  # the system may",
-        "        if True:  # the system may",
+        "        if not is_marked(self.directory):  # else the disk may",
+        "        if True:  # else the disk may",
         HINT,
     ),
     Patch(

@@ -38,8 +38,8 @@ PATCHES = [
     Patch(
         "a request that was interrupted asks again with nothing of its first try",
         "store/group_commit",
-        "        request.commit = request.error = None  # its",
-        "        request.commit = None  # its",
+        "        request.commit = request.error = None  # the",
+        "        request.commit = None  # the",
         GROUP,
     ),
 ]

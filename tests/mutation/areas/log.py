@@ -97,8 +97,8 @@ PATCHES = [
     Patch(
         "a writer asks whether a journal that may only be read may be written by now",
         "store/recovery",
-        "            if file is None or not file.writable:  # it",
-        "            if file is None:  # it",
+        "            if file is None or not file.writable:  # the file",
+        "            if file is None:  # the file",
         "tests/store/test_guards_writers.py",
     ),
     Patch(
