@@ -1,6 +1,6 @@
 """The format of a journal: from bytes to records and back. The specification is ``docs/format.md``.
 
-- ``records``: record types, seals and encoding.
+- ``records``: record types and their encoding. ``seal``: the seal at the end of a commit.
 - ``decode``: decodes a line, or says why the line is no record.
 - ``values``, ``arguments``: checks of what callers pass in.
 - ``idempotency``: the idempotency keys of rows.

@@ -14,17 +14,16 @@ from typing import NamedTuple
 from zlib import crc32
 
 from journal.format.commits import Readable
-from journal.format.records import SEAL_BYTES, SEALED_LINE_END, sealed_end
+from journal.format.seal import SEALED_END_BYTES, SEALED_LINE_END, sealed_end
 
 # In a commit up to this length, no two bits make the same difference: the polynomial is primitive.
 _MAX_BYTES = (2**32 - 1) // 8
 
-_END_BYTES = SEAL_BYTES + 1  # a seal and its LF
 _PIECE_BYTES = 1 << 20
 _STRIDE_BYTES = 1 << 10  # searched in one step; a table has an entry for each bit of a stride
 
 # A seal whose LF became another byte, with the next commit right after that byte.
-LOST_LINE_END = re.compile(rb',"crc":"([0-9a-f]{8})"}([^\n])(?={)')
+LOST_LINE_END = re.compile(SEALED_LINE_END.pattern.removesuffix(rb"\n") + rb"([^\n])(?={)")
 
 
 class Flip(NamedTuple):
@@ -61,11 +60,11 @@ def possible_flips(file: Readable, offset: int, end: int, crc: int) -> Iterator[
     Codes for Internet Applications", 2002). In a longer commit, other damage looks like a flip with
     a probability of one in 2^32 for each bit of the commit.
     """
-    body = end - offset - _END_BYTES
+    body = end - offset - SEALED_END_BYTES
     if body < 0:
         return
     found = crc_of(file, offset, offset + body, crc)
-    text = file.read_at(offset + body, _END_BYTES)
+    text = file.read_at(offset + body, SEALED_END_BYTES)
     wrong = int.from_bytes(text) ^ int.from_bytes(sealed_end(found))
     if wrong.bit_count() == 1:
         following = wrong.bit_length() - 1

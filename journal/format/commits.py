@@ -15,7 +15,8 @@ from operator import itemgetter
 from typing import NamedTuple, Protocol
 from zlib import crc32
 
-from journal.format.records import MAX_LINE_BYTES, SEAL_BYTES, SEAL_HEAD, SEALED_LINE_END
+from journal.format.records import MAX_LINE_BYTES
+from journal.format.seal import SEAL_BYTES, SEAL_HEAD, SEALED_END_BYTES, SEALED_LINE_END
 
 CHUNK_BYTES = 1 << 16  # the fastest of 2^15 to 2^20: the lines stay in the CPU cache between passes
 
@@ -114,7 +115,7 @@ def _end_of_commits(chunk: bytes, position: Position) -> Position:
         found = crc32(body, crc)
         if b"%08x" % found != stated:
             break
-        offset, crc = offset + len(body) + SEAL_BYTES + 1, found
+        offset, crc = offset + len(body) + SEALED_END_BYTES, found
     return Position(offset, crc)
 
 

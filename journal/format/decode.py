@@ -24,9 +24,8 @@ from journal.format.records import (
     RowRecord,
     RowStatusRecord,
     RowStatusText,
-    content_crc,
-    stated_crc,
 )
+from journal.format.seal import content_crc, stated_crc
 from journal.format.values import DECODE_ERRORS, nests_deeper_than
 from journal.ids import MAX_ROW_NUMBER
 

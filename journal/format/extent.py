@@ -18,13 +18,8 @@ from journal.format.decode import (
     decode_record,
     read_error,
 )
-from journal.format.records import (
-    SEALED_END_BYTES,
-    SEALED_LINE_END,
-    Record,
-    crc_digits,
-    sealed_end,
-)
+from journal.format.records import Record
+from journal.format.seal import SEALED_END_BYTES, SEALED_LINE_END, crc_digits, sealed_end
 from journal.fs.handles import JournalFile
 
 CHANGED_IN_PLACE = "something else: the file was changed in place"

@@ -1,15 +1,12 @@
-"""Format 1 of ``journal.jsonl``: record types, seals, and encoding.
+"""Format 1 of ``journal.jsonl``: the types of records, and their encoding.
 
-A **seal** is the CRC-32 at the end of a commit. It is chained: it covers all commits before it,
-too. The meaning of all fields is specified in ``docs/format.md``.
+The meaning of all fields is specified in ``docs/format.md``.
 """
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
-from zlib import crc32
 
 import msgspec
 
@@ -24,13 +21,6 @@ SANE_BYTES = 2 * MAX_DEPTH
 REPAIRED = "repaired"  # error code of a job and of rows that lost something in a repair
 BOTH_COPIES = "both_copies"  # error code of a job and of rows that two copies worked on
 LOST_CHECKSUM = "lost"  # checksum of a row whose record was lost to damage, so its data is unknown
-
-SEAL_HEAD = b',"crc":"'
-SEAL_BYTES = len(SEAL_HEAD) + len('01234567"}')
-SEALED_END_BYTES = SEAL_BYTES + 1  # with its LF
-# The end of a commit. A raw LF stands only at the end of a line, so every match is a seal.
-SEALED_LINE_END = re.compile(rb',"crc":"([0-9a-f]{8})"}\n')
-
 
 # The time of a record until the record gets its real one.
 UNSET_TIME = datetime.min.replace(tzinfo=UTC)
@@ -187,39 +177,6 @@ def now() -> datetime:
     """
     at = datetime.now(UTC)
     return at if at.microsecond else at.replace(microsecond=1)
-
-
-# --- seals -----------------------------------------------------------------------------------
-
-
-def sealed_end(crc: int) -> bytes:
-    """The seal and LF, which replace the closing brace and LF of a commit's last record."""
-    return b',"crc":"%08x"}\n' % crc
-
-
-def crc_digits(crc: int) -> str:
-    """A crc as a seal states it."""
-    return f"{crc:08x}"
-
-
-def is_sealed(line: bytes) -> bool:
-    """Whether a line of a verified commit (without its LF) is the commit's last."""
-    return line[-SEAL_BYTES:].startswith(SEAL_HEAD)
-
-
-def stated_crc(line: bytes) -> int | None:
-    """The crc in the seal of a line (without its LF); None if the line has no seal."""
-    if SEALED_LINE_END.fullmatch(line[-SEAL_BYTES:] + b"\n"):
-        return int(line[-10:-2], 16)
-    return None
-
-
-def content_crc(line: bytes, start: int) -> int:
-    """The crc of a commit whose last line (without its LF) is this one.
-
-    ``start``: the crc of everything before the line.
-    """
-    return crc32(memoryview(line)[:-SEAL_BYTES], start)
 
 
 # --- encoding --------------------------------------------------------------------------------

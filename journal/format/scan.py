@@ -14,12 +14,8 @@ from zlib import crc32
 
 from journal.format.bitflip import LOST_LINE_END, Flip
 from journal.format.commits import CHUNK_BYTES, START, Position, Readable
-from journal.format.records import (
-    MAX_LINE_BYTES,
-    SEAL_BYTES,
-    content_crc,
-    stated_crc,
-)
+from journal.format.records import MAX_LINE_BYTES
+from journal.format.seal import SEAL_BYTES, SEAL_DIGITS, content_crc, digits_in, stated_crc
 
 TEXT_MODE = "a CR before the LF: this copy was made in text mode"
 _BYTE_ORDER_MARK = "a byte order mark: an editor has saved this file"
@@ -156,7 +152,7 @@ def _next_candidates(
     - If the line is no JSON object, or has a seal, it may have been inserted between two commits.
       ``inserted`` is the guess for this case.
     """
-    digits = re.fullmatch(rb"[0-9a-f]{8}", text[-10:-2])
+    digits = re.fullmatch(rb"[0-9a-f]{%d}" % SEAL_DIGITS, digits_in(text))
     framed = re.fullmatch(rb',"crc":".{8}"}', text[-SEAL_BYTES:], re.DOTALL)
     crcs = []
     if digits:

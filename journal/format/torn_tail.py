@@ -15,12 +15,8 @@ from journal.format.decode import (
     newer_format,
 )
 from journal.format.extent import not_continued
-from journal.format.records import (
-    SEAL_BYTES,
-    SEALED_END_BYTES,
-    stated_crc,
-)
 from journal.format.scan import TEXT_MODE, Region, lines_of, scan
+from journal.format.seal import SEAL_BYTES, SEALED_END_BYTES, stated_crc
 from journal.fs.handles import JournalFile
 
 _BLOCK_BYTES = 512

@@ -15,8 +15,6 @@ from journal.format.commits import START, Position
 from journal.format.decode import UndecodableError, UnknownRecordError, decode_record
 from journal.format.records import (
     ELSEWHERE,
-    SEAL_BYTES,
-    SEAL_HEAD,
     JobCountsRecord,
     JobErrorRecord,
     JobRecord,
@@ -29,6 +27,7 @@ from journal.format.records import (
     RowStatusRecord,
     encode_json,
 )
+from journal.format.seal import is_sealed
 from journal.history.reading import History, log_entry
 from journal.history.redact import redacted_members
 from journal.model import is_at_least
@@ -129,7 +128,7 @@ def _events(
                 added.add(int(row[1]))
                 if added.count == 1:
                     added.at = history.record(block, number).at
-            if added.count and (row is None or line[-SEAL_BYTES:-10] == SEAL_HEAD):
+            if added.count and (row is None or is_sealed(line)):
                 yield added.event()
                 added = _Added()
             if row is None and _may_be_wanted(line, choice):

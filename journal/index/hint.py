@@ -38,15 +38,8 @@ from journal.errors import JournalError
 from journal.format.commits import START, Position
 from journal.format.decode import UndecodableError, UnknownRecordError, decode_record
 from journal.format.extent import has_seal, time_before
-from journal.format.records import (
-    MAX_DEPTH,
-    SEAL_BYTES,
-    JobRecord,
-    Moment,
-    content_crc,
-    sealed_end,
-    stated_crc,
-)
+from journal.format.records import MAX_DEPTH, JobRecord, Moment
+from journal.format.seal import content_crc, sealed_end, stated_crc, unsealed
 from journal.format.values import DECODE_ERRORS, nests_deeper_than
 from journal.fs import directories, files, system
 from journal.fs.handles import DerivedFile, JournalFile
@@ -151,7 +144,7 @@ def _read_header(hint: DerivedFile) -> tuple[_Header, int]:
     line = data[: max(end, 0)]
     if stated_crc(line) != content_crc(line, 0) or nests_deeper_than(line, MAX_DEPTH):
         raise _NotAHintError
-    return _decode_header(line[:-SEAL_BYTES] + b"}"), end + 1
+    return _decode_header(unsealed(line)), end + 1
 
 
 def _check(header: _Header, file: JournalFile) -> JobRecord:

@@ -10,15 +10,9 @@ from typing import NamedTuple
 
 from journal.format.commits import Readable
 from journal.format.decode import UndecodableError, UnknownRecordError, decode_record
-from journal.format.records import (
-    SEAL_BYTES,
-    Record,
-    RowDataRecord,
-    RowRecord,
-    RowStatusRecord,
-    stated_crc,
-)
+from journal.format.records import Record, RowDataRecord, RowRecord, RowStatusRecord
 from journal.format.scan import lines_of
+from journal.format.seal import stated_crc, unsealed
 
 _SEEMS_ABOUT = re.compile(rb'.{0,40}"row":([0-9]{1,18}),', re.DOTALL)
 
@@ -94,7 +88,7 @@ def read_lines(file: Readable, offset: int, end: int, line: int) -> Iterator[Lin
     """The lines from ``offset`` to ``end``; the number of the first one is ``line``."""
     for number, (_, text, _) in enumerate(lines_of(file, offset, end), line):
         stated = stated_crc(text)
-        body = text if stated is None else text[:-SEAL_BYTES] + b"}"
+        body = text if stated is None else unsealed(text)
         try:
             yield Line(number, body, stated, decode_record(body), None)
         except (UndecodableError, UnknownRecordError) as error:

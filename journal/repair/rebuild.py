@@ -21,8 +21,8 @@ from journal.errors import (
     NothingToSalvageError,
 )
 from journal.format.commits import Readable
-from journal.format.records import SEAL_BYTES, stated_crc
 from journal.format.scan import Region, lines_of
+from journal.format.seal import SEAL_BYTES, stated_crc
 from journal.format.survey import survey
 from journal.fs import directories, files, handles, locks
 from journal.fs.handles import JournalFile, open_journal

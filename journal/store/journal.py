@@ -37,15 +37,8 @@ from journal.errors import (
     StorageError,
 )
 from journal.format.commits import START
-from journal.format.records import (
-    MAX_LINE_BYTES,
-    SEAL_BYTES,
-    UNSET_TIME,
-    Record,
-    encode_into,
-    now,
-    sealed_end,
-)
+from journal.format.records import MAX_LINE_BYTES, UNSET_TIME, Record, encode_into, now
+from journal.format.seal import SEAL_BYTES, sealed_end
 from journal.fs.handles import JournalFile, outcome_unknown, reset_in_child
 from journal.index import hint
 from journal.index.index import Index

@@ -17,7 +17,7 @@ from journal.errors import (
     JournalDamagedError,
 )
 from journal.format.commits import START, Position, verified_blocks
-from journal.format.records import SEALED_END_BYTES, SEALED_LINE_END, sealed_end
+from journal.format.seal import SEALED_END_BYTES, SEALED_LINE_END, sealed_end
 from journal.fs.handles import JournalFile, open_journal
 from journal.fs.locks import wait_for_lock
 from journal.fs.names import JOURNAL_NAME

@@ -17,9 +17,8 @@ from journal.format.records import (
     RowDataRecord,
     RowRecord,
     RowStatusRecord,
-    crc_digits,
-    is_sealed,
 )
+from journal.format.seal import crc_digits, is_sealed
 from journal.transfer.copies import Copy, Relation, relate
 from journal.transfer.source import Source, as_source
 

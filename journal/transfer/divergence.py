@@ -21,16 +21,14 @@ from journal.format.records import (
     BOTH_COPIES,
     ELSEWHERE,
     LOST_CHECKSUM,
-    SEAL_BYTES,
     JobRecord,
     LogRecord,
     Record,
     RowDataRecord,
     RowRecord,
     RowStatusRecord,
-    crc_digits,
-    is_sealed,
 )
+from journal.format.seal import crc_digits, digits_in, is_sealed, unsealed
 from journal.store.transitions import is_word_of_policy
 from journal.transfer.copies import Copy
 
@@ -133,7 +131,7 @@ class RowChanges:
                 self.news_at = offset
             if is_sealed(line):
                 is_of_merge = False
-                seal = line[-10:-2].decode()
+                seal = digits_in(line).decode()
                 for row, change in waiting:
                     if rows is not None and row not in rows:
                         continue
@@ -216,7 +214,7 @@ def _id_of(record: RowStatusRecord | RowDataRecord, line: bytes) -> str:
     """
     if record.origin is not None:
         return record.origin.id
-    body = line[:-SEAL_BYTES] + b"}" if is_sealed(line) else line
+    body = unsealed(line) if is_sealed(line) else line
     return sha256(body).hexdigest()[:8]
 
 

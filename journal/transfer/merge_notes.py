@@ -10,7 +10,8 @@ import msgspec
 
 from journal.errors import InvalidValueError
 from journal.format.idempotency import AnyRow
-from journal.format.records import ELSEWHERE, UNSET_TIME, LogRecord, RowStatusRecord, crc_digits
+from journal.format.records import ELSEWHERE, UNSET_TIME, LogRecord, RowStatusRecord
+from journal.format.seal import crc_digits
 from journal.format.values import encode_value
 from journal.history.error_groups import Numbers
 from journal.text import time_text

@@ -23,7 +23,8 @@ import msgspec
 
 from journal.errors import FormatVersionError, JournalDamagedError, PackError, StorageError
 from journal.format.commits import START, Readable
-from journal.format.records import crc_digits, now
+from journal.format.records import now
+from journal.format.seal import crc_digits
 from journal.fs import directories, handles, system
 from journal.fs.beneath import Below
 from journal.fs.handles import refusals_of

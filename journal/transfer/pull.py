@@ -23,7 +23,7 @@ from journal.errors import (
 )
 from journal.format.commits import Position
 from journal.format.extent import blocks_between
-from journal.format.records import SEALED_LINE_END, crc_digits
+from journal.format.seal import SEALED_LINE_END, crc_digits
 from journal.fs import directories, files, handles
 from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.fs.names import OTHER_NAME, PULL_STAGING_NAME

@@ -9,7 +9,8 @@ import pytest
 import journal
 from journal import JobService
 from journal.format.decode import decode_record
-from journal.format.records import MAX_DEPTH, now, stated_crc
+from journal.format.records import MAX_DEPTH, now
+from journal.format.seal import stated_crc
 from journal.format.values import nests_deeper_than
 from journal.fs.handles import JournalFile
 from journal.fs.names import SYNC_MARK_NAME

@@ -13,7 +13,8 @@ from support.children import place_journal, seal_commits
 
 from journal import JobService, JournalDamagedError
 from journal.format.commits import CHUNK_BYTES
-from journal.format.records import MAX_LINE_BYTES, SEAL_BYTES
+from journal.format.records import MAX_LINE_BYTES
+from journal.format.seal import SEAL_BYTES
 from journal.verify import Finding, verify_job
 
 JOB = "sized"

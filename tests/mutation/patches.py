@@ -258,9 +258,9 @@ SEALS = [
     ),
     Patch(
         "a seal is lower case",
-        "format/records",
-        """SEALED_LINE_END = re.compile(rb',"crc":"([0-9a-f]{8})"}\\n')""",
-        """SEALED_LINE_END = re.compile(rb',"crc":"([0-9a-fA-F]{8})"}\\n')""",
+        "format/seal",
+        """re.compile(rb',"crc":"([0-9a-f]{%d})"}\\n' % SEAL_DIGITS)""",
+        """re.compile(rb',"crc":"([0-9a-fA-F]{%d})"}\\n' % SEAL_DIGITS)""",
         f"{DAMAGE} {REPAIR}",
     ),
     Patch(

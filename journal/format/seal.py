@@ -1,0 +1,57 @@
+"""The seal at the end of a commit: how long it is, how it is written, and how it is checked.
+
+A **seal** is a CRC-32 of the commit, computed on from the seal of the commit before. So it covers
+all commits before it, too.
+"""
+
+from __future__ import annotations
+
+import re
+from zlib import crc32
+
+SEAL_HEAD = b',"crc":"'
+SEAL_DIGITS = 8  # hexadecimal
+SEAL_BYTES = len(SEAL_HEAD) + SEAL_DIGITS + len('"}')
+SEALED_END_BYTES = SEAL_BYTES + 1  # with the LF after it
+# The end of a commit. A raw LF stands only at the end of a line, so every match is a seal.
+SEALED_LINE_END = re.compile(rb',"crc":"([0-9a-f]{%d})"}\n' % SEAL_DIGITS)
+
+
+def sealed_end(crc: int) -> bytes:
+    """The seal and LF, which replace the closing brace and LF of a commit's last record."""
+    return b',"crc":"%08x"}\n' % crc
+
+
+def crc_digits(crc: int) -> str:
+    """A crc as a seal states it."""
+    return f"{crc:0{SEAL_DIGITS}x}"
+
+
+def digits_in(line: bytes) -> bytes:
+    """What stands in the place of the digits of a seal, at the end of a line without its LF."""
+    return line[-SEAL_DIGITS - 2 : -2]
+
+
+def is_sealed(line: bytes) -> bool:
+    """Whether a line of a verified commit (without its LF) is the last line of the commit."""
+    return line[-SEAL_BYTES:].startswith(SEAL_HEAD)
+
+
+def stated_crc(line: bytes) -> int | None:
+    """The crc in the seal of a line (without its LF); None if the line has no seal."""
+    if SEALED_LINE_END.fullmatch(line[-SEAL_BYTES:] + b"\n"):
+        return int(digits_in(line), 16)
+    return None
+
+
+def unsealed(line: bytes) -> bytes:
+    """A sealed line (without its LF) as the record that it was before it got the seal."""
+    return line[:-SEAL_BYTES] + b"}"
+
+
+def content_crc(line: bytes, start: int) -> int:
+    """The crc of a commit whose last line (without its LF) is this one.
+
+    ``start``: the crc of everything before the line.
+    """
+    return crc32(memoryview(line)[:-SEAL_BYTES], start)
