@@ -398,20 +398,23 @@ def _blocks_of(columns: Columns, name: str) -> Iterator[memoryview]:
 # --- when a hint is written --------------------------------------------------------------------
 
 
-def is_due_after_replay(replayed_bytes: int) -> bool:
-    """Whether so much was replayed that a hint would have been faster to read."""
-    return replayed_bytes >= MIN_BYTES
+def is_worth_writing(end: int, hint_end: int) -> bool:
+    """Whether the journal has grown enough since the hint, which ends at byte ``hint_end``.
 
-
-def is_due_on_close(end: int, hint_end: int) -> bool:
-    """Whether the journal has grown enough since the hint, which covers it to ``hint_end``."""
+    When a job is closed, this alone decides. After a replay, and while a job stays open, it is one
+    of two conditions. Replaying less than ``MIN_BYTES`` takes no longer than reading a hint.
+    """
     return end - hint_end >= max(MIN_BYTES, end >> 6)
 
 
-def is_due_while_open(end: int, hint_end: int) -> bool:
-    """Whether the job has grown by ``GROWTH_BYTES`` or 25% since the hint, whichever is more.
+def is_due_after_replay(replayed_bytes: int) -> bool:
+    """Whether opening a job has replayed so much that a hint should be written right away."""
+    return replayed_bytes >= MIN_BYTES
 
-    This limits the replay after a crash, and keeps the writing of hints, which blocks other
-    writers, cheap.
+
+def is_due_while_open(end: int, hint_end: int) -> bool:
+    """Whether the journal has grown by ``GROWTH_BYTES`` or 25% since the hint, whichever is more.
+
+    That bounds the replay after a crash, and keeps hint writing, which blocks other writers, cheap.
     """
     return end - hint_end >= max(GROWTH_BYTES, hint_end >> 2)

@@ -145,7 +145,7 @@ class Reader:
         """Write a hint if enough was read or written since the last one."""
         if self.file.unended_at >= 0:  # a hint is as of a complete commit
             return
-        if hint.is_due_on_close(self._end, self._hint_end):
+        if hint.is_worth_writing(self._end, self._hint_end):
             self._hint_end = self._end
             position = Position(self._end, self._end_crc)
             write_hint(
