@@ -1,7 +1,7 @@
 """All public exceptions of the package.
 
-Each one derives from :class:`JournalError`, has its values as attributes, and can be pickled. Its
-message says what was wrong with which value, and what to do next.
+Each exception derives from :class:`JournalError`, has its values as attributes, and can be pickled.
+The message says what was wrong with which value, and what to do next.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ class JournalError(Exception):
 
 
 class InvalidValueError(JournalError, ValueError):
-    """An argument is invalid; nothing was written.
+    """An argument is invalid. Nothing was written.
 
-    Attributes: ``where`` (the argument, or a path inside it such as ``row 3: data.price``),
-    ``value`` (its repr, shortened), ``reason`` (what is wrong and what would be right).
+    Attributes: ``where`` (the argument, or a path in it such as ``row 3: data.price``), ``value``
+    (the repr of the value, shortened), ``reason`` (what is wrong, and what would be right).
     """
 
     __match_args__ = ("where", "value", "reason")
@@ -64,7 +64,7 @@ class InvalidValueError(JournalError, ValueError):
 
 
 class _Repr(str):
-    """A value that is a repr already, so that pickling an InvalidValueError changes nothing."""
+    """Text that is already a repr. Unpickling an InvalidValueError must not make a repr of it."""
 
     __slots__ = ()
 
@@ -86,9 +86,7 @@ class JobNotFoundError(JournalError, LookupError):
     __match_args__ = ("job_id",)
 
     def __init__(self, job_id: str) -> None:
-        super().__init__(
-            f"there is no job {job_id!r} here: `journal list` shows those that there are"
-        )
+        super().__init__(f"there is no job {job_id!r} here: `journal list` lists the jobs")
         self.job_id = job_id
 
 
@@ -99,14 +97,14 @@ class RowNotFoundError(JournalError, LookupError):
 
     def __init__(self, row_id: str) -> None:
         super().__init__(
-            f"there is no row {row_id!r}: a row id is JOB_ID:ROW_NUMBER, and the job must hold "
+            f"there is no row {row_id!r}: a row id is JOB_ID:ROW_NUMBER, and the job must have "
             "a row of that number"
         )
         self.row_id = row_id
 
 
 class JobExistsError(JournalError):
-    """There is already a job with this id; it was not changed. Attribute: ``job_id``."""
+    """There is already a job with this id. That job was not changed. Attribute: ``job_id``."""
 
     __match_args__ = ("job_id",)
 
@@ -116,11 +114,11 @@ class JobExistsError(JournalError):
 
 
 class InvalidStateTransition(JournalError):
-    """The status of a job or row doesn't allow the change; nothing was changed.
+    """The status of a job or row doesn't allow the change. Nothing was changed.
 
     Attributes: ``current_state``, ``attempted_state`` (str), ``allowed_transitions`` (list of str),
-    ``subject`` (the job or row), ``hint`` (what to do instead), ``refused`` (what was refused, if
-    that isn't simply a change of the status). The last three may be "".
+    ``subject`` (the job or row), ``hint`` (what to do instead), ``refused`` (the refused change, if
+    it isn't just another status). ``subject``, ``hint`` and ``refused`` may be "".
     """
 
     __match_args__ = (
@@ -159,8 +157,8 @@ class InvalidStateTransition(JournalError):
 class JobBusyError(JournalError):
     """Another run works on the job. Attributes: ``job_id``, ``host``, ``pid``, ``started_at``.
 
-    ``started_at`` is ISO 8601 text and ``pid`` an int. They and ``host`` are empty ("" and 0) if
-    the other run has just taken the lock and hasn't written its name yet.
+    ``started_at`` is ISO 8601 text, ``pid`` an int. If the other run has just taken the lock and
+    hasn't written its name yet, ``pid`` is 0, and ``host`` and ``started_at`` are "".
     """
 
     __match_args__ = ("job_id", "host", "pid", "started_at")
@@ -177,10 +175,11 @@ class JobBusyError(JournalError):
 
 
 class JobLockedError(JournalError):
-    """The commit lock could not be taken in time; nothing was changed.
+    """The commit lock could not be taken in time. Nothing was changed.
 
-    Attributes: ``job_id``, ``timeout_s`` (seconds waited), ``by_task`` (bool: another asyncio task
-    of the same thread has a batch open, and waiting for it would block that task, too).
+    Attributes: ``job_id``, ``timeout_s`` (how many seconds the call waited), ``by_task`` (bool).
+    ``by_task`` means that another asyncio task of this thread has a batch open. Waiting for this
+    task would block the task itself, so the call doesn't wait.
     """
 
     __match_args__ = ("job_id", "timeout_s", "by_task")
@@ -214,7 +213,7 @@ class JobMismatchError(JournalError):
 
     def __init__(self, path: str | PathLike[str], job_id: str) -> None:
         super().__init__(
-            f"{fspath(path)} holds the journal of job {job_id!r}: row ids name their job, so "
+            f"{fspath(path)} holds the journal of job {job_id!r}: row ids contain the job's id, so "
             f"the directory must be called {job_id!r}; rename it, or move the copy to another "
             "store"
         )
@@ -223,10 +222,10 @@ class JobMismatchError(JournalError):
 
 
 class JournalDamagedError(JournalError):
-    """The journal is damaged: its bytes are not what was written. The job can't be read or changed.
+    """The journal is damaged: its bytes have changed. The job can't be read or changed.
 
-    Attributes: ``path`` (str), ``line`` (1-based) and ``offset`` (bytes) of the damage,
-    ``expected``, ``found`` (str).
+    Attributes: ``path`` (str); ``line`` (1-based) and ``offset`` (bytes), where the damage begins;
+    ``expected`` and ``found`` (str).
     """
 
     __match_args__ = ("path", "line", "offset", "expected", "found")
@@ -237,8 +236,8 @@ class JournalDamagedError(JournalError):
         name = fspath(path)
         super().__init__(
             f"{name} is damaged at line {line} (byte {offset}): expected {expected}, found "
-            f"{found}; nothing was changed: `journal verify` on its directory lists all of it, "
-            "`journal repair` salvages what can be vouched for"
+            f"{found}; nothing was changed: `journal verify` on its directory lists all damage, "
+            "`journal repair` salvages what is undamaged"
         )
         self.path = name
         self.line = line
@@ -248,9 +247,9 @@ class JournalDamagedError(JournalError):
 
 
 class NothingToSalvageError(JournalDamagedError):
-    """A repair has found no valid commit in the journal, which was left unchanged.
+    """A repair has found nothing to salvage in the journal. The journal was left unchanged.
 
-    It has the attributes of :class:`JournalDamagedError`.
+    The attributes are those of :class:`JournalDamagedError`.
     """
 
     __match_args__ = ("path",)
@@ -258,17 +257,19 @@ class NothingToSalvageError(JournalDamagedError):
     def __init__(self, path: str | PathLike[str]) -> None:
         super().__init__(path, 1, 0, "a commit", "nothing that could be salvaged")
         message = (
-            f"there is nothing in {self.path} that could be salvaged; it was left as it is: put a "
-            "copy from before the damage in its place"
+            f"there is nothing in {self.path} that could be salvaged; it was left unchanged: "
+            "replace it with a copy from before the damage"
         )
         self.args = (message,)
 
 
 class CopiesDivergedError(JournalError):
-    """Two copies of a job have diverged: both were changed on their own. Nothing was changed now.
+    """Two copies of a job have diverged: each has commits that the other lacks.
 
-    Attributes: ``job_id``, ``line`` (1-based) and ``offset`` (bytes) of the first commit that only
-    one of them has.
+    Nothing was changed.
+
+    Attributes: ``job_id``; ``line`` (1-based) and ``offset`` (bytes), where the copies begin to
+    differ.
     """
 
     __match_args__ = ("job_id", "line", "offset")
@@ -277,8 +278,8 @@ class CopiesDivergedError(JournalError):
         super().__init__(
             f"the copies of job {job_id!r} have diverged at line {line} (byte {offset}): both were "
             "changed since then; nothing was changed now: `journal compare` shows what each did, "
-            "`journal pull --merge-outcomes` imports what only the other has done and lists the rows "
-            "that both worked on"
+            "`journal pull --merge-outcomes` imports the changes that only the other copy made and "
+            "lists the rows that both worked on"
         )
         self.job_id = job_id
         self.line = line
@@ -286,20 +287,20 @@ class CopiesDivergedError(JournalError):
 
 
 class PackError(JournalError):
-    """A file isn't a complete pack; nothing of it was kept. Attributes: ``path``, ``reason``."""
+    """A file isn't a complete pack. Nothing was unpacked. Attributes: ``path``, ``reason``."""
 
     __match_args__ = ("path", "reason")
 
     def __init__(self, path: str | PathLike[str], reason: str) -> None:
         super().__init__(
-            f"{fspath(path)} is no whole pack of a job: {reason}; nothing of it was kept"
+            f"{fspath(path)} is not a complete pack of a job: {reason}; nothing was unpacked"
         )
         self.path = fspath(path)
         self.reason = reason
 
 
 class FormatVersionError(JournalError):
-    """The journal was written by a newer version of this package; it was not changed.
+    """The journal was written by a newer version of this package. The journal was not changed.
 
     Attributes: ``path`` (str), ``what`` (the unknown format number or record type).
     """
@@ -316,10 +317,10 @@ class FormatVersionError(JournalError):
 
 
 class StorageError(JournalError):
-    """The system refused to read or write a file (disk full, no permission, ...).
+    """The system refused to read or write a file: the disk is full, a permission is missing, etc.
 
-    If a commit raises it, nothing was changed. Attributes: ``path`` (str), ``operation`` (str),
-    ``errno`` (int), ``reason`` (the system's message).
+    If a commit raises this error, nothing was changed. Attributes: ``path`` (str), ``operation``
+    (str), ``errno`` (int), ``reason`` (the system's message).
     """
 
     __match_args__ = ("path", "operation", "errno", "reason")
@@ -335,10 +336,11 @@ class StorageError(JournalError):
 class CommitOutcomeUnknownError(JournalError):
     """A commit was written, but the system could not confirm that it is on the disk.
 
-    It may or may not survive a power cut, and it is not retried. Read the job again before you
-    repeat anything: the next use of the job reads the file anew. The attributes are those of
-    :class:`StorageError`. It is no subclass of that, since a StorageError means that nothing
-    changed.
+    The commit may or may not survive a power cut. It is not retried. Read the job again before you
+    repeat anything: the next use of the job reads the whole file.
+
+    The attributes are those of :class:`StorageError`. This class is no subclass of StorageError,
+    since StorageError means that nothing was changed.
     """
 
     __match_args__ = ("path", "operation", "errno", "reason")
@@ -376,7 +378,7 @@ class ServiceClosedError(JournalError):
 
 
 class RowChangedError(JournalError):
-    """A row in the input of a run differs from the row in the job; nothing was changed.
+    """A row in the input of a run differs from the row in the job. Nothing was changed.
 
     Attributes: ``row_id``, ``expected`` and ``found`` (the data, as JSON text), ``hint`` (what to
     do).

@@ -18,7 +18,7 @@ class JobStatus(StrEnum):
     """The status of a job.
 
     ``completed``, ``failed`` and ``cancelled`` end a pass. :meth:`JobService.reopen_job` begins the
-    next one.
+    next pass.
     """
 
     PENDING = "pending"
@@ -32,9 +32,9 @@ class JobStatus(StrEnum):
 class RowStatus(StrEnum):
     """The status of a row.
 
-    ``processing`` means that an attempt is in progress. If its process dies, the row becomes
-    ``needs_review``, since nobody knows whether the side effect happened. ``completed`` is final,
-    so that no row is done twice; only :meth:`JobService.redo_row` resets it.
+    ``processing`` means that an attempt is in progress. If the process of the attempt dies, the row
+    becomes ``needs_review``, since nobody knows whether the side effect happened. ``completed`` is
+    final, so that no row is done twice. Only :meth:`JobService.redo_row` resets a completed row.
     """
 
     PENDING = "pending"
@@ -47,9 +47,9 @@ class RowStatus(StrEnum):
 
 TERMINAL_STATUSES = frozenset((JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED))
 
-# Transitions within a pass. JobService.reopen_job() begins another pass and is no transition. There
-# is one exception: a failed job becomes completed once its last open, failed or doubtful row is
-# settled.
+# The transitions that a caller can ask for within a pass. JobService.reopen_job() begins another
+# pass. One change isn't in the table: a failed job becomes completed when all its rows are
+# completed or skipped.
 VALID_TRANSITIONS: Mapping[JobStatus, tuple[JobStatus, ...]] = MappingProxyType(
     {
         JobStatus.PENDING: (JobStatus.RUNNING, JobStatus.CANCELLED),
@@ -98,26 +98,30 @@ LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """A job as of one commit. All times are aware datetimes in UTC.
+    """A job after one commit; later commits don't change the object.
 
-    Counts: ``processed_rows`` is completed plus failed rows. Each ``..._count`` is the number of
-    rows with that status. ``total_cost_cents`` is the sum of the costs of all completions.
+    All times are aware datetimes in UTC.
 
-    Passes: a job has one pass, and another one for each time that it was reopened, at
-    ``reopened_at``. ``created_at`` and ``started_at`` belong to the first pass; ``completed_at``,
-    ``error_code`` and ``error_message`` to the last. ``pass_started_at`` is the start of the
-    current pass. ``worked_s`` is the duration of all passes that have ended, in seconds.
+    Counts: ``processed_rows`` is the number of completed and failed rows. Each ``..._count`` is the
+    number of rows with that status. ``total_cost_cents`` is the sum of the costs of all
+    completions.
+
+    Passes: a job begins with one pass. Each time that the job is reopened, another pass begins;
+    these times are ``reopened_at``. ``created_at`` and ``started_at`` belong to the first pass;
+    ``completed_at``, ``error_code`` and ``error_message`` belong to the last pass.
+    ``pass_started_at`` is the start of the current pass. ``worked_s`` is the duration of all passes
+    that have ended, in seconds.
 
     Other attributes:
 
-    - ``metadata``: the caller's own JSON object.
-    - ``key``: the column that identified rows when the job was made.
-    - ``idempotency_key``: the column with their idempotency keys, or "" if each row was added with
-      one.
-    - ``repaired``: a repair has lost lines, so rows may be missing.
-    - ``hosts``: the hosts of its runs, the latest last.
-    - ``resume_command``: the command that continues the last run, in any directory.
-    - ``retry_of``: the job whose unfinished rows this one took over, in older versions.
+    - ``metadata``: the caller's JSON object.
+    - ``key``: the column that identifies rows, chosen when the job was created.
+    - ``idempotency_key``: the column with the idempotency keys of the rows, or "" if each row was
+      added with a key.
+    - ``repaired``: whether a repair has lost lines, so that rows may be missing.
+    - ``hosts``: the hosts of the runs; the latest is last.
+    - ``resume_command``: the command that continues the last run. It works in any directory.
+    - ``retry_of``: the id of the job from which an older version moved the unfinished rows here.
     """
 
     id: str
@@ -154,7 +158,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     updated_at: datetime
 
     def pass_of(self, at: datetime) -> int:
-        """The number of the pass, from 1, that the time ``at`` is in."""
+        """The number (from 1) of the pass during which the time ``at`` is."""
         return 1 + bisect_right(self.reopened_at, at)
 
 
@@ -164,23 +168,26 @@ def done_rows(job: Job) -> int:
 
 
 class JobRow(msgspec.Struct, frozen=True):
-    """A row as of one commit. All times are aware datetimes in UTC.
+    """A row after one commit; later commits don't change the object.
 
-    - ``id``: ``JOB_ID:ROW_NUMBER``; it never changes.
-    - ``idempotency_key``: the key to send to the other system. It is the same for all attempts and
-      in all copies of the job, and no other row has it.
-    - ``attempts``: how often the row was started. ``earlier_attempts``: the attempts before it was
-      last retried or redone, which don't count for ``max_attempts``.
-    - ``processed_at``: when it was completed, failed or skipped. ``updated_at``: when its status
-      last changed.
-    - ``error_code``, ``error_message``: of the failure, or of the last attempt of a pending row.
-    - ``unknown``: it failed, and nobody knows whether it took effect.
-    - ``reason``: why it was skipped, or is to be done again.
-    - ``label_path``: as the caller gave it, by convention relative to the job's directory.
-    - ``version``: of the run in which the current or last attempt began; None if the status came
-      from no attempt.
-    - ``row_checksum``: of the row's last input. :meth:`JobService.update_row_data` can change
-      ``data`` without changing it.
+    All times are aware datetimes in UTC.
+
+    - ``id``: ``JOB_ID:ROW_NUMBER``. The id never changes.
+    - ``idempotency_key``: the key to send to the service that you call. All attempts and all copies
+      of the job have the same key for a row, and no other row has this key.
+    - ``attempts``: how often the row was started. ``earlier_attempts``: how many of these were
+      before the last retry or redo. Earlier attempts don't count for ``max_attempts``.
+    - ``processed_at``: when the row was completed, failed or skipped. ``updated_at``: when the
+      status last changed.
+    - ``error_code``, ``error_message``: the error of the failure. A pending row has the error of
+      its last attempt.
+    - ``unknown``: the row failed, and nobody knows whether the attempt took effect.
+    - ``reason``: why the row was skipped, or why it is to be done again.
+    - ``label_path``: the path that the caller gave, by convention relative to the job's directory.
+    - ``version``: the version of the run in which the current or last attempt began. None if the
+      status doesn't come from an attempt.
+    - ``row_checksum``: the checksum of the row's last input. :meth:`JobService.update_row_data` can
+      change ``data`` and keep this checksum.
     """
 
     id: str
@@ -207,10 +214,10 @@ class JobRow(msgspec.Struct, frozen=True):
 
 
 class FoundRow(NamedTuple):
-    """What :meth:`JobService.find_rows` knows about a row without reading it.
+    """The facts about a row that :meth:`JobService.find_rows` has without reading the row.
 
-    ``position`` counts from 0, in the order in which rows were added. ``attempts`` counts since the
-    row was last retried or redone. ``is_fresh``: it was never started.
+    ``position`` counts rows from 0, in the order in which they were added. ``attempts`` counts
+    attempts since the last retry or redo. ``is_fresh``: the row was never started.
     """
 
     position: int
@@ -222,8 +229,10 @@ class FoundRow(NamedTuple):
 class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
     """An entry in a job's log.
 
-    ``at`` is an aware datetime in UTC, ``level`` one of :data:`LOG_LEVELS`, ``row_number`` the row
-    that the entry is about, if any, and ``details`` the caller's own JSON object.
+    - ``at``: an aware datetime in UTC.
+    - ``level``: one of :data:`LOG_LEVELS`.
+    - ``row_number``: the row that the entry is about, or None.
+    - ``details``: the caller's JSON object, or None.
     """
 
     at: datetime
@@ -234,7 +243,7 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JobSummary(TypedDict):
-    """Counts, status and times of a job, ready for ``json.dumps``. Times are ISO 8601 text."""
+    """Counts, status and times of a job, as a dict for ``json.dumps``. Times are ISO 8601 text."""
 
     total_rows: int
     processed_rows: int
@@ -260,16 +269,17 @@ class RunHolder(msgspec.Struct, frozen=True):
 
 
 def job_exit_code(job: Job) -> int:
-    """The exit code for a job, for ``sys.exit``; `journal help exceptions` has all exit codes.
+    """The exit code for a job, for ``sys.exit``. `journal help exceptions` lists all exit codes.
 
-    0: all rows are completed or skipped. 3: some rows failed or need a review. 4: rows are still
-    open, whatever the job's status is.
+    - 0: all rows are completed or skipped.
+    - 3: some rows failed or need a review.
+    - 4: rows are still open, whatever the job's status is.
     """
     if job.failed_rows or job.needs_review_count:
         return 3
     if job.successful_rows + job.skipped_count == job.total_rows:
         return 0
-    # Counts that were set by hand may say anything; rows may be open after a merge.
+    # A caller may have set any counts. After a merge, rows may be open in a completed job.
     is_open = job.pending_count or job.processing_count
     return 0 if job.status is JobStatus.COMPLETED and not is_open else 4
 
@@ -293,7 +303,7 @@ def row_status(value: RowStatus | str, where: str = "status") -> RowStatus:
 def row_statuses(
     value: RowStatus | str | Collection[RowStatus | str] | None, where: str = "status"
 ) -> frozenset[RowStatus] | None:
-    """A set of row statuses from one status or several. None, for all, stays None."""
+    """A set of row statuses from one status or several. None, which means all, stays None."""
     if value is None:
         return None
     if isinstance(value, (str, bytes)) or not isinstance(value, Collection):
@@ -306,7 +316,7 @@ def log_level(value: str, where: str = "level") -> str:
     level = str.upper(value) if isinstance(value, str) else ""
     if level not in LOG_LEVELS:
         raise InvalidValueError(where, value, f"must be one of {', '.join(LOG_LEVELS)}")
-    # Return the very object in LOG_LEVELS: msgspec omits a default only if it is the same object.
+    # Return the object in LOG_LEVELS, since msgspec omits a default only if it is the same object.
     return LOG_LEVELS[LOG_LEVELS.index(level)]
 
 

@@ -1,16 +1,18 @@
-"""A job's journal, held open: a :class:`Journal` reads it, recovers it, and commits to it.
+"""The open journal of one job: a :class:`Journal` reads it, recovers it, and commits to it.
 
-It is one object in three files: ``reader.py`` keeps the index up to date, ``recovery.py`` puts the
-file in order before a commit, and this file commits. A journal is a context manager whose block is
-one commit::
+The class is spread over three files: ``reader.py`` keeps the index up to date, ``recovery.py`` puts
+the file in order before a commit, and this file makes commits. A journal is a context manager whose
+block is one commit::
 
-    with journal:                # take the mutex and the commit lock, read what others committed
+    with journal:                # take the mutex and the commit lock, read commits of others
         journal.append(record)   # encode the record into the buffer
-    # written, synced, indexed and unlocked; an exception in the block undoes all of it
+    # the commit is written and synced, and the lock released; an exception discards the commit
 
-Inside a :class:`Batch` blocks nest. An inner block joins the commit of the batch. An exception in
-an inner block undoes only that block, so the batch can continue. Appended records are in the index
-at once, so a block sees its own changes. Nobody else sees them before the commit ends.
+Inside a :class:`Batch`, blocks nest. An inner block joins the commit of the batch. An exception in
+an inner block undoes only that block, so that the batch can continue.
+
+A record is in the index as soon as it is appended. So a block sees its own changes. Other threads
+and processes see the changes only after the commit.
 """
 
 from __future__ import annotations
@@ -51,14 +53,18 @@ _MAX_RECORD_BYTES = MAX_LINE_BYTES - SEAL_BYTES
 
 Result = TypeVar("Result")
 
-# The state of a commit when an inner block began, to which an exception in that block returns: the
-# buffer's offset in the file, its length, the crc up to it, the index's mark and last_at, and the
-# number of at_end callbacks. It is a plain tuple because each change in a batch makes one.
+# The state of a commit at the beginning of an inner block. An exception in the block restores it.
+# The items: the buffer's offset in the file, the buffer's length, the crc of everything before the
+# buffer, the mark and last_at of the index, and the number of at_end callbacks. A plain tuple is
+# faster than a class, and each change in a batch makes one.
 Savepoint = tuple[int, int, int, int, datetime, int]
 
 
 class Journal(Recovery):
-    """See the module. Thread-safe. Hold ``mutex`` while you read from the index."""
+    """The open journal of one job: see the module. Thread-safe.
+
+    Hold ``mutex`` while you read from the index.
+    """
 
     def __init__(
         self,
@@ -68,35 +74,35 @@ class Journal(Recovery):
         lock_timeout_s: float,
         create: bool = False,
     ) -> None:
-        """``create``: make a new, empty journal.
+        """With ``create``, a new, empty journal is made.
 
-        Its first commit must begin with the job record.
+        The first commit of a new journal must begin with the job record.
         """
         super().__init__(directory, sync=sync, lock_timeout_s=lock_timeout_s)
         self._depth = 0
-        self._joinable: list[tuple[weakref.ref[Any], int]] = []  # open batches, and their depths
+        self._joinable: list[tuple[weakref.ref[Any], int]] = []  # open batches and their depths
         self._saves: list[Savepoint] = []  # one for each open inner block
         self._buffer = bytearray()
         self._buffer_at = 0  # the offset in the file of the buffer's first byte
         self._crc = 0  # of everything before the buffer
         self._begin_at = UNSET_TIME
-        self._took_long = False  # the caller's code has run since the file was checked
-        self._foreign = False  # somebody else has written into the file meanwhile
+        self._took_long = False  # whether the caller's code has run since the file was checked
+        self._foreign = False  # whether somebody else wrote to the file during this commit
         self._failed: StorageError | None = None  # a failed write: the commit will be discarded
-        self.in_doubt = False  # the latest commit ended with CommitOutcomeUnknownError
+        self.in_doubt = False  # whether the latest commit ended with CommitOutcomeUnknownError
         self._at_end: list[Callable[[bool], None]] = []
-        self._names_synced = create  # for a new job, whoever moves it into place syncs them
-        self._owner = 0  # the id of the thread that is in a commit
-        self._task: object = None  # the asyncio task of that thread whose batch is open
+        self._names_synced = create  # the code that moves a new job into place syncs the names
+        self._owner = 0  # the id of the thread that has a commit open
+        self._task: object = None  # the asyncio task that has a batch open
         self._group = Group(lock_timeout_s)
         if create:
             self._file = JournalFile(self.path, create=True)
-            self._unsynced = False  # it is empty
+            self._unsynced = False  # the file is empty
         reset_in_child(self)
 
     @property
     def in_commit(self) -> bool:
-        """Whether a commit is open. Hold the mutex to rely on it."""
+        """Whether a commit is open. Hold the mutex, or the answer may change right away."""
         return self._depth > 0
 
     @property
@@ -105,16 +111,16 @@ class Journal(Recovery):
         return self._owner == threading.get_ident()
 
     def close(self) -> None:
-        """Close the file. Views that still read from it keep it open for themselves."""
+        """Close the file, unless a view still reads from it."""
         with self.mutex:
-            if not self._depth:  # a batch that is open in this thread can still end
+            if not self._depth:  # a batch that is open in this thread must be able to end
                 if not self._stale:
                     self._leave_hint(durable=self._sync and not self._unsynced)
                 self._file = self._mark = None
                 self._stale = True
 
     def close_unless_used(self) -> None:
-        """As :meth:`close`, unless another thread uses the journal."""
+        """Close the file as :meth:`close` does, unless another thread uses the journal."""
         if self.mutex.acquire(blocking=False):
             try:
                 self.close()
@@ -122,13 +128,16 @@ class Journal(Recovery):
                 self.mutex.release()
 
     def refresh(self) -> Index:
-        """As :meth:`Reader.refresh`. Inside a commit it includes the changes so far."""
+        """The index, up to date: see :meth:`Reader.refresh`.
+
+        In an open commit, the index includes the changes that the commit has made so far.
+        """
         if self._depth:
             self._unwind(self._living_depth())
         return self.index if self._depth else super().refresh()
 
     def read_line(self, offset: int) -> bytes:
-        """As :meth:`Reader.read_line`, also for lines of the open commit."""
+        """The line at an offset from the index, without LF. The line may be in the open commit."""
         if self._depth and offset >= self._buffer_at:
             if self._failed is not None:
                 raise self._failed
@@ -140,10 +149,11 @@ class Journal(Recovery):
     # --- committing
 
     def change(self, change: Callable[..., Result], *arguments: Any) -> Result:
-        """Call ``change(journal, *arguments)`` in a commit; return its result once that is written.
+        """Call ``change(journal, *arguments)`` in a commit; return its result after the commit.
 
-        With synced commits, changes that several threads request at once share one commit. Then
-        another thread may call ``change``, and others wait for it, so it must be quick.
+        With ``sync``, changes that several threads request at the same time share one commit. Then
+        another thread may be the one that calls ``change``, and the others wait. So ``change`` must
+        be quick.
         """
         if self._sync and self._owner != threading.get_ident():
             return self._group.run(self, partial(change, self, *arguments))
@@ -151,7 +161,7 @@ class Journal(Recovery):
             return change(self, *arguments)
 
     def attempt(self, change: Callable[[], Result]) -> Result:
-        """Call ``change`` in the open commit. If it raises, what it did is undone."""
+        """Call ``change`` in the open commit. If the call raises, its changes are undone."""
         save = self._savepoint()
         try:
             return change()
@@ -160,12 +170,12 @@ class Journal(Recovery):
             raise
 
     def interrupted(self) -> CommitOutcomeUnknownError:
-        """The error for a thread whose change was being written by another, interrupted thread."""
+        """The error for a thread whose change was in a commit of another, interrupted thread."""
         reason = "the thread that wrote it for this one was interrupted"
         return CommitOutcomeUnknownError(self.path, "write", errno.EINTR, reason)
 
     def __enter__(self) -> Self:
-        # Inline, like all of the way of a commit: acquire() would take a call more.
+        # acquire() is inlined: on the way of a commit, each further call costs time.
         if not self.mutex.acquire(True, self._lock_timeout_s):
             raise JobLockedError(self.job_id, self._lock_timeout_s)
         if self._depth:
@@ -191,7 +201,7 @@ class Journal(Recovery):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if not self._depth:  # the process forked inside the block: the commit is the parent's
+        if not self._depth:  # the process forked inside the block, and the parent has the commit
             if error is None:
                 raise ServiceClosedError(
                     "this batch belongs to the process that forked: nothing was written here"
@@ -204,7 +214,7 @@ class Journal(Recovery):
                 self._rollback_to(save)
             self.mutex.release()
             return
-        # A signal handler may raise anywhere below. Then the next use reads the file again.
+        # A signal handler may raise anywhere below. Then the next use must read the file again.
         self._stale = True
         written = False
         try:
@@ -216,21 +226,21 @@ class Journal(Recovery):
             try:
                 raise failed
             finally:
-                del failed  # it would keep this frame, and so the file, alive
+                del failed  # the error would keep this frame, and so the file, alive
 
     # A signal handler may raise just before the first line of a block's __exit__ runs. Then the
-    # block has ended but its commit is still open. Joining that commit would acknowledge changes
-    # that are never written. So whoever enters first checks which blocks are still alive.
+    # block has ended, but its commit is still open. Changes that joined this commit would be
+    # acknowledged and never written. So entering a block first checks which blocks are alive.
 
     def let_join(self, block: weakref.ref[Any]) -> None:
-        """Let later blocks join the one just entered, for as long as ``block`` is alive."""
+        """Let inner blocks join the block that was just entered, as long as ``block`` is alive."""
         self._joinable.append((block, self._depth))
         self._took_long = True
         if self._depth == 1:
             self._task = _current_task()
 
     def stop_joining(self, block: weakref.ref[Any]) -> None:
-        """Undo :meth:`let_join`, and end blocks that were left open inside of it."""
+        """Undo :meth:`let_join`, and end inner blocks that are still open."""
         for number, (other, depth) in enumerate(self._joinable):
             if other is block:
                 self._unwind(depth)
@@ -242,7 +252,7 @@ class Journal(Recovery):
         return self._joinable[-1][1] if self._joinable else 0
 
     def _unwind(self, depth: int) -> None:
-        """Undo and end blocks deeper than ``depth``, which were left without their __exit__."""
+        """Undo and end the blocks deeper than ``depth``, whose ``__exit__`` didn't run."""
         while self._depth > max(depth, 1):
             self._rollback_to(self._saves.pop())
             self._depth -= 1
@@ -252,10 +262,10 @@ class Journal(Recovery):
             self._leave(False)
 
     def _leave(self, written: bool) -> None:
-        """End the outermost block: unlock, and call the at_end callbacks.
+        """End the outermost block: release the commit lock, and call the at_end callbacks.
 
-        ``_depth`` is reset last. So if this is interrupted, the block counts as open, and the
-        thread's next use of the journal ends it.
+        ``_depth`` is reset last. If this method is interrupted, the block still counts as open, and
+        the next use of the journal in this thread ends the block.
         """
         if self._file is not None:
             self._unlock(self._file)
@@ -265,7 +275,7 @@ class Journal(Recovery):
         self.mutex.release()
 
     def _begin(self) -> None:
-        """Lock the file that the path names, and begin a commit after the last one in it."""
+        """Lock and recover the file, and begin a commit after the last one in the file."""
         self._failed = None
         self._took_long = self._foreign = self.in_doubt = False
         self._buffer.clear()
@@ -274,7 +284,7 @@ class Journal(Recovery):
         self._begin_at = self.index.last_at
 
     def _finish(self, discard: bool) -> bool:
-        """Write what was appended, or discard it; return whether it was written."""
+        """Write the appended records, or discard them; return whether they were written."""
         file = self._file
         assert file is not None
         if discard:
@@ -287,7 +297,7 @@ class Journal(Recovery):
         return True
 
     def outcome(self) -> list[bool] | None:
-        """A list that gets one item when the open commit ends: whether it was written.
+        """A list that gets one item when the open commit ends: whether the commit was written.
 
         None if no commit is open.
         """
@@ -298,7 +308,7 @@ class Journal(Recovery):
         return outcome
 
     def at_end(self, call: Callable[[bool], None]) -> None:
-        """When the open commit ends, call ``call`` with whether it was written."""
+        """Call ``call(written)`` when the open commit ends."""
         self._at_end.append(call)
 
     def _call_at_end(self, first: int, written: bool) -> None:
@@ -308,14 +318,14 @@ class Journal(Recovery):
             call(written)
 
     def now(self) -> datetime:
-        """The time for the next record. It never goes back, even if the clock does."""
+        """The time for the next record. If the clock was set back, the latest time is repeated."""
         at, last_at = now(), self.index.last_at
         if at < last_at:
             return last_at
         return at
 
     def append(self, record: Record) -> int:
-        """Encode a record into the open commit; return the offset that it will have."""
+        """Encode a record into the open commit; return its offset in the file."""
         buffer = self._buffer
         start = len(buffer)
         if start >= SPILL_BYTES:
@@ -333,11 +343,11 @@ class Journal(Recovery):
         return self._buffer_at + start
 
     def append_line(self, line: bytes, at: datetime, row: int | None = None) -> int:
-        """As :meth:`append`, for a record that is encoded already, with its LF.
+        """Append an encoded record, with its LF, to the open commit; return its offset.
 
-        ``row``: the row number for an error message.
+        ``row`` is the row number for an error message.
         """
-        self._took_long = True  # rows come from the caller's iterable
+        self._took_long = True  # the caller's iterable yields the rows
         buffer = self._buffer
         start = len(buffer)
         if start >= SPILL_BYTES:
@@ -359,7 +369,7 @@ class Journal(Recovery):
         )
 
     def _spill(self) -> None:
-        """Write the lines so far. They have no seal, so no reader sees them."""
+        """Write the lines in the buffer to the file. Without a seal, no reader sees them."""
         if self._failed is not None:
             raise self._failed
         try:
@@ -384,7 +394,7 @@ class Journal(Recovery):
         )
 
     def _rollback_to(self, save: Savepoint) -> None:
-        """Undo what was appended since ``save``."""
+        """Undo all changes since ``save``."""
         buffer_at, buffer_bytes, crc, mark, last_at, at_end = save
         self.index.rollback(mark)
         self.index.last_at = last_at
@@ -394,18 +404,18 @@ class Journal(Recovery):
             return
         if self._failed is not None:
             return  # the commit will be discarded anyway
-        try:  # the buffer was written since: read it back and truncate the file
+        try:  # the buffer was written to the file since then: read it back, and truncate the file
             self._check_end(self.file)
             self._buffer[:] = self.file.read_at(buffer_at, buffer_bytes)
             self.file.truncate(buffer_at)
-            if self._sync:  # else blocks of it may appear inside what is written next
+            if self._sync:  # else truncated blocks may appear inside later writes after a power cut
                 self.sync_file(self._end)
         except StorageError as error:
             self._failed = error
         self._buffer_at, self._crc = buffer_at, crc
 
     def _write_commit(self, file: JournalFile) -> bool:
-        """Seal, write and sync; return False if that failed and the commit was rolled back."""
+        """Seal, write and sync the commit. If that fails, roll back the commit and return False."""
         buffer = self._buffer
         del buffer[-2:]  # the closing brace and LF of the last record
         crc = crc32(buffer, self._crc)
@@ -417,7 +427,8 @@ class Journal(Recovery):
         except StorageError as error:
             self._failed = error
             self._abandon()
-            if self._failed is not error:  # only its LF may be missing, and then it counts
+            # Rolling back has failed, too. The commit counts if only its LF was not written.
+            if self._failed is not error:
                 failed, self._failed = self._failed, None
                 self.in_doubt = True
                 raise outcome_unknown(failed) from error
@@ -439,7 +450,7 @@ class Journal(Recovery):
         return True
 
     def _check_end(self, file: JournalFile) -> None:
-        """Raise StorageError if the path names another file, or somebody has written to ours."""
+        """Raise StorageError if the path names another file, or if somebody wrote to the file."""
         size = file.size_at_path()
         if size != self._buffer_at or not self._has_our_seal(file):
             self._foreign = size is not None
@@ -447,11 +458,12 @@ class Journal(Recovery):
             raise StorageError(self.path, "write", errno.ESTALE, reason)
 
     def _take_back(self, refused: StorageError) -> None:
-        """Truncate a commit whose sync failed. Everything before it is on the disk.
+        """Truncate the file to remove a commit whose sync failed. Earlier commits are on the disk.
 
-        The kernel marks the pages clean and would report success the next time, although they may
-        never reach the disk (https://wiki.postgresql.org/wiki/Fsync_Errors). Raises
-        CommitOutcomeUnknownError if truncating fails, too.
+        The sync can't be repeated: the kernel has marked the pages clean, and the next sync would
+        report success although the pages may never reach the disk
+        (https://wiki.postgresql.org/wiki/Fsync_Errors). Raises CommitOutcomeUnknownError if the
+        truncation fails, too.
         """
         with suppress(StorageError):
             self.file.truncate(self._end)
@@ -459,30 +471,30 @@ class Journal(Recovery):
             self._stale, self._unsynced = False, True
             self.sync_file(self._end)
             self._unsynced = False
-            reason = f"{refused.reason}; the change was taken back: nothing of it is recorded"
+            reason = f"{refused.reason}; the change was undone: nothing of it is recorded"
             self._failed = StorageError(self.path, "sync", refused.errno, reason)
             return
         self.in_doubt = True
         raise outcome_unknown(refused) from refused
 
     def _undo(self) -> None:
-        """Restore the index as it was before the commit."""
+        """Restore the index to its state before the commit."""
         self._buffer.clear()
         self.index.rollback(0)
         self.index.last_at = self._begin_at
 
     def _abandon(self) -> None:
-        """Restore index and file as they were before the commit."""
+        """Restore the index and the file to their states before the commit."""
         self._undo()
         if self._foreign:
-            return  # stays stale: the content of the file now is not ours to truncate
+            return  # the index stays stale; the bytes of another writer must not be truncated
         spilled = self._buffer_at > self._end
         if spilled or self._failed is not None:
             try:
                 self.file.truncate(self._end)
-                self._unsynced = True  # blocks of it may appear inside the next commit
+                self._unsynced = True  # its blocks may appear inside the next commit
             except StorageError as error:
-                # Stays stale: the next use finds a torn tail and saves it.
+                # The index stays stale. The next use finds a torn tail and saves it.
                 self._failed = StorageError(
                     self.path, "roll back a half-written commit of", error.errno, error.reason
                 )
@@ -507,8 +519,8 @@ class Journal(Recovery):
 
 def _current_task() -> object:
     """The asyncio task that runs in this thread, if any."""
-    asyncio = sys.modules.get("asyncio")  # not imported: there are no tasks
+    asyncio = sys.modules.get("asyncio")  # if asyncio isn't imported, there are no tasks
     try:
         return asyncio and asyncio.current_task()
-    except RuntimeError:  # no event loop runs
+    except RuntimeError:  # there is no running event loop
         return None

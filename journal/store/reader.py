@@ -1,7 +1,7 @@
-"""Reading: keeps the index of a journal up to date with what writers append.
+"""Reading: keeps the index of a journal up to date with the commits in the file.
 
-Readers take no lock and write nothing. They use sealed commits only. Bytes after the last one are a
-commit that is being written, or a torn tail.
+Readers take no lock, and use only sealed commits. Bytes after the last sealed commit are a commit
+that is being written, or a torn tail.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ class Reader:
         self.index = Index()
         self._lock_timeout_s = lock_timeout_s
         self._file: JournalFile | None = None
-        self._stale = False  # the index may not match the file: read all of it again
-        self._end = 0  # the end of the last commit in the index, and its crc
+        self._stale = False  # whether the index may differ from the file, and must be rebuilt
+        self._end = 0  # the end of the last commit in the index, and the crc in its seal
         self._end_crc = 0
-        self._torn_end = 0  # the bytes up to here were judged a torn tail
-        self._unsynced = True  # the file may hold commits that nobody has synced
-        self._is_new = False  # the file was opened and not read yet
-        self._known_ns = 0  # a later ctime of the file means that somebody edited it
-        self._hint_end = 0  # the end of the commit that the hint is as of, as far as we know
+        self._torn_end = 0  # the end of the torn tail, or 0
+        self._unsynced = True  # whether the file may hold commits that nobody has synced
+        self._is_new = False  # whether the file was opened and not read yet
+        self._known_ns = 0  # a later ctime of the file means that somebody edited the file
+        self._hint_end = 0  # the end of the last commit that the hint covers, as far as known
 
     @property
     def file(self) -> JournalFile:
@@ -73,7 +73,7 @@ class Reader:
 
     @contextmanager
     def reading(self) -> Iterator[Index]:
-        """The index, up to date, with the mutex held in the block. Raises as :meth:`refresh`."""
+        """Hold the mutex and yield the index, up to date. Raises the errors of :meth:`refresh`."""
         self.acquire()
         try:
             yield self.refresh()
@@ -81,7 +81,7 @@ class Reader:
             self.mutex.release()
 
     def refresh(self) -> Index:
-        """The index as of the last commit in the file.
+        """The index, up to date with the last commit in the file.
 
         Raises JobNotFoundError, JobMismatchError, JournalDamagedError, FormatVersionError,
         StorageError.
@@ -99,7 +99,7 @@ class Reader:
         return self.index
 
     def _open(self) -> JournalFile:
-        """Open the journal that the path names now, without reading it."""
+        """Open the journal that is at the path now, without reading it."""
         self._file = None
         self._stale = self._is_new = True
         self._file = open_journal(self.path, self.job_id)
@@ -108,17 +108,17 @@ class Reader:
     def _knows(self, file: JournalFile, size: int) -> bool:
         """Whether the file ends with the last commit in the index.
 
-        The size alone isn't enough: a diverged copy of the same length may have been written over
-        the file in place. The seal is, since it vouches for everything before it.
+        The size alone isn't enough: somebody may have overwritten the file with a diverged copy of
+        the same length. The seal is enough, since it covers all bytes before it.
         """
         return size == self._end and not self._stale and self._has_our_seal(file)
 
     def _has_our_seal(self, file: JournalFile) -> bool:
-        begin = self._end - SEALED_END_BYTES  # not has_seal(): each commit asks this
+        begin = self._end - SEALED_END_BYTES  # has_seal() inlined, as each commit calls this
         return begin < 0 or file.read_at(begin, SEALED_END_BYTES) == sealed_end(self._end_crc)
 
     def _catch_up(self, size: int, *, locked: bool) -> None:
-        """Apply the commits in the first ``size`` bytes of the file that the index lacks."""
+        """Apply the commits that the index lacks, from the first ``size`` bytes of the file."""
         file = self.file
         if self._stale or size < self._end or not self._has_our_seal(file):
             self._stale = True
@@ -131,7 +131,7 @@ class Reader:
             self._replay(size, locked=locked)
 
     def _begin_again(self) -> None:
-        """Drop the index, and begin with the hint if the file was just opened."""
+        """Drop the index. If the file was just opened, begin with the index in the hint."""
         hinted = None
         self._known_ns = self.file.size_and_change()[1]
         if self._is_new:
@@ -142,8 +142,8 @@ class Reader:
         self._hint_end = self._end
 
     def _leave_hint(self, *, durable: bool = False) -> None:
-        """Write a hint if enough was read or written since the last one."""
-        if self.file.unended_at >= 0:  # a hint is as of a complete commit
+        """Write a hint if enough was read or written since the last hint."""
+        if self.file.unended_at >= 0:  # a hint must end with a complete commit
             return
         if hint.is_worth_writing(self._end, self._hint_end):
             self._hint_end = self._end
@@ -158,9 +158,9 @@ class Reader:
             )
 
     def _ends_with_seal(self, file: JournalFile, size: int) -> bool:
-        """Whether a torn tail may have become a commit of the same length since."""
+        """Whether a torn tail that was read before may now be a commit of the same length."""
         end = file.read_at(size - SEALED_END_BYTES, SEALED_END_BYTES)
-        return SEALED_LINE_END.search(end + b"\n") is not None  # its own LF may be missing
+        return SEALED_LINE_END.search(end + b"\n") is not None  # the LF may be missing
 
     def _check_header(self) -> None:
         if self.index.state is None:
@@ -169,7 +169,7 @@ class Reader:
             raise JobMismatchError(self.directory, self.index.state.header.id)
 
     def _replay(self, size: int, *, locked: bool) -> None:
-        """Apply the commits from our position up to ``size``, and judge the rest."""
+        """Apply the commits from the index's position up to ``size``, and judge the other bytes."""
         self._unsynced = True
         begin = Position(self._end, self._end_crc)
         try:
@@ -178,7 +178,7 @@ class Reader:
                 if block.ends:
                     self._set_end(block.after)
         except BaseException:
-            self._stale = True  # half of a block may be in the index
+            self._stale = True  # the index may contain a part of a block
             raise
         self._torn_end = 0
         if self._end > begin.offset:
@@ -190,8 +190,8 @@ class Reader:
         self._end, self._end_crc = position
 
     def _judge_tail(self, size: int, *, locked: bool) -> None:
-        """Decide whether the bytes from our position to ``size`` are a torn tail or damage."""
-        from journal.format.torn_tail import judge_tail, tail_error  # noqa: PLC0415  (rarely needed
+        """Decide whether the bytes after the last commit are a torn tail or damage."""
+        from journal.format.torn_tail import judge_tail, tail_error  # noqa: PLC0415  (rarely used
 
         tail = judge_tail(self.file, size, self.position)
         if tail.kind == "torn":
@@ -208,7 +208,7 @@ class Reader:
         raise tail_error(self.file, self.position, tail)
 
     def _look_again(self) -> None:
-        """Read again with writers locked out: one may have been truncating the file before."""
+        """Read again with the commit lock held, since a writer may have been truncating."""
         file = self.file
         self._lock(file)
         try:
@@ -217,7 +217,7 @@ class Reader:
                 self._catch_up(size, locked=True)
         finally:
             self._unlock(file)
-        if size is None:  # it was replaced or deleted: open what is there now
+        if size is None:  # the file was replaced or deleted: open the file that is there now
             self._stale = True
             self.refresh()
 

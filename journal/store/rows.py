@@ -1,4 +1,4 @@
-"""Rows read back: from offsets in a view to ``JobRow``, decoded on demand."""
+"""Reads rows: from the offsets in a view to ``JobRow`` objects, decoded on demand."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from journal.model import JobRow, RowStatus
 from journal.store.journal import Journal
 
 READ_AHEAD_BYTES = 1 << 18
-# Small, so the first row comes at once; reading a column of a hint takes 0.3 µs an item.
+# Few, so that the first row comes fast: reading a column of a hint takes 0.3 µs an item.
 _SLICE_ROWS = 256
 
 _STATUS_OF = {status.value: status for status in RowStatus}
@@ -45,12 +45,12 @@ def row_from_records(
     earlier_attempts: int,
     keyed: JobRecord | None,
 ) -> JobRow:
-    """A row from its two records. ``keyed``: see :func:`idempotency_key`."""
+    """Make a row from its two records. ``keyed``: see :func:`idempotency_key`."""
     number, created_at = row.row, row.at
     row_id = key = f"{job_id}:{number}"
     if keyed is not None or row.key is not None or row.nonce is not None:
         key = idempotency_key(row_id, row, keyed)
-        if isinstance(row, RowDataRecord):  # it always has a key
+        if isinstance(row, RowDataRecord):  # such a record always has a key
             created_at = row.created_at
     if latest is None:
         return JobRow(
@@ -65,7 +65,7 @@ def row_from_records(
         )
     status = _STATUS_OF[latest.status]
     updated_at, origin = latest.at, latest.origin
-    # Positional arguments: keywords take half as long again, for every row that is read.
+    # Positional arguments: keyword arguments take 50% longer, for every row that is read.
     return JobRow(
         row_id,
         job_id,
@@ -112,7 +112,7 @@ Read = Callable[[int], bytes]  # returns the line at an offset, without its LF
 
 
 def read_row(file: JournalFile, line: bytes, offset: int, number: int) -> AnyRow:
-    """The record of row ``number`` in the line at ``offset``, where the index says it is."""
+    """Decode the record of row ``number`` in ``line``. Its ``offset`` comes from the index."""
     record = record_at(file, offset, line)
     if not isinstance(record, (RowRecord, RowDataRecord)) or record.row != number:
         raise _moved(file, offset, f"row {number}")
@@ -120,7 +120,7 @@ def read_row(file: JournalFile, line: bytes, offset: int, number: int) -> AnyRow
 
 
 def read_status(file: JournalFile, read: Read, offset: int, number: int) -> RowStatusRecord | None:
-    """The status record of row ``number`` at ``offset``; None for offset 0 (no status yet)."""
+    """Read the status record of row ``number`` at ``offset``. Offset 0 means none: returns None."""
     if not offset:
         return None
     record = record_at(file, offset, read(offset))
@@ -140,10 +140,10 @@ def _moved(file: JournalFile, offset: int, expected: str) -> JournalDamagedError
 
 
 class RowSequence(Sequence[JobRow]):
-    """The rows as they were when they were asked for, even if the job changes.
+    """The rows of a job at the time of the call. Later changes of the job don't affect them.
 
-    ``len`` costs nothing. Each row is read and decoded on demand. The file stays open as long as the sequence is in use.
-    Raises JournalDamagedError if the file was changed in place.
+    ``len`` is fast. Each row is read and decoded on demand. The file stays open as long as the
+    sequence is in use. Raises JournalDamagedError if the file was changed in place.
     """
 
     def __init__(self, journal: Journal, view: View) -> None:
@@ -182,12 +182,12 @@ class RowSequence(Sequence[JobRow]):
         return f"<{len(self)} rows of job {self._job_id!r}>"
 
     def _rows(self, numbers: range) -> Iterator[JobRow]:
-        # Rows are close to rows in the file, and outcomes to outcomes, so each has its own window.
+        # In the file, rows are near rows and statuses near statuses. So each kind has its window.
         rows, statuses = self._reader(), self._reader()
         job_id, keyed, columns = self._job_id, self._keyed, self._view.columns
         row_numbers, earlier = columns.numbers, columns.earlier
         for position, row_offset, status_offset, attempts in self._places(numbers):
-            # The usual case, inline for speed. Everything else, and all errors, are left to _row.
+            # The usual case, inlined for speed. _row deals with all other cases and errors.
             number = position + 1 if row_numbers is None else row_numbers[position]
             row, latest = None, None
             try:
@@ -218,9 +218,9 @@ class RowSequence(Sequence[JobRow]):
                 yield self._row(position, rows, statuses)
 
     def _places(self, numbers: range) -> Iterator[tuple[int, int, int, int]]:
-        """Position, offsets and attempts of each row.
+        """Yield the position, the two offsets and the attempts of each row.
 
-        Columns of a hint are faster to read in slices.
+        Slices are read where possible, since single items of a hint's columns take longer.
         """
         columns = self._view.columns
         row_offsets, status_offsets, attempts = (
@@ -231,7 +231,7 @@ class RowSequence(Sequence[JobRow]):
         for start in range(0, len(numbers), _SLICE_ROWS):
             positions = self._view.positions(numbers[start : start + _SLICE_ROWS])
             first, end = min(positions), max(positions) + 1
-            if end - first > 16 * len(positions):  # far apart
+            if end - first > 16 * len(positions):  # the rows are far apart
                 for at in positions:
                     yield at, row_offsets[at], status_offsets[at], attempts[at]
                 continue
@@ -246,7 +246,7 @@ class RowSequence(Sequence[JobRow]):
         outcome = self._outcome
         if outcome is None:
             return window_reader(self._file)
-        # The rows were taken inside a batch. What it appended isn't in the file before it ends.
+        # The rows were read inside a batch. Its records aren't in the file before the batch ends.
         window = window_reader(self._file)
 
         def read(offset: int) -> bytes:
@@ -276,9 +276,9 @@ class RowSequence(Sequence[JobRow]):
 
 
 def window_reader(file: JournalFile) -> Read:
-    """A function that reads lines through a window of the file, which moves as needed."""
+    """Return a function that reads lines through a window of the file, which moves as needed."""
     start, data = 0, b""
-    length = 1024  # it grows as the window is used, so that reading one row stays cheap
+    length = 1024  # grows while the window is used, so that reading one row is cheap
 
     def read(offset: int) -> bytes:
         nonlocal start, data, length

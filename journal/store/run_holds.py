@@ -1,7 +1,11 @@
-"""The run locks that this process holds: for a run, or because a job was set to running by hand.
+"""The run locks that this process holds.
 
-A lock taken by hand keeps other processes away, but no run works on the job yet. So a run of this
-process takes it over from whichever store holds it, within the commit that starts the run.
+A store holds the run lock of a job in two cases:
+
+- A run of this process works on the job.
+- A caller has set the status to running, without a run. This is a lock taken "by hand". It keeps
+  other processes away. A later run of this process takes over the lock from the store that holds
+  it, within the commit that starts the run.
 """
 
 from __future__ import annotations
@@ -19,9 +23,10 @@ from journal.store.run_lock import RunLock
 class _Hold:
     """A run lock and the store that holds it.
 
-    ``is_kept``: a run works under it, or the commit that it was taken for hasn't begun yet.
-    ``by_hand_from``: the end of the journal when the status was set by hand; None for a run.
-    ``over``: the unfinished take-over, which may have to be undone.
+    - ``is_kept``: a run uses the lock, or the commit for which it was taken hasn't begun yet.
+    - ``by_hand_from``: for a lock taken by hand, the end of the journal at that time. None for a
+      run.
+    - ``over``: the commit that is taking over this lock. If the commit fails, the lock is returned.
     """
 
     __slots__ = ("__weakref__", "by_hand_from", "is_kept", "lock", "over", "owner")
@@ -39,10 +44,10 @@ class _Hold:
 
 
 class Taken:
-    """The lock that a commit has taken, until that is settled. Make it before the commit.
+    """Tracks the run lock that a commit takes, until the commit has succeeded or failed.
 
-    If the lock was taken over, ``lender`` is the store that had it, and ``by_hand_from`` is what
-    its hold had there.
+    Create the object before the commit begins. If the lock was taken over from another store,
+    ``lender`` is that store, and ``by_hand_from`` is the value that its hold had.
     """
 
     __slots__ = ("by_hand_from", "hold", "lender")
@@ -63,7 +68,7 @@ class RunHolds:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._me = weakref.ref(self)
-        self._holds: dict[str, _Hold] = {}  # also those that another store is taking over
+        self._holds: dict[str, _Hold] = {}  # including holds that another store is taking over
 
     def __bool__(self) -> bool:
         return bool(self._holds)
@@ -75,7 +80,8 @@ class RunHolds:
     def take(self, job_id: str, taken: Taken) -> bool:
         """Take the job's run lock. Raises JobBusyError.
 
-        Returns False if this store has it already, or a store of this process has it by hand.
+        Returns False if this store already has the lock, or if a store of this process has taken
+        the lock by hand.
         """
         hold = _holds.get(self.root / job_id)
         is_there = hold is not None and (hold.owner is self._me or hold.by_hand_from is not None)
@@ -87,7 +93,7 @@ class RunHolds:
         return True
 
     def take_over(self, job_id: str, taken: Taken, *, keep: bool) -> bool:
-        """Take over the lock that a store of this process holds by hand; False if there is none."""
+        """Take over a lock that was taken by hand in this process. False if there is none."""
         hold = _holds.get(self.root / job_id)
         if hold is None or not hold.is_live:
             return False
@@ -100,13 +106,13 @@ class RunHolds:
         return True
 
     def mark(self, taken: Taken, *, keep: bool = False, by_hand_from: int | None = None) -> None:
-        """Say what the lock was taken for, once the commit has begun."""
+        """Note, after the commit has begun, for what the lock was taken."""
         with _mutex:
             if taken.hold is not None:
                 taken.hold.is_kept, taken.hold.by_hand_from = keep, by_hand_from
 
     def settle(self, job_id: str, taken: Taken, *, written: bool) -> None:
-        """Keep the lock if the commit was written. Else release it, or give it back."""
+        """Keep the lock if the commit was written. Otherwise release it, or return it."""
         with _mutex:
             hold = taken.hold
             if hold is None:
@@ -114,7 +120,7 @@ class RunHolds:
             lender = None if taken.lender is None else taken.lender()
             if hold.over is not taken:
                 if not written and hold.over is not None:
-                    hold.over = None  # the store that took it over since will release it
+                    hold.over = None  # another store has taken over the lock, and will release it
                 elif not written:
                     self._let_go(job_id, hold)
             elif written or lender is None:
@@ -138,7 +144,7 @@ class RunHolds:
         return hold is not None and hold.is_live
 
     def has_lost(self, job_id: str) -> bool:
-        """Whether this store has the lock, but another job or run has taken its place on disk."""
+        """Whether this store's lock is void: another job or run is at the directory's path now."""
         hold = self._mine(job_id)
         return hold is not None and not hold.is_live
 
@@ -151,18 +157,18 @@ class RunHolds:
                 self._let_go(job_id, hold)
             else:
                 self._forget(job_id, hold)
-                hold.over = None  # it won't be given back
+                hold.over = None  # the lock won't be returned
 
     def leave(self, job_id: str) -> None:
-        """Release the lock unless it is kept: the job isn't running any more."""
+        """Release the lock after the job has stopped running, unless the lock is kept."""
         hold = self._mine(job_id)
         if hold is not None and hold.is_kept:
-            hold.over = None  # it won't be given back
+            hold.over = None  # the lock won't be returned
         else:
             self.release(job_id)
 
     def release_if_over(self, journal: Journal) -> None:
-        """Release the lock if another process has ended the job, unless it is kept.
+        """Release the lock if another process has ended the job, unless the lock is kept.
 
         The caller holds the journal's mutex.
         """
@@ -175,7 +181,7 @@ class RunHolds:
         return hold if hold is not None and hold.owner is self._me else None
 
     def _let_go(self, job_id: str, hold: _Hold) -> None:
-        hold.lock.release()  # release first, so that an interrupt can't leave it locked for ever
+        hold.lock.release()  # first, so that an interrupt can't leave the lock taken for ever
         hold.by_hand_from = None
         self._forget(job_id, hold)
 
@@ -185,7 +191,7 @@ class RunHolds:
 
 
 def reset_after_fork() -> None:
-    """In a forked child: drop all holds, and a mutex that another thread may have held."""
+    """In a forked child: drop all holds, and replace the mutex, which a thread may have held."""
     global _mutex  # noqa: PLW0603
     _mutex = threading.Lock()
     _holds.clear()

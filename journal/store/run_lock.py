@@ -1,6 +1,7 @@
-"""The run lock: held while a run works on a job, and freed by the system if the process dies.
+"""The run lock of a job: held while a run works on the job, so that there is one run at a time.
 
-It is the lock of the job's directory. The file ``run.lock`` only names the holder, for messages.
+The run lock is the lock of the job's directory. The system releases it if the process dies. The
+file ``run.lock`` only names the holder, for messages.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from journal.fs.names import JOURNAL_NAME, RUN_LOCK_NAME
 from journal.model import RunHolder
 from journal.text import time_text
 
-# Asking who holds the lock takes it for a moment. So retry for a while before giving up.
+# A process that only checks whether the lock is held takes it for a moment. So taking the lock is
+# retried for this time.
 _PATIENCE_S = 0.25
 
 
@@ -25,15 +27,18 @@ class RunLock:
     """The run lock of a job, held from :meth:`take` to :meth:`release`."""
 
     def __init__(self, lock: locks.DirectoryLock, signature: bytes) -> None:
-        """``signature``: our content of ``run.lock``; empty if we wrote none."""
+        """``signature``: the content that this process wrote to ``run.lock``, or empty."""
         self._lock = lock
         self._signature = signature
-        # The stat of run.lock when it last had that content.
+        # Parts of the stat of run.lock when the file was last seen with this content.
         self._seen: tuple[int, ...] | None = None
 
     @classmethod
     def take(cls, directory: Path, job_id: str, *, sign: bool = True) -> RunLock:
-        """Take the job's run lock. Raises JobBusyError, with the holder, and JobNotFoundError."""
+        """Take the job's run lock.
+
+        Raises JobBusyError, which names the holder, JobNotFoundError, and StorageError.
+        """
         text = b""
         try:
             lock = locks.DirectoryLock(directory)
@@ -44,7 +49,7 @@ class RunLock:
                     raise JobNotFoundError(job_id)
                 if sign:
                     text = _sign(directory / RUN_LOCK_NAME)
-            except BaseException:  # the error may be kept, and would keep the lock
+            except BaseException:  # a caller may keep the error, which would keep the lock
                 lock.close()
                 raise
         except (FileNotFoundError, NotADirectoryError):
@@ -55,15 +60,15 @@ class RunLock:
 
     @property
     def held(self) -> bool:
-        """Whether it is held. False in a forked child, since the lock stays with the parent."""
+        """Whether this process holds the lock. False in a forked child: the parent keeps it."""
         return self._lock.fd >= 0
 
     @property
     def at_path(self) -> bool:
-        """Whether the path still names this directory, and ``run.lock`` still names us.
+        """Whether the path still names this directory, and ``run.lock`` still names this process.
 
-        If not, the directory was moved away and another is in its place, or it was copied with hard
-        links and another run works on the same files.
+        If not, there are two possible causes. The directory was moved away, and another one is in
+        its place. Or the job was copied with hard links, and another run works on the same files.
         """
         return self._lock.is_at_path() and (not self._signature or self._names_us())
 
@@ -76,21 +81,21 @@ class RunLock:
                 if files.read_small(path) not in (self._signature, b""):
                     return False
                 self._seen = seen
-        except FileNotFoundError:  # somebody deleted the file; the lock itself is the directory's
+        except FileNotFoundError:  # deleting the file doesn't release the directory's lock
             return True
         except OSError as error:
             raise handles.storage_error(path, "look at", error) from error
         return True
 
     def release(self) -> None:
-        if self.held:  # unlock before closing: a child between fork and exec has the file open
+        if self.held:  # closing isn't enough: a child between fork and exec has the file open, too
             with suppress(StorageError):
                 self._lock.unlock()
         self._lock.close()
 
 
 def busy_error(directory: Path) -> JobBusyError:
-    """The error if another run holds the job."""
+    """The error for a job on which another run works."""
     holder = _read_holder(directory)
     return JobBusyError(directory.name, holder.host, holder.pid, holder.started_at)
 
@@ -110,13 +115,13 @@ def run_holder(directory: Path) -> RunHolder | None:
 
 
 def last_holder(directory: Path) -> RunHolder | None:
-    """The last run of the job, if ``run.lock`` names it. The file may come from another machine."""
+    """The last run of the job, or None. ``run.lock`` may have been copied from another machine."""
     holder = _read_holder(directory)
     return holder if holder.host else None
 
 
 def _sign(path: Path) -> bytes:
-    """Write our name to ``run.lock``; return the content."""
+    """Write the name of this process to ``run.lock``; return the content."""
     holder = RunHolder(system.host_name(), system.process_id(), time_text(now()))
     text = msgspec.json.encode(holder) + b"\n"
     try:
@@ -129,7 +134,7 @@ def _sign(path: Path) -> bytes:
 
 
 def _read_holder(directory: Path) -> RunHolder:
-    """The holder in ``run.lock``; an empty one if there is none or it can't be read."""
+    """The holder that ``run.lock`` names; an empty one if the file is missing or unreadable."""
     try:
         return msgspec.json.decode(files.read_small(directory / RUN_LOCK_NAME), type=RunHolder)
     except (msgspec.MsgspecError, UnicodeDecodeError, OSError):

@@ -1,8 +1,9 @@
-"""The store: a directory with one directory for each job. It creates, finds and deletes jobs.
+"""The store: a directory with one directory for each job. Creates, finds and deletes jobs.
 
-A job that is being made or deleted is in ``.staging``, with its directory locked. If that lock is
-free, the process has died, and the next writer removes the directory. So a crash leaves no half
-job. ``.staging/lock`` is held to add a directory there and to look for leftovers.
+While a job is created or deleted, its directory is in ``.staging`` and locked. If a directory there
+isn't locked, its process has died, and the next writer removes the directory. So a crash leaves no
+incomplete job. A process holds ``.staging/lock`` while it adds a directory to ``.staging`` or
+removes leftovers.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from journal.store.run_holds import RunHolds, Taken, is_over
 from journal.store.run_lock import RunLock
 
 MAX_OPEN_JOURNALS = 64
-# Files beside a journal. A directory that has one but no journal was a job and has lost it.
+# Files beside a journal. A directory with such a file and no journal is a job without its journal.
 _OF_A_JOB = re.compile(
     r"artifacts|index\.hint|run\.lock|sync\.mark(\.new)?|journal\.(damaged|torn|other)-.*"
 )
@@ -52,7 +53,7 @@ class Store:
 
     def __init__(self, root: Path, *, sync: bool, lock_timeout_s: float) -> None:
         self.root = root
-        self._root_text = os.fspath(root)  # joining a Path takes as long as opening a file
+        self._root_text = os.fspath(root)  # joining Paths takes as long as opening a file
         self.sync = sync
         self.lock_timeout_s = lock_timeout_s
         self._mutex = threading.Lock()
@@ -65,15 +66,15 @@ class Store:
         handles.reset_in_child(self)
         try:
             in_the_way = root.exists() and not root.is_dir()
-        except OSError as error:  # no permission to look
+        except OSError as error:  # no permission
             raise StoreError(root, os.strerror(error.errno or 0)) from error
         if in_the_way:
             raise StoreError(root, "it is not a directory; choose another root")
 
     def directory(self, job_id: str) -> Path:
-        """The directory of a job, existing or not.
+        """The directory of a job, which needn't exist.
 
-        Raises InvalidValueError for a path outside the root.
+        Raises InvalidValueError if the directory would be outside the root.
         """
         if job_id[:1] in ("", ".") or os.sep in job_id:
             check_job_id(job_id)
@@ -82,10 +83,7 @@ class Store:
     # --- open journals
 
     def journal(self, job_id: str) -> Journal:
-        """The job's journal.
-
-        It stays open for the next call; the store keeps a bounded number open.
-        """
+        """The job's journal. The store keeps the most recently used journals open."""
         latest = self._latest
         if latest is not None and latest[0] == job_id:
             return latest[1]
@@ -107,7 +105,7 @@ class Store:
             raise ServiceClosedError("this JobService is closed: open a new one")
 
     def peek(self, job_id: str) -> Journal:
-        """The job's journal if it is open, else one that isn't kept: for looking at many jobs."""
+        """The job's journal, which isn't kept open afterwards. Use this to read many jobs."""
         with self._mutex:
             self.check_open()
             return self._journals.get(job_id) or self._new_journal(job_id)
@@ -117,13 +115,13 @@ class Store:
 
     def _evict(self) -> None:
         for job_id, journal in self._journals.items():
-            if not journal.in_commit:  # a batch has its lock: a second Journal would wait
+            if not journal.in_commit:  # a second Journal would wait for the lock of this one
                 del self._journals[job_id]
                 journal.close_unless_used()
                 return
 
     def reset_after_fork(self) -> None:
-        """In a forked child: drop the run locks, and a mutex that another thread may have held."""
+        """In a forked child: drop run locks, and replace the mutex, which a thread may hold."""
         run_holds.reset_after_fork()
         self._mutex = threading.Lock()
         self.runs = RunHolds(self.root)
@@ -146,12 +144,12 @@ class Store:
     # --- the runs of this process
 
     def take_run(self, job_id: str, taken: Taken) -> bool:
-        """As :meth:`RunHolds.take`."""
+        """Take the job's run lock: see :meth:`RunHolds.take`."""
         self.check_open()
         return self.runs.take(job_id, taken)
 
     def is_over(self, job_id: str) -> bool:
-        """Whether the job has ended and no row is in flight, so its run has nothing left to do."""
+        """Whether the job has ended and no row is in flight, so that its run is done."""
         try:
             journal = self.peek(job_id)
             with journal.reading():
@@ -159,14 +157,14 @@ class Store:
         except JournalError:
             return False
 
-    # --- the jobs there are
+    # --- finding jobs
 
     def job_ids(self) -> Iterator[str]:
-        """The ids of all jobs, in no order."""
+        """The ids of all jobs, in no particular order."""
         return filter(is_job_id, self.directory_names())
 
     def directory_names(self) -> Iterator[str]:
-        """The names of all directories with a journal, also invalid job ids."""
+        """The names of all directories with a journal, including names that are no job ids."""
         return filter(self.holds_job, self.subdirectories())
 
     def subdirectories(self) -> Iterator[str]:
@@ -179,19 +177,19 @@ class Store:
         return files.exists(self.directory(job_id) / JOURNAL_NAME)
 
     def check_not_lost(self, job_id: str) -> None:
-        """Raise StorageError if a directory without a journal has other files of a job."""
+        """Raise StorageError if a directory has files of a job, but no journal."""
         path = self.directory(job_id)
         with handles.refusals_of(path, "list"):
             lost = any(map(_OF_A_JOB.fullmatch, directories.names_in(path)))
-        if lost and not self.holds_job(job_id):  # it may have been made meanwhile
+        if lost and not self.holds_job(job_id):  # the job may have been created in between
             reason = (
-                "it is gone, and other files of its job are still there: put a copy of it back, "
+                "it is gone, and other files of its job are still there: restore it from a copy, "
                 "or move the directory away"
             )
             raise StorageError(path / JOURNAL_NAME, "read", errno.ENOENT, reason)
 
     def header(self, job_id: str) -> JobRecord:
-        """The job record alone, read without replaying the journal if it is sound."""
+        """The job record. The journal is replayed only if this record can't be read."""
         for length in (_HEAD_BYTES, _LONG_HEAD_BYTES):
             try:
                 head = files.read_head(f"{self._root_text}/{job_id}/{JOURNAL_NAME}", length)
@@ -200,16 +198,16 @@ class Store:
             header = decode_header(head)
             if header is not None:
                 return header
-        with self.peek(job_id).reading() as index:  # raises what is wrong, if anything is
+        with self.peek(job_id).reading() as index:  # raises the error, if anything is wrong
             assert index.state is not None
             return index.state.header
 
     # --- making and deleting jobs
 
     def create(self, job_id: str, fill: Callable[[Journal], None]) -> None:
-        """Make a job, whole or not at all. ``fill`` commits its first records.
+        """Create a job, wholly or not at all. ``fill`` commits its first records.
 
-        With ``sync`` the job survives a power cut on return.
+        If the store syncs, the job survives a power cut on return.
         """
 
         def build(directory: Path) -> None:
@@ -222,7 +220,7 @@ class Store:
         self.make(job_id, build)
 
     def make(self, job_id: str, build: Callable[[Path], None]) -> None:
-        """As :meth:`create`, but ``build`` makes and syncs all files in the given directory."""
+        """Create a job as :meth:`create` does; ``build(directory)`` makes and syncs all files."""
         target = self.directory(job_id)
         with handles.refusals_of(target, "create"):
             directory, lock = self._stage(target, job_id)
@@ -233,22 +231,25 @@ class Store:
             self._check_free(target, job_id)
             files.rename(directory, target)
         except OSError as error:
-            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):  # another process made it meanwhile
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):  # another process was faster
                 raise JobExistsError(job_id) from None
             raise handles.storage_error(target, "create", error) from error
         finally:
-            with suppress(OSError):  # if it was renamed, nothing is left to remove
+            with suppress(OSError):  # after the rename, there is nothing to remove
                 directories.remove_tree(directory)
             lock.close()
-        with suppress(StorageError):  # if we may not look, assume that it is there
-            if not files.exists(target / JOURNAL_NAME):  # deleted at once by another process
+        with suppress(StorageError):  # if the system doesn't let us check, the job counts as made
+            if not files.exists(target / JOURNAL_NAME):  # another process has already deleted it
                 raise JobNotFoundError(job_id)
         self.forget(job_id)
         self._sync_names()
 
     @contextmanager
     def scratch(self, job_id: str) -> Iterator[Path]:
-        """A temporary directory in the store, removed at the end of the block (or after a crash)."""
+        """Make a temporary directory in the store for the block.
+
+        After a crash, the next writer removes the directory.
+        """
         with handles.refusals_of(self.root / JOB_STAGING_NAME, "write in"):
             directory, lock = self._stage(None, job_id)
         try:
@@ -259,7 +260,7 @@ class Store:
             lock.close()
 
     def _stage(self, target: Path | None, job_id: str) -> tuple[Path, locks.DirectoryLock]:
-        """A new locked directory in ``.staging``. Raises if ``target`` exists."""
+        """Make a locked directory in ``.staging``. Raises JobExistsError if ``target`` exists."""
         while True:
             directory = self.root / JOB_STAGING_NAME / _staging_name(job_id)
             with self._staging():
@@ -270,8 +271,8 @@ class Store:
                 if lock.try_lock():
                     return directory, lock
                 lock.close()
-            # Somebody deleted the staging lock, and another process took this directory for a
-            # leftover and is removing it. Try another name.
+            # Somebody deleted the staging lock, so another process takes this directory for a
+            # leftover, and is removing it. Try another name.
 
     def _sync_names(self) -> None:
         if self.sync:
@@ -287,14 +288,14 @@ class Store:
         if files.exists(target / JOURNAL_NAME):
             raise JobExistsError(job_id)
         raise StoreError(
-            target, "it exists but has no journal: move it away, or put the journal back"
+            target, "it exists but has no journal: move it away, or restore the journal"
         )
 
     def delete(self, job_id: str) -> bool:
-        """Delete a job and all its files; return False if there is none.
+        """Delete a job with all its files. Returns False if there is no such job.
 
-        Raises JobBusyError while a run works on it. A job that has ended with nothing in flight can
-        be deleted even if a process still holds its run lock.
+        Raises JobBusyError while a run works on the job. A job that has ended and has no row in
+        flight can be deleted, even if a process still holds its run lock.
         """
         self.check_open()
         directory = self.directory(job_id)
@@ -316,8 +317,8 @@ class Store:
             raise handles.storage_error(directory, "delete", error) from error
         self.forget(job_id)
         try:
-            self._sync_names()  # before the files go, else a power cut may leave an empty job
-            with suppress(OSError):  # the job is gone; what can't be removed now is a leftover
+            self._sync_names()  # before files are removed, or a power cut may leave an empty job
+            with suppress(OSError):  # files that can't be removed now are a leftover
                 directories.remove_tree(leftover)
         finally:
             if run is not None:
@@ -326,14 +327,14 @@ class Store:
 
     def _take_to_delete(self, directory: Path, job_id: str) -> RunLock | None:
         try:
-            return RunLock.take(directory, job_id, sign=False)  # it must work on a full disk
+            return RunLock.take(directory, job_id, sign=False)  # writing would need disk space
         except JobBusyError:
             if self.is_over(job_id):
                 return None
             raise
 
     def _rename_unlocked(self, directory: Path, leftover: Path, job_id: str) -> None:
-        """Rename a job's directory away, holding its commit lock."""
+        """Rename a job's directory to ``leftover``, while its commit lock is held."""
         path = directory / JOURNAL_NAME
         try:
             file = handles.JournalFile(path)
@@ -379,7 +380,7 @@ class Store:
             raise OSError(error.errno, f"{JOB_STAGING_NAME}/{path.name}: {reason}") from error
 
     def _remove_leftover(self, directory: Path) -> None:
-        # A leftover that can't be removed must not stop anybody.
+        # A leftover that can't be removed is no reason to refuse a new job.
         with suppress(OSError, StorageError):
             lock = locks.DirectoryLock(directory)
             try:
@@ -390,5 +391,5 @@ class Store:
 
 
 def _staging_name(job_id: str) -> str:
-    """A unique name in ``.staging``; it need not be a valid job id."""
+    """A unique name in ``.staging``, which needn't be a valid job id."""
     return f"{job_id}.{os.urandom(6).hex()}"

@@ -1,7 +1,7 @@
-"""All changes of a job and its rows: each is checked against the index, then appended to a commit.
+"""All changes of a job and its rows. Each is checked against the index, and appended to a commit.
 
-Call every function inside a ``with journal:`` block of its own. A refused change raises, and the
-block undoes it. So a batch around the block can continue.
+Call each function in a separate ``with journal:`` block. If the change is refused, the function
+raises and the block undoes the change. So a batch around the block can continue.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ Policy = Literal["review", "retry", "fail"]
 _ALLOWED_CODES = tuple(
     frozenset(CODES[target] for target in VALID_ROW_TRANSITIONS[status]) for status in STATUSES
 )
-# The statuses that a redo resets. It is an exception to the table of transitions.
+# The statuses that a redo resets to pending. A redo needn't be in the table of transitions.
 _REDONE = (COMPLETED, FAILED, SKIPPED)
 _STARTING_CODES = frozenset((CODES[RowStatus.PROCESSING], CODES[RowStatus.PENDING]))
 
@@ -97,23 +97,23 @@ def put_job_record(journal: Journal, record: JobLevelRecord) -> None:
 
 
 def put_log(journal: Journal, record: LogRecord) -> None:
-    """Append a log record; ``at`` is set here."""
+    """Set the time of a log record, and append it."""
     record.at = journal.now()
     put_job_record(journal, record)
 
 
 def put_log_of_caller(journal: Journal, record: LogRecord) -> None:
-    """As :func:`put_log`. Raises RowNotFoundError if the record names a row that doesn't exist."""
+    """Append a caller's log record. Raises RowNotFoundError if the row in it doesn't exist."""
     if record.row is not None:
         _position(journal, record.row)
     put_log(journal, record)
 
 
 def put_run(journal: Journal, resume_command: str = "", job_version: str | None = None) -> None:
-    """Append a log record that a run has started here: host, process, user and version.
+    """Append a log record that a run has started, with its host, process, user and version.
 
-    The nonce makes copies of the job differ, even if hosts or containers of the same name continue
-    them. Raises InvalidStateTransition if another job took over the unfinished rows.
+    The record has a nonce. So two copies of a job differ even if hosts or containers with the same
+    name continue them. Raises InvalidStateTransition if a retry job has the unfinished rows.
     """
     check_not_retried(journal)
     host = system.host_name()
@@ -177,19 +177,20 @@ def _position(journal: Journal, number: int) -> int:
 
 
 def _made(journal: Journal, position: int) -> AnyRow:
-    """The record that holds the row's data."""
+    """The record with the row's data."""
     columns = journal.index.columns
     offset = columns.row_offsets[position]
     return read_row(journal.file, journal.read_line(offset), offset, columns.number(position))
 
 
-_LOST = "it can't be put back: its data was lost to damage"
+_LOST = "it can't be set back to pending: its data was lost to damage"
 
 
 def change_row(journal: Journal, record: RowStatusRecord) -> JobRow:
-    """Give a row the status in ``record``, whose ``at`` and ``version`` are set here.
+    """Give a row the status in ``record``; return the row.
 
-    Raises RowNotFoundError and InvalidStateTransition.
+    This function sets ``at`` and ``version`` of the record. Raises RowNotFoundError and
+    InvalidStateTransition.
     """
     index, number, reset = journal.index, record.row, record.reset
     position = index.position_of(number)
@@ -202,7 +203,7 @@ def change_row(journal: Journal, record: RowStatusRecord) -> JobRow:
         _refuse_row(journal, position, RowStatus.PENDING, hint, "it can't be redone")
     if reset != "redo" and code not in _ALLOWED_CODES[old]:
         _refuse_row(journal, position, STATUSES[code])
-    # Read the row before anything changes: if it can't be read, nothing must be changed.
+    # Read the row first. If it can't be read, nothing must be changed.
     offset = columns.row_offsets[position]
     row = read_row(journal.file, journal.read_line(offset), offset, number)
     if reset is not None and row.checksum == LOST_CHECKSUM:
@@ -211,7 +212,7 @@ def change_row(journal: Journal, record: RowStatusRecord) -> JobRow:
     state = index.state
     assert state is not None
     if code in _STARTING_CODES and state.status in TERMINAL_STATUSES:
-        verb = "started" if code == PROCESSING else "put back"
+        verb = "started" if code == PROCESSING else "set back to pending"
         _let_start(journal, f"row {number} can't be {verb}", reopens=reset is not None)
     if code == PROCESSING:
         record.version = state.version
@@ -227,8 +228,8 @@ def change_row(journal: Journal, record: RowStatusRecord) -> JobRow:
 
 
 def _version(journal: Journal, position: int) -> str | None:
-    """The version of the attempt in progress, which is that of the run in which it began."""
-    if not _state(journal).has_versions:  # as in most jobs: no need to read a record
+    """The version of the run in which the row's attempt in progress began."""
+    if not _state(journal).has_versions:  # true of most jobs, which needn't read a record
         return None
     columns = journal.index.columns
     offset, number = columns.status_offsets[position], columns.number(position)
@@ -237,7 +238,7 @@ def _version(journal: Journal, position: int) -> str | None:
 
 
 def _let_start(journal: Journal, refused: str, *, reopens: bool) -> None:
-    """Check that rows may be started or put back. ``reopens``: reopen a job that has ended."""
+    """Check that rows may become pending or processing. With ``reopens``, reopen an ended job."""
     status = _state(journal).status
     if status in TERMINAL_STATUSES:
         if not reopens or status is JobStatus.CANCELLED:
@@ -246,14 +247,14 @@ def _let_start(journal: Journal, refused: str, *, reopens: bool) -> None:
 
 
 def _complete_if_settled(journal: Journal) -> None:
-    """Complete a failed job once its last open, failed or doubtful row was settled by hand."""
+    """Complete a failed job if all its rows are completed or skipped."""
     status_counts = journal.index.status_counts
     if not any(status_counts[code] for code in (PENDING, PROCESSING, FAILED, NEEDS_REVIEW)):
         put_job_record(journal, JobStatusRecord(status="completed", at=journal.now()))
 
 
 def reopen(journal: Journal, reason: str | None) -> None:
-    """Put an ended job back to pending, for its next pass. Raises InvalidStateTransition."""
+    """Set an ended job back to pending, for its next pass. Raises InvalidStateTransition."""
     state, refused = _state(journal), "it can't be reopened"
     if state.status not in TERMINAL_STATUSES:
         _refuse_job(journal, JobStatus.PENDING, "only a job that has ended is reopened", refused)
@@ -264,9 +265,10 @@ def reopen(journal: Journal, reason: str | None) -> None:
 
 
 def redo_row(journal: Journal, number: int, reason: str | None, *, new_key: bool) -> JobRow:
-    """Put a row that has ended back to pending, also a completed one.
+    """Set an ended row, even a completed one, back to pending.
 
-    It reopens the job if that has ended. ``new_key``: give it a new idempotency key. Raises RowNotFoundError and InvalidStateTransition.
+    If the job has ended, it is reopened. With ``new_key``, the row gets a new idempotency key.
+    Raises RowNotFoundError and InvalidStateTransition.
     """
     record = RowStatusRecord(
         row=number, status="pending", reason=reason, reset="redo", at=UNSET_TIME
@@ -281,11 +283,11 @@ def redo_row(journal: Journal, number: int, reason: str | None, *, new_key: bool
 def put_row_data(
     journal: Journal, row: JobRow, data: dict[str, Any] | None, checksum: str, *, new_key: bool
 ) -> None:
-    """Give a row new data (None: keep the old), and with ``new_key`` a new idempotency key.
+    """Give a row new data (None: keep the data), and with ``new_key`` a new idempotency key.
 
-    All copies of the job make the same new key. It has a nonce where it might not be unique: a
-    caller's own key may look like the new key of another row, and a repair may have lost that a key
-    was used already.
+    All copies of the job make the same new key, unless it has a nonce. A nonce is added where the
+    key might not be unique: a caller's own key may look like another row's new key, or a repair may
+    have lost the record that used this key.
     """
     number = row.row_number
     position = _position(journal, number)
@@ -321,8 +323,9 @@ def update_data(
 ) -> JobRow:
     """Give new data to a row that is neither completed nor in flight.
 
-    ``checksum``: of the input that the data comes from; None if it was changed by hand. Raises
-    RowNotFoundError, InvalidStateTransition and InvalidValueError.
+    ``checksum`` is the checksum of the input from which the data comes. None means that somebody
+    has edited the data: the row then keeps its checksum. Raises RowNotFoundError,
+    InvalidStateTransition and InvalidValueError.
     """
     position = _position(journal, number)
     row = row_of(journal, position)
@@ -350,14 +353,14 @@ def update_data(
 
 
 def _as_json(data: dict[str, Any], column: str) -> bytes:
-    """A value for comparing keys: 1, 1.0 and true differ."""
+    """A column's value as JSON, for comparisons in which 1, 1.0 and true differ."""
     return canonical_json(data.get(column))
 
 
 def take_input(journal: Journal, number: int, data: dict[str, Any], checksum: str) -> None:
-    """Give a row the new data of its input, and put it back to pending if it was ever started.
+    """Give a row the new data of its input. If the row was ever started, set it back to pending.
 
-    The job must not have ended. Raises as :func:`update_data`.
+    The job must not have ended. Raises the errors of :func:`update_data`.
     """
     row = update_data(journal, number, data, checksum, new_key=False)
     if row.attempts or row.status is not RowStatus.PENDING:
@@ -365,7 +368,7 @@ def take_input(journal: Journal, number: int, data: dict[str, Any], checksum: st
 
 
 def put_row_status(journal: Journal, position: int, record: RowStatusRecord) -> int:
-    """Append a status of the row at ``position``; return its attempts."""
+    """Append a status of the row at ``position``; return the row's attempts."""
     return journal.index.set_row(
         position,
         CODES[record.status],
@@ -376,16 +379,16 @@ def put_row_status(journal: Journal, position: int, record: RowStatusRecord) -> 
 
 
 def _put_back(journal: Journal, position: int) -> None:
-    """Put a row back to pending with a fresh budget of attempts. The job must not have ended."""
+    """Set a row back to pending, with its attempts counted anew. The job must not have ended."""
     number = journal.index.columns.number(position)
     record = RowStatusRecord(row=number, status="pending", reset="retry", at=journal.now())
     put_row_status(journal, position, record)
 
 
-# In older versions a new job, the retry job, took over the unfinished rows of an ended one.
+# In older versions, the unfinished rows of an ended job were moved to a new job, the retry job.
 _ELSEWHERE_HINT = (
-    "an older version moved its unfinished rows to a retry job: run what is to be done as a job of its "
-    "own"
+    "an older version moved its unfinished rows to a retry job: create a new job for the rows that "
+    "are to be done"
 )
 
 
@@ -398,10 +401,10 @@ _NO_MORE_ROWS = "it takes no more rows"
 
 
 def add_rows(journal: Journal, row_data: Any) -> View:
-    """Append pending rows in the given order, all or none of them; return a view of them.
+    """Append pending rows in the given order, all or none; return a view of the new rows.
 
-    Raises InvalidValueError, InvalidStateTransition (if the job has ended), and whatever the
-    iterable raises.
+    Raises InvalidValueError, InvalidStateTransition (if the job has ended), and the errors of the
+    iterable.
     """
     index, state = journal.index, _state(journal)
     if went_on_elsewhere(state):
@@ -415,14 +418,14 @@ def add_rows(journal: Journal, row_data: Any) -> View:
     nonce = system.nonce()[:8] if journal.end else None
     end = row_end(at, nonce=nonce)
     for number, checksum, data, key in new_rows(row_data, index.highest_number + 1):
-        if index.last_at is not last_at:  # the iterable itself has changed this job
+        if index.last_at is not last_at:  # the iterable has made other changes of this job
             at = journal.now()
             end = row_end(at, nonce=nonce)
         if number <= index.highest_number and index.position_of(number) is not None:
             raise InvalidValueError(
                 f"row {number}",
                 number,
-                "this row number is taken: each must be unique within the job",
+                "this row number is in use: each must be unique within the job",
             )
         line = encode_row(number, checksum, data, end if key is None else row_end(at, key))
         index.add_row(number, journal.append_line(line, at, number))
@@ -431,37 +434,38 @@ def add_rows(journal: Journal, row_data: Any) -> View:
 
 
 def check_not_retried(journal: Journal) -> None:
-    """Raise InvalidStateTransition if a retry job took over the unfinished rows.
+    """Raise InvalidStateTransition if the unfinished rows were moved to a retry job.
 
-    Usually such a job has ended. A copy that hasn't ended can learn of the retry job by a merge.
+    Usually the job has ended then. But a copy that hasn't ended may learn of the retry job by a
+    merge.
     """
     state = _state(journal)
     if state.retried is not None and state.status not in TERMINAL_STATUSES:
         name, on = journal.job_id, f"{state.retried.host} at {time_text(state.retried.at)}"
         hint = (
-            f"its unfinished rows were moved to job {state.retried.job}, made on {on}: run that one, "
-            f"and `journal cancel {name}`"
+            f"its unfinished rows were moved to job {state.retried.job}, made on {on}: run that "
+            f"job, and `journal cancel {name}`"
         )
         _refuse_job(journal, JobStatus.RUNNING, hint)
 
 
 def settle_rows(journal: Journal, policy: Policy, before: int | None = None) -> int:
-    """Move every row in flight to the status of ``policy``; return how many there were.
+    """Move every row in flight to the status that ``policy`` asks for; return how many.
 
-    ``before``: only rows whose latest status record is before that offset.
+    With ``before``, only rows whose latest status record is before that offset are moved.
     """
     status, code, message = _POLICIES[policy]
     if status is RowStatus.PENDING and journal.index.status_counts[PROCESSING]:
-        _let_start(journal, "its rows can't be put back", reopens=False)
+        _let_start(journal, "its rows can't be set back to pending", reopens=False)
     return _move_all(journal, PROCESSING, status, code, message, before)
 
 
 def review_open_rows(
     journal: Journal, numbers: Iterable[int] | None, error_code: str, error_message: str
 ) -> int:
-    """Move rows that are pending, in flight or failed to needs_review; return how many.
+    """Put rows in review that are pending, in flight or failed; return how many.
 
-    ``numbers``: only these rows; None for all.
+    With ``numbers``, only these rows are considered.
     """
     review, open_codes = RowStatus.NEEDS_REVIEW, (PENDING, PROCESSING, FAILED)
     if numbers is None:
@@ -478,9 +482,10 @@ def review_open_rows(
 
 
 def retry_failed(journal: Journal, error_code: str | None) -> int:
-    """Put failed rows back to pending, and reopen the job if it has ended; return how many.
+    """Set failed rows back to pending; return how many. An ended job is reopened.
 
-    ``error_code``: only rows that failed with it; None for all whose outcome isn't unknown.
+    With ``error_code``, only rows that failed with this code. Without it, all failed rows except
+    those whose outcome is unknown.
     """
     index = journal.index
     window = window_reader(journal.file)
@@ -488,7 +493,8 @@ def retry_failed(journal: Journal, error_code: str | None) -> int:
     for position in index.positions(FAILED):
         number = index.columns.number(position)
         offset = index.columns.status_offsets[position]
-        read = window if offset < journal.end else journal.read_line  # it is in the open commit
+        # A record after the journal's end is in the open commit.
+        read = window if offset < journal.end else journal.read_line
         failed = read_status(journal.file, read, offset, number)
         if (
             failed is not None
@@ -496,7 +502,7 @@ def retry_failed(journal: Journal, error_code: str | None) -> int:
             and _made(journal, position).checksum != LOST_CHECKSUM
         ):
             if not moved:
-                _let_start(journal, "its rows can't be put back", reopens=True)
+                _let_start(journal, "its rows can't be set back to pending", reopens=True)
             _put_back(journal, position)
             moved += 1
     return moved

@@ -393,7 +393,10 @@ def test_a_row_whose_data_was_lost_is_left_by_a_retry_which_says_how_to_skip_it(
         assert "took effect" not in err
         code, _, err = cli("retry", "j", "--row", "1")
         assert code == 4
-        assert "row j:1 is 'failed', so it can't be put back: its data was lost to damage" in err
+        assert (
+            "row j:1 is 'failed', so it can't be set back to pending: its data was lost to damage"
+            in err
+        )
         assert "`journal skip`" in err
     assert cli("skip", "j", "--row", "1")[:2] == (0, "1")
 

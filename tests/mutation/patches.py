@@ -105,8 +105,8 @@ SYNCS = [
     Patch(
         "a commit that may lack but its LF has an unknown outcome",
         "store/journal",
-        "            if self._failed is not error:  # only",
-        "            if False:  # only",
+        "            if self._failed is not error:",
+        "            if False:",
         FAULTS,
     ),
     Patch(
@@ -677,22 +677,22 @@ WRITES += [
     Patch(
         "a spilled part that is taken back inside a batch is synced away",
         "store/journal",
-        "            if self._sync:  # else blocks of it",
-        "            if False:  # else blocks of it",
+        "            if self._sync:  # else truncated blocks",
+        "            if False:  # else truncated blocks",
         f"tests/store/test_guards.py {EXPLORER}",
     ),
     Patch(
         "a spilled commit that is taken back is synced away",
         "store/journal",
-        "                self._unsynced = True  # blocks",
-        "                pass  # blocks",
+        "                self._unsynced = True  # its blocks",
+        "                pass  # its blocks",
         EXPLORER,
     ),
     Patch(
         "a deleted job's name is gone for sure before its files go",
         "store/store",
-        "            self._sync_names()  # before the files go",
-        "            pass  # before the files go",
+        "            self._sync_names()  # before files are removed",
+        "            pass  # before files are removed",
         EXPLORER,
     ),
 ]

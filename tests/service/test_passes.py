@@ -196,7 +196,9 @@ def test_failed_rows_are_retried_in_any_status_but_cancelled(
             lambda: service.retry_row(f"{JOB}:2"),
             lambda: service.redo_row(f"{JOB}:1"),
         ):
-            with pytest.raises(InvalidStateTransition, match=r"can't be put back; reopen it first"):
+            with pytest.raises(
+                InvalidStateTransition, match=r"can't be set back to pending; reopen it first"
+            ):
                 call()
         assert content(service) == before
         return
@@ -325,7 +327,10 @@ def test_what_a_job_that_has_ended_refuses_is_said_in_plain_words(service: JobSe
     calls: list[tuple[Callable[[], object], str]] = [
         (lambda: service.create_rows(JOB, [{}]), f"job {JOB} is 'cancelled', so it takes no more"),
         (lambda: service.start_row(f"{JOB}:5"), "'cancelled', so row 5 can't be started"),
-        (lambda: service.redo_row(f"{JOB}:1"), "'cancelled', so row 1 can't be put back"),
+        (
+            lambda: service.redo_row(f"{JOB}:1"),
+            "'cancelled', so row 1 can't be set back to pending",
+        ),
     ]
     for call, said in calls:
         with pytest.raises(InvalidStateTransition, match=said) as refused:

@@ -332,7 +332,7 @@ def test_a_commit_whose_sync_fails_is_cut_off_again_and_the_error_says_so(
 ) -> None:
     before = path.read_bytes()
     faulty.plan("fdatasync", fails(number))
-    with pytest.raises(StorageError, match="taken back: nothing of it is recorded") as refused:
+    with pytest.raises(StorageError, match="undone: nothing of it is recorded") as refused:
         service.complete_row(f"{JOB}:1", "T-1")
     assert (refused.value.errno, refused.value.path) == (number, str(path))
     wanted = {"write", "ftruncate", "fdatasync"}

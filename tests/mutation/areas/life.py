@@ -21,7 +21,7 @@ PATCHES = [
     Patch(
         "a retry of all rows reopens a job that has ended",
         "store/transitions",
-        """                _let_start(journal, "its rows can't be put back", reopens=True)\n""",
+        """                _let_start(journal, "its rows can't be set back to pending", reopens=True)\n""",
         "                pass\n",
         PASSES,
     ),

@@ -11,7 +11,7 @@ PATCHES = [
     Patch(
         "half of a block that was read when an interrupt came is read again",
         "store/reader",
-        "            self._stale = True  # half of a block may be in the index\n",
+        "            self._stale = True  # the index may contain a part of a block\n",
         "",
         "tests/store/test_interrupts_by_line.py",
     ),

@@ -155,7 +155,7 @@ PATCHES = [
     Patch(
         "a lock whose file somebody has deleted is held",
         "store/run_lock",
-        "        except FileNotFoundError:  # somebody deleted the file; the lock itself is the directory's\n"
+        "        except FileNotFoundError:  # deleting the file doesn't release the directory's lock\n"
         "            return True\n",
         "        except FileNotFoundError:\n            return False\n",
         RUN,
@@ -380,7 +380,7 @@ PATCHES = [
     Patch(
         "a job that is paused during a block is not held by hand behind it",
         "store/run_holds",
-        "            hold.over = None  # it won't be given back\n        else",
+        "            hold.over = None  # the lock won't be returned\n        else",
         "            pass\n        else",
         LOCKS,
     ),

@@ -34,8 +34,8 @@ PATCHES = [
     Patch(
         "a journal with an open batch is not closed for others",
         "store/store",
-        "            if not journal.in_commit:  # a batch",
-        "            if True:  # a batch",
+        "            if not journal.in_commit:  # a second",
+        "            if True:  # a second",
         STORE,
     ),
     Patch(
@@ -90,15 +90,15 @@ PATCHES = [
     Patch(
         "a job that can't be made leaves nothing behind",
         "store/store",
-        "            with suppress(OSError):  # if it was renamed, nothing is left to remove\n                directories.remove_tree(directory)\n",
+        "            with suppress(OSError):  # after the rename, there is nothing to remove\n                directories.remove_tree(directory)\n",
         "",
         STORE,
     ),
     Patch(
         "a job that was deleted while it was being made is not there",
         "store/store",
-        "            if not files.exists(target / JOURNAL_NAME):  # deleted at",
-        "            if False:  # deleted at",
+        "            if not files.exists(target / JOURNAL_NAME):  # another",
+        "            if False:  # another",
         STORE,
     ),
     Patch(
