@@ -18,17 +18,17 @@ SEALED_LINE_END = re.compile(rb',"crc":"([0-9a-f]{%d})"}\n' % SEAL_DIGITS)
 
 
 def sealed_end(crc: int) -> bytes:
-    """The seal and LF, which replace the closing brace and LF of a commit's last record."""
+    """The seal and LF that replace the closing brace and LF of a commit's last record."""
     return b',"crc":"%08x"}\n' % crc
 
 
 def crc_digits(crc: int) -> str:
-    """A crc as a seal states it."""
+    """A crc in the form that a seal states it: eight hexadecimal digits."""
     return f"{crc:0{SEAL_DIGITS}x}"
 
 
 def digits_in(line: bytes) -> bytes:
-    """What stands in the place of the digits of a seal, at the end of a line without its LF."""
+    """The bytes at the end of a line (without its LF) where a seal has its digits."""
     return line[-SEAL_DIGITS - 2 : -2]
 
 
@@ -45,13 +45,13 @@ def stated_crc(line: bytes) -> int | None:
 
 
 def unsealed(line: bytes) -> bytes:
-    """A sealed line (without its LF) as the record that it was before it got the seal."""
+    """The record in a sealed line (without its LF), as it was before the seal was added."""
     return line[:-SEAL_BYTES] + b"}"
 
 
 def content_crc(line: bytes, start: int) -> int:
-    """The crc of a commit whose last line (without its LF) is this one.
+    """The crc of a commit that ends with ``line`` (without its LF).
 
-    ``start``: the crc of everything before the line.
+    ``start`` is the crc of everything before the line.
     """
     return crc32(memoryview(line)[:-SEAL_BYTES], start)

@@ -1,16 +1,16 @@
-"""A job between machines: packed, unpacked, compared, pulled, merged.
+"""Moving a job between machines: packing, unpacking, comparing, pulling, merging.
 
-- ``pack``, ``pull``, ``compare``: what this room offers; import it from here.
-- ``source``: where a copy is read from: a directory, a pack, or a stream.
-- ``copies``: two copies of a job, and their last common commit.
-- ``pack_contents``: which files a pack holds, and its manifest.
-- ``tarball``: a pack as bytes, written and read.
-- ``artifacts``: the other copy's artifacts, installed by a pull.
-- ``divergence``: what each copy did since they diverged.
-- ``merge_plan``: what becomes of each row in a merge, and which rows need a review.
-- ``merge``, ``merge_notes``: the records of a merge, and their texts.
+- ``pack``, ``pull``, ``compare``: the public functions, which this ``__init__`` exports.
+- ``source``: a copy to read: a directory, a pack, or a stream.
+- ``copies``: opens two copies of a job, and finds their last common commit.
+- ``pack_contents``: decides which files a pack holds, and makes its manifest.
+- ``tarball``: writes and reads the bytes of a pack.
+- ``artifacts``: installs the other copy's artifacts in a pull.
+- ``divergence``: finds the changes that each copy made since they diverged.
+- ``merge_plan``: decides what becomes of each row in a merge, and which rows need a review.
+- ``merge``, ``merge_notes``: write the records of a merge, and their texts.
 
-May import ``store``, ``history`` and what is below them; nothing of the service.
+May import: ``store``, ``history`` and the rooms below them, but not the service.
 """
 
 from journal.transfer.compare import compare_copies

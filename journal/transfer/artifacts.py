@@ -1,4 +1,4 @@
-"""The artifacts of another copy of a job: staged, then installed, and no file of ours is lost."""
+"""Installs the artifacts of another copy of a job. No file of this copy is lost."""
 
 from __future__ import annotations
 
@@ -25,38 +25,41 @@ Likeness = Literal["same", "grown", "different"]
 
 
 class Artifacts:
-    """The artifacts of another copy, and where they go here.
+    """The artifacts of another copy, and their places in this copy.
 
-    They are staged first, while others may commit, and then renamed to their places. Of a file that
-    differs both are kept. If the other copy's commits are appended, its file takes the place of
-    ours, which is kept as ``NAME.before-N``. In a merge, ours stays and theirs is kept as
-    ``NAME.other-N``.
+    Artifacts are first copied to a staging directory, while other processes may commit. Then they
+    are renamed to their places. If a file differs between the copies, both versions are kept:
 
-    All names are relative to the job's directory. The histories of other copies that merges have
-    kept there count as artifacts, too.
+    - If the other copy's commits are appended, its file replaces ours. Our file is kept as
+      ``NAME.before-N``.
+    - In a merge, our file stays. The other copy's file is kept as ``NAME.other-N``.
 
-    - ``new``: names that are missing here.
-    - ``differing``: names that are here with other contents.
-    - ``left_out``: names that can't be packed, or were removed meanwhile.
-    - ``backups``: for names in ``differing``, the name of the file that isn't in its place.
+    All names are relative to the job's directory. A merge keeps the journal of the other copy in
+    the job's directory; such kept histories count as artifacts, too.
+
+    - ``new``: the names of files that were missing here.
+    - ``differing``: the names of files that differ from the other copy's.
+    - ``left_out``: the names of files that can't be packed, or were removed during the pull.
+    - ``backups``: a dict from a name in ``differing`` to the name of the version that was put
+      aside.
     """
 
     def __init__(self, ours: Copy, theirs: Copy) -> None:
-        """Nothing is read yet."""
+        """Nothing is read here; call :meth:`look`."""
         self._copy = ours
         self._ours = Below(ours.directory)
         self._theirs = Below(theirs.directory)
         self._staged: dict[str, str] = {}
         self._missing: list[str] = []
-        self._grown: set[str] = set()  # ours is the beginning of theirs
-        self._directories: set[str] = set()  # that may take what is pulled
+        self._grown: set[str] = set()  # names for which our file is the beginning of theirs
+        self._directories: set[str] = set()  # directories that were checked and can take files
         self.new: list[str] = []
         self.differing: list[str] = []
         self.left_out: list[str] = []
         self.backups: dict[str, str] = {}
 
     def look(self) -> bool:
-        """Find out what is missing or differs; returns whether anything is missing.
+        """Find the files that are missing or differ; return whether any file is missing.
 
         Raises StorageError, also if a name is a file in one copy and a directory in the other.
         """
@@ -91,7 +94,10 @@ class Artifacts:
         self._missing += self._missing_histories()
 
     def _missing_histories(self) -> list[str]:
-        """Kept histories that are neither here nor the beginning of our journal."""
+        """The kept histories of the other copy that we lack.
+
+        A history isn't needed if our journal begins with it.
+        """
         missing = []
         for name in directories.names_in(self._theirs.top):
             found = OTHER_HISTORY.fullmatch(name)
@@ -102,7 +108,7 @@ class Artifacts:
         return missing
 
     def _is_backup_of_ours(self, name: str) -> bool:
-        """Whether this is the other copy's backup of a file that is here under its own name."""
+        """Whether ``name`` is the other copy's backup of a file that is here, unchanged."""
         found = _BACKUP_NAME.fullmatch(name)
         if found is None or not self._ours.exists(found[1]):
             return False
@@ -114,7 +120,7 @@ class Artifacts:
     def _check_file_system(self) -> None:
         ours = self._ours.top / ARTIFACTS_NAME
         if ours.is_dir() and files.device_of(ours) != files.device_of(self._ours.top):
-            reason = "it is on another file system than the job: move it there for the pull"
+            reason = "it is on another file system than the job: move it to that one for the pull"
             raise StorageError(ours, "pull into", errno.EXDEV, reason)
 
     def _check_place(self, name: str) -> None:
@@ -132,12 +138,15 @@ class Artifacts:
         raise StorageError(self._ours.top / name, "pull into", errno.ENOTDIR, reason)
 
     def stage(self, *, differing: bool) -> None:
-        """Copy what is missing, and if asked for what differs, to the staging directory; synced."""
+        """Copy the missing files, and with ``differing`` those that differ, to the staging area.
+
+        The copies are synced on return.
+        """
         for name in [*self._missing, *(self.differing if differing else ())]:
             staged = f"{PULL_STAGING_NAME}/{len(self._staged)}"
             try:
                 source = _open(self._theirs, name)
-            except FileNotFoundError:  # renamed, say, when it was complete
+            except FileNotFoundError:  # removed, or renamed because it was complete
                 self.left_out.append(name)
                 continue
             new = self._ours.create(staged)
@@ -149,17 +158,18 @@ class Artifacts:
         self.differing = [name for name in self.differing if name not in self.left_out]
 
     def install(self, relation: Relation) -> None:
-        """Rename what was staged to its place; synced on return.
+        """Rename the staged files to their places; the names are synced on return.
 
-        ``relation`` is that of ours to theirs. Where files differ, theirs replaces ours if it is
-        "behind", and becomes a backup if it is "diverged". Else only missing files are installed.
+        ``relation`` is the relation of our copy to theirs. If it is "behind", their files replace
+        ours where they differ. If it is "diverged", their files become backups. Otherwise only
+        missing files are installed.
         """
         places = {name: self._place(name, relation) for name in self._staged}
         make_way = [name for name, place in places.items() if place == name in self.backups]
         for name in make_way:
             if not self._ours.exists(self.backups[name]):
                 self._ours.give_name(name, self.backups[name])
-        # Synced before theirs is renamed: a power cut must not lose ours.
+        # Synced before their files are renamed, so that a power cut can't lose ours.
         self._ours.sync_directories({name.rpartition("/")[0] for name in make_way})
         changed: set[str] = set()
         for name, place in places.items():
@@ -169,9 +179,9 @@ class Artifacts:
         self._ours.sync_directories(changed)
 
     def put_back(self) -> None:
-        """Put ours back where theirs took its place, because their commits weren't appended.
+        """Restore our files that theirs have replaced, because their commits weren't appended.
 
-        Errors are ignored: both files are there under one name or another.
+        Errors are ignored, since both files still exist, under one name or another.
         """
         for name in self._staged:
             if name in self.backups:
@@ -179,7 +189,10 @@ class Artifacts:
                     self._ours.take_name_back(name, self.backups[name])
 
     def _place(self, name: str, relation: Relation) -> str | None:
-        """The name under which the other copy's file is installed, None if it isn't; notes why."""
+        """The name under which the other copy's file is installed; None if it isn't installed.
+
+        This also updates ``new``, ``differing`` and ``backups``.
+        """
         if not self._ours.exists(name):
             self.new.append(name)
             return name
@@ -196,7 +209,7 @@ class Artifacts:
         return None if self._ours.exists(place) else place
 
     def _free_name(self, name: str, word: str) -> str:
-        """A name for a backup that neither copy has, or that of an equal backup that is here."""
+        """A name for a backup: a name that neither copy has, or that of an equal backup here."""
         directory, _, last = name.rpartition("/")
         last = last.encode()[:_MAX_NAME_BYTES].decode(errors="ignore")
         backed_up = self._staged[name] if word == "other" else name
@@ -211,24 +224,27 @@ class Artifacts:
 
 
 def _open(below: Below, name: str) -> handles.DerivedFile:
-    """Raises FileNotFoundError if it was removed, StorageError."""
+    """Open a file. Raises StorageError, or FileNotFoundError if the file was removed."""
     try:
         return below.opened(name)
     except FileNotFoundError:
         raise
-    except NotADirectoryError as error:  # its directory was replaced by a link, say
+    except NotADirectoryError as error:  # for example, a link has replaced its directory
         raise FileNotFoundError(errno.ENOENT, error.strerror) from error
     except OSError as error:
         raise handles.storage_error(below.top / name, "read", error) from error
 
 
 def _likeness(ours: Below, name: str, theirs: Below, their_name: str) -> Likeness:
-    """How their file compares to ours. Raises FileNotFoundError if theirs is gone, StorageError."""
+    """Compare their file with ours: it is the "same", has "grown" (is longer), or "different".
+
+    Raises StorageError, or FileNotFoundError if their file is gone.
+    """
     b = _open(theirs, their_name)
     try:
         a = ours.opened(name)
         more = b.size_bytes() - a.size_bytes()
-    except OSError:  # a link, or no regular file
+    except OSError:  # a link, or another file that isn't regular
         return "different"
     pairs = zip(_all_of(a), _all_of(b), strict=False)
     if more < 0 or not all(y.startswith(x) for x, y in pairs):

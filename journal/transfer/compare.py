@@ -1,4 +1,4 @@
-"""What each of two copies of a job did since their last common commit."""
+"""Compares two copies of a job: counts the records of each since their last common commit."""
 
 from __future__ import annotations
 
@@ -26,14 +26,16 @@ _MAX_MESSAGES = 20
 
 
 class Side(msgspec.Struct):
-    """What one copy did since the fork, in counts of records.
+    """The changes of one copy since the fork, in counts of records.
 
-    - ``size_bytes``: the size of its journal up to its last commit.
-    - ``rows_added`` counts new rows, ``data_changes`` how often rows got other data.
-    - ``row_statuses`` counts how often rows got each status ("processing" is an attempt's start).
-    - ``resets`` counts retries and redos of rows.
-    - ``job_statuses``: the statuses that the job got, in order ("pending" if it was reopened).
-    - ``messages``: those of the last 20 ``log`` records about the job itself.
+    - ``size_bytes``: the size of the journal up to its last commit.
+    - ``rows_added``: the number of new rows. ``data_changes``: how often rows got other data.
+    - ``row_statuses``: a dict from each status to how often rows got it. "processing" counts starts
+      of attempts.
+    - ``resets``: a dict from "retry" and "redo" to their numbers.
+    - ``job_statuses``: the statuses that the job got, in order. "pending" means that the job was
+      reopened.
+    - ``messages``: the messages of the last 20 log records about the job itself.
     """
 
     name: str
@@ -51,16 +53,17 @@ class Side(msgspec.Struct):
 
 
 class Fork(msgspec.Struct, frozen=True):
-    """Where the last common commit ends: ``offset`` in bytes, and ``crc`` as its seal states it."""
+    """The end of the last common commit: ``offset`` in bytes, and ``crc``, the digits of its seal."""
 
     offset: int
     crc: str
 
 
 class Comparison(msgspec.Struct, frozen=True):
-    """What :func:`compare_copies` found. ``relation`` is that of ``ours`` to ``theirs``.
+    """The result of :func:`compare_copies`.
 
-    ``line`` is the first line that differs (1-based) if the copies diverged, else None.
+    - ``relation``: how ``ours`` relates to ``theirs``, for example "behind".
+    - ``line``: if the copies diverged, the first line that differs (1-based), else None.
     """
 
     job_id: str
@@ -79,11 +82,11 @@ def compare_copies(
 ) -> Comparison:
     """Compare two copies of a job.
 
-    What only one copy holds is read and verified. Of what both hold, only a few places are read;
-    if they diverged, all of it, to count its lines.
+    The commits that only one copy has are read and verified. The common part is read only in a few
+    places, or wholly if the copies diverged, to count its lines. It isn't verified.
 
-    A pack that holds more than ``max_bytes`` is refused. By default one is refused whose journal is
-    larger than what is free in the directory for temporary files.
+    A pack with more than ``max_bytes`` is refused. By default, a pack is refused if its journal is
+    larger than the free space in the directory for temporary files.
 
     Raises InvalidValueError (different jobs), PackError, JournalDamagedError, FormatVersionError,
     StorageError.

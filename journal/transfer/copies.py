@@ -1,11 +1,11 @@
-"""Copies of one job: opened, verified, and related by their seals.
+"""Opens copies of a job, and finds their last common commit by the seals.
 
-Seals are chained: each one covers all commits before it. So two copies with the same seal at the
-same offset are the same up to there. That is evidence against accidents (of 2^32 pairs that differ,
-one has equal seals), not against forgery. The last common seal, the fork, is found by bisection:
-with few reads, however long the history is.
+Each seal covers all commits before it. So if two copies have the same seal at the same offset, they
+are the same up to that offset. This rules out accidents (two different histories have equal seals
+with a probability of 1 in 2^32), but not forgery. The last common seal, the **fork**, is found by
+bisection. That takes few reads, however long the history is.
 
-Damage in what both copies hold isn't looked for here; `journal verify` does that.
+The common part isn't checked for damage here; `journal verify` does that.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from journal.ids import is_job_id
 
 
 class Copy(NamedTuple):
-    """A job's journal as of its last commit. ``name`` is what the user called the copy."""
+    """A copy of a job, up to its last commit at ``end``. ``name``: what the user called the copy."""
 
     name: str
     directory: Path
@@ -42,17 +42,17 @@ class Copy(NamedTuple):
 
 
 def open_copy(directory: Path, name: str = "", lock_timeout_s: float = LOCK_TIMEOUT_S) -> Copy:
-    """Open the copy in a directory; other processes may write to it meanwhile.
+    """Open the copy in a directory. Other processes may write to the copy.
 
-    Reads the beginning and the end of the journal. Raises JobNotFoundError, JournalDamagedError,
-    FormatVersionError, JobLockedError, StorageError.
+    Only the beginning and the end of the journal are read. Raises JobNotFoundError,
+    JournalDamagedError, FormatVersionError, JobLockedError, StorageError.
     """
     name = name or os.fspath(directory)
     file = open_journal(directory / JOURNAL_NAME, name)
     try:
         end = _end_of(file, locked=False)
     except (JournalDamagedError, FormatVersionError):
-        # A writer may have truncated the file meanwhile: look again with writers locked out.
+        # A writer may have been truncating the file. So read again with the commit lock held.
         if not wait_for_lock(file, lock_timeout_s):
             raise JobLockedError(name, lock_timeout_s) from None
         try:
@@ -66,22 +66,23 @@ def _header_of(file: JournalFile, end: Position) -> JobRecord:
     try:
         header = decode_record(file.find_line(0) or b"")
     except (UndecodableError, UnknownRecordError) as error:
-        first = judge_tail(file, end.offset, START)  # the whole file tells what that means
+        first = judge_tail(file, end.offset, START)  # judging it takes the whole file
         if first.good:
             raise read_error(file.path, 1, 0, error) from None
         raise tail_error(file, START, first) from None
     if not isinstance(header, JobRecord):
         raise JournalDamagedError(file.path, 1, 0, "a job record", "another record")
-    if not is_job_id(header.id):  # it becomes the name of a directory
+    if not is_job_id(header.id):  # the id becomes the name of a directory
         raise JournalDamagedError(file.path, 1, 0, "a job's id", repr(header.id[:100]))
     return header
 
 
 def _end_of(file: JournalFile, *, locked: bool) -> Position:
-    """The end of the last commit. Raises JournalDamagedError and FormatVersionError for what
-    follows it, unless that is a torn tail.
+    """The end of the last commit.
 
-    A commit that lacks its LF counts only if writers are ``locked`` out: one may be writing it.
+    A last commit without its LF counts only if the caller holds the commit lock (``locked``).
+    Otherwise a writer may be writing it. If other bytes than a torn tail follow the last commit,
+    JournalDamagedError or FormatVersionError is raised.
     """
     size = file.size_bytes()
     end = _last_commit(file, size)
@@ -97,7 +98,7 @@ def _end_of(file: JournalFile, *, locked: bool) -> Position:
 
 
 def _last_commit(file: Readable, size: int) -> Position:
-    """The end of the last commit that matches its seal, searched from the end of the file."""
+    """Search backwards from the end of the file for the last commit that matches its seal."""
     seals = seals_before(file, size)
     end = next(seals, None)
     while end is not None:
@@ -112,7 +113,7 @@ def _last_commit(file: Readable, size: int) -> Position:
 
 
 def holds(copy: Copy, position: Position) -> bool:
-    """Whether the copy has this seal at this offset: then it is the same up to there."""
+    """Whether the copy has the seal that ``position`` states. If so, it is the same up to there."""
     return position.offset <= copy.end.offset and has_seal(copy.file, position)
 
 
@@ -120,12 +121,12 @@ Relation = Literal["identical", "ahead", "behind", "diverged"]
 
 
 def find_fork(ours: Copy, theirs: Copy) -> Position:
-    """Where the last common commit of two copies ends. Raises StorageError."""
+    """The end of the last common commit of two copies. Raises StorageError."""
     low, high = START, min(ours.end.offset, theirs.end.offset)
-    middle = high  # first: mostly one copy is the beginning of the other
+    middle = high  # try the end first: usually one copy is the beginning of the other
     while low.offset < high:
         seal = seal_before(ours.file, middle, low.offset)
-        if seal is None:  # inside a large commit: its end, if it has one, decides
+        if seal is None:  # a large commit begins before ``middle``: compare the seal at its end
             seal = seal_after(ours.file, middle, high)
             if seal is None or not holds(theirs, seal):
                 break
@@ -139,7 +140,10 @@ def find_fork(ours: Copy, theirs: Copy) -> Position:
 
 
 def relate(ours: Copy, theirs: Copy) -> tuple[Relation, Position]:
-    """The relation of ours to theirs, and their fork. Raises InvalidValueError (different jobs)."""
+    """How our copy relates to theirs, and where they fork.
+
+    Raises InvalidValueError if they are copies of different jobs.
+    """
     if ours.header.id != theirs.header.id:
         raise InvalidValueError(
             theirs.name, theirs.header.id, f"is another job than {ours.header.id!r} of {ours.name}"
@@ -148,8 +152,8 @@ def relate(ours: Copy, theirs: Copy) -> tuple[Relation, Position]:
         raise InvalidValueError(
             theirs.name,
             theirs.header.id,
-            f"has the id of the job in {ours.name} and was made on its own: their first lines "
-            "differ, so neither is a copy of the other",
+            f"has the same id as the job in {ours.name}, but their first lines differ: neither is "
+            "a copy of the other",
         )
     fork = find_fork(ours, theirs)
     if fork == ours.end:

@@ -1,7 +1,7 @@
-"""What a copy of a job did about its rows since it diverged from another copy.
+"""Finds the changes of rows that a copy of a job made since it diverged from another copy.
 
-Each change of a row has an id that it keeps in every copy that imports it. So the changes that only
-one copy knows are found row by row, even if they came through third copies.
+Each change of a row has an id, which every copy that imports the change keeps. So the changes that
+only one copy knows are found row by row, even if they came through a third copy.
 """
 
 from __future__ import annotations
@@ -43,15 +43,16 @@ _WORDS_OF_MERGES = frozenset((IN_FLIGHT, RENUMBERED, BOTH_COPIES))
 class Change(NamedTuple):
     """One change of a row, made by the record at ``offset``.
 
-    - ``status``: the row's new status, or DATA if it got other data, or ELSEWHERE if a log record
-      reports what a third copy did.
-    - ``is_work``: something may have been done for the row, or somebody says what came of it.
-    - ``is_doubt``: it needs a review, and a person or a handler said so. Reviews that merges and
-      policies ask for don't count, as these know no more than the work that they are about.
-    - ``is_alarm``: a log record about what a third copy did to a row that is completed here.
-    - ``reset``: "retry" or "redo" if somebody decided that.
-    - ``is_renumbering``: a review only because the row has another number on that copy.
-    - ``is_data_of_merge``: data that another copy gave to the row first.
+    - ``status``: the row's new status, or DATA for a change of the row's data, or ELSEWHERE for a
+      log record that reports a change on a third copy.
+    - ``is_work``: the side effect may have happened, or somebody has settled the row.
+    - ``is_doubt``: a person or a handler asked for a review. Reviews that merges and policies ask
+      for don't count, since they add no knowledge to the work that is under review.
+    - ``is_alarm``: a log record that a third copy worked on a row that is completed here.
+    - ``reset``: "retry" or "redo" if a person decided to do the row again.
+    - ``is_renumbering``: a review whose only reason is that the row has another number on that
+      copy.
+    - ``is_data_of_merge``: data that a merge imported from another copy.
     """
 
     id: str
@@ -74,10 +75,10 @@ class Change(NamedTuple):
 
 
 class Added(NamedTuple):
-    """A row that was added by the record at ``offset``.
+    """A row that the record at ``offset`` added.
 
-    ``is_lost``: damage on this copy took its data and key. Its ``key`` is then one that only this
-    row and its imports have.
+    ``is_lost``: damage took the row's data and key. Then ``key`` is a made-up key, which no other
+    row has except the imports of this row.
     """
 
     offset: int
@@ -86,16 +87,16 @@ class Added(NamedTuple):
 
 
 class RowChanges:
-    """The changes of rows since ``begin``, and the rows added since then, each in order.
+    """The changes of rows since ``begin``, in order, and the rows that were added since then.
 
     Adding a row counts as a change of its data.
 
-    - ``marks``: records of an older version which say that unfinished rows went on in a retry job.
-    - ``merges``: the ends of other copies that were merged.
-    - ``news_at``: the offset of the last record that is neither of a merge nor of a run's start.
+    - ``marks``: records of an older version that the unfinished rows were moved to a retry job.
+    - ``merges``: for each merge, the position up to which the other copy was merged.
+    - ``news_at``: the offset of the last record that isn't from a merge or from the start of a run.
 
-    With ``rows``, only these are read. Memory: the changes. Raises JournalDamagedError,
-    FormatVersionError, StorageError.
+    With ``rows``, only the changes of these rows are collected. All changes are held in memory.
+    Raises JournalDamagedError, FormatVersionError, StorageError.
     """
 
     def __init__(self, copy: Copy, begin: Position, rows: Container[int] | None = None) -> None:
@@ -104,9 +105,11 @@ class RowChanges:
         self.merges: list[Position] = []
         self.news_at = -1
         self._of: dict[int, list[Change]] = {}
-        waiting: list[tuple[int, Change]] = []  # of the commit at hand: ids need its seal
-        lost: list[int] = []  # rows of that commit whose keys need its seal
-        is_of_merge = False  # that commit
+        # About the commit that is being read: changes whose ids need its seal, rows whose keys need
+        # its seal, and whether a merge wrote it.
+        waiting: list[tuple[int, Change]] = []
+        lost: list[int] = []
+        is_of_merge = False
         for offset, line, record in records_between(copy.file, begin, copy.end):
             if isinstance(record, RowRecord):
                 if rows is None or record.row in rows:
@@ -144,7 +147,7 @@ class RowChanges:
                 lost.clear()
 
     def _note(self, record: LogRecord) -> bool:
-        """Note marks and merges; returns whether the record begins a merge."""
+        """Collect marks and merges; return whether the record is the first one of a merge."""
         match record.details:
             case {"retry": {"job": str(), "host": str()}}:
                 self.marks.append(record)
@@ -155,12 +158,12 @@ class RowChanges:
         return False
 
     def renumber(self, numbers: dict[int, int]) -> None:
-        """Give the rows that were added since ``begin`` other numbers."""
+        """Change the numbers of the added rows. ``numbers``: a dict from old number to new."""
         self.added = {numbers[row]: made for row, made in self.added.items()}
         self._of = {numbers.get(row, row): changes for row, changes in self._of.items()}
 
     def data_of(self, row: int) -> list[Change]:
-        """The changes of the row's data."""
+        """The row's changes of data."""
         return [change for change in self._of.get(row, ()) if change.status == DATA]
 
     def rows(self) -> list[int]:
@@ -168,9 +171,9 @@ class RowChanges:
         return sorted(self._of)
 
     def rows_of_before(self) -> set[int]:
-        """The numbers of the rows for which a merge may have written what was before ``begin``.
+        """The rows about which a merge after ``begin`` may have recorded changes older than that.
 
-        It may have reported that, or written it again.
+        A merge records such changes either in the log or as imported records.
         """
         return {
             row
@@ -179,14 +182,18 @@ class RowChanges:
         }
 
     def unknown_to(self, other: RowChanges, row: int, shared: RowChanges) -> list[Change]:
-        """The changes of a row that are neither in ``other`` nor in ``shared``: what both have.
+        """The changes of a row that are neither in ``other`` nor in ``shared``, the common part.
 
-        Left out are changes that came to nothing: no work and no doubt, before a status that is
-        known; and data, before other data that is known.
+        Changes without effect are left out:
+
+        - a status that is neither work nor doubt, and is followed by a status that both copies
+          know;
+        - data that is followed by data that both copies know.
         """
         known = {change.id for change in (*other._of.get(row, ()), *shared._of.get(row, ()))}
         changes, unknown = self._of.get(row, []), list[Change]()
-        is_settled = {True: False, False: False}  # by whether it is about data
+        # Whether a later change is known to both copies; True: of the data, False: of the status.
+        is_settled = {True: False, False: False}
         for change in reversed(changes):
             is_data = change.status == DATA
             if change.id in known:
@@ -196,7 +203,7 @@ class RowChanges:
         return unknown[::-1]
 
     def end_with(self, row: int, changes: list[Change]) -> bool:
-        """Whether the row's last status is one of these changes, or none of them is a status."""
+        """Whether ``changes`` include the row's last status, or include no status."""
         last = [c for c in changes if c.is_status][-1:]
         return not last or last == [c for c in self._of[row] if c.is_status][-1:]
 
@@ -207,10 +214,12 @@ class RowChanges:
 
 
 def _id_of(record: RowStatusRecord | RowDataRecord, line: bytes) -> str:
-    """The id of a change; without the seal of its commit, unless another copy made it first.
+    """The id of an imported change, or the second half of the id of a change made on this copy.
 
-    The seal stands for all that the copy did before, the digest for the line. Two copies that went
-    on by themselves have both in common only by an accident of one in 2^64.
+    The whole id of a change consists of the seal of its commit and a digest of its line. The seal
+    stands for the copy's whole history, the digest for the line. Two independent changes get the
+    same id with a probability of 1 in 2^64. This function returns the digest, unless the change was
+    imported: then the record states the whole id.
     """
     if record.origin is not None:
         return record.origin.id
@@ -219,7 +228,7 @@ def _id_of(record: RowStatusRecord | RowDataRecord, line: bytes) -> str:
 
 
 def data_id(copy: Copy, offset: int) -> str:
-    """The id of the change by which a row got the data in the record at ``offset``."""
+    """The id of the change of data that the record at ``offset`` made."""
     line = copy.file.read_line(offset)
     record = decode_record(line)
     if isinstance(record, RowRecord):
@@ -234,17 +243,17 @@ def data_id(copy: Copy, offset: int) -> str:
 
 
 def key_of(row: AnyRow, header: JobRecord) -> str:
-    """The idempotency key of a row, which is the same in all copies, whatever its number."""
+    """The idempotency key of a row. It is the same in all copies, whatever the row's number."""
     return idempotency_key(f"{header.id}:{row.row}", row, header)
 
 
 def content_of(row: AnyRow, header: JobRecord) -> bytes:
-    """A row's data and key, to be compared as JSON: 1, 1.0 and true differ."""
+    """A row's data and key as JSON, for comparisons in which 1, 1.0 and true differ."""
     return msgspec.json.encode((row.data, key_of(row, header)), order="deterministic")
 
 
 def content_id(row: AnyRow, header: JobRecord) -> str:
-    """The id of the change by which a row got its first data: the same on all copies."""
+    """The id of the change that added the row. It is the same on all copies."""
     return sha256(content_of(row, header)).hexdigest()[:16]
 
 
@@ -262,7 +271,7 @@ def _of_status(record: RowStatusRecord, offset: int, line: bytes) -> Change:
 def _of_log(record: LogRecord, id_: str, offset: int) -> Change:
     found = record.details[ELSEWHERE]
     is_work, is_doubt = _weigh(*map(found.get, ("status", "error_code", "error_message")))
-    is_doubt = is_doubt or "data" in found  # which of two is right
+    is_doubt = is_doubt or "data" in found  # it isn't known which data is right
     is_alarm = record.level == "ERROR"
     return Change(id_, offset, ELSEWHERE, is_work, is_doubt, is_alarm, reset=found.get("reset"))
 
@@ -270,7 +279,8 @@ def _of_log(record: LogRecord, id_: str, offset: int) -> Change:
 def _weigh(status: Any, code: Any, message: Any) -> tuple[bool, bool]:
     """Whether a status is work, and whether it is a doubt: see :class:`Change`.
 
-    What merges and policies say is neither, as they know no more than the work before them.
+    The failures and reviews that merges and policies set are neither, since merges and policies
+    know no more than the work before them.
     """
     if code in _WORDS_OF_MERGES or is_word_of_policy(code, message):
         return status in _WORK - {"failed"}, False
@@ -287,7 +297,7 @@ def _is_news(record: Record) -> bool:
 
 
 def id_elsewhere(record: LogRecord) -> str | None:
-    """The id of the change of a third copy that a log record reports; None if it reports none."""
+    """The id of the third copy's change that a log record reports; None if it reports none."""
     change: Any = record.details.get(ELSEWHERE) if isinstance(record.details, dict) else None
     id_ = change.get("id") if isinstance(change, dict) else None
     is_one = isinstance(id_, str) and len(id_) == 16 and isinstance(record.row, int)

@@ -1,4 +1,4 @@
-"""Merges: the changes of two copies that diverged, written into one of them in one commit.
+"""Writes a merge: the changes of another copy that diverged, added to this copy in one commit.
 
 :mod:`journal.transfer.merge_plan` decides what becomes of each row, and which rows need a review.
 """
@@ -37,19 +37,21 @@ from journal.transfer.merge_plan import Plan
 
 
 class Merged(msgspec.Struct, frozen=True):
-    """What a merge did. Rows are given by their numbers here, ascending.
+    """The result of a merge. Rows are named by their numbers in this copy, and sorted.
 
-    - ``other``: the name of the file that holds the other copy's history.
-    - ``applied``: rows that got the other copy's changes.
+    - ``other``: the name of the file with the other copy's journal.
+    - ``applied``: rows that got changes of the other copy.
     - ``added``: rows that only the other copy had.
-    - ``review``: rows that need a review because of the merge.
-    - ``both``: of these, rows that both copies worked on or gave other data.
-    - ``twice``: rows completed here that another copy also worked on or gave other data.
-    - ``job_status`` and ``their_job_status``: those of the two copies; ours didn't change.
-    - ``left_open``: how many rows are open, if our job has ended.
-    - ``renumbered``: of the added rows, those with another number there, which it maps to.
-    - ``data``: of both and twice, rows whose data differs.
-    - ``redone``: of both and twice, rows that one copy has redone.
+    - ``review``: rows that need a review after the merge.
+    - ``both``: rows that both copies worked on or gave different data. They are in ``review``, too.
+    - ``twice``: rows completed here that another copy also worked on or gave different data.
+    - ``job_status``: the job's status here, which a merge doesn't change.
+    - ``their_job_status``: the job's status in the other copy.
+    - ``left_open``: if the job has ended here, the number of rows that are still open, else 0.
+    - ``renumbered``: a dict from the number here to the number there, for the rows in ``added``
+      whose numbers differ.
+    - ``data``: rows in ``both`` or ``twice`` whose data differs.
+    - ``redone``: rows in ``both`` or ``twice`` that one copy has redone.
     """
 
     other: str
@@ -67,9 +69,9 @@ class Merged(msgspec.Struct, frozen=True):
 
 
 class MergeWriter:
-    """Appends all of a plan to the commit under way.
+    """Appends the records of a plan to the open commit.
 
-    ``other`` is the name of the file that keeps the other copy's history.
+    ``other`` is the name of the file with the other copy's journal.
     """
 
     def __init__(self, journal: Journal, plan: Plan, other: str) -> None:
@@ -82,7 +84,7 @@ class MergeWriter:
         for number, changes in plan.take.items():
             for change in changes:
                 self._apply(number, change)
-            if number in plan.follow:  # the data by which the work was done
+            if number in plan.follow:  # the work there was done with the data that is there now
                 self._put_data(number, plan.their_row(number), plan.their_data_id(number))
             self._put_alarms(number, changes)
             self._put_review(number)
@@ -133,7 +135,7 @@ class MergeWriter:
             put_log(journal, LogRecord(message=message, row=number, at=UNSET_TIME))
 
     def _apply(self, number: int, change: Change) -> None:
-        """Import one change of theirs."""
+        """Import one change of the other copy."""
         record = self._plan.read(change)
         if change.status == DATA:
             self._put_data(number, record, change.id)
@@ -168,7 +170,7 @@ class MergeWriter:
         index.set_row_data(position, self._journal.append(record))
 
     def _put_conflict(self, number: int, changes: list[Change]) -> None:
-        """Log what they did with a row. A row that only they have gets their data."""
+        """Log the other copy's changes of a row. A renumbered row gets its data from there."""
         plan = self._plan
         for change in changes:
             if change.status == DATA and number in plan.renumbered:
@@ -177,7 +179,7 @@ class MergeWriter:
                 self._log_change(number, change, "ERROR" if number in plan.twice else "WARNING")
 
     def _put_alarms(self, number: int, changes: list[Change]) -> None:
-        """Log alarms about a row that was done twice: copies that merge ours must know of them."""
+        """Log alarms about a row that may have been done twice, for copies that merge this one."""
         if number not in self._plan.twice:
             return
         logged = {change.id for change in changes if change.is_alarm}
@@ -203,7 +205,7 @@ class MergeWriter:
             )
 
     def _log_change(self, number: int, change: Change, level: str) -> None:
-        """Log a change of theirs that isn't imported."""
+        """Log a change of the other copy that isn't imported."""
         plan = self._plan
         record = plan.read(change)
         if not isinstance(record, LogRecord):
@@ -214,15 +216,16 @@ class MergeWriter:
         put_log(self._journal, record)
 
     def _put(self, record: RowStatusRecord) -> None:
-        """Append a status without checking the transition: it was checked where it was made."""
+        """Append a status. The copy that made the status has checked the transition."""
         position = self._journal.index.position_of(record.row)
         assert position is not None
         put_row_status(self._journal, position, record)
 
     def _put_error(self) -> None:
-        """Name rows in the job's error that may have been done twice, with those of earlier merges.
+        """Set the job's error to name the rows that may have been done twice, if there are any.
 
-        If a repair lost lines of theirs, they are lost here, too, and rows may have been done.
+        The error also names the rows of earlier merges. If a repair of the other copy had losses,
+        an error says so first: rows may be missing here, too.
         """
         state, job = self._journal.index.state, self._journal.job_id
         if self._plan.their_state.repaired and state is not None and not state.repaired:

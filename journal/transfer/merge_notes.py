@@ -18,13 +18,13 @@ from journal.text import time_text
 from journal.transfer.divergence import DATA, IN_FLIGHT, Change, key_of
 from journal.transfer.merge_plan import Plan
 
-_MAX_RANGES = 40  # in an error; the log names each row
+_MAX_RANGES = 40  # in the job's error, while the log names each row
 _MAX_CHARACTERS = 1000
 _MAX_DETAILS_BYTES = 1 << 20
 
 
 def merge_record(plan: Plan, other: str) -> LogRecord:
-    """The first record of a merge, from which later ones know how far theirs was merged."""
+    """The first record of a merge. It tells later merges how far the other copy was merged."""
     theirs = plan.theirs
     counts = {
         "imported": len(plan.take),
@@ -51,7 +51,10 @@ def merge_record(plan: Plan, other: str) -> LogRecord:
 
 
 def error_text(twice: Iterable[int], job: str, other: str, earlier: str) -> str:
-    """The job's error: rows that may have been done twice. ``earlier``: that of earlier merges."""
+    """The job's error: names rows that may have been done twice.
+
+    ``earlier`` is the text of this error after earlier merges, or "".
+    """
     rows = Numbers(sorted(twice)).text(",", _MAX_RANGES)
     message = (
         f"rows {rows}: completed here, and also worked on or given other data by the copy in "
@@ -64,10 +67,11 @@ def error_text(twice: Iterable[int], job: str, other: str, earlier: str) -> str:
 
 
 def review_text(plan: Plan, job: str, number: int) -> str:
-    """The message of a row's review: why the row needs it, with statuses and times.
+    """The message of a row's review: the reason, with statuses and times.
 
-    Call this before the review is written, as the message states the row's status until then. It
-    has no values of the row, except the tracking number of a renumbered one.
+    Call this before the review is written, since the message states the row's status before it. The
+    message contains no values of the row, with one exception: the tracking number of a renumbered
+    row.
     """
     if plan.reviews[number] == IN_FLIGHT:
         return "it was in flight on another copy: whether it took effect is unknown"
@@ -94,7 +98,10 @@ def review_text(plan: Plan, job: str, number: int) -> str:
 
 
 def _renumbered_text(plan: Plan, number: int, changes: list[Change], there: str, log: str) -> str:
-    """As :func:`review_text`; a tracking number shows that the row need not be done again."""
+    """The message of the review of a renumbered row: see :func:`review_text`.
+
+    The message has the tracking number, which shows that the row needn't be done again.
+    """
     found = [_tracking_number(plan.read(change)) for change in changes if change.status != DATA]
     tracking = next((number for number in reversed(found) if number), None)
     theirs = plan.renumbered[number]
@@ -108,7 +115,7 @@ def _renumbered_text(plan: Plan, number: int, changes: list[Change], there: str,
 
 
 def log_details(plan: Plan, change: Change, record: RowStatusRecord | AnyRow) -> dict[str, Any]:
-    """A change of theirs as the details of a log record."""
+    """The details of a log record about a change of the other copy."""
     fields = msgspec.to_builtins(record)
     origin = getattr(record, "origin", None) or record
     fields |= {"id": change.id, "at": time_text(origin.at)}
@@ -120,14 +127,14 @@ def log_details(plan: Plan, change: Change, record: RowStatusRecord | AnyRow) ->
 
 
 def _tracking_number(record: Any) -> Any:
-    """The tracking number in a status, or in a log record about one."""
+    """The tracking number in a status record, or in a log record about a status."""
     if isinstance(record, LogRecord):
         return record.details[ELSEWHERE].get("tracking_number")
     return record.tracking_number
 
 
 def _writable(fields: dict[str, Any]) -> dict[str, Any]:
-    """The details; without data or result if they nest too deep or are too long for a log."""
+    """The details. If they are too long or nested too deep, data or result is left out."""
     try:
         fits = len(encode_value({ELSEWHERE: fields}, "details")) <= _MAX_DETAILS_BYTES
     except InvalidValueError:
