@@ -53,7 +53,7 @@ class Side(msgspec.Struct):
 
 
 class Fork(msgspec.Struct, frozen=True):
-    """The end of the last common commit: ``offset`` in bytes, and ``crc``, the digits of its seal."""
+    """The end of the last common commit: ``offset`` in bytes, and ``crc``, its seal's digits."""
 
     offset: int
     crc: str

@@ -32,7 +32,7 @@ from journal.ids import is_job_id
 
 
 class Copy(NamedTuple):
-    """A copy of a job, up to its last commit at ``end``. ``name``: what the user called the copy."""
+    """A copy of a job, up to its last commit. ``name``: how the user named the copy."""
 
     name: str
     directory: Path

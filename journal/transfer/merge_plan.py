@@ -2,50 +2,63 @@
 
 All decisions of a merge are made here, before anything is written. ``merge.py`` writes the plan.
 
-What only the other copy did is imported, row by row (see ``divergence.py``), by these rules:
+A merge imports changes of the other copy ("there") into this copy ("here"). The changes of each row
+that only one copy knows decide what becomes of the row (see ``divergence.py``).
 
-- Only the other copy changed the row: its changes are imported in their order, with their times:
-  outcomes, retries, redos and data. If the row is in flight there, it needs a review here.
-- The other copy only put it back, and nobody decided a retry or redo: nothing changes. What is
-  tried again there is not tried here, too.
-- It was in flight or put back at the fork, and only one copy knows its outcome: that outcome
-  stands. A status that a policy gave it is no such knowledge; if neither copy has any, ours stands.
-- Both retried or redid it: it stays pending, but for an outcome that only one copy has.
-- Both worked on it: it needs a review, and the other copy's work is logged. There are two
-  exceptions. Completed with the same tracking number, it is the same work, as these are unique.
-  Skipped by both, with at most one copy having tried it before, it stays skipped.
-- It is completed here, and the other copy worked on it, or redid it without knowing so: it stays
-  completed. The job's error names it, and the other copy's work is logged.
-- It is completed here, and the other copy redid it knowing so: the redo is imported, with what
-  came of it.
-- The other copy completed it, and knows that it was worked on here: it is completed here, too, and
-  the job's error names it.
-- The other copy reports the work of a third copy: this counts as its own. If nothing followed it
-  there, it needs a review here, unless it is completed.
-- Both changed its data, or one did and the other worked on it: it keeps our data, theirs is logged,
-  and it needs a review. If it is completed here, the job's error names it instead. Equal data is
-  no change.
-- Both added it, by its idempotency key: it is one row with our number. If the data differs, both
-  changed it.
-- Only the other copy added it: it is added. If its number is taken, it gets a new one and keeps its
-  key. If it was also worked on there, it needs a review.
-- Both added a row with the same number, and damage took the data of one: both are kept, as they
-  may be one row. Each needs a review, unless ours is done.
-- One copy completed the review of a renumbered row, and it is completed here: nothing changes,
-  unless the tracking numbers differ. Then both worked on it.
+Rules about the status of a row:
 
-Nothing is imported or reported twice: not if the same copy is pulled again, nor if it is pulled
-back, nor if it comes through a third copy. After A has merged B and B has merged A, they agree on
-every row except these:
+- Only the other copy changed the row: its changes are imported in order, with their times. These
+  are outcomes, retries, redos and data. If the row is in flight there, it needs a review here.
+- The other copy only set the row back to pending, without a person's retry or redo: nothing
+  changes here, so that the row isn't tried on both copies.
+- The row was in flight at the fork, or a copy has set it back to pending, and only one copy knows
+  an outcome: that outcome stands. A status that a policy set is not an outcome. If neither copy
+  knows an outcome, the status here stays.
+- Both copies retried or redid the row: it stays pending. If one copy has an outcome since then,
+  that outcome stands.
+- Both copies worked on the row: it needs a review, and the work there is logged. There are two
+  exceptions. If both completed the row with the same tracking number, it is the same work, since
+  tracking numbers are unique. If both skipped the row, and at most one of them had tried it before,
+  the row stays skipped.
+- The row is completed here, and the other copy worked on it, or redid it without knowing that it is
+  completed: the row stays completed. The job's error names the row, and the work there is logged.
+- The row is completed here, and the other copy knew that and redid the row: the redo and the
+  changes after it are imported.
+- The other copy completed the row, and knows that this copy worked on it: the row is completed
+  here, too. The job's error names the row.
+- The other copy reports work of a third copy: that counts as work of the other copy. If no status
+  follows the report, the row needs a review here, unless the row is completed.
 
-- added rows may have different numbers;
-- rows completed on one copy may need a review on the other, or may have been settled differently;
-- rows that need a review on both keep each copy's own data;
-- rows that only one copy put back stay as they are on the other;
-- rows whose outcome nobody knows are settled by each copy's own policy.
+Rules about data and added rows:
 
-The job's own status doesn't change. Records of an older version which say that unfinished rows went
-on in a retry job are imported.
+- Both copies changed the row's data, or one changed the data and the other worked on the row: the
+  row keeps the data from here, the data from there is logged, and the row needs a review. If the
+  row is completed here, the job's error names it instead. Equal data is no change.
+- Both copies added a row with the same idempotency key: this is one row, with the number from here.
+  If the data differs, the previous rule applies.
+- Only the other copy added the row: it is added here. If its number is in use here, the row gets a
+  new number ("renumbered") and keeps its key. If a renumbered row was worked on there, it needs a
+  review.
+- Both copies added a row with the same number, and damage took the data of one of the two: both
+  rows are kept, since they may be the same row. The added row needs a review. The row that was here
+  needs a review unless it is done.
+- The row is completed here, and the other copy has completed its review of the same row, which is
+  renumbered there: nothing changes. But if the tracking numbers differ, both copies worked on it.
+
+No change is imported or reported twice. This is also true if the same copy is pulled again, if a
+change comes back to the copy that made it, or if a change comes through a third copy.
+
+After A has merged B and B has merged A, the copies agree on every row except these:
+
+- Added rows may have different numbers.
+- A row that is completed on one copy may need a review on the other, or may have been settled
+  differently there.
+- A row that needs a review on both copies keeps each copy's data.
+- A row that only one copy set back to pending is unchanged on the other.
+- A row whose outcome nobody knows gets the status that each copy's policy asks for.
+
+A merge doesn't change the job's status. Records of an older version that the unfinished rows were
+moved to a retry job are imported.
 """
 
 from __future__ import annotations
@@ -79,34 +92,35 @@ _Verdict = Literal["keep", "take", "conflict"]
 
 
 class Plan:
-    """What a merge writes. Rows are called by the numbers that they have in our copy.
+    """The plan of a merge. Rows are named by their numbers in our copy.
 
-    - ``take``: their changes that become ours, by row.
-    - ``conflicts``: their changes that are only logged, by row.
-    - ``twice``: of both, rows that are completed here in the end, and may have been done twice.
-    - ``both``: of the conflicts about rows of ours, those that aren't completed here.
-    - ``data``: of the conflicts, those about the row's data.
-    - ``redone``: of the conflicts, rows that one copy has redone.
-    - ``added``: rows that only they have, ascending.
-    - ``renumbered``: of these, rows with another number there, which it maps to.
-    - ``doubtful``: of the renumbered, those that may be the row which has that number here, because
-      damage took the data of one of the two.
-    - ``reviews``: rows that the merge sends to review, mapped to the error code of the review.
-    - ``doubted``: of these, rows of ours that may be a doubtful one, mapped to its number.
-    - ``follow``: rows that are taken with the data that they have there now.
-    - ``marks``: their records about retry jobs of an older version that aren't known here.
+    - ``take``: a dict from a row to the other copy's changes of it that are imported.
+    - ``conflicts``: a dict from a row to the other copy's changes of it that are only logged.
+    - ``twice``: rows in ``take`` or ``conflicts`` that are completed and may have been done twice.
+    - ``both``: rows of ours in ``conflicts`` that aren't completed here.
+    - ``data``: rows in ``conflicts`` whose data differs.
+    - ``redone``: rows in ``conflicts`` that one copy has redone.
+    - ``added``: rows that only the other copy has, ascending.
+    - ``renumbered``: a dict from the number here to the number there, for the rows in ``added``
+      whose numbers differ.
+    - ``doubtful``: rows in ``renumbered`` that may be the same as the row that has their old number
+      here, because damage took the data of one of the two.
+    - ``reviews``: a dict from a row that the merge puts in review to the error code of the review.
+    - ``doubted``: a dict from a row of ours in ``reviews`` to the row in ``doubtful`` that may be
+      the same.
+    - ``follow``: rows in ``take`` that also get the data that they have there now.
+    - ``marks``: the other copy's records, unknown here, about retry jobs of an older version.
     """
 
     def __init__(self, journal: Journal, ours: Copy, theirs: Copy, fork: Position) -> None:
-        """``ours`` is what ``journal`` holds, under its lock. The copies diverged at ``fork``.
+        """``ours`` is the copy in ``journal``, which has a commit open. The copies fork at ``fork``.
 
-        Memory: the changes since then, and an index of theirs. Raises JournalDamagedError,
-        FormatVersionError (both about theirs), and InvalidValueError if there is no number left for
-        a row.
+        The changes since the fork and an index of the other copy are held in memory. Raises
+        JournalDamagedError and FormatVersionError (both about the other copy), and
+        InvalidValueError if there is no number left for an added row.
         """
-        self._their_index = replay(
-            Index(), theirs.file, START, theirs.end
-        )  # this also checks all of it
+        # The replay also checks the whole journal of the other copy.
+        self._their_index = replay(Index(), theirs.file, START, theirs.end)
         assert self._their_index.state is not None
         self.their_state, self.fork, self.theirs = self._their_index.state, fork, theirs
         self._journal, self._ours = journal, ours
@@ -124,7 +138,7 @@ class Plan:
         self.reviews: dict[int, str] = {}
         self.doubted: dict[int, int] = {}
         self._their_numbers = self._match_added()
-        # What a log reports about a row may be older than the fork, and come from a third copy.
+        # A log may report a change of a third copy that is older than the fork.
         before = self.here.rows_of_before() | self.there.rows_of_before()
         self._shared = RowChanges(ours._replace(end=fork), START if before else fork, before)
         for number in sorted({*self.there.rows(), *self.doubtful}):
@@ -135,7 +149,7 @@ class Plan:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing of theirs is to be written here or to be kept beside the journal."""
+        """Whether the merge has nothing to write, and the other copy's journal needn't be kept."""
         merged = [at.offset for at in self.here.merges if holds(self.theirs, at)]
         has_news = self.there.news_at >= max(merged, default=0)
         return not (self.added or self.take or self.conflicts or self.marks or has_news)
@@ -143,9 +157,9 @@ class Plan:
     # --- added rows
 
     def _match_added(self) -> dict[int, int]:
-        """Match the rows that both copies added by their keys, and number those only they have.
+        """Match the rows that both copies added by their keys, and number the other added rows.
 
-        Returns their numbers of the added rows, by ours.
+        Returns a dict from our number of each added row to its number there.
         """
         here, there = self.here.added, self.there.added
         known = _by_key(here)
@@ -185,7 +199,7 @@ class Plan:
             new = [change for change in new if not change.is_renumbering]
             is_settled = not mine and [change.status for change in new] == ["completed"]
             if is_settled and code == COMPLETED and self._may_be_one_shipment(number, new[0]):
-                return  # somebody settled the review of what was completed here
+                return  # somebody completed the review there, and the row is completed here
         statuses = [change for change in new if change.status != DATA]
         own = [change for change in mine if change.status != DATA]
         verdict = self._judge(number, statuses, own)
@@ -207,18 +221,21 @@ class Plan:
             self.take[number] = data
 
     def _judge(self, number: int, new: list[Change], mine: list[Change]) -> _Verdict:
-        """What becomes of the row's status, by what each copy did that the other doesn't know."""
+        """Decide about the row's status from the changes that only one copy knows.
+
+        ``new``: those of the other copy. ``mine``: those of our copy.
+        """
         if not new:
             return "keep"
         code, last = self.our_code(number), new[-1]
-        is_last_word = self.there.end_with(number, new)  # else we know what followed
+        is_last_word = self.there.end_with(number, new)  # else our copy knows a later status
         if is_last_word and not mine and (code != COMPLETED or _is_redone(new)):
-            # Decided with knowledge of all that we did. A row that was put back by no decision is
-            # tried again there.
+            # The other copy knew all changes of ours. If nobody decided to set the row back to
+            # pending, it is tried again there, and not here.
             is_said = last.status == "needs_review" or any(c.is_work or c.reset for c in new)
             return "take" if is_said else "keep"
         if self._is_same(number, new) or not any(change.matters for change in new):
-            return "keep"  # also for what was in flight at the fork: our outcome of it stands
+            return "keep"  # also if the row was in flight at the fork: our outcome stands
         if self._did_no_more_than_skip(number, mine, last):
             return "take"
         if (
@@ -228,7 +245,7 @@ class Plan:
             or any(change.matters for change in mine)
         ):
             return "conflict"
-        return "take"  # it was in flight or put back, and only the other copy knows its outcome
+        return "take"  # in flight at the fork or set back: only the other copy knows an outcome
 
     def _take(self, number: int, new: list[Change]) -> None:
         self.take[number] = new
@@ -236,11 +253,11 @@ class Plan:
             self.twice.add(number)
 
     def alarms(self, number: int) -> list[Change]:
-        """Work of third copies on a completed row that theirs knows of and ours doesn't."""
+        """Log records there, unknown here, that a third copy worked on a completed row."""
         return self.there.alarms(number, self.here)
 
     def _is_same(self, number: int, new: list[Change]) -> bool:
-        """Whether their last status of a row, and ours, must be about the same work."""
+        """Whether the last status there and the status here must be about the same work."""
         if any(change.status == ELSEWHERE for change in new):
             return False
         mine, there = self.our_status(number), self.read(new[-1])
@@ -255,7 +272,7 @@ class Plan:
         )
 
     def _may_be_one_shipment(self, number: int, theirs: Change) -> bool:
-        """Whether theirs and ours are completed without two different tracking numbers."""
+        """Whether the two completions of a row don't have different tracking numbers."""
         mine = self.our_status(number)
         known = {mine and mine.tracking_number, self.read(theirs).tracking_number} - {None, ""}
         return len(known) < 2
@@ -269,7 +286,7 @@ class Plan:
     # --- reviews
 
     def _decide_reviews(self) -> None:
-        """Decide which rows need a review. One that the other copy asks for is imported instead."""
+        """Decide which rows need a review. (Reviews that the other copy has are imported.)"""
         for number, changes in self.take.items():
             last = [change.status for change in changes if change.status != DATA][-1:]
             is_worked_on = any(change.matters for change in changes)
@@ -277,14 +294,14 @@ class Plan:
             if last == ["processing"]:
                 self.reviews[number] = IN_FLIGHT
             elif last == [ELSEWHERE] and is_worked_on and not is_settled:
-                self.reviews[number] = BOTH_COPIES  # the other was a third copy
+                self.reviews[number] = BOTH_COPIES  # here, the second copy is a third one
         for number in self.conflicts:
             if number in self.renumbered:
                 self.reviews[number] = RENUMBERED
             elif number in self.both:
                 self.reviews[number] = BOTH_COPIES
         for theirs in sorted(self.doubtful):
-            # A row here that could be tried, and may have been done as the doubtful one.
+            # A row here may be the same as the doubtful one, and may already have been done.
             number = self.renumbered[theirs]
             is_open = self._code_after(number) in (PENDING, PROCESSING, FAILED)
             if is_open and number not in self.reviews:
@@ -292,7 +309,7 @@ class Plan:
                 self.doubted[number] = theirs
 
     def _code_after(self, number: int) -> int:
-        """The row's status after its imported changes, and before its review."""
+        """The row's status code after the import of its changes, and before its review."""
         for change in reversed(self.take.get(number, [])):
             if change.is_status:
                 return CODES[change.status]
@@ -304,10 +321,10 @@ class Plan:
     def _judge_data(
         self, number: int, verdict: _Verdict, new: list[Change], mine: list[Change]
     ) -> tuple[_Verdict, list[Change]]:
-        """What becomes of the row's data, and their changes of it that are news here.
+        """Decide about the row's data. Returns the verdict, and the changes of data to import or log.
 
-        ``verdict`` is about its status. The result may be "take" without a change that is news:
-        then the data differs by changes that both copies know.
+        ``verdict`` is the verdict about the row's status. The result may be "take" without changes.
+        Then the data differs because of changes that both copies know.
         """
         theirs = [change for change in new if change.status == DATA]
         ours = [change for change in mine if change.status == DATA]
@@ -354,19 +371,19 @@ class Plan:
         return read_status(self._journal.file, self._journal.read_line, offset, number)
 
     def read(self, change: Change) -> Any:
-        """The record of a change of theirs."""
+        """The record of a change of the other copy."""
         return _read(self.theirs, change)
 
     def made_row(self, number: int) -> AnyRow:
-        """A row that they added since the fork, as it was added."""
+        """The record by which the other copy added a row since the fork."""
         return self._read_row(self.there.added[number].offset, number)
 
     def their_row(self, number: int) -> AnyRow:
-        """A row as it is there now."""
+        """The record with the row's present data in the other copy."""
         return self._read_row(self._their_row_at(number), number)
 
     def their_data_id(self, number: int) -> str:
-        """The id of the change by which a row got the data that it has there now."""
+        """The id of the change that gave the row its present data in the other copy."""
         return data_id(self.theirs, self._their_row_at(number))
 
     def _their_row_at(self, number: int) -> int:
@@ -389,7 +406,7 @@ class Plan:
 
 
 def _by_key(added: dict[int, Added]) -> dict[tuple[str, int], int]:
-    """The numbers of added rows by their keys, and by how many rows before had the same key."""
+    """Row numbers by (key, n): the n-th added row (from 0) with that key."""
     found: dict[tuple[str, int], int] = {}
     seen: Counter[str] = Counter()
     for number, row in added.items():
@@ -411,7 +428,7 @@ def _read(copy: Copy, change: Change) -> Any:
 
 
 def _is_redone(changes: list[Change]) -> bool:
-    """Whether they begin with a redo, which was decided with knowledge of what was completed."""
+    """Whether the changes begin with a redo. Whoever decided it knew that the row was completed."""
     statuses = [change for change in changes if change.is_status]
     return bool(statuses) and statuses[0].reset == "redo"
 

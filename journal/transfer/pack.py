@@ -1,4 +1,4 @@
-"""Packs: a job written into one file or stream, and made again from it."""
+"""Packs: writing a job into one file or stream, and making a job from that."""
 
 from __future__ import annotations
 
@@ -22,12 +22,14 @@ from journal.transfer.tarball import Compression, write_pack
 
 
 class Packed(msgspec.Struct, frozen=True):
-    """What :func:`pack_job` wrote.
+    """The result of :func:`pack_job`.
 
-    - ``left_out``: artifacts that no pack can hold, or that were removed while the job was packed.
-      No pack can hold links, pipes, and names that aren't UTF-8 or have more than 64 parts or
-      4,096 bytes.
-    - ``grown``: artifacts that were appended to meanwhile. The pack holds them as they were.
+    - ``manifest``: the manifest of the pack.
+    - ``left_out``: artifacts that aren't in the pack. They were removed while the job was packed,
+      or no pack can hold them: links, pipes, and names that aren't UTF-8, or have more than 64
+      parts or 4,096 bytes.
+    - ``grown``: artifacts to which somebody appended while the job was packed. The pack has them as
+      they were before.
     """
 
     manifest: Manifest
@@ -43,14 +45,16 @@ def pack_job(
     kept: bool = False,
     lock_timeout_s: float = LOCK_TIMEOUT_S,
 ) -> Packed:
-    """Pass a pack of the job in ``directory``, as of its last commit, to ``write`` in pieces.
+    """Pass a pack of the job in ``directory`` to ``write``, in pieces.
 
-    Other processes may work on the job meanwhile. ``kept`` includes the backups that recoveries,
-    repairs and merges have made. If this raises, what was written is incomplete, and unpacking it
-    fails. Memory: one byte a row, and the names of the files.
+    The pack holds the job up to its last commit. Other processes may work on the job at the same
+    time. With ``kept``, the pack includes the backups that recoveries, repairs and merges made. If
+    this function raises, the pack is incomplete, and unpacking it fails. Memory: one byte for each
+    row, and the names of the files.
 
     Raises JobNotFoundError, JournalDamagedError, FormatVersionError, InvalidValueError (this
-    Python has no zstd), StorageError (also if an artifact was changed), and what ``write`` raises.
+    Python has no zstd), StorageError (also if an artifact was changed), and the errors of
+    ``write``.
     """
     snapshot = Snapshot(open_copy(Path(directory), lock_timeout_s=lock_timeout_s), backups=kept)
     return _write(snapshot, write, compression)
@@ -72,8 +76,9 @@ def pack_to_file(
 ) -> Packed:
     """Write a pack, as :func:`pack_job` does, to a private file.
 
-    The file is complete and synced when it appears, and replaces an earlier one. A pipe or a device
-    is written to. Also raises what :func:`journal.fs.output.whole_file` raises.
+    The file appears only when it is complete and synced. It replaces a file of the same name. If
+    ``target`` is a pipe or a device, the pack is written to that. Also raises the errors of
+    :func:`journal.fs.output.whole_file`.
     """
     # The files are listed first: the target may be among the artifacts.
     snapshot = Snapshot(open_copy(Path(directory)), backups=kept)
@@ -95,11 +100,11 @@ def unpack_job(
     max_bytes: int | None = None,
     lock_timeout_s: float = LOCK_TIMEOUT_S,
 ) -> Manifest:
-    """Make the job that a pack holds below ``root``, completely or not at all.
+    """Make a job below ``root`` from a pack, completely or not at all.
 
-    The whole pack is read and checked first: sizes, SHA-256, seals, records, the job's id, and its
-    rows by status. A pack that holds more than ``max_bytes`` is refused; the default is what is
-    free on the disk. On return the job survives a power cut.
+    The whole pack is read and checked first: sizes, SHA-256, seals, records, the job's id, and the
+    counts of rows by status. A pack with more than ``max_bytes`` is refused. The default is the
+    free space on the disk. On return, the job survives a power cut.
 
     Raises PackError, JobExistsError (before anything is unpacked), FormatVersionError,
     StorageError, StoreError.
@@ -117,8 +122,9 @@ def unpack_job(
 
 
 def make_job(store: Store, manifest: Manifest, contents: Contents, name: str) -> list[str]:
-    """Make a job from its files, as of the copy called ``name``; returns the names of the others
-    than the journal.
+    """Make a job from the files of the copy called ``name``.
+
+    Returns the names of all files except the journal.
     """
 
     def build(directory: Path) -> None:

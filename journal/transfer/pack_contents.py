@@ -1,13 +1,14 @@
-"""What a pack holds: which files of a job, and what its manifest says about them.
+"""The contents of a pack: which files of a job it has, and its manifest.
 
-- ``is_packable`` decides for each file by its name, ``check_files`` for a manifest that is read.
+- ``is_packable`` decides by the name of a file. ``check_files`` checks the files of a manifest.
 - ``Manifest`` lists the files with their sizes and SHA-256.
-- ``Snapshot`` lists and reads the files of a job as of its last commit.
-- ``place`` makes a job again from its files.
+- ``Snapshot`` lists and reads the files of a job.
+- ``place`` makes a job from its files.
 
-A snapshot reads each file twice: first for its size and SHA-256, then to pass it on. A journal only
-grows, so what stands before a seal stays. Artifacts belong to the user, and may change in between.
-One that has grown is packed as it was. Any other change ends the pack with an error.
+A snapshot reads each file twice: first for its size and SHA-256, then for the pack. A journal only
+grows, so its bytes before a seal stay the same. Artifacts belong to the user, and may change
+between the two reads. If an artifact has grown, the pack has it as it was at first. Any other
+change ends the pack with an error.
 """
 
 from __future__ import annotations
@@ -42,15 +43,15 @@ MAX_NAME_BYTES = 4096
 MAX_COMPONENTS = 64
 
 _MAX_COMPONENT_BYTES = 255
-_DIRECTORY_BYTES = 4096  # what a directory takes on most disks
+_DIRECTORY_BYTES = 4096  # the space that a directory takes on most disks
 _YOUNG_NS = 60 * 10**9
-_MAX_YOUNG = 256  # of the usual limit of 1,024 open files
+_MAX_YOUNG = 256  # how many files are kept open; the usual limit of a process is 1,024
 
 Contents = Iterable[tuple["PackedFile", Iterator[bytes]]]
 
 
 def is_packable(name: str) -> bool:
-    """Whether a file of a job, by its name relative to the job's directory, may be in a pack."""
+    """Whether a pack may have a file of this name. ``name`` is relative to the job's directory."""
     if name == JOURNAL_NAME or BACKUP.fullmatch(name):
         return True
     try:
@@ -70,7 +71,7 @@ def is_packable(name: str) -> bool:
 
 
 class PackedFile(msgspec.Struct, frozen=True):
-    """A file in a pack: ``name`` is relative to the job's directory, ``sha256`` in hex."""
+    """A file in a pack. ``name`` is relative to the job's directory; ``sha256`` is in hex."""
 
     name: str
     size_bytes: int
@@ -78,13 +79,13 @@ class PackedFile(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a pack says about itself, and must hold.
+    """The description of a pack, which is its first member. The other members must agree with it.
 
-    - ``offset`` and ``crc``: the end of the last commit in bytes, and its seal.
-    - ``rows``: how many rows have each status.
-    - ``files``: the other members, in their order.
-    - ``host``, ``version`` (of this package) and ``made_at`` (ISO 8601 text) say for people where
-      it comes from. They aren't checked.
+    - ``offset``, ``crc``: the end of the journal's last commit in bytes, and the digits of its seal.
+    - ``rows``: a dict from each status to the number of rows.
+    - ``files``: the other members of the pack, in order.
+    - ``host``, ``version`` (of this package), ``made_at`` (ISO 8601 text): where the pack comes
+      from. They are for people, and aren't checked.
     """
 
     pack: int = PACK_FORMAT
@@ -99,13 +100,13 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def size_bytes(self) -> int:
-        """What the unpacked job takes: its files, and a block for each directory."""
+        """The space that the unpacked job takes: its files, and a block for each directory."""
         count = sum(1 for _ in directories_of(file.name for file in self.files))
         return sum(file.size_bytes for file in self.files) + count * _DIRECTORY_BYTES
 
 
 def check_files(manifest: Manifest, path: str | PathLike[str]) -> None:
-    """Raise PackError, about the pack at ``path``, unless a pack may hold the manifest's files."""
+    """Check that a pack may have the files in a manifest. Raises PackError with ``path``."""
     names = [file.name for file in manifest.files]
     if names[:1] != [JOURNAL_NAME] or manifest.files[0].size_bytes != manifest.offset:
         raise PackError(path, f"its manifest doesn't begin with a whole {JOURNAL_NAME}")
@@ -122,23 +123,23 @@ def check_files(manifest: Manifest, path: str | PathLike[str]) -> None:
 
 
 def directories_of(names: Iterable[str]) -> Iterator[str]:
-    """The directories that files of these names need, each once, and after its parent."""
+    """Yield the directories that files of these names need. Each follows its parent."""
     return (directory for directory, _ in _directories(names))
 
 
 def _directories(names: Iterable[str]) -> Iterator[tuple[str, bool]]:
-    """As :func:`directories_of`; and whether the directory's name is also that of a file.
+    """Yield each directory of :func:`directories_of`, and whether a file has the same name.
 
-    A few names may need very many directories. So these are yielded one by one, and never held.
+    A few names may need very many directories. So the directories aren't held in memory.
     """
     before = [""]
-    # Sorted like this, files in a directory follow each other, after a file of its name.
+    # In this order, the files in a directory follow each other, after a file with its name.
     for name in sorted(names, key=lambda name: name.replace("/", "\0")):
         parts = name.split("/")
         known = 0
         while known < min(len(parts), len(before)) and parts[known] == before[known]:
             known += 1
-        # The length of the previous name, in parts, if it is a directory of this one.
+        # If the previous name is a directory of this name: its number of parts.
         file_before = len(before) if known == len(before) else 0
         for end in range(min(known, len(before) - 1) + 1, len(parts)):
             yield "/".join(parts[:end]), end == file_before
@@ -146,16 +147,16 @@ def _directories(names: Iterable[str]) -> Iterator[tuple[str, bool]]:
 
 
 class Snapshot:
-    """The files of a copy.
+    """The files of a copy, up to its last commit.
 
-    ``left_out`` are files that no pack can hold, or that were removed meanwhile; ``grown`` are
-    those that grew.
+    ``left_out``: files that no pack can hold, or that were removed before they were read.
+    ``grown``: files that have grown between the two reads.
     """
 
     def __init__(self, copy: Copy, *, backups: bool = False) -> None:
-        """Read all of the copy; ``backups`` adds those of recoveries, repairs and merges.
+        """Read the whole copy a first time. With ``backups``, include the backups in it.
 
-        Memory: one byte a row, to count the rows, and the names of the files.
+        Memory: one byte for each row, to count the rows, and the names of the files.
 
         Raises JournalDamagedError, FormatVersionError, StorageError.
         """
@@ -174,8 +175,8 @@ class Snapshot:
                     file = self._below.opened(name)
                     size = file.size_bytes()
                     packed.append(PackedFile(name, size, _digest(pieces_of(file, size))))
-                    # It may soon be renamed, as files are when they are complete. Held open, it
-                    # can still be read.
+                    # A young file may soon be renamed, as files are when they are complete. If it
+                    # is kept open, it can still be read.
                     if len(self._young) < _MAX_YOUNG and file.changed_ns() > recent_ns:
                         self._young[name] = file
                 except (FileNotFoundError, NotADirectoryError):  # removed since it was listed
@@ -204,7 +205,7 @@ class Snapshot:
                     yield name
 
     def contents(self) -> Contents:
-        """The files in the manifest's order. Raises StorageError for one that has changed."""
+        """Yield the files in the manifest's order. Raises StorageError if a file has changed."""
         for packed in self.manifest.files:
             yield packed, self._read(packed)
 
@@ -226,9 +227,10 @@ class Snapshot:
 
 
 def artifacts_of(directory: Path) -> Iterator[tuple[str, bool]]:
-    """Each artifact's name relative to the job's directory, and whether a pack may hold it.
+    """Yield the name of each artifact, and whether a pack may have it.
 
-    Links aren't followed, not even if ``artifacts`` itself is one. Raises StorageError.
+    Names are relative to the job's directory. Links aren't followed, even if ``artifacts`` itself
+    is a link. Raises StorageError.
     """
     below = Below(directory)
     with refusals_of(directory / ARTIFACTS_NAME, "read"):
@@ -240,7 +242,7 @@ def artifacts_of(directory: Path) -> Iterator[tuple[str, bool]]:
 
 
 def pieces_of(file: Readable, size: int) -> Iterator[bytes]:
-    """The first ``size`` bytes of a file. Raises OSError if it no longer has that many."""
+    """Yield the first ``size`` bytes of a file. Raises OSError if the file is shorter."""
     offset = 0
     while offset < size:
         piece = file.read_at(offset, min(PIECE_BYTES, size - offset))
@@ -265,17 +267,17 @@ def place(
     """Make the files of a job in an empty directory, check the journal, and return the copy.
 
     All contents are read, and every seal and record of the journal is checked. The files are synced
-    when this returns. With ``scratch`` only the journal is written, and not synced.
+    on return. With ``scratch``, only the journal is written, and it isn't synced.
 
-    Raises PackError with ``name`` if it isn't the job that the manifest describes,
-    FormatVersionError, StorageError.
+    Raises FormatVersionError, StorageError, and PackError with ``name`` if the files aren't those
+    of the job that the manifest describes.
     """
     with refusals_of(directory, "write into"):
         _write_all(directory, manifest, contents, scratch=scratch)
     try:
         copy = open_copy(directory, name)
         index = replay(Index(StatusColumns()), copy.file, START, copy.end)
-    except JournalDamagedError as error:  # whose path will be gone
+    except JournalDamagedError as error:  # its path will be gone soon
         where = f"line {error.line} (byte {error.offset})"
         what = f"expected {error.expected}, found {error.found}"
         raise PackError(name, f"its journal is damaged at {where}: {what}") from None
@@ -294,7 +296,7 @@ def _write_all(directory: Path, manifest: Manifest, contents: Contents, *, scrat
     below = Below(directory)
     for packed, pieces in contents:
         if scratch and packed.name != JOURNAL_NAME:
-            for _ in pieces:  # which checks them
+            for _ in pieces:  # reading them checks their SHA-256
                 pass
             continue
         file = below.create(packed.name)

@@ -1,7 +1,7 @@
-"""Pulls: a job brought to where another copy of it is.
+"""Pulls: bring a job up to date with another copy of it.
 
 If the job here is the beginning of the other copy, the missing commits are appended byte for byte.
-If both copies went on, they are merged on request.
+If both copies were changed since their last common commit, they are merged on request.
 """
 
 from __future__ import annotations
@@ -39,21 +39,23 @@ from journal.transfer.pack import make_job
 from journal.transfer.pack_contents import Snapshot, pieces_of, place
 from journal.transfer.source import Source, as_source, check_size
 
-_SYNC_BYTES = 1 << 18  # about what can be copied in the time of one sync
+_SYNC_BYTES = 1 << 18  # about as many bytes can be copied in the time of one sync
 
 Action = Literal["made", "forwarded", "merged", "identical", "ahead"]
 
 
 class Pulled(msgspec.Struct, frozen=True):
-    """What :func:`pull_job` did.
+    """The result of :func:`pull_job`.
 
-    - ``action``: the job was "made", "forwarded" by ``commits``, or "merged"; or there was nothing
-      to do, because it is "identical" to the other copy or "ahead" of it.
-    - ``artifacts``: names of the artifacts that are new here.
-    - ``left_out``: names of those that can't be copied.
-    - ``differing``: names of those that differ, except those that had only grown there.
-    - ``backups``: for names in ``differing``, the name of the backup: of our file if "forwarded",
-      of the other copy's file if "merged".
+    - ``action``: the job was "made", "forwarded" by ``commits`` commits, or "merged". Or there was
+      nothing to do, because the job here is "identical" to the other copy, or "ahead" of it.
+    - ``artifacts``: the names of the artifacts that are new here.
+    - ``left_out``: the names of the artifacts that can't be copied.
+    - ``differing``: the names of the artifacts that differ. If a job is forwarded, artifacts that
+      have only grown there don't count.
+    - ``backups``: a dict from a name in ``differing`` to the name of the backup. The backup is our
+      file if "forwarded", and the other copy's file if "merged".
+    - ``merged``: the result of the merge, or None.
     """
 
     job_id: str
@@ -75,21 +77,22 @@ def pull_job(
     max_bytes: int | None = None,
     lock_timeout_s: float = LOCK_TIMEOUT_S,
 ) -> Pulled:
-    """Bring the job below ``root`` to where another copy of it is.
+    """Bring the job below ``root`` up to date with another copy of it.
 
-    - A job that isn't here is made.
-    - A job that is the beginning of the other copy gets the commits that it lacks.
-    - Copies that diverged are refused, or merged with ``merge``: see
+    - If the job isn't here, it is made.
+    - If the job here is the beginning of the other copy, the missing commits are appended.
+    - If the copies diverged, they are merged with ``merge``, and refused without: see
       :mod:`journal.transfer.merge_plan`.
-    - Artifacts that are missing here are copied in any case. For those that differ see
+    - Artifacts that are missing here are copied in any case. For artifacts that differ, see
       :class:`journal.transfer.artifacts.Artifacts`.
 
-    ``max_bytes`` is as in :func:`journal.transfer.pack.unpack_job`. On return, everything survives
-    a power cut. On an error, the journal is as it was.
+    ``max_bytes``: see :func:`journal.transfer.pack.unpack_job`. On return, everything survives a
+    power cut. If this function raises, the journal is unchanged, except after
+    CommitOutcomeUnknownError.
 
-    Raises CopiesDivergedError, JobBusyError (a run works on the job here), InvalidValueError (it
-    is another job, or not ``job_id``), PackError, JournalDamagedError, FormatVersionError,
-    JobLockedError, StorageError, StoreError.
+    Raises CopiesDivergedError, JobBusyError (a run works on the job here), InvalidValueError (the
+    source has another job, or its id isn't ``job_id``), PackError, JournalDamagedError,
+    FormatVersionError, JobLockedError, StorageError, StoreError, CommitOutcomeUnknownError.
     """
     source = as_source(source)
     store = Store(Path(root), sync=True, lock_timeout_s=lock_timeout_s)
@@ -121,7 +124,7 @@ def _check_wanted(source: Source, found: str, wanted: str | None) -> None:
 
 
 def _pull(store: Store, theirs: Copy, *, merge: bool) -> Pulled:
-    """Pull into a job that is here."""
+    """Pull into a job that exists here."""
     job_id = theirs.header.id
     directory = store.directory(job_id)
     staging = directory / PULL_STAGING_NAME
@@ -134,7 +137,7 @@ def _pull(store: Store, theirs: Copy, *, merge: bool) -> Pulled:
     try:
         if relation == "diverged" and not merge:
             raise _diverged(theirs, fork)
-        directories.remove_tree(staging)  # of a pull that died
+        directories.remove_tree(staging)  # left by a pull that died
         directories.make_directory(staging)
         artifacts.look()
         artifacts.stage(differing=relation in ("behind", "diverged"))
@@ -142,7 +145,7 @@ def _pull(store: Store, theirs: Copy, *, merge: bool) -> Pulled:
             assert journal.index.state is not None
             header, end = journal.index.state.header, journal.position
             ours = Copy(os.fspath(directory), directory, journal.file, header, end)
-            relation, fork = relate(ours, theirs)  # others may have committed since
+            relation, fork = relate(ours, theirs)  # another process may have committed since then
             if relation == "behind":
                 return _forward(journal, ours, theirs, artifacts)
             if relation == "diverged":
@@ -154,7 +157,7 @@ def _pull(store: Store, theirs: Copy, *, merge: bool) -> Pulled:
     except OSError as error:
         raise handles.storage_error(directory, "pull into", error) from error
     finally:
-        with suppress(OSError):  # the next pull removes what is left
+        with suppress(OSError):  # the next pull removes a directory that is left
             directories.remove_tree(staging)
         run.release()
 
@@ -198,13 +201,14 @@ def _merge(
 
 
 def _forward(journal: Journal, ours: Copy, theirs: Copy, artifacts: Artifacts) -> Pulled:
-    """Append the commits that ours lacks to the journal, byte for byte.
+    """Append the missing commits to the journal, byte for byte.
 
-    After a power cut no commit but the last may be damaged. So each commit is synced before the
-    next one is written. If that would take longer than writing the whole journal, a new file is
-    written and takes the place of the old one.
+    A power cut must not damage more than the last commit. So each commit is synced before the next
+    one is written. If writing the whole journal is faster than that, a new file is written, which
+    replaces the journal.
     """
-    # First, as this checks that the missing records make sense. If not, the index is unusable.
+    # The replay comes first, since it checks the missing records. If it raises, the index is
+    # unusable.
     replay(journal.index, theirs.file, ours.end, theirs.end)
     commits = sum(ends for _, ends in _commits(theirs, ours.end))
     write = _append if commits * _SYNC_BYTES <= theirs.end.offset else _rewrite
@@ -220,7 +224,10 @@ def _forward(journal: Journal, ours: Copy, theirs: Copy, artifacts: Artifacts) -
 
 
 def _commits(copy: Copy, begin: Position) -> Iterator[tuple[bytes, bool]]:
-    """The bytes since ``begin``, by commits or parts of them, and whether a commit ends there."""
+    """Yield the bytes since ``begin``, in whole commits or parts of large ones.
+
+    The second value says whether the commit ends with these bytes.
+    """
     for block in blocks_between(copy.file, begin, copy.end):
         text = b"\n".join([*block.lines, b""])
         at = 0
@@ -242,14 +249,14 @@ def _append(journal: Journal, ours: Copy, theirs: Copy) -> None:
         try:
             file.truncate(ours.end.offset)
             journal.sync_file(ours.end.offset)
-        except StorageError as refused:  # some of it may be there
+        except StorageError as refused:  # some of the commits may be in the file
             raise handles.outcome_unknown(refused) from error
         raise
 
 
 def _rewrite(journal: Journal, ours: Copy, theirs: Copy) -> None:
-    # The common part comes from our file: equal seals make it very likely, not certain, that both
-    # are equal.
+    # The common part is copied from our file. Equal seals make it very likely, but not certain, that
+    # this part is the same in both copies.
     missing = (text for text, _ in _commits(theirs, ours.end))
     old = journal.file
     new = journal.write_beside(itertools.chain(pieces_of(old, ours.end.offset), missing))

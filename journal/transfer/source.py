@@ -1,4 +1,4 @@
-"""Where a copy of a job is read from: a directory, a pack, or the stream of a pack."""
+"""The source of a copy of a job: a directory, a pack, or the stream of a pack."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ class Source:
     """A copy to read: a job's directory, a pack, or the stream of a pack."""
 
     def __init__(self, path: str | os.PathLike[str], read: Read | None = None) -> None:
-        """``path`` is that of a directory or a pack. With ``read``, it is only a name for messages:
-        the pack comes from ``read(n)``, which returns its next up to ``n`` bytes.
+        """``path`` is the path of a directory or a pack.
+
+        With ``read``, the pack comes from a stream, and ``path`` is only a name for messages.
+        ``read(n)`` returns the next bytes, at most ``n``.
         """
         self.name = os.fspath(path)
         self.directory = Path(self.name) if read is None and os.path.isdir(self.name) else None
@@ -29,7 +31,10 @@ class Source:
 
     @contextmanager
     def pack(self) -> Iterator[tuple[Manifest, Contents]]:
-        """What :func:`read_pack` returns. Raises PackError, InvalidValueError (no such file)."""
+        """Open the pack for the block; yield the results of :func:`read_pack`.
+
+        Raises PackError, and InvalidValueError if there is no such file.
+        """
         if self._read is not None:
             yield read_pack(self._read, self.name)
             return
@@ -43,19 +48,22 @@ class Source:
 
     @contextmanager
     def copy(self, max_bytes: int | None = None) -> Iterator[Copy]:
-        """The copy, open for the block. A pack is checked completely; its journal is extracted."""
+        """Open the copy for the block.
+
+        A pack is checked completely, and its journal is extracted to a temporary directory.
+        """
         if self.directory is not None:
             yield open_copy(self.directory, self.name)
             return
         with self.pack() as (manifest, contents), directories.scratch_directory() as scratch:
-            # By default what counts is the journal: nothing else is written.
+            # The default limit is for the journal only, since nothing else is written.
             size = manifest.offset if max_bytes is None else manifest.size_bytes
             check_size(self.name, size, max_bytes, scratch)
             yield place(scratch, manifest, contents, self.name, scratch=True)
 
 
 def check_size(name: str, size_bytes: int, max_bytes: int | None, target: Path) -> None:
-    """Raise PackError if a pack holds more than is allowed, or by default more than is free."""
+    """Raise PackError if a pack is larger than ``max_bytes``, or than the free space by default."""
     if max_bytes is not None:
         if size_bytes > max_bytes:
             reason = f"it takes {size_bytes} bytes, more than the {max_bytes} that are allowed"

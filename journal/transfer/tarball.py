@@ -1,15 +1,15 @@
-"""Packs as bytes: a job as a stream that any ``tar`` reads, and that is read here without trust.
+"""Writes a pack as bytes that any ``tar`` can read, and reads packs from untrusted sources.
 
 A pack is a tar of regular files only, compressed by gzip or zstd::
 
-    ID/manifest.json      names what follows, with sizes and SHA-256
-    ID/journal.jsonl      up to a seal
+    ID/manifest.json      names the other members, with their sizes and SHA-256
+    ID/journal.jsonl      the journal up to its last seal
     ID/artifacts/...
 
-``pack_contents.py`` decides what a pack may hold. The members after the manifest must be the files
-that it names, in its order. So whatever else a tar may hold (links, devices, sparse files, absolute
-names, duplicate names) is refused before a byte of it is written. And no more is decompressed than
-the manifest announces.
+``pack_contents.py`` decides which files a pack may have. The members after the manifest must be the
+files in the manifest, in the same order. Everything else that a tar may contain (links, devices,
+sparse files, absolute names, duplicate names) is refused before a byte of it is written. No more
+bytes are decompressed than the manifest announces.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ MANIFEST_NAME = "manifest.json"
 _MAX_MANIFEST_BYTES = 64 << 20
 _MAX_MEMBER_BYTES = MAX_NAME_BYTES + 130  # with the job's id, a "/", and a NUL
 _INPUT_BYTES = 1 << 18
-_GZIP_LEVEL = 6  # as tar czf does
+_GZIP_LEVEL = 6  # the level of ``tar czf``
 _GZIP_FRAME = 31  # tells zlib to use the header and trailer of gzip
 _MAGIC = {"gz": b"\x1f\x8b", "zst": b"\x28\xb5\x2f\xfd"}
 _BLOCK_BYTES = tarfile.BLOCKSIZE
@@ -65,9 +65,9 @@ def write_pack(
     contents: Contents,
     compression: Compression,
 ) -> None:
-    """Pass a pack to ``write`` in pieces. ``contents`` are the manifest's files, in its order.
+    """Pass a pack to ``write`` in pieces. ``contents``: the manifest's files, in the same order.
 
-    Raises InvalidValueError, before the first byte, if the manifest is too large to be read again.
+    Raises InvalidValueError, before the first byte, if the manifest is too large for a reader.
     """
     text = msgspec.json.encode(manifest) + b"\n"
     if len(text) > _MAX_MANIFEST_BYTES:
@@ -109,7 +109,7 @@ def _compressor(compression: Compression) -> Any:
 
 
 def load_zstd() -> Any:
-    """The module ``compression.zstd``, or its backport before Python 3.14."""
+    """Import ``compression.zstd``, or before Python 3.14 its backport."""
     for name in ("compression.zstd", "backports.zstd"):
         try:
             return importlib.import_module(name)
@@ -126,11 +126,11 @@ def load_zstd() -> Any:
 
 
 def read_pack(read: Callable[[int], bytes], path: str | PathLike[str]) -> tuple[Manifest, Contents]:
-    """The manifest of the pack that ``read(n)`` returns in pieces, and the files that it names.
+    """Read a pack: return its manifest, and an iterator over the files in it.
 
-    Read each file's pieces to their end before the next file. The last file ends only after the
-    whole stream was read. Raises FormatVersionError, and PackError where something isn't as
-    announced.
+    ``read(n)`` returns the next bytes of the pack, at most ``n``. Read all pieces of a file before
+    you ask for the next file. The iterator ends after the whole stream was read. Raises
+    FormatVersionError, and PackError if the pack doesn't agree with its manifest.
     """
     stream = _Inflated(read, path)
     top = _next_name(stream)
@@ -141,8 +141,8 @@ def read_pack(read: Callable[[int], bytes], path: str | PathLike[str]) -> tuple[
     if rest != MANIFEST_NAME:
         raise PackError(
             path,
-            f"it begins with {name[:100]!r} and not with a manifest: unpack what `journal pack` "
-            "did not make with tar, and use `journal pull` on the directory",
+            f"it begins with {name[:100]!r} and not with a manifest, so `journal pack` did not "
+            "make it: unpack it with tar, and use `journal pull` on the directory",
         )
     if size > _MAX_MANIFEST_BYTES:
         raise PackError(path, f"its manifest has {size} bytes")
@@ -193,14 +193,14 @@ def _hashed(stream: _Inflated, file: PackedFile) -> Iterator[bytes]:
 
 
 def _next_name(stream: _Inflated) -> tuple[str, int] | None:
-    """Name and size of the next member; None at the end of the tar."""
+    """The name and size of the next member; None at the end of the tar."""
     long_name: str | None = None
     while True:
         block = stream.take(_BLOCK_BYTES)
         if not block.strip(b"\0") and long_name is None:
             return None
         try:
-            # The header of a long name has its first 100 bytes, which may end within a character.
+            # A header has the first 100 bytes of a long name, which may end within a character.
             info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
             is_name = info.type == tarfile.GNUTYPE_LONGNAME and long_name is None
             if is_name and 0 < info.size <= _MAX_MEMBER_BYTES:
@@ -215,7 +215,7 @@ def _next_name(stream: _Inflated) -> tuple[str, int] | None:
 
 
 class _Inflated:
-    """The bytes of a tar, decompressed only as far as they are read."""
+    """Reads the bytes of a tar, and decompresses only as much as is read."""
 
     def __init__(self, read: Callable[[int], bytes], path: str | PathLike[str]) -> None:
         self.path = path
@@ -234,17 +234,17 @@ class _Inflated:
             raise PackError(path, "it is neither gzip nor zstd" if first else "it is empty")
 
     def take(self, length: int) -> bytes:
-        """The next ``length`` bytes, which must be there."""
+        """The next ``length`` bytes. Raises PackError if there are fewer."""
         return b"".join(self._some(length))
 
     def pieces(self, size: int) -> Iterator[bytes]:
-        """The content of a member of ``size`` bytes; its padding is skipped."""
+        """Yield the content of a member of ``size`` bytes, and skip the padding after it."""
         yield from self._some(size)
         if self.take(-size % _BLOCK_BYTES).strip(b"\0"):
             raise PackError(self.path, "there are bytes between its files")
 
     def finish(self) -> None:
-        """Read to the end. Only the padding of a tar may follow."""
+        """Read to the end of the stream. Raises PackError if more than padding follows."""
         padding = 0
         self._data = self._data[self._at :]
         while self._data:
@@ -285,7 +285,7 @@ class _Inflated:
 
 
 class _Gunzip:
-    """zlib's decompressor with the interface of zstd's."""
+    """zlib's decompressor, with the interface of zstd's decompressor."""
 
     def __init__(self) -> None:
         self._inflate = zlib.decompressobj(_GZIP_FRAME)

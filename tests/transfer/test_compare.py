@@ -119,7 +119,7 @@ def test_different_jobs_are_told_from_copies_of_one(here: Path, tmp_path: Path) 
     make_job(tmp_path / "again")
     for root, job_id, text in (
         ("other", "other", "another job than"),
-        ("again", JOB, "made on its own"),
+        ("again", JOB, "neither is a copy of the other"),
     ):
         with pytest.raises(InvalidValueError, match=text):
             compare_copies(Source(here / JOB), Source(tmp_path / root / job_id))

@@ -446,7 +446,7 @@ def test_a_run_that_holds_the_job_here_is_not_disturbed(here: Path, there: Path)
 
 def test_another_job_is_refused(here: Path, there: Path, tmp_path: Path) -> None:
     make_job(tmp_path / "again", ROWS)
-    with pytest.raises(InvalidValueError, match="made on its own"):
+    with pytest.raises(InvalidValueError, match="neither is a copy of the other"):
         pull(here, tmp_path / "again")
     done = journal_line(here, "pull", str(there / JOB), "other")
     assert done.returncode == 2

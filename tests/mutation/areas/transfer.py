@@ -116,7 +116,7 @@ PATCHES = [
     Patch(
         "what others have committed meanwhile is looked at again under the lock",
         "transfer/pull",
-        "            relation, fork = relate(ours, theirs)  # others may have committed since\n",
+        "            relation, fork = relate(ours, theirs)  # another process may have committed since then\n",
         "",
         PULL,
     ),
@@ -130,14 +130,14 @@ PATCHES = [
     Patch(
         "what a pull that died has left is removed first",
         "transfer/pull",
-        "        directories.remove_tree(staging)  # of a pull that died\n",
+        "        directories.remove_tree(staging)  # left by a pull that died\n",
         "",
         PULL,
     ),
     Patch(
         "a pull leaves nothing of its own behind",
         "transfer/pull",
-        "        with suppress(OSError):  # the next pull removes what is left\n            directories.remove_tree(staging)\n        run.release()\n",
+        "        with suppress(OSError):  # the next pull removes a directory that is left\n            directories.remove_tree(staging)\n        run.release()\n",
         "        run.release()\n",
         PULL,
     ),
