@@ -82,13 +82,13 @@ class JobService:
 
     - When the method returns, the change is in the file. With ``sync="commit"`` it is also on the
       disk.
-    - When the method raises, nothing has changed. The exception is
-      :class:`CommitOutcomeUnknownError`, which means that the change may be there or not.
+    - When the method raises, nothing has changed, with one exception: after
+      :class:`CommitOutcomeUnknownError`, the change may or may not be there.
     - Inside :meth:`batch`, all changes of a job become one commit at the end of the block.
     - Threads that change rows of one job at the same time share a commit and its sync. Each call
       still returns or raises for its own row, and only after the sync.
 
-    **Reads.** Getters see everything that any process has committed before the call.
+    **Reads.** Getters see all commits that any process has made before the call.
 
     **Arguments.** Statuses can be given as an enum member or as text. Times are aware datetimes.
 
@@ -97,16 +97,17 @@ class JobService:
     - :class:`InvalidValueError` for an argument that is not valid;
     - :class:`StorageError` if the system refuses a read or a write;
     - :class:`JournalDamagedError` and :class:`FormatVersionError` for a journal that can't be read;
-    - :class:`JobLockedError` if the lock was not free in time. Getters raise it only while another
-      *thread* of this service has a batch open.
+    - :class:`JobLockedError` if another writer held the lock for too long. Getters raise this error
+      only while another *thread* of this service has a batch open.
 
-    A method that needs a job or a row raises :class:`JobNotFoundError` or :class:`RowNotFoundError`
-    if it doesn't exist. :meth:`get_job` and :meth:`get_row` return ``None`` instead.
+    If a job or row doesn't exist, methods raise :class:`JobNotFoundError` or
+    :class:`RowNotFoundError`. :meth:`get_job` and :meth:`get_row` return ``None`` instead.
 
-    Don't call methods from a signal handler: it may interrupt a call that holds a lock.
+    Don't call methods from a signal handler: the signal may have interrupted a call that holds a
+    lock.
     """
 
-    _writes = True  # load what writing needs now, before the program starts threads or forks
+    _writes = True  # import modules for writing now, before the program starts threads or forks
 
     def __init__(
         self,
@@ -118,12 +119,13 @@ class JobService:
     ) -> None:
         """Open the store ``root``: the directory that holds one directory for each job.
 
-        ``root`` need not exist: the first :meth:`create_job` makes it. StoreError is raised if it
-        is a file.
+        ``root`` need not exist: the first :meth:`create_job` makes the directory. Raises StoreError
+        if ``root`` is a file.
 
-        ``sync``: "commit" syncs each commit to the disk, so it survives a power cut. "none" leaves
-        syncing to the system: a commit survives the death of the process, but a power cut may lose
-        the last seconds or leave damage, which ``journal verify`` reports.
+        ``sync``: "commit" syncs each commit to the disk, so that the commit survives a power cut.
+        "none" leaves syncing to the system: a commit survives the death of the process, but a power
+        cut may lose the commits of the last seconds, or leave damage, which ``journal verify``
+        reports.
 
         ``lock_timeout_s`` (seconds): how long a change waits for another writer's commit or batch.
 
@@ -180,20 +182,20 @@ class JobService:
         idempotency_key: str | None = None,
         row_data: Iterable[Mapping[str, Any]] = (),
     ) -> Job:
-        """Create a pending job with its first rows, in one commit; return it.
+        """Create a pending job with its first rows, in one commit. Returns the job.
 
-        After a crash the job is there with all of these rows, or not at all.
+        After a crash the job exists with all of these rows, or not at all.
 
-        - ``job_id``: default is ``DATE-slug-of-name-random``.
+        - ``job_id``: default: ``DATE-slug-of-name-random``.
         - ``metadata``: any JSON object.
         - ``row_data``: the first rows, as in :meth:`create_rows`.
-        - ``key``: the member of the data that identifies a row. Idempotency keys of this job's rows
-          are made from it, also those of rows that are added later.
+        - ``key``: the member of the data that identifies a row. The idempotency keys of all rows of
+          the job are made from this member.
         - ``idempotency_key``: the member of the data that *is* the idempotency key. "" means that
-          no member is one, and that each row is added with its own.
+          the data has no such member, and that each row is added with its own key.
 
-        Raises JobExistsError, StoreError, and JobBusyError while another process creates a job with
-        this id.
+        Raises JobExistsError, StoreError, and, while another process creates a job with this id,
+        JobBusyError.
         """
         name = check_text(name, "name")
         if not name.strip():
@@ -226,7 +228,7 @@ class JobService:
         return made[0]
 
     def get_job(self, job_id: str) -> Job | None:
-        """The job as of its last commit, or ``None`` if there is none."""
+        """The job after its last commit, or ``None`` if there is no such job."""
         try:
             with self._reading(job_id) as journal:
                 return job_of(journal.index)
@@ -250,9 +252,10 @@ class JobService:
         - ``limit``, ``offset``: at most ``limit`` jobs (``None``: all), after skipping ``offset``.
         - ``name``: a shell pattern that the whole name must match.
         - ``since``, ``until``: only jobs with ``since`` <= created < ``until``.
-        - ``on_error``: called with the error of each job that can't be read, which is then left
-          out. Without it the first such error is raised. It also gets an error for each directory
-          that holds files of a job but no journal. Other directories that aren't jobs are ignored.
+        - ``on_error``: called with the error of each job that can't be read; such a job is left
+          out. Without ``on_error``, the first such error is raised. ``on_error`` is also called for
+          each directory that holds files of a job but no journal. Other directories that aren't
+          jobs are ignored.
         """
         wanted = None if status is None else job_status(status)
         check_count(limit, "limit")
@@ -267,8 +270,8 @@ class JobService:
     def delete_job(self, job_id: str) -> bool:
         """Delete the job with all its files. Returns ``False`` if there is no such job.
 
-        Raises JobBusyError while a run holds the job, even a run of this process. A job that has
-        ended, with no row in flight, can always be deleted.
+        Raises JobBusyError while a run holds the job, even a run of this process. Exception: a job
+        that has ended, with no row in flight, can always be deleted.
         """
         return self._store.delete(check_job_id(job_id))
 
@@ -277,16 +280,17 @@ class JobService:
         return job_status(target, "target") in VALID_TRANSITIONS[job_status(current, "current")]
 
     def update_status(self, job_id: str, new_status: JobStatus | str) -> Job:
-        """Change the job's status, within its pass. Returns the changed job.
+        """Change the job's status. Returns the changed job.
 
-        An ended job (completed, failed, cancelled) has no transition: use :meth:`reopen_job`.
-        ``started_at`` is set at the first start, ``completed_at`` at the end.
+        A job that has ended (completed, failed, cancelled) allows no change: use
+        :meth:`reopen_job`. ``started_at`` is set at the first start, ``completed_at`` at the end.
 
         The target ``running`` is special:
 
-        - It takes the run lock if that is free, and records who runs the job, as :meth:`start_job`
-          does. :meth:`start_job` or :meth:`JobRun.run` in this process may take that lock over.
-        - If the lock is held, only the status changes. That is how another terminal resumes a
+        - If the run lock is free, this call takes it and records who runs the job, as
+          :meth:`start_job` does. A later :meth:`start_job` or :meth:`JobRun.run` in this process
+          takes over the lock.
+        - If a run holds the lock, only the status changes. In this way another terminal resumes a
           paused run.
 
         Any other target releases the run lock if this service holds it.
@@ -307,11 +311,11 @@ class JobService:
                 return job_of(journal.index)
 
     def reopen_job(self, job_id: str, reason: str | None = None) -> Job:
-        """Put an ended job back to ``pending``. This starts its next pass. Returns the job.
+        """Make a job that has ended pending again. This begins its next pass. Returns the job.
 
-        - Rows keep their status. Rows in flight are settled by the next start's policy.
+        - Rows keep their status. The next start settles rows in flight by its ``on_interrupted``.
         - ``completed_at`` is ``None`` until the job ends again.
-        - The job's error is cleared, unless it names rows that two copies have both done.
+        - The job's error is removed, unless the error names rows that two copies have both done.
 
         Raises JobBusyError while a run holds the run lock, and InvalidStateTransition if the job
         has not ended.
@@ -332,10 +336,10 @@ class JobService:
         successful: int | None = None,
         failed: int | None = None,
     ) -> Job:
-        """Set counts by hand, for a script that has no rows. ``None`` leaves a count as it is.
+        """Set the counts of a job without rows. ``None`` keeps a count unchanged.
 
-        A job with rows needs no such call, since its counts follow the rows. Rows that change later
-        are added to the counts that are set here.
+        A job with rows doesn't need this call, since its counts follow the rows. If rows change
+        after this call, the set counts change by the same amount.
         """
         given = {"total": total, "processed": processed, "successful": successful, "failed": failed}
         counts = {key: check_count(value, key) for key, value in given.items()}
@@ -345,7 +349,7 @@ class JobService:
             return job_of(journal.index)
 
     def set_error(self, job_id: str, error_code: str, error_message: str) -> Job:
-        """Record an error of the job as a whole. Its status doesn't change."""
+        """Record an error of the job as a whole. The job's status doesn't change."""
         code = check_text(error_code, "error_code")
         message = check_text(error_message, "error_message")
         with self._journal(job_id) as journal:
@@ -365,7 +369,7 @@ class JobService:
     # --- rows
 
     def create_rows(self, job_id: str, row_data: Iterable[Mapping[str, Any]]) -> Sequence[JobRow]:
-        """Add pending rows in one commit: all of them, or none if one is not valid.
+        """Add pending rows in one commit. If one row is not valid, no row is added.
 
         Each mapping in ``row_data`` may hold:
 
@@ -374,15 +378,15 @@ class JobService:
         - ``row_checksum``: text. Default: the SHA-256 of the data as compact JSON with sorted keys.
         - ``idempotency_key``: text. Default: see :class:`JobRow`.
 
-        Returns the new rows in the given order. Each is read from the file when it is accessed.
+        Returns the new rows in the given order. Each row is read from the file when it is accessed.
 
-        The iterable is consumed row by row and written on the way, so a generator of millions of
-        rows needs little memory. Other writers wait until it ends. Changes that the iterable makes
-        to this job become part of the same commit.
+        Each row is written as soon as the iterable yields it, so a generator of millions of rows
+        needs little memory. Other writers wait until the iterable has ended. If the iterable itself
+        changes this job, its changes become part of the same commit.
 
-        Raises InvalidStateTransition for an ended job, and whatever the iterable raises.
+        Raises InvalidStateTransition for a job that has ended, and every exception of the iterable.
         """
-        # A batch, because the iterable may change the job that it adds rows to.
+        # A batch, because the iterable may change the same job.
         with Batch(self._journal(job_id)) as journal:
             return RowSequence(journal, transitions.add_rows(journal, row_data))
 
@@ -401,9 +405,9 @@ class JobService:
     ) -> Sequence[JobRow]:
         """The job's rows, ordered by row number, as they are at this call.
 
-        ``status``: only rows with this status, or with one of several. ``None``: all rows.
+        ``status``: only rows with this status, or with one of these statuses. ``None``: all rows.
 
-        Later changes don't alter the returned sequence. ``len`` costs nothing; each row is read
+        Later changes don't alter the returned sequence. ``len`` reads nothing; each row is read
         from the file when it is accessed.
         """
         wanted = row_statuses(status)
@@ -424,7 +428,7 @@ class JobService:
         """Up to ``limit`` rows with this status, in order of creation, without their data.
 
         The search starts at position ``first``. To go through a job of any size in constant memory,
-        start with 0 and continue at the last found ``position`` + 1.
+        start with 0, and continue with the ``position`` of the last found row + 1.
         """
         wanted = row_status(status)
         with self._reading(job_id) as journal:
@@ -443,10 +447,10 @@ class JobService:
     def start_row(self, row_id: str) -> JobRow:
         """Start an attempt: the row's status becomes ``processing``. Returns the row.
 
-        Call this outside a batch, or end the batch, before the side effect: the start must be
-        committed first.
+        The start must be committed before the side effect. So don't call this in a batch, or end
+        the batch before the side effect.
 
-        Raises InvalidStateTransition, also if the job has ended.
+        Raises InvalidStateTransition if the row can't be started, or if the job has ended.
         """
         job_id, number = split_row_id(row_id)
         return self._change(job_id, RowStatusRecord(row=number, status="processing", at=UNSET_TIME))
@@ -467,8 +471,8 @@ class JobService:
         - ``cost_cents``: int from 0, added to the job's total.
         - ``result``: any JSON value.
 
-        The job may have any status. Raises InvalidStateTransition, also for a row that is completed
-        already.
+        The job may have any status. Raises InvalidStateTransition, for example for a row that is
+        already completed.
         """
         job_id, number = split_row_id(row_id)
         if result is not None:
@@ -493,7 +497,7 @@ class JobService:
     ) -> JobRow:
         """Record that the row failed. Returns the row.
 
-        ``unknown``: it isn't known whether the attempt took effect. Such a row is retried only if a
+        ``unknown``: nobody knows whether the attempt took effect. Such a row is retried only if a
         person names it.
 
         The job may have any status. Raises InvalidStateTransition.
@@ -505,7 +509,7 @@ class JobService:
         )
 
     def give_back_row(self, row_id: str) -> JobRow:
-        """Put a row in processing back to pending because its attempt never began.
+        """Make a row in processing pending again, because its attempt never began.
 
         Returns the row. Raises InvalidStateTransition.
         """
@@ -521,19 +525,20 @@ class JobService:
     def retry_row(
         self, row_id: str, error_code: str | None = None, error_message: str | None = None
     ) -> JobRow:
-        """Put a failed, skipped, processing or needs_review row back to pending. Returns the row.
+        """Make a failed, skipped, processing or needs_review row pending again. Returns the row.
 
-        Without ``error_code`` this is a retry by hand:
+        Without ``error_code``, this is a person's retry:
 
-        - The row's limit of attempts and its backoff start anew.
+        - Earlier attempts no longer count for the limit of attempts and the backoff.
         - A job that has ended is reopened in the same commit. A cancelled job is not: it raises
           InvalidStateTransition until :meth:`reopen_job` is called.
 
-        With ``error_code`` and ``error_message`` this is the next attempt of the same run, after
-        one that failed with this error. Limit and backoff continue, and an ended job refuses it.
+        With ``error_code`` and ``error_message``, this is a run's own retry after an attempt that
+        failed with this error. The attempt counts for limit and backoff. In a job that has ended,
+        the call raises InvalidStateTransition.
 
-        Raises InvalidStateTransition, and JobBusyError if an ended job must be reopened while a run
-        holds the run lock.
+        Raises InvalidStateTransition, and JobBusyError if a job that has ended must be reopened
+        while a run holds the run lock.
         """
         code = check_optional_text(error_code, "error_code")
         message = check_optional_text(error_message, "error_message")
@@ -543,18 +548,18 @@ class JobService:
         )
 
     def redo_row(self, row_id: str, reason: str | None = None, *, new_key: bool = False) -> JobRow:
-        """Put a completed, failed or skipped row back to pending, to do it again. Returns the row.
+        """Make a completed, failed or skipped row pending, to do it again. Returns the row.
 
-        This is the only way out of ``completed``.
+        No other method changes a completed row.
 
         - The cost of earlier attempts and the row's history stay.
-        - The idempotency key stays, so a far side that honours it answers as before.
-          ``new_key=True`` gives the row a new one.
+        - The idempotency key stays. So if the service that you call honours the key, it repeats its
+          old answer and does nothing new. ``new_key=True`` gives the row a new key.
         - A job that has ended is reopened in the same commit. A cancelled job is not: it raises
           InvalidStateTransition until :meth:`reopen_job` is called.
 
-        Raises InvalidStateTransition, also for a row in review, which must be settled first. Raises
-        JobBusyError if an ended job must be reopened while a run holds the run lock.
+        Raises InvalidStateTransition, for example for a row in review, which must be settled first.
+        Raises JobBusyError if a job that has ended must be reopened while a run holds the run lock.
         """
         job_id, number = split_row_id(row_id)
         check_optional_text(reason, "reason")
@@ -567,9 +572,11 @@ class JobService:
     ) -> JobRow:
         """Replace the data of a row that is pending, failed, skipped or in review. Returns the row.
 
-        Number and status stay, and the history keeps the old data. The row's checksum stays too: a
-        later input is compared with the last *input* of the row, not with this data.
-        ``new_key=True`` gives the row a new idempotency key.
+        Number and status stay, and the history keeps the old data. ``new_key=True`` gives the row a
+        new idempotency key.
+
+        The checksum isn't recomputed. It describes the row's last input, so that a later input is
+        compared with that input, and not with the data given here.
 
         Raises InvalidStateTransition for a row that is completed or in flight.
         """
@@ -582,9 +589,10 @@ class JobService:
         )
 
     def review_row(self, row_id: str, error_code: str, error_message: str) -> JobRow:
-        """Move a row from ``processing`` to ``needs_review``: whether it took effect is unknown.
+        """Move a row from ``processing`` to ``needs_review``, because nobody knows whether it took
+        effect.
 
-        A person must find out. Nothing starts the row until :meth:`complete_row`, :meth:`fail_row`,
+        A person must find out. No run starts the row until :meth:`complete_row`, :meth:`fail_row`,
         :meth:`skip_row` or :meth:`retry_row` settles it. Returns the row. Raises
         InvalidStateTransition.
         """
@@ -603,10 +611,11 @@ class JobService:
         return self._store.journal(job_id).change(transitions.change_row, record)
 
     def retry_failed_rows(self, job_id: str, error_code: str | None = None) -> int:
-        """Put failed rows back to pending in one commit, as :meth:`retry_row`. Returns how many.
+        """Make failed rows pending again in one commit, as :meth:`retry_row` does. Returns their
+        number.
 
-        ``error_code``: only rows that failed with it. Without it, rows whose outcome is unknown are
-        left out (:attr:`JobRow.unknown`).
+        ``error_code``: only rows that failed with this code. Without ``error_code``, rows that may
+        have taken effect are left out (:attr:`JobRow.unknown`).
 
         Raises InvalidStateTransition in a cancelled job.
         """
@@ -618,14 +627,17 @@ class JobService:
     ) -> Result:
         """Call ``change(journal, *arguments)`` in a commit.
 
-        If the job has ended, the run lock is held meanwhile, since ``change`` may reopen it.
+        If the job has ended, this holds the run lock during the call, since ``change`` may reopen
+        the job.
         """
         journal = self._journal(job_id)
         while True:
             with self._reading(job_id):
                 is_over = has_ended(journal)
             with self.hold_run(job_id) if is_over else nullcontext(), journal:
-                if is_over or not has_ended(journal):  # else it has ended since: look again
+                if is_over or not has_ended(
+                    journal
+                ):  # otherwise the job has ended meanwhile: look again
                     return change(journal, *arguments)
 
     # --- what happened
@@ -639,13 +651,13 @@ class JobService:
         row_number: int | None = None,
         details: dict[str, Any] | None = None,
     ) -> None:
-        """Write a message for people into the job's journal. The job may have any status.
+        """Write a message into the job's journal, for people. The job may have any status.
 
         - ``level``: one of :data:`LOG_LEVELS`, in any case.
         - ``row_number``: the row that the message is about.
         - ``details``: any JSON object.
 
-        A message is as durable as any other commit. It changes nothing about the job.
+        A message is as durable as any other commit. It doesn't change the job or its rows.
 
         Raises RowNotFoundError if the job has no row with that number.
         """
@@ -669,9 +681,9 @@ class JobService:
     ) -> Iterator[LogEntry]:
         """The messages that :meth:`log` has written up to this call, oldest first.
 
-        - ``level``: only messages of this level or a graver one.
+        - ``level``: only messages of this level or a higher one.
         - ``row_number``: only messages about this row.
-        - ``since``: only messages from this time on.
+        - ``since``: only messages of this time or later.
 
         The journal is read during the iteration, in constant memory; JournalDamagedError may be
         raised then. Fields that the service redacts are replaced.
@@ -690,10 +702,10 @@ class JobService:
         )
 
     def get_history(self, job_id: str, begin: Position = START) -> Iterator[Entry]:
-        """The job's records in the order in which they were written, up to this call's last commit.
+        """The job's records in the order in which they were written, up to the last commit.
 
-        ``begin``: where an earlier call stopped. Pass the ``after`` of the last :class:`Entry`
-        whose ``ends`` is true.
+        ``begin``: the position at which to begin. To continue an earlier call, pass the ``after``
+        of its last :class:`Entry` whose ``ends`` is true.
 
         The journal is read during the iteration, in constant memory; JournalDamagedError may be
         raised then. Fields that the service redacts are replaced.
@@ -716,24 +728,26 @@ class JobService:
         resume_command: str = "",
         version: str | None = None,
     ) -> Job:
-        """Take the run lock and set a pending, paused or interrupted job running. Returns the job.
+        """Take the run lock and make a pending, paused or interrupted job running. Returns the job.
 
-        - ``on_interrupted``: what becomes of rows that a dead run left in processing, as in
+        - ``on_interrupted``: how to settle rows that a dead run left in processing; see
           :meth:`recover_job`.
-        - ``keep_lock``: hold the run lock until :meth:`release_run` or :meth:`close`, whatever the
-          job's status becomes. No other run may start while rows are in flight.
-        - ``resume_command``: what a person types, in any directory, to continue
+        - ``keep_lock``: hold the run lock until :meth:`release_run` or :meth:`close`, even if the
+          job ends or is paused. Use this to keep other runs out while rows are in flight.
+        - ``resume_command``: the command that a person types to continue the job, in any directory
           (:attr:`Job.resume_command`).
-        - ``version``: a name for what processes the rows, such as a prompt's. Attempts that begin
-          before the next run or pass carry it (:attr:`JobRow.version`).
+        - ``version``: a name for the version of the code, model or prompt that processes the rows.
+          It is recorded for all attempts of this run (:attr:`JobRow.version`).
 
-        All of it is one commit. It also records host, process id and user (:attr:`Job.hosts`).
+        All changes are one commit. The commit also records host, process id and user
+        (:attr:`Job.hosts`).
 
-        If :meth:`update_status` has set the job running in this process, there is no run yet. This
-        call takes its lock over, and leaves the rows alone that were started since.
+        If :meth:`update_status` has set the job running in this process, it has taken the run lock,
+        but no run exists yet. This call takes over that lock. It doesn't touch rows that were
+        started since then.
 
-        Raises JobBusyError while another run holds the job, even one of this service, and
-        InvalidStateTransition for an ended job.
+        Raises JobBusyError while another run holds the job, even a run of this service, and
+        InvalidStateTransition for a job that has ended.
         """
         transitions.check_policy(on_interrupted, "on_interrupted")
         check_text(resume_command, "resume_command")
@@ -759,16 +773,16 @@ class JobService:
                     transitions.put_run(journal, resume_command, version)
                 if status is not JobStatus.RUNNING:
                     transitions.set_job_status(journal, JobStatus.RUNNING)
-                if is_new:  # rows started since it was set running are in flight in this process
+                if is_new:  # rows started after by_hand_from are in flight in this process
                     transitions.settle_rows(journal, on_interrupted, taken.by_hand_from)
                 return job_of(journal.index)
 
     def recover_job(self, job_id: str, policy: Policy = "review") -> int:
-        """Settle the rows that a dead run left in processing. Returns how many there were.
+        """Settle the rows that a dead run left in processing. Returns their number.
 
-        ``policy``: "review" moves them to needs_review, so that nothing with a side effect is
-        silently repeated. "retry" moves them to pending, for work that may be repeated. "fail"
-        moves them to failed.
+        ``policy``: "review" moves the rows to needs_review, so that no side effect is silently
+        repeated. "retry" moves them to pending, for work that may be repeated. "fail" moves them to
+        failed.
 
         A running job becomes paused, ready for :meth:`start_job`. Raises JobBusyError while a run
         holds the job.
@@ -786,7 +800,7 @@ class JobService:
 
     @contextmanager
     def hold_run(self, job_id: str) -> Iterator[None]:
-        """Hold the job's run lock during the block, so that no run starts. The status stays.
+        """Hold the job's run lock during the block, so that no run starts. The job's status stays.
 
         Raises JobBusyError while a run holds the job.
         """
@@ -812,7 +826,9 @@ class JobService:
         return self._store.runs.has_lost(check_job_id(job_id))
 
     def keeps_run(self, job_id: str) -> bool:
-        """Whether this service holds the job's run lock by ``start_job(keep_lock=True)``."""
+        """Whether this service holds the job's run lock because of
+        ``start_job(keep_lock=True)``.
+        """
         return self._store.runs.keeps(check_job_id(job_id))
 
     def is_over(self, job_id: str) -> bool:
@@ -820,18 +836,18 @@ class JobService:
         return self._store.is_over(check_job_id(job_id))
 
     def run_holder(self, job_id: str) -> RunHolder | None:
-        """Host, process id and start of the run that holds the job; ``None`` if none does.
+        """Host, process id and start of the run that holds the job; ``None`` if no run does.
 
-        The system frees the lock when a run dies. So a running job without a holder was
-        interrupted.
+        The system releases the lock when a run dies. So a job with the status running and no holder
+        was interrupted.
         """
         return run_holder(self._store.directory(check_job_id(job_id)))
 
     def get_state(self, job: Job) -> str:
-        """The job's status as text, or what the status alone doesn't show.
+        """The job's status as text, or one of two states that the status doesn't show.
 
         - "interrupted": the status is running, but its run has died.
-        - "unknown": the status is running, and the run lock may not be looked at.
+        - "unknown": the status is running, but this process may not look at the run lock.
         """
         try:
             if self._is_interrupted(job):
@@ -849,20 +865,22 @@ class JobService:
         return job.status is JobStatus.RUNNING and self.run_holder(job.id) is None
 
     def batch(self, job_id: str) -> AbstractContextManager[object]:
-        """A context manager: all changes of the job inside the block become one commit at its end.
+        """A context manager that makes one commit of all changes of the job inside the block.
 
-        - The block sees its own changes. Other threads and processes don't, and wait with theirs.
-        - An exception discards all changes of the block. In a nested batch it discards those of the
-          inner one.
-        - While the block awaits, other asyncio tasks of the thread see its changes. Their own
-          changes raise JobLockedError until the block ends.
+        - Code in the block sees the block's changes. Other threads and processes see them only
+          after the commit, and wait with their own changes.
+        - An exception discards all changes of the block. In a nested batch, it discards the changes
+          of the inner block.
+        - If the block contains an ``await``, the batch stays open while other asyncio tasks run.
+          Those tasks see the uncommitted changes. If they change the job themselves, JobLockedError
+          is raised.
         """
         return Batch(self._journal(job_id))
 
     def artifacts_dir(self, job_id: str) -> Path:
-        """The directory for files that belong to the job, such as labels. It is made if needed.
+        """The directory for files that belong to the job, such as labels. It is created if needed.
 
-        It is part of the job: it is copied, moved and deleted with it.
+        The directory is part of the job: it is copied, packed and deleted with the job.
         """
         self._store.check_open()
         if not self._store.holds_job(check_job_id(job_id)):
@@ -878,7 +896,7 @@ class JobService:
         return directory
 
     def directory_names(self) -> Iterator[str]:
-        """The names of all directories with a journal, also names that can't be a job's id."""
+        """The names of all directories with a journal, including names that can't be a job's id."""
         return self._store.directory_names()
 
     def check_directory(self, name: str) -> None:
@@ -893,7 +911,9 @@ class JobService:
 
     @contextmanager
     def _taking(self, job_id: str) -> Iterator[Taken]:
-        """Record what the block takes of the run lock, and give it back after an error."""
+        """Track whether the block takes the run lock. After an error, release a lock that it has
+        taken.
+        """
         taken = Taken()
         try:
             yield taken
@@ -902,25 +922,27 @@ class JobService:
             raise
 
     def _history(self, job_id: str) -> History:
-        """The job's journal up to its last commit, to read parts of it."""
+        """The job's journal up to its last commit, for reading parts of it."""
         with self._reading(job_id) as journal:
             return History(journal)
 
     def _look(
         self, job_id: str, statuses: Collection[RowStatus] | None
     ) -> tuple[Job, Sequence[JobRow], History]:
-        """The job, its rows of these statuses (None: all) and its history, as of one commit."""
+        """The job, its rows of these statuses (None: all) and its history, all up to the same
+        commit.
+        """
         with self._reading(job_id) as journal:
-            history = History(journal)  # first, for it looks for newer commits
+            history = History(journal)  # first, since this reads newer commits
             rows = RowSequence(journal, journal.index.view(statuses))
             return job_of(journal.index), rows, history
 
     @contextmanager
     def _committing_run(self, job_id: str, taken: Taken) -> Iterator[Journal]:
-        """A commit that may change the job's status.
+        """Make a commit that may change the job's status.
 
-        At its end the run lock follows: if nothing was written, ``taken`` is given back; if the job
-        runs no more, the lock is released.
+        At the end of the commit, the run lock is adjusted. If nothing was written, a lock in
+        ``taken`` is released. If the job is no longer running, its lock is released.
         """
 
         def settle(written: bool) -> None:
@@ -928,7 +950,7 @@ class JobService:
                 state = journal.index.state
                 running = state is not None and state.status is JobStatus.RUNNING
             self._store.runs.settle(job_id, taken, written=written)
-            # In doubt: the commit may be in the file, and it may have ended the run.
+            # In doubt: the commit may be in the file, and may have ended the run.
             if not running and (written or journal.in_doubt):
                 self._store.runs.leave(job_id)
 
@@ -941,7 +963,7 @@ class JobService:
 
     @contextmanager
     def _reading(self, job_id: str) -> Iterator[Journal]:
-        """The job's journal, up to date and locked against this process's other threads.
+        """The job's journal, up to date and locked against other threads of this process.
 
         Raises JobNotFoundError.
         """
@@ -961,7 +983,7 @@ class JobService:
 
 
 def existing_job(service: JobService, job_id: str) -> Job:
-    """The job as of its last commit. Raises JobNotFoundError if there is none."""
+    """The job after its last commit. Raises JobNotFoundError if there is no such job."""
     job = service.get_job(job_id)
     if job is None:
         raise JobNotFoundError(job_id)

@@ -1,4 +1,4 @@
-"""``for attempt in job.attempts()``: the caller's own loop over the open rows."""
+"""Attempts for the caller's own loop over the open rows: ``for attempt in job.attempts()``."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class AttemptedRow:
 
     @property
     def idempotency_key(self) -> str:
-        """The key to send to the far side: see :class:`JobRow`."""
+        """The idempotency key, for the service that you call: see :class:`JobRow`."""
         return self.row.idempotency_key
 
     @property
@@ -57,7 +57,7 @@ class AttemptedRow:
 
     @property
     def attempts(self) -> int:
-        """How often the row was started, including this time."""
+        """How often the row was started, including this attempt."""
         return self.row.attempts
 
     def complete(
@@ -68,7 +68,7 @@ class AttemptedRow:
         *,
         result: Any = None,
     ) -> None:
-        """The row is done: the arguments are those of :meth:`JobService.complete_row`.
+        """Set the outcome "completed". The arguments are those of :meth:`JobService.complete_row`.
 
         A value that can't be recorded puts the row in review.
         """
@@ -82,36 +82,37 @@ class AttemptedRow:
         )
 
     def fail(self, code: str, message: str = "") -> None:
-        """The row has failed, and is not attempted again."""
+        """Set the outcome "failed". The row is not attempted again."""
         self.outcome = outcome_of_error(Fail(code, message), ())
 
     def retry(self, after_s: float | None = None) -> None:
-        """Nothing has happened yet: attempt the row again, as :class:`Retry`."""
+        """Attempt the row again, because nothing has happened yet: see :class:`Retry`."""
         self.outcome = outcome_of_error(Retry(after_s), ())
 
     def skip(self, reason: str | None = None) -> None:
-        """The row needs no work."""
+        """Set the outcome "skipped": the row needs no work."""
         self.outcome = outcome_of_error(Skip(reason), ())
 
     def review(self, message: str) -> None:
-        """Whether the row took effect is unknown: a person must look."""
+        """Set the outcome "needs_review": a person must find out whether the row took effect."""
         self.outcome = outcome_of_error(NeedsReview(message), ())
 
 
 class Attempt:
-    """``with attempt as row:`` is one attempt at one row. Its start is on the disk already.
+    """One attempt at one row, used as ``with attempt as row:``. The start is already on the disk.
 
-    The outcome at the end of the block is, in this order:
+    The first of these that applies is the outcome at the end of the block:
 
-    - what ``row.complete(...)``, ``row.fail(...)``, ``row.skip(...)``, ``row.retry(...)`` or
-      ``row.review(...)`` has set;
+    - the outcome set by ``row.complete(...)``, ``row.fail(...)``, ``row.skip(...)``,
+      ``row.retry(...)`` or ``row.review(...)``;
     - ``completed``, if the block ends without an exception;
-    - as in :meth:`JobRun.run`, if it ends with an ``Exception``, which goes no further;
-    - as the policy for interrupted rows says for any other exception, such as KeyboardInterrupt,
-      which is raised on.
+    - if the block raises an ``Exception``: the outcome that :meth:`JobRun.run` makes of it. The
+      exception is not raised again;
+    - if the block raises another exception, such as KeyboardInterrupt: as ``on_interrupted`` says.
+      The exception is raised again.
 
-    The outcome is on the disk when the block is left. An attempt that isn't entered before the next
-    one is taken gives its row back as pending, and can't be entered any more.
+    The outcome is on the disk when the block has ended. If an attempt isn't entered before the next
+    one is taken, its row is made pending again, and the attempt can't be entered any more.
     """
 
     def __init__(self, queue: RowQueue, row: JobRow, job: HeldJob, limits: Limits) -> None:
@@ -153,9 +154,9 @@ class Attempt:
         return error is None or isinstance(error, Exception)
 
     def settle(self, outcome: Outcome) -> None:
-        """Record the outcome, however long another writer holds the lock.
+        """Record the outcome. Waits for the lock without a time limit.
 
-        If another run has the job by now, report the outcome instead.
+        If another run has taken the job meanwhile, the outcome is only reported.
         """
         self.settled = True
         row = self.row.row
@@ -165,7 +166,7 @@ class Attempt:
             return
         while True:
             try:
-                # This loop never takes a row again that was not started.
+                # This loop never takes a row a second time if it was not entered.
                 self._queue.settle(row, outcome, unstarted_wait_s=math.inf)
             except JobLockedError as error:
                 if error.by_task:  # waiting would not help
@@ -205,9 +206,10 @@ def iterate_attempts(held: HeldJob, limits: Limits) -> Iterator[Attempt]:
 
 
 def _next_row(held: HeldJob, queue: RowQueue, passed: int) -> JobRow | None:
-    """Start the next row. Waits for one that is to be tried again, and while the job is paused.
+    """Start the next row. Waits while the job is paused, and while rows wait for another attempt.
 
-    ``passed``: how many rows were taken and not entered. They are pending, and not taken again.
+    ``passed``: the number of attempts that were not entered. Their rows are pending, and are not
+    taken again.
     """
     while True:
         if not held.is_held():

@@ -1,9 +1,9 @@
-"""A run: one process at work on a job's open rows, with workers that it drives.
+"""The loop of a run: one process that has workers process a job's open rows.
 
-One thread, the driver's, writes the journal. Each turn of its loop makes one commit with the
-outcomes that workers have returned and the starts of the next rows. These are dispatched once the
-commit is on the disk. So a row whose attempt may have begun is always in processing. If the driver
-dies, the next run settles such rows by its policy.
+Only one thread, the driver, writes the journal. Each turn of its loop makes one commit with the
+outcomes that workers have returned and the starts of the next rows. The next rows are dispatched
+after the commit is on the disk. So a row whose attempt may have begun is always in processing. If
+the driver dies, the next run settles such rows by its ``on_interrupted``.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ _MAX_INTERRUPTS = 100  # while a run ends; no person presses Ctrl-C so often
 
 
 class RunReport(msgspec.Struct, frozen=True, kw_only=True):
-    """The result of a run. ``job`` is the job at its end, with the counts of all its runs.
+    """The result of a run. ``job`` is the job at the end of the run.
 
-    - ``started``: attempts of this run.
-    - ``completed``, ``failed``, ``skipped``: rows that this run has settled. Rows that need a
-      review count as failed.
+    - ``started``: the number of attempts of this run.
+    - ``completed``, ``failed``, ``skipped``: the number of rows that this run has settled so. Rows
+      that need a review count as failed. (The counts of ``job`` include earlier runs.)
     - ``reason``: why the run ended before all rows were done, or ``None``.
-    - ``signal``: the number of the signal that stopped it, or ``None``.
+    - ``signal``: the number of the signal that stopped the run, or ``None``.
     - ``problems``: a message for each outcome that could not be recorded.
     - ``elapsed_s``: seconds from start to end.
     """
@@ -67,7 +67,9 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def exit_code(self) -> int:
-        """For ``sys.exit``: 0 if all rows are done, else see `journal help exceptions`."""
+        """The exit code for ``sys.exit``: 0 if all rows are done; other codes: `journal help
+        exceptions`.
+        """
         job = self.job
         if job.status not in TERMINAL_STATUSES:
             if self.signal is not None:
@@ -78,7 +80,7 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Run:
-    """See the module. ``work`` is for one thread; ``stop`` for any, and for signal handlers."""
+    """One run of a job. Call ``work`` in one thread; ``stop`` in any thread or signal handler."""
 
     def __init__(
         self,
@@ -88,7 +90,9 @@ class Run:
         limits: Limits,
         on_tick: Callable[[Job], object] = lambda _job: None,
     ) -> None:
-        """``workers`` put outcomes into ``results``; ``on_tick`` gets the job 5 times a second."""
+        """``workers`` put outcomes into ``results``. ``on_tick`` is called with the job 5 times a
+        second.
+        """
         self._held = job
         self._service = job.service
         self._workers = workers
@@ -99,8 +103,9 @@ class Run:
         self._rate = None if limits.rate is None else Rate.parse(limits.rate)
         self._halt = Halt.parse(limits.halt)
         self._brake = Brake(is_on=limits.halt != "never")
-        # No queue with a timeout, for waiting would count as time of the attempt. None with limits
-        # on failures or cost, which must take effect before more rows start.
+        # Don't queue rows with a timeout: the time in the queue would count as time of the attempt.
+        # Don't queue rows with a limit on failures or cost: it must take effect before more rows
+        # start.
         self._may_queue = (
             workers.queues
             and limits.timeout_s is None
@@ -123,26 +128,28 @@ class Run:
 
     @property
     def is_braked(self) -> bool:
-        """Whether it has ended because its first rows all failed alike."""
+        """Whether the run has ended because its first rows all failed with the same error code."""
         return self._brake.has_tripped
 
     def close(self) -> None:
-        """Stop the workers. For a run whose :meth:`work` is never called."""
+        """Stop the workers. Only for a run whose :meth:`work` is never called."""
         self._workers.close()
 
     def stop(self, number: int | None = None) -> None:
-        """Start no more rows. A second call ends those in flight, and a third one by force.
+        """Start no more rows. A second call ends the rows in flight; a third call ends them by
+        force.
 
-        ``number``: the signal that asks for it.
+        ``number``: the number of the signal, if a signal is the reason.
         """
         self._stops.add(number)
         self._results.wake()
 
     def work(self, *, handle_signals: bool = True) -> RunReport:
-        """Start the job, work until no row is open or something ends the run, and report.
+        """Run the job until no row is open, or until a signal or a limit ends the run. Returns a
+        report.
 
-        At the end the job is completed or failed, or paused if rows are left. Outcomes that could
-        not be recorded are reported row by row.
+        At the end the job is completed or failed, or paused if rows are left. For each outcome that
+        could not be recorded, a message is reported.
 
         Raises JobBusyError, InvalidStateTransition for a job that has ended, and the error of a
         commit that failed.
@@ -185,10 +192,11 @@ class Run:
         return job
 
     def _end_early(self) -> None:
-        """After an interrupt between any two steps: record what is in flight, and leave.
+        """Record the outcomes in flight and release the job, after an interrupt between any two
+        steps.
 
-        A further interrupt doesn't stop that. It makes it end attempts sooner, as a further signal
-        does.
+        A further interrupt doesn't stop this work. Like a further signal, it ends the attempts in
+        flight.
         """
         interrupts = 0
         while True:
@@ -249,7 +257,9 @@ class Run:
             self._wait()
 
     def _fail(self, error: JournalError) -> None:
-        """After a failed commit: end what is in flight, and try once more to record it."""
+        """After a failed commit: wait for the rows in flight, and try one more time to record
+        outcomes.
+        """
         self._error = error
         self._stops.at_least(1)
         waiting = counted(len(self._in_flight), "row|rows")
@@ -257,10 +267,11 @@ class Run:
         self._drain()
 
     def _drain(self) -> None:
-        """Wait for what is in flight and record it row by row. Give back rows that never began.
+        """Wait for the rows in flight and record their outcomes one by one. Rows never begun become
+        pending.
 
-        An interrupt may stop it and it is called again. So it relies only on what is in flight and
-        on what the journal holds.
+        If an interrupt stops this method, it is called again. So it depends only on
+        ``self._in_flight`` and on the journal.
         """
         for row in self._to_dispatch:
             if not self._in_flight.holds(row) and not self._held.is_lost():
@@ -297,7 +308,7 @@ class Run:
         return True
 
     def _look(self) -> Job:
-        """The job as it is now. Reacts to other processes, signals and limits."""
+        """The present job. Reacts to changes by other processes, to signals and to limits."""
         self._check_lock()
         job = self._held.job()
         paused = job.status is JobStatus.PAUSED
@@ -320,7 +331,7 @@ class Run:
         return job
 
     def _check_lock(self) -> None:
-        """Start no more rows once the job at its path isn't the one that this run holds."""
+        """Start no more rows if the job at its path is no longer the job that this run holds."""
         if not self._is_lost and not self._held.is_held():
             self._is_lost = True
             self._give_up(self._held.lost_message(), 1)
@@ -358,7 +369,7 @@ class Run:
         self._stops.at_least(stops)
 
     def _wait(self) -> None:
-        """Wait for results, until there may be something else to do."""
+        """Wait for results, or until a deadline, a retry or the next poll is due."""
         now_s = monotonic()
         until_s = now_s + _POLL_S
         if self._has_room() and not self._stops.count and not self._paused:  # a row may start
@@ -377,19 +388,19 @@ class Run:
     # --- one commit
 
     def _commit(self, job: Job) -> None:
-        """Record results and start the next rows in one commit, then dispatch these."""
+        """Record results and start the next rows in one commit. Then dispatch these rows."""
         results = self._in_flight.results(_MAX_RESULTS)
         if not results and not self._free_slots(job):
             return
         problems: list[str] = []
         begin_s = monotonic()
-        # If the commit fails or is interrupted, no more rows start. _drain records what is in
-        # flight row by row, by what the journal holds then.
+        # If the commit fails or is interrupted, no more rows start. _drain records the outcomes one
+        # by one, after it has looked which of them the journal already holds.
         with self._service.batch(self._held.id):
             for result in results:
                 self._settle(result, problems)
             job = self._held.job()
-            self._check_limits(job)  # the results may be a reason to start no more
+            self._check_limits(job)  # the results may have reached a limit
             change = -sum(not result.is_late for result in results)
             self._to_dispatch = self._queue.start(
                 self._free_slots(job, change), job, fresh_first=self._brake.is_undecided
@@ -404,16 +415,16 @@ class Run:
             self._to_dispatch.pop()
 
     def _free_slots(self, job: Job, change: int = 0) -> int:
-        """How many rows may start now. ``change``: by how much the number in flight will change."""
+        """How many rows may start now. ``change`` is added to the number of rows in flight."""
         if job.status is not JobStatus.RUNNING or self._stops.count or self._paused:
             return 0
-        # During a commit, workers that finish need a queued row: none if handlers are slow, many if
-        # they are faster than a sync.
+        # A worker that finishes during a commit needs a queued row. If handlers are slow, no queue
+        # is needed. If they are faster than a sync, the queue must be long.
         slots = self._in_flight.slots
         ahead = int(slots * self._commit_s / self._handler_s)
         ahead = min(ahead, max(slots * _MAX_AHEAD_EACH, _MIN_AHEAD), _MAX_AHEAD)
         if not self._may_queue or (self._brake.is_undecided and not self._queue.is_past_fresh):
-            ahead = 0  # the first rows may all fail alike
+            ahead = 0  # until the brake has decided, start only as many rows as it needs
         count = slots + ahead - (len(self._in_flight) + change)
         if self._rate is not None:
             count = min(count, self._rate.allowed(monotonic()))
@@ -422,7 +433,7 @@ class Run:
         return max(0, count)
 
     def _settle(self, result: Result, problems: list[str]) -> None:
-        """Record a result, or say in ``problems`` why that was not possible."""
+        """Record a result. If that isn't possible, add the reason to ``problems``."""
         if self._is_lost:  # the journal's row belongs to another run's attempt
             problems.append(_unrecorded(result, "another run has the job now"))
             return
@@ -439,7 +450,7 @@ class Run:
             self._count(outcome)
 
     def _settle_late(self, result: Result, problems: list[str]) -> None:
-        """An attempt that was given up has ended after all. Its success settles the review."""
+        """Record the outcome of an attempt that was given up and has ended after all."""
         if result.outcome.kind not in ("completed", "skipped"):
             return
         try:
@@ -449,7 +460,7 @@ class Run:
             problems.append(_unrecorded(result, error))
             return
         if row is not None and row.status is RowStatus.NEEDS_REVIEW:
-            self._counts["failed"] -= 1  # it was counted as failed when it was given up
+            self._counts["failed"] -= 1  # counted as failed when it was given up
         self._count(outcome)
 
     def _forget(self, result: Result) -> None:

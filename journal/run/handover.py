@@ -1,8 +1,8 @@
-"""What the driver and the workers of a run share: who has an attempt, and the results.
+"""The objects that the driver and the workers of a run share: claims on attempts, and results.
 
 An interrupt (an exception raised by a signal handler) may stop the driver between any two of its
-steps. So each change here is one operation that happens or doesn't, and its effect can be asked for
-afterwards.
+steps. So each change here is one atomic operation, and the driver can ask afterwards whether it
+happened.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from journal.run.outcome import Outcome
 
 
 class Claim:
-    """Who has an attempt: the worker that began it, or the driver that cancelled it while pending.
+    """Decides who gets an attempt: the worker that begins it, or the driver that cancels it before.
 
-    The first of them to ask has it for good, and gets the same answer each time it asks.
+    The first of the two that asks gets the attempt. Each gets the same answer every time it asks.
     """
 
     __slots__ = ("_owner",)
@@ -24,36 +24,38 @@ class Claim:
         self._owner: dict[str, str] = {}
 
     def begin(self) -> bool:
-        """Whether the worker may process the row. For the worker that has the row."""
+        """Whether the worker may process the row. Called by the worker."""
         return self._owner.setdefault("owner", "worker") == "worker"
 
     def cancel(self) -> bool:
-        """Whether no worker has begun the row. Then none ever will."""
+        """Whether the attempt is cancelled: no worker has begun it, and none will. Called by the
+        driver.
+        """
         return self._owner.setdefault("owner", "driver") == "driver"
 
 
 class Results:
-    """The outcomes of attempts, by ticket. Each stays until the driver has recorded it."""
+    """The outcomes of attempts, by ticket. An outcome stays until the driver has recorded it."""
 
     def __init__(self) -> None:
         self._outcomes: dict[int, Outcome] = {}
-        self._news = threading.Lock()  # released when there may be something new
+        self._news = threading.Lock()  # released when the driver should look
         self._news.acquire()
 
     def put(self, ticket: int, outcome: Outcome) -> None:
-        """Add the outcome of an attempt. For workers."""
+        """Add the outcome of an attempt. Called by workers."""
         self._outcomes[ticket] = outcome
         self.wake()
 
     def wake(self) -> None:
-        """Let the driver look. For any thread, and for signal handlers."""
+        """Make the driver look for changes. May be called by any thread and by signal handlers."""
         try:  # noqa: SIM105  (suppress() takes longer than all the rest)
             self._news.release()
         except RuntimeError:
-            pass  # it is about to look
+            pass  # the driver is about to look anyway
 
     def wait(self, timeout_s: float) -> None:
-        """Wait until there may be something new, at most ``timeout_s`` seconds."""
+        """Wait for an outcome or a call of :meth:`wake`, at most ``timeout_s`` seconds."""
         self._news.acquire(timeout=max(0.0, timeout_s))
 
     def all(self) -> dict[int, Outcome]:

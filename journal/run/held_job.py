@@ -1,4 +1,4 @@
-"""The job of one run, from its start to its release: its settings, its run lock and its status."""
+"""The job that a run holds, from start to release: its settings, its run lock and its status."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Report = Callable[[str], object]  # called with each message for a person
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What all runs of an open job have in common: see :func:`journal.open_job`."""
+    """The settings that all runs of an open job share: see :func:`journal.open_job`."""
 
     on_interrupted: Policy = "review"
     resume_command: str = ""
@@ -30,7 +30,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HeldJob:
-    """The job that a run holds. An interrupt may come between any two of the run's steps."""
+    """The job that a run holds. An interrupt may come between any two steps of the run."""
 
     def __init__(
         self,
@@ -44,21 +44,21 @@ class HeldJob:
         self.settings = settings
         self._report = report
         self._is_started = False
-        self._may_be_ours = False  # whether a run lock that the service keeps is this run's
+        self._may_be_ours = False  # whether the run lock that the service keeps belongs to this run
 
     def report(self, text: str) -> None:
-        """Report a message. A failure to do so doesn't stop the run."""
+        """Report a message. If reporting fails, the run continues."""
         with suppress(Exception):
             self._report(text)
 
     def job(self) -> Job:
-        """The job as of its last commit. Raises JobNotFoundError."""
+        """The job after its last commit. Raises JobNotFoundError."""
         return existing_job(self.service, self.id)
 
     def start(self) -> None:
         """Start the job and keep its run lock until :meth:`release`.
 
-        Before that, warns if another host ran the job last.
+        First warns if the last run of the job was on another host.
         """
         self._may_be_ours = not self.service.keeps_run(self.id)
         try:
@@ -84,7 +84,9 @@ class HeldJob:
         )
 
     def is_ours(self) -> bool:
-        """Whether the job is started and not released, also if an interrupt ended that step."""
+        """Whether the job is started and not released. Correct even after an interrupted start or
+        release.
+        """
         if self._is_started:
             return True
         return self._may_be_ours and self.service.keeps_run(self.id)
@@ -94,24 +96,24 @@ class HeldJob:
         return self.service.holds_run(self.id)
 
     def is_lost(self) -> bool:
-        """Whether another job or run has certainly taken this one's path."""
+        """Whether another job or run has certainly replaced this job at its path."""
         try:
             return self.service.has_lost_run(self.id)
         except JournalError:
             return False
 
     def lost_message(self) -> str:
-        """Why a run ends whose job is not held any more."""
+        """The message of a run that ends because it no longer holds its job."""
         return (
             f"{self.service.root / self.id} was moved or replaced, or another run works on the "
             "same files: make sure that only one of them continues"
         )
 
     def end(self) -> Job:
-        """Give the running job the status that its rows call for, and return it.
+        """Set the status that follows from the rows, if the job is running. Returns the job.
 
-        Paused if rows are open; else failed if a row failed or needs a review; else completed. A
-        status that another process has set stays.
+        The status is paused if rows are open; otherwise failed if a row failed or needs a review;
+        otherwise completed. A status that another process has set stays.
         """
         job = self.job()
         if job.status is not JobStatus.RUNNING:
@@ -135,15 +137,17 @@ class HeldJob:
 
 
 def _from_here(command: str) -> str:
-    """The command, preceded by a change to the current directory, so that it works in any."""
+    """The command after a ``cd`` to the current directory, so that it can be typed in any
+    directory.
+    """
     try:
         return f"cd {shlex.quote(os.getcwd())} && {command}" if command else ""
-    except FileNotFoundError:  # the current directory was removed
+    except FileNotFoundError:  # the current directory was deleted
         return command
 
 
 def unrecorded_message(row: JobRow, outcome: Outcome, error: JournalError | str) -> str:
-    """What a person must know of an outcome that the journal doesn't hold."""
+    """The message about an outcome that could not be recorded in the journal."""
     result = outcome.tracking_number or outcome.result or outcome.error_message or outcome.reason
     text = str("" if result is None else result)[:1000]
     return (

@@ -1,7 +1,8 @@
-"""The attempts in flight, and how those that take too long or are stopped come to an end.
+"""The attempts in flight, and how attempts are ended that take too long or are stopped.
 
-An attempt is first asked to end, then forced to, then given up. One that was given up may still be
-running: its row is settled without it. If it returns after all, its outcome settles the review.
+Ending an attempt has three steps: it is asked to end, forced to end, and given up. An attempt that
+was given up may still be running, but its row is settled: by default it needs a review. If the
+attempt succeeds after all, its outcome settles the review.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from journal.run.outcome import Outcome
 from journal.run.retries import outcome_of_ended
 from journal.run.workers.choose import Workers
 
-_GRACE_S = 5.0  # between asking an attempt to end, forcing it to, and giving it up
+_GRACE_S = 5.0  # between two of these steps: ask an attempt to end, force it to end, give it up
 
 
 class Dispatched:
@@ -33,14 +34,14 @@ class Dispatched:
         self.deadline_s = deadline_s  # when to end it, by ``monotonic``
         self.timed_out = False
         self.ends_asked = 0  # how often it was asked to end
-        self.slot_lost = False  # it was given up, and still occupies its worker
+        self.slot_lost = False  # whether it was given up and still occupies its worker
 
 
 class Result(msgspec.Struct, frozen=True):
     """The outcome of an attempt.
 
-    ``is_given_up``: the driver gave the attempt up, and this is its verdict. ``is_late``: the
-    attempt returned after it was given up, so its row is settled already.
+    ``is_given_up``: the driver has given up the attempt and decided the outcome. ``is_late``: the
+    attempt returned after it was given up, so its row is already settled.
     """
 
     ticket: int
@@ -51,14 +52,14 @@ class Result(msgspec.Struct, frozen=True):
 
 
 class InFlight:
-    """The attempts in flight. For one thread. A ticket identifies an attempt until it is forgotten.
+    """The attempts in flight, for use by one thread. A ticket is the number of an attempt.
 
     An interrupt may come between any two steps, so:
 
-    - an attempt is stored here before the workers get it, and until its result is recorded;
-    - a result is stored in one place, from which it is only read.
+    - an attempt is stored here from before the workers get it until its result is recorded;
+    - a result is stored in one place, and reading doesn't remove it.
 
-    After an interrupt each attempt is therefore still here, and can be waited for.
+    Therefore each attempt is still here after an interrupt, and the driver can wait for it.
     """
 
     def __init__(self, workers: Workers, results: Results, limits: Limits) -> None:
@@ -67,8 +68,8 @@ class InFlight:
         self._limits = limits
         self._timeout_s = limits.timeout_s
         self._attempts: dict[int, Dispatched] = {}
-        self._verdicts: dict[int, Outcome] = {}  # on attempts for which workers give no outcome
-        self._given_up: dict[int, Dispatched] = {}  # and not returned yet
+        self._verdicts: dict[int, Outcome] = {}  # of attempts for which workers return no outcome
+        self._given_up: dict[int, Dispatched] = {}  # given up and not returned yet
         self._ticket = 0
 
     def __len__(self) -> int:
@@ -99,7 +100,7 @@ class InFlight:
         self._workers.dispatch(self._ticket, row, attempt.claim)
 
     def results(self, limit: int | None = None) -> list[Result]:
-        """The results that are not forgotten, at most ``limit``."""
+        """Results that are not forgotten yet, at most ``limit``."""
         return list(islice(self._each_result(), limit))
 
     def _each_result(self) -> Iterator[Result]:
@@ -110,7 +111,7 @@ class InFlight:
                 yield Result(ticket, attempt.row, self._judge(attempt, outcome))
             elif ticket in self._given_up:
                 yield Result(ticket, self._given_up[ticket].row, outcome, is_late=True)
-            else:  # an interrupt came while it was being forgotten
+            else:  # an interrupt came during forget()
                 self._results.forget(ticket)
         for ticket, outcome in self._verdicts.items():
             attempt = self._attempts.get(ticket)
@@ -119,7 +120,9 @@ class InFlight:
                 yield Result(ticket, attempt.row, judged, is_given_up=True)
 
     def forget(self, result: Result) -> None:
-        """Drop an attempt whose result is recorded. One that was given up may return later."""
+        """Drop an attempt whose result is recorded. An attempt that was given up may return
+        later.
+        """
         if not result.is_given_up:
             self._given_up.pop(result.ticket, None)
         self._attempts.pop(result.ticket, None)
@@ -163,7 +166,9 @@ class InFlight:
         return True
 
     def _ask_to_end(self, ticket: int, attempt: Dispatched) -> bool:
-        """Whether it could be asked. One that can't be, or was asked twice, must be given up."""
+        """Ask an attempt to end. Returns False if it can't be asked, or was asked twice: then give
+        it up.
+        """
         attempt.ends_asked += 1
         force = attempt.ends_asked > 1
         if attempt.ends_asked <= 2 and self._workers.cancel(ticket, attempt.row.id, force=force):
@@ -172,8 +177,7 @@ class InFlight:
         return False
 
     def _give_up(self, ticket: int, attempt: Dispatched) -> None:
-        # The deadline stays until there is a verdict: after an interrupt the next look repeats
-        # this.
+        # The deadline is removed last: after an interrupt, the next call of end_due repeats this.
         attempt.slot_lost = not self._workers.abandon(ticket)
         self._given_up[ticket] = attempt
         what = Outcome(kind="lost", error_code="stopped", error_message="it was given up")

@@ -1,4 +1,4 @@
-"""The limits of a run: attempts per row, rate of starts, cost, and when to give up."""
+"""The limits of a run: attempts per row, rate of starts, cost, and when to stop early."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _HALT_VERBS = {
 }
 _BURST_S = 0.05  # rows due within this time may start together, so that they share a commit
 
-_MAX_ALIKE = 10  # the brake: so many first rows may fail with one error code
+_MAX_ALIKE = 10  # the brake trips after this many first rows that fail with the same error code
 _MESSAGE_CHARACTERS = 200
-_MIN_DONE = 3  # as in GNU parallel: a percentage of fewer rows means nothing
+_MIN_DONE = 3  # as in GNU parallel: a percentage of very few rows means nothing
 
 
 class Rate:
-    """At most ``per_s`` starts a second, evenly spread. Waiting saves up only a short burst."""
+    """Allows at most ``per_s`` starts a second, evenly spread, with a short burst after a pause."""
 
     def __init__(self, per_s: float) -> None:
         self._per_s = per_s
@@ -67,11 +67,12 @@ class Rate:
 
 
 class Halt(msgspec.Struct, frozen=True):
-    """When a run gives up, counting the rows that it has ended.
+    """The condition on which a run gives up. Only rows that this run has ended count.
 
-    ``what``: which of them count: "fail", "success" or "done" (both). The run gives up at ``count``
-    of them, or at ``percent`` of all ended rows, of which there must be ``min_done``. ``now``: it
-    ends what is in flight, instead of waiting for it.
+    ``what`` selects rows: "fail", "success" or "done" (both). The run gives up when ``count`` such
+    rows have ended, or when they are at least ``percent`` of the ended rows and at least
+    ``min_done`` rows have ended. ``now``: the run then ends the rows in flight, instead of waiting
+    for them.
     """
 
     now: bool
@@ -82,9 +83,10 @@ class Halt(msgspec.Struct, frozen=True):
 
     @classmethod
     def parse(cls, text: str) -> Halt | None:
-        """``soon`` or ``now`` and a limit, as in GNU parallel: ``now,fail=20%,min=50``.
+        """Parse ``soon`` or ``now`` and a limit, as in GNU parallel: ``now,fail=20%,min=50``.
 
-        None for ``never`` and ``first``, which :class:`Brake` handles. Raises InvalidValueError.
+        Returns None for ``never`` and ``first``, which :class:`Brake` handles. Raises
+        InvalidValueError.
         """
         if text in ("never", "first"):
             return None
@@ -101,7 +103,7 @@ class Halt(msgspec.Struct, frozen=True):
         return cls(match[1] == "now", match[2], count, percent, int(match[5] or _MIN_DONE))
 
     def reason(self, succeeded: int, failed: int) -> str | None:
-        """Why the run gives up now, as a message; None to continue."""
+        """The message why the run gives up now; None if it continues."""
         done = succeeded + failed
         number = {"fail": failed, "success": succeeded, "done": done}[self.what]
         verb = _HALT_VERBS[self.what]
@@ -113,11 +115,11 @@ class Halt(msgspec.Struct, frozen=True):
 
 
 class Brake:
-    """Ends a run whose first rows all fail with one error code: the cause is not in the rows.
+    """Ends a run whose first rows all fail with the same error code: the cause is not in the rows.
 
-    Only first attempts of rows that were never started before count. The brake is undecided until
-    one of these happens: 10 such attempts have failed alike, one failed with another code, or any
-    attempt has not failed.
+    Only first attempts of rows count. The brake is undecided until one of these happens: 10 such
+    attempts have failed with the same code; one has failed with another code; or any attempt has
+    ended without failing.
     """
 
     def __init__(self, *, is_on: bool) -> None:
@@ -131,10 +133,10 @@ class Brake:
         return self.is_undecided and self._count >= _MAX_ALIKE
 
     def hear(self, row: JobRow, outcome: Outcome, *, again: bool) -> None:
-        """Take in the outcome of an attempt. ``again``: the row will be attempted again."""
+        """Count the outcome of an attempt. ``again``: the row will be attempted again."""
         if not self.is_undecided or outcome.kind == "unstarted":
             return
-        # A handler that says when to try again expects its failure.
+        # A handler that sets the time of the next attempt has expected this failure.
         if outcome.kind != "failed" or (again and outcome.after_s is not None):
             self.is_undecided = False
         elif row.attempts == 1:
@@ -143,13 +145,17 @@ class Brake:
             self._code, self._message = outcome.error_code, outcome.error_message
 
     def trip(self, *, rows_left: bool) -> bool:
-        """Decide. The run ends if rows are left that were never started."""
+        """Decide. The run ends if rows that were never started are left. Returns whether it
+        ends.
+        """
         self.is_undecided = False
         self.has_tripped = rows_left
         return rows_left
 
     def reason(self, retry_failed: str, never_halt: str) -> str:
-        """Why the run ends. The arguments say how to retry, and how to go without the brake."""
+        """The message why the run ends. The arguments say how to retry, and how to run without the
+        brake.
+        """
         said = self._message[:_MESSAGE_CHARACTERS]
         error = f"{self._code}: {said}" if said != self._code else said
         return (
@@ -159,7 +165,7 @@ class Brake:
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """The limits of a run: see :meth:`JobRun.run`. Raises InvalidValueError when it is made."""
+    """The limits of a run: see :meth:`JobRun.run`. The constructor raises InvalidValueError."""
 
     max_attempts: int = 1
     retry_on: Errors = (Exception,)
@@ -193,7 +199,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check_int(value: Any, where: str, lowest: int = 1) -> None:
-    """Raise InvalidValueError unless it is an int from ``lowest``."""
+    """Raise InvalidValueError unless ``value`` is an int of at least ``lowest``."""
     if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
         raise InvalidValueError(where, value, f"must be an int from {lowest}")
 
