@@ -635,9 +635,8 @@ class JobService:
             with self._reading(job_id):
                 is_over = has_ended(journal)
             with self.hold_run(job_id) if is_over else nullcontext(), journal:
-                if is_over or not has_ended(
-                    journal
-                ):  # otherwise the job has ended meanwhile: look again
+                # If the job has ended meanwhile, look again.
+                if is_over or not has_ended(journal):
                     return change(journal, *arguments)
 
     # --- what happened

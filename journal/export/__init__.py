@@ -1,10 +1,10 @@
-"""Exports: rows as files for other programs, in CSV, TSV, JSON, SQLite and Parquet.
+"""Exports rows to files for other programs, in CSV, TSV, JSON, SQLite and Parquet.
 
 >>> from journal.export import export_rows
 
-- ``writers``: the operation, and the formats that are streams.
+- ``writers``: the function ``export_rows``, and the formats that can be streamed.
 - ``table``: the rows as flat records, and the columns of their table.
-- ``sqlite``, ``parquet``: the formats that are not streams.
+- ``sqlite``, ``parquet``: the formats that need a file.
 
 May import ``service``, ``history`` and what is below them.
 """

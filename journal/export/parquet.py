@@ -1,4 +1,4 @@
-"""Exports as a Parquet file, by pyarrow (the extra ``parquet``)."""
+"""Writes Parquet files, with pyarrow (the extra ``parquet``)."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from journal.errors import MissingExtraError
 from journal.export.table import BOOL, FLOAT, INT, TIME, WIDE, FlatRows
 from journal.text import as_text
 
-# Bounds of a row group, which is built in memory.
+# Maximum size of a row group, which is built in memory.
 _GROUP_ROWS = 1 << 16
 _GROUP_CHARACTERS = 32 << 20
 
 
 def load_pyarrow() -> ModuleType:
-    """pyarrow, or MissingExtraError."""
+    """Import pyarrow. Raises MissingExtraError."""
     try:
         import pyarrow.parquet  # noqa: PLC0415  (an extra, and heavy)
     except ImportError:
@@ -25,11 +25,11 @@ def load_pyarrow() -> ModuleType:
 
 
 def write_parquet(rows: FlatRows, stream: IO[bytes]) -> int:
-    """Write one table; returns how many rows it has got.
+    """Write one table. Returns its number of rows.
 
-    - A column of booleans, integers or numbers has that type.
+    - If all values of a column are booleans, integers or numbers, the column has that type.
     - Times are timestamps in UTC with microseconds.
-    - All other columns are text, in which values that are no text become JSON text.
+    - All other columns are text. Values that aren't text are written as JSON text.
     """
     pa = load_pyarrow()
     schema = pa.schema([(name, _type_of(kinds, pa)) for name, kinds in rows.columns.items()])

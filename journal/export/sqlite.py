@@ -1,4 +1,4 @@
-"""Exports as a SQLite database: a table of rows, and one of their jobs."""
+"""Writes SQLite databases with a table of rows and a table of their jobs."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ MAX_COLUMNS = 2000  # the default limit of SQLite
 
 
 def write_sqlite(rows: FlatRows, path: Path, names: frozenset[str] = frozenset()) -> int:
-    """Make the database at ``path``, an empty file; returns how many rows it has got.
+    """Write the database into the empty file ``path``. Returns its number of rows.
 
-    It has a table ``rows``, and a table ``jobs`` unless the export has only data. Fields in
-    ``names`` (from ``check_fields``) are hidden in ``jobs``. Values are stored as follows:
+    The database has a table ``rows``, and, unless the export has only data, a table ``jobs``.
+    Fields in ``names`` (from ``check_fields``) are hidden in ``jobs``. Values are stored as
+    follows:
 
-    - integers, floats and text as they are, except that SQLite makes 0.0 of -0.0;
+    - integers, floats and text unchanged, except that SQLite stores -0.0 as 0.0;
     - booleans as 0 and 1;
     - nested values as JSON text;
     - times as ISO 8601 text in UTC.
@@ -39,7 +40,8 @@ def write_sqlite(rows: FlatRows, path: Path, names: frozenset[str] = frozenset()
             f"takes {MAX_COLUMNS} columns, not {len(columns)}: export as JSON Lines",
         )
     try:
-        # The file is removed if this fails. So no rollback journal is needed, and the caller syncs.
+        # No rollback journal is needed, since the file is removed if this fails. The caller syncs
+        # it.
         with closing(sqlite3.connect(path, isolation_level=None)) as database:
             database.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; BEGIN")
             if rows.own:
@@ -90,7 +92,7 @@ def _stored(value: Any) -> Any:
 
 
 def _declared(kinds: int) -> str:
-    """The column's type; none if it would change some values, as in a mix of text and numbers."""
+    """The column's type; "" if a type would change values, as in a mix of text and numbers."""
     if kinds and not kinds & ~(BOOL | INT | WIDE):
         return "INTEGER"
     if kinds == FLOAT:
@@ -99,9 +101,10 @@ def _declared(kinds: int) -> str:
 
 
 def _distinct(columns: dict[str, int]) -> list[str]:
-    """The names of the columns, numbered where they are equal for SQLite, which ignores case."""
+    """The names of the columns. Equal names get numbers, since SQLite ignores case."""
     taken: set[str] = set()
-    numbers: dict[str, int] = {}  # the last number tried for a name: those before it are taken
+    # From a name to the last number tried for it. Lower numbers are taken.
+    numbers: dict[str, int] = {}
     names = []
     for name in columns:
         plain = distinct = name.replace("\0", "")

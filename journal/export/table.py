@@ -1,8 +1,8 @@
-"""Rows as flat records, for tables: the data's own columns, then what the journal knows.
+"""Rows as flat records for tables: the columns of the data, then the columns of the journal.
 
-All rows must be read before the set of columns is known. So each row is read once and written to a
-temporary file without a name. The export then comes from that file, whatever happens to the job
-meanwhile.
+All rows must be read before the set of columns is known. So each row is first written to a
+temporary file without a name. The export is made from that file, so later changes of the job don't
+matter.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from journal.service import JobService
 # The kinds of a column's values, as bits: a column may hold several kinds.
 BOOL, INT, WIDE, FLOAT, TEXT, JSON, TIME = (1 << bit for bit in range(7))
 
-# What the journal knows of a row: the columns in their order, with their kinds.
+# The columns of the journal in their order, with the kinds of their values.
 JOURNAL_COLUMNS = {
     "job_id": TEXT,
     "row_number": INT,
@@ -49,12 +49,12 @@ JOURNAL_COLUMNS = {
     "duration_s": FLOAT,
     "idempotency_key": TEXT,
 }
-PREFIX = "journal_"  # of a column of the journal if the data has one of that name
+PREFIX = "journal_"  # of the journal's columns, if the data has a column of the same name
 MAX_COLUMNS = 10_000
 
 _OWN_ENDINGS = tuple(JOURNAL_COLUMNS)
 _first_values = attrgetter(*takewhile(lambda name: name != "started_at", JOURNAL_COLUMNS))
-_EXACT = 1 << 53  # floats represent integers exactly up to here
+_EXACT = 1 << 53  # floats represent all integers exactly up to this one
 _WIDEST = 1 << 63  # databases have a type for integers below this
 _KINDS = {bool: BOOL, int: INT, float: FLOAT, str: TEXT, list: JSON, dict: JSON}
 
@@ -67,17 +67,18 @@ _LINE = GenericAlias(tuple, (dict[str, Any], _OWN | None))
 
 
 class FlatRows:
-    """The rows of some jobs as flat dicts; each iteration yields the same rows.
+    """The rows of some jobs as flat dicts. They can be iterated several times.
 
-    - ``columns``: each column's name with the kinds of its values (0: only nulls). First come those
-      of the data in the order in which they occur, then those of the journal.
+    - ``columns``: a dict from each column's name to the kinds of its values (0: only nulls). The
+      columns of the data come first, in the order in which they occur, then the columns of the
+      journal.
     - ``own``: the names of the journal's columns, in the order of JOURNAL_COLUMNS. Empty with
       ``data_only``.
     - ``jobs``: the jobs.
 
-    - ``count``: how many rows there are.
+    - ``count``: the number of rows.
 
-    The rows are on the disk until :meth:`close`.
+    The rows are in a temporary file until :meth:`close`.
     """
 
     def __init__(
@@ -95,10 +96,10 @@ class FlatRows:
         """Read all rows into a file in ``directory`` (default: the system's temporary directory).
 
         - The fields in ``names`` (from ``check_fields``) are hidden.
-        - ``on_error`` is called with the error of a job that can't be read or has too many columns;
-          the job is left out.
-        - Without ``tabular``, only the columns of the data are noted whose names may clash with
-          those of the journal.
+        - ``on_error`` is called with the error of each job that can't be read or has too many
+          columns. The job is left out.
+        - Without ``tabular``, ``columns`` holds only the columns of the data whose names may be
+          equal to names of the journal's columns.
 
         Raises InvalidValueError (no such status), StorageError, and what reading a job raises.
         """
@@ -145,7 +146,9 @@ class FlatRows:
             yield flat
 
     def _take(self, service: JobService, job_id: str) -> None:
-        """Write the rows of one job to the file, and note its columns if all of it can be read."""
+        """Write the rows of one job to the file. Its columns are added if the whole job can be
+        read.
+        """
         job, rows, history = service._look(job_id, self._statuses)  # noqa: SLF001  (ours)
         attempts = None if self._data_only else LastAttempts(history.entries())
         encode = msgspec.json.Encoder().encode

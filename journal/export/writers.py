@@ -1,4 +1,4 @@
-"""Exports of the rows of some jobs to a file or a stream."""
+"""Writes the rows of jobs to a file or a stream."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ _FORMAT_OF_SUFFIX = {
     ".sqlite3": "sqlite",
     ".parquet": "parquet",
 }
-# SQLite keeps these files beside a database, and would apply them to one that replaces it.
+# SQLite keeps these files beside a database. It would apply old ones to a new database.
 _BESIDE_SQLITE = ("-journal", "-wal")
 
 
 def format_of(name: str | os.PathLike[str]) -> str:
-    """The format for a file of this name, by its extension. Raises InvalidValueError."""
+    """The format that the extension of a file's name selects. Raises InvalidValueError."""
     found = _FORMAT_OF_SUFFIX.get(PurePath(name).suffix.lower())
     if found is None:
         known = ", ".join(_FORMAT_OF_SUFFIX)
@@ -60,29 +60,30 @@ def export_rows(
     force: bool = False,
     on_error: Callable[[JournalError], object] | None = None,
 ) -> int:
-    """Write the rows of some jobs, in the order of ``job_ids`` and row numbers; returns how many.
+    """Write the rows of jobs, in the order of ``job_ids`` and row numbers. Returns their number.
 
-    A row becomes one flat record: first its data under its own names, then what the journal knows
-    under the names in :data:`journal.export.table.JOURNAL_COLUMNS`. If the data has one of these
-    names, in any case, the journal's column gets the prefix ``journal_`` in the whole export.
+    Each row becomes one flat record: first the columns of its data, then the columns in
+    :data:`journal.export.table.JOURNAL_COLUMNS`. If the data has a column with one of these names,
+    in upper or lower case, the journal's columns get the prefix ``journal_``.
 
-    - ``out``: a path, or a binary stream for the formats in STREAMED. A path gets the complete
-      export, synced, or stays as it was. An existing file is replaced with ``force`` only.
-    - ``file_format``: one of FORMATS; by default it follows from the path's extension.
-    - ``statuses``: only rows with one of these.
-    - ``redact``: names of fields, besides those of the service, whose values become "[REDACTED]".
-      It covers data and results at any depth, and error_code, error_message, reason,
-      tracking_number, label_path, cost_cents, result and idempotency_key. The journal's other
-      columns are never hidden.
-    - ``data_only``: without the journal's columns.
-    - ``on_error``: called with the error of a job that can't be read; the job is left out.
+    - ``out``: a path, or a binary stream for the formats in STREAMED. The file at a path is either
+      replaced by the complete export, which is then synced, or left as it was. An existing file is
+      replaced only with ``force``.
+    - ``file_format``: one of FORMATS. Default: by the path's extension.
+    - ``statuses``: only rows with one of these statuses.
+    - ``redact``: names of further fields to hide, in addition to those that the service redacts.
+      Their values become "[REDACTED]". A name may be a key in data and results, at any depth, or
+      one of error_code, error_message, reason, tracking_number, label_path, cost_cents, result and
+      idempotency_key. The journal's other columns are never hidden.
+    - ``data_only``: leave out the journal's columns.
+    - ``on_error``: called with the error of each job that can't be read. The job is left out.
 
-    Each job is exported as it was at one moment. Rows wait in a temporary file without a name,
-    beside ``out`` or in the system's temporary directory. Memory: 17 bytes a row of the current
-    job, and what the service keeps.
+    Each job is exported as it was at one moment. Rows are first collected in an unnamed temporary
+    file, beside ``out`` or in the system's temporary directory. Memory: 17 bytes for each row of
+    the current job, plus the indexes of the jobs that the service holds open.
 
     Raises InvalidValueError (``out`` exists or is a job's own file, the format can't hold a value,
-    bad arguments), MissingExtraError, StorageError, and what reading a job raises.
+    bad arguments), MissingExtraError, StorageError, and the errors of reading a job.
     """
     if isinstance(out, (str, os.PathLike)):
         file_format = file_format or format_of(out)
@@ -142,7 +143,8 @@ def _write_csv(rows: FlatRows, stream: IO[bytes]) -> int:
 
 def _write_tsv(rows: FlatRows, stream: IO[bytes]) -> int:
     columns = tuple(rows.columns)
-    own = frozenset(rows.own)  # these may be changed to fit; the data is never changed
+    # only values of the journal's columns may be changed to fit; the data is never changed
+    own = frozenset(rows.own)
     for name in columns:
         _check_cell(name, name, "the header")
     if not columns:

@@ -1,6 +1,6 @@
-"""Outcomes of attempts in a job's history, and how long the attempts took.
+"""Outcomes and durations of attempts, found in a job's history.
 
-A row knows when its status changed last, but not when its attempt began. The history does.
+A row has only the time of its last change. The start of its attempt is in the history.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from journal.store.transitions import is_word_of_policy
 class RecordedOutcome(NamedTuple):
     """The outcome of a row or of an attempt, at ``ended_at``.
 
-    - ``status``: the row's status, or "repeated" for an attempt that failed and is made again.
-    - ``started_at``: when the attempt began. ``None`` if the row was settled without one.
-    - ``is_cut``: the run died during the attempt, so its real end is unknown.
+    - ``status``: the row's status, or "repeated" for an attempt that failed and is followed by
+      another attempt.
+    - ``started_at``: when the attempt began. ``None`` if the row was settled without an attempt.
+    - ``is_cut``: the run died during the attempt, so the real end of the attempt is unknown.
     - ``version``: the version of the run in which the attempt began.
     """
 
@@ -43,19 +44,24 @@ class RecordedOutcome(NamedTuple):
 
 
 class OutcomeReader:
-    """Turns records into outcomes, in their order. Its memory is that of the rows in flight."""
+    """Turns records into outcomes. Call :meth:`read` with each record, in order.
+
+    Memory grows with the number of rows in flight.
+    """
 
     def __init__(self, forget: Callable[[], object] = lambda: None) -> None:
-        """``forget`` is called when outcomes counted so far turn out to be no attempts."""
+        """``forget`` is called if the outcomes that were counted so far turn out not to be
+        attempts.
+        """
         self._started: dict[int, datetime] = {}
         self._forget = forget
         self._has_starts = False
 
     def is_attempt(self, outcome: RecordedOutcome) -> bool:
-        """Whether the outcome counts as an attempt's.
+        """Whether the outcome counts as that of an attempt.
 
-        In a job that starts rows, only outcomes of started rows count. Until the first of these,
-        all do, for a script may settle rows without starting them.
+        In a job that starts rows, only outcomes of started rows count. Until the first outcome of a
+        started row, all outcomes count, since a script may settle rows without starting them.
         """
         if outcome.started_at is not None and not self._has_starts:
             self._has_starts = True
@@ -63,7 +69,7 @@ class OutcomeReader:
         return outcome.started_at is not None or not self._has_starts
 
     def read(self, record: Record) -> RecordedOutcome | None:
-        """The outcome in the next record, if it is one."""
+        """The outcome that the next record states; None if it states no outcome."""
         if not isinstance(record, RowStatusRecord):
             return None
         status: str = record.status
@@ -74,7 +80,7 @@ class OutcomeReader:
         if status in ("pending", "needs_review") and started_at is None:
             return None
         if status == "pending":
-            if record.error_code is None:  # put back by a person, or never begun
+            if record.error_code is None:  # retried by a person, or never begun
                 return None
             status = "repeated"
         is_cut = is_word_of_policy(record.error_code, record.error_message)
@@ -83,9 +89,10 @@ class OutcomeReader:
 
 
 class LastAttempts:
-    """When the last attempt at each row began and ended.
+    """The start and end of the last attempt at each row.
 
-    Takes 17 bytes a row; more if row numbers have gaps or are not in the order of creation.
+    Takes 17 bytes for each row, and more if row numbers have gaps or are not in the order of
+    creation.
     """
 
     def __init__(self, history: Iterable[Entry]) -> None:
@@ -111,13 +118,14 @@ class LastAttempts:
                     self._ended_s[position] = record.happened_at.timestamp()
 
     def of(self, row: JobRow) -> tuple[datetime | None, float | None]:
-        """When the row's last attempt began, and how many seconds it took; ``None`` if unknown.
+        """The start of the row's last attempt, and its duration in seconds; ``None`` if unknown.
 
-        The history may be newer than the row. Later attempts are not reported.
+        The history may be newer than ``row``. Attempts after the state in ``row`` are not reported.
         """
         position = self._index.position_of(row.row_number)
         started_at = None if position is None else _moment(self._started_s[position])
-        ended_at = row.processed_at or row.updated_at  # on another copy, if it was imported
+        # If the status was imported, this is the time on the other copy.
+        ended_at = row.processed_at or row.updated_at
         if position is None or started_at is None or started_at > ended_at:
             return None, None
         if _moment(self._ended_s[position]) != ended_at:
@@ -137,5 +145,5 @@ _LAST_S = datetime.max.replace(tzinfo=UTC, microsecond=0).timestamp()
 
 
 def moment_at(at_s: float) -> datetime:
-    """The time ``at_s`` seconds after the epoch, or the nearest that datetime can hold."""
+    """The time ``at_s`` seconds after the epoch, or the nearest time that datetime can hold."""
     return datetime.fromtimestamp(min(max(at_s, _FIRST_S), _LAST_S), UTC)

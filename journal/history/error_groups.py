@@ -1,4 +1,4 @@
-"""Rows and attempts grouped by error, and row numbers as ranges."""
+"""Groups rows and attempts by error, with their row numbers as ranges."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from journal.model import JobRow
 class Numbers:
     """Ascending row numbers as ranges. Takes 16 bytes for each range.
 
-    ``is_cut``: there are more such rows, which were not read.
+    ``is_cut``: more such rows exist, but were not read.
     """
 
     __slots__ = ("_firsts", "_lasts", "count", "is_cut")
@@ -38,20 +38,21 @@ class Numbers:
 
     @property
     def first(self) -> int:
-        """The lowest number. There must be one."""
+        """The lowest number. Must not be called without numbers."""
         return self._firsts[0]
 
     def text(self, separator: str = ",", at_most: int | None = None) -> str:
         """``5,12,34-47``, as ``--row`` takes it, of the first ``at_most`` ranges.
 
-        Ends with an ellipsis, which ``--row`` doesn't take, if some numbers are missing.
+        If some numbers are left out, the text ends with an ellipsis, which ``--row`` doesn't
+        accept.
         """
         pairs = zip(self._firsts[:at_most], self._lasts, strict=False)
         text = separator.join(str(a) if a == b else f"{a}-{b}" for a, b in pairs)
         return text + separator + "..." if not self.is_shown_by(at_most) else text
 
     def is_shown_by(self, at_most: int | None) -> bool:
-        """Whether ``at_most`` ranges (None: any number) hold all of the rows."""
+        """Whether ``at_most`` ranges (None: no limit) hold all of the rows."""
         return not self.is_cut and (at_most is None or len(self._firsts) <= at_most)
 
 
@@ -59,9 +60,10 @@ _MAX_MESSAGE_CHARACTERS = 1000  # messages may be long, and groups many
 
 
 class ErrorGroup:
-    """The rows with one status and one error code: their numbers, and the message of the first one.
+    """The rows with the same status and error code: their numbers, and the message of the first
+    row.
 
-    In groups of attempts, ``count`` is the number of attempts, ``numbers`` are those of their rows,
+    In a group of attempts, ``count`` is the number of attempts, ``numbers`` are the row numbers,
     and ``status`` may be "repeated". A long ``message`` is cut, with an ellipsis.
     """
 
@@ -78,9 +80,10 @@ class ErrorGroup:
 
 
 def group_errors(rows: Iterable[JobRow], max_groups: int | None = None) -> list[ErrorGroup]:
-    """Group rows, which come by ascending number. The largest group is first.
+    """Group rows by status and error code. The largest group is first.
 
-    At most ``max_groups`` groups are made, of the codes that come first. Other rows are in none.
+    ``rows`` must come by ascending number. After ``max_groups`` groups, rows of other groups are
+    left out.
     """
     groups: dict[tuple[str, str | None], ErrorGroup] = {}
     for row in rows:
@@ -98,13 +101,14 @@ def group_errors(rows: Iterable[JobRow], max_groups: int | None = None) -> list[
 def group_attempts(
     history: Iterable[Entry], names: frozenset[str] = frozenset(), version: str | None = None
 ) -> list[ErrorGroup]:
-    """Group the attempts that failed, were repeated or need a review. The largest group is first.
+    """Group the attempts that failed, were repeated or need a review. The largest group comes
+    first.
 
     - ``names``: fields to hide.
     - ``version``: only attempts in runs of this version.
 
-    Rows that failed without a start are in a group only if the job never starts rows. Takes 8 bytes
-    an attempt.
+    Rows that failed without being started are counted only if the job never starts rows. Takes 8
+    bytes for each attempt.
     """
     groups: dict[tuple[str, str | None], tuple[ErrorGroup, array[int]]] = {}
     reader = OutcomeReader(groups.clear)

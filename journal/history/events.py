@@ -1,4 +1,6 @@
-"""A job's history as events for people: one a record, but one for all new rows of a commit."""
+"""A job's history as events for people: one event per record, but one for all new rows of a
+commit.
+"""
 
 from __future__ import annotations
 
@@ -54,13 +56,13 @@ _JOB_LEVELS = {"failed": "ERROR", "cancelled": "WARNING", "paused": "WARNING"}
 class Event(msgspec.Struct, frozen=True, kw_only=True):
     """Something that has happened in a job.
 
-    - ``at``: when, in UTC.
-    - ``kind``: of the job "created", "job" (its status changed), "reopened", "counts", "error" or
-      "log". Of rows "added", "changed" (data or idempotency key), "started", "completed", "failed",
-      "skipped", "review", "put_back", and "retried" or "redone" by a person.
+    - ``at``: the time, in UTC.
+    - ``kind``: for the job "created", "job" (its status changed), "reopened", "counts", "error" or
+      "log"; for rows "added", "changed" (data or idempotency key), "started", "completed",
+      "failed", "skipped", "review", "put_back", and, by a person, "retried" or "redone".
     - ``level``: one of LOG_LEVELS.
-    - ``row_number``: ``None`` if it is about the job or about many rows.
-    - ``text``: what happened. ``details``: the members of the record.
+    - ``row_number``: ``None`` if the event is about the job or about many rows.
+    - ``text``: a description. ``details``: the members of the record.
     """
 
     at: datetime
@@ -72,11 +74,11 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Choice(NamedTuple):
-    """Which events are wanted.
+    """Selects events.
 
-    - ``rows``: only about rows in these ascending ranges.
-    - ``level``: only of this level or graver ones.
-    - ``since``: only from this time on.
+    - ``rows``: only events about rows in these ascending ranges.
+    - ``level``: only events of this level or a higher one.
+    - ``since``: only events of this time or later.
     - ``redact``: fields whose values are hidden in the events.
     """
 
@@ -109,7 +111,7 @@ def read_events(
 ) -> Iterator[Event]:
     """The events from one position to another, oldest first, in constant memory.
 
-    Raises as :meth:`History.blocks` does.
+    Raises the same errors as :meth:`History.blocks`.
     """
     since = choice.since
     for event in _events(history, begin, end, choice):
@@ -138,7 +140,7 @@ def _events(
 
 
 class _Added:
-    """The rows that one commit has added, so far."""
+    """Collects the rows that one commit has added, for one event."""
 
     __slots__ = ("at", "count", "first", "last")
 
@@ -164,7 +166,7 @@ class _Added:
 
 
 def _may_be_wanted(line: bytes, choice: Choice) -> bool:
-    """Whether the line may hold a wanted event, and so must be decoded."""
+    """Whether the line may hold a selected event, so that it must be decoded."""
     if choice.rows is None and choice.level is None:
         return True
     found = _ROW_STATUS.match(line)
@@ -178,9 +180,9 @@ def _may_be_wanted(line: bytes, choice: Choice) -> bool:
 
 
 def last_events(history: History, count: int, choice: Choice) -> tuple[list[Event], bool]:
-    """The last events, at most ``count``, oldest first; and whether there may be earlier ones.
+    """The last ``count`` events, oldest first, and whether earlier events may exist.
 
-    Reads in windows from the end backwards. Each window is larger than the one read before.
+    Reads windows of the journal, from its end backwards. Each window is larger than the last.
     """
     floor = choice.begin(history)
     end, window_bytes = history.end, _FIRST_WINDOW_BYTES
@@ -282,7 +284,7 @@ def _row_event(record: RowStatusRecord) -> Event:
 
 
 def _elsewhere_text(record: LogRecord) -> str:
-    """What happened on another copy. It is in the details, where fields can be hidden by name."""
+    """A description of a change on another copy, made from the details of the record."""
     change = record.details.get(ELSEWHERE) if isinstance(record.details, dict) else None
     if not isinstance(change, dict):
         return ""
@@ -301,7 +303,7 @@ _NO_DETAILS = frozenset(("format", "id", "row", "at", "checksum", "created_at", 
 
 
 def _details(record: Record) -> dict[str, Any]:
-    """The members of a record that are set, without those that an event has itself."""
+    """The members of a record that are set, except members that are fields of the event."""
     skip = _NO_DETAILS | ({"status"} if isinstance(record, RowStatusRecord) else set())
     return {
         name: value

@@ -1,7 +1,7 @@
-"""Records and log messages in the order in which they were written, from verified commits.
+"""Reads records and log messages of verified commits, in the order in which they were written.
 
-The index holds the present state of a job. A :class:`History` reads how it came about: in constant
-memory, from any position on, so that a live job can be followed, or from near the end.
+The index holds only the present state of a job. A :class:`History` reads the records that led to
+this state, in constant memory and from any position. So a program can follow a running job.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ from journal.ids import MAX_ROW_NUMBER
 from journal.model import LOG_LEVELS, LogEntry
 from journal.store.journal import Journal
 
-_LATE = datetime.max.replace(tzinfo=UTC)  # stands for a time that can't be read: begin before it
-_LINE = b'{"type":"'  # how this package begins a line; other writers may order members differently
+# replaces a time that can't be read, so that reading begins before it
+_LATE = datetime.max.replace(tzinfo=UTC)
+_LINE = b'{"type":"'  # the beginning of a line as this package writes it; other writers may order members differently
 _LOG_LINE = _LINE + b'log",'
 
 
 class Entry(NamedTuple):
-    """A record, its place, and where to continue after it.
+    """A record, its position, and the position after it.
 
     - ``offset``: where the record begins in the file, in bytes.
     - ``after``: the end of the block of whole commits that holds the record.
@@ -46,20 +47,20 @@ class Entry(NamedTuple):
 
 
 class History:
-    """A journal up to its last commit at the time of the call.
+    """A journal up to the commit that is the last one when the History is made.
 
-    A later History can continue at ``end``. Methods raise StorageError, and JournalDamagedError if
-    the file no longer holds what it held.
+    A later History can continue at ``end``. Methods raise StorageError, and, if the file was
+    changed, JournalDamagedError.
     """
 
     def __init__(self, journal: Journal) -> None:
-        """The caller holds the journal's mutex. Reading needs it no more."""
+        """The caller holds the journal's mutex during this call, but not during later reads."""
         journal.refresh()
         self._file = journal.file
         self.end = journal.position
 
     def continues(self, position: Position) -> bool:
-        """Whether the file before ``position`` is the one from which it was taken.
+        """Whether ``position`` was taken from this same file, so that reading can continue there.
 
         False if the journal was replaced, by a repair or by another job with the same id.
         """
@@ -95,13 +96,14 @@ class History:
     # --- where to begin
 
     def position_before(self, offset: int, lowest: Position = START) -> Position:
-        """The last position at or before ``offset`` (bytes); ``lowest`` if none is after that."""
+        """The last position at or before ``offset`` (bytes), but not before ``lowest``."""
         return seal_before(self._file, min(offset, self.end.offset), lowest.offset) or lowest
 
     def position_at(self, moment: datetime) -> Position:
-        """A position before everything since ``moment``, and before at most one earlier commit.
+        """A position before all records since ``moment``, and after all but one of the earlier
+        commits.
 
-        Times never go back. So a binary search finds it in a few reads.
+        Times never go back in a journal. So a binary search finds the position in a few reads.
         """
         before = START
         low, high = 0, self.end.offset  # no position between ``before`` and ``low`` is a better one
@@ -118,7 +120,9 @@ class History:
 
 
 def log_entry(record: LogRecord) -> LogEntry:
-    """A log record as an entry. Members of other types, by other programs, are dropped."""
+    """A log record as a LogEntry. Members with a wrong type, written by other programs, are
+    dropped.
+    """
     row: Any = record.row
     is_row = type(row) is int and 0 < row <= MAX_ROW_NUMBER
     return LogEntry(

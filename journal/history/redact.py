@@ -1,6 +1,6 @@
-"""Hide the values of fields by name, such as addresses and passwords.
+"""Hides the values of fields by name, such as addresses and passwords.
 
-This changes what is shown, never what is stored.
+This changes only output, never the journal.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ _OF_OUTCOMES = (
     "reason",
 )
 _OF_HEADERS = ("original_command", "description", "metadata")
-# The members of a row that can be hidden, beside its data.
+# The members of a row that can be hidden, in addition to its data.
 HIDEABLE = frozenset((*_OF_OUTCOMES, "idempotency_key"))
 
-# The members that hold the caller's own text or JSON, with the name by which each is hidden. Ids,
+# A dict from each member that holds the caller's own text or JSON to the name that hides it. Ids,
 # numbers, statuses, times and the job's name are never hidden.
 _HELD: dict[type[msgspec.Struct], dict[str, str]] = {
     Job: {
@@ -60,13 +60,13 @@ _HELD: dict[type[msgspec.Struct], dict[str, str]] = {
 
 OWN_NAMES = frozenset(name for held in _HELD.values() for name in held.values())
 
-# Checksums of hidden data are hidden too: they would confirm a guess.
+# Checksums of hidden data are hidden too, since they could confirm a guess.
 _DIGESTS = {RowRecord: "checksum", RowDataRecord: "checksum", JobRow: "row_checksum"}
 _NO_ID = "0" * 16  # instead of an origin's
 
 
 def names_in(record: Record) -> Iterator[str]:
-    """The keys in a record's JSON values, by which these can be hidden."""
+    """The keys in a record's JSON values. Each of them can be the name of a hidden field."""
     for member in _HELD.get(type(record), ()):
         yield from _keys_of(getattr(record, member))
 
@@ -81,9 +81,10 @@ def _keys_of(value: Any) -> Iterator[str]:
 
 
 def check_fields(fields: Collection[str], where: str = "redact") -> frozenset[str]:
-    """The names of fields as they are compared: without case.
+    """The names of fields in the form in which they are compared: casefolded.
 
-    Raises InvalidValueError for anything but a collection of text. A single text is refused, too.
+    Raises InvalidValueError unless ``fields`` is a collection of strings. A single string is
+    refused.
     """
     if not isinstance(fields, (str, bytes)) and isinstance(fields, Collection):
         names = list(fields)
@@ -97,8 +98,8 @@ def check_fields(fields: Collection[str], where: str = "redact") -> frozenset[st
 def redacted(value: Any, names: frozenset[str]) -> Any:
     """A copy of a JSON value with "[REDACTED]" for the value of each key in ``names``.
 
-    ``names`` come from :func:`check_fields`. Whole keys are compared, at any depth and without
-    case: "zip" doesn't match "zip_code". Text is not searched.
+    ``names`` come from :func:`check_fields`. Keys are compared as a whole, at any depth and
+    ignoring case: "zip" doesn't match "zip_code". Text is not searched.
     """
     if isinstance(value, dict):
         return {
@@ -114,13 +115,13 @@ def redacted_members(value: Shown, names: frozenset[str]) -> Shown:
     """A record, job or row with the fields in ``names`` (of :func:`check_fields`) hidden.
 
     Every member keeps its type: a hidden object keeps its keys, and a hidden number is ``None``.
-    What is made from hidden data is hidden too: a checksum, an idempotency key, the id of an
-    origin. Histories, exports, reports and listings all use this function.
+    Values that are computed from hidden data are hidden too: a checksum, an idempotency key, the id
+    of an origin. Histories, exports, reports and listings all use this function.
     """
     if not names:
         return value
     if isinstance(value, LogRecord) and "original_command" in names:
-        names |= {"resume"}  # a run records the command there, too
+        names |= {"resume"}  # the record of a run contains the command too
     hidden: dict[str, Any] = {}
     for member, name in _HELD.get(type(value), {}).items():
         held = getattr(value, member)
@@ -152,5 +153,5 @@ def redacted_members(value: Shown, names: frozenset[str]) -> Shown:
 
 
 def _is_of_id(key: str, row_id: str) -> bool:
-    """Whether a key is made from the row's id alone, so that it reveals nothing hidden."""
+    """Whether a key is made from the row's id only, so that it reveals no hidden data."""
     return key == row_id or key.startswith((f"{row_id}.", f"{row_id}#"))

@@ -1,4 +1,4 @@
-"""Throughput and latency over time, from a job's history, in bounded memory."""
+"""Computes throughput and latency over time from a job's history, in bounded memory."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from journal.history.durations import OutcomeReader, RecordedOutcome, moment_at
 from journal.history.events import reopened_text
 from journal.history.reading import Entry
 
-# Widths of a bucket in ms. Each is a multiple of the one before, so that buckets can be merged. The
-# last one is doubled from there.
+# Widths of a bucket in ms. Each is a multiple of the previous width, so that buckets can be merged.
+# Wider buckets double the last width.
 _WIDTHS_MS = [
     *(100, 500, 1_000, 5_000, 10_000, 30_000, 60_000, 300_000, 600_000, 1_800_000, 3_600_000),
     *(10_800_000, 21_600_000, 43_200_000, 86_400_000, 604_800_000, 2_419_200_000),
 ]
 MAX_BUCKETS = 60
 MAX_EVENTS = 200
-_BINS_PER_OCTAVE = 8  # a quantile is off by 4.5 % at most
+_BINS_PER_OCTAVE = 8  # so a quantile has an error of at most 4.5 %
 
 
 class Latencies:
-    """Durations in seconds: their number and maximum, and quantiles within 5 %."""
+    """A histogram of durations in seconds: number, maximum, and quantiles within 5 %."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -50,7 +50,9 @@ class Latencies:
         self._bins.update(other._bins)
 
     def quantile_s(self, share: float) -> float | None:
-        """The duration that ``share`` of all don't exceed; ``None`` if there are none."""
+        """The duration that a ``share`` of all durations doesn't exceed; ``None`` without
+        durations.
+        """
         rank = share * self.count
         for number in sorted(self._bins):
             rank -= self._bins[number]
@@ -60,7 +62,7 @@ class Latencies:
 
 
 class Bucket:
-    """Attempts that ended within ``width_s`` of the timeline from ``begin`` on, by status."""
+    """The attempts that ended between ``begin`` and the next bucket, counted by status."""
 
     def __init__(self, begin: datetime) -> None:
         self.begin = begin
@@ -69,7 +71,7 @@ class Bucket:
 
 
 class Timeline:
-    """Outcomes in at most MAX_BUCKETS buckets, which get wider as the history gets longer."""
+    """Counts outcomes in at most MAX_BUCKETS buckets of time, which get wider as time passes."""
 
     def __init__(self) -> None:
         self._step = 0
@@ -81,7 +83,7 @@ class Timeline:
         return self._width_ms(self._step) / 1000
 
     def add(self, outcome: RecordedOutcome) -> None:
-        """Count an outcome. They come in the order of their times."""
+        """Count an outcome. Outcomes must come in the order of their times."""
         at_ms = int(outcome.ended_at.timestamp() * 1000)
         number = at_ms // self._width_ms(self._step)
         if not self._buckets:
@@ -96,7 +98,7 @@ class Timeline:
             bucket.latencies.add(outcome.took_s)
 
     def buckets(self) -> list[Bucket]:
-        """All buckets from the first to the last in which something ended, including empty ones."""
+        """All buckets from the first to the last that has an outcome, including empty ones."""
         if not self._buckets:
             return []
         return [self._bucket(number) for number in range(self._first, self._last + 1)]
@@ -127,8 +129,8 @@ class Timeline:
 class JobEvent(NamedTuple):
     """Something that happened to the job as a whole.
 
-    ``what``: "created", a status, "running again", "reopened" or "error". ``ended_rows``: how many
-    outcomes came until the next event.
+    ``what``: "created", a status, "running again", "reopened" or "error". ``ended_rows``: the
+    number of outcomes between this event and the next one.
     """
 
     at: datetime
@@ -138,7 +140,7 @@ class JobEvent(NamedTuple):
 
 
 def _run_text(details: object) -> str | None:
-    """Who started a run, if a log record's details say so."""
+    """The process that started a run, if these are the details of the record of a run."""
     match details:
         case {"run": {"host": host, **run}}:
             words = {"user": "by", "pid": "as process", "version": "with rowjournal"}
@@ -150,15 +152,15 @@ def _run_text(details: object) -> str | None:
 class JobStatistics:
     """Throughput, latency and job events of a history.
 
-    - ``timeline``: all attempts that ended, also repeated ones. A row that was settled without a
-      start, such as by a person a day later, counts only if the job never starts rows.
-    - ``repeated``: how many attempts failed and were made again.
+    - ``timeline``: all attempts that ended, including repeated ones. A row that was settled without
+      being started, for example by a person a day later, counts only if the job never starts rows.
+    - ``repeated``: how many attempts failed and were followed by another attempt.
     - ``latencies``: how long attempts took.
-    - ``events``: the last MAX_EVENTS events. ``earlier_events``: how many came before them.
+    - ``events``: the last MAX_EVENTS events. ``earlier_events``: the number of events before them.
     """
 
     def __init__(self, history: Iterable[Entry]) -> None:
-        """Reads all of the history. Takes memory for the rows in flight at a time."""
+        """Read all of the history. Memory grows with the number of rows in flight."""
         self._forget()
         self.repeated = 0
         self.events: list[JobEvent] = []
@@ -178,7 +180,8 @@ class JobStatistics:
                 self._note(record.at, "reopened", reopened_text(record))
                 is_running = False
             elif isinstance(record, JobStatusRecord):
-                if record.status != "running" or not run_began:  # else its run is noted already
+                # A run that changes the status is counted by its own record.
+                if record.status != "running" or not run_began:
                     self._note(record.at, record.status, "")
                 is_running = record.status == "running"
             elif isinstance(record, LogRecord):
@@ -189,7 +192,7 @@ class JobStatistics:
                     continue
             elif isinstance(record, JobErrorRecord):
                 self._note(record.at, "error", f"{record.code}: {record.message}")
-            run_began = False  # if a run changes the status, that is its next record
+            run_began = False  # if the run changes the status, its next record says so
         self._close_event()
         self.latencies = Latencies()
         for bucket in self.timeline.buckets():
@@ -197,7 +200,7 @@ class JobStatistics:
 
     @property
     def attempts_per_s(self) -> float | None:
-        """Attempts a second from the first to the last that ended; ``None`` for fewer than 2."""
+        """Attempts that ended per second, from the first to the last; ``None`` for fewer than 2."""
         if self.first_end_at is None or self.last_end_at is None:
             return None
         took_s = (self.last_end_at - self.first_end_at).total_seconds()
@@ -223,7 +226,7 @@ class JobStatistics:
         self._close_event()
         self.events.append(JobEvent(at, what, detail, 0))
         if len(self.events) > MAX_EVENTS:
-            del self.events[1]  # the first one is the job's creation
+            del self.events[1]  # the first event is the job's creation
             self.earlier_events += 1
 
     def _close_event(self) -> None:

@@ -1,8 +1,8 @@
-"""Reports: one HTML page about one job.
+"""Makes reports: one HTML page about one job.
 
 >>> from journal.report import write_report, report_page
 
-- ``page``: the operation. It fills ``templates/report.html``.
+- ``page``: the function ``write_report``, which fills ``templates/report.html``.
 - ``plots``: the plots on the page, as inline SVG.
 
 May import ``export``, ``service``, ``history`` and what is below them.

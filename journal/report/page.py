@@ -1,4 +1,4 @@
-"""The report of one job as a self-contained HTML page (the extra ``report``)."""
+"""Makes the report of one job, a self-contained HTML page (the extra ``report``)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from journal.text import as_text, duration_text, escaped
 MAX_ROWS = 1000
 MAX_GROUPS = 100
 _MAX_RANGES = 40
-_MAX_MESSAGE = 1000  # characters: a browser must open the page at once
+_MAX_MESSAGE = 1000  # characters, so that the page stays small
 _MAX_VALUE = 200
 _MAX_VALUES = 30
 
@@ -45,7 +45,7 @@ def write_report(
     """Write the report of a job to the file ``out``, completely or not at all.
 
     Raises InvalidValueError (``out`` exists and ``force`` isn't given, or it is a job's own file),
-    StorageError, and what :func:`report_page` raises.
+    StorageError, and the errors of :func:`report_page`.
     """
     with whole_file(out, force=force) as output:
         page = report_page(service, job_id, redact=redact)
@@ -54,22 +54,23 @@ def write_report(
 
 
 def report_page(service: JobService, job_id: str, *, redact: Collection[str] = ()) -> str:
-    """The page: status and history of the job, its errors, and up to MAX_ROWS rows in trouble.
+    """The HTML page: the job's status, history and errors, and up to MAX_ROWS failed or doubtful
+    rows.
 
-    ``redact`` names fields, besides those of the service, whose values become "[REDACTED]". It
-    covers data and metadata at any depth, and the members of Job and JobRow that may hold your
-    data, such as error_message and original_command.
+    ``redact``: names of further fields to hide, in addition to those that the service redacts.
+    Their values become "[REDACTED]". A name may be a key in data and metadata, at any depth, or a
+    member of Job or JobRow that may hold your data, such as error_message or original_command.
 
-    The page shows the job at one moment; times are in UTC. Memory: the page, the rows that were in
-    flight at a time, and 16 bytes for each row in trouble. Raises JobNotFoundError,
-    InvalidValueError, MissingExtraError, and what reading a job raises.
+    The page shows the job at one moment. Times are in UTC. Memory: the page, and 16 bytes for each
+    row that failed or needs a review. Raises JobNotFoundError, InvalidValueError,
+    MissingExtraError, and the errors of reading a job.
     """
     jinja2 = load_library("jinja2")
     load_library("pygal")  # before anything is read
     names = service.redact | check_fields(redact)
     job, trouble, history = service._look(job_id, _TROUBLE)  # noqa: SLF001  (of this package)
     statistics = JobStatistics(
-        entry  # its message tells who settled the row; nothing of it is shown
+        entry  # not redacted: its message shows whether a policy settled the row; the page doesn't show it
         if isinstance(entry.record, RowStatusRecord)
         else entry._replace(record=redacted_members(entry.record, names))
         for entry in history.entries()
@@ -112,7 +113,7 @@ def report_page(service: JobService, job_id: str, *, redact: Collection[str] = (
 
 
 def _shown(value: Any, limit: int = _MAX_VALUE) -> str:
-    """A value as text, cut to ``limit`` characters, without control characters."""
+    """The value as text without control characters, cut to ``limit`` characters."""
     text = as_text(value).strip()
     text = text if len(text) <= limit else text[: limit - 1] + "…"
     return escaped(text, keep="\t\n")

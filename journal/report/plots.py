@@ -1,4 +1,4 @@
-"""Plots as inline SVG, by pygal (the extra ``report``), in the colours of the page."""
+"""Draws plots as inline SVG with pygal (the extra ``report``), in the colours of the page."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LABELS = 4  # on the time axis: more would overlap
 
 
 def load_library(name: str) -> ModuleType:
-    """A library of the extra ``report``. Raises MissingExtraError."""
+    """Import a library of the extra ``report``. Raises MissingExtraError."""
     try:
         return importlib.import_module(name)
     except ImportError:
@@ -26,7 +26,7 @@ def load_library(name: str) -> ModuleType:
 def stacked_bars(
     title: str, times: Sequence[datetime], series: dict[str, list[int]], colours: Sequence[str]
 ) -> str:
-    """Bars over time, with the series stacked; ``colours`` are CSS values."""
+    """A plot of stacked bars over time. ``colours`` are CSS values, one for each series."""
     chart = load_library("pygal").StackedBar(
         **_options(times, colours, lambda value: f"{value:,.0f}")
     )
@@ -42,7 +42,7 @@ def lines(
     colours: Sequence[str],
     value_text: Callable[[float], str],
 ) -> str:
-    """Lines over time, interrupted where a series has None."""
+    """A plot of lines over time. A line is interrupted where its series has None."""
     options = _options(times, colours, value_text)
     chart = load_library("pygal").Line(**options, allow_interruptions=True, dots_size=2)
     chart.y_labels = _scale(max((v for vs in series.values() for v in vs if v), default=0))
@@ -98,7 +98,9 @@ def _svg(chart: Any, title: str, times: Sequence[datetime], series: dict[str, An
 
 
 def _make_plain(root: Any, title: str, names: list[str]) -> None:
-    """Remove scripts, links and comments; what pygal's script would show becomes SVG titles."""
+    """Remove scripts, links and comments. Values that pygal's script would show become SVG
+    titles.
+    """
     for parent in list(root.iter()):
         facts = {child.get("class"): child for child in parent if _kind(child) == "desc"}
         for child in list(parent):
@@ -128,7 +130,7 @@ def _kind(element: Any) -> str:
 
 
 def _time_labels(times: Sequence[datetime]) -> list[str]:
-    """The labels of the time axis: as much of each time as distinguishes it from the others."""
+    """The labels of the time axis: dates, times or both, depending on the distance of the times."""
     if not times:
         return []
     width_s = (times[1] - times[0]).total_seconds() if len(times) > 1 else 1
@@ -144,7 +146,7 @@ def _time_labels(times: Sequence[datetime]) -> list[str]:
 
 
 def _scale(top: float, least_step: float = 0) -> list[float]:
-    """The labels of the other axis: up to six round numbers from 0 to ``top`` or a little more."""
+    """The labels of the vertical axis: up to six round numbers, from 0 to at least ``top``."""
     top = top or 1
     magnitude = 10.0 ** math.floor(math.log10(top / 5))
     step = next(n * magnitude for n in (1, 2, 5, 10) if n * magnitude * 5 >= top)

@@ -450,7 +450,9 @@ class Run:
             self._count(outcome)
 
     def _settle_late(self, result: Result, problems: list[str]) -> None:
-        """Record the outcome of an attempt that was given up and has ended after all."""
+        """Record that an attempt has succeeded after all, although it was given up. This settles
+        the row.
+        """
         if result.outcome.kind not in ("completed", "skipped"):
             return
         try:

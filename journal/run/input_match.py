@@ -1,8 +1,8 @@
-"""Compare an input with the job that was made from it: which rows are new, changed or gone.
+"""Compares an input with the job that was made from it: which rows are new, changed or gone.
 
-Nothing is written before the whole input is compared. As long as the input begins as the job does,
-which is the usual case, the comparison takes constant memory and decodes no data of the job. From
-the first difference on, the job's remaining rows are looked up by key.
+Nothing is written before the whole input is compared. Usually the input begins with the same rows
+as the job. Comparing these rows takes constant memory and decodes no data of the job. From the
+first difference on, the job's remaining rows are looked up by key.
 """
 
 from __future__ import annotations
@@ -29,18 +29,20 @@ OnChanged = Literal["error", "retry", "ignore"]
 Data = dict[str, Any]
 Key = str | Callable[[Data], Any]
 
-EACH_ITS_OWN = ""  # a job's ``idempotency_key`` if a function makes the keys of its rows
+# the job's ``idempotency_key`` if a function makes the idempotency keys of its rows
+EACH_ITS_OWN = ""
 
 
 class Matched(msgspec.Struct):
-    """How an input and a job compare, in numbers of rows.
+    """The result of comparing an input with a job: numbers of rows.
 
-    - ``added``: new in the input.
-    - ``changed``: with other data than before. Of these, ``updated`` have their new data now and
-      are pending; ``done`` are the numbers of the completed ones, which are left alone.
-    - ``gone``: no longer in the input. They stay in the job.
-    - ``lost``: in the input, but lost from the job by a repair. They may be done, so they are left
-      alone.
+    - ``added``: rows that are new in the input.
+    - ``changed``: rows whose data has changed.
+    - ``updated``: how many of the changed rows have got their new data and are pending.
+    - ``done``: the row numbers of changed rows that are completed. They keep their old data.
+    - ``gone``: rows that are no longer in the input. They stay in the job.
+    - ``lost``: rows of the input that a repair has lost from the job. They may be done, so they are
+      not added.
     """
 
     added: int = 0
@@ -52,14 +54,14 @@ class Matched(msgspec.Struct):
 
 
 class Unwritten(msgspec.Struct):
-    """What a start would write: the data of new rows, and the new data of rows by number."""
+    """The changes that a start would write: the data of new rows, and new data by row number."""
 
     new: list[Data] = []
     changed: dict[int, Data] = {}
 
 
 class InputRules(msgspec.Struct, frozen=True, kw_only=True):
-    """How an input is compared with a job: see :func:`journal.open_job`."""
+    """The rules for comparing an input with a job: see :func:`journal.open_job`."""
 
     key: Key | None = None
     idempotency_key: Key | None = None
@@ -74,7 +76,7 @@ class InputRules(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def recorded_idempotency_key(self) -> str | None:
-        """What the record of a new job holds."""
+        """The value of ``idempotency_key`` in the record of a new job."""
         return EACH_ITS_OWN if callable(self.idempotency_key) else self.idempotency_key
 
 
@@ -86,7 +88,7 @@ def _check_key(key: object, where: str) -> None:
 
 
 class Item(NamedTuple):
-    """A row of an input. ``own_key``: its idempotency key, if a function makes it."""
+    """A row of an input. ``own_key``: the row's idempotency key, if a function makes it."""
 
     place: int
     data: Data
@@ -130,7 +132,7 @@ def _checksum(item: Item) -> str:
     try:
         return checksum_of(item.data)
     except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
-        encode_value(item.data, f"input row {item.place}")  # raises what is wrong with it
+        encode_value(item.data, f"input row {item.place}")  # raises the error
         raise
 
 
@@ -143,22 +145,23 @@ def match_rows(
 ) -> Matched:
     """Compare the input with the job's rows, add the new rows and apply the changed data.
 
-    All of it is written in one commit, which reopens a job that has ended. With ``unwritten``
-    nothing is written: it gets what would be. The caller holds the run lock.
+    All changes are one commit, which reopens a job that has ended. If ``unwritten`` is given,
+    nothing is written, and the changes are put into ``unwritten`` instead. The caller holds the run
+    lock.
 
-    The comparison is with the last *input* of each row, not with data that was changed by hand.
-    Rows whose record or data was lost in a repair may be done, and are left alone.
+    The input is compared with the last *input* of each row, not with data that a person changed
+    since. Rows whose record or data was lost in a repair may be done, so they are not changed.
 
     ``rules.on_changed`` says what happens if data has changed:
 
     - "error" raises RowChangedError for the first such row.
     - "ignore" keeps the job's data.
     - "retry", which needs a key, gives pending, failed and skipped rows their new data under their
-      old numbers and makes them pending. Completed rows are left alone and named in the result.
-      Rows in flight or of unknown outcome raise RowChangedError.
+      old numbers and makes them pending. Completed rows are not changed, and are named in the
+      result. Rows in flight, and rows that may have taken effect, raise RowChangedError.
 
-    If it raises, nothing was written. It also raises InvalidStateTransition if a cancelled job
-    would have to take rows, and whatever reading the input raises.
+    If this raises, nothing was written. Also raises InvalidStateTransition if a cancelled job would
+    get new or changed rows, and every exception of reading the input.
     """
     key = job.key if rules.key is None else rules.key
     if job.key is not None and key != job.key:
@@ -179,7 +182,7 @@ def match_rows(
 
 
 def _check_idempotency_key(job: Job, rules: InputRules) -> None:
-    """Raise InvalidValueError if the job was created with another one."""
+    """Raise InvalidValueError if the job was created with another ``idempotency_key``."""
     given, made = rules.idempotency_key, job.idempotency_key
     if rules.recorded_idempotency_key == made or (given is None and made != EACH_ITS_OWN):
         return
@@ -250,8 +253,9 @@ class _Match:
                 else:
                     self._compare(*known, one)
 
-        # An older version replaced changed rows by new ones at the end. If the data of one is as it
-        # was at first, its first row is in the common beginning, and its last one is still here.
+        # An older version replaced a changed row by a new row at the end. If the input has the
+        # first data again, the first row matched in the common beginning, and the later row is
+        # still here.
         if any(keys.has(text) for text in rest.by_key):
             for place, row in enumerate(itertools.islice(job_rows, count), 1):
                 known = rest.pop(key_of(key, row.data, f"row {row.id}"))
@@ -265,7 +269,8 @@ class _Match:
             return
         encode_value(item.data, f"input row {item.place}")
         row = self._service.get_row(row_id)
-        if row is not None and row.data == item.data:  # its checksum was given by the caller
+        # Equal data with another checksum: the caller of create_rows gave the checksum.
+        if row is not None and row.data == item.data:
             return
         if self._on_changed == "error":
             raise RowChangedError(row_id, _json(row.data if row else {}), _json(item.data))
@@ -274,7 +279,9 @@ class _Match:
             self._changes.append((row_id, item))
 
     def _write(self, new: Iterator[dict[str, Any]]) -> None:
-        """Go through the input and write all changes in one commit. An error writes nothing."""
+        """Go through the input and write all changes in one commit. After an error nothing is
+        written.
+        """
         first = next(new, None)
         if self._job.repaired:
             self.matched.lost += sum(1 for _ in new) + (first is not None)
@@ -298,11 +305,16 @@ class _Match:
     def _with_keys_of_their_own(
         self, new: Iterator[dict[str, Any]], column: str
     ) -> Iterator[dict[str, Any]]:
-        """The new rows. Raises InvalidValueError if the job has the idempotency key of one."""
+        """The new rows. Raises InvalidValueError if the job already has the idempotency key of
+        one.
+        """
         taken = set()
         for there in self._service.get_rows(self._job.id):
             key = there.idempotency_key
-            taken |= {hash(key), hash(first_key(key))}  # the far side knows the first one too
+            taken |= {
+                hash(key),
+                hash(first_key(key)),
+            }  # the called service knows earlier keys of a row too
         for row in new:
             key = row.get("idempotency_key") or own_key_text(row["data"].get(column))
             if hash(key) in taken:
@@ -315,7 +327,7 @@ class _Match:
             yield row
 
     def _take_changes(self, journal: Journal | None) -> None:
-        """Give changed rows their new data. Without ``journal`` only count them."""
+        """Give changed rows their new data. Without ``journal``, only count the rows."""
         now = ((self._service.get_row(row_id), item) for row_id, item in self._changes)
         rows = [(row, item) for row, item in now if row is not None]
         doubtful = [(row, item) for row, item in rows if _may_have_taken_effect(row)]
@@ -375,10 +387,12 @@ def _json(data: Data) -> str:
 
 
 class _Keys:
-    """The keys of an input, which must be unique. Keeps a hash of each."""
+    """The keys of an input, which must be unique. A hash of each key is kept."""
 
     def __init__(self, key: Key, *, is_for_far_side: bool = False) -> None:
-        """``is_for_far_side``: these are idempotency keys, where 1 and "1" are the same."""
+        """``is_for_far_side``: these are idempotency keys, among which 1 and "1" are the same
+        key.
+        """
         self._key = key
         self._is_for_far_side = is_for_far_side
         self._what = "idempotency key" if is_for_far_side else "key"
@@ -388,7 +402,9 @@ class _Keys:
         return hash(key) in self._seen
 
     def take(self, data: Data, where: str) -> str:
-        """The row's key as text. Raises InvalidValueError if it is missing or occurred before."""
+        """The row's key as text. Raises InvalidValueError if the key is missing or occurred
+        before.
+        """
         key = key_of(self._key, data, where, self._what)
         if self._is_for_far_side:
             key = own_key_text(msgspec.json.decode(key))
@@ -421,7 +437,7 @@ def key_of(key: Key, data: Data, where: str, what: str = "key") -> str:
 def _same_beginning(
     job_rows: Sequence[JobRow], items: Iterator[Item], keys: _Keys
 ) -> tuple[int, Item | None]:
-    """The number of rows with which both begin, and the input's first row after them, if any."""
+    """The length of the common beginning, and the first row of the input after it, if any."""
     count = 0
     for row in job_rows:
         item = next(items, None)
@@ -433,10 +449,10 @@ def _same_beginning(
 
 
 class _Rest:
-    """The job's remaining rows by key: the id of each, and the checksum of its last input.
+    """The job's remaining rows: a dict from key to the row's id and the checksum of its last input.
 
-    The key is the one of the last input, too, since data may have been changed by hand. If several
-    rows have one key, as an older version left them, the last one counts.
+    The key is also that of the last input, since a person may have changed the data since. If
+    several rows have the same key, which older versions allowed, the last row counts.
     """
 
     def __init__(self, service: JobService, job: Job, rows: Iterable[JobRow], key: Key) -> None:
@@ -445,7 +461,7 @@ class _Rest:
         for row in rows:
             if row.row_checksum == LOST_CHECKSUM:
                 continue
-            # The job's own key column can't be changed by hand.
+            # A person can't change the value of the job's own key column.
             if key != job.key and checksum_of(row.data) != row.row_checksum:
                 edited[row.row_number] = row
             else:
@@ -466,12 +482,12 @@ class _Rest:
         self.by_key[text] = row.id, row.row_checksum
 
     def pop(self, text: str) -> tuple[str, str] | None:
-        """Take out the row with this key, if any."""
+        """Remove and return the row with this key, if there is one."""
         return self.by_key.pop(text, None)
 
 
 def _last_inputs(service: JobService, job_id: str, edited: dict[int, JobRow]) -> dict[int, Data]:
-    """The data of these rows in their last input, by number, where it is known.
+    """A dict from row number to the data of the row's last input, for these rows, if it is known.
 
     Reads the whole journal.
     """

@@ -1,4 +1,4 @@
-"""``open_job``: create or continue a job in one call, and run it.
+"""``open_job`` creates or opens a job in one call. The ``JobRun`` that it returns runs the job.
 
 with journal.open_job("jobs/enrich", rows=read_rows("in.csv"), key="id") as job:
     report = job.run(enrich, workers=8, max_attempts=3, retry_on=(TimeoutError,))
@@ -73,43 +73,48 @@ def open_job(
 ) -> JobRun:
     """Open the job at ``path`` (``ROOT/JOB_ID``) to run it. Create it from ``rows`` if needed.
 
-    **The input.** ``rows`` is an iterable of dicts of JSON values, one for each row. It is read
-    once, row by row. ``None`` opens a job that exists. ``key`` says how a row is identified: by a
-    column's name or by a function of the data, unique in the input. Without it a row is identified
-    by its place. If the job exists, the input is compared with it by checksums:
+    **The input.** ``rows`` is an iterable of dicts of JSON values, one for each row. It is iterated
+    one time, row by row. ``None`` opens a job that exists. ``key`` identifies rows: it is a
+    column's name or a function of the data, with unique values in the input. Without ``key`` a row
+    is identified by its position. If the job exists, the input is compared with the job by
+    checksums:
 
-    - With a key, rows may come in another order.
+    - With a key, the order of the rows may change.
     - New rows are added. This reopens a job that has ended.
-    - Rows that are gone from the input stay in the job.
-    - Changed data raises RowChangedError with ``on_changed="error"``. "ignore" keeps the job's
-      data. "retry" needs a key: rows that are not completed get the new data and become pending.
+    - Rows that are no longer in the input stay in the job.
+    - If data has changed, ``on_changed`` decides. "error" raises RowChangedError. "ignore" keeps
+      the job's data. "retry", which needs a key, gives rows that are not completed the new data and
+      makes them pending.
 
-    :attr:`JobRun.matched` counts all of these.
+    :attr:`JobRun.matched` has the numbers of these rows.
 
     **A new job.** ``name`` (default: the id), ``description``, ``mode`` and ``metadata`` (a JSON
-    object) are recorded when the job is created. So is what idempotency keys are made from, and it
-    never changes: ``key`` if that is a column, or ``idempotency_key``, a column or a function of
-    the data whose values *are* the keys.
+    object) are recorded when the job is created. The source of the idempotency keys is recorded
+    too, and never changes. It is ``key``, if that is a column; or ``idempotency_key``, a column or
+    a function of the data that gives the keys themselves.
 
     **Runs.**
 
-    - ``version``: a name for what processes the rows, such as a prompt's (:attr:`JobRow.version`).
-    - ``on_interrupted``: what becomes of a row in flight when its run or worker dies: "review" (a
-      person looks), "retry" or "fail".
-    - ``resume_command``: what a run tells people to type after an early end. Default: the command
-      line of this program. ``original_command`` defaults to it. Both are written into the journal,
-      and so into every copy and pack. If an argument is a secret, pass another text, or "".
-    - ``how_to``: the wording of other advice. Only for commands built on this function.
+    - ``version``: a name for the version of the code, model or prompt that processes the rows
+      (:attr:`JobRow.version`).
+    - ``on_interrupted``: how to settle a row in flight whose run or worker has died: "review" (a
+      person must find out what happened), "retry" or "fail".
+    - ``resume_command``: the command that people are told to type after a run has ended early.
+      Default: the command line of this program. ``original_command`` has the same default. Both are
+      written into the journal, and so into every copy and pack. If an argument is a secret, pass
+      another text, or "".
+    - ``how_to``: the wording of other advice, for command lines that are built on this function.
 
     ``sync`` and ``lock_timeout_s`` (seconds) are those of :class:`JobService`.
 
-    On return the job and its rows are on the disk. If it raises, nothing has changed. Raises:
+    On return the job and its rows are on the disk. If this raises, nothing has changed. Raises:
 
     - JobNotFoundError if there is no such job and no ``rows``;
     - JobBusyError while another run holds the job;
-    - RowChangedError, also with "retry" for changed rows that may have taken effect;
+    - RowChangedError for changed rows with "error", and with "retry" for changed rows that may have
+      taken effect;
     - InvalidStateTransition for new rows of a cancelled job;
-    - InvalidValueError, and whatever the iterable raises.
+    - InvalidValueError, and every exception of the iterable.
     """
     directory = _job_directory(path)
     job_id = directory.name
@@ -159,13 +164,13 @@ def _take_input(
     rules: InputRules,
     new_job: dict[str, Any],
 ) -> Matched:
-    """Create the job of these rows, or compare them with it."""
+    """Create the job from these rows, or compare the rows with the job."""
     if rows is None:
         existing_job(service, job_id)
         return Matched()
     job = service.get_job(job_id)
     if job is not None:
-        with service.hold_run(job_id):  # else two could add the same new rows
+        with service.hold_run(job_id):  # otherwise two processes could add the same new rows
             return match_rows(service, job, rows, rules)
     try:
         job = service.create_job(
@@ -175,13 +180,13 @@ def _take_input(
             row_data=new_rows(rows, rules),
             **new_job,
         )
-    except JobExistsError:  # another process was faster, and the input can't be read again
+    except JobExistsError:  # made meanwhile, and the input can't be read again
         raise JobBusyError(job_id) from None
     return Matched(added=job.total_rows)
 
 
 def program() -> str:
-    """The command line of this program, as it can be pasted into a shell."""
+    """The command line of this program, quoted for a shell."""
     arguments = getattr(sys, "orig_argv", sys.argv)
     return shlex.join([sys.executable or "python", *arguments[1:]]) if arguments else ""
 
@@ -191,7 +196,7 @@ class JobRun:
 
     - ``service``: the :class:`JobService`, for explicit calls.
     - ``id``: the job's id.
-    - ``matched``: how the input compared with the job, in numbers of rows.
+    - ``matched``: the result of comparing the input with the job, as numbers of rows.
     """
 
     def __init__(
@@ -214,7 +219,7 @@ class JobRun:
 
     @property
     def job(self) -> Job:
-        """The job as of its last commit. Raises JobNotFoundError."""
+        """The job after its last commit. Raises JobNotFoundError."""
         return existing_job(self.service, self.id)
 
     def summary(self) -> JobSummary:
@@ -226,7 +231,9 @@ class JobRun:
         return self.service.get_rows(self.id, status)
 
     def plan(self, *, retry_failed: bool = False) -> Plan:
-        """What a run would do now: counts of rows with the first row numbers. ``str`` shows it."""
+        """The plan of a run: how many rows it would process, and which. ``str(plan)`` is text for
+        people.
+        """
         plan, job = Plan(self.id), self.job
         policy = self._settings.on_interrupted
         for row in planned_rows(self.service, job, policy, retry_failed=retry_failed):
@@ -258,52 +265,56 @@ class JobRun:
 
         **The handler.** The start of each attempt is on the disk before the handler is called.
 
-        - Its return value becomes the row's result. A :class:`RowResult` also sets named fields.
-        - An exception fails the row, with the class's name as code, and its message.
+        - The handler's return value becomes the row's result. A :class:`RowResult` also sets other
+          fields.
+        - An exception fails the row. The name of its class is the error code, and its text the
+          message.
         - :class:`Fail`, :class:`Retry`, :class:`Skip` and :class:`NeedsReview` set other outcomes.
-        - ``row.idempotency_key`` is the key to send to the far side.
+        - ``row.idempotency_key`` is the idempotency key, for the service that you call.
 
-        **Workers.** Handlers run in threads; coroutine functions in an event loop. ``executor`` is
-        any ``concurrent.futures.Executor``, a dask client, or a function that makes one, which is
-        called again if it breaks. ``workers`` is how many rows are processed at a time: default 1,
-        or the executor's own number. An executor must not repeat calls by itself; dask does, and is
-        kept from it here. A row whose worker dies is settled as ``on_interrupted`` says.
+        **Workers.** Handlers run in threads; coroutine functions run in an event loop. ``executor``
+        is any ``concurrent.futures.Executor``, a dask client, or a function that makes one. If the
+        executor breaks, the function is called again. ``workers`` is the number of rows that are
+        processed at a time; the default is 1, or the executor's own number. An executor must not
+        repeat calls by itself; dask's own retries are switched off here. If a worker dies, its row
+        is settled as ``on_interrupted`` says.
 
         **Limits.**
 
-        - ``retry_failed``: first put failed rows back to pending, but not those that may have taken
-          effect (:attr:`JobRow.unknown`). They come after rows that were never started.
+        - ``retry_failed``: first make failed rows pending again, except rows that may have taken
+          effect (:attr:`JobRow.unknown`). Retried rows come after rows that were never started.
         - ``max_attempts``: how often a row is attempted if it fails with one of ``retry_on``.
-          Attempts of earlier runs count, back to the last retry by hand.
-        - ``backoff_s``, ``max_backoff_s``: seconds before the next attempt, doubled each time up to
-          the maximum, with jitter.
+          Attempts of earlier runs count too, since the row's last retry by a person.
+        - ``backoff_s``, ``max_backoff_s``: seconds before the second attempt. They double with each
+          further attempt, up to the maximum, with jitter.
         - ``timeout_s``: seconds after which an attempt fails with TimeoutError. A coroutine is
-          cancelled. So is a handler with a method ``cancel(row_id, *, force) -> bool``. Other
-          threads and processes can't be, so their row needs a review, unless ``retry_on`` names
-          TimeoutError.
-        - ``rate``: at most so many starts: ``"50/s"``, ``"100/m"``, ``"9/h"``.
-        - ``halt``: when to give up.
+          cancelled. A handler that has a method ``cancel(row_id, *, force) -> bool`` is cancelled
+          by that. Nothing else can be cancelled: then the row needs a review, unless ``retry_on``
+          contains TimeoutError.
+        - ``rate``: the maximum of starts per second, minute or hour: ``"50/s"``, ``"100/m"``,
+          ``"9/h"``.
+        - ``halt``: when to stop early.
 
-          - "first": start no more rows and pause, if the first ten rows that were never started
-            before all failed in their first attempt with one error code, and more such rows are
-            left.
-          - ``"soon,fail=20%,min=50"``: also if so many rows of this run have failed. ``now``
-            instead of ``soon`` ends what is in flight.
-          - "never": not at all.
-        - ``max_cost_cents``: start no more rows once the job has cost as much, and pause.
-        - ``max_rows``: start no more than so many rows, and pause.
+          - "first": look at the first ten rows that this run starts for the first time. If every
+            one fails with the same error code, and more such rows are left, pause.
+          - ``"soon,fail=20%,min=50"``: also pause when at least 50 rows of this run have ended and
+            20% of them have failed. ``soon`` waits for the rows in flight; ``now`` ends them.
+          - "never": run all rows.
+        - ``max_cost_cents``: pause when the job, over all its runs, has cost this much.
+        - ``max_rows``: pause when this run has started this many rows.
 
-        **Stopping.** In the main thread with ``handle_signals``, the first SIGINT, SIGTERM or
-        SIGHUP starts no more rows, waits for those in flight and pauses the job. The second one
-        ends those in flight. Otherwise an exception out of a signal handler, such as
-        KeyboardInterrupt, does the same and is raised at the end. Other processes control a run by
-        `journal pause`, `resume`, `cancel`, `retry` and `skip`.
+        **Stopping.** With ``handle_signals``, in the main thread: after the first SIGINT, SIGTERM
+        or SIGHUP, the run starts no more rows, waits for the rows in flight and pauses the job. The
+        second signal ends the rows in flight. Without ``handle_signals``, an exception that a
+        signal handler raises, such as KeyboardInterrupt, stops the run in the same way, and is
+        re-raised at the end. Other processes control a run by `journal pause`, `resume`, `cancel`,
+        `retry` and `skip`.
 
-        **Reports.** ``tell`` gets each message for a person (default: print to standard error).
-        ``on_progress`` gets the job some five times a second.
+        **Reports.** ``tell`` is called with each message for people. Its default prints to standard
+        error. ``on_progress`` is called with the job about five times a second.
 
-        A job that has ended with rows pending is reopened. If there is nothing to do, or the job
-        was cancelled, a message says so and the job is reported as it is.
+        If the job has ended but has pending rows, it is reopened. If there is nothing to do, or the
+        job was cancelled, a message says so, and the report holds the unchanged job.
 
         Raises JobBusyError, InvalidValueError, and the error of a commit that failed.
         """
@@ -342,14 +353,14 @@ class JobRun:
         return HeldJob(self.service, self.id, self._settings, tell or _print_to_stderr)
 
     def _report_end(self, held: HeldJob, report: RunReport, *, is_braked: bool) -> None:
-        """Report what is left to do, and how to continue."""
+        """Report the rows that are left, and how to continue."""
         how_to = self._settings.how_to
         in_shell = bool(how_to.command)
         if report.job.status in TERMINAL_STATUSES:
             left = "" if in_shell else what_is_left(self.service, report.job, how_to)
             if left:
                 held.report(left)
-        elif in_shell or not is_braked:  # the brake's message has said how to continue
+        elif in_shell or not is_braked:  # the brake's message has already said how to continue
             again = how_to.again if is_braked else ""
             command = again or self._settings.resume_command or "run this program again"
             held.report(f"to continue: {command}")
@@ -368,12 +379,12 @@ class JobRun:
         max_backoff_s: float = 60.0,
         tell: Report | None = None,
     ) -> Iterator[Attempt]:
-        """The open rows one by one, for a loop of your own: see :class:`Attempt`.
+        """The open rows, one attempt at a time, for a loop of your own: see :class:`Attempt`.
 
-        - The job is started with the first attempt; one that has ended with rows pending is
+        - The first attempt starts the job. If the job has ended but has pending rows, it is
           reopened.
-        - It ends when no row is left, and is paused if the loop is left before.
-        - A failed attempt comes again as in :meth:`run`, whose arguments these are.
+        - When no row is left, the job ends. If you leave the loop early, the job is paused.
+        - The arguments are those of :meth:`run`; a failed attempt is repeated as there.
         """
         limits = Limits(
             max_attempts=max_attempts,
@@ -387,5 +398,5 @@ class JobRun:
 def _print_to_stderr(text: str) -> None:
     try:
         print(text, file=sys.stderr, flush=True)  # noqa: T201
-    except (OSError, ValueError, AttributeError):  # standard error is closed, or there is none
+    except (OSError, ValueError, AttributeError):  # standard error is closed or doesn't exist
         return

@@ -1,7 +1,7 @@
-"""The outcome of one attempt: what a handler returns or raises, and what a run records.
+"""The outcome of one attempt, made from the value or exception of a handler.
 
-:func:`call_handler` turns the value or the exception into an :class:`Outcome`, in the worker: a
-thread, another process or another machine.
+:func:`call_handler` runs in the worker, which may be a thread, another process or another machine.
+It returns an :class:`Outcome`, which the run records.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ MESSAGE_CHARACTERS = 4096
 
 
 class RowResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What a handler returns to set named fields. Any other return value becomes ``result``.
+    """A return value of a handler that sets fields of the row. Any other value becomes ``result``.
 
     - ``result``: any JSON value.
     - ``tracking_number``: text.
-    - ``label_path``: a path inside the job's directory is stored relative to it.
+    - ``label_path``: a path. If it is inside the job's directory, it is stored relative to that.
     - ``cost_cents``: int from 0, added to the job's total.
     """
 
@@ -43,7 +43,7 @@ class RowResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RowOutcome(Exception):
-    """Base of the exceptions that a handler raises to set the outcome of its row."""
+    """Base class of the exceptions that a handler raises to set the outcome of its row."""
 
 
 class Fail(RowOutcome):
@@ -59,10 +59,11 @@ class Fail(RowOutcome):
 
 
 class Retry(RowOutcome):
-    """Nothing has happened yet: attempt the row again, as long as attempts are left.
+    """Attempt the row again, if attempts are left, because nothing has happened yet.
 
-    ``after_s`` (seconds from 0): when to attempt it again. ``None``: after the run's backoff. If no
-    attempt is left, the row fails with ``code`` and ``message``. Raises ValueError.
+    ``after_s``: seconds until the next attempt, 0 or more. ``None``: the run's backoff decides. If
+    no attempt is left, the row fails with ``code`` and ``message``. The constructor raises
+    ValueError.
     """
 
     after_s: float | None = None
@@ -91,7 +92,7 @@ class Skip(RowOutcome):
 
 
 class NeedsReview(RowOutcome):
-    """Whether the row took effect is unknown: a person must look before it is attempted again."""
+    """The row needs a review: a person must find out whether it took effect."""
 
     code = "NeedsReview"
     message = ""
@@ -103,12 +104,13 @@ class NeedsReview(RowOutcome):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run records of an attempt. It holds plain values only, so that any worker can send it.
+    """The outcome of an attempt, as a run records it. Only plain values, so that any worker can
+    send it.
 
-    - ``kind``: "lost" means that the worker died or was given up, so it isn't known whether the row
-      took effect; the run's policy for interrupted rows decides. "unstarted" means that the attempt
-      never began. The other kinds are statuses of a row.
-    - ``retryable``: whether a failed attempt may be repeated. ``after_s``: in how many seconds.
+    - ``kind``: "lost" means that the worker died or was given up, so nobody knows whether the row
+      took effect; ``on_interrupted`` decides. "unstarted" means that the attempt never began.
+      "review" means the status needs_review. The other kinds are statuses of a row.
+    - ``retryable``: whether a failed attempt may be repeated. ``after_s``: seconds until then.
     - ``elapsed_s``: how long the handler took.
     """
 
@@ -126,7 +128,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def call_handler(handler: Handler, retry_on: Errors, row: JobRow) -> Outcome:
-    """Call the handler with a row. Whatever it does becomes an outcome. Runs in the worker."""
+    """Call the handler with a row, in the worker. Its value or exception becomes an outcome."""
     _leave_interrupts_to_the_driver()
     begin_s = perf_counter()
     try:
@@ -141,7 +143,7 @@ def call_handler(handler: Handler, retry_on: Errors, row: JobRow) -> Outcome:
 def outcome_of_value(value: Any) -> Outcome:
     """The outcome of a handler that returned ``value``.
 
-    A value that can't be recorded puts the row in review: its work is done and must not be
+    If the value can't be recorded, the row needs a review, because its work is done and must not be
     repeated.
     """
     if isinstance(value, Outcome):  # from a handler of this package
@@ -167,7 +169,7 @@ def outcome_of_value(value: Any) -> Outcome:
 
 
 def outcome_of_bad_value(error: BaseException) -> Outcome:
-    """The outcome of a handler that returned a value which can't be recorded."""
+    """The outcome of a handler whose return value can't be recorded."""
     return Outcome(
         kind="review",
         error_code="InvalidResult",
@@ -203,7 +205,7 @@ def _outcome_of_error(error: BaseException, retry_on: Errors) -> Outcome:
 
 
 def _safe_str(value: object) -> str:
-    """``str(value)`` as text that can be recorded; "" if it raises."""
+    """``str(value)`` as text that can be recorded; "" if ``str`` raises."""
     try:
         return _text(str(value))
     except BaseException:  # noqa: BLE001  (a __str__ may raise anything)
@@ -235,15 +237,15 @@ def lost(error: BaseException) -> Outcome:
 
 
 def _text(text: str) -> str:
-    """The text without what UTF-8 can't hold, cut to MESSAGE_CHARACTERS."""
+    """The text without characters that UTF-8 can't encode, cut to MESSAGE_CHARACTERS."""
     text = text.encode(errors="backslashreplace").decode()
     return text if len(text) <= MESSAGE_CHARACTERS else text[:MESSAGE_CHARACTERS] + "..."
 
 
 def _leave_interrupts_to_the_driver() -> None:
-    """Ignore SIGINT in a process of a pool: the driver handles it for the whole process group.
+    """Ignore SIGINT in a process of a pool, since the driver handles Ctrl-C for all processes.
 
-    Otherwise an idle worker dies of it and breaks the pool.
+    Otherwise Ctrl-C would kill an idle worker, which breaks the pool.
     """
     multiprocessing = sys.modules.get("multiprocessing")
     if (

@@ -1,4 +1,4 @@
-"""What a start of a job would do, why it does nothing, and what a person types to continue."""
+"""Plans and advice: the rows that a start would process, why it has none, and how to continue."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _MAX_NAMED = 10  # row numbers in a message
 
 
 class HowTo(NamedTuple):
-    """The wording of advice: Python calls for a script, else a command line.
+    """The wording of advice: Python calls for a script, command lines for `journal run`.
 
-    - ``command``: how `journal` was called, with its root; "" in a script.
-    - ``again``: what was typed, with ``--retry-failed``; "" in a script.
+    - ``command``: the words that call `journal` for this store; "" in a script.
+    - ``again``: the command line that was typed, with ``--retry-failed``; "" in a script.
     """
 
     command: str = ""
@@ -45,7 +45,7 @@ class HowTo(NamedTuple):
         return "`--halt never`" if self.command else '`run(..., halt="never")`'
 
     def retry_named(self, job_id: str, numbers: list[int]) -> str:
-        """How to retry rows that may have taken effect, which a person must name."""
+        """How to retry rows that may have taken effect. A person must name such rows."""
         row = f'job.service.retry_row("{job_id}:{numbers[0]}")'
         return self.say(row, "retry", job_id, "--row", numbers_option(numbers))
 
@@ -65,12 +65,12 @@ def numbers_text(numbers: list[int]) -> str:
 
 
 def numbers_option(numbers: list[int]) -> str:
-    """Row numbers to be pasted: all of them, or a placeholder if they are many."""
+    """Row numbers for a command to paste: all numbers, or a placeholder if there are many."""
     return ",".join(map(str, numbers)) if len(numbers) <= _MAX_NAMED else "ROWS"
 
 
 def may_start(job: Job, *, retry_failed: bool = False) -> bool:
-    """Whether a start may find anything to do, by the job's counts."""
+    """Whether the job's counts show that a start may find rows to process."""
     if job.status in TERMINAL_STATUSES:
         rows = job.pending_count or (retry_failed and job.failed_rows)
         return bool(rows) and job.status is not JobStatus.CANCELLED
@@ -78,16 +78,17 @@ def may_start(job: Job, *, retry_failed: bool = False) -> bool:
 
 
 def take_up(service: JobService, job_id: str, *, retry_failed: bool = False) -> Job:
-    """Retry failed rows if asked for, and reopen a job that has ended with rows pending.
+    """Prepare an ended job for a run: retry failed rows if asked, and reopen it if rows are
+    pending.
 
-    A cancelled job is left alone. Returns the job as it is then. Raises JobBusyError while a run
-    holds the job.
+    A cancelled job is not changed. Returns the job after the changes. Raises JobBusyError while a
+    run holds the job.
     """
     job = existing_job(service, job_id)
     if job.status is JobStatus.CANCELLED:
         return job
     if retry_failed:
-        if job.status in TERMINAL_STATUSES:  # then the service takes the run lock
+        if job.status in TERMINAL_STATUSES:  # the service takes the run lock for this
             service.retry_failed_rows(job_id)
         else:
             with service.hold_run(job_id):
@@ -101,7 +102,7 @@ def take_up(service: JobService, job_id: str, *, retry_failed: bool = False) -> 
 
 
 def nothing_to_do(service: JobService, job: Job, how_to: HowTo, *, retry_failed: bool) -> str:
-    """Why the start of an ended job does nothing, and how to continue."""
+    """The message why the start of an ended job does nothing, and how to continue."""
     if job.status is JobStatus.CANCELLED:
         left = (
             f" with {counted(job.pending_count, 'row|rows')} pending" if job.pending_count else ""
@@ -114,7 +115,7 @@ def nothing_to_do(service: JobService, job: Job, how_to: HowTo, *, retry_failed:
 
 
 def what_is_left(service: JobService, job: Job, how_to: HowTo) -> str:
-    """What to do about failed rows and rows in review after a run; "" if there are none."""
+    """Advice about failed rows and rows in review after a run; "" if there are none."""
     left = _left(service, job, how_to, retry_failed=False)
     return "; ".join([f"{job.id}: {job.status}", *left]) if left else ""
 
@@ -138,7 +139,7 @@ def _left(service: JobService, job: Job, how_to: HowTo, *, retry_failed: bool) -
 
 
 def left_alone(job_id: str, numbers: list[int], how_to: HowTo) -> str:
-    """The message on completed rows whose data has changed in the input."""
+    """The message about completed rows whose data has changed in the input."""
     rows = "completed row|rows has|have changed in the input, and stays|stay as done"
     return (
         f"{job_id}: {counted(len(numbers), rows)} (row {numbers_text(numbers)}); to do that again "
@@ -147,14 +148,14 @@ def left_alone(job_id: str, numbers: list[int], how_to: HowTo) -> str:
 
 
 def retryable(service: JobService, job_id: str) -> Iterator[JobRow]:
-    """The failed rows that :meth:`JobService.retry_failed_rows` puts back."""
+    """The failed rows that :meth:`JobService.retry_failed_rows` retries."""
     for row in service.get_failed_rows(job_id):
         if not row.unknown and row.row_checksum != LOST_CHECKSUM:
             yield row
 
 
 class Planned(NamedTuple):
-    """A row that a start would process, the kind under which it counts, and why."""
+    """A row that a start would process, its kind in the counts, and the reason."""
 
     row: JobRow
     kind: str
@@ -170,9 +171,9 @@ def planned_rows(
     new: Iterable[JobRow] = (),
     changed: Mapping[int, dict[str, Any]] | None = None,
 ) -> Iterator[Planned]:
-    """The rows that a start would process, first those that were never started.
+    """The rows that a start would process. Rows that were never started come first.
 
-    ``new`` and ``changed`` are the rows that it would first take from its input.
+    ``new`` and ``changed`` are the rows that the start would first take from its input.
     """
     if job.status is JobStatus.CANCELLED:
         return
@@ -202,11 +203,12 @@ _KINDS = ("retry", "new", "changed", "failed", "needs review", "in flight", "don
 
 
 class Plan(msgspec.Struct):
-    """What a start would do: ``counts`` of rows by kind, and the ``first`` few row numbers of each.
+    """The plan of a start: ``counts`` of rows by kind, and the ``first`` few row numbers of each
+    kind.
 
-    - "new" were never started, "changed" have other data now, "retry" were started before.
-    - "failed", "needs review" and "in flight" stay as they are.
-    - "done" are completed or skipped.
+    - Rows to process: "new" (never started), "changed" (new data), "retry" (started before).
+    - Rows that stay as they are: "failed", "needs review", "in flight".
+    - "done": completed or skipped rows.
     """
 
     job_id: str
@@ -214,7 +216,7 @@ class Plan(msgspec.Struct):
     first: dict[str, list[int]] = {}
 
     def take(self, planned: Planned) -> None:
-        """Count a row that would be processed, instead of what it is now."""
+        """Count a row that would be processed. Its present status is then not counted."""
         row = planned.row
         self.counts[planned.kind] += 1
         numbers = self.first.setdefault(planned.kind, [])

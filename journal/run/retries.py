@@ -1,4 +1,4 @@
-"""Which attempts are retried, and when: after an error, a timeout, and a lost outcome."""
+"""Decides which attempts are retried, and when: after an error, a timeout or a lost worker."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ _LOST_ATTEMPTS = 3  # of a row whose workers die, if interrupted rows are retrie
 
 
 def outcome_of_ended(outcome: Outcome, limits: Limits, *, timed_out: bool) -> Outcome:
-    """The outcome of an attempt that the driver has ended, given what its worker returned for it.
+    """The final outcome of an attempt that the driver has ended. ``outcome`` is from its worker.
 
-    An attempt that has completed in spite of that is completed. One that took longer than
-    ``timeout_s`` failed with TimeoutError, or needs a review if it may still go on. One that was
-    ended because the run ends is lost.
+    - An attempt that completed nevertheless is completed.
+    - An attempt that took longer than ``timeout_s`` has failed with TimeoutError. If it may still
+      be running, its row needs a review.
+    - An attempt that was ended because the run ends is lost.
     """
     if outcome.kind not in ("failed", "lost"):
         return outcome
@@ -45,7 +46,7 @@ def outcome_of_ended(outcome: Outcome, limits: Limits, *, timed_out: bool) -> Ou
 def fate_of(
     row: JobRow, outcome: Outcome, limits: Limits, on_interrupted: Policy
 ) -> Literal["retry", "fail", "review"]:
-    """What becomes of a row after an attempt that failed or was lost."""
+    """Decides how to settle a row after an attempt that failed or was lost."""
     attempts = row.attempts - row.earlier_attempts
     if outcome.kind == "lost":
         if on_interrupted == "retry" and attempts >= max(limits.max_attempts, _LOST_ATTEMPTS):
@@ -55,16 +56,16 @@ def fate_of(
 
 
 def delay_s(row: JobRow, outcome: Outcome, limits: Limits) -> float:
-    """Seconds until the next attempt: as the handler said, or by :func:`backoff_s`."""
+    """Seconds until the next attempt: set by the handler, or computed by :func:`backoff_s`."""
     if outcome.after_s is not None:
         return outcome.after_s
     return backoff_s(row.attempts - row.earlier_attempts, limits)
 
 
 def backoff_s(attempts: int, limits: Limits) -> float:
-    """Seconds to wait after this number of attempts: doubled each time, with jitter.
+    """Seconds to wait after this number of attempts. They double each time, with jitter.
 
-    Half of it is random, so that rows that failed together are not retried together.
+    Half of the wait is random, so that rows that failed together are not retried together.
     """
     longest = limits.backoff_s * 2.0 ** min(attempts - 1, 60)
     return min(longest, limits.max_backoff_s) * random.uniform(0.5, 1)  # noqa: S311  (no secret)

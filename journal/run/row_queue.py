@@ -1,7 +1,8 @@
-"""The open rows of a job in the order in which a run takes them, and how outcomes are recorded.
+"""The queue of a job's open rows, in the order in which a run takes them, and recording outcomes.
 
-Rows are looked up when they are needed and not kept: a row that waits for another attempt is a
-number and a time. All records join the batch that the caller has open.
+Rows are looked up when they are needed, and are not kept in memory: for a row that waits for
+another attempt, only its number and a time are stored. All records become part of the batch that
+the caller has open.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from journal.run.limits import Limits
 from journal.run.outcome import Outcome, outcome_of_bad_value
 from journal.run.retries import delay_s, fate_of
 
-_MAX_WAITING = 100_000  # rows that wait for another attempt; no new ones are taken beyond that
+# If so many rows wait for another attempt, no new rows are taken.
+_MAX_WAITING = 100_000
 _FOUND_AT_ONCE = 100
-_LOOK_AGAIN_S = 0.5  # after the last row: how often to look for rows that others have put back
+# How often to look for rows that other processes have made pending, after the last row.
+_LOOK_AGAIN_S = 0.5
 
 # The possible statuses of a row after an outcome of each kind.
 _STATUSES = {
@@ -42,17 +45,18 @@ class RowQueue:
         self._on_interrupted = job.settings.on_interrupted
         self._limits = limits
         self._position = 0
-        self._found: deque[FoundRow] = deque()  # pending at the last look
+        self._found: deque[FoundRow] = deque()  # rows that were pending at the last look
         self.is_past_fresh = False  # whether all rows that were never started are found
-        self._passed_by = False  # whether others were found among them
+        # Whether pending rows that were started before were found among them.
+        self._passed_by = False
         self._at_end = False
         self._look_again_s = 0.0
-        self._due: list[tuple[float, int]] = []  # a heap: when a row is due, and its number
-        self._waiting: dict[int, float] = {}  # when a row is due, by its number
+        self._due: list[tuple[float, int]] = []  # a heap of (time when a row is due, its number)
+        self._waiting: dict[int, float] = {}  # from a row's number to the time when it is due
 
     @property
     def next_due_s(self) -> float | None:
-        """When the next row that waits for another attempt is due, by ``monotonic``."""
+        """The time, by ``monotonic``, when the next row that waits for another attempt is due."""
         return self._due[0][0] if self._due else None
 
     def has_fresh(self) -> bool:
@@ -61,14 +65,14 @@ class RowQueue:
         return found is not None and found.is_fresh
 
     def start(self, count: int, job: Job, *, fresh_first: bool = False) -> list[JobRow]:
-        """Start up to ``count`` rows: set them to processing, and return them.
+        """Start up to ``count`` rows: set their status to processing. Returns the rows.
 
-        Rows that were never started come first, then those of earlier runs. A row that waits for
-        another attempt comes when it is due; with ``fresh_first``, after the rows never started.
-        ``job`` is the job as it is now.
+        Rows that were never started come first, then rows of earlier runs. A row that waits for
+        another attempt comes when it is due; with ``fresh_first``, it comes after the rows that
+        were never started. ``job`` is the present job.
         """
         if self._at_end and job.pending_count and monotonic() >= self._look_again_s:
-            self._rewind()  # another process may have put rows back or added some
+            self._rewind()  # another process may have retried or added rows
         started: list[JobRow] = []
         while len(started) < count:
             number, attempts = self._next(fresh_first=fresh_first)
@@ -84,14 +88,14 @@ class RowQueue:
         return started
 
     def _next(self, *, fresh_first: bool) -> tuple[int, int]:
-        """The number of the next row, and its attempts so far. (0, 0) if there is none now."""
+        """The number of the next row, and its attempts so far. (0, 0) if no row is ready."""
         if self._due and not (fresh_first and self.has_fresh()):
             while self._due and self._due[0][0] <= monotonic():
                 due_s, number = heapq.heappop(self._due)
-                if self._waiting.get(number) == due_s:  # else it was put off anew
+                if self._waiting.get(number) == due_s:  # otherwise the row was given a later time
                     del self._waiting[number]
-                    if self._is_pending(number):  # and not settled by another process
-                        return number, 0  # its attempts are checked when they end
+                    if self._is_pending(number):  # not settled by another process meanwhile
+                        return number, 0  # the limit of attempts was checked when the attempt ended
         found = self._peek() if len(self._waiting) < _MAX_WAITING else None
         if found is None:
             return 0, 0
@@ -103,7 +107,7 @@ class RowQueue:
         return row is not None and row.status is RowStatus.PENDING
 
     def _peek(self) -> FoundRow | None:
-        """The next row in the job, if any: first those never started, then the others."""
+        """The next pending row, if any. Rows that were never started come first."""
         while not self._at_end:
             if not self._found:
                 self._find()
@@ -117,7 +121,9 @@ class RowQueue:
         return None
 
     def _find(self) -> None:
-        """Find more pending rows: once for those never started, and again for those passed by."""
+        """Find more pending rows, in two passes: first rows never started, then rows started
+        before.
+        """
         self._found.extend(
             self._service.find_rows(self._job_id, RowStatus.PENDING, self._position, _FOUND_AT_ONCE)
         )
@@ -138,7 +144,7 @@ class RowQueue:
     def _is_used_up(self, row_id: str) -> bool:
         """Fail a row whose earlier runs have used up its attempts.
 
-        A row without an error was put back by a person, and gets one more attempt.
+        A pending row without an error was retried by a person, and gets one more attempt.
         """
         row = self._service.get_row(row_id)
         if row is None or row.error_code is None:
@@ -149,11 +155,12 @@ class RowQueue:
     def settle(
         self, row: JobRow, outcome: Outcome, unstarted_wait_s: float = 0.0
     ) -> tuple[Outcome, bool]:
-        """Record the outcome of an attempt. Returns what was recorded, and whether to try again.
+        """Record the outcome of an attempt. Returns the recorded outcome, and whether to try again.
 
-        An outcome that can't be recorded, such as one that is too long, puts the row in review. A
-        row to be tried again is not taken before it is due; one that was not started, after
-        ``unstarted_wait_s``. Raises InvalidStateTransition if another process has settled the row.
+        If the outcome can't be recorded, for example because it is too long, the row needs a
+        review. A row to be tried again is taken when it is due; a row that was not started is due
+        after ``unstarted_wait_s``. Raises InvalidStateTransition if another process has settled the
+        row.
         """
         try:
             wait_s = self._record(row, outcome, unstarted_wait_s)
@@ -168,9 +175,11 @@ class RowQueue:
         return outcome, True
 
     def settle_once(self, row: JobRow, outcome: Outcome) -> bool:
-        """As :meth:`settle`, for an attempt that an interrupted commit may have settled already.
+        """Do the same as :meth:`settle`, if an interrupted commit has not already settled the
+        attempt.
 
-        Returns whether it is settled now. False: somebody has settled it in another way.
+        Returns whether the row has this outcome now. False: another process has settled it
+        differently.
         """
         with self._service.batch(self._job_id):
             now = self._service.get_row(row.id)
@@ -182,7 +191,7 @@ class RowQueue:
         return now.attempts > row.attempts or _shows(now, outcome)
 
     def _record(self, row: JobRow, outcome: Outcome, unstarted_wait_s: float) -> float | None:
-        """Record an outcome. Returns after how many seconds to try the row again, if at all."""
+        """Record an outcome. Returns the seconds until the next attempt; None if there is none."""
         service = self._service
         match outcome.kind:
             case "completed":
@@ -222,7 +231,7 @@ class RowQueue:
 
 
 def _shows(row: JobRow, outcome: Outcome) -> bool:
-    """Whether the row is as that outcome leaves it."""
+    """Whether the row's status and error are those that this outcome leads to."""
     if outcome.kind in _KINDS_WITH_CODE and row.error_code != outcome.error_code:
         return False
     return row.status in _STATUSES[outcome.kind]

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP: how often they came and what each of them does."""
+"""Ctrl-C, SIGTERM and SIGHUP: handling them, counting them, and the effect of each."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ _STOPPING_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 class Stops:
-    """How often a run was asked to stop: by signals such as Ctrl-C, by interrupts, by limits.
+    """Counts how often a run was asked to stop: by signals such as Ctrl-C, by interrupts, by
+    limits.
 
-    ``count`` says what to do:
+    ``count`` decides what the run does:
 
-    - 0: go on.
-    - 1: start no more rows, and wait for those in flight.
-    - 2: end those in flight.
-    - 3 or more: end them by force.
+    - 0: continue.
+    - 1: start no more rows, and wait for the rows in flight.
+    - 2: end the rows in flight.
+    - 3 or more: end the rows in flight by force.
     """
 
     def __init__(self) -> None:
@@ -30,7 +31,7 @@ class Stops:
         self._reported = 0
 
     def add(self, number: int | None = None) -> None:
-        """Count one more. ``number``: the signal that asks for it, if it was one."""
+        """Count one more stop. ``number``: the number of the signal, if a signal is the reason."""
         self.count += 1
         self.signal = self.signal or number
 
@@ -38,7 +39,7 @@ class Stops:
         self.count = max(self.count, count)
 
     def messages(self, in_flight: int, reason: str | None) -> Iterator[str]:
-        """What to report of each stop that was not reported yet."""
+        """A message for each stop that was not reported yet."""
         while self._reported < min(self.count, 3):
             self._reported += 1
             why = f"{reason}: " if reason else ""
@@ -53,9 +54,10 @@ class Stops:
 
 @contextmanager
 def ending_signals() -> Iterator[None]:
-    """In the block SIGTERM and SIGHUP unwind the program as Ctrl-C does, so that it cleans up.
+    """Make SIGTERM and SIGHUP raise an exception in the block, as Ctrl-C does, so that it cleans
+    up.
 
-    The exit code is the one of an end by that signal.
+    The exit code is 128 plus the number of the signal.
     """
 
     def end(number: int) -> None:
@@ -67,10 +69,10 @@ def ending_signals() -> Iterator[None]:
 
 @contextmanager
 def stopping_signals(stop: Callable[[int], object]) -> Iterator[None]:
-    """In the block ``stop`` is called with the number of each signal that asks the program to end.
+    """Call ``stop`` with the number of each SIGINT, SIGTERM or SIGHUP that comes during the block.
 
-    Ignored signals stay ignored. Outside of the main thread, where Python has no signal handlers,
-    nothing changes. The earlier handlers are restored at the end.
+    Signals that were ignored stay ignored. Outside of the main thread, this does nothing, since
+    Python allows no signal handlers there. At the end the earlier handlers are restored.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -81,7 +83,7 @@ def stopping_signals(stop: Callable[[int], object]) -> Iterator[None]:
     def handle(number: int, _frame: FrameType | None) -> None:
         if os.getpid() == driver:
             stop(number)
-        elif number == signal.SIGTERM:  # a pool ends its forked workers by it
+        elif number == signal.SIGTERM:  # a pool ends its forked workers with this signal
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
 

@@ -20,30 +20,31 @@ from journal.run.workers.threads import ThreadWorkers
 
 
 class Workers(Protocol):
-    """What processes rows, ``count`` at a time. The driver calls it from one thread.
+    """The interface of workers, which process ``count`` rows at a time. Called by one thread.
 
-    ``queues``: whether more rows than that may be dispatched, to wait for their turn. Not if a
-    dying worker also loses rows that had not begun, since all of them would need a review.
+    ``queues``: whether more than ``count`` rows may be dispatched, to wait for their turn. False if
+    a dying worker also loses rows that had not begun, since all of them would need a review.
     """
 
     count: int
     queues: bool
 
     def dispatch(self, ticket: int, row: JobRow, claim: Claim) -> None:
-        """Have the row processed by a worker, which first begins the claim.
+        """Pass the row to a worker, which calls ``claim.begin()`` before it processes the row.
 
-        The worker puts exactly one outcome for a ticket that it has begun. Nothing is raised for
-        what a row causes. Blocks only while an executor's ``submit`` does.
+        For each claim that it has begun, the worker puts exactly one outcome under the ticket.
+        Errors of a row become outcomes and are not raised. Blocks only while an executor's
+        ``submit`` blocks.
         """
 
     def cancel(self, ticket: int, row_id: str, *, force: bool) -> bool:
-        """Ask an attempt to end at once. False if it can't be asked, and may run for ever."""
+        """Ask an attempt to end now. Returns False if it can't be asked, and may run for ever."""
 
     def abandon(self, ticket: int) -> bool:
-        """Give an attempt up. Whether another one can take its slot."""
+        """Give up an attempt. Returns whether another attempt can take its slot."""
 
     def close(self) -> None:
-        """Take no more rows. Doesn't wait for abandoned attempts."""
+        """Stop taking rows. Doesn't wait for attempts that were given up."""
 
 
 def make_workers(
@@ -53,7 +54,9 @@ def make_workers(
     retry_on: Errors,
     results: Results,
 ) -> Workers:
-    """The workers for the handler. They put outcomes into ``results``. InvalidValueError."""
+    """Make the workers for the handler. They put outcomes into ``results``. May raise
+    InvalidValueError.
+    """
     if not callable(handler):
         raise InvalidValueError("handler", handler, "must be a function that takes a row")
     is_coroutine = _is_coroutine_function(handler)
@@ -77,7 +80,7 @@ def _make(factory: Callable[[], Executor]) -> Executor:
 
 
 def _as_executor(given: Any) -> Executor:
-    """An executor as it is, and a dask client's executor. Raises InvalidValueError."""
+    """The executor, or the executor of a dask client. Raises InvalidValueError."""
     distributed = sys.modules.get("distributed")
     if distributed is not None and isinstance(given, distributed.Client):
         given = given.get_executor()

@@ -18,13 +18,14 @@ from journal.run.workers.executors import ExecutorWorkers, json_of
 
 
 class DaskWorkers(ExecutorWorkers):
-    """A dask cluster differs from other executors in three ways.
+    """Workers in a dask cluster, which differs from other executors in three ways.
 
-    - When a worker dies, dask runs its tasks again, also those of which only the result was lost.
-      No setting prevents all of it. So a task first asks the scheduler, which says yes to the first
-      that asks for a ticket. A task that runs again ends as lost, without a call of the handler.
-    - A task that is cancelled may be running. So attempts are given up instead of cancelled.
-    - Tasks with one key are one task. So each attempt has its own key.
+    - When a worker dies, dask runs the worker's tasks again, even finished tasks whose result was
+      lost. No setting prevents this completely. So each task first asks the scheduler. The
+      scheduler answers yes only to the first task that asks for a ticket. A repeated task gets the
+      outcome "lost", without a call of the handler.
+    - A task that dask has cancelled may still be running. So attempts are given up, not cancelled.
+    - Dask treats tasks with the same key as one task. So each attempt has its own key.
     """
 
     def __init__(self, *arguments: Any) -> None:
@@ -39,11 +40,11 @@ class DaskWorkers(ExecutorWorkers):
         return executor._client  # noqa: SLF001  (there is no other way to it)
 
     def _prepare(self) -> None:
-        """Have the scheduler answer :func:`_ask_scheduler`."""
+        """Install the handler in the scheduler that answers :func:`_ask_scheduler`."""
         if self._prepared is self._executor:
             return
 
-        # A local function is sent by value: the scheduler needs no copy of this package.
+        # A local function is sent by value, so the scheduler doesn't need this package.
         def keep_tickets(dask_scheduler: Any) -> None:
             runs: dict[str, set[int]] = {}
 
@@ -76,7 +77,7 @@ class DaskWorkers(ExecutorWorkers):
         return future
 
     def _outcome_of(self, future: Future[bytes]) -> Outcome:
-        if future.cancelled():  # with its worker, or with the cluster
+        if future.cancelled():  # its worker or the cluster has ended
             return lost(CancelledError("dask has cancelled its task"))
         return super()._outcome_of(future)
 
@@ -86,7 +87,7 @@ class DaskWorkers(ExecutorWorkers):
     def close(self) -> None:
         abandoned = list(self._futures.values())
         for future in abandoned:
-            future.cancel()  # a task that hasn't begun must not begin after the end of the run
+            future.cancel()  # a task that hasn't begun must not begin after the run has ended
         client = self._client
         if not abandoned and client.status == "running":
             with suppress(Exception):  # a cluster that is gone has forgotten the run, too
@@ -95,7 +96,7 @@ class DaskWorkers(ExecutorWorkers):
 
 
 def call_if_first(call: Callable[[JobRow], bytes], run: str, ticket: int, row: JobRow) -> bytes:
-    """Call the handler, unless the attempt was begun before. Runs in a worker of dask."""
+    """Call the handler, unless this attempt has begun before. Runs in a worker of dask."""
     try:
         is_first = _ask_scheduler(sys.modules["distributed"].get_client(), run, ticket)
         why = "dask has run its task again"
@@ -108,6 +109,8 @@ def call_if_first(call: Callable[[JobRow], bytes], run: str, ticket: int, row: J
 
 
 def _ask_scheduler(client: Any, run: str, ticket: int | None) -> bool:
-    """Whether this is the first call for the ticket. ``None`` forgets the run."""
+    """Whether this is the first call for the ticket. The ticket ``None`` makes it forget the
+    run.
+    """
     answer = client.sync(client.scheduler.rowjournal_begin, run=run, ticket=ticket)
     return answer is True

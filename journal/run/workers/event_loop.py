@@ -1,4 +1,4 @@
-"""Workers for coroutine functions: an event loop in a thread of its own."""
+"""Workers for coroutine functions: an event loop in a separate thread."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from journal.run.outcome import Errors, Outcome, outcome_of_error, outcome_of_va
 
 
 class LoopWorkers:
-    """``count`` coroutines at a time in one event loop."""
+    """Runs ``count`` coroutines at a time in one event loop."""
 
     queues = True
 
@@ -39,8 +39,8 @@ class LoopWorkers:
         asyncio.set_event_loop(self._loop)
         try:
             while not self._closing:
-                # SystemExit in a task that a handler started stops the loop. It must end no more
-                # than that handler.
+                # A SystemExit in a task that a handler started stops the loop. Restart the loop, so
+                # that only that task ends.
                 with suppress(BaseException):
                     self._loop.run_forever()
         finally:
@@ -81,7 +81,7 @@ class LoopWorkers:
         return True
 
     def abandon(self, ticket: int) -> bool:  # noqa: ARG002
-        return False  # it keeps its slot, or blocks the whole loop
+        return False  # the coroutine keeps its slot, or blocks the whole loop
 
     def close(self) -> None:
         self._closing = True

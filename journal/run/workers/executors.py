@@ -22,22 +22,23 @@ from journal.run.outcome import Errors, Handler, Outcome, call_handler, lost
 
 _Task = tuple[int, JobRow, Claim, threading.Lock]
 
-_MAX_BREAKS = 10  # in a row; one row may break a pool three times
+_MAX_BREAKS = 10  # in succession; one row may break a pool three times
 _DRIVERS_SIGNALS = (signal.SIGINT, signal.SIGHUP)
 
-# A handler's own exceptions are part of its outcome. These come from sending it to a worker.
+# Exceptions of sending a row to a worker. The handler's own exceptions are part of its outcome.
 _NEVER_BEGAN = (ImportError, AttributeError, pickle.PickleError)
 
 
 class ExecutorWorkers:
-    """Any executor; :class:`DaskWorkers` for dask.
+    """Workers in any executor, except dask: see :class:`DaskWorkers`.
 
-    An executor that the caller made stays open at the end. One that ``make`` returned is made anew
-    when it breaks, and is shut down at the end; hanging processes are killed then.
+    If the caller made the executor, it stays open at the end. If ``make`` made it, ``make`` is
+    called again when the executor breaks, and the executor is shut down at the end; processes that
+    still run a row are killed then.
 
-    Rows are submitted by a thread of its own, where no signal handler runs: an interrupt inside
-    ``submit`` could leave a pool with a lock that is never released. The driver waits for that
-    thread, so that a pool forks while the driver is at rest.
+    A separate thread submits rows, because signal handlers run only in the main thread: an
+    interrupt inside ``submit`` could leave a pool with a lock that is never released. The driver
+    waits for that thread, so a pool never forks while the driver is changing something.
     """
 
     queues = False  # a pool that breaks doesn't say which of its rows had begun
@@ -66,10 +67,12 @@ class ExecutorWorkers:
         _check_picklable(executor, handler)
         tracker = sys.modules.get("multiprocessing.resource_tracker")
         if tracker is not None and hasattr(executor, "_processes"):
-            tracker.ensure_running()  # started later, it would unblock the signals that we block
+            tracker.ensure_running()  # if it started later, it would unblock the signals that we block
 
     def _slots(self) -> tuple[int | None, int | None]:
-        """How many rows at a time by default, and at most. More would only wait inside."""
+        """The default and the maximum of rows at a time. More rows would only wait in the
+        executor.
+        """
         maximum = getattr(self._executor, "_max_workers", None)
         return maximum, maximum
 
@@ -91,10 +94,10 @@ class ExecutorWorkers:
         """Submit rows until the end."""
         while (task := self._tasks.get()) is not None:
             ticket, row, claim, submitted = task
-            # A pool starts its processes when it gets work. Ctrl-C and the end of a terminal reach
-            # them too; an idle one would die of it and break the pool. So they start with these
-            # signals blocked. Blocked anew each time, for the pool's resource tracker unblocks
-            # them.
+            # A pool starts its processes when it gets work. Ctrl-C and a hangup reach these
+            # processes too; an idle process would die and break the pool. So the processes start
+            # with these signals blocked. Block them each time, since the pool's resource tracker
+            # unblocks them.
             signal.pthread_sigmask(signal.SIG_BLOCK, _DRIVERS_SIGNALS)
             try:
                 if not self._closed and claim.begin():
@@ -157,12 +160,13 @@ class ExecutorWorkers:
         if self._make is None:
             return
         processes = getattr(self._executor, "_processes", None)
-        if self._futures and processes:  # they hang, and this process couldn't exit before they do
+        # Processes that still run a row would keep this process from exiting.
+        if self._futures and processes:
             for process in list(processes.values()):
                 if process.is_alive():
                     with suppress(ProcessLookupError):
                         os.kill(process.pid, signal.SIGKILL)
-            # Wait in any case: a pool that is dropped while it breaks may deadlock.
+            # Always wait: a pool that is dropped while it breaks may deadlock.
             self._executor.shutdown(wait=True)
         else:
             self._executor.shutdown(wait=not self._futures)
@@ -175,7 +179,7 @@ def _unstarted(error: BaseException, what: str) -> Outcome:
 
 
 def _check_picklable(executor: Executor, handler: Handler) -> None:
-    """Refuse at once what a process pool would refuse row by row."""
+    """Raise InvalidValueError if a process pool couldn't send the handler to a worker."""
     process = sys.modules.get("concurrent.futures.process")
     if process is None or type(executor) is not process.ProcessPoolExecutor:
         return
@@ -193,10 +197,10 @@ def _check_picklable(executor: Executor, handler: Handler) -> None:
 
 
 def call_for_json(handler: Handler, retry_on: Errors, row: JobRow) -> bytes:
-    """The outcome as JSON: only its worker may know the class of what a handler returns."""
+    """Call the handler and encode the outcome, since only the worker may know the classes in it."""
     return json_of(call_handler(handler, retry_on, row))
 
 
 def json_of(outcome: Outcome) -> bytes:
-    # A number may be of a foreign class, as in Retry(after_s=numpy.float64(1)).
+    # A number may be of another library's class, as in Retry(after_s=numpy.float64(1)).
     return msgspec.json.encode(outcome, enc_hook=float)

@@ -11,10 +11,11 @@ from journal.run.outcome import Errors, Handler, Outcome, call_handler
 
 
 class ThreadWorkers:
-    """Daemon threads, so that a handler that hangs doesn't keep the program from exiting.
+    """Workers in daemon threads, so that a handler that hangs doesn't keep the program from
+    exiting.
 
-    A handler may have a method ``cancel(row_id, *, force) -> bool``, which ends an attempt and says
-    whether it will end.
+    A handler may have a method ``cancel(row_id, *, force) -> bool``, which asks an attempt to end
+    and returns whether the attempt will end.
     """
 
     queues = True
@@ -42,7 +43,7 @@ class ThreadWorkers:
         thread = threading.Thread(target=self._work, name="journal-worker", daemon=True)
         try:
             thread.start()
-        except RuntimeError:  # "can't start new thread": continue with fewer
+        except RuntimeError:  # "can't start new thread": continue with fewer threads
             self.count = max(self._threads, 1)
             return False
         self._threads += 1
@@ -58,7 +59,7 @@ class ThreadWorkers:
             put(ticket, call_handler(handler, retry_on, row))
             if ticket in self._abandoned:
                 return  # another thread has taken this one's slot
-        self._tasks.put(None)  # for the next thread, however many there are
+        self._tasks.put(None)  # pass the end marker on to the next thread
 
     def cancel(self, ticket: int, row_id: str, *, force: bool) -> bool:  # noqa: ARG002
         return self._end is not None and bool(self._end(row_id, force=force))

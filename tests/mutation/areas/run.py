@@ -191,7 +191,7 @@ PATCHES = [
     Patch(
         "all threads of a run end with it",
         "run/workers/threads",
-        "        self._tasks.put(None)  # for the next thread, however many there are\n",
+        "        self._tasks.put(None)  # pass the end marker on to the next thread\n",
         "",
         RUN,
     ),
@@ -310,7 +310,7 @@ PATCHES = [
     Patch(
         "new rows are matched while no run may add them too",
         "run/open_job",
-        "        with service.hold_run(job_id):  # else two could add the same new rows\n",
+        "        with service.hold_run(job_id):  # otherwise two processes could add the same new rows\n",
         "        if True:\n",
         "tests/run/test_open_job.py",
     ),
