@@ -1,13 +1,13 @@
-"""Repair: a new journal from what can be trusted of a damaged one.
+"""Repair: makes a new journal from the undamaged parts of a damaged journal.
 
 >>> from journal.repair import repair_job
 
-- ``rebuild``: the operation. It builds the new journal beside the damaged one, keeps a backup of
-  that, and lets the new one take its place.
-- ``salvage``: which lines are kept, and what is written in place of lost ones.
-- ``damaged_lines``: the lines of a damaged journal, as far as they can be read.
+- ``rebuild``: the whole operation. It builds a new journal in a staging directory, keeps a backup
+  of the damaged journal, and replaces it with the new one.
+- ``salvage``: decides which lines are kept, and what is written in place of lost lines.
+- ``damaged_lines``: reads the lines of a damaged journal, as far as they can be read.
 
-May import ``store`` and what is below it, and ``verify``.
+May import: ``store``, the rooms below it, and ``verify``.
 """
 
 from journal.repair.rebuild import Repair, repair_job

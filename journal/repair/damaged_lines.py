@@ -1,4 +1,4 @@
-"""The lines of a damaged journal, with their records as far as they can be decoded."""
+"""Reads the lines of a damaged journal, and decodes those that can be decoded."""
 
 from __future__ import annotations
 
@@ -18,9 +18,12 @@ _SEEMS_ABOUT = re.compile(rb'.{0,40}"row":([0-9]{1,18}),', re.DOTALL)
 
 
 class Line(NamedTuple):
-    """A line of the damaged file, its record, and the crc that its seal states.
+    """A line of a damaged journal.
 
-    ``text`` is the line without its seal and LF. ``error`` says why there is no record.
+    - ``number``: the number of the line (1-based).
+    - ``text``: the line without its seal and LF.
+    - ``stated``: the crc in its seal, or None if it has no seal.
+    - ``record``: the record, or None if the line can't be decoded. Then ``error`` is the reason.
     """
 
     number: int
@@ -31,14 +34,14 @@ class Line(NamedTuple):
 
     @property
     def row(self) -> int | None:
-        """The row that the line is about, None if it is about none."""
+        """The number of the row that the record is about, or None."""
         if isinstance(self.record, (RowRecord, RowDataRecord, RowStatusRecord)):
             return self.record.row
         return None
 
     @property
     def about(self) -> int | None:
-        """As ``row``; of a line that can't be decoded, the row that it seems to be about."""
+        """The row that the line is about, guessed from the text if the line can't be decoded."""
         if self.record is not None:
             return self.row
         found = _SEEMS_ABOUT.match(self.text)
@@ -46,15 +49,16 @@ class Line(NamedTuple):
 
     @property
     def made(self) -> int | None:
-        """The row that the line adds, None if it adds none."""
+        """The number of the row that the line adds, or None."""
         return self.record.row if isinstance(self.record, RowRecord) else None
 
 
 class DroppedLines:
-    """Lines that are not kept.
+    """Lines that a repair doesn't keep.
 
-    ``line`` is the number of the first one, ``lines`` counts them, and ``ours`` those that may be
-    of this journal. ``rows`` are the rows that they are about, ``made`` those that they add.
+    - ``line``: the number of the first line. ``lines``: how many lines there are.
+    - ``ours``: how many of the lines may come from this journal.
+    - ``rows``: the rows that the lines are about. ``made``: the rows that the lines add.
     """
 
     def __init__(self) -> None:
@@ -79,13 +83,13 @@ class DroppedLines:
 
 
 def seals_of(file: Readable, offset: int, end: int) -> array[int]:
-    """The crcs that the seals from ``offset`` to ``end`` state."""
+    """The crcs in the seals from ``offset`` to ``end``."""
     stated = (stated_crc(text) for _, text, _ in lines_of(file, offset, end))
     return array("I", (crc for crc in stated if crc is not None))
 
 
 def read_lines(file: Readable, offset: int, end: int, line: int) -> Iterator[Line]:
-    """The lines from ``offset`` to ``end``; the number of the first one is ``line``."""
+    """Yield the lines from ``offset`` to ``end``. ``line`` is the number of the first line."""
     for number, (_, text, _) in enumerate(lines_of(file, offset, end), line):
         stated = stated_crc(text)
         body = text if stated is None else unsealed(text)
@@ -96,7 +100,7 @@ def read_lines(file: Readable, offset: int, end: int, line: int) -> Iterator[Lin
 
 
 def commits_of(lines: Iterable[Line]) -> Iterator[Iterator[Line]]:
-    """The lines, commit by commit. Each commit must be read before the next one."""
+    """Yield the lines, commit by commit. Read each commit before you ask for the next one."""
     number = 0
 
     def number_of(line: Line) -> int:
@@ -110,7 +114,7 @@ def commits_of(lines: Iterable[Line]) -> Iterator[Iterator[Line]]:
 
 
 def with_next(lines: Iterable[Line]) -> Iterator[tuple[Line, int | None]]:
-    """Each line, and the row that the next one adds."""
+    """Yield each line, with the number of the row that the next line adds, or None."""
     ended: Iterable[Line | None] = chain(lines, [None])
     for line, following in pairwise(ended):
         assert line is not None

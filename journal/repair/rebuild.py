@@ -1,6 +1,6 @@
-"""The repair of a job: a new journal is built beside the damaged one, and then replaces it.
+"""The repair of a job: builds a new journal, which then replaces the damaged one.
 
-The damaged journal is never changed in place, and kept as a backup.
+The damaged journal is never changed in place. It is kept as a backup.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ _CONVERTED = "CRs before LFs and a byte order mark removed, a missing last LF ad
 
 
 class Repair(msgspec.Struct, frozen=True, kw_only=True):
-    """What :func:`repair_job` did; nothing if ``actions`` is empty.
+    """The result of :func:`repair_job`. If ``actions`` is empty, nothing was changed.
 
-    - ``damaged_copy``: the path of the backup of the damaged journal, None if nothing had to be
-      salvaged.
-    - ``lossless``: nothing that was acknowledged is known to be lost.
-    - ``records`` and ``rows`` count what the job holds now.
+    - ``damaged_copy``: the path of the backup of the damaged journal. None if the journal wasn't
+      damaged.
+    - ``lossless``: whether no acknowledged change is known to be lost.
+    - ``records``, ``rows``: how many records and rows the job has after the repair.
     - ``lost_rows``: the numbers of the rows whose data is lost.
     - ``review_count``: how many rows need a review because of the repair.
     """
@@ -63,15 +63,16 @@ class Repair(msgspec.Struct, frozen=True, kw_only=True):
 def repair_job(
     directory: Path, *, open_rows: OpenRows = "review", lock_timeout_s: float = LOCK_TIMEOUT_S
 ) -> Repair:
-    """Replace the damaged journal of the job in ``directory`` by what can be salvaged of it.
+    """Replace the damaged journal of the job in ``directory`` with a salvaged one.
 
-    :class:`~journal.repair.salvage.Salvage` has the rules, also for ``open_rows``. On return, the
-    new journal and the backup of the damaged one survive a power cut. If this raises, the journal
-    is as it was, except after CommitOutcomeUnknownError.
+    :class:`~journal.repair.salvage.Salvage` states the rules. For ``open_rows`` see
+    :meth:`~journal.repair.salvage.Salvage.finish`. On return, the new journal and the backup of the
+    damaged journal survive a power cut. If this function raises, the journal is unchanged, except
+    after CommitOutcomeUnknownError.
 
     Raises JobNotFoundError, JobBusyError (a run works on the job), JobLockedError,
-    JobMismatchError, FormatVersionError (the journal is of a newer version), StorageError, and
-    NothingToSalvageError.
+    JobMismatchError, FormatVersionError (a newer version wrote the journal), StorageError,
+    NothingToSalvageError, and CommitOutcomeUnknownError.
     """
     if open_rows not in ("review", "keep"):
         raise InvalidValueError("open_rows", open_rows, "must be 'review' or 'keep'")
@@ -81,7 +82,7 @@ def repair_job(
         with closing(open_journal(directory / JOURNAL_NAME, directory.name)) as file:
             if not locks.wait_for_lock(file, lock_timeout_s):
                 raise JobLockedError(directory.name, lock_timeout_s)
-            directories.remove_tree(directory / REPAIR_STAGING_NAME)  # of a repair that died
+            directories.remove_tree(directory / REPAIR_STAGING_NAME)  # left by a repair that died
             regions = survey(file, file.size_bytes())
             report = report_on(directory, file, regions)
             for finding in report.findings:
@@ -97,7 +98,7 @@ def repair_job(
         ]
         if actions:
             with Journal(directory, sync=True, lock_timeout_s=lock_timeout_s):
-                pass  # a writer saves a torn tail and cuts it off, and adds a missing LF
+                pass  # an empty commit saves and truncates a torn tail, or adds a missing LF
         return Repair(
             job_id=directory.name,
             path=report.path,
@@ -114,7 +115,7 @@ def repair_job(
 def _salvage(
     directory: Path, file: JournalFile, regions: list[Region], open_rows: OpenRows
 ) -> Repair:
-    """Build the new journal, back up the damaged one, and replace it."""
+    """Build the new journal, back up the damaged one, and put the new one in its place."""
     staging = directory / REPAIR_STAGING_NAME
     directories.make_directory(staging)
     try:
@@ -130,14 +131,14 @@ def _salvage(
     except OSError as error:
         refused = handles.storage_error(directory, "sync", error)
         raise handles.outcome_unknown(refused) from error
-    files.remove_file(directory / SYNC_MARK_NAME)  # it was about the damaged journal
+    files.remove_file(directory / SYNC_MARK_NAME)  # this mark was about the damaged journal
     return msgspec.structs.replace(repair, damaged_copy=str(copy))
 
 
 def _build(
     directory: Path, file: JournalFile, regions: list[Region], open_rows: OpenRows
 ) -> Repair:
-    """Make the new journal in the staging directory; it is synced on return."""
+    """Make the new journal in the staging directory. The journal is synced on return."""
     staging = directory / REPAIR_STAGING_NAME
     size = file.size_bytes()
     source, actions = file, []
@@ -146,7 +147,7 @@ def _build(
         regions = survey(source, source.size_bytes())
         actions = [Action("converted", 1, 0, [], _CONVERTED)]
     try:
-        # Nothing is acknowledged before the end, so one sync at the end is enough.
+        # No change is acknowledged before the end, so one sync at the end is enough.
         journal = Journal(staging, sync=False, lock_timeout_s=0, create=True)
         salvage = Salvage(directory, source, journal)
         for region in regions:
@@ -159,7 +160,7 @@ def _build(
             source.close()
     new = journal.file
     report = report_on(directory, new, survey(new, new.size_bytes()))
-    if report.findings:  # never replace a damaged journal by another one
+    if report.findings:  # never replace a damaged journal with another damaged one
         raise JournalDamagedError(
             file.path, 1, 0, "an undamaged result of the repair", report.findings[0].message
         )
@@ -183,8 +184,8 @@ def _build(
 def _was_edited(file: JournalFile, region: Region) -> bool:
     """Whether a region went through an editor, or was copied in text mode.
 
-    No valid line holds a CR, as JSON escapes it in strings. A seal without its LF is the end of a
-    commit whose LF was removed, or of one that doesn't fit in any case.
+    No valid line contains a CR, since JSON escapes CRs in strings. If a seal lacks its LF, an
+    editor has removed the LF, or the commit is damaged in any case.
     """
     if region.kind == "good":
         return False
@@ -197,12 +198,12 @@ def _was_edited(file: JournalFile, region: Region) -> bool:
 
 
 def _to_unix(file: Readable, size: int) -> Iterator[bytes]:
-    """The file without a byte order mark and CRs before LFs, and with a missing last LF added."""
+    """Yield the file without a byte order mark and CRs before LFs, and with its last LF."""
     offset, held, end = 0, 0, b""
     while offset < size and (chunk := file.read_at(offset, min(1 << 20, size - offset))):
         text = chunk if offset else chunk.removeprefix(_BYTE_ORDER_MARK)
         offset += len(chunk)
-        body = text.rstrip(b"\r")  # their LF may be in the next chunk
+        body = text.rstrip(b"\r")  # the LF after these CRs may be in the next chunk
         crs = len(text) - len(body)
         if not body:
             held += crs

@@ -1,4 +1,4 @@
-"""What can be trusted in a damaged journal, written to a new one."""
+"""Writes the trustworthy parts of a damaged journal to a new journal."""
 
 from __future__ import annotations
 
@@ -51,20 +51,21 @@ OpenRows = Literal["review", "keep"]
 
 
 class Action(msgspec.Struct, frozen=True):
-    """What was done about one region of the damaged file.
+    """What a repair did about some lines of the damaged file.
 
     ``kind``:
 
-    - "lost": it could not be kept.
-    - "bit_flip": it had one flipped bit, which was restored.
-    - "removed": copies of commits, or lines that are none, between commits that fit each other.
-    - "torn": a torn tail, that is an interrupted write.
+    - "lost": the lines could not be kept.
+    - "bit_flip": the lines had one flipped bit, which was restored.
+    - "removed": the lines were copies of commits, or no records, and were inserted between commits
+      that fit each other.
+    - "torn": the lines were a torn tail (an interrupted write).
     - "unended": the last commit lacked its LF.
-    - "unsealed": it is kept, though no seal vouches for it.
-    - "converted": it was converted back from text mode; this is about the whole file.
+    - "unsealed": the lines are kept, although they match no seal.
+    - "converted": the whole file was converted back from text mode.
 
-    ``line`` (1-based) and ``lines`` say where, and ``rows`` which rows the lines are about that can
-    still be read.
+    ``line`` is the first of the lines (1-based), and ``lines`` their number. ``rows`` are the rows
+    that the lines are about, as far as the lines could be read.
     """
 
     kind: Literal["lost", "bit_flip", "removed", "torn", "unended", "unsealed", "converted"]
@@ -75,43 +76,47 @@ class Action(msgspec.Struct, frozen=True):
 
 
 class Salvage:
-    """Reads the regions of a damaged journal, in order, and writes what is kept to a new one.
+    """Reads the regions of a damaged journal in order, and writes the kept lines to a new journal.
 
-    Kept are
+    These are kept:
 
-    - all commits that match their seals, also those with a single flipped bit, which is restored;
-    - of broken commits, the rows whose own checksum matches and whose number fits their neighbours.
+    - Commits that match their seals. A single flipped bit is restored.
+    - Rows in broken commits, if the checksum of the row matches and its number fits the rows next
+      to it.
 
-    Not kept are
+    These are not kept:
 
-    - commits whose seal was kept already: they are copies;
-    - commits that continue a kept commit but the last one: they are another history, and lost.
+    - Commits with a seal that was kept before, since they are copies.
+    - Commits that continue a kept commit other than the last one. They belong to another history of
+      the job, and are lost.
 
-    If all that is left of a row is its number or its outcome, it gets a placeholder: a row without
-    data, with the checksum ``LOST_CHECKSUM``, and with its status, or needs_review if that is lost.
-    So its number isn't given to another row, and finished work isn't repeated. If the row was given
-    other data later, that is kept, and the row is complete.
+    If only the number or the outcome of a row is left, the row gets a **placeholder**: a row without
+    data, with the checksum ``LOST_CHECKSUM``. The placeholder has the row's status, or needs_review
+    if the status is lost. So the number isn't given to another row, and finished work isn't
+    repeated. If a later record gave the row other data, this record is kept and the row is
+    complete.
 
-    A completed row gets another status only by a redo. If one follows and outcomes may be lost, the
-    redo is written again.
+    Only a redo gives a completed row another status. If another status follows a completed one, and
+    outcomes may be lost, the missing redo is written.
     """
 
     def __init__(self, directory: Path, source: JournalFile, journal: Journal) -> None:
         self._directory = directory
         self._source = source
         self._journal = journal
-        self._kept: dict[int, int] = {}  # the fingerprints of commits, by the crc of their seals
-        self._last_crc = 0  # of the last of them
+        self._kept: dict[int, int] = {}  # from the crc of a kept commit's seal to its fingerprint
+        self._last_crc = 0  # the crc and the time of the last kept commit
         self._last_at = UNSET_TIME
-        self._forked = False  # the commits at hand are of another history
-        self._outcomes_lost = False  # outcomes of rows may be lost
+        self._forked = False  # whether the present commits belong to another history
+        self._outcomes_lost = False  # whether outcomes of rows may be lost
         self.actions: list[Action] = []
         self.placeholders: set[int] = set()
 
     def take(self, region: Region, *, last: bool) -> None:
-        """Keep what can be kept of a region, and note what was done. ``last``: no other follows.
+        """Keep the lines of a region that can be kept, and note the actions.
 
-        Raises FormatVersionError, JobMismatchError and StorageError.
+        ``last``: this is the last region. Raises FormatVersionError, JobMismatchError and
+        StorageError.
         """
         if region.kind == "newer":
             raise FormatVersionError(self._source.path, region.reason)
@@ -132,10 +137,10 @@ class Salvage:
                     self._keep_rows(commit, region, first=first)
 
     def finish(self, open_rows: OpenRows) -> int:
-        """Put rows whose outcome may be lost in review; returns how many.
+        """Put rows whose outcome may be lost in review; return how many.
 
-        These are all rows that are pending, processing or failed by what is left. If only rows were
-        lost, or with ``open_rows`` "keep", these are the placeholders alone.
+        These are the rows that are pending, processing or failed by the kept records. If no
+        outcomes were lost, or with ``open_rows`` "keep", only placeholders among them are meant.
         """
         for action in self.actions:
             action.rows[:] = sorted(set(action.rows))
@@ -155,7 +160,7 @@ class Salvage:
     # --- commits with matching seals
 
     def _keep_commits(self, lines: Iterator[Line], seals: Iterable[int], start: int) -> None:
-        """Keep commits that match their seals, except copies and another history."""
+        """Keep commits that match their seals, except copies and commits of another history."""
         copies, forked = DroppedLines(), DroppedLines()
         for commit, seal in zip(commits_of(lines), seals, strict=True):
             if seal in self._kept:
@@ -172,7 +177,7 @@ class Salvage:
             self._note_loss(forked, "commits of another history of this job")
 
     def _is_fork(self, start: int, first: Line) -> bool:
-        """Whether a commit that continues ``start`` is of another history than the kept commits."""
+        """Whether a commit that continues ``start`` belongs to another history of the job."""
         if start == self._last_crc:
             self._forked = False
             return False
@@ -181,7 +186,7 @@ class Salvage:
         return first.record is not None and first.record.at < self._last_at
 
     def _keep_commit(self, commit: Iterable[Line], seal: int) -> None:
-        """Keep one commit, whose seal states the crc ``seal``."""
+        """Keep one commit. ``seal`` is the crc in its seal."""
         fingerprint = 0
         with self._journal:
             for line in commit:
@@ -196,7 +201,7 @@ class Salvage:
         self._last_crc, self._last_at = seal, self._journal.index.last_at
 
     def _keep(self, line: Line) -> str:
-        """Write one line to the new journal. Returns why it can't be kept, or an empty string."""
+        """Write one line to the new journal. Returns "", or the reason why it can't be kept."""
         record, index = line.record, self._journal.index
         if record is None:
             if isinstance(line.error, UnknownRecordError):
@@ -230,7 +235,7 @@ class Salvage:
                 self._put_lost_redo(record)
         self._write(line.text, record.at)
         if isinstance(record, RowDataRecord) and record.checksum != LOST_CHECKSUM:
-            self.placeholders.discard(record.row)  # it says all that the lost record did
+            self.placeholders.discard(record.row)  # this record has all fields of the lost one
         return ""
 
     def _is_free(self, row: int) -> bool:
@@ -243,19 +248,20 @@ class Salvage:
     # --- bytes without a matching seal
 
     def _keep_rows(self, commit: Iterator[Line], region: Region, *, first: bool) -> None:
-        """Keep the rows of a broken commit that can be trusted; note what is lost of it.
+        """Keep the rows of a broken commit that can be trusted, and note the losses.
 
-        ``first``: it is the file's first commit, and others follow it. Then only rows are lost if
+        ``first``: the commit is the first one of the file, and other commits follow. In this case,
+        only rows are lost (and no outcomes) if
 
-        - its job record is kept, and isn't that of a retry job, which holds outcomes; and
-        - as many lines are lost as row numbers are missing between the kept ones.
+        - the job record is kept, and isn't that of a retry job, which begins with outcomes; and
+        - as many lines are lost as row numbers are missing between the kept rows.
 
-        In all other cases whole commits may be lost: before a broken commit, or after the last one.
+        In all other cases whole commits may be lost, before the broken commit or after it.
         """
         losses = [DroppedLines()]
         stated, begin, lines, fingerprint = None, 0, 0, 0
         above: int | None = self._journal.index.highest_number
-        expected = 0  # the row that comes next; 0: not known
+        expected = 0  # the number of the next row; 0: not known
         for line, below in with_next(commit):
             begin, lines, stated = begin or line.number, lines + 1, line.stated
             fingerprint = crc32(line.text, fingerprint)
@@ -289,10 +295,13 @@ class Salvage:
             self._add(Action("lost", begin, 0, [], message))
 
     def _keep_unsealed(self, line: Line, above: int | None, below: int | None) -> bool:
-        """Keep a line if it can be trusted; ``above`` and ``below`` are its neighbours' rows."""
+        """Keep a line if it can be trusted; return whether it was kept.
+
+        ``above``, ``below``: the numbers of the rows that the lines before and after it add.
+        """
         record, index = line.record, self._journal.index
         if isinstance(record, RowRecord):
-            # The checksum doesn't cover the number: that has to fit the neighbours.
+            # The checksum doesn't cover the number, so the number must fit the rows next to it.
             fits = (above is None or above == record.row - 1) and (
                 below is None or below == record.row + 1
             )
@@ -302,7 +311,7 @@ class Salvage:
                 return False
             if index.state is None:
                 self._put_job_placeholder(record.at)
-            # The checksum doesn't cover the time: all later records would keep a wrong one.
+            # The checksum doesn't cover the time. If it were wrong, later records would repeat it.
             self._write(_at(line.text, index.last_at), index.last_at)
             return True
         if isinstance(record, JobRecord) and index.state is None:
@@ -314,9 +323,9 @@ class Salvage:
         return False
 
     def _add(self, action: Action) -> None:
-        """Note an action; equal actions about neighbouring lines become one.
+        """Note an action. Equal actions about successive lines become one action.
 
-        :meth:`finish` sorts its ``rows`` and removes duplicates.
+        :meth:`finish` sorts the ``rows`` of an action and removes duplicates.
         """
         before = self.actions[-1] if self.actions else None
         if (
@@ -336,7 +345,7 @@ class Salvage:
             self._add(Action("removed", copies.line, copies.lines, [], message))
 
     def _note_loss(self, loss: DroppedLines, reason: str) -> None:
-        """Note lines that are lost; rows that they added get a placeholder."""
+        """Note lost lines. Rows that these lines added get placeholders."""
         if not loss.lines:
             return
         self._add(Action("lost", loss.line, loss.lines, sorted(loss.rows), reason))
@@ -352,12 +361,12 @@ class Salvage:
         self.placeholders.add(row)
 
     def _put_lost_redo(self, following: RowStatusRecord) -> None:
-        """Write a redo that was lost: only a redo leads from completed to what follows."""
+        """Write a redo that was lost: only a redo leads from completed to another status."""
         record = RowStatusRecord(
             row=following.row,
             status="pending",
             error_code=REPAIRED,
-            error_message="what put this row back to pending was lost",
+            error_message="the record that set this row back to pending was lost",
             reset="redo",
             at=self._journal.index.last_at,
         )
@@ -375,7 +384,7 @@ class Salvage:
 
 
 def _is_as_written(record: RowRecord | JobRecord, text: bytes) -> bool:
-    """Whether our writer writes the record exactly so, and the checksum of a row matches."""
+    """Whether ``text`` is exactly what a writer writes, and the checksum of a row matches."""
     try:
         if isinstance(record, JobRecord):
             return encode_record(record) == text
@@ -383,11 +392,11 @@ def _is_as_written(record: RowRecord | JobRecord, text: bytes) -> bool:
         end = row_end(record.at, record.key, record.nonce)
         line = encode_row(record.row, record.checksum, data, end)
         return line == text + b"\n" and record.checksum == checksum_of(record.data)
-    except (InvalidValueError, OverflowError):  # it holds a value that can't be written
+    except (InvalidValueError, OverflowError):  # the record has a value that can't be written
         return False
 
 
 def _at(text: bytes, at: datetime) -> bytes:
-    """The line of a record, as our writer writes it, with another time."""
+    """A line that a writer has written, with another time."""
     moment = time_text(at).encode()
     return text[: -len(moment) - 2] + moment + b'"}'

@@ -113,7 +113,7 @@ class Plan:
     """
 
     def __init__(self, journal: Journal, ours: Copy, theirs: Copy, fork: Position) -> None:
-        """``ours`` is the copy in ``journal``, which has a commit open. The copies fork at ``fork``.
+        """``ours`` is the copy in ``journal``, which has a commit open.
 
         The changes since the fork and an index of the other copy are held in memory. Raises
         JournalDamagedError and FormatVersionError (both about the other copy), and
@@ -286,7 +286,7 @@ class Plan:
     # --- reviews
 
     def _decide_reviews(self) -> None:
-        """Decide which rows need a review. (Reviews that the other copy has are imported.)"""
+        """Decide which rows need a review. Reviews that the other copy has are imported."""
         for number, changes in self.take.items():
             last = [change.status for change in changes if change.status != DATA][-1:]
             is_worked_on = any(change.matters for change in changes)
@@ -321,7 +321,7 @@ class Plan:
     def _judge_data(
         self, number: int, verdict: _Verdict, new: list[Change], mine: list[Change]
     ) -> tuple[_Verdict, list[Change]]:
-        """Decide about the row's data. Returns the verdict, and the changes of data to import or log.
+        """Decide about the row's data; return the verdict, and the changes to import or log.
 
         ``verdict`` is the verdict about the row's status. The result may be "take" without changes.
         Then the data differs because of changes that both copies know.

@@ -224,8 +224,8 @@ PATCHES = [
     Patch(
         "data that was given later makes a lost record whole",
         "repair/salvage",
-        "            self.placeholders.discard(record.row)  # it",
-        "            pass  # it",
+        "            self.placeholders.discard(record.row)  # this",
+        "            pass  # this",
         MENDED,
     ),
     Patch(
