@@ -90,10 +90,10 @@ class Salvage:
     - Commits that continue a kept commit other than the last one. They belong to another history of
       the job, and are lost.
 
-    If only the number or the outcome of a row is left, the row gets a **placeholder**: a row without
-    data, with the checksum ``LOST_CHECKSUM``. The placeholder has the row's status, or needs_review
-    if the status is lost. So the number isn't given to another row, and finished work isn't
-    repeated. If a later record gave the row other data, this record is kept and the row is
+    If only the number or the outcome of a row is left, the row gets a **placeholder**: a row
+    without data, with the checksum ``LOST_CHECKSUM``. The placeholder has the row's status, or
+    needs_review if the status is lost. So the number isn't given to another row, and finished work
+    isn't repeated. If a later record gave the row other data, this record is kept and the row is
     complete.
 
     Only a redo gives a completed row another status. If another status follows a completed one, and

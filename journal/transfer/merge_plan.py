@@ -115,6 +115,8 @@ class Plan:
     def __init__(self, journal: Journal, ours: Copy, theirs: Copy, fork: Position) -> None:
         """``ours`` is the copy in ``journal``, which has a commit open.
 
+        ``fork`` is the end of the last common commit of the two copies.
+
         The changes since the fork and an index of the other copy are held in memory. Raises
         JournalDamagedError and FormatVersionError (both about the other copy), and
         InvalidValueError if there is no number left for an added row.
