@@ -61,7 +61,7 @@ def verified_blocks(file: Readable, start: Position, size: int) -> Iterator[Bloc
     """Yield the commits from ``start`` to ``size`` (bytes) as blocks of lines.
 
     Each commit is verified before its first line is yielded. The iterator ends before the first
-    commit that is incomplete or doesn't match its seal. To find out whether it read everything,
+    commit that is incomplete or doesn't match its seal. To find out whether everything was read,
     compare the last position with ``size``.
     """
     position = start
@@ -107,7 +107,7 @@ def _crc_of_single_records(lines: list[bytes], crc: int) -> int | None:
 
 
 def _end_of_commits(chunk: bytes, position: Position) -> Position:
-    """The position after the valid commits, with any number of records, that begin ``chunk``."""
+    """The position after the valid commits at the beginning of ``chunk``, large and small."""
     *parts, _ = SEALED_LINE_END.split(chunk)  # body, digits, body, digits, ...
     bodies, digits = parts[::2], parts[1::2]
     offset, crc = position

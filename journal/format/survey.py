@@ -69,7 +69,7 @@ class _Survey:
         if home is None:
             return False
         if home == 0 and self.regions and self.regions[0].kind == "good":
-            return False  # another journal, appended to a whole one
+            return False  # another journal was appended to a whole journal
         inserted = self.regions[home:]
         if inserted:
             merged = _merged(inserted[0], inserted[-1])

@@ -81,7 +81,7 @@ def _matches_seal(file: Readable, region: Region) -> bool:
 def _is_legible(file: Readable, region: Region) -> bool:
     """Whether the lines of a bad region that ends with a seal show that it is damage.
 
-    They show it in two cases:
+    There are two such cases:
 
     - All lines decode. So the commit was written whole.
     - A line that doesn't decode lies within one block of the disk that was written. So the line was

@@ -127,7 +127,7 @@ def why_not_written(path: Path, names: int) -> str:
 
 
 class Descriptor:
-    """An open file. It is closed when the last reference to it goes, and in a forked child."""
+    """An open file, which is closed with the last reference to the object, or by a fork."""
 
     def __init__(self, path: Path, fd: int) -> None:
         self.path = path

@@ -1,9 +1,9 @@
 """``sync.mark``: the note that a sync of the journal is under way, or has failed.
 
 The kernel reports a failed write to the disk only one time: to the next sync. Afterwards the pages
-stay in the cache as if they were on the disk. Suppose that the process that got the error dies.
-Then the next process reads valid commits from the cache, and its own sync succeeds. But a power cut
-would destroy commits that this process has acknowledged.
+stay in the cache as if they were on the disk. Suppose that process A gets the error and dies. Then
+process B reads valid commits from the cache, and its own sync succeeds. But a power cut would
+destroy commits that B has acknowledged.
 
 So the mark is set before each sync, and cleared after the sync has succeeded. The mark states an
 offset: up to there, the journal was synced before. If a writer finds the mark set when it takes the
@@ -70,7 +70,7 @@ class SyncMark(Descriptor):
         return bool(here == (self._inode, self._device, 1))
 
     def doubtful_from(self) -> int | None:
-        """The offset after which bytes may not be on the disk, because a sync failed or was cut.
+        """The offset after which bytes may be missing on the disk: a sync failed or never ended.
 
         None if there was no such sync since the system was booted.
         """

@@ -401,8 +401,9 @@ def _blocks_of(columns: Columns, name: str) -> Iterator[memoryview]:
 def is_worth_writing(end: int, hint_end: int) -> bool:
     """Whether the journal has grown enough since the hint, which ends at byte ``hint_end``.
 
-    When a job is closed, this alone decides. After a replay, and while a job stays open, it is one
-    of two conditions. Replaying less than ``MIN_BYTES`` takes no longer than reading a hint.
+    This is the only condition when a job is closed. After a replay, and while a job stays open,
+    there is a second condition. Replaying less than ``MIN_BYTES`` takes no longer than reading a
+    hint.
     """
     return end - hint_end >= max(MIN_BYTES, end >> 6)
 
@@ -415,6 +416,7 @@ def is_due_after_replay(replayed_bytes: int) -> bool:
 def is_due_while_open(end: int, hint_end: int) -> bool:
     """Whether the journal has grown by ``GROWTH_BYTES`` or 25% since the hint, whichever is more.
 
-    That bounds the replay after a crash, and keeps hint writing, which blocks other writers, cheap.
+    This limits the replay after a crash. It also keeps the writing of hints, which blocks other
+    writers, cheap.
     """
     return end - hint_end >= max(GROWTH_BYTES, hint_end >> 2)

@@ -140,7 +140,8 @@ class Salvage:
         """Put rows whose outcome may be lost in review; return how many.
 
         These are the rows that are pending, processing or failed by the kept records. If no
-        outcomes were lost, or with ``open_rows`` "keep", only placeholders among them are meant.
+        outcomes were lost, or with ``open_rows`` "keep", these are only the placeholders among
+        them.
         """
         for action in self.actions:
             action.rows[:] = sorted(set(action.rows))

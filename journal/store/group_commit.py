@@ -52,7 +52,8 @@ class _Commit:
     """The result of one commit, which is final when ``over`` is set.
 
     A commit that is over was ``written``, has failed with ``error``, or was interrupted. If it was
-    interrupted before ``ending`` was set, nothing was written. If later, it may be written or not.
+    interrupted before ``ending`` was set, nothing was written. If it was interrupted later, nobody
+    knows whether it was written.
     """
 
     __slots__ = ("ending", "error", "over", "written")
@@ -89,7 +90,7 @@ class _Request:
             error: JournalError | None = self.error
         elif commit.error is None:
             error = journal.interrupted()
-        else:  # also if the request was refused: the change that it clashes with wasn't written
+        else:  # even if the request was refused: the reason for that may not have been written
             error = copy.copy(commit.error)
             error.__cause__ = commit.error.__cause__
         if error is None:

@@ -106,7 +106,7 @@ class RunHolds:
         return True
 
     def mark(self, taken: Taken, *, keep: bool = False, by_hand_from: int | None = None) -> None:
-        """Note, after the commit has begun, for what the lock was taken."""
+        """Set the purpose of the lock. Call this when the commit has begun."""
         with _mutex:
             if taken.hold is not None:
                 taken.hold.is_kept, taken.hold.by_hand_from = keep, by_hand_from

@@ -108,7 +108,7 @@ class Artifacts:
         return missing
 
     def _is_backup_of_ours(self, name: str) -> bool:
-        """Whether ``name`` is the other copy's backup of a file that is here, unchanged."""
+        """Whether ``name`` is a backup there whose content is the file without the ending here."""
         found = _BACKUP_NAME.fullmatch(name)
         if found is None or not self._ours.exists(found[1]):
             return False

@@ -32,7 +32,7 @@ class Side(msgspec.Struct):
     - ``rows_added``: the number of new rows. ``data_changes``: how often rows got other data.
     - ``row_statuses``: a dict from each status to how often rows got it. "processing" counts starts
       of attempts.
-    - ``resets``: a dict from "retry" and "redo" to their numbers.
+    - ``resets``: a dict from "retry" or "redo" to how often rows were reset in this way.
     - ``job_statuses``: the statuses that the job got, in order. "pending" means that the job was
       reopened.
     - ``messages``: the messages of the last 20 log records about the job itself.

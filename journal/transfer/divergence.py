@@ -47,7 +47,7 @@ class Change(NamedTuple):
       log record that reports a change on a third copy.
     - ``is_work``: the side effect may have happened, or somebody has settled the row.
     - ``is_doubt``: a person or a handler asked for a review. Reviews that merges and policies ask
-      for don't count, since they add no knowledge to the work that is under review.
+      for don't count, since merges and policies know no more than the work under review.
     - ``is_alarm``: a log record that a third copy worked on a row that is completed here.
     - ``reset``: "retry" or "redo" if a person decided to do the row again.
     - ``is_renumbering``: a review whose only reason is that the row has another number on that
@@ -91,7 +91,8 @@ class RowChanges:
 
     Adding a row counts as a change of its data.
 
-    - ``marks``: records of an older version that the unfinished rows were moved to a retry job.
+    - ``marks``: records of an older version, which say that the unfinished rows were moved to a
+      retry job.
     - ``merges``: for each merge, the position up to which the other copy was merged.
     - ``news_at``: the offset of the last record that isn't from a merge or from the start of a run.
 
@@ -171,9 +172,9 @@ class RowChanges:
         return sorted(self._of)
 
     def rows_of_before(self) -> set[int]:
-        """The rows about which a merge after ``begin`` may have recorded changes older than that.
+        """The rows about which a merge may have recorded changes that are older than ``begin``.
 
-        A merge records such changes either in the log or as imported records.
+        A merge after ``begin`` records such changes either in the log or as imported records.
         """
         return {
             row

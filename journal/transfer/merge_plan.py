@@ -14,8 +14,8 @@ Rules about the status of a row:
 - The row was in flight at the fork, or a copy has set it back to pending, and only one copy knows
   an outcome: that outcome stands. A status that a policy set is not an outcome. If neither copy
   knows an outcome, the status here stays.
-- Both copies retried or redid the row: it stays pending. If one copy has an outcome since then,
-  that outcome stands.
+- Both copies retried or redid the row: it stays pending. If one of them has got an outcome since
+  then, that outcome stands.
 - Both copies worked on the row: it needs a review, and the work there is logged. There are two
   exceptions. If both completed the row with the same tracking number, it is the same work, since
   tracking numbers are unique. If both skipped the row, and at most one of them had tried it before,
@@ -57,8 +57,8 @@ After A has merged B and B has merged A, the copies agree on every row except th
 - A row that only one copy set back to pending is unchanged on the other.
 - A row whose outcome nobody knows gets the status that each copy's policy asks for.
 
-A merge doesn't change the job's status. Records of an older version that the unfinished rows were
-moved to a retry job are imported.
+A merge doesn't change the job's status. An older version wrote records which say that the
+unfinished rows were moved to a retry job. Such records are imported.
 """
 
 from __future__ import annotations
@@ -94,8 +94,8 @@ _Verdict = Literal["keep", "take", "conflict"]
 class Plan:
     """The plan of a merge. Rows are named by their numbers in our copy.
 
-    - ``take``: a dict from a row to the other copy's changes of it that are imported.
-    - ``conflicts``: a dict from a row to the other copy's changes of it that are only logged.
+    - ``take``: a dict from a row to the changes by the other copy that are imported.
+    - ``conflicts``: a dict from a row to the changes by the other copy that are only logged.
     - ``twice``: rows in ``take`` or ``conflicts`` that are completed and may have been done twice.
     - ``both``: rows of ours in ``conflicts`` that aren't completed here.
     - ``data``: rows in ``conflicts`` whose data differs.
@@ -274,7 +274,7 @@ class Plan:
         )
 
     def _may_be_one_shipment(self, number: int, theirs: Change) -> bool:
-        """Whether the two completions of a row don't have different tracking numbers."""
+        """Whether two completions may be the same one: their tracking numbers don't differ."""
         mine = self.our_status(number)
         known = {mine and mine.tracking_number, self.read(theirs).tracking_number} - {None, ""}
         return len(known) < 2
@@ -296,7 +296,7 @@ class Plan:
             if last == ["processing"]:
                 self.reviews[number] = IN_FLIGHT
             elif last == [ELSEWHERE] and is_worked_on and not is_settled:
-                self.reviews[number] = BOTH_COPIES  # here, the second copy is a third one
+                self.reviews[number] = BOTH_COPIES  # the copies are this one and the third one
         for number in self.conflicts:
             if number in self.renumbered:
                 self.reviews[number] = RENUMBERED
@@ -430,7 +430,7 @@ def _read(copy: Copy, change: Change) -> Any:
 
 
 def _is_redone(changes: list[Change]) -> bool:
-    """Whether the changes begin with a redo. Whoever decided it knew that the row was completed."""
+    """Whether the changes begin with a redo, which shows that the copy knew of the completion."""
     statuses = [change for change in changes if change.is_status]
     return bool(statuses) and statuses[0].reset == "redo"
 

@@ -1,4 +1,4 @@
-"""Packs: writing a job into one file or stream, and making a job from that."""
+"""Packs: writing a job into one file or stream, and making a job from a pack."""
 
 from __future__ import annotations
 

@@ -84,8 +84,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     - ``offset``, ``crc``: the end of the journal's last commit in bytes, and the digits of its seal.
     - ``rows``: a dict from each status to the number of rows.
     - ``files``: the other members of the pack, in order.
-    - ``host``, ``version`` (of this package), ``made_at`` (ISO 8601 text): where the pack comes
-      from. They are for people, and aren't checked.
+    - ``host``, ``version`` (of this package), ``made_at`` (ISO 8601 text): the origin of the pack.
+      These fields are for people, and aren't checked.
     """
 
     pack: int = PACK_FORMAT

@@ -81,7 +81,7 @@ def pull_job(
 
     - If the job isn't here, it is made.
     - If the job here is the beginning of the other copy, the missing commits are appended.
-    - If the copies diverged, they are merged with ``merge``, and refused without: see
+    - If the copies diverged, they are merged if ``merge`` is set, and refused otherwise: see
       :mod:`journal.transfer.merge_plan`.
     - Artifacts that are missing here are copied in any case. For artifacts that differ, see
       :class:`journal.transfer.artifacts.Artifacts`.
