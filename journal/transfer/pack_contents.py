@@ -81,7 +81,7 @@ class PackedFile(msgspec.Struct, frozen=True):
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """The description of a pack, which is its first member. The other members must agree with it.
 
-    - ``offset``, ``crc``: the end of the journal's last commit in bytes, and the digits of its seal.
+    - ``offset``, ``crc``: the end of the journal's last commit in bytes, and its seal's digits.
     - ``rows``: a dict from each status to the number of rows.
     - ``files``: the other members of the pack, in order.
     - ``host``, ``version`` (of this package), ``made_at`` (ISO 8601 text): the origin of the pack.

@@ -255,8 +255,8 @@ def _append(journal: Journal, ours: Copy, theirs: Copy) -> None:
 
 
 def _rewrite(journal: Journal, ours: Copy, theirs: Copy) -> None:
-    # The common part is copied from our file. Equal seals make it very likely, but not certain, that
-    # this part is the same in both copies.
+    # The common part is copied from our file. Equal seals make it very likely, but not certain,
+    # that this part is the same in both copies.
     missing = (text for text, _ in _commits(theirs, ours.end))
     old = journal.file
     new = journal.write_beside(itertools.chain(pieces_of(old, ours.end.offset), missing))
