@@ -1,4 +1,4 @@
-"""What a person can do next about a job: commands to paste, and the reason for each."""
+"""Advice for a person about a job: commands to paste, and the reason for each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PASTED_RANGES = 12
 
 
 class NextStart(NamedTuple):
-    """How to start the next run of a job: in ``words``, and a ``command`` to paste, or ""."""
+    """How to start the next run of a job: ``words``, and a ``command`` to paste, or ""."""
 
     command: str
     words: str
@@ -28,14 +28,16 @@ class NextStart(NamedTuple):
         return f"{self.words}: {self.command}" if self.command else self.words
 
     def option(self, name: str, *values: str) -> str:
-        """An option of the run with its possible values, as a command line or a script has it."""
+        """An option of the run with its possible values, in the syntax of a command line or a
+        script.
+        """
         if self.is_script:
             return f"{name}={' or '.join(map(repr, values)) or True}"
         return f"--{name.replace('_', '-')} {' or '.join(values)}".rstrip()
 
 
 def next_start(job: Job, root: Path) -> NextStart:
-    """How to run a job again in the way it was made, in the store ``root`` and no other copy."""
+    """How to run a job again with the command or script that made it, in the store ``root``."""
     again = job.resume_command or ""
     if job.started_at is None and not again:
         program = f'journal.open_job("{root / job.id}").run(...)'
@@ -53,7 +55,7 @@ def next_start(job: Job, root: Path) -> NextStart:
 
 
 def what_runs_pending(job: Job, holder: RunHolder | None, root: Path) -> str:
-    """What runs the pending rows of a job: the run at work, or how to start the next one."""
+    """Which run will run the pending rows of a job: the run at work, or the next one."""
     if holder is None:
         return next_start(job, root).text
     return f"{holder_text(holder)} runs them"
@@ -71,10 +73,10 @@ def advice(
 ) -> list[tuple[str, str]]:
     """Pairs of a command (or "") and its purpose, in the order to take them.
 
-    - ``root`` is the store. ``command`` turns words into a command line for it.
-    - ``doubtful`` holds the rows of the statuses processing and needs_review.
+    - ``root`` is the store. ``command`` turns words into a command line for this store.
+    - ``doubtful`` holds the numbers of the rows with the statuses processing and needs_review.
     - ``is_merged``: some rows need a review because two copies worked on them. Then one command
-      can't be right for all of them.
+      can't be right for all rows.
     """
     found: list[tuple[str, str]] = []
     start = next_start(job, root)
@@ -104,7 +106,7 @@ def advice(
         )
         found.append((start.command, why))
     elif job.status is JobStatus.PAUSED and holder is not None:
-        found.append((command("resume", job.id), "the run that waits goes on"))
+        found.append((command("resume", job.id), "the run that waits continues"))
     elif job.status is JobStatus.PAUSED:
         found.append((start.command, f"no run waits; {start.words}, with the same input"))
     elif job.status is JobStatus.PENDING and holder is None:
@@ -121,13 +123,15 @@ def _retry(start: NextStart, holder: RunHolder | None) -> str:
     if holder is not None:
         return "makes failed rows pending again; the run at work runs them"
     option = start.option("retry_failed")
-    return f"makes failed rows pending again; then {start.words}. Or do both at once with {option}"
+    return (
+        f"makes failed rows pending again; then {start.words}. Or do both in one step with {option}"
+    )
 
 
 def _review(
     job: Job, numbers: Numbers, command: Callable[..., str], *, is_merged: bool
 ) -> list[tuple[str, str]]:
-    """How to settle rows that need a review, after a look at what they did."""
+    """Commands that settle rows that need a review."""
     can_be_pasted = numbers.is_shown_by(_PASTED_RANGES) and (not is_merged or numbers.count == 1)
     rows = numbers.text(",", _PASTED_RANGES) if can_be_pasted else "ROWS"
     resolve = ("resolve", job.id, "--row", rows)
@@ -139,5 +143,5 @@ def _review(
         ),
         (command(*resolve, "--completed"), "if they have"),
         (command(*resolve, "--retry"), "if they have not: try them again"),
-        (command(*resolve, *failed), "if they have not, and shall stay failed"),
+        (command(*resolve, *failed), "if they have not: record that they failed"),
     ]

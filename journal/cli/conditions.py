@@ -1,4 +1,4 @@
-"""Choosing rows: ``--where`` on their data, ``--row``, ``--error-code`` and ``--version``."""
+"""The options that choose rows: ``--where``, ``--row``, ``--error-code`` and ``--version``."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     ">=": operator.ge,
 }
 _MISSING = object()
-MAX_COLUMNS = 1000  # whose names are kept for a message
+MAX_COLUMNS = 1000  # of which the names are stored, for a message
 
 
 class Condition(NamedTuple):
-    """A column of a row's data, an operator, and the text it is compared with."""
+    """A condition on a row's data: a column, an operator, and the text to compare with."""
 
     column: str
     operator: str
@@ -46,8 +46,8 @@ class Condition(NamedTuple):
     def holds(self, row: JobRow) -> bool:
         """Whether the row meets the condition; False if it lacks the column.
 
-        Two numbers compare as numbers, also if they are text. Everything else compares as text.
-        ``~`` looks for ``value`` within the text.
+        If both sides are numbers, or text that is a number, they are compared as numbers. Otherwise
+        they are compared as text. ``~`` tests whether the text contains ``value``.
         """
         found = row.data.get(self.column, _MISSING)
         if found is _MISSING:
@@ -84,7 +84,7 @@ def _parse_where(
 
 
 def _unquoted(text: str) -> str:
-    """A side of a condition; in double quotes it is a JSON string."""
+    """Decode one side of a condition. In double quotes it is a JSON string."""
     if len(text) < 2 or text[0] != '"' or text[-1] != '"':
         return text
     try:
@@ -96,7 +96,7 @@ def _unquoted(text: str) -> str:
 
 
 class Columns:
-    """Names of columns of the data, and which of them no row has."""
+    """Finds out which of some columns no row has."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self.absent = set(names)
@@ -111,7 +111,9 @@ class Columns:
                 self._seen.update(row.data)
 
     def messages(self, which: str) -> list[str]:
-        """A message for each absent column, about ``which`` rows; none if there was no row."""
+        """A message for each column that no row has. ``which`` describes the rows. Empty if there
+        was no row.
+        """
         there = "their data has no columns"
         if self._seen:
             there = f"the columns are: {first_of(sorted(self._seen), 10)}"
@@ -123,7 +125,7 @@ class Columns:
 
 
 class Where:
-    """Conditions that must all hold."""
+    """A list of conditions, of which all must hold."""
 
     def __init__(self, conditions: Iterable[Condition] = ()) -> None:
         self.conditions = list(conditions)
@@ -145,7 +147,7 @@ class Where:
 
 
 class Selection(NamedTuple):
-    """The rows that the options of a command choose: those that meet all of them."""
+    """The options by which a command chooses rows. A chosen row meets all of them."""
 
     ranges: list[range] | None
     error_code: str | None = None
@@ -175,13 +177,13 @@ class Selection(NamedTuple):
         if_named: Collection[RowStatus],
         if_found: Collection[RowStatus],
     ) -> Iterator[JobRow]:
-        """The rows that may be changed, by their status.
+        """The chosen rows whose status allows the change.
 
-        ``if_named`` are the statuses of rows that ``--row`` names, ``if_found`` those of others.
-        With an error code only failed rows are meant.
+        ``if_named``: the statuses allowed for rows that ``--row`` names. ``if_found``: the statuses
+        allowed for other rows. With ``--error-code``, only failed rows are chosen.
 
-        Raises Refused if ``--row`` names a row that doesn't exist, or, as the only option, a row of
-        another status.
+        Raises Refused if ``--row`` names a row that doesn't exist. If ``--row`` is the only option,
+        also raises Refused for a row of another status.
         """
         statuses = if_found if self.ranges is None else if_named
         if self.error_code is not None:
@@ -200,7 +202,7 @@ class Selection(NamedTuple):
                 )
 
     def why_none(self, job_id: str) -> list[str]:
-        """Messages for the case that no row was chosen."""
+        """Messages that explain why no row was chosen."""
         which = "row" if self.ranges is None else "row of these"
         if self.error_code is not None and not self._narrows:
             codes = f"`journal errors {job_id}` lists the codes"
@@ -209,9 +211,9 @@ class Selection(NamedTuple):
 
 
 def row_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command ``--row --error-code --where``; it takes a Selection as ``selection``.
+    """Add ``--row --error-code --where`` to a command, which gets a Selection as ``selection``.
 
-    An option ``--version`` of the command becomes a part of the selection.
+    If the command has an option ``--version``, this becomes part of the selection.
     """
 
     def with_selection(**given: Any) -> Any:

@@ -57,15 +57,15 @@ _EXIT_CODES: dict[type[JournalError], int] = {
 
 
 def exit_code_of(error: JournalError) -> int:
-    """The exit code for an error; 1 for errors that only the system can have caused."""
+    """The exit code for an error. Errors that only the system can have caused have 1."""
     codes = (code for kind, code in _EXIT_CODES.items() if isinstance(error, kind))
     return next(codes, EXIT_UNEXPECTED)
 
 
 def exit_code_of_store(errors: Iterable[JournalError]) -> int:
-    """The exit code of a command that skips what it can't read in a store.
+    """The exit code of a command that skips unreadable jobs of a store.
 
-    6 for everything in the store that this version can't read as a job.
+    It is 6 if the store holds anything that this version can't read as a job.
     """
     unreadable = (JournalDamagedError, JobMismatchError, FormatVersionError, StorageError)
     codes = (
@@ -75,7 +75,7 @@ def exit_code_of_store(errors: Iterable[JournalError]) -> int:
 
 
 class Refused(click.ClickException):
-    """Ends a command that can't do what was asked for, and has changed nothing."""
+    """Ends a command that refuses to do what was asked. Nothing was changed."""
 
     exit_code = EXIT_REFUSED
 
@@ -84,6 +84,6 @@ class Refused(click.ClickException):
 
 
 class NoVerdict(Refused):
-    """Ends a comparison of copies that can't be read. Exit code 1 would mean that one is ahead."""
+    """Ends a comparison of unreadable copies, since exit code 1 means that one copy is ahead."""
 
     exit_code = EXIT_DAMAGED

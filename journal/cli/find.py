@@ -1,4 +1,4 @@
-"""Finding the job that a command names, and describing it."""
+"""Finds the job that a command names, and describes jobs in words."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DEFAULT_ROOT = "jobs"
 
 
 def complete_job(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
-    """Shell completion for JOB: the ids of the store, or paths once a ``/`` was typed."""
+    """Shell completion for JOB: ids of the store, or paths if the word contains a ``/``."""
     if os.sep in incomplete:
         return complete_path(ctx, parameter, incomplete)
     try:
@@ -40,14 +40,14 @@ def complete_path(ctx: click.Context, parameter: click.Parameter, incomplete: st
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> list[str]:
-    """``did you mean 'list'?``, if one of the known words resembles this one; else nothing."""
+    """A list with ``did you mean 'list'?``, if a known word resembles this one; otherwise empty."""
     from difflib import get_close_matches  # noqa: PLC0415  (needed only after a mistake)
 
     return [f"did you mean {close!r}?" for close in get_close_matches(word, list(known), n=1)]
 
 
 def _no_such_job(name: str, known: Iterable[str]) -> JobNotFoundError:
-    """The error for a job that isn't there; its note names the job that may have been meant."""
+    """The error for a job that doesn't exist. A note names a job with a similar id."""
     error = JobNotFoundError(name)
     for note in did_you_mean(name, known):
         error.add_note(note)
@@ -58,7 +58,9 @@ job_argument = click.argument("job", shell_complete=complete_job)
 
 
 class ReadingService(JobService):
-    """A service for commands that only read: it imports what writing needs when it writes."""
+    """A service for commands that normally only read. Modules for writing are imported at the first
+    write.
+    """
 
     _writes = False
 
@@ -66,7 +68,7 @@ class ReadingService(JobService):
 def find_job(root: str, name: str, *, redact: Collection[str] = ()) -> tuple[JobService, str]:
     """The service and the id of the job called ``name``: an id, a unique prefix, or a path.
 
-    ``redact`` as for JobService. Raises JobNotFoundError, or a click error.
+    ``redact`` is passed to JobService. Raises JobNotFoundError, or a click error.
     """
     if os.sep in name or name in (os.curdir, os.pardir):
         directory = Path(name).resolve()
@@ -81,17 +83,17 @@ def find_job(root: str, name: str, *, redact: Collection[str] = ()) -> tuple[Job
 
 
 def _expand_prefix(service: JobService, prefix: str) -> str:
-    """The id in the store that is ``prefix``, or the only one that begins with it.
+    """The id that equals ``prefix``, or the only id in the store that begins with it.
 
-    In the second case the id is printed.
+    If ``prefix`` is only the beginning, the id is printed.
     """
     if is_job_id(prefix):
         directory = service.root / prefix
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            with contextlib.suppress(PermissionError):  # reading it reports that
+            with contextlib.suppress(PermissionError):  # reading the job reports the error
                 os.lstat(directory / JOURNAL_NAME)
             return prefix
-        if directory.is_dir():  # the whole name was given, so no longer id is meant
+        if directory.is_dir():  # the name is complete, so longer ids aren't meant
             raise Refused(f"{directory} is not a job: it has no {JOURNAL_NAME}")
     job_ids = list(service.job_ids())
     matches = sorted(job_id for job_id in job_ids if prefix and job_id.startswith(prefix))
@@ -105,19 +107,19 @@ def _expand_prefix(service: JobService, prefix: str) -> str:
 
 
 def journal_command() -> list[str]:
-    """How this program was called, for commands to paste."""
+    """The words that call this program, for commands to paste."""
     if os.path.basename(sys.argv[0]) == "__main__.py":
         return [sys.executable, "-m", "journal"]
     return [sys.argv[0] if os.sep in sys.argv[0] else "journal"]
 
 
 def command_line(ctx: click.Context, service: JobService) -> Callable[..., str]:
-    """A function that turns words, such as "show" and an id, into a command to paste for this store."""
+    """A function that turns words, such as "show" and an id, into a command line for this store."""
     import shlex  # noqa: PLC0415  (`journal list` starts without it)
 
     words = ["journal"]
     if os.path.abspath(os.environ.get("JOURNAL_ROOT") or DEFAULT_ROOT) != str(service.root):
-        given = os.path.abspath(ctx.obj) == str(service.root)  # if not, JOB was given as a path
+        given = os.path.abspath(ctx.obj) == str(service.root)  # otherwise JOB was given as a path
         words += ["--root", ctx.obj if given else str(service.root)]
     return lambda *more: shlex.join([*words, *more])
 
@@ -125,7 +127,8 @@ def command_line(ctx: click.Context, service: JobService) -> Callable[..., str]:
 def duration_s(job: Job, state: str, now: datetime) -> float | None:
     """Seconds that the passes of a job took.
 
-    An unfinished pass counts up to ``now`` while the job runs, else up to its last record.
+    An unfinished pass counts up to ``now`` while the job runs; otherwise up to the job's last
+    record.
     """
     if job.started_at is None:
         return None
@@ -136,12 +139,12 @@ def duration_s(job: Job, state: str, now: datetime) -> float | None:
 
 
 def holder_text(holder: RunHolder) -> str:
-    """Which process runs a job, in words. Its name is missing for a moment after its start."""
+    """The process that runs a job, in words. Just after its start, the process is unknown."""
     return f"process {holder.pid} on {holder.host}" if holder.pid else "a run"
 
 
 def row_counts(job: Job) -> dict[str, int]:
-    """How many rows have which status."""
+    """A dict from each status to the number of rows with it."""
     return {
         "completed": job.successful_rows,
         "failed": job.failed_rows,

@@ -1,4 +1,4 @@
-"""Following a job until it ends, for `log -f`, `watch` and `wait`."""
+"""Follows a job until it ends, for `log -f`, `watch` and `wait`."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from journal.model import TERMINAL_STATUSES, Job, JobStatus
 from journal.service import JobService, existing_job
 from journal.text import counted
 
-_POLL_S = 0.1  # events must be seen within 0.5 s, and a look costs only one or two system calls
+_POLL_S = 0.1  # events must be shown within 0.5 s, and one look takes only one or two system calls
 
 
 class Seen(NamedTuple):
-    """One look at the job. ``ended``: this is the last one, since the job has ended.
+    """The job as seen at one moment. ``ended``: the job has ended, so this is the last look.
 
-    ``state`` is that of ``JobService.get_state``: the job's status, or "interrupted".
+    ``state`` is the result of ``JobService.get_state``: the job's status, or "interrupted".
     """
 
     job: Job
@@ -36,10 +36,11 @@ def follow_job(
     reported: Collection[str] = (JobStatus.PAUSED, "interrupted"),
     report: Callable[[str], object] = echo_err,
 ) -> Iterator[Seen]:
-    """Yield the job about ten times a second until it ends, across pauses and interruptions.
+    """Yield the job about ten times a second until it ends. Pauses and interruptions don't end
+    this.
 
-    ``report`` gets a message when the job enters one of the states ``reported``, and when it runs
-    again after one. Raises Refused if the job is deleted or moved.
+    ``report`` is called with a message when the job enters one of the states ``reported``, and when
+    it runs again after such a state. Raises Refused if the job is deleted or moved.
     """
     last = ""
     job = service.get_job(job_id)
@@ -63,13 +64,13 @@ def follow_job(
 
 
 def gone(job_id: str) -> Refused:
-    """The error for a job that vanishes while it is followed."""
+    """The error for a job that was deleted or moved while it was followed."""
     return Refused(f"job {job_id} is no longer there: it was deleted or moved")
 
 
 def _sure_state(service: JobService, job: Job) -> str:
     state = service.get_state(job)
-    if state == "interrupted":  # or its run has ended since the job was read
+    if state == "interrupted":  # or the run has ended after the job was read
         return service.get_state(existing_job(service, job.id))
     return state
 
@@ -90,15 +91,15 @@ def _in_words(state: str, job: Job) -> str:
 
 
 def check_reader() -> None:
-    """Raise BrokenPipeError if the reader of our output has gone.
+    """Raise BrokenPipeError if the program that reads our output has ended.
 
-    Without this check only the next write would notice, perhaps much later.
+    Without this check, only the next write would fail, perhaps much later.
     """
     try:
         descriptor = sys.stdout.fileno()
-    except (io.UnsupportedOperation, ValueError):  # not a file of the system
+    except (io.UnsupportedOperation, ValueError):  # not a file with a descriptor
         return
     poll = select.poll()
-    poll.register(descriptor, 0)  # no events: errors are always reported
+    poll.register(descriptor, 0)  # poll for no events: errors are always reported
     if any(event & select.POLLERR for _, event in poll.poll(0)):
         raise BrokenPipeError

@@ -1,12 +1,12 @@
-"""Listings: a table for people, and JSON, CSV and TSV for programs.
+"""Writes listings: tables for people, and JSON, CSV and TSV for programs.
 
-The table is the default, also in a pipe: `grep` gets what a person has seen, as with `git` and
-`ps`. In a pipe the table has no colours and is never cut. The other formats use the names of the
-fields as keys or header, and are written in UTF-8.
+The table is the default, also in a pipe, so that `grep` gets the same text that a person sees.
+(`git` and `ps` do the same.) In a pipe the table has no colours and is never cut. The other formats
+use the names of the fields as keys or header, and are written in UTF-8.
 
-A table is written while its rows still come. The widths of its columns are those of the first rows.
-On a terminal, columns are cut and then left out until a line fits. Elsewhere a cell that is wider
-than its column moves the rest of its line.
+A table is written before all of its rows are known, so the first rows decide the widths of its
+columns. On a terminal, columns are cut and then left out until a line fits. Elsewhere, a cell that
+is wider than its column moves the rest of its line to the right.
 """
 
 from __future__ import annotations
@@ -42,16 +42,17 @@ _GAP = "  "
 class Field(msgspec.Struct, frozen=True):
     """A field of a listing's records, a column of its table, or both.
 
-    - ``name``: the key or header in the formats for programs. Empty: only the table has the field.
-    - ``title``: the header in the table. Empty: only the other formats have the field.
-    - ``value``: takes the value out of a record. Default: the record's attribute ``name``.
-    - ``text``: makes the table's cell of a record. Default: the value as text.
+    - ``name``: the key or header in the formats for programs. If empty, only the table has the
+      field.
+    - ``title``: the header in the table. If empty, only the other formats have the field.
+    - ``value``: a function from a record to the value. Default: the record's attribute ``name``.
+    - ``text``: a function from a record to the table's cell. Default: the value as text.
     - ``right``: align to the right, as numbers are.
     - ``least``: the column may be cut to this many cells. 0: it is never cut.
-    - ``wide``: the least width, for rows after the first ones.
-    - ``rank``: a narrow terminal leaves out the column of the highest rank first, and never one of
-      rank 0.
-    - ``status``: the cell is a status, and has its colour.
+    - ``wide``: the minimum width, for wider cells in later rows.
+    - ``rank``: a narrow terminal leaves out columns with a high rank first. Columns of rank 0 are
+      never left out.
+    - ``status``: the cell is a status, and gets the status's colour.
     """
 
     name: str = ""
@@ -82,10 +83,10 @@ def _echo_table(
     color: bool,
     look_ahead: int | None,
 ) -> None:
-    """Write a header and a line for each of ``lines``; nothing if there are none.
+    """Write a header and ``lines`` as a table. Without lines, nothing is written.
 
-    ``width`` is that of the terminal, in cells; None: no limit. The first ``look_ahead`` lines
-    (None: all) are held back to find the widths.
+    ``width`` is the width of the terminal, in cells; None: no limit. The first ``look_ahead`` lines
+    (None: all) decide the widths of the columns.
     """
     fields = [msgspec.structs.replace(field, title=clean(field.title)) for field in fields]
     rest = (list(map(clean, line)) for line in lines)
@@ -111,7 +112,7 @@ def _line(
     color: bool,
 ) -> str:
     parts = []
-    last = next(reversed(widths))  # may be very long in one of the lines, so it isn't padded
+    last = next(reversed(widths))  # the last cell isn't padded, since one line may be very long
     for place, width in widths.items():
         field = fields[place]
         text = cells[place]
@@ -125,13 +126,14 @@ def _line(
 
 
 def _fit(fields: Sequence[Field], natural: list[int], bound: int | None) -> dict[int, int]:
-    """The places of the columns that are shown, in their order, and their widths."""
+    """The positions of the columns that are shown, in their order, and their widths."""
     shown = list(range(len(fields)))
     if bound is None:
         return {place: natural[place] for place in shown}
     natural = natural[:]
     if not fields[-1].least and not fields[-1].rank:
-        natural[-1] = len(fields[-1].title)  # it is shown whole, and may run over the edge
+        # the last column is shown whole, and may be wider than the terminal
+        natural[-1] = len(fields[-1].title)
 
     def least(place: int) -> int:
         smallest = fields[place].least
@@ -143,11 +145,11 @@ def _fit(fields: Sequence[Field], natural: list[int], bound: int | None) -> dict
     while needed() > bound:
         place = max(shown, key=lambda place: (fields[place].rank, place))
         if not fields[place].rank:
-            break  # only columns that are always shown are left: the terminal wraps the line
+            break  # only columns of rank 0 are left, so the terminal wraps the line
         shown.remove(place)
     widths = {place: least(place) for place in shown}
     spare = max(0, bound - needed())
-    # Columns that need little get all they need; the others share the rest equally.
+    # Narrow columns get the width that they need. The others share the rest equally.
     wanting = sorted(shown, key=lambda place: natural[place] - widths[place])
     for rank, place in enumerate(wanting):
         more = min(natural[place] - widths[place], spare // (len(wanting) - rank))
@@ -166,7 +168,7 @@ _FORMATS = {
 
 
 class Format(msgspec.Struct, frozen=True):
-    """How to write a listing: the ``name`` of a format, and ``color`` as for ``--color``."""
+    """How to write a listing: the ``name`` of a format, and the value of ``--color``."""
 
     name: str
     color: str = "auto"
@@ -184,7 +186,9 @@ color_option = click.option(
 def limit_option(
     what: str, *short: str, default: str | None = None
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """``--limit N|all``, also as ``short``. The command gets a number, or None for all."""
+    """The option ``--limit N|all``, with the short name ``short``. Its value is a number, or None
+    for all.
+    """
     return click.option(
         *short,
         "--limit",
@@ -201,11 +205,13 @@ def _parse_limit(_ctx: click.Context, _parameter: click.Parameter, value: str | 
     if not (value.isascii() and value.isdecimal()):
         raise click.BadParameter(f"{value!r} is not a number, and not 'all'")
     digits = value.lstrip("0") or "0"
-    return int(digits) if len(digits) < 19 else None  # more than there can be
+    return int(digits) if len(digits) < 19 else None  # more rows than a job can have
 
 
 def listing_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command ``--json --nl --csv --tsv --table --color``; it takes a Format as ``output``."""
+    """Add ``--json --nl --csv --tsv --table --color`` to a command, which gets a Format as
+    ``output``.
+    """
 
     def with_format(**given: Any) -> Any:
         output = Format(_chosen({name: given.pop(name) for name in _FORMATS}), given.pop("color"))
@@ -218,7 +224,7 @@ def listing_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _chosen(flags: dict[str, bool]) -> str:
-    """The one format that was asked for. The command line outranks the environment."""
+    """The format that was chosen. The command line takes precedence over environment variables."""
     ctx = click.get_current_context()
     asked = [name for name, given in flags.items() if given]
     typed = [n for n in asked if ctx.get_parameter_source(n) is ParameterSource.COMMANDLINE]
@@ -235,10 +241,10 @@ def echo_rows(
     *,
     look_ahead: int | None = LOOK_AHEAD,
 ) -> None:
-    """Write the records to standard output as they come, in constant memory.
+    """Write the records to standard output one by one, in constant memory.
 
-    ``look_ahead`` is how many rows of a table are held back to find its widths (None: all). An
-    iterator that waits between records calls ``sys.stdout.flush()`` first.
+    The first ``look_ahead`` rows of a table (None: all) decide the widths of the columns. If the
+    iterator waits between records, it must call ``sys.stdout.flush()`` before it waits.
     """
     named = [field for field in fields if field.name]
     if output.name == "csv":
@@ -271,7 +277,8 @@ def _echo_lines(
     line_of: Callable[[Iterable[str]], bytes],
     cell_of: Callable[[str], str],
 ) -> None:
-    show = clean if sys.stdout.isatty() else cell_of  # a terminal must not be steered by data
+    # data must not contain control characters for the terminal
+    show = clean if sys.stdout.isatty() else cell_of
     write = sys.stdout.buffer.write
     write(line_of([show(field.name) for field in fields]))
     getters = [field.get() for field in fields]

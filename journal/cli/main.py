@@ -1,4 +1,4 @@
-"""The command line. The module of a command is imported when the command is used."""
+"""The command line `journal`. The module of a command is imported when the command is used."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PURPOSES = {
     "Mend damage": ("verify", "repair"),
     "Remove jobs": ("delete",),
 }
-# Modules of cli/commands that have several commands. Each other command has a module of its name.
+# Modules of cli/commands that have several commands. Every other command has a module of its own.
 _MODULES = {
     "control": ("pause", "resume", "cancel", "reopen"),
     "rows": ("rows", "errors"),
@@ -57,12 +57,12 @@ class _Commands(click.Group):
             raise click.UsageError("; ".join([f"there is no command {name!r}", *close]), ctx)
         return super().resolve_command(ctx, args)
 
-    # A closed pipe is caught here, since click itself would turn it into exit code 1.
+    # A closed pipe is handled here, since click itself would exit with code 1.
 
     def make_context(self, *args: Any, **more: Any) -> click.Context:
         try:
             return super().make_context(*args, **more)
-        except BrokenPipeError:  # by --help or --version
+        except BrokenPipeError:  # raised by --help or --version
             _discard_output()
             raise click.exceptions.Exit(EXIT_CLOSED_PIPE) from None
 
@@ -86,15 +86,15 @@ class _Commands(click.Group):
 
 
 def _discard_output() -> None:
-    """Send buffered output to /dev/null, since writing it at exit would raise another error."""
+    """Redirect buffered output to /dev/null, since writing it at exit would raise another error."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _add_variables(command: click.Command, name: str) -> None:
-    """Give each option a variable: ``--on-interrupted`` of `run` is JOURNAL_RUN_ON_INTERRUPTED.
+    """Give each option an environment variable, such as JOURNAL_RUN_ON_INTERRUPTED.
 
-    Click would name them after parameters in our code, which users don't see, and would split the
-    values of a repeatable option at spaces, which a value may contain.
+    Click would name the variables after parameters in our code, which users don't see. It would
+    also split the values of a repeatable option at spaces, but a value may contain spaces.
     """
     for option in command.params:
         if isinstance(option, click.Option):
@@ -123,7 +123,7 @@ def _lines_of(text: str) -> list[str]:
 @click.version_option(package_name="rowjournal", prog_name="journal")
 @click.pass_context
 def cli(ctx: click.Context, root: str) -> None:
-    """Push rows through something fragile, and see what happened to each.
+    """Run a command for each of many rows, and record what happened to each row.
 
     JOB is the id of a job, the beginning of an id, or the path of a job's directory. Each option can
     also be set in the environment: JOURNAL_LIST_LIMIT is `journal list --limit`.
@@ -134,7 +134,7 @@ def cli(ctx: click.Context, root: str) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line and return its exit code. An error is reported in one line."""
+    """Run the command line. Returns its exit code. An error is reported in one line."""
     _ensure_standard_streams()
     try:
         code: Any = cli.main(arguments, standalone_mode=False, complete_var="_JOURNAL_COMPLETE")
@@ -174,7 +174,8 @@ def _ensure_standard_streams() -> None:
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # gets the lowest free descriptor, which is this one
+            # open() uses the lowest free descriptor, which is this one
+            os.open(os.devnull, os.O_RDWR)
     for stream in (sys.stdout, sys.stderr):  # the encoding may lack characters of the data
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -1,4 +1,4 @@
-"""Options that several commands have in common, and the question before a change for good."""
+"""Options that several commands share, and the question before a change that can't be undone."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ version_option = click.option(
 
 
 def rows_option(what: str, *, required: bool = False) -> Option:
-    """``--row ROWS``; the command takes ``ranges``, or None if it wasn't given."""
+    """The option ``--row ROWS``. The command gets ``ranges``, or None if the option isn't given."""
     return click.option(
         "--row",
         "ranges",
@@ -50,14 +50,14 @@ def yes_option(more: str = "") -> Option:
 
 
 def confirm(question: str, if_not: str) -> bool:
-    """Ask on the terminal. ``if_not`` is printed if the answer is no, such as "nothing was changed".
+    """Ask a question on the terminal. If the answer is no, ``if_not`` is printed.
 
     Raises UsageError if standard input isn't a terminal.
     """
     if not sys.stdin.isatty():
         raise click.UsageError(
             f"{if_not}: this command asks first, and standard input is not a terminal; "
-            "give --yes to go ahead without the question"
+            "give --yes to skip the question"
         )
     if click.confirm(clean(question), err=True):
         return True

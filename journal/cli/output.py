@@ -1,4 +1,4 @@
-"""Output: text for people and JSON for programs, with control characters of the data escaped."""
+"""Writes text for people and JSON for programs. Control characters in data are escaped."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from journal.text import escaped, escaped_json, json_array
 _COLORS = {
     "running": 36,  # cyan
     "paused": 33,  # yellow
-    "interrupted": 35,  # magenta: somebody must act
+    "interrupted": 35,  # magenta: a person must do something
     "needs_review": 35,
     "processing": 36,
     "completed": 32,  # green
     "failed": 31,  # red
     "cancelled": 33,
     "unknown": 35,
-    "review": 35,  # from here on: other events of a log
+    "review": 35,  # the rest are events of a log
     "error": 31,
     "ERROR": 31,
     "CRITICAL": 31,
@@ -34,12 +34,12 @@ _COLORS = {
 
 
 def clean(text: str) -> str:
-    """``text`` with the characters that a terminal acts on as escapes."""
+    """``text`` with control characters escaped, so that it can't control the terminal."""
     return escaped(text)
 
 
 def local_time(at: datetime) -> datetime:
-    """The moment in the local zone, or in UTC if the local one is out of the calendar's range."""
+    """The moment in local time, or in UTC if the local time is outside of the calendar's range."""
     try:
         return at.astimezone()
     except OverflowError:
@@ -47,7 +47,7 @@ def local_time(at: datetime) -> datetime:
 
 
 def time_cell(at: datetime | None) -> str:
-    """The moment as tables show it: local time to the minute, which sorts as text."""
+    """The moment as tables show it: local time to the minute, in a form that sorts as text."""
     return "" if at is None else f"{local_time(at):%Y-%m-%d %H:%M}"
 
 
@@ -56,7 +56,7 @@ def shorten(text: str, limit: int) -> str:
 
 
 def first_of(names: Sequence[str], at_most: int) -> str:
-    """The first names, and an ellipsis if there are more of them."""
+    """The first ``at_most`` names, and an ellipsis if there are more."""
     return ", ".join(names[:at_most]) + (", ..." if len(names) > at_most else "")
 
 
@@ -64,20 +64,20 @@ def first_of(names: Sequence[str], at_most: int) -> str:
 
 
 def width_of(text: str) -> int:
-    """The cells of a terminal that ``text`` takes: 2 for a wide character, 0 for a combining mark."""
+    """The number of terminal cells of ``text``: 2 for a wide character, 0 for a combining mark."""
     return len(text) if text.isascii() else sum(map(_cells, text))
 
 
 def _cells(character: str) -> int:
     if unicodedata.east_asian_width(character) in "WF":
         return 2
-    # Hangul vowels and final consonants join the syllable before them.
+    # Hangul vowels and final consonants are drawn in the cell of the preceding consonant.
     joins = unicodedata.category(character) in ("Mn", "Me") or "\u1160" <= character <= "\u11ff"
     return 0 if joins else 1
 
 
 def cut(text: str, width: int) -> str:
-    """``text`` in at most ``width`` cells; an ellipsis replaces what doesn't fit."""
+    """``text`` cut to ``width`` cells. An ellipsis replaces the rest."""
     if len(text) * 2 <= width or width_of(text) <= width:
         return text
     ellipsis = "…" if can_show("…") else "~"
@@ -85,19 +85,19 @@ def cut(text: str, width: int) -> str:
     for place, character in enumerate(text):
         cells += _cells(character)
         if cells >= width:
-            # A mark after the last character that fits belongs to it.
+            # A combining mark belongs to the character before it.
             return text[:place] + ellipsis
     return text
 
 
 def pad(text: str, width: int, *, right: bool = False) -> str:
-    """``text`` with spaces up to ``width`` cells: after it, or before it if ``right``."""
+    """``text`` padded with spaces to ``width`` cells, on its right, or on its left if ``right``."""
     spaces = " " * (width - width_of(text))
     return spaces + text if right else text + spaces
 
 
 def can_show(text: str) -> bool:
-    """Whether standard output's encoding has these characters."""
+    """Whether the encoding of standard output has these characters."""
     try:
         text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
     except (UnicodeEncodeError, LookupError):
@@ -106,10 +106,11 @@ def can_show(text: str) -> bool:
 
 
 def terminal_width() -> int | None:
-    """The columns of the terminal on standard output; None if that isn't a terminal."""
+    """The width of the terminal on standard output; None if standard output isn't a terminal."""
     if not sys.stdout.isatty():
         return None
-    with contextlib.suppress(ValueError, KeyError):  # COLUMNS first, as other programs
+    # COLUMNS takes precedence, as in other programs
+    with contextlib.suppress(ValueError, KeyError):
         if (columns := int(os.environ["COLUMNS"])) > 0:
             return columns
     with contextlib.suppress(OSError):
@@ -119,7 +120,7 @@ def terminal_width() -> int | None:
 
 
 def bar(done: int, total: int, width: int) -> str:
-    """A bar of ``width`` cells; it is full only when all is done."""
+    """A bar of ``width`` cells. It is full only when ``done`` equals ``total``."""
     full, empty = ("█", "░") if can_show("█░") else ("#", ".")
     filled = min(done * width // total, width) if total > 0 else 0
     return full * filled + empty * (width - filled)
@@ -144,13 +145,15 @@ def colored(text: str, status: str) -> str:
 
 
 def echo_err(text: str) -> None:
-    """Write a line to standard error. If that fails, the command goes on."""
+    """Write a line to standard error. If writing fails, the command continues."""
     with contextlib.suppress(OSError):
         click.echo(clean(text), err=True)
 
 
 class _Shown:
-    """Standard output that is a terminal: takes whole lines, and escapes control characters."""
+    """A stream for standard output on a terminal. It escapes control characters. Write whole
+    lines.
+    """
 
     def __init__(self, *, is_json: bool) -> None:
         self._is_json = is_json
@@ -165,22 +168,24 @@ class _Shown:
 
 
 def data_stream(*, is_json: bool) -> IO[bytes]:
-    """Standard output for data: unchanged in a pipe or file, with escapes on a terminal."""
+    """A stream for data on standard output. On a terminal, control characters are escaped."""
     if sys.stdout.isatty():
-        return cast("IO[bytes]", _Shown(is_json=is_json))  # only its write is used
+        return cast("IO[bytes]", _Shown(is_json=is_json))  # only its method write is used
     return sys.stdout.buffer
 
 
 def as_json(value: Any) -> str:
-    """Compact JSON, in which each character that a terminal acts on is a JSON escape."""
+    """Compact JSON in which control characters are escaped, so that they can't control a
+    terminal.
+    """
     return escaped_json(msgspec.json.encode(value).decode())
 
 
 def echo_json(value: Any) -> None:
-    """Write a line of JSON, in UTF-8 whatever the locale is."""
+    """Write a line of JSON, in UTF-8 in every locale."""
     sys.stdout.buffer.write(as_json(value).encode() + b"\n")
 
 
 def echo_json_list(values: Iterable[Any]) -> None:
-    """Write a JSON array, one element per line, as the values come."""
+    """Write a JSON array, one element per line. Each value is written as soon as it comes."""
     sys.stdout.buffer.writelines(json_array(as_json(value).encode() for value in values))

@@ -1,4 +1,4 @@
-"""The progress of a run: a bar on a terminal, elsewhere a line every 10 seconds."""
+"""Shows the progress of a run: a bar on a terminal; elsewhere a line every 10 seconds."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ class Progress:
                 length=job.total_rows,
                 label=shorten(clean(job.id), _LABEL_COLUMNS),
                 file=sys.stderr,
-                show_eta=False,  # click's own estimate would count rows of earlier runs
+                show_eta=False,  # click's own estimate would include rows of earlier runs
                 show_pos=True,
                 item_show_func=lambda text: text,
             )
 
     def __enter__(self) -> Self:
         if self._bar is not None:
-            self._fit(self._job)  # before click draws it for the first time
+            self._fit(self._job)  # before click draws the bar for the first time
             with suppress(OSError):
                 self._bar.__enter__()
             self.show(self._job)
@@ -60,9 +60,9 @@ class Progress:
                 self._bar.__exit__(kind, error, traceback)
 
     def show(self, job: Job, state: str = "") -> None:
-        """Show how the job stands now. Errors of the terminal are ignored.
+        """Show the present counts of the job. Errors of the terminal are ignored.
 
-        ``state`` is that of ``JobService.get_state``, for a job that another process runs.
+        ``state`` is the result of ``JobService.get_state``, for a job that another process runs.
         """
         self._job = job
         if (state or job.status) in (JobStatus.PAUSED, "interrupted"):
@@ -83,9 +83,9 @@ class Progress:
             echo_err(f"{job.id}: {done_rows(job)} of {total} done, {self._detail(job)}")
 
     def _fit(self, job: Job) -> None:
-        """Fit the bar and its text into one line, since a longer one can't be overwritten."""
+        """Fit the bar and its text into one line, since a longer text can't be overwritten."""
         self._bar.length = job.total_rows
-        self._bar.pos = done_rows(job)  # falls when rows are put back
+        self._bar.pos = done_rows(job)  # decreases when rows become pending again
         room = _columns() - len(f"{self._bar.label}  []  {self._bar.format_pos()}  ")
         detail = shorten(self._detail(job), max(room, 1))
         self._bar.current_item = detail
@@ -109,7 +109,7 @@ class Progress:
 
 
 def _columns() -> int:
-    """The columns of the terminal, less one for the cursor."""
+    """The width of the terminal, minus one column for the cursor."""
     try:
         columns = os.get_terminal_size(sys.stderr.fileno()).columns
     except OSError:
@@ -118,5 +118,5 @@ def _columns() -> int:
 
 
 def _ended(job: Job) -> int:
-    """How many rows have ended, done or not. The rate is how fast this number grows."""
+    """The number of rows that have ended, done or not. The rate is the growth of this number."""
     return job.total_rows - job.pending_count - job.processing_count

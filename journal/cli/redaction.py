@@ -1,4 +1,4 @@
-"""``--redact``: the option that hides values, and the check that each of its names hides something."""
+"""The option ``--redact``, which hides values, and the check that its names exist."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ redact_option = click.option(
 def find_redacted_job(
     ctx: click.Context, job: str, redact: Collection[str]
 ) -> tuple[JobService, str]:
-    """As find_job, with the fields ``redact`` hidden. Each of them must exist: see check_redacted."""
+    """Find a job as find_job does, and hide the fields ``redact``, checked by check_redacted."""
     service, job_id = find_job(ctx.obj, job, redact=redact)
     check_redacted(ctx, service, [job_id], redact)
     return service, job_id
@@ -44,10 +44,11 @@ def check_redacted(
 ) -> None:
     """Raise UsageError for a name of ``--redact`` that no record of the jobs has.
 
-    An environment variable may be meant for many jobs, so a name of it that hides nothing is only a
-    warning, unless the output is to be ``handed_on``. Rows may have different fields: records are
-    read until each name is found. Raises the error of a job that can't be read, since that job may
-    have the name.
+    If the name comes from an environment variable, which may be meant for many jobs, a name that
+    hides nothing causes only a warning. It is still an error if the output is to be ``handed_on``.
+
+    Rows may have different fields, so records are read until each name is found. If a job can't be
+    read, its error is raised, since that job may have the name.
     """
     missing = {name.casefold(): name for name in redact if check_fields([name]) - OWN_NAMES}
     job_ids = list(job_ids)

@@ -1,4 +1,4 @@
-"""Rows named by number on the command line, such as ``5,12-40``."""
+"""Row numbers on the command line, such as ``5,12-40``."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from journal.ids import MAX_ROW_NUMBER
 from journal.model import JobRow
 
 _RANGE = re.compile(r"([0-9]{1,19})(?:-([0-9]{1,19}))?", re.ASCII)
-_MAX_NAMED = 5  # gaps that a message names
+_MAX_NAMED = 5  # missing ranges that a message names
 _SLICE = 256  # rows read at a time
 
 
 def parse_rows(
     _ctx: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
 ) -> list[range] | None:
-    """A callback for a repeatable option whose values are ROWS."""
+    """A click callback for a repeatable option whose values are ROWS."""
     try:
         return row_ranges(",".join(values)) if values else None
     except ValueError as error:
@@ -29,9 +29,9 @@ def parse_rows(
 
 
 def row_ranges(text: str) -> list[range]:
-    """The ranges that ``5,12-40`` names, ascending and merged where they touch.
+    """Parse ``5,12-40`` to ranges in ascending order. Ranges that touch are merged.
 
-    Raises ValueError, which names the invalid part.
+    Raises ValueError with the invalid part.
     """
     found = []
     for part in text.split(","):
@@ -55,9 +55,9 @@ def row_ranges(text: str) -> list[range]:
 
 
 def rows_of(job_id: str, rows: Sequence[JobRow], ranges: list[range]) -> Iterator[JobRow]:
-    """The rows of a job that ``ranges`` names. Raises Refused if one of them doesn't exist.
+    """The rows of a job in ``ranges``. Raises Refused if one of them doesn't exist.
 
-    The check comes before the first row. It reads only rows at the ends of ranges and around gaps.
+    All numbers are checked before the first row is returned. The check reads only a few rows.
     """
     refusal = missing_rows(job_id, rows, ranges)
     if refusal is not None:
@@ -66,7 +66,7 @@ def rows_of(job_id: str, rows: Sequence[JobRow], ranges: list[range]) -> Iterato
 
 
 def rows_within(rows: Sequence[JobRow], ranges: list[range]) -> Iterator[JobRow]:
-    """The rows that ``ranges`` names, as far as they exist."""
+    """The existing rows in ``ranges``."""
     for numbers in ranges:
         places = _places(rows, numbers)
         for start in range(places.start, places.stop, _SLICE):
@@ -74,7 +74,9 @@ def rows_within(rows: Sequence[JobRow], ranges: list[range]) -> Iterator[JobRow]
 
 
 def missing_rows(job_id: str, rows: Sequence[JobRow], ranges: list[range]) -> str | None:
-    """A message that names the rows of ``ranges`` that the job doesn't have; None if it has all."""
+    """A message with the numbers in ``ranges`` that no row of the job has; None if all rows
+    exist.
+    """
     missing: list[str] = []
     for numbers in ranges:
         places = _places(rows, numbers)
@@ -100,11 +102,12 @@ def _place(rows: Sequence[JobRow], number: int, lowest: int) -> int:
 
 
 def _gaps(rows: Sequence[JobRow], numbers: range, places: range) -> list[str]:
-    """The first few ranges of ``numbers`` that are missing among the rows at ``places``."""
+    """The first few ranges of ``numbers`` that no row at ``places`` has."""
     gaps: list[str] = []
     number, place = numbers.start, places.start
     while number < numbers.stop and len(gaps) <= _MAX_NAMED:
-        # Row numbers ascend, so no row is missing while numbers and positions grow in step.
+        # Row numbers ascend. So if numbers and positions grow by the same amount, no row is
+        # missing.
         run = bisect_left(
             range(place, places.stop), number - place + 1, key=lambda at: rows[at].row_number - at
         )

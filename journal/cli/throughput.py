@@ -1,7 +1,7 @@
-"""How fast the rows of a job end, by the times of their last changes.
+"""Computes how many rows of a job end per second, from the times of their last changes.
 
-In a job of more than :data:`SAMPLE_ROWS` rows only that many are read, evenly spread. Each of them
-stands for its neighbours, so the work is bounded.
+In a job of more than :data:`SAMPLE_ROWS` rows, only a sample of this size is read, evenly spread
+over the job. So the work is bounded.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ SAMPLE_ROWS = 2000
 SPARK_CELLS = 32
 _SPARKS = "▁▂▃▄▅▆▇█"
 _ASCII_SPARKS = "_.:-=+*#"
-_RECENT_ROWS = 100  # a rate is that of the last 100 rows,
-_RECENT_S = 10.0  # and, if a job is followed, of at least 10 s
+_RECENT_ROWS = 100  # a rate covers the last 100 rows,
+_RECENT_S = 10.0  # and at least 10 s if a job is followed
 _ENDED = (RowStatus.COMPLETED, RowStatus.FAILED, RowStatus.SKIPPED)
 
 
 class Throughput(msgspec.Struct, frozen=True, kw_only=True):
-    """How many rows ended (completed, failed or skipped) in each of equal spans of time.
+    """How many rows ended (completed, failed or skipped) in each of several equal spans of time.
 
-    The spans follow each other from ``begin``, each ``span_s`` seconds long. ``rows_each`` is how
-    many rows one of the sample stands for; ``rows`` are multiplied by it.
+    The first span begins at ``begin``. Each span is ``span_s`` seconds long. One row of the sample
+    represents ``rows_each`` rows; ``rows`` are already multiplied by this factor.
     """
 
     begin: datetime
@@ -38,7 +38,7 @@ class Throughput(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def end_times(rows: Sequence[JobRow], at_most: int = SAMPLE_ROWS) -> tuple[list[datetime], float]:
-    """The times at which rows ended, in order, and how many rows each of them stands for.
+    """The times at which rows ended, in order, and the number of rows that each time represents.
 
     At most ``at_most`` rows are read.
     """
@@ -48,7 +48,7 @@ def end_times(rows: Sequence[JobRow], at_most: int = SAMPLE_ROWS) -> tuple[list[
 
 
 def throughput(times: list[datetime], rows_each: float) -> Throughput | None:
-    """The times, counted in equal spans; None if there are no times."""
+    """Count the times in equal spans. Returns None if there are no times."""
     if not times:
         return None
     begin = times[0]
@@ -65,9 +65,10 @@ def throughput(times: list[datetime], rows_each: float) -> Throughput | None:
 def recent_rate(
     times: list[datetime], rows_each: float, since: datetime, now: datetime
 ) -> float | None:
-    """Rows per second of the last rows that ended after ``since``; None if they are too few.
+    """The rate, in rows per second, of the last rows that ended after ``since``; None for too few
+    rows.
 
-    Time up to ``now`` counts, so the rate falls while a run hangs.
+    The time up to ``now`` counts, so the rate falls while a run hangs.
     """
     recent = times[bisect_left(times, since) :]
     if len(recent) > _RECENT_ROWS:
@@ -79,19 +80,20 @@ def recent_rate(
 
 
 class RecentRate:
-    """The recent rows per second of a job that is followed."""
+    """The recent rate, in rows per second, of a job that is followed."""
 
     def __init__(self) -> None:
-        self._looks = deque[tuple[float, int]]()  # each count, and the time it was first seen
+        # pairs of the time when a count was first seen, and the count
+        self._looks = deque[tuple[float, int]]()
 
     def pause(self) -> None:
-        """Forget the past: the time until the next look isn't working time."""
+        """Forget all counts, since the job doesn't work until the next look."""
         self._looks.clear()
 
     def look(self, now_s: float, done: int) -> float | None:
-        """The rate at ``now_s`` with ``done`` rows done; None at first."""
+        """Add the count ``done`` at ``now_s``. Returns the rate; None at the first looks."""
         looks = self._looks
-        if looks and done < looks[-1][1]:  # rows were put back to pending
+        if looks and done < looks[-1][1]:  # rows became pending again
             looks.clear()
         if not looks or done != looks[-1][1]:
             looks.append((now_s, done))
@@ -106,7 +108,7 @@ class RecentRate:
 
 
 def sparkline(counts: list[float], drawable: bool) -> str:
-    """A character for each count, as high as its share of the highest; a blank for 0."""
+    """A character for each count, whose height is proportional to the count; a blank for 0."""
     sparks = _SPARKS if drawable else _ASCII_SPARKS
     highest = max(counts)
     return "".join(
@@ -116,7 +118,7 @@ def sparkline(counts: list[float], drawable: bool) -> str:
 
 
 def time_left(open_rows: int, rate: float | None) -> timedelta | None:
-    """How long the open rows take at this rate; None if that is unknown."""
+    """The time that the open rows need at this rate; None if the rate is unknown."""
     if not rate:
         return None
     try:

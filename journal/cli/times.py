@@ -1,4 +1,4 @@
-"""Times on the command line: a moment (ISO 8601, or how long ago) and a duration in seconds."""
+"""Times on the command line: moments (ISO 8601, or how long ago) and durations in seconds."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from typing import Any
 
 import click
 
-_AGO = r"([0-9]{1,9})\s*(s|m|h|d|w)(?:\s+ago)?"  # `re` compiles it when it is needed
+# a string, which `re` compiles only when it is needed
+_AGO = r"([0-9]{1,9})\s*(s|m|h|d|w)(?:\s+ago)?"
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 def parse_moment(
     _ctx: click.Context, _parameter: click.Parameter, value: str | None
 ) -> datetime | None:
-    """A callback for an option whose value is WHEN."""
+    """A click callback for an option whose value is WHEN."""
     try:
         return None if value is None else moment(value, datetime.now(UTC))
     except ValueError as error:
@@ -25,7 +26,7 @@ def parse_moment(
 
 
 class Seconds(click.FloatRange):
-    """The type of an option whose value is SECONDS: a finite number."""
+    """The click type of an option whose value is SECONDS: a finite number."""
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -40,7 +41,7 @@ class Seconds(click.FloatRange):
 
 
 def since_option(what: str) -> Callable[[Any], Any]:
-    """``--since WHEN``; ``what`` begins its help, such as "Only jobs created at this time or later"."""
+    """The option ``--since WHEN``. Its help begins with ``what``."""
     return click.option(
         "--since",
         metavar="WHEN",
@@ -50,7 +51,7 @@ def since_option(what: str) -> Callable[[Any], Any]:
 
 
 def moment(text: str, now: datetime) -> datetime:
-    """The moment in UTC that ``2026-11-24``, ``2026-11-24 13:35`` or ``3d`` (ago) means.
+    """Parse ``2026-11-24``, ``2026-11-24 13:35`` or ``3d`` (ago) to a moment in UTC.
 
     A time without a zone is local. Raises ValueError, which lists the valid forms.
     """

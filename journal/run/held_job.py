@@ -73,7 +73,7 @@ class HeldJob:
         if job.hosts and job.hosts[-1] != system.host_name():
             self.report(
                 f"{self.id}: was last run on {job.hosts[-1]}; make sure that nothing of that run "
-                "is still at work there"
+                "is still running there"
             )
         self.service.start_job(
             self.id,

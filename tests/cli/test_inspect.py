@@ -341,7 +341,7 @@ def test_the_commands_of_show_settle_an_ended_job(ended: Path, capsys: Capture) 
     words = [shlex.split(each["command"])[3] for each in found[:-1]]
     assert words == ["errors", "rows", "retry", "rows", *["resolve"] * 3]
     again = "run again what made the job, as job ca"
-    option = "Or do both at once with --retry-failed"
+    option = "Or do both in one step with --retry-failed"
     assert found[2]["why"] == f"makes failed rows pending again; then {again}. {option}"
     assert found[-1] == {
         "command": "",
@@ -360,7 +360,7 @@ def test_show_of_a_scripts_job_speaks_python(root: Path, capsys: Capture) -> Non
         service.fail_row("died:2", "E", "m")
     assert run(root, "show", "died") == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "Or do both at once with retry_failed=True" in out.replace("# ", "")
+    assert "Or do both in one step with retry_failed=True" in out.replace("# ", "")
     assert "run the script again, with the same input" in out.replace("# ", "")
     assert "python ship.py" not in out.partition(" next ")[2]
 

@@ -1,6 +1,6 @@
 """`journal pause`, `resume`, `cancel` and `reopen`.
 
-Each writes one commit. A run that works on the job reads it there and obeys.
+Each command writes one commit. A run that works on the job reads the commit and reacts.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from journal.text import counted
 @job_argument
 @click.pass_context
 def pause_command(ctx: click.Context, job: str) -> None:
-    """Pause a job: its run starts no more rows. Rows in flight are finished.
+    """Pause a job: its run finishes the rows in flight, and starts no more rows.
 
     Example: journal pause ship-orders
     """
@@ -50,7 +50,7 @@ def pause_command(ctx: click.Context, job: str) -> None:
     if found.processing_count:
         rows = counted(found.processing_count, "row|rows was|were in flight")
         echo_err(
-            f"{job_id}: {rows} when its run died; the next run treats them by --on-interrupted"
+            f"{job_id}: {rows} when its run died; the next run settles them by --on-interrupted"
         )
 
 
@@ -58,10 +58,10 @@ def pause_command(ctx: click.Context, job: str) -> None:
 @job_argument
 @click.pass_context
 def resume_command(ctx: click.Context, job: str) -> None:
-    """Resume a paused job: the run that waits for it goes on.
+    """Resume a paused job: the run that waits continues.
 
-    If no run waits, nothing is changed and the exit code is 4. Then the job must be run again in
-    the way it was made.
+    If no run waits, nothing is changed and the exit code is 4. Then start the job again with the
+    command or script that made it.
 
     Example: journal resume ship-orders
     """
@@ -81,10 +81,11 @@ def resume_command(ctx: click.Context, job: str) -> None:
         service.update_status(job_id, JobStatus.RUNNING)
         now_held = service.run_holder(job_id)
         if now_held is not None and (now_held.pid, now_held.host) == (os.getpid(), host_name()):
-            # The run has ended since the check: its run lock was free, and this process has it.
+            # The run has ended after the check. So its lock was free, and this process has taken
+            # it.
             service.update_status(job_id, JobStatus.PAUSED)
             raise _no_run_waits(service, found)
-    echo_err(f"{job_id}: running; {holder_text(holder)} goes on with it")
+    echo_err(f"{job_id}: running; {holder_text(holder)} continues it")
 
 
 def _no_run_waits(service: JobService, job: Job) -> Refused:
@@ -94,13 +95,13 @@ def _no_run_waits(service: JobService, job: Job) -> Refused:
     return Refused(f"no run waits for job {job.id}, nothing was changed; to continue, {start.text}")
 
 
-@click.command("cancel", short_help="Cancel a job: end it before all of its rows are done.")
+@click.command("cancel", short_help="Cancel a job: end it before all its rows are done.")
 @job_argument
 @click.pass_context
 def cancel_command(ctx: click.Context, job: str) -> None:
-    """Cancel a job: end it before all of its rows are done, or before it is run at all.
+    """Cancel a job: end it before all of its rows are done.
 
-    Its run starts no more rows. Rows in flight are finished and recorded. A cancelled job isn't run
+    The job's run finishes the rows in flight, and starts no more rows. A cancelled job can't be run
     again until `journal reopen`.
 
     Example: journal cancel ship-orders
@@ -137,10 +138,10 @@ def cancel_command(ctx: click.Context, job: str) -> None:
 @reason_option("Why. Kept in the job's log.")
 @click.pass_context
 def reopen_command(ctx: click.Context, job: str, reason: str | None) -> None:
-    """Reopen a job that has ended: it is pending again, and its next pass begins.
+    """Reopen a job that has ended: it becomes pending, and its next pass begins.
 
     Rows keep their statuses. Only a cancelled job needs this command: other jobs are reopened by
-    `journal retry`, `journal redo` and a run with new or pending rows.
+    `journal retry`, by `journal redo`, and by a run with new or pending rows.
 
     Example: journal reopen ship-orders --reason "the warehouse is back"
     """
@@ -154,5 +155,5 @@ def reopen_command(ctx: click.Context, job: str, reason: str | None) -> None:
             echo_err(f"{job_id}: {rows}: {what_runs_pending(found, None, service.root)}")
         else:
             echo_err(
-                f"{job_id}: no row is pending: `journal retry` and `journal redo` put rows back"
+                f"{job_id}: no row is pending: `journal retry` and `journal redo` make rows pending"
             )

@@ -14,17 +14,17 @@ from journal.service import JobService
 from journal.text import counted
 
 
-@click.command("delete", short_help="Delete jobs with all of their files, for good.")
+@click.command("delete", short_help="Delete jobs with all their files.")
 @click.argument("jobs", metavar="JOB...", nargs=-1, required=True, shell_complete=complete_job)
 @yes_option(" Each JOB must be a whole id or a path.")
 @click.pass_context
 def delete_command(ctx: click.Context, jobs: tuple[str, ...], yes: bool) -> int:
-    """Delete jobs with all of their files, for good.
+    """Delete jobs with all their files. This can't be undone.
 
     All jobs are checked before the first one is deleted. The command asks for confirmation; without
-    a terminal it needs --yes. The exit code is 4 if the answer is no.
+    a terminal, give --yes. If the answer is no, the exit code is 4.
 
-    A job that a run works on can't be deleted: `journal cancel` it first.
+    If a run works on a job, the job can't be deleted: use `journal cancel` first.
 
     Example: journal delete ship-ca-test --yes
     """
@@ -48,7 +48,7 @@ def delete_command(ctx: click.Context, jobs: tuple[str, ...], yes: bool) -> int:
     for service, job_id in targets:
         try:
             deleted = service.delete_job(job_id)
-        except JournalError as error:  # a run has begun since
+        except JournalError as error:  # a run has begun meanwhile
             echo_err(f"journal: {error}")
             code = max(code, exit_code_of(error))
         else:

@@ -53,15 +53,16 @@ def export_command(
 ) -> int:
     """Write the rows of JOB to OUT, as CSV, TSV, JSON Lines, JSON, SQLite or Parquet.
 
-    The extension of OUT selects the format: .csv .tsv .jsonl .json .db .sqlite .parquet. OUT may be
-    - for standard output, as CSV unless --format is given. A terminal gets control characters as
-    escapes. OUT is written completely or not at all.
+    The extension of OUT selects the format: .csv .tsv .jsonl .json .db .sqlite .parquet. If OUT is
+    -, CSV (or the format given by --format) is written to standard output; on a terminal, control
+    characters are escaped. OUT is written completely or not at all.
 
-    First come the columns of the data, then the journal's: job_id, row_number, status, attempts,
-    earlier_attempts (those before the last retry or redo), version, error_code, error_message,
-    unknown (true if nobody knows whether the row took effect), reason, tracking_number, label_path,
-    cost_cents, result, created_at, started_at, processed_at, duration_s and idempotency_key. If the
-    data has a column of the same name, the journal's is called journal_NAME.
+    The columns of the data come first. The columns of the journal follow: job_id, row_number,
+    status, attempts, earlier_attempts (those before the last retry or redo), version, error_code,
+    error_message, unknown (true if nobody knows whether the failed attempt took effect), reason,
+    tracking_number, label_path, cost_cents, result, created_at, started_at, processed_at,
+    duration_s and idempotency_key. If the data has a column with one of these names, the journal's
+    columns are called journal_NAME.
 
     Example: journal export ship-ca failed.csv --status failed --status needs_review
     """

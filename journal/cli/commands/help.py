@@ -27,7 +27,7 @@ TOPICS = {
 
 
 def _complete_name(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
-    """What a shell offers: the topics, and the commands."""
+    """Shell completion: the topics and the commands."""
     names = {*TOPICS, *cli.list_commands(ctx)}
     return sorted(name for name in names if name.startswith(incomplete))
 
@@ -36,10 +36,10 @@ def _complete_name(ctx: click.Context, _: click.Parameter, incomplete: str) -> l
 @click.argument("topic", required=False, shell_complete=_complete_name)
 @click.pass_context
 def help_command(ctx: click.Context, topic: str | None) -> None:
-    """List the commands by purpose and the topics; or show the help of TOPIC.
+    """List the commands by purpose and the topics, or show the help of TOPIC.
 
-    TOPIC is a topic or a command. A name that is both, such as export, shows the command's help and
-    then the page. On a terminal a page opens in the pager.
+    TOPIC is a topic or a command. If a name is both, such as export, the command's help is shown
+    and then the page. On a terminal, pages are shown in a pager.
 
     Example: journal help moving
     """
@@ -59,7 +59,7 @@ def help_command(ctx: click.Context, topic: str | None) -> None:
 
 
 def overview(ctx: click.Context) -> str:
-    """The commands by purpose with a line each, then the topics."""
+    """The commands by purpose, one line each, then the topics."""
     formatter = ctx.make_formatter()
     for purpose, names in PURPOSES.items():
         with formatter.section(purpose):

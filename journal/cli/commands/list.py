@@ -23,7 +23,7 @@ _BAR_CELLS = 8
 
 
 class Listed(NamedTuple):
-    """A job, the status that is shown for it, and the seconds it has taken so far."""
+    """A job, its status in the listing, and the seconds that it has taken so far."""
 
     job: Job
     state: str
@@ -55,7 +55,7 @@ def _of_job(name: str, title: str = "", **column: Any) -> Field:
     return Field(name, title, attrgetter(f"job.{name}"), **column)
 
 
-# The table's columns in their order, and after them all other fields of a job.
+# The columns of the table in their order, then all other fields of a job.
 _COLUMNS = (
     _of_job("id", "JOB"),
     _of_job("name", "NAME", least=8, rank=5),
@@ -98,20 +98,22 @@ def list_command(
 ) -> int:
     """List the jobs, newest first.
 
-    DONE counts completed and skipped rows. A narrow terminal shows fewer columns.
+    DONE is the number of completed and skipped rows. A narrow terminal shows fewer columns.
 
-    A directory that can't be read as a job, or has lost its journal, is reported on standard error.
-    The other jobs are listed all the same, and the exit code is 6.
+    If a directory can't be read as a job, or has lost its journal, it is reported on standard
+    error, the other jobs are listed, and the exit code is 6.
 
     Example: journal list --status interrupted --since 3d
     """
     service = ReadingService(ctx.obj)
     errors: list[JournalError] = []
     query: dict[str, Any] = {"name": name, "since": since, "until": until}
-    of_run = status in (JobStatus.RUNNING, _INTERRUPTED)  # only the run lock tells them apart
+    of_run = status in (JobStatus.RUNNING, _INTERRUPTED)  # only the run lock distinguishes them
     jobs = service.list_jobs(
         JobStatus.RUNNING if of_run else status,
-        None if of_run or limit is None else limit + 1,  # one more, to know whether there are more
+        None
+        if of_run or limit is None
+        else limit + 1,  # one more job, to know whether there are more
         on_error=errors.append,
         **query,
     )

@@ -1,4 +1,4 @@
-"""`journal log`: what happened in a job so far, and with ``-f`` what happens next."""
+"""`journal log`: shows the events of a job; with ``-f``, also new events as they happen."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def _text(event: Event) -> str:
     return event.text
 
 
-_MAX_CHARACTERS = 400  # of a text on a terminal, so that it fills lines and not a screen
+_MAX_CHARACTERS = 400  # characters of a text on a terminal, so that it fills a few lines
 
-# 40 columns and the text, which isn't cut at the edge: what remained would say too little.
+# The text isn't cut at the edge of the terminal, since too little of it would be left.
 _TABLE = (
     Field(title="TIME", text=lambda event: f"{local_time(event.at):%Y-%m-%d %H:%M:%S}", wide=19),
     Field(title="EVENT", text=_word, status=True, wide=9),
@@ -64,7 +64,7 @@ _MEMBERS = tuple(map(Field, Event.__struct_fields__))
     "review a WARNING.",
 )
 @redact_option
-@click.option("-f", "--follow", is_flag=True, help="Go on with new events until the job ends.")
+@click.option("-f", "--follow", is_flag=True, help="Also show new events, until the job ends.")
 @listing_options
 @click.pass_context
 def log_command(
@@ -78,13 +78,13 @@ def log_command(
     follow: bool,
     output: Format,
 ) -> int:
-    """Show the events of a job, oldest first: changes of the job and of its rows, and log records.
+    """Show the events of a job, oldest first: changes of the job, changes of its rows, log records.
 
-    With -f, new events are shown as they come, also after a pause, until the job ends or Ctrl-C is
-    pressed.
+    With -f, new events are shown until the job ends or Ctrl-C is pressed. A pause of the job
+    doesn't end the command.
 
-    The exit code is 4 if the job doesn't have a row named by --row, or if the job is deleted or
-    moved away meanwhile.
+    The exit code is 4 if --row names a row that doesn't exist, or if the job is deleted or moved
+    while it is followed.
 
     Example: journal log hash-stdlib -f --level warning
     """
@@ -109,7 +109,7 @@ def log_command(
 
 
 def _absent(service: JobService, job_id: str, ranges: list[range] | None) -> str | None:
-    """A message about named rows that the job doesn't have, or doesn't have yet."""
+    """A message about rows in ``ranges`` that the job doesn't have, or doesn't have yet."""
     return None if ranges is None else missing_rows(job_id, service.get_rows(job_id), ranges)
 
 
@@ -121,7 +121,7 @@ def _table() -> Sequence[Field]:
 
 
 def _latest(history: History, limit: int | None, choice: Choice) -> tuple[Iterable[Event], bool]:
-    """The events up to now, and whether there are earlier ones that are left out."""
+    """The events up to now, and whether earlier events were left out."""
     if limit is None:
         return read_events(history, choice.begin(history), choice=choice), False
     return last_events(history, limit, choice)
@@ -130,7 +130,7 @@ def _latest(history: History, limit: int | None, choice: Choice) -> tuple[Iterab
 def _follow(
     service: JobService, job_id: str, history: History, limit: int | None, choice: Choice
 ) -> Iterator[Event]:
-    """The events after ``history``, up to the end of the job."""
+    """The events after ``history``, until the job ends."""
     sys.stdout.flush()
     position = history.end
     for _ in follow_job(service, job_id, ("interrupted",)):

@@ -20,7 +20,7 @@ from journal.text import counted
     "--open-rows",
     type=click.Choice(["review", "keep"]),
     default="review",
-    help="If lines are lost: put rows that aren't done under review, or keep them as they are.",
+    help="If lines are lost: put pending rows and rows in flight under review, or keep them.",
 )
 @json_option
 @click.pass_context
@@ -30,10 +30,11 @@ def repair_command(ctx: click.Context, job: str, open_rows: OpenRows, json_outpu
     The damaged journal is kept beside the new one as journal.damaged-N.
 
     Repaired without loss: line ends changed by a transfer in text mode, a byte order mark, single
-    flipped bits, and inserted lines. All other damaged lines are lost. What happened to a row may
-    be among them. So rows that look open are put under review then.
+    flipped bits, and inserted lines. All other damaged lines are lost. A lost line may have
+    recorded the outcome of a row. So if lines are lost, rows that look pending or in flight are put
+    under review.
 
-    Exit code 0 if nothing is lost, 3 if lines are lost.
+    The exit code is 0 if nothing is lost, and 3 if lines are lost.
 
     Example: journal repair ship-ca
     """
@@ -55,7 +56,7 @@ def repair_command(ctx: click.Context, job: str, open_rows: OpenRows, json_outpu
 
 
 def _text(repair: Repair) -> str:
-    """What was done, for people: one line for each region of the damaged file."""
+    """A description of the repair, with one line for each region of the damaged file."""
     if not repair.actions:
         return f"ok       {repair.job_id}: nothing to repair"
     word = "repaired" if repair.lossless else "LOSSES"

@@ -29,13 +29,13 @@ from journal.run.signals import ending_signals
 def report_command(
     ctx: click.Context, job: str, out: str | None, redact: tuple[str, ...], force: bool
 ) -> None:
-    """Write a report about JOB: one HTML page that loads nothing else, so it can be sent.
+    """Write a report about JOB: one HTML page that loads no other files, so that it can be sent.
 
     The page shows counts, throughput and latency over time, errors by code, and the rows that
     failed or need a review.
 
-    It contains data of the rows. Look at it before you send it, and hide private fields with
-    --redact.
+    The page contains data of the rows. Hide private fields with --redact, and look at the page
+    before you send it.
 
     Example: journal report ship-ca -o report.html --redact email
     """

@@ -1,4 +1,4 @@
-"""`journal rows` and `journal errors`: rows one by one, and grouped by what went wrong."""
+"""`journal rows` lists rows one by one. `journal errors` groups rows by error code."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from journal.model import Job, JobRow, RowStatus
 from journal.service import existing_job
 from journal.text import as_text, counted
 
-_DATA = "data."  # before the name of a column of the data that is also a field of the row
-_MAX_CELL_CHARACTERS = 400  # a result may be a mebibyte
+_DATA = "data."  # the prefix of a column of the data that has the name of a field of the row
+_MAX_CELL_CHARACTERS = 400  # a result may have a mebibyte
 _WITH_ERRORS = (RowStatus.PENDING, RowStatus.FAILED, RowStatus.NEEDS_REVIEW)
 
 
@@ -65,7 +65,7 @@ def _parse_columns(
 
 
 def _named_field(name: str) -> Field:
-    """A field of the row itself, or a column of its data."""
+    """The field of a row, or the column of its data, that has this name."""
     if name in JobRow.__struct_fields__:
         value: Callable[[JobRow], Any] = attrgetter(name)
     else:
@@ -93,7 +93,7 @@ def _named_field(name: str) -> Field:
     "pass_number",
     metavar="N",
     type=click.IntRange(min=1),
-    help="Only rows whose status changed last in this pass. A job starts in pass 1, and each "
+    help="Only rows whose most recent status change was in pass N. A job begins with pass 1; each "
     "reopening begins the next one.",
 )
 @click.option(
@@ -120,10 +120,10 @@ def rows_command(
 ) -> int:
     """List the rows of a job by number, with their status, outcome and data.
 
-    Numbers in the data compare as numbers, also if they are text, as in CSV.
+    --where compares numbers in the data as numbers, even if they are text, as in CSV.
 
-    A row named by --row that the job doesn't have is reported on standard error, and the exit code
-    is 4. A column that no row has is reported there, too.
+    If --row names a row that doesn't exist, it is reported on standard error, and the exit code is
+    4. Columns that no row has are reported too.
 
     Example: journal rows ship-ca --status failed --where 'zip~941' --columns row_number,order,error_code
     """
@@ -138,7 +138,7 @@ def rows_command(
         rows = _of_pass(existing_job(service, job_id), pass_number, rows)
     if limit is not None:
         rows = itertools.islice(rows, limit)
-    if service.redact:  # after the conditions, which are about the stored values
+    if service.redact:  # after the conditions, which apply to the stored values
         rows = (redacted_members(row, service.redact) for row in rows)
     own = JobRow.__struct_fields__
     wanted = Columns(name.removeprefix(_DATA) for name in columns or () if name not in own)
@@ -200,13 +200,14 @@ def errors_command(
     redact: tuple[str, ...],
     output: Format,
 ) -> None:
-    """Show the rows that failed or need a review, grouped by error code, largest group first.
+    """Show the rows that failed or need a review, grouped by error code. The largest group is
+    first.
 
     EXAMPLE is the message of the first row of the group, cut to 1,000 characters (400 in a table).
     ROWS lists all rows of the group, as --row takes them.
 
-    With --attempts, COUNT is the number of attempts that went wrong, whatever became of the row
-    later. STATUS is "repeated" if the row was to be tried again.
+    With --attempts, COUNT is the number of attempts that went wrong, even if the row was completed
+    later. STATUS is "repeated" for attempts that were followed by another attempt.
 
     Example: journal errors ship-ca
     """

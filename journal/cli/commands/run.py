@@ -54,21 +54,24 @@ from journal.text import counted
 def run_command(ctx: click.Context, /, **_: Any) -> int:
     """Run COMMAND once for each row of ROWS, and record the outcomes in a job.
 
-    ROWS is a CSV, TSV or JSON Lines file, or lines of text; - is standard input. The first run makes
-    the job. Later runs continue it: they add new rows, and never run completed rows again.
+    ROWS is a CSV, TSV or JSON Lines file, or lines of text; - is standard input. The first run
+    makes the job. Later runs continue the job: they add new rows, and never run completed rows
+    again.
 
-    Placeholders in COMMAND: {column} is the row's value in that column, {#} the row's number and
-    {id} its id, unless a column has that name. {{ and }} are braces. No shell is involved. A shell
-    script must take the values as arguments: sh -c 'echo "$1" | tr a-z A-Z' sh {column}
+    COMMAND may contain placeholders: {column} is the row's value in that column, {#} the row's
+    number and {id} the row's id, unless a column has that name. {{ and }} are braces. No shell is
+    involved. A shell script must take the values as arguments: sh -c 'echo "$1" | tr a-z A-Z' sh
+    {column}
 
     COMMAND gets the environment variables JOURNAL_ROW_ID, JOURNAL_ATTEMPT and
-    JOURNAL_IDEMPOTENCY_KEY, which is to be passed to the service that COMMAND calls.
+    JOURNAL_IDEMPOTENCY_KEY. Pass the idempotency key to the service that COMMAND calls.
 
-    Exit status 0 completes the row, and the output of COMMAND is its result. Any other status fails
-    the row, with the status as error code and the end of standard error as message.
+    Exit status 0 completes the row, and the output of COMMAND is the row's result. Any other status
+    fails the row: the status is the error code, and the end of standard error is the message.
 
-    Ctrl-C pauses: no more commands are started, and the run waits for those in flight. A second
-    Ctrl-C terminates them, a third kills them. Then it is unknown whether they took effect.
+    The first Ctrl-C pauses the run: no more commands are started, and the run waits for the
+    commands in flight. A second Ctrl-C terminates these commands; a third kills them. Rows whose
+    commands were terminated or killed need a review, unless --on-interrupted says otherwise.
 
     Example: journal run orders.csv --job ship-orders -j 4 -- ./ship --zip {zip} {order}
     """
@@ -76,7 +79,7 @@ def run_command(ctx: click.Context, /, **_: Any) -> int:
 
 
 class _RunCommand:
-    """One call of the command, from its options to its exit code."""
+    """One call of `journal run`, from its options to its exit code."""
 
     def __init__(self, ctx: click.Context) -> None:
         self._ctx = ctx
@@ -105,7 +108,7 @@ class _RunCommand:
             checked = self._template.checked(rows)
             if given["dry_run"]:
                 return self._dry_run(checked)
-            # Check the limits before a job is made.
+            # Check the limits before the job is made.
             limits = {name: given[name] for name in Limits.__struct_fields__ if name in given}
             Limits(**limits)
             handler = self._handler()
@@ -174,7 +177,7 @@ class _RunCommand:
         return _finish(report, self._how_to())
 
     def _dry_run(self, rows: Iterator[dict[str, Any]]) -> int:
-        """Print a line for each command that would run, and then a summary."""
+        """Print a line for each command that would run, then a summary."""
         given, how_to = self._given, self._how_to()
         service = ReadingService(self._ctx.obj)
         job = service.get_job(self._job_id)
@@ -217,13 +220,13 @@ class _RunCommand:
         echo_err(f"{self._job_id}: {would}; nothing was run or written")
 
     def _new_rows(self, numbered: Iterable[tuple[int, dict[str, Any]]]) -> Iterator[JobRow]:
-        """Rows as a journal would number them."""
+        """The rows with the numbers that the journal would give them."""
         for number, data in numbered:
             row_id = f"{self._job_id}:{number}"
             yield JobRow(row_id, self._job_id, number, "", data, UNSET_TIME, UNSET_TIME)
 
     def _typed(self, **more: bool) -> str:
-        """The command line to paste, with the options that came from the environment."""
+        """The command line to paste, including options from environment variables."""
         given = self._given | more
         words = [*journal_command(), "--root", os.path.abspath(self._ctx.obj), "run", given["rows"]]
         for option in self._ctx.command.params:
@@ -235,7 +238,7 @@ class _RunCommand:
             words += [option.opts[0]] if option.is_flag else [option.opts[0], str(value)]
         words += ["--", *given["command"]]
         again = "  # with the same standard input" if given["rows"] == "-" else ""
-        return shlex.join(words) + again  # a comment, since the line is pasted
+        return shlex.join(words) + again  # a shell comment, since people paste the line
 
 
 def _next_number(service: ReadingService, job_id: str) -> int:
@@ -244,7 +247,7 @@ def _next_number(service: ReadingService, job_id: str) -> int:
 
 
 def _check_program(program: str) -> None:
-    """Raise InvalidValueError if the program doesn't exist, before any row fails because of it."""
+    """Raise InvalidValueError if the program doesn't exist, before all rows fail because of it."""
     if "{" not in program and shutil.which(program) is None:
         reason = "there is no such program: check its name, or give its path"
         if os.path.isfile(program) and os.path.dirname(program):
@@ -296,7 +299,7 @@ def _differences(matched: Matched, *, is_new: bool) -> list[str]:
 
 
 def _finish(report: RunReport, how_to: HowTo) -> int:
-    """Report how the job stands and how to continue; returns the exit code."""
+    """Report the counts of the job and how to continue. Returns the exit code."""
     job = report.job
     took = f" in {report.elapsed_s:.1f} s" if report.elapsed_s else ""
     echo_err(

@@ -1,4 +1,4 @@
-"""`journal retry`, `redo`, `skip` and `resolve`: a person settles rows, each time in one commit."""
+"""`journal retry`, `redo`, `skip` and `resolve`, by which a person settles rows in one commit."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from journal.text import counted
 def retry_command(ctx: click.Context, job: str, selection: Selection) -> None:
     """Retry failed rows: make them pending again, and reopen the job if it has ended.
 
-    Without options, all failed rows are retried. --row may name skipped rows, too. If --row is the
+    Without options, all failed rows are retried. --row may also name skipped rows. If --row is the
     only option and one of its rows can't be retried, nothing is changed.
 
-    A row whose failure leaves unknown whether it took effect is only retried if --row or
-    --error-code names it. Look at what it did first.
+    Some failed rows may have taken effect, for example after --on-interrupted fail. They are
+    retried only if --row or --error-code names them. Find out first what they did.
 
-    Prints the number of rows. If a run is at work, it runs them.
+    Prints the number of rows. If a run is at work, it runs the rows.
 
     Example: journal retry ship-orders
     """
@@ -100,13 +100,13 @@ def redo_command(
 ) -> int:
     """Do rows again: make completed, failed or skipped rows pending.
 
-    All their side effects will happen again. All chosen rows are changed, or none. The job is
-    reopened if it has ended. The earlier outcomes stay in the log, and their costs still count.
+    Their side effects may happen again. All chosen rows are changed, or none. If the job has ended,
+    it is reopened. The earlier outcomes stay in the log, and their costs still count.
 
-    The rows keep their idempotency keys. A service that honours them answers as it did before,
-    unless you give --new-key.
+    The rows keep their idempotency keys, so a service that honours the keys repeats its old answer
+    and does nothing new. Give --new-key to have it do the work again.
 
-    The command asks for confirmation; without a terminal it needs --yes. Prints the number of rows.
+    The command asks for confirmation; without a terminal, give --yes. Prints the number of rows.
 
     Example: journal redo ship-orders --version prompt-2 --reason "wrong labels"
     """
@@ -116,7 +116,7 @@ def redo_command(
     ended = (RowStatus.COMPLETED, RowStatus.FAILED, RowStatus.SKIPPED)
     with service:
         _check_not_cancelled(existing_job(service, job_id))
-        numbers, moments = array("Q"), array("d")  # of the rows that the question is about
+        numbers, moments = array("Q"), array("d")  # of the rows in the question
         statuses: Counter[str] = Counter()
         for row in selection.rows(service, job_id, ended, ended):
             numbers.append(row.row_number)
@@ -158,7 +158,7 @@ def _check_not_cancelled(job: Job) -> None:
 
 
 def _report_pending(service: JobService, job_id: str, count: int) -> None:
-    """Report what happens to rows that are pending again."""
+    """Report which run will run the rows that are pending again."""
     if count:
         job, holder = existing_job(service, job_id), service.run_holder(job_id)
         then = what_runs_pending(job, holder, service.root)
@@ -173,8 +173,8 @@ def _report_pending(service: JobService, job_id: str, count: int) -> None:
 def skip_command(ctx: click.Context, job: str, selection: Selection, reason: str | None) -> None:
     """Skip pending or failed rows, so that they are not run. They count as done.
 
-    --row may name rows that need a review, too. If --row is the only option and one of its rows
-    can't be skipped, nothing is changed. --error-code chooses failed rows only.
+    --row may also name rows that need a review. If --row is the only option and one of its rows
+    can't be skipped, nothing is changed. --error-code chooses only failed rows.
 
     Prints the number of rows.
 
@@ -207,7 +207,7 @@ def _change(
     if_named: Collection[RowStatus],
     if_found: Collection[RowStatus],
 ) -> int:
-    """Call ``change`` for the chosen rows, in one commit. Returns how often it didn't return None."""
+    """Call ``change`` for the chosen rows, in one commit. Returns the number of changed rows."""
     count = seen = 0
     with service.batch(job_id):
         for row in selection.rows(service, job_id, if_named, if_found):
@@ -224,14 +224,14 @@ def _report_none(job_id: str, selection: Selection) -> None:
 
 
 def _report_completed(service: JobService, before: Job) -> None:
-    """Report that a failed job is completed now, if its last open row was settled."""
+    """Report that a failed job has become completed, if its last open row was settled."""
     if before.status is JobStatus.FAILED:
         job = existing_job(service, before.id)
         if job.status is JobStatus.COMPLETED:
             echo_err(f"{job.id}: completed, since nothing is left to be done")
 
 
-# The options that belong to each way to settle a row.
+# The options for each way to settle a row.
 _DETAILS = {
     "completed": ("tracking_number", "cost_cents", "label_path", "result"),
     "failed": ("error_code", "error_message"),
@@ -244,13 +244,26 @@ _DETAILS = {
 @job_argument
 @rows_option("The rows", required=True)
 @click.option("--completed", is_flag=True, help="The rows took effect: complete them.")
-@click.option("--tracking-number", metavar="TEXT", help="With --completed: of each row.")
 @click.option(
-    "--cost-cents", metavar="N", type=click.IntRange(min=0), help="With --completed: of each row."
+    "--tracking-number",
+    metavar="TEXT",
+    help="With --completed: the tracking number that each of the rows gets.",
 )
-@click.option("--label-path", metavar="PATH", help="With --completed: of each row.")
 @click.option(
-    "--result", metavar="JSON", help="With --completed: of each row. Invalid JSON is kept as text."
+    "--cost-cents",
+    metavar="N",
+    type=click.IntRange(min=0),
+    help="With --completed: the cost that each of the rows gets.",
+)
+@click.option(
+    "--label-path",
+    metavar="PATH",
+    help="With --completed: the label path that each of the rows gets.",
+)
+@click.option(
+    "--result",
+    metavar="JSON",
+    help="With --completed: the result that each of the rows gets. Invalid JSON is kept as text.",
 )
 @click.option("--failed", is_flag=True, help="The rows took no effect: fail them.")
 @click.option("--error-code", metavar="CODE", help="With --failed, required.")
@@ -299,7 +312,7 @@ def resolve_command(ctx: click.Context, /, job: str, ranges: list[range], **give
 
 
 def _how(given: dict[str, Any]) -> str:
-    """The one way to settle that was given. Raises UsageError for options of another way."""
+    """The way to settle that was given. Raises UsageError for options of another way."""
     chosen = [how for how in _DETAILS if given[how]]
     if len(chosen) != 1:
         raise click.UsageError("give exactly one of --completed, --failed, --retry and --skip")
@@ -318,6 +331,6 @@ def _json_or_text(text: str) -> Any:
     try:
         if not nests_deeper_than(text.encode(), MAX_DEPTH - 1):
             return msgspec.json.decode(text)
-    except (*DECODE_ERRORS, UnicodeEncodeError):  # the service refuses the latter, and names it
+    except (*DECODE_ERRORS, UnicodeEncodeError):  # the service refuses such text with a message
         pass
     return text

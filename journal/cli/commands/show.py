@@ -1,4 +1,4 @@
-"""`journal show`: how a job stands, what went wrong, and what to do next."""
+"""`journal show`: the state of a job, its errors, and what to do next."""
 
 from __future__ import annotations
 
@@ -55,23 +55,24 @@ from journal.model import Job, JobStatus, RowStatus, RunHolder, done_rows
 from journal.service import JobService, existing_job
 from journal.text import cents_text, counted, duration_text
 
-# The command answers at once: of more rows, or of large ones, `journal errors` reads all.
+# The command must be fast, so it reads only a part of many or large rows. `journal errors` reads
+# all.
 MAX_READ_ROWS = 10_000
 _MAX_READ_BYTES = 32 << 20
 _MIN_READ_ROWS = 100
 _MAX_CODES = 10
 _MAX_RANGES = 8
-_MIN_THROUGHPUT_S = 1  # the throughput of a shorter time means nothing
+_MIN_THROUGHPUT_S = 1  # the throughput of a shorter time is meaningless
 _DOUBTFUL = {RowStatus.PROCESSING: "in flight", RowStatus.NEEDS_REVIEW: "in review"}
-_CUT = frozenset(("name", "description", "throughput"))  # may be long, and are never pasted
+_CUT = frozenset(("name", "description", "throughput"))  # long texts that nobody pastes
 
 
 class Shown(msgspec.Struct, kw_only=True):
-    """What the command has found out about a job.
+    """The facts about a job that the command shows.
 
     - ``rate``: recent rows per second; None if the job isn't running.
-    - ``errors``: of the first ``read_rows`` rows that failed or need a review. ``partial``: there
-      are more of them.
+    - ``errors``: errors of the first ``read_rows`` rows that failed or need a review. ``partial``:
+      there are more such rows.
     - ``doubtful``: the rows in flight and in review, by status.
     - ``next``: commands to paste, and the reason for each.
     """
@@ -90,7 +91,7 @@ class Shown(msgspec.Struct, kw_only=True):
     next: list[tuple[str, str]]
 
 
-@click.command("show", short_help="Show how a job stands, what went wrong, and what to do next.")
+@click.command("show", short_help="Show the state of a job, its errors, and what to do next.")
 @job_argument
 @json_option
 @redact_option
@@ -99,15 +100,15 @@ class Shown(msgspec.Struct, kw_only=True):
 def show_command(
     ctx: click.Context, job: str, json_output: bool, redact: tuple[str, ...], color: str
 ) -> None:
-    """Show how a job stands, how fast it is, what went wrong, and what to do next.
+    """Show the state of a job, its speed and errors, and what to do next.
 
-    Throughput is the number of rows that ended (completed, failed or skipped) over time. For jobs
-    of more than 2,000 rows it is estimated from 2,000 of them.
+    Throughput is the number of rows that ended (completed, failed or skipped) per second. For jobs
+    of more than 2,000 rows, it is estimated from 2,000 rows.
 
-    Errors are those of the first 10,000 rows that failed or need a review, or of fewer if rows are
-    large. `journal errors` shows all.
+    Only the first 10,000 rows that failed or need a review are read for errors, and fewer if rows
+    are large. `journal errors` reads all.
 
-    The last line is for scripts: key=value pairs, always with the same keys in the same order.
+    The last line is for scripts: pairs key=value, always with the same keys in the same order.
 
     Example: journal show hash-stdlib
     """
@@ -169,27 +170,27 @@ def _look(service: JobService, job: Job, command: Callable[..., str]) -> Shown:
 
 
 def _rows_to_read(service: JobService, job: Job) -> int:
-    """How many rows of a status are read: fewer if rows are large."""
+    """How many rows of a status to read: fewer if rows are large."""
     try:
         size_bytes = os.stat(service.root / job.id / JOURNAL_NAME).st_size
-    except OSError:  # deleted since
+    except OSError:  # the job was deleted meanwhile
         size_bytes = 0
     row_bytes = max(1, size_bytes // max(1, job.total_rows))
     return max(_MIN_READ_ROWS, min(MAX_READ_ROWS, _MAX_READ_BYTES // row_bytes))
 
 
 def _began(job: Job, holder: RunHolder | None) -> datetime:
-    """When the run at work began. The speed of earlier runs doesn't count."""
+    """The start of the run at work, since the speed of earlier runs doesn't count."""
     try:
         return datetime.fromisoformat(holder.started_at if holder else "").astimezone(UTC)
-    except ValueError:  # the run hasn't written its name yet
+    except ValueError:  # the run hasn't written its start yet
         return job.pass_started_at or job.created_at
 
 
 def _lines(
     shown: Shown, command: Callable[..., str], width: int | None
 ) -> Iterator[tuple[str, str]]:
-    """The lines for people, as names and values. Each command to paste has its own line."""
+    """The lines for people, as pairs of name and value. Each command to paste has its own line."""
     yield from ((name, value) for name, value in _facts(shown).items() if value)
     yield from _named_once("errors", _error_lines(shown, command))
     for status, name in _DOUBTFUL.items():
@@ -228,7 +229,7 @@ def _facts(shown: Shown) -> dict[str, str]:
 
 
 def _named_once(name: str, values: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Lines of which only the first has the name."""
+    """A line for each value. Only the first line has the name."""
     for value in values:
         yield name, value
         name = ""
@@ -298,7 +299,7 @@ def _group_text(group: ErrorGroup) -> str:
 
 
 def _last_line(shown: Shown) -> dict[str, Any]:
-    """The pairs of the last line. Their keys and order must not change: scripts read them."""
+    """The pairs of the last line. Scripts read them, so keys and order must not change."""
     job = shown.job
     return {
         "job": job.id,
@@ -311,7 +312,7 @@ def _last_line(shown: Shown) -> dict[str, Any]:
 
 
 def _plain(shown: Shown) -> dict[str, Any]:
-    """The object for ``--json``: the fields of the job, and what else was found out."""
+    """The object for ``--json``: the fields of the job, and the other facts."""
     return {
         **msgspec.to_builtins(shown.job),
         "status": shown.state,

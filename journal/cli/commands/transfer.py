@@ -47,7 +47,7 @@ _max_bytes_option = click.option(
     "--max-bytes",
     metavar="N",
     type=click.IntRange(min=0),
-    help="Refuse a pack that holds more bytes. Default: the free space of the disk.",
+    help="Refuse a pack that needs more bytes. Default: the free space of the disk.",
 )
 
 
@@ -70,8 +70,8 @@ _max_bytes_option = click.option(
 def pack_command(ctx: click.Context, job: str, output: str | None, zstd: bool, kept: bool) -> int:
     """Pack a job into one file or stream, a tar archive, to move it to another machine.
 
-    The pack holds the job as of its last commit, also if a run works on it meanwhile: the journal,
-    the artifacts, and a manifest by which `journal unpack` checks all of it.
+    The pack holds the journal up to its last commit, the artifacts, and a manifest, with which
+    `journal unpack` checks all files. A run may work on the job meanwhile.
 
     To another machine: journal pack ship-ca -o - | ssh other journal unpack -
 
@@ -126,7 +126,7 @@ def _left_out(names: list[str]) -> list[str]:
 
 
 def _report_some(lines: list[str]) -> None:
-    """Report as many lines as fit on a screen."""
+    """Report the first lines, as many as fit on a screen."""
     for line in lines[:_MAX_LINES]:
         echo_err(line)
     if len(lines) > _MAX_LINES:
@@ -140,8 +140,8 @@ def _report_some(lines: list[str]) -> None:
 def unpack_command(ctx: click.Context, file: str, max_bytes: int | None) -> int:
     """Check a pack, and make the job that it holds. Prints the job's id.
 
-    FILE is a pack, or - for standard input. If the job exists already, nothing is changed: use
-    `journal pull` to apply what the pack has and the job hasn't.
+    FILE is a pack, or - for standard input. If the job already exists, nothing is changed: use
+    `journal pull` to apply the commits that the job lacks.
 
     Example: journal unpack ship-ca.tar.gz
     """
@@ -160,14 +160,14 @@ def unpack_command(ctx: click.Context, file: str, max_bytes: int | None) -> int:
 
 
 def _how_to_pull(root: str, file: str, job_id: str) -> str:
-    """What the pack has that the existing job hasn't, and how to apply it."""
+    """A message that compares the pack with the existing job, and says how to apply the pack."""
     pull = shlex.join([*journal_command(), "--root", root, "pull", file])
-    in_general = f"to apply what the pack has and the job here hasn't: {pull}"
+    in_general = f"to apply the commits that the job here lacks: {pull}"
     if file == _STDIN:
         return in_general
     try:
         found = compare_copies(Path(root) / job_id, file)
-    except JournalError:  # the caller reports why the pack wasn't unpacked
+    except JournalError:  # the caller reports the error of unpacking
         return in_general
     if found.relation == "behind":
         return f"the job here is behind the pack by {found.theirs.commits} commits: {pull}"
@@ -185,14 +185,14 @@ def _how_to_pull(root: str, file: str, job_id: str) -> str:
 def compare_command(
     ctx: click.Context, a: str, b: str, max_bytes: int | None, json_output: bool
 ) -> int:
-    """Compare two copies of a job, and show what each did since they diverged.
+    """Compare two copies of a job, and show what each copy did since they diverged.
 
-    A and B are jobs, directories of jobs, packs, or - for a pack on standard input. Only what one
-    copy has and the other hasn't is checked for damage; `journal verify` checks the rest.
+    A and B are jobs, directories of jobs, packs, or - for a pack on standard input. Only commits
+    that one of the copies lacks are checked for damage; `journal verify` checks all.
 
-    Exit codes: 0 the copies are identical, 1 one is ahead of the other, 3 they have diverged. If they
-    can't be compared: 2 they are different jobs, or bad usage, 4 no such job, 5 locked, 6 damaged,
-    unreadable, or written by a newer version.
+    Exit codes: 0 the copies are identical, 1 one is ahead of the other, 3 they have diverged. If
+    the copies can't be compared: 2 they are different jobs, or wrong usage, 4 no such job, 5
+    locked, 6 damaged, unreadable, or written by a newer version.
 
     Example: journal compare ship-ca /mnt/old/jobs/ship-ca
     """
@@ -209,7 +209,9 @@ def compare_command(
 
 
 def _compared(root: str, a: str, b: str, max_bytes: int | None) -> Comparison:
-    """Raises NoVerdict instead of errors with exit code 1, which means that one copy is ahead."""
+    """Compare the copies. Raises NoVerdict for errors whose exit code would be 1, which has a
+    meaning.
+    """
     try:
         return compare_copies(_source(root, a), _source(root, b), max_bytes=max_bytes)
     except JournalError as error:
@@ -266,14 +268,14 @@ def _time_text(at: datetime) -> str:
     return f"{local_time(at):%Y-%m-%d %H:%M:%S}"
 
 
-@click.command("pull", short_help="Apply what another copy of a job has done.")
+@click.command("pull", short_help="Apply the changes of another copy of a job.")
 @click.argument("source", shell_complete=complete_path)
 @click.argument("job", required=False, shell_complete=complete_job)
 @click.option(
     "--merge-outcomes",
     "merge",
     is_flag=True,
-    help="If the copies have diverged: apply what only the other one has done.",
+    help="If the copies have diverged: apply the changes of rows that only the other copy worked on.",
 )
 @_max_bytes_option
 @json_option
@@ -286,26 +288,26 @@ def pull_command(
     max_bytes: int | None,
     json_output: bool,
 ) -> int:
-    """Apply what another copy of a job has done. A job that doesn't exist here is made.
+    """Apply the changes of another copy of a job. If the job doesn't exist here, it is created.
 
     SOURCE is the other copy: a directory, a pack, or - for a pack on standard input.
 
     If the job here is the beginning of the other copy, the missing commits are appended and missing
-    artifacts are copied. If the copies have diverged, nothing is changed and the exit code is 3,
+    artifacts are copied. If the copies have diverged, nothing is changed, and the exit code is 3,
     unless --merge-outcomes is given.
 
-    With --merge-outcomes, the job here gets what only the other copy has done: outcomes, retries,
-    redos and changed data. A row needs a review if both copies worked on it, or gave it different
-    data. A row that both completed stays completed, and the job's error names it. Rows that both
-    added are one row if they have the same idempotency key. Other added rows get a new number, which
-    is reported, if theirs is taken. The other's history is kept beside the journal as
-    journal.other-....
+    With --merge-outcomes, the job here gets the outcomes, retries, redos and changed data of rows
+    that only the other copy worked on. A row needs a review if both copies worked on it, or gave it
+    different data. A row that is completed here stays completed; if the other copy worked on it
+    too, the job's error names it. Rows that both copies added are one row if they have the same
+    idempotency key. If the number of another added row is taken here, the row gets a new number,
+    which is reported. The other copy's history is kept beside the journal as journal.other-....
 
-    If an artifact differs, both files are kept. When commits are appended, the other's file gets the
-    name and ours becomes NAME.before-N. In a merge ours keeps the name and the other's becomes
-    NAME.other-N.
+    If an artifact differs, both files are kept. When commits are appended, the other copy's file
+    gets the name, and the file here becomes NAME.before-N. In a merge, the file here keeps the
+    name, and the other copy's file becomes NAME.other-N.
 
-    The exit code is 3 if a row or an artifact needs you to look at it.
+    The exit code is 3 if a row needs a review or was done twice, or if an artifact differs.
 
     Example: journal pull /mnt/old/jobs/ship-ca
     """
@@ -314,7 +316,7 @@ def pull_command(
         try:
             service, job_id = find_job(root, job)
             root = str(service.root)
-        except JobNotFoundError:  # the job will be made here
+        except JobNotFoundError:  # the job doesn't exist yet, and will be made
             if os.sep in job:
                 raise
     pulled = pull_job(root, _source(root, source), job_id, merge=merge, max_bytes=max_bytes)
@@ -363,7 +365,7 @@ def _report_merged(root: str, job_id: str, merged: Merged) -> None:
 
 
 def _difference(pulled: Pulled, name: str) -> str:
-    """How an artifact differs, and what each of the two files is called now."""
+    """A description of how an artifact differs, with the new names of the files."""
     kept_as = pulled.backups.get(name)
     if kept_as is None:
         return "differs from the other's: the one here was kept"
@@ -395,7 +397,7 @@ def _pulled_text(pulled: Pulled) -> str:
 
 
 def _source(root: str, name: str) -> Source:
-    """What ``name`` means: standard input, a job, a job's directory, or a pack."""
+    """The source called ``name``: standard input, a job, a job's directory, or a pack."""
     if name == _STDIN:
         return Source(_STDIN_NAME, sys.stdin.buffer.read)
     if os.path.isfile(name) or os.path.isdir(name) or os.sep in name:

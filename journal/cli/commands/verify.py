@@ -29,10 +29,10 @@ def verify_command(
 
     A torn tail is an interrupted write that was never acknowledged, so it is not damage. The next
     writer saves it beside the journal and cuts it off. "unended" means that the last commit lacks
-    its line end. The commit is valid, and the next writer adds the line end.
+    its line end. Such a commit is valid, and the next writer adds the line end.
 
-    A damaged job doesn't end the command: all jobs are checked. The exit code is 6 if any of them is
-    damaged; `journal repair` repairs it.
+    All jobs are checked, even if one of them is damaged. The exit code is 6 if any job is damaged;
+    use `journal repair` for it.
 
     Example: journal verify --all
     """

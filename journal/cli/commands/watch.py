@@ -1,4 +1,4 @@
-"""`journal watch` and `wait`: follow a job until it ends, on a terminal or in a script."""
+"""`journal watch` and `wait`, which follow a job until it ends, on a terminal or in a script."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from journal.service import JobService, existing_job
 @job_argument
 @click.pass_context
 def watch_command(ctx: click.Context, job: str) -> int:
-    """Show the progress of a job until it ends: a bar on a terminal, else a line every 10 seconds.
+    """Show the progress of a job until it ends: a bar on a terminal; elsewhere a line every 10
+    seconds.
 
     A pause doesn't end the command, nor does the death of the job's run: it waits for the next one.
 
@@ -72,7 +73,7 @@ def wait_command(ctx: click.Context, job: str, timeout_s: float | None) -> int:
 
 
 def _outcome(job: Job, service: JobService, command: Callable[..., str]) -> int:
-    """Print how a job has ended; returns the exit code that its run had."""
+    """Print how a job has ended. Returns the exit code of its run."""
     counts = {
         "completed": job.successful_rows,
         "skipped": job.skipped_count,

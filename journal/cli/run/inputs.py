@@ -1,6 +1,6 @@
-"""The rows of a run, read from CSV, TSV, JSON Lines or lines.
+"""Reads the rows of a run from CSV, TSV, JSON Lines or plain lines.
 
-Errors name the line and the value. An input is read row by row, so its size doesn't matter to memory.
+Errors name the line and the value. An input is read row by row, in constant memory.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _FORMAT_OF_SUFFIX = {
     ".txt": "lines",
 }
 
-_BOMS = (  # longest first: that of UTF-32 begins with that of UTF-16
+_BOMS = (  # longest first, since the mark of UTF-32 begins with the mark of UTF-16
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -41,9 +41,9 @@ _BOMS = (  # longest first: that of UTF-32 begins with that of UTF-16
 
 
 class RowInput:
-    """The rows of an input as dicts, in order, to be iterated once.
+    """The rows of an input as dicts, in order. They can be iterated only one time.
 
-    ``columns`` are the names of the header; None: each row has its own names. Iterating raises
+    ``columns``: the names in the header; None if each row has its own names. Iterating raises
     InvalidValueError for the first invalid row, and if there are no rows.
     """
 
@@ -56,12 +56,12 @@ class RowInput:
 
 
 def format_of(name: str) -> str:
-    """The format of a file, by its extension; CSV for all other names."""
+    """The format that a file's extension selects. Default: CSV."""
     return _FORMAT_OF_SUFFIX.get(PurePath(name).suffix.lower(), "csv")
 
 
 def open_rows(stream: IO[bytes], name: str, encoding: str, format: str) -> RowInput:  # noqa: A002  (the word)
-    """The rows in ``stream``, which errors call ``name``. Reads the header if there is one.
+    """The rows in ``stream``. Reads the header, if the format has one. Errors contain ``name``.
 
     ``format`` is one of FORMATS. Raises InvalidValueError for an invalid header or encoding.
     """
@@ -77,7 +77,7 @@ def open_rows(stream: IO[bytes], name: str, encoding: str, format: str) -> RowIn
     return RowInput(columns, _table_rows(columns, table, name))
 
 
-# --- tables: pairs of a line's number and its cells; empty lines are skipped
+# --- tables: each line is a pair of its number and its cells; empty lines are skipped
 
 Table = Iterator[tuple[int, list[str]]]
 
@@ -96,13 +96,13 @@ def _csv_cells(lines: Iterator[str], name: str) -> Table:
 
 
 def _tsv_cells(lines: Iterator[str], name: str) -> Table:
-    """Cells between tabs. A quote is a character like any other.
+    """The cells between tabs. Quotes have no special meaning.
 
-    That is how text/tab-separated-values is defined, and how `cut`, `awk`, database clients and
-    Google Sheets write it. A reader that interprets quotes could swallow lines up to the next quote.
+    This is the definition of text/tab-separated-values, and how `cut`, `awk`, database clients and
+    Google Sheets write TSV. A reader that interprets quotes could join lines up to the next quote.
 
-    Excel and LibreOffice do quote a cell that holds a comma, a quote or a tab. Such a cell is
-    refused, since whether its quotes belong to the value would be a guess.
+    Excel and LibreOffice do quote cells with a comma, a quote or a tab. Such a cell is refused,
+    since nobody knows whether its quotes belong to the value.
     """
     for number, line in enumerate(lines, 1):
         text = _without_end(line)
@@ -158,7 +158,7 @@ def _table_rows(columns: list[str], table: Table, name: str) -> Iterator[dict[st
 
 
 def _line_rows(lines: Iterator[str], name: str) -> Iterator[dict[str, Any]]:
-    """Each line as a row with one column; empty lines are skipped."""
+    """A row with one column for each line. Empty lines are skipped."""
     is_empty = True
     for line in lines:
         text = _without_end(line)
@@ -170,7 +170,7 @@ def _line_rows(lines: Iterator[str], name: str) -> Iterator[dict[str, Any]]:
 
 
 def _json_rows(lines: Iterator[str], name: str) -> Iterator[dict[str, Any]]:
-    """Each line as a JSON object; blank lines are skipped."""
+    """A row for each line, which must be a JSON object. Blank lines are skipped."""
     is_empty = True
     for number, line in enumerate(lines, 1):
         if not line.isspace():
@@ -191,13 +191,13 @@ def _json_object(line: str, where: str) -> dict[str, Any]:
         raise InvalidValueError(where, line, f"must nest at most {MAX_DEPTH - 1} deep")
     try:
         value = _decode(line)
-    except (*DECODE_ERRORS, UnicodeEncodeError) as error:  # the latter: a lone surrogate
+    except (*DECODE_ERRORS, UnicodeEncodeError) as error:  # UnicodeError: a lone surrogate
         raise InvalidValueError(
             where, _without_end(line), f"is not valid JSON, one object a line: {error}"
         ) from None
     if not isinstance(value, dict):
         raise InvalidValueError(where, value, 'must be a JSON object, such as {"order":"A-1"}')
-    # Each member has a colon. Other colons are in strings, so they are counted without strings.
+    # Each member has one colon outside of strings. More colons mean that a key is repeated.
     members = _count_members(value)
     if line.count(":") != members and _STRING.sub("", line).count(":") != members:
         _refuse_repetition(line, where)
@@ -213,7 +213,7 @@ def _count_members(value: Any) -> int:
 
 
 def _refuse_repetition(line: str, where: str) -> None:
-    """Raise InvalidValueError if an object of the line has a key twice."""
+    """Raise InvalidValueError if an object in the line has the same key twice."""
     import json  # noqa: PLC0415  (msgspec silently keeps the last one)
 
     def check(pairs: list[tuple[str, Any]]) -> None:
@@ -231,9 +231,9 @@ def _without_end(line: str) -> str:
 
 
 def _text(stream: IO[bytes], name: str, encoding: str) -> Iterator[str]:
-    """The lines of the stream as text, with their line ends.
+    """Decode the stream to lines of text, with their line ends.
 
-    Raises InvalidValueError for a byte order mark that ``encoding`` doesn't allow for.
+    Raises InvalidValueError for a byte order mark that doesn't belong to ``encoding``.
     """
     buffered = io.BufferedReader(stream) if isinstance(stream, io.RawIOBase) else stream
     start = buffered.peek(4)[:4] if isinstance(buffered, io.BufferedReader) else b""
@@ -249,14 +249,14 @@ def _text(stream: IO[bytes], name: str, encoding: str) -> Iterator[str]:
         raise InvalidValueError(
             "--encoding", encoding, "is not a text encoding that Python knows, such as cp1252"
         ) from None
-    # Bytes can be cut at LF only if LF is one byte. Otherwise TextIOWrapper is needed, which can't
-    # tell the line of an error, since it decodes ahead.
+    # Bytes can be split at LF only if LF is one byte. Otherwise TextIOWrapper is needed. It decodes
+    # ahead, so the line of an error is unknown.
     lines = io.TextIOWrapper(buffered, encoding, newline="\n") if wide else buffered
     return _decoded(_bounded(lines, name), decoder, name, encoding)
 
 
 def _bounded(lines: IO[Any], name: str) -> Iterator[str | bytes]:
-    """The lines. Raises InvalidValueError for one that is longer than a journal can hold."""
+    """The lines. Raises InvalidValueError for a line that is too long for a journal."""
     for number, line in enumerate(iter(partial(lines.readline, MAX_LINE_BYTES + 1), None), 1):
         if not line:
             return

@@ -57,7 +57,7 @@ _OPTIONS = (
     click.option(
         "--key",
         metavar="COLUMN",
-        help="Recognize rows by the value of this column. Default: by their position.",
+        help="Identify rows by the value of this column. Default: by their position.",
     ),
     click.option(
         "--on-changed",
@@ -85,7 +85,7 @@ _OPTIONS = (
         metavar="N",
         type=click.IntRange(min=1),
         default=1,
-        help="Try a row up to N times. Attempts of earlier runs count, up to a retry.",
+        help="Try a row up to N times. Attempts of earlier runs count too, since the row's last `journal retry`.",
     ),
     click.option(
         "--backoff",
@@ -107,7 +107,7 @@ _OPTIONS = (
         "--rate",
         metavar="N/s",
         callback=_checked(Rate.parse),
-        help="Start at most so many commands per time: 50/s, 100/m, 9/h. Default: no limit.",
+        help="The maximum of starts per second, minute or hour: 50/s, 100/m, 9/h. Default: no limit.",
     ),
     click.option(
         "--halt",
@@ -130,7 +130,7 @@ _OPTIONS = (
         "--max-cost-cents",
         metavar="N",
         type=click.IntRange(min=0),
-        help="Start no more rows once the job, over all its runs, has cost this. Default: no limit.",
+        help="Pause when the job, over all its runs, has cost this much. Default: no limit.",
     ),
     click.option(
         "--stdin",
@@ -163,14 +163,14 @@ _OPTIONS = (
 
 
 _NO_SHELL = (
-    "No such option: --shell. In a shell's command line data can be run, however it is quoted. Give "
-    "the values as arguments of a script, after a word that becomes its $0, and use none in shell "
-    "arithmetic, which runs its operands: -- sh -c 'echo \"$1\" | tr a-z A-Z' sh {column}"
+    "No such option: --shell. A shell would execute data in its command line as code, in spite of quotes. "
+    "Pass the values to a script as arguments, after one word that becomes its $0. Don't use them in "
+    "shell arithmetic, which may execute its operands: -- sh -c 'echo \"$1\" | tr a-z A-Z' sh {column}"
 )
 
 
 class RunOptions(click.Command):
-    """A command that explains what replaces ``--shell``, which `journal run` once had."""
+    """A command that explains how to replace ``--shell``, an option of older versions."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
@@ -182,7 +182,7 @@ class RunOptions(click.Command):
 
 
 def run_options(function: Function) -> Function:
-    """Give a command all options of `journal run`."""
+    """Add all options of `journal run` to a command."""
     for option in reversed(_OPTIONS):
         function = option(function)
     return function

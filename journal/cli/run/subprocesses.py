@@ -1,4 +1,4 @@
-"""Running a command for each row, in its own process group."""
+"""Runs a command for each row, in a separate process group."""
 
 from __future__ import annotations
 
@@ -38,21 +38,23 @@ _OUR_OWN_LIMITS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
 
 
 class Commands:
-    """Runs a row's command and makes an outcome of it. May be called by many threads at once.
+    """Runs a row's command and returns its outcome. May be called by many threads at the same time.
 
     Outcomes:
 
-    - Exit status 0 completes the row. The first MiB of standard output is its result.
-    - Another status fails it, and it may be retried. The status, or the name of the signal, is the
-      error code, and the end of standard error the message.
-    - A command that can't be started fails it for good, with code 127 (no such program) or 126.
+    - Exit status 0 completes the row. The first MiB of standard output is the row's result.
+    - Another status fails the row, and the row may be retried. The status, or the name of the
+      signal, is the error code. The end of standard error is the message.
+    - If the command can't be started, the row fails and is not retried. The error code is 127 (no
+      such program) or 126.
 
     Processes:
 
-    - Each command leads a session. So the terminal's Ctrl-C reaches only us, a command in flight can
-      finish, and one that wants to ask on the terminal fails instead of stopping.
-    - Cancelling a command ends its whole group. If a command ends by itself, its background
-      processes stay. If this process is killed with -9, its commands live on.
+    - Each command leads its own session. So Ctrl-C on the terminal reaches only this process, and a
+      command in flight can finish. A command that wants to ask on the terminal fails instead of
+      being stopped.
+    - Cancelling a command ends all processes of its group. If a command ends by itself, its
+      background processes continue. If this process is killed with SIGKILL, its commands continue.
 
     A command gets:
 
@@ -60,8 +62,8 @@ class Commands:
       of its attempt in JOURNAL_ATTEMPT;
     - with ``stdin_json``, the row's data on standard input, as one line of JSON.
 
-    With ``results``, a directory, its output stays in ``results/ROW/stdout`` and ``stderr`` until
-    the next attempt.
+    If ``results`` is a directory, the command's output stays in ``results/ROW/stdout`` and
+    ``stderr`` until the next attempt.
     """
 
     def __init__(
@@ -71,12 +73,13 @@ class Commands:
         self._template = template
         self._stdin_json = stdin_json
         self._results = results
-        # In bytes and only once: os.environ would decode each variable, and Popen encode it again.
+        # Copied as bytes one time, since os.environ would decode each variable for each command.
         self._environment = dict(os.environb)
         self._running: dict[str, _Running] = {}
-        self._lock = threading.RLock()  # a signal handler may need it while this thread holds it
+        # reentrant: a signal handler may take it while this thread holds it
+        self._lock = threading.RLock()
         if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
-            # If this was inherited, the system discards exit statuses, and each would read as 0.
+            # If SIGCHLD is ignored, the system discards exit statuses, and each would read as 0.
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         if results is not None:
             _make_directory(results)
@@ -87,10 +90,10 @@ class Commands:
         return len(self._running)
 
     def cancel(self, row_id: str, *, force: bool) -> bool:
-        """Terminate the row's command and all its processes, or kill them with ``force``.
+        """Terminate the row's command and all processes of its group; with ``force``, kill them.
 
-        Returns False if the row's command isn't running. The outcome still depends on how the
-        command ends. Safe in a signal handler of the main thread.
+        Returns False if the row's command isn't running. The way in which the command ends still
+        decides the outcome. May be called in a signal handler of the main thread.
         """
         with self._lock:
             running = self._running.get(row_id)
@@ -105,10 +108,10 @@ class Commands:
     def __call__(self, row: JobRow) -> Outcome:
         """Run the row's command until it ends.
 
-        If it can't be started, raises StorageError (no resources left, or no place for its output)
-        or InvalidValueError (the row lacks a column).
+        Raises StorageError if the system has no resources left, or no space for the output, and
+        InvalidValueError if the row lacks a column of the command.
         """
-        running = self._running[row.id] = _Running()  # cancel() finds it from here on
+        running = self._running[row.id] = _Running()  # from now on cancel() finds it
         try:
             return self._run(row, running)
         finally:
@@ -125,7 +128,7 @@ class Commands:
                 if isinstance(process, Outcome):
                     return process
                 self._wait(running, process)
-            except ChildProcessError as error:  # something else in this process has reaped it
+            except ChildProcessError as error:  # other code in this process has reaped it
                 return lost(error)
             status = process.wait()
             if status == 0:
@@ -148,27 +151,30 @@ class Commands:
                 stderr=errors,
                 env=environment,
                 start_new_session=True,
-                # Python opens no inheritable descriptors. Those we were started with are passed on,
-                # as by any shell. Looking for more to close takes as long as starting a process.
+                # Python opens no inheritable descriptors. Descriptors that we inherited are passed
+                # on, as shells do. Looking for more descriptors to close would double the time of a
+                # start.
                 close_fds=False,
             )
         except OSError as error:
             if error.errno in _OUR_OWN_LIMITS:
                 raise storage_error(Path(argv[0]), "start", error) from error
-            # No such program or interpreter, not executable, or the arguments are too long.
+            # There is no such program or interpreter, it isn't executable, or the arguments are too
+            # long.
             code = "127" if isinstance(error, FileNotFoundError) else "126"
             return failed(code, f"{argv[0]}: can't be started: {error.strerror}")
         except ValueError as error:  # a NUL byte in an argument
             return failed("126", f"{argv[0]}: {error}")
 
     def _wait(self, running: _Running, process: subprocess.Popen[bytes]) -> None:
-        """Wait until the command ends, and kill its group if it was cancelled."""
+        """Wait until the command has ended. If it was cancelled, kill the rest of its group."""
         with self._lock:
             running.process = process
             if running.signal is not None:  # cancelled while it was being started
                 _signal_group(process, running.signal)
         if hasattr(os, "waitid"):
-            # Don't reap it yet: until then no other process can get the id of its group.
+            # Don't reap the process yet: until it is reaped, no other process can get its group's
+            # id.
             os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         else:  # macOS before Python 3.13
             process.wait()
@@ -180,10 +186,10 @@ class Commands:
     def _open_outputs(
         self, row: JobRow, files: contextlib.ExitStack
     ) -> tuple[IO[bytes], IO[bytes]]:
-        """Files for the command's output, which may be larger than memory.
+        """Open files for the command's output, which may be larger than memory.
 
-        Not pipes, since we would wait for background processes that hold them open. Those may still
-        write during the next attempt, so each attempt has new files.
+        Pipes aren't used, since background processes could hold them open, and we would wait. A
+        background process may still write during the next attempt, so each attempt has new files.
         """
         if self._results is None:
             return _temporary_file(files), _temporary_file(files)
@@ -192,20 +198,22 @@ class Commands:
         return _new_file(directory / "stdout", files), _new_file(directory / "stderr", files)
 
     def _open_input(self, row: JobRow, files: contextlib.ExitStack) -> IO[bytes] | int:
-        """The command's input. Not a pipe, which would need a thread, and fail if it isn't read."""
+        """Open the command's input: a file, since a pipe would need a thread and fail if it isn't
+        read.
+        """
         if not self._stdin_json:
             return subprocess.DEVNULL
         file = _temporary_file(files)
         with refusals_of(Path(tempfile.gettempdir()), "write to"):
             line = memoryview(msgspec.json.encode(row.data) + b"\n")
-            while line:  # an unbuffered write may be partial
+            while line:  # an unbuffered write may write only a part
                 line = line[file.write(line) :]
             file.seek(0)
         return file
 
 
 class _Running:
-    """A command that is being run; ``signal`` is the last one it was sent."""
+    """A running command. ``signal`` is the last signal that was sent to it."""
 
     __slots__ = ("process", "signal")
 
@@ -215,8 +223,8 @@ class _Running:
 
 
 def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    """Signal a command's group. The command must not be reaped yet, so that the id is still its own."""
-    # PermissionError: on macOS if only the ended leader is left in the group, and for set-uid.
+    """Send a signal to a command's group. The command must not be reaped yet: see ``_wait``."""
+    # PermissionError: on macOS if only the ended leader is left in the group; for set-uid programs.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, number)
 
@@ -227,7 +235,7 @@ def _temporary_file(files: contextlib.ExitStack) -> IO[bytes]:
 
 
 def _make_directory(path: Path) -> None:
-    """Make a private directory, since output may hold the same personal data as the journal."""
+    """Make a directory that only its owner can read, since output may hold personal data."""
     with refusals_of(path, "make"):
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
@@ -245,16 +253,16 @@ def _new_file(path: Path, files: contextlib.ExitStack) -> IO[bytes]:
 
 
 class CommandHandler:
-    """Makes Commands the handler of a run."""
+    """The handler of a run that runs Commands."""
 
     def __init__(self, commands: Commands, *, stdout_json: bool = False) -> None:
-        """``stdout_json``: a command prints JSON, which fills the row's fields."""
+        """``stdout_json``: the commands print JSON, which fills fields of the row."""
         self._commands = commands
         self._stdout_json = stdout_json
-        self._cancelled: set[str] = set()  # rows whose commands hadn't begun
+        self._cancelled: set[str] = set()  # rows that were cancelled before their commands began
 
     def cancel(self, row_id: str, *, force: bool) -> bool:
-        """End the command of a row in flight. If it hasn't begun, it never will."""
+        """End the command of a row in flight. A command that hasn't begun is never started."""
         if not self._commands.cancel(row_id, force=force):
             self._cancelled.add(row_id)
         return True
@@ -274,9 +282,10 @@ class CommandHandler:
 
 
 def _outcome_of_json(text: str) -> Outcome:
-    """Take ``tracking_number``, ``label_path`` and ``cost_cents`` of a JSON object as the row's fields.
+    """The outcome of a JSON object with ``tracking_number``, ``label_path`` and ``cost_cents``.
 
-    Its member ``result``, or else all other members, are the row's result.
+    These members become fields of the row. The member ``result`` becomes the row's result. Without
+    ``result``, all other members become the result.
     """
     try:
         value = msgspec.json.decode(text) if text else None

@@ -1,4 +1,4 @@
-"""A command with placeholders, to be filled in with the values of a row."""
+"""A command with placeholders, which are filled with the values of a row."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ _PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
 
 
 class Template:
-    """An argv with ``{column}`` placeholders; ``{{`` and ``}}`` stand for single braces.
+    """An argv with ``{column}`` placeholders. ``{{`` and ``}}`` are single braces.
 
     - ``{#}`` is the row's number and ``{id}`` its id, unless a column has that name.
-    - Text is filled in unchanged, null as nothing, any other value as compact JSON.
+    - Text is filled in unchanged, null as empty text, any other value as compact JSON.
     - No shell is involved, so values need no quoting.
 
-    Raises InvalidValueError for a placeholder inside the script of a shell (``sh -c``): no quoting
-    could keep a value there from being run. The script must take values as arguments.
+    Raises InvalidValueError for a placeholder inside the script of a shell (``sh -c``), because the
+    shell would execute the value as code, in spite of any quotes. The script must take values as
+    arguments.
     """
 
     def __init__(self, argv: Sequence[str]) -> None:
@@ -42,7 +43,7 @@ class Template:
     def check(self, columns: Collection[str] | None) -> None:
         """Raise InvalidValueError for a placeholder that isn't a column of the input.
 
-        ``columns`` is None if each row has its own; then :meth:`checked` finds out.
+        If each row has its own columns, ``columns`` is None, and :meth:`checked` checks each row.
         """
         if columns is None:
             return
@@ -57,7 +58,9 @@ class Template:
                 )
 
     def checked(self, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        """The rows unchanged. Raises InvalidValueError at a row that lacks a column of the command."""
+        """Yield the rows unchanged. Raises InvalidValueError at a row that lacks a column of the
+        command.
+        """
         needed = frozenset(self._names) - {NUMBER, ROW_ID}
         for place, data in enumerate(rows, 1):
             if not needed <= data.keys():
@@ -95,7 +98,9 @@ class Template:
 
 
 def _check_script(argv: Sequence[str], parts: Sequence[Sequence[str]], place: int) -> None:
-    """Refuse a value inside a shell's script, and one that becomes its $0 instead of $1."""
+    """Raise InvalidValueError for a value inside a shell's script, or a value that becomes its
+    $0.
+    """
     script, arguments = argv[place], argv[place + 1 :]
     shell = " ".join(argv[place - 2 : place])
     instead = f"give it as an argument: {shell} 'echo \"$1\"' sh {{column}}"
@@ -115,7 +120,7 @@ def _check_script(argv: Sequence[str], parts: Sequence[Sequence[str]], place: in
 
 
 def _split(argument: str) -> list[str]:
-    """Text and names of placeholders in turn, beginning and ending with text."""
+    """Split an argument into text and names of placeholders, alternately, starting with text."""
     parts = [""]
     end = 0
     for match in _PLACEHOLDER.finditer(argument):
