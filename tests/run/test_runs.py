@@ -310,7 +310,7 @@ def test_where_each_run_was_started_is_written_down_and_a_change_of_hosts_is_sai
             assert job.job.hosts[-1] == host
             assert job.job.resume_command == f"cd {shlex.quote(os.getcwd())} && on {host}"
     assert [text for text in said if "last run on" in text] == [
-        f"j: was last run on {host}; make sure that nothing of that run is still at work there"
+        f"j: was last run on {host}; make sure that nothing of that run is still running there"
         for host in ("one", "two")
     ]
     with JobService(path.parent) as service:
