@@ -119,7 +119,7 @@ def report_on(directory: Path, file: JournalFile, regions: list[Region]) -> Repo
     if not regions:
         findings.append(Finding("damage", 1, 0, 0, "the file is empty"))
     if index.state is not None and index.state.header.id != directory.name:
-        message = f"this is job {index.state.header.id!r}, in a directory of another name"
+        message = f"this is job {index.state.header.id!r}, but the directory has another name"
         findings.append(Finding("damage", 1, 0, 0, message))
     ahead_until = index.last_at if is_ahead(index.last_at) else None
     return Report(directory.name, str(file.path), commits, records, rows, findings, ahead_until)

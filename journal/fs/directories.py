@@ -37,7 +37,9 @@ def make_directory(path: Path) -> None:
         system.os.mkdir(path, DIRECTORY_MODE)
     except FileExistsError as error:
         if not S_ISDIR(system.os.lstat(path).st_mode):
-            raise FileExistsError(error.errno, f"{path.name} is there and no directory") from error
+            raise FileExistsError(
+                error.errno, f"{path.name} exists and is not a directory"
+            ) from error
 
 
 def sync_directory(path: Path) -> None:

@@ -152,7 +152,7 @@ def _check_free(
         raise InvalidValueError(
             "out",
             os.fspath(path),
-            "exists and is not a file: name another, or - for standard output",
+            "exists and is not a file: name another file, or - for standard output",
         )
     if not force:
         raise InvalidValueError(
@@ -244,7 +244,9 @@ class Pipe(Descriptor):
 
     def _check(self, stat: system.os.stat_result) -> None:
         if S_ISREG(stat.st_mode):
-            raise OSError(errno.EINVAL, "it has become a file meanwhile: try again")
+            raise OSError(
+                errno.EINVAL, "it has become a regular file since it was checked: try again"
+            )
         if self._named and S_ISFIFO(stat.st_mode) and not is_trusted(stat):
             raise OSError(errno.EPERM, "this pipe belongs to another user: name another path")
 

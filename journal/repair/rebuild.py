@@ -35,7 +35,7 @@ from journal.verify import report_on
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _CRS_BEFORE_LF = re.compile(rb"(?<!\r)\r+\n")  # the lookbehind keeps long runs of CRs linear
-_CONVERTED = "CRs before LFs and a byte order mark removed, a missing last LF added"
+_CONVERTED = "removed CRs before LFs and a byte order mark, added a missing last LF"
 
 
 class Repair(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,7 +93,7 @@ def repair_job(
         actions = [
             Action("torn", f.line, 0, [], f.message)
             if f.kind == "torn"
-            else Action("unended", report.records, 1, [], "the LF of the last commit added")
+            else Action("unended", report.records, 1, [], "added the LF of the last commit")
             for f in report.findings
         ]
         if actions:

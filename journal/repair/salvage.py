@@ -147,7 +147,7 @@ class Salvage:
             action.rows[:] = sorted(set(action.rows))
         if not self.placeholders and not any(action.kind == "lost" for action in self.actions):
             return 0
-        message = "lines of the journal were lost: what happened to this row may be among them"
+        message = "lines of the journal were lost: an outcome of this row may be among them"
         about_job = "lines of the journal were lost, and rows may be among them"
         with self._journal as journal:
             put_job_record(
@@ -216,7 +216,7 @@ class Salvage:
         elif index.state is None:
             self._put_job_placeholder(record.at)
         if isinstance(record, RowRecord) and not self._is_free(record.row):
-            return f"row {record.row}: out of range, or made a second time"
+            return f"row {record.row}: the number is out of range or already in use"
         if isinstance(record, (RowStatusRecord, RowDataRecord)):
             position = index.position_of(record.row)
             if position is None and not self._is_free(record.row):
@@ -224,7 +224,7 @@ class Salvage:
             if position is None:
                 self._put_placeholder(record.row)
                 if isinstance(record, RowDataRecord):
-                    message = "a row's own record; the data that it was given later is kept"
+                    message = "a row's first record; its later data is kept"
                     self._add(Action("lost", line.number, 0, [record.row], message))
             elif (
                 isinstance(record, RowStatusRecord)
@@ -289,7 +289,7 @@ class Salvage:
         if any(loss.lines for loss in losses):
             return
         if only_rows:
-            message = "rows whose checksums match, though their seal does not"
+            message = "rows whose checksums match, in a commit that does not match its seal"
             self._add(Action("unsealed", begin, lines, [], message))
         else:
             message = "a commit may be lost before one that does not match its seal"
@@ -342,7 +342,7 @@ class Salvage:
 
     def _note_copies(self, copies: DroppedLines) -> None:
         if copies.lines:
-            message = "copies of commits, or lines that are none"
+            message = "copies of commits, or lines that are no records"
             self._add(Action("removed", copies.line, copies.lines, [], message))
 
     def _note_loss(self, loss: DroppedLines, reason: str) -> None:
@@ -378,8 +378,8 @@ class Salvage:
         record = JobRecord(format=FORMAT, id=job_id, name=job_id, at=at)
         self._write(encode_record(record), at)
         message = (
-            "the job record: its name, command and metadata are gone, and by which column its rows "
-            "have their idempotency keys"
+            "the job record: the job's name, command and metadata are lost, and the name of the "
+            "column with the idempotency keys"
         )
         self._add(Action("lost", 1, 0, [], message))
 

@@ -171,7 +171,7 @@ class Journal(Recovery):
 
     def interrupted(self) -> CommitOutcomeUnknownError:
         """The error for a thread whose change was in a commit of another, interrupted thread."""
-        reason = "the thread that wrote it for this one was interrupted"
+        reason = "the thread that was writing the commit was interrupted"
         return CommitOutcomeUnknownError(self.path, "write", errno.EINTR, reason)
 
     def __enter__(self) -> Self:

@@ -117,7 +117,7 @@ class Recovery(Reader):
                     raise  # the mark could not be set, so nothing was synced
             else:
                 return
-        self._rewrite("since a sync of it has failed, or its process has died in it")
+        self._rewrite("since a sync of it has failed or was interrupted")
 
     @property
     def _mark_path(self) -> Path:

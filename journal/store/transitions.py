@@ -73,7 +73,7 @@ _POLICIES: dict[str, tuple[RowStatus, str | None, str | None]] = {
     "review": (
         RowStatus.NEEDS_REVIEW,
         INTERRUPTED,
-        f"{_RUN_ENDED}: whether it took effect is unknown",
+        f"{_RUN_ENDED}: it is unknown whether the attempt took effect",
     ),
     "retry": (RowStatus.PENDING, INTERRUPTED, _RUN_ENDED),
     "fail": (RowStatus.FAILED, INTERRUPTED, _RUN_ENDED),

@@ -131,7 +131,7 @@ class MergeWriter:
             line = encode_row(number, row.checksum, data, end)
             journal.index.add_row(number, journal.append_line(line, at, number))
         for number, theirs in plan.renumbered.items():
-            message = f"row {theirs} of another copy of this job; its idempotency key stays"
+            message = f"row {theirs} of another copy of this job; it keeps its idempotency key"
             put_log(journal, LogRecord(message=message, row=number, at=UNSET_TIME))
 
     def _apply(self, number: int, change: Change) -> None:

@@ -74,7 +74,7 @@ def review_text(plan: Plan, job: str, number: int) -> str:
     row.
     """
     if plan.reviews[number] == IN_FLIGHT:
-        return "it was in flight on another copy: whether it took effect is unknown"
+        return "it was in flight on another copy: it is unknown whether the attempt took effect"
     if number in plan.doubted:
         theirs = plan.doubted[number]
         return (

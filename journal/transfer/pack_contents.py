@@ -114,7 +114,7 @@ def check_files(manifest: Manifest, path: str | PathLike[str]) -> None:
         raise PackError(path, "its manifest names a file twice")
     for file in manifest.files:
         if not is_packable(file.name) or file.size_bytes < 0:
-            raise PackError(path, f"a job has no file {file.name[:100]!r} that a pack may hold")
+            raise PackError(path, f"its manifest names {file.name[:100]!r}, which no pack may have")
     for directory, is_file in _directories(names):
         if is_file:
             raise PackError(
@@ -284,11 +284,11 @@ def place(
     except FormatVersionError as error:
         raise FormatVersionError(name, error.what) from None
     if copy.header.id != manifest.job_id:
-        raise PackError(name, f"its journal is that of job {copy.header.id!r}")
+        raise PackError(name, f"its journal belongs to job {copy.header.id!r}")
     if (copy.end.offset, crc_digits(copy.end.crc)) != (manifest.offset, manifest.crc):
         raise PackError(name, "its journal doesn't end with the seal that its manifest states")
     if _counts(index) != manifest.rows:
-        raise PackError(name, "its journal hasn't the rows that its manifest counts")
+        raise PackError(name, "the rows in its journal don't match the counts in its manifest")
     return copy
 
 

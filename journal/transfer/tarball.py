@@ -162,7 +162,8 @@ def _checked_manifest(text: bytes, job_id: str, path: str | PathLike[str]) -> Ma
     except DECODE_ERRORS as error:
         raise PackError(path, f"its manifest can't be read: {error}") from None
     if not is_job_id(manifest.job_id) or manifest.job_id != job_id:
-        raise PackError(path, f"its job is {manifest.job_id[:100]!r}, below {job_id[:100]!r}")
+        found, below = manifest.job_id[:100], job_id[:100]
+        raise PackError(path, f"its manifest names job {found!r}, but is below {below!r}")
     check_files(manifest, path)
     return manifest
 
@@ -189,7 +190,7 @@ def _hashed(stream: _Inflated, file: PackedFile) -> Iterator[bytes]:
         digest.update(piece)
         yield piece
     if digest.hexdigest() != file.sha256:
-        raise PackError(stream.path, f"{file.name!r} is not what was packed (SHA-256)")
+        raise PackError(stream.path, f"{file.name!r} differs from what was packed (SHA-256)")
 
 
 def _next_name(stream: _Inflated) -> tuple[str, int] | None:
