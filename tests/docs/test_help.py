@@ -10,7 +10,7 @@ import pytest
 import journal
 from journal import JobService, errors
 from journal.cli import exit_codes
-from journal.cli.commands.help import TOPICS, page_text
+from journal.cli.commands.help import TOPICS, page_text, wrapped
 from journal.cli.main import _COMMANDS, PURPOSES, main
 
 Capture = pytest.CaptureFixture[str]
@@ -93,6 +93,40 @@ def test_the_page_of_exceptions_has_each_exit_code() -> None:
     assert stated == constants | signals
 
 
+# --- a word that is no name
+
+
+@pytest.mark.parametrize(
+    ("word", "topic"),
+    [
+        ("dask", "executors"),
+        ("JobLockedError", "exceptions"),
+        ("SEAL", "format"),
+        ("5", "exceptions"),
+    ],
+)
+def test_another_word_is_looked_up_in_the_pages(word: str, topic: str, capsys: Capture) -> None:
+    answer = shown(capsys, word)
+    assert answer.startswith(f"{word!r} is in: ")
+    assert topic in answer
+
+
+def test_names_may_be_typed_in_upper_case(capsys: Capture) -> None:
+    assert shown(capsys, "PYTHON") == shown(capsys, "python")
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_a_terminal_gets_prose_that_fits(topic: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    page = page_text(topic)
+    fitted = wrapped(page)
+    assert fitted.split() == page.split()
+    examples = re.compile(r"^ *```.*?^ *```$", re.MULTILINE | re.DOTALL)
+    assert examples.findall(fitted) == examples.findall(page)
+    for line in examples.sub("", fitted).splitlines():
+        assert len(line) <= 60 or line.startswith(("|", "#")) or " " not in line.strip(" -")
+
+
 # --- did you mean
 
 
@@ -100,6 +134,9 @@ def test_the_page_of_exceptions_has_each_exit_code() -> None:
     ("arguments", "meant"),
     [
         (["lst"], "there is no command 'lst'; did you mean 'list'?"),
+        (["status"], "there is no command 'status'; did you mean 'show'?"),
+        (["rm", "ship"], "there is no command 'rm'; did you mean 'delete'?"),
+        (["version"], "there is no command 'version'; did you mean '--version'?"),
         (["xyzzy"], "there is no command 'xyzzy'; `journal help` lists the commands"),
         (["help", "exeptions"], "there is no topic or command 'exeptions'; did you mean 'excep"),
         (["help", "verfy"], "there is no topic or command 'verfy'; did you mean 'verify'?"),

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
+import sys
+import textwrap
 from importlib.resources import files
 
 import click
@@ -13,17 +16,23 @@ from journal.cli.main import PURPOSES, cli
 TOPICS = {
     "python": "a run in a script, a loop of your own, explicit calls",
     "running": "journal run: input, commands, outcomes, limits, settling rows",
-    "executors": "handlers in other processes and on other machines",
+    "executors": "handlers in other processes, and on other machines with dask",
     "moving": "copies of a job: pack, compare, pull, merge",
     "damage": "what to do about a damaged journal, and what repair keeps",
     "history": "events, log records, and hiding values",
     "export": "CSV, JSON, SQLite, Parquet; DuckDB, Polars, Datasette; a page",
     "exceptions": "all exceptions and exit codes, and what to do about them",
     "guarantees": "what is promised, what is assumed, and how it is tested",
-    "format": "the specification of journal.jsonl",
+    "format": "the specification of journal.jsonl: records, commits, seals",
     "architecture": "the source: rooms, the life of a commit, how to change things",
     "commands": "every command with all of its options",
 }
+
+_MAX_COLUMNS = 100  # wider lines are hard to read
+# A paragraph or an item of a list, with the indent and the bullet of its first line.
+_PARAGRAPH = re.compile(
+    r"^( *(?:- |\d+\. )?)[^\s|#-].*(?:\n(?! *(?:- |\d+\. |\||#)).+)*", re.MULTILINE
+)
 
 
 def _complete_name(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
@@ -39,23 +48,36 @@ def help_command(ctx: click.Context, topic: str | None) -> None:
     """List the commands by purpose and the topics, or show the help of TOPIC.
 
     TOPIC is a topic or a command. If a name is both, such as export, the command's help is shown
-    and then the page. On a terminal, pages are shown in a pager.
+    and then the page. On a terminal, pages are shown in a pager. Any other word is looked up in
+    all pages.
 
     Example: journal help moving
     """
     if topic is None:
         click.echo(overview(ctx))
         return
-    command = cli.get_command(ctx, topic)
-    if command is None and topic not in TOPICS:
-        known = [*TOPICS, *cli.list_commands(ctx)]
-        close = did_you_mean(topic, known) or ["`journal help` lists them"]
-        raise click.UsageError("; ".join([f"there is no topic or command {topic!r}", *close]))
+    name = topic.lower()
+    command = cli.get_command(ctx, name)
+    if command is None and name not in TOPICS:
+        click.echo(_pages_with(ctx, topic))
+        return
     if command is not None:
-        context = click.Context(command, info_name=topic, parent=ctx.find_root())
+        context = click.Context(command, info_name=name, parent=ctx.find_root())
         click.echo(command.get_help(context))
-    if topic in TOPICS:
-        click.echo_via_pager(page_text(topic))
+    if name in TOPICS:
+        page = page_text(name)
+        click.echo_via_pager(wrapped(page) if sys.stdout.isatty() else page)
+
+
+def _pages_with(ctx: click.Context, word: str) -> str:
+    """The topics whose pages have the word, the most frequent use first. UsageError if none has it."""
+    pattern = re.compile(rf"(?<!\w){re.escape(word)}(?!\d)", re.IGNORECASE)
+    counts = {topic: len(pattern.findall(page_text(topic))) for topic in TOPICS}
+    found = sorted(filter(counts.get, counts), key=counts.__getitem__, reverse=True)
+    if found:
+        return f"{word!r} is in: {', '.join(found)} (journal help TOPIC)"
+    close = did_you_mean(word, [*TOPICS, *cli.list_commands(ctx)]) or ["`journal help` lists them"]
+    raise click.UsageError("; ".join([f"there is no topic or command {word!r}", *close]))
 
 
 def overview(ctx: click.Context) -> str:
@@ -76,3 +98,24 @@ def page_text(topic: str) -> str:
     """The page of a topic, without the comments that name its examples for the tests."""
     text = (files("journal") / "docs" / f"{topic}.md").read_text(encoding="utf-8")
     return re.sub(r"^<!-- .* -->\n", "", text, flags=re.MULTILINE).rstrip("\n")
+
+
+def wrapped(page: str) -> str:
+    """The page with its prose wrapped to the width of the terminal. Tables and examples stay."""
+    width = min(shutil.get_terminal_size().columns, _MAX_COLUMNS)
+
+    def fill(paragraph: re.Match[str]) -> str:
+        bullet = paragraph[1]
+        text = " ".join(paragraph[0].split())
+        return textwrap.fill(
+            text,
+            width,
+            initial_indent=bullet[: len(bullet) - len(bullet.lstrip())],
+            subsequent_indent=" " * len(bullet),
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+
+    parts = re.split(r"^( *```.*?^ *```$)", page, flags=re.MULTILINE | re.DOTALL)
+    parts[::2] = [_PARAGRAPH.sub(fill, prose) for prose in parts[::2]]
+    return "".join(parts)
