@@ -44,6 +44,15 @@ def test_no_page_is_longer_than_a_person_reads() -> None:
 
 
 @pytest.mark.parametrize("page", examples.PAGES)
+def test_commands_can_be_pasted_into_zsh(page: str) -> None:
+    """An interactive zsh has no comments, and doesn't split the value of a variable at spaces."""
+    for block in examples.blocks_of(page):
+        if block.language == "sh":
+            assert not re.search(r"(^|\s)#", block.text, re.MULTILINE), block.text
+            assert not re.search(r"^\$\w", block.text, re.MULTILINE), block.text
+
+
+@pytest.mark.parametrize("page", examples.PAGES)
 def test_the_links_of_a_page_lead_somewhere(page: str) -> None:
     text = (TOP / page).read_text(encoding="utf-8")
     for link in re.findall(r"\]\(([^)#]+)\)", text):

@@ -4,7 +4,7 @@
 """
 
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,20 +37,30 @@ The exit codes are in `journal help exceptions`.
 
 def page() -> str:
     """The whole page: each command under its purpose, then the options that many share."""
-    shared = [option for option, count in _options().items() if count >= _SHARED_BY]
+    users = _users()
+    shared = [option for option, names in users.items() if len(names) >= _SHARED_BY]
+    words = Counter(word for word, _ in shared)
+    explained = [
+        (word, f"{text} Of {', '.join(users[word, text])}." if words[word] > 1 else text)
+        for word, text in shared
+    ]
     lines = [_HEAD]
     for purpose, names in PURPOSES.items():
         lines.append(f"## {purpose}\n")
         for name in names:
             lines += _described(name, shared)
-    lines += ["## Shared options\n", _block(shared), ""]
+    lines += ["## Shared options\n", _block(explained), ""]
     return "\n".join(lines)
 
 
-def _options() -> Counter[tuple[str, str]]:
-    return Counter(
-        record for names in PURPOSES.values() for name in names for record in _records(name)
-    )
+def _users() -> dict[tuple[str, str], list[str]]:
+    """The commands that have an option, by the option as their help shows it."""
+    users = defaultdict(list)
+    for names in PURPOSES.values():
+        for name in names:
+            for record in _records(name):
+                users[record].append(name)
+    return users
 
 
 def _records(name: str) -> Iterator[tuple[str, str]]:

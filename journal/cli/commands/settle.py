@@ -31,8 +31,9 @@ from journal.text import counted
 def retry_command(ctx: click.Context, job: str, selection: Selection) -> None:
     """Retry failed rows: make them pending again, and reopen the job if it has ended.
 
-    Without options, all failed rows are retried. --row may also name skipped rows. If --row is the
-    only option and one of its rows can't be retried, nothing is changed.
+    Without options, all failed rows are retried. --row may also name skipped rows. If it
+    names a row that can't be retried, nothing is changed. But together with another option, such
+    as --where, that row is left out.
 
     Some failed rows may have taken effect, for example after --on-interrupted fail. They are
     retried only if --row or --error-code names them. Find out first what they did.
@@ -173,8 +174,9 @@ def _report_pending(service: JobService, job_id: str, count: int) -> None:
 def skip_command(ctx: click.Context, job: str, selection: Selection, reason: str | None) -> None:
     """Skip pending or failed rows, so that they are not run. They count as done.
 
-    --row may also name rows that need a review. If --row is the only option and one of its rows
-    can't be skipped, nothing is changed. --error-code chooses only failed rows.
+    --row may also name rows that need a review. If it names a row that can't be skipped, nothing is
+    changed. But together with another option, such as --where, that row is left out. --error-code
+    chooses only failed rows.
 
     Prints the number of rows.
 
