@@ -116,10 +116,9 @@ def test_names_may_be_typed_in_upper_case(capsys: Capture) -> None:
 
 
 @pytest.mark.parametrize("topic", TOPICS)
-def test_a_terminal_gets_prose_that_fits(topic: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "60")
+def test_a_terminal_gets_prose_that_fits(topic: str) -> None:
     page = page_text(topic)
-    fitted = wrapped(page)
+    fitted = wrapped(page, 60)
     assert fitted.split() == page.split()
     examples = re.compile(r"^ *```.*?^ *```$", re.MULTILINE | re.DOTALL)
     assert examples.findall(fitted) == examples.findall(page)

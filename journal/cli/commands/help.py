@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import sys
 import textwrap
 from importlib.resources import files
@@ -28,7 +27,6 @@ TOPICS = {
     "commands": "every command with all of its options",
 }
 
-_MAX_COLUMNS = 100  # wider lines are hard to read
 # A paragraph or an item of a list, with the indent and the bullet of its first line.
 _PARAGRAPH = re.compile(
     r"^( *(?:- |\d+\. )?)[^\s|#-].*(?:\n(?! *(?:- |\d+\. |\||#)).+)*", re.MULTILINE
@@ -66,7 +64,9 @@ def help_command(ctx: click.Context, topic: str | None) -> None:
         click.echo(command.get_help(context))
     if name in TOPICS:
         page = page_text(name)
-        click.echo_via_pager(wrapped(page) if sys.stdout.isatty() else page)
+        click.echo_via_pager(
+            wrapped(page, ctx.make_formatter().width) if sys.stdout.isatty() else page
+        )
 
 
 def _pages_with(ctx: click.Context, word: str) -> str:
@@ -100,9 +100,8 @@ def page_text(topic: str) -> str:
     return re.sub(r"^<!-- .* -->\n", "", text, flags=re.MULTILINE).rstrip("\n")
 
 
-def wrapped(page: str) -> str:
-    """The page with its prose wrapped to the width of the terminal. Tables and examples stay."""
-    width = min(shutil.get_terminal_size().columns, _MAX_COLUMNS)
+def wrapped(page: str, width: int) -> str:
+    """The page with its prose wrapped to ``width``. Tables and examples stay."""
 
     def fill(paragraph: re.Match[str]) -> str:
         bullet = paragraph[1]
