@@ -431,6 +431,7 @@ class JobService:
         start with 0, and continue with the ``position`` of the last found row + 1.
         """
         wanted = row_status(status)
+        check_count(limit, "limit")
         with self._reading(job_id) as journal:
             columns = journal.index.columns
             attempts, earlier = columns.attempts, columns.earlier
@@ -630,9 +631,8 @@ class JobService:
         If the job has ended, this holds the run lock during the call, since ``change`` may reopen
         the job.
         """
-        journal = self._journal(job_id)
         while True:
-            with self._reading(job_id):
+            with self._reading(job_id) as journal:
                 is_over = has_ended(journal)
             with self.hold_run(job_id) if is_over else nullcontext(), journal:
                 # If the job has ended meanwhile, look again.

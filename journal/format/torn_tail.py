@@ -153,7 +153,7 @@ def stated_newer_format(file: Readable, first: Region) -> str | None:
     number may also come from a flipped bit, so the caller checks for that first.
     """
     line = next((text for _, text, _ in lines_of(file, first.offset, first.end)), b"")
-    return newer_format(line)
+    return newer_format(line.removeprefix(b"\xef\xbb\xbf"))  # an editor may have added the mark
 
 
 def tail_error(file: JournalFile, last: Position, tail: Region) -> JournalError:

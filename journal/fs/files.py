@@ -106,11 +106,11 @@ def write_file(path: Path, chunks: Iterable[bytes | memoryview], *, sync: bool =
     return path
 
 
-def replace_file(path: Path, chunks: Iterable[bytes | memoryview], *, sync: bool = False) -> None:
+def replace_derived(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
     """Replace ``path`` with a private file of the content ``chunks``, wholly or not at all.
 
-    Nothing happens if another process is replacing ``path`` at the moment. With ``sync``, the file
-    and its name survive a power cut on return. Raises ``OSError`` and StorageError.
+    Nothing happens if another process is replacing ``path`` at the moment: this is for files that
+    can be derived again. Raises ``OSError`` and StorageError.
     """
     new = path.with_name(f"{path.name}.new")
     try:
@@ -125,16 +125,12 @@ def replace_file(path: Path, chunks: Iterable[bytes | memoryview], *, sync: bool
         if file.try_lock():
             for chunk in chunks:
                 file.write(chunk)
-            if sync:
-                file.sync()
             system.os.rename(new, path)
     except BaseException:
         remove_file(new)
         raise
     finally:
         file.close()
-    if sync:
-        sync_directory(path.parent)
 
 
 def save_copy(source: JournalFile, offset: int, end: int, target: Path, *, sync: bool) -> Path:
@@ -161,8 +157,15 @@ def keep_copy(source: JournalFile, end: int, target: Path) -> None:
     if _is_regular_of(target, end):
         sync_directory(target.parent)  # the writer may have died before this step
         return
-    remove_tree(target.with_name(f"{target.name}.new"))  # left by a writer that died
-    replace_file(target, source.pieces(0, end), sync=True)
+    new = target.with_name(f"{target.name}.new")
+    remove_tree(new)  # left by a writer that died
+    write_file(new, source.pieces(0, end), sync=True)
+    try:
+        system.os.rename(new, target)
+    except BaseException:
+        remove_file(new)
+        raise
+    sync_directory(target.parent)
 
 
 def _is_regular_of(path: Path, size: int) -> bool:

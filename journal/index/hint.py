@@ -77,7 +77,7 @@ class _Header(Progress, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ``blocks`` holds the crcs of each column's blocks of :data:`BLOCK_ROWS` rows.
     """
 
-    hint: Literal[4]  # increment it when replay makes another index of the same journal
+    hint: Literal[5]  # increment it when replay makes another index of the same journal
     offset: int  # the end of the last commit that the hint covers
     crc: int
     inode: int
@@ -360,7 +360,7 @@ def write_hint(
             return
         line = file.find_line(0) or b""
         header = _Header(
-            hint=4,
+            hint=5,
             offset=position.offset,
             crc=position.crc,
             inode=file.inode,
@@ -381,7 +381,7 @@ def write_hint(
         first = body + sealed_end(crc32(body))
         if len(first) <= _MAX_HEADER_BYTES:
             blocks = (block for name in names for block in _blocks_of(columns, name))
-            files.replace_file(directory / HINT_NAME, itertools.chain([first], blocks))
+            files.replace_derived(directory / HINT_NAME, itertools.chain([first], blocks))
     except (OSError, JournalError, OverflowError):  # OverflowError: costs of more than 64 bits
         return
 

@@ -457,13 +457,14 @@ class Run:
             return
         try:
             row = self._service.get_row(result.row.id)
-            outcome, _ = self._queue.settle(result.row, result.outcome)
+            # Without a review of what can't be recorded: another attempt may be in flight.
+            self._queue.record(result.row, result.outcome)
         except JournalError as error:  # somebody may have settled it
             problems.append(_unrecorded(result, error))
             return
         if row is not None and row.status is RowStatus.NEEDS_REVIEW:
             self._counts["failed"] -= 1  # counted as failed when it was given up
-        self._count(outcome)
+        self._count(result.outcome)
 
     def _forget(self, result: Result) -> None:
         self._in_flight.forget(result)

@@ -163,10 +163,10 @@ class RowQueue:
         row.
         """
         try:
-            wait_s = self._record(row, outcome, unstarted_wait_s)
+            wait_s = self.record(row, outcome, unstarted_wait_s)
         except InvalidValueError as error:
             outcome = outcome_of_bad_value(error)
-            wait_s = self._record(row, outcome, unstarted_wait_s)
+            wait_s = self.record(row, outcome, unstarted_wait_s)
         if wait_s is None:
             return outcome, False
         due_s = monotonic() + wait_s
@@ -190,8 +190,11 @@ class RowQueue:
                 return True
         return now.attempts > row.attempts or _shows(now, outcome)
 
-    def _record(self, row: JobRow, outcome: Outcome, unstarted_wait_s: float) -> float | None:
-        """Record an outcome. Returns the seconds until the next attempt; None if there is none."""
+    def record(self, row: JobRow, outcome: Outcome, unstarted_wait_s: float = 0.0) -> float | None:
+        """Record an outcome. Returns the seconds until the next attempt; None if there is none.
+
+        Raises InvalidValueError if the outcome can't be recorded, and InvalidStateTransition.
+        """
         service = self._service
         match outcome.kind:
             case "completed":

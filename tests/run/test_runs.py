@@ -617,6 +617,34 @@ def test_an_attempt_that_succeeds_while_it_is_repeated_is_no_failure_less(path: 
         assert (report.completed, report.failed) == (1, 0)
 
 
+def test_a_late_result_that_cannot_be_recorded_leaves_the_attempt_in_flight_alone(
+    path: Path,
+) -> None:
+    slow, again = Gate(), Gate()
+    threads: list[threading.Thread] = []
+
+    def handler(row: JobRow) -> RowResult | int:
+        if row.attempts > 1:
+            return again(row)
+        threads.append(threading.current_thread())
+        slow(row)
+        return RowResult(result="x" * (65 << 20))
+
+    with open_job(path, 1) as job:
+        run = Background(
+            job, handler, timeout_s=ENOUGH_S, max_attempts=2, retry_on=(TimeoutError,), backoff_s=0
+        )
+        again.wait_for(1)
+        slow.let_go()
+        threads[0].join(WAIT_S)  # its result is with the driver now
+        assert not threads[0].is_alive()
+        again.let_go()
+        report = run.report()
+        assert (report.completed, report.failed) == (1, 0)
+        assert "must be at most" in report.problems[0]
+        assert [str(row.status) for row in job.rows()] == ["completed"]
+
+
 def test_a_row_that_waits_for_another_attempt_and_was_failed_by_a_person_stays_failed(
     path: Path,
 ) -> None:

@@ -316,6 +316,17 @@ def test_a_history_is_kept_whole_and_on_the_disk_whatever_was_left_of_it(
     assert trail.steps == ["sync kept"]
 
 
+def test_a_history_that_somebody_else_begins_to_keep_is_not_said_to_be_kept(
+    here: Path, trail: Trail, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = JournalFile(journal_path(here, JOB))
+    kept = tmp_path / "journal.other-1"
+    monkeypatch.setattr(files, "remove_tree", lambda path: path.touch())
+    with pytest.raises(FileExistsError):
+        files.keep_copy(file, 100, kept)
+    assert not kept.exists()
+
+
 def test_of_what_cannot_be_kept_nothing_is_left(here: Path, trail: Trail, tmp_path: Path) -> None:
     file = JournalFile(journal_path(here, JOB))
     for keep in (
