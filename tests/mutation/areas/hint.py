@@ -45,7 +45,7 @@ PATCHES = [
     Patch(
         "a hint of another version is none",
         "index/hint",
-        "    hint: Literal[4]  #",
+        "    hint: Literal[5]  #",
         "    hint: int  #",
         "tests/store/test_guards_writers.py",
     ),

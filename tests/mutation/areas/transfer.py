@@ -172,15 +172,15 @@ PATCHES = [
     Patch(
         "a kept history is synced",
         "fs/files",
-        "                file.sync()\n            system.os.rename(new, path)\n",
-        "                pass\n            system.os.rename(new, path)\n",
+        "    write_file(new, source.pieces(0, end), sync=True)\n",
+        "    write_file(new, source.pieces(0, end))\n",
         PULL,
     ),
     Patch(
         "the name of a kept history is synced",
         "fs/files",
-        "    if sync:\n        sync_directory(path.parent)\n",
-        "",
+        "        remove_file(new)\n        raise\n    sync_directory(target.parent)\n",
+        "        remove_file(new)\n        raise\n",
         PULL,
     ),
     Patch(
@@ -214,7 +214,7 @@ PATCHES = [
     Patch(
         "what one that died has left of a history is no hindrance",
         "fs/files",
-        '    remove_tree(target.with_name(f"{target.name}.new"))  # left by a writer that died\n',
+        "    remove_tree(new)  # left by a writer that died\n",
         "",
         PULL,
     ),
