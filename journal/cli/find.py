@@ -21,6 +21,14 @@ from journal.model import Job, JobStatus, RunHolder
 from journal.service import JobService
 
 DEFAULT_ROOT = "jobs"
+# Names that other programs have for our commands.
+_OTHER_NAMES = {
+    "status": "show",
+    "stat": "show",
+    "rm": "delete",
+    "remove": "delete",
+    "version": "--version",
+}
 
 
 def complete_job(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
@@ -43,7 +51,9 @@ def did_you_mean(word: str, known: Iterable[str]) -> list[str]:
     """A list with ``did you mean 'list'?``, if a known word resembles this one; otherwise empty."""
     from difflib import get_close_matches  # noqa: PLC0415  (needed only after a mistake)
 
-    return [f"did you mean {close!r}?" for close in get_close_matches(word, list(known), n=1)]
+    known = list(known)
+    meant = [_OTHER_NAMES[word]] if _OTHER_NAMES.get(word) in known else None
+    return [f"did you mean {each!r}?" for each in meant or get_close_matches(word, known, n=1)]
 
 
 def _no_such_job(name: str, known: Iterable[str]) -> JobNotFoundError:

@@ -40,14 +40,6 @@ _MODULES = {
 }
 _COMMANDS = {name: name for names in (*PURPOSES.values(), ("help",)) for name in names}
 _COMMANDS |= {name: module for module, names in _MODULES.items() for name in names}
-# What people type who know other programs.
-_OTHER_NAMES = {
-    "status": "show",
-    "stat": "show",
-    "rm": "delete",
-    "remove": "delete",
-    "version": "--version",
-}
 
 
 class _Commands(click.Group):
@@ -61,10 +53,8 @@ class _Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
         if name not in _COMMANDS and not name.startswith("-"):
-            if name in _OTHER_NAMES:
-                close = [f"did you mean {_OTHER_NAMES[name]!r}?"]
-            else:
-                close = did_you_mean(name, _COMMANDS) or ["`journal help` lists the commands"]
+            known = [*_COMMANDS, "--version"]
+            close = did_you_mean(name, known) or ["`journal help` lists the commands"]
             raise click.UsageError("; ".join([f"there is no command {name!r}", *close]), ctx)
         return super().resolve_command(ctx, args)
 

@@ -135,6 +135,7 @@ def test_a_terminal_gets_prose_that_fits(topic: str) -> None:
         (["lst"], "there is no command 'lst'; did you mean 'list'?"),
         (["status"], "there is no command 'status'; did you mean 'show'?"),
         (["rm", "ship"], "there is no command 'rm'; did you mean 'delete'?"),
+        (["help", "rm"], "there is no topic or command 'rm'; did you mean 'delete'?"),
         (["version"], "there is no command 'version'; did you mean '--version'?"),
         (["xyzzy"], "there is no command 'xyzzy'; `journal help` lists the commands"),
         (["help", "exeptions"], "there is no topic or command 'exeptions'; did you mean 'excep"),

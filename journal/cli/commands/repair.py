@@ -30,7 +30,8 @@ def repair_command(ctx: click.Context, job: str, open_rows: OpenRows, json_outpu
     The damaged journal is kept beside the new one as journal.damaged-N.
 
     Repaired without loss: line ends changed by a transfer in text mode, a byte order mark, single
-    flipped bits, inserted lines that aren't records, and inserted copies of whole commits.
+    flipped bits, and, between two commits, inserted lines that aren't records and inserted copies
+    of whole commits.
 
     All other damaged lines are lost. A lost line may have recorded the outcome of a row. So if
     lines are lost, rows that look pending or in flight are put under review.
