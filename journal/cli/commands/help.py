@@ -91,7 +91,10 @@ def overview(ctx: click.Context) -> str:
             )
     with formatter.section("Topics"):
         formatter.write_dl(list(TOPICS.items()))
-    return f"{formatter.getvalue()}\n`journal help NAME` shows the help of a command or a topic."
+    ending = (
+        "`journal help NAME` shows a command or a topic, and finds any other word in the topics."
+    )
+    return f"{formatter.getvalue()}\n{ending}"
 
 
 def page_text(topic: str) -> str:
