@@ -2,7 +2,8 @@
 
 - ``main``: the group of all commands, and how errors become messages and exit codes.
 - ``find``, ``follow``: find the job that a command names, and follow it until it ends.
-- ``options``, ``conditions``, ``row_ranges``, ``times``, ``redaction``: options that commands share.
+- ``shared_options``, ``conditions``, ``row_ranges``, ``times``, ``redaction``: options that commands
+  share.
 - ``listing``, ``output``: tables, JSON, CSV and text on a terminal.
 - ``advice``, ``progress``, ``throughput``: commands to type next, a progress bar, rows per second.
 - ``exit_codes``: every exit code.

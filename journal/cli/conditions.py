@@ -12,9 +12,9 @@ import click
 import msgspec
 
 from journal.cli.exit_codes import Refused
-from journal.cli.options import rows_option
 from journal.cli.output import first_of
 from journal.cli.row_ranges import rows_of
+from journal.cli.shared_options import rows_option
 from journal.model import JobRow, RowStatus
 from journal.service import JobService
 from journal.text import as_text

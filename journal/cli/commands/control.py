@@ -18,8 +18,8 @@ from journal.cli.find import (
     holder_text,
     job_argument,
 )
-from journal.cli.options import reason_option
 from journal.cli.output import echo_err
+from journal.cli.shared_options import reason_option
 from journal.fs.system import host_name
 from journal.model import TERMINAL_STATUSES, Job, JobStatus, done_rows
 from journal.service import JobService, existing_job

@@ -6,8 +6,8 @@ import click
 
 from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED, exit_code_of
 from journal.cli.find import complete_job, find_job
-from journal.cli.options import confirm, yes_option
 from journal.cli.output import echo_err
+from journal.cli.shared_options import confirm, yes_option
 from journal.errors import JobBusyError, JournalError
 from journal.model import done_rows
 from journal.service import JobService

@@ -8,9 +8,9 @@ import click
 
 from journal.cli.exit_codes import exit_code_of_store
 from journal.cli.find import ReadingService, complete_job, complete_path, find_job
-from journal.cli.options import force_option, statuses_option
 from journal.cli.output import data_stream, echo_err
 from journal.cli.redaction import check_redacted, redact_option
+from journal.cli.shared_options import force_option, statuses_option
 from journal.errors import JournalError
 from journal.export.writers import FORMATS, STREAMED, export_rows, format_of
 from journal.run.signals import ending_signals

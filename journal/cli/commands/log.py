@@ -15,10 +15,10 @@ from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED
 from journal.cli.find import job_argument
 from journal.cli.follow import check_reader, follow_job, gone
 from journal.cli.listing import LOOK_AHEAD, Field, Format, echo_rows, limit_option, listing_options
-from journal.cli.options import rows_option
 from journal.cli.output import as_json, echo_err, local_time, shorten
 from journal.cli.redaction import find_redacted_job, redact_option
 from journal.cli.row_ranges import missing_rows
+from journal.cli.shared_options import rows_option
 from journal.cli.times import since_option
 from journal.errors import JobNotFoundError
 from journal.history.events import Choice, Event, last_events, read_events

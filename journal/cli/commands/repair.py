@@ -6,8 +6,8 @@ import click
 
 from journal.cli.exit_codes import EXIT_OK, EXIT_ROWS_OPEN
 from journal.cli.find import command_line, find_job, job_argument
-from journal.cli.options import json_option
 from journal.cli.output import clean, echo_err, echo_json
+from journal.cli.shared_options import json_option
 from journal.history.error_groups import Numbers
 from journal.repair import Repair, repair_job
 from journal.repair.salvage import OpenRows

@@ -7,9 +7,9 @@ import sys
 import click
 
 from journal.cli.find import find_job, job_argument
-from journal.cli.options import force_option
 from journal.cli.output import echo_err
 from journal.cli.redaction import check_redacted, redact_option
+from journal.cli.shared_options import force_option
 from journal.report import report_page, write_report
 from journal.run.signals import ending_signals
 

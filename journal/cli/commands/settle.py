@@ -14,8 +14,14 @@ from journal.cli.advice import what_runs_pending
 from journal.cli.conditions import Selection, row_options
 from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED, Refused
 from journal.cli.find import counts_text, find_job, job_argument
-from journal.cli.options import confirm, reason_option, rows_option, version_option, yes_option
 from journal.cli.output import echo_err
+from journal.cli.shared_options import (
+    confirm,
+    reason_option,
+    rows_option,
+    version_option,
+    yes_option,
+)
 from journal.format.records import LOST_CHECKSUM, MAX_DEPTH
 from journal.format.values import DECODE_ERRORS, nests_deeper_than
 from journal.history.error_groups import Numbers

@@ -24,7 +24,6 @@ from journal.cli.find import (
     row_counts,
 )
 from journal.cli.listing import color_option
-from journal.cli.options import json_option
 from journal.cli.output import (
     bar,
     can_show,
@@ -38,6 +37,7 @@ from journal.cli.output import (
     use_color,
 )
 from journal.cli.redaction import find_redacted_job, redact_option
+from journal.cli.shared_options import json_option
 from journal.cli.throughput import (
     SAMPLE_ROWS,
     Throughput,

@@ -18,8 +18,8 @@ from journal.cli.exit_codes import (
     exit_code_of,
 )
 from journal.cli.find import complete_job, complete_path, find_job, job_argument, journal_command
-from journal.cli.options import json_option
 from journal.cli.output import clean, echo_err, echo_json, local_time
+from journal.cli.shared_options import json_option
 from journal.errors import JobExistsError, JobNotFoundError, JournalError
 from journal.history.error_groups import Numbers
 from journal.run.signals import ending_signals
