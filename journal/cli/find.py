@@ -127,10 +127,10 @@ def command_line(ctx: click.Context, service: JobService) -> Callable[..., str]:
     """A function that turns words, such as "show" and an id, into a command line for this store."""
     import shlex  # noqa: PLC0415  (`journal list` starts without it)
 
-    words = ["journal"]
-    if os.path.abspath(os.environ.get("JOURNAL_ROOT") or DEFAULT_ROOT) != str(service.root):
-        given = os.path.abspath(ctx.obj) == str(service.root)  # otherwise JOB was given as a path
-        words += ["--root", ctx.obj if given else str(service.root)]
+    words, root = ["journal"], os.path.abspath(service.root)
+    if os.path.abspath(os.environ.get("JOURNAL_ROOT") or DEFAULT_ROOT) != root:
+        given = os.path.abspath(ctx.obj) == root  # otherwise JOB was given as a path
+        words += ["--root", ctx.obj if given else root]
     return lambda *more: shlex.join([*words, *more])
 
 

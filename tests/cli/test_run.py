@@ -471,7 +471,8 @@ def test_of_standard_input_the_resume_command_can_be_pasted_behind_it(work: Path
     words = ("run", "-", "--lines", "--job", "j", "--limit", "1", "--", "echo", "{line}")
     done = journal(*words, text=lines)
     assert done.returncode == 4
-    assert "  # with the same standard input\n" in done.stderr
+    assert " # " not in done.stderr  # an interactive zsh takes it for arguments
+    assert done.stderr.endswith("j: the next run needs the same standard input\n")
     with JobService("jobs") as service:
         job = service.get_job("j")
     assert job is not None
@@ -480,7 +481,39 @@ def test_of_standard_input_the_resume_command_can_be_pasted_behind_it(work: Path
         job.resume_command, shell=True, input=lines, capture_output=True, text=True, check=False
     )
     assert again.returncode == 0, again.stderr
-    assert "with the same standard input" not in again.stderr
+    assert "the same standard input" not in again.stderr
+
+
+def test_on_interrupted_says_that_rows_in_review_are_settled_by_resolve(work: Path) -> None:
+    run = ("run", "rows.csv", "--job", "j")
+    command = ("--", "echo", "{zip}")
+    journal(*run, "--limit", "1", *command)
+    with JobService("jobs") as service:
+        service.start_job("j")
+        service.start_row("j:2")
+        service.review_row("j:2", "unknown", "look")
+        service.update_status("j", "paused")
+    done = journal(*run, "--on-interrupted", "retry", *command)
+    assert "j: 1 row is in review already and stays so; to retry: `" in done.stderr
+    assert f" --root {work / 'jobs'} resolve j --row ROWS --retry`\n" in done.stderr
+    assert "in review already" not in journal(*run, *command).stderr
+
+
+def test_a_root_above_the_current_directory_has_the_command_to_continue(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (work / "below").mkdir()
+    rows = str(work / "rows.csv")
+    monkeypatch.chdir(work / "below")
+    root = ("--root", "../jobs")
+    run = ("run", rows, "--job", "j", "--key", "order", "--limit", "1", "--", "sh", "-c")
+    journal(*root, *run, "exit 7")
+    shown = journal(*root, "show", "j").stdout
+    (command,) = [line.strip() for line in shown.splitlines() if " run " in line and "cd " in line]
+    assert f" --root {work / 'jobs'} run {rows} --job j " in command
+    assert "journal --root ../jobs errors j\n" in shown
+    assert "# if you have corrected the input: run it again with --on-changed retry\n" in shown
+    assert " # " not in command
 
 
 def test_the_resume_command_names_the_root_that_the_environment_gave(
@@ -492,7 +525,7 @@ def test_the_resume_command_names_the_root_that_the_environment_gave(
     done = journal("run", "rows.csv", "--job", "j", "--", "sh", "stop.sh")
     assert done.returncode == 143
     (resume,) = [line for line in done.stderr.splitlines() if line.startswith("to continue: ")]
-    assert f"--root {work / 'elsewhere'} run rows.csv --job j --on-interrupted" in resume
+    assert f"--root {work / 'elsewhere'} run rows.csv --job j -- sh stop.sh" in resume
 
 
 def test_what_show_names_to_go_on_with_a_dead_run_can_be_pasted_anywhere(

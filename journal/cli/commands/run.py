@@ -164,6 +164,11 @@ class _RunCommand:
                 "earlier run died; "
                 f"--on-interrupted {given['on_interrupted']}"
             )
+        if job.needs_review_count and given["on_interrupted"] != "review":
+            resolve = self._how_to().say("", "resolve", job.id, "--row", "ROWS", "--retry")
+            words = "row|rows is|are in review already and stays|stay so"
+            rows = counted(job.needs_review_count, words)
+            echo_err(f"{job.id}: {rows}; to retry: {resolve}")
         with Progress(job, quiet=given["quiet"]) as progress:
             report = job_run.run(
                 handler,
@@ -174,7 +179,10 @@ class _RunCommand:
                 **limits,
             )
             progress.show(report.job)
-        return _finish(report, self._how_to())
+        _finish(report, self._how_to())
+        if given["rows"] == "-" and report.exit_code:
+            echo_err(f"{job.id}: the next run needs the same standard input")
+        return report.exit_code
 
     def _dry_run(self, rows: Iterator[dict[str, Any]]) -> int:
         """Print a line for each command that would run, then a summary."""
@@ -233,12 +241,11 @@ class _RunCommand:
             value = given.get(option.name or "")
             if not isinstance(option, click.Option) or value is None or value is False:
                 continue
-            if value == option.get_default(self._ctx) and option.name != "on_interrupted":
+            if value == option.get_default(self._ctx):
                 continue
             words += [option.opts[0]] if option.is_flag else [option.opts[0], str(value)]
         words += ["--", *given["command"]]
-        again = "  # with the same standard input" if given["rows"] == "-" else ""
-        return shlex.join(words) + again  # a shell comment, since people paste the line
+        return shlex.join(words)
 
 
 def _next_number(service: ReadingService, job_id: str) -> int:
@@ -298,8 +305,8 @@ def _differences(matched: Matched, *, is_new: bool) -> list[str]:
     return [counted(count, words) for count, words in found if count]
 
 
-def _finish(report: RunReport, how_to: HowTo) -> int:
-    """Report the counts of the job and how to continue. Returns the exit code."""
+def _finish(report: RunReport, how_to: HowTo) -> None:
+    """Report the counts of the job and how to continue."""
     job = report.job
     took = f" in {report.elapsed_s:.1f} s" if report.elapsed_s else ""
     echo_err(
@@ -313,4 +320,3 @@ def _finish(report: RunReport, how_to: HowTo) -> int:
         echo_err(f"see: {how_to.command} rows {job.id} --status needs_review")
     if job.failed_rows and job.status is JobStatus.FAILED:
         echo_err(f"to retry failed rows: {how_to.again}")
-    return report.exit_code
