@@ -137,11 +137,16 @@ def set_job_status(journal: Journal, target: JobStatus) -> None:
     """Move the job to ``target``. Raises InvalidStateTransition."""
     status = _state(journal).status
     if target not in VALID_TRANSITIONS[status]:
-        _refuse_job(journal, target, _REOPEN_FIRST if status in TERMINAL_STATUSES else "")
+        hint = _HAS_ENDED if status in TERMINAL_STATUSES else ""
+        _refuse_job(journal, target, _REOPEN_FIRST if status is JobStatus.CANCELLED else hint)
     put_job_record(journal, JobStatusRecord(status=target.value, at=journal.now()))
 
 
 _REOPEN_FIRST = "reopen it first: reopen_job(), or `journal reopen`"
+_HAS_ENDED = (
+    "the job has ended: `journal retry` or retry_failed_rows() retries failed rows; "
+    "`journal show` says what else to do"
+)
 
 
 def _refuse_job(journal: Journal, target: JobStatus, hint: str, refused: str = "") -> NoReturn:
