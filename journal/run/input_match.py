@@ -360,7 +360,7 @@ class _Match:
             row.id,
             _json(row.data),
             _json(item.data),
-            f"it may have taken effect (row {numbers_text(numbers)}), so nothing was changed: find "
+            f"it may have taken effect ({numbers_text(numbers)}), so nothing was changed: find "
             f"out, then {settle}",
         )
 

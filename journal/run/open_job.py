@@ -360,9 +360,12 @@ class JobRun:
             left = "" if in_shell else what_is_left(self.service, report.job, how_to)
             if left:
                 held.report(left)
+            if left and report.job.failed_rows:
+                root = shlex.quote(str(self.service.root))
+                held.report(f"see: journal --root {root} errors {self.id}")
         elif in_shell or not is_braked:  # the brake's message has already said how to continue
             again = how_to.again if is_braked else ""
-            command = again or self._settings.resume_command or "run this program again"
+            command = again or report.job.resume_command or "run this program again"
             held.report(f"to continue: {command}")
 
     def _report_idle(self, held: HeldJob, *, retry_failed: bool) -> RunReport:

@@ -58,10 +58,10 @@ IN_PYTHON = HowTo()
 
 
 def numbers_text(numbers: list[int]) -> str:
-    """The first few row numbers, for a message."""
-    return ", ".join(map(str, numbers[:_MAX_NAMED])) + (
-        ", ..." if len(numbers) > _MAX_NAMED else ""
-    )
+    """The first few row numbers, for a message: "row 4", or "rows 4, 19"."""
+    more = ", ..." if len(numbers) > _MAX_NAMED else ""
+    rows = "row" if len(numbers) == 1 else "rows"
+    return f"{rows} {', '.join(map(str, numbers[:_MAX_NAMED]))}{more}"
 
 
 def numbers_option(numbers: list[int]) -> str:
@@ -130,7 +130,7 @@ def _left(service: JobService, job: Job, how_to: HowTo, *, retry_failed: bool) -
     if numbers:
         said.append(
             f"{counted(len(numbers), 'row|rows')} failed and may have taken effect "
-            f"(row {numbers_text(numbers)}): look, then {how_to.retry_named(job.id, numbers)}"
+            f"({numbers_text(numbers)}): look, then {how_to.retry_named(job.id, numbers)}"
         )
     if job.needs_review_count:
         look = how_to.say('job.rows("needs_review")', "rows", job.id, "--status", "needs_review")
@@ -142,7 +142,7 @@ def left_alone(job_id: str, numbers: list[int], how_to: HowTo) -> str:
     """The message about completed rows whose data has changed in the input."""
     rows = "completed row|rows has|have changed in the input, and stays|stay as done"
     return (
-        f"{job_id}: {counted(len(numbers), rows)} (row {numbers_text(numbers)}); to do that again "
+        f"{job_id}: {counted(len(numbers), rows)} ({numbers_text(numbers)}); to do that again "
         f"with the new data: {how_to.redo(job_id, numbers)}, then another start"
     )
 
@@ -238,6 +238,6 @@ class Plan(msgspec.Struct):
         said = []
         for kind in _KINDS:
             if self.counts[kind]:
-                rows = f" (row {numbers_text(self.first[kind])})" if kind in self.first else ""
+                rows = f" ({numbers_text(self.first[kind])})" if kind in self.first else ""
                 said.append(f"{kind}: {self.counts[kind]:,}{rows}")
         return ", ".join(said) or "no rows"

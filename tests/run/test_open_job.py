@@ -417,8 +417,9 @@ def test_a_start_that_does_nothing_says_why_and_what_takes_failed_rows_up(path: 
         assert list(job.attempts(tell=said.append)) == []
         assert job.run(done, retry_failed=True, tell=said.append).exit_code == 0
         job.run(done, retry_failed=True, tell=said.append)
-    failed, idle, also_idle, all_done = said
+    failed, see, idle, also_idle, all_done = said
     assert failed == "enrich: failed; 2 rows failed: `run(..., retry_failed=True)` tries them again"
+    assert see == f"see: journal --root {path.parent} errors enrich"
     assert (
         idle
         == also_idle
@@ -451,8 +452,8 @@ def test_a_plan_counts_what_a_run_would_do_and_names_the_first_rows(path: Path) 
         job.service.skip_row("enrich:8")
         plan = job.plan(retry_failed=True)
         assert plan.counts["retry"] == 1
-        assert str(plan) == "retry: 1 (row 3), new: 3 (row 5, 6, 7), done: 4"
-        assert str(job.plan()) == "new: 3 (row 5, 6, 7), failed: 1, done: 4"
+        assert str(plan) == "retry: 1 (row 3), new: 3 (rows 5, 6, 7), done: 4"
+        assert str(job.plan()) == "new: 3 (rows 5, 6, 7), failed: 1, done: 4"
         assert job.run(done, retry_failed=True).started == 4
 
 
