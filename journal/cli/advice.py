@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -38,6 +39,7 @@ class NextStart(NamedTuple):
 
 def next_start(job: Job, root: Path) -> NextStart:
     """How to run a job again with the command or script that made it, in the store ``root``."""
+    root = Path(os.path.abspath(root))  # as in the command of the run: without ".."
     again = job.resume_command or ""
     if job.started_at is None and not again:
         program = f'journal.open_job("{root / job.id}").run(...)'
@@ -92,23 +94,21 @@ def advice(
             (command("reopen", job.id), "it was cancelled; to continue it, reopen it first")
         )
     if job.failed_rows:
-        found.append((command("errors", job.id), "what went wrong, with all rows"))
-        found.append((command("rows", job.id, "--status", "failed"), "the failed rows"))
-        found.append((command("retry", job.id), _retry(start, holder)))
+        found += _failed(job, start, holder, command)
     if job.needs_review_count:
         found += _review(job, doubtful["needs_review"], command, is_merged=is_merged)
     if state == "interrupted":
         in_flight = counted(job.processing_count, "row|rows in flight")
         policies = start.option("on_interrupted", "review", "retry", "fail")
-        why = (
-            f"its run died with {in_flight}; {start.words}, with the same input; {policies} (default: "
-            f"review) decides what happens to {'that row' if job.processing_count == 1 else 'those rows'}"
-        )
+        rows = "that row" if job.processing_count == 1 else "those rows"
+        why = f"its run died with {in_flight}; {start.words}, with the same input"
         found.append((start.command, why))
+        found.append(("", f"{policies} (default: review) decides what happens to {rows}"))
     elif job.status is JobStatus.PAUSED and holder is not None:
         found.append((command("resume", job.id), "the run that waits continues"))
     elif job.status is JobStatus.PAUSED:
-        found.append((start.command, f"no run waits; {start.words}, with the same input"))
+        ended_first = "the run has ended; " if job.started_at else ""
+        found.append((start.command, f"{ended_first}{start.words}, with the same input"))
     elif job.status is JobStatus.PENDING and holder is None:
         found.append((start.command, start.words))
     elif ended and open_rows:
@@ -118,14 +118,23 @@ def advice(
     return found
 
 
-def _retry(start: NextStart, holder: RunHolder | None) -> str:
-    """The purpose of `journal retry`."""
+def _failed(
+    job: Job, start: NextStart, holder: RunHolder | None, command: Callable[..., str]
+) -> list[tuple[str, str]]:
+    """How to look at failed rows, and how to run them again."""
     if holder is not None:
-        return "makes failed rows pending again; the run at work runs them"
-    option = start.option("retry_failed")
-    return (
-        f"makes failed rows pending again; then {start.words}. Or do both in one step with {option}"
-    )
+        then = "the run at work runs them"
+    else:
+        then = f"then {start.words}. Or do both in one step with {start.option('retry_failed')}"
+    found = [
+        (command("errors", job.id), "what went wrong, with all rows"),
+        (command("rows", job.id, "--status", "failed"), "the failed rows"),
+        (command("retry", job.id), f"makes failed rows pending again; {then}"),
+    ]
+    if start.is_script or " --key " in start.command:
+        option = start.option("on_changed", "retry")
+        found.append(("", f"if you have corrected the input: {start.words} with {option}"))
+    return found
 
 
 def _review(

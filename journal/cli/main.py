@@ -140,6 +140,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         code: Any = cli.main(arguments, standalone_mode=False, complete_var="_JOURNAL_COMPLETE")
     except click.ClickException as error:
+        if isinstance(error, click.NoSuchOption) and error.option_name == "--root":
+            hint = "--root comes before the command: journal --root DIRECTORY COMMAND"
+            error = click.UsageError(hint, error.ctx)
         shown = io.StringIO()
         error.show(shown)
         for line in shown.getvalue().splitlines():

@@ -253,7 +253,8 @@ def test_verify_reports_every_damage_and_goes_on(
     damaged = path.read_bytes().replace(b"A-2", b"A-9").replace(b"1250", b"1251")
     path.write_bytes(damaged)
     assert run(root, "verify", "--all") == 6
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert err == f"next: journal --root {root} repair ship-ca\n"
     assert "DAMAGED  ship-ca" in out
     assert "damage: line 2, bytes " in out
     assert "damage: line 7, bytes " in out

@@ -193,7 +193,7 @@ def test_resume_without_a_run_that_waits_changes_nothing_and_says_what_to_run(
     before = cli.journal()
     code, _, err = cli("resume", "j")
     assert code == 4
-    assert "no run waits for job j" in err
+    assert "the run of job j has ended" in err
     assert "run again what made the job: ./ship {order}" in err
     assert cli.journal() == before
 
@@ -228,7 +228,7 @@ def test_a_job_that_has_ended_is_not_resumed(cli: Cli) -> None:
     code, _, err = cli("resume", "j")
     assert code == 4
     assert "'failed' to 'running'" in err
-    assert "reopen it first: reopen_job(), or `journal reopen`" in err
+    assert "the job has ended: `journal retry` or" in err
 
 
 # --- cancel
@@ -496,17 +496,20 @@ def test_redo_asks_on_a_terminal_says_what_it_means_and_elsewhere_refuses_withou
     code, out, err = cli("redo", "j", "--row", "2-5")
     assert (code, out) == (2, "")
     assert (
-        "j: 4 rows are done again (2 failed, 1 skipped, 1 completed), with all side effects" in err
+        "j: 4 rows would be done again (2 failed, 1 skipped, 1 completed), with all side effects"
+        in err
     )
     assert "nothing was changed: this command asks first" in err
     arguments = ("--root", str(cli.root), "redo", "j", "--row", "5")
     code, shown = on_terminal(*arguments, columns=200, answer="n\n")
     assert code == 4
-    assert "j: 1 row is done again (1 completed)" in shown
+    assert "j: 1 row would be done again (1 completed)" in shown
     assert "nothing was changed" in shown
     assert cli.journal() == before
     code, shown = on_terminal(*arguments, columns=200, answer="y\n")
     assert code == 0
+    assert "\n1\n" not in shown  # the number alone is for scripts
+    assert "j: 1 row is pending again" in shown
     assert cli.row(5).status == "pending"
 
 

@@ -37,6 +37,14 @@ def test_delete_asks_and_obeys(root: Path) -> None:
     assert jobs(root) == ["c"]
 
 
+def test_a_name_that_is_the_id_is_not_printed_twice(root: Path) -> None:
+    with JobService(root, sync="none") as service:
+        service.create_job("bill", job_id="bill")
+    _, shown = on_terminal("--root", str(root), "delete", "bill", columns=80, answer="n\n")
+    assert "bill: pending, 0 of 0 rows are done\n" in shown
+    assert "bill: bill" not in shown
+
+
 def test_delete_without_an_answer_deletes_nothing(root: Path) -> None:
     code, _ = on_terminal("--root", str(root), "delete", "a", columns=80, answer="\x04")
     assert code == 130

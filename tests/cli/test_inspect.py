@@ -441,7 +441,7 @@ def test_show_says_what_became_of_an_interrupted_run(root: Path, capsys: Capture
 
 def test_show_of_a_paused_job_says_whether_a_run_waits(root: Path, capsys: Capture) -> None:
     assert run(root, "show", "rests") == 0
-    assert "no run waits" in capsys.readouterr().out
+    assert "the run has ended; run again what made the job" in capsys.readouterr().out
     assert as_json(root, capsys, "show", "done")["next"] == []
 
 
@@ -520,7 +520,7 @@ def test_show_has_no_throughput_of_a_time_that_is_too_short_to_say() -> None:
         return _throughput_text(throughput(times, 1))
 
     assert shown(0) == shown(0.05) == shown(0.9) == ""
-    assert shown(32).endswith(" 1.0s each, at most 4 rows/s")
+    assert shown(32).endswith(" at most 4 rows/s (a bar is 1.0s)")
 
 
 def test_the_rate_is_that_of_the_run_at_work_of_late_and_falls_when_it_hangs() -> None:

@@ -137,6 +137,7 @@ def test_a_terminal_gets_prose_that_fits(topic: str) -> None:
         (["rm", "ship"], "there is no command 'rm'; did you mean 'delete'?"),
         (["help", "rm"], "there is no topic or command 'rm'; did you mean 'delete'?"),
         (["version"], "there is no command 'version'; did you mean '--version'?"),
+        (["list", "--root", "x"], "--root comes before the command: journal --root DIRECTORY"),
         (["xyzzy"], "there is no command 'xyzzy'; `journal help` lists the commands"),
         (["help", "exeptions"], "there is no topic or command 'exeptions'; did you mean 'excep"),
         (["help", "verfy"], "there is no topic or command 'verfy'; did you mean 'verify'?"),

@@ -92,7 +92,9 @@ def _no_run_waits(service: JobService, job: Job) -> Refused:
     start = next_start(job, service.root)
     if job.status is JobStatus.PENDING:
         return Refused(start.text)
-    return Refused(f"no run waits for job {job.id}, nothing was changed; to continue, {start.text}")
+    return Refused(
+        f"the run of job {job.id} has ended, nothing was changed; to continue, {start.text}"
+    )
 
 
 @click.command("cancel", short_help="Cancel a job: end it before all its rows are done.")

@@ -70,7 +70,8 @@ def _described(service: JobService, job_id: str) -> str:
         return str(error)
     if job is None:
         return "does not exist any more"
+    name = "" if job.name == job_id else f"{job.name}: "
     return (
-        f"{job.name}: {service.get_state(job)}, {done_rows(job)} of "
+        f"{name}{service.get_state(job)}, {done_rows(job)} of "
         f"{counted(job.total_rows, 'row|rows is|are done')}"
     )

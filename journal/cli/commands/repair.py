@@ -67,7 +67,8 @@ def _text(repair: Repair) -> str:
     for action in repair.actions:
         last = action.line + action.lines - 1
         where = f"lines {action.line} to {last}" if action.lines > 1 else f"line {action.line}"
-        rows = f"; about row {Numbers(action.rows).text(', ')}" if action.rows else ""
+        word = "row" if len(action.rows) == 1 else "rows"
+        rows = f"; about {word} {Numbers(action.rows).text(', ')}" if action.rows else ""
         lines.append(f"  {action.kind}: {where}: {action.message}{rows}")
     if repair.lost_rows:
         lines.append(f"  the data of these rows is lost: {Numbers(repair.lost_rows).text(', ')}")
@@ -76,7 +77,3 @@ def _text(repair: Repair) -> str:
     if repair.damaged_copy:
         lines.append(f"  the journal as it was: {repair.damaged_copy}")
     return "\n".join(map(clean, lines))
-
-
-def _ranges(numbers: list[int]) -> str:
-    return Numbers(numbers).text(", ")

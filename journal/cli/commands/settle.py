@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from array import array
 from collections import Counter
 from collections.abc import Callable, Collection
@@ -44,7 +45,8 @@ def retry_command(ctx: click.Context, job: str, selection: Selection) -> None:
     Some failed rows may have taken effect, for example after --on-interrupted fail. They are
     retried only if --row or --error-code names them. Find out first what they did.
 
-    Prints the number of rows. If a run is at work, it runs the rows.
+    Prints the number of rows, unless standard output is a terminal. If a run is at work, it
+    runs the rows.
 
     Example: journal retry ship-orders
     """
@@ -76,7 +78,7 @@ def retry_command(ctx: click.Context, job: str, selection: Selection) -> None:
                 if_named=(RowStatus.FAILED, RowStatus.SKIPPED),
                 if_found=(RowStatus.FAILED,),
             )
-        click.echo(count)
+        _echo_count(count)
         if unknown.count:
             failed = "row|rows failed, and it is unknown whether it|they took effect"
             rows = counted(unknown.count, failed)
@@ -113,7 +115,8 @@ def redo_command(
     The rows keep their idempotency keys, so a service that honours the keys repeats its old answer
     and does nothing new. Give --new-key to have it do the work again.
 
-    The command asks for confirmation; without a terminal, give --yes. Prints the number of rows.
+    The command asks for confirmation; without a terminal, give --yes.
+    Prints the number of rows, unless standard output is a terminal.
 
     Example: journal redo ship-orders --version prompt-2 --reason "wrong labels"
     """
@@ -140,20 +143,20 @@ def redo_command(
                 if found is None or not is_same or not selection.where.holds(found):
                     raise Refused(f"rows of {job_id} have changed meanwhile; nothing was changed")
                 service.redo_row(found.id, reason, new_key=new_key)
-        click.echo(len(numbers))
+        _echo_count(len(numbers))
         _report_pending(service, job_id, len(numbers))
     return EXIT_OK
 
 
 def _is_confirmed(job_id: str, statuses: Counter[str], *, new_key: bool) -> bool:
-    rows = counted(statuses.total(), "row|rows is|are done again")
+    rows = counted(statuses.total(), "row|rows") + " would be done again"
     keys = (
         "under new idempotency keys: no service can know that it did the same before"
         if new_key
         else "under the same idempotency keys: a service that honours them answers as before"
     )
     echo_err(f"{job_id}: {rows} ({counts_text(statuses)}), with all side effects, {keys}")
-    echo_err(f"{job_id}: what they cost so far still counts")
+    echo_err(f"{job_id}: the cost of their earlier outcomes stays in the cost of the job")
     return confirm("Do them again?", "nothing was changed")
 
 
@@ -162,6 +165,12 @@ def _check_not_cancelled(job: Job) -> None:
         raise Refused(
             f"job {job.id} was cancelled: `journal reopen {job.id}` first; nothing was changed"
         )
+
+
+def _echo_count(count: int) -> None:
+    """Print the number of changed rows for scripts. People read it in the message after it."""
+    if not sys.stdout.isatty():
+        click.echo(count)
 
 
 def _report_pending(service: JobService, job_id: str, count: int) -> None:
@@ -313,10 +322,12 @@ def resolve_command(ctx: click.Context, /, job: str, ranges: list[range], **give
             if_named=(RowStatus.NEEDS_REVIEW,),
             if_found=(),
         )
-        click.echo(count)
-        _report_completed(service, before)
         if how == "retry":
+            _echo_count(count)
             _report_pending(service, job_id, count)
+        else:
+            click.echo(count)
+        _report_completed(service, before)
 
 
 def _how(given: dict[str, Any]) -> str:

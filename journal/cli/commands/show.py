@@ -284,7 +284,7 @@ def _throughput_text(found: Throughput | None) -> str:
         return ""
     highest = max(found.rows) / found.span_s
     line = sparkline(found.rows, can_show("▁█"))
-    return f"{line} {duration_text(found.span_s)} each, at most {_figure(highest)} rows/s"
+    return f"{line} at most {_figure(highest)} rows/s (a bar is {duration_text(found.span_s)})"
 
 
 def _rows_text(numbers: Numbers) -> str:

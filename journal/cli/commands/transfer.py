@@ -15,6 +15,7 @@ from journal.cli.exit_codes import (
     EXIT_ROWS_OPEN,
     EXIT_UNEXPECTED,
     NoVerdict,
+    Refused,
     exit_code_of,
 )
 from journal.cli.find import complete_job, complete_path, find_job, job_argument, journal_command
@@ -150,7 +151,7 @@ def unpack_command(ctx: click.Context, file: str, max_bytes: int | None) -> int:
         manifest = unpack_job(ctx.obj, source, max_bytes=max_bytes)
     except JobExistsError as error:
         echo_err(_how_to_pull(ctx.obj, file, error.job_id))
-        raise
+        raise Refused(f"job {error.job_id!r} exists already; nothing was changed") from None
     echo_err(
         f"{manifest.job_id}: unpacked, as packed on {manifest.host} at {manifest.made_at}: "
         f"{sum(manifest.rows.values())} rows, {len(manifest.files) - 1} other files"

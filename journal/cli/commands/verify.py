@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import click
 
 from journal.cli.exit_codes import EXIT_DAMAGED, EXIT_OK, EXIT_UNEXPECTED, exit_code_of
-from journal.cli.find import ReadingService, complete_job, find_job
+from journal.cli.find import ReadingService, command_line, complete_job, find_job
 from journal.cli.output import clean, echo_err, echo_json_list
 from journal.errors import JournalError
 from journal.service import JobService
@@ -57,6 +57,9 @@ def verify_command(
                 continue
             code = max(code, _code_of(report))
             yield report
+            if report.damaged:
+                repair = command_line(ctx, service)("repair", job_id)
+                echo_err(f"next: {repair}")
 
     if json_output:
         echo_json_list(reports())
