@@ -305,6 +305,14 @@ def test_show_shortens_codes_as_it_does_messages(root: Path, capsys: Capture) ->
     assert f"errors      1 x {'E' * 59}…: row 2: {'m' * 199}…\n" in out
 
 
+def test_rows_says_that_no_row_has_the_code(ended: Path, capsys: Capture) -> None:
+    assert run(ended, "rows", "ca", "--error-code", "E43") == 0
+    message = "journal: no such row has code 'E43': `journal errors ca` lists the codes\n"
+    assert capsys.readouterr().err == message
+    assert run(ended, "rows", "ca", "--error-code", "E42") == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_show_as_json_has_all_of_it(ended: Path, capsys: Capture) -> None:
     shown = as_json(ended, capsys, "show", "ca")
     assert shown["errors"][0] == {

@@ -148,6 +148,11 @@ def rows_command(
     echo_rows(output, fields, rows)
     for text in selection.where.absent() + wanted.messages("shown"):
         echo_err(f"journal: {text}")
+    code = selection.error_code
+    if code is not None and not any(row.error_code == code for row in stored):
+        echo_err(
+            f"journal: no such row has code {code!r}: `journal errors {job_id}` lists the codes"
+        )
     if ranges and (missing := missing_rows(job_id, service.get_rows(job_id), ranges)):
         echo_err(f"journal: {missing}")
         return EXIT_REFUSED
