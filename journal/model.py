@@ -168,7 +168,7 @@ def done_rows(job: Job) -> int:
 
 
 class JobRow(msgspec.Struct, frozen=True):
-    """A row after one commit; later commits don't change the object.
+    """A row as it was after a certain commit. Later commits don't change the object.
 
     All times are aware datetimes in UTC.
 

@@ -120,7 +120,8 @@ class LastAttempts:
     def of(self, row: JobRow) -> tuple[datetime | None, float | None]:
         """The start of the row's last attempt, and its duration in seconds; ``None`` if unknown.
 
-        The history may be newer than ``row``. Attempts after the state in ``row`` are not reported.
+        The history may be newer than ``row``. If the last attempt began after the state in ``row``,
+        both are None.
         """
         position = self._index.position_of(row.row_number)
         started_at = None if position is None else _moment(self._started_s[position])

@@ -158,9 +158,9 @@ class RowQueue:
         """Record the outcome of an attempt. Returns the recorded outcome, and whether to try again.
 
         If the outcome can't be recorded, for example because it is too long, the row needs a
-        review. A row to be tried again is taken when it is due; a row that was not started is due
-        after ``unstarted_wait_s``. Raises InvalidStateTransition if another process has settled the
-        row.
+        review. A row to be tried again waits in the queue until it is due. If the outcome is
+        "unstarted", the row is due after ``unstarted_wait_s`` seconds; after a failure, when its
+        backoff ends. Raises InvalidStateTransition if another process has settled the row.
         """
         try:
             wait_s = self.record(row, outcome, unstarted_wait_s)

@@ -77,8 +77,8 @@ class Change(NamedTuple):
 class Added(NamedTuple):
     """A row that the record at ``offset`` added.
 
-    ``is_lost``: damage took the row's data and key. Then ``key`` is a made-up key, which no other
-    row has except the imports of this row.
+    ``is_lost``: damage took the row's data and key. Then ``key`` is made up. Only this row has this
+    key, and the copies of the row that merges imported elsewhere.
     """
 
     offset: int
@@ -89,7 +89,7 @@ class Added(NamedTuple):
 class RowChanges:
     """The changes of rows since ``begin``, in order, and the rows that were added since then.
 
-    Adding a row counts as a change of its data.
+    Adding a row counts as a change of its data, unless damage took the data.
 
     - ``marks``: records of an older version, which say that the unfinished rows were moved to a
       retry job.

@@ -69,8 +69,8 @@ def error_text(twice: Iterable[int], job: str, other: str, earlier: str) -> str:
 def review_text(plan: Plan, job: str, number: int) -> str:
     """The message of a row's review: the reason, with statuses and times.
 
-    Call this before the review is written, since the message states the row's status before it. The
-    message contains no values of the row, with one exception: the tracking number of a renumbered
+    Call this before the review is written, since the message states the status that the row has before
+    the review. The message contains no values of the row, with one exception: the tracking number of a renumbered
     row.
     """
     if plan.reviews[number] == IN_FLIGHT:

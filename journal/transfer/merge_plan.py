@@ -325,8 +325,9 @@ class Plan:
     ) -> tuple[_Verdict, list[Change]]:
         """Decide about the row's data; return the verdict, and the changes to import or log.
 
-        ``verdict`` is the verdict about the row's status. The result may be "take" without changes.
-        Then the data differs because of changes that both copies know.
+        ``verdict`` is the verdict about the row's status. The result may be "take" without changes:
+        the row gets the data that it has in the other copy now. In that case the data differs, but
+        both copies know all changes of it.
         """
         theirs = [change for change in new if change.status == DATA]
         ours = [change for change in mine if change.status == DATA]

@@ -38,12 +38,12 @@ from journal.text import counted
 def retry_command(ctx: click.Context, job: str, selection: Selection) -> None:
     """Retry failed rows: make them pending again, and reopen the job if it has ended.
 
-    Without options, all failed rows are retried. --row may also name skipped rows. If it
-    names a row that can't be retried, nothing is changed. But together with another option, such
-    as --where, that row is left out.
+    Without options, all failed rows are retried, except rows that may have taken effect.
+    --row may also name skipped rows. If --row names a row that can't be retried, nothing is
+    changed. If --row is given together with another option, such as --where, that row is left out.
 
-    Some failed rows may have taken effect, for example after --on-interrupted fail. They are
-    retried only if --row or --error-code names them. Find out first what they did.
+    A failed row may have taken effect, for example after --on-interrupted fail. Such a row is
+    retried only if --row or --error-code selects it. Find out first what the row did.
 
     Prints the number of rows, unless standard output is a terminal. If a run is at work, it
     runs the rows.

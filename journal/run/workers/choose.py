@@ -32,7 +32,8 @@ class Workers(Protocol):
     def dispatch(self, ticket: int, row: JobRow, claim: Claim) -> None:
         """Pass the row to a worker, which calls ``claim.begin()`` before it processes the row.
 
-        For each claim that it has begun, the worker puts exactly one outcome under the ticket.
+        If the worker could begin the claim, it stores exactly one outcome for ``ticket`` in the
+        :class:`Results`. It also stores one, "unstarted", if the row can't be started at all.
         Errors of a row become outcomes and are not raised. Blocks only while an executor's
         ``submit`` blocks.
         """
