@@ -32,6 +32,7 @@ PURPOSES = {
 }
 # Modules of cli/commands that have several commands. Every other command has a module of its own.
 _MODULES = {
+    "damage": ("verify", "repair"),
     "control": ("pause", "resume", "cancel", "reopen"),
     "rows": ("rows", "errors"),
     "settle": ("retry", "redo", "skip", "resolve"),
