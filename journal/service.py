@@ -270,8 +270,8 @@ class JobService:
     def delete_job(self, job_id: str) -> bool:
         """Delete the job with all its files. Returns ``False`` if there is no such job.
 
-        Raises JobBusyError while a run holds the job, even a run of this process. Exception: a job
-        that has ended, with no row in flight, can always be deleted.
+        Raises JobBusyError while a run holds the job, even a run of this process. But a job
+        that has ended, with no row in flight, can be deleted even then.
         """
         return self._store.delete(check_job_id(job_id))
 

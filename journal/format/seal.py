@@ -34,7 +34,7 @@ def digits_in(line: bytes) -> bytes:
 
 def is_sealed(line: bytes) -> bool:
     """Whether a line of a verified commit (without its LF) is the last line of the commit."""
-    return line[-SEAL_BYTES:].startswith(SEAL_HEAD)
+    return line[-SEAL_BYTES:].startswith(SEAL_HEAD) and stated_crc(line) is not None
 
 
 def stated_crc(line: bytes) -> int | None:

@@ -199,7 +199,8 @@ class Group:
 def _attempt(journal: Journal, request: _Request) -> None:
     """Carry out a request, and keep its result or its JournalError.
 
-    Other exceptions, from signal handlers or for lack of memory, aren't errors of the request.
+    Other exceptions, from signal handlers or for lack of memory, aren't errors of the request. They
+    propagate.
     """
     try:
         request.result = journal.attempt(request.change)

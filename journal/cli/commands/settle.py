@@ -39,8 +39,8 @@ def retry_command(ctx: click.Context, job: str, selection: Selection) -> None:
     """Retry failed rows: make them pending again, and reopen the job if it has ended.
 
     Without options, all failed rows are retried, except rows that may have taken effect.
-    --row may also name skipped rows. If --row names a row that can't be retried, nothing is
-    changed. If --row is given together with another option, such as --where, that row is left out.
+    --row may also name skipped rows. If --row names a row whose status doesn't allow a retry,
+    nothing is changed. If another option, such as --where, is given too, such rows are left out.
 
     A failed row may have taken effect, for example after --on-interrupted fail. Such a row is
     retried only if --row or --error-code selects it. Find out first what the row did.
@@ -189,9 +189,9 @@ def _report_pending(service: JobService, job_id: str, count: int) -> None:
 def skip_command(ctx: click.Context, job: str, selection: Selection, reason: str | None) -> None:
     """Skip pending or failed rows, so that they are not run. They count as done.
 
-    --row may also name rows that need a review. If it names a row that can't be skipped, nothing is
-    changed. But together with another option, such as --where, that row is left out. --error-code
-    chooses only failed rows.
+    --row may also name rows that need a review. If --row names a row whose
+    status doesn't allow a skip, nothing is changed. If another option, such as --where, is given
+    too, such rows are left out. --error-code chooses only failed rows.
 
     Prints the number of rows.
 

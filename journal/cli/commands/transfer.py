@@ -299,9 +299,9 @@ def pull_command(
 
     With --merge-outcomes, the job here gets the outcomes, retries, redos and changed data of rows
     that only the other copy worked on. A row needs a review if both copies worked on it, or gave it
-    different data. A row that is completed here stays completed; if the other copy worked on it
-    too, the job's error names it. Rows that both copies added are one row if they have the same
-    idempotency key. If the number of another added row is taken here, the row gets a new number,
+    different data. But if the row is completed here, it stays completed, and the job's error names
+    it. Rows that both copies added are one row if they have the same idempotency key. A row that
+    only the other copy added is added here. If its number is taken here, it gets a new number,
     which is reported. The other copy's history is kept beside the journal as journal.other-....
 
     If an artifact differs, both files are kept. When commits are appended, the other copy's file
