@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 from support.children import (
@@ -62,6 +63,16 @@ def test_copies_are_identical_or_one_is_ahead_by_its_commits(here: Path, there: 
     assert compared(there, here).relation == "ahead"
     assert found.line is None
     assert found.theirs.row_statuses == {"processing": 3, "completed": 3}
+
+
+def test_a_member_that_only_looks_like_a_seal_ends_no_commit(here: Path, there: Path) -> None:
+    path = journal_path(there, JOB)
+    start = int(path.read_bytes()[-11:-3], 16)
+    log = b'{"type":"log","level":"INFO","message":"m","at":"2999-01-01T00:00:00.000001Z"'
+    body = log + b',"crc":"ABCDEF01"}\n' + log
+    with path.open("ab") as file:
+        file.write(body + b',"crc":"%08x"}\n' % crc32(body, start))
+    assert compared(here, there).theirs.commits == 1
 
 
 def test_copies_that_diverged_are_told_with_the_line_and_what_each_did_since(
