@@ -270,9 +270,9 @@ def test_a_link_in_the_place_of_the_artifacts_is_left_out_of_a_pack(
 @pytest.mark.parametrize(
     ("wrong", "match"),
     [
-        ({"job_id": "another"}, "is that of job"),
+        ({"job_id": "another"}, "its journal belongs to job"),
         ({"crc": "00000000"}, "seal that its manifest states"),
-        ({"rows": {"pending": 99}}, "rows that its manifest counts"),
+        ({"rows": {"pending": 99}}, "the counts in its manifest"),
     ],
 )
 def test_a_pack_whose_manifest_says_otherwise_makes_no_job(
