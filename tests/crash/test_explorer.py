@@ -22,7 +22,7 @@ from support.effort import IS_LONG
 pytestmark = pytest.mark.skipif(sys.platform == "darwin", reason="F_FULLFSYNC is not in os there")
 
 SEED = 2024
-DRAWS, MIN_STATES = (2000, 20_000) if IS_LONG else (100, 5_000)
+DRAWS, MIN_STATES = (2000, 20_000) if IS_LONG else (50, 3_000)
 
 
 @pytest.fixture(name="base", scope="module")

@@ -85,7 +85,7 @@ def first_failure(copy: Path, tests: list[str]) -> str | None:
     command += ["--hypothesis-profile", "no-shrinking", *tests]
     # A test that waits for what a patch has taken away fails, too.
     command += ["-o", f"faulthandler_timeout={HANG_S}", "-o", "faulthandler_exit_on_timeout=true"]
-    environment = {**os.environ, "PYTHONPATH": str(copy)}
+    environment = {**os.environ, "PYTHONPATH": str(copy), "LONG": "1"}
     try:
         done = subprocess.run(
             command, cwd=copy, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S,
