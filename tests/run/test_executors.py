@@ -570,6 +570,8 @@ class Driver:
     """A process that drives a run, in a process group of its own: with its workers, like a shell's."""
 
     def __init__(self, work: Work, kind: str, at: str = "row", factory: str = "") -> None:
+        if kind == "loky":
+            imported_loky()
         script = work.path.parents[1] / "driver.py"
         script.write_text(DRIVER)
         arguments = [kind, str(work.path), at, factory]
