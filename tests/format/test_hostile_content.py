@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,8 @@ CONTENTS: dict[str, tuple[Callable[[], Iterator[bytes]], bytes]] = {
     "details": (details, NOW),
     "columns": (columns, NOW),
 }
+EXPORTS = ["csv", "tsv", "jsonl", "json", "db"]
+EXPORTS += ["parquet"] * (find_spec("pyarrow") is not None)
 COMMANDS = [
     *(["list", *form] for form in ([], ["--json"], ["--csv"])),
     *(["show", JOB, *form] for form in ([], ["--json"])),
@@ -141,7 +144,7 @@ COMMANDS = [
     *(["errors", JOB, *form] for form in ([], ["--json"])),
     *(["log", JOB, "-n", "all", *form] for form in ([], ["--nl"], ["--redact", "message"])),
     *(["wait", JOB], ["watch", JOB], ["verify", JOB], ["report", JOB, "-o", "-"]),
-    *(["export", JOB, f"out.{end}"] for end in ("csv", "tsv", "jsonl", "json", "db", "parquet")),
+    *(["export", JOB, f"out.{end}"] for end in EXPORTS),
 ]
 
 
