@@ -429,6 +429,8 @@ class JobService:
 
         The search starts at position ``first``. To go through a job of any size in constant memory,
         start with 0, and continue with the ``position`` of the last found row + 1.
+
+        Raises InvalidValueError if ``limit`` is negative or not an int.
         """
         wanted = row_status(status)
         check_count(limit, "limit")

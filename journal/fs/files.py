@@ -159,7 +159,7 @@ def keep_copy(source: JournalFile, end: int, target: Path) -> None:
         return
     new = target.with_name(f"{target.name}.new")
     remove_tree(new)  # left by a writer that died
-    write_file(new, source.pieces(0, end), sync=True)
+    write_file(new, source.pieces(0, end), sync=True)  # not as a hint: it must exist on return
     try:
         system.os.rename(new, target)
     except BaseException:

@@ -32,6 +32,7 @@ def outcome_of_ended(outcome: Outcome, limits: Limits, *, timed_out: bool) -> Ou
         )
     message = f"it took longer than {limits.timeout_s:g} s"
     kind: Literal["failed", "review"] = "failed"
+    # A lost attempt may still be running. Only who names TimeoutError accepts a second one.
     if outcome.kind == "lost" and TimeoutError not in limits.retry_on:
         kind, message = "review", f"{message}, and may still go on"
     return msgspec.structs.replace(
@@ -47,7 +48,7 @@ def fate_of(
     row: JobRow, outcome: Outcome, limits: Limits, on_interrupted: Policy
 ) -> Literal["retry", "fail", "review"]:
     """Decides how to settle a row after an attempt that failed or was lost."""
-    attempts = row.attempts - row.earlier_attempts
+    attempts = _attempts_since_reset(row)
     if outcome.kind == "lost":
         if on_interrupted == "retry" and attempts >= max(limits.max_attempts, _LOST_ATTEMPTS):
             return "fail"
@@ -59,7 +60,12 @@ def delay_s(row: JobRow, outcome: Outcome, limits: Limits) -> float:
     """Seconds until the next attempt: set by the handler, or computed by :func:`backoff_s`."""
     if outcome.after_s is not None:
         return outcome.after_s
-    return backoff_s(row.attempts - row.earlier_attempts, limits)
+    return backoff_s(_attempts_since_reset(row), limits)
+
+
+def _attempts_since_reset(row: JobRow) -> int:
+    """How often the row was attempted since its last retry or redo, which renews its budget."""
+    return row.attempts - row.earlier_attempts
 
 
 def backoff_s(attempts: int, limits: Limits) -> float:

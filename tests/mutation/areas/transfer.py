@@ -172,8 +172,8 @@ PATCHES = [
     Patch(
         "a kept history is synced",
         "fs/files",
-        "    write_file(new, source.pieces(0, end), sync=True)\n",
-        "    write_file(new, source.pieces(0, end))\n",
+        "    write_file(new, source.pieces(0, end), sync=True)",
+        "    write_file(new, source.pieces(0, end))",
         PULL,
     ),
     Patch(
