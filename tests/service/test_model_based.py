@@ -225,9 +225,10 @@ class ModelJob:
         elif target not in OUTCOMES:
             self._refuse_if_over()
         new_key = fields.pop("new_key", False)
+        was_in_flight = row["status"] is RowStatus.PROCESSING
         if target is RowStatus.PROCESSING:
             fields["version"] = self.version
-        elif row["status"] is RowStatus.PROCESSING and target in OUTCOMES:
+        elif was_in_flight and target in OUTCOMES:
             fields["version"] = row["version"]
         self._set(row, target, **fields)
         if verb in ("retry", "redo"):
@@ -236,7 +237,8 @@ class ModelJob:
             self._renew_key(number)
         self.left_behind.discard(number)
         self._touch(number)
-        if target in OUTCOMES and self.status is JobStatus.FAILED:
+        # The late outcome of an attempt doesn't end what a person has set to failed.
+        if target in OUTCOMES and self.status is JobStatus.FAILED and not was_in_flight:
             open_rows = {row["status"] for row in self.rows.values()} - {
                 RowStatus.COMPLETED,
                 RowStatus.SKIPPED,

@@ -635,7 +635,8 @@ def test_commits_are_synced_before_the_next_is_written_or_before_they_appear(
     go_on(there, 3, 4)
     missing = split_commits(journal_path(there, JOB).read_bytes())[-4:]
     pull(here, there)
-    calls = [(name, arguments) for name, arguments in faulty_os.calls]
+    # A file that another test has left open may be closed by the garbage collector meanwhile.
+    calls = [(name, arguments) for name, arguments in faulty_os.calls if name != "close"]
     names = [name for name, _ in calls]
     if size == 1:
         for commit in missing:
