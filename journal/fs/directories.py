@@ -67,7 +67,7 @@ def scratch_directory() -> Iterator[Path]:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a directory with everything in it, or a file or link. Nothing there is no error.
+    """Remove a directory with everything in it, or a file or a link, if ``path`` exists.
 
     A tree may be so deep that its paths are too long for the system. So subdirectories are moved up
     to ``path`` before they are removed.
@@ -99,8 +99,8 @@ def _remove_files(path: Path) -> list[Path]:
 def subdirectories(path: Path) -> Iterator[str]:
     """Yield the names of the directories in ``path`` that aren't hidden.
 
-    Links to directories count. A link that leads to itself doesn't. If ``path`` is missing, nothing
-    is yielded.
+    Links to directories are included, unless the link leads to itself. If ``path`` is missing,
+    nothing is yielded.
     """
     for entry in _entries(path):
         if not entry.name.startswith(".") and _is_directory(entry):

@@ -109,8 +109,8 @@ def write_file(path: Path, chunks: Iterable[bytes | memoryview], *, sync: bool =
 def replace_derived(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
     """Replace ``path`` with a private file of the content ``chunks``, wholly or not at all.
 
-    Nothing happens if another process is replacing ``path`` at the moment: this is for files that
-    can be derived again. Raises ``OSError`` and StorageError.
+    Nothing happens if another process is replacing ``path`` at the moment. So use this function
+    only for files that can be derived again. Raises ``OSError`` and StorageError.
     """
     new = path.with_name(f"{path.name}.new")
     try:

@@ -109,7 +109,7 @@ def open_regular(
 
 
 def open_in(directory: int | None, path: Path, flags: int) -> int:
-    """Open ``path``. With the descriptor ``directory``, open the last part of ``path`` in there."""
+    """Open ``path``; with the descriptor ``directory``, its last part in that directory."""
     if directory is None:
         return system.os.open(path, flags, FILE_MODE)
     return system.os.open(path.name, flags, FILE_MODE, dir_fd=directory)
@@ -257,7 +257,7 @@ class JournalFile(Descriptor):
             raise storage_error(self.path, "read", error) from error
 
     def read_at(self, offset: int, length: int) -> bytes:
-        """``length`` bytes from ``offset``, or fewer if the file ends before."""
+        """``length`` bytes from ``offset``, or fewer if the file ends earlier."""
         data = self.read_some(offset, length)
         if len(data) == length or (not data and offset != self.unended_at):
             return data
@@ -304,11 +304,11 @@ class JournalFile(Descriptor):
             length = min(length * 8, _MAX_LINE_BYTES)
 
     def count_lines(self, end: int) -> int:
-        """How many LFs are before ``end``. All bytes up to there are read: use it for errors."""
+        """The number of LFs before ``end``. Reads all these bytes, so only errors call it."""
         return sum(piece.count(b"\n") for piece in self.pieces(0, end))
 
     def append(self, data: bytes | bytearray) -> None:
-        """Write ``data`` at the end. After a StorageError, a part of ``data`` may be there."""
+        """Write ``data`` at the end. After a StorageError, the file may have a part of ``data``."""
         try:
             written = system.os.write(self.fd, data)
             while written < len(data):  # a short write; the next one raises the cause, as ENOSPC

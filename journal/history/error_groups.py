@@ -42,7 +42,7 @@ class Numbers:
         return self._firsts[0]
 
     def text(self, separator: str = ",", at_most: int | None = None) -> str:
-        """``5,12,34-47``, as ``--row`` takes it, of the first ``at_most`` ranges.
+        """The first ``at_most`` ranges as text for ``--row``, such as ``5,12,34-47``.
 
         If some numbers are left out, the text ends with an ellipsis, which ``--row`` doesn't
         accept.

@@ -1,5 +1,6 @@
-"""A job's history as events for people: one event per record, but one for all new rows of a
-commit.
+"""A job's history as events for people.
+
+Each record is one event, except that all new rows of a commit together are one event.
 """
 
 from __future__ import annotations

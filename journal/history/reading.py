@@ -47,7 +47,7 @@ class Entry(NamedTuple):
 
 
 class History:
-    """A journal up to the commit that is the last one when the History is made.
+    """A journal up to its last commit at the time when this object is made.
 
     A later History can continue at ``end``. Methods raise StorageError, and, if the file was
     changed, JournalDamagedError.
@@ -100,10 +100,10 @@ class History:
         return seal_before(self._file, min(offset, self.end.offset), lowest.offset) or lowest
 
     def position_at(self, moment: datetime) -> Position:
-        """A position before all records since ``moment``, and after all but one of the earlier
-        commits.
+        """A position before all records since ``moment``, near the first of them.
 
-        Times never go back in a journal. So a binary search finds the position in a few reads.
+        At most one commit between the position and these records is older than ``moment``. Times
+        never go back in a journal. So a binary search finds the position in a few reads.
         """
         before = START
         low, high = 0, self.end.offset  # no position between ``before`` and ``low`` is a better one

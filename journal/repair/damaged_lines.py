@@ -22,8 +22,9 @@ class Line(NamedTuple):
 
     - ``number``: the number of the line (1-based).
     - ``text``: the line without its seal and LF.
-    - ``stated``: the crc in its seal, or None if it has no seal.
-    - ``record``: the record, or None if the line can't be decoded. Then ``error`` is the reason.
+    - ``stated``: the crc in the line's seal, or None if the line has no seal.
+    - ``record``: the record, or None if the line can't be decoded. ``error``: the reason in that
+      case.
     """
 
     number: int

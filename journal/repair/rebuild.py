@@ -184,8 +184,8 @@ def _build(
 def _was_edited(file: JournalFile, region: Region) -> bool:
     """Whether a region went through an editor, or was copied in text mode.
 
-    No valid line contains a CR, since JSON escapes CRs in strings. If a seal lacks its LF, an
-    editor has removed the LF, or the commit is damaged in any case.
+    No valid line contains a CR, since JSON escapes CRs in strings. A seal without its LF counts,
+    too: an editor may have removed the LF, and if not, the commit is damaged anyway.
     """
     if region.kind == "good":
         return False

@@ -57,8 +57,8 @@ class Action(msgspec.Struct, frozen=True):
 
     - "lost": the lines could not be kept.
     - "bit_flip": the lines had one flipped bit, which was restored.
-    - "removed": the lines were copies of commits, or no records, and were inserted between commits
-      that fit each other.
+    - "removed": the lines had been inserted between commits that fit each other. They were copies
+      of commits, or weren't records.
     - "torn": the lines were a torn tail (an interrupted write).
     - "unended": the last commit lacked its LF.
     - "unsealed": the lines are kept, although they match no seal.
@@ -139,9 +139,8 @@ class Salvage:
     def finish(self, open_rows: OpenRows) -> int:
         """Put rows whose outcome may be lost in review; return how many.
 
-        These are the rows that are pending, processing or failed by the kept records. If no
-        outcomes were lost, or with ``open_rows`` "keep", these are only the placeholders among
-        them.
+        By the kept records, these rows are pending, processing or failed. If no outcomes were lost,
+        or if ``open_rows`` is "keep", only placeholders are put in review.
         """
         for action in self.actions:
             action.rows[:] = sorted(set(action.rows))
@@ -398,6 +397,6 @@ def _is_as_written(record: RowRecord | JobRecord, text: bytes) -> bool:
 
 
 def _at(text: bytes, at: datetime) -> bytes:
-    """A line that a writer has written, with another time."""
+    """The line ``text``, which a writer has written, with its time replaced by ``at``."""
     moment = time_text(at).encode()
     return text[: -len(moment) - 2] + moment + b'"}'

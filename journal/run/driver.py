@@ -1,4 +1,4 @@
-"""The loop of a run: one process that has workers process a job's open rows.
+"""The loop of a run, in which workers process the open rows of a job.
 
 Only one thread, the driver, writes the journal. Each turn of its loop makes one commit with the
 outcomes that workers have returned and the starts of the next rows. The next rows are dispatched
@@ -47,7 +47,7 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     """The result of a run. ``job`` is the job at the end of the run.
 
     - ``started``: the number of attempts of this run.
-    - ``completed``, ``failed``, ``skipped``: the number of rows that this run has settled so. Rows
+    - ``completed``, ``failed``, ``skipped``: how many rows have got this status in this run. Rows
       that need a review count as failed. (The counts of ``job`` include earlier runs.)
     - ``reason``: why the run ended before all rows were done, or ``None``.
     - ``signal``: the number of the signal that stopped the run, or ``None``.
@@ -218,7 +218,7 @@ class Run:
                     raise
 
     def _leave(self) -> Job:
-        if self._is_lost:  # its status is for others to set
+        if self._is_lost:  # another process sets the status now
             return self._held.job()
         if self._reason is not None:
             with suppress(JournalError):
@@ -257,8 +257,8 @@ class Run:
             self._wait()
 
     def _fail(self, error: JournalError) -> None:
-        """After a failed commit: wait for the rows in flight, and try one more time to record
-        outcomes.
+        """End the run after a failed commit: wait for the rows in flight, and try one more time to
+        record outcomes.
         """
         self._error = error
         self._stops.at_least(1)
@@ -267,8 +267,8 @@ class Run:
         self._drain()
 
     def _drain(self) -> None:
-        """Wait for the rows in flight and record their outcomes one by one. Rows never begun become
-        pending.
+        """Wait for the rows in flight and record their outcomes one by one. Rows that no worker has
+        begun become pending.
 
         If an interrupt stops this method, it is called again. So it depends only on
         ``self._in_flight`` and on the journal.
@@ -394,8 +394,8 @@ class Run:
             return
         problems: list[str] = []
         begin_s = monotonic()
-        # If the commit fails or is interrupted, no more rows start. _drain records the outcomes one
-        # by one, after it has looked which of them the journal already holds.
+        # If the commit fails or is interrupted, no more rows start. _drain then checks which
+        # outcomes the journal already holds, and records the others one by one.
         with self._service.batch(self._held.id):
             for result in results:
                 self._settle(result, problems)
@@ -450,14 +450,12 @@ class Run:
             self._count(outcome)
 
     def _settle_late(self, result: Result, problems: list[str]) -> None:
-        """Record that an attempt has succeeded after all, although it was given up. This settles
-        the row.
-        """
+        """Record the success of an attempt that was given up. This settles the row."""
         if result.outcome.kind not in ("completed", "skipped"):
             return
         try:
             row = self._service.get_row(result.row.id)
-            # Without a review of what can't be recorded: another attempt may be in flight.
+            # Don't ask for a review if recording fails: another attempt may be in flight.
             self._queue.record(result.row, result.outcome)
         except JournalError as error:  # somebody may have settled it
             problems.append(_unrecorded(result, error))

@@ -149,8 +149,8 @@ def match_rows(
     nothing is written, and the changes are put into ``unwritten`` instead. The caller holds the run
     lock.
 
-    The input is compared with the last *input* of each row, not with data that a person changed
-    since. Rows whose record or data was lost in a repair may be done, so they are not changed.
+    The input is compared with the last *input* of each row, not with data that a person has changed
+    afterwards. Rows whose record or data was lost in a repair may be done, so they are not changed.
 
     ``rules.on_changed`` says what happens if data has changed:
 
@@ -451,8 +451,8 @@ def _same_beginning(
 class _Rest:
     """The job's remaining rows: a dict from key to the row's id and the checksum of its last input.
 
-    The key is also that of the last input, since a person may have changed the data since. If
-    several rows have the same key, which older versions allowed, the last row counts.
+    The key, too, is taken from the last input, since a person may have changed the data afterwards.
+    If several rows have the same key, which older versions allowed, the last row counts.
     """
 
     def __init__(self, service: JobService, job: Job, rows: Iterable[JobRow], key: Key) -> None:
@@ -487,7 +487,7 @@ class _Rest:
 
 
 def _last_inputs(service: JobService, job_id: str, edited: dict[int, JobRow]) -> dict[int, Data]:
-    """A dict from row number to the data of the row's last input, for these rows, if it is known.
+    """A dict from row number to the data of the row's last input, if that data is known.
 
     Reads the whole journal.
     """

@@ -115,7 +115,9 @@ class Halt(msgspec.Struct, frozen=True):
 
 
 class Brake:
-    """Ends a run whose first rows all fail with the same error code: the cause is not in the rows.
+    """Ends a run whose first rows all fail with the same error code.
+
+    In that case the rows are probably not the cause of the failures.
 
     Only first attempts of rows count. The brake is undecided until one of these happens: 10 such
     attempts have failed with the same code; one has failed with another code; or any attempt has
@@ -145,8 +147,8 @@ class Brake:
             self._code, self._message = outcome.error_code, outcome.error_message
 
     def trip(self, *, rows_left: bool) -> bool:
-        """Decide. The run ends if rows that were never started are left. Returns whether it
-        ends.
+        """Decide whether the run ends, and return the decision. The run ends if some rows were
+        never started.
         """
         self.is_undecided = False
         self.has_tripped = rows_left

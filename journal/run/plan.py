@@ -1,4 +1,4 @@
-"""Plans and advice: the rows that a start would process, why it has none, and how to continue."""
+"""Plans and advice: which rows a start would process, why there are none, how to continue."""
 
 from __future__ import annotations
 
@@ -216,7 +216,7 @@ class Plan(msgspec.Struct):
     first: dict[str, list[int]] = {}
 
     def take(self, planned: Planned) -> None:
-        """Count a row that would be processed. Its present status is then not counted."""
+        """Count a row that would be processed, and subtract it from the count of its status."""
         row = planned.row
         self.counts[planned.kind] += 1
         numbers = self.first.setdefault(planned.kind, [])

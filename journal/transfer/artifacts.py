@@ -30,8 +30,8 @@ class Artifacts:
     Artifacts are first copied to a staging directory, while other processes may commit. Then they
     are renamed to their places. If a file differs between the copies, both versions are kept:
 
-    - If the other copy's commits are appended, its file replaces ours. Our file is kept as
-      ``NAME.before-N``.
+    - If the other copy's commits are appended, the other copy's file replaces ours. Our file is
+      kept as ``NAME.before-N``.
     - In a merge, our file stays. The other copy's file is kept as ``NAME.other-N``.
 
     All names are relative to the job's directory. A merge keeps the journal of the other copy in
@@ -108,7 +108,7 @@ class Artifacts:
         return missing
 
     def _is_backup_of_ours(self, name: str) -> bool:
-        """Whether ``name`` is a backup there whose content is the file without the ending here."""
+        """Whether their backup ``name`` equals our file, which has the name without the ending."""
         found = _BACKUP_NAME.fullmatch(name)
         if found is None or not self._ours.exists(found[1]):
             return False
@@ -209,7 +209,7 @@ class Artifacts:
         return None if self._ours.exists(place) else place
 
     def _free_name(self, name: str, word: str) -> str:
-        """A name for a backup: a name that neither copy has, or that of an equal backup here."""
+        """A name for a backup: the name of an equal backup here, or one that neither copy has."""
         directory, _, last = name.rpartition("/")
         last = last.encode()[:_MAX_NAME_BYTES].decode(errors="ignore")
         backed_up = self._staged[name] if word == "other" else name
@@ -236,7 +236,7 @@ def _open(below: Below, name: str) -> handles.DerivedFile:
 
 
 def _likeness(ours: Below, name: str, theirs: Below, their_name: str) -> Likeness:
-    """Compare their file with ours: it is the "same", has "grown" (is longer), or "different".
+    """Compare their file with ours: "same"; "grown" if it begins with ours; or "different".
 
     Raises StorageError, or FileNotFoundError if their file is gone.
     """

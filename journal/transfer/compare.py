@@ -26,7 +26,7 @@ _MAX_MESSAGES = 20
 
 
 class Side(msgspec.Struct):
-    """The changes of one copy since the fork, in counts of records.
+    """The changes of one copy since the last common commit, as counts of records.
 
     - ``size_bytes``: the size of the journal up to its last commit.
     - ``rows_added``: the number of new rows. ``data_changes``: how often rows got other data.

@@ -81,8 +81,8 @@ def _end_of(file: JournalFile, *, locked: bool) -> Position:
     """The end of the last commit.
 
     A last commit without its LF counts only if the caller holds the commit lock (``locked``).
-    Otherwise a writer may be writing it. If other bytes than a torn tail follow the last commit,
-    JournalDamagedError or FormatVersionError is raised.
+    Otherwise a writer may be writing it. Raises JournalDamagedError or FormatVersionError if the
+    bytes after the last commit aren't a torn tail.
     """
     size = file.size_bytes()
     end = _last_commit(file, size)
@@ -113,7 +113,7 @@ def _last_commit(file: Readable, size: int) -> Position:
 
 
 def holds(copy: Copy, position: Position) -> bool:
-    """Whether the copy has the seal that ``position`` states. If so, it is the same up to there."""
+    """Whether the copy has the seal of ``position``, so that it is the same up to there."""
     return position.offset <= copy.end.offset and has_seal(copy.file, position)
 
 

@@ -48,7 +48,8 @@ class Change(NamedTuple):
     - ``is_work``: the side effect may have happened, or somebody has settled the row.
     - ``is_doubt``: a person or a handler asked for a review. Reviews that merges and policies ask
       for don't count, since merges and policies know no more than the work under review.
-    - ``is_alarm``: a log record that a third copy worked on a row that is completed here.
+    - ``is_alarm``: a log record says that a third copy worked on a row that is completed on this
+      copy.
     - ``reset``: "retry" or "redo" if a person decided to do the row again.
     - ``is_renumbering``: a review whose only reason is that the row has another number on that
       copy.
@@ -77,8 +78,8 @@ class Change(NamedTuple):
 class Added(NamedTuple):
     """A row that the record at ``offset`` added.
 
-    ``is_lost``: damage took the row's data and key. Then ``key`` is made up. Only this row has this
-    key, and the copies of the row that merges imported elsewhere.
+    ``is_lost``: damage took the row's data and key. Then ``key`` is made up: no other row has it,
+    except copies of this row that merges made elsewhere.
     """
 
     offset: int
@@ -204,7 +205,7 @@ class RowChanges:
         return unknown[::-1]
 
     def end_with(self, row: int, changes: list[Change]) -> bool:
-        """Whether ``changes`` include the row's last status, or include no status."""
+        """Whether ``changes`` include the row's last status; True if they include no status."""
         last = [c for c in changes if c.is_status][-1:]
         return not last or last == [c for c in self._of[row] if c.is_status][-1:]
 

@@ -69,9 +69,9 @@ def error_text(twice: Iterable[int], job: str, other: str, earlier: str) -> str:
 def review_text(plan: Plan, job: str, number: int) -> str:
     """The message of a row's review: the reason, with statuses and times.
 
-    Call this before the review is written, since the message states the status that the row has before
-    the review. The message contains no values of the row, with one exception: the tracking number of a renumbered
-    row.
+    Call this before the review is written, since the message states the status that the row has
+    before the review. The only value of the row in the message is the tracking number of a
+    renumbered row.
     """
     if plan.reviews[number] == IN_FLIGHT:
         return "it was in flight on another copy: it is unknown whether the attempt took effect"
@@ -134,7 +134,7 @@ def _tracking_number(record: Any) -> Any:
 
 
 def _writable(fields: dict[str, Any]) -> dict[str, Any]:
-    """The details. If they are too long or nested too deep, data or result is left out."""
+    """The details, without data or result if these are too long or nested too deep."""
     try:
         fits = len(encode_value({ELSEWHERE: fields}, "details")) <= _MAX_DETAILS_BYTES
     except InvalidValueError:

@@ -11,19 +11,20 @@ Rules about the status of a row:
   are outcomes, retries, redos and data. If the row is in flight there, it needs a review here.
 - The other copy only set the row back to pending, without a person's retry or redo: nothing
   changes here, so that the row isn't tried on both copies.
-- The row was in flight at the fork, or a copy has set it back to pending, and only one copy knows
-  an outcome: that outcome stands. A status that a policy set is not an outcome. If neither copy
-  knows an outcome, the status here stays.
+- The row was in flight at the fork (the last common commit), or a copy has set the row back to
+  pending, and only one copy knows an outcome: that outcome stands. A status that a policy set is
+  not an outcome. If neither copy knows an outcome, the status here stays.
 - Both copies retried or redid the row: it stays pending. If one of them has got an outcome since
   then, that outcome stands.
 - Both copies worked on the row: it needs a review, and the work there is logged. There are two
   exceptions. If both completed the row with the same tracking number, it is the same work, since
   tracking numbers are unique. If both skipped the row, and at most one of them had tried it before,
   the row stays skipped.
-- The row is completed here, and the other copy worked on it, or redid it without knowing that it is
-  completed: the row stays completed. The job's error names the row, and the work there is logged.
-- The row is completed here, and the other copy knew that and redid the row: the redo and the
-  changes after it are imported.
+- The row is completed here, and the other copy worked on the row, or redid the row without knowing
+  that it is completed: the row stays completed. The job's error names the row, and the work there
+  is logged.
+- The row is completed here, and the other copy had recorded the same completion when it redid the
+  row: the redo and the changes after it are imported.
 - The other copy completed the row, and knows that this copy worked on it: the row is completed
   here, too. The job's error names the row.
 - The other copy reports work of a third copy: that counts as work of the other copy. If no status
@@ -225,7 +226,7 @@ class Plan:
     def _judge(self, number: int, new: list[Change], mine: list[Change]) -> _Verdict:
         """Decide about the row's status from the changes that only one copy knows.
 
-        ``new``: those of the other copy. ``mine``: those of our copy.
+        ``new``: the other copy's changes. ``mine``: our copy's changes.
         """
         if not new:
             return "keep"

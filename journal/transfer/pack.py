@@ -28,8 +28,8 @@ class Packed(msgspec.Struct, frozen=True):
     - ``left_out``: artifacts that aren't in the pack. They were removed while the job was packed,
       or no pack can hold them: links, pipes, and names that aren't UTF-8, or have more than 64
       parts or 4,096 bytes.
-    - ``grown``: artifacts to which somebody appended while the job was packed. The pack has them as
-      they were before.
+    - ``grown``: artifacts to which somebody appended while the job was packed. The pack has only
+      the bytes from before.
     """
 
     manifest: Manifest
@@ -77,8 +77,8 @@ def pack_to_file(
     """Write a pack, as :func:`pack_job` does, to a private file.
 
     The file appears only when it is complete and synced. It replaces a file of the same name. If
-    ``target`` is a pipe or a device, the pack is written to that. Also raises the errors of
-    :func:`journal.fs.output.whole_file`.
+    ``target`` is a pipe or a device, the pack is written to ``target``. This function also raises
+    the errors of :func:`journal.fs.output.whole_file`.
     """
     # The files are listed first: the target may be among the artifacts.
     snapshot = Snapshot(open_copy(Path(directory)), backups=kept)

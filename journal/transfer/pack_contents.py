@@ -7,8 +7,8 @@
 
 A snapshot reads each file twice: first for its size and SHA-256, then for the pack. A journal only
 grows, so its bytes before a seal stay the same. Artifacts belong to the user, and may change
-between the two reads. If an artifact has grown, the pack has it as it was at first. Any other
-change ends the pack with an error.
+between the two reads. If an artifact has grown, the pack has the bytes of the first read. Any other
+change of an artifact ends packing with an error.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def check_files(manifest: Manifest, path: str | PathLike[str]) -> None:
 
 
 def directories_of(names: Iterable[str]) -> Iterator[str]:
-    """Yield the directories that files of these names need. Each follows its parent."""
+    """Yield the directories that files of these names need. Each comes after its parent."""
     return (directory for directory, _ in _directories(names))
 
 
@@ -154,7 +154,7 @@ class Snapshot:
     """
 
     def __init__(self, copy: Copy, *, backups: bool = False) -> None:
-        """Read the whole copy a first time. With ``backups``, include the backups in it.
+        """Read the whole copy for the first time. With ``backups``, include its backups.
 
         Memory: one byte for each row, to count the rows, and the names of the files.
 
