@@ -141,8 +141,8 @@ PATCHES = [
     Patch(
         "a run that has lost its lock leaves the job's status to others",
         "run/driver",
-        "        if self._is_lost:  # its",
-        "        if False:  # its",
+        "        if self._is_lost:  # another",
+        "        if False:  # another",
         RUN,
     ),
     Patch(
