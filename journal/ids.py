@@ -18,7 +18,6 @@ _WINDOWS_DEVICES = frozenset(
 )
 _RANDOM_ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 _SLUG_CHARACTERS = 40
-_JOB_ID_CHARACTERS = 128
 
 
 @lru_cache(maxsize=1024)  # most programs use the same few jobs repeatedly

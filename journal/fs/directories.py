@@ -57,8 +57,7 @@ def scratch_directory() -> Iterator[Path]:
     import tempfile  # noqa: PLC0415  (few commands need it, and it is slow to import)
 
     with refusals_of(Path("TMPDIR"), "make a directory in"):
-        path = Path(tempfile.gettempdir()) / f"journal-{system.os.urandom(6).hex()}"
-        system.os.mkdir(path, DIRECTORY_MODE)
+        path = Path(tempfile.mkdtemp(prefix="journal-"))
     try:
         yield path
     finally:

@@ -206,13 +206,10 @@ def read_head(path: str, length: int) -> bytes:
 def read_small(path: Path) -> bytes:
     """The first 4 KiB of a file, or nothing if the file is missing. Raises ``OSError``."""
     try:
-        fd, _ = open_regular(path, system.os.O_RDONLY)
+        with contextlib.closing(DerivedFile(path)) as file:
+            return file.read_at(0, 4096)
     except FileNotFoundError:
         return b""
-    try:
-        return system.os.read(fd, 4096)
-    finally:
-        close_fd(fd)
 
 
 def write_small(path: Path, text: bytes) -> None:

@@ -146,6 +146,15 @@ class Descriptor:
         if getattr(self, "fd", -1) >= 0:
             self.close()
 
+    def is_at_path(self) -> bool:
+        """Whether the path still names this file or directory. Raises StorageError."""
+        try:
+            return system.os.path.samestat(system.os.stat(self.path), system.os.fstat(self.fd))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            raise storage_error(self.path, "look at", error) from error
+
     def try_lock(self) -> bool:
         """Take the exclusive lock of this open file. Returns False, without waiting, if taken."""
         try:
@@ -191,11 +200,9 @@ class JournalFile(Descriptor):
 
     def __init__(self, path: Path, *, create: bool = False) -> None:
         """Raises ``OSError``, since only the caller knows what a missing file means."""
-        flags = (
-            system.os.O_RDWR
-            | system.os.O_APPEND
-            | (system.os.O_CREAT | system.os.O_EXCL if create else 0)
-        )
+        flags = system.os.O_RDWR | system.os.O_APPEND
+        if create:
+            flags |= system.os.O_CREAT | system.os.O_EXCL
         self.writable = True
         self.refusal = ""  # why the file isn't writable
         try:

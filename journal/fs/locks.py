@@ -23,12 +23,7 @@ class LockFile(Descriptor):
         """Take the lock of the file at the path. Returns False after ``timeout_s`` seconds."""
         if not wait_for_lock(self, timeout_s):
             return False
-        try:
-            current = system.os.stat(self.path)
-        except FileNotFoundError:
-            current = None
-        mine = system.os.fstat(self.fd)
-        if current and (current.st_ino, current.st_dev) == (mine.st_ino, mine.st_dev):
+        if self.is_at_path():
             return True
         self.close()  # the file was deleted during the wait: lock the file that is there now
         self.fd, _ = open_regular(self.path, system.os.O_RDWR | system.os.O_CREAT)
@@ -54,15 +49,6 @@ class DirectoryLock(Descriptor):
         except OSError as error:
             raise storage_error(self.path, "look at the lock of", error) from error
         return False
-
-    def is_at_path(self) -> bool:
-        """Whether the path still names this directory."""
-        try:
-            return system.os.path.samestat(system.os.stat(self.path), system.os.fstat(self.fd))
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        except OSError as error:
-            raise storage_error(self.path, "look at", error) from error
 
 
 def wait_for_lock(file: Descriptor, timeout_s: float) -> bool:

@@ -25,7 +25,8 @@ from pathlib import Path
 
 from journal.errors import StorageError
 from journal.fs import system
-from journal.fs.handles import Descriptor, JournalFile, close_fd, open_regular, write_all
+from journal.fs.files import read_small, remove_file, rename, write_file
+from journal.fs.handles import Descriptor, JournalFile, close_fd, open_regular
 from journal.fs.names import NEW_SYNC_MARK_NAME, SYNC_MARK_NAME
 
 _BYTES = 160
@@ -74,7 +75,7 @@ class SyncMark(Descriptor):
 
         None if there was no such sync since the system was booted.
         """
-        return _doubtful_from(self.fd, self._boot)
+        return _doubtful_from(system.os.pread(self.fd, _BYTES, 0), self._boot)
 
     def set(self, start: int) -> None:
         """Set the mark before a sync. Up to ``start``, the journal is already on the disk."""
@@ -90,30 +91,18 @@ class SyncMark(Descriptor):
 def is_marked(directory: Path) -> bool:
     """Whether there is a mark that is set. If the mark can't be read, the answer is False."""
     try:
-        fd, _ = open_regular(directory / SYNC_MARK_NAME, system.os.O_RDONLY)
+        text = read_small(directory / SYNC_MARK_NAME)
     except OSError:
         return False
-    try:
-        return _doubtful_from(fd, _boot()) is not None
-    except OSError:
-        return False
-    finally:
-        close_fd(fd)
+    return _doubtful_from(text, _boot()) is not None
 
 
 def _replace(path: Path, text: bytes) -> tuple[int, os.stat_result]:
     """Replace the mark with a new one of this text; return the new descriptor and ``stat``."""
     new = path.with_name(NEW_SYNC_MARK_NAME)
-    with suppress(FileNotFoundError):
-        system.os.unlink(new)  # left by a process that died
-    fd, stat = open_regular(new, system.os.O_RDWR | system.os.O_CREAT | system.os.O_EXCL)
-    try:
-        write_all(fd, text)
-        system.os.rename(new, path)
-    except BaseException:
-        close_fd(fd)
-        raise
-    return fd, stat
+    remove_file(new)  # left by a process that died
+    rename(write_file(new, [text]), path)
+    return open_regular(path, system.os.O_RDWR)
 
 
 def _boot() -> bytes:
@@ -125,6 +114,6 @@ def _text(start: int, boot: bytes) -> bytes:
     return text[: _BYTES - 1].ljust(_BYTES - 1) + b"\n"
 
 
-def _doubtful_from(fd: int, boot: bytes) -> int | None:
-    found = _SET.fullmatch(system.os.pread(fd, _BYTES, 0))
+def _doubtful_from(text: bytes, boot: bytes) -> int | None:
+    found = _SET.fullmatch(text[:_BYTES])
     return int(found[1]) if found and found[2] == boot else None

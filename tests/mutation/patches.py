@@ -535,7 +535,7 @@ LOCKS = [
     Patch(
         "a lock file that was deleted while it was waited for is not taken for the one there",
         "fs/locks",
-        "        if current and (current.st_ino, current.st_dev) == (mine.st_ino, mine.st_dev):",
+        "        if self.is_at_path():",
         "        if True:",
         PROCESSES,
     ),

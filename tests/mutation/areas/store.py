@@ -195,7 +195,7 @@ PATCHES = [
     ),
     Patch(
         "a directory that was moved away is not at its path",
-        "fs/locks",
+        "fs/handles",
         "            return system.os.path.samestat(system.os.stat(self.path), system.os.fstat(self.fd))\n",
         "            return True\n",
         "tests/store/test_guards_writers.py",
