@@ -83,9 +83,7 @@ def real_path(path: str | os.PathLike[str]) -> Path:
             continue
         links += 1
         if links > _MAX_LINKS:
-            raise InvalidValueError(
-                "out", text, "leads through too many links: name the file itself"
-            )
+            raise _refused(text, "leads through too many links: name the file itself")
         parts += _parts(link)
         if os.path.isabs(link):
             found = Path("/")
@@ -105,11 +103,8 @@ def _link_at(path: Path) -> str | None:
     except OSError:  # it is missing, or writing will raise the reason
         return None
     if link is not None and not is_trusted(stat):
-        raise InvalidValueError(
-            "out",
-            str(path),
-            f"is a link of another user, to {link!r}: name another file, or the link's target",
-        )
+        why = f"is a link of another user, to {link!r}: name another file, or the link's target"
+        raise _refused(path, why)
     return link
 
 
@@ -117,13 +112,10 @@ def _beside(target: Path) -> Output:
     try:
         return Output(target)
     except FileNotFoundError:
-        raise InvalidValueError(
-            "out", str(target), "is in a directory that doesn't exist: make the directory first"
-        ) from None
+        why = "is in a directory that doesn't exist: make the directory first"
+        raise _refused(target, why) from None
     except NotADirectoryError:
-        raise InvalidValueError(
-            "out", str(target), "is below a file, not a directory: name another path"
-        ) from None
+        raise _refused(target, "is below a file, not a directory: name another path") from None
     except OSError as error:
         raise handles.storage_error(target, "write", error) from error
 
@@ -135,29 +127,24 @@ def _check_free(
     for ending in refused_beside:
         beside = target.with_name(target.name + ending)
         if files.exists(beside):
-            raise InvalidValueError(
-                "out",
-                str(target),
+            raise _refused(
+                target,
                 f"can't be replaced while {beside.name} exists, which would be read as a part of "
                 "it: close the program that has the database open, move that file away, or name "
                 "another file",
             )
     if os.fspath(path).endswith(os.sep):
-        raise InvalidValueError("out", os.fspath(path), "is a directory's name: name a file")
+        raise _refused(path, "is a directory's name: name a file")
     if not os.path.exists(path):
         return
     # Never replace a pipe, a device or a directory. The check uses the path as given, since a path
     # such as /dev/stdout may lead to a pipe, which has no real path.
     if not os.path.isfile(path):
-        raise InvalidValueError(
-            "out",
-            os.fspath(path),
-            "exists and is not a file: name another file, or - for standard output",
-        )
+        why = "exists and is not a file: name another file, or - for standard output"
+        raise _refused(path, why)
     if not force:
-        raise InvalidValueError(
-            "out", str(target), "exists already: name another file, or give --force to replace it"
-        )
+        why = "exists already: name another file, or give --force to replace it"
+        raise _refused(target, why)
 
 
 def _check_not_of_a_job(target: Path) -> None:
@@ -166,12 +153,15 @@ def _check_not_of_a_job(target: Path) -> None:
         return
     # An existing backup counts even if the journal beside it is gone.
     if files.exists(target) or files.exists(target.with_name(JOURNAL_NAME)):
-        raise InvalidValueError(
-            "out",
-            str(target),
+        raise _refused(
+            target,
             f"is one of the files of job {target.parent.name!r}, which would be lost: name another "
             "file, or one in artifacts/",
         )
+
+
+def _refused(path: str | os.PathLike[str], why: str) -> InvalidValueError:
+    return InvalidValueError("out", os.fspath(path), why)
 
 
 class Output(Descriptor):
