@@ -38,10 +38,18 @@ class Below:
         with self._parent(name) as directory:
             return DerivedFile(self.top / name, directory)
 
-    def create(self, name: str) -> NewFile:
-        """Make a new file, and missing directories on its path."""
+    def write(self, name: str, pieces: Iterable[bytes], *, sync: bool = True) -> None:
+        """Make a new file, and missing directories on its path.
+
+        With ``sync``, the content survives a power cut on return.
+        """
         with self._parent(name, make=True) as directory:
-            return NewFile(self.top / name, directory)
+            file = NewFile(self.top / name, directory)
+        for piece in pieces:
+            file.write(piece)
+        if sync:
+            file.sync()
+        file.close()
 
     def replaced(self, name: str) -> IO[bytes]:
         """Make a private file, open for writing and reading, which replaces one of that name.

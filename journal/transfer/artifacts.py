@@ -149,11 +149,7 @@ class Artifacts:
             except FileNotFoundError:  # removed, or renamed because it was complete
                 self.left_out.append(name)
                 continue
-            new = self._ours.create(staged)
-            for piece in _all_of(source):
-                new.write(piece)
-            new.sync()
-            new.close()
+            self._ours.write(staged, _all_of(source))
             self._staged[name] = staged
         self.differing = [name for name in self.differing if name not in self.left_out]
 

@@ -298,13 +298,8 @@ def _write_all(directory: Path, manifest: Manifest, contents: Contents, *, scrat
         if scratch and packed.name != JOURNAL_NAME:
             for _ in pieces:  # reading them checks their SHA-256
                 pass
-            continue
-        file = below.create(packed.name)
-        for piece in pieces:
-            file.write(piece)
-        if not scratch:
-            file.sync()
-        file.close()
+        else:
+            below.write(packed.name, pieces, sync=not scratch)
     if not scratch:
         names = directories_of(packed.name for packed in manifest.files)
         below.sync_directories(itertools.chain([""], names))

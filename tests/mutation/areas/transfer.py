@@ -88,15 +88,15 @@ PATCHES = [
     Patch(
         "a pack that holds more than is wanted is not unpacked",
         "transfer/pack",
-        "            raise JobExistsError(manifest.job_id)\n        check_size(source.name, manifest.size_bytes, max_bytes, store.root)\n",
-        "            raise JobExistsError(manifest.job_id)\n",
+        "        raise JobExistsError(manifest.job_id)\n    check_size(source.name, manifest.size_bytes, max_bytes, store.root)\n",
+        "        raise JobExistsError(manifest.job_id)\n",
         "tests/transfer/test_pack.py -k max_bytes",
     ),
     Patch(
         "a pack that holds more than is wanted is not pulled",
         "transfer/pull",
-        "            check_size(source.name, manifest.size_bytes, max_bytes, store.root)\n            if not",
-        "            if not",
+        "        check_size(source.name, manifest.size_bytes, max_bytes, store.root)\n        if not",
+        "        if not",
         "tests/transfer/test_pack.py -k may_hold_what_is_free",
     ),
     Patch(
@@ -333,8 +333,8 @@ PATCHES = [
     Patch(
         "the files of a job that is placed are synced",
         "transfer/pack_contents",
-        "        if not scratch:\n            file.sync()\n",
-        "",
+        "sync=not scratch",
+        "sync=False",
         PACK,
     ),
     Patch(
