@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from journal.format.records import Record, RowRecord, RowStatusRecord
+from journal.format.records import RowRecord, RowStatusRecord
 from journal.history.reading import Entry
 from journal.index.columns import StatusColumns
 from journal.index.index import Index
@@ -44,7 +44,7 @@ class RecordedOutcome(NamedTuple):
 
 
 class OutcomeReader:
-    """Turns records into outcomes. Call :meth:`read` with each record, in order.
+    """Turns statuses into outcomes. Call :meth:`read` with each status of a row, in order.
 
     Memory grows with the number of rows in flight.
     """
@@ -68,10 +68,8 @@ class OutcomeReader:
             self._forget()
         return outcome.started_at is not None or not self._has_starts
 
-    def read(self, record: Record) -> RecordedOutcome | None:
-        """The outcome that the next record states; None if it states no outcome."""
-        if not isinstance(record, RowStatusRecord):
-            return None
+    def read(self, record: RowStatusRecord) -> RecordedOutcome | None:
+        """The outcome that the row's next status states; None if it states no outcome."""
         status: str = record.status
         if status == "processing":
             self._started[record.row] = record.happened_at

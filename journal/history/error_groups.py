@@ -113,10 +113,11 @@ def group_attempts(
     groups: dict[tuple[str, str | None], tuple[ErrorGroup, array[int]]] = {}
     reader = OutcomeReader(groups.clear)
     for entry in history:
-        outcome, record = reader.read(entry.record), entry.record
-        if outcome is None or not isinstance(record, RowStatusRecord):
+        record = entry.record
+        if not isinstance(record, RowStatusRecord):
             continue
-        if not reader.is_attempt(outcome) or record.error_code is None:
+        outcome = reader.read(record)
+        if outcome is None or not reader.is_attempt(outcome) or record.error_code is None:
             continue
         if version in (None, outcome.version):
             record = redacted_members(record, names)

@@ -80,7 +80,7 @@ def _keys_of(value: Any) -> Iterator[str]:
             yield from _keys_of(item)
 
 
-def check_fields(fields: Collection[str], where: str = "redact") -> frozenset[str]:
+def check_fields(fields: Collection[str]) -> frozenset[str]:
     """The names of fields in the form in which they are compared: casefolded.
 
     Raises InvalidValueError unless ``fields`` is a collection of strings. A single string is
@@ -91,7 +91,7 @@ def check_fields(fields: Collection[str], where: str = "redact") -> frozenset[st
         if all(isinstance(name, str) and name for name in names):
             return frozenset(name.casefold() for name in names)
     raise InvalidValueError(
-        where, fields, "must be a collection of field names, such as ['password', 'address']"
+        "redact", fields, "must be a collection of field names, such as ['password', 'address']"
     )
 
 

@@ -76,7 +76,7 @@ class Timeline:
     def __init__(self) -> None:
         self._step = 0
         self._buckets: dict[int, Bucket] = {}
-        self._first = self._last = 0
+        self._first = 0
 
     @property
     def width_s(self) -> float:
@@ -91,7 +91,6 @@ class Timeline:
         while number - self._first >= MAX_BUCKETS:
             self._widen()
             number = at_ms // self._width_ms(self._step)
-        self._last = number
         bucket = self._bucket(number)
         bucket.ended[outcome.status] += 1
         if outcome.took_s is not None and outcome.status != "skipped":
@@ -101,7 +100,7 @@ class Timeline:
         """All buckets from the first to the last that has an outcome, including empty ones."""
         if not self._buckets:
             return []
-        return [self._bucket(number) for number in range(self._first, self._last + 1)]
+        return [self._bucket(number) for number in range(self._first, max(self._buckets) + 1)]
 
     def _bucket(self, number: int) -> Bucket:
         found = self._buckets.get(number)
