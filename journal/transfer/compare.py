@@ -44,8 +44,8 @@ class Side(msgspec.Struct):
     records: int = 0
     rows_added: int = 0
     data_changes: int = 0
-    resets: dict[str, int] = msgspec.field(default_factory=dict)
-    row_statuses: dict[str, int] = msgspec.field(default_factory=dict)
+    resets: Counter[str] = msgspec.field(default_factory=Counter)
+    row_statuses: Counter[str] = msgspec.field(default_factory=Counter)
     job_statuses: list[str] = msgspec.field(default_factory=list)
     messages: list[str] = msgspec.field(default_factory=list)
     first_at: datetime | None = None
@@ -105,13 +105,12 @@ def compare_copies(
 
 def _side(copy: Copy, fork: Position) -> Side:
     side = Side(copy.name, copy.end.offset)
-    statuses: Counter[str] = Counter()
-    resets: Counter[str] = Counter()
     for _, line, record in records_between(copy.file, fork, copy.end):
         side.commits += is_sealed(line)
         if isinstance(record, RowStatusRecord):
-            statuses[record.status] += 1
-            resets.update([record.reset] if record.reset else ())
+            side.row_statuses[record.status] += 1
+            if record.reset:
+                side.resets[record.reset] += 1
         elif isinstance(record, RowDataRecord):
             side.data_changes += 1
         elif isinstance(record, JobReopenedRecord):
@@ -125,5 +124,4 @@ def _side(copy: Copy, fork: Position) -> Side:
         side.records += 1
         side.first_at = side.first_at or record.at
         side.last_at = record.at
-    side.row_statuses, side.resets = dict(statuses), dict(resets)
     return side

@@ -87,11 +87,9 @@ class MergeWriter:
             if number in plan.follow:  # the work there was done with the data that is there now
                 self._put_data(number, plan.their_row(number), plan.their_data_id(number))
             self._put_alarms(number, changes)
-            self._put_review(number)
         for number, changes in plan.conflicts.items():
             self._put_conflict(number, changes)
-            self._put_review(number)
-        for number in sorted(plan.reviews.keys() - plan.take.keys() - plan.conflicts.keys()):
+        for number in sorted(plan.reviews):
             self._put_review(number)
         for mark in plan.marks:
             put_log(self._journal, mark)
@@ -191,18 +189,15 @@ class MergeWriter:
                 put_log(self._journal, record)
 
     def _put_review(self, number: int) -> None:
-        """Put the row in review if the plan says so."""
-        code = self._plan.reviews.get(number)
-        if code is not None:
-            self._put(
-                RowStatusRecord(
-                    row=number,
-                    status="needs_review",
-                    error_code=code,
-                    error_message=review_text(self._plan, self._journal.job_id, number),
-                    at=self._journal.now(),
-                )
+        self._put(
+            RowStatusRecord(
+                row=number,
+                status="needs_review",
+                error_code=self._plan.reviews[number],
+                error_message=review_text(self._plan, self._journal.job_id, number),
+                at=self._journal.now(),
             )
+        )
 
     def _log_change(self, number: int, change: Change, level: str) -> None:
         """Log a change of the other copy that isn't imported."""

@@ -113,11 +113,11 @@ def unpack_job(
     if source.directory is not None:
         raise InvalidValueError("source", source.name, "is a directory and not a pack")
     store = Store(Path(root), sync=True, lock_timeout_s=lock_timeout_s)
-    with source.pack() as (manifest, contents):
-        if store.holds_job(manifest.job_id):
-            raise JobExistsError(manifest.job_id)
-        check_size(source.name, manifest.size_bytes, max_bytes, store.root)
-        make_job(store, manifest, contents, source.name)
+    manifest, contents = source.pack()
+    if store.holds_job(manifest.job_id):
+        raise JobExistsError(manifest.job_id)
+    check_size(source.name, manifest.size_bytes, max_bytes, store.root)
+    make_job(store, manifest, contents, source.name)
     return manifest
 
 

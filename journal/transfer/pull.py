@@ -97,18 +97,15 @@ def pull_job(
     source = as_source(source)
     store = Store(Path(root), sync=True, lock_timeout_s=lock_timeout_s)
     if source.directory is None:
-        with source.pack() as (manifest, contents):
-            _check_wanted(source, manifest.job_id, job_id)
-            check_size(source.name, manifest.size_bytes, max_bytes, store.root)
-            if not store.holds_job(manifest.job_id):
-                return Pulled(
-                    manifest.job_id,
-                    "made",
-                    artifacts=make_job(store, manifest, contents, source.name),
-                )
-            with store.scratch(manifest.job_id) as scratch:
-                theirs = place(scratch, manifest, contents, source.name)
-                return _pull(store, theirs, merge=merge)
+        manifest, contents = source.pack()
+        _check_wanted(source, manifest.job_id, job_id)
+        check_size(source.name, manifest.size_bytes, max_bytes, store.root)
+        if not store.holds_job(manifest.job_id):
+            made = make_job(store, manifest, contents, source.name)
+            return Pulled(manifest.job_id, "made", artifacts=made)
+        with store.scratch(manifest.job_id) as scratch:
+            theirs = place(scratch, manifest, contents, source.name)
+            return _pull(store, theirs, merge=merge)
     theirs = open_copy(source.directory, source.name)
     _check_wanted(source, theirs.header.id, job_id)
     if not store.holds_job(theirs.header.id):

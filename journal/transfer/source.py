@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from journal.errors import InvalidValueError, PackError
@@ -29,22 +29,19 @@ class Source:
         self.directory = Path(self.name) if read is None and os.path.isdir(self.name) else None
         self._read = read
 
-    @contextmanager
-    def pack(self) -> Iterator[tuple[Manifest, Contents]]:
-        """Open the pack for the block; yield the results of :func:`read_pack`.
+    def pack(self) -> tuple[Manifest, Contents]:
+        """Open the pack; return the results of :func:`read_pack`.
 
         Raises PackError, and InvalidValueError if there is no such file.
         """
-        if self._read is not None:
-            yield read_pack(self._read, self.name)
-            return
-        try:
-            file = handles.Stream(Path(self.name))
-        except OSError as error:
-            reason = f"can't be read: {error.strerror}; name a job's directory or a pack"
-            raise InvalidValueError("source", self.name, reason) from None
-        with closing(file) as stream:
-            yield read_pack(stream.read, self.name)
+        read = self._read
+        if read is None:
+            try:
+                read = handles.Stream(Path(self.name)).read
+            except OSError as error:
+                reason = f"can't be read: {error.strerror}; name a job's directory or a pack"
+                raise InvalidValueError("source", self.name, reason) from None
+        return read_pack(read, self.name)
 
     @contextmanager
     def copy(self, max_bytes: int | None = None) -> Iterator[Copy]:
@@ -55,7 +52,8 @@ class Source:
         if self.directory is not None:
             yield open_copy(self.directory, self.name)
             return
-        with self.pack() as (manifest, contents), directories.scratch_directory() as scratch:
+        manifest, contents = self.pack()
+        with directories.scratch_directory() as scratch:
             # The default limit is for the journal only, since nothing else is written.
             size = manifest.offset if max_bytes is None else manifest.size_bytes
             check_size(self.name, size, max_bytes, scratch)

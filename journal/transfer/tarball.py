@@ -290,18 +290,11 @@ class _Gunzip:
 
     def __init__(self) -> None:
         self._inflate = zlib.decompressobj(_GZIP_FRAME)
-
-    @property
-    def eof(self) -> bool:
-        return self._inflate.eof
-
-    @property
-    def needs_input(self) -> bool:
-        return not self._inflate.unconsumed_tail
-
-    @property
-    def unused_data(self) -> bytes:
-        return self._inflate.unused_data
+        self.eof, self.needs_input, self.unused_data = False, True, b""
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
-        return self._inflate.decompress(self._inflate.unconsumed_tail + data, max_length)
+        inflate = self._inflate
+        piece = inflate.decompress(inflate.unconsumed_tail + data, max_length)
+        self.eof, self.unused_data = inflate.eof, inflate.unused_data
+        self.needs_input = not inflate.unconsumed_tail
+        return piece
