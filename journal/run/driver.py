@@ -411,7 +411,10 @@ class Run:
             self._forget(result)
         self._to_dispatch.reverse()
         while self._to_dispatch:
-            self._dispatch(self._to_dispatch[-1])
+            self._in_flight.dispatch(self._to_dispatch[-1])
+            self._counts["started"] += 1
+            if self._rate is not None:
+                self._rate.use(1)
             self._to_dispatch.pop()
 
     def _free_slots(self, job: Job, change: int = 0) -> int:
@@ -477,12 +480,6 @@ class Run:
     def _count(self, outcome: Outcome) -> None:
         kind = outcome.kind if outcome.kind in ("completed", "skipped") else "failed"
         self._counts[kind] += 1
-
-    def _dispatch(self, row: JobRow) -> None:
-        self._in_flight.dispatch(row)
-        self._counts["started"] += 1
-        if self._rate is not None:
-            self._rate.use(1)
 
 
 def _unrecorded(result: Result, error: JournalError | str) -> str:

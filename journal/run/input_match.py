@@ -243,11 +243,11 @@ class _Match:
         job_rows = self._service.get_rows(self._job.id)
         count, item = _same_beginning(job_rows, items, keys)
         later = itertools.islice(job_rows, count, None) if count < len(job_rows) else ()
-        rest = _Rest(self._service, self._job, later, key)
+        rest = _by_key(self._service, self._job, later, key)
 
         def new() -> Iterator[dict[str, Any]]:
             for one in itertools.chain([item] if item else [], items):
-                known = rest.pop(keys.take(one.data, f"input row {one.place}"))
+                known = rest.pop(keys.take(one.data, f"input row {one.place}"), None)
                 if known is None:
                     yield _row_of(one, None)
                 else:
@@ -256,13 +256,13 @@ class _Match:
         # An older version replaced a changed row by a new row at the end. If the input has the
         # first data again, the first row matched in the common beginning, and the later row is
         # still here.
-        if any(keys.has(text) for text in rest.by_key):
+        if any(keys.has(text) for text in rest):
             for place, row in enumerate(itertools.islice(job_rows, count), 1):
-                known = rest.pop(key_of(key, row.data, f"row {row.id}"))
+                known = rest.pop(key_of(key, row.data, f"row {row.id}"), None)
                 if known is not None:
                     self._compare(*known, Item(place, row.data, None))
         self._write(new())
-        self.matched.gone = len(rest.by_key)
+        self.matched.gone = len(rest)
 
     def _compare(self, row_id: str, checksum: str, item: Item) -> None:
         if checksum in (LOST_CHECKSUM, _checksum(item)):
@@ -308,13 +308,11 @@ class _Match:
         """The new rows. Raises InvalidValueError if the job already has the idempotency key of
         one.
         """
-        taken = set()
+        taken: set[int] = set()
         for there in self._service.get_rows(self._job.id):
             key = there.idempotency_key
-            taken |= {
-                hash(key),
-                hash(first_key(key)),
-            }  # the called service knows earlier keys of a row too
+            # The called service knows earlier keys of a row, too.
+            taken.update((hash(key), hash(first_key(key))))
         for row in new:
             key = row.get("idempotency_key") or own_key_text(row["data"].get(column))
             if hash(key) in taken:
@@ -351,7 +349,7 @@ class _Match:
         if row.status is RowStatus.PROCESSING:
             settle = "start a run without the change: its on_interrupted settles rows in flight"
         elif row.status is RowStatus.FAILED:
-            settle = self._how_to.retry_named(job_id, numbers)
+            settle = self._how_to.by_number("retry", job_id, numbers)
         else:
             by_hand = "complete_row(...), fail_row(...), skip_row(...) or retry_row(...)"
             words = ("resolve", job_id, "--row", numbers_option(numbers))
@@ -448,42 +446,41 @@ def _same_beginning(
     return count, None
 
 
-class _Rest:
+def _by_key(
+    service: JobService, job: Job, rows: Iterable[JobRow], key: Key
+) -> dict[str, tuple[str, str]]:
     """The job's remaining rows: a dict from key to the row's id and the checksum of its last input.
 
     The key, too, is taken from the last input, since a person may have changed the data afterwards.
     If several rows have the same key, which older versions allowed, the last row counts.
     """
+    found: dict[str, tuple[str, str]] = {}
+    edited: dict[int, JobRow] = {}
+    for row in rows:
+        if row.row_checksum == LOST_CHECKSUM:
+            continue
+        # A person can't change the value of the job's own key column.
+        if key != job.key and checksum_of(row.data) != row.row_checksum:
+            edited[row.row_number] = row
+        else:
+            found[_key_in_job(row, row.data, key)] = row.id, row.row_checksum
+    if edited:
+        inputs = _last_inputs(service, job.id, edited)
+        for number, row in edited.items():
+            text = _key_in_job(row, inputs.get(number, row.data), key)
+            found[text] = row.id, row.row_checksum
+    return found
 
-    def __init__(self, service: JobService, job: Job, rows: Iterable[JobRow], key: Key) -> None:
-        self.by_key: dict[str, tuple[str, str]] = {}
-        edited: dict[int, JobRow] = {}
-        for row in rows:
-            if row.row_checksum == LOST_CHECKSUM:
-                continue
-            # A person can't change the value of the job's own key column.
-            if key != job.key and checksum_of(row.data) != row.row_checksum:
-                edited[row.row_number] = row
-            else:
-                self._put(row, row.data, key)
-        if edited:
-            inputs = _last_inputs(service, job.id, edited)
-            for number, row in edited.items():
-                self._put(row, inputs.get(number, row.data), key)
 
-    def _put(self, row: JobRow, data: Data, key: Key) -> None:
-        try:
-            text = key_of(key, data, f"row {row.id}")
-        except InvalidValueError:
-            raise
-        except Exception as error:
-            reason = f"the key function raises {error!r} for this row of the job"
-            raise InvalidValueError(f"row {row.id}", _json(data), reason) from error
-        self.by_key[text] = row.id, row.row_checksum
-
-    def pop(self, text: str) -> tuple[str, str] | None:
-        """Remove and return the row with this key, if there is one."""
-        return self.by_key.pop(text, None)
+def _key_in_job(row: JobRow, data: Data, key: Key) -> str:
+    """The key of a row of the job. The error of a key function names the row."""
+    try:
+        return key_of(key, data, f"row {row.id}")
+    except InvalidValueError:
+        raise
+    except Exception as error:
+        reason = f"the key function raises {error!r} for this row of the job"
+        raise InvalidValueError(f"row {row.id}", _json(data), reason) from error
 
 
 def _last_inputs(service: JobService, job_id: str, edited: dict[int, JobRow]) -> dict[int, Data]:

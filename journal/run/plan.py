@@ -6,7 +6,7 @@ import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -44,14 +44,10 @@ class HowTo(NamedTuple):
     def never_halt(self) -> str:
         return "`--halt never`" if self.command else '`run(..., halt="never")`'
 
-    def retry_named(self, job_id: str, numbers: list[int]) -> str:
-        """How to retry rows that may have taken effect. A person must name such rows."""
-        row = f'job.service.retry_row("{job_id}:{numbers[0]}")'
-        return self.say(row, "retry", job_id, "--row", numbers_option(numbers))
-
-    def redo(self, job_id: str, numbers: list[int]) -> str:
-        row = f'job.service.redo_row("{job_id}:{numbers[0]}")'
-        return self.say(row, "redo", job_id, "--row", numbers_option(numbers))
+    def by_number(self, verb: Literal["retry", "redo"], job_id: str, numbers: list[int]) -> str:
+        """How to redo rows, or retry rows that may have taken effect. A person must name them."""
+        row = f'job.service.{verb}_row("{job_id}:{numbers[0]}")'
+        return self.say(row, verb, job_id, "--row", numbers_option(numbers))
 
 
 IN_PYTHON = HowTo()
@@ -130,7 +126,7 @@ def _left(service: JobService, job: Job, how_to: HowTo, *, retry_failed: bool) -
     if numbers:
         said.append(
             f"{counted(len(numbers), 'row|rows')} failed and may have taken effect "
-            f"({numbers_text(numbers)}): look, then {how_to.retry_named(job.id, numbers)}"
+            f"({numbers_text(numbers)}): look, then {how_to.by_number('retry', job.id, numbers)}"
         )
     if job.needs_review_count:
         look = how_to.say('job.rows("needs_review")', "rows", job.id, "--status", "needs_review")
@@ -143,7 +139,7 @@ def left_alone(job_id: str, numbers: list[int], how_to: HowTo) -> str:
     rows = "completed row|rows has|have changed in the input, and stays|stay as done"
     return (
         f"{job_id}: {counted(len(numbers), rows)} ({numbers_text(numbers)}); to do that again "
-        f"with the new data: {how_to.redo(job_id, numbers)}, then another start"
+        f"with the new data: {how_to.by_number('redo', job_id, numbers)}, then another start"
     )
 
 
