@@ -146,10 +146,8 @@ def _check_records(file: JournalFile, region: Region, index: Index, findings: li
 
 
 def _finding(region: Region) -> Finding:
-    kind: Kind = "damage"
+    kind: Kind = region.kind if region.kind in ("torn", "newer", "unended") else "damage"
     message = region.reason
-    if region.kind in ("torn", "newer", "unended"):
-        kind = region.kind
     if region.kind == "unended":
         message = "the last commit counts, but lacks its LF"
     if region.flip is not None:

@@ -34,18 +34,11 @@ class Line(NamedTuple):
     error: UndecodableError | UnknownRecordError | None
 
     @property
-    def row(self) -> int | None:
-        """The number of the row that the record is about, or None."""
-        if isinstance(self.record, (RowRecord, RowDataRecord, RowStatusRecord)):
-            return self.record.row
-        return None
-
-    @property
     def about(self) -> int | None:
         """The row that the line is about, guessed from the text if the line can't be decoded."""
-        if self.record is not None:
-            return self.row
-        found = _SEEMS_ABOUT.match(self.text)
+        if isinstance(self.record, (RowRecord, RowDataRecord, RowStatusRecord)):
+            return self.record.row
+        found = None if self.record else _SEEMS_ABOUT.match(self.text)
         return int(found[1]) if found else None
 
     @property

@@ -146,18 +146,14 @@ def _build(
         source = JournalFile(files.write_file(staging / "converted.jsonl", _to_unix(file, size)))
         regions = survey(source, source.size_bytes())
         actions = [Action("converted", 1, 0, [], _CONVERTED)]
-    try:
-        # No change is acknowledged before the end, so one sync at the end is enough.
-        journal = Journal(staging, sync=False, lock_timeout_s=0, create=True)
-        salvage = Salvage(directory, source, journal)
-        for region in regions:
-            salvage.take(region, last=region is regions[-1])
-        if journal.index.state is None:
-            raise NothingToSalvageError(file.path)
-        reviewed = salvage.finish(open_rows)
-    finally:
-        if source is not file:
-            source.close()
+    # No change is acknowledged before the end, so one sync at the end is enough.
+    journal = Journal(staging, sync=False, lock_timeout_s=0, create=True)
+    salvage = Salvage(directory, source, journal)
+    for region in regions:
+        salvage.take(region, last=region is regions[-1])
+    if journal.index.state is None:
+        raise NothingToSalvageError(file.path)
+    reviewed = salvage.finish(open_rows)
     new = journal.file
     report = report_on(directory, new, survey(new, new.size_bytes()))
     if report.findings:  # never replace a damaged journal with another damaged one
