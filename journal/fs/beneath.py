@@ -136,7 +136,7 @@ class Below:
         below = []
         for entry in entries:
             name = prefix + entry.name
-            if not self._has_room(name):
+            if len(bytes(self.top / name)) >= _MAX_PATH_BYTES:
                 yield name, False
             elif entry.is_dir(follow_symlinks=False):
                 below.append(entry.name)
@@ -158,9 +158,6 @@ class Below:
                 yield from self._tree(f"{name}/", deeper, deepest)
             finally:
                 close_fd(deeper)
-
-    def _has_room(self, name: str) -> bool:
-        return len(bytes(self.top / name)) < _MAX_PATH_BYTES
 
     @contextmanager
     def _parent(self, name: str, *, make: bool = False) -> Iterator[int]:

@@ -57,7 +57,8 @@ def scratch_directory() -> Iterator[Path]:
     import tempfile  # noqa: PLC0415  (few commands need it, and it is slow to import)
 
     with refusals_of(Path("TMPDIR"), "make a directory in"):
-        path = Path(tempfile.mkdtemp(prefix="journal-"))
+        path = Path(tempfile.gettempdir()) / f"journal-{system.os.urandom(6).hex()}"
+        system.os.mkdir(path, DIRECTORY_MODE)
     try:
         yield path
     finally:

@@ -219,9 +219,8 @@ def write_small(path: Path, text: bytes) -> None:
     """
     fd, stat = open_regular(path, system.os.O_WRONLY | system.os.O_CREAT)
     try:
-        refusal = why_not_written(path, stat.st_nlink)
-        if refusal:
-            raise OSError(errno.EMLINK, refusal)
+        if stat.st_nlink > 1:
+            raise OSError(errno.EMLINK, why_not_written(path, stat.st_nlink))
         system.os.ftruncate(fd, 0)
         system.os.write(fd, text)
     finally:

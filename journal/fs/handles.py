@@ -49,8 +49,7 @@ def _reset_in_child() -> None:
         each.reset_after_fork()
 
 
-if hasattr(system.os, "register_at_fork"):
-    system.os.register_at_fork(after_in_child=_reset_in_child)
+system.os.register_at_fork(after_in_child=_reset_in_child)
 
 
 @cache
@@ -116,9 +115,7 @@ def open_in(directory: int | None, path: Path, flags: int) -> int:
 
 
 def why_not_written(path: Path, names: int) -> str:
-    """Why a file with ``names`` hard links must not be written, or "" if it may be."""
-    if names <= 1:
-        return ""
+    """Why a file with ``names`` hard links, which are several, must not be written."""
     name = path.name
     return (
         f"it has {names} hard links, so a write would change the other copies, too: make it a file "

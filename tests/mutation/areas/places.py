@@ -52,7 +52,7 @@ PATCHES = [
     Patch(
         "a run.lock that has another name is not written",
         "fs/files",
-        "        if refusal:\n",
+        "        if stat.st_nlink > 1:\n",
         "        if False:\n",
         STRANGE_FILES,
     ),
