@@ -273,14 +273,13 @@ def _row_event(record: RowStatusRecord) -> Event:
         parts.append(record.result if is_text else msgspec.json.encode(record.result).decode())
     if record.origin is not None:
         parts.append(f"on another copy, at {time_text(record.origin.at)}")
-    details = _details(record)
     return Event(
         at=record.at,
         kind=kind,
         level=level,
         row_number=record.row,
         text=", ".join(parts),
-        details=details or None,
+        details=_details(record) or None,
     )
 
 

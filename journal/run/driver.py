@@ -372,7 +372,8 @@ class Run:
         """Wait for results, or until a deadline, a retry or the next poll is due."""
         now_s = monotonic()
         until_s = now_s + _POLL_S
-        if self._has_room() and not self._stops.count and not self._paused:  # a row may start
+        has_room = len(self._in_flight) < self._in_flight.slots
+        if has_room and not self._stops.count and not self._paused:  # a row may start
             if self._queue.next_due_s is not None:
                 until_s = min(until_s, self._queue.next_due_s)
             if self._rate is not None:
@@ -381,9 +382,6 @@ class Run:
         if deadline_s is not None:
             until_s = min(until_s, deadline_s)
         self._results.wait(until_s - now_s)
-
-    def _has_room(self) -> bool:
-        return len(self._in_flight) < self._in_flight.slots
 
     # --- one commit
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-_STOPPING_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+_STOPPING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stops:
@@ -87,10 +87,9 @@ def stopping_signals(stop: Callable[[int], object]) -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
 
-    previous: dict[int, Any] = {}
+    previous: dict[signal.Signals, Any] = {}
     try:
-        for name in _STOPPING_SIGNALS:
-            number = getattr(signal, name)
+        for number in _STOPPING_SIGNALS:
             if signal.getsignal(number) not in (signal.SIG_IGN, None):  # nohup ignores SIGHUP
                 previous[number] = signal.signal(number, handle)
         yield
