@@ -7,25 +7,9 @@ from typing import IO, Any
 
 import click
 
+from journal import errors
 from journal.cli.output import echo_err
-from journal.errors import (
-    CopiesDivergedError,
-    FormatVersionError,
-    InvalidStateTransition,
-    InvalidValueError,
-    JobBusyError,
-    JobExistsError,
-    JobLockedError,
-    JobMismatchError,
-    JobNotFoundError,
-    JournalDamagedError,
-    JournalError,
-    PackError,
-    RowChangedError,
-    RowNotFoundError,
-    StorageError,
-    StoreError,
-)
+from journal.errors import JournalError
 
 EXIT_OK = 0
 EXIT_UNEXPECTED = 1
@@ -39,20 +23,20 @@ EXIT_INTERRUPTED = 130  # as shells: 128 + SIGINT
 EXIT_CLOSED_PIPE = 141  # as shells: 128 + SIGPIPE
 
 _EXIT_CODES: dict[type[JournalError], int] = {
-    InvalidValueError: EXIT_USAGE,
-    RowChangedError: EXIT_USAGE,
-    StoreError: EXIT_USAGE,
-    CopiesDivergedError: EXIT_ROWS_OPEN,
-    InvalidStateTransition: EXIT_REFUSED,
-    JobExistsError: EXIT_REFUSED,
-    JobMismatchError: EXIT_REFUSED,
-    JobNotFoundError: EXIT_REFUSED,
-    RowNotFoundError: EXIT_REFUSED,
-    JobBusyError: EXIT_BUSY,
-    JobLockedError: EXIT_BUSY,
-    FormatVersionError: EXIT_DAMAGED,
-    JournalDamagedError: EXIT_DAMAGED,
-    PackError: EXIT_DAMAGED,
+    errors.InvalidValueError: EXIT_USAGE,
+    errors.RowChangedError: EXIT_USAGE,
+    errors.StoreError: EXIT_USAGE,
+    errors.CopiesDivergedError: EXIT_ROWS_OPEN,
+    errors.InvalidStateTransition: EXIT_REFUSED,
+    errors.JobExistsError: EXIT_REFUSED,
+    errors.JobMismatchError: EXIT_REFUSED,
+    errors.JobNotFoundError: EXIT_REFUSED,
+    errors.RowNotFoundError: EXIT_REFUSED,
+    errors.JobBusyError: EXIT_BUSY,
+    errors.JobLockedError: EXIT_BUSY,
+    errors.FormatVersionError: EXIT_DAMAGED,
+    errors.JournalDamagedError: EXIT_DAMAGED,
+    errors.PackError: EXIT_DAMAGED,
 }
 
 
@@ -62,14 +46,15 @@ def exit_code_of(error: JournalError) -> int:
     return next(codes, EXIT_UNEXPECTED)
 
 
-def exit_code_of_store(errors: Iterable[JournalError]) -> int:
+def exit_code_of_store(met: Iterable[JournalError]) -> int:
     """The exit code of a command that skips unreadable jobs of a store.
 
     It is 6 if the store holds anything that this version can't read as a job.
     """
-    unreadable = (JournalDamagedError, JobMismatchError, FormatVersionError, StorageError)
+    # Such jobs count as damaged, though the same errors have other codes elsewhere.
+    unreadable = (errors.JobMismatchError, errors.StorageError)
     codes = (
-        EXIT_DAMAGED if isinstance(error, unreadable) else exit_code_of(error) for error in errors
+        EXIT_DAMAGED if isinstance(error, unreadable) else exit_code_of(error) for error in met
     )
     return max(codes, default=EXIT_OK)
 
