@@ -39,6 +39,11 @@ def _json_escape(character: str) -> str:
     return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
 
 
+def shorten(text: str, limit: int) -> str:
+    """``text`` cut to ``limit`` characters. An ellipsis replaces the rest."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
 def counted(count: int, words: str) -> str:
     """A count with words: ``counted(1, "row|rows")`` is "1 row".
 

@@ -23,7 +23,6 @@ import msgspec
 from click.core import ParameterSource
 
 from journal.cli.output import (
-    clean,
     colored,
     cut,
     echo_json,
@@ -33,7 +32,7 @@ from journal.cli.output import (
     use_color,
     width_of,
 )
-from journal.text import as_text, csv_liner, tsv_cell, tsv_line
+from journal.text import as_text, csv_liner, escaped, tsv_cell, tsv_line
 
 LOOK_AHEAD = 100  # rows whose cells decide the widths
 _GAP = "  "
@@ -88,8 +87,8 @@ def _echo_table(
     ``width`` is the width of the terminal, in cells; None: no limit. The first ``look_ahead`` lines
     (None: all) decide the widths of the columns.
     """
-    fields = [msgspec.structs.replace(field, title=clean(field.title)) for field in fields]
-    rest = (list(map(clean, line)) for line in lines)
+    fields = [msgspec.structs.replace(field, title=escaped(field.title)) for field in fields]
+    rest = (list(map(escaped, line)) for line in lines)
     first = list(itertools.islice(rest, look_ahead))
     if not first and look_ahead != 0:
         return
@@ -278,7 +277,7 @@ def _echo_lines(
     cell_of: Callable[[str], str],
 ) -> None:
     # data must not contain control characters for the terminal
-    show = clean if sys.stdout.isatty() else cell_of
+    show = escaped if sys.stdout.isatty() else cell_of
     write = sys.stdout.buffer.write
     write(line_of([show(field.name) for field in fields]))
     getters = [field.get() for field in fields]

@@ -33,26 +33,16 @@ _COLORS = {
 }
 
 
-def clean(text: str) -> str:
-    """``text`` with control characters escaped, so that it can't control the terminal."""
-    return escaped(text)
+def local_text(at: datetime | None, form: str = "%Y-%m-%d %H:%M:%S") -> str:
+    """The moment in local time, in a form that sorts as text; "" if there is none.
 
-
-def local_time(at: datetime) -> datetime:
-    """The moment in local time, or in UTC if the local time is outside of the calendar's range."""
-    try:
-        return at.astimezone()
-    except OverflowError:
-        return at
-
-
-def time_cell(at: datetime | None) -> str:
-    """The moment as tables show it: local time to the minute, in a form that sorts as text."""
-    return "" if at is None else f"{local_time(at):%Y-%m-%d %H:%M}"
-
-
-def shorten(text: str, limit: int) -> str:
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+    If the local time is outside of the calendar's range, the text is in UTC.
+    """
+    if at is None:
+        return ""
+    with contextlib.suppress(OverflowError):
+        at = at.astimezone()
+    return f"{at:{form}}"
 
 
 def first_of(names: Sequence[str], at_most: int) -> str:
@@ -147,7 +137,7 @@ def colored(text: str, status: str) -> str:
 def echo_err(text: str) -> None:
     """Write a line to standard error. If writing fails, the command continues."""
     with contextlib.suppress(OSError):
-        click.echo(clean(text), err=True)
+        click.echo(escaped(text), err=True)
 
 
 class _Shown:

@@ -6,15 +6,14 @@ import os
 import sys
 import time
 from contextlib import suppress
-from types import TracebackType
 from typing import Any, Self
 
 import click
 
-from journal.cli.output import clean, echo_err, shorten
+from journal.cli.output import echo_err
 from journal.cli.throughput import RecentRate, time_left
 from journal.model import Job, JobStatus, done_rows
-from journal.text import counted
+from journal.text import counted, escaped, shorten
 
 _LINE_S = 10.0
 _LABEL_COLUMNS = 24
@@ -34,7 +33,7 @@ class Progress:
         if not quiet and sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
             self._bar = click.progressbar(
                 length=job.total_rows,
-                label=shorten(clean(job.id), _LABEL_COLUMNS),
+                label=shorten(escaped(job.id), _LABEL_COLUMNS),
                 file=sys.stderr,
                 show_eta=False,  # click's own estimate would include rows of earlier runs
                 show_pos=True,
@@ -49,15 +48,10 @@ class Progress:
             self.show(self._job)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._bar is not None:
             with suppress(OSError):
-                self._bar.__exit__(kind, error, traceback)
+                self._bar.__exit__(*error)
 
     def show(self, job: Job, state: str = "") -> None:
         """Show the present counts of the job. Errors of the terminal are ignored.
@@ -70,13 +64,10 @@ class Progress:
             self._rate = None
         else:
             self._rate = self._recent.look(time.monotonic(), _ended(job))
-        with suppress(OSError):
-            self._show(job)
-
-    def _show(self, job: Job) -> None:
         if self._bar is not None:
             self._fit(job)
-            self._bar.render_progress()
+            with suppress(OSError):
+                self._bar.render_progress()
         elif not self._quiet and time.monotonic() - self._printed_s >= _LINE_S:
             self._printed_s = time.monotonic()
             total = counted(job.total_rows, "row|rows")

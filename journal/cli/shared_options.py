@@ -8,9 +8,10 @@ from typing import Any
 
 import click
 
-from journal.cli.output import clean, echo_err
+from journal.cli.output import echo_err
 from journal.cli.row_ranges import parse_rows
 from journal.model import RowStatus
+from journal.text import escaped
 
 Option = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -59,7 +60,7 @@ def confirm(question: str, if_not: str) -> bool:
             f"{if_not}: this command asks first, and standard input is not a terminal; "
             "give --yes to skip the question"
         )
-    if click.confirm(clean(question), err=True):
+    if click.confirm(escaped(question), err=True):
         return True
     echo_err(if_not)
     return False

@@ -10,6 +10,7 @@ from journal.history.durations import OutcomeReader
 from journal.history.reading import Entry
 from journal.history.redact import redacted_members
 from journal.model import JobRow
+from journal.text import shorten
 
 
 class Numbers:
@@ -72,9 +73,7 @@ class ErrorGroup:
     def __init__(self, status: str, code: str | None, message: str | None) -> None:
         self.status = status
         self.code = code or ""
-        self.message = message or ""
-        if len(self.message) > _MAX_MESSAGE_CHARACTERS:
-            self.message = self.message[: _MAX_MESSAGE_CHARACTERS - 1] + "…"
+        self.message = shorten(message or "", _MAX_MESSAGE_CHARACTERS)
         self.count = 0
         self.numbers = Numbers()
 

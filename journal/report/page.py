@@ -21,7 +21,7 @@ from journal.model import JobRow, RowStatus
 from journal.report.plots import lines, load_library, stacked_bars
 from journal.service import JobService
 from journal.store.run_lock import last_holder
-from journal.text import as_text, duration_text, escaped
+from journal.text import as_text, duration_text, escaped, shorten
 
 MAX_ROWS = 1000
 MAX_GROUPS = 100
@@ -114,9 +114,7 @@ def report_page(service: JobService, job_id: str, *, redact: Collection[str] = (
 
 def _shown(value: Any, limit: int = _MAX_VALUE) -> str:
     """The value as text without control characters, cut to ``limit`` characters."""
-    text = as_text(value).strip()
-    text = text if len(text) <= limit else text[: limit - 1] + "…"
-    return escaped(text, keep="\t\n")
+    return escaped(shorten(as_text(value).strip(), limit), keep="\t\n")
 
 
 def _pairs(data: dict[str, Any]) -> list[tuple[str, str]]:

@@ -88,8 +88,7 @@ def _options(
 
 
 def _svg(chart: Any, title: str, times: Sequence[datetime], series: dict[str, Any]) -> str:
-    labels = _time_labels(times)
-    chart.x_labels = labels
+    chart.x_labels = _time_labels(times)
     for name, values in series.items():
         chart.add(name, values)
     root = chart.render_tree()

@@ -14,14 +14,13 @@ from journal.cli.exit_codes import (
     exit_code_of,
 )
 from journal.cli.find import ReadingService, command_line, complete_job, find_job, job_argument
-from journal.cli.output import clean, echo_err, echo_json, echo_json_list
+from journal.cli.output import echo_err, echo_json, echo_json_list
 from journal.cli.shared_options import json_option
 from journal.errors import JournalError
 from journal.history.error_groups import Numbers
 from journal.repair import Repair, repair_job
 from journal.repair.salvage import OpenRows
-from journal.service import JobService
-from journal.text import counted, time_text
+from journal.text import counted, escaped, time_text
 from journal.verify import Report, verify_job
 
 
@@ -48,12 +47,10 @@ def verify_command(
     """
     if bool(jobs) == all_jobs:
         raise click.UsageError("name the jobs to verify, or give --all")
-    targets: list[tuple[JobService, str]]
+    targets = [find_job(ctx.obj, job) for job in jobs]
     if all_jobs:
-        service: JobService = ReadingService(ctx.obj)
-        targets = [(service, job_id) for job_id in sorted(service.directory_names())]
-    else:
-        targets = [find_job(ctx.obj, job) for job in jobs]
+        store = ReadingService(ctx.obj)
+        targets = [(store, job_id) for job_id in sorted(store.directory_names())]
     code = EXIT_OK
 
     def reports() -> Iterator[Report]:
@@ -91,7 +88,7 @@ def _echo_report(report: Report) -> None:
     verdict = next((kind for kind in ("damage", "newer", "torn", "unended") if kind in kinds), "ok")
     word = "DAMAGED" if verdict == "damage" else verdict
     click.echo(
-        f"{word:<8} {clean(report.job_id)}: {counted(report.records, 'record|records')} in "
+        f"{word:<8} {escaped(report.job_id)}: {counted(report.records, 'record|records')} in "
         f"{counted(report.commits, 'commit|commits')}, {counted(report.rows, 'row|rows')}"
     )
     if report.ahead_until is not None:
@@ -107,7 +104,7 @@ def _echo_report(report: Report) -> None:
     for finding in report.findings:
         click.echo(
             f"  {finding.kind}: line {finding.line}, bytes {finding.offset} to {finding.end}: "
-            f"{clean(finding.message)}"
+            f"{escaped(finding.message)}"
         )
 
 
@@ -173,4 +170,4 @@ def _text(repair: Repair) -> str:
         lines.append(f"  rows put under review: {repair.review_count}")
     if repair.damaged_copy:
         lines.append(f"  the journal as it was: {repair.damaged_copy}")
-    return "\n".join(map(clean, lines))
+    return "\n".join(map(escaped, lines))

@@ -12,7 +12,7 @@ import click
 from journal.cli.exit_codes import exit_code_of_store
 from journal.cli.find import ReadingService, duration_s
 from journal.cli.listing import Field, Format, echo_rows, limit_option, listing_options
-from journal.cli.output import bar, echo_err, time_cell
+from journal.cli.output import bar, echo_err, local_text
 from journal.cli.times import parse_moment, since_option
 from journal.errors import JournalError
 from journal.model import Job, JobStatus, done_rows
@@ -44,7 +44,7 @@ def _cost(listed: Listed) -> str:
 
 
 def _started(listed: Listed) -> str:
-    return time_cell(listed.job.started_at)
+    return local_text(listed.job.started_at, "%Y-%m-%d %H:%M")
 
 
 def _duration(listed: Listed) -> str:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 import click
 from click.core import ParameterSource
-from msgspec import structs
 
 from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED
 from journal.cli.find import job_argument
 from journal.cli.follow import check_reader, follow_job, gone
 from journal.cli.listing import LOOK_AHEAD, Field, Format, echo_rows, limit_option, listing_options
-from journal.cli.output import as_json, echo_err, local_time, shorten
+from journal.cli.output import as_json, echo_err, local_text
 from journal.cli.redaction import find_redacted_job, redact_option
 from journal.cli.row_ranges import missing_rows
 from journal.cli.shared_options import rows_option
@@ -25,9 +24,10 @@ from journal.history.events import Choice, Event, last_events, read_events
 from journal.history.reading import History
 from journal.model import LOG_LEVELS
 from journal.service import JobService
-from journal.text import as_text
+from journal.text import as_text, shorten
 
 _DEFAULT_EVENTS = 50
+_MAX_CHARACTERS = 400  # characters of a text on a terminal, so that it fills a few lines
 
 
 def _word(event: Event) -> str:
@@ -35,16 +35,15 @@ def _word(event: Event) -> str:
 
 
 def _text(event: Event) -> str:
+    text = event.text
     if event.kind == "log" and event.details:
-        return f"{event.text}  {as_json(event.details)}"
-    return event.text
+        text = f"{text}  {as_json(event.details)}"
+    return shorten(text, _MAX_CHARACTERS) if sys.stdout.isatty() else text
 
-
-_MAX_CHARACTERS = 400  # characters of a text on a terminal, so that it fills a few lines
 
 # The text isn't cut at the edge of the terminal, since too little of it would be left.
 _TABLE = (
-    Field(title="TIME", text=lambda event: f"{local_time(event.at):%Y-%m-%d %H:%M:%S}", wide=19),
+    Field(title="TIME", text=lambda event: local_text(event.at), wide=19),
     Field(title="EVENT", text=_word, status=True, wide=9),
     Field(title="ROW", text=lambda event: as_text(event.row_number), right=True, wide=6),
     Field(title="TEXT", text=_text),
@@ -104,20 +103,13 @@ def log_command(
         echo_err(f"journal: {absent}")
     if follow:
         events = itertools.chain(events, _follow(service, job_id, history, limit, choice))
-    echo_rows(output, (*_table(), *_MEMBERS), events, look_ahead=0 if follow else LOOK_AHEAD)
+    echo_rows(output, (*_TABLE, *_MEMBERS), events, look_ahead=0 if follow else LOOK_AHEAD)
     return EXIT_REFUSED if absent and _absent(service, job_id, ranges) else EXIT_OK
 
 
 def _absent(service: JobService, job_id: str, ranges: list[range] | None) -> str | None:
     """A message about rows in ``ranges`` that the job doesn't have, or doesn't have yet."""
     return None if ranges is None else missing_rows(job_id, service.get_rows(job_id), ranges)
-
-
-def _table() -> Sequence[Field]:
-    if not sys.stdout.isatty():
-        return _TABLE
-    *others, text = _TABLE
-    return *others, structs.replace(text, text=lambda event: shorten(_text(event), _MAX_CHARACTERS))
 
 
 def _latest(history: History, limit: int | None, choice: Choice) -> tuple[Iterable[Event], bool]:

@@ -13,7 +13,7 @@ from journal.cli.conditions import Columns, Selection, row_options
 from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED, Refused
 from journal.cli.find import job_argument
 from journal.cli.listing import Field, Format, echo_rows, limit_option, listing_options
-from journal.cli.output import as_json, echo_err, shorten
+from journal.cli.output import as_json, echo_err
 from journal.cli.redaction import find_redacted_job, redact_option
 from journal.cli.row_ranges import missing_rows, rows_within
 from journal.cli.shared_options import statuses_option, version_option
@@ -21,7 +21,7 @@ from journal.history.error_groups import group_attempts, group_errors
 from journal.history.redact import redacted_members
 from journal.model import Job, JobRow, RowStatus
 from journal.service import existing_job
-from journal.text import as_text, counted
+from journal.text import as_text, counted, shorten
 
 _DATA = "data."  # the prefix of a column of the data that has the name of a field of the row
 _MAX_CELL_CHARACTERS = 400  # a result may have a mebibyte

@@ -15,7 +15,7 @@ import click
 
 from journal.cli.exit_codes import EXIT_OK
 from journal.cli.find import ReadingService, journal_command
-from journal.cli.output import clean, echo_err
+from journal.cli.output import echo_err
 from journal.cli.progress import Progress
 from journal.cli.run.inputs import RowInput, format_of, open_rows
 from journal.cli.run.options import RunOptions, run_options
@@ -39,7 +39,7 @@ from journal.run.plan import (
     planned_rows,
     retryable,
 )
-from journal.text import counted
+from journal.text import counted, escaped
 
 
 @click.command(
@@ -208,7 +208,7 @@ class _RunCommand:
             if given["max_rows"] is None or count < given["max_rows"]:
                 count += 1
                 line = shlex.join(self._template.fill(one.row))
-                click.echo(f"{one.row.row_number}\t{one.why}\t{clean(line)}")
+                click.echo(f"{one.row.row_number}\t{one.why}\t{escaped(line)}")
         self._report_plan(job, matched, plan, count)
         return EXIT_OK
 

@@ -27,12 +27,10 @@ from journal.cli.listing import color_option
 from journal.cli.output import (
     bar,
     can_show,
-    clean,
     colored,
     cut,
     echo_json,
-    local_time,
-    shorten,
+    local_text,
     terminal_width,
     use_color,
 )
@@ -53,7 +51,7 @@ from journal.history.error_groups import ErrorGroup, Numbers, group_errors
 from journal.history.redact import redacted_members
 from journal.model import Job, JobStatus, RowStatus, RunHolder, done_rows
 from journal.service import JobService, existing_job
-from journal.text import cents_text, counted, duration_text
+from journal.text import cents_text, counted, duration_text, escaped, shorten
 
 # The command must be fast, so it reads only a part of many or large rows. `journal errors` reads
 # all.
@@ -121,7 +119,7 @@ def show_command(
     width = terminal_width()
     colors = use_color(color)
     for name, value in _lines(shown, command, width and max(width, 40)):
-        text = clean(value).rstrip()
+        text = escaped(value).rstrip()
         if name == "status" and colors:
             text = colored(text, shown.state)
         elif name in _CUT and width is not None:
@@ -265,7 +263,7 @@ def _passes_text(job: Job) -> str:
 
 
 def _time_text(at: datetime | None) -> str:
-    return "" if at is None else f"{local_time(at):%Y-%m-%d %H:%M:%S %Z}"
+    return local_text(at, "%Y-%m-%d %H:%M:%S %Z")
 
 
 def _rate_text(shown: Shown) -> str:

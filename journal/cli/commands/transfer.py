@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from datetime import datetime
 from pathlib import Path
 
 import click
@@ -19,11 +18,12 @@ from journal.cli.exit_codes import (
     exit_code_of,
 )
 from journal.cli.find import complete_job, complete_path, find_job, job_argument, journal_command
-from journal.cli.output import clean, echo_err, echo_json, local_time
+from journal.cli.output import echo_err, echo_json, local_text
 from journal.cli.shared_options import json_option
 from journal.errors import JobExistsError, JobNotFoundError, JournalError
 from journal.history.error_groups import Numbers
 from journal.run.signals import ending_signals
+from journal.text import escaped
 from journal.transfer import (
     Packed,
     Pulled,
@@ -42,7 +42,6 @@ from journal.transfer.tarball import Compression
 _MAX_LINES = 10
 _MAX_RANGES = 40
 _STDIN = "-"
-_STDIN_NAME = "standard input"
 
 _max_bytes_option = click.option(
     "--max-bytes",
@@ -68,7 +67,7 @@ _max_bytes_option = click.option(
     help="Include the kept files journal.torn-*, journal.damaged-* and journal.other-*.",
 )
 @click.pass_context
-def pack_command(ctx: click.Context, job: str, output: str | None, zstd: bool, kept: bool) -> int:
+def pack_command(ctx: click.Context, job: str, output: str | None, zstd: bool, kept: bool) -> None:
     """Pack a job into one file or stream, a tar archive, to move it to another machine.
 
     The pack holds the journal up to its last commit, the artifacts, and a manifest, with which
@@ -91,7 +90,6 @@ def pack_command(ctx: click.Context, job: str, output: str | None, zstd: bool, k
         else:
             packed = pack_to_file(directory, output, compression, kept=kept)
     _report_packed(job_id, output, packed)
-    return EXIT_OK
 
 
 def _compression_of(output: str) -> Compression:
@@ -138,7 +136,7 @@ def _report_some(lines: list[str]) -> None:
 @click.argument("file")
 @_max_bytes_option
 @click.pass_context
-def unpack_command(ctx: click.Context, file: str, max_bytes: int | None) -> int:
+def unpack_command(ctx: click.Context, file: str, max_bytes: int | None) -> None:
     """Check a pack, and make the job that it holds. Prints the job's id.
 
     FILE is a pack, or - for standard input. If the job already exists, nothing is changed: use
@@ -157,7 +155,6 @@ def unpack_command(ctx: click.Context, file: str, max_bytes: int | None) -> int:
         f"{sum(manifest.rows.values())} rows, {len(manifest.files) - 1} other files"
     )
     click.echo(manifest.job_id)
-    return EXIT_OK
 
 
 def _how_to_pull(root: str, file: str, job_id: str) -> str:
@@ -239,8 +236,8 @@ def _comparison_text(found: Comparison) -> str:
     lines = [f"{found.relation:<9} {found.job_id}: {text}"]
     for letter, side in sides:
         if side.commits:
-            lines += [f"  {letter} since then: {_side_text(side)}   [{clean(side.name)}]"]
-            lines += [f"    {clean(message)}" for message in side.messages]
+            lines += [f"  {letter} since then: {_side_text(side)}   [{escaped(side.name)}]"]
+            lines += [f"    {escaped(message)}" for message in side.messages]
     return "\n".join(lines)
 
 
@@ -258,15 +255,9 @@ def _side_text(side: Side) -> str:
     for name, count in [*side.resets.items(), *side.row_statuses.items()]:
         parts += [f"{_SIDE_WORDS.get(name, name)} {count}"]
     parts += [f"job {status}" for status in side.job_statuses[-1:]]
-    assert side.first_at is not None
-    assert side.last_at is not None
-    times = f"{_time_text(side.first_at)} to {_time_text(side.last_at)}"
+    times = f"{local_text(side.first_at)} to {local_text(side.last_at)}"
     what = ", ".join(parts) or f"{side.records} records"
     return f"{side.commits} commits, {times}: {what}"
-
-
-def _time_text(at: datetime) -> str:
-    return f"{local_time(at):%Y-%m-%d %H:%M:%S}"
 
 
 @click.command("pull", short_help="Apply the changes of another copy of a job.")
@@ -400,7 +391,7 @@ def _pulled_text(pulled: Pulled) -> str:
 def _source(root: str, name: str) -> Source:
     """The source called ``name``: standard input, a job, a job's directory, or a pack."""
     if name == _STDIN:
-        return Source(_STDIN_NAME, sys.stdin.buffer.read)
+        return Source("standard input", sys.stdin.buffer.read)
     if os.path.isfile(name) or os.path.isdir(name) or os.sep in name:
         return Source(name)
     service, job_id = find_job(root, name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from time import monotonic
 
 import click
@@ -38,7 +37,7 @@ def watch_command(ctx: click.Context, job: str) -> int:
         for seen in follow_job(service, job_id, report=progress.echo_err):
             found = seen.job
             progress.show(found, seen.state)
-    return _outcome(found, service, command_line(ctx, service))
+    return _outcome(ctx, service, found)
 
 
 @click.command("wait", short_help="Wait until a job ends. The exit code tells how it ended.")
@@ -69,10 +68,10 @@ def wait_command(ctx: click.Context, job: str, timeout_s: float | None) -> int:
         if not seen.ended and timeout_s is not None and monotonic() - begin_s >= timeout_s:
             echo_err(f"{job_id}: has not ended after {timeout_s:g} s; it is {seen.state}")
             return EXIT_TIMED_OUT
-    return _outcome(found, service, command_line(ctx, service))
+    return _outcome(ctx, service, found)
 
 
-def _outcome(job: Job, service: JobService, command: Callable[..., str]) -> int:
+def _outcome(ctx: click.Context, service: JobService, job: Job) -> int:
     """Print how a job has ended. Returns the exit code of its run."""
     counts = {
         "completed": job.successful_rows,
@@ -83,7 +82,8 @@ def _outcome(job: Job, service: JobService, command: Callable[..., str]) -> int:
     }
     echo_err(f"{job.id}: {job.status}: {counts_text(counts) or 'no rows'}")
     if counts["not done"]:
-        start = next_start(job, service.root)
-        how = command("reopen", job.id) if job.status is JobStatus.CANCELLED else start.text
+        how = next_start(job, service.root).text
+        if job.status is JobStatus.CANCELLED:
+            how = command_line(ctx, service)("reopen", job.id)
         echo_err(f"to continue with what is not done: {how}")
     return job_exit_code(job)
