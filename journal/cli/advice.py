@@ -83,8 +83,8 @@ def advice(
     found: list[tuple[str, str]] = []
     start = next_start(job, root)
     ended = job.status in TERMINAL_STATUSES
+    in_flight = counted(job.processing_count, "row|rows in flight")
     if ended and holder is not None and job.processing_count:
-        in_flight = counted(job.processing_count, "row|rows in flight")
         return [(command("wait", job.id), f"its run has {in_flight}: wait until it ends")]
     open_rows = job.pending_count + job.processing_count
     if job.status is JobStatus.CANCELLED and (
@@ -98,7 +98,6 @@ def advice(
     if job.needs_review_count:
         found += _review(job, doubtful["needs_review"], command, is_merged=is_merged)
     if state == "interrupted":
-        in_flight = counted(job.processing_count, "row|rows in flight")
         policies = start.option("on_interrupted", "review", "retry", "fail")
         rows = "that row" if job.processing_count == 1 else "those rows"
         why = f"its run died with {in_flight}; {start.words}, with the same input"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
-from functools import update_wrapper
+from functools import wraps
 from typing import Any, NamedTuple
 
 import click
@@ -32,7 +32,6 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
-_MISSING = object()
 MAX_COLUMNS = 1000  # of which the names are stored, for a message
 
 
@@ -49,9 +48,9 @@ class Condition(NamedTuple):
         If both sides are numbers, or text that is a number, they are compared as numbers. Otherwise
         they are compared as text. ``~`` tests whether the text contains ``value``.
         """
-        found = row.data.get(self.column, _MISSING)
-        if found is _MISSING:
+        if self.column not in row.data:
             return False
+        found = row.data[self.column]
         text = "null" if found is None else as_text(found)
         if self.operator == "~":
             return self.value in text
@@ -216,11 +215,9 @@ def row_options(command: Callable[..., Any]) -> Callable[..., Any]:
     If the command has an option ``--version``, this becomes part of the selection.
     """
 
-    def with_selection(**given: Any) -> Any:
-        chosen = {name: given.pop(name) for name in Selection._fields if name in given}
-        return command(**given, selection=Selection(**chosen))
-
-    wrapped: Callable[..., Any] = click.option(
+    @rows_option("Only these rows")
+    @click.option("--error-code", metavar="CODE", help="Only rows with this error code.")
+    @click.option(
         "--where",
         metavar="CONDITION",
         multiple=True,
@@ -228,8 +225,10 @@ def row_options(command: Callable[..., Any]) -> Callable[..., Any]:
         help="Only rows whose data meets this condition: zip=94107, zip!=94107, 'price<10' (also <= > "
         ">=), city~York (contains). A side in double quotes is a JSON string, which keeps spaces and "
         'signs: \'"a=b" = "x "\'. Repeatable: all conditions must hold.',
-    )(update_wrapper(with_selection, command))
-    wrapped = click.option("--error-code", metavar="CODE", help="Only rows with this error code.")(
-        wrapped
     )
-    return rows_option("Only these rows")(wrapped)
+    @wraps(command)
+    def with_selection(**given: Any) -> Any:
+        chosen = {name: given.pop(name) for name in Selection._fields if name in given}
+        return command(**given, selection=Selection(**chosen))
+
+    return with_selection

@@ -42,9 +42,7 @@ def complete_job(ctx: click.Context, parameter: click.Parameter, incomplete: str
         return []
 
 
-def complete_path(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
-    """Shell completion for files and directories."""
-    return click.Path().shell_complete(ctx, parameter, incomplete)
+complete_path = click.Path().shell_complete  # for files and directories
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> list[str]:
@@ -54,14 +52,6 @@ def did_you_mean(word: str, known: Iterable[str]) -> list[str]:
     known = list(known)
     meant = [_OTHER_NAMES[word]] if _OTHER_NAMES.get(word) in known else None
     return [f"did you mean {each!r}?" for each in meant or get_close_matches(word, known, n=1)]
-
-
-def _no_such_job(name: str, known: Iterable[str]) -> JobNotFoundError:
-    """The error for a job that doesn't exist. A note names a job with a similar id."""
-    error = JobNotFoundError(name)
-    for note in did_you_mean(name, known):
-        error.add_note(note)
-    return error
 
 
 job_argument = click.argument("job", shell_complete=complete_job)
@@ -108,7 +98,10 @@ def _expand_prefix(service: JobService, prefix: str) -> str:
     job_ids = list(service.job_ids())
     matches = sorted(job_id for job_id in job_ids if prefix and job_id.startswith(prefix))
     if not matches:
-        raise _no_such_job(prefix, job_ids)
+        error = JobNotFoundError(prefix)
+        for note in did_you_mean(prefix, job_ids):
+            error.add_note(note)
+        raise error
     if len(matches) > 1:
         ids = first_of(matches, 5)
         raise click.UsageError(f"{prefix!r} is the beginning of {len(matches)} job ids: {ids}")

@@ -56,7 +56,7 @@ _OWN_ENDINGS = tuple(JOURNAL_COLUMNS)
 _first_values = attrgetter(*takewhile(lambda name: name != "started_at", JOURNAL_COLUMNS))
 _EXACT = 1 << 53  # floats represent all integers exactly up to this one
 _WIDEST = 1 << 63  # databases have a type for integers below this
-_KINDS = {bool: BOOL, int: INT, float: FLOAT, str: TEXT, list: JSON, dict: JSON}
+_KINDS = {type(None): 0, bool: BOOL, int: INT, float: FLOAT, str: TEXT, list: JSON, dict: JSON}
 
 # A line of the file: a row's data, and the values of the journal's columns, which are plain JSON
 # except for times.
@@ -163,20 +163,13 @@ class FlatRows:
         self.jobs.append(job)
 
     def _note(self, row: JobRow, columns: dict[str, int]) -> None:
-        kinds_of = _KINDS
         for name, value in row.data.items():
             if not self._tabular and not name.casefold().endswith(_OWN_ENDINGS):
                 continue
-            if value is None:
-                columns.setdefault(name, 0)
-                continue
-            kind = kinds_of[type(value)]
+            kind = _KINDS[type(value)]
             if kind == INT and not -_EXACT <= value <= _EXACT:
                 kind = WIDE if -_WIDEST <= value < _WIDEST else JSON
-            try:
-                columns[name] |= kind
-            except KeyError:
-                columns[name] = kind
+            columns[name] = columns.get(name, 0) | kind
         if len(columns) > MAX_COLUMNS:
             raise InvalidValueError(
                 f"row {row.id}",

@@ -70,9 +70,8 @@ def export_command(
         raise click.UsageError("give JOB and OUT, or --all and OUT")
     out = names[-1]
     errors: list[JournalError] = []
-    service: JobService
     if all_jobs:
-        service = ReadingService(ctx.obj)
+        service: JobService = ReadingService(ctx.obj)
         jobs = service.list_jobs(limit=None, on_error=errors.append)
         job_ids = [job.id for job in reversed(jobs)]  # oldest first
     else:

@@ -248,12 +248,15 @@ def _report_completed(service: JobService, before: Job) -> None:
             echo_err(f"{job.id}: completed, since nothing is left to be done")
 
 
-# The options for each way to settle a row.
-_DETAILS = {
-    "completed": ("tracking_number", "cost_cents", "label_path", "result"),
-    "failed": ("error_code", "error_message"),
-    "retry": (),
-    "skip": ("reason",),
+# Ways to settle a row: a method of the service, and the options that become its arguments.
+_WAYS: dict[str, tuple[Callable[..., object], tuple[str, ...]]] = {
+    "completed": (
+        JobService.complete_row,
+        ("tracking_number", "cost_cents", "label_path", "result"),
+    ),
+    "failed": (JobService.fail_row, ("error_code", "error_message")),
+    "retry": (JobService.retry_row, ()),
+    "skip": (JobService.skip_row, ("reason",)),
 }
 
 
@@ -305,20 +308,15 @@ def resolve_command(ctx: click.Context, /, job: str, ranges: list[range], **give
         before = existing_job(service, job_id)
         if how == "retry":
             _check_not_cancelled(before)
-        details = {name: given[name] for name in _DETAILS[how]}
+        settle, names = _WAYS[how]
+        details = {name: given[name] for name in names}
         if details.get("result") is not None:
             details["result"] = _json_or_text(details["result"])
-        changes: dict[str, Callable[..., object]] = {
-            "completed": service.complete_row,
-            "failed": service.fail_row,
-            "retry": service.retry_row,
-            "skip": service.skip_row,
-        }
         count = _change(
             service,
             job_id,
             Selection(ranges),
-            lambda row: changes[how](row.id, **details),
+            lambda row: settle(service, row.id, **details),
             if_named=(RowStatus.NEEDS_REVIEW,),
             if_found=(),
         )
@@ -332,11 +330,11 @@ def resolve_command(ctx: click.Context, /, job: str, ranges: list[range], **give
 
 def _how(given: dict[str, Any]) -> str:
     """The way to settle that was given. Raises UsageError for options of another way."""
-    chosen = [how for how in _DETAILS if given[how]]
+    chosen = [how for how in _WAYS if given[how]]
     if len(chosen) != 1:
         raise click.UsageError("give exactly one of --completed, --failed, --retry and --skip")
     (how,) = chosen
-    for other, names in _DETAILS.items():
+    for other, (_, names) in _WAYS.items():
         for name in names:
             if other != how and given[name] is not None:
                 option = name.replace("_", "-")

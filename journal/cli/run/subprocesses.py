@@ -212,14 +212,11 @@ class Commands:
         return file
 
 
-class _Running:
+class _Running(msgspec.Struct):
     """A running command. ``signal`` is the last signal that was sent to it."""
 
-    __slots__ = ("process", "signal")
-
-    def __init__(self) -> None:
-        self.process: subprocess.Popen[bytes] | None = None
-        self.signal: signal.Signals | None = None
+    process: subprocess.Popen[bytes] | None = None
+    signal: signal.Signals | None = None
 
 
 def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:

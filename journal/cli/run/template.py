@@ -7,10 +7,9 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import PurePath
 from typing import Any
 
-import msgspec
-
 from journal.errors import InvalidValueError
 from journal.model import JobRow
+from journal.text import as_text
 
 NUMBER = "#"
 ROW_ID = "id"
@@ -74,25 +73,18 @@ class Template:
 
     def fill(self, row: JobRow) -> list[str]:
         """The argv for one row. Raises InvalidValueError if the row lacks a column."""
-        data = row.data
-
-        def value(name: str) -> str:
-            if name in data:
-                found = data[name]
-            elif name == NUMBER:
-                return str(row.row_number)
-            elif name == ROW_ID:
-                found = row.id
-            else:
+        values = {NUMBER: row.row_number, ROW_ID: row.id} | row.data
+        for name in self._names:
+            if name not in values:
                 raise InvalidValueError(
                     "COMMAND",
                     f"{{{name}}}",
-                    f"this row has no such column: it has {list(data)}",
+                    f"this row has no such column: it has {list(row.data)}",
                 )
-            return _text(found)
-
         return [
-            "".join(value(part) if place % 2 else part for place, part in enumerate(parts))
+            "".join(
+                as_text(values[part]) if place % 2 else part for place, part in enumerate(parts)
+            )
             for parts in self._parts
         ]
 
@@ -132,9 +124,3 @@ def _split(argument: str) -> list[str]:
             parts += [match[1], ""]
     parts[-1] += argument[end:]
     return parts
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    return "" if value is None else msgspec.json.encode(value).decode()
