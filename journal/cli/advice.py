@@ -53,7 +53,7 @@ def next_start(job: Job, root: Path) -> NextStart:
         return NextStart("", "run the script again", is_script=True)
     command = job.original_command
     made_by = f": {command}" if command and command != REDACTED else ""
-    return NextStart("", f"run again what made the job{made_by}, as job {job.id}")
+    return NextStart("", f"start again the program that made the job{made_by}, as job {job.id}")
 
 
 def what_runs_pending(job: Job, holder: RunHolder | None, root: Path) -> str:
@@ -91,7 +91,10 @@ def advice(
         open_rows or job.failed_rows or job.needs_review_count
     ):
         found.append(
-            (command("reopen", job.id), "it was cancelled; to continue it, reopen it first")
+            (
+                command("reopen", job.id),
+                "the job was cancelled; to continue the job, reopen it first",
+            )
         )
     if job.failed_rows:
         found += _failed(job, start, holder, command)
@@ -149,7 +152,7 @@ def _review(
             command("rows", job.id, "--status", "needs_review"),
             f"{counted(job.needs_review_count, 'row|rows')} may have taken effect: look, then settle them",
         ),
-        (command(*resolve, "--completed"), "if they have"),
-        (command(*resolve, "--retry"), "if they have not: try them again"),
-        (command(*resolve, *failed), "if they have not: record that they failed"),
+        (command(*resolve, "--completed"), "if they took effect"),
+        (command(*resolve, "--retry"), "if they took no effect: try them again"),
+        (command(*resolve, *failed), "if they took no effect: record that they failed"),
     ]

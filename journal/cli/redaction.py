@@ -20,7 +20,7 @@ redact_option = click.option(
     "--redact",
     metavar="FIELD",
     multiple=True,
-    help="Hide the values of FIELD, also where it is nested. Repeatable. Text isn't searched: to hide "
+    help="Hide the values of FIELD, at any depth. Repeatable. Text isn't searched: to hide "
     "results or error messages, name the field result or error_message.",
 )
 

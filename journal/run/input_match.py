@@ -198,7 +198,7 @@ def _check_idempotency_key(job: Job, rules: InputRules) -> None:
 
 
 class _Match:
-    """One comparison. Its result is ``matched``."""
+    """One comparison of an input with a job. The result is ``matched``."""
 
     def __init__(
         self, service: JobService, job: Job, rules: InputRules, unwritten: Unwritten | None
@@ -320,7 +320,7 @@ class _Match:
                     "a new row of the input",
                     _json(row["data"]),
                     f"a row of job {self._job.id!r} has the idempotency key {key!r} already: the "
-                    "far side would take both for one row",
+                    "service that you call would take both for one row",
                 )
             yield row
 
@@ -359,7 +359,7 @@ class _Match:
             _json(row.data),
             _json(item.data),
             f"it may have taken effect ({numbers_text(numbers)}), so nothing was changed: find "
-            f"out, then {settle}",
+            f"out whether it did, then {settle}",
         )
 
     def _reopen(self, journal: Journal) -> None:

@@ -103,9 +103,7 @@ def nothing_to_do(service: JobService, job: Job, how_to: HowTo, *, retry_failed:
         left = (
             f" with {counted(job.pending_count, 'row|rows')} pending" if job.pending_count else ""
         )
-        return (
-            f"{job.id}: cancelled{left}, nothing is run: first {how_to.reopen(job.id)}, then again"
-        )
+        return f"{job.id}: cancelled{left}, so nothing is run: first {how_to.reopen(job.id)}, then start again"
     said = [f"{job.id}: {job.status} already, and nothing is new: nothing to do"]
     return "; ".join(said + _left(service, job, how_to, retry_failed=retry_failed))
 

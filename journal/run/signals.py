@@ -44,12 +44,12 @@ class Stops:
             self._reported += 1
             why = f"{reason}: " if reason else ""
             if self._reported == 1:
-                waiting = f"; waiting for what is in flight ({in_flight})" if in_flight else ""
+                waiting = f"; waiting for the rows in flight ({in_flight})" if in_flight else ""
                 yield f"{why}pausing{waiting}"
             elif self._reported == 2:
-                yield f"{why}ending what is in flight ({in_flight}); once more to kill it"
+                yield f"{why}ending the rows in flight ({in_flight}); a further Ctrl-C kills them"
             else:
-                yield f"ending what is in flight ({in_flight}) by force"
+                yield f"ending the rows in flight ({in_flight}) by force"
 
 
 @contextmanager

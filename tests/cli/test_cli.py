@@ -94,7 +94,7 @@ def test_a_running_job_without_a_run_is_shown_as_interrupted(
     assert run(root, "show", "ship-or") == 0
     out = capsys.readouterr().out
     assert "status      interrupted" in out
-    assert "run again what made the job" in out
+    assert "start again the program that made the job" in out
     assert run(root, "list", "--json") == 0
     assert json.loads(capsys.readouterr().out)[0]["status"] == "interrupted"
 

@@ -194,7 +194,7 @@ def test_resume_without_a_run_that_waits_changes_nothing_and_says_what_to_run(
     code, _, err = cli("resume", "j")
     assert code == 4
     assert "the run of job j has ended" in err
-    assert "run again what made the job: ./ship {order}" in err
+    assert "start again the program that made the job: ./ship {order}" in err
     assert cli.journal() == before
 
 
@@ -317,7 +317,10 @@ def test_rows_of_a_job_that_has_ended_are_put_back_in_one_commit_which_reopens_i
     before = commits(cli)
     code, out, err = cli(*arguments)
     assert (code, out) == (0, str(count))
-    assert f"j: {count} rows are pending again: run again what made the job: ./ship" in err
+    assert (
+        f"j: {count} rows are pending again: start again the program that made the job: ./ship"
+        in err
+    )
     assert commits(cli) == before + 1
     assert (job(cli).status, job(cli).passes) == ("pending", 2)
     assert job(cli).pending_count == 1 + count
@@ -484,7 +487,7 @@ def test_redo_does_nothing_if_a_row_has_changed_since_it_asked(
     monkeypatch.setattr(click, "confirm", answer)
     code, out, err = cli("redo", "j", "--row", "2,3", "--where", "n!=99")
     assert (code, out) == (4, "")
-    assert "rows of j have changed meanwhile; nothing was changed" in err
+    assert "rows of j were changed by another process; this command changed nothing" in err
     last = "skipped" if what == "status" else "failed"
     assert cli.statuses()[:3] == ["pending", "failed", last]
 
@@ -636,7 +639,7 @@ def test_resolve_fails_retries_and_skips_rows(review: Cli) -> None:
     assert review("resolve", "j", "--row", "1", *failed)[:2] == (0, "1")
     code, out, err = review("resolve", "j", "--row", "2", "--retry")
     assert (code, out) == (0, "1")
-    assert "j: 1 row is pending again: run again what made the job" in err
+    assert "j: 1 row is pending again: start again the program that made the job" in err
     assert review("resolve", "j", "--row", "3", "--skip", "--reason", "why")[:2] == (0, "1")
     assert review.statuses() == ["failed", "pending", "skipped", "skipped", "completed"]
     assert (review.row(1).error_code, review.row(1).error_message) == ("E9", "not there")

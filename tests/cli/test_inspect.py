@@ -348,7 +348,7 @@ def test_the_commands_of_show_settle_an_ended_job(ended: Path, capsys: Capture) 
     found = as_json(ended, capsys, "show", "ca")["next"]
     words = [shlex.split(each["command"])[3] for each in found[:-1]]
     assert words == ["errors", "rows", "retry", "rows", *["resolve"] * 3]
-    again = "run again what made the job, as job ca"
+    again = "start again the program that made the job, as job ca"
     option = "Or do both in one step with --retry-failed"
     assert found[2]["why"] == f"makes failed rows pending again; then {again}. {option}"
     assert found[-1] == {
@@ -379,7 +379,10 @@ def test_show_of_a_cancelled_job_names_the_command_that_lets_it_go_on(
     assert run(root, "cancel", "rests") == 0
     first, then = as_json(root, capsys, "show", "rests")["next"]
     assert first["command"] == f"journal --root {root} reopen rests"
-    assert then["why"] == "3 rows are not done; run again what made the job, as job rests"
+    assert (
+        then["why"]
+        == "3 rows are not done; start again the program that made the job, as job rests"
+    )
     _paste([first["command"]])
     assert as_json(root, capsys, "show", "rests")["passes"] == 2
 
@@ -449,7 +452,7 @@ def test_show_says_what_became_of_an_interrupted_run(root: Path, capsys: Capture
 
 def test_show_of_a_paused_job_says_whether_a_run_waits(root: Path, capsys: Capture) -> None:
     assert run(root, "show", "rests") == 0
-    assert "the run has ended; run again what made the job" in capsys.readouterr().out
+    assert "the run has ended; start again the program that made the job" in capsys.readouterr().out
     assert as_json(root, capsys, "show", "done")["next"] == []
 
 

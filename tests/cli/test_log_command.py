@@ -668,7 +668,7 @@ def end_left_open(service: JobService) -> None:
     service.update_status("j", "completed")
 
 
-GO_ON = "to continue with what is not done: "
+GO_ON = "to do the remaining rows: "
 
 
 @pytest.mark.parametrize("command", ["watch", "wait"])
@@ -689,7 +689,7 @@ GO_ON = "to continue with what is not done: "
             4,
             "j: completed: 1 completed, 2 skipped, 2 not done\n"
             + GO_ON
-            + "run again what made the job: ship --state CA, as job j",
+            + "start again the program that made the job: ship --state CA, as job j",
         ),
     ],
     ids=["completed", "failed", "undone", "left open"],

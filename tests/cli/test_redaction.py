@@ -120,7 +120,7 @@ def test_what_is_to_be_hidden_may_be_said_once_by_a_variable(
 def test_what_resumes_a_job_is_not_offered_when_it_is_hidden(root: Path, capsys: Capture) -> None:
     assert main(["show", JOB, "--redact", "original_command"]) == 0
     shown = capsys.readouterr().out
-    assert f"run again what made the job, as job {JOB}" in shown
+    assert f"start again the program that made the job, as job {JOB}" in shown
     assert not [line for line in shown.splitlines() if line.split() == [REDACTED]]
 
 

@@ -154,7 +154,7 @@ def test_a_cancelled_job_says_so_in_the_words_of_a_command_line(work: Path) -> N
     reopen = f"--root {work}/jobs reopen j`"
     idle = journal(*run, "--retry-failed", "--", "true")
     assert idle.returncode == 4
-    assert "j: cancelled with 4 rows pending, nothing is run: first `" in idle.stderr
+    assert "j: cancelled with 4 rows pending, so nothing is run: first `" in idle.stderr
     assert reopen in idle.stderr
     with (work / "rows.csv").open("a") as file:
         file.write("A-6,6\n")
@@ -284,7 +284,7 @@ def test_a_signal_pauses_waits_for_what_is_in_flight_and_prints_how_to_resume(
     held_run.process.send_signal(number)
     assert held_run.process.stderr is not None
     said = ""
-    while "waiting for what is in flight (2)" not in said:
+    while "waiting for the rows in flight (2)" not in said:
         line = held_run.process.stderr.readline()
         assert line, said
         said += line
@@ -494,7 +494,7 @@ def test_on_interrupted_says_that_rows_in_review_are_settled_by_resolve(work: Pa
         service.review_row("j:2", "unknown", "look")
         service.update_status("j", "paused")
     done = journal(*run, "--on-interrupted", "retry", *command)
-    assert "j: 1 row is in review already and stays so; to retry: `" in done.stderr
+    assert "j: 1 row is in review already, and stays in review; to retry: `" in done.stderr
     assert f" --root {work / 'jobs'} resolve j --row ROWS --retry`\n" in done.stderr
     assert "in review already" not in journal(*run, *command).stderr
 

@@ -107,7 +107,7 @@ def test_ctrl_c_pauses_and_the_commands_in_flight_end_as_they_would(
 ) -> None:
     terminal = held_run(start, work, 2)
     terminal.press(CTRL_C)
-    terminal.awaits("waiting for what is in flight (2)")
+    terminal.awaits("waiting for the rows in flight (2)")
     (work / "gate").touch()
     code = terminal.ends()
     for pid in children(work):
@@ -122,7 +122,7 @@ def test_a_second_ctrl_c_ends_the_commands_and_all_that_they_have_started(
 ) -> None:
     terminal = held_run(start, work, 3)
     terminal.press(CTRL_C)
-    terminal.awaits("waiting for what is in flight (3)")
+    terminal.awaits("waiting for the rows in flight (3)")
     terminal.press(CTRL_C)
     assert terminal.ends() == 130
     assert statuses() == {"needs_review": 3, "pending": 3}
@@ -135,9 +135,9 @@ def test_a_third_ctrl_c_kills_what_does_not_end(start: Start, work: Path) -> Non
     (work / "held.sh").write_text("trap '' TERM INT\n" + HELD)
     terminal = held_run(start, work, 1)
     terminal.press(CTRL_C)
-    terminal.awaits("waiting for what is in flight (1)")
+    terminal.awaits("waiting for the rows in flight (1)")
     terminal.press(CTRL_C)
-    terminal.awaits("ending what is in flight (1)")
+    terminal.awaits("ending the rows in flight (1)")
     terminal.press(CTRL_C)
     assert terminal.ends() == 130
     assert statuses() == {"needs_review": 1, "pending": 5}
@@ -166,13 +166,13 @@ def test_a_halt_now_ends_what_is_in_flight(start: Start, work: Path) -> None:
     )
     assert terminal.ends() == 3
     assert statuses() == {"failed": 1, "needs_review": 1, "pending": 4}
-    assert "1 row has failed: ending what is in flight" in terminal.out
+    assert "1 row has failed: ending the rows in flight" in terminal.out
 
 
 def test_a_terminal_that_is_closed_pauses_its_run(start: Start, work: Path) -> None:
     terminal = held_run(start, work, 1)
     os.kill(terminal.process.pid, signal.SIGHUP)
-    terminal.awaits("waiting for what is in flight (1)")
+    terminal.awaits("waiting for the rows in flight (1)")
     (work / "gate").touch()
     assert terminal.ends() == 129
     for pid in children(work):
@@ -195,7 +195,7 @@ def test_a_second_ctrl_c_begins_none_of_the_rows_that_were_about_to(
     while heard.count(b"\n") < 3:
         heard += os.read(begun, 100)
     terminal.press(CTRL_C)
-    terminal.awaits("waiting for what is in flight")
+    terminal.awaits("waiting for the rows in flight")
     terminal.press(CTRL_C)
     assert terminal.ends() == 130
     os.close(begun)

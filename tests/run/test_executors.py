@@ -613,7 +613,7 @@ def test_a_signal_to_the_whole_process_group_pauses_and_workers_finish_their_row
     with closing(Driver(work, kind, at)) as driver:
         work.wait_until_started(2)  # in a row, or before the first one
         driver.signal_all(number)
-        driver.read_until("pausing; waiting for what is in flight (2)")
+        driver.read_until("pausing; waiting for the rows in flight (2)")
         work.open_gate()
         assert driver.process.wait(60) == 128 + number
     assert work.statuses() == ["completed"] * 2 + ["pending"] * 3
@@ -641,7 +641,7 @@ def test_workers_that_hang_do_not_keep_the_driver_from_exiting_if_the_run_made_t
     work.open(*["wait"] * 4).close()
     with closing(Driver(work, kind, factory="factory")) as driver:
         orphans = work.wait_until_started(2)
-        for said in ("pausing", "ending what is in flight"):
+        for said in ("pausing", "ending the rows in flight"):
             driver.process.send_signal(signal.SIGINT)
             driver.read_until(said)
         assert driver.process.wait(60) == 128 + signal.SIGINT

@@ -284,7 +284,7 @@ def test_a_cancelled_job_takes_nothing_before_it_is_reopened(path: Path, what: s
     assert (
         said
         == [
-            'enrich: cancelled with 2 rows pending, nothing is run: first `job.service.reopen_job("enrich")`, then again'
+            'enrich: cancelled with 2 rows pending, so nothing is run: first `job.service.reopen_job("enrich")`, then start again'
         ]
         * 2
     )

@@ -186,7 +186,7 @@ def test_where_the_other_s_commits_win_so_do_its_artifacts_and_ours_are_kept_bes
     go_on(there, 3)
     done = journal_line(here, "pull", str(there / JOB))
     assert done.returncode == 3
-    text = "artifacts/x/3.pdf differs: it is the other's now, and the one that was here is "
+    text = "artifacts/x/3.pdf differs: the file is now the other copy's; the file that was here is "
     assert f"{text}artifacts/x/3.pdf.before-3\n" in done.stderr
     assert artifacts_of(here) == {
         "x/3.pdf": b"theirs",
@@ -224,7 +224,7 @@ def test_a_merge_keeps_our_artifacts_and_puts_the_other_s_beside_them_once(
     both = {"3.pdf": b"ours", "3.pdf.other-1": b"theirs"}
     done = journal_line(here, "pull", str(there / JOB), "--merge-outcomes")
     assert done.returncode == 3
-    assert "the one here was kept, and the other's is artifacts/3.pdf.other-1" in done.stderr
+    assert "the file here was kept; the other copy's file is artifacts/3.pdf.other-1" in done.stderr
     assert artifacts_of(here) == both
     go_on(there, 4)
     pull(here, there, merge=True)

@@ -43,7 +43,7 @@ def pause_command(ctx: click.Context, job: str) -> None:
         found = service.update_status(job_id, JobStatus.PAUSED)
     if holder is not None:
         echo_err(
-            f"{job_id}: paused; {holder_text(holder)} starts no more rows and finishes those in flight"
+            f"{job_id}: paused; {holder_text(holder)} starts no more rows and finishes the rows in flight"
         )
         return
     echo_err(f"{job_id}: paused; no run works on it")
@@ -81,8 +81,7 @@ def resume_command(ctx: click.Context, job: str) -> None:
         service.update_status(job_id, JobStatus.RUNNING)
         now_held = service.run_holder(job_id)
         if now_held is not None and (now_held.pid, now_held.host) == (os.getpid(), host_name()):
-            # The run has ended after the check. So its lock was free, and this process has taken
-            # it.
+            # The run ended after the check, so this process has taken the run lock.
             service.update_status(job_id, JobStatus.PAUSED)
             raise _no_run_waits(service, found)
     echo_err(f"{job_id}: running; {holder_text(holder)} continues it")
@@ -129,15 +128,15 @@ def cancel_command(ctx: click.Context, job: str) -> None:
     )
     if holder is not None:
         echo_err(
-            f"{job_id}: {holder_text(holder)} starts no more rows and finishes those in flight"
+            f"{job_id}: {holder_text(holder)} starts no more rows and finishes the rows in flight"
         )
     if undone:
-        echo_err(f"to continue with what is undone: {command_line(ctx, service)('reopen', job_id)}")
+        echo_err(f"to do the remaining rows: {command_line(ctx, service)('reopen', job_id)}")
 
 
 @click.command("reopen", short_help="Reopen a job that has ended, to continue it.")
 @job_argument
-@reason_option("Why. Kept in the job's log.")
+@reason_option("Why the job is reopened. The reason is kept in the job's log.")
 @click.pass_context
 def reopen_command(ctx: click.Context, job: str, reason: str | None) -> None:
     """Reopen a job that has ended: it becomes pending, and its next pass begins.

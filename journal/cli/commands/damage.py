@@ -114,7 +114,7 @@ def _echo_report(report: Report) -> None:
     "--open-rows",
     type=click.Choice(["review", "keep"]),
     default="review",
-    help="If lines are lost: put pending rows and rows in flight under review, or keep them.",
+    help="If lines are lost: put pending rows and rows in flight under review, or keep their status.",
 )
 @json_option
 @click.pass_context
@@ -143,7 +143,7 @@ def repair_command(ctx: click.Context, job: str, open_rows: OpenRows, json_outpu
         click.echo(_text(repair))
     if not repair.lossless:
         echo_err(
-            "some records are lost, or couldn't be proved: compare the job with what you know was done"
+            "some records are lost, or no checksum proves them: compare the job with the work that you know of"
         )
     if repair.review_count:
         rows = command_line(ctx, service)("rows", job_id, "--status", "needs_review")

@@ -60,7 +60,9 @@ def _confirmed(targets: list[tuple[JobService, str]]) -> bool:
     for service, job_id in targets:
         echo_err(f"{job_id}: {_described(service, job_id)}")
     what = targets[0][1] if len(targets) == 1 else f"these {len(targets)} jobs"
-    return confirm(f"Delete {what} and all their files for good?", "nothing was deleted")
+    return confirm(
+        f"Delete {what} and all their files? This can't be undone.", "nothing was deleted"
+    )
 
 
 def _described(service: JobService, job_id: str) -> str:

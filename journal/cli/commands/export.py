@@ -26,7 +26,7 @@ def _complete_names(ctx: click.Context, parameter: click.Parameter, incomplete: 
 @click.command("export", short_help="Write rows as CSV, TSV, JSON Lines, JSON, SQLite or Parquet.")
 @click.argument("names", metavar="JOB OUT|-", nargs=-1, shell_complete=_complete_names)
 @click.option(
-    "--all", "all_jobs", is_flag=True, help="Export all jobs of the store. Give only OUT."
+    "--all", "all_jobs", is_flag=True, help="Export all jobs of the store. Give OUT, and no JOB."
 )
 @click.option(
     "--format",
@@ -37,7 +37,9 @@ def _complete_names(ctx: click.Context, parameter: click.Parameter, incomplete: 
 @statuses_option
 @redact_option
 @click.option(
-    "--data-only", is_flag=True, help="Only the columns of the data, to be used as an input again."
+    "--data-only",
+    is_flag=True,
+    help="Write only the columns of the data, so that the file can be an input again.",
 )
 @force_option
 @click.pass_context

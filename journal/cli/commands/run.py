@@ -166,7 +166,7 @@ class _RunCommand:
             )
         if job.needs_review_count and given["on_interrupted"] != "review":
             resolve = self._how_to().say("", "resolve", job.id, "--row", "ROWS", "--retry")
-            words = "row|rows is|are in review already and stays|stay so"
+            words = "row|rows is|are in review already, and stays|stay in review"
             rows = counted(job.needs_review_count, words)
             echo_err(f"{job.id}: {rows}; to retry: {resolve}")
         with Progress(job, quiet=given["quiet"]) as progress:
@@ -293,13 +293,13 @@ def _differences(matched: Matched, *, is_new: bool) -> list[str]:
         (0 if is_new else matched.added, "new row|rows added"),
         (
             matched.changed - matched.updated - len(matched.done),
-            "row|rows of the input has|have changed; the job keeps its own",
+            "row|rows of the input has|have changed; the job keeps its own data",
         ),
-        (matched.updated, "row|rows has|have changed, and runs|run with the new data"),
+        (matched.updated, "row|rows has|have changed, and is|are run with the new data"),
         (matched.lost, _LOST),
         (
             matched.gone,
-            "row|rows of the job is|are no longer in the input; pending ones run all the same",
+            "row|rows of the job is|are no longer in the input; pending rows are run nevertheless",
         ),
     ]
     return [counted(count, words) for count, words in found if count]

@@ -45,8 +45,8 @@ def retry_command(ctx: click.Context, job: str, selection: Selection) -> None:
     A failed row may have taken effect, for example after --on-interrupted fail. Such a row is
     retried only if --row or --error-code selects it. Find out first what the row did.
 
-    Prints the number of rows, unless standard output is a terminal. If a run is at work, it
-    runs the rows.
+    A run that is at work runs the rows. Prints the number of rows, unless standard output is a
+    terminal.
 
     Example: journal retry ship-orders
     """
@@ -96,7 +96,7 @@ def retry_command(ctx: click.Context, job: str, selection: Selection) -> None:
 @row_options
 @version_option
 @click.option("--new-key", is_flag=True, help="Give the rows new idempotency keys.")
-@reason_option("Why the rows are done again. Kept in their history.")
+@reason_option("Why the rows are done again. The reason is kept in the rows' history.")
 @yes_option()
 @click.pass_context
 def redo_command(
@@ -141,7 +141,9 @@ def redo_command(
                 found = service.get_row(f"{job_id}:{number}")
                 is_same = found is not None and found.updated_at.timestamp() == moment
                 if found is None or not is_same or not selection.where.holds(found):
-                    raise Refused(f"rows of {job_id} have changed meanwhile; nothing was changed")
+                    raise Refused(
+                        f"rows of {job_id} were changed by another process; this command changed nothing"
+                    )
                 service.redo_row(found.id, reason, new_key=new_key)
         _echo_count(len(numbers))
         _report_pending(service, job_id, len(numbers))
@@ -151,7 +153,7 @@ def redo_command(
 def _is_confirmed(job_id: str, statuses: Counter[str], *, new_key: bool) -> bool:
     rows = counted(statuses.total(), "row|rows") + " would be done again"
     keys = (
-        "under new idempotency keys: no service can know that it did the same before"
+        "under new idempotency keys: a service can't see that it did the same work before"
         if new_key
         else "under the same idempotency keys: a service that honours them answers as before"
     )
@@ -168,7 +170,7 @@ def _check_not_cancelled(job: Job) -> None:
 
 
 def _echo_count(count: int) -> None:
-    """Print the number of changed rows for scripts. People read it in the message after it."""
+    """Print the number of changed rows for scripts. For people, the next message states it."""
     if not sys.stdout.isatty():
         click.echo(count)
 
@@ -184,7 +186,7 @@ def _report_pending(service: JobService, job_id: str, count: int) -> None:
 @click.command("skip", short_help="Skip rows, so that they are not run.")
 @job_argument
 @row_options
-@reason_option("Why the rows are skipped. Kept with them.")
+@reason_option("Why the rows are skipped. The reason is kept with the rows.")
 @click.pass_context
 def skip_command(ctx: click.Context, job: str, selection: Selection, reason: str | None) -> None:
     """Skip pending or failed rows, so that they are not run. They count as done.
@@ -286,17 +288,17 @@ _WAYS: dict[str, tuple[Callable[..., object], tuple[str, ...]]] = {
     help="With --completed: the result that each of the rows gets. Invalid JSON is kept as text.",
 )
 @click.option("--failed", is_flag=True, help="The rows took no effect: fail them.")
-@click.option("--error-code", metavar="CODE", help="With --failed, required.")
-@click.option("--error-message", metavar="TEXT", help="With --failed, required.")
+@click.option("--error-code", metavar="CODE", help="Required with --failed: the rows' error code.")
+@click.option("--error-message", metavar="TEXT", help="Required with --failed: the rows' message.")
 @click.option("--retry", is_flag=True, help="The rows took no effect: make them pending again.")
-@click.option("--skip", is_flag=True, help="The rows need nothing done any more: skip them.")
-@reason_option("With --skip: why.")
+@click.option("--skip", is_flag=True, help="The rows need no work any more: skip them.")
+@reason_option("With --skip: why the rows are skipped.")
 @click.pass_context
 def resolve_command(ctx: click.Context, /, job: str, ranges: list[range], **given: Any) -> None:
     """Settle rows that need a review, after you have checked whether they took effect.
 
     Give exactly one of --completed, --failed, --retry and --skip. If one of the rows needs no
-    review, nothing is changed. The job may have ended; --retry reopens it.
+    review, nothing is changed. If the job has ended, --retry reopens it.
 
     Prints the number of rows.
 

@@ -64,16 +64,16 @@ _max_bytes_option = click.option(
 @click.option(
     "--kept",
     is_flag=True,
-    help="Include the kept files journal.torn-*, journal.damaged-* and journal.other-*.",
+    help="Include the backups journal.torn-*, journal.damaged-* and journal.other-*.",
 )
 @click.pass_context
 def pack_command(ctx: click.Context, job: str, output: str | None, zstd: bool, kept: bool) -> None:
     """Pack a job into one file or stream, a tar archive, to move it to another machine.
 
     The pack holds the journal up to its last commit, the artifacts, and a manifest, with which
-    `journal unpack` checks all files. A run may work on the job meanwhile.
+    `journal unpack` checks all files. A run may work on the job at the same time.
 
-    To another machine: journal pack ship-ca -o - | ssh other journal unpack -
+    To send the pack to another machine: journal pack ship-ca -o - | ssh other journal unpack -
 
     Example: journal pack ship-ca -o ship-ca.tar.gz
     """
@@ -107,19 +107,19 @@ def _report_packed(job_id: str, output: str, packed: Packed) -> None:
     manifest = packed.manifest
     where = "" if output == _STDIN else f" in {output}"
     echo_err(
-        f"{job_id}: packed{where} as of byte {manifest.offset}, {sum(manifest.rows.values())} rows, "
+        f"{job_id}: packed{where} up to byte {manifest.offset}, {sum(manifest.rows.values())} rows, "
         f"{len(manifest.files) - 1} other files"
     )
     for name in packed.grown:
-        echo_err(f"{name} was written to meanwhile: the pack holds its state before that")
+        echo_err(f"{name} has grown since packing began: the pack holds its earlier content")
     for line in _left_out(packed.left_out):
         echo_err(line)
 
 
 def _left_out(names: list[str]) -> list[str]:
     return [
-        f"left out: {name}: it isn't a regular file, or was deleted meanwhile, or its name isn't "
-        f"UTF-8, or has more than {MAX_COMPONENTS} parts or {MAX_NAME_BYTES} bytes"
+        f"left out: {name}: it was deleted, or isn't a regular file, or its name isn't UTF-8, or "
+        f"the name has more than {MAX_COMPONENTS} parts or {MAX_NAME_BYTES} bytes"
         for name in names
     ]
 
@@ -186,7 +186,7 @@ def compare_command(
     """Compare two copies of a job, and show what each copy did since they diverged.
 
     A and B are jobs, directories of jobs, packs, or - for a pack on standard input. Only commits
-    that one of the copies lacks are checked for damage; `journal verify` checks all.
+    that one of the copies lacks are checked for damage; `journal verify` checks a whole journal.
 
     Exit codes: 0 the copies are identical, 1 one is ahead of the other, 3 they have diverged. If
     the copies can't be compared: 2 they are different jobs, or wrong usage, 4 no such job, 5
@@ -290,8 +290,8 @@ def pull_command(
 
     With --merge-outcomes, the job here gets the outcomes, retries, redos and changed data of rows
     that only the other copy worked on. A row needs a review if both copies worked on it, or gave it
-    different data. But if the row is completed here, it stays completed, and the job's error names
-    it. Rows that both copies added are one row if they have the same idempotency key. A row that
+    different data. But a row that is completed here stays completed, and the job's error names the
+    row. Rows that both copies added are one row if they have the same idempotency key. A row that
     only the other copy added is added here. If its number is taken here, it gets a new number,
     which is reported. The other copy's history is kept beside the journal as journal.other-....
 
@@ -339,7 +339,10 @@ def _report_merged(root: str, job_id: str, merged: Merged) -> None:
         ]
     )
     for numbers, what in (
-        (merged.data, "both copies changed the data, or one did and the other worked on the row"),
+        (
+            merged.data,
+            "both copies changed the data, or one changed it and the other worked on the row",
+        ),
         (merged.redone, "one copy redid them, and the other also worked on them or redid them"),
     ):
         if numbers:
@@ -360,15 +363,15 @@ def _difference(pulled: Pulled, name: str) -> str:
     """A description of how an artifact differs, with the new names of the files."""
     kept_as = pulled.backups.get(name)
     if kept_as is None:
-        return "differs from the other's: the one here was kept"
+        return "differs from the other copy's file: the file here was kept"
     if pulled.merged is None and pulled.action == "forwarded":
-        return f"differs: it is the other's now, and the one that was here is {kept_as}"
-    return f"differs: the one here was kept, and the other's is {kept_as}"
+        return f"differs: the file is now the other copy's; the file that was here is {kept_as}"
+    return f"differs: the file here was kept; the other copy's file is {kept_as}"
 
 
 def _pulled_text(pulled: Pulled) -> str:
     what = {
-        "made": "made, as the copy is",
+        "made": "created from the copy",
         "forwarded": f"{pulled.commits} commits applied",
         "merged": "merged",
         "identical": "no commits to pull: the copies are identical",

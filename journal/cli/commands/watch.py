@@ -24,7 +24,7 @@ def watch_command(ctx: click.Context, job: str) -> int:
     """Show the progress of a job until it ends: a bar on a terminal; elsewhere a line every 10
     seconds.
 
-    A pause doesn't end the command, nor does the death of the job's run: it waits for the next one.
+    If the job is paused or its run dies, the command waits for the next run.
 
     Exit codes: 0 all rows completed or skipped, 3 some rows failed or need a review, 4 the job ended
     before its rows were done, or was deleted or moved away.
@@ -40,23 +40,23 @@ def watch_command(ctx: click.Context, job: str) -> int:
     return _outcome(ctx, service, found)
 
 
-@click.command("wait", short_help="Wait until a job ends. The exit code tells how it ended.")
+@click.command("wait", short_help="Wait until a job ends. The exit code says how the job ended.")
 @job_argument
 @click.option(
     "--timeout",
     "timeout_s",
     type=Seconds(min=0),
     metavar="SECONDS",
-    help="Give up after this time, with exit code 124. Default: wait for ever.",
+    help="Give up after this time, with exit code 124. Default: no limit.",
 )
 @click.pass_context
 def wait_command(ctx: click.Context, job: str, timeout_s: float | None) -> int:
-    """Wait until a job ends. The exit code tells how it ended.
+    """Wait until a job ends. The exit code says how the job ended.
 
-    A pause doesn't end the command, nor does the death of the job's run: it waits for the next one.
+    If the job is paused or its run dies, the command waits for the next run.
 
     Exit codes: 0 all rows completed or skipped, 3 some rows failed or need a review, 4 the job ended
-    before its rows were done, or was deleted or moved away, 124 it didn't end within --timeout.
+    before its rows were done, or was deleted or moved away, 124 the job didn't end within --timeout.
 
     Example: journal wait hash-stdlib --timeout 3600
     """
@@ -85,5 +85,5 @@ def _outcome(ctx: click.Context, service: JobService, job: Job) -> int:
         how = next_start(job, service.root).text
         if job.status is JobStatus.CANCELLED:
             how = command_line(ctx, service)("reopen", job.id)
-        echo_err(f"to continue with what is not done: {how}")
+        echo_err(f"to do the remaining rows: {how}")
     return job_exit_code(job)

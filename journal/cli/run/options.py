@@ -35,7 +35,7 @@ _OPTIONS = (
         metavar="NAME",
         required=True,
         shell_complete=complete_job,
-        help="The id of the job, which is made if it doesn't exist.",
+        help="The id of the job. If there is no such job, it is created.",
     ),
     click.option(
         "-j",
@@ -52,7 +52,9 @@ _OPTIONS = (
         type=click.Choice(FORMATS),
         help="The format of ROWS. Default: by its extension, else CSV.",
     ),
-    click.option("--lines", is_flag=True, help="Each line of ROWS is a row, with the column line."),
+    click.option(
+        "--lines", is_flag=True, help="Each line of ROWS is a row with one column, called line."
+    ),
     click.option("--encoding", default="utf-8", help="The encoding of ROWS."),
     click.option(
         "--key",
@@ -77,15 +79,14 @@ _OPTIONS = (
     click.option(
         "--version",
         metavar="V",
-        help="The version of what the command works with, such as a prompt. It is recorded with each "
-        "outcome.",
+        help="A version, such as that of a prompt. It is recorded with the outcome of each row.",
     ),
     click.option(
         "--max-attempts",
         metavar="N",
         type=click.IntRange(min=1),
         default=1,
-        help="Try a row up to N times. Attempts of earlier runs count too, since the row's last `journal retry`.",
+        help="Try a row up to N times. Attempts of earlier runs count too, back to the row's last `journal retry`.",
     ),
     click.option(
         "--backoff",
@@ -107,7 +108,7 @@ _OPTIONS = (
         "--rate",
         metavar="N/s",
         callback=_checked(Rate.parse),
-        help="The maximum of starts per second, minute or hour: 50/s, 100/m, 9/h. Default: no limit.",
+        help="The maximum number of starts per second, minute or hour: 50/s, 100/m, 9/h. Default: no limit.",
     ),
     click.option(
         "--halt",
@@ -115,9 +116,9 @@ _OPTIONS = (
         default="first",
         callback=_checked(Halt.parse),
         help="When to stop early. first: if the first 10 rows all fail with the same code. soon,fail=5: "
-        "also after 5 failed rows, and let commands in flight finish. now,fail=20%,min=50: also if "
-        "20% of at least 50 rows failed, and end commands in flight. soon,success=1: also after the "
-        "first completed row. never: run all rows.",
+        "also after 5 failed rows, when the commands in flight have ended. now,fail=20%,min=50: also if "
+        "20% of at least 50 rows have failed; end the commands in flight. soon,success=1: also after "
+        "the first completed row. never: run all rows.",
     ),
     click.option(
         "--limit",
@@ -144,8 +145,8 @@ _OPTIONS = (
         "stdout_format",
         type=click.Choice(["text", "json"]),
         default="text",
-        help="What the command prints. json: tracking_number, label_path, cost_cents and result of "
-        "an object become fields of the row.",
+        help="What the command prints. json: an object, whose members tracking_number, label_path, "
+        "cost_cents and result become fields of the row.",
     ),
     click.option(
         "--results",
