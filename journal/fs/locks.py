@@ -40,7 +40,7 @@ class DirectoryLock(Descriptor):
     def is_held(self) -> bool:
         """Whether somebody holds the lock.
 
-        The check takes a shared lock, so that several processes can check at the same time.
+        The check itself takes a shared lock, so that several processes can check at the same time.
         """
         try:
             system.fcntl.flock(self.fd, system.fcntl.LOCK_SH | system.fcntl.LOCK_NB)

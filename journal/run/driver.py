@@ -270,7 +270,7 @@ class Run:
         """Wait for the rows in flight and record their outcomes one by one. Rows that no worker has
         begun become pending.
 
-        If an interrupt stops this method, it is called again. So it depends only on
+        If an interrupt stops this method, the caller calls it again. So the method depends only on
         ``self._in_flight`` and on the journal.
         """
         for row in self._to_dispatch:

@@ -388,7 +388,7 @@ class _Keys:
     """The keys of an input, which must be unique. A hash of each key is kept."""
 
     def __init__(self, key: Key, *, is_for_far_side: bool = False) -> None:
-        """``is_for_far_side``: these are idempotency keys, among which 1 and "1" are the same
+        """``is_for_far_side``: the keys are idempotency keys, where 1 and "1" are the same
         key.
         """
         self._key = key

@@ -35,7 +35,7 @@ class Artifacts:
     - In a merge, our file stays. The other copy's file is kept as ``NAME.other-N``.
 
     All names are relative to the job's directory. A merge keeps the journal of the other copy in
-    the job's directory; such kept histories count as artifacts, too.
+    the job's directory; such journals ("kept histories") count as artifacts.
 
     - ``new``: the names of files that were missing here.
     - ``differing``: the names of files that differ from the other copy's.

@@ -220,8 +220,8 @@ def _id_of(record: RowStatusRecord | RowDataRecord, line: bytes) -> str:
 
     The whole id of a change consists of the seal of its commit and a digest of its line. The seal
     stands for the copy's whole history, the digest for the line. Two independent changes get the
-    same id with a probability of 1 in 2^64. This function returns the digest, unless the change was
-    imported: then the record states the whole id.
+    same id with a probability of 1 in 2^64. This function returns the digest. But the record of an
+    imported change states the whole id, which is returned then.
     """
     if record.origin is not None:
         return record.origin.id

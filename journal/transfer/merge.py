@@ -168,7 +168,7 @@ class MergeWriter:
         index.set_row_data(position, self._journal.append(record))
 
     def _put_conflict(self, number: int, changes: list[Change]) -> None:
-        """Log the other copy's changes of a row. A renumbered row gets its data from there."""
+        """Log the other copy's changes of a row. A renumbered row gets the other copy's data."""
         plan = self._plan
         for change in changes:
             if change.status == DATA and number in plan.renumbered:
@@ -220,7 +220,7 @@ class MergeWriter:
         """Set the job's error to name the rows that may have been done twice, if there are any.
 
         The error also names the rows of earlier merges. If a repair of the other copy had losses,
-        an error says so first: rows may be missing here, too.
+        another error is written before, since rows may be missing here, too.
         """
         state, job = self._journal.index.state, self._journal.job_id
         if self._plan.their_state.repaired and state is not None and not state.repaired:

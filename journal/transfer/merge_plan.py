@@ -160,7 +160,7 @@ class Plan:
     # --- added rows
 
     def _match_added(self) -> dict[int, int]:
-        """Match the rows that both copies added by their keys, and number the other added rows.
+        """Match the rows that both copies added, by key, and number the other added rows.
 
         Returns a dict from our number of each added row to its number there.
         """
@@ -275,7 +275,7 @@ class Plan:
         )
 
     def _may_be_one_shipment(self, number: int, theirs: Change) -> bool:
-        """Whether two completions may be the same one: their tracking numbers don't differ."""
+        """Whether two completions may be one and the same: the tracking numbers don't differ."""
         mine = self.our_status(number)
         known = {mine and mine.tracking_number, self.read(theirs).tracking_number} - {None, ""}
         return len(known) < 2
@@ -304,7 +304,7 @@ class Plan:
             elif number in self.both:
                 self.reviews[number] = BOTH_COPIES
         for theirs in sorted(self.doubtful):
-            # A row here may be the same as the doubtful one, and may already have been done.
+            # A row here may be the same as the doubtful row, and may already be done.
             number = self.renumbered[theirs]
             is_open = self._code_after(number) in (PENDING, PROCESSING, FAILED)
             if is_open and number not in self.reviews:
@@ -340,7 +340,7 @@ class Plan:
         here, there = self._content(self.our_row(number)), self._content(self.their_row(number))
         if here == there:
             return "keep", []
-        # A copy that gave the row the other's present data has nothing new.
+        # If a copy's new data equals the other copy's present data, it is nothing new.
         if theirs and ours:
             if here in [self._content(self.read(change)) for change in theirs]:
                 ours = []

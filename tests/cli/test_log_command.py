@@ -777,4 +777,4 @@ def test_a_terminal_that_can_do_nothing_gets_no_bar(root: Path) -> None:
         assert command.ends() == 3
         shown = command.out.splitlines()
     assert shown[0].startswith("j: failed: ")
-    assert shown[1].startswith("to continue ")
+    assert shown[1].startswith("to do the remaining rows: ")

@@ -242,7 +242,7 @@ def test_artifacts_that_differ_where_no_commits_come_are_named_and_left_as_they_
         pulled = json.loads(done.stdout)
         assert (pulled["action"], pulled["differing"]) == (word, ["artifacts/3.pdf"])
         assert done.returncode == 3
-        assert "the one here was kept" in done.stderr
+        assert "the file here was kept" in done.stderr
         assert artifacts_of(here) == {"3.pdf": b"ours"}
         if word == "identical":
             go_on(here, 3)

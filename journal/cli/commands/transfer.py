@@ -292,7 +292,7 @@ def pull_command(
     that only the other copy worked on. A row needs a review if both copies worked on it, or gave it
     different data. But a row that is completed here stays completed, and the job's error names the
     row. Rows that both copies added are one row if they have the same idempotency key. A row that
-    only the other copy added is added here. If its number is taken here, it gets a new number,
+    only the other copy added is added here. If its number is taken here, the row gets a new number,
     which is reported. The other copy's history is kept beside the journal as journal.other-....
 
     If an artifact differs, both files are kept. When commits are appended, the other copy's file
