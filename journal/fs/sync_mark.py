@@ -5,10 +5,10 @@ stay in the cache as if they were on the disk. Suppose that process A gets the e
 process B reads valid commits from the cache, and its own sync succeeds. But a power cut would
 destroy commits that B has acknowledged.
 
-So the mark is set before each sync, and cleared after the sync has succeeded. The mark states an
-offset: up to there, the journal was synced before. If a writer finds the mark set when it takes the
-commit lock, it doesn't trust the cached bytes after that offset. Unless these bytes are cut off,
-the writer writes the whole journal to a new file.
+So the mark is set before each sync, and cleared after the sync has succeeded. The mark states the
+offset up to which the journal was synced before. If a writer finds the mark set after it has taken
+the commit lock, the writer doesn't trust the cached bytes after that offset. Unless these bytes are
+cut off, the writer writes the whole journal to a new file.
 
 Only processes that share the cache need the mark. So the mark is never synced. The mark holds the
 boot id, since after a power cut everything is read from the disk: a mark of an earlier boot is

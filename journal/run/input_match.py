@@ -34,7 +34,7 @@ EACH_ITS_OWN = ""
 
 
 class Matched(msgspec.Struct):
-    """The result of comparing an input with a job: numbers of rows.
+    """The result of comparing an input with a job. All fields except ``done`` count rows.
 
     - ``added``: rows that are new in the input.
     - ``changed``: rows whose data has changed.

@@ -117,11 +117,9 @@ class Halt(msgspec.Struct, frozen=True):
 class Brake:
     """Ends a run whose first rows all fail with the same error code.
 
-    In that case the rows are probably not the cause of the failures.
-
-    Only first attempts of rows count. The brake is undecided until one of these happens: 10 such
-    attempts have failed with the same code; one has failed with another code; or any attempt has
-    ended without failing.
+    Such failures probably have a cause outside of the rows. Only first attempts of rows count. The
+    brake is undecided until one of these happens: 10 such attempts have failed with the same code;
+    one has failed with another code; or any attempt has ended without failing.
     """
 
     def __init__(self, *, is_on: bool) -> None:

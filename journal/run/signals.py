@@ -71,8 +71,9 @@ def ending_signals() -> Iterator[None]:
 def stopping_signals(stop: Callable[[int], object]) -> Iterator[None]:
     """Call ``stop`` with the number of each SIGINT, SIGTERM or SIGHUP that comes during the block.
 
-    Signals that were ignored stay ignored. Outside of the main thread, this does nothing, since
-    Python allows no signal handlers there. At the end the earlier handlers are restored.
+    Signals that were ignored stay ignored. At the end the earlier handlers are restored. Outside of
+    the main thread, this function does nothing, since Python allows signal handlers only in the
+    main thread.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

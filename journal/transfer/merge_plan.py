@@ -328,7 +328,7 @@ class Plan:
 
         ``verdict`` is the verdict about the row's status. The result may be "take" without changes:
         the row gets the data that it has in the other copy now. In that case the data differs, but
-        both copies know all changes of it.
+        both copies know all changes of the data.
         """
         theirs = [change for change in new if change.status == DATA]
         ours = [change for change in mine if change.status == DATA]

@@ -79,7 +79,7 @@ class PackedFile(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """The description of a pack, which is its first member. The other members must agree with it.
+    """The description of a pack, and the pack's first member. The other members must agree with it.
 
     - ``offset``, ``crc``: the end of the journal's last commit in bytes, and its seal's digits.
     - ``rows``: a dict from each status to the number of rows.

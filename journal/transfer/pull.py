@@ -1,7 +1,7 @@
 """Pulls: bring a job up to date with another copy of it.
 
 If the job here is the beginning of the other copy, the missing commits are appended byte for byte.
-If both copies were changed since their last common commit, they are merged on request.
+If both copies were changed since their last common commit, the copies are merged on request.
 """
 
 from __future__ import annotations

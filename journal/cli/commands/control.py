@@ -60,8 +60,8 @@ def pause_command(ctx: click.Context, job: str) -> None:
 def resume_command(ctx: click.Context, job: str) -> None:
     """Resume a paused job: the run that waits continues.
 
-    If no run waits, nothing is changed and the exit code is 4. Then start the job again with the
-    command or script that made it.
+    If no run waits, nothing is changed and the exit code is 4. In this case, start the job again
+    with the command or script that made the job.
 
     Example: journal resume ship-orders
     """

@@ -37,11 +37,11 @@ def verify_command(
     """Check all of a job's journal for damage. Changes nothing.
 
     A torn tail is an interrupted write that was never acknowledged, so it is not damage. The next
-    writer saves it beside the journal and cuts it off. "unended" means that the last commit lacks
-    its line end. Such a commit is valid, and the next writer adds the line end.
+    writer saves the torn tail beside the journal and cuts it off. "unended" means that the last
+    commit lacks its line end. Such a commit is valid, and the next writer adds the line end.
 
-    All jobs are checked, even if one of them is damaged. The exit code is 6 if any job is damaged;
-    use `journal repair` for it.
+    All jobs are checked, even if one of them is damaged. The exit code is 6 if any job is damaged.
+    To repair a job, use `journal repair`.
 
     Example: journal verify --all
     """
@@ -123,9 +123,9 @@ def repair_command(ctx: click.Context, job: str, open_rows: OpenRows, json_outpu
 
     The damaged journal is kept beside the new one as journal.damaged-N.
 
-    Repaired without loss: line ends changed by a transfer in text mode, a byte order mark, single
-    flipped bits, and, between two commits, inserted lines that aren't records and inserted copies
-    of whole commits.
+    These kinds of damage are repaired without loss: line ends changed by a transfer in text mode; a
+    byte order mark; single flipped bits; lines inserted between two commits, if they aren't records
+    or are copies of whole commits.
 
     All other damaged lines are lost. A lost line may have recorded the outcome of a row. So if
     lines are lost, rows that look pending or in flight are put under review.

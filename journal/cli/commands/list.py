@@ -100,8 +100,8 @@ def list_command(
 
     DONE is the number of completed and skipped rows. A narrow terminal shows fewer columns.
 
-    If a directory can't be read as a job, or has lost its journal, it is reported on standard
-    error, the other jobs are listed, and the exit code is 6.
+    A directory that can't be read as a job, or that has lost its journal, is reported on standard
+    error. The other jobs are listed, and the exit code is 6.
 
     Example: journal list --status interrupted --since 3d
     """

@@ -122,8 +122,8 @@ def rows_command(
 
     --where compares numbers in the data as numbers, even if they are text, as in CSV.
 
-    If --row names a row that doesn't exist, it is reported on standard error, and the exit code is
-    4. Columns that no row has are reported too.
+    If --row names a row that doesn't exist, the row's number is reported on standard error, and the
+    exit code is 4. Columns that no row has are reported, too.
 
     Example: journal rows ship-ca --status failed --where 'zip~941' --columns row_number,order,error_code
     """

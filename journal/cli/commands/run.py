@@ -55,7 +55,7 @@ def run_command(ctx: click.Context, /, **_: Any) -> int:
     """Run COMMAND once for each row of ROWS, and record the outcomes in a job.
 
     ROWS is a CSV, TSV or JSON Lines file, or lines of text; - is standard input. The first run
-    makes the job. Later runs continue the job: they add new rows, and never run completed rows
+    makes the job. Later runs continue the job: new rows are added, and completed rows are never run
     again.
 
     COMMAND may contain placeholders: {column} is the row's value in that column, {#} the row's

@@ -38,9 +38,10 @@ from journal.text import counted
 def retry_command(ctx: click.Context, job: str, selection: Selection) -> None:
     """Retry failed rows: make them pending again, and reopen the job if it has ended.
 
-    Without options, all failed rows are retried, except rows that may have taken effect.
-    --row may also name skipped rows. If --row names a row whose status doesn't allow a retry,
-    nothing is changed. If another option, such as --where, is given too, such rows are left out.
+    Without options, all failed rows are retried, except rows that may have taken effect. --row may
+    also name skipped rows. If --row is the only option and names a row whose status doesn't allow a
+    retry, nothing is changed. With another option, such as --where, rows of such a status are left
+    out.
 
     A failed row may have taken effect, for example after --on-interrupted fail. Such a row is
     retried only if --row or --error-code selects it. Find out first what the row did.
@@ -109,11 +110,12 @@ def redo_command(
 ) -> int:
     """Do rows again: make completed, failed or skipped rows pending.
 
-    Their side effects may happen again. All chosen rows are changed, or none. If the job has ended,
-    it is reopened. The earlier outcomes stay in the log, and their costs still count.
+    The side effects of the rows may happen again. All chosen rows are changed, or none. If the job
+    has ended, it is reopened. The earlier outcomes stay in the log, and the costs of these outcomes
+    still count.
 
     The rows keep their idempotency keys, so a service that honours the keys repeats its old answer
-    and does nothing new. Give --new-key to have it do the work again.
+    and does nothing new. Give --new-key to have the service do the work again.
 
     The command asks for confirmation; without a terminal, give --yes.
     Prints the number of rows, unless standard output is a terminal.
@@ -191,9 +193,9 @@ def _report_pending(service: JobService, job_id: str, count: int) -> None:
 def skip_command(ctx: click.Context, job: str, selection: Selection, reason: str | None) -> None:
     """Skip pending or failed rows, so that they are not run. They count as done.
 
-    --row may also name rows that need a review. If --row names a row whose
-    status doesn't allow a skip, nothing is changed. If another option, such as --where, is given
-    too, such rows are left out. --error-code chooses only failed rows.
+    --row may also name rows that need a review. If --row is the only option and names a row whose
+    status doesn't allow a skip, nothing is changed. With another option, such as --where, rows of
+    such a status are left out. --error-code chooses only failed rows.
 
     Prints the number of rows.
 

@@ -101,12 +101,13 @@ def show_command(
     """Show the state of a job, its speed and errors, and what to do next.
 
     Throughput is the number of rows that ended (completed, failed or skipped) per second. For jobs
-    of more than 2,000 rows, it is estimated from 2,000 rows.
+    of more than 2,000 rows, throughput is estimated from 2,000 rows.
 
-    Only the first 10,000 rows that failed or need a review are read for errors, and fewer if rows
-    are large. `journal errors` reads all.
+    The errors come from the first 10,000 rows that failed or need a review, or from fewer if rows
+    are large. `journal errors` reads all such rows.
 
-    The last line is for scripts: pairs key=value, always with the same keys in the same order.
+    The last line is for scripts. It has pairs key=value, always with the same keys in the same
+    order.
 
     Example: journal show hash-stdlib
     """

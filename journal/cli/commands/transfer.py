@@ -139,8 +139,8 @@ def _report_some(lines: list[str]) -> None:
 def unpack_command(ctx: click.Context, file: str, max_bytes: int | None) -> None:
     """Check a pack, and make the job that it holds. Prints the job's id.
 
-    FILE is a pack, or - for standard input. If the job already exists, nothing is changed: use
-    `journal pull` to apply the commits that the job lacks.
+    FILE is a pack, or - for standard input. If the job already exists, nothing is changed. In that
+    case, `journal pull` applies the commits that the job lacks.
 
     Example: journal unpack ship-ca.tar.gz
     """
@@ -289,11 +289,12 @@ def pull_command(
     unless --merge-outcomes is given.
 
     With --merge-outcomes, the job here gets the outcomes, retries, redos and changed data of rows
-    that only the other copy worked on. A row needs a review if both copies worked on it, or gave it
-    different data. But a row that is completed here stays completed, and the job's error names the
-    row. Rows that both copies added are one row if they have the same idempotency key. A row that
-    only the other copy added is added here. If its number is taken here, the row gets a new number,
-    which is reported. The other copy's history is kept beside the journal as journal.other-....
+    that only the other copy worked on. A row needs a review if both copies worked on the row, or
+    gave the row different data. But a row that is completed here stays completed, and the job's
+    error names the row. Rows that both copies added are one row if they have the same idempotency
+    key. A row that only the other copy added is added here. If its number is taken here, the row
+    gets a new number, which is reported. The other copy's history is kept beside the journal as
+    journal.other-....
 
     If an artifact differs, both files are kept. When commits are appended, the other copy's file
     gets the name, and the file here becomes NAME.before-N. In a merge, the file here keeps the
