@@ -30,10 +30,12 @@ if TYPE_CHECKING:
         JobSummary,
         LogEntry,
         RowStatus,
+        RowStep,
         RunHolder,
     )
-    from journal.run.attempts import Attempt, AttemptedRow
+    from journal.run.attempts import Attempt
     from journal.run.driver import RunReport
+    from journal.run.handler import AttemptedRow
     from journal.run.open_job import JobRun, open_job
     from journal.run.outcome import Fail, NeedsReview, Retry, RowResult, Skip
     from journal.service import JobService
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
 # executors or event loops.
 _MODULES = (
     *("errors", "model", "format.commits", "history.reading", "service"),
-    *("run.outcome", "run.attempts", "run.driver", "run.open_job"),
+    *("run.outcome", "run.handler", "run.attempts", "run.driver", "run.open_job"),
 )
 
 
@@ -71,6 +73,7 @@ __all__ = [
     "VALID_ROW_TRANSITIONS",
     "VALID_TRANSITIONS",
     "Attempt",
+    "AttemptEndedError",
     "AttemptedRow",
     "CommitOutcomeUnknownError",
     "CopiesDivergedError",
@@ -104,10 +107,12 @@ __all__ = [
     "RowNotFoundError",
     "RowResult",
     "RowStatus",
+    "RowStep",
     "RunHolder",
     "RunReport",
     "ServiceClosedError",
     "Skip",
+    "StepInDoubtError",
     "StorageError",
     "StoreError",
     "open_job",

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from os import PathLike, fspath
 
 __all__ = [
+    "AttemptEndedError",
     "CommitOutcomeUnknownError",
     "CopiesDivergedError",
     "FormatVersionError",
@@ -28,6 +29,7 @@ __all__ = [
     "RowChangedError",
     "RowNotFoundError",
     "ServiceClosedError",
+    "StepInDoubtError",
     "StorageError",
     "StoreError",
 ]
@@ -399,6 +401,47 @@ class RowChangedError(JournalError):
         self.expected = expected
         self.found = found
         self.hint = hint
+
+
+class AttemptEndedError(JournalError):
+    """A step can't begin, because the attempt that asks for it has ended. Nothing was changed.
+
+    The worker has outlived its run, or was given up: the row is settled, or another attempt works
+    on it. Attributes: ``row_id``, ``attempt`` (the attempt that asks), ``attempts`` (the number of
+    the row's attempts now), ``status`` (the row's status now).
+    """
+
+    __match_args__ = ("row_id", "attempt", "attempts", "status")
+
+    def __init__(self, row_id: str, attempt: int, attempts: int, status: str) -> None:
+        self.row_id, self.attempt = row_id, attempt
+        self.attempts, self.status = attempts, status
+        now = f"attempt {attempts} is in progress" if attempts != attempt else f"it is {status}"
+        super().__init__(
+            f"attempt {attempt} at row {row_id} has ended, so it can't begin another step ({now}): "
+            "stop this worker"
+        )
+
+
+class StepInDoubtError(JournalError):
+    """A step began earlier, and nobody knows whether it took effect. Nothing was changed.
+
+    Attributes: ``row_id``, ``step`` (its name), ``attempt`` (the attempt that began it).
+    """
+
+    __match_args__ = ("row_id", "step", "attempt")
+
+    def __init__(self, row_id: str, step: str, attempt: int) -> None:
+        import shlex  # noqa: PLC0415  (reading a job doesn't need it)
+
+        self.row_id, self.step, self.attempt = row_id, step, attempt
+        job_id, _, number = row_id.rpartition(":")
+        resolve = f"journal resolve {job_id} --row {number} --step {shlex.quote(step)}"
+        super().__init__(
+            f"step {step!r} of row {row_id} began in attempt {attempt}, and nobody knows whether "
+            f"it took effect: find out, then type `{resolve} --result JSON` if it did, or "
+            f"`{resolve} --not-done`"
+        )
 
 
 class MissingExtraError(JournalError, ImportError):

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, Literal, NamedTuple, TypedDict
 
 import msgspec
 
@@ -211,6 +211,33 @@ class JobRow(msgspec.Struct, frozen=True):
     earlier_attempts: int = 0
     version: str | None = None
     unknown: bool = False
+
+
+# How to settle rows that were in flight when their run died: see :meth:`JobService.recover_job`.
+Policy = Literal["review", "retry", "fail", "resume"]
+
+StepState = Literal["started", "done", "failed"]
+
+
+class RowStep(msgspec.Struct, frozen=True, kw_only=True):
+    """A step of a row: one side effect, recorded by :meth:`AttemptedRow.step`.
+
+    - ``name``: unique in the row.
+    - ``state``: "done" means that ``result`` is known. "failed" means that the step has not
+      happened, and may begin again. "started" means that the step is in progress or in doubt:
+      nobody knows whether it took effect.
+    - ``attempt``: the row's attempt that recorded this state. ``at``: when, as an aware datetime in
+      UTC.
+    - ``result``: any JSON value. ``error_code``, ``error_message``: the error of a failed step.
+    """
+
+    name: str
+    state: StepState
+    attempt: int
+    at: datetime
+    result: Any = None
+    error_code: str | None = None
+    error_message: str | None = None
 
 
 class FoundRow(NamedTuple):

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from threading import TIMEOUT_MAX
@@ -25,6 +26,7 @@ from journal.format.arguments import (
     check_optional_object,
     check_optional_text,
     check_row_number,
+    check_step_name,
     check_text,
 )
 from journal.format.commits import START, Position
@@ -38,7 +40,7 @@ from journal.format.records import (
     RowStatusRecord,
     RowStatusText,
 )
-from journal.format.values import encode_value, load_sha256
+from journal.format.values import as_json, encode_value, load_sha256
 from journal.fs import directories, handles
 from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.history.reading import Entry, History
@@ -54,7 +56,9 @@ from journal.model import (
     JobStatus,
     JobSummary,
     LogEntry,
+    Policy,
     RowStatus,
+    RowStep,
     RunHolder,
     is_at_least,
     job_status,
@@ -62,7 +66,7 @@ from journal.model import (
     row_status,
     row_statuses,
 )
-from journal.store import transitions
+from journal.store import policies, steps, transitions
 from journal.store.batch import Batch
 from journal.store.journal import Journal
 from journal.store.listing import check_name, jobs_of, newest_ids
@@ -70,7 +74,6 @@ from journal.store.rows import RowSequence, row_of
 from journal.store.run_holds import Taken, has_ended
 from journal.store.run_lock import busy_error, run_holder
 from journal.store.store import Store
-from journal.store.transitions import Policy
 
 Result = TypeVar("Result")
 
@@ -603,6 +606,81 @@ class JobService:
         message = check_optional_text(error_message, "error_message")
         return self._change_to(row_id, "needs_review", error_code=code, error_message=message)
 
+    # --- steps
+
+    def get_steps(self, row_id: str) -> tuple[RowStep, ...]:
+        """The row's steps since its last redo, in the order in which they were first recorded."""
+        job_id, number = split_row_id(row_id)
+        with self._reading(job_id) as journal:
+            return steps.get_steps(journal, number)
+
+    def record_step(self, row_id: str, name: str, result: Any = None) -> RowStep:
+        """Record that a step of the row is done, with its result (any JSON value). Returns the
+        step.
+
+        Later attempts get this result from :meth:`AttemptedRow.step`. The row may have any status.
+        This also settles a step in doubt. If the step is done already with the same result, nothing
+        changes. Raises InvalidValueError if it is done with another result.
+        """
+        job_id, number = split_row_id(row_id)
+        check_step_name(name)
+        if result is not None:
+            encode_value(result, "result")
+        return self._journal(job_id).change(steps.record_step, number, name, result)
+
+    def fail_step(self, row_id: str, name: str, message: str = "") -> RowStep:
+        """Record that a step in doubt has not taken effect, so that it may begin again. Returns the
+        step.
+
+        Raises InvalidValueError if the step is not in doubt, and InvalidStateTransition while the
+        row is in processing.
+        """
+        job_id, number = split_row_id(row_id)
+        check_text(message, "message")
+        return self._journal(job_id).change(steps.fail_step, number, name, message)
+
+    def begin_step(
+        self, row_id: str, attempt: int, name: str, *, idempotent: bool = False
+    ) -> RowStep | None:
+        """Record that an attempt begins a step; return None. If the step is done, return the step.
+
+        ``attempt`` is :attr:`JobRow.attempts` of the attempt. With ``idempotent``, nothing is
+        recorded, and the step may begin again even if it is in doubt. Use :meth:`AttemptedRow.step`
+        where you can, which also records the end.
+
+        Raises AttemptEndedError if the row isn't in processing in this attempt, StepInDoubtError,
+        and InvalidValueError inside a batch, which would record the start too late.
+        """
+        job_id, number = split_row_id(row_id)
+        check_step_name(name)
+        journal = self._journal(job_id)
+        if journal.in_own_commit:
+            raise InvalidValueError("batch", job_id, "is open: end it before a step begins")
+        return journal.change(
+            partial(steps.begin_step, idempotent=idempotent), number, attempt, name
+        )
+
+    def end_step(
+        self,
+        row_id: str,
+        attempt: int,
+        name: str,
+        result: Any = None,
+        *,
+        error: tuple[str, str] | None = None,
+    ) -> Any:
+        """Record that a step which an attempt began is done, or has failed with ``error``. Returns
+        the result as it was recorded.
+
+        ``error`` is a code and a message. A result is recorded even if the attempt has ended
+        meanwhile, because the step has happened.
+        """
+        job_id, number = split_row_id(row_id)
+        recorded = None if result is None else as_json(result, "result")
+        end = partial(steps.end_step, result=recorded, error=error)
+        self._journal(job_id).change(end, number, attempt, name)
+        return recorded
+
     def _change_to(self, row_id: str, status: RowStatusText, **members: Any) -> JobRow:
         job_id, number = split_row_id(row_id)
         record = RowStatusRecord(row=number, status=status, at=UNSET_TIME, **members)
@@ -750,7 +828,7 @@ class JobService:
         Raises JobBusyError while another run holds the job, even a run of this service, and
         InvalidStateTransition for a job that has ended.
         """
-        transitions.check_policy(on_interrupted, "on_interrupted")
+        policies.check_policy(on_interrupted, "on_interrupted")
         check_text(resume_command, "resume_command")
         check_optional_text(version, "version")
         if keep_lock and self._journal(job_id).in_own_commit:
@@ -771,11 +849,13 @@ class JobService:
                 if not is_new and (status is JobStatus.RUNNING or not runs.holds(job_id)):
                     raise busy_error(journal.directory)
                 if is_new or version != state.version:
-                    transitions.put_run(journal, resume_command, version)
+                    transitions.put_run(journal, resume_command, version, policy=on_interrupted)
                 if status is not JobStatus.RUNNING:
                     transitions.set_job_status(journal, JobStatus.RUNNING)
                 if is_new:  # rows started after by_hand_from are in flight in this process
-                    transitions.settle_rows(journal, on_interrupted, taken.by_hand_from)
+                    policies.settle_rows(
+                        journal, on_interrupted, taken.by_hand_from, resumes=state.resumes
+                    )
                 return job_of(journal.index)
 
     def recover_job(self, job_id: str, policy: Policy = "review") -> int:
@@ -783,18 +863,21 @@ class JobService:
 
         ``policy``: "review" moves the rows to needs_review, so that no side effect is silently
         repeated. "retry" moves them to pending, for work that may be repeated. "fail" moves them to
-        failed.
+        failed. "resume" moves rows to pending if no step of theirs is in doubt and the run that
+        started them also had this policy, and other rows to needs_review.
 
         A running job becomes paused, ready for :meth:`start_job`. Raises JobBusyError while a run
         holds the job.
         """
-        transitions.check_policy(policy)
+        policies.check_policy(policy)
         with self._taking(job_id) as taken:
             if not self._store.take_run(check_job_id(job_id), taken):
                 raise busy_error(self._store.directory(job_id))
             with self._committing_run(job_id, taken) as journal:
                 self._store.runs.mark(taken)
-                settled = transitions.settle_rows(journal, policy)
+                assert journal.index.state is not None
+                resumes = journal.index.state.resumes
+                settled = policies.settle_rows(journal, policy, resumes=resumes)
                 if job_of(journal.index).status is JobStatus.RUNNING:
                     transitions.set_job_status(journal, JobStatus.PAUSED)
                 return settled

@@ -12,13 +12,13 @@ from journal.errors import JobBusyError, JournalError
 
 PUBLIC = {
     "journal": """
-        LOG_LEVELS VALID_ROW_TRANSITIONS VALID_TRANSITIONS Attempt AttemptedRow
+        LOG_LEVELS VALID_ROW_TRANSITIONS VALID_TRANSITIONS Attempt AttemptEndedError AttemptedRow
         CommitOutcomeUnknownError CopiesDivergedError Entry Fail FormatVersionError FoundRow
         InvalidStateTransition InvalidValueError Job JobBusyError JobExistsError JobLockedError
         JobMismatchError JobNotFoundError JobRow JobRun JobService JobStatus JobSummary
         JournalDamagedError JournalError LogEntry MissingExtraError NeedsReview
         NothingToSalvageError PackError Position Retry RowChangedError RowNotFoundError RowResult
-        RowStatus RunHolder RunReport ServiceClosedError Skip StorageError StoreError open_job
+        RowStatus RowStep RunHolder RunReport ServiceClosedError Skip StepInDoubtError StorageError StoreError open_job
     """,
     "journal.transfer": "pack_job pack_to_file unpack_job compare_copies pull_job",
     "journal.repair": "repair_job",

@@ -37,6 +37,13 @@ def check_optional_text(value: object, where: str) -> str | None:
     return None if value is None else check_text(value, where)
 
 
+def check_step_name(value: object) -> str:
+    name = check_text(value, "name")
+    if not name:
+        raise InvalidValueError("name", name, "must not be empty: it names the step in its row")
+    return name
+
+
 def check_optional_object(value: Any, where: str) -> dict[str, Any] | None:
     """A dict that can be written as a JSON object, or None."""
     if value is None:

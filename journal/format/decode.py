@@ -14,6 +14,7 @@ from journal.format.records import (
     MAX_DEPTH,
     MAX_LINE_BYTES,
     SANE_BYTES,
+    AttemptNumber,
     Integer,
     JobLevelRecord,
     JobRecord,
@@ -24,10 +25,12 @@ from journal.format.records import (
     RowRecord,
     RowStatusRecord,
     RowStatusText,
+    RowStepRecord,
 )
 from journal.format.seal import content_crc, stated_crc
 from journal.format.values import DECODE_ERRORS, nests_deeper_than
 from journal.ids import MAX_ROW_NUMBER
+from journal.model import StepState
 
 
 class _TimeRecord(msgspec.Struct):
@@ -63,7 +66,16 @@ class SlimRowStatus(msgspec.Struct, tag_field="type", tag="row_status", gc=False
     reset: Reset | None = None
 
 
-SlimRecord = SlimRow | SlimRowData | SlimRowStatus | JobLevelRecord
+class SlimRowStep(msgspec.Struct, tag_field="type", tag="row_step", gc=False):
+    """The fields of a ``row_step`` that the index needs, and those that decide what it means."""
+
+    row: RowNumber
+    attempt: AttemptNumber
+    step: str
+    state: StepState
+
+
+SlimRecord = SlimRow | SlimRowData | SlimRowStatus | SlimRowStep | JobLevelRecord
 
 
 RECORD_TYPES = frozenset(kind.__struct_config__.tag for kind in get_args(Record))
@@ -107,7 +119,11 @@ def decode_record(line: bytes) -> Record:
     if record.at.tzinfo is not UTC:
         raise UndecodableError(_NOT_UTC)
     # type() instead of isinstance(): this runs for every row that is read.
-    if type(record) is RowStatusRecord or type(record) is RowDataRecord:
+    if (
+        type(record) is RowStatusRecord
+        or type(record) is RowDataRecord
+        or type(record) is RowStepRecord
+    ):
         if record.origin is not None and record.origin.at.tzinfo is not UTC:
             raise UndecodableError(_NOT_UTC)
         if type(record) is RowDataRecord and record.created_at.tzinfo is not UTC:
@@ -164,7 +180,7 @@ def decode_job_level(line: bytes) -> JobLevelRecord:
     Raises the errors of :func:`decode_record`.
     """
     record = decode_record(line)
-    if isinstance(record, (RowRecord, RowDataRecord, RowStatusRecord)):
+    if isinstance(record, (RowRecord, RowDataRecord, RowStatusRecord, RowStepRecord)):
         raise UndecodableError("a record of another type")
     return record
 

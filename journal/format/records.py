@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from journal.model import StepState
 from journal.text import time_text
 
 FORMAT = 1
@@ -28,6 +29,7 @@ UNSET_TIME = datetime.min.replace(tzinfo=UTC)
 # An aware time in UTC, with microseconds: see now().
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 Integer = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+AttemptNumber = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
 Reset = Literal["retry", "redo"]
 RowStatusText = Literal["pending", "processing", "completed", "failed", "skipped", "needs_review"]
 
@@ -119,6 +121,25 @@ class RowStatusRecord(
         return self.at if self.origin is None else self.origin.at
 
 
+class RowStepRecord(
+    msgspec.Struct, tag_field="type", tag="row_step", kw_only=True, omit_defaults=True
+):
+    """A state of one step of a row, in the row's attempt number ``attempt``.
+
+    ``result`` belongs to "done". ``error_code`` and ``error_message`` belong to "failed".
+    """
+
+    row: int
+    attempt: AttemptNumber
+    step: str
+    state: StepState
+    result: Any = None
+    error_code: str | None = None
+    error_message: str | None = None
+    origin: Origin | None = None
+    at: Moment
+
+
 class JobStatusRecord(msgspec.Struct, tag_field="type", tag="job_status", kw_only=True):
     status: Literal["pending", "running", "completed", "failed", "cancelled", "paused"]
     at: Moment
@@ -159,7 +180,7 @@ class LogRecord(msgspec.Struct, tag_field="type", tag="log", kw_only=True, omit_
 JobLevelRecord = (
     JobRecord | JobStatusRecord | JobReopenedRecord | JobCountsRecord | JobErrorRecord | LogRecord
 )
-Record = JobLevelRecord | RowRecord | RowDataRecord | RowStatusRecord
+Record = JobLevelRecord | RowRecord | RowDataRecord | RowStatusRecord | RowStepRecord
 
 
 _encoder = msgspec.json.Encoder()

@@ -88,6 +88,11 @@ def encode_value(value: Any, where: str) -> bytes:
     return text
 
 
+def as_json(value: Any, where: str) -> Any:
+    """The value as JSON gives it back. Raises InvalidValueError."""
+    return _decode_any(encode_value(value, where))
+
+
 @cache
 def load_sha256() -> Callable[[bytes], Any]:
     """``hashlib.sha256``, imported late: it loads OpenSSL, which reading doesn't need."""

@@ -15,7 +15,7 @@ from journal.history.reading import Entry
 from journal.index.columns import StatusColumns
 from journal.index.index import Index
 from journal.model import JobRow
-from journal.store.transitions import is_word_of_policy
+from journal.store.policies import is_word_of_policy
 
 
 class RecordedOutcome(NamedTuple):

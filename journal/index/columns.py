@@ -15,6 +15,9 @@ from array import array
 from collections.abc import Collection, Iterable
 from typing import cast
 
+# The columns that are None until they are needed.
+OPTIONAL_COLUMNS = ("earlier", "numbers", "step_heads", "step_offsets", "step_previous")
+
 
 class Columns:
     """One entry for each row, in the order in which the rows were added."""
@@ -28,6 +31,9 @@ class Columns:
         "row_offsets",
         "status_offsets",
         "statuses",
+        "step_heads",
+        "step_offsets",
+        "step_previous",
     )
 
     def __init__(self) -> None:
@@ -38,17 +44,20 @@ class Columns:
         # The attempts of each row before its last retry or redo. None: 0 for all rows.
         self.earlier: array[int] | None = None
         self.numbers: array[int] | None = None  # None: row numbers are 1, 2, 3, ...
+        # The steps of all rows, in three columns that are None until the first step. The last two
+        # have an entry for each ``row_step`` record: its offset, and the entry of the same row
+        # before it. ``step_heads`` has each row's latest entry. Entries count from 1; 0: none.
+        self.step_heads: array[int] | None = None
+        self.step_offsets: array[int] | None = None
+        self.step_previous: array[int] | None = None
         # Set if the columns come from a hint, since these can't be changed in place.
         self.lease: Lease | None = None
 
     def copy(self) -> Columns:
         new = Columns()
-        new.statuses = self.statuses[:]
-        new.row_offsets = self.row_offsets[:]
-        new.status_offsets = self.status_offsets[:]
-        new.attempts = self.attempts[:]
-        new.earlier = None if self.earlier is None else self.earlier[:]
-        new.numbers = None if self.numbers is None else self.numbers[:]
+        for name in ("statuses", "row_offsets", "status_offsets", "attempts", *OPTIONAL_COLUMNS):
+            column = getattr(self, name)
+            setattr(new, name, None if column is None else column[:])
         return new
 
     def cut(self, count: int) -> None:
@@ -57,6 +66,8 @@ class Columns:
         del self.status_offsets[count:], self.attempts[count:]
         if self.earlier is not None:
             del self.earlier[count:]
+        if self.step_heads is not None:
+            del self.step_heads[count:]
         if self.numbers is not None:
             del self.numbers[count:]
 
@@ -73,6 +84,45 @@ class Columns:
             self.earlier = array("I", bytes(4 * len(self.statuses)))
         self.earlier[position] = self.attempts[position]
 
+    def add_step(self, position: int, offset: int) -> None:
+        """Add the ``row_step`` record at ``offset`` to the row's steps."""
+        if self.step_heads is None or self.step_offsets is None or self.step_previous is None:
+            self.step_offsets, self.step_previous = array("Q"), array("I")
+            self.step_heads = array("I", bytes(4 * len(self.statuses)))
+        self.step_offsets.append(offset)
+        self.step_previous.append(self.step_heads[position])
+        self.step_heads[position] = len(self.step_offsets)
+
+    def head_of_steps(self, position: int) -> tuple[int, int]:
+        """The row's latest entry, and the number of entries, for :meth:`restore_steps`."""
+        if self.step_heads is None or self.step_offsets is None:
+            return 0, 0
+        return self.step_heads[position], len(self.step_offsets)
+
+    def restore_steps(self, position: int, head: int, count: int) -> None:
+        """Undo a change of the row's steps, even one that an exception has interrupted."""
+        if self.step_heads is not None:
+            self.step_heads[position] = head
+        if self.step_offsets is not None:
+            del self.step_offsets[count:]
+        if self.step_previous is not None:
+            del self.step_previous[count:]
+
+    def forget_steps(self, position: int) -> None:
+        """Forget the row's steps, as a redo does."""
+        if self.step_heads is not None:
+            self.step_heads[position] = 0
+
+    def offsets_of_steps(self, position: int) -> list[int]:
+        """The offsets of the row's ``row_step`` records since its last redo, in their order."""
+        if self.step_heads is None or self.step_offsets is None or self.step_previous is None:
+            return []
+        offsets, entry = [], self.step_heads[position]
+        while entry:
+            offsets.append(self.step_offsets[entry - 1])
+            entry = self.step_previous[entry - 1]
+        return offsets[::-1]
+
 
 class StatusColumns(Columns):
     """Columns with only the statuses, one byte a row, for an index that only counts rows."""
@@ -84,6 +134,9 @@ class StatusColumns(Columns):
         self.row_offsets = self.status_offsets = self.attempts = cast("array[int]", _NoColumn())
 
     def reset_attempts(self, position: int) -> None:
+        pass
+
+    def add_step(self, position: int, offset: int) -> None:
         pass
 
 

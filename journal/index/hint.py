@@ -44,7 +44,7 @@ from journal.format.values import DECODE_ERRORS, nests_deeper_than
 from journal.fs import directories, files, system
 from journal.fs.handles import DerivedFile, JournalFile
 from journal.fs.names import HINT_NAME
-from journal.index.columns import Columns, Lease
+from journal.index.columns import OPTIONAL_COLUMNS, Columns, Lease
 from journal.index.index import STATUSES, Index, JobState, Progress
 from journal.index.replay import replay
 
@@ -63,12 +63,15 @@ _TYPES = {
     "status_offsets": "Q",
     "numbers": "Q",
     "earlier": "I",
+    "step_heads": "I",
+    "step_offsets": "Q",
+    "step_previous": "I",
 }
-_OPTIONAL = {"numbers", "earlier"}
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _WRITING_NS = 2_000_000_000
 # In these columns, the highest byte of each integer is always 0. Another value means damage.
-_SMALL = {"attempts", "earlier", "row_offsets", "status_offsets"}
+_SMALL = {"attempts", "earlier", "row_offsets", "status_offsets", "step_offsets"}
+_OF_STEPS = {"step_offsets", "step_previous"}  # an entry for each record of a step, not each row
 
 
 class _Header(Progress, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -77,7 +80,7 @@ class _Header(Progress, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ``blocks`` holds the crcs of each column's blocks of :data:`BLOCK_ROWS` rows.
     """
 
-    hint: Literal[5]  # increment it when replay makes another index of the same journal
+    hint: Literal[6]  # increment it when replay makes another index of the same journal
     offset: int  # the end of the last commit that the hint covers
     crc: int
     inode: int
@@ -89,6 +92,7 @@ class _Header(Progress, frozen=True, kw_only=True, forbid_unknown_fields=True):
     status_counts: list[int]
     cost_cents: int
     rows: int
+    steps: int  # the number of records of steps
     highest_number: int
     ascending: bool
     blocks: dict[str, list[int]]
@@ -198,20 +202,24 @@ def is_ahead(at: datetime) -> bool:
 def _columns(header: _Header, source: _Source, begin: int) -> Columns:
     """The columns of a hint. Only the statuses are read now. Copy the columns before a change."""
     rows, blocks = header.rows, header.blocks
-    names = [name for name in _TYPES if name not in _OPTIONAL or name in blocks]
-    sizes = [rows * array(_TYPES[name]).itemsize for name in names]
-    count = -(-rows // BLOCK_ROWS)
+    names = [name for name in _TYPES if name not in OPTIONAL_COLUMNS or name in blocks]
+    lengths = {name: header.steps if name in _OF_STEPS else rows for name in names}
+    sizes = [lengths[name] * array(_TYPES[name]).itemsize for name in names]
     if (
-        not 0 <= rows < header.offset  # each row takes more than one byte of the journal
+        # Each row and each step takes more than one byte of the journal.
+        not 0 <= rows < header.offset
+        or not 0 <= header.steps < header.offset
+        or (header.steps > 0) != ("step_heads" in blocks)
+        or (("step_heads" in blocks) != (blocks.keys() >= _OF_STEPS))
         or ("numbers" not in blocks and header.highest_number != rows)
-        or any(len(blocks.get(name, ())) != count for name in names)
+        or any(len(blocks.get(name, ())) != -(-lengths[name] // BLOCK_ROWS) for name in names)
         or source.stored.size_bytes() != begin + sum(sizes)
     ):
         raise _NotAHintError
     columns = Columns()
     columns.lease = Lease()
     for name, size in zip(names, sizes, strict=True):
-        column = _Column(source, name, rows, begin, blocks[name])
+        column = _Column(source, name, lengths[name], begin, blocks[name])
         if name == "statuses":
             columns.statuses = bytearray(column.read_all())
         else:
@@ -245,17 +253,19 @@ class _Column(Sequence[int]):
     the last few stay, so that reading all rows doesn't fill the memory.
     """
 
-    def __init__(self, source: _Source, name: str, rows: int, begin: int, crcs: list[int]) -> None:
+    def __init__(
+        self, source: _Source, name: str, length: int, begin: int, crcs: list[int]
+    ) -> None:
         self._source = source
         self._name = name
-        self._rows = rows
+        self._length = length
         self._begin = begin
         self._crcs = crcs
         self._blocks: list[array[int] | None] = [None] * len(crcs)
         self._latest: tuple[tuple[int, array[int]], ...] = ()
 
     def __len__(self) -> int:
-        return self._rows
+        return self._length
 
     @overload
     def __getitem__(self, index: int) -> int: ...
@@ -263,14 +273,14 @@ class _Column(Sequence[int]):
     def __getitem__(self, index: slice) -> array[int]: ...
     def __getitem__(self, index: int | slice) -> int | array[int]:
         if isinstance(index, slice):
-            start, stop, step = index.indices(self._rows)
+            start, stop, step = index.indices(self._length)
             first = start // BLOCK_ROWS
             found = array(_TYPES[self._name])
             for number in range(first, -(-stop // BLOCK_ROWS)):
                 found += self._passing(number)
             base = first * BLOCK_ROWS
             return found[start - base : max(stop - base, 0) : step]
-        if not 0 <= index < self._rows:
+        if not 0 <= index < self._length:
             raise IndexError(index)
         return self._block(index // BLOCK_ROWS)[index % BLOCK_ROWS]
 
@@ -314,7 +324,7 @@ class _Column(Sequence[int]):
         """A block from the hint; None if the block is broken."""
         block = array(_TYPES[self._name])
         first = number * BLOCK_ROWS
-        length = min(BLOCK_ROWS, self._rows - first) * block.itemsize
+        length = min(BLOCK_ROWS, self._length - first) * block.itemsize
         try:
             data = self._source.stored.read_at(self._begin + first * block.itemsize, length)
         except OSError:  # also in a forked child, where the file is closed
@@ -351,7 +361,10 @@ def write_hint(
         return
     assert index.state is not None
     columns = index.columns
-    names = [name for name in _TYPES if getattr(columns, name) is not None]
+    # After an undo, the columns of steps may be empty.
+    names = [name for name in _TYPES if getattr(columns, name) or name not in OPTIONAL_COLUMNS]
+    if not columns.step_offsets:
+        names = [name for name in names if name != "step_heads"]
     try:
         _, changed_ns = file.size_and_change()
         # The file was edited, or the clock was ahead, so that an edit couldn't be noticed.
@@ -360,7 +373,7 @@ def write_hint(
             return
         line = file.find_line(0) or b""
         header = _Header(
-            hint=5,
+            hint=6,
             offset=position.offset,
             crc=position.crc,
             inode=file.inode,
@@ -372,6 +385,7 @@ def write_hint(
             status_counts=index.status_counts,
             cost_cents=index.cost_cents,
             rows=index.row_count,
+            steps=0 if columns.step_offsets is None else len(columns.step_offsets),
             highest_number=index.highest_number,
             ascending=index.ascending,
             blocks={name: [crc32(block) for block in _blocks_of(columns, name)] for name in names},

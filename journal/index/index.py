@@ -24,6 +24,7 @@ from journal.format.records import (
     JobStatusRecord,
     LogRecord,
     Moment,
+    Reset,
 )
 from journal.index.columns import Columns, Lease, View
 from journal.model import TERMINAL_STATUSES, JobStatus, RowStatus
@@ -73,6 +74,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     worked_s: float = 0.0  # the sum, over the ended passes, of the time from start to end
     version: str | None = None  # the version of the last run in this pass
     has_versions: bool = False  # whether any run had a version
+    resumes: bool = False  # whether the last run had the policy "resume"
 
 
 class JobState(Progress, frozen=True, kw_only=True):
@@ -103,16 +105,18 @@ def _state_after_log(state: JobState, record: LogRecord) -> JobState:
             hosts = (*(name for name in state.hosts if name != host), host)[-_MAX_HOSTS:]
             command = resume if isinstance(resume, str) else None
             named = run.get("job_version")
-            version = state.version
+            version, resumes = state.version, state.resumes
             # Without a nonce, the record is the caller's own, or was written by an older version.
             if isinstance(run.get("nonce"), str):
                 version = named if isinstance(named, str) else None
+                resumes = run.get("on_interrupted") == "resume"
             return replace(
                 state,
                 hosts=hosts,
                 resume_command=command,
                 version=version,
                 has_versions=state.has_versions or version is not None,
+                resumes=resumes,
             )
         case {"retry": {"job": str(job), "host": str(host)}}:
             return replace(state, retried=Retried(job, host, record.at))
@@ -238,6 +242,9 @@ class Index:
                     self.columns.earlier = None
                 elif self.columns.earlier is not None:
                     self.columns.earlier[position] = earlier
+            elif kind == "steps":
+                position, head, count = old
+                self.columns.restore_steps(position, head, count)
             elif kind == "data":
                 position, self.columns.row_offsets[position] = old
             elif kind == "rows":
@@ -284,6 +291,8 @@ class Index:
         columns.attempts.append(0)
         if columns.earlier is not None:
             columns.earlier.append(0)
+        if columns.step_heads is not None:
+            columns.step_heads.append(0)
         self.status_counts[PENDING] += 1
 
     def set_row_data(self, position: int, offset: int) -> None:
@@ -300,11 +309,11 @@ class Index:
         offset: int,
         cost_cents: int | None,
         *,
-        reset: bool = False,
+        reset: Reset | None = None,
     ) -> int:
         """Set the row's status, and the offset of its record; return the row's attempts.
 
-        With ``reset``, the row's attempts are counted from zero again.
+        With ``reset``, the row's attempts are counted from zero again. "redo" forgets its steps.
         """
         if self._lease is not None:
             self.detach()
@@ -327,7 +336,17 @@ class Index:
             earlier = columns.earlier
             self._undo.append(("reset", position, None if earlier is None else earlier[position]))
             columns.reset_attempts(position)
+            if reset == "redo" and columns.step_heads is not None:
+                self._undo.append(("steps", position, *columns.head_of_steps(position)))
+                columns.forget_steps(position)
         return attempts
+
+    def add_step(self, position: int, offset: int) -> None:
+        """Add the ``row_step`` record at ``offset`` to the row's steps."""
+        if self._lease is not None:
+            self.detach()
+        self._undo.append(("steps", position, *self.columns.head_of_steps(position)))
+        self.columns.add_step(position, offset)
 
     def set_job(self, record: JobLevelRecord) -> None:
         """Apply a record about the job itself."""

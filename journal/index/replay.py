@@ -18,6 +18,7 @@ from journal.format.decode import (
     SlimRow,
     SlimRowData,
     SlimRowStatus,
+    SlimRowStep,
     UndecodableError,
     UnknownRecordError,
     decode_job_level,
@@ -34,6 +35,7 @@ from journal.format.records import (
     RowDataRecord,
     RowRecord,
     RowStatusRecord,
+    RowStepRecord,
 )
 from journal.format.values import DECODE_ERRORS, nests_deeper_than
 from journal.fs.handles import JournalFile
@@ -113,6 +115,8 @@ def _apply_lines(index: Index, lines: list[bytes], offsets: list[int], longest: 
             sane = _apply_rows(index, records[done:end], offsets[done:end])
         elif kind is SlimRowData:
             sane = _apply_data(index, records[done:end], offsets[done:end])
+        elif kind is SlimRowStep:
+            sane = _apply_steps(index, records[done:end], offsets[done:end])
         else:
             sane = _apply_job_level(index, lines[done:end])
         done += sane
@@ -155,6 +159,8 @@ def _apply_statuses(index: Index, records: list[Any], offsets: list[int]) -> int
             cost_cents += record.cost_cents
         elif code == PENDING and record.reset:
             columns.reset_attempts(position)
+            if record.reset == "redo":
+                columns.forget_steps(position)
     index.cost_cents += cost_cents
     return len(positions)
 
@@ -185,6 +191,8 @@ def _apply_rows(index: Index, records: list[Any], offsets: list[int]) -> int:
         columns.attempts.extend(array("I", [0]) * count)
         if columns.earlier is not None:
             columns.earlier.extend(array("I", [0]) * count)
+        if columns.step_heads is not None:
+            columns.step_heads.extend(array("I", [0]) * count)
         index.status_counts[PENDING] += count
         index.highest_number = numbers[-1]
         return count
@@ -200,6 +208,16 @@ def _apply_data(index: Index, records: list[Any], offsets: list[int]) -> int:
     positions = _positions(index, records)
     for position, offset in zip(positions, offsets, strict=False):
         index.columns.row_offsets[position] = offset
+    return len(positions)
+
+
+def _apply_steps(index: Index, records: list[Any], offsets: list[int]) -> int:
+    """Apply successive ``row_step`` records, up to the first for an unknown row; return how
+    many.
+    """
+    positions = _positions(index, records)
+    for position, offset in zip(positions, offsets, strict=False):
+        index.columns.add_step(position, offset)
     return len(positions)
 
 
@@ -220,6 +238,8 @@ def _what_is_wrong_with(line: bytes) -> UndecodableError:
     record = decode_record(line)
     if isinstance(record, RowStatusRecord):
         return UndecodableError(f"a status of row {record.row}, which doesn't exist")
+    if isinstance(record, RowStepRecord):
+        return UndecodableError(f"a step of row {record.row}, which doesn't exist")
     if isinstance(record, RowDataRecord):
         return UndecodableError(f"new data of row {record.row}, which doesn't exist")
     if isinstance(record, RowRecord):

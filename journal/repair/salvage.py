@@ -44,7 +44,8 @@ from journal.repair.damaged_lines import (
     with_next,
 )
 from journal.store.journal import Journal
-from journal.store.transitions import put_job_record, review_open_rows
+from journal.store.policies import review_open_rows
+from journal.store.transitions import put_job_record
 from journal.text import time_text
 
 OpenRows = Literal["review", "keep"]

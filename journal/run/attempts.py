@@ -3,99 +3,21 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from types import TracebackType
-from typing import Any
 
 from journal.errors import InvalidValueError, JobLockedError, JournalError
 from journal.model import TERMINAL_STATUSES, JobRow, JobStatus
+from journal.run.handler import AttemptedRow, StepStore
 from journal.run.held_job import HeldJob, unrecorded_message
 from journal.run.limits import Limits
-from journal.run.outcome import (
-    Fail,
-    NeedsReview,
-    Outcome,
-    Retry,
-    RowResult,
-    Skip,
-    outcome_of_error,
-    outcome_of_value,
-)
+from journal.run.outcome import Outcome, outcome_of_error
 from journal.run.plan import nothing_to_do, take_up
 from journal.run.row_queue import RowQueue
 
 _POLL_S = 0.2
-
-
-class AttemptedRow:
-    """The row of an attempt, with methods that set its outcome. The last call counts."""
-
-    def __init__(self, row: JobRow) -> None:
-        self.row = row
-        self.outcome: Outcome | None = None
-
-    @property
-    def id(self) -> str:
-        """``JOB_ID:ROW_NUMBER``."""
-        return self.row.id
-
-    @property
-    def idempotency_key(self) -> str:
-        """The idempotency key, for the service that you call: see :class:`JobRow`."""
-        return self.row.idempotency_key
-
-    @property
-    def row_number(self) -> int:
-        return self.row.row_number
-
-    @property
-    def data(self) -> dict[str, Any]:
-        return self.row.data
-
-    @property
-    def attempts(self) -> int:
-        """How often the row was started, including this attempt."""
-        return self.row.attempts
-
-    def complete(
-        self,
-        tracking_number: str | None = None,
-        label_path: str | os.PathLike[str] | None = None,
-        cost_cents: int | None = None,
-        *,
-        result: Any = None,
-    ) -> None:
-        """Set the outcome "completed". The arguments are those of :meth:`JobService.complete_row`.
-
-        A value that can't be recorded puts the row in review.
-        """
-        self.outcome = outcome_of_value(
-            RowResult(
-                result=result,
-                tracking_number=tracking_number,
-                label_path=label_path,
-                cost_cents=cost_cents,
-            )
-        )
-
-    def fail(self, code: str, message: str = "") -> None:
-        """Set the outcome "failed". The row is not attempted again."""
-        self.outcome = outcome_of_error(Fail(code, message), ())
-
-    def retry(self, after_s: float | None = None) -> None:
-        """Attempt the row again, because nothing has happened yet: see :class:`Retry`."""
-        self.outcome = outcome_of_error(Retry(after_s), ())
-
-    def skip(self, reason: str | None = None) -> None:
-        """Set the outcome "skipped": the row needs no work."""
-        self.outcome = outcome_of_error(Skip(reason), ())
-
-    def review(self, message: str) -> None:
-        """Set the outcome "needs_review": a person must find out whether the row took effect."""
-        self.outcome = outcome_of_error(NeedsReview(message), ())
 
 
 class Attempt:
@@ -115,8 +37,8 @@ class Attempt:
     one is taken, its row is made pending again, and the attempt can't be entered any more.
     """
 
-    def __init__(self, queue: RowQueue, row: JobRow, job: HeldJob, limits: Limits) -> None:
-        self.row = AttemptedRow(row)
+    def __init__(self, queue: RowQueue, row: AttemptedRow, job: HeldJob, limits: Limits) -> None:
+        self.row = row
         self.entered = False
         self.settled = False
         self._queue = queue
@@ -183,12 +105,13 @@ def iterate_attempts(held: HeldJob, limits: Limits) -> Iterator[Attempt]:
         held.report(nothing_to_do(held.service, job, held.settings.how_to, retry_failed=False))
         return
     queue = RowQueue(held, limits)
+    store = StepStore(held.service)
     attempt = None
     passed = 0
     try:
         held.start()
         while (row := _next_row(held, queue, passed)) is not None:
-            attempt = Attempt(queue, row, held, limits)
+            attempt = Attempt(queue, AttemptedRow(row, store), held, limits)
             yield attempt
             if not attempt.entered:  # nothing was done
                 attempt.settle(Outcome(kind="unstarted"))

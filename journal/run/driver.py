@@ -23,6 +23,7 @@ from journal.errors import (
     StorageError,
 )
 from journal.model import TERMINAL_STATUSES, Job, JobRow, JobStatus, RowStatus, job_exit_code
+from journal.run.handler import StepStore
 from journal.run.handover import Results
 from journal.run.held_job import HeldJob, unrecorded_message
 from journal.run.in_flight import InFlight, Result
@@ -112,7 +113,7 @@ class Run:
             and limits.max_cost_cents is None
             and self._halt is None
         )
-        self._in_flight = InFlight(workers, results, limits)
+        self._in_flight = InFlight(workers, results, limits, StepStore(job.service))
         self._to_dispatch: list[JobRow] = []  # started by the latest commit
         self._stops = Stops()
         self._reported_locked = False

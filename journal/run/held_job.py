@@ -11,11 +11,10 @@ import msgspec
 
 from journal.errors import InvalidStateTransition, JournalError
 from journal.fs import system
-from journal.model import Job, JobRow, JobStatus
+from journal.model import Job, JobRow, JobStatus, Policy
 from journal.run.outcome import Outcome
 from journal.run.plan import IN_PYTHON, HowTo
 from journal.service import JobService, existing_job
-from journal.store.transitions import Policy
 
 Report = Callable[[str], object]  # called with each message for a person
 

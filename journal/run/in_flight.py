@@ -14,6 +14,7 @@ from time import monotonic
 import msgspec
 
 from journal.model import JobRow
+from journal.run.handler import AttemptedRow, StepStore
 from journal.run.handover import Claim, Results
 from journal.run.limits import Limits
 from journal.run.outcome import Outcome
@@ -62,8 +63,11 @@ class InFlight:
     Therefore each attempt is still here after an interrupt, and the driver can wait for it.
     """
 
-    def __init__(self, workers: Workers, results: Results, limits: Limits) -> None:
+    def __init__(
+        self, workers: Workers, results: Results, limits: Limits, steps: StepStore
+    ) -> None:
         self._workers = workers
+        self._steps = steps
         self._results = results
         self._limits = limits
         self._timeout_s = limits.timeout_s
@@ -97,7 +101,7 @@ class InFlight:
         self._ticket += 1
         deadline_s = None if self._timeout_s is None else monotonic() + self._timeout_s
         attempt = self._attempts[self._ticket] = Dispatched(row, deadline_s)
-        self._workers.dispatch(self._ticket, row, attempt.claim)
+        self._workers.dispatch(self._ticket, AttemptedRow(row, self._steps), attempt.claim)
 
     def results(self, limit: int | None = None) -> list[Result]:
         """Results that are not forgotten yet, at most ``limit``."""

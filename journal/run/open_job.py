@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,9 +20,10 @@ from journal.errors import InvalidValueError, JobBusyError, JobExistsError
 from journal.format.arguments import check_optional_text
 from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.ids import is_job_id, slug
-from journal.model import TERMINAL_STATUSES, Job, JobRow, JobSummary, RowStatus
+from journal.model import TERMINAL_STATUSES, Job, JobRow, JobSummary, Policy, RowStatus
 from journal.run.attempts import Attempt, iterate_attempts
 from journal.run.driver import Run, RunReport
+from journal.run.handler import Handler
 from journal.run.handover import Results
 from journal.run.held_job import HeldJob, Report, Settings
 from journal.run.input_match import (
@@ -35,7 +36,7 @@ from journal.run.input_match import (
     new_rows,
 )
 from journal.run.limits import Limits, check_int
-from journal.run.outcome import Errors, Handler
+from journal.run.outcome import Errors
 from journal.run.plan import (
     IN_PYTHON,
     HowTo,
@@ -49,7 +50,7 @@ from journal.run.plan import (
 )
 from journal.run.workers.choose import make_workers
 from journal.service import JobService, existing_job
-from journal.store.transitions import Policy, check_policy
+from journal.store.policies import check_policy
 
 
 def open_job(
@@ -243,7 +244,7 @@ class JobRun:
 
     def run(
         self,
-        handler: Handler | Callable[[JobRow], Awaitable[Any]],
+        handler: Handler,
         executor: Executor | Callable[[], Executor] | None = None,
         *,
         workers: int | None = None,

@@ -1,27 +1,16 @@
-"""The outcome of one attempt, made from the value or exception of a handler.
-
-:func:`call_handler` runs in the worker, which may be a thread, another process or another machine.
-It returns an :class:`Outcome`, which the run records.
-"""
+"""The outcome of one attempt, made from the value or exception of a handler."""
 
 from __future__ import annotations
 
 import math
 import os
-import signal
-import sys
-import threading
-from collections.abc import Callable
-from time import perf_counter
 from typing import Any, Literal
 
 import msgspec
 
 from journal.format.arguments import check_count
 from journal.format.values import encode_value
-from journal.model import JobRow
 
-Handler = Callable[[JobRow], Any]
 Errors = tuple[type[BaseException], ...]
 
 MESSAGE_CHARACTERS = 4096
@@ -127,19 +116,6 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     elapsed_s: float = 0.0
 
 
-def call_handler(handler: Handler, retry_on: Errors, row: JobRow) -> Outcome:
-    """Call the handler with a row, in the worker. Its value or exception becomes an outcome."""
-    _leave_interrupts_to_the_driver()
-    begin_s = perf_counter()
-    try:
-        value = handler(row)
-    except BaseException as error:  # noqa: BLE001  (any exception is an outcome of the row)
-        outcome = outcome_of_error(error, retry_on)
-    else:
-        outcome = outcome_of_value(value)
-    return msgspec.structs.replace(outcome, elapsed_s=perf_counter() - begin_s)
-
-
 def outcome_of_value(value: Any) -> Outcome:
     """The outcome of a handler that returned ``value``.
 
@@ -204,6 +180,20 @@ def _outcome_of_error(error: BaseException, retry_on: Errors) -> Outcome:
     return failed(name, _safe_str(error) or name, retryable=isinstance(error, retry_on))
 
 
+def code_and_message(error: BaseException) -> tuple[str, str]:
+    """The error code and message of an exception that isn't a :class:`RowOutcome`."""
+    name = type(error).__name__
+    return _text(name), _safe_str(error) or _text(name)
+
+
+def repr_of_lost(value: object) -> str:
+    """The repr of a value that can't be recorded otherwise; "" if ``repr`` raises."""
+    try:
+        return _text(repr(value))
+    except BaseException:  # noqa: BLE001  (a __repr__ may raise anything)
+        return ""
+
+
 def _safe_str(value: object) -> str:
     """``str(value)`` as text that can be recorded; "" if ``str`` raises."""
     try:
@@ -240,18 +230,3 @@ def _text(text: str) -> str:
     """The text without characters that UTF-8 can't encode, cut to MESSAGE_CHARACTERS."""
     text = text.encode(errors="backslashreplace").decode()
     return text if len(text) <= MESSAGE_CHARACTERS else text[:MESSAGE_CHARACTERS] + "..."
-
-
-def _leave_interrupts_to_the_driver() -> None:
-    """Ignore SIGINT in a process of a pool, since the driver handles Ctrl-C for all processes.
-
-    Otherwise Ctrl-C would kill an idle worker, which breaks the pool.
-    """
-    multiprocessing = sys.modules.get("multiprocessing")
-    if (
-        multiprocessing is not None
-        and multiprocessing.parent_process() is not None
-        and threading.current_thread() is threading.main_thread()
-        and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
-    ):
-        signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -12,9 +12,8 @@ import msgspec
 
 from journal.errors import InvalidStateTransition
 from journal.format.records import LOST_CHECKSUM
-from journal.model import TERMINAL_STATUSES, Job, JobRow, JobStatus, RowStatus, done_rows
+from journal.model import TERMINAL_STATUSES, Job, JobRow, JobStatus, Policy, RowStatus, done_rows
 from journal.service import JobService, existing_job
-from journal.store.transitions import Policy
 from journal.text import counted
 
 _MAX_NAMED = 10  # row numbers in a message

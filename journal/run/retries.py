@@ -7,10 +7,9 @@ from typing import Literal
 
 import msgspec
 
-from journal.model import JobRow
+from journal.model import JobRow, Policy
 from journal.run.limits import Limits
 from journal.run.outcome import Outcome
-from journal.store.transitions import Policy
 
 _LOST_ATTEMPTS = 3  # of a row whose workers die, if interrupted rows are retried
 
@@ -45,11 +44,21 @@ def outcome_of_ended(outcome: Outcome, limits: Limits, *, timed_out: bool) -> Ou
 
 
 def fate_of(
-    row: JobRow, outcome: Outcome, limits: Limits, on_interrupted: Policy
+    row: JobRow,
+    outcome: Outcome,
+    limits: Limits,
+    on_interrupted: Policy,
+    *,
+    in_doubt: bool = False,
 ) -> Literal["retry", "fail", "review"]:
-    """Decides how to settle a row after an attempt that failed or was lost."""
+    """Decides how to settle a row after an attempt that failed or was lost.
+
+    ``in_doubt``: whether a step of the row is in doubt.
+    """
     attempts = _attempts_since_reset(row)
     if outcome.kind == "lost":
+        if on_interrupted == "resume":
+            on_interrupted = "review" if in_doubt else "retry"
         if on_interrupted == "retry" and attempts >= max(limits.max_attempts, _LOST_ATTEMPTS):
             return "fail"
         return on_interrupted

@@ -12,11 +12,12 @@ from collections import deque
 from time import monotonic
 
 from journal.errors import InvalidStateTransition, InvalidValueError
-from journal.model import TERMINAL_STATUSES, FoundRow, Job, JobRow, RowStatus
+from journal.model import TERMINAL_STATUSES, FoundRow, Job, JobRow, RowStatus, RowStep
 from journal.run.held_job import HeldJob
 from journal.run.limits import Limits
 from journal.run.outcome import Outcome, outcome_of_bad_value
 from journal.run.retries import delay_s, fate_of
+from journal.store.policies import in_doubt_text
 
 # If so many rows wait for another attempt, no new rows are taken.
 _MAX_WAITING = 100_000
@@ -218,7 +219,10 @@ class RowQueue:
 
     def _settle_failure(self, row: JobRow, outcome: Outcome) -> float | None:
         code, message = outcome.error_code, outcome.error_message
-        fate = fate_of(row, outcome, self._limits, self._on_interrupted)
+        step = self._step_in_doubt(row) if outcome.kind == "lost" else None
+        if step is not None:
+            message += in_doubt_text(step)
+        fate = fate_of(row, outcome, self._limits, self._on_interrupted, in_doubt=step is not None)
         if fate == "review":
             self._service.review_row(row.id, code, message)
         elif fate == "retry" and not self._has_ended():
@@ -227,6 +231,10 @@ class RowQueue:
         else:
             self._service.fail_row(row.id, code, message, unknown=outcome.kind == "lost")
         return None
+
+    def _step_in_doubt(self, row: JobRow) -> RowStep | None:
+        steps = self._service.get_steps(row.id)
+        return next((step for step in steps if step.state == "started"), None)
 
     def _has_ended(self) -> bool:
         job = self._service.get_job(self._job_id)

@@ -115,7 +115,7 @@ def read_row(file: JournalFile, line: bytes, offset: int, number: int) -> AnyRow
     """Decode the record of row ``number`` in ``line``. Its ``offset`` comes from the index."""
     record = record_at(file, offset, line)
     if not isinstance(record, (RowRecord, RowDataRecord)) or record.row != number:
-        raise _moved(file, offset, f"row {number}")
+        raise moved_error(file, offset, f"row {number}")
     return record
 
 
@@ -125,11 +125,12 @@ def read_status(file: JournalFile, read: Read, offset: int, number: int) -> RowS
         return None
     record = record_at(file, offset, read(offset))
     if not isinstance(record, RowStatusRecord) or record.row != number:
-        raise _moved(file, offset, f"a status of row {number}")
+        raise moved_error(file, offset, f"a status of row {number}")
     return record
 
 
-def _moved(file: JournalFile, offset: int, expected: str) -> JournalDamagedError:
+def moved_error(file: JournalFile, offset: int, expected: str) -> JournalDamagedError:
+    """The error if the record at ``offset`` is no longer the one that the index has there."""
     return JournalDamagedError(
         file.path,
         file.count_lines(offset) + 1,

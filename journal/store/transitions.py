@@ -6,8 +6,7 @@ raises and the block undoes the change. So a batch around the block can continue
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Literal, NoReturn
+from typing import Any, NoReturn
 
 from journal.errors import InvalidStateTransition, InvalidValueError, RowNotFoundError
 from journal.format.arguments import new_rows
@@ -45,6 +44,7 @@ from journal.model import (
     VALID_TRANSITIONS,
     JobRow,
     JobStatus,
+    Policy,
     RowStatus,
 )
 from journal.store.journal import Journal
@@ -58,36 +58,12 @@ from journal.store.rows import (
 from journal.text import time_text
 from journal.version import VERSION
 
-Policy = Literal["review", "retry", "fail"]
-
 _ALLOWED_CODES = tuple(
     frozenset(CODES[target] for target in VALID_ROW_TRANSITIONS[status]) for status in STATUSES
 )
 # The statuses that a redo resets to pending. A redo needn't be in the table of transitions.
 _REDONE = (COMPLETED, FAILED, SKIPPED)
 _STARTING_CODES = frozenset((CODES[RowStatus.PROCESSING], CODES[RowStatus.PENDING]))
-
-INTERRUPTED = "interrupted"  # error code of rows that were in flight when their run died
-_RUN_ENDED = "the run ended while this row was in flight"
-_POLICIES: dict[str, tuple[RowStatus, str | None, str | None]] = {
-    "review": (
-        RowStatus.NEEDS_REVIEW,
-        INTERRUPTED,
-        f"{_RUN_ENDED}: it is unknown whether the attempt took effect",
-    ),
-    "retry": (RowStatus.PENDING, INTERRUPTED, _RUN_ENDED),
-    "fail": (RowStatus.FAILED, INTERRUPTED, _RUN_ENDED),
-}
-
-
-def is_word_of_policy(error_code: object, error_message: object) -> bool:
-    """Whether a policy has set this error, and not a caller."""
-    return error_code == INTERRUPTED and str(error_message).startswith(_RUN_ENDED)
-
-
-def check_policy(policy: str, where: str = "policy") -> None:
-    if not isinstance(policy, str) or policy not in _POLICIES:
-        raise InvalidValueError(where, policy, f"must be one of {', '.join(_POLICIES)}")
 
 
 def put_job_record(journal: Journal, record: JobLevelRecord) -> None:
@@ -109,8 +85,16 @@ def put_log_of_caller(journal: Journal, record: LogRecord) -> None:
     put_log(journal, record)
 
 
-def put_run(journal: Journal, resume_command: str = "", job_version: str | None = None) -> None:
+def put_run(
+    journal: Journal,
+    resume_command: str = "",
+    job_version: str | None = None,
+    *,
+    policy: Policy = "review",
+) -> None:
     """Append a log record that a run has started, with its host, process, user and version.
+
+    The record also says whether the policy of the run is "resume".
 
     The record has a nonce. So two copies of a job differ even if hosts or containers with the same
     name continue them. Raises InvalidStateTransition if a retry job has the unfinished rows.
@@ -128,6 +112,8 @@ def put_run(journal: Journal, resume_command: str = "", job_version: str | None 
         run["resume"] = resume_command
     if job_version is not None:
         run["job_version"] = job_version
+    if policy == "resume":
+        run["on_interrupted"] = policy
     put_log(
         journal, LogRecord(message=f"run started on {host}", details={"run": run}, at=UNSET_TIME)
     )
@@ -218,11 +204,11 @@ def change_row(journal: Journal, record: RowStatusRecord) -> JobRow:
     assert state is not None
     if code in _STARTING_CODES and state.status in TERMINAL_STATUSES:
         verb = "started" if code == PROCESSING else "set back to pending"
-        _let_start(journal, f"row {number} can't be {verb}", reopens=reset is not None)
+        let_start(journal, f"row {number} can't be {verb}", reopens=reset is not None)
     if code == PROCESSING:
         record.version = state.version
     elif old == PROCESSING and (code != PENDING or record.error_code is not None):
-        record.version = _version(journal, position)
+        record.version = version_of_attempt(journal, position)
     record.at = journal.now()
     attempts = put_row_status(journal, position, record)
     if state.status is JobStatus.FAILED and old != PROCESSING and code not in _STARTING_CODES:
@@ -232,7 +218,7 @@ def change_row(journal: Journal, record: RowStatusRecord) -> JobRow:
     return row_from_records(journal.job_id, row, record, attempts, before, index.keyed)
 
 
-def _version(journal: Journal, position: int) -> str | None:
+def version_of_attempt(journal: Journal, position: int) -> str | None:
     """The version of the run in which the row's attempt in progress began."""
     if not _state(journal).has_versions:  # true of most jobs, which needn't read a record
         return None
@@ -242,7 +228,7 @@ def _version(journal: Journal, position: int) -> str | None:
     return None if began is None else began.version
 
 
-def _let_start(journal: Journal, refused: str, *, reopens: bool) -> None:
+def let_start(journal: Journal, refused: str, *, reopens: bool) -> None:
     """Check that rows may become pending or processing. With ``reopens``, reopen an ended job."""
     status = _state(journal).status
     if status in TERMINAL_STATUSES:
@@ -379,7 +365,7 @@ def put_row_status(journal: Journal, position: int, record: RowStatusRecord) -> 
         CODES[record.status],
         journal.append(record),
         record.cost_cents,
-        reset=record.reset is not None,
+        reset=record.reset,
     )
 
 
@@ -454,38 +440,6 @@ def check_not_retried(journal: Journal) -> None:
         _refuse_job(journal, JobStatus.RUNNING, hint)
 
 
-def settle_rows(journal: Journal, policy: Policy, before: int | None = None) -> int:
-    """Move every row in flight to the status that ``policy`` asks for; return how many.
-
-    With ``before``, only rows whose latest status record is before that offset are moved.
-    """
-    status, code, message = _POLICIES[policy]
-    if status is RowStatus.PENDING and journal.index.status_counts[PROCESSING]:
-        _let_start(journal, "its rows can't be set back to pending", reopens=False)
-    return _move_all(journal, PROCESSING, status, code, message, before)
-
-
-def review_open_rows(
-    journal: Journal, numbers: Iterable[int] | None, error_code: str, error_message: str
-) -> int:
-    """Put rows in review that are pending, in flight or failed; return how many.
-
-    With ``numbers``, only these rows are considered.
-    """
-    review, open_codes = RowStatus.NEEDS_REVIEW, (PENDING, PROCESSING, FAILED)
-    if numbers is None:
-        return sum(
-            _move_all(journal, source, review, error_code, error_message) for source in open_codes
-        )
-    moved = 0
-    for number in numbers:
-        position = _position(journal, number)
-        if journal.index.columns.statuses[position] in open_codes:
-            _move(journal, position, review, error_code, error_message)
-            moved += 1
-    return moved
-
-
 def retry_failed(journal: Journal, error_code: str | None) -> int:
     """Set failed rows back to pending; return how many. An ended job is reopened.
 
@@ -507,45 +461,7 @@ def retry_failed(journal: Journal, error_code: str | None) -> int:
             and _made(journal, position).checksum != LOST_CHECKSUM
         ):
             if not moved:
-                _let_start(journal, "its rows can't be set back to pending", reopens=True)
+                let_start(journal, "its rows can't be set back to pending", reopens=True)
             _put_back(journal, position)
-            moved += 1
-    return moved
-
-
-def _move(
-    journal: Journal,
-    position: int,
-    target: RowStatus,
-    error_code: str | None,
-    error_message: str | None,
-) -> None:
-    columns = journal.index.columns
-    in_flight = columns.statuses[position] == PROCESSING
-    record = RowStatusRecord(
-        row=columns.number(position),
-        status=target.value,
-        error_code=error_code,
-        error_message=error_message,
-        version=_version(journal, position) if in_flight else None,
-        unknown=target is RowStatus.FAILED,
-        at=journal.now(),
-    )
-    put_row_status(journal, position, record)
-
-
-def _move_all(
-    journal: Journal,
-    source: int,
-    target: RowStatus,
-    error_code: str | None,
-    error_message: str | None,
-    before: int | None = None,
-) -> int:
-    index = journal.index
-    moved = 0
-    for position in index.positions(source):
-        if before is None or index.columns.status_offsets[position] < before:
-            _move(journal, position, target, error_code, error_message)
             moved += 1
     return moved

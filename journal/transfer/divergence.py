@@ -29,7 +29,7 @@ from journal.format.records import (
     RowStatusRecord,
 )
 from journal.format.seal import crc_digits, digits_in, is_sealed, unsealed
-from journal.store.transitions import is_word_of_policy
+from journal.store.policies import is_word_of_policy
 from journal.transfer.copies import Copy
 
 IN_FLIGHT = "in_flight_elsewhere"  # error code of a row

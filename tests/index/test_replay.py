@@ -20,7 +20,7 @@ from journal.errors import JournalDamagedError
 from journal.format import commits as replay
 from journal.format.commits import START, Position, verified_blocks, verified_lines
 from journal.format.decode import UndecodableError, UnknownRecordError, decode_record
-from journal.format.records import RowDataRecord, RowRecord, RowStatusRecord
+from journal.format.records import RowDataRecord, RowRecord, RowStatusRecord, RowStepRecord
 from journal.fs.handles import load_filelock
 from journal.index.index import CODES, Index
 from journal.index.replay import BadRecordError, apply
@@ -49,6 +49,12 @@ def data(number: int) -> bytes:
 
 def status(number: int, name: bytes, more: bytes = b"") -> bytes:
     return b'{"type":"row_status","row":%d,"status":"%b",%b' % (number, name, more) + AT
+
+
+def step(number: int, state: bytes) -> bytes:
+    return (
+        b'{"type":"row_step","row":%d,"attempt":1,"step":"s","state":"%b",' % (number, state) + AT
+    )
 
 
 # --- from lines into the index ---------------------------------------------------------------
@@ -80,6 +86,7 @@ STATUSES = st.one_of(
     st.builds(status, NUMBERS, NAMES, TRICKY),
     st.builds(status, st.integers(1, 6), st.just(b"pending"), RESETS),
     st.builds(data, NUMBERS),
+    st.builds(step, NUMBERS, st.sampled_from([b"started", b"done", b"failed"])),
 )
 OTHERS = st.sampled_from([
     JOB_RECORD,
@@ -89,7 +96,9 @@ OTHERS = st.sampled_from([
     b'{"type":"job_reopened","pass":2,' + AT,
     b'{"type":"job_reopened","pass":0,' + AT,
     b'{"type":"job_reopened","reason":"r",' + AT,
-    b'{"type":"row_data","row":1,"checksum":"d","data":{},"key":"k",' + AT,
+    b'{"type":"row_step","row":1,"attempt":1,"step":"s","state":"begun",' + AT,
+    b'{"type":"row_step","row":1,"attempt":-1,"step":"s","state":"done",' + AT,
+    b'{"type":"row_step","row":1,"attempt":1,"state":"done",' + AT,
     b'{"type":"job_counts","total":7,"successful":1,' + AT,
     b'{"type":"job_counts","total":7.5,' + AT,
     b'{"type":"job_error","code":"C","message":"M",' + AT,
@@ -144,8 +153,13 @@ def take_over(index: Index, offset: int, line: bytes) -> None:
             position = index.position_of(record.row)
             if position is None:
                 raise Refused(offset)
-            reset = record.reset is not None
-            index.set_row(position, CODES[record.status], offset, record.cost_cents, reset=reset)
+            code = CODES[record.status]
+            index.set_row(position, code, offset, record.cost_cents, reset=record.reset)
+        elif isinstance(record, RowStepRecord):
+            position = index.position_of(record.row)
+            if position is None:
+                raise Refused(offset)
+            index.add_step(position, offset)
         elif isinstance(record, RowDataRecord):
             position = index.position_of(record.row)
             if position is None:
@@ -173,6 +187,9 @@ def contents(index: Index) -> tuple[Any, ...]:
         columns.attempts,
         columns.earlier,
         columns.numbers,
+        columns.step_heads,
+        columns.step_offsets,
+        columns.step_previous,
         index.status_counts,
         index.cost_cents,
         index.highest_number,

@@ -666,7 +666,7 @@ WRITES = [
     ),
     Patch(
         "a row in flight at a crash is not simply started again",
-        "store/transitions",
+        "store/policies",
         '    "review": (\n        RowStatus.NEEDS_REVIEW,',
         '    "review": (\n        RowStatus.PENDING,',
         "tests/service/test_service.py tests/cli/test_run.py",
@@ -949,8 +949,8 @@ HINTS = [
     Patch(
         "a hint has no more rows than a journal can hold",
         "index/hint",
-        "        not 0 <= rows < header.offset  # each",
-        "        rows < 0  # each",
+        "        not 0 <= rows < header.offset\n",
+        "        rows < 0\n",
         HINT,
     ),
     Patch(

@@ -26,8 +26,8 @@ from journal.format.records import RowStatusRecord
 from journal.fs.system import host_name, user_name
 from journal.history.durations import RecordedOutcome
 from journal.history.statistics import MAX_BUCKETS, JobStatistics, Latencies, Timeline
+from journal.model import Policy
 from journal.report.page import MAX_GROUPS, MAX_ROWS, report_page, write_report
-from journal.store.transitions import Policy
 from journal.version import VERSION
 
 CHROMIUM = shutil.which("chromium")

@@ -24,6 +24,7 @@ from support.paths import TESTS
 import journal
 from journal import InvalidValueError, JobRow, RowStatus, RunReport
 from journal.model import JobStatus
+from journal.run.handler import AttemptedRow, StepStore
 from journal.run.handover import Results
 from journal.run.workers.choose import make_workers
 from journal.run.workers.dask import DaskWorkers, call_if_first
@@ -419,7 +420,7 @@ def test_a_task_that_dask_runs_again_when_it_was_done_does_not_call_the_handler(
 ) -> None:
     """As it does when a result is lost with the worker that has it."""
     with work.open("square") as job:
-        (row,) = job.rows()
+        row = AttemptedRow(job.rows()[0], StepStore(job.service))
     make_workers(act, makers("dask")(1), None, (), Results())
     call = partial(call_for_json, act, ())
     told = [
@@ -435,7 +436,7 @@ def test_where_the_scheduler_of_dask_can_not_be_asked_the_handler_is_not_called(
     makers: Callable[[str], Make], work: Work
 ) -> None:
     with work.open("square") as job:
-        (row,) = job.rows()
+        row = AttemptedRow(job.rows()[0], StepStore(job.service))
     call = partial(call_for_json, act, ())
     # A process that knows of no scheduler.
     told = makers("spawn")(1).submit(call_if_first, call, "run", 1, row).result()

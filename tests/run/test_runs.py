@@ -39,6 +39,7 @@ from journal import (
     StorageError,
 )
 from journal.run.driver import Run
+from journal.run.handler import AttemptedRow, StepStore
 from journal.run.handover import Claim, Results
 from journal.run.held_job import HeldJob, Settings
 from journal.run.in_flight import InFlight
@@ -700,7 +701,7 @@ def test_threads_that_are_closed_begin_none_of_the_rows_that_wait_for_them(path:
         workers = make_workers(gate, None, 1, (), Results())
         before = set(threading.enumerate())
         for ticket, row in enumerate(job.rows()):
-            workers.dispatch(ticket, row, Claim())
+            workers.dispatch(ticket, AttemptedRow(row, StepStore(job.service)), Claim())
         gate.wait_for(1)
         workers.close()
         gate.let_go()
@@ -723,7 +724,7 @@ def test_no_more_coroutines_are_begun_than_were_asked_for_however_many_wait(path
     with open_job(path, 9) as job:
         workers = make_workers(coroutine, None, 2, (), outcomes)
         for ticket, row in enumerate(job.rows()):
-            workers.dispatch(ticket, row, Claim())
+            workers.dispatch(ticket, AttemptedRow(row, StepStore(job.service)), Claim())
         while len(outcomes.all()) < 9:
             outcomes.wait(WAIT_S)
         workers.close()

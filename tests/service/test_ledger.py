@@ -20,8 +20,7 @@ from crash.explore import fast_directory
 from support.copies import JOB
 
 from journal import JobRow, JobService, RowStatus
-from journal.model import TERMINAL_STATUSES
-from journal.store.transitions import Policy
+from journal.model import TERMINAL_STATUSES, Policy
 from journal.transfer import pull_job
 from journal.transfer.source import Source
 

@@ -1945,6 +1945,8 @@ EXAMPLES: dict[str, tuple[object, ...]] = {
     "JobMismatchError": (Path("a/x"), "y"),
     "JobNotFoundError": ("x",),
     "JournalDamagedError": (Path("a/journal.jsonl"), 3, 210, "a record", "NULs"),
+    "AttemptEndedError": ("job-1:7", 1, 2, "processing"),
+    "StepInDoubtError": ("job-1:7", "charge", 1),
     "MissingExtraError": ("a chart", "pygal", "report"),
     "NothingToSalvageError": (Path("a/journal.jsonl"),),
     "JournalError": ("anything",),

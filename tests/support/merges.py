@@ -15,7 +15,7 @@ from support.copies import JOB, is_well, make_job
 from support.merge_rules import DATA, Copy, Deed, Found, data_of, making, status_of
 
 from journal import JobService
-from journal.store.transitions import Policy
+from journal.model import Policy
 from journal.transfer import pull_job
 from journal.transfer.source import Source
 

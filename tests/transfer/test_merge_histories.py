@@ -19,7 +19,7 @@ from support.copies import JOB, states_of
 from support.merges import Twin
 
 from journal import VALID_ROW_TRANSITIONS, RowStatus
-from journal.store.transitions import Policy
+from journal.model import Policy
 
 FIRST = 3  # the rows before it are completed in the beginning
 DONE_OR_TOLD = ("completed", "needs_review")

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any, Protocol
 
 from journal.errors import InvalidValueError
-from journal.model import JobRow
+from journal.run.handler import AttemptedRow, Handler, is_coroutine_function
 from journal.run.handover import Claim, Results
-from journal.run.outcome import Errors, Handler
+from journal.run.outcome import Errors
 from journal.run.workers.dask import DaskWorkers
 from journal.run.workers.event_loop import LoopWorkers
 from journal.run.workers.executors import ExecutorWorkers
@@ -29,7 +28,7 @@ class Workers(Protocol):
     count: int
     queues: bool
 
-    def dispatch(self, ticket: int, row: JobRow, claim: Claim) -> None:
+    def dispatch(self, ticket: int, row: AttemptedRow, claim: Claim) -> None:
         """Pass the row to a worker, which calls ``claim.begin()`` before it processes the row.
 
         If the worker could begin the claim, it stores exactly one outcome for ``ticket`` in the
@@ -49,7 +48,7 @@ class Workers(Protocol):
 
 
 def make_workers(
-    handler: Handler | Callable[[JobRow], Awaitable[Any]],
+    handler: Handler,
     executor: Executor | Callable[[], Executor] | None,
     count: int | None,
     retry_on: Errors,
@@ -60,7 +59,7 @@ def make_workers(
     """
     if not callable(handler):
         raise InvalidValueError("handler", handler, "must be a function that takes a row")
-    is_coroutine = _is_coroutine_function(handler)
+    is_coroutine = is_coroutine_function(handler)
     if executor is None and is_coroutine:
         return LoopWorkers(handler, count or 1, retry_on, results)
     if executor is None:
@@ -96,11 +95,3 @@ def _as_executor(given: Any) -> Executor:
 def _is_dask(executor: Executor) -> bool:
     module = sys.modules.get("distributed.cfexecutor")
     return module is not None and isinstance(executor, module.ClientExecutor)
-
-
-def _is_coroutine_function(handler: Any) -> bool:
-    while isinstance(handler, functools.partial):
-        handler = handler.func
-    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(
-        getattr(handler, "__call__", None)  # noqa: B004  (asks which kind it is)
-    )

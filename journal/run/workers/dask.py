@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from journal.errors import InvalidValueError
-from journal.model import JobRow
+from journal.run.handler import AttemptedRow
 from journal.run.outcome import Outcome, lost
 from journal.run.workers.executors import ExecutorWorkers, json_of
 
@@ -67,7 +67,7 @@ class DaskWorkers(ExecutorWorkers):
             raise InvalidValueError("executor", client, "its client must not be asynchronous")
         return sum(client.nthreads().values()), None  # no maximum: more workers may come later
 
-    def _submit(self, ticket: int, row: JobRow) -> Future[bytes]:
+    def _submit(self, ticket: int, row: AttemptedRow) -> Future[bytes]:
         self._prepare()
         key = f"journal-{self._run}-{ticket}"
         submit: Any = self._executor.submit
@@ -95,7 +95,9 @@ class DaskWorkers(ExecutorWorkers):
         super().close()
 
 
-def call_if_first(call: Callable[[JobRow], bytes], run: str, ticket: int, row: JobRow) -> bytes:
+def call_if_first(
+    call: Callable[[AttemptedRow], bytes], run: str, ticket: int, row: AttemptedRow
+) -> bytes:
     """Call the handler, unless this attempt has begun before. Runs in a worker of dask."""
     try:
         is_first = _ask_scheduler(sys.modules["distributed"].get_client(), run, ticket)

@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 
-from journal.model import JobRow
+from journal.run.handler import AttemptedRow, outcome_of_returned
 from journal.run.handover import Claim, Results
-from journal.run.outcome import Errors, Outcome, outcome_of_error, outcome_of_value
+from journal.run.outcome import Errors, Outcome, outcome_of_error
 
 
 class LoopWorkers:
@@ -22,7 +22,7 @@ class LoopWorkers:
     queues = True
 
     def __init__(
-        self, handler: Callable[[JobRow], Any], count: int, retry_on: Errors, results: Results
+        self, handler: Callable[[AttemptedRow], Any], count: int, retry_on: Errors, results: Results
     ) -> None:
         self.count = count
         self._handler = handler
@@ -49,14 +49,14 @@ class LoopWorkers:
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             self._loop.close()
 
-    def dispatch(self, ticket: int, row: JobRow, claim: Claim) -> None:
+    def dispatch(self, ticket: int, row: AttemptedRow, claim: Claim) -> None:
         self._loop.call_soon_threadsafe(self._start, ticket, row, claim)
 
-    def _start(self, ticket: int, row: JobRow, claim: Claim) -> None:
+    def _start(self, ticket: int, row: AttemptedRow, claim: Claim) -> None:
         task = self._tasks[ticket] = self._loop.create_task(self._work(ticket, row, claim))
         task.add_done_callback(lambda _: self._tasks.pop(ticket))
 
-    async def _work(self, ticket: int, row: JobRow, claim: Claim) -> None:
+    async def _work(self, ticket: int, row: AttemptedRow, claim: Claim) -> None:
         async with self._turns:
             if not claim.begin():
                 return
@@ -65,11 +65,11 @@ class LoopWorkers:
             outcome = msgspec.structs.replace(outcome, elapsed_s=perf_counter() - begin_s)
             self._results.put(ticket, outcome)
 
-    async def _call(self, row: JobRow) -> Outcome:
+    async def _call(self, row: AttemptedRow) -> Outcome:
         try:
-            return outcome_of_value(await self._handler(row))
+            return outcome_of_returned(row, await self._handler(row))
         except BaseException as error:  # noqa: BLE001  (also what would stop the loop)
-            return outcome_of_error(error, self._retry_on)
+            return row.outcome or outcome_of_error(error, self._retry_on)
 
     def cancel(self, ticket: int, row_id: str, *, force: bool) -> bool:  # noqa: ARG002
         def ask() -> None:

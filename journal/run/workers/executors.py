@@ -16,11 +16,11 @@ from queue import SimpleQueue
 import msgspec
 
 from journal.errors import InvalidValueError
-from journal.model import JobRow
+from journal.run.handler import AttemptedRow, Handler, call_handler
 from journal.run.handover import Claim, Results
-from journal.run.outcome import Errors, Handler, Outcome, call_handler, lost
+from journal.run.outcome import Errors, Outcome, lost
 
-_Task = tuple[int, JobRow, Claim, threading.Lock]
+_Task = tuple[int, AttemptedRow, Claim, threading.Lock]
 
 _MAX_BREAKS = 10  # in succession; one row may break a pool three times
 _DRIVERS_SIGNALS = (signal.SIGINT, signal.SIGHUP)
@@ -76,7 +76,7 @@ class ExecutorWorkers:
         maximum = getattr(self._executor, "_max_workers", None)
         return maximum, maximum
 
-    def dispatch(self, ticket: int, row: JobRow, claim: Claim) -> None:
+    def dispatch(self, ticket: int, row: AttemptedRow, claim: Claim) -> None:
         if self._feeder is None:
             feeder = threading.Thread(target=self._feed, name="journal-feeder", daemon=True)
             try:
@@ -105,7 +105,7 @@ class ExecutorWorkers:
             finally:
                 submitted.release()
 
-    def _submit_row(self, ticket: int, row: JobRow) -> None:
+    def _submit_row(self, ticket: int, row: AttemptedRow) -> None:
         try:
             future = self._submit_or_make(ticket, row)
         except BaseException as error:  # noqa: BLE001  (a broken executor may raise anything)
@@ -114,7 +114,7 @@ class ExecutorWorkers:
         self._futures[ticket] = future
         future.add_done_callback(functools.partial(self._on_done, ticket))
 
-    def _submit_or_make(self, ticket: int, row: JobRow) -> Future[bytes]:
+    def _submit_or_make(self, ticket: int, row: AttemptedRow) -> Future[bytes]:
         try:
             return self._submit(ticket, row)
         except Exception:
@@ -125,7 +125,7 @@ class ExecutorWorkers:
             self._executor = self._make()
             return self._submit(ticket, row)
 
-    def _submit(self, ticket: int, row: JobRow) -> Future[bytes]:  # noqa: ARG002
+    def _submit(self, ticket: int, row: AttemptedRow) -> Future[bytes]:  # noqa: ARG002
         return self._executor.submit(self._call, row)
 
     def _on_done(self, ticket: int, future: Future[bytes]) -> None:
@@ -196,7 +196,7 @@ def _check_picklable(executor: Executor, handler: Handler) -> None:
 # --- what runs in a worker
 
 
-def call_for_json(handler: Handler, retry_on: Errors, row: JobRow) -> bytes:
+def call_for_json(handler: Handler, retry_on: Errors, row: AttemptedRow) -> bytes:
     """Call the handler and encode the outcome, since only the worker may know the classes in it."""
     return json_of(call_handler(handler, retry_on, row))
 

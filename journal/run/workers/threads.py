@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 from queue import SimpleQueue
 
-from journal.model import JobRow
+from journal.run.handler import AttemptedRow, Handler, call_handler
 from journal.run.handover import Claim, Results
-from journal.run.outcome import Errors, Handler, Outcome, call_handler
+from journal.run.outcome import Errors, Outcome
 
 
 class ThreadWorkers:
@@ -26,12 +26,12 @@ class ThreadWorkers:
         self._retry_on = retry_on
         self._results = results
         self._end = getattr(handler, "cancel", None)
-        self._tasks: SimpleQueue[tuple[int, JobRow, Claim] | None] = SimpleQueue()
+        self._tasks: SimpleQueue[tuple[int, AttemptedRow, Claim] | None] = SimpleQueue()
         self._closed = False
         self._threads = 0
         self._abandoned: set[int] = set()
 
-    def dispatch(self, ticket: int, row: JobRow, claim: Claim) -> None:
+    def dispatch(self, ticket: int, row: AttemptedRow, claim: Claim) -> None:
         if self._threads < self.count and not self._start_thread() and not self._threads:
             message = "can't start a thread for it: the system has no more"
             unstarted = Outcome(kind="unstarted", error_code="RuntimeError", error_message=message)

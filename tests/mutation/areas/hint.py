@@ -24,7 +24,8 @@ PATCHES = [
     Patch(
         "a hint has a crc for each block of each column",
         "index/hint",
-        "        or any(len(blocks.get(name, ())) != count for name in names)\n",
+        "        or any(len(blocks.get(name, ())) != -(-lengths[name] // BLOCK_ROWS) "
+        "for name in names)\n",
         "",
         HINT + " tests/fuzz",
     ),
@@ -45,7 +46,7 @@ PATCHES = [
     Patch(
         "a hint of another version is none",
         "index/hint",
-        "    hint: Literal[5]  #",
+        "    hint: Literal[6]  #",
         "    hint: int  #",
         "tests/store/test_guards_writers.py",
     ),

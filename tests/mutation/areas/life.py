@@ -21,7 +21,7 @@ PATCHES = [
     Patch(
         "a retry of all rows reopens a job that has ended",
         "store/transitions",
-        """                _let_start(journal, "its rows can't be set back to pending", reopens=True)\n""",
+        """                let_start(journal, "its rows can't be set back to pending", reopens=True)\n""",
         "                pass\n",
         PASSES,
     ),
@@ -188,8 +188,8 @@ PATCHES = [
     ),
     Patch(
         "a policy leaves rows the version of their attempt",
-        "store/transitions",
-        "        version=_version(journal, position) if in_flight else None,\n",
+        "store/policies",
+        "        version=version_of_attempt(journal, position) if in_flight else None,\n",
         "",
         PASSES,
     ),

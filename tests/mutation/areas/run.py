@@ -15,9 +15,9 @@ PATCHES = [
         "an attempt is in flight before workers hear of it",
         "run/in_flight",
         "        attempt = self._attempts[self._ticket] = Dispatched(row, deadline_s)\n"
-        "        self._workers.dispatch(self._ticket, row, attempt.claim)\n",
+        "        self._workers.dispatch(self._ticket, AttemptedRow(row, self._steps), attempt.claim)\n",
         "        attempt = Dispatched(row, deadline_s)\n"
-        "        self._workers.dispatch(self._ticket, row, attempt.claim)\n"
+        "        self._workers.dispatch(self._ticket, AttemptedRow(row, self._steps), attempt.claim)\n"
         "        self._attempts[self._ticket] = attempt\n",
         INTERRUPTS,
     ),
@@ -324,8 +324,8 @@ PATCHES = [
     Patch(
         "what this process has in flight since it holds the job by hand is not settled",
         "service",
-        "                    transitions.settle_rows(journal, on_interrupted, taken.by_hand_from)\n",
-        "                    transitions.settle_rows(journal, on_interrupted)\n",
+        "                        journal, on_interrupted, taken.by_hand_from, resumes=state.resumes\n",
+        "                        journal, on_interrupted, resumes=state.resumes\n",
         SERVICE,
     ),
     Patch(

@@ -1,0 +1,352 @@
+"""Handlers: the row that they get, with its steps, and the call of a handler in a worker.
+
+A worker may be a thread, an event loop, another process or another machine.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import inspect
+import os
+import signal
+import sys
+import threading
+from collections.abc import Awaitable, Callable
+from functools import cache
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from journal.errors import JournalError, StepInDoubtError, StorageError
+from journal.fs import system
+from journal.model import JobRow
+from journal.run.outcome import (
+    Errors,
+    Fail,
+    NeedsReview,
+    Outcome,
+    Retry,
+    RowResult,
+    Skip,
+    code_and_message,
+    outcome_of_error,
+    outcome_of_value,
+    repr_of_lost,
+)
+from journal.service import JobService
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
+Value = TypeVar("Value")
+
+
+class StepStore:
+    """Where the steps of a run's rows are recorded. It can be sent to other processes.
+
+    In the process of the run, this is the run's own service. A worker in another process opens the
+    job by itself, and keeps it open. It must run on the machine that has the job's directory.
+    """
+
+    __slots__ = ("_boot_id", "_host", "_options", "_root", "_service")
+
+    def __init__(self, service: JobService) -> None:
+        self._service: JobService | None = service
+        self._root = str(service.root)
+        self._options: Any = {"sync": service.sync, "lock_timeout_s": service.lock_timeout_s}
+        self._host = system.host_name()
+        self._boot_id = system.boot_id()
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        return self._root, self._options, self._host, self._boot_id
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self._root, self._options, self._host, self._boot_id = state
+        self._service = None
+
+    def service(self) -> JobService:
+        """The service for this process. Raises StorageError on another machine."""
+        if self._service is None:
+            self._check_machine()
+            key = (os.getpid(), self._root)
+            opened = _opened.get(key)
+            self._service = opened or _opened.setdefault(
+                key, JobService(self._root, **self._options)
+            )
+        return self._service
+
+    def _check_machine(self) -> None:
+        here = system.boot_id()
+        if (here and self._boot_id and here != self._boot_id) or not Path(self._root).is_dir():
+            reason = (
+                f"the job is on {self._host}, and this worker, on {system.host_name()}, can't "
+                "write there: run handlers with steps on the machine that has the job"
+            )
+            raise StorageError(Path(self._root), "record a step in", errno.ENOTSUP, reason)
+
+
+# The services that workers have opened, by process id and root: a forked process opens its own.
+_opened: dict[tuple[int, str], JobService] = {}
+
+
+class AttemptedRow:
+    """The row of an attempt, as a handler gets it.
+
+    It has the members of :class:`JobRow`, as they were when the attempt began, and:
+
+    - :meth:`step`, which records a side effect, so that no later attempt repeats it;
+    - methods that set the outcome. The last call counts.
+
+    It can be sent to another process.
+    """
+
+    __slots__ = ("_store", "outcome", "row")
+
+    def __init__(self, row: JobRow, store: StepStore) -> None:
+        self.row = row
+        self.outcome: Outcome | None = None
+        self._store = store
+
+    def __reduce__(self) -> tuple[type[AttemptedRow], tuple[JobRow, StepStore]]:
+        return AttemptedRow, (self.row, self._store)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self.row, name)
+
+    def __repr__(self) -> str:
+        return f"<row {self.row.id}, attempt {self.row.attempts}>"
+
+    @property
+    def id(self) -> str:
+        """``JOB_ID:ROW_NUMBER``."""
+        return self.row.id
+
+    @property
+    def idempotency_key(self) -> str:
+        """The idempotency key, for the service that you call: see :class:`JobRow`."""
+        return self.row.idempotency_key
+
+    @property
+    def row_number(self) -> int:
+        return self.row.row_number
+
+    @property
+    def data(self) -> dict[str, Any]:
+        return self.row.data
+
+    @property
+    def attempts(self) -> int:
+        """How often the row was started, including this attempt."""
+        return self.row.attempts
+
+    # --- steps
+
+    def step_key(self, name: str) -> str:
+        """The idempotency key of a step, for the service that the step calls."""
+        return f"{self.row.idempotency_key}/{name}"
+
+    def step(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        /,
+        *arguments: Any,
+        idempotent: bool = False,
+        **keywords: Any,
+    ) -> Any:
+        """Call ``function`` one time for this row, even over several attempts. Returns its result.
+
+        The start and the result are each recorded, and are on the disk before the function is
+        called and before this returns. If the step ``name`` was done in an earlier attempt, the
+        function isn't called, and the recorded result is returned. The result must be a JSON value,
+        and is returned as JSON gives it back: a tuple is a list.
+
+        - If the function raises an ``Exception``, the step has failed, and the exception is raised
+          again. A later attempt may call the function again. Raise it only if nothing has happened.
+        - If the process dies, or the function raises NeedsReview or another ``BaseException``
+          (Ctrl-C, a cancelled task), the step is in doubt. A later attempt that comes to it raises
+          :class:`NeedsReview`. `journal resolve --step` settles the step.
+        - ``idempotent=True``: the function may be called again when that is in doubt. No start is
+          recorded, which takes half the time.
+        - If ``function`` is a coroutine function, the call returns an awaitable:
+          ``await row.step("mail", send, order)``.
+
+        Raises AttemptEndedError if the attempt has ended, and StorageError in a worker on a machine
+        that doesn't have the job's directory.
+        """
+        if is_coroutine_function(function):
+            return self._step_async(name, function, arguments, keywords, idempotent=idempotent)
+        service = self._store.service()
+        done, result = self._begin(service, name, idempotent=idempotent)
+        if done:
+            return result
+        try:
+            value = function(*arguments, **keywords)
+        except Exception as error:
+            self._fail(service, name, error)
+            raise
+        return self._end(service, name, value)
+
+    async def _step_async(
+        self,
+        name: str,
+        function: Callable[..., Awaitable[Any]],
+        arguments: tuple[Any, ...],
+        keywords: dict[str, Any],
+        *,
+        idempotent: bool,
+    ) -> Any:
+        service = self._store.service()
+        done, result = await _in_thread(self._begin, service, name, idempotent=idempotent)
+        if done:
+            return result
+        try:
+            value = await function(*arguments, **keywords)
+        except Exception as error:
+            await _in_thread(self._fail, service, name, error)
+            raise
+        return await _in_thread(self._end, service, name, value)
+
+    def _begin(self, service: JobService, name: str, *, idempotent: bool) -> tuple[bool, Any]:
+        """Whether the step is done already, and its result."""
+        try:
+            done = service.begin_step(self.row.id, self.row.attempts, name, idempotent=idempotent)
+        except StepInDoubtError as error:
+            raise NeedsReview(str(error), "StepInDoubt") from None
+        return (False, None) if done is None else (True, done.result)
+
+    def _fail(self, service: JobService, name: str, error: Exception) -> None:
+        if not isinstance(error, NeedsReview):
+            failure = code_and_message(error)
+            service.end_step(self.row.id, self.row.attempts, name, error=failure)
+
+    def _end(self, service: JobService, name: str, value: Any) -> Any:
+        try:
+            return service.end_step(self.row.id, self.row.attempts, name, value)
+        except JournalError as error:
+            raise NeedsReview(
+                f"step {name!r} is done, but its result could not be recorded ({error}); the "
+                f"result: {repr_of_lost(value)}",
+                "StepNotRecorded",
+            ) from error
+
+    # --- outcomes
+
+    def complete(
+        self,
+        tracking_number: str | None = None,
+        label_path: str | os.PathLike[str] | None = None,
+        cost_cents: int | None = None,
+        *,
+        result: Any = None,
+    ) -> None:
+        """Set the outcome "completed". The arguments are those of :meth:`JobService.complete_row`.
+
+        A value that can't be recorded puts the row in review.
+        """
+        self.outcome = outcome_of_value(
+            RowResult(
+                result=result,
+                tracking_number=tracking_number,
+                label_path=label_path,
+                cost_cents=cost_cents,
+            )
+        )
+
+    def fail(self, code: str, message: str = "") -> None:
+        """Set the outcome "failed". The row is not attempted again."""
+        self.outcome = outcome_of_error(Fail(code, message), ())
+
+    def retry(self, after_s: float | None = None) -> None:
+        """Attempt the row again, because nothing has happened yet: see :class:`Retry`."""
+        self.outcome = outcome_of_error(Retry(after_s), ())
+
+    def skip(self, reason: str | None = None) -> None:
+        """Set the outcome "skipped": the row needs no work."""
+        self.outcome = outcome_of_error(Skip(reason), ())
+
+    def review(self, message: str) -> None:
+        """Set the outcome "needs_review": a person must find out whether the row took effect."""
+        self.outcome = outcome_of_error(NeedsReview(message), ())
+
+
+# A handler is called with an :class:`AttemptedRow`. It may also declare its row as a JobRow, since
+# an AttemptedRow has all members of that.
+Handler = Callable[[Any], Any]
+
+
+def call_handler(handler: Handler, retry_on: Errors, row: AttemptedRow) -> Outcome:
+    """Call the handler with a row, in the worker. Its value or exception becomes an outcome."""
+    _leave_interrupts_to_the_driver()
+    begin_s = perf_counter()
+    try:
+        value = handler(row)
+    except BaseException as error:  # noqa: BLE001  (any exception is an outcome of the row)
+        outcome = row.outcome or outcome_of_error(error, retry_on)
+    else:
+        outcome = outcome_of_returned(row, value)
+    return msgspec.structs.replace(outcome, elapsed_s=perf_counter() - begin_s)
+
+
+def outcome_of_returned(row: AttemptedRow, value: Any) -> Outcome:
+    """The outcome that the handler has set by a method of the row, or else that of its value."""
+    if row.outcome is not None and value is None:
+        return row.outcome
+    return outcome_of_value(value)
+
+
+def is_coroutine_function(function: Any) -> bool:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004  (asks which kind it is)
+    )
+
+
+def _leave_interrupts_to_the_driver() -> None:
+    """Ignore SIGINT in a process of a pool, since the driver handles Ctrl-C for all processes.
+
+    Otherwise Ctrl-C would kill an idle worker, which breaks the pool.
+    """
+    multiprocessing = sys.modules.get("multiprocessing")
+    if (
+        multiprocessing is not None
+        and multiprocessing.parent_process() is not None
+        and threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
+    ):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+# --- steps of coroutines
+
+_STEP_THREADS = 32  # steps that end at the same time share a commit
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
+
+    return ThreadPoolExecutor(_STEP_THREADS, thread_name_prefix="journal-step")
+
+
+async def _in_thread(function: Callable[..., Value], *arguments: Any, **keywords: Any) -> Value:
+    """Call a function that waits for the disk. A cancelled caller still waits for its end.
+
+    So the records of a step come in the order of its events.
+    """
+    import asyncio  # noqa: PLC0415  (most runs need no event loop)
+
+    call = asyncio.get_running_loop().run_in_executor(
+        _threads(), functools.partial(function, *arguments, **keywords)
+    )
+    try:
+        return await asyncio.shield(call)
+    except asyncio.CancelledError:
+        await asyncio.wait([call])
+        raise

@@ -1,0 +1,130 @@
+"""Policies: how rows are settled that were in flight when their run died, or that need a review.
+
+Call each function that appends records in a separate ``with journal:`` block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import get_args
+
+from journal.errors import InvalidValueError, RowNotFoundError
+from journal.format.records import RowStatusRecord
+from journal.index.index import FAILED, PENDING, PROCESSING
+from journal.model import Policy, RowStatus, RowStep
+from journal.store.journal import Journal
+from journal.store.steps import step_in_doubt
+from journal.store.transitions import let_start, put_row_status, version_of_attempt
+
+INTERRUPTED = "interrupted"  # error code of rows that were in flight when their run died
+_RUN_ENDED = "the run ended while this row was in flight"
+_POLICIES: dict[str, tuple[RowStatus, str, str]] = {
+    "review": (
+        RowStatus.NEEDS_REVIEW,
+        INTERRUPTED,
+        f"{_RUN_ENDED}: it is unknown whether the attempt took effect",
+    ),
+    "retry": (RowStatus.PENDING, INTERRUPTED, _RUN_ENDED),
+    "fail": (RowStatus.FAILED, INTERRUPTED, _RUN_ENDED),
+}
+
+
+def is_word_of_policy(error_code: object, error_message: object) -> bool:
+    """Whether a policy has set this error, and not a caller."""
+    return error_code == INTERRUPTED and str(error_message).startswith(_RUN_ENDED)
+
+
+def check_policy(policy: str, where: str = "policy") -> None:
+    if policy not in get_args(Policy):
+        names = ", ".join(get_args(Policy))
+        raise InvalidValueError(where, policy, f"must be one of {names}")
+
+
+def settle_rows(
+    journal: Journal, policy: Policy, before: int | None = None, *, resumes: bool = False
+) -> int:
+    """Move every row in flight to the status that ``policy`` asks for; return how many.
+
+    With ``before``, only rows whose latest status record is before that offset are moved.
+    ``resumes``: the run that started these rows had the policy "resume", so each of their side
+    effects is a step.
+    """
+    index = journal.index
+    if policy in ("retry", "resume") and index.status_counts[PROCESSING]:
+        let_start(journal, "its rows can't be set back to pending", reopens=False)
+    moved = 0
+    for position in index.positions(PROCESSING):
+        if before is None or index.columns.status_offsets[position] < before:
+            step = step_in_doubt(journal, position) if policy in ("review", "resume") else None
+            may_resume = policy == "resume" and resumes and step is None
+            fate = "retry" if may_resume else "review" if policy == "resume" else policy
+            status, code, message = _POLICIES[fate]
+            _move(journal, position, status, code, message + (in_doubt_text(step) if step else ""))
+            moved += 1
+    return moved
+
+
+def in_doubt_text(step: RowStep) -> str:
+    """The end of a message about a row that has a step in doubt."""
+    return (
+        f": step {step.name!r} began in attempt {step.attempt} and may have taken effect; settle "
+        "it by `journal resolve --step`"
+    )
+
+
+def review_open_rows(
+    journal: Journal, numbers: Iterable[int] | None, error_code: str, error_message: str
+) -> int:
+    """Put rows in review that are pending, in flight or failed; return how many.
+
+    With ``numbers``, only these rows are considered.
+    """
+    review, open_codes = RowStatus.NEEDS_REVIEW, (PENDING, PROCESSING, FAILED)
+    if numbers is None:
+        return sum(
+            _move_all(journal, source, review, error_code, error_message) for source in open_codes
+        )
+    moved = 0
+    for number in numbers:
+        position = journal.index.position_of(number)
+        if position is None:
+            raise RowNotFoundError(f"{journal.job_id}:{number}")
+        if journal.index.columns.statuses[position] in open_codes:
+            _move(journal, position, review, error_code, error_message)
+            moved += 1
+    return moved
+
+
+def _move(
+    journal: Journal,
+    position: int,
+    target: RowStatus,
+    error_code: str | None,
+    error_message: str | None,
+) -> None:
+    columns = journal.index.columns
+    in_flight = columns.statuses[position] == PROCESSING
+    record = RowStatusRecord(
+        row=columns.number(position),
+        status=target.value,
+        error_code=error_code,
+        error_message=error_message,
+        version=version_of_attempt(journal, position) if in_flight else None,
+        unknown=target is RowStatus.FAILED,
+        at=journal.now(),
+    )
+    put_row_status(journal, position, record)
+
+
+def _move_all(
+    journal: Journal,
+    source: int,
+    target: RowStatus,
+    error_code: str | None,
+    error_message: str | None,
+) -> int:
+    moved = 0
+    for position in journal.index.positions(source):
+        _move(journal, position, target, error_code, error_message)
+        moved += 1
+    return moved

@@ -1,0 +1,183 @@
+"""The steps of rows. A step is one side effect of a row, with a name that is unique in the row.
+
+Call each function that appends records in a separate ``with journal:`` block, as those in
+``transitions.py``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from journal.errors import (
+    AttemptEndedError,
+    InvalidStateTransition,
+    InvalidValueError,
+    RowNotFoundError,
+    StepInDoubtError,
+)
+from journal.format.extent import record_at
+from journal.format.records import UNSET_TIME, RowStepRecord
+from journal.format.values import canonical_json
+from journal.index.index import PROCESSING, STATUSES
+from journal.model import RowStep, StepState
+from journal.store.journal import Journal
+from journal.store.rows import moved_error
+
+
+def get_steps(journal: Journal, number: int) -> tuple[RowStep, ...]:
+    """The row's steps since its last redo, in the order in which they were first recorded.
+
+    Raises RowNotFoundError.
+    """
+    return tuple(map(_step_of, latest_records(journal, _position(journal, number)).values()))
+
+
+def latest_records(journal: Journal, position: int) -> dict[str, RowStepRecord]:
+    """The deciding record of each step of a row, by the step's name.
+
+    That is the first record that says "done", or else the last record.
+    """
+    latest: dict[str, RowStepRecord] = {}
+    columns = journal.index.columns
+    number = columns.number(position)
+    for offset in columns.offsets_of_steps(position):
+        record = record_at(journal.file, offset, journal.read_line(offset))
+        if not isinstance(record, RowStepRecord) or record.row != number:
+            raise moved_error(journal.file, offset, f"a step of row {number}")
+        known = latest.get(record.step)
+        if known is None or known.state != "done":
+            latest[record.step] = record
+    return latest
+
+
+def step_in_doubt(journal: Journal, position: int) -> RowStep | None:
+    """The first step of the row that began and has no recorded end."""
+    for record in latest_records(journal, position).values():
+        if record.state == "started":
+            return _step_of(record)
+    return None
+
+
+def begin_step(
+    journal: Journal, number: int, attempt: int, name: str, *, idempotent: bool
+) -> RowStep | None:
+    """Record that an attempt begins a step. If the step is done already, return it instead.
+
+    With ``idempotent``, nothing is recorded, and a step in doubt may begin again. Raises
+    RowNotFoundError, AttemptEndedError and StepInDoubtError.
+    """
+    position = _position(journal, number)
+    row_id = f"{journal.job_id}:{number}"
+    columns = journal.index.columns
+    status, attempts = columns.statuses[position], columns.attempts[position]
+    if status != PROCESSING or attempts != attempt:
+        raise AttemptEndedError(row_id, attempt, attempts, STATUSES[status].value)
+    known = latest_records(journal, position).get(name)
+    if known is not None and known.state == "done":
+        return _step_of(known)
+    if idempotent:
+        return None
+    if known is not None and known.state == "started":
+        raise StepInDoubtError(row_id, name, known.attempt)
+    _append(journal, position, _record(number, attempt, name, "started"))
+    return None
+
+
+def end_step(
+    journal: Journal,
+    number: int,
+    attempt: int,
+    name: str,
+    *,
+    result: Any = None,
+    error: tuple[str, str] | None = None,
+) -> None:
+    """Record the end of a step that an attempt began: its result, or its error's code and message.
+
+    A result is recorded even if the attempt has ended meanwhile, because the step has happened. An
+    error is not recorded if a later attempt or a person has settled the step.
+    """
+    position = _position(journal, number)
+    known = latest_records(journal, position).get(name)
+    if known is not None and known.state == "done":
+        return
+    record = _record(number, attempt, name, "done" if error is None else "failed")
+    if error is None:
+        record.result = result
+    else:
+        if known is not None and known.attempt != attempt:
+            return
+        record.error_code, record.error_message = error
+    _append(journal, position, record)
+
+
+def record_step(journal: Journal, number: int, name: str, result: Any) -> RowStep:
+    """Record that a step is done; return it. Does nothing if it is done with the same result.
+
+    Raises RowNotFoundError, and InvalidValueError if the step is done with another result.
+    """
+    position = _position(journal, number)
+    known = latest_records(journal, position).get(name)
+    if known is not None and known.state == "done":
+        if canonical_json(known.result) == canonical_json(result):
+            return _step_of(known)
+        raise InvalidValueError(
+            "result", result, f"step {name!r} is done already, with the result {known.result!r}"
+        )
+    record = _record(number, journal.index.columns.attempts[position], name, "done")
+    record.result = result
+    _append(journal, position, record)
+    return _step_of(record)
+
+
+def fail_step(journal: Journal, number: int, name: str, message: str) -> RowStep:
+    """Record that a step in doubt was not done, so that it may begin again; return it.
+
+    Raises RowNotFoundError, InvalidStateTransition while the row is in flight, and
+    InvalidValueError if the step is not in doubt.
+    """
+    position = _position(journal, number)
+    steps = latest_records(journal, position)
+    status = STATUSES[journal.index.columns.statuses[position]]
+    known = steps.get(name)
+    if known is None or known.state != "started":
+        names = ", ".join(repr(step) for step, each in steps.items() if each.state == "started")
+        reason = f"is not a step in doubt of row {number}; steps in doubt: {names or 'none'}"
+        raise InvalidValueError("name", name, reason)
+    if journal.index.columns.statuses[position] == PROCESSING:
+        subject = f"row {journal.job_id}:{number}"
+        hint = "it is in flight: wait until its attempt ends"
+        refused = f"its step {name!r} can't be settled"
+        raise InvalidStateTransition(status, status, [], subject, hint, refused)
+    record = _record(number, known.attempt, name, "failed")
+    record.error_code, record.error_message = "not done", message
+    _append(journal, position, record)
+    return _step_of(record)
+
+
+def _record(number: int, attempt: int, name: str, state: StepState) -> RowStepRecord:
+    return RowStepRecord(row=number, attempt=attempt, step=name, state=state, at=UNSET_TIME)
+
+
+def _append(journal: Journal, position: int, record: RowStepRecord) -> None:
+    record.at = journal.now()
+    journal.index.add_step(position, journal.append(record))
+
+
+def _position(journal: Journal, number: int) -> int:
+    position = journal.index.position_of(number)
+    if position is None:
+        raise RowNotFoundError(f"{journal.job_id}:{number}")
+    return position
+
+
+def _step_of(record: RowStepRecord) -> RowStep:
+    return RowStep(
+        name=record.step,
+        state=record.state,
+        attempt=record.attempt,
+        at=record.at if record.origin is None else record.origin.at,
+        result=record.result,
+        error_code=record.error_code,
+        error_message=record.error_message,
+    )

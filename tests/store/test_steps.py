@@ -1,0 +1,289 @@
+"""Steps of rows in the service: what is recorded, what is in doubt, and what a policy makes of it."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+import journal.index.hint
+from journal import (
+    AttemptEndedError,
+    InvalidStateTransition,
+    InvalidValueError,
+    JobService,
+    RowNotFoundError,
+    RowStatus,
+    RowStep,
+    StepInDoubtError,
+)
+
+JOB = "steps"
+ROW = f"{JOB}:1"
+
+
+@pytest.fixture(name="service")
+def fixture_service(tmp_path: Path) -> Iterator[JobService]:
+    with JobService(tmp_path) as service:
+        service.create_job("Steps", job_id=JOB, row_data=[{"data": {"n": n}} for n in range(3)])
+        service.start_job(JOB, "resume")
+        service.start_row(ROW)
+        yield service
+
+
+def states(service: JobService, row_id: str = ROW) -> dict[str, str]:
+    return {step.name: step.state for step in service.get_steps(row_id)}
+
+
+def anew(service: JobService) -> JobService:
+    """Another service, which reads the journal as a new process does."""
+    return JobService(service.root)
+
+
+def test_a_step_that_is_done_is_not_begun_again_and_gives_its_result(service: JobService) -> None:
+    assert service.begin_step(ROW, 1, "charge") is None
+    assert service.end_step(ROW, 1, "charge", {"id": ("a", 1)}) == {"id": ["a", 1]}
+    done = service.begin_step(ROW, 1, "charge")
+    assert done is not None
+    assert (done.name, done.state, done.attempt, done.result) == (
+        "charge",
+        "done",
+        1,
+        {"id": ["a", 1]},
+    )
+    with anew(service) as other:
+        assert other.get_steps(ROW) == (done,)
+
+
+def test_a_step_without_a_recorded_end_is_in_doubt_and_begins_only_if_it_may_repeat(
+    service: JobService,
+) -> None:
+    service.begin_step(ROW, 1, "charge")
+    with pytest.raises(StepInDoubtError, match="journal resolve steps --row 1 --step charge"):
+        service.begin_step(ROW, 1, "charge")
+    assert service.begin_step(ROW, 1, "charge", idempotent=True) is None
+    assert states(service) == {"charge": "started"}
+
+
+def test_a_failed_step_may_begin_again(service: JobService) -> None:
+    service.begin_step(ROW, 1, "charge")
+    service.end_step(ROW, 1, "charge", error=("Declined", "no money"))
+    (step,) = service.get_steps(ROW)
+    assert (step.state, step.error_code, step.error_message) == ("failed", "Declined", "no money")
+    assert service.begin_step(ROW, 1, "charge") is None
+
+
+@pytest.mark.parametrize("settle", ["retry", "complete", "review", "again"])
+def test_a_step_begins_only_in_the_attempt_that_is_in_progress(
+    service: JobService, settle: str
+) -> None:
+    if settle == "complete":
+        service.complete_row(ROW)
+    elif settle == "review":
+        service.review_row(ROW, "X", "lost")
+    else:
+        service.retry_row(ROW)
+        if settle == "again":
+            service.start_row(ROW)
+    with pytest.raises(AttemptEndedError, match="attempt 1 at row steps:1 has ended"):
+        service.begin_step(ROW, 1, "charge")
+    assert states(service) == {}
+
+
+def test_a_result_that_comes_late_is_recorded_and_an_error_that_comes_late_is_not(
+    service: JobService,
+) -> None:
+    for name in ("charge", "mail"):
+        service.begin_step(ROW, 1, name)
+    service.review_row(ROW, "X", "lost")
+    service.fail_step(ROW, "mail")
+    service.retry_row(ROW)
+    service.start_row(ROW)
+    service.begin_step(ROW, 2, "mail")
+    service.end_step(ROW, 1, "charge", "late")
+    service.end_step(ROW, 1, "mail", error=("E", "late"))
+    assert states(service) == {"charge": "done", "mail": "started"}
+
+
+def test_the_first_result_of_a_step_stays(service: JobService) -> None:
+    service.record_step(ROW, "charge", 1)
+    service.end_step(ROW, 1, "charge", 2)
+    service.end_step(ROW, 1, "charge", error=("E", "e"))
+    assert service.record_step(ROW, "charge", 1).result == 1
+    with pytest.raises(InvalidValueError, match="done already, with the result 1"):
+        service.record_step(ROW, "charge", 3)
+
+
+def test_no_step_begins_in_a_batch_which_would_record_it_too_late(service: JobService) -> None:
+    with service.batch(JOB), pytest.raises(InvalidValueError, match="end it before a step begins"):
+        service.begin_step(ROW, 1, "charge")
+    assert states(service) == {}
+
+
+def test_steps_in_a_batch_that_is_discarded_are_not_there(service: JobService) -> None:
+    service.record_step(ROW, "kept", 0)
+    with suppress(KeyError), service.batch(JOB):
+        service.record_step(ROW, "charge", 1)
+        service.record_step(f"{JOB}:2", "charge", 1)
+        assert states(service) == {"kept": "done", "charge": "done"}
+        raise KeyError
+    assert states(service) == {"kept": "done"}
+    assert states(service, f"{JOB}:2") == {}
+    service.record_step(ROW, "after", 1)
+    assert states(service) == {"kept": "done", "after": "done"}
+
+
+@pytest.mark.parametrize("value", [{1, 2}, float("nan"), {1: 2}, "\ud800"])
+def test_a_result_that_json_would_change_is_refused_and_the_step_stays_in_doubt(
+    service: JobService, value: object
+) -> None:
+    service.begin_step(ROW, 1, "charge")
+    with pytest.raises(InvalidValueError):
+        service.end_step(ROW, 1, "charge", value)
+    assert states(service) == {"charge": "started"}
+
+
+@pytest.mark.parametrize("name", ["", 5, "\ud800"])
+def test_a_step_needs_a_name(service: JobService, name: str) -> None:
+    with pytest.raises(InvalidValueError, match="name"):
+        service.record_step(ROW, name)
+
+
+def test_a_step_of_a_row_that_does_not_exist_is_refused(service: JobService) -> None:
+    with pytest.raises(RowNotFoundError):
+        service.record_step(f"{JOB}:9", "charge")
+    with pytest.raises(RowNotFoundError):
+        service.get_steps(f"{JOB}:9")
+
+
+def test_a_redo_forgets_the_steps_of_a_row_and_a_retry_keeps_them(service: JobService) -> None:
+    service.record_step(ROW, "charge", 1)
+    service.fail_row(ROW, "E", "e")
+    service.retry_row(ROW)
+    assert states(service) == {"charge": "done"}
+    service.start_row(ROW)
+    service.complete_row(ROW)
+    with suppress(KeyError), service.batch(JOB):
+        service.redo_row(ROW)
+        assert states(service) == {}
+        raise KeyError
+    assert states(service) == {"charge": "done"}
+    service.redo_row(ROW)
+    assert states(service) == {}
+    with anew(service) as other:
+        assert states(other) == {}
+        other.record_step(ROW, "charge", 2)
+        assert other.get_steps(ROW)[0].result == 2
+
+
+# --- doubts that a person settles
+
+
+def test_a_person_settles_a_doubt_by_the_result_or_as_not_done(service: JobService) -> None:
+    for name in ("charge", "mail"):
+        service.begin_step(ROW, 1, name)
+    with pytest.raises(InvalidStateTransition, match="it is in flight"):
+        service.fail_step(ROW, "charge")
+    service.review_row(ROW, "X", "lost")
+    service.record_step(ROW, "charge", "ch_1")
+    service.fail_step(ROW, "mail", "not in the outbox")
+    assert states(service) == {"charge": "done", "mail": "failed"}
+    with pytest.raises(InvalidValueError, match="steps in doubt: none"):
+        service.fail_step(ROW, "mail")
+
+
+# --- policies
+
+
+def die(service: JobService) -> None:
+    """The run ends without a word: its lock is let go, and its rows stay in processing."""
+    service.close()
+
+
+def after(service: JobService, policy: str, *row_ids: str) -> list[tuple[RowStatus, str | None]]:
+    """The rows once the next run has begun, with their messages."""
+    die(service)
+    with JobService(service.root) as other:
+        other.start_job(JOB, policy)  # type: ignore[arg-type]
+        rows = [other.get_row(row_id) for row_id in row_ids]
+        return [(row.status, row.error_message) for row in rows if row is not None]
+
+
+def test_resume_puts_back_rows_without_a_doubt_and_names_the_step_of_others(
+    service: JobService,
+) -> None:
+    service.start_row(f"{JOB}:2")
+    service.start_row(f"{JOB}:3")
+    service.begin_step(ROW, 1, "charge")
+    service.end_step(ROW, 1, "charge", "ch_1")
+    service.begin_step(f"{JOB}:2", 1, "charge")
+    one, two, three = after(service, "resume", ROW, f"{JOB}:2", f"{JOB}:3")
+    assert one[0] is three[0] is RowStatus.PENDING
+    assert two[0] is RowStatus.NEEDS_REVIEW
+    assert "step 'charge' began in attempt 1 and may have taken effect" in str(two[1])
+    with JobService(service.root) as other:
+        other.start_row(ROW)
+        done = other.begin_step(ROW, 2, "charge")
+        assert isinstance(done, RowStep)
+        assert done.result == "ch_1"
+
+
+@pytest.mark.parametrize("earlier", ["review", "retry", "fail"])
+def test_resume_does_not_believe_a_run_that_had_another_policy(
+    tmp_path: Path, earlier: str
+) -> None:
+    with JobService(tmp_path) as service:
+        service.create_job("Steps", job_id=JOB, row_data=[{}, {}])
+        service.start_job(JOB, "resume")
+        service.update_status(JOB, "paused")
+        service.start_job(JOB, earlier)  # type: ignore[arg-type]
+        service.start_row(ROW)
+        assert after(service, "resume", ROW)[0][0] is RowStatus.NEEDS_REVIEW
+
+
+def test_review_names_the_step_in_doubt(service: JobService) -> None:
+    service.begin_step(ROW, 1, "charge")
+    ((status, message),) = after(service, "review", ROW)
+    assert status is RowStatus.NEEDS_REVIEW
+    assert "step 'charge' began" in str(message)
+
+
+# --- from a hint
+
+
+def test_steps_come_from_a_hint_as_from_the_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal.index.hint, "MIN_BYTES", 1)
+    monkeypatch.setattr(journal.index.hint, "BLOCK_ROWS", 2)
+    with JobService(tmp_path) as service:
+        service.create_job("Steps", job_id=JOB, row_data=[{} for _ in range(5)])
+        service.start_job(JOB, "resume")
+        for n in (2, 4):
+            service.start_row(f"{JOB}:{n}")
+            service.begin_step(f"{JOB}:{n}", 1, "a")
+            service.end_step(f"{JOB}:{n}", 1, "a", n)
+            service.begin_step(f"{JOB}:{n}", 1, "b")
+        expected = [service.get_steps(f"{JOB}:{n}") for n in range(1, 6)]
+    header = (tmp_path / JOB / "index.hint").read_bytes().partition(b"\n")[0]
+    assert b'"steps":6' in header
+    assert b'"step_heads"' in header
+    with JobService(tmp_path) as service:
+        assert [service.get_steps(f"{JOB}:{n}") for n in range(1, 6)] == expected
+        service.record_step(f"{JOB}:1", "c", 1)
+        service.record_step(f"{JOB}:4", "b", 2)
+        assert states(service, f"{JOB}:1") == {"c": "done"}
+        assert states(service, f"{JOB}:4") == {"a": "done", "b": "done"}
+
+
+def test_a_hint_has_no_bytes_for_steps_where_no_row_has_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal.index.hint, "MIN_BYTES", 1)
+    with JobService(tmp_path) as service:
+        service.create_job("Steps", job_id=JOB, row_data=[{}])
+        with suppress(KeyError), service.batch(JOB):
+            service.record_step(ROW, "a", 1)
+            raise KeyError
+        service.skip_row(ROW)
+    assert b"step_" not in (tmp_path / JOB / "index.hint").read_bytes()
