@@ -1,0 +1,346 @@
+"""Steps in handlers: in threads, in an event loop, in other processes, in a loop of one's own."""
+
+import asyncio
+import functools
+import os
+import pickle
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import journal
+import journal.fs.system
+from journal import (
+    AttemptedRow,
+    AttemptEndedError,
+    JobRow,
+    JobService,
+    NeedsReview,
+    RowStatus,
+    StorageError,
+)
+from journal.run.handler import StepStore
+
+WAIT_S = 30
+
+
+class Ledger:
+    """The effects of steps, as the outside world sees them: one file, appended to."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def add(self, effect: str) -> str:
+        with self.path.open("a") as file:
+            file.write(effect + "\n")
+        return f"id of {effect}"
+
+    def effects(self) -> list[str]:
+        return self.path.read_text().splitlines() if self.path.exists() else []
+
+
+@pytest.fixture(name="ledger")
+def fixture_ledger(tmp_path: Path) -> Ledger:
+    return Ledger(tmp_path / "ledger")
+
+
+def open_job(tmp_path: Path, rows: int = 3, **options: Any) -> journal.JobRun:
+    data = [{"n": n} for n in range(1, rows + 1)]
+    return journal.open_job(tmp_path / "jobs" / "mails", rows=data, resume_command="", **options)
+
+
+class Mailer:
+    """Charges and mails. The mail of row 2 fails in the first attempt."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+
+    def mail(self, row: JobRow | AttemptedRow, charge: str) -> str:
+        if row.attempts == 1 and row.data["n"] == 2:
+            raise ConnectionError("no mail server")
+        return self.ledger.add(f"mail {row.data['n']} for {charge}")
+
+    def __call__(self, row: AttemptedRow) -> list[str]:
+        charge = row.step("charge", self.ledger.add, f"charge {row.data['n']}")
+        return [charge, row.step("mail", self.mail, row, charge)]
+
+
+async def mail_async(ledger: Ledger, row: AttemptedRow) -> list[str]:
+    async def add(effect: str) -> str:
+        await asyncio.sleep(0)
+        return ledger.add(effect)
+
+    async def mail(charge: str) -> str:
+        return Mailer(ledger).mail(row, charge)
+
+    charge = await row.step("charge", add, f"charge {row.data['n']}")
+    return [charge, await row.step("mail", mail, charge)]
+
+
+EXPECTED = sorted(
+    effect for n in (1, 2, 3) for effect in (f"charge {n}", f"mail {n} for id of charge {n}")
+)
+
+
+def in_processes(method: str) -> Callable[[], Executor]:
+    return lambda: ProcessPoolExecutor(2, get_context(method))
+
+
+@pytest.mark.parametrize(
+    "executor",
+    [None, lambda: ThreadPoolExecutor(2), in_processes("fork"), in_processes("spawn")],
+    ids=["threads", "executor of threads", "forked processes", "spawned processes"],
+)
+def test_an_attempt_repeats_no_step_that_an_earlier_one_has_done(
+    tmp_path: Path, ledger: Ledger, executor: Callable[[], Executor] | None
+) -> None:
+    with open_job(tmp_path) as job:
+        report = job.run(Mailer(ledger), executor, workers=2, max_attempts=2, backoff_s=0)
+        assert report.exit_code == 0
+        assert sorted(ledger.effects()) == EXPECTED
+        results = [row.result for row in job.rows()]
+    assert results == [
+        [f"id of charge {n}", f"id of mail {n} for id of charge {n}"] for n in (1, 2, 3)
+    ]
+
+
+def test_an_attempt_of_a_coroutine_repeats_no_step_that_is_done(
+    tmp_path: Path, ledger: Ledger
+) -> None:
+    with open_job(tmp_path) as job:
+        handler = functools.partial(mail_async, ledger)
+        report = job.run(handler, workers=3, max_attempts=2, backoff_s=0)
+        assert report.exit_code == 0
+    assert sorted(ledger.effects()) == EXPECTED
+
+
+def test_steps_in_a_loop_of_ones_own(tmp_path: Path, ledger: Ledger) -> None:
+    with open_job(tmp_path) as job:
+        for attempt in job.attempts(max_attempts=2, backoff_s=0):
+            with attempt as row:
+                row.complete(result=Mailer(ledger)(row))
+        assert job.job.successful_rows == 3
+    assert sorted(ledger.effects()) == EXPECTED
+
+
+@pytest.mark.parametrize("executor", [None, in_processes("fork")], ids=["threads", "processes"])
+def test_a_handler_may_set_the_outcome_by_a_method_of_its_row(
+    tmp_path: Path, executor: Callable[[], Executor] | None
+) -> None:
+    with open_job(tmp_path) as job:
+        job.run(set_outcome, executor)
+        rows = list(job.rows())
+    assert [(str(row.status), row.error_code, row.result) for row in rows] == [
+        ("completed", None, "by hand"),
+        ("failed", "Closed", None),
+        ("completed", None, "returned"),
+    ]
+
+
+def set_outcome(row: AttemptedRow) -> str | None:
+    if row.row_number == 1:
+        row.complete(result="by hand")
+        raise KeyError("a later exception changes nothing")
+    row.fail("Closed")
+    return "returned" if row.row_number == 3 else None
+
+
+# --- doubt
+
+
+class Died(BaseException):
+    pass
+
+
+def test_a_step_that_was_cut_short_needs_a_review_that_names_it(
+    tmp_path: Path, ledger: Ledger
+) -> None:
+    def cut(row: AttemptedRow) -> None:
+        row.step("charge", interrupted, ledger)
+
+    def interrupted(ledger: Ledger) -> None:
+        ledger.add("charge")
+        raise Died
+
+    with open_job(tmp_path, 1) as job:
+        job.run(cut, max_attempts=3, retry_on=(Died,), backoff_s=0)
+        (row,) = job.rows()
+        assert (row.status, row.error_code) == (RowStatus.NEEDS_REVIEW, "StepInDoubt")
+        assert "step 'charge' of row mails:1 began in attempt 1" in str(row.error_message)
+        assert "journal resolve mails --row 1 --step charge" in str(row.error_message)
+        assert ledger.effects() == ["charge"]
+        # A person finds that it was charged.
+        job.service.record_step(row.id, "charge", "ch_1")
+        job.service.retry_row(row.id)
+        job.run(cut)
+        assert job.job.successful_rows == 1
+    assert ledger.effects() == ["charge"]
+
+
+def test_an_idempotent_step_is_repeated_when_it_was_cut_short(
+    tmp_path: Path, ledger: Ledger
+) -> None:
+    def put(row: AttemptedRow) -> None:
+        row.step("put", effect, row, idempotent=True)
+
+    def effect(row: AttemptedRow) -> str:
+        ledger.add(f"put {row.step_key('put')}")
+        if row.attempts == 1:
+            raise Died
+        return "etag"
+
+    with open_job(tmp_path, 1) as job:
+        job.run(put, max_attempts=2, retry_on=(Died,), backoff_s=0)
+        (step,) = job.service.get_steps("mails:1")
+        assert (step.state, step.result, step.attempt) == ("done", "etag", 2)
+        assert (
+            '"state":"started"' not in (tmp_path / "jobs" / "mails" / "journal.jsonl").read_text()
+        )
+    assert ledger.effects() == ["put mails:1/put"] * 2
+
+
+def test_needs_review_in_a_step_leaves_the_step_in_doubt(tmp_path: Path) -> None:
+    def ask(_row: AttemptedRow) -> None:
+        raise NeedsReview("the gateway timed out")
+
+    with open_job(tmp_path, 1) as job:
+        job.run(lambda row: row.step("charge", ask, row))
+        assert [step.state for step in job.service.get_steps("mails:1")] == ["started"]
+        assert job.rows()[0].error_message == "the gateway timed out"
+
+
+@pytest.mark.parametrize("value", [object(), {"a": {1, 2}}, float("inf")])
+def test_a_result_of_a_step_that_cant_be_recorded_is_kept_in_the_review(
+    tmp_path: Path, value: object
+) -> None:
+    with open_job(tmp_path, 1) as job:
+        job.run(lambda row: row.step("charge", lambda: value))
+        (row,) = job.rows()
+        assert (row.status, row.error_code) == (RowStatus.NEEDS_REVIEW, "StepNotRecorded")
+        assert repr(value) in str(row.error_message)
+        assert [step.state for step in job.service.get_steps(row.id)] == ["started"]
+
+
+# --- attempts that have ended
+
+
+def test_a_thread_that_was_given_up_is_refused_its_next_step_and_keeps_what_it_has_done(
+    tmp_path: Path, ledger: Ledger
+) -> None:
+    in_step, go_on, over = threading.Event(), threading.Event(), threading.Event()
+    refused: list[BaseException] = []
+
+    def hang(row: AttemptedRow) -> None:
+        row.step("charge", wait)
+        try:
+            row.step("mail", ledger.add, "mail")
+        except AttemptEndedError as error:
+            refused.append(error)
+            raise
+        finally:
+            over.set()
+
+    def wait() -> str:
+        in_step.set()
+        assert go_on.wait(WAIT_S)
+        return ledger.add("charge")
+
+    with open_job(tmp_path, 1) as job:
+        job.run(hang, timeout_s=0.1)
+        assert job.rows()[0].status is RowStatus.NEEDS_REVIEW
+        go_on.set()
+        assert over.wait(WAIT_S)
+        assert [type(error) for error in refused] == [AttemptEndedError]
+        assert ledger.effects() == ["charge"]
+        (step,) = job.service.get_steps("mails:1")
+        assert (step.name, step.state, step.result) == ("charge", "done", "id of charge")
+
+
+def test_a_cancelled_coroutine_leaves_its_step_in_doubt(tmp_path: Path) -> None:
+    async def hang() -> None:
+        await asyncio.sleep(WAIT_S)
+
+    async def handler(row: AttemptedRow) -> None:
+        await row.step("charge", hang)
+
+    with open_job(tmp_path, 1) as job:
+        job.run(handler, timeout_s=0.2)
+        assert [step.state for step in job.service.get_steps("mails:1")] == ["started"]
+
+
+# --- lost workers
+
+
+def die_in(ledger: Ledger, where: str, row: AttemptedRow) -> str:
+    """The worker dies in the first attempt of row 2: within the step, or after it."""
+    charge: str = row.step("charge", charge_or_die, ledger, where, row)
+    if (where, row.row_number, row.attempts) == ("after the step", 2, 1):
+        os._exit(1)
+    return charge
+
+
+def charge_or_die(ledger: Ledger, where: str, row: AttemptedRow) -> str:
+    result = ledger.add(f"charge {row.row_number}")
+    if (where, row.row_number, row.attempts) == ("in the step", 2, 1):
+        os._exit(1)
+    return result
+
+
+@pytest.mark.parametrize("where", ["in the step", "after the step"])
+def test_where_a_worker_dies_resume_repeats_only_what_is_not_in_doubt(
+    tmp_path: Path, ledger: Ledger, where: str
+) -> None:
+    with open_job(tmp_path, on_interrupted="resume") as job:
+        job.run(functools.partial(die_in, ledger, where), in_processes("fork"), workers=1)
+        row = job.rows()[1]
+        assert sorted(ledger.effects()) == ["charge 1", "charge 2", "charge 3"]
+        if where == "after the step":
+            assert (row.status, row.result) == (RowStatus.COMPLETED, "id of charge 2")
+        else:
+            assert row.status is RowStatus.NEEDS_REVIEW
+            assert "step 'charge' began in attempt 1" in str(row.error_message)
+
+
+# --- the row itself
+
+
+def test_the_row_has_all_members_of_a_row_and_pickles(tmp_path: Path) -> None:
+    with open_job(tmp_path, 1) as job:
+        record = job.rows()[0]
+        row = AttemptedRow(record, StepStore(job.service))
+        again = pickle.loads(pickle.dumps(row))
+        for each in (row, again):
+            for name in JobRow.__struct_fields__:
+                assert getattr(each, name) == getattr(record, name)
+            assert repr(each) == "<row mails:1, attempt 0>"
+            with pytest.raises(AttributeError):
+                each.colour  # noqa: B018
+
+
+def test_a_worker_on_another_machine_is_told_so_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_job(tmp_path, 1) as job:
+        sent = pickle.dumps(AttemptedRow(job.rows()[0], StepStore(job.service)))
+    monkeypatch.setattr(journal.fs.system, "boot_id", lambda: "another")
+    monkeypatch.setattr(journal.fs.system, "host_name", lambda: "node7")
+    with pytest.raises(StorageError, match="this worker, on node7, can't write there"):
+        pickle.loads(sent).step("charge", print)
+
+
+def test_a_worker_keeps_the_job_open_between_its_rows(tmp_path: Path) -> None:
+    with open_job(tmp_path, 2) as job:
+        job.service.start_job("mails")
+        rows = [job.service.start_row(row.id) for row in job.rows()]
+        sent = [pickle.dumps(AttemptedRow(row, StepStore(job.service))) for row in rows]
+    received = [pickle.loads(each) for each in sent]
+    for row in received:
+        row.step("charge", str)
+    assert received[0]._store.service() is received[1]._store.service()
+    with JobService(tmp_path / "jobs") as service:
+        assert [service.get_steps(row.id)[0].state for row in rows] == ["done", "done"]
