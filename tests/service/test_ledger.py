@@ -67,7 +67,7 @@ class Copy:
                 service.reopen_job(JOB)
             in_flight = list(service.get_rows(JOB, RowStatus.PROCESSING))
             service.start_job(JOB, policy)
-            if policy == "retry":
+            if policy in ("retry", "resume"):
                 for row in in_flight:
                     self.allow(row)
             for row in list(service.get_pending_rows(JOB))[: self.draw.randrange(4)]:
