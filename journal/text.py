@@ -31,12 +31,9 @@ def escaped_json(text: str) -> str:
     """The JSON ``text`` with invisible and control characters as JSON escapes."""
     if text.isprintable():
         return text
-    return re.sub(_UNSHOWN, lambda match: _json_escape(match[0]), text)
+    import json  # noqa: PLC0415  (most text is printable and never needs it)
 
-
-def _json_escape(character: str) -> str:
-    units = character.encode("utf-16-be").hex()
-    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
+    return re.sub(_UNSHOWN, lambda match: json.dumps(match[0])[1:-1], text)
 
 
 def shorten(text: str, limit: int) -> str:

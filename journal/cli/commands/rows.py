@@ -138,14 +138,12 @@ def rows_command(
         rows = _of_pass(existing_job(service, job_id), pass_number, rows)
     if limit is not None:
         rows = itertools.islice(rows, limit)
-    if service.redact:  # after the conditions, which apply to the stored values
-        rows = (redacted_members(row, service.redact) for row in rows)
+    # after the conditions, which apply to the stored values
+    rows = (redacted_members(row, service.redact) for row in rows)
     own = JobRow.__struct_fields__
     wanted = Columns(name.removeprefix(_DATA) for name in columns or () if name not in own)
-    if wanted.absent:
-        rows = _looked_at(rows, wanted)
     fields = (*_TABLE, *_MEMBERS) if columns is None else tuple(map(_named_field, columns))
-    echo_rows(output, fields, rows)
+    echo_rows(output, fields, _looked_at(rows, wanted))
     for text in selection.where.absent() + wanted.messages("shown"):
         echo_err(f"journal: {text}")
     code = selection.error_code

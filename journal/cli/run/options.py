@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any
 
 import click
 
@@ -12,8 +12,6 @@ from journal.cli.run.inputs import FORMATS
 from journal.cli.times import Seconds
 from journal.errors import InvalidValueError
 from journal.run.limits import Halt, Rate
-
-Function = TypeVar("Function", bound=Callable[..., object])
 
 
 def _checked(parse: Callable[[str], object]) -> Callable[..., str | None]:
@@ -182,7 +180,7 @@ class RunOptions(click.Command):
             raise click.UsageError(_NO_SHELL, ctx) from None
 
 
-def run_options(function: Function) -> Function:
+def run_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add all options of `journal run` to a command."""
     for option in reversed(_OPTIONS):
         function = option(function)
