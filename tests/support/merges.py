@@ -19,7 +19,11 @@ from journal.model import Policy
 from journal.transfer import pull_job
 from journal.transfer.source import Source
 
-POLICY_STATUSES = {"review": "needs_review", "retry": "pending", "fail": "failed"}
+POLICY_STATUSES: dict[Policy, str] = {
+    "review": "needs_review",
+    "retry": "pending",
+    "fail": "failed",
+}
 # Words of policies and of merges, which nobody has named.
 _NAMELESS = ("interrupted", "in_flight_elsewhere", "both_copies", "renumbered")
 _decode = msgspec.json.Decoder().decode
