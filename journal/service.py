@@ -608,6 +608,14 @@ class JobService:
 
     # --- steps
 
+    def may_resume(self, row_id: str) -> bool:
+        """Whether the policy "resume" makes the row pending if its run has died: no step of the row
+        is in doubt, and the last run had this policy.
+        """
+        job_id, number = split_row_id(row_id)
+        with self._reading(job_id) as journal:
+            return policies.may_resume(journal, number)
+
     def get_steps(self, row_id: str) -> tuple[RowStep, ...]:
         """The row's steps since its last redo, in the order in which they were first recorded."""
         job_id, number = split_row_id(row_id)

@@ -181,9 +181,10 @@ def planned_rows(
         known = service.get_row(f"{job.id}:{number}")
         if known is not None:
             yield Planned(msgspec.structs.replace(known, data=data), "changed", "changed")
-    if on_interrupted == "retry" and job.status not in TERMINAL_STATUSES:
+    if on_interrupted in ("retry", "resume") and job.status not in TERMINAL_STATUSES:
         for row in service.get_rows(job.id, RowStatus.PROCESSING):
-            yield Planned(row, "retry", "was in flight")
+            if on_interrupted == "retry" or service.may_resume(row.id):
+                yield Planned(row, "retry", "was in flight")
     for row in pending:
         if row.attempts and row.row_number not in changed:
             yield Planned(row, "retry", f"attempt {row.attempts + 1}")

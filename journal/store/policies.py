@@ -13,7 +13,7 @@ from journal.format.records import RowStatusRecord
 from journal.index.index import FAILED, PENDING, PROCESSING
 from journal.model import Policy, RowStatus, RowStep
 from journal.store.journal import Journal
-from journal.store.steps import step_in_doubt
+from journal.store.steps import get_steps, step_in_doubt
 from journal.store.transitions import let_start, put_row_status, version_of_attempt
 
 INTERRUPTED = "interrupted"  # error code of rows that were in flight when their run died
@@ -62,6 +62,13 @@ def settle_rows(
             _move(journal, position, status, code, message + (in_doubt_text(step) if step else ""))
             moved += 1
     return moved
+
+
+def may_resume(journal: Journal, number: int) -> bool:
+    """Whether the policy "resume" makes a row in flight pending. Raises RowNotFoundError."""
+    state = journal.index.state
+    doubts = (step.state == "started" for step in get_steps(journal, number))
+    return state is not None and state.resumes and not any(doubts)
 
 
 def in_doubt_text(step: RowStep) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import journal
 import journal.index.hint
 from journal import (
     AttemptEndedError,
@@ -226,6 +227,16 @@ def test_resume_puts_back_rows_without_a_doubt_and_names_the_step_of_others(
         done = other.begin_step(ROW, 2, "charge")
         assert isinstance(done, RowStep)
         assert done.result == "ch_1"
+
+
+def test_a_plan_names_the_rows_that_resume_would_start(tmp_path: Path) -> None:
+    rows = [{"n": n} for n in range(3)]
+    with journal.open_job(tmp_path / JOB, rows=rows, on_interrupted="resume") as job:
+        job.service.start_job(JOB, "resume")
+        for n in (1, 2):
+            job.service.start_row(f"{JOB}:{n}")
+        job.service.begin_step(f"{JOB}:2", 1, "charge")
+        assert str(job.plan()) == "retry: 1 (row 1), new: 1 (row 3), in flight: 1"
 
 
 @pytest.mark.parametrize("earlier", ["review", "retry", "fail"])
