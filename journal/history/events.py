@@ -28,6 +28,7 @@ from journal.format.records import (
     RowDataRecord,
     RowRecord,
     RowStatusRecord,
+    RowStepRecord,
     encode_json,
 )
 from journal.format.seal import is_sealed
@@ -40,6 +41,10 @@ _FIRST_WINDOW_BYTES = 1 << 16  # at the end of the journal; some 500 events
 
 _ROW = re.compile(rb'\{"type":"row","row":([0-9]+),')
 _ROW_STATUS = re.compile(rb'\{"type":"row_status","row":([0-9]+),"status":"([a-z_]+)"')
+_ROW_STEP = re.compile(
+    rb'\{"type":"row_step","row":([0-9]+),"attempt":[0-9]+,'
+    rb'"step":"(?:[^"\\]|\\.)*","state":"(started|done|failed)"'
+)
 
 # The kind and level of an event for each status of a row.
 _ROW_KINDS = {
@@ -50,6 +55,7 @@ _ROW_KINDS = {
     "needs_review": ("review", "WARNING"),
     "pending": ("put_back", "INFO"),
 }
+_STEP_LEVELS = {"started": "DEBUG", "done": "INFO", "failed": "WARNING"}
 _RESET_KINDS = {"retry": "retried", "redo": "redone"}
 _JOB_LEVELS = {"failed": "ERROR", "cancelled": "WARNING", "paused": "WARNING"}
 
@@ -60,7 +66,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     - ``at``: the time, in UTC.
     - ``kind``: for the job "created", "job" (its status changed), "reopened", "counts", "error" or
       "log"; for rows "added", "changed" (data or idempotency key), "started", "completed",
-      "failed", "skipped", "review", "put_back", and, by a person, "retried" or "redone".
+      "failed", "skipped", "review", "put_back", and, by a person, "retried" or "redone"; for steps
+      of rows "step_started", "step_done" and "step_failed".
     - ``level``: one of LOG_LEVELS.
     - ``row_number``: ``None`` if the event is about the job or about many rows.
     - ``text``: a description. ``details``: the members of the record.
@@ -171,11 +178,15 @@ def _may_be_wanted(line: bytes, choice: Choice) -> bool:
     if choice.rows is None and choice.level is None:
         return True
     found = _ROW_STATUS.match(line)
-    if found is None:
+    step = _ROW_STEP.match(line) if found is None else None
+    row = found or step
+    if row is None:
         return True
-    if not choice.has_row(int(found[1])):
+    if not choice.has_row(int(row[1])):
         return False
-    kind = _ROW_KINDS.get(found[2].decode())
+    if step is not None:
+        return choice.takes(_STEP_LEVELS[step[2].decode()])
+    kind = _ROW_KINDS.get(row[2].decode())
     highest = "WARNING" if kind is None or kind[0] == "put_back" else kind[1]
     return choice.takes(highest)
 
@@ -208,6 +219,8 @@ def event_of(record: Record) -> Event:
     """The event for a record."""
     if isinstance(record, RowStatusRecord):
         return _row_event(record)
+    if isinstance(record, RowStepRecord):
+        return _step_event(record)
     if isinstance(record, LogRecord):
         entry = log_entry(record)
         return Event(
@@ -269,8 +282,7 @@ def _row_event(record: RowStatusRecord) -> Event:
     if record.cost_cents is not None:
         parts.append(f"cost {cents_text(record.cost_cents)}")
     if record.result is not None:
-        is_text = isinstance(record.result, str)
-        parts.append(record.result if is_text else msgspec.json.encode(record.result).decode())
+        parts.append(_value_text(record.result))
     if record.origin is not None:
         parts.append(f"on another copy, at {time_text(record.origin.at)}")
     return Event(
@@ -281,6 +293,29 @@ def _row_event(record: RowStatusRecord) -> Event:
         text=", ".join(parts),
         details=_details(record) or None,
     )
+
+
+def _step_event(record: RowStepRecord) -> Event:
+    parts = [record.step]
+    if record.state == "failed":
+        parts += filter(None, (record.error_code, record.error_message))
+    elif record.result is not None:
+        parts.append(_value_text(record.result))
+    text = ": ".join(parts)
+    if record.origin is not None:
+        text += f", on another copy, at {time_text(record.origin.at)}"
+    return Event(
+        at=record.at,
+        kind=f"step_{record.state}",
+        level=_STEP_LEVELS[record.state],
+        row_number=record.row,
+        text=text,
+        details=_details(record),
+    )
+
+
+def _value_text(value: Any) -> str:
+    return value if isinstance(value, str) else encode_json(value).decode()
 
 
 def _elsewhere_text(record: LogRecord) -> str:

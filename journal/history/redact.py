@@ -21,8 +21,9 @@ from journal.format.records import (
     RowDataRecord,
     RowRecord,
     RowStatusRecord,
+    RowStepRecord,
 )
-from journal.model import Job, JobRow
+from journal.model import Job, JobRow, RowStep
 
 REDACTED = "[REDACTED]"
 
@@ -37,12 +38,13 @@ _OF_OUTCOMES = (
     "error_message",
     "reason",
 )
+_OF_STEPS = ("result", "error_code", "error_message")
 _OF_HEADERS = ("original_command", "description", "metadata")
 # The members of a row that can be hidden, in addition to its data.
 HIDEABLE = frozenset((*_OF_OUTCOMES, "idempotency_key"))
 
 # A dict from each member that holds the caller's own text or JSON to the name that hides it. Ids,
-# numbers, statuses, times and the job's name are never hidden.
+# numbers, statuses, times, names of steps and the job's name are never hidden.
 _HELD: dict[type[msgspec.Struct], dict[str, str]] = {
     Job: {
         **{name: name for name in (*_OF_HEADERS, "error_code", "error_message")},
@@ -54,6 +56,8 @@ _HELD: dict[type[msgspec.Struct], dict[str, str]] = {
     RowRecord: {"data": "data", "key": "idempotency_key"},
     RowDataRecord: {"data": "data", "key": "idempotency_key"},
     RowStatusRecord: {name: name for name in _OF_OUTCOMES},
+    RowStepRecord: {name: name for name in _OF_STEPS},
+    RowStep: {name: name for name in _OF_STEPS},
     JobErrorRecord: {"code": "error_code", "message": "error_message"},
     LogRecord: {"message": "message", "details": "details"},
 }
@@ -143,7 +147,10 @@ def redacted_members(value: Shown, names: frozenset[str]) -> Shown:
             hidden["key"] = value.key and REDACTED
         elif isinstance(value, JobRow) and not _is_of_id(value.idempotency_key, value.id):
             hidden["idempotency_key"] = REDACTED
-    if isinstance(value, RowStatusRecord | RowDataRecord) and value.origin is not None:
+    if (
+        isinstance(value, RowStatusRecord | RowDataRecord | RowStepRecord)
+        and value.origin is not None
+    ):
         hidden["origin"] = msgspec.structs.replace(value.origin, id=_NO_ID)
     details = hidden.get("details")
     elsewhere = details.get(ELSEWHERE) if isinstance(details, dict) else None

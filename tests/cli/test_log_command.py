@@ -129,6 +129,47 @@ def test_passes_and_what_people_put_back_are_told_in_words(root: Path, run: Run)
     assert "redone" in run("log", "j", "--row", "1", "--level", "info")[1]
 
 
+def test_steps_of_rows_are_told_with_their_names_results_and_errors(root: Path, run: Run) -> None:
+    with JobService(root, sync="none") as service:
+        service.start_job("j")
+        service.start_row("j:5")
+        begin = service._history("j").end
+        service.begin_step("j:5", 1, 'char"ge')
+        service.end_step("j:5", 1, 'char"ge', {"id": "ch_1"})
+        service.begin_step("j:5", 1, "mail")
+        service.end_step("j:5", 1, "mail", error=("Refused", "no such address"))
+        service.record_step("j:5", "print")
+        history = service._history("j")
+        events = list(read_events(history, begin))
+
+        def chosen(**choice: Any) -> list[str]:
+            return [event.kind for event in read_events(history, begin, choice=Choice(**choice))]
+
+        assert chosen(rows=[range(5, 6)]) == [event.kind for event in events]
+        assert chosen(rows=[range(1, 5)]) == []
+        assert chosen(level="INFO") == ["step_done", "step_failed", "step_done"]
+        assert chosen(level="WARNING") == ["step_failed"]
+        assert chosen(level="ERROR") == []
+    assert [(event.kind, event.level, event.text) for event in events] == [
+        ("step_started", "DEBUG", 'char"ge'),
+        ("step_done", "INFO", 'char"ge: {"id":"ch_1"}'),
+        ("step_started", "DEBUG", "mail"),
+        ("step_failed", "WARNING", "mail: Refused: no such address"),
+        ("step_done", "INFO", "print"),
+    ]
+    assert {event.row_number for event in events} == {5}
+    assert events[1].details == {
+        "attempt": 1,
+        "step": 'char"ge',
+        "state": "done",
+        "result": {"id": "ch_1"},
+    }
+    out = run("log", "j", "--row", "5", "--redact", "error_message", "--redact", "id")[1]
+    assert "step failed" in out
+    assert "mail: Refused: [REDACTED]" in out
+    assert 'char"ge: {"id":"[REDACTED]"}' in out
+
+
 def test_the_times_of_the_log_are_local(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "PST8")
     time.tzset()

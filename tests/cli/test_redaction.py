@@ -11,7 +11,15 @@ import pytest
 
 from journal import JobService
 from journal.cli.main import main
-from journal.format.records import LogRecord, Origin, RowDataRecord, RowRecord, RowStatusRecord, now
+from journal.format.records import (
+    LogRecord,
+    Origin,
+    RowDataRecord,
+    RowRecord,
+    RowStatusRecord,
+    RowStepRecord,
+    now,
+)
 from journal.history.redact import REDACTED, check_fields, redacted_members
 
 SECRET = "94107-1234"
@@ -41,6 +49,11 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         service.start_job(JOB, resume_command=f"journal run {SECRET}")
         for number in (1, 2):
             service.start_row(f"{JOB}:{number}")
+            if number == 2:
+                service.begin_step(f"{JOB}:2", 1, "charge")
+                service.end_step(f"{JOB}:2", 1, "charge", {"key": SECRET})
+                service.begin_step(f"{JOB}:2", 1, "mail")
+                service.end_step(f"{JOB}:2", 1, "mail", error=(SECRET, SECRET))
             service.fail_row(f"{JOB}:{number}", SECRET, SECRET)
         service.set_error(JOB, SECRET, SECRET)
         service.log(JOB, "m", details={"zip code": SECRET})
@@ -245,6 +258,11 @@ def test_the_id_of_an_origin_holds_a_digest_and_is_hidden_with_what_it_is_of() -
     )
     shown = redacted_members(status, names)
     assert (shown.tracking_number, shown.origin and shown.origin.id) == (REDACTED, "0" * 16)
+    step = RowStepRecord(
+        row=1, attempt=1, step="charge", state="done", result="1Z", origin=origin, at=now()
+    )
+    hidden = redacted_members(step, check_fields(["result"]))
+    assert (hidden.result, hidden.origin and hidden.origin.id) == (REDACTED, "0" * 16)
     there = {"elsewhere": {"id": found, "status": "completed", "tracking_number": "1Z"}}
     log = redacted_members(LogRecord(message="m", details=there, at=now()), names)
     assert found not in str(log)
