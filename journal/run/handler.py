@@ -217,7 +217,7 @@ class AttemptedRow:
         try:
             done = service.begin_step(self.row.id, self.row.attempts, name, idempotent=idempotent)
         except StepInDoubtError as error:
-            raise NeedsReview(str(error), "StepInDoubt") from None
+            raise NeedsReview("StepInDoubt", str(error)) from None
         return (False, None) if done is None else (True, done.result)
 
     def _fail(self, service: JobService, name: str, error: Exception) -> None:
@@ -230,9 +230,9 @@ class AttemptedRow:
             return service.end_step(self.row.id, self.row.attempts, name, value)
         except JournalError as error:
             raise NeedsReview(
+                "StepNotRecorded",
                 f"step {name!r} is done, but its result could not be recorded ({error}); the "
                 f"result: {repr_of_lost(value)}",
-                "StepNotRecorded",
             ) from error
 
     # --- outcomes
@@ -262,17 +262,25 @@ class AttemptedRow:
         """Set the outcome "failed". The row is not attempted again."""
         self.outcome = outcome_of_error(Fail(code, message), ())
 
-    def retry(self, after_s: float | None = None) -> None:
+    def retry(
+        self,
+        code: str = Retry.code,
+        message: str = Retry.message,
+        *,
+        after_s: float | None = None,
+    ) -> None:
         """Attempt the row again, because nothing has happened yet: see :class:`Retry`."""
-        self.outcome = outcome_of_error(Retry(after_s), ())
+        self.outcome = outcome_of_error(Retry(code, message, after_s=after_s), ())
 
     def skip(self, reason: str | None = None) -> None:
         """Set the outcome "skipped": the row needs no work."""
         self.outcome = outcome_of_error(Skip(reason), ())
 
-    def review(self, message: str) -> None:
-        """Set the outcome "needs_review": a person must find out whether the row took effect."""
-        self.outcome = outcome_of_error(NeedsReview(message), ())
+    def review(self, code: str, message: str | None = None) -> None:
+        """Set the outcome "needs_review": see :class:`NeedsReview`, which also checks the order of
+        the arguments.
+        """
+        self.outcome = outcome_of_error(NeedsReview(code, message), ())
 
 
 # A handler is called with an :class:`AttemptedRow`. It may also declare its row as a JobRow, since

@@ -164,6 +164,16 @@ class Brake:
         )
 
 
+def exception_classes(given: Errors | type[BaseException]) -> Errors:
+    """The classes in ``retry_on``: one class, or a tuple of them. Raises InvalidValueError."""
+    classes = given if isinstance(given, tuple) else (given,)
+    if all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in classes):
+        return classes
+    raise InvalidValueError(
+        "retry_on", given, "must be an exception class or a tuple of exception classes"
+    )
+
+
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """The limits of a run: see :meth:`JobRun.run`. The constructor raises InvalidValueError."""
 
@@ -179,12 +189,6 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         check_int(self.max_attempts, "max_attempts")
-        if not isinstance(self.retry_on, tuple) or not all(
-            isinstance(kind, type) and issubclass(kind, BaseException) for kind in self.retry_on
-        ):
-            raise InvalidValueError(
-                "retry_on", self.retry_on, "must be a tuple of exception classes"
-            )
         _check_seconds(self.backoff_s, "backoff_s", above_0=False)
         _check_seconds(self.max_backoff_s, "max_backoff_s", above_0=False)
         if self.timeout_s is not None:

@@ -35,7 +35,7 @@ from journal.run.input_match import (
     match_rows,
     new_rows,
 )
-from journal.run.limits import Limits, check_int
+from journal.run.limits import Limits, check_int, exception_classes
 from journal.run.outcome import Errors
 from journal.run.plan import (
     IN_PYTHON,
@@ -249,7 +249,7 @@ class JobRun:
         *,
         workers: int | None = None,
         max_attempts: int = 1,
-        retry_on: Errors = (Exception,),
+        retry_on: Errors | type[BaseException] = (Exception,),
         backoff_s: float = 1.0,
         max_backoff_s: float = 60.0,
         timeout_s: float | None = None,
@@ -284,7 +284,8 @@ class JobRun:
 
         - ``retry_failed``: first make failed rows pending again, except rows that may have taken
           effect (:attr:`JobRow.unknown`). Retried rows come after rows that were never started.
-        - ``max_attempts``: how often a row is attempted if it fails with one of ``retry_on``.
+        - ``max_attempts``: how often a row is attempted if it fails with one of ``retry_on``: an
+          exception class or a tuple of them.
           Attempts of earlier runs count too, since the row's last retry by a person.
         - ``backoff_s``, ``max_backoff_s``: seconds before the second attempt. They double with each
           further attempt, up to the maximum, with jitter.
@@ -321,7 +322,7 @@ class JobRun:
         """
         limits = Limits(
             max_attempts=max_attempts,
-            retry_on=retry_on,
+            retry_on=exception_classes(retry_on),
             backoff_s=backoff_s,
             max_backoff_s=max_backoff_s,
             timeout_s=timeout_s,
@@ -338,7 +339,7 @@ class JobRun:
         if not may_start(self.job, retry_failed=retry_failed):
             return self._report_idle(held, retry_failed=retry_failed)
         results = Results()
-        made = make_workers(handler, executor, workers, retry_on, results)
+        made = make_workers(handler, executor, workers, limits.retry_on, results)
         run = Run(held, made, results, limits, on_progress)
         with ExitStack() as on_error:
             on_error.callback(run.close)
@@ -378,7 +379,7 @@ class JobRun:
         self,
         *,
         max_attempts: int = 1,
-        retry_on: Errors = (Exception,),
+        retry_on: Errors | type[BaseException] = (Exception,),
         backoff_s: float = 1.0,
         max_backoff_s: float = 60.0,
         tell: Report | None = None,
@@ -392,7 +393,7 @@ class JobRun:
         """
         limits = Limits(
             max_attempts=max_attempts,
-            retry_on=retry_on,
+            retry_on=exception_classes(retry_on),
             backoff_s=backoff_s,
             max_backoff_s=max_backoff_s,
         )

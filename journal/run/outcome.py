@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from typing import Any, Literal
@@ -52,22 +53,26 @@ class Retry(RowOutcome):
 
     ``after_s``: seconds until the next attempt, 0 or more. ``None``: the run's backoff decides. If
     no attempt is left, the row fails with ``code`` and ``message``. The constructor raises
-    ValueError.
+    ValueError for another ``after_s``, and TypeError for a code that isn't text.
     """
 
-    after_s: float | None = None
     code = "Retry"
     message = "no attempt is left"
+    after_s: float | None = None
 
     def __init__(
-        self, after_s: float | None = None, code: str = code, message: str = message
+        self, code: str = code, message: str = message, *, after_s: float | None = None
     ) -> None:
+        given: object = code
+        if not isinstance(given, str):  # probably seconds
+            seconds = "" if given is None else f"after_s={given!r}"
+            raise TypeError(f"Retry(code, message, after_s=seconds): write Retry({seconds})")
         if after_s is not None and not (after_s >= 0 and math.isfinite(after_s)):
             raise ValueError(f"after_s must be 0 or more seconds, not {after_s!r}")
-        super().__init__(after_s, code, message)
-        self.after_s = after_s
+        super().__init__(code, message)
         self.code = code
         self.message = message
+        self.after_s = after_s
 
 
 class Skip(RowOutcome):
@@ -81,15 +86,27 @@ class Skip(RowOutcome):
 
 
 class NeedsReview(RowOutcome):
-    """The row needs a review: a person must find out whether it took effect."""
+    """The row needs a review: a person must find out whether it took effect.
+
+    ``code`` groups rows with the same question. ``message`` says what to find out. The constructor
+    raises TypeError if the message is missing, or if the two seem to be in the wrong order.
+    """
 
     code = "NeedsReview"
     message = ""
 
-    def __init__(self, message: str, code: str = code) -> None:
-        super().__init__(message, code)
-        self.message = message
+    def __init__(self, code: str, message: str | None = None) -> None:
+        if message is None or (_is_sentence(code) and message and not _is_sentence(message)):
+            called = (message or "Unclear", code) if _is_sentence(code) else (code, "is it sent?")
+            example = ", ".join(json.dumps(_safe_str(text), ensure_ascii=False) for text in called)
+            raise TypeError(f"NeedsReview(code, message): write NeedsReview({example})")
+        super().__init__(code, message)
         self.code = code
+        self.message = message
+
+
+def _is_sentence(text: object) -> bool:
+    return isinstance(text, str) and len(text.split(maxsplit=1)) > 1
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,6 +4,8 @@ import asyncio
 import errno
 import json
 import os
+import pickle
+import re
 import shlex
 import shutil
 import sys
@@ -181,9 +183,9 @@ def raising(error: BaseException) -> Callable[[JobRow], Any]:
         (raising(KeyError()), "failed", "KeyError", "KeyError"),
         (raising(Odd()), "failed", "Odd", "Odd"),
         (raising(Fail("E42", "no stock")), "failed", "E42", "no stock"),
-        (raising(Retry(0)), "failed", "Retry", "no attempt is left"),
+        (raising(Retry(after_s=0)), "failed", "Retry", "no attempt is left"),
         (raising(Skip("test order")), "skipped", None, None),
-        (raising(NeedsReview("timed out")), "needs_review", "NeedsReview", "timed out"),
+        (raising(NeedsReview("Slow", "timed out")), "needs_review", "Slow", "timed out"),
         (raising(SystemExit(3)), "failed", "SystemExit", "3"),
         (raising(KeyboardInterrupt()), "failed", "KeyboardInterrupt", "KeyboardInterrupt"),
         (raising(GeneratorExit()), "failed", "GeneratorExit", "GeneratorExit"),
@@ -237,7 +239,64 @@ def test_exceptions_and_results_whose_own_code_breaks_end_in_an_outcome_too(path
 @pytest.mark.parametrize("after_s", [-1, float("inf"), float("nan")])
 def test_a_wait_that_never_ends_is_no_wait(after_s: float) -> None:
     with pytest.raises(ValueError, match="0 or more seconds"):
-        Retry(after_s)
+        Retry(after_s=after_s)
+
+
+@pytest.mark.parametrize(
+    ("call", "arguments", "to_write"),
+    [
+        (Retry, (30,), "Retry(after_s=30)"),
+        (Retry, (1.5, "E"), "Retry(after_s=1.5)"),
+        (Retry, (None,), "Retry()"),
+        (NeedsReview, ("found no label",), 'NeedsReview("Unclear", "found no label")'),
+        (NeedsReview, ("NoLabel",), 'NeedsReview("NoLabel", "is it sent?")'),
+        (NeedsReview, ("found no label", "NoLabel"), 'NeedsReview("NoLabel", "found no label")'),
+        (NeedsReview, (404,), 'NeedsReview("404", "is it sent?")'),
+    ],
+)
+def test_arguments_in_the_order_of_old_are_refused_with_what_to_write(
+    call: Any, arguments: tuple[Any, ...], to_write: str
+) -> None:
+    with pytest.raises(TypeError, match=re.escape(f"write {to_write}") + "$"):
+        call(*arguments)
+
+
+@pytest.mark.parametrize("arguments", [("E 7", "no label"), ("E 7", ""), ("E7", "gone")])
+def test_a_review_takes_any_code_whose_message_follows(arguments: tuple[str, str]) -> None:
+    error = NeedsReview(*arguments)
+    assert (error.code, error.message) == arguments
+
+
+def test_outcomes_come_back_from_a_pickle_whole() -> None:
+    for error in (Retry("E", "busy", after_s=3), NeedsReview("E", "look"), Fail("E", "no")):
+        assert vars(pickle.loads(pickle.dumps(error))) == vars(error)
+
+
+def test_a_row_says_how_it_ended_in_the_same_order(path: Path) -> None:
+    with open_job(path, 2) as job:
+        for attempt in job.attempts():
+            with attempt as row:
+                if row.row_number == 1:
+                    row.retry("Busy", "the far side is full", after_s=0)
+                else:
+                    row.review("Unclear", "was it sent?")
+        first, second = job.rows()
+    assert (first.error_code, first.error_message) == ("Busy", "the far side is full")
+    assert (second.error_code, second.error_message) == ("Unclear", "was it sent?")
+
+
+def test_a_number_where_the_executor_belongs_is_refused_with_what_to_write(path: Path) -> None:
+    with open_job(path) as job, pytest.raises(TypeError, match=r"write workers=8$"):
+        job.run(lambda _row: 1, 8)  # type: ignore[arg-type]
+
+
+def test_one_class_may_be_what_is_tried_again(path: Path) -> None:
+    def handler(row: JobRow) -> None:
+        if row.attempts == 1:
+            raise TimeoutError
+
+    with open_job(path, 1) as job:
+        assert job.run(handler, max_attempts=2, retry_on=TimeoutError, backoff_s=0).completed == 1
 
 
 def test_a_run_inside_a_batch_is_refused_for_no_start_would_be_on_the_disk(path: Path) -> None:
@@ -256,11 +315,11 @@ def test_a_number_of_workers_that_can_not_be_is_refused(path: Path, workers: Any
         with pytest.raises(InvalidValueError, match="workers"):
             job.run(lambda _row: 1, workers=workers)
         with pytest.raises(InvalidValueError, match="retry_on"):
-            job.run(lambda _row: 1, retry_on=TimeoutError)  # type: ignore[arg-type]
+            job.run(lambda _row: 1, retry_on=[TimeoutError])  # type: ignore[arg-type]
         with pytest.raises(InvalidValueError, match="handler"):
             job.run(5)  # type: ignore[arg-type]
         with pytest.raises(InvalidValueError, match="executor"):
-            job.run(lambda _row: 1, 5)  # type: ignore[arg-type]
+            job.run(lambda _row: 1, "8")  # type: ignore[arg-type]
         assert job.job.status == "pending"
         assert job.service.run_holder("j") is None
 
@@ -654,7 +713,7 @@ def test_a_row_that_waits_for_another_attempt_and_was_failed_by_a_person_stays_f
     def handler(row: JobRow) -> None:
         calls.append(row.row_number)
         if row.row_number == 1:
-            raise Retry(0.1)
+            raise Retry(after_s=0.1)
         if row.row_number == 2:
             with JobService(path.parent) as other:
                 other.fail_row("j:1", "E", "not worth it")
@@ -1334,7 +1393,7 @@ def test_an_attempt_is_completed_on_leaving_and_failed_by_an_exception(path: Pat
                 elif row.row_number == 4:
                     row.fail("E1", "no")
                 elif row.row_number == 5:
-                    raise NeedsReview("look")
+                    raise NeedsReview("E2", "look")
                 elif row.row_number == 6:
                     row.complete("1Z", cost_cents=3, result={"id": row.id})
             with JobService(path.parent) as other:
@@ -1375,7 +1434,7 @@ def test_what_was_said_of_a_row_stands_whatever_is_raised_behind_it(path: Path) 
         for attempt in job.attempts(max_attempts=3, backoff_s=0):
             with attempt as row:
                 if row.row_number == 1:
-                    row.review("who knows")
+                    row.review("E3", "who knows")
                 else:
                     row.fail("E1")
                 raise ValueError

@@ -206,7 +206,7 @@ def test_an_idempotent_step_is_repeated_when_it_was_cut_short(
 
 def test_needs_review_in_a_step_leaves_the_step_in_doubt(tmp_path: Path) -> None:
     def ask(_row: AttemptedRow) -> None:
-        raise NeedsReview("the gateway timed out")
+        raise NeedsReview("Timeout", "the gateway timed out")
 
     with open_job(tmp_path, 1) as job:
         job.run(lambda row: row.step("charge", ask, row))

@@ -73,10 +73,10 @@ def act(row: JobRow) -> Any:
             raise journal.Fail("E7", "no such address")
         case "retry":
             if row.attempts == 1:
-                raise journal.Retry(0)
+                raise journal.Retry(after_s=0)
             return "at last"
         case "review":
-            raise journal.NeedsReview("was it sent?", "Unclear")
+            raise journal.NeedsReview("Unclear", "was it sent?")
         case "row_result":
             return journal.RowResult(result=[1], tracking_number="T-1", cost_cents=7)
         case "not_json":

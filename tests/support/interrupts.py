@@ -117,7 +117,7 @@ class Calls:
         self.begun.append((row.row_number, row.attempts))
         self.may_return.wait(HANG_S)
         if row.row_number == 2 and row.attempts == 1:
-            raise journal.Retry(0)
+            raise journal.Retry(after_s=0)
         return row.row_number
 
     def coroutine(self) -> Callable[[JobRow], Any]:

@@ -55,8 +55,10 @@ def make_workers(
     results: Results,
 ) -> Workers:
     """Make the workers for the handler. They put outcomes into ``results``. May raise
-    InvalidValueError.
+    InvalidValueError, and TypeError for a number in place of the executor.
     """
+    if isinstance(executor, int):
+        raise TypeError(f"run(handler, executor, *, workers=…): write workers={executor}")
     if not callable(handler):
         raise InvalidValueError("handler", handler, "must be a function that takes a row")
     is_coroutine = is_coroutine_function(handler)
