@@ -43,6 +43,11 @@ def row_data(number: int, data: str = "{}", more: str = "", second: int = 3) -> 
     return rec("row_data", members + '"created_at":"2026-11-24T13:35:01.000001Z",', second)
 
 
+def step(number: int, name: str, state: str, more: str = "", second: int = 3) -> bytes:
+    members = f'"row":{number},"attempt":1,"step":"{name}","state":"{state}",{more}'
+    return rec("row_step", members, second)
+
+
 def reopened(number: int, more: str = "", second: int = 5) -> bytes:
     return rec("job_reopened", f'"pass":{number},{more}', second)
 
@@ -237,6 +242,31 @@ GOOD = [
          status(3, "skipped", second=4)],
         [row_data(2, '{"n":2}', '"key":"corpus:2","origin":{"id":"0123456789abcdef",'
                   '"at":"2026-11-24T12:00:00.000001Z"},', 4)],
+    ),
+    good(
+        "steps",
+        "of each step the first done counts, else the last record; unlike a status, a step has no effect on its row",
+        *ROWS, [status(1, "processing"), step(1, "charge", "started")],
+        [step(1, "charge", "done", '"result":{"id":"ch_1"},'), step(1, "mail", "started")],
+        [step(1, "mail", "failed", '"error_code":"E","error_message":"m",')],
+        [step(1, "print", "started"), step(1, "print", "failed"), step(1, "print", "started")],
+        [step(1, "charge", "done", '"result":"ch_2",', 4), step(1, "charge", "started", second=4)],
+        [step(2, "label", "done", second=5)],
+    ),
+    good(
+        "steps-forgotten-by-a-redo",
+        "a retry keeps the steps of a row, a redo forgets them; a step may follow the row's record in its commit",
+        [job(), row(1), step(1, "a", "done", '"result":1,'), row(2), step(2, "b", "done", '"result":1,')],
+        [status(1, "failed"), status(1, "pending", '"reset":"retry",')],
+        [status(2, "failed"), status(2, "pending", '"reset":"redo",')],
+        [step(2, "c", "done", '"result":2,')], [step(1, "a", "done", '"result":3,')],
+    ),
+    good(
+        "steps-from-another-copy",
+        "an origin has no effect on what a step is; the highest attempt; a name of any text",
+        *ROWS, [step(1, "", "started", '"origin":{"id":"0123456789abcdef","at":"2026-11-24T12:00:00.000001Z"},')],
+        [step(1, "z\\u00fc \U0001f4e6", "started").replace(b'"attempt":1', b'"attempt":%d' % (2**32 - 1))],
+        [step(2, "a", "done", '"attempt":0,"new":1,')],
     ),
     good(
         "keys-of-rows",
@@ -467,6 +497,13 @@ DAMAGED = [
                .replace(b'01.000001Z"', b'01.000001+01:00"')),
     bad_record("row-data-from-elsewhere-not-in-utc", "each time in a record is", row_data(1, "{}", '"key":"k",'
                '"origin":{"id":"0123456789abcdef","at":"2026-11-24T12:00:00-01:00"},')),
+    bad_record("step-of-no-row", "no record before has made it", step(9, "a", "done")),
+    bad_record("step-of-an-unknown-state", "one of three", step(1, "a", "in doubt")),
+    bad_record("step-without-a-name", "text", step(1, "a", "done").replace(b'"step":"a",', b"")),
+    bad_record("step-without-an-attempt", "an integer", step(1, "a", "done").replace(b'"attempt":1,', b"")),
+    bad_record("step-in-attempt-minus-1", "from 0", step(1, "a", "done").replace(b'"attempt":1,', b'"attempt":-1,')),
+    bad_record("step-in-an-attempt-too-high", "up to 2^32-1",
+               step(1, "a", "done").replace(b'"attempt":1,', b'"attempt":%d,' % 2**32)),
     bad_record("nonce-of-a-number", "text", row(3, "{}", '"nonce":12345678,')),
     bad_record("unknown-reset", "one of two", status(1, "pending", '"reset":"again",')),
     bad_record("unknown-of-a-text", "true or false", status(1, "failed", '"unknown":"true",')),

@@ -29,6 +29,7 @@ OF_A_STATUS = (
     "tracking_number", "label_path", "cost_cents", "result", "error_code", "error_message", "reason",
     "version",
 )  # fmt: skip
+OF_A_STEP = ("state", "attempt", "result", "error_code", "error_message")
 
 
 class Good(NamedTuple):
@@ -133,6 +134,12 @@ def meaning(records: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[st
                     row["earlier_attempts"] = row["attempts"]
                 if record["status"] == "completed":
                     cost += record.get("cost_cents") or 0
+                if record.get("reset") == "redo":
+                    row.pop("steps", None)
+            case "row_step":
+                steps = rows[record["row"]].setdefault("steps", {})
+                if steps.get(record["step"], {}).get("state") != "done":
+                    steps[record["step"]] = {name: record.get(name) for name in OF_A_STEP}
             case "job_status":
                 job["status"] = record["status"]
                 if record["status"] == "running":
