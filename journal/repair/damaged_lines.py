@@ -10,7 +10,13 @@ from typing import NamedTuple
 
 from journal.format.commits import Readable
 from journal.format.decode import UndecodableError, UnknownRecordError, decode_record
-from journal.format.records import Record, RowDataRecord, RowRecord, RowStatusRecord
+from journal.format.records import (
+    Record,
+    RowDataRecord,
+    RowRecord,
+    RowStatusRecord,
+    RowStepRecord,
+)
 from journal.format.scan import lines_of
 from journal.format.seal import stated_crc, unsealed
 
@@ -36,7 +42,7 @@ class Line(NamedTuple):
     @property
     def about(self) -> int | None:
         """The row that the line is about, guessed from the text if the line can't be decoded."""
-        if isinstance(self.record, (RowRecord, RowDataRecord, RowStatusRecord)):
+        if isinstance(self.record, (RowRecord, RowDataRecord, RowStatusRecord, RowStepRecord)):
             return self.record.row
         found = None if self.record else _SEEMS_ABOUT.match(self.text)
         return int(found[1]) if found else None

@@ -25,6 +25,7 @@ from journal.format.records import (
     RowDataRecord,
     RowRecord,
     RowStatusRecord,
+    RowStepRecord,
     encode_record,
     encode_row,
     row_end,
@@ -91,7 +92,7 @@ class Salvage:
     - Commits that continue a kept commit other than the last one. They belong to another history of
       the job, and are lost.
 
-    If only the number or the outcome of a row is left, the row gets a **placeholder**: a row
+    If only the number, the outcome or a step of a row is left, the row gets a **placeholder**: a row
     without data, with the checksum ``LOST_CHECKSUM``. The placeholder has the row's status, or
     needs_review if the status is lost. So the number isn't given to another row, and finished work
     isn't repeated. If a later record gave the row other data, this record is kept and the row is
@@ -138,7 +139,7 @@ class Salvage:
                     self._keep_rows(commit, region, first=first)
 
     def finish(self, open_rows: OpenRows) -> int:
-        """Put rows whose outcome may be lost in review; return how many.
+        """Put rows in review whose outcome or steps may be lost; return how many.
 
         By the kept records, these rows are pending, processing or failed. If no outcomes were lost,
         or if ``open_rows`` is "keep", only placeholders are put in review.
@@ -147,7 +148,10 @@ class Salvage:
             action.rows[:] = sorted(set(action.rows))
         if not self.placeholders and not any(action.kind == "lost" for action in self.actions):
             return 0
-        message = "lines of the journal were lost: an outcome of this row may be among them"
+        message = (
+            "lines of the journal were lost: an outcome or a step of this row may be among them, "
+            "so another attempt may repeat what was done"
+        )
         about_job = "lines of the journal were lost, and rows may be among them"
         with self._journal as journal:
             put_job_record(
@@ -217,7 +221,7 @@ class Salvage:
             self._put_job_placeholder(record.at)
         if isinstance(record, RowRecord) and not self._is_free(record.row):
             return f"row {record.row}: the number is out of range or already in use"
-        if isinstance(record, (RowStatusRecord, RowDataRecord)):
+        if isinstance(record, (RowStatusRecord, RowDataRecord, RowStepRecord)):
             position = index.position_of(record.row)
             if position is None and not self._is_free(record.row):
                 return f"row {record.row}: out of range"
