@@ -158,7 +158,8 @@ def match_rows(
     - "ignore" keeps the job's data.
     - "retry", which needs a key, gives pending, failed and skipped rows their new data under their
       old numbers and makes them pending. Completed rows are not changed, and are named in the
-      result. Rows in flight, and rows that may have taken effect, raise RowChangedError.
+      result. Rows in flight, rows that may have taken effect, and rows with steps that are done or
+      in doubt raise RowChangedError.
 
     If this raises, nothing was written. Also raises InvalidStateTransition if a cancelled job would
     get new or changed rows, and every exception of reading the input.
@@ -332,6 +333,8 @@ class _Match:
         if doubtful:
             self._refuse(doubtful)
         for row, item in rows:
+            self._refuse_steps(row, item)
+        for row, item in rows:
             if row.status is RowStatus.COMPLETED:
                 self.matched.done.append(row.row_number)
                 continue
@@ -360,6 +363,28 @@ class _Match:
             _json(item.data),
             f"it may have taken effect ({numbers_text(numbers)}), so nothing was changed: find "
             f"out whether it did, then {settle}",
+        )
+
+    def _refuse_steps(self, row: JobRow, item: Item) -> None:
+        """Refuse a row with steps that have taken effect, or may have, with the old data."""
+        if row.status is RowStatus.COMPLETED:
+            return
+        steps = [step for step in self._service.get_steps(row.id) if step.state != "failed"]
+        if not steps:
+            return
+        states = {"done": "is done", "started": "is in doubt"}
+        names = " and ".join(f"step {step.name!r} {states[step.state]}" for step in steps)
+        ignore = self._how_to.ignore_changes
+        first = (
+            f"let a run with {ignore} end the row, then " if row.status is RowStatus.PENDING else ""
+        )
+        redo = self._how_to.by_number("redo", self._job.id, [row.row_number])
+        raise RowChangedError(
+            row.id,
+            _json(row.data),
+            _json(item.data),
+            f"{names} with the old data, so nothing was changed: to keep the old data, use "
+            f"{ignore}; to repeat all steps with the new data, {first}{redo}",
         )
 
     def _reopen(self, journal: Journal) -> None:

@@ -40,6 +40,10 @@ class HowTo(NamedTuple):
         return "`--retry-failed`" if self.command else "`run(..., retry_failed=True)`"
 
     @property
+    def ignore_changes(self) -> str:
+        return "`--on-changed ignore`" if self.command else '`on_changed="ignore"`'
+
+    @property
     def never_halt(self) -> str:
         return "`--halt never`" if self.command else '`run(..., halt="never")`'
 

@@ -247,6 +247,52 @@ def test_a_changed_row_that_may_have_taken_effect_is_refused_by_name_and_nothing
     assert (path / "journal.jsonl").read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    ("state", "status", "reason"),
+    [
+        ("done", "failed", "step 'charge' is done with the old data.*, `job.service.redo_row"),
+        ("done", "pending", "step 'charge' is done.* end the row, then `job.service.redo_row"),
+        ("started", "pending", "step 'charge' is in doubt with the old data"),
+    ],
+)
+def test_a_changed_row_with_a_step_that_has_or_may_have_taken_effect_is_refused_by_name(
+    path: Path, state: str, status: str, reason: str
+) -> None:
+    with journal.open_job(path, people("a", "b"), key="id") as job:
+        job.service.start_row("enrich:2")
+        job.service.begin_step("enrich:2", 1, "charge")
+        if state == "done":
+            job.service.end_step("enrich:2", 1, "charge", "ch_1")
+        if status == "failed":
+            job.service.fail_row("enrich:2", "E", "no mail server")
+        else:
+            job.service.retry_row("enrich:2")
+    before = (path / "journal.jsonl").read_bytes()
+    changed = [{"id": "a", "mail": "x"}, {"id": "b", "mail": "y"}]
+    with pytest.raises(RowChangedError, match=f"enrich:2 .*{reason}"):
+        journal.open_job(path, changed, key="id", on_changed="retry")
+    assert (path / "journal.jsonl").read_bytes() == before
+    with journal.open_job(path, changed, key="id", on_changed="ignore") as job:
+        assert job.matched.changed == 2
+
+
+def test_a_changed_row_is_taken_if_its_steps_failed_or_a_redo_has_forgotten_them(
+    path: Path,
+) -> None:
+    with journal.open_job(path, people("a", "b"), key="id") as job:
+        for number in (1, 2):
+            job.service.start_row(f"enrich:{number}")
+            job.service.begin_step(f"enrich:{number}", 1, "charge")
+        job.service.end_step("enrich:1", 1, "charge", error=("Declined", "no money"))
+        job.service.end_step("enrich:2", 1, "charge", "ch_1")
+        for number in (1, 2):
+            job.service.fail_row(f"enrich:{number}", "E", "no mail server")
+        job.service.redo_row("enrich:2")
+    changed = [{"id": "a", "mail": "x"}, {"id": "b", "mail": "y"}]
+    with journal.open_job(path, changed, key="id", on_changed="retry") as job:
+        assert job.matched.updated == 2
+
+
 @pytest.mark.parametrize("key", ["id", None])
 def test_a_row_with_a_checksum_of_its_makers_is_changed_only_if_its_data_is(
     path: Path, key: str | None
