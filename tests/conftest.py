@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import signal
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from crash.fault_disk import NO_FAULT_DISK
 from hypothesis import Phase, settings
+from support.effort import IS_LONG, SEED
 
 # For the mutation check: whether an example fails is all it asks, and shrinking takes minutes.
 settings.register_profile("no-shrinking", phases=[Phase.explicit, Phase.generate])
@@ -34,12 +37,26 @@ def fixture_count(request: pytest.FixtureRequest) -> Callable[[str, int], None]:
     return count
 
 
+@pytest.fixture(name="place")
+def fixture_place() -> Iterator[Path]:
+    """A directory in memory where there is one, for a test that makes very many files.
+
+    For a test in which no power is cut: a disk would take minutes.
+    """
+    memory = Path("/dev/shm")
+    usable = memory.is_dir() and os.access(memory, os.W_OK)
+    with TemporaryDirectory(dir=memory if usable else None) as directory:
+        yield Path(directory)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     sums: Counter[str] = Counter()
     for report in terminalreporter.stats.get("passed", []):
         for name, value in getattr(report, "user_properties", ()):
             if name.startswith("count: ") and report.when == "call":
                 sums[name.removeprefix("count: ")] += value
+    if terminalreporter.stats.get("failed") and not IS_LONG:
+        terminalreporter.write_line(f"SAMPLE_SEED={SEED} draws the same samples again")
     if sums:
         terminalreporter.section("tried")
         for what, number in sorted(sums.items()):

@@ -7,6 +7,7 @@ import re
 import sys
 import typing
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -33,9 +34,20 @@ def room_of(module: str) -> str:
     return first_two if first_two in FLOOR_OF else module.split(".", maxsplit=1)[0]
 
 
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@cache
+def nodes(path: Path) -> list[ast.AST]:
+    return list(ast.walk(tree(path)))
+
+
+@cache
 def imports(path: Path) -> set[str]:
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path):
         if isinstance(node, ast.ImportFrom) and node.module:
             names = {f"{node.module}.{alias.name}" for alias in node.names}
             is_a_room = (PACKAGE.parent / node.module.replace(".", "/")).is_dir()
@@ -83,7 +95,7 @@ def test_only_the_floor_of_the_disk_locks_or_opens_what_belongs_to_a_journal(pat
     )
     calls = {
         f"{node.value.id}.{node.attr}"
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in nodes(path)
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
     }
     assert not calls & {
@@ -107,7 +119,7 @@ def test_only_the_floor_of_the_disk_makes_and_removes_files(path: Path) -> None:
     name = module_name(path)
     if name in FS:
         return
-    functions = [n.func for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)]
+    functions = [n.func for n in nodes(path) if isinstance(n, ast.Call)]
     called = {f.id for f in functions if isinstance(f, ast.Name)} | {
         f.attr for f in functions if isinstance(f, ast.Attribute) and ast.unparse(f.value) != "os"
     }
@@ -124,8 +136,9 @@ def test_a_room_has_no_more_than_fifteen_files_and_the_root_no_more_than_ten() -
 @pytest.mark.parametrize("path", SOURCES, ids=module_name)
 def test_no_file_has_over_400_lines_of_code_and_no_function_over_50(path: Path) -> None:
     source = path.read_text()
-    assert len(code_lines(source)) <= 400 or module_name(path) == "service"
-    assert {name: length for name, length in functions(source) if length > 50} == {}
+    lines = code_lines(source)
+    assert len(lines) <= 400 or module_name(path) == "service"
+    assert {name: length for name, length in functions(source, lines) if length > 50} == {}
 
 
 TESTS_SOURCES = sorted(TESTS.rglob("*.py"))
@@ -177,7 +190,7 @@ def test_the_package_needs_nothing_but_its_three_libraries() -> None:
 def test_libraries_of_extras_are_imported_only_where_they_are_used(path: Path) -> None:
     at_import = {
         name.split(".")[0]
-        for node in ast.parse(path.read_text()).body
+        for node in tree(path).body
         if isinstance(node, ast.Import | ast.ImportFrom)
         for name in ([alias.name for alias in node.names] + [getattr(node, "module", None) or ""])
     }

@@ -86,13 +86,20 @@ def _record(scenario: Scenario, base: Path, draws: int, check: Check | None = No
     return Case(scenario.name, record(scenario, directory), check or check_service, draws)
 
 
-def explore(case: Case, base: Path, seed: int, states: set[bytes]) -> None:
-    """Check each distinct state of the case; ``states`` has the digests of those that were."""
+def explore(case: Case, base: Path, seed: int, states: set[bytes], share: float = 1) -> None:
+    """Check each distinct state of the case, or a random ``share`` of them.
+
+    ``states`` has the digests of those that were checked.
+    """
     known = frozenset(states)
-    checked: set[tuple[int, bytes]] = set()  # more acknowledged is more to check
+    chance = Random(seed)
+    met: set[tuple[int, bytes]] = set()  # more acknowledged is more to check
     for cut, tree in crash_states(case.recording, Random(seed), case.draws):
         digest = _digest(tree)
-        if digest in known or (cut.acknowledged, digest) in checked:
+        if digest in known or (cut.acknowledged, digest) in met:
+            continue
+        met.add((cut.acknowledged, digest))
+        if chance.random() >= share:
             continue
         place(base, tree)
         try:
@@ -105,7 +112,6 @@ def explore(case: Case, base: Path, seed: int, states: set[bytes]) -> None:
             raise
         finally:
             shutil.rmtree(base)
-        checked.add((cut.acknowledged, digest))
         states.add(digest)
 
 

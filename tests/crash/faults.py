@@ -37,6 +37,7 @@ _READS = {"read", "pread"}
 _LOOKS = {"stat", "fstat", "lstat", "scandir"}
 _LOCKS = {"lock", "unlock", "share"}
 _ALL = {*_OPENS, *_NAMES, *_SYNCS, *_WRITES, *_READS, *_LOOKS, *_LOCKS, "ftruncate", "close"}
+_NOTED = _ALL - {*_READS, *_LOOKS, *_LOCKS, "close"}  # what changes what a power cut could take
 
 
 class Mode(StrEnum):
@@ -131,7 +132,7 @@ class FaultySystem:
 
     def __getattr__(self, name: str) -> Any:
         real = getattr(os, name)
-        if name not in _ALL:
+        if name not in _ALL or self._suspended:
             return real
 
         def call(*arguments: Any, **options: Any) -> Any:
@@ -178,7 +179,8 @@ class FaultySystem:
                     assert self._kind is not None
                     self.ledger.sync_failed(arguments[0], loses=self._kind.loses)
                 raise
-        self.ledger.did(name, noted or arguments, result)
+        if name in _NOTED:
+            self.ledger.did(name, noted or arguments, result)
         return result
 
     def _next_fault(self, name: str) -> Fault | None:

@@ -33,9 +33,8 @@ def code_lines(source: str) -> set[int]:
     return found
 
 
-def functions(source: str) -> Iterator[tuple[str, int]]:
-    """Each function's name, and how many lines of code it has."""
-    lines = code_lines(source)
+def functions(source: str, lines: set[int]) -> Iterator[tuple[str, int]]:
+    """Each function's name, and how many of its lines are among the ``lines`` that hold code."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, _Function):
             own = range(node.lineno, (node.end_lineno or 0) + 1)
