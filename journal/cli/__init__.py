@@ -1,13 +1,14 @@
-"""The command line `journal`: the parts that its commands share.
+"""The parts that the commands of the command line `journal` share.
 
-- ``main``: the group of all commands, and how errors become messages and exit codes.
+- ``main``: defines the group of all commands, and turns errors into messages and exit codes.
 - ``find``, ``follow``: find the job that a command names, and follow it until it ends.
-- ``shared_options``, ``conditions``, ``row_ranges``, ``times``, ``redaction``: options that commands
-  share.
-- ``listing``, ``output``: tables, JSON, CSV and text on a terminal.
-- ``advice``, ``progress``, ``throughput``: commands to type next, a progress bar, rows per second.
-- ``exit_codes``: every exit code.
+- ``shared_options``, ``conditions``, ``row_ranges``, ``times``, ``redaction``: define options that
+  commands share.
+- ``listing``, ``output``: write tables, JSON and CSV, and text on a terminal.
+- ``advice``: suggests the commands to type next. ``progress``: shows a progress bar.
+  ``throughput``: computes rows per second.
+- ``exit_codes``: defines all exit codes.
 
-The commands are in ``cli/commands``; modules for `journal run` only are in ``cli/run``. May import
-all other rooms, except these two. Only ``__main__`` imports this room.
+The commands are in ``cli/commands``. Modules that only `journal run` needs are in ``cli/run``. May
+import: all rooms, except these two.
 """

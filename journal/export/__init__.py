@@ -2,11 +2,11 @@
 
 >>> from journal.export import export_rows
 
-- ``writers``: the function ``export_rows``, and the formats that can be streamed.
-- ``table``: the rows as flat records, and the columns of their table.
-- ``sqlite``, ``parquet``: the formats that need a file.
+- ``writers``: defines ``export_rows``, and writes the formats that can be streamed.
+- ``table``: makes flat records of the rows, and finds the columns of their table.
+- ``sqlite``, ``parquet``: write the formats that need a file.
 
-May import ``service``, ``history`` and what is below them.
+May import: ``service`` and the layers below it (see ``docs/architecture.md``).
 """
 
 from journal.export.writers import FORMATS, export_rows, format_of

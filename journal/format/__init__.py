@@ -1,12 +1,15 @@
 """The format of a journal: from bytes to records and back. The specification is ``docs/format.md``.
 
-- ``records``: record types and their encoding. ``seal``: the seal at the end of a commit.
-- ``decode``: decodes a line, or says why the line is no record.
-- ``values``, ``arguments``: checks of what callers pass in.
-- ``idempotency``: the idempotency keys of rows.
+- ``records``: defines and encodes records. ``seal``: makes and checks the seal at the end of a
+  commit.
+- ``decode``: decodes a line, or says why the line isn't a record.
+- ``values``, ``arguments``: check what callers pass in.
+- ``idempotency``: makes the idempotency keys of rows.
 - ``commits``: verifies seals, fast. ``extent``: reads records between two positions.
-- ``torn_tail``: judges the bytes after the last commit.
-- ``scan``, ``survey``: read a damaged journal region by region. ``bitflip``: finds a flipped bit.
+- ``torn_tail``: decides whether the bytes after the last commit are an interrupted write or damage.
+- ``scan``, ``survey``: read a damaged journal, one region at a time. ``bitflip``: finds a flipped
+  bit.
 
-May import: ``fs`` and the root's ``errors``, ``ids``, ``text``, ``model``.
+May import: ``fs``, and the modules ``errors``, ``ids``, ``text`` and ``model`` at the top of the
+package.
 """

@@ -1,4 +1,6 @@
-"""Reading an open journal between two positions: verified commits, records, and nearby seals.
+"""Reads the part of an open journal between two positions, as verified commits or as records.
+
+Also finds the seal before or after an offset.
 
 The errors name the line of the file. Counting lines means reading the file from its start, so lines
 are counted only when there is an error.

@@ -1,12 +1,13 @@
 """The file system: every system call that a journal needs.
 
-- ``system``: the system calls, the clock and the host. Tests replace ``system.os`` to inject
-  faults.
-- ``handles``: open files, and how a refused call becomes a StorageError. ``locks``: file locks.
-- ``names``: the names of all files in a job and in a store.
+- ``system``: makes the system calls, and reads the clock and the host's name. Tests replace
+  ``system.os``, to make calls fail.
+- ``handles``: opens files, and turns a refused call into a StorageError. ``locks``: locks files.
+- ``names``: defines the names of all files in a job and in a store.
 - ``files``, ``directories``: make, replace, copy, list and remove files and directories.
-- ``beneath``: files below a directory, opened without following a link.
-- ``output``: files that a user asked for. ``sync_mark``: the note that a sync is under way.
+- ``beneath``: opens files below a directory, without following links.
+- ``output``: writes files that a user asked for. ``sync_mark``: notes on the disk that a sync is
+  under way.
 
-May import: the root's ``errors``, ``text``, ``model``.
+May import: the modules ``errors`` and ``text`` at the top of the package.
 """

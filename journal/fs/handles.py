@@ -170,8 +170,8 @@ class Descriptor:
     def take_owner_of(self, other: Descriptor) -> bool:
         """Take over owner, group and permissions of ``other``, as far as the system allows.
 
-        Returns whether the owner is the same now. If the group could not be taken over, the file
-        gives its group no permissions.
+        Returns whether this file now has the same owner as ``other``. If the group could not be
+        taken over, the file gives its group no permissions.
         """
         with refusals_of(self.path, "set the owner of"):
             stat = system.os.fstat(other.fd)

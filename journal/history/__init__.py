@@ -1,11 +1,11 @@
 """Reads what happened in a job from its journal.
 
-- ``reading``: records and log messages between two positions. ``events``: the same as events for
-  people.
-- ``durations``: outcomes of attempts, and how long they took. ``statistics``: throughput and
-  latency.
-- ``error_groups``: rows and attempts grouped by error.
+- ``reading``: reads records and log messages between two positions. ``events``: turns these into
+  events that people can read.
+- ``durations``: finds the outcomes of attempts, and how long attempts took. ``statistics``:
+  computes throughput and latency.
+- ``error_groups``: groups rows and attempts by error.
 - ``redact``: hides the values of fields in output.
 
-May import: ``store`` and what is below.
+May import: ``store`` and the layers below it (see ``docs/architecture.md``).
 """

@@ -192,9 +192,10 @@ def _may_be_wanted(line: bytes, choice: Choice) -> bool:
 
 
 def last_events(history: History, count: int, choice: Choice) -> tuple[list[Event], bool]:
-    """The last ``count`` events, oldest first, and whether earlier events may exist.
+    """Return the last ``count`` events, oldest first, and a flag.
 
-    Reads windows of the journal, from its end backwards. Each window is larger than the last.
+    The flag is False only if there are certainly no earlier events. The journal is read in windows,
+    from its end backwards. Each window is larger than the one before.
     """
     floor = choice.begin(history)
     end, window_bytes = history.end, _FIRST_WINDOW_BYTES

@@ -1,11 +1,11 @@
-"""Makes reports: one HTML page about one job.
+"""Makes reports. A report is one HTML page about one job.
 
 >>> from journal.report import write_report, report_page
 
-- ``page``: the function ``write_report``, which fills ``templates/report.html``.
-- ``plots``: the plots on the page, as inline SVG.
+- ``page``: defines ``write_report``, which fills ``templates/report.html``.
+- ``plots``: draws the plots on the page, as inline SVG.
 
-May import ``export``, ``service``, ``history`` and what is below them.
+May import: ``export`` and the layers below it (see ``docs/architecture.md``).
 """
 
 from journal.report.page import report_page, write_report

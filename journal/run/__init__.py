@@ -1,13 +1,15 @@
 """Run the rows of a job through a handler.
 
 - ``open_job``: opens a job with its input (``input_match``, ``plan``) and runs it.
-- ``driver``: the loop of a run. Its thread is the only one that writes to the job. ``held_job``:
-  the job that the run holds. ``row_queue``: chooses the next row and records outcomes.
-  ``in_flight``: the dispatched attempts.
-- ``attempts``: the caller's own loop instead.
-- ``outcome``: what a handler returns or raises. ``retries``: which attempts are retried, and when.
-  ``limits``: rate, cost, when to give up. ``signals``: what each Ctrl-C does.
-- ``workers``: where handlers run. ``handover``: what they share with the driver.
+- ``driver``: runs the loop of a run. Only this loop's thread writes to the job. ``held_job``: holds
+  the job during the run. ``row_queue``: chooses the next row and records outcomes. ``in_flight``:
+  keeps the attempts that workers have got, and ends attempts that take too long.
+- ``attempts``: yields the rows one by one, for callers that have a loop of their own.
+- ``outcome``: turns the return value or exception of a handler into an outcome. ``retries``:
+  decides which attempts are retried, and when. ``limits``: limits rate and cost, and decides when
+  to give up. ``signals``: counts each Ctrl-C, and decides what it does.
+- ``workers``: run handlers in threads, coroutines or processes. ``handover``: defines the objects
+  that workers share with the driver.
 
-May import: ``service`` and what is below.
+May import: ``service`` and the layers below it (see ``docs/architecture.md``).
 """

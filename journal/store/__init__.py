@@ -1,10 +1,13 @@
 """Jobs on disk: reading, recovering, changing, locking and listing them. Commits happen here.
 
-- ``store``: the directory of all jobs. Makes, finds and deletes jobs. ``listing``: lists jobs.
-- ``journal``, with ``reader`` and ``recovery``: the open journal of one job. Makes commits.
-- ``group_commit``: one commit for changes of several threads. ``batch``: one for a whole block.
-- ``transitions``: all changes of jobs and rows. ``rows``: reads rows.
-- ``run_lock``: allows one run of a job at a time. ``run_holds``: the run locks of this process.
+- ``store``: makes, finds and deletes jobs in the directory of all jobs. ``listing``: lists jobs.
+- ``journal``, ``reader``, ``recovery``: read and recover the open journal of one job, and make
+  commits.
+- ``group_commit``: makes one commit of the changes of several threads. ``batch``: makes one commit
+  of all changes in a ``with`` block.
+- ``transitions``: makes all changes of jobs and rows. ``rows``: reads rows.
+- ``run_lock``: allows one run of a job at a time. ``run_holds``: keeps the run locks of this
+  process.
 
-May import: ``index``, ``format``, ``fs`` and the root's modules below them.
+May import: ``index`` and the layers below it (see ``docs/architecture.md``).
 """

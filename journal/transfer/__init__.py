@@ -1,7 +1,7 @@
-"""Moving a job between machines: packing, unpacking, comparing, pulling, merging.
+"""Moves jobs between machines: packs, unpacks, compares, pulls and merges them.
 
-- ``pack``, ``pull``, ``compare``: the public functions, which this ``__init__`` exports.
-- ``source``: a copy to read: a directory, a pack, or a stream.
+- ``pack``, ``pull``, ``compare``: define the public functions, which this ``__init__`` exports.
+- ``source``: opens a copy that is to be read. The copy is a directory, a pack or a stream.
 - ``copies``: opens two copies of a job, and finds their last common commit.
 - ``pack_contents``: decides which files a pack holds, and makes its manifest.
 - ``tarball``: writes and reads the bytes of a pack.
@@ -10,7 +10,7 @@
 - ``merge_plan``: decides what becomes of each row in a merge, and which rows need a review.
 - ``merge``, ``merge_notes``: write the records of a merge, and their texts.
 
-May import: ``store``, ``history`` and the rooms below them, but not the service.
+May import: ``history`` and the layers below it (see ``docs/architecture.md``), but not the service.
 """
 
 from journal.transfer.compare import compare_copies

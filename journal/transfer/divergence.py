@@ -188,9 +188,9 @@ class RowChanges:
 
         Changes without effect are left out:
 
-        - a status that is neither work nor doubt, and is followed by a status that both copies
-          know;
-        - data that is followed by data that both copies know.
+        - a change of status with neither ``is_work`` nor ``is_doubt`` set (see :class:`Change`), if
+          both copies have a later change of the row's status;
+        - a change of data, if both copies have a later change of the row's data.
         """
         known = {change.id for change in (*other._of.get(row, ()), *shared._of.get(row, ()))}
         changes, unknown = self._of.get(row, []), list[Change]()

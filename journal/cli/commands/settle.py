@@ -40,14 +40,15 @@ def retry_command(ctx: click.Context, job: str, selection: Selection) -> None:
 
     Without options, all failed rows are retried, except rows that may have taken effect. --row may
     also name skipped rows. If --row is the only option and names a row whose status doesn't allow a
-    retry, nothing is changed. With another option, such as --where, rows of such a status are left
-    out.
+    retry, nothing is changed. If --where or --error-code is given too, rows that can't be retried
+    are left out and the others are retried.
 
-    A failed row may have taken effect, for example after --on-interrupted fail. Such a row is
-    retried only if --row or --error-code selects it. Find out first what the row did.
+    Some failed rows may have taken effect, for example rows failed by --on-interrupted fail. These
+    rows are retried only if --row or --error-code selects them. Before you retry one of these rows,
+    find out what happened.
 
-    A run that is at work runs the rows. Prints the number of rows, unless standard output is a
-    terminal.
+    If a run of the job is active, it processes the rows; otherwise the next run does. If standard
+    output isn't a terminal, this command prints the number of rows that it made pending.
 
     Example: journal retry ship-orders
     """
@@ -194,8 +195,9 @@ def skip_command(ctx: click.Context, job: str, selection: Selection, reason: str
     """Skip pending or failed rows, so that they are not run. They count as done.
 
     --row may also name rows that need a review. If --row is the only option and names a row whose
-    status doesn't allow a skip, nothing is changed. With another option, such as --where, rows of
-    such a status are left out. --error-code chooses only failed rows.
+    status doesn't allow a skip, nothing is changed. If --where or --error-code is given too, rows
+    that can't be skipped are left out and the others are skipped. --error-code selects only failed
+    rows.
 
     Prints the number of rows.
 

@@ -1,9 +1,9 @@
-"""What only `journal run` needs.
+"""The modules that only `journal run` needs.
 
-- ``options``: its options.
-- ``inputs``: the rows of an input, from CSV, TSV, JSON Lines or lines.
-- ``template``: a command with placeholders, filled in with the values of a row.
-- ``subprocesses``: running the command of a row, and making an outcome of it.
+- ``options``: defines the options of `journal run`.
+- ``inputs``: reads the rows of an input, from CSV, TSV, JSON Lines or lines.
+- ``template``: fills the placeholders of a command with the values of a row.
+- ``subprocesses``: runs the command of a row, and makes an outcome of its result.
 
-May import all rooms but ``cli.commands``, which uses it.
+May import: all rooms, except ``cli/commands``.
 """

@@ -1,9 +1,9 @@
-"""Where handlers run.
+"""Runs handlers in threads, in an event loop, or in an executor.
 
 ``choose`` picks the workers for a handler: ``threads``, ``event_loop`` for coroutine functions,
 ``executors`` for any ``concurrent.futures.Executor``, ``dask`` for a dask cluster.
 
 A worker gets rows and puts outcomes into the driver's ``Results``. It never writes to the journal.
 
-May import: what ``run`` may, and of ``run`` itself ``outcome`` and ``handover``.
+May import: ``handler``, ``outcome`` and ``handover`` from ``run``, and all that ``run`` may import.
 """
