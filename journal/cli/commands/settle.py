@@ -43,9 +43,9 @@ def retry_command(ctx: click.Context, job: str, selection: Selection) -> None:
     retry, nothing is changed. If --where or --error-code is given too, rows that can't be retried
     are left out and the others are retried.
 
-    Some failed rows may have taken effect, for example rows failed by --on-interrupted fail. These
-    rows are retried only if --row or --error-code selects them. Before you retry one of these rows,
-    find out what happened.
+    Some failed rows may have taken effect, for example after --on-interrupted fail. These rows are
+    retried only if --row or --error-code selects them. Before you retry one of these rows, find out
+    what happened.
 
     If a run of the job is active, it processes the rows; otherwise the next run does. If standard
     output isn't a terminal, this command prints the number of rows that it made pending.
