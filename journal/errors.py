@@ -338,8 +338,8 @@ class StorageError(JournalError):
 class CommitOutcomeUnknownError(JournalError):
     """A commit was written, but the system could not confirm that it is on the disk.
 
-    The commit may or may not survive a power cut. It is not retried. Read the job again before you
-    repeat anything: the next use of the job reads the whole file.
+    The commit may or may not survive a power cut. The commit is not retried. Read the job again
+    before you repeat anything: the next use of the job reads the whole file.
 
     The attributes are those of :class:`StorageError`. This class is no subclass of StorageError,
     since StorageError means that nothing was changed.
@@ -406,9 +406,9 @@ class RowChangedError(JournalError):
 class AttemptEndedError(JournalError):
     """A step can't begin, because the attempt that asks for it has ended. Nothing was changed.
 
-    The worker has outlived its run, or was given up: the row is settled, or another attempt works
-    on it. Attributes: ``row_id``, ``attempt`` (the attempt that asks), ``attempts`` (the number of
-    the row's attempts now), ``status`` (the row's status now).
+    The run of the attempt has ended or has given up the attempt. So the row is settled, or another
+    attempt works on it. Attributes: ``row_id``, ``attempt`` (the attempt that asks), ``attempts``
+    (the number of the row's attempts now), ``status`` (the row's status now).
     """
 
     __match_args__ = ("row_id", "attempt", "attempts", "status")
@@ -426,7 +426,8 @@ class AttemptEndedError(JournalError):
 class StepInDoubtError(JournalError):
     """A step began earlier, and nobody knows whether it took effect. Nothing was changed.
 
-    Attributes: ``row_id``, ``step`` (its name), ``attempt`` (the attempt that began it).
+    Attributes: ``row_id``, ``step`` (the step's name), ``attempt`` (the attempt that began the
+    step).
     """
 
     __match_args__ = ("row_id", "step", "attempt")

@@ -18,7 +18,7 @@ _PASTED_RANGES = 12
 
 
 class NextStart(NamedTuple):
-    """How to start the next run of a job: ``words``, and a ``command`` to paste, or ""."""
+    """Says in ``words`` how to start the next run of a job. ``command`` is text to paste, or ""."""
 
     command: str
     words: str
@@ -57,7 +57,9 @@ def next_start(job: Job, root: Path) -> NextStart:
 
 
 def what_runs_pending(job: Job, holder: RunHolder | None, root: Path) -> str:
-    """Which run will run the pending rows of a job: the run at work, or the next one."""
+    """Text that says which run will process the pending rows of a job: the active run or the next
+    one.
+    """
     if holder is None:
         return next_start(job, root).text
     return f"{holder_text(holder)} runs them"
@@ -73,12 +75,12 @@ def advice(
     *,
     is_merged: bool,
 ) -> list[tuple[str, str]]:
-    """Pairs of a command (or "") and its purpose, in the order to take them.
+    """Return pairs of a command (or "") and a purpose, in the order in which to use the commands.
 
     - ``root`` is the store. ``command`` turns words into a command line for this store.
     - ``doubtful`` holds the numbers of the rows with the statuses processing and needs_review.
-    - ``is_merged``: some rows need a review because two copies worked on them. Then one command
-      can't be right for all rows.
+    - ``is_merged``: True if some rows need a review because two copies worked on them. Different
+      rows may then need different commands.
     """
     found: list[tuple[str, str]] = []
     start = next_start(job, root)

@@ -43,7 +43,7 @@ class Condition(NamedTuple):
     value: str
 
     def holds(self, row: JobRow) -> bool:
-        """Whether the row meets the condition; False if it lacks the column.
+        """Return whether the row meets the condition. A row without the column doesn't meet it.
 
         If both sides are numbers, or text that is a number, they are compared as numbers. Otherwise
         they are compared as text. ``~`` tests whether the text contains ``value``.
@@ -83,7 +83,7 @@ def _parse_where(
 
 
 def _unquoted(text: str) -> str:
-    """Decode one side of a condition. In double quotes it is a JSON string."""
+    """Decode one side of a condition. A side in double quotes is a JSON string."""
     if len(text) < 2 or text[0] != '"' or text[-1] != '"':
         return text
     try:
@@ -95,7 +95,7 @@ def _unquoted(text: str) -> str:
 
 
 class Columns:
-    """Finds out which of some columns no row has."""
+    """Collects the names of those requested columns that no row has."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self.absent = set(names)
@@ -110,8 +110,8 @@ class Columns:
                 self._seen.update(row.data)
 
     def messages(self, which: str) -> list[str]:
-        """A message for each column that no row has. ``which`` describes the rows. Empty if there
-        was no row.
+        """Return a message for each column that no row has; an empty list if there was no row.
+        ``which`` describes the rows.
         """
         there = "their data has no columns"
         if self._seen:
@@ -124,7 +124,7 @@ class Columns:
 
 
 class Where:
-    """A list of conditions, of which all must hold."""
+    """A list of conditions. A row must meet all of them."""
 
     def __init__(self, conditions: Iterable[Condition] = ()) -> None:
         self.conditions = list(conditions)
@@ -162,7 +162,7 @@ class Selection(NamedTuple):
         return bool(self.where) or self.version is not None
 
     def matches(self, row: JobRow) -> bool:
-        """Whether a row meets all options but ``--row``."""
+        """Return whether a row meets all options except ``--row``."""
         return (
             self.error_code in (None, row.error_code)
             and self.version in (None, row.version)
@@ -212,7 +212,7 @@ class Selection(NamedTuple):
 def row_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--row --error-code --where`` to a command, which gets a Selection as ``selection``.
 
-    If the command has an option ``--version``, this becomes part of the selection.
+    If the command has an option ``--version``, its value becomes part of the selection.
     """
 
     @rows_option("Only these rows")

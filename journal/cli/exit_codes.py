@@ -1,4 +1,4 @@
-"""The exit codes of the command line, and which errors have which."""
+"""The exit codes of the command line, and the exit code of each error."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ _EXIT_CODES: dict[type[JournalError], int] = {
 
 
 def exit_code_of(error: JournalError) -> int:
-    """The exit code for an error. Errors that only the system can have caused have 1."""
+    """Return the exit code for an error: 1 if only the system can have caused the error.
+    """
     codes = (code for kind, code in _EXIT_CODES.items() if isinstance(error, kind))
     return next(codes, EXIT_UNEXPECTED)
 
@@ -71,6 +72,9 @@ class Refused(click.ClickException):
 
 
 class NoVerdict(Refused):
-    """Ends a comparison of unreadable copies, since exit code 1 means that one copy is ahead."""
+    """Ends a comparison that failed, with exit code 6.
+
+    Exit code 1 would mean that one copy is ahead.
+    """
 
     exit_code = EXIT_DAMAGED

@@ -46,7 +46,9 @@ complete_path = click.Path().shell_complete  # for files and directories
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> list[str]:
-    """A list with ``did you mean 'list'?``, if a known word resembles this one; otherwise empty."""
+    """Return a list with ``did you mean 'list'?``; an empty list if no known word resembles this
+    one.
+    """
     from difflib import get_close_matches  # noqa: PLC0415  (needed only after a mistake)
 
     known = list(known)
@@ -66,7 +68,8 @@ class ReadingService(JobService):
 
 
 def find_job(root: str, name: str, *, redact: Collection[str] = ()) -> tuple[JobService, str]:
-    """The service and the id of the job called ``name``: an id, a unique prefix, or a path.
+    """Return the service and the id of a job. ``name`` is an id, a unique prefix of an id, or a
+    path.
 
     ``redact`` is passed to JobService. Raises JobNotFoundError, or a click error.
     """
@@ -142,7 +145,8 @@ def duration_s(job: Job, state: str, now: datetime) -> float | None:
 
 
 def holder_text(holder: RunHolder) -> str:
-    """The process that runs a job, in words. Just after its start, the process is unknown."""
+    """Describe the process that runs a job. The process of a new run may be unknown.
+    """
     return f"process {holder.pid} on {holder.host}" if holder.pid else "a run"
 
 

@@ -20,7 +20,8 @@ _POLL_S = 0.1  # events must be shown within 0.5 s, and one look takes only one 
 
 
 class Seen(NamedTuple):
-    """The job as seen at one moment. ``ended``: the job has ended, so this is the last look.
+    """The job as seen at one moment. ``ended``: True if the job has ended. No later look follows
+    then.
 
     ``state`` is the result of ``JobService.get_state``: the job's status, or "interrupted".
     """
@@ -36,11 +37,11 @@ def follow_job(
     reported: Collection[str] = (JobStatus.PAUSED, "interrupted"),
     report: Callable[[str], object] = echo_err,
 ) -> Iterator[Seen]:
-    """Yield the job about ten times a second until it ends. Pauses and interruptions don't end
-    this.
+    """Yield the job about ten times a second until it ends. Pauses and interruptions don't end the
+    iteration.
 
-    ``report`` is called with a message when the job enters one of the states ``reported``, and when
-    it runs again after such a state. Raises Refused if the job is deleted or moved.
+    ``report`` is called with a message when the job enters a state in ``reported``, and when the
+    job then runs again. Raises Refused if the job is deleted or moved.
     """
     last = ""
     job = service.get_job(job_id)

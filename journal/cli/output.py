@@ -117,7 +117,10 @@ def bar(done: int, total: int, width: int) -> str:
 
 
 def use_color(choice: str | None) -> bool:
-    """Whether to use colours. ``auto``: on a terminal, unless NO_COLOR is set or TERM is "dumb"."""
+    """Whether to use colours.
+
+    ``auto`` means: on a terminal, unless NO_COLOR is set or TERM is "dumb".
+    """
     if choice in ("always", "never"):
         return choice == "always"
     return (

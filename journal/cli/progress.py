@@ -109,5 +109,5 @@ def _columns() -> int:
 
 
 def _ended(job: Job) -> int:
-    """The number of rows that have ended, done or not. The rate is the growth of this number."""
+    """Return the number of rows that are neither pending nor in flight."""
     return job.total_rows - job.pending_count - job.processing_count

@@ -44,8 +44,9 @@ def check_redacted(
 ) -> None:
     """Raise UsageError for a name of ``--redact`` that no record of the jobs has.
 
-    If the name comes from an environment variable, which may be meant for many jobs, a name that
-    hides nothing causes only a warning. It is still an error if the output is to be ``handed_on``.
+    An environment variable may be meant for other jobs, so a name from there that hides nothing
+    only causes a warning. But if the output will be given to other people (``handed_on``), the name
+    is an error, too.
 
     Rows may have different fields, so records are read until each name is found. If a job can't be
     read, its error is raised, since that job may have the name.

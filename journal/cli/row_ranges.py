@@ -55,7 +55,7 @@ def row_ranges(text: str) -> list[range]:
 
 
 def rows_of(job_id: str, rows: Sequence[JobRow], ranges: list[range]) -> Iterator[JobRow]:
-    """The rows of a job in ``ranges``. Raises Refused if one of them doesn't exist.
+    """Yield the rows of a job in ``ranges``. Raises Refused if a row in ``ranges`` doesn't exist.
 
     All numbers are checked before the first row is returned. The check reads only a few rows.
     """

@@ -1,7 +1,7 @@
 """Computes how many rows of a job end per second, from the times of their last changes.
 
-In a job of more than :data:`SAMPLE_ROWS` rows, only a sample of this size is read, evenly spread
-over the job. So the work is bounded.
+If a job has more than :data:`SAMPLE_ROWS` rows, only a sample of that many rows is read, evenly
+spread over the job. So the work is bounded.
 """
 
 from __future__ import annotations
@@ -87,7 +87,10 @@ class RecentRate:
         self._looks = deque[tuple[float, int]]()
 
     def pause(self) -> None:
-        """Forget all counts, since the job doesn't work until the next look."""
+        """Forget all counts.
+
+        Call this while the job isn't running, so that the pause doesn't count.
+        """
         self._looks.clear()
 
     def look(self, now_s: float, done: int) -> float | None:

@@ -92,7 +92,10 @@ def _stored(value: Any) -> Any:
 
 
 def _declared(kinds: int) -> str:
-    """The column's type; "" if a type would change values, as in a mix of text and numbers."""
+    """Return the type of a column.
+
+    It is "" if any type would change values, as for text mixed with numbers.
+    """
     if kinds and not kinds & ~(BOOL | INT | WIDE):
         return "INTEGER"
     if kinds == FLOAT:
@@ -101,7 +104,10 @@ def _declared(kinds: int) -> str:
 
 
 def _distinct(columns: dict[str, int]) -> list[str]:
-    """The names of the columns. Equal names get numbers, since SQLite ignores case."""
+    """Return the names of the columns.
+
+    SQLite ignores case, so names that differ only in case get numbers.
+    """
     taken: set[str] = set()
     # From a name to the last number tried for it. Lower numbers are taken.
     numbers: dict[str, int] = {}

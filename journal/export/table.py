@@ -101,7 +101,7 @@ class FlatRows:
         - Without ``tabular``, ``columns`` holds only the columns of the data whose names may be
           equal to names of the journal's columns.
 
-        Raises InvalidValueError (no such status), StorageError, and what reading a job raises.
+        Raises InvalidValueError (no such status), StorageError, and the errors of reading a job.
         """
         self._statuses = row_statuses(statuses or None)
         self._names = names

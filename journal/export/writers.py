@@ -66,9 +66,9 @@ def export_rows(
     :data:`journal.export.table.JOURNAL_COLUMNS`. If the data has a column with one of these names,
     in upper or lower case, the journal's columns get the prefix ``journal_``.
 
-    - ``out``: a path, or a binary stream for the formats in STREAMED. The file at a path is either
-      replaced by the complete export, which is then synced, or left as it was. An existing file is
-      replaced only with ``force``.
+    - ``out``: a path, or a binary stream for the formats in STREAMED. The complete export replaces
+      the file at a path, and is synced. If the export fails, the file stays as it was. An existing
+      file is replaced only with ``force``.
     - ``file_format``: one of FORMATS. Default: by the path's extension.
     - ``statuses``: only rows with one of these statuses.
     - ``redact``: names of further fields to hide, in addition to those that the service redacts.

@@ -1,4 +1,4 @@
-"""Checks of arguments before anything is written: text, numbers, times, rows."""
+"""Checks arguments before anything is written: text, numbers, times, rows."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def check_step_name(value: object) -> str:
 
 
 def check_optional_object(value: Any, where: str) -> dict[str, Any] | None:
-    """A dict that can be written as a JSON object, or None."""
+    """Check that the value is None, or a dict that can be written as a JSON object."""
     if value is None:
         return None
     if not isinstance(value, dict):
@@ -55,7 +55,7 @@ def check_optional_object(value: Any, where: str) -> dict[str, Any] | None:
 
 
 def check_count(value: object, where: str) -> int | None:
-    """A count or cost: an int of 0 or more, or None."""
+    """Check that the value is None, or an int of 0 or more, for a count or a cost."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int):
@@ -66,7 +66,7 @@ def check_count(value: object, where: str) -> int | None:
 
 
 def check_row_number(value: object, where: str) -> int | None:
-    """A row number, or None."""
+    """Check that the value is None or a row number."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= MAX_ROW_NUMBER:
@@ -81,7 +81,7 @@ def check_moment(value: datetime | None, where: str) -> datetime | None:
 
 
 def check_label_path(value: object, directory: Path) -> str:
-    """A label path as text.
+    """Check a label path; return it as text.
 
     A path inside the job's directory becomes relative to that directory, so that it stays right
     when the directory is moved.

@@ -1,4 +1,4 @@
-"""Finding one flipped bit in a commit by its seal.
+"""Finds one flipped bit in a commit, from the commit's seal.
 
 A CRC is linear. So the difference (XOR) between a commit's crc and the crc in its seal depends only
 on the positions of the flipped bits. Each single bit makes a different difference. So the
@@ -51,14 +51,14 @@ class Unflipped:
 
 
 def possible_flips(file: Readable, offset: int, end: int, crc: int) -> Iterator[Flip]:
-    """Yield each bit that, if restored, would make the bytes from ``offset`` to ``end`` a commit.
+    """Yield each bit whose flip would make the bytes from ``offset`` to ``end`` a valid commit.
 
     ``crc`` is the crc in the seal before the commit.
 
-    A commit of up to 91,607 bits has at most one such bit, and two flipped bits never look like
-    one: for such lengths, CRC-32 has a Hamming distance of 4 (Koopman, "32-Bit Cyclic Redundancy
-    Codes for Internet Applications", 2002). In a longer commit, other damage looks like a flip with
-    a probability of one in 2^32 for each bit of the commit.
+    In a commit of up to 91,607 bits, at most one bit is found, and two flipped bits are never
+    mistaken for one: up to this length, CRC-32 has a Hamming distance of 4 (Koopman, "32-Bit Cyclic
+    Redundancy Codes for Internet Applications", 2002). In a longer commit, other damage looks like
+    a flip with a probability of one in 2^32 for each bit of the commit.
     """
     body = end - offset - SEALED_END_BYTES
     if body < 0:
@@ -77,7 +77,9 @@ def possible_flips(file: Readable, offset: int, end: int, crc: int) -> Iterator[
 
 
 def crc_of(file: Readable, offset: int, end: int, crc: int) -> int:
-    """The crc of the bytes from ``offset`` to ``end``, computed on from ``crc``."""
+    """Return the crc of the bytes from ``offset`` to ``end``, computed with ``crc`` as its start
+    value.
+    """
     while offset < end and (data := file.read_at(offset, min(_PIECE_BYTES, end - offset))):
         crc = crc32(data, crc)
         offset += len(data)

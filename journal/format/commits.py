@@ -26,7 +26,7 @@ _body_of = itemgetter(slice(None, -SEAL_BYTES))
 
 
 class Readable(Protocol):
-    """The one method of a file that reading commits needs."""
+    """A file from which commits can be read. No other method is needed."""
 
     def read_at(self, offset: int, length: int) -> bytes: ...
 
@@ -46,7 +46,8 @@ class Block(NamedTuple):
 
     - ``lines``: the lines without LF. The first is at ``offset``.
     - ``after``: the position after the last commit that has lines in this block.
-    - ``ends``: whether the block reaches ``after``. A large commit takes several blocks.
+    - ``ends``: True if the last line of the block ends at ``after``. A large commit takes several
+      blocks.
     - ``ascii``: whether all bytes are ASCII, and so are valid UTF-8.
     """
 

@@ -1,4 +1,4 @@
-"""Decoding lines of a journal as records, and the errors for lines that are no records."""
+"""Decodes lines of a journal as records, and makes the errors for lines that aren't records."""
 
 from __future__ import annotations
 
@@ -67,7 +67,9 @@ class SlimRowStatus(msgspec.Struct, tag_field="type", tag="row_status", gc=False
 
 
 class SlimRowStep(msgspec.Struct, tag_field="type", tag="row_step", gc=False):
-    """The fields of a ``row_step`` that the index needs, and those that decide what it means."""
+    """The fields of a ``row_step`` that the index needs, and the fields that decide what the record
+    means.
+    """
 
     row: RowNumber
     attempt: AttemptNumber
@@ -91,7 +93,7 @@ _NOT_UTC = "a time that is not in UTC"
 
 
 class UndecodableError(Exception):
-    """A line is no record of this format. ``args[0]`` says why.
+    """A line isn't a record of this format. ``args[0]`` says why.
 
     Internal: never raised to callers.
     """
@@ -158,8 +160,8 @@ def time_of(line: bytes) -> datetime:
 def decode_header(head: bytes) -> JobRecord | None:
     """The job record in ``head``, the first bytes of a file.
 
-    None if ``head`` doesn't contain the whole record, or if anything is wrong with the record. Then
-    the caller must examine the file.
+    Returns None if ``head`` doesn't contain the whole record, or if anything is wrong with the
+    record. In this case, the caller must examine the file.
     """
     end = head.find(b"\n")
     if end < 0:

@@ -80,7 +80,10 @@ def record_at(file: JournalFile, offset: int, line: bytes) -> Record:
 def not_continued(
     file: JournalFile, position: Position, found: str = CHANGED_IN_PLACE
 ) -> JournalDamagedError:
-    """The public error if no valid commit follows ``position``. ``found`` says what does."""
+    """Make the public error for a place where no valid commit follows ``position``.
+
+    ``found`` says what follows instead.
+    """
     line = file.count_lines(position.offset) + 1
     expected = f"a commit that continues crc {crc_digits(position.crc)}"
     return JournalDamagedError(file.path, line, position.offset, expected, found)
@@ -102,7 +105,7 @@ def has_seal(file: Readable, position: Position) -> bool:
 
 
 def seals_before(file: Readable, offset: int, floor: int = 0) -> Iterator[Position]:
-    """Yield the positions after ``floor`` and up to ``offset``, the last first.
+    """Yield the positions after ``floor`` and up to ``offset``, from the last to the first.
 
     The seals there aren't verified.
     """
@@ -134,7 +137,9 @@ def seal_after(file: Readable, offset: int, limit: int) -> Position | None:
 
 
 def time_before(file: Readable, offset: int) -> datetime | None:
-    """The time of the last record of the commit that ends at ``offset``, or None if none does."""
+    """Return the time of the last record of the commit that ends at ``offset``, or None if no
+    commit ends there.
+    """
     begin = max(offset - _LAST_TIME_BYTES, 0)
     match = _LAST_TIME.search(file.read_at(begin, offset - begin))
     try:

@@ -23,8 +23,9 @@ def idempotency_key(row_id: str, row: AnyRow, keyed: JobRecord | None) -> str:
     ``keyed`` is the job's record if the job was made with a key column. If two copies of such a job
     each add a row with the same key, both rows get the same idempotency key.
 
-    In a job without a key column, rows that were added after its creation have a nonce. Otherwise
-    two copies could give one key to different rows that they added under the same number.
+    In a job without a key column, rows that were added after the job's creation have a nonce.
+    Without the nonce, if two copies each add a row under the same number, the two rows would get
+    the same key.
     """
     if row.key is not None:
         return row.key
@@ -46,8 +47,8 @@ def own_key_text(value: Any) -> str:
 def key_text(value: Any) -> str:
     """The value of a key column as text. Different values give different texts.
 
-    Text is used unchanged, unless it is valid JSON or ends like a key of :func:`next_key`. Such
-    text becomes a JSON string. All other values become JSON, too.
+    Text is unchanged, with one exception: text that is valid JSON, or that ends like a key of
+    :func:`next_key`, becomes a JSON string. Values that aren't text become JSON.
     """
     if isinstance(value, str) and not _ENDS_AS_NEW.search(value):
         try:
@@ -60,8 +61,8 @@ def key_text(value: Any) -> str:
 def next_key(key: str, keys: int, nonce: str | None) -> str:
     """A new key for a row that has had ``keys`` keys so far. ``key`` is its present key.
 
-    The new keys of a row are ``KEY#2``, ``KEY#3``, and so on. With ``nonce``, which is given if
-    another row may have that key, they are ``KEY#2.NONCE`` and so on.
+    The new keys of a row are ``KEY#2``, ``KEY#3``, and so on. With ``nonce``, the new keys are
+    ``KEY#2.NONCE`` and so on. A nonce is needed if another row may have the key without the nonce.
     """
     first = key.rpartition("#")[0] if keys > 1 else key
     return f"{first}#{keys + 1}" if nonce is None else f"{first}#{keys + 1}.{nonce}"

@@ -56,7 +56,8 @@ ELSEWHERE = "elsewhere"
 class Origin(msgspec.Struct, kw_only=True, frozen=True):
     """Marks a record that a merge imported from another copy of the job.
 
-    ``id`` is unique among the changes of the row. ``at`` is when the change happened there.
+    ``id`` is unique among the changes of the row. ``at`` is when the change happened on the other
+    copy.
     """
 
     id: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{16}$")]

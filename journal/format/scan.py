@@ -1,4 +1,4 @@
-"""Reading a damaged journal: finds every commit that still matches its seal, and judges the rest.
+"""Reads a damaged journal: finds every commit that still matches its seal, and judges the rest.
 
 ``commits.py`` reads the same grammar faster, but stops at the first commit that doesn't match its
 seal. The reader in this file finds out what is wrong with that commit, and continues after it.
@@ -33,7 +33,8 @@ class Region(NamedTuple):
     - "unended": the last commit of the file, which matches its seal but lacks its LF.
     - "bad": bytes that aren't part of a good commit.
     - "bit_flip": a commit that would be good if one bit, ``flip``, were restored.
-    - "inserted": lines that were inserted between two commits: the second continues the first.
+    - "inserted": lines that were inserted between two commits. The second commit continues the
+      first.
     - "torn": a torn tail (an interrupted write).
     - "newer": the beginning of a journal in a newer format.
 
@@ -41,8 +42,9 @@ class Region(NamedTuple):
 
     - ``offset``, ``end``: where the region begins and ends, in bytes.
     - ``line``, ``lines``: the number of its first line (1-based), and how many lines it has.
-    - ``start``, ``crc``: of a good or unended region, the crc in the seal before it, and the crc in
-      its last seal. Of another region, both are the crc of the last good seal before it.
+    - ``start``, ``crc``: for a good or unended region, ``start`` is the crc in the seal before the
+      region, and ``crc`` is the crc in the region's last seal. For other regions, both are the crc
+      of the last good seal before the region.
     - ``reason``: what is wrong with a region that isn't good or unended.
     - ``commits``: how many commits a good or unended region has.
     - ``seals``: how many lines of a bad region end like a seal. ``sealed_end``: where the last of
@@ -70,8 +72,8 @@ class Region(NamedTuple):
 class _Candidate(NamedTuple):
     """A guess that a commit begins at ``offset`` and continues the crc ``start``.
 
-    ``crc`` is the crc of the bytes of this commit that were read so far, computed on from
-    ``start``.
+    ``crc`` is the crc of the bytes of this commit that were read so far, computed with the start
+    value ``start``.
     """
 
     offset: int
@@ -83,11 +85,11 @@ class _Candidate(NamedTuple):
 def scan(file: Readable, size: int, start: Position = START, line: int = 1) -> Iterator[Region]:
     """Yield the good, unended and bad regions from ``start`` to ``size``, in order, without gaps.
 
-    A commit is good if it matches its seal when its crc is computed on from one of these:
+    A commit is good if it matches its seal when its crc is computed with one of these start values:
 
     - the crc in the seal of the commit before it;
-    - the crc that the seal of a broken commit before it should have stated, so that one flipped bit
-      in a seal or an LF doesn't hide the next commit;
+    - the correct crc of a broken commit before it, so that one flipped bit in a seal or an LF
+      doesn't hide the next commit;
     - the crc of the last good commit before bad bytes, so that inserted lines don't hide the next
       commit either.
     """
@@ -137,7 +139,9 @@ def scan(file: Readable, size: int, start: Position = START, line: int = 1) -> I
 
 
 def _beginnings(offset: int, line: int, crcs: Iterable[int]) -> list[_Candidate]:
-    """One guess for each of ``crcs``: that a commit begins at ``offset`` and continues that crc."""
+    """Return one guess for each crc in ``crcs``: a commit begins at ``offset`` and continues that
+    crc.
+    """
     return [_Candidate(offset, line, crc, crc) for crc in dict.fromkeys(crcs)]
 
 
@@ -147,8 +151,8 @@ def _next_candidates(
     """The guesses after a line that doesn't end a good commit.
 
     - If the line has a seal, the next commit begins after the line.
-    - If the line has a part of a seal, both are tried: a commit with a broken seal ends here, or
-      the commit continues.
+    - If the line has a part of a seal, two guesses are made: a commit with a broken seal ends here;
+      or the commit continues after this line.
     - If the line is no JSON object, or has a seal, it may have been inserted between two commits.
       ``inserted`` is the guess for this case.
     """

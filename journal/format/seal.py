@@ -1,7 +1,7 @@
 """The seal at the end of a commit: how long it is, how it is written, and how it is checked.
 
-A **seal** is a CRC-32 of the commit, computed on from the seal of the commit before. So it covers
-all commits before it, too.
+A **seal** is a CRC-32 of the commit. The computation starts with the value of the previous commit's
+seal. So each seal also covers all commits before it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def sealed_end(crc: int) -> bytes:
 
 
 def crc_digits(crc: int) -> str:
-    """A crc in the form that a seal states it: eight hexadecimal digits."""
+    """Return a crc as a seal states it: eight hexadecimal digits."""
     return f"{crc:0{SEAL_DIGITS}x}"
 
 

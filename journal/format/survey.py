@@ -1,4 +1,4 @@
-"""Verdicts on all regions of a journal, for `journal verify` and repairs."""
+"""Finds all regions of a journal and gives a verdict on each, for `journal verify` and repairs."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class _Survey:
     def _go_on_from(self, crc: int) -> bool:
         """Whether a chain from the start ends with ``crc``.
 
-        If so, marks the regions after that end as inserted.
+        If one does, the regions after its end are marked as inserted.
         """
         home = self._homes.get(crc)
         if home is None:

@@ -50,7 +50,7 @@ def could_be_torn(file: Readable, region: Region) -> bool:
 
 
 def find_flip(file: Readable, region: Region) -> Flip | None:
-    """The bit that, if restored, would make a bad region one good commit; None if there is none.
+    """Find the bit whose flip makes a bad region one good commit. Returns None if no bit does.
 
     The region may have any length. By chance, 1 in 512 one-megabyte commits with other damage
     matches a single bit flip. Most of these are excluded, because a line doesn't decode.
@@ -71,7 +71,7 @@ def find_flip(file: Readable, region: Region) -> Flip | None:
 def _matches_seal(file: Readable, region: Region) -> bool:
     """Whether a region that ends with a seal matches this seal.
 
-    If it does and is bad nevertheless, one of its lines is longer than ``MAX_LINE_BYTES``.
+    A bad region that matches its seal has a line longer than ``MAX_LINE_BYTES``.
     """
     seal = region.end - SEALED_END_BYTES
     stated = stated_crc(file.read_at(seal, SEAL_BYTES))
@@ -79,9 +79,9 @@ def _matches_seal(file: Readable, region: Region) -> bool:
 
 
 def _is_legible(file: Readable, region: Region) -> bool:
-    """Whether the lines of a bad region that ends with a seal show that it is damage.
+    """Return whether the lines of a bad region show that it is damage.
 
-    There are two such cases:
+    The region ends with a seal. Its lines show damage in two cases:
 
     - All lines decode. So the commit was written whole.
     - A line that doesn't decode lies within one block of the disk that was written. So the line was
@@ -149,8 +149,9 @@ def judge_tail(file: Readable, size: int, last: Position) -> Region:
 def stated_newer_format(file: Readable, first: Region) -> str | None:
     """A message if the first line of the file states a newer format, else None.
 
-    ``first`` is a bad region at the beginning: a newer format may use other seals. The format
-    number may also come from a flipped bit, so the caller checks for that first.
+    ``first`` is a bad region at the beginning of the file. It may be bad because a newer format
+    uses other seals. The format number may also come from a flipped bit, so the caller checks for
+    that first.
     """
     line = next((text for _, text, _ in lines_of(file, first.offset, first.end)), b"")
     return newer_format(line.removeprefix(b"\xef\xbb\xbf"))  # an editor may have added the mark

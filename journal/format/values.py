@@ -1,6 +1,6 @@
-"""JSON values from callers: each is encoded so that it reads back equal, or is refused.
+"""Encodes JSON values from callers. A value that would not read back equal is refused.
 
-A further check, of how deep JSON text nests, must come before the text is decoded.
+JSON text must also be checked for how deep it nests, before the text is decoded.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ def plain_json(value: Any) -> bytes | None:
 
 
 def encode_value(value: Any, where: str) -> bytes:
-    """JSON text that reads back equal to ``value``. Raises InvalidValueError if there is none.
+    """Encode ``value`` as JSON text that reads back equal. Raises InvalidValueError if that is
+    impossible.
 
     A tuple may become a list. Every other change (NaN to null, bytes to base64, a set to a list, a
     key to text) is refused, and the error names the path of the value.
@@ -89,13 +90,14 @@ def encode_value(value: Any, where: str) -> bytes:
 
 
 def as_json(value: Any, where: str) -> Any:
-    """The value as JSON gives it back. Raises InvalidValueError."""
+    """Encode the value as JSON, and return what decoding gives. Raises InvalidValueError.
+    """
     return _decode_any(encode_value(value, where))
 
 
 @cache
 def load_sha256() -> Callable[[bytes], Any]:
-    """``hashlib.sha256``, imported late: it loads OpenSSL, which reading doesn't need."""
+    """Import ``hashlib.sha256`` late, since it loads OpenSSL, which isn't needed for reading."""
     from hashlib import sha256  # noqa: PLC0415
 
     return sha256

@@ -102,8 +102,8 @@ def _no_run_waits(service: JobService, job: Job) -> Refused:
 def cancel_command(ctx: click.Context, job: str) -> None:
     """Cancel a job: end it before all of its rows are done.
 
-    The job's run finishes the rows in flight, and starts no more rows. A cancelled job can't be run
-    again until `journal reopen`.
+    The job's run finishes the rows in flight, and starts no more rows. To run a cancelled job
+    again, use `journal reopen` first.
 
     Example: journal cancel ship-orders
     """

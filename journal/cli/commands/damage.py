@@ -34,7 +34,7 @@ from journal.verify import Report, verify_job
 def verify_command(
     ctx: click.Context, jobs: tuple[str, ...], all_jobs: bool, json_output: bool
 ) -> int:
-    """Check all of a job's journal for damage. Changes nothing.
+    """Check the whole journal of a job for damage. Nothing is changed.
 
     A torn tail is an interrupted write that was never acknowledged, so it is not damage. The next
     writer saves the torn tail beside the journal and cuts it off. "unended" means that the last
@@ -124,8 +124,8 @@ def repair_command(ctx: click.Context, job: str, open_rows: OpenRows, json_outpu
     The damaged journal is kept beside the new one as journal.damaged-N.
 
     These kinds of damage are repaired without loss: line ends changed by a transfer in text mode; a
-    byte order mark; single flipped bits; lines inserted between two commits, if they aren't records
-    or are copies of whole commits.
+    byte order mark; single flipped bits; lines that were inserted between two commits, if the lines
+    aren't records or are copies of whole commits.
 
     All other damaged lines are lost. A lost line may have recorded the outcome of a row. So if
     lines are lost, rows that look pending or in flight are put under review.

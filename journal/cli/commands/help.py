@@ -70,7 +70,10 @@ def help_command(ctx: click.Context, topic: str | None) -> None:
 
 
 def _pages_with(ctx: click.Context, word: str) -> str:
-    """The topics whose pages have the word, the most frequent use first. UsageError if none has it."""
+    """Return the topics whose pages have the word.
+
+    The page that uses it most often comes first. Raises UsageError if no page has the word.
+    """
     pattern = re.compile(rf"(?<!\w){re.escape(word)}(?!\d)", re.IGNORECASE)
     counts = {topic: len(pattern.findall(page_text(topic))) for topic in TOPICS}
     found = sorted(filter(counts.get, counts), key=counts.__getitem__, reverse=True)
@@ -104,7 +107,7 @@ def page_text(topic: str) -> str:
 
 
 def wrapped(page: str, width: int) -> str:
-    """The page with its prose wrapped to ``width``. Tables and examples stay."""
+    """Return the page with its prose wrapped to ``width``. Tables and examples stay as they are."""
 
     def fill(paragraph: re.Match[str]) -> str:
         bullet = paragraph[1]

@@ -23,7 +23,7 @@ _BAR_CELLS = 8
 
 
 class Listed(NamedTuple):
-    """A job, its status in the listing, and the seconds that it has taken so far."""
+    """A job, its status in the listing, and the seconds that the job has taken so far."""
 
     job: Job
     state: str

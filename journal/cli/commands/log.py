@@ -113,7 +113,7 @@ def _absent(service: JobService, job_id: str, ranges: list[range] | None) -> str
 
 
 def _latest(history: History, limit: int | None, choice: Choice) -> tuple[Iterable[Event], bool]:
-    """The events up to now, and whether earlier events were left out."""
+    """Return the events up to now, and a flag: True if earlier events may have been left out."""
     if limit is None:
         return read_events(history, choice.begin(history), choice=choice), False
     return last_events(history, limit, choice)
@@ -122,7 +122,7 @@ def _latest(history: History, limit: int | None, choice: Choice) -> tuple[Iterab
 def _follow(
     service: JobService, job_id: str, history: History, limit: int | None, choice: Choice
 ) -> Iterator[Event]:
-    """The events after ``history``, until the job ends."""
+    """Yield the events after ``history``, until the job ends."""
     sys.stdout.flush()
     position = history.end
     for _ in follow_job(service, job_id, ("interrupted",)):

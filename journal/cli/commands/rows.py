@@ -65,7 +65,7 @@ def _parse_columns(
 
 
 def _named_field(name: str) -> Field:
-    """The field of a row, or the column of its data, that has this name."""
+    """Return the field of a row with this name, or else the column of its data with this name."""
     if name in JobRow.__struct_fields__:
         value: Callable[[JobRow], Any] = attrgetter(name)
     else:
@@ -120,7 +120,7 @@ def rows_command(
 ) -> int:
     """List the rows of a job by number, with their status, outcome and data.
 
-    --where compares numbers in the data as numbers, even if they are text, as in CSV.
+    --where compares numbers as numbers, even if the data has them as text, as data from CSV does.
 
     If --row names a row that doesn't exist, the row's number is reported on standard error, and the
     exit code is 4. Columns that no row has are reported, too.
@@ -207,7 +207,7 @@ def errors_command(
     first.
 
     EXAMPLE is the message of the first row of the group, cut to 1,000 characters (400 in a table).
-    ROWS lists all rows of the group, as --row takes them.
+    ROWS lists the numbers of all rows of the group, in the form that --row takes.
 
     With --attempts, COUNT is the number of attempts that went wrong, even if the row was completed
     later. STATUS is "repeated" for attempts that were followed by another attempt.

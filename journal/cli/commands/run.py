@@ -58,10 +58,10 @@ def run_command(ctx: click.Context, /, **_: Any) -> int:
     makes the job. Later runs continue the job: new rows are added, and completed rows are never run
     again.
 
-    COMMAND may contain placeholders: {column} is the row's value in that column, {#} the row's
-    number and {id} the row's id, unless a column has that name. {{ and }} are braces. No shell is
-    involved. A shell script must take the values as arguments: sh -c 'echo "$1" | tr a-z A-Z' sh
-    {column}
+    COMMAND may contain placeholders: {column} is the row's value in that column. {#} is the row's
+    number and {id} is the row's id, unless a column is called # or id. {{ and }} are braces. No
+    shell is involved. A shell script must take the values as arguments: sh -c 'echo "$1" | tr a-z
+    A-Z' sh {column}
 
     COMMAND gets the environment variables JOURNAL_ROW_ID, JOURNAL_ATTEMPT and
     JOURNAL_IDEMPOTENCY_KEY. Pass the idempotency key to the service that COMMAND calls.

@@ -173,7 +173,8 @@ def _check_not_cancelled(job: Job) -> None:
 
 
 def _echo_count(count: int) -> None:
-    """Print the number of changed rows for scripts. For people, the next message states it."""
+    """Print the number of changed rows for scripts. People see it in the next message.
+    """
     if not sys.stdout.isatty():
         click.echo(count)
 
@@ -335,7 +336,10 @@ def resolve_command(ctx: click.Context, /, job: str, ranges: list[range], **give
 
 
 def _how(given: dict[str, Any]) -> str:
-    """The way to settle that was given. Raises UsageError for options of another way."""
+    """Return the way to settle that was given, such as "completed".
+
+    Raises UsageError for an option that belongs to another way.
+    """
     chosen = [how for how in _WAYS if given[how]]
     if len(chosen) != 1:
         raise click.UsageError("give exactly one of --completed, --failed, --retry and --skip")

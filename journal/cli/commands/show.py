@@ -70,7 +70,7 @@ class Shown(msgspec.Struct, kw_only=True):
 
     - ``rate``: recent rows per second; None if the job isn't running.
     - ``errors``: errors of the first ``read_rows`` rows that failed or need a review. ``partial``:
-      there are more such rows.
+      True if more rows failed or need a review.
     - ``doubtful``: the rows in flight and in review, by status.
     - ``next``: commands to paste, and the reason for each.
     """
@@ -104,7 +104,7 @@ def show_command(
     of more than 2,000 rows, throughput is estimated from 2,000 rows.
 
     The errors come from the first 10,000 rows that failed or need a review, or from fewer if rows
-    are large. `journal errors` reads all such rows.
+    are large. `journal errors` reads all rows that failed or need a review.
 
     The last line is for scripts. It has pairs key=value, always with the same keys in the same
     order.
@@ -179,7 +179,7 @@ def _rows_to_read(service: JobService, job: Job) -> int:
 
 
 def _began(job: Job, holder: RunHolder | None) -> datetime:
-    """The start of the run at work, since the speed of earlier runs doesn't count."""
+    """Return when the active run started. The speed of earlier runs doesn't count."""
     try:
         return datetime.fromisoformat(holder.started_at if holder else "").astimezone(UTC)
     except ValueError:  # the run hasn't written its start yet

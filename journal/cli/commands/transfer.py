@@ -70,8 +70,9 @@ _max_bytes_option = click.option(
 def pack_command(ctx: click.Context, job: str, output: str | None, zstd: bool, kept: bool) -> None:
     """Pack a job into one file or stream, a tar archive, to move it to another machine.
 
-    The pack holds the journal up to its last commit, the artifacts, and a manifest, with which
-    `journal unpack` checks all files. A run may work on the job at the same time.
+    The pack holds the journal up to its last commit, the artifacts, and a manifest.
+    `journal unpack` checks all files against the manifest. A run may work on the job at the same
+    time.
 
     To send the pack to another machine: journal pack ship-ca -o - | ssh other journal unpack -
 
@@ -188,9 +189,10 @@ def compare_command(
     A and B are jobs, directories of jobs, packs, or - for a pack on standard input. Only commits
     that one of the copies lacks are checked for damage; `journal verify` checks a whole journal.
 
-    Exit codes: 0 the copies are identical, 1 one is ahead of the other, 3 they have diverged. If
-    the copies can't be compared: 2 they are different jobs, or wrong usage, 4 no such job, 5
-    locked, 6 damaged, unreadable, or written by a newer version.
+    The exit code is 0 if the copies are identical, 1 if one copy is ahead of the other, and 3 if
+    they have diverged. If the copies can't be compared, the exit code is 2 (different jobs, or
+    wrong usage), 4 (no such job), 5 (locked), or 6 (damaged, unreadable, or written by a newer
+    version).
 
     Example: journal compare ship-ca /mnt/old/jobs/ship-ca
     """
@@ -207,8 +209,8 @@ def compare_command(
 
 
 def _compared(root: str, a: str, b: str, max_bytes: int | None) -> Comparison:
-    """Compare the copies. Raises NoVerdict for errors whose exit code would be 1, which has a
-    meaning.
+    """Compare the copies. Raises NoVerdict instead of an error with exit code 1, because exit code
+    1 means that one copy is ahead.
     """
     try:
         return compare_copies(_source(root, a), _source(root, b), max_bytes=max_bytes)
@@ -284,20 +286,20 @@ def pull_command(
 
     SOURCE is the other copy: a directory, a pack, or - for a pack on standard input.
 
-    If the job here is the beginning of the other copy, the missing commits are appended and missing
-    artifacts are copied. If the copies have diverged, nothing is changed, and the exit code is 3,
-    unless --merge-outcomes is given.
+    If the other copy has all commits of the job here and more, the missing commits are appended and
+    missing artifacts are copied. If the copies have diverged, nothing is changed, and the exit code
+    is 3, unless --merge-outcomes is given.
 
     With --merge-outcomes, the job here gets the outcomes, retries, redos and changed data of rows
     that only the other copy worked on. A row needs a review if both copies worked on the row, or
     gave the row different data. But a row that is completed here stays completed, and the job's
-    error names the row. Rows that both copies added are one row if they have the same idempotency
-    key. A row that only the other copy added is added here. If its number is taken here, the row
-    gets a new number, which is reported. The other copy's history is kept beside the journal as
+    error names the row. If both copies added a row with the same idempotency key, the two become
+    one row. A row that only the other copy added is added here. If its number is taken here, the
+    row gets a new number, which is reported. The other copy's history is kept beside the journal as
     journal.other-....
 
     If an artifact differs, both files are kept. When commits are appended, the other copy's file
-    gets the name, and the file here becomes NAME.before-N. In a merge, the file here keeps the
+    gets the name NAME, and the file here becomes NAME.before-N. In a merge, the file here keeps the
     name, and the other copy's file becomes NAME.other-N.
 
     The exit code is 3 if a row needs a review or was done twice, or if an artifact differs.

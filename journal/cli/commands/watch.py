@@ -26,8 +26,8 @@ def watch_command(ctx: click.Context, job: str) -> int:
 
     If the job is paused or its run dies, the command waits for the next run.
 
-    Exit codes: 0 all rows completed or skipped, 3 some rows failed or need a review, 4 the job ended
-    before its rows were done, or was deleted or moved away.
+    The exit code is 0 if all rows are completed or skipped, 3 if some rows failed or need a review,
+    and 4 if the job ended before its rows were done, or was deleted or moved away.
 
     Example: journal watch hash-stdlib
     """
@@ -55,8 +55,9 @@ def wait_command(ctx: click.Context, job: str, timeout_s: float | None) -> int:
 
     If the job is paused or its run dies, the command waits for the next run.
 
-    Exit codes: 0 all rows completed or skipped, 3 some rows failed or need a review, 4 the job ended
-    before its rows were done, or was deleted or moved away, 124 the job didn't end within --timeout.
+    The exit code is 0 if all rows are completed or skipped, 3 if some rows failed or need a review,
+    4 if the job ended before its rows were done, or was deleted or moved away, and 124 if the job
+    didn't end within --timeout.
 
     Example: journal wait hash-stdlib --timeout 3600
     """

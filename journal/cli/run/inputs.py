@@ -41,7 +41,7 @@ _BOMS = (  # longest first, since the mark of UTF-32 begins with the mark of UTF
 
 
 class RowInput:
-    """The rows of an input as dicts, in order. They can be iterated only one time.
+    """The rows of an input as dicts, in order. They can be iterated only once.
 
     ``columns``: the names in the header; None if each row has its own names. Iterating raises
     InvalidValueError for the first invalid row, and if there are no rows.
@@ -96,7 +96,7 @@ def _csv_cells(lines: Iterator[str], name: str) -> Table:
 
 
 def _tsv_cells(lines: Iterator[str], name: str) -> Table:
-    """The cells between tabs. Quotes have no special meaning.
+    """Yield the cells of each line, which are separated by tabs. Quotes have no special meaning.
 
     This is the definition of text/tab-separated-values, and how `cut`, `awk`, database clients and
     Google Sheets write TSV. A reader that interprets quotes could join lines up to the next quote.
@@ -158,7 +158,7 @@ def _table_rows(columns: list[str], table: Table, name: str) -> Iterator[dict[st
 
 
 def _line_rows(lines: Iterator[str], name: str) -> Iterator[dict[str, Any]]:
-    """A row with one column for each line. Empty lines are skipped."""
+    """Yield one row, with one column, for each line. Empty lines are skipped."""
     is_empty = True
     for line in lines:
         text = _without_end(line)
@@ -170,7 +170,7 @@ def _line_rows(lines: Iterator[str], name: str) -> Iterator[dict[str, Any]]:
 
 
 def _json_rows(lines: Iterator[str], name: str) -> Iterator[dict[str, Any]]:
-    """A row for each line, which must be a JSON object. Blank lines are skipped."""
+    """Yield one row for each line. Each line must be a JSON object. Blank lines are skipped."""
     is_empty = True
     for number, line in enumerate(lines, 1):
         if not line.isspace():
@@ -256,7 +256,7 @@ def _text(stream: IO[bytes], name: str, encoding: str) -> Iterator[str]:
 
 
 def _bounded(lines: IO[Any], name: str) -> Iterator[str | bytes]:
-    """The lines. Raises InvalidValueError for a line that is too long for a journal."""
+    """Yield the lines. Raises InvalidValueError for a line that is too long for a journal."""
     for number, line in enumerate(iter(partial(lines.readline, MAX_LINE_BYTES + 1), None), 1):
         if not line:
             return

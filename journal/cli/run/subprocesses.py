@@ -51,10 +51,11 @@ class Commands:
     Processes:
 
     - Each command leads its own session. So Ctrl-C on the terminal reaches only this process, and a
-      command in flight can finish. A command that wants to ask on the terminal fails instead of
-      being stopped.
+      command in flight can finish. A command that tries to read from the terminal fails. The system
+      doesn't suspend it.
     - Cancelling a command ends all processes of its group. If a command ends by itself, its
-      background processes continue. If this process is killed with SIGKILL, its commands continue.
+      background processes continue to run. If this process is killed with SIGKILL, its commands
+      continue to run.
 
     A command gets:
 
@@ -92,8 +93,8 @@ class Commands:
     def cancel(self, row_id: str, *, force: bool) -> bool:
         """Terminate the row's command and all processes of its group; with ``force``, kill them.
 
-        Returns False if the row's command isn't running. The way in which the command ends still
-        decides the outcome. May be called in a signal handler of the main thread.
+        Returns False if the row's command isn't running. The outcome still depends on how the
+        command ends. May be called in a signal handler of the main thread.
         """
         with self._lock:
             running = self._running.get(row_id)
@@ -198,8 +199,8 @@ class Commands:
         return _new_file(directory / "stdout", files), _new_file(directory / "stderr", files)
 
     def _open_input(self, row: JobRow, files: contextlib.ExitStack) -> IO[bytes] | int:
-        """Open the command's input: a file, since a pipe would need a thread and fail if it isn't
-        read.
+        """Open the command's input. It is a file: a pipe would need a thread, and writing to the
+        pipe would fail if the command doesn't read it.
         """
         if not self._stdin_json:
             return subprocess.DEVNULL

@@ -24,7 +24,8 @@ class Template:
     """An argv with ``{column}`` placeholders. ``{{`` and ``}}`` are single braces.
 
     - ``{#}`` is the row's number and ``{id}`` its id, unless a column has that name.
-    - Text is filled in unchanged, null as empty text, any other value as compact JSON.
+    - Text is filled in unchanged. Null becomes empty text, and any other value becomes compact
+      JSON.
     - No shell is involved, so values need no quoting.
 
     Raises InvalidValueError for a placeholder inside the script of a shell (``sh -c``), because the
@@ -90,8 +91,8 @@ class Template:
 
 
 def _check_script(argv: Sequence[str], parts: Sequence[Sequence[str]], place: int) -> None:
-    """Raise InvalidValueError for a value inside a shell's script, or a value that becomes its
-    $0.
+    """Raise InvalidValueError for a value inside a shell's script, or a value that becomes the
+    script's $0.
     """
     script, arguments = argv[place], argv[place + 1 :]
     shell = " ".join(argv[place - 2 : place])
