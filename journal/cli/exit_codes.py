@@ -43,8 +43,7 @@ _EXIT_CODES: dict[type[JournalError], int] = {
 
 
 def exit_code_of(error: JournalError) -> int:
-    """Return the exit code for an error: 1 if only the system can have caused the error.
-    """
+    """Return the exit code for an error: 1 if only the system can have caused the error."""
     codes = (code for kind, code in _EXIT_CODES.items() if isinstance(error, kind))
     return next(codes, EXIT_UNEXPECTED)
 

@@ -145,8 +145,7 @@ def duration_s(job: Job, state: str, now: datetime) -> float | None:
 
 
 def holder_text(holder: RunHolder) -> str:
-    """Describe the process that runs a job. The process of a new run may be unknown.
-    """
+    """Describe the process that runs a job. The process of a new run may be unknown."""
     return f"process {holder.pid} on {holder.host}" if holder.pid else "a run"
 
 

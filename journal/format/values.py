@@ -90,8 +90,7 @@ def encode_value(value: Any, where: str) -> bytes:
 
 
 def as_json(value: Any, where: str) -> Any:
-    """Encode the value as JSON, and return what decoding gives. Raises InvalidValueError.
-    """
+    """Encode the value as JSON, and return what decoding gives. Raises InvalidValueError."""
     return _decode_any(encode_value(value, where))
 
 

@@ -173,8 +173,7 @@ def _check_not_cancelled(job: Job) -> None:
 
 
 def _echo_count(count: int) -> None:
-    """Print the number of changed rows for scripts. People see it in the next message.
-    """
+    """Print the number of changed rows for scripts. People see it in the next message."""
     if not sys.stdout.isatty():
         click.echo(count)
 
