@@ -287,8 +287,8 @@ def pull_command(
     SOURCE is the other copy: a directory, a pack, or - for a pack on standard input.
 
     If the other copy has all commits of the job here and more, the missing commits are appended and
-    missing artifacts are copied. If the copies have diverged, nothing is changed, and the exit code
-    is 3, unless --merge-outcomes is given.
+    missing artifacts are copied. If the copies have diverged, you must give --merge-outcomes.
+    Without this option, nothing is changed, and the exit code is 3.
 
     With --merge-outcomes, the job here gets the outcomes, retries, redos and changed data of rows
     that only the other copy worked on. A row needs a review if both copies worked on the row, or
