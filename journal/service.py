@@ -536,8 +536,8 @@ class JobService:
         Without ``error_code``, this is a person's retry:
 
         - Earlier attempts no longer count for the limit of attempts and the backoff.
-        - A job that has ended is reopened in the same commit. A cancelled job is not: it raises
-          InvalidStateTransition until :meth:`reopen_job` is called.
+        - A job that has ended is reopened in the same commit. In a cancelled job, the call
+          raises InvalidStateTransition until :meth:`reopen_job` is called.
 
         With ``error_code`` and ``error_message``, this is a run's own retry after an attempt that
         failed with this error. The attempt counts for limit and backoff. In a job that has ended,
@@ -561,8 +561,8 @@ class JobService:
         - The cost of earlier attempts and the row's history stay.
         - The idempotency key stays. So if the service that you call honours the key, it repeats its
           old answer and does nothing new. ``new_key=True`` gives the row a new key.
-        - A job that has ended is reopened in the same commit. A cancelled job is not: it raises
-          InvalidStateTransition until :meth:`reopen_job` is called.
+        - A job that has ended is reopened in the same commit. In a cancelled job, the call
+          raises InvalidStateTransition until :meth:`reopen_job` is called.
 
         Raises InvalidStateTransition, for example for a row in review, which must be settled first.
         Raises JobBusyError if a job that has ended must be reopened while a run holds the run lock.
@@ -598,8 +598,8 @@ class JobService:
         """Move a row from ``processing`` to ``needs_review``, because nobody knows whether it took
         effect.
 
-        A person must find out. No run starts the row until :meth:`complete_row`, :meth:`fail_row`,
-        :meth:`skip_row` or :meth:`retry_row` settles it. Returns the row. Raises
+        A person must find out what happened. No run starts the row until :meth:`complete_row`,
+        :meth:`fail_row`, :meth:`skip_row` or :meth:`retry_row` settles it. Returns the row. Raises
         InvalidStateTransition.
         """
         code = check_text(error_code, "error_code")
@@ -609,8 +609,8 @@ class JobService:
     # --- steps
 
     def may_resume(self, row_id: str) -> bool:
-        """Whether the policy "resume" makes the row pending if its run has died: no step of the row
-        is in doubt, and the last run had this policy.
+        """Return whether the policy "resume" makes the row pending if its run has died: True if no
+        step of the row is in doubt and the last run had this policy.
         """
         job_id, number = split_row_id(row_id)
         with self._reading(job_id) as journal:
@@ -653,8 +653,8 @@ class JobService:
         """Record that an attempt begins a step; return None. If the step is done, return the step.
 
         ``attempt`` is :attr:`JobRow.attempts` of the attempt. With ``idempotent``, nothing is
-        recorded, and the step may begin again even if it is in doubt. Use :meth:`AttemptedRow.step`
-        where you can, which also records the end.
+        recorded, and the step may begin again even if it is in doubt. If you can, use
+        :meth:`AttemptedRow.step` instead, since it also records the end.
 
         Raises AttemptEndedError if the row isn't in processing in this attempt, StepInDoubtError,
         and InvalidValueError inside a batch, which would record the start too late.

@@ -205,7 +205,9 @@ class Artifacts:
         return None if self._ours.exists(place) else place
 
     def _free_name(self, name: str, word: str) -> str:
-        """A name for a backup: the name of an equal backup here, or one that neither copy has."""
+        """Return a name for a backup: the name of an equal backup here, or a name that neither copy
+        has.
+        """
         directory, _, last = name.rpartition("/")
         last = last.encode()[:_MAX_NAME_BYTES].decode(errors="ignore")
         backed_up = self._staged[name] if word == "other" else name
@@ -232,7 +234,8 @@ def _open(below: Below, name: str) -> handles.DerivedFile:
 
 
 def _likeness(ours: Below, name: str, theirs: Below, their_name: str) -> Likeness:
-    """Compare their file with ours: "same"; "grown" if it begins with ours; or "different".
+    """Compare their file with ours. Returns "same", "different", or "grown" if theirs begins with
+    ours.
 
     Raises StorageError, or FileNotFoundError if their file is gone.
     """
