@@ -82,8 +82,7 @@ def time_text(at: datetime) -> str:
 
 
 def as_text(value: Any) -> str:
-    """Return a value as text: text as it is, None as "", times as ISO 8601, other values as JSON.
-    """
+    """Return a value as text: text as it is, None as "", times as ISO 8601, other values as JSON."""
     if isinstance(value, str):
         return value
     if value is None:

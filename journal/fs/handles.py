@@ -118,8 +118,7 @@ def open_in(directory: int | None, path: Path, flags: int) -> int:
 
 
 def why_not_written(path: Path, names: int) -> str:
-    """Say why a file with several hard links, ``names`` of them, must not be written.
-    """
+    """Say why a file with several hard links, ``names`` of them, must not be written."""
     name = path.name
     return (
         f"it has {names} hard links, so a write would change the other copies, too: make it a file "
@@ -322,8 +321,7 @@ class JournalFile(Descriptor):
         return sum(piece.count(b"\n") for piece in self.pieces(0, end))
 
     def append(self, data: bytes | bytearray) -> None:
-        """Append ``data``. After a StorageError, the file may contain a part of ``data``.
-        """
+        """Append ``data``. After a StorageError, the file may contain a part of ``data``."""
         try:
             written = system.os.write(self.fd, data)
             while written < len(data):  # a short write; the next one raises the cause, as ENOSPC

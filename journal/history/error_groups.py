@@ -53,8 +53,7 @@ class Numbers:
         return text + separator + "..." if not self.is_shown_by(at_most) else text
 
     def is_shown_by(self, at_most: int | None) -> bool:
-        """Return whether the rows fit into ``at_most`` ranges. None means no limit.
-        """
+        """Return whether the rows fit into ``at_most`` ranges. None means no limit."""
         return not self.is_cut and (at_most is None or len(self._firsts) <= at_most)
 
 

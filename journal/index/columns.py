@@ -199,8 +199,7 @@ class View:
             self._wanted = _marked(columns.statuses, codes)
 
     def position(self, number: int) -> int:
-        """Return where row ``number`` (0-based) of the view is in the columns.
-        """
+        """Return where row ``number`` (0-based) of the view is in the columns."""
         found = self._found
         if found is None:
             return number + self._first
@@ -214,8 +213,7 @@ class View:
         return found[number]
 
     def positions(self, numbers: range) -> list[int]:
-        """Return the positions of one or more rows, faster than several calls of :meth:`position`.
-        """
+        """Return the positions of one or more rows, faster than several calls of :meth:`position`."""
         found = self._found
         if found is None:
             first = self._first

@@ -81,8 +81,7 @@ class InFlight:
         return len(self._attempts)
 
     def holds(self, row: JobRow) -> bool:
-        """Return whether this attempt is in flight, and not another attempt at its row.
-        """
+        """Return whether this attempt is in flight, and not another attempt at its row."""
         return any(attempt.row is row for attempt in self._attempts.values())
 
     @property

@@ -103,8 +103,7 @@ class Halt(msgspec.Struct, frozen=True):
         return cls(match[1] == "now", match[2], count, percent, int(match[5] or _MIN_DONE))
 
     def reason(self, succeeded: int, failed: int) -> str | None:
-        """Return a message that says why the run gives up now; None if the run continues.
-        """
+        """Return a message that says why the run gives up now; None if the run continues."""
         done = succeeded + failed
         number = {"fail": failed, "success": succeeded, "done": done}[self.what]
         verb = _HALT_VERBS[self.what]

@@ -104,8 +104,7 @@ def take_up(service: JobService, job_id: str, *, retry_failed: bool = False) -> 
 
 
 def nothing_to_do(service: JobService, job: Job, how_to: HowTo, *, retry_failed: bool) -> str:
-    """Return a message: why the start of an ended job does nothing, and how to continue.
-    """
+    """Return a message: why the start of an ended job does nothing, and how to continue."""
     if job.status is JobStatus.CANCELLED:
         left = (
             f" with {counted(job.pending_count, 'row|rows')} pending" if job.pending_count else ""

@@ -275,8 +275,7 @@ class Plan:
         )
 
     def _may_be_one_shipment(self, number: int, theirs: Change) -> bool:
-        """Return whether two completions may be the same: True unless the tracking numbers differ.
-        """
+        """Return whether two completions may be the same: True unless the tracking numbers differ."""
         mine = self.our_status(number)
         known = {mine and mine.tracking_number, self.read(theirs).tracking_number} - {None, ""}
         return len(known) < 2
