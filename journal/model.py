@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Collection, Mapping
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypedDict
@@ -97,14 +98,22 @@ VALID_ROW_TRANSITIONS: Mapping[RowStatus, tuple[RowStatus, ...]] = MappingProxyT
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
+# A cost in cents: see :meth:`JobService.complete_row`. Usage: numbers by name.
+Cost = int | float | Decimal
+Usage = Mapping[str, int | float]
+
+
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """A job after one commit; later commits don't change the object.
 
     All times are aware datetimes in UTC.
 
     Counts: ``processed_rows`` is the number of completed and failed rows. Each ``..._count`` is the
-    number of rows with that status. ``total_cost_cents`` is the sum of the costs of all
-    completions.
+    number of rows with that status.
+
+    Spending: ``total_cost_cents`` is the exact sum of the costs of all attempts, including failed
+    and repeated ones. It is an int if it is whole, else a float. ``usage`` has the sums of all
+    usages by name.
 
     Passes: a job begins with one pass. Each time that the job is reopened, another pass begins;
     these times are ``reopened_at``. ``created_at`` and ``started_at`` belong to the first pass;
@@ -118,10 +127,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     - ``key``: the column that identifies rows, chosen when the job was created.
     - ``idempotency_key``: the column with the idempotency keys of the rows, or "" if each row was
       added with a key.
-    - ``repaired``: True if a repair has lost lines. Rows may be missing then.
+    - ``repaired``: whether a repair has lost lines, so that rows may be missing.
     - ``hosts``: the hosts of the runs; the latest is last.
-    - ``resume_command``: the command that resumes the job after its last run. The command works in
-      any directory.
+    - ``resume_command``: the command that continues the last run. It works in any directory.
     - ``retry_of``: the id of the job from which an older version moved the unfinished rows here.
     """
 
@@ -145,7 +153,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     processing_count: int = 0
     skipped_count: int = 0
     needs_review_count: int = 0
-    total_cost_cents: int = 0
+    total_cost_cents: int | float = 0
+    usage: dict[str, int | float] = {}
     error_code: str | None = None
     error_message: str | None = None
     repaired: bool = False
@@ -168,6 +177,32 @@ def done_rows(job: Job) -> int:
     return job.successful_rows + job.skipped_count
 
 
+_MILLION = 1_000_000
+
+
+def millionths(cents: float) -> int:
+    """A cost as a whole number of millionths of a cent, in which costs are summed."""
+    return cents * _MILLION if isinstance(cents, int) else round(cents * _MILLION)
+
+
+def cents_of(total_millionths: int) -> int | float:
+    """A cost in cents, from millionths: an int if it is whole, else a float."""
+    whole, rest = divmod(total_millionths, _MILLION)
+    return total_millionths / _MILLION if rest else whole
+
+
+def expected_cost_cents(job: Job) -> float | None:
+    """What the whole job will have cost, if the open rows cost as much as the others on average.
+
+    None if the job has no costs, if no row has ended, or if none is open.
+    """
+    open_rows = job.pending_count + job.processing_count
+    ended = job.total_rows - open_rows
+    if not job.total_cost_cents or not open_rows or ended <= 0:
+        return None
+    return job.total_cost_cents * job.total_rows / ended
+
+
 class JobRow(msgspec.Struct, frozen=True):
     """A row as it was after a certain commit. Later commits don't change the object.
 
@@ -182,9 +217,11 @@ class JobRow(msgspec.Struct, frozen=True):
       status last changed.
     - ``error_code``, ``error_message``: the error of the failure. A pending row has the error of
       its last attempt.
-    - ``unknown``: True if the row failed and nobody knows whether the attempt took effect.
+    - ``unknown``: the row failed, and nobody knows whether the attempt took effect.
     - ``reason``: why the row was skipped, or why it is to be done again.
     - ``label_path``: the path that the caller gave, by convention relative to the job's directory.
+    - ``cost_cents``, ``usage``: those of the change that gave the row its status. Those of earlier
+      attempts are in the row's history, and in the sums of the job.
     - ``version``: the version of the run in which the current or last attempt began. None if the
       status doesn't come from an attempt.
     - ``row_checksum``: the checksum of the row's last input. :meth:`JobService.update_row_data` can
@@ -202,7 +239,7 @@ class JobRow(msgspec.Struct, frozen=True):
     attempts: int = 0
     tracking_number: str | None = None
     label_path: str | None = None
-    cost_cents: int | None = None
+    cost_cents: int | float | None = None
     result: Any = None
     error_code: str | None = None
     error_message: str | None = None
@@ -212,6 +249,7 @@ class JobRow(msgspec.Struct, frozen=True):
     earlier_attempts: int = 0
     version: str | None = None
     unknown: bool = False
+    usage: dict[str, int | float] | None = None
 
 
 # How to settle rows that were in flight when their run died: see :meth:`JobService.recover_job`.
@@ -245,7 +283,7 @@ class FoundRow(NamedTuple):
     """The facts about a row that :meth:`JobService.find_rows` has without reading the row.
 
     ``position`` counts rows from 0, in the order in which they were added. ``attempts`` counts
-    attempts since the last retry or redo. ``is_fresh``: True if the row was never started.
+    attempts since the last retry or redo. ``is_fresh``: the row was never started.
     """
 
     position: int
@@ -281,7 +319,8 @@ class JobSummary(TypedDict):
     processing_count: int
     skipped_count: int
     needs_review_count: int
-    total_cost_cents: int
+    total_cost_cents: int | float
+    usage: dict[str, int | float]
     status: str
     created_at: str
     started_at: str | None

@@ -20,6 +20,7 @@ from journal.errors import (
     StorageError,
 )
 from journal.format.arguments import (
+    check_cost,
     check_count,
     check_label_path,
     check_moment,
@@ -28,6 +29,7 @@ from journal.format.arguments import (
     check_row_number,
     check_step_name,
     check_text,
+    check_usage,
 )
 from journal.format.commits import START, Position
 from journal.format.records import (
@@ -50,6 +52,7 @@ from journal.index.index import CODES
 from journal.index.summary import job_of, summary_of
 from journal.model import (
     VALID_TRANSITIONS,
+    Cost,
     FoundRow,
     Job,
     JobRow,
@@ -60,6 +63,7 @@ from journal.model import (
     RowStatus,
     RowStep,
     RunHolder,
+    Usage,
     is_at_least,
     job_status,
     log_level,
@@ -466,16 +470,20 @@ class JobService:
         row_id: str,
         tracking_number: str | None = None,
         label_path: str | os.PathLike[str] | None = None,
-        cost_cents: int | None = None,
+        cost_cents: Cost | None = None,
         *,
         result: Any = None,
+        usage: Usage | None = None,
     ) -> JobRow:
         """Record that the row is done. Returns the row.
 
         - ``tracking_number``: text.
         - ``label_path``: a path inside the job's directory is stored relative to it.
-        - ``cost_cents``: int from 0, added to the job's total.
+        - ``cost_cents``: cents from 0, with at most six decimals: an int, float or Decimal. Added
+          exactly to the job's total, as are the costs of the other methods that end an attempt.
         - ``result``: any JSON value.
+        - ``usage``: numbers from 0 by name, such as ``{"input_tokens": 812}``. Added to the sums in
+          :attr:`Job.usage`, which have at most 100 names.
 
         The job may have any status. Raises InvalidStateTransition, for example for a row that is
         already completed.
@@ -492,26 +500,40 @@ class JobService:
                 if label_path is None
                 else check_label_path(label_path, self._store.directory(job_id))
             ),
-            cost_cents=check_count(cost_cents, "cost_cents"),
+            cost_cents=check_cost(cost_cents),
+            usage=check_usage(usage),
             result=result,
             at=UNSET_TIME,
         )
         return self._change(job_id, record)
 
     def fail_row(
-        self, row_id: str, error_code: str, error_message: str, *, unknown: bool = False
+        self,
+        row_id: str,
+        error_code: str,
+        error_message: str,
+        *,
+        unknown: bool = False,
+        cost_cents: Cost | None = None,
+        usage: Usage | None = None,
     ) -> JobRow:
         """Record that the row failed. Returns the row.
 
-        ``unknown``: nobody knows whether the attempt took effect. Such a row is retried only if a
-        person names it.
+        - ``unknown``: nobody knows whether the attempt took effect. Such a row is retried only if a
+          person names it.
+        - ``cost_cents``, ``usage``: what the attempt has cost: see :meth:`complete_row`.
 
         The job may have any status. Raises InvalidStateTransition.
         """
         code = check_text(error_code, "error_code")
         message = check_text(error_message, "error_message")
         return self._change_to(
-            row_id, "failed", error_code=code, error_message=message, unknown=unknown
+            row_id,
+            "failed",
+            error_code=code,
+            error_message=message,
+            unknown=unknown,
+            **_spent(cost_cents, usage),
         )
 
     def give_back_row(self, row_id: str) -> JobRow:
@@ -521,27 +543,43 @@ class JobService:
         """
         return self._change_to(row_id, "pending")
 
-    def skip_row(self, row_id: str, reason: str | None = None) -> JobRow:
+    def skip_row(
+        self,
+        row_id: str,
+        reason: str | None = None,
+        *,
+        cost_cents: Cost | None = None,
+        usage: Usage | None = None,
+    ) -> JobRow:
         """Record that the row needs no work. Returns the row.
 
-        Raises InvalidStateTransition.
+        ``cost_cents``, ``usage``: what it has cost to find out: see :meth:`complete_row`. Raises
+        InvalidStateTransition.
         """
-        return self._change_to(row_id, "skipped", reason=check_optional_text(reason, "reason"))
+        reason = check_optional_text(reason, "reason")
+        return self._change_to(row_id, "skipped", reason=reason, **_spent(cost_cents, usage))
 
     def retry_row(
-        self, row_id: str, error_code: str | None = None, error_message: str | None = None
+        self,
+        row_id: str,
+        error_code: str | None = None,
+        error_message: str | None = None,
+        *,
+        cost_cents: Cost | None = None,
+        usage: Usage | None = None,
     ) -> JobRow:
         """Make a failed, skipped, processing or needs_review row pending again. Returns the row.
 
         Without ``error_code``, this is a person's retry:
 
         - Earlier attempts no longer count for the limit of attempts and the backoff.
-        - A job that has ended is reopened in the same commit. In a cancelled job, the call
-          raises InvalidStateTransition until :meth:`reopen_job` is called.
+        - A job that has ended is reopened in the same commit. A cancelled job is not: it raises
+          InvalidStateTransition until :meth:`reopen_job` is called.
 
         With ``error_code`` and ``error_message``, this is a run's own retry after an attempt that
         failed with this error. The attempt counts for limit and backoff. In a job that has ended,
-        the call raises InvalidStateTransition.
+        the call raises InvalidStateTransition. ``cost_cents``, ``usage``: what the attempt has
+        cost: see :meth:`complete_row`.
 
         Raises InvalidStateTransition, and JobBusyError if a job that has ended must be reopened
         while a run holds the run lock.
@@ -550,7 +588,12 @@ class JobService:
         message = check_optional_text(error_message, "error_message")
         reset: Literal["retry"] | None = "retry" if code is None else None
         return self._change_to(
-            row_id, "pending", error_code=code, error_message=message, reset=reset
+            row_id,
+            "pending",
+            error_code=code,
+            error_message=message,
+            reset=reset,
+            **_spent(cost_cents, usage),
         )
 
     def redo_row(self, row_id: str, reason: str | None = None, *, new_key: bool = False) -> JobRow:
@@ -561,8 +604,8 @@ class JobService:
         - The cost of earlier attempts and the row's history stay.
         - The idempotency key stays. So if the service that you call honours the key, it repeats its
           old answer and does nothing new. ``new_key=True`` gives the row a new key.
-        - A job that has ended is reopened in the same commit. In a cancelled job, the call
-          raises InvalidStateTransition until :meth:`reopen_job` is called.
+        - A job that has ended is reopened in the same commit. A cancelled job is not: it raises
+          InvalidStateTransition until :meth:`reopen_job` is called.
 
         Raises InvalidStateTransition, for example for a row in review, which must be settled first.
         Raises JobBusyError if a job that has ended must be reopened while a run holds the run lock.
@@ -594,23 +637,38 @@ class JobService:
             lambda journal: transitions.update_data(journal, number, data, None, new_key=new_key)
         )
 
-    def review_row(self, row_id: str, error_code: str, error_message: str) -> JobRow:
+    def review_row(
+        self,
+        row_id: str,
+        error_code: str,
+        error_message: str,
+        *,
+        cost_cents: Cost | None = None,
+        usage: Usage | None = None,
+    ) -> JobRow:
         """Move a row from ``processing`` to ``needs_review``, because nobody knows whether it took
         effect.
 
-        A person must find out what happened. No run starts the row until :meth:`complete_row`,
-        :meth:`fail_row`, :meth:`skip_row` or :meth:`retry_row` settles it. Returns the row. Raises
+        A person must find out. No run starts the row until :meth:`complete_row`, :meth:`fail_row`,
+        :meth:`skip_row` or :meth:`retry_row` settles it. Returns the row. ``cost_cents``,
+        ``usage``: what the attempt has cost: see :meth:`complete_row`. Raises
         InvalidStateTransition.
         """
         code = check_text(error_code, "error_code")
         message = check_optional_text(error_message, "error_message")
-        return self._change_to(row_id, "needs_review", error_code=code, error_message=message)
+        return self._change_to(
+            row_id,
+            "needs_review",
+            error_code=code,
+            error_message=message,
+            **_spent(cost_cents, usage),
+        )
 
     # --- steps
 
     def may_resume(self, row_id: str) -> bool:
-        """Return whether the policy "resume" makes the row pending if its run has died: True if no
-        step of the row is in doubt and the last run had this policy.
+        """Whether the policy "resume" makes the row pending if its run has died: no step of the row
+        is in doubt, and the last run had this policy.
         """
         job_id, number = split_row_id(row_id)
         with self._reading(job_id) as journal:
@@ -653,8 +711,8 @@ class JobService:
         """Record that an attempt begins a step; return None. If the step is done, return the step.
 
         ``attempt`` is :attr:`JobRow.attempts` of the attempt. With ``idempotent``, nothing is
-        recorded, and the step may begin again even if it is in doubt. If you can, use
-        :meth:`AttemptedRow.step` instead, since it also records the end.
+        recorded, and the step may begin again even if it is in doubt. Use :meth:`AttemptedRow.step`
+        where you can, which also records the end.
 
         Raises AttemptEndedError if the row isn't in processing in this attempt, StepInDoubtError,
         and InvalidValueError inside a batch, which would record the start too late.
@@ -1072,6 +1130,11 @@ class JobService:
             yield journal
         finally:
             journal.mutex.release()
+
+
+def _spent(cost_cents: Cost | None, usage: Usage | None) -> dict[str, Any]:
+    """The members of a record about what an attempt has cost. Raises InvalidValueError."""
+    return {"cost_cents": check_cost(cost_cents), "usage": check_usage(usage)}
 
 
 def existing_job(service: JobService, job_id: str) -> Job:

@@ -50,10 +50,21 @@ def counted(count: int, words: str) -> str:
     return f"{count} " + re.sub(r"(\w+)\|(\w+)", lambda match: match[form], words)
 
 
-def cents_text(cents: int) -> str:
-    """An amount of cents as ``12.34``, in whatever currency the caller uses."""
-    sign = "-" if cents < 0 else ""
-    return f"{sign}{abs(cents) // 100}.{abs(cents) % 100:02d}"
+def cents_text(cents: float) -> str:
+    """An amount of cents as ``12.34``, in whatever currency the caller uses.
+
+    An amount that isn't whole has as many decimals as it needs, up to a millionth of a cent.
+    """
+    if isinstance(cents, int):
+        sign = "-" if cents < 0 else ""
+        return f"{sign}{abs(cents) // 100}.{abs(cents) % 100:02d}"
+    whole, decimals = f"{cents / 100:.8f}".split(".")
+    return f"{whole}.{decimals.rstrip('0'):0<2}"
+
+
+def about_cents_text(cents: float) -> str:
+    """An estimated amount of cents, with two decimals, or two digits if it is small."""
+    return f"{cents / 100:.2f}" if cents >= 10 else cents_text(float(f"{cents:.2g}"))
 
 
 def duration_text(duration_s: float | None) -> str:
@@ -82,7 +93,7 @@ def time_text(at: datetime) -> str:
 
 
 def as_text(value: Any) -> str:
-    """Return a value as text: text as it is, None as "", times as ISO 8601, other values as JSON."""
+    """A value as text. Text is unchanged, None becomes "", times ISO 8601, other values JSON."""
     if isinstance(value, str):
         return value
     if value is None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from decimal import Context, Decimal
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from journal.format.values import (
     plain_json,
 )
 from journal.ids import MAX_ROW_NUMBER
+from journal.model import cents_of, millionths
 
 
 def check_text(value: object, where: str) -> str:
@@ -55,7 +59,7 @@ def check_optional_object(value: Any, where: str) -> dict[str, Any] | None:
 
 
 def check_count(value: object, where: str) -> int | None:
-    """Check that the value is None, or an int of 0 or more, for a count or a cost."""
+    """Check that the value is None, or an int of 0 or more."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int):
@@ -63,6 +67,73 @@ def check_count(value: object, where: str) -> int | None:
     if not 0 <= value < 2**63:
         raise InvalidValueError(where, value, "must be 0 or more, and below 2**63")
     return int(value)
+
+
+_MAX_COST_CENTS = 2**63 // 10**6
+_MILLIONTH = Decimal("0.000001")
+_EXACT = Context(prec=40)  # instead of the caller's own context
+MAX_USAGE_NAMES = 100  # of a job: each summary and the hint hold them all
+
+
+def check_cost(value: object, where: str = "cost_cents") -> int | float | None:
+    """Return a cost in cents as it is recorded: an int if it is whole, else a float; or None.
+
+    A float stands for the nearest decimal: 0.1 + 0.2 is 0.3.
+    """
+    if value is None:
+        return None
+    number = _number(value, where, "an int, a float or a Decimal")
+    if not 0 <= number <= _MAX_COST_CENTS:
+        raise InvalidValueError(where, value, f"must be from 0 to {_MAX_COST_CENTS} cents")
+    if isinstance(number, int):
+        return number
+    if isinstance(number, float):
+        near = round(number, 6)
+        is_exact = math.isclose(number, near, rel_tol=1e-12)
+        decimal = Decimal(repr(near))
+    else:
+        decimal = number.quantize(_MILLIONTH, context=_EXACT)
+        is_exact = decimal == number
+    if not is_exact:
+        raise InvalidValueError(where, value, "must have at most six decimals: use round(..., 6)")
+    total = int(decimal.scaleb(6, context=_EXACT))
+    cents = cents_of(total)
+    if millionths(cents) != total:
+        raise InvalidValueError(where, value, "must be whole, or have at most 15 digits")
+    return cents
+
+
+def check_usage(value: object, where: str = "usage") -> dict[str, int | float] | None:
+    """Return numbers by name as they are recorded. None and an empty mapping become None."""
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        raise InvalidValueError(where, value, "must be a dict from names to numbers")
+    usage: dict[str, int | float] = {}
+    for key, item in value.items():
+        name = check_text(key, f"{where} (name)")
+        number = _number(item, f"{where}.{name}", "an int or a float")
+        if isinstance(number, Decimal) or not 0 <= number < 2**63:
+            raise InvalidValueError(
+                f"{where}.{name}", item, "must be an int or float from 0 to 2**63"
+            )
+        usage[name] = number + 0  # -0.0 becomes 0.0
+    return usage or None
+
+
+def _number(value: Any, where: str, kinds: str) -> int | float | Decimal:
+    """Return a number as one of these types. Scalars of numpy and pandas are numbers, too."""
+    try:
+        if isinstance(value, Decimal) and not value.is_nan():
+            return value
+        if isinstance(value, float):
+            return float(value)
+        if not isinstance(value, (bool, str, bytes, Decimal)):
+            # The text of a 32-bit float has the digits that its value as a double lacks.
+            return index(value) if hasattr(value, "__index__") else float(str(value))
+    except (TypeError, ValueError):
+        pass
+    raise InvalidValueError(where, value, f"must be {kinds}")
 
 
 def check_row_number(value: object, where: str) -> int | None:

@@ -15,7 +15,7 @@ from journal.format.records import (
     MAX_LINE_BYTES,
     SANE_BYTES,
     AttemptNumber,
-    Integer,
+    CostCents,
     JobLevelRecord,
     JobRecord,
     Moment,
@@ -26,6 +26,7 @@ from journal.format.records import (
     RowStatusRecord,
     RowStatusText,
     RowStepRecord,
+    Usage,
 )
 from journal.format.seal import content_crc, stated_crc
 from journal.format.values import DECODE_ERRORS, nests_deeper_than
@@ -62,7 +63,8 @@ class SlimRowStatus(msgspec.Struct, tag_field="type", tag="row_status", gc=False
 
     row: RowNumber
     status: RowStatusText
-    cost_cents: Integer | None = None
+    cost_cents: CostCents | None = None
+    usage: Usage | None = None
     reset: Reset | None = None
 
 

@@ -31,6 +31,9 @@ Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 Integer = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 AttemptNumber = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
 Reset = Literal["retry", "redo"]
+# A cost: whole cents as an integer. A float has at most six decimals, and prints exactly.
+CostCents = Integer | float
+Usage = dict[str, Integer | float]
 RowStatusText = Literal["pending", "processing", "completed", "failed", "skipped", "needs_review"]
 
 
@@ -105,7 +108,8 @@ class RowStatusRecord(
     status: RowStatusText
     tracking_number: str | None = None
     label_path: str | None = None
-    cost_cents: Integer | None = None
+    cost_cents: CostCents | None = None
+    usage: Usage | None = None
     result: Any = None
     error_code: str | None = None
     error_message: str | None = None

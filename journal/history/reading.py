@@ -60,11 +60,9 @@ class History:
         self.end = journal.position
 
     def continues(self, position: Position) -> bool:
-        """Return whether reading can continue at ``position``, which an earlier History has
-        reached.
+        """Whether ``position`` was taken from this same file, so that reading can continue there.
 
-        The answer is False if another file has replaced the journal since then: after a repair, or
-        because there is another job with this id.
+        False if the journal was replaced, by a repair or by another job with the same id.
         """
         return position.offset <= self.end.offset and has_seal(self._file, position)
 
@@ -102,8 +100,7 @@ class History:
         return seal_before(self._file, min(offset, self.end.offset), lowest.offset) or lowest
 
     def position_at(self, moment: datetime) -> Position:
-        """Return a position before all records since ``moment``, close to the first of these
-        records.
+        """A position before all records since ``moment``, near the first of them.
 
         At most one commit between the position and these records is older than ``moment``. Times
         never go back in a journal. So a binary search finds the position in a few reads.

@@ -14,8 +14,7 @@ A hint is used only if all of this holds:
 - Nobody has edited the journal since the hint was written. The ctime of the file shows this: if the
   journal still ends with that commit, the ctime is the one in the hint; if commits were added, the
   ctime agrees with the time of the last commit.
-- These times aren't ahead of the clock. Otherwise they can't show whether somebody edited the
-  journal.
+- These times aren't ahead of the clock. Such times prove nothing about edits.
 - The system wasn't restarted since the hint was written, or all commits that the hint covers were
   synced. A crash of the system may lose unsynced commits.
 
@@ -75,7 +74,7 @@ _SMALL = {"attempts", "earlier", "row_offsets", "status_offsets", "step_offsets"
 _OF_STEPS = {"step_offsets", "step_previous"}  # an entry for each record of a step, not each row
 
 
-class _Header(Progress, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class _Header(Progress, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """The first line: the job's progress, the counts of the index, and the journal's identity.
 
     ``blocks`` holds the crcs of each column's blocks of :data:`BLOCK_ROWS` rows.
@@ -91,7 +90,8 @@ class _Header(Progress, frozen=True, kw_only=True, forbid_unknown_fields=True):
     first_line_crc: int
     last_at: Moment
     status_counts: list[int]
-    cost_cents: int
+    cost_millionths: int
+    usage: dict[str, int | float] = msgspec.field(default_factory=dict)  # as yet unused: absent
     rows: int
     steps: int  # the number of records of steps
     highest_number: int
@@ -128,7 +128,8 @@ def read_hint(directory: Path, file: JournalFile) -> tuple[Index, Position] | No
         header.last_at,
         columns,
         status_counts=header.status_counts,
-        cost_cents=header.cost_cents,
+        cost_millionths=header.cost_millionths,
+        usage=header.usage,
         highest_number=header.highest_number,
         ascending=header.ascending,
     )
@@ -352,7 +353,7 @@ def write_hint(
     durable: bool,
     known_ns: int,
 ) -> None:
-    """Write ``index`` to the hint. The index covers ``file`` up to ``position``. Raises no error.
+    """Write ``index``, which covers ``file`` up to ``position``, to the hint. Raises no error.
 
     ``durable``: the journal is synced up to ``position``. ``known_ns``: if the ctime of the file is
     later, somebody has edited the file, and no hint is written.
@@ -384,7 +385,8 @@ def write_hint(
             first_line_crc=crc32(line),
             last_at=index.last_at,
             status_counts=index.status_counts,
-            cost_cents=index.cost_cents,
+            cost_millionths=index.cost_millionths,
+            usage=index.usage,
             rows=index.row_count,
             steps=0 if columns.step_offsets is None else len(columns.step_offsets),
             highest_number=index.highest_number,
@@ -414,11 +416,11 @@ def _blocks_of(columns: Columns, name: str) -> Iterator[memoryview]:
 
 
 def is_worth_writing(end: int, hint_end: int) -> bool:
-    """Return whether the journal, now ``end`` bytes long, has grown enough for a new hint.
+    """Whether the journal has grown enough since the hint, which ends at byte ``hint_end``.
 
-    The old hint covers the journal up to byte ``hint_end``. This is the only condition when a job
-    is closed. After a replay, and while a job stays open, there is a second condition. Replaying
-    less than ``MIN_BYTES`` takes no longer than reading a hint.
+    This is the only condition when a job is closed. After a replay, and while a job stays open,
+    there is a second condition. Replaying less than ``MIN_BYTES`` takes no longer than reading a
+    hint.
     """
     return end - hint_end >= max(MIN_BYTES, end >> 6)
 

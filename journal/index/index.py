@@ -27,7 +27,7 @@ from journal.format.records import (
     Reset,
 )
 from journal.index.columns import Columns, Lease, View
-from journal.model import TERMINAL_STATUSES, JobStatus, RowStatus
+from journal.model import TERMINAL_STATUSES, JobStatus, RowStatus, millionths
 
 STATUSES: tuple[RowStatus, ...] = tuple(RowStatus)
 CODES: dict[str, int] = {status.value: code for code, status in enumerate(STATUSES)}
@@ -126,6 +126,13 @@ def _state_after_log(state: JobState, record: LogRecord) -> JobState:
     return state
 
 
+def added_usage(
+    sums: dict[str, int | float], usage: dict[str, int | float]
+) -> dict[str, int | float]:
+    """The sums by name, with the numbers of ``usage`` added."""
+    return sums | {name: sums.get(name, 0) + number for name, number in usage.items()}
+
+
 def _keyed(header: JobRecord) -> JobRecord | None:
     return header if header.key is not None or header.idempotency_key is not None else None
 
@@ -139,7 +146,8 @@ class Index:
         self.last_at = UNSET_TIME
         self.columns = Columns() if columns is None else columns
         self.status_counts = [0] * len(STATUSES)
-        self.cost_cents = 0
+        self.cost_millionths = 0  # of a cent: integers sum exactly
+        self.usage: dict[str, int | float] = {}  # replaced by a new dict at each change
         self.highest_number = 0
         self.ascending = True
         self._by_number: dict[int, int] | None = None
@@ -154,14 +162,16 @@ class Index:
         columns: Columns,
         *,
         status_counts: list[int],
-        cost_cents: int,
+        cost_millionths: int,
+        usage: dict[str, int | float],
         highest_number: int,
         ascending: bool,  # whether the row numbers ascend, in the order of the columns
     ) -> None:
-        """Set the whole state from a hint. ``columns`` may have a lease."""
+        """Set everything, from a hint. ``columns`` may have a lease."""
         self.state, self.last_at, self.columns = state, last_at, columns
         self.keyed = _keyed(state.header)
-        self.status_counts, self.cost_cents = list(status_counts), cost_cents
+        self.status_counts = list(status_counts)
+        self.cost_millionths, self.usage = cost_millionths, usage
         self.highest_number = highest_number
         if columns.lease is not None:
             self._lease = weakref.ref(columns.lease)
@@ -231,7 +241,7 @@ class Index:
         while len(self._undo) > mark:
             kind, *old = self._undo.pop()
             if kind == "row":
-                position, code, status_offsets, attempts, self.cost_cents = old
+                position, code, status_offsets, attempts, self.cost_millionths, self.usage = old
                 columns = self.columns
                 columns.statuses[position] = code
                 columns.status_offsets[position] = status_offsets
@@ -307,14 +317,14 @@ class Index:
         position: int,
         code: int,
         offset: int,
-        cost_cents: int | None,
+        cost_cents: float | None,
         *,
         reset: Reset | None = None,
+        usage: dict[str, int | float] | None = None,
     ) -> int:
         """Set the row's status, and the offset of its record; return the row's attempts.
 
-        With ``reset``, the row's attempts are counted from zero again. "redo" also forgets the
-        row's steps.
+        With ``reset``, the row's attempts are counted from zero again. "redo" forgets its steps.
         """
         if self._lease is not None:
             self.detach()
@@ -322,18 +332,29 @@ class Index:
         old = columns.statuses[position]
         attempts = columns.attempts[position]
         self._undo.append(
-            ("row", position, old, columns.status_offsets[position], attempts, self.cost_cents)
+            (
+                "row",
+                position,
+                old,
+                columns.status_offsets[position],
+                attempts,
+                self.cost_millionths,
+                self.usage,
+            )
         )
         self.status_counts[old] -= 1
         self.status_counts[code] += 1
         columns.statuses[position] = code
         columns.status_offsets[position] = offset
-        if code == PROCESSING:
+        if code == PROCESSING:  # the start of an attempt has no cost
             attempts += 1
             columns.attempts[position] = attempts
-        elif code == COMPLETED and cost_cents:
-            self.cost_cents += cost_cents
-        elif code == PENDING and reset:
+            return attempts
+        if cost_cents:
+            self.cost_millionths += millionths(cost_cents)
+        if usage:
+            self.usage = added_usage(self.usage, usage)
+        if code == PENDING and reset:
             earlier = columns.earlier
             self._undo.append(("reset", position, None if earlier is None else earlier[position]))
             columns.reset_attempts(position)

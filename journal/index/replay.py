@@ -39,7 +39,8 @@ from journal.format.records import (
 )
 from journal.format.values import DECODE_ERRORS, nests_deeper_than
 from journal.fs.handles import JournalFile
-from journal.index.index import CODES, COMPLETED, PENDING, PROCESSING, Index
+from journal.index.index import CODES, PENDING, PROCESSING, Index, added_usage
+from journal.model import millionths
 
 
 class BadRecordError(Exception):
@@ -140,13 +141,13 @@ def _decode(lines: list[bytes]) -> list[SlimRecord]:
 def _apply_statuses(index: Index, records: list[Any], offsets: list[int]) -> int:
     """Apply successive ``row_status`` records, up to the first for an unknown row.
 
-    Returns how many were applied. The result is that of :meth:`Index.set_row` for each record, but
-    it can't be undone. One loop makes all changes, for speed.
+    Returns how many were applied. This does the same as :meth:`Index.set_row`, but without undo,
+    and in one loop for speed.
     """
     columns, status_counts, codes = index.columns, index.status_counts, CODES
     statuses, status_offsets, attempts = columns.statuses, columns.status_offsets, columns.attempts
     positions = _positions(index, records)
-    cost_cents = 0
+    whole_cents = 0
     for position, record, offset in zip(positions, records, offsets, strict=False):
         code = codes[record.status]
         status_counts[statuses[position]] -= 1
@@ -155,13 +156,20 @@ def _apply_statuses(index: Index, records: list[Any], offsets: list[int]) -> int
         status_offsets[position] = offset
         if code == PROCESSING:
             attempts[position] += 1
-        elif code == COMPLETED and record.cost_cents:
-            cost_cents += record.cost_cents
-        elif code == PENDING and record.reset:
+            continue
+        cost_cents = record.cost_cents
+        if cost_cents:
+            if type(cost_cents) is int:  # most costs, and their sum needs no multiplication each
+                whole_cents += cost_cents
+            else:
+                index.cost_millionths += millionths(cost_cents)
+        if record.usage:
+            index.usage = added_usage(index.usage, record.usage)
+        if code == PENDING and record.reset:
             columns.reset_attempts(position)
             if record.reset == "redo":
                 columns.forget_steps(position)
-    index.cost_cents += cost_cents
+    index.cost_millionths += millionths(whole_cents)
     return len(positions)
 
 

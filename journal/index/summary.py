@@ -6,7 +6,7 @@ from copy import deepcopy
 from typing import cast
 
 from journal.index.index import NEEDS_REVIEW, PENDING, PROCESSING, SKIPPED, Counts, Index, JobState
-from journal.model import Job, JobSummary
+from journal.model import Job, JobSummary, cents_of
 from journal.text import time_text
 
 
@@ -38,7 +38,8 @@ def job_of(index: Index) -> Job:
         processing_count=index.status_counts[PROCESSING],
         skipped_count=index.status_counts[SKIPPED],
         needs_review_count=index.status_counts[NEEDS_REVIEW],
-        total_cost_cents=index.cost_cents,
+        total_cost_cents=cents_of(index.cost_millionths),
+        usage=dict(index.usage),
         error_code=code,
         error_message=message,
         repaired=state.repaired,

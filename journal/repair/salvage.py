@@ -88,7 +88,7 @@ class Salvage:
 
     These are not kept:
 
-    - Commits whose seal is also the seal of a kept commit, since they are copies of that commit.
+    - Commits with a seal that was kept before, since they are copies.
     - Commits that continue a kept commit other than the last one. They belong to another history of
       the job, and are lost.
 
@@ -98,9 +98,8 @@ class Salvage:
     isn't repeated. If a later record gave the row other data, this record is kept and the row is
     complete.
 
-    Only a redo gives a completed row another status. So if a kept record gives a completed row
-    another status, and outcomes may be lost, the redo before that record was lost and is written
-    again.
+    Only a redo gives a completed row another status. If another status follows a completed one, and
+    outcomes may be lost, the missing redo is written.
     """
 
     def __init__(self, directory: Path, source: JournalFile, journal: Journal) -> None:
@@ -142,8 +141,8 @@ class Salvage:
     def finish(self, open_rows: OpenRows) -> int:
         """Put rows in review whose outcome or steps may be lost; return how many.
 
-        The kept records say that these rows are pending, processing or failed. If no outcomes were
-        lost, or if ``open_rows`` is "keep", only placeholders are put in review.
+        By the kept records, these rows are pending, processing or failed. If no outcomes were lost,
+        or if ``open_rows`` is "keep", only placeholders are put in review.
         """
         for action in self.actions:
             action.rows[:] = sorted(set(action.rows))

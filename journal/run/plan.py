@@ -48,10 +48,7 @@ class HowTo(NamedTuple):
         return "`--halt never`" if self.command else '`run(..., halt="never")`'
 
     def by_number(self, verb: Literal["retry", "redo"], job_id: str, numbers: list[int]) -> str:
-        """Say how to redo rows, or retry rows that may have taken effect.
-
-        A person must name these rows.
-        """
+        """How to redo rows, or retry rows that may have taken effect. A person must name them."""
         row = f'job.service.{verb}_row("{job_id}:{numbers[0]}")'
         return self.say(row, verb, job_id, "--row", numbers_option(numbers))
 
@@ -104,7 +101,7 @@ def take_up(service: JobService, job_id: str, *, retry_failed: bool = False) -> 
 
 
 def nothing_to_do(service: JobService, job: Job, how_to: HowTo, *, retry_failed: bool) -> str:
-    """Return a message: why the start of an ended job does nothing, and how to continue."""
+    """The message why the start of an ended job does nothing, and how to continue."""
     if job.status is JobStatus.CANCELLED:
         left = (
             f" with {counted(job.pending_count, 'row|rows')} pending" if job.pending_count else ""

@@ -53,15 +53,9 @@ def row_from_records(
         if isinstance(row, RowDataRecord):  # such a record always has a key
             created_at = row.created_at
     if latest is None:
+        checksum, data = row.checksum, row.data
         return JobRow(
-            row_id,
-            job_id,
-            number,
-            row.checksum,
-            row.data,
-            created_at,
-            created_at,
-            idempotency_key=key,
+            row_id, job_id, number, checksum, data, created_at, created_at, idempotency_key=key
         )
     status = _STATUS_OF[latest.status]
     updated_at, origin = latest.at, latest.origin
@@ -88,6 +82,7 @@ def row_from_records(
         earlier_attempts,
         latest.version,
         latest.unknown,
+        latest.usage,
     )
 
 

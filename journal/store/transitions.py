@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, NoReturn
 
 from journal.errors import InvalidStateTransition, InvalidValueError, RowNotFoundError
-from journal.format.arguments import new_rows
+from journal.format.arguments import MAX_USAGE_NAMES, new_rows
 from journal.format.idempotency import AnyRow, idempotency_key, next_key
 from journal.format.records import (
     LOST_CHECKSUM,
@@ -195,6 +195,10 @@ def change_row(journal: Journal, record: RowStatusRecord) -> JobRow:
     if reset != "redo" and code not in _ALLOWED_CODES[old]:
         _refuse_row(journal, position, STATUSES[code])
     # Read the row first. If it can't be read, nothing must be changed.
+    if record.usage and len(index.usage.keys() | record.usage.keys()) > MAX_USAGE_NAMES:
+        names = ", ".join(record.usage.keys() - index.usage.keys())
+        reason = f"would give the job more than {MAX_USAGE_NAMES} names of usage"
+        raise InvalidValueError("usage", names, reason)
     offset = columns.row_offsets[position]
     row = read_row(journal.file, journal.read_line(offset), offset, number)
     if reset is not None and row.checksum == LOST_CHECKSUM:
@@ -276,7 +280,7 @@ def put_row_data(
 ) -> None:
     """Give a row new data (None: keep the data), and with ``new_key`` a new idempotency key.
 
-    All copies of the job make the same new key, unless a nonce is added. A nonce is added where the
+    All copies of the job make the same new key, unless it has a nonce. A nonce is added where the
     key might not be unique: a caller's own key may look like another row's new key, or a repair may
     have lost the record that used this key.
     """
@@ -366,6 +370,7 @@ def put_row_status(journal: Journal, position: int, record: RowStatusRecord) -> 
         journal.append(record),
         record.cost_cents,
         reset=record.reset,
+        usage=record.usage,
     )
 
 
@@ -427,8 +432,8 @@ def add_rows(journal: Journal, row_data: Any) -> View:
 def check_not_retried(journal: Journal) -> None:
     """Raise InvalidStateTransition if the unfinished rows were moved to a retry job.
 
-    Usually a job with a retry job has ended. But a copy that hasn't ended may learn of the retry
-    job by a merge.
+    Usually the job has ended then. But a copy that hasn't ended may learn of the retry job by a
+    merge.
     """
     state = _state(journal)
     if state.retried is not None and state.status not in TERMINAL_STATUSES:
@@ -443,8 +448,8 @@ def check_not_retried(journal: Journal) -> None:
 def retry_failed(journal: Journal, error_code: str | None) -> int:
     """Set failed rows back to pending; return how many. An ended job is reopened.
 
-    With ``error_code``, only rows that failed with this code are changed. Without it, all failed
-    rows are changed, except rows whose outcome is unknown.
+    With ``error_code``, only rows that failed with this code. Without it, all failed rows except
+    those whose outcome is unknown.
     """
     index = journal.index
     window = window_reader(journal.file)

@@ -205,9 +205,7 @@ class Artifacts:
         return None if self._ours.exists(place) else place
 
     def _free_name(self, name: str, word: str) -> str:
-        """Return a name for a backup: the name of an equal backup here, or a name that neither copy
-        has.
-        """
+        """A name for a backup: the name of an equal backup here, or one that neither copy has."""
         directory, _, last = name.rpartition("/")
         last = last.encode()[:_MAX_NAME_BYTES].decode(errors="ignore")
         backed_up = self._staged[name] if word == "other" else name
@@ -234,8 +232,7 @@ def _open(below: Below, name: str) -> handles.DerivedFile:
 
 
 def _likeness(ours: Below, name: str, theirs: Below, their_name: str) -> Likeness:
-    """Compare their file with ours. Returns "same", "different", or "grown" if theirs begins with
-    ours.
+    """Compare their file with ours: "same"; "grown" if it begins with ours; or "different".
 
     Raises StorageError, or FileNotFoundError if their file is gone.
     """

@@ -14,6 +14,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -111,7 +112,7 @@ def meaning(records: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[st
     }  # fmt: skip
     rows: dict[int, dict[str, Any]] = {}
     set_by = dict.fromkeys(COUNTS, 0)
-    cost = 0
+    cost, usage = Fraction(0), dict[str, Any]()
     for record in records:
         at = moment(record["at"])
         match record["type"]:
@@ -132,8 +133,14 @@ def meaning(records: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[st
                 row["attempts"] += record["status"] == "processing"
                 if record.get("reset") is not None:
                     row["earlier_attempts"] = row["attempts"]
-                if record["status"] == "completed":
-                    cost += record.get("cost_cents") or 0
+                if record["status"] != "processing":
+                    cost += Fraction(str(record.get("cost_cents") or 0))
+                    for name, number in (record.get("usage") or {}).items():
+                        usage[name] = usage.get(name, 0) + number
+                if record.get("usage"):
+                    row["usage"] = record["usage"]
+                else:
+                    row.pop("usage", None)
                 if record.get("reset") == "redo":
                     row.pop("steps", None)
             case "row_step":
@@ -163,7 +170,9 @@ def meaning(records: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[st
         **{name: max(0, count + set_by[name]) for name, count in counts_of(rows).items()},
         "by_status": {status: counted[status] for status in STATUSES},
     }
-    job["cost_cents"] = cost
+    job["cost_cents"] = int(cost) if cost.denominator == 1 else float(cost)
+    if usage:
+        job["usage"] = usage
     return job, [rows[number] for number in sorted(rows)]
 
 

@@ -76,6 +76,7 @@ def members(job: Job) -> dict[str, Any]:
         **{name: at and time_text(at) for name in times for at in (getattr(job, name),)},
         "status": job.status.value,
         "cost_cents": job.total_cost_cents,
+        **({"usage": job.usage} if job.usage else {}),
         "counts": {
             "total": job.total_rows,
             "processed": job.processed_rows,
@@ -99,6 +100,7 @@ def row_members(row: JobRow) -> dict[str, Any]:
         "created_at": time_text(row.created_at),
         "updated_at": time_text(row.updated_at),
         **{name: getattr(row, name) for name in names},
+        **({"usage": row.usage} if row.usage else {}),
     }
 
 

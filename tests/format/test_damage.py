@@ -392,7 +392,9 @@ NONSENSE = {
     "a job status for a row": record(b"row_status", b'"row":1,"status":"paused"'),
     "no row status": record(b"row_status", b'"row":1'),
     "a cost in text": record(b"row_status", b'"row":1,"status":"completed","cost_cents":"7"'),
-    "half a cent": record(b"row_status", b'"row":1,"status":"completed","cost_cents":7.5'),
+    "half a cent in text": record(
+        b"row_status", b'"row":1,"status":"completed","cost_cents":"7.5"'
+    ),
     "a row made a second time": ROW_1,
     "row 0": ROW_1.replace(b'"row":1', b'"row":0'),
     "row -1": ROW_1.replace(b'"row":1', b'"row":-1'),

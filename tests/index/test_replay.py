@@ -73,7 +73,10 @@ TRICKY = st.sampled_from([
 NUMBERS = st.one_of(
     st.integers(1, 12), st.sampled_from([0, -1, 40, 17, 2**31, 2**63 - 1, 2**63, 2**64, 10**30])
 )
-COSTS = st.sampled_from([b"5", b"0", b"-7", b"null", b"1.0", b"1.5", b"1e3", b'"5"', b"1" * 40])
+COSTS = st.sampled_from(
+    [b"5", b"0", b"-7", b"null", b"1.0", b"1.5", b"1e3", b"0.000001", b'"5"', b"1" * 40]
+)
+USAGES = st.sampled_from([b"{}", b'{"in":5}', b'{"in":0.5,"out":2}', b'{"in":"5"}', b"[]"])
 NAMES = st.sampled_from([*(name.encode() for name in CODES), b"running", b"", b"Completed"])
 RESETS = st.sampled_from([b'"reset":"retry",', b'"reset":"redo",', b'"reset":"anew",', b""])
 COMMON_NAMES = st.sampled_from([b"processing", b"completed"])
@@ -83,6 +86,8 @@ STATUSES = st.one_of(
     st.builds(
         status, st.integers(1, 6), COMMON_NAMES, COSTS.map(lambda c: b'"cost_cents":%b,' % c)
     ),
+    st.builds(status, st.integers(1, 6), NAMES, COSTS.map(lambda c: b'"cost_cents":%b,' % c)),
+    st.builds(status, st.integers(1, 6), NAMES, USAGES.map(lambda u: b'"usage":%b,' % u)),
     st.builds(status, NUMBERS, NAMES, TRICKY),
     st.builds(status, st.integers(1, 6), st.just(b"pending"), RESETS),
     st.builds(data, NUMBERS),
@@ -154,7 +159,8 @@ def take_over(index: Index, offset: int, line: bytes) -> None:
             if position is None:
                 raise Refused(offset)
             code = CODES[record.status]
-            index.set_row(position, code, offset, record.cost_cents, reset=record.reset)
+            cost, usage = record.cost_cents, record.usage
+            index.set_row(position, code, offset, cost, reset=record.reset, usage=usage)
         elif isinstance(record, RowStepRecord):
             position = index.position_of(record.row)
             if position is None:
@@ -191,7 +197,8 @@ def contents(index: Index) -> tuple[Any, ...]:
         columns.step_offsets,
         columns.step_previous,
         index.status_counts,
-        index.cost_cents,
+        index.cost_millionths,
+        index.usage,
         index.highest_number,
         index.ascending,
         [index.position_of(number) for number in (0, 1, 2, 3, 12, 17, 40, 2**63 - 1)],

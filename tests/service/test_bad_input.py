@@ -555,11 +555,6 @@ def test_a_count_must_be_an_int_from_zero(service: JobService, bad: Any, name: s
 
 
 @pytest.mark.parametrize("bad", BAD_COUNTS)
-def test_a_cost_must_be_an_int_from_zero(service: JobService, bad: Any) -> None:
-    refused(service, lambda: service.complete_row("ship:2", cost_cents=bad), "cost_cents: ")
-
-
-@pytest.mark.parametrize("bad", BAD_COUNTS)
 @pytest.mark.parametrize("name", ["limit", "offset"])
 def test_limit_and_offset_must_be_ints_from_zero(service: JobService, bad: Any, name: str) -> None:
     refused(service, lambda: service.list_jobs(**{name: bad}), f"{name}: ")

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,8 @@ class ModelJob:
         self.header = header
         self.status = JobStatus.PENDING
         self.passes = 1
-        self.spent_cents = 0
+        self.spent_cents = Decimal(0)
+        self.usage: dict[str, int] = {}
         self.keys: dict[int, tuple[str, int]] = {}  # of each row: the first, and how many it had
         self.version: str | None = None  # of the last run in this pass
         self.error: tuple[str | None, str | None] = (None, None)
@@ -201,11 +203,17 @@ class ModelJob:
                 )
             )
         )
-        row.update(version=None, unknown=False)
+        row.update(version=None, unknown=False, usage=None)
         row.update(fields)
         row["status"] = target
-        if target is RowStatus.COMPLETED:
-            self.spent_cents += fields.get("cost_cents") or 0
+        if "cost_cents" in fields:
+            cost = Decimal(str(fields["cost_cents"]))
+            self.spent_cents += cost
+            row["cost_cents"] = shown_cost(cost)
+        # A new dict, since a batch works on a shallow copy of the model.
+        self.usage = {**self.usage}
+        for name, number in fields.get("usage", {}).items():
+            self.usage[name] = self.usage.get(name, 0) + number
         row["attempts"] += target is RowStatus.PROCESSING
 
     def change_row(self, who: int, number: int, verb: str, fields: dict[str, Any]) -> None:
@@ -429,6 +437,15 @@ new_row_items = st.lists(
     ),
     max_size=6,
 )
+COSTS = st.one_of(
+    st.integers(0, 10_000),
+    st.integers(0, 10**12).map(lambda n: n / 10**6),
+    st.integers(0, 10**12).map(lambda n: Decimal(n) / 10**6),
+)
+SPENT = {
+    "cost_cents": COSTS,
+    "usage": st.dictionaries(st.sampled_from("abc"), st.integers(0, 999), min_size=1),
+}
 row_targets: st.SearchStrategy[tuple[str, dict[str, Any]]] = st.one_of(
     st.tuples(st.just("start"), st.just({})),
     st.tuples(
@@ -438,15 +455,16 @@ row_targets: st.SearchStrategy[tuple[str, dict[str, Any]]] = st.one_of(
             optional={
                 "tracking_number": texts,
                 "label_path": st.just("artifacts/1.pdf"),
-                "cost_cents": st.integers(0, 10_000),
                 "result": values,
+                **SPENT,
             },
         ),
     ),
     st.tuples(
-        st.just("fail"), st.fixed_dictionaries({"error_code": texts, "error_message": texts})
+        st.just("fail"),
+        st.fixed_dictionaries({"error_code": texts, "error_message": texts}, optional=SPENT),
     ),
-    st.tuples(st.just("skip"), st.fixed_dictionaries({}, optional={"reason": texts})),
+    st.tuples(st.just("skip"), st.fixed_dictionaries({}, optional={"reason": texts, **SPENT})),
     st.tuples(st.just("retry"), st.just({})),
     st.tuples(
         st.just("redo"),
@@ -812,7 +830,8 @@ def check(service: JobService, job_id: str, model: ModelJob, *, sees_locks: bool
         **model.status_counts(),
         "passes": model.passes,
         "status": model.status,
-        "total_cost_cents": model.spent_cents,
+        "total_cost_cents": shown_cost(model.spent_cents),
+        "usage": model.usage,
         "error_code": model.error[0],
         "error_message": model.error[1],
         "repaired": False,
@@ -830,7 +849,8 @@ def check(service: JobService, job_id: str, model: ModelJob, *, sees_locks: bool
     assert service.get_job_summary(job_id) == {
         **model.counts(),
         **model.status_counts(),
-        "total_cost_cents": model.spent_cents,
+        "total_cost_cents": shown_cost(model.spent_cents),
+        "usage": model.usage,
         "status": model.status.value,
         "created_at": as_text(job.created_at),
         "started_at": as_text(job.started_at),
@@ -868,6 +888,10 @@ def check_rows(service: JobService, job_id: str, model: ModelJob) -> None:
             assert list(service.get_failed_rows(job_id)) == of_status
     if rows:
         assert service.get_row(rows[-1].id) == rows[-1]
+
+
+def shown_cost(cents: Decimal) -> int | float:
+    return int(cents) if cents == int(cents) else float(cents)
 
 
 def as_text(moment: datetime | None) -> str | None:

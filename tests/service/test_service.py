@@ -61,6 +61,7 @@ SUMMARY_KEYS = [
     "skipped_count",
     "needs_review_count",
     "total_cost_cents",
+    "usage",
     "status",
     "created_at",
     "started_at",

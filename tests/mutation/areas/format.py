@@ -195,8 +195,8 @@ PATCHES = [
     Patch(
         "costs have a bound for who opens a job",
         "format/decode",
-        "    cost_cents: Integer | None = None\n",
-        "    cost_cents: int | None = None\n",
+        "    cost_cents: CostCents | None = None\n",
+        "    cost_cents: int | float | None = None\n",
         STRANGE,
     ),
     Patch(

@@ -70,7 +70,7 @@ PATCHES = [
     Patch(
         "replay counts attempts anew from a reset on",
         "index/replay",
-        "        elif code == PENDING and record.reset:\n            columns.reset_attempts(position)\n",
+        "        if code == PENDING and record.reset:\n            columns.reset_attempts(position)\n",
         "",
         "tests/index/test_replay.py tests/format/test_corpus.py",
     ),
