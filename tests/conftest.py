@@ -12,7 +12,6 @@ from tempfile import TemporaryDirectory
 import pytest
 from crash.fault_disk import NO_FAULT_DISK
 from hypothesis import Phase, settings
-from support.effort import IS_LONG, SEED
 
 # For the mutation check: whether an example fails is all it asks, and shrinking takes minutes.
 settings.register_profile("no-shrinking", phases=[Phase.explicit, Phase.generate])
@@ -55,8 +54,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         for name, value in getattr(report, "user_properties", ()):
             if name.startswith("count: ") and report.when == "call":
                 sums[name.removeprefix("count: ")] += value
-    if terminalreporter.stats.get("failed") and not IS_LONG:
-        terminalreporter.write_line(f"SAMPLE_SEED={SEED} draws the same samples again")
     if sums:
         terminalreporter.section("tried")
         for what, number in sorted(sums.items()):
