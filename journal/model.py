@@ -168,7 +168,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     updated_at: datetime
 
     def pass_of(self, at: datetime) -> int:
-        """The number (from 1) of the pass during which the time ``at`` is."""
+        """Return the number (from 1) of the pass in which the time ``at`` lies."""
         return 1 + bisect_right(self.reopened_at, at)
 
 
@@ -388,5 +388,5 @@ def log_level(value: str, where: str = "level") -> str:
 
 
 def is_at_least(level: str, lowest: str) -> bool:
-    """Whether ``level`` is at least as severe as ``lowest``."""
+    """Return whether ``level`` is at least as severe as ``lowest``."""
     return LOG_LEVELS.index(level) >= LOG_LEVELS.index(lowest)

@@ -283,7 +283,7 @@ class JobService:
         return self._store.delete(check_job_id(job_id))
 
     def can_transition(self, current: JobStatus | str, target: JobStatus | str) -> bool:
-        """Whether ``update_status`` may move a job from ``current`` to ``target``."""
+        """Return whether ``update_status`` may move a job from ``current`` to ``target``."""
         return job_status(target, "target") in VALID_TRANSITIONS[job_status(current, "current")]
 
     def update_status(self, job_id: str, new_status: JobStatus | str) -> Job:
@@ -824,7 +824,7 @@ class JobService:
         *,
         since: datetime | None = None,
     ) -> Iterator[LogEntry]:
-        """The messages that :meth:`log` has written up to this call, oldest first.
+        """Return the messages that :meth:`log` has written before this call, oldest first.
 
         - ``level``: only messages of this level or a higher one.
         - ``row_number``: only messages about this row.
@@ -968,25 +968,25 @@ class JobService:
         self._store.runs.release(check_job_id(job_id))
 
     def holds_run(self, job_id: str) -> bool:
-        """Whether this service holds the job's run lock and the job is still at its path."""
+        """Return whether this service holds the job's run lock and the job is still at its path."""
         return self._store.runs.holds(check_job_id(job_id))
 
     def has_lost_run(self, job_id: str) -> bool:
-        """Whether this service holds the run lock of a job that is no longer at its path."""
+        """Return whether this service holds the run lock of a job that is no longer at its path."""
         return self._store.runs.has_lost(check_job_id(job_id))
 
     def keeps_run(self, job_id: str) -> bool:
-        """Whether this service holds the job's run lock because of
+        """Return whether this service holds the job's run lock because of
         ``start_job(keep_lock=True)``.
         """
         return self._store.runs.keeps(check_job_id(job_id))
 
     def is_over(self, job_id: str) -> bool:
-        """Whether the job has ended with no row in flight. ``False`` if it can't be read."""
+        """Return whether the job has ended with no row in flight. ``False`` if it can't be read."""
         return self._store.is_over(check_job_id(job_id))
 
     def run_holder(self, job_id: str) -> RunHolder | None:
-        """Host, process id and start of the run that holds the job; ``None`` if no run does.
+        """Return host, process id and start of the run that holds the job; ``None`` without a run.
 
         The system releases the lock when a run dies. So a job with the status running and no holder
         was interrupted.
@@ -994,7 +994,8 @@ class JobService:
         return run_holder(self._store.directory(check_job_id(job_id)))
 
     def get_state(self, job: Job) -> str:
-        """The job's status as text, or one of two states that the status doesn't show.
+        """Return the job's status as text, or one of these two states, which the status doesn't
+        show:
 
         - "interrupted": the status is running, but its run has died.
         - "unknown": the status is running, but this process may not look at the run lock.
@@ -1015,7 +1016,7 @@ class JobService:
         return job.status is JobStatus.RUNNING and self.run_holder(job.id) is None
 
     def batch(self, job_id: str) -> AbstractContextManager[object]:
-        """A context manager that makes one commit of all changes of the job inside the block.
+        """Return a context manager. All changes of the job inside its block become one commit.
 
         - Code in the block sees the block's changes. Other threads and processes see them only
           after the commit, and wait with their own changes.
@@ -1079,7 +1080,7 @@ class JobService:
     def _look(
         self, job_id: str, statuses: Collection[RowStatus] | None
     ) -> tuple[Job, Sequence[JobRow], History]:
-        """The job, its rows of these statuses (None: all) and its history, all up to the same
+        """Return the job, its rows of these statuses (None: all), and its history, up to one
         commit.
         """
         with self._reading(job_id) as journal:

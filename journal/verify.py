@@ -92,7 +92,7 @@ def verify_job(directory: Path, lock_timeout_s: float = LOCK_TIMEOUT_S) -> Repor
 
 
 def _is_in_doubt(directory: Path, file: JournalFile) -> bool:
-    """Whether a failed or interrupted sync left a sync mark.
+    """Return whether a failed or interrupted sync left a sync mark.
 
     A set mark doesn't count while a writer holds the commit lock: its sync may be under way.
     """

@@ -86,7 +86,8 @@ def find_job(root: str, name: str, *, redact: Collection[str] = ()) -> tuple[Job
 
 
 def _expand_prefix(service: JobService, prefix: str) -> str:
-    """The id that equals ``prefix``, or the only id in the store that begins with it.
+    """Return the id that equals ``prefix``, or the only id in the store that begins with
+    ``prefix``.
 
     If ``prefix`` is only the beginning, the id is printed.
     """
@@ -162,5 +163,7 @@ def row_counts(job: Job) -> dict[str, int]:
 
 
 def counts_text(counts: Mapping[str, int]) -> str:
-    """The counts that aren't zero, such as "3 completed, 1 failed"; "" if all are zero."""
+    """Return the counts that aren't zero as text, such as "3 completed, 1 failed"; "" if all are
+    zero.
+    """
     return ", ".join(f"{count} {name}" for name, count in counts.items() if count)

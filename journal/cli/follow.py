@@ -77,7 +77,7 @@ def _sure_state(service: JobService, job: Job) -> str:
 
 
 def _has_ended(service: JobService, job: Job) -> bool:
-    """Whether the job has ended and no run is still recording rows that were in flight."""
+    """Return whether the job has ended and no run is still recording rows that were in flight."""
     return job.status in TERMINAL_STATUSES and not (
         job.processing_count and service.run_holder(job.id)
     )

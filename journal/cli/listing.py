@@ -125,7 +125,9 @@ def _line(
 
 
 def _fit(fields: Sequence[Field], natural: list[int], bound: int | None) -> dict[int, int]:
-    """The positions of the columns that are shown, in their order, and their widths."""
+    """Return the positions of the columns that are shown, in order, and the widths of these
+    columns.
+    """
     shown = list(range(len(fields)))
     if bound is None:
         return {place: natural[place] for place in shown}

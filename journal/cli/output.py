@@ -87,7 +87,7 @@ def pad(text: str, width: int, *, right: bool = False) -> str:
 
 
 def can_show(text: str) -> bool:
-    """Whether the encoding of standard output has these characters."""
+    """Return whether the encoding of standard output has these characters."""
     try:
         text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
     except (UnicodeEncodeError, LookupError):
@@ -117,7 +117,7 @@ def bar(done: int, total: int, width: int) -> str:
 
 
 def use_color(choice: str | None) -> bool:
-    """Whether to use colours.
+    """Return whether to use colours.
 
     ``auto`` means: on a terminal, unless NO_COLOR is set or TERM is "dumb".
     """

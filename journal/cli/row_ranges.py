@@ -97,12 +97,13 @@ def _places(rows: Sequence[JobRow], numbers: range) -> range:
 
 
 def _place(rows: Sequence[JobRow], number: int, lowest: int) -> int:
-    """The position of row ``number`` in ``rows``, or where it would be."""
+    """Return the position of row ``number`` in ``rows``, or the position that the row would have.
+    """
     return bisect_left(rows, number, lo=lowest, key=lambda row: row.row_number)
 
 
 def _gaps(rows: Sequence[JobRow], numbers: range, places: range) -> list[str]:
-    """The first few ranges of ``numbers`` that no row at ``places`` has."""
+    """Return the first few ranges of those ``numbers`` that no row at ``places`` has."""
     gaps: list[str] = []
     number, place = numbers.start, places.start
     while number < numbers.stop and len(gaps) <= _MAX_NAMED:

@@ -38,7 +38,8 @@ class Throughput(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def end_times(rows: Sequence[JobRow], at_most: int = SAMPLE_ROWS) -> tuple[list[datetime], float]:
-    """The times at which rows ended, in order, and the number of rows that each time represents.
+    """Return the times at which rows ended, in order, and how many rows each of the times
+    represents.
 
     At most ``at_most`` rows are read.
     """
@@ -65,7 +66,7 @@ def throughput(times: list[datetime], rows_each: float) -> Throughput | None:
 def recent_rate(
     times: list[datetime], rows_each: float, since: datetime, now: datetime
 ) -> float | None:
-    """The rate, in rows per second, of the last rows that ended after ``since``; None for too few
+    """Return at how many rows per second the last rows ended after ``since``; None for too few
     rows.
 
     The time up to ``now`` counts, so the rate falls while a run hangs.
@@ -111,7 +112,8 @@ class RecentRate:
 
 
 def sparkline(counts: list[float], drawable: bool) -> str:
-    """A character for each count, whose height is proportional to the count; a blank for 0."""
+    """Return a character for each count. Its height is proportional to the count; 0 gives a blank.
+    """
     sparks = _SPARKS if drawable else _ASCII_SPARKS
     highest = max(counts)
     return "".join(

@@ -83,7 +83,9 @@ def verified_blocks(file: Readable, start: Position, size: int) -> Iterator[Bloc
 
 
 def verified_lines(chunk: bytes, position: Position) -> tuple[list[bytes], Position]:
-    """The lines of the valid commits at the beginning of ``chunk``, and the position after them."""
+    """Return the lines of the valid commits that begin ``chunk``, and the position after these
+    commits.
+    """
     lines = chunk.split(b"\n")
     lines.pop()  # the part after the last LF
     crc = _crc_of_single_records(lines, position.crc)
@@ -96,7 +98,9 @@ def verified_lines(chunk: bytes, position: Position) -> tuple[list[bytes], Posit
 
 
 def _crc_of_single_records(lines: list[bytes], crc: int) -> int | None:
-    """The crc of the last seal if each line is a valid commit with one record, else None."""
+    """Return the crc of the last seal if each line is a valid commit of one record, and None
+    otherwise.
+    """
     seals = b"".join(map(_seal_of, lines))
     if seals.count(SEAL_HEAD) != len(lines):
         return None
@@ -129,7 +133,9 @@ def _hex(crcs: list[int]) -> bytes:
 
 
 def _end_of_large_commit(file: Readable, start: Position, size: int) -> Position | None:
-    """The end of the commit at ``start``, which is larger than a chunk; None if it isn't valid."""
+    """Return the end of a commit larger than a chunk, which begins at ``start``; None if it is
+    invalid.
+    """
     crc = start.crc
     offset = start.offset
     held = b""  # the last bytes read, since a seal may lie across two chunks

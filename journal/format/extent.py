@@ -93,7 +93,7 @@ def not_continued(
 
 
 def has_seal(file: Readable, position: Position) -> bool:
-    """Whether the bytes just before ``position`` are the seal that ``position`` states.
+    """Return whether the bytes just before ``position`` are the seal that ``position`` states.
 
     Each seal covers all bytes before it. So if two files have the same seal at the same offset,
     they are the same up to that offset.
@@ -105,7 +105,7 @@ def has_seal(file: Readable, position: Position) -> bool:
 
 
 def seals_before(file: Readable, offset: int, floor: int = 0) -> Iterator[Position]:
-    """Yield the positions after ``floor`` and up to ``offset``, from the last to the first.
+    """Yield the positions from ``offset`` (included) back to ``floor`` (excluded).
 
     The seals there aren't verified.
     """
@@ -120,12 +120,14 @@ def seals_before(file: Readable, offset: int, floor: int = 0) -> Iterator[Positi
 
 
 def seal_before(file: Readable, offset: int, floor: int = 0) -> Position | None:
-    """The last position after ``floor`` and up to ``offset``. Its seal isn't verified."""
+    """Return the last position up to ``offset`` and after ``floor``. Its seal isn't verified.
+    """
     return next(seals_before(file, offset, floor), None)
 
 
 def seal_after(file: Readable, offset: int, limit: int) -> Position | None:
-    """The first position after ``offset`` and up to ``limit``. Its seal isn't verified."""
+    """Return the first position after ``offset`` and up to ``limit``. Its seal isn't verified.
+    """
     while offset < limit:
         begin = max(offset - SEALED_END_BYTES + 1, 0)
         high = min(offset + CHUNK_BYTES, limit)

@@ -59,7 +59,8 @@ def key_text(value: Any) -> str:
 
 
 def next_key(key: str, keys: int, nonce: str | None) -> str:
-    """A new key for a row that has had ``keys`` keys so far. ``key`` is its present key.
+    """Return a new key for a row that has had ``keys`` keys so far. ``key`` is the row's present
+    key.
 
     The new keys of a row are ``KEY#2``, ``KEY#3``, and so on. With ``nonce``, the new keys are
     ``KEY#2.NONCE`` and so on. A nonce is needed if another row may have the key without the nonce.

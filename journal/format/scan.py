@@ -172,7 +172,7 @@ def _next_candidates(
 
 
 def _after_a_lost_line_end(text: bytes, offset: int, line: int, stated: int) -> _Candidate | None:
-    """The good commit, if any, that begins within a line, after a seal that lost its LF."""
+    """Find a good commit within a line, after a seal that lost its LF; None if none is there."""
     for candidate, rest in _lost_line_ends(text, offset, line):
         if content_crc(rest, candidate.crc) == stated:
             return candidate

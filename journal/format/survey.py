@@ -61,7 +61,7 @@ class _Survey:
             self._homes[region.crc] = len(regions)
 
     def _go_on_from(self, crc: int) -> bool:
-        """Whether a chain from the start ends with ``crc``.
+        """Return whether a chain from the start ends with ``crc``.
 
         If one does, the regions after its end are marked as inserted.
         """

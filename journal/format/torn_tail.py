@@ -23,7 +23,7 @@ _BLOCK_BYTES = 512
 
 
 def could_be_torn(file: Readable, region: Region) -> bool:
-    """Whether a bad region at the end of the file is a torn tail.
+    """Return whether a bad region at the end of the file is a torn tail.
 
     A torn tail is one unfinished commit, in whatever state a power cut left it. The region is
     damage instead if one of these holds:
@@ -69,7 +69,7 @@ def find_flip(file: Readable, region: Region) -> Flip | None:
 
 
 def _matches_seal(file: Readable, region: Region) -> bool:
-    """Whether a region that ends with a seal matches this seal.
+    """Return whether a region that ends with a seal matches this seal.
 
     A bad region that matches its seal has a line longer than ``MAX_LINE_BYTES``.
     """
@@ -116,7 +116,7 @@ def _is_record(text: bytes) -> bool:
 
 
 def judge_tail(file: Readable, size: int, last: Position) -> Region:
-    """The first region after ``last``, with a verdict. ``last`` is the end of the last good commit.
+    """Return the first region after ``last``, the end of the last good commit, with a verdict.
 
     The verdict is the region's ``kind``:
 
@@ -158,7 +158,9 @@ def stated_newer_format(file: Readable, first: Region) -> str | None:
 
 
 def tail_error(file: JournalFile, last: Position, tail: Region) -> JournalError:
-    """The public error for ``tail``, the region after ``last``, if it is newer or damage."""
+    """Return the public error for ``tail``, the region after ``last``; None if it is neither newer
+    nor damage.
+    """
     if tail.kind == "newer":
         return FormatVersionError(file.path, tail.reason)
     return not_continued(file, last, tail.reason)

@@ -27,7 +27,7 @@ _PIECE_BYTES = 1 << 16
 
 
 def nests_deeper_than(text: bytes, limit: int) -> bool:
-    """Whether JSON text nests deeper than ``limit``.
+    """Return whether JSON text nests deeper than ``limit``.
 
     Call this before decoding, since msgspec recurses in C. A hostile line may be megabytes of
     brackets, so no Python code runs for each byte.

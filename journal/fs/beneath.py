@@ -63,7 +63,7 @@ class Below:
             return open(open_in(directory, self.top / name, flags), "rb+", buffering=0)
 
     def exists(self, name: str) -> bool:
-        """Whether anything has this name, even a broken link."""
+        """Return whether anything has this name, even a broken link."""
         return self._mode(name) is not None
 
     def is_file(self, name: str) -> bool:

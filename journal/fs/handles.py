@@ -144,7 +144,7 @@ class Descriptor:
             self.close()
 
     def is_at_path(self) -> bool:
-        """Whether the path still names this file or directory. Raises StorageError."""
+        """Return whether the path still names this file or directory. Raises StorageError."""
         try:
             return system.os.path.samestat(system.os.stat(self.path), system.os.fstat(self.fd))
         except (FileNotFoundError, NotADirectoryError):
@@ -254,7 +254,9 @@ class JournalFile(Descriptor):
         return None
 
     def read_some(self, offset: int, length: int) -> bytes:
-        """Up to ``length`` bytes from ``offset``. One system call, which may return fewer."""
+        """Read up to ``length`` bytes from ``offset``, with one system call, which may return
+        fewer.
+        """
         try:
             return system.os.pread(self.fd if self.fd >= 0 else self._live_fd(), length, offset)
         except OSError as error:

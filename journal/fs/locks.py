@@ -38,7 +38,7 @@ class DirectoryLock(Descriptor):
         super().__init__(path, system.os.open(path, flags))
 
     def is_held(self) -> bool:
-        """Whether somebody holds the lock.
+        """Return whether somebody holds the lock.
 
         The check itself takes a shared lock, so that several processes can check at the same time.
         """

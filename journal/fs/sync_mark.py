@@ -62,7 +62,7 @@ class SyncMark(Descriptor):
                 self.take_owner_of(journal)
 
     def is_at_path(self) -> bool:
-        """Whether the path still names this mark, and the mark has no second hard link."""
+        """Return whether the path still names this mark, and the mark has no second hard link."""
         try:
             stat = system.os.stat(self.path)
         except FileNotFoundError:

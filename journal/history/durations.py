@@ -69,7 +69,8 @@ class OutcomeReader:
         return outcome.started_at is not None or not self._has_starts
 
     def read(self, record: RowStatusRecord) -> RecordedOutcome | None:
-        """The outcome that the row's next status states; None if it states no outcome."""
+        """Return the outcome that the row's next status states; None if it states none.
+        """
         status: str = record.status
         if status == "processing":
             self._started[record.row] = record.happened_at
@@ -116,7 +117,8 @@ class LastAttempts:
                     self._ended_s[position] = record.happened_at.timestamp()
 
     def of(self, row: JobRow) -> tuple[datetime | None, float | None]:
-        """The start of the row's last attempt, and its duration in seconds; ``None`` if unknown.
+        """Return the start of the row's last attempt, and the seconds that it took; ``None`` if
+        unknown.
 
         The history may be newer than ``row``. If the last attempt began after the state in ``row``,
         both are None.

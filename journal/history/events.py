@@ -339,7 +339,7 @@ _NO_DETAILS = frozenset(("format", "id", "row", "at", "checksum", "created_at", 
 
 
 def _details(record: Record) -> dict[str, Any]:
-    """The members of a record that are set, except members that are fields of the event."""
+    """Return the members of a record that are set, without those that are fields of the event."""
     skip = _NO_DETAILS | ({"status"} if isinstance(record, RowStatusRecord) else set())
     return {
         name: value

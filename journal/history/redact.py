@@ -85,7 +85,7 @@ def _keys_of(value: Any) -> Iterator[str]:
 
 
 def check_fields(fields: Collection[str]) -> frozenset[str]:
-    """The names of fields in the form in which they are compared: casefolded.
+    """Return the names of fields, casefolded, as they are compared with keys.
 
     Raises InvalidValueError unless ``fields`` is a collection of strings. A single string is
     refused.
@@ -160,5 +160,5 @@ def redacted_members(value: Shown, names: frozenset[str]) -> Shown:
 
 
 def _is_of_id(key: str, row_id: str) -> bool:
-    """Whether a key is made from the row's id only, so that it reveals no hidden data."""
+    """Return whether a key is made from the row's id only, so that it reveals no hidden data."""
     return key == row_id or key.startswith((f"{row_id}.", f"{row_id}#"))

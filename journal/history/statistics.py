@@ -139,7 +139,7 @@ class JobEvent(NamedTuple):
 
 
 def _run_text(details: object) -> str | None:
-    """The process that started a run, if these are the details of the record of a run."""
+    """Name the process that started a run, if ``details`` are those of a record of a run."""
     match details:
         case {"run": {"host": host, **run}}:
             words = {"user": "by", "pid": "as process", "version": "with rowjournal"}

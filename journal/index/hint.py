@@ -107,11 +107,12 @@ class _NotAHintError(Exception):
 
 
 def read_hint(directory: Path, file: JournalFile) -> tuple[Index, Position] | None:
-    """The index stored in the hint, and the position in ``file`` up to which it is complete.
+    """Return the index that the hint stores, and the position in ``file`` up to which the index
+    goes.
 
-    None if there is no usable hint. Blocks of the hint are read on demand. If one turns out to be
-    broken, the columns are rebuilt from the journal. Raises StorageError if the system refuses to
-    read the journal.
+    Returns None if there is no usable hint. Blocks of the hint are read on demand. If a block turns
+    out to be broken, the columns are rebuilt from the journal. Raises StorageError if the system
+    refuses to read the journal.
     """
     try:
         stored = DerivedFile(directory / HINT_NAME)
@@ -179,7 +180,7 @@ def _check(header: _Header, file: JournalFile) -> JobRecord:
 
 
 def _was_written_at(changed_ns: int, file: JournalFile, size: int) -> bool:
-    """Whether the file's ctime agrees with the time in the file's last commit.
+    """Return whether the file's ctime agrees with the time in the file's last commit.
 
     A later ctime means that somebody has edited the file. An earlier ctime means that the commit's
     time was ahead of the clock. Then an edit after the commit can't be noticed.
@@ -192,12 +193,14 @@ def _was_written_at(changed_ns: int, file: JournalFile, size: int) -> bool:
 
 
 def written_ns(at: datetime) -> int:
-    """The latest time at which a commit with the time ``at`` is written, in ns since 1970."""
+    """Return the latest time, in ns since 1970, at which a commit with the time ``at`` may be
+    written.
+    """
     return (at - _EPOCH) // timedelta(microseconds=1) * 1000 + _WRITING_NS
 
 
 def is_ahead(at: datetime) -> bool:
-    """Whether ``at`` is in the future, with a tolerance of some seconds."""
+    """Return whether ``at`` is in the future, with a tolerance of some seconds."""
     return written_ns(at) > system.now_ns() + 2 * _WRITING_NS
 
 

@@ -174,7 +174,7 @@ def _apply_statuses(index: Index, records: list[Any], offsets: list[int]) -> int
 
 
 def _positions(index: Index, records: list[Any]) -> list[int]:
-    """The positions of the records' rows in the columns, up to the first unknown row."""
+    """Return where the rows of the records are in the columns, up to the first unknown row."""
     if index.columns.numbers is None:
         positions = [record.row - 1 for record in records]
         if max(positions) < index.row_count:

@@ -178,7 +178,7 @@ def _build(
 
 
 def _was_edited(file: JournalFile, region: Region) -> bool:
-    """Whether a region went through an editor, or was copied in text mode.
+    """Return whether a region went through an editor, or was copied in text mode.
 
     No valid line contains a CR, since JSON escapes CRs in strings. A seal without its LF counts,
     too: an editor may have removed the LF, and if not, the commit is damaged anyway.

@@ -402,6 +402,6 @@ def _is_as_written(record: RowRecord | JobRecord, text: bytes) -> bool:
 
 
 def _at(text: bytes, at: datetime) -> bytes:
-    """The line ``text``, which a writer has written, with its time replaced by ``at``."""
+    """Return the line ``text``, as a writer writes it, with ``at`` in place of its time."""
     moment = time_text(at).encode()
     return text[: -len(moment) - 2] + moment + b'"}'

@@ -68,8 +68,8 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def exit_code(self) -> int:
-        """The exit code for ``sys.exit``: 0 if all rows are done; other codes: `journal help
-        exceptions`.
+        """The exit code for ``sys.exit``. 0: all rows are done. `journal help exceptions` lists the
+        others.
         """
         job = self.job
         if job.status not in TERMINAL_STATUSES:

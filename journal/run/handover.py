@@ -24,7 +24,7 @@ class Claim:
         self._owner: dict[str, str] = {}
 
     def begin(self) -> bool:
-        """Whether the worker may process the row. Called by the worker."""
+        """Return whether the worker may process the row. Called by the worker."""
         return self._owner.setdefault("owner", "worker") == "worker"
 
     def cancel(self) -> bool:

@@ -91,11 +91,11 @@ class HeldJob:
         return self._may_be_ours and self.service.keeps_run(self.id)
 
     def is_held(self) -> bool:
-        """Whether the run lock is held, and the job is still at its path."""
+        """Return whether the run lock is held, and the job is still at its path."""
         return self.service.holds_run(self.id)
 
     def is_lost(self) -> bool:
-        """Whether another job or run has certainly replaced this job at its path."""
+        """Return whether another job or run has certainly replaced this job at its path."""
         try:
             return self.service.has_lost_run(self.id)
         except JournalError:
@@ -136,8 +136,7 @@ class HeldJob:
 
 
 def _from_here(command: str) -> str:
-    """The command after a ``cd`` to the current directory, so that it can be typed in any
-    directory.
+    """Put a ``cd`` to the current directory before the command, so that it works in any directory.
     """
     try:
         return f"cd {shlex.quote(os.getcwd())} && {command}" if command else ""

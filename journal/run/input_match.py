@@ -306,8 +306,8 @@ class _Match:
     def _with_keys_of_their_own(
         self, new: Iterator[dict[str, Any]], column: str
     ) -> Iterator[dict[str, Any]]:
-        """The new rows. Raises InvalidValueError if the job already has the idempotency key of
-        one.
+        """Yield the new rows. Raises InvalidValueError if the job already has a new row's
+        idempotency key.
         """
         taken: set[int] = set()
         for there in self._service.get_rows(self._job.id):
@@ -401,7 +401,7 @@ class _Match:
 
 
 def _may_have_taken_effect(row: JobRow) -> bool:
-    """Whether a row that isn't completed may have taken effect."""
+    """Return whether a row that isn't completed may have taken effect."""
     return row.status in (RowStatus.PROCESSING, RowStatus.NEEDS_REVIEW) or row.unknown
 
 
@@ -460,7 +460,7 @@ def key_of(key: Key, data: Data, where: str, what: str = "key") -> str:
 def _same_beginning(
     job_rows: Sequence[JobRow], items: Iterator[Item], keys: _Keys
 ) -> tuple[int, Item | None]:
-    """The length of the common beginning, and the first row of the input after it, if any."""
+    """Return how many rows the beginnings have in common, and the next row of the input, if any."""
     count = 0
     for row in job_rows:
         item = next(items, None)

@@ -69,7 +69,7 @@ def numbers_option(numbers: list[int]) -> str:
 
 
 def may_start(job: Job, *, retry_failed: bool = False) -> bool:
-    """Whether the job's counts show that a start may find rows to process."""
+    """Return whether the job's counts show that a start may find rows to process."""
     if job.status in TERMINAL_STATUSES:
         rows = job.pending_count or (retry_failed and job.failed_rows)
         return bool(rows) and job.status is not JobStatus.CANCELLED

@@ -57,11 +57,11 @@ class RowQueue:
 
     @property
     def next_due_s(self) -> float | None:
-        """The time, by ``monotonic``, when the next row that waits for another attempt is due."""
+        """The time, by ``monotonic``, at which the next waiting row is due for another attempt."""
         return self._due[0][0] if self._due else None
 
     def has_fresh(self) -> bool:
-        """Whether rows are left that were never started."""
+        """Return whether rows are left that were never started."""
         found = self._peek()
         return found is not None and found.is_fresh
 
@@ -89,7 +89,7 @@ class RowQueue:
         return started
 
     def _next(self, *, fresh_first: bool) -> tuple[int, int]:
-        """The number of the next row, and its attempts so far. (0, 0) if no row is ready."""
+        """Return the number of the next row, and its attempts so far; (0, 0) if no row is ready."""
         if self._due and not (fresh_first and self.has_fresh()):
             while self._due and self._due[0][0] <= monotonic():
                 due_s, number = heapq.heappop(self._due)
@@ -242,7 +242,7 @@ class RowQueue:
 
 
 def _shows(row: JobRow, outcome: Outcome) -> bool:
-    """Whether the row's status and error are those that this outcome leads to."""
+    """Return whether the row's status and error are those that this outcome leads to."""
     if outcome.kind in _KINDS_WITH_CODE and row.error_code != outcome.error_code:
         return False
     return row.status in _STATUSES[outcome.kind]

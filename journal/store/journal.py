@@ -102,12 +102,12 @@ class Journal(Recovery):
 
     @property
     def in_commit(self) -> bool:
-        """Whether a commit is open. Hold the mutex, or the answer may change right away."""
+        """Return whether a commit is open. Hold the mutex, or the answer may change right away."""
         return self._depth > 0
 
     @property
     def in_own_commit(self) -> bool:
-        """Whether the calling thread has a commit open."""
+        """Return whether the calling thread has a commit open."""
         return self._owner == threading.get_ident()
 
     def close(self) -> None:
@@ -170,7 +170,9 @@ class Journal(Recovery):
             raise
 
     def interrupted(self) -> CommitOutcomeUnknownError:
-        """The error for a thread whose change was in a commit of another, interrupted thread."""
+        """Return the error for a thread whose change was in the commit of a thread that was
+        interrupted.
+        """
         reason = "the thread that was writing the commit was interrupted"
         return CommitOutcomeUnknownError(self.path, "write", errno.EINTR, reason)
 
@@ -297,7 +299,8 @@ class Journal(Recovery):
         return True
 
     def outcome(self) -> list[bool] | None:
-        """A list that gets one item when the open commit ends: whether the commit was written.
+        """Return a list that gets one item when the open commit ends: True if the commit was
+        written.
 
         None if no commit is open.
         """

@@ -46,8 +46,8 @@ def settle_rows(
     """Move every row in flight to the status that ``policy`` asks for; return how many.
 
     With ``before``, only rows whose latest status record is before that offset are moved.
-    ``resumes``: the run that started these rows had the policy "resume", so each of their side
-    effects is a step.
+    ``resumes``: True if the run that started these rows had the policy "resume". Each side effect
+    of these rows is a step then.
     """
     index = journal.index
     if policy in ("retry", "resume") and index.status_counts[PROCESSING]:
@@ -65,7 +65,7 @@ def settle_rows(
 
 
 def may_resume(journal: Journal, number: int) -> bool:
-    """Whether the policy "resume" makes a row in flight pending. Raises RowNotFoundError."""
+    """Return whether the policy "resume" makes a row in flight pending. Raises RowNotFoundError."""
     state = journal.index.state
     doubts = (step.state == "started" for step in get_steps(journal, number))
     return state is not None and state.resumes and not any(doubts)

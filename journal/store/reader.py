@@ -106,7 +106,7 @@ class Reader:
         return self._file
 
     def _knows(self, file: JournalFile, size: int) -> bool:
-        """Whether the file ends with the last commit in the index.
+        """Return whether the file ends with the last commit in the index.
 
         The size alone isn't enough: somebody may have overwritten the file with a diverged copy of
         the same length. The seal is enough, since it covers all bytes before it.

@@ -67,7 +67,7 @@ class Recovery(Reader):
             self._stale = True
 
     def _is_marked(self) -> bool:
-        """Whether a sync of the journal has failed, or was interrupted."""
+        """Return whether a sync of the journal has failed, or was interrupted."""
         return self._doubtful_from() is not None
 
     def _doubtful_from(self) -> int | None:

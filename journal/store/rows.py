@@ -125,7 +125,9 @@ def read_status(file: JournalFile, read: Read, offset: int, number: int) -> RowS
 
 
 def moved_error(file: JournalFile, offset: int, expected: str) -> JournalDamagedError:
-    """The error if the record at ``offset`` is no longer the one that the index has there."""
+    """Return the error for an ``offset`` at which there is no longer the record that the index has
+    there.
+    """
     return JournalDamagedError(
         file.path,
         file.count_lines(offset) + 1,

@@ -198,7 +198,7 @@ def reset_after_fork() -> None:
 
 
 def has_ended(journal: Journal) -> bool:
-    """Whether the job has ended. The caller holds the journal's mutex."""
+    """Return whether the job has ended. The caller holds the journal's mutex."""
     state = journal.index.state
     return state is not None and state.status in TERMINAL_STATUSES
 

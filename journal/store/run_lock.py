@@ -134,7 +134,10 @@ def _sign(path: Path) -> bytes:
 
 
 def _read_holder(directory: Path) -> RunHolder:
-    """The holder that ``run.lock`` names; an empty one if the file is missing or unreadable."""
+    """Return the holder that ``run.lock`` names.
+
+    If the file is missing or unreadable, all fields are empty.
+    """
     try:
         return msgspec.json.decode(files.read_small(directory / RUN_LOCK_NAME), type=RunHolder)
     except (msgspec.MsgspecError, UnicodeDecodeError, OSError):

@@ -149,7 +149,7 @@ class Store:
         return self.runs.take(job_id, taken)
 
     def is_over(self, job_id: str) -> bool:
-        """Whether the job has ended and no row is in flight, so that its run is done."""
+        """Return whether the job has ended and no row is in flight, so that its run is done."""
         try:
             journal = self.peek(job_id)
             with journal.reading():
@@ -173,7 +173,7 @@ class Store:
             yield from directories.subdirectories(self.root)
 
     def holds_job(self, job_id: str) -> bool:
-        """Whether the job's directory has a journal."""
+        """Return whether the job's directory has a journal."""
         return files.exists(self.directory(job_id) / JOURNAL_NAME)
 
     def check_not_lost(self, job_id: str) -> None:

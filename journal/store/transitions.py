@@ -389,7 +389,7 @@ _ELSEWHERE_HINT = (
 
 
 def went_on_elsewhere(state: JobState) -> bool:
-    """Whether the job is a retry job of an older version, or has one."""
+    """Return whether the job is a retry job of an older version, or has one."""
     return state.header.retry_of is not None or state.retried is not None
 
 

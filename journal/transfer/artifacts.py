@@ -185,7 +185,8 @@ class Artifacts:
                     self._ours.take_name_back(name, self.backups[name])
 
     def _place(self, name: str, relation: Relation) -> str | None:
-        """The name under which the other copy's file is installed; None if it isn't installed.
+        """Return the name under which the other copy's file is installed; None if the file isn't
+        installed.
 
         This also updates ``new``, ``differing`` and ``backups``.
         """

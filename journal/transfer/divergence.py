@@ -173,7 +173,8 @@ class RowChanges:
         return sorted(self._of)
 
     def rows_of_before(self) -> set[int]:
-        """The rows about which a merge may have recorded changes that are older than ``begin``.
+        """Return the rows whose changes from before ``begin`` a merge may have recorded after
+        ``begin``.
 
         A merge after ``begin`` records such changes either in the log or as imported records.
         """
@@ -216,7 +217,7 @@ class RowChanges:
 
 
 def _id_of(record: RowStatusRecord | RowDataRecord, line: bytes) -> str:
-    """The id of an imported change, or the second half of the id of a change made on this copy.
+    """Return the whole id of an imported change, or half of the id of a change made on this copy.
 
     The whole id of a change consists of the seal of its commit and a digest of its line. The seal
     stands for the copy's whole history, the digest for the line. Two independent changes get the
@@ -299,7 +300,7 @@ def _is_news(record: Record) -> bool:
 
 
 def id_elsewhere(record: LogRecord) -> str | None:
-    """The id of the third copy's change that a log record reports; None if it reports none."""
+    """Return the id of the change of a third copy that a log record reports, or None."""
     change: Any = record.details.get(ELSEWHERE) if isinstance(record.details, dict) else None
     id_ = change.get("id") if isinstance(change, dict) else None
     is_one = isinstance(id_, str) and len(id_) == 16 and isinstance(record.row, int)

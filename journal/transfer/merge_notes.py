@@ -134,7 +134,7 @@ def _tracking_number(record: Any) -> Any:
 
 
 def _writable(fields: dict[str, Any]) -> dict[str, Any]:
-    """The details, without data or result if these are too long or nested too deep."""
+    """Return the details. Leaves out data and result if they are too long or nested too deep."""
     try:
         fits = len(encode_value({ELSEWHERE: fields}, "details")) <= _MAX_DETAILS_BYTES
     except InvalidValueError:

@@ -260,7 +260,7 @@ class Plan:
         return self.there.alarms(number, self.here)
 
     def _is_same(self, number: int, new: list[Change]) -> bool:
-        """Whether the last status there and the status here must be about the same work."""
+        """Return whether the last status there and the status here must be about the same work."""
         if any(change.status == ELSEWHERE for change in new):
             return False
         mine, there = self.our_status(number), self.read(new[-1])
@@ -312,7 +312,9 @@ class Plan:
                 self.doubted[number] = theirs
 
     def _code_after(self, number: int) -> int:
-        """The row's status code after the import of its changes, and before its review."""
+        """Return the status code that a row has after its changes are imported, but before its
+        review.
+        """
         for change in reversed(self.take.get(number, [])):
             if change.is_status:
                 return CODES[change.status]

@@ -61,7 +61,8 @@ def format_of(name: str) -> str:
 
 
 def open_rows(stream: IO[bytes], name: str, encoding: str, format: str) -> RowInput:  # noqa: A002  (the word)
-    """The rows in ``stream``. Reads the header, if the format has one. Errors contain ``name``.
+    """Return the rows in ``stream``. Reads the header, if the format has one. Errors contain
+    ``name``.
 
     ``format`` is one of FORMATS. Raises InvalidValueError for an invalid header or encoding.
     """
