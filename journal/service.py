@@ -994,8 +994,7 @@ class JobService:
         return run_holder(self._store.directory(check_job_id(job_id)))
 
     def get_state(self, job: Job) -> str:
-        """Return the job's status as text, or one of these two states, which the status doesn't
-        show:
+        """Return the status as text, or one of two states that the status doesn't show.
 
         - "interrupted": the status is running, but its run has died.
         - "unknown": the status is running, but this process may not look at the run lock.

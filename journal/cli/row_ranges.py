@@ -97,8 +97,7 @@ def _places(rows: Sequence[JobRow], numbers: range) -> range:
 
 
 def _place(rows: Sequence[JobRow], number: int, lowest: int) -> int:
-    """Return the position of row ``number`` in ``rows``, or the position that the row would have.
-    """
+    """Return the position of row ``number`` in ``rows``, or the position that the row would have."""
     return bisect_left(rows, number, lo=lowest, key=lambda row: row.row_number)
 
 

@@ -112,8 +112,7 @@ class RecentRate:
 
 
 def sparkline(counts: list[float], drawable: bool) -> str:
-    """Return a character for each count. Its height is proportional to the count; 0 gives a blank.
-    """
+    """Return a character for each count. Its height is proportional to the count; 0 gives a blank."""
     sparks = _SPARKS if drawable else _ASCII_SPARKS
     highest = max(counts)
     return "".join(

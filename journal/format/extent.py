@@ -120,14 +120,12 @@ def seals_before(file: Readable, offset: int, floor: int = 0) -> Iterator[Positi
 
 
 def seal_before(file: Readable, offset: int, floor: int = 0) -> Position | None:
-    """Return the last position up to ``offset`` and after ``floor``. Its seal isn't verified.
-    """
+    """Return the last position up to ``offset`` and after ``floor``. Its seal isn't verified."""
     return next(seals_before(file, offset, floor), None)
 
 
 def seal_after(file: Readable, offset: int, limit: int) -> Position | None:
-    """Return the first position after ``offset`` and up to ``limit``. Its seal isn't verified.
-    """
+    """Return the first position after ``offset`` and up to ``limit``. Its seal isn't verified."""
     while offset < limit:
         begin = max(offset - SEALED_END_BYTES + 1, 0)
         high = min(offset + CHUNK_BYTES, limit)

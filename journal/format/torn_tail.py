@@ -158,9 +158,7 @@ def stated_newer_format(file: Readable, first: Region) -> str | None:
 
 
 def tail_error(file: JournalFile, last: Position, tail: Region) -> JournalError:
-    """Return the public error for ``tail``, the region after ``last``; None if it is neither newer
-    nor damage.
-    """
+    """Return the public error for ``tail``, the region after ``last``: a newer format, or damage."""
     if tail.kind == "newer":
         return FormatVersionError(file.path, tail.reason)
     return not_continued(file, last, tail.reason)

@@ -69,8 +69,7 @@ class OutcomeReader:
         return outcome.started_at is not None or not self._has_starts
 
     def read(self, record: RowStatusRecord) -> RecordedOutcome | None:
-        """Return the outcome that the row's next status states; None if it states none.
-        """
+        """Return the outcome that the row's next status states; None if it states none."""
         status: str = record.status
         if status == "processing":
             self._started[record.row] = record.happened_at

@@ -96,8 +96,7 @@ class History:
     # --- where to begin
 
     def position_before(self, offset: int, lowest: Position = START) -> Position:
-        """Return the last position up to ``offset`` (bytes), or ``lowest`` if that is later.
-        """
+        """Return the last position up to ``offset`` (bytes), or ``lowest`` if that is later."""
         return seal_before(self._file, min(offset, self.end.offset), lowest.offset) or lowest
 
     def position_at(self, moment: datetime) -> Position:

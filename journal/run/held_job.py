@@ -136,8 +136,7 @@ class HeldJob:
 
 
 def _from_here(command: str) -> str:
-    """Put a ``cd`` to the current directory before the command, so that it works in any directory.
-    """
+    """Put a ``cd`` to the current directory before the command, so that it works in any directory."""
     try:
         return f"cd {shlex.quote(os.getcwd())} && {command}" if command else ""
     except FileNotFoundError:  # the current directory was deleted
