@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     )
     from journal.run.attempts import Attempt
     from journal.run.driver import RunReport
+    from journal.run.evidence import RowLogHandler
     from journal.run.handler import AttemptedRow
     from journal.run.open_job import JobRun, open_job
     from journal.run.outcome import Fail, NeedsReview, Retry, RowResult, Skip
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 # executors or event loops.
 _MODULES = (
     *("errors", "model", "format.commits", "history.reading", "service"),
-    *("run.outcome", "run.handler", "run.attempts", "run.driver", "run.open_job"),
+    *("run.outcome", "run.evidence", "run.handler", "run.attempts", "run.driver", "run.open_job"),
 )
 
 
@@ -104,6 +105,7 @@ __all__ = [
     "Position",
     "Retry",
     "RowChangedError",
+    "RowLogHandler",
     "RowNotFoundError",
     "RowResult",
     "RowStatus",

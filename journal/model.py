@@ -217,6 +217,7 @@ class JobRow(msgspec.Struct, frozen=True):
       status last changed.
     - ``error_code``, ``error_message``: the error of the failure. A pending row has the error of
       its last attempt.
+    - ``traceback``: the end of the traceback, as text, if the error was a Python exception.
     - ``unknown``: the row failed, and nobody knows whether the attempt took effect.
     - ``reason``: why the row was skipped, or why it is to be done again.
     - ``label_path``: the path that the caller gave, by convention relative to the job's directory.
@@ -250,6 +251,7 @@ class JobRow(msgspec.Struct, frozen=True):
     version: str | None = None
     unknown: bool = False
     usage: dict[str, int | float] | None = None
+    traceback: str | None = None
 
 
 # How to settle rows that were in flight when their run died: see :meth:`JobService.recover_job`.
@@ -297,7 +299,8 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
 
     - ``at``: an aware datetime in UTC.
     - ``level``: one of :data:`LOG_LEVELS`.
-    - ``row_number``: the row that the entry is about, or None.
+    - ``row_number``: the row that the entry is about, or None. ``attempt``: the number of the
+      attempt that has logged it by :meth:`AttemptedRow.log`, or None.
     - ``details``: the caller's JSON object, or None.
     """
 
@@ -306,6 +309,7 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
     message: str
     row_number: int | None = None
     details: dict[str, Any] | None = None
+    attempt: int | None = None
 
 
 class JobSummary(TypedDict):

@@ -516,22 +516,23 @@ class JobService:
         unknown: bool = False,
         cost_cents: Cost | None = None,
         usage: Usage | None = None,
+        traceback: str | None = None,
     ) -> JobRow:
         """Record that the row failed. Returns the row.
 
         - ``unknown``: nobody knows whether the attempt took effect. Such a row is retried only if a
           person names it.
         - ``cost_cents``, ``usage``: what the attempt has cost: see :meth:`complete_row`.
+        - ``traceback``: where the error was raised, as text.
 
         The job may have any status. Raises InvalidStateTransition.
         """
-        code = check_text(error_code, "error_code")
-        message = check_text(error_message, "error_message")
         return self._change_to(
             row_id,
             "failed",
-            error_code=code,
-            error_message=message,
+            error_code=check_text(error_code, "error_code"),
+            error_message=check_text(error_message, "error_message"),
+            traceback=check_optional_text(traceback, "traceback"),
             unknown=unknown,
             **_spent(cost_cents, usage),
         )
@@ -567,6 +568,7 @@ class JobService:
         *,
         cost_cents: Cost | None = None,
         usage: Usage | None = None,
+        traceback: str | None = None,
     ) -> JobRow:
         """Make a failed, skipped, processing or needs_review row pending again. Returns the row.
 
@@ -577,21 +579,21 @@ class JobService:
           InvalidStateTransition until :meth:`reopen_job` is called.
 
         With ``error_code`` and ``error_message``, this is a run's own retry after an attempt that
-        failed with this error. The attempt counts for limit and backoff. In a job that has ended,
-        the call raises InvalidStateTransition. ``cost_cents``, ``usage``: what the attempt has
-        cost: see :meth:`complete_row`.
+        failed with this error, raised where ``traceback`` says. The attempt counts for limit and
+        backoff. In a job that has ended, the call raises InvalidStateTransition. ``cost_cents``,
+        ``usage``: what the attempt has cost: see :meth:`complete_row`.
 
         Raises InvalidStateTransition, and JobBusyError if a job that has ended must be reopened
         while a run holds the run lock.
         """
         code = check_optional_text(error_code, "error_code")
-        message = check_optional_text(error_message, "error_message")
         reset: Literal["retry"] | None = "retry" if code is None else None
         return self._change_to(
             row_id,
             "pending",
             error_code=code,
-            error_message=message,
+            error_message=check_optional_text(error_message, "error_message"),
+            traceback=check_optional_text(traceback, "traceback"),
             reset=reset,
             **_spent(cost_cents, usage),
         )
@@ -645,22 +647,22 @@ class JobService:
         *,
         cost_cents: Cost | None = None,
         usage: Usage | None = None,
+        traceback: str | None = None,
     ) -> JobRow:
         """Move a row from ``processing`` to ``needs_review``, because nobody knows whether it took
         effect.
 
         A person must find out. No run starts the row until :meth:`complete_row`, :meth:`fail_row`,
         :meth:`skip_row` or :meth:`retry_row` settles it. Returns the row. ``cost_cents``,
-        ``usage``: what the attempt has cost: see :meth:`complete_row`. Raises
-        InvalidStateTransition.
+        ``usage``: what the attempt has cost: see :meth:`complete_row`. ``traceback``: where the
+        error was raised, as text. Raises InvalidStateTransition.
         """
-        code = check_text(error_code, "error_code")
-        message = check_optional_text(error_message, "error_message")
         return self._change_to(
             row_id,
             "needs_review",
-            error_code=code,
-            error_message=message,
+            error_code=check_text(error_code, "error_code"),
+            error_message=check_optional_text(error_message, "error_message"),
+            traceback=check_optional_text(traceback, "traceback"),
             **_spent(cost_cents, usage),
         )
 
@@ -706,13 +708,20 @@ class JobService:
         return self._journal(job_id).change(steps.fail_step, number, name, message)
 
     def begin_step(
-        self, row_id: str, attempt: int, name: str, *, idempotent: bool = False
+        self,
+        row_id: str,
+        attempt: int,
+        name: str,
+        *,
+        idempotent: bool = False,
+        logs: Sequence[LogEntry] = (),
     ) -> RowStep | None:
         """Record that an attempt begins a step; return None. If the step is done, return the step.
 
         ``attempt`` is :attr:`JobRow.attempts` of the attempt. With ``idempotent``, nothing is
-        recorded, and the step may begin again even if it is in doubt. Use :meth:`AttemptedRow.step`
-        where you can, which also records the end.
+        recorded, and the step may begin again even if it is in doubt. ``logs``: messages of the
+        attempt, for the same commit. Use :meth:`AttemptedRow.step` where you can, which also
+        records the end.
 
         Raises AttemptEndedError if the row isn't in processing in this attempt, StepInDoubtError,
         and InvalidValueError inside a batch, which would record the start too late.
@@ -722,9 +731,8 @@ class JobService:
         journal = self._journal(job_id)
         if journal.in_own_commit:
             raise InvalidValueError("batch", job_id, "is open: end it before a step begins")
-        return journal.change(
-            partial(steps.begin_step, idempotent=idempotent), number, attempt, name
-        )
+        begin = partial(steps.begin_step, idempotent=idempotent, logs=_log_records(number, logs))
+        return journal.change(begin, number, attempt, name)
 
     def end_step(
         self,
@@ -734,16 +742,19 @@ class JobService:
         result: Any = None,
         *,
         error: tuple[str, str] | None = None,
+        logs: Sequence[LogEntry] = (),
     ) -> Any:
         """Record that a step which an attempt began is done, or has failed with ``error``. Returns
         the result as it was recorded.
 
-        ``error`` is a code and a message. A result is recorded even if the attempt has ended
+        ``error`` is a code and a message. ``logs``: messages of the attempt, for the same commit. A
+        result is recorded even if the attempt has ended
         meanwhile, because the step has happened.
         """
         job_id, number = split_row_id(row_id)
         recorded = None if result is None else as_json(result, "result")
-        end = partial(steps.end_step, result=recorded, error=error)
+        records = _log_records(number, logs)
+        end = partial(steps.end_step, result=recorded, error=error, logs=records)
         self._journal(job_id).change(end, number, attempt, name)
         return recorded
 
@@ -815,6 +826,20 @@ class JobService:
             at=UNSET_TIME,
         )
         self._journal(job_id).change(transitions.put_log_of_caller, record)
+
+    def log_attempt(self, row_id: str, logs: Sequence[LogEntry]) -> None:
+        """Record messages that an attempt at the row has logged earlier, in one commit.
+
+        Their ``row_number`` is ignored. Raises RowNotFoundError.
+        """
+        job_id, number = split_row_id(row_id)
+        records = _log_records(number, logs)
+
+        def put(journal: Journal) -> None:
+            for record in records:
+                transitions.put_log_of_caller(journal, record)
+
+        self._journal(job_id).change(put)
 
     def get_logs(
         self,
@@ -1135,6 +1160,22 @@ class JobService:
 def _spent(cost_cents: Cost | None, usage: Usage | None) -> dict[str, Any]:
     """The members of a record about what an attempt has cost. Raises InvalidValueError."""
     return {"cost_cents": check_cost(cost_cents), "usage": check_usage(usage)}
+
+
+def _log_records(number: int, logs: Sequence[LogEntry]) -> list[LogRecord]:
+    """The records of an attempt's messages."""
+    return [
+        LogRecord(
+            message=check_text(entry.message, "message"),
+            level=log_level(entry.level),
+            row=number,
+            attempt=entry.attempt,
+            details=check_optional_object(entry.details, "details"),
+            logged_at=entry.at,
+            at=UNSET_TIME,
+        )
+        for entry in logs
+    ]
 
 
 def existing_job(service: JobService, job_id: str) -> Job:

@@ -17,7 +17,8 @@ PUBLIC = {
         InvalidStateTransition InvalidValueError Job JobBusyError JobExistsError JobLockedError
         JobMismatchError JobNotFoundError JobRow JobRun JobService JobStatus JobSummary
         JournalDamagedError JournalError LogEntry MissingExtraError NeedsReview
-        NothingToSalvageError PackError Position Retry RowChangedError RowNotFoundError RowResult
+        NothingToSalvageError PackError Position Retry RowChangedError RowLogHandler
+        RowNotFoundError RowResult
         RowStatus RowStep RunHolder RunReport ServiceClosedError Skip StepInDoubtError StorageError StoreError open_job
     """,
     "journal.transfer": "pack_job pack_to_file unpack_job compare_copies pull_job",

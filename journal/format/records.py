@@ -113,6 +113,7 @@ class RowStatusRecord(
     result: Any = None
     error_code: str | None = None
     error_message: str | None = None
+    traceback: str | None = None
     reason: str | None = None
     version: str | None = None
     reset: Reset | None = None
@@ -178,7 +179,9 @@ class LogRecord(msgspec.Struct, tag_field="type", tag="log", kw_only=True, omit_
     message: str
     level: Any = "INFO"  # any JSON, as older writers wrote it: see LogEntry
     row: Any = None
+    attempt: Any = None
     details: Any = None
+    logged_at: Any = None  # of a message that was made before its commit
     at: Moment
 
 

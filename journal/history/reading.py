@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+import msgspec
+
 from journal.format.commits import START, Block, Position
 from journal.format.extent import (
     blocks_between,
@@ -126,9 +128,22 @@ def log_entry(record: LogRecord) -> LogEntry:
     row: Any = record.row
     is_row = type(row) is int and 0 < row <= MAX_ROW_NUMBER
     return LogEntry(
-        at=record.at,
+        at=_logged_at(record),
         level=record.level if record.level in LOG_LEVELS else "INFO",
         message=record.message,
         row_number=row if is_row else None,
         details=record.details if isinstance(record.details, dict) else None,
+        attempt=record.attempt if type(record.attempt) is int else None,
     )
+
+
+def _logged_at(record: LogRecord) -> datetime:
+    """When the message was made: before its commit, if an attempt has logged it."""
+    if record.logged_at is None:
+        return record.at
+    try:
+        at = msgspec.convert(record.logged_at, datetime)
+    except msgspec.ValidationError:
+        return record.at
+    # The clock of another machine may be wrong.
+    return record.at if at.tzinfo is None else min(record.at, at.astimezone(UTC))

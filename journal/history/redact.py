@@ -36,6 +36,7 @@ _OF_OUTCOMES = (
     "result",
     "error_code",
     "error_message",
+    "traceback",
     "reason",
 )
 _OF_STEPS = ("result", "error_code", "error_message")
@@ -126,6 +127,8 @@ def redacted_members(value: Shown, names: frozenset[str]) -> Shown:
         return value
     if isinstance(value, LogRecord) and "original_command" in names:
         names |= {"resume"}  # the record of a run contains the command too
+    if "error_message" in names:
+        names |= {"traceback"}  # it ends with the message
     hidden: dict[str, Any] = {}
     for member, name in _HELD.get(type(value), {}).items():
         held = getattr(value, member)

@@ -8,12 +8,15 @@ from collections.abc import Iterator
 from contextlib import suppress
 from types import TracebackType
 
+import msgspec
+
 from journal.errors import InvalidValueError, JobLockedError, JournalError
 from journal.model import TERMINAL_STATUSES, JobRow, JobStatus
-from journal.run.handler import AttemptedRow, StepStore
+from journal.run.evidence import current_row, traceback_of
+from journal.run.handler import AttemptedRow, StepStore, outcome_of_raised
 from journal.run.held_job import HeldJob, unrecorded_message
 from journal.run.limits import Limits
-from journal.run.outcome import Outcome, outcome_of_error
+from journal.run.outcome import Outcome
 from journal.run.plan import nothing_to_do, take_up
 from journal.run.row_queue import RowQueue
 
@@ -54,6 +57,8 @@ class Attempt:
                 "and keep the iterator while you work",
             )
         self.entered = True
+        self._outer_row = current_row.get()
+        current_row.set(self.row)
         return self.row
 
     def __exit__(
@@ -62,17 +67,19 @@ class Attempt:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
+        current_row.set(self._outer_row)
         if self.row.outcome is not None:
             outcome = self.row.outcome  # a later exception doesn't undo that
         elif error is None:
             outcome = Outcome(kind="completed")
         elif isinstance(error, Exception):
-            outcome = outcome_of_error(error, self._retry_on)
+            outcome = outcome_of_raised(self.row, error, self._retry_on)
         else:
             name = type(error).__name__
             message = f"{name} while it was in flight"
             outcome = Outcome(kind="lost", error_code=name, error_message=message)
-        self.settle(outcome)
+            outcome = msgspec.structs.replace(outcome, traceback=traceback_of(error))
+        self.settle(msgspec.structs.replace(outcome, logs=self.row.take_logs()))
         return error is None or isinstance(error, Exception)
 
     def settle(self, outcome: Outcome) -> None:

@@ -24,7 +24,6 @@ from journal.errors import (
 )
 from journal.model import TERMINAL_STATUSES, Job, JobRow, JobStatus, RowStatus, job_exit_code
 from journal.run.handler import StepStore
-from journal.run.handover import Results
 from journal.run.held_job import HeldJob, unrecorded_message
 from journal.run.in_flight import InFlight, Result
 from journal.run.limits import Brake, Halt, Limits, Rate
@@ -32,6 +31,7 @@ from journal.run.outcome import Outcome
 from journal.run.row_queue import RowQueue
 from journal.run.signals import Stops, stopping_signals
 from journal.run.workers.choose import Workers
+from journal.run.workers.handover import Results
 from journal.text import counted
 
 _POLL_S = 0.2  # how often to look for changes by other processes if there is nothing to commit

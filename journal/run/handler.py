@@ -22,13 +22,15 @@ import msgspec
 
 from journal.errors import JournalError, StepInDoubtError, StorageError
 from journal.fs import system
-from journal.model import JobRow
+from journal.model import JobRow, LogEntry
+from journal.run.evidence import RowLog, current_row, traceback_of
 from journal.run.outcome import (
     Errors,
     Fail,
     NeedsReview,
     Outcome,
     Retry,
+    RowOutcome,
     RowResult,
     Skip,
     code_and_message,
@@ -92,23 +94,28 @@ class StepStore:
 _opened: dict[tuple[int, str], JobService] = {}
 
 
+_new_log = threading.Lock()  # two threads of one handler may both log the first message
+
+
 class AttemptedRow:
     """The row of an attempt, as a handler gets it.
 
     It has the members of :class:`JobRow`, as they were when the attempt began, and:
 
     - :meth:`step`, which records a side effect, so that no later attempt repeats it;
+    - :meth:`log`, for evidence of what has happened;
     - methods that set the outcome. The last call counts.
 
     It can be sent to another process.
     """
 
-    __slots__ = ("_store", "outcome", "row")
+    __slots__ = ("_log", "_store", "outcome", "row")
 
     def __init__(self, row: JobRow, store: StepStore) -> None:
         self.row = row
         self.outcome: Outcome | None = None
         self._store = store
+        self._log: RowLog | None = None  # made by the first message
 
     def __reduce__(self) -> tuple[type[AttemptedRow], tuple[JobRow, StepStore]]:
         return AttemptedRow, (self.row, self._store)
@@ -214,26 +221,70 @@ class AttemptedRow:
 
     def _begin(self, service: JobService, name: str, *, idempotent: bool) -> tuple[bool, Any]:
         """Whether the step is done already, and its result."""
+        logs = () if idempotent else self._unrecorded_logs()
         try:
-            done = service.begin_step(self.row.id, self.row.attempts, name, idempotent=idempotent)
+            done = service.begin_step(
+                self.row.id, self.row.attempts, name, idempotent=idempotent, logs=logs
+            )
         except StepInDoubtError as error:
             raise NeedsReview("StepInDoubt", str(error)) from None
-        return (False, None) if done is None else (True, done.result)
+        if done is not None:
+            return True, done.result
+        self._forget_logs(logs)
+        return False, None
 
     def _fail(self, service: JobService, name: str, error: Exception) -> None:
         if not isinstance(error, NeedsReview):
             failure = code_and_message(error)
-            service.end_step(self.row.id, self.row.attempts, name, error=failure)
+            self._record_end(service, name, error=failure)
 
     def _end(self, service: JobService, name: str, value: Any) -> Any:
         try:
-            return service.end_step(self.row.id, self.row.attempts, name, value)
+            return self._record_end(service, name, value)
         except JournalError as error:
             raise NeedsReview(
                 "StepNotRecorded",
                 f"step {name!r} is done, but its result could not be recorded ({error}); the "
                 f"result: {repr_of_lost(value)}",
             ) from error
+
+    def _record_end(self, service: JobService, name: str, *result: Any, **error: Any) -> Any:
+        logs = self._unrecorded_logs()
+        recorded = service.end_step(
+            self.row.id, self.row.attempts, name, *result, **error, logs=logs
+        )
+        self._forget_logs(logs)
+        return recorded
+
+    # --- logs
+
+    def log(self, message: object, level: str | int = "INFO", **details: Any) -> None:
+        """Keep a message with this attempt, as evidence of what has happened. Raises nothing.
+
+        - ``level``: one of :data:`LOG_LEVELS`, in any case, or a number of ``logging``. Another
+          level counts as "INFO".
+        - ``details``: JSON values. Other values are kept as text.
+
+        The message isn't on the disk when this returns. It is written with the outcome of the
+        attempt, or before that with the start or end of the next step, in the same commit. Messages
+        that were not written yet are lost if the process dies. At most 1,000 messages with 256 KiB
+        are kept of an attempt; a last message counts the others.
+        """
+        if self._log is None:
+            with _new_log:
+                self._log = self._log or RowLog(self.row.row_number, self.row.attempts)
+        self._log.add(message, level, details)
+
+    def _unrecorded_logs(self) -> tuple[LogEntry, ...]:
+        return () if self._log is None else self._log.pending()
+
+    def _forget_logs(self, recorded: tuple[LogEntry, ...]) -> None:
+        if self._log is not None:
+            self._log.forget(recorded)
+
+    def take_logs(self) -> tuple[LogEntry, ...]:
+        """The messages that are not recorded yet, for the outcome. Called when the attempt ends."""
+        return () if self._log is None else self._log.take()
 
     # --- outcomes
 
@@ -291,14 +342,30 @@ Handler = Callable[[Any], Any]
 def call_handler(handler: Handler, retry_on: Errors, row: AttemptedRow) -> Outcome:
     """Call the handler with a row, in the worker. Its value or exception becomes an outcome."""
     _leave_interrupts_to_the_driver()
+    token = current_row.set(row)
     begin_s = perf_counter()
     try:
         value = handler(row)
     except BaseException as error:  # noqa: BLE001  (any exception is an outcome of the row)
-        outcome = row.outcome or outcome_of_error(error, retry_on)
+        outcome = outcome_of_raised(row, error, retry_on)
     else:
         outcome = outcome_of_returned(row, value)
-    return msgspec.structs.replace(outcome, elapsed_s=perf_counter() - begin_s)
+    elapsed_s = perf_counter() - begin_s
+    current_row.reset(token)
+    return msgspec.structs.replace(outcome, elapsed_s=elapsed_s, logs=row.take_logs())
+
+
+def outcome_of_raised(row: AttemptedRow, error: BaseException, retry_on: Errors) -> Outcome:
+    """The outcome that the handler has set by a method of the row, or else that of its exception.
+
+    An exception that isn't a :class:`RowOutcome` leaves its traceback.
+    """
+    if row.outcome is not None:
+        return row.outcome
+    outcome = outcome_of_error(error, retry_on)
+    if isinstance(error, RowOutcome):
+        return outcome
+    return msgspec.structs.replace(outcome, traceback=traceback_of(error))
 
 
 def outcome_of_returned(row: AttemptedRow, value: Any) -> Outcome:

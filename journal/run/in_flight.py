@@ -15,11 +15,11 @@ import msgspec
 
 from journal.model import JobRow
 from journal.run.handler import AttemptedRow, StepStore
-from journal.run.handover import Claim, Results
 from journal.run.limits import Limits
 from journal.run.outcome import Outcome
 from journal.run.retries import outcome_of_ended
 from journal.run.workers.choose import Workers
+from journal.run.workers.handover import Claim, Results
 
 _GRACE_S = 5.0  # between two of these steps: ask an attempt to end, force it to end, give it up
 
@@ -27,10 +27,11 @@ _GRACE_S = 5.0  # between two of these steps: ask an attempt to end, force it to
 class Dispatched:
     """An attempt that was dispatched."""
 
-    __slots__ = ("claim", "deadline_s", "ends_asked", "row", "slot_lost", "timed_out")
+    __slots__ = ("attempted", "claim", "deadline_s", "ends_asked", "row", "slot_lost", "timed_out")
 
-    def __init__(self, row: JobRow, deadline_s: float | None) -> None:
-        self.row = row
+    def __init__(self, attempted: AttemptedRow, deadline_s: float | None) -> None:
+        self.attempted = attempted
+        self.row = attempted.row
         self.claim = Claim()
         self.deadline_s = deadline_s  # when to end it, by ``monotonic``
         self.timed_out = False
@@ -100,8 +101,9 @@ class InFlight:
         """Give the row to the workers. Its start must be on the disk."""
         self._ticket += 1
         deadline_s = None if self._timeout_s is None else monotonic() + self._timeout_s
-        attempt = self._attempts[self._ticket] = Dispatched(row, deadline_s)
-        self._workers.dispatch(self._ticket, AttemptedRow(row, self._steps), attempt.claim)
+        attempted = AttemptedRow(row, self._steps)
+        attempt = self._attempts[self._ticket] = Dispatched(attempted, deadline_s)
+        self._workers.dispatch(self._ticket, attempted, attempt.claim)
 
     def results(self, limit: int | None = None) -> list[Result]:
         """Results that are not forgotten yet, at most ``limit``."""
@@ -184,6 +186,10 @@ class InFlight:
         # The deadline is removed last: after an interrupt, the next call of end_due repeats this.
         attempt.slot_lost = not self._workers.abandon(ticket)
         self._given_up[ticket] = attempt
-        what = Outcome(kind="lost", error_code="stopped", error_message="it was given up")
-        self._verdicts[ticket] = what
+        self._verdicts[ticket] = Outcome(
+            kind="lost",
+            error_code="stopped",
+            error_message="it was given up",
+            logs=attempt.attempted.take_logs(),  # none if the worker is another process
+        )
         attempt.deadline_s = None

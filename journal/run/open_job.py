@@ -24,7 +24,6 @@ from journal.model import TERMINAL_STATUSES, Job, JobRow, JobSummary, Policy, Ro
 from journal.run.attempts import Attempt, iterate_attempts
 from journal.run.driver import Run, RunReport
 from journal.run.handler import Handler
-from journal.run.handover import Results
 from journal.run.held_job import HeldJob, Report, Settings
 from journal.run.input_match import (
     Data,
@@ -49,6 +48,7 @@ from journal.run.plan import (
     what_is_left,
 )
 from journal.run.workers.choose import make_workers
+from journal.run.workers.handover import Results
 from journal.service import JobService, existing_job
 from journal.store.policies import check_policy
 

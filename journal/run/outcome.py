@@ -11,6 +11,7 @@ import msgspec
 
 from journal.format.arguments import check_count
 from journal.format.values import encode_value
+from journal.model import LogEntry
 
 Errors = tuple[type[BaseException], ...]
 
@@ -98,7 +99,7 @@ class NeedsReview(RowOutcome):
     def __init__(self, code: str, message: str | None = None) -> None:
         if message is None or (_is_sentence(code) and message and not _is_sentence(message)):
             called = (message or "Unclear", code) if _is_sentence(code) else (code, "is it sent?")
-            example = ", ".join(json.dumps(_safe_str(text), ensure_ascii=False) for text in called)
+            example = ", ".join(json.dumps(text_of(text), ensure_ascii=False) for text in called)
             raise TypeError(f"NeedsReview(code, message): write NeedsReview({example})")
         super().__init__(code, message)
         self.code = code
@@ -117,7 +118,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
       took effect; ``on_interrupted`` decides. "unstarted" means that the attempt never began.
       "review" means the status needs_review. The other kinds are statuses of a row.
     - ``retryable``: whether a failed attempt may be repeated. ``after_s``: seconds until then.
-    - ``elapsed_s``: how long the handler took.
+    - ``elapsed_s``: how long the handler took. ``logs``: what it has logged, unless that is already
+      recorded.
     """
 
     kind: Literal["completed", "failed", "skipped", "review", "lost", "unstarted"]
@@ -127,10 +129,12 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     cost_cents: int | None = None
     error_code: str = ""
     error_message: str = ""
+    traceback: str | None = None
     retryable: bool = False
     after_s: float | None = None
     reason: str | None = None
     elapsed_s: float = 0.0
+    logs: tuple[LogEntry, ...] = ()
 
 
 def outcome_of_value(value: Any) -> Outcome:
@@ -167,7 +171,7 @@ def outcome_of_bad_value(error: BaseException) -> Outcome:
         kind="review",
         error_code="InvalidResult",
         error_message=_text(
-            f"the handler has returned a value that can't be recorded: {_safe_str(error)}"
+            f"the handler has returned a value that can't be recorded: {text_of(error)}"
         ),
     )
 
@@ -183,24 +187,24 @@ def outcome_of_error(error: BaseException, retry_on: Errors) -> Outcome:
 def _outcome_of_error(error: BaseException, retry_on: Errors) -> Outcome:
     match error:
         case Fail():
-            return failed(_safe_str(error.code), _safe_str(error.message))
+            return failed(text_of(error.code), text_of(error.message))
         case Retry():
-            code, message = _safe_str(error.code), _safe_str(error.message)
+            code, message = text_of(error.code), text_of(error.message)
             return failed(code, message, retryable=True, after_s=error.after_s)
         case Skip():
-            reason = None if error.reason is None else _safe_str(error.reason)
+            reason = None if error.reason is None else text_of(error.reason)
             return Outcome(kind="skipped", reason=reason)
         case NeedsReview():
-            code, message = _safe_str(error.code), _safe_str(error.message)
+            code, message = text_of(error.code), text_of(error.message)
             return Outcome(kind="review", error_code=code, error_message=message)
     name = type(error).__name__
-    return failed(name, _safe_str(error) or name, retryable=isinstance(error, retry_on))
+    return failed(name, text_of(error) or name, retryable=isinstance(error, retry_on))
 
 
 def code_and_message(error: BaseException) -> tuple[str, str]:
     """The error code and message of an exception that isn't a :class:`RowOutcome`."""
     name = type(error).__name__
-    return _text(name), _safe_str(error) or _text(name)
+    return _text(name), text_of(error) or _text(name)
 
 
 def repr_of_lost(value: object) -> str:
@@ -211,7 +215,7 @@ def repr_of_lost(value: object) -> str:
         return ""
 
 
-def _safe_str(value: object) -> str:
+def text_of(value: object) -> str:
     """``str(value)`` as text that can be recorded; "" if ``str`` raises."""
     try:
         return _text(str(value))
@@ -237,9 +241,7 @@ def lost(error: BaseException) -> Outcome:
     return Outcome(
         kind="lost",
         error_code=type(error).__name__,
-        error_message=_text(
-            f"the worker was lost while this row was in flight: {_safe_str(error)}"
-        ),
+        error_message=_text(f"the worker was lost while this row was in flight: {text_of(error)}"),
     )
 
 

@@ -11,6 +11,8 @@ import heapq
 from collections import deque
 from time import monotonic
 
+import msgspec
+
 from journal.errors import InvalidStateTransition, InvalidValueError
 from journal.model import TERMINAL_STATUSES, FoundRow, Job, JobRow, RowStatus, RowStep
 from journal.run.held_job import HeldJob
@@ -150,7 +152,9 @@ class RowQueue:
         row = self._service.get_row(row_id)
         if row is None or row.error_code is None:
             return False
-        self._service.fail_row(row_id, row.error_code, row.error_message or "")
+        self._service.fail_row(
+            row_id, row.error_code, row.error_message or "", traceback=row.traceback
+        )
         return True
 
     def settle(
@@ -166,7 +170,8 @@ class RowQueue:
         try:
             wait_s = self.record(row, outcome, unstarted_wait_s)
         except InvalidValueError as error:
-            outcome = outcome_of_bad_value(error)
+            bad_value = outcome_of_bad_value(error)
+            outcome = msgspec.structs.replace(bad_value, logs=outcome.logs)
             wait_s = self.record(row, outcome, unstarted_wait_s)
         if wait_s is None:
             return outcome, False
@@ -196,6 +201,13 @@ class RowQueue:
 
         Raises InvalidValueError if the outcome can't be recorded, and InvalidStateTransition.
         """
+        if outcome.logs:
+            with self._service.batch(self._job_id):
+                self._service.log_attempt(row.id, outcome.logs)
+                return self._record(row, outcome, unstarted_wait_s)
+        return self._record(row, outcome, unstarted_wait_s)
+
+    def _record(self, row: JobRow, outcome: Outcome, unstarted_wait_s: float) -> float | None:
         service = self._service
         match outcome.kind:
             case "completed":
@@ -209,7 +221,9 @@ class RowQueue:
             case "skipped":
                 service.skip_row(row.id, outcome.reason)
             case "review":
-                service.review_row(row.id, outcome.error_code, outcome.error_message)
+                service.review_row(
+                    row.id, outcome.error_code, outcome.error_message, traceback=outcome.traceback
+                )
             case "unstarted":
                 service.give_back_row(row.id)
                 return unstarted_wait_s
@@ -224,12 +238,18 @@ class RowQueue:
             message += in_doubt_text(step)
         fate = fate_of(row, outcome, self._limits, self._on_interrupted, in_doubt=step is not None)
         if fate == "review":
-            self._service.review_row(row.id, code, message)
+            self._service.review_row(row.id, code, message, traceback=outcome.traceback)
         elif fate == "retry" and not self._has_ended():
-            self._service.retry_row(row.id, code, message)
+            self._service.retry_row(row.id, code, message, traceback=outcome.traceback)
             return delay_s(row, outcome, self._limits)
         else:
-            self._service.fail_row(row.id, code, message, unknown=outcome.kind == "lost")
+            self._service.fail_row(
+                row.id,
+                code,
+                message,
+                unknown=outcome.kind == "lost",
+                traceback=outcome.traceback,
+            )
         return None
 
     def _step_in_doubt(self, row: JobRow) -> RowStep | None:

@@ -6,6 +6,7 @@ Call each function that appends records in a separate ``with journal:`` block, a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from journal.errors import (
@@ -16,12 +17,13 @@ from journal.errors import (
     StepInDoubtError,
 )
 from journal.format.extent import record_at
-from journal.format.records import UNSET_TIME, RowStepRecord
+from journal.format.records import UNSET_TIME, LogRecord, RowStepRecord
 from journal.format.values import canonical_json
 from journal.index.index import PROCESSING, STATUSES
 from journal.model import RowStep, StepState
 from journal.store.journal import Journal
 from journal.store.rows import moved_error
+from journal.store.transitions import put_logs
 
 
 def get_steps(journal: Journal, number: int) -> tuple[RowStep, ...]:
@@ -59,9 +61,16 @@ def step_in_doubt(journal: Journal, position: int) -> RowStep | None:
 
 
 def begin_step(
-    journal: Journal, number: int, attempt: int, name: str, *, idempotent: bool
+    journal: Journal,
+    number: int,
+    attempt: int,
+    name: str,
+    *,
+    idempotent: bool,
+    logs: Sequence[LogRecord] = (),
 ) -> RowStep | None:
-    """Record that an attempt begins a step. If the step is done already, return it instead.
+    """Record that an attempt begins a step, after its ``logs``. If the step is done already, return
+    it instead.
 
     With ``idempotent``, nothing is recorded, and a step in doubt may begin again. Raises
     RowNotFoundError, AttemptEndedError and StepInDoubtError.
@@ -79,6 +88,7 @@ def begin_step(
         return None
     if known is not None and known.state == "started":
         raise StepInDoubtError(row_id, name, known.attempt)
+    put_logs(journal, logs)
     _append(journal, position, _record(number, attempt, name, "started"))
     return None
 
@@ -91,13 +101,17 @@ def end_step(
     *,
     result: Any = None,
     error: tuple[str, str] | None = None,
+    logs: Sequence[LogRecord] = (),
 ) -> None:
     """Record the end of a step that an attempt began: its result, or its error's code and message.
+
+    Its ``logs`` are recorded before.
 
     A result is recorded even if the attempt has ended meanwhile, because the step has happened. An
     error is not recorded if a later attempt or a person has settled the step.
     """
     position = _position(journal, number)
+    put_logs(journal, logs)
     known = latest_records(journal, position).get(name)
     if known is not None and known.state == "done":
         return

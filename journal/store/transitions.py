@@ -6,6 +6,7 @@ raises and the block undoes the change. So a batch around the block can continue
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from journal.errors import InvalidStateTransition, InvalidValueError, RowNotFoundError
@@ -76,6 +77,12 @@ def put_log(journal: Journal, record: LogRecord) -> None:
     """Set the time of a log record, and append it."""
     record.at = journal.now()
     put_job_record(journal, record)
+
+
+def put_logs(journal: Journal, records: Iterable[LogRecord]) -> None:
+    """Append the log records of an attempt."""
+    for record in records:
+        put_log(journal, record)
 
 
 def put_log_of_caller(journal: Journal, record: LogRecord) -> None:

@@ -248,6 +248,14 @@ GOOD = [
         [status(2, "pending", '"reset":"retry",')],
     ),
     good(
+        "evidence",
+        "a traceback, until the next status; an attempt's log, whose attempt and time may be of any type",
+        *ROWS, [status(1, "failed", '"error_code":"E","traceback":"Traceback",')],
+        [status(2, "failed", '"traceback":"Traceback",'), status(2, "pending", '"reset":"retry",')],
+        [log('"row":1,"attempt":1,"logged_at":"2026-11-24T13:35:01.000001Z",'),
+         log('"row":1,"attempt":"1","logged_at":5,')],
+    ),
+    good(
         "row-data",
         "it says what the row's record did, and leaves its status; the last one counts",
         *ROWS, [status(1, "failed")], [row_data(1, '{"n":3}', '"key":"corpus:1",')],
@@ -521,6 +529,7 @@ DAMAGED = [
     bad_record("nonce-of-a-number", "text", row(3, "{}", '"nonce":12345678,')),
     bad_record("unknown-reset", "one of two", status(1, "pending", '"reset":"again",')),
     bad_record("unknown-of-a-text", "true or false", status(1, "failed", '"unknown":"true",')),
+    bad_record("traceback-of-a-list", "text", status(1, "failed", '"traceback":[],')),
     bad_record("version-of-a-number", "text", status(1, "failed", '"version":3,')),
     bad_record("reopened-without-a-pass", "an integer", rec("job_reopened")),
     bad_record("reopened-into-pass-0", "an integer from 1", reopened(0)),

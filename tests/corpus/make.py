@@ -130,6 +130,9 @@ def meaning(records: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[st
                 row |= {name: record.get(name) for name in OF_A_STATUS}
                 row |= {"status": record["status"], "updated_at": at}
                 row["unknown"] = record.get("unknown", False)
+                row.pop("traceback", None)  # which few rows have
+                if record.get("traceback") is not None:
+                    row["traceback"] = record["traceback"]
                 row["attempts"] += record["status"] == "processing"
                 if record.get("reset") is not None:
                     row["earlier_attempts"] = row["attempts"]

@@ -101,6 +101,7 @@ def row_members(row: JobRow) -> dict[str, Any]:
         "updated_at": time_text(row.updated_at),
         **{name: getattr(row, name) for name in names},
         **({"usage": row.usage} if row.usage else {}),
+        **({} if row.traceback is None else {"traceback": row.traceback}),
     }
 
 

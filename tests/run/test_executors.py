@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import support.handlers
 from support.handlers import act, calls, pids
 from support.paths import TESTS
 
@@ -25,10 +26,10 @@ import journal
 from journal import InvalidValueError, JobRow, RowStatus, RunReport
 from journal.model import JobStatus
 from journal.run.handler import AttemptedRow, StepStore
-from journal.run.handover import Results
 from journal.run.workers.choose import make_workers
 from journal.run.workers.dask import DaskWorkers, call_if_first
 from journal.run.workers.executors import call_for_json
+from journal.run.workers.handover import Results
 
 if TYPE_CHECKING:
     import distributed
@@ -235,6 +236,35 @@ SAID = {
     "interrupt": (RowStatus.FAILED, "KeyboardInterrupt", "KeyboardInterrupt"),
     "not_json": (RowStatus.NEEDS_REVIEW, "InvalidResult", None),
 }
+
+
+@pytest.mark.parametrize("kind", ["threads", *PROCESSES])
+def test_the_evidence_of_a_failure_is_the_same_everywhere(
+    kind: str, makers: Callable[[str], Make], work: Work
+) -> None:
+    work.run(makers(kind)(2), "raise", "log", "fail", "square", max_attempts=2)
+    raised, logged, failed, done = work.outcomes()
+    source = Path(support.handlers.__file__)
+    lines = source.read_text().splitlines()
+    number = 1 + lines.index(next(line for line in lines if "raise ValueError" in line))
+    assert raised.traceback is not None
+    first, *_, last_frame, code, error = raised.traceback.splitlines()[: 1 + 4]
+    assert (first, error) == ("Traceback (most recent call last):", "ValueError: no street 1")
+    assert last_frame == f'  File "{source}", line {number}, in act'
+    assert code.strip().startswith("raise ValueError")
+    assert logged.traceback is not None
+    assert logged.traceback.endswith("ConnectionError: refused")
+    assert failed.traceback is done.traceback is None
+    with work.open() as job:
+        logs = [entry for entry in job.service.get_logs("j") if entry.row_number is not None]
+    assert [(log.row_number, log.attempt, log.level, log.message, log.details) for log in logs] == [
+        (2, attempt, level, message, details)
+        for attempt in (1, 2)
+        for level, message, details in (
+            ("WARNING", "asked", {"n": 2}),
+            ("ERROR", "refused 2", {"logger": "far"}),
+        )
+    ]
 
 
 @pytest.mark.parametrize("kind", ["threads", *PROCESSES])

@@ -42,11 +42,11 @@ from journal import (
 )
 from journal.run.driver import Run
 from journal.run.handler import AttemptedRow, StepStore
-from journal.run.handover import Claim, Results
 from journal.run.held_job import HeldJob, Settings
 from journal.run.in_flight import InFlight
 from journal.run.limits import Limits
 from journal.run.workers.choose import make_workers
+from journal.run.workers.handover import Claim, Results
 
 WAIT_S = 60.0
 ENOUGH_S = 1.0  # for what takes no time, on a machine that has no time

@@ -7,6 +7,7 @@ A row's data says what is to be done (``do``) and where calls are noted (``ledge
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -17,8 +18,10 @@ from typing import Any
 import journal
 from journal import JobRow
 
+logging.getLogger("far").addHandler(journal.RowLogHandler())  # in each process that imports this
 
-def note(row: JobRow) -> None:
+
+def note(row: JobRow | journal.AttemptedRow) -> None:
     """A line for each call: a write this short is not torn."""
     descriptor = os.open(row.data["ledger"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.write(descriptor, f"{row.row_number} {os.getpid()}\n".encode())
@@ -57,7 +60,7 @@ def files_of_jobs() -> list[str]:
     return [path for path in found if "/jobs/" in path or path.endswith("/jobs")]
 
 
-def act(row: JobRow) -> Any:
+def act(row: JobRow | journal.AttemptedRow) -> Any:
     """Do what the row says."""
     note(row)
     match row.data["do"]:
@@ -67,6 +70,11 @@ def act(row: JobRow) -> Any:
             return files_of_jobs()
         case "raise":
             raise ValueError(f"no street {row.data['n']}")
+        case "log":
+            assert isinstance(row, journal.AttemptedRow)
+            row.log("asked", "warning", n=row.data["n"])
+            logging.getLogger("far").error("refused %d", row.data["n"])
+            raise ConnectionError("refused")
         case "skip":
             raise journal.Skip("nothing to do")
         case "fail":

@@ -15,25 +15,25 @@ from typing import Any
 
 import journal
 import journal.run.driver
-import journal.run.handover
 import journal.run.held_job
 import journal.run.in_flight
 import journal.run.row_queue
 import journal.run.workers.choose
 import journal.run.workers.event_loop
 import journal.run.workers.executors
+import journal.run.workers.handover
 import journal.run.workers.threads
 from journal import JobRow, JobService, RowStatus
 from journal.run.driver import Run
-from journal.run.handover import Results
 from journal.run.held_job import HeldJob, Settings
 from journal.run.limits import Limits
 from journal.run.workers.choose import make_workers
+from journal.run.workers.handover import Results
 
 MODULES: list[ModuleType] = [
     journal.run.driver,
     journal.run.in_flight,
-    journal.run.handover,
+    journal.run.workers.handover,
     journal.run.held_job,
     journal.run.row_queue,
     journal.run.workers.threads,

@@ -10,11 +10,11 @@ from typing import Any, Protocol
 
 from journal.errors import InvalidValueError
 from journal.run.handler import AttemptedRow, Handler, is_coroutine_function
-from journal.run.handover import Claim, Results
 from journal.run.outcome import Errors
 from journal.run.workers.dask import DaskWorkers
 from journal.run.workers.event_loop import LoopWorkers
 from journal.run.workers.executors import ExecutorWorkers
+from journal.run.workers.handover import Claim, Results
 from journal.run.workers.threads import ThreadWorkers
 
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import msgspec
 
-from journal.run.handler import AttemptedRow, outcome_of_returned
-from journal.run.handover import Claim, Results
-from journal.run.outcome import Errors, Outcome, outcome_of_error
+from journal.run.evidence import current_row
+from journal.run.handler import AttemptedRow, outcome_of_raised, outcome_of_returned
+from journal.run.outcome import Errors, Outcome
+from journal.run.workers.handover import Claim, Results
 
 
 class LoopWorkers:
@@ -60,16 +61,19 @@ class LoopWorkers:
         async with self._turns:
             if not claim.begin():
                 return
+            current_row.set(row)  # of this task and the tasks that it makes
             begin_s = perf_counter()
             outcome = await self._call(row)
-            outcome = msgspec.structs.replace(outcome, elapsed_s=perf_counter() - begin_s)
+            outcome = msgspec.structs.replace(
+                outcome, elapsed_s=perf_counter() - begin_s, logs=row.take_logs()
+            )
             self._results.put(ticket, outcome)
 
     async def _call(self, row: AttemptedRow) -> Outcome:
         try:
             return outcome_of_returned(row, await self._handler(row))
         except BaseException as error:  # noqa: BLE001  (also what would stop the loop)
-            return row.outcome or outcome_of_error(error, self._retry_on)
+            return outcome_of_raised(row, error, self._retry_on)
 
     def cancel(self, ticket: int, row_id: str, *, force: bool) -> bool:  # noqa: ARG002
         def ask() -> None:

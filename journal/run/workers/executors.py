@@ -17,8 +17,8 @@ import msgspec
 
 from journal.errors import InvalidValueError
 from journal.run.handler import AttemptedRow, Handler, call_handler
-from journal.run.handover import Claim, Results
 from journal.run.outcome import Errors, Outcome, lost
+from journal.run.workers.handover import Claim, Results
 
 _Task = tuple[int, AttemptedRow, Claim, threading.Lock]
 

@@ -6,8 +6,8 @@ import threading
 from queue import SimpleQueue
 
 from journal.run.handler import AttemptedRow, Handler, call_handler
-from journal.run.handover import Claim, Results
 from journal.run.outcome import Errors, Outcome
+from journal.run.workers.handover import Claim, Results
 
 
 class ThreadWorkers:

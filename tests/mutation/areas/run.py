@@ -14,37 +14,37 @@ PATCHES = [
     Patch(
         "an attempt is in flight before workers hear of it",
         "run/in_flight",
-        "        attempt = self._attempts[self._ticket] = Dispatched(row, deadline_s)\n"
-        "        self._workers.dispatch(self._ticket, AttemptedRow(row, self._steps), attempt.claim)\n",
-        "        attempt = Dispatched(row, deadline_s)\n"
-        "        self._workers.dispatch(self._ticket, AttemptedRow(row, self._steps), attempt.claim)\n"
+        "        attempt = self._attempts[self._ticket] = Dispatched(attempted, deadline_s)\n"
+        "        self._workers.dispatch(self._ticket, attempted, attempt.claim)\n",
+        "        attempt = Dispatched(attempted, deadline_s)\n"
+        "        self._workers.dispatch(self._ticket, attempted, attempt.claim)\n"
         "        self._attempts[self._ticket] = attempt\n",
         INTERRUPTS,
     ),
     Patch(
         "what has come back stays until it is recorded",
-        "run/handover",
+        "run/workers/handover",
         "        return self._outcomes.copy()\n",
         "        outcomes, self._outcomes = self._outcomes, {}\n        return outcomes\n",
         INTERRUPTS,
     ),
     Patch(
         "a worker begins no row that was taken back",
-        "run/handover",
+        "run/workers/handover",
         '        return self._owner.setdefault("owner", "worker") == "worker"\n',
         "        return True\n",
         RUN,
     ),
     Patch(
         "a row that a worker has begun is not taken back",
-        "run/handover",
+        "run/workers/handover",
         '        return self._owner.setdefault("owner", "driver") == "driver"\n',
         "        return True\n",
         RUN,
     ),
     Patch(
         "who has taken a row back hears so again",
-        "run/handover",
+        "run/workers/handover",
         '        return self._owner.setdefault("owner", "driver") == "driver"\n',
         '        return not self._owner and not self._owner.update(owner="driver")\n',
         INTERRUPTS,

@@ -1,0 +1,187 @@
+"""Evidence of an attempt: the traceback of its exception, and what it has logged."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from contextvars import ContextVar
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+from journal.format.records import encode_json, now
+from journal.format.values import as_json
+from journal.model import LOG_LEVELS, LogEntry
+from journal.run.outcome import repr_of_lost, text_of
+
+TRACEBACK_BYTES = 16 << 10
+MAX_LOG_BYTES = 256 << 10  # of an attempt, as JSON
+MAX_LOG_ENTRIES = 1000
+_MAX_FRAMES = 64  # of each exception of a chain; more would not fit into TRACEBACK_BYTES
+_MAX_PART_CHARACTERS = (
+    2048  # of a frame or a message, so that a long message leaves room for frames
+)
+_MAX_DETAILS_BYTES = 16 << 10  # of one entry
+
+_PACKAGE = str(Path(__file__).parents[1]) + "/"
+
+
+def traceback_of(error: BaseException) -> str | None:
+    """The traceback of an exception as text, with its causes. At most the last 16 KiB.
+
+    It begins at the first frame outside this package. None if all frames are inside.
+    """
+    begin = error.__traceback__
+    while begin is not None and begin.tb_frame.f_code.co_filename.startswith(_PACKAGE):
+        begin = begin.tb_next
+    if begin is None:
+        return None
+    try:
+        return _end_of("".join(map(_cut, _parts(error, begin))))
+    except BaseException:  # noqa: BLE001  (any code of an exception's class may raise)
+        return None
+
+
+def _parts(error: BaseException, begin: TracebackType) -> list[str]:
+    import traceback  # noqa: PLC0415  (only rows that fail need it)
+
+    try:
+        whole = traceback.TracebackException(
+            type(error), error, begin, limit=-_MAX_FRAMES, compact=True
+        )
+        return list(whole.format())
+    except Exception:  # noqa: BLE001  (then at least the frames)
+        return [*traceback.format_tb(begin, -_MAX_FRAMES), type(error).__name__]
+
+
+def _cut(part: str) -> str:
+    if len(part) <= _MAX_PART_CHARACTERS:
+        return part
+    return part[:_MAX_PART_CHARACTERS] + "...\n"
+
+
+def _end_of(text: str) -> str:
+    data = text.encode(errors="backslashreplace").rstrip()
+    if len(data) > TRACEBACK_BYTES:
+        _, _, data = data[-TRACEBACK_BYTES:].partition(b"\n")  # from the beginning of a line
+    return data.decode()
+
+
+# --- logs
+
+
+class RowLog:
+    """The log of one attempt, until it is recorded. Any thread may add to it.
+
+    At most MAX_LOG_ENTRIES with MAX_LOG_BYTES are kept; a last entry counts those that were
+    dropped.
+    """
+
+    def __init__(self, row_number: int, attempt: int) -> None:
+        self._row_number = row_number
+        self._attempt = attempt
+        self._lock = threading.Lock()
+        self._entries: list[LogEntry] = []  # not recorded yet
+        self._count = self._bytes = self._dropped = 0
+
+    def add(self, message: object, level: object, details: dict[str, Any]) -> None:
+        """Add an entry. Values that JSON can't hold are logged as text. Raises nothing."""
+        entry = self._entry(text_of(message), _level(level), now(), _plain(details))
+        size = len(encode_json(entry))
+        with self._lock:
+            if self._count >= MAX_LOG_ENTRIES or self._bytes + size > MAX_LOG_BYTES:
+                self._dropped += 1
+                return
+            self._count += 1
+            self._bytes += size
+            self._entries.append(entry)
+
+    def _entry(
+        self, message: str, level: str, at: datetime, details: dict[str, Any] | None = None
+    ) -> LogEntry:
+        return LogEntry(
+            at=at,
+            level=level,
+            message=message,
+            row_number=self._row_number,
+            attempt=self._attempt,
+            details=details,
+        )
+
+    def pending(self) -> tuple[LogEntry, ...]:
+        """The entries that are not recorded yet, oldest first."""
+        return tuple(self._entries)
+
+    def forget(self, recorded: tuple[LogEntry, ...]) -> None:
+        """Drop the oldest entries, which were recorded."""
+        with self._lock:
+            del self._entries[: len(recorded)]
+
+    def take(self) -> tuple[LogEntry, ...]:
+        """The last entries of the attempt. The next call returns only later ones."""
+        with self._lock:
+            taken, self._entries = self._entries, []
+            dropped, self._dropped = self._dropped, 0
+        if dropped:
+            message = f"{dropped} more messages of this attempt were dropped"
+            taken.append(self._entry(message, "WARNING", now()))
+        return tuple(taken)
+
+
+def _level(given: object) -> str:
+    """The level of LOG_LEVELS for a name, or for a number of ``logging``; else "INFO"."""
+    if isinstance(given, int):
+        return LOG_LEVELS[min(max(given // 10, 1), len(LOG_LEVELS)) - 1]
+    name = given.upper() if isinstance(given, str) else ""
+    return LOG_LEVELS[LOG_LEVELS.index(name)] if name in LOG_LEVELS else "INFO"
+
+
+def _plain(details: dict[str, Any]) -> Any:
+    """The details as JSON values. Other values, and details that are too long, become text."""
+    if not details:
+        return None
+    plain: Any = _json_or_text(details)
+    if not isinstance(plain, dict):
+        plain = {text_of(key): _json_or_text(value) for key, value in details.items()}
+    text = encode_json(plain)
+    return plain if len(text) <= _MAX_DETAILS_BYTES else {"details": text_of(text.decode())}
+
+
+def _json_or_text(value: Any) -> Any:
+    try:
+        return as_json(value, "details")
+    except BaseException:  # noqa: BLE001  (a value's own code may raise anything)
+        return repr_of_lost(value)
+
+
+class _LoggingRow(Protocol):
+    def log(self, message: object, level: Any = "INFO", **details: Any) -> None: ...
+
+
+# The row whose handler runs in this thread or task. asyncio.to_thread hands it on.
+current_row: ContextVar[_LoggingRow | None] = ContextVar("current_row", default=None)
+
+
+class RowLogHandler(logging.Handler):
+    """A handler for ``logging`` that adds messages to the log of the row at work.
+
+    ``logging.getLogger().addHandler(journal.RowLogHandler())``: each message that is logged in the
+    thread or asyncio task of a row's handler is kept with the row, as by :meth:`AttemptedRow.log`.
+    The details hold the name of the logger, and the traceback of an exception. Other messages are
+    ignored. A process of a pool needs a handler of its own.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Add a message to the log of the row at work, if there is one."""
+        row = current_row.get()
+        if row is None:
+            return
+        try:
+            message = record.getMessage() if self.formatter is None else self.format(record)
+            details = {"logger": record.name}
+            if record.exc_info and record.exc_info[1] is not None:
+                details["traceback"] = traceback_of(record.exc_info[1]) or ""
+            row.log(message, record.levelno, **details)
+        except Exception:  # noqa: BLE001  (as every handler of logging does)
+            self.handleError(record)

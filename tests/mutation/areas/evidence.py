@@ -1,0 +1,123 @@
+"""The evidence that an attempt leaves, and how it is shown."""
+
+from __future__ import annotations
+
+from mutation.patch import Patch
+
+EVIDENCE = "tests/run/test_evidence.py"
+
+PATCHES = [
+    Patch(
+        "a traceback begins outside the package",
+        "run/evidence",
+        "        begin = begin.tb_next\n",
+        "        break\n",
+        EVIDENCE,
+    ),
+    Patch(
+        "a long message leaves room for the frames of a traceback",
+        "run/evidence",
+        '"".join(map(_cut, _parts(error, begin)))',
+        '"".join(_parts(error, begin))',
+        EVIDENCE,
+    ),
+    Patch(
+        "a traceback is bounded",
+        "run/evidence",
+        "    if len(data) > TRACEBACK_BYTES:\n",
+        "    if False:\n",
+        EVIDENCE,
+    ),
+    Patch(
+        "an exception that can't be shown leaves at least its frames",
+        "run/evidence",
+        "        return [*traceback.format_tb(begin, -_MAX_FRAMES), type(error).__name__]\n",
+        "        raise\n",
+        EVIDENCE,
+    ),
+    Patch(
+        "an outcome that is raised on purpose leaves no traceback",
+        "run/handler",
+        "    if isinstance(error, RowOutcome):\n        return outcome\n",
+        "",
+        EVIDENCE,
+    ),
+    Patch(
+        "the number of an attempt's messages is bounded",
+        "run/evidence",
+        "self._count >= MAX_LOG_ENTRIES or ",
+        "",
+        EVIDENCE,
+    ),
+    Patch(
+        "the bytes of an attempt's messages are bounded",
+        "run/evidence",
+        " or self._bytes + size > MAX_LOG_BYTES",
+        "",
+        EVIDENCE,
+    ),
+    Patch(
+        "messages that a step has recorded are not recorded again",
+        "run/evidence",
+        "            del self._entries[: len(recorded)]\n",
+        "            pass\n",
+        EVIDENCE,
+    ),
+    Patch(
+        "messages are recorded with the start of a step",
+        "store/steps",
+        "    put_logs(journal, logs)\n    _append(",
+        "    _append(",
+        EVIDENCE,
+    ),
+    Patch(
+        "messages are recorded with the end of a step",
+        "store/steps",
+        "    put_logs(journal, logs)\n    known =",
+        "    known =",
+        EVIDENCE,
+    ),
+    Patch(
+        "messages are in the commit of the outcome",
+        "run/row_queue",
+        "            with self._service.batch(self._job_id):\n"
+        "                self._service.log_attempt(row.id, outcome.logs)\n",
+        "            if True:\n                self._service.log_attempt(row.id, outcome.logs)\n",
+        EVIDENCE,
+    ),
+    Patch(
+        "messages of a result that can't be recorded are kept",
+        "run/row_queue",
+        "logs=outcome.logs)",
+        "logs=())",
+        EVIDENCE,
+    ),
+    Patch(
+        "messages of an attempt that is given up are kept",
+        "run/in_flight",
+        "            logs=attempt.attempted.take_logs(),",
+        "            logs=(),",
+        EVIDENCE,
+    ),
+    Patch(
+        "two threads of a handler make one log",
+        "run/handler",
+        "                self._log = self._log or RowLog(self.row.row_number, self.row.attempts)\n",
+        "                self._log = RowLog(self.row.row_number, self.row.attempts)\n",
+        EVIDENCE,
+    ),
+    Patch(
+        "behind an attempt of a loop, logging has no row",
+        "run/attempts",
+        "        current_row.set(self._outer_row)\n",
+        "",
+        EVIDENCE,
+    ),
+    Patch(
+        "a message has the time when it was made",
+        "history/reading",
+        "        at=_logged_at(record),\n",
+        "        at=record.at,\n",
+        EVIDENCE,
+    ),
+]

@@ -1,0 +1,521 @@
+"""The evidence that an attempt leaves: the traceback of its exception, and its log."""
+
+import asyncio
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+import journal
+from journal import AttemptedRow, JobRun, JobService, LogEntry, RowLogHandler
+from journal.format.records import LogRecord
+from journal.ids import split_row_id
+from journal.run.evidence import (
+    MAX_LOG_BYTES,
+    MAX_LOG_ENTRIES,
+    TRACEBACK_BYTES,
+    RowLog,
+    traceback_of,
+)
+
+HERE = __file__
+
+
+@pytest.fixture(name="path")
+def fixture_path(tmp_path: Path) -> Path:
+    return tmp_path / "jobs" / "j"
+
+
+def open_job(path: Path, count: int = 1, **options: Any) -> JobRun:
+    rows = [{"n": n} for n in range(1, count + 1)]
+    return journal.open_job(path, rows, resume_command="", **options)
+
+
+def logs_of(path: Path, row_number: int = 1) -> list[LogEntry]:
+    with JobService(path.parent) as service:
+        return list(service.get_logs("j", row_number=row_number))
+
+
+def messages(path: Path) -> list[str]:
+    return [entry.message for entry in logs_of(path)]
+
+
+def fail_deep(data: dict[str, Any]) -> NoReturn:
+    raise KeyError(data["missing"])
+
+
+def raise_in_place(_row: AttemptedRow) -> NoReturn:
+    fail_deep({})
+
+
+async def raise_in_task(row: AttemptedRow) -> NoReturn:
+    await asyncio.sleep(0)
+    raise_in_place(row)
+
+
+def run_in_threads(job: JobRun) -> None:
+    job.run(raise_in_place)
+
+
+def run_in_loop(job: JobRun) -> None:
+    job.run(raise_in_task)
+
+
+def run_own_loop(job: JobRun) -> None:
+    for attempt in job.attempts():
+        with attempt as row:
+            raise_in_place(row)
+
+
+def run_in_step(job: JobRun) -> None:
+    job.run(lambda row: row.step("look up", fail_deep, {}))
+
+
+@pytest.mark.parametrize("run", [run_in_threads, run_in_loop, run_own_loop, run_in_step])
+def test_a_traceback_begins_and_ends_in_the_code_of_the_user(
+    path: Path, run: Callable[[JobRun], None]
+) -> None:
+    with open_job(path) as job:
+        run(job)
+        (row,) = job.rows()
+    assert row.traceback is not None
+    frames = re.findall(r'  File "(.+)", line (\d+), in (\S+)', row.traceback)
+    last_line = fail_deep.__code__.co_firstlineno + 1
+    assert frames[0][0] == HERE
+    assert frames[-1] == (HERE, str(last_line), "fail_deep")
+    assert row.traceback.endswith("\nKeyError: 'missing'")
+
+
+def test_a_traceback_names_the_causes(path: Path) -> None:
+    def handler(row: AttemptedRow) -> None:
+        try:
+            raise_in_place(row)
+        except KeyError as error:
+            raise RuntimeError("no label") from error
+
+    with open_job(path) as job:
+        job.run(handler)
+        text = job.rows()[0].traceback
+    assert text is not None
+    assert text.index("KeyError: 'missing'") < text.index("direct cause") < text.index("no label")
+
+
+@pytest.mark.parametrize("kind", ["failed", "pending", "needs_review"])
+def test_a_row_that_failed_waits_or_needs_a_review_has_the_traceback(path: Path, kind: str) -> None:
+    with open_job(path) as job:
+        for attempt in job.attempts(max_attempts=2 if kind == "pending" else 1, backoff_s=300):
+            with suppress(KeyboardInterrupt), attempt as row:
+                if kind == "needs_review":
+                    raise KeyboardInterrupt
+                raise_in_place(row)
+            break
+        (found,) = job.rows()
+    assert (str(found.status), HERE in str(found.traceback)) == (kind, True)
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [journal.Fail("E", "no"), journal.Skip(), journal.NeedsReview("E", "?"), journal.Retry()],
+)
+def test_an_outcome_raised_on_purpose_leaves_no_traceback(path: Path, outcome: Exception) -> None:
+    def handler(_row: AttemptedRow) -> NoReturn:
+        raise outcome
+
+    with open_job(path) as job:
+        job.run(handler)
+        assert job.rows()[0].traceback is None
+    assert b"traceback" not in (path / "journal.jsonl").read_bytes()
+
+
+def test_a_row_that_is_retried_by_hand_has_no_traceback_any_more(path: Path) -> None:
+    with open_job(path) as job:
+        job.run(raise_in_place)
+        assert job.service.retry_row("j:1").traceback is None
+
+
+def test_a_row_whose_attempts_are_used_up_keeps_the_last_traceback(path: Path) -> None:
+    with open_job(path) as job:
+        for attempt in job.attempts(max_attempts=3, backoff_s=300):
+            with attempt as row:
+                raise_in_place(row)
+            break
+        job.run(raise_in_place, max_attempts=2, backoff_s=0)
+        job.run(raise_in_place, max_attempts=2, backoff_s=0)
+        assert "fail_deep" in str(job.rows()[0].traceback)
+
+
+class Hostile(Exception):
+    """Raises wherever it is asked."""
+
+    def __str__(self) -> str:
+        raise SystemExit
+
+    __repr__ = __str__
+
+    @property
+    def __notes__(self) -> Any:  # type: ignore[override]
+        raise ValueError
+
+
+class Shy(BaseException):
+    """Of which only the frames can be had."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "__cause__":
+            raise ValueError
+        return super().__getattribute__(name)
+
+
+def recurse(depth: int) -> NoReturn:
+    if not depth:
+        raise RecursionError("too deep")
+    recurse(depth - 1)
+    raise AssertionError
+
+
+def raise_a_chain() -> NoReturn:
+    error: Exception = ValueError(0)
+    for number in range(1, 500):
+        try:
+            raise error
+        except ValueError as last:
+            error = ValueError(number)
+            error.__cause__ = last
+    raise error
+
+
+def raises(error: BaseException) -> Callable[[], NoReturn]:
+    def function() -> NoReturn:
+        raise error
+
+    return function
+
+
+@pytest.mark.parametrize(
+    ("function", "last_frame"),
+    [
+        (raises(Hostile()), "function"),
+        (raises(Shy()), "function"),
+        (raises(ValueError("x" * 10_000_000)), "function"),
+        (raises(ValueError("\ud800\0" * 10)), "function"),
+        (raises(ExceptionGroup("g", [ValueError(n) for n in range(1000)])), ""),
+        (lambda: recurse(500), "recurse"),
+        (raise_a_chain, "raise_a_chain"),
+    ],
+    ids=["hostile", "shy", "long", "no text", "group", "deep", "chain"],
+)
+def test_no_exception_is_too_strange_for_a_traceback(
+    path: Path, function: Callable[[], NoReturn], last_frame: str
+) -> None:
+    with open_job(path) as job:
+        job.run(lambda _row: function())
+        (row,) = job.rows()
+    assert row.status == "failed"
+    assert row.traceback is not None
+    assert len(row.traceback.encode()) <= TRACEBACK_BYTES
+    frames = re.findall(r"line \d+, in (\S+)", row.traceback)
+    assert not last_frame or frames[-1] == last_frame
+
+
+def test_an_exception_of_the_package_alone_has_no_traceback() -> None:
+    with pytest.raises(journal.InvalidValueError) as raised:
+        split_row_id("no id")
+    assert HERE in str(traceback_of(raised.value))
+    assert raised.tb.tb_next is not None
+    assert traceback_of(raised.value.with_traceback(raised.tb.tb_next)) is None
+
+
+# --- the log of an attempt
+
+
+def test_the_log_of_an_attempt_is_in_the_commit_of_its_outcome(path: Path) -> None:
+    begun = datetime.now(UTC)
+
+    def handler(row: AttemptedRow) -> None:
+        row.log("asking", url="http://far", seconds=1.5)
+        with JobService(path.parent) as other:
+            assert list(other.get_logs("j", row_number=1)) == []
+
+    with open_job(path) as job:
+        job.run(handler)
+    (entry,) = logs_of(path)
+    assert (entry.message, entry.level, entry.attempt) == ("asking", "INFO", 1)
+    assert entry.details == {"url": "http://far", "seconds": 1.5}
+    with JobService(path.parent) as service:
+        entries = list(service.get_history("j"))
+    at, record = next(
+        (n, e.record)
+        for n, e in enumerate(entries)
+        if getattr(e.record, "row", 0) and isinstance(e.record, LogRecord)
+    )
+    outcome = entries[at + 1]
+    assert getattr(outcome.record, "status", "") == "completed"
+    assert begun < entry.at < record.at
+
+
+def test_a_log_is_on_the_disk_with_the_start_or_the_end_of_the_next_step(path: Path) -> None:
+    seen: list[list[str]] = []
+
+    def look() -> None:
+        seen.append(messages(path))
+
+    def broken() -> NoReturn:
+        look()
+        raise OSError("broken")
+
+    def handler(row: AttemptedRow) -> None:
+        row.log("before")
+        row.step("one", look)
+        row.log("between")
+        row.step("two", look, idempotent=True)
+        row.log("late")
+        row.step("one", look)  # is done: records nothing
+        look()
+        with pytest.raises(OSError, match="broken"):
+            row.step("three", broken)
+        row.log("last")
+
+    with open_job(path) as job:
+        job.run(handler)
+        assert job.rows()[0].status == "completed"
+    assert seen == [
+        ["before"],
+        ["before"],
+        ["before", "between"],
+        ["before", "between", "late"],
+    ]
+    assert messages(path) == ["before", "between", "late", "last"]
+
+
+SCRIPT = """
+import os, signal, sys
+import journal
+
+def handler(row):
+    row.log("before the step")
+    row.step("charge", lambda: None)
+    row.log("behind the step")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+with journal.open_job(sys.argv[1], [{"n": 1}], resume_command="") as job:
+    job.run(handler)
+"""
+
+
+def test_the_log_before_a_step_survives_the_death_of_the_process(path: Path) -> None:
+    command = [sys.executable, "-c", SCRIPT, str(path)]
+    died = subprocess.run(command, check=False, timeout=60)
+    assert died.returncode == -signal.SIGKILL
+    assert messages(path) == ["before the step"]
+
+
+@pytest.mark.parametrize(
+    ("given", "level"),
+    [
+        ("warning", "WARNING"),
+        ("ERROR", "ERROR"),
+        (logging.CRITICAL, "CRITICAL"),
+        (logging.DEBUG, "DEBUG"),
+        (5, "DEBUG"),
+        (35, "WARNING"),
+        (99, "CRITICAL"),
+        ("loud", "INFO"),
+        (None, "INFO"),
+    ],
+)
+def test_a_level_is_a_name_or_a_number_of_logging(path: Path, given: Any, level: str) -> None:
+    with open_job(path) as job:
+        job.run(lambda row: row.log("x", given))
+    assert [entry.level for entry in logs_of(path)] == [level]
+
+
+class Unshowable:
+    def __repr__(self) -> str:
+        raise SystemExit
+
+    __str__ = __repr__
+
+
+def test_no_message_is_too_strange_for_a_log(path: Path) -> None:
+    cyclic: list[Any] = []
+    cyclic.append(cyclic)
+
+    def handler(row: AttemptedRow) -> str:
+        row.log(Unshowable())
+        row.log("\ud800", when=datetime(2026, 1, 2, tzinfo=UTC), what=Unshowable(), all=cyclic)
+        row.log("long" * 10_000, text="x" * 100_000)
+        return "done"
+
+    with open_job(path) as job:
+        job.run(handler)
+        assert job.rows()[0].result == "done"
+    first, second, third = logs_of(path)
+    assert first.message == ""
+    assert second.message == "\\ud800"
+    assert second.details is not None
+    assert "2026" in str(second.details["when"])
+    assert (second.details["what"], second.details["all"]) == ("", "[[...]]")
+    assert len(third.message) < 5000
+    assert len(str(third.details)) < 5000
+
+
+def test_a_log_is_bounded_and_says_how_much_was_dropped(path: Path) -> None:
+    log = RowLog(1, 1)
+    for number in range(MAX_LOG_ENTRIES + 7):
+        log.add(str(number), "INFO", {})
+    *kept, last = log.take()
+    assert len(kept) == MAX_LOG_ENTRIES
+    assert last.message == "7 more messages of this attempt were dropped"
+    log = RowLog(1, 1)
+    for _ in range(100):
+        log.add("x" * 4000, "INFO", {"more": "y" * 10_000})
+    *kept, last = log.take()
+    assert MAX_LOG_BYTES * 0.9 < sum(len(e.message) + 10_000 for e in kept) <= MAX_LOG_BYTES
+    assert last.message == f"{100 - len(kept)} more messages of this attempt were dropped"
+    assert log.take() == ()
+
+
+def test_what_a_step_has_recorded_counts_for_the_bound(path: Path) -> None:
+    def handler(row: AttemptedRow) -> None:
+        for number in range(3):
+            for _ in range(MAX_LOG_ENTRIES // 2):
+                row.log(f"part {number}")
+            row.step(f"step {number}", lambda: None)
+
+    with open_job(path, sync="none") as job:
+        job.run(handler)
+    found = messages(path)
+    assert len(found) == MAX_LOG_ENTRIES + 1
+    assert found[-1] == f"{MAX_LOG_ENTRIES // 2} more messages of this attempt were dropped"
+
+
+def test_threads_of_one_handler_share_its_log(path: Path) -> None:
+    def handler(row: AttemptedRow) -> None:
+        barrier = threading.Barrier(8)
+
+        def log() -> None:
+            barrier.wait()
+            row.log("x")
+
+        threads = [threading.Thread(target=log) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    with open_job(path) as job:
+        job.run(handler)
+    assert len(logs_of(path)) == 8
+
+
+def test_the_log_of_an_attempt_that_is_given_up_is_kept(path: Path) -> None:
+    hangs = threading.Event()
+
+    def handler(row: AttemptedRow) -> None:
+        row.log("waiting for the far side")
+        hangs.wait(60)
+
+    with open_job(path) as job:
+        job.run(handler, timeout_s=0.2)
+        assert job.rows()[0].status == "needs_review"
+        assert messages(path) == ["waiting for the far side"]
+        hangs.set()
+
+
+def test_a_result_that_can_not_be_recorded_loses_no_log(path: Path) -> None:
+    def handler(row: AttemptedRow) -> str:
+        row.log("sent")
+        return "x" * (64 << 20)
+
+    with open_job(path) as job:
+        job.run(handler)
+        assert job.rows()[0].status == "needs_review"
+    assert messages(path) == ["sent"]
+
+
+def test_a_row_that_logs_nothing_and_completes_writes_what_it_always_has(path: Path) -> None:
+    with open_job(path) as job:
+        job.run(lambda _row: None)
+    last = (path / "journal.jsonl").read_text().splitlines()[-2]
+    assert re.fullmatch(
+        r'\{"type":"row_status","row":1,"status":"completed","at":"[^"]+","crc":"\w{8}"\}', last
+    )
+
+
+# --- messages of logging
+
+
+@pytest.fixture(name="logger")
+def fixture_logger() -> Iterator[logging.Logger]:
+    logger = logging.getLogger("rowjournal test")
+    logger.setLevel(logging.DEBUG)
+    handler = RowLogHandler()
+    logger.addHandler(handler)
+    yield logger
+    logger.removeHandler(handler)
+
+
+def test_messages_of_logging_go_to_the_row_whose_thread_or_task_makes_them(
+    path: Path, logger: logging.Logger
+) -> None:
+    async def in_task(row: AttemptedRow) -> None:
+        logger.info("task of %s", row.row_number)
+        await asyncio.sleep(0)
+        await asyncio.to_thread(logger.warning, "thread of %s", row.row_number)
+
+    with open_job(path, 2) as job:
+        logger.error("of no row")
+        job.run(in_task, workers=2)
+    for number in (1, 2):
+        assert [(log.message, log.level, log.details) for log in logs_of(path, number)] == [
+            (f"task of {number}", "INFO", {"logger": logger.name}),
+            (f"thread of {number}", "WARNING", {"logger": logger.name}),
+        ]
+
+
+def test_messages_of_logging_go_to_the_row_of_a_loop_of_ones_own_and_of_none_behind_it(
+    path: Path, logger: logging.Logger
+) -> None:
+    with open_job(path, 2) as job:
+        for attempt in job.attempts():
+            with attempt as row:
+                logger.info("row %s", row.row_number)
+            logger.info("between")
+    assert [log.message for n in (1, 2) for log in logs_of(path, n)] == ["row 1", "row 2"]
+
+
+def test_a_message_of_logging_has_the_traceback_of_its_exception(
+    path: Path, logger: logging.Logger
+) -> None:
+    def handler(row: AttemptedRow) -> None:
+        try:
+            raise_in_place(row)
+        except KeyError:
+            logger.exception("lookup failed")
+
+    with open_job(path) as job:
+        job.run(handler)
+    (entry,) = logs_of(path)
+    assert entry.message == "lookup failed"
+    assert entry.details is not None
+    assert "in fail_deep" in entry.details["traceback"]
+
+
+def test_a_message_that_logging_can_not_format_harms_no_row(
+    path: Path, logger: logging.Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+    with open_job(path) as job:
+        job.run(lambda _row: logger.info("%d", "no number"))
+        assert job.rows()[0].status == "completed"
+    assert os.path.exists(path)
