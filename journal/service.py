@@ -682,6 +682,27 @@ class JobService:
         with self._reading(job_id) as journal:
             return steps.get_steps(journal, number)
 
+    def get_step_in_doubt(self, row_id: str) -> RowStep | None:
+        """The row's first step that began and has no recorded end, if there is one.
+
+        While the row is in processing, the step may be in progress.
+        """
+        job_id, number = split_row_id(row_id)
+        journal = self._journal(job_id)
+        if journal.in_own_commit and journal.index.columns.step_heads is None:
+            return None  # fast, since a run asks for each row
+        with self._reading(job_id) as journal:
+            return steps.get_step_in_doubt(journal, number)
+
+    def find_steps_in_doubt(self, job_id: str, max_rows: int | None = None) -> dict[str, list[int]]:
+        """The steps in doubt of rows in review and of failed rows: from the name of each step to the
+        numbers of its rows, in ascending order.
+
+        ``max_rows``: read the steps of so many rows at most.
+        """
+        with self._reading(job_id) as journal:
+            return steps.find_steps_in_doubt(journal, max_rows)
+
     def record_step(self, row_id: str, name: str, result: Any = None) -> RowStep:
         """Record that a step of the row is done, with its result (any JSON value). Returns the
         step.

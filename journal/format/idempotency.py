@@ -17,6 +17,11 @@ _ENDS_AS_NEW = re.compile(r"#[0-9]+\Z")
 _NEW_ENDING = re.compile(r"#[0-9]+(\.[0-9a-f]{8})?\Z")
 
 
+def step_key(key: str, step: str) -> str:
+    """The idempotency key of a step, made from the key of its row."""
+    return f"{key}/{step}"
+
+
 def idempotency_key(row_id: str, row: AnyRow, keyed: JobRecord | None) -> str:
     """The idempotency key of a row: see :class:`JobRow`.
 

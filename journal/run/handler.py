@@ -21,10 +21,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from journal.errors import JournalError, StepInDoubtError, StorageError
+from journal.format.idempotency import step_key
 from journal.fs import system
 from journal.model import JobRow, LogEntry
 from journal.run.evidence import RowLog, current_row, traceback_of
 from journal.run.outcome import (
+    STEP_IN_DOUBT,
     Errors,
     Fail,
     NeedsReview,
@@ -155,7 +157,7 @@ class AttemptedRow:
 
     def step_key(self, name: str) -> str:
         """The idempotency key of a step, for the service that the step calls."""
-        return f"{self.row.idempotency_key}/{name}"
+        return step_key(self.row.idempotency_key, name)
 
     def step(
         self,
@@ -227,7 +229,7 @@ class AttemptedRow:
                 self.row.id, self.row.attempts, name, idempotent=idempotent, logs=logs
             )
         except StepInDoubtError as error:
-            raise NeedsReview("StepInDoubt", str(error)) from None
+            raise NeedsReview(STEP_IN_DOUBT, str(error)) from None
         if done is not None:
             return True, done.result
         self._forget_logs(logs)

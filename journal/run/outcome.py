@@ -16,6 +16,7 @@ from journal.model import LogEntry
 Errors = tuple[type[BaseException], ...]
 
 MESSAGE_CHARACTERS = 4096
+STEP_IN_DOUBT = "StepInDoubt"  # error code of a row whose attempt met or left a step in doubt
 
 
 class RowResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -173,6 +174,26 @@ def outcome_of_bad_value(error: BaseException) -> Outcome:
         error_message=_text(
             f"the handler has returned a value that can't be recorded: {text_of(error)}"
         ),
+    )
+
+
+def in_doubt(outcome: Outcome, doubt: str) -> Outcome:
+    """The outcome of an attempt that ended with a step in doubt: a review that says both.
+
+    ``doubt`` is the message about the step.
+    """
+    code, message = outcome.error_code, outcome.error_message
+    if code == STEP_IN_DOUBT:  # the message is about the step already
+        return outcome
+    if outcome.kind != "review":
+        parts = [code, message, outcome.reason, outcome.tracking_number, outcome.label_path]
+        if outcome.result is not None:
+            parts.append(repr_of_lost(outcome.result))
+        said = ": ".join(part for part in parts if part)
+        code = STEP_IN_DOUBT
+        message = f"the attempt ended as {outcome.kind}" + (f" ({said})" if said else "")
+    return msgspec.structs.replace(
+        outcome, kind="review", error_code=code, error_message=message + doubt, retryable=False
     )
 
 

@@ -14,10 +14,10 @@ from time import monotonic
 import msgspec
 
 from journal.errors import InvalidStateTransition, InvalidValueError
-from journal.model import TERMINAL_STATUSES, FoundRow, Job, JobRow, RowStatus, RowStep
+from journal.model import TERMINAL_STATUSES, FoundRow, Job, JobRow, RowStatus
 from journal.run.held_job import HeldJob
 from journal.run.limits import Limits
-from journal.run.outcome import Outcome, outcome_of_bad_value
+from journal.run.outcome import Outcome, in_doubt, outcome_of_bad_value
 from journal.run.retries import delay_s, fate_of
 from journal.store.policies import in_doubt_text
 
@@ -162,11 +162,12 @@ class RowQueue:
     ) -> tuple[Outcome, bool]:
         """Record the outcome of an attempt. Returns the recorded outcome, and whether to try again.
 
-        If the outcome can't be recorded, for example because it is too long, the row needs a
-        review. A row to be tried again waits in the queue until it is due. If the outcome is
+        The row needs a review if the outcome can't be recorded, for example because it is too long,
+        and if the attempt has ended with a step in doubt. A row to be tried again waits in the queue until it is due. If the outcome is
         "unstarted", the row is due after ``unstarted_wait_s`` seconds; after a failure, when its
         backoff ends. Raises InvalidStateTransition if another process has settled the row.
         """
+        outcome = self._with_doubt(row, outcome)
         try:
             wait_s = self.record(row, outcome, unstarted_wait_s)
         except InvalidValueError as error:
@@ -194,7 +195,7 @@ class RowQueue:
             if now.attempts == row.attempts and now.status is RowStatus.PROCESSING:
                 self.settle(row, outcome)
                 return True
-        return now.attempts > row.attempts or _shows(now, outcome)
+        return now.attempts > row.attempts or _shows(now, self._with_doubt(row, outcome))
 
     def record(self, row: JobRow, outcome: Outcome, unstarted_wait_s: float = 0.0) -> float | None:
         """Record an outcome. Returns the seconds until the next attempt; None if there is none.
@@ -231,11 +232,22 @@ class RowQueue:
                 return self._settle_failure(row, outcome)
         return None
 
+    def _with_doubt(self, row: JobRow, outcome: Outcome) -> Outcome:
+        """The outcome, or a review instead if a step of the row is in doubt.
+
+        Such a row is neither done nor free to be tried again, whatever its handler says. The policy
+        decides on lost attempts.
+        """
+        if outcome.kind in ("unstarted", "lost"):
+            return outcome
+        step = self._service.get_step_in_doubt(row.id)
+        return outcome if step is None else in_doubt(outcome, in_doubt_text(row.id, step))
+
     def _settle_failure(self, row: JobRow, outcome: Outcome) -> float | None:
         code, message = outcome.error_code, outcome.error_message
-        step = self._step_in_doubt(row) if outcome.kind == "lost" else None
+        step = self._service.get_step_in_doubt(row.id) if outcome.kind == "lost" else None
         if step is not None:
-            message += in_doubt_text(step)
+            message += in_doubt_text(row.id, step)
         fate = fate_of(row, outcome, self._limits, self._on_interrupted, in_doubt=step is not None)
         if fate == "review":
             self._service.review_row(row.id, code, message, traceback=outcome.traceback)
@@ -251,10 +263,6 @@ class RowQueue:
                 traceback=outcome.traceback,
             )
         return None
-
-    def _step_in_doubt(self, row: JobRow) -> RowStep | None:
-        steps = self._service.get_steps(row.id)
-        return next((step for step in steps if step.state == "started"), None)
 
     def _has_ended(self) -> bool:
         job = self._service.get_job(self._job_id)

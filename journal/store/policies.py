@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import get_args
 
-from journal.errors import InvalidValueError, RowNotFoundError
+from journal.errors import InvalidValueError, RowNotFoundError, StepInDoubtError
 from journal.format.records import RowStatusRecord
 from journal.index.index import FAILED, PENDING, PROCESSING
 from journal.model import Policy, RowStatus, RowStep
@@ -59,7 +59,9 @@ def settle_rows(
             may_resume = policy == "resume" and resumes and step is None
             fate = "retry" if may_resume else "review" if policy == "resume" else policy
             status, code, message = _POLICIES[fate]
-            _move(journal, position, status, code, message + (in_doubt_text(step) if step else ""))
+            if step is not None:
+                message += in_doubt_text(f"{journal.job_id}:{index.columns.number(position)}", step)
+            _move(journal, position, status, code, message)
             moved += 1
     return moved
 
@@ -71,12 +73,9 @@ def may_resume(journal: Journal, number: int) -> bool:
     return state is not None and state.resumes and not any(doubts)
 
 
-def in_doubt_text(step: RowStep) -> str:
+def in_doubt_text(row_id: str, step: RowStep) -> str:
     """The end of a message about a row that has a step in doubt."""
-    return (
-        f": step {step.name!r} began in attempt {step.attempt} and may have taken effect; settle "
-        "it by `journal resolve --step`"
-    )
+    return f"; {StepInDoubtError(row_id, step.name, step.attempt)}"
 
 
 def review_open_rows(

@@ -7,6 +7,7 @@ Call each function that appends records in a separate ``with journal:`` block, a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain, islice
 from typing import Any
 
 from journal.errors import (
@@ -19,7 +20,7 @@ from journal.errors import (
 from journal.format.extent import record_at
 from journal.format.records import UNSET_TIME, LogRecord, RowStepRecord
 from journal.format.values import canonical_json
-from journal.index.index import PROCESSING, STATUSES
+from journal.index.index import FAILED, NEEDS_REVIEW, PROCESSING, STATUSES
 from journal.model import RowStep, StepState
 from journal.store.journal import Journal
 from journal.store.rows import moved_error
@@ -50,6 +51,29 @@ def latest_records(journal: Journal, position: int) -> dict[str, RowStepRecord]:
         if known is None or known.state != "done":
             latest[record.step] = record
     return latest
+
+
+def get_step_in_doubt(journal: Journal, number: int) -> RowStep | None:
+    """The row's first step that began and has no recorded end. Raises RowNotFoundError."""
+    return step_in_doubt(journal, _position(journal, number))
+
+
+def find_steps_in_doubt(journal: Journal, max_rows: int | None) -> dict[str, list[int]]:
+    """From the name of each step in doubt to the numbers of its rows, in ascending order.
+
+    Only rows in review and failed rows are considered; the steps of ``max_rows`` of them are read.
+    """
+    columns = journal.index.columns
+    found: dict[str, list[int]] = {}
+    if columns.step_heads is None:
+        return found
+    settled = chain(journal.index.positions(NEEDS_REVIEW), journal.index.positions(FAILED))
+    with_steps = (position for position in settled if columns.step_heads[position])
+    for position in islice(with_steps, max_rows):
+        for record in latest_records(journal, position).values():
+            if record.state == "started":
+                found.setdefault(record.step, []).append(record.row)
+    return {name: sorted(numbers) for name, numbers in found.items()}
 
 
 def step_in_doubt(journal: Journal, position: int) -> RowStep | None:

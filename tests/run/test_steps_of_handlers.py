@@ -7,6 +7,7 @@ import pickle
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import suppress
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from journal import (
     JobService,
     NeedsReview,
     RowStatus,
+    Skip,
     StorageError,
 )
 from journal.run.handler import StepStore
@@ -211,7 +213,45 @@ def test_needs_review_in_a_step_leaves_the_step_in_doubt(tmp_path: Path) -> None
     with open_job(tmp_path, 1) as job:
         job.run(lambda row: row.step("charge", ask, row))
         assert [step.state for step in job.service.get_steps("mails:1")] == ["started"]
-        assert job.rows()[0].error_message == "the gateway timed out"
+        (row,) = job.rows()
+        assert row.error_code == "Timeout"
+        assert str(row.error_message).startswith("the gateway timed out; step 'charge' of row ")
+
+
+@pytest.mark.parametrize("ends", ["returns", "fails", "skips"])
+@pytest.mark.parametrize("own_loop", [False, True], ids=["run", "loop"])
+def test_an_attempt_that_leaves_a_step_in_doubt_is_in_review_however_it_ends(
+    tmp_path: Path, ends: str, *, own_loop: bool
+) -> None:
+    def ask() -> None:
+        raise NeedsReview("Timeout", "the gateway timed out")
+
+    def handler(row: AttemptedRow) -> str:
+        with suppress(NeedsReview):
+            row.step("charge", ask)
+        if ends == "fails":
+            raise ConnectionError("no printer")
+        if ends == "skips":
+            raise Skip("no stock")
+        return "label 7"
+
+    with open_job(tmp_path, 1) as job:
+        if own_loop:
+            for attempt in job.attempts(max_attempts=2, backoff_s=0):
+                with attempt as row:
+                    row.complete(result=handler(row))
+        else:
+            report = job.run(handler, max_attempts=2, backoff_s=0)
+            assert report.exit_code == 3
+        (found,) = job.rows()
+    assert (found.status, found.error_code, found.attempts) == (
+        RowStatus.NEEDS_REVIEW,
+        "StepInDoubt",
+        1,
+    )
+    word = {"returns": "label 7", "fails": "ConnectionError: no printer", "skips": "no stock"}[ends]
+    assert word in str(found.error_message)
+    assert "journal resolve mails --row 1 --step charge --result JSON" in str(found.error_message)
 
 
 @pytest.mark.parametrize("value", [object(), {"a": {1, 2}}, float("inf")])
@@ -303,7 +343,7 @@ def test_where_a_worker_dies_resume_repeats_only_what_is_not_in_doubt(
             assert (row.status, row.result) == (RowStatus.COMPLETED, "id of charge 2")
         else:
             assert row.status is RowStatus.NEEDS_REVIEW
-            assert "step 'charge' began in attempt 1" in str(row.error_message)
+            assert "step 'charge' of row mails:2 began in attempt 1" in str(row.error_message)
 
 
 # --- the row itself

@@ -221,7 +221,7 @@ def test_resume_puts_back_rows_without_a_doubt_and_names_the_step_of_others(
     one, two, three = after(service, "resume", ROW, f"{JOB}:2", f"{JOB}:3")
     assert one[0] is three[0] is RowStatus.PENDING
     assert two[0] is RowStatus.NEEDS_REVIEW
-    assert "step 'charge' began in attempt 1 and may have taken effect" in str(two[1])
+    assert "step 'charge' of row steps:2 began in attempt 1" in str(two[1])
     with JobService(service.root) as other:
         other.start_row(ROW)
         done = other.begin_step(ROW, 2, "charge")
@@ -256,7 +256,7 @@ def test_review_names_the_step_in_doubt(service: JobService) -> None:
     service.begin_step(ROW, 1, "charge")
     ((status, message),) = after(service, "review", ROW)
     assert status is RowStatus.NEEDS_REVIEW
-    assert "step 'charge' began" in str(message)
+    assert "step 'charge' of row steps:1 began" in str(message)
 
 
 # --- from a hint
