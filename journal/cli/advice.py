@@ -15,6 +15,7 @@ from journal.model import TERMINAL_STATUSES, Job, JobStatus, RunHolder
 from journal.text import counted
 
 _PASTED_RANGES = 12
+_MAX_STEPS = 3  # of which the commands are shown
 
 
 class NextStart(NamedTuple):
@@ -70,6 +71,7 @@ def advice(
     state: str,
     holder: RunHolder | None,
     doubtful: dict[str, Numbers],
+    steps: dict[str, Numbers],
     root: Path,
     command: Callable[..., str],
     *,
@@ -79,6 +81,7 @@ def advice(
 
     - ``root`` is the store. ``command`` turns words into a command line for this store.
     - ``doubtful`` holds the numbers of the rows with the statuses processing and needs_review.
+    - ``steps`` holds the numbers of the rows that have a step in doubt, by the name of the step.
     - ``is_merged``: True if some rows need a review because two copies worked on them. Different
       rows may then need different commands.
     """
@@ -101,9 +104,9 @@ def advice(
     if job.failed_rows:
         found += _failed(job, start, holder, command)
     if job.needs_review_count:
-        found += _review(job, doubtful["needs_review"], command, is_merged=is_merged)
+        found += _review(job, doubtful["needs_review"], steps, command, is_merged=is_merged)
     if state == "interrupted":
-        policies = start.option("on_interrupted", "review", "retry", "fail")
+        policies = start.option("on_interrupted", "review", "retry", "fail", "resume")
         rows = "that row" if job.processing_count == 1 else "those rows"
         why = f"its run died with {in_flight}; {start.words}, with the same input"
         found.append((start.command, why))
@@ -141,19 +144,46 @@ def _failed(
     return found
 
 
+def step_commands(
+    command: Callable[..., str], job_id: str, step: str, numbers: Numbers
+) -> list[tuple[str, str]]:
+    """Two commands that settle a step in doubt: if the step took effect, and if it did not."""
+    rows = numbers.text(",", _PASTED_RANGES) if numbers.is_shown_by(_PASTED_RANGES) else "ROWS"
+    resolve = ("resolve", job_id, "--row", rows, "--step", step)
+    return [
+        (command(*resolve, "--result", "JSON"), f"if step {step!r} took effect: record its result"),
+        (command(*resolve, "--not-done"), "if it took no effect: the next attempt begins it again"),
+    ]
+
+
 def _review(
-    job: Job, numbers: Numbers, command: Callable[..., str], *, is_merged: bool
+    job: Job,
+    numbers: Numbers,
+    steps: dict[str, Numbers],
+    command: Callable[..., str],
+    *,
+    is_merged: bool,
 ) -> list[tuple[str, str]]:
     """Commands that settle rows that need a review."""
+    look = command("rows", job.id, "--status", "needs_review")
+    found = [
+        (
+            look,
+            f"{counted(job.needs_review_count, 'row|rows')} may have taken effect: look, then settle them",
+        )
+    ]
+    for step in list(steps)[:_MAX_STEPS]:
+        found += step_commands(command, job.id, step, steps[step])
+    in_doubt = sum(each.count for each in steps.values())
+    if in_doubt >= job.needs_review_count:  # the next attempts settle these rows
+        return found
     can_be_pasted = numbers.is_shown_by(_PASTED_RANGES) and (not is_merged or numbers.count == 1)
+    can_be_pasted = can_be_pasted and not steps
     rows = numbers.text(",", _PASTED_RANGES) if can_be_pasted else "ROWS"
     resolve = ("resolve", job.id, "--row", rows)
     failed = ("--failed", "--error-code", "CODE", "--error-message", "TEXT")
     return [
-        (
-            command("rows", job.id, "--status", "needs_review"),
-            f"{counted(job.needs_review_count, 'row|rows')} may have taken effect: look, then settle them",
-        ),
+        *found,
         (command(*resolve, "--completed"), "if they took effect"),
         (command(*resolve, "--retry"), "if they took no effect: try them again"),
         (command(*resolve, *failed), "if they took no effect: record that they failed"),

@@ -23,7 +23,7 @@ from journal.cli.output import echo_err
 from journal.errors import JournalError
 
 PURPOSES = {
-    "Run rows": ("run", "pause", "resume", "cancel", "reopen"),
+    "Run rows": ("run", "step", "pause", "resume", "cancel", "reopen"),
     "Look": ("list", "show", "rows", "errors", "log", "watch", "wait", "export", "report"),
     "Settle rows": ("retry", "redo", "skip", "resolve"),
     "Move jobs": ("pack", "unpack", "compare", "pull"),
@@ -37,7 +37,7 @@ _MODULES = {
     "rows": ("rows", "errors"),
     "settle": ("retry", "redo", "skip", "resolve"),
     "transfer": ("pack", "unpack", "compare", "pull"),
-    "watch": ("watch", "wait"),
+    "log": ("log", "watch", "wait"),
 }
 _COMMANDS = {name: name for names in (*PURPOSES.values(), ("help",)) for name in names}
 _COMMANDS |= {name: module for module, names in _MODULES.items() for name in names}

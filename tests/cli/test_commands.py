@@ -22,6 +22,7 @@ from journal.cli.run.template import Template
 from journal.run.outcome import Outcome
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
+JOB = Path("/jobs/j")
 
 
 def row(data: dict[str, Any] | None = None, number: int = 7, attempts: int = 2) -> JobRow:
@@ -29,7 +30,7 @@ def row(data: dict[str, Any] | None = None, number: int = 7, attempts: int = 2) 
 
 
 def run(*argv: str, data: dict[str, Any] | None = None, **options: Any) -> Outcome:
-    return Commands(Template(argv), **options)(row(data))
+    return Commands(Template(argv), JOB, **options)(row(data))
 
 
 # --- placeholders
@@ -162,8 +163,10 @@ def test_a_command_finds_its_row_and_attempt_in_the_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("CAFE", "\udcff\xe9")
-    outcome = run("sh", "-c", "echo $JOURNAL_ROW_ID $JOURNAL_ATTEMPT; env | grep -a ^CAF")
-    assert outcome.result == "j:7 2\nCAFE=\\xff\xe9"
+    outcome = run(
+        "sh", "-c", "echo $JOURNAL_ROW_ID $JOURNAL_ATTEMPT $JOURNAL_JOB; env | grep -a ^CAF"
+    )
+    assert outcome.result == "j:7 2 /jobs/j\nCAFE=\\xff\xe9"
 
 
 def test_a_command_may_read_its_row_as_json() -> None:
@@ -221,7 +224,7 @@ def test_a_link_that_takes_the_place_of_a_rows_directory_meanwhile_is_not_follow
 
 
 def test_a_command_for_which_we_lack_the_means_has_not_begun(tmp_path: Path) -> None:
-    commands = Commands(Template(["touch", str(tmp_path / "begun")]))
+    commands = Commands(Template(["touch", str(tmp_path / "begun")]), JOB)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     for spare in range(8):  # one descriptor more each time: each thing to be opened is refused
         first_free = os.dup(0)
@@ -287,7 +290,7 @@ def held(commands: Commands, fifo: Path) -> Iterator[Held]:
 
 def shell(script: str, fifo: Path) -> Commands:
     """``script`` with the fifo open for writing as 3."""
-    return Commands(Template(["sh", "-c", f"exec 3>{fifo}; {script}"]))
+    return Commands(Template(["sh", "-c", f"exec 3>{fifo}; {script}"]), JOB)
 
 
 def test_cancel_terminates_a_command(fifo: Path) -> None:
@@ -345,7 +348,7 @@ def test_what_a_command_leaves_behind_by_itself_lives_on_and_keeps_nobody_waitin
 def test_a_command_that_is_cancelled_while_it_is_started_is_ended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    commands = Commands(Template(["sleep", "1000"]))
+    commands = Commands(Template(["sleep", "1000"]), JOB)
     start = subprocess.Popen
 
     def cancelling(*arguments: Any, **options: Any) -> Any:
@@ -386,7 +389,7 @@ def test_a_signal_handler_may_cancel_what_is_being_cancelled(
 
 def test_many_threads_run_commands_at_the_same_time() -> None:
     together = threading.Barrier(8)
-    commands = Commands(Template(["echo", "{n}"]))
+    commands = Commands(Template(["echo", "{n}"]), JOB)
 
     def work(number: int) -> Outcome:
         together.wait()

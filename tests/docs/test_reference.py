@@ -198,7 +198,7 @@ def test_shells_complete_commands_and_job_ids(root: Path, shell: str) -> None:
 
 
 # Of each command that takes an argument, the first one names a job; but for these.
-_WITHOUT_JOB = {"help", "run", "unpack", "pull"}
+_WITHOUT_JOB = {"help", "run", "step", "unpack", "pull"}
 _WITH_JOB = [
     name
     for name in COMMANDS

@@ -1,4 +1,4 @@
-"""`journal log`: shows the events of a job; with ``-f``, also new events as they happen."""
+"""`journal log`, `watch` and `wait`: what happened in a job, and following it until it ends."""
 
 from __future__ import annotations
 
@@ -6,24 +6,27 @@ import itertools
 import sys
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from time import monotonic
 
 import click
 from click.core import ParameterSource
 
-from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED
-from journal.cli.find import job_argument
+from journal.cli.advice import next_start
+from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED, EXIT_TIMED_OUT
+from journal.cli.find import command_line, counts_text, find_job, job_argument
 from journal.cli.follow import check_reader, follow_job, gone
 from journal.cli.listing import LOOK_AHEAD, Field, Format, echo_rows, limit_option, listing_options
 from journal.cli.output import as_json, echo_err, local_text
+from journal.cli.progress import Progress
 from journal.cli.redaction import find_redacted_job, redact_option
 from journal.cli.row_ranges import missing_rows
 from journal.cli.shared_options import rows_option
-from journal.cli.times import since_option
+from journal.cli.times import Seconds, since_option
 from journal.errors import JobNotFoundError
 from journal.history.events import Choice, Event, last_events, read_events
 from journal.history.reading import History
-from journal.model import LOG_LEVELS
-from journal.service import JobService
+from journal.model import LOG_LEVELS, Job, JobStatus, job_exit_code
+from journal.service import JobService, existing_job
 from journal.text import as_text, shorten
 
 _DEFAULT_EVENTS = 50
@@ -140,3 +143,79 @@ def _follow(
             yield from _latest(history, limit, choice)[0]
         sys.stdout.flush()
         position = history.end
+
+
+# --- watch and wait ---------------------------------------------------------------------------
+
+
+@click.command("watch", short_help="Show the progress of a job until it ends.")
+@job_argument
+@click.pass_context
+def watch_command(ctx: click.Context, job: str) -> int:
+    """Show the progress of a job until it ends: a bar on a terminal; elsewhere a line every 10
+    seconds.
+
+    If the job is paused or its run dies, the command waits for the next run.
+
+    The exit code is 0 if all rows are completed or skipped, 3 if some rows failed or need a review,
+    and 4 if the job ended before its rows were done, or was deleted or moved away.
+
+    Example: journal watch hash-stdlib
+    """
+    service, job_id = find_job(ctx.obj, job)
+    found = existing_job(service, job_id)
+    with Progress(found, quiet=False) as progress:
+        for seen in follow_job(service, job_id, report=progress.echo_err):
+            found = seen.job
+            progress.show(found, seen.state)
+    return _outcome(ctx, service, found)
+
+
+@click.command("wait", short_help="Wait until a job ends. The exit code says how the job ended.")
+@job_argument
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=Seconds(min=0),
+    metavar="SECONDS",
+    help="Give up after this time, with exit code 124. Default: no limit.",
+)
+@click.pass_context
+def wait_command(ctx: click.Context, job: str, timeout_s: float | None) -> int:
+    """Wait until a job ends. The exit code says how the job ended.
+
+    If the job is paused or its run dies, the command waits for the next run.
+
+    The exit code is 0 if all rows are completed or skipped, 3 if some rows failed or need a review,
+    4 if the job ended before its rows were done, or was deleted or moved away, and 124 if the job
+    didn't end within --timeout.
+
+    Example: journal wait hash-stdlib --timeout 3600
+    """
+    service, job_id = find_job(ctx.obj, job)
+    begin_s = monotonic()
+    found = existing_job(service, job_id)
+    for seen in follow_job(service, job_id):
+        found = seen.job
+        if not seen.ended and timeout_s is not None and monotonic() - begin_s >= timeout_s:
+            echo_err(f"{job_id}: has not ended after {timeout_s:g} s; it is {seen.state}")
+            return EXIT_TIMED_OUT
+    return _outcome(ctx, service, found)
+
+
+def _outcome(ctx: click.Context, service: JobService, job: Job) -> int:
+    """Print how a job has ended. Returns the exit code of its run."""
+    counts = {
+        "completed": job.successful_rows,
+        "skipped": job.skipped_count,
+        "failed": job.failed_rows,
+        "need review": job.needs_review_count,
+        "not done": job.pending_count + job.processing_count,
+    }
+    echo_err(f"{job.id}: {job.status}: {counts_text(counts) or 'no rows'}")
+    if counts["not done"]:
+        how = next_start(job, service.root).text
+        if job.status is JobStatus.CANCELLED:
+            how = command_line(ctx, service)("reopen", job.id)
+        echo_err(f"to do the remaining rows: {how}")
+    return job_exit_code(job)

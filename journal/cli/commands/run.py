@@ -63,8 +63,9 @@ def run_command(ctx: click.Context, /, **_: Any) -> int:
     shell is involved. A shell script must take the values as arguments: sh -c 'echo "$1" | tr a-z
     A-Z' sh {column}
 
-    COMMAND gets the environment variables JOURNAL_ROW_ID, JOURNAL_ATTEMPT and
-    JOURNAL_IDEMPOTENCY_KEY. Pass the idempotency key to the service that COMMAND calls.
+    COMMAND gets the environment variables JOURNAL_ROW_ID, JOURNAL_ATTEMPT, JOURNAL_JOB (the job's
+    directory) and JOURNAL_IDEMPOTENCY_KEY. Pass the idempotency key to the service that COMMAND
+    calls. A COMMAND with several side effects makes each of them a `journal step`.
 
     Exit status 0 completes the row, and the output of COMMAND is the row's result. Any other status
     fails the row: the status is the error code, and the end of standard error is the message.
@@ -143,6 +144,7 @@ class _RunCommand:
         given = self._given
         commands = Commands(
             self._template,
+            Path(self._ctx.obj).absolute() / self._job_id,
             stdin_json=given["stdin_format"] == "json",
             results=None if given["results"] is None else Path(given["results"]).absolute(),
         )

@@ -11,11 +11,12 @@ from typing import Any
 import click
 import msgspec
 
-from journal.cli.advice import what_runs_pending
+from journal.cli.advice import step_commands, what_runs_pending
 from journal.cli.conditions import Selection, row_options
 from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED, Refused
-from journal.cli.find import counts_text, find_job, job_argument
+from journal.cli.find import command_line, counts_text, find_job, job_argument
 from journal.cli.output import echo_err
+from journal.cli.row_ranges import rows_of
 from journal.cli.shared_options import (
     confirm,
     reason_option,
@@ -23,12 +24,12 @@ from journal.cli.shared_options import (
     version_option,
     yes_option,
 )
-from journal.format.records import LOST_CHECKSUM, MAX_DEPTH
+from journal.format.records import BOTH_COPIES, LOST_CHECKSUM, MAX_DEPTH, REPAIRED
 from journal.format.values import DECODE_ERRORS, nests_deeper_than
 from journal.history.error_groups import Numbers
 from journal.model import Job, JobRow, JobStatus, RowStatus
 from journal.service import JobService, existing_job
-from journal.text import counted
+from journal.text import as_text, counted, shorten
 
 
 @click.command("retry", short_help="Retry failed rows: make them pending again.")
@@ -289,7 +290,8 @@ _WAYS: dict[str, tuple[Callable[..., object], tuple[str, ...]]] = {
 @click.option(
     "--result",
     metavar="JSON",
-    help="With --completed: the result that each of the rows gets. Invalid JSON is kept as text.",
+    help="With --completed: the result that each of the rows gets. With --step: the result of the "
+    "step. Invalid JSON is kept as text.",
 )
 @click.option("--failed", is_flag=True, help="The rows took no effect: fail them.")
 @click.option("--error-code", metavar="CODE", help="Required with --failed: the rows' error code.")
@@ -297,12 +299,21 @@ _WAYS: dict[str, tuple[Callable[..., object], tuple[str, ...]]] = {
 @click.option("--retry", is_flag=True, help="The rows took no effect: make them pending again.")
 @click.option("--skip", is_flag=True, help="The rows need no work any more: skip them.")
 @reason_option("With --skip: why the rows are skipped.")
+@click.option(
+    "--step",
+    metavar="NAME",
+    help="Settle only this step of the rows. The step is in doubt. Give --result, or --not-done.",
+)
+@click.option("--not-done", is_flag=True, help="With --step: the step took no effect.")
 @click.pass_context
 def resolve_command(ctx: click.Context, /, job: str, ranges: list[range], **given: Any) -> None:
     """Settle rows that need a review, after you have checked whether they took effect.
 
     Give exactly one of --completed, --failed, --retry and --skip. If one of the rows needs no
     review, nothing is changed. If the job has ended, --retry reopens it.
+
+    With --step, only that step is settled. A row in review without another step in doubt becomes
+    pending again: its next attempt doesn't repeat the steps that are done.
 
     Prints the number of rows.
 
@@ -312,8 +323,11 @@ def resolve_command(ctx: click.Context, /, job: str, ranges: list[range], **give
     service, job_id = find_job(ctx.obj, job)
     with service:
         before = existing_job(service, job_id)
-        if how == "retry":
+        if how in ("retry", "step"):
             _check_not_cancelled(before)
+        if how == "step":
+            _resolve_step(command_line(ctx, service), service, job_id, ranges, given)
+            return
         settle, names = _WAYS[how]
         details = {name: given[name] for name in names}
         if details.get("result") is not None:
@@ -329,9 +343,87 @@ def resolve_command(ctx: click.Context, /, job: str, ranges: list[range], **give
         if how == "retry":
             _echo_count(count)
             _report_pending(service, job_id, count)
+            _report_doubts(command_line(ctx, service), service, job_id, ranges)
         else:
             click.echo(count)
         _report_completed(service, before)
+
+
+# Codes of rows that need a review for more than a step.
+_OTHER_DOUBTS = (BOTH_COPIES, REPAIRED)
+
+
+def _resolve_step(
+    command: Callable[..., str],
+    service: JobService,
+    job_id: str,
+    ranges: list[range],
+    given: dict[str, Any],
+) -> None:
+    """Settle one step of each of the rows, in one commit. Rows that are settled thereby become
+    pending.
+    """
+    name, result = given["step"], given["result"]
+    count = pending = 0
+    others: list[str] = []
+    with service.batch(job_id):
+        for row in rows_of(job_id, service.get_rows(job_id), ranges):
+            _check_in_doubt(command, service, row, name)
+            if given["not_done"]:
+                service.fail_step(row.id, name)
+            else:
+                service.record_step(row.id, name, _json_or_text(result))
+            count += 1
+            if row.status is not RowStatus.NEEDS_REVIEW or service.get_step_in_doubt(row.id):
+                continue
+            if row.error_code in _OTHER_DOUBTS:
+                others.append(f"row {row.row_number} still needs a review: {row.error_code}")
+                continue
+            service.retry_row(row.id)
+            pending += 1
+    _echo_count(count)
+    state = "not done" if given["not_done"] else "done"
+    echo_err(f"{job_id}: step {name!r} of {counted(count, 'row|rows')} is recorded as {state}")
+    _report_pending(service, job_id, pending)
+    for text in others:
+        echo_err(f"{job_id}: {text}")
+    _report_doubts(command, service, job_id, ranges)
+
+
+def _check_in_doubt(
+    command: Callable[..., str], service: JobService, row: JobRow, name: str
+) -> None:
+    steps = {step.name: step for step in service.get_steps(row.id)}
+    doubts = ", ".join(repr(step.name) for step in steps.values() if step.state == "started")
+    state: str = steps[name].state if name in steps else "not known"
+    if state != "started":
+        if state == "done":
+            state += f", with the result {shorten(as_text(steps[name].result), 200)!r}"
+        why = f"step {name!r} of row {row.id} is {state}; steps in doubt: {doubts or 'none'}"
+        if not doubts and row.status is RowStatus.NEEDS_REVIEW:
+            retry = command("resolve", row.job_id, "--row", str(row.row_number), "--retry")
+            why += f": `{retry}` continues the row"
+        raise Refused(f"{why}; nothing was changed")
+    if row.status is RowStatus.PROCESSING:
+        raise Refused(
+            f"row {row.id} is in flight: wait until its attempt ends; if its run has died, start the "
+            "run again first; nothing was changed"
+        )
+
+
+def _report_doubts(
+    command: Callable[..., str], service: JobService, job_id: str, ranges: list[range]
+) -> None:
+    """Report which of the rows have a step in doubt, so that a further attempt changes nothing."""
+    doubts: dict[str, Numbers] = {}
+    for row in rows_of(job_id, service.get_rows(job_id), ranges):
+        step = service.get_step_in_doubt(row.id)
+        if step is not None:
+            doubts.setdefault(step.name, Numbers()).add(row.row_number)
+    for name, numbers in doubts.items():
+        (done, _), (not_done, _) = step_commands(command, job_id, name, numbers)
+        rows = counted(numbers.count, "row|rows")
+        echo_err(f"{job_id}: step {name!r} of {rows} is in doubt: `{done}` or `{not_done}`")
 
 
 def _how(given: dict[str, Any]) -> str:
@@ -339,6 +431,10 @@ def _how(given: dict[str, Any]) -> str:
 
     Raises UsageError for an option that belongs to another way.
     """
+    if given["step"] is not None:
+        return _how_of_step(given)
+    if given["not_done"]:
+        raise click.UsageError("--not-done belongs to --step")
     chosen = [how for how in _WAYS if given[how]]
     if len(chosen) != 1:
         raise click.UsageError("give exactly one of --completed, --failed, --retry and --skip")
@@ -351,6 +447,15 @@ def _how(given: dict[str, Any]) -> str:
     if how == "failed" and (given["error_code"] is None or given["error_message"] is None):
         raise click.UsageError("--failed needs --error-code and --error-message")
     return how
+
+
+def _how_of_step(given: dict[str, Any]) -> str:
+    for name in (*_WAYS, *(name for _, names in _WAYS.values() for name in names)):
+        if name != "result" and given[name] not in (None, False):
+            raise click.UsageError(f"--{name.replace('_', '-')} can't be given with --step")
+    if (given["result"] is None) is not given["not_done"]:
+        raise click.UsageError("--step needs either --result or --not-done")
+    return "step"
 
 
 def _json_or_text(text: str) -> Any:

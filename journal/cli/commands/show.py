@@ -72,6 +72,7 @@ class Shown(msgspec.Struct, kw_only=True):
     - ``errors``: errors of the first ``read_rows`` rows that failed or need a review. ``partial``:
       True if more rows failed or need a review.
     - ``doubtful``: the rows in flight and in review, by status.
+    - ``steps_in_doubt``: the rows in review and failed rows that have a step in doubt, by its name.
     - ``next``: commands to paste, and the reason for each.
     """
 
@@ -84,6 +85,7 @@ class Shown(msgspec.Struct, kw_only=True):
     throughput: Throughput | None
     errors: list[ErrorGroup]
     doubtful: dict[str, Numbers]
+    steps_in_doubt: dict[str, Numbers]
     read_rows: int
     partial: bool
     next: list[tuple[str, str]]
@@ -150,6 +152,8 @@ def _look(service: JobService, job: Job, command: Callable[..., str]) -> Shown:
         numbers = Numbers(sorted(row.row_number for row in found[:read_rows]))
         numbers.is_cut = len(found) > read_rows
         doubtful[status.value] = numbers
+    found_steps = service.find_steps_in_doubt(job.id, read_rows)
+    steps = {name: Numbers(numbers) for name, numbers in found_steps.items()}
     is_merged = any(group.code == BOTH_COPIES for group in errors)
     job = redacted_members(job, names)
     return Shown(
@@ -162,9 +166,12 @@ def _look(service: JobService, job: Job, command: Callable[..., str]) -> Shown:
         throughput=throughput(times, rows_each),
         errors=errors,
         doubtful=doubtful,
+        steps_in_doubt=steps,
         read_rows=read_rows,
         partial=len(wrong) > read_rows,
-        next=advice(job, state, holder, doubtful, service.root, command, is_merged=is_merged),
+        next=advice(
+            *(job, state, holder, doubtful, steps, service.root, command), is_merged=is_merged
+        ),
     )
 
 
@@ -196,6 +203,8 @@ def _lines(
         numbers = shown.doubtful[status.value]
         if numbers.count:
             yield name, _rows_text(numbers)
+    steps = shown.steps_in_doubt.items()
+    yield from _named_once("in doubt", (f"step {name}: {_rows_text(rows)}" for name, rows in steps))
     yield from _named_once("next", _next_lines(shown, width))
 
 
@@ -326,5 +335,6 @@ def _plain(shown: Shown) -> dict[str, Any]:
         "errors_partial": shown.partial,
         "processing_rows": shown.doubtful["processing"].text(),
         "needs_review_rows": shown.doubtful["needs_review"].text(),
+        "steps_in_doubt": {name: rows.text() for name, rows in shown.steps_in_doubt.items()},
         "next": [{"command": command, "why": why} for command, why in shown.next],
     }

@@ -68,10 +68,12 @@ _OPTIONS = (
     ),
     click.option(
         "--on-interrupted",
-        type=click.Choice(["review", "retry", "fail"]),
+        type=click.Choice(["review", "retry", "fail", "resume"]),
         default="review",
-        help="What to do with rows that were in flight when an earlier run died: put them under "
-        "review, run them again, or fail them.",
+        help="What to do with rows that were in flight when an earlier run died. review: put them "
+        "under review. retry: run them again. fail: fail them. resume: run them again if no step of "
+        "theirs is in doubt, else put them under review; only for a COMMAND whose side effects are "
+        "all in `journal step`.",
     ),
     click.option("--retry-failed", is_flag=True, help="First make failed rows pending again."),
     click.option(

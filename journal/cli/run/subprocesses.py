@@ -59,8 +59,8 @@ class Commands:
 
     A command gets:
 
-    - the row's id in JOURNAL_ROW_ID, its idempotency key in JOURNAL_IDEMPOTENCY_KEY, and the number
-      of its attempt in JOURNAL_ATTEMPT;
+    - the job's directory in JOURNAL_JOB, the row's id in JOURNAL_ROW_ID, its idempotency key in
+      JOURNAL_IDEMPOTENCY_KEY, and the number of its attempt in JOURNAL_ATTEMPT;
     - with ``stdin_json``, the row's data on standard input, as one line of JSON.
 
     If ``results`` is a directory, the command's output stays in ``results/ROW/stdout`` and
@@ -68,14 +68,19 @@ class Commands:
     """
 
     def __init__(
-        self, template: Template, *, stdin_json: bool = False, results: Path | None = None
+        self,
+        template: Template,
+        directory: Path,
+        *,
+        stdin_json: bool = False,
+        results: Path | None = None,
     ) -> None:
-        """Must be called in the main thread. Raises StorageError if ``results`` can't be made."""
+        """``directory``: the job's, as an absolute path. Must be called in the main thread. Raises StorageError if ``results`` can't be made."""
         self._template = template
         self._stdin_json = stdin_json
         self._results = results
         # Copied as bytes one time, since os.environ would decode each variable for each command.
-        self._environment = dict(os.environb)
+        self._environment = {**os.environb, b"JOURNAL_JOB": os.fsencode(directory)}
         self._running: dict[str, _Running] = {}
         # reentrant: a signal handler may take it while this thread holds it
         self._lock = threading.RLock()
@@ -133,8 +138,8 @@ class Commands:
                 return lost(error)
             status = process.wait()
             if status == 0:
-                return Outcome(kind="completed", result=_head(output))
-            return failed(_code(status), _message(status, errors), retryable=True)
+                return Outcome(kind="completed", result=output_head(output))
+            return failed(status_code(status), _message(status, errors), retryable=True)
 
     def _start(
         self, row: JobRow, argv: list[str], stdin: Any, output: IO[bytes], errors: IO[bytes]
@@ -157,15 +162,10 @@ class Commands:
                 # start.
                 close_fds=False,
             )
-        except OSError as error:
-            if error.errno in _OUR_OWN_LIMITS:
+        except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno in _OUR_OWN_LIMITS:
                 raise storage_error(Path(argv[0]), "start", error) from error
-            # There is no such program or interpreter, it isn't executable, or the arguments are too
-            # long.
-            code = "127" if isinstance(error, FileNotFoundError) else "126"
-            return failed(code, f"{argv[0]}: can't be started: {error.strerror}")
-        except ValueError as error:  # a NUL byte in an argument
-            return failed("126", f"{argv[0]}: {error}")
+            return failed(*unstarted_error(argv[0], error))
 
     def _wait(self, running: _Running, process: subprocess.Popen[bytes]) -> None:
         """Wait until the command has ended. If it was cancelled, kill the rest of its group."""
@@ -193,7 +193,7 @@ class Commands:
         background process may still write during the next attempt, so each attempt has new files.
         """
         if self._results is None:
-            return _temporary_file(files), _temporary_file(files)
+            return temporary_file(files), temporary_file(files)
         _make_directory(self._results)
         directory = self._results / str(row.row_number)
         return _new_file(directory / "stdout", files), _new_file(directory / "stderr", files)
@@ -204,7 +204,7 @@ class Commands:
         """
         if not self._stdin_json:
             return subprocess.DEVNULL
-        file = _temporary_file(files)
+        file = temporary_file(files)
         with refusals_of(Path(tempfile.gettempdir()), "write to"):
             line = memoryview(msgspec.json.encode(row.data) + b"\n")
             while line:  # an unbuffered write may write only a part
@@ -227,7 +227,7 @@ def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> N
         os.killpg(process.pid, number)
 
 
-def _temporary_file(files: contextlib.ExitStack) -> IO[bytes]:
+def temporary_file(files: contextlib.ExitStack) -> IO[bytes]:
     with refusals_of(Path(tempfile.gettempdir()), "use"):
         return files.enter_context(tempfile.TemporaryFile(buffering=0))
 
@@ -295,7 +295,16 @@ def _outcome_of_json(text: str) -> Outcome:
     return outcome_of_value(RowResult(result=value.pop("result", value or None), **fields))
 
 
-def _code(status: int) -> str:
+def unstarted_error(program: str, error: OSError | ValueError) -> tuple[str, str]:
+    """The error code and message of a command that can't be started."""
+    if not isinstance(error, OSError):  # a NUL byte in an argument
+        return "126", f"{program}: {error}"
+    # There is no such program or interpreter, it isn't executable, or the arguments are too long.
+    code = "127" if isinstance(error, FileNotFoundError) else "126"
+    return code, f"{program}: can't be started: {error.strerror}"
+
+
+def status_code(status: int) -> str:
     if status > 0:
         return str(status)
     try:
@@ -306,11 +315,11 @@ def _code(status: int) -> str:
 
 def _message(status: int, errors: IO[bytes]) -> str:
     text = _part(errors, max(0, _size(errors) - MESSAGE_BYTES), MESSAGE_BYTES).strip()
-    what = f"exit status {status}" if status > 0 else f"killed by {_code(status)}"
+    what = f"exit status {status}" if status > 0 else f"killed by {status_code(status)}"
     return text[-MESSAGE_CHARACTERS:] or what
 
 
-def _head(output: IO[bytes]) -> str:
+def output_head(output: IO[bytes]) -> str:
     size = _size(output)
     text = _part(output, 0, RESULT_BYTES)
     if size > RESULT_BYTES:

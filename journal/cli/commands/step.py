@@ -1,0 +1,198 @@
+"""`journal step`: runs one side effect of a row, inside the command that `journal run` runs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import click
+from click.core import ParameterSource
+
+from journal.cli.exit_codes import EXIT_OK, exit_code_of
+from journal.cli.output import data_stream, echo_err
+from journal.cli.run.subprocesses import output_head, status_code, temporary_file, unstarted_error
+from journal.errors import InvalidValueError, JournalError, StepInDoubtError
+from journal.format.idempotency import step_key
+from journal.ids import split_row_id
+from journal.model import RowStep
+from journal.run.signals import stopping_signals
+from journal.service import JobService
+from journal.text import as_text
+
+_PART_BYTES = 1 << 16
+_VARIABLES = ("JOURNAL_JOB", "JOURNAL_ROW_ID", "JOURNAL_ATTEMPT")
+
+
+@click.command("step", short_help="Run one side effect of a row, which no later attempt repeats.")
+@click.argument("name")
+@click.argument("command", metavar="-- COMMAND...", nargs=-1, required=True)
+@click.option(
+    "--idempotent",
+    is_flag=True,
+    help="COMMAND may be repeated when it is in doubt. No start is recorded, which saves a commit.",
+)
+@click.pass_context
+def step_command(ctx: click.Context, name: str, command: tuple[str, ...], idempotent: bool) -> int:
+    """Run COMMAND as the step NAME of a row. For use inside the command of `journal run`.
+
+    The start and the result are recorded in the job. The result is the standard output of COMMAND,
+    up to 1 MiB, without its last line end. If the step was done in an earlier attempt, COMMAND isn't
+    run. In both cases the result is printed, after the step is recorded.
+
+    If COMMAND exits with a status other than 0, the step has failed, and this command exits with the
+    same status. A later attempt may run COMMAND again. If COMMAND is killed by a signal, exits with a
+    status that stands for a signal (such as 137), or dies with the machine, the step is in doubt:
+    the row needs a review, and `journal resolve --step` settles the step.
+
+    COMMAND gets JOURNAL_STEP_KEY, an idempotency key for this step, and the variables of `journal
+    run`.
+
+    The exit code is 4 if the step is in doubt since an earlier attempt, or if the attempt has ended,
+    because its run has died or has given it up. COMMAND isn't run then.
+
+    In a script of the shell: id=$(journal step charge -- ./charge "$order") || exit
+
+    Example: journal step charge -- ./charge A-7
+    """
+    if ctx.find_root().get_parameter_source("root") is ParameterSource.COMMANDLINE:
+        raise click.UsageError("--root can't be given: the job is that of `journal run`")
+    child = _Child()
+    with contextlib.ExitStack() as stack:
+        step = _Step.of_environment(name, stack)
+        output = temporary_file(stack)  # if this fails, the step hasn't begun
+        stack.enter_context(stopping_signals(child.forward))
+        try:
+            done = step.begin(idempotent=idempotent)
+        except StepInDoubtError as error:
+            since = f"is in doubt since attempt {error.attempt}"
+            echo_err(f"journal: step {name!r} {since}, so its command was not run")
+            return exit_code_of(error)
+        if done is not None:
+            _print_result(done.result)
+            return EXIT_OK
+        if child.early:
+            step.fail(status_code(-child.early[0]), "it came before the command was started")
+            return 128 + child.early[0]
+        try:
+            status = child.run(command, output, os.environ | {"JOURNAL_STEP_KEY": step.key})
+        except (OSError, ValueError) as error:
+            code, message = unstarted_error(command[0], error)
+            step.fail(code, message)
+            echo_err(f"journal: {message}")
+            return int(code)
+        if status == 0:
+            return _end(step, output_head(output))
+        if not _is_of_signal(status):
+            step.fail(str(status), f"exit status {status}")
+        elif not idempotent:
+            what = f"was killed by {status_code(status)}" if status < 0 else f"ended with {status}"
+            echo_err(f"journal: step {name!r} is in doubt, because its command {what}")
+        output.seek(0)
+        for part in iter(lambda: output.read(_PART_BYTES), b""):
+            data_stream(is_json=False).write(part)
+        return status if status > 0 else 128 - status
+
+
+def _end(step: _Step, result: str) -> int:
+    """Record that the step is done, then print its result. Returns the exit code."""
+    try:
+        step.end(result)
+    except JournalError as error:
+        echo_err(
+            f"journal: step {step.name!r} is done, but its result could not be recorded ({error}); "
+            f"the result: {result!r}"
+        )
+        return exit_code_of(error)
+    _print_result(result)
+    return EXIT_OK
+
+
+def _is_of_signal(status: int) -> bool:
+    """Whether a signal ended the command, or, by its exit status, a command that a shell ran."""
+    return status < 0 or status - 128 in signal.valid_signals()
+
+
+def _print_result(result: Any) -> None:
+    text = as_text(result)
+    if text:
+        data_stream(is_json=False).write(text.encode() + b"\n")
+
+
+class _Child:
+    """The command of the step. Signals that would end this process are passed on to the command.
+
+    If this process ended first, it could not record how the command ends.
+    """
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self.early: list[int] = []  # signals that came before the start
+
+    def run(self, argv: Sequence[str], output: IO[bytes], environment: dict[str, str]) -> int:
+        """Start the command, and wait for its end. Returns its exit status, or -SIGNAL.
+
+        Raises OSError and ValueError if the command can't be started.
+        """
+        # Descriptors are inherited, as from a shell.
+        process = subprocess.Popen(argv, stdout=output, env=environment, close_fds=False)
+        self._process = process
+        for number in self.early:
+            process.send_signal(number)
+        return process.wait()
+
+    def forward(self, number: int) -> None:
+        if number == signal.SIGINT:  # Ctrl-C on a terminal reaches the command too
+            return
+        if self._process is None:
+            self.early.append(number)
+        else:
+            self._process.send_signal(number)
+
+
+class _Step(NamedTuple):
+    """A step of the attempt at a row in whose command this process runs."""
+
+    service: JobService
+    row_id: str
+    attempt: int
+    name: str
+
+    @classmethod
+    def of_environment(cls, name: str, stack: contextlib.ExitStack) -> _Step:
+        """``stack`` closes the job at its end."""
+        values = {variable: os.environ.get(variable, "") for variable in _VARIABLES}
+        missing = [variable for variable, value in values.items() if not value]
+        if missing:
+            raise click.UsageError(
+                f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set: use "
+                "`journal step` inside the command of `journal run`, which sets them"
+            )
+        directory, row_id = Path(values["JOURNAL_JOB"]), values["JOURNAL_ROW_ID"]
+        job_id, _ = split_row_id(row_id)
+        if job_id != directory.name:
+            raise InvalidValueError("JOURNAL_ROW_ID", row_id, f"is not a row of {directory}")
+        try:
+            attempt = int(values["JOURNAL_ATTEMPT"])
+        except ValueError:
+            reason = "is not a number"
+            raise InvalidValueError("JOURNAL_ATTEMPT", values["JOURNAL_ATTEMPT"], reason) from None
+        service = stack.enter_context(JobService(directory.parent))
+        return cls(service, row_id, attempt, name)
+
+    @property
+    def key(self) -> str:
+        return step_key(os.environ.get("JOURNAL_IDEMPOTENCY_KEY", self.row_id), self.name)
+
+    def begin(self, *, idempotent: bool) -> RowStep | None:
+        return self.service.begin_step(self.row_id, self.attempt, self.name, idempotent=idempotent)
+
+    def end(self, result: str) -> None:
+        self.service.end_step(self.row_id, self.attempt, self.name, result)
+
+    def fail(self, code: str, message: str) -> None:
+        self.service.end_step(self.row_id, self.attempt, self.name, error=(code, message))

@@ -1,0 +1,462 @@
+"""`journal step`, `resolve --step` and `--on-interrupted resume`, by real processes."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from journal import JobRow, JobService, RowStatus, RowStep
+
+JOURNAL = [sys.executable, "-m", "journal"]
+STEP = shlex.join([*JOURNAL, "step"])
+ROW = "j:1"
+TWICE = ("--max-attempts", "2", "--backoff", "0")
+KILLED = "step charge -- sh -c 'kill -9 $$' || exit"
+
+
+@pytest.fixture(autouse=True)
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("JOURNAL_ROOT", raising=False)
+    (tmp_path / "rows.csv").write_text("order\nA-1\n")
+    return tmp_path
+
+
+def journal(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*JOURNAL, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | environment,
+    )
+
+
+def command(script: str) -> Sequence[str]:
+    """`journal run` of a script of the shell, in which ``step`` is `journal step`."""
+    Path("script").write_text(f'step() {{ {STEP} "$@"; }}\n{script}')
+    return ("run", "rows.csv", "--job", "j", "--on-interrupted", "resume", "--halt", "never")
+
+
+def run(script: str, *options: str) -> subprocess.CompletedProcess[str]:
+    return journal(*command(script), *options, "--", "sh", "script", "{order}")
+
+
+def row() -> JobRow:
+    with JobService("jobs") as service:
+        return service.get_rows("j")[0]
+
+
+def steps() -> dict[str, RowStep]:
+    with JobService("jobs") as service:
+        return {step.name: step for step in service.get_steps(ROW)}
+
+
+def states() -> dict[str, str]:
+    return {name: step.state for name, step in steps().items()}
+
+
+def retry() -> None:
+    with JobService("jobs") as service:
+        service.retry_row(ROW)
+
+
+def effects() -> list[str]:
+    path = Path("effects")
+    return path.read_text().splitlines() if path.exists() else []
+
+
+# --- the ordinary course of things
+
+
+def test_a_later_attempt_gets_the_results_of_steps_that_are_done_and_runs_only_the_others() -> None:
+    script = """
+    set -e
+    id=$(step charge -- sh -c 'echo charge >> effects; echo ch_7')
+    step mail -- sh -c 'echo "mail for $1" >> effects; test $JOURNAL_ATTEMPT = 2' sh "$id"
+    echo "sent $id"
+    """
+    done = run(script, *TWICE)
+    assert done.returncode == 0, done.stderr
+    assert effects() == ["charge", "mail for ch_7", "mail for ch_7"]
+    assert row().result == "sent ch_7"
+    assert {name: (step.state, step.result) for name, step in steps().items()} == {
+        "charge": ("done", "ch_7"),
+        "mail": ("done", ""),
+    }
+
+
+@pytest.mark.parametrize(
+    ("printed", "result"),
+    [
+        (r"printf 'a\nb\n\n'", "a\nb\n"),
+        ("printf a", "a"),
+        ("true", ""),
+        (r"printf '\377'", r"\xff"),
+    ],
+)
+def test_a_step_prints_the_same_result_when_it_runs_and_when_it_is_done(
+    printed: str, result: str
+) -> None:
+    script = f"""
+    step s -- sh -c {shlex.quote(printed)} > "out$JOURNAL_ATTEMPT"
+    test "$JOURNAL_ATTEMPT" = 2
+    """
+    assert run(script, *TWICE).returncode == 0
+    assert steps()["s"].result == result
+    assert Path("out1").read_text() == Path("out2").read_text() == (result and result + "\n")
+
+
+def test_of_an_output_of_more_than_a_mebibyte_the_first_part_is_the_result() -> None:
+    assert run("step s -- head -c 2000000 /dev/zero > out").returncode == 0
+    result = steps()["s"].result
+    assert len(result) < (1 << 20) + 100
+    assert result.endswith("[951424 more bytes of output were not kept]")
+
+
+def test_a_recorded_result_that_is_not_text_is_printed_as_json() -> None:
+    assert run("exit 1").returncode == 3
+    with JobService("jobs") as service:
+        service.record_step(ROW, "charge", {"id": "ch_1"})
+    assert run("step charge -- false", "--retry-failed").returncode == 0
+    assert json.loads(str(row().result)) == {"id": "ch_1"}
+
+
+def test_a_step_finds_its_job_from_any_directory_and_has_the_streams_of_the_row() -> None:
+    script = """
+    cd /
+    echo in | step s -- sh -c 'cat; echo $JOURNAL_STEP_KEY; echo err >&2; ls "$JOURNAL_JOB"'
+    """
+    done = run(script, "--results", "out")
+    assert done.returncode == 0, done.stderr
+    assert str(row().result).split()[:2] == ["in", "j:1/s"]
+    assert "journal.jsonl" in str(row().result)
+    assert Path("out/1/stderr").read_text() == "err\n"
+
+
+# --- failed steps
+
+
+def test_a_command_that_fails_fails_its_step_which_begins_again() -> None:
+    script = "step s -- sh -c 'echo part; echo $JOURNAL_ATTEMPT >> effects; exit 7'"
+    assert run(script, *TWICE, "--results", "out").returncode == 3
+    assert effects() == ["1", "2"]
+    assert (row().status, row().error_code) == (RowStatus.FAILED, "7")
+    step = steps()["s"]
+    assert (step.state, step.error_code, step.error_message) == ("failed", "7", "exit status 7")
+    assert Path("out/1/stdout").read_text() == "part\n"
+
+
+@pytest.mark.parametrize(("program", "code"), [("./nope", "127"), ("./script", "126")])
+def test_a_command_that_cant_be_started_fails_its_step(program: str, code: str) -> None:
+    assert run(f"step s -- {program}").returncode == 3
+    assert (row().status, row().error_code) == (RowStatus.FAILED, code)
+    assert f"{program}: can't be started" in str(row().error_message)
+    assert (steps()["s"].state, steps()["s"].error_code) == ("failed", code)
+
+
+# --- steps in doubt
+
+
+@pytest.mark.parametrize("killed", ["kill -9 $$", "sh -c 'kill -9 $$'; exit 137"])
+@pytest.mark.parametrize("then", ["|| exit", "; true"], ids=["stops", "goes on"])
+def test_a_step_whose_command_is_killed_is_in_doubt_and_its_row_in_review(
+    killed: str, then: str
+) -> None:
+    done = run(f"step charge -- sh -c {shlex.quote(killed)} {then}", *TWICE)
+    assert done.returncode == 3
+    assert states() == {"charge": "started"}
+    found = row()
+    assert (found.status, found.error_code) == (RowStatus.NEEDS_REVIEW, "StepInDoubt")
+    assert found.attempts == 1
+    assert "journal resolve j --row 1 --step charge --result JSON" in str(found.error_message)
+
+
+def test_a_script_that_ignores_the_doubt_of_an_earlier_attempt_does_not_complete_its_row() -> None:
+    run(KILLED)
+    retry()
+    assert run("id=$(step charge -- sh -c 'echo again >> effects'); echo ok").returncode == 3
+    assert row().status is RowStatus.NEEDS_REVIEW
+    assert "the attempt ended as completed ('ok')" in str(row().error_message)
+    assert effects() == []
+
+
+def test_a_doubt_ends_journal_step_with_code_4_and_an_idempotent_step_repeats() -> None:
+    run(KILLED)
+    retry()
+    run("step charge -- true; echo $? > code; exit 1", "--results", "out")
+    assert Path("code").read_text() == "4\n"
+    assert Path("out/1/stderr").read_text() == (
+        "journal: step 'charge' is in doubt since attempt 1, so its command was not run\n"
+    )
+    retry()
+    assert run("step charge --idempotent -- echo ch_9").returncode == 0
+    assert (steps()["charge"].state, steps()["charge"].result) == ("done", "ch_9")
+
+
+def test_a_killed_idempotent_step_leaves_no_doubt() -> None:
+    assert run("step put --idempotent -- sh -c 'kill -9 $$'").returncode == 3
+    assert (row().status, row().error_code, steps()) == (RowStatus.FAILED, "137", {})
+
+
+IN_STEP = """
+step first -- sh -c 'echo $PPID > began; read line < gate; echo one >> effects; echo one'
+step second -- sh -c 'echo two >> effects'
+echo $? > code
+echo over > began
+"""
+
+
+def start_in_step(*options: str) -> tuple[subprocess.Popen[bytes], int]:
+    """A run that is in the first step, and the process of that step."""
+    for name in ("began", "gate"):
+        os.mkfifo(name)
+    words = [*JOURNAL, *command(IN_STEP), *options, "--", "sh", "script"]
+    child = subprocess.Popen(words, stderr=subprocess.DEVNULL)
+    return child, int(Path("began").read_text())
+
+
+def test_a_death_of_journal_step_leaves_its_step_in_doubt() -> None:
+    child, step = start_in_step()
+    os.kill(step, signal.SIGKILL)
+    assert Path("began").read_text() == "over\n"
+    assert child.wait() == 3
+    assert states() == {"first": "started", "second": "done"}
+    assert row().status is RowStatus.NEEDS_REVIEW
+    Path("gate").write_text("\n")
+
+
+def test_a_command_that_outlives_its_run_is_refused_its_next_step_and_keeps_what_it_has_done() -> (
+    None
+):
+    child, _ = start_in_step()
+    child.kill()
+    child.wait()
+    assert journal(*command(IN_STEP), "--", "sh", "script").returncode == 3
+    assert row().status is RowStatus.NEEDS_REVIEW
+    assert "step 'first' of row j:1 began in attempt 1" in str(row().error_message)
+    Path("gate").write_text("\n")
+    assert Path("began").read_text() == "over\n"
+    assert Path("code").read_text() == "4\n"
+    assert (states(), effects()) == ({"first": "done"}, ["one"])
+
+
+def test_a_run_that_dies_between_steps_resumes_after_the_steps_that_are_done() -> None:
+    script = """
+    set -e
+    step first -- sh -c 'echo one >> effects'
+    test $JOURNAL_ATTEMPT = 2 || { kill -9 $PPID; sleep 1000; }
+    step second -- sh -c 'echo two >> effects'
+    """
+    assert run(script).returncode == -signal.SIGKILL
+    done = run(script)
+    assert done.returncode == 0, done.stderr
+    assert (row().attempts, effects()) == (2, ["one", "two"])
+
+
+def test_a_terminated_step_waits_for_its_command_and_records_the_end() -> None:
+    os.mkfifo("began")
+    trap = "trap 'exit 5' TERM; echo $PPID > began; while true; do sleep 0.01; done"
+    words = [*JOURNAL, *command(f"step s -- sh -c {shlex.quote(trap)}"), "--", "sh", "script"]
+    with subprocess.Popen(words, stderr=subprocess.DEVNULL) as child:
+        os.kill(int(Path("began").read_text()), signal.SIGTERM)
+        assert child.wait() == 3
+    assert (row().status, row().error_code) == (RowStatus.FAILED, "5")
+    assert (steps()["s"].state, steps()["s"].error_code) == ("failed", "5")
+
+
+def test_a_result_that_cant_be_recorded_is_told_and_its_step_is_in_doubt() -> None:
+    script = """
+    step s -- sh -c 'mv "$JOURNAL_JOB/journal.jsonl" away; echo ch_7' 2> said
+    code=$?
+    mv away "$JOURNAL_JOB/journal.jsonl"
+    exit $code
+    """
+    run(script)
+    assert "step 's' is done, but its result could not be recorded" in Path("said").read_text()
+    assert "'ch_7'" in Path("said").read_text()
+    assert states() == {"s": "started"}
+
+
+# --- outside of a run
+
+
+def test_outside_of_a_run_it_is_said_where_the_command_belongs() -> None:
+    done = journal("step", "charge", "--", "true", JOURNAL_ROW_ID=ROW)
+    assert done.returncode == 2
+    assert "JOURNAL_JOB and JOURNAL_ATTEMPT are not set" in done.stderr
+    assert "inside the command of `journal run`" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({"JOURNAL_ATTEMPT": "one"}, "JOURNAL_ATTEMPT: is not a number (got 'one')"),
+        ({"JOURNAL_ROW_ID": "k:1"}, "JOURNAL_ROW_ID: is not a row of jobs/j (got 'k:1')"),
+        ({"JOURNAL_ROW_ID": "j"}, "'j'"),
+    ],
+)
+def test_variables_that_cannot_be_are_refused_by_name(
+    environment: dict[str, str], words: str
+) -> None:
+    given = {"JOURNAL_JOB": "jobs/j", "JOURNAL_ROW_ID": ROW, "JOURNAL_ATTEMPT": "1"}
+    done = journal("step", "charge", "--", "true", **(given | environment))
+    assert done.returncode == 2
+    assert words in done.stderr
+
+
+def test_a_root_is_refused_since_the_job_is_that_of_the_run() -> None:
+    done = journal("--root", "jobs", "step", "charge", "--", "true")
+    assert done.returncode == 2
+    assert "--root can't be given" in done.stderr
+
+
+# --- settling a step
+
+
+def in_doubt(root: str = "jobs", rows: int = 1, *, ended: bool = True) -> None:
+    """A job whose rows are in review, each with the step ``charge`` in doubt."""
+    with JobService(root) as service:
+        service.create_job("J", job_id="j", row_data=[{"data": {}} for _ in range(rows)])
+        service.start_job("j", "resume")
+        for number in range(1, rows + 1):
+            service.start_row(f"j:{number}")
+            service.begin_step(f"j:{number}", 1, "charge")
+            service.review_row(f"j:{number}", "StepInDoubt", "m")
+        if ended:
+            service.update_status("j", "failed")
+
+
+@pytest.mark.parametrize("ended", [True, False])
+@pytest.mark.parametrize(
+    ("option", "state", "result"),
+    [
+        (["--result", '{"id": 7}'], "done", {"id": 7}),
+        (["--result", "ch_7"], "done", "ch_7"),
+        (["--not-done"], "failed", None),
+    ],
+    ids=["json", "text", "not done"],
+)
+def test_a_settled_step_makes_its_row_pending_in_the_same_commit(
+    option: list[str], state: str, result: object, *, ended: bool
+) -> None:
+    in_doubt(ended=ended)
+    seals = Path("jobs/j/journal.jsonl").read_text().count(',"crc":')
+    done = journal("resolve", "j", "--row", "1", "--step", "charge", *option)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "1\n"
+    assert "1 row is pending again" in done.stderr
+    assert row().status is RowStatus.PENDING
+    assert (steps()["charge"].state, steps()["charge"].result) == (state, result)
+    assert Path("jobs/j/journal.jsonl").read_text().count(',"crc":') == seals + 1
+
+
+def test_a_row_with_another_step_in_doubt_stays_in_review_and_the_step_is_named() -> None:
+    in_doubt()
+    with JobService("jobs") as service:
+        service.retry_row(ROW)
+        service.start_job("j", "resume")
+        service.start_row(ROW)
+        service.begin_step(ROW, 2, "send mail")
+        service.review_row(ROW, "StepInDoubt", "m")
+    done = journal("resolve", "j", "--row", "1", "--step", "charge", "--result", "1")
+    assert row().status is RowStatus.NEEDS_REVIEW
+    assert "j: step 'send mail' of 1 row is in doubt: " in done.stderr
+    assert "`journal resolve j --row 1 --step 'send mail' --not-done`" in done.stderr
+
+
+def test_a_row_that_two_copies_worked_on_stays_in_review() -> None:
+    in_doubt(ended=False)
+    with JobService("jobs") as service:
+        service.retry_row(ROW)
+        service.start_row(ROW)
+        service.review_row(ROW, "both_copies", "m")
+    done = journal("resolve", "j", "--row", "1", "--step", "charge", "--not-done")
+    assert done.returncode == 0
+    assert row().status is RowStatus.NEEDS_REVIEW
+    assert "row 1 still needs a review: both_copies" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "code", "words"),
+    [
+        (["--step", "chrage", "--not-done"], 4, "'chrage' of row j:1 is not known; steps in doubt"),
+        (["--step", "charge"], 2, "--step needs either --result or --not-done"),
+        (["--step", "charge", "--not-done", "--result", "1"], 2, "either --result or --not-done"),
+        (["--step", "charge", "--not-done", "--retry"], 2, "--retry can't be given with --step"),
+        (["--step", "charge", "--result", "1", "--reason", "x"], 2, "--reason can't be given"),
+        (["--not-done"], 2, "--not-done belongs to --step"),
+    ],
+)
+def test_what_settles_no_step_is_refused_and_changes_nothing(
+    option: list[str], code: int, words: str
+) -> None:
+    in_doubt()
+    before = Path("jobs/j/journal.jsonl").read_bytes()
+    done = journal("resolve", "j", "--row", "1", *option)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert words in done.stderr
+    assert Path("jobs/j/journal.jsonl").read_bytes() == before
+
+
+def test_if_one_of_the_rows_has_no_such_doubt_no_row_is_changed() -> None:
+    in_doubt(rows=2)
+    with JobService("jobs") as service:
+        service.record_step("j:2", "charge", "ch_2")
+    done = journal("resolve", "j", "--row", "1,2", "--step", "charge", "--not-done")
+    assert done.returncode == 4
+    assert "step 'charge' of row j:2 is done, with the result 'ch_2'" in done.stderr
+    assert "`journal resolve j --row 2 --retry` continues the row" in done.stderr
+    assert states() == {"charge": "started"}
+
+
+def test_a_step_of_a_row_in_flight_cant_be_settled() -> None:
+    in_doubt(ended=False)
+    retry()
+    with JobService("jobs") as service:
+        service.start_job("j", "resume")
+        service.start_row(ROW)
+    done = journal("resolve", "j", "--row", "1", "--step", "charge", "--result", "1")
+    assert done.returncode == 4
+    assert "row j:1 is in flight" in done.stderr
+    assert states() == {"charge": "started"}
+
+
+def test_who_retries_a_row_with_a_step_in_doubt_hears_of_the_step() -> None:
+    in_doubt()
+    done = journal("resolve", "j", "--row", "1", "--retry")
+    assert done.returncode == 0
+    assert "j: step 'charge' of 1 row is in doubt: `journal resolve j --row 1" in done.stderr
+
+
+# --- looking
+
+
+def test_show_counts_the_rows_of_each_step_in_doubt_and_its_commands_can_be_pasted() -> None:
+    in_doubt("other store", rows=3)
+    shown = journal("--root", "other store", "show", "j").stdout
+    assert "in doubt    step charge: rows 1-3\n" in shown
+    (line,) = [line for line in shown.splitlines() if line.strip().endswith("--not-done")]
+    words = shlex.split(line)
+    assert words[0] == "journal"
+    assert journal(*words[1:]).returncode == 0
+    assert "in doubt" not in journal("--root", "other store", "show", "j").stdout
+
+
+def test_show_has_the_steps_in_doubt_as_json() -> None:
+    in_doubt(rows=2)
+    assert json.loads(journal("show", "j", "--json").stdout)["steps_in_doubt"] == {"charge": "1-2"}
+
+
+def test_the_commands_in_a_rows_message_can_be_pasted() -> None:
+    run(KILLED.replace("charge", '"charge it"'))
+    message = str(row().error_message)
+    (line,) = [part for part in message.split("`") if part.endswith("--not-done")]
+    assert journal(*shlex.split(line)[1:]).returncode == 0
+    assert row().status is RowStatus.PENDING
