@@ -42,7 +42,7 @@ def check_job_id(value: object) -> str:
 
 
 def slug(name: str) -> str:
-    """``name`` made fit for a job id; "job" if no letter or digit is left."""
+    """Turn ``name`` into a part of a job id. Returns "job" if no letter or digit is left."""
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
     text = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:_SLUG_CHARACTERS].rstrip("-")
     return text if text and text not in _WINDOWS_DEVICES else "job"

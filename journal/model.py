@@ -127,9 +127,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     - ``key``: the column that identifies rows, chosen when the job was created.
     - ``idempotency_key``: the column with the idempotency keys of the rows, or "" if each row was
       added with a key.
-    - ``repaired``: whether a repair has lost lines, so that rows may be missing.
+    - ``repaired``: True if a repair has lost lines. Rows may be missing then.
     - ``hosts``: the hosts of the runs; the latest is last.
-    - ``resume_command``: the command that continues the last run. It works in any directory.
+    - ``resume_command``: the command that resumes the job after its last run. The command works in
+      any directory.
     - ``retry_of``: the id of the job from which an older version moved the unfinished rows here.
     """
 
@@ -218,7 +219,7 @@ class JobRow(msgspec.Struct, frozen=True):
     - ``error_code``, ``error_message``: the error of the failure. A pending row has the error of
       its last attempt.
     - ``traceback``: the end of the traceback, as text, if the error was a Python exception.
-    - ``unknown``: the row failed, and nobody knows whether the attempt took effect.
+    - ``unknown``: True if the row failed and nobody knows whether the attempt took effect.
     - ``reason``: why the row was skipped, or why it is to be done again.
     - ``label_path``: the path that the caller gave, by convention relative to the job's directory.
     - ``cost_cents``, ``usage``: those of the change that gave the row its status. Those of earlier
@@ -285,7 +286,7 @@ class FoundRow(NamedTuple):
     """The facts about a row that :meth:`JobService.find_rows` has without reading the row.
 
     ``position`` counts rows from 0, in the order in which they were added. ``attempts`` counts
-    attempts since the last retry or redo. ``is_fresh``: the row was never started.
+    attempts since the last retry or redo. ``is_fresh``: True if the row was never started.
     """
 
     position: int

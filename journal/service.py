@@ -575,8 +575,8 @@ class JobService:
         Without ``error_code``, this is a person's retry:
 
         - Earlier attempts no longer count for the limit of attempts and the backoff.
-        - A job that has ended is reopened in the same commit. A cancelled job is not: it raises
-          InvalidStateTransition until :meth:`reopen_job` is called.
+        - A job that has ended is reopened in the same commit. In a cancelled job, the call
+          raises InvalidStateTransition until :meth:`reopen_job` is called.
 
         With ``error_code`` and ``error_message``, this is a run's own retry after an attempt that
         failed with this error, raised where ``traceback`` says. The attempt counts for limit and
@@ -606,8 +606,8 @@ class JobService:
         - The cost of earlier attempts and the row's history stay.
         - The idempotency key stays. So if the service that you call honours the key, it repeats its
           old answer and does nothing new. ``new_key=True`` gives the row a new key.
-        - A job that has ended is reopened in the same commit. A cancelled job is not: it raises
-          InvalidStateTransition until :meth:`reopen_job` is called.
+        - A job that has ended is reopened in the same commit. In a cancelled job, the call
+          raises InvalidStateTransition until :meth:`reopen_job` is called.
 
         Raises InvalidStateTransition, for example for a row in review, which must be settled first.
         Raises JobBusyError if a job that has ended must be reopened while a run holds the run lock.
@@ -652,10 +652,10 @@ class JobService:
         """Move a row from ``processing`` to ``needs_review``, because nobody knows whether it took
         effect.
 
-        A person must find out. No run starts the row until :meth:`complete_row`, :meth:`fail_row`,
-        :meth:`skip_row` or :meth:`retry_row` settles it. Returns the row. ``cost_cents``,
-        ``usage``: what the attempt has cost: see :meth:`complete_row`. ``traceback``: where the
-        error was raised, as text. Raises InvalidStateTransition.
+        A person must find out what happened. No run starts the row until :meth:`complete_row`,
+        :meth:`fail_row`, :meth:`skip_row` or :meth:`retry_row` settles it. Returns the row.
+        ``cost_cents`` and ``usage`` are what the attempt has cost: see :meth:`complete_row`.
+        ``traceback`` says where the error was raised, as text. Raises InvalidStateTransition.
         """
         return self._change_to(
             row_id,
@@ -669,8 +669,8 @@ class JobService:
     # --- steps
 
     def may_resume(self, row_id: str) -> bool:
-        """Whether the policy "resume" makes the row pending if its run has died: no step of the row
-        is in doubt, and the last run had this policy.
+        """Return whether the policy "resume" makes the row pending if its run has died: True if no
+        step of the row is in doubt and the last run had this policy.
         """
         job_id, number = split_row_id(row_id)
         with self._reading(job_id) as journal:
@@ -741,8 +741,8 @@ class JobService:
 
         ``attempt`` is :attr:`JobRow.attempts` of the attempt. With ``idempotent``, nothing is
         recorded, and the step may begin again even if it is in doubt. ``logs``: messages of the
-        attempt, for the same commit. Use :meth:`AttemptedRow.step` where you can, which also
-        records the end.
+        attempt, for the same commit. If you can, use :meth:`AttemptedRow.step` instead, since it
+        also records the end.
 
         Raises AttemptEndedError if the row isn't in processing in this attempt, StepInDoubtError,
         and InvalidValueError inside a batch, which would record the start too late.
@@ -1159,7 +1159,7 @@ class JobService:
 
     @contextmanager
     def _reading(self, job_id: str) -> Iterator[Journal]:
-        """The job's journal, up to date and locked against other threads of this process.
+        """Yield the up-to-date journal of the job, and lock out other threads of this process.
 
         Raises JobNotFoundError.
         """

@@ -93,7 +93,7 @@ def time_text(at: datetime) -> str:
 
 
 def as_text(value: Any) -> str:
-    """A value as text. Text is unchanged, None becomes "", times ISO 8601, other values JSON."""
+    """Return a value as text: text as it is, None as "", times as ISO 8601, other values as JSON."""
     if isinstance(value, str):
         return value
     if value is None:

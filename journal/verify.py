@@ -49,9 +49,9 @@ class Report(msgspec.Struct, frozen=True):
     - ``ahead_until``: the time of the last record, if that time is ahead of this machine's clock,
       else None. This is no damage. Times in a journal never go back, so new records get this time
       until the clock has passed it.
-    - ``in_doubt``: since the system was booted, a sync of the journal has failed, or a process died
-      during a sync. So the last commits may not be on the disk. The next synced commit first writes
-      them again.
+    - ``in_doubt``: True if, since the system was booted, a sync of the journal has failed or a
+      process has died during a sync. The last commits may not be on the disk then. The next synced
+      commit first writes them again.
     """
 
     job_id: str
@@ -94,7 +94,8 @@ def verify_job(directory: Path, lock_timeout_s: float = LOCK_TIMEOUT_S) -> Repor
 def _is_in_doubt(directory: Path, file: JournalFile) -> bool:
     """Return whether a failed or interrupted sync left a sync mark.
 
-    A set mark doesn't count while a writer holds the commit lock: its sync may be under way.
+    A set mark doesn't count while a writer holds the commit lock, since that writer's sync may be
+    under way.
     """
     if not is_marked(directory) or not file.try_lock():
         return False

@@ -42,7 +42,7 @@ def check_redacted(
     *,
     handed_on: bool = False,
 ) -> None:
-    """Raise UsageError for a name of ``--redact`` that no record of the jobs has.
+    """Raise UsageError if ``--redact`` gives a name that doesn't occur in the records of the jobs.
 
     An environment variable may be meant for other jobs, so a name from there that hides nothing
     only causes a warning. But if the output will be given to other people (``handed_on``), the name

@@ -25,7 +25,7 @@ _ENDED = (RowStatus.COMPLETED, RowStatus.FAILED, RowStatus.SKIPPED)
 
 
 class Throughput(msgspec.Struct, frozen=True, kw_only=True):
-    """How many rows ended (completed, failed or skipped) in each of several equal spans of time.
+    """The numbers of rows that ended (completed, failed or skipped) in successive spans of time.
 
     The first span begins at ``begin``. Each span is ``span_s`` seconds long. One row of the sample
     represents ``rows_each`` rows; ``rows`` are already multiplied by this factor.

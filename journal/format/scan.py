@@ -153,8 +153,8 @@ def _next_candidates(
     - If the line has a seal, the next commit begins after the line.
     - If the line has a part of a seal, two guesses are made: a commit with a broken seal ends here;
       or the commit continues after this line.
-    - If the line is no JSON object, or has a seal, it may have been inserted between two commits.
-      ``inserted`` is the guess for this case.
+    - If the line isn't a JSON object, or has a seal, the line may have been inserted between two
+      commits. ``inserted`` is the guess for this case.
     """
     digits = re.fullmatch(rb"[0-9a-f]{%d}" % SEAL_DIGITS, digits_in(text))
     framed = re.fullmatch(rb',"crc":".{8}"}', text[-SEAL_BYTES:], re.DOTALL)

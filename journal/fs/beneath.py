@@ -1,4 +1,4 @@
-"""Files below a directory, reached by relative names such as ``a/b/c`` without following links.
+"""Opens files below a directory by relative names such as ``a/b/c``, without following links.
 
 Each part of a name is opened from the descriptor of the part before it. So a name never leads out
 of the directory, even if another process replaces a part with a link at the same time.
@@ -52,7 +52,7 @@ class Below:
         file.close()
 
     def replaced(self, name: str) -> IO[bytes]:
-        """Make a private file, open for writing and reading, which replaces one of that name.
+        """Make a private file, open for writing and reading. It replaces a file with the same name.
 
         Missing directories on its path are made, too.
         """
@@ -119,9 +119,10 @@ class Below:
                 system.os.fsync(directory)
 
     def tree(self, name: str, deepest: int) -> Iterator[tuple[str, bool]]:
-        """Yield each file below the directory ``name``, and whether it is readable and regular.
+        """Yield each file below the directory ``name``, and a flag: True if it is readable and
+        regular.
 
-        Nothing is yielded if there is no such directory. The second value is False for
+        Nothing is yielded if the directory doesn't exist. The flag is False for
 
         - links and special files,
         - directories with a name of more than ``deepest`` parts, which are not entered,

@@ -1,4 +1,4 @@
-"""Directories: making, syncing, listing and removing them."""
+"""Makes, syncs, lists and removes directories."""
 
 from __future__ import annotations
 

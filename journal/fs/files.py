@@ -1,4 +1,4 @@
-"""Making and replacing files (wholly or not at all), copying them, and reading small ones."""
+"""Makes and replaces files (wholly or not at all), copies files, and reads small files."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def keep_copy(source: JournalFile, end: int, target: Path) -> None:
     """Copy the first ``end`` bytes to ``target``; return when the copy survives a power cut.
 
     If ``target`` already is a file of that length, it counts as the copy. The caller holds a lock
-    that keeps other processes from doing the same.
+    that keeps other processes from making the copy at the same time.
     """
     if _is_regular_of(target, end):
         sync_directory(target.parent)  # the writer may have died before this step
@@ -193,7 +193,8 @@ def read_head(path: str, length: int) -> bytes:
     """Up to ``length`` bytes from the beginning of a file. Raises ``OSError``, also for a link.
 
     The other checks of :func:`~journal.fs.handles.open_regular` are left out, because a listing
-    calls this function for each job. If the bytes make no sense, open the file with these checks.
+    calls this function for each job. If the bytes aren't what you expect, open the file with
+    :func:`~journal.fs.handles.open_regular`.
     """
     flags = system.os.O_RDONLY | system.os.O_NOFOLLOW | system.os.O_NONBLOCK
     fd = system.os.open(path, flags)

@@ -108,14 +108,17 @@ def open_regular(
 
 
 def open_in(directory: int | None, path: Path, flags: int) -> int:
-    """Open ``path``; with the descriptor ``directory``, its last part in that directory."""
+    """Open ``path``.
+
+    With ``directory``, a descriptor, open the last part of ``path`` in that directory.
+    """
     if directory is None:
         return system.os.open(path, flags, FILE_MODE)
     return system.os.open(path.name, flags, FILE_MODE, dir_fd=directory)
 
 
 def why_not_written(path: Path, names: int) -> str:
-    """Why a file with ``names`` hard links, which are several, must not be written."""
+    """Say why a file with several hard links, ``names`` of them, must not be written."""
     name = path.name
     return (
         f"it has {names} hard links, so a write would change the other copies, too: make it a file "
@@ -153,7 +156,10 @@ class Descriptor:
             raise storage_error(self.path, "look at", error) from error
 
     def try_lock(self) -> bool:
-        """Take the exclusive lock of this open file. Returns False, without waiting, if taken."""
+        """Take the exclusive lock of this open file.
+
+        Returns False at once if somebody else holds it.
+        """
         try:
             locked: bool = load_filelock().lock_descriptor(self.fd, blocking=False)
         except OSError as error:
@@ -310,11 +316,14 @@ class JournalFile(Descriptor):
             length = min(length * 8, _MAX_LINE_BYTES)
 
     def count_lines(self, end: int) -> int:
-        """The number of LFs before ``end``. Reads all these bytes, so only errors call it."""
+        """Return the number of LFs before ``end``.
+
+        It reads all bytes before ``end``: use it only for errors.
+        """
         return sum(piece.count(b"\n") for piece in self.pieces(0, end))
 
     def append(self, data: bytes | bytearray) -> None:
-        """Write ``data`` at the end. After a StorageError, the file may have a part of ``data``."""
+        """Append ``data``. After a StorageError, the file may contain a part of ``data``."""
         try:
             written = system.os.write(self.fd, data)
             while written < len(data):  # a short write; the next one raises the cause, as ENOSPC
@@ -343,7 +352,7 @@ class JournalFile(Descriptor):
             raise storage_error(self.path, "sync", error) from error
 
     def rename(self, path: Path) -> None:
-        """Rename the file to ``path``, and replace a file that is there. Raises ``OSError``."""
+        """Rename the file to ``path``. An existing file is replaced. Raises ``OSError``."""
         system.os.rename(self.path, path)
         self.path, self._path_text = path, system.os.fspath(path)
 

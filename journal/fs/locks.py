@@ -20,7 +20,10 @@ class LockFile(Descriptor):
         super().__init__(path, open_regular(path, system.os.O_RDWR | system.os.O_CREAT)[0])
 
     def acquire(self, timeout_s: float) -> bool:
-        """Take the lock of the file at the path. Returns False after ``timeout_s`` seconds."""
+        """Take the lock of the file at the path.
+
+        Returns False if that takes over ``timeout_s`` seconds.
+        """
         if not wait_for_lock(self, timeout_s):
             return False
         if self.is_at_path():

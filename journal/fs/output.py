@@ -44,8 +44,8 @@ def whole_file(
     - is in a directory that doesn't exist,
     - leads through a link of another user.
 
-    The same error is raised if a file exists whose name is ``path`` with one of the endings in
-    ``refused_beside``.
+    InvalidValueError is also raised if a file exists whose name is ``path`` plus one of the endings
+    in ``refused_beside``.
     """
     target = real_path(path)  # a link stays, and its target is replaced
     _check_free(path, target, force=force, refused_beside=refused_beside)
@@ -66,8 +66,9 @@ def whole_file(
 def real_path(path: str | os.PathLike[str]) -> Path:
     """The path of an output after following links.
 
-    Only links of this user and of root are followed. In a shared directory, another user could put
-    a link where an output is expected. Then the output would replace the target of the link.
+    Only links of this user and of the user root are followed. In a shared directory, another user
+    could put a link where an output is expected. Then the output would replace the target of the
+    link.
     """
     text = os.fspath(path)
     parts = _parts(text if os.path.isabs(text) else os.path.join(os.getcwd(), text))
@@ -225,7 +226,7 @@ class Pipe(Descriptor):
     def __init__(self, path: Path, *, named: bool) -> None:
         """Open the pipe, which waits for a reader.
 
-        ``named``: the user gave a path, at which another user may have put a pipe.
+        ``named``: True if the user gave a path. Another user may have put a pipe at this path.
         """
         self._named = named
         self._check(system.os.stat(path))
@@ -245,5 +246,5 @@ class Pipe(Descriptor):
 
 
 def is_trusted(stat: system.os.stat_result) -> bool:
-    """Whether a file belongs to this user or to root, so that no other user made it."""
+    """Return whether a file belongs to this user or to the user root. So nobody else made it."""
     return stat.st_uid in (system.os.geteuid(), 0)

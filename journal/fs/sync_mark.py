@@ -41,7 +41,7 @@ class SyncMark(Descriptor):
         """Open the mark, or make a clear mark that belongs to the journal's owner.
 
         A mark with a second hard link is replaced by a copy. A mark that this user may not write is
-        replaced by one that puts the whole journal in doubt.
+        replaced by a new mark, which says that the whole journal may be missing on the disk.
         """
         path = directory / SYNC_MARK_NAME
         self._boot = _boot()
@@ -71,9 +71,10 @@ class SyncMark(Descriptor):
         return bool(here == (self._inode, self._device, 1))
 
     def doubtful_from(self) -> int | None:
-        """The offset after which bytes may be missing on the disk: a sync failed or never ended.
+        """Return the offset after which bytes may be missing on the disk: a sync failed or never
+        ended.
 
-        None if there was no such sync since the system was booted.
+        Returns None if every sync since the system was booted has succeeded.
         """
         return _doubtful_from(system.os.pread(self.fd, _BYTES, 0), self._boot)
 

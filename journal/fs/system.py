@@ -34,12 +34,12 @@ def user_name() -> str:
 
 
 def nonce() -> str:
-    """16 random hex digits. No other process gets the same ones."""
+    """Return 16 random hex digits, which no other process gets."""
     return os.urandom(8).hex()
 
 
 def boot_id() -> str:
-    """The id of the system's current boot, or "" if the system has no such ids."""
+    """Return the id of the system's current boot, or "" if the system has no boot ids."""
     try:
         fd = os.open("/proc/sys/kernel/random/boot_id", os.O_RDONLY)
         try:

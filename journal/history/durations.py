@@ -58,7 +58,7 @@ class OutcomeReader:
         self._has_starts = False
 
     def is_attempt(self, outcome: RecordedOutcome) -> bool:
-        """Whether the outcome counts as that of an attempt.
+        """Return whether the outcome counts as the outcome of an attempt.
 
         In a job that starts rows, only outcomes of started rows count. Until the first outcome of a
         started row, all outcomes count, since a script may settle rows without starting them.

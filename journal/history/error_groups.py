@@ -16,7 +16,7 @@ from journal.text import shorten
 class Numbers:
     """Ascending row numbers as ranges. Takes 16 bytes for each range.
 
-    ``is_cut``: more such rows exist, but were not read.
+    ``is_cut``: True if there are more rows that were not read.
     """
 
     __slots__ = ("_firsts", "_lasts", "count", "is_cut")
@@ -39,7 +39,7 @@ class Numbers:
 
     @property
     def first(self) -> int:
-        """The lowest number. Must not be called without numbers."""
+        """Return the lowest number. Must not be called while there are no numbers."""
         return self._firsts[0]
 
     def text(self, separator: str = ",", at_most: int | None = None) -> str:
@@ -53,7 +53,7 @@ class Numbers:
         return text + separator + "..." if not self.is_shown_by(at_most) else text
 
     def is_shown_by(self, at_most: int | None) -> bool:
-        """Whether ``at_most`` ranges (None: no limit) hold all of the rows."""
+        """Return whether the rows fit into ``at_most`` ranges. None means no limit."""
         return not self.is_cut and (at_most is None or len(self._firsts) <= at_most)
 
 
@@ -61,7 +61,7 @@ _MAX_MESSAGE_CHARACTERS = 1000  # messages may be long, and groups many
 
 
 class ErrorGroup:
-    """The rows with the same status and error code: their numbers, and the message of the first
+    """The numbers of the rows with the same status and error code, and the message of the first
     row.
 
     In a group of attempts, ``count`` is the number of attempts, ``numbers`` are the row numbers,

@@ -1,4 +1,4 @@
-"""A job's history as events for people.
+"""Turns a job's history into events that people can read.
 
 Each record is one event, except that all new rows of a commit together are one event.
 """
@@ -117,7 +117,7 @@ ALL = Choice()
 def read_events(
     history: History, begin: Position, end: Position | None = None, choice: Choice = ALL
 ) -> Iterator[Event]:
-    """The events from one position to another, oldest first, in constant memory.
+    """Yield the events between two positions, oldest first, in constant memory.
 
     Raises the same errors as :meth:`History.blocks`.
     """
@@ -174,7 +174,7 @@ class _Added:
 
 
 def _may_be_wanted(line: bytes, choice: Choice) -> bool:
-    """Whether the line may hold a selected event, so that it must be decoded."""
+    """Return whether the line must be decoded, because it may hold a selected event."""
     if choice.rows is None and choice.level is None:
         return True
     found = _ROW_STATUS.match(line)

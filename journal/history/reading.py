@@ -62,9 +62,11 @@ class History:
         self.end = journal.position
 
     def continues(self, position: Position) -> bool:
-        """Whether ``position`` was taken from this same file, so that reading can continue there.
+        """Return whether reading can continue at ``position``, which an earlier History has
+        reached.
 
-        False if the journal was replaced, by a repair or by another job with the same id.
+        The answer is False if another file has replaced the journal since then: after a repair, or
+        because there is another job with this id.
         """
         return position.offset <= self.end.offset and has_seal(self._file, position)
 
@@ -102,7 +104,8 @@ class History:
         return seal_before(self._file, min(offset, self.end.offset), lowest.offset) or lowest
 
     def position_at(self, moment: datetime) -> Position:
-        """A position before all records since ``moment``, near the first of them.
+        """Return a position before all records since ``moment``, close to the first of these
+        records.
 
         At most one commit between the position and these records is older than ``moment``. Times
         never go back in a journal. So a binary search finds the position in a few reads.

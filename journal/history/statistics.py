@@ -50,8 +50,8 @@ class Latencies:
         self._bins.update(other._bins)
 
     def quantile_s(self, share: float) -> float | None:
-        """The duration that a ``share`` of all durations doesn't exceed; ``None`` without
-        durations.
+        """Return the duration that a ``share`` of all durations (0 to 1) doesn't exceed. Returns
+        ``None`` if there are no durations.
         """
         rank = share * self.count
         for number in sorted(self._bins):

@@ -1,7 +1,7 @@
 """The rows of an index as columns, and read-only views that later changes don't affect.
 
 A row takes about 21 bytes: its status, the offset of its ``row`` record, the offset of its latest
-``row_status`` record, and its number of attempts. The columns are what the key directory is in
+``row_status`` record, and its number of attempts. The columns correspond to the key directory of
 Bitcask. The rows themselves stay in the file.
 
 Taking a view copies nothing. A view holds the lease of the columns. Before the next change, the
@@ -199,7 +199,7 @@ class View:
             self._wanted = _marked(columns.statuses, codes)
 
     def position(self, number: int) -> int:
-        """The position in the columns of the view's row ``number`` (0-based)."""
+        """Return where row ``number`` (0-based) of the view is in the columns."""
         found = self._found
         if found is None:
             return number + self._first
@@ -213,7 +213,7 @@ class View:
         return found[number]
 
     def positions(self, numbers: range) -> list[int]:
-        """The positions of several rows, at least one; see :meth:`position`. One call is faster."""
+        """Return the positions of one or more rows, faster than several calls of :meth:`position`."""
         found = self._found
         if found is None:
             first = self._first
@@ -223,7 +223,7 @@ class View:
 
 
 def _marked(statuses: bytearray, codes: Collection[int]) -> tuple[bytearray, int]:
-    """Bytes, one for each row, and the byte that marks the rows with any of ``codes``."""
+    """Return bytes, one for each row, and the byte value of the rows that have one of ``codes``."""
     if len(codes) == 1:
         return statuses, next(iter(codes))
     return statuses.translate(bytes(code in codes for code in range(256))), 1

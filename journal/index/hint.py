@@ -14,7 +14,8 @@ A hint is used only if all of this holds:
 - Nobody has edited the journal since the hint was written. The ctime of the file shows this: if the
   journal still ends with that commit, the ctime is the one in the hint; if commits were added, the
   ctime agrees with the time of the last commit.
-- These times aren't ahead of the clock. Such times prove nothing about edits.
+- These times aren't ahead of the clock. Otherwise they can't show whether somebody edited the
+  journal.
 - The system wasn't restarted since the hint was written, or all commits that the hint covers were
   synced. A crash of the system may lose unsynced commits.
 
@@ -356,7 +357,7 @@ def write_hint(
     durable: bool,
     known_ns: int,
 ) -> None:
-    """Write ``index``, which covers ``file`` up to ``position``, to the hint. Raises no error.
+    """Write ``index`` to the hint. The index covers ``file`` up to ``position``. Raises no error.
 
     ``durable``: the journal is synced up to ``position``. ``known_ns``: if the ctime of the file is
     later, somebody has edited the file, and no hint is written.
@@ -419,11 +420,11 @@ def _blocks_of(columns: Columns, name: str) -> Iterator[memoryview]:
 
 
 def is_worth_writing(end: int, hint_end: int) -> bool:
-    """Whether the journal has grown enough since the hint, which ends at byte ``hint_end``.
+    """Return whether the journal, now ``end`` bytes long, has grown enough for a new hint.
 
-    This is the only condition when a job is closed. After a replay, and while a job stays open,
-    there is a second condition. Replaying less than ``MIN_BYTES`` takes no longer than reading a
-    hint.
+    The old hint covers the journal up to byte ``hint_end``. This is the only condition when a job
+    is closed. After a replay, and while a job stays open, there is a second condition. Replaying
+    less than ``MIN_BYTES`` takes no longer than reading a hint.
     """
     return end - hint_end >= max(MIN_BYTES, end >> 6)
 
@@ -436,7 +437,7 @@ def is_due_after_replay(replayed_bytes: int) -> bool:
 def is_due_while_open(end: int, hint_end: int) -> bool:
     """Whether the journal has grown by ``GROWTH_BYTES`` or 25% since the hint, whichever is more.
 
-    This limits the replay after a crash. It also keeps the writing of hints, which blocks other
-    writers, cheap.
+    This limits the replay after a crash. It also keeps the cost of writing hints low, since writing
+    a hint blocks other writers.
     """
     return end - hint_end >= max(GROWTH_BYTES, hint_end >> 2)

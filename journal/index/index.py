@@ -78,7 +78,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JobState(Progress, frozen=True, kw_only=True):
-    """Everything that the index knows about the job itself."""
+    """All facts about the job itself that the index holds."""
 
     header: JobRecord
 
@@ -167,7 +167,7 @@ class Index:
         highest_number: int,
         ascending: bool,  # whether the row numbers ascend, in the order of the columns
     ) -> None:
-        """Set everything, from a hint. ``columns`` may have a lease."""
+        """Set the whole state from a hint. ``columns`` may have a lease."""
         self.state, self.last_at, self.columns = state, last_at, columns
         self.keyed = _keyed(state.header)
         self.status_counts = list(status_counts)
@@ -324,7 +324,8 @@ class Index:
     ) -> int:
         """Set the row's status, and the offset of its record; return the row's attempts.
 
-        With ``reset``, the row's attempts are counted from zero again. "redo" forgets its steps.
+        With ``reset``, the row's attempts are counted from zero again. "redo" also forgets the
+        row's steps.
         """
         if self._lease is not None:
             self.detach()

@@ -141,8 +141,8 @@ def _decode(lines: list[bytes]) -> list[SlimRecord]:
 def _apply_statuses(index: Index, records: list[Any], offsets: list[int]) -> int:
     """Apply successive ``row_status`` records, up to the first for an unknown row.
 
-    Returns how many were applied. This does the same as :meth:`Index.set_row`, but without undo,
-    and in one loop for speed.
+    Returns how many were applied. The result is that of :meth:`Index.set_row` for each record, but
+    it can't be undone. One loop makes all changes, for speed.
     """
     columns, status_counts, codes = index.columns, index.status_counts, CODES
     statuses, status_offsets, attempts = columns.statuses, columns.status_offsets, columns.attempts

@@ -43,7 +43,7 @@ class Repair(msgspec.Struct, frozen=True, kw_only=True):
 
     - ``damaged_copy``: the path of the backup of the damaged journal. None if the journal wasn't
       damaged.
-    - ``lossless``: whether no acknowledged change is known to be lost.
+    - ``lossless``: True if, as far as is known, all acknowledged changes were kept.
     - ``records``, ``rows``: how many records and rows the job has after the repair.
     - ``lost_rows``: the numbers of the rows whose data is lost.
     - ``review_count``: how many rows need a review because of the repair.
@@ -194,7 +194,7 @@ def _was_edited(file: JournalFile, region: Region) -> bool:
 
 
 def _to_unix(file: Readable, size: int) -> Iterator[bytes]:
-    """Yield the file without a byte order mark and CRs before LFs, and with its last LF."""
+    """Yield the file. Removes a byte order mark and CRs before LFs, and adds a missing last LF."""
     offset, held, end = 0, 0, b""
     while offset < size and (chunk := file.read_at(offset, min(1 << 20, size - offset))):
         text = chunk if offset else chunk.removeprefix(_BYTE_ORDER_MARK)

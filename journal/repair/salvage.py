@@ -88,7 +88,7 @@ class Salvage:
 
     These are not kept:
 
-    - Commits with a seal that was kept before, since they are copies.
+    - Commits whose seal is also the seal of a kept commit, since they are copies of that commit.
     - Commits that continue a kept commit other than the last one. They belong to another history of
       the job, and are lost.
 
@@ -98,8 +98,9 @@ class Salvage:
     isn't repeated. If a later record gave the row other data, this record is kept and the row is
     complete.
 
-    Only a redo gives a completed row another status. If another status follows a completed one, and
-    outcomes may be lost, the missing redo is written.
+    Only a redo gives a completed row another status. So if a kept record gives a completed row
+    another status, and outcomes may be lost, the redo before that record was lost and is written
+    again.
     """
 
     def __init__(self, directory: Path, source: JournalFile, journal: Journal) -> None:
@@ -141,8 +142,8 @@ class Salvage:
     def finish(self, open_rows: OpenRows) -> int:
         """Put rows in review whose outcome or steps may be lost; return how many.
 
-        By the kept records, these rows are pending, processing or failed. If no outcomes were lost,
-        or if ``open_rows`` is "keep", only placeholders are put in review.
+        The kept records say that these rows are pending, processing or failed. If no outcomes were
+        lost, or if ``open_rows`` is "keep", only placeholders are put in review.
         """
         for action in self.actions:
             action.rows[:] = sorted(set(action.rows))
@@ -255,8 +256,8 @@ class Salvage:
     def _keep_rows(self, commit: Iterator[Line], region: Region, *, first: bool) -> None:
         """Keep the rows of a broken commit that can be trusted, and note the losses.
 
-        ``first``: the commit is the first one of the file, and other commits follow. In this case,
-        only rows are lost (and no outcomes) if
+        ``first``: True if the commit is the first one of the file and other commits follow. In this
+        case, only rows are lost (and no outcomes) if
 
         - the job record is kept, and isn't that of a retry job, which begins with outcomes; and
         - as many lines are lost as row numbers are missing between the kept rows.

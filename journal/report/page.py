@@ -54,8 +54,8 @@ def write_report(
 
 
 def report_page(service: JobService, job_id: str, *, redact: Collection[str] = ()) -> str:
-    """The HTML page: the job's status, history and errors, and up to MAX_ROWS failed or doubtful
-    rows.
+    """Return the HTML page. It shows the job's status, history and errors, and up to MAX_ROWS rows
+    that failed or need a review.
 
     ``redact``: names of further fields to hide, in addition to those that the service redacts.
     Their values become "[REDACTED]". A name may be a key in data and metadata, at any depth, or a

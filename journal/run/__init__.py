@@ -8,8 +8,7 @@
 - ``outcome``: turns the return value or exception of a handler into an outcome. ``retries``:
   decides which attempts are retried, and when. ``limits``: limits rate and cost, and decides when
   to give up. ``signals``: counts each Ctrl-C, and decides what it does.
-- ``workers``: run handlers in threads, coroutines or processes. ``handover``: defines the objects
-  that workers share with the driver.
+- ``workers``: run handlers in threads, coroutines or processes.
 
 May import: ``service`` and the layers below it (see ``docs/architecture.md``).
 """

@@ -26,15 +26,15 @@ _POLL_S = 0.2
 class Attempt:
     """One attempt at one row, used as ``with attempt as row:``. The start is already on the disk.
 
-    The first of these that applies is the outcome at the end of the block:
+    At the end of the block, the outcome is the first of these that applies:
 
     - the outcome set by ``row.complete(...)``, ``row.fail(...)``, ``row.skip(...)``,
       ``row.retry(...)`` or ``row.review(...)``;
     - ``completed``, if the block ends without an exception;
     - if the block raises an ``Exception``: the outcome that :meth:`JobRun.run` makes of it. The
       exception is not raised again;
-    - if the block raises another exception, such as KeyboardInterrupt: as ``on_interrupted`` says.
-      The exception is raised again.
+    - if the block raises another exception, such as KeyboardInterrupt: the outcome that
+      ``on_interrupted`` asks for. The exception is raised again.
 
     The outcome is on the disk when the block has ended. If an attempt isn't entered before the next
     one is taken, its row is made pending again, and the attempt can't be entered any more.
@@ -85,7 +85,7 @@ class Attempt:
     def settle(self, outcome: Outcome) -> None:
         """Record the outcome. Waits for the lock without a time limit.
 
-        If another run has taken the job meanwhile, the outcome is only reported.
+        If another run has taken the job meanwhile, the outcome isn't recorded, but is reported.
         """
         self.settled = True
         row = self.row.row

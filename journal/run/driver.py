@@ -196,8 +196,8 @@ class Run:
         """Record the outcomes in flight and release the job, after an interrupt between any two
         steps.
 
-        A further interrupt doesn't stop this work. Like a further signal, it ends the attempts in
-        flight.
+        A further interrupt doesn't stop this work, but ends the attempts in flight, as a further
+        signal does.
         """
         interrupts = 0
         while True:

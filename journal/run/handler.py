@@ -170,18 +170,19 @@ class AttemptedRow:
     ) -> Any:
         """Call ``function`` one time for this row, even over several attempts. Returns its result.
 
-        The start and the result are each recorded, and are on the disk before the function is
-        called and before this returns. If the step ``name`` was done in an earlier attempt, the
-        function isn't called, and the recorded result is returned. The result must be a JSON value,
-        and is returned as JSON gives it back: a tuple is a list.
+        The start is on the disk before the function is called. The result is on the disk before
+        this method returns. If the step ``name`` was done in an earlier attempt, the function isn't
+        called, and the recorded result is returned. The result must be a JSON value, and is
+        returned as JSON gives it back: a tuple is a list.
 
         - If the function raises an ``Exception``, the step has failed, and the exception is raised
-          again. A later attempt may call the function again. Raise it only if nothing has happened.
+          again. A later attempt may call the function again. So raise an ``Exception`` only if
+          nothing has happened.
         - If the process dies, or the function raises NeedsReview or another ``BaseException``
-          (Ctrl-C, a cancelled task), the step is in doubt. A later attempt that comes to it raises
-          :class:`NeedsReview`. `journal resolve --step` settles the step.
-        - ``idempotent=True``: the function may be called again when that is in doubt. No start is
-          recorded, which takes half the time.
+          (Ctrl-C, a cancelled task), the step is in doubt. A later attempt that comes to this step
+          raises :class:`NeedsReview`. `journal resolve --step` settles the step.
+        - ``idempotent=True``: the function may be called again when nobody knows whether it took
+          effect. No start is recorded, which takes half the time.
         - If ``function`` is a coroutine function, the call returns an awaitable:
           ``await row.step("mail", send, order)``.
 
@@ -222,7 +223,7 @@ class AttemptedRow:
         return await _in_thread(self._end, service, name, value)
 
     def _begin(self, service: JobService, name: str, *, idempotent: bool) -> tuple[bool, Any]:
-        """Whether the step is done already, and its result."""
+        """Begin a step. Returns whether the step is done already, and the result of a done step."""
         logs = () if idempotent else self._unrecorded_logs()
         try:
             done = service.begin_step(
@@ -371,7 +372,9 @@ def outcome_of_raised(row: AttemptedRow, error: BaseException, retry_on: Errors)
 
 
 def outcome_of_returned(row: AttemptedRow, value: Any) -> Outcome:
-    """The outcome that the handler has set by a method of the row, or else that of its value."""
+    """Return the outcome that the handler has set by a method of the row, or else made by its
+    value.
+    """
     if row.outcome is not None and value is None:
         return row.outcome
     return outcome_of_value(value)

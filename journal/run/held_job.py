@@ -1,4 +1,4 @@
-"""The job that a run holds, from start to release: its settings, its run lock and its status."""
+"""Holds the job of a run, from the start of the run to the release of the run lock."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The attempts in flight, and how attempts are ended that take too long or are stopped.
+"""Keeps the attempts in flight, and ends attempts that take too long or are stopped.
 
-Ending an attempt has three steps: it is asked to end, forced to end, and given up. An attempt that
-was given up may still be running, but its row is settled: by default it needs a review. If the
-attempt succeeds after all, its outcome settles the review.
+An attempt is ended in three steps: it is asked to end, then forced to end, then given up. An
+attempt that was given up may still be running, but its row is settled: by default it needs a
+review. If the attempt succeeds after all, its outcome settles the review.
 """
 
 from __future__ import annotations
@@ -42,8 +42,9 @@ class Dispatched:
 class Result(msgspec.Struct, frozen=True):
     """The outcome of an attempt.
 
-    ``is_given_up``: the driver has given up the attempt and decided the outcome. ``is_late``: the
-    attempt returned after it was given up, so its row is already settled.
+    ``is_given_up``: True if the driver has given up the attempt and decided the outcome.
+    ``is_late``: True if the attempt returned after it was given up. Its row is already settled
+    then.
     """
 
     ticket: int
@@ -58,7 +59,7 @@ class InFlight:
 
     An interrupt may come between any two steps, so:
 
-    - an attempt is stored here from before the workers get it until its result is recorded;
+    - an attempt is stored here before the workers get it, and stays until its result is recorded;
     - a result is stored in one place, and reading doesn't remove it.
 
     Therefore each attempt is still here after an interrupt, and the driver can wait for it.
@@ -81,7 +82,7 @@ class InFlight:
         return len(self._attempts)
 
     def holds(self, row: JobRow) -> bool:
-        """Whether this very attempt is in flight."""
+        """Return whether this attempt is in flight, and not another attempt at its row."""
         return any(attempt.row is row for attempt in self._attempts.values())
 
     @property
@@ -172,8 +173,8 @@ class InFlight:
         return True
 
     def _ask_to_end(self, ticket: int, attempt: Dispatched) -> bool:
-        """Ask an attempt to end. Returns False if it can't be asked, or was asked twice: then give
-        it up.
+        """Ask an attempt to end. Returns False if it must be given up: it can't be asked, or was
+        asked twice.
         """
         attempt.ends_asked += 1
         force = attempt.ends_asked > 1

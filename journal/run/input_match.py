@@ -54,7 +54,9 @@ class Matched(msgspec.Struct):
 
 
 class Unwritten(msgspec.Struct):
-    """The changes that a start would write: the data of new rows, and new data by row number."""
+    """The changes that a start would write: the data of new rows, and the new data of changed rows
+    by row number.
+    """
 
     new: list[Data] = []
     changed: dict[int, Data] = {}

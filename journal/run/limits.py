@@ -71,8 +71,8 @@ class Halt(msgspec.Struct, frozen=True):
 
     ``what`` selects rows: "fail", "success" or "done" (both). The run gives up when ``count`` such
     rows have ended, or when they are at least ``percent`` of the ended rows and at least
-    ``min_done`` rows have ended. ``now``: the run then ends the rows in flight, instead of waiting
-    for them.
+    ``min_done`` rows have ended. ``now``: True if the run then ends the rows in flight, instead of
+    waiting for them.
     """
 
     now: bool
@@ -103,7 +103,7 @@ class Halt(msgspec.Struct, frozen=True):
         return cls(match[1] == "now", match[2], count, percent, int(match[5] or _MIN_DONE))
 
     def reason(self, succeeded: int, failed: int) -> str | None:
-        """The message why the run gives up now; None if it continues."""
+        """Return a message that says why the run gives up now; None if the run continues."""
         done = succeeded + failed
         number = {"fail": failed, "success": succeeded, "done": done}[self.what]
         verb = _HALT_VERBS[self.what]
@@ -145,16 +145,16 @@ class Brake:
             self._code, self._message = outcome.error_code, outcome.error_message
 
     def trip(self, *, rows_left: bool) -> bool:
-        """Decide whether the run ends, and return the decision. The run ends if some rows were
-        never started.
+        """Decide whether the run ends; return True if it does. It ends if some rows were never
+        started.
         """
         self.is_undecided = False
         self.has_tripped = rows_left
         return rows_left
 
     def reason(self, retry_failed: str, never_halt: str) -> str:
-        """The message why the run ends. The arguments say how to retry, and how to run without the
-        brake.
+        """Return a message that says why the run ends. The arguments say how to retry, and how to
+        run without the brake.
         """
         said = self._message[:_MESSAGE_CHARACTERS]
         error = f"{self._code}: {said}" if said != self._code else said

@@ -91,8 +91,9 @@ def open_job(
 
     **A new job.** ``name`` (default: the id), ``description``, ``mode`` and ``metadata`` (a JSON
     object) are recorded when the job is created. The source of the idempotency keys is recorded
-    too, and never changes. It is ``key``, if that is a column; or ``idempotency_key``, a column or
-    a function of the data that gives the keys themselves.
+    too, and never changes. The source is either ``key``, if that is a column, or
+    ``idempotency_key``: a column or a function of the data that gives the complete idempotency
+    keys.
 
     **Runs.**
 
@@ -112,8 +113,8 @@ def open_job(
 
     - JobNotFoundError if there is no such job and no ``rows``;
     - JobBusyError while another run holds the job;
-    - RowChangedError for changed rows with "error", and with "retry" for changed rows that may have
-      taken effect;
+    - RowChangedError, with "error" for any changed row, and with "retry" for changed rows that may
+      have taken effect;
     - InvalidStateTransition for new rows of a cancelled job;
     - InvalidValueError, and every exception of the iterable.
     """
@@ -285,20 +286,21 @@ class JobRun:
         - ``retry_failed``: first make failed rows pending again, except rows that may have taken
           effect (:attr:`JobRow.unknown`). Retried rows come after rows that were never started.
         - ``max_attempts``: how often a row is attempted if it fails with one of ``retry_on``: an
-          exception class or a tuple of them.
-          Attempts of earlier runs count too, since the row's last retry by a person.
+          exception class or a tuple of them. Attempts of earlier runs count too, if they came after
+          the row's last retry by a person.
         - ``backoff_s``, ``max_backoff_s``: seconds before the second attempt. They double with each
           further attempt, up to the maximum, with jitter.
         - ``timeout_s``: seconds after which an attempt fails with TimeoutError. A coroutine is
           cancelled. A handler that has a method ``cancel(row_id, *, force) -> bool`` is cancelled
-          by that. Nothing else can be cancelled: then the row needs a review, unless ``retry_on``
-          contains TimeoutError.
+          by a call of this method. Other handlers can't be cancelled: their rows need a review,
+          unless ``retry_on`` contains TimeoutError.
         - ``rate``: the maximum of starts per second, minute or hour: ``"50/s"``, ``"100/m"``,
           ``"9/h"``.
         - ``halt``: when to stop early.
 
-          - "first": look at the first ten rows that this run starts for the first time. If every
-            one fails with the same error code, and more such rows are left, pause.
+          - "first": look at the first ten rows of this run that no earlier run has started. If all
+            of them fail with the same error code, and more rows are left that were never started,
+            pause.
           - ``"soon,fail=20%,min=50"``: also pause when at least 50 rows of this run have ended and
             20% of them have failed. ``soon`` waits for the rows in flight; ``now`` ends them.
           - "never": run all rows.
@@ -389,7 +391,7 @@ class JobRun:
         - The first attempt starts the job. If the job has ended but has pending rows, it is
           reopened.
         - When no row is left, the job ends. If you leave the loop early, the job is paused.
-        - The arguments are those of :meth:`run`; a failed attempt is repeated as there.
+        - The arguments are those of :meth:`run`. Failed attempts are repeated as in :meth:`run`.
         """
         limits = Limits(
             max_attempts=max_attempts,

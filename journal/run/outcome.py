@@ -112,8 +112,8 @@ def _is_sentence(text: object) -> bool:
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """The outcome of an attempt, as a run records it. Only plain values, so that any worker can
-    send it.
+    """The outcome of an attempt, as a run records it. It has only plain values, so that any worker
+    can send it.
 
     - ``kind``: "lost" means that the worker died or was given up, so nobody knows whether the row
       took effect; ``on_interrupted`` decides. "unstarted" means that the attempt never began.

@@ -1,4 +1,6 @@
-"""Plans and advice: which rows a start would process, why there are none, how to continue."""
+"""Plans a run and gives advice: which rows a start would process, or why there are none, and how to
+continue.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,10 @@ class HowTo(NamedTuple):
         return "`--halt never`" if self.command else '`run(..., halt="never")`'
 
     def by_number(self, verb: Literal["retry", "redo"], job_id: str, numbers: list[int]) -> str:
-        """How to redo rows, or retry rows that may have taken effect. A person must name them."""
+        """Say how to redo rows, or retry rows that may have taken effect.
+
+        A person must name these rows.
+        """
         row = f'job.service.{verb}_row("{job_id}:{numbers[0]}")'
         return self.say(row, verb, job_id, "--row", numbers_option(numbers))
 
@@ -101,7 +106,7 @@ def take_up(service: JobService, job_id: str, *, retry_failed: bool = False) -> 
 
 
 def nothing_to_do(service: JobService, job: Job, how_to: HowTo, *, retry_failed: bool) -> str:
-    """The message why the start of an ended job does nothing, and how to continue."""
+    """Return a message: why the start of an ended job does nothing, and how to continue."""
     if job.status is JobStatus.CANCELLED:
         left = (
             f" with {counted(job.pending_count, 'row|rows')} pending" if job.pending_count else ""

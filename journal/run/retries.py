@@ -17,7 +17,7 @@ _LOST_ATTEMPTS = 3  # of a row whose workers die, if interrupted rows are retrie
 def outcome_of_ended(outcome: Outcome, limits: Limits, *, timed_out: bool) -> Outcome:
     """The final outcome of an attempt that the driver has ended. ``outcome`` is from its worker.
 
-    - An attempt that completed nevertheless is completed.
+    - If the attempt completed nevertheless, it counts as completed.
     - An attempt that took longer than ``timeout_s`` has failed with TimeoutError. If it may still
       be running, its row needs a review.
     - An attempt that was ended because the run ends is lost.
@@ -73,7 +73,10 @@ def delay_s(row: JobRow, outcome: Outcome, limits: Limits) -> float:
 
 
 def _attempts_since_reset(row: JobRow) -> int:
-    """How often the row was attempted since its last retry or redo, which renews its budget."""
+    """Return how often the row was attempted since its last retry or redo.
+
+    A retry or redo starts the count again.
+    """
     return row.attempts - row.earlier_attempts
 
 

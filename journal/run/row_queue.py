@@ -1,4 +1,4 @@
-"""The queue of a job's open rows, in the order in which a run takes them, and recording outcomes.
+"""Queues a job's open rows in the order in which a run takes them, and records outcomes.
 
 Rows are looked up when they are needed, and are not kept in memory: for a row that waits for
 another attempt, only its number and a time are stored. All records become part of the batch that
@@ -160,12 +160,15 @@ class RowQueue:
     def settle(
         self, row: JobRow, outcome: Outcome, unstarted_wait_s: float = 0.0
     ) -> tuple[Outcome, bool]:
-        """Record the outcome of an attempt. Returns the recorded outcome, and whether to try again.
+        """Record the outcome of an attempt. Returns the recorded outcome, and a flag: True if the
+        row will be attempted again.
 
-        The row needs a review if the outcome can't be recorded, for example because it is too long,
-        and if the attempt has ended with a step in doubt. A row to be tried again waits in the queue until it is due. If the outcome is
-        "unstarted", the row is due after ``unstarted_wait_s`` seconds; after a failure, when its
-        backoff ends. Raises InvalidStateTransition if another process has settled the row.
+        If the outcome can't be recorded, for example because it is too long, the row needs a
+        review. The row also needs a review if the attempt has ended with a step in doubt. A row
+        that will be attempted again waits in the queue until it is due. If the outcome is
+        "unstarted", the row is due after ``unstarted_wait_s`` seconds. After a failure, the row is
+        due when its backoff ends. Raises InvalidStateTransition if another process has settled the
+        row.
         """
         outcome = self._with_doubt(row, outcome)
         try:
@@ -182,11 +185,10 @@ class RowQueue:
         return outcome, True
 
     def settle_once(self, row: JobRow, outcome: Outcome) -> bool:
-        """Do the same as :meth:`settle`, if an interrupted commit has not already settled the
-        attempt.
+        """Call :meth:`settle`, unless an interrupted commit has already settled the attempt.
 
-        Returns whether the row has this outcome now. False: another process has settled it
-        differently.
+        Returns True if the row has this outcome now, and False if another process has settled the
+        row differently.
         """
         with self._service.batch(self._job_id):
             now = self._service.get_row(row.id)

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP: handling them, counting them, and the effect of each."""
+"""Handles and counts Ctrl-C, SIGTERM and SIGHUP, and defines the effect of each."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ class Stops:
 
 @contextmanager
 def ending_signals() -> Iterator[None]:
-    """Make SIGTERM and SIGHUP raise an exception in the block, as Ctrl-C does, so that it cleans
-    up.
+    """Make SIGTERM and SIGHUP raise an exception in the block, as Ctrl-C does, so that the block
+    cleans up.
 
     The exit code is 128 plus the number of the signal.
     """

@@ -16,7 +16,7 @@ class _HeldExit:
 
     The statement looks up ``__exit__`` when the block is entered, and drops it when the block is
     left, even if a signal handler raises before ``__exit__`` runs. Then the weak reference ``held``
-    is dead. A weak reference to the batch would not tell that: the traceback keeps the frame of
+    is dead. A weak reference to the batch would stay alive: the traceback keeps the frame of
     ``__exit__`` alive, and this frame references the batch.
     """
 

@@ -1,4 +1,4 @@
-"""Policies: how rows are settled that were in flight when their run died, or that need a review.
+"""Policies settle rows that were in flight when their run died, and rows that need a review.
 
 Call each function that appends records in a separate ``with journal:`` block.
 """
@@ -30,7 +30,7 @@ _POLICIES: dict[str, tuple[RowStatus, str, str]] = {
 
 
 def is_word_of_policy(error_code: object, error_message: object) -> bool:
-    """Whether a policy has set this error, and not a caller."""
+    """Return whether a policy, and not a caller, has set this error."""
     return error_code == INTERRUPTED and str(error_message).startswith(_RUN_ENDED)
 
 
@@ -81,7 +81,7 @@ def in_doubt_text(row_id: str, step: RowStep) -> str:
 def review_open_rows(
     journal: Journal, numbers: Iterable[int] | None, error_code: str, error_message: str
 ) -> int:
-    """Put rows in review that are pending, in flight or failed; return how many.
+    """Put pending rows, failed rows and rows in flight in review; return how many.
 
     With ``numbers``, only these rows are considered.
     """

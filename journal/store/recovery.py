@@ -126,7 +126,7 @@ class Recovery(Reader):
     def sync_file(self, start: int) -> None:
         """Sync the journal: return when all of it survives a power cut.
 
-        Up to ``start``, the journal is already on the disk; 0 if that isn't known.
+        ``start``: the offset up to which the journal is already on the disk; 0 if unknown.
 
         The sync mark is set during the sync, and stays set if the sync fails. Then everything after
         ``start`` is in doubt, and must be cut off before the next sync, which clears the mark.

@@ -212,7 +212,8 @@ class RowSequence(Sequence[JobRow]):
     def _places(self, numbers: range) -> Iterator[tuple[int, int, int, int]]:
         """Yield the position, the two offsets and the attempts of each row.
 
-        Slices are read where possible, since single items of a hint's columns take longer.
+        Slices are read where possible, since reading single items from a hint's columns takes
+        longer.
         """
         columns = self._view.columns
         row_offsets, status_offsets, attempts = (

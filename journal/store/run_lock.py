@@ -67,8 +67,9 @@ class RunLock:
     def at_path(self) -> bool:
         """Whether the path still names this directory, and ``run.lock`` still names this process.
 
-        If not, there are two possible causes. The directory was moved away, and another one is in
-        its place. Or the job was copied with hard links, and another run works on the same files.
+        If not, there are two possible causes. The directory was moved away, and another directory
+        is in its place. Or the job was copied with hard links, and another run works on the same
+        files.
         """
         return self._lock.is_at_path() and (not self._signature or self._names_us())
 

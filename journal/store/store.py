@@ -1,9 +1,9 @@
 """The store: a directory with one directory for each job. Creates, finds and deletes jobs.
 
-While a job is created or deleted, its directory is in ``.staging`` and locked. If a directory there
-isn't locked, its process has died, and the next writer removes the directory. So a crash leaves no
-incomplete job. A process holds ``.staging/lock`` while it adds a directory to ``.staging`` or
-removes leftovers.
+While a job is created or deleted, its directory is in ``.staging`` and locked. If a directory in
+``.staging`` isn't locked, the process that made it has died, and the next writer removes the
+directory. So a crash leaves no incomplete job. A process holds ``.staging/lock`` while it adds a
+directory to ``.staging`` or removes leftovers.
 """
 
 from __future__ import annotations

@@ -287,7 +287,7 @@ def put_row_data(
 ) -> None:
     """Give a row new data (None: keep the data), and with ``new_key`` a new idempotency key.
 
-    All copies of the job make the same new key, unless it has a nonce. A nonce is added where the
+    All copies of the job make the same new key, unless a nonce is added. A nonce is added where the
     key might not be unique: a caller's own key may look like another row's new key, or a repair may
     have lost the record that used this key.
     """
@@ -439,8 +439,8 @@ def add_rows(journal: Journal, row_data: Any) -> View:
 def check_not_retried(journal: Journal) -> None:
     """Raise InvalidStateTransition if the unfinished rows were moved to a retry job.
 
-    Usually the job has ended then. But a copy that hasn't ended may learn of the retry job by a
-    merge.
+    Usually a job with a retry job has ended. But a copy that hasn't ended may learn of the retry
+    job by a merge.
     """
     state = _state(journal)
     if state.retried is not None and state.status not in TERMINAL_STATUSES:
@@ -455,8 +455,8 @@ def check_not_retried(journal: Journal) -> None:
 def retry_failed(journal: Journal, error_code: str | None) -> int:
     """Set failed rows back to pending; return how many. An ended job is reopened.
 
-    With ``error_code``, only rows that failed with this code. Without it, all failed rows except
-    those whose outcome is unknown.
+    With ``error_code``, only rows that failed with this code are changed. Without it, all failed
+    rows are changed, except rows whose outcome is unknown.
     """
     index = journal.index
     window = window_reader(journal.file)

@@ -108,7 +108,7 @@ class Artifacts:
         return missing
 
     def _is_backup_of_ours(self, name: str) -> bool:
-        """Whether their backup ``name`` equals our file, which has the name without the ending."""
+        """Return whether their backup ``name`` equals our file of that name without the ending."""
         found = _BACKUP_NAME.fullmatch(name)
         if found is None or not self._ours.exists(found[1]):
             return False
@@ -206,7 +206,9 @@ class Artifacts:
         return None if self._ours.exists(place) else place
 
     def _free_name(self, name: str, word: str) -> str:
-        """A name for a backup: the name of an equal backup here, or one that neither copy has."""
+        """Return a name for a backup: the name of an equal backup here, or a name that neither copy
+        has.
+        """
         directory, _, last = name.rpartition("/")
         last = last.encode()[:_MAX_NAME_BYTES].decode(errors="ignore")
         backed_up = self._staged[name] if word == "other" else name
@@ -233,7 +235,8 @@ def _open(below: Below, name: str) -> handles.DerivedFile:
 
 
 def _likeness(ours: Below, name: str, theirs: Below, their_name: str) -> Likeness:
-    """Compare their file with ours: "same"; "grown" if it begins with ours; or "different".
+    """Compare their file with ours. Returns "same", "different", or "grown" if theirs begins with
+    ours.
 
     Raises StorageError, or FileNotFoundError if their file is gone.
     """

@@ -3,7 +3,7 @@
 Each seal covers all commits before it. So if two copies have the same seal at the same offset, they
 are the same up to that offset. Equal seals rule out accidents (two different histories have equal
 seals with a probability of 1 in 2^32), but not forgery. The last common seal, the **fork**, is
-found by bisection. That takes few reads, however long the history is.
+found by bisection. Bisection takes few reads, however long the history is.
 
 The common part isn't checked for damage here; `journal verify` does that.
 """
@@ -113,7 +113,10 @@ def _last_commit(file: Readable, size: int) -> Position:
 
 
 def holds(copy: Copy, position: Position) -> bool:
-    """Whether the copy has the seal of ``position``, and so is the same up to ``position``."""
+    """Return True if the copy has the seal of ``position``.
+
+    Then all bytes before it are the same, too.
+    """
     return position.offset <= copy.end.offset and has_seal(copy.file, position)
 
 

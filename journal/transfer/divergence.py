@@ -45,15 +45,16 @@ class Change(NamedTuple):
 
     - ``status``: the row's new status, or DATA for a change of the row's data, or ELSEWHERE for a
       log record that reports a change on a third copy.
-    - ``is_work``: the side effect may have happened, or somebody has settled the row.
-    - ``is_doubt``: a person or a handler asked for a review. Reviews that merges and policies ask
-      for don't count, since merges and policies know no more than the work under review.
-    - ``is_alarm``: a log record says that a third copy worked on a row that is completed on this
-      copy.
+    - ``is_work``: True if the side effect may have happened, or somebody has settled the row.
+    - ``is_doubt``: True if a person or a handler asked for a review. Reviews that merges and
+      policies ask for don't count, since merges and policies know no more than the work under
+      review.
+    - ``is_alarm``: True if a log record says that a third copy worked on a row that is completed on
+      this copy.
     - ``reset``: "retry" or "redo" if a person decided to do the row again.
-    - ``is_renumbering``: a review whose only reason is that the row has another number on that
-      copy.
-    - ``is_data_of_merge``: data that a merge imported from another copy.
+    - ``is_renumbering``: True for a review whose only reason is that the row has another number on
+      that copy.
+    - ``is_data_of_merge``: True for data that a merge imported from another copy.
     """
 
     id: str
@@ -206,7 +207,7 @@ class RowChanges:
         return unknown[::-1]
 
     def end_with(self, row: int, changes: list[Change]) -> bool:
-        """Whether ``changes`` include the row's last status; True if they include no status."""
+        """Return True if ``changes`` include the row's last status, or if they include no status."""
         last = [c for c in changes if c.is_status][-1:]
         return not last or last == [c for c in self._of[row] if c.is_status][-1:]
 
@@ -280,9 +281,9 @@ def _of_log(record: LogRecord, id_: str, offset: int) -> Change:
 
 
 def _weigh(status: Any, code: Any, message: Any) -> tuple[bool, bool]:
-    """Whether a status is work, and whether it is a doubt: see :class:`Change`.
+    """Return the flags ``is_work`` and ``is_doubt`` of a status: see :class:`Change`.
 
-    The failures and reviews that merges and policies set are neither, since merges and policies
+    Both are False for failures and reviews that merges and policies set, since merges and policies
     know no more than the work before them.
     """
     if code in _WORDS_OF_MERGES or is_word_of_policy(code, message):

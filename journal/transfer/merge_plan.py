@@ -11,9 +11,9 @@ Rules about the status of a row:
   are outcomes, retries, redos and data. If the row is in flight there, it needs a review here.
 - The other copy only set the row back to pending, without a person's retry or redo: nothing
   changes here, so that the row isn't tried on both copies.
-- The row was in flight at the fork (the last common commit), or a copy has set the row back to
-  pending, and only one copy knows an outcome: that outcome stands. A status that a policy set is
-  not an outcome. If neither copy knows an outcome, the status here stays.
+- Only one copy knows an outcome, and the row was in flight at the fork (the last common commit) or
+  a copy has set the row back to pending: that outcome stands. A status that a policy set is not an
+  outcome. If neither copy knows an outcome, the status here stays.
 - Both copies retried or redid the row: it stays pending. If one of them has got an outcome since
   then, that outcome stands.
 - Both copies worked on the row: it needs a review, and the work there is logged. There are two
@@ -55,7 +55,7 @@ After A has merged B and B has merged A, the copies agree on every row except th
 - A row that is completed on one copy may need a review on the other, or may have been settled
   differently there.
 - A row that needs a review on both copies keeps each copy's data.
-- A row that only one copy set back to pending is unchanged on the other.
+- If only one copy set a row back to pending, the other copy keeps the row's status.
 - A row whose outcome nobody knows gets the status that each copy's policy asks for.
 
 A merge doesn't change the job's status. An older version wrote records which say that the
@@ -275,7 +275,7 @@ class Plan:
         )
 
     def _may_be_one_shipment(self, number: int, theirs: Change) -> bool:
-        """Whether two completions may be one and the same: the tracking numbers don't differ."""
+        """Return whether two completions may be the same: True unless the tracking numbers differ."""
         mine = self.our_status(number)
         known = {mine and mine.tracking_number, self.read(theirs).tracking_number} - {None, ""}
         return len(known) < 2

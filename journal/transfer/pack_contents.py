@@ -149,7 +149,7 @@ def _directories(names: Iterable[str]) -> Iterator[tuple[str, bool]]:
 class Snapshot:
     """The files of a copy, up to its last commit.
 
-    ``left_out``: files that no pack can hold, or that were removed before they were read.
+    ``left_out``: files that no pack can hold, and files that were removed before they were read.
     ``grown``: files that have grown between the two reads.
     """
 

@@ -1,7 +1,8 @@
 """Pulls: bring a job up to date with another copy of it.
 
-If the job here is the beginning of the other copy, the missing commits are appended byte for byte.
-If both copies were changed since their last common commit, the copies are merged on request.
+If the other copy has all commits of the job here and more, the missing commits are appended byte
+for byte. If both copies were changed since their last common commit, the copies are merged on
+request.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def pull_job(
     """Bring the job below ``root`` up to date with another copy of it.
 
     - If the job isn't here, it is made.
-    - If the job here is the beginning of the other copy, the missing commits are appended.
+    - If the other copy has all commits of the job here and more, the missing commits are appended.
     - If the copies diverged, they are merged if ``merge`` is set, and refused otherwise: see
       :mod:`journal.transfer.merge_plan`.
     - Artifacts that are missing here are copied in any case. For artifacts that differ, see
@@ -201,8 +202,8 @@ def _forward(journal: Journal, ours: Copy, theirs: Copy, artifacts: Artifacts) -
     """Append the missing commits to the journal, byte for byte.
 
     A power cut must not damage more than the last commit. So each commit is synced before the next
-    one is written. If writing the whole journal is faster than that, a new file is written, which
-    replaces the journal.
+    one is written. If writing the whole journal to a new file is faster than these syncs, a new
+    file replaces the journal.
     """
     # The replay comes first, since it checks the missing records. If it raises, the index is
     # unusable.
@@ -221,9 +222,9 @@ def _forward(journal: Journal, ours: Copy, theirs: Copy, artifacts: Artifacts) -
 
 
 def _commits(copy: Copy, begin: Position) -> Iterator[tuple[bytes, bool]]:
-    """Yield the bytes since ``begin``, in whole commits or parts of large ones.
+    """Yield the bytes since ``begin``, in whole commits or parts of large commits, and a flag.
 
-    The second value says whether the commit ends with these bytes.
+    The flag is True if the commit ends with these bytes.
     """
     for block in blocks_between(copy.file, begin, copy.end):
         text = b"\n".join([*block.lines, b""])

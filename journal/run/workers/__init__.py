@@ -3,7 +3,8 @@
 ``choose`` picks the workers for a handler: ``threads``, ``event_loop`` for coroutine functions,
 ``executors`` for any ``concurrent.futures.Executor``, ``dask`` for a dask cluster.
 
-A worker gets rows and puts outcomes into the driver's ``Results``. It never writes to the journal.
+A worker gets rows and puts outcomes into the driver's ``Results`` (``handover``). A worker never
+writes to the journal.
 
-May import: ``handler``, ``outcome`` and ``handover`` from ``run``, and all that ``run`` may import.
+May import: ``handler`` and ``outcome`` from ``run``, and all that ``run`` may import.
 """

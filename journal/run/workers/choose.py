@@ -38,10 +38,13 @@ class Workers(Protocol):
         """
 
     def cancel(self, ticket: int, row_id: str, *, force: bool) -> bool:
-        """Ask an attempt to end now. Returns False if it can't be asked, and may run for ever."""
+        """Ask an attempt to end now.
+
+        Returns False if the attempt can't be asked, and so may never end.
+        """
 
     def abandon(self, ticket: int) -> bool:
-        """Give up an attempt. Returns whether another attempt can take its slot."""
+        """Give up an attempt. Returns True if another attempt can take its slot."""
 
     def close(self) -> None:
         """Stop taking rows. Doesn't wait for attempts that were given up."""

@@ -111,7 +111,7 @@ def call_if_first(
 
 
 def _ask_scheduler(client: Any, run: str, ticket: int | None) -> bool:
-    """Whether this is the first call for the ticket. The ticket ``None`` makes it forget the
+    """Return whether this is the first call for the ticket. ``None`` makes the scheduler forget the
     run.
     """
     answer = client.sync(client.scheduler.rowjournal_begin, run=run, ticket=ticket)

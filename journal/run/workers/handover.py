@@ -13,9 +13,9 @@ from journal.run.outcome import Outcome
 
 
 class Claim:
-    """Decides who gets an attempt: the worker that begins it, or the driver that cancels it before.
+    """Decides who gets an attempt: the worker, to begin it, or the driver, to cancel it.
 
-    The first of the two that asks gets the attempt. Each gets the same answer every time it asks.
+    The first of the two that asks gets the attempt. If one of them asks again, the answer stays.
     """
 
     __slots__ = ("_owner",)
