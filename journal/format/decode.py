@@ -190,8 +190,7 @@ def decode_job_level(line: bytes) -> JobLevelRecord:
 
 
 def _why_undecodable(line: bytes, error: Exception) -> UndecodableError | UnknownRecordError:
-    """Return the error for a line that msgspec refused: the line is a newer record, or no record.
-    """
+    """Return the error for a line that msgspec refused: the line is a newer record, or no record."""
     try:
         kind = _decode_kind(line)
     except DECODE_ERRORS:
