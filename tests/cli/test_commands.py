@@ -180,17 +180,25 @@ def test_a_row_that_is_not_read_fails_nothing() -> None:
     assert run("true", data=data, stdin_json=True).kind == "completed"
 
 
-def test_what_commands_say_is_kept_in_a_directory_until_the_next_attempt(tmp_path: Path) -> None:
+def test_what_commands_say_is_kept_for_each_attempt(tmp_path: Path) -> None:
     results = tmp_path / "a" / "b"
-    assert run("sh", "-c", "echo out; echo err >&2", results=results).result == "out"
-    assert (results / "7" / "stdout").read_text() == "out\n"
-    assert (results / "7" / "stderr").read_text() == "err\n"
-    held = (results / "7" / "stdout").open()
-    assert run("false", results=results).error_code == "1"
-    assert (results / "7" / "stdout").read_text() == ""
-    assert held.read() == "out\n"  # whoever still has the old one has a file of its own
-    held.close()
+    commands = Commands(
+        Template(["sh", "-c", "echo out $JOURNAL_ATTEMPT; echo err >&2"]), results=results
+    )
+    assert commands(row(attempts=1)).result == "out 1"
+    assert commands(row(attempts=2)).result == "out 2"
+    for attempt in (1, 2):
+        assert (results / "7" / str(attempt) / "stdout").read_text() == f"out {attempt}\n"
+        assert (results / "7" / str(attempt) / "stderr").read_text() == "err\n"
     assert results.stat().st_mode & 0o77 == 0
+
+
+def test_an_attempt_of_the_same_number_writes_into_files_of_its_own(tmp_path: Path) -> None:
+    assert run("echo", "out", results=tmp_path).result == "out"
+    with (tmp_path / "7" / "2" / "stdout").open() as held:
+        assert run("false", results=tmp_path).error_code == "1"
+        assert (tmp_path / "7" / "2" / "stdout").read_text() == ""
+        assert held.read() == "out\n"  # as a process in the background may hold it
 
 
 def test_a_directory_for_results_that_cannot_be_used_is_named(tmp_path: Path) -> None:
@@ -199,6 +207,11 @@ def test_a_directory_for_results_that_cannot_be_used_is_named(tmp_path: Path) ->
         run("true", results=tmp_path / "file")
     (tmp_path / "7").write_text("")
     with pytest.raises(StorageError, match=r"could not write into .*7: it is a link or a file"):
+        run("touch", str(tmp_path / "begun"), results=tmp_path)
+    (tmp_path / "7").unlink()
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "2").symlink_to(tmp_path)
+    with pytest.raises(StorageError, match=r"could not write into .*7/2: it is a link or a file"):
         run("touch", str(tmp_path / "begun"), results=tmp_path)
     assert not (tmp_path / "begun").exists()
 

@@ -742,8 +742,8 @@ def test_all_output_is_kept_where_that_is_asked_for(work: Path) -> None:
         *("sh", "-c", "echo $1; echo oops >&2", "sh", "{order}"),
     )
     assert done.returncode == 0, done.stderr
-    assert (work / "out" / "3" / "stdout").read_text() == "A-3\n"
-    assert (work / "out" / "3" / "stderr").read_text() == "oops\n"
+    assert (work / "out" / "3" / "1" / "stdout").read_text() == "A-3\n"
+    assert (work / "out" / "3" / "1" / "stderr").read_text() == "oops\n"
 
 
 def test_rows_are_known_by_their_key_and_failed_ones_tried_again(work: Path) -> None:

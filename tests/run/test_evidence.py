@@ -494,6 +494,21 @@ def test_messages_of_logging_go_to_the_row_of_a_loop_of_ones_own_and_of_none_beh
     assert [log.message for n in (1, 2) for log in logs_of(path, n)] == ["row 1", "row 2"]
 
 
+def test_behind_an_inner_loop_messages_of_logging_go_to_the_outer_row_again(
+    path: Path, logger: logging.Logger
+) -> None:
+    def handler(_row: AttemptedRow) -> None:
+        with open_job(path.with_name("inner")) as inner:
+            for attempt in inner.attempts():
+                with attempt:
+                    logger.info("inner")
+        logger.info("outer")
+
+    with open_job(path) as job:
+        job.run(handler)
+    assert messages(path) == ["outer"]
+
+
 def test_a_message_of_logging_has_the_traceback_of_its_exception(
     path: Path, logger: logging.Logger
 ) -> None:

@@ -152,7 +152,7 @@ _OPTIONS = (
         "--results",
         metavar="DIR",
         type=click.Path(file_okay=False),
-        help="Keep the complete output of each row in DIR/ROW/stdout and DIR/ROW/stderr.",
+        help="Keep the complete output of each attempt in DIR/ROW/ATTEMPT/stdout and stderr.",
     ),
     click.option(
         "--dry-run",

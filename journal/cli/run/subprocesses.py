@@ -63,8 +63,8 @@ class Commands:
       JOURNAL_IDEMPOTENCY_KEY, and the number of its attempt in JOURNAL_ATTEMPT;
     - with ``stdin_json``, the row's data on standard input, as one line of JSON.
 
-    If ``results`` is a directory, the command's output stays in ``results/ROW/stdout`` and
-    ``stderr`` until the next attempt.
+    If ``results`` is a directory, the command's output stays in ``results/ROW/ATTEMPT/stdout`` and
+    ``stderr``.
     """
 
     def __init__(
@@ -195,8 +195,11 @@ class Commands:
         if self._results is None:
             return temporary_file(files), temporary_file(files)
         _make_directory(self._results)
-        directory = self._results / str(row.row_number)
-        return _new_file(directory / "stdout", files), _new_file(directory / "stderr", files)
+        attempt = f"{row.row_number}/{row.attempts}"
+        return (
+            _new_file(self._results, f"{attempt}/stdout", files),
+            _new_file(self._results, f"{attempt}/stderr", files),
+        )
 
     def _open_input(self, row: JobRow, files: contextlib.ExitStack) -> IO[bytes] | int:
         """Open the command's input. It is a file: a pipe would need a thread, and writing to the
@@ -238,16 +241,18 @@ def _make_directory(path: Path) -> None:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
-def _new_file(path: Path, files: contextlib.ExitStack) -> IO[bytes]:
-    directory = path.parent
+def _new_file(top: Path, name: str, files: contextlib.ExitStack) -> IO[bytes]:
+    """Make the file ``name`` below ``top``. No link below ``top`` is followed."""
     try:
-        below = Below(directory.parent)
-        return files.enter_context(below.replaced(f"{directory.name}/{path.name}"))
+        return files.enter_context(Below(top).replaced(name))
     except NotADirectoryError as error:
+        wrong = top / name.partition("/")[0]
+        if wrong.is_dir() and not wrong.is_symlink():
+            wrong = (top / name).parent
         reason = "it is a link or a file: remove it"
-        raise StorageError(directory, "write into", errno.ENOTDIR, reason) from error
+        raise StorageError(wrong, "write into", errno.ENOTDIR, reason) from error
     except OSError as error:
-        raise storage_error(path, "write", error) from error
+        raise storage_error(top / name, "write", error) from error
 
 
 class CommandHandler:

@@ -100,13 +100,6 @@ PATCHES = [
         EVIDENCE,
     ),
     Patch(
-        "two threads of a handler make one log",
-        "run/handler",
-        "                self._log = self._log or RowLog(self.row.row_number, self.row.attempts)\n",
-        "                self._log = RowLog(self.row.row_number, self.row.attempts)\n",
-        EVIDENCE,
-    ),
-    Patch(
         "behind an attempt of a loop, logging has no row",
         "run/attempts",
         "        current_row.set(self._outer_row)\n",
