@@ -183,7 +183,7 @@ def test_a_row_that_is_not_read_fails_nothing() -> None:
 def test_what_commands_say_is_kept_for_each_attempt(tmp_path: Path) -> None:
     results = tmp_path / "a" / "b"
     commands = Commands(
-        Template(["sh", "-c", "echo out $JOURNAL_ATTEMPT; echo err >&2"]), results=results
+        Template(["sh", "-c", "echo out $JOURNAL_ATTEMPT; echo err >&2"]), JOB, results=results
     )
     assert commands(row(attempts=1)).result == "out 1"
     assert commands(row(attempts=2)).result == "out 2"
