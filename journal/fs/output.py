@@ -246,5 +246,5 @@ class Pipe(Descriptor):
 
 
 def is_trusted(stat: system.os.stat_result) -> bool:
-    """Return whether a file belongs to this user or to the user root. So nobody else made it."""
+    """Return whether a file belongs to this user or to the user root, so no other user made it."""
     return stat.st_uid in (system.os.geteuid(), 0)

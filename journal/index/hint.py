@@ -14,8 +14,8 @@ A hint is used only if all of this holds:
 - Nobody has edited the journal since the hint was written. The ctime of the file shows this: if the
   journal still ends with that commit, the ctime is the one in the hint; if commits were added, the
   ctime agrees with the time of the last commit.
-- These times aren't ahead of the clock. Otherwise they can't show whether somebody edited the
-  journal.
+- These times aren't ahead of the clock. Times ahead of the clock can't show whether somebody edited
+  the journal.
 - The system wasn't restarted since the hint was written, or all commits that the hint covers were
   synced. A crash of the system may lose unsynced commits.
 

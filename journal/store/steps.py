@@ -1,7 +1,7 @@
 """The steps of rows. A step is one side effect of a row, with a name that is unique in the row.
 
-Call each function that appends records in a separate ``with journal:`` block, as those in
-``transitions.py``.
+Call each function that appends records in a separate ``with journal:`` block. The functions in
+``transitions.py`` need this, too.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ def get_steps(journal: Journal, number: int) -> tuple[RowStep, ...]:
 
 
 def latest_records(journal: Journal, position: int) -> dict[str, RowStepRecord]:
-    """The deciding record of each step of a row, by the step's name.
+    """Return the record that decides each step's state, by the name of the step.
 
-    That is the first record that says "done", or else the last record.
+    The first record that says "done" decides. If no record says "done", the last record decides.
     """
     latest: dict[str, RowStepRecord] = {}
     columns = journal.index.columns

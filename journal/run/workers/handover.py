@@ -15,7 +15,8 @@ from journal.run.outcome import Outcome
 class Claim:
     """Decides who gets an attempt: the worker, to begin it, or the driver, to cancel it.
 
-    The first of the two that asks gets the attempt. If one of them asks again, the answer stays.
+    The first of the two that asks gets the attempt. If one of them asks again, the answer is the
+    same as before.
     """
 
     __slots__ = ("_owner",)
