@@ -326,13 +326,17 @@ def _elsewhere_text(record: LogRecord) -> str:
         return ""
     if "data" in change:
         return f": other data: {encode_json(change['data']).decode()}"
+    kind = "row_step" if "step" in change else "row_status"
     try:
-        status = decode_record(encode_json({**change, "type": "row_status", "row": 1}))
+        record_there = decode_record(encode_json({**change, "type": kind, "row": 1}))
     except (UndecodableError, UnknownRecordError):
         return ""
-    assert isinstance(status, RowStatusRecord)
-    text = _row_event(status).text
-    return f": {status.status} at {time_text(status.at)}" + (f": {text}" if text else "")
+    if isinstance(record_there, RowStepRecord):
+        what, text = f"step {record_there.state}", _step_event(record_there).text
+    else:
+        assert isinstance(record_there, RowStatusRecord)
+        what, text = record_there.status, _row_event(record_there).text
+    return f": {what} at {time_text(record_there.at)}" + (f": {text}" if text else "")
 
 
 _NO_DETAILS = frozenset(("format", "id", "row", "at", "checksum", "created_at", "reset"))

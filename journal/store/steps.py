@@ -6,7 +6,7 @@ Call each function that appends records in a separate ``with journal:`` block. T
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain, islice
 from typing import Any
 
@@ -40,13 +40,21 @@ def latest_records(journal: Journal, position: int) -> dict[str, RowStepRecord]:
 
     The first record that says "done" decides. If no record says "done", the last record decides.
     """
-    latest: dict[str, RowStepRecord] = {}
     columns = journal.index.columns
     number = columns.number(position)
+    records = list[RowStepRecord]()
     for offset in columns.offsets_of_steps(position):
         record = record_at(journal.file, offset, journal.read_line(offset))
         if not isinstance(record, RowStepRecord) or record.row != number:
             raise moved_error(journal.file, offset, f"a step of row {number}")
+        records.append(record)
+    return deciding_records(records)
+
+
+def deciding_records(records: Iterable[RowStepRecord]) -> dict[str, RowStepRecord]:
+    """The deciding record of each step, of all records of a row's steps in their order."""
+    latest: dict[str, RowStepRecord] = {}
+    for record in records:
         known = latest.get(record.step)
         if known is None or known.state != "done":
             latest[record.step] = record
@@ -132,7 +140,8 @@ def end_step(
     Its ``logs`` are recorded before.
 
     A result is recorded even if the attempt has ended meanwhile, because the step has happened. An
-    error is not recorded if a later attempt or a person has settled the step.
+    error is not recorded if a later attempt, a person or another copy of the job has changed the
+    step.
     """
     position = _position(journal, number)
     put_logs(journal, logs)
@@ -143,7 +152,7 @@ def end_step(
     if error is None:
         record.result = result
     else:
-        if known is not None and known.attempt != attempt:
+        if known is not None and (known.attempt != attempt or known.origin is not None):
             return
         record.error_code, record.error_message = error
     _append(journal, position, record)

@@ -17,6 +17,7 @@ from journal.format.records import (
     RowDataRecord,
     RowRecord,
     RowStatusRecord,
+    RowStepRecord,
 )
 from journal.format.seal import crc_digits, is_sealed
 from journal.transfer.copies import Copy, Relation, relate
@@ -30,6 +31,7 @@ class Side(msgspec.Struct):
 
     - ``size_bytes``: the size of the journal up to its last commit.
     - ``rows_added``: the number of new rows. ``data_changes``: how often rows got other data.
+    - ``step_states``: a dict from each state of a step to how often steps got it.
     - ``row_statuses``: a dict from each status to how often rows got it. "processing" counts starts
       of attempts.
     - ``resets``: a dict from "retry" or "redo" to how often rows were reset in this way.
@@ -45,6 +47,7 @@ class Side(msgspec.Struct):
     rows_added: int = 0
     data_changes: int = 0
     resets: Counter[str] = msgspec.field(default_factory=Counter)
+    step_states: Counter[str] = msgspec.field(default_factory=Counter)
     row_statuses: Counter[str] = msgspec.field(default_factory=Counter)
     job_statuses: list[str] = msgspec.field(default_factory=list)
     messages: list[str] = msgspec.field(default_factory=list)
@@ -113,6 +116,8 @@ def _side(copy: Copy, fork: Position) -> Side:
                 side.resets[record.reset] += 1
         elif isinstance(record, RowDataRecord):
             side.data_changes += 1
+        elif isinstance(record, RowStepRecord):
+            side.step_states[record.state] += 1
         elif isinstance(record, JobReopenedRecord):
             side.job_statuses.append("pending")
         elif isinstance(record, RowRecord):

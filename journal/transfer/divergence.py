@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Container
 from contextlib import suppress
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -27,14 +27,17 @@ from journal.format.records import (
     RowDataRecord,
     RowRecord,
     RowStatusRecord,
+    RowStepRecord,
 )
 from journal.format.seal import crc_digits, digits_in, is_sealed, unsealed
+from journal.model import StepState
 from journal.store.policies import is_word_of_policy
 from journal.transfer.copies import Copy
 
 IN_FLIGHT = "in_flight_elsewhere"  # error code of a row
 RENUMBERED = "renumbered"  # error code of a row
 DATA = "row_data"
+STEP = "row_step"
 
 _WORK = frozenset(("processing", "completed", "failed", "skipped"))
 _WORDS_OF_MERGES = frozenset((IN_FLIGHT, RENUMBERED, BOTH_COPIES))
@@ -43,8 +46,8 @@ _WORDS_OF_MERGES = frozenset((IN_FLIGHT, RENUMBERED, BOTH_COPIES))
 class Change(NamedTuple):
     """One change of a row, made by the record at ``offset``.
 
-    - ``status``: the row's new status, or DATA for a change of the row's data, or ELSEWHERE for a
-      log record that reports a change on a third copy.
+    - ``status``: the row's new status, or DATA for a change of the row's data, or STEP for a state
+      of a step, or ELSEWHERE for a log record that reports a change on a third copy.
     - ``is_work``: True if the side effect may have happened, or somebody has settled the row.
     - ``is_doubt``: True if a person or a handler asked for a review. Reviews that merges and
       policies ask for don't count, since merges and policies know no more than the work under
@@ -55,6 +58,7 @@ class Change(NamedTuple):
     - ``is_renumbering``: True for a review whose only reason is that the row has another number on
       that copy.
     - ``is_data_of_merge``: True for data that a merge imported from another copy.
+    - ``step``, ``state``: the name and the state of a step, or "".
     """
 
     id: str
@@ -66,6 +70,8 @@ class Change(NamedTuple):
     reset: str | None = None
     is_renumbering: bool = False
     is_data_of_merge: bool = False
+    step: str = ""
+    state: StepState | Literal[""] = ""
 
     @property
     def matters(self) -> bool:
@@ -73,7 +79,12 @@ class Change(NamedTuple):
 
     @property
     def is_status(self) -> bool:
-        return self.status not in (ELSEWHERE, DATA)
+        return self.status not in (ELSEWHERE, DATA, STEP)
+
+    @property
+    def is_of_status(self) -> bool:
+        """Whether this is a status, or the report of a change on a third copy."""
+        return self.status not in (DATA, STEP)
 
 
 class Added(NamedTuple):
@@ -129,6 +140,9 @@ class RowChanges:
             elif isinstance(record, RowDataRecord):
                 id_, is_merged = _id_of(record, line), record.origin is not None
                 waiting.append((record.row, Change(id_, offset, DATA, is_data_of_merge=is_merged)))
+            elif isinstance(record, RowStepRecord):
+                id_, step, state = _id_of(record, line), record.step, record.state
+                waiting.append((record.row, Change(id_, offset, STEP, step=step, state=state)))
             elif isinstance(record, LogRecord):
                 is_of_merge = self._note(record) or is_of_merge
                 if elsewhere := id_elsewhere(record):
@@ -192,14 +206,22 @@ class RowChanges:
 
         - a change of status with neither ``is_work`` nor ``is_doubt`` set (see :class:`Change`), if
           both copies have a later change of the row's status;
-        - a change of data, if both copies have a later change of the row's data.
+        - a change of data, if both copies have a later change of the row's data;
+        - a change of a step that wasn't done, if both copies have a later change of the step.
         """
         known = {change.id for change in (*other._of.get(row, ()), *shared._of.get(row, ()))}
         changes, unknown = self._of.get(row, []), list[Change]()
         # Whether a later change is known to both copies; True: of the data, False: of the status.
         is_settled = {True: False, False: False}
+        steps = _LaterSteps()
         for change in reversed(changes):
             is_data = change.status == DATA
+            if change.status == STEP:
+                if steps.precede(change, is_known=change.id in known):
+                    unknown.append(change)
+                continue
+            if change.is_status and change.reset == "redo":
+                steps = _LaterSteps()
             if change.id in known:
                 is_settled[is_data] = is_settled[is_data] or change.status != ELSEWHERE
             elif change.matters or not is_settled[is_data]:
@@ -217,7 +239,33 @@ class RowChanges:
         return [c for c in self._of.get(row, ()) if c.is_alarm and c.id not in known]
 
 
-def _id_of(record: RowStatusRecord | RowDataRecord, line: bytes) -> str:
+class _LaterSteps:
+    """What the later records of a row say about its steps, while the row's changes are read
+    backwards.
+    """
+
+    def __init__(self) -> None:
+        self._ids: set[str] = set()
+        self._known: set[str] = set()  # steps with a later record that both copies know
+        self._undone: set[str] = set()  # steps with a later record that they were not done
+
+    def precede(self, change: Change, *, is_known: bool) -> bool:
+        """Go back to ``change``; return whether only this copy knows it and it has an effect.
+
+        A copy may have a record twice: see ``MergeWriter``.
+        """
+        step, state, is_new = change.step, change.state, change.id not in self._ids
+        has_effect = state == "done" or (state == "started" and step not in self._undone)
+        if state == "failed":
+            self._undone.add(step)
+        self._ids.add(change.id)
+        if is_known:
+            self._known.add(step)
+            return False
+        return is_new and (has_effect or step not in self._known)
+
+
+def _id_of(record: RowStatusRecord | RowDataRecord | RowStepRecord, line: bytes) -> str:
     """Return the whole id of an imported change, or half of the id of a change made on this copy.
 
     The whole id of a change consists of the seal of its commit and a digest of its line. The seal
@@ -231,13 +279,13 @@ def _id_of(record: RowStatusRecord | RowDataRecord, line: bytes) -> str:
     return sha256(body).hexdigest()[:8]
 
 
-def data_id(copy: Copy, offset: int) -> str:
-    """The id of the change of data that the record at ``offset`` made."""
+def change_id(copy: Copy, offset: int) -> str:
+    """The id of the change of data, or of a step, that the record at ``offset`` made."""
     line = copy.file.read_line(offset)
     record = decode_record(line)
     if isinstance(record, RowRecord):
         return content_id(record, copy.header)
-    assert isinstance(record, RowDataRecord)
+    assert isinstance(record, (RowDataRecord, RowStepRecord))
     id_ = _id_of(record, line)
     if record.origin is not None:
         return id_

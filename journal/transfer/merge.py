@@ -18,6 +18,7 @@ from journal.format.records import (
     Origin,
     RowDataRecord,
     RowStatusRecord,
+    RowStepRecord,
     encode_row,
     row_end,
 )
@@ -26,7 +27,7 @@ from journal.index.index import NEEDS_REVIEW, PENDING, PROCESSING
 from journal.model import TERMINAL_STATUSES, JobStatus
 from journal.store.journal import Journal
 from journal.store.transitions import put_job_record, put_log, put_row_status
-from journal.transfer.divergence import DATA, Change, key_of
+from journal.transfer.divergence import DATA, STEP, Change, key_of
 from journal.transfer.merge_notes import (
     error_text,
     log_details,
@@ -52,6 +53,7 @@ class Merged(msgspec.Struct, frozen=True):
       whose numbers differ.
     - ``data``: rows in ``both`` or ``twice`` whose data differs.
     - ``redone``: rows in ``both`` or ``twice`` that one copy has redone.
+    - ``steps``: rows in ``both`` or ``twice`` with a step that both copies did or may have done.
     """
 
     other: str
@@ -66,6 +68,7 @@ class Merged(msgspec.Struct, frozen=True):
     renumbered: dict[int, int]
     data: list[int]
     redone: list[int]
+    steps: list[int]
 
 
 class MergeWriter:
@@ -84,6 +87,8 @@ class MergeWriter:
         for number, changes in plan.take.items():
             for change in changes:
                 self._apply(number, change)
+            if any(change.is_status and change.reset == "redo" for change in changes):
+                self._restore_steps(number, changes)
             if number in plan.follow:  # the work there was done with the data that is there now
                 self._put_data(number, plan.their_row(number), plan.their_data_id(number))
             self._put_alarms(number, changes)
@@ -113,6 +118,7 @@ class MergeWriter:
             renumbered=plan.renumbered,
             data=sorted(plan.data),
             redone=sorted(plan.redone),
+            steps=sorted(plan.steps),
         )
 
     def _add_rows(self) -> None:
@@ -140,6 +146,8 @@ class MergeWriter:
         elif isinstance(record, LogRecord):
             record.row = number
             put_log(self._journal, record)
+        elif isinstance(record, RowStepRecord):
+            self._put_step(number, change.id, record)
         else:
             assert isinstance(record, RowStatusRecord)
             if record.origin is None:
@@ -167,14 +175,43 @@ class MergeWriter:
         )
         index.set_row_data(position, self._journal.append(record))
 
-    def _put_conflict(self, number: int, changes: list[Change]) -> None:
-        """Log the other copy's changes of a row. A renumbered row gets the other copy's data."""
-        plan = self._plan
+    def _put_step(self, number: int, id_: str, record: RowStepRecord) -> None:
+        position = self._journal.index.position_of(number)
+        assert position is not None
+        if record.origin is None:
+            record.origin = Origin(id=id_, at=record.at)
+        record.row, record.at = number, self._journal.now()
+        self._journal.index.add_step(position, self._journal.append(record))
+
+    def _restore_steps(self, number: int, changes: list[Change]) -> None:
+        """Write steps again that an imported redo has forgotten here, and that stand there.
+
+        The other copy may have imported steps after the redo that were known here before the redo.
+        """
+        imported: set[str] = set()
         for change in changes:
-            if change.status == DATA and number in plan.renumbered:
+            if change.is_status and change.reset == "redo":
+                imported.clear()
+            imported.add(change.id)
+        for id_, record in self._plan.their_steps(number):
+            if id_ not in imported:
+                self._put_step(number, id_, record)
+
+    def _put_conflict(self, number: int, changes: list[Change]) -> None:
+        """Log the other copy's changes of a row, but import its steps.
+
+        A renumbered row gets the other copy's data.
+        """
+        plan = self._plan
+        is_alarm = number in plan.twice
+        # The log about a status is an alarm for copies that merge this one. Steps alone need one.
+        are_logged = is_alarm and all(change.status == STEP for change in changes)
+        for change in changes:
+            is_data = change.status == DATA and number in plan.renumbered
+            if is_data or change.status == STEP:
                 self._apply(number, change)
-            else:
-                self._log_change(number, change, "ERROR" if number in plan.twice else "WARNING")
+            if are_logged or not (is_data or change.status == STEP):
+                self._log_change(number, change, "ERROR" if is_alarm else "WARNING")
 
     def _put_alarms(self, number: int, changes: list[Change]) -> None:
         """Log alarms about a row that may have been done twice, for copies that merge this one."""

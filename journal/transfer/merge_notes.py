@@ -10,16 +10,25 @@ import msgspec
 
 from journal.errors import InvalidValueError
 from journal.format.idempotency import AnyRow
-from journal.format.records import ELSEWHERE, UNSET_TIME, LogRecord, RowStatusRecord
+from journal.format.records import (
+    ELSEWHERE,
+    UNSET_TIME,
+    LogRecord,
+    RowStatusRecord,
+    RowStepRecord,
+)
 from journal.format.seal import crc_digits
-from journal.format.values import encode_value
+from journal.format.values import canonical_json, encode_value
 from journal.history.error_groups import Numbers
-from journal.text import time_text
-from journal.transfer.divergence import DATA, IN_FLIGHT, Change, key_of
+from journal.store.steps import deciding_records
+from journal.text import shorten, time_text
+from journal.transfer.divergence import IN_FLIGHT, Change, key_of
 from journal.transfer.merge_plan import Plan
+from journal.transfer.merge_steps import BothDid
 
 _MAX_RANGES = 40  # in the job's error, while the log names each row
 _MAX_CHARACTERS = 1000
+_MAX_RESULT_CHARACTERS = 200  # of a step
 _MAX_DETAILS_BYTES = 1 << 20
 
 
@@ -70,11 +79,14 @@ def review_text(plan: Plan, job: str, number: int) -> str:
     """The message of a row's review: the reason, with statuses and times.
 
     Call this before the review is written, since the message states the status that the row has
-    before the review. The only value of the row in the message is the tracking number of a
-    renumbered row.
+    before the review. The only values of the row in the message are the tracking number of a
+    renumbered row, and the beginnings of results of steps that both copies did.
     """
     if plan.reviews[number] == IN_FLIGHT:
-        return "it was in flight on another copy: it is unknown whether the attempt took effect"
+        text = "it was in flight on another copy: it is unknown whether the attempt took effect"
+        states = deciding_records(record for _, record in plan.their_steps(number))
+        doubts = [repr(step) for step, record in states.items() if record.state == "started"]
+        return f"{text}; step {', '.join(doubts)} began there" if doubts else text
     if number in plan.doubted:
         theirs = plan.doubted[number]
         return (
@@ -83,8 +95,8 @@ def review_text(plan: Plan, job: str, number: int) -> str:
         )
     changes = plan.take.get(number) or plan.conflicts[number]
     log = f"`journal log {job} --row {number}`"
-    last = [plan.read(change) for change in changes if change.status != DATA][-1:]
-    there = "given other data"
+    last = [plan.read(change) for change in changes if change.is_of_status][-1:]
+    there = "given other data" if number in plan.data else "only steps changed"
     if last:
         is_status = isinstance(last[0], RowStatusRecord)
         there = _status_text(last[0]) if is_status else "worked on by a third copy"
@@ -94,7 +106,23 @@ def review_text(plan: Plan, job: str, number: int) -> str:
     if number in plan.data:
         what = "changed its data, or one did and the other worked on it,"
     here = _status_text(plan.our_status(number))
-    return f"both copies {what} since they diverged: here {here}; there {there}; {log} shows both"
+    steps = "".join(map(_step_text, plan.steps.get(number, ())))
+    return f"both copies {what} since they diverged: here {here}; there {there}; {steps}{log} shows both"
+
+
+def _step_text(did: BothDid) -> str:
+    """The part of a review's message about a step that both copies did or may have done."""
+    return f"step {did.step!r} here {_state_text(did.here)}, there {_state_text(did.there)}; "
+
+
+def _state_text(record: RowStepRecord | None) -> str:
+    if record is None:
+        return "forgotten by a redo"
+    at = time_text((record.origin or record).at)
+    if record.state == "started":
+        return f"in doubt since {at}"
+    result = shorten(canonical_json(record.result).decode(), _MAX_RESULT_CHARACTERS)
+    return f"done at {at} with the result {result}"
 
 
 def _renumbered_text(plan: Plan, number: int, changes: list[Change], there: str, log: str) -> str:
@@ -102,7 +130,7 @@ def _renumbered_text(plan: Plan, number: int, changes: list[Change], there: str,
 
     The message has the tracking number, which shows that the row needn't be done again.
     """
-    found = [_tracking_number(plan.read(change)) for change in changes if change.status != DATA]
+    found = [_tracking_number(plan.read(change)) for change in changes if change.is_of_status]
     tracking = next((number for number in reversed(found) if number), None)
     theirs = plan.renumbered[number]
     text = f"row {theirs} of another copy, {there} there"
@@ -114,12 +142,14 @@ def _renumbered_text(plan: Plan, number: int, changes: list[Change], there: str,
     return f"{text}; {why}; {log} shows all"
 
 
-def log_details(plan: Plan, change: Change, record: RowStatusRecord | AnyRow) -> dict[str, Any]:
+def log_details(
+    plan: Plan, change: Change, record: RowStatusRecord | RowStepRecord | AnyRow
+) -> dict[str, Any]:
     """The details of a log record about a change of the other copy."""
     fields = msgspec.to_builtins(record)
     origin = getattr(record, "origin", None) or record
     fields |= {"id": change.id, "at": time_text(origin.at)}
-    if not isinstance(record, RowStatusRecord):
+    if not isinstance(record, (RowStatusRecord, RowStepRecord)):
         fields["key"] = key_of(record, plan.theirs.header)
     for name in ("type", "row", "origin", "nonce", "created_at", "checksum"):
         fields.pop(name, None)

@@ -30,6 +30,12 @@ Rules about the status of a row:
 - The other copy reports work of a third copy: that counts as work of the other copy. If no status
   follows the report, the row needs a review here, unless the row is completed.
 
+Rules about steps: see ``merge_steps.py``. Further:
+
+- A step that a copy has begun since the fork, and that may have taken effect, is work on the row.
+- If both copies did a step, or may have done it, the row needs a review, which names the step. If
+  the row is completed here, the job's error names the row instead.
+
 Rules about data and added rows:
 
 - Both copies changed the row's data, or one changed the data and the other worked on the row: the
@@ -57,6 +63,9 @@ After A has merged B and B has merged A, the copies agree on every row except th
 - A row that needs a review on both copies keeps each copy's data.
 - If only one copy set a row back to pending, the other copy keeps the row's status.
 - A row whose outcome nobody knows gets the status that each copy's policy asks for.
+- A step that both did keeps each copy's own result.
+- A redo that only one copy knows, because the other has the row in review or completed, forgets
+  steps only there.
 
 A merge doesn't change the job's status. An older version wrote records which say that the
 unfinished rows were moved to a retry job. Such records are imported.
@@ -71,7 +80,7 @@ from journal.errors import InvalidValueError
 from journal.format.commits import START, Position
 from journal.format.decode import decode_record
 from journal.format.idempotency import AnyRow
-from journal.format.records import BOTH_COPIES, ELSEWHERE, RowStatusRecord
+from journal.format.records import BOTH_COPIES, ELSEWHERE, RowStatusRecord, RowStepRecord
 from journal.ids import MAX_ROW_NUMBER
 from journal.index.index import CODES, COMPLETED, FAILED, NEEDS_REVIEW, PENDING, PROCESSING, Index
 from journal.index.replay import replay
@@ -82,12 +91,14 @@ from journal.transfer.divergence import (
     DATA,
     IN_FLIGHT,
     RENUMBERED,
+    STEP,
     Added,
     Change,
     RowChanges,
+    change_id,
     content_of,
-    data_id,
 )
+from journal.transfer.merge_steps import BothDid, StepNews, compare_steps
 
 _Verdict = Literal["keep", "take", "conflict"]
 
@@ -101,6 +112,8 @@ class Plan:
     - ``both``: rows of ours in ``conflicts`` that aren't completed here.
     - ``data``: rows in ``conflicts`` whose data differs.
     - ``redone``: rows in ``conflicts`` that one copy has redone.
+    - ``steps``: a dict from a row in ``conflicts`` to the steps that both copies did or may have
+      done.
     - ``added``: rows that only the other copy has, ascending.
     - ``renumbered``: a dict from the number here to the number there, for the rows in ``added``
       whose numbers differ.
@@ -134,6 +147,7 @@ class Plan:
         self.both: set[int] = set()
         self.data: set[int] = set()
         self.redone: set[int] = set()
+        self.steps: dict[int, list[BothDid]] = {}
         self.follow: set[int] = set()
         self.added: list[int] = []
         self.renumbered: dict[int, int] = {}
@@ -191,7 +205,7 @@ class Plan:
         if code is None:  # a row to be added, or no row
             made = self.there.added.get(number)
             new = [change for change in new if made and change.offset != made.offset]
-            is_worked_on = any(change.matters for change in new)
+            is_worked_on = any(c.matters or (c.step and c.state != "failed") for c in new)
             if number in self.doubtful or (number in self.renumbered and is_worked_on):
                 self.conflicts[number] = new
                 return
@@ -203,13 +217,16 @@ class Plan:
             is_settled = not mine and [change.status for change in new] == ["completed"]
             if is_settled and code == COMPLETED and self._may_be_one_shipment(number, new[0]):
                 return  # somebody completed the review there, and the row is completed here
-        statuses = [change for change in new if change.status != DATA]
-        own = [change for change in mine if change.status != DATA]
-        verdict = self._judge(number, statuses, own)
-        of_data, data = self._judge_data(number, verdict, new, mine)
-        new = [change for change in new if change.status != DATA or change in data]
+        steps = compare_steps(new, mine, self.read, lambda change: _read(self._ours, change))
+        verdict = self._judge(number, new, mine, steps)
+        of_data, data = self._judge_data(number, verdict, new, mine, steps)
+        further = {change.offset for change in (*data, *steps.take)}
+        new = [change for change in new if change.is_of_status or change.offset in further]
         if of_data == "conflict":
             self.data.add(number)
+            verdict = "conflict"
+        if steps.both:
+            self.steps[number] = steps.both
             verdict = "conflict"
         if verdict == "conflict":
             self.conflicts[number] = new
@@ -220,24 +237,30 @@ class Plan:
             self._take(number, new)
             if of_data == "take" and not data:
                 self.follow.add(number)
-        elif data:
-            self.take[number] = data
+        elif further:
+            self.take[number] = [change for change in new if not change.is_of_status]
 
-    def _judge(self, number: int, new: list[Change], mine: list[Change]) -> _Verdict:
+    def _judge(
+        self, number: int, new: list[Change], mine: list[Change], steps: StepNews
+    ) -> _Verdict:
         """Decide about the row's status from the changes that only one copy knows.
 
         ``new``: the other copy's changes. ``mine``: our copy's changes.
         """
+        new, mine = ([c for c in changes if c.is_of_status] for changes in (new, mine))
+        worked_here = steps.began_here or any(change.matters for change in mine)
+        worked_there = steps.began_there or any(change.matters for change in new)
         if not new:
-            return "keep"
+            return "conflict" if worked_there and worked_here else "keep"
         code, last = self.our_code(number), new[-1]
         is_last_word = self.there.end_with(number, new)  # else our copy knows a later status
-        if is_last_word and not mine and (code != COMPLETED or _is_redone(new)):
+        only_theirs = not mine and not steps.began_here
+        if is_last_word and only_theirs and (code != COMPLETED or _is_redone(new)):
             # The other copy knew all changes of ours. If nobody decided to set the row back to
             # pending, it is tried again there, and not here.
             is_said = last.status == "needs_review" or any(c.is_work or c.reset for c in new)
             return "take" if is_said else "keep"
-        if self._is_same(number, new) or not any(change.matters for change in new):
+        if self._is_same(number, new) or not worked_there:
             return "keep"  # also if the row was in flight at the fork: our outcome stands
         if self._did_no_more_than_skip(number, mine, last):
             return "take"
@@ -245,7 +268,7 @@ class Plan:
             code == COMPLETED
             or (code == NEEDS_REVIEW and last.status == "pending")
             or not is_last_word
-            or any(change.matters for change in mine)
+            or worked_here
         ):
             return "conflict"
         return "take"  # in flight at the fork or set back: only the other copy knows an outcome
@@ -291,7 +314,7 @@ class Plan:
     def _decide_reviews(self) -> None:
         """Decide which rows need a review. Reviews that the other copy has are imported."""
         for number, changes in self.take.items():
-            last = [change.status for change in changes if change.status != DATA][-1:]
+            last = [change.status for change in changes if change.is_of_status][-1:]
             is_worked_on = any(change.matters for change in changes)
             is_settled = self._code_after(number) in (COMPLETED, NEEDS_REVIEW)
             if last == ["processing"]:
@@ -324,7 +347,12 @@ class Plan:
     # --- data
 
     def _judge_data(
-        self, number: int, verdict: _Verdict, new: list[Change], mine: list[Change]
+        self,
+        number: int,
+        verdict: _Verdict,
+        new: list[Change],
+        mine: list[Change],
+        steps: StepNews,
     ) -> tuple[_Verdict, list[Change]]:
         """Decide about the row's data; return the verdict, and the changes to import or log.
 
@@ -348,7 +376,8 @@ class Plan:
                 ours = []
             elif there in [self._content(_read(self._ours, change)) for change in ours]:
                 theirs = []
-        did, own = (any(change.matters for change in changes) for changes in (new, mine))
+        did = steps.began_there or any(change.matters for change in new)
+        own = steps.began_here or any(change.matters for change in mine)
         if theirs and ours:
             is_doubt = True
         elif ours:
@@ -390,7 +419,17 @@ class Plan:
 
     def their_data_id(self, number: int) -> str:
         """The id of the change that gave the row its present data in the other copy."""
-        return data_id(self.theirs, self._their_row_at(number))
+        return change_id(self.theirs, self._their_row_at(number))
+
+    def their_steps(self, number: int) -> list[tuple[str, RowStepRecord]]:
+        """The records of the row's steps since its last redo in the other copy, with their ids."""
+        position = self._their_index.position_of(self._their_number(number))
+        assert position is not None
+        offsets = self._their_index.columns.offsets_of_steps(position)
+        return [
+            (change_id(self.theirs, offset), _read(self.theirs, Change("", offset, STEP)))
+            for offset in offsets
+        ]
 
     def _their_row_at(self, number: int) -> int:
         position = self._their_index.position_of(self._their_number(number))

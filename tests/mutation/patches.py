@@ -1046,7 +1046,7 @@ MERGES = [
     Patch(
         "a row that both copies worked on needs a review",
         "transfer/merge_plan",
-        "            or any(change.matters for change in mine)\n",
+        "            or worked_here\n",
         "",
         MERGE,
     ),

@@ -1474,5 +1474,5 @@ def test_of_many_files_that_differ_some_are_named_and_the_rest_counted(
             put_artifact(root, f"{number:02}.pdf", root.name.encode())
     done = journal_line(here, "pull", str(there / JOB), "--merge-outcomes")
     assert done.returncode == 3
-    assert done.stderr.count(" differs: the one here was kept") == 10
+    assert done.stderr.count(" differs: the file here was kept") == 10
     assert "... and 20 more; --json lists all" in done.stderr

@@ -256,6 +256,7 @@ def _side_text(side: Side) -> str:
     parts += [f"data of {side.data_changes} changed"] if side.data_changes else []
     for name, count in [*side.resets.items(), *side.row_statuses.items()]:
         parts += [f"{_SIDE_WORDS.get(name, name)} {count}"]
+    parts += [f"steps {state} {count}" for state, count in side.step_states.items()]
     parts += [f"job {status}" for status in side.job_statuses[-1:]]
     times = f"{local_text(side.first_at)} to {local_text(side.last_at)}"
     what = ", ".join(parts) or f"{side.records} records"
@@ -346,6 +347,7 @@ def _report_merged(root: str, job_id: str, merged: Merged) -> None:
             merged.data,
             "both copies changed the data, or one changed it and the other worked on the row",
         ),
+        (merged.steps, "both copies did the same step, or may have done it"),
         (merged.redone, "one copy redid them, and the other also worked on them or redid them"),
     ):
         if numbers:

@@ -7,7 +7,86 @@ from mutation.patch import Patch
 MERGE = "tests/transfer/test_merge.py"
 HISTORIES = "tests/transfer/test_merge_histories.py"
 
+STEPS = "tests/transfer/test_merge_steps.py"
+
 PATCHES = [
+    Patch(
+        "a step that both copies did needs a review",
+        "transfer/merge_plan",
+        "        if steps.both:\n",
+        "        if False:\n",
+        STEPS,
+    ),
+    Patch(
+        "steps that were begun here are work on the row",
+        "transfer/merge_plan",
+        "        worked_here = steps.began_here or any(",
+        "        worked_here = any(",
+        STEPS,
+    ),
+    Patch(
+        "steps that were begun there are work on the row",
+        "transfer/merge_plan",
+        "        worked_there = steps.began_there or any(",
+        "        worked_there = any(",
+        STEPS,
+    ),
+    Patch(
+        "a step that was not done there does not settle a doubt that arose here",
+        "transfer/merge_steps",
+        "        if own and decides is None:\n",
+        "        if False:\n",
+        STEPS,
+    ),
+    Patch(
+        "a step that both copies began is two effects, though the results are equal",
+        "transfer/merge_steps",
+        """        and all(change.state != "started" for change in changes)\n""",
+        "",
+        STEPS,
+    ),
+    Patch(
+        "a redo there does not forget what was done here without a word",
+        "transfer/merge_steps",
+        "    if _since_redo(new) != new:\n",
+        "    if False:\n",
+        STEPS,
+    ),
+    Patch(
+        "an imported redo leaves the steps that the other copy has imported after it",
+        "transfer/merge",
+        "                self._restore_steps(number, changes)\n",
+        "                pass\n",
+        STEPS,
+    ),
+    Patch(
+        "steps alone are an alarm about a completed row",
+        "transfer/merge",
+        "        are_logged = is_alarm and ",
+        "        are_logged = False and ",
+        STEPS,
+    ),
+    Patch(
+        "a step of a row with a new number is written under that number",
+        "transfer/merge",
+        "            record.origin = Origin(id=id_, at=record.at)\n        record.row, record.at = number,",
+        "            record.origin = Origin(id=id_, at=record.at)\n        _, record.at = number,",
+        STEPS,
+    ),
+    Patch(
+        "what the other copy said before a record that both know has no effect",
+        "transfer/divergence",
+        "        return is_new and (has_effect or step not in self._known)\n",
+        "        return is_new\n",
+        STEPS,
+    ),
+    Patch(
+        "an error that comes late leaves a doubt of another copy",
+        "store/steps",
+        " or known.origin is not None):",
+        "):",
+        STEPS,
+    ),
     Patch(
         "a row that the other only put back stays what it is",
         "transfer/merge_plan",
@@ -25,8 +104,8 @@ PATCHES = [
     Patch(
         "what the other did since it heard of ours is its last word",
         "transfer/merge_plan",
-        "        if is_last_word and not mine and (code",
-        "        if is_last_word and (code",
+        "        only_theirs = not mine and not steps.began_here\n",
+        "        only_theirs = True\n",
         HISTORIES,
     ),
     Patch(
@@ -39,7 +118,7 @@ PATCHES = [
     Patch(
         "what only policies and retries said of a row doesn't settle what was made of it here",
         "transfer/merge_plan",
-        " or not any(change.matters for change in new):",
+        " or not worked_there:",
         ":",
         HISTORIES,
     ),
@@ -88,15 +167,15 @@ PATCHES = [
     Patch(
         "what isn't the other's last word is only told",
         "transfer/merge_plan",
-        "            or not is_last_word\n            or any(",
-        "            or any(",
+        "            or not is_last_word\n            or worked_here",
+        "            or worked_here",
         MERGE,
     ),
     Patch(
         "a doubt of ours is not settled by what the other did",
         "transfer/merge_plan",
-        "            or any(change.matters for change in mine)\n",
-        "            or any(change.is_work for change in mine)\n",
+        "steps.began_here or any(change.matters for change in mine)\n        worked_there",
+        "steps.began_here or any(change.is_work for change in mine)\n        worked_there",
         HISTORIES,
     ),
     Patch(
@@ -193,7 +272,7 @@ PATCHES = [
     Patch(
         "what is told of a completed row is told as an error",
         "transfer/merge",
-        '"ERROR" if number in plan.twice else "WARNING")',
+        '"ERROR" if is_alarm else "WARNING")',
         '"WARNING")',
         HISTORIES,
     ),

@@ -433,4 +433,18 @@ PATCHES = [
         "        except ZeroDivisionError as error:\n",
         INTERRUPTS,
     ),
+    Patch(
+        "changed rows with steps are refused",
+        "run/input_match",
+        "            self._refuse_steps(row, item)\n",
+        "            pass\n",
+        "tests/run/test_open_job.py",
+    ),
+    Patch(
+        "a repair keeps the steps of a row whose record is lost",
+        "repair/salvage",
+        "(RowStatusRecord, RowDataRecord, RowStepRecord)):",
+        "(RowStatusRecord, RowDataRecord)):",
+        "tests/repair/test_repair_steps.py",
+    ),
 ]

@@ -1,0 +1,122 @@
+"""What a merge makes of the steps of a row that both copies know differently.
+
+A step is one side effect of a row, such as a payment. No merge may lead to a step that is done
+twice without a word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from journal.format.records import RowStepRecord
+from journal.format.values import canonical_json
+from journal.transfer.divergence import STEP, Change
+
+Read = Callable[[Change], RowStepRecord]
+
+
+class BothDid(NamedTuple):
+    """A step that both copies did, or may have done: its deciding record in each copy.
+
+    ``there`` is None if the other copy has redone the row, and so forgotten the steps that were
+    done here.
+    """
+
+    step: str
+    here: RowStepRecord
+    there: RowStepRecord | None
+
+
+class StepNews(NamedTuple):
+    """The changes of a row's steps that only one copy knows.
+
+    - ``take``: the other copy's changes that are imported.
+    - ``both``: steps that both copies did or may have done.
+    - ``began_here``, ``began_there``: whether that copy began a step that may have taken effect.
+      Such a beginning is work on the row.
+    """
+
+    take: list[Change]
+    both: list[BothDid]
+    began_here: bool
+    began_there: bool
+
+
+def compare_steps(
+    new: list[Change], mine: list[Change], read_new: Read, read_mine: Read
+) -> StepNews:
+    """Compare the changes of a row that only the other copy knows (``new``) with ours (``mine``).
+
+    Both are in order. For each step:
+
+    - Only the other copy has changes: they are imported.
+    - The other copy did the step, or may have done it: its changes are imported. The step is done
+      here if one copy has done it, else it is in doubt. If our copy did it too, or may have, the
+      row needs a review. Exception: both copies say "done" with equal results, and neither began
+      the step. Then it is one effect, which began before the copies diverged.
+    - The other copy did not do the step, and our copy has changes: ours stand, because they may say
+      that the step is in doubt.
+
+    If the other copy has redone the row, steps that only our copy did need a review, because the
+    redo would forget them.
+    """
+    theirs, ours = _by_step(new), _by_step(mine)
+    take: list[Change] = []
+    both: list[BothDid] = []
+    for step, changes in theirs.items():
+        own = ours.get(step, [])
+        decides, own_decides = _deciding(changes), _deciding(own)
+        if own and decides is None:
+            continue
+        take += changes
+        if decides is not None and own_decides is not None:
+            did = BothDid(step, read_mine(own_decides), read_new(decides))
+            if not _is_one_effect(did, [*changes, *own]):
+                both.append(did)
+    if _since_redo(new) != new:
+        named = {did.step for did in both}
+        both += (
+            BothDid(step, read_mine(decides), None)
+            for step, own in _by_step(_since_redo(mine)).items()
+            if step not in named and (decides := _deciding(own)) is not None
+        )
+    return StepNews(take, both, _began(ours), _began(theirs))
+
+
+def _by_step(changes: list[Change]) -> dict[str, list[Change]]:
+    found: dict[str, list[Change]] = {}
+    for change in changes:
+        if change.status == STEP:
+            found.setdefault(change.step, []).append(change)
+    return found
+
+
+def _since_redo(changes: list[Change]) -> list[Change]:
+    redos = (at for at, change in enumerate(changes) if change.is_status and change.reset == "redo")
+    return changes[max(redos, default=-1) + 1 :]
+
+
+def _deciding(changes: list[Change]) -> Change | None:
+    """The first change that says "done", or else the last one if it leaves the step in doubt."""
+    for change in changes:
+        if change.state == "done":
+            return change
+    return changes[-1] if changes and changes[-1].state == "started" else None
+
+
+def _began(steps: dict[str, list[Change]]) -> bool:
+    return any(
+        _deciding(changes) is not None and any(change.state == "started" for change in changes)
+        for changes in steps.values()
+    )
+
+
+def _is_one_effect(did: BothDid, changes: list[Change]) -> bool:
+    here, there = did.here, did.there
+    return (
+        there is not None
+        and here.state == there.state == "done"
+        and canonical_json(here.result) == canonical_json(there.result)
+        and all(change.state != "started" for change in changes)
+    )
