@@ -66,8 +66,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     - ``at``: the time, in UTC.
     - ``kind``: for the job "created", "job" (its status changed), "reopened", "counts", "error" or
       "log"; for rows "added", "changed" (data or idempotency key), "started", "completed",
-      "failed", "skipped", "review", "put_back", and, by a person, "retried" or "redone"; for steps
-      of rows "step_started", "step_done" and "step_failed".
+      "failed", "skipped", "review", "put_back", "retried" (by a person) and "redone" (by a person);
+      for steps of rows "step_started", "step_done" and "step_failed".
     - ``level``: one of LOG_LEVELS.
     - ``row_number``: ``None`` if the event is about the job or about many rows.
     - ``text``: a description. ``details``: the members of the record.

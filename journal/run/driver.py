@@ -3,7 +3,7 @@
 Only one thread, the driver, writes the journal. Each turn of its loop makes one commit with the
 outcomes that workers have returned and the starts of the next rows. The next rows are dispatched
 after the commit is on the disk. So a row whose attempt may have begun is always in processing. If
-the driver dies, the next run settles such rows by its ``on_interrupted``.
+the driver dies, the next run settles the rows in processing by its ``on_interrupted``.
 """
 
 from __future__ import annotations

@@ -119,7 +119,7 @@ class RowLog:
             del self._entries[: len(recorded)]
 
     def take(self) -> tuple[LogEntry, ...]:
-        """The last entries of the attempt. The next call returns only later ones."""
+        """Return the last entries of the attempt. The next call returns only entries made since."""
         with self._lock:
             taken, self._entries = self._entries, []
             dropped, self._dropped = self._dropped, 0

@@ -359,7 +359,8 @@ def call_handler(handler: Handler, retry_on: Errors, row: AttemptedRow) -> Outco
 
 
 def outcome_of_raised(row: AttemptedRow, error: BaseException, retry_on: Errors) -> Outcome:
-    """The outcome that the handler has set by a method of the row, or else that of its exception.
+    """Return the outcome that the handler has set by a method of the row, or else the outcome that
+    its exception gives.
 
     An exception that isn't a :class:`RowOutcome` leaves its traceback.
     """
@@ -372,8 +373,8 @@ def outcome_of_raised(row: AttemptedRow, error: BaseException, retry_on: Errors)
 
 
 def outcome_of_returned(row: AttemptedRow, value: Any) -> Outcome:
-    """Return the outcome that the handler has set by a method of the row, or else made by its
-    value.
+    """Return the outcome that the handler has set by a method of the row, or else the outcome that
+    its value gives.
     """
     if row.outcome is not None and value is None:
         return row.outcome

@@ -235,8 +235,8 @@ def _open(below: Below, name: str) -> handles.DerivedFile:
 
 
 def _likeness(ours: Below, name: str, theirs: Below, their_name: str) -> Likeness:
-    """Compare their file with ours. Returns "same", "different", or "grown" if theirs begins with
-    ours.
+    """Compare their file with ours. Returns "same", "different", or "grown". "grown" means that
+    their file begins with ours.
 
     Raises StorageError, or FileNotFoundError if their file is gone.
     """

@@ -108,7 +108,7 @@ def _echo_report(report: Report) -> None:
         )
 
 
-@click.command("repair", short_help="Repair a damaged job, as far as its checksums prove the data.")
+@click.command("repair", short_help="Repair a damaged job: keep all data that its checksums confirm.")
 @job_argument
 @click.option(
     "--open-rows",
@@ -119,7 +119,7 @@ def _echo_report(report: Report) -> None:
 @json_option
 @click.pass_context
 def repair_command(ctx: click.Context, job: str, open_rows: OpenRows, json_output: bool) -> int:
-    """Repair a damaged job, as far as its checksums prove the data.
+    """Repair a damaged job: keep all data that its checksums confirm.
 
     The damaged journal is kept beside the new one as journal.damaged-N.
 

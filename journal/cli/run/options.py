@@ -63,8 +63,8 @@ _OPTIONS = (
         "--on-changed",
         type=click.Choice(["error", "retry", "ignore"]),
         default="error",
-        help="If the data of a row has changed since the last run. error: refuse to run. retry: run "
-        "the row with its new data, unless it is completed; needs --key. ignore: keep the old data.",
+        help="What to do if the data of a row has changed since the last run. error: refuse to run. "
+        "retry: run the row with its new data, unless it is completed; needs --key. ignore: keep the old data.",
     ),
     click.option(
         "--on-interrupted",
@@ -115,10 +115,11 @@ _OPTIONS = (
         metavar="WHEN",
         default="first",
         callback=_checked(Halt.parse),
-        help="When to stop early. first: if the first 10 rows all fail with the same code. soon,fail=5: "
-        "also after 5 failed rows, when the commands in flight have ended. now,fail=20%,min=50: also if "
-        "20% of at least 50 rows have failed; end the commands in flight. soon,success=1: also after "
-        "the first completed row. never: run all rows.",
+        help="When to stop early. first: stop if the first 10 rows all fail with the same code. "
+        "soon,fail=5: as first, and also stop after 5 failed rows; wait for the commands in flight. "
+        "now,fail=20%,min=50: as first, and also stop if 20% of at least 50 rows have failed; end the "
+        "commands in flight. soon,success=1: as first, and also stop after the first completed row. "
+        "never: run all rows.",
     ),
     click.option(
         "--limit",
