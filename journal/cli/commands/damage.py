@@ -108,7 +108,9 @@ def _echo_report(report: Report) -> None:
         )
 
 
-@click.command("repair", short_help="Repair a damaged job: keep all data that its checksums confirm.")
+@click.command(
+    "repair", short_help="Repair a damaged job: keep all data that its checksums confirm."
+)
 @job_argument
 @click.option(
     "--open-rows",
