@@ -1124,7 +1124,7 @@ class JobService:
 
     def _look(
         self, job_id: str, statuses: Collection[RowStatus] | None
-    ) -> tuple[Job, Sequence[JobRow], History]:
+    ) -> tuple[Job, RowSequence, History]:
         """Return the job, its rows of these statuses (None: all), and its history, up to one
         commit.
         """

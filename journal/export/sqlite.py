@@ -21,7 +21,7 @@ MAX_COLUMNS = 2000  # the default limit of SQLite
 def write_sqlite(rows: FlatRows, path: Path, names: frozenset[str] = frozenset()) -> int:
     """Write the database into the empty file ``path``. Returns its number of rows.
 
-    The database has a table ``rows``, and, unless the export has only data, a table ``jobs``.
+    The database has a table ``rows``, or ``steps``, and, unless the export has only data, a table ``jobs``.
     Fields in ``names`` (from ``check_fields``) are hidden in ``jobs``. Values are stored as
     follows:
 
@@ -72,15 +72,15 @@ def _put_rows(rows: FlatRows, names: list[str], database: sqlite3.Connection) ->
         for name, kinds in zip(names, rows.columns.values(), strict=True)
     ]
     if rows.own:
-        job_id, row_number, status = map(_quoted, rows.own[:3])
-        columns.append(f"PRIMARY KEY ({job_id}, {row_number})")
-        columns.append(f"FOREIGN KEY ({job_id}) REFERENCES jobs (id)")
-    database.execute(f"CREATE TABLE rows ({', '.join(columns)})")
-    insert = f"INSERT INTO rows VALUES ({_marks(len(names))})"  # noqa: S608  (marks alone)
+        *key, status = map(_quoted, rows.own[: rows.key_columns + 1])
+        columns.append(f"PRIMARY KEY ({', '.join(key)})")
+        columns.append(f"FOREIGN KEY ({key[0]}) REFERENCES jobs (id)")
+    database.execute(f"CREATE TABLE {rows.table} ({', '.join(columns)})")
+    insert = f"INSERT INTO {rows.table} VALUES ({_marks(len(names))})"  # noqa: S608  (marks alone)
     keys = tuple(rows.columns)
     database.executemany(insert, ([_stored(row.get(key)) for key in keys] for row in rows))
     if rows.own:
-        database.execute(f"CREATE INDEX rows_by_status ON rows ({status})")
+        database.execute(f"CREATE INDEX {rows.table}_by_status ON {rows.table} ({status})")
 
 
 def _stored(value: Any) -> Any:

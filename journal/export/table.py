@@ -23,6 +23,7 @@ from journal.history.durations import LastAttempts
 from journal.history.redact import HIDEABLE, REDACTED, redacted_members
 from journal.model import Job, JobRow, RowStatus, row_statuses
 from journal.service import JobService
+from journal.store.steps import steps_of_rows
 
 # The kinds of a column's values, as bits: a column may hold several kinds.
 BOOL, INT, WIDE, FLOAT, TEXT, JSON, TIME = (1 << bit for bit in range(7))
@@ -49,6 +50,18 @@ JOURNAL_COLUMNS = {
     "duration_s": FLOAT,
     "idempotency_key": TEXT,
 }
+# The columns of an export of steps.
+STEP_COLUMNS = {
+    "job_id": TEXT,
+    "row_number": INT,
+    "step": TEXT,
+    "state": TEXT,
+    "attempt": INT,
+    "at": TIME,
+    "result": JSON,
+    "error_code": TEXT,
+    "error_message": TEXT,
+}
 PREFIX = "journal_"  # of the journal's columns, if the data has a column of the same name
 MAX_COLUMNS = 10_000
 
@@ -58,12 +71,13 @@ _EXACT = 1 << 53  # floats represent all integers exactly up to this one
 _WIDEST = 1 << 63  # databases have a type for integers below this
 _KINDS = {type(None): 0, bool: BOOL, int: INT, float: FLOAT, str: TEXT, list: JSON, dict: JSON}
 
-# A line of the file: a row's data, and the values of the journal's columns, which are plain JSON
-# except for times.
-_OWN = GenericAlias(
-    tuple, tuple(datetime | None if kind == TIME else Any for kind in JOURNAL_COLUMNS.values())
-)
-_LINE = GenericAlias(tuple, (dict[str, Any], _OWN | None))
+
+def _line_type(columns: dict[str, int]) -> GenericAlias:
+    """The type of a line of the file: a row's data, and the values of the journal's columns, which
+    are plain JSON except for times.
+    """
+    own = tuple(datetime | None if kind == TIME else Any for kind in columns.values())
+    return GenericAlias(tuple, (dict[str, Any], GenericAlias(tuple, own) | None))
 
 
 class FlatRows:
@@ -79,7 +93,14 @@ class FlatRows:
     - ``count``: the number of rows.
 
     The rows are in a temporary file until :meth:`close`.
+
+    ``table`` is the name of their table in a database. The first ``key_columns`` of ``own`` identify
+    a row; the next one has its status.
     """
+
+    table = "rows"
+    known = JOURNAL_COLUMNS
+    key_columns = 2
 
     def __init__(
         self,
@@ -126,7 +147,7 @@ class FlatRows:
             self._lines.close()
             raise
         self.own = () if data_only else tuple(self._own_names())
-        for name, (known, kind) in zip(self.own, JOURNAL_COLUMNS.items(), strict=False):
+        for name, (known, kind) in zip(self.own, self.known.items(), strict=False):
             self.columns[name] = kind
             if known in HIDEABLE and not names.isdisjoint((name, known)):
                 self._hidden.append(name)
@@ -136,7 +157,7 @@ class FlatRows:
         self._lines.close()
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        decode = msgspec.json.Decoder(_LINE).decode
+        decode = msgspec.json.Decoder(_line_type(self.known)).decode
         for line in self._lines.lines():
             flat, own = decode(line)
             if own is not None:
@@ -179,10 +200,36 @@ class FlatRows:
 
     def _own_names(self) -> Iterator[str]:
         taken = {name.casefold() for name in self.columns}  # spreadsheets and SQL ignore case
-        for name in JOURNAL_COLUMNS:
+        for name in self.known:
             while name in taken:
                 name = PREFIX + name  # noqa: PLW2901
             yield name
+
+
+class FlatSteps(FlatRows):
+    """The steps of the rows of some jobs as flat dicts, in the order of rows and of first records.
+
+    A step has the columns in STEP_COLUMNS. ``statuses`` are those of the rows.
+    """
+
+    table = "steps"
+    known = STEP_COLUMNS
+    key_columns = 3
+
+    def _take(self, service: JobService, job_id: str) -> None:
+        job, rows, _ = service._look(job_id, self._statuses)  # noqa: SLF001  (ours)
+        encode = msgspec.json.Encoder().encode
+        count = 0
+        for number, whole in steps_of_rows(rows):
+            step = redacted_members(whole, self._names)
+            own = (job_id, number, step.name, *_values_of_step(step))
+            self._lines.write(encode(({}, own)))
+            count += 1
+        self.count += count
+        self.jobs.append(job)
+
+
+_values_of_step = attrgetter("state", "attempt", "at", "result", "error_code", "error_message")
 
 
 def _own_values(row: JobRow, attempts: LastAttempts) -> tuple[Any, ...]:

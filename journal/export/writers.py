@@ -11,8 +11,8 @@ from typing import IO, Any
 import msgspec
 
 from journal.errors import InvalidValueError, JournalError
-from journal.export.table import FlatRows
-from journal.fs.output import whole_file
+from journal.export.table import FlatRows, FlatSteps
+from journal.fs.output import Output, whole_file
 from journal.history.redact import check_fields
 from journal.model import RowStatus
 from journal.service import JobService
@@ -57,6 +57,7 @@ def export_rows(
     statuses: Collection[RowStatus | str] = (),
     redact: Collection[str] = (),
     data_only: bool = False,
+    steps: bool = False,
     force: bool = False,
     on_error: Callable[[JournalError], object] | None = None,
 ) -> int:
@@ -75,6 +76,8 @@ def export_rows(
       Their values become "[REDACTED]". A name may be a key in data and results, at any depth, or
       one of error_code, error_message, reason, tracking_number, label_path, cost_cents, result and
       idempotency_key. The journal's other columns are never hidden.
+    - ``steps``: write one record for each step of the rows instead, with the columns in
+      :data:`journal.export.table.STEP_COLUMNS`. Returns the number of steps.
     - ``data_only``: leave out the journal's columns.
     - ``on_error``: called with the error of each job that can't be read. The job is left out.
 
@@ -89,6 +92,10 @@ def export_rows(
         file_format = file_format or format_of(out)
     if file_format not in FORMATS:
         raise InvalidValueError("format", file_format, f"must be one of {', '.join(FORMATS)}")
+    if steps and data_only:
+        raise InvalidValueError(
+            "data_only", data_only, "leaves nothing of steps: give one of the two"
+        )
     if file_format == "parquet":
         from journal.export.parquet import load_pyarrow  # noqa: PLC0415  (before the rows are read)
 
@@ -97,7 +104,7 @@ def export_rows(
     names = service.redact | check_fields(redact)
 
     def flat_rows(directory: Path | None) -> FlatRows:
-        return FlatRows(
+        return (FlatSteps if steps else FlatRows)(
             service,
             [job_ids] if isinstance(job_ids, str) else job_ids,
             statuses=statuses,
@@ -118,16 +125,20 @@ def export_rows(
         whole_file(out, force=force, refused_beside=beside) as output,
         closing(flat_rows(output.path.parent)) as rows,
     ):
-        if file_format == "sqlite":
-            from journal.export.sqlite import write_sqlite  # noqa: PLC0415  (for this format only)
+        return _write_file(rows, output, file_format, names)
 
-            return write_sqlite(rows, output.path, names)
-        with output.stream() as stream:
-            if file_format == "parquet":
-                from journal.export.parquet import write_parquet  # noqa: PLC0415  (an extra)
 
-                return write_parquet(rows, stream)
-            return _STREAM_WRITERS[file_format](rows, stream)
+def _write_file(rows: FlatRows, output: Output, file_format: str, names: frozenset[str]) -> int:
+    if file_format == "sqlite":
+        from journal.export.sqlite import write_sqlite  # noqa: PLC0415  (for this format only)
+
+        return write_sqlite(rows, output.path, names)
+    with output.stream() as stream:
+        if file_format == "parquet":
+            from journal.export.parquet import write_parquet  # noqa: PLC0415  (an extra)
+
+            return write_parquet(rows, stream)
+        return _STREAM_WRITERS[file_format](rows, stream)
 
 
 def _write_csv(rows: FlatRows, stream: IO[bytes]) -> int:

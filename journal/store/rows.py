@@ -141,14 +141,14 @@ class RowSequence(Sequence[JobRow]):
     def __init__(self, journal: Journal, view: View) -> None:
         """The caller holds the journal's mutex."""
         self._job_id = journal.job_id
-        self._file = journal.file
-        self._view = view
+        self.file = journal.file
+        self.view = view
         self._journal = journal
         self._outcome = journal.outcome()
         self._keyed = journal.index.keyed
 
     def __len__(self) -> int:
-        return self._view.count
+        return self.view.count
 
     @overload
     def __getitem__(self, index: int) -> JobRow: ...
@@ -161,8 +161,8 @@ class RowSequence(Sequence[JobRow]):
         number = index + len(self) if index < 0 else index
         if not 0 <= number < len(self):
             raise IndexError(f"row {index} of {len(self)}")
-        read = self._reader()
-        return self._row(self._view.position(number), read, read)
+        read = self.reader()
+        return self._row(self.view.position(number), read, read)
 
     def __iter__(self) -> Iterator[JobRow]:
         return self._rows(range(len(self)))
@@ -175,8 +175,8 @@ class RowSequence(Sequence[JobRow]):
 
     def _rows(self, numbers: range) -> Iterator[JobRow]:
         # In the file, rows are near rows and statuses near statuses. So each kind has its window.
-        rows, statuses = self._reader(), self._reader()
-        job_id, keyed, columns = self._job_id, self._keyed, self._view.columns
+        rows, statuses = self.reader(), self.reader()
+        job_id, keyed, columns = self._job_id, self._keyed, self.view.columns
         row_numbers, earlier = columns.numbers, columns.earlier
         for position, row_offset, status_offset, attempts in self._places(numbers):
             # The usual case, inlined for speed. _row deals with all other cases and errors.
@@ -215,14 +215,14 @@ class RowSequence(Sequence[JobRow]):
         Slices are read where possible, since reading single items from a hint's columns takes
         longer.
         """
-        columns = self._view.columns
+        columns = self.view.columns
         row_offsets, status_offsets, attempts = (
             columns.row_offsets,
             columns.status_offsets,
             columns.attempts,
         )
         for start in range(0, len(numbers), _SLICE_ROWS):
-            positions = self._view.positions(numbers[start : start + _SLICE_ROWS])
+            positions = self.view.positions(numbers[start : start + _SLICE_ROWS])
             first, end = min(positions), max(positions) + 1
             if end - first > 16 * len(positions):  # the rows are far apart
                 for at in positions:
@@ -235,12 +235,12 @@ class RowSequence(Sequence[JobRow]):
                 for at in positions:
                     yield at, near[0][at - first], near[1][at - first], near[2][at - first]
 
-    def _reader(self) -> Read:
+    def reader(self) -> Read:
         outcome = self._outcome
         if outcome is None:
-            return window_reader(self._file)
+            return window_reader(self.file)
         # The rows were read inside a batch. Its records aren't in the file before the batch ends.
-        window = window_reader(self._file)
+        window = window_reader(self.file)
 
         def read(offset: int) -> bytes:
             with self._journal.mutex:
@@ -253,11 +253,11 @@ class RowSequence(Sequence[JobRow]):
         return read
 
     def _row(self, position: int, rows: Read, statuses: Read) -> JobRow:
-        columns = self._view.columns
+        columns = self.view.columns
         row_number = columns.number(position)
         offset = columns.row_offsets[position]
-        row = read_row(self._file, rows(offset), offset, row_number)
-        latest = read_status(self._file, statuses, columns.status_offsets[position], row_number)
+        row = read_row(self.file, rows(offset), offset, row_number)
+        latest = read_status(self.file, statuses, columns.status_offsets[position], row_number)
         return row_from_records(
             self._job_id,
             row,

@@ -6,7 +6,7 @@ Call each function that appends records in a separate ``with journal:`` block. T
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any
 
@@ -20,10 +20,12 @@ from journal.errors import (
 from journal.format.extent import record_at
 from journal.format.records import UNSET_TIME, LogRecord, RowStepRecord
 from journal.format.values import canonical_json
+from journal.fs.handles import JournalFile
+from journal.index.columns import Columns
 from journal.index.index import FAILED, NEEDS_REVIEW, PROCESSING, STATUSES
 from journal.model import RowStep, StepState
 from journal.store.journal import Journal
-from journal.store.rows import moved_error
+from journal.store.rows import Read, RowSequence, moved_error
 from journal.store.transitions import put_logs
 
 
@@ -40,13 +42,30 @@ def latest_records(journal: Journal, position: int) -> dict[str, RowStepRecord]:
 
     The first record that says "done" decides. If no record says "done", the last record decides.
     """
-    columns = journal.index.columns
+    return _latest(journal.index.columns, journal.file, journal.read_line, position)
+
+
+def steps_of_rows(rows: RowSequence) -> Iterator[tuple[int, RowStep]]:
+    """Yield the number of the row and each of its steps, for all rows of a sequence."""
+    columns, read = rows.view.columns, rows.reader()
+    if columns.step_heads is None:
+        return
+    for index in range(len(rows)):
+        position = rows.view.position(index)
+        if columns.step_heads[position]:
+            for record in _latest(columns, rows.file, read, position).values():
+                yield record.row, _step_of(record)
+
+
+def _latest(
+    columns: Columns, file: JournalFile, read: Read, position: int
+) -> dict[str, RowStepRecord]:
     number = columns.number(position)
     records = list[RowStepRecord]()
     for offset in columns.offsets_of_steps(position):
-        record = record_at(journal.file, offset, journal.read_line(offset))
+        record = record_at(file, offset, read(offset))
         if not isinstance(record, RowStepRecord) or record.row != number:
-            raise moved_error(journal.file, offset, f"a step of row {number}")
+            raise moved_error(file, offset, f"a step of row {number}")
         records.append(record)
     return deciding_records(records)
 

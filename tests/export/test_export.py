@@ -28,7 +28,7 @@ from journal.errors import (
     JournalError,
     MissingExtraError,
 )
-from journal.export.table import JOURNAL_COLUMNS, MAX_COLUMNS
+from journal.export.table import JOURNAL_COLUMNS, MAX_COLUMNS, STEP_COLUMNS
 from journal.export.writers import FORMATS, export_rows, format_of
 from journal.history.durations import LastAttempts
 from journal.history.redact import REDACTED
@@ -848,3 +848,106 @@ def test_a_format_is_known_by_its_extension_in_any_case() -> None:
     assert format_of(Path("x.sqlite3")) == "sqlite"
     with pytest.raises(InvalidValueError, match="says no format"):
         format_of("noextension")
+
+
+# --- steps
+
+
+@pytest.fixture
+def stepped(tmp_path: Path) -> Path:
+    """A job of three rows: one with steps of each state, one with a step, one without."""
+    root = tmp_path / "stepped"
+    with JobService(root, sync="none") as service:
+        service.create_job("J", job_id="j", row_data=[{"data": {"step": n}} for n in range(3)])
+        service.start_job("j", "resume")
+        for number in (1, 2):
+            service.start_row(f"j:{number}")
+        service.begin_step("j:1", 1, "charge")
+        service.end_step("j:1", 1, "charge", {"id": "ch_1", "token": "t"})
+        service.begin_step("j:1", 1, "print")
+        service.end_step("j:1", 1, "print", error=("Jam", "paper\tjam"))
+        service.begin_step("j:1", 1, "mail")
+        service.record_step("j:2", "charge", "ch_2")
+        service.complete_row("j:2")
+    return root
+
+
+STEPS = [
+    (1, "charge", "done", 1, {"id": "ch_1", "token": "t"}, None, None),
+    (1, "print", "failed", 1, None, "Jam", "paper\tjam"),
+    (1, "mail", "started", 1, None, None, None),
+    (2, "charge", "done", 1, "ch_2", None, None),
+]
+
+
+def test_steps_are_a_record_each_in_every_format(stepped: Path, tmp_path: Path) -> None:
+    for file_format in FORMATS:
+        assert run(stepped, "export", "j", tmp_path / f"s.{file_format}", "--steps") == 0
+    lines = [json.loads(line) for line in (tmp_path / "s.jsonl").read_text().splitlines()]
+    for line in lines:
+        assert list(line) == list(STEP_COLUMNS)
+        assert line.pop("job_id") == "j"
+        assert datetime.fromisoformat(line.pop("at")).tzinfo is not None
+    assert [tuple(line.values()) for line in lines] == STEPS
+    assert len(json.loads((tmp_path / "s.json").read_text())) == 4
+    rows = csv_rows(tmp_path / "s.csv")
+    assert [(row["step"], row["state"], row["result"]) for row in rows] == [
+        ("charge", "done", '{"id":"ch_1","token":"t"}'),
+        ("print", "failed", ""),
+        ("mail", "started", ""),
+        ("charge", "done", "ch_2"),
+    ]
+    assert "paper\\tjam" in (tmp_path / "s.tsv").read_text()
+    table = pq.read_table(tmp_path / "s.parquet").to_pylist()
+    assert [(row["row_number"], row["step"], row["attempt"]) for row in table] == [
+        (1, "charge", 1),
+        (1, "print", 1),
+        (1, "mail", 1),
+        (2, "charge", 1),
+    ]
+    with sqlite3.connect(tmp_path / "s.sqlite") as database:
+        found = database.execute(
+            "SELECT name, row_number, step FROM steps JOIN jobs ON job_id = id WHERE state = 'started'"
+        ).fetchall()
+    assert found == [("J", 1, "mail")]
+
+
+def test_steps_are_hidden_and_chosen_as_rows_are(
+    stepped: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("export", "j", "-", "--steps", "--format", "jsonl")
+    assert run(stepped, *words, "--redact", "token", "--status", "processing") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert json.loads(lines[0])["result"] == {"id": "ch_1", "token": REDACTED}
+    assert run(stepped, *words, "--redact", "result") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert {json.loads(line)["result"] for line in lines} == {REDACTED}
+
+
+def test_steps_are_those_of_one_moment_and_a_redo_forgets_them(stepped: Path) -> None:
+    def go_on(service: JobService, job_id: str) -> None:
+        service.record_step(f"{job_id}:3", "late", 1)
+
+    with Live(stepped, then=go_on) as service:
+        out = io.BytesIO()
+        assert export_rows(service, "j", out, "jsonl", steps=True) == 4
+        service.redo_row("j:2")
+        assert export_rows(service, "j", io.BytesIO(), "jsonl", steps=True) == 4  # and "late"
+    assert b"late" not in out.getvalue()
+
+
+def test_a_job_without_steps_exports_no_records(store: Path) -> None:
+    with JobService(store) as service:
+        out = io.BytesIO()
+        assert export_rows(service, "ship-ca", out, "csv", steps=True) == 0
+    assert out.getvalue().decode().strip() == ",".join(STEP_COLUMNS)
+
+
+def test_steps_without_the_journals_columns_are_refused(
+    stepped: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(stepped, "export", "j", "-", "--steps", "--data-only") == 2
+    assert "--steps and --data-only exclude each other" in capsys.readouterr().err
+    with JobService(stepped) as service, pytest.raises(InvalidValueError, match="data_only"):
+        export_rows(service, "j", io.BytesIO(), "csv", steps=True, data_only=True)

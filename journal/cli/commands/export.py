@@ -41,6 +41,7 @@ def _complete_names(ctx: click.Context, parameter: click.Parameter, incomplete: 
     is_flag=True,
     help="Write only the columns of the data, so that the file can be an input again.",
 )
+@click.option("--steps", is_flag=True, help="Write a record for each step of the rows instead.")
 @force_option
 @click.pass_context
 def export_command(
@@ -51,6 +52,7 @@ def export_command(
     statuses: tuple[str, ...],
     redact: tuple[str, ...],
     data_only: bool,
+    steps: bool,
     force: bool,
 ) -> int:
     """Write the rows of JOB to OUT, as CSV, TSV, JSON Lines, JSON, SQLite or Parquet.
@@ -66,8 +68,13 @@ def export_command(
     duration_s and idempotency_key. If the data has a column with one of these names, the journal's
     columns are called journal_NAME.
 
+    With --steps, the columns are job_id, row_number, step, state, attempt, at, result, error_code and
+    error_message. --status chooses rows, of which all steps are written.
+
     Example: journal export ship-ca failed.csv --status failed --status needs_review
     """
+    if steps and data_only:
+        raise click.UsageError("--steps and --data-only exclude each other")
     if len(names) != (1 if all_jobs else 2):
         raise click.UsageError("give JOB and OUT, or --all and OUT")
     out = names[-1]
@@ -93,11 +100,12 @@ def export_command(
             statuses=statuses,
             redact=redact,
             data_only=data_only,
+            steps=steps,
             force=force,
             on_error=errors.append if all_jobs else None,
         )
     for error in errors:
         echo_err(f"journal: {error}")
     if out != "-":
-        echo_err(f"{counted(count, 'row|rows')} in {out}")
+        echo_err(f"{counted(count, 'step|steps' if steps else 'row|rows')} in {out}")
     return exit_code_of_store(errors)
