@@ -174,7 +174,7 @@ class RowQueue:
         try:
             wait_s = self.record(row, outcome, unstarted_wait_s)
         except InvalidValueError as error:
-            bad_value = outcome_of_bad_value(error)
+            bad_value = outcome_of_bad_value(error, outcome.result)
             outcome = msgspec.structs.replace(bad_value, logs=outcome.logs)
             wait_s = self.record(row, outcome, unstarted_wait_s)
         if wait_s is None:
@@ -225,7 +225,11 @@ class RowQueue:
                 service.skip_row(row.id, outcome.reason)
             case "review":
                 service.review_row(
-                    row.id, outcome.error_code, outcome.error_message, traceback=outcome.traceback
+                    row.id,
+                    outcome.error_code,
+                    outcome.error_message,
+                    result=outcome.result,
+                    traceback=outcome.traceback,
                 )
             case "unstarted":
                 service.give_back_row(row.id)
