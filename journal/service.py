@@ -652,21 +652,13 @@ class JobService:
         traceback: str | None = None,
     ) -> JobRow:
         """Move a row from ``processing`` to ``needs_review``, because nobody knows whether it took
-        effect.
+                effect.
 
-<<<<<<< HEAD
         A person must find out what happened. No run starts the row until :meth:`complete_row`,
         :meth:`fail_row`, :meth:`skip_row` or :meth:`retry_row` settles it. Returns the row.
+        ``result`` is what is known of the attempt's result, for the person who decides.
         ``cost_cents`` and ``usage`` are what the attempt has cost: see :meth:`complete_row`.
         ``traceback`` says where the error was raised, as text. Raises InvalidStateTransition.
-=======
-        ``result``: what is known of the attempt's result, for the person who decides.
-
-        A person must find out. No run starts the row until :meth:`complete_row`, :meth:`fail_row`,
-        :meth:`skip_row` or :meth:`retry_row` settles it. Returns the row. ``cost_cents``,
-        ``usage``: what the attempt has cost: see :meth:`complete_row`. ``traceback``: where the
-        error was raised, as text. Raises InvalidStateTransition.
->>>>>>> 85cc23e (format, run: accept what stands for JSON as results, keep the rest)
         """
         if result is not None:
             result = as_json_value(result, "result", any_keys=True)
