@@ -12,8 +12,8 @@ import click
 
 from journal.cli.output import echo_err
 from journal.cli.throughput import RecentRate, time_left
-from journal.model import Job, JobStatus, done_rows
-from journal.text import counted, escaped, shorten
+from journal.model import Job, JobStatus, done_rows, expected_cost_cents
+from journal.text import counted, escaped, shorten, spent_text
 
 _LINE_S = 10.0
 _LABEL_COLUMNS = 24
@@ -96,6 +96,9 @@ class Progress:
         left = time_left(job.total_rows - _ended(job), self._rate)
         if left is not None:
             parts += [f"{self._rate:.1f}/s", f"{left} left"]
+        cost = spent_text(job.total_cost_cents, expected_cost_cents(job))
+        if cost:
+            parts.append(f"cost {cost}")
         return ", ".join(parts)
 
 

@@ -4,16 +4,34 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import click
 
 from journal.cli.output import echo_err
 from journal.cli.row_ranges import parse_rows
+from journal.errors import InvalidValueError
+from journal.format.arguments import check_cost
 from journal.model import RowStatus
 from journal.text import escaped
 
 Option = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class Cents(click.FloatRange):
+    """The click type of an option whose value is CENTS: a decimal number from 0."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        try:
+            return check_cost(Decimal(value)) or 0
+        except InvalidOperation:
+            self.fail(f"{value!r} is not a number of cents: give 1250, or 0.06", param, ctx)
+        except InvalidValueError as error:
+            self.fail(f"{value} {error.reason}", param, ctx)
+
 
 json_option = click.option("--json", "json_output", is_flag=True, help="Print one JSON object.")
 force_option = click.option("--force", is_flag=True, help="Replace OUT if it exists.")

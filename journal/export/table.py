@@ -43,6 +43,7 @@ JOURNAL_COLUMNS = {
     "tracking_number": TEXT,
     "label_path": TEXT,
     "cost_cents": INT,
+    "usage": JSON,
     "result": JSON,
     "created_at": TIME,
     "started_at": TIME,
@@ -129,6 +130,7 @@ class FlatRows:
         self._data_only = data_only
         self._tabular = tabular
         self._hidden: list[str] = []
+        self._has_parts_of_cents = False
         self.count = 0
         self.jobs: list[Job] = []
         self.columns: dict[str, int] = {}
@@ -149,6 +151,8 @@ class FlatRows:
         self.own = () if data_only else tuple(self._own_names())
         for name, (known, kind) in zip(self.own, self.known.items(), strict=False):
             self.columns[name] = kind
+            if known == "cost_cents" and self._has_parts_of_cents:
+                self.columns[name] = INT | FLOAT
             if known in HIDEABLE and not names.isdisjoint((name, known)):
                 self._hidden.append(name)
                 self.columns[name] = TEXT
@@ -177,6 +181,7 @@ class FlatRows:
         for whole in rows:
             row = redacted_members(whole, self._names)
             self._note(row, columns)
+            self._has_parts_of_cents |= isinstance(row.cost_cents, float)
             own = None if attempts is None else _own_values(row, attempts)
             self._lines.write(encode((row.data, own)))
         self.columns = columns

@@ -7,9 +7,8 @@ from typing import Any
 
 import msgspec
 
-from journal.format.records import JobRecord, RowDataRecord, RowRecord
+from journal.format.records import JobRecord, RowDataRecord, RowRecord, encode_json
 from journal.format.values import DECODE_ERRORS
-from journal.text import encode_json
 
 AnyRow = RowRecord | RowDataRecord
 

@@ -9,7 +9,7 @@ from journal.format.records import RowStatusRecord
 from journal.history.durations import OutcomeReader
 from journal.history.reading import Entry
 from journal.history.redact import redacted_members
-from journal.model import JobRow
+from journal.model import JobRow, cents_of, millionths
 from journal.text import shorten
 
 
@@ -66,9 +66,10 @@ class ErrorGroup:
 
     In a group of attempts, ``count`` is the number of attempts, ``numbers`` are the row numbers,
     and ``status`` may be "repeated". A long ``message`` is cut, with an ellipsis.
+    ``cost_cents`` is what the attempts have cost by which the rows got this status.
     """
 
-    __slots__ = ("code", "count", "message", "numbers", "status")
+    __slots__ = ("_millionths", "code", "count", "message", "numbers", "status")
 
     def __init__(self, status: str, code: str | None, message: str | None) -> None:
         self.status = status
@@ -76,6 +77,14 @@ class ErrorGroup:
         self.message = shorten(message or "", _MAX_MESSAGE_CHARACTERS)
         self.count = 0
         self.numbers = Numbers()
+        self._millionths = 0
+
+    def add_cost(self, cost_cents: float | None) -> None:
+        self._millionths += millionths(cost_cents or 0)
+
+    @property
+    def cost_cents(self) -> int | float:
+        return cents_of(self._millionths)
 
 
 def group_errors(rows: Iterable[JobRow], max_groups: int | None = None) -> list[ErrorGroup]:
@@ -94,6 +103,7 @@ def group_errors(rows: Iterable[JobRow], max_groups: int | None = None) -> list[
             group = groups[key] = ErrorGroup(row.status.value, row.error_code, row.error_message)
         group.count += 1
         group.numbers.add(row.row_number)
+        group.add_cost(row.cost_cents)
     return sorted(groups.values(), key=lambda group: -group.count)
 
 
@@ -123,6 +133,7 @@ def group_attempts(
             key = (outcome.status, record.error_code)
             if key not in groups:
                 groups[key] = ErrorGroup(*key, record.error_message), array("Q")
+            groups[key][0].add_cost(record.cost_cents)
             groups[key][1].append(record.row)
     for group, rows in groups.values():
         group.count = len(rows)

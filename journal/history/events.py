@@ -29,12 +29,13 @@ from journal.format.records import (
     RowRecord,
     RowStatusRecord,
     RowStepRecord,
+    encode_json,
 )
 from journal.format.seal import is_sealed
 from journal.history.reading import History, log_entry
 from journal.history.redact import redacted_members
 from journal.model import is_at_least
-from journal.text import cents_text, encode_json, time_text
+from journal.text import cents_text, time_text, usage_text
 
 _FIRST_WINDOW_BYTES = 1 << 16  # at the end of the journal; some 500 events
 
@@ -281,6 +282,8 @@ def _row_event(record: RowStatusRecord) -> Event:
     parts += [text for text in (record.reason, record.tracking_number, record.label_path) if text]
     if record.cost_cents is not None:
         parts.append(f"cost {cents_text(record.cost_cents)}")
+    if record.usage:
+        parts.append(usage_text(record.usage))
     if record.result is not None:
         parts.append(_value_text(record.result))
     if record.origin is not None:

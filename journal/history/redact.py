@@ -33,6 +33,7 @@ _OF_OUTCOMES = (
     "tracking_number",
     "label_path",
     "cost_cents",
+    "usage",
     "result",
     "error_code",
     "error_message",
@@ -135,9 +136,15 @@ def redacted_members(value: Shown, names: frozenset[str]) -> Shown:
         if held is None:
             continue
         shown = REDACTED if name in names else redacted(held, names)
+        if member == "usage":  # its values must stay numbers
+            shown = {
+                key: number
+                for key, number in held.items()
+                if name not in names and key.casefold() not in names
+            }
         if shown is REDACTED and isinstance(held, dict):
             shown = dict.fromkeys(held, REDACTED)
-        elif shown is REDACTED and isinstance(held, int):
+        elif shown is REDACTED and isinstance(held, (int, float)):
             shown = None
         if shown != held:
             hidden[member] = shown

@@ -17,11 +17,11 @@ from journal.fs.output import whole_file
 from journal.history.error_groups import group_errors
 from journal.history.redact import check_fields, redacted_members
 from journal.history.statistics import JobStatistics
-from journal.model import JobRow, RowStatus
+from journal.model import JobRow, RowStatus, expected_cost_cents
 from journal.report.plots import lines, load_library, stacked_bars
 from journal.service import JobService
 from journal.store.run_lock import last_holder
-from journal.text import as_text, duration_text, escaped, shorten
+from journal.text import as_text, duration_text, escaped, shorten, spent_text
 
 MAX_ROWS = 1000
 MAX_GROUPS = 100
@@ -95,6 +95,7 @@ def report_page(service: JobService, job_id: str, *, redact: Collection[str] = (
     shown = redacted_members(job, names)
     page: str = environment.get_template("report.html").render(
         job=shown,
+        cost=spent_text(job.total_cost_cents, expected_cost_cents(job)),
         state=service.get_state(job),
         host=last_holder(service.root / job_id),
         metadata=_pairs(shown.metadata or {}),

@@ -12,6 +12,7 @@ import shlex
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from time import monotonic
+from typing import Any
 
 import msgspec
 
@@ -22,7 +23,16 @@ from journal.errors import (
     JournalError,
     StorageError,
 )
-from journal.model import TERMINAL_STATUSES, Job, JobRow, JobStatus, RowStatus, job_exit_code
+from journal.model import (
+    TERMINAL_STATUSES,
+    Job,
+    JobRow,
+    JobStatus,
+    RowStatus,
+    cents_of,
+    job_exit_code,
+    millionths,
+)
 from journal.run.handler import StepStore
 from journal.run.held_job import HeldJob, unrecorded_message
 from journal.run.in_flight import InFlight, Result
@@ -102,6 +112,7 @@ class Run:
         self._on_tick = on_tick
         self._queue = RowQueue(job, limits)
         self._rate = None if limits.rate is None else Rate.parse(limits.rate)
+        self._cost_before = millionths(job.job().total_cost_cents)  # of the job, before this run
         self._halt = Halt.parse(limits.halt)
         self._brake = Brake(is_on=limits.halt != "never")
         # Don't queue rows with a timeout: the time in the queue would count as time of the attempt.
@@ -110,7 +121,7 @@ class Run:
         self._may_queue = (
             workers.queues
             and limits.timeout_s is None
-            and limits.max_cost_cents is None
+            and limits.max_cost_cents is limits.max_run_cost_cents is None
             and self._halt is None
         )
         self._in_flight = InFlight(workers, results, limits, StepStore(job.service))
@@ -355,15 +366,31 @@ class Run:
             self._give_up(self._brake.reason(how_to.retry_failed, how_to.never_halt), 1)
             return
         started = counts["started"]
-        if limits.max_cost_cents is not None and job.total_cost_cents >= limits.max_cost_cents:
+        over_cost = self._over_cost(job)
+        if over_cost:
             if job.pending_count:
-                self._give_up(f"{job.total_cost_cents} cents are spent", 1)
+                self._give_up(over_cost, 1)
         elif limits.max_rows is not None and started >= limits.max_rows:
             if job.pending_count:
                 rows = counted(started, "row|rows was|were started")
                 self._give_up(f"{rows}, as many as were asked for", 1)
         elif self._in_flight.slots <= 0:
             self._give_up(f"all {self._workers.count} workers hang", 2)
+
+    def _over_cost(self, job: Job) -> str:
+        """The message that a limit of cost is reached, and how to continue; "" if none is."""
+        limits, how_to = self._limits, self._held.settings.how_to
+        total = job.total_cost_cents
+        most: Any = limits.max_cost_cents
+        if most is not None and total >= most:
+            name = how_to.argument("max_cost_cents")
+            return f"the job has cost {total} cents, and {name} is {most}: raise it to continue"
+        most = limits.max_run_cost_cents
+        spent = cents_of(millionths(total) - self._cost_before)
+        if most is not None and spent >= most:
+            name = how_to.argument("max_run_cost_cents")
+            return f"this run has cost {spent} cents, and {name} is {most} for each run"
+        return ""
 
     def _give_up(self, reason: str, stops: int) -> None:
         self._reason = reason

@@ -21,11 +21,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from journal.errors import JournalError, StepInDoubtError, StorageError
-from journal.format.conversion import repr_text
 from journal.format.idempotency import step_key
-from journal.format.values import as_json_value
 from journal.fs import system
-from journal.model import JobRow, LogEntry
+from journal.model import Cost, JobRow, LogEntry, Usage
 from journal.run.evidence import RowLog, current_row, traceback_of
 from journal.run.outcome import (
     STEP_IN_DOUBT,
@@ -40,7 +38,7 @@ from journal.run.outcome import (
     code_and_message,
     outcome_of_error,
     outcome_of_value,
-    text_of,
+    repr_of_lost,
 )
 from journal.service import JobService
 
@@ -245,13 +243,13 @@ class AttemptedRow:
 
     def _end(self, service: JobService, name: str, value: Any) -> Any:
         try:
-            result = None if value is None else as_json_value(value, "result", any_keys=True)
-        except BaseException as error:  # a value's own code may raise anything
-            raise _not_recorded(name, value, error) from error
-        try:
-            return self._record_end(service, name, result)
+            return self._record_end(service, name, value)
         except JournalError as error:
-            raise _not_recorded(name, value, error) from error
+            raise NeedsReview(
+                "StepNotRecorded",
+                f"step {name!r} is done, but its result could not be recorded ({error}); the "
+                f"result: {repr_of_lost(value)}",
+            ) from error
 
     def _record_end(self, service: JobService, name: str, *result: Any, **error: Any) -> Any:
         logs = self._unrecorded_logs()
@@ -297,9 +295,10 @@ class AttemptedRow:
         self,
         tracking_number: str | None = None,
         label_path: str | os.PathLike[str] | None = None,
-        cost_cents: int | None = None,
+        cost_cents: Cost | None = None,
         *,
         result: Any = None,
+        usage: Usage | None = None,
     ) -> None:
         """Set the outcome "completed". The arguments are those of :meth:`JobService.complete_row`.
 
@@ -311,12 +310,23 @@ class AttemptedRow:
                 tracking_number=tracking_number,
                 label_path=label_path,
                 cost_cents=cost_cents,
+                usage=usage,
             )
         )
 
-    def fail(self, code: str, message: str = "") -> None:
-        """Set the outcome "failed". The row is not attempted again."""
-        self.outcome = outcome_of_error(Fail(code, message), ())
+    def fail(
+        self,
+        code: str,
+        message: str = "",
+        *,
+        cost_cents: Cost | None = None,
+        usage: Usage | None = None,
+    ) -> None:
+        """Set the outcome "failed". The row is not attempted again.
+
+        ``cost_cents``, ``usage``: what the attempt has cost: see :meth:`JobService.complete_row`.
+        """
+        self._end_with(Fail(code, message, cost_cents=cost_cents, usage=usage))
 
     def retry(
         self,
@@ -324,30 +334,38 @@ class AttemptedRow:
         message: str = Retry.message,
         *,
         after_s: float | None = None,
+        cost_cents: Cost | None = None,
+        usage: Usage | None = None,
     ) -> None:
         """Attempt the row again, because nothing has happened yet: see :class:`Retry`."""
-        self.outcome = outcome_of_error(Retry(code, message, after_s=after_s), ())
+        again = Retry(code, message, after_s=after_s, cost_cents=cost_cents, usage=usage)
+        self._end_with(again)
 
-    def skip(self, reason: str | None = None) -> None:
+    def skip(
+        self,
+        reason: str | None = None,
+        *,
+        cost_cents: Cost | None = None,
+        usage: Usage | None = None,
+    ) -> None:
         """Set the outcome "skipped": the row needs no work."""
-        self.outcome = outcome_of_error(Skip(reason), ())
+        self._end_with(Skip(reason, cost_cents=cost_cents, usage=usage))
 
-    def review(self, code: str, message: str | None = None) -> None:
+    def review(
+        self,
+        code: str,
+        message: str | None = None,
+        *,
+        cost_cents: Cost | None = None,
+        usage: Usage | None = None,
+    ) -> None:
         """Set the outcome "needs_review": see :class:`NeedsReview`, which also checks the order of
         the arguments.
         """
-        self.outcome = outcome_of_error(NeedsReview(code, message), ())
+        self._end_with(NeedsReview(code, message, cost_cents=cost_cents, usage=usage))
 
-
-def _not_recorded(name: str, value: object, error: BaseException) -> NeedsReview:
-    """The exception of a step that is done, and whose result can't be recorded."""
-    review = NeedsReview(
-        "StepNotRecorded",
-        f"step {name!r} is done, but its result could not be recorded; the result of this review "
-        f"is its repr: {text_of(error)}",
-    )
-    review.result = repr_text(value)
-    return review
+    def _end_with(self, outcome: RowOutcome) -> None:
+        self.outcome = outcome_of_error(outcome, ())
 
 
 # A handler is called with an :class:`AttemptedRow`. It may also declare its row as a JobRow, since

@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 
 from journal.errors import InvalidValueError
-from journal.model import JobRow
+from journal.format.arguments import check_cost
+from journal.model import Cost, JobRow
 from journal.run.outcome import Errors, Outcome
 from journal.text import counted
 
@@ -184,7 +185,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: float | None = None
     rate: str | None = None
     halt: str = "first"
-    max_cost_cents: int | None = None
+    max_cost_cents: Cost | None = None
+    max_run_cost_cents: Cost | None = None
     max_rows: int | None = None
 
     def __post_init__(self) -> None:
@@ -196,8 +198,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         if self.rate is not None:
             Rate.parse(self.rate)
         Halt.parse(self.halt)
-        if self.max_cost_cents is not None:
-            check_int(self.max_cost_cents, "max_cost_cents", lowest=0)
+        for name in ("max_cost_cents", "max_run_cost_cents"):  # as totals are: int or float
+            cents = check_cost(getattr(self, name), name)
+            msgspec.structs.force_setattr(self, name, cents)
         if self.max_rows is not None:
             check_int(self.max_rows, "max_rows")
 

@@ -20,7 +20,7 @@ from journal.errors import InvalidValueError, JobBusyError, JobExistsError
 from journal.format.arguments import check_optional_text
 from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.ids import is_job_id, slug
-from journal.model import TERMINAL_STATUSES, Job, JobRow, JobSummary, Policy, RowStatus
+from journal.model import TERMINAL_STATUSES, Cost, Job, JobRow, JobSummary, Policy, RowStatus
 from journal.run.attempts import Attempt, iterate_attempts
 from journal.run.driver import Run, RunReport
 from journal.run.handler import Handler
@@ -256,7 +256,8 @@ class JobRun:
         timeout_s: float | None = None,
         rate: str | None = None,
         halt: str = "first",
-        max_cost_cents: int | None = None,
+        max_cost_cents: Cost | None = None,
+        max_run_cost_cents: Cost | None = None,
         max_rows: int | None = None,
         retry_failed: bool = False,
         handle_signals: bool = True,
@@ -305,6 +306,8 @@ class JobRun:
             20% of them have failed. ``soon`` waits for the rows in flight; ``now`` ends them.
           - "never": run all rows.
         - ``max_cost_cents``: pause when the job, over all its runs, has cost this much.
+          ``max_run_cost_cents``: pause when this run has cost this much. Failed and repeated
+          attempts count. Rows in flight end, and may cost more.
         - ``max_rows``: pause when this run has started this many rows.
 
         **Stopping.** With ``handle_signals``, in the main thread: after the first SIGINT, SIGTERM
@@ -331,10 +334,10 @@ class JobRun:
             rate=rate,
             halt=halt,
             max_cost_cents=max_cost_cents,
+            max_run_cost_cents=max_run_cost_cents,
             max_rows=max_rows,
         )
-        if workers is not None:
-            check_int(workers, "workers")
+        check_int(1 if workers is None else workers, "workers")
         held = self._hold(tell)
         if self.matched.done:
             held.report(left_alone(self.id, self.matched.done, self._settings.how_to))
@@ -350,14 +353,13 @@ class JobRun:
                 return self._report_idle(held, retry_failed=retry_failed)
             on_error.pop_all()
         report = run.work(handle_signals=handle_signals)
-        self._report_end(held, report, is_braked=run.is_braked)
-        return report
+        return self._report_end(held, report, is_braked=run.is_braked)
 
     def _hold(self, tell: Report | None) -> HeldJob:
         return HeldJob(self.service, self.id, self._settings, tell or _print_to_stderr)
 
-    def _report_end(self, held: HeldJob, report: RunReport, *, is_braked: bool) -> None:
-        """Report the rows that are left, and how to continue."""
+    def _report_end(self, held: HeldJob, report: RunReport, *, is_braked: bool) -> RunReport:
+        """Report the rows that are left, and how to continue. Returns ``report``."""
         how_to = self._settings.how_to
         in_shell = bool(how_to.command)
         if report.job.status in TERMINAL_STATUSES:
@@ -371,6 +373,7 @@ class JobRun:
             again = how_to.again if is_braked else ""
             command = again or report.job.resume_command or "run this program again"
             held.report(f"to continue: {command}")
+        return report
 
     def _report_idle(self, held: HeldJob, *, retry_failed: bool) -> RunReport:
         job, how_to = self.job, self._settings.how_to

@@ -9,10 +9,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from journal.format.arguments import check_count, check_optional_text
-from journal.format.conversion import repr_text
-from journal.format.values import as_json_value
-from journal.model import LogEntry
+from journal.format.arguments import check_cost, check_usage
+from journal.format.values import encode_value
+from journal.model import Cost, LogEntry, Usage
 
 Errors = tuple[type[BaseException], ...]
 
@@ -26,17 +25,24 @@ class RowResult(msgspec.Struct, frozen=True, kw_only=True):
     - ``result``: any JSON value.
     - ``tracking_number``: text.
     - ``label_path``: a path. If it is inside the job's directory, it is stored relative to that.
-    - ``cost_cents``: int from 0, added to the job's total.
+    - ``cost_cents``, ``usage``: what the attempt has cost: see :meth:`JobService.complete_row`.
     """
 
     result: Any = None
     tracking_number: str | None = None
     label_path: str | os.PathLike[str] | None = None
-    cost_cents: int | None = None
+    cost_cents: Cost | None = None
+    usage: Usage | None = None
 
 
 class RowOutcome(Exception):
-    """Base class of the exceptions that a handler raises to set the outcome of its row."""
+    """Base class of the exceptions that a handler raises to set the outcome of its row.
+
+    ``cost_cents``, ``usage``: what the attempt has cost: see :meth:`JobService.complete_row`.
+    """
+
+    cost_cents: Cost | None = None
+    usage: Usage | None = None
 
 
 class Fail(RowOutcome):
@@ -45,10 +51,18 @@ class Fail(RowOutcome):
     code = "Fail"
     message = ""
 
-    def __init__(self, code: str, message: str = "") -> None:
+    def __init__(
+        self,
+        code: str,
+        message: str = "",
+        *,
+        cost_cents: Cost | None = None,
+        usage: Usage | None = None,
+    ) -> None:
         super().__init__(code, message)
         self.code = code
         self.message = message
+        self.cost_cents, self.usage = cost_cents, usage
 
 
 class Retry(RowOutcome):
@@ -64,7 +78,13 @@ class Retry(RowOutcome):
     after_s: float | None = None
 
     def __init__(
-        self, code: str = code, message: str = message, *, after_s: float | None = None
+        self,
+        code: str = code,
+        message: str = message,
+        *,
+        after_s: float | None = None,
+        cost_cents: Cost | None = None,
+        usage: Usage | None = None,
     ) -> None:
         given: object = code
         if not isinstance(given, str):  # probably seconds
@@ -76,6 +96,7 @@ class Retry(RowOutcome):
         self.code = code
         self.message = message
         self.after_s = after_s
+        self.cost_cents, self.usage = cost_cents, usage
 
 
 class Skip(RowOutcome):
@@ -83,9 +104,16 @@ class Skip(RowOutcome):
 
     reason: str | None = None
 
-    def __init__(self, reason: str | None = None) -> None:
+    def __init__(
+        self,
+        reason: str | None = None,
+        *,
+        cost_cents: Cost | None = None,
+        usage: Usage | None = None,
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.cost_cents, self.usage = cost_cents, usage
 
 
 class NeedsReview(RowOutcome):
@@ -97,9 +125,15 @@ class NeedsReview(RowOutcome):
 
     code = "NeedsReview"
     message = ""
-    result: str | None = None  # the repr of a step's result that could not be recorded
 
-    def __init__(self, code: str, message: str | None = None) -> None:
+    def __init__(
+        self,
+        code: str,
+        message: str | None = None,
+        *,
+        cost_cents: Cost | None = None,
+        usage: Usage | None = None,
+    ) -> None:
         if message is None or (_is_sentence(code) and message and not _is_sentence(message)):
             called = (message or "Unclear", code) if _is_sentence(code) else (code, "is it sent?")
             example = ", ".join(json.dumps(text_of(text), ensure_ascii=False) for text in called)
@@ -107,6 +141,7 @@ class NeedsReview(RowOutcome):
         super().__init__(code, message)
         self.code = code
         self.message = message
+        self.cost_cents, self.usage = cost_cents, usage
 
 
 def _is_sentence(text: object) -> bool:
@@ -129,7 +164,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     result: Any = None
     tracking_number: str | None = None
     label_path: str | None = None
-    cost_cents: int | None = None
+    cost_cents: int | float | None = None
+    usage: dict[str, int | float] | None = None
     error_code: str = ""
     error_message: str = ""
     traceback: str | None = None
@@ -146,35 +182,35 @@ def outcome_of_value(value: Any) -> Outcome:
     If the value can't be recorded, the row needs a review, because its work is done and must not be
     repeated.
     """
+    if isinstance(value, Outcome):  # from a handler of this package
+        return value
+    result = value if isinstance(value, RowResult) else RowResult(result=value)
     try:
-        if isinstance(value, Outcome):  # from a handler of this package
-            return value
-        given = value if isinstance(value, RowResult) else RowResult(result=value)
-        result = given.result
-        if result is not None:
-            result = as_json_value(result, "result", any_keys=True)
-        label_path = None if given.label_path is None else os.fspath(given.label_path)
-        return Outcome(
-            kind="completed",
-            result=result,
-            tracking_number=check_optional_text(given.tracking_number, "tracking_number"),
-            label_path=check_optional_text(label_path, "label_path"),
-            cost_cents=check_count(given.cost_cents, "cost_cents"),
-        )
+        if result.result is not None:
+            encode_value(result.result, "result")
+        label_path = None if result.label_path is None else os.fspath(result.label_path)
+        for name, text in (("tracking_number", result.tracking_number), ("label_path", label_path)):
+            if text is not None:
+                encode_value(os.fspath(text), name)
     except BaseException as error:  # noqa: BLE001  (a value's own code may raise anything)
-        return outcome_of_bad_value(error, value)
+        return outcome_of_bad_value(error)
+    outcome = Outcome(
+        kind="completed",
+        result=result.result,
+        tracking_number=result.tracking_number,
+        label_path=label_path,
+    )
+    return with_cost(outcome, result.cost_cents, result.usage, result)
 
 
-def outcome_of_bad_value(error: BaseException, value: object) -> Outcome:
-    """The outcome of a handler whose return value can't be recorded. Its repr is the result."""
+def outcome_of_bad_value(error: BaseException) -> Outcome:
+    """The outcome of a handler whose return value can't be recorded."""
     return Outcome(
         kind="review",
         error_code="InvalidResult",
         error_message=_text(
-            "the handler has returned a value that can't be recorded; the result of this review is "
-            f"its repr: {text_of(error)}"
+            f"the handler has returned a value that can't be recorded: {text_of(error)}"
         ),
-        result=repr_text(value),
     )
 
 
@@ -206,7 +242,30 @@ def outcome_of_error(error: BaseException, retry_on: Errors) -> Outcome:
         return failed(type(error).__name__, type(error).__name__)
 
 
+def with_cost(outcome: Outcome, cost_cents: Any, usage: Any, of: object) -> Outcome:
+    """The outcome with what the attempt has cost, which must be paid whatever came of it.
+
+    If the cost can't be recorded, the row needs a review. Its message has the repr of ``of``.
+    """
+    if cost_cents is None and usage is None:
+        return outcome
+    try:
+        cost_cents, usage = check_cost(cost_cents), check_usage(usage)
+    except BaseException as error:  # noqa: BLE001  (a value's own code may raise anything)
+        refused = outcome_of_bad_value(error)
+        message = _text(f"{refused.error_message}; {repr_of_lost(of)}")
+        return msgspec.structs.replace(refused, error_message=message)
+    return msgspec.structs.replace(outcome, cost_cents=cost_cents, usage=usage)
+
+
 def _outcome_of_error(error: BaseException, retry_on: Errors) -> Outcome:
+    outcome = _uncosted_outcome_of_error(error, retry_on)
+    if not isinstance(error, RowOutcome):
+        return outcome
+    return with_cost(outcome, error.cost_cents, error.usage, error)
+
+
+def _uncosted_outcome_of_error(error: BaseException, retry_on: Errors) -> Outcome:
     match error:
         case Fail():
             return failed(text_of(error.code), text_of(error.message))
@@ -218,9 +277,7 @@ def _outcome_of_error(error: BaseException, retry_on: Errors) -> Outcome:
             return Outcome(kind="skipped", reason=reason)
         case NeedsReview():
             code, message = text_of(error.code), text_of(error.message)
-            return Outcome(
-                kind="review", error_code=code, error_message=message, result=error.result
-            )
+            return Outcome(kind="review", error_code=code, error_message=message)
     name = type(error).__name__
     return failed(name, text_of(error) or name, retryable=isinstance(error, retry_on))
 
@@ -232,8 +289,11 @@ def code_and_message(error: BaseException) -> tuple[str, str]:
 
 
 def repr_of_lost(value: object) -> str:
-    """The repr of a value for a message, cut to MESSAGE_CHARACTERS."""
-    return _text(repr_text(value))
+    """The repr of a value that can't be recorded otherwise; "" if ``repr`` raises."""
+    try:
+        return _text(repr(value))
+    except BaseException:  # noqa: BLE001  (a __repr__ may raise anything)
+        return ""
 
 
 def text_of(value: object) -> str:

@@ -45,6 +45,10 @@ class HowTo(NamedTuple):
     def ignore_changes(self) -> str:
         return "`--on-changed ignore`" if self.command else '`on_changed="ignore"`'
 
+    def argument(self, name: str) -> str:
+        """An argument of ``run``, or the option of `journal run` of the same name."""
+        return f"`--{name.replace('_', '-')}`" if self.command else f"`{name}`"
+
     @property
     def never_halt(self) -> str:
         return "`--halt never`" if self.command else '`run(..., halt="never")`'

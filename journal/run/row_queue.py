@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from time import monotonic
+from typing import Any
 
 import msgspec
 
@@ -174,8 +175,10 @@ class RowQueue:
         try:
             wait_s = self.record(row, outcome, unstarted_wait_s)
         except InvalidValueError as error:
-            bad_value = outcome_of_bad_value(error, outcome.result)
-            outcome = msgspec.structs.replace(bad_value, logs=outcome.logs)
+            bad_value = outcome_of_bad_value(error)
+            outcome = msgspec.structs.replace(
+                bad_value, logs=outcome.logs, cost_cents=outcome.cost_cents
+            )
             wait_s = self.record(row, outcome, unstarted_wait_s)
         if wait_s is None:
             return outcome, False
@@ -212,30 +215,31 @@ class RowQueue:
 
     def _record(self, row: JobRow, outcome: Outcome, unstarted_wait_s: float) -> float | None:
         service = self._service
+        spent: Any = {"cost_cents": outcome.cost_cents, "usage": outcome.usage}
         match outcome.kind:
             case "completed":
                 service.complete_row(
                     row.id,
                     outcome.tracking_number,
                     outcome.label_path,
-                    outcome.cost_cents,
                     result=outcome.result,
+                    **spent,
                 )
             case "skipped":
-                service.skip_row(row.id, outcome.reason)
+                service.skip_row(row.id, outcome.reason, **spent)
             case "review":
                 service.review_row(
                     row.id,
                     outcome.error_code,
                     outcome.error_message,
-                    result=outcome.result,
                     traceback=outcome.traceback,
+                    **spent,
                 )
             case "unstarted":
                 service.give_back_row(row.id)
                 return unstarted_wait_s
             case "failed" | "lost":
-                return self._settle_failure(row, outcome)
+                return self._settle_failure(row, outcome, spent)
         return None
 
     def _with_doubt(self, row: JobRow, outcome: Outcome) -> Outcome:
@@ -249,16 +253,16 @@ class RowQueue:
         step = self._service.get_step_in_doubt(row.id)
         return outcome if step is None else in_doubt(outcome, in_doubt_text(row.id, step))
 
-    def _settle_failure(self, row: JobRow, outcome: Outcome) -> float | None:
+    def _settle_failure(self, row: JobRow, outcome: Outcome, spent: Any) -> float | None:
         code, message = outcome.error_code, outcome.error_message
         step = self._service.get_step_in_doubt(row.id) if outcome.kind == "lost" else None
         if step is not None:
             message += in_doubt_text(row.id, step)
         fate = fate_of(row, outcome, self._limits, self._on_interrupted, in_doubt=step is not None)
         if fate == "review":
-            self._service.review_row(row.id, code, message, traceback=outcome.traceback)
+            self._service.review_row(row.id, code, message, traceback=outcome.traceback, **spent)
         elif fate == "retry" and not self._has_ended():
-            self._service.retry_row(row.id, code, message, traceback=outcome.traceback)
+            self._service.retry_row(row.id, code, message, traceback=outcome.traceback, **spent)
             return delay_s(row, outcome, self._limits)
         else:
             self._service.fail_row(
@@ -267,6 +271,7 @@ class RowQueue:
                 message,
                 unknown=outcome.kind == "lost",
                 traceback=outcome.traceback,
+                **spent,
             )
         return None
 

@@ -245,7 +245,7 @@ def test_of_what_the_journal_knows_ids_numbers_statuses_times_and_names_stay(
         assert {name for name, value in row.items() if value == REDACTED} == {
             *data,
             *("error_code", "error_message", "reason", "tracking_number", "label_path"),
-            *("cost_cents", "result", "idempotency_key"),
+            *("cost_cents", "usage", "result", "idempotency_key"),
         }
     assert json.loads(first) | {"created_at": rows[0]["created_at"]} == {
         **rows[0],

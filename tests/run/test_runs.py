@@ -191,8 +191,8 @@ def raising(error: BaseException) -> Callable[[JobRow], Any]:
         (raising(GeneratorExit()), "failed", "GeneratorExit", "GeneratorExit"),
         (raising(asyncio.CancelledError()), "failed", "CancelledError", "CancelledError"),
         (raising(ValueError("\ud800")), "failed", "ValueError", "\\ud800"),
-        (lambda _row: object(), "needs_review", "InvalidResult", "object can't be written as JSON"),
-        (lambda _row: {None: 2}, "needs_review", "InvalidResult", "keys must be text"),
+        (lambda _row: object(), "needs_review", "InvalidResult", "object is not a JSON value"),
+        (lambda _row: {1: 2}, "needs_review", "InvalidResult", "keys must be text"),
         (lambda _row: float("nan"), "needs_review", "InvalidResult", "finite"),
         (lambda _row: RowResult(cost_cents=-1), "needs_review", "InvalidResult", "cost_cents"),
         (lambda _row: RowResult(label_path=5), "needs_review", "InvalidResult", "int"),  # type: ignore[arg-type]
@@ -1064,15 +1064,6 @@ def test_a_run_that_halts_now_leaves_what_is_in_flight_to_a_person(path: Path) -
         assert statuses(job) == {"needs_review": 1, "failed": 1, "pending": 7}
         assert job.rows()[0].error_code == "stopped"
     assert report.job.status == "paused"
-
-
-def test_nothing_more_is_started_once_the_job_has_cost_enough(path: Path) -> None:
-    with open_job(path, 9) as job:
-        report = job.run(lambda _row: RowResult(cost_cents=10), max_cost_cents=30, tell=quiet)
-        assert (report.completed, report.reason) == (3, "30 cents are spent")
-        assert (report.job.status, report.exit_code) == ("paused", 4)
-        assert job.run(lambda _row: 1, max_cost_cents=30, tell=quiet).started == 0
-        assert job.run(lambda _row: 1, max_cost_cents=31).completed == 6
 
 
 def test_limits_that_are_reached_with_the_last_row_keep_no_job_from_its_end(path: Path) -> None:

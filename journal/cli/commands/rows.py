@@ -8,6 +8,7 @@ from operator import attrgetter
 from typing import Any
 
 import click
+import msgspec
 
 from journal.cli.conditions import Columns, Selection, row_options
 from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED, Refused
@@ -17,11 +18,11 @@ from journal.cli.output import as_json, echo_err
 from journal.cli.redaction import find_redacted_job, redact_option
 from journal.cli.row_ranges import missing_rows, rows_within
 from journal.cli.shared_options import statuses_option, version_option
-from journal.history.error_groups import group_attempts, group_errors
+from journal.history.error_groups import ErrorGroup, group_attempts, group_errors
 from journal.history.redact import redacted_members
 from journal.model import Job, JobRow, RowStatus
 from journal.service import existing_job
-from journal.text import as_text, counted, shorten
+from journal.text import as_text, cents_text, counted, shorten
 
 _DATA = "data."  # the prefix of a column of the data that has the name of a field of the row
 _MAX_CELL_CHARACTERS = 400  # a result may have a mebibyte
@@ -169,10 +170,16 @@ def _looked_at(rows: Iterable[JobRow], columns: Columns) -> Iterator[JobRow]:
         yield row
 
 
+def _cost_text(group: ErrorGroup) -> str:
+    return cents_text(group.cost_cents) if group.cost_cents else ""
+
+
+_COST = Field("cost_cents", text=_cost_text, right=True, rank=2)
 ERROR_FIELDS = (
     Field("code", "CODE", text=_shortened(attrgetter("code")), least=12),
     Field("status", "STATUS", status=True, rank=1),
     Field("count", "COUNT", right=True),
+    _COST,
     Field(
         "example",
         "EXAMPLE",
@@ -207,7 +214,8 @@ def errors_command(
     first.
 
     EXAMPLE is the message of the first row of the group, cut to 1,000 characters (400 in a table).
-    ROWS lists the numbers of all rows of the group, in the form that --row takes.
+    ROWS lists the numbers of all rows of the group, in the form that --row takes. COST, if there is
+    any, is the cost of the attempts that COUNT counts.
 
     With --attempts, COUNT is the number of attempts that went wrong, even if the row was completed
     later. STATUS is "repeated" for attempts that were followed by another attempt.
@@ -223,4 +231,7 @@ def errors_command(
         groups = group_errors(
             redacted_members(row, service.redact) for row in rows if version in (None, row.version)
         )
-    echo_rows(output, ERROR_FIELDS, groups)
+    # A table has the column only if there are costs.
+    title = "COST" if any(group.cost_cents for group in groups) else ""
+    cost = msgspec.structs.replace(_COST, title=title)
+    echo_rows(output, [cost if field is _COST else field for field in ERROR_FIELDS], groups)

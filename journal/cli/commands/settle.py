@@ -18,6 +18,7 @@ from journal.cli.find import command_line, counts_text, find_job, job_argument
 from journal.cli.output import echo_err
 from journal.cli.row_ranges import rows_of
 from journal.cli.shared_options import (
+    Cents,
     confirm,
     reason_option,
     rows_option,
@@ -278,9 +279,9 @@ _WAYS: dict[str, tuple[Callable[..., object], tuple[str, ...]]] = {
 )
 @click.option(
     "--cost-cents",
-    metavar="N",
-    type=click.IntRange(min=0),
-    help="With --completed: the cost that each of the rows gets.",
+    metavar="CENTS",
+    type=Cents(),
+    help="With --completed: the cost of each of the rows, added to what its attempts have cost.",
 )
 @click.option(
     "--label-path",

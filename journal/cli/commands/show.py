@@ -49,9 +49,16 @@ from journal.format.records import BOTH_COPIES
 from journal.fs.names import JOURNAL_NAME
 from journal.history.error_groups import ErrorGroup, Numbers, group_errors
 from journal.history.redact import redacted_members
-from journal.model import Job, JobStatus, RowStatus, RunHolder, done_rows
+from journal.model import (
+    Job,
+    JobStatus,
+    RowStatus,
+    RunHolder,
+    done_rows,
+    expected_cost_cents,
+)
 from journal.service import JobService, existing_job
-from journal.text import cents_text, counted, duration_text, escaped, shorten
+from journal.text import counted, duration_text, escaped, shorten, spent_text, usage_text
 
 # The command must be fast, so it reads only a part of many or large rows. `journal errors` reads
 # all.
@@ -229,7 +236,8 @@ def _facts(shown: Shown) -> dict[str, str]:
         "duration": duration_text(shown.duration_s),
         "error": f"{job.error_code}: {job.error_message}" if job.error_code else "",
         "repaired": "with losses: rows may be missing" if job.repaired else "",
-        "cost": cents_text(job.total_cost_cents) if job.total_cost_cents else "",
+        "cost": spent_text(job.total_cost_cents, expected_cost_cents(job)),
+        "usage": usage_text(job.usage),
         "progress": f"{bar(done, total, 24)} {percent}, {f'of {rows}: {counts}' if counts else rows}",
         "rate": _rate_text(shown),
         "throughput": _throughput_text(shown.throughput),
@@ -328,6 +336,7 @@ def _plain(shown: Shown) -> dict[str, Any]:
         "duration_s": shown.duration_s,
         "rows_per_s": shown.rate,
         "left_s": shown.left_s,
+        "expected_cost_cents": expected_cost_cents(shown.job),
         "throughput": shown.throughput,
         "errors": [
             {field.name: field.get()(group) for field in ERROR_FIELDS} for group in shown.errors

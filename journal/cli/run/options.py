@@ -9,6 +9,7 @@ import click
 
 from journal.cli.find import complete_job
 from journal.cli.run.inputs import FORMATS
+from journal.cli.shared_options import Cents
 from journal.cli.times import Seconds
 from journal.errors import InvalidValueError
 from journal.run.limits import Halt, Rate
@@ -130,9 +131,15 @@ _OPTIONS = (
     ),
     click.option(
         "--max-cost-cents",
-        metavar="N",
-        type=click.IntRange(min=0),
+        metavar="CENTS",
+        type=Cents(),
         help="Pause when the job, over all its runs, has cost this much. Default: no limit.",
+    ),
+    click.option(
+        "--max-run-cost-cents",
+        metavar="CENTS",
+        type=Cents(),
+        help="Pause when this run has cost this much. Default: no limit.",
     ),
     click.option(
         "--stdin",
@@ -147,7 +154,7 @@ _OPTIONS = (
         type=click.Choice(["text", "json"]),
         default="text",
         help="What the command prints. json: an object, whose members tracking_number, label_path, "
-        "cost_cents and result become fields of the row.",
+        "cost_cents, usage and result become fields of the row.",
     ),
     click.option(
         "--results",

@@ -27,12 +27,13 @@ from journal.run.outcome import (
     lost,
     outcome_of_bad_value,
     outcome_of_value,
+    with_cost,
 )
 
 RESULT_BYTES = 1 << 20
 MESSAGE_BYTES = 4096
 
-_FIELDS = ("tracking_number", "label_path", "cost_cents")
+_FIELDS = ("tracking_number", "label_path", "cost_cents", "usage")
 
 _OUR_OWN_LIMITS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
 
@@ -139,7 +140,8 @@ class Commands:
             status = process.wait()
             if status == 0:
                 return Outcome(kind="completed", result=output_head(output))
-            return failed(status_code(status), _message(status, errors), retryable=True)
+            outcome = failed(status_code(status), _message(status, errors), retryable=True)
+            return msgspec.structs.replace(outcome, result=output_head(output))
 
     def _start(
         self, row: JobRow, argv: list[str], stdin: Any, output: IO[bytes], errors: IO[bytes]
@@ -279,13 +281,15 @@ class CommandHandler:
         except StorageError as error:
             name = type(error).__name__
             return Outcome(kind="unstarted", error_code=name, error_message=str(error))
-        if outcome.kind == "completed" and self._stdout_json:
+        if not self._stdout_json:
+            return outcome
+        if outcome.kind == "completed":
             return _outcome_of_json(outcome.result)
-        return outcome
+        return _with_cost_in_json(outcome)
 
 
 def _outcome_of_json(text: str) -> Outcome:
-    """The outcome of a JSON object with ``tracking_number``, ``label_path`` and ``cost_cents``.
+    """The outcome of a JSON object with ``tracking_number``, ``label_path``, ``cost_cents``, ``usage``.
 
     These members become fields of the row. The member ``result`` becomes the row's result. Without
     ``result``, all other members become the result.
@@ -293,11 +297,22 @@ def _outcome_of_json(text: str) -> Outcome:
     try:
         value = msgspec.json.decode(text) if text else None
     except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
-        return outcome_of_bad_value(error, text)
+        return outcome_of_bad_value(error)
     if not isinstance(value, dict):
         return outcome_of_value(value)
     fields = {name: value.pop(name, None) for name in _FIELDS}
     return outcome_of_value(RowResult(result=value.pop("result", value or None), **fields))
+
+
+def _with_cost_in_json(outcome: Outcome) -> Outcome:
+    """The outcome of a failed command, with ``cost_cents`` and ``usage`` of the JSON it printed."""
+    try:
+        value = msgspec.json.decode(outcome.result or "")
+    except (msgspec.MsgspecError, RecursionError, UnicodeError):  # it failed before it printed
+        return outcome
+    if not isinstance(value, dict):
+        return outcome
+    return with_cost(outcome, value.get("cost_cents"), value.get("usage"), outcome)
 
 
 def unstarted_error(program: str, error: OSError | ValueError) -> tuple[str, str]:

@@ -88,8 +88,8 @@ PATCHES = [
     Patch(
         "messages of a result that can't be recorded are kept",
         "run/row_queue",
-        "logs=outcome.logs)",
-        "logs=())",
+        "logs=outcome.logs",
+        "logs=()",
         EVIDENCE,
     ),
     Patch(

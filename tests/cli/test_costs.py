@@ -1,0 +1,218 @@
+"""Costs at the command line: what commands report, limits, forecasts, listings and exports."""
+
+import json
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from journal import JobService
+
+JOURNAL = [sys.executable, "-m", "journal"]
+# Prints what the row has cost, and fails with the last column's status.
+COMMAND = 'echo "{{\\"cost_cents\\": $1, \\"usage\\": {{\\"tokens\\": 812}}, \\"n\\": 1}}"; exit $2'
+RUN = ("run", "rows.csv", "--job", "j", "--stdout", "json")
+SHELL = ("--", "sh", "-c", COMMAND, "sh", "{cost}", "{status}")
+
+
+@pytest.fixture(autouse=True, name="work")
+def fixture_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("JOURNAL_ROOT", raising=False)
+    return tmp_path
+
+
+def journal(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*JOURNAL, *arguments], capture_output=True, text=True, check=False)
+
+
+def write_rows(*rows: tuple[str, int]) -> None:
+    lines = [f"{cost},{status}\n" for cost, status in rows]
+    Path("rows.csv").write_text("cost,status\n" + "".join(lines))
+
+
+def make_job(*costs: Any, rows: int = 4) -> None:
+    """A job whose first rows have these costs."""
+    with JobService("jobs") as service:
+        service.create_job("J", job_id="j", row_data=[{"data": {"n": n}} for n in range(rows)])
+        for number, cost in enumerate(costs, 1):
+            service.complete_row(f"j:{number}", cost_cents=cost, usage={"tokens": 812})
+
+
+def shown(*arguments: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(journal("show", "j", "--json", *arguments).stdout)
+    return found
+
+
+def test_a_command_reports_its_cost_and_usage_also_when_it_fails() -> None:
+    write_rows(("0.06", 0), ("7", 3), ("0.5", 0))
+    done = journal(*RUN, "--max-attempts", "2", "--backoff", "0", *SHELL)
+    assert done.returncode == 3, done.stderr
+    job = shown()
+    assert (job["total_cost_cents"], job["usage"]) == (14.56, {"tokens": 4 * 812})
+    with JobService("jobs") as service:
+        rows = service.get_rows("j")
+        assert [row.cost_cents for row in rows] == [0.06, 7, 0.5]
+        assert rows[0].result == {"n": 1}
+        assert (rows[1].status, rows[1].error_code, rows[1].result) == ("failed", "3", None)
+
+
+def test_a_cost_of_a_command_that_can_not_be_recorded_needs_a_review() -> None:
+    write_rows(("-1", 0), ("-1", 3))
+    assert journal(*RUN, *SHELL).returncode == 3
+    with JobService("jobs") as service:
+        for row in service.get_rows("j"):
+            assert (row.status, row.error_code) == ("needs_review", "InvalidResult")
+            assert "cost_cents: must be from 0" in str(row.error_message)
+
+
+@pytest.mark.parametrize(
+    ("option", "reason"),
+    [
+        (
+            "--max-cost-cents",
+            "the job has cost 0.12 cents, and `--max-cost-cents` is 0.12: raise it to continue",
+        ),
+        (
+            "--max-run-cost-cents",
+            "this run has cost 0.12 cents, and `--max-run-cost-cents` is 0.12 for each run",
+        ),
+    ],
+)
+def test_a_limit_of_cost_pauses_the_run_and_says_how_to_continue(option: str, reason: str) -> None:
+    write_rows(*[("0.06", 0)] * 5)
+    done = journal(*RUN, option, "0.12", *SHELL)
+    assert done.returncode == 4
+    assert reason in done.stderr
+    again = journal(*RUN, option, "0.12", *SHELL)
+    assert shown()["total_cost_cents"] == (0.12 if option == "--max-cost-cents" else 0.24)
+    assert again.returncode == 4
+
+
+@pytest.mark.parametrize(
+    ("cents", "reason"),
+    [
+        ("many", "'many' is not a number of cents: give 1250, or 0.06"),
+        ("-1", "-1 must be from 0 to"),
+        ("nan", "nan must be an int, a float or a Decimal"),
+        ("0.0000001", "must have at most six decimals"),
+    ],
+)
+def test_an_option_of_cents_refuses_what_is_no_cost(cents: str, reason: str) -> None:
+    write_rows(("1", 0))
+    done = journal(*RUN, "--max-cost-cents", cents, *SHELL)
+    assert (done.returncode, reason in done.stderr, Path("jobs").exists()) == (2, True, False)
+
+
+def test_a_row_is_resolved_with_parts_of_a_cent() -> None:
+    make_job()
+    with JobService("jobs") as service:
+        service.start_row("j:1")
+        service.review_row("j:1", "E", "unsure", cost_cents=1)
+    assert journal("resolve", "j", "--row", "1", "--completed", "--cost-cents", "0.06").stdout
+    assert shown()["total_cost_cents"] == 1.06
+
+
+def test_show_forecasts_the_cost_of_the_whole_job() -> None:
+    make_job(310)
+    assert "cost        3.10, about 12.40 expected in all\n" in journal("show", "j").stdout
+    assert "usage       tokens 812\n" in journal("show", "j").stdout
+    assert shown()["expected_cost_cents"] == 1240
+
+
+def test_a_forecast_of_small_costs_has_two_digits_and_a_done_job_has_none() -> None:
+    make_job(0.06)
+    assert "cost        0.0006, about 0.0024 expected in all\n" in journal("show", "j").stdout
+    with JobService("jobs") as service:
+        for number in (2, 3, 4):
+            service.complete_row(f"j:{number}", cost_cents=0.1)
+    assert "cost        0.0036\n" in journal("show", "j").stdout
+    assert shown()["expected_cost_cents"] is None
+
+
+def test_a_job_without_costs_shows_none() -> None:
+    make_job(None)
+    assert "cost  " not in journal("show", "j").stdout.split("cost_cents")[0]
+
+
+def test_the_report_forecasts_the_cost_too() -> None:
+    pytest.importorskip("jinja2")
+    pytest.importorskip("pygal")
+    make_job(310)
+    assert journal("report", "j", "-o", "r.html").returncode == 0
+    page = Path("r.html").read_text()
+    assert "<dt>cost</dt><dd>3.10, about 12.40 expected in all</dd>" in page
+    assert "<dt>tokens</dt><dd>812</dd>" in page
+
+
+def test_the_log_and_the_list_show_costs_of_attempts() -> None:
+    make_job(rows=1)
+    with JobService("jobs") as service:
+        service.start_row("j:1")
+        service.retry_row("j:1", "E", "busy", cost_cents=0.06, usage={"tokens": 5})
+    assert "E: busy, cost 0.0006, tokens 5" in journal("log", "j").stdout
+    assert "0.0006" in journal("list").stdout
+
+
+def test_errors_sum_the_cost_of_failed_attempts() -> None:
+    make_job(rows=3)
+    with JobService("jobs") as service:
+        for number in (1, 2):
+            service.start_row(f"j:{number}")
+            service.retry_row(f"j:{number}", "E", "busy", cost_cents=5)
+            service.start_row(f"j:{number}")
+            service.fail_row(f"j:{number}", "E", "busy", cost_cents=0.5)
+    groups = json.loads(journal("errors", "j", "--json").stdout)
+    assert [(group["count"], group["cost_cents"]) for group in groups] == [(2, 1)]
+    groups = json.loads(journal("errors", "j", "--attempts", "--json").stdout)
+    assert {group["status"]: group["cost_cents"] for group in groups} == {
+        "failed": 1,
+        "repeated": 10,
+    }
+    assert "COST" in journal("errors", "j").stdout
+
+
+def test_errors_without_costs_have_no_column_of_them() -> None:
+    make_job(rows=1)
+    with JobService("jobs") as service:
+        service.fail_row("j:1", "E", "m")
+    assert "COST" not in journal("errors", "j").stdout
+
+
+@pytest.mark.parametrize("hidden", ["cost_cents", "usage", "tokens"])
+def test_costs_and_usages_are_hidden_by_name(hidden: str) -> None:
+    make_job(0.06)
+    row = json.loads(journal("rows", "j", "--json", "--redact", hidden).stdout)[0]
+    assert row["cost_cents"] == (None if hidden == "cost_cents" else 0.06)
+    assert row["usage"] == ({"tokens": 812} if hidden == "cost_cents" else {})
+    said = journal("log", "j", "--redact", hidden).stdout
+    assert ("0.0006" in said, "812" in said) == (hidden != "cost_cents", hidden == "cost_cents")
+
+
+def test_exports_have_costs_and_usages_as_they_are() -> None:
+    make_job(0.06, 5)
+    lines = journal("export", "j", "-", "--format", "jsonl").stdout.splitlines()
+    assert [json.loads(line)["cost_cents"] for line in lines] == [0.06, 5, None, None]
+    assert json.loads(lines[0])["usage"] == {"tokens": 812}
+    assert ',0.06,"{""tokens"":812}",' in journal("export", "j", "-").stdout.splitlines()[1]
+    assert journal("export", "j", "j.db").returncode == 0
+    with closing(sqlite3.connect("j.db")) as database:
+        found = database.execute("SELECT cost_cents, usage FROM rows").fetchall()
+        total = database.execute("SELECT total_cost_cents, usage FROM jobs").fetchone()
+    assert found == [(0.06, '{"tokens":812}'), (5, '{"tokens":812}'), (None, None), (None, None)]
+    assert total == (5.06, '{"tokens":1624}')
+
+
+@pytest.mark.parametrize(("cost", "kind"), [(0.06, "double"), (6, "int64")])
+def test_a_column_of_parquet_has_parts_of_a_cent_only_where_there_are_some(
+    cost: float, kind: str
+) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    make_job(cost, 5)
+    assert journal("export", "j", "j.parquet").returncode == 0
+    column = parquet.read_table("j.parquet")["cost_cents"]
+    assert (str(column.type), column.to_pylist()) == (kind, [cost, 5, None, None])

@@ -1,0 +1,110 @@
+"""What attempts have cost: exact sums, each attempt once, and limits."""
+
+from __future__ import annotations
+
+from mutation.patch import Patch
+
+COST = "tests/service/test_cost.py tests/index/test_replay.py"
+RUNS = "tests/run/test_costs_of_runs.py"
+CLI = "tests/cli/test_costs.py"
+
+PATCHES = [
+    Patch(
+        "costs are rounded to millionths, not cut",
+        "model",
+        "else round(cents * _MILLION)",
+        "else int(cents * _MILLION)",
+        COST,
+    ),
+    Patch(
+        "a change that is undone has no cost",
+        "index/index",
+        "attempts, self.cost_millionths, self.usage = old",
+        "attempts, _, self.usage = old",
+        COST,
+    ),
+    Patch(
+        "a change that is undone has no usage",
+        "index/index",
+        "attempts, self.cost_millionths, self.usage = old",
+        "attempts, self.cost_millionths, _ = old",
+        COST,
+    ),
+    Patch(
+        "a hint has the sums of usage",
+        "index/hint",
+        "            usage=index.usage,\n",
+        "",
+        COST,
+    ),
+    Patch(
+        "a job handed out has a usage of its own",
+        "index/summary",
+        "usage=dict(index.usage)",
+        "usage=index.usage",
+        COST,
+    ),
+    Patch(
+        "a cost has at most six decimals",
+        "format/arguments",
+        "    if not is_exact:\n",
+        "    if False:\n",
+        COST,
+    ),
+    Patch(
+        "a cost is one that a float states exactly",
+        "format/arguments",
+        "    if millionths(cents) != total:\n",
+        "    if False:\n",
+        COST,
+    ),
+    Patch(
+        "names of usage have a bound",
+        "store/transitions",
+        "    if record.usage and len(index.usage.keys()",
+        "    if False and len(index.usage.keys()",
+        COST,
+    ),
+    Patch(
+        "exceptions of a handler state its cost",
+        "run/outcome",
+        "    return with_cost(outcome, error.cost_cents, error.usage, error)\n",
+        "    return outcome\n",
+        RUNS,
+    ),
+    Patch(
+        "a limit of cost keeps rows from being queued",
+        "run/driver",
+        "            and limits.max_cost_cents is limits.max_run_cost_cents is None\n",
+        "",
+        RUNS,
+    ),
+    Patch(
+        "the cost of a run counts from its start",
+        "run/driver",
+        "millionths(total) - self._cost_before",
+        "millionths(total)",
+        RUNS,
+    ),
+    Patch(
+        "a failed command states its cost",
+        "cli/run/subprocesses",
+        "        return _with_cost_in_json(outcome)\n",
+        "        return outcome\n",
+        CLI,
+    ),
+    Patch(
+        "a forecast is for all rows",
+        "model",
+        "job.total_cost_cents * job.total_rows / ended",
+        "job.total_cost_cents * ended / job.total_rows",
+        CLI,
+    ),
+    Patch(
+        "hidden usage has no names either",
+        "history/redact",
+        "if name not in names and key.casefold() not in names",
+        "if name not in names",
+        CLI,
+    ),
+]

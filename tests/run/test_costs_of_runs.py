@@ -1,0 +1,194 @@
+"""What runs spend: the costs of all attempts, limits of cost, and costs that can't be recorded."""
+
+import pickle
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from decimal import Decimal
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import journal
+from journal import Fail, JobRow, NeedsReview, Retry, RowResult, Skip
+
+
+@pytest.fixture(name="path")
+def fixture_path(tmp_path: Path) -> Path:
+    return tmp_path / "jobs" / "calls"
+
+
+def open_job(path: Path, rows: int) -> journal.JobRun:
+    return journal.open_job(path, rows=[{"n": n} for n in range(1, rows + 1)], resume_command="")
+
+
+def quiet(_: str) -> None:
+    pass
+
+
+SPENT: dict[str, Any] = {"cost_cents": 0.06, "usage": {"tokens": 812}}
+OUTCOMES: dict[int, Callable[[], Any]] = {
+    1: lambda: RowResult(result="done", **SPENT),
+    2: lambda: Fail("declined", "no money", **SPENT),
+    3: lambda: Retry("busy", **SPENT),
+    4: lambda: Skip("known", **SPENT),
+    5: lambda: NeedsReview("Unclear", "is it sent?", **SPENT),
+}
+STATUSES = ["completed", "failed", "failed", "skipped", "needs_review"]
+
+
+def spend(row: JobRow) -> RowResult:
+    """Each row spends the same, whatever becomes of it. Row 3 is attempted twice."""
+    outcome = OUTCOMES[row.data["n"]]()
+    if isinstance(outcome, RowResult):
+        return outcome
+    raise outcome
+
+
+async def spend_async(row: JobRow) -> RowResult:
+    return spend(row)
+
+
+def pool() -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(2, mp_context=get_context("spawn"))
+
+
+@pytest.mark.parametrize(
+    ("handler", "executor"),
+    [
+        pytest.param(spend, None, id="threads"),
+        pytest.param(spend_async, None, id="event loop"),
+        pytest.param(spend, pool, id="process pool"),
+    ],
+)
+def test_each_attempt_counts_whatever_becomes_of_it(
+    path: Path, handler: Callable[[JobRow], Any], executor: Any
+) -> None:
+    with open_job(path, 5) as job:
+        report = job.run(
+            handler, executor=executor, max_attempts=2, backoff_s=0, halt="never", tell=quiet
+        )
+        assert [row.status for row in job.rows()] == STATUSES
+        assert (report.job.total_cost_cents, report.job.usage) == (0.36, {"tokens": 6 * 812})
+        assert {row.cost_cents for row in job.rows()} == {0.06}
+
+
+def test_the_methods_of_a_row_set_its_cost_too(path: Path) -> None:
+    with open_job(path, 5) as job:
+        for attempt in job.attempts(tell=quiet):
+            with attempt as row:
+                match row.row_number:
+                    case 1:
+                        row.complete(**SPENT)
+                    case 2:
+                        row.fail("declined", **SPENT)
+                    case 3:
+                        row.retry("busy", **SPENT)
+                    case 4:
+                        row.skip(**SPENT)
+                    case 5:
+                        row.review("Unclear", "is it sent?", **SPENT)
+        assert [row.status for row in job.rows()] == STATUSES
+        assert (job.job.total_cost_cents, job.job.usage) == (0.3, {"tokens": 5 * 812})
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        pytest.param(lambda bad: RowResult(result="kept", **bad), id="RowResult"),
+        pytest.param(lambda bad: Fail("kept", **bad), id="Fail"),
+        pytest.param(lambda bad: Retry("kept", **bad), id="Retry"),
+        pytest.param(lambda bad: Skip("kept", **bad), id="Skip"),
+        pytest.param(lambda bad: NeedsReview("kept", "why", **bad), id="NeedsReview"),
+    ],
+)
+@pytest.mark.parametrize(
+    "bad", [{"cost_cents": float("nan")}, {"usage": {"tokens": -1}}], ids=["cost", "usage"]
+)
+def test_a_cost_that_can_not_be_recorded_needs_a_review_which_names_it(
+    path: Path, outcome: Callable[[Any], Any], bad: dict[str, Any]
+) -> None:
+    def handler(_: JobRow) -> Any:
+        made = outcome(bad)
+        if isinstance(made, RowResult):
+            return made
+        raise made
+
+    with open_job(path, 1) as job:
+        job.run(handler, max_attempts=3, backoff_s=0, tell=quiet)
+        row = job.rows()[0]
+        assert (row.status, row.attempts) == ("needs_review", 1)
+        assert next(iter(bad)) in str(row.error_message)
+        assert "kept" in f"{row.error_message} {row.result}"
+
+
+def test_a_result_with_one_name_of_usage_too_many_needs_a_review_and_keeps_its_cost(
+    path: Path,
+) -> None:
+    with open_job(path, 2) as job:
+        report = job.run(
+            lambda row: RowResult(
+                cost_cents=5, usage=dict.fromkeys((f"{row.row_number}-{n}" for n in range(60)), 1)
+            ),
+            tell=quiet,
+        )
+        assert [row.status for row in job.rows()] == ["completed", "needs_review"]
+        assert report.job.total_cost_cents == 10
+
+
+def test_exceptions_with_costs_can_be_pickled() -> None:
+    for make in OUTCOMES.values():
+        outcome = pickle.loads(pickle.dumps(make()))
+        assert (outcome.cost_cents, outcome.usage) == (0.06, {"tokens": 812})
+
+
+# --- limits
+
+
+def test_nothing_more_is_started_once_the_job_has_cost_enough(path: Path) -> None:
+    with open_job(path, 9) as job:
+        report = job.run(lambda _row: RowResult(cost_cents=0.1), max_cost_cents=0.3, tell=quiet)
+        assert (report.completed, report.reason) == (
+            3,
+            "the job has cost 0.3 cents, and `max_cost_cents` is 0.3: raise it to continue",
+        )
+        assert (report.job.status, report.exit_code) == ("paused", 4)
+        assert job.run(lambda _row: 1, max_cost_cents=Decimal("0.3"), tell=quiet).started == 0
+        assert job.run(lambda _row: 1, max_cost_cents=Decimal("0.31")).completed == 6
+
+
+def test_failed_and_repeated_attempts_reach_the_limit(path: Path) -> None:
+    def decline(row: JobRow) -> None:
+        if row.attempts == 1:
+            raise Retry("busy", cost_cents=10)
+        raise Fail("no", cost_cents=10)
+
+    with open_job(path, 9) as job:
+        report = job.run(
+            decline, max_attempts=2, backoff_s=0, max_cost_cents=50, halt="never", tell=quiet
+        )
+        assert (report.job.total_cost_cents, report.started) == (50, 5)
+
+
+def test_a_run_ends_within_what_is_in_flight_when_the_limit_is_reached(path: Path) -> None:
+    with open_job(path, 50) as job:
+        report = job.run(
+            lambda _row: RowResult(cost_cents=10), workers=4, max_cost_cents=100, tell=quiet
+        )
+        assert 100 <= report.job.total_cost_cents <= 100 + 3 * 10
+
+
+def test_the_limit_of_a_run_counts_from_its_start_and_each_start_has_it_anew(path: Path) -> None:
+    with open_job(path, 9) as job:
+        for done in (3, 6):
+            report = job.run(
+                lambda _row: RowResult(cost_cents=0.1), max_run_cost_cents=0.3, tell=quiet
+            )
+            assert report.job.successful_rows == done
+            assert report.reason == (
+                "this run has cost 0.3 cents, and `max_run_cost_cents` is 0.3 for each run"
+            )
+        report = job.run(lambda _row: RowResult(cost_cents=0.1), max_run_cost_cents=0.3)
+        assert (report.job.status, report.reason) == ("completed", None)
+        assert report.job.total_cost_cents == 0.9
