@@ -18,7 +18,9 @@ from journal.version import VERSION
 if TYPE_CHECKING:
     from journal.errors import *
     from journal.format.commits import Position
+    from journal.history.events import Event
     from journal.history.reading import Entry
+    from journal.history.row_history import RowAttempt, RowHistory
     from journal.model import (
         LOG_LEVELS,
         VALID_ROW_TRANSITIONS,
@@ -45,7 +47,15 @@ if TYPE_CHECKING:
 # executors or event loops.
 _MODULES = (
     *("errors", "model", "format.commits", "history.reading", "service"),
-    *("run.outcome", "run.evidence", "run.handler", "run.attempts", "run.driver", "run.open_job"),
+    *(
+        "run.outcome",
+        "run.evidence",
+        "run.handler",
+        "run.attempts",
+        "run.driver",
+        "run.open_job",
+        "history.row_history",
+    ),
 )
 
 
@@ -79,6 +89,7 @@ __all__ = [
     "CommitOutcomeUnknownError",
     "CopiesDivergedError",
     "Entry",
+    "Event",
     "Fail",
     "FormatVersionError",
     "FoundRow",
@@ -104,7 +115,9 @@ __all__ = [
     "PackError",
     "Position",
     "Retry",
+    "RowAttempt",
     "RowChangedError",
+    "RowHistory",
     "RowLogHandler",
     "RowNotFoundError",
     "RowResult",

@@ -47,6 +47,7 @@ from journal.fs import directories, handles
 from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.history.reading import Entry, History
 from journal.history.redact import check_fields, redacted_members
+from journal.history.row_history import RowHistory, read_row_history
 from journal.ids import check_job_id, new_job_id, split_row_id
 from journal.index.index import CODES
 from journal.index.summary import job_of, summary_of
@@ -907,6 +908,21 @@ class JobService:
         return (
             entry._replace(record=redacted_members(entry.record, self.redact)) for entry in entries
         )
+
+    def get_row_history(self, row_id: str) -> RowHistory:
+        """Return all that the journal holds about a row: attempts, steps, messages, changes.
+
+        The whole journal is read, in a bounded amount of memory. Fields that the service redacts
+        are replaced. Raises RowNotFoundError.
+        """
+        job_id, number = split_row_id(row_id)
+        with self._reading(job_id) as journal:
+            history = History(journal)  # first, since this reads newer commits
+            known_steps = steps.get_steps(journal, number)
+            position = journal.index.position_of(number)
+            assert position is not None, "get_steps() has refused a number that no row has"
+            row = row_of(journal, position)
+        return read_row_history(history, row, known_steps, self.redact)
 
     # --- runs
 

@@ -13,13 +13,13 @@ from journal.errors import JobBusyError, JournalError
 PUBLIC = {
     "journal": """
         LOG_LEVELS VALID_ROW_TRANSITIONS VALID_TRANSITIONS Attempt AttemptEndedError AttemptedRow
-        CommitOutcomeUnknownError CopiesDivergedError Entry Fail FormatVersionError FoundRow
+        CommitOutcomeUnknownError CopiesDivergedError Entry Event Fail FormatVersionError FoundRow
         InvalidStateTransition InvalidValueError Job JobBusyError JobExistsError JobLockedError
         JobMismatchError JobNotFoundError JobRow JobRun JobService JobStatus JobSummary
         JournalDamagedError JournalError LogEntry MissingExtraError NeedsReview
-        NothingToSalvageError PackError Position Retry RowChangedError RowLogHandler
-        RowNotFoundError RowResult
-        RowStatus RowStep RunHolder RunReport ServiceClosedError Skip StepInDoubtError StorageError StoreError open_job
+        NothingToSalvageError PackError Position Retry RowAttempt RowChangedError RowHistory
+        RowLogHandler RowNotFoundError RowResult RowStatus RowStep RunHolder RunReport
+        ServiceClosedError Skip StepInDoubtError StorageError StoreError open_job
     """,
     "journal.transfer": "pack_job pack_to_file unpack_job compare_copies pull_job",
     "journal.repair": "repair_job",

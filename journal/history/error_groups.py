@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections.abc import Iterable
 
@@ -57,6 +58,24 @@ class Numbers:
         return not self.is_cut and (at_most is None or len(self._firsts) <= at_most)
 
 
+_FRAME = re.compile(r'^[ |]*File "(.*)", line ([0-9]+), in (.*)$', re.MULTILINE)
+_LIBRARY = re.compile(r"[/\\](?:lib[/\\]python[0-9.]+|site-packages|dist-packages)[/\\]|^<")
+
+
+def where_of(traceback: str | None) -> str:
+    """Where an exception was raised, in short, such as ``ship.py:12 in ship``; "" if unknown.
+
+    That is the last frame of the traceback outside of libraries, or else the last frame.
+    """
+    frames = _FRAME.findall(traceback or "")
+    if not frames:
+        return ""
+    own = [frame for frame in frames if not _LIBRARY.search(frame[0])]
+    path, line, function = (own or frames)[-1]
+    file = re.split(r"[/\\]", path)[-1]
+    return f"{file}:{line} in {function}"
+
+
 _MAX_MESSAGE_CHARACTERS = 1000  # messages may be long, and groups many
 
 
@@ -69,12 +88,13 @@ class ErrorGroup:
     ``cost_cents`` is what the attempts have cost by which the rows got this status.
     """
 
-    __slots__ = ("_millionths", "code", "count", "message", "numbers", "status")
+    __slots__ = ("_millionths", "code", "count", "message", "numbers", "status", "where")
 
-    def __init__(self, status: str, code: str | None, message: str | None) -> None:
+    def __init__(self, status: str, error: JobRow | RowStatusRecord) -> None:
         self.status = status
-        self.code = code or ""
-        self.message = shorten(message or "", _MAX_MESSAGE_CHARACTERS)
+        self.code = error.error_code or ""
+        self.message = shorten(error.error_message or "", _MAX_MESSAGE_CHARACTERS)
+        self.where = where_of(error.traceback)
         self.count = 0
         self.numbers = Numbers()
         self._millionths = 0
@@ -100,7 +120,7 @@ def group_errors(rows: Iterable[JobRow], max_groups: int | None = None) -> list[
         if group is None:
             if len(groups) == max_groups:
                 continue
-            group = groups[key] = ErrorGroup(row.status.value, row.error_code, row.error_message)
+            group = groups[key] = ErrorGroup(row.status.value, row)
         group.count += 1
         group.numbers.add(row.row_number)
         group.add_cost(row.cost_cents)
@@ -132,7 +152,7 @@ def group_attempts(
             record = redacted_members(record, names)
             key = (outcome.status, record.error_code)
             if key not in groups:
-                groups[key] = ErrorGroup(*key, record.error_message), array("Q")
+                groups[key] = ErrorGroup(outcome.status, record), array("Q")
             groups[key][0].add_cost(record.cost_cents)
             groups[key][1].append(record.row)
     for group, rows in groups.values():

@@ -175,6 +175,14 @@ def _cost_text(group: ErrorGroup) -> str:
 
 
 _COST = Field("cost_cents", text=_cost_text, right=True, rank=2)
+
+
+def example_text(group: ErrorGroup, limit: int) -> str:
+    """The message of a group, cut to ``limit`` characters, and where the error was raised."""
+    message = shorten(group.message, limit)
+    return f"{message} ({group.where})" if group.where else message
+
+
 ERROR_FIELDS = (
     Field("code", "CODE", text=_shortened(attrgetter("code")), least=12),
     Field("status", "STATUS", status=True, rank=1),
@@ -184,10 +192,11 @@ ERROR_FIELDS = (
         "example",
         "EXAMPLE",
         attrgetter("message"),
-        text=_shortened(attrgetter("message")),
+        text=lambda group: example_text(group, _MAX_CELL_CHARACTERS),
         least=16,
     ),
     Field("rows", "ROWS", lambda group: group.numbers.text()),
+    Field("where"),
 )
 
 
@@ -213,9 +222,10 @@ def errors_command(
     """Show the rows that failed or need a review, grouped by error code. The largest group is
     first.
 
-    EXAMPLE is the message of the first row of the group, cut to 1,000 characters (400 in a table).
-    ROWS lists the numbers of all rows of the group, in the form that --row takes. COST, if there is
-    any, is the cost of the attempts that COUNT counts.
+    EXAMPLE is the message of the first row of the group, cut to 1,000 characters (400 in a table),
+    and the place in your code where a Python exception was raised. ROWS lists the numbers of all
+    rows of the group, in the form that --row takes. COST, if there is any, is the cost of the
+    attempts that COUNT counts.
 
     With --attempts, COUNT is the number of attempts that went wrong, even if the row was completed
     later. STATUS is "repeated" for attempts that were followed by another attempt.

@@ -14,7 +14,7 @@ import click
 import msgspec
 
 from journal.cli.advice import advice
-from journal.cli.commands.rows import ERROR_FIELDS
+from journal.cli.commands.rows import ERROR_FIELDS, example_text
 from journal.cli.find import (
     command_line,
     counts_text,
@@ -25,6 +25,7 @@ from journal.cli.find import (
 )
 from journal.cli.listing import color_option
 from journal.cli.output import (
+    as_json,
     bar,
     can_show,
     colored,
@@ -48,17 +49,31 @@ from journal.cli.throughput import (
 from journal.format.records import BOTH_COPIES
 from journal.fs.names import JOURNAL_NAME
 from journal.history.error_groups import ErrorGroup, Numbers, group_errors
-from journal.history.redact import redacted_members
+from journal.history.events import Event
+from journal.history.redact import REDACTED, redacted_members
+from journal.history.row_history import RowAttempt, RowHistory
 from journal.model import (
     Job,
+    JobRow,
     JobStatus,
+    LogEntry,
     RowStatus,
+    RowStep,
     RunHolder,
     done_rows,
     expected_cost_cents,
 )
 from journal.service import JobService, existing_job
-from journal.text import counted, duration_text, escaped, shorten, spent_text, usage_text
+from journal.text import (
+    as_text,
+    cents_text,
+    counted,
+    duration_text,
+    escaped,
+    shorten,
+    spent_text,
+    usage_text,
+)
 
 # The command must be fast, so it reads only a part of many or large rows. `journal errors` reads
 # all.
@@ -100,12 +115,24 @@ class Shown(msgspec.Struct, kw_only=True):
 
 @click.command("show", short_help="Show the state of a job, its errors, and what to do next.")
 @job_argument
+@click.option(
+    "--row",
+    "row_number",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Show all about row N instead: its data, attempts, tracebacks, steps and messages.",
+)
 @json_option
 @redact_option
 @color_option
 @click.pass_context
 def show_command(
-    ctx: click.Context, job: str, json_output: bool, redact: tuple[str, ...], color: str
+    ctx: click.Context,
+    job: str,
+    row_number: int | None,
+    json_output: bool,
+    redact: tuple[str, ...],
+    color: str,
 ) -> None:
     """Show the state of a job, its speed and errors, and what to do next.
 
@@ -118,24 +145,39 @@ def show_command(
     The last line is for scripts. It has pairs key=value, always with the same keys in the same
     order.
 
+    With --row, the whole journal is read. Of long texts, only the beginning is shown; --json has
+    all.
+
     Example: journal show hash-stdlib
     """
     service, job_id = find_redacted_job(ctx, job, redact)
+    if row_number is not None:
+        history = service.get_row_history(f"{job_id}:{row_number}")
+        if json_output:
+            echo_json(history)
+        else:
+            _echo_lines(_row_lines(history), history.row.status.value, use_color(color))
+        return
     command = command_line(ctx, service)
     shown = _look(service, existing_job(service, job_id), command)
     if json_output:
         echo_json(_plain(shown))
         return
     width = terminal_width()
-    colors = use_color(color)
-    for name, value in _lines(shown, command, width and max(width, 40)):
+    _echo_lines(_lines(shown, command, width and max(width, 40)), shown.state, use_color(color))
+    sys.stdout.write(" ".join(f"{key}={value}" for key, value in _last_line(shown).items()) + "\n")
+
+
+def _echo_lines(lines: Iterable[tuple[str, str]], state: str, colors: bool) -> None:
+    """Write lines, each with a name."""
+    width = terminal_width()
+    for name, value in lines:
         text = escaped(value).rstrip()
         if name == "status" and colors:
-            text = colored(text, shown.state)
+            text = colored(text, state)
         elif name in _CUT and width is not None:
             text = cut(text, max(width - 12, 20))
-        sys.stdout.write(f"{name:<12}{text}\n")
-    sys.stdout.write(" ".join(f"{key}={value}" for key, value in _last_line(shown).items()) + "\n")
+        sys.stdout.write(f"{name:<12}{text}".rstrip() + "\n")
 
 
 def _look(service: JobService, job: Job, command: Callable[..., str]) -> Shown:
@@ -311,7 +353,90 @@ def _group_text(group: ErrorGroup) -> str:
     code = shorten(group.code or "no code", 60)
     review = " (review)" if group.status == RowStatus.NEEDS_REVIEW else ""
     rows = _rows_text(group.numbers)
-    return f"{group.count} x {code}{review}: {rows}: {shorten(group.message, 200)}"
+    return f"{group.count} x {code}{review}: {rows}: {example_text(group, 200)}"
+
+
+# --- one row
+
+_MAX_TEXT = 2000  # characters of a value; --json has all
+
+
+def _row_lines(history: RowHistory) -> Iterator[tuple[str, str]]:
+    """The lines about one row, as pairs of name and value."""
+    row = history.row
+    yield from ((name, value) for name, value in _row_facts(row).items() if value)
+    attempts: dict[int | None, list[LogEntry]] = {}
+    for entry in history.logs:
+        attempts.setdefault(entry.attempt, []).append(entry)
+    for attempt in history.attempts:
+        lines = _attempt_lines(attempt, attempts.pop(attempt.number, ()))
+        yield from _named_once(f"attempt {attempt.number}", lines)
+    yield from _named_once("steps", map(_step_text, history.steps))
+    others = itertools.chain.from_iterable(attempts.values())
+    yield from _named_once("messages", map(_message_text, others))
+    yield from _named_once("changes", (_change_text(event) for event in history.changes))
+    if history.left_out:
+        left = counted(
+            history.left_out, "older attempt, message or change|attempts, messages or changes"
+        )
+        yield "left out", left
+
+
+def _row_facts(row: JobRow) -> dict[str, str]:
+    error = ": ".join(filter(None, (row.error_code, row.error_message)))
+    return {
+        "row": f"{row.row_number} of {row.job_id}",
+        "status": row.status.value,
+        "key": "" if row.idempotency_key == row.id else row.idempotency_key,
+        "added": _time_text(row.created_at),
+        "changed": _time_text(row.updated_at) if row.updated_at != row.created_at else "",
+        "data": shorten(as_json(row.data), _MAX_TEXT),
+        "result": "" if row.result is None else shorten(as_text(row.result), _MAX_TEXT),
+        "tracking": row.tracking_number or "",
+        "label": row.label_path or "",
+        "error": shorten(error, _MAX_TEXT),
+        "unknown": "whether it took effect" if row.unknown else "",
+        "reason": shorten(row.reason or "", _MAX_TEXT),
+    }
+
+
+def _attempt_lines(attempt: RowAttempt, logs: Iterable[LogEntry]) -> Iterator[str]:
+    facts = [
+        _time_text(attempt.started_at),
+        attempt.outcome,
+        duration_text(attempt.took_s),
+        f"on {attempt.host}" if attempt.host else "",
+        f"version {attempt.version}" if attempt.version else "",
+        f"cost {cents_text(attempt.cost_cents)}" if attempt.cost_cents is not None else "",
+        usage_text(attempt.usage or {}),
+    ]
+    yield ", ".join(filter(None, facts))
+    yield from map(_message_text, logs)
+    if attempt.traceback not in (None, REDACTED):  # it ends with the message
+        yield from attempt.traceback.splitlines()
+    elif attempt.error_code or attempt.error_message:
+        error = ": ".join(filter(None, (attempt.error_code, attempt.error_message)))
+        yield shorten(error, _MAX_TEXT)
+    if attempt.reason:
+        yield shorten(attempt.reason, _MAX_TEXT)
+
+
+def _message_text(entry: LogEntry) -> str:
+    text = f"{local_text(entry.at, '%H:%M:%S.%f')[:-3]} {entry.level} {entry.message}"
+    return shorten(f"{text} {as_json(entry.details)}" if entry.details else text, _MAX_TEXT)
+
+
+def _step_text(step: RowStep) -> str:
+    state = "in doubt" if step.state == "started" else step.state
+    facts = f"{step.name}: {state}, attempt {step.attempt}, {_time_text(step.at)}"
+    error = ": ".join(filter(None, (step.error_code, step.error_message)))
+    result = error or ("" if step.result is None else as_text(step.result))
+    return shorten(f"{facts}: {result}" if result else facts, _MAX_TEXT)
+
+
+def _change_text(event: Event) -> str:
+    text = f"{_time_text(event.at)} {event.kind}"
+    return shorten(f"{text}: {event.text}" if event.text else text, _MAX_TEXT)
 
 
 def _last_line(shown: Shown) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mutation.patch import Patch
 
 EVIDENCE = "tests/run/test_evidence.py"
+ROW_HISTORY = "tests/cli/test_row_history.py"
 
 PATCHES = [
     Patch(
@@ -112,5 +113,68 @@ PATCHES = [
         "        at=_logged_at(record),\n",
         "        at=record.at,\n",
         EVIDENCE,
+    ),
+    Patch(
+        "a row's history is that of the row alone",
+        "history/row_history",
+        "            return int(found[2]) == self._number and",
+        "            return",
+        ROW_HISTORY,
+    ),
+    Patch(
+        "a row's history is read from lines of other writers, too",
+        "history/row_history",
+        """        return b'"row"' in line or b'"run"' in line""",
+        "        return False",
+        ROW_HISTORY,
+    ),
+    Patch(
+        "a row's history has a bounded number of attempts",
+        "history/row_history",
+        "            len(self._items) > MAX_KEPT or ",
+        "            ",
+        ROW_HISTORY,
+    ),
+    Patch(
+        "a row's history has a bounded number of bytes",
+        "history/row_history",
+        " or self._bytes > MAX_KEPT_BYTES",
+        "",
+        ROW_HISTORY,
+    ),
+    Patch(
+        "a row's history hides its records",
+        "history/row_history",
+        "                record = redacted_members(history.record(block, place), names)\n",
+        "                record = history.record(block, place)\n",
+        ROW_HISTORY,
+    ),
+    Patch(
+        "a row's history hides the row",
+        "history/row_history",
+        "        row=redacted_members(row, names),\n",
+        "        row=row,\n",
+        ROW_HISTORY,
+    ),
+    Patch(
+        "a row's history hides the results of steps",
+        "history/row_history",
+        "        steps=tuple(redacted_members(step, names) for step in steps),\n",
+        "        steps=steps,\n",
+        ROW_HISTORY,
+    ),
+    Patch(
+        "who hides messages of errors hides tracebacks",
+        "history/redact",
+        '        names |= {"traceback"}',
+        "        names |= set()",
+        ROW_HISTORY,
+    ),
+    Patch(
+        "the output of each attempt is kept apart",
+        "cli/run/subprocesses",
+        '        attempt = f"{row.row_number}/{row.attempts}"\n',
+        '        attempt = f"{row.row_number}/1"\n',
+        "tests/cli/test_commands.py",
     ),
 ]

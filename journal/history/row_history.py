@@ -1,0 +1,212 @@
+"""Everything that a journal holds about one row: its attempts, steps, messages and other changes."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from journal.format.records import LogRecord, Record, RowDataRecord, RowStatusRecord
+from journal.history.durations import OutcomeReader
+from journal.history.events import Event, event_of
+from journal.history.reading import History, log_entry
+from journal.history.redact import redacted_members
+from journal.model import JobRow, LogEntry, RowStep
+
+# The newest attempts, messages and changes that are kept, of each kind.
+MAX_KEPT = 1000
+MAX_KEPT_BYTES = 16 << 20
+
+Item = TypeVar("Item")
+
+_RECORD = re.compile(rb'\{"type":"(row|row_status|row_step|row_data)","row":([0-9]+),')
+_LOG = b'{"type":"log",'
+
+
+class RowAttempt(msgspec.Struct, kw_only=True):
+    """An attempt at a row.
+
+    - ``number``: the attempts of a row count from 1.
+    - ``outcome``: "completed", "failed", "skipped", "needs_review", "repeated" (it failed, and the
+      row became pending again), "given_back" (it never began), or "processing" (it has no outcome
+      yet).
+    - ``started_at``, ``ended_at``: aware datetimes in UTC. ``took_s``: seconds; None if unknown,
+      also because the run has died.
+    - ``host``, ``version``: of the run in which the attempt began. ``host`` is None if the attempt
+      was made on another copy of the job.
+    - The other members are those of :class:`JobRow`.
+    """
+
+    number: int
+    outcome: str
+    started_at: datetime
+    ended_at: datetime | None = None
+    took_s: float | None = None
+    host: str | None = None
+    version: str | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    traceback: str | None = None
+    unknown: bool = False
+    reason: str | None = None
+    cost_cents: int | float | None = None
+    usage: dict[str, int | float] | None = None
+
+
+class RowHistory(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that a journal holds about one row, each kind of thing oldest first.
+
+    - ``row``: the row as it is now.
+    - ``attempts``: its attempts.
+    - ``steps``: its steps since its last redo.
+    - ``logs``: messages about it, of its attempts and of :meth:`JobService.log`.
+    - ``changes``: other changes: new data, retries and redos by a person, settled reviews. Each has
+      ``at``, ``kind``, ``text`` and ``details``, as in ``journal log``.
+    - ``left_out``: how many older attempts, messages and changes were left out. Of each, the newest
+      1,000 are kept, with at most 16 MiB.
+    """
+
+    row: JobRow
+    attempts: tuple[RowAttempt, ...]
+    steps: tuple[RowStep, ...]
+    logs: tuple[LogEntry, ...]
+    changes: tuple[Event, ...]
+    left_out: int = 0
+
+
+class _Newest(Generic[Item]):
+    """The newest items of a row, within the bounds."""
+
+    def __init__(self) -> None:
+        self._items: deque[tuple[Item, int]] = deque()
+        self._bytes = 0
+        self.left_out = 0
+
+    def add(self, item: Item, size_bytes: int) -> None:
+        self._items.append((item, size_bytes))
+        self._count_bytes(size_bytes)
+
+    def grow(self, by_bytes: int) -> None:
+        """Count more bytes for the newest item."""
+        item, size_bytes = self._items.pop()
+        self._items.append((item, size_bytes + by_bytes))
+        self._count_bytes(by_bytes)
+
+    def _count_bytes(self, count: int) -> None:
+        self._bytes += count
+        # the newest item is never left out
+        while len(self._items) > 1 and (
+            len(self._items) > MAX_KEPT or self._bytes > MAX_KEPT_BYTES
+        ):
+            self._bytes -= self._items.popleft()[1]
+            self.left_out += 1
+
+    def all(self) -> tuple[Item, ...]:
+        return tuple(item for item, _ in self._items)
+
+
+class _Reader:
+    """Reads the records about one row in the order in which they were written."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self.attempts: _Newest[RowAttempt] = _Newest()
+        self.logs: _Newest[LogEntry] = _Newest()
+        self.changes: _Newest[Event] = _Newest()
+        self._outcomes = OutcomeReader()
+        self._count = 0
+        self._open: RowAttempt | None = None
+        self._host: str | None = None
+
+    def wants(self, line: bytes) -> bool:
+        """Whether the line may hold a record about the row, or the start of a run."""
+        found = _RECORD.match(line)
+        if found is not None:
+            return int(found[2]) == self._number and found[1] not in (b"row", b"row_step")
+        if line.startswith(_LOG) and b'"row":' in line and b'"run":' not in line:
+            return b'"row":%d,' % self._number in line
+        return b'"row"' in line or b'"run"' in line  # as other writers may write it
+
+    def read(self, record: Record, size_bytes: int) -> None:
+        if isinstance(record, LogRecord):
+            self._read_log(record, size_bytes)
+        elif isinstance(record, RowDataRecord) and record.row == self._number:
+            self.changes.add(event_of(record), size_bytes)
+        elif isinstance(record, RowStatusRecord) and record.row == self._number:
+            self._read_status(record, size_bytes)
+
+    def _read_log(self, record: LogRecord, size_bytes: int) -> None:
+        entry = log_entry(record)
+        run = (entry.details or {}).get("run")
+        if entry.row_number == self._number:
+            self.logs.add(entry, size_bytes)
+        elif entry.row_number is None and isinstance(run, dict):
+            host = run.get("host")
+            self._host = host if isinstance(host, str) else None
+
+    def _read_status(self, record: RowStatusRecord, size_bytes: int) -> None:
+        outcome = self._outcomes.read(record)
+        attempt, self._open = self._open, None
+        if record.status == "processing":
+            self._count += 1
+            self._open = RowAttempt(
+                number=self._count,
+                outcome="processing",
+                started_at=record.happened_at,
+                host=self._host if record.origin is None else None,
+                version=record.version,
+            )
+            self.attempts.add(self._open, size_bytes)
+            return
+        if attempt is None or record.reset is not None:
+            if attempt is not None:
+                attempt.outcome = "given_back"
+                attempt.ended_at = record.happened_at
+            self.changes.add(event_of(record), size_bytes)
+            return
+        attempt.outcome = "given_back" if outcome is None else outcome.status
+        attempt.ended_at = record.happened_at
+        if outcome is not None:
+            attempt.took_s = outcome.took_s
+        for name in _OF_OUTCOME:
+            setattr(attempt, name, getattr(record, name))
+        self.attempts.grow(size_bytes)
+
+
+_OF_OUTCOME = (
+    "error_code",
+    "error_message",
+    "traceback",
+    "unknown",
+    "reason",
+    "cost_cents",
+    "usage",
+)
+
+
+def read_row_history(
+    history: History, row: JobRow, steps: tuple[RowStep, ...], names: frozenset[str]
+) -> RowHistory:
+    """Read the history of a row, with the fields ``names`` hidden, in a bounded amount of memory.
+
+    ``row`` and ``steps`` are of the same commit as ``history``. Raises the errors of
+    :meth:`History.blocks`.
+    """
+    reader = _Reader(row.row_number)
+    for block in history.blocks():
+        for place, line in enumerate(block.lines):
+            if reader.wants(line):
+                record = redacted_members(history.record(block, place), names)
+                reader.read(record, len(line))
+    kinds: tuple[_Newest[Any], ...] = (reader.attempts, reader.logs, reader.changes)
+    return RowHistory(
+        row=redacted_members(row, names),
+        attempts=reader.attempts.all(),
+        steps=tuple(redacted_members(step, names) for step in steps),
+        logs=reader.logs.all(),
+        changes=reader.changes.all(),
+        left_out=sum(kind.left_out for kind in kinds),
+    )

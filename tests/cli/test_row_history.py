@@ -1,0 +1,302 @@
+"""`journal show --row` and `get_row_history`: all about one row. `journal errors`: where it failed."""
+
+import json
+import os
+import subprocess
+import sys
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.children import place_journal, seal_commits
+from support.terminal import on_terminal
+
+import journal
+from journal import JobService, RowHistory, RowNotFoundError
+from journal.cli.main import main
+from journal.history.error_groups import where_of
+from journal.history.row_history import MAX_KEPT, MAX_KEPT_BYTES
+
+Capture = pytest.CaptureFixture[str]
+
+
+def lookup(row: journal.AttemptedRow) -> Any:
+    row.log("looking up", "debug", zip=row.data["zip"])
+    return row.data["street"]
+
+
+def charge(row: journal.AttemptedRow) -> str:
+    if row.data["n"] == 3:
+        lookup(row)
+    row.log("charging")
+    row.step("charge", lambda: {"id": "ch_1"})
+    return "label 1"
+
+
+@pytest.fixture(name="root", scope="module")
+def fixture_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A job whose row 2 has been through a lot: see the tests."""
+    path = tmp_path_factory.mktemp("store")
+    rows = [{"n": n, "zip": f"9000{n}"} for n in (1, 2, 3)]
+    with journal.open_job(path / "j", rows, key="n", resume_command="", version="v1") as job:
+        job.run(lookup, max_attempts=2, backoff_s=0)
+    with JobService(path) as service:
+        service.update_row_data("j:2", {"n": 2, "zip": "90002", "street": "Elm"})
+        service.log("j", "asked the customer", row_number=2)
+        service.log("j", "not about a row", details={"row": 2})
+    with journal.open_job(path / "j", resume_command="", version="v2") as job:
+        job.run(charge, retry_failed=True)
+    return path
+
+
+@pytest.fixture(name="history", scope="module")
+def fixture_history(root: Path) -> RowHistory:
+    with JobService(root) as service:
+        return service.get_row_history("j:2")
+
+
+def test_the_history_of_a_row_has_its_attempts(history: RowHistory) -> None:
+    first, second, third = history.attempts
+    assert [first.number, second.number, third.number] == [1, 2, 3]
+    assert [a.outcome for a in history.attempts] == ["repeated", "failed", "completed"]
+    assert [a.version for a in history.attempts] == ["v1", "v1", "v2"]
+    assert {a.host for a in history.attempts} == {os.uname().nodename}
+    assert (first.error_code, first.error_message) == ("KeyError", "'street'")
+    assert "in lookup" in str(first.traceback)
+    assert third.traceback is None
+    for attempt in history.attempts:
+        assert attempt.ended_at is not None
+        assert attempt.took_s == (attempt.ended_at - attempt.started_at).total_seconds()
+
+
+def test_the_history_of_a_row_has_its_messages_steps_and_other_changes(history: RowHistory) -> None:
+    assert [(log.message, log.attempt) for log in history.logs] == [
+        ("looking up", 1),
+        ("looking up", 2),
+        ("asked the customer", None),
+        ("charging", 3),
+    ]
+    (step,) = history.steps
+    assert (step.name, step.state, step.attempt, step.result) == (
+        "charge",
+        "done",
+        3,
+        {"id": "ch_1"},
+    )
+    assert [event.kind for event in history.changes] == ["changed", "retried"]
+    assert (history.row.status, history.row.result, history.left_out) == ("completed", "label 1", 0)
+
+
+def test_a_row_that_does_not_exist_has_no_history(root: Path) -> None:
+    with JobService(root) as service, pytest.raises(RowNotFoundError):
+        service.get_row_history("j:4")
+
+
+def test_an_attempt_in_flight_that_was_given_back_or_cut_says_so(tmp_path: Path) -> None:
+    with JobService(tmp_path) as service:
+        job = service.create_job("j", job_id="j", row_data=[{"data": {}}])
+        service.start_job(job.id)
+        service.start_row("j:1")
+        assert service.get_row_history("j:1").attempts[0].outcome == "processing"
+        service.give_back_row("j:1")
+        service.start_row("j:1")
+        service.review_row("j:1", "E", "?")
+        service.complete_row("j:1", cost_cents=5)
+        service.redo_row("j:1", "wrong label")
+        service.start_row("j:1")
+    with JobService(tmp_path) as service:
+        service.recover_job("j", "fail")
+        history = service.get_row_history("j:1")
+    given_back, reviewed, cut = history.attempts
+    assert (given_back.outcome, reviewed.outcome) == ("given_back", "needs_review")
+    assert (cut.outcome, cut.took_s, cut.unknown) == ("failed", None, True)
+    assert [(event.kind, event.text) for event in history.changes] == [
+        ("completed", "cost 0.05"),
+        ("redone", "wrong label"),
+    ]
+
+
+def test_a_history_needs_a_bounded_amount_of_memory_and_says_what_it_left_out(
+    tmp_path: Path,
+) -> None:
+    with JobService(tmp_path, sync="none") as service:
+        service.create_job("j", job_id="j", row_data=[{"data": {"n": n}} for n in (1, 2)])
+        service.start_job("j")
+        for _ in range(3):
+            with service.batch("j"):
+                for number in range(MAX_KEPT):
+                    service.start_row("j:1")
+                    service.retry_row("j:1", "E", str(number))
+        many = service.get_row_history("j:1")
+        assert (len(many.attempts), many.left_out) == (MAX_KEPT, 2 * MAX_KEPT)
+        assert many.attempts[0].number == 2 * MAX_KEPT + 1
+        assert many.attempts[-1].error_message == str(MAX_KEPT - 1)
+        for _ in range(6):
+            service.log("j", "x" * (8 << 20), row_number=2)
+        tracemalloc.start()
+        try:
+            large = service.get_row_history("j:2")
+            assert tracemalloc.get_traced_memory()[1] < 10 * MAX_KEPT_BYTES
+        finally:
+            tracemalloc.stop()
+    assert (len(large.logs), large.left_out) == (1, 5)
+
+
+def test_a_history_reads_what_other_writers_have_put_in_other_orders(
+    root: Path, tmp_path: Path, history: RowHistory
+) -> None:
+    lines = (root / "j" / "journal.jsonl").read_bytes().splitlines()
+    records = [json.loads(line) for line in lines]
+    commits = []
+    for record in records:
+        record.pop("crc", None)
+        commits.append([json.dumps(dict(reversed(record.items()))).encode()])
+    place_journal(tmp_path, "j", seal_commits(commits))
+    with JobService(tmp_path) as service:
+        assert service.get_row_history("j:2") == history
+
+
+# --- commands
+
+
+def show(root: Path, capsys: Capture, *arguments: str) -> str:
+    assert main(["--root", str(root), "show", "j", "--row", "2", *arguments]) == 0
+    return capsys.readouterr().out
+
+
+def test_show_of_a_row_shows_all_about_it(root: Path, capsys: Capture) -> None:
+    lines = show(root, capsys).splitlines()
+    text = "\n".join(lines)
+    assert lines[0] == "row         2 of j"
+    assert lines[1] == "status      completed"
+    assert 'data        {"n":2,"zip":"90002","street":"Elm"}' in lines
+    assert "result      label 1" in lines
+    assert [line.split()[1] for line in lines if line.startswith("attempt ")] == ["1", "2", "3"]
+    assert "repeated, " in text
+    assert f"on {os.uname().nodename}, version v2" in text
+    assert text.count("            Traceback (most recent call last):") == 2
+    assert text.count("in lookup") == 2
+    assert ' DEBUG looking up {"zip":"90002"}' in text
+    assert "steps       charge: done, attempt 3, " in text
+    assert '{"id":"ch_1"}' in text
+    assert "INFO asked the customer" in text
+    assert " changed: its data" in text
+    assert "not about a row" not in text
+
+
+def test_show_of_a_row_as_json_has_the_same(
+    root: Path, capsys: Capture, history: RowHistory
+) -> None:
+    shown = json.loads(show(root, capsys, "--json"))
+    assert [a["outcome"] for a in shown["attempts"]] == ["repeated", "failed", "completed"]
+    assert shown["attempts"][0]["traceback"] == history.attempts[0].traceback
+    assert shown["row"]["data"]["street"] == "Elm"
+    assert shown["steps"][0]["result"] == {"id": "ch_1"}
+    assert [log["message"] for log in shown["logs"]] == [log.message for log in history.logs]
+
+
+SECRETS = {
+    "zip": ("90002",),
+    "data": ("Elm",),
+    "error_message": ("'street'", "in lookup"),
+    "traceback": ("in lookup",),
+    "result": ("label 1", "ch_1"),
+    "message": ("looking up", "asked the customer"),
+    "details": ('90002"}',),
+}
+
+
+@pytest.mark.parametrize("field", SECRETS)
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_show_of_a_row_hides_what_is_to_be_hidden(
+    root: Path, capsys: Capture, field: str, more: tuple[str, ...]
+) -> None:
+    before = show(root, capsys, *more)
+    after = show(root, capsys, "--redact", field, *more)
+    assert "[REDACTED]" in after or field == "traceback"
+    hidden = [secret for secret in SECRETS[field] if secret in before.replace("\\", "")]
+    assert hidden
+    if field in ("zip", "details"):
+        assert after.count("90002") < before.count("90002")
+    else:
+        assert [secret for secret in hidden if secret in after.replace("\\", "")] == []
+
+
+def test_show_of_a_row_that_does_not_exist_says_so(root: Path, capsys: Capture) -> None:
+    assert main(["--root", str(root), "show", "j", "--row", "9"]) == 4
+    assert "there is no row 'j:9'" in capsys.readouterr().err
+
+
+def test_show_of_a_row_lets_no_text_control_the_terminal(tmp_path: Path) -> None:
+    def handler(row: journal.AttemptedRow) -> None:
+        row.log("\x1b[2J")
+        raise ValueError("\x1b[31m")
+
+    with journal.open_job(tmp_path / "j", [{"a": "\x1b[0m"}], resume_command="") as job:
+        job.run(handler)
+    _, shown = on_terminal(
+        *("--root", str(tmp_path), "show", "j", "--row", "1", "--color", "never"), columns=100
+    )
+    assert r"ValueError: \x1b[31m" in shown
+    assert "\x1b" not in shown
+
+
+def test_errors_say_where_an_exception_was_raised(
+    root: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    line = lookup.__code__.co_firstlineno + 2
+    where = f"test_row_history.py:{line} in lookup"
+    assert main(["--root", str(root), "errors", "j", "--attempts"]) == 0
+    assert f"'street' ({where})" in capsys.readouterr().out
+    assert main(["--root", str(root), "errors", "j", "--json"]) == 0
+    (group,) = json.loads(capsys.readouterr().out)
+    assert (group["example"], group["where"]) == ("'street'", where)
+    assert main(["--root", str(root), "show", "j"]) == 0
+    assert f"'street' ({where})" in capsys.readouterr().out
+    assert main(["--root", str(root), "errors", "j", "--redact", "error_message"]) == 0
+    assert "in lookup" not in capsys.readouterr().out
+
+
+FRAMES = """Traceback (most recent call last):
+  File "/home/ann/ship.py", line 12, in ship
+    call()
+  File "C:\\\\jobs\\\\far.py", line 3, in call
+    json.loads(text)
+  File "/usr/lib/python3.11/json/decoder.py", line 355, in raw_decode
+"""
+
+
+@pytest.mark.parametrize(
+    ("traceback", "where"),
+    [
+        (None, ""),
+        ("[REDACTED]", ""),
+        (FRAMES, "far.py:3 in call"),
+        (FRAMES.splitlines()[-1], "decoder.py:355 in raw_decode"),
+        ('  File "<string>", line 1, in <module>\n', "<string>:1 in <module>"),
+        ('  | File "a.py", line 1, in f\n', "a.py:1 in f"),
+    ],
+)
+def test_the_place_is_the_last_frame_of_ones_own_code(traceback: str | None, where: str) -> None:
+    assert where_of(traceback) == where
+
+
+def test_the_row_of_a_command_has_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("a\n1\n")
+    command = [
+        sys.executable,
+        "-m",
+        "journal",
+        "run",
+        "rows.csv",
+        "--job",
+        "j",
+        "-q",
+        "--",
+        "false",
+    ]
+    subprocess.run(command, cwd=tmp_path, check=False, capture_output=True)
+    with JobService(tmp_path / "jobs") as service:
+        (row,) = service.get_rows("j")
+    assert (row.status, row.traceback) == ("failed", None)
