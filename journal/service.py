@@ -42,7 +42,7 @@ from journal.format.records import (
     RowStatusRecord,
     RowStatusText,
 )
-from journal.format.values import as_json, encode_value, load_sha256
+from journal.format.values import as_json_value, load_sha256, read_back
 from journal.fs import directories, handles
 from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.history.reading import Entry, History
@@ -482,7 +482,8 @@ class JobService:
         - ``label_path``: a path inside the job's directory is stored relative to it.
         - ``cost_cents``: cents from 0, with at most six decimals: an int, float or Decimal. Added
           exactly to the job's total, as are the costs of the other methods that end an attempt.
-        - ``result``: any JSON value.
+        - ``result``: any value that `journal help python` lists under "Results". It is recorded as
+          JSON.
         - ``usage``: numbers from 0 by name, such as ``{"input_tokens": 812}``. Added to the sums in
           :attr:`Job.usage`, which have at most 100 names.
 
@@ -491,7 +492,7 @@ class JobService:
         """
         job_id, number = split_row_id(row_id)
         if result is not None:
-            encode_value(result, "result")
+            result = as_json_value(result, "result", any_keys=True)
         record = RowStatusRecord(
             row=number,
             status="completed",
@@ -635,7 +636,7 @@ class JobService:
         job_id, number = split_row_id(row_id)
         if not isinstance(data, dict):
             raise InvalidValueError("data", data, "must be a dict")
-        encode_value(data, "data")
+        data = as_json_value(data, "data")
         return self._journal(job_id).change(
             lambda journal: transitions.update_data(journal, number, data, None, new_key=new_key)
         )
@@ -646,23 +647,28 @@ class JobService:
         error_code: str,
         error_message: str,
         *,
+        result: Any = None,
         cost_cents: Cost | None = None,
         usage: Usage | None = None,
         traceback: str | None = None,
     ) -> JobRow:
         """Move a row from ``processing`` to ``needs_review``, because nobody knows whether it took
-        effect.
+                effect.
 
         A person must find out what happened. No run starts the row until :meth:`complete_row`,
         :meth:`fail_row`, :meth:`skip_row` or :meth:`retry_row` settles it. Returns the row.
+        ``result`` is what is known of the attempt's result, for the person who decides.
         ``cost_cents`` and ``usage`` are what the attempt has cost: see :meth:`complete_row`.
         ``traceback`` says where the error was raised, as text. Raises InvalidStateTransition.
         """
+        if result is not None:
+            result = as_json_value(result, "result", any_keys=True)
         return self._change_to(
             row_id,
             "needs_review",
             error_code=check_text(error_code, "error_code"),
             error_message=check_optional_text(error_message, "error_message"),
+            result=result,
             traceback=check_optional_text(traceback, "traceback"),
             **_spent(cost_cents, usage),
         )
@@ -715,7 +721,7 @@ class JobService:
         job_id, number = split_row_id(row_id)
         check_step_name(name)
         if result is not None:
-            encode_value(result, "result")
+            result = as_json_value(result, "result", any_keys=True)
         return self._journal(job_id).change(steps.record_step, number, name, result)
 
     def fail_step(self, row_id: str, name: str, message: str = "") -> RowStep:
@@ -774,7 +780,9 @@ class JobService:
         meanwhile, because the step has happened.
         """
         job_id, number = split_row_id(row_id)
-        recorded = None if result is None else as_json(result, "result")
+        recorded = None
+        if result is not None:
+            recorded = read_back(as_json_value(result, "result", any_keys=True))
         records = _log_records(number, logs)
         end = partial(steps.end_step, result=recorded, error=error, logs=records)
         self._journal(job_id).change(end, number, attempt, name)

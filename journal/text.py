@@ -1,11 +1,15 @@
-"""Text for people and programs: escapes, counts, durations, times, lines of CSV, TSV and JSON."""
+"""Text for people and programs: escapes, counts, durations, times, lines of CSV, TSV and JSON.
+
+Also numbers that keep all their digits from one JSON text to another.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
-from typing import Any
+from decimal import Context, Decimal
+from typing import Any, Self
 
 import msgspec
 
@@ -103,6 +107,64 @@ def time_text(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
+# --- numbers and JSON ------------------------------------------------------------------------
+
+
+class Number(Decimal):
+    """A number that isn't an integer, as it is written in JSON. ``str`` is exactly that text.
+
+    A ``Decimal`` would become ``1E-7`` where the text is ``0.0000001``.
+    """
+
+    text: str
+
+    def __new__(cls, text: str) -> Self:
+        number = super().__new__(cls, text)
+        number.text = str(text)
+        return number
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __format__(self, spec: str, context: Context | None = None, /) -> str:
+        return super().__format__(spec, context) if spec else self.text
+
+    def __reduce__(self) -> tuple[type[Self], tuple[str]]:
+        return type(self), (self.text,)
+
+    @property
+    def is_too_large(self) -> bool:
+        """Whether the number is beyond the range of a double (about 1.8e308)."""
+        return float(self) in (_INFINITY, -_INFINITY)
+
+    @property
+    def is_float(self) -> bool:
+        """Whether the float of this number has the same digits, so that it can replace this."""
+        return Decimal(repr(float(self))) == self
+
+    @property
+    def canonical_value(self) -> float | msgspec.Raw:
+        """The same for all numbers of the same value, however they are written."""
+        if self.is_float:
+            return float(self)
+        exact = Context(prec=len(self.as_tuple().digits))
+        return msgspec.Raw(str(Decimal(self).normalize(exact)).encode())
+
+
+_INFINITY = float("inf")
+
+
+def _raw(value: Any) -> msgspec.Raw:
+    if type(value) is Number:
+        return msgspec.Raw(value.text.encode())
+    raise TypeError(f"{type(value).__name__} is not a JSON value")
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_raw)
+encode_json = _encoder.encode
+encode_json_into = _encoder.encode_into
+
+
 # --- lines of CSV, TSV and JSON --------------------------------------------------------------
 
 
@@ -114,7 +176,7 @@ def as_text(value: Any) -> str:
         return ""
     if isinstance(value, datetime):
         return time_text(value)
-    return msgspec.json.encode(value).decode()
+    return encode_json(value).decode()
 
 
 def csv_liner() -> Callable[[Iterable[str]], bytes]:

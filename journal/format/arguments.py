@@ -13,6 +13,7 @@ from typing import Any
 
 from journal.errors import InvalidValueError
 from journal.format.values import (
+    as_json_value,
     canonical_json,
     checksum_of,
     encode_value,
@@ -54,8 +55,8 @@ def check_optional_object(value: Any, where: str) -> dict[str, Any] | None:
         return None
     if not isinstance(value, dict):
         raise InvalidValueError(where, value, "must be a dict or None")
-    encode_value(value, where)
-    return value
+    found: dict[str, Any] = as_json_value(value, where)
+    return found
 
 
 def check_count(value: object, where: str) -> int | None:
@@ -212,6 +213,7 @@ def _new_row(place: int, item: Any, next_number: int) -> tuple[int, str, bytes, 
         data = {}
     elif not isinstance(data, dict):
         raise InvalidValueError(f"row {number}: data", data, "must be a dict")
+    data = as_json_value(data, f"row {number}: data")
     text = encode_value(data, f"row {number}: data")
     checksum = item.get("row_checksum")
     if checksum is None:

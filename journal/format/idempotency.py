@@ -7,8 +7,9 @@ from typing import Any
 
 import msgspec
 
-from journal.format.records import JobRecord, RowDataRecord, RowRecord, encode_json
+from journal.format.records import JobRecord, RowDataRecord, RowRecord
 from journal.format.values import DECODE_ERRORS
+from journal.text import encode_json
 
 AnyRow = RowRecord | RowDataRecord
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from journal.model import StepState
-from journal.text import time_text
+from journal.text import encode_json, encode_json_into, time_text
 
 FORMAT = 1
 MAX_LINE_BYTES = 64 << 20
@@ -191,9 +191,7 @@ JobLevelRecord = (
 Record = JobLevelRecord | RowRecord | RowDataRecord | RowStatusRecord | RowStepRecord
 
 
-_encoder = msgspec.json.Encoder()
-encode_json = _encoder.encode
-encode_into = _encoder.encode_into  # Journal.append calls it directly, for speed
+encode_into = encode_json_into  # Journal.append calls it directly, for speed
 
 
 # --- time ------------------------------------------------------------------------------------

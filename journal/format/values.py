@@ -1,6 +1,7 @@
 """Encodes JSON values from callers. A value that would not read back equal is refused.
 
-JSON text must also be checked for how deep it nests, before the text is decoded.
+JSON text must also be checked for how deep it nests, before the text is decoded. The numbers of
+JSON text are decoded as floats, or as :class:`Number`, which keeps all digits.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Callable
+from decimal import Decimal
 from functools import cache
 from itertools import accumulate
 from typing import Any
@@ -15,15 +17,29 @@ from typing import Any
 import msgspec
 
 from journal.errors import InvalidValueError
-from journal.format.records import MAX_DEPTH, SANE_BYTES, encode_json
+from journal.format.conversion import error_text, to_json
+from journal.format.records import MAX_DEPTH, SANE_BYTES
+from journal.text import Number, encode_json
 
 _decode_any = msgspec.json.Decoder().decode
-canonical_json = msgspec.json.Encoder(order="sorted").encode  # checksums are made from it
+_decode_exact = msgspec.json.Decoder(float_hook=Number).decode
+_encode_plain = msgspec.json.Encoder().encode  # knows no Number
+
+
+def _canonical(value: Any) -> Any:
+    if type(value) is Number:
+        return value.canonical_value
+    raise TypeError(f"{type(value).__name__} is not a JSON value")
+
+
+# Checksums are made from it. Numbers of the same value have the same text: 1.1, 1.10 and 11e-1.
+canonical_json = msgspec.json.Encoder(order="sorted", enc_hook=_canonical).encode
 DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 # How each byte of JSON text outside strings changes the depth, as a signed byte.
 _STEP = bytes(1 if byte in b"[{" else 255 if byte in b"]}" else 0 for byte in range(256))
 _NO_BRACKETS = bytes(byte for byte in range(256) if not _STEP[byte])
 _PIECE_BYTES = 1 << 16
+_TOO_DEEP = f"must nest at most {MAX_DEPTH - 1} deep"
 
 
 def nests_deeper_than(text: bytes, limit: int) -> bool:
@@ -59,14 +75,36 @@ def plain_json(value: Any) -> bytes | None:
     If the result is None, call :func:`encode_value`, which makes that check.
     """
     try:
-        text = encode_json(value)
+        text = _encode_plain(value)
         if _decode_any(text) == value and (
             len(text) < SANE_BYTES - 2 or not nests_deeper_than(text, MAX_DEPTH - 1)
         ):
             return text
-    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
+    except Exception:  # noqa: BLE001, S110  (a value's own code may raise anything)
         pass
     return None
+
+
+def as_json_value(value: Any, where: str, *, any_keys: bool = False) -> Any:
+    """The JSON value that stands for ``value``; ``value`` itself if it is one.
+
+    :func:`to_json` lists what is accepted, and explains ``any_keys``. Raises InvalidValueError for
+    everything else.
+    """
+    if plain_json(value) is not None:
+        return value
+    try:
+        converted = to_json(value, any_keys=any_keys)
+        encode_value(converted, where)
+    except InvalidValueError:
+        raise
+    except RecursionError:
+        refuse_value(value, where)
+        raise InvalidValueError(where, value, _TOO_DEEP) from None
+    except Exception as error:  # noqa: BLE001  (a value's own code may raise anything)
+        reason = f"can't be written as JSON: {type(error).__name__}: {error_text(error)}"
+        raise InvalidValueError(where, value, reason) from None
+    return converted
 
 
 def encode_value(value: Any, where: str) -> bytes:
@@ -74,7 +112,8 @@ def encode_value(value: Any, where: str) -> bytes:
     impossible.
 
     A tuple may become a list. Every other change (NaN to null, bytes to base64, a set to a list, a
-    key to text) is refused, and the error names the path of the value.
+    key to text) is refused, and the error names the path of the value. Convert a value that isn't a
+    JSON value by :func:`as_json_value` before.
     """
     try:
         text = encode_json(value)
@@ -85,13 +124,16 @@ def encode_value(value: Any, where: str) -> bytes:
     if not same:
         refuse_value(value, where)
     if nests_deeper_than(text, MAX_DEPTH - 1):  # the record around the value adds a level
-        raise InvalidValueError(where, value, f"must nest at most {MAX_DEPTH - 1} deep")
+        raise InvalidValueError(where, value, _TOO_DEEP)
     return text
 
 
-def as_json(value: Any, where: str) -> Any:
-    """Encode the value as JSON, and return what decoding gives. Raises InvalidValueError."""
-    return _decode_any(encode_value(value, where))
+def read_back(value: Any, *, exact: bool = False) -> Any:
+    """A JSON value as it is read from the journal: a tuple is a list.
+
+    With ``exact``, numbers that aren't integers are :class:`Number`; else they are floats.
+    """
+    return (_decode_exact if exact else _decode_any)(encode_json(value))
 
 
 @cache
@@ -112,12 +154,15 @@ def refuse_value(value: Any, where: str, depth: int = 0) -> None:
     """Raise InvalidValueError for the first part of ``value`` that JSON would change."""
     reason = None
     if depth > MAX_DEPTH:
-        reason = f"must nest at most {MAX_DEPTH - 1} deep"
+        reason = _TOO_DEEP
     elif value is None or isinstance(value, bool):
         pass
     elif isinstance(value, str):
         if any("\ud800" <= character <= "\udfff" for character in value):
             reason = "must be text without lone surrogates, which UTF-8 can't hold"
+    elif isinstance(value, Decimal):
+        if type(value) is not Number or value.is_too_large:
+            reason = "must be a finite number in the range of a double, up to about 1.8e308"
     elif type(value) is float:
         if not math.isfinite(value):
             reason = "must be a finite number: JSON has no NaN or infinity; use None or text"
@@ -134,8 +179,8 @@ def refuse_value(value: Any, where: str, depth: int = 0) -> None:
             refuse_value(item, f"{where}[{number}]", depth + 1)
     elif not isinstance(value, int):
         reason = (
-            f"{type(value).__name__} is not a JSON value: use None, True, False, int, float, "
-            "str, list or dict"
+            f"{type(value).__name__} can't be written as JSON: use None, True, False, int, float, "
+            "str, list or dict, or a type that stands for one of these, such as a dataclass"
         )
     if reason:
         raise InvalidValueError(where, value, reason)

@@ -29,13 +29,12 @@ from journal.format.records import (
     RowRecord,
     RowStatusRecord,
     RowStepRecord,
-    encode_json,
 )
 from journal.format.seal import is_sealed
 from journal.history.reading import History, log_entry
 from journal.history.redact import redacted_members
 from journal.model import is_at_least
-from journal.text import cents_text, time_text, usage_text
+from journal.text import cents_text, encode_json, time_text, usage_text
 
 _FIRST_WINDOW_BYTES = 1 << 16  # at the end of the journal; some 500 events
 

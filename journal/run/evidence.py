@@ -10,10 +10,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
-from journal.format.records import encode_json, now
-from journal.format.values import as_json
+from journal.format.records import now
+from journal.format.values import as_json_value, read_back
 from journal.model import LOG_LEVELS, LogEntry
 from journal.run.outcome import repr_of_lost, text_of
+from journal.text import encode_json
 
 TRACEBACK_BYTES = 16 << 10
 MAX_LOG_BYTES = 256 << 10  # of an attempt, as JSON
@@ -150,7 +151,7 @@ def _plain(details: dict[str, Any]) -> Any:
 
 def _json_or_text(value: Any) -> Any:
     try:
-        return as_json(value, "details")
+        return read_back(as_json_value(value, "details"))
     except BaseException:  # noqa: BLE001  (a value's own code may raise anything)
         return repr_of_lost(value)
 

@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from journal.errors import JournalError, StepInDoubtError, StorageError
+from journal.format.conversion import repr_text
 from journal.format.idempotency import step_key
+from journal.format.values import as_json_value
 from journal.fs import system
 from journal.model import Cost, JobRow, LogEntry, Usage
 from journal.run.evidence import RowLog, current_row, traceback_of
@@ -38,7 +40,7 @@ from journal.run.outcome import (
     code_and_message,
     outcome_of_error,
     outcome_of_value,
-    repr_of_lost,
+    text_of,
 )
 from journal.service import JobService
 
@@ -243,13 +245,13 @@ class AttemptedRow:
 
     def _end(self, service: JobService, name: str, value: Any) -> Any:
         try:
-            return self._record_end(service, name, value)
+            result = None if value is None else as_json_value(value, "result", any_keys=True)
+        except BaseException as error:  # a value's own code may raise anything
+            raise _not_recorded(name, value, error) from error
+        try:
+            return self._record_end(service, name, result)
         except JournalError as error:
-            raise NeedsReview(
-                "StepNotRecorded",
-                f"step {name!r} is done, but its result could not be recorded ({error}); the "
-                f"result: {repr_of_lost(value)}",
-            ) from error
+            raise _not_recorded(name, value, error) from error
 
     def _record_end(self, service: JobService, name: str, *result: Any, **error: Any) -> Any:
         logs = self._unrecorded_logs()
@@ -366,6 +368,17 @@ class AttemptedRow:
 
     def _end_with(self, outcome: RowOutcome) -> None:
         self.outcome = outcome_of_error(outcome, ())
+
+
+def _not_recorded(name: str, value: object, error: BaseException) -> NeedsReview:
+    """The exception of a step that is done, and whose result can't be recorded."""
+    review = NeedsReview(
+        "StepNotRecorded",
+        f"step {name!r} is done, but its result could not be recorded; the result of this review "
+        f"is its repr: {text_of(error)}",
+    )
+    review.result = repr_text(value)
+    return review
 
 
 # A handler is called with an :class:`AttemptedRow`. It may also declare its row as a JobRow, since

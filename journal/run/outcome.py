@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from journal.format.arguments import check_cost, check_usage
-from journal.format.values import encode_value
+from journal.format.arguments import check_cost, check_optional_text, check_usage
+from journal.format.conversion import repr_text
+from journal.format.values import as_json_value
 from journal.model import Cost, LogEntry, Usage
 
 Errors = tuple[type[BaseException], ...]
@@ -125,6 +126,7 @@ class NeedsReview(RowOutcome):
 
     code = "NeedsReview"
     message = ""
+    result: str | None = None  # the repr of a step's result that could not be recorded
 
     def __init__(
         self,
@@ -182,35 +184,36 @@ def outcome_of_value(value: Any) -> Outcome:
     If the value can't be recorded, the row needs a review, because its work is done and must not be
     repeated.
     """
-    if isinstance(value, Outcome):  # from a handler of this package
-        return value
-    result = value if isinstance(value, RowResult) else RowResult(result=value)
     try:
-        if result.result is not None:
-            encode_value(result.result, "result")
-        label_path = None if result.label_path is None else os.fspath(result.label_path)
-        for name, text in (("tracking_number", result.tracking_number), ("label_path", label_path)):
-            if text is not None:
-                encode_value(os.fspath(text), name)
+        if isinstance(value, Outcome):  # from a handler of this package
+            return value
+        given = value if isinstance(value, RowResult) else RowResult(result=value)
+        result = given.result
+        if result is not None:
+            result = as_json_value(result, "result", any_keys=True)
+        label_path = None if given.label_path is None else os.fspath(given.label_path)
+        return Outcome(
+            kind="completed",
+            result=result,
+            tracking_number=check_optional_text(given.tracking_number, "tracking_number"),
+            label_path=check_optional_text(label_path, "label_path"),
+            cost_cents=check_cost(given.cost_cents),
+            usage=check_usage(given.usage),
+        )
     except BaseException as error:  # noqa: BLE001  (a value's own code may raise anything)
-        return outcome_of_bad_value(error)
-    outcome = Outcome(
-        kind="completed",
-        result=result.result,
-        tracking_number=result.tracking_number,
-        label_path=label_path,
-    )
-    return with_cost(outcome, result.cost_cents, result.usage, result)
+        return outcome_of_bad_value(error, value)
 
 
-def outcome_of_bad_value(error: BaseException) -> Outcome:
-    """The outcome of a handler whose return value can't be recorded."""
+def outcome_of_bad_value(error: BaseException, value: object) -> Outcome:
+    """The outcome of a handler whose return value can't be recorded. Its repr is the result."""
     return Outcome(
         kind="review",
         error_code="InvalidResult",
         error_message=_text(
-            f"the handler has returned a value that can't be recorded: {text_of(error)}"
+            "the handler has returned a value that can't be recorded; the result of this review is "
+            f"its repr: {text_of(error)}"
         ),
+        result=repr_text(value),
     )
 
 
@@ -245,16 +248,14 @@ def outcome_of_error(error: BaseException, retry_on: Errors) -> Outcome:
 def with_cost(outcome: Outcome, cost_cents: Any, usage: Any, of: object) -> Outcome:
     """The outcome with what the attempt has cost, which must be paid whatever came of it.
 
-    If the cost can't be recorded, the row needs a review. Its message has the repr of ``of``.
+    If the cost can't be recorded, the row needs a review. Its result is the repr of ``of``.
     """
     if cost_cents is None and usage is None:
         return outcome
     try:
         cost_cents, usage = check_cost(cost_cents), check_usage(usage)
     except BaseException as error:  # noqa: BLE001  (a value's own code may raise anything)
-        refused = outcome_of_bad_value(error)
-        message = _text(f"{refused.error_message}; {repr_of_lost(of)}")
-        return msgspec.structs.replace(refused, error_message=message)
+        return outcome_of_bad_value(error, of)
     return msgspec.structs.replace(outcome, cost_cents=cost_cents, usage=usage)
 
 
@@ -277,7 +278,9 @@ def _uncosted_outcome_of_error(error: BaseException, retry_on: Errors) -> Outcom
             return Outcome(kind="skipped", reason=reason)
         case NeedsReview():
             code, message = text_of(error.code), text_of(error.message)
-            return Outcome(kind="review", error_code=code, error_message=message)
+            return Outcome(
+                kind="review", error_code=code, error_message=message, result=error.result
+            )
     name = type(error).__name__
     return failed(name, text_of(error) or name, retryable=isinstance(error, retry_on))
 
@@ -289,11 +292,8 @@ def code_and_message(error: BaseException) -> tuple[str, str]:
 
 
 def repr_of_lost(value: object) -> str:
-    """The repr of a value that can't be recorded otherwise; "" if ``repr`` raises."""
-    try:
-        return _text(repr(value))
-    except BaseException:  # noqa: BLE001  (a __repr__ may raise anything)
-        return ""
+    """The repr of a value for a message, cut to MESSAGE_CHARACTERS."""
+    return _text(repr_text(value))
 
 
 def text_of(value: object) -> str:

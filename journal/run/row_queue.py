@@ -175,7 +175,7 @@ class RowQueue:
         try:
             wait_s = self.record(row, outcome, unstarted_wait_s)
         except InvalidValueError as error:
-            bad_value = outcome_of_bad_value(error)
+            bad_value = outcome_of_bad_value(error, outcome.result)
             outcome = msgspec.structs.replace(
                 bad_value, logs=outcome.logs, cost_cents=outcome.cost_cents
             )
@@ -232,6 +232,7 @@ class RowQueue:
                     row.id,
                     outcome.error_code,
                     outcome.error_message,
+                    result=outcome.result,
                     traceback=outcome.traceback,
                     **spent,
                 )

@@ -279,7 +279,8 @@ def test_what_a_handler_raises_and_returns_means_the_same_everywhere(
         if message is not None:
             assert row.error_message == message
     assert rows["not_json"].error_message is not None
-    assert "object is not a JSON value" in rows["not_json"].error_message
+    assert "object can't be written as JSON" in rows["not_json"].error_message
+    assert str(rows["not_json"].result).startswith("<object object at ")
     assert rows["skip"].reason == "nothing to do"
     assert rows["retry"].result == "at last"
     assert rows["own_class"].result == {"a": 1}

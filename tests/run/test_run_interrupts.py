@@ -133,10 +133,12 @@ def test_what_comes_back_after_an_interrupt_and_is_too_long_is_a_matter_for_a_pe
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("journal.store.journal._MAX_RECORD_BYTES", 20_000)  # stands for 64 MiB
+    monkeypatch.setattr("journal.format.conversion.MAX_REPR_BYTES", 1_000)  # stands for 1 MiB
     with journal.open_job(tmp_path / "j", [{}], on_interrupted="retry") as job:
         work_and_interrupt(job, "y" * 30_000, interrupt_now)
         (row,) = job.rows()
         assert (row.status, row.error_code) == ("needs_review", "InvalidResult")
+        assert row.result == f"'{'y' * 999}\n[29002 more bytes of the repr were not kept]"
 
 
 def test_what_comes_back_after_an_interrupt_is_told_if_the_job_is_another_runs_by_then(

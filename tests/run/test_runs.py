@@ -191,8 +191,8 @@ def raising(error: BaseException) -> Callable[[JobRow], Any]:
         (raising(GeneratorExit()), "failed", "GeneratorExit", "GeneratorExit"),
         (raising(asyncio.CancelledError()), "failed", "CancelledError", "CancelledError"),
         (raising(ValueError("\ud800")), "failed", "ValueError", "\\ud800"),
-        (lambda _row: object(), "needs_review", "InvalidResult", "object is not a JSON value"),
-        (lambda _row: {1: 2}, "needs_review", "InvalidResult", "keys must be text"),
+        (lambda _row: object(), "needs_review", "InvalidResult", "object can't be written as JSON"),
+        (lambda _row: {None: 2}, "needs_review", "InvalidResult", "keys must be text"),
         (lambda _row: float("nan"), "needs_review", "InvalidResult", "finite"),
         (lambda _row: RowResult(cost_cents=-1), "needs_review", "InvalidResult", "cost_cents"),
         (lambda _row: RowResult(label_path=5), "needs_review", "InvalidResult", "int"),  # type: ignore[arg-type]

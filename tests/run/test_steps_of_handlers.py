@@ -254,7 +254,7 @@ def test_an_attempt_that_leaves_a_step_in_doubt_is_in_review_however_it_ends(
     assert "journal resolve mails --row 1 --step charge --result JSON" in str(found.error_message)
 
 
-@pytest.mark.parametrize("value", [object(), {"a": {1, 2}}, float("inf")])
+@pytest.mark.parametrize("value", [object(), {"a": 1j}, float("inf")])
 def test_a_result_of_a_step_that_cant_be_recorded_is_kept_in_the_review(
     tmp_path: Path, value: object
 ) -> None:
@@ -262,7 +262,7 @@ def test_a_result_of_a_step_that_cant_be_recorded_is_kept_in_the_review(
         job.run(lambda row: row.step("charge", lambda: value))
         (row,) = job.rows()
         assert (row.status, row.error_code) == (RowStatus.NEEDS_REVIEW, "StepNotRecorded")
-        assert repr(value) in str(row.error_message)
+        assert row.result == repr(value)
         assert [step.state for step in job.service.get_steps(row.id)] == ["started"]
 
 

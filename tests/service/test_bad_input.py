@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
-from datetime import UTC, date, datetime, timedelta, tzinfo
+from datetime import date, datetime, tzinfo
 from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
@@ -347,12 +347,6 @@ BAD_VALUES = [
     pytest.param(float("-inf"), "", "-inf", id="minus inf"),
     pytest.param([1, {"b": float("nan")}], "[1].b", "nan", id="nan deep"),
     pytest.param((1, (float("nan"),)), "[1][0]", "nan", id="nan in tuples"),
-    pytest.param(b"raw", "", "b'raw'", id="bytes"),
-    pytest.param(bytearray(b"raw"), "", "bytearray", id="bytearray"),
-    pytest.param(memoryview(b"raw"), "", "memory", id="memoryview"),
-    pytest.param({1}, "", "{1}", id="set"),
-    pytest.param(frozenset({1}), "", "frozenset", id="frozenset"),
-    pytest.param({"b": [set()]}, ".b[0]", "set()", id="set deep"),
     pytest.param("\ud800", "", "\\ud800", id="surrogate"),
     pytest.param("text \udfff.", "", "\\udfff", id="surrogate inside"),
     pytest.param({"b": ["\udc80"]}, ".b[0]", "\\udc80", id="surrogate deep"),
@@ -365,12 +359,7 @@ BAD_VALUES = [
     pytest.param({("a",): "a"}, "", "('a',)", id="tuple key"),
     pytest.param({b"a": "a"}, "", "b'a'", id="bytes key"),
     pytest.param([{"b": {2: 1}}], "[0].b", "2", id="int key deep"),
-    pytest.param(datetime(2026, 1, 1, tzinfo=UTC), "", "datetime", id="datetime"),
-    pytest.param(date(2026, 1, 1), "", "date", id="date"),
-    pytest.param(timedelta(1), "", "timedelta", id="timedelta"),
-    pytest.param(Decimal("1.5"), "", "Decimal", id="decimal"),
     pytest.param(1j, "", "complex", id="complex"),
-    pytest.param(Path("a"), "", "Path", id="path"),
     pytest.param(object(), "", "object", id="object"),
     pytest.param(SimpleNamespace(a=1), "", "namespace", id="namespace"),
     pytest.param(BrokenRepr(), "", "BrokenRepr", id="broken repr"),
@@ -384,7 +373,13 @@ BAD_VALUES = [
     pytest.param(self_holding_list(), "", "deep", id="list inside itself"),
     pytest.param({"b": [self_holding_list()]}, ".b[0]", "deep", id="list inside itself deep"),
     pytest.param(self_holding_dict(), "", "deep", id="dict inside itself"),
+    pytest.param({1j}, "", "complex", id="set of what can't be sorted"),
+    pytest.param(Decimal("NaN"), "", "finite", id="decimal nan"),
+    pytest.param(Decimal("1e400"), "", "double", id="decimal beyond doubles"),
 ]
+# Keys that become text in a result, as msgspec writes them.
+KEYS_OF_RESULTS = {"int key", "float key", "bytes key", "int key deep"}
+BAD_RESULTS = [value for value in BAD_VALUES if value.id not in KEYS_OF_RESULTS]
 
 
 @pytest.mark.parametrize(("value", "path", "named"), BAD_VALUES)
@@ -398,7 +393,7 @@ def test_data_that_json_would_change_is_refused_by_its_path(
     assert f"row 21: data.a{path}" in str(caught.value) or "deep" in str(caught.value)
 
 
-@pytest.mark.parametrize(("value", "path", "named"), BAD_VALUES)
+@pytest.mark.parametrize(("value", "path", "named"), BAD_RESULTS)
 def test_a_result_that_json_would_change_is_refused_by_its_path(
     service: JobService, value: Any, path: str, named: str
 ) -> None:
@@ -705,7 +700,7 @@ def test_a_refusal_inside_a_batch_changes_none_of_it(service: JobService) -> Non
         for call in (
             lambda: service.complete_row("ship:2", result={"a": float("nan")}),
             lambda: service.complete_row("ship:2", cost_cents=-1),
-            lambda: service.create_rows(JOB_ID, after_good_rows({"data": {"a": {1}}})),
+            lambda: service.create_rows(JOB_ID, after_good_rows({"data": {"a": 1j}})),
             lambda: service.create_rows(JOB_ID, after_good_rows({"row_number": 1})),
             lambda: service.update_counts(JOB_ID, total=-1),
             lambda: service.get_rows(JOB_ID, "done"),

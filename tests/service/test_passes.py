@@ -388,7 +388,7 @@ def test_the_data_of_a_row_that_is_done_or_in_flight_stays(service: JobService) 
             service.update_row_data(f"{JOB}:{number}", {})
     with pytest.raises(RowNotFoundError):
         service.update_row_data(f"{JOB}:9", {})
-    wrong: list[Any] = [[], None, {"a": {1, 2}}, {"a": "\ud800"}]
+    wrong: list[Any] = [[], None, {"a": 1j}, {"a": "\ud800"}]
     for data in wrong:
         with pytest.raises(InvalidValueError):
             service.update_row_data(f"{JOB}:2", data)

@@ -297,7 +297,7 @@ def _outcome_of_json(text: str) -> Outcome:
     try:
         value = msgspec.json.decode(text) if text else None
     except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
-        return outcome_of_bad_value(error)
+        return outcome_of_bad_value(error, text)
     if not isinstance(value, dict):
         return outcome_of_value(value)
     fields = {name: value.pop(name, None) for name in _FIELDS}

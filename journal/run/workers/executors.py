@@ -19,6 +19,7 @@ from journal.errors import InvalidValueError
 from journal.run.handler import AttemptedRow, Handler, call_handler
 from journal.run.outcome import Errors, Outcome, lost
 from journal.run.workers.handover import Claim, Results
+from journal.text import Number, encode_json
 
 _Task = tuple[int, AttemptedRow, Claim, threading.Lock]
 
@@ -142,7 +143,8 @@ class ExecutorWorkers:
         error = future.exception()
         if error is None:
             self._breaks = 0
-            return msgspec.json.decode(future.result(), type=Outcome)
+            outcome: Outcome = _decode_outcome(future.result())
+            return outcome
         if isinstance(error, _NEVER_BEGAN):
             return _unstarted(error, "the worker can't load the handler")
         return lost(error)
@@ -202,5 +204,10 @@ def call_for_json(handler: Handler, retry_on: Errors, row: AttemptedRow) -> byte
 
 
 def json_of(outcome: Outcome) -> bytes:
-    # A number may be of another library's class, as in Retry(after_s=numpy.float64(1)).
-    return msgspec.json.encode(outcome, enc_hook=float)
+    if outcome.after_s is not None:
+        # It may be of another library's class, as in Retry(after_s=numpy.float64(1)).
+        outcome = msgspec.structs.replace(outcome, after_s=float(outcome.after_s))
+    return encode_json(outcome)
+
+
+_decode_outcome = msgspec.json.Decoder(Outcome, float_hook=Number).decode

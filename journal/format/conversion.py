@@ -1,0 +1,339 @@
+"""Values of Python and of other libraries: the JSON values that stand for them.
+
+No library is imported here. Its values are known by their classes' names and methods.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+import math
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
+from decimal import Decimal
+from functools import partial
+from types import NoneType
+from typing import Any
+
+import msgspec
+
+from journal.text import Number, encode_json
+
+# Values of these types are JSON values.
+SCALARS = frozenset((str, int, float, bool, NoneType, Number))
+MAX_REPR_BYTES = 1 << 20
+
+
+def to_json(value: Any, *, any_keys: bool = False) -> Any:
+    """The JSON value that stands for ``value``. What can't be written as JSON stays as it is.
+
+    - What msgspec encodes, as msgspec does: dataclasses, Structs, attrs classes, TypedDicts and
+      enums; dates, times and UUIDs as ISO 8601 and text; bytes as base64; tuples, named tuples and
+      deques as lists. Sets are lists in the order of their elements' JSON text.
+    - Decimals are numbers with all their digits.
+    - Subclasses of text, numbers, lists and dicts are what they are made from. Paths are text.
+    - Models of pydantic are dumped by ``model_dump(mode="json")``.
+    - Scalars and arrays of NumPy, pandas, polars, pyarrow and the like are what their ``item()`` or
+      ``tolist()`` gives. NaN, NaT and NA in them are null. Data frames are lists of objects.
+    - With ``any_keys``, keys of dicts may be numbers, dates, enums or UUIDs, and become text.
+      Raises TypeError if two keys become the same text.
+    """
+    if type(value) in SCALARS:
+        return value
+    standing = stands_for(value)
+    if standing is not value:
+        return to_json(standing, any_keys=any_keys)
+    if isinstance(value, Mapping):
+        return _object(value, any_keys=any_keys)
+    if isinstance(value, (list, tuple, deque)):
+        return [
+            item if type(item) in SCALARS else to_json(item, any_keys=any_keys) for item in value
+        ]
+    if isinstance(value, AbstractSet):
+        items = [to_json(item, any_keys=any_keys) for item in value]
+        with suppress(TypeError):  # from an item that JSON can't hold
+            items.sort(key=encode_json)
+        return items
+    for order in ("deterministic", None):  # the first can't sort a set of text and numbers
+        with suppress(TypeError):
+            builtins = _to_builtins(value, order=order)
+            if type(builtins) is not type(value):
+                return to_json(builtins, any_keys=any_keys)
+    return value
+
+
+def _object(value: Mapping[Any, Any], *, any_keys: bool) -> dict[Any, Any]:
+    found: dict[Any, Any] = {}
+    for key, item in value.items():
+        name = _key(key) if any_keys and type(key) is not str else key
+        if name in found:
+            raise TypeError(f"two keys become {name!r}")
+        found[name] = item if type(item) in SCALARS else to_json(item, any_keys=any_keys)
+    return found
+
+
+def _key(key: Any) -> Any:
+    """The key as text, as msgspec writes it. A key that msgspec can't write stays as it is."""
+    key = stands_for(key)
+    if type(key) is Number:
+        return str(key)
+    try:
+        return next(iter(msgspec.json.decode(msgspec.json.encode({key: None}))))
+    except TypeError:
+        return key
+
+
+def _by_hook(value: Any) -> Any:
+    standing = stands_for(value)
+    if type(standing) is Number:  # which msgspec doesn't know
+        return Decimal(standing)
+    if standing is value:
+        if isinstance(value, (Mapping, AbstractSet, deque, list)):
+            return to_json(value)
+        raise TypeError(f"{type(value).__name__} can't be written as JSON")
+    return standing
+
+
+_to_builtins = partial(msgspec.to_builtins, builtin_types=(Decimal,), enc_hook=_by_hook)
+
+
+def stands_for(value: Any) -> Any:
+    """The simpler value that ``value`` stands for; ``value`` itself if there is none."""
+    kind = type(value)
+    if kind in SCALARS:
+        return value
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, (dict, list, tuple, AbstractSet, memoryview)):
+        return value
+    if kind is msgspec.Raw:
+        return msgspec.json.decode(value)
+    if isinstance(value, Decimal):
+        return _number(value)
+    name, module = kind.__name__, str(kind.__module__).partition(".")[0]
+    if name in ("NaTType", "NAType") and module == "pandas":
+        return None
+    for base, plain in _SUBCLASSES:
+        if isinstance(value, base):
+            return value if kind is base else plain(value)
+    if module == "numpy" and name in ("datetime64", "timedelta64"):
+        return _numpy_time(value, name)
+    for method, convert in _METHODS:
+        if callable(getattr(kind, method, None)):
+            return convert(value)
+    if isinstance(value, os.PathLike):
+        return os.fsdecode(value)
+    return value
+
+
+def _number(value: Decimal) -> Any:
+    """A Decimal as the int or Number of the same digits. One that JSON can't hold stays."""
+    if not value.is_finite():
+        return value
+    number = Number(str(value))
+    if number.is_too_large:
+        return value
+    return number if set(number.text) & set(".eE") else int(number)
+
+
+def _float(value: float) -> float | None:
+    # NaN of another library, such as numpy.float64("nan"), is a missing value.
+    return None if math.isnan(value) and hasattr(value, "tolist") else float.__float__(value)
+
+
+def _numpy_time(value: Any, name: str) -> Any:
+    if str(value) == "NaT":
+        return None
+    if name == "datetime64":
+        return str(value)
+    exact = value.astype("timedelta64[us]")
+    return exact.item() if exact == value else str(value)
+
+
+def _time(value: dt.date | dt.time) -> str:
+    return value.isoformat()
+
+
+def _duration(value: dt.timedelta) -> dt.timedelta:
+    return dt.timedelta(value.days, value.seconds, value.microseconds)
+
+
+_SUBCLASSES: tuple[tuple[type, Callable[[Any], Any]], ...] = (
+    (str, str.__str__),
+    (int, int.__int__),
+    (float, _float),
+    (bytes, bytes),
+    (dt.datetime, _time),  # before date, of which it is a subclass
+    (dt.date, _time),
+    (dt.time, _time),
+    (dt.timedelta, _duration),
+)
+
+
+def _from_array(value: Any) -> Any:
+    """A scalar or an array that has ``tolist``, with null for missing values."""
+    if getattr(getattr(value, "dtype", None), "kind", "") in ("m", "M"):
+        return [*value] if getattr(value, "ndim", 1) else value[()]
+    found = value.tolist()
+    return value if type(found) is type(value) else without_nan(found)
+
+
+def without_nan(value: Any) -> Any:
+    """``value`` with null for each NaN, at any depth of lists, tuples and dicts."""
+    if type(value) in (list, tuple):
+        return [without_nan(item) for item in value]
+    if type(value) is dict:
+        return {key: without_nan(item) for key, item in value.items()}
+    return None if type(value) is float and math.isnan(value) else value
+
+
+def _from_model(value: Any) -> Any:
+    return value.model_dump(mode="json")
+
+
+def _from_frame(value: Any) -> Any:
+    rows = rows_of_frame(value)
+    return value if rows is None else list(rows)
+
+
+def _from_arrow(value: Any) -> Any:
+    rows = rows_of_frame(value)
+    return without_nan(value.to_pylist()) if rows is None else list(rows)
+
+
+_METHODS: tuple[tuple[str, Callable[[Any], Any]], ...] = (
+    ("model_dump", _from_model),
+    ("itertuples", _from_frame),
+    ("iter_rows", _from_frame),
+    ("as_py", lambda value: without_nan(value.as_py())),
+    ("to_pylist", _from_arrow),
+    ("tolist", _from_array),
+    ("to_list", lambda value: without_nan(value.to_list())),
+)
+
+
+# --- data frames -----------------------------------------------------------------------------
+
+
+def rows_of_frame(frame: Any) -> Iterator[dict[str, Any]] | None:
+    """The rows of a data frame of pandas, polars or pyarrow as dicts; None for anything else.
+
+    Missing values are None. Names of columns are text. An index is left out. Raises ValueError if
+    two columns have the same name.
+    """
+    kind = type(frame)
+    rows: Iterable[Iterable[Any]]
+    if callable(getattr(kind, "itertuples", None)) and hasattr(frame, "columns"):  # pandas
+        names, rows = frame.columns, frame.itertuples(index=False, name=None)
+    elif callable(getattr(kind, "iter_rows", None)) and hasattr(frame, "columns"):  # polars
+        names, rows = frame.columns, frame.iter_rows()
+    elif callable(getattr(kind, "to_pylist", None)) and hasattr(frame, "schema"):  # pyarrow
+        names = frame.schema.names
+        batches = frame.to_batches() if hasattr(frame, "to_batches") else [frame]
+        rows = (row for batch in batches for row in _rows_of_batch(batch))
+    else:
+        return None
+    columns = [str(name) for name in names]
+    for number, name in enumerate(columns):
+        if name in columns[:number]:
+            raise ValueError(f"two columns of the data frame have the name {name!r}: rename one")
+    return (dict(zip(columns, map(without_nan, row), strict=True)) for row in rows)
+
+
+def _rows_of_batch(batch: Any) -> Iterator[tuple[Any, ...]]:
+    return zip(*(column.to_pylist() for column in batch.columns), strict=True)
+
+
+# --- values that can't be written --------------------------------------------------------------
+
+
+def repr_text(value: object) -> str:
+    """The ``repr`` of any value as text that JSON can hold, up to MAX_REPR_BYTES.
+
+    Where ``repr`` raises, or is the one of ``object``, the parts of the value are shown one by one.
+    """
+    try:
+        is_empty = type(value).__repr__ is object.__repr__
+        text = "".join(_parts(value)) if is_empty else repr(value)
+    except BaseException:  # noqa: BLE001  (a __repr__ may raise anything)
+        text = "".join(_parts(value))
+    data = text.encode(errors="backslashreplace")
+    if len(data) <= MAX_REPR_BYTES:
+        return data.decode()
+    cut = data[:MAX_REPR_BYTES].decode(errors="ignore")
+    return f"{cut}\n[{len(data) - len(cut.encode())} more bytes of the repr were not kept]"
+
+
+def _parts(value: object) -> Iterator[str]:
+    """The parts of a repr, without recursion, so that no value nests too deep for it."""
+    left: list[object] = [value]  # what is still to come, the last first
+    within: set[int] = set()  # ids of the containers around
+    length = 0
+    while left and length <= MAX_REPR_BYTES:
+        item = left.pop()
+        if type(item) is _Text:
+            part = str(item)
+        elif type(item) is _End:
+            within.discard(id(item.value))
+            part = item.text
+        elif id(item) in within:
+            part = "..."
+        else:
+            part, parts = _opened(item)
+            if parts is not None:
+                within.add(id(item))
+                left += reversed(parts)
+        length += len(part)
+        yield part
+
+
+class _Text(str):
+    __slots__ = ()
+
+
+class _End(msgspec.Struct):
+    value: object  # kept alive, so that no other value has its id until here
+    text: str
+
+
+def _opened(value: Any) -> tuple[str, list[object] | None]:
+    """The repr of a value, or the opening of a container and what comes after that."""
+    try:
+        kind = type(value)
+        if issubclass(kind, dict):
+            pairs = [part for key in value for part in (key, _Text(": "), value[key], _Text(", "))]
+            return "{", [*pairs[:-1], _End(value, "}")]
+        if issubclass(kind, (list, tuple, set, frozenset)):
+            items = [part for item in value for part in (item, _Text(", "))]
+            return f"{kind.__name__}(", [*items[:-1], _End(value, ")")]
+        slots = (*getattr(kind, "__struct_fields__", ()), *getattr(kind, "__slots__", ()))
+        fields = getattr(value, "__dict__", None) or {
+            name: getattr(value, name) for name in slots if hasattr(value, name)
+        }
+        if type(fields) is not dict or not fields:
+            return _repr(value), None
+        return f"<{kind.__name__} ", [fields, _End(value, ">")]
+    except BaseException as error:  # noqa: BLE001  (a value's own code may raise anything)
+        return f"<{type(value).__name__}, whose repr raises {type(error).__name__}>", None
+
+
+def _repr(value: Any) -> str:
+    if type(value) is msgspec.Raw:
+        return f"Raw({bytes(value)!r})"
+    try:
+        return repr(value)
+    except ValueError:  # an int of more digits than Python converts
+        if type(value) is int:
+            return hex(value)
+        raise
+
+
+def error_text(error: BaseException) -> str:
+    """``str(error)``; "" if that raises."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001  (a __str__ may raise anything)
+        return ""
