@@ -322,6 +322,7 @@ def test_show_as_json_has_all_of_it(ended: Path, capsys: Capture) -> None:
         "cost_cents": 0,
         "example": "Missing ZIP",
         "rows": "5,12,34-47",
+        "where": "",
     }
     assert shown["needs_review_rows"] == "20-21,23"
     assert shown["processing_rows"] == ""

@@ -367,7 +367,7 @@ def test_a_job_without_errors_has_nothing_to_show(root: Path, capsys: Capture) -
     assert run(root, "rows", "empty") == 0
     assert capsys.readouterr().out == ""
     assert run(root, "errors", "empty", "--csv") == 0
-    assert capsys.readouterr().out == "code,status,count,cost_cents,example,rows\n"
+    assert capsys.readouterr().out == "code,status,count,cost_cents,example,rows,where\n"
 
 
 @pytest.mark.parametrize("form", ["--table", "--nl", "--json", "--csv", "--tsv"])

@@ -115,13 +115,6 @@ PATCHES = [
         EVIDENCE,
     ),
     Patch(
-        "a row's history is that of the row alone",
-        "history/row_history",
-        "            return int(found[2]) == self._number and",
-        "            return",
-        ROW_HISTORY,
-    ),
-    Patch(
         "a row's history is read from lines of other writers, too",
         "history/row_history",
         """        return b'"row"' in line or b'"run"' in line""",
