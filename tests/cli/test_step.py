@@ -137,7 +137,7 @@ def test_a_step_finds_its_job_from_any_directory_and_has_the_streams_of_the_row(
     assert done.returncode == 0, done.stderr
     assert str(row().result).split()[:2] == ["in", "j:1/s"]
     assert "journal.jsonl" in str(row().result)
-    assert Path("out/1/stderr").read_text() == "err\n"
+    assert Path("out/1/1/stderr").read_text() == "err\n"
 
 
 # --- failed steps
@@ -150,7 +150,7 @@ def test_a_command_that_fails_fails_its_step_which_begins_again() -> None:
     assert (row().status, row().error_code) == (RowStatus.FAILED, "7")
     step = steps()["s"]
     assert (step.state, step.error_code, step.error_message) == ("failed", "7", "exit status 7")
-    assert Path("out/1/stdout").read_text() == "part\n"
+    assert Path("out/1/2/stdout").read_text() == "part\n"
 
 
 @pytest.mark.parametrize(("program", "code"), [("./nope", "127"), ("./script", "126")])
@@ -192,7 +192,7 @@ def test_a_doubt_ends_journal_step_with_code_4_and_an_idempotent_step_repeats() 
     retry()
     run("step charge -- true; echo $? > code; exit 1", "--results", "out")
     assert Path("code").read_text() == "4\n"
-    assert Path("out/1/stderr").read_text() == (
+    assert Path("out/1/2/stderr").read_text() == (
         "journal: step 'charge' is in doubt since attempt 1, so its command was not run\n"
     )
     retry()
@@ -452,6 +452,13 @@ def test_show_counts_the_rows_of_each_step_in_doubt_and_its_commands_can_be_past
 def test_show_has_the_steps_in_doubt_as_json() -> None:
     in_doubt(rows=2)
     assert json.loads(journal("show", "j", "--json").stdout)["steps_in_doubt"] == {"charge": "1-2"}
+
+
+def test_a_run_that_leaves_rows_in_review_says_what_shows_how_to_settle_them() -> None:
+    run(KILLED)
+    done = run(KILLED)
+    assert "j: 1 row is in review already, and stays in review; to settle: `" in done.stderr
+    assert " show j`" in done.stderr
 
 
 def test_the_commands_in_a_rows_message_can_be_pasted() -> None:

@@ -167,10 +167,13 @@ class _RunCommand:
                 f"--on-interrupted {given['on_interrupted']}"
             )
         if job.needs_review_count and given["on_interrupted"] != "review":
-            resolve = self._how_to().say("", "resolve", job.id, "--row", "ROWS", "--retry")
+            how = (
+                f"to retry: {self._how_to().say('', 'resolve', job.id, '--row', 'ROWS', '--retry')}"
+            )
+            if given["on_interrupted"] == "resume":  # what settles a row depends on its steps
+                how = f"to settle: {self._how_to().say('', 'show', job.id)}"
             words = "row|rows is|are in review already, and stays|stay in review"
-            rows = counted(job.needs_review_count, words)
-            echo_err(f"{job.id}: {rows}; to retry: {resolve}")
+            echo_err(f"{job.id}: {counted(job.needs_review_count, words)}; {how}")
         with Progress(job, quiet=given["quiet"]) as progress:
             report = job_run.run(
                 handler,

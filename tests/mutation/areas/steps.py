@@ -1,0 +1,133 @@
+"""Steps of rows: in the log, in exports, in commands, and a doubt that no handler talks away."""
+
+from __future__ import annotations
+
+from mutation.patch import Patch
+
+LOG = "tests/cli/test_log_command.py"
+REDACTION = "tests/cli/test_redaction.py"
+HANDLERS = "tests/run/test_steps_of_handlers.py"
+STEP = "tests/cli/test_step.py"
+EXPORT = "tests/export/test_export.py"
+
+PATCHES = [
+    Patch(
+        "a step that failed is a warning",
+        "history/events",
+        '"failed": "WARNING"}\n',
+        '"failed": "INFO"}\n',
+        LOG,
+    ),
+    Patch(
+        "the result of a step can be hidden",
+        "history/redact",
+        "    RowStepRecord: {name: name for name in _OF_STEPS},\n",
+        "",
+        f"{LOG} {REDACTION}",
+    ),
+    Patch(
+        "the result of a step can be hidden in an export",
+        "history/redact",
+        "    RowStep: {name: name for name in _OF_STEPS},\n",
+        "",
+        EXPORT,
+    ),
+    Patch(
+        "an attempt that leaves a step in doubt is in review",
+        "run/row_queue",
+        "        outcome = self._with_doubt(row, outcome)\n",
+        "",
+        f"{HANDLERS} {STEP}",
+    ),
+    Patch(
+        "a review keeps its own code when a step is in doubt too",
+        "run/outcome",
+        '    if outcome.kind != "review":\n        parts',
+        "    if True:\n        parts",
+        HANDLERS,
+    ),
+    Patch(
+        "a run sees the first step of its job",
+        "service",
+        "        if journal.in_own_commit and journal.index.columns.step_heads is None:\n",
+        "        if journal.in_own_commit:\n",
+        HANDLERS,
+    ),
+    Patch(
+        "a step of a killed command is in doubt",
+        "cli/commands/step",
+        "        if not _is_of_signal(status):\n",
+        "        if True:\n",
+        STEP,
+    ),
+    Patch(
+        "a shell's status for a signal is a doubt too",
+        "cli/commands/step",
+        "    return status < 0 or status - 128 in signal.valid_signals()\n",
+        "    return status < 0\n",
+        STEP,
+    ),
+    Patch(
+        "a step that is done is not run",
+        "cli/commands/step",
+        "        if done is not None:\n            _print_result(done.result)\n            return EXIT_OK\n",
+        "        if done is not None:\n            _print_result(done.result)\n",
+        STEP,
+    ),
+    Patch(
+        "a command that can't be started fails its step",
+        "cli/commands/step",
+        "            step.fail(code, message)\n",
+        "",
+        STEP,
+    ),
+    Patch(
+        "a terminated step waits for its command",
+        "cli/commands/step",
+        "        stack.enter_context(stopping_signals(child.forward))\n",
+        "",
+        STEP,
+    ),
+    Patch(
+        "a step knows its job by an absolute path",
+        "cli/commands/run",
+        "            Path(self._ctx.obj).absolute() / self._job_id,\n",
+        "            Path(self._ctx.obj) / self._job_id,\n",
+        STEP,
+    ),
+    Patch(
+        "only a row without another doubt is pending again",
+        "cli/commands/settle",
+        " or service.get_step_in_doubt(row.id):\n                continue\n",
+        ":\n                continue\n",
+        STEP,
+    ),
+    Patch(
+        "a row that two copies worked on stays in review",
+        "cli/commands/settle",
+        "            if row.error_code in _OTHER_DOUBTS:\n",
+        "            if False:\n",
+        STEP,
+    ),
+    Patch(
+        "a step is settled only if it is in doubt",
+        "cli/commands/settle",
+        '    if state != "started":\n',
+        "    if False:\n",
+        STEP,
+    ),
+    Patch(
+        "a step of a row in flight is not settled",
+        "cli/commands/settle",
+        "    if row.status is RowStatus.PROCESSING:\n        raise Refused(\n",
+        "    if False:\n        raise Refused(\n",
+        STEP,
+    ),
+    Patch(
+        "exported steps are those of one moment",
+        "store/steps",
+        "    columns, read = rows.view.columns, rows.reader()\n",
+        "    columns, read = rows._journal.index.columns, rows.reader()\n",
+        EXPORT,
+    ),
+]
