@@ -4,7 +4,7 @@
   events that people can read.
 - ``durations``: finds the outcomes of attempts, and how long attempts took. ``statistics``:
   computes throughput and latency.
-- ``error_groups``: groups rows and attempts by error.
+- ``error_groups``: groups rows and attempts by error. ``row_history``: gathers all about one row.
 - ``redact``: hides the values of fields in output.
 
 May import: ``store`` and the layers below it (see ``docs/architecture.md``).

@@ -5,9 +5,10 @@
   the job during the run. ``row_queue``: chooses the next row and records outcomes. ``in_flight``:
   keeps the attempts that workers have got, and ends attempts that take too long.
 - ``attempts``: yields the rows one by one, for callers that have a loop of their own.
-- ``outcome``: turns the return value or exception of a handler into an outcome. ``retries``:
-  decides which attempts are retried, and when. ``limits``: limits rate and cost, and decides when
-  to give up. ``signals``: counts each Ctrl-C, and decides what it does.
+- ``outcome``: turns the return value or exception of a handler into an outcome, with a traceback.
+  ``evidence``: keeps the messages that a handler logs about its row. ``retries``: decides which
+  attempts are retried, and when. ``limits``: limits rate and cost, and decides when to give up.
+  ``signals``: counts each Ctrl-C, and decides what it does.
 - ``workers``: run handlers in threads, coroutines or processes.
 
 May import: ``service`` and the layers below it (see ``docs/architecture.md``).

@@ -12,11 +12,11 @@ import msgspec
 
 from journal.errors import InvalidValueError, JobLockedError, JournalError
 from journal.model import TERMINAL_STATUSES, JobRow, JobStatus
-from journal.run.evidence import current_row, traceback_of
+from journal.run.evidence import current_row
 from journal.run.handler import AttemptedRow, StepStore, outcome_of_raised
 from journal.run.held_job import HeldJob, unrecorded_message
 from journal.run.limits import Limits
-from journal.run.outcome import Outcome
+from journal.run.outcome import Outcome, traceback_of
 from journal.run.plan import nothing_to_do, take_up
 from journal.run.row_queue import RowQueue
 

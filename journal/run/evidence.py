@@ -1,4 +1,4 @@
-"""Evidence of an attempt: the traceback of its exception, and what it has logged."""
+"""The log of an attempt, and the handler by which ``logging`` writes to it."""
 
 from __future__ import annotations
 
@@ -6,70 +6,17 @@ import logging
 import threading
 from contextvars import ContextVar
 from datetime import datetime
-from pathlib import Path
-from types import TracebackType
 from typing import Any, Protocol
 
 from journal.format.records import now
 from journal.format.values import as_json_value, read_back
 from journal.model import LOG_LEVELS, LogEntry
-from journal.run.outcome import repr_of_lost, text_of
+from journal.run.outcome import repr_of_lost, text_of, traceback_of
 from journal.text import encode_json
 
-TRACEBACK_BYTES = 16 << 10
 MAX_LOG_BYTES = 256 << 10  # of an attempt, as JSON
 MAX_LOG_ENTRIES = 1000
-_MAX_FRAMES = 64  # of each exception of a chain; more would not fit into TRACEBACK_BYTES
-_MAX_PART_CHARACTERS = (
-    2048  # of a frame or a message, so that a long message leaves room for frames
-)
 _MAX_DETAILS_BYTES = 16 << 10  # of one entry
-
-_PACKAGE = str(Path(__file__).parents[1]) + "/"
-
-
-def traceback_of(error: BaseException) -> str | None:
-    """The traceback of an exception as text, with its causes. At most the last 16 KiB.
-
-    It begins at the first frame outside this package. None if all frames are inside.
-    """
-    begin = error.__traceback__
-    while begin is not None and begin.tb_frame.f_code.co_filename.startswith(_PACKAGE):
-        begin = begin.tb_next
-    if begin is None:
-        return None
-    try:
-        return _end_of("".join(map(_cut, _parts(error, begin))))
-    except BaseException:  # noqa: BLE001  (any code of an exception's class may raise)
-        return None
-
-
-def _parts(error: BaseException, begin: TracebackType) -> list[str]:
-    import traceback  # noqa: PLC0415  (only rows that fail need it)
-
-    try:
-        whole = traceback.TracebackException(
-            type(error), error, begin, limit=-_MAX_FRAMES, compact=True
-        )
-        return list(whole.format())
-    except Exception:  # noqa: BLE001  (then at least the frames)
-        return [*traceback.format_tb(begin, -_MAX_FRAMES), type(error).__name__]
-
-
-def _cut(part: str) -> str:
-    if len(part) <= _MAX_PART_CHARACTERS:
-        return part
-    return part[:_MAX_PART_CHARACTERS] + "...\n"
-
-
-def _end_of(text: str) -> str:
-    data = text.encode(errors="backslashreplace").rstrip()
-    if len(data) > TRACEBACK_BYTES:
-        _, _, data = data[-TRACEBACK_BYTES:].partition(b"\n")  # from the beginning of a line
-    return data.decode()
-
-
-# --- logs
 
 
 class RowLog:

@@ -26,7 +26,7 @@ from journal.format.idempotency import step_key
 from journal.format.values import as_json_value
 from journal.fs import system
 from journal.model import Cost, JobRow, LogEntry, Usage
-from journal.run.evidence import RowLog, current_row, traceback_of
+from journal.run.evidence import RowLog, current_row
 from journal.run.outcome import (
     STEP_IN_DOUBT,
     Errors,
@@ -405,15 +405,8 @@ def call_handler(handler: Handler, retry_on: Errors, row: AttemptedRow) -> Outco
 def outcome_of_raised(row: AttemptedRow, error: BaseException, retry_on: Errors) -> Outcome:
     """Return the outcome that the handler has set by a method of the row, or else the outcome that
     its exception gives.
-
-    An exception that isn't a :class:`RowOutcome` leaves its traceback.
     """
-    if row.outcome is not None:
-        return row.outcome
-    outcome = outcome_of_error(error, retry_on)
-    if isinstance(error, RowOutcome):
-        return outcome
-    return msgspec.structs.replace(outcome, traceback=traceback_of(error))
+    return row.outcome or outcome_of_error(error, retry_on)
 
 
 def outcome_of_returned(row: AttemptedRow, value: Any) -> Outcome:

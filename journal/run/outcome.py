@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import math
 import os
+from pathlib import Path
+from types import TracebackType
 from typing import Any, Literal
 
 import msgspec
 
+from journal.errors import JournalError
 from journal.format.arguments import check_cost, check_optional_text, check_usage
 from journal.format.conversion import repr_text
 from journal.format.values import as_json_value
@@ -213,6 +216,7 @@ def outcome_of_bad_value(error: BaseException, value: object) -> Outcome:
             "the handler has returned a value that can't be recorded; the result of this review is "
             f"its repr: {text_of(error)}"
         ),
+        traceback=None if isinstance(error, JournalError) else traceback_of(error),
         result=repr_text(value),
     )
 
@@ -282,7 +286,8 @@ def _uncosted_outcome_of_error(error: BaseException, retry_on: Errors) -> Outcom
                 kind="review", error_code=code, error_message=message, result=error.result
             )
     name = type(error).__name__
-    return failed(name, text_of(error) or name, retryable=isinstance(error, retry_on))
+    outcome = failed(name, text_of(error) or name, retryable=isinstance(error, retry_on))
+    return msgspec.structs.replace(outcome, traceback=traceback_of(error))
 
 
 def code_and_message(error: BaseException) -> tuple[str, str]:
@@ -330,3 +335,54 @@ def _text(text: str) -> str:
     """The text without characters that UTF-8 can't encode, cut to MESSAGE_CHARACTERS."""
     text = text.encode(errors="backslashreplace").decode()
     return text if len(text) <= MESSAGE_CHARACTERS else text[:MESSAGE_CHARACTERS] + "..."
+
+
+# --- tracebacks
+
+TRACEBACK_BYTES = 16 << 10
+_MAX_FRAMES = 64  # of each exception of a chain; more would not fit into TRACEBACK_BYTES
+# of a frame or a message, so that a long message leaves room for frames
+_MAX_PART_CHARACTERS = 2048
+
+_PACKAGE = str(Path(__file__).parents[1]) + os.sep
+
+
+def traceback_of(error: BaseException) -> str | None:
+    """The traceback of an exception as text, with its causes. At most the last 16 KiB.
+
+    It begins at the first frame outside this package. None if all frames are inside.
+    """
+    begin = error.__traceback__
+    while begin is not None and begin.tb_frame.f_code.co_filename.startswith(_PACKAGE):
+        begin = begin.tb_next
+    if begin is None:
+        return None
+    try:
+        return _end_of("".join(map(_cut, _parts(error, begin))))
+    except BaseException:  # noqa: BLE001  (an exception's own code may raise anything)
+        return None
+
+
+def _parts(error: BaseException, begin: TracebackType) -> list[str]:
+    import traceback  # noqa: PLC0415  (only rows that fail need it)
+
+    try:
+        whole = traceback.TracebackException(
+            type(error), error, begin, limit=-_MAX_FRAMES, compact=True
+        )
+        return list(whole.format())
+    except Exception:  # noqa: BLE001  (then at least the frames)
+        return [*traceback.format_tb(begin, -_MAX_FRAMES), type(error).__name__]
+
+
+def _cut(part: str) -> str:
+    if len(part) <= _MAX_PART_CHARACTERS:
+        return part
+    return part[:_MAX_PART_CHARACTERS] + "...\n"
+
+
+def _end_of(text: str) -> str:
+    data = text.encode(errors="backslashreplace").rstrip()
+    if len(data) > TRACEBACK_BYTES:
+        _, _, data = data[-TRACEBACK_BYTES:].partition(b"\n")  # from the beginning of a line
+    return data.decode()

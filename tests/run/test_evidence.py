@@ -20,13 +20,8 @@ import journal
 from journal import AttemptedRow, JobRun, JobService, LogEntry, RowLogHandler
 from journal.format.records import LogRecord
 from journal.ids import split_row_id
-from journal.run.evidence import (
-    MAX_LOG_BYTES,
-    MAX_LOG_ENTRIES,
-    TRACEBACK_BYTES,
-    RowLog,
-    traceback_of,
-)
+from journal.run.evidence import MAX_LOG_BYTES, MAX_LOG_ENTRIES, RowLog
+from journal.run.outcome import TRACEBACK_BYTES, traceback_of
 
 HERE = __file__
 
@@ -135,6 +130,25 @@ def test_an_outcome_raised_on_purpose_leaves_no_traceback(path: Path, outcome: E
         job.run(handler)
         assert job.rows()[0].traceback is None
     assert b"traceback" not in (path / "journal.jsonl").read_bytes()
+
+
+class BrokenPath:
+    def __fspath__(self) -> str:
+        raise OSError("no such label")
+
+
+def test_a_result_whose_own_code_raises_leaves_a_traceback(path: Path) -> None:
+    def handler(row: AttemptedRow) -> Any:
+        if row.data["n"] == 1:
+            return journal.RowResult(label_path=BrokenPath())
+        return journal.RowResult(cost_cents=-1)
+
+    with open_job(path, 2) as job:
+        job.run(handler)
+        broken, refused = job.rows()
+    assert broken.status == refused.status == "needs_review"
+    assert "in __fspath__" in str(broken.traceback)
+    assert refused.traceback is None
 
 
 def test_a_row_that_is_retried_by_hand_has_no_traceback_any_more(path: Path) -> None:
