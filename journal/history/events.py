@@ -283,7 +283,7 @@ def _row_event(record: RowStatusRecord) -> Event:
         parts.append(f"cost {cents_text(record.cost_cents)}")
     if record.usage:
         parts.append(usage_text(record.usage))
-    if record.result is not None:
+    if record.result is not None and record.result != "":
         parts.append(_value_text(record.result))
     if record.origin is not None:
         parts.append(f"on another copy, at {time_text(record.origin.at)}")

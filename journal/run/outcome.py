@@ -222,22 +222,31 @@ def outcome_of_bad_value(error: BaseException, value: object) -> Outcome:
 
 
 def in_doubt(outcome: Outcome, doubt: str) -> Outcome:
-    """The outcome of an attempt that ended with a step in doubt: a review that says both.
+    """The outcome of an attempt that ended with a step in doubt: a review that keeps everything else.
 
     ``doubt`` is the message about the step.
     """
     code, message = outcome.error_code, outcome.error_message
     if code == STEP_IN_DOUBT:  # the message is about the step already
         return outcome
-    if outcome.kind != "review":
-        parts = [code, message, outcome.reason, outcome.tracking_number, outcome.label_path]
-        if outcome.result is not None:
-            parts.append(repr_of_lost(outcome.result))
+    result = outcome.result
+    if outcome.kind == "review":
+        message = "; ".join(filter(None, (message, doubt)))
+    else:
+        parts = (code, message, outcome.reason, outcome.tracking_number, outcome.label_path)
         said = ": ".join(part for part in parts if part)
         code = STEP_IN_DOUBT
-        message = f"the attempt ended as {outcome.kind}" + (f" ({said})" if said else "")
+        ended = f"the attempt ended as {outcome.kind}" + (f" ({said})" if said else "")
+        message = f"{doubt}; {ended}"
+        if isinstance(result, str) and not result:  # a command that has printed nothing
+            result = None
     return msgspec.structs.replace(
-        outcome, kind="review", error_code=code, error_message=message + doubt, retryable=False
+        outcome,
+        kind="review",
+        result=result,
+        error_code=code,
+        error_message=message,
+        retryable=False,
     )
 
 

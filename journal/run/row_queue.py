@@ -258,7 +258,7 @@ class RowQueue:
         code, message = outcome.error_code, outcome.error_message
         step = self._service.get_step_in_doubt(row.id) if outcome.kind == "lost" else None
         if step is not None:
-            message += in_doubt_text(row.id, step)
+            message += f"; {in_doubt_text(row.id, step)}"
         fate = fate_of(row, outcome, self._limits, self._on_interrupted, in_doubt=step is not None)
         if fate == "review":
             self._service.review_row(row.id, code, message, traceback=outcome.traceback, **spent)

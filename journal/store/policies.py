@@ -60,7 +60,8 @@ def settle_rows(
             fate = "retry" if may_resume else "review" if policy == "resume" else policy
             status, code, message = _POLICIES[fate]
             if step is not None:
-                message += in_doubt_text(f"{journal.job_id}:{index.columns.number(position)}", step)
+                row_id = f"{journal.job_id}:{index.columns.number(position)}"
+                message += f"; {in_doubt_text(row_id, step)}"
             _move(journal, position, status, code, message)
             moved += 1
     return moved
@@ -74,8 +75,8 @@ def may_resume(journal: Journal, number: int) -> bool:
 
 
 def in_doubt_text(row_id: str, step: RowStep) -> str:
-    """The end of a message about a row that has a step in doubt."""
-    return f"; {StepInDoubtError(row_id, step.name, step.attempt)}"
+    """The part of a message about a row that has a step in doubt."""
+    return str(StepInDoubtError(row_id, step.name, step.attempt))
 
 
 def review_open_rows(

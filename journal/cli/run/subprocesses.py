@@ -76,7 +76,10 @@ class Commands:
         stdin_json: bool = False,
         results: Path | None = None,
     ) -> None:
-        """``directory``: the job's, as an absolute path. Must be called in the main thread. Raises StorageError if ``results`` can't be made."""
+        """Must be called in the main thread. ``directory`` is the job's, as an absolute path.
+
+        Raises StorageError if ``results`` can't be made.
+        """
         self._template = template
         self._stdin_json = stdin_json
         self._results = results

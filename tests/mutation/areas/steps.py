@@ -42,8 +42,8 @@ PATCHES = [
     Patch(
         "a review keeps its own code when a step is in doubt too",
         "run/outcome",
-        '    if outcome.kind != "review":\n        parts',
-        "    if True:\n        parts",
+        '    if outcome.kind == "review":\n        message = "; "',
+        '    if False:\n        message = "; "',
         HANDLERS,
     ),
     Patch(
