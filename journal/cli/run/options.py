@@ -153,14 +153,14 @@ _OPTIONS = (
         "stdout_format",
         type=click.Choice(["text", "json"]),
         default="text",
-        help="What the command prints. json: an object, whose members tracking_number, label_path, "
-        "cost_cents, usage and result become fields of the row.",
+        help="What the command prints. json: an object with fields of the row: tracking_number, "
+        "label_path, cost_cents, usage, result.",
     ),
     click.option(
         "--results",
         metavar="DIR",
         type=click.Path(file_okay=False),
-        help="Keep the complete output of each attempt in DIR/ROW/ATTEMPT/stdout and stderr.",
+        help="Keep all output of each attempt, in DIR/ROW/ATTEMPT/stdout and stderr.",
     ),
     click.option(
         "--dry-run",
