@@ -10,7 +10,10 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 from threading import TIMEOUT_MAX
+from types import NoneType
 from typing import Any, Literal, Self, TypeVar
+
+import msgspec
 
 from journal.errors import (
     InvalidValueError,
@@ -42,7 +45,7 @@ from journal.format.records import (
     RowStatusRecord,
     RowStatusText,
 )
-from journal.format.values import as_json_value, load_sha256, read_back
+from journal.format.values import as_json_value, load_sha256, plain_json, read_back
 from journal.fs import directories, handles
 from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.history.reading import Entry, History
@@ -81,6 +84,7 @@ from journal.store.run_lock import busy_error, run_holder
 from journal.store.store import Store
 
 Result = TypeVar("Result")
+Made = TypeVar("Made", JobRow, RowStep)
 
 
 class JobService:
@@ -124,6 +128,7 @@ class JobService:
         sync: Literal["commit", "none"] = "commit",
         lock_timeout_s: float = LOCK_TIMEOUT_S,
         redact: Collection[str] = (),
+        numbers: Literal["float", "decimal"] = "float",
     ) -> None:
         """Open the store ``root``: the directory that holds one directory for each job.
 
@@ -145,7 +150,13 @@ class JobService:
           JSON.
 
         The journal itself and all other getters keep the values.
+
+        ``numbers``: how to return numbers in data and results that aren't integers: as "float", or
+        as "decimal" with all their digits (``decimal.Decimal``, whose ``str`` is the number as it
+        is in the journal).
         """
+        if numbers not in ("float", "decimal"):
+            raise InvalidValueError("numbers", numbers, "must be 'float' or 'decimal'")
         if sync not in ("commit", "none"):
             raise InvalidValueError("sync", sync, "must be 'commit' or 'none'")
         text = os.fspath(root) if isinstance(root, (str, os.PathLike)) else None
@@ -163,7 +174,13 @@ class JobService:
             load_sha256()
         self.sync = sync
         self.lock_timeout_s = lock_timeout_s
-        self._store = Store(self.root, sync=sync == "commit", lock_timeout_s=lock_timeout_s)
+        self.numbers = numbers
+        self._store = Store(
+            self.root,
+            sync=sync == "commit",
+            lock_timeout_s=lock_timeout_s,
+            exact=numbers == "decimal",
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -381,10 +398,14 @@ class JobService:
 
         Each mapping in ``row_data`` may hold:
 
-        - ``data``: a dict of JSON values. Tuples are read back as lists.
+        - ``data``: a dict. Its values are recorded as JSON: `journal help python` lists them under
+          "Results". Keys must be text, and numbers finite.
         - ``row_number``: int from 1. Default: the next free number.
         - ``row_checksum``: text. Default: the SHA-256 of the data as compact JSON with sorted keys.
         - ``idempotency_key``: text. Default: see :class:`JobRow`.
+
+        ``row_data`` may also be a data frame of pandas, polars or pyarrow: each of its rows is the
+        data of a row. Missing values and NaN become null. An index is left out.
 
         Returns the new rows in the given order. Each row is read from the file when it is accessed.
 
@@ -507,7 +528,7 @@ class JobService:
             result=result,
             at=UNSET_TIME,
         )
-        return self._change(job_id, record)
+        return self._as_read(self._change(job_id, record))
 
     def fail_row(
         self,
@@ -663,7 +684,7 @@ class JobService:
         """
         if result is not None:
             result = as_json_value(result, "result", any_keys=True)
-        return self._change_to(
+        row = self._change_to(
             row_id,
             "needs_review",
             error_code=check_text(error_code, "error_code"),
@@ -672,6 +693,7 @@ class JobService:
             traceback=check_optional_text(traceback, "traceback"),
             **_spent(cost_cents, usage),
         )
+        return self._as_read(row)
 
     # --- steps
 
@@ -722,7 +744,7 @@ class JobService:
         check_step_name(name)
         if result is not None:
             result = as_json_value(result, "result", any_keys=True)
-        return self._journal(job_id).change(steps.record_step, number, name, result)
+        return self._as_read(self._journal(job_id).change(steps.record_step, number, name, result))
 
     def fail_step(self, row_id: str, name: str, message: str = "") -> RowStep:
         """Record that a step in doubt has not taken effect, so that it may begin again. Returns the
@@ -782,11 +804,13 @@ class JobService:
         job_id, number = split_row_id(row_id)
         recorded = None
         if result is not None:
-            recorded = read_back(as_json_value(result, "result", any_keys=True))
+            exact = self.numbers == "decimal"
+            recorded = as_json_value(result, "result", any_keys=True)
+            result = read_back(recorded, exact=exact)
         records = _log_records(number, logs)
         end = partial(steps.end_step, result=recorded, error=error, logs=records)
         self._journal(job_id).change(end, number, attempt, name)
-        return recorded
+        return result
 
     def _change_to(self, row_id: str, status: RowStatusText, **members: Any) -> JobRow:
         job_id, number = split_row_id(row_id)
@@ -794,6 +818,15 @@ class JobService:
         if record.reset is None:
             return self._change(job_id, record)
         return self._change_reopening(job_id, transitions.change_row, record)
+
+    def _as_read(self, made: Made) -> Made:
+        """Return a row or a step with its result as it is read from the journal."""
+        is_exact, result = self.numbers == "decimal", made.result
+        if type(result) in (NoneType, str, int, bool):
+            return made
+        if not is_exact and plain_json(result) is not None:
+            return made
+        return msgspec.structs.replace(made, result=read_back(result, exact=is_exact))
 
     def _change(self, job_id: str, record: RowStatusRecord) -> JobRow:
         return self._store.journal(job_id).change(transitions.change_row, record)
@@ -1150,11 +1183,11 @@ class JobService:
         self, job_id: str, statuses: Collection[RowStatus] | None
     ) -> tuple[Job, RowSequence, History]:
         """Return the job, its rows of these statuses (None: all), and its history, up to one
-        commit.
+        commit. The numbers of the rows keep all their digits.
         """
         with self._reading(job_id) as journal:
             history = History(journal)  # first, since this reads newer commits
-            rows = RowSequence(journal, journal.index.view(statuses))
+            rows = RowSequence(journal, journal.index.view(statuses), exact=True)
             return job_of(journal.index), rows, history
 
     @contextmanager

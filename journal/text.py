@@ -137,6 +137,14 @@ class Number(Decimal):
         """Whether the number is beyond the range of a double (about 1.8e308)."""
         return float(self) in (_INFINITY, -_INFINITY)
 
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """A number in JSON text. Raises ValueError if it is too large."""
+        number = cls(text)
+        if ("e" in text or "E" in text or len(text) > _MAX_DIGITS) and number.is_too_large:
+            raise ValueError("a number beyond the range of a double")
+        return number
+
     @property
     def is_float(self) -> bool:
         """Whether the float of this number has the same digits, so that it can replace this."""
@@ -152,6 +160,7 @@ class Number(Decimal):
 
 
 _INFINITY = float("inf")
+_MAX_DIGITS = 308  # a number with no more characters, and no exponent, is within a double's range
 
 
 def _raw(value: Any) -> msgspec.Raw:

@@ -134,7 +134,7 @@ def _check_records(file: JournalFile, region: Region, index: Index, findings: li
     lines = lines_of(file, region.offset, region.end)
     for line, (offset, text, _) in enumerate(lines, region.line):
         try:
-            rows += isinstance(decode_record(text), RowRecord)
+            rows += isinstance(decode_record(text, exact=False), RowRecord)
             if is_applied:
                 apply(index, offset, [text])
         except (UndecodableError, UnknownRecordError, BadRecordError) as error:

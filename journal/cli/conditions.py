@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
+from decimal import Decimal
 from functools import wraps
 from typing import Any, NamedTuple
 
@@ -23,7 +24,7 @@ _CONDITION = re.compile(
     r"""\s*("(?:[^"\\]|\\.)*"|\S.*?)\s*(!=|<=|>=|=|<|>|~)\s*(.*?)\s*""", re.DOTALL
 )
 # Numbers as in JSON: 0123 is a postal code, and "1_000" and "nan" are text.
-_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?", re.ASCII)
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,6})?", re.ASCII)
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     "=": operator.eq,
     "!=": operator.ne,
@@ -61,11 +62,9 @@ class Condition(NamedTuple):
         return compare(text, self.value)
 
 
-def _number(text: str) -> int | float | None:
-    match = _NUMBER.fullmatch(text)
-    if match is None or len(text) > 300:
-        return None
-    return float(text) if match[1] or match[2] else int(text)
+def _number(text: str) -> Decimal | None:
+    is_number = _NUMBER.fullmatch(text) is not None and len(text) <= 300
+    return Decimal(text) if is_number else None
 
 
 def _parse_where(

@@ -66,6 +66,9 @@ class ReadingService(JobService):
 
     _writes = False
 
+    def __init__(self, root: str | os.PathLike[str], *, redact: Collection[str] = ()) -> None:
+        super().__init__(root, redact=redact, numbers="decimal")
+
 
 def find_job(root: str, name: str, *, redact: Collection[str] = ()) -> tuple[JobService, str]:
     """Return the service and the id of a job. ``name`` is an id, a unique prefix of an id, or a

@@ -11,9 +11,8 @@ from datetime import datetime
 from typing import IO, Any, cast
 
 import click
-import msgspec
 
-from journal.text import escaped, escaped_json, json_array
+from journal.text import encode_json, escaped, escaped_json, json_array
 
 _COLORS = {
     "running": 36,  # cyan
@@ -171,7 +170,7 @@ def as_json(value: Any) -> str:
     """Compact JSON in which control characters are escaped, so that they can't control a
     terminal.
     """
-    return escaped_json(msgspec.json.encode(value).decode())
+    return escaped_json(encode_json(value).decode())
 
 
 def echo_json(value: Any) -> None:

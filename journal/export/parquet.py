@@ -7,7 +7,7 @@ from typing import IO, Any
 
 from journal.errors import MissingExtraError
 from journal.export.table import BOOL, FLOAT, INT, TIME, WIDE, FlatRows
-from journal.text import as_text
+from journal.text import Number, as_text
 
 # Maximum size of a row group, which is built in memory.
 _GROUP_ROWS = 1 << 16
@@ -53,6 +53,8 @@ def write_parquet(rows: FlatRows, stream: IO[bytes]) -> int:
                 if is_text and value is not None:
                     value = as_text(value)
                     characters += len(value)
+                elif isinstance(value, Number):
+                    value = float(value)
                 values.append(value)
             if number % _GROUP_ROWS == 0 or characters > _GROUP_CHARACTERS:
                 put()

@@ -24,6 +24,7 @@ from journal.history.redact import HIDEABLE, REDACTED, redacted_members
 from journal.model import Job, JobRow, RowStatus, row_statuses
 from journal.service import JobService
 from journal.store.steps import steps_of_rows
+from journal.text import Number, encode_json
 
 # The kinds of a column's values, as bits: a column may hold several kinds.
 BOOL, INT, WIDE, FLOAT, TEXT, JSON, TIME = (1 << bit for bit in range(7))
@@ -70,7 +71,7 @@ _OWN_ENDINGS = tuple(JOURNAL_COLUMNS)
 _first_values = attrgetter(*takewhile(lambda name: name != "started_at", JOURNAL_COLUMNS))
 _EXACT = 1 << 53  # floats represent all integers exactly up to this one
 _WIDEST = 1 << 63  # databases have a type for integers below this
-_KINDS = {type(None): 0, bool: BOOL, int: INT, float: FLOAT, str: TEXT, list: JSON, dict: JSON}
+_KINDS = {type(None): 0, bool: BOOL, int: INT, Number: FLOAT, str: TEXT, list: JSON, dict: JSON}
 
 
 def _line_type(columns: dict[str, int]) -> GenericAlias:
@@ -161,7 +162,7 @@ class FlatRows:
         self._lines.close()
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        decode = msgspec.json.Decoder(_line_type(self.known)).decode
+        decode = msgspec.json.Decoder(_line_type(self.known), float_hook=Number.read).decode
         for line in self._lines.lines():
             flat, own = decode(line)
             if own is not None:
@@ -176,14 +177,13 @@ class FlatRows:
         """
         job, rows, history = service._look(job_id, self._statuses)  # noqa: SLF001  (ours)
         attempts = None if self._data_only else LastAttempts(history.entries())
-        encode = msgspec.json.Encoder().encode
         columns = self.columns.copy()
         for whole in rows:
             row = redacted_members(whole, self._names)
             self._note(row, columns)
             self._has_parts_of_cents |= isinstance(row.cost_cents, float)
             own = None if attempts is None else _own_values(row, attempts)
-            self._lines.write(encode((row.data, own)))
+            self._lines.write(encode_json((row.data, own)))
         self.columns = columns
         self.count += len(rows)
         self.jobs.append(job)
@@ -193,7 +193,9 @@ class FlatRows:
             if not self._tabular and not name.casefold().endswith(_OWN_ENDINGS):
                 continue
             kind = _KINDS[type(value)]
-            if kind == INT and not -_EXACT <= value <= _EXACT:
+            if kind == FLOAT and not value.is_float:
+                kind = JSON  # as text, so that no digit is lost
+            elif kind == INT and not -_EXACT <= value <= _EXACT:
                 kind = WIDE if -_WIDEST <= value < _WIDEST else JSON
             columns[name] = columns.get(name, 0) | kind
         if len(columns) > MAX_COLUMNS:
@@ -223,12 +225,11 @@ class FlatSteps(FlatRows):
 
     def _take(self, service: JobService, job_id: str) -> None:
         job, rows, _ = service._look(job_id, self._statuses)  # noqa: SLF001  (ours)
-        encode = msgspec.json.Encoder().encode
         count = 0
         for number, whole in steps_of_rows(rows):
             step = redacted_members(whole, self._names)
             own = (job_id, number, step.name, *_values_of_step(step))
-            self._lines.write(encode(({}, own)))
+            self._lines.write(encode_json(({}, own)))
             count += 1
         self.count += count
         self.jobs.append(job)

@@ -8,15 +8,13 @@ from contextlib import closing
 from pathlib import Path, PurePath
 from typing import IO, Any
 
-import msgspec
-
 from journal.errors import InvalidValueError, JournalError
 from journal.export.table import FlatRows, FlatSteps
 from journal.fs.output import Output, whole_file
 from journal.history.redact import check_fields
 from journal.model import RowStatus
 from journal.service import JobService
-from journal.text import as_text, csv_liner, json_array, tsv_cell, tsv_line
+from journal.text import as_text, csv_liner, encode_json, json_array, tsv_cell, tsv_line
 
 STREAMED = ("csv", "tsv", "jsonl", "json")
 FORMATS = (*STREAMED, "sqlite", "parquet")
@@ -195,14 +193,13 @@ def _place_of(row: dict[str, Any], rows: FlatRows, count: int) -> str:
 
 
 def _write_jsonl(rows: FlatRows, stream: IO[bytes]) -> int:
-    encode = msgspec.json.Encoder().encode
     for row in rows:
-        stream.write(encode(row) + b"\n")
+        stream.write(encode_json(row) + b"\n")
     return rows.count
 
 
 def _write_json(rows: FlatRows, stream: IO[bytes]) -> int:
-    for part in json_array(map(msgspec.json.Encoder().encode, rows)):
+    for part in json_array(map(encode_json, rows)):
         stream.write(part)
     return rows.count
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 from decimal import Context, Decimal
 from operator import index
@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from journal.errors import InvalidValueError
+from journal.format.conversion import rows_of_frame
 from journal.format.values import (
     as_json_value,
     canonical_json,
     checksum_of,
+    encode_by_value,
     encode_value,
     load_sha256,
     plain_json,
+    read_back,
 )
 from journal.ids import MAX_ROW_NUMBER
 from journal.model import cents_of, millionths
@@ -168,7 +171,9 @@ def check_label_path(value: object, directory: Path) -> str:
     return text
 
 
-def new_rows(row_data: Any, next_number: int) -> Iterator[tuple[int, str, bytes, str | None]]:
+def new_rows(
+    row_data: Any, next_number: int, keys: Collection[str] = ()
+) -> Iterator[tuple[int, str, bytes, str | None]]:
     """Yield the number, checksum, data as JSON, and idempotency key (or None) of each new row.
 
     Each row is checked when it is consumed. The caller checks that its number isn't in use.
@@ -176,8 +181,9 @@ def new_rows(row_data: Any, next_number: int) -> Iterator[tuple[int, str, bytes,
     """
     if isinstance(row_data, (str, bytes, Mapping)):
         raise InvalidValueError("row_data", row_data, "must be an iterable of mappings")
+    frame = frame_rows(row_data, "row_data")
     try:
-        items = iter(row_data)
+        items = iter(row_data) if frame is None else ({"data": data} for data in frame)
     except TypeError:
         raise InvalidValueError("row_data", row_data, "must be an iterable of mappings") from None
     sha256 = load_sha256()
@@ -190,13 +196,23 @@ def new_rows(row_data: Any, next_number: int) -> Iterator[tuple[int, str, bytes,
         if text is not None:
             number, checksum = next_number, sha256(canonical_json(data)).hexdigest()
         else:
-            number, checksum, text, key = _new_row(place, item, next_number)
+            number, checksum, text, key = _new_row(place, item, next_number, keys)
         if number >= next_number:
             next_number = number + 1
         yield number, checksum, text, key
 
 
-def _new_row(place: int, item: Any, next_number: int) -> tuple[int, str, bytes, str | None]:
+def frame_rows(frame: Any, where: str) -> Iterator[dict[str, Any]] | None:
+    """The rows of a data frame as dicts; None for anything else. Raises InvalidValueError."""
+    try:
+        return rows_of_frame(frame)
+    except ValueError as error:
+        raise InvalidValueError(where, type(frame).__name__, str(error)) from None
+
+
+def _new_row(
+    place: int, item: Any, next_number: int, keys: Collection[str]
+) -> tuple[int, str, bytes, str | None]:
     if not isinstance(item, Mapping):
         raise InvalidValueError(f"row_data, element {place}", item, "must be a mapping")
     number = item.get("row_number")
@@ -215,6 +231,8 @@ def _new_row(place: int, item: Any, next_number: int) -> tuple[int, str, bytes, 
         raise InvalidValueError(f"row {number}: data", data, "must be a dict")
     data = as_json_value(data, f"row {number}: data")
     text = encode_value(data, f"row {number}: data")
+    for column in keys:
+        check_key_digits(data.get(column), f"row {number}: data.{column}")
     checksum = item.get("row_checksum")
     if checksum is None:
         checksum = checksum_of(data)
@@ -232,6 +250,16 @@ def _new_row(place: int, item: Any, next_number: int) -> tuple[int, str, bytes, 
             "fields into data",
         )
     return int(number), checksum, text, key
+
+
+def check_key_digits(value: Any, where: str) -> None:
+    """Raise InvalidValueError if a key has a number with more digits than a float.
+
+    Otherwise readers that decode it as a float would see the same key in several rows.
+    """
+    if encode_by_value(value) != encode_by_value(read_back(value)):
+        reason = "a key can't be a number with more digits than a double has: make it text"
+        raise InvalidValueError(where, value, reason)
 
 
 _ROW_KEYS = frozenset(("row_number", "row_checksum", "idempotency_key", "data"))

@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from decimal import Decimal
-from functools import partial
+from functools import cache, partial
 from types import NoneType
 from typing import Any
 
 import msgspec
 
+from journal.errors import InvalidValueError
 from journal.text import Number, encode_json
 
 # Values of these types are JSON values.
@@ -110,7 +111,7 @@ def stands_for(value: Any) -> Any:
     if isinstance(value, (dict, list, tuple, AbstractSet, memoryview)):
         return value
     if kind is msgspec.Raw:
-        return msgspec.json.decode(value)
+        return _decode_raw(value)
     if isinstance(value, Decimal):
         return _number(value)
     name, module = kind.__name__, str(kind.__module__).partition(".")[0]
@@ -215,6 +216,9 @@ _METHODS: tuple[tuple[str, Callable[[Any], Any]], ...] = (
 )
 
 
+_decode_raw = msgspec.json.Decoder(float_hook=Number.read).decode
+
+
 # --- data frames -----------------------------------------------------------------------------
 
 
@@ -245,6 +249,48 @@ def rows_of_frame(frame: Any) -> Iterator[dict[str, Any]] | None:
 
 def _rows_of_batch(batch: Any) -> Iterator[tuple[Any, ...]]:
     return zip(*(column.to_pylist() for column in batch.columns), strict=True)
+
+
+# --- typed rows ------------------------------------------------------------------------------
+
+
+def typed(data: dict[str, Any], row_type: Any, where: str) -> Any:
+    """The data of a row as a ``row_type``: a dataclass, Struct, attrs class, TypedDict or a model
+    of pydantic.
+
+    Raises InvalidValueError, which names the field that doesn't fit.
+    """
+    try:
+        return reader_of(row_type)(encode_json(data))
+    except msgspec.ValidationError as error:
+        reason, _, path = str(error).partition(" - at `$")
+    except ValueError as error:
+        found = getattr(error, "errors", None)
+        if not callable(found):
+            raise
+        first = found()[0]  # of pydantic
+        reason, path = first["msg"], "".join(f".{part}" for part in first["loc"])
+    name = getattr(row_type, "__name__", repr(row_type))
+    raise InvalidValueError(
+        f"{where}: data{path.rstrip('`')}", data, f"doesn't fit {name}: {reason}"
+    )
+
+
+@cache
+def reader_of(row_type: Any) -> Callable[[bytes], Any]:
+    """A function that makes a ``row_type`` from JSON text. Raises InvalidValueError."""
+    validate = getattr(row_type, "model_validate_json", None)
+    if callable(validate):
+        read: Callable[[bytes], Any] = validate
+        return read
+    try:
+        return msgspec.json.Decoder(row_type).decode
+    except TypeError as error:
+        reason = (
+            "must be a dataclass, Struct, attrs class, TypedDict or a model of pydantic, with "
+            f"types that can be read from JSON: {error}"
+        )
+        raise InvalidValueError("row_type", row_type, reason) from None
 
 
 # --- values that can't be written --------------------------------------------------------------

@@ -32,6 +32,7 @@ from journal.format.seal import content_crc, stated_crc
 from journal.format.values import DECODE_ERRORS, nests_deeper_than
 from journal.ids import MAX_ROW_NUMBER
 from journal.model import StepState
+from journal.text import Number
 
 
 class _TimeRecord(msgspec.Struct):
@@ -90,6 +91,7 @@ _decode_time = msgspec.json.Decoder(_TimeRecord).decode
 # Hot paths call these two directly. Both decode a union of types, since the decoder of a single
 # type would accept a record without its ``type``.
 decode_sane = msgspec.json.Decoder(Record).decode
+decode_sane_exact = msgspec.json.Decoder(Record, float_hook=Number.read).decode
 decode_slim = msgspec.json.Decoder(SlimRecord).decode  # a third of the time of decode_sane
 _NOT_UTC = "a time that is not in UTC"
 
@@ -105,8 +107,11 @@ class UnknownRecordError(Exception):
     """A record of a newer version. ``args[0]`` names it. Internal: never raised to callers."""
 
 
-def decode_record(line: bytes) -> Record:
+def decode_record(line: bytes, *, exact: bool = True) -> Record:
     """Decode a line and check everything in it.
+
+    With ``exact``, numbers in the caller's JSON keep their digits: see :class:`Number`. Such a
+    record can be written again without a change. Otherwise these numbers are floats.
 
     Raises :class:`UndecodableError` and :class:`UnknownRecordError`.
     """
@@ -116,7 +121,7 @@ def decode_record(line: bytes) -> Record:
         if nests_deeper_than(line, MAX_DEPTH):
             raise UndecodableError(f"nesting deeper than {MAX_DEPTH}")
     try:
-        record: Record = decode_sane(line)
+        record: Record = (decode_sane_exact if exact else decode_sane)(line)
     except DECODE_ERRORS as error:
         raise _why_undecodable(line, error) from None
     # msgspec uses the one object UTC for "Z".

@@ -53,26 +53,26 @@ def records_between(
             offset += len(line) + 1
 
 
-def record_in(file: JournalFile, block: Block, number: int) -> Record:
-    """The record in line ``number`` (0-based) of a block.
+def record_in(file: JournalFile, block: Block, number: int, *, exact: bool) -> Record:
+    """The record in line ``number`` (0-based) of a block. ``exact``: see :func:`decode_record`.
 
     Raises JournalDamagedError and FormatVersionError.
     """
     line = block.lines[number]
     try:
-        return decode_record(line)
+        return decode_record(line, exact=exact)
     except (UndecodableError, UnknownRecordError):
         offset = block.offset + sum(len(line) + 1 for line in block.lines[:number])
         return record_at(file, offset, line)  # raises, with the line's number
 
 
-def record_at(file: JournalFile, offset: int, line: bytes) -> Record:
-    """The record in ``line``, which is at ``offset`` of the file.
+def record_at(file: JournalFile, offset: int, line: bytes, *, exact: bool = True) -> Record:
+    """The record in ``line``, at ``offset`` of the file. ``exact``: see :func:`decode_record`.
 
     Raises JournalDamagedError and FormatVersionError.
     """
     try:
-        return decode_record(line)
+        return decode_record(line, exact=exact)
     except (UndecodableError, UnknownRecordError) as error:
         raise read_error(file.path, file.count_lines(offset) + 1, offset, error) from None
 

@@ -8,8 +8,7 @@ from typing import Any
 import msgspec
 
 from journal.format.records import JobRecord, RowDataRecord, RowRecord
-from journal.format.values import DECODE_ERRORS
-from journal.text import encode_json
+from journal.format.values import DECODE_ERRORS, encode_by_value
 
 AnyRow = RowRecord | RowDataRecord
 
@@ -47,7 +46,7 @@ def idempotency_key(row_id: str, row: AnyRow, keyed: JobRecord | None) -> str:
 
 def own_key_text(value: Any) -> str:
     """An idempotency key that the caller chose: text is unchanged, other values become JSON."""
-    return value if isinstance(value, str) else encode_json(value).decode()
+    return value if isinstance(value, str) else encode_by_value(value).decode()
 
 
 def key_text(value: Any) -> str:
@@ -61,7 +60,7 @@ def key_text(value: Any) -> str:
             msgspec.json.decode(value)
         except (*DECODE_ERRORS, UnicodeEncodeError):
             return value
-    return encode_json(value).decode()
+    return encode_by_value(value).decode()
 
 
 def next_key(key: str, keys: int, nonce: str | None) -> str:

@@ -107,7 +107,7 @@ def _is_legible(file: Readable, region: Region) -> bool:
 
 def _is_record(text: bytes) -> bool:
     try:
-        decode_record(text)
+        decode_record(text, exact=False)
     except UndecodableError:
         return False
     except UnknownRecordError:

@@ -22,7 +22,7 @@ from journal.format.records import MAX_DEPTH, SANE_BYTES
 from journal.text import Number, encode_json
 
 _decode_any = msgspec.json.Decoder().decode
-_decode_exact = msgspec.json.Decoder(float_hook=Number).decode
+decode_exact = msgspec.json.Decoder(float_hook=Number.read).decode
 _encode_plain = msgspec.json.Encoder().encode  # knows no Number
 
 
@@ -32,6 +32,7 @@ def _canonical(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} is not a JSON value")
 
 
+encode_by_value = msgspec.json.Encoder(enc_hook=_canonical).encode
 # Checksums are made from it. Numbers of the same value have the same text: 1.1, 1.10 and 11e-1.
 canonical_json = msgspec.json.Encoder(order="sorted", enc_hook=_canonical).encode
 DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -133,7 +134,7 @@ def read_back(value: Any, *, exact: bool = False) -> Any:
 
     With ``exact``, numbers that aren't integers are :class:`Number`; else they are floats.
     """
-    return (_decode_exact if exact else _decode_any)(encode_json(value))
+    return (decode_exact if exact else _decode_any)(encode_json(value))
 
 
 @cache

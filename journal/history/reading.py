@@ -59,6 +59,7 @@ class History:
         """The caller holds the journal's mutex during this call, but not during later reads."""
         journal.refresh()
         self._file = journal.file
+        self._exact = journal.exact
         self.end = journal.position
 
     def continues(self, position: Position) -> bool:
@@ -95,7 +96,7 @@ class History:
 
     def record(self, block: Block, number: int) -> Record:
         """The record in line ``number`` (0-based) of a block."""
-        return record_in(self._file, block, number)
+        return record_in(self._file, block, number, exact=self._exact)
 
     # --- where to begin
 

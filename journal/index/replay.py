@@ -97,7 +97,7 @@ def apply(index: Index, offset: int, lines: list[bytes], *, is_ascii: bool = Fal
 
 
 def _apply_header(index: Index, line: bytes) -> None:
-    record = decode_record(line)
+    record = decode_record(line, exact=False)
     if not isinstance(record, JobRecord):
         raise UndecodableError("another record than the job's on line 1")
     index.set_job(record)

@@ -112,13 +112,13 @@ def iterate_attempts(held: HeldJob, limits: Limits) -> Iterator[Attempt]:
         held.report(nothing_to_do(held.service, job, held.settings.how_to, retry_failed=False))
         return
     queue = RowQueue(held, limits)
-    store = StepStore(held.service)
+    store, row_type = StepStore(held.service), held.settings.row_type
     attempt = None
     passed = 0
     try:
         held.start()
         while (row := _next_row(held, queue, passed)) is not None:
-            attempt = Attempt(queue, AttemptedRow(row, store), held, limits)
+            attempt = Attempt(queue, AttemptedRow(row, store, row_type), held, limits)
             yield attempt
             if not attempt.entered:  # nothing was done
                 attempt.settle(Outcome(kind="unstarted"))

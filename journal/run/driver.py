@@ -124,7 +124,8 @@ class Run:
             and limits.max_cost_cents is limits.max_run_cost_cents is None
             and self._halt is None
         )
-        self._in_flight = InFlight(workers, results, limits, StepStore(job.service))
+        steps, row_type = StepStore(job.service), job.settings.row_type
+        self._in_flight = InFlight(workers, results, limits, steps, row_type)
         self._to_dispatch: list[JobRow] = []  # started by the latest commit
         self._stops = Stops()
         self._reported_locked = False

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from journal.errors import JournalError, StepInDoubtError, StorageError
-from journal.format.conversion import repr_text
+from journal.format.conversion import repr_text, typed
 from journal.format.idempotency import step_key
 from journal.format.values import as_json_value
 from journal.fs import system
@@ -62,7 +62,11 @@ class StepStore:
     def __init__(self, service: JobService) -> None:
         self._service: JobService | None = service
         self._root = str(service.root)
-        self._options: Any = {"sync": service.sync, "lock_timeout_s": service.lock_timeout_s}
+        self._options: Any = {
+            "sync": service.sync,
+            "lock_timeout_s": service.lock_timeout_s,
+            "numbers": service.numbers,
+        }
         self._host = system.host_name()
         self._boot_id = system.boot_id()
 
@@ -113,16 +117,18 @@ class AttemptedRow:
     It can be sent to another process.
     """
 
-    __slots__ = ("_log", "_store", "outcome", "row")
+    __slots__ = ("_log", "_row_type", "_store", "_value", "outcome", "row")
 
-    def __init__(self, row: JobRow, store: StepStore) -> None:
+    def __init__(self, row: JobRow, store: StepStore, row_type: Any = None) -> None:
         self.row = row
+        self._row_type = row_type
+        self._value: Any = None  # made when it is asked for
         self.outcome: Outcome | None = None
         self._store = store
         self._log: RowLog | None = None  # made by the first message
 
-    def __reduce__(self) -> tuple[type[AttemptedRow], tuple[JobRow, StepStore]]:
-        return AttemptedRow, (self.row, self._store)
+    def __reduce__(self) -> tuple[type[AttemptedRow], tuple[JobRow, StepStore, Any]]:
+        return AttemptedRow, (self.row, self._store, self._row_type)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -149,6 +155,18 @@ class AttemptedRow:
     @property
     def data(self) -> dict[str, Any]:
         return self.row.data
+
+    @property
+    def value(self) -> Any:
+        """The data as the ``row_type`` of :func:`open_job`; without one, ``data`` itself.
+
+        Raises InvalidValueError if the data doesn't fit, as data of earlier inputs may not.
+        """
+        if self._row_type is None:
+            return self.row.data
+        if self._value is None:
+            self._value = typed(self.row.data, self._row_type, f"row {self.row.id}")
+        return self._value
 
     @property
     def attempts(self) -> int:

@@ -6,26 +6,34 @@ import os
 import shlex
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import msgspec
 
 from journal.errors import InvalidStateTransition, JournalError
+from journal.format.arguments import check_optional_text
 from journal.fs import system
 from journal.model import Job, JobRow, JobStatus, Policy
 from journal.run.outcome import Outcome
 from journal.run.plan import IN_PYTHON, HowTo
 from journal.service import JobService, existing_job
+from journal.store.policies import check_policy
 
 Report = Callable[[str], object]  # called with each message for a person
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
+class Settings(msgspec.Struct, frozen=True):
     """The settings that all runs of an open job share: see :func:`journal.open_job`."""
 
     on_interrupted: Policy = "review"
     resume_command: str = ""
     version: str | None = None
+    row_type: Any = None
     how_to: HowTo = IN_PYTHON
+
+    def __post_init__(self) -> None:
+        check_policy(self.on_interrupted, "on_interrupted")
+        check_optional_text(self.version, "version")
 
 
 class HeldJob:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 from time import monotonic
+from typing import Any
 
 import msgspec
 
@@ -66,9 +67,15 @@ class InFlight:
     """
 
     def __init__(
-        self, workers: Workers, results: Results, limits: Limits, steps: StepStore
+        self,
+        workers: Workers,
+        results: Results,
+        limits: Limits,
+        steps: StepStore,
+        row_type: Any = None,
     ) -> None:
         self._workers = workers
+        self._row_type = row_type
         self._steps = steps
         self._results = results
         self._limits = limits
@@ -102,7 +109,7 @@ class InFlight:
         """Give the row to the workers. Its start must be on the disk."""
         self._ticket += 1
         deadline_s = None if self._timeout_s is None else monotonic() + self._timeout_s
-        attempted = AttemptedRow(row, self._steps)
+        attempted = AttemptedRow(row, self._steps, self._row_type)
         attempt = self._attempts[self._ticket] = Dispatched(attempted, deadline_s)
         self._workers.dispatch(self._ticket, attempted, attempt.claim)
 

@@ -14,9 +14,11 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from journal.errors import InvalidStateTransition, InvalidValueError, RowChangedError
+from journal.format.arguments import check_key_digits, frame_rows
+from journal.format.conversion import SCALARS, reader_of, typed
 from journal.format.idempotency import first_key, own_key_text
 from journal.format.records import LOST_CHECKSUM, RowDataRecord, RowRecord
-from journal.format.values import checksum_of, encode_value
+from journal.format.values import as_json_value, checksum_of, encode_by_value, encode_value
 from journal.index.summary import job_of
 from journal.model import TERMINAL_STATUSES, Job, JobRow, JobStatus, RowStatus
 from journal.run.plan import IN_PYTHON, HowTo, numbers_option, numbers_text
@@ -24,6 +26,7 @@ from journal.service import JobService
 from journal.store.batch import Batch
 from journal.store.journal import Journal
 from journal.store.transitions import reopen, take_input
+from journal.text import encode_json
 
 OnChanged = Literal["error", "retry", "ignore"]
 Data = dict[str, Any]
@@ -62,17 +65,20 @@ class Unwritten(msgspec.Struct):
     changed: dict[int, Data] = {}
 
 
-class InputRules(msgspec.Struct, frozen=True, kw_only=True):
+class InputRules(msgspec.Struct, frozen=True):
     """The rules for comparing an input with a job: see :func:`journal.open_job`."""
 
     key: Key | None = None
     idempotency_key: Key | None = None
     on_changed: OnChanged = "error"
+    row_type: Any = None
     how_to: HowTo = IN_PYTHON
 
     def __post_init__(self) -> None:
         _check_key(self.key, "key")
         _check_key(self.idempotency_key, "idempotency_key")
+        if self.row_type is not None:
+            reader_of(self.row_type)  # raises the error
         if self.on_changed not in ("error", "retry", "ignore"):
             raise InvalidValueError("on_changed", self.on_changed, "must be error, retry or ignore")
 
@@ -103,18 +109,23 @@ def new_rows(rows: Iterable[Data], rules: InputRules) -> Iterator[dict[str, Any]
     Raises InvalidValueError if a key occurs twice.
     """
     keys = None if rules.key is None else _Keys(rules.key)
-    for item in _items(rows, rules.idempotency_key):
+    for item in _items(rows, rules, rules.idempotency_key):
         if keys is not None:
             keys.take(item.data, f"input row {item.place}")
         yield _row_of(item, item.place)
 
 
-def _items(rows: Iterable[Data], idempotency_key: Key | None) -> Iterator[Item]:
+def _items(rows: Iterable[Data], rules: InputRules, idempotency_key: Key | None) -> Iterator[Item]:
     keys = None if idempotency_key is None else _Keys(idempotency_key, is_for_far_side=True)
     own_key = None
-    for place, data in enumerate(rows, 1):
+    frame = frame_rows(rows, "rows")
+    for place, data in enumerate(rows if frame is None else frame, 1):
         if not isinstance(data, dict):
             raise InvalidValueError(f"input row {place}", data, "must be a dict, a row's data")
+        if not SCALARS.issuperset(map(type, data.values())):
+            data = as_json_value(data, f"input row {place}: data")  # noqa: PLW2901
+        if rules.row_type is not None:
+            typed(data, rules.row_type, f"input row {place}")
         if keys is not None:
             text = keys.take(data, f"input row {place}")
             own_key = text if callable(idempotency_key) else None
@@ -176,7 +187,7 @@ def match_rows(
         raise InvalidValueError("on_changed", rules.on_changed, reason)
     _check_idempotency_key(job, rules)
     match = _Match(service, job, rules, unwritten)
-    items = _items(rows, rules.idempotency_key or job.idempotency_key or None)
+    items = _items(rows, rules, rules.idempotency_key or job.idempotency_key or None)
     if key is None:
         match.by_place(items)
     else:
@@ -408,7 +419,7 @@ def _may_have_taken_effect(row: JobRow) -> bool:
 
 
 def _json(data: Data) -> str:
-    return msgspec.json.encode(data).decode()
+    return encode_json(data).decode()
 
 
 class _Keys:
@@ -456,7 +467,9 @@ def key_of(key: Key, data: Data, where: str, what: str = "key") -> str:
         value = key(data)
     if value is None or value == "":
         raise InvalidValueError(where, value, f"its {what} is empty")
-    return encode_value(value, f"{where}: {what}").decode()
+    encode_value(value, f"{where}: {what}")  # raises the error
+    check_key_digits(value, f"{where}: {what}")
+    return encode_by_value(value).decode()
 
 
 def _same_beginning(

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from journal.errors import InvalidValueError, JobBusyError, JobExistsError
-from journal.format.arguments import check_optional_text
 from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.ids import is_job_id, slug
 from journal.model import TERMINAL_STATUSES, Cost, Job, JobRow, JobSummary, Policy, RowStatus
@@ -50,7 +49,6 @@ from journal.run.plan import (
 from journal.run.workers.choose import make_workers
 from journal.run.workers.handover import Results
 from journal.service import JobService, existing_job
-from journal.store.policies import check_policy
 
 
 def open_job(
@@ -70,12 +68,16 @@ def open_job(
     resume_command: str | None = None,
     sync: Literal["commit", "none"] = "commit",
     lock_timeout_s: float = LOCK_TIMEOUT_S,
+    row_type: Any = None,
+    numbers: Literal["float", "decimal"] = "float",
     how_to: HowTo = IN_PYTHON,
 ) -> JobRun:
     """Open the job at ``path`` (``ROOT/JOB_ID``) to run it. Create it from ``rows`` if needed.
 
-    **The input.** ``rows`` is an iterable of dicts of JSON values, one for each row. It is iterated
-    one time, row by row. ``None`` opens a job that exists. ``key`` identifies rows: it is a
+    **The input.** ``rows`` is an iterable of dicts, one for each row, or a data frame of pandas,
+    polars or pyarrow, in which missing values and NaN become null. It is iterated one time, row by
+    row. Values that aren't JSON values are recorded as `journal help python` lists under "Results".
+    ``None`` opens a job that exists. ``key`` identifies rows: it is a
     column's name or a function of the data, with unique values in the input. Without ``key`` a row
     is identified by its position. If the job exists, the input is compared with the job by
     checksums:
@@ -105,6 +107,11 @@ def open_job(
       Default: the command line of this program. ``original_command`` has the same default. Both are
       written into the journal, and so into every copy and pack. If an argument is a secret, pass
       another text, or "".
+    - ``row_type``: the type of ``row.value`` in handlers: a dataclass, msgspec Struct, attrs class,
+      TypedDict or a model of pydantic. Data of the input that doesn't fit raises InvalidValueError
+      before anything is written. Executors must be able to import the type.
+    - ``numbers``: how ``row.data`` and results have numbers that aren't integers: as "float", or as
+      "decimal" with all their digits (see :class:`JobService`).
     - ``how_to``: the wording of other advice, for command lines that are built on this function.
 
     ``sync`` and ``lock_timeout_s`` (seconds) are those of :class:`JobService`.
@@ -120,19 +127,12 @@ def open_job(
     """
     directory = _job_directory(path)
     job_id = directory.name
-    check_policy(on_interrupted, "on_interrupted")
-    check_optional_text(version, "version")
-    rules = InputRules(
-        key=key, idempotency_key=idempotency_key, on_changed=on_changed, how_to=how_to
-    )
+    rules = InputRules(key, idempotency_key, on_changed, row_type, how_to)
     resume_command = program() if resume_command is None else resume_command
-    settings = Settings(
-        on_interrupted=on_interrupted,
-        resume_command=resume_command,
-        version=version,
-        how_to=how_to,
+    settings = Settings(on_interrupted, resume_command, version, row_type, how_to)
+    service = JobService(
+        directory.parent, sync=sync, lock_timeout_s=lock_timeout_s, numbers=numbers
     )
-    service = JobService(directory.parent, sync=sync, lock_timeout_s=lock_timeout_s)
     new_job = {
         "name": name or job_id,
         "original_command": resume_command if original_command is None else original_command,

@@ -36,6 +36,7 @@ class Reader:
         self.path = directory / JOURNAL_NAME
         self.mutex = threading.RLock()
         self.index = Index()
+        self.exact = False  # whether numbers are read with all their digits: see Number
         self._lock_timeout_s = lock_timeout_s
         self._file: JournalFile | None = None
         self._stale = False  # whether the index may differ from the file, and must be rebuilt

@@ -13,6 +13,7 @@ from journal.format.decode import (
     UnknownRecordError,
     decode_record,
     decode_sane,
+    decode_sane_exact,
 )
 from journal.format.extent import CHANGED_IN_PLACE, record_at
 from journal.format.idempotency import AnyRow, idempotency_key
@@ -85,8 +86,10 @@ def row_of(journal: Journal, position: int) -> JobRow:
     columns = journal.index.columns
     number = columns.number(position)
     offset = columns.row_offsets[position]
-    row = read_row(journal.file, journal.read_line(offset), offset, number)
-    latest = read_status(journal.file, journal.read_line, columns.status_offsets[position], number)
+    exact, read = journal.exact, journal.read_line
+    row = read_row(journal.file, read(offset), offset, number, exact=exact)
+    status_offset = columns.status_offsets[position]
+    latest = read_status(journal.file, read, status_offset, number, exact=exact)
     return row_from_records(
         journal.job_id,
         row,
@@ -100,19 +103,23 @@ def row_of(journal: Journal, position: int) -> JobRow:
 Read = Callable[[int], bytes]  # returns the line at an offset, without its LF
 
 
-def read_row(file: JournalFile, line: bytes, offset: int, number: int) -> AnyRow:
+def read_row(
+    file: JournalFile, line: bytes, offset: int, number: int, *, exact: bool = True
+) -> AnyRow:
     """Decode the record of row ``number`` in ``line``. Its ``offset`` comes from the index."""
-    record = record_at(file, offset, line)
+    record = record_at(file, offset, line, exact=exact)
     if not isinstance(record, (RowRecord, RowDataRecord)) or record.row != number:
         raise moved_error(file, offset, f"row {number}")
     return record
 
 
-def read_status(file: JournalFile, read: Read, offset: int, number: int) -> RowStatusRecord | None:
+def read_status(
+    file: JournalFile, read: Read, offset: int, number: int, *, exact: bool = True
+) -> RowStatusRecord | None:
     """Read the status record of row ``number`` at ``offset``. Offset 0 means none: returns None."""
     if not offset:
         return None
-    record = record_at(file, offset, read(offset))
+    record = record_at(file, offset, read(offset), exact=exact)
     if not isinstance(record, RowStatusRecord) or record.row != number:
         raise moved_error(file, offset, f"a status of row {number}")
     return record
@@ -138,14 +145,17 @@ class RowSequence(Sequence[JobRow]):
     sequence is in use. Raises JournalDamagedError if the file was changed in place.
     """
 
-    def __init__(self, journal: Journal, view: View) -> None:
-        """The caller holds the journal's mutex."""
+    def __init__(self, journal: Journal, view: View, *, exact: bool | None = None) -> None:
+        """The caller holds the journal's mutex. ``exact``: as in decode_record; None: as the
+        journal.
+        """
         self._job_id = journal.job_id
         self.file = journal.file
         self.view = view
         self._journal = journal
         self._outcome = journal.outcome()
         self._keyed = journal.index.keyed
+        self.exact = journal.exact if exact is None else exact
 
     def __len__(self) -> int:
         return self.view.count
@@ -178,16 +188,20 @@ class RowSequence(Sequence[JobRow]):
         rows, statuses = self.reader(), self.reader()
         job_id, keyed, columns = self._job_id, self._keyed, self.view.columns
         row_numbers, earlier = columns.numbers, columns.earlier
+        exact = self.exact
+        decode = decode_sane_exact if exact else decode_sane
         for position, row_offset, status_offset, attempts in self._places(numbers):
             # The usual case, inlined for speed. _row deals with all other cases and errors.
             number = position + 1 if row_numbers is None else row_numbers[position]
             row, latest = None, None
             try:
                 line = rows(row_offset)
-                row = decode_sane(line) if len(line) <= SANE_BYTES else decode_record(line)
+                is_sane = len(line) <= SANE_BYTES
+                row = decode(line) if is_sane else decode_record(line, exact=exact)
                 if status_offset:
                     line = statuses(status_offset)
-                    latest = decode_sane(line) if len(line) <= SANE_BYTES else decode_record(line)
+                    is_sane = len(line) <= SANE_BYTES
+                    latest = decode(line) if is_sane else decode_record(line, exact=exact)
             except (*DECODE_ERRORS, UndecodableError, UnknownRecordError):
                 row = None
             if (
@@ -256,8 +270,9 @@ class RowSequence(Sequence[JobRow]):
         columns = self.view.columns
         row_number = columns.number(position)
         offset = columns.row_offsets[position]
-        row = read_row(self.file, rows(offset), offset, row_number)
-        latest = read_status(self.file, statuses, columns.status_offsets[position], row_number)
+        row = read_row(self.file, rows(offset), offset, row_number, exact=self.exact)
+        offset = columns.status_offsets[position]
+        latest = read_status(self.file, statuses, offset, row_number, exact=self.exact)
         return row_from_records(
             self._job_id,
             row,

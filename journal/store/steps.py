@@ -42,7 +42,8 @@ def latest_records(journal: Journal, position: int) -> dict[str, RowStepRecord]:
 
     The first record that says "done" decides. If no record says "done", the last record decides.
     """
-    return _latest(journal.index.columns, journal.file, journal.read_line, position)
+    columns, file = journal.index.columns, journal.file
+    return _latest(columns, file, journal.read_line, position, exact=journal.exact)
 
 
 def steps_of_rows(rows: RowSequence) -> Iterator[tuple[int, RowStep]]:
@@ -53,17 +54,17 @@ def steps_of_rows(rows: RowSequence) -> Iterator[tuple[int, RowStep]]:
     for index in range(len(rows)):
         position = rows.view.position(index)
         if columns.step_heads[position]:
-            for record in _latest(columns, rows.file, read, position).values():
+            for record in _latest(columns, rows.file, read, position, exact=rows.exact).values():
                 yield record.row, _step_of(record)
 
 
 def _latest(
-    columns: Columns, file: JournalFile, read: Read, position: int
+    columns: Columns, file: JournalFile, read: Read, position: int, *, exact: bool
 ) -> dict[str, RowStepRecord]:
     number = columns.number(position)
     records = list[RowStepRecord]()
     for offset in columns.offsets_of_steps(position):
-        record = record_at(file, offset, read(offset))
+        record = record_at(file, offset, read(offset), exact=exact)
         if not isinstance(record, RowStepRecord) or record.row != number:
             raise moved_error(file, offset, f"a step of row {number}")
         records.append(record)

@@ -51,10 +51,13 @@ _LONG_HEAD_BYTES = 1 << 20
 class Store:
     """The jobs in one root directory. Thread-safe."""
 
-    def __init__(self, root: Path, *, sync: bool, lock_timeout_s: float) -> None:
+    def __init__(
+        self, root: Path, *, sync: bool, lock_timeout_s: float, exact: bool = False
+    ) -> None:
         self.root = root
         self._root_text = os.fspath(root)  # joining Paths takes as long as opening a file
         self.sync = sync
+        self.exact = exact
         self.lock_timeout_s = lock_timeout_s
         self._mutex = threading.Lock()
         self._journals: OrderedDict[str, Journal] = OrderedDict()
@@ -111,7 +114,11 @@ class Store:
             return self._journals.get(job_id) or self._new_journal(job_id)
 
     def _new_journal(self, job_id: str) -> Journal:
-        return Journal(self.directory(job_id), sync=self.sync, lock_timeout_s=self.lock_timeout_s)
+        journal = Journal(
+            self.directory(job_id), sync=self.sync, lock_timeout_s=self.lock_timeout_s
+        )
+        journal.exact = self.exact
+        return journal
 
     def _evict(self) -> None:
         for job_id, journal in self._journals.items():

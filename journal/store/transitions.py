@@ -207,7 +207,7 @@ def change_row(journal: Journal, record: RowStatusRecord) -> JobRow:
         reason = f"would give the job more than {MAX_USAGE_NAMES} names of usage"
         raise InvalidValueError("usage", names, reason)
     offset = columns.row_offsets[position]
-    row = read_row(journal.file, journal.read_line(offset), offset, number)
+    row = read_row(journal.file, journal.read_line(offset), offset, number, exact=journal.exact)
     if reset is not None and row.checksum == LOST_CHECKSUM:
         hint = "give it data by update_row_data(), or skip it by skip_row() or `journal skip`"
         _refuse_row(journal, position, RowStatus.PENDING, hint, _LOST)
@@ -306,7 +306,7 @@ def put_row_data(
     record = RowDataRecord(
         row=number,
         checksum=checksum,
-        data=row.data if data is None else data,
+        data=made.data if data is None else data,
         key=key,
         keys=keys,
         created_at=row.created_at,
@@ -420,7 +420,8 @@ def add_rows(journal: Journal, row_data: Any) -> View:
     at = journal.now()
     nonce = system.nonce()[:8] if journal.end else None
     end = row_end(at, nonce=nonce)
-    for number, checksum, data, key in new_rows(row_data, index.highest_number + 1):
+    columns = [column for column in (state.header.key, state.header.idempotency_key) if column]
+    for number, checksum, data, key in new_rows(row_data, index.highest_number + 1, columns):
         if index.last_at is not last_at:  # the iterable has made other changes of this job
             at = journal.now()
             end = row_end(at, nonce=nonce)

@@ -11,8 +11,6 @@ from contextlib import suppress
 from hashlib import sha256
 from typing import Any, Literal, NamedTuple
 
-import msgspec
-
 from journal.format.commits import Position
 from journal.format.decode import decode_record
 from journal.format.extent import records_between, seal_after
@@ -30,6 +28,7 @@ from journal.format.records import (
     RowStepRecord,
 )
 from journal.format.seal import crc_digits, digits_in, is_sealed, unsealed
+from journal.format.values import canonical_json
 from journal.model import StepState
 from journal.store.policies import is_word_of_policy
 from journal.transfer.copies import Copy
@@ -301,7 +300,7 @@ def key_of(row: AnyRow, header: JobRecord) -> str:
 
 def content_of(row: AnyRow, header: JobRecord) -> bytes:
     """A row's data and key as JSON, for comparisons in which 1, 1.0 and true differ."""
-    return msgspec.json.encode((row.data, key_of(row, header)), order="deterministic")
+    return canonical_json((row.data, key_of(row, header)))
 
 
 def content_id(row: AnyRow, header: JobRecord) -> str:

@@ -6,8 +6,6 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
-import msgspec
-
 from journal.errors import InvalidValueError
 from journal.format.idempotency import AnyRow
 from journal.format.records import (
@@ -18,7 +16,7 @@ from journal.format.records import (
     RowStepRecord,
 )
 from journal.format.seal import crc_digits
-from journal.format.values import canonical_json, encode_value
+from journal.format.values import canonical_json, encode_value, read_back
 from journal.history.error_groups import Numbers
 from journal.store.steps import deciding_records
 from journal.text import shorten, time_text
@@ -146,7 +144,7 @@ def log_details(
     plan: Plan, change: Change, record: RowStatusRecord | RowStepRecord | AnyRow
 ) -> dict[str, Any]:
     """The details of a log record about a change of the other copy."""
-    fields = msgspec.to_builtins(record)
+    fields = read_back(record, exact=True)
     origin = getattr(record, "origin", None) or record
     fields |= {"id": change.id, "at": time_text(origin.at)}
     if not isinstance(record, (RowStatusRecord, RowStepRecord)):

@@ -123,6 +123,7 @@ class _RunCommand:
                 on_interrupted=given["on_interrupted"],
                 resume_command=self._typed(retry_failed=False),
                 how_to=self._how_to(),
+                numbers="decimal",
             ) as job:
                 return self._run(job, handler, limits)
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 import click
-import msgspec
 
 from journal.cli.advice import step_commands, what_runs_pending
 from journal.cli.conditions import Selection, row_options
@@ -26,7 +25,7 @@ from journal.cli.shared_options import (
     yes_option,
 )
 from journal.format.records import BOTH_COPIES, LOST_CHECKSUM, MAX_DEPTH, REPAIRED
-from journal.format.values import DECODE_ERRORS, nests_deeper_than
+from journal.format.values import DECODE_ERRORS, decode_exact, nests_deeper_than
 from journal.history.error_groups import Numbers
 from journal.model import Job, JobRow, JobStatus, RowStatus
 from journal.service import JobService, existing_job
@@ -462,7 +461,7 @@ def _how_of_step(given: dict[str, Any]) -> str:
 def _json_or_text(text: str) -> Any:
     try:
         if not nests_deeper_than(text.encode(), MAX_DEPTH - 1):
-            return msgspec.json.decode(text)
+            return decode_exact(text)
     except (*DECODE_ERRORS, UnicodeEncodeError):  # the service refuses such text with a message
         pass
     return text

@@ -10,6 +10,7 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import PurePath
 from typing import IO, Any
@@ -18,7 +19,8 @@ import msgspec
 
 from journal.errors import InvalidValueError
 from journal.format.records import MAX_DEPTH, MAX_LINE_BYTES
-from journal.format.values import DECODE_ERRORS, nests_deeper_than
+from journal.format.values import DECODE_ERRORS, decode_exact, nests_deeper_than
+from journal.text import Number
 
 FORMATS = ("csv", "tsv", "jsonl", "lines")
 LINE_COLUMN = "line"
@@ -181,7 +183,8 @@ def _json_rows(lines: Iterator[str], name: str) -> Iterator[dict[str, Any]]:
         raise InvalidValueError(name, "", "is empty: each of its lines must be a JSON object")
 
 
-_decode = msgspec.json.Decoder().decode
+# Decodes numbers of any size, to name one that is too large.
+_decode_lax = msgspec.json.Decoder(float_hook=Number).decode
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*+"')
 
 
@@ -191,8 +194,10 @@ def _json_object(line: str, where: str) -> dict[str, Any]:
     ):
         raise InvalidValueError(where, line, f"must nest at most {MAX_DEPTH - 1} deep")
     try:
-        value = _decode(line)
+        value = decode_exact(line)
     except (*DECODE_ERRORS, UnicodeEncodeError) as error:  # UnicodeError: a lone surrogate
+        with suppress(*DECODE_ERRORS, UnicodeEncodeError):
+            _refuse_large_numbers(_decode_lax(line), where, ": ")
         raise InvalidValueError(
             where, _without_end(line), f"is not valid JSON, one object a line: {error}"
         ) from None
@@ -203,6 +208,19 @@ def _json_object(line: str, where: str) -> dict[str, Any]:
     if line.count(":") != members and _STRING.sub("", line).count(":") != members:
         _refuse_repetition(line, where)
     return value
+
+
+def _refuse_large_numbers(value: Any, where: str, before: str = ".") -> None:
+    """Raise InvalidValueError for the first number that is beyond the range of a double."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _refuse_large_numbers(item, f"{where}{before}{key}")
+    elif isinstance(value, list):
+        for item in value:
+            _refuse_large_numbers(item, where)
+    elif isinstance(value, Number) and value.is_too_large:
+        reason = "is beyond the range of a double, about 1.8e308: make it text"
+        raise InvalidValueError(where, value.text, reason)
 
 
 def _count_members(value: Any) -> int:

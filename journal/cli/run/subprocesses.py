@@ -16,6 +16,7 @@ import msgspec
 
 from journal.cli.run.template import Template
 from journal.errors import StorageError
+from journal.format.values import decode_exact
 from journal.fs.beneath import Below
 from journal.fs.handles import refusals_of, storage_error
 from journal.model import JobRow
@@ -29,6 +30,7 @@ from journal.run.outcome import (
     outcome_of_value,
     with_cost,
 )
+from journal.text import encode_json
 
 RESULT_BYTES = 1 << 20
 MESSAGE_BYTES = 4096
@@ -214,7 +216,7 @@ class Commands:
             return subprocess.DEVNULL
         file = temporary_file(files)
         with refusals_of(Path(tempfile.gettempdir()), "write to"):
-            line = memoryview(msgspec.json.encode(row.data) + b"\n")
+            line = memoryview(encode_json(row.data) + b"\n")
             while line:  # an unbuffered write may write only a part
                 line = line[file.write(line) :]
             file.seek(0)
@@ -298,7 +300,7 @@ def _outcome_of_json(text: str) -> Outcome:
     ``result``, all other members become the result.
     """
     try:
-        value = msgspec.json.decode(text) if text else None
+        value = decode_exact(text) if text else None
     except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
         return outcome_of_bad_value(error, text)
     if not isinstance(value, dict):

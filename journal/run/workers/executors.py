@@ -210,4 +210,4 @@ def json_of(outcome: Outcome) -> bytes:
     return encode_json(outcome)
 
 
-_decode_outcome = msgspec.json.Decoder(Outcome, float_hook=Number).decode
+_decode_outcome = msgspec.json.Decoder(Outcome, float_hook=Number.read).decode

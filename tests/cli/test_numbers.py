@@ -1,0 +1,270 @@
+"""Numbers of an input keep all their digits, from the input to commands, exports and merges."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from journal import InvalidValueError, JobService, open_job
+from journal.export import export_rows
+from journal.format.values import checksum_of
+from journal.text import Number
+
+# Each number as it is written. None of these is written like this by Python or msgspec.
+WRITTEN = [
+    "1.10",
+    "123456789012345678.12",
+    "-0.0",
+    "9" * 40,
+    "0.0000001",
+    "1e5",
+    "1.50E+3",
+    "1E-400",
+]
+DATA = "{{{}}}".format(",".join(f'"n{place}":{text}' for place, text in enumerate(WRITTEN)))
+NESTED = '{"id":"b","x":{"y":[1.50,{"z":-7.00}]}}'
+
+
+def journal(*arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "journal", *arguments]
+    return subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("rows.jsonl").write_text(f"{DATA}\n{NESTED}\n")
+    return tmp_path
+
+
+def run(*command: str, rows: str = "rows.jsonl", options: tuple[str, ...] = ()) -> str:
+    done = journal("run", rows, "--job", "j", *options, "--", *command)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def pause_after_one() -> None:
+    journal("run", "rows.jsonl", "--job", "j", "--limit", "1", "--", "true")
+
+
+def lines() -> list[str]:
+    """The lines of the journal with the data of a row."""
+    text = Path("jobs", "j", "journal.jsonl").read_text()
+    return [line for line in text.splitlines() if line.startswith('{"type":"row')]
+
+
+def test_numbers_reach_the_journal_and_a_command_as_they_are_written(work: Path) -> None:
+    run("cat", options=("--stdin", "json"))
+    assert f'"data":{DATA},' in lines()[0]
+    with JobService("jobs") as service:
+        assert [row.result for row in service.get_rows("j")] == [DATA, NESTED]
+
+
+def test_numbers_reach_the_placeholders_of_a_command_as_they_are_written(work: Path) -> None:
+    Path("rows.jsonl").write_text(DATA)
+    run("echo", *(f"{{n{place}}}" for place in range(len(WRITTEN))))
+    with JobService("jobs") as service:
+        assert service.get_rows("j")[0].result == " ".join(WRITTEN)
+
+
+def test_numbers_that_a_command_prints_as_json_are_kept(work: Path) -> None:
+    run(
+        "echo",
+        '{{"result": {{"price": 1.10, "big": 123456789012345678.12}}}}',
+        options=("--stdout", "json"),
+    )
+    assert (
+        '"result":{"price":1.10,"big":123456789012345678.12}'
+        in Path("jobs/j/journal.jsonl").read_text()
+    )
+
+
+def test_numbers_reach_listings_and_exports_as_they_are_written(work: Path) -> None:
+    run("true")
+    assert f'"data":{DATA}' in journal("rows", "j", "--json").stdout
+    assert (
+        journal("export", "j", "-", "--format", "jsonl", "--data-only").stdout
+        == f"{DATA}\n{NESTED}\n"
+    )
+    table = journal("export", "j", "-", "--format", "csv", "--data-only").stdout.splitlines()
+    assert table[1].split(",")[: len(WRITTEN)] == WRITTEN
+    with JobService("jobs") as service:  # which gives floats in Python
+        export_rows(service, "j", "out.jsonl", data_only=True)
+    assert Path("out.jsonl").read_text() == f"{DATA}\n{NESTED}\n"
+
+
+def test_databases_have_numbers_where_a_double_has_all_digits_and_text_where_not(
+    work: Path,
+) -> None:
+    pq = pytest.importorskip("pyarrow.parquet")
+    run("true")
+    for name in ("out.db", "out.parquet"):
+        assert journal("export", "j", name, "--data-only").returncode == 0
+    columns = [f"n{place}" for place in range(len(WRITTEN))]
+    with sqlite3.connect("out.db") as database:
+        stored = database.execute(f"SELECT {', '.join(columns)} FROM rows").fetchone()
+    expected = [1.1, WRITTEN[1], 0.0, WRITTEN[3], 1e-7, 1e5, 1500.0, WRITTEN[7]]
+    assert list(stored) == expected
+    assert list(pq.read_table("out.parquet", columns=columns).to_pylist()[0].values()) == expected
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_numbers_are_kept_where_a_row_is_written_again(work: Path, place: int) -> None:
+    run("true")
+    with JobService("jobs") as service:
+        service.redo_row(f"j:{place + 1}", new_key=True)
+    assert f'"data":{(DATA, NESTED)[place]},' in lines()[-1]
+    with JobService("jobs", numbers="decimal") as service:
+        row = service.get_rows("j")[place]
+        service.update_row_data(row.id, row.data)
+    assert f'"data":{(DATA, NESTED)[place]},' in lines()[-1]
+
+
+def test_a_merge_keeps_numbers_of_rows_results_and_changed_data(work: Path) -> None:
+    pause_after_one()
+    shutil.copytree("jobs", "away")
+    more = '{"id":"c","new":2.50}'
+    Path("more.jsonl").write_text(f"{DATA}\n{NESTED}\n{more}\n")
+    with JobService("away", numbers="decimal") as service:
+        service.create_rows("j", [{"data": json.loads(more, parse_float=Number)}])
+        service.update_row_data(
+            "j:2", json.loads(NESTED.replace("1.50", "2.5000"), parse_float=Number)
+        )
+        service.complete_row("j:3", result={"price": Number("7.70")})
+        service.log("j", "a log")
+    with JobService("jobs") as service:
+        service.log("j", "the copies have diverged")
+    done = journal("pull", "away/j", "--merge-outcomes")
+    assert done.returncode == 0, done.stderr
+    text = Path("jobs/j/journal.jsonl").read_text()
+    assert f'"data":{more}' in text
+    assert '"y":[2.5000,{"z":-7.00}]' in text
+    assert '"result":{"price":7.70}' in text
+
+
+def test_a_conflict_of_a_merge_logs_the_other_numbers_as_they_are(work: Path) -> None:
+    pause_after_one()
+    shutil.copytree("jobs", "away")
+    for root, price in (("jobs", "1.10"), ("away", "1.1000000000000000000001")):
+        with JobService(root) as service:
+            service.update_row_data("j:2", {"id": "b", "price": Number(price)})
+    assert journal("pull", "away/j", "--merge-outcomes").returncode == 3
+    assert '"price":1.1000000000000000000001' in Path("jobs/j/journal.jsonl").read_text()
+
+
+def test_a_repair_takes_rows_with_such_numbers_for_what_they_are(work: Path) -> None:
+    run("true")
+    path = Path("jobs/j/journal.jsonl")
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b'"type":"log"', b'"type":"lug"', 1))
+    assert journal("repair", "j").returncode == 3  # the changed record is lost
+    with JobService("jobs", numbers="decimal") as service:
+        assert [msgspec.json.encode(str(row.data)) for row in service.get_rows("j")]
+        assert str(service.get_rows("j")[0].data["n1"]) == WRITTEN[1]
+    assert f'"data":{DATA},' in lines()[0]
+
+
+# --- inputs are compared as numbers
+
+
+@pytest.mark.parametrize("other", ["1.1", "1.100", "11e-1", "1.1e0", "0.11E+1"])
+def test_a_number_that_is_only_written_otherwise_is_no_change(work: Path, other: str) -> None:
+    run("true")
+    Path("rows.jsonl").write_text(f"{DATA}\n{NESTED}\n".replace("1.10", other, 1))
+    assert "nothing is new" in run("true")
+
+
+@pytest.mark.parametrize("old", ["1.10", "123456789012345678.12"])
+def test_a_number_that_differs_beyond_the_precision_of_a_double_is_a_change(
+    work: Path, old: str
+) -> None:
+    run("true")
+    Path("rows.jsonl").write_text(
+        f"{DATA}\n{NESTED}\n".replace(old, f"{old}0000000000000000001", 1)
+    )
+    done = journal("run", "rows.jsonl", "--job", "j", "--", "true")
+    assert done.returncode == 2
+    assert "row j:1 has changed" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "value", [1.1, -0.0, 1e5, 1e-7, 5e-324, 1e308, 0.1 + 0.2, 2**70, 1e16, 123456.789]
+)
+def test_the_checksum_of_an_ordinary_number_is_what_it_was(value: Any) -> None:
+    text = msgspec.json.encode({"a": value}).decode()
+    exact = json.loads(text, parse_float=Number)
+    assert checksum_of(exact) == checksum_of({"a": value})
+    assert checksum_of({"a": value}) == checksum_of(
+        json.loads(json.dumps({"a": value}), parse_float=Number)
+    )
+
+
+def test_a_job_of_an_older_version_has_no_changes(work: Path) -> None:
+    text = '{"id":"a","p":1.10,"q":2.50,"r":1e3}'
+    Path("rows.jsonl").write_text(text + "\n")
+    with open_job("jobs/j", [json.loads(text)], "id") as job:  # floats, as it wrote them
+        job.run(lambda _row: None)
+    assert "nothing is new" in run("true", options=("--key", "id"))
+    assert '"p":1.1,' in lines()[0]
+
+
+# --- numbers that can't be taken
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        ('{"a":1e400}', "line 2: a: is beyond the range of a double"),
+        ('{"a":{"b":[1,{"c":-1.5E999}]}}', "line 2: a.b.c: is beyond the range of a double"),
+        ('{"a":%s.5}' % ("9" * 400), "line 2: a: is beyond the range of a double"),
+        ('{"a":%s}' % ("9" * 5000), "line 2: "),
+        ('{"a":1.}', "line 2: is not valid JSON"),
+    ],
+)
+def test_a_number_beyond_a_double_is_refused_before_anything_runs(
+    work: Path, line: str, named: str
+) -> None:
+    Path("rows.jsonl").write_text(f'{{"a":1}}\n{line}\n')
+    done = journal("run", "rows.jsonl", "--job", "j", "--", "touch", "ran")
+    assert done.returncode == 2
+    assert named in done.stderr
+    assert not Path("ran").exists()
+    assert not Path("jobs/j").exists()
+
+
+def test_a_key_that_a_double_cant_hold_is_refused(work: Path) -> None:
+    Path("rows.jsonl").write_text('{"a":1.123456789012345678901}\n')
+    done = journal("run", "rows.jsonl", "--job", "j", "--key", "a", "--", "true")
+    assert (done.returncode, "make it text" in done.stderr) == (2, True)
+    data = {"a": Number("1.123456789012345678901")}
+    message = r"row 1: data\.a: a key can't be a number"
+    with JobService("jobs") as service, pytest.raises(InvalidValueError, match=message):
+        service.create_job("j", job_id="j", key="a", row_data=[{"data": data}])
+
+
+def test_a_key_is_the_same_however_its_number_is_written_and_read(work: Path) -> None:
+    Path("rows.jsonl").write_text('{"a":1.50}\n')
+    run("sh", "-c", "echo $JOURNAL_IDEMPOTENCY_KEY", options=("--key", "a"))
+    for numbers in ("float", "decimal"):
+        with JobService("jobs", numbers=numbers) as service:
+            row = service.get_rows("j")[0]
+            assert row.result == row.idempotency_key == "j:a=1.5"
+
+
+def test_conditions_compare_all_digits(work: Path) -> None:
+    run("true")
+    for value, count in (
+        (WRITTEN[1], 1),
+        ("123456789012345678.13", 0),
+        ("123456789012345678.120", 1),
+    ):
+        found = journal("rows", "j", "--where", f"n1={value}", "--nl").stdout
+        assert len(found.splitlines()) == count
