@@ -45,7 +45,7 @@ SEAL_BYTES = 18
 SMALL_SPILL_BYTES = 4096  # so that a few small rows are more than is held back
 
 Check = Callable[[Path, Tree, Cut], None]
-Known = tuple[Job | None, Any, list[JobRow]]
+Known = tuple[Job | None, Any, list[JobRow], list[Any]]
 
 
 class Case(NamedTuple):
@@ -294,11 +294,12 @@ def _check_went_on(root: Path, job_id: str, content: bytes) -> None:
     after = (root / job_id / JOURNAL_NAME).read_bytes()
     assert after.startswith(content)
     assert whole_commits(after) == after
-    job, summary_before, rows_before = known_of(job_id, content)
+    job, summary_before, rows_before, steps_before = known_of(job_id, content)
     assert len(after[len(content) :].splitlines()) == 1 + is_over(job)
     with JobService(root, sync="none") as service:
-        _, summary, rows = ask(service, job_id)
+        _, summary, rows, steps = ask(service, job_id)
     assert rows[:-1] == rows_before
+    assert steps == [*steps_before, ()]
     assert rows[-1].data == {"after": "the cut"}
     assert summary["total_rows"] == summary_before["total_rows"] + 1
 
@@ -320,7 +321,8 @@ def _length(content: bytes | None) -> int | None:
 def ask(service: JobService, job_id: str) -> Known:
     """All that a service says of a job."""
     rows = list(service.get_rows(job_id))
-    return service.get_job(job_id), service.get_job_summary(job_id), rows
+    steps = [service.get_steps(row.id) for row in rows]
+    return service.get_job(job_id), service.get_job_summary(job_id), rows, steps
 
 
 @lru_cache(maxsize=32)

@@ -284,6 +284,32 @@ def passes(root: Path, acknowledge: Acknowledge) -> None:
         acknowledge()
 
 
+def steps(root: Path, acknowledge: Acknowledge) -> None:
+    """Attempts with steps that are done, that fail, that a person records, and that a redo forgets."""
+    with JobService(root) as service:
+        for number in (4, 5):
+            row = f"{JOB}:{number}"
+            service.start_row(row)
+            acknowledge()
+            service.begin_step(row, 1, "charge")
+            acknowledge()
+            service.end_step(row, 1, "charge", {"id": "ch" * 300})
+            acknowledge()
+            service.begin_step(row, 1, "mail")
+            acknowledge()
+        service.end_step(f"{JOB}:4", 1, "mail", error=("E", "no such address" * 40))
+        acknowledge()
+        service.fail_row(f"{JOB}:4", "E", "no such address")
+        acknowledge()
+        with service.batch(JOB):
+            service.redo_row(f"{JOB}:4")
+            service.record_step(f"{JOB}:4", "label", "L-4" * 200)
+            service.record_step(f"{JOB}:1", "label", "L-1")
+        acknowledge()
+        service.record_step(f"{JOB}:5", "mail", "sent")
+        acknowledge()
+
+
 def in_text_mode(root: Path) -> None:
     """As ``some_rows``, and copied in text mode."""
     some_rows(root)
@@ -336,6 +362,7 @@ SCENARIOS = [
     Scenario("taking over", some_rows, taking_over),
     Scenario("group commit", some_rows, group_commit),
     Scenario("passes", ended, passes),
+    Scenario("steps", some_rows, steps),
 ]
 
 # The journal is damaged, as it was, until it is repaired.

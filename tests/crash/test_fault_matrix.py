@@ -150,6 +150,16 @@ def in_flight(root: Path) -> None:
         service.fail_row(f"{JOB}:9", "E", "no such address")
 
 
+def batch_of_steps(service: JobService) -> None:
+    with service.batch(JOB):
+        service.record_step(f"{JOB}:1", "label", "L-1" * 50)
+        with suppress(KeyError), service.batch(JOB):
+            service.redo_row(f"{JOB}:2")
+            service.record_step(f"{JOB}:2", "label", "L-2" * 50)
+            raise KeyError
+        service.record_step(f"{JOB}:3", "label", "L-3")
+
+
 SCENARIOS = [
     Scenario(
         "create job",
@@ -257,6 +267,19 @@ SCENARIOS = [
         [lambda service: service.redo_row(f"{JOB}:1", "a wrong label" * 30, new_key=True)],
     ),
     Scenario("a batch of all of them", ended, [batch_that_goes_on_for_life]),
+    Scenario(
+        "steps",
+        in_flight,
+        [
+            lambda service: service.begin_step(f"{JOB}:4", 1, "charge"),
+            lambda service: service.end_step(f"{JOB}:4", 1, "charge", {"id": "ch" * 100}),
+            lambda service: service.begin_step(f"{JOB}:4", 1, "mail"),
+            lambda service: service.get_steps(f"{JOB}:4"),
+            lambda service: service.record_step(f"{JOB}:5", "label", "L-5"),
+            batch_of_steps,
+            lambda service: service.redo_row(f"{JOB}:1"),
+        ],
+    ),
     Scenario(
         "reading",
         torn,
@@ -374,8 +397,10 @@ def perform(
 def answers(service: JobService) -> Any:
     jobs = service.list_jobs(limit=None)
     return [
-        (job, service.get_job_summary(job.id), list(service.get_rows(job.id)), list(pending))
+        (job, service.get_job_summary(job.id), rows, list(pending), steps)
         for job in jobs
+        for rows in [list(service.get_rows(job.id))]
+        for steps in [[service.get_steps(row.id) for row in rows]]
         for pending in [service.get_pending_rows(job.id)]
     ]
 

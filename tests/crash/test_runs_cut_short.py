@@ -22,7 +22,7 @@ from crash.scenarios import Acknowledge, Scenario
 from support.children import Child
 
 import journal
-from journal import JobRow, JobService
+from journal import AttemptedRow, JobRow, JobService
 
 ROWS = 40
 WORKERS = 3
@@ -122,6 +122,7 @@ def test_a_run_killed_at_half_its_way_has_called_each_row_once_or_left_it_in_fli
 # --- power cuts ------------------------------------------------------------------------------
 
 CUT_ROWS = 5
+STEPS = ("charge", "mail")
 
 
 def before_the_run(root: Path) -> None:
@@ -179,4 +180,58 @@ def test_after_a_power_cut_at_any_moment_of_a_run_no_call_that_was_made_is_unkno
             assert statuses == {"completed": CUT_ROWS}
             assert set(made) | set(again) == set(range(1, CUT_ROWS + 1))
     count("disk states that a power cut leaves of a run", len(seen))
+    assert len(seen) > 200
+
+
+def run_with_steps(root: Path, acknowledge: Acknowledge) -> None:
+    """Each effect of a step is acknowledged: that it happened must never be forgotten."""
+
+    def handler(row: AttemptedRow) -> None:
+        def take_effect() -> str:
+            acknowledge()
+            return "x" * (300 * row.row_number)
+
+        for name in STEPS:
+            row.step(name, take_effect)
+
+    with journal.open_job(root / "j", on_interrupted="resume") as job:
+        job.run(handler)
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="F_FULLFSYNC is not in os there")
+def test_after_a_power_cut_at_any_moment_no_step_that_took_effect_is_done_again(
+    base: Path, count: Callable[[str, int], None]
+) -> None:
+    directory = base / "steps"
+    directory.mkdir()
+    recording = record(Scenario("run", before_the_run, run_with_steps), directory)
+    effects = [(number, name) for number in range(1, CUT_ROWS + 1) for name in STEPS]
+    seen = set()
+    for cut, tree in crash_states(recording, Random(1), 12):
+        state = (cut.acknowledged, frozenset(tree.items()))
+        if state in seen:
+            continue
+        seen.add(state)
+        root = base / "state"
+        place(root, tree)
+        again: list[tuple[int, str]] = []
+        with journal.open_job(root / STORE / "j", on_interrupted="resume", sync="none") as job:
+
+            def handler(row: AttemptedRow, again: list[tuple[int, str]] = again) -> None:
+                for name in STEPS:
+                    row.step(name, again.append, (row.row_number, name))
+
+            job.run(handler)
+            review = {row.row_number: row.error_message for row in job.rows("needs_review")}
+        shutil.rmtree(root)
+        made = effects[: cut.acknowledged]
+        assert not set(made) & set(again)
+        assert len(review) <= 1
+        for number, message in review.items():
+            # Nobody knows about the last effect, or about the next one, which had begun.
+            doubts = [name for n, name in effects[max(0, cut.acknowledged - 1) :] if n == number]
+            assert any(f"step {name!r} of row" in str(message) for name in doubts[:2])
+        done = {number for number, _ in (*made, *again)}
+        assert done | review.keys() == set(range(1, CUT_ROWS + 1))
+    count("disk states that a power cut leaves of a run with steps", len(seen))
     assert len(seen) > 200

@@ -2,7 +2,8 @@
 
 Copies of a job fail, retry, redo, reopen, change and add rows, die and are merged at random. Outside
 of them stands who called the far side with which idempotency key, what each copy may know of that,
-and which calls those knew of who had the row done again.
+and which calls those knew of who had the row done again. Each call is the last of a row's steps, and
+the effects of the others are counted alike: nothing but a redo has a step done again.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import pytest
 from crash.explore import fast_directory
 from support.copies import JOB
 
-from journal import JobRow, JobService, RowStatus
+from journal import JobRow, JobService, RowStatus, StepInDoubtError
 from journal.model import TERMINAL_STATUSES, Policy
 from journal.transfer import pull_job
 from journal.transfer.source import Source
@@ -27,21 +28,25 @@ from journal.transfer.source import Source
 ROWS = 5
 ROUNDS = 25
 STEPS = 24
+STEPS_OF_ROWS = ("charge", "mail")
 Calls = defaultdict[str, set[int]]
 
 
 class Copy:
     """``called``: by key the calls that this copy may know of; ``allowed``: those of them that a
-    retry, a redo or a policy knew of, which had the row done again.
+    retry, a redo or a policy knew of, which had the row done again. The same by the key of a step,
+    where a redo alone allows. ``effects``: by the key of a step, those of all copies.
     """
 
-    def __init__(self, root: Path, draw: random.Random) -> None:
-        self.root, self.draw = root, draw
+    def __init__(self, root: Path, draw: random.Random, effects: Calls) -> None:
+        self.root, self.draw, self.effects = root, draw, effects
         self.called: Calls = defaultdict(set)
         self.allowed: Calls = defaultdict(set)
 
     def copied(self, name: str) -> Copy:
-        copy = Copy(Path(shutil.copytree(self.root, self.root.with_name(name))), self.draw)
+        copy = Copy(
+            Path(shutil.copytree(self.root, self.root.with_name(name))), self.draw, self.effects
+        )
         copy.learn(self)
         return copy
 
@@ -50,8 +55,11 @@ class Copy:
             for key, calls in theirs.items():
                 mine[key] |= calls
 
-    def allow(self, row: JobRow) -> None:
-        self.allowed[row.idempotency_key] |= self.called[row.idempotency_key]
+    def allow(self, row: JobRow, *, is_redo: bool = False) -> None:
+        keys = [row.idempotency_key]
+        keys += (f"{row.idempotency_key}/{step}" for step in STEPS_OF_ROWS if is_redo)
+        for key in keys:
+            self.allowed[key] |= self.called[key]
 
     # --- what happens to a copy
 
@@ -81,6 +89,9 @@ class Copy:
         self, service: JobService, row_id: str, calls: itertools.count[int], seen: Counter[str]
     ) -> str:
         row = service.start_row(row_id)
+        for step in STEPS_OF_ROWS:
+            if (end := self._step(service, row, step, calls, seen)) != "done":
+                return end
         key, fate = row.idempotency_key, self.draw.random()
         if fate < 0.08:
             return "died"
@@ -101,6 +112,47 @@ class Copy:
             service.complete_row(row_id, result=next(calls))
         return "lived"
 
+    def _step(
+        self,
+        service: JobService,
+        row: JobRow,
+        step: str,
+        calls: itertools.count[int],
+        seen: Counter[str],
+    ) -> str:
+        key, fate = f"{row.idempotency_key}/{step}", self.draw.random()
+        try:
+            if service.begin_step(row.id, row.attempts, step) is not None:
+                seen["steps that were done already"] += 1
+                return "done"
+        except StepInDoubtError:
+            service.review_row(row.id, "StepInDoubt", step)
+            return "lived"
+        if fate < 0.06:
+            return "died"
+        if fate < 0.12:
+            service.end_step(row.id, row.attempts, step, error=("E", "nothing happened"))
+            service.fail_row(row.id, "E", "no")
+            return "lived"
+        assert self.called[key] <= self.allowed[key], (self.root.name, key)
+        number = next(calls)
+        self.called[key].add(number)
+        self.effects[key].add(number)
+        seen["steps"] += 1
+        if fate < 0.2:
+            return "died"
+        service.end_step(row.id, row.attempts, step, number)
+        return "done"
+
+    def settle_steps(self, service: JobService, row: JobRow) -> None:
+        """A person finds out about the steps in doubt, and sees what all copies have done."""
+        for step in service.get_steps(row.id):
+            key = f"{row.idempotency_key}/{step.name}"
+            if step.state == "started" and self.effects[key] - self.allowed[key]:
+                service.record_step(row.id, step.name, "found")
+            elif step.state == "started":
+                service.fail_step(row.id, step.name, "not found")
+
     def decide(self) -> None:
         """A person looks at a row."""
         with JobService(self.root, sync="none") as service:
@@ -111,9 +163,10 @@ class Copy:
                 case RowStatus.PROCESSING, _:
                     return
                 case (RowStatus.COMPLETED | RowStatus.SKIPPED, _) | (RowStatus.FAILED, True):
-                    self.allow(row)
+                    self.allow(row, is_redo=True)
                     service.redo_row(row.id, new_key=new_key)
                 case ((RowStatus.FAILED | RowStatus.NEEDS_REVIEW), _):
+                    self.settle_steps(service, row)
                     if row.status is RowStatus.NEEDS_REVIEW and self.draw.random() < 0.3:
                         service.complete_row(row.id)
                     else:
@@ -154,11 +207,12 @@ class Copy:
         for key in both:
             row = rows[base_of(key)]
             assert row.status is RowStatus.NEEDS_REVIEW or row.row_number in told, key
+            seen["steps of both named"] += "/" in key
         seen["named"] += len(both)
 
 
 def base_of(key: str) -> str:
-    return key.partition("#")[0]
+    return key.partition("/")[0].partition("#")[0]
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -172,14 +226,15 @@ def test_no_key_is_called_twice_unless_somebody_asked_for_it_or_it_is_named(
             history(base / str(number), random.Random(seed * 1000 + number), seen)
     finally:
         shutil.rmtree(base)
-    for what in ("calls", "called again", "merged", "named"):
+    tried = ("steps", "steps that were done already", "steps of both named")
+    for what in ("calls", "called again", "merged", "named", *tried):
         assert seen[what] > ROUNDS
         count(f"ledger: {what}", seen[what])
 
 
 def history(base: Path, draw: random.Random, seen: Counter[str]) -> None:
     calls = itertools.count()
-    first = Copy(base / "a", draw)
+    first = Copy(base / "a", draw, defaultdict(set))
     with JobService(first.root, sync="none") as service:
         rows = [{"data": {"n": number}} for number in range(ROWS)]
         key = draw.choice(["n", None])

@@ -33,6 +33,7 @@ from journal import (
     LOG_LEVELS,
     VALID_ROW_TRANSITIONS,
     VALID_TRANSITIONS,
+    AttemptEndedError,
     InvalidStateTransition,
     InvalidValueError,
     JobBusyError,
@@ -42,6 +43,7 @@ from journal import (
     RowNotFoundError,
     RowStatus,
     ServiceClosedError,
+    StepInDoubtError,
 )
 
 MAX_JOBS = 3
@@ -75,6 +77,14 @@ class Taken(Exception):
     """The model predicts InvalidValueError for a row number."""
 
 
+class Ended(Exception):
+    """The model predicts AttemptEndedError."""
+
+
+class Doubt(Exception):
+    """The model predicts StepInDoubtError."""
+
+
 class Abandoned(Exception):
     """What a batch that is to be discarded raises."""
 
@@ -101,6 +111,8 @@ class ModelJob:
         self.hosts: tuple[str, ...] = ()
         self.was_started = False
         self.settled: list[int] = []
+        self.resumes = False  # whether the last run had the policy "resume"
+        self.steps: dict[int, dict[str, dict[str, Any]]] = {}  # of each row that has any, by name
         # What the services last said, times included, of all that has not been touched since.
         self.seen_job: Any = None
         self.seen_rows: dict[int, JobRow] = {}
@@ -113,6 +125,7 @@ class ModelJob:
         new.seen_rows = dict(self.seen_rows)
         new.logs = list(self.logs)
         new.keys = dict(self.keys)
+        new.steps = {number: dict(steps) for number, steps in self.steps.items()}
         new.left_behind = set(self.left_behind)
         return new
 
@@ -203,7 +216,7 @@ class ModelJob:
                 )
             )
         )
-        row.update(version=None, unknown=False, usage=None)
+        row.update(version=None, unknown=False, usage=None, traceback=None)
         row.update(fields)
         row["status"] = target
         if "cost_cents" in fields:
@@ -243,6 +256,8 @@ class ModelJob:
             row["earlier_attempts"] = row["attempts"]
         if new_key:
             self._renew_key(number)
+        if verb == "redo":
+            self.steps.pop(number, None)
         self.left_behind.discard(number)
         self._touch(number)
         # The late outcome of an attempt doesn't end what a person has set to failed.
@@ -293,6 +308,67 @@ class ModelJob:
         if new_key:
             self._renew_key(number)
         self._touch(number)
+
+    # --- steps
+
+    def steps_of(self, number: int) -> dict[str, dict[str, Any]]:
+        if number not in self.rows:
+            raise Missing
+        return self.steps.get(number, {})
+
+    def has_doubt(self, number: int) -> bool:
+        return any(step["state"] == "started" for step in self.steps_of(number).values())
+
+    def _put_step(self, number: int, name: str, state: str, attempt: int, **fields: Any) -> None:
+        empty = dict.fromkeys(("result", "error_code", "error_message"))
+        step = {"state": state, "attempt": attempt, **empty, **fields}
+        self.steps.setdefault(number, {})[name] = step
+        self._touch()
+
+    def begin_step(self, number: int, attempt: int, name: str, *, idempotent: bool) -> bool:
+        """Whether the step is done already."""
+        if self.in_batch:
+            raise Taken
+        known = self.steps_of(number).get(name, {}).get("state")
+        row = self.rows[number]
+        if (row["status"], row["attempts"]) != (RowStatus.PROCESSING, attempt):
+            raise Ended
+        if known == "done" or idempotent:
+            return known == "done"
+        if known == "started":
+            raise Doubt
+        self._put_step(number, name, "started", attempt)
+        return False
+
+    def end_step(
+        self, number: int, attempt: int, name: str, result: Any, error: tuple[str, str] | None
+    ) -> None:
+        known = self.steps_of(number).get(name)
+        if known is not None and known["state"] == "done":
+            return
+        if error is None:
+            self._put_step(number, name, "done", attempt, result=result)
+        elif known is None or known["attempt"] == attempt:
+            code, message = error
+            fields = {"error_code": code, "error_message": message}
+            self._put_step(number, name, "failed", attempt, **fields)
+
+    def record_step(self, number: int, name: str, result: Any) -> None:
+        known = self.steps_of(number).get(name)
+        if known is None or known["state"] != "done":
+            self._put_step(number, name, "done", self.rows[number]["attempts"], result=result)
+        elif as_json(known["result"]) != as_json(result):
+            raise Taken
+
+    def fail_step(self, number: int, name: str, message: str) -> None:
+        known = self.steps_of(number).get(name)
+        if known is None or known["state"] != "started":
+            raise Taken
+        status = self.rows[number]["status"]
+        if status is RowStatus.PROCESSING:
+            raise Refused(status, status, ())
+        fields = {"error_code": "not done", "error_message": message}
+        self._put_step(number, name, "failed", known["attempt"], **fields)
 
     def _move_all(
         self, source: RowStatus, target: RowStatus, but: Collection[int] = ()
@@ -347,9 +423,10 @@ class ModelJob:
             self.let_go()
         self.in_batch = self.moved_in_batch = False
 
-    def _take_over(self, who: int, version: str | None = None) -> None:
+    def _take_over(self, who: int, version: str | None = None, policy: str = "review") -> None:
         if self.holder is None or version != self.version:
             self.holder, self.version = who, version
+            self.resumes = policy == "resume"
             self.hosts = (journal.fs.system.host_name(),)
             self.log(f"run started on {self.hosts[0]}", "INFO")
 
@@ -359,6 +436,14 @@ class ModelJob:
             self.let_go()
 
     def _settle(self, policy: str, but: Collection[int] = ()) -> int:
+        if policy == "resume":
+            in_flight = set(self.numbers(RowStatus.PROCESSING)) - set(but)
+            able = {n for n in in_flight if self.resumes and not self.has_doubt(n)}
+            self._settle("retry", {*but, *(in_flight - able)})
+            resumed = self.settled
+            self._settle("review", but)
+            self.settled = resumed + self.settled
+            return len(in_flight)
         target = {
             "review": RowStatus.NEEDS_REVIEW,
             "retry": RowStatus.PENDING,
@@ -376,7 +461,7 @@ class ModelJob:
             self._settle(policy, begun_since)
             self.holder = None
             self.is_by_hand = False
-            self._take_over(who, version)
+            self._take_over(who, version, policy)
             return
         taken = self.holder is None
         if self.holder not in (None, who) or (self.status is JobStatus.RUNNING and not taken):
@@ -386,12 +471,12 @@ class ModelJob:
         if taken:
             self.is_by_hand = False
             self._settle(policy)
-        self._take_over(who, version)
+        self._take_over(who, version, policy)
 
     def recover_job(self, policy: str) -> int:
         if self.holder is not None:
             raise Busy
-        if policy == "retry" and self.numbers(RowStatus.PROCESSING):
+        if policy in ("retry", "resume") and self.numbers(RowStatus.PROCESSING):
             self._refuse_if_over()
         settled = self._settle(policy)
         if self.status is JobStatus.RUNNING:
@@ -484,7 +569,7 @@ count_sets = st.dictionaries(
     st.sampled_from(["total", "processed", "successful", "failed"]), st.integers(0, 20)
 )
 job_statuses = st.sampled_from(JobStatus)
-policies = st.sampled_from(["review", "retry", "fail"])
+policies = st.sampled_from(["review", "retry", "fail", "resume", "resume"])
 
 create_ops = st.tuples(st.just("create_rows"), new_row_items)
 row_ops = st.tuples(st.just("change_row"), row_picks, row_targets)
@@ -494,7 +579,21 @@ data_ops = st.tuples(
     st.dictionaries(texts, values, max_size=2),
     st.booleans(),
 )
+# The attempt counts from the row's last one: mostly that, or one before, or one that never was.
+attempts = st.sampled_from([0, 0, 0, 0, -1, 1])
+step_names = st.sampled_from(["a", "b", "\u2028"])
+step_ops: st.SearchStrategy[tuple[Any, ...]] = st.one_of(
+    st.tuples(st.just("begin_step"), row_picks, attempts, step_names, st.booleans()),
+    st.tuples(st.just("end_step"), row_picks, attempts, step_names, values, st.none()),
+    st.tuples(
+        st.just("end_step"), row_picks, attempts, step_names, st.none(), st.tuples(texts, texts)
+    ),
+    st.tuples(st.just("record_step"), row_picks, step_names, st.integers(0, 1) | values),
+    st.tuples(st.just("fail_step"), row_picks, step_names, texts),
+)
 quiet_ops = st.one_of(
+    step_ops,
+    step_ops,
     create_ops,
     row_ops,
     row_ops,
@@ -585,6 +684,8 @@ class JournalMachine(RuleBasedStateMachine):
                 assert moved is None or moved[0] == moved[1]
             case "reopen_job":
                 self.both(lambda: model.reopen_job(who), lambda: service.reopen_job(job_id))
+            case "begin_step" | "end_step" | "record_step" | "fail_step":
+                self.change_a_step(service, job_id, name, *args)
             case "update_row_data":
                 pick, data, new_key = args
                 number = model.pick(pick)
@@ -607,6 +708,35 @@ class JournalMachine(RuleBasedStateMachine):
         if rows is not None:
             assert rows[1] == service.get_row(f"{job_id}:{number}")
 
+    def change_a_step(
+        self, service: JobService, job_id: str, verb: str, pick: int, *args: Any
+    ) -> None:
+        model = self.models[job_id]
+        number = model.pick(pick)
+        row_id = f"{job_id}:{number}"
+        if verb in ("record_step", "fail_step"):
+            name, value = args
+            self.both(
+                lambda: getattr(model, verb)(number, name, value),
+                lambda: getattr(service, verb)(row_id, name, value),
+            )
+            return
+        more, name, *rest = args
+        attempt = max(0, model.rows.get(number, {"attempts": 0})["attempts"] + more)
+        if verb == "end_step":
+            result, error = rest
+            ended = self.both(
+                lambda: model.end_step(number, attempt, name, result, error),
+                lambda: service.end_step(row_id, attempt, name, result, error=error),
+            )
+            assert ended is None or as_json(ended[1]) == as_json(result)
+            return
+        begun = self.both(
+            lambda: model.begin_step(number, attempt, name, idempotent=rest[0]),
+            lambda: service.begin_step(row_id, attempt, name, idempotent=rest[0]),
+        )
+        assert begun is None or begun[0] == (begun[1] is not None)
+
     def both(self, predict: Callable[[], Any], call: Callable[[], Any]) -> tuple[Any, Any] | None:
         """Both results; None if the model predicted a refusal and the service raised it."""
         try:
@@ -623,6 +753,12 @@ class JournalMachine(RuleBasedStateMachine):
                 call()
         except Taken:
             with pytest.raises(InvalidValueError):
+                call()
+        except Ended:
+            with pytest.raises(AttemptEndedError):
+                call()
+        except Doubt:
+            with pytest.raises(StepInDoubtError):
                 call()
         else:
             return predicted, call()
@@ -674,6 +810,15 @@ class JournalMachine(RuleBasedStateMachine):
     @rule(who=whos, pick=job_picks, op=row_ops)
     def change_a_row(self, who: int, pick: int, op: tuple[Any, ...]) -> None:
         self.do(who, self.pick(pick), op)
+
+    @rule(who=whos, pick=job_picks, row=row_picks, ops=st.lists(step_ops, max_size=6))
+    def change_steps_of_a_row(
+        self, who: int, pick: int, row: int, ops: list[tuple[Any, ...]]
+    ) -> None:
+        """One attempt at a row, as far as it may be started, with several steps."""
+        self.do(who, self.pick(pick), ("change_row", row, ("start", {})))
+        for name, _, *args in ops:
+            self.do(who, self.pick(pick), (name, row, *args))
 
     @rule(who=whos, pick=job_picks, ops=st.lists(row_ops, min_size=2, max_size=6))
     def change_rows(self, who: int, pick: int, ops: list[tuple[Any, ...]]) -> None:
@@ -861,6 +1006,19 @@ def check(service: JobService, job_id: str, model: ModelJob, *, sees_locks: bool
         assert (service.run_holder(job_id) is not None) == (model.holder is not None)
 
 
+def as_json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def check_steps(service: JobService, row: JobRow, model: ModelJob) -> None:
+    found = {step.name: msgspec.structs.asdict(step) for step in service.get_steps(row.id)}
+    for step in found.values():
+        del step["name"], step["at"]
+    expected = model.steps.get(row.row_number, {})
+    assert list(found) == list(expected)  # in the order in which they were first recorded
+    assert as_json(found) == as_json(expected)
+
+
 def check_rows(service: JobService, job_id: str, model: ModelJob) -> None:
     rows = list(service.get_rows(job_id))
     assert [row.row_number for row in rows] == model.numbers()
@@ -878,6 +1036,7 @@ def check_rows(service: JobService, job_id: str, model: ModelJob) -> None:
         is_out = row.status in OUTCOMES
         assert times["processed_at"] == (times["updated_at"] if is_out else None)
         assert row == model.seen_rows.get(number, row)
+        check_steps(service, row, model)
     model.seen_rows = {row.row_number: row for row in rows}
     for status in RowStatus:
         of_status = [row for row in rows if row.status is status]
