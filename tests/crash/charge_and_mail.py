@@ -79,7 +79,7 @@ def append(name: str, *words: object) -> None:
 
 def moment_s() -> float:
     """How long an effect takes: mostly no time, at times so long that a driver is gone meanwhile."""
-    return random.choice([0, 0.001, 0.004, 0.004, 0.02]) if random.random() < 0.98 else 1.5
+    return random.choice([0, 0.001, 0.004, 0.004, 0.02]) if random.random() < 0.96 else 1.5
 
 
 def effect(step: str, number: int) -> str:
@@ -255,7 +255,7 @@ class Work:
         finally:
             driver.kill()
             driver.wait()
-        if self.draw.random() < 0.4:
+        if self.draw.random() < 0.2:
             self.kill_all()
         return True
 
@@ -364,7 +364,7 @@ def charge_and_mail(
             is_there = work.kill()
             idle = 0 if is_there else idle + 1
             expect(idle < 5, "drivers end by themselves, and leave rows")
-            if not is_there or work.draw.random() < 0.4:
+            if not is_there or work.draw.random() < 0.25:
                 work.settle()
             work.check()
             with work.service() as service:
