@@ -19,8 +19,10 @@ from journal.text import escaped
 Option = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-class Cents(click.FloatRange):
+class Cents(click.types.FloatParamType):
     """The click type of an option whose value is CENTS: a decimal number from 0."""
+
+    name = "cents"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None

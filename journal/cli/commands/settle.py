@@ -290,8 +290,7 @@ _WAYS: dict[str, tuple[Callable[..., object], tuple[str, ...]]] = {
 @click.option(
     "--result",
     metavar="JSON",
-    help="With --completed: the result that each of the rows gets. With --step: the result of the "
-    "step. Invalid JSON is kept as text.",
+    help="With --completed or --step: the result. Invalid JSON is kept as text.",
 )
 @click.option("--failed", is_flag=True, help="The rows took no effect: fail them.")
 @click.option("--error-code", metavar="CODE", help="Required with --failed: the rows' error code.")
