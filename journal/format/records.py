@@ -56,6 +56,32 @@ class JobRecord(msgspec.Struct, tag_field="type", tag="job", kw_only=True, omit_
 ELSEWHERE = "elsewhere"
 
 
+# A key in the details of a log record. Its value is a :class:`Spent`.
+SPENT_ELSEWHERE = "spent_elsewhere"
+
+
+class Spent(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """What an attempt on another copy of the job has cost, if that copy's status isn't imported.
+
+    ``id`` is that of the change there, as in :class:`Origin`. So no cost is imported twice.
+    """
+
+    id: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{16}$")]
+    cost_cents: CostCents | None = None
+    usage: Usage | None = None
+
+
+def spent_elsewhere(details: Any) -> Spent | None:
+    """Return what the details of a log record say of costs on another copy, if they do."""
+    if not isinstance(details, dict) or SPENT_ELSEWHERE not in details:
+        return None
+    try:
+        # By way of JSON, since numbers in details may be a Number.
+        return msgspec.json.decode(encode_json(details[SPENT_ELSEWHERE]), type=Spent)
+    except msgspec.ValidationError:  # from a caller's own record
+        return None
+
+
 class Origin(msgspec.Struct, kw_only=True, frozen=True):
     """Marks a record that a merge imported from another copy of the job.
 

@@ -25,6 +25,7 @@ from journal.format.records import (
     LogRecord,
     Moment,
     Reset,
+    spent_elsewhere,
 )
 from journal.index.columns import Columns, Lease, View
 from journal.model import TERMINAL_STATUSES, JobStatus, RowStatus, millionths
@@ -252,6 +253,8 @@ class Index:
                     self.columns.earlier = None
                 elif self.columns.earlier is not None:
                     self.columns.earlier[position] = earlier
+            elif kind == "spent":
+                self.cost_millionths, self.usage = old
             elif kind == "steps":
                 position, head, count = old
                 self.columns.restore_steps(position, head, count)
@@ -403,6 +406,14 @@ class Index:
             self.state = replace(self.state, error=(record.code, record.message), repaired=repaired)
         else:
             self.state = _state_after_log(self.state, record)
+            self._add_spent_elsewhere(record)
+
+    def _add_spent_elsewhere(self, record: LogRecord) -> None:
+        spent = spent_elsewhere(record.details)
+        if spent is not None:
+            self._undo.append(("spent", self.cost_millionths, self.usage))
+            self.cost_millionths += millionths(spent.cost_cents or 0)
+            self.usage = added_usage(self.usage, spent.usage or {})
 
     def _counts(self, record: JobCountsRecord) -> Counts:
         assert self.state is not None

@@ -11,6 +11,8 @@ from contextlib import suppress
 from hashlib import sha256
 from typing import Any, Literal, NamedTuple
 
+import msgspec
+
 from journal.format.commits import Position
 from journal.format.decode import decode_record
 from journal.format.extent import records_between, seal_after
@@ -26,6 +28,8 @@ from journal.format.records import (
     RowRecord,
     RowStatusRecord,
     RowStepRecord,
+    Spent,
+    spent_elsewhere,
 )
 from journal.format.seal import crc_digits, digits_in, is_sealed, unsealed
 from journal.format.values import canonical_json
@@ -58,6 +62,7 @@ class Change(NamedTuple):
       that copy.
     - ``is_data_of_merge``: True for data that a merge imported from another copy.
     - ``step``, ``state``: the name and the state of a step, or "".
+    - ``cost``: what the attempt has cost that ended with this status.
     """
 
     id: str
@@ -71,6 +76,7 @@ class Change(NamedTuple):
     is_data_of_merge: bool = False
     step: str = ""
     state: StepState | Literal[""] = ""
+    cost: Spent | None = None
 
     @property
     def matters(self) -> bool:
@@ -106,6 +112,7 @@ class RowChanges:
     - ``marks``: records of an older version, which say that the unfinished rows were moved to a
       retry job.
     - ``merges``: for each merge, the position up to which the other copy was merged.
+    - ``spent``: a dict from the id of each change with a cost to its row and its cost.
     - ``news_at``: the offset of the last record that isn't from a merge or from the start of a run.
 
     With ``rows``, only the changes of these rows are collected. All changes are held in memory.
@@ -116,6 +123,8 @@ class RowChanges:
         self.added: dict[int, Added] = {}
         self.marks: list[LogRecord] = []
         self.merges: list[Position] = []
+        self.spent: dict[str, tuple[int, Spent]] = {}
+        self._spent_elsewhere: set[int] = set()
         self.news_at = -1
         self._of: dict[int, list[Change]] = {}
         # About the commit that is being read: changes whose ids need its seal, rows whose keys need
@@ -143,7 +152,7 @@ class RowChanges:
                 id_, step, state = _id_of(record, line), record.step, record.state
                 waiting.append((record.row, Change(id_, offset, STEP, step=step, state=state)))
             elif isinstance(record, LogRecord):
-                is_of_merge = self._note(record) or is_of_merge
+                is_of_merge = self._note(record, rows) or is_of_merge
                 if elsewhere := id_elsewhere(record):
                     waiting.append((record.row, _of_log(record, elsewhere, offset)))
             if not is_of_merge and _is_news(record):
@@ -155,15 +164,24 @@ class RowChanges:
                     if rows is not None and row not in rows:
                         continue
                     id_ = change.id if len(change.id) > len(seal) else seal + change.id
-                    self._of.setdefault(row, []).append(change._replace(id=id_))
+                    self._add(row, change._replace(id=id_))
                 waiting.clear()
                 for row in lost:
                     made = self.added[row]
                     self.added[row] = made._replace(key=f"{made.key}.{seal}")
                 lost.clear()
 
-    def _note(self, record: LogRecord) -> bool:
-        """Collect marks and merges; return whether the record is the first one of a merge."""
+    def _add(self, row: int, change: Change) -> None:
+        self._of.setdefault(row, []).append(change)
+        if change.cost:
+            self.spent[change.id] = row, msgspec.structs.replace(change.cost, id=change.id)
+
+    def _note(self, record: LogRecord, rows: Container[int] | None) -> bool:
+        """Collect marks, merges and costs. Returns whether the record is the first one of a merge."""
+        spent = spent_elsewhere(record.details)
+        if spent and isinstance(record.row, int) and (rows is None or record.row in rows):
+            self.spent[spent.id] = record.row, spent
+            self._spent_elsewhere.add(record.row)
         match record.details:
             case {"retry": {"job": str(), "host": str()}}:
                 self.marks.append(record)
@@ -177,6 +195,14 @@ class RowChanges:
         """Change the numbers of the added rows. ``numbers``: a dict from old number to new."""
         self.added = {numbers[row]: made for row, made in self.added.items()}
         self._of = {numbers.get(row, row): changes for row, changes in self._of.items()}
+        self.spent = {
+            id_: (numbers.get(row, row), spent) for id_, (row, spent) in self.spent.items()
+        }
+
+    def change(self, row: int, id_: str) -> Change | None:
+        """Return the row's change of status with this id, if it was made or imported here."""
+        changes = (c for c in self._of.get(row, ()) if c.id == id_ and c.is_status)
+        return next(changes, None)
 
     def data_of(self, row: int) -> list[Change]:
         """The row's changes of data."""
@@ -192,7 +218,7 @@ class RowChanges:
 
         A merge after ``begin`` records such changes either in the log or as imported records.
         """
-        return {
+        return self._spent_elsewhere | {
             row
             for row, changes in self._of.items()
             if any(change.status == ELSEWHERE or change.is_data_of_merge for change in changes)
@@ -315,8 +341,15 @@ def _of_status(record: RowStatusRecord, offset: int, line: bytes) -> Change:
         record.status,
         *_weigh(record.status, record.error_code, record.error_message),
         reset=record.reset,
+        cost=_cost_of(record),
         is_renumbering=record.error_code == RENUMBERED,
     )
+
+
+def _cost_of(record: RowStatusRecord) -> Spent | None:
+    if (record.cost_cents is None and record.usage is None) or record.status == "processing":
+        return None
+    return Spent(id="", cost_cents=record.cost_cents, usage=record.usage)
 
 
 def _of_log(record: LogRecord, id_: str, offset: int) -> Change:

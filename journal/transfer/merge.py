@@ -12,6 +12,7 @@ from journal.format.records import (
     BOTH_COPIES,
     ELSEWHERE,
     REPAIRED,
+    SPENT_ELSEWHERE,
     UNSET_TIME,
     JobErrorRecord,
     LogRecord,
@@ -98,6 +99,7 @@ class MergeWriter:
             self._put_review(number)
         for mark in plan.marks:
             put_log(self._journal, mark)
+        self._put_costs()
         self._put_error()
         assert index.state is not None
         touched = (*plan.take, *plan.reviews)
@@ -153,7 +155,17 @@ class MergeWriter:
             if record.origin is None:
                 record.origin = Origin(id=change.id, at=record.at)
             record.row, record.at = number, self._journal.now()
+            if change.id in self._plan.counted:
+                record.cost_cents = record.usage = None
             self._put(record)
+
+    def _put_costs(self) -> None:
+        """Log what attempts on the other copy have cost whose statuses are not imported."""
+        for number, spent in self._plan.costs:
+            details = {SPENT_ELSEWHERE: msgspec.to_builtins(spent)}
+            message = "what an attempt on another copy of this job has cost"
+            record = LogRecord(message=message, row=number, details=details, at=UNSET_TIME)
+            put_log(self._journal, record)
 
     def _put_data(self, number: int, row: AnyRow, id_: str) -> None:
         index = self._journal.index

@@ -52,7 +52,11 @@ Rules about data and added rows:
 - The row is completed here, and the other copy has completed its review of the same row, which is
   renumbered there: nothing changes. But if the tracking numbers differ, both copies worked on it.
 
-No change is imported or reported twice. This is also true if the same copy is pulled again, if a
+What an attempt there has cost is always counted here: with its status if that is imported, and
+otherwise by a log record. If both copies recorded a completion with the same tracking number, it
+was paid once, and one cost is counted.
+
+No change is imported or reported twice, and no cost is counted twice. This is also true if the same copy is pulled again, if a
 change comes back to the copy that made it, or if a change comes through a third copy.
 
 After A has merged B and B has merged A, the copies agree on every row except these:
@@ -74,13 +78,14 @@ unfinished rows were moved to a retry job. Such records are imported.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from journal.errors import InvalidValueError
 from journal.format.commits import START, Position
 from journal.format.decode import decode_record
 from journal.format.idempotency import AnyRow
-from journal.format.records import BOTH_COPIES, ELSEWHERE, RowStatusRecord, RowStepRecord
+from journal.format.records import BOTH_COPIES, ELSEWHERE, RowStatusRecord, RowStepRecord, Spent
 from journal.ids import MAX_ROW_NUMBER
 from journal.index.index import CODES, COMPLETED, FAILED, NEEDS_REVIEW, PENDING, PROCESSING, Index
 from journal.index.replay import replay
@@ -123,6 +128,8 @@ class Plan:
     - ``doubted``: a dict from a row of ours in ``reviews`` to the row in ``doubtful`` that may be
       the same.
     - ``follow``: rows in ``take`` that also get the data that they have there now.
+    - ``costs``: the rows and costs of changes whose statuses are not imported, unknown here.
+    - ``counted``: the ids of changes whose costs are counted here.
     - ``marks``: the other copy's records, unknown here, about retry jobs of an older version.
     """
 
@@ -154,6 +161,7 @@ class Plan:
         self.doubtful: set[int] = set()
         self.reviews: dict[int, str] = {}
         self.doubted: dict[int, int] = {}
+        self._same: set[str] = set()
         self._their_numbers = self._match_added()
         # A log may report a change of a third copy that is older than the fork.
         before = self.here.rows_of_before() | self.there.rows_of_before()
@@ -161,6 +169,8 @@ class Plan:
         for number in sorted({*self.there.rows(), *self.doubtful}):
             self._decide(number)
         self._decide_reviews()
+        self.counted = {*self.here.spent, *self._shared.spent, *self._same}
+        self.costs = list(self._costs())
         known = [mark.details for mark in self.here.marks]
         self.marks = [mark for mark in self.there.marks if mark.details not in known]
 
@@ -169,7 +179,8 @@ class Plan:
         """Whether the merge has nothing to write, and the other copy's journal needn't be kept."""
         merged = [at.offset for at in self.here.merges if holds(self.theirs, at)]
         has_news = self.there.news_at >= max(merged, default=0)
-        return not (self.added or self.take or self.conflicts or self.marks or has_news)
+        found = (self.added, self.take, self.conflicts, self.marks, self.costs)
+        return not (any(found) or has_news)
 
     # --- added rows
 
@@ -216,6 +227,7 @@ class Plan:
             new = [change for change in new if not change.is_renumbering]
             is_settled = not mine and [change.status for change in new] == ["completed"]
             if is_settled and code == COMPLETED and self._may_be_one_shipment(number, new[0]):
+                self._same.add(new[0].id)
                 return  # somebody completed the review there, and the row is completed here
         steps = compare_steps(new, mine, self.read, lambda change: _read(self._ours, change))
         verdict = self._judge(number, new, mine, steps)
@@ -308,6 +320,22 @@ class Plan:
         here = self.our_status(number)
         is_agreed = here is not None and here.status == last.status == "skipped"
         return is_agreed and _is_all_skips(mine)
+
+    # --- costs
+
+    def _costs(self) -> Iterator[tuple[int, Spent]]:
+        taken = {c.id for changes in self.take.values() for c in changes if c.is_status}
+        for id_, (number, spent) in self.there.spent.items():
+            if id_ not in self.counted and id_ not in taken and not self._is_one_work(number, id_):
+                yield number, spent
+
+    def _is_one_work(self, number: int, id_: str) -> bool:
+        """Return whether the change there and the status here are one completion, paid once."""
+        mine = self.our_status(number)
+        if mine is None or mine.status != "completed" or not mine.tracking_number:
+            return False
+        change = self.there.change(number, id_)
+        return change is not None and self.read(change).tracking_number == mine.tracking_number
 
     # --- reviews
 

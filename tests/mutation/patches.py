@@ -1095,8 +1095,8 @@ MERGES = [
     Patch(
         "a history without outcomes is kept, too",
         "transfer/merge_plan",
-        "self.conflicts or self.marks or has_news)",
-        "self.conflicts or self.marks)",
+        "not (any(found) or has_news)",
+        "not any(found)",
         MERGE,
     ),
     Patch(

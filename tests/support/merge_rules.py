@@ -29,7 +29,6 @@ class Deed(NamedTuple):
     status: str
     by: Literal["caller", "policy", "merge"] = "caller"
     tracking: str | None = None
-    cost: int = 0
     told: bool = False
     loud: bool = False
     reset: str | None = None
@@ -91,6 +90,7 @@ class Copy:
         self.merged: list[tuple[int, Commit]] = []  # up to where others were
         self.is_paused = False
         self.names_doubles = False  # in the job's error
+        self.costs: dict[str, int] = {}  # of all deeds whose cost counts here, by their names
 
     def commit(self, *, has_news: bool = True) -> None:
         self.commits.append(Commit(next(_numbers), has_news))
@@ -108,10 +108,12 @@ class Copy:
         found = Found()
         numbers = self._numbers_of(other, found)
         touched = []
+        paid: set[str] = set()
         for number, theirs in sorted((numbers[n], row) for n, row in other.rows.items()):
             if number in found.added:
                 self.rows[number] = theirs[:1]
             ours = self.rows[number]
+            paid |= _paid_once(ours, theirs)
             verdict, new, about = judge(
                 ours, theirs, is_added=number in found.added, is_moved=number in found.renumbered
             )
@@ -132,7 +134,14 @@ class Copy:
                 touched.append(number)
         for number in found.added:
             self.made[number] = key_of(self.rows[number])
-        if not touched and not found.added and not self._lacks_news_of(other):
+        kept = {deed.name for row in self.rows.values() for deed in row if not deed.told}
+        costs = {
+            name: cost
+            for name, cost in other.costs.items()
+            if name not in self.costs and (name in kept or name not in paid)
+        }
+        self.costs |= costs
+        if not touched and not found.added and not costs and not self._lacks_news_of(other):
             return "ahead", found
         needs_review = {n for n in touched if status_of(self.rows[n]) == "needs_review"}
         found.review = sorted(needs_review)
@@ -247,10 +256,8 @@ def judge(
     here = status_of(ours)
     if not is_added and any(deed.moved for deed in new):  # what it is called there
         new = [deed for deed in new if not deed.moved]
-        if here == "completed" and not mine and [deed.word for deed in new] == ["completed"]:
-            shipped = next(deed for deed in reversed(ours) if deed.word)
-            if len({shipped.tracking, new[0].tracking} - {None, ""}) < 2:
-                return "keep", [], []
+        if _is_settled(ours, new, mine):
+            return "keep", [], []
     data, has_own = _news_of_data(ours, theirs, new, mine)
     new = [deed for deed in new if not deed.gives_data or deed in data]
     did = [deed for deed in new if not deed.gives_data]
@@ -273,6 +280,29 @@ def judge(
     if verdict == "take":
         return verdict, new, []
     return ("take" if data else "keep"), data, []
+
+
+def _is_settled(ours: Row, new: Row, mine: Row) -> bool:
+    """Whether a review for a row's number alone was completed there, and the row is completed here."""
+    if status_of(ours) != "completed" or mine or [deed.word for deed in new] != ["completed"]:
+        return False
+    shipped = next(deed for deed in reversed(ours) if deed.word)
+    return len({shipped.tracking, new[0].tracking} - {None, ""}) < 2
+
+
+def _paid_once(ours: Row, theirs: Row) -> set[str]:
+    """The completions there that are the one here: what they have cost is counted here already."""
+    here = [deed for deed in ours if deed.word][-1:]
+    if not here or here[0].word != "completed":
+        return set()
+    new, mine = _unknown(theirs, ours), _unknown(ours, theirs)
+    settled = [deed for deed in new if not deed.moved]
+    is_settled = len(settled) < len(new) and _is_settled(ours, settled, mine)
+    return {deed.name for deed in settled if is_settled} | {
+        deed.name
+        for deed in theirs
+        if here[0].tracking and deed.word == "completed" and deed.tracking == here[0].tracking
+    }
 
 
 def _news_of_data(ours: Row, theirs: Row, new: Row, mine: Row) -> tuple[Row, bool]:

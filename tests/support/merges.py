@@ -49,8 +49,9 @@ class Twin:
         for number in (1, 2):
             rules.rows[number] += [
                 Deed("", "processing"),
-                Deed("", "completed", tracking=f"T-{number}", cost=number),
+                Deed("", "completed", tracking=f"T-{number}"),
             ]
+            rules.costs[f"T-{number}"] = number
         rules.commit()
         return cls(root, rules)
 
@@ -101,11 +102,11 @@ class Twin:
             case "completed":
                 service.complete_row(row, shipped, cost_cents=count, result=name)
             case "failed":
-                service.fail_row(row, "E", name)
+                service.fail_row(row, "E", name, cost_cents=count)
             case "skipped":
-                service.skip_row(row, name)
+                service.skip_row(row, name, cost_cents=count)
             case "pending":
-                service.retry_row(row, "E", name)
+                service.retry_row(row, "E", name, cost_cents=count)
             case "retry":
                 service.retry_row(row)
             case "redo" | "redo#":
@@ -115,9 +116,10 @@ class Twin:
                 service.update_row_data(row, {"v": value})
                 return self._give(service, row, name)
             case "needs_review":
-                service.review_row(row, "E", name)
-        cost = count if status == "completed" else 0
-        deed = Deed(name, "pending" if reset else status, tracking=shipped, cost=cost, reset=reset)
+                service.review_row(row, "E", name, cost_cents=count)
+        if not reset and status != "processing":
+            self.rules.costs[name] = count
+        deed = Deed(name, "pending" if reset else status, tracking=shipped, reset=reset)
         self.rules.rows[number].append(deed)
         if status == "redo#":
             self._give(service, row, f"{name}#")
@@ -185,7 +187,6 @@ class Twin:
         assert job is not None
         assert (job.error_code == "both_copies") == self.rules.names_doubles
         found = self._records()
-        costs = 0
         for row, (number, deeds) in zip(rows, sorted(self.rules.rows.items()), strict=True):
             statuses = [deed for deed in deeds if deed.word]
             attempts = [deed.status for deed in statuses].count("processing")
@@ -195,8 +196,7 @@ class Twin:
             assert (row.attempts, row.earlier_attempts) == (attempts, earlier), number
             assert (row.data.get("v", ""), row.idempotency_key) == data_of(deeds).content, number
             assert found.get(number, []) == list(map(_in_short, deeds[1:])), number
-            costs += sum(deed.cost for deed in statuses)
-        assert job.total_cost_cents == costs
+        assert job.total_cost_cents == sum(self.rules.costs.values())
 
     def _records(self) -> dict[int, list[tuple[str, str, str]]]:
         """Of each row what its journal says was done, in order: see :func:`_in_short`."""

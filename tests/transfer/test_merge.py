@@ -180,7 +180,7 @@ def test_two_shipments_of_one_row_stay_completed_and_are_told_loudly(
         assert job is not None
         assert job.error_code == "both_copies"
         assert "rows 3-5: " in (job.error_message or "")
-        assert job.total_cost_cents == 1 + 2 + 3 + 4 + 5
+        assert job.total_cost_cents == 1 + 2 + 2 * 3 + 4 + 5  # row 3 was paid twice
     assert "both_copies" in journal_line(here, "show", JOB).stdout
 
 

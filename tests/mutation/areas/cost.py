@@ -7,6 +7,7 @@ from mutation.patch import Patch
 COST = "tests/service/test_cost.py tests/index/test_replay.py"
 RUNS = "tests/run/test_costs_of_runs.py"
 CLI = "tests/cli/test_costs.py"
+MERGES = "tests/transfer/test_merge_costs.py tests/transfer/test_merge_histories.py"
 
 PATCHES = [
     Patch(
@@ -106,5 +107,40 @@ PATCHES = [
         "if name not in names and key.casefold() not in names",
         "if name not in names",
         CLI,
+    ),
+    Patch(
+        "a cost that was logged is not counted again with its status",
+        "transfer/merge",
+        "            if change.id in self._plan.counted:\n",
+        "            if False:\n",
+        MERGES,
+    ),
+    Patch(
+        "a merge counts the costs of statuses that it doesn't import",
+        "transfer/merge",
+        "        self._put_costs()\n",
+        "",
+        MERGES,
+    ),
+    Patch(
+        "a completion that both copies know is paid once",
+        "transfer/merge_plan",
+        " and not self._is_one_work(number, id_):\n",
+        ":\n",
+        MERGES,
+    ),
+    Patch(
+        "an imported status has its own cost",
+        "transfer/merge_plan",
+        " for c in changes if c.is_status}",
+        " for c in changes}",
+        MERGES,
+    ),
+    Patch(
+        "a cost of a log that is undone is taken back",
+        "index/index",
+        "                self.cost_millionths, self.usage = old\n",
+        "                pass\n",
+        MERGES,
     ),
 ]

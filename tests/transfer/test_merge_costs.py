@@ -1,0 +1,207 @@
+"""Merges and repairs count what each copy of a job has spent exactly once."""
+
+import shutil
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from journal import JobService
+from journal.fs.names import HINT_NAME, JOURNAL_NAME
+from journal.repair import repair_job
+from journal.transfer import pull_job
+
+JOB = "calls"
+
+
+def make_job(root: Path, rows: int = 4) -> None:
+    with JobService(root, sync="none") as service:
+        service.create_job("Calls", job_id=JOB, row_data=[{"data": {"n": n}} for n in range(rows)])
+
+
+def copied(root: Path, name: str) -> Path:
+    return Path(shutil.copytree(root, root.with_name(name)))
+
+
+def pull(root: Path, other: Path) -> None:
+    pull_job(root, other / JOB, merge=True)
+
+
+def spent(root: Path) -> tuple[int | float, dict[str, int | float]]:
+    """The cost and usage of the job, which are the same with the hint and without it."""
+    with JobService(root) as service:
+        job = service.get_job(JOB)
+    (root / JOB / HINT_NAME).unlink(missing_ok=True)
+    with JobService(root) as service:
+        again = service.get_job(JOB)
+    assert job is not None
+    assert again is not None
+    assert (again.total_cost_cents, again.usage) == (job.total_cost_cents, job.usage)
+    return job.total_cost_cents, job.usage
+
+
+@pytest.fixture(name="roots")
+def fixture_roots(tmp_path: Path) -> tuple[Path, Path]:
+    make_job(tmp_path / "a")
+    return tmp_path / "a", copied(tmp_path / "a", "b")
+
+
+def test_a_cost_is_counted_once_whether_its_status_is_imported_or_not(
+    roots: tuple[Path, Path],
+) -> None:
+    here, there = roots
+    for root, tracking in ((here, "A"), (there, "B")):
+        with JobService(root, sync="none") as service:
+            service.complete_row(f"{JOB}:1", tracking, cost_cents=0.06, usage={"tokens": 1})
+    with JobService(there, sync="none") as service:
+        service.start_row(f"{JOB}:2")
+        service.retry_row(f"{JOB}:2", "E", "busy", cost_cents=0.25, usage={"tokens": 10})
+        service.fail_row(f"{JOB}:3", "E", "no", cost_cents=5)
+    for _ in range(2):
+        pull(here, there)
+        assert spent(here) == (5.37, {"tokens": 12})
+    pull(there, here)
+    assert spent(there) == (5.37, {"tokens": 12})
+
+
+def test_a_cost_that_was_logged_is_not_counted_again_when_its_status_is_imported(
+    roots: tuple[Path, Path],
+) -> None:
+    here, there = roots
+    with JobService(here, sync="none") as service:
+        service.log(JOB, "a commit of its own")
+    with JobService(there, sync="none") as service:
+        service.start_row(f"{JOB}:1")
+        service.retry_row(f"{JOB}:1", "E", "busy", cost_cents=7)
+    pull(here, there)
+    with JobService(there, sync="none") as service:
+        service.start_row(f"{JOB}:1")
+        service.complete_row(f"{JOB}:1", cost_cents=1)
+    pull(here, there)
+    assert spent(here) == (8, {})
+    with JobService(here) as service:
+        assert service.get_rows(JOB)[0].status == "completed"
+
+
+def test_a_cost_comes_once_through_a_third_copy(roots: tuple[Path, Path]) -> None:
+    here, there = roots
+    third = copied(here, "c")
+    for number, root in enumerate((here, there, third), 1):
+        with JobService(root, sync="none") as service:
+            service.start_row(f"{JOB}:{number}")
+            service.retry_row(f"{JOB}:{number}", "E", "busy", cost_cents=10**number)
+    pull(there, third)
+    pull(here, there)
+    pull(here, third)
+    assert spent(here) == (1110, {})
+
+
+def test_one_completion_that_both_copies_know_is_paid_once(roots: tuple[Path, Path]) -> None:
+    here, there = roots
+    for root in roots:
+        with JobService(root, sync="none") as service:
+            service.log(JOB, root.name)
+            service.complete_row(f"{JOB}:1", "1Z999", cost_cents=5)
+    pull(here, there)
+    pull(here, there)
+    assert spent(here) == (5, {})
+
+
+def test_details_of_a_caller_that_look_like_a_cost_and_are_none_have_no_effect(
+    roots: tuple[Path, Path],
+) -> None:
+    with JobService(roots[0], sync="none") as service:
+        for bad in (
+            5,
+            {"cost_cents": 5},
+            {"id": "x", "cost_cents": 5},
+            {"id": "0" * 16, "usage": 5},
+        ):
+            service.log(JOB, "mine", details={"spent_elsewhere": bad})
+    assert spent(roots[0]) == (0, {})
+
+
+def test_a_batch_that_is_discarded_takes_the_costs_of_its_log_back(
+    roots: tuple[Path, Path],
+) -> None:
+    found: dict[str, Any] = {
+        "spent_elsewhere": {"id": "0" * 16, "cost_cents": 5, "usage": {"tokens": 1}}
+    }
+    with JobService(roots[0], sync="none") as service:
+        with pytest.raises(ZeroDivisionError):
+            _log_and_fail(service, found)
+        assert service.get_job_summary(JOB)["total_cost_cents"] == 0
+        service.log(JOB, "one", details=found)
+    assert spent(roots[0]) == (5, {"tokens": 1})
+
+
+def _log_and_fail(service: JobService, details: dict[str, Any]) -> None:
+    with service.batch(JOB):
+        service.log(JOB, "none", details=details)
+        raise ZeroDivisionError
+
+
+def test_a_repair_keeps_what_was_spent(roots: tuple[Path, Path]) -> None:
+    here, there = roots
+    with JobService(there, sync="none") as service:
+        service.start_row(f"{JOB}:1")
+        service.retry_row(f"{JOB}:1", "E", "busy", cost_cents=0.06)
+        service.fail_row(f"{JOB}:2", "E", "no", cost_cents=0.5, usage={"tokens": 3})
+    with JobService(here, sync="none") as service:
+        service.complete_row(f"{JOB}:3", cost_cents=5)
+    pull(here, there)
+    path = here / JOB / JOURNAL_NAME
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:5], b"damage\n", *lines[5:]]))  # after the first commit
+    repair_job(here / JOB)
+    assert spent(here) == (5.56, {"tokens": 3})
+
+
+MILLIONTHS = st.integers(0, 10**12).map(lambda number: Decimal(number) / 10**6)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    here=st.lists(st.tuples(st.integers(0, 3), MILLIONTHS), max_size=8),
+    there=st.lists(st.tuples(st.integers(0, 3), MILLIONTHS), max_size=8),
+)
+def test_after_merges_both_totals_are_the_decimal_sum(
+    tmp_path_factory: pytest.TempPathFactory,
+    here: list[tuple[int, Decimal]],
+    there: list[tuple[int, Decimal]],
+) -> None:
+    root = tmp_path_factory.mktemp("jobs") / "a"
+    make_job(root)
+    other = copied(root, "b")
+    for place, costs in ((root, here), (other, there)):
+        with JobService(place, sync="none") as service:
+            service.log(JOB, place.name)
+            for outcome, cost in costs:
+                _attempt(service, outcome, cost)
+    pull(root, other)
+    pull(other, root)
+    expected = float(sum((cost for _, cost in here + there), Decimal(0)))
+    assert (spent(root)[0], spent(other)[0]) == (expected, expected)
+
+
+def _attempt(service: JobService, outcome: int, cost: Decimal) -> None:
+    """One attempt at row 1, with one of four outcomes."""
+    row = f"{JOB}:1"
+    found = service.get_row(row)
+    assert found is not None
+    if found.status == "completed":
+        service.redo_row(row)
+    elif found.status == "needs_review":
+        service.retry_row(row)
+    service.start_row(row)
+    if outcome == 0:
+        service.complete_row(row, cost_cents=cost)
+    elif outcome == 1:
+        service.fail_row(row, "E", "no", cost_cents=cost)
+    elif outcome == 2:
+        service.retry_row(row, "E", "busy", cost_cents=cost)
+    else:
+        service.review_row(row, "E", "unsure", cost_cents=cost)
