@@ -398,8 +398,7 @@ class JobService:
 
         Each mapping in ``row_data`` may hold:
 
-        - ``data``: a dict. Its values are recorded as JSON: `journal help python` lists them under
-          "Results". Keys must be text, and numbers finite.
+        - ``data``: a dict. Its values are recorded as JSON: `journal help values` lists them. Keys must be text, and numbers finite.
         - ``row_number``: int from 1. Default: the next free number.
         - ``row_checksum``: text. Default: the SHA-256 of the data as compact JSON with sorted keys.
         - ``idempotency_key``: text. Default: see :class:`JobRow`.
@@ -503,7 +502,7 @@ class JobService:
         - ``label_path``: a path inside the job's directory is stored relative to it.
         - ``cost_cents``: cents from 0, with at most six decimals: an int, float or Decimal. Added
           exactly to the job's total, as are the costs of the other methods that end an attempt.
-        - ``result``: any value that `journal help python` lists under "Results". It is recorded as
+        - ``result``: any value that `journal help values` lists. It is recorded as
           JSON.
         - ``usage``: numbers from 0 by name, such as ``{"input_tokens": 812}``. Added to the sums in
           :attr:`Job.usage`, which have at most 100 names.

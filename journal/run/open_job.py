@@ -76,7 +76,7 @@ def open_job(
 
     **The input.** ``rows`` is an iterable of dicts, one for each row, or a data frame of pandas,
     polars or pyarrow, in which missing values and NaN become null. It is iterated one time, row by
-    row. Values that aren't JSON values are recorded as `journal help python` lists under "Results".
+    row. Values that aren't JSON values are recorded as `journal help values` lists.
     ``None`` opens a job that exists. ``key`` identifies rows: it is a
     column's name or a function of the data, with unique values in the input. Without ``key`` a row
     is identified by its position. If the job exists, the input is compared with the job by

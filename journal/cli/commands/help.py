@@ -16,6 +16,7 @@ TOPICS = {
     "python": "a run in a script, a loop of your own, explicit calls",
     "running": "journal run: input, commands, outcomes, limits, settling rows",
     "steps": "several side effects in one row, none of them repeated",
+    "values": "what data and results may hold, and the digits of numbers",
     "executors": "handlers in other processes, and on other machines with dask",
     "moving": "copies of a job: pack, compare, pull, merge",
     "damage": "what to do about a damaged journal, and what repair keeps",
