@@ -45,7 +45,7 @@ from journal.format.records import (
     RowStatusRecord,
     RowStatusText,
 )
-from journal.format.values import as_json_value, load_sha256, plain_json, read_back
+from journal.format.values import as_json_value, load_sha256, read_back
 from journal.fs import directories, handles
 from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.history.reading import Entry, History
@@ -511,8 +511,9 @@ class JobService:
         already completed.
         """
         job_id, number = split_row_id(row_id)
+        recorded = None
         if result is not None:
-            result = as_json_value(result, "result", any_keys=True)
+            recorded = as_json_value(result, "result", any_keys=True)
         record = RowStatusRecord(
             row=number,
             status="completed",
@@ -524,10 +525,11 @@ class JobService:
             ),
             cost_cents=check_cost(cost_cents),
             usage=check_usage(usage),
-            result=result,
+            result=recorded,
             at=UNSET_TIME,
         )
-        return self._as_read(self._change(job_id, record))
+        row = self._change(job_id, record)
+        return row if recorded is result and self.numbers == "float" else self._as_read(row)
 
     def fail_row(
         self,
@@ -820,12 +822,10 @@ class JobService:
 
     def _as_read(self, made: Made) -> Made:
         """Return a row or a step with its result as it is read from the journal."""
-        is_exact, result = self.numbers == "decimal", made.result
-        if type(result) in (NoneType, str, int, bool):
+        if type(made.result) in (NoneType, str, int, bool):
             return made
-        if not is_exact and plain_json(result) is not None:
-            return made
-        return msgspec.structs.replace(made, result=read_back(result, exact=is_exact))
+        result = read_back(made.result, exact=self.numbers == "decimal")
+        return msgspec.structs.replace(made, result=result)
 
     def _change(self, job_id: str, record: RowStatusRecord) -> JobRow:
         return self._store.journal(job_id).change(transitions.change_row, record)
