@@ -817,8 +817,22 @@ class JournalMachine(RuleBasedStateMachine):
     ) -> None:
         """One attempt at a row, as far as it may be started, with several steps."""
         self.do(who, self.pick(pick), ("change_row", row, ("start", {})))
+        self.do(who, self.pick(pick), ("begin_step", row, 0, "a", False))
         for name, _, *args in ops:
             self.do(who, self.pick(pick), (name, row, *args))
+
+    @rule(
+        who=whos, pick=job_picks, row=row_picks, ops=st.lists(step_ops, max_size=3),
+        policy=policies, promised=policies,
+    )  # fmt: skip
+    def a_run_dies_within_a_row(
+        self, who: int, pick: int, row: int, ops: list[tuple[Any, ...]], policy: str, promised: str
+    ) -> None:
+        """The next run settles the row: by its steps, if both runs have the policy for that."""
+        self.start_job(who, pick, promised, None)
+        self.change_steps_of_a_row(who, pick, row, ops)
+        self.reopen(who)
+        self.start_job(1 - who, pick, policy, None)
 
     @rule(who=whos, pick=job_picks, ops=st.lists(row_ops, min_size=2, max_size=6))
     def change_rows(self, who: int, pick: int, ops: list[tuple[Any, ...]]) -> None:

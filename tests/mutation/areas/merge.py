@@ -18,6 +18,13 @@ PATCHES = [
         STEPS,
     ),
     Patch(
+        "steps that the other copy did are imported",
+        "transfer/merge_steps",
+        "        take += changes\n",
+        "",
+        "tests/service/test_ledger.py",
+    ),
+    Patch(
         "steps that were begun here are work on the row",
         "transfer/merge_plan",
         "        worked_here = steps.began_here or any(",

@@ -8,6 +8,7 @@ LOG = "tests/cli/test_log_command.py"
 REDACTION = "tests/cli/test_redaction.py"
 HANDLERS = "tests/run/test_steps_of_handlers.py"
 STEP = "tests/cli/test_step.py"
+CORE = "tests/store/test_steps.py tests/service/test_model_based.py"
 EXPORT = "tests/export/test_export.py"
 
 PATCHES = [
@@ -129,5 +130,54 @@ PATCHES = [
         "    columns, read = rows.view.columns, rows.reader()\n",
         "    columns, read = rows._journal.index.columns, rows.reader()\n",
         EXPORT,
+    ),
+    Patch(
+        "a step begins only in the attempt that is in progress",
+        "store/steps",
+        "    if status != PROCESSING or attempts != attempt:\n",
+        "    if False:\n",
+        CORE,
+    ),
+    Patch(
+        "a step in doubt does not begin again",
+        "store/steps",
+        """    if known is not None and known.state == "started":\n""",
+        "    if False:\n",
+        CORE,
+    ),
+    Patch(
+        "rows are resumed only if their run promised that each effect is a step",
+        "store/policies",
+        "resumes and step is None",
+        "step is None",
+        CORE,
+    ),
+    Patch(
+        "rows with a step in doubt are not resumed",
+        "store/policies",
+        "resumes and step is None",
+        "resumes",
+        CORE,
+    ),
+    Patch(
+        "a redo forgets the steps of its row",
+        "index/index",
+        "                columns.forget_steps(position)\n",
+        "                pass\n",
+        CORE,
+    ),
+    Patch(
+        "a redo forgets the steps of its row for all who read it",
+        "index/replay",
+        "                columns.forget_steps(position)\n",
+        "                pass\n",
+        CORE,
+    ),
+    Patch(
+        "steps of a batch that is discarded are undone",
+        "index/index",
+        "                self.columns.restore_steps(position, head, count)\n",
+        "                pass\n",
+        CORE,
     ),
 ]
