@@ -500,7 +500,7 @@ class JobService:
 
         - ``tracking_number``: text.
         - ``label_path``: a path inside the job's directory is stored relative to it.
-        - ``cost_cents``: cents from 0, with at most six decimals: an int, float or Decimal. Added
+        - ``cost_cents``: cents from 0, an int, float or Decimal, rounded to six decimals. Added
           exactly to the job's total, as are the costs of the other methods that end an attempt.
         - ``result``: any value that `journal help values` lists. It is recorded as
           JSON.

@@ -322,7 +322,7 @@ def test_no_more_rows_are_in_flight_than_the_executor_has_workers(
     assert [count(None), count(1), count(8)] == [2, 1, 2]
 
 
-@pytest.mark.parametrize("executor", [3, lambda: 3, "threads"])
+@pytest.mark.parametrize("executor", [3.5, lambda: 3, "threads"])
 def test_what_is_no_executor_is_refused_before_anything_is_started(
     executor: Any, work: Work
 ) -> None:

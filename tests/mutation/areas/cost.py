@@ -46,10 +46,10 @@ PATCHES = [
         COST,
     ),
     Patch(
-        "a cost has at most six decimals",
+        "a cost is rounded to the nearest millionth",
         "format/arguments",
-        "    if not is_exact:\n",
-        "    if False:\n",
+        "exact.quantize(_MILLIONTH, context=_EXACT)",
+        "exact.quantize(_MILLIONTH, rounding='ROUND_DOWN', context=_EXACT)",
         COST,
     ),
     Patch(
