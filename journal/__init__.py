@@ -128,6 +128,7 @@ __all__ = [
     "ServiceClosedError",
     "Skip",
     "StepInDoubtError",
+    "StepRepeatedError",
     "StorageError",
     "StoreError",
     "open_job",

@@ -30,6 +30,7 @@ __all__ = [
     "RowNotFoundError",
     "ServiceClosedError",
     "StepInDoubtError",
+    "StepRepeatedError",
     "StorageError",
     "StoreError",
 ]
@@ -442,6 +443,25 @@ class StepInDoubtError(JournalError):
             f"step {step!r} of row {row_id} began in attempt {attempt}, and nobody knows whether "
             f"it took effect: find out, then type `{resolve} --result JSON` if it did, or "
             f"`{resolve} --not-done`"
+        )
+
+
+class StepRepeatedError(JournalError):
+    """Two attempts have each done a step. Both results are recorded, one of them in the log.
+
+    The first attempt was given up, and its result came late. Attributes: ``row_id``, ``step`` (its
+    name), ``attempt`` (whose result is the step's), ``repeated_by`` (whose result is in the log).
+    """
+
+    __match_args__ = ("row_id", "step", "attempt", "repeated_by")
+
+    def __init__(self, row_id: str, step: str, attempt: int, repeated_by: int) -> None:
+        self.row_id, self.step = row_id, step
+        self.attempt, self.repeated_by = attempt, repeated_by
+        job_id, _, number = row_id.rpartition(":")
+        super().__init__(
+            f"step {step!r} of row {row_id} was done by attempt {attempt} and again by attempt "
+            f"{repeated_by}: undo one of the two; `journal show {job_id} --row {number}` shows both"
         )
 
 

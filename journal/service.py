@@ -20,6 +20,7 @@ from journal.errors import (
     JobBusyError,
     JobNotFoundError,
     JournalError,
+    StepRepeatedError,
     StorageError,
 )
 from journal.format.arguments import (
@@ -799,8 +800,10 @@ class JobService:
         the result as it was recorded.
 
         ``error`` is a code and a message. ``logs``: messages of the attempt, for the same commit. A
-        result is recorded even if the attempt has ended
-        meanwhile, because the step has happened.
+        result is recorded even if the attempt has ended meanwhile, because the step has happened.
+
+        Raises StepRepeatedError if another attempt, or another copy of the job, has done the step,
+        too. Then this result is in the log.
         """
         job_id, number = split_row_id(row_id)
         recorded = None
@@ -810,7 +813,9 @@ class JobService:
             result = read_back(recorded, exact=exact)
         records = _log_records(number, logs)
         end = partial(steps.end_step, result=recorded, error=error, logs=records)
-        self._journal(job_id).change(end, number, attempt, name)
+        other = self._journal(job_id).change(end, number, attempt, name)
+        if other is not None:
+            raise StepRepeatedError(row_id, name, other.attempt, attempt)
         return result
 
     def _change_to(self, row_id: str, status: RowStatusText, **members: Any) -> JobRow:

@@ -19,7 +19,8 @@ PUBLIC = {
         JournalDamagedError JournalError LogEntry MissingExtraError NeedsReview
         NothingToSalvageError PackError Position Retry RowAttempt RowChangedError RowHistory
         RowLogHandler RowNotFoundError RowResult RowStatus RowStep RunHolder RunReport
-        ServiceClosedError Skip StepInDoubtError StorageError StoreError open_job
+        ServiceClosedError Skip StepInDoubtError StepRepeatedError
+        StorageError StoreError open_job
     """,
     "journal.transfer": "pack_job pack_to_file unpack_job compare_copies pull_job",
     "journal.repair": "repair_job",

@@ -34,6 +34,7 @@ _EXIT_CODES: dict[type[JournalError], int] = {
     errors.JobNotFoundError: EXIT_REFUSED,
     errors.RowNotFoundError: EXIT_REFUSED,
     errors.StepInDoubtError: EXIT_REFUSED,
+    errors.StepRepeatedError: EXIT_REFUSED,
     errors.JobBusyError: EXIT_BUSY,
     errors.JobLockedError: EXIT_BUSY,
     errors.FormatVersionError: EXIT_DAMAGED,

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from functools import cache
 from pathlib import Path
@@ -20,7 +21,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from journal.errors import JournalError, StepInDoubtError, StorageError
+from journal.errors import (
+    JobLockedError,
+    JournalError,
+    StepInDoubtError,
+    StepRepeatedError,
+    StorageError,
+)
 from journal.format.conversion import repr_text, typed
 from journal.format.idempotency import step_key
 from journal.format.values import as_json_value
@@ -37,6 +44,7 @@ from journal.run.outcome import (
     RowOutcome,
     RowResult,
     Skip,
+    WrongReviewError,
     code_and_message,
     outcome_of_error,
     outcome_of_value,
@@ -81,7 +89,7 @@ class StepStore:
         """The service for this process. Raises StorageError on another machine."""
         if self._service is None:
             self._check_machine()
-            key = (os.getpid(), self._root)
+            key = (os.getpid(), self._root, *self._options.values())
             opened = _opened.get(key)
             self._service = opened or _opened.setdefault(
                 key, JobService(self._root, **self._options)
@@ -98,8 +106,9 @@ class StepStore:
             raise StorageError(Path(self._root), "record a step in", errno.ENOTSUP, reason)
 
 
-# The services that workers have opened, by process id and root: a forked process opens its own.
-_opened: dict[tuple[int, str], JobService] = {}
+# The services that workers have opened, by process id, root and options: a forked process opens
+# its own.
+_opened: dict[tuple[Any, ...], JobService] = {}
 
 
 _new_log = threading.Lock()  # two threads of one handler may both log the first message
@@ -220,6 +229,8 @@ class AttemptedRow:
         except Exception as error:
             self._fail(service, name, error)
             raise
+        if inspect.isawaitable(value):  # such as a lambda that calls a coroutine function
+            return self._finish(service, name, lambda: value)
         return self._end(service, name, value)
 
     async def _step_async(
@@ -232,11 +243,20 @@ class AttemptedRow:
         idempotent: bool,
     ) -> Any:
         service = self._store.service()
-        done, result = await _in_thread(self._begin, service, name, idempotent=idempotent)
+        never_called = None if idempotent else functools.partial(self._never_called, service, name)
+        done, result = await _in_thread(
+            self._begin, service, name, idempotent=idempotent, if_cancelled=never_called
+        )
         if done:
             return result
+        return await self._finish(service, name, lambda: function(*arguments, **keywords))
+
+    async def _finish(
+        self, service: JobService, name: str, call: Callable[[], Awaitable[Any]]
+    ) -> Any:
+        """Await the call of a step that has begun, and record its end."""
         try:
-            value = await function(*arguments, **keywords)
+            value = await call()
         except Exception as error:
             await _in_thread(self._fail, service, name, error)
             raise
@@ -256,8 +276,14 @@ class AttemptedRow:
         self._forget_logs(logs)
         return False, None
 
+    def _never_called(self, service: JobService, name: str, begun: tuple[bool, Any]) -> None:
+        """Record that a cancelled attempt has not called the function of a step it has begun."""
+        if not begun[0]:
+            error = ("Cancelled", "the attempt was cancelled before the call")
+            self._record_end(service, name, error=error)
+
     def _fail(self, service: JobService, name: str, error: Exception) -> None:
-        if not isinstance(error, NeedsReview):
+        if not isinstance(error, NeedsReview | WrongReviewError):
             failure = code_and_message(error)
             self._record_end(service, name, error=failure)
 
@@ -273,9 +299,11 @@ class AttemptedRow:
 
     def _record_end(self, service: JobService, name: str, *result: Any, **error: Any) -> Any:
         logs = self._unrecorded_logs()
-        recorded = service.end_step(
-            self.row.id, self.row.attempts, name, *result, **error, logs=logs
-        )
+        end = functools.partial(service.end_step, self.row.id, self.row.attempts, name)
+        try:
+            recorded = _wait_for_lock(functools.partial(end, *result, **error, logs=logs))
+        except StepRepeatedError as repeated:
+            raise NeedsReview("StepRepeated", str(repeated)) from None
         self._forget_logs(logs)
         return recorded
 
@@ -461,28 +489,54 @@ def _leave_interrupts_to_the_driver() -> None:
 
 # --- steps of coroutines
 
+_LOCKED_S = 0.01  # between two attempts to get the commit lock, beside its own timeout
 _STEP_THREADS = 32  # steps that end at the same time share a commit
 
 
 @cache
-def _threads() -> ThreadPoolExecutor:
+def _threads(_process_id: int) -> ThreadPoolExecutor:
+    """The threads of this process: a forked process has none of its parent's."""
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
 
     return ThreadPoolExecutor(_STEP_THREADS, thread_name_prefix="journal-step")
 
 
-async def _in_thread(function: Callable[..., Value], *arguments: Any, **keywords: Any) -> Value:
+async def _in_thread(
+    function: Callable[..., Value],
+    *arguments: Any,
+    if_cancelled: Callable[[Value], object] | None = None,
+    **keywords: Any,
+) -> Value:
     """Call a function that waits for the disk. A cancelled caller still waits for its end.
 
-    So the records of a step come in the order of its events.
+    So the records of a step come in the order of its events. ``if_cancelled`` is called with the
+    function's value if the caller is cancelled.
     """
     import asyncio  # noqa: PLC0415  (most runs need no event loop)
 
-    call = asyncio.get_running_loop().run_in_executor(
-        _threads(), functools.partial(function, *arguments, **keywords)
-    )
+    def submit(call: Callable[[], Any]) -> asyncio.Future[Any]:
+        return asyncio.get_running_loop().run_in_executor(_threads(os.getpid()), call)
+
+    call = submit(functools.partial(function, *arguments, **keywords))
     try:
-        return await asyncio.shield(call)
+        value: Value = await asyncio.shield(call)
+        return value
     except asyncio.CancelledError:
         await asyncio.wait([call])
+        if if_cancelled is not None and call.exception() is None:
+            await asyncio.wait([submit(functools.partial(if_cancelled, call.result()))])
         raise
+
+
+def _wait_for_lock(change: Callable[[], Value]) -> Value:
+    """Record the end of a step, however long another process keeps the commit lock.
+
+    The step has happened or failed, and that must not be lost.
+    """
+    while True:
+        try:
+            return change()
+        except JobLockedError as error:
+            if error.by_task:  # waiting would not help
+                raise
+            time.sleep(_LOCKED_S)

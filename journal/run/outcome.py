@@ -142,11 +142,15 @@ class NeedsReview(RowOutcome):
         if message is None or (_is_sentence(code) and message and not _is_sentence(message)):
             called = (message or "Unclear", code) if _is_sentence(code) else (code, "is it sent?")
             example = ", ".join(json.dumps(text_of(text), ensure_ascii=False) for text in called)
-            raise TypeError(f"NeedsReview(code, message): write NeedsReview({example})")
+            raise WrongReviewError(f"NeedsReview(code, message): write NeedsReview({example})")
         super().__init__(code, message)
         self.code = code
         self.message = message
         self.cost_cents, self.usage = cost_cents, usage
+
+
+class WrongReviewError(TypeError):
+    """NeedsReview was made with wrong arguments. The row needs that review all the same."""
 
 
 def _is_sentence(text: object) -> bool:
@@ -295,6 +299,8 @@ def _uncosted_outcome_of_error(error: BaseException, retry_on: Errors) -> Outcom
                 kind="review", error_code=code, error_message=message, result=error.result
             )
     name = type(error).__name__
+    if isinstance(error, WrongReviewError):
+        return Outcome(kind="review", error_code=name, error_message=text_of(error))
     outcome = failed(name, text_of(error) or name, retryable=isinstance(error, retry_on))
     return msgspec.structs.replace(outcome, traceback=traceback_of(error))
 

@@ -154,28 +154,53 @@ def end_step(
     result: Any = None,
     error: tuple[str, str] | None = None,
     logs: Sequence[LogRecord] = (),
-) -> None:
+) -> RowStep | None:
     """Record the end of a step that an attempt began: its result, or its error's code and message.
 
-    Its ``logs`` are recorded before.
+    The messages ``logs`` are recorded before the end. A result is recorded even if the attempt has
+    ended meanwhile, because the step has happened. If another attempt or copy has done the step,
+    too, or a redo has forgotten the step, the result is recorded as a message. In the first case
+    the other step is returned.
 
-    A result is recorded even if the attempt has ended meanwhile, because the step has happened. An
-    error is not recorded if a later attempt, a person or another copy of the job has changed the
-    step.
+    An error is not recorded if it would hide what a later attempt, a person or another copy of the
+    job has recorded.
     """
     position = _position(journal, number)
     put_logs(journal, logs)
     known = latest_records(journal, position).get(name)
-    if known is not None and known.state == "done":
-        return
     record = _record(number, attempt, name, "done" if error is None else "failed")
-    if error is None:
-        record.result = result
-    else:
-        if known is not None and (known.attempt != attempt or known.origin is not None):
-            return
-        record.error_code, record.error_message = error
+    if error is not None:
+        if known is None or _may_be_followed_by_failure(known, attempt):
+            record.error_code, record.error_message = error
+            _append(journal, position, record)
+        return None
+    if known is not None and known.state == "done":
+        if known.attempt == attempt and known.origin is None:
+            return None
+        _log_result(journal, number, attempt, name, result, "another attempt has done it, too")
+        return _step_of(known)
+    if known is None and attempt <= journal.index.columns.earlier_attempts(position):
+        _log_result(journal, number, attempt, name, result, "a redo has forgotten it")
+        return None
+    record.result = result
     _append(journal, position, record)
+    return None
+
+
+def _may_be_followed_by_failure(known: RowStepRecord, attempt: int) -> bool:
+    if known.state == "done" or known.origin is not None or known.attempt > attempt:
+        return False
+    return known.state == "failed" or known.attempt == attempt
+
+
+def _log_result(
+    journal: Journal, number: int, attempt: int, name: str, result: Any, why: str
+) -> None:
+    """Record a result that can't be the result of the step."""
+    message = f"step {name!r} was done by attempt {attempt}, and {why}"
+    details = {"step": name, "attempt": attempt, "result": result}
+    record = LogRecord(message=message, level="WARNING", row=number, details=details, at=UNSET_TIME)
+    put_logs(journal, [record])
 
 
 def record_step(journal: Journal, number: int, name: str, result: Any) -> RowStep:

@@ -389,3 +389,129 @@ def test_a_worker_keeps_the_job_open_between_its_rows(tmp_path: Path) -> None:
     assert received[0]._store.service() is received[1]._store.service()
     with JobService(tmp_path / "jobs") as service:
         assert [service.get_steps(row.id)[0].state for row in rows] == ["done", "done"]
+
+
+# --- more of what handlers may do
+
+
+def test_a_review_with_its_arguments_in_the_wrong_order_is_still_a_review(
+    tmp_path: Path, ledger: Ledger
+) -> None:
+    def in_doubt(row: AttemptedRow) -> None:
+        ledger.add("charge")
+        raise NeedsReview("it is unclear whether it was charged", "tx-123")
+
+    with open_job(tmp_path, 2) as job:
+        job.run(
+            lambda row: row.step("charge", in_doubt, row) if row.row_number == 1 else in_doubt(row),
+            max_attempts=3,
+            backoff_s=0,
+        )
+        assert [row.status for row in job.rows()] == [RowStatus.NEEDS_REVIEW] * 2
+        assert "write NeedsReview(" in str(job.rows()[1].error_message)
+        assert [step.state for step in job.service.get_steps("mails:1")] == ["started"]
+    assert ledger.effects() == ["charge", "charge"]
+
+
+def test_a_function_that_returns_an_awaitable_is_awaited(tmp_path: Path, ledger: Ledger) -> None:
+    async def charge(n: int) -> str:
+        await asyncio.sleep(0)
+        return ledger.add(f"charge {n}")
+
+    async def handler(row: AttemptedRow) -> Any:
+        return await row.step("charge", lambda: charge(row.row_number))
+
+    with open_job(tmp_path, 1) as job:
+        job.run(handler)
+        assert job.rows()[0].result == "id of charge 1"
+
+
+def test_a_coroutine_that_is_cancelled_before_its_call_leaves_no_doubt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = threading.Event()
+    begin_step = JobService.begin_step
+
+    def slow_begin(self: JobService, *arguments: Any, **keywords: Any) -> Any:
+        step = begin_step(self, *arguments, **keywords)
+        begun.set()
+        assert cancelled.wait(WAIT_S)
+        return step
+
+    cancelled = threading.Event()
+
+    async def never() -> None:
+        raise AssertionError
+
+    async def handler(row: AttemptedRow) -> None:
+        step = asyncio.ensure_future(row.step("charge", never))
+        assert await asyncio.to_thread(begun.wait, WAIT_S)
+        step.cancel()
+        await asyncio.sleep(0)
+        cancelled.set()
+        await step
+
+    monkeypatch.setattr(JobService, "begin_step", slow_begin)
+    with open_job(tmp_path, 1) as job:
+        job.run(handler)
+        (step,) = job.service.get_steps("mails:1")
+        assert (step.state, step.error_code) == ("failed", "Cancelled")
+
+
+def test_the_end_of_a_step_waits_for_the_lock_as_long_as_another_keeps_it(
+    tmp_path: Path, ledger: Ledger
+) -> None:
+    def charge(row: AttemptedRow) -> str:
+        release = threading.Event()
+        holding = threading.Event()
+
+        def hold() -> None:
+            with JobService(tmp_path / "jobs") as other, other.batch("mails"):
+                holding.set()
+                assert release.wait(WAIT_S)
+
+        threading.Thread(target=hold).start()
+        assert holding.wait(WAIT_S)
+        threading.Timer(0.3, release.set).start()
+        return ledger.add("charge")
+
+    with open_job(tmp_path, 1, lock_timeout_s=0.05) as job:
+        job.run(lambda row: row.step("charge", charge, row))
+        assert job.rows()[0].result == "id of charge"
+
+
+def step_in_own_loop(row: AttemptedRow) -> str:
+    async def charge() -> str:
+        return f"ch_{row.row_number}"
+
+    async def main() -> Any:
+        return await row.step("charge", charge)
+
+    result: str = asyncio.run(main())
+    return result
+
+
+def test_a_forked_worker_has_threads_of_its_own_for_the_steps_of_coroutines(
+    tmp_path: Path,
+) -> None:
+    async def handler(row: AttemptedRow) -> Any:
+        return await row.step("first", asyncio.sleep, 0)
+
+    with open_job(tmp_path, 1) as job:
+        job.run(handler)
+    with journal.open_job(tmp_path / "jobs" / "forked", rows=[{}], resume_command="") as job:
+        job.run(step_in_own_loop, in_processes("fork"), timeout_s=WAIT_S)
+        assert job.rows()[0].result == "ch_1"
+
+
+def synced(row: AttemptedRow) -> str:
+    return row._store.service().sync
+
+
+def test_workers_record_steps_as_durably_as_the_run_that_uses_them(tmp_path: Path) -> None:
+    with ProcessPoolExecutor(1, get_context("fork")) as pool:
+        for sync in ("none", "commit"):
+            path = tmp_path / "jobs" / sync
+            with journal.open_job(path, rows=[{}], sync=sync, resume_command="") as job:
+                job.run(synced, pool)
+                assert job.rows()[0].result == sync

@@ -44,6 +44,7 @@ from journal import (
     RowStatus,
     ServiceClosedError,
     StepInDoubtError,
+    StepRepeatedError,
 )
 
 MAX_JOBS = 3
@@ -71,6 +72,10 @@ class Busy(Exception):
 
 class Missing(Exception):
     """The model predicts RowNotFoundError."""
+
+
+class Repeated(Exception):
+    """The model predicts StepRepeatedError."""
 
 
 class Taken(Exception):
@@ -344,11 +349,20 @@ class ModelJob:
         self, number: int, attempt: int, name: str, result: Any, error: tuple[str, str] | None
     ) -> None:
         known = self.steps_of(number).get(name)
-        if known is not None and known["state"] == "done":
+        if error is None and known is not None and known["state"] == "done":
+            if known["attempt"] != attempt:
+                raise Repeated
             return
         if error is None:
-            self._put_step(number, name, "done", attempt, result=result)
-        elif known is None or known["attempt"] == attempt:
+            if known is not None or attempt > self.rows[number]["earlier_attempts"]:
+                self._put_step(number, name, "done", attempt, result=result)
+        elif known is None or (
+            known["state"] != "done"
+            and (
+                known["attempt"] == attempt
+                or (known["state"] == "failed" and known["attempt"] < attempt)
+            )
+        ):
             code, message = error
             fields = {"error_code": code, "error_message": message}
             self._put_step(number, name, "failed", attempt, **fields)
@@ -753,6 +767,9 @@ class JournalMachine(RuleBasedStateMachine):
                 call()
         except Taken:
             with pytest.raises(InvalidValueError):
+                call()
+        except Repeated:
+            with pytest.raises(StepRepeatedError):
                 call()
         except Ended:
             with pytest.raises(AttemptEndedError):

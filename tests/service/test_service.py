@@ -1948,6 +1948,7 @@ EXAMPLES: dict[str, tuple[object, ...]] = {
     "JournalDamagedError": (Path("a/journal.jsonl"), 3, 210, "a record", "NULs"),
     "AttemptEndedError": ("job-1:7", 1, 2, "processing"),
     "StepInDoubtError": ("job-1:7", "charge", 1),
+    "StepRepeatedError": ("job-1:7", "charge", 1, 2),
     "MissingExtraError": ("a chart", "pygal", "report"),
     "NothingToSalvageError": (Path("a/journal.jsonl"),),
     "JournalError": ("anything",),

@@ -17,6 +17,7 @@ from journal import (
     RowStatus,
     RowStep,
     StepInDoubtError,
+    StepRepeatedError,
 )
 
 JOB = "steps"
@@ -298,3 +299,51 @@ def test_a_hint_has_no_bytes_for_steps_where_no_row_has_one(
             raise KeyError
         service.skip_row(ROW)
     assert b"step_" not in (tmp_path / JOB / "index.hint").read_bytes()
+
+
+# --- steps that were done twice
+
+
+def test_a_step_that_two_attempts_have_done_is_named_and_both_results_are_recorded(
+    service: JobService,
+) -> None:
+    service.begin_step(ROW, 1, "charge")
+    service.review_row(ROW, "X", "lost")
+    service.fail_step(ROW, "charge", "not at the bank")
+    service.retry_row(ROW)
+    service.start_row(ROW)
+    service.begin_step(ROW, 2, "charge")
+    service.end_step(ROW, 1, "charge", "ch_1")  # late: a person was wrong
+    with pytest.raises(StepRepeatedError, match="by attempt 1 and again by attempt 2"):
+        service.end_step(ROW, 2, "charge", "ch_2")
+    assert service.get_steps(ROW)[0].result == "ch_1"
+    (entry,) = service.get_logs(JOB, level="WARNING")
+    assert entry.details == {"step": "charge", "attempt": 2, "result": "ch_2"}
+
+
+def test_a_late_result_from_before_a_redo_is_kept_in_the_log_and_is_no_result_of_the_step(
+    service: JobService,
+) -> None:
+    service.begin_step(ROW, 1, "charge")
+    service.fail_row(ROW, "TimeoutError", "given up")
+    service.redo_row(ROW)
+    service.start_row(ROW)
+    service.end_step(ROW, 1, "charge", "ch_1")
+    assert states(service) == {}
+    (entry,) = service.get_logs(JOB, level="WARNING")
+    assert entry.details == {"step": "charge", "attempt": 1, "result": "ch_1"}
+
+
+def test_a_failure_is_recorded_unless_it_would_hide_a_doubt_of_an_earlier_attempt(
+    service: JobService,
+) -> None:
+    for attempt in (1, 2):
+        service.end_step(ROW, attempt, "put", error=("E", f"error {attempt}"))
+        service.retry_row(ROW, "E", "e")
+        service.start_row(ROW)
+    assert service.get_steps(ROW)[0].error_message == "error 2"
+    service.begin_step(ROW, 3, "charge")
+    service.retry_row(ROW, "E", "e")
+    service.start_row(ROW)
+    service.end_step(ROW, 4, "charge", error=("E", "e"))
+    assert states(service)["charge"] == "started"

@@ -90,8 +90,8 @@ PATCHES = [
     Patch(
         "an error that comes late leaves a doubt of another copy",
         "store/steps",
-        " or known.origin is not None):",
-        "):",
+        " or known.origin is not None or",
+        " or",
         STEPS,
     ),
     Patch(
