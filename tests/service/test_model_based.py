@@ -351,11 +351,16 @@ class ModelJob:
         known = self.steps_of(number).get(name)
         if error is None and known is not None and known["state"] == "done":
             if known["attempt"] != attempt:
+                done = f"step {name!r} was done by attempt {attempt}"
+                self.log(f"{done}, and another attempt has done it, too", "WARNING")
                 raise Repeated
             return
         if error is None:
             if known is not None or attempt > self.rows[number]["earlier_attempts"]:
                 self._put_step(number, name, "done", attempt, result=result)
+            else:
+                done = f"step {name!r} was done by attempt {attempt}"
+                self.log(f"{done}, and a redo has forgotten it", "WARNING")
         elif known is None or (
             known["state"] != "done"
             and (
