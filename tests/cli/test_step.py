@@ -261,15 +261,32 @@ def test_a_run_that_dies_between_steps_resumes_after_the_steps_that_are_done() -
     assert (row().attempts, effects()) == (2, ["one", "two"])
 
 
-def test_a_terminated_step_waits_for_its_command_and_records_the_end() -> None:
+@pytest.mark.parametrize(("status", "state"), [(0, "done"), (5, "started")])
+def test_a_terminated_step_waits_for_its_command_and_is_in_doubt_unless_that_succeeds(
+    status: int, state: str
+) -> None:
     os.mkfifo("began")
-    trap = "trap 'exit 5' TERM; echo $PPID > began; while true; do sleep 0.01; done"
-    words = [*JOURNAL, *command(f"step s -- sh -c {shlex.quote(trap)}"), "--", "sh", "script"]
-    with subprocess.Popen(words, stderr=subprocess.DEVNULL) as child:
+    trap = f"trap 'exit {status}' TERM; echo $PPID > began; while true; do sleep 0.01; done"
+    script = f"step s -- sh -c {shlex.quote(trap)}"
+    with subprocess.Popen(
+        [*JOURNAL, *command(script), "--results", "out", "--", "sh", "script"],
+        stderr=subprocess.DEVNULL,
+    ) as child:
         os.kill(int(Path("began").read_text()), signal.SIGTERM)
-        assert child.wait() == 3
-    assert (row().status, row().error_code) == (RowStatus.FAILED, "5")
-    assert (steps()["s"].state, steps()["s"].error_code) == ("failed", "5")
+        assert child.wait() == (3 if status else 0)
+    assert states() == {"s": state}
+    said = "journal: step 's' is in doubt, because its command ended with 5 after SIGTERM\n"
+    assert Path("out/1/1/stderr").read_text() == (said if status else "")
+
+
+def test_a_step_whose_command_fails_at_the_timeout_of_its_row_is_not_repeated() -> None:
+    script = """
+    step charge -- sh -c "trap 'exit 1' TERM; echo charged >> effects; sleep 60 & wait"
+    """
+    assert run(script, *TWICE, "--timeout", "1").returncode == 3
+    assert (states(), effects()) == ({"charge": "started"}, ["charged"])
+    assert (row().status, row().error_code) == (RowStatus.NEEDS_REVIEW, "StepInDoubt")
+    assert "TimeoutError: it took longer than 1 s" in str(row().error_message)
 
 
 def test_a_result_that_cant_be_recorded_is_told_and_its_step_is_in_doubt() -> None:

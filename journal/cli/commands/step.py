@@ -47,7 +47,8 @@ def step_command(ctx: click.Context, name: str, command: tuple[str, ...], idempo
     If COMMAND exits with a status other than 0, the step has failed, and this command exits with the
     same status. A later attempt may run COMMAND again. If COMMAND is killed by a signal, exits with a
     status that stands for a signal (such as 137), or dies with the machine, the step is in doubt:
-    the row needs a review, and `journal resolve --step` settles the step.
+    the row needs a review, and `journal resolve --step` settles the step. The step is also in doubt
+    if this command gets a signal, such as at a timeout, and COMMAND doesn't exit with status 0.
 
     COMMAND gets JOURNAL_STEP_KEY, an idempotency key for this step, and the variables of `journal
     run`.
@@ -75,9 +76,9 @@ def step_command(ctx: click.Context, name: str, command: tuple[str, ...], idempo
         if done is not None:
             _print_result(done.result)
             return EXIT_OK
-        if child.early:
-            step.fail(status_code(-child.early[0]), "it came before the command was started")
-            return 128 + child.early[0]
+        if child.signals:
+            step.fail(status_code(-child.signals[0]), "it came before the command was started")
+            return 128 + child.signals[0]
         try:
             status = child.run(command, output, os.environ | {"JOURNAL_STEP_KEY": step.key})
         except (OSError, ValueError) as error:
@@ -87,10 +88,12 @@ def step_command(ctx: click.Context, name: str, command: tuple[str, ...], idempo
             return int(code)
         if status == 0:
             return _end(step, output_head(output))
-        if not _is_of_signal(status):
+        if not _is_of_signal(status) and not child.signals:
             step.fail(str(status), f"exit status {status}")
         elif not idempotent:
             what = f"was killed by {status_code(status)}" if status < 0 else f"ended with {status}"
+            if child.signals and status > 0:
+                what += f" after {status_code(-child.signals[0])}"
             echo_err(f"journal: step {name!r} is in doubt, because its command {what}")
         output.seek(0)
         for part in iter(lambda: output.read(_PART_BYTES), b""):
@@ -131,7 +134,7 @@ class _Child:
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
-        self.early: list[int] = []  # signals that came before the start
+        self.signals: list[int] = []  # that have come; the command may have ended because of them
 
     def run(self, argv: Sequence[str], output: IO[bytes], environment: dict[str, str]) -> int:
         """Start the command, and wait for its end. Returns its exit status, or -SIGNAL.
@@ -140,17 +143,15 @@ class _Child:
         """
         # Descriptors are inherited, as from a shell.
         process = subprocess.Popen(argv, stdout=output, env=environment, close_fds=False)
-        self._process = process
-        for number in self.early:
+        self._process = process  # from now on forward() sends the signals
+        for number in tuple(self.signals):
             process.send_signal(number)
         return process.wait()
 
     def forward(self, number: int) -> None:
-        if number == signal.SIGINT:  # Ctrl-C on a terminal reaches the command too
-            return
-        if self._process is None:
-            self.early.append(number)
-        else:
+        self.signals.append(number)
+        # Ctrl-C on a terminal reaches the command too.
+        if self._process is not None and number != signal.SIGINT:
             self._process.send_signal(number)
 
 

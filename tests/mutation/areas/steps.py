@@ -57,8 +57,15 @@ PATCHES = [
     Patch(
         "a step of a killed command is in doubt",
         "cli/commands/step",
-        "        if not _is_of_signal(status):\n",
-        "        if True:\n",
+        "        if not _is_of_signal(status) and not child.signals:\n",
+        "        if not child.signals:\n",
+        STEP,
+    ),
+    Patch(
+        "a step whose command fails after a signal is in doubt",
+        "cli/commands/step",
+        "_is_of_signal(status) and not child.signals:\n",
+        "_is_of_signal(status):\n",
         STEP,
     ),
     Patch(
