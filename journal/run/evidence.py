@@ -29,7 +29,7 @@ class RowLog:
     def __init__(self, row_number: int, attempt: int) -> None:
         self._row_number = row_number
         self._attempt = attempt
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a __del__ that logs may run while this thread holds it
         self._entries: list[LogEntry] = []  # not recorded yet
         self._count = self._bytes = self._dropped = 0
 
@@ -57,24 +57,29 @@ class RowLog:
             details=details,
         )
 
-    def pending(self) -> tuple[LogEntry, ...]:
-        """The entries that are not recorded yet, oldest first."""
-        return tuple(self._entries)
+    def take_pending(self) -> tuple[LogEntry, ...]:
+        """Return the entries that are not recorded yet, oldest first. No other call returns them.
 
-    def forget(self, recorded: tuple[LogEntry, ...]) -> None:
-        """Drop the oldest entries, which were recorded."""
+        If they can't be recorded, give them to :meth:`put_back`.
+        """
         with self._lock:
-            del self._entries[: len(recorded)]
+            taken, self._entries = self._entries, []
+        return tuple(taken)
+
+    def put_back(self, entries: tuple[LogEntry, ...]) -> None:
+        """Keep entries that could not be recorded."""
+        with self._lock:
+            self._entries[:0] = entries
 
     def take(self) -> tuple[LogEntry, ...]:
         """Return the last entries of the attempt. The next call returns only entries made since."""
+        taken = self.take_pending()
         with self._lock:
-            taken, self._entries = self._entries, []
             dropped, self._dropped = self._dropped, 0
         if dropped:
             message = f"{dropped} more messages of this attempt were dropped"
-            taken.append(self._entry(message, "WARNING", now()))
-        return tuple(taken)
+            taken += (self._entry(message, "WARNING", now()),)
+        return taken
 
 
 def _level(given: object) -> str:
@@ -91,7 +96,11 @@ def _plain(details: dict[str, Any]) -> Any:
         return None
     plain: Any = _json_or_text(details)
     if not isinstance(plain, dict):
-        plain = {text_of(key): _json_or_text(value) for key, value in details.items()}
+        each = {text_of(key): _json_or_text(value) for key, value in details.items()}
+        # A value that nests as deep as a value may is too deep inside a dict.
+        plain = _json_or_text(each)
+        if not isinstance(plain, dict):
+            return {"details": plain}
     text = encode_json(plain)
     return plain if len(text) <= _MAX_DETAILS_BYTES else {"details": text_of(text.decode())}
 

@@ -111,7 +111,8 @@ class StepStore:
 _opened: dict[tuple[Any, ...], JobService] = {}
 
 
-_new_log = threading.Lock()  # two threads of one handler may both log the first message
+# Two threads of one handler may both log the first message. See RowLog about the kind of lock.
+_new_log = threading.RLock()
 
 
 class AttemptedRow:
@@ -264,17 +265,19 @@ class AttemptedRow:
 
     def _begin(self, service: JobService, name: str, *, idempotent: bool) -> tuple[bool, Any]:
         """Begin a step. Returns whether the step is done already, and the result of a done step."""
-        logs = () if idempotent else self._unrecorded_logs()
+        logs = () if idempotent else self._pending_logs()
+        is_recorded = False
         try:
             done = service.begin_step(
                 self.row.id, self.row.attempts, name, idempotent=idempotent, logs=logs
             )
+            is_recorded = done is None
         except StepInDoubtError as error:
             raise NeedsReview(STEP_IN_DOUBT, str(error)) from None
-        if done is not None:
-            return True, done.result
-        self._forget_logs(logs)
-        return False, None
+        finally:
+            if not is_recorded:
+                self._put_back(logs)
+        return (False, None) if done is None else (True, done.result)
 
     def _never_called(self, service: JobService, name: str, begun: tuple[bool, Any]) -> None:
         """Record that a cancelled attempt has not called the function of a step it has begun."""
@@ -298,14 +301,15 @@ class AttemptedRow:
             raise _not_recorded(name, value, error) from error
 
     def _record_end(self, service: JobService, name: str, *result: Any, **error: Any) -> Any:
-        logs = self._unrecorded_logs()
+        logs = self._pending_logs()
         end = functools.partial(service.end_step, self.row.id, self.row.attempts, name)
         try:
-            recorded = _wait_for_lock(functools.partial(end, *result, **error, logs=logs))
-        except StepRepeatedError as repeated:
+            return _wait_for_lock(functools.partial(end, *result, **error, logs=logs))
+        except StepRepeatedError as repeated:  # the messages and the result are recorded
             raise NeedsReview("StepRepeated", str(repeated)) from None
-        self._forget_logs(logs)
-        return recorded
+        except BaseException:
+            self._put_back(logs)
+            raise
 
     # --- logs
 
@@ -326,12 +330,15 @@ class AttemptedRow:
                 self._log = self._log or RowLog(self.row.row_number, self.row.attempts)
         self._log.add(message, level, details)
 
-    def _unrecorded_logs(self) -> tuple[LogEntry, ...]:
-        return () if self._log is None else self._log.pending()
+    def _pending_logs(self) -> tuple[LogEntry, ...]:
+        """The messages for the next commit of this attempt. Steps may run at the same time, so each
+        message is given to one of them.
+        """
+        return () if self._log is None else self._log.take_pending()
 
-    def _forget_logs(self, recorded: tuple[LogEntry, ...]) -> None:
-        if self._log is not None:
-            self._log.forget(recorded)
+    def _put_back(self, logs: tuple[LogEntry, ...]) -> None:
+        if logs and self._log is not None:
+            self._log.put_back(logs)
 
     def take_logs(self) -> tuple[LogEntry, ...]:
         """The messages that are not recorded yet, for the outcome. Called when the attempt ends."""

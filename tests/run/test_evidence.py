@@ -386,6 +386,78 @@ def test_no_message_is_too_strange_for_a_log(path: Path) -> None:
     assert len(str(third.details)) < 5000
 
 
+@pytest.mark.parametrize("depth", range(96, 101))
+def test_a_value_may_nest_as_deep_as_it_likes_in_a_log(path: Path, depth: int) -> None:
+    deep: Any = {}
+    for _ in range(depth):
+        deep = {"d": deep}
+
+    def handler(row: AttemptedRow) -> str:
+        row.log("m", n=deep)
+        row.step("s", lambda: None)
+        row.log("m", n=deep)
+        return "ok"
+
+    with open_job(path) as job:
+        job.run(handler)
+        assert job.rows()[0].result == "ok"
+    assert messages(path) == ["m", "m"]
+
+
+def test_steps_at_the_same_time_record_each_message_one_time(path: Path) -> None:
+    async def step(row: AttemptedRow, name: str) -> None:
+        async def log() -> None:
+            row.log(f"in {name}")
+
+        await row.step(name, log)
+
+    async def handler(row: AttemptedRow) -> None:
+        row.log("before")
+        await asyncio.gather(*(step(row, str(number)) for number in range(6)))
+
+    with open_job(path, 4) as job:
+        job.run(handler)
+    for number in range(1, 5):
+        found = sorted(entry.message for entry in logs_of(path, number))
+        assert found == ["before", *(f"in {name}" for name in range(6))]
+
+
+def test_a_message_that_could_not_be_recorded_with_a_step_comes_with_the_outcome(
+    path: Path,
+) -> None:
+    def handler(row: AttemptedRow) -> None:
+        row.log("before")
+        with suppress(journal.InvalidValueError):
+            row.step("", print)
+        row.log("after")
+
+    with open_job(path) as job:
+        job.run(handler)
+    assert messages(path) == ["before", "after"]
+
+
+def test_an_object_that_logs_when_it_is_deleted_may_be_deleted_during_a_log() -> None:
+    log = RowLog(1, 1)
+
+    class Leaving:
+        def __del__(self) -> None:
+            log.add("left", "INFO", {})
+
+    class Entries(list[LogEntry]):
+        def append(self, entry: LogEntry) -> None:
+            Leaving()
+            super().append(entry)
+
+    def add() -> None:
+        log.add("m", "INFO", {})
+
+    log._entries = Entries()
+    thread = threading.Thread(target=add, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
 def test_a_log_is_bounded_and_says_how_much_was_dropped(path: Path) -> None:
     log = RowLog(1, 1)
     for number in range(MAX_LOG_ENTRIES + 7):
