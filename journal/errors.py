@@ -424,6 +424,9 @@ class AttemptEndedError(JournalError):
         )
 
 
+RESULT_PLACEHOLDER = "RESULT_AS_JSON"  # is no JSON, so that it can't be recorded as it stands
+
+
 class StepInDoubtError(JournalError):
     """A step began earlier, and nobody knows whether it took effect. Nothing was changed.
 
@@ -441,8 +444,8 @@ class StepInDoubtError(JournalError):
         resolve = f"journal resolve {job_id} --row {number} --step {shlex.quote(step)}"
         super().__init__(
             f"step {step!r} of row {row_id} began in attempt {attempt}, and nobody knows whether "
-            f"it took effect: find out, then type `{resolve} --result JSON` if it did, or "
-            f"`{resolve} --not-done`"
+            f"it took effect: find out, then type `{resolve} --result {RESULT_PLACEHOLDER}` if it "
+            f"did, or `{resolve} --not-done`"
         )
 
 

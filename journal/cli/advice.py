@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from journal.cli.find import holder_text
+from journal.errors import RESULT_PLACEHOLDER
 from journal.history.error_groups import Numbers
 from journal.history.redact import REDACTED
 from journal.model import TERMINAL_STATUSES, Job, JobStatus, RunHolder
@@ -16,6 +17,23 @@ from journal.text import counted
 
 _PASTED_RANGES = 12
 _MAX_STEPS = 3  # of which the commands are shown
+
+
+class Reviews(NamedTuple):
+    """The numbers of the rows in review. No row is in two of these.
+
+    - ``in_doubt``: from the name of each step in doubt to the rows in review and the failed rows
+      that have this step in doubt.
+    - ``known``: the rows that have steps, none of which is in doubt.
+    - ``others``: the other rows. Their attempts may have taken effect.
+    - ``is_merged``: True if some rows need a review because two copies worked on them. Different
+      rows may then need different commands.
+    """
+
+    in_doubt: dict[str, Numbers]
+    known: Numbers
+    others: Numbers
+    is_merged: bool
 
 
 class NextStart(NamedTuple):
@@ -70,20 +88,13 @@ def advice(
     job: Job,
     state: str,
     holder: RunHolder | None,
-    doubtful: dict[str, Numbers],
-    steps: dict[str, Numbers],
+    reviews: Reviews,
     root: Path,
     command: Callable[..., str],
-    *,
-    is_merged: bool,
 ) -> list[tuple[str, str]]:
     """Return pairs of a command (or "") and a purpose, in the order in which to use the commands.
 
-    - ``root`` is the store. ``command`` turns words into a command line for this store.
-    - ``doubtful`` holds the numbers of the rows with the statuses processing and needs_review.
-    - ``steps`` holds the numbers of the rows that have a step in doubt, by the name of the step.
-    - ``is_merged``: True if some rows need a review because two copies worked on them. Different
-      rows may then need different commands.
+    ``root`` is the store. ``command`` turns words into a command line for this store.
     """
     found: list[tuple[str, str]] = []
     start = next_start(job, root)
@@ -104,13 +115,14 @@ def advice(
     if job.failed_rows:
         found += _failed(job, start, holder, command)
     if job.needs_review_count:
-        found += _review(job, doubtful["needs_review"], steps, command, is_merged=is_merged)
+        found += _review(job, reviews, command)
     if state == "interrupted":
         policies = start.option("on_interrupted", "review", "retry", "fail", "resume")
-        rows = "that row" if job.processing_count == 1 else "those rows"
-        why = f"its run died with {in_flight}; {start.words}, with the same input"
-        found.append((start.command, why))
-        found.append(("", f"{policies} (default: review) decides what happens to {rows}"))
+        died = f"died with {in_flight}" if job.processing_count else "has died"
+        found.append((start.command, f"its run {died}; {start.words}, with the same input"))
+        if job.processing_count:
+            rows = "that row" if job.processing_count == 1 else "those rows"
+            found.append(("", f"{policies} (default: review) decides what happens to {rows}"))
     elif job.status is JobStatus.PAUSED and holder is not None:
         found.append((command("resume", job.id), "the run that waits continues"))
     elif job.status is JobStatus.PAUSED:
@@ -147,40 +159,48 @@ def _failed(
 def step_commands(
     command: Callable[..., str], job_id: str, step: str, numbers: Numbers
 ) -> list[tuple[str, str]]:
-    """Two commands that settle a step in doubt: if the step took effect, and if it did not."""
-    rows = numbers.text(",", _PASTED_RANGES) if numbers.is_shown_by(_PASTED_RANGES) else "ROWS"
-    resolve = ("resolve", job_id, "--row", rows, "--step", step)
+    """Two commands that settle a step in doubt: if the step took effect, and if it did not.
+
+    The first one can't be pasted as it stands: it has placeholders for the result and, since each
+    row has its own result, for the row.
+    """
+    row = numbers.text() if numbers.count == 1 else "N"
+    resolve = ("resolve", job_id, "--row")
+    done = command(*resolve, row, "--step", step, "--result", RESULT_PLACEHOLDER)
+    each = "" if numbers.count == 1 else ", one row at a time"
     return [
-        (command(*resolve, "--result", "JSON"), f"if step {step!r} took effect: record its result"),
-        (command(*resolve, "--not-done"), "if it took no effect: the next attempt begins it again"),
+        (done, f"if step {step!r} took effect: record its result{each}"),
+        (
+            command(*resolve, _pasted(numbers), "--step", step, "--not-done"),
+            "if it took no effect: the next attempt begins it again",
+        ),
     ]
 
 
-def _review(
-    job: Job,
-    numbers: Numbers,
-    steps: dict[str, Numbers],
-    command: Callable[..., str],
-    *,
-    is_merged: bool,
-) -> list[tuple[str, str]]:
+def _pasted(numbers: Numbers) -> str:
+    """The numbers as text for ``--row``, or a placeholder for them if there are too many."""
+    return numbers.text(",", _PASTED_RANGES) if numbers.is_shown_by(_PASTED_RANGES) else "ROWS"
+
+
+def _review(job: Job, reviews: Reviews, command: Callable[..., str]) -> list[tuple[str, str]]:
     """Commands that settle rows that need a review."""
     look = command("rows", job.id, "--status", "needs_review")
-    found = [
-        (
-            look,
-            f"{counted(job.needs_review_count, 'row|rows')} may have taken effect: look, then settle them",
+    may_have = counted(job.needs_review_count, "row|rows") + " may have taken effect"
+    found = [(look, f"{may_have}: look, then settle them")]
+    for step in list(reviews.in_doubt)[:_MAX_STEPS]:
+        found += step_commands(command, job.id, step, reviews.in_doubt[step])
+    if reviews.known.count:
+        rows = counted(reviews.known.count, "row|rows")
+        retry = command("resolve", job.id, "--row", _pasted(reviews.known), "--retry")
+        why = (
+            f"no step of {rows} is in doubt: the next attempt continues after the recorded steps. "
+            "If an effect of the handler is not a step, look first"
         )
-    ]
-    for step in list(steps)[:_MAX_STEPS]:
-        found += step_commands(command, job.id, step, steps[step])
-    in_doubt = sum(each.count for each in steps.values())
-    if in_doubt >= job.needs_review_count:  # the next attempts settle these rows
+        found.append((retry, why))
+    if not reviews.others.count:
         return found
-    can_be_pasted = numbers.is_shown_by(_PASTED_RANGES) and (not is_merged or numbers.count == 1)
-    can_be_pasted = can_be_pasted and not steps
-    rows = numbers.text(",", _PASTED_RANGES) if can_be_pasted else "ROWS"
-    resolve = ("resolve", job.id, "--row", rows)
+    is_mixed = reviews.is_merged and reviews.others.count > 1
+    resolve = ("resolve", job.id, "--row", "ROWS" if is_mixed else _pasted(reviews.others))
     failed = ("--failed", "--error-code", "CODE", "--error-message", "TEXT")
     return [
         *found,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from journal.format.records import RowStatusRecord
 from journal.history.durations import OutcomeReader
@@ -37,6 +37,10 @@ class Numbers:
         else:
             self._firsts.append(number)
             self._lasts.append(number)
+
+    def __iter__(self) -> Iterator[int]:
+        for first, last in zip(self._firsts, self._lasts, strict=True):
+            yield from range(first, last + 1)
 
     @property
     def first(self) -> int:

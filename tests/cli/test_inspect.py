@@ -452,6 +452,18 @@ def test_show_says_what_became_of_an_interrupted_run(root: Path, capsys: Capture
     assert "--on-interrupted" in out
 
 
+def test_show_of_a_run_that_died_between_two_rows_asks_nothing_about_rows(
+    root: Path, capsys: Capture
+) -> None:
+    with JobService(root) as service:
+        service.complete_row("died:1")
+    assert run(root, "show", "died") == 0
+    out = capsys.readouterr().out
+    assert "status      interrupted\n" in out
+    assert "# its run has died; start again the program" in out
+    assert "--on-interrupted" not in out
+
+
 def test_show_of_a_paused_job_says_whether_a_run_waits(root: Path, capsys: Capture) -> None:
     assert run(root, "show", "rests") == 0
     assert "the run has ended; start again the program that made the job" in capsys.readouterr().out

@@ -175,7 +175,9 @@ def test_a_step_whose_command_is_killed_is_in_doubt_and_its_row_in_review(
     found = row()
     assert (found.status, found.error_code) == (RowStatus.NEEDS_REVIEW, "StepInDoubt")
     assert found.attempts == 1
-    assert "journal resolve j --row 1 --step charge --result JSON" in str(found.error_message)
+    assert "journal resolve j --row 1 --step charge --result RESULT_AS_JSON" in str(
+        found.error_message
+    )
 
 
 def test_a_script_that_ignores_the_doubt_of_an_earlier_attempt_does_not_complete_its_row() -> None:
@@ -356,7 +358,7 @@ def in_doubt(root: str = "jobs", rows: int = 1, *, ended: bool = True) -> None:
     ("option", "state", "result"),
     [
         (["--result", '{"id": 7}'], "done", {"id": 7}),
-        (["--result", "ch_7"], "done", "ch_7"),
+        (["--result", '"ch_7"'], "done", "ch_7"),
         (["--not-done"], "failed", None),
     ],
     ids=["json", "text", "not done"],
@@ -410,6 +412,8 @@ def test_a_row_that_two_copies_worked_on_stays_in_review() -> None:
         (["--step", "charge", "--not-done", "--retry"], 2, "--retry can't be given with --step"),
         (["--step", "charge", "--result", "1", "--reason", "x"], 2, "--reason can't be given"),
         (["--not-done"], 2, "--not-done belongs to --step"),
+        (["--step", "charge", "--result", "ch_1"], 2, "put text in quotes: --result '\"ch_1\"'"),
+        (["--step", "charge", "--result", "[" * 5000], 2, "is not JSON"),
     ],
 )
 def test_what_settles_no_step_is_refused_and_changes_nothing(
@@ -446,9 +450,14 @@ def test_a_step_of_a_row_in_flight_cant_be_settled() -> None:
     assert states() == {"charge": "started"}
 
 
-def test_who_retries_a_row_with_a_step_in_doubt_hears_of_the_step() -> None:
+@pytest.mark.parametrize(
+    "option",
+    [["--retry"], ["--completed"], ["--failed", "--error-code", "E", "--error-message", "m"]],
+    ids=["retry", "completed", "failed"],
+)
+def test_who_settles_a_row_with_a_step_in_doubt_hears_of_the_step(option: list[str]) -> None:
     in_doubt()
-    done = journal("resolve", "j", "--row", "1", "--retry")
+    done = journal("resolve", "j", "--row", "1", *option)
     assert done.returncode == 0
     assert "j: step 'charge' of 1 row is in doubt: `journal resolve j --row 1" in done.stderr
 
@@ -465,6 +474,54 @@ def test_show_counts_the_rows_of_each_step_in_doubt_and_its_commands_can_be_past
     assert words[0] == "journal"
     assert journal(*words[1:]).returncode == 0
     assert "in doubt" not in journal("--root", "other store", "show", "j").stdout
+
+
+@pytest.mark.parametrize(("rows", "number"), [(1, "1"), (3, "N")])
+def test_the_command_that_records_a_result_is_refused_until_the_result_is_filled_in(
+    rows: int, number: str
+) -> None:
+    in_doubt(rows=rows)
+    (line,) = [line for line in journal("show", "j").stdout.splitlines() if "--result" in line]
+    words = shlex.split(line)
+    assert words[words.index("--row") + 1] == number  # of several rows, each has its own result
+    done = journal(*["1" if word == "N" else word for word in words[1:]])
+    assert done.returncode == 2
+    assert "'RESULT_AS_JSON' is not JSON: replace it by the result" in done.stderr
+    assert states() == {"charge": "started"}
+
+
+def advised() -> dict[str, str]:
+    """What `journal show` advises: from each command to the reason for it."""
+    found = json.loads(journal("show", "j", "--json").stdout)["next"]
+    return {each["command"]: each["why"] for each in found}
+
+
+def test_each_row_in_review_gets_the_advice_that_fits_its_steps() -> None:
+    in_doubt(rows=4, ended=False)
+    with JobService("jobs") as service:
+        service.record_step("j:2", "charge", "ch_2")
+        service.fail_step("j:4", "charge")
+        service.create_rows("j", [{"data": {}}])
+        service.start_row("j:5")
+        service.review_row("j:5", "E", "m")
+    found = advised()
+    assert "journal resolve j --row 1,3 --step charge --not-done" in found
+    assert "continues after the recorded steps" in found["journal resolve j --row 2,4 --retry"]
+    assert found["journal resolve j --row 5 --completed"] == "if they took effect"
+    assert found["journal resolve j --row 5 --retry"].startswith("if they took no effect")
+
+
+def test_rows_that_are_in_doubt_beyond_their_steps_are_not_simply_continued() -> None:
+    in_doubt(rows=2, ended=False)
+    with JobService("jobs") as service:
+        for row_id in ("j:1", "j:2"):
+            service.record_step(row_id, "charge", "ch")
+        service.retry_row("j:2")
+        service.start_row("j:2")
+        service.review_row("j:2", "both_copies", "m")
+    found = advised()
+    assert "continues" in found["journal resolve j --row 1 --retry"]
+    assert found["journal resolve j --row 2 --completed"] == "if they took effect"
 
 
 def test_show_has_the_steps_in_doubt_as_json() -> None:

@@ -256,7 +256,9 @@ def test_an_attempt_that_leaves_a_step_in_doubt_is_in_review_however_it_ends(
     }
     assert found.result == ("label 7" if ends == "returns" else None)
     assert word[ends] in str(found.error_message)
-    assert "journal resolve mails --row 1 --step charge --result JSON" in str(found.error_message)
+    assert "journal resolve mails --row 1 --step charge --result RESULT_AS_JSON" in str(
+        found.error_message
+    )
 
 
 @pytest.mark.parametrize("value", [object(), {"a": 1j}, float("inf")])

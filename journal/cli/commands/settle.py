@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from array import array
 from collections import Counter
@@ -24,12 +25,13 @@ from journal.cli.shared_options import (
     version_option,
     yes_option,
 )
-from journal.format.records import BOTH_COPIES, LOST_CHECKSUM, MAX_DEPTH, REPAIRED
+from journal.errors import RESULT_PLACEHOLDER
+from journal.format.records import LOST_CHECKSUM, MAX_DEPTH, MORE_THAN_STEPS
 from journal.format.values import DECODE_ERRORS, decode_exact, nests_deeper_than
 from journal.history.error_groups import Numbers
 from journal.model import Job, JobRow, JobStatus, RowStatus
 from journal.service import JobService, existing_job
-from journal.text import as_text, counted, shorten
+from journal.text import as_text, counted, encode_json, shorten
 
 
 @click.command("retry", short_help="Retry failed rows: make them pending again.")
@@ -290,7 +292,7 @@ _WAYS: dict[str, tuple[Callable[..., object], tuple[str, ...]]] = {
 @click.option(
     "--result",
     metavar="JSON",
-    help="With --completed or --step: the result. Invalid JSON is kept as text.",
+    help="The result. With --step, text needs quotes: '\"ch_1\"'; with --completed, it doesn't.",
 )
 @click.option("--failed", is_flag=True, help="The rows took no effect: fail them.")
 @click.option("--error-code", metavar="CODE", help="Required with --failed: the rows' error code.")
@@ -342,14 +344,10 @@ def resolve_command(ctx: click.Context, /, job: str, ranges: list[range], **give
         if how == "retry":
             _echo_count(count)
             _report_pending(service, job_id, count)
-            _report_doubts(command_line(ctx, service), service, job_id, ranges)
         else:
             click.echo(count)
+        _report_doubts(command_line(ctx, service), service, job_id, ranges)
         _report_completed(service, before)
-
-
-# Codes of rows that need a review for more than a step.
-_OTHER_DOUBTS = (BOTH_COPIES, REPAIRED)
 
 
 def _resolve_step(
@@ -362,7 +360,8 @@ def _resolve_step(
     """Settle one step of each of the rows, in one commit. Rows that are settled thereby become
     pending.
     """
-    name, result = given["step"], given["result"]
+    name = given["step"]
+    result = None if given["not_done"] else _json_result(given["result"])
     count = pending = 0
     others: list[str] = []
     with service.batch(job_id):
@@ -371,11 +370,11 @@ def _resolve_step(
             if given["not_done"]:
                 service.fail_step(row.id, name)
             else:
-                service.record_step(row.id, name, _json_or_text(result))
+                service.record_step(row.id, name, result)
             count += 1
             if row.status is not RowStatus.NEEDS_REVIEW or service.get_step_in_doubt(row.id):
                 continue
-            if row.error_code in _OTHER_DOUBTS:
+            if row.error_code in MORE_THAN_STEPS:
                 others.append(f"row {row.row_number} still needs a review: {row.error_code}")
                 continue
             service.retry_row(row.id)
@@ -457,10 +456,30 @@ def _how_of_step(given: dict[str, Any]) -> str:
     return "step"
 
 
+def _json_result(text: str) -> Any:
+    """The result of a step. Raises BadParameter for text that isn't JSON, such as the placeholder
+    of a printed command.
+    """
+    try:
+        return _decoded(text)
+    except (*DECODE_ERRORS, UnicodeEncodeError):
+        quoted = shlex.quote(encode_json(shorten(text, 100)).decode())
+        how = f"put text in quotes: --result {quoted}"
+        if text == RESULT_PLACEHOLDER:
+            how = "replace it by the result, such as '\"ch_1\"' for text, or by null for none"
+        raise click.BadParameter(
+            f"{shorten(text, 100)!r} is not JSON: {how}", param_hint="--result"
+        ) from None
+
+
 def _json_or_text(text: str) -> Any:
     try:
-        if not nests_deeper_than(text.encode(), MAX_DEPTH - 1):
-            return decode_exact(text)
+        return _decoded(text)
     except (*DECODE_ERRORS, UnicodeEncodeError):  # the service refuses such text with a message
-        pass
-    return text
+        return text
+
+
+def _decoded(text: str) -> Any:
+    if nests_deeper_than(text.encode(), MAX_DEPTH - 1):
+        raise RecursionError("JSON that nests too deep")
+    return decode_exact(text)

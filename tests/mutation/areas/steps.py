@@ -113,8 +113,29 @@ PATCHES = [
     Patch(
         "a row that two copies worked on stays in review",
         "cli/commands/settle",
-        "            if row.error_code in _OTHER_DOUBTS:\n",
+        "            if row.error_code in MORE_THAN_STEPS:\n",
         "            if False:\n",
+        STEP,
+    ),
+    Patch(
+        "the result of a settled step is JSON",
+        "cli/commands/settle",
+        'None if given["not_done"] else _json_result(given["result"])',
+        'None if given["not_done"] else _json_or_text(given["result"])',
+        STEP,
+    ),
+    Patch(
+        "rows whose steps are known get their own advice",
+        "cli/commands/show",
+        "known = left.intersection(number for number, _ in read)\n",
+        "pass\n",
+        STEP,
+    ),
+    Patch(
+        "a row that two copies worked on is not simply continued",
+        "cli/commands/show",
+        "        if group.code in MORE_THAN_STEPS:\n",
+        "        if False:\n",
         STEP,
     ),
     Patch(
