@@ -519,11 +519,7 @@ class JobService:
             row=number,
             status="completed",
             tracking_number=check_optional_text(tracking_number, "tracking_number"),
-            label_path=(
-                None
-                if label_path is None
-                else check_label_path(label_path, self._store.directory(job_id))
-            ),
+            label_path=self._recorded_path(job_id, label_path),
             cost_cents=check_cost(cost_cents),
             usage=check_usage(usage),
             result=recorded,
@@ -670,25 +666,31 @@ class JobService:
         error_code: str,
         error_message: str,
         *,
+        tracking_number: str | None = None,
+        label_path: str | os.PathLike[str] | None = None,
         result: Any = None,
         cost_cents: Cost | None = None,
         usage: Usage | None = None,
         traceback: str | None = None,
     ) -> JobRow:
         """Move a row from ``processing`` to ``needs_review``, because nobody knows whether it took
-                effect.
+        effect.
 
         A person must find out what happened. No run starts the row until :meth:`complete_row`,
         :meth:`fail_row`, :meth:`skip_row` or :meth:`retry_row` settles it. Returns the row.
-        ``result`` is what is known of the attempt's result, for the person who decides.
+        ``tracking_number``, ``label_path`` and ``result`` are what is known of the attempt's
+        outcome, for the person who decides.
         ``cost_cents`` and ``usage`` are what the attempt has cost: see :meth:`complete_row`.
         ``traceback`` says where the error was raised, as text. Raises InvalidStateTransition.
         """
         if result is not None:
             result = as_json_value(result, "result", any_keys=True)
+        job_id, _ = split_row_id(row_id)
         row = self._change_to(
             row_id,
             "needs_review",
+            tracking_number=check_optional_text(tracking_number, "tracking_number"),
+            label_path=self._recorded_path(job_id, label_path),
             error_code=check_text(error_code, "error_code"),
             error_message=check_optional_text(error_message, "error_message"),
             result=result,
@@ -817,6 +819,9 @@ class JobService:
         if other is not None:
             raise StepRepeatedError(row_id, name, other.attempt, attempt)
         return result
+
+    def _recorded_path(self, job_id: str, path: str | os.PathLike[str] | None) -> str | None:
+        return None if path is None else check_label_path(path, self._store.directory(job_id))
 
     def _change_to(self, row_id: str, status: RowStatusText, **members: Any) -> JobRow:
         job_id, number = split_row_id(row_id)

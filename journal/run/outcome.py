@@ -5,21 +5,25 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
 import msgspec
 
-from journal.errors import JournalError
+from journal.errors import InvalidValueError, JournalError
 from journal.format.arguments import check_cost, check_optional_text, check_usage
 from journal.format.conversion import repr_text
 from journal.format.values import as_json_value
 from journal.model import Cost, LogEntry, Usage
+from journal.text import encode_json
 
 Errors = tuple[type[BaseException], ...]
 
 MESSAGE_CHARACTERS = 4096
+INVALID_RESULT = "InvalidResult"  # error code of a row whose outcome can't be recorded as it is
 STEP_IN_DOUBT = "StepInDoubt"  # error code of a row whose attempt met or left a step in doubt
 
 
@@ -78,7 +82,7 @@ class Retry(RowOutcome):
     """
 
     code = "Retry"
-    message = "no attempt is left"
+    message = "the handler asked for another attempt"
     after_s: float | None = None
 
     def __init__(
@@ -188,40 +192,101 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 def outcome_of_value(value: Any) -> Outcome:
     """The outcome of a handler that returned ``value``.
 
-    If the value can't be recorded, the row needs a review, because its work is done and must not be
-    repeated.
+    If a part of the value can't be recorded, the row needs a review, because its work is done and
+    must not be repeated. The review keeps the other parts.
     """
-    try:
-        if isinstance(value, Outcome):  # from a handler of this package
-            return value
-        given = value if isinstance(value, RowResult) else RowResult(result=value)
-        result = given.result
-        if result is not None:
-            result = as_json_value(result, "result", any_keys=True)
-        label_path = None if given.label_path is None else os.fspath(given.label_path)
-        return Outcome(
-            kind="completed",
-            result=result,
-            tracking_number=check_optional_text(given.tracking_number, "tracking_number"),
-            label_path=check_optional_text(label_path, "label_path"),
-            cost_cents=check_cost(given.cost_cents),
-            usage=check_usage(given.usage),
-        )
-    except BaseException as error:  # noqa: BLE001  (a value's own code may raise anything)
-        return outcome_of_bad_value(error, value)
+    if issubclass(type(value), Outcome):  # from a handler of this package
+        done: Outcome = value
+        return done
+    given = value if issubclass(type(value), RowResult) else RowResult(result=value)
+    return _with_fields(Outcome(kind="completed"), {name: getattr(given, name) for name in _CHECKS})
 
 
-def outcome_of_bad_value(error: BaseException, value: object) -> Outcome:
-    """The outcome of a handler whose return value can't be recorded. Its repr is the result."""
-    return Outcome(
+def _with_fields(outcome: Outcome, given: dict[str, Any]) -> Outcome:
+    """The outcome with the fields of ``given`` that can be recorded.
+
+    If one can't, the row needs a review. Its message names the field and the value. The repr of a
+    result stands in for the result.
+    """
+    fields: dict[str, Any] = {}
+    problems: list[str] = []
+    for name, value in given.items():
+        if value is None:
+            continue
+        try:
+            fields[name] = _CHECKS[name](value)
+        except BaseException as error:  # noqa: BLE001  (a value's own code may raise anything)
+            problems.append(_problem_with(name, value, error))
+            if name == "result":
+                fields["result"] = repr_text(value)
+            if not isinstance(error, JournalError):
+                fields["traceback"] = outcome.traceback or traceback_of(error)
+    if fields:
+        outcome = msgspec.structs.replace(outcome, **fields)
+    return as_review(outcome, INVALID_RESULT, "; ".join(problems)) if problems else outcome
+
+
+def _problem_with(name: str, value: object, error: BaseException) -> str:
+    is_of_field = isinstance(error, InvalidValueError) and error.where == name
+    reason = error.reason if is_of_field else text_of(error)  # type: ignore[attr-defined]
+    kept = "the result of this review is its repr" if name == "result" else ""
+    return _text(f"{name} can't be recorded: {reason}; {kept or f'it was {repr_text(value)}'}")
+
+
+def _recorded_path(value: Any) -> str | None:
+    return check_optional_text(os.fspath(value), "label_path")
+
+
+# The fields that a handler sets: what makes the recorded value of each, or raises.
+_CHECKS: dict[str, Callable[[Any], Any]] = {
+    "result": partial(as_json_value, where="result", any_keys=True),
+    "tracking_number": partial(check_optional_text, where="tracking_number"),
+    "label_path": _recorded_path,
+    "cost_cents": check_cost,
+    "usage": check_usage,
+}
+
+
+def without_refused(outcome: Outcome, error: InvalidValueError) -> Outcome:
+    """The review of an outcome that the journal has refused to record, with all that it can record.
+
+    ``error``: what the journal has raised, for example because its record would be too long. It is
+    raised again if no field of the outcome is the cause.
+    """
+    fields: dict[str, Any] = {}
+    problems: list[str] = []
+    is_one = error.where in _CHECKS
+    for name in (error.where,) if is_one else _CHECKS:
+        value = getattr(outcome, name)
+        if is_one or len(encode_json(value)) > MESSAGE_CHARACTERS:
+            problems.append(_problem_with(name, value, error))
+            fields[name] = repr_text(value) if name == "result" else None
+    if not problems:
+        raise error
+    outcome = msgspec.structs.replace(outcome, **fields)
+    return as_review(outcome, INVALID_RESULT, "; ".join(problems))
+
+
+def as_review(outcome: Outcome, code: str, problem: str) -> Outcome:
+    """The outcome of an attempt as a review that keeps everything else.
+
+    ``problem`` is the message that says why. ``code`` is the error code, unless the outcome is a
+    review already.
+    """
+    if outcome.kind == "review":
+        code = outcome.error_code
+        message = "; ".join(filter(None, (outcome.error_message, problem)))
+    else:
+        parts = (outcome.error_code, outcome.error_message, outcome.reason)
+        said = ": ".join(part for part in parts if part)
+        ended = f"the attempt ended as {outcome.kind}" + (f" ({said})" if said else "")
+        message = f"{problem}; {ended}"
+    return msgspec.structs.replace(
+        outcome,
         kind="review",
-        error_code="InvalidResult",
-        error_message=_text(
-            "the handler has returned a value that can't be recorded; the result of this review is "
-            f"its repr: {text_of(error)}"
-        ),
-        traceback=None if isinstance(error, JournalError) else traceback_of(error),
-        result=repr_text(value),
+        error_code=code,
+        error_message=message,
+        retryable=False,
     )
 
 
@@ -230,28 +295,11 @@ def in_doubt(outcome: Outcome, doubt: str) -> Outcome:
 
     ``doubt`` is the message about the step.
     """
-    code, message = outcome.error_code, outcome.error_message
-    if code == STEP_IN_DOUBT:  # the message is about the step already
+    if outcome.error_code == STEP_IN_DOUBT:  # the message is about the step already
         return outcome
-    result = outcome.result
-    if outcome.kind == "review":
-        message = "; ".join(filter(None, (message, doubt)))
-    else:
-        parts = (code, message, outcome.reason, outcome.tracking_number, outcome.label_path)
-        said = ": ".join(part for part in parts if part)
-        code = STEP_IN_DOUBT
-        ended = f"the attempt ended as {outcome.kind}" + (f" ({said})" if said else "")
-        message = f"{doubt}; {ended}"
-        if isinstance(result, str) and not result:  # a command that has printed nothing
-            result = None
-    return msgspec.structs.replace(
-        outcome,
-        kind="review",
-        result=result,
-        error_code=code,
-        error_message=message,
-        retryable=False,
-    )
+    if outcome.kind == "completed" and outcome.result == "":  # a command that has printed nothing
+        outcome = msgspec.structs.replace(outcome, result=None)
+    return as_review(outcome, STEP_IN_DOUBT, doubt)
 
 
 def outcome_of_error(error: BaseException, retry_on: Errors) -> Outcome:
@@ -262,25 +310,19 @@ def outcome_of_error(error: BaseException, retry_on: Errors) -> Outcome:
         return failed(type(error).__name__, type(error).__name__)
 
 
-def with_cost(outcome: Outcome, cost_cents: Any, usage: Any, of: object) -> Outcome:
+def with_cost(outcome: Outcome, cost_cents: Any, usage: Any) -> Outcome:
     """The outcome with what the attempt has cost, which must be paid whatever came of it.
 
-    If the cost can't be recorded, the row needs a review. Its result is the repr of ``of``.
+    If that can't be recorded, the row needs a review.
     """
-    if cost_cents is None and usage is None:
-        return outcome
-    try:
-        cost_cents, usage = check_cost(cost_cents), check_usage(usage)
-    except BaseException as error:  # noqa: BLE001  (a value's own code may raise anything)
-        return outcome_of_bad_value(error, of)
-    return msgspec.structs.replace(outcome, cost_cents=cost_cents, usage=usage)
+    return _with_fields(outcome, {"cost_cents": cost_cents, "usage": usage})
 
 
 def _outcome_of_error(error: BaseException, retry_on: Errors) -> Outcome:
     outcome = _uncosted_outcome_of_error(error, retry_on)
     if not isinstance(error, RowOutcome):
         return outcome
-    return with_cost(outcome, error.cost_cents, error.usage, error)
+    return with_cost(outcome, error.cost_cents, error.usage)
 
 
 def _uncosted_outcome_of_error(error: BaseException, retry_on: Errors) -> Outcome:

@@ -12,13 +12,11 @@ from collections import deque
 from time import monotonic
 from typing import Any
 
-import msgspec
-
 from journal.errors import InvalidStateTransition, InvalidValueError
 from journal.model import TERMINAL_STATUSES, FoundRow, Job, JobRow, RowStatus
 from journal.run.held_job import HeldJob
 from journal.run.limits import Limits
-from journal.run.outcome import Outcome, in_doubt, outcome_of_bad_value
+from journal.run.outcome import Outcome, in_doubt, without_refused
 from journal.run.retries import delay_s, fate_of
 from journal.store.policies import in_doubt_text
 
@@ -172,20 +170,23 @@ class RowQueue:
         row.
         """
         outcome = self._with_doubt(row, outcome)
-        try:
-            wait_s = self.record(row, outcome, unstarted_wait_s)
-        except InvalidValueError as error:
-            bad_value = outcome_of_bad_value(error, outcome.result)
-            outcome = msgspec.structs.replace(
-                bad_value, logs=outcome.logs, cost_cents=outcome.cost_cents
-            )
-            wait_s = self.record(row, outcome, unstarted_wait_s)
+        outcome, wait_s = self._record_what_fits(row, outcome, unstarted_wait_s)
         if wait_s is None:
             return outcome, False
         due_s = monotonic() + wait_s
         self._waiting[row.row_number] = due_s
         heapq.heappush(self._due, (due_s, row.row_number))
         return outcome, True
+
+    def _record_what_fits(
+        self, row: JobRow, outcome: Outcome, unstarted_wait_s: float
+    ) -> tuple[Outcome, float | None]:
+        for _ in range(2):  # its usage may be refused, and then its length
+            try:
+                return outcome, self.record(row, outcome, unstarted_wait_s)
+            except InvalidValueError as error:
+                outcome = without_refused(outcome, error)
+        return outcome, self.record(row, outcome, unstarted_wait_s)
 
     def settle_once(self, row: JobRow, outcome: Outcome) -> bool:
         """Call :meth:`settle`, unless an interrupted commit has already settled the attempt.
@@ -232,6 +233,8 @@ class RowQueue:
                     row.id,
                     outcome.error_code,
                     outcome.error_message,
+                    tracking_number=outcome.tracking_number,
+                    label_path=outcome.label_path,
                     result=outcome.result,
                     traceback=outcome.traceback,
                     **spent,

@@ -67,7 +67,13 @@ def test_a_cost_of_a_command_that_can_not_be_recorded_needs_a_review() -> None:
     with JobService("jobs") as service:
         for row in service.get_rows("j"):
             assert (row.status, row.error_code) == ("needs_review", "InvalidResult")
-            assert "cost_cents: must be from 0" in str(row.error_message)
+            assert "cost_cents can't be recorded: must be from 0" in str(row.error_message)
+            assert "it was -1" in str(row.error_message)
+            assert row.usage == {"tokens": 812}
+        done, failed = service.get_rows("j")
+    assert done.result == {"n": 1}
+    assert json.loads(failed.result)["cost_cents"] == -1
+    assert "ended as failed (3" in str(failed.error_message)
 
 
 @pytest.mark.parametrize(

@@ -709,7 +709,12 @@ def test_what_a_command_prints_as_json_fills_the_fields_of_its_row(work: Path) -
         first, second, third = service.get_rows("j")
     assert (first.tracking_number, first.cost_cents, first.result) == ("1Z", 7, {"eta": 3})
     assert second.result == [1]
-    assert (third.status, third.error_code) == ("needs_review", "InvalidResult")
+    assert (third.status, third.error_code, third.result) == (
+        "needs_review",
+        "InvalidResult",
+        "no json",
+    )
+    assert str(third.error_message).startswith("the command printed 'no json', which can't be read")
 
 
 def test_the_option_shell_is_refused_with_the_command_that_stands_in_for_it(work: Path) -> None:

@@ -120,7 +120,54 @@ def test_a_cost_that_can_not_be_recorded_needs_a_review_which_names_it(
         row = job.rows()[0]
         assert (row.status, row.attempts) == ("needs_review", 1)
         assert next(iter(bad)) in str(row.error_message)
-        assert "kept" in f"{row.error_message} {row.result}"
+        assert "kept" in (row.result, row.error_code) or "kept" in str(row.error_message)
+
+
+class Answer:
+    """As of an SDK: JSON can't hold it."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+def answer(_: JobRow) -> RowResult:
+    return RowResult(result=Answer("hi"), cost_cents=2, usage={"tokens": 9}, tracking_number="T-1")
+
+
+@pytest.mark.parametrize("executor", [None, pool], ids=["threads", "process pool"])
+def test_a_result_that_can_not_be_recorded_costs_all_the_same_and_reaches_the_limit(
+    path: Path, executor: Any
+) -> None:
+    with open_job(path, 40) as job:
+        report = job.run(answer, executor, workers=1, max_cost_cents=4, halt="never", tell=quiet)
+        assert report.started < 40
+        assert report.job.total_cost_cents == 2 * report.started
+        assert report.job.usage == {"tokens": 9 * report.started}
+        row = job.rows()[0]
+    assert (row.status, row.error_code) == ("needs_review", "InvalidResult")
+    assert (row.cost_cents, row.tracking_number) == (2, "T-1")
+    assert row.result == "<Answer {'text': 'hi'}>"
+
+
+def test_each_part_of_a_value_that_can_be_recorded_is_kept_as_it_is(path: Path) -> None:
+    paid = {"id": 7}
+    bad: dict[str, Any] = {"cost_cents": -1, "usage": {"t": "x"}, "tracking_number": 5}
+    good: dict[str, Any] = {"cost_cents": 3, "usage": {"t": 1}, "tracking_number": "T-1"}
+    names = list(bad)
+
+    def handler(row: JobRow) -> RowResult:
+        name = names[row.row_number - 1]
+        return RowResult(result=paid, label_path="a.pdf", **{**good, name: bad[name]})
+
+    with open_job(path, 3) as job:
+        job.run(handler, halt="never", tell=quiet)
+        for name, row in zip(names, job.rows(), strict=True):
+            assert (row.status, row.result, row.label_path) == ("needs_review", paid, "a.pdf")
+            for each in names:
+                assert getattr(row, each) == (None if each == name else good[each])
+            message = str(row.error_message)
+            assert message.startswith(f"{name} can't be recorded: ")
+            assert f"; it was {bad[name]!r}; the attempt ended as completed" in message
 
 
 def test_a_result_with_one_name_of_usage_too_many_needs_a_review_and_keeps_its_cost(
@@ -129,12 +176,16 @@ def test_a_result_with_one_name_of_usage_too_many_needs_a_review_and_keeps_its_c
     with open_job(path, 2) as job:
         report = job.run(
             lambda row: RowResult(
-                cost_cents=5, usage=dict.fromkeys((f"{row.row_number}-{n}" for n in range(60)), 1)
+                result={"row": row.row_number},
+                cost_cents=5,
+                usage=dict.fromkeys((f"{row.row_number}-{n}" for n in range(60)), 1),
             ),
             tell=quiet,
         )
         assert [row.status for row in job.rows()] == ["completed", "needs_review"]
         assert report.job.total_cost_cents == 10
+        assert [row.result for row in job.rows()] == [{"row": 1}, {"row": 2}]
+        assert "'2-59': 1" in str(job.rows()[1].error_message)
 
 
 def test_exceptions_with_costs_can_be_pickled() -> None:

@@ -183,7 +183,7 @@ def raising(error: BaseException) -> Callable[[JobRow], Any]:
         (raising(KeyError()), "failed", "KeyError", "KeyError"),
         (raising(Odd()), "failed", "Odd", "Odd"),
         (raising(Fail("E42", "no stock")), "failed", "E42", "no stock"),
-        (raising(Retry(after_s=0)), "failed", "Retry", "no attempt is left"),
+        (raising(Retry(after_s=0)), "failed", "Retry", "the handler asked for another attempt"),
         (raising(Skip("test order")), "skipped", None, None),
         (raising(NeedsReview("Slow", "timed out")), "needs_review", "Slow", "timed out"),
         (raising(SystemExit(3)), "failed", "SystemExit", "3"),

@@ -21,19 +21,20 @@ from journal.fs.beneath import Below
 from journal.fs.handles import refusals_of, storage_error
 from journal.model import JobRow
 from journal.run.outcome import (
+    INVALID_RESULT,
     MESSAGE_CHARACTERS,
     Outcome,
     RowResult,
     failed,
     lost,
-    outcome_of_bad_value,
     outcome_of_value,
     with_cost,
 )
-from journal.text import encode_json
+from journal.text import encode_json, shorten
 
 RESULT_BYTES = 1 << 20
 MESSAGE_BYTES = 4096
+_QUOTED_CHARACTERS = 200  # of the output, in a message
 
 _FIELDS = ("tracking_number", "label_path", "cost_cents", "usage")
 
@@ -302,7 +303,15 @@ def _outcome_of_json(text: str) -> Outcome:
     try:
         value = decode_exact(text) if text else None
     except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
-        return outcome_of_bad_value(error, text)
+        return Outcome(
+            kind="review",
+            result=text,
+            error_code=INVALID_RESULT,
+            error_message=(
+                f"the command printed {shorten(repr(text), _QUOTED_CHARACTERS)}, which can't be read as "
+                f"JSON: {error}; the result of this review is the whole text"
+            ),
+        )
     if not isinstance(value, dict):
         return outcome_of_value(value)
     fields = {name: value.pop(name, None) for name in _FIELDS}
@@ -317,7 +326,7 @@ def _with_cost_in_json(outcome: Outcome) -> Outcome:
         return outcome
     if not isinstance(value, dict):
         return outcome
-    return with_cost(outcome, value.get("cost_cents"), value.get("usage"), outcome)
+    return with_cost(outcome, value.get("cost_cents"), value.get("usage"))
 
 
 def unstarted_error(program: str, error: OSError | ValueError) -> tuple[str, str]:

@@ -43,8 +43,8 @@ PATCHES = [
     Patch(
         "a review keeps its own code when a step is in doubt too",
         "run/outcome",
-        '    if outcome.kind == "review":\n        message = "; "',
-        '    if False:\n        message = "; "',
+        '    if outcome.kind == "review":\n        code =',
+        "    if False:\n        code =",
         HANDLERS,
     ),
     Patch(

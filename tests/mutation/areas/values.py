@@ -12,8 +12,8 @@ PATCHES = [
     Patch(
         "a result that can't be recorded is kept by its repr",
         "run/outcome",
-        "        result=repr_text(value),\n",
-        "",
+        'fields["result"] = repr_text(value)',
+        "pass",
         RESULTS,
     ),
     Patch(
