@@ -24,6 +24,7 @@ from journal.errors import (
     StorageError,
 )
 from journal.format.arguments import (
+    check_attempt,
     check_cost,
     check_count,
     check_label_path,
@@ -31,6 +32,7 @@ from journal.format.arguments import (
     check_optional_object,
     check_optional_text,
     check_row_number,
+    check_step_error,
     check_step_name,
     check_text,
     check_usage,
@@ -782,6 +784,7 @@ class JobService:
         """
         job_id, number = split_row_id(row_id)
         check_step_name(name)
+        check_attempt(attempt)
         journal = self._journal(job_id)
         if journal.in_own_commit:
             raise InvalidValueError("batch", job_id, "is open: end it before a step begins")
@@ -814,8 +817,9 @@ class JobService:
             recorded = as_json_value(result, "result", any_keys=True)
             result = read_back(recorded, exact=exact)
         records = _log_records(number, logs)
-        end = partial(steps.end_step, result=recorded, error=error, logs=records)
-        other = self._journal(job_id).change(end, number, attempt, name)
+        check_step_name(name)
+        end = partial(steps.end_step, result=recorded, error=check_step_error(error), logs=records)
+        other = self._journal(job_id).change(end, number, check_attempt(attempt), name)
         if other is not None:
             raise StepRepeatedError(row_id, name, other.attempt, attempt)
         return result

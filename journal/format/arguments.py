@@ -44,6 +44,23 @@ def check_optional_text(value: object, where: str) -> str | None:
     return None if value is None else check_text(value, where)
 
 
+def check_attempt(value: object) -> int:
+    """Return the number of an attempt."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**32:
+        raise InvalidValueError("attempt", value, "must be an int from 0 to 2**32-1")
+    return int(value)
+
+
+def check_step_error(value: object) -> tuple[str, str] | None:
+    """Return the code and message of a failed step, or None."""
+    match value:
+        case None:
+            return None
+        case (str(), str()):
+            return check_text(value[0], "error[0]"), check_text(value[1], "error[1]")
+    raise InvalidValueError("error", value, "must be a tuple of a code and a message, both text")
+
+
 def check_step_name(value: object) -> str:
     name = check_text(value, "name")
     if not name:

@@ -113,7 +113,7 @@ def _json_or_text(value: Any) -> Any:
 
 
 class _LoggingRow(Protocol):
-    def log(self, message: object, level: Any = "INFO", **details: Any) -> None: ...
+    def log(self, message: object, /, level: Any = "INFO", **details: Any) -> None: ...
 
 
 # The row whose handler runs in this thread or task. asyncio.to_thread hands it on.

@@ -127,13 +127,14 @@ class AttemptedRow:
     It can be sent to another process.
     """
 
-    __slots__ = ("_log", "_row_type", "_store", "_value", "outcome", "row")
+    __slots__ = ("_log", "_outcome", "_row_type", "_store", "_unrecorded", "_value", "row")
 
     def __init__(self, row: JobRow, store: StepStore, row_type: Any = None) -> None:
         self.row = row
         self._row_type = row_type
         self._value: Any = None  # made when it is asked for
-        self.outcome: Outcome | None = None
+        self._outcome: Outcome | None = None
+        self._unrecorded: NeedsReview | None = None  # a step is done, and its result isn't recorded
         self._store = store
         self._log: RowLog | None = None  # made by the first message
 
@@ -294,11 +295,11 @@ class AttemptedRow:
         try:
             result = None if value is None else as_json_value(value, "result", any_keys=True)
         except BaseException as error:  # a value's own code may raise anything
-            raise _not_recorded(name, value, error) from error
+            raise self._not_recorded(name, value, error) from error
         try:
             return self._record_end(service, name, result)
         except JournalError as error:
-            raise _not_recorded(name, value, error) from error
+            raise self._not_recorded(name, value, error) from error
 
     def _record_end(self, service: JobService, name: str, *result: Any, **error: Any) -> Any:
         logs = self._pending_logs()
@@ -311,9 +312,19 @@ class AttemptedRow:
             self._put_back(logs)
             raise
 
+    def _not_recorded(self, name: str, value: object, error: BaseException) -> NeedsReview:
+        """The exception of a step that is done, and whose result can't be recorded."""
+        review = self._unrecorded = NeedsReview(
+            "StepNotRecorded",
+            f"step {name!r} is done, but its result could not be recorded; the result of this "
+            f"review is its repr: {text_of(error)}",
+        )
+        review.result = repr_text(value)
+        return review
+
     # --- logs
 
-    def log(self, message: object, level: str | int = "INFO", **details: Any) -> None:
+    def log(self, message: object, /, level: str | int = "INFO", **details: Any) -> None:
         """Keep a message with this attempt, as evidence of what has happened. Raises nothing.
 
         - ``level``: one of :data:`LOG_LEVELS`, in any case, or a number of ``logging``. Another
@@ -346,6 +357,13 @@ class AttemptedRow:
 
     # --- outcomes
 
+    @property
+    def outcome(self) -> Outcome | None:
+        """The outcome that the handler has set by one of the methods below."""
+        if self._unrecorded is not None:  # whatever the handler made of the exception
+            return outcome_of_error(self._unrecorded, ())
+        return self._outcome
+
     def complete(
         self,
         tracking_number: str | None = None,
@@ -359,7 +377,7 @@ class AttemptedRow:
 
         A value that can't be recorded puts the row in review.
         """
-        self.outcome = outcome_of_value(
+        self._outcome = outcome_of_value(
             RowResult(
                 result=result,
                 tracking_number=tracking_number,
@@ -420,18 +438,7 @@ class AttemptedRow:
         self._end_with(NeedsReview(code, message, cost_cents=cost_cents, usage=usage))
 
     def _end_with(self, outcome: RowOutcome) -> None:
-        self.outcome = outcome_of_error(outcome, ())
-
-
-def _not_recorded(name: str, value: object, error: BaseException) -> NeedsReview:
-    """The exception of a step that is done, and whose result can't be recorded."""
-    review = NeedsReview(
-        "StepNotRecorded",
-        f"step {name!r} is done, but its result could not be recorded; the result of this review "
-        f"is its repr: {text_of(error)}",
-    )
-    review.result = repr_text(value)
-    return review
+        self._outcome = outcome_of_error(outcome, ())
 
 
 # A handler is called with an :class:`AttemptedRow`. It may also declare its row as a JobRow, since
@@ -459,16 +466,34 @@ def outcome_of_raised(row: AttemptedRow, error: BaseException, retry_on: Errors)
     """Return the outcome that the handler has set by a method of the row, or else the outcome that
     its exception gives.
     """
-    return row.outcome or outcome_of_error(error, retry_on)
+    outcome = row.outcome
+    return outcome_of_error(error, retry_on) if outcome is None else outcome
 
 
 def outcome_of_returned(row: AttemptedRow, value: Any) -> Outcome:
     """Return the outcome that the handler has set by a method of the row, or else the outcome that
     its value gives.
+
+    If there are both, the value becomes the result of a completed row that has none. Otherwise the
+    row needs a review, because one of the two would be lost.
     """
-    if row.outcome is not None and value is None:
-        return row.outcome
-    return outcome_of_value(value)
+    outcome = row.outcome
+    if outcome is None:
+        return outcome_of_value(value)
+    if value is None or outcome.result is value or outcome.kind == "review":
+        return outcome
+    returned = outcome_of_value(value)
+    if returned.kind == "completed" and outcome.kind == "completed" and outcome.result is None:
+        return msgspec.structs.replace(outcome, result=returned.result)
+    return msgspec.structs.replace(
+        outcome,
+        kind="review",
+        result=returned.result if outcome.result is None else outcome.result,
+        error_code="TwoOutcomes",
+        error_message=f"the handler has set the outcome {outcome.kind!r} by a method of the row, "
+        "and has returned a value",
+        retryable=False,
+    )
 
 
 def is_coroutine_function(function: Any) -> bool:

@@ -307,7 +307,8 @@ def outcome_of_error(error: BaseException, retry_on: Errors) -> Outcome:
     try:
         return _outcome_of_error(error, retry_on)
     except BaseException:  # noqa: BLE001  (any code of an exception's class may raise)
-        return failed(type(error).__name__, type(error).__name__)
+        name = text_of(type.__getattribute__(type(error), "__name__"))
+        return failed(name, name)
 
 
 def with_cost(outcome: Outcome, cost_cents: Any, usage: Any) -> Outcome:

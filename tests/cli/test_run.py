@@ -535,7 +535,9 @@ def test_what_show_names_to_go_on_with_a_dead_run_can_be_pasted_anywhere(
     died = journal("run", "rows.csv", "--job", "j", "--", "sh", "die.sh", "{order}")
     assert died.returncode == -signal.SIGKILL
     advice, policies = json.loads(journal("show", "j", "--json").stdout)["next"]
-    assert policies["why"].startswith("--on-interrupted review or retry or fail or resume (default: review)")
+    assert policies["why"].startswith(
+        "--on-interrupted review or retry or fail or resume (default: review)"
+    )
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     subprocess.run(["sh", "-c", advice["command"]], cwd=elsewhere, check=False)
     assert statuses("j") == {"completed": 4, "needs_review": 1}

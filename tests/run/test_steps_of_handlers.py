@@ -140,7 +140,7 @@ def test_a_handler_may_set_the_outcome_by_a_method_of_its_row(
     assert [(str(row.status), row.error_code, row.result) for row in rows] == [
         ("completed", None, "by hand"),
         ("failed", "Closed", None),
-        ("completed", None, "returned"),
+        ("needs_review", "TwoOutcomes", "returned"),
     ]
 
 
@@ -517,3 +517,72 @@ def test_workers_record_steps_as_durably_as_the_run_that_uses_them(tmp_path: Pat
             with journal.open_job(path, rows=[{}], sync=sync, resume_command="") as job:
                 job.run(synced, pool)
                 assert job.rows()[0].result == sync
+
+
+@pytest.mark.parametrize("how", ["swallowed", "wrapped"])
+def test_the_result_of_a_step_is_kept_whatever_the_handler_makes_of_the_exception(
+    tmp_path: Path, how: str
+) -> None:
+    def handler(row: AttemptedRow) -> str:
+        try:
+            row.step("pay", Odd)
+        except Exception as error:
+            if how == "wrapped":
+                raise ValueError from error
+        return "done"
+
+    with open_job(tmp_path, 1) as job:
+        job.run(handler)
+        (row,) = job.rows()
+        assert (row.error_code, row.result) == ("StepNotRecorded", "<odd>")
+
+
+class Odd:
+    def __repr__(self) -> str:
+        return "<odd>"
+
+
+def test_the_outcome_is_set_by_methods_alone(tmp_path: Path) -> None:
+    def handler(row: AttemptedRow) -> None:
+        row.outcome = "skipped"  # type: ignore[misc, assignment]
+
+    with open_job(tmp_path, 1) as job:
+        job.run(handler)
+        assert job.rows()[0].error_code == "AttributeError"
+
+
+def test_an_exception_whose_class_raises_fails_its_row(tmp_path: Path) -> None:
+    class Meta(type):
+        def __getattribute__(cls, name: str) -> Any:
+            if name == "__name__":
+                raise OSError
+            return super().__getattribute__(name)
+
+    class Hostile(Exception, metaclass=Meta):
+        def __str__(self) -> str:
+            raise OSError
+
+    def handler(_row: AttemptedRow) -> None:
+        raise Hostile
+
+    with open_job(tmp_path, 1) as job:
+        job.run(handler)
+        assert (job.rows()[0].status, job.rows()[0].error_code) == (RowStatus.FAILED, "Hostile")
+
+
+def test_a_value_beside_a_completion_is_its_result(tmp_path: Path) -> None:
+    def handler(row: AttemptedRow) -> str:
+        row.complete(cost_cents=7)
+        return "label"
+
+    with open_job(tmp_path, 1) as job:
+        job.run(handler)
+        assert (job.rows()[0].result, job.job.total_cost_cents) == ("label", 7)
+
+
+def test_a_message_may_have_a_detail_called_message(tmp_path: Path) -> None:
+    with open_job(tmp_path, 1) as job:
+        job.run(lambda row: row.log("a", message="b"))
+        (entry,) = [e for e in job.service.get_logs("mails") if e.message == "a"]
+        assert entry.details is not None
+        assert entry.details["message"] == "b"

@@ -347,3 +347,19 @@ def test_a_failure_is_recorded_unless_it_would_hide_a_doubt_of_an_earlier_attemp
     service.start_row(ROW)
     service.end_step(ROW, 4, "charge", error=("E", "e"))
     assert states(service)["charge"] == "started"
+
+
+@pytest.mark.parametrize("attempt", [-1, 2**32, True, "1"])
+def test_a_step_of_an_attempt_that_can_not_be_is_refused(service: JobService, attempt: int) -> None:
+    with pytest.raises(InvalidValueError, match="attempt: must be an int"):
+        service.begin_step(ROW, attempt, "charge")
+    with pytest.raises(InvalidValueError, match="attempt: must be an int"):
+        service.end_step(ROW, attempt, "charge", 1)
+
+
+@pytest.mark.parametrize("error", [("a",), 5, "E", ("a", 5)])
+def test_an_error_of_a_step_is_a_code_and_a_message(service: JobService, error: object) -> None:
+    service.begin_step(ROW, 1, "charge")
+    with pytest.raises(InvalidValueError, match="error: must be a tuple"):
+        service.end_step(ROW, 1, "charge", error=error)  # type: ignore[arg-type]
+    assert states(service) == {"charge": "started"}

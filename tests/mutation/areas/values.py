@@ -19,7 +19,7 @@ PATCHES = [
     Patch(
         "a step's result that can't be recorded is kept by its repr",
         "run/handler",
-        "    review.result = repr_text(value)\n",
+        "        review.result = repr_text(value)\n",
         "",
         RESULTS,
     ),
