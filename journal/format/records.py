@@ -32,9 +32,11 @@ Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 Integer = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 AttemptNumber = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
 Reset = Literal["retry", "redo"]
+# A number whose sums stay far from infinity.
+BoundedNumber = Integer | Annotated[float, msgspec.Meta(ge=-(2**63), lt=2**63)]
 # A cost: whole cents as an integer. A float has at most six decimals, and prints exactly.
-CostCents = Integer | float
-Usage = dict[str, Integer | float]
+CostCents = BoundedNumber
+Usage = dict[str, BoundedNumber]
 RowStatusText = Literal["pending", "processing", "completed", "failed", "skipped", "needs_review"]
 
 
@@ -62,9 +64,13 @@ SPENT_ELSEWHERE = "spent_elsewhere"
 
 
 class Spent(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
-    """What an attempt on another copy of the job has cost, if that copy's status isn't imported.
+    """What an attempt has cost whose outcome is no status of this copy of the job.
 
-    ``id`` is that of the change there, as in :class:`Origin`. So no cost is imported twice.
+    - An attempt on another copy, whose status isn't imported. ``id`` is that of the change there,
+      as in :class:`Origin`.
+    - An attempt that ended after its row was settled. ``id`` is random.
+
+    By the id, no merge imports a cost twice.
     """
 
     id: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{16}$")]
@@ -73,7 +79,7 @@ class Spent(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
 
 
 def spent_elsewhere(details: Any) -> Spent | None:
-    """Return what the details of a log record say of costs on another copy, if they do."""
+    """Return the cost in the details of a log record, if there is one."""
     if not isinstance(details, dict) or SPENT_ELSEWHERE not in details:
         return None
     try:

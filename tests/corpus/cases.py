@@ -539,6 +539,8 @@ DAMAGED = [
     bad_record("integer-with-a-fraction", "written in digits", rec("job_counts", '"total":1.0,')),
     bad_record("usage-of-text", "numbers by name", status(1, "completed", '"usage":{"tokens":"812"},')),
     bad_record("cost-too-high", "up to 2^63-1", status(1, "completed", f'"cost_cents":{2**63},')),
+    bad_record("cost-near-infinity", "below 2^63", status(1, "completed", '"cost_cents":1e305,')),
+    bad_record("usage-near-infinity", "below 2^63", status(1, "failed", '"usage":{"t":1e308},')),
     bad_record("second-job-record", "line 1, and only line 1", job()),
     bad_record("error-without-a-message", "code and message", rec("job_error", '"code":"E",')),
     bad_record("type-twice", "it must say the same", log('"type":"row",')),
