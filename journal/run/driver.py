@@ -306,6 +306,7 @@ class Run:
             if self._is_lost or result.is_late:
                 self._settle(result, self._problems)
             elif not self._queue.settle_once(result.row, result.outcome):
+                self._queue.add_cost(result.row, result.outcome)
                 self._problems.append(_unrecorded(result, "its row has another outcome"))
         except JournalError as error:
             self._problems.append(_unrecorded(result, error))
@@ -473,6 +474,7 @@ class Run:
         try:
             outcome, again = self._queue.settle(result.row, result.outcome)
         except InvalidStateTransition as error:  # another process has settled it
+            self._queue.add_cost(result.row, result.outcome)
             problems.append(_unrecorded(result, error))
             return
         self._brake.hear(result.row, outcome, again=again)
@@ -481,12 +483,10 @@ class Run:
 
     def _settle_late(self, result: Result, problems: list[str]) -> None:
         """Record the success of an attempt that was given up. This settles the row."""
-        if result.outcome.kind not in ("completed", "skipped"):
-            return
         try:
             row = self._service.get_row(result.row.id)
-            # Don't ask for a review if recording fails: another attempt may be in flight.
-            self._queue.record(result.row, result.outcome)
+            if not self._queue.settle_late(result.row, result.outcome):
+                return
         except JournalError as error:  # somebody may have settled it
             problems.append(_unrecorded(result, error))
             return

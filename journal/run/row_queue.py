@@ -8,11 +8,17 @@ the caller has open.
 from __future__ import annotations
 
 import heapq
+import os
 from collections import deque
+from collections.abc import Iterable
 from time import monotonic
 from typing import Any
 
-from journal.errors import InvalidStateTransition, InvalidValueError
+import msgspec
+
+from journal.errors import InvalidStateTransition, InvalidValueError, StepInDoubtError
+from journal.format.arguments import MAX_USAGE_NAMES
+from journal.format.records import SPENT_ELSEWHERE, Spent
 from journal.model import TERMINAL_STATUSES, FoundRow, Job, JobRow, RowStatus
 from journal.run.held_job import HeldJob
 from journal.run.limits import Limits
@@ -203,6 +209,48 @@ class RowQueue:
                 return True
         return now.attempts > row.attempts or _shows(now, self._with_doubt(row, outcome))
 
+    def settle_late(self, row: JobRow, outcome: Outcome) -> bool:
+        """Record the outcome of an attempt that was given up. Returns whether it settles the row.
+
+        Only a success settles the row. What another outcome has cost is recorded. Raises
+        StepInDoubtError if the attempt has left a step in doubt, which a success doesn't settle,
+        and InvalidStateTransition if another process has settled the row.
+        """
+        step = self._service.get_step_in_doubt(row.id)
+        is_success = outcome.kind in ("completed", "skipped")
+        if is_success and step is None:
+            try:
+                # Don't ask for a review if recording fails: another attempt may be in flight.
+                self.record(row, outcome)
+            except InvalidStateTransition:
+                now = self._service.get_row(row.id)
+                # Otherwise an interrupted commit has recorded this outcome.
+                if now is not None and now.cost_cents != outcome.cost_cents:
+                    self.add_cost(row, outcome)
+                raise
+            return True
+        self.add_cost(row, outcome)
+        if is_success and step is not None:
+            raise StepInDoubtError(row.id, step.name, step.attempt)
+        return False
+
+    def add_cost(self, row: JobRow, outcome: Outcome) -> None:
+        """Record what an attempt has cost whose outcome can't be the status of its row any more."""
+        cost_cents, usage = outcome.cost_cents, outcome.usage
+        if usage and len({*self._names_of_usage(), *usage}) > MAX_USAGE_NAMES:
+            usage = None
+        if cost_cents is None and usage is None:
+            return
+        spent = Spent(id=os.urandom(8).hex(), cost_cents=cost_cents, usage=usage)
+        self._service.log(
+            self._job_id,
+            f"attempt {row.attempts} ended as {outcome.kind} after its row was settled; its cost is "
+            "added to that of the job",
+            "WARNING",
+            row_number=row.row_number,
+            details={SPENT_ELSEWHERE: msgspec.to_builtins(spent)},
+        )
+
     def record(self, row: JobRow, outcome: Outcome, unstarted_wait_s: float = 0.0) -> float | None:
         """Record an outcome. Returns the seconds until the next attempt; None if there is none.
 
@@ -282,6 +330,10 @@ class RowQueue:
     def _has_ended(self) -> bool:
         job = self._service.get_job(self._job_id)
         return job is None or job.status in TERMINAL_STATUSES
+
+    def _names_of_usage(self) -> Iterable[str]:
+        job = self._service.get_job(self._job_id)
+        return () if job is None else job.usage
 
 
 def _shows(row: JobRow, outcome: Outcome) -> bool:

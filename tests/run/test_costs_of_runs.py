@@ -1,17 +1,20 @@
 """What runs spend: the costs of all attempts, limits of cost, and costs that can't be recorded."""
 
 import pickle
+import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from decimal import Decimal
 from multiprocessing import get_context
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import pytest
 
 import journal
-from journal import Fail, JobRow, NeedsReview, Retry, RowResult, Skip
+from journal import Fail, JobRow, JobService, NeedsReview, Retry, RowResult, Skip
+from journal.service import existing_job
 
 
 @pytest.fixture(name="path")
@@ -21,6 +24,9 @@ def fixture_path(tmp_path: Path) -> Path:
 
 def open_job(path: Path, rows: int) -> journal.JobRun:
     return journal.open_job(path, rows=[{"n": n} for n in range(1, rows + 1)], resume_command="")
+
+
+MANY = 40  # rows that keep a run going while an earlier attempt ends
 
 
 def quiet(_: str) -> None:
@@ -186,6 +192,40 @@ def test_a_result_with_one_name_of_usage_too_many_needs_a_review_and_keeps_its_c
         assert report.job.total_cost_cents == 10
         assert [row.result for row in job.rows()] == [{"row": 1}, {"row": 2}]
         assert "'2-59': 1" in str(job.rows()[1].error_message)
+
+
+def test_an_attempt_that_was_given_up_has_a_cost_if_it_fails_after_all(path: Path) -> None:
+    is_given_up = threading.Event()
+
+    def handler(row: JobRow) -> None:
+        if row.row_number == 1:
+            assert is_given_up.wait(30)
+            raise Fail("declined", "no money", **SPENT)
+        is_given_up.set()
+        with JobService(path.parent) as other:
+            for _ in range(2000 // MANY):
+                if existing_job(other, "calls").total_cost_cents:
+                    break
+                sleep(0.01)
+
+    with open_job(path, MANY) as job:
+        job.run(handler, timeout_s=0.5, workers=1)
+        assert (job.job.total_cost_cents, job.job.usage) == (0.06, {"tokens": 812})
+        assert str(job.rows()[0].status) == "needs_review"
+        (entry,) = job.service.get_logs("calls", row_number=1)
+        assert entry.message.startswith("attempt 1 ended as failed after its row was settled")
+
+
+def test_an_attempt_whose_row_was_settled_meanwhile_has_a_cost(path: Path) -> None:
+    def handler(row: JobRow) -> RowResult:
+        with JobService(path.parent) as other:
+            other.fail_row(row.id, "E", "not worth it", cost_cents=1)
+        return RowResult(result="done", **SPENT)
+
+    with open_job(path, 1) as job:
+        report = job.run(handler)
+        assert len(report.problems) == 1
+        assert (job.job.total_cost_cents, job.job.usage) == (1.06, {"tokens": 812})
 
 
 def test_exceptions_with_costs_can_be_pickled() -> None:

@@ -10,6 +10,7 @@ from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import suppress
 from multiprocessing import get_context
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import pytest
@@ -306,6 +307,35 @@ def test_a_thread_that_was_given_up_is_refused_its_next_step_and_keeps_what_it_h
         assert ledger.effects() == ["charge"]
         (step,) = job.service.get_steps("mails:1")
         assert (step.name, step.state, step.result) == ("charge", "done", "id of charge")
+
+
+def test_a_thread_that_was_given_up_and_ignores_its_doubt_does_not_complete_its_row(
+    tmp_path: Path,
+) -> None:
+    is_given_up, has_ended = threading.Event(), threading.Event()
+
+    def handler(row: AttemptedRow) -> str:
+        if row.row_number > 1:
+            is_given_up.set()
+            assert has_ended.wait(WAIT_S)
+            sleep(0.01)
+            return "ok"
+        with suppress(KeyboardInterrupt):
+            row.step("charge", interrupt)
+        assert is_given_up.wait(WAIT_S)
+        has_ended.set()
+        return "ok"
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with open_job(tmp_path, 30) as job:
+        report = job.run(handler, timeout_s=0.5, workers=1)
+        row = job.rows()[0]
+        assert (row.status, row.error_code) == (RowStatus.NEEDS_REVIEW, "TimeoutError")
+        assert "ended as completed" in report.problems[0]
+        assert "'charge'" in report.problems[0]
+        assert [step.state for step in job.service.get_steps(row.id)] == ["started"]
 
 
 def test_a_cancelled_coroutine_leaves_its_step_in_doubt(tmp_path: Path) -> None:

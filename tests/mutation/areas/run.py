@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from mutation.patch import Patch
 
+COSTS = "tests/run/test_costs_of_runs.py"
+HANDLERS = "tests/run/test_steps_of_handlers.py"
 RUN = "tests/run/test_runs.py"
 LOCKS = "tests/store/test_run_locks.py"
 INTERRUPTS = "tests/run/test_run_interrupts.py"
@@ -101,10 +103,31 @@ PATCHES = [
     ),
     Patch(
         "a late failure settles no review",
-        "run/driver",
-        '        if result.outcome.kind not in ("completed", "skipped"):\n',
-        '        if result.outcome.kind == "unstarted":\n',
+        "run/row_queue",
+        '        is_success = outcome.kind in ("completed", "skipped")\n',
+        '        is_success = outcome.kind != "unstarted"\n',
         RUN,
+    ),
+    Patch(
+        "a late success settles no row with a step in doubt",
+        "run/row_queue",
+        "        if is_success and step is None:\n",
+        "        if is_success:\n",
+        HANDLERS,
+    ),
+    Patch(
+        "a late failure has a cost",
+        "run/row_queue",
+        "        self.add_cost(row, outcome)\n        if is_success",
+        "        if is_success",
+        COSTS,
+    ),
+    Patch(
+        "an attempt whose row another process has settled has a cost",
+        "run/driver",
+        "            self._queue.add_cost(result.row, result.outcome)\n            problems",
+        "            problems",
+        COSTS,
     ),
     Patch(
         "a late success is no failure any more",
