@@ -54,30 +54,35 @@ def counted(count: int, words: str) -> str:
     return f"{count} " + re.sub(r"(\w+)\|(\w+)", lambda match: match[form], words)
 
 
-def cents_text(cents: float) -> str:
-    """An amount of cents as ``12.34``, in whatever currency the caller uses.
-
-    An amount that isn't whole has as many decimals as it needs, up to a millionth of a cent.
-    """
+def cents_number(cents: float) -> str:
+    """A number of cents with as many decimals as it needs, up to a millionth of a cent."""
     if isinstance(cents, int):
-        sign = "-" if cents < 0 else ""
-        return f"{sign}{abs(cents) // 100}.{abs(cents) % 100:02d}"
-    whole, decimals = f"{cents / 100:.8f}".split(".")
-    return f"{whole}.{decimals.rstrip('0'):0<2}"
+        return str(cents)
+    return f"{cents:.6f}".rstrip("0").removesuffix(".")
+
+
+def cents_text(cents: float) -> str:
+    """A cost with its unit: ``1250 cents``, in whatever currency the caller uses.
+
+    Options and the API take cents, so people can compare a cost with a limit as it stands.
+    """
+    number = cents_number(cents)
+    return f"{number} cent" if number == "1" else f"{number} cents"
 
 
 def spent_text(cents: float, expected: float | None) -> str:
-    """What a job has cost so far and will have cost: ``0.31, about 12.40 expected in all``.
+    """What a job has cost so far and will have cost: ``31 cents, about 1240 cents expected in
+    all``.
 
     "" if there is no cost.
     """
-    about = "" if expected is None else f", about {_about_text(expected)} expected in all"
-    return f"{cents_text(cents)}{about}" if cents else ""
-
-
-def _about_text(cents: float) -> str:
-    """An estimated amount of cents, with two decimals, or two digits if it is small."""
-    return f"{cents / 100:.2f}" if cents >= 10 else cents_text(float(f"{cents:.2g}"))
+    if not cents:
+        return ""
+    if expected is None:
+        return cents_text(cents)
+    # An estimate: whole cents, or two digits if it is small.
+    about = round(expected) if expected >= 10 else float(f"{expected:.2g}")
+    return f"{cents_text(cents)}, about {cents_text(about)} expected in all"
 
 
 def usage_text(usage: dict[str, int | float]) -> str:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from journal.cli.find import holder_text
 from journal.errors import RESULT_PLACEHOLDER
 from journal.history.error_groups import Numbers
+from journal.history.events import RAISE_IT
 from journal.history.redact import REDACTED
 from journal.model import TERMINAL_STATUSES, Job, JobStatus, RunHolder
 from journal.text import counted
@@ -87,6 +88,7 @@ def what_runs_pending(job: Job, holder: RunHolder | None, root: Path) -> str:
 def advice(
     job: Job,
     state: str,
+    paused: str,
     holder: RunHolder | None,
     reviews: Reviews,
     root: Path,
@@ -94,7 +96,7 @@ def advice(
 ) -> list[tuple[str, str]]:
     """Return pairs of a command (or "") and a purpose, in the order in which to use the commands.
 
-    ``root`` is the store. ``command`` turns words into a command line for this store.
+    ``paused``: why the last run has ended early, or "". ``root`` is the store. ``command`` turns words into a command line for this store.
     """
     found: list[tuple[str, str]] = []
     start = next_start(job, root)
@@ -127,6 +129,8 @@ def advice(
         found.append((command("resume", job.id), "the run that waits continues"))
     elif job.status is JobStatus.PAUSED:
         ended_first = "the run has ended; " if job.started_at else ""
+        if paused.endswith(RAISE_IT):
+            ended_first += "raise the limit of the cost, or the next run pauses at once; "
         found.append((start.command, f"{ended_first}{start.words}, with the same input"))
     elif job.status is JobStatus.PENDING and holder is None:
         found.append((start.command, start.words))

@@ -36,6 +36,8 @@ from journal.history.redact import redacted_members
 from journal.model import is_at_least
 from journal.text import cents_text, encode_json, time_text, usage_text
 
+ENDS_EARLY = "the run ends early: "  # begins the message of a run that leaves rows pending
+RAISE_IT = "raise it to continue"  # ends the message if a limit of the job's cost is the reason
 _FIRST_WINDOW_BYTES = 1 << 16  # at the end of the journal; some 500 events
 
 _ROW = re.compile(rb'\{"type":"row","row":([0-9]+),')
@@ -188,6 +190,24 @@ def _may_be_wanted(line: bytes, choice: Choice) -> bool:
     kind = _ROW_KINDS.get(row[2].decode())
     highest = "WARNING" if kind is None or kind[0] == "put_back" else kind[1]
     return choice.takes(highest)
+
+
+def why_paused(history: History, redact: frozenset[str] = frozenset()) -> str:
+    """Return why the last run has ended early; "" if it hasn't, or if a redacted field may be in
+    the reason.
+
+    Only the end of the journal is read: the reason is there unless much was changed since.
+    """
+    if not redact.isdisjoint(("message", "error_code", "error_message", "cost_cents")):
+        return ""
+    reason = ""
+    for entry in history.entries(history.position_before(history.end.offset - _FIRST_WINDOW_BYTES)):
+        record = entry.record
+        if isinstance(record, JobStatusRecord) and record.status == "running":
+            reason = ""
+        elif isinstance(record, LogRecord) and str(record.message).startswith(ENDS_EARLY):
+            reason = str(record.message).removeprefix(ENDS_EARLY)
+    return reason
 
 
 def last_events(history: History, count: int, choice: Choice) -> tuple[list[Event], bool]:

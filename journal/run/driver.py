@@ -23,6 +23,7 @@ from journal.errors import (
     JournalError,
     StorageError,
 )
+from journal.history.events import ENDS_EARLY, RAISE_IT
 from journal.model import (
     TERMINAL_STATUSES,
     Job,
@@ -42,7 +43,7 @@ from journal.run.row_queue import RowQueue
 from journal.run.signals import Stops, stopping_signals
 from journal.run.workers.choose import Workers
 from journal.run.workers.handover import Results
-from journal.text import counted
+from journal.text import cents_number, cents_text, counted
 
 _POLL_S = 0.2  # how often to look for changes by other processes if there is nothing to commit
 # Rows queued beyond those being processed: 8 per worker, at least 32 and at most 256 in total.
@@ -235,7 +236,7 @@ class Run:
             return self._held.job()
         if self._reason is not None:
             with suppress(JournalError):
-                self._service.log(self._held.id, f"the run ends early: {self._reason}", "WARNING")
+                self._service.log(self._held.id, ENDS_EARLY + self._reason, "WARNING")
         try:
             return self._held.end()
         except JournalError as error:
@@ -386,12 +387,14 @@ class Run:
         most: Any = limits.max_cost_cents
         if most is not None and total >= most:
             name = how_to.argument("max_cost_cents")
-            return f"the job has cost {total} cents, and {name} is {most}: raise it to continue"
+            cost = cents_text(total)
+            return f"the job has cost {cost}, and {name} is {cents_number(most)}: {RAISE_IT}"
         most = limits.max_run_cost_cents
         spent = cents_of(millionths(total) - self._cost_before)
         if most is not None and spent >= most:
             name = how_to.argument("max_run_cost_cents")
-            return f"this run has cost {spent} cents, and {name} is {most} for each run"
+            cost = cents_text(spent)
+            return f"this run has cost {cost}, and {name} is {cents_number(most)} for each run"
         return ""
 
     def _give_up(self, reason: str, stops: int) -> None:

@@ -40,11 +40,11 @@ def test_list_shows_the_newest_job_first(root: Path, capsys: pytest.CaptureFixtu
     assert run(root, "list") == 0
     lines = capsys.readouterr().out.splitlines()
     assert " ".join(lines[0].split()) == (
-        "JOB NAME STATUS PROGRESS DONE FAILED PENDING REVIEW COST STARTED DURATION"
+        "JOB NAME STATUS PROGRESS DONE FAILED PENDING REVIEW CENTS STARTED DURATION"
     )
     assert lines[1].split()[:8] == ["ship-or", "Ship", "OR", "paused", "░" * 8, "0/0", "0", "0"]
     assert lines[2].split()[:8] == ["ship-ca", "Ship", "CA", "failed", "█████░░░", "2/3", "1", "0"]
-    assert "12.50" in lines[2]
+    assert "1250" in lines[2]
 
 
 def test_list_can_be_limited_and_filtered(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -118,7 +118,7 @@ def test_show_tells_the_counts_and_what_to_do_next(
         "job=ship-ca status=failed total=3 done=2 completed=1 failed=1 skipped=1 pending=0 "
         "processing=0 needs_review=0 cost_cents=1250"
     )
-    assert "cost        12.50" in out
+    assert "cost        1250 cents" in out
     assert "command     ship --state CA" in out
     assert f"journal --root {root} rows ship-ca --status failed" in out
     assert f"journal --root {root} retry ship-ca" in out

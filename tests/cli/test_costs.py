@@ -99,6 +99,43 @@ def test_a_limit_of_cost_pauses_the_run_and_says_how_to_continue(option: str, re
     assert again.returncode == 4
 
 
+def advice() -> str:
+    return str(shown()["next"][0]["why"])
+
+
+def test_show_says_why_the_last_run_paused_and_to_raise_the_limit_of_cost() -> None:
+    write_rows(*[("0.06", 0)] * 40)
+    journal(*RUN, "--max-cost-cents", "0.12", *SHELL)
+    reason = "the job has cost 0.12 cents, and `--max-cost-cents` is 0.12: raise it to continue"
+    assert f"paused      {reason}\n" in journal("show", "j").stdout
+    assert "raise the limit of the cost, or the next run pauses at once" in advice()
+    journal(*RUN, "--limit", "3", *SHELL)
+    assert shown()["paused"] == "3 rows were started, as many as were asked for"
+    assert "raise the limit" not in advice()
+    assert shown("--redact", "error_message")["paused"] is None
+
+
+def test_show_gives_no_reason_of_an_earlier_run() -> None:
+    make_job(rows=2)
+    with JobService("jobs") as service:
+        service.start_job("j", "review")
+        service.log("j", "the run ends early: all 2 workers hang", "WARNING")
+        service.update_status("j", "paused")
+        assert shown()["paused"] == "all 2 workers hang"
+        service.update_status("j", "running")
+        assert shown()["paused"] is None
+        service.update_status("j", "paused")
+    assert shown()["paused"] is None
+    assert "\npaused  " not in journal("show", "j").stdout
+
+
+def test_costs_have_their_unit() -> None:
+    make_job(1, rows=1)
+    assert "cost        1 cent\n" in journal("show", "j").stdout
+    assert "cost 1 cent," in journal("log", "j").stdout
+    assert "CENTS" in journal("list").stdout
+
+
 @pytest.mark.parametrize(
     ("cents", "reason"),
     [
@@ -124,18 +161,22 @@ def test_a_row_is_resolved_with_parts_of_a_cent() -> None:
 
 def test_show_forecasts_the_cost_of_the_whole_job() -> None:
     make_job(310)
-    assert "cost        3.10, about 12.40 expected in all\n" in journal("show", "j").stdout
+    assert (
+        "cost        310 cents, about 1240 cents expected in all\n" in journal("show", "j").stdout
+    )
     assert "usage       tokens 812\n" in journal("show", "j").stdout
     assert shown()["expected_cost_cents"] == 1240
 
 
 def test_a_forecast_of_small_costs_has_two_digits_and_a_done_job_has_none() -> None:
     make_job(0.06)
-    assert "cost        0.0006, about 0.0024 expected in all\n" in journal("show", "j").stdout
+    assert (
+        "cost        0.06 cents, about 0.24 cents expected in all\n" in journal("show", "j").stdout
+    )
     with JobService("jobs") as service:
         for number in (2, 3, 4):
             service.complete_row(f"j:{number}", cost_cents=0.1)
-    assert "cost        0.0036\n" in journal("show", "j").stdout
+    assert "cost        0.36 cents\n" in journal("show", "j").stdout
     assert shown()["expected_cost_cents"] is None
 
 
@@ -150,7 +191,7 @@ def test_the_report_forecasts_the_cost_too() -> None:
     make_job(310)
     assert journal("report", "j", "-o", "r.html").returncode == 0
     page = Path("r.html").read_text()
-    assert "<dt>cost</dt><dd>3.10, about 12.40 expected in all</dd>" in page
+    assert "<dt>cost</dt><dd>310 cents, about 1240 cents expected in all</dd>" in page
     assert "<dt>tokens</dt><dd>812</dd>" in page
 
 
@@ -159,8 +200,8 @@ def test_the_log_and_the_list_show_costs_of_attempts() -> None:
     with JobService("jobs") as service:
         service.start_row("j:1")
         service.retry_row("j:1", "E", "busy", cost_cents=0.06, usage={"tokens": 5})
-    assert "E: busy, cost 0.0006, tokens 5" in journal("log", "j").stdout
-    assert "0.0006" in journal("list").stdout
+    assert "E: busy, cost 0.06 cents, tokens 5" in journal("log", "j").stdout
+    assert "  0.06\n" in journal("list").stdout
 
 
 def test_errors_sum_the_cost_of_failed_attempts() -> None:
@@ -178,14 +219,14 @@ def test_errors_sum_the_cost_of_failed_attempts() -> None:
         "failed": 1,
         "repeated": 10,
     }
-    assert "COST" in journal("errors", "j").stdout
+    assert "CENTS" in journal("errors", "j").stdout
 
 
 def test_errors_without_costs_have_no_column_of_them() -> None:
     make_job(rows=1)
     with JobService("jobs") as service:
         service.fail_row("j:1", "E", "m")
-    assert "COST" not in journal("errors", "j").stdout
+    assert "CENTS" not in journal("errors", "j").stdout
 
 
 @pytest.mark.parametrize("hidden", ["cost_cents", "usage", "tokens"])
@@ -195,7 +236,7 @@ def test_costs_and_usages_are_hidden_by_name(hidden: str) -> None:
     assert row["cost_cents"] == (None if hidden == "cost_cents" else 0.06)
     assert row["usage"] == ({"tokens": 812} if hidden == "cost_cents" else {})
     said = journal("log", "j", "--redact", hidden).stdout
-    assert ("0.0006" in said, "812" in said) == (hidden != "cost_cents", hidden == "cost_cents")
+    assert ("0.06 cents" in said, "812" in said) == (hidden != "cost_cents", hidden == "cost_cents")
 
 
 def test_exports_have_costs_and_usages_as_they_are() -> None:

@@ -96,7 +96,7 @@ def test_a_narrow_terminal_shows_the_columns_that_matter_most(root: Path) -> Non
         "FAILED",
         "PENDING",
         "REVIEW",
-        "COST",
+        "CENTS",
         "STARTED",
         "DURATION",
     ]

@@ -86,7 +86,7 @@ ALL = [
     ["INFO", "", f"run started on here  {RUN}"],
     ["job", "", "running"],
     ["started", "1", ""],
-    ["completed", "1", '1Z999, cost 12.50, {"zip":"90000","n":[1]}'],
+    ["completed", "1", '1Z999, cost 1250 cents, {"zip":"90000","n":[1]}'],
     ["failed", "2", r"E42: no such \x1b[31mzip\n\u202e"],
     ["retried", "2", ""],
     ["started", "3", ""],

@@ -112,7 +112,7 @@ def test_an_attempt_in_flight_that_was_given_back_or_cut_says_so(tmp_path: Path)
     assert (given_back.outcome, reviewed.outcome) == ("given_back", "needs_review")
     assert (cut.outcome, cut.took_s, cut.unknown) == ("failed", None, True)
     assert [(event.kind, event.text) for event in history.changes] == [
-        ("completed", "cost 0.05"),
+        ("completed", "cost 5 cents"),
         ("redone", "wrong label"),
     ]
 

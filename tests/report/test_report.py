@@ -126,7 +126,7 @@ def test_the_page_states_counts_errors_and_rows(tmp_path: Path) -> None:
     failed_job(tmp_path, 10)
     page = page_of(tmp_path)
     assert page.texts("h1") == ["Ship failed"]
-    assert page.texts("dl", **{"class": "tiles"}) == ["rows10 completed2 failed8 cost5.00"]
+    assert page.texts("dl", **{"class": "tiles"}) == ["rows10 completed2 failed8 cost500 cents"]
     assert page.texts("h3") == ["E1 failed 4 rows", "E0 failed 4 rows"]
     assert page.texts("p", **{"class": "ranges"}) == ["rows 1, 3, 7, 9", "rows 2, 4, 6, 8"]
     assert page.texts("p", **{"class": "message"}) == ["message 1 (row 1)", "message 2 (row 2)"]

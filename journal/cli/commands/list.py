@@ -16,7 +16,7 @@ from journal.cli.output import bar, echo_err, local_text
 from journal.cli.times import parse_moment, since_option
 from journal.errors import JournalError
 from journal.model import Job, JobStatus, done_rows
-from journal.text import cents_text, duration_text
+from journal.text import cents_number, duration_text
 
 _INTERRUPTED = "interrupted"
 _BAR_CELLS = 8
@@ -40,7 +40,7 @@ def _done(listed: Listed) -> str:
 
 def _cost(listed: Listed) -> str:
     cents = listed.job.total_cost_cents
-    return cents_text(cents) if cents else ""
+    return cents_number(cents) if cents else ""
 
 
 def _started(listed: Listed) -> str:
@@ -65,7 +65,7 @@ _COLUMNS = (
     _of_job("failed_rows", "FAILED", right=True, rank=2),
     _of_job("pending_count", "PENDING", right=True, rank=7),
     _of_job("needs_review_count", "REVIEW", right=True, rank=6),
-    _of_job("total_cost_cents", "COST", text=_cost, right=True, rank=8),
+    _of_job("total_cost_cents", "CENTS", text=_cost, right=True, rank=8),
     _of_job("started_at", "STARTED", text=_started, rank=3),
     Field("duration_s", "DURATION", text=_duration, right=True, rank=4),
 )

@@ -22,7 +22,7 @@ from journal.history.error_groups import ErrorGroup, group_attempts, group_error
 from journal.history.redact import redacted_members
 from journal.model import Job, JobRow, RowStatus
 from journal.service import existing_job
-from journal.text import as_text, cents_text, counted, shorten
+from journal.text import as_text, cents_number, counted, shorten
 
 _DATA = "data."  # the prefix of a column of the data that has the name of a field of the row
 _MAX_CELL_CHARACTERS = 400  # a result may have a mebibyte
@@ -171,7 +171,7 @@ def _looked_at(rows: Iterable[JobRow], columns: Columns) -> Iterator[JobRow]:
 
 
 def _cost_text(group: ErrorGroup) -> str:
-    return cents_text(group.cost_cents) if group.cost_cents else ""
+    return cents_number(group.cost_cents) if group.cost_cents else ""
 
 
 _COST = Field("cost_cents", text=_cost_text, right=True, rank=2)
@@ -242,6 +242,6 @@ def errors_command(
             redacted_members(row, service.redact) for row in rows if version in (None, row.version)
         )
     # A table has the column only if there are costs.
-    title = "COST" if any(group.cost_cents for group in groups) else ""
+    title = "CENTS" if any(group.cost_cents for group in groups) else ""
     cost = msgspec.structs.replace(_COST, title=title)
     echo_rows(output, [cost if field is _COST else field for field in ERROR_FIELDS], groups)

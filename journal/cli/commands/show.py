@@ -49,7 +49,7 @@ from journal.cli.throughput import (
 from journal.format.records import BOTH_COPIES, MORE_THAN_STEPS
 from journal.fs.names import JOURNAL_NAME
 from journal.history.error_groups import ErrorGroup, Numbers, group_errors
-from journal.history.events import Event
+from journal.history.events import Event, why_paused
 from journal.history.redact import REDACTED, redacted_members
 from journal.history.row_history import RowAttempt, RowHistory
 from journal.model import (
@@ -92,6 +92,7 @@ _CUT = frozenset(("name", "description", "throughput"))  # long texts that nobod
 class Shown(msgspec.Struct, kw_only=True):
     """The facts about a job that the command shows.
 
+    - ``paused``: why the last run has ended early; "" if the job isn't paused.
     - ``rate``: recent rows per second; None if the job isn't running.
     - ``errors``: errors of the first ``read_rows`` rows that failed or need a review. ``partial``:
       True if more rows failed or need a review.
@@ -102,6 +103,7 @@ class Shown(msgspec.Struct, kw_only=True):
 
     job: Job
     state: str
+    paused: str
     holder: RunHolder | None
     duration_s: float | None
     rate: float | None
@@ -205,11 +207,15 @@ def _look(service: JobService, job: Job, command: Callable[..., str]) -> Shown:
         doubtful[status.value] = numbers
     found_steps = service.find_steps_in_doubt(job.id, read_rows)
     steps = {name: Numbers(numbers) for name, numbers in found_steps.items()}
+    paused = ""
+    if job.status is JobStatus.PAUSED and holder is None:
+        paused = why_paused(service._history(job.id), names)  # noqa: SLF001  (this package's own)
     reviews = _reviews(service, job.id, doubtful["needs_review"], steps, errors)
     job = redacted_members(job, names)
     return Shown(
         job=job,
         state=state,
+        paused=paused,
         holder=holder,
         duration_s=duration_s(job, state, now),
         rate=rate,
@@ -220,7 +226,7 @@ def _look(service: JobService, job: Job, command: Callable[..., str]) -> Shown:
         steps_in_doubt=steps,
         read_rows=read_rows,
         partial=len(wrong) > read_rows,
-        next=advice(job, state, holder, reviews, service.root, command),
+        next=advice(job, state, paused, holder, reviews, service.root, command),
     )
 
 
@@ -292,6 +298,7 @@ def _facts(shown: Shown) -> dict[str, str]:
         "name": job.name,
         "description": job.description or "",
         "status": shown.state,
+        "paused": shown.paused,
         "run by": holder_text(shown.holder) if shown.holder else "",
         "hosts": ", ".join(job.hosts),
         "command": job.original_command,
@@ -481,6 +488,7 @@ def _plain(shown: Shown) -> dict[str, Any]:
     return {
         **msgspec.to_builtins(shown.job),
         "status": shown.state,
+        "paused": shown.paused or None,
         "run_holder": shown.holder,
         "duration_s": shown.duration_s,
         "rows_per_s": shown.rate,
