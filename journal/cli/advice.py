@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shlex
 from collections.abc import Callable
@@ -10,10 +11,14 @@ from typing import NamedTuple
 
 from journal.cli.find import holder_text
 from journal.errors import RESULT_PLACEHOLDER
-from journal.history.error_groups import Numbers
+from journal.format.records import BOTH_COPIES, MORE_THAN_STEPS
+from journal.history.error_groups import ErrorGroup, Numbers
 from journal.history.events import RAISE_IT
 from journal.history.redact import REDACTED
-from journal.model import TERMINAL_STATUSES, Job, JobStatus, RunHolder
+from journal.model import TERMINAL_STATUSES, Job, JobStatus, RowStatus, RunHolder
+from journal.service import JobService
+from journal.store.rows import RowSequence
+from journal.store.steps import steps_of_rows
 from journal.text import counted
 
 _PASTED_RANGES = 12
@@ -35,6 +40,30 @@ class Reviews(NamedTuple):
     known: Numbers
     others: Numbers
     is_merged: bool
+
+
+def find_reviews(
+    service: JobService,
+    job_id: str,
+    numbers: Numbers,
+    in_doubt: dict[str, Numbers],
+    errors: list[ErrorGroup],
+) -> Reviews:
+    """How to settle the rows in review, which have these numbers and errors."""
+    left = set(numbers).difference(*in_doubt.values())
+    known = set[int]()
+    rows = service.get_rows(job_id, RowStatus.NEEDS_REVIEW)
+    if left and isinstance(rows, RowSequence):
+        last = max(left)
+        read = itertools.takewhile(lambda found: found[0] <= last, steps_of_rows(rows))
+        known = left.intersection(number for number, _ in read)
+    for group in errors:
+        if group.code in MORE_THAN_STEPS:
+            known.difference_update(group.numbers)
+    others = Numbers(sorted(left - known))
+    others.is_cut = numbers.is_cut
+    is_merged = any(group.code == BOTH_COPIES for group in errors)
+    return Reviews(in_doubt, Numbers(sorted(known)), others, is_merged)
 
 
 class NextStart(NamedTuple):

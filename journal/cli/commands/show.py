@@ -13,7 +13,7 @@ from typing import Any
 import click
 import msgspec
 
-from journal.cli.advice import Reviews, advice
+from journal.cli.advice import advice, find_reviews
 from journal.cli.commands.rows import ERROR_FIELDS, example_text
 from journal.cli.find import (
     command_line,
@@ -46,7 +46,6 @@ from journal.cli.throughput import (
     throughput,
     time_left,
 )
-from journal.format.records import BOTH_COPIES, MORE_THAN_STEPS
 from journal.fs.names import JOURNAL_NAME
 from journal.history.error_groups import ErrorGroup, Numbers, group_errors
 from journal.history.events import Event, why_paused
@@ -64,8 +63,6 @@ from journal.model import (
     expected_cost_cents,
 )
 from journal.service import JobService, existing_job
-from journal.store.rows import RowSequence
-from journal.store.steps import steps_of_rows
 from journal.text import (
     as_text,
     cents_text,
@@ -210,7 +207,7 @@ def _look(service: JobService, job: Job, command: Callable[..., str]) -> Shown:
     paused = ""
     if job.status is JobStatus.PAUSED and holder is None:
         paused = why_paused(service._history(job.id), names)  # noqa: SLF001  (this package's own)
-    reviews = _reviews(service, job.id, doubtful["needs_review"], steps, errors)
+    reviews = find_reviews(service, job.id, doubtful["needs_review"], steps, errors)
     job = redacted_members(job, names)
     return Shown(
         job=job,
@@ -228,30 +225,6 @@ def _look(service: JobService, job: Job, command: Callable[..., str]) -> Shown:
         partial=len(wrong) > read_rows,
         next=advice(job, state, paused, holder, reviews, service.root, command),
     )
-
-
-def _reviews(
-    service: JobService,
-    job_id: str,
-    numbers: Numbers,
-    in_doubt: dict[str, Numbers],
-    errors: list[ErrorGroup],
-) -> Reviews:
-    """How to settle the rows in review, which have these numbers and errors."""
-    left = set(numbers).difference(*in_doubt.values())
-    known = set[int]()
-    rows = service.get_rows(job_id, RowStatus.NEEDS_REVIEW)
-    if left and isinstance(rows, RowSequence):
-        last = max(left)
-        read = itertools.takewhile(lambda found: found[0] <= last, steps_of_rows(rows))
-        known = left.intersection(number for number, _ in read)
-    for group in errors:
-        if group.code in MORE_THAN_STEPS:
-            known.difference_update(group.numbers)
-    others = Numbers(sorted(left - known))
-    others.is_cut = numbers.is_cut
-    is_merged = any(group.code == BOTH_COPIES for group in errors)
-    return Reviews(in_doubt, Numbers(sorted(known)), others, is_merged)
 
 
 def _rows_to_read(service: JobService, job: Job) -> int:

@@ -126,14 +126,14 @@ PATCHES = [
     ),
     Patch(
         "rows whose steps are known get their own advice",
-        "cli/commands/show",
+        "cli/advice",
         "known = left.intersection(number for number, _ in read)\n",
         "pass\n",
         STEP,
     ),
     Patch(
         "a row that two copies worked on is not simply continued",
-        "cli/commands/show",
+        "cli/advice",
         "        if group.code in MORE_THAN_STEPS:\n",
         "        if False:\n",
         STEP,
