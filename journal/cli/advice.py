@@ -11,12 +11,13 @@ from typing import NamedTuple
 
 from journal.cli.find import holder_text
 from journal.errors import RESULT_PLACEHOLDER
-from journal.format.records import BOTH_COPIES, MORE_THAN_STEPS
+from journal.format.records import BOTH_COPIES
 from journal.history.error_groups import ErrorGroup, Numbers
 from journal.history.events import RAISE_IT
 from journal.history.redact import REDACTED
 from journal.model import TERMINAL_STATUSES, Job, JobStatus, RowStatus, RunHolder
 from journal.service import JobService
+from journal.store.policies import REVIEWS_OF_STEPS
 from journal.store.rows import RowSequence
 from journal.store.steps import steps_of_rows
 from journal.text import counted
@@ -58,7 +59,7 @@ def find_reviews(
         read = itertools.takewhile(lambda found: found[0] <= last, steps_of_rows(rows))
         known = left.intersection(number for number, _ in read)
     for group in errors:
-        if group.code in MORE_THAN_STEPS:
+        if group.code not in REVIEWS_OF_STEPS:
             known.difference_update(group.numbers)
     others = Numbers(sorted(left - known))
     others.is_cut = numbers.is_cut

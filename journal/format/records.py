@@ -21,7 +21,6 @@ MAX_DEPTH = 100
 SANE_BYTES = 2 * MAX_DEPTH
 REPAIRED = "repaired"  # error code of a job and of rows that lost something in a repair
 BOTH_COPIES = "both_copies"  # error code of a job and of rows that two copies worked on
-MORE_THAN_STEPS = (BOTH_COPIES, REPAIRED)  # rows with these codes are in doubt beyond their steps
 LOST_CHECKSUM = "lost"  # checksum of a row whose record was lost to damage, so its data is unknown
 
 # The time of a record until the record gets its real one.

@@ -35,7 +35,6 @@ from journal.fs import system
 from journal.model import Cost, JobRow, LogEntry, Usage
 from journal.run.evidence import RowLog, current_row
 from journal.run.outcome import (
-    STEP_IN_DOUBT,
     Errors,
     Fail,
     NeedsReview,
@@ -51,6 +50,7 @@ from journal.run.outcome import (
     text_of,
 )
 from journal.service import JobService
+from journal.store.policies import STEP_IN_DOUBT, STEP_NOT_RECORDED
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -315,7 +315,7 @@ class AttemptedRow:
     def _not_recorded(self, name: str, value: object, error: BaseException) -> NeedsReview:
         """The exception of a step that is done, and whose result can't be recorded."""
         review = self._unrecorded = NeedsReview(
-            "StepNotRecorded",
+            STEP_NOT_RECORDED,
             f"step {name!r} is done, but its result could not be recorded; the result of this "
             f"review is its repr: {text_of(error)}",
         )

@@ -21,6 +21,7 @@ from journal.run.outcome import Outcome
 from journal.run.retries import outcome_of_ended
 from journal.run.workers.choose import Workers
 from journal.run.workers.handover import Claim, Results
+from journal.store.policies import STOPPED
 
 _GRACE_S = 5.0  # between two of these steps: ask an attempt to end, force it to end, give it up
 
@@ -196,7 +197,7 @@ class InFlight:
         self._given_up[ticket] = attempt
         self._verdicts[ticket] = Outcome(
             kind="lost",
-            error_code="stopped",
+            error_code=STOPPED,
             error_message="it was given up",
             logs=attempt.attempted.take_logs(),  # none if the worker is another process
         )

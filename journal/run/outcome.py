@@ -18,13 +18,13 @@ from journal.format.arguments import check_cost, check_optional_text, check_usag
 from journal.format.conversion import repr_text
 from journal.format.values import as_json_value
 from journal.model import Cost, LogEntry, Usage
+from journal.store.policies import STEP_IN_DOUBT
 from journal.text import encode_json
 
 Errors = tuple[type[BaseException], ...]
 
 MESSAGE_CHARACTERS = 4096
 INVALID_RESULT = "InvalidResult"  # error code of a row whose outcome can't be recorded as it is
-STEP_IN_DOUBT = "StepInDoubt"  # error code of a row whose attempt met or left a step in doubt
 
 
 class RowResult(msgspec.Struct, frozen=True, kw_only=True):

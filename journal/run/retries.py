@@ -10,6 +10,7 @@ import msgspec
 from journal.model import JobRow, Policy
 from journal.run.limits import Limits
 from journal.run.outcome import Outcome
+from journal.store.policies import STOPPED
 
 _LOST_ATTEMPTS = 3  # of a row whose workers die, if interrupted rows are retried
 
@@ -27,7 +28,7 @@ def outcome_of_ended(outcome: Outcome, limits: Limits, *, timed_out: bool) -> Ou
     if not timed_out:
         message = f"it was ended while in flight ({outcome.error_code})"
         return msgspec.structs.replace(
-            outcome, kind="lost", error_code="stopped", error_message=message, retryable=False
+            outcome, kind="lost", error_code=STOPPED, error_message=message, retryable=False
         )
     message = f"it took longer than {limits.timeout_s:g} s"
     kind: Literal["failed", "review"] = "failed"

@@ -391,16 +391,20 @@ def test_a_row_with_another_step_in_doubt_stays_in_review_and_the_step_is_named(
     assert "`journal resolve j --row 1 --step 'send mail' --not-done`" in done.stderr
 
 
-def test_a_row_that_two_copies_worked_on_stays_in_review() -> None:
+@pytest.mark.parametrize(
+    "code", ["both_copies", "repaired", "in_flight_elsewhere", "FraudCheck", "TimeoutError"]
+)
+def test_a_row_with_another_question_stays_in_review(code: str) -> None:
     in_doubt(ended=False)
     with JobService("jobs") as service:
         service.retry_row(ROW)
         service.start_row(ROW)
-        service.review_row(ROW, "both_copies", "m")
+        service.review_row(ROW, code, "m")
     done = journal("resolve", "j", "--row", "1", "--step", "charge", "--not-done")
     assert done.returncode == 0
     assert row().status is RowStatus.NEEDS_REVIEW
-    assert "row 1 still needs a review: both_copies" in done.stderr
+    assert f"j: 1 row still needs a review ({code}): --row 1\n" in done.stderr
+    assert "pending" not in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -26,11 +26,12 @@ from journal.cli.shared_options import (
     yes_option,
 )
 from journal.errors import RESULT_PLACEHOLDER
-from journal.format.records import LOST_CHECKSUM, MAX_DEPTH, MORE_THAN_STEPS
+from journal.format.records import LOST_CHECKSUM, MAX_DEPTH
 from journal.format.values import DECODE_ERRORS, decode_exact, nests_deeper_than
 from journal.history.error_groups import Numbers
 from journal.model import Job, JobRow, JobStatus, RowStatus
 from journal.service import JobService, existing_job
+from journal.store.policies import REVIEWS_OF_STEPS
 from journal.text import as_text, counted, encode_json, shorten
 
 
@@ -314,7 +315,8 @@ def resolve_command(ctx: click.Context, /, job: str, ranges: list[range], **give
     review, nothing is changed. If the job has ended, --retry reopens it.
 
     With --step, only that step is settled. A row in review without another step in doubt becomes
-    pending again: its next attempt doesn't repeat the steps that are done.
+    pending again: its next attempt doesn't repeat the steps that are done. If the review is about
+    more than the row's steps, such as a review that the handler asked for, the row stays in review.
 
     Prints the number of rows.
 
@@ -363,7 +365,7 @@ def _resolve_step(
     name = given["step"]
     result = None if given["not_done"] else _json_result(given["result"])
     count = pending = 0
-    others: list[str] = []
+    others: dict[str, Numbers] = {}  # from the code of another question to its rows
     with service.batch(job_id):
         for row in rows_of(job_id, service.get_rows(job_id), ranges):
             _check_in_doubt(command, service, row, name)
@@ -374,8 +376,8 @@ def _resolve_step(
             count += 1
             if row.status is not RowStatus.NEEDS_REVIEW or service.get_step_in_doubt(row.id):
                 continue
-            if row.error_code in MORE_THAN_STEPS:
-                others.append(f"row {row.row_number} still needs a review: {row.error_code}")
+            if row.error_code not in REVIEWS_OF_STEPS:
+                others.setdefault(row.error_code or "", Numbers()).add(row.row_number)
                 continue
             service.retry_row(row.id)
             pending += 1
@@ -383,8 +385,9 @@ def _resolve_step(
     state = "not done" if given["not_done"] else "done"
     echo_err(f"{job_id}: step {name!r} of {counted(count, 'row|rows')} is recorded as {state}")
     _report_pending(service, job_id, pending)
-    for text in others:
-        echo_err(f"{job_id}: {text}")
+    for code, numbers in others.items():
+        rows = counted(numbers.count, "row|rows still needs|need a review")
+        echo_err(f"{job_id}: {rows} ({code}): --row {numbers.text()}")
     _report_doubts(command, service, job_id, ranges)
 
 

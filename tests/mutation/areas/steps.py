@@ -113,7 +113,7 @@ PATCHES = [
     Patch(
         "a row that two copies worked on stays in review",
         "cli/commands/settle",
-        "            if row.error_code in MORE_THAN_STEPS:\n",
+        "            if row.error_code not in REVIEWS_OF_STEPS:\n",
         "            if False:\n",
         STEP,
     ),
@@ -134,7 +134,7 @@ PATCHES = [
     Patch(
         "a row that two copies worked on is not simply continued",
         "cli/advice",
-        "        if group.code in MORE_THAN_STEPS:\n",
+        "        if group.code not in REVIEWS_OF_STEPS:\n",
         "        if False:\n",
         STEP,
     ),
