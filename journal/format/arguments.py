@@ -238,7 +238,7 @@ def _new_row(
     if data is None:
         data = {}
     elif not isinstance(data, dict):
-        raise InvalidValueError(f"row {number}: data", data, "must be a dict")
+        raise InvalidValueError(f"row {number}: data", data, f"must be a dict{how_to_dict(data)}")
     data = as_json_value(data, f"row {number}: data")
     text = encode_value(data, f"row {number}: data")
     for column in keys:
@@ -273,3 +273,15 @@ def check_key_digits(value: Any, where: str) -> None:
 
 
 _ROW_KEYS = frozenset(("row_number", "row_checksum", "idempotency_key", "data"))
+
+
+def how_to_dict(value: Any) -> str:
+    """The part of a message that says how to make the dict of a typed object; "" for others."""
+    kind = type(value)
+    ways = {
+        "__dataclass_fields__": "dataclasses.asdict(row)",
+        "model_dump": "row.model_dump()",
+        "__struct_fields__": "msgspec.structs.asdict(row)",
+        "__attrs_attrs__": "attrs.asdict(row)",
+    }
+    return next((f": give {way}" for member, way in ways.items() if hasattr(kind, member)), "")

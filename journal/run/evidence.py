@@ -127,6 +127,10 @@ class RowLogHandler(logging.Handler):
     thread or asyncio task of a row's handler is kept with the row, as by :meth:`AttemptedRow.log`.
     The details hold the name of the logger, and the traceback of an exception. Other messages are
     ignored. A process of a pool needs a handler of its own.
+
+    Messages below WARNING come only if the root logger's level is lower:
+    ``logging.getLogger().setLevel("INFO")``. As the only handler, this one ends the printing of
+    warnings to standard error: call ``logging.basicConfig()`` to keep it.
     """
 
     def emit(self, record: logging.LogRecord) -> None:

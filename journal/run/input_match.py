@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from journal.errors import InvalidStateTransition, InvalidValueError, RowChangedError
-from journal.format.arguments import check_key_digits, frame_rows
+from journal.format.arguments import check_key_digits, frame_rows, how_to_dict
 from journal.format.conversion import SCALARS, reader_of, typed
 from journal.format.idempotency import first_key, own_key_text
 from journal.format.records import LOST_CHECKSUM, RowDataRecord, RowRecord
@@ -121,7 +121,9 @@ def _items(rows: Iterable[Data], rules: InputRules, idempotency_key: Key | None)
     frame = frame_rows(rows, "rows")
     for place, data in enumerate(rows if frame is None else frame, 1):
         if not isinstance(data, dict):
-            raise InvalidValueError(f"input row {place}", data, "must be a dict, a row's data")
+            raise InvalidValueError(
+                f"input row {place}", data, f"must be a dict, a row's data{how_to_dict(data)}"
+            )
         if not SCALARS.issuperset(map(type, data.values())):
             data = as_json_value(data, f"input row {place}: data")  # noqa: PLW2901
         if rules.row_type is not None:

@@ -102,7 +102,8 @@ def open_job(
     - ``version``: a name for the version of the code, model or prompt that processes the rows
       (:attr:`JobRow.version`).
     - ``on_interrupted``: how to settle a row in flight whose run or worker has died: "review" (a
-      person must find out what happened), "retry" or "fail".
+      person must find out what happened), "retry", "fail", or "resume" (continue after its steps:
+      `journal help steps`).
     - ``resume_command``: the command that people are told to type after a run has ended early.
       Default: the command line of this program. ``original_command`` has the same default. Both are
       written into the journal, and so into every copy and pack. If an argument is a secret, pass

@@ -229,3 +229,29 @@ def test_another_way_to_read_numbers_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidValueError, match="numbers: must be 'float' or 'decimal'"):
         journal.open_job(tmp_path / "j", [{}], numbers="int")  # type: ignore[arg-type]
     assert not (tmp_path / "j").exists()
+
+
+class _Model:  # as those of pydantic
+    def model_dump(self) -> dict[str, int]:
+        return {"n": 1}
+
+
+@pytest.mark.parametrize(
+    ("row", "way"),
+    [
+        (Order("a", Decimal(1)), ": give dataclasses.asdict(row)"),
+        (Item(1), ": give msgspec.structs.asdict(row)"),
+        (_Model(), ": give row.model_dump()"),
+        ([1], ""),
+    ],
+)
+def test_a_typed_row_of_the_input_is_refused_with_the_call_that_makes_a_dict(
+    tmp_path: Path, row: Any, way: str
+) -> None:
+    with pytest.raises(InvalidValueError) as refused:
+        journal.open_job(tmp_path / "j", [row])
+    assert refused.value.reason == f"must be a dict, a row's data{way}"
+    with JobService(tmp_path) as service, pytest.raises(InvalidValueError) as refused:
+        service.create_job("J", row_data=[{"data": row}])
+    assert refused.value.reason == f"must be a dict{way}"
+    assert not (tmp_path / "j").exists()

@@ -366,7 +366,13 @@ _MAX_TEXT = 2000  # characters of a value; --json has all
 
 
 def _row_lines(history: RowHistory) -> Iterator[tuple[str, str]]:
-    """The lines about one row, as pairs of name and value."""
+    """The lines about one row, as pairs of name and value. Further lines of a text are indented."""
+    for name, value in _row_texts(history):
+        yield from _named_once(name, value.rstrip("\n").replace("\n", "\n  ").split("\n"))
+
+
+def _row_texts(history: RowHistory) -> Iterator[tuple[str, str]]:
+    """The texts about one row, as pairs of name and text of one or more lines."""
     row = history.row
     yield from ((name, value) for name, value in _row_facts(row).items() if value)
     attempts: dict[int | None, list[LogEntry]] = {}
@@ -427,7 +433,10 @@ def _attempt_lines(attempt: RowAttempt, logs: Iterable[LogEntry]) -> Iterator[st
 
 def _message_text(entry: LogEntry) -> str:
     text = f"{local_text(entry.at, '%H:%M:%S.%f')[:-3]} {entry.level} {entry.message}"
-    return shorten(f"{text} {as_json(entry.details)}" if entry.details else text, _MAX_TEXT)
+    details = dict(entry.details or {})
+    traceback = details.pop("traceback", None) if isinstance(details.get("traceback"), str) else ""
+    text = shorten(f"{text} {as_json(details)}" if details else text, _MAX_TEXT)
+    return f"{text}\n{traceback}".rstrip("\n")
 
 
 def _step_text(step: RowStep) -> str:

@@ -9,6 +9,13 @@ ROW_HISTORY = "tests/cli/test_row_history.py"
 
 PATCHES = [
     Patch(
+        "a text of several lines is shown line by line",
+        "cli/commands/show",
+        '.replace("\\n", "\\n  ").split("\\n")',
+        '.split("\\0")',
+        "tests/cli/test_row_history.py",
+    ),
+    Patch(
         "a traceback begins outside the package",
         "run/outcome",
         "        begin = begin.tb_next\n",
