@@ -670,6 +670,7 @@ class JobService:
         *,
         tracking_number: str | None = None,
         label_path: str | os.PathLike[str] | None = None,
+        reason: str | None = None,
         result: Any = None,
         cost_cents: Cost | None = None,
         usage: Usage | None = None,
@@ -680,8 +681,8 @@ class JobService:
 
         A person must find out what happened. No run starts the row until :meth:`complete_row`,
         :meth:`fail_row`, :meth:`skip_row` or :meth:`retry_row` settles it. Returns the row.
-        ``tracking_number``, ``label_path`` and ``result`` are what is known of the attempt's
-        outcome, for the person who decides.
+        ``tracking_number``, ``label_path``, ``reason`` and ``result`` are what is known of the
+        attempt's outcome, for the person who decides.
         ``cost_cents`` and ``usage`` are what the attempt has cost: see :meth:`complete_row`.
         ``traceback`` says where the error was raised, as text. Raises InvalidStateTransition.
         """
@@ -695,6 +696,7 @@ class JobService:
             label_path=self._recorded_path(job_id, label_path),
             error_code=check_text(error_code, "error_code"),
             error_message=check_optional_text(error_message, "error_message"),
+            reason=check_optional_text(reason, "reason"),
             result=result,
             traceback=check_optional_text(traceback, "traceback"),
             **_spent(cost_cents, usage),

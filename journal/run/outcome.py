@@ -205,8 +205,9 @@ def outcome_of_value(value: Any) -> Outcome:
 def _with_fields(outcome: Outcome, given: dict[str, Any]) -> Outcome:
     """The outcome with the fields of ``given`` that can be recorded.
 
-    If one can't, the row needs a review. Its message names the field and the value. The repr of a
-    result stands in for the result.
+    If one can't, the row needs a review. Its message names the field. The repr of a text field or a
+    result stands in for its value, so that redacting the field hides it. The value of another
+    field, which is a number, is in the message.
     """
     fields: dict[str, Any] = {}
     problems: list[str] = []
@@ -217,8 +218,8 @@ def _with_fields(outcome: Outcome, given: dict[str, Any]) -> Outcome:
             fields[name] = _CHECKS[name](value)
         except BaseException as error:  # noqa: BLE001  (a value's own code may raise anything)
             problems.append(_problem_with(name, value, error))
-            if name == "result":
-                fields["result"] = repr_text(value)
+            if name in _REPLACED_BY_REPR:
+                fields[name] = repr_text(value)
             if not isinstance(error, JournalError):
                 fields["traceback"] = outcome.traceback or traceback_of(error)
     if fields:
@@ -229,7 +230,7 @@ def _with_fields(outcome: Outcome, given: dict[str, Any]) -> Outcome:
 def _problem_with(name: str, value: object, error: BaseException) -> str:
     is_of_field = isinstance(error, InvalidValueError) and error.where == name
     reason = error.reason if is_of_field else text_of(error)  # type: ignore[attr-defined]
-    kept = "the result of this review is its repr" if name == "result" else ""
+    kept = f"the {name} of this review is its repr" if name in _REPLACED_BY_REPR else ""
     return _text(f"{name} can't be recorded: {reason}; {kept or f'it was {repr_text(value)}'}")
 
 
@@ -237,6 +238,7 @@ def _recorded_path(value: Any) -> str | None:
     return check_optional_text(os.fspath(value), "label_path")
 
 
+_REPLACED_BY_REPR = ("result", "tracking_number", "label_path")
 # The fields that a handler sets: what makes the recorded value of each, or raises.
 _CHECKS: dict[str, Callable[[Any], Any]] = {
     "result": partial(as_json_value, where="result", any_keys=True),
@@ -260,7 +262,7 @@ def without_refused(outcome: Outcome, error: InvalidValueError) -> Outcome:
         value = getattr(outcome, name)
         if is_one or len(encode_json(value)) > MESSAGE_CHARACTERS:
             problems.append(_problem_with(name, value, error))
-            fields[name] = repr_text(value) if name == "result" else None
+            fields[name] = repr_text(value) if name in _REPLACED_BY_REPR else None
     if not problems:
         raise error
     outcome = msgspec.structs.replace(outcome, **fields)
@@ -277,7 +279,7 @@ def as_review(outcome: Outcome, code: str, problem: str) -> Outcome:
         code = outcome.error_code
         message = "; ".join(filter(None, (outcome.error_message, problem)))
     else:
-        parts = (outcome.error_code, outcome.error_message, outcome.reason)
+        parts = (outcome.error_code, outcome.error_message)
         said = ": ".join(part for part in parts if part)
         ended = f"the attempt ended as {outcome.kind}" + (f" ({said})" if said else "")
         message = f"{problem}; {ended}"

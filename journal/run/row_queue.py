@@ -283,6 +283,7 @@ class RowQueue:
                     outcome.error_message,
                     tracking_number=outcome.tracking_number,
                     label_path=outcome.label_path,
+                    reason=outcome.reason,
                     result=outcome.result,
                     traceback=outcome.traceback,
                     **spent,

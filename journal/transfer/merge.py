@@ -34,6 +34,7 @@ from journal.transfer.merge_notes import (
     log_details,
     merge_record,
     review_text,
+    tracking_number_there,
 )
 from journal.transfer.merge_plan import Plan
 
@@ -244,6 +245,7 @@ class MergeWriter:
                 status="needs_review",
                 error_code=self._plan.reviews[number],
                 error_message=review_text(self._plan, self._journal.job_id, number),
+                tracking_number=tracking_number_there(self._plan, number),
                 at=self._journal.now(),
             )
         )

@@ -16,17 +16,16 @@ from journal.format.records import (
     RowStepRecord,
 )
 from journal.format.seal import crc_digits
-from journal.format.values import canonical_json, encode_value, read_back
+from journal.format.values import encode_value, read_back
 from journal.history.error_groups import Numbers
 from journal.store.steps import deciding_records
-from journal.text import shorten, time_text
+from journal.text import time_text
 from journal.transfer.divergence import IN_FLIGHT, Change, key_of
 from journal.transfer.merge_plan import Plan
 from journal.transfer.merge_steps import BothDid
 
 _MAX_RANGES = 40  # in the job's error, while the log names each row
 _MAX_CHARACTERS = 1000
-_MAX_RESULT_CHARACTERS = 200  # of a step
 _MAX_DETAILS_BYTES = 1 << 20
 
 
@@ -77,8 +76,7 @@ def review_text(plan: Plan, job: str, number: int) -> str:
     """The message of a row's review: the reason, with statuses and times.
 
     Call this before the review is written, since the message states the status that the row has
-    before the review. The only values of the row in the message are the tracking number of a
-    renumbered row, and the beginnings of results of steps that both copies did.
+    before the review. The message holds no value of the row, so that it needn't be redacted.
     """
     if plan.reviews[number] == IN_FLIGHT:
         text = "it was in flight on another copy: it is unknown whether the attempt took effect"
@@ -99,7 +97,7 @@ def review_text(plan: Plan, job: str, number: int) -> str:
         is_status = isinstance(last[0], RowStatusRecord)
         there = _status_text(last[0]) if is_status else "worked on by a third copy"
     if number in plan.renumbered:
-        return _renumbered_text(plan, number, changes, there if last else "pending", log)
+        return _renumbered_text(plan, number, there if last else "pending", log)
     what = "worked on it"
     if number in plan.data:
         what = "changed its data, or one did and the other worked on it,"
@@ -117,22 +115,25 @@ def _state_text(record: RowStepRecord | None) -> str:
     if record is None:
         return "forgotten by a redo"
     at = time_text((record.origin or record).at)
-    if record.state == "started":
-        return f"in doubt since {at}"
-    result = shorten(canonical_json(record.result).decode(), _MAX_RESULT_CHARACTERS)
-    return f"done at {at} with the result {result}"
+    return f"in doubt since {at}" if record.state == "started" else f"done at {at}"
 
 
-def _renumbered_text(plan: Plan, number: int, changes: list[Change], there: str, log: str) -> str:
-    """The message of the review of a renumbered row: see :func:`review_text`.
+def tracking_number_there(plan: Plan, number: int) -> str | None:
+    """The tracking number that the other copy has for a renumbered row.
 
-    The message has the tracking number, which shows that the row needn't be done again.
+    It shows that the row needn't be done again.
     """
+    if number not in plan.renumbered:
+        return None
+    changes = plan.take.get(number) or plan.conflicts.get(number) or ()
     found = [_tracking_number(plan.read(change)) for change in changes if change.is_of_status]
-    tracking = next((number for number in reversed(found) if number), None)
+    return next((tracking for tracking in reversed(found) if tracking), None)
+
+
+def _renumbered_text(plan: Plan, number: int, there: str, log: str) -> str:
+    """The message of the review of a renumbered row: see :func:`review_text`."""
     theirs = plan.renumbered[number]
     text = f"row {theirs} of another copy, {there} there"
-    text += f", tracking number {tracking}" if tracking else ""
     if number in plan.doubtful:
         why = f"it may be row {theirs} here: damage took the data of one of them"
     else:

@@ -253,9 +253,10 @@ def test_an_attempt_that_leaves_a_step_in_doubt_is_in_review_however_it_ends(
     word = {
         "returns": "completed",
         "fails": "failed (ConnectionError: no printer)",
-        "skips": "no stock",
+        "skips": "skipped",
     }
     assert found.result == ("label 7" if ends == "returns" else None)
+    assert found.reason == ("no stock" if ends == "skips" else None)
     assert word[ends] in str(found.error_message)
     assert "journal resolve mails --row 1 --step charge --result RESULT_AS_JSON" in str(
         found.error_message

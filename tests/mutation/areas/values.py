@@ -12,8 +12,8 @@ PATCHES = [
     Patch(
         "a result that can't be recorded is kept by its repr",
         "run/outcome",
-        'fields["result"] = repr_text(value)',
-        "pass",
+        "fields[name] = repr_text(value)\n",
+        "pass\n",
         RESULTS,
     ),
     Patch(
