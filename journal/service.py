@@ -782,7 +782,9 @@ class JobService:
         also records the end.
 
         Raises AttemptEndedError if the row isn't in processing in this attempt, StepInDoubtError,
-        and InvalidValueError inside a batch, which would record the start too late.
+        and InvalidValueError inside a batch, which would record the start too late. If this attempt
+        has done the step itself, InvalidValueError is raised and the row needs a review at the end
+        of the attempt, since each step of a row must have its own name.
         """
         job_id, number = split_row_id(row_id)
         check_step_name(name)
@@ -791,7 +793,10 @@ class JobService:
         if journal.in_own_commit:
             raise InvalidValueError("batch", job_id, "is open: end it before a step begins")
         begin = partial(steps.begin_step, idempotent=idempotent, logs=_log_records(number, logs))
-        return journal.change(begin, number, attempt, name)
+        found: RowStep | None = journal.change(begin, number, attempt, name)
+        if found is not None and found.state == "failed":
+            raise InvalidValueError("name", name, steps.IS_REUSED)
+        return found
 
     def end_step(
         self,

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from journal.errors import (
+    InvalidValueError,
     JobLockedError,
     JournalError,
     StepInDoubtError,
@@ -45,12 +46,15 @@ from journal.run.outcome import (
     Skip,
     WrongReviewError,
     code_and_message,
+    outcome_of_both,
     outcome_of_error,
     outcome_of_value,
     text_of,
+    with_missing,
 )
 from journal.service import JobService
 from journal.store.policies import STEP_IN_DOUBT, STEP_NOT_RECORDED
+from journal.store.steps import IS_REUSED, NAME_REUSED
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -127,7 +131,16 @@ class AttemptedRow:
     It can be sent to another process.
     """
 
-    __slots__ = ("_log", "_outcome", "_row_type", "_store", "_unrecorded", "_value", "row")
+    __slots__ = (
+        "_begun",
+        "_log",
+        "_outcome",
+        "_row_type",
+        "_store",
+        "_unrecorded",
+        "_value",
+        "row",
+    )
 
     def __init__(self, row: JobRow, store: StepStore, row_type: Any = None) -> None:
         self.row = row
@@ -136,6 +149,7 @@ class AttemptedRow:
         self._outcome: Outcome | None = None
         self._unrecorded: NeedsReview | None = None  # a step is done, and its result isn't recorded
         self._store = store
+        self._begun: set[str] = set()  # steps of this attempt, except those that have failed
         self._log: RowLog | None = None  # made by the first message
 
     def __reduce__(self) -> tuple[type[AttemptedRow], tuple[JobRow, StepStore, Any]]:
@@ -218,7 +232,8 @@ class AttemptedRow:
           ``await row.step("mail", send, order)``.
 
         Raises AttemptEndedError if the attempt has ended, and StorageError in a worker on a machine
-        that doesn't have the job's directory.
+        that doesn't have the job's directory. Raises InvalidValueError for a name that this attempt
+        has begun already, unless that step has failed; the row then needs a review.
         """
         if is_coroutine_function(function):
             return self._step_async(name, function, arguments, keywords, idempotent=idempotent)
@@ -228,7 +243,7 @@ class AttemptedRow:
             return result
         try:
             value = function(*arguments, **keywords)
-        except Exception as error:
+        except BaseException as error:
             self._fail(service, name, error)
             raise
         if inspect.isawaitable(value):  # such as a lambda that calls a coroutine function
@@ -262,10 +277,16 @@ class AttemptedRow:
         except Exception as error:
             await _in_thread(self._fail, service, name, error)
             raise
+        except BaseException as error:  # such as a cancellation, of which nothing is recorded
+            self._fail(service, name, error)
+            raise
         return await _in_thread(self._end, service, name, value)
 
     def _begin(self, service: JobService, name: str, *, idempotent: bool) -> tuple[bool, Any]:
         """Begin a step. Returns whether the step is done already, and the result of a done step."""
+        if name in self._begun:
+            self._unrecorded = NeedsReview(NAME_REUSED, f"{name!r} {IS_REUSED}")
+            raise InvalidValueError("name", name, IS_REUSED)
         logs = () if idempotent else self._pending_logs()
         is_recorded = False
         try:
@@ -278,16 +299,19 @@ class AttemptedRow:
         finally:
             if not is_recorded:
                 self._put_back(logs)
+        self._begun.add(name)
         return (False, None) if done is None else (True, done.result)
 
     def _never_called(self, service: JobService, name: str, begun: tuple[bool, Any]) -> None:
         """Record that a cancelled attempt has not called the function of a step it has begun."""
+        self._begun.discard(name)
         if not begun[0]:
             error = ("Cancelled", "the attempt was cancelled before the call")
             self._record_end(service, name, error=error)
 
-    def _fail(self, service: JobService, name: str, error: Exception) -> None:
-        if not isinstance(error, NeedsReview | WrongReviewError):
+    def _fail(self, service: JobService, name: str, error: BaseException) -> None:
+        self._begun.discard(name)
+        if isinstance(error, Exception) and not isinstance(error, NeedsReview | WrongReviewError):
             failure = code_and_message(error)
             self._record_end(service, name, error=failure)
 
@@ -466,34 +490,20 @@ def outcome_of_raised(row: AttemptedRow, error: BaseException, retry_on: Errors)
     """Return the outcome that the handler has set by a method of the row, or else the outcome that
     its exception gives.
     """
-    outcome = row.outcome
-    return outcome_of_error(error, retry_on) if outcome is None else outcome
+    outcome = outcome_of_error(error, retry_on)
+    return outcome if row.outcome is None else with_missing(row.outcome, outcome)
 
 
 def outcome_of_returned(row: AttemptedRow, value: Any) -> Outcome:
     """Return the outcome that the handler has set by a method of the row, or else the outcome that
-    its value gives.
-
-    If there are both, the value becomes the result of a completed row that has none. Otherwise the
-    row needs a review, because one of the two would be lost.
+    its value gives: see :func:`outcome_of_both`.
     """
     outcome = row.outcome
     if outcome is None:
         return outcome_of_value(value)
-    if value is None or outcome.result is value or outcome.kind == "review":
+    if value is None or outcome.result is value:
         return outcome
-    returned = outcome_of_value(value)
-    if returned.kind == "completed" and outcome.kind == "completed" and outcome.result is None:
-        return msgspec.structs.replace(outcome, result=returned.result)
-    return msgspec.structs.replace(
-        outcome,
-        kind="review",
-        result=returned.result if outcome.result is None else outcome.result,
-        error_code="TwoOutcomes",
-        error_message=f"the handler has set the outcome {outcome.kind!r} by a method of the row, "
-        "and has returned a value",
-        retryable=False,
-    )
+    return outcome_of_both(outcome, outcome_of_value(value))
 
 
 def is_coroutine_function(function: Any) -> bool:

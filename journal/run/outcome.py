@@ -18,7 +18,6 @@ from journal.format.arguments import check_cost, check_optional_text, check_usag
 from journal.format.conversion import repr_text
 from journal.format.values import as_json_value
 from journal.model import Cost, LogEntry, Usage
-from journal.store.policies import STEP_IN_DOUBT
 from journal.text import encode_json
 
 Errors = tuple[type[BaseException], ...]
@@ -249,6 +248,32 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
 }
 
 
+def with_missing(outcome: Outcome, other: Outcome) -> Outcome:
+    """The outcome with the fields of ``other`` that it lacks, such as the cost."""
+    missing = {name: getattr(other, name) for name in _CHECKS if getattr(outcome, name) is None}
+    return msgspec.structs.replace(outcome, **missing)
+
+
+def outcome_of_both(given: Outcome, returned: Outcome) -> Outcome:
+    """The outcome of a handler that has set the outcome ``given`` and has also returned a value.
+
+    The value becomes the result of a completed row that has none. Otherwise the row needs a review,
+    because one of the two would be lost.
+    """
+    is_completed = given.kind == returned.kind == "completed"
+    outcome = with_missing(given, returned)
+    if given.kind == "review" or (is_completed and given.result is None):
+        return outcome
+    return msgspec.structs.replace(
+        outcome,
+        kind="review",
+        error_code="TwoOutcomes",
+        error_message=f"the handler has set the outcome {given.kind!r} by a method of the row, "
+        "and has returned a value",
+        retryable=False,
+    )
+
+
 def without_refused(outcome: Outcome, error: InvalidValueError) -> Outcome:
     """The review of an outcome that the journal has refused to record, with all that it can record.
 
@@ -292,16 +317,16 @@ def as_review(outcome: Outcome, code: str, problem: str) -> Outcome:
     )
 
 
-def in_doubt(outcome: Outcome, doubt: str) -> Outcome:
+def in_doubt(outcome: Outcome, code: str, doubt: str) -> Outcome:
     """The outcome of an attempt that ended with a step in doubt: a review that keeps everything else.
 
     ``doubt`` is the message about the step.
     """
-    if outcome.error_code == STEP_IN_DOUBT:  # the message is about the step already
+    if outcome.error_code == code:  # the message is about the step already
         return outcome
     if outcome.kind == "completed" and outcome.result == "":  # a command that has printed nothing
         outcome = msgspec.structs.replace(outcome, result=None)
-    return as_review(outcome, STEP_IN_DOUBT, doubt)
+    return as_review(outcome, code, doubt)
 
 
 def outcome_of_error(error: BaseException, retry_on: Errors) -> Outcome:

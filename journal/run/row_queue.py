@@ -24,7 +24,8 @@ from journal.run.held_job import HeldJob
 from journal.run.limits import Limits
 from journal.run.outcome import Outcome, in_doubt, without_refused
 from journal.run.retries import delay_s, fate_of
-from journal.store.policies import in_doubt_text
+from journal.store.policies import STEP_IN_DOUBT, in_doubt_text
+from journal.store.steps import NAME_REUSED
 
 # If so many rows wait for another attempt, no new rows are taken.
 _MAX_WAITING = 100_000
@@ -304,7 +305,10 @@ class RowQueue:
         if outcome.kind in ("unstarted", "lost"):
             return outcome
         step = self._service.get_step_in_doubt(row.id)
-        return outcome if step is None else in_doubt(outcome, in_doubt_text(row.id, step))
+        if step is None:
+            return outcome
+        code = NAME_REUSED if step.state == "failed" else STEP_IN_DOUBT
+        return in_doubt(outcome, code, in_doubt_text(row.id, step))
 
     def _settle_failure(self, row: JobRow, outcome: Outcome, spent: Any) -> float | None:
         code, message = outcome.error_code, outcome.error_message

@@ -13,7 +13,7 @@ from journal.format.records import RowStatusRecord
 from journal.index.index import FAILED, PENDING, PROCESSING
 from journal.model import Policy, RowStatus, RowStep
 from journal.store.journal import Journal
-from journal.store.steps import get_steps, step_in_doubt
+from journal.store.steps import get_step_in_doubt, step_in_doubt
 from journal.store.transitions import let_start, put_row_status, version_of_attempt
 
 # Error codes of rows:
@@ -75,13 +75,14 @@ def settle_rows(
 
 def may_resume(journal: Journal, number: int) -> bool:
     """Return whether the policy "resume" makes a row in flight pending. Raises RowNotFoundError."""
-    state = journal.index.state
-    doubts = (step.state == "started" for step in get_steps(journal, number))
-    return state is not None and state.resumes and not any(doubts)
+    state, step = journal.index.state, get_step_in_doubt(journal, number)
+    return step is None and state is not None and state.resumes
 
 
 def in_doubt_text(row_id: str, step: RowStep) -> str:
-    """The part of a message about a row that has a step in doubt."""
+    """The part of a message about a row that has a step in doubt, or has begun a step twice."""
+    if step.state == "failed":
+        return f"{step.name!r} {step.error_message}"
     return str(StepInDoubtError(row_id, step.name, step.attempt))
 
 

@@ -28,6 +28,12 @@ from journal.store.journal import Journal
 from journal.store.rows import Read, RowSequence, moved_error
 from journal.store.transitions import put_logs
 
+NAME_REUSED = "StepNameReused"  # error code of a row whose attempt has begun a step twice
+IS_REUSED = (
+    "is the name of a step that this attempt has begun already: give each step of a row its own "
+    "name, such as 'mail 2'"
+)
+
 
 def get_steps(journal: Journal, number: int) -> tuple[RowStep, ...]:
     """The row's steps since its last redo, in the order in which they were first recorded.
@@ -61,6 +67,12 @@ def steps_of_rows(rows: RowSequence) -> Iterator[tuple[int, RowStep]]:
 def _latest(
     columns: Columns, file: JournalFile, read: Read, position: int, *, exact: bool
 ) -> dict[str, RowStepRecord]:
+    return deciding_records(_records(columns, file, read, position, exact=exact))
+
+
+def _records(
+    columns: Columns, file: JournalFile, read: Read, position: int, *, exact: bool
+) -> list[RowStepRecord]:
     number = columns.number(position)
     records = list[RowStepRecord]()
     for offset in columns.offsets_of_steps(position):
@@ -68,7 +80,7 @@ def _latest(
         if not isinstance(record, RowStepRecord) or record.row != number:
             raise moved_error(file, offset, f"a step of row {number}")
         records.append(record)
-    return deciding_records(records)
+    return records
 
 
 def deciding_records(records: Iterable[RowStepRecord]) -> dict[str, RowStepRecord]:
@@ -82,7 +94,7 @@ def deciding_records(records: Iterable[RowStepRecord]) -> dict[str, RowStepRecor
 
 
 def get_step_in_doubt(journal: Journal, number: int) -> RowStep | None:
-    """The row's first step that began and has no recorded end. Raises RowNotFoundError."""
+    """See :func:`step_in_doubt`. Raises RowNotFoundError."""
     return step_in_doubt(journal, _position(journal, number))
 
 
@@ -105,10 +117,21 @@ def find_steps_in_doubt(journal: Journal, max_rows: int | None) -> dict[str, lis
 
 
 def step_in_doubt(journal: Journal, position: int) -> RowStep | None:
-    """The first step of the row that began and has no recorded end."""
-    for record in latest_records(journal, position).values():
+    """The first step of the row that began and has no recorded end.
+
+    If there is none: the failed second start of a step that the row's last attempt has begun twice.
+    """
+    columns, file = journal.index.columns, journal.file
+    records = _records(columns, file, journal.read_line, position, exact=journal.exact)
+    for record in deciding_records(records).values():
         if record.state == "started":
             return _step_of(record)
+    attempts, done = columns.attempts[position], set[str]()
+    for record in records:
+        if record.state == "done":
+            done.add(record.step)
+        elif record.step in done and (record.attempt, record.origin) == (attempts, None):
+            return _step_of(record)  # of a second start: see begin_step
     return None
 
 
@@ -121,8 +144,11 @@ def begin_step(
     idempotent: bool,
     logs: Sequence[LogRecord] = (),
 ) -> RowStep | None:
-    """Record that an attempt begins a step, after its ``logs``. If the step is done already, return
-    it instead.
+    """Record that an attempt begins a step, after its ``logs``. If an earlier attempt has done the
+    step, return it instead.
+
+    If this very attempt has done the step, a failed second start is recorded and returned, so that
+    the row needs a review: a later attempt would take both for one. The step stays done.
 
     With ``idempotent``, nothing is recorded, and a step in doubt may begin again. Raises
     RowNotFoundError, AttemptEndedError and StepInDoubtError.
@@ -135,7 +161,13 @@ def begin_step(
         raise AttemptEndedError(row_id, attempt, attempts, STATUSES[status].value)
     known = latest_records(journal, position).get(name)
     if known is not None and known.state == "done":
-        return _step_of(known)
+        if known.attempt != attempt or known.origin is not None:
+            return _step_of(known)
+        second = _record(number, attempt, name, "failed")
+        second.error_code, second.error_message = NAME_REUSED, IS_REUSED
+        put_logs(journal, logs)
+        _append(journal, position, second)
+        return _step_of(second)
     if idempotent:
         return None
     if known is not None and known.state == "started":

@@ -203,6 +203,38 @@ def test_a_doubt_ends_journal_step_with_code_4_and_an_idempotent_step_repeats() 
     assert (steps()["charge"].state, steps()["charge"].result) == ("done", "ch_9")
 
 
+@pytest.mark.parametrize("idempotent", ["", "--idempotent"])
+@pytest.mark.parametrize("then", ["|| exit", "; true"], ids=["stops", "goes on"])
+def test_a_name_used_twice_in_an_attempt_runs_nothing_and_puts_the_row_in_review(
+    idempotent: str, then: str
+) -> None:
+    script = f"""
+    for item in a b c
+    do step mail {idempotent} -- sh -c 'echo "mail $1" >> effects' sh $item {then}
+    done
+    echo all sent
+    """
+    run(script, "--max-attempts", "3", "--backoff", "0", "--results", "out")
+    assert effects() == ["mail a"]
+    assert (row().status, row().error_code, row().attempts) == ("needs_review", "StepNameReused", 1)
+    assert str(row().error_message).startswith(
+        "'mail' is the name of a step that this attempt has begun already: give each step of a row "
+        "its own name, such as 'mail 2'; the attempt ended as "
+    )
+    assert "name: is the name of a step" in Path("out/1/1/stderr").read_text()
+    assert states() == {"mail": "done"}
+    resolved = journal("resolve", "j", "--row", "1", "--retry")
+    assert (resolved.returncode, "in doubt" in resolved.stderr) == (0, False)
+
+
+def test_a_run_that_dies_after_a_name_was_used_twice_does_not_resume_the_row() -> None:
+    script = "step mail -- true; step mail -- true; kill -9 $PPID"
+    assert run(script).returncode == -signal.SIGKILL
+    run("echo all sent")
+    assert (row().status, row().error_code, row().attempts) == ("needs_review", "interrupted", 1)
+    assert "'mail' is the name of a step" in str(row().error_message)
+
+
 def test_a_killed_idempotent_step_leaves_no_doubt() -> None:
     assert run("step put --idempotent -- sh -c 'kill -9 $$'").returncode == 3
     assert (row().status, row().error_code, steps()) == (RowStatus.FAILED, "137", {})

@@ -156,6 +156,31 @@ def test_a_result_that_can_not_be_recorded_costs_all_the_same_and_reaches_the_li
     assert row.result == "<Answer {'text': 'hi'}>"
 
 
+@pytest.mark.parametrize(
+    ("ends", "status"),
+    [
+        (lambda row: row.complete("T-1"), "completed"),
+        (lambda row: row.review("Unclear", "is it sent?"), "needs_review"),
+        (lambda row: row.fail("declined"), "needs_review"),
+    ],
+    ids=["complete", "review", "fail"],
+)
+@pytest.mark.parametrize("raises", [False, True], ids=["returned", "raised"])
+def test_a_cost_counts_that_is_returned_or_raised_after_the_outcome_is_set(
+    path: Path, ends: Callable[[Any], None], status: str, *, raises: bool
+) -> None:
+    def handler(row: Any) -> RowResult:
+        ends(row)
+        if raises:
+            raise Fail("late", **SPENT)
+        return RowResult(**SPENT)
+
+    with open_job(path, 1) as job:
+        report = job.run(handler, tell=quiet)
+        assert (report.job.total_cost_cents, report.job.usage) == (0.06, {"tokens": 812})
+        assert raises or job.rows()[0].status == status
+
+
 def test_each_part_of_a_value_that_can_be_recorded_is_kept_as_it_is(path: Path) -> None:
     paid = {"id": 7}
     bad: dict[str, Any] = {"cost_cents": -1, "usage": {"t": "x"}, "tracking_number": 5}

@@ -20,6 +20,7 @@ import journal.fs.system
 from journal import (
     AttemptedRow,
     AttemptEndedError,
+    InvalidValueError,
     JobRow,
     JobService,
     NeedsReview,
@@ -617,3 +618,90 @@ def test_a_message_may_have_a_detail_called_message(tmp_path: Path) -> None:
         (entry,) = [e for e in job.service.get_logs("mails") if e.message == "a"]
         assert entry.details is not None
         assert entry.details["message"] == "b"
+
+
+# --- names of steps
+
+
+SECOND = "'mail' is the name of a step that this attempt has begun already: give each step"
+
+
+@pytest.mark.parametrize("executor", [None, in_processes("spawn")], ids=["threads", "processes"])
+@pytest.mark.parametrize("swallows", [False, True], ids=["raises", "swallows"])
+def test_a_name_used_twice_in_an_attempt_puts_the_row_in_review_and_nothing_is_skipped(
+    tmp_path: Path, ledger: Ledger, executor: Callable[[], Executor] | None, *, swallows: bool
+) -> None:
+    with open_job(tmp_path, 1) as job:
+        handler = functools.partial(mail_each, ledger, swallows)
+        job.run(handler, executor, max_attempts=3, backoff_s=0)
+        (row,) = job.rows()
+        (step,) = job.service.get_steps(row.id)
+    assert ledger.effects() == ["a"]
+    assert (row.status, row.error_code, row.attempts) == (
+        RowStatus.NEEDS_REVIEW,
+        "StepNameReused",
+        1,
+    )
+    assert str(row.error_message).startswith(SECOND)
+    assert (step.state, step.result) == ("done", "id of a")
+
+
+def mail_each(ledger: Ledger, swallows: bool, row: AttemptedRow) -> str:
+    for item in "abc":
+        with suppress(*([InvalidValueError] if swallows else [])):
+            row.step("mail", ledger.add, item)
+    return "all sent"
+
+
+def test_a_name_used_twice_is_an_error_in_a_later_attempt_and_for_coroutines_too(
+    tmp_path: Path, ledger: Ledger
+) -> None:
+    async def add(effect: str) -> str:
+        return ledger.add(effect)
+
+    async def handler(row: AttemptedRow) -> None:
+        await row.step("mail", add, "a")
+        if row.attempts == 1:
+            raise ConnectionError
+        with pytest.raises(InvalidValueError, match=f"^name: {SECOND[7:]}"):
+            await row.step("mail", add, "b")
+
+    with open_job(tmp_path, 1) as job:
+        job.run(handler, max_attempts=3, backoff_s=0)
+        (row,) = job.rows()
+    assert ledger.effects() == ["a"]
+    assert (row.attempts, row.error_code) == (2, "StepNameReused")
+
+
+@pytest.mark.parametrize("idempotent", [False, True])
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_step_that_has_failed_may_be_called_again_in_the_same_attempt(
+    tmp_path: Path, ledger: Ledger, *, idempotent: bool, is_async: bool
+) -> None:
+    calls = iter([ConnectionError("busy"), TimeoutError("slow"), None])
+
+    def send(effect: str) -> str:
+        if error := next(calls):
+            raise error
+        return ledger.add(effect)
+
+    async def send_async(effect: str) -> str:
+        return send(effect)
+
+    def handler(row: AttemptedRow) -> Any:
+        for _ in range(2):
+            with suppress(OSError):
+                row.step("mail", send, "a", idempotent=idempotent)
+        return row.step("mail", send, "a", idempotent=idempotent)
+
+    async def handler_async(row: AttemptedRow) -> Any:
+        for _ in range(2):
+            with suppress(OSError):
+                await row.step("mail", send_async, "a", idempotent=idempotent)
+        return await row.step("mail", send_async, "a", idempotent=idempotent)
+
+    with open_job(tmp_path, 1) as job:
+        job.run(handler_async if is_async else handler)
+        (row,) = job.rows()
+    assert (row.status, row.result, row.attempts) == ("completed", "id of a", 1)
+    assert ledger.effects() == ["a"]

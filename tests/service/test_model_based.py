@@ -95,7 +95,7 @@ class Abandoned(Exception):
 
 
 class ModelJob:
-    """A job as dicts. Every method raises before it changes anything."""
+    """A job as dicts. Every method but begin_step raises before it changes anything."""
 
     def __init__(self, header: dict[str, Any]) -> None:
         self.header = header
@@ -118,6 +118,7 @@ class ModelJob:
         self.settled: list[int] = []
         self.resumes = False  # whether the last run had the policy "resume"
         self.steps: dict[int, dict[str, dict[str, Any]]] = {}  # of each row that has any, by name
+        self.reused: set[tuple[int, int]] = set()  # attempts that began a step twice
         # What the services last said, times included, of all that has not been touched since.
         self.seen_job: Any = None
         self.seen_rows: dict[int, JobRow] = {}
@@ -130,6 +131,7 @@ class ModelJob:
         new.seen_rows = dict(self.seen_rows)
         new.logs = list(self.logs)
         new.keys = dict(self.keys)
+        new.reused = set(self.reused)
         new.steps = {number: dict(steps) for number, steps in self.steps.items()}
         new.left_behind = set(self.left_behind)
         return new
@@ -322,7 +324,9 @@ class ModelJob:
         return self.steps.get(number, {})
 
     def has_doubt(self, number: int) -> bool:
-        return any(step["state"] == "started" for step in self.steps_of(number).values())
+        steps = self.steps_of(number).values()
+        is_reused = (number, self.rows[number]["attempts"]) in self.reused
+        return is_reused or any(step["state"] == "started" for step in steps)
 
     def _put_step(self, number: int, name: str, state: str, attempt: int, **fields: Any) -> None:
         empty = dict.fromkeys(("result", "error_code", "error_message"))
@@ -334,10 +338,14 @@ class ModelJob:
         """Whether the step is done already."""
         if self.in_batch:
             raise Taken
-        known = self.steps_of(number).get(name, {}).get("state")
-        row = self.rows[number]
+        step = self.steps_of(number).get(name, {})
+        known, row = step.get("state"), self.rows[number]
         if (row["status"], row["attempts"]) != (RowStatus.PROCESSING, attempt):
             raise Ended
+        if known == "done" and step["attempt"] == attempt:
+            self.reused.add((number, attempt))  # recorded, although the start is refused
+            self._touch()
+            raise Taken
         if known == "done" or idempotent:
             return known == "done"
         if known == "started":

@@ -45,7 +45,9 @@ def anew(service: JobService) -> JobService:
 def test_a_step_that_is_done_is_not_begun_again_and_gives_its_result(service: JobService) -> None:
     assert service.begin_step(ROW, 1, "charge") is None
     assert service.end_step(ROW, 1, "charge", {"id": ("a", 1)}) == {"id": ["a", 1]}
-    done = service.begin_step(ROW, 1, "charge")
+    service.retry_row(ROW)
+    service.start_row(ROW)
+    done = service.begin_step(ROW, 2, "charge")
     assert done is not None
     assert (done.name, done.state, done.attempt, done.result) == (
         "charge",
@@ -55,6 +57,37 @@ def test_a_step_that_is_done_is_not_begun_again_and_gives_its_result(service: Jo
     )
     with anew(service) as other:
         assert other.get_steps(ROW) == (done,)
+
+
+@pytest.mark.parametrize("idempotent", [False, True])
+def test_an_attempt_that_begins_a_step_again_which_it_has_done_is_refused_and_needs_a_review(
+    service: JobService, *, idempotent: bool
+) -> None:
+    service.begin_step(ROW, 1, "mail")
+    service.end_step(ROW, 1, "mail", "sent")
+    with pytest.raises(InvalidValueError, match="name: is the name of a step that this attempt"):
+        service.begin_step(ROW, 1, "mail", idempotent=idempotent)
+    (step,) = service.get_steps(ROW)
+    assert (step.state, step.result) == ("done", "sent")
+    assert service.find_steps_in_doubt(JOB) == {}
+    second = service.get_step_in_doubt(ROW)
+    assert second is not None
+    assert (second.name, second.state, second.error_code) == ("mail", "failed", "StepNameReused")
+    assert not service.may_resume(ROW)
+    assert after(service, "resume", ROW)[0][0] is RowStatus.NEEDS_REVIEW
+    with JobService(service.root) as other:
+        other.retry_row(ROW)
+        other.start_row(ROW)
+        assert other.get_step_in_doubt(ROW) is None
+        assert other.begin_step(ROW, 2, "mail") == step
+
+
+def test_a_step_that_failed_before_it_was_done_leaves_no_question(service: JobService) -> None:
+    service.begin_step(ROW, 1, "mail")
+    service.end_step(ROW, 1, "mail", error=("StepNameReused", "of the caller's own class"))
+    service.begin_step(ROW, 1, "mail")
+    service.end_step(ROW, 1, "mail", "sent")
+    assert service.get_step_in_doubt(ROW) is None
 
 
 def test_a_step_without_a_recorded_end_is_in_doubt_and_begins_only_if_it_may_repeat(

@@ -419,7 +419,7 @@ def _report_doubts(
     doubts: dict[str, Numbers] = {}
     for row in rows_of(job_id, service.get_rows(job_id), ranges):
         step = service.get_step_in_doubt(row.id)
-        if step is not None:
+        if step is not None and step.state == "started":
             doubts.setdefault(step.name, Numbers()).add(row.row_number)
     for name, numbers in doubts.items():
         (done, _), (not_done, _) = step_commands(command, job_id, name, numbers)

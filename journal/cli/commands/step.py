@@ -54,7 +54,8 @@ def step_command(ctx: click.Context, name: str, command: tuple[str, ...], idempo
     run`.
 
     The exit code is 4 if the step is in doubt since an earlier attempt, or if the attempt has ended,
-    because its run has died or has given it up. COMMAND isn't run then.
+    because its run has died or has given it up. The exit code is 2 if the attempt has done a step
+    NAME already; the row then needs a review. COMMAND isn't run in these cases.
 
     In a script of the shell: id=$(journal step charge -- ./charge "$order") || exit
 

@@ -95,6 +95,13 @@ PATCHES = [
         RUNS,
     ),
     Patch(
+        "the cost that a handler returns or raises after it has set its outcome is kept",
+        "run/outcome",
+        "    return msgspec.structs.replace(outcome, **missing)\n",
+        "    return outcome\n",
+        RUNS,
+    ),
+    Patch(
         "exceptions of a handler state its cost",
         "run/outcome",
         "    return with_cost(outcome, error.cost_cents, error.usage)\n",
