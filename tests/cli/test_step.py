@@ -439,6 +439,26 @@ def test_a_row_with_another_question_stays_in_review(code: str) -> None:
     assert "pending" not in done.stderr
 
 
+@pytest.mark.parametrize("policy", ["review", "resume"])
+def test_a_row_whose_run_died_becomes_pending_only_if_each_of_its_effects_is_a_step(
+    policy: str,
+) -> None:
+    with JobService("jobs") as service:
+        service.create_job("J", job_id="j", row_data=[{"data": {}}])
+        service.start_job("j", policy)  # type: ignore[arg-type]
+        service.start_row(ROW)
+        service.begin_step(ROW, 1, "charge")
+    with JobService("jobs") as service:  # its run has died
+        service.recover_job("j", policy)  # type: ignore[arg-type]
+    done = journal("resolve", "j", "--row", "1", "--step", "charge", "--not-done")
+    assert done.returncode == 0
+    if policy == "resume":
+        assert row().status is RowStatus.PENDING
+    else:
+        assert row().status is RowStatus.NEEDS_REVIEW
+        assert "j: 1 row still needs a review (interrupted): --row 1\n" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("option", "code", "words"),
     [

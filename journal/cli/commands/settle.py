@@ -31,7 +31,7 @@ from journal.format.values import DECODE_ERRORS, decode_exact, nests_deeper_than
 from journal.history.error_groups import Numbers
 from journal.model import Job, JobRow, JobStatus, RowStatus
 from journal.service import JobService, existing_job
-from journal.store.policies import REVIEWS_OF_STEPS
+from journal.store.policies import INTERRUPTED, REVIEWS_OF_STEPS, STOPPED
 from journal.text import as_text, counted, encode_json, shorten
 
 
@@ -316,7 +316,8 @@ def resolve_command(ctx: click.Context, /, job: str, ranges: list[range], **give
 
     With --step, only that step is settled. A row in review without another step in doubt becomes
     pending again: its next attempt doesn't repeat the steps that are done. If the review is about
-    more than the row's steps, such as a review that the handler asked for, the row stays in review.
+    more than the row's steps, the row stays in review: for example if the handler asked for the
+    review, or if the run died and did not have --on-interrupted resume.
 
     Prints the number of rows.
 
@@ -376,7 +377,11 @@ def _resolve_step(
             count += 1
             if row.status is not RowStatus.NEEDS_REVIEW or service.get_step_in_doubt(row.id):
                 continue
-            if row.error_code not in REVIEWS_OF_STEPS:
+            # Without the policy "resume", the row may have side effects that are no steps.
+            is_cut = row.error_code in (INTERRUPTED, STOPPED)
+            if row.error_code not in REVIEWS_OF_STEPS or (
+                is_cut and not service.may_resume(row.id)
+            ):
                 others.setdefault(row.error_code or "", Numbers()).add(row.row_number)
                 continue
             service.retry_row(row.id)
