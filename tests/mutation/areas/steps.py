@@ -141,8 +141,8 @@ PATCHES = [
     Patch(
         "a row that two copies worked on stays in review",
         "cli/commands/settle",
-        "            if row.error_code not in REVIEWS_OF_STEPS:\n",
-        "            if False:\n",
+        "            if row.error_code not in REVIEWS_OF_STEPS or (\n",
+        "            if (\n",
         STEP,
     ),
     Patch(
