@@ -81,7 +81,7 @@ from journal.store import policies, steps, transitions
 from journal.store.batch import Batch
 from journal.store.journal import Journal
 from journal.store.listing import check_name, jobs_of, newest_ids
-from journal.store.rows import RowSequence, row_of
+from journal.store.rows import RowSequence, exact_data, row_of
 from journal.store.run_holds import Taken, has_ended
 from journal.store.run_lock import busy_error, run_holder
 from journal.store.store import Store
@@ -702,6 +702,14 @@ class JobService:
             **_spent(cost_cents, usage),
         )
         return self._as_read(row)
+
+    def get_exact_data(self, row_id: str) -> dict[str, Any]:
+        """The data of a row. Numbers that aren't integers are Decimals with all their digits,
+        whatever :attr:`numbers` is. Raises RowNotFoundError.
+        """
+        job_id, number = split_row_id(row_id)
+        with self._reading(job_id) as journal:
+            return exact_data(journal, number)
 
     # --- steps
 

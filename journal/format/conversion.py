@@ -260,8 +260,12 @@ def typed(data: dict[str, Any], row_type: Any, where: str) -> Any:
 
     Raises InvalidValueError, which names the field that doesn't fit.
     """
+    text, validate = encode_json(data), getattr(row_type, "model_validate", None)
+    if b"." in text and callable(validate):
+        with suppress(ValueError):  # from a JSON text, pydantic reads numbers as floats
+            return validate(data)
     try:
-        return reader_of(row_type)(encode_json(data))
+        return reader_of(row_type)(text)
     except msgspec.ValidationError as error:
         reason, _, path = str(error).partition(" - at `$")
     except ValueError as error:

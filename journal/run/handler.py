@@ -133,6 +133,7 @@ class AttemptedRow:
 
     __slots__ = (
         "_begun",
+        "_exact",
         "_log",
         "_outcome",
         "_row_type",
@@ -142,9 +143,14 @@ class AttemptedRow:
         "row",
     )
 
-    def __init__(self, row: JobRow, store: StepStore, row_type: Any = None) -> None:
+    def __init__(
+        self, row: JobRow, store: StepStore, row_type: Any = None, exact: Any = None
+    ) -> None:
         self.row = row
         self._row_type = row_type
+        self._exact = exact  # the data with all digits of its numbers, for a row_type
+        if exact is None and row_type is not None:
+            self._exact = store.service().get_exact_data(row.id)
         self._value: Any = None  # made when it is asked for
         self._outcome: Outcome | None = None
         self._unrecorded: NeedsReview | None = None  # a step is done, and its result isn't recorded
@@ -152,8 +158,8 @@ class AttemptedRow:
         self._begun: set[str] = set()  # steps of this attempt, except those that have failed
         self._log: RowLog | None = None  # made by the first message
 
-    def __reduce__(self) -> tuple[type[AttemptedRow], tuple[JobRow, StepStore, Any]]:
-        return AttemptedRow, (self.row, self._store, self._row_type)
+    def __reduce__(self) -> tuple[type[AttemptedRow], tuple[JobRow, StepStore, Any, Any]]:
+        return AttemptedRow, (self.row, self._store, self._row_type, self._exact)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -190,7 +196,7 @@ class AttemptedRow:
         if self._row_type is None:
             return self.row.data
         if self._value is None:
-            self._value = typed(self.row.data, self._row_type, f"row {self.row.id}")
+            self._value = typed(self._exact, self._row_type, f"row {self.row.id}")
         return self._value
 
     @property

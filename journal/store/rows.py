@@ -5,9 +5,9 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC
-from typing import overload
+from typing import Any, overload
 
-from journal.errors import JournalDamagedError, ServiceClosedError
+from journal.errors import JournalDamagedError, RowNotFoundError, ServiceClosedError
 from journal.format.decode import (
     UndecodableError,
     UnknownRecordError,
@@ -98,6 +98,15 @@ def row_of(journal: Journal, position: int) -> JobRow:
         columns.earlier_attempts(position),
         journal.index.keyed,
     )
+
+
+def exact_data(journal: Journal, number: int) -> dict[str, Any]:
+    """The data of a row, with all digits of its numbers. Raises RowNotFoundError."""
+    position = journal.index.position_of(number)
+    if position is None:
+        raise RowNotFoundError(f"{journal.job_id}:{number}")
+    offset = journal.index.columns.row_offsets[position]
+    return read_row(journal.file, journal.read_line(offset), offset, number).data
 
 
 Read = Callable[[int], bytes]  # returns the line at an offset, without its LF

@@ -55,6 +55,33 @@ def test_a_handler_gets_the_data_as_the_type_of_the_rows(tmp_path: Path, executo
     assert str(second["price"]) == "123456789012345678.12"
 
 
+@pytest.mark.parametrize(
+    ("model", "executor"),
+    [(False, None), (False, lambda: ProcessPoolExecutor(1)), (True, None)],
+    ids=["threads", "pool", "pydantic"],
+)
+def test_a_decimal_of_a_typed_row_has_the_digits_of_the_journal_and_the_data_has_floats(
+    tmp_path: Path, executor: Any, *, model: bool
+) -> None:
+    digits = ["12345678901234567.89", "1.10", "1e-7", "5"]
+    row_type: Any = Order
+    if model:
+        pydantic = pytest.importorskip("pydantic")
+        row_type = pydantic.create_model("Model", id=(str, ...), price=(Decimal, ...))
+    rows = [{"id": text, "price": Decimal(text)} for text in digits]
+    with journal.open_job(tmp_path / "j", rows, row_type=row_type) as job:
+        job.run(digits_of, executor)
+        found = [row.result for row in job.rows()]
+    assert [(Decimal(text), text.count("0")) for text, _ in found] == [
+        (Decimal(text), text.count("0")) for text in map(str, map(Decimal, digits))
+    ]
+    assert [kind for _, kind in found] == ["float", "float", "float", "int"]
+
+
+def digits_of(row: AttemptedRow) -> tuple[str, str]:
+    return str(row.value.price), type(row.data["price"]).__name__
+
+
 def test_attempts_have_typed_rows(tmp_path: Path) -> None:
     with journal.open_job(tmp_path / "j", ROWS, row_type=Order) as job:
         for attempt in job.attempts():

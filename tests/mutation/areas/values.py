@@ -10,6 +10,20 @@ TYPED = "tests/run/test_typed_rows.py"
 
 PATCHES = [
     Patch(
+        "a Decimal of a typed row has all its digits",
+        "run/handler",
+        "self._exact = store.service().get_exact_data(row.id)",
+        "self._exact = row.data",
+        TYPED,
+    ),
+    Patch(
+        "a Decimal of a model of pydantic has all its digits",
+        "format/conversion",
+        "            return validate(data)\n",
+        "            pass\n",
+        TYPED,
+    ),
+    Patch(
         "a result that can't be recorded is kept by its repr",
         "run/outcome",
         "fields[name] = repr_text(value)\n",
