@@ -52,8 +52,9 @@ def own_key_text(value: Any) -> str:
 def key_text(value: Any) -> str:
     """The value of a key column as text. Different values give different texts.
 
-    Text is unchanged, with one exception: text that is valid JSON, or that ends like a key of
-    :func:`next_key`, becomes a JSON string. Values that aren't text become JSON.
+    Text stays unchanged, with two exceptions that become JSON strings: text that is valid JSON, and
+    text that ends in ``#`` and a number, as :func:`next_key` makes it. Values that aren't text
+    become JSON.
     """
     if isinstance(value, str) and not _ENDS_AS_NEW.search(value):
         try:

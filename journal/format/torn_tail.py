@@ -150,8 +150,8 @@ def stated_newer_format(file: Readable, first: Region) -> str | None:
     """A message if the first line of the file states a newer format, else None.
 
     ``first`` is a bad region at the beginning of the file. It may be bad because a newer format
-    uses other seals. The format number may also come from a flipped bit, so the caller checks for
-    that first.
+    uses other seals. A flipped bit can also make the format number look newer. The caller excludes
+    such a bit.
     """
     line = next((text for _, text, _ in lines_of(file, first.offset, first.end)), b"")
     return newer_format(line.removeprefix(b"\xef\xbb\xbf"))  # an editor may have added the mark

@@ -85,8 +85,8 @@ def open_regular(
     Use this function for all files in a job's directory, since somebody else may have made them. A
     link may lead out of the directory, a pipe would block, and a device may be endless.
 
-    ``directory`` is the descriptor of the directory that contains ``path``. Without it, the whole
-    path is looked up. Raises ``OSError``.
+    With ``directory``, the descriptor of the directory that contains ``path``, only the last part of
+    ``path`` is looked up, in that directory. Raises ``OSError``.
     """
     flags |= system.os.O_NOFOLLOW | system.os.O_NONBLOCK
     try:

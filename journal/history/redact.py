@@ -118,9 +118,10 @@ def redacted(value: Any, names: frozenset[str]) -> Any:
 
 
 def redacted_members(value: Shown, names: frozenset[str]) -> Shown:
-    """A record, job or row with the fields in ``names`` (of :func:`check_fields`) hidden.
+    """Return a copy of a record, job or row in which the fields in ``names`` are hidden.
 
-    Every member keeps its type: a hidden object keeps its keys, and a hidden number is ``None``.
+    ``names`` comes from :func:`check_fields`. A hidden object keeps its keys. A hidden number becomes
+    ``None``. ``usage`` loses its hidden entries.
     Values that are computed from hidden data are hidden too: a checksum, an idempotency key, the id
     of an origin. Histories, exports, reports and listings all use this function.
     """

@@ -198,8 +198,8 @@ class RowQueue:
     def settle_once(self, row: JobRow, outcome: Outcome) -> bool:
         """Call :meth:`settle`, unless an interrupted commit has already settled the attempt.
 
-        Returns True if the row has this outcome now, and False if another process has settled the
-        row differently.
+        Returns True if the row now has ``outcome``, or was attempted again since. Returns False if
+        the row is gone, or has another outcome.
         """
         with self._service.batch(self._job_id):
             now = self._service.get_row(row.id)

@@ -1,7 +1,8 @@
 """Finds the changes of rows that a copy of a job made since it diverged from another copy.
 
-Each change of a row has an id, which every copy that imports the change keeps. So the changes that
-only one copy knows are found row by row, even if they came through a third copy.
+Each change of a row has an id. A copy that imports the change keeps this id. By comparing the ids
+of each row, this module finds the changes that only one of the two copies has. This works even if a
+copy got a change through a third copy.
 """
 
 from __future__ import annotations

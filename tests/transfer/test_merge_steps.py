@@ -347,7 +347,8 @@ def test_steps_of_a_row_with_a_new_number_come_with_it(here: Path, there: Path) 
 def test_a_fast_forward_and_a_pack_copy_steps_byte_for_byte(
     here: Path, there: Path, tmp_path: Path
 ) -> None:
-    act(there, *CHARGED, "begin")
+    act(there, *CHARGED)
+    act(there, "begin", step="mail")
     pulled = pull_job(here, Source(there / JOB))
     assert pulled.action == "forwarded"
     unpack_job(tmp_path / "unpacked", packed(there, tmp_path / "pack"))

@@ -1,8 +1,8 @@
 """The objects that the driver and the workers of a run share: claims on attempts, and results.
 
 An interrupt (an exception raised by a signal handler) may stop the driver between any two of its
-steps. So each change here is one atomic operation, and the driver can ask afterwards whether it
-happened.
+steps. So each change of these objects is one atomic operation, and afterwards the driver can ask
+whether the change was made.
 """
 
 from __future__ import annotations
