@@ -289,7 +289,7 @@ def of_numpy() -> Iterator[tuple[Any, Any]]:
     yield np.array(["2026-01-02", "NaT"], dtype="datetime64[D]"), ["2026-01-02", None]
     yield np.array("2026-01-02", dtype="datetime64[D]"), "2026-01-02"
     yield np.datetime64("2026-01-02T03:04:05.123456789"), "2026-01-02T03:04:05.123456789"
-    yield from ((np.datetime64("NaT"), None), (np.timedelta64("NaT"), None))
+    yield from ((np.datetime64("NaT", "s"), None), (np.timedelta64("NaT", "s"), None))
     yield from ((np.timedelta64(5, "s"), "PT5S"), (np.timedelta64(5, "ns"), "5 nanoseconds"))
     yield np.array([(1, 2.5)], dtype=[("a", int), ("b", float)]), [[1, 2.5]]
     yield np.ma.array([1, 2], mask=[False, True]), [1, None]

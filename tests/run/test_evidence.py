@@ -444,9 +444,11 @@ def test_an_object_that_logs_when_it_is_deleted_may_be_deleted_during_a_log() ->
         def __del__(self) -> None:
             log.add("left", "INFO", {})
 
+    leaving = [Leaving()]
+
     class Entries(list[LogEntry]):
         def append(self, entry: LogEntry) -> None:
-            Leaving()
+            leaving.clear()
             super().append(entry)
 
     def add() -> None:
@@ -457,6 +459,7 @@ def test_an_object_that_logs_when_it_is_deleted_may_be_deleted_during_a_log() ->
     thread.start()
     thread.join(10)
     assert not thread.is_alive()
+    assert sorted(entry.message for entry in log.take()) == ["left", "m"]
 
 
 def test_a_log_is_bounded_and_says_how_much_was_dropped(path: Path) -> None:
