@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,7 @@ def test_databases_have_numbers_where_a_double_has_all_digits_and_text_where_not
     for name in ("out.db", "out.parquet"):
         assert journal("export", "j", name, "--data-only").returncode == 0
     columns = [f"n{place}" for place in range(len(WRITTEN))]
-    with sqlite3.connect("out.db") as database:
+    with closing(sqlite3.connect("out.db")) as database:
         stored = database.execute(f"SELECT {', '.join(columns)} FROM rows").fetchone()
     expected = [1.1, WRITTEN[1], 0.0, WRITTEN[3], 1e-7, 1e5, 1500.0, WRITTEN[7]]
     assert list(stored) == expected

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tracemalloc
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -905,7 +906,7 @@ def test_steps_are_a_record_each_in_every_format(stepped: Path, tmp_path: Path) 
         (1, "mail", 1),
         (2, "charge", 1),
     ]
-    with sqlite3.connect(tmp_path / "s.sqlite") as database:
+    with closing(sqlite3.connect(tmp_path / "s.sqlite")) as database:
         found = database.execute(
             "SELECT name, row_number, step FROM steps JOIN jobs ON job_id = id WHERE state = 'started'"
         ).fetchall()
