@@ -14,10 +14,11 @@ import errno
 import sys
 import weakref
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
 from stat import S_ISREG
-from types import ModuleType
+from types import ModuleType, TracebackType
 from typing import Protocol
 
 from journal.errors import CommitOutcomeUnknownError, JobNotFoundError, StorageError
@@ -418,16 +419,31 @@ def storage_error(path: Path, operation: str, error: OSError) -> StorageError:
     return StorageError(path, operation, number, error.strerror or system.os.strerror(number))
 
 
-@contextlib.contextmanager
-def refusals_of(path: Path, operation: str) -> Iterator[None]:
-    """Turn an ``OSError`` in the block into a StorageError: "could not OPERATION PATH: …".
+class _Refusals:
+    # No generator: if a generator raises another error, Python 3.13 links the first error to the
+    # frame that holds it. This cycle would keep files open until the garbage collector runs.
+    __slots__ = ("_operation", "_path")
 
-    Don't use it on a hot path: the block costs about a microsecond.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise storage_error(path, operation, error) from error
+    def __init__(self, path: Path, operation: str) -> None:
+        self._path = path
+        self._operation = operation
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if isinstance(error, OSError):
+            raise storage_error(self._path, self._operation, error) from error
+
+
+def refusals_of(path: Path, operation: str) -> AbstractContextManager[None]:
+    """Turn an ``OSError`` in the block into a StorageError: "could not OPERATION PATH: …"."""
+    return _Refusals(path, operation)
 
 
 def outcome_unknown(error: StorageError) -> CommitOutcomeUnknownError:

@@ -18,6 +18,7 @@ from support.interrupts import (
     check_each_step_of_the_end,
     failing_if_it_hangs,
 )
+from support.work import contained
 
 import journal
 from journal import JobRow
@@ -30,6 +31,7 @@ from journal.run.workers.handover import Claim, Results
 KINDS = ["threads", "asyncio", "executor"]
 
 
+@contained
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_interrupt_at_any_step_of_a_run_loses_no_row_and_calls_none_twice(
     kind: str, tmp_path: Path
@@ -37,6 +39,7 @@ def test_an_interrupt_at_any_step_of_a_run_loses_no_row_and_calls_none_twice(
     assert check_each_step(kind, tmp_path, (1, 3), bytecodes=False) > 300
 
 
+@contained
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_second_interrupt_at_any_step_of_the_end_gives_up_what_is_in_flight_and_no_more(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from support.effort import IS_LONG, sample
+from support.work import contained
 
 import journal
 import journal.store.journal
@@ -127,6 +128,7 @@ def fixture_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     interrupted.other.close()
 
 
+@contained
 @pytest.mark.parametrize("act", ["look", "commit", "batch", "caught", "stream"])
 @pytest.mark.parametrize("read", [False, True])
 def test_a_service_that_was_interrupted_at_any_line_goes_on_in_agreement_with_others(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -42,6 +43,25 @@ def lines_of(work: Callable[[], object]) -> int:
     finally:
         sys.settrace(before)
     return lines
+
+
+def contained(test: Callable[..., None]) -> Callable[..., None]:
+    """Keep what a raising trace function leaves behind within the test.
+
+    If a trace function raises where a handler of an exception ends, the thread stays in that
+    handler. Each later exception of the thread then has the handled one as its context, and its
+    frames may stay alive. A generator has a handled exception of its own, which ends with it.
+    """
+
+    @functools.wraps(test)
+    def run(*arguments: Any, **keywords: Any) -> None:
+        def generator() -> Iterator[None]:
+            test(*arguments, **keywords)
+            yield
+
+        next(generator())
+
+    return run
 
 
 _LIMITED = """
