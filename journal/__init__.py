@@ -5,8 +5,6 @@
 ...     job = service.create_job("Ship CA orders")
 ...     rows = service.create_rows(job.id, [{"data": {"order": "A-1"}}])
 """
-# Type checkers take the names of the exceptions from journal.errors.__all__.
-# ruff: noqa: F403, F405
 
 from __future__ import annotations
 
@@ -16,7 +14,31 @@ from typing import TYPE_CHECKING
 from journal.version import VERSION
 
 if TYPE_CHECKING:
-    from journal.errors import *
+    from journal.errors import (
+        AttemptEndedError,
+        CommitOutcomeUnknownError,
+        CopiesDivergedError,
+        FormatVersionError,
+        InvalidStateTransition,
+        InvalidValueError,
+        JobBusyError,
+        JobExistsError,
+        JobLockedError,
+        JobMismatchError,
+        JobNotFoundError,
+        JournalDamagedError,
+        JournalError,
+        MissingExtraError,
+        NothingToSalvageError,
+        PackError,
+        RowChangedError,
+        RowNotFoundError,
+        ServiceClosedError,
+        StepInDoubtError,
+        StepRepeatedError,
+        StorageError,
+        StoreError,
+    )
     from journal.format.commits import Position
     from journal.history.events import Event
     from journal.history.reading import Entry

@@ -383,7 +383,7 @@ def row_statuses(
     return frozenset(row_status(each, where) for each in value)
 
 
-def log_level(value: str, where: str = "level") -> str:
+def log_level(value: object, where: str = "level") -> str:
     """One of :data:`LOG_LEVELS`, from its name in upper or lower case."""
     level = str.upper(value) if isinstance(value, str) else ""
     if level not in LOG_LEVELS:

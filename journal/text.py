@@ -177,6 +177,7 @@ def _raw(value: Any) -> msgspec.Raw:
 _encoder = msgspec.json.Encoder(enc_hook=_raw)
 encode_json = _encoder.encode
 encode_json_into = _encoder.encode_into
+decode_json_exact = msgspec.json.Decoder(float_hook=Number.read).decode
 
 
 # --- lines of CSV, TSV and JSON --------------------------------------------------------------

@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 
 from journal.errors import InvalidValueError
-from journal.text import Number, encode_json
+from journal.text import Number, decode_json_exact, encode_json
 
 # Values of these types are JSON values.
 SCALARS = frozenset((str, int, float, bool, NoneType, Number))
@@ -111,7 +111,7 @@ def stands_for(value: Any) -> Any:
     if isinstance(value, (dict, list, tuple, AbstractSet, memoryview)):
         return value
     if kind is msgspec.Raw:
-        return _decode_raw(value)
+        return decode_json_exact(value)
     if isinstance(value, Decimal):
         return _number(value)
     name, module = kind.__name__, str(kind.__module__).partition(".")[0]
@@ -214,9 +214,6 @@ _METHODS: tuple[tuple[str, Callable[[Any], Any]], ...] = (
     ("tolist", _from_array),
     ("to_list", lambda value: without_nan(value.to_list())),
 )
-
-
-_decode_raw = msgspec.json.Decoder(float_hook=Number.read).decode
 
 
 # --- data frames -----------------------------------------------------------------------------
@@ -381,9 +378,9 @@ def _repr(value: Any) -> str:
         raise
 
 
-def error_text(error: BaseException) -> str:
-    """``str(error)``; "" if that raises."""
+def str_or_empty(value: object) -> str:
+    """``str(value)``; "" if that raises."""
     try:
-        return str(error)
-    except Exception:  # noqa: BLE001  (a __str__ may raise anything)
+        return str(value)
+    except BaseException:  # noqa: BLE001  (a __str__ may raise anything)
         return ""

@@ -17,12 +17,11 @@ from typing import Any
 import msgspec
 
 from journal.errors import InvalidValueError
-from journal.format.conversion import error_text, to_json
+from journal.format.conversion import str_or_empty, to_json
 from journal.format.records import MAX_DEPTH, SANE_BYTES
-from journal.text import Number, encode_json
+from journal.text import Number, decode_json_exact, encode_json
 
 _decode_any = msgspec.json.Decoder().decode
-decode_exact = msgspec.json.Decoder(float_hook=Number.read).decode
 _encode_plain = msgspec.json.Encoder().encode  # knows no Number
 
 
@@ -103,7 +102,7 @@ def as_json_value(value: Any, where: str, *, any_keys: bool = False) -> Any:
         refuse_value(value, where)
         raise InvalidValueError(where, value, _TOO_DEEP) from None
     except Exception as error:  # noqa: BLE001  (a value's own code may raise anything)
-        reason = f"can't be written as JSON: {type(error).__name__}: {error_text(error)}"
+        reason = f"can't be written as JSON: {type(error).__name__}: {str_or_empty(error)}"
         raise InvalidValueError(where, value, reason) from None
     return converted
 
@@ -134,7 +133,7 @@ def read_back(value: Any, *, exact: bool = False) -> Any:
 
     With ``exact``, numbers that aren't integers are :class:`Number`; else they are floats.
     """
-    return (decode_exact if exact else _decode_any)(encode_json(value))
+    return (decode_json_exact if exact else _decode_any)(encode_json(value))
 
 
 @cache

@@ -8,9 +8,10 @@ from contextvars import ContextVar
 from datetime import datetime
 from typing import Any, Protocol
 
+from journal.errors import InvalidValueError
 from journal.format.records import now
 from journal.format.values import as_json_value, read_back
-from journal.model import LOG_LEVELS, LogEntry
+from journal.model import LOG_LEVELS, LogEntry, log_level
 from journal.run.outcome import repr_of_lost, text_of, traceback_of
 from journal.text import encode_json
 
@@ -86,8 +87,10 @@ def _level(given: object) -> str:
     """The level of LOG_LEVELS for a name, or for a number of ``logging``; else "INFO"."""
     if isinstance(given, int):
         return LOG_LEVELS[min(max(given // 10, 1), len(LOG_LEVELS)) - 1]
-    name = given.upper() if isinstance(given, str) else ""
-    return LOG_LEVELS[LOG_LEVELS.index(name)] if name in LOG_LEVELS else "INFO"
+    try:
+        return log_level(given)
+    except InvalidValueError:
+        return "INFO"
 
 
 def _plain(details: dict[str, Any]) -> Any:

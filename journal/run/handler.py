@@ -9,8 +9,6 @@ import errno
 import functools
 import inspect
 import os
-import signal
-import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -52,6 +50,7 @@ from journal.run.outcome import (
     text_of,
     with_missing,
 )
+from journal.run.signals import leave_interrupts_to_the_driver
 from journal.service import JobService
 from journal.store.policies import STEP_IN_DOUBT, STEP_NOT_RECORDED
 from journal.store.steps import IS_REUSED, NAME_REUSED
@@ -331,11 +330,18 @@ class AttemptedRow:
         except JournalError as error:
             raise self._not_recorded(name, value, error) from error
 
-    def _record_end(self, service: JobService, name: str, *result: Any, **error: Any) -> Any:
+    def _record_end(
+        self,
+        service: JobService,
+        name: str,
+        result: Any = None,
+        error: tuple[str, str] | None = None,
+    ) -> Any:
         logs = self._pending_logs()
-        end = functools.partial(service.end_step, self.row.id, self.row.attempts, name)
+        attempt = self.row.id, self.row.attempts
+        end = functools.partial(service.end_step, *attempt, name, result, error=error, logs=logs)
         try:
-            return _wait_for_lock(functools.partial(end, *result, **error, logs=logs))
+            return _wait_for_lock(end)
         except StepRepeatedError as repeated:  # the messages and the result are recorded
             raise NeedsReview("StepRepeated", str(repeated)) from None
         except BaseException:
@@ -478,7 +484,7 @@ Handler = Callable[[Any], Any]
 
 def call_handler(handler: Handler, retry_on: Errors, row: AttemptedRow) -> Outcome:
     """Call the handler with a row, in the worker. Its value or exception becomes an outcome."""
-    _leave_interrupts_to_the_driver()
+    leave_interrupts_to_the_driver()
     token = current_row.set(row)
     begin_s = perf_counter()
     try:
@@ -518,21 +524,6 @@ def is_coroutine_function(function: Any) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         getattr(function, "__call__", None)  # noqa: B004  (asks which kind it is)
     )
-
-
-def _leave_interrupts_to_the_driver() -> None:
-    """Ignore SIGINT in a process of a pool, since the driver handles Ctrl-C for all processes.
-
-    Otherwise Ctrl-C would kill an idle worker, which breaks the pool.
-    """
-    multiprocessing = sys.modules.get("multiprocessing")
-    if (
-        multiprocessing is not None
-        and multiprocessing.parent_process() is not None
-        and threading.current_thread() is threading.main_thread()
-        and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
-    ):
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 # --- steps of coroutines

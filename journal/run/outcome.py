@@ -15,7 +15,7 @@ import msgspec
 
 from journal.errors import InvalidValueError, JournalError
 from journal.format.arguments import check_cost, check_optional_text, check_usage
-from journal.format.conversion import repr_text
+from journal.format.conversion import repr_text, str_or_empty
 from journal.format.values import as_json_value
 from journal.model import Cost, LogEntry, Usage
 from journal.text import encode_json
@@ -48,8 +48,15 @@ class RowOutcome(Exception):
     ``cost_cents``, ``usage``: what the attempt has cost: see :meth:`JobService.complete_row`.
     """
 
+    # A subclass may have a constructor that doesn't call this one.
     cost_cents: Cost | None = None
     usage: Usage | None = None
+
+    def __init__(
+        self, *arguments: object, cost_cents: Cost | None = None, usage: Usage | None = None
+    ) -> None:
+        super().__init__(*arguments)
+        self.cost_cents, self.usage = cost_cents, usage
 
 
 class Fail(RowOutcome):
@@ -66,10 +73,9 @@ class Fail(RowOutcome):
         cost_cents: Cost | None = None,
         usage: Usage | None = None,
     ) -> None:
-        super().__init__(code, message)
+        super().__init__(code, message, cost_cents=cost_cents, usage=usage)
         self.code = code
         self.message = message
-        self.cost_cents, self.usage = cost_cents, usage
 
 
 class Retry(RowOutcome):
@@ -99,11 +105,10 @@ class Retry(RowOutcome):
             raise TypeError(f"Retry(code, message, after_s=seconds): write Retry({seconds})")
         if after_s is not None and not (after_s >= 0 and math.isfinite(after_s)):
             raise ValueError(f"after_s must be 0 or more seconds, not {after_s!r}")
-        super().__init__(code, message)
+        super().__init__(code, message, cost_cents=cost_cents, usage=usage)
         self.code = code
         self.message = message
         self.after_s = after_s
-        self.cost_cents, self.usage = cost_cents, usage
 
 
 class Skip(RowOutcome):
@@ -118,9 +123,8 @@ class Skip(RowOutcome):
         cost_cents: Cost | None = None,
         usage: Usage | None = None,
     ) -> None:
-        super().__init__(reason)
+        super().__init__(reason, cost_cents=cost_cents, usage=usage)
         self.reason = reason
-        self.cost_cents, self.usage = cost_cents, usage
 
 
 class NeedsReview(RowOutcome):
@@ -146,10 +150,9 @@ class NeedsReview(RowOutcome):
             called = (message or "Unclear", code) if _is_sentence(code) else (code, "is it sent?")
             example = ", ".join(json.dumps(text_of(text), ensure_ascii=False) for text in called)
             raise WrongReviewError(f"NeedsReview(code, message): write NeedsReview({example})")
-        super().__init__(code, message)
+        super().__init__(code, message, cost_cents=cost_cents, usage=usage)
         self.code = code
         self.message = message
-        self.cost_cents, self.usage = cost_cents, usage
 
 
 class WrongReviewError(TypeError):
@@ -332,7 +335,10 @@ def in_doubt(outcome: Outcome, code: str, doubt: str) -> Outcome:
 def outcome_of_error(error: BaseException, retry_on: Errors) -> Outcome:
     """The outcome of a handler that raised ``error``."""
     try:
-        return _outcome_of_error(error, retry_on)
+        outcome = _uncosted_outcome_of_error(error, retry_on)
+        if isinstance(error, RowOutcome):
+            return with_cost(outcome, error.cost_cents, error.usage)
+        return outcome
     except BaseException:  # noqa: BLE001  (any code of an exception's class may raise)
         name = text_of(type.__getattribute__(type(error), "__name__"))
         return failed(name, name)
@@ -344,13 +350,6 @@ def with_cost(outcome: Outcome, cost_cents: Any, usage: Any) -> Outcome:
     If that can't be recorded, the row needs a review.
     """
     return _with_fields(outcome, {"cost_cents": cost_cents, "usage": usage})
-
-
-def _outcome_of_error(error: BaseException, retry_on: Errors) -> Outcome:
-    outcome = _uncosted_outcome_of_error(error, retry_on)
-    if not isinstance(error, RowOutcome):
-        return outcome
-    return with_cost(outcome, error.cost_cents, error.usage)
 
 
 def _uncosted_outcome_of_error(error: BaseException, retry_on: Errors) -> Outcome:
@@ -388,10 +387,7 @@ def repr_of_lost(value: object) -> str:
 
 def text_of(value: object) -> str:
     """``str(value)`` as text that can be recorded; "" if ``str`` raises."""
-    try:
-        return _text(str(value))
-    except BaseException:  # noqa: BLE001  (a __str__ may raise anything)
-        return ""
+    return _text(str_or_empty(value))
 
 
 def failed(

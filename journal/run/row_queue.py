@@ -8,7 +8,6 @@ the caller has open.
 from __future__ import annotations
 
 import heapq
-import os
 from collections import deque
 from collections.abc import Iterable
 from time import monotonic
@@ -19,6 +18,7 @@ import msgspec
 from journal.errors import InvalidStateTransition, InvalidValueError, StepInDoubtError
 from journal.format.arguments import MAX_USAGE_NAMES
 from journal.format.records import SPENT_ELSEWHERE, Spent
+from journal.fs import system
 from journal.model import TERMINAL_STATUSES, FoundRow, Job, JobRow, RowStatus
 from journal.run.held_job import HeldJob
 from journal.run.limits import Limits
@@ -242,7 +242,7 @@ class RowQueue:
             usage = None
         if cost_cents is None and usage is None:
             return
-        spent = Spent(id=os.urandom(8).hex(), cost_cents=cost_cents, usage=usage)
+        spent = Spent(id=system.nonce(), cost_cents=cost_cents, usage=usage)
         self._service.log(
             self._job_id,
             f"attempt {row.attempts} ended as {outcome.kind} after its row was settled; its cost is "

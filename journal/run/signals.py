@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -97,3 +98,18 @@ def stopping_signals(stop: Callable[[int], object]) -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def leave_interrupts_to_the_driver() -> None:
+    """Ignore SIGINT in a process of a pool, since the driver handles Ctrl-C for all processes.
+
+    Otherwise Ctrl-C would kill an idle worker, which breaks the pool.
+    """
+    multiprocessing = sys.modules.get("multiprocessing")
+    if (
+        multiprocessing is not None
+        and multiprocessing.parent_process() is not None
+        and threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
+    ):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)

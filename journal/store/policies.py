@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import get_args
 
-from journal.errors import InvalidValueError, RowNotFoundError, StepInDoubtError
+from journal.errors import InvalidValueError, StepInDoubtError
 from journal.format.records import RowStatusRecord
 from journal.index.index import FAILED, PENDING, PROCESSING
 from journal.model import Policy, RowStatus, RowStep
 from journal.store.journal import Journal
+from journal.store.rows import position_of
 from journal.store.steps import get_step_in_doubt, step_in_doubt
 from journal.store.transitions import let_start, put_row_status, version_of_attempt
 
@@ -100,9 +101,7 @@ def review_open_rows(
         )
     moved = 0
     for number in numbers:
-        position = journal.index.position_of(number)
-        if position is None:
-            raise RowNotFoundError(f"{journal.job_id}:{number}")
+        position = position_of(journal, number)
         if journal.index.columns.statuses[position] in open_codes:
             _move(journal, position, review, error_code, error_message)
             moved += 1

@@ -81,6 +81,14 @@ def row_from_records(
     )
 
 
+def position_of(journal: Journal, number: int) -> int:
+    """The position of row ``number`` in the journal's index. Raises RowNotFoundError."""
+    position = journal.index.position_of(number)
+    if position is None:
+        raise RowNotFoundError(f"{journal.job_id}:{number}")
+    return position
+
+
 def row_of(journal: Journal, position: int) -> JobRow:
     """The row at a position of the journal's index. The caller holds the mutex."""
     columns = journal.index.columns
@@ -102,10 +110,7 @@ def row_of(journal: Journal, position: int) -> JobRow:
 
 def exact_data(journal: Journal, number: int) -> dict[str, Any]:
     """The data of a row, with all digits of its numbers. Raises RowNotFoundError."""
-    position = journal.index.position_of(number)
-    if position is None:
-        raise RowNotFoundError(f"{journal.job_id}:{number}")
-    offset = journal.index.columns.row_offsets[position]
+    offset = journal.index.columns.row_offsets[position_of(journal, number)]
     return read_row(journal.file, journal.read_line(offset), offset, number).data
 
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from journal.errors import (
     AttemptEndedError,
     InvalidStateTransition,
     InvalidValueError,
-    RowNotFoundError,
     StepInDoubtError,
 )
 from journal.format.extent import record_at
@@ -25,7 +24,7 @@ from journal.index.columns import Columns
 from journal.index.index import FAILED, NEEDS_REVIEW, PROCESSING, STATUSES
 from journal.model import RowStep, StepState
 from journal.store.journal import Journal
-from journal.store.rows import Read, RowSequence, moved_error
+from journal.store.rows import Read, RowSequence, moved_error, position_of
 from journal.store.transitions import put_logs
 
 NAME_REUSED = "StepNameReused"  # error code of a row whose attempt has begun a step twice
@@ -40,7 +39,7 @@ def get_steps(journal: Journal, number: int) -> tuple[RowStep, ...]:
 
     Raises RowNotFoundError.
     """
-    return tuple(map(_step_of, latest_records(journal, _position(journal, number)).values()))
+    return tuple(map(_step_of, latest_records(journal, position_of(journal, number)).values()))
 
 
 def latest_records(journal: Journal, position: int) -> dict[str, RowStepRecord]:
@@ -83,9 +82,21 @@ def _records(
     return records
 
 
-def deciding_records(records: Iterable[RowStepRecord]) -> dict[str, RowStepRecord]:
+class Stated(Protocol):
+    """A record of a step, or a change made from one."""
+
+    @property
+    def step(self) -> str: ...
+    @property
+    def state(self) -> str: ...
+
+
+AnyStated = TypeVar("AnyStated", bound=Stated)
+
+
+def deciding_records(records: Iterable[AnyStated]) -> dict[str, AnyStated]:
     """The deciding record of each step, of all records of a row's steps in their order."""
-    latest: dict[str, RowStepRecord] = {}
+    latest: dict[str, AnyStated] = {}
     for record in records:
         known = latest.get(record.step)
         if known is None or known.state != "done":
@@ -95,7 +106,7 @@ def deciding_records(records: Iterable[RowStepRecord]) -> dict[str, RowStepRecor
 
 def get_step_in_doubt(journal: Journal, number: int) -> RowStep | None:
     """See :func:`step_in_doubt`. Raises RowNotFoundError."""
-    return step_in_doubt(journal, _position(journal, number))
+    return step_in_doubt(journal, position_of(journal, number))
 
 
 def find_steps_in_doubt(journal: Journal, max_rows: int | None) -> dict[str, list[int]]:
@@ -153,7 +164,7 @@ def begin_step(
     With ``idempotent``, nothing is recorded, and a step in doubt may begin again. Raises
     RowNotFoundError, AttemptEndedError and StepInDoubtError.
     """
-    position = _position(journal, number)
+    position = position_of(journal, number)
     row_id = f"{journal.job_id}:{number}"
     columns = journal.index.columns
     status, attempts = columns.statuses[position], columns.attempts[position]
@@ -197,7 +208,7 @@ def end_step(
     An error is not recorded if it would hide what a later attempt, a person or another copy of the
     job has recorded.
     """
-    position = _position(journal, number)
+    position = position_of(journal, number)
     put_logs(journal, logs)
     known = latest_records(journal, position).get(name)
     record = _record(number, attempt, name, "done" if error is None else "failed")
@@ -240,7 +251,7 @@ def record_step(journal: Journal, number: int, name: str, result: Any) -> RowSte
 
     Raises RowNotFoundError, and InvalidValueError if the step is done with another result.
     """
-    position = _position(journal, number)
+    position = position_of(journal, number)
     known = latest_records(journal, position).get(name)
     if known is not None and known.state == "done":
         if canonical_json(known.result) == canonical_json(result):
@@ -260,7 +271,7 @@ def fail_step(journal: Journal, number: int, name: str, message: str) -> RowStep
     Raises RowNotFoundError, InvalidStateTransition while the row is in flight, and
     InvalidValueError if the step is not in doubt.
     """
-    position = _position(journal, number)
+    position = position_of(journal, number)
     steps = latest_records(journal, position)
     status = STATUSES[journal.index.columns.statuses[position]]
     known = steps.get(name)
@@ -286,13 +297,6 @@ def _record(number: int, attempt: int, name: str, state: StepState) -> RowStepRe
 def _append(journal: Journal, position: int, record: RowStepRecord) -> None:
     record.at = journal.now()
     journal.index.add_step(position, journal.append(record))
-
-
-def _position(journal: Journal, number: int) -> int:
-    position = journal.index.position_of(number)
-    if position is None:
-        raise RowNotFoundError(f"{journal.job_id}:{number}")
-    return position
 
 
 def _step_of(record: RowStepRecord) -> RowStep:

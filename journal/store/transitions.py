@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
-from journal.errors import InvalidStateTransition, InvalidValueError, RowNotFoundError
+from journal.errors import InvalidStateTransition, InvalidValueError
 from journal.format.arguments import MAX_USAGE_NAMES, new_rows
 from journal.format.idempotency import AnyRow, idempotency_key, next_key
 from journal.format.records import (
@@ -50,6 +50,7 @@ from journal.model import (
 )
 from journal.store.journal import Journal
 from journal.store.rows import (
+    position_of,
     read_row,
     read_status,
     row_from_records,
@@ -88,7 +89,7 @@ def put_logs(journal: Journal, records: Iterable[LogRecord]) -> None:
 def put_log_of_caller(journal: Journal, record: LogRecord) -> None:
     """Append a caller's log record. Raises RowNotFoundError if the row in it doesn't exist."""
     if record.row is not None:
-        _position(journal, record.row)
+        position_of(journal, record.row)
     put_log(journal, record)
 
 
@@ -167,13 +168,6 @@ def _state(journal: Journal) -> JobState:
     return journal.index.state
 
 
-def _position(journal: Journal, number: int) -> int:
-    position = journal.index.position_of(number)
-    if position is None:
-        raise RowNotFoundError(f"{journal.job_id}:{number}")
-    return position
-
-
 def _made(journal: Journal, position: int) -> AnyRow:
     """The record with the row's data."""
     columns = journal.index.columns
@@ -191,9 +185,7 @@ def change_row(journal: Journal, record: RowStatusRecord) -> JobRow:
     InvalidStateTransition.
     """
     index, number, reset = journal.index, record.row, record.reset
-    position = index.position_of(number)
-    if position is None:
-        raise RowNotFoundError(f"{journal.job_id}:{number}")
+    position = position_of(journal, number)
     columns = index.columns
     code, old = CODES[record.status], columns.statuses[position]
     if reset == "redo" and old not in _REDONE:
@@ -279,7 +271,7 @@ def redo_row(journal: Journal, number: int, reason: str | None, *, new_key: bool
     if not new_key:
         return row
     put_row_data(journal, row, None, row.row_checksum, new_key=True)
-    return row_of(journal, _position(journal, number))
+    return row_of(journal, position_of(journal, number))
 
 
 def put_row_data(
@@ -292,7 +284,7 @@ def put_row_data(
     have lost the record that used this key.
     """
     number = row.row_number
-    position = _position(journal, number)
+    position = position_of(journal, number)
     made = _made(journal, position)
     key, keys = row.idempotency_key, made.keys if isinstance(made, RowDataRecord) else 1
     if made.checksum == LOST_CHECKSUM and data is not None:
@@ -329,7 +321,7 @@ def update_data(
     has edited the data: the row then keeps its checksum. Raises RowNotFoundError,
     InvalidStateTransition and InvalidValueError.
     """
-    position = _position(journal, number)
+    position = position_of(journal, number)
     row = row_of(journal, position)
     header = journal.index.keyed
     columns = () if header is None else (header.key, header.idempotency_key)
@@ -366,7 +358,7 @@ def take_input(journal: Journal, number: int, data: dict[str, Any], checksum: st
     """
     row = update_data(journal, number, data, checksum, new_key=False)
     if row.attempts or row.status is not RowStatus.PENDING:
-        _put_back(journal, _position(journal, number))
+        _put_back(journal, position_of(journal, number))
 
 
 def put_row_status(journal: Journal, position: int, record: RowStatusRecord) -> int:

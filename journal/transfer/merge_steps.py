@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from journal.format.records import RowStepRecord
 from journal.format.values import canonical_json
+from journal.store.steps import deciding_records
 from journal.transfer.divergence import STEP, Change
 
 Read = Callable[[Change], RowStepRecord]
@@ -98,11 +99,10 @@ def _since_redo(changes: list[Change]) -> list[Change]:
 
 
 def _deciding(changes: list[Change]) -> Change | None:
-    """The first change that says "done", or else the last one if it leaves the step in doubt."""
-    for change in changes:
-        if change.state == "done":
-            return change
-    return changes[-1] if changes and changes[-1].state == "started" else None
+    """The deciding change of one step; None if it says that the step was not done."""
+    for change in deciding_records(changes).values():
+        return None if change.state == "failed" else change
+    return None
 
 
 def _began(steps: dict[str, list[Change]]) -> bool:

@@ -74,6 +74,18 @@ class Cut(NamedTuple):
     views: list[Tree]
 
 
+def distinct_crash_states(
+    recording: Recording, draw: Random, draws: int
+) -> Iterator[tuple[Cut, Tree]]:
+    """:func:`crash_states` without those that came before with as many acknowledged calls."""
+    seen = set()
+    for cut, tree in crash_states(recording, draw, draws):
+        state = (cut.acknowledged, frozenset(tree.items()))
+        if state not in seen:
+            seen.add(state)
+            yield cut, tree
+
+
 def crash_states(recording: Recording, draw: Random, draws: int) -> Iterator[tuple[Cut, Tree]]:
     """Each cut with each state that it may leave: all if they are few, else a sample.
 

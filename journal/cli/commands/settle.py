@@ -27,12 +27,12 @@ from journal.cli.shared_options import (
 )
 from journal.errors import RESULT_PLACEHOLDER
 from journal.format.records import LOST_CHECKSUM, MAX_DEPTH
-from journal.format.values import DECODE_ERRORS, decode_exact, nests_deeper_than
+from journal.format.values import DECODE_ERRORS, nests_deeper_than
 from journal.history.error_groups import Numbers
 from journal.model import Job, JobRow, JobStatus, RowStatus
 from journal.service import JobService, existing_job
 from journal.store.policies import INTERRUPTED, REVIEWS_OF_STEPS, STOPPED
-from journal.text import as_text, counted, encode_json, shorten
+from journal.text import as_text, counted, decode_json_exact, encode_json, shorten
 
 
 @click.command("retry", short_help="Retry failed rows: make them pending again.")
@@ -490,4 +490,4 @@ def _json_or_text(text: str) -> Any:
 def _decoded(text: str) -> Any:
     if nests_deeper_than(text.encode(), MAX_DEPTH - 1):
         raise RecursionError("JSON that nests too deep")
-    return decode_exact(text)
+    return decode_json_exact(text)

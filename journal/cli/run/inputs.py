@@ -19,8 +19,8 @@ import msgspec
 
 from journal.errors import InvalidValueError
 from journal.format.records import MAX_DEPTH, MAX_LINE_BYTES
-from journal.format.values import DECODE_ERRORS, decode_exact, nests_deeper_than
-from journal.text import Number
+from journal.format.values import DECODE_ERRORS, nests_deeper_than
+from journal.text import Number, decode_json_exact
 
 FORMATS = ("csv", "tsv", "jsonl", "lines")
 LINE_COLUMN = "line"
@@ -194,7 +194,7 @@ def _json_object(line: str, where: str) -> dict[str, Any]:
     ):
         raise InvalidValueError(where, line, f"must nest at most {MAX_DEPTH - 1} deep")
     try:
-        value = decode_exact(line)
+        value = decode_json_exact(line)
     except (*DECODE_ERRORS, UnicodeEncodeError) as error:  # UnicodeError: a lone surrogate
         with suppress(*DECODE_ERRORS, UnicodeEncodeError):
             _refuse_large_numbers(_decode_lax(line), where, ": ")

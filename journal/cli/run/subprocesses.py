@@ -16,7 +16,6 @@ import msgspec
 
 from journal.cli.run.template import Template
 from journal.errors import StorageError
-from journal.format.values import decode_exact
 from journal.fs.beneath import Below
 from journal.fs.handles import refusals_of, storage_error
 from journal.model import JobRow
@@ -30,7 +29,7 @@ from journal.run.outcome import (
     outcome_of_value,
     with_cost,
 )
-from journal.text import encode_json, shorten
+from journal.text import decode_json_exact, encode_json, shorten
 
 RESULT_BYTES = 1 << 20
 MESSAGE_BYTES = 4096
@@ -301,7 +300,7 @@ def _outcome_of_json(text: str) -> Outcome:
     ``result``, all other members become the result.
     """
     try:
-        value = decode_exact(text) if text else None
+        value = decode_json_exact(text) if text else None
     except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
         return Outcome(
             kind="review",
