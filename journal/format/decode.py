@@ -54,9 +54,10 @@ class SlimRow(msgspec.Struct, tag_field="type", tag="row", gc=False):
 
 
 class SlimRowData(msgspec.Struct, tag_field="type", tag="row_data", gc=False):
-    """The fields of a ``row_data`` that the index needs."""
+    """The fields of a ``row_data`` that the index needs, and the one that no ``row`` has."""
 
     row: RowNumber
+    created_at: Moment
 
 
 class SlimRowStatus(msgspec.Struct, tag_field="type", tag="row_status", gc=False):

@@ -626,7 +626,8 @@ def test_the_time_of_a_pause_is_not_in_the_rate_that_watch_shows(
             now_s = 2010.0
             progress.show(two_done, "running")
         line = capsys.readouterr().err.splitlines()[-1]
-        assert ", 0.2/s, 0:00:05 left" in line
+        cost = "cost 1250 cents, about 1500 cents expected in all"
+        assert line.endswith(f"0.2/s, 0:00:05 left, {cost}")
 
 
 RUN_THAT_DIES = """

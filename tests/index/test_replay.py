@@ -101,6 +101,7 @@ OTHERS = st.sampled_from([
     b'{"type":"job_reopened","pass":2,' + AT,
     b'{"type":"job_reopened","pass":0,' + AT,
     b'{"type":"job_reopened","reason":"r",' + AT,
+    b'{"type":"row_data","row":1,"checksum":"d","data":{},"key":"k",' + AT,
     b'{"type":"row_step","row":1,"attempt":1,"step":"s","state":"begun",' + AT,
     b'{"type":"row_step","row":1,"attempt":-1,"step":"s","state":"done",' + AT,
     b'{"type":"row_step","row":1,"attempt":1,"state":"done",' + AT,
@@ -210,6 +211,7 @@ def contents(index: Index) -> tuple[Any, ...]:
 @example([row(1), row(2), row(2), row(3)], [])
 @example([row(1), row(2), row(4), row(3), status(4, b"failed"), row(5)], [])
 @example([row(1), status(1, b"failed", b'"cost_cents":5,')], [])
+@example([row(1), b'{"type":"row_data","row":1,"checksum":"d","data":{},"key":"k",' + AT], [])
 @example([row(1), row(2, DEEPEST), row(3, TOO_DEEP), row(4)], [])
 @example([row(1), status(1, b"failed"), status(1, b"lost"), row(1)], [])
 def test_a_block_is_applied_as_its_lines_are_one_after_the_other(
