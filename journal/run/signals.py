@@ -80,24 +80,28 @@ def stopping_signals(stop: Callable[[int], object]) -> Iterator[None]:
         yield
         return
 
-    driver = os.getpid()
-
-    def handle(number: int, _frame: FrameType | None) -> None:
-        if os.getpid() == driver:
-            stop(number)
-        elif number == signal.SIGTERM:  # a pool ends its forked workers with this signal
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-
+    handler = _Handler(stop)
     previous: dict[signal.Signals, Any] = {}
     try:
         for number in _STOPPING_SIGNALS:
             if signal.getsignal(number) not in (signal.SIG_IGN, None):  # nohup ignores SIGHUP
-                previous[number] = signal.signal(number, handle)
+                previous[number] = signal.signal(number, handler)
         yield
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        for number, earlier in previous.items():
+            signal.signal(number, earlier)
+
+
+class _Handler:
+    """Handles the stopping signals in the process that made it, not in those forked from it."""
+
+    def __init__(self, stop: Callable[[int], object]) -> None:
+        self._stop = stop
+        self._process_id = os.getpid()
+
+    def __call__(self, number: int, _frame: FrameType | None) -> None:
+        if os.getpid() == self._process_id:
+            self._stop(number)
 
 
 def leave_interrupts_to_the_driver() -> None:
@@ -113,3 +117,32 @@ def leave_interrupts_to_the_driver() -> None:
         and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
     ):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+# --- processes that are forked during a run
+
+_masks = threading.local()
+
+
+def _before_fork() -> None:
+    _masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+
+def _after_fork_in_parent() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _masks.before)
+
+
+def _after_fork_in_child() -> None:
+    if isinstance(signal.getsignal(signal.SIGTERM), _Handler):
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, _masks.before)
+
+
+# A pool ends its workers with SIGTERM and waits for them. If a signal has a handler in Python, a
+# new process forgets such a signal that came before its first line of Python, and the pool would
+# wait forever. So SIGTERM stays blocked until the new process has the default handler.
+os.register_at_fork(
+    before=_before_fork,
+    after_in_parent=_after_fork_in_parent,
+    after_in_child=_after_fork_in_child,
+)

@@ -49,6 +49,27 @@ def test_a_second_interrupt_at_any_step_of_the_end_gives_up_what_is_in_flight_an
     assert check_each_step_of_the_end(kind, tmp_path, bytecodes=False) > 50
 
 
+# From Python 3.12 a fork says so in a process that has threads.
+@pytest.mark.filterwarnings("ignore:This process .* multi-threaded, use of fork:DeprecationWarning")
+def test_a_process_that_is_forked_during_a_run_is_ended_by_a_sigterm_at_once(
+    tmp_path: Path,
+) -> None:
+    ends: list[int] = []
+
+    def fork_and_end(_row: JobRow) -> None:
+        while len(ends) < 20 and set(ends) <= {-signal.SIGTERM}:
+            child = os.fork()
+            if child == 0:
+                time.sleep(HANG_S)
+                os._exit(1)
+            os.kill(child, signal.SIGTERM)  # mostly before the child's first line of Python
+            ends.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+    with journal.open_job(tmp_path / "job", [{"n": 1}], key="n") as job:
+        job.run(fork_and_end, workers=1, tell=lambda _text: None)
+    assert ends == [-signal.SIGTERM] * 20
+
+
 def test_whoever_claims_a_row_first_has_it_and_hears_the_same_again() -> None:
     taken, begun = Claim(), Claim()
     assert [taken.cancel(), taken.cancel(), taken.begin()] == [True, True, False]

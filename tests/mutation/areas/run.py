@@ -470,4 +470,11 @@ PATCHES = [
         "(RowStatusRecord, RowDataRecord)):",
         "tests/repair/test_repair_steps.py",
     ),
+    Patch(
+        "SIGTERM waits until a forked process can be ended by it",
+        "run/signals",
+        "    _masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})\n",
+        "    _masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, set())\n",
+        INTERRUPTS,
+    ),
 ]
