@@ -15,8 +15,8 @@ from journal.model import TERMINAL_STATUSES, JobRow, JobStatus
 from journal.run.evidence import current_row
 from journal.run.handler import AttemptedRow, StepStore, outcome_of_raised
 from journal.run.held_job import HeldJob, unrecorded_message
-from journal.run.limits import Limits
 from journal.run.outcome import Outcome, traceback_of
+from journal.run.pacing.limits import Limits
 from journal.run.plan import nothing_to_do, take_up
 from journal.run.row_queue import RowQueue
 

@@ -12,7 +12,6 @@ import shlex
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from time import monotonic
-from typing import Any
 
 import msgspec
 
@@ -23,27 +22,27 @@ from journal.errors import (
     JournalError,
     StorageError,
 )
-from journal.history.events import ENDS_EARLY, RAISE_IT
+from journal.history.events import ENDS_EARLY
 from journal.model import (
     TERMINAL_STATUSES,
     Job,
     JobRow,
     JobStatus,
     RowStatus,
-    cents_of,
     job_exit_code,
-    millionths,
 )
 from journal.run.handler import StepStore
 from journal.run.held_job import HeldJob, unrecorded_message
 from journal.run.in_flight import InFlight, Result
-from journal.run.limits import Brake, Halt, Limits, Rate
 from journal.run.outcome import Outcome
+from journal.run.pacing.bounds import Bounds
+from journal.run.pacing.limits import Limits
+from journal.run.pacing.rate import Rate
 from journal.run.row_queue import RowQueue
 from journal.run.signals import Stops, stopping_signals
 from journal.run.workers.choose import Workers
 from journal.run.workers.handover import Results
-from journal.text import cents_number, cents_text, counted
+from journal.text import counted
 
 _POLL_S = 0.2  # how often to look for changes by other processes if there is nothing to commit
 # Rows queued beyond those being processed: 8 per worker, at least 32 and at most 256 in total.
@@ -113,17 +112,12 @@ class Run:
         self._on_tick = on_tick
         self._queue = RowQueue(job, limits)
         self._rate = None if limits.rate is None else Rate.parse(limits.rate)
-        self._cost_before = millionths(job.job().total_cost_cents)  # of the job, before this run
-        self._halt = Halt.parse(limits.halt)
-        self._brake = Brake(is_on=limits.halt != "never")
+        self._bounds = Bounds(limits, job.settings.how_to, job.job())
+        self._brake = self._bounds.brake
         # Don't queue rows with a timeout: the time in the queue would count as time of the attempt.
-        # Don't queue rows with a limit on failures or cost: it must take effect before more rows
-        # start.
+        # Don't queue rows if an outcome may end the run: it must do so before more rows start.
         self._may_queue = (
-            workers.queues
-            and limits.timeout_s is None
-            and limits.max_cost_cents is limits.max_run_cost_cents is None
-            and self._halt is None
+            workers.queues and limits.timeout_s is None and not self._bounds.depend_on_outcomes
         )
         steps, row_type = StepStore(job.service), job.settings.row_type
         self._in_flight = InFlight(workers, results, limits, steps, row_type)
@@ -358,44 +352,11 @@ class Run:
     def _check_limits(self, job: Job) -> None:
         if self._reason is not None:
             return
-        limits, counts, how_to = self._limits, self._counts, self._held.settings.how_to
-        if self._halt is not None:
-            succeeded = counts["completed"] + counts["skipped"]
-            reason = self._halt.reason(succeeded, counts["failed"])
-            if reason is not None:
-                self._give_up(reason, 2 if self._halt.now else 1)
-                return
-        if self._brake.is_due and self._brake.trip(rows_left=self._queue.has_fresh()):
-            self._give_up(self._brake.reason(how_to.retry_failed, how_to.never_halt), 1)
-            return
-        started = counts["started"]
-        over_cost = self._over_cost(job)
-        if over_cost:
-            if job.pending_count:
-                self._give_up(over_cost, 1)
-        elif limits.max_rows is not None and started >= limits.max_rows:
-            if job.pending_count:
-                rows = counted(started, "row|rows was|were started")
-                self._give_up(f"{rows}, as many as were asked for", 1)
+        reached = self._bounds.reached(job, self._counts, has_fresh=self._queue.has_fresh)
+        if reached is not None:
+            self._give_up(*reached)
         elif self._in_flight.slots <= 0:
             self._give_up(f"all {self._workers.count} workers hang", 2)
-
-    def _over_cost(self, job: Job) -> str:
-        """The message that a limit of cost is reached, and how to continue; "" if none is."""
-        limits, how_to = self._limits, self._held.settings.how_to
-        total = job.total_cost_cents
-        most: Any = limits.max_cost_cents
-        if most is not None and total >= most:
-            name = how_to.argument("max_cost_cents")
-            cost = cents_text(total)
-            return f"the job has cost {cost}, and {name} is {cents_number(most)}: {RAISE_IT}"
-        most = limits.max_run_cost_cents
-        spent = cents_of(millionths(total) - self._cost_before)
-        if most is not None and spent >= most:
-            name = how_to.argument("max_run_cost_cents")
-            cost = cents_text(spent)
-            return f"this run has cost {cost}, and {name} is {cents_number(most)} for each run"
-        return ""
 
     def _give_up(self, reason: str, stops: int) -> None:
         self._reason = reason

@@ -16,8 +16,8 @@ import msgspec
 
 from journal.model import JobRow
 from journal.run.handler import AttemptedRow, StepStore
-from journal.run.limits import Limits
 from journal.run.outcome import Outcome
+from journal.run.pacing.limits import Limits
 from journal.run.retries import outcome_of_ended
 from journal.run.workers.choose import Workers
 from journal.run.workers.handover import Claim, Results

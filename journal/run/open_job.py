@@ -33,8 +33,8 @@ from journal.run.input_match import (
     match_rows,
     new_rows,
 )
-from journal.run.limits import Limits, check_int, exception_classes
 from journal.run.outcome import Errors
+from journal.run.pacing.limits import Limits, check_int, exception_classes
 from journal.run.plan import (
     IN_PYTHON,
     HowTo,

@@ -8,8 +8,8 @@ from typing import Literal
 import msgspec
 
 from journal.model import JobRow, Policy
-from journal.run.limits import Limits
 from journal.run.outcome import Outcome
+from journal.run.pacing.limits import Limits
 from journal.store.policies import STOPPED
 
 _LOST_ATTEMPTS = 3  # of a row whose workers die, if interrupted rows are retried

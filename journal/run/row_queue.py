@@ -21,8 +21,8 @@ from journal.format.records import SPENT_ELSEWHERE, Spent
 from journal.fs import system
 from journal.model import TERMINAL_STATUSES, FoundRow, Job, JobRow, RowStatus
 from journal.run.held_job import HeldJob
-from journal.run.limits import Limits
 from journal.run.outcome import Outcome, in_doubt, without_refused
+from journal.run.pacing.limits import Limits
 from journal.run.retries import delay_s, fate_of
 from journal.store.policies import STEP_IN_DOUBT, in_doubt_text
 from journal.store.steps import NAME_REUSED

@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 
 from journal import InvalidValueError
-from journal.run.limits import Halt, Limits, Rate
+from journal.run.pacing.halt import Halt
+from journal.run.pacing.limits import Limits
+from journal.run.pacing.rate import Rate
 from journal.run.retries import backoff_s
 
 

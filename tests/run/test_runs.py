@@ -44,7 +44,7 @@ from journal.run.driver import Run
 from journal.run.handler import AttemptedRow, StepStore
 from journal.run.held_job import HeldJob, Settings
 from journal.run.in_flight import InFlight
-from journal.run.limits import Limits
+from journal.run.pacing.limits import Limits
 from journal.run.workers.choose import make_workers
 from journal.run.workers.handover import Claim, Results
 

@@ -26,7 +26,7 @@ import journal.run.workers.threads
 from journal import JobRow, JobService, RowStatus
 from journal.run.driver import Run
 from journal.run.held_job import HeldJob, Settings
-from journal.run.limits import Limits
+from journal.run.pacing.limits import Limits
 from journal.run.workers.choose import make_workers
 from journal.run.workers.handover import Results
 

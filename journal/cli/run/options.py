@@ -12,7 +12,8 @@ from journal.cli.run.inputs import FORMATS
 from journal.cli.shared_options import Cents
 from journal.cli.times import Seconds
 from journal.errors import InvalidValueError
-from journal.run.limits import Halt, Rate
+from journal.run.pacing.halt import Halt
+from journal.run.pacing.rate import Rate
 
 
 def _checked(parse: Callable[[str], object]) -> Callable[..., str | None]:

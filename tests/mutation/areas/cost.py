@@ -110,14 +110,14 @@ PATCHES = [
     ),
     Patch(
         "a limit of cost keeps rows from being queued",
-        "run/driver",
-        "            and limits.max_cost_cents is limits.max_run_cost_cents is None\n",
-        "",
+        "run/pacing/bounds",
+        "        return has_cost or self._halt is not None\n",
+        "        return self._halt is not None\n",
         RUNS,
     ),
     Patch(
         "the cost of a run counts from its start",
-        "run/driver",
+        "run/pacing/bounds",
         "millionths(total) - self._cost_before",
         "millionths(total)",
         RUNS,

@@ -1,0 +1,74 @@
+"""Decides when a run ends early, by its failures, its cost or the number of its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from journal.history.events import RAISE_IT
+from journal.model import Job, cents_of, millionths
+from journal.run.pacing.halt import Brake, Halt
+from journal.run.pacing.limits import Limits
+from journal.run.plan import HowTo
+from journal.text import cents_number, cents_text, counted
+
+
+class Bounds:
+    """The bounds of one run. ``job`` is the job before the run."""
+
+    def __init__(self, limits: Limits, how_to: HowTo, job: Job) -> None:
+        self.brake = Brake(is_on=limits.halt != "never")
+        self._halt = Halt.parse(limits.halt)
+        self._limits = limits
+        self._how_to = how_to
+        self._cost_before = millionths(job.total_cost_cents)
+
+    @property
+    def depend_on_outcomes(self) -> bool:
+        """Whether the outcome of any row may end the run, beside the first rows of the brake."""
+        limits = self._limits
+        has_cost = limits.max_cost_cents is not None or limits.max_run_cost_cents is not None
+        return has_cost or self._halt is not None
+
+    def reached(
+        self, job: Job, counts: Mapping[str, int], *, has_fresh: Callable[[], bool]
+    ) -> tuple[str, int] | None:
+        """Why the run must end, and how: 1 waits for the rows in flight, 2 ends them. None if it goes on.
+
+        ``job`` is the present job; ``counts`` are those of the run's report. ``has_fresh`` returns
+        whether rows are left that were never started.
+        """
+        if self._halt is not None:
+            succeeded = counts["completed"] + counts["skipped"]
+            reason = self._halt.reason(succeeded, counts["failed"])
+            if reason is not None:
+                return reason, 2 if self._halt.now else 1
+        if self.brake.is_due and self.brake.trip(rows_left=has_fresh()):
+            return self.brake.reason(self._how_to.retry_failed, self._how_to.never_halt), 1
+        if not job.pending_count:
+            return None
+        over_cost = self._over_cost(job)
+        if over_cost:
+            return over_cost, 1
+        started, most = counts["started"], self._limits.max_rows
+        if most is not None and started >= most:
+            rows = counted(started, "row|rows was|were started")
+            return f"{rows}, as many as were asked for", 1
+        return None
+
+    def _over_cost(self, job: Job) -> str:
+        """The message that a limit of cost is reached, and how to continue; "" if none is."""
+        limits, how_to = self._limits, self._how_to
+        total = job.total_cost_cents
+        most: Any = limits.max_cost_cents
+        if most is not None and total >= most:
+            name = how_to.argument("max_cost_cents")
+            cost = cents_text(total)
+            return f"the job has cost {cost}, and {name} is {cents_number(most)}: {RAISE_IT}"
+        most = limits.max_run_cost_cents
+        spent = cents_of(millionths(total) - self._cost_before)
+        if most is not None and spent >= most:
+            name = how_to.argument("max_run_cost_cents")
+            cost = cents_text(spent)
+            return f"this run has cost {cost}, and {name} is {cents_number(most)} for each run"
+        return ""

@@ -1,0 +1,47 @@
+"""The rate of starts: ``rate="50/s"``."""
+
+from __future__ import annotations
+
+import re
+
+from journal.errors import InvalidValueError
+
+_RATE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*/\s*(s|m|h)")
+_UNIT_S = {"s": 1, "m": 60, "h": 3600}
+_BURST_S = 0.05  # rows due within this time may start together, so that they share a commit
+
+
+class Rate:
+    """Allows at most ``per_s`` starts a second, evenly spread, with a short burst after a pause."""
+
+    def __init__(self, per_s: float) -> None:
+        self._per_s = per_s
+        self._burst = max(1.0, per_s * _BURST_S)
+        self._tokens = 1.0
+        self._at_s: float | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Rate:
+        """``"50/s"``, ``"100/m"``, ``"2.5/h"``. Raises InvalidValueError."""
+        match = _RATE.fullmatch(text.strip()) if isinstance(text, str) else None
+        per_s = float(match[1]) / _UNIT_S[match[2]] if match else 0.0
+        if not 1e-9 < per_s < 1e9:
+            raise InvalidValueError("rate", text, "must be a number above 0 and /s, /m or /h: 50/s")
+        return cls(per_s)
+
+    def allowed(self, now_s: float) -> int:
+        """How many rows may start now."""
+        if self._at_s is not None:
+            earned = (now_s - self._at_s) * self._per_s
+            self._tokens = min(self._burst, self._tokens + earned)
+        self._at_s = now_s
+        return int(self._tokens)
+
+    def use(self, count: int) -> None:
+        """Count starts."""
+        self._tokens -= count
+
+    @property
+    def wait_s(self) -> float:
+        """Seconds until one more row may start."""
+        return max(0.0, (1 - self._tokens) / self._per_s)
