@@ -1,6 +1,6 @@
-"""`journal/docs/commands.md`, made of the commands' own help.
+"""`journal/docs/commands.md` and `run-options.md`, made of the commands' own help.
 
-``python tests/support/reference.py`` prints the page; with ``--write`` it writes the file.
+``python tests/support/reference.py`` prints the pages; with ``--write`` it writes the files.
 """
 
 import sys
@@ -12,7 +12,7 @@ import click
 
 from journal.cli.main import PURPOSES, cli
 
-PAGE = Path(__file__).parents[2] / "journal" / "docs" / "commands.md"
+DOCS = Path(__file__).parents[2] / "journal" / "docs"
 _COLUMNS, _PAGE_COLUMNS = 100, 120
 _SHARED_BY = 3  # an option of as many commands is described once, at the end of the page
 
@@ -20,7 +20,8 @@ _HEAD = """\
 # Commands
 
 `journal [--root DIR] COMMAND`. The root is the directory of the jobs: `./jobs`, or what JOURNAL_ROOT says.
-`journal help COMMAND` describes a command in full, with an example; this page lists all options.
+`journal help COMMAND` describes a command in full, with an example; this page lists all options. Those of
+`journal run` are in `journal help run-options`.
 
 - **JOB** is a job's id, the beginning of one if it is unique, or the path of a job's directory.
 - **ROWS** are row numbers, such as `5,12-40`.
@@ -34,9 +35,25 @@ _HEAD = """\
 The exit codes are in `journal help exceptions`.
 """
 
+_RUN_HEAD = """\
+# Options of `journal run`
+
+What they are for, with examples: `journal help running`.
+
+- **Environment**: JOURNAL_RUN_MAX_ATTEMPTS sets `--max-attempts`, and so on for every option. An option that can be
+  repeated takes one value a line in its variable.
+"""
+
+
+def pages() -> dict[Path, str]:
+    """The pages that are made of the commands' help, by file."""
+    _, own = _options_of("run", [])
+    run = "\n".join([_RUN_HEAD, _block(own), ""])
+    return {DOCS / "commands.md": page(), DOCS / "run-options.md": run}
+
 
 def page() -> str:
-    """The whole page: each command under its purpose, then the options that many share."""
+    """The commands: each under its purpose, then the options that many share."""
     users = _users()
     shared = [option for option, names in users.items() if len(names) >= _SHARED_BY]
     words = Counter(word for word, _ in shared)
@@ -74,14 +91,23 @@ def _records(name: str) -> Iterator[tuple[str, str]]:
 
 def _described(name: str, shared: list[tuple[str, str]]) -> list[str]:
     command, context = _command(name)
-    own = [record for record in _records(name) if record not in shared]
-    other = [_name(record) for record in _records(name) if record in shared]
+    other, own = _options_of(name, shared)
     usage = " ".join(command.collect_usage_pieces(context)).removeprefix("[OPTIONS]").strip()
     summary = command.get_short_help_str(200)
     if other:
         summary += f" Shared options: {', '.join(other)}."
+    if name == "run":
+        own, summary = [], f"{summary} Its options are in `journal help run-options`."
     lines = [f"### `journal {name} {usage}".rstrip() + "`\n", summary]
     return [*lines, _block(own), ""] if own else [*lines, ""]
+
+
+def _options_of(
+    name: str, shared: list[tuple[str, str]]
+) -> tuple[list[str], list[tuple[str, str]]]:
+    """The names of a command's shared options, and its own options with their help."""
+    own = [record for record in _records(name) if record not in shared]
+    return [_name(record) for record in _records(name) if record in shared], own
 
 
 def _name(record: tuple[str, str]) -> str:
@@ -117,10 +143,11 @@ def help_text(name: str) -> str:
 
 
 def main() -> None:
-    if "--write" in sys.argv[1:]:
-        PAGE.write_text(page(), encoding="utf-8")
-    else:
-        sys.stdout.write(page())
+    for path, text in pages().items():
+        if "--write" in sys.argv[1:]:
+            path.write_text(text, encoding="utf-8")
+        else:
+            sys.stdout.write(text)
 
 
 if __name__ == "__main__":

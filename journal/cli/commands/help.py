@@ -27,6 +27,7 @@ TOPICS = {
     "format": "the specification of journal.jsonl: records, commits, seals",
     "architecture": "the source: rooms, the life of a commit, how to change things",
     "commands": "every command with all of its options",
+    "run-options": "every option of journal run",
 }
 
 # A paragraph or an item of a list, with the indent and the bullet of its first line.
