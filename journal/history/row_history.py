@@ -52,6 +52,9 @@ class RowAttempt(msgspec.Struct, kw_only=True):
     traceback: str | None = None
     unknown: bool = False
     reason: str | None = None
+    result: Any = None
+    tracking_number: str | None = None
+    label_path: str | None = None
     cost_cents: int | float | None = None
     usage: dict[str, int | float] | None = None
 
@@ -182,6 +185,9 @@ _OF_OUTCOME = (
     "traceback",
     "unknown",
     "reason",
+    "result",
+    "tracking_number",
+    "label_path",
     "cost_cents",
     "usage",
 )

@@ -323,3 +323,22 @@ def test_texts_of_several_lines_and_logged_tracebacks_are_shown_line_by_line(
         *("3: first line", "second line"),
     ]
     assert "\\n" not in out
+
+
+def test_what_an_attempt_has_returned_stays_visible_after_a_person_has_settled_its_row(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    def charge_and_return(_row: journal.AttemptedRow) -> Any:
+        return journal.RowResult(
+            result="charge ch_7", cost_cents=float("nan"), tracking_number="T1"
+        )
+
+    with journal.open_job(tmp_path / "j", [{"n": 1}], "n", resume_command="") as job:
+        job.run(charge_and_return, tell=lambda _text: None)
+        job.service.complete_row("j:1", "T2", result={"id": "ch_7"})
+        (attempt,) = job.service.get_row_history("j:1").attempts
+        assert (attempt.result, attempt.tracking_number) == ("charge ch_7", "T1")
+    args = ("--root", str(tmp_path), "show", "j", "--row", "1")
+    for more, is_shown in [((), True), (("--redact", "result"), False)]:
+        assert main([*args, *more]) == 0
+        assert ("result charge ch_7" in capsys.readouterr().out) == is_shown

@@ -379,7 +379,7 @@ def _row_texts(history: RowHistory) -> Iterator[tuple[str, str]]:
     for entry in history.logs:
         attempts.setdefault(entry.attempt, []).append(entry)
     for attempt in history.attempts:
-        lines = _attempt_lines(attempt, attempts.pop(attempt.number, ()))
+        lines = _attempt_lines(attempt, row, attempts.pop(attempt.number, ()))
         yield from _named_once(f"attempt {attempt.number}", lines)
     yield from _named_once("steps", map(_step_text, history.steps))
     others = itertools.chain.from_iterable(attempts.values())
@@ -410,7 +410,7 @@ def _row_facts(row: JobRow) -> dict[str, str]:
     }
 
 
-def _attempt_lines(attempt: RowAttempt, logs: Iterable[LogEntry]) -> Iterator[str]:
+def _attempt_lines(attempt: RowAttempt, row: JobRow, logs: Iterable[LogEntry]) -> Iterator[str]:
     facts = [
         _time_text(attempt.started_at),
         attempt.outcome,
@@ -429,6 +429,11 @@ def _attempt_lines(attempt: RowAttempt, logs: Iterable[LogEntry]) -> Iterator[st
         yield shorten(error, _MAX_TEXT)
     if attempt.reason:
         yield shorten(attempt.reason, _MAX_TEXT)
+    # A person who settles a row may replace what the attempt has returned.
+    if attempt.result not in (None, row.result):
+        yield shorten(f"result {as_text(attempt.result)}", _MAX_TEXT)
+    if attempt.tracking_number not in (None, row.tracking_number):
+        yield f"tracking {attempt.tracking_number}"
 
 
 def _message_text(entry: LogEntry) -> str:
