@@ -105,7 +105,10 @@ class UndecodableError(Exception):
 
 
 class UnknownRecordError(Exception):
-    """A record of a newer version. ``args[0]`` names it. Internal: never raised to callers."""
+    """A record of a newer version of the format. Internal: never raised to callers.
+
+    ``args[0]`` is the unknown record type or the number of the format.
+    """
 
 
 def decode_record(line: bytes, *, exact: bool = True) -> Record:

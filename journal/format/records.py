@@ -113,7 +113,7 @@ class RowRecord(
 class RowDataRecord(
     msgspec.Struct, tag_field="type", tag="row_data", kw_only=True, frozen=True, omit_defaults=True
 ):
-    """New data for a row, which replaces its ``row`` record under the same number.
+    """New data for a row. The record takes the place of the ``row`` record with that number.
 
     ``key`` is the complete idempotency key. ``keys`` counts the keys that the row has had so far,
     including ``key``.

@@ -104,7 +104,7 @@ class Item(NamedTuple):
 
 
 def new_rows(rows: Iterable[Data], rules: InputRules) -> Iterator[dict[str, Any]]:
-    """The rows of an input for :meth:`JobService.create_rows`.
+    """The rows of an input, as the dicts that :meth:`JobService.create_rows` takes.
 
     Raises InvalidValueError if a key occurs twice.
     """

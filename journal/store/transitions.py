@@ -232,7 +232,10 @@ def version_of_attempt(journal: Journal, position: int) -> str | None:
 
 
 def let_start(journal: Journal, refused: str, *, reopens: bool) -> None:
-    """Check that rows may become pending or processing. With ``reopens``, reopen an ended job."""
+    """Check that the job's status lets its rows become pending or processing.
+
+    With ``reopens``, reopen a completed or failed job.
+    """
     status = _state(journal).status
     if status in TERMINAL_STATUSES:
         if not reopens or status is JobStatus.CANCELLED:
