@@ -26,6 +26,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from support.effort import IS_LONG
 
 import journal.fs.system
 import journal.store.run_lock
@@ -1109,7 +1110,7 @@ def test_services_and_model_agree_after_every_step(monkeypatch: pytest.MonkeyPat
     run_state_machine_as_test(
         JournalMachine,
         settings=settings(
-            max_examples=60,
+            max_examples=400 if IS_LONG else 40,
             stateful_step_count=40,
             deadline=None,
             report_multiple_bugs=False,  # shrinking each of them can take minutes

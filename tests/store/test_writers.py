@@ -235,9 +235,9 @@ def rows_by_number(root: Path) -> dict[int, JobRow]:
 @pytest.mark.parametrize(
     ("processes", "threads", "kills", "turns"),
     [
-        pytest.param(8, 1, 2, 100, id="eight processes, some of which are killed"),
-        pytest.param(4, 4, 0, 50, id="four processes of four threads"),
-        pytest.param(4, 4, 1, 40, id="four processes of four threads, some of which are killed"),
+        pytest.param(8, 1, 2, 60, id="eight processes, some of which are killed"),
+        pytest.param(4, 4, 0, 30, id="four processes of four threads"),
+        pytest.param(4, 4, 1, 30, id="four processes of four threads, some of which are killed"),
     ],
 )
 def test_writers_side_by_side_lose_nothing_do_nothing_twice_and_agree_in_the_end(
