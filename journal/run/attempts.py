@@ -46,7 +46,7 @@ class Attempt:
         self.settled = False
         self._queue = queue
         self._job = job
-        self._retry_on = limits.retry_on
+        self._retry_on = limits.retry_classes
 
     def __enter__(self) -> AttemptedRow:
         if self.settled:

@@ -431,7 +431,7 @@ class AttemptedRow:
         cost_cents: Cost | None = None,
         usage: Usage | None = None,
     ) -> None:
-        """Set the outcome "failed". The row is not attempted again.
+        """Set the outcome "failed": see :class:`Fail`.
 
         ``cost_cents``, ``usage``: what the attempt has cost: see :meth:`JobService.complete_row`.
         """

@@ -33,8 +33,8 @@ from journal.run.input_match import (
     match_rows,
     new_rows,
 )
-from journal.run.outcome import Errors
-from journal.run.pacing.limits import Limits, check_int, exception_classes
+from journal.run.outcome import RetryOn
+from journal.run.pacing.limits import Limits, check_int
 from journal.run.plan import (
     IN_PYTHON,
     HowTo,
@@ -251,7 +251,7 @@ class JobRun:
         *,
         workers: int | None = None,
         max_attempts: int = 1,
-        retry_on: Errors | type[BaseException] = (Exception,),
+        retry_on: RetryOn = (Exception,),
         backoff_s: float = 1.0,
         max_backoff_s: float = 60.0,
         timeout_s: float | None = None,
@@ -287,9 +287,11 @@ class JobRun:
 
         - ``retry_failed``: first make failed rows pending again, except rows that may have taken
           effect (:attr:`JobRow.unknown`). Retried rows come after rows that were never started.
-        - ``max_attempts``: how often a row is attempted if it fails with one of ``retry_on``: an
-          exception class or a tuple of them. Attempts of earlier runs count too, if they came after
-          the row's last retry by a person.
+        - ``max_attempts``: how often a row is attempted if it fails with one of ``retry_on``.
+          Attempts of earlier runs count too, if they came after the row's last retry by a person.
+        - ``retry_on``: an exception class, an error code, or a tuple of these. A class stands for
+          its subclasses, too. A code is text that equals the row's error code: the name of an
+          exception's own class, or the code of a :class:`Fail`.
         - ``backoff_s``, ``max_backoff_s``: seconds before the second attempt. They double with each
           further attempt, up to the maximum, with jitter.
         - ``timeout_s``: seconds after which an attempt fails with TimeoutError. A coroutine is
@@ -328,7 +330,7 @@ class JobRun:
         """
         limits = Limits(
             max_attempts=max_attempts,
-            retry_on=exception_classes(retry_on),
+            retry_on=retry_on,
             backoff_s=backoff_s,
             max_backoff_s=max_backoff_s,
             timeout_s=timeout_s,
@@ -345,7 +347,7 @@ class JobRun:
         if not may_start(self.job, retry_failed=retry_failed):
             return self._report_idle(held, retry_failed=retry_failed)
         results = Results()
-        made = make_workers(handler, executor, workers, limits.retry_on, results)
+        made = make_workers(handler, executor, workers, limits.retry_classes, results)
         run = Run(held, made, results, limits, on_progress)
         with ExitStack() as on_error:
             on_error.callback(run.close)
@@ -385,7 +387,7 @@ class JobRun:
         self,
         *,
         max_attempts: int = 1,
-        retry_on: Errors | type[BaseException] = (Exception,),
+        retry_on: RetryOn = (Exception,),
         backoff_s: float = 1.0,
         max_backoff_s: float = 60.0,
         tell: Report | None = None,
@@ -399,7 +401,7 @@ class JobRun:
         """
         limits = Limits(
             max_attempts=max_attempts,
-            retry_on=exception_classes(retry_on),
+            retry_on=retry_on,
             backoff_s=backoff_s,
             max_backoff_s=max_backoff_s,
         )

@@ -21,6 +21,7 @@ from journal.model import Cost, LogEntry, Usage
 from journal.text import encode_json
 
 Errors = tuple[type[BaseException], ...]
+RetryOn = type[BaseException] | str | tuple[type[BaseException] | str, ...]  # str: an error code
 
 MESSAGE_CHARACTERS = 4096
 INVALID_RESULT = "InvalidResult"  # error code of a row whose outcome can't be recorded as it is
@@ -60,7 +61,10 @@ class RowOutcome(Exception):
 
 
 class Fail(RowOutcome):
-    """The row has failed with this code and message. It is not attempted again."""
+    """The row has failed with this code and message.
+
+    It is attempted again only if ``retry_on`` has the code, and attempts are left.
+    """
 
     code = "Fail"
     message = ""

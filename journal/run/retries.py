@@ -33,14 +33,14 @@ def outcome_of_ended(outcome: Outcome, limits: Limits, *, timed_out: bool) -> Ou
     message = f"it took longer than {limits.timeout_s:g} s"
     kind: Literal["failed", "review"] = "failed"
     # A lost attempt may still be running. Only who names TimeoutError accepts a second one.
-    if outcome.kind == "lost" and TimeoutError not in limits.retry_on:
+    if outcome.kind == "lost" and not limits.names_timeouts:
         kind, message = "review", f"{message}, and may still go on"
     return msgspec.structs.replace(
         outcome,
         kind=kind,
         error_code="TimeoutError",
         error_message=message,
-        retryable=kind == "failed" and issubclass(TimeoutError, limits.retry_on),
+        retryable=kind == "failed" and issubclass(TimeoutError, limits.retry_classes),
     )
 
 
@@ -63,7 +63,8 @@ def fate_of(
         if on_interrupted == "retry" and attempts >= max(limits.max_attempts, _LOST_ATTEMPTS):
             return "fail"
         return on_interrupted
-    return "retry" if outcome.retryable and attempts < limits.max_attempts else "fail"
+    is_retryable = outcome.retryable or outcome.error_code in limits.retry_codes
+    return "retry" if is_retryable and attempts < limits.max_attempts else "fail"
 
 
 def delay_s(row: JobRow, outcome: Outcome, limits: Limits) -> float:

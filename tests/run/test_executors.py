@@ -268,6 +268,15 @@ def test_the_evidence_of_a_failure_is_the_same_everywhere(
 
 
 @pytest.mark.parametrize("kind", ["threads", *PROCESSES])
+def test_codes_and_classes_in_retry_on_mean_the_same_everywhere(
+    kind: str, makers: Callable[[str], Make], work: Work
+) -> None:
+    retry_on = ("E7", ConnectionError)
+    work.run(makers(kind)(2), "fail", "log", "raise", max_attempts=2, retry_on=retry_on)
+    assert calls(work.ledger) == {1: 2, 2: 2, 3: 1}
+
+
+@pytest.mark.parametrize("kind", ["threads", *PROCESSES])
 def test_what_a_handler_raises_and_returns_means_the_same_everywhere(
     kind: str, makers: Callable[[str], Make], work: Work
 ) -> None:

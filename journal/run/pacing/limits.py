@@ -10,26 +10,16 @@ import msgspec
 from journal.errors import InvalidValueError
 from journal.format.arguments import check_cost
 from journal.model import Cost
-from journal.run.outcome import Errors
+from journal.run.outcome import Errors, RetryOn
 from journal.run.pacing.halt import Halt
 from journal.run.pacing.rate import Rate
-
-
-def exception_classes(given: Errors | type[BaseException]) -> Errors:
-    """The classes in ``retry_on``: one class, or a tuple of them. Raises InvalidValueError."""
-    classes = given if isinstance(given, tuple) else (given,)
-    if all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in classes):
-        return classes
-    raise InvalidValueError(
-        "retry_on", given, "must be an exception class or a tuple of exception classes"
-    )
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """The limits of a run: see :meth:`JobRun.run`. The constructor raises InvalidValueError."""
 
     max_attempts: int = 1
-    retry_on: Errors = (Exception,)
+    retry_on: RetryOn = (Exception,)
     backoff_s: float = 1.0
     max_backoff_s: float = 60.0
     timeout_s: float | None = None
@@ -41,6 +31,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         check_int(self.max_attempts, "max_attempts")
+        for kind in self._kinds:
+            _check_kind(kind)
         _check_seconds(self.backoff_s, "backoff_s", above_0=False)
         _check_seconds(self.max_backoff_s, "max_backoff_s", above_0=False)
         if self.timeout_s is not None:
@@ -53,6 +45,42 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
             msgspec.structs.force_setattr(self, name, cents)
         if self.max_rows is not None:
             check_int(self.max_rows, "max_rows")
+
+    @property
+    def _kinds(self) -> tuple[type[BaseException] | str, ...]:
+        return self.retry_on if isinstance(self.retry_on, tuple) else (self.retry_on,)
+
+    @property
+    def retry_classes(self) -> Errors:
+        """The exception classes in ``retry_on``. Only a worker can match them, subclasses too."""
+        return tuple(kind for kind in self._kinds if not isinstance(kind, str))
+
+    @property
+    def retry_codes(self) -> frozenset[str]:
+        """The error codes in ``retry_on``, which the driver matches, wherever the handler ran."""
+        return frozenset(kind for kind in self._kinds if isinstance(kind, str))
+
+    @property
+    def names_timeouts(self) -> bool:
+        """Whether ``retry_on`` has TimeoutError itself, as a class or as an error code."""
+        return not {TimeoutError, TimeoutError.__name__}.isdisjoint(self._kinds)
+
+
+def _check_kind(kind: Any) -> None:
+    """Raise InvalidValueError unless ``kind`` is an exception class or an error code."""
+    if (isinstance(kind, str) and kind) or (
+        isinstance(kind, type) and issubclass(kind, BaseException)
+    ):
+        return
+    instead = ""
+    if isinstance(kind, BaseException):
+        instead = f": write {type(kind).__name__}, the class"
+    elif isinstance(kind, int):
+        instead = f': write "{kind}", if that is the error code'
+    elif isinstance(kind, list | set | frozenset):
+        instead = ": write a tuple"
+    reason = f"must be an exception class, an error code as text, or a tuple of these{instead}"
+    raise InvalidValueError("retry_on", kind, reason)
 
 
 def check_int(value: Any, where: str, lowest: int = 1) -> None:

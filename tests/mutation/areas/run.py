@@ -14,6 +14,20 @@ SERVICE = "tests/service/test_service.py tests/store/test_processes.py"
 
 PATCHES = [
     Patch(
+        "a failure is repeated by its code, wherever the handler ran",
+        "run/retries",
+        "    is_retryable = outcome.retryable or outcome.error_code in limits.retry_codes\n",
+        "    is_retryable = outcome.retryable\n",
+        "tests/run/test_retry_on.py",
+    ),
+    Patch(
+        "only who names TimeoutError accepts a second attempt beside the first",
+        "run/retries",
+        '    if outcome.kind == "lost" and not limits.names_timeouts:\n',
+        '    if outcome.kind == "lost" and not limits.retry_on:\n',
+        RUN,
+    ),
+    Patch(
         "an attempt is in flight before workers hear of it",
         "run/in_flight",
         "        attempt = self._attempts[self._ticket] = Dispatched(attempted, deadline_s)\n"

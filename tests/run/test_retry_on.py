@@ -1,0 +1,120 @@
+"""``retry_on``: exception classes and error codes that allow another attempt."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import journal
+from journal import Fail, InvalidValueError, JobRun
+
+
+class Refused(ConnectionError):
+    """An exception whose class a caller may not be able to import."""
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> JobRun:
+    return journal.open_job(tmp_path / "jobs" / "j", [{"n": 1}], resume_command="again")
+
+
+def failing(error: Exception, row: Any) -> str:
+    if row.attempts == 1:
+        raise error
+    return "second"
+
+
+REPEATED = [
+    pytest.param(Refused(), "Refused", id="the code is the name of the class"),
+    pytest.param(Refused(), ("ValueError", "Refused"), id="one code of a tuple"),
+    pytest.param(Refused(), (KeyError, "Refused"), id="a code beside a class"),
+    pytest.param(Refused(), (ConnectionError, "Other"), id="a class stands for its subclasses"),
+    pytest.param(Fail("RateLimited"), ("RateLimited",), id="a code of Fail"),
+]
+NOT_REPEATED = [
+    pytest.param(Refused(), "ConnectionError", id="a code doesn't stand for subclasses"),
+    pytest.param(Refused(), "refused", id="a code has one spelling"),
+    pytest.param(Fail("Unknown"), ("RateLimited", Exception), id="a class doesn't repeat Fail"),
+    pytest.param(journal.NeedsReview("Unclear", "is it sent?"), "Unclear", id="a review"),
+]
+
+
+@pytest.mark.parametrize(("error", "retry_on"), REPEATED)
+def test_a_failure_is_repeated_if_its_class_or_code_is_named(
+    job: JobRun, error: Exception, retry_on: Any
+) -> None:
+    report = job.run(
+        lambda row: failing(error, row), max_attempts=2, retry_on=retry_on, backoff_s=0
+    )
+    assert (report.completed, job.rows()[0].attempts, job.rows()[0].result) == (1, 2, "second")
+
+
+@pytest.mark.parametrize(("error", "retry_on"), NOT_REPEATED)
+def test_another_failure_is_not_repeated(job: JobRun, error: Exception, retry_on: Any) -> None:
+    report = job.run(lambda row: failing(error, row), max_attempts=2, retry_on=retry_on)
+    assert (report.failed, job.rows()[0].attempts) == (1, 1)
+
+
+def test_an_outcome_that_a_method_of_the_row_has_set_is_repeated_by_its_code(job: JobRun) -> None:
+    def handler(row: journal.AttemptedRow) -> None:
+        if row.attempts == 1:
+            row.fail("RateLimited")
+
+    assert job.run(handler, max_attempts=2, retry_on="RateLimited", backoff_s=0).completed == 1
+
+
+def test_a_code_doesn_t_allow_more_attempts_than_there_are(job: JobRun) -> None:
+    def handler(_row: Any) -> None:
+        raise Fail("RateLimited", "slow down")
+
+    job.run(handler, max_attempts=2, retry_on="RateLimited", backoff_s=0)
+    (row,) = job.rows()
+    assert (row.status, row.error_code, row.attempts) == ("failed", "RateLimited", 2)
+
+
+def test_a_loop_of_attempts_repeats_by_code(job: JobRun) -> None:
+    for attempt in job.attempts(max_attempts=3, retry_on=("RateLimited", KeyError), backoff_s=0):
+        with attempt as row:
+            if row.attempts < 3:
+                raise Fail("RateLimited") if row.attempts == 1 else KeyError("n")
+    assert (job.rows()[0].status, job.rows()[0].attempts) == ("completed", 3)
+
+
+def test_the_code_timeouterror_accepts_a_second_attempt_beside_a_first_that_hangs(
+    job: JobRun,
+) -> None:
+    gate = threading.Event()
+
+    def handler(row: Any) -> str:
+        if row.attempts == 1:
+            gate.wait()
+        return "second"
+
+    report = job.run(
+        handler, timeout_s=0.2, max_attempts=2, retry_on=(KeyError, "TimeoutError"), backoff_s=0
+    )
+    gate.set()
+    assert (report.completed, job.rows()[0].attempts) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("retry_on", "instead"),
+    [
+        (429, 'write "429"'),
+        ((TimeoutError, 429), 'write "429"'),
+        (ValueError("x"), "write ValueError, the class"),
+        ([TimeoutError, "Busy"], "write a tuple"),
+        (int, "an exception class"),
+        ("", "an error code as text"),
+        (None, "an exception class"),
+    ],
+)
+def test_what_is_no_kind_of_failure_is_refused_with_what_to_write(
+    job: JobRun, retry_on: Any, instead: str
+) -> None:
+    with pytest.raises(InvalidValueError, match=instead):
+        job.run(lambda _row: 1, max_attempts=2, retry_on=retry_on)
+    with pytest.raises(InvalidValueError, match=instead):
+        job.attempts(max_attempts=2, retry_on=retry_on)
+    assert job.job.status == "pending"
