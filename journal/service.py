@@ -77,7 +77,7 @@ from journal.model import (
     row_status,
     row_statuses,
 )
-from journal.store import policies, steps, transitions
+from journal.store import bulk, policies, steps, transitions
 from journal.store.batch import Batch
 from journal.store.journal import Journal
 from journal.store.listing import check_name, jobs_of, newest_ids
@@ -855,6 +855,17 @@ class JobService:
             return made
         result = read_back(made.result, exact=self.numbers == "decimal")
         return msgspec.structs.replace(made, result=result)
+
+    def _start_rows(self, job_id: str, numbers: Sequence[int]) -> list[JobRow]:
+        """Start those of the rows that may be started, in one commit; return them."""
+        return self._journal(job_id).change(bulk.start_rows, numbers)
+
+    def _complete_rows(self, job_id: str, records: Sequence[RowStatusRecord]) -> list[bool]:
+        """Complete rows in one commit. Returns whether each was: see ``bulk.complete_rows``.
+
+        The caller has checked the members of the records.
+        """
+        return self._journal(job_id).change(bulk.complete_rows, records)
 
     def _change(self, job_id: str, record: RowStatusRecord) -> JobRow:
         return self._store.journal(job_id).change(transitions.change_row, record)

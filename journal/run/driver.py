@@ -9,7 +9,7 @@ the driver dies, the next run settles the rows in processing by its ``on_interru
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from time import monotonic
 
@@ -40,8 +40,7 @@ from journal.run.pacing.limits import Limits
 from journal.run.pacing.rate import Rate
 from journal.run.row_queue import RowQueue
 from journal.run.signals import Stops, stopping_signals
-from journal.run.workers.choose import Workers
-from journal.run.workers.handover import Results
+from journal.run.workers.handover import Results, Workers
 from journal.text import counted
 
 _POLL_S = 0.2  # how often to look for changes by other processes if there is nothing to commit
@@ -111,7 +110,9 @@ class Run:
         self._limits = limits
         self._on_tick = on_tick
         self._queue = RowQueue(job, limits)
-        self._rate = None if limits.rate is None else Rate.parse(limits.rate)
+        self._rate = None
+        if limits.rate is not None:
+            self._rate = Rate.parse(limits.rate, workers.rows_a_call)
         self._bounds = Bounds(limits, job.settings.how_to, job.job())
         self._brake = self._bounds.brake
         # Don't queue rows with a timeout: the time in the queue would count as time of the attempt.
@@ -366,7 +367,7 @@ class Run:
         """Wait for results, or until a deadline, a retry or the next poll is due."""
         now_s = monotonic()
         until_s = now_s + _POLL_S
-        has_room = len(self._in_flight) < self._in_flight.slots
+        has_room = self._in_flight.calls() < self._in_flight.slots
         if has_room and not self._stops.count and not self._paused:  # a row may start
             if self._queue.next_due_s is not None:
                 until_s = min(until_s, self._queue.next_due_s)
@@ -389,13 +390,12 @@ class Run:
         # If the commit fails or is interrupted, no more rows start. _drain then checks which
         # outcomes the journal already holds, and records the others one by one.
         with self._service.batch(self._held.id):
-            for result in results:
+            for result in self._complete(results):
                 self._settle(result, problems)
             job = self._held.job()
             self._check_limits(job)  # the results may have reached a limit
-            change = -sum(not result.is_late for result in results)
             self._to_dispatch = self._queue.start(
-                self._free_slots(job, change), job, fresh_first=self._brake.is_undecided
+                self._free_slots(job, results), job, fresh_first=self._brake.is_undecided
             )
         self._commit_s += (monotonic() - begin_s - self._commit_s) * 0.2
         self._problems += problems
@@ -408,9 +408,10 @@ class Run:
             if self._rate is not None:
                 self._rate.use(1)
             self._to_dispatch.pop()
+        self._in_flight.flush()
 
-    def _free_slots(self, job: Job, change: int = 0) -> int:
-        """How many rows may start now. ``change`` is added to the number of rows in flight."""
+    def _free_slots(self, job: Job, results: Sequence[Result] = ()) -> int:
+        """How many rows may start now, once ``results`` are recorded."""
         if job.status is not JobStatus.RUNNING or self._stops.count or self._paused:
             return 0
         # A worker that finishes during a commit needs a queued row. If handlers are slow, no queue
@@ -420,12 +421,25 @@ class Run:
         ahead = min(ahead, max(slots * _MAX_AHEAD_EACH, _MIN_AHEAD), _MAX_AHEAD)
         if not self._may_queue or (self._brake.is_undecided and not self._queue.is_past_fresh):
             ahead = 0  # until the brake has decided, start only as many rows as it needs
-        count = slots + ahead - (len(self._in_flight) + change)
+        count = (slots + ahead - self._in_flight.calls(results)) * self._workers.rows_a_call
         if self._rate is not None:
-            count = min(count, self._rate.allowed(monotonic()))
+            count = min(count, self._rate.allowed(monotonic(), job.pending_count))
         if self._limits.max_rows is not None:
             count = min(count, self._limits.max_rows - self._counts["started"])
         return max(0, count)
+
+    def _complete(self, results: Sequence[Result]) -> Sequence[Result]:
+        """Record the plain completions among the results at once. Returns the other results."""
+        # A late result comes before that of a later attempt at its row.
+        if self._is_lost or len(results) < 2 or any(result.is_late for result in results):
+            return results
+        others = self._queue.complete(results)
+        left = {result.ticket for result in others}
+        for result in results:
+            if result.ticket not in left:
+                self._brake.hear(result.row, result.outcome, again=False)
+                self._count(result.outcome)
+        return others
 
     def _settle(self, result: Result, problems: list[str]) -> None:
         """Record a result. If that isn't possible, add the reason to ``problems``."""

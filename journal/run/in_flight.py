@@ -7,7 +7,7 @@ review. If the attempt succeeds after all, its outcome settles the review.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from time import monotonic
 from typing import Any
@@ -19,8 +19,7 @@ from journal.run.handler import AttemptedRow, StepStore
 from journal.run.outcome import Outcome
 from journal.run.pacing.limits import Limits
 from journal.run.retries import outcome_of_ended
-from journal.run.workers.choose import Workers
-from journal.run.workers.handover import Claim, Results
+from journal.run.workers.handover import Claim, Results, Workers
 from journal.store.policies import STOPPED
 
 _GRACE_S = 5.0  # between two of these steps: ask an attempt to end, force it to end, give it up
@@ -31,17 +30,17 @@ class Dispatched:
 
     __slots__ = ("attempted", "claim", "deadline_s", "ends_asked", "row", "slot_lost", "timed_out")
 
-    def __init__(self, attempted: AttemptedRow, deadline_s: float | None) -> None:
+    def __init__(self, attempted: AttemptedRow, claim: Claim, deadline_s: float | None) -> None:
         self.attempted = attempted
         self.row = attempted.row
-        self.claim = Claim()
+        self.claim = claim
         self.deadline_s = deadline_s  # when to end it, by ``monotonic``
         self.timed_out = False
         self.ends_asked = 0  # how often it was asked to end
         self.slot_lost = False  # whether it was given up and still occupies its worker
 
 
-class Result(msgspec.Struct, frozen=True):
+class Result(msgspec.Struct, frozen=True, gc=False):
     """The outcome of an attempt.
 
     ``is_given_up``: True if the driver has given up the attempt and decided the outcome.
@@ -85,6 +84,8 @@ class InFlight:
         self._verdicts: dict[int, Outcome] = {}  # of attempts for which workers return no outcome
         self._given_up: dict[int, Dispatched] = {}  # given up and not returned yet
         self._ticket = 0
+        self._claim: Claim | None = None  # of the latest row, and the deadline of its call
+        self._deadline_s: float | None = None
 
     def __len__(self) -> int:
         return len(self._attempts)
@@ -93,9 +94,17 @@ class InFlight:
         """Return whether this attempt is in flight, and not another attempt at its row."""
         return any(attempt.row is row for attempt in self._attempts.values())
 
+    def calls(self, ending: Sequence[Result] = ()) -> int:
+        """How many calls are in flight, without those that end with the results in ``ending``."""
+        if self._workers.rows_a_call == 1:
+            return len(self._attempts) - sum(not result.is_late for result in ending)
+        ended = {result.ticket for result in ending}
+        attempts = self._attempts.items()
+        return len({attempt.claim for ticket, attempt in attempts if ticket not in ended})
+
     @property
     def slots(self) -> int:
-        """How many rows can be processed at a time."""
+        """How many calls can be in flight at a time."""
         return self._workers.count - sum(attempt.slot_lost for attempt in self._given_up.values())
 
     @property
@@ -109,10 +118,17 @@ class InFlight:
     def dispatch(self, row: JobRow) -> None:
         """Give the row to the workers. Its start must be on the disk."""
         self._ticket += 1
-        deadline_s = None if self._timeout_s is None else monotonic() + self._timeout_s
+        claim = self._workers.claim()
+        if claim is not self._claim:
+            self._claim = claim
+            self._deadline_s = None if self._timeout_s is None else monotonic() + self._timeout_s
         attempted = AttemptedRow(row, self._steps, self._row_type)
-        attempt = self._attempts[self._ticket] = Dispatched(attempted, deadline_s)
-        self._workers.dispatch(self._ticket, attempted, attempt.claim)
+        self._attempts[self._ticket] = Dispatched(attempted, claim, self._deadline_s)
+        self._workers.dispatch(self._ticket, attempted, claim)
+
+    def flush(self) -> None:
+        """Start the last call for the dispatched rows, even if they don't fill it."""
+        self._workers.flush()
 
     def results(self, limit: int | None = None) -> list[Result]:
         """Results that are not forgotten yet, at most ``limit``."""

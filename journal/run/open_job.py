@@ -22,7 +22,7 @@ from journal.ids import is_job_id, slug
 from journal.model import TERMINAL_STATUSES, Cost, Job, JobRow, JobSummary, Policy, RowStatus
 from journal.run.attempts import Attempt, iterate_attempts
 from journal.run.driver import Run, RunReport
-from journal.run.handler import Handler
+from journal.run.handler import AttemptedRow, Handler
 from journal.run.held_job import HeldJob, Report, Settings
 from journal.run.input_match import (
     Data,
@@ -46,6 +46,7 @@ from journal.run.plan import (
     take_up,
     what_is_left,
 )
+from journal.run.workers.batches import Batches
 from journal.run.workers.choose import make_workers
 from journal.run.workers.handover import Results
 from journal.service import JobService, existing_job
@@ -246,7 +247,7 @@ class JobRun:
 
     def run(
         self,
-        handler: Handler,
+        handler: Handler | Batches,
         executor: Executor | Callable[[], Executor] | None = None,
         *,
         workers: int | None = None,
@@ -357,6 +358,31 @@ class JobRun:
             on_error.pop_all()
         report = run.work(handle_signals=handle_signals)
         return self._report_end(held, report, is_braked=run.is_braked)
+
+    def run_batches(
+        self,
+        handle: Callable[[list[AttemptedRow]], Any],
+        size: int = 50,
+        executor: Executor | Callable[[], Executor] | None = None,
+        **options: Any,
+    ) -> RunReport:
+        """Call ``handle(rows)`` with up to ``size`` open rows at a time. Returns a report.
+
+        The arguments are those of :meth:`run`. What they count in rows, such as ``rate`` and
+        ``max_rows``, they count in rows here too; ``workers`` and ``timeout_s`` are about calls.
+        `journal help batches` says more.
+
+        ``handle`` returns an outcome for each row: a mapping by ``row.id``, or a list in the order
+        of the rows. Each of them is a value that a handler of :meth:`run` may return, or an
+        exception, such as :class:`Fail`, that counts as raised by that row. A row may also get its
+        outcome by its methods, such as ``row.complete()``.
+
+        - A row without an outcome needs a review, since its work may be done. What was returned and
+          belongs to no row is kept as the result of such a review.
+        - If ``handle`` raises, the exception is that of each row without an outcome.
+        """
+        check_int(size, "size")
+        return self.run(Batches(handle, size), executor, **options)
 
     def _hold(self, tell: Report | None) -> HeldJob:
         return HeldJob(self.service, self.id, self._settings, tell or _print_to_stderr)

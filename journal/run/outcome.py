@@ -177,6 +177,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     - ``retryable``: whether a failed attempt may be repeated. ``after_s``: seconds until then.
     - ``elapsed_s``: how long the handler took. ``logs``: what it has logged, unless that is already
       recorded.
+    - ``of_rows``: only for a call with a batch of rows: the outcome of each row, in their order.
     """
 
     kind: Literal["completed", "failed", "skipped", "review", "lost", "unstarted"]
@@ -193,6 +194,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None = None
     elapsed_s: float = 0.0
     logs: tuple[LogEntry, ...] = ()
+    of_rows: tuple[Outcome, ...] = ()
 
 
 def outcome_of_value(value: Any) -> Outcome:
@@ -204,8 +206,10 @@ def outcome_of_value(value: Any) -> Outcome:
     if issubclass(type(value), Outcome):  # from a handler of this package
         done: Outcome = value
         return done
-    given = value if issubclass(type(value), RowResult) else RowResult(result=value)
-    return _with_fields(Outcome(kind="completed"), {name: getattr(given, name) for name in _CHECKS})
+    given = {"result": value}
+    if issubclass(type(value), RowResult):
+        given = {name: getattr(value, name) for name in _CHECKS}
+    return _with_fields(Outcome(kind="completed"), given)
 
 
 def _with_fields(outcome: Outcome, given: dict[str, Any]) -> Outcome:
@@ -362,7 +366,9 @@ def _uncosted_outcome_of_error(error: BaseException, retry_on: Errors) -> Outcom
             return failed(text_of(error.code), text_of(error.message))
         case Retry():
             code, message = text_of(error.code), text_of(error.message)
-            return failed(code, message, retryable=True, after_s=error.after_s)
+            # It may be of another library's class, as in Retry(after_s=numpy.float64(1)).
+            after_s = None if error.after_s is None else float(error.after_s)
+            return failed(code, message, retryable=True, after_s=after_s)
         case Skip():
             reason = None if error.reason is None else text_of(error.reason)
             return Outcome(kind="skipped", reason=reason)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from time import monotonic
 from typing import Any
 
@@ -17,10 +18,11 @@ import msgspec
 
 from journal.errors import InvalidStateTransition, InvalidValueError, StepInDoubtError
 from journal.format.arguments import MAX_USAGE_NAMES
-from journal.format.records import SPENT_ELSEWHERE, Spent
+from journal.format.records import SPENT_ELSEWHERE, UNSET_TIME, RowStatusRecord, Spent
 from journal.fs import system
 from journal.model import TERMINAL_STATUSES, FoundRow, Job, JobRow, RowStatus
 from journal.run.held_job import HeldJob
+from journal.run.in_flight import Result
 from journal.run.outcome import Outcome, in_doubt, without_refused
 from journal.run.pacing.limits import Limits
 from journal.run.retries import delay_s, fate_of
@@ -83,18 +85,25 @@ class RowQueue:
         if self._at_end and job.pending_count and monotonic() >= self._look_again_s:
             self._rewind()  # another process may have retried or added rows
         started: list[JobRow] = []
-        while len(started) < count:
+        while numbers := self._next_numbers(count - len(started), fresh_first=fresh_first):
+            with suppress(InvalidStateTransition):  # another process has ended the job
+                started += self._service._start_rows(self._job_id, numbers)  # noqa: SLF001  (ours)
+        return started
+
+    def _next_numbers(self, count: int, *, fresh_first: bool) -> list[int]:
+        numbers: list[int] = []
+        while len(numbers) < count:
             number, attempts = self._next(fresh_first=fresh_first)
             if not number:
                 break
-            row_id = f"{self._job_id}:{number}"
-            try:
-                if attempts >= self._limits.max_attempts > 1 and self._is_used_up(row_id):
-                    continue
-                started.append(self._service.start_row(row_id))
-            except InvalidStateTransition:
-                continue  # another process has settled it
-        return started
+            if attempts >= self._limits.max_attempts > 1:
+                try:
+                    if self._is_used_up(f"{self._job_id}:{number}"):
+                        continue
+                except InvalidStateTransition:
+                    continue  # another process has settled it
+            numbers.append(number)
+        return numbers
 
     def _next(self, *, fresh_first: bool) -> tuple[int, int]:
         """Return the number of the next row, and its attempts so far; (0, 0) if no row is ready."""
@@ -194,6 +203,26 @@ class RowQueue:
             except InvalidValueError as error:
                 outcome = without_refused(outcome, error)
         return outcome, self.record(row, outcome, unstarted_wait_s)
+
+    def complete(self, results: Sequence[Result]) -> list[Result]:
+        """Record many completed attempts at once. Returns those that are to be settled one by one.
+        None of them is late.
+
+        These have another outcome, messages or steps, or something else that
+        :meth:`settle` decides.
+        """
+        plain: list[Result] = []
+        others: list[Result] = []
+        for result in results:
+            outcome = result.outcome
+            is_plain = (
+                outcome.kind == "completed" and not outcome.logs and outcome.label_path is None
+            )
+            (plain if is_plain else others).append(result)
+        records = [_completed(result.row.row_number, result.outcome) for result in plain]
+        done = self._service._complete_rows(self._job_id, records)  # noqa: SLF001  (ours)
+        others += (result for result, is_done in zip(plain, done, strict=True) if not is_done)
+        return others
 
     def settle_once(self, row: JobRow, outcome: Outcome) -> bool:
         """Call :meth:`settle`, unless an interrupted commit has already settled the attempt.
@@ -339,6 +368,19 @@ class RowQueue:
     def _names_of_usage(self) -> Iterable[str]:
         job = self._service.get_job(self._job_id)
         return () if job is None else job.usage
+
+
+def _completed(number: int, outcome: Outcome) -> RowStatusRecord:
+    """The record of a completed row. The outcome has only values that were checked."""
+    return RowStatusRecord(
+        row=number,
+        status="completed",
+        tracking_number=outcome.tracking_number,
+        cost_cents=outcome.cost_cents,
+        usage=outcome.usage,
+        result=outcome.result,
+        at=UNSET_TIME,
+    )
 
 
 def _shows(row: JobRow, outcome: Outcome) -> bool:

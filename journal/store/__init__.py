@@ -5,7 +5,8 @@
   commits.
 - ``group_commit``: makes one commit of the changes of several threads. ``batch``: makes one commit
   of all changes in a ``with`` block.
-- ``transitions``: makes all changes of jobs and rows. ``rows``: reads rows.
+- ``transitions``: makes all changes of jobs and rows. ``bulk``: starts and completes many rows at
+  once. ``rows``: reads rows.
 - ``run_lock``: allows one run of a job at a time. ``run_holds``: keeps the run locks of this
   process.
 

@@ -18,6 +18,7 @@ import journal.run.driver
 import journal.run.held_job
 import journal.run.in_flight
 import journal.run.row_queue
+import journal.run.workers.batches
 import journal.run.workers.choose
 import journal.run.workers.event_loop
 import journal.run.workers.executors
@@ -27,6 +28,7 @@ from journal import JobRow, JobService, RowStatus
 from journal.run.driver import Run
 from journal.run.held_job import HeldJob, Settings
 from journal.run.pacing.limits import Limits
+from journal.run.workers.batches import Batches
 from journal.run.workers.choose import make_workers
 from journal.run.workers.handover import Results
 
@@ -39,6 +41,7 @@ MODULES: list[ModuleType] = [
     journal.run.workers.threads,
     journal.run.workers.event_loop,
     journal.run.workers.executors,
+    journal.run.workers.batches,
     journal.run.workers.choose,
 ]
 ROWS = 5
@@ -116,9 +119,20 @@ class Calls:
     def __call__(self, row: JobRow) -> int:
         self.begun.append((row.row_number, row.attempts))
         self.may_return.wait(HANG_S)
-        if row.row_number == 2 and row.attempts == 1:
-            raise journal.Retry(after_s=0)
-        return row.row_number
+        value = self._value(row)
+        if isinstance(value, journal.Retry):
+            raise value
+        return value
+
+    @staticmethod
+    def _value(row: JobRow | journal.AttemptedRow) -> int | journal.Retry:
+        again = row.row_number == 2 and row.attempts == 1
+        return journal.Retry(after_s=0) if again else row.row_number
+
+    def of_many(self, rows: list[journal.AttemptedRow]) -> dict[str, Any]:
+        self.begun += ((row.row_number, row.attempts) for row in rows)
+        self.may_return.wait(HANG_S)
+        return {row.id: self._value(row) for row in rows}
 
     def coroutine(self) -> Callable[[JobRow], Any]:
         async def handler(row: JobRow) -> int:
@@ -143,7 +157,11 @@ class Interrupted:
         with journal.open_job(self.path, rows, sync="none") as job:
             outcomes = Results()
             executor = ThreadPoolExecutor(2) if self._kind == "executor" else None
-            handler = self.calls.coroutine() if self._kind == "asyncio" else self.calls
+            handler: Any = self.calls
+            if self._kind == "asyncio":
+                handler = self.calls.coroutine()
+            elif self._kind == "batches":
+                handler = Batches(self.calls.of_many, 2)
             workers = make_workers(handler, executor, 2, (), outcomes)
             limits = Limits(max_attempts=2)
             held = HeldJob(job.service, "j", Settings(), self.said.append)

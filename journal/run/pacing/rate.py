@@ -12,30 +12,38 @@ _BURST_S = 0.05  # rows due within this time may start together, so that they sh
 
 
 class Rate:
-    """Allows at most ``per_s`` starts a second, evenly spread, with a short burst after a pause."""
+    """Allows at most ``per_s`` starts a second, evenly spread, with a short burst after a pause.
 
-    def __init__(self, per_s: float) -> None:
+    ``batch`` rows start together, or all that are pending.
+    """
+
+    def __init__(self, per_s: float, batch: int = 1) -> None:
         self._per_s = per_s
-        self._burst = max(1.0, per_s * _BURST_S)
-        self._tokens = 1.0
+        self._batch = self._wanted = batch
+        self._burst = max(float(batch), per_s * _BURST_S)
+        self._tokens = float(batch)
         self._at_s: float | None = None
 
     @classmethod
-    def parse(cls, text: str) -> Rate:
-        """``"50/s"``, ``"100/m"``, ``"2.5/h"``. Raises InvalidValueError."""
+    def parse(cls, text: str, batch: int = 1) -> Rate:
+        """``"50/s"``, ``"100/m"``, ``"2.5/h"``. Raises InvalidValueError.
+
+        A batch has at most the number of rows that the rate names: 100 for ``"100/m"``.
+        """
         match = _RATE.fullmatch(text.strip()) if isinstance(text, str) else None
         per_s = float(match[1]) / _UNIT_S[match[2]] if match else 0.0
         if not 1e-9 < per_s < 1e9:
             raise InvalidValueError("rate", text, "must be a number above 0 and /s, /m or /h: 50/s")
-        return cls(per_s)
+        return cls(per_s, min(batch, max(1, int(float(match[1])))) if match else batch)
 
-    def allowed(self, now_s: float) -> int:
-        """How many rows may start now."""
+    def allowed(self, now_s: float, pending: int = 1) -> int:
+        """How many of the pending rows may start now."""
         if self._at_s is not None:
             earned = (now_s - self._at_s) * self._per_s
             self._tokens = min(self._burst, self._tokens + earned)
         self._at_s = now_s
-        return int(self._tokens)
+        self._wanted = max(1, min(self._batch, pending))
+        return int(self._tokens) if self._tokens >= self._wanted else 0
 
     def use(self, count: int) -> None:
         """Count starts."""
@@ -43,5 +51,5 @@ class Rate:
 
     @property
     def wait_s(self) -> float:
-        """Seconds until one more row may start."""
-        return max(0.0, (1 - self._tokens) / self._per_s)
+        """Seconds until more rows may start."""
+        return max(0.0, (self._wanted - self._tokens) / self._per_s)

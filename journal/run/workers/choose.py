@@ -6,52 +6,21 @@ import functools
 import sys
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import Any, Protocol
+from typing import Any
 
 from journal.errors import InvalidValueError
-from journal.run.handler import AttemptedRow, Handler, is_coroutine_function
+from journal.run.handler import Handler, is_coroutine_function
 from journal.run.outcome import Errors
+from journal.run.workers.batches import Batches, BatchResults, BatchWorkers
 from journal.run.workers.dask import DaskWorkers
 from journal.run.workers.event_loop import LoopWorkers
 from journal.run.workers.executors import ExecutorWorkers
-from journal.run.workers.handover import Claim, Results
+from journal.run.workers.handover import Results, Workers
 from journal.run.workers.threads import ThreadWorkers
 
 
-class Workers(Protocol):
-    """The interface of workers, which process ``count`` rows at a time. Called by one thread.
-
-    ``queues``: whether more than ``count`` rows may be dispatched, to wait for their turn. False if
-    a dying worker also loses rows that had not begun, since all of them would need a review.
-    """
-
-    count: int
-    queues: bool
-
-    def dispatch(self, ticket: int, row: AttemptedRow, claim: Claim) -> None:
-        """Pass the row to a worker, which calls ``claim.begin()`` before it processes the row.
-
-        If the worker could begin the claim, it stores exactly one outcome for ``ticket`` in the
-        :class:`Results`. It also stores one, "unstarted", if the row can't be started at all.
-        Errors of a row become outcomes and are not raised. Blocks only while an executor's
-        ``submit`` blocks.
-        """
-
-    def cancel(self, ticket: int, row_id: str, *, force: bool) -> bool:
-        """Ask an attempt to end now.
-
-        Returns False if the attempt can't be asked, and so may never end.
-        """
-
-    def abandon(self, ticket: int) -> bool:
-        """Give up an attempt. Returns True if another attempt can take its slot."""
-
-    def close(self) -> None:
-        """Stop taking rows. Doesn't wait for attempts that were given up."""
-
-
 def make_workers(
-    handler: Handler,
+    handler: Handler | Batches,
     executor: Executor | Callable[[], Executor] | None,
     count: int | None,
     retry_on: Errors,
@@ -59,11 +28,16 @@ def make_workers(
 ) -> Workers:
     """Make the workers for the handler. They put outcomes into ``results``. May raise
     InvalidValueError, and TypeError for a number in place of the executor.
+
     """
+    if isinstance(handler, Batches):
+        _check_callable(handler.handle, "a list of rows")
+        answers = BatchResults(results)
+        calls = make_workers(handler.handler(retry_on), executor, count, retry_on, answers)
+        return BatchWorkers(calls, answers, handler.size)
     if isinstance(executor, int):
         raise TypeError(f"run(handler, executor, *, workers=…): write workers={executor}")
-    if not callable(handler):
-        raise InvalidValueError("handler", handler, "must be a function that takes a row")
+    _check_callable(handler, "a row")
     is_coroutine = is_coroutine_function(handler)
     if executor is None and is_coroutine:
         return LoopWorkers(handler, count or 1, retry_on, results)
@@ -78,6 +52,11 @@ def make_workers(
     made = _as_executor(executor) if make is None else make()
     kind = DaskWorkers if _is_dask(made) else ExecutorWorkers
     return kind(handler, made, make, count, retry_on, results)
+
+
+def _check_callable(handler: object, taken: str) -> None:
+    if not callable(handler):
+        raise InvalidValueError("handler", handler, f"must be a function that takes {taken}")
 
 
 def _make(factory: Callable[[], Executor]) -> Executor:

@@ -14,7 +14,8 @@ import msgspec
 from journal.errors import InvalidValueError
 from journal.run.handler import AttemptedRow
 from journal.run.outcome import Outcome, lost
-from journal.run.workers.executors import ExecutorWorkers, json_of
+from journal.run.workers.executors import ExecutorWorkers
+from journal.text import encode_json
 
 
 class DaskWorkers(ExecutorWorkers):
@@ -107,7 +108,7 @@ def call_if_first(
         why = f"the scheduler could not be asked whether it was begun before: {error!r}"
     if is_first:
         return call(row)
-    return json_of(msgspec.structs.replace(lost(RuntimeError(why)), error_code="KilledWorker"))
+    return encode_json(msgspec.structs.replace(lost(RuntimeError(why)), error_code="KilledWorker"))
 
 
 def _ask_scheduler(client: Any, run: str, ticket: int | None) -> bool:

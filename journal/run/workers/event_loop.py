@@ -14,10 +14,10 @@ import msgspec
 from journal.run.evidence import current_row
 from journal.run.handler import AttemptedRow, outcome_of_raised, outcome_of_returned
 from journal.run.outcome import Errors, Outcome
-from journal.run.workers.handover import Claim, Results
+from journal.run.workers.handover import Claim, Results, SingleRows
 
 
-class LoopWorkers:
+class LoopWorkers(SingleRows):
     """Runs ``count`` coroutines at a time in one event loop."""
 
     queues = True

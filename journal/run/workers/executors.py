@@ -18,7 +18,7 @@ import msgspec
 from journal.errors import InvalidValueError
 from journal.run.handler import AttemptedRow, Handler, call_handler
 from journal.run.outcome import Errors, Outcome, lost
-from journal.run.workers.handover import Claim, Results
+from journal.run.workers.handover import Claim, Results, SingleRows
 from journal.text import Number, encode_json
 
 _Task = tuple[int, AttemptedRow, Claim, threading.Lock]
@@ -30,7 +30,7 @@ _DRIVERS_SIGNALS = (signal.SIGINT, signal.SIGHUP)
 _NEVER_BEGAN = (ImportError, AttributeError, pickle.PickleError)
 
 
-class ExecutorWorkers:
+class ExecutorWorkers(SingleRows):
     """Workers in any executor, except dask: see :class:`DaskWorkers`.
 
     If the caller made the executor, it stays open at the end. If ``make`` made it, ``make`` is
@@ -200,14 +200,7 @@ def _check_picklable(executor: Executor, handler: Handler) -> None:
 
 def call_for_json(handler: Handler, retry_on: Errors, row: AttemptedRow) -> bytes:
     """Call the handler and encode the outcome, since only the worker may know the classes in it."""
-    return json_of(call_handler(handler, retry_on, row))
-
-
-def json_of(outcome: Outcome) -> bytes:
-    if outcome.after_s is not None:
-        # It may be of another library's class, as in Retry(after_s=numpy.float64(1)).
-        outcome = msgspec.structs.replace(outcome, after_s=float(outcome.after_s))
-    return encode_json(outcome)
+    return encode_json(call_handler(handler, retry_on, row))
 
 
 def _read_number(text: str) -> float | Number:

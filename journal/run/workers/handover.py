@@ -1,4 +1,5 @@
-"""The objects that the driver and the workers of a run share: claims on attempts, and results.
+"""The objects that the driver and the workers of a run share: the interface of workers, claims on
+attempts, and results.
 
 An interrupt (an exception raised by a signal handler) may stop the driver between any two of its
 steps. So each change of these objects is one atomic operation, and afterwards the driver can ask
@@ -8,14 +9,15 @@ whether the change was made.
 from __future__ import annotations
 
 import threading
+from typing import Any, Protocol
 
 from journal.run.outcome import Outcome
 
 
 class Claim:
-    """Decides who gets an attempt: the worker, to begin it, or the driver, to cancel it.
+    """Decides who gets a call: the worker, to begin it, or the driver, to cancel it.
 
-    The first of the two that asks gets the attempt. If one of them asks again, the answer is the
+    The first of the two that asks gets the call. If one of them asks again, the answer is the
     same as before.
     """
 
@@ -35,6 +37,62 @@ class Claim:
         return self._owner.setdefault("owner", "driver") == "driver"
 
 
+class Workers(Protocol):
+    """The interface of workers, which process ``count`` calls at a time. Called by one thread.
+
+    ``rows_a_call``: how many rows a call takes at most. ``queues``: whether more than ``count``
+    calls may be dispatched, to wait for their turn. False if a dying worker also loses rows that
+    had not begun, since all of them would need a review.
+    """
+
+    rows_a_call: int
+    queues: bool
+
+    @property
+    def count(self) -> int:
+        """How many calls can be processed at a time."""
+
+    def dispatch(self, ticket: int, row: Any, claim: Claim) -> None:
+        """Pass the row to a worker, which calls ``claim.begin()`` before it processes the row.
+
+        If the worker could begin the claim, it stores exactly one outcome for ``ticket`` in the
+        :class:`Results`. It also stores one, "unstarted", if the row can't be started at all.
+        Errors of a row become outcomes and are not raised. Blocks only while an executor's
+        ``submit`` blocks.
+        """
+
+    def claim(self) -> Claim:
+        """The claim for the next row to dispatch. All rows of a call have the same."""
+
+    def flush(self) -> None:
+        """Pass on the rows that were dispatched and don't fill a call."""
+
+    def cancel(self, ticket: int, row_id: str, *, force: bool) -> bool:
+        """Ask an attempt to end now.
+
+        Returns False if the attempt can't be asked, and so may never end.
+        """
+
+    def abandon(self, ticket: int) -> bool:
+        """Give up an attempt. Returns True if another attempt can take its slot."""
+
+    def close(self) -> None:
+        """Stop taking rows. Doesn't wait for attempts that were given up."""
+
+
+class SingleRows:
+    """Workers whose calls each take one row."""
+
+    rows_a_call = 1
+
+    def claim(self) -> Claim:
+        """A new claim."""
+        return Claim()
+
+    def flush(self) -> None:
+        """Nothing waits for more rows."""
+
+
 class Results:
     """The outcomes of attempts, by ticket. An outcome stays until the driver has recorded it."""
 
@@ -46,6 +104,11 @@ class Results:
     def put(self, ticket: int, outcome: Outcome) -> None:
         """Add the outcome of an attempt. Called by workers."""
         self._outcomes[ticket] = outcome
+        self.wake()
+
+    def put_all(self, outcomes: dict[int, Outcome]) -> None:
+        """Add the outcomes of a batch. The driver sees all of them, or none."""
+        self._outcomes.update(outcomes)
         self.wake()
 
     def wake(self) -> None:

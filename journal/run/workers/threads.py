@@ -7,10 +7,10 @@ from queue import SimpleQueue
 
 from journal.run.handler import AttemptedRow, Handler, call_handler
 from journal.run.outcome import Errors, Outcome
-from journal.run.workers.handover import Claim, Results
+from journal.run.workers.handover import Claim, Results, SingleRows
 
 
-class ThreadWorkers:
+class ThreadWorkers(SingleRows):
     """Workers in daemon threads, so that a handler that hangs doesn't keep the program from
     exiting.
 

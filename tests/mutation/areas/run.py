@@ -30,11 +30,10 @@ PATCHES = [
     Patch(
         "an attempt is in flight before workers hear of it",
         "run/in_flight",
-        "        attempt = self._attempts[self._ticket] = Dispatched(attempted, deadline_s)\n"
-        "        self._workers.dispatch(self._ticket, attempted, attempt.claim)\n",
-        "        attempt = Dispatched(attempted, deadline_s)\n"
-        "        self._workers.dispatch(self._ticket, attempted, attempt.claim)\n"
-        "        self._attempts[self._ticket] = attempt\n",
+        "        self._attempts[self._ticket] = Dispatched(attempted, claim, self._deadline_s)\n"
+        "        self._workers.dispatch(self._ticket, attempted, claim)\n",
+        "        self._workers.dispatch(self._ticket, attempted, claim)\n"
+        "        self._attempts[self._ticket] = Dispatched(attempted, claim, self._deadline_s)\n",
         INTERRUPTS,
     ),
     Patch(
@@ -270,8 +269,8 @@ PATCHES = [
     Patch(
         "attempts of earlier runs count",
         "run/row_queue",
-        "                if attempts >= self._limits.max_attempts > 1 and self._is_used_up(row_id):\n",
-        "                if False:\n",
+        "            if attempts >= self._limits.max_attempts > 1:\n",
+        "            if False:\n",
         RUN,
     ),
     Patch(

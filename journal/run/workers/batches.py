@@ -1,0 +1,298 @@
+"""Calls that take many rows: a batch is one task of the workers, with a ticket for each row.
+
+The driver sees rows: each has its own ticket, claim and outcome. :class:`BatchWorkers` groups the
+rows that one commit has started, and passes each group to other workers as one task, a
+:class:`RowBatch`. Their handler calls the caller's function and makes an outcome for each
+row of what it returns. :class:`BatchResults` hands these outcomes to the driver.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from journal.model import LogEntry
+from journal.run.handler import AttemptedRow, Handler, is_coroutine_function, outcome_of_raised
+from journal.run.handler import outcome_of_returned as outcome_of_one
+from journal.run.outcome import (
+    INVALID_RESULT,
+    Errors,
+    Outcome,
+    RowResult,
+    outcome_of_error,
+    outcome_of_value,
+    repr_of_lost,
+    text_of,
+)
+from journal.run.workers.handover import Claim, Results, Workers
+from journal.text import counted
+
+NO_OUTCOME = "NoOutcome"  # error code of a row that the handler's answer leaves out
+
+_LEFT_OUT = "the handler returned no outcome for this row, and its work may be done"
+
+
+class RowBatch:
+    """The rows of one call. Workers treat it as a row. It can be sent to another process."""
+
+    outcome = None  # that is, no outcome was set for all of its rows
+
+    def __init__(self, rows: list[AttemptedRow]) -> None:
+        self.rows = rows
+
+    def __reduce__(self) -> tuple[type[RowBatch], tuple[list[AttemptedRow]]]:
+        return RowBatch, (self.rows,)
+
+    def log(self, message: object, /, level: str | int = "INFO", **details: Any) -> None:
+        """Keep a message that is about the whole call with its first row."""
+        self.rows[0].log(message, level, **details)
+
+    def take_logs(self) -> tuple[LogEntry, ...]:
+        """None: they are in the outcomes of the rows."""
+        return ()
+
+
+# --- the call, in a worker
+
+
+class Batches(NamedTuple):
+    """Takes the place of a handler: a function that takes a list of up to ``size`` rows."""
+
+    handle: Callable[..., Any]
+    size: int
+
+    def handler(self, retry_on: Errors) -> Handler:
+        """The handler that takes a :class:`RowBatch` as its row."""
+        is_coroutine = is_coroutine_function(self.handle)
+        return (_CoroutineBatchHandler if is_coroutine else _BatchHandler)(self.handle, retry_on)
+
+
+class _BatchHandler:
+    def __init__(self, handle: Callable[..., Any], retry_on: Errors) -> None:
+        self._handle = handle
+        self._retry_on = retry_on
+        if hasattr(handle, "cancel"):
+            self.cancel = handle.cancel
+
+    def __repr__(self) -> str:
+        return repr(self._handle)
+
+    def __call__(self, batch: RowBatch, *more: Any) -> Outcome:
+        try:
+            value = self._handle(batch.rows, *more)
+        except BaseException as error:  # noqa: BLE001  (any exception is an outcome of the rows)
+            return _each(batch, outcomes_of_raised(batch.rows, error, self._retry_on))
+        return _each(batch, outcomes_of_answer(batch.rows, value, self._retry_on))
+
+
+class _CoroutineBatchHandler(_BatchHandler):
+    async def __call__(self, batch: RowBatch, *more: Any) -> Outcome:  # type: ignore[override]
+        try:
+            value = await self._handle(batch.rows, *more)
+        except BaseException as error:  # noqa: BLE001  (any exception is an outcome of the rows)
+            return _each(batch, outcomes_of_raised(batch.rows, error, self._retry_on))
+        return _each(batch, outcomes_of_answer(batch.rows, value, self._retry_on))
+
+
+def _each(batch: RowBatch, outcomes: list[Outcome]) -> Outcome:
+    for place, row in enumerate(batch.rows):
+        logs = row.take_logs()
+        if logs:
+            outcomes[place] = msgspec.structs.replace(outcomes[place], logs=logs)
+    return Outcome(kind="completed", of_rows=tuple(outcomes))
+
+
+def outcomes_of_raised(
+    rows: list[AttemptedRow], error: BaseException, retry_on: Errors
+) -> list[Outcome]:
+    """The outcomes of a call that raised ``error``. A row that has an outcome keeps it.
+
+    What the exception has cost counts once, with the first of the other rows.
+    """
+    first = outcome_of_error(error, retry_on)
+    other = msgspec.structs.replace(first, cost_cents=None, usage=None)
+    outcomes, raised = [], first
+    for row in rows:
+        if row.outcome is not None:
+            outcomes.append(row.outcome)
+        else:
+            outcomes.append(raised)
+            raised = other
+    return outcomes
+
+
+def outcomes_of_answer(rows: list[AttemptedRow], value: Any, retry_on: Errors) -> list[Outcome]:
+    """The outcomes of a call that returned ``value``.
+
+    A row that the value leaves out, and that has no outcome by its own methods, needs a review. The
+    first of these reviews keeps the part of the value that belongs to no row.
+    """
+    try:
+        answers, unmatched, problem = _matched(rows, value)
+    except BaseException as error:  # noqa: BLE001  (a value's own code may raise anything)
+        answers, unmatched = {}, value
+        problem = f"what the handler returned can't be read: {text_of(error)}"
+    outcomes = []
+    kept_by = None  # the row whose review keeps what is unmatched
+    for row in rows:
+        if row.id in answers:
+            outcomes.append(_outcome_of_one(row, answers[row.id], retry_on))
+        elif row.outcome is not None:
+            outcomes.append(row.outcome)
+        elif not problem:
+            outcomes.append(Outcome(kind="review", error_code=NO_OUTCOME, error_message=_LEFT_OUT))
+        else:
+            is_first = kept_by is None
+            kept_by = kept_by or row.id
+            outcomes.append(_unmatched_review(problem, unmatched if is_first else None, kept_by))
+    if problem and kept_by is None:
+        rows[0].log(f"{problem}; each row has an outcome", "WARNING", returned=unmatched)
+    return outcomes
+
+
+def _outcome_of_one(row: AttemptedRow, value: Any, retry_on: Errors) -> Outcome:
+    if issubclass(type(value), BaseException):  # as asyncio.gather returns it
+        return outcome_of_raised(row, value, retry_on)
+    return outcome_of_one(row, value)
+
+
+def _matched(rows: list[AttemptedRow], value: Any) -> tuple[dict[str, Any], Any, str]:
+    """The answers by row id, the part of the value that belongs to no row, and a message about it.
+
+    The message is "" if there is no such part.
+    """
+    kind = type(value)
+    if value is None:
+        return {}, None, ""
+    if issubclass(kind, Mapping):
+        ids = {row.id for row in rows}
+        answers = dict(value.items())
+        unknown = {key: answers.pop(key) for key in answers.keys() - ids}
+        if not unknown:
+            return answers, None, ""
+        names = ", ".join(map(repr_of_lost, itertools.islice(unknown, 3)))
+        more = ", ..." if len(unknown) > 3 else ""
+        return answers, unknown, f"the handler returned outcomes for unknown row ids: {names}{more}"
+    if not issubclass(kind, Sequence) or issubclass(kind, str | bytes | bytearray):
+        return {}, value, f"the handler returned {kind.__name__}, not a mapping or a list"
+    listed = list(value)
+    if len(listed) != len(rows):
+        outcomes = counted(len(listed), "outcome|outcomes")
+        return {}, value, f"the handler returned {outcomes} for {counted(len(rows), 'row|rows')}"
+    return {row.id: one for row, one in zip(rows, listed, strict=True)}, None, ""
+
+
+def _unmatched_review(problem: str, unmatched: Any, kept_by: str) -> Outcome:
+    """The review of a row whose outcome may be in the part of the answer that belongs to no row."""
+    kept = Outcome(kind="review")
+    where = f"the review of row {kept_by}"
+    if unmatched is not None:
+        kept, where = outcome_of_value(RowResult(result=unmatched)), "this review"
+    return msgspec.structs.replace(
+        kept,
+        kind="review",
+        error_code=INVALID_RESULT,
+        error_message=f"{problem}; {_LEFT_OUT}; the result of {where} keeps what it returned",
+    )
+
+
+# --- the workers, for the driver
+
+
+class _Batch(Claim):
+    """A call, which its worker or the driver claims with all its rows."""
+
+    __slots__ = ("abandoned", "cancelled", "number", "rows", "tickets")
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+        self.rows: list[AttemptedRow] = []
+        self.tickets: list[int] = []
+        # The answers of the workers: to a cancel, without and with force, and to abandon().
+        self.cancelled: dict[bool, bool] = {}
+        self.abandoned: tuple[int, bool] | None = None
+
+
+class BatchResults(Results):
+    """Takes the outcome of each call, and puts the outcomes of its rows into ``results``."""
+
+    def __init__(self, results: Results) -> None:
+        super().__init__()
+        self._results = results
+        self.open: dict[int, _Batch] = {}  # the calls that have not returned, by number
+        self.by_ticket: dict[int, _Batch] = {}  # the same, by the tickets of their rows
+
+    def put(self, ticket: int, outcome: Outcome) -> None:
+        """Add the outcome of a call. Without ``of_rows``, it is the outcome of each row."""
+        tickets = self.open.pop(ticket).tickets
+        outcomes = outcome.of_rows
+        if not outcomes:  # its worker is lost, or it never began
+            outcomes = (outcome,) * len(tickets)
+        elif outcome.elapsed_s:
+            first = msgspec.structs.replace(outcomes[0], elapsed_s=outcome.elapsed_s)
+            outcomes = (first, *outcomes[1:])
+        self._results.put_all(dict(zip(tickets, outcomes, strict=True)))
+        for of_row in tickets:
+            self.by_ticket.pop(of_row, None)
+
+
+class BatchWorkers:
+    """Calls of other workers, each with up to ``rows_a_call`` rows."""
+
+    # A row that waits for its turn is in doubt if the run is killed, and a call has many rows.
+    queues = False
+
+    def __init__(self, workers: Workers, results: BatchResults, rows_a_call: int) -> None:
+        self.rows_a_call = rows_a_call
+        self._workers = workers
+        self._results = results
+        self._gathered = _Batch(0)
+
+    @property
+    def count(self) -> int:
+        return self._workers.count
+
+    def claim(self) -> Claim:
+        return self._gathered
+
+    def dispatch(self, ticket: int, row: AttemptedRow, claim: Claim) -> None:  # noqa: ARG002
+        batch = self._gathered
+        batch.rows.append(row)
+        batch.tickets.append(ticket)
+        if len(batch.rows) >= self.rows_a_call:
+            self.flush()
+
+    def flush(self) -> None:
+        batch = self._gathered
+        if not batch.rows:
+            return
+        self._gathered = _Batch(batch.number + 1)
+        self._results.open[batch.number] = batch
+        self._results.by_ticket.update(dict.fromkeys(batch.tickets, batch))
+        self._workers.dispatch(batch.number, RowBatch(batch.rows), batch)
+
+    def cancel(self, ticket: int, row_id: str, *, force: bool) -> bool:
+        """Ask the call of this row to end. It is asked once, however many of its rows ask."""
+        batch = self._results.by_ticket.get(ticket)
+        if batch is None:  # it has returned meanwhile
+            return True
+        if force not in batch.cancelled:
+            batch.cancelled[force] = self._workers.cancel(batch.number, row_id, force=force)
+        return batch.cancelled[force]
+
+    def abandon(self, ticket: int) -> bool:
+        """Give up the call of this row. The first row that asks stands for the slot of the call."""
+        batch = self._results.by_ticket.get(ticket)
+        if batch is None:
+            return True
+        if batch.abandoned is None:
+            batch.abandoned = ticket, self._workers.abandon(batch.number)
+        first, has_slot = batch.abandoned
+        return has_slot or ticket != first
+
+    def close(self) -> None:
+        self._workers.close()

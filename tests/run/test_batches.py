@@ -1,0 +1,466 @@
+"""JobRun.run_batches: outcomes of many rows from one call, and what befalls the call."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from time import sleep
+from typing import Any
+
+import pytest
+from support.children import Child
+
+import journal
+from journal import (
+    AttemptedRow,
+    Fail,
+    InvalidValueError,
+    JobRow,
+    JobRun,
+    JobService,
+    NeedsReview,
+    Retry,
+    RowResult,
+    Skip,
+)
+from journal.run.pacing.rate import Rate
+
+WAIT_S = 60.0
+
+
+def open_job(path: Path, count: int = 5, **options: Any) -> JobRun:
+    return journal.open_job(path, ({"n": n} for n in range(1, count + 1)), **options)
+
+
+def quiet(_text: str) -> None:
+    """For runs whose talk is of no interest here."""
+
+
+def run(job: JobRun, handle: Callable[..., Any], size: int = 50, **options: Any) -> list[JobRow]:
+    job.run_batches(handle, size, tell=quiet, **options)
+    return list(job.rows())
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Any:
+    with open_job(tmp_path / "j") as opened:
+        yield opened
+
+
+# --- outcomes
+
+
+def test_a_call_gets_up_to_so_many_rows_and_the_last_one_fewer(job: JobRun) -> None:
+    sizes: list[int] = []
+
+    def handle(rows: list[AttemptedRow]) -> list[int]:
+        sizes.append(len(rows))
+        return [row.data["n"] ** 2 for row in rows]
+
+    assert [row.result for row in run(job, handle, 2)] == [1, 4, 9, 16, 25]
+    assert sizes == [2, 2, 1]
+    assert job.job.status == "completed"
+
+
+def test_starts_of_all_rows_are_on_the_disk_before_the_call(job: JobRun) -> None:
+    def handle(rows: list[AttemptedRow]) -> dict[str, None]:
+        with JobService(job.service.root) as other:
+            seen = [other.get_row(row.id) for row in rows]
+        assert [(row.status, row.attempts) for row in seen if row] == [("processing", 1)] * 5
+        return dict.fromkeys(row.id for row in rows)
+
+    assert {row.status for row in run(job, handle)} == {"completed"}
+
+
+def test_each_value_means_what_it_means_for_one_row_and_an_exception_counts_as_raised(
+    job: JobRun,
+) -> None:
+    answers = [
+        RowResult(result="a", cost_cents=5),
+        Fail("BadZip", "no such zip"),
+        Skip("sent before"),
+        NeedsReview("Unclear", "is it sent?"),
+        ValueError("no street"),
+    ]
+    rows = run(job, lambda _rows: answers)
+    found = [(row.status, row.error_code, row.cost_cents or row.reason) for row in rows]
+    assert found == [
+        ("completed", None, 5),
+        ("failed", "BadZip", None),
+        ("skipped", None, "sent before"),
+        ("needs_review", "Unclear", None),
+        ("failed", "ValueError", None),
+    ]
+
+
+def test_a_row_that_the_answer_leaves_out_needs_a_review_and_the_others_have_their_outcome(
+    job: JobRun,
+) -> None:
+    rows = run(job, lambda rows: {row.id: "done" for row in rows if row.row_number != 3})
+    assert sum(row.status == "completed" for row in rows) == 4
+    assert (rows[2].status, rows[2].error_code) == ("needs_review", "NoOutcome")
+    assert rows[2].result is None
+
+
+def test_methods_of_a_row_set_its_outcome_and_a_value_beside_it_needs_a_review(
+    job: JobRun,
+) -> None:
+    def handle(rows: list[AttemptedRow]) -> dict[str, str]:
+        rows[0].complete(result="by method")
+        rows[1].fail("BadZip")
+        rows[2].fail("BadZip")
+        return {rows[2].id: "sent", rows[3].id: "by value"}
+
+    rows = run(job, handle)
+    assert [row.status for row in rows[:2]] == ["completed", "failed"]
+    assert rows[0].result == "by method"
+    assert (rows[2].error_code, rows[2].result) == ("TwoOutcomes", "sent")
+    assert [row.error_code for row in rows[3:]] == [None, "NoOutcome"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "said", "kept"),
+    [
+        ([1, 2], "returned 2 outcomes for 5 rows", [1, 2]),
+        ("all sent", "returned str, not a mapping", "all sent"),
+        ({"A-1": "sent"}, "unknown row ids: 'A-1'", {"A-1": "sent"}),
+        ([1j], "returned 1 outcome for 5 rows", "[1j]"),
+    ],
+    ids=["a list that is too short", "no list", "ids of something else", "no JSON value"],
+)
+def test_what_belongs_to_no_row_is_kept_in_the_first_review_and_the_others_name_it(
+    job: JobRun, answer: Any, said: str, kept: Any
+) -> None:
+    first, *others = run(job, lambda _rows: answer)
+    assert {row.status for row in (first, *others)} == {"needs_review"}
+    assert {row.error_code for row in (first, *others)} == {"InvalidResult"}
+    assert first.result == kept
+    for row in others:
+        assert row.result is None
+        assert said in (row.error_message or "")
+        assert "of the review of row j:1 keeps" in (row.error_message or "")
+
+
+def test_an_outcome_of_an_unknown_row_beside_those_of_all_rows_is_kept_in_the_log(
+    job: JobRun,
+) -> None:
+    rows = run(job, lambda rows: {row.id: None for row in rows} | {"j:9": "sent"})
+    assert {row.status for row in rows} == {"completed"}
+    (entry,) = job.service.get_logs("j", row_number=1)
+    assert (entry.level, entry.details) == ("WARNING", {"returned": {"j:9": "sent"}})
+
+
+def test_an_answer_whose_own_code_raises_needs_a_review(job: JobRun) -> None:
+    class Broken(dict[str, str]):
+        def items(self) -> Any:
+            raise LookupError("no keys")
+
+    rows = run(job, lambda _rows: Broken())
+    assert {row.error_code for row in rows} == {"InvalidResult"}
+    assert "can't be read: no keys" in (rows[0].error_message or "")
+
+
+def test_what_a_call_raises_is_raised_by_each_row_that_has_no_outcome(job: JobRun) -> None:
+    def handle(rows: list[AttemptedRow]) -> None:
+        rows[1].complete(result="sent before")
+        raise Fail("Down", "no answer", cost_cents=7)
+
+    rows = run(job, handle)
+    assert [row.error_code for row in rows] == ["Down", None, "Down", "Down", "Down"]
+    assert (rows[1].status, rows[1].result) == ("completed", "sent before")
+    assert job.job.total_cost_cents == 7  # what the call has cost, once
+
+
+def test_rows_of_a_call_that_raises_one_of_retry_on_are_tried_again_beside_new_rows(
+    job: JobRun,
+) -> None:
+    calls: list[list[tuple[int, int]]] = []
+
+    def handle(rows: list[AttemptedRow]) -> list[None]:
+        calls.append([(row.row_number, row.attempts) for row in rows])
+        if len(calls) == 1:
+            raise ConnectionError("refused")
+        return [None] * len(rows)
+
+    rows = run(job, handle, 2, max_attempts=2, retry_on=ConnectionError, backoff_s=0.0)
+    assert {row.status for row in rows} == {"completed"}
+    assert calls[0] == [(1, 1), (2, 1)]
+    assert sorted(row for call in calls for row in call) == [
+        *((1, 1), (1, 2), (2, 1), (2, 2), (3, 1), (4, 1), (5, 1))
+    ]
+    assert {len(call) for call in calls} <= {1, 2}
+
+
+def test_a_row_may_ask_for_another_attempt_by_itself(job: JobRun) -> None:
+    def handle(rows: list[AttemptedRow]) -> list[Any]:
+        first = [Retry(after_s=0) if row.row_number == 2 else None for row in rows]
+        return first if rows[0].attempts == 1 else [None] * len(rows)
+
+    rows = run(job, handle, max_attempts=2)
+    assert [row.attempts for row in rows] == [1, 2, 1, 1, 1]
+    assert {row.status for row in rows} == {"completed"}
+
+
+def test_steps_and_messages_of_rows_in_a_call_are_those_of_the_rows(job: JobRun) -> None:
+    def handle(rows: list[AttemptedRow]) -> list[int]:
+        for row in rows:
+            row.log("asked", n=row.row_number)
+        return [row.step("charge", lambda n: n * 10, row.data["n"]) for row in rows]
+
+    rows = run(job, handle)
+    assert [row.result for row in rows] == [10, 20, 30, 40, 50]
+    logs = [entry for entry in job.service.get_logs("j") if entry.message == "asked"]
+    assert [entry.details for entry in logs] == [{"n": n} for n in range(1, 6)]
+    assert [step.result for row in rows for step in job.service.get_steps(row.id)] == [
+        *(10, 20, 30, 40, 50)
+    ]
+
+
+def test_a_step_in_doubt_sends_its_row_to_a_review_and_no_other(job: JobRun) -> None:
+    def charge() -> None:
+        raise NeedsReview("Timeout", "is it charged?")
+
+    def handle(rows: list[AttemptedRow]) -> dict[str, str]:
+        with suppress(NeedsReview):
+            rows[1].step("charge", charge)
+        return {row.id: "sent" for row in rows}
+
+    rows = run(job, handle)
+    assert sum(row.status == "completed" for row in rows) == 4
+    assert rows[1].status == "needs_review"
+    assert rows[1].result == "sent"
+
+
+# --- where the call runs
+
+
+async def in_a_loop(rows: list[AttemptedRow]) -> Any:
+    return await asyncio.gather(*(halve(row) for row in rows), return_exceptions=True)
+
+
+async def halve(row: AttemptedRow) -> int:
+    await asyncio.sleep(0)
+    if row.data["n"] % 2:
+        raise ValueError("odd")
+    return int(row.data["n"]) // 2
+
+
+def test_a_coroutine_function_is_awaited_and_gather_may_return_exceptions(job: JobRun) -> None:
+    rows = run(job, in_a_loop, workers=2)
+    assert [row.result for row in rows] == [None, 1, None, 2, None]
+    assert [row.error_code for row in rows[::2]] == ["ValueError"] * 3
+
+
+def far(rows: list[AttemptedRow]) -> dict[str, Any]:
+    """Runs in a process of a pool: one row kills it."""
+    if any(row.data["n"] == 3 for row in rows):
+        os.kill(os.getpid(), 9)
+    rows[0].log("far")
+    return {row.id: RowResult(result=os.getpid(), cost_cents=1.5) for row in rows[1:]} | {
+        rows[0].id: Skip("nothing to do")
+    }
+
+
+def test_a_batch_that_dies_with_its_worker_puts_each_of_its_rows_to_the_policy(
+    tmp_path: Path,
+) -> None:
+    pool = partial(ProcessPoolExecutor, 1, get_context("spawn"))
+    with open_job(tmp_path / "j", 6) as job:
+        rows = run(job, far, 2, executor=pool)
+        assert [str(row.status) for row in rows] == [
+            *("skipped", "completed", "needs_review", "needs_review", "skipped", "completed")
+        ]
+        assert rows[1].result != os.getpid()
+        assert job.job.total_cost_cents == 3
+        assert [entry.message for entry in job.service.get_logs("j", row_number=1)] == ["far"]
+
+
+# --- limits count rows, and a timeout is that of the call
+
+
+def test_max_rows_and_costs_count_rows(job: JobRun) -> None:
+    report = job.run_batches(lambda rows: [None] * len(rows), 2, max_rows=3, tell=quiet)
+    assert (report.started, report.completed, report.job.status) == (3, 3, "paused")
+
+
+def test_a_rate_lets_a_whole_batch_start_and_a_batch_has_no_more_than_the_rate_names() -> None:
+    rate = Rate.parse("100/s", batch=50)
+    assert rate.allowed(5.0, pending=1000) == 50
+    rate.use(50)
+    assert rate.allowed(5.4, pending=1000) == 0
+    assert rate.wait_s == pytest.approx(0.1)
+    assert rate.allowed(5.4, pending=7) == 40  # all that is left
+    assert rate.allowed(5.5, pending=1000) == 50
+    assert Rate.parse("9/h", batch=50).allowed(5.0, pending=1000) == 9
+
+
+def test_no_more_calls_are_in_flight_than_there_are_workers(tmp_path: Path) -> None:
+    running, most, lock = 0, 0, threading.Lock()
+
+    def handle(rows: list[AttemptedRow]) -> list[None]:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        with JobService(tmp_path) as other:
+            seen = other.get_job("j")
+        assert seen is not None
+        assert seen.processing_count <= 6  # no row waits for its turn, to be in doubt after a crash
+        with lock:
+            running -= 1
+        return [None] * len(rows)
+
+    with open_job(tmp_path / "j", 60) as job:
+        rows = run(job, handle, 3, workers=2)
+        assert {row.status for row in rows} == {"completed"}
+    assert 1 <= most <= 2
+
+
+def test_a_call_that_takes_too_long_fails_each_of_its_rows_with_a_timeout(job: JobRun) -> None:
+    async def handle(rows: list[AttemptedRow]) -> list[None]:
+        if rows[0].row_number == 1:
+            await asyncio.sleep(WAIT_S)
+        return [None] * len(rows)
+
+    rows = run(job, handle, 3, timeout_s=0.05)
+    assert [row.error_code for row in rows] == [*["TimeoutError"] * 3, None, None]
+    assert {row.status for row in rows[:3]} == {"failed"}
+
+
+def test_a_call_that_hangs_gives_up_its_rows_and_settles_them_if_it_returns_after_all(
+    job: JobRun,
+) -> None:
+    may_return = threading.Event()
+
+    def handle(rows: list[AttemptedRow]) -> list[str]:
+        if rows[0].row_number == 1:
+            may_return.wait(WAIT_S)
+        else:
+            may_return.set()
+            for row in rows:  # until the hanging call has settled its rows
+                while job.rows("needs_review"):
+                    sleep(0.001)
+                row.log("the others are settled")
+        return ["sent"] * len(rows)
+
+    rows = run(job, handle, 3, timeout_s=0.3, retry_on=())
+    assert [(row.status, row.result) for row in rows[:3]] == [("completed", "sent")] * 3
+
+
+class Cancellable:
+    """A handle whose calls end when they are asked to."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, bool]] = []
+        self._asked = threading.Event()
+
+    def __call__(self, _rows: list[AttemptedRow]) -> None:
+        assert self._asked.wait(WAIT_S)
+        raise InterruptedError("ended")
+
+    def cancel(self, row_id: str, *, force: bool) -> bool:
+        self.asked.append((row_id, force))
+        self._asked.set()
+        return True
+
+
+def test_a_call_is_asked_once_to_end_however_many_rows_it_has(job: JobRun) -> None:
+    handle = Cancellable()
+    rows = run(job, handle, timeout_s=0.05)
+    assert {row.error_code for row in rows} == {"TimeoutError"}
+    assert handle.asked == [("j:1", False)]
+
+
+def test_the_first_stop_waits_for_the_calls_in_flight_and_pauses(job: JobRun) -> None:
+    def handle(rows: list[AttemptedRow]) -> list[None]:
+        os.kill(os.getpid(), 2)
+        return [None] * len(rows)
+
+    report = job.run_batches(handle, 2, tell=quiet)
+    assert (report.completed, report.job.status, report.exit_code) == (2, "paused", 130)
+    assert job.job.processing_count == 0
+
+
+def test_another_process_may_pause_a_run_between_two_calls_and_resume_it(job: JobRun) -> None:
+    def handle(rows: list[AttemptedRow]) -> list[None]:
+        if rows[0].row_number == 1:
+            with JobService(job.service.root) as other:
+                other.update_status("j", "paused")
+        return [None] * len(rows)
+
+    said: list[str] = []
+
+    def resume(text: str) -> None:
+        said.append(text)
+        if "paused by another process" in text:
+            with JobService(job.service.root) as other:
+                other.update_status("j", "running")
+
+    report = job.run_batches(handle, 2, tell=resume)
+    assert (report.completed, report.job.status) == (5, "completed")
+    assert any("paused by another process" in text for text in said)
+
+
+# --- what is refused
+
+
+@pytest.mark.parametrize("size", [0, -1, True, "50", None])
+def test_a_size_that_is_no_number_of_rows_is_refused_before_anything_is_started(
+    job: JobRun, size: Any
+) -> None:
+    with pytest.raises(InvalidValueError, match="size"):
+        job.run_batches(lambda _rows: None, size)
+    assert job.job.status == "pending"
+
+
+def test_what_is_no_function_is_refused(job: JobRun) -> None:
+    with pytest.raises(InvalidValueError, match="must be a function that takes a list of rows"):
+        job.run_batches(5)  # type: ignore[arg-type]
+
+
+# --- a run that is killed
+
+RUNNER = """
+import journal
+
+def handle(rows):
+    tell(json.dumps([row.row_number for row in rows]))
+    hear()
+    return {row.id: None for row in rows}
+
+with journal.open_job(f"{root}/{job_id}", ({"n": n} for n in range(1, 41))) as job:
+    job.run_batches(handle, 4, workers=2, tell=lambda text: None)
+"""
+
+
+def test_after_a_kill_exactly_the_rows_of_the_calls_in_flight_are_in_doubt(tmp_path: Path) -> None:
+    with Child(RUNNER, tmp_path, "j") as child:
+        calls = [json.loads(child.hear()) for _ in range(2)]
+        for _ in range(3):  # each call that returns lets another begin
+            child.tell("")
+            calls.append(json.loads(child.hear()))
+        child.kill()
+    begun = {number for call in calls for number in call}
+    with open_job(tmp_path / "j", 40) as job:
+        assert job.matched.added == 0
+        done = {row.row_number for row in job.rows("completed")}
+        in_flight = {row.row_number for row in job.rows("processing")}
+        assert done | in_flight == begun
+        assert len(in_flight) == 8
+        again: list[int] = []
+
+        def handle(rows: list[AttemptedRow]) -> list[None]:
+            again.extend(row.row_number for row in rows)
+            return [None] * len(rows)
+
+        rows = run(job, handle, 4)
+        assert sorted(again) == sorted(set(range(1, 41)) - begun)
+        assert {row.row_number for row in rows if row.status == "needs_review"} == in_flight
