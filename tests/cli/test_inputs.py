@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from journal import InvalidValueError
-from journal.cli.run.inputs import FORMATS, format_of, open_rows
+from journal.cli.run.inputs import FORMATS, NULL, format_of, open_rows
 from journal.format.records import MAX_LINE_BYTES
 
 
@@ -63,6 +63,18 @@ def test_a_cell_that_a_spreadsheet_has_put_in_quotes_is_refused(cell: str) -> No
     assert cell in said
 
 
+@pytest.mark.parametrize("end", [b"", b"\0"])
+def test_items_that_end_with_nul_may_hold_line_ends(end: bytes) -> None:
+    long = "y" * 3 * io.DEFAULT_BUFFER_SIZE
+    items = ["a\nb\n", "\n", long, "caf\xe9 ", "c\r"]
+    assert rows("\0".join(["", *items]).encode() + end, NULL) == [{"line": item} for item in items]
+
+
+def test_items_that_end_with_nul_are_refused_in_an_encoding_that_has_nuls() -> None:
+    with pytest.raises(InvalidValueError, match="--null can't be used"):
+        rows("a\0".encode("utf-16"), NULL, "utf-16")
+
+
 def test_members_of_json_lines_keep_their_types_and_each_line_has_its_own() -> None:
     content = b'{"n":1,"f":1.5,"b":true,"x":null}\n\n  \n{"o":{"a":["x:y",{"a":1}]}}\r\n{}'
     reader = open_rows(io.BytesIO(content), "in", "utf-8", "jsonl")
@@ -98,6 +110,8 @@ def test_json_lines_in_another_encoding_are_read_as_text() -> None:
         pytest.param("tsv", b"\xff\xfea\x00", "--encoding utf-16", id="tsv: byte order mark"),
         pytest.param("csv", b'a\n"x"y\n', "in, line 2: is not valid CSV", id="csv: quotes"),
         pytest.param("lines", b"\n\n", "in: has no lines", id="lines: none"),
+        pytest.param(NULL, b"\0\0", "in: has no lines", id="null: none"),
+        pytest.param(NULL, b"a\0\xff\0", "in, item 2: is not valid utf-8", id="null: not UTF-8"),
         pytest.param("jsonl", b"\n", "in: is empty", id="jsonl: empty"),
         pytest.param("jsonl", b'{"a":1}\n{"a":\n', "in, line 2: is not valid JSON", id="cut"),
         pytest.param("jsonl", b"{}\n{'a':1}\n", "(got \"{'a':1}\")", id="jsonl: not JSON"),
@@ -133,7 +147,7 @@ def test_what_is_wrong_is_named_by_file_line_and_value(
     assert words in refusal(content, kind)
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", [*FORMATS, NULL])
 def test_a_line_without_end_is_refused_before_it_fills_the_memory(kind: str) -> None:
     class Endless(io.RawIOBase):
         def readable(self) -> bool:
@@ -143,7 +157,7 @@ def test_a_line_without_end_is_refused_before_it_fills_the_memory(kind: str) -> 
             buffer[:] = b"x" * len(buffer)
             return len(buffer)
 
-    with pytest.raises(InvalidValueError, match="in, line 1: is longer than 64 MiB"):
+    with pytest.raises(InvalidValueError, match=r"in, (line|item) 1: is longer than 64 MiB"):
         list(open_rows(io.BufferedReader(Endless(), MAX_LINE_BYTES), "in", "utf-8", kind))
 
 
@@ -154,6 +168,7 @@ def test_a_line_without_end_is_refused_before_it_fills_the_memory(kind: str) -> 
         ("tsv", b"a\tb\n", b"%d\tx\n"),
         ("jsonl", b"", b'{"a":"%d"}\n'),
         ("lines", b"", b"%d\n"),
+        (NULL, b"", b"%d\n\0"),
     ],
 )
 def test_rows_are_read_as_they_are_taken_and_memory_does_not_grow(

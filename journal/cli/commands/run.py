@@ -17,7 +17,7 @@ from journal.cli.exit_codes import EXIT_OK
 from journal.cli.find import ReadingService, journal_command
 from journal.cli.output import echo_err
 from journal.cli.progress import Progress
-from journal.cli.run.inputs import RowInput, format_of, open_rows
+from journal.cli.run.inputs import NULL, RowInput, format_of, open_rows
 from journal.cli.run.options import RunOptions, run_options
 from journal.cli.run.subprocesses import CommandHandler, Commands
 from journal.cli.run.template import Template
@@ -59,8 +59,12 @@ def run_command(ctx: click.Context, /, **_: Any) -> int:
     again.
 
     COMMAND may contain placeholders: {column} is the row's value in that column. {#} is the row's
-    number and {id} is the row's id, unless a column is called # or id. {{ and }} are braces. No
-    shell is involved. A shell script must take the values as arguments: sh -c 'echo "$1" | tr a-z
+    number and {id} is the row's id, unless a column is called # or id. {column.} is a path without
+    its extension, {column/} its file name, {column//} its directory, and {column/.} its file name
+    without extension. With --lines, {} is the line, and {.} {/} {//} {/.} are its parts. Other
+    braces, as in awk '{print $1}', stay as they are; {{ and }} are braces that are no placeholder.
+
+    No shell is involved. A shell script must take the values as arguments: sh -c 'echo "$1" | tr a-z
     A-Z' sh {column}
 
     COMMAND gets the environment variables JOURNAL_ROW_ID, JOURNAL_ATTEMPT, JOURNAL_JOB (the job's
@@ -134,12 +138,13 @@ class _RunCommand:
     def _open_rows(self, stream: IO[bytes]) -> RowInput:
         given = self._given
         name = "standard input" if given["rows"] == "-" else given["rows"]
-        if given["lines"] and given["file_format"] not in (None, "lines"):
+        of_lines = "--null" if given["null"] else "--lines" if given["lines"] else None
+        if of_lines and given["file_format"] not in (None, "lines"):
             raise click.UsageError(
-                f"--lines contradicts --format {given['file_format']}: give only one of them"
+                f"{of_lines} contradicts --format {given['file_format']}: give only one of them"
             )
-        file_format = "lines" if given["lines"] else given["file_format"] or format_of(name)
-        return open_rows(stream, name, given["encoding"], file_format)
+        file_format = "lines" if of_lines else given["file_format"] or format_of(name)
+        return open_rows(stream, name, given["encoding"], NULL if given["null"] else file_format)
 
     def _handler(self) -> CommandHandler:
         given = self._given

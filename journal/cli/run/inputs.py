@@ -23,7 +23,9 @@ from journal.format.values import DECODE_ERRORS, nests_deeper_than
 from journal.text import Number, decode_json_exact
 
 FORMATS = ("csv", "tsv", "jsonl", "lines")
+NULL = "null"  # the format of --null: as lines, but each ends with a NUL
 LINE_COLUMN = "line"
+_READ_BYTES = 4096
 
 _FORMAT_OF_SUFFIX = {
     ".tsv": "tsv",
@@ -66,15 +68,18 @@ def open_rows(stream: IO[bytes], name: str, encoding: str, format: str) -> RowIn
     """Return the rows in ``stream``. Reads the header, if the format has one. Errors contain
     ``name``.
 
-    ``format`` is one of FORMATS. Raises InvalidValueError for an invalid header or encoding.
+    ``format`` is one of FORMATS, or NULL. Raises InvalidValueError for an invalid header or encoding.
     """
-    if format not in FORMATS:
+    if format not in (*FORMATS, NULL):
         raise InvalidValueError("format", format, f"must be one of {', '.join(FORMATS)}")
-    lines = _text(stream, name, encoding)
+    lines = _text(stream, name, encoding, ends_with_nul=format == NULL)
+    if format == NULL:
+        items = (item.removesuffix("\0") for item in lines)
+        return RowInput([LINE_COLUMN], _line_rows(items, name))
     if format == "jsonl":
         return RowInput(None, _json_rows(lines, name))
     if format == "lines":
-        return RowInput([LINE_COLUMN], _line_rows(lines, name))
+        return RowInput([LINE_COLUMN], _line_rows(map(_without_end, lines), name))
     table = _csv_cells(lines, name) if format == "csv" else _tsv_cells(lines, name)
     columns = _header(table, name)
     return RowInput(columns, _table_rows(columns, table, name))
@@ -164,10 +169,9 @@ def _line_rows(lines: Iterator[str], name: str) -> Iterator[dict[str, Any]]:
     """Yield one row, with one column, for each line. Empty lines are skipped."""
     is_empty = True
     for line in lines:
-        text = _without_end(line)
-        if text:
+        if line:
             is_empty = False
-            yield {LINE_COLUMN: text}
+            yield {LINE_COLUMN: line}
     if is_empty:
         raise InvalidValueError(name, "", "has no lines")
 
@@ -249,8 +253,8 @@ def _without_end(line: str) -> str:
     return line.removesuffix("\n").removesuffix("\r")
 
 
-def _text(stream: IO[bytes], name: str, encoding: str) -> Iterator[str]:
-    """Decode the stream to lines of text, with their line ends.
+def _text(stream: IO[bytes], name: str, encoding: str, *, ends_with_nul: bool) -> Iterator[str]:
+    """Decode the stream to lines of text, with their line ends; ``ends_with_nul``: with NULs instead.
 
     Raises InvalidValueError for a byte order mark that doesn't belong to ``encoding``.
     """
@@ -270,24 +274,45 @@ def _text(stream: IO[bytes], name: str, encoding: str) -> Iterator[str]:
         ) from None
     # Bytes can be split at LF only if LF is one byte. Otherwise TextIOWrapper is needed. It decodes
     # ahead, so the line of an error is unknown.
-    lines = io.TextIOWrapper(buffered, encoding, newline="\n") if wide else buffered
-    return _decoded(_bounded(lines, name), decoder, name, encoding)
+    if not ends_with_nul:
+        file: IO[Any] = io.TextIOWrapper(buffered, encoding, newline="\n") if wide else buffered
+        lines = iter(partial(file.readline, MAX_LINE_BYTES + 1), None)
+        return _decoded(_bounded(lines, f"{name}, line"), decoder, f"{name}, line", encoding)
+    if wide:
+        reason = "has NULs within its characters, so --null can't be used"
+        raise InvalidValueError("--encoding", encoding, reason)
+    items = _bounded(_items(buffered), f"{name}, item")
+    return _decoded(items, decoder, f"{name}, item", encoding)
 
 
-def _bounded(lines: IO[Any], name: str) -> Iterator[str | bytes]:
+def _items(stream: IO[bytes]) -> Iterator[bytes]:
+    """Yield the parts of the stream that end with a NUL. The last one may lack it."""
+    left: list[bytes] = []
+    size = 0
+    while size <= MAX_LINE_BYTES and (data := stream.read(_READ_BYTES)):
+        *items, rest = data.split(b"\0")
+        for item in items:
+            yield b"".join([*left, item, b"\0"])
+            left, size = [], 0
+        left.append(rest)
+        size += len(rest)
+    yield b"".join(left)
+
+
+def _bounded(lines: Iterator[str | bytes], where: str) -> Iterator[str | bytes]:
     """Yield the lines. Raises InvalidValueError for a line that is too long for a journal."""
-    for number, line in enumerate(iter(partial(lines.readline, MAX_LINE_BYTES + 1), None), 1):
+    for number, line in enumerate(lines, 1):
         if not line:
             return
         if len(line) > MAX_LINE_BYTES:
             raise InvalidValueError(
-                f"{name}, line {number}", line, f"is longer than {MAX_LINE_BYTES >> 20} MiB"
+                f"{where} {number}", line, f"is longer than {MAX_LINE_BYTES >> 20} MiB"
             )
         yield line
 
 
 def _decoded(
-    lines: Iterable[str | bytes], decoder: codecs.IncrementalDecoder, name: str, encoding: str
+    lines: Iterable[str | bytes], decoder: codecs.IncrementalDecoder, where: str, encoding: str
 ) -> Iterator[str]:
     number = 0
     try:
@@ -300,7 +325,7 @@ def _decoded(
         if isinstance(error, UnicodeDecodeError):
             value = error.object[error.start : error.end]
         raise InvalidValueError(
-            f"{name}, line {max(1, number)}",
+            f"{where} {max(1, number)}",
             value,
             f"is not valid {encoding}: give its encoding, such as --encoding cp1252",
         ) from None

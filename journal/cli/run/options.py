@@ -55,6 +55,12 @@ _OPTIONS = (
     click.option(
         "--lines", is_flag=True, help="Each line of ROWS is a row with one column, called line."
     ),
+    click.option(
+        "-0",
+        "--null",
+        is_flag=True,
+        help="As --lines, but each row ends with a NUL byte, as `find -print0` writes them.",
+    ),
     click.option("--encoding", default="utf-8", help="The encoding of ROWS."),
     click.option(
         "--key",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import PurePath
 from typing import Any
 
+from journal.cli.find import did_you_mean
+from journal.cli.run.inputs import LINE_COLUMN
 from journal.errors import InvalidValueError
 from journal.model import JobRow
 from journal.text import as_text
@@ -16,14 +19,48 @@ ROW_ID = "id"
 
 _SHELLS = frozenset(("ash", "bash", "dash", "ksh", "mksh", "sh", "zsh"))
 _TAKES_SCRIPT = re.compile("-[a-z]*c")
-_ARGUMENT = re.compile(r"\$\{?[1-9@*]")
-_PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
+_ARGUMENT = re.compile(r"\$\{{0,2}[1-9@*]")
+_IN_BRACES = re.compile(r"\{([^{}]*)\}")
+_IN_BRACES_OR_DOUBLED = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
+# Such text in braces is a placeholder, also if there is no such column: it is probably misspelt.
+_NAME = re.compile(r"#|%|(?:[\w-]+(?:\.[\w-]+)*)?(?://|/\.|/|\.)?")
+_RESEMBLES = 0.8  # of difflib, from 0 to 1: other text that resembles a column so much is misspelt
+
+
+def _directory(path: str) -> str:
+    return posixpath.dirname(path.rstrip("/")) or ("/" if path.startswith("/") else ".")
+
+
+def _file_name(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
+def _without_extension(path: str) -> str:
+    end = path.rfind(".")
+    return path[:end] if end > path.rfind("/") else path
+
+
+# The parts of a path, by the end of the placeholder: as in GNU parallel.
+_PATH_PARTS: dict[str, Callable[[str], str]] = {
+    "//": _directory,
+    "/.": lambda path: _without_extension(_file_name(path)),
+    "/": _file_name,
+    ".": _without_extension,
+}
 
 
 class Template:
-    """An argv with ``{column}`` placeholders. ``{{`` and ``}}`` are single braces.
+    """An argv with ``{column}`` placeholders.
 
     - ``{#}`` is the row's number and ``{id}`` its id, unless a column has that name.
+    - ``{column.}`` is a path without its extension, ``{column/}`` its file name, ``{column//}`` its
+      directory and ``{column/.}`` its file name without extension, unless a column has that name.
+    - If the input has lines, ``{}`` is the line, and ``{.}``, ``{/}``, ``{//}`` and ``{/.}`` are its
+      parts.
+    - Other text in braces stays as it is, unless it may be a misspelt placeholder: see
+      :meth:`check`.
+    - In an argument with ``{{``, ``{{`` and ``}}`` are single braces, and all other text in braces
+      must be a placeholder.
     - Text is filled in unchanged. Null becomes empty text, and any other value becomes compact
       JSON.
     - No shell is involved, so values need no quoting.
@@ -34,94 +71,179 @@ class Template:
     """
 
     def __init__(self, argv: Sequence[str]) -> None:
-        self._parts = [_split(argument) for argument in argv]
-        for place in range(len(argv) - 2):
-            if PurePath(argv[place]).name in _SHELLS and _TAKES_SCRIPT.fullmatch(argv[place + 1]):
-                _check_script(argv, self._parts, place + 2)
+        self._argv = argv
+        self._needed: set[str] = set()  # names in braces that must be placeholders
+        self._parts = [self._split(argument) for argument in argv]
         self._names = [name for parts in self._parts for name in parts[1::2]]
+        self._filled = self._needed  # names in braces that are placeholders
+        self._scripts = [
+            place + 2
+            for place in range(len(argv) - 2)
+            if PurePath(argv[place]).name in _SHELLS and _TAKES_SCRIPT.fullmatch(argv[place + 1])
+        ]
+        self._check_scripts()
+        for place in self._scripts:
+            _check_arguments(argv, place)
+
+    def _split(self, argument: str) -> list[str]:
+        """Split an argument into text and names in braces, alternately, starting with text."""
+        parts, end = [""], 0
+        is_doubled = "{{" in argument
+        for match in (_IN_BRACES_OR_DOUBLED if is_doubled else _IN_BRACES).finditer(argument):
+            parts[-1] += argument[end : match.start()]
+            end = match.end()
+            name = match[1]
+            if name is None:
+                parts[-1] += match[0][0]
+                continue
+            is_of_shell = argument[: match.start()].endswith("$")
+            if is_doubled or (_NAME.fullmatch(name) and not is_of_shell):
+                self._needed.add(name)
+            parts += [name, ""]
+        parts[-1] += argument[end:]
+        return parts
 
     def check(self, columns: Collection[str] | None) -> None:
-        """Raise InvalidValueError for a placeholder that isn't a column of the input.
+        """Decide which text in braces is a placeholder: that of the input's columns.
+
+        Raises InvalidValueError for other text if it has the form of a placeholder and no ``$``
+        before it, if it resembles a column, or if its argument has doubled braces. Also raises
+        it for a placeholder inside a shell's script.
 
         If each row has its own columns, ``columns`` is None, and :meth:`checked` checks each row.
         """
         if columns is None:
             return
-        for name in self._names:
-            if name not in columns and name not in (NUMBER, ROW_ID):
-                known = ", ".join(f"{{{column}}}" for column in columns)
-                raise InvalidValueError(
-                    "COMMAND",
-                    f"{{{name}}}",
-                    f"there is no such column: the columns are {known}, and {{#}} and {{id}} are "
-                    "the row's number and id; to write a brace, double it: {{ or }}",
-                )
+        name = self._misspelt(columns)
+        if name is not None:
+            raise InvalidValueError("COMMAND", f"{{{name}}}", _no_column(name, columns))
+        self._fill_only(self._known(columns))
 
     def checked(self, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        """Yield the rows unchanged. Raises InvalidValueError at a row that lacks a column of the
-        command.
+        """Yield the rows unchanged. Raises InvalidValueError as :meth:`check` does, at a row that
+        lacks a column of the command, or has one that rows before it lack.
         """
-        needed = frozenset(self._names) - {NUMBER, ROW_ID}
+        columns: Collection[str] | None = None
         for place, data in enumerate(rows, 1):
-            if not needed <= data.keys():
-                name = next(name for name in self._names if name in needed and name not in data)
-                raise InvalidValueError(
-                    f"input row {place}",
-                    list(data),
-                    f"has no {name!r}, but COMMAND has {{{name}}}: add it to the row, as null if need be",
-                )
+            if data.keys() != columns:
+                where = f"input row {place}"
+                name = self._misspelt(data.keys())
+                if name is not None:
+                    reason = f"has no {name!r}, but COMMAND has {{{name}}}: {_ADD_IT}"
+                    reason = "; ".join([reason, *did_you_mean(name, data)])
+                    raise InvalidValueError(where, list(data), reason)
+                known = self._known(data.keys())
+                if columns is not None and known != self._filled:
+                    (name, *_) = known ^ self._filled
+                    reason = f"only some rows have {name!r}, and COMMAND has {{{name}}}: {_ADD_IT}"
+                    raise InvalidValueError(where, list(data), reason)
+                self._fill_only(known)
+                columns = data.keys()
             yield data
 
     def fill(self, row: JobRow) -> list[str]:
         """The argv for one row. Raises InvalidValueError if the row lacks a column."""
         values = {NUMBER: row.row_number, ROW_ID: row.id} | row.data
-        for name in self._names:
-            if name not in values:
+        texts = {}
+        for name in self._filled:
+            found = _column_and_part(name, row.data)
+            if found is None:
                 raise InvalidValueError(
                     "COMMAND",
                     f"{{{name}}}",
                     f"this row has no such column: it has {list(row.data)}",
                 )
+            column, part = found
+            text = as_text(values[column])
+            texts[name] = _PATH_PARTS[part](text) if part else text
         return [
             "".join(
-                as_text(values[part]) if place % 2 else part for place, part in enumerate(parts)
+                texts.get(part, f"{{{part}}}") if place % 2 else part
+                for place, part in enumerate(parts)
             )
             for parts in self._parts
         ]
 
+    def _known(self, columns: Collection[str]) -> set[str]:
+        return {name for name in self._names if _column_and_part(name, columns) is not None}
 
-def _check_script(argv: Sequence[str], parts: Sequence[Sequence[str]], place: int) -> None:
-    """Raise InvalidValueError for a value inside a shell's script, or a value that becomes the
-    script's $0.
+    def _misspelt(self, columns: Collection[str]) -> str | None:
+        """The first text in braces that should be a placeholder of these columns, and isn't."""
+        for name in self._names:
+            if _column_and_part(name, columns) is None and (
+                name in self._needed or _resembles_one(name, columns)
+            ):
+                return name
+        return None
+
+    def _fill_only(self, names: set[str]) -> None:
+        self._filled = names
+        self._check_scripts()
+
+    def _check_scripts(self) -> None:
+        for place in self._scripts:
+            texts, names = self._parts[place][::2], set(self._parts[place][1::2])
+            # A script that is nothing but values is an input of scripts.
+            if names & self._filled and (any(texts) or names - self._filled):
+                raise InvalidValueError(
+                    "COMMAND",
+                    self._argv[place],
+                    "a value inside a shell's script is run as a part of it, however it is quoted; "
+                    f"{_instead(self._argv, place)}; {_DOUBLE}",
+                )
+
+
+_ADD_IT = "add it to the row, as null if need be"
+_DOUBLE = "to write braces, double all braces of the argument: {{ and }}"
+
+
+def _column_and_part(name: str, columns: Collection[str]) -> tuple[str, str] | None:
+    """The column that a placeholder stands for, and the part of its path, or "". None: there is no
+    such column.
     """
-    script, arguments = argv[place], argv[place + 1 :]
-    shell = " ".join(argv[place - 2 : place])
-    instead = f"give it as an argument: {shell} 'echo \"$1\"' sh {{column}}"
-    if len(parts[place]) > 1 and any(parts[place][::2]):
-        raise InvalidValueError(
-            "COMMAND",
-            script,
-            "a value inside a shell's script is run as a part of it, however it is quoted; "
-            + instead,
-        )
-    if len(arguments) == 1 and _ARGUMENT.search(parts[place][0]):
+    if name in columns or name in (NUMBER, ROW_ID):
+        return name, ""
+    for part in ("", *_PATH_PARTS):
+        column = name.removesuffix(part)
+        if column in columns and name == column + part:
+            return column, part
+        if name == part and len(columns) == 1 and LINE_COLUMN in columns:
+            return LINE_COLUMN, part
+    return None
+
+
+def _resembles_one(name: str, columns: Collection[str]) -> bool:
+    if _NAME.fullmatch(name):  # with a $ before it, it is a variable of a shell
+        return False
+    from difflib import get_close_matches  # noqa: PLC0415  (most commands don't need it)
+
+    known = [column.strip().casefold() for column in columns]
+    return bool(get_close_matches(name.strip().casefold(), known, n=1, cutoff=_RESEMBLES))
+
+
+def _no_column(name: str, columns: Collection[str]) -> str:
+    known = ", ".join(f"{{{column}}}" for column in columns)
+    reasons = ["there is no such column", *did_you_mean(name, columns)]
+    if name in ("", *_PATH_PARTS):
+        reasons = [f"stands for the line of an input of lines; here, write {{COLUMN{name}}}"]
+    reasons.append(
+        f"the columns are {known}, and {{#}} and {{id}} are the row's number and id; {_DOUBLE}"
+    )
+    return "; ".join(reasons)
+
+
+def _check_arguments(argv: Sequence[str], place: int) -> None:
+    """Raise InvalidValueError for a value that becomes the $0 of the shell's script at ``place``."""
+    arguments = argv[place + 1 :]
+    if len(arguments) == 1 and _ARGUMENT.search(argv[place]):
         raise InvalidValueError(
             "COMMAND",
             arguments[0],
-            f"the first word after a shell's script becomes its $0, so its $1 would be empty; {instead}",
+            "the first word after a shell's script becomes its $0, so its $1 would be empty; "
+            + _instead(argv, place),
         )
 
 
-def _split(argument: str) -> list[str]:
-    """Split an argument into text and names of placeholders, alternately, starting with text."""
-    parts = [""]
-    end = 0
-    for match in _PLACEHOLDER.finditer(argument):
-        parts[-1] += argument[end : match.start()]
-        end = match.end()
-        if match[1] is None:
-            parts[-1] += match[0][0]
-        else:
-            parts += [match[1], ""]
-    parts[-1] += argument[end:]
-    return parts
+def _instead(argv: Sequence[str], place: int) -> str:
+    shell = " ".join(argv[place - 2 : place])
+    return f"give it as an argument: {shell} 'echo \"$1\"' sh {{column}}"

@@ -1,0 +1,246 @@
+"""Text in braces in a command: what is a placeholder, what stays, and what is refused."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from journal import InvalidValueError, JobRow, JobService
+from journal.cli.main import main
+from journal.cli.run.template import Template
+
+NOW = datetime(2026, 11, 24, tzinfo=UTC)
+
+
+def row(data: dict[str, Any]) -> JobRow:
+    return JobRow("j:7", "j", 7, "", data, NOW, NOW, attempts=1)
+
+
+def filled(argument: str, data: dict[str, Any]) -> str:
+    template = Template(["echo", argument])
+    template.check(list(data))
+    assert list(template.checked([data])) == [data]
+    return template.fill(row(data))[1]
+
+
+# --- parts of paths
+
+
+@pytest.mark.parametrize(
+    ("path", "without", "name", "directory", "bare"),
+    [
+        # As GNU parallel does it.
+        ("dir/photo.tar.gz", "dir/photo.tar", "photo.tar.gz", "dir", "photo.tar"),
+        ("photo.jpg", "photo", "photo.jpg", ".", "photo"),
+        ("/photo", "/photo", "photo", "/", "photo"),
+        ("v1.2/photo", "v1.2/photo", "photo", "v1.2", "photo"),
+        ("a b/c d.e f", "a b/c d", "c d.e f", "a b", "c d"),
+        ("two\nlines/x\ny.z", "two\nlines/x\ny", "x\ny.z", "two\nlines", "x\ny"),
+        ("dir/.profile", "dir/", ".profile", "dir", ""),
+        ("dir//file.", "dir//file", "file.", "dir", "file"),
+        ("dir/", "dir/", "", ".", ""),
+        ("/a/b/", "/a/b/", "", "/a", ""),
+        ("", "", "", ".", ""),
+    ],
+)
+def test_parts_of_a_path_are_those_of_parallel(
+    path: str, without: str, name: str, directory: str, bare: str
+) -> None:
+    line = filled("{.}|{/}|{//}|{/.}|{}", {"line": path})
+    assert line == f"{without}|{name}|{directory}|{bare}|{path}"
+    column = filled("{file.}|{file/}|{file//}|{file/.}|{file}", {"file": path, "n": 1})
+    assert column == line
+
+
+@pytest.mark.parametrize("name", ["a.", "a/", "a//", "a/.", ".", "/", "//", "/."])
+def test_a_column_whose_name_is_that_of_a_part_wins(name: str) -> None:
+    assert filled(f"{{{name}}}", {"a": "d/x.y", name: "own"}) == "own"
+    assert filled(f"{{{name}}}", {"line": "d/x.y", name: "own"}) == "own"
+
+
+def test_parts_of_values_that_are_no_text_are_those_of_their_json() -> None:
+    assert filled("{v.}{w.}", {"v": 1.5, "w": None}) == "1"
+
+
+@pytest.mark.parametrize("part", ["", ".", "/", "//", "/."])
+def test_the_parts_of_a_line_are_refused_where_rows_have_columns(part: str) -> None:
+    with pytest.raises(InvalidValueError, match=r"line of an input of lines; here, write \{COL"):
+        filled(f"{{{part}}}", {"a": 1, "b": 2})
+    with pytest.raises(InvalidValueError, match="line of an input of lines"):
+        filled(f"{{{part}}}", {"a": 1})
+
+
+# --- other braces
+
+
+DATA = {"email": "e@x", "first name": "Jo", "line": "l", "x-y": 1, "d\xe9j\xe0": 2}
+
+STAYS = [
+    "{print $1}",
+    '{"a": 1}',
+    '{"a": {"b": [1, {"c": 2}]}}',
+    "${VAR}",
+    "${emial}",
+    "${VAR:-none}",
+    "${VAR%.*}",
+    "${#VAR}",
+    "{ print NR; }",
+    'BEGIN {FS=","} NR > 1 {s += $2} END {print s}',
+    "f() { echo hi; }; f",
+    "{a,b}{1..10}",
+    "[0-9]{2,5}x{3,}",
+    "{",
+    "}",
+    "}}",
+    "a } b { c",
+    "{\n  body\n}",
+    "try { throw }}",
+]
+FILLED = {
+    "{email}": "e@x",
+    "{first name}{x-y}{d\xe9j\xe0}": "Jo12",
+    "${email}": "$e@x",
+    "{#} {id}": "7 j:7",
+    '{"to": "{email}", "n": {x-y}}': '{"to": "e@x", "n": 1}',
+    '{"a": {"to": {x-y}}}': '{"a": {"to": 1}}',
+    "{print $1} {email}": "{print $1} e@x",
+    "{{print $1}} {email}": "{print $1} e@x",
+    '{{"a": {{"to": {x-y}}}}}': '{"a": {"to": 1}}',
+    "{{email}}": "{email}",
+    "{{{email}}}": "{e@x}",
+    "{{}}": "{}",
+    "${{VAR}}": "${VAR}",
+    "{{.Names}}": "{.Names}",
+}
+REFUSED = {
+    "{emial}": "did you mean 'email'",
+    "{Email}": "did you mean 'email'",
+    "{first  name}": "did you mean 'first name'",
+    "{First Name}": "did you mean 'first name'",
+    "{ email }": "did you mean 'email'",
+    "{nothing.like-it}": "no such column",
+    "{emial.}": "did you mean 'email'",
+    "{emial/.}": "no such column",
+    "{1}": "no such column",
+    "{1.}": "no such column",
+    "{%}": "no such column",
+    "{print}": "double all braces",
+    "{}": "line of an input of lines",
+    "{{x}} {print $1}": "double all braces",
+    "{{x}} ${VAR}": "double all braces",
+}
+
+
+@pytest.mark.parametrize("argument", STAYS)
+def test_braces_of_other_languages_stay_as_they_are(argument: str) -> None:
+    assert filled(argument, DATA) == argument
+
+
+@pytest.mark.parametrize(("argument", "result"), FILLED.items())
+def test_placeholders_are_filled_and_doubled_braces_are_single(argument: str, result: str) -> None:
+    assert filled(argument, DATA) == result
+
+
+@pytest.mark.parametrize(("argument", "words"), REFUSED.items())
+def test_what_may_be_a_misspelt_placeholder_is_refused(argument: str, words: str) -> None:
+    with pytest.raises(InvalidValueError, match=words):
+        filled(argument, DATA)
+    with pytest.raises(InvalidValueError, match="input row 1: has no"):
+        list(Template(["echo", argument]).checked([DATA]))
+
+
+# --- rows that have columns of their own
+
+
+def test_a_name_that_only_some_rows_have_is_refused_also_if_it_has_no_form_of_a_placeholder() -> (
+    None
+):
+    template = Template(["echo", "{print $1}"])
+    rows: list[dict[str, Any]] = [{"a": 1}, {"b": 2}, {"a": 1, "print $1": "x"}]
+    with pytest.raises(InvalidValueError, match=r"input row 3: only some rows have 'print \$1'"):
+        list(template.checked(rows))
+    template = Template(["echo", "{print $1}"])
+    with pytest.raises(InvalidValueError, match=r"input row 2: only some rows have 'print \$1'"):
+        list(template.checked(rows[::-1]))
+
+
+def test_rows_with_columns_of_their_own_are_checked_in_any_order_of_columns() -> None:
+    template = Template(["{a}", "{file/}", "{print $1}"])
+    rows: list[dict[str, Any]] = [{"a": 1, "file": "d/x"}, {"file": "y", "b": 0, "a": None}]
+    assert list(template.checked(rows)) == rows
+    assert [template.fill(row(data))[:2] for data in rows] == [["1", "x"], ["", "y"]]
+
+
+def test_a_row_of_an_earlier_input_is_filled_as_the_input_says() -> None:
+    template = Template(["{a}", "{print $1}"])
+    template.check(["a"])
+    assert template.fill(row({"a": 1, "print $1": "$(harm)"})) == ["1", "{print $1}"]
+
+
+# --- scripts of shells
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        'awk "{print \\$1}" "$1"',
+        'f() { printf %s "${1:-none}"; }; f "$1"',
+        "echo ${HOME} {a,b}",
+        'echo "{{}}" "$1"',
+    ],
+)
+def test_braces_of_a_script_need_no_doubling(script: str) -> None:
+    template = Template(["sh", "-c", script, "sh", "{email}"])
+    template.check(list(DATA))
+    assert template.fill(row(DATA))[2] == script.replace("{{}}", "{}")
+
+
+@pytest.mark.parametrize(
+    "script", ["echo ${line}", "echo ${id}", "cat {line//}", "f() {first name}", "echo {email}"]
+)
+def test_a_script_that_names_a_column_is_refused(script: str) -> None:
+    with pytest.raises(InvalidValueError, match=r"run as a part of it.*double all braces"):
+        Template(["sh", "-c", script, "sh", "{email}"]).check(list(DATA))
+    with pytest.raises(InvalidValueError, match="run as a part of it"):
+        list(Template(["sh", "-c", script, "sh", "{email}"]).checked([DATA]))
+
+
+def test_of_a_script_that_is_a_value_nothing_else_may_stand_in_braces() -> None:
+    assert filled_script("{email}") == "e@x"
+    with pytest.raises(InvalidValueError, match="run as a part of it"):
+        filled_script("{email}{print $1}")
+
+
+def filled_script(script: str) -> str:
+    template = Template(["sh", "-c", script])
+    template.check(list(DATA))
+    return template.fill(row(DATA))[2]
+
+
+# --- a whole run
+
+
+def test_files_that_find_prints_with_nul_are_rows_and_the_way_to_continue_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = ["a b.txt", "line\nend.txt", "c.d.txt"]
+    for name in names:
+        Path(name).write_text(name)
+    Path("list").write_bytes("\0".join(f"./{name}" for name in names).encode() + b"\0")
+    run = ["run", "list", "-0", "--job", "j"]
+    command = ["--", "awk", 'BEGIN {print ARGV[1] "|" ARGV[2]}', "{/.}", "{//}"]
+    assert main([*run, "--dry-run", *command]) == 0
+    assert "awk 'BEGIN {print ARGV[1]" in capfd.readouterr().out
+    assert main([*run, "--limit", "1", *command]) == 4
+    with JobService("jobs") as service:
+        job = service.get_job("j")
+        assert job is not None
+        assert job.resume_command is not None
+        assert " run list --job j -0 --limit 1 -- awk 'BEGIN {print" in job.resume_command
+    assert main([*run, *command]) == 0
+    with JobService("jobs") as service:
+        assert [row.result for row in service.get_rows("j")] == ["a b|.", "line\nend|.", "c.d|."]
+    assert main([*run, "--format", "csv", *command]) == 2
+    assert "--null contradicts --format csv" in capfd.readouterr().err
