@@ -45,6 +45,13 @@ def shorten(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
+def similar(word: str, known: Iterable[str]) -> str | None:
+    """The known word that resembles ``word`` most; None if none does."""
+    from difflib import get_close_matches  # noqa: PLC0415  (needed only after a mistake)
+
+    return next(iter(get_close_matches(word, known, n=1)), None)
+
+
 def counted(count: int, words: str) -> str:
     """A count with words: ``counted(1, "row|rows")`` is "1 row".
 

@@ -19,6 +19,7 @@ from journal.fs.names import JOURNAL_NAME
 from journal.ids import is_job_id
 from journal.model import Job, JobStatus, RunHolder
 from journal.service import JobService
+from journal.text import similar
 
 DEFAULT_ROOT = "jobs"
 # Names that other programs have for our commands.
@@ -49,11 +50,9 @@ def did_you_mean(word: str, known: Iterable[str]) -> list[str]:
     """Return a list with ``did you mean 'list'?``; an empty list if no known word resembles this
     one.
     """
-    from difflib import get_close_matches  # noqa: PLC0415  (needed only after a mistake)
-
     known = list(known)
-    meant = [_OTHER_NAMES[word]] if _OTHER_NAMES.get(word) in known else None
-    return [f"did you mean {each!r}?" for each in meant or get_close_matches(word, known, n=1)]
+    meant = _OTHER_NAMES[word] if _OTHER_NAMES.get(word) in known else similar(word, known)
+    return [] if meant is None else [f"did you mean {meant!r}?"]
 
 
 job_argument = click.argument("job", shell_complete=complete_job)

@@ -37,6 +37,7 @@ from journal.run.in_flight import InFlight, Result
 from journal.run.outcome import Outcome
 from journal.run.pacing.bounds import Bounds
 from journal.run.pacing.limits import Limits
+from journal.run.pacing.per_key import report_unknown_columns
 from journal.run.pacing.rate import Rate
 from journal.run.row_queue import RowQueue
 from journal.run.signals import Stops, stopping_signals
@@ -195,6 +196,7 @@ class Run:
 
     def _start_and_drive(self) -> Job:
         self._held.start()
+        report_unknown_columns(self._held, self._limits.limit_per)
         self._drive()
         job = self._leave()
         self._held.release()
@@ -358,6 +360,8 @@ class Run:
             self._give_up(*reached)
         elif self._in_flight.slots <= 0:
             self._give_up(f"all {self._workers.count} workers hang", 2)
+        elif not self._in_flight and (reason := self._queue.reason_to_stop()):
+            self._give_up(reason, 1)
 
     def _give_up(self, reason: str, stops: int) -> None:
         self._reason = reason
@@ -392,6 +396,7 @@ class Run:
         with self._service.batch(self._held.id):
             for result in self._complete(results):
                 self._settle(result, problems)
+            self._queue.end(result.row for result in results if not result.is_given_up)
             job = self._held.job()
             self._check_limits(job)  # the results may have reached a limit
             self._to_dispatch = self._queue.start(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack
 from pathlib import Path
@@ -261,6 +261,7 @@ class JobRun:
         max_cost_cents: Cost | None = None,
         max_run_cost_cents: Cost | None = None,
         max_rows: int | None = None,
+        limit_per: Mapping[str, int] | None = None,
         retry_failed: bool = False,
         handle_signals: bool = True,
         tell: Report | None = None,
@@ -313,6 +314,11 @@ class JobRun:
           ``max_run_cost_cents``: pause when this run has cost this much. Failed and repeated
           attempts count. Rows in flight end, and may cost more.
         - ``max_rows``: pause when this run has started this many rows.
+        - ``limit_per``: the maximum of rows in flight for each value of a column, such as
+          ``{"carrier": 2}``; other rows go on. With several columns, a row needs room under each.
+          Rows without the column, or with null, have no limit. Values are compared as JSON: 1 and
+          "1" differ. Rows that wait for another attempt take no room. An attempt that was given up
+          takes its room until it ends.
 
         **Stopping.** With ``handle_signals``, in the main thread: after the first SIGINT, SIGTERM
         or SIGHUP, the run starts no more rows, waits for the rows in flight and pauses the job. The
@@ -329,18 +335,7 @@ class JobRun:
 
         Raises JobBusyError, InvalidValueError, and the error of a commit that failed.
         """
-        limits = Limits(
-            max_attempts=max_attempts,
-            retry_on=retry_on,
-            backoff_s=backoff_s,
-            max_backoff_s=max_backoff_s,
-            timeout_s=timeout_s,
-            rate=rate,
-            halt=halt,
-            max_cost_cents=max_cost_cents,
-            max_run_cost_cents=max_run_cost_cents,
-            max_rows=max_rows,
-        )
+        limits = Limits.among(locals())
         check_int(1 if workers is None else workers, "workers")
         held = self._hold(tell)
         if self.matched.done:
@@ -425,13 +420,7 @@ class JobRun:
         - When no row is left, the job ends. If you leave the loop early, the job is paused.
         - The arguments are those of :meth:`run`. Failed attempts are repeated as in :meth:`run`.
         """
-        limits = Limits(
-            max_attempts=max_attempts,
-            retry_on=retry_on,
-            backoff_s=backoff_s,
-            max_backoff_s=max_backoff_s,
-        )
-        return iterate_attempts(self._hold(tell), limits)
+        return iterate_attempts(self._hold(tell), Limits.among(locals()))
 
 
 def _print_to_stderr(text: str) -> None:

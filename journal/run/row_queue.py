@@ -25,15 +25,21 @@ from journal.run.held_job import HeldJob
 from journal.run.in_flight import Result
 from journal.run.outcome import Outcome, in_doubt, without_refused
 from journal.run.pacing.limits import Limits
+from journal.run.pacing.per_key import PerKey
 from journal.run.retries import delay_s, fate_of
 from journal.store.policies import STEP_IN_DOUBT, in_doubt_text
 from journal.store.steps import NAME_REUSED
+from journal.text import counted
 
 # If so many rows wait for another attempt, no new rows are taken.
 _MAX_WAITING = 100_000
 _FOUND_AT_ONCE = 100
 # How often to look for rows that other processes have made pending, after the last row.
 _LOOK_AGAIN_S = 0.5
+_LOOK_AGAIN_EACH_S = 1e-5  # for each parked row, which takes about 1 µs
+# How many rows that can't start are looked at in one turn. Workers and other processes wait for it.
+_MAX_LOOKS = 2000
+_MIN_BLOCKED_S = 5.0  # how long attempts that were given up may keep all other rows waiting
 
 # The possible statuses of a row after an outcome of each kind.
 _STATUSES = {
@@ -55,9 +61,13 @@ class RowQueue:
         self._job_id = job.id
         self._on_interrupted = job.settings.on_interrupted
         self._limits = limits
+        self._per_key = PerKey(job, limits.limit_per)
+        self._how_to = job.settings.how_to
+        self._blocked_s: float | None = None  # since when no row can start, by ``monotonic``
+        self._looks = _MAX_LOOKS  # left in this turn
         self._position = 0
         self._found: deque[FoundRow] = deque()  # rows that were pending at the last look
-        self.is_past_fresh = False  # whether all rows that were never started are found
+        self._is_past_fresh = False  # whether all rows that were never started are found
         # Whether pending rows that were started before were found among them.
         self._passed_by = False
         self._at_end = False
@@ -67,13 +77,26 @@ class RowQueue:
 
     @property
     def next_due_s(self) -> float | None:
-        """The time, by ``monotonic``, at which the next waiting row is due for another attempt."""
+        """The time, by ``monotonic``, at which the next waiting row is due for another attempt, or
+        the search for rows continues.
+        """
+        if not self._looks:
+            return 0.0
         return self._due[0][0] if self._due else None
 
+    @property
+    def is_past_fresh(self) -> bool:
+        """Whether no row can be found any more that was never started."""
+        return self._is_past_fresh and not self._per_key.has_fresh
+
     def has_fresh(self) -> bool:
-        """Return whether rows are left that were never started."""
+        """Return whether rows are left that were never started, as far as this turn may search."""
+        if self._per_key.has_fresh:
+            return True
         found = self._peek()
-        return found is not None and found.is_fresh
+        if found is None:
+            return not self._at_end and not self._is_past_fresh
+        return found.is_fresh
 
     def start(self, count: int, job: Job, *, fresh_first: bool = False) -> list[JobRow]:
         """Start up to ``count`` rows: set their status to processing. Returns the rows.
@@ -84,55 +107,76 @@ class RowQueue:
         """
         if self._at_end and job.pending_count and monotonic() >= self._look_again_s:
             self._rewind()  # another process may have retried or added rows
+        self._looks = _MAX_LOOKS
         started: list[JobRow] = []
         while numbers := self._next_numbers(count - len(started), fresh_first=fresh_first):
+            rows: list[JobRow] = []
             with suppress(InvalidStateTransition):  # another process has ended the job
-                started += self._service._start_rows(self._job_id, numbers)  # noqa: SLF001  (ours)
+                rows = self._service._start_rows(self._job_id, numbers)  # noqa: SLF001  (ours)
+            self._per_key.start(rows)
+            started += rows
+        if started:
+            self._blocked_s = None
         return started
 
     def _next_numbers(self, count: int, *, fresh_first: bool) -> list[int]:
         numbers: list[int] = []
-        while len(numbers) < count:
-            number, attempts = self._next(fresh_first=fresh_first)
-            if not number:
-                break
-            if attempts >= self._limits.max_attempts > 1:
-                try:
-                    if self._is_used_up(f"{self._job_id}:{number}"):
-                        continue
-                except InvalidStateTransition:
-                    continue  # another process has settled it
+        while len(numbers) < count and (number := self._next(fresh_first=fresh_first)):
             numbers.append(number)
         return numbers
 
-    def _next(self, *, fresh_first: bool) -> tuple[int, int]:
-        """Return the number of the next row, and its attempts so far; (0, 0) if no row is ready."""
+    def end(self, rows: Iterable[JobRow]) -> None:
+        """Let other rows have the slots of attempts that have ended: see ``limit_per``."""
+        self._per_key.end(rows)
+
+    def reason_to_stop(self) -> str | None:
+        """Why no row will start any more, if no row is in flight; None if rows may start.
+
+        All rows that are left then have keys whose slots belong to attempts that were given up.
+        These attempts get as much time as an attempt has.
+        """
+        if self._waiting or not self._at_end or not self._per_key.is_blocked:
+            self._blocked_s = None
+            return None
+        if self._blocked_s is None:
+            self._blocked_s = monotonic()
+        if monotonic() - self._blocked_s < max(self._limits.timeout_s or 0.0, _MIN_BLOCKED_S):
+            return None
+        left = counted(len(self._per_key), "row|rows waits|wait")
+        name = self._how_to.argument("limit_per")
+        return f"{left} for attempts that were given up and still run, because of {name}"
+
+    def _next(self, *, fresh_first: bool) -> int:
+        """Return the number of the next row that may start; 0 if there is none."""
         if self._due and not (fresh_first and self.has_fresh()):
             while self._due and self._due[0][0] <= monotonic():
                 due_s, number = heapq.heappop(self._due)
                 if self._waiting.get(number) == due_s:  # otherwise the row was given a later time
                     del self._waiting[number]
-                    if self._is_pending(number):  # not settled by another process meanwhile
-                        return number, 0  # the limit of attempts was checked when the attempt ended
-        found = self._peek() if len(self._waiting) < _MAX_WAITING else None
-        if found is None:
-            return 0, 0
-        self._found.popleft()
-        return found.row_number, found.attempts
-
-    def _is_pending(self, number: int) -> bool:
-        row = self._service.get_row(f"{self._job_id}:{number}")
-        return row is not None and row.status is RowStatus.PENDING
+                    if self._per_key.admits_again(number):
+                        return number
+        number = self._per_key.next()
+        while not number and len(self._waiting) < _MAX_WAITING and (found := self._peek()):
+            self._found.popleft()
+            if found.attempts >= self._limits.max_attempts > 1 and self._is_used_up(found):
+                continue
+            if self._per_key.admits(found):
+                number = found.row_number
+            else:
+                self._looks -= 1
+        return number
 
     def _peek(self) -> FoundRow | None:
         """The next pending row, if any. Rows that were never started come first."""
-        while not self._at_end:
+        while not self._at_end and self._looks:
             if not self._found:
                 self._find()
                 continue
             found = self._found[0]
-            if found.row_number not in self._waiting:
-                if found.is_fresh or self.is_past_fresh:
+            if self._per_key.holds(found):
+                self._looks -= 1
+            elif found.row_number not in self._waiting:
+                if found.is_fresh or self._is_past_fresh:
                     return found
                 self._passed_by = True
             self._found.popleft()
@@ -147,29 +191,31 @@ class RowQueue:
         )
         if self._found:
             self._position = self._found[-1].position + 1
-        elif self._passed_by and not self.is_past_fresh:
+        elif self._passed_by and not self._is_past_fresh:
             self._position = 0
-            self.is_past_fresh = True
+            self._is_past_fresh = True
         else:
-            self._at_end = self.is_past_fresh = True
+            self._at_end = self._is_past_fresh = True
 
     def _rewind(self) -> None:
-        self._look_again_s = monotonic() + _LOOK_AGAIN_S
+        wait_s = _LOOK_AGAIN_S + _LOOK_AGAIN_EACH_S * len(self._per_key)
+        self._look_again_s = monotonic() + wait_s
         self._position = 0
         self._found.clear()
-        self.is_past_fresh = self._passed_by = self._at_end = False
+        self._is_past_fresh = self._passed_by = self._at_end = False
 
-    def _is_used_up(self, row_id: str) -> bool:
+    def _is_used_up(self, found: FoundRow) -> bool:
         """Fail a row whose earlier runs have used up its attempts.
 
         A pending row without an error was retried by a person, and gets one more attempt.
         """
-        row = self._service.get_row(row_id)
+        row = self._service.get_row(f"{self._job_id}:{found.row_number}")
         if row is None or row.error_code is None:
             return False
-        self._service.fail_row(
-            row_id, row.error_code, row.error_message or "", traceback=row.traceback
-        )
+        with suppress(InvalidStateTransition):  # another process has settled it
+            self._service.fail_row(
+                row.id, row.error_code, row.error_message or "", traceback=row.traceback
+            )
         return True
 
     def settle(

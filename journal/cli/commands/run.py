@@ -254,7 +254,10 @@ class _RunCommand:
                 continue
             if value == option.get_default(self._ctx):
                 continue
-            words += [option.opts[0]] if option.is_flag else [option.opts[0], str(value)]
+            if isinstance(value, dict):  # COLUMN=N, repeated
+                words += [f"{option.opts[0]}={name}={each}" for name, each in value.items()]
+            else:
+                words += [option.opts[0]] if option.is_flag else [option.opts[0], str(value)]
         words += ["--", *given["command"]]
         return shlex.join(words)
 

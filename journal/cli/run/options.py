@@ -28,6 +28,21 @@ def _checked(parse: Callable[[str], object]) -> Callable[..., str | None]:
     return check
 
 
+def _limits_by_column(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> dict[str, int] | None:
+    limits: dict[str, int] = {}
+    for value in values:
+        column, _, limit = value.rpartition("=")
+        if not column or not limit.isdecimal() or not int(limit):
+            wanted = "must be a column and a number from 1, such as carrier=2"
+            raise click.BadParameter(f"{value!r}: {wanted}", ctx, param)
+        if column in limits:
+            raise click.BadParameter(f"{column!r} is given twice", ctx, param)
+        limits[column] = int(limit)
+    return limits or None
+
+
 _OPTIONS = (
     click.option(
         "--job",
@@ -128,6 +143,14 @@ _OPTIONS = (
         "now,fail=20%,min=50: as first, and also stop if 20% of at least 50 rows have failed; end the "
         "commands in flight. soon,success=1: as first, and also stop after the first completed row. "
         "never: run all rows.",
+    ),
+    click.option(
+        "--limit-per",
+        metavar="COLUMN=N",
+        multiple=True,
+        callback=_limits_by_column,
+        help="Run at most N commands at a time for each value of COLUMN. Rows without a value have no "
+        "such limit. Can be repeated, for several columns.",
     ),
     click.option(
         "--limit",

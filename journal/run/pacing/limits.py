@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Self
 
 import msgspec
 
@@ -28,6 +29,12 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     max_cost_cents: Cost | None = None
     max_run_cost_cents: Cost | None = None
     max_rows: int | None = None
+    limit_per: Mapping[str, int] | None = None
+
+    @classmethod
+    def among(cls, given: Mapping[str, Any]) -> Self:
+        """The limits among the arguments of a function. Raises InvalidValueError."""
+        return cls(**{name: given[name] for name in cls.__struct_fields__ if name in given})
 
     def __post_init__(self) -> None:
         check_int(self.max_attempts, "max_attempts")
@@ -45,6 +52,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
             msgspec.structs.force_setattr(self, name, cents)
         if self.max_rows is not None:
             check_int(self.max_rows, "max_rows")
+        if self.limit_per is not None:
+            _check_limit_per(self.limit_per)
 
     @property
     def _kinds(self) -> tuple[type[BaseException] | str, ...]:
@@ -87,6 +96,14 @@ def check_int(value: Any, where: str, lowest: int = 1) -> None:
     """Raise InvalidValueError unless ``value`` is an int of at least ``lowest``."""
     if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
         raise InvalidValueError(where, value, f"must be an int from {lowest}")
+
+
+def _check_limit_per(value: Any) -> None:
+    if not isinstance(value, Mapping) or not all(isinstance(column, str) for column in value):
+        reason = "must be a dict from columns to numbers of rows, such as {'carrier': 2}"
+        raise InvalidValueError("limit_per", value, reason)
+    for column, limit in value.items():
+        check_int(limit, f"limit_per[{column!r}]")
 
 
 def _check_seconds(value: Any, where: str, *, above_0: bool) -> None:

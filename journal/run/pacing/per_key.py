@@ -1,0 +1,250 @@
+"""Limits by key: at most so many rows in flight for each value of a column (``limit_per``).
+
+A **key** is a column together with one of its values. A row that has no room under one of its keys
+is parked: only its number is kept, among those that wait for the same keys. When a slot of a key
+becomes free, parked rows of the key come before rows that are looked at for the first time. So each
+row is looked at once when it is found, and once when it may start, however long its key is full.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import insort
+from collections.abc import Iterable, Mapping
+from heapq import heappop, heappush
+from itertools import islice
+from typing import Any
+
+from journal.format.values import canonical_json
+from journal.model import FoundRow, JobRow, RowStatus
+from journal.run.held_job import HeldJob
+from journal.text import similar
+
+Key = tuple[str, str]  # the column, and the value as text
+Keys = tuple[Key, ...]  # of one row, in the order of the columns
+Queue = tuple[int, Keys]  # which rows: their rank, and the keys that they wait for
+
+# In which order parked rows start: rows that were due for another attempt, rows that were never
+# started, rows of earlier runs.
+RETRIED, FRESH, STARTED = range(3)
+_FIRST_ROWS = 1000  # are looked at to find out whether a column exists
+
+
+class _Numbers:
+    """Row numbers in ascending order, in 4 bytes each; in 8 if one is 2**32 or more."""
+
+    __slots__ = ("_first", "_numbers")
+
+    def __init__(self) -> None:
+        self._numbers = array("I")
+        self._first = 0
+
+    def __len__(self) -> int:
+        return len(self._numbers) - self._first
+
+    @property
+    def first(self) -> int:
+        return self._numbers[self._first]
+
+    def add(self, number: int) -> None:
+        try:
+            insort(self._numbers, number, self._first)
+        except OverflowError:
+            self._numbers = array("Q", self._numbers)
+            insort(self._numbers, number, self._first)
+
+    def pop(self) -> int:
+        number = self.first
+        self._first += 1
+        if self._first * 2 >= len(self._numbers):
+            del self._numbers[: self._first]
+            self._first = 0
+        return number
+
+
+class PerKey:
+    """Counts the rows in flight by their keys, and keeps the rows that have to wait."""
+
+    def __init__(self, job: HeldJob, limit_per: Mapping[str, int] | None) -> None:
+        self._service = job.service
+        self._job_id = job.id
+        self._limits = dict(limit_per or {})
+        self._in_flight: dict[Key, int] = {}
+        self._admitted: dict[int, Keys] = {}  # by row number, until the row is started
+        self._attempts: dict[tuple[int, int], Keys] = {}  # by the numbers of row and attempt
+        self._parked: dict[Queue, _Numbers] = {}
+        self._queues: dict[Key, set[Queue]] = {}  # the queues whose rows wait for the key
+        # A heap of queues that may have room under all their keys, by rank and first number.
+        self._ready: list[tuple[int, int, Keys]] = []
+        self._is_parked = bytearray()  # a bit for each row, by position
+        self._counts = [0, 0, 0]  # of parked rows, by rank
+
+    def __len__(self) -> int:
+        """The number of parked rows. Other processes may have settled some of them."""
+        return sum(self._counts)
+
+    @property
+    def has_fresh(self) -> bool:
+        """Whether rows are parked that were never started."""
+        return self._counts[FRESH] > 0
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether rows are parked, and all of them wait for attempts to end."""
+        return bool(self._parked) and all(self._full(keys) for _, keys in self._parked)
+
+    def holds(self, found: FoundRow) -> bool:
+        """Return whether the row is parked, or admitted and not started yet."""
+        at, bit = divmod(found.position, 8)
+        is_parked = at < len(self._is_parked) and bool(self._is_parked[at] >> bit & 1)
+        return is_parked or found.row_number in self._admitted
+
+    def admits(self, found: FoundRow) -> bool:
+        """Return whether the row may start now. Otherwise it is parked, or isn't pending any more."""
+        if not self._limits:
+            return True
+        return self._admits(found.row_number, FRESH if found.is_fresh else STARTED)
+
+    def admits_again(self, number: int) -> bool:
+        """:meth:`admits` for a row that is due for another attempt."""
+        return self._admits(number, RETRIED)
+
+    def next(self) -> int:
+        """The number of the next parked row that may start, which is parked no longer; 0 if none
+        may.
+        """
+        while self._ready:
+            rank, number, keys = heappop(self._ready)
+            parked = self._parked.get((rank, keys))
+            if parked is None or self._full(keys):
+                continue  # it is added again when a slot becomes free
+            if parked.first == number:
+                self._take_first((rank, keys), parked)
+                if self._admits(number, rank, keys):
+                    return number
+            else:
+                heappush(self._ready, (rank, parked.first, keys))
+        return 0
+
+    def _take_first(self, queue: Queue, parked: _Numbers) -> None:
+        rank, keys = queue
+        parked.pop()
+        self._counts[rank] -= 1
+        if parked:
+            heappush(self._ready, (rank, parked.first, keys))
+            return
+        del self._parked[queue]
+        for key in keys:
+            self._queues[key].discard(queue)
+            if not self._queues[key]:
+                del self._queues[key]
+
+    def _admits(self, number: int, rank: int, waited: Keys = ()) -> bool:
+        """``waited``: the keys that a parked row has waited for."""
+        row = self._service.find_row(f"{self._job_id}:{number}")
+        if row is None:
+            return False
+        found, status, data = row
+        if waited:
+            self._mark(found, is_parked=False)
+        if status is not RowStatus.PENDING:  # another process has settled it
+            return False
+        keys = self._keys_of(data)
+        full = self._full(keys)
+        if not full:
+            self._count(number, keys)
+            return True
+        # A row waits for one key at first, since most rows have only one that is full for long. If
+        # another key is full when that one has room, the row waits for both. So it moves at most
+        # as often as it has keys, and not to and fro.
+        if waited:
+            awaited = tuple(key for key in keys if key in waited or key in full)
+        else:
+            awaited = (max(full, key=lambda key: len(self._parked.get((rank, (key,)), ()))),)
+        self._park(found, (rank, awaited))
+        return False
+
+    def _park(self, found: FoundRow, queue: Queue) -> None:
+        parked = self._parked.get(queue)
+        if parked is None:
+            parked = self._parked[queue] = _Numbers()
+            for key in queue[1]:
+                self._queues.setdefault(key, set()).add(queue)
+        parked.add(found.row_number)
+        self._counts[queue[0]] += 1
+        self._mark(found, is_parked=True)
+
+    def _mark(self, found: FoundRow, *, is_parked: bool) -> None:
+        at, bit = divmod(found.position, 8)
+        if at >= len(self._is_parked):
+            self._is_parked.extend(bytes(at + 1 - len(self._is_parked)))
+        if is_parked:
+            self._is_parked[at] |= 1 << bit
+        else:
+            self._is_parked[at] &= ~(1 << bit)
+
+    def _count(self, number: int, keys: Keys) -> None:
+        self._admitted[number] = keys
+        for key in keys:
+            self._in_flight[key] = self._in_flight.get(key, 0) + 1
+
+    def start(self, rows: Iterable[JobRow]) -> None:
+        """Say which of the admitted rows were started. The slots of the others become free."""
+        if self._admitted:
+            for row in rows:
+                keys = self._admitted.pop(row.row_number, ())
+                if keys:
+                    self._attempts[row.row_number, row.attempts] = keys
+            for keys in self._admitted.values():
+                self._free(keys)
+            self._admitted.clear()
+
+    def end(self, rows: Iterable[JobRow]) -> None:
+        """Free the slots of attempts that have ended."""
+        if self._attempts:
+            for row in rows:
+                self._free(self._attempts.pop((row.row_number, row.attempts), ()))
+
+    def _free(self, keys: Keys) -> None:
+        for key in keys:
+            self._in_flight[key] -= 1
+            if not self._in_flight[key]:
+                del self._in_flight[key]
+            for rank, awaited in self._queues.get(key, ()):
+                heappush(self._ready, (rank, self._parked[rank, awaited].first, awaited))
+
+    def _full(self, keys: Keys) -> list[Key]:
+        in_flight, limits = self._in_flight, self._limits
+        return [key for key in keys if in_flight.get(key, 0) >= limits[key[0]]]
+
+    def _keys_of(self, data: Mapping[str, Any]) -> Keys:
+        """The keys of a row with this data. A column that is missing or null gives none.
+
+        Values are compared as JSON: text by its characters, other values by their canonical JSON,
+        which never begins with a quote.
+        """
+        return tuple(
+            (column, '"' + value if type(value) is str else canonical_json(value).decode())
+            for column in self._limits
+            if (value := data.get(column)) is not None
+        )
+
+
+def report_unknown_columns(job: HeldJob, limit_per: Mapping[str, int] | None) -> None:
+    """Report the columns that none of the job's first rows has: their names may be wrong."""
+    known: dict[str, None] = {}
+    unknown = dict(limit_per or {})
+    rows = job.service.get_rows(job.id) if unknown else ()
+    for row in islice(rows, _FIRST_ROWS):
+        known.update(dict.fromkeys(row.data))
+        unknown = {column: limit for column, limit in unknown.items() if column not in row.data}
+        if not unknown:
+            return
+    for column in unknown if known else ():
+        meant = similar(column, known)
+        which = "no row" if len(rows) <= _FIRST_ROWS else f"none of the first {_FIRST_ROWS:,} rows"
+        job.report(
+            f"{job.id}: {which} has the column {column!r}, so "
+            f"{job.settings.how_to.argument('limit_per')} limits none of them by it"
+            + (f"; did you mean {meant!r}?" if meant else "")
+        )

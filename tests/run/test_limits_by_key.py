@@ -1,0 +1,435 @@
+"""``limit_per``: so many rows in flight for each value of a column, and the others go on."""
+
+import asyncio
+import functools
+import threading
+import tracemalloc
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import journal
+from journal import InvalidValueError, JobRow, JobRun, JobService, Retry, RunReport
+from journal.run.held_job import HeldJob, Settings
+from journal.run.outcome import Outcome
+from journal.run.pacing import per_key
+from journal.run.pacing.limits import Limits
+from journal.run.pacing.per_key import PerKey
+from journal.run.row_queue import RowQueue
+
+WAIT_S = 60.0
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "jobs" / "j"
+
+
+def rows_of(*keys: Any) -> list[dict[str, Any]]:
+    """A row for each key, in a column ``key``."""
+    return [{"key": key} for key in keys]
+
+
+def open_job(path: Path, rows: Iterable[dict[str, Any]], **options: Any) -> JobRun:
+    return journal.open_job(path, rows, sync="none", **options)
+
+
+class Calls:
+    """A handler whose calls for some rows wait until they are let go. Notes what it was called for.
+
+    ``most`` has the largest number of calls at a time for each value of the column ``key``.
+    """
+
+    def __init__(self, *held: int) -> None:
+        self.began: list[int] = []
+        self.ended: list[int] = []
+        self.most: Counter[str] = Counter()
+        self._now: Counter[str] = Counter()
+        self._held = set(held)
+        self._changed = threading.Condition()
+
+    def __call__(self, row: JobRow) -> None:
+        key = repr(row.data.get("key"))
+        with self._changed:
+            self.began.append(row.row_number)
+            self._now[key] += 1
+            self.most[key] = max(self.most[key], self._now[key])
+            self._changed.notify_all()
+            assert self._changed.wait_for(lambda: row.row_number not in self._held, WAIT_S)
+            self._now[key] -= 1
+            self.ended.append(row.row_number)
+            self._changed.notify_all()
+
+    def wait_for(self, *numbers: int) -> None:
+        """Wait until these rows have been called for, and have ended unless they are held."""
+        with self._changed:
+            assert self._changed.wait_for(
+                lambda: (
+                    set(self._held) & set(numbers) <= set(self.began)
+                    and set(numbers) - self._held <= set(self.ended)
+                ),
+                WAIT_S,
+            ), self.began
+
+    def let_go(self, *numbers: int) -> None:
+        with self._changed:
+            self._held.difference_update(numbers or list(self._held))
+            self._changed.notify_all()
+
+
+@contextmanager
+def running(job: JobRun, calls: Calls, **options: Any) -> Iterator[Future[RunReport]]:
+    """A run in another thread."""
+    usual: dict[str, Any] = {"workers": 8, "limit_per": {"key": 1}, "tell": lambda _text: None}
+    with ThreadPoolExecutor(1) as thread:
+        future = thread.submit(functools.partial(job.run, calls, **usual | options))
+        try:
+            yield future
+        finally:
+            calls.let_go()
+
+
+def test_rows_of_a_full_key_wait_in_their_order_while_others_go_on(path: Path) -> None:
+    keys = "aaaabbcac"
+    calls = Calls(1, 2)
+    with (
+        open_job(path, rows_of(*keys)) as job,
+        running(job, calls, limit_per={"key": 2}) as run,
+    ):
+        calls.wait_for(1, 2, 5, 6, 7, 9)
+        assert sorted(calls.began) == [1, 2, 5, 6, 7, 9]
+        calls.let_go(2)
+        calls.wait_for(3, 4, 8)
+        calls.let_go(1)
+        assert run.result(WAIT_S).completed == len(keys)
+    assert [number for number in calls.began if keys[number - 1] == "a"] == [1, 2, 3, 4, 8]
+    assert calls.most["'a'"] == 2
+
+
+@pytest.mark.parametrize("kind", ["threads", "coroutines", "executor"])
+def test_all_kinds_of_workers_keep_to_the_limit(path: Path, kind: str) -> None:
+    calls = Calls()
+
+    async def handle(row: JobRow) -> None:
+        await asyncio.to_thread(calls, row)
+
+    with open_job(path, rows_of(*"aab" * 20)) as job, ThreadPoolExecutor(8) as pool:
+        report = job.run(
+            handle if kind == "coroutines" else calls,
+            pool if kind == "executor" else None,
+            workers=8,
+            limit_per={"key": 1},
+        )
+    assert report.completed == 60
+    assert calls.most == {"'a'": 1, "'b'": 1}
+
+
+def test_values_are_compared_as_json_and_null_has_no_limit(path: Path) -> None:
+    keys = [1, "1", True, None, None, [1], ["1"], {"x": 1, "y": 2}]
+    same = [1, "1", True, [1], ["1"], {"y": 2, "x": 1}]
+    rows = [*rows_of(*keys), {}, {}, *rows_of(*same)]
+    first = range(1, len(keys) + 3)
+    calls = Calls(*first)
+    with open_job(path, rows) as job, running(job, calls, workers=len(rows)) as run:
+        calls.wait_for(*first)
+        assert sorted(calls.began) == list(first)
+        calls.let_go()
+        assert run.result(WAIT_S).completed == len(rows)
+
+
+def test_numbers_with_more_digits_than_a_double_are_keys_of_their_own(tmp_path: Path) -> None:
+    path = tmp_path / "jobs" / "j"
+    numbers = [journal.text.Number(f"0.1000000000000000000{digit}") for digit in (1, 2)]
+    calls = Calls(1, 2)
+    with open_job(path, rows_of(*numbers)) as job, running(job, calls) as run:
+        calls.wait_for(1, 2)
+        calls.let_go()
+        assert run.result(WAIT_S).completed == 2
+
+
+def test_a_row_needs_room_under_each_column(path: Path) -> None:
+    rows = [
+        {"key": "a", "city": "x"},
+        {"key": "a", "city": "y"},  # waits for a
+        {"key": "b", "city": "x"},  # waits for x
+        {"key": "b", "city": "y"},
+        {"key": "a", "city": "x"},  # waits for both
+    ]
+    calls = Calls(1, 4)
+    with (
+        open_job(path, rows) as job,
+        running(job, calls, limit_per={"key": 1, "city": 1}) as run,
+    ):
+        calls.wait_for(1, 4)
+        assert sorted(calls.began) == [1, 4]
+        calls.let_go(1)
+        calls.wait_for(5)  # row 2 still waits for y, and row 3 for b
+        assert calls.began == [1, 4, 5]
+        calls.let_go(4)
+        assert run.result(WAIT_S).completed == 5
+
+
+def test_a_row_that_waits_for_another_attempt_leaves_its_slot_to_others(path: Path) -> None:
+    def handle(row: JobRow) -> None:
+        if row.row_number == 1:
+            raise Retry(after_s=3600)
+
+    with open_job(path, rows_of("a", "a", "a")) as job:
+        report = job.run(handle, limit_per={"key": 1}, max_attempts=2, max_rows=3)
+        assert report.completed == 2
+        assert [str(row.status) for row in job.rows()] == ["pending", "completed", "completed"]
+
+
+def test_an_attempt_that_was_given_up_keeps_its_slot_until_it_ends(path: Path) -> None:
+    calls = Calls(1)
+    with (
+        open_job(path, rows_of("a", "a", "b")) as job,
+        running(job, calls, workers=3, timeout_s=0.05, halt="never") as run,
+    ):
+        while job.rows()[0].status != "needs_review":
+            assert not run.done()
+        calls.wait_for(3)
+        assert 2 not in calls.began
+        calls.let_go(1)
+        assert run.result(WAIT_S).completed == 3  # the late success settles the review
+    assert calls.most["'a'"] == 1
+
+
+def test_a_run_ends_if_attempts_that_were_given_up_keep_all_that_is_left_waiting(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("journal.run.row_queue._MIN_BLOCKED_S", 0.0)
+    calls = Calls(1)
+    with (
+        open_job(path, rows_of("a", "a", "a", "b")) as job,
+        running(job, calls, workers=3, timeout_s=0.05) as run,
+    ):
+        report = run.result(WAIT_S)
+        calls.let_go()
+    assert report.reason == (
+        "2 rows wait for attempts that were given up and still run, because of `limit_per`"
+    )
+    assert report.job.status == "paused"
+    assert report.job.pending_count == 2
+
+
+def test_what_other_processes_do_with_rows_that_wait_for_a_slot_is_obeyed(path: Path) -> None:
+    calls = Calls(1, 8)
+    with open_job(path, [*rows_of(*"aaaabc"), {"key": "a"}, {"key": "d"}]) as job:
+        job.service.skip_row("j:6", "later")
+        with running(job, calls) as run, JobService(path.parent, sync="none") as other:
+            calls.wait_for(1, 5, 8)
+            other.skip_row("j:2", "not needed")
+            other.complete_row("j:3")
+            other.skip_row("j:4", "not needed")
+            other.retry_row("j:4")  # is among those that wait, and stays there
+            other.update_row_data("j:7", {"key": "d"})
+            other.retry_row("j:6")
+            calls.wait_for(6)  # found again after the last row
+            calls.let_go(1)
+            calls.wait_for(4)
+            assert 7 not in calls.began  # it waits for another key now
+            calls.let_go(8)
+            assert run.result(WAIT_S).completed == 6
+    assert sorted(calls.began) == [1, 4, 5, 6, 7, 8]
+
+
+def test_rows_of_earlier_runs_and_failed_rows_keep_to_the_limit_too(path: Path) -> None:
+    def fail(row: JobRow) -> None:
+        raise journal.Fail("E", "no")
+
+    calls = Calls()
+    with open_job(path, rows_of(*"aaaaaabbbbbb")) as job:
+        job.run(fail, max_rows=8, halt="never", tell=lambda _text: None)
+        report = job.run(calls, workers=6, limit_per={"key": 1}, retry_failed=True)
+    assert report.completed == 12
+    assert calls.most == {"'a'": 1, "'b'": 1}
+    # Rows that were never started come first.
+    assert [number for number in calls.began if number > 6] == [9, 10, 11, 12, 7, 8]
+
+
+def test_rows_that_wait_for_a_slot_are_left_when_the_first_rows_all_fail(path: Path) -> None:
+    def fail(row: JobRow) -> None:
+        raise journal.Fail("E", "no")
+
+    with open_job(path, rows_of(*"a" * 12)) as job:
+        report = job.run(fail, workers=4, limit_per={"key": 1}, tell=lambda _text: None)
+    assert report.failed == 10
+    assert report.job.status == "paused"
+
+
+def test_a_limit_of_rows_counts_only_rows_that_start(path: Path) -> None:
+    calls = Calls()
+    with open_job(path, rows_of(*"aaaabbbb")) as job:
+        report = job.run(
+            calls, workers=4, limit_per={"key": 1}, max_rows=5, tell=lambda _text: None
+        )
+        assert (report.started, report.completed, len(calls.began)) == (5, 5, 5)
+        assert job.run(calls, workers=4, limit_per={"key": 1}).completed == 3
+
+
+def test_a_column_that_no_row_has_is_reported_with_one_that_it_may_mean(path: Path) -> None:
+    said: list[str] = []
+    with open_job(path, [{"carrier": "ups"}, {"zip": None}]) as job:
+        job.run(Calls(), limit_per={"carier": 2, "zip": 1}, tell=said.append)
+    (text,) = said
+    assert text == (
+        "j: no row has the column 'carier', so `limit_per` limits none of them by it; "
+        "did you mean 'carrier'?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "where"),
+    [
+        *((value, "limit_per") for value in (2, "carrier=2", ["carrier"], {1: 2})),
+        *(({"zip": value}, "limit_per['zip']") for value in (0, -1, 1.5, True, None, "2")),
+    ],
+    ids=str,
+)
+def test_a_limit_by_key_that_can_not_be_is_refused(path: Path, given: Any, where: str) -> None:
+    with open_job(path, rows_of("a")) as job:
+        with pytest.raises(InvalidValueError) as caught:
+            job.run(Calls(), limit_per=given)
+        assert caught.value.where == where
+        assert job.job.status == "pending"
+
+
+# --- the queue by itself
+
+
+class Queue:
+    """The queue of a run that has no workers."""
+
+    def __init__(self, path: Path, rows: list[dict[str, Any]], **limits: Any) -> None:
+        with open_job(path, rows):
+            pass
+        self.service = JobService(path.parent, sync="none")
+        self.service.start_job("j")
+        limits = {"limit_per": {"key": 1}} | limits
+        self.rows = RowQueue(HeldJob(self.service, "j", Settings()), Limits(**limits))
+
+    def start(self, count: int) -> list[int]:
+        """Start up to so many rows; their numbers."""
+        with self.service.batch("j"):
+            job = self.service.get_job("j")
+            assert job is not None
+            return [row.row_number for row in self.rows.start(count, job)]
+
+    def row(self, number: int) -> JobRow:
+        row = self.service.get_row(f"j:{number}")
+        assert row is not None
+        return row
+
+    def end(self, number: int, outcome: Outcome | None = None) -> None:
+        row = self.row(number)
+        self.rows.settle(row, outcome or Outcome(kind="completed"))
+        self.rows.end([row])
+
+
+@pytest.fixture(name="make_queue")
+def fixture_make_queue(path: Path) -> Iterator[Callable[..., Queue]]:
+    queues: list[Queue] = []
+
+    def make(*keys: Any, **limits: Any) -> Queue:
+        queues.append(Queue(path, rows_of(*keys), **limits))
+        return queues[-1]
+
+    yield make
+    for queue in queues:
+        queue.service.close()
+
+
+def test_a_turn_looks_at_a_bounded_number_of_rows_and_the_next_one_goes_on(
+    make_queue: Callable[..., Queue],
+) -> None:
+    queue = make_queue(*["a"] * 5000, "b")
+    turns = [queue.start(2)]
+    while queue.rows.next_due_s == 0.0:
+        turns.append(queue.start(2))
+    assert turns == [[1], [], [5001]]
+    assert queue.start(2) == []
+
+
+def test_rows_that_wait_for_a_slot_are_looked_at_again_only_when_they_may_start(
+    make_queue: Callable[..., Queue], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = make_queue(*["a"] * 1500)
+    assert queue.start(2) == [1]
+    looks: list[str] = []
+    find_row = JobService.find_row
+
+    def counted(service: JobService, row_id: str) -> Any:
+        looks.append(row_id)
+        return find_row(service, row_id)
+
+    monkeypatch.setattr(JobService, "find_row", counted)
+    monkeypatch.setattr("journal.run.row_queue._LOOK_AGAIN_S", 0.0)
+    monkeypatch.setattr("journal.run.row_queue._LOOK_AGAIN_EACH_S", 0.0)
+    for number in range(2, 52):
+        queue.end(number - 1)
+        assert queue.start(2) == [number]
+    assert looks == [f"j:{number}" for number in range(2, 52)]
+
+
+def test_a_row_that_is_due_again_waits_for_a_slot_and_then_comes_before_new_ones(
+    make_queue: Callable[..., Queue], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = 100.0
+    monkeypatch.setattr("journal.run.row_queue.monotonic", lambda: now_s)
+    queue = make_queue("a", "a", "a", max_attempts=2)
+    assert queue.start(1) == [1]
+    queue.end(1, Outcome(kind="failed", error_code="E", retryable=True, after_s=5.0))
+    assert queue.start(2) == [2]
+    now_s = 106.0
+    assert queue.start(2) == []
+    queue.end(2)
+    assert queue.start(2) == [1]
+    queue.end(1)
+    assert queue.start(2) == [3]
+
+
+def test_a_row_that_can_not_start_takes_no_slot(make_queue: Callable[..., Queue]) -> None:
+    queue = make_queue("a", "a", "a", max_attempts=2)
+    for _ in range(2):
+        queue.service.start_row("j:1")
+        queue.service.retry_row("j:1", "E", "no")
+    assert queue.start(2) == [2]  # rows that were never started come first
+    queue.end(2)
+    assert queue.start(2) == [3]
+    queue.end(3)
+    assert queue.start(2) == []
+    assert queue.row(1).status == "failed"  # its attempts are used up
+
+
+def test_a_row_that_waits_for_a_slot_takes_at_most_eight_bytes(path: Path) -> None:
+    count = 3000
+    with open_job(path, rows_of(*["a"] * count)) as job:
+        keys = PerKey(HeldJob(job.service, "j", Settings()), {"key": 1})
+        found = job.service.find_rows("j", "pending", 0, count)
+        tracemalloc.start()
+        try:
+            assert [each.row_number for each in found if keys.admits(each)] == [1]
+            taken = tracemalloc.take_snapshot()
+        finally:
+            tracemalloc.stop()
+    ours = taken.filter_traces([tracemalloc.Filter(True, per_key.__file__)])
+    assert len(keys) == count - 1
+    assert 4 * count < sum(trace.size for trace in ours.traces) < 8 * count
+
+
+def test_rows_with_large_numbers_wait_as_others_do(path: Path) -> None:
+    numbers = [5, 2**32 - 1, 2**32, 2**40]
+    with JobService(path.parent, sync="none") as service:
+        service.create_job(
+            "j", job_id="j", row_data=[{"row_number": n, "data": {"key": "a"}} for n in numbers]
+        )
+    calls = Calls()
+    with journal.open_job(path, sync="none") as job:
+        job.run(calls, workers=4, limit_per={"key": 1})
+    assert calls.began == numbers
