@@ -15,7 +15,7 @@ from journal.model import TERMINAL_STATUSES, JobRow, JobStatus
 from journal.run.evidence import current_row
 from journal.run.handler import AttemptedRow, StepStore, outcome_of_raised
 from journal.run.held_job import HeldJob, unrecorded_message
-from journal.run.outcome import Outcome, traceback_of
+from journal.run.outcome import Outcome, interrupted
 from journal.run.pacing.limits import Limits
 from journal.run.plan import nothing_to_do, take_up
 from journal.run.row_queue import RowQueue
@@ -75,10 +75,7 @@ class Attempt:
         elif isinstance(error, Exception):
             outcome = outcome_of_raised(self.row, error, self._retry_on)
         else:
-            name = type(error).__name__
-            message = f"{name} while it was in flight"
-            outcome = Outcome(kind="lost", error_code=name, error_message=message)
-            outcome = msgspec.structs.replace(outcome, traceback=traceback_of(error))
+            outcome = interrupted(error)
         self.settle(msgspec.structs.replace(outcome, logs=self.row.take_logs()))
         return error is None or isinstance(error, Exception)
 

@@ -100,9 +100,10 @@ class Run:
         results: Results,
         limits: Limits,
         on_tick: Callable[[Job], object] = lambda _job: None,
+        stops: Stops | None = None,
     ) -> None:
         """``workers`` put outcomes into ``results``. ``on_tick`` is called with the job 5 times a
-        second.
+        second. ``stops`` counts how often the run was asked to stop.
         """
         self._held = job
         self._service = job.service
@@ -124,7 +125,8 @@ class Run:
         steps, row_type = StepStore(job.service), job.settings.row_type
         self._in_flight = InFlight(workers, results, limits, steps, row_type)
         self._to_dispatch: list[JobRow] = []  # started by the latest commit
-        self._stops = Stops()
+        self._stops = stops or Stops()
+        self._stops.wake = results.wake
         self._reported_locked = False
         self._reason: str | None = None
         self._error: JournalError | None = None
@@ -152,7 +154,6 @@ class Run:
         ``number``: the number of the signal, if a signal is the reason.
         """
         self._stops.add(number)
-        self._results.wake()
 
     def work(self, *, handle_signals: bool = True) -> RunReport:
         """Run the job until no row is open, or until a signal or a limit ends the run. Returns a
@@ -168,12 +169,12 @@ class Run:
         try:
             with stopping_signals(self.stop) if handle_signals else nullcontext():
                 job = self._work()
+            for problem in self._problems:
+                self._held.report(problem)
+            if self._error is not None:
+                raise self._error
         finally:
             self._workers.close()
-        for problem in self._problems:
-            self._held.report(problem)
-        if self._error is not None:
-            raise self._error
         return RunReport(
             job=job,
             **self._counts,
@@ -234,13 +235,16 @@ class Run:
         if self._reason is not None:
             with suppress(JournalError):
                 self._service.log(self._held.id, ENDS_EARLY + self._reason, "WARNING")
-        try:
-            return self._held.end()
-        except JournalError as error:
-            if self._error is None:
-                raise
-            self._problems.append(f"could not set the job's status: {error}")
-            return self._held.job()
+        while True:
+            try:
+                return self._held.end()
+            except JournalError as error:
+                if isinstance(error, JobLockedError) and self._may_wait(error):
+                    continue  # an asyncio task may keep a batch open for long
+                if self._error is None:
+                    raise
+                self._problems.append(f"could not set the job's status: {error}")
+                return self._held.job()
 
     # --- the loop
 
@@ -254,18 +258,24 @@ class Run:
                     self._report_stops()
                     return
             except JobLockedError as error:
-                if self._stops.count >= 2 or error.by_task:  # by_task: waiting would not help
+                if not self._may_wait(error):
                     self._fail(error)
                     return
-                if not self._reported_locked:
-                    self._reported_locked = True
-                    self._held.report(f"{error}; still waiting, so that no result is lost")
                 continue  # nothing has changed
             except (StorageError, CommitOutcomeUnknownError) as error:
                 self._fail(error)
                 return
             self._reported_locked = False
             self._wait()
+
+    def _may_wait(self, error: JobLockedError) -> bool:
+        """Whether to wait longer for the commit lock. Reports that."""
+        if self._stops.count >= 2 or error.by_task:  # by_task: waiting would not help
+            return False
+        if not self._reported_locked:
+            self._reported_locked = True
+            self._held.report(f"{error}; still waiting, so that no result is lost")
+        return True
 
     def _fail(self, error: JournalError) -> None:
         """End the run after a failed commit: wait for the rows in flight, and try one more time to
@@ -353,6 +363,7 @@ class Run:
             self._held.report(f"{self._held.id}: {message}")
 
     def _check_limits(self, job: Job) -> None:
+        self._reason = self._reason or self._stops.reason
         if self._reason is not None:
             return
         reached = self._bounds.reached(job, self._counts, has_fresh=self._queue.has_fresh)

@@ -477,18 +477,18 @@ class AttemptedRow:
         self._outcome = outcome_of_error(outcome, ())
 
 
-# A handler is called with an :class:`AttemptedRow`. It may also declare its row as a JobRow, since
-# an AttemptedRow has all members of that.
-Handler = Callable[[Any], Any]
+# A handler is called with an :class:`AttemptedRow`, and with the value of ``setup`` if the run has
+# one. It may also declare its row as a JobRow, since an AttemptedRow has all members of that.
+Handler = Callable[..., Any]
 
 
-def call_handler(handler: Handler, retry_on: Errors, row: AttemptedRow) -> Outcome:
+def call_handler(handler: Handler, retry_on: Errors, row: AttemptedRow, *arguments: Any) -> Outcome:
     """Call the handler with a row, in the worker. Its value or exception becomes an outcome."""
     leave_interrupts_to_the_driver()
     token = current_row.set(row)
     begin_s = perf_counter()
     try:
-        value = handler(row)
+        value = handler(row, *arguments)
     except BaseException as error:  # noqa: BLE001  (any exception is an outcome of the row)
         outcome = outcome_of_raised(row, error, retry_on)
     else:

@@ -7,12 +7,13 @@ raise SystemExit(report.exit_code)
 
 from __future__ import annotations
 
+import functools
 import os
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -24,6 +25,7 @@ from journal.run.attempts import Attempt, iterate_attempts
 from journal.run.driver import Run, RunReport
 from journal.run.handler import AttemptedRow, Handler
 from journal.run.held_job import HeldJob, Report, Settings
+from journal.run.in_loop import run_in_callers_loop, with_options_of
 from journal.run.input_match import (
     Data,
     InputRules,
@@ -46,9 +48,12 @@ from journal.run.plan import (
     take_up,
     what_is_left,
 )
+from journal.run.signals import Stops
 from journal.run.workers.batches import Batches
 from journal.run.workers.choose import make_workers
-from journal.run.workers.handover import Results
+from journal.run.workers.event_loop import CallersLoop
+from journal.run.workers.handover import Results, Workers
+from journal.run.workers.setup import SetupFactory, StoppedInSetupError
 from journal.service import JobService, existing_job
 
 
@@ -210,6 +215,7 @@ class JobRun:
         self.id = job_id
         self.matched = matched
         self._settings = settings
+        self._runs: list[Stops] = []  # of the runs in progress
 
     def __enter__(self) -> Self:
         return self
@@ -266,6 +272,7 @@ class JobRun:
         handle_signals: bool = True,
         tell: Report | None = None,
         on_progress: Callable[[Job], object] = lambda _job: None,
+        setup: SetupFactory | None = None,
     ) -> RunReport:
         """Call ``handler(row)`` for each open row and record the outcomes. Returns a report.
 
@@ -284,6 +291,14 @@ class JobRun:
         processed at a time; the default is 1, or the executor's own number. An executor must not
         repeat calls by itself; dask's own retries are switched off here. If a worker dies, its row
         is settled as ``on_interrupted`` says.
+
+        **Setup.** ``setup`` is a function that makes a context manager, such as the class of a
+        client. It is entered once, before any row starts, and left after the last row, also after
+        a stop. Its value is the second argument of each handler: ``handler(row, client)``. For
+        coroutine functions it may be an async context manager, and lives in their event loop. For
+        plain functions it must be a plain one, and is entered in the thread that calls this. What
+        it raises is raised here as it is; if that comes from entering, no row has started, and the
+        job is as it was. Executors can't have one.
 
         **Limits.**
 
@@ -324,8 +339,8 @@ class JobRun:
         or SIGHUP, the run starts no more rows, waits for the rows in flight and pauses the job. The
         second signal ends the rows in flight. Without ``handle_signals``, an exception that a
         signal handler raises, such as KeyboardInterrupt, stops the run in the same way, and is
-        re-raised at the end. Other processes control a run by `journal pause`, `resume`, `cancel`,
-        `retry` and `skip`.
+        re-raised at the end. :meth:`stop` stops it from any thread. Other processes control a run
+        by `journal pause`, `resume`, `cancel`, `retry` and `skip`.
 
         **Reports.** ``tell`` is called with each message for people. Its default prints to standard
         error. ``on_progress`` is called with the job about five times a second.
@@ -337,21 +352,50 @@ class JobRun:
         """
         limits = Limits.among(locals())
         check_int(1 if workers is None else workers, "workers")
-        held = self._hold(tell)
+        stops = executor.stops if isinstance(executor, CallersLoop) else Stops()
+        classes = limits.retry_classes
+        make = functools.partial(
+            make_workers, handler, executor, workers, classes, setup=setup, stops=stops
+        )
+        return self._run(
+            make,
+            self._hold(tell),
+            limits,
+            stops,
+            on_progress=on_progress,
+            retry_failed=retry_failed,
+            handle_signals=handle_signals,
+        )
+
+    def _run(
+        self,
+        make: Callable[[Results], Workers],
+        held: HeldJob,
+        limits: Limits,
+        stops: Stops,
+        *,
+        on_progress: Callable[[Job], object],
+        retry_failed: bool,
+        handle_signals: bool,
+    ) -> RunReport:
         if self.matched.done:
             held.report(left_alone(self.id, self.matched.done, self._settings.how_to))
         if not may_start(self.job, retry_failed=retry_failed):
             return self._report_idle(held, retry_failed=retry_failed)
         results = Results()
-        made = make_workers(handler, executor, workers, limits.retry_classes, results)
-        run = Run(held, made, results, limits, on_progress)
-        with ExitStack() as on_error:
+        with self._stoppable(stops, results), ExitStack() as on_error:
+            try:
+                workers = make(results)
+            except StoppedInSetupError:
+                held.report(f"{self.id}: stopped before its setup was complete: no row was started")
+                return RunReport(job=self.job, reason=stops.reason)
+            run = Run(held, workers, results, limits, on_progress, stops)
             on_error.callback(run.close)
             job = take_up(self.service, self.id, retry_failed=retry_failed)
             if job.status in TERMINAL_STATUSES:
                 return self._report_idle(held, retry_failed=retry_failed)
             on_error.pop_all()
-        report = run.work(handle_signals=handle_signals)
+            report = run.work(handle_signals=handle_signals)
         return self._report_end(held, report, is_braked=run.is_braked)
 
     def run_batches(
@@ -378,6 +422,54 @@ class JobRun:
         """
         check_int(size, "size")
         return self.run(Batches(handle, size), executor, **options)
+
+    @contextmanager
+    def _stoppable(self, stops: Stops, results: Results) -> Iterator[None]:
+        """Let :meth:`stop` reach the run of the block."""
+        stops.wake = results.wake
+        self._runs.append(stops)
+        try:
+            yield
+        finally:
+            self._runs.remove(stops)
+
+    @with_options_of(run)
+    async def arun(
+        self, handler: Handler, *, handle_signals: bool = False, **options: Any
+    ) -> RunReport:
+        """:meth:`run` for a program with an event loop: ``report = await job.arun(handler)``.
+
+        Takes the arguments of :meth:`run`, except ``executor``. Differences:
+
+        - Coroutine functions, their ``setup``, ``tell`` and ``on_progress`` run in the caller's
+          event loop, and in the caller's context variables. The loop's other tasks go on. Commits
+          are made in a thread. Plain functions, and their ``setup``, run in threads.
+        - If the task is cancelled, the run starts no more rows, waits for the rows in flight,
+          pauses the job, and raises CancelledError. A second cancellation cancels the rows in
+          flight, which ``on_interrupted`` settles. A third one gives up rows that ignore that.
+        - Signals are left to the owner of the loop, unless ``handle_signals`` is true. With
+          ``asyncio.run``, the first Ctrl-C cancels the main task.
+        - KeyboardInterrupt and SystemExit of a handler stop the loop, as asyncio does with all
+          tasks. The row is settled by ``on_interrupted``.
+        """
+        if "executor" in options:
+            raise TypeError(
+                "arun() has no executor: write await asyncio.to_thread(job.run, handler, executor)"
+            )
+        run = functools.partial(self.run, handler)
+        return await run_in_callers_loop(run, handle_signals=handle_signals, options=options)
+
+    def stop(self) -> bool:
+        """Stop the run that is in progress, as a first Ctrl-C does. Returns whether there is one.
+
+        The run starts no more rows, waits for the rows in flight, and pauses the job. A second call
+        ends the rows in flight, a third one by force. This returns at once. Any thread, task,
+        handler or signal handler of this process may call it.
+        """
+        runs = list(self._runs)
+        for stops in runs:
+            stops.add(reason="job.stop() was called")
+        return bool(runs)
 
     def _hold(self, tell: Report | None) -> HeldJob:
         return HeldJob(self.service, self.id, self._settings, tell or _print_to_stderr)

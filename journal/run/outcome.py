@@ -422,6 +422,14 @@ def lost(error: BaseException) -> Outcome:
     )
 
 
+def interrupted(error: BaseException) -> Outcome:
+    """The outcome of an attempt that an interrupt has ended, such as KeyboardInterrupt."""
+    name = type(error).__name__
+    message = f"{name} while it was in flight"
+    outcome = Outcome(kind="lost", error_code=name, error_message=message)
+    return msgspec.structs.replace(outcome, traceback=traceback_of(error))
+
+
 def _text(text: str) -> str:
     """The text without characters that UTF-8 can't encode, cut to MESSAGE_CHARACTERS."""
     text = text.encode(errors="backslashreplace").decode()

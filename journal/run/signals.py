@@ -29,12 +29,19 @@ class Stops:
     def __init__(self) -> None:
         self.count = 0
         self.signal: int | None = None  # the first that came
+        self.reason: str | None = None  # the first that was given
+        self.wake: Callable[[], object] = lambda: None  # makes the driver look
         self._reported = 0
 
-    def add(self, number: int | None = None) -> None:
-        """Count one more stop. ``number``: the number of the signal, if a signal is the reason."""
-        self.count += 1
+    def add(self, number: int | None = None, reason: str | None = None) -> None:
+        """Count one more stop. Any thread or signal handler may call this.
+
+        ``number``: the number of the signal, if a signal is the reason.
+        """
         self.signal = self.signal or number
+        self.reason = self.reason or reason
+        self.count += 1
+        self.wake()
 
     def at_least(self, count: int) -> None:
         self.count = max(self.count, count)

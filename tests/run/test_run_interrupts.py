@@ -28,7 +28,7 @@ from journal.run.pacing.limits import Limits
 from journal.run.workers.choose import make_workers
 from journal.run.workers.handover import Claim, Results
 
-KINDS = ["threads", "asyncio", "executor", "batches"]
+KINDS = ["threads", "asyncio", "arun", "executor", "batches"]
 
 
 @contained

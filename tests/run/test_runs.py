@@ -771,11 +771,15 @@ def test_threads_that_are_closed_begin_none_of_the_rows_that_wait_for_them(path:
 
 def test_no_more_coroutines_are_begun_than_were_asked_for_however_many_wait(path: Path) -> None:
     active, most = 0, 0
+    are_two = asyncio.Event()
 
     async def coroutine(_row: JobRow) -> None:
         nonlocal active, most
         active += 1
         most = max(most, active)
+        if active == 2:
+            are_two.set()
+        await are_two.wait()
         await asyncio.sleep(0)
         active -= 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import sys
 import threading
@@ -28,8 +29,10 @@ from journal import JobRow, JobService, RowStatus
 from journal.run.driver import Run
 from journal.run.held_job import HeldJob, Settings
 from journal.run.pacing.limits import Limits
+from journal.run.signals import Stops
 from journal.run.workers.batches import Batches
 from journal.run.workers.choose import make_workers
+from journal.run.workers.event_loop import CallersLoop
 from journal.run.workers.handover import Results
 
 MODULES: list[ModuleType] = [
@@ -141,6 +144,28 @@ class Calls:
         return handler
 
 
+class LoopOfAnother:
+    """A running loop that a run is given, as by ``arun``."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+        self.callers = asyncio.run_coroutine_threadsafe(self._here(), self._loop).result(HANG_S)
+
+    async def _here(self) -> CallersLoop:
+        return CallersLoop(Stops())
+
+    async def _end(self) -> None:
+        await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})
+
+    def close(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(HANG_S)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
 class Interrupted:
     """One run of a new job that is interrupted, and the one that goes on with it."""
 
@@ -157,12 +182,13 @@ class Interrupted:
         with journal.open_job(self.path, rows, sync="none") as job:
             outcomes = Results()
             executor = ThreadPoolExecutor(2) if self._kind == "executor" else None
+            loop = LoopOfAnother() if self._kind == "arun" else None
             handler: Any = self.calls
-            if self._kind == "asyncio":
+            if self._kind in ("asyncio", "arun"):
                 handler = self.calls.coroutine()
             elif self._kind == "batches":
                 handler = Batches(self.calls.of_many, 2)
-            workers = make_workers(handler, executor, 2, (), outcomes)
+            workers = make_workers(handler, loop.callers if loop else executor, 2, (), outcomes)
             limits = Limits(max_attempts=2)
             held = HeldJob(job.service, "j", Settings(), self.said.append)
             run = Run(held, workers, outcomes, limits, on_tick)
@@ -177,6 +203,8 @@ class Interrupted:
                     pass
             if executor is not None:
                 executor.shutdown()
+            if loop is not None:
+                loop.close()
 
     @contextmanager
     def _watching(self, run: Run) -> Iterator[None]:

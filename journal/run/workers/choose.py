@@ -11,38 +11,60 @@ from typing import Any
 from journal.errors import InvalidValueError
 from journal.run.handler import Handler, is_coroutine_function
 from journal.run.outcome import Errors
+from journal.run.signals import Stops
 from journal.run.workers.batches import Batches, BatchResults, BatchWorkers
 from journal.run.workers.dask import DaskWorkers
-from journal.run.workers.event_loop import LoopWorkers
+from journal.run.workers.event_loop import CallersLoop, LoopWorkers
 from journal.run.workers.executors import ExecutorWorkers
 from journal.run.workers.handover import Results, Workers
+from journal.run.workers.setup import SetupFactory, check_setup
 from journal.run.workers.threads import ThreadWorkers
 
 
 def make_workers(
     handler: Handler | Batches,
-    executor: Executor | Callable[[], Executor] | None,
+    executor: Executor | Callable[[], Executor] | CallersLoop | None,
     count: int | None,
     retry_on: Errors,
     results: Results,
+    *,
+    setup: SetupFactory | None = None,
+    stops: Stops | None = None,
 ) -> Workers:
-    """Make the workers for the handler. They put outcomes into ``results``. May raise
-    InvalidValueError, and TypeError for a number in place of the executor.
+    """Make the workers for the handler. They put outcomes into ``results``.
 
+    ``executor`` may also be the event loop in which coroutine functions run. Enters ``setup``; a
+    stop that comes meanwhile raises StoppedInSetupError. May raise InvalidValueError, what
+    ``setup`` raises, and TypeError for a number in place of the executor.
     """
     if isinstance(handler, Batches):
         _check_callable(handler.handle, "a list of rows")
         answers = BatchResults(results)
-        calls = make_workers(handler.handler(retry_on), executor, count, retry_on, answers)
+        calls = make_workers(
+            handler.handler(retry_on), executor, count, retry_on, answers, setup=setup, stops=stops
+        )
         return BatchWorkers(calls, answers, handler.size)
     if isinstance(executor, int):
         raise TypeError(f"run(handler, executor, *, workers=…): write workers={executor}")
     _check_callable(handler, "a row")
+    check_setup(setup)
     is_coroutine = is_coroutine_function(handler)
+    caller = executor if isinstance(executor, CallersLoop) else None
+    if isinstance(executor, CallersLoop):
+        executor = None
     if executor is None and is_coroutine:
-        return LoopWorkers(handler, count or 1, retry_on, results)
+        return LoopWorkers(
+            handler, count or 1, retry_on, results, stops or Stops(), caller=caller, setup=setup
+        )
     if executor is None:
-        return ThreadWorkers(handler, count or 1, retry_on, results)
+        return ThreadWorkers(handler, count or 1, retry_on, results, setup)
+    if setup is not None:
+        raise InvalidValueError(
+            "setup",
+            setup,
+            "works without an executor: a value can't be shared with other processes; make it in "
+            "each worker, with the executor's own initializer",
+        )
     if is_coroutine:
         raise InvalidValueError(
             "handler", handler, "a coroutine function runs in an event loop: leave out the executor"

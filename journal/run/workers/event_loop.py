@@ -1,9 +1,13 @@
-"""Workers for coroutine functions: an event loop in a separate thread."""
+"""Workers for coroutine functions: an event loop in a separate thread, or the loop of the caller."""
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import functools
+import math
 import threading
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from time import perf_counter
@@ -13,28 +17,73 @@ import msgspec
 
 from journal.run.evidence import current_row
 from journal.run.handler import AttemptedRow, outcome_of_raised, outcome_of_returned
-from journal.run.outcome import Errors, Outcome
+from journal.run.outcome import Errors, Outcome, interrupted
+from journal.run.signals import Stops
 from journal.run.workers.handover import Claim, Results, SingleRows
+from journal.run.workers.setup import LoopSetup, SetupFactory
+
+# Coroutines begun in one turn of the loop. Other tasks of the loop wait while their first steps
+# run. The first step of a call with an HTTP client takes about a millisecond.
+_MAX_BEGUN = 8
+_END_S = 1.0  # how long the end of a run waits for a loop that a handler blocks
+
+# asyncio passes these exceptions on from a task to whoever runs the loop.
+_OF_THE_LOOP = (KeyboardInterrupt, SystemExit)
+
+
+class CallersLoop:
+    """The running event loop, and the context of the task that calls this, for a run in it."""
+
+    def __init__(self, stops: Stops) -> None:
+        self.stops = stops
+        self.loop = asyncio.get_running_loop()
+        self.context = contextvars.copy_context()
 
 
 class LoopWorkers(SingleRows):
-    """Runs ``count`` coroutines at a time in one event loop."""
+    """Runs ``count`` coroutines at a time in one event loop.
+
+    ``caller``: the caller's loop. Without it, the loop is a new one in a separate thread.
+    """
 
     queues = True
 
     def __init__(
-        self, handler: Callable[[AttemptedRow], Any], count: int, retry_on: Errors, results: Results
+        self,
+        handler: Callable[..., Any],
+        count: int,
+        retry_on: Errors,
+        results: Results,
+        stops: Stops,
+        *,
+        caller: CallersLoop | None = None,
+        setup: SetupFactory | None = None,
     ) -> None:
+        """Enters ``setup`` in the loop, and raises what that raises."""
         self.count = count
         self._handler = handler
         self._retry_on = retry_on
         self._results = results
+        self._new: deque[tuple[int, AttemptedRow, Claim]] = deque()  # not begun
+        self._will_look = False  # whether the loop is going to look into _new
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._asked: set[int] = set()  # tickets that the driver has asked to end
+        self._arguments: tuple[Any, ...] = ()
         self._closing = False
-        self._loop = asyncio.new_event_loop()
-        self._turns = asyncio.Semaphore(count)
-        self._thread = threading.Thread(target=self._run, name="journal-loop", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
+        self._context = None if caller is None else caller.context
+        self._loop = asyncio.new_event_loop() if caller is None else caller.loop
+        if caller is None:
+            self._thread = threading.Thread(target=self._run, name="journal-loop", daemon=True)
+            self._thread.start()
+        self._setup = None if setup is None else LoopSetup(setup, results, stops)
+        if self._setup is not None:
+            try:
+                self._setup.enter(self._loop, self._call_soon)
+            except BaseException:
+                self.close()
+                raise
+            self._arguments = self._setup.arguments
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -50,38 +99,34 @@ class LoopWorkers(SingleRows):
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             self._loop.close()
 
+    def _call_soon(self, function: Callable[..., object], *arguments: Any) -> None:
+        self._loop.call_soon_threadsafe(function, *arguments, context=self._context)
+
+    # --- called by the driver
+
     def dispatch(self, ticket: int, row: AttemptedRow, claim: Claim) -> None:
-        self._loop.call_soon_threadsafe(self._start, ticket, row, claim)
-
-    def _start(self, ticket: int, row: AttemptedRow, claim: Claim) -> None:
-        task = self._tasks[ticket] = self._loop.create_task(self._work(ticket, row, claim))
-        task.add_done_callback(lambda _: self._tasks.pop(ticket))
-
-    async def _work(self, ticket: int, row: AttemptedRow, claim: Claim) -> None:
-        async with self._turns:
-            if not claim.begin():
-                return
-            current_row.set(row)  # of this task and the tasks that it makes
-            begin_s = perf_counter()
-            outcome = await self._call(row)
-            outcome = msgspec.structs.replace(
-                outcome, elapsed_s=perf_counter() - begin_s, logs=row.take_logs()
-            )
-            self._results.put(ticket, outcome)
-
-    async def _call(self, row: AttemptedRow) -> Outcome:
+        self._new.append((ticket, row, claim))
+        if self._will_look:
+            return
+        self._will_look = True
         try:
-            return outcome_of_returned(row, await self._handler(row))
-        except BaseException as error:  # noqa: BLE001  (also what would stop the loop)
-            return outcome_of_raised(row, error, self._retry_on)
+            self._call_soon(self._begin_some)
+        except RuntimeError as error:  # the loop is closed
+            self._will_look = False
+            text = f"can't start it in the event loop: {error}"
+            self._put_unstarted(ticket, claim, "RuntimeError", text)
 
     def cancel(self, ticket: int, row_id: str, *, force: bool) -> bool:  # noqa: ARG002
         def ask() -> None:
             task = self._tasks.get(ticket)
             if task is not None:
+                self._asked.add(ticket)
                 task.cancel()
 
-        self._loop.call_soon_threadsafe(ask)
+        try:
+            self._loop.call_soon_threadsafe(ask)
+        except RuntimeError:  # the loop is closed
+            return False
         return True
 
     def abandon(self, ticket: int) -> bool:  # noqa: ARG002
@@ -89,5 +134,70 @@ class LoopWorkers(SingleRows):
 
     def close(self) -> None:
         self._closing = True
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(timeout=1.0)  # longer only if a handler blocks the loop
+        try:
+            if self._setup is not None:
+                self._setup.close(math.inf if self._thread is None else _END_S)
+        finally:
+            if self._thread is not None:
+                self._loop.call_soon_threadsafe(self._loop.stop)
+                self._thread.join(timeout=_END_S)  # longer only if a handler blocks the loop
+
+    # --- in the loop
+
+    def _begin_some(self) -> None:
+        """Begin rows that were dispatched. Other tasks get their turn after a few of them."""
+        self._will_look = False
+        for _ in range(_MAX_BEGUN):
+            if not self._new or len(self._tasks) >= self.count:
+                return
+            ticket, row, claim = self._new.popleft()
+            task = self._tasks[ticket] = self._loop.create_task(self._work(ticket, row, claim))
+            task.add_done_callback(functools.partial(self._end, ticket, claim))
+        self._look_again()
+
+    def _look_again(self) -> None:
+        if self._new and not self._will_look:
+            self._will_look = True
+            self._loop.call_soon(self._begin_some, context=self._context)
+
+    def _end(self, ticket: int, claim: Claim, task: asyncio.Task[None]) -> None:
+        del self._tasks[ticket]
+        self._asked.discard(ticket)
+        if task.cancelled():  # by somebody else, before its first step
+            self._put_unstarted(ticket, claim)
+        else:
+            task.exception()  # else asyncio would warn that nobody has looked at it
+        self._look_again()
+
+    def _put_unstarted(self, ticket: int, claim: Claim, code: str = "", message: str = "") -> None:
+        if claim.begin():
+            unstarted = Outcome(kind="unstarted", error_code=code, error_message=message)
+            self._results.put(ticket, unstarted)
+
+    async def _work(self, ticket: int, row: AttemptedRow, claim: Claim) -> None:
+        if not claim.begin():
+            return
+        current_row.set(row)  # of this task and the tasks that it makes
+        begin_s = perf_counter()
+        raised: BaseException | None = None
+        try:
+            outcome = outcome_of_returned(row, await self._handler(row, *self._arguments))
+        except BaseException as error:  # noqa: BLE001  (also what would stop the loop)
+            raised = error
+            outcome = self._outcome_of_raised(ticket, row, error)
+        elapsed_s = perf_counter() - begin_s
+        outcome = msgspec.structs.replace(outcome, elapsed_s=elapsed_s, logs=row.take_logs())
+        self._results.put(ticket, outcome)
+        if self._thread is None and isinstance(raised, _OF_THE_LOOP):
+            raise raised
+
+    def _outcome_of_raised(self, ticket: int, row: AttemptedRow, error: BaseException) -> Outcome:
+        outcome = outcome_of_raised(row, error, self._retry_on)
+        if row.outcome is not None or self._thread is not None or ticket in self._asked:
+            return outcome
+        if isinstance(error, asyncio.CancelledError):
+            task = asyncio.current_task()
+            is_cut_short = task is not None and task.cancelling() > 0
+        else:
+            is_cut_short = isinstance(error, (GeneratorExit, *_OF_THE_LOOP))
+        return interrupted(error) if is_cut_short else outcome

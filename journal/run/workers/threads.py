@@ -8,6 +8,7 @@ from queue import SimpleQueue
 from journal.run.handler import AttemptedRow, Handler, call_handler
 from journal.run.outcome import Errors, Outcome
 from journal.run.workers.handover import Claim, Results, SingleRows
+from journal.run.workers.setup import SetupFactory, ThreadSetup
 
 
 class ThreadWorkers(SingleRows):
@@ -20,7 +21,15 @@ class ThreadWorkers(SingleRows):
 
     queues = True
 
-    def __init__(self, handler: Handler, count: int, retry_on: Errors, results: Results) -> None:
+    def __init__(
+        self,
+        handler: Handler,
+        count: int,
+        retry_on: Errors,
+        results: Results,
+        setup: SetupFactory | None = None,
+    ) -> None:
+        """Enters ``setup`` in this thread, and raises what that raises."""
         self.count = count
         self._handler = handler
         self._retry_on = retry_on
@@ -30,6 +39,8 @@ class ThreadWorkers(SingleRows):
         self._closed = False
         self._threads = 0
         self._abandoned: set[int] = set()
+        self._setup = ThreadSetup(setup)
+        self._setup.enter()
 
     def dispatch(self, ticket: int, row: AttemptedRow, claim: Claim) -> None:
         if self._threads < self.count and not self._start_thread() and not self._threads:
@@ -50,13 +61,13 @@ class ThreadWorkers(SingleRows):
         return True
 
     def _work(self) -> None:
-        handler, retry_on = self._handler, self._retry_on
+        handler, retry_on, arguments = self._handler, self._retry_on, self._setup.arguments
         take, put = self._tasks.get, self._results.put
         while (task := take()) is not None:
             ticket, row, claim = task
             if self._closed or not claim.begin():
                 continue
-            put(ticket, call_handler(handler, retry_on, row))
+            put(ticket, call_handler(handler, retry_on, row, *arguments))
             if ticket in self._abandoned:
                 return  # another thread has taken this one's slot
         self._tasks.put(None)  # pass the end marker on to the next thread
@@ -72,3 +83,4 @@ class ThreadWorkers(SingleRows):
     def close(self) -> None:
         self._closed = True
         self._tasks.put(None)
+        self._setup.close()

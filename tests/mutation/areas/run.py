@@ -241,8 +241,8 @@ PATCHES = [
     Patch(
         "so many coroutines at a time",
         "run/workers/event_loop",
-        "        async with self._turns:\n",
-        "        if True:\n",
+        " or len(self._tasks) >= self.count:\n",
+        ":\n",
         RUN,
     ),
     Patch(
@@ -297,7 +297,7 @@ PATCHES = [
     Patch(
         "an attempt that is interrupted is for a person",
         "run/attempts",
-        '            outcome = Outcome(kind="lost", error_code=name, error_message=message)\n',
+        "            outcome = interrupted(error)\n",
         '            outcome = Outcome(kind="unstarted")\n',
         RUN,
     ),

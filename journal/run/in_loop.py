@@ -1,0 +1,121 @@
+"""Runs a job from a coroutine: the driver in a thread, the handlers in the loop of the caller."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import threading
+from collections.abc import Callable, Coroutine
+from contextlib import nullcontext, suppress
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from journal.model import Job
+from journal.run.driver import RunReport
+from journal.run.signals import Stops, stopping_signals
+from journal.run.workers.event_loop import CallersLoop
+
+Options = ParamSpec("Options")
+Self = TypeVar("Self")
+Handler = TypeVar("Handler")
+
+_CANCELLED = "its task was cancelled"
+_UNFINISHED = "its task was destroyed before its end"
+_CLOSED = "the event loop was closed before the end of the run"
+
+
+def with_options_of(
+    run: Callable[Concatenate[Self, Handler, None, Options], RunReport],
+) -> Callable[
+    [Callable[..., Coroutine[Any, Any, RunReport]]],
+    Callable[Concatenate[Self, Handler, Options], Coroutine[Any, Any, RunReport]],
+]:
+    """Give a coroutine function the signature of ``run`` without its executor."""
+
+    def decorate(
+        function: Callable[..., Coroutine[Any, Any, RunReport]],
+    ) -> Callable[Concatenate[Self, Handler, Options], Coroutine[Any, Any, RunReport]]:
+        signature = inspect.signature(run)
+        options = dict(signature.parameters)
+        del options["executor"]
+        options["handle_signals"] = options["handle_signals"].replace(default=False)
+        function.__signature__ = signature.replace(  # type: ignore[attr-defined]
+            parameters=list(options.values())
+        )
+        return function
+
+    return decorate
+
+
+async def run_in_callers_loop(
+    run: Callable[..., RunReport], *, handle_signals: bool, options: dict[str, Any]
+) -> RunReport:
+    """Call ``run(executor=…, **options)`` in a thread, and wait for its end.
+
+    Each time that the task of the caller is cancelled, the run is stopped once more.
+    """
+    stops = Stops()
+    caller = CallersLoop(stops)
+    ended: asyncio.Future[tuple[RunReport | None, BaseException | None]]
+    ended = caller.loop.create_future()
+    options = {**options, **_callbacks(caller, options), "handle_signals": False}
+
+    def drive() -> None:
+        report = error = None
+        try:
+            report = run(executor=caller, **options)
+        except BaseException as raised:  # noqa: BLE001  (the caller raises it)
+            error = raised
+        with suppress(RuntimeError):  # the loop is closed
+            caller.loop.call_soon_threadsafe(ended.set_result, (report, error))
+        del error
+
+    # A daemon, so that a program can end whose loop has died.
+    threading.Thread(
+        target=caller.context.copy().run, args=(drive,), name="journal-driver", daemon=True
+    ).start()
+    with stopping_signals(stops.add) if handle_signals else nullcontext():
+        cancelled = await _until(ended, stops)
+    report, error = ended.result()
+    if error is not None:
+        raise error
+    if cancelled is not None:
+        raise cancelled
+    assert report is not None
+    return report
+
+
+async def _until(ended: asyncio.Future[Any], stops: Stops) -> asyncio.CancelledError | None:
+    """Wait, through all cancellations of this task. Returns the last one."""
+    cancelled = None
+    try:
+        while not ended.done():
+            try:
+                await asyncio.wait([ended])
+            except asyncio.CancelledError as error:
+                cancelled = error
+                stops.add(reason=_CANCELLED)
+    finally:
+        if not ended.done():  # nobody runs this coroutine any more
+            stops.add(reason=_UNFINISHED)
+    return cancelled
+
+
+def _callbacks(caller: CallersLoop, options: dict[str, Any]) -> dict[str, Any]:
+    """The functions that the driver calls. Those of the caller are called in the caller's loop."""
+    loop, stops = caller.loop, caller.stops
+    on_progress = options.get("on_progress")
+
+    def tick(job: Job) -> None:
+        if loop.is_closed():  # no handler can end any more
+            stops.reason = stops.reason or _CLOSED
+            stops.at_least(3)
+        elif on_progress is not None:
+            with suppress(RuntimeError):  # closed in between
+                loop.call_soon_threadsafe(on_progress, job, context=caller.context)
+
+    callbacks: dict[str, Any] = {"on_progress": tick}
+    if options.get("tell") is not None:
+        in_loop = functools.partial(loop.call_soon_threadsafe, context=caller.context)
+        callbacks["tell"] = functools.partial(in_loop, options["tell"])
+    return callbacks

@@ -1,0 +1,180 @@
+"""The ``setup`` of a run: a context manager whose value handlers get as their second argument."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, asynccontextmanager, suppress
+from time import monotonic
+from typing import Any
+
+from journal.errors import InvalidValueError
+from journal.run.signals import Stops
+from journal.run.workers.handover import Results
+
+# A function that makes an async or a plain context manager, such as the class of a client.
+SetupFactory = Callable[[], Any]
+
+_POLL_S = 0.2
+
+
+class StoppedInSetupError(Exception):
+    """The run was stopped before its setup was complete. No row was started."""
+
+
+def check_setup(setup: Any) -> None:
+    """Raise InvalidValueError if ``setup`` can't be called."""
+    if setup is not None and not callable(setup):
+        raise InvalidValueError(
+            "setup", setup, "must be a function that makes a context manager: lambda: Client(...)"
+        )
+
+
+def _made(setup: SetupFactory) -> tuple[Any, bool]:
+    """Call the factory. Returns its context manager, and whether that is an async one."""
+    manager = setup()
+    kind = type(manager)
+    is_async = hasattr(kind, "__aenter__")
+    if not is_async and not hasattr(kind, "__enter__"):
+        if asyncio.iscoroutine(manager):
+            manager.close()  # else Python would warn that nobody has awaited it
+        raise InvalidValueError(
+            "setup",
+            manager,
+            "was returned by setup and is no context manager: return a client, or decorate a "
+            "generator with contextlib.asynccontextmanager",
+        )
+    return manager, is_async
+
+
+class ThreadSetup:
+    """The setup of handlers in threads, entered and left by the driver's thread."""
+
+    def __init__(self, setup: SetupFactory | None) -> None:
+        self._setup = setup
+        self._entered = ExitStack()
+        self.arguments: tuple[Any, ...] = ()  # of each handler, after its row
+
+    def enter(self) -> None:
+        """Enter the context manager. Raises what that raises, and InvalidValueError."""
+        if self._setup is None:
+            return
+        manager, is_async = _made(self._setup)
+        if is_async and not hasattr(type(manager), "__enter__"):
+            raise InvalidValueError(
+                "setup",
+                manager,
+                "is an async context manager, and the handler is a plain function: make the "
+                "handler a coroutine function (async def)",
+            )
+        self.arguments = (self._entered.enter_context(manager),)
+
+    def close(self) -> None:
+        self._entered.close()
+
+
+class LoopSetup:
+    """The setup of handlers in an event loop. One task of that loop enters it and leaves it.
+
+    The driver's thread calls ``enter`` and ``close``, and waits in them.
+    """
+
+    def __init__(self, setup: SetupFactory, results: Results, stops: Stops) -> None:
+        self._setup = setup
+        self._results = results
+        self._stops = stops
+        self._task: asyncio.Task[None] | None = None
+        self._is_open = self._is_leaving = self._is_closed = False
+        self._may_close = asyncio.Event()
+        self._error: BaseException | None = None
+        self.arguments: tuple[Any, ...] = ()  # of each handler, after its row
+
+    def enter(self, loop: asyncio.AbstractEventLoop, begin: Callable[..., object]) -> None:
+        """Enter the context manager in the loop. ``begin`` calls a function in the loop.
+
+        Raises what the context manager raises, and StoppedInSetupError if a stop came first. A stop
+        cancels the task that enters.
+        """
+        self._loop = loop
+        begin(self._begin)
+        self._wait(lambda: self._is_open or self._is_closed, 0)
+        if isinstance(self._error, asyncio.CancelledError):
+            raise StoppedInSetupError from self._error
+        self._raise_error()
+
+    def close(self, patience_s: float = math.inf) -> None:
+        """Leave the context manager. Raises what that raises. A further stop cancels the task.
+
+        Does nothing if a handler blocks the loop for longer than ``patience_s``.
+        """
+        stops = self._stops.count
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._leave)
+            self._wait(lambda: self._is_leaving or self._is_closed, stops, patience_s)
+            if self._is_leaving:
+                self._wait(lambda: self._is_closed, stops)
+        if not isinstance(self._error, asyncio.CancelledError):
+            self._raise_error()
+
+    def _raise_error(self) -> None:
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def _wait(self, is_done: Callable[[], bool], stops: int, timeout_s: float = math.inf) -> None:
+        until_s = monotonic() + timeout_s
+        while not is_done() and monotonic() < until_s:
+            self._results.wait(_POLL_S)
+            if self._stops.count > stops:
+                stops = self._stops.count
+                self._loop.call_soon_threadsafe(self._cancel)
+            elif self._loop.is_closed():
+                return
+
+    # --- in the loop
+
+    def _begin(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._host())
+
+    def _leave(self) -> None:
+        self._may_close.set()
+        if not self._is_open:
+            self._cancel()
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _host(self) -> None:
+        try:
+            async with _entered(self._setup) as value:
+                self.arguments = (value,)
+                self._is_open = True
+                self._results.wake()
+                await self._until_close()
+                self._is_leaving = True
+                self._results.wake()
+        except BaseException as error:  # noqa: BLE001  (the driver raises it)
+            self._error = error
+        self._is_closed = True
+        self._results.wake()
+
+    async def _until_close(self) -> None:
+        """Wait for the end of the run. A loop that shuts down cancels all tasks before that."""
+        while not self._may_close.is_set():
+            try:
+                await self._may_close.wait()
+            except asyncio.CancelledError:
+                asyncio.current_task().uncancel()  # type: ignore[union-attr]
+
+
+@asynccontextmanager
+async def _entered(setup: SetupFactory) -> AsyncIterator[Any]:
+    manager, is_async = _made(setup)
+    if is_async:
+        async with manager as value:
+            yield value
+    else:
+        with manager as value:
+            yield value

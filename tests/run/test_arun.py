@@ -1,0 +1,612 @@
+"""JobRun.arun: handlers in the caller's own loop, which lives on; cancelling, stopping, closing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import os
+import signal
+import threading
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from support.children import Child
+from support.interrupts import failing_if_it_hangs
+
+import journal
+from journal import AttemptedRow, JobRow, JobRun, JobService
+from journal.run.handler import StepStore
+from journal.run.signals import Stops
+from journal.run.workers.event_loop import CallersLoop, LoopWorkers
+from journal.run.workers.handover import Claim, Results
+
+WAIT_S = 60.0
+Value = TypeVar("Value")
+
+
+@pytest.fixture(name="path")
+def fixture_path(tmp_path: Path) -> Path:
+    return tmp_path / "jobs" / "j"
+
+
+@pytest.fixture(autouse=True)
+def no_threads_left() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    for thread in set(threading.enumerate()) - before:
+        if thread.name in ("journal-driver", "journal-loop", "journal-worker"):
+            thread.join(WAIT_S)
+            assert not thread.is_alive()
+
+
+def open_job(path: Path, count: int = 5, **options: Any) -> JobRun:
+    return journal.open_job(path, ({"n": n} for n in range(1, count + 1)), **options)
+
+
+def statuses(job: JobRun) -> Counter[str]:
+    return Counter(str(row.status) for row in job.rows())
+
+
+def run(main: Coroutine[Any, Any, Value]) -> Value:
+    async def limited() -> Value:
+        return await asyncio.wait_for(main, WAIT_S)
+
+    return asyncio.run(limited())
+
+
+class Gate:
+    """A coroutine function whose calls wait until it is opened, in one loop."""
+
+    def __init__(self, *, stubborn: bool = False) -> None:
+        self.calls: list[int] = []
+        self.open = asyncio.Event()
+        self._stubborn = stubborn
+        self._changed = asyncio.Condition()
+
+    async def __call__(self, row: JobRow) -> int:
+        self.calls.append(row.row_number)
+        async with self._changed:
+            self._changed.notify_all()
+        while not self.open.is_set():
+            try:
+                await self.open.wait()
+            except asyncio.CancelledError:
+                if not self._stubborn:
+                    raise
+        return row.row_number
+
+    async def wait_for(self, calls: int) -> None:
+        async with self._changed:
+            await self._changed.wait_for(lambda: len(self.calls) >= calls)
+
+
+async def until_true(condition: Callable[[], object]) -> None:
+    while not condition():  # noqa: ASYNC110  (threads set no event of asyncio)
+        await asyncio.sleep(0.001)
+
+
+async def until(said: list[str], text: str) -> None:
+    await until_true(lambda: any(text in line for line in said))
+
+
+async def raises(kind: type[BaseException], task: asyncio.Future[Any]) -> BaseException:
+    with pytest.raises(kind) as caught:
+        await task
+    return caught.value
+
+
+# --- the caller's loop
+
+
+def test_handlers_and_messages_run_in_the_loop_and_the_context_of_the_caller(path: Path) -> None:
+    request = contextvars.ContextVar[str]("request")
+    seen: list[object] = []
+
+    async def handler(row: JobRow) -> str:
+        seen.append((threading.get_ident(), asyncio.get_running_loop(), request.get()))
+        await asyncio.sleep(0)
+        return f"{request.get()}-{row.row_number}"
+
+    def hear(_message: object) -> None:
+        seen.append((threading.get_ident(), asyncio.get_running_loop(), request.get()))
+
+    async def main(job: JobRun) -> None:
+        request.set("r7")
+        report = await job.arun(handler, workers=2, tell=hear, on_progress=hear)
+        assert (report.completed, report.job.status) == (5, "completed")
+        assert await job.arun(handler, tell=hear) == journal.RunReport(job=job.job)
+        here = (threading.get_ident(), asyncio.get_running_loop(), "r7")
+        assert set(seen) == {here}
+        assert len(seen) >= 7
+
+    with open_job(path) as job:
+        run(main(job))
+        assert [row.result for row in job.rows()] == [f"r7-{n}" for n in range(1, 6)]
+
+
+def test_other_tasks_of_the_loop_go_on_during_a_run(path: Path) -> None:
+    async def main(job: JobRun) -> None:
+        asked, answered = asyncio.Queue[int](), asyncio.Queue[int]()
+
+        async def answer() -> None:
+            while True:
+                answered.put_nowait(await asked.get() ** 2)
+
+        async def handler(row: JobRow) -> int:
+            asked.put_nowait(row.data["n"])
+            return await answered.get()
+
+        async with asyncio.TaskGroup() as group:
+            other = group.create_task(answer())
+            await job.arun(handler)
+            other.cancel()
+        assert [row.result for row in job.rows()] == [1, 4, 9, 16, 25]
+
+    with open_job(path) as job:
+        run(main(job))
+
+
+def test_a_plain_function_runs_in_threads_and_the_loop_lives_on(path: Path) -> None:
+    begun, may_end = threading.Event(), threading.Event()
+
+    def handler(_row: JobRow) -> str:
+        begun.set()
+        assert may_end.wait(WAIT_S)
+        return threading.current_thread().name
+
+    async def main(job: JobRun) -> None:
+        task = asyncio.create_task(job.arun(handler, workers=2))
+        await until_true(begun.is_set)
+        may_end.set()
+        await task
+
+    with open_job(path) as job:
+        run(main(job))
+        assert {row.result for row in job.rows()} == {"journal-worker"}
+
+
+def test_steps_of_coroutines_are_not_repeated(path: Path) -> None:
+    charged: list[int] = []
+
+    async def charge(number: int) -> str:
+        charged.append(number)
+        return f"c{number}"
+
+    async def handler(row: AttemptedRow) -> Any:
+        receipt = await row.step("charge", charge, row.row_number)
+        if row.attempts == 1:
+            raise journal.Retry(after_s=0)
+        return receipt
+
+    with open_job(path, 3) as job:
+        run(job.arun(handler, workers=3, max_attempts=2))
+        assert [row.result for row in job.rows()] == ["c1", "c2", "c3"]
+    assert sorted(charged) == [1, 2, 3]
+
+
+def test_arun_takes_what_run_takes_but_for_an_executor(path: Path) -> None:
+    of_run, of_arun = (dict(inspect.signature(f).parameters) for f in (JobRun.run, JobRun.arun))
+    del of_run["executor"]
+    assert list(of_run) == list(of_arun)
+    assert [name for name in of_run if of_run[name] != of_arun[name]] == ["handle_signals"]
+    handler = Gate.__call__
+    with open_job(path) as job:
+        with pytest.raises(TypeError, match=r"asyncio.to_thread\(job.run, handler, executor\)"):
+            run(job.arun(handler, executor=None))  # type: ignore[call-arg]
+        with pytest.raises(TypeError, match="no_such"):
+            run(job.arun(handler, no_such=1))  # type: ignore[call-arg]
+        with pytest.raises(journal.InvalidValueError, match="timeout_s"):
+            run(job.arun(handler, timeout_s=-1))
+        assert job.job.status == "pending"
+
+
+def test_a_job_that_another_run_holds_is_refused_and_its_run_goes_on(path: Path) -> None:
+    async def main(job: JobRun) -> None:
+        gate = Gate()
+        first = asyncio.create_task(job.arun(gate))
+        await gate.wait_for(1)
+        second = asyncio.create_task(job.arun(gate))
+        await raises(journal.JobBusyError, second)
+        gate.open.set()
+        assert (await first).completed == 5
+
+    with open_job(path) as job:
+        run(main(job))
+
+
+# --- cancelling
+
+
+def test_cancelling_drains_pauses_and_a_second_run_does_the_rest_once(path: Path) -> None:
+    async def main(job: JobRun) -> None:
+        gate, said = Gate(), list[str]()
+        task = asyncio.create_task(job.arun(gate, workers=2, tell=said.append))
+        await gate.wait_for(2)
+        task.cancel()
+        await until(said, "its task was cancelled: pausing; waiting for the rows in flight (2)")
+        assert statuses(job) == {"processing": 2, "pending": 3}
+        gate.open.set()
+        await raises(asyncio.CancelledError, task)
+        assert (job.job.status, statuses(job)) == ("paused", {"completed": 2, "pending": 3})
+        assert job.service.run_holder("j") is None
+        await job.arun(gate)
+        assert gate.calls == [1, 2, 3, 4, 5]
+
+    with open_job(path) as job:
+        run(main(job))
+        assert statuses(job) == {"completed": 5}
+
+
+def test_a_second_cancellation_cancels_the_rows_in_flight_and_a_third_gives_up_on_them(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("journal.run.in_flight._GRACE_S", 0.01)
+
+    async def main(job: JobRun, *, stubborn: bool) -> None:
+        gate, said = Gate(stubborn=stubborn), list[str]()
+        task = asyncio.create_task(job.arun(gate, workers=2, tell=said.append))
+        await gate.wait_for(2)
+        for text in ("waiting for the rows", "ending the rows", "by force")[: 2 + stubborn]:
+            task.cancel()
+            await until(said, text)
+        await raises(asyncio.CancelledError, task)
+        gate.open.set()
+
+    for name, stubborn in (("j", False), ("k", True)):
+        with open_job(path.parent / name) as job:
+            run(main(job, stubborn=stubborn))
+            assert (job.job.status, statuses(job)) == ("paused", {"needs_review": 2, "pending": 3})
+
+
+def test_a_timeout_and_a_task_group_cancel_as_everywhere(path: Path) -> None:
+    async def main(job: JobRun) -> None:
+        gate = Gate()
+
+        async def leave() -> None:
+            await gate.wait_for(1)
+            raise ZeroDivisionError
+
+        def let_go(_text: str) -> None:
+            gate.open.set()
+
+        async def in_a_group() -> None:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(job.arun(gate, tell=let_go))
+                group.create_task(leave())
+
+        async def in_time() -> None:
+            async with asyncio.timeout(None) as limit:
+                task = asyncio.create_task(gate.wait_for(2))
+                task.add_done_callback(lambda _: limit.reschedule(0))
+                await job.arun(gate, tell=let_go)
+
+        with pytest.raises(ExceptionGroup) as caught:
+            await in_a_group()
+        assert list(map(type, caught.value.exceptions)) == [ZeroDivisionError]
+        assert (job.job.status, len(gate.calls)) == ("paused", 1)
+        gate.open.clear()
+        with pytest.raises(TimeoutError):
+            await in_time()
+        assert (job.job.status, len(gate.calls)) == ("paused", 2)
+
+    with open_job(path) as job:
+        run(main(job))
+        assert statuses(job) == {"completed": 2, "pending": 3}
+
+
+def test_a_failed_commit_is_raised_although_the_task_was_cancelled(path: Path) -> None:
+    async def main(job: JobRun) -> None:
+        gate = Gate()
+        task = asyncio.create_task(job.arun(gate))
+        await gate.wait_for(1)
+        task.cancel()
+        await asyncio.sleep(0)
+        path.joinpath("journal.jsonl").rename(path / "away")
+        gate.open.set()
+        await raises(journal.JournalError, task)
+
+    with open_job(path) as job:
+        run(main(job))
+
+
+def test_a_row_whose_task_somebody_else_cancels_needs_a_review(path: Path) -> None:
+    async def main(job: JobRun) -> None:
+        async def handler(row: JobRow) -> None:
+            if row.row_number == 1:
+                asyncio.current_task().cancel()  # type: ignore[union-attr]
+                await asyncio.sleep(0)
+            nobody: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            nobody.cancel()
+            await nobody
+
+        await job.arun(handler, halt="never")
+
+    with open_job(path, 2) as job:
+        run(main(job))
+        review, failed = job.rows()
+        assert (review.status, review.error_code) == ("needs_review", "CancelledError")
+        assert (failed.status, failed.error_code) == ("failed", "CancelledError")
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_what_stops_a_loop_goes_to_its_owner_and_the_row_to_review(
+    path: Path, kind: type[BaseException]
+) -> None:
+    async def handler(row: JobRow) -> None:
+        if row.row_number == 2:
+            raise kind
+
+    with open_job(path, 99) as job:
+        with pytest.raises(kind):
+            run(job.arun(handler))
+        first, second = job.rows()[:2]
+        assert (first.status, second.status) == ("completed", "needs_review")
+        assert second.error_code == kind.__name__
+        assert job.job.status == "paused"
+
+
+def test_a_loop_that_is_closed_before_the_end_ends_the_run(path: Path) -> None:
+    loop = asyncio.new_event_loop()
+    tasks: list[Any] = []
+
+    async def begin(job: JobRun) -> None:
+        gate = Gate()
+        tasks.append(loop.create_task(job.arun(gate, workers=2)))
+        await gate.wait_for(2)
+
+    with open_job(path) as job:
+        loop.run_until_complete(begin(job))
+        driver = next(t for t in threading.enumerate() if t.name == "journal-driver")
+        tasks[1:] = asyncio.all_tasks(loop) - {tasks[0]}
+        loop.close()
+        driver.join(WAIT_S)
+        assert (job.job.status, statuses(job)) == ("paused", {"needs_review": 2, "pending": 3})
+        assert job.service.run_holder("j") is None
+    for task in tasks:  # as when they are collected, without asyncio's complaint
+        task._log_destroy_pending = False
+        with suppress(RuntimeError):
+            task.get_coro().close()
+
+
+# --- signals
+
+
+SCRIPT = """
+    import asyncio
+    from pathlib import Path
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    async def handler(row):
+        tell("begun", row.row_number)
+        while not os.path.exists(gate):
+            await asyncio.sleep(0.005)
+        return row.row_number
+
+    def told(text):
+        tell("told", text)
+
+    async def main():
+        with open_job(Path(root, job_id), [{"n": n} for n in range(1, 6)]) as job:
+            try:
+                await job.arun(handler, workers=2, tell=told)
+            except asyncio.CancelledError:
+                tell("cancelled")
+                raise
+
+    gate = sys.argv[3]
+    try:
+        asyncio.run(main())
+    except KeyboardInterrupt:
+        tell("interrupted")
+"""
+
+
+def hear_all(child: Child, *wanted: str) -> None:
+    missing = set(wanted)
+    while missing:
+        line = child.hear()
+        missing -= {text for text in missing if text in line}
+
+
+@pytest.mark.parametrize("presses", [1, 2])
+def test_ctrl_c_in_asyncio_run_drains_and_a_second_one_ends_the_rows_in_flight(
+    tmp_path: Path, presses: int
+) -> None:
+    gate = tmp_path / "gate"
+    with Child(SCRIPT, tmp_path, "j", gate) as child:
+        hear_all(child, "begun 1", "begun 2")
+        os.kill(child.pid, signal.SIGINT)
+        hear_all(child, "waiting for the rows in flight (2)")
+        if presses == 2:
+            os.kill(child.pid, signal.SIGINT)
+        else:
+            gate.touch()
+        hear_all(child, "cancelled", "interrupted")
+        assert child.wait() == 0
+    with JobService(tmp_path) as service:
+        job = service.get_job("j")
+        assert job is not None
+        of_both = (job.status, job.pending_count, service.run_holder("j"))
+        assert of_both == ("paused", 3, None)
+        assert (job.successful_rows, job.needs_review_count) == ((2, 0) if presses == 1 else (0, 2))
+
+
+def test_a_kill_leaves_in_doubt_what_was_in_flight_and_no_more(tmp_path: Path) -> None:
+    with Child(SCRIPT, tmp_path, "j", tmp_path / "gate") as child:
+        hear_all(child, "begun 1", "begun 2")
+        child.kill()
+    with open_job(tmp_path / "j") as job:
+
+        async def handler(row: JobRow) -> int:
+            return row.row_number
+
+        run(job.arun(handler, workers=2))
+        assert statuses(job) == {"needs_review": 2, "completed": 3}
+        assert [row.row_number for row in job.rows("needs_review")] == [1, 2]
+
+
+def test_with_handle_signals_a_signal_pauses_the_run_and_the_task_is_not_cancelled(
+    path: Path,
+) -> None:
+    async def main(job: JobRun) -> journal.RunReport:
+        gate = Gate()
+        task = asyncio.create_task(job.arun(gate, handle_signals=True))
+        await gate.wait_for(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        gate.open.set()
+        return await task
+
+    with open_job(path) as job:
+        report = run(main(job))
+        assert (report.signal, report.job.status, report.completed) == (signal.SIGTERM, "paused", 1)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+# --- stop
+
+
+def test_stop_from_a_handler_pauses_the_run_and_says_why(path: Path) -> None:
+    def plain(row: JobRow) -> None:
+        if row.row_number == 2:
+            assert job.stop()
+
+    async def coroutine(row: JobRow) -> None:
+        plain(row)
+
+    runs: list[Callable[[JobRun], journal.RunReport]] = [
+        lambda job: job.run(plain),
+        lambda job: job.run(coroutine),
+        lambda job: run(job.arun(coroutine)),
+        lambda job: run(job.arun(plain)),
+    ]
+    for number, work in enumerate(runs):
+        with open_job(path.parent / f"j{number}", 9) as job:
+            assert not job.stop()  # no run is in progress
+            report = work(job)
+            assert report.reason == "job.stop() was called"
+            assert report.job.status == "paused"
+            assert 2 <= report.completed < 9
+            assert not job.stop()
+            assert work(job).job.status == "completed"
+
+
+def test_a_second_stop_from_another_thread_ends_the_rows_in_flight(path: Path) -> None:
+    async def main(job: JobRun) -> journal.RunReport:
+        gate, said = Gate(), list[str]()
+        task = asyncio.create_task(job.arun(gate, workers=2, tell=said.append))
+        await gate.wait_for(2)
+        for text in ("waiting for the rows", "ending the rows"):
+            assert await asyncio.to_thread(job.stop)
+            await until(said, text)
+        return await task
+
+    with open_job(path) as job:
+        assert run(main(job)).job.status == "paused"
+        assert statuses(job) == {"needs_review": 2, "pending": 3}
+
+
+# --- other tasks that use the service
+
+
+def test_a_run_waits_for_the_batch_of_another_task_however_long_that_is_open(path: Path) -> None:
+    async def main(job: JobRun) -> None:
+        gate, said = Gate(), list[str]()
+        task = asyncio.create_task(job.arun(gate, workers=2, tell=said.append))
+        await gate.wait_for(2)
+        with job.service.batch("j"):
+            job.service.log("j", "one")
+            gate.open.set()
+            await until(said, "still waiting, so that no result is lost")
+            job.service.log("j", "two")
+        assert (await task).completed == 2
+
+    with open_job(path, 2, lock_timeout_s=0.05) as job:
+        run(main(job))
+        messages = [entry.message for entry in job.service.get_logs("j")]
+        assert messages[messages.index("one") + 1] == "two"
+
+
+def test_the_end_of_a_run_waits_for_the_batch_of_another_task(path: Path) -> None:
+    """The batch is opened by the last result, so what is left is the end of the job."""
+
+    async def main(job: JobRun) -> None:
+        said: list[str] = []
+        opened, hold = asyncio.Event(), asyncio.Event()
+
+        async def keep_a_batch_open() -> None:
+            with job.service.batch("j"):
+                opened.set()
+                await hold.wait()
+
+        batches: list[asyncio.Task[None]] = []
+
+        def tick(now: journal.Job) -> None:
+            if now.successful_rows and not batches:
+                batches.append(asyncio.create_task(keep_a_batch_open()))
+
+        async def handler(row: JobRow) -> int:
+            if row.row_number == 2:
+                await opened.wait()
+            return row.row_number
+
+        task = asyncio.create_task(job.arun(handler, tell=said.append, on_progress=tick))
+        await until(said, "still waiting")
+        hold.set()
+        assert (await task).job.status == "completed"
+        await batches[0]
+
+    with open_job(path, 2, lock_timeout_s=0.05) as job:
+        run(main(job))
+
+
+# --- the workers by themselves
+
+
+async def workers_in_this_loop(
+    handler: Callable[..., Any], count: int, results: Results
+) -> LoopWorkers:
+    stops = Stops()
+    return LoopWorkers(handler, count, (), results, stops, caller=CallersLoop(stops))
+
+
+def test_a_task_that_is_cancelled_before_its_first_step_was_not_started(path: Path) -> None:
+    async def main(job: JobRun) -> None:
+        results = Results()
+        workers = await workers_in_this_loop(Gate(), 1, results)
+        (row,) = job.rows()
+        workers.dispatch(1, AttemptedRow(row, StepStore(job.service)), Claim())
+        before = asyncio.all_tasks()
+        await asyncio.sleep(0)  # the loop begins its task
+        for task in asyncio.all_tasks() - before:
+            task.cancel()
+        await until_true(results.all)
+        assert [outcome.kind for outcome in results.all().values()] == ["unstarted"]
+
+    with open_job(path, 1) as job, failing_if_it_hangs():
+        asyncio.run(main(job))
+
+
+def test_rows_begin_a_few_at_a_time_so_that_other_tasks_get_their_turn(path: Path) -> None:
+    begun = [0]
+
+    async def handler(_row: JobRow) -> None:
+        begun[-1] += 1
+
+    async def main(job: JobRun) -> None:
+        results = Results()
+        workers = await workers_in_this_loop(handler, 100, results)
+        for ticket, row in enumerate(job.rows()):
+            workers.dispatch(ticket, AttemptedRow(row, StepStore(job.service)), Claim())
+        while len(results.all()) < 50:
+            await asyncio.sleep(0)
+            begun.append(0)
+
+    with open_job(path, 50) as job, failing_if_it_hangs():
+        asyncio.run(main(job))
+    assert max(begun) == 8
