@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from journal.run.evidence import RowLogHandler
     from journal.run.handler import AttemptedRow
     from journal.run.open_job import JobRun, open_job
-    from journal.run.outcome import Fail, NeedsReview, Retry, RowResult, Skip
+    from journal.run.outcome import Fail, Hold, NeedsReview, Retry, RowResult, Skip
     from journal.service import JobService
 
 # Names are imported from these modules when they are first used: reading a job needs no threads,
@@ -115,6 +115,7 @@ __all__ = [
     "Fail",
     "FormatVersionError",
     "FoundRow",
+    "Hold",
     "InvalidStateTransition",
     "InvalidValueError",
     "Job",

@@ -570,12 +570,22 @@ class JobService:
             **_spent(cost_cents, usage),
         )
 
-    def give_back_row(self, row_id: str) -> JobRow:
-        """Make a row in processing pending again, because its attempt never began.
+    def give_back_row(
+        self,
+        row_id: str,
+        reason: str | None = None,
+        *,
+        cost_cents: Cost | None = None,
+        usage: Usage | None = None,
+    ) -> JobRow:
+        """Make a row in processing pending again, because its attempt never began or did nothing.
 
-        Returns the row. Raises InvalidStateTransition.
+        Returns the row. The attempt doesn't count for the limit of attempts and the backoff.
+        ``cost_cents``, ``usage``: what it has cost all the same: see :meth:`complete_row`. Raises
+        InvalidStateTransition.
         """
-        return self._change_to(row_id, "pending")
+        reason = check_optional_text(reason, "reason")
+        return self._change_to(row_id, "pending", reason=reason, **_spent(cost_cents, usage))
 
     def skip_row(
         self,

@@ -13,7 +13,7 @@ from journal.errors import JobBusyError, JournalError
 PUBLIC = {
     "journal": """
         LOG_LEVELS VALID_ROW_TRANSITIONS VALID_TRANSITIONS Attempt AttemptEndedError AttemptedRow
-        CommitOutcomeUnknownError CopiesDivergedError Entry Event Fail FormatVersionError FoundRow
+        CommitOutcomeUnknownError CopiesDivergedError Entry Event Fail FormatVersionError FoundRow Hold
         InvalidStateTransition InvalidValueError Job JobBusyError JobExistsError JobLockedError
         JobMismatchError JobNotFoundError JobRow JobRun JobService JobStatus JobSummary
         JournalDamagedError JournalError LogEntry MissingExtraError NeedsReview

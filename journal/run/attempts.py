@@ -15,7 +15,9 @@ from journal.model import TERMINAL_STATUSES, JobRow, JobStatus
 from journal.run.evidence import current_row
 from journal.run.handler import AttemptedRow, StepStore, outcome_of_raised
 from journal.run.held_job import HeldJob, unrecorded_message
+from journal.run.in_flight import Result
 from journal.run.outcome import Outcome, interrupted
+from journal.run.pacing.holds import Holds
 from journal.run.pacing.limits import Limits
 from journal.run.plan import nothing_to_do, take_up
 from journal.run.row_queue import RowQueue
@@ -29,7 +31,7 @@ class Attempt:
     At the end of the block, the outcome is the first of these that applies:
 
     - the outcome set by ``row.complete(...)``, ``row.fail(...)``, ``row.skip(...)``,
-      ``row.retry(...)`` or ``row.review(...)``;
+      ``row.retry(...)``, ``row.hold(...)`` or ``row.review(...)``;
     - ``completed``, if the block ends without an exception;
     - if the block raises an ``Exception``: the outcome that :meth:`JobRun.run` makes of it. The
       exception is not raised again;
@@ -40,8 +42,11 @@ class Attempt:
     one is taken, its row is made pending again, and the attempt can't be entered any more.
     """
 
-    def __init__(self, queue: RowQueue, row: AttemptedRow, job: HeldJob, limits: Limits) -> None:
+    def __init__(
+        self, queue: RowQueue, row: AttemptedRow, job: HeldJob, limits: Limits, holds: Holds
+    ) -> None:
         self.row = row
+        self._holds = holds
         self.entered = False
         self.settled = False
         self._queue = queue
@@ -99,6 +104,9 @@ class Attempt:
                     self._job.report(unrecorded_message(row, outcome, error))
                     raise
             else:
+                with suppress(JournalError):
+                    self._holds.hear_all([Result(1, row, outcome)], 0)
+                self._holds.report()
                 return
 
 
@@ -108,14 +116,14 @@ def iterate_attempts(held: HeldJob, limits: Limits) -> Iterator[Attempt]:
     if job.status in TERMINAL_STATUSES:
         held.report(nothing_to_do(held.service, job, held.settings.how_to, retry_failed=False))
         return
-    queue = RowQueue(held, limits)
+    queue, holds = RowQueue(held, limits), Holds(limits, held)
     store, row_type = StepStore(held.service), held.settings.row_type
     attempt = None
     passed = 0
     try:
         held.start()
-        while (row := _next_row(held, queue, passed)) is not None:
-            attempt = Attempt(queue, AttemptedRow(row, store, row_type), held, limits)
+        while (row := _next_row(held, queue, holds, passed)) is not None:
+            attempt = Attempt(queue, AttemptedRow(row, store, row_type), held, limits, holds)
             yield attempt
             if not attempt.entered:  # nothing was done
                 attempt.settle(Outcome(kind="unstarted"))
@@ -132,8 +140,9 @@ def iterate_attempts(held: HeldJob, limits: Limits) -> Iterator[Attempt]:
             held.release()
 
 
-def _next_row(held: HeldJob, queue: RowQueue, passed: int) -> JobRow | None:
-    """Start the next row. Waits while the job is paused, and while rows wait for another attempt.
+def _next_row(held: HeldJob, queue: RowQueue, holds: Holds, passed: int) -> JobRow | None:
+    """Start the next row. Waits while the job is paused, while the loop is held, and while rows wait
+    for another attempt.
 
     ``passed``: the number of attempts that were not entered. Their rows are pending, and are not
     taken again.
@@ -147,10 +156,16 @@ def _next_row(held: HeldJob, queue: RowQueue, passed: int) -> JobRow | None:
             return None
         if job.pending_count <= passed:  # nothing to wait for, also if it is paused
             return None
-        if job.status is JobStatus.RUNNING:
-            started = queue.start(1, job)
+        now_s = time.monotonic()
+        held_too_long = holds.reason_to_pause(now_s)
+        if held_too_long is not None:
+            held.report(f"{held.id}: {held_too_long[0]}: pausing")
+            return None
+        due_s = queue.next_due_s
+        if now_s < holds.until_s:
+            due_s = holds.until_s
+        elif job.status is JobStatus.RUNNING:
+            started = queue.start(1, job, fresh_first=holds.count > 0)
             if started:
                 return started[0]
-        due_s = queue.next_due_s
-        wait_s = _POLL_S if due_s is None else min(_POLL_S, max(0.0, due_s - time.monotonic()))
-        time.sleep(wait_s)
+        time.sleep(_POLL_S if due_s is None else min(_POLL_S, max(0.0, due_s - now_s)))

@@ -36,6 +36,7 @@ from journal.run.held_job import HeldJob, unrecorded_message
 from journal.run.in_flight import InFlight, Result
 from journal.run.outcome import Outcome
 from journal.run.pacing.bounds import Bounds
+from journal.run.pacing.holds import Holds
 from journal.run.pacing.limits import Limits
 from journal.run.pacing.per_key import report_unknown_columns
 from journal.run.pacing.rate import Rate
@@ -117,6 +118,7 @@ class Run:
             self._rate = Rate.parse(limits.rate, workers.rows_a_call)
         self._bounds = Bounds(limits, job.settings.how_to, job.job())
         self._brake = self._bounds.brake
+        self._holds = Holds(limits, job)
         # Don't queue rows with a timeout: the time in the queue would count as time of the attempt.
         # Don't queue rows if an outcome may end the run: it must do so before more rows start.
         self._may_queue = (
@@ -367,6 +369,7 @@ class Run:
         if self._reason is not None:
             return
         reached = self._bounds.reached(job, self._counts, has_fresh=self._queue.has_fresh)
+        reached = reached or self._holds.reason_to_pause(monotonic())
         if reached is not None:
             self._give_up(*reached)
         elif self._in_flight.slots <= 0:
@@ -382,7 +385,10 @@ class Run:
         """Wait for results, or until a deadline, a retry or the next poll is due."""
         now_s = monotonic()
         until_s = now_s + _POLL_S
+        if now_s < self._holds.until_s:
+            until_s = min(until_s, self._holds.until_s)
         has_room = self._in_flight.calls() < self._in_flight.slots
+        has_room = has_room and self._holds.allowed(1, now_s) > 0
         if has_room and not self._stops.count and not self._paused:  # a row may start
             if self._queue.next_due_s is not None:
                 until_s = min(until_s, self._queue.next_due_s)
@@ -405,20 +411,29 @@ class Run:
         # If the commit fails or is interrupted, no more rows start. _drain then checks which
         # outcomes the journal already holds, and records the others one by one.
         with self._service.batch(self._held.id):
+            if not self._is_lost and (self._holds.count or self._results.held):
+                self._holds.hear_all(results, self._in_flight.last_ticket)
             for result in self._complete(results):
                 self._settle(result, problems)
             self._queue.end(result.row for result in results if not result.is_given_up)
             job = self._held.job()
             self._check_limits(job)  # the results may have reached a limit
             self._to_dispatch = self._queue.start(
-                self._free_slots(job, results), job, fresh_first=self._brake.is_undecided
+                self._free_slots(job, results),
+                job,
+                # Each probe is another row: a row whose handler always holds must not stop all.
+                fresh_first=self._brake.is_undecided or self._holds.count > 0,
             )
         self._commit_s += (monotonic() - begin_s - self._commit_s) * 0.2
         self._problems += problems
+        if self._results.held:
+            self._in_flight.take_back()
         for result in results:
             self._forget(result)
+        self._holds.report()
         self._to_dispatch.reverse()
         while self._to_dispatch:
+            self._holds.start(self._in_flight.last_ticket + 1)
             self._in_flight.dispatch(self._to_dispatch[-1])
             self._counts["started"] += 1
             if self._rate is not None:
@@ -442,7 +457,7 @@ class Run:
             count = min(count, self._rate.allowed(monotonic(), job.pending_count))
         if self._limits.max_rows is not None:
             count = min(count, self._limits.max_rows - self._counts["started"])
-        return max(0, count)
+        return max(0, self._holds.allowed(count, monotonic()))
 
     def _complete(self, results: Sequence[Result]) -> Sequence[Result]:
         """Record the plain completions among the results at once. Returns the other results."""
@@ -474,6 +489,8 @@ class Run:
         self._brake.hear(result.row, outcome, again=again)
         if not again:
             self._count(outcome)
+        elif outcome.kind in ("held", "unstarted"):
+            self._counts["started"] -= 1  # the attempt is given back
 
     def _settle_late(self, result: Result, problems: list[str]) -> None:
         """Record the success of an attempt that was given up. This settles the row."""

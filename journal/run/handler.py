@@ -10,18 +10,15 @@ import functools
 import inspect
 import os
 import threading
-import time
 from collections.abc import Awaitable, Callable
-from functools import cache
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 import msgspec
 
 from journal.errors import (
     InvalidValueError,
-    JobLockedError,
     JournalError,
     StepInDoubtError,
     StepRepeatedError,
@@ -36,6 +33,7 @@ from journal.run.evidence import RowLog, current_row
 from journal.run.outcome import (
     Errors,
     Fail,
+    Hold,
     NeedsReview,
     Outcome,
     Retry,
@@ -51,14 +49,10 @@ from journal.run.outcome import (
     with_missing,
 )
 from journal.run.signals import leave_interrupts_to_the_driver
+from journal.run.workers.step_threads import in_thread, wait_for_lock
 from journal.service import JobService
 from journal.store.policies import STEP_IN_DOUBT, STEP_NOT_RECORDED
 from journal.store.steps import IS_REUSED, NAME_REUSED
-
-if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
-
-Value = TypeVar("Value")
 
 
 class StepStore:
@@ -266,7 +260,7 @@ class AttemptedRow:
     ) -> Any:
         service = self._store.service()
         never_called = None if idempotent else functools.partial(self._never_called, service, name)
-        done, result = await _in_thread(
+        done, result = await in_thread(
             self._begin, service, name, idempotent=idempotent, if_cancelled=never_called
         )
         if done:
@@ -280,12 +274,12 @@ class AttemptedRow:
         try:
             value = await call()
         except Exception as error:
-            await _in_thread(self._fail, service, name, error)
+            await in_thread(self._fail, service, name, error)
             raise
         except BaseException as error:  # such as a cancellation, of which nothing is recorded
             self._fail(service, name, error)
             raise
-        return await _in_thread(self._end, service, name, value)
+        return await in_thread(self._end, service, name, value)
 
     def _begin(self, service: JobService, name: str, *, idempotent: bool) -> tuple[bool, Any]:
         """Begin a step. Returns whether the step is done already, and the result of a done step."""
@@ -341,7 +335,7 @@ class AttemptedRow:
         attempt = self.row.id, self.row.attempts
         end = functools.partial(service.end_step, *attempt, name, result, error=error, logs=logs)
         try:
-            return _wait_for_lock(end)
+            return wait_for_lock(end)
         except StepRepeatedError as repeated:  # the messages and the result are recorded
             raise NeedsReview("StepRepeated", str(repeated)) from None
         except BaseException:
@@ -450,6 +444,19 @@ class AttemptedRow:
         again = Retry(code, message, after_s=after_s, cost_cents=cost_cents, usage=usage)
         self._end_with(again)
 
+    def hold(
+        self,
+        code: str = Hold.code,
+        message: str = Hold.message,
+        *,
+        after_s: float | None = None,
+        cost_cents: Cost | None = None,
+        usage: Usage | None = None,
+    ) -> None:
+        """Let the whole run wait, because the far side is down or throttles: see :class:`Hold`."""
+        held = Hold(code, message, after_s=after_s, cost_cents=cost_cents, usage=usage)
+        self._end_with(held)
+
     def skip(
         self,
         reason: str | None = None,
@@ -524,58 +531,3 @@ def is_coroutine_function(function: Any) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         getattr(function, "__call__", None)  # noqa: B004  (asks which kind it is)
     )
-
-
-# --- steps of coroutines
-
-_LOCKED_S = 0.01  # between two attempts to get the commit lock, beside its own timeout
-_STEP_THREADS = 32  # steps that end at the same time share a commit
-
-
-@cache
-def _threads(_process_id: int) -> ThreadPoolExecutor:
-    """The threads of this process: a forked process has none of its parent's."""
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
-
-    return ThreadPoolExecutor(_STEP_THREADS, thread_name_prefix="journal-step")
-
-
-async def _in_thread(
-    function: Callable[..., Value],
-    *arguments: Any,
-    if_cancelled: Callable[[Value], object] | None = None,
-    **keywords: Any,
-) -> Value:
-    """Call a function that waits for the disk. A cancelled caller still waits for its end.
-
-    So the records of a step come in the order of its events. ``if_cancelled`` is called with the
-    function's value if the caller is cancelled.
-    """
-    import asyncio  # noqa: PLC0415  (most runs need no event loop)
-
-    def submit(call: Callable[[], Any]) -> asyncio.Future[Any]:
-        return asyncio.get_running_loop().run_in_executor(_threads(os.getpid()), call)
-
-    call = submit(functools.partial(function, *arguments, **keywords))
-    try:
-        value: Value = await asyncio.shield(call)
-        return value
-    except asyncio.CancelledError:
-        await asyncio.wait([call])
-        if if_cancelled is not None and call.exception() is None:
-            await asyncio.wait([submit(functools.partial(if_cancelled, call.result()))])
-        raise
-
-
-def _wait_for_lock(change: Callable[[], Value]) -> Value:
-    """Record the end of a step, however long another process keeps the commit lock.
-
-    The step has happened or failed, and that must not be lost.
-    """
-    while True:
-        try:
-            return change()
-        except JobLockedError as error:
-            if error.by_task:  # waiting would not help
-                raise
-            time.sleep(_LOCKED_S)

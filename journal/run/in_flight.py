@@ -83,7 +83,7 @@ class InFlight:
         self._attempts: dict[int, Dispatched] = {}
         self._verdicts: dict[int, Outcome] = {}  # of attempts for which workers return no outcome
         self._given_up: dict[int, Dispatched] = {}  # given up and not returned yet
-        self._ticket = 0
+        self.last_ticket = 0
         self._claim: Claim | None = None  # of the latest row, and the deadline of its call
         self._deadline_s: float | None = None
 
@@ -117,18 +117,25 @@ class InFlight:
 
     def dispatch(self, row: JobRow) -> None:
         """Give the row to the workers. Its start must be on the disk."""
-        self._ticket += 1
+        self.last_ticket += 1
         claim = self._workers.claim()
         if claim is not self._claim:
             self._claim = claim
+            claim.held = self._results.held
             self._deadline_s = None if self._timeout_s is None else monotonic() + self._timeout_s
         attempted = AttemptedRow(row, self._steps, self._row_type)
-        self._attempts[self._ticket] = Dispatched(attempted, claim, self._deadline_s)
-        self._workers.dispatch(self._ticket, attempted, claim)
+        self._attempts[self.last_ticket] = Dispatched(attempted, claim, self._deadline_s)
+        self._workers.dispatch(self.last_ticket, attempted, claim)
 
     def flush(self) -> None:
         """Start the last call for the dispatched rows, even if they don't fill it."""
         self._workers.flush()
+
+    def take_back(self) -> None:
+        """Cancel the attempts that no worker has begun."""
+        for ticket, attempt in self._attempts.items():
+            self._cancel_pending(ticket, attempt)
+        self._results.wake()
 
     def results(self, limit: int | None = None) -> list[Result]:
         """Results that are not forgotten yet, at most ``limit``."""

@@ -82,7 +82,35 @@ class Fail(RowOutcome):
         self.message = message
 
 
-class Retry(RowOutcome):
+class _Later(RowOutcome):
+    """The row is attempted again later. ``code`` and ``message`` have the defaults of the class."""
+
+    code = ""
+    message = ""
+    after_s: float | None = None
+
+    def __init__(
+        self,
+        code: str = "",
+        message: str = "",
+        *,
+        after_s: float | None = None,
+        cost_cents: Cost | None = None,
+        usage: Usage | None = None,
+    ) -> None:
+        given: object = code
+        if not isinstance(given, str):  # probably seconds
+            name, seconds = type(self).__name__, "" if given is None else f"after_s={given!r}"
+            raise TypeError(f"{name}(code, message, after_s=seconds): write {name}({seconds})")
+        if after_s is not None and not (after_s >= 0 and math.isfinite(after_s)):
+            raise ValueError(f"after_s must be 0 or more seconds, not {after_s!r}")
+        self.code = code or type(self).code
+        self.message = message or type(self).message
+        super().__init__(self.code, self.message, cost_cents=cost_cents, usage=usage)
+        self.after_s = after_s
+
+
+class Retry(_Later):
     """Attempt the row again, if attempts are left, because nothing has happened yet.
 
     ``after_s``: seconds until the next attempt, 0 or more. ``None``: the run's backoff decides. If
@@ -92,27 +120,25 @@ class Retry(RowOutcome):
 
     code = "Retry"
     message = "the handler asked for another attempt"
-    after_s: float | None = None
 
-    def __init__(
-        self,
-        code: str = code,
-        message: str = message,
-        *,
-        after_s: float | None = None,
-        cost_cents: Cost | None = None,
-        usage: Usage | None = None,
-    ) -> None:
-        given: object = code
-        if not isinstance(given, str):  # probably seconds
-            seconds = "" if given is None else f"after_s={given!r}"
-            raise TypeError(f"Retry(code, message, after_s=seconds): write Retry({seconds})")
-        if after_s is not None and not (after_s >= 0 and math.isfinite(after_s)):
-            raise ValueError(f"after_s must be 0 or more seconds, not {after_s!r}")
-        super().__init__(code, message, cost_cents=cost_cents, usage=usage)
-        self.code = code
-        self.message = message
-        self.after_s = after_s
+
+class Hold(_Later):
+    """The far side is down or throttles: no row starts for ``after_s`` seconds.
+
+    - Nothing has happened for this row. Its attempt is given back: it doesn't count as one of
+      ``max_attempts``, and the row becomes pending. If a step of the row is in doubt, the row needs
+      a review.
+    - ``after_s``: 0 or more seconds. ``None``: the run's backoff decides, by the number of holds in
+      succession.
+    - After the hold, the run tries one row at a time, until an attempt succeeds. Then it goes on
+      with all workers.
+    - An hour of holds without one success pauses the run.
+
+    The constructor raises the errors of :class:`Retry`.
+    """
+
+    code = "Hold"
+    message = "the handler asked the run to wait"
 
 
 class Skip(RowOutcome):
@@ -173,14 +199,16 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
     - ``kind``: "lost" means that the worker died or was given up, so nobody knows whether the row
       took effect; ``on_interrupted`` decides. "unstarted" means that the attempt never began.
-      "review" means the status needs_review. The other kinds are statuses of a row.
-    - ``retryable``: whether a failed attempt may be repeated. ``after_s``: seconds until then.
+      "review" means the status needs_review. "held" means that nothing has happened and that the
+      whole run must wait: see :class:`Hold`. The other kinds are statuses of a row.
+    - ``retryable``: whether a failed attempt may be repeated. ``after_s``: seconds until then, or
+      seconds for which the run holds.
     - ``elapsed_s``: how long the handler took. ``logs``: what it has logged, unless that is already
       recorded.
     - ``of_rows``: only for a call with a batch of rows: the outcome of each row, in their order.
     """
 
-    kind: Literal["completed", "failed", "skipped", "review", "lost", "unstarted"]
+    kind: Literal["completed", "failed", "skipped", "review", "held", "lost", "unstarted"]
     result: Any = None
     tracking_number: str | None = None
     label_path: str | None = None
@@ -366,9 +394,10 @@ def _uncosted_outcome_of_error(error: BaseException, retry_on: Errors) -> Outcom
             return failed(text_of(error.code), text_of(error.message))
         case Retry():
             code, message = text_of(error.code), text_of(error.message)
-            # It may be of another library's class, as in Retry(after_s=numpy.float64(1)).
-            after_s = None if error.after_s is None else float(error.after_s)
-            return failed(code, message, retryable=True, after_s=after_s)
+            return failed(code, message, retryable=True, after_s=_seconds(error.after_s))
+        case Hold():
+            code, message = text_of(error.code), text_of(error.message)
+            return held(code, message, after_s=_seconds(error.after_s))
         case Skip():
             reason = None if error.reason is None else text_of(error.reason)
             return Outcome(kind="skipped", reason=reason)
@@ -382,6 +411,11 @@ def _uncosted_outcome_of_error(error: BaseException, retry_on: Errors) -> Outcom
         return Outcome(kind="review", error_code=name, error_message=text_of(error))
     outcome = failed(name, text_of(error) or name, retryable=isinstance(error, retry_on))
     return msgspec.structs.replace(outcome, traceback=traceback_of(error))
+
+
+def _seconds(given: Any) -> float | None:
+    """``after_s`` as a float: it may be of another library's class, such as numpy.float64."""
+    return None if given is None else float(given)
 
 
 def code_and_message(error: BaseException) -> tuple[str, str]:
@@ -410,6 +444,13 @@ def failed(
         error_message=_text(message),
         retryable=retryable,
         after_s=after_s,
+    )
+
+
+def held(code: str, message: str, *, after_s: float | None = None) -> Outcome:
+    """The outcome of an attempt that lets the whole run wait: see :class:`Hold`."""
+    return Outcome(
+        kind="held", error_code=_text(code), error_message=_text(message), after_s=after_s
     )
 
 

@@ -27,7 +27,7 @@ from journal.run.outcome import Outcome, in_doubt, without_refused
 from journal.run.pacing.limits import Limits
 from journal.run.pacing.per_key import PerKey
 from journal.run.retries import delay_s, fate_of
-from journal.store.policies import STEP_IN_DOUBT, in_doubt_text
+from journal.store.policies import STEP_IN_DOUBT, STOPPED, in_doubt_text
 from journal.store.steps import NAME_REUSED
 from journal.text import counted
 
@@ -46,7 +46,8 @@ _STATUSES = {
     "completed": (RowStatus.COMPLETED,),
     "skipped": (RowStatus.SKIPPED,),
     "review": (RowStatus.NEEDS_REVIEW,),
-    "unstarted": (RowStatus.PENDING,),
+    "held": (RowStatus.PENDING, RowStatus.FAILED),
+    "unstarted": (RowStatus.PENDING, RowStatus.FAILED),
     "failed": (RowStatus.FAILED, RowStatus.PENDING),
     "lost": (RowStatus.FAILED, RowStatus.PENDING, RowStatus.NEEDS_REVIEW),
 }
@@ -364,9 +365,8 @@ class RowQueue:
                     traceback=outcome.traceback,
                     **spent,
                 )
-            case "unstarted":
-                service.give_back_row(row.id)
-                return unstarted_wait_s
+            case "unstarted" | "held":
+                return self._give_back(row, outcome, spent, unstarted_wait_s)
             case "failed" | "lost":
                 return self._settle_failure(row, outcome, spent)
         return None
@@ -406,6 +406,20 @@ class RowQueue:
                 **spent,
             )
         return None
+
+    def _give_back(
+        self, row: JobRow, outcome: Outcome, spent: Any, unstarted_wait_s: float
+    ) -> float | None:
+        code, message = outcome.error_code, outcome.error_message
+        if self._has_ended():  # its rows can't become pending
+            message = message or "the job ended before the attempt began"
+            self._service.fail_row(row.id, code or STOPPED, message, **spent)
+            return None
+        if outcome.kind == "unstarted":
+            self._service.give_back_row(row.id)
+            return unstarted_wait_s
+        self._service.give_back_row(row.id, f"{code}: {message}", **spent)
+        return 0.0
 
     def _has_ended(self) -> bool:
         job = self._service.get_job(self._job_id)

@@ -92,7 +92,7 @@ class Brake:
 
     def hear(self, row: JobRow, outcome: Outcome, *, again: bool) -> None:
         """Count the outcome of an attempt. ``again``: the row will be attempted again."""
-        if not self.is_undecided or outcome.kind == "unstarted":
+        if not self.is_undecided or outcome.kind in ("unstarted", "held"):
             return
         # A handler that sets the time of the next attempt has expected this failure.
         if outcome.kind != "failed" or (again and outcome.after_s is not None):

@@ -9,6 +9,7 @@ whether the change was made.
 from __future__ import annotations
 
 import threading
+from collections.abc import Collection
 from typing import Any, Protocol
 
 from journal.run.outcome import Outcome
@@ -18,16 +19,19 @@ class Claim:
     """Decides who gets a call: the worker, to begin it, or the driver, to cancel it.
 
     The first of the two that asks gets the call. If one of them asks again, the answer is the
-    same as before.
+    same as before. While ``held`` has an item, no worker gets a further call: see :class:`Results`.
     """
 
-    __slots__ = ("_owner",)
+    __slots__ = ("_owner", "held")
 
     def __init__(self) -> None:
         self._owner: dict[str, str] = {}
+        self.held: Collection[int] = ()
 
     def begin(self) -> bool:
         """Return whether the worker may process the row. Called by the worker."""
+        if self.held and not self._owner:
+            return False
         return self._owner.setdefault("owner", "worker") == "worker"
 
     def cancel(self) -> bool:
@@ -94,20 +98,28 @@ class SingleRows:
 
 
 class Results:
-    """The outcomes of attempts, by ticket. An outcome stays until the driver has recorded it."""
+    """The outcomes of attempts, by ticket. An outcome stays until the driver has recorded it.
+
+    ``held``: the tickets of the outcomes "held". While there is one, workers begin no rows.
+    Otherwise they would begin the queued rows before the driver has seen the outcome.
+    """
 
     def __init__(self) -> None:
+        self.held: set[int] = set()
         self._outcomes: dict[int, Outcome] = {}
         self._news = threading.Lock()  # released when the driver should look
         self._news.acquire()
 
     def put(self, ticket: int, outcome: Outcome) -> None:
         """Add the outcome of an attempt. Called by workers."""
+        if outcome.kind == "held":
+            self.held.add(ticket)
         self._outcomes[ticket] = outcome
         self.wake()
 
     def put_all(self, outcomes: dict[int, Outcome]) -> None:
         """Add the outcomes of a batch. The driver sees all of them, or none."""
+        self.held.update(ticket for ticket, outcome in outcomes.items() if outcome.kind == "held")
         self._outcomes.update(outcomes)
         self.wake()
 
@@ -128,3 +140,4 @@ class Results:
 
     def forget(self, ticket: int) -> None:
         self._outcomes.pop(ticket, None)
+        self.held.discard(ticket)

@@ -30,10 +30,10 @@ PATCHES = [
     Patch(
         "an attempt is in flight before workers hear of it",
         "run/in_flight",
-        "        self._attempts[self._ticket] = Dispatched(attempted, claim, self._deadline_s)\n"
-        "        self._workers.dispatch(self._ticket, attempted, claim)\n",
-        "        self._workers.dispatch(self._ticket, attempted, claim)\n"
-        "        self._attempts[self._ticket] = Dispatched(attempted, claim, self._deadline_s)\n",
+        "        self._attempts[self.last_ticket] = Dispatched(attempted, claim, self._deadline_s)\n"
+        "        self._workers.dispatch(self.last_ticket, attempted, claim)\n",
+        "        self._workers.dispatch(self.last_ticket, attempted, claim)\n"
+        "        self._attempts[self.last_ticket] = Dispatched(attempted, claim, self._deadline_s)\n",
         INTERRUPTS,
     ),
     Patch(

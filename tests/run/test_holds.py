@@ -1,0 +1,227 @@
+"""Hold: the far side is down or throttles, and the whole run waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import journal
+import journal.run.pacing.holds
+from journal import AttemptedRow, Hold, JobRun, JobService, NeedsReview
+from journal.run.held_job import HeldJob, Settings
+from journal.run.outcome import Outcome, failed, held
+from journal.run.pacing.holds import Holds
+from journal.run.pacing.limits import Limits
+
+WORKERS = 4
+
+
+@pytest.fixture(name="path")
+def fixture_path(tmp_path: Path) -> Path:
+    return tmp_path / "jobs" / "j"
+
+
+def open_job(path: Path, count: int = 60, **options: Any) -> JobRun:
+    return journal.open_job(path, ({"n": n} for n in range(1, count + 1)), sync="none", **options)
+
+
+class FarSide:
+    """Refuses the next ``refusals`` calls, and answers all others."""
+
+    def __init__(self, refusals: int, after_s: float | None = 0.0) -> None:
+        self.calls = 0
+        self.refused = 0
+        self._refusals = refusals
+        self._after_s = after_s
+        self._lock = threading.Lock()
+
+    def __call__(self, row: AttemptedRow) -> int:
+        with self._lock:
+            self.calls += 1
+            if row.data["n"] > 20 and self.refused < self._refusals:
+                self.refused += 1
+                raise Hold("Throttled", "429", after_s=self._after_s)
+        return int(row.data["n"])
+
+    def refuse(self, _row: AttemptedRow) -> None:
+        raise Hold("Down", "503", after_s=0)
+
+
+def in_threads(far_side: Callable[[AttemptedRow], Any]) -> Any:
+    return far_side
+
+
+def in_a_loop(far_side: Callable[[AttemptedRow], Any]) -> Any:
+    async def handler(row: AttemptedRow) -> Any:
+        await asyncio.sleep(0)
+        return far_side(row)
+
+    return handler
+
+
+@pytest.mark.parametrize("place", [in_threads, in_a_loop])
+def test_an_outage_costs_no_row_an_attempt_and_one_call_a_hold(path: Path, place: Any) -> None:
+    far_side, said = FarSide(WORKERS + 5), list[str]()
+    with open_job(path) as job:
+        report = job.run(place(far_side), workers=WORKERS, tell=said.append)
+        rows = job.rows()
+    assert [row.result for row in rows] == list(range(1, 61))
+    assert (report.started, report.completed, report.exit_code) == (60, 60, 0)
+    assert far_side.calls == 60 + far_side.refused
+    held = [line for line in said if "j: holding for 0 s" in line]
+    assert len(held) >= 6  # the calls in flight at the beginning are one hold, each probe another
+    assert all(line.endswith("Throttled: 429") for line in held)
+    assert sum("going on" in line for line in said) == 1
+
+
+def test_a_hold_takes_back_the_rows_that_wait_for_a_worker(path: Path) -> None:
+    """Workers must not begin queued rows before the driver has seen the first outcome."""
+    far_side = FarSide(1_000_000, after_s=3600.0)
+    with open_job(path, 2000) as job:
+
+        def stop(text: str) -> None:
+            if "holding" in text:
+                job.service.update_status("j", "cancelled")
+
+        job.run(far_side, workers=WORKERS, halt="never", tell=stop)
+        assert 1 <= far_side.refused <= WORKERS
+        assert job.job.processing_count == 0
+        assert {row.status for row in job.rows()} == {"completed", "failed", "pending"}
+
+
+def test_a_held_attempt_is_given_back_with_its_cost_its_logs_and_its_reason(path: Path) -> None:
+    def handler(row: AttemptedRow) -> None:
+        row.log("asked")
+        if row.attempts == 1:
+            row.hold("Empty", "no credit", after_s=0, cost_cents=2, usage={"calls": 1})
+
+    with open_job(path, 1) as job:
+        job.run(handler)
+        (row,) = job.rows()
+        history = job.service.get_row_history(row.id)
+        assert (row.status, job.job.total_cost_cents, job.job.usage) == (
+            *("completed", 2),
+            {"calls": 1},
+        )
+    first = history.attempts[0]
+    assert (first.outcome, first.reason, first.error_code) == (
+        *("given_back", "Empty: no credit"),
+        None,
+    )
+    assert [entry.message for entry in history.logs] == ["asked", "asked"]
+
+
+def test_a_hold_with_a_step_in_doubt_needs_a_review_and_holds_all_the_same(path: Path) -> None:
+    said: list[str] = []
+
+    def unclear() -> None:
+        raise NeedsReview("Unclear", "was it sent?")
+
+    def handler(row: AttemptedRow) -> None:
+        if row.row_number == 1:
+            try:
+                row.step("send", unclear)
+            except NeedsReview:
+                raise Hold(after_s=0) from None
+
+    with open_job(path, 2) as job:
+        job.run(handler, tell=said.append)
+        assert [str(row.status) for row in job.rows()] == ["needs_review", "completed"]
+    assert "j: holding for 0 s" in said[0]
+
+
+def hold_first(row: AttemptedRow) -> int:
+    if row.attempts == 1 and row.row_number == 1:
+        raise Hold("Throttled", "429", after_s=0)
+    return row.row_number
+
+
+def test_a_hold_comes_back_from_a_pool(path: Path) -> None:
+    with open_job(path, 6) as job, ProcessPoolExecutor(2) as pool:
+        said: list[str] = []
+        report = job.run(hold_first, pool, tell=said.append)
+        assert report.completed == 6
+        assert any("Throttled: 429" in line for line in said)
+
+
+def test_a_loop_of_the_caller_waits_for_the_end_of_a_hold(path: Path) -> None:
+    said: list[str] = []
+    handled: list[int] = []
+    with open_job(path, 3) as job:
+        for attempt in job.attempts(tell=said.append):
+            with attempt as row:
+                handled.append(row.row_number)
+                if len(handled) == 1:
+                    raise Hold("Throttled", after_s=0.01)
+        assert job.job.status == "completed"
+    assert handled == [1, 2, 1, 3]  # the probe is another row
+    assert len(said) == 2
+
+
+@pytest.mark.parametrize("after_s", [-1, float("inf"), float("nan")])
+def test_a_hold_that_never_ends_is_no_hold(after_s: float) -> None:
+    with pytest.raises(ValueError, match="0 or more seconds"):
+        Hold(after_s=after_s)
+
+
+def test_seconds_where_the_code_belongs_are_refused_with_what_to_write() -> None:
+    with pytest.raises(TypeError, match=r"write Hold\(after_s=30\)"):
+        Hold(30)  # type: ignore[arg-type]
+
+
+# --- when rows may start
+
+
+DONE = Outcome(kind="completed")
+
+
+def new_holds(limits: Limits) -> Holds:
+    return Holds(limits, HeldJob(JobService("unused"), "j", Settings()))
+
+
+def test_only_what_was_started_after_a_hold_ends_it() -> None:
+    holds = new_holds(Limits())
+    assert holds.allowed(9, 0.0) == 9
+    assert "30 s" in holds.hear(3, held("Down", "503", after_s=30), 8, 100.0)
+    assert (holds.allowed(9, 129.9), holds.allowed(9, 130.0)) == (0, 1)
+    assert holds.hear(4, DONE, 8, 101.0) == ""
+    assert holds.hear(5, held("Down", "503", after_s=40), 8, 102.0) == ""
+    assert (holds.count, holds.until_s) == (1, 142.0)
+    holds.start(9)
+    assert holds.allowed(9, 143.0) == 0  # one probe at a time
+    assert holds.hear(9, failed("E", "bad row"), 9, 143.0) == ""
+    assert holds.allowed(9, 143.0) == 1
+    holds.start(10)
+    assert "going on" in holds.hear(10, DONE, 10, 144.0)
+    assert holds.allowed(9, 144.0) == 9
+
+
+def test_holds_in_succession_take_longer_each_time_up_to_the_longest_backoff() -> None:
+    holds = new_holds(Limits(backoff_s=1.0, max_backoff_s=5.0))
+    for ticket, longest in enumerate((1.0, 2.0, 4.0, 5.0, 5.0), 1):
+        holds.hear(ticket, held("Down", "503"), ticket, 100.0)
+        assert longest / 2 <= holds.until_s - 100.0 <= longest
+
+
+def test_an_hour_of_holds_without_a_success_pauses_the_run_and_says_how_to_go_on(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holds = new_holds(Limits())
+    holds.hear(1, held("Down", "503", after_s=60), 1, 0.0)
+    assert holds.reason_to_pause(3599.9) is None
+    reason = "no attempt has succeeded in 1:00:00 of holding; the last hold said: Down: 503"
+    assert holds.reason_to_pause(3600.0) == (reason, 1)
+    monkeypatch.setattr(journal.run.pacing.holds, "MAX_HELD_S", 0.0)
+    said: list[str] = []
+    with open_job(path, 3, resume_command="python again.py") as job:
+        report = job.run(FarSide(0).refuse, tell=said.append)
+        assert (report.job.status, report.exit_code) == ("paused", 4)
+        assert any("no attempt has succeeded" in line and "pausing" in line for line in said)
+        assert "to continue: " in said[-1]
+        assert said[-1].endswith("python again.py")
