@@ -58,9 +58,9 @@ if TYPE_CHECKING:
         RunHolder,
     )
     from journal.run.attempts import Attempt
-    from journal.run.driver import RunReport
     from journal.run.evidence import RowLogHandler
     from journal.run.handler import AttemptedRow
+    from journal.run.held_job import RunReport
     from journal.run.open_job import JobRun, open_job
     from journal.run.outcome import Fail, Hold, NeedsReview, Retry, RowResult, Skip
     from journal.service import JobService

@@ -13,8 +13,6 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from time import monotonic
 
-import msgspec
-
 from journal.errors import (
     CommitOutcomeUnknownError,
     InvalidStateTransition,
@@ -23,16 +21,9 @@ from journal.errors import (
     StorageError,
 )
 from journal.history.events import ENDS_EARLY
-from journal.model import (
-    TERMINAL_STATUSES,
-    Job,
-    JobRow,
-    JobStatus,
-    RowStatus,
-    job_exit_code,
-)
+from journal.model import TERMINAL_STATUSES, Job, JobRow, JobStatus, RowStatus
 from journal.run.handler import StepStore
-from journal.run.held_job import HeldJob, unrecorded_message
+from journal.run.held_job import HeldJob, RunReport, unrecorded_message
 from journal.run.in_flight import InFlight, Result
 from journal.run.outcome import Outcome
 from journal.run.pacing.bounds import Bounds
@@ -53,42 +44,6 @@ _MAX_AHEAD = 256
 _MAX_RESULTS = 2048  # in one commit
 
 _MAX_INTERRUPTS = 100  # while a run ends; no person presses Ctrl-C so often
-
-
-class RunReport(msgspec.Struct, frozen=True, kw_only=True):
-    """The result of a run. ``job`` is the job at the end of the run.
-
-    - ``started``: the number of attempts of this run.
-    - ``completed``, ``failed``, ``skipped``: how many rows have got this status in this run. Rows
-      that need a review count as failed. (The counts of ``job`` include earlier runs.)
-    - ``reason``: why the run ended before all rows were done, or ``None``.
-    - ``signal``: the number of the signal that stopped the run, or ``None``.
-    - ``problems``: a message for each outcome that could not be recorded.
-    - ``elapsed_s``: seconds from start to end.
-    """
-
-    job: Job
-    started: int = 0
-    completed: int = 0
-    failed: int = 0
-    skipped: int = 0
-    reason: str | None = None
-    signal: int | None = None
-    problems: tuple[str, ...] = ()
-    elapsed_s: float = 0.0
-
-    @property
-    def exit_code(self) -> int:
-        """The exit code for ``sys.exit``. 0: all rows are done. `journal help exceptions` lists the
-        others.
-        """
-        job = self.job
-        if job.status not in TERMINAL_STATUSES:
-            if self.signal is not None:
-                return 128 + self.signal
-            if self.reason is None:
-                return 4  # another process has paused it
-        return job_exit_code(job)
 
 
 class Run:
@@ -518,6 +473,7 @@ class Run:
     def _count(self, outcome: Outcome) -> None:
         kind = outcome.kind if outcome.kind in ("completed", "skipped") else "failed"
         self._counts[kind] += 1
+        self._bounds.count(failed=kind == "failed")
 
 
 def _unrecorded(result: Result, error: JournalError | str) -> str:

@@ -1,4 +1,4 @@
-"""Holds the job of a run, from the start of the run to the release of the run lock."""
+"""Holds the job of a run, from the start of the run to its report."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import msgspec
 from journal.errors import InvalidStateTransition, JournalError
 from journal.format.arguments import check_optional_text
 from journal.fs import system
-from journal.model import Job, JobRow, JobStatus, Policy
+from journal.model import TERMINAL_STATUSES, Job, JobRow, JobStatus, Policy, job_exit_code
 from journal.run.outcome import Outcome
 from journal.run.plan import IN_PYTHON, HowTo
 from journal.service import JobService, existing_job
@@ -34,6 +34,42 @@ class Settings(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         check_policy(self.on_interrupted, "on_interrupted")
         check_optional_text(self.version, "version")
+
+
+class RunReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The result of a run. ``job`` is the job at the end of the run.
+
+    - ``started``: the number of attempts of this run.
+    - ``completed``, ``failed``, ``skipped``: how many rows have got this status in this run. Rows
+      that need a review count as failed. (The counts of ``job`` include earlier runs.)
+    - ``reason``: why the run ended before all rows were done, or ``None``.
+    - ``signal``: the number of the signal that stopped the run, or ``None``.
+    - ``problems``: a message for each outcome that could not be recorded.
+    - ``elapsed_s``: seconds from start to end.
+    """
+
+    job: Job
+    started: int = 0
+    completed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    reason: str | None = None
+    signal: int | None = None
+    problems: tuple[str, ...] = ()
+    elapsed_s: float = 0.0
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code for ``sys.exit``. 0: all rows are done. `journal help exceptions` lists the
+        others.
+        """
+        job = self.job
+        if job.status not in TERMINAL_STATUSES:
+            if self.signal is not None:
+                return 128 + self.signal
+            if self.reason is None:
+                return 4  # another process has paused it
+        return job_exit_code(job)
 
 
 class HeldJob:

@@ -11,7 +11,7 @@ from contextlib import nullcontext, suppress
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from journal.model import Job
-from journal.run.driver import RunReport
+from journal.run.held_job import RunReport
 from journal.run.signals import Stops, stopping_signals
 from journal.run.workers.event_loop import CallersLoop
 

@@ -22,9 +22,9 @@ from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.ids import is_job_id, slug
 from journal.model import TERMINAL_STATUSES, Cost, Job, JobRow, JobSummary, Policy, RowStatus
 from journal.run.attempts import Attempt, iterate_attempts
-from journal.run.driver import Run, RunReport
+from journal.run.driver import Run
 from journal.run.handler import AttemptedRow, Handler
-from journal.run.held_job import HeldJob, Report, Settings
+from journal.run.held_job import HeldJob, Report, RunReport, Settings
 from journal.run.in_loop import run_in_callers_loop, with_options_of
 from journal.run.input_match import (
     Data,

@@ -13,7 +13,7 @@ import pytest
 
 import journal
 import journal.run.pacing.holds
-from journal import AttemptedRow, Hold, JobRun, JobService, NeedsReview
+from journal import AttemptedRow, Hold, JobRow, JobRun, JobService, NeedsReview
 from journal.run.held_job import HeldJob, Settings
 from journal.run.outcome import Outcome, failed, held
 from journal.run.pacing.holds import Holds
@@ -225,3 +225,22 @@ def test_an_hour_of_holds_without_a_success_pauses_the_run_and_says_how_to_go_on
         assert any("no attempt has succeeded" in line and "pausing" in line for line in said)
         assert "to continue: " in said[-1]
         assert said[-1].endswith("python again.py")
+
+
+def test_an_empty_account_costs_few_more_calls_than_the_failures_that_halt_the_run(
+    path: Path,
+) -> None:
+    calls: list[int] = []
+
+    def handler(row: JobRow) -> None:
+        calls.append(row.row_number)
+        if len(calls) > 500:
+            raise ConnectionError("402: the account is empty")
+
+    said: list[str] = []
+    with open_job(path, 2000) as job:
+        halt = "soon,fail=10 in a row"
+        report = job.run(handler, workers=8, halt=halt, tell=said.append)
+    assert len(calls) - 500 <= 10 + 8
+    assert report.reason == "the last 10 rows have failed"
+    assert report.job.status == "paused"

@@ -25,7 +25,7 @@ from journal.errors import InvalidValueError
 from journal.format.records import UNSET_TIME
 from journal.ids import is_job_id, slug
 from journal.model import TERMINAL_STATUSES, Job, JobRow, JobStatus
-from journal.run.driver import RunReport
+from journal.run.held_job import RunReport
 from journal.run.input_match import InputRules, Matched, Unwritten, match_rows
 from journal.run.open_job import JobRun, open_job
 from journal.run.pacing.limits import Limits

@@ -141,7 +141,8 @@ _OPTIONS = (
         help="When to stop early. first: stop if the first 10 rows all fail with the same code. "
         "soon,fail=5: as first, and also stop after 5 failed rows; wait for the commands in flight. "
         "now,fail=20%,min=50: as first, and also stop if 20% of at least 50 rows have failed; end the "
-        "commands in flight. soon,success=1: as first, and also stop after the first completed row. "
+        "commands in flight. soon,fail=10 in a row, and soon,fail=20% of 100, which looks at the last "
+        "100 rows. soon,success=1: as first, and also stop after the first completed row. "
         "never: run all rows.",
     ),
     click.option(

@@ -1,8 +1,11 @@
-"""The conditions on which a run gives up: ``halt="soon,fail=20%"``, and the brake of its first rows."""
+"""The conditions on which a run gives up, such as ``halt="soon,fail=20%"`` or ``"soon,fail=10 in a
+row"``, and the brake of its first rows.
+"""
 
 from __future__ import annotations
 
 import re
+from collections import deque
 
 import msgspec
 
@@ -11,8 +14,10 @@ from journal.model import JobRow
 from journal.run.outcome import Outcome
 from journal.text import counted
 
+_NUMBER = "([1-9][0-9]{0,8})"
 _HALT = re.compile(
-    r"(now|soon),(fail|success|done)=([1-9][0-9]{0,8})(%?)(?:,min=([1-9][0-9]{0,8}))?"
+    f"(now|soon),(?:(fail|success|done)={_NUMBER}(?:(%)(?:,min={_NUMBER})?)?"
+    f"|fail={_NUMBER} in a row|fail={_NUMBER}% of ([1-9][0-9]{{0,5}}))"
 )
 _HALT_VERBS = {
     "fail": "has|have failed",
@@ -24,13 +29,17 @@ _MESSAGE_CHARACTERS = 200
 _MIN_DONE = 3  # as in GNU parallel: a percentage of very few rows means nothing
 
 
-class Halt(msgspec.Struct, frozen=True):
+class Halt(msgspec.Struct):
     """The condition on which a run gives up. Only rows that this run has ended count.
 
-    ``what`` selects rows: "fail", "success" or "done" (both). The run gives up when ``count`` such
-    rows have ended, or when they are at least ``percent`` of the ended rows and at least
-    ``min_done`` rows have ended. ``now``: True if the run then ends the rows in flight, instead of
-    waiting for them.
+    ``what`` selects rows: "fail", "success" or "done" (both). The run gives up when:
+
+    - ``count`` such rows have ended; with ``window``, ``count`` of the last ``window`` ended rows
+      have failed;
+    - or, with ``percent``, such rows are at least that part of the ended rows, and at least
+      ``min_done`` rows have ended.
+
+    ``now``: True if the run then ends the rows in flight, instead of waiting for them.
     """
 
     now: bool
@@ -38,6 +47,9 @@ class Halt(msgspec.Struct, frozen=True):
     count: int = 0
     percent: float = 0.0
     min_done: int = _MIN_DONE
+    window: int = 0
+    last: deque[bool] = msgspec.field(default_factory=deque)  # whether each of them has failed
+    failed: int = 0  # of the last rows
 
     @classmethod
     def parse(cls, text: str) -> Halt | None:
@@ -49,22 +61,42 @@ class Halt(msgspec.Struct, frozen=True):
         if text in ("never", "first"):
             return None
         match = _HALT.fullmatch(text) if isinstance(text, str) else None
-        if match is None or (match[4] and int(match[3]) > 100) or (match[5] and not match[4]):
+        percent = int((match[4] and match[3]) or match[7] or 0) if match else 0
+        if match is None or percent > 100:
             raise InvalidValueError(
                 "halt",
                 text,
-                "must be 'first', 'never', or 'soon' or 'now' and a limit, such as 'soon,fail=10' "
-                "or 'now,fail=20%,min=50'",
+                "must be 'first', 'never', or 'soon' or 'now' and a limit, such as 'soon,fail=10', "
+                "'now,fail=20%,min=50', 'soon,fail=10 in a row' or 'soon,fail=20% of 100'",
             )
-        percent = float(match[3]) if match[4] else 0.0
-        count = 0 if match[4] else int(match[3])
-        return cls(match[1] == "now", match[2], count, percent, int(match[5] or _MIN_DONE))
+        now = match[1] == "now"
+        if match[6]:
+            return cls(now, "fail", count=int(match[6]), window=int(match[6]))
+        if match[7]:
+            window = int(match[8])
+            return cls(now, "fail", count=-(-percent * window // 100), window=window)
+        if match[4]:
+            return cls(now, match[2], percent=percent, min_done=int(match[5] or _MIN_DONE))
+        return cls(now, match[2], count=int(match[3]))
+
+    def hear(self, *, failed: bool) -> None:
+        """Take a row that has ended into the window."""
+        if self.window:
+            self.last.append(failed)
+            self.failed += failed
+            if len(self.last) > self.window:
+                self.failed -= self.last.popleft()
 
     def reason(self, succeeded: int, failed: int) -> str | None:
         """Return a message that says why the run gives up now; None if the run continues."""
         done = succeeded + failed
         number = {"fail": failed, "success": succeeded, "done": done}[self.what]
         verb = _HALT_VERBS[self.what]
+        if self.window:
+            if self.failed < self.count:
+                return None
+            some = "" if self.count == self.window else f"{self.failed} of "
+            return f"{some}the last {counted(self.window, f'row|rows {verb}')}"
         if self.count:
             return counted(number, f"row|rows {verb}") if number >= self.count else None
         if done < self.min_done or number * 100 < done * self.percent:
